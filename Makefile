@@ -1,0 +1,58 @@
+# `make` lists what there is. Everything runs from .venv, which the first target that needs it creates.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+export VENV ?= .venv
+PY := $(VENV)/bin/python
+ARGS ?=
+CMD ?=
+ONCE ?=
+
+.PHONY: help run test lint proto-check gen fmt docs lock baseline bootstrap clean distclean
+
+help: ## list the targets
+	@printf 'OpenAgents Runtime\n\n'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@printf '\nVariables: PYTHON=interpreter for a new .venv · ARGS="…" for pytest, sim, bench, chaos\n'
+
+run: bootstrap ## start the whole stack and show one real run (ONCE=1: then exit; CMD="…": run that)
+	@$(VENV)/bin/oa demo $(if $(ONCE),--once) $(ARGS) $(if $(CMD),-- $(CMD))
+
+test: proto-check lint ## every check: contracts, lint, all tests (ARGS="-k name" picks tests)
+	@tools/run_tests.sh $(ARGS)
+
+lint: bootstrap ## ruff, mypy --strict, the import rules
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+
+proto-check: bootstrap ## buf lint, breaking changes against the baseline, gen/ and docs made from code up to date
+	@$(PY) -m tools.proto_check
+
+gen: bootstrap ## generate gen/ from proto/, and the documents made from code
+	@$(PY) -m tools.gen
+	@$(PY) -m tools.gen_docs
+
+fmt: bootstrap ## let ruff format and mend what it can
+	@$(VENV)/bin/ruff check --fix .
+	@$(VENV)/bin/ruff format .
+
+lock: bootstrap ## write requirements/*.lock from pyproject.toml (ARGS=--upgrade moves versions)
+	@tools/lock.sh $(ARGS)
+
+baseline: bootstrap ## releases only: make today's contracts the ones that `breaking` compares with
+	@$(VENV)/bin/buf build proto --exclude-source-info --output proto/baseline/v1.binpb
+	@printf 'proto/baseline/v1.binpb moved: say so in CHANGELOG.md\n'
+
+bootstrap: ## create or update .venv from the lock
+	@tools/bootstrap.sh
+
+clean: ## remove the stack's data and all caches
+	@rm -rf .oa .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	@find . -path ./$(VENV) -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean ## clean, and .venv too
+	@rm -rf $(VENV)

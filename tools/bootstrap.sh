@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# Brings .venv to the state that requirements/dev.lock describes, and does nothing when it is there already.
+#
+#   tools/bootstrap.sh            VENV=dir and PYTHON=interpreter may be set
+#
+# The packages come from wherever pip is configured to get them, and every one is checked against its hash in the lock.
+# uv (itself from the same place, hash-checked) installs them in seconds; where it can't be had, pip does in a minute or two.
+# Then this checkout's import roots and the `oa` program are installed as an editable project, without network.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+VENV="${VENV:-.venv}"
+OLDEST=3.11
+LOG="$VENV/bootstrap.log"
+INPUTS=(requirements/dev.lock requirements/bootstrap.lock pyproject.toml tools/bootstrap.sh)
+
+say() { printf '%s\n' "$*" >&2; }
+
+die() {
+  say "bootstrap: $*"
+  exit 1
+}
+
+wanted_stamp() { { pwd && cat "${INPUTS[@]}"; } | cksum; }
+
+up_to_date() {
+  [ -x "$VENV/bin/python" ] && [ "$(cat "$VENV/.stamp" 2>/dev/null)" = "$(wanted_stamp)" ] && "$VENV/bin/python" -c ''
+}
+
+# Usable: it starts, is new enough, and can make an environment (Debian splits that into a package of its own).
+usable() {
+  "$1" -c "import sys, venv, ensurepip; sys.exit(sys.version_info < tuple(map(int, '$OLDEST'.split('.'))))" 2>/dev/null
+}
+
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:-python3.13 python3.12 python3.11 python3.14 python3 python}; do
+    if usable "$candidate"; then
+      command -v "$candidate"
+      return
+    fi
+  done
+  if [ -n "${PYTHON:-}" ]; then
+    die "PYTHON=$PYTHON is not CPython $OLDEST or newer with the venv and ensurepip modules."
+  fi
+  die "no CPython $OLDEST or newer with the venv and ensurepip modules on PATH; install one or name it: make PYTHON=…"
+}
+
+make_venv() {
+  if [ -x "$VENV/bin/python" ] && usable "$VENV/bin/python"; then return; fi
+  local python
+  python="$(find_python)"
+  say "creating $VENV with $("$python" -V 2>&1) ($python)"
+  "$python" -m venv --clear "$VENV"
+}
+
+# Runs a step quietly; what it said is kept, and shown by the caller when nothing worked.
+quietly() { "$@" >>"$LOG" 2>&1; }
+
+pip() { "$VENV/bin/python" -m pip --disable-pip-version-check "$@"; }
+
+have_uv() {
+  quietly pip install --require-hashes --no-deps -r requirements/bootstrap.lock && quietly "$VENV/bin/uv" --version
+}
+
+install_lock() {
+  local arguments=(--require-hashes --no-deps -r requirements/dev.lock)
+  if [ -z "${OA_BOOTSTRAP_NO_UV:-}" ] && have_uv; then
+    say "installing the locked dependencies with uv"
+    if quietly "$VENV/bin/uv" pip install --python "$VENV/bin/python" "${arguments[@]}"; then return; fi
+    say "uv could not install them; trying pip"
+  fi
+  say "installing the locked dependencies with pip (a minute or two)"
+  quietly pip install "${arguments[@]}" || fail_with_log "the locked dependencies could not be installed"
+}
+
+# By pip, because it is there in both cases; the build backend is one of the locked dependencies.
+install_project() {
+  quietly pip install --no-index --no-deps --no-build-isolation --editable . ||
+    fail_with_log "this checkout could not be installed as an editable project"
+}
+
+fail_with_log() {
+  tail -n 25 "$LOG" >&2
+  die "$1; the whole log is $LOG"
+}
+
+main() {
+  if up_to_date; then return; fi
+  make_venv
+  # One bootstrap at a time; who waited finds the work done.
+  exec 9>"$VENV/.bootstrap.lock"
+  if command -v flock >/dev/null; then flock 9; fi
+  if up_to_date; then return; fi
+  : >"$LOG"
+  install_lock
+  install_project
+  wanted_stamp >"$VENV/.stamp"
+  say "$VENV is ready: $("$VENV/bin/python" -V)"
+}
+
+main

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Writes requirements/*.lock from pyproject.toml: exact versions and hashes for CPython 3.11 and later on any platform, and
+# no host, so that whoever installs decides where from. `make lock`; ARGS="--upgrade" moves versions, otherwise they stay.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+UV="${VENV:-.venv}/bin/uv"
+common=(--quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
+        --no-emit-find-links)
+
+# The development set first; what runs in production is a subset of it, at the same versions.
+"$UV" pip compile "${common[@]}" "$@" pyproject.toml --extra dev --output-file requirements/dev.lock
+grep -v '^    --hash' requirements/dev.lock | sed 's/ \\$//' >"${TMPDIR:-/tmp}/openagents-constraints.$$"
+trap 'rm -f "${TMPDIR:-/tmp}/openagents-constraints.$$"' EXIT
+"$UV" pip compile "${common[@]}" --constraint "${TMPDIR:-/tmp}/openagents-constraints.$$" \
+  pyproject.toml --extra stack --output-file requirements/runtime.lock
+"$UV" pip compile "${common[@]}" "$@" requirements/bootstrap.in --output-file requirements/bootstrap.lock
+wc -l requirements/*.lock
