@@ -1,6 +1,6 @@
 """The contract gates: style, compatibility, and that what is generated from the contracts is up to date.
 
-`python -m tools.proto_check [--root DIR]` works offline; it runs every gate and ends with status 1 if one of them fails.
+`python -m tools.proto_check [--root DIR]` works offline; it runs every gate and ends with status 1 if one fails.
 """
 
 import argparse

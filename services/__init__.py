@@ -1,0 +1,1 @@
+"""The four processes. None imports another; they meet over the contracts."""

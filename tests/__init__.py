@@ -1,0 +1,1 @@
+"""What crosses rooms. Tests of one room stand beside it."""
