@@ -1,0 +1,71 @@
+"""A clock for tests: it stands still until it is advanced, and sleepers wake exactly then."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from datetime import UTC, datetime, timedelta
+
+_START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class FakeClock:
+    """Wall and monotonic time that move together, by `advance` only."""
+
+    def __init__(self, start: datetime = _START) -> None:
+        self._start = start
+        self._elapsed_s = 0.0
+        self._order = itertools.count()
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+
+    def now(self) -> datetime:
+        """The wall clock, in UTC."""
+        return self._start + timedelta(seconds=self._elapsed_s)
+
+    def now_ms(self) -> int:
+        """The wall clock in milliseconds since 1970."""
+        return round(self.now().timestamp() * 1000)
+
+    def time(self) -> float:
+        """The wall clock in seconds since 1970."""
+        return self.now().timestamp()
+
+    def monotonic(self) -> float:
+        """Seconds since the clock was made."""
+        return self._elapsed_s
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait until the clock was advanced by `seconds`; like asyncio.sleep, never less than a turn of the loop."""
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        future = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._sleepers, (self._elapsed_s + seconds, next(self._order), future))
+        await future
+
+    async def advance(self, seconds: float) -> None:
+        """Move time forward, waking sleepers in order at their own moments, and let what they start run.
+
+        A sleeper that sleeps again inside the span wakes again inside it.
+        """
+        end = self._elapsed_s + seconds
+        await _settle()
+        while self._sleepers and self._sleepers[0][0] <= end:
+            moment, _, future = heapq.heappop(self._sleepers)
+            self._elapsed_s = max(self._elapsed_s, moment)
+            if not future.done():
+                future.set_result(None)
+            await _settle()
+        self._elapsed_s = end
+
+    @property
+    def sleeping(self) -> int:
+        """How many sleepers wait."""
+        return sum(not future.done() for _, _, future in self._sleepers)
+
+
+async def _settle(turns: int = 10) -> None:
+    """Let tasks run that are ready, and those that they make ready."""
+    for _ in range(turns):
+        await asyncio.sleep(0)

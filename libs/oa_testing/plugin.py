@@ -1,0 +1,174 @@
+"""pytest fixtures, loaded from the root `conftest.py`.
+
+**A database for a test.** Ask for one of these; each is a `oa_testing.postgres.Database`, new for every test, made
+in about 10 ms from a migrated template, with the real roles and grants, and removed afterwards::
+
+    async def test_a_run_is_stored(runtime_database: Database) -> None:
+        connection = await asyncpg.connect(runtime_database.runtime)  # signed in as runtime_app
+        ...
+
+- `database`: the migrations of all services; `.control`, `.runtime`, `.projector` are the services' DSNs, `.owner`
+  the one for migrations, `.admin` the superuser's.
+- `control_database`, `runtime_database`, `projector_database`: the migrations of this service only, so a defect in
+  another service's does not fail your tests.
+- `empty_database`: roles and schemas, no migrations.
+
+They are plain fixtures, for sync and async tests alike; don't ask for them with `request.getfixturevalue` inside a
+running event loop. The server is started once per test session (with xdist: once for all workers).
+
+**A server of its own.** `own_postgres` is a running `PostgresServer` that a test may `kill()` and `start()` again.
+
+**Time.** `clock` is an `oa_testing.clock.FakeClock`.
+
+**A network that breaks.** `fault_proxies` is an async factory: `proxy = await fault_proxies("127.0.0.1", port)`
+listens on `proxy.port` and does `cut()`, `stall()`, `truncate()`, `delay()`; see `oa_testing.fault_proxy`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from oa_localstack.postgres import FAST, PostgresServer
+from oa_testing.clock import FakeClock
+from oa_testing.fault_proxy import FaultProxy
+from oa_testing.postgres import (
+    REPOSITORY,
+    Database,
+    Databases,
+    ServerAddress,
+    SessionServer,
+    free_port,
+    scratch_directory,
+)
+
+_SERVER = pytest.StashKey[SessionServer]()
+FaultProxies = Callable[[str, int], Awaitable[FaultProxy]]
+
+
+def _session_server(config: pytest.Config) -> SessionServer:
+    """The server of this process, started on first use and stopped by `pytest_unconfigure`."""
+    if _SERVER not in config.stash:
+        config.stash[_SERVER] = SessionServer()
+    return config.stash[_SERVER]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """xdist, in the controller: one server for all workers."""
+    address = _session_server(node.config).address
+    node.workerinput["oa_postgres"] = (address.port, dict(address.passwords))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave nothing running."""
+    if _SERVER in config.stash:
+        config.stash[_SERVER].stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_address(pytestconfig: pytest.Config) -> ServerAddress:
+    """The session's server."""
+    handed_over = getattr(pytestconfig, "workerinput", {}).get("oa_postgres")
+    return ServerAddress(*handed_over) if handed_over else _session_server(pytestconfig).address
+
+
+@pytest.fixture(scope="session")
+def databases(postgres_address: ServerAddress, pytestconfig: pytest.Config) -> Iterator[Databases]:
+    """Makes databases; most tests want `database` or a service's instead."""
+    worker = getattr(pytestconfig, "workerinput", {}).get("workerid", "main")
+    databases = Databases(postgres_address, worker)
+    yield databases
+    databases.close()
+
+
+@pytest.fixture
+def database(databases: Databases) -> Iterator[Database]:
+    """A fresh database with every service's migrations."""
+    yield from _fresh(databases, "control", "runtime", "projector")
+
+
+@pytest.fixture
+def control_database(databases: Databases) -> Iterator[Database]:
+    """A fresh database with control's migrations."""
+    yield from _fresh(databases, "control")
+
+
+@pytest.fixture
+def runtime_database(databases: Databases) -> Iterator[Database]:
+    """A fresh database with runtime's migrations."""
+    yield from _fresh(databases, "runtime")
+
+
+@pytest.fixture
+def projector_database(databases: Databases) -> Iterator[Database]:
+    """A fresh database with the projector's migrations."""
+    yield from _fresh(databases, "projector")
+
+
+@pytest.fixture
+def empty_database(databases: Databases) -> Iterator[Database]:
+    """A fresh database with roles and schemas and nothing in them."""
+    yield from _fresh(databases)
+
+
+def _fresh(databases: Databases, *services: str) -> Iterator[Database]:
+    database = databases.create(services)
+    yield database
+    databases.drop(database)
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """A directory that the user of Postgres can reach, in memory when there is room; removed afterwards."""
+    directory = scratch_directory()
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest_asyncio.fixture
+async def own_postgres(scratch: Path) -> AsyncIterator[PostgresServer]:
+    """A running server for this test alone, which it may kill and start again."""
+    server = PostgresServer(
+        root=scratch / "postgres",
+        port=free_port(),
+        superuser_password="only-for-this-test",
+        log_path=scratch / "postgres.log",
+        settings=FAST,
+    )
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """A clock that stands still until told otherwise."""
+    return FakeClock()
+
+
+@pytest_asyncio.fixture
+async def fault_proxies() -> AsyncIterator[FaultProxies]:
+    """Starts proxies in front of servers; all of them are closed at the end of the test."""
+    started: list[FaultProxy] = []
+
+    async def start(host: str, port: int) -> FaultProxy:
+        proxy = FaultProxy(host, port)
+        started.append(proxy)
+        await proxy.start()
+        return proxy
+
+    yield start
+    for proxy in started:
+        await proxy.close()
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the checkout."""
+    return REPOSITORY
