@@ -1,0 +1,67 @@
+"""Documents don't rot: links lead somewhere, tests that they name exist, and what is made from code is current."""
+
+import ast
+import re
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+from tests.house.files import REPO, SourceFile, tracked
+from tools import gen_docs
+
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?!https?:|mailto:|#)([^)#\s]+)(?:#[^)]*)?\)")
+TEST_NAME = re.compile(r"`(?P<path>[\w/]+\.py)::(?P<name>\w+)`")
+SETTING = re.compile(r"\bOA_[A-Z][A-Z0-9_]*[A-Z0-9]\b")
+
+
+def dead_links(files: Iterable[SourceFile]) -> list[str]:
+    """Relative links in documents that lead to no file or folder of the checkout."""
+    found = []
+    for file in files:
+        folder = REPO / PurePosixPath(file.path).parent
+        found += [f"{file.path}: {link}" for link in LINK.findall(file.text) if not (folder / link).exists()]
+    return found
+
+
+def missing_tests(files: Iterable[SourceFile]) -> list[str]:
+    """Tests that documents name as `path.py::test_name` and that don't exist."""
+    named = {match.groups() for file in files for match in TEST_NAME.finditer(file.text)}
+    return sorted(f"{path}::{name}" for path, name in named if name not in _functions(path))
+
+
+def _functions(path: str) -> set[str]:
+    if not (REPO / path).exists():
+        return set()
+    tree = ast.parse((REPO / path).read_text("utf-8"))
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+
+def _documents() -> list[SourceFile]:
+    return [file for file in tracked() if file.path.endswith(".md")]
+
+
+def test_links_lead_somewhere() -> None:
+    assert dead_links(_documents()) == []
+    assert dead_links([SourceFile("docs/x.md", "[a](gone.md) [b](../LICENSE) [c](#here)")]) == ["docs/x.md: gone.md"]
+
+
+def test_tests_named_in_documents_exist() -> None:
+    assert missing_tests(_documents()) == []
+    here = "tests/house/test_documents.py"
+    text = f"`{here}::test_links_lead_somewhere` `{here}::test_gone` `tests/gone.py::test_x`"
+    assert missing_tests([SourceFile("docs/x.md", text)]) == [f"{here}::test_gone", "tests/gone.py::test_x"]
+
+
+def test_pages_made_from_code_are_current() -> None:
+    assert list(gen_docs.outdated(REPO)) == []
+
+
+def test_settings_named_in_documents_exist() -> None:
+    known = set(SETTING.findall((REPO / "docs/config.md").read_text("utf-8")))
+    documents = [file for file in _documents() if file.path != "docs/config.md"]
+    named = {(file.path, name) for file in documents for name in SETTING.findall(file.text)}
+    assert sorted(f"{path}: {name}" for path, name in named if name not in known) == []
+
+
+def test_decisions_are_numbered_without_a_hole() -> None:
+    numbers = [file.parts[-1][:4] for file in _documents() if file.path.startswith("docs/adr/")]
+    assert sorted(numbers) == [f"{number:04}" for number in range(1, len(numbers) + 1)]

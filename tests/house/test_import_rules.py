@@ -1,0 +1,131 @@
+"""Every import contract is seen to bite on a small copy of our rooms, and to allow what the rooms are for."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.house.files import REPO
+
+SERVICES = ("control", "khala_gateway", "projector", "runtime")
+ROOMS = ("app", "domain", "grpc_api", "http_api", "store", "ws_api")
+LIBRARIES = (
+    "oa_client",
+    "oa_errors",
+    "oa_khala",
+    "oa_localstack",
+    "oa_platform",
+    "oa_runlog",
+    "oa_testing",
+    "oa_worker",
+)
+
+ROOMS_RULE = "Libraries are layered"
+SERVICES_RULE = "Services meet over the contracts"
+SERVICE_LIBRARIES_RULE = "Services use the platform"
+SERVICE_ROOMS_RULE = "Every service has the same rooms"
+PURE_RULE = "Pure rooms hold"
+GENERATED_RULE = "Generated types stop"
+BETTERPROTO_RULE = "betterproto models"
+SQL_RULE = "SQL lives in store"
+
+
+@pytest.fixture
+def rooms(tmp_path: Path) -> Path:
+    """Empty packages with the names of ours, and our contracts."""
+    shutil.copy(REPO / ".importlinter", tmp_path)
+    packages = [tmp_path / "apps" / "cli", *(tmp_path / "libs" / name for name in LIBRARIES)]
+    packages += [tmp_path / "services" / service / room for service in SERVICES for room in (*ROOMS, "tests")]
+    for package in packages:
+        package.mkdir(parents=True)
+    for folder in [path for path in tmp_path.rglob("*") if path.is_dir()]:
+        if folder != tmp_path / "libs":
+            (folder / "__init__.py").touch()
+    for service in SERVICES:
+        for module in ("config.py", "__main__.py"):
+            (tmp_path / "services" / service / module).touch()
+    return tmp_path
+
+
+def _lint(rooms: Path) -> str:
+    """What import-linter says, in one line of words; it breaks lines where it likes."""
+    program = Path(sys.executable).with_name("lint-imports")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(rooms), str(rooms / "libs")]), "COLUMNS": "400"}
+    done = subprocess.run(
+        [str(program), "--no-cache"],
+        cwd=rooms,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    words = " ".join((done.stdout + done.stderr).split())
+    assert ("0 broken" in words) == (done.returncode == 0), words
+    return words
+
+
+ALLOWED = {
+    "services/runtime/__main__.py": "from services.runtime import config, grpc_api, store, app\nimport asyncio",
+    "services/runtime/config.py": "import oa_platform",
+    "services/runtime/grpc_api/__init__.py": "import services.runtime.app, openagents, grpc, oa_runlog.wire",
+    "services/runtime/store/__init__.py": "import services.runtime.app, asyncpg, oa_platform",
+    "services/runtime/app/__init__.py": "import services.runtime.domain, asyncio, oa_runlog, oa_errors",
+    "services/runtime/domain/__init__.py": "import oa_runlog, oa_errors, hashlib, dataclasses",
+    "services/runtime/tests/test_x.py": "import oa_testing, asyncpg, random, openagents, services.runtime.config",
+    "libs/oa_runlog/wire.py": "import openagents, oa_errors",
+    "libs/oa_khala/wire.py": "import openagents",
+    "libs/oa_errors/catalogue.py": "import openagents",
+    "libs/oa_platform/pool.py": "import asyncpg, openagents, oa_errors, asyncio",
+    "libs/oa_client/socket.py": "import websockets, openagents, oa_khala.wire",
+    "libs/oa_localstack/postgres.py": "import asyncpg, oa_platform",
+    "libs/oa_testing/plugin.py": "import oa_localstack, asyncpg, apps.cli",
+    "apps/cli/main.py": "import oa_client, oa_worker, oa_localstack, oa_runlog",
+}
+
+
+def test_what_the_rooms_are_for_is_allowed(rooms: Path) -> None:
+    for path, text in ALLOWED.items():
+        (rooms / path).write_text(text + "\n", "utf-8")
+    assert "0 broken" in _lint(rooms)
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "rule"),
+    [
+        ("libs/oa_errors/x.py", "import oa_khala", ROOMS_RULE),
+        ("libs/oa_khala/x.py", "import oa_runlog", ROOMS_RULE),
+        ("libs/oa_platform/x.py", "import oa_client", ROOMS_RULE),
+        ("libs/oa_client/x.py", "import oa_localstack", ROOMS_RULE),
+        ("libs/oa_platform/x.py", "import services.control.app", ROOMS_RULE),
+        ("libs/oa_localstack/x.py", "import oa_testing", ROOMS_RULE),
+        ("apps/cli/x.py", "import services.control.app", ROOMS_RULE),
+        ("services/control/app/x.py", "import services.runtime.app", SERVICES_RULE),
+        ("services/control/grpc_api/x.py", "import oa_client", SERVICE_LIBRARIES_RULE),
+        ("services/control/app/x.py", "import oa_testing", SERVICE_LIBRARIES_RULE),
+        ("services/control/app/x.py", "import services.control.store", SERVICE_ROOMS_RULE),
+        ("services/control/store/x.py", "import services.control.config", SERVICE_ROOMS_RULE),
+        ("services/control/domain/x.py", "import services.control.app", SERVICE_ROOMS_RULE),
+        ("services/control/grpc_api/x.py", "import services.control.store", SERVICE_ROOMS_RULE),
+        ("services/control/helpers.py", "", SERVICE_ROOMS_RULE),
+        ("libs/oa_khala/x.py", "import asyncio", PURE_RULE),
+        ("libs/oa_runlog/x.py", "import time", PURE_RULE),
+        ("libs/oa_errors/x.py", "import logging", PURE_RULE),
+        ("services/control/domain/x.py", "import secrets", PURE_RULE),
+        ("libs/oa_khala/x.py", "import openagents", GENERATED_RULE),
+        ("services/control/app/x.py", "import openagents", GENERATED_RULE),
+        ("services/control/store/x.py", "import openagents", GENERATED_RULE),
+        ("apps/cli/x.py", "import openagents", GENERATED_RULE),
+        ("libs/oa_client/x.py", "import openagents_betterproto", BETTERPROTO_RULE),
+        ("services/control/app/x.py", "import asyncpg", SQL_RULE),
+        ("services/control/grpc_api/x.py", "import asyncpg", SQL_RULE),
+        ("apps/cli/x.py", "import asyncpg", SQL_RULE),
+    ],
+)
+def test_forbidden_import_is_refused(rooms: Path, path: str, text: str, rule: str) -> None:
+    (rooms / path).write_text(text + "\n", "utf-8")
+    assert re.search(rf"{rule}((?!KEPT|BROKEN).)*BROKEN", _lint(rooms))
