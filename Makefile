@@ -29,7 +29,7 @@ lint: bootstrap ## ruff, mypy --strict, the import rules
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
 
-proto-check: bootstrap ## buf lint, breaking changes against the baseline, gen/ and docs made from code up to date
+proto-check: bootstrap ## buf lint, breaking changes against the baseline, gen/ up to date
 	@$(PY) -m tools.proto_check
 
 gen: bootstrap ## generate gen/ from proto/, and the documents made from code
