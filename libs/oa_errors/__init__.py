@@ -7,5 +7,15 @@ Pure: no I/O, nothing but the generated descriptors of `openagents.common.v1`.
 
 from oa_errors.catalogue import ClientAction, ReasonInfo, all_reasons, is_reason, reason_info, reason_of_number
 from oa_errors.refusal import Refusal
+from oa_errors.rules import check_rules
 
-__all__ = ["ClientAction", "ReasonInfo", "Refusal", "all_reasons", "is_reason", "reason_info", "reason_of_number"]
+__all__ = [
+    "ClientAction",
+    "ReasonInfo",
+    "Refusal",
+    "all_reasons",
+    "check_rules",
+    "is_reason",
+    "reason_info",
+    "reason_of_number",
+]
