@@ -1,1 +1,1 @@
-"""One file a question, each runnable alone: `python -m benchmarks.<name>`."""
+"""One file a question: `python -m benchmarks.<name>`. A table for people; with `--json FILE` the figures."""

@@ -1,0 +1,102 @@
+"""What every benchmark needs: percentiles, a table for people, and the figures as JSON.
+
+Figures of one run belong together: a peer or a floor is always measured in the same run, on the same machine, with the
+same durability, and stands in the same table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+Append = Callable[[int], Awaitable[int]]
+"""Appends once and returns how many events were stored; the argument counts the calls of this producer, from 0."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one series of one subject came to. Latencies are in milliseconds and belong to calls, not events."""
+
+    subject: str
+    setting: str
+    events: int
+    seconds: float
+    latencies_ms: Sequence[float] = field(default=(), repr=False)
+    note: str = ""
+
+    @property
+    def per_second(self) -> float:
+        """Events a second."""
+        return self.events / self.seconds if self.seconds else 0.0
+
+    def percentile(self, q: float) -> float:
+        """Latency that the share `q` (0 to 1) of the calls stayed within, by nearest rank."""
+        if not self.latencies_ms:
+            return float("nan")
+        ordered = sorted(self.latencies_ms)
+        return ordered[min(len(ordered) - 1, int(q * len(ordered)))]
+
+
+async def closed_loop(subject: str, setting: str, producers: Sequence[Append], seconds: float) -> Figures:
+    """Each producer appends, waits for the answer, and appends again, for `seconds`. The first tenth is not counted."""
+    warm_until = time.perf_counter() + seconds / 10
+    until = warm_until + seconds
+    events = 0
+    latencies: list[float] = []
+
+    async def produce(append: Append) -> None:
+        nonlocal events
+        call = 0
+        while (begin := time.perf_counter()) < until:
+            stored = await append(call)
+            end = time.perf_counter()
+            call += 1
+            if begin >= warm_until and end <= until:
+                events += stored
+                latencies.append((end - begin) * 1000)
+
+    await asyncio.gather(*(produce(append) for append in producers))
+    return Figures(subject, setting, events, seconds, latencies)
+
+
+def machine() -> dict[str, str | int]:
+    """What the figures were measured on."""
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count() or 0,
+    }
+
+
+def report(title: str, rows: Sequence[Figures], json_path: Path | None = None) -> None:
+    """Print the table; write the figures if asked."""
+    table = Table(title=title, title_justify="left")
+    for heading in ("subject", "setting"):
+        table.add_column(heading)
+    for heading in ("events/s", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms"):
+        table.add_column(heading, justify="right")
+    table.add_column("note")
+    for row in rows:
+        quantiles = [row.percentile(q) for q in (0.5, 0.9, 0.99, 0.999)]
+        shown = ["–" if value != value else f"{value:.2f}" for value in quantiles]
+        table.add_row(row.subject, row.setting, f"{row.per_second:,.0f}", *shown, row.note)
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    if json_path is not None:
+        figures = [_as_json(row) for row in rows]
+        json_path.write_text(json.dumps({"title": title, "machine": machine(), "rows": figures}, indent=1) + "\n")
+
+
+def _as_json(row: Figures) -> dict[str, object]:
+    plain = {key: value for key, value in asdict(row).items() if key != "latencies_ms"}
+    quantiles = {f"p{q * 100:g}_ms": row.percentile(q) for q in (0.5, 0.9, 0.99, 0.999) if row.latencies_ms}
+    return plain | {"per_second": row.per_second} | quantiles

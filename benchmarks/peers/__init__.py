@@ -1,0 +1,1 @@
+"""The systems that we measure ourselves against, each set up as its own documentation says."""
