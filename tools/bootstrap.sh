@@ -67,7 +67,8 @@ install_lock() {
   local arguments=(--require-hashes --no-deps -r requirements/dev.lock)
   if [ -z "${OA_BOOTSTRAP_NO_UV:-}" ] && have_uv; then
     say "installing the locked dependencies with uv"
-    if quietly "$VENV/bin/uv" pip install --python "$VENV/bin/python" "${arguments[@]}"; then return; fi
+    # It trusts the certificates that the machine trusts, as pip does.
+    if quietly "$VENV/bin/uv" pip install --system-certs --python "$VENV/bin/python" "${arguments[@]}"; then return; fi
     say "uv could not install them; trying pip"
   fi
   say "installing the locked dependencies with pip (a minute or two)"
