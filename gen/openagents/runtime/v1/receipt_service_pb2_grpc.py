@@ -45,6 +45,21 @@ class ReceiptServiceStub:
                 request_serializer=openagents_dot_runtime_dot_v1_dot_receipt__service__pb2.ListReceiptKeysRequest.SerializeToString,
                 response_deserializer=openagents_dot_runtime_dot_v1_dot_receipt__service__pb2.ListReceiptKeysResponse.FromString,
                 _registered_method=True)
+        self.GetLogCheckpoint = channel.unary_unary(
+                '/openagents.runtime.v1.ReceiptService/GetLogCheckpoint',
+                request_serializer=openagents_dot_runtime_dot_v1_dot_receipt__service__pb2.GetLogCheckpointRequest.SerializeToString,
+                response_deserializer=openagents_dot_runtime_dot_v1_dot_receipt__service__pb2.GetLogCheckpointResponse.FromString,
+                _registered_method=True)
+        self.GetInclusionProof = channel.unary_unary(
+                '/openagents.runtime.v1.ReceiptService/GetInclusionProof',
+                request_serializer=openagents_dot_runtime_dot_v1_dot_receipt__service__pb2.GetInclusionProofRequest.SerializeToString,
+                response_deserializer=openagents_dot_runtime_dot_v1_dot_receipt__service__pb2.GetInclusionProofResponse.FromString,
+                _registered_method=True)
+        self.GetConsistencyProof = channel.unary_unary(
+                '/openagents.runtime.v1.ReceiptService/GetConsistencyProof',
+                request_serializer=openagents_dot_runtime_dot_v1_dot_receipt__service__pb2.GetConsistencyProofRequest.SerializeToString,
+                response_deserializer=openagents_dot_runtime_dot_v1_dot_receipt__service__pb2.GetConsistencyProofResponse.FromString,
+                _registered_method=True)
 
 
 class ReceiptServiceServicer:
@@ -65,6 +80,28 @@ class ReceiptServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetLogCheckpoint(self, request, context):
+        """The newest signed checkpoint of the Merkle log whose leaves are all receipts.
+        Whoever keeps it can later show that a receipt was taken away.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetInclusionProof(self, request, context):
+        """Proof that a run's receipt is a leaf of that log.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetConsistencyProof(self, request, context):
+        """Proof that the log of one size is the beginning of the log of a later one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ReceiptServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +114,21 @@ def add_ReceiptServiceServicer_to_server(servicer, server):
                     servicer.ListReceiptKeys,
                     request_deserializer=openagents_dot_runtime_dot_v1_dot_receipt__service__pb2.ListReceiptKeysRequest.FromString,
                     response_serializer=openagents_dot_runtime_dot_v1_dot_receipt__service__pb2.ListReceiptKeysResponse.SerializeToString,
+            ),
+            'GetLogCheckpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLogCheckpoint,
+                    request_deserializer=openagents_dot_runtime_dot_v1_dot_receipt__service__pb2.GetLogCheckpointRequest.FromString,
+                    response_serializer=openagents_dot_runtime_dot_v1_dot_receipt__service__pb2.GetLogCheckpointResponse.SerializeToString,
+            ),
+            'GetInclusionProof': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetInclusionProof,
+                    request_deserializer=openagents_dot_runtime_dot_v1_dot_receipt__service__pb2.GetInclusionProofRequest.FromString,
+                    response_serializer=openagents_dot_runtime_dot_v1_dot_receipt__service__pb2.GetInclusionProofResponse.SerializeToString,
+            ),
+            'GetConsistencyProof': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetConsistencyProof,
+                    request_deserializer=openagents_dot_runtime_dot_v1_dot_receipt__service__pb2.GetConsistencyProofRequest.FromString,
+                    response_serializer=openagents_dot_runtime_dot_v1_dot_receipt__service__pb2.GetConsistencyProofResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +186,87 @@ class ReceiptService:
             '/openagents.runtime.v1.ReceiptService/ListReceiptKeys',
             openagents_dot_runtime_dot_v1_dot_receipt__service__pb2.ListReceiptKeysRequest.SerializeToString,
             openagents_dot_runtime_dot_v1_dot_receipt__service__pb2.ListReceiptKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLogCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/openagents.runtime.v1.ReceiptService/GetLogCheckpoint',
+            openagents_dot_runtime_dot_v1_dot_receipt__service__pb2.GetLogCheckpointRequest.SerializeToString,
+            openagents_dot_runtime_dot_v1_dot_receipt__service__pb2.GetLogCheckpointResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetInclusionProof(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/openagents.runtime.v1.ReceiptService/GetInclusionProof',
+            openagents_dot_runtime_dot_v1_dot_receipt__service__pb2.GetInclusionProofRequest.SerializeToString,
+            openagents_dot_runtime_dot_v1_dot_receipt__service__pb2.GetInclusionProofResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetConsistencyProof(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/openagents.runtime.v1.ReceiptService/GetConsistencyProof',
+            openagents_dot_runtime_dot_v1_dot_receipt__service__pb2.GetConsistencyProofRequest.SerializeToString,
+            openagents_dot_runtime_dot_v1_dot_receipt__service__pb2.GetConsistencyProofResponse.FromString,
             options,
             channel_credentials,
             insecure,

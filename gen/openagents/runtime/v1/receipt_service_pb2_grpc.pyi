@@ -37,6 +37,14 @@ class ReceiptServiceStub:
     """The receipt of a run; `run_not_finished` while it has none."""
     ListReceiptKeys: _grpc.UnaryUnaryMultiCallable[_receipt_service_pb2.ListReceiptKeysRequest, _receipt_service_pb2.ListReceiptKeysResponse]
     """Keys that receipts are or were signed with. Pin them once, check for ever."""
+    GetLogCheckpoint: _grpc.UnaryUnaryMultiCallable[_receipt_service_pb2.GetLogCheckpointRequest, _receipt_service_pb2.GetLogCheckpointResponse]
+    """The newest signed checkpoint of the Merkle log whose leaves are all receipts.
+    Whoever keeps it can later show that a receipt was taken away.
+    """
+    GetInclusionProof: _grpc.UnaryUnaryMultiCallable[_receipt_service_pb2.GetInclusionProofRequest, _receipt_service_pb2.GetInclusionProofResponse]
+    """Proof that a run's receipt is a leaf of that log."""
+    GetConsistencyProof: _grpc.UnaryUnaryMultiCallable[_receipt_service_pb2.GetConsistencyProofRequest, _receipt_service_pb2.GetConsistencyProofResponse]
+    """Proof that the log of one size is the beginning of the log of a later one."""
 
 @_typing.type_check_only
 class ReceiptServiceAsyncStub(ReceiptServiceStub):
@@ -47,6 +55,14 @@ class ReceiptServiceAsyncStub(ReceiptServiceStub):
     """The receipt of a run; `run_not_finished` while it has none."""
     ListReceiptKeys: _aio.UnaryUnaryMultiCallable[_receipt_service_pb2.ListReceiptKeysRequest, _receipt_service_pb2.ListReceiptKeysResponse]  # type: ignore[assignment]
     """Keys that receipts are or were signed with. Pin them once, check for ever."""
+    GetLogCheckpoint: _aio.UnaryUnaryMultiCallable[_receipt_service_pb2.GetLogCheckpointRequest, _receipt_service_pb2.GetLogCheckpointResponse]  # type: ignore[assignment]
+    """The newest signed checkpoint of the Merkle log whose leaves are all receipts.
+    Whoever keeps it can later show that a receipt was taken away.
+    """
+    GetInclusionProof: _aio.UnaryUnaryMultiCallable[_receipt_service_pb2.GetInclusionProofRequest, _receipt_service_pb2.GetInclusionProofResponse]  # type: ignore[assignment]
+    """Proof that a run's receipt is a leaf of that log."""
+    GetConsistencyProof: _aio.UnaryUnaryMultiCallable[_receipt_service_pb2.GetConsistencyProofRequest, _receipt_service_pb2.GetConsistencyProofResponse]  # type: ignore[assignment]
+    """Proof that the log of one size is the beginning of the log of a later one."""
 
 class ReceiptServiceServicer(metaclass=_abc_1.ABCMeta):
     """Hands out receipts and the keys to check them with."""
@@ -66,5 +82,31 @@ class ReceiptServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_receipt_service_pb2.ListReceiptKeysResponse, _abc.Awaitable[_receipt_service_pb2.ListReceiptKeysResponse]]:
         """Keys that receipts are or were signed with. Pin them once, check for ever."""
+
+    @_abc_1.abstractmethod
+    def GetLogCheckpoint(
+        self,
+        request: _receipt_service_pb2.GetLogCheckpointRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_receipt_service_pb2.GetLogCheckpointResponse, _abc.Awaitable[_receipt_service_pb2.GetLogCheckpointResponse]]:
+        """The newest signed checkpoint of the Merkle log whose leaves are all receipts.
+        Whoever keeps it can later show that a receipt was taken away.
+        """
+
+    @_abc_1.abstractmethod
+    def GetInclusionProof(
+        self,
+        request: _receipt_service_pb2.GetInclusionProofRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_receipt_service_pb2.GetInclusionProofResponse, _abc.Awaitable[_receipt_service_pb2.GetInclusionProofResponse]]:
+        """Proof that a run's receipt is a leaf of that log."""
+
+    @_abc_1.abstractmethod
+    def GetConsistencyProof(
+        self,
+        request: _receipt_service_pb2.GetConsistencyProofRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_receipt_service_pb2.GetConsistencyProofResponse, _abc.Awaitable[_receipt_service_pb2.GetConsistencyProofResponse]]:
+        """Proof that the log of one size is the beginning of the log of a later one."""
 
 def add_ReceiptServiceServicer_to_server(servicer: ReceiptServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
