@@ -4,11 +4,8 @@ import importlib
 import inspect
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
-from pathlib import Path
 from types import ModuleType
 
-from oa_localstack.account import DEFAULT_POSTGRES_USER
-from oa_localstack.processes import READY_TIMEOUT_S
 from oa_platform.config import SettingDoc, describe
 from oa_platform.ports import DEFAULT_PORT_BASE, PORT_OFFSETS, port_variable
 from oa_platform.settings import ServiceSettings
@@ -28,11 +25,15 @@ end of a name. A variable marked *secret* is never printed, and may instead be g
 log level for instance, passes through to them.
 """
 
-# What is read before there is a settings class to read it with, or by tools that have none.
-_LOCAL_STACK = (
-    ("OA_POSTGRES_USER", f"`{DEFAULT_POSTGRES_USER}`", "As root: the account that the embedded PostgreSQL runs under."),
-    ("OA_READY_TIMEOUT_MS", f"`{READY_TIMEOUT_S * 1000:.0f}`", "How long `oa up` waits for a process to become ready."),
-)
+# Where settings classes stand; the platform's own are what all services share.
+_PLACES = ("services/*/config.py", "libs/*/settings.py", "apps/*/config.py", "apps/*/settings.py")
+_SHARED = "oa_platform.settings"
+_TITLES = {
+    "cli": "The `oa` program",
+    "oa_client": "Clients",
+    "oa_localstack": "The local stack",
+    "oa_worker": "Workers",
+}
 
 
 def config_page() -> str:
@@ -42,7 +43,6 @@ def config_page() -> str:
     for title, settings in _settings_classes():
         own = [row for row in describe(settings) if row.variable not in common]
         parts.append(_section(title, own))
-    parts.append(_local_stack())
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -56,12 +56,6 @@ def _ports() -> str:
         f"`OA_PORT_BASE` (default {DEFAULT_PORT_BASE}) moves all of them together, so that two stacks can run side by "
         "side; each has a variable\nof its own as well. Everything listens on 127.0.0.1.\n\n" + table
     )
-
-
-def _local_stack() -> str:
-    rows = ["| variable | default | meaning |", "|---|---|---|"]
-    rows += [f"| `{variable}` | {default} | {doc} |" for variable, default, doc in _LOCAL_STACK]
-    return "## The local stack\n\n" + "\n".join(rows)
 
 
 def _section(title: str, rows: Iterable[SettingDoc]) -> str:
@@ -92,15 +86,12 @@ def _once(rows: Iterable[SettingDoc]) -> Iterator[SettingDoc]:
 
 
 def _settings_classes() -> Iterator[tuple[str, type[object]]]:
-    """The title and the outermost settings class of every service and app, services first."""
-    for path in [*sorted(REPO.glob("services/*/config.py")), *sorted(REPO.glob("apps/*/config.py"))]:
-        module = importlib.import_module(_module_name(path))
-        for settings in _outermost(module):
-            yield (getattr(settings, "service", "") or f"{path.parent.name} (app)"), settings
-
-
-def _module_name(path: Path) -> str:
-    return ".".join(path.relative_to(REPO).with_suffix("").parts)
+    """The title and the outermost settings class of every service, library and app, services first."""
+    for path in [path for place in _PLACES for path in sorted(REPO.glob(place))]:
+        name = ".".join(path.relative_to(REPO).with_suffix("").parts).removeprefix("libs.")
+        if name != _SHARED:
+            folder = path.parent.name
+            yield from ((_TITLES.get(folder, folder), found) for found in _outermost(importlib.import_module(name)))
 
 
 def _outermost(module: ModuleType) -> Iterator[type[object]]:
