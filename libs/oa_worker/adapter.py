@@ -1,0 +1,64 @@
+"""What executes a run. Implement `Adapter`, give it to `Worker`, and runs that ask for its name come to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from openagents.runtime.v1.event_pb2 import EventBody, RunFinished, RunSpec
+
+Emit = Callable[[EventBody], Awaitable[None]]
+"""Hands an event to the run's log, in order. Waits while the log is behind; raises Refusal once it takes no more."""
+
+
+class CancelSignal:
+    """Set once somebody asked for the run to end."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+        self.reason = ""
+        self.deadline_ms = 0
+
+    def request(self, reason: str, deadline_ms: int) -> None:
+        """Set it; the first request counts. `deadline_ms`: after that the authority ends the run by itself."""
+        if not self._event.is_set():
+            self.reason, self.deadline_ms = reason, deadline_ms
+            self._event.set()
+
+    @property
+    def requested(self) -> bool:
+        """Whether it is set."""
+        return self._event.is_set()
+
+    async def wait(self) -> None:
+        """Return when it is set."""
+        await self._event.wait()
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A run to execute. `attempt` is 1 on the first worker, and more when executors before it were lost."""
+
+    run_id: str
+    lease_epoch: int
+    attempt: int
+    spec: RunSpec
+    cancel: CancelSignal = field(default_factory=CancelSignal)
+
+
+class Adapter(Protocol):
+    """Executes runs of one kind."""
+
+    @property
+    def name(self) -> str:
+        """The name that `RunSpec.adapter` asks for."""
+
+    async def run(self, assignment: Assignment, emit: Emit) -> RunFinished:
+        """Execute and say how it ended; events go to `emit` as they happen.
+
+        Watch `assignment.cancel` and end soon after it is set. Cancellation of the task means that the run is no
+        longer ours: stop at once, leave nothing running, emit nothing. A Refusal that leaves `run` fails the run
+        with its reason; any other exception is a defect and fails it with "adapter_error".
+        """

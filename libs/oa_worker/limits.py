@@ -1,0 +1,61 @@
+"""Every limit of the worker, with its default. Units are at the end of the names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class WorkerLimits:
+    """How a worker batches, paces, waits and gives up."""
+
+    flush_interval_ms: int = 25
+    """Text waits this long for more text before it is appended."""
+    flush_bytes: int = 16 * 1024
+    """That much text does not wait."""
+    max_text_bytes: int = 64 * 1024
+    """Longest text of one event; longer text becomes several events."""
+    max_append_bytes: int = 192 * 1024
+    """Most bytes of events in one append."""
+    max_append_events: int = 200
+    """Most events in one append (the contract allows 500)."""
+    max_buffered_bytes: int = 256 * 1024
+    """Once that much of a run waits for its append, `emit` waits: a run holds no more than that and one append."""
+    max_buffered_events: int = 1000
+    """The same bound for many small events."""
+    events_per_second: int = 240
+    """Pace of one run's events when the authority names none."""
+    pace_share: float = 0.9
+    """Share of the authority's events per second that is used, so that clocks that differ do not cost refusals."""
+    retry_min_ms: int = 50
+    """First wait before a refused append is sent again, when the refusal names none; doubles."""
+    retry_max_ms: int = 2_000
+    """Longest wait before a refused append is sent again, when the refusal names none."""
+    reconnect_min_ms: int = 250
+    """Ceiling of the first wait before reconnecting; doubles; the wait is random below the ceiling (full jitter)."""
+    reconnect_max_ms: int = 8_000
+    """Highest ceiling of the wait before reconnecting."""
+    attach_timeout_ms: int = 10_000
+    """Longest wait for the answer to `attach`."""
+    token_share: float = 0.8
+    """Share of a token's life after which the worker attaches again with a new one."""
+    max_rejected_tokens: int = 3
+    """So many fresh tokens refused in a row end the worker: its key or its clock is wrong."""
+    drain_timeout_ms: int = 30_000
+    """Draining waits this long for the runs at hand; then they are given up, and the authority requeues them."""
+
+
+@dataclass(frozen=True)
+class ExecLimits:
+    """How the exec adapter reads and ends a command."""
+
+    pipe_buffer_bytes: int = 128 * 1024
+    """Once that much output waits for `emit`, the pipes are not read: the command waits in its own write."""
+    terminate_grace_ms: int = 5_000
+    """Time between SIGTERM and SIGKILL when a command is canceled or timed out."""
+    leftover_grace_ms: int = 2_000
+    """After the command itself has ended: time for what it left behind in its process group to finish writing."""
+
+
+DEFAULT_WORKER_LIMITS = WorkerLimits()
+DEFAULT_EXEC_LIMITS = ExecLimits()

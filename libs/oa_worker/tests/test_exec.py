@@ -1,0 +1,294 @@
+"""The exec adapter, with real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from oa_errors import Refusal
+from oa_worker.adapter import Assignment
+from oa_worker.exec import ExecAdapter, command_environment
+from oa_worker.limits import ExecLimits
+from openagents.runtime.v1 import event_pb2
+from openagents.runtime.v1.event_pb2 import EventBody, ExecSpec, RunFinished, RunSpec
+
+QUICK = ExecLimits(terminate_grace_ms=300, leftover_grace_ms=300)
+
+
+class Log:
+    """Where a test's adapter emits to."""
+
+    def __init__(self, delay_s: float = 0.0) -> None:
+        self.data = {event_pb2.TEXT_STREAM_STDOUT: b"", event_pb2.TEXT_STREAM_STDERR: b""}
+        self.delay_s = delay_s
+        self.first = asyncio.Event()
+
+    async def emit(self, event: EventBody) -> None:
+        if self.delay_s:
+            await asyncio.sleep(self.delay_s)
+        self.data[event.text_delta.stream] += event.text_delta.data
+        self.first.set()
+
+    @property
+    def stdout(self) -> bytes:
+        return self.data[event_pb2.TEXT_STREAM_STDOUT]
+
+    @property
+    def stderr(self) -> bytes:
+        return self.data[event_pb2.TEXT_STREAM_STDERR]
+
+
+def assignment(*argv: str, timeout_ms: int = 0, cwd: str = "", env: dict[str, str] | None = None) -> Assignment:
+    spec = ExecSpec(argv=argv, timeout_ms=timeout_ms, working_directory=cwd, environment=env or {})
+    return Assignment("run_" + "0" * 26, 1, 1, RunSpec(adapter="exec", exec=spec))
+
+
+def python(code: str) -> tuple[str, ...]:
+    return (sys.executable, "-u", "-c", code)
+
+
+async def run(*argv: str, log: Log | None = None, limits: ExecLimits = QUICK, timeout_ms: int = 0) -> RunFinished:
+    return await ExecAdapter(limits).run(assignment(*argv, timeout_ms=timeout_ms), (log or Log()).emit)
+
+
+def alive(pid: int) -> bool:
+    """Whether it runs; a zombie that nobody has reaped does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+async def until_dead(pid: int) -> None:
+    deadline = time.monotonic() + 5
+    while alive(pid) and time.monotonic() < deadline:
+        await asyncio.sleep(0.02)
+    assert not alive(pid)
+
+
+async def test_output_and_measures_of_a_command_that_succeeds() -> None:
+    log = Log()
+    finish = await run(
+        *python("import sys, time; time.sleep(.1); print('out'); print('err!', file=sys.stderr)"), log=log
+    )
+    assert finish.outcome == event_pb2.RUN_OUTCOME_SUCCEEDED
+    assert (log.stdout, log.stderr) == (b"out\n", b"err!\n")
+    assert (finish.exec.stdout_bytes, finish.exec.stderr_bytes) == (4, 5)
+    assert finish.exec.exit_code == 0
+    assert finish.exec.HasField("exit_code")
+    assert 100 <= finish.exec.duration_ms < 20_000
+
+
+async def test_a_nonzero_exit_fails_with_the_status() -> None:
+    finish = await run("sh", "-c", "exit 7")
+    assert (finish.outcome, finish.reason) == (event_pb2.RUN_OUTCOME_FAILED, "nonzero_exit")
+    assert finish.exec.exit_code == 7
+    assert "status 7" in finish.message
+
+
+async def test_a_signal_from_elsewhere_fails_with_the_signal() -> None:
+    finish = await run("sh", "-c", "kill -SEGV $$")
+    assert (finish.outcome, finish.reason) == (event_pb2.RUN_OUTCOME_FAILED, "killed_by_signal")
+    assert finish.exec.signal == signal.SIGSEGV
+    assert not finish.exec.HasField("exit_code")
+    assert "SIGSEGV" in finish.message
+
+
+async def test_arguments_reach_the_command_without_a_shell() -> None:
+    log = Log()
+    await run("printf", "%s|", "$HOME", "a b", "; exit 3", "*", log=log)
+    assert log.stdout == b"$HOME|a b|; exit 3|*|"
+
+
+@pytest.mark.parametrize("argv", [("no-such-command-anywhere",), ("/nowhere/at/all",)])
+async def test_a_missing_binary_is_named(argv: tuple[str, ...]) -> None:
+    finish = await run(*argv)
+    assert (finish.outcome, finish.reason) == (event_pb2.RUN_OUTCOME_FAILED, "command_not_found")
+    assert argv[0] in finish.message
+    assert not finish.HasField("exec")
+
+
+async def test_what_else_keeps_a_command_from_starting(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.write_text("not a program")
+    adapter, log = ExecAdapter(QUICK), Log()
+    not_executable = await adapter.run(assignment(str(plain)), log.emit)
+    plain.chmod(0o755)
+    no_program = await adapter.run(assignment(str(plain)), log.emit)
+    no_directory = await adapter.run(assignment("true", cwd="/no/such/place"), log.emit)
+    nul = await adapter.run(assignment("echo", "a\0b"), log.emit)
+    nothing = await adapter.run(assignment(), log.emit)
+    too_long = await adapter.run(assignment("true", "x" * 4_000_000), log.emit)
+    assert not_executable.reason == "command_not_executable"
+    assert no_program.reason == "command_not_executable"
+    assert no_directory.reason == "working_directory_not_found"
+    assert (nul.reason, nothing.reason) == ("invalid_spec", "invalid_spec")
+    assert too_long.reason == "command_not_started"
+    assert len(too_long.message) <= 2000
+
+
+async def test_binary_output_that_is_no_utf8_arrives_as_it_is() -> None:
+    log = Log()
+    await run(*python("import sys; sys.stdout.buffer.write(bytes(range(256)) * 300 + b'\\xc3')"), log=log)
+    assert log.stdout == bytes(range(256)) * 300 + b"\xc3"
+
+
+async def test_huge_output_waits_for_slow_appends_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    from oa_worker.process import Process
+
+    most_buffered = 0
+    read = Process.read
+
+    async def watched(self: Process) -> tuple[int, bytes] | None:
+        nonlocal most_buffered
+        most_buffered = max(most_buffered, self.buffered_bytes)
+        return await read(self)
+
+    monkeypatch.setattr(Process, "read", watched)
+    log = Log(delay_s=0.001)
+    size = 12_000_000
+    finish = await run(*python(f"import sys; sys.stdout.buffer.write(b'x' * {size})"), log=log)
+    assert finish.exec.stdout_bytes == len(log.stdout) == size
+    pipe_read_bytes = 256 * 1024  # what asyncio reads from a pipe at most in one go
+    assert 0 < most_buffered <= QUICK.pipe_buffer_bytes + pipe_read_bytes
+
+
+async def test_output_still_queued_when_the_command_ends_is_not_lost() -> None:
+    log = Log(delay_s=0.4)  # slower than both graces after the end
+    limits = ExecLimits(leftover_grace_ms=50, pipe_buffer_bytes=1)
+    code = "import sys, time\nfor _ in range(4): print('x' * 999); time.sleep(.05)"
+    finish = await run(*python(code), log=log, limits=limits)
+    assert finish.exec.stdout_bytes == len(log.stdout) == 4000
+
+
+async def test_cancel_ends_the_whole_group_and_says_canceled(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    task = assignment("sh", "-c", f"sleep 60 & echo $! > {pid_file}; echo started; wait")
+    log = Log()
+    running = asyncio.create_task(ExecAdapter(QUICK).run(task, log.emit))
+    await log.first.wait()
+    task.cancel.request("enough", 0)
+    finish = await running
+    assert (finish.outcome, finish.reason) == (event_pb2.RUN_OUTCOME_CANCELED, "canceled")
+    assert finish.exec.signal == signal.SIGTERM
+    await until_dead(int(pid_file.read_text()))
+
+
+async def test_a_command_that_ignores_sigterm_is_killed_after_the_grace() -> None:
+    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf'); time.sleep(60)"
+    task = assignment(*python(code))
+    log = Log()
+    running = asyncio.create_task(ExecAdapter(QUICK).run(task, log.emit))
+    await log.first.wait()
+    began = time.monotonic()
+    task.cancel.request("enough", 0)
+    finish = await running
+    assert finish.outcome == event_pb2.RUN_OUTCOME_CANCELED
+    assert finish.exec.signal == signal.SIGKILL
+    assert time.monotonic() - began >= QUICK.terminate_grace_ms / 1000
+
+
+async def test_the_grace_ends_before_the_authoritys_deadline() -> None:
+    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf'); time.sleep(60)"
+    task = assignment(*python(code))
+    log = Log()
+    running = asyncio.create_task(ExecAdapter(ExecLimits(terminate_grace_ms=30_000)).run(task, log.emit))
+    await log.first.wait()
+    task.cancel.request("enough", deadline_ms=400)
+    async with asyncio.timeout(5):
+        assert (await running).exec.signal == signal.SIGKILL
+
+
+async def test_a_command_that_ends_in_peace_on_sigterm_is_canceled_too() -> None:
+    code = (
+        "import signal, sys, time\n"
+        "def bye(*_): print('bye'); sys.exit(0)\n"
+        "signal.signal(signal.SIGTERM, bye); print('hi'); time.sleep(60)"
+    )
+    task = assignment(*python(code))
+    log = Log()
+    running = asyncio.create_task(ExecAdapter(QUICK).run(task, log.emit))
+    await log.first.wait()
+    task.cancel.request("enough", 0)
+    finish = await running
+    assert finish.outcome == event_pb2.RUN_OUTCOME_CANCELED
+    assert finish.exec.exit_code == 0
+    assert log.stdout == b"hi\nbye\n"
+
+
+async def test_a_timeout_fails_with_its_reason() -> None:
+    finish = await run("sleep", "60", timeout_ms=150)
+    assert (finish.outcome, finish.reason) == (event_pb2.RUN_OUTCOME_FAILED, "timeout")
+    assert "150 ms" in finish.message
+
+
+async def test_what_a_command_leaves_behind_ends_with_it(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    log = Log()
+    finish = await run("sh", "-c", f"sleep 60 & echo $! > {pid_file}; echo done", log=log)
+    assert finish.outcome == event_pb2.RUN_OUTCOME_SUCCEEDED
+    assert log.stdout == b"done\n"
+    await until_dead(int(pid_file.read_text()))
+
+
+async def test_a_silent_process_that_left_the_group_does_not_hold_the_run(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    code = (
+        "import os, subprocess, sys\n"
+        "child = subprocess.Popen(['sleep', '60'], start_new_session=True)\n"
+        f"open({str(pid_file)!r}, 'w').write(str(child.pid)); print('left')"
+    )
+    log = Log()
+    async with asyncio.timeout(10):
+        finish = await run(*python(code), log=log)
+    assert finish.outcome == event_pb2.RUN_OUTCOME_SUCCEEDED
+    assert log.stdout == b"left\n"
+    os.kill(int(pid_file.read_text()), signal.SIGKILL)
+
+
+async def test_closed_outputs_do_not_end_a_command_early() -> None:
+    finish = await run(*python("import os, time; os.close(1); os.close(2); time.sleep(.3); os._exit(3)"))
+    assert finish.exec.exit_code == 3
+    assert finish.exec.duration_ms >= 300
+
+
+async def test_a_refused_event_kills_the_command_and_leaves_with_the_refusal(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+
+    async def refuse(event: EventBody) -> None:
+        raise Refusal("stale_epoch", "somebody else has it")
+
+    code = f"import os, time; open({str(pid_file)!r}, 'w').write(str(os.getpid())); print('x'); time.sleep(60)"
+    with pytest.raises(Refusal) as caught:
+        await ExecAdapter(QUICK).run(assignment(*python(code)), refuse)
+    assert caught.value.reason == "stale_epoch"
+    await until_dead(int(pid_file.read_text()))
+
+
+async def test_cancellation_of_the_task_kills_the_command() -> None:
+    log = Log()
+    running = asyncio.create_task(ExecAdapter(QUICK).run(assignment("sh", "-c", "echo $$; sleep 60"), log.emit))
+    await log.first.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await until_dead(int(log.stdout))
+
+
+def test_the_workers_own_settings_do_not_reach_the_command() -> None:
+    worker = {"PATH": "/bin", "OA_API_KEY": "secret", "HOME": "/root"}
+    assert command_environment(worker, {"X": "1", "HOME": "/h"}) == {"PATH": "/bin", "HOME": "/h", "X": "1"}
+
+
+async def test_directory_and_variables_of_the_spec(tmp_path: Path) -> None:
+    log = Log()
+    task = assignment("sh", "-c", 'pwd; echo "$GREETING"', cwd=str(tmp_path), env={"GREETING": "hé"})
+    await ExecAdapter(QUICK).run(task, log.emit)
+    assert log.stdout.decode() == f"{tmp_path}\nhé\n"

@@ -1,0 +1,85 @@
+"""API key -> worker token, from control's public edge."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+import httpx
+from google.protobuf.message import DecodeError
+
+from oa_errors import Refusal, is_reason
+from openagents.control.v1 import service_account_service_pb2 as pb
+
+_EXCHANGE_PATH = "/openagents.control.v1.ServiceAccountService/ExchangeKey"
+EXCHANGE_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True)
+class WorkerToken:
+    """A token for WorkerService, how long it lives from now on, and where to use it ("127.0.0.1:9081")."""
+
+    token: str
+    lifetime_s: float
+    runtime_address: str
+
+
+class TokenSource(Protocol):
+    """Where a worker gets its tokens."""
+
+    async def get(self) -> WorkerToken:
+        """A fresh token. Raises Refusal: `unavailable` is worth another try, `invalid_api_key` is not."""
+
+
+class ApiKeyTokens:
+    """Exchanges a service account's API key at `control_url` for worker tokens.
+
+    `runtime_address` overrides the address that control gives, for workers behind another network.
+    """
+
+    def __init__(self, control_url: str, api_key: str, *, runtime_address: str = "") -> None:
+        self._url = control_url.rstrip("/") + _EXCHANGE_PATH
+        self._api_key = api_key
+        self._runtime_address = runtime_address
+
+    async def get(self) -> WorkerToken:
+        """See `TokenSource`."""
+        request = pb.ExchangeKeyRequest(api_key=self._api_key, use=pb.TOKEN_USE_WORKER)
+        answer = await self._post(request.SerializeToString())
+        try:
+            response = pb.ExchangeKeyResponse.FromString(answer)
+        except DecodeError:
+            raise Refusal("unavailable", f"{self._url} did not answer as control does. Check the address.") from None
+        address = self._runtime_address or response.runtime_grpc_address
+        if not response.token or not address:
+            raise Refusal("unavailable", "Control gave no worker token or no address of the runtime.")
+        lifetime_s = response.expire_time.ToMilliseconds() / 1000 - time.time()
+        return WorkerToken(response.token, max(1.0, lifetime_s), address)
+
+    async def _post(self, body: bytes) -> bytes:
+        headers = {"Content-Type": "application/proto", "Connect-Protocol-Version": "1"}
+        try:
+            async with httpx.AsyncClient(timeout=EXCHANGE_TIMEOUT_S) as client:
+                answer = await client.post(self._url, content=body, headers=headers)
+        except httpx.HTTPError as error:
+            message = f"Control can't be reached at {self._url} ({type(error).__name__}). Is it running?"
+            raise Refusal("unavailable", message) from None
+        if answer.status_code != httpx.codes.OK:
+            raise _refusal(answer)
+        return answer.content
+
+
+def _refusal(answer: httpx.Response) -> Refusal:
+    """The refusal in a Connect error: a detail of type google.rpc.ErrorInfo carries the reason in its debug form."""
+    try:
+        error = answer.json()
+        reasons = [detail.get("debug", {}).get("reason", "") for detail in error.get("details", ())]
+        message = str(error.get("message", ""))
+    except (ValueError, AttributeError):
+        reasons, message = [], ""
+    for reason in reasons:
+        if is_reason(reason):
+            return Refusal(reason, message)
+    fallback = "invalid_api_key" if answer.status_code == httpx.codes.UNAUTHORIZED else "unavailable"
+    return Refusal(fallback, message or f"Control answered with HTTP {answer.status_code}.")
