@@ -1,0 +1,176 @@
+"""Tokens: Ed25519-signed JWTs whose claims are the messages of openagents/control/v1/claims.proto.
+
+    token = sign_token(PrincipalClaims(iss=ISSUER, sub="usr_…", aud="runtime", iat=now, nbf=now, exp=now + 60, …), key)
+    claims = await TokenVerifier(keys, clock).verify(token, PrincipalClaims, audience="runtime")
+
+A token is taken for one purpose only: the `typ` header names it (RFC 8725, 3.11), beside the audience. Unknown claims
+are ignored, as RFC 7519 (4) has it, so that a newer control can add one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Protocol, TypeVar
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from google.protobuf import json_format
+from jwt.types import Options
+
+from oa_errors import Refusal
+from oa_platform.clock import Clock
+from oa_platform.keys import SigningKey
+from openagents.control.v1 import claims_pb2
+
+ISSUER = "openagents-control"
+EDGE_AUDIENCE = "openagents-edge"
+KHALA_AUDIENCE = "khala"
+ALGORITHM = "EdDSA"
+LEEWAY_S = 5
+"""How far the clocks of two of our machines may differ."""
+MAX_TOKEN_CHARS = 8192
+
+Claims = (
+    claims_pb2.AccessTokenClaims
+    | claims_pb2.PrincipalClaims
+    | claims_pb2.WorkerTokenClaims
+    | claims_pb2.SyncTokenClaims
+)
+C = TypeVar(
+    "C",
+    claims_pb2.AccessTokenClaims,
+    claims_pb2.PrincipalClaims,
+    claims_pb2.WorkerTokenClaims,
+    claims_pb2.SyncTokenClaims,
+)
+
+
+@dataclass(frozen=True)
+class TokenKind:
+    """`typ` is the header's; `max_age_s` bounds the time since `iat`, whatever `exp` says."""
+
+    typ: str
+    max_age_s: int
+
+
+TOKEN_KINDS: Mapping[type[Claims], TokenKind] = MappingProxyType(
+    {
+        claims_pb2.AccessTokenClaims: TokenKind("oa-access+jwt", 3600),
+        claims_pb2.PrincipalClaims: TokenKind("oa-principal+jwt", 60),
+        claims_pb2.WorkerTokenClaims: TokenKind("oa-worker+jwt", 24 * 3600),
+        claims_pb2.SyncTokenClaims: TokenKind("oa-sync+jwt", 900),
+    }
+)
+
+# Times and names are checked below, by our own clock and with our own reasons.
+_SIGNATURE_ONLY: Options = {
+    "verify_exp": False,
+    "verify_nbf": False,
+    "verify_iat": False,
+    "verify_aud": False,
+    "verify_iss": False,
+    "verify_sub": False,
+    "verify_jti": False,
+}
+
+
+class KeySource(Protocol):
+    """Finds public keys by key id. `oa_platform.jwks` has the ones there are."""
+
+    async def public_key(self, kid: str) -> Ed25519PublicKey | None:
+        """The key, None when there is no such key; Refusal(unavailable) when that can't be said now."""
+        ...
+
+
+def sign_token(claims: Claims, key: SigningKey) -> str:
+    """The token with these claims. All of iss, sub, aud, iat, nbf, exp and jti must be set (ValueError)."""
+    payload = json_format.MessageToDict(claims, preserving_proto_field_name=True)
+    missing = [name for name in ("iss", "sub", "aud", "iat", "nbf", "exp", "jti") if not payload.get(name)]
+    if missing:
+        raise ValueError(f"claims without {', '.join(missing)}")
+    headers = {"kid": key.kid, "typ": TOKEN_KINDS[type(claims)].typ}
+    return jwt.encode(payload, key.private_key, algorithm=ALGORITHM, headers=headers)
+
+
+class TokenVerifier:
+    """Verifies tokens against control's keys."""
+
+    def __init__(self, keys: KeySource, clock: Clock) -> None:
+        self._keys = keys
+        self._clock = clock
+
+    async def verify(self, token: str, claims_type: type[C], *, audience: str) -> C:
+        """The claims of `token`, once everything about it was checked.
+
+        Raises Refusal: invalid_token, token_expired, token_too_old, missing_jti, missing_iat; unavailable when the key
+        is unknown and control can't be asked.
+        """
+        kid = _kid_of(token, TOKEN_KINDS[claims_type].typ)
+        key = await self._keys.public_key(kid)
+        if key is None:
+            raise _invalid("is signed with a key that is not one of control's")
+        payload = _signed_payload(token, key)
+        _check_registered_claims(payload, audience, self._clock.time(), TOKEN_KINDS[claims_type].max_age_s)
+        try:
+            return json_format.ParseDict(payload, claims_type(), ignore_unknown_fields=True)
+        except json_format.ParseError:
+            raise _invalid("has claims of a wrong type") from None
+
+
+def _invalid(what: str) -> Refusal:
+    return Refusal("invalid_token", f"The token {what}.")
+
+
+def _kid_of(token: str, typ: str) -> str:
+    """The key id in the header, which is not trusted yet, only used to find the key."""
+    if len(token) > MAX_TOKEN_CHARS:
+        raise _invalid(f"is longer than {MAX_TOKEN_CHARS} characters")
+    try:
+        header = jwt.get_unverified_header(token)
+    except jwt.InvalidTokenError:
+        raise _invalid("is not a JWT") from None
+    if header.get("alg") != ALGORITHM:
+        raise _invalid(f"is not signed with {ALGORITHM}")
+    if header.get("typ") != typ:
+        raise _invalid(f"is of another kind than {typ}")
+    kid = header.get("kid")
+    if not isinstance(kid, str) or not kid:
+        raise _invalid("names no key")
+    return kid
+
+
+def _signed_payload(token: str, key: Ed25519PublicKey) -> dict[str, Any]:
+    try:
+        payload: dict[str, Any] = jwt.decode(token, key, algorithms=[ALGORITHM], options=_SIGNATURE_ONLY)
+    except jwt.InvalidTokenError:
+        raise _invalid("has a wrong signature or is malformed") from None
+    return payload
+
+
+def _check_registered_claims(payload: dict[str, Any], audience: str, now: float, max_age_s: int) -> None:
+    if payload.get("iss") != ISSUER:
+        raise _invalid(f"was not issued by {ISSUER}")
+    if payload.get("aud") != audience:
+        raise _invalid(f"is not for {audience}")
+    if not payload.get("jti"):
+        raise Refusal("missing_jti", "The token has no id (jti).")
+    if payload.get("iat") is None:
+        raise Refusal("missing_iat", "The token does not say when it was issued (iat).")
+    if not payload.get("sub"):
+        raise _invalid("does not say whom it is for (sub)")
+    issued, not_before, expires = (_seconds(payload, name) for name in ("iat", "nbf", "exp"))
+    if now >= expires + LEEWAY_S:
+        raise Refusal("token_expired", "The token has expired: get a new one.")
+    if max(issued, not_before) > now + LEEWAY_S:
+        raise _invalid("is not valid yet")
+    if now - issued > max_age_s + LEEWAY_S:
+        raise Refusal("token_too_old", f"The token was issued more than {max_age_s} s ago: get a new one.")
+
+
+def _seconds(payload: dict[str, Any], name: str) -> int:
+    value = payload.get(name)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _invalid(f"has no number of seconds as {name}")
+    return value
