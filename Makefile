@@ -10,7 +10,7 @@ ARGS ?=
 CMD ?=
 ONCE ?=
 
-.PHONY: help run test lint proto-check gen fmt docs lock baseline bootstrap clean distclean
+.PHONY: help run test lint proto-check gen fmt lock baseline bootstrap clean distclean
 
 help: ## list the targets
 	@printf 'OpenAgents Runtime\n\n'
@@ -27,7 +27,7 @@ lint: bootstrap ## ruff, mypy --strict, the import rules
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
-	@$(VENV)/bin/lint-imports
+	@$(VENV)/bin/lint-imports --no-logo
 
 proto-check: bootstrap ## buf lint, breaking changes against the baseline, gen/ up to date
 	@$(PY) -m tools.proto_check

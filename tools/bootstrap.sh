@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Brings .venv to the state that requirements/dev.lock describes, and does nothing when it is there already.
 #
-#   tools/bootstrap.sh            VENV=dir and PYTHON=interpreter may be set
+#   tools/bootstrap.sh       VENV=dir, PYTHON=interpreter and BOOTSTRAP_WITHOUT_UV=1 may be set
 #
 # The packages come from wherever pip is configured to get them, and every one is checked against its hash in the lock.
 # uv (itself from the same place, hash-checked) installs them in seconds; where it can't be had, pip does in a minute or two.
@@ -65,7 +65,7 @@ have_uv() {
 
 install_lock() {
   local arguments=(--require-hashes --no-deps -r requirements/dev.lock)
-  if [ -z "${OA_BOOTSTRAP_NO_UV:-}" ] && have_uv; then
+  if [ -z "${BOOTSTRAP_WITHOUT_UV:-}" ] && have_uv; then
     say "installing the locked dependencies with uv"
     # It trusts the certificates that the machine trusts, as pip does.
     if quietly "$VENV/bin/uv" pip install --system-certs --python "$VENV/bin/python" "${arguments[@]}"; then return; fi

@@ -1,0 +1,88 @@
+"""The locks follow pyproject.toml, `make` lists what it has, and the bootstrap says what it misses."""
+
+import os
+import re
+import subprocess
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import cast
+
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from tests.house.files import REPO
+
+PROJECT = "openagents-runtime"
+Extras = Mapping[str, list[str]]
+
+
+def locked(name: str) -> dict[str, Version]:
+    """Package to version, as a lock pins it."""
+    text = (REPO / "requirements" / name).read_text("utf-8")
+    return {package: Version(version) for package, version in re.findall(r"^([a-z0-9-]+)==([^\s;]+)", text, re.M)}
+
+
+def requirements(extra: str, extras: Extras, base: Iterable[str]) -> set[Requirement]:
+    """What an extra asks for, with what it takes over from other extras."""
+    found = {Requirement(text) for text in base}
+    for text in extras[extra]:
+        requirement = Requirement(text)
+        if requirement.name == PROJECT:
+            for other in requirement.extras:
+                found |= requirements(other, extras, base)
+        else:
+            found.add(requirement)
+    return found
+
+
+def unmet(wanted: Iterable[Requirement], pins: Mapping[str, Version]) -> list[str]:
+    """Requirements that no pin fulfils, as text, sorted."""
+    return sorted(
+        str(requirement)
+        for requirement in wanted
+        if requirement.name not in pins or not requirement.specifier.contains(pins[requirement.name], prereleases=True)
+    )
+
+
+def _project() -> dict[str, object]:
+    return cast("dict[str, object]", tomllib.loads((REPO / "pyproject.toml").read_text("utf-8"))["project"])
+
+
+def test_locks_fulfil_pyproject() -> None:
+    project = _project()
+    extras, base = cast("Extras", project["optional-dependencies"]), cast("list[str]", project["dependencies"])
+    assert unmet(requirements("dev", extras, base), locked("dev.lock")) == []
+    assert unmet(requirements("stack", extras, base), locked("runtime.lock")) == []
+    assert unmet({Requirement("protobuf>=99"), Requirement("gone")}, locked("dev.lock")) == ["gone", "protobuf>=99"]
+
+
+def test_what_runs_in_production_is_what_was_tested() -> None:
+    tested = locked("dev.lock")
+    assert {name: version for name, version in locked("runtime.lock").items() if tested.get(name) != version} == {}
+
+
+def test_production_installs_no_tools() -> None:
+    assert locked("runtime.lock").keys() & {"betterproto", "buf-bin", "grpcio-tools", "mypy", "pytest", "ruff"} == set()
+
+
+def test_make_lists_every_target() -> None:
+    done = subprocess.run(["make"], cwd=REPO, capture_output=True, text=True, timeout=30, check=True)
+    phony = re.search(r"^\.PHONY: (.+)$", (REPO / "Makefile").read_text("utf-8"), re.M)
+    assert phony is not None
+    assert set(re.findall(r"^  make ([a-z-]+)", done.stdout, re.M)) == set(phony[1].split())
+
+
+def test_bootstrap_without_a_usable_python_says_which_it_needs(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHON": "/bin/false", "VENV": str(tmp_path / "venv")}
+    done = subprocess.run(
+        [str(REPO / "tools" / "bootstrap.sh")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "PYTHON=/bin/false is not CPython 3.11 or newer" in done.stderr
+    assert not (tmp_path / "venv").exists()
