@@ -1,0 +1,37 @@
+"""Canonical JSON, RFC 8785: one value has one form, so that a signature over the bytes is one over the value.
+
+Without floats: what we sign holds none, and their form is the hard half of the RFC. Integers stay within ±(2^53 - 1),
+where every reader of JSON agrees.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from oa_runlog.state import MAX_TOTAL
+
+Canonical = None | bool | int | str | Sequence["Canonical"] | Mapping[str, "Canonical"]
+
+
+def canonical_json(value: Canonical) -> bytes:
+    """The canonical form of `value` in UTF-8. Raises ValueError for what has none (a float, a lone surrogate)."""
+    return _text(value).encode()
+
+
+def _text(value: object) -> str:
+    match value:
+        case None | bool() | str():
+            # json's escapes are those of RFC 8785: the short ones, \u00xx in lower case, nothing beyond need.
+            return json.dumps(value, ensure_ascii=False)
+        case int():
+            if abs(value) > MAX_TOTAL:
+                raise ValueError("an integer beyond 2^53 - 1 has no canonical form")
+            return str(value)
+        case Mapping():
+            members = sorted(value.items(), key=lambda member: member[0].encode("utf-16-be"))
+            return "{" + ",".join(f"{_text(name)}:{_text(member)}" for name, member in members) + "}"
+        case Sequence():
+            return "[" + ",".join(_text(element) for element in value) + "]"
+        case _:
+            raise ValueError(f"a {type(value).__name__} has no canonical form here")

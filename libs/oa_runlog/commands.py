@@ -1,0 +1,110 @@
+"""Everything that can change a run. `oa_runlog.decide` says what becomes of a command."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from oa_runlog import wire
+from oa_runlog.events import EventBody, RunSpec
+from oa_runlog.fingerprint import fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedBody:
+    """What happened, with its bytes."""
+
+    body: EventBody
+    data: bytes
+
+    @classmethod
+    def of(cls, body: EventBody) -> EncodedBody:
+        """`body` with its bytes."""
+        return cls(body, wire.encode_body(body))
+
+
+@dataclass(frozen=True, slots=True)
+class CreateRun:
+    """A person or a service account wants a run. `run_id` is the id that it gets if the key is new."""
+
+    run_id: str
+    org_id: str
+    user_id: str
+    spec: RunSpec
+    idempotency_key: str
+    fingerprint: bytes
+
+    @classmethod
+    def of(cls, run_id: str, org_id: str, user_id: str, spec: RunSpec, idempotency_key: str) -> CreateRun:
+        """The command with the fingerprint of its spec."""
+        return cls(run_id, org_id, user_id, spec, idempotency_key, fingerprint([wire.encode_spec(spec)]))
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """A worker appends events: all of them or none.
+
+    `worker_id` and `org_id` are the caller's, by its token and its stream.
+    """
+
+    run_id: str
+    org_id: str
+    worker_id: str
+    lease_epoch: int
+    idempotency_key: str
+    events: tuple[EncodedBody, ...]
+    fingerprint: bytes
+    expected_seq: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        run_id: str,
+        org_id: str,
+        worker_id: str,
+        lease_epoch: int,
+        idempotency_key: str,
+        bodies: Sequence[EventBody],
+        expected_seq: int | None = None,
+    ) -> Append:
+        """The command with its bodies' bytes and fingerprint."""
+        events = tuple(EncodedBody.of(body) for body in bodies)
+        mark = fingerprint(event.data for event in events)
+        return cls(run_id, org_id, worker_id, lease_epoch, idempotency_key, events, mark, expected_seq)
+
+
+@dataclass(frozen=True, slots=True)
+class AssignRun:
+    """A waiting run goes to a worker with a free slot."""
+
+    run_id: str
+    worker_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestCancel:
+    """Somebody of the run's org wants it to end."""
+
+    run_id: str
+    org_id: str
+    requested_by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LoseLease:
+    """The holder of a lease is lost, or has said good-bye."""
+
+    run_id: str
+    worker_id: str
+    lease_epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelDeadline:
+    """A cancel was asked for so long ago that the authority ends the run by itself."""
+
+    run_id: str
+
+
+Command = CreateRun | Append | AssignRun | RequestCancel | LoseLease | CancelDeadline

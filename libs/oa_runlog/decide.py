@@ -1,0 +1,335 @@
+"""What becomes of a command: the rules of the authority, pure.
+
+The order in which an append is looked at is part of the contract (docs/protocol/append.md): a known key first, so that
+a retry is always answered like the first time; then the lease, so that a worker that lost it learns that and nothing
+else; then the expected seq, the state machine, sizes, and pace.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from oa_errors import Refusal
+from oa_runlog import wire
+from oa_runlog.commands import (
+    Append,
+    AssignRun,
+    CancelDeadline,
+    Command,
+    CreateRun,
+    EncodedBody,
+    LoseLease,
+    RequestCancel,
+)
+from oa_runlog.events import (
+    RESERVED,
+    EventType,
+    ExecSpec,
+    ExecutorLost,
+    Outcome,
+    RunCancelRequested,
+    RunCreated,
+    RunEvent,
+    RunFinished,
+    RunSpec,
+    RunStarted,
+    event_type,
+)
+from oa_runlog.reducer import advance, invalid_transition
+from oa_runlog.state import FINAL_STATUS, RunState
+from oa_runlog.transitions import next_status
+
+AUTHORITY = 0
+"""Lease epoch of what the authority writes itself."""
+TITLE_MAX_CHARS = 200
+"""Longest title; the rule of RunSpec.title."""
+
+_MS_NS = 1_000_000
+_SECOND_NS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a run may take. All of these are settings of the runtime service, see docs/config.md."""
+
+    max_event_bytes: int = 262_144
+    max_append_bytes: int = 1_048_576
+    events_per_second: int = 240
+    burst_events: int = 500
+    max_requeues: int = 3
+    cancel_deadline_ms: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class KnownKey:
+    """What was stored before under a command's idempotency key. `run_id` matters for CreateRun only."""
+
+    run_id: str
+    fingerprint: bytes
+    first_seq: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event to be stored: its bytes, made here and never again, and the chain up to it."""
+
+    seq: int
+    type: EventType
+    data: bytes
+    chain: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The command changes the run: these events are to be stored, and this is the state after them."""
+
+    state: RunState
+    events: tuple[NewEvent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """The command had its effect before; nothing is to be stored."""
+
+    run_id: str
+    first_seq: int
+    last_seq: int
+
+
+Decision = Accepted | Unchanged | Refusal
+
+
+def decide(
+    state: RunState | None, command: Command, limits: Limits, now_ns: int, known: KnownKey | None = None
+) -> Decision:
+    """What becomes of `command` for the run in `state` (None: there is no such run), at `now_ns`.
+
+    `known` is what is stored under the command's idempotency key, if anything. Nothing is raised.
+    """
+    try:
+        return _decide(state, command, limits, now_ns, known)
+    except Refusal as refusal:
+        return refusal
+
+
+def _decide(
+    state: RunState | None, command: Command, limits: Limits, now_ns: int, known: KnownKey | None
+) -> Accepted | Unchanged:
+    if isinstance(command, CreateRun):
+        return _create(command, limits, now_ns, known)
+    if state is None:
+        raise not_found(command.run_id)
+    match command:
+        case Append():
+            return _append(state, command, limits, now_ns, known)
+        case AssignRun():
+            return _assign(state, command, now_ns)
+        case RequestCancel():
+            return _request_cancel(state, command, now_ns)
+        case LoseLease():
+            return _lose_lease(state, command, limits, now_ns)
+        case CancelDeadline():
+            return _cancel_deadline(state, limits, now_ns)
+
+
+def not_found(run_id: str) -> Refusal:
+    """The refusal for a run that does not exist, and for one that the caller may not know of."""
+    return Refusal("not_found", f"there is no run {run_id} that you may see", field="run_id")
+
+
+# ------------------------------------------------------------------------------------------------- create
+
+
+def _create(command: CreateRun, limits: Limits, now_ns: int, known: KnownKey | None) -> Accepted | Unchanged:
+    if known is not None:
+        if known.fingerprint != command.fingerprint:
+            raise _idempotency_conflict()
+        return Unchanged(known.run_id, known.first_seq, known.first_seq)
+    spec = replace(command.spec, title=command.spec.title or default_title(command.spec))
+    created = EncodedBody.of(RunCreated(command.user_id, command.org_id, spec))
+    _check_sizes([created], limits)
+    return _store(None, command.run_id, [created], AUTHORITY, now_ns)
+
+
+def default_title(spec: RunSpec) -> str:
+    """The title of a run whose caller gave none: its command line, or the first line of its prompt."""
+    what = spec.input
+    text = shlex.join(what.argv) if isinstance(what, ExecSpec) else what.text.strip()
+    line = text.splitlines()[0] if text else spec.adapter
+    return line if len(line) <= TITLE_MAX_CHARS else line[: TITLE_MAX_CHARS - 1] + "…"
+
+
+# ------------------------------------------------------------------------------------------------- append
+
+
+def _append(
+    state: RunState, command: Append, limits: Limits, now_ns: int, known: KnownKey | None
+) -> Accepted | Unchanged:
+    if state.org_id != command.org_id:
+        raise not_found(command.run_id)
+    if known is not None:
+        if known.fingerprint != command.fingerprint:
+            raise _idempotency_conflict()
+        return Unchanged(state.run_id, known.first_seq, known.first_seq + known.count - 1)
+    _check_lease(state, command)
+    _check_expected_seq(state, command)
+    _check_reserved(command)
+    repeated = _check_transitions(state, command)
+    if repeated is not None:
+        return repeated
+    _check_sizes(command.events, limits)
+    paced_until_ns = _pace(state, len(command.events), limits, now_ns)
+    accepted = _store(state, state.run_id, command.events, command.lease_epoch, now_ns)
+    return replace(accepted, state=replace(accepted.state, paced_until_ns=paced_until_ns))
+
+
+def _idempotency_conflict() -> Refusal:
+    text = "the idempotency key was used before with other content; choose a new key for new content"
+    return Refusal("idempotency_conflict", text, field="idempotency_key")
+
+
+def _check_lease(state: RunState, command: Append) -> None:
+    is_current = command.lease_epoch == state.lease_epoch and command.worker_id == state.worker_id
+    if is_current and not state.fenced and state.lease_epoch > 0:
+        return
+    text = f"lease {command.lease_epoch} of this run is over; stop working on it"
+    raise Refusal("stale_epoch", text, field="lease_epoch", metadata={"current_epoch": str(state.lease_epoch)})
+
+
+def _check_expected_seq(state: RunState, command: Append) -> None:
+    if command.expected_seq is None or command.expected_seq == state.latest_seq:
+        return
+    text = f"the run stands at seq {state.latest_seq}, not at {command.expected_seq}; read on and decide again"
+    raise Refusal("seq_conflict", text, field="expected_seq", metadata={"current_seq": str(state.latest_seq)})
+
+
+def _check_reserved(command: Append) -> None:
+    for index, event in enumerate(command.events):
+        kind = event_type(event.body)
+        if kind in RESERVED:
+            text = f"only the authority appends {kind}"
+            raise Refusal("event_reserved", text, field=f"events[{index}]", metadata={"event": str(kind)})
+
+
+def _check_transitions(state: RunState, command: Append) -> Unchanged | None:
+    """Hold the whole batch against the table; Unchanged for the finish that the run already has."""
+    if state.finish is not None and len(command.events) == 1:
+        body = command.events[0].body
+        if isinstance(body, RunFinished):
+            return _finish_again(state, state.finish, body)
+    status = state.status
+    for index, event in enumerate(command.events):
+        after = next_status(status, event.body)
+        if after is None:
+            raise invalid_transition(status, event.body).under(f"events[{index}]")
+        status = after
+    return None
+
+
+def _finish_again(state: RunState, finish: RunFinished, again: RunFinished) -> Unchanged:
+    if FINAL_STATUS[again.outcome] is state.status:
+        return Unchanged(state.run_id, state.latest_seq, state.latest_seq)
+    text = f"the run has finished: {finish.outcome}"
+    raise Refusal("already_finished", text, field="events[0]", metadata={"outcome": str(finish.outcome)})
+
+
+def _check_sizes(events: Iterable[EncodedBody], limits: Limits) -> None:
+    total = 0
+    for index, event in enumerate(events):
+        size = len(event.data)
+        total += size
+        if size > limits.max_event_bytes:
+            raise _too_large(f"events[{index}]", size, limits.max_event_bytes)
+    if total > limits.max_append_bytes:
+        raise _too_large("events", total, limits.max_append_bytes)
+
+
+def _too_large(field: str, size: int, limit: int) -> Refusal:
+    text = f"{field} has {size} bytes; at most {limit} are taken. Send it in pieces"
+    return Refusal("payload_too_large", text, field=field, metadata={"limit_bytes": str(limit)})
+
+
+def _pace(state: RunState, count: int, limits: Limits, now_ns: int) -> int:
+    """The new `paced_until_ns`, by the generic cell rate algorithm: a token bucket that is one number.
+
+    Each event takes 1/rate of time from a credit of burst/rate; the number is when the credit is full again.
+    """
+    step_ns = _SECOND_NS // limits.events_per_second
+    paced_until_ns = max(state.paced_until_ns, now_ns) + count * step_ns
+    over_ns = paced_until_ns - now_ns - limits.burst_events * step_ns
+    if over_ns <= 0:
+        return paced_until_ns
+    text = f"a run takes {limits.events_per_second} events a second, {limits.burst_events} at once; slow down"
+    wait_ms = -(-over_ns // _MS_NS)
+    limit = {"events_per_second": str(limits.events_per_second)}
+    raise Refusal("publish_rate_limited", text, field="events", metadata=limit, retry_after_ms=wait_ms)
+
+
+# ------------------------------------------------------------------------------------------------- leases and cancels
+
+
+def _assign(state: RunState, command: AssignRun, now_ns: int) -> Accepted:
+    if state.is_leased:
+        epoch = {"current_epoch": str(state.lease_epoch)}
+        raise Refusal("stale_epoch", "another worker holds the run", field="run_id", metadata=epoch)
+    started = RunStarted(command.worker_id, state.lease_epoch + 1, state.attempt + 1)
+    return _store(state, state.run_id, [EncodedBody.of(started)], AUTHORITY, now_ns)
+
+
+def _request_cancel(state: RunState, command: RequestCancel, now_ns: int) -> Accepted | Unchanged:
+    if state.org_id != command.org_id:
+        raise not_found(command.run_id)
+    if state.status.is_final or state.cancel_requested_ns is not None:
+        return Unchanged(state.run_id, state.latest_seq, state.latest_seq)
+    events = [EncodedBody.of(RunCancelRequested(command.requested_by, command.reason))]
+    if not state.is_leased:
+        events.append(_canceled("canceled", "canceled before a worker had it"))
+    return _store(state, state.run_id, events, AUTHORITY, now_ns)
+
+
+def _lose_lease(state: RunState, command: LoseLease, limits: Limits, now_ns: int) -> Accepted | Unchanged:
+    if not state.is_leased or (state.worker_id, state.lease_epoch) != (command.worker_id, command.lease_epoch):
+        return Unchanged(state.run_id, state.latest_seq, state.latest_seq)
+    canceling = state.cancel_requested_ns is not None
+    requeued = not canceling and state.attempt <= limits.max_requeues
+    lost = ExecutorLost(state.worker_id, state.lease_epoch, state.attempt, requeued)
+    events = [EncodedBody.of(lost)]
+    if canceling:
+        events.append(_canceled("canceled", "the worker was lost after the cancel was requested"))
+    elif not requeued:
+        text = f"the worker was lost in each of {state.attempt} attempts"
+        events.append(EncodedBody.of(RunFinished(Outcome.FAILED, "executor_lost", text)))
+    return _store(state, state.run_id, events, AUTHORITY, now_ns)
+
+
+def _cancel_deadline(state: RunState, limits: Limits, now_ns: int) -> Accepted | Unchanged:
+    asked_ns = state.cancel_requested_ns
+    is_due = asked_ns is not None and now_ns - asked_ns >= limits.cancel_deadline_ms * _MS_NS
+    if state.status.is_final or not is_due:
+        return Unchanged(state.run_id, state.latest_seq, state.latest_seq)
+    text = f"the worker did not end it within {limits.cancel_deadline_ms} ms"
+    return _store(state, state.run_id, [_canceled("cancel_deadline", text)], AUTHORITY, now_ns)
+
+
+def _canceled(reason: str, message: str) -> EncodedBody:
+    return EncodedBody.of(RunFinished(Outcome.CANCELED, reason, message))
+
+
+# ------------------------------------------------------------------------------------------------- what is stored
+
+
+def _store(
+    state: RunState | None, run_id: str, events: Iterable[EncodedBody], lease_epoch: int, now_ns: int
+) -> Accepted:
+    """Number the events, make their bytes, and let the reducer say what they lead to."""
+    stored = []
+    for event in events:
+        seq = (state.latest_seq if state else 0) + 1
+        data = wire.encode_event(run_id, seq, now_ns, lease_epoch, event.data)
+        state = advance(state, RunEvent(run_id, seq, now_ns, lease_epoch, event.body), data)
+        stored.append(NewEvent(seq, event_type(event.body), data, state.chain_head))
+    assert state is not None  # every command that gets here stores something
+    return Accepted(state, tuple(stored))

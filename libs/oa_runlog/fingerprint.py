@@ -1,0 +1,15 @@
+"""Fingerprints: what tells the retry of a request from another request under the same idempotency key."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+
+def fingerprint(parts: Iterable[bytes]) -> bytes:
+    """SHA-256 over `parts`, each with its length before it (8 bytes, big-endian), so that no two lists are alike."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8))
+        digest.update(part)
+    return digest.digest()

@@ -1,0 +1,110 @@
+"""Where a run and a worker stand, as plain values. A run's state is a function of its events: see `reducer`."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field, fields
+
+from oa_runlog.events import Outcome, RunFinished
+
+MAX_TOTAL = 2**53 - 1
+"""Totals stop counting here: the largest integer that every reader of JSON agrees on (RFC 8785, RFC 7493)."""
+
+
+class RunStatus(enum.StrEnum):
+    """Where a run stands."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    CANCELING = "canceling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+    @property
+    def is_final(self) -> bool:
+        """The run has ended; its log does not grow any more."""
+        return self in _FINAL
+
+
+_FINAL = frozenset({RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELED})
+
+FINAL_STATUS = {
+    Outcome.SUCCEEDED: RunStatus.SUCCEEDED,
+    Outcome.FAILED: RunStatus.FAILED,
+    Outcome.CANCELED: RunStatus.CANCELED,
+}
+
+
+class WorkerStatus(enum.StrEnum):
+    """Where a worker stands."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a run's events add up to; each stops at MAX_TOTAL."""
+
+    text_bytes: int = 0
+    messages: int = 0
+    tool_calls: int = 0
+    tool_results: int = 0
+    tool_failures: int = 0
+    verifications: int = 0
+    verification_failures: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_input_tokens: int = 0
+
+    def plus(self, **amounts: int) -> Totals:
+        """These totals with `amounts` added."""
+        values = {name: getattr(self, name) for name in TOTAL_NAMES}
+        for name, amount in amounts.items():
+            values[name] = min(values[name] + amount, MAX_TOTAL)
+        return Totals(**values)
+
+
+TOTAL_NAMES = tuple(item.name for item in fields(Totals))
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """What the authority knows of a run without its spec.
+
+    `worker_id` and `lease_epoch` are those of the newest lease, '' and 0 before the first; `fenced` says that it was
+    taken back. `chain_head` is the chain over events 1 … `latest_seq`. `paced_until_ns` belongs to the append limit
+    (see `decide`); it is not in the log and takes no part in comparisons.
+    """
+
+    run_id: str
+    org_id: str
+    user_id: str
+    status: RunStatus
+    latest_seq: int
+    chain_head: bytes
+    create_ns: int
+    lease_epoch: int = 0
+    worker_id: str = ""
+    fenced: bool = False
+    attempt: int = 0
+    cancel_requested_ns: int | None = None
+    cancel_reason: str = ""
+    finish_ns: int | None = None
+    finish: RunFinished | None = None
+    totals: Totals = Totals()
+    paced_until_ns: int = field(default=0, compare=False)
+
+    @property
+    def is_leased(self) -> bool:
+        """A worker holds the run and may append to it."""
+        return bool(self.worker_id) and not self.fenced and not self.status.is_final
+
+    @property
+    def holder(self) -> str:
+        """The worker that holds the run; empty when none does."""
+        return self.worker_id if self.is_leased else ""

@@ -1,0 +1,101 @@
+"""Checking receipts and records, offline: the receipt, the stored events, and pinned public keys are all that it takes.
+
+Reasons of the refusals: `unknown_key`, `signature_invalid`, `receipt_foreign`, `sequence_broken`, `chain_mismatch`,
+`outcome_mismatch`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from oa_errors import Refusal
+from oa_runlog import wire
+from oa_runlog.chain import chain_next, chain_start
+from oa_runlog.events import RunEvent
+from oa_runlog.receipt import ReceiptFacts, SignedReceipt, facts_of, read_facts
+from oa_runlog.reducer import advance
+from oa_runlog.state import RunState
+
+Keys = Mapping[str, bytes]
+"""Pinned keys: key id -> 32 bytes of Ed25519 public key."""
+
+
+def verify_receipt(receipt: SignedReceipt, keys: Keys, *, run_id: str | None = None) -> ReceiptFacts:
+    """What the receipt states, once its signature holds under a pinned key and it belongs to `run_id` (if given)."""
+    public_key = keys.get(receipt.key_id)
+    if public_key is None:
+        raise Refusal(
+            "unknown_key", f"the receipt is signed with {receipt.key_id}, which is not pinned", field="key_id"
+        )
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(receipt.signature, receipt.canonical_json)
+    except (InvalidSignature, ValueError):
+        raise Refusal(
+            "signature_invalid", "the signature does not fit the receipt and its key", field="signature"
+        ) from None
+    try:
+        facts = read_facts(receipt.canonical_json)
+    except ValueError as error:
+        raise Refusal("signature_invalid", f"what is signed is no receipt: {error}", field="canonical_json") from None
+    if facts.kid != receipt.key_id:
+        raise Refusal("signature_invalid", "the receipt names another key than it is signed with", field="key_id")
+    if facts.run_id != receipt.run_id or (run_id is not None and facts.run_id != run_id):
+        raise Refusal("receipt_foreign", f"the receipt is that of {facts.run_id}", field="run_id")
+    return facts
+
+
+def verify_record(
+    receipt: SignedReceipt, keys: Keys, events: Iterable[bytes], *, run_id: str | None = None
+) -> ReceiptFacts:
+    """What the receipt states, once `events` (all of the run, as stored) are shown to be what it was made of."""
+    facts = verify_receipt(receipt, keys, run_id=run_id)
+    data = list(events)
+    read = [_read(number, event, facts.run_id) for number, event in enumerate(data, start=1)]
+    _check_sequence(read, facts)
+    _check_chain(data, facts)
+    state = _replay(read, data)
+    if state is None or state.finish is None or facts_of(state, facts.log_epoch, facts.kid) != facts:
+        raise Refusal("outcome_mismatch", "the events lead to another outcome or other totals than the receipt's")
+    return facts
+
+
+def _read(number: int, data: bytes, run_id: str) -> RunEvent:
+    try:
+        event = wire.decode_event(data)
+    except Refusal as refusal:
+        text = f"event {number} can't be read: {refusal.message}"
+        raise Refusal("chain_mismatch", text, metadata={"seq": str(number)}) from None
+    if event.run_id != run_id:
+        raise Refusal("receipt_foreign", f"event {number} belongs to another run", metadata={"seq": str(number)})
+    return event
+
+
+def _check_sequence(events: list[RunEvent], facts: ReceiptFacts) -> None:
+    for number, event in enumerate(events, start=1):
+        if event.seq != number:
+            text = f"event {number} has seq {event.seq}: one is missing, doubled or moved"
+            raise Refusal("sequence_broken", text, metadata={"seq": str(number)})
+    if (facts.first_seq, facts.last_seq, facts.count) != (1, len(events), len(events)):
+        text = f"the receipt counts {facts.count} events, the record has {len(events)}"
+        raise Refusal("sequence_broken", text)
+
+
+def _check_chain(data: list[bytes], facts: ReceiptFacts) -> None:
+    head = chain_start(facts.run_id)
+    for event in data:
+        head = chain_next(head, event)
+    if head.hex() != facts.chain_head:
+        raise Refusal("chain_mismatch", "the events do not give the receipt's chain head: a byte was changed")
+
+
+def _replay(events: list[RunEvent], data: list[bytes]) -> RunState | None:
+    state: RunState | None = None
+    try:
+        for event, stored in zip(events, data, strict=True):
+            state = advance(state, event, stored)
+    except Refusal as refusal:
+        raise Refusal("outcome_mismatch", f"the events are no run: {refusal.message}") from None
+    return state
