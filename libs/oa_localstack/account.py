@@ -10,15 +10,11 @@ from __future__ import annotations
 import os
 import pwd
 import subprocess
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
 from oa_errors import Refusal
-
-DEFAULT_POSTGRES_USER = "nobody"
-"""Who runs Postgres when we are root; `OA_POSTGRES_USER` names another."""
 
 
 class SpawnOptions(TypedDict, total=False):
@@ -60,11 +56,13 @@ class Account:
         return subprocess.run(argv, cwd="/", check=False, **self.spawn_options()).returncode == 0
 
 
-def postgres_account(env: Mapping[str, str]) -> Account:
-    """The account for Postgres; raises Refusal(invalid_setting) when `OA_POSTGRES_USER` can't be it."""
+def postgres_account(name: str = "nobody") -> Account:
+    """The account for Postgres: `name` when we are root, else ourselves.
+
+    Raises Refusal(invalid_setting) when there is no such user, or it is root again.
+    """
     if os.geteuid() != 0:
         return Account()
-    name = env.get("OA_POSTGRES_USER", DEFAULT_POSTGRES_USER)
     try:
         entry = pwd.getpwnam(name)
     except KeyError:

@@ -4,45 +4,43 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Self
 
 import psutil
 
 from oa_errors import Refusal
+from oa_platform.ports import default_port, port_variable
 
-DEFAULT_BASE = 8080
 HOST = "127.0.0.1"
-_HIGHEST_PORT = 65535
 
 
 @dataclass(frozen=True)
 class PortUse:
-    """One port of the stack: who listens on it, for what, and how to move it."""
+    """One port of the stack: who listens on it, and for what. Its number comes from `oa_platform.ports`."""
 
     field: str
-    offset: int
     owner: str
     purpose: str
 
     @property
     def env(self) -> str:
         """The environment variable that sets this port alone."""
-        return f"OA_{self.field.upper()}_PORT"
+        return port_variable(self.field)
 
 
 USES = (
-    PortUse("control_http", 0, "control", "the public HTTP edge"),
-    PortUse("khala_ws", 10, "khala_gateway", "Khala's WebSocket"),
-    PortUse("control_grpc", 1000, "control", "gRPC"),
-    PortUse("runtime_grpc", 1001, "runtime", "gRPC"),
-    PortUse("projector_grpc", 1002, "projector", "gRPC"),
-    PortUse("gateway_grpc", 1003, "khala_gateway", "gRPC health and reflection"),
-    PortUse("control_ops", 1100, "control", "health and metrics"),
-    PortUse("runtime_ops", 1101, "runtime", "health and metrics"),
-    PortUse("projector_ops", 1102, "projector", "health and metrics"),
-    PortUse("gateway_ops", 1103, "khala_gateway", "health and metrics"),
-    PortUse("postgres", 1110, "postgres", "the database"),
+    PortUse("control_http", "control", "the public HTTP edge"),
+    PortUse("khala_ws", "khala_gateway", "Khala's WebSocket"),
+    PortUse("control_grpc", "control", "gRPC"),
+    PortUse("runtime_grpc", "runtime", "gRPC"),
+    PortUse("projector_grpc", "projector", "gRPC"),
+    PortUse("gateway_grpc", "khala_gateway", "gRPC health and reflection"),
+    PortUse("control_ops", "control", "health and metrics"),
+    PortUse("runtime_ops", "runtime", "health and metrics"),
+    PortUse("projector_ops", "projector", "health and metrics"),
+    PortUse("gateway_ops", "khala_gateway", "health and metrics"),
+    PortUse("postgres", "postgres", "the database"),
 )
 
 
@@ -68,8 +66,11 @@ class Ports:
 
         Raises Refusal(invalid_setting) for what is no port, and for a port that two of them would share.
         """
-        start = base if base is not None else _port(env, "OA_PORT_BASE", DEFAULT_BASE)
-        numbers = {use.field: _port(env, use.env, start + use.offset) for use in USES}
+        settings = dict(env) if base is None else {**env, "OA_PORT_BASE": str(base)}
+        try:
+            numbers = {use.field: default_port(use.field, settings) for use in USES}
+        except ValueError as error:
+            raise Refusal("invalid_setting", f"{error}.", field=str(error).split()[0]) from None
         taken: dict[int, PortUse] = {}
         for use in USES:
             other = taken.setdefault(numbers[use.field], use)
@@ -113,14 +114,6 @@ def is_free(port: int) -> bool:
     return True
 
 
-def _port(env: Mapping[str, str], name: str, default: int) -> int:
-    text = env.get(name) or str(default)
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _HIGHEST_PORT:
-        message = f"{name} is {text!r}, which is no port: give a number from 1 to {_HIGHEST_PORT}."
-        raise Refusal("invalid_setting", message, field=name)
-    return int(text)
-
-
 def _holder(port: int) -> str:
     """Name and id of the process that listens on `port`, as far as we may see it."""
     try:
@@ -130,6 +123,3 @@ def _holder(port: int) -> str:
     except psutil.Error:
         pass
     return ""
-
-
-assert tuple(use.field for use in USES) == tuple(field.name for field in fields(Ports))

@@ -78,7 +78,7 @@ class PostgresServer:
     superuser_password: str = field(repr=False)
     log_path: Path
     settings: Settings = field(default_factory=lambda: DURABLE)
-    env: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+    account: Account = field(default_factory=postgres_account)
     start_timeout_s: float = START_TIMEOUT_S
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
     _lock: IO[str] | None = field(default=None, init=False, repr=False)
@@ -105,17 +105,16 @@ class PostgresServer:
         """
         if self.pid is not None:
             return
-        account = postgres_account(self.env)
         self.root.mkdir(parents=True, exist_ok=True)
         self.root.chmod(0o700)
-        account.take(self.root)
+        self.account.take(self.root)
         self._acquire()
         try:
-            binaries = await asyncio.to_thread(find_binaries, account)
-            await self._create_data(binaries, account)
+            binaries = await asyncio.to_thread(find_binaries, self.account)
+            await self._create_data(binaries)
             self._check_version()
             await self._clear_leftovers()
-            self._process = self._spawn(binaries, account)
+            self._process = self._spawn(binaries)
             await self._until_ready()
         except BaseException:
             await self.stop()
@@ -143,7 +142,7 @@ class PostgresServer:
             self._process.kill()
             self._process.wait()
 
-    async def _create_data(self, binaries: Path, account: Account) -> None:
+    async def _create_data(self, binaries: Path) -> None:
         """Run initdb into a staging directory, so that an interrupted one is never taken for data."""
         if self.data.exists():
             return
@@ -153,7 +152,7 @@ class PostgresServer:
         password_file.unlink(missing_ok=True)
         password_file.touch(mode=0o600)
         password_file.write_text(self.superuser_password)
-        account.take(password_file)
+        self.account.take(password_file)
         argv = [
             *(str(binaries / "initdb"), "--pgdata", str(staging), "--username", SUPERUSER),
             *("--pwfile", str(password_file), "--auth-host=scram-sha-256", "--auth-local=reject"),
@@ -161,16 +160,16 @@ class PostgresServer:
             *(["--no-sync"] if self.settings.get("fsync") == "off" else []),
         ]
         try:
-            status = await asyncio.to_thread(self._run, argv, account)
+            status = await asyncio.to_thread(self._run, argv)
         finally:
             password_file.unlink(missing_ok=True)
         if status != 0:
             raise self._failed(f"initdb ended with status {status}")
         staging.rename(self.data)
 
-    def _run(self, argv: list[str], account: Account) -> int:
+    def _run(self, argv: list[str]) -> int:
         with self.log_path.open("ab") as log:
-            options = account.spawn_options()
+            options = self.account.spawn_options()
             return subprocess.run(argv, cwd="/", stdout=log, stderr=log, check=False, **options).returncode
 
     def _check_version(self) -> None:
@@ -182,14 +181,14 @@ class PostgresServer:
             )
             raise Refusal("start_failed", message)
 
-    def _spawn(self, binaries: Path, account: Account) -> subprocess.Popen[bytes]:
+    def _spawn(self, binaries: Path) -> subprocess.Popen[bytes]:
         settings = {**COMMON_SETTINGS, **self.settings, "port": str(self.port)}
         argv = [str(binaries / "postgres"), "-D", str(self.data)]
         argv += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         env = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
         with self.log_path.open("ab") as log:
             # SIGINT when we die: Postgres then shuts down in order, which is quick and leaves clean data.
-            return spawn(argv, env=env, log=log, account=account, death_signal=signal.SIGINT)
+            return spawn(argv, env=env, log=log, account=self.account, death_signal=signal.SIGINT)
 
     async def _until_ready(self) -> None:
         process = self._process

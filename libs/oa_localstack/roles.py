@@ -7,7 +7,8 @@ Postgres refuses, whatever the code says.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 import asyncpg
@@ -37,6 +38,16 @@ ROLES = (OWNER, *(plane.role for plane in PLANES))
 async def connect_admin(dsn: str) -> asyncpg.Connection:
     """A superuser's connection whose failing statements stay out of the server's log: they may hold passwords."""
     return await asyncpg.connect(dsn, server_settings={"log_min_error_statement": "panic"}, statement_cache_size=0)
+
+
+@contextlib.asynccontextmanager
+async def admin_connection(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    """`connect_admin` for a block."""
+    connection = await connect_admin(dsn)
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 async def prepare_cluster(admin: asyncpg.Connection, passwords: Mapping[str, str]) -> None:

@@ -19,6 +19,7 @@ import psutil
 from oa_localstack import roles
 from oa_localstack.ports import HOST, is_free
 from oa_localstack.postgres import FAST, SUPERUSER, PostgresServer
+from oa_localstack.stack import migrate_service
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _SHM = Path("/dev/shm")
@@ -102,11 +103,8 @@ class SessionServer:
 
     async def _start(self) -> None:
         await self.server.start()
-        admin = await roles.connect_admin(self.address.admin_dsn())
-        try:
+        async with roles.admin_connection(self.address.admin_dsn()) as admin:
             await roles.prepare_cluster(admin, self.address.passwords)
-        finally:
-            await admin.close()
 
     def stop(self) -> None:
         """Stop the server and remove its data."""
@@ -149,25 +147,16 @@ class Databases:
     async def _make_template(self, services: tuple[str, ...]) -> str:
         name = "_".join(["template", self._worker, *services])
         await roles.create_database(self._admin, name)
-        admin = await roles.connect_admin(self._address.admin_dsn(name))
-        try:
+        async with roles.admin_connection(self._address.admin_dsn(name)) as admin:
             await roles.prepare_schemas(admin)
-        finally:
-            await admin.close()
         owner = Database(name, self._address.port, self._address.passwords).owner
         for service in services:
-            await _migrate(owner, service)
+            await migrate_service(owner, service)
         self._templates[services] = name
         return name
 
     def _run(self, work: Coroutine[object, object, T]) -> T:
         return self._loop.run_until_complete(work)
-
-
-async def _migrate(dsn: str, service: str) -> None:
-    from oa_platform.migrate import migrate
-
-    await migrate(dsn, service, REPOSITORY / "services" / service / "migrations")
 
 
 def scratch_directory() -> Path:

@@ -9,6 +9,7 @@ import pytest
 
 from oa_errors import Refusal
 from oa_localstack.ports import USES, Ports
+from oa_platform.ports import PORT_OFFSETS
 from oa_testing.postgres import free_port
 
 
@@ -45,6 +46,10 @@ def test_what_is_no_port_is_refused_by_name(text: str) -> None:
     assert refusal.value.reason == "invalid_setting"
 
 
+def test_every_port_of_the_formula_is_checked_before_a_start() -> None:
+    assert [use.field for use in USES] == list(PORT_OFFSETS)
+
+
 def test_a_base_too_high_for_its_offsets_is_refused() -> None:
     with pytest.raises(Refusal) as refusal:
         Ports.from_env({"OA_PORT_BASE": "65000"})
@@ -57,7 +62,7 @@ def test_two_uses_of_one_port_are_refused() -> None:
 
 
 def test_a_port_in_use_is_named_with_who_wants_it_and_who_has_it() -> None:
-    base = free_port(tuple(use.offset for use in USES))
+    base = free_port(tuple(PORT_OFFSETS.values()))
     ports = Ports.from_env({}, base)
     ports.ensure_free()
     with socket.socket() as holder:

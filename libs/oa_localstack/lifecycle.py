@@ -1,0 +1,86 @@
+"""A stack from outside: run one until told to stop, stop one that another shell runs, remove one that is down."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from oa_errors import Refusal
+from oa_localstack.placement import remove_home
+from oa_localstack.postgres import processes_in
+from oa_localstack.spawn import send_signal
+from oa_localstack.stack import Stack
+from oa_localstack.state import read_state
+from oa_localstack.supervision import Event
+
+_POLL_S = 0.05
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOP_PATIENCE_S = 90.0
+"""How long `stop_running` waits: every service may use its whole time to drain, one after the other."""
+
+
+async def run_until_stopped(stack: Stack, on_ready: Callable[[], None]) -> Event | None:
+    """Start `stack`, call `on_ready`, run until SIGINT or SIGTERM, and stop it.
+
+    Returns None after a signal, or the event of the process that supervision gave up. A signal during the start
+    ends the start.
+    """
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, told.set)
+    running, waiting = asyncio.create_task(_run(stack, on_ready)), asyncio.create_task(told.wait())
+    try:
+        await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        return running.result() if running.done() else None
+    finally:
+        running.cancel()
+        waiting.cancel()
+        await asyncio.gather(running, waiting, return_exceptions=True)
+        await stack.stop()
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+async def _run(stack: Stack, on_ready: Callable[[], None]) -> Event:
+    await stack.start()
+    on_ready()
+    return await stack.wait_given_up()
+
+
+async def stop_running(home: Path, timeout_s: float = STOP_PATIENCE_S) -> bool:
+    """Ask the supervisor of the stack in `home` to stop it, and wait; False when none runs.
+
+    Raises Refusal(deadline_exceeded) when it takes too long.
+    """
+    state = read_state(home)
+    if state is None or not state.is_alive():
+        return False
+    send_signal(state.supervisor.pid, signal.SIGTERM)
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    while state.is_alive():
+        if asyncio.get_running_loop().time() > deadline:
+            message = f"The stack in {home} (pid {state.supervisor.pid}) did not stop within {timeout_s:g} s."
+            raise Refusal("deadline_exceeded", message)
+        await asyncio.sleep(_POLL_S)
+    return True
+
+
+def remove(home: Path) -> bool:
+    """Remove everything of a stack that is down: data, secrets, logs; False when there is nothing.
+
+    Raises Refusal(already_exists) while it runs. What outlived a killed supervisor is ended first.
+    """
+    state = read_state(home)
+    if state is not None and state.is_alive():
+        message = f"The stack in {home} is running (pid {state.supervisor.pid}). Stop it first: `oa down`."
+        raise Refusal("already_exists", message)
+    strays = [mark.pid for mark in state.strays()] if state else []
+    for pid in [*strays, *(process.pid for process in processes_in(home / "postgres" / "data"))]:
+        send_signal(pid, signal.SIGKILL)
+    existed = os.path.lexists(home)
+    remove_home(home)
+    return existed

@@ -1,0 +1,40 @@
+"""What can be set about a local stack, besides its ports (`oa_platform.ports`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from oa_platform.config import load, setting
+from oa_platform.parsers import integer, number, path, text
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackSettings:
+    """A PostgreSQL of its own and the four services as supervised processes."""
+
+    home: Path = setting("OA_HOME", path(), Path(".oa"), doc="Data, secrets and logs of the stack.")
+    postgres_user: str = setting(
+        "OA_POSTGRES_USER", text(64), "nobody", doc="Who runs Postgres when the stack is started by root."
+    )
+    postgres_start_timeout_s: float = setting(
+        "OA_POSTGRES_START_TIMEOUT_S",
+        number(0.1, 3600),
+        60.0,
+        doc="Longest start of Postgres; replaying its log after a crash is part of it.",
+    )
+    ready_timeout_s: float = setting(
+        "OA_READY_TIMEOUT_S", number(0.1, 3600), 45.0, doc="Longest time until every service is ready."
+    )
+    stop_timeout_s: float = setting(
+        "OA_STOP_TIMEOUT_S", number(0.1, 3600), 15.0, doc="Longest time from SIGTERM until a service is killed."
+    )
+    restart_attempts: int = setting(
+        "OA_RESTART_ATTEMPTS", integer(0, 1000), 6, doc="How often in a row a process that died is started again."
+    )
+
+
+def load_settings(env: Mapping[str, str]) -> StackSettings:
+    """Read the settings; raises Refusal(invalid_setting) naming every wrong variable."""
+    return load(StackSettings, env)

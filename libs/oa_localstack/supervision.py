@@ -1,0 +1,109 @@
+"""Start again what dies, not too often."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from oa_errors import Refusal
+
+_POLL_S = 0.05
+
+
+class Child(Protocol):
+    """What can be supervised: a service or the database."""
+
+    @property
+    def pid(self) -> int | None:
+        """The process id while it runs."""
+
+    async def start(self) -> None:
+        """Start it."""
+
+
+class Change(Enum):
+    """What happened to a child."""
+
+    STARTED = "started"
+    DIED = "died"
+    RESTARTED = "restarted"
+    GAVE_UP = "gave_up"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something happened to the child `name`; `detail` is for people."""
+
+    name: str
+    change: Change
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class RestartPolicy:
+    """How often a dead child is started again: `attempts` times, each after twice the wait of the one before.
+
+    A child that stayed up for `forget_after_s` has all its attempts again.
+    """
+
+    attempts: int = 6
+    first_wait_s: float = 0.1
+    longest_wait_s: float = 5.0
+    forget_after_s: float = 30.0
+
+    def wait_s(self, attempt: int) -> float:
+        """How long to wait before attempt 1, 2, …"""
+        return min(self.longest_wait_s, self.first_wait_s * 2.0 ** (attempt - 1))
+
+
+@dataclass
+class Supervision:
+    """Watches one child. `paused` while somebody stops, kills or starts it on purpose."""
+
+    name: str
+    child: Child
+    policy: RestartPolicy
+    report: Callable[[Event], None]
+    paused: bool = False
+    restarts: int = 0
+    given_up: asyncio.Event = field(default_factory=asyncio.Event)
+    _attempt: int = 0
+
+    async def run(self) -> None:
+        """Watch until cancelled, or until the attempts are used up."""
+        loop = asyncio.get_running_loop()
+        up_since = loop.time()
+        while True:
+            await asyncio.sleep(_POLL_S)
+            if self.paused or self.child.pid is not None:
+                if loop.time() - up_since > self.policy.forget_after_s:
+                    self._attempt = 0
+                continue
+            self.report(Event(self.name, Change.DIED))
+            if not await self._restart():
+                return
+            up_since = loop.time()
+
+    async def _restart(self) -> bool:
+        """Try until it starts; False when the attempts are used up."""
+        reason = "it died each time soon after its start"
+        while self._attempt < self.policy.attempts:
+            self._attempt += 1
+            await asyncio.sleep(self.policy.wait_s(self._attempt))
+            if self.paused:
+                return True
+            try:
+                await self.child.start()
+            except (Refusal, OSError) as error:
+                reason = str(error)
+                continue
+            self.restarts += 1
+            self.report(Event(self.name, Change.RESTARTED, f"attempt {self._attempt}"))
+            return True
+        self.given_up.set()
+        self.report(Event(self.name, Change.GAVE_UP, f"after {self._attempt} attempts: {reason}"))
+        return False

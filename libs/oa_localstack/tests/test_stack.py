@@ -1,0 +1,353 @@
+"""The stack around its services: stand-ins take their place, Postgres is the real one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import pytest_asyncio
+
+from oa_errors import Refusal
+from oa_localstack import stack as stack_module
+from oa_localstack.lifecycle import remove, stop_running
+from oa_localstack.postgres import FAST, processes_in
+from oa_localstack.processes import python_module
+from oa_localstack.secrets import SERVICES
+from oa_localstack.stack import POSTGRES, Stack
+from oa_localstack.state import read_state, state_path
+from oa_localstack.supervision import Change, Event, RestartPolicy
+from oa_platform.ports import PORT_OFFSETS
+from oa_testing.postgres import free_port
+
+STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in.py")))
+QUICK = RestartPolicy(attempts=3, first_wait_s=0.01, longest_wait_s=0.02)
+MakeStack = Callable[..., Stack]
+
+
+@pytest.fixture(autouse=True)
+def _no_migrations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests are about processes; what services migrate is theirs to test."""
+
+    async def nothing(dsn: str, service: str) -> None:
+        assert dsn.startswith("postgresql://oa_owner:")
+
+    monkeypatch.setattr(stack_module, "migrate_service", nothing)
+
+
+@pytest_asyncio.fixture
+async def make_stack(scratch: Path) -> AsyncIterator[MakeStack]:
+    """Makes stacks with stand-ins for services; those that run are stopped at the end."""
+    made: list[Stack] = []
+
+    def make(behaviour: dict[str, str] | None = None, **options: Any) -> Stack:
+        overrides = {name: {"STAND_IN": how} for name, how in (behaviour or {}).items()}
+        given: dict[str, Any] = {
+            "home": scratch / "home",
+            "port_base": free_port(tuple(PORT_OFFSETS.values())),
+            "commands": dict.fromkeys(SERVICES, STAND_IN),
+            "overrides": overrides,
+            "postgres_settings": FAST,
+            "policy": QUICK,
+        }
+        made.append(Stack(**{**given, **options}))
+        return made[-1]
+
+    yield make
+    for stack in made:
+        await stack.stop()
+
+
+async def _eventually(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def _names(stack: Stack) -> list[str]:
+    return [name for name in (POSTGRES, *SERVICES) if stack.pid(name) is not None]
+
+
+async def test_it_starts_everything_and_leaves_nothing(make_stack: MakeStack) -> None:
+    events: list[Event] = []
+    stack = make_stack(on_event=events.append)
+    await stack.start()
+
+    assert _names(stack) == [POSTGRES, *SERVICES]
+    assert events[0] == Event(POSTGRES, Change.STARTED)
+    assert {event.name for event in events[1:]} == set(SERVICES)
+    pids = [stack.pid(name) for name in (POSTGRES, *SERVICES)]
+
+    await stack.stop()
+
+    assert not any(psutil.pid_exists(pid) for pid in pids if pid)
+    stopped = [event.name for event in events if event.change is Change.STOPPED]
+    assert stopped == ["khala_gateway", "control", "projector", "runtime", POSTGRES]
+    assert not state_path(stack.home).exists()
+
+
+async def test_data_and_secrets_outlive_a_stop(make_stack: MakeStack, scratch: Path) -> None:
+    first = make_stack()
+    await first.start()
+    await first.stop()
+    files = {path: path.read_bytes() for path in (scratch / "home" / "secrets").iterdir()}
+
+    second = make_stack(port_base=first.ports.control_http)
+    await second.start()
+
+    assert {path: path.read_bytes() for path in (scratch / "home" / "secrets").iterdir()} == files
+
+
+async def test_secrets_are_for_the_owner_alone(make_stack: MakeStack, scratch: Path) -> None:
+    stack = make_stack()
+    await stack.start()
+
+    folder = scratch / "home" / "secrets"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+    contents = [path.read_text() for path in folder.iterdir()]
+    visible = [path.read_text() for path in (scratch / "home" / "logs").iterdir()]
+    visible += [state_path(stack.home).read_text(), repr(stack.env), repr(stack.__dict__)]
+    assert not [secret for secret in contents if any(secret in text for text in visible)]
+
+
+async def test_a_secret_that_others_can_read_is_refused(make_stack: MakeStack, scratch: Path) -> None:
+    stack = make_stack()
+    await stack.start()
+    await stack.stop()
+    (scratch / "home" / "secrets" / "hmac-key").chmod(0o644)
+
+    with pytest.raises(Refusal, match="hmac-key") as refusal:
+        await stack.start()
+
+    assert refusal.value.reason == "invalid_setting"
+
+
+async def test_a_taken_port_is_named_before_anything_starts(make_stack: MakeStack) -> None:
+    stack = make_stack()
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", stack.ports.runtime_grpc))
+        holder.listen()
+        with pytest.raises(Refusal, match="runtime wants it") as refusal:
+            await stack.start()
+
+    assert refusal.value.reason == "port_in_use"
+    assert not (stack.home / "postgres").exists()
+
+
+async def test_two_stacks_run_side_by_side(make_stack: MakeStack, scratch: Path) -> None:
+    one, other = make_stack(home=scratch / "one"), make_stack(home=scratch / "other")
+
+    await one.start()
+    await other.start()
+
+    assert _names(one) == _names(other) == [POSTGRES, *SERVICES]
+
+
+async def test_one_home_runs_one_stack(make_stack: MakeStack) -> None:
+    first, second = make_stack(), make_stack()
+    await first.start()
+
+    with pytest.raises(Refusal) as refusal:
+        await second.start()
+
+    assert refusal.value.reason == "already_exists"
+    assert _names(first) == [POSTGRES, *SERVICES]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "said"),
+    [("crash", "ended with status 3"), ("never", r"was not ready after 0.5 s \(/readyz: 503 the stand-in waits")],
+)
+async def test_a_service_that_does_not_start_is_named_with_its_last_log_lines(
+    make_stack: MakeStack, behaviour: str, said: str
+) -> None:
+    stack = make_stack({"projector": behaviour}, env={**os.environ, "OA_READY_TIMEOUT_S": "0.5"})
+
+    with pytest.raises(Refusal, match=f"projector {said}") as refusal:
+        await stack.start()
+
+    assert refusal.value.reason == "start_failed"
+    assert f"stand-in: {behaviour}" in refusal.value.message
+    assert processes_in(stack.home / "postgres" / "data") == []
+    stack.ports.ensure_free()
+
+
+@pytest.mark.parametrize("name", [POSTGRES, *SERVICES])
+async def test_what_dies_is_started_again(make_stack: MakeStack, name: str) -> None:
+    events: list[Event] = []
+    stack = make_stack(on_event=events.append)
+    await stack.start()
+    dead = stack.pid(name)
+    assert dead is not None
+
+    os.kill(dead, signal.SIGKILL)
+    await _eventually(lambda: stack.restarts(name) == 1)
+
+    assert stack.pid(name) not in (None, dead)
+    assert [event.change for event in events if event.name == name][-2:] == [Change.DIED, Change.RESTARTED]
+    state = read_state(stack.home)
+    assert state is not None
+    assert state.restarts[name] == 1
+    assert state.processes[name].pid == stack.pid(name)
+
+
+async def test_restarts_are_bounded(make_stack: MakeStack, scratch: Path) -> None:
+    stack = make_stack(
+        overrides={"runtime": {"STAND_IN": "once", "STAND_IN_MARK": str(scratch / "mark")}}, policy=QUICK
+    )
+    await stack.start()
+    dead = stack.pid("runtime")
+    assert dead is not None
+
+    os.kill(dead, signal.SIGKILL)
+    given_up = await asyncio.wait_for(stack.wait_given_up(), 20)
+
+    assert given_up.name == "runtime"
+    assert stack.restarts("runtime") == QUICK.attempts
+    assert _names(stack) == [POSTGRES, "control", "projector", "khala_gateway"]
+
+
+async def test_what_is_killed_on_purpose_stays_down_until_started(make_stack: MakeStack) -> None:
+    stack = make_stack()
+    await stack.start()
+
+    stack.kill("runtime")
+    await asyncio.sleep(0.2)
+    assert stack.pid("runtime") is None
+    await stack.start_service("runtime")
+
+    assert stack.pid("runtime") is not None
+    assert stack.restarts("runtime") == 0
+
+
+async def test_a_service_that_does_not_drain_is_killed(make_stack: MakeStack) -> None:
+    stack = make_stack({"control": "deaf"}, env={**os.environ, "OA_STOP_TIMEOUT_S": "0.3"})
+    await stack.start()
+    pid = stack.pid("control")
+    assert pid is not None
+
+    await stack.stop()
+
+    assert not psutil.pid_exists(pid)
+
+
+def _supervisor(stack: Stack) -> subprocess.Popen[str]:
+    """A supervisor in a process of its own, as `oa up` is; returns when its stack is ready."""
+    program = f"""
+import asyncio, sys
+from pathlib import Path
+from oa_localstack import stack as stack_module
+from oa_localstack.lifecycle import run_until_stopped
+from oa_localstack.postgres import FAST
+from oa_localstack.secrets import SERVICES
+
+async def nothing(dsn, service): pass
+
+stack_module.migrate_service = nothing
+stack = stack_module.Stack(Path({str(stack.home)!r}), port_base={stack.ports.control_http},
+                           commands=dict.fromkeys(SERVICES, {STAND_IN!r}), postgres_settings=FAST)
+asyncio.run(run_until_stopped(stack, lambda: print("ready", flush=True)))
+"""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    process = subprocess.Popen([sys.executable, "-c", program], env=env, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+async def test_another_shell_finds_and_stops_it(make_stack: MakeStack) -> None:
+    outside = make_stack()
+    with await asyncio.to_thread(_supervisor, outside) as supervisor:
+        state = read_state(outside.home)
+        assert state is not None
+        assert state.phase == "ready"
+        assert state.supervisor.pid == supervisor.pid
+        assert set(state.processes) == {POSTGRES, *SERVICES}
+        assert all(mark.is_alive() for mark in state.processes.values())
+        with pytest.raises(Refusal, match="is running"):
+            remove(outside.home)
+
+        stopping = asyncio.create_task(stop_running(outside.home))
+        status = await asyncio.to_thread(supervisor.wait, 30)
+
+    assert await stopping is True
+    assert status == 0
+    assert not any(mark.is_alive() for mark in state.processes.values())
+    assert await stop_running(outside.home) is False
+    assert remove(outside.home) is True
+    assert not outside.home.exists()
+
+
+async def test_a_killed_supervisor_takes_everything_along_and_is_recognised(make_stack: MakeStack) -> None:
+    stack = make_stack()
+    with await asyncio.to_thread(_supervisor, stack) as supervisor:
+        supervisor.kill()
+    state = read_state(stack.home)
+    assert state is not None
+    assert not state.is_alive()
+    if sys.platform == "linux":
+        await _eventually(lambda: not any(mark.is_alive() for mark in state.processes.values()))
+
+    await stack.start()
+
+    assert _names(stack) == [POSTGRES, *SERVICES]
+
+
+async def test_strays_of_a_killed_supervisor_are_ended(make_stack: MakeStack) -> None:
+    """Where no kernel ends them: a stray is a recorded process that still runs while its supervisor does not."""
+    stack = make_stack()
+    with await asyncio.to_thread(_supervisor, stack) as supervisor:
+        supervisor.kill()
+    env = {**os.environ, "OA_OPS_ADDRESS": f"127.0.0.1:{stack.ports.runtime_ops}"}
+    with await asyncio.to_thread(subprocess.Popen, STAND_IN, env=env) as stray:
+        _record(stack.home, "runtime", stray.pid)
+
+        await stack.start()
+
+        assert await asyncio.to_thread(stray.wait, 10) == -signal.SIGKILL
+    assert _names(stack) == [POSTGRES, *SERVICES]
+
+
+def _record(home: Path, name: str, pid: int) -> None:
+    """Write `pid` into the state file as if it had been a child of the last supervisor."""
+    import json
+
+    raw = json.loads(state_path(home).read_text())
+    raw["processes"][name] = {"pid": pid, "started_at": psutil.Process(pid).create_time()}
+    state_path(home).write_text(json.dumps(raw))
+
+
+async def test_a_number_of_a_dead_process_in_use_again_is_left_alone(make_stack: MakeStack) -> None:
+    stack = make_stack()
+    with await asyncio.to_thread(_supervisor, stack) as supervisor:
+        supervisor.kill()
+    with await asyncio.to_thread(subprocess.Popen, ["sleep", "60"]) as bystander:
+        _record(stack.home, "runtime", bystander.pid)
+        text = state_path(stack.home).read_text()
+        began = psutil.Process(bystander.pid).create_time()
+        state_path(stack.home).write_text(text.replace(str(began), str(began - 100)))
+
+        await stack.start()
+
+        assert bystander.poll() is None
+        bystander.kill()
+
+
+def test_a_broken_state_file_is_no_state(tmp_path: Path) -> None:
+    for text in ("", "{}", "[]", '{"supervisor": 1}', "\x00"):
+        state_path(tmp_path).write_text(text)
+        assert read_state(tmp_path) is None
+
+
+def test_services_run_by_module_name() -> None:
+    assert python_module("services.runtime")[1:] == ("-P", "-m", "services.runtime")
