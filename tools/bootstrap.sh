@@ -21,10 +21,10 @@ die() {
   exit 1
 }
 
-wanted_stamp() { { pwd && cat "${INPUTS[@]}"; } | cksum; }
+wanted_stamp() { cat "${INPUTS[@]}" | cksum; }
 
 up_to_date() {
-  [ -x "$VENV/bin/python" ] && [ "$(cat "$VENV/.stamp" 2>/dev/null)" = "$(wanted_stamp)" ] && "$VENV/bin/python" -c ''
+  [ -x "$VENV/bin/python" ] && ! moved && [ "$(cat "$VENV/.stamp" 2>/dev/null)" = "$(wanted_stamp)" ] && "$VENV/bin/python" -c ''
 }
 
 # Usable: it starts, is new enough, and can make an environment (Debian splits that into a package of its own).
@@ -46,12 +46,16 @@ find_python() {
   die "no CPython $OLDEST or newer with the venv and ensurepip modules on PATH; install one or name it: make PYTHON=…"
 }
 
+# Programs of an environment hold its path: one that was moved with its checkout is made anew.
+moved() { [ -f "$VENV/.place" ] && [ "$(cat "$VENV/.place")" != "$(pwd)" ]; }
+
 make_venv() {
-  if [ -x "$VENV/bin/python" ] && usable "$VENV/bin/python"; then return; fi
+  if [ -x "$VENV/bin/python" ] && usable "$VENV/bin/python" && ! moved; then return; fi
   local python
   python="$(find_python)"
   say "creating $VENV with $("$python" -V 2>&1) ($python)"
   "$python" -m venv --clear "$VENV"
+  pwd >"$VENV/.place"
 }
 
 # Runs a step quietly; what it said is kept, and shown by the caller when nothing worked.
@@ -94,6 +98,7 @@ main() {
   if command -v flock >/dev/null; then flock 9; fi
   if up_to_date; then return; fi
   : >"$LOG"
+  pip --version >/dev/null 2>&1 || quietly "$VENV/bin/python" -m ensurepip
   install_lock
   install_project
   wanted_stamp >"$VENV/.stamp"

@@ -5,6 +5,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 UV="${VENV:-.venv}/bin/uv"
+if [ ! -x "$UV" ]; then
+  echo "make lock needs uv, and the bootstrap could not install it; see ${VENV:-.venv}/bootstrap.log" >&2
+  exit 1
+fi
 common=(--quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
         --no-emit-find-links)
 
