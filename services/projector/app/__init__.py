@@ -1,0 +1,1 @@
+"""What the projector does: tail the log, serve topics, answer reads."""

@@ -1,0 +1,1 @@
+"""Decisions of the projector: plain values in, plain values out."""

@@ -1,0 +1,1 @@
+"""The projector's doors: wire <-> domain, and no decisions."""

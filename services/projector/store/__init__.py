@@ -1,0 +1,1 @@
+"""The projector's tables. Nothing else in the service speaks SQL."""
