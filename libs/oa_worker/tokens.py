@@ -9,7 +9,8 @@ from typing import Protocol
 import httpx
 from google.protobuf.message import DecodeError
 
-from oa_errors import Refusal, is_reason
+from oa_errors import Refusal
+from oa_errors.connect import from_connect
 from openagents.control.v1 import service_account_service_pb2 as pb
 
 _EXCHANGE_PATH = "/openagents.control.v1.ServiceAccountService/ExchangeKey"
@@ -66,20 +67,5 @@ class ApiKeyTokens:
             message = f"Control can't be reached at {self._url} ({type(error).__name__}). Is it running?"
             raise Refusal("unavailable", message) from None
         if answer.status_code != httpx.codes.OK:
-            raise _refusal(answer)
+            raise from_connect(answer.status_code, answer.content)
         return answer.content
-
-
-def _refusal(answer: httpx.Response) -> Refusal:
-    """The refusal in a Connect error: a detail of type google.rpc.ErrorInfo carries the reason in its debug form."""
-    try:
-        error = answer.json()
-        reasons = [detail.get("debug", {}).get("reason", "") for detail in error.get("details", ())]
-        message = str(error.get("message", ""))
-    except (ValueError, AttributeError):
-        reasons, message = [], ""
-    for reason in reasons:
-        if is_reason(reason):
-            return Refusal(reason, message)
-    fallback = "invalid_api_key" if answer.status_code == httpx.codes.UNAUTHORIZED else "unavailable"
-    return Refusal(fallback, message or f"Control answered with HTTP {answer.status_code}.")
