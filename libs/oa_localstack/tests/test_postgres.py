@@ -16,7 +16,7 @@ import pytest
 
 from oa_errors import Refusal
 from oa_localstack.postgres import FAST, PostgresServer, processes_in
-from oa_testing.postgres import REPOSITORY, free_port
+from oa_testing.postgres import free_port
 
 
 async def _put(server: PostgresServer, value: int) -> None:
@@ -161,7 +161,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
 def test_it_dies_with_a_killed_supervisor(scratch: Path) -> None:
-    paths = os.pathsep.join(str(REPOSITORY / part) for part in (".", "libs", "gen"))
+    paths = os.pathsep.join(entry for entry in sys.path if entry)
     env = {**os.environ, "PYTHONPATH": paths}
     argv = [sys.executable, "-c", _SUPERVISOR, str(scratch / "postgres"), str(free_port())]
     with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, text=True) as supervisor:
