@@ -1,0 +1,45 @@
+"""Prometheus metrics. A service declares its own at module level with `REGISTRY`:
+
+    APPENDS = Counter("oa_appends", "Appends by outcome.", ["outcome"], registry=REGISTRY)
+
+Names start with `oa_`, units end them; labels have few values: reasons, methods, outcomes, never ids.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.process_collector import ProcessCollector
+
+REGISTRY = CollectorRegistry()
+"""What /metrics shows."""
+ProcessCollector(registry=REGISTRY)
+GCCollector(registry=REGISTRY)
+
+OK_REASON = "ok"
+"""The label `reason` of what was not refused."""
+_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+RPC_DURATION = Histogram(
+    "oa_rpc_duration_seconds",
+    "Time of incoming unary calls, by method and reason (ok when not refused).",
+    ["method", "reason"],
+    registry=REGISTRY,
+    buckets=_BUCKETS_S,
+)
+RPCS = Counter("oa_rpcs", "Incoming calls that have ended, streams included.", ["method", "reason"], registry=REGISTRY)
+RPCS_IN_FLIGHT = Gauge("oa_rpcs_in_flight", "Incoming calls going on.", ["kind"], registry=REGISTRY)
+REFUSALS = Counter(
+    "oa_refusals", "Refusals, by reason and where they were sent.", ["reason", "surface"], registry=REGISTRY
+)
+READY = Gauge("oa_ready", "1 while the process is ready.", registry=REGISTRY)
+
+
+def count_refusal(reason: str, surface: str) -> None:
+    """Count a refusal; `surface` is "grpc", "http" or "ws"."""
+    REFUSALS.labels(reason, surface).inc()
+
+
+def render() -> bytes:
+    """The metrics in Prometheus's text format."""
+    return generate_latest(REGISTRY)
