@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
@@ -31,8 +31,14 @@ from oa_platform.settings import GrpcServerSettings
 from oa_platform.tracing import start_server_span
 from oa_platform.validate import validate
 
-Handler = grpc.RpcMethodHandler[Any, Any]
-Context = grpc.aio.ServicerContext[Any, Any]
+if TYPE_CHECKING:
+    # Generic in the type stubs only.
+    Handler = grpc.RpcMethodHandler[Any, Any]
+    Context = grpc.aio.ServicerContext[Any, Any]
+else:
+    Handler = grpc.RpcMethodHandler
+    Context = grpc.aio.ServicerContext
+
 _OVERLOADED_RETRY_MS = 200
 _SERVER_FAULTS = frozenset({"internal"})
 _log = structlog.get_logger(__name__)
@@ -196,8 +202,8 @@ class _Call:
         return Refusal("internal", message, metadata={"request_id": self._request_id})
 
     def _cancellation(self, error: asyncio.CancelledError) -> Refusal:
-        remaining = self._context.time_remaining()
-        if remaining is not None and remaining <= 0:
+        remaining_s: float | None = self._context.time_remaining()  # the type stubs forget calls without a deadline
+        if remaining_s is not None and remaining_s <= 0:
             self._reason = "deadline_exceeded"
         elif self._guard.draining.is_set() and not self._cancelled_by_client():
             return Refusal("draining", "This server is going away: connect again.", retry_after_ms=100)
