@@ -1,40 +1,19 @@
-"""Start a child that cannot outlive us, and find what outlived a predecessor all the same."""
+"""Start a child that cannot outlive us."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 from oa_localstack.account import Account
 
-_PR_SET_PDEATHSIG = 1
-# Loaded before any fork: between fork and exec only the call itself may happen.
-_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
-
-
-def die_with_parent(death_signal: signal.Signals, parent_pid: int) -> Callable[[], None] | None:
-    """A `preexec_fn` that has the kernel send `death_signal` to the child when the thread that started it ends.
-
-    Linux only; elsewhere None, and a killed supervisor's children are found by the next one. Must be called by
-    the child after it changed its user: the kernel forgets the setting when credentials change (`prctl(2)`).
-    """
-    libc = _LIBC
-    if libc is None:
-        return None
-
-    def arrange() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
-        if os.getppid() != parent_pid:  # the parent died before the setting took hold
-            os._exit(1)
-
-    return arrange
+_LAUNCHER = Path(__file__).with_name("launch.py")
 
 
 def spawn(
@@ -43,26 +22,33 @@ def spawn(
     env: Mapping[str, str],
     log: IO[bytes],
     account: Account | None = None,
-    cwd: Path = Path("/"),
     death_signal: signal.Signals = signal.SIGKILL,
 ) -> subprocess.Popen[bytes]:
-    """Start `argv` in a session of its own, both outputs into `log`.
+    """Start `argv` (its program as an absolute path), both outputs into `log`, as `account`.
 
-    Call it from the thread that lives as long as the stack (the main one): the child dies with that thread.
-    A session of its own keeps the terminal's Ctrl-C from reaching the children before their supervisor does.
+    On Linux the kernel sends it `death_signal` when the thread that called us ends, so call from one that lives as
+    long as the child should: the main one. Elsewhere a killed supervisor's children are found by the next one.
+    A session of its own keeps the terminal's Ctrl-C from reaching the child before its supervisor does.
     """
-    options = account.spawn_options() if account else {}
+    account = account or Account()
+    linux = sys.platform == "linux"
     return subprocess.Popen(
-        list(argv),
+        _tied(argv, account, death_signal) if linux else list(argv),
         env=dict(env),
-        cwd=cwd,
+        cwd="/",
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-        preexec_fn=die_with_parent(death_signal, os.getpid()),  # noqa: PLW1509 - it makes two system calls, no more
-        **options,
+        **({} if linux else account.spawn_options()),
     )
+
+
+def _tied(argv: Sequence[str], account: Account, death_signal: signal.Signals) -> list[str]:
+    uid = -1 if account.uid is None else account.uid
+    gid = -1 if account.gid is None else account.gid
+    ties = [str(number) for number in (int(death_signal), os.getpid(), uid, gid)]
+    return [sys.executable, "-I", "-S", str(_LAUNCHER), *ties, *argv]
 
 
 def send_signal(pid: int, number: signal.Signals) -> None:

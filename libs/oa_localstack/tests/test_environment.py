@@ -24,7 +24,7 @@ def _environments(secrets: Secrets, inherited: dict[str, str] | None = None) -> 
     ports = Ports.from_env({})
     return {
         name: service_environment(
-            name, ports=ports, secrets=secrets, home=Path("/home/x/.oa"), inherited=inherited or {}
+            name, ports=ports, secrets=secrets, home=Path("/srv/x/.oa"), inherited=inherited or {}
         )
         for name in SERVICES
     }
