@@ -27,10 +27,11 @@ log level for instance, passes through to them.
 
 # Where settings classes stand; the platform's own are what all services share.
 _PLACES = ("services/*/config.py", "libs/*/settings.py", "apps/*/config.py", "apps/*/settings.py")
+# What the client core reads: it runs in browsers too, so it knows no settings classes.
+_CLIENT = (("OA_CLIENT_HOME", "Folder of the client's tokens and watermarks.", "the user's configuration folder"),)
 _SHARED = "oa_platform.settings"
 _TITLES = {
     "cli": "The `oa` program",
-    "oa_client": "Clients",
     "oa_localstack": "The local stack",
     "oa_worker": "Workers",
 }
@@ -43,6 +44,7 @@ def config_page() -> str:
     for title, settings in _settings_classes():
         own = [row for row in describe(settings) if row.variable not in common]
         parts.append(_section(title, own))
+    parts.append(_client())
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -56,6 +58,12 @@ def _ports() -> str:
         f"`OA_PORT_BASE` (default {DEFAULT_PORT_BASE}) moves all of them together, so that two stacks can run side by "
         "side; each has a variable\nof its own as well. Everything listens on 127.0.0.1.\n\n" + table
     )
+
+
+def _client() -> str:
+    rows = ["| variable | meaning | default |", "|---|---|---|"]
+    rows += [f"| `{variable}` | {doc} | {default} |" for variable, doc, default in _CLIENT]
+    return "## Clients\n\n" + "\n".join(rows)
 
 
 def _section(title: str, rows: Iterable[SettingDoc]) -> str:
