@@ -18,6 +18,11 @@ running event loop. The server is started once per test session (with xdist: onc
 
 **A server of its own.** `own_postgres` is a running `PostgresServer` that a test may `kill()` and `start()` again.
 
+**The whole stack.** `stack` is a running `oa_localstack.stack.Stack`: Postgres, migrations and the four real
+services on free ports, about 3 s to start; `await stack.stop()`, `stack.kill(name)`, `await stack.start_service(name)`,
+`stack.pid(name)`, `stack.urls`, `stack.env`. When the test fails, the ends of all logs are in its report. Mark such
+tests `@pytest.mark.serial`.
+
 **Time.** `clock` is an `oa_testing.clock.FakeClock`.
 
 **A network that breaks.** `fault_proxies` is an async factory: `proxy = await fault_proxies("127.0.0.1", port)`
@@ -27,14 +32,17 @@ listens on `proxy.port` and does `cut()`, `stall()`, `truncate()`, `delay()`; se
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from oa_localstack.logtail import last_lines
 from oa_localstack.postgres import FAST, PostgresServer
+from oa_localstack.stack import Stack
+from oa_platform.ports import PORT_OFFSETS
 from oa_testing.clock import FakeClock
 from oa_testing.fault_proxy import FaultProxy
 from oa_testing.postgres import (
@@ -48,6 +56,7 @@ from oa_testing.postgres import (
 )
 
 _SERVER = pytest.StashKey[SessionServer]()
+_REPORTED_LINES = 40
 FaultProxies = Callable[[str, int], Awaitable[FaultProxy]]
 
 
@@ -144,6 +153,27 @@ async def own_postgres(scratch: Path) -> AsyncIterator[PostgresServer]:
     await server.start()
     yield server
     await server.stop()
+
+
+@pytest_asyncio.fixture
+async def stack(scratch: Path) -> AsyncIterator[Stack]:
+    """The four real services on free ports, for this test alone."""
+    base = free_port(tuple(PORT_OFFSETS.values()))
+    stack = Stack(scratch / "home", port_base=base, postgres_settings=FAST)
+    await stack.start()
+    yield stack
+    await stack.stop()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add the ends of a failed test's stack logs to its report."""
+    report = yield
+    stack = getattr(item, "funcargs", {}).get("stack")
+    if report.failed and isinstance(stack, Stack):
+        for path in sorted((stack.home / "logs").glob("*.log")):
+            report.sections.append((f"log of {path.stem}", last_lines(path, _REPORTED_LINES)))
+    return report
 
 
 @pytest.fixture
