@@ -2,10 +2,12 @@
 
 import importlib
 import inspect
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from types import ModuleType
 
+from oa_platform import settings as platform_settings
 from oa_platform.config import SettingDoc, describe
 from oa_platform.ports import DEFAULT_PORT_BASE, PORT_OFFSETS, port_variable
 from oa_platform.settings import ServiceSettings
@@ -29,7 +31,6 @@ log level for instance, passes through to them.
 _PLACES = ("services/*/config.py", "libs/*/settings.py", "apps/*/config.py", "apps/*/settings.py")
 # What the client core reads: it runs in browsers too, so it knows no settings classes.
 _CLIENT = (("OA_CLIENT_HOME", "Folder of the client's tokens and watermarks.", "the user's configuration folder"),)
-_SHARED = "oa_platform.settings"
 _TITLES = {
     "cli": "The `oa` program",
     "oa_localstack": "The local stack",
@@ -39,13 +40,36 @@ _TITLES = {
 
 def config_page() -> str:
     """The whole page, ending in a newline."""
-    common = {row.variable for row in describe(ServiceSettings)}
-    parts = [_INTRO.rstrip("\n"), _ports(), _section("Every service", describe(ServiceSettings))]
-    for title, settings in _settings_classes():
-        own = [row for row in describe(settings) if row.variable not in common]
-        parts.append(_section(title, own))
+    found = list(_settings_classes())
+    parts = [_INTRO.rstrip("\n"), _ports(), _section("Every service", "", describe(ServiceSettings))]
+    parts += _shared_groups(found)
+    shared = {group.__name__ for group in _platform_groups()}
+    for title, settings in found:
+        parts.append(_section(title, "", (row for row in describe(settings) if row.group not in shared)))
     parts.append(_client())
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _shared_groups(found: list[tuple[str, type[object]]]) -> Iterator[str]:
+    """A section for each group of the platform that some services use, and which those are."""
+    every = {row.group for row in describe(ServiceSettings)}
+    for group in _platform_groups():
+        users = [title for title, settings in found if group.__name__ in {row.group for row in describe(settings)}]
+        if users and group.__name__ not in every:
+            title = f"{_words(group.__name__)}: {', '.join(users)}"
+            yield _section(title, inspect.getdoc(group) or "", describe(group))
+
+
+def _platform_groups() -> list[type[object]]:
+    return list(_outermost(platform_settings)) + [
+        inner for settings in _outermost(platform_settings) for inner in _groups_of(settings)
+    ]
+
+
+def _words(class_name: str) -> str:
+    """`GrpcClientSettings` as `gRPC client`."""
+    words = re.sub(r"(?<!^)([A-Z])", r" \1", class_name.removesuffix("Settings")).capitalize()
+    return words.replace("Grpc", "gRPC").replace("Jwks", "JWKS")
 
 
 def _ports() -> str:
@@ -66,12 +90,12 @@ def _client() -> str:
     return "## Clients\n\n" + "\n".join(rows)
 
 
-def _section(title: str, rows: Iterable[SettingDoc]) -> str:
+def _section(title: str, words: str, rows: Iterable[SettingDoc]) -> str:
     lines = [_row(row) for row in _once(rows)]
     if not lines:
         return ""
     head = ["| variable | meaning | must be | default |", "|---|---|---|---|"]
-    return f"## {title}\n\n" + "\n".join(head + lines)
+    return "\n\n".join(part for part in (f"## {title}", words, "\n".join(head + lines)) if part)
 
 
 def _row(row: SettingDoc) -> str:
@@ -97,16 +121,30 @@ def _settings_classes() -> Iterator[tuple[str, type[object]]]:
     """The title and the outermost settings class of every service, library and app, services first."""
     for path in [path for place in _PLACES for path in sorted(REPO.glob(place))]:
         name = ".".join(path.relative_to(REPO).with_suffix("").parts).removeprefix("libs.")
-        if name != _SHARED:
+        if name != platform_settings.__name__:
             folder = path.parent.name
             yield from ((_TITLES.get(folder, folder), found) for found in _outermost(importlib.import_module(name)))
 
 
 def _outermost(module: ModuleType) -> Iterator[type[object]]:
+    """The settings classes that a module defines, in its order, without those that are groups of another."""
     own = [
         found
-        for _, found in inspect.getmembers(module, inspect.isclass)
-        if found.__module__ == module.__name__ and is_dataclass(found) and any(describe(found))
+        for found in vars(module).values()
+        if isinstance(found, type) and found.__module__ == module.__name__ and any(_rows(found))
     ]
-    grouped = {inner for settings in own for field in fields(settings) for inner in field.metadata.values()}
+    grouped = {inner for settings in own for inner in _groups_of(settings)}
     return (settings for settings in own if settings not in grouped)
+
+
+def _rows(settings: type[object]) -> Iterator[SettingDoc]:
+    return describe(settings) if is_dataclass(settings) else iter(())
+
+
+def _groups_of(settings: type[object]) -> list[type[object]]:
+    return [
+        inner
+        for field in (fields(settings) if is_dataclass(settings) else ())
+        for inner in field.metadata.values()
+        if isinstance(inner, type)
+    ]
