@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from services.projector.app.ports import NOWHERE, JournalRow, JournalStore, TopicPosition, Unavailable
+from oa_errors import Refusal
+from services.projector.app.ports import NOWHERE, JournalRow, JournalStore, TopicPosition
 
 MAX_PENDING_ROWS = 4096
 """Rows that wait for one watcher; past it the watcher is closed and comes again, which costs it one read."""
@@ -138,7 +138,7 @@ class TopicHub:
                 async with asyncio.timeout(POLL_INTERVAL_MS / 1000):
                     await self._wake.wait()
             self._wake.clear()
-            with contextlib.suppress(Unavailable):  # the next round finds what this one could not read
+            with contextlib.suppress(Refusal):  # the next round finds what this one could not read
                 await self._repair_all()
 
     async def _repair_all(self) -> None:
@@ -165,9 +165,13 @@ class TopicHub:
                 watcher.offer(rows)
 
 
-def by_topic(rows: Sequence[JournalRow]) -> dict[str, list[JournalRow]]:
-    """Rows by topic, each list consecutive: what a batch on the wire is made of."""
-    grouped: defaultdict[str, list[JournalRow]] = defaultdict(list)
+def runs_of(rows: Sequence[JournalRow]) -> Iterator[list[JournalRow]]:
+    """Rows in pieces of one topic and consecutive seqs: what a batch on the wire is made of."""
+    piece: list[JournalRow] = []
     for row in rows:
-        grouped[row.topic].append(row)
-    return dict(grouped)
+        if piece and (row.topic, row.seq) != (piece[-1].topic, piece[-1].seq + 1):
+            yield piece
+            piece = []
+        piece.append(row)
+    if piece:
+        yield piece

@@ -1,4 +1,8 @@
-"""What the use cases need from outside: values and Protocols. `store` and `grpc_api` implement them."""
+"""What the use cases need from outside: values and Protocols. `store` and `grpc_api` implement them.
+
+Everything here may raise Refusal `unavailable` or `deadline_exceeded` when runtime or the database is away: then
+nothing is known about what was asked for, and the way on is to ask again.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +19,6 @@ from services.projector.domain.summaries import Drift, JournalEntry, StoredSumma
 
 class CheckpointMoved(Exception):
     """The checkpoint is not where the batch starts: somebody else applied it. Read the checkpoints again."""
-
-
-class Unavailable(Exception):
-    """Runtime or the database can't be reached now. Try again after a while, from the checkpoints."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +75,10 @@ class LogSource(Protocol):
     """runtime's LogService."""
 
     async def describe(self) -> LogState:
-        """Where the log stands. Raises Unavailable."""
+        """Where the log stands. Raises Refusal."""
 
     def tail(self, epoch: str, after: Mapping[int, int]) -> AsyncIterator[LogBatch]:
-        """Everything after the positions, without end. Raises Unavailable, LogRefused."""
+        """Everything after the positions, without end. Raises Refusal, LogRefused."""
 
 
 class Transaction(Protocol):
@@ -104,10 +104,10 @@ class ProjectionStore(Protocol):
     """Read models and checkpoints of one version of the projection."""
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
-        """A transaction; commits when the block ends, unless it raises. Raises Unavailable."""
+        """A transaction; commits when the block ends, unless it raises. Raises Refusal."""
 
     async def checkpoints(self, log_epoch: str, partitions: Collection[int]) -> dict[int, Checkpoint]:
-        """The checkpoint of each partition, made at position 0 where there is none. Raises Unavailable."""
+        """The checkpoint of each partition, made at position 0 where there is none. Raises Refusal."""
 
 
 class JournalStore(Protocol):

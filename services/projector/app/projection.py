@@ -23,8 +23,8 @@ class Projection:
     async def apply(self, checkpoint: Checkpoint, batch: LogBatch) -> Checkpoint:
         """Apply `batch`, which follows `checkpoint`, and return the new checkpoint.
 
-        Raises CheckpointMoved, Unavailable, LogRefused; then nothing was stored, except that after Unavailable it
-        may have been: only the checkpoints in the store know.
+        Raises CheckpointMoved, LogRefused: then nothing was stored. Raises Refusal when the database went away: then
+        it may have been stored, and only the checkpoints know.
         """
         async with self._store.transaction() as transaction:
             await transaction.advance(checkpoint, batch.last_position)

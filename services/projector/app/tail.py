@@ -13,7 +13,8 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from services.projector.app.ports import Checkpoint, CheckpointMoved, LogSource, LogState, ProjectionStore, Unavailable
+from oa_errors import Refusal
+from services.projector.app.ports import Checkpoint, CheckpointMoved, LogSource, LogState, ProjectionStore
 from services.projector.app.progress import Progress
 from services.projector.app.projection import Projection
 from services.projector.domain.log import LogBatch, LogRefused, after, joined
@@ -101,7 +102,7 @@ class Tail:
                 self._progress.closed("refused")
             except* CheckpointMoved as group:
                 await self._pause("checkpoint_moved", _first(group))
-            except* Unavailable as group:
+            except* Refusal as group:
                 await self._pause("unavailable", _first(group))
             if self._progress.halted is not None:
                 self._report.halted(self._progress.halted)
@@ -134,7 +135,7 @@ class Tail:
             if lane is None:
                 raise LogRefused("hole", f"partition {batch.partition} came and was not asked for")
             await lane.queue.put(batch)
-        raise Unavailable("runtime ended the stream")
+        raise Refusal("unavailable", "Runtime ended the stream.")
 
     async def _apply(self, lane: _Lane) -> None:
         while True:

@@ -4,32 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-import asyncpg
-
+from oa_platform.postgres import Postgres
 from services.projector.app.ports import JournalRow, TopicPosition
 from services.projector.store import sql
-from services.projector.store.projections import unavailable_when_away
 
 
 class PgJournalStore:
-    """`app.ports.JournalStore` on a pool."""
+    """`app.ports.JournalStore`."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
-        self._pool = pool
+    def __init__(self, postgres: Postgres) -> None:
+        self._postgres = postgres
 
     async def epoch(self) -> str:
         """Written once, by the migration that made the journal."""
-        with unavailable_when_away():
-            return str(await self._pool.fetchval(sql.EPOCH))
+        async with self._postgres.acquire() as connection:
+            return str(await connection.fetchval(sql.EPOCH))
 
     async def positions(self, topics: Collection[str]) -> dict[str, TopicPosition]:
         """One query for all."""
-        with unavailable_when_away():
-            rows = await self._pool.fetch(sql.POSITIONS, list(topics))
+        async with self._postgres.acquire() as connection:
+            rows = await connection.fetch(sql.POSITIONS, list(topics))
         return {row["topic"]: TopicPosition(row["floor"], row["head"]) for row in rows}
 
     async def page(self, topic: str, after_seq: int, limit: int) -> list[JournalRow]:
         """Straight from the primary key."""
-        with unavailable_when_away():
-            rows = await self._pool.fetch(sql.PAGE, topic, after_seq, limit)
+        async with self._postgres.acquire() as connection:
+            rows = await connection.fetch(sql.PAGE, topic, after_seq, limit)
         return [JournalRow(**row) for row in rows]

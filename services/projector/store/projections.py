@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 
-import asyncpg
-from asyncpg.pool import PoolConnectionProxy
-
-from services.projector.app.ports import Checkpoint, CheckpointMoved, JournalRow, Unavailable
+from oa_platform.postgres import Connection, Postgres
+from services.projector.app.ports import Checkpoint, CheckpointMoved, JournalRow
 from services.projector.domain.summaries import Codec, Drift, JournalEntry, StoredSummary, SummaryWrite
 from services.projector.store import sql
 
@@ -17,30 +15,11 @@ PROJECTION = "run_summaries"
 VERSION = 1
 """Raised when the code gives other documents for the same events: a new version is built beside the old one."""
 
-_AWAY = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.TransactionRollbackError,
-)
-
-
-@contextmanager
-def unavailable_when_away() -> Iterator[None]:
-    """Turn what a database that goes away raises into Unavailable; other errors are defects and pass."""
-    try:
-        yield
-    except _AWAY as error:
-        raise Unavailable(f"the database did not answer ({type(error).__name__})") from error
-
 
 class PgTransaction:
     """`app.ports.Transaction` on one connection that has one open."""
 
-    def __init__(self, connection: PoolConnectionProxy, codec: Codec, projection: str, version: int) -> None:
+    def __init__(self, connection: Connection, codec: Codec, projection: str, version: int) -> None:
         self._connection = connection
         self._codec = codec
         self._projection = projection
@@ -115,10 +94,10 @@ class PgTransaction:
 
 
 class PgProjectionStore:
-    """`app.ports.ProjectionStore` on a pool."""
+    """`app.ports.ProjectionStore`."""
 
-    def __init__(self, pool: asyncpg.Pool, codec: Codec, projection: str = PROJECTION, version: int = VERSION) -> None:
-        self._pool = pool
+    def __init__(self, postgres: Postgres, codec: Codec, projection: str = PROJECTION, version: int = VERSION) -> None:
+        self._postgres = postgres
         self._codec = codec
         self.projection = projection
         self.version = version
@@ -126,14 +105,13 @@ class PgProjectionStore:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[PgTransaction]:
         """READ COMMITTED is enough: the checkpoint's row lock makes the partition ours."""
-        with unavailable_when_away():
-            async with self._pool.acquire() as connection, connection.transaction():
-                yield PgTransaction(connection, self._codec, self.projection, self.version)
+        async with self._postgres.transaction() as connection:
+            yield PgTransaction(connection, self._codec, self.projection, self.version)
 
     async def checkpoints(self, log_epoch: str, partitions: Collection[int]) -> dict[int, Checkpoint]:
         """Existing ones are returned with the epoch they have, whatever `log_epoch` is: the caller compares."""
         wanted = sorted(partitions)
-        with unavailable_when_away():
-            await self._pool.execute(sql.ENSURE_CHECKPOINTS, self.projection, self.version, log_epoch, wanted)
-            rows = await self._pool.fetch(sql.CHECKPOINTS, self.projection, self.version, wanted)
+        async with self._postgres.acquire() as connection:
+            await connection.execute(sql.ENSURE_CHECKPOINTS, self.projection, self.version, log_epoch, wanted)
+            rows = await connection.fetch(sql.CHECKPOINTS, self.projection, self.version, wanted)
         return {row["partition"]: Checkpoint(**row) for row in rows}

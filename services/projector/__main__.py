@@ -1,0 +1,95 @@
+"""The projector: read models and summary topics from runtime's log. Run with `python -m services.projector`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from oa_errors import Refusal
+from oa_platform import migrate
+from oa_platform.auth import Authenticator
+from oa_platform.clock import SystemClock
+from oa_platform.grpc_client import open_channel
+from oa_platform.grpc_server import GrpcServer
+from oa_platform.jwks import JwksCache
+from oa_platform.metrics import REGISTRY
+from oa_platform.postgres import Postgres
+from oa_platform.process import Process, run_service
+from oa_platform.tokens import TokenVerifier
+from openagents.projection.v1 import read_service_pb2_grpc
+from openagents.sync.v1 import topic_service_pb2_grpc
+from services.projector.app.hub import TopicHub
+from services.projector.app.observe import LoggedReport, ProgressCollector
+from services.projector.app.progress import Progress
+from services.projector.app.projection import Projection
+from services.projector.app.reads import Reads
+from services.projector.app.tail import Tail, TailLimits
+from services.projector.app.topics import Topics
+from services.projector.config import ProjectorSettings, TailSettings
+from services.projector.grpc_api.log_source import GrpcLogSource
+from services.projector.grpc_api.read_service import ReadService
+from services.projector.grpc_api.topic_service import TopicService
+from services.projector.grpc_api.wire import SummaryCodec
+from services.projector.store.journal import PgJournalStore
+from services.projector.store.projections import PgProjectionStore
+from services.projector.store.reads import PgReadStore
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+async def start(settings: ProjectorSettings, process: Process) -> None:
+    """Wire the rooms."""
+    clock, codec, progress = SystemClock(), SummaryCodec(), Progress()
+    postgres = await process.enter(Postgres(settings.database, settings.service))
+    process.readiness.add("postgres", postgres.check)
+    if settings.database.check_migrations:
+        await migrate.check(settings.database.url.reveal(), settings.service, MIGRATIONS)
+    keys = await process.enter(JwksCache(settings.jwks, clock))
+
+    journal = PgJournalStore(postgres)
+    hub = TopicHub(journal)
+    _ = process.background("hub", hub.run())
+
+    store = PgProjectionStore(postgres, codec)
+    channel = await process.enter(
+        open_channel(settings.tail.runtime_address, settings.client, settings.identity.service_token)
+    )
+    tail = Tail(
+        GrpcLogSource(channel),
+        store,
+        Projection(store, codec, hub, progress),
+        progress,
+        limits=_limits(settings.tail),
+        report=LoggedReport(),
+    )
+    _ = process.background("tail", tail.run())
+    process.readiness.add("tail", lambda: _check(progress))
+    REGISTRY.register(ProgressCollector(progress))
+
+    verifier = TokenVerifier(keys, clock)
+    authenticator = Authenticator(settings.service, settings.identity.accepted_services, verifier)
+    server = GrpcServer(settings.grpc, authenticator)
+    topics = TopicService(Topics(journal), hub)
+    server.register(topic_service_pb2_grpc.add_TopicServiceServicer_to_server, topics)
+    reads = ReadService(Reads(PgReadStore(postgres, codec)))
+    server.register(read_service_pb2_grpc.add_ReadServiceServicer_to_server, reads)
+    await process.enter(server)
+
+
+def _limits(settings: TailSettings) -> TailLimits:
+    return TailLimits(
+        batch_events=settings.batch_events,
+        lane_batches=settings.lane_batches,
+        backoff_min_ms=settings.backoff_min_ms,
+        backoff_max_ms=settings.backoff_max_ms,
+        heads_interval_ms=settings.heads_interval_ms,
+    )
+
+
+async def _check(progress: Progress) -> None:
+    """Ready when the tail is connected, has caught up once, and has not stopped at something."""
+    if progress.not_ready_because:
+        raise Refusal("unavailable", progress.not_ready_because)
+
+
+if __name__ == "__main__":
+    run_service(ProjectorSettings, start)

@@ -1,0 +1,51 @@
+"""The projector's settings; docs/config.md is made from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from oa_platform.config import group, peer_port, setting
+from oa_platform.parsers import Address, address, integer
+from oa_platform.settings import DatabaseSettings, GrpcClientSettings, JwksSettings, ServiceSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class TailSettings:
+    """How runtime's log is followed."""
+
+    runtime_address: Address = setting(
+        "OA_RUNTIME_GRPC_ADDRESS", address(), peer_port("runtime_grpc"), doc="Runtime's gRPC port."
+    )
+    batch_events: int = setting(
+        "OA_PROJECTOR_BATCH_EVENTS",
+        integer(1, 100_000),
+        2000,
+        doc="Events after which a transaction takes no further batch of the log.",
+    )
+    lane_batches: int = setting(
+        "OA_PROJECTOR_LANE_BATCHES",
+        integer(1, 10_000),
+        16,
+        doc="Batches of one partition that wait before the stream is held back.",
+    )
+    backoff_min_ms: int = setting(
+        "OA_PROJECTOR_BACKOFF_MIN_MS", integer(1, 600_000), 100, doc="First bound of the pause before a new session."
+    )
+    backoff_max_ms: int = setting(
+        "OA_PROJECTOR_BACKOFF_MAX_MS", integer(1, 600_000), 5_000, doc="Last bound of the pause before a new session."
+    )
+    heads_interval_ms: int = setting(
+        "OA_PROJECTOR_HEADS_INTERVAL_MS", integer(10, 600_000), 1_000, doc="Pause between looks at the log's heads."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectorSettings(ServiceSettings):
+    """All of them."""
+
+    service: ClassVar[str] = "projector"
+    database: DatabaseSettings = group(DatabaseSettings)
+    jwks: JwksSettings = group(JwksSettings)
+    client: GrpcClientSettings = group(GrpcClientSettings)
+    tail: TailSettings = group(TailSettings)

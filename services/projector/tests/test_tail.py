@@ -1,0 +1,288 @@
+"""The tail against a real gRPC server that cuts, repeats, leaves out and lies, with the real database behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import asyncpg
+import grpc.aio
+import pytest
+import pytest_asyncio
+
+from oa_platform.postgres import Postgres
+from oa_runlog import events as e
+from oa_testing.postgres import Database
+from openagents.runtime.v1 import log_service_pb2 as pb
+from services.projector.app.tail import Tail, TailLimits
+from services.projector.tests import histories as h
+from services.projector.tests.rig import (
+    CODEC,
+    EPOCH,
+    QUICK,
+    FakeLog,
+    Rig,
+    database_settings,
+    event_bytes,
+    serving,
+    until,
+)
+
+
+@pytest_asyncio.fixture
+async def postgres(projector_database: Database) -> AsyncIterator[Postgres]:
+    async with Postgres(database_settings(projector_database), "projector") as postgres:
+        yield postgres
+
+
+@pytest.fixture
+def rig(postgres: Postgres) -> Rig:
+    return Rig(postgres)
+
+
+PARTITIONS = 4
+
+
+def some_runs(count: int = 40) -> list[list[e.RunEvent]]:
+    """Whole runs of several owners."""
+    return [h.whole_run(n, h.ulid("usr", n % 3), h.ulid("org", n % 2), deltas=n % 7) for n in range(count)]
+
+
+def spread(runs: list[list[e.RunEvent]], seed: int = 1) -> dict[int, list[bytes]]:
+    """A log of these runs: each in one partition, mixed there by chance."""
+    chance = random.Random(seed)
+    log: dict[int, list[bytes]] = {partition: [] for partition in range(PARTITIONS)}
+    for partition, entries in log.items():
+        waiting = [list(run) for number, run in enumerate(runs) if number % PARTITIONS == partition]
+        while waiting:
+            run = chance.choice(waiting)
+            entries.append(event_bytes(run.pop(0)))
+            waiting = [one for one in waiting if one]
+    return log
+
+
+@asynccontextmanager
+async def running(tail: Tail) -> AsyncIterator[asyncio.Task[None]]:
+    """The tail at work for the time of the block."""
+    task = asyncio.create_task(tail.run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def check_everything_once(rig: Rig, runs: list[list[e.RunEvent]]) -> None:
+    """Every run stands where its log ends, every topic is 1, 2, 3, …, and its newest rows are the summaries."""
+    newest: dict[str, dict[str, bytes]] = {}
+    for topic in {f"user:{h.ulid('usr', n)}:runs" for n in range(3)} | {
+        f"org:{h.ulid('org', n)}:runs" for n in range(2)
+    }:
+        rows = await rig.journal.page(topic, 0, 100_000)
+        assert [row.seq for row in rows] == list(range(1, len(rows) + 1))
+        seen: dict[str, int] = {}
+        for row in rows:
+            told = CODEC.decode(row.payload)
+            assert told.latest_seq > seen.get(told.run_id, 0)
+            seen[told.run_id] = told.latest_seq
+            newest.setdefault(told.run_id, {})[topic] = row.payload
+    for run in runs:
+        summary = await rig.reads.summary(run[0].run_id)
+        assert summary is not None
+        assert summary.latest_seq == len(run)
+        assert set(newest[run[0].run_id].values()) == {CODEC.encode(summary)}
+        assert len(newest[run[0].run_id]) == 2
+
+
+async def test_catches_up_then_follows(rig: Rig) -> None:
+    runs = some_runs()
+    log = FakeLog(spread(runs[:30]))
+    async with serving(log) as channel, running(rig.tail(channel)):
+        assert rig.progress.not_ready_because
+        await until(lambda: rig.progress.caught_up_once)
+        assert rig.progress.not_ready_because == ""
+        await check_everything_once(rig, runs[:30])
+        for number, run in enumerate(runs[30:], start=30):
+            await log.append(number % PARTITIONS, run)
+        await until(lambda: sum(rig.progress.applied.values()) == sum(len(run) for run in runs))
+        assert all(rig.progress.lag(partition) == 0 for partition in range(PARTITIONS))
+    await check_everything_once(rig, runs)
+
+
+async def test_a_stream_that_is_cut_again_and_again_goes_on_from_the_checkpoint(rig: Rig) -> None:
+    runs = some_runs()
+    log = FakeLog(spread(runs), page=2, meddle=lambda number, message: None if number == 9 else message)
+    async with serving(log) as channel, running(rig.tail(channel)):
+        await until(lambda: rig.progress.caught_up_once)
+    assert len(log.requests) > 3
+    for before, after in zip(log.requests, log.requests[1:], strict=False):
+        assert all(after[partition] >= before[partition] for partition in before)
+    assert rig.progress.reconnects["unavailable"] == len(log.requests) - 1
+    await check_everything_once(rig, runs)
+
+
+async def test_entries_that_come_twice_are_applied_once(rig: Rig) -> None:
+    """What runtime never does, and a retrying network in between might."""
+    runs = some_runs()
+    kept: dict[int, pb.TailLogResponse] = {}
+
+    def repeat(_: int, message: pb.TailLogResponse) -> pb.TailLogResponse:
+        before = kept.get(message.partition)
+        kept[message.partition] = message
+        if before is None:
+            return message
+        both = [*before.events, *message.events]
+        return pb.TailLogResponse(
+            epoch=message.epoch, partition=message.partition, first_position=before.first_position, events=both
+        )
+
+    async with serving(FakeLog(spread(runs), meddle=repeat)) as channel, running(rig.tail(channel)):
+        await until(lambda: rig.progress.caught_up_once)
+    await check_everything_once(rig, runs)
+
+
+@pytest.mark.parametrize("where", [0, 3])
+async def test_a_hole_stops_the_projection_and_is_never_stepped_over(rig: Rig, where: int) -> None:
+    runs = some_runs(4)
+    length = len(spread(runs)[2])
+
+    def hole(_: int, message: pb.TailLogResponse) -> pb.TailLogResponse:
+        if message.partition != 2 or message.first_position < where + 1:
+            return message
+        return pb.TailLogResponse(
+            epoch=EPOCH, partition=2, first_position=message.first_position + 1, events=message.events[1:]
+        )
+
+    async with serving(FakeLog(spread(runs), page=3, meddle=hole)) as channel, running(rig.tail(channel)) as task:
+        await asyncio.wait_for(task, 10)
+    assert length > where + 1
+    assert rig.progress.halted is not None
+    assert rig.progress.halted.cause == "hole"
+    assert "the projection has stopped (hole)" in rig.progress.not_ready_because
+    assert (await rig.checkpoint(2)).position == where
+
+
+async def test_another_epoch_is_refused(rig: Rig) -> None:
+    runs = some_runs(4)
+    async with serving(FakeLog(spread(runs))) as channel, running(rig.tail(channel)):
+        await until(lambda: rig.progress.caught_up_once)
+    applied = (await rig.checkpoint(0)).position
+    async with serving(FakeLog(spread(runs[:1]), epoch="restored")) as channel, running(rig.tail(channel)) as task:
+        await asyncio.wait_for(task, 10)
+    assert rig.progress.halted is not None
+    assert rig.progress.halted.cause == "epoch_changed"
+    assert (await rig.checkpoint(0)).position == applied
+
+
+async def test_an_epoch_that_changes_under_an_open_stream_is_refused(rig: Rig) -> None:
+    log = FakeLog(spread(some_runs(4)))
+    async with serving(log) as channel, running(rig.tail(channel)) as task:
+        await until(lambda: rig.progress.caught_up_once)
+        log.epoch = "restored"
+        await asyncio.wait_for(task, 10)
+    assert rig.progress.halted is not None
+    assert rig.progress.halted.cause == "epoch_changed"
+
+
+async def test_a_log_that_lost_its_end_is_refused(rig: Rig) -> None:
+    log = FakeLog(spread(some_runs(8)))
+    async with serving(log) as channel, running(rig.tail(channel)):
+        await until(lambda: rig.progress.caught_up_once)
+    log.partitions[1].pop()
+    async with serving(log) as channel, running(rig.tail(channel)) as task:
+        await asyncio.wait_for(task, 10)
+    assert rig.progress.halted is not None
+    assert rig.progress.halted.cause == "rewound"
+
+
+async def test_entries_that_are_no_events_are_refused(rig: Rig) -> None:
+    log = FakeLog({0: [b"\xff\xff"]})
+    async with serving(log) as channel, running(rig.tail(channel)) as task:
+        await asyncio.wait_for(task, 10)
+    assert rig.progress.halted is not None
+    assert rig.progress.halted.cause == "undecodable"
+
+
+async def test_two_projectors_on_one_database_apply_everything_once(postgres: Postgres) -> None:
+    """Whoever loses the race for a batch begins again from the checkpoint."""
+    runs = some_runs()
+    first, second = Rig(postgres), Rig(postgres)
+    log = FakeLog(spread(runs), page=2)
+    async with serving(log) as channel, running(first.tail(channel)), running(second.tail(channel)):
+        await until(lambda: first.progress.caught_up_once and second.progress.caught_up_once)
+    assert first.progress.events + second.progress.events == sum(len(run) for run in runs)
+    await check_everything_once(first, runs)
+
+
+async def test_killed_connections_in_the_middle_of_transactions_lose_and_repeat_nothing(
+    rig: Rig, projector_database: Database
+) -> None:
+    """The server ends the projector's connections at random, again and again; the commit's answer may be lost too."""
+    runs = some_runs(80)
+    admin = await asyncpg.connect(projector_database.admin)
+    kill = """
+        SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE datname = current_database() AND usename = 'projector_app' AND state <> 'idle'
+    """
+    killed = 0
+    limits = replace(QUICK, batch_events=1)
+    async with serving(FakeLog(spread(runs), page=1)) as channel, running(rig.tail(channel, limits)):
+        while not rig.progress.caught_up_once:
+            await asyncio.sleep(random.uniform(0, 0.02))
+            if killed < 15:
+                killed += await admin.fetchval(kill)
+    await admin.close()
+    assert killed > 0
+    await check_everything_once(rig, runs)
+
+
+async def test_a_full_lane_holds_the_stream_back(rig: Rig) -> None:
+    """Nothing piles up in memory while the database is slow: the stream is read no further than the lanes take."""
+    sent = 0
+
+    def count(number: int, message: pb.TailLogResponse) -> pb.TailLogResponse:
+        nonlocal sent
+        sent = number + 1
+        return message
+
+    data = b"x" * 60_000
+    run = h.history(1, [h.created(), h.started(), *(h.text(data) for _ in range(600))])
+    log = FakeLog({0: [event_bytes(event) for event in run]}, page=1, meddle=count)
+    blocker = asyncio.Event()
+    apply = rig.projection.apply
+
+    async def slow(*arguments: object) -> object:
+        await blocker.wait()
+        return await apply(*arguments)  # type: ignore[arg-type]
+
+    rig.projection.apply = slow  # type: ignore[method-assign,assignment]
+    async with serving(log) as channel, running(rig.tail(channel, replace(QUICK, lane_batches=2))):
+        await until(lambda: sent > 3)
+        await asyncio.sleep(0.3)
+        assert sent < 400  # what gRPC itself has under way is bounded in bytes
+        blocker.set()
+        await until(lambda: rig.progress.caught_up_once)
+    assert sent == len(run)
+
+
+async def test_the_pause_between_sessions_doubles_up_to_its_bound(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    delays: list[float] = []
+    sleep = asyncio.sleep
+
+    async def note(delay_s: float) -> None:
+        delays.append(delay_s)
+        await sleep(0)
+        if len(delays) == 6:
+            raise asyncio.CancelledError
+
+    limits = TailLimits(backoff_min_ms=100, backoff_max_ms=1000)
+    async with grpc.aio.insecure_channel("127.0.0.1:1") as channel:
+        tail = rig.tail(channel, limits)
+        tail._jitter = lambda: 1.0
+        monkeypatch.setattr("services.projector.app.tail.asyncio.sleep", note)
+        with pytest.raises(asyncio.CancelledError):
+            await tail.run()
+    assert delays == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
