@@ -32,13 +32,15 @@ class HttpServer:
         variable: str,
         drain_s: float = 3.0,
         limit_concurrency: int | None = None,
+        protocol: type[asyncio.Protocol] | None = None,
     ) -> None:
-        """`variable` is the setting that moves the address, for the message when the port is in use."""
+        """`variable` is the setting that moves the address, for the message when the port is in use. `protocol` is a
+        subclass of uvicorn's HttpToolsProtocol, for servers that set limits of their own to a request's head."""
         self._address = address
         self._variable = variable
         config = uvicorn.Config(
             cast("Any", app),
-            http="httptools",
+            http=protocol or "httptools",
             ws="none",
             lifespan="off",
             log_config=None,

@@ -1,0 +1,1 @@
+"""Control: people, sessions, orgs, tokens and keys, and the public HTTP edge."""

@@ -1,0 +1,1 @@
+"""Use cases: what happens when a request arrives. Owns the Protocols that `store` and `outbound` implement."""

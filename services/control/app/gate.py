@@ -1,0 +1,76 @@
+"""Who is calling, and may they: asked before every use case and every forwarded call."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from oa_errors import Refusal
+from services.control.app.ports import TokenVerifier, Transaction, World
+from services.control.app.tokens import role_scopes
+from services.control.domain.audit import Action, Origin, by
+from services.control.domain.claims import principal_of
+from services.control.domain.policy import Access, Public, authorize
+from services.control.domain.principal import Kind, Principal
+from services.control.domain.scopes import SERVICE_ACCOUNT_SCOPES, Scopes
+
+_BEARER = "bearer"
+
+
+class Gate:
+    """Authenticates and authorizes."""
+
+    def __init__(self, world: World, verifier: TokenVerifier) -> None:
+        self._world = world
+        self._verifier = verifier
+
+    async def admit(self, authorization: str | None, access: Access, method: str, origin: Origin) -> Principal | None:
+        """The caller, allowed to do what needs `access`; None for public methods, whose callers nobody asks for.
+
+        `authorization` is the header's value. `method` is for the audit trail. Raises Refusal.
+        """
+        if isinstance(access, Public):
+            return None
+        principal = await self._authenticate(authorization)
+        denied = authorize(principal, access)
+        if denied:
+            async with self._world.store.transaction() as tx:
+                entry = by(principal, Action.CALL_DENIED, origin, method, denied.reason)
+                await tx.audit.add(entry, self._world.clock.now())
+            raise Refusal(denied.reason, denied.message)
+        return principal
+
+    async def _authenticate(self, authorization: str | None) -> Principal:
+        return await self.standing_now(principal_of(await self._verifier.verify_access(bearer_token(authorization))))
+
+    async def standing_now(self, principal: Principal) -> Principal:
+        """The principal with what its role gives it now. Raises Refusal `token_revoked`."""
+        async with self._world.store.transaction() as tx:
+            standing = await self._standing(tx, principal)
+        if standing is None:
+            raise Refusal("token_revoked", "The session or key behind the token was ended; sign in again.")
+        return replace(principal, standing=standing)
+
+    async def _standing(self, tx: Transaction, principal: Principal) -> Scopes | None:
+        """What the caller's role gives it now; None when what is behind its token has ended."""
+        match principal.kind:
+            case Kind.USER:
+                found = await tx.sessions.standing(principal.session_id)
+                if found is None or found[0].revoked_at or found[0].user_id != principal.subject:
+                    return None
+                return role_scopes(found[1]) if found[0].org_id == principal.org_id else None
+            case Kind.SERVICE_ACCOUNT:
+                account = await tx.service_accounts.get(principal.subject)
+                ended = account is None or account.revoked_at or account.org_id != principal.org_id
+                return None if ended else SERVICE_ACCOUNT_SCOPES
+            case Kind.WORKER:
+                return None
+
+
+def bearer_token(authorization: str | None) -> str:
+    """The token of an Authorization header. Raises Refusal `missing_authorization`, `invalid_authorization_scheme`."""
+    if not authorization:
+        raise Refusal("missing_authorization", "Sign in, and send the access token as `Authorization: Bearer …`.")
+    scheme, _, token = authorization.strip().partition(" ")
+    if scheme.lower() != _BEARER or not token.strip():
+        raise Refusal("invalid_authorization_scheme", "The Authorization header must be `Bearer` and an access token.")
+    return token.strip()

@@ -1,0 +1,236 @@
+"""Settings of the control service."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import ClassVar
+from urllib.parse import urlsplit
+
+from oa_errors import Refusal
+from oa_platform.config import DefaultFrom, group, own_port, peer_port, setting
+from oa_platform.keys import load_key
+from oa_platform.parsers import Address, Parser, Secret, address, choice, integer, number, path, secret_text, text
+from oa_platform.ports import default_port
+from oa_platform.settings import DatabaseSettings, GrpcClientSettings, ServiceSettings
+from services.control.app.mailers import ConsoleMailer, SmtpMailer, SmtpRelay
+from services.control.app.ports import Mailer
+from services.control.app.sign_in import SignInLimits
+from services.control.domain.rate import Limit
+from services.control.grpc_api.tokens import KeyRing, public_keys_of_pem
+from services.control.http_api.edge import EdgeLimits
+
+MIN_HMAC_KEY_CHARS = 32
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]{1,5})?")
+
+
+def origins() -> Parser[Sequence[str]]:
+    """Web origins, separated by commas."""
+
+    def parse(given: str) -> Sequence[str]:
+        parts = tuple(part.strip() for part in given.split(","))
+        if not all(_ORIGIN.fullmatch(part) for part in parts):
+            raise ValueError
+        return parts
+
+    return Parser(parse, "a list of origins like https://app.example.org,http://127.0.0.1:5173")
+
+
+def websocket_url() -> Parser[str]:
+    """A ws(s) URL."""
+
+    def parse(given: str) -> str:
+        parts = urlsplit(given)
+        if parts.scheme not in ("ws", "wss") or not parts.hostname or parts.username or parts.query:
+            raise ValueError
+        return given
+
+    return Parser(parse, "a URL like ws://127.0.0.1:8090/khala/v1/ws")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgeSettings:
+    """The public HTTP edge and its limits."""
+
+    address: Address = setting("OA_HTTP_ADDRESS", address(), own_port("http"), doc="Where the public edge is served.")
+    allowed_origins: Sequence[str] = setting(
+        "OA_ALLOWED_ORIGINS", origins(), (), doc="Web origins whose pages may call the edge."
+    )
+    trusted_hops: int = setting(
+        "OA_TRUSTED_PROXY_HOPS", integer(0, 10), 0, doc="Proxies of ours in front, whose X-Forwarded-For is believed."
+    )
+    max_body_bytes: int = setting("OA_HTTP_MAX_BODY_BYTES", integer(1024, 64 << 20), 1 << 20, doc="Largest request.")
+    max_head_bytes: int = setting(
+        "OA_HTTP_MAX_HEAD_BYTES", integer(1024, 1 << 20), 16 << 10, doc="Largest head of a request."
+    )
+    head_timeout_s: float = setting(
+        "OA_HTTP_HEAD_TIMEOUT_S", number(0.05, 600), 10.0, doc="Longest time for the head of a request to come."
+    )
+    body_timeout_s: float = setting(
+        "OA_HTTP_BODY_TIMEOUT_S", number(0.05, 600), 15.0, doc="Longest time for the body of a request to come."
+    )
+    call_timeout_s: float = setting(
+        "OA_HTTP_CALL_TIMEOUT_S", number(0.05, 600), 30.0, doc="Longest call, whatever Connect-Timeout-Ms asks for."
+    )
+    max_calls: int = setting("OA_HTTP_MAX_CALLS", integer(1, 100_000), 512, doc="Most calls at a time.")
+    drain_s: float = setting("OA_HTTP_DRAIN_S", number(0.1, 600), 5.0, doc="Time that calls have to end in a drain.")
+
+    @property
+    def limits(self) -> EdgeLimits:
+        """As the edge takes them."""
+        return EdgeLimits(
+            max_calls=self.max_calls,
+            max_body_bytes=self.max_body_bytes,
+            body_timeout_s=self.body_timeout_s,
+            call_timeout_s=self.call_timeout_s,
+            trusted_hops=self.trusted_hops,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignInSettings:
+    """How often sign-in codes may be asked for and tried."""
+
+    address_burst: int = setting(
+        "OA_SIGN_IN_ADDRESS_BURST", integer(1, 10_000), 10, doc="Codes for an address at once, without a sign-in."
+    )
+    address_period_s: float = setting(
+        "OA_SIGN_IN_ADDRESS_PERIOD_S", number(0.001, 86_400), 360.0, doc="Time after which an address has one more."
+    )
+    network_burst: int = setting(
+        "OA_SIGN_IN_NETWORK_BURST", integer(1, 1_000_000), 60, doc="Codes asked for from a network at once."
+    )
+    network_period_s: float = setting(
+        "OA_SIGN_IN_NETWORK_PERIOD_S", number(0.001, 86_400), 10.0, doc="Time after which a network has one more."
+    )
+    guess_burst: int = setting(
+        "OA_SIGN_IN_GUESS_BURST", integer(1, 1_000_000), 100, doc="Codes tried from a network at once."
+    )
+    guess_period_s: float = setting(
+        "OA_SIGN_IN_GUESS_PERIOD_S", number(0.001, 86_400), 6.0, doc="Time after which a network may try one more."
+    )
+
+    @property
+    def limits(self) -> SignInLimits:
+        """As sign-in takes them."""
+        return SignInLimits(
+            per_address=Limit(self.address_burst, timedelta(seconds=self.address_period_s)),
+            per_network=Limit(self.network_burst, timedelta(seconds=self.network_period_s)),
+            guesses_per_network=Limit(self.guess_burst, timedelta(seconds=self.guess_period_s)),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MailSettings:
+    """How sign-in codes get to people."""
+
+    provider: str = setting(
+        "OA_CODE_PROVIDER", choice("console", "smtp"), "console", doc="console writes codes to the log: development."
+    )
+    dev_file: Path | None = setting(
+        "OA_DEV_MAIL_FILE", path(), None, doc="Where console also writes each code, as a line of JSON; mode 0600."
+    )
+    smtp_host: str = setting("OA_SMTP_HOST", text(255), "", doc="The relay; smtp needs it.")
+    smtp_port: int = setting("OA_SMTP_PORT", integer(1, 65535), 587, doc="The relay's port.")
+    smtp_tls: str = setting(
+        "OA_SMTP_TLS", choice("starttls", "implicit", "none"), "starttls", doc="How the connection is protected."
+    )
+    smtp_user: str = setting("OA_SMTP_USER", text(255), "", doc="User at the relay; empty for no sign-in.")
+    smtp_password: Secret = setting("OA_SMTP_PASSWORD", secret_text(), Secret(""), doc="Password at the relay.")
+    smtp_sender: str = setting("OA_SMTP_SENDER", text(320), "", doc="From whom codes come; smtp needs it.")
+    smtp_timeout_s: float = setting("OA_SMTP_TIMEOUT_S", number(0.1, 120), 10.0, doc="Longest delivery to the relay.")
+
+    def mailer(self) -> Mailer:
+        """The provider. Raises Refusal `invalid_setting` for a relay that isn't described."""
+        if self.provider == "console":
+            return ConsoleMailer(self.dev_file)
+        for variable, value in (("OA_SMTP_HOST", self.smtp_host), ("OA_SMTP_SENDER", self.smtp_sender)):
+            if not value:
+                raise Refusal("invalid_setting", f"OA_CODE_PROVIDER=smtp needs {variable}.", field=variable)
+        relay = SmtpRelay(
+            host=self.smtp_host,
+            port=self.smtp_port,
+            sender=self.smtp_sender,
+            tls=self.smtp_tls,
+            user=self.smtp_user,
+            password=self.smtp_password.reveal(),
+            timeout_s=self.smtp_timeout_s,
+        )
+        return SmtpMailer(relay)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeySettings:
+    """Keys. Each replica has the same."""
+
+    signing_key: Secret = setting(
+        "OA_SIGNING_KEY", secret_text("an Ed25519 private key, PKCS #8 in PEM"), doc="Signs every token."
+    )
+    hmac_key: Secret = setting(
+        "OA_HMAC_KEY",
+        secret_text(f"a random text of at least {MIN_HMAC_KEY_CHARS} characters"),
+        doc="Hashes codes and API keys, and makes refresh tokens. Another one ends every session and key.",
+    )
+    published_keys_file: Path | None = setting(
+        "OA_PUBLISHED_KEYS_FILE", path(), None, doc="Further public keys (PEM): the next one, and the one before."
+    )
+
+    def key_ring(self) -> KeyRing:
+        """The keys for tokens. Raises Refusal `invalid_setting`; never shows a key."""
+        try:
+            signing = load_key(self.signing_key.reveal())
+        except ValueError as error:
+            message = f"OA_SIGNING_KEY is {error}."
+            raise Refusal("invalid_setting", message, field="OA_SIGNING_KEY") from None
+        if self.published_keys_file is None:
+            return KeyRing(signing)
+        try:
+            return KeyRing(signing, public_keys_of_pem(self.published_keys_file.read_text("utf-8")))
+        except (OSError, ValueError) as error:
+            message = f"OA_PUBLISHED_KEYS_FILE can't be used: {error if isinstance(error, ValueError) else 'no file'}."
+            raise Refusal("invalid_setting", message, field="OA_PUBLISHED_KEYS_FILE") from None
+
+    def hmac_bytes(self) -> bytes:
+        """The key for MACs. Raises Refusal `invalid_setting` for one that could be guessed."""
+        key = self.hmac_key.reveal()
+        if len(key) < MIN_HMAC_KEY_CHARS:
+            message = f"OA_HMAC_KEY must have at least {MIN_HMAC_KEY_CHARS} characters."
+            raise Refusal("invalid_setting", message, field="OA_HMAC_KEY")
+        return key.encode()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeerSettings:
+    """The other services: where control calls them, and where clients find them."""
+
+    runtime: Address = setting("OA_RUNTIME_GRPC", address(), peer_port("runtime_grpc"), doc="The runtime.")
+    projector: Address = setting("OA_PROJECTOR_GRPC", address(), peer_port("projector_grpc"), doc="The projector.")
+    khala_url: str = setting(
+        "OA_KHALA_URL",
+        websocket_url(),
+        DefaultFrom(
+            lambda _, env: f"ws://127.0.0.1:{default_port('khala_ws', env)}/khala/v1/ws",
+            "ws://127.0.0.1, OA_PORT_BASE + 10, /khala/v1/ws",
+        ),
+        doc="Where clients open the WebSocket.",
+    )
+    runtime_public: Address | None = setting(
+        "OA_RUNTIME_PUBLIC_GRPC", address(), None, doc="Where workers attach; OA_RUNTIME_GRPC if not set."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlSettings(ServiceSettings):
+    """All of control's settings."""
+
+    service: ClassVar[str] = "control"
+    edge: EdgeSettings = group(EdgeSettings)
+    sign_in: SignInSettings = group(SignInSettings)
+    mail: MailSettings = group(MailSettings)
+    keys: KeySettings = group(KeySettings)
+    peers: PeerSettings = group(PeerSettings)
+    client: GrpcClientSettings = group(GrpcClientSettings)
+    database: DatabaseSettings = group(DatabaseSettings)

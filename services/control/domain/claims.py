@@ -1,0 +1,140 @@
+"""What control's tokens say: the claims messages of openagents.control.v1, as the plain values that a JWT holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+
+from oa_errors import Refusal
+from services.control.domain.principal import Kind, Principal
+from services.control.domain.scopes import WORKER_SCOPES, known_scopes
+from services.control.domain.session import ACCESS_TTL
+
+ISSUER = "openagents-control"
+EDGE_AUDIENCE = "openagents-edge"
+RUNTIME_AUDIENCE = "runtime"
+KHALA_AUDIENCE = "khala"
+PRINCIPAL_TTL = timedelta(seconds=60)
+SERVICE_ACCOUNT_EDGE_TTL = timedelta(hours=1)
+WORKER_TTL = timedelta(hours=1)
+CLAIMS_VERSION = 1
+
+_KIND_PREFIX = "PRINCIPAL_KIND_"
+
+
+class TokenKind(Enum):
+    """Which message of the contract the claims are; a token of one kind is never taken for another."""
+
+    ACCESS = "AccessTokenClaims"
+    PRINCIPAL = "PrincipalClaims"
+    WORKER = "WorkerTokenClaims"
+    SYNC = "SyncTokenClaims"
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """Claims by the field names of their message; times in whole seconds since the epoch."""
+
+    kind: TokenKind
+    values: Mapping[str, object]
+
+
+def kind_name(kind: Kind) -> str:
+    """Name of the kind in the contract's enum."""
+    return _KIND_PREFIX + kind.value.upper()
+
+
+def access_claims(principal: Principal, jti: str, issued_at: datetime, ttl: timedelta = ACCESS_TTL) -> Claims:
+    """Claims of an access token for the public edge. They depend on the arguments alone, and an Ed25519 signature on
+    them alone: refreshing twice at the same counter gives the same token twice."""
+    registered = _registered(principal.subject, EDGE_AUDIENCE, jti, issued_at, issued_at + ttl)
+    return Claims(TokenKind.ACCESS, registered | _who(principal))
+
+
+def principal_claims(principal: Principal, audience: str, jti: str, now: datetime) -> Claims:
+    """Claims with which control calls the service `audience` for `principal`: only what it may do right now."""
+    registered = _registered(principal.subject, audience, jti, now, now + PRINCIPAL_TTL)
+    scopes = {"scopes": sorted(principal.effective_scopes)}
+    return Claims(TokenKind.PRINCIPAL, registered | _who(principal) | scopes)
+
+
+def worker_claims(service_account_id: str, org_id: str, jti: str, now: datetime) -> Claims:
+    """Claims of a worker token."""
+    who = {"kind": kind_name(Kind.WORKER), "org_id": org_id, "scopes": sorted(WORKER_SCOPES)}
+    return Claims(TokenKind.WORKER, _registered(service_account_id, RUNTIME_AUDIENCE, jti, now, now + WORKER_TTL) | who)
+
+
+def sync_claims(
+    principal: Principal,
+    topics: Sequence[str],
+    scopes: Sequence[str],
+    surface: str,
+    jti: str,
+    now: datetime,
+    expires_at: datetime,
+) -> Claims:
+    """Claims of a sync token for `topics`, which have been decided."""
+    grant = {
+        "org_id": principal.org_id,
+        "scopes": list(scopes),
+        "topics": list(topics),
+        "session_id": principal.session_id,
+        "device_id": principal.device_id,
+        "surface": surface,
+        "claims_version": CLAIMS_VERSION,
+    }
+    return Claims(TokenKind.SYNC, _registered(principal.subject, KHALA_AUDIENCE, jti, now, expires_at) | grant)
+
+
+def principal_of(claims: Mapping[str, object]) -> Principal:
+    """The caller in verified access claims, as yet without standing. Raises Refusal `invalid_token` when a claim is
+    absent or of another type, which only a defect of ours or another kind of token brings about."""
+    scopes = claims.get("scopes", [])
+    kind = claims.get("kind")
+    if not isinstance(scopes, list) or not isinstance(kind, str) or not kind.startswith(_KIND_PREFIX):
+        raise _not_ours()
+    texts = {name: claims.get(name, "") for name in ("sub", "org_id", "session_id", "device_id")}
+    if not all(isinstance(text, str) for text in texts.values()) or not texts["sub"] or not texts["org_id"]:
+        raise _not_ours()
+    try:
+        parsed_kind = Kind(kind.removeprefix(_KIND_PREFIX).lower())
+    except ValueError:
+        raise _not_ours() from None
+    return Principal(
+        kind=parsed_kind,
+        subject=str(texts["sub"]),
+        org_id=str(texts["org_id"]),
+        scopes=known_scopes(frozenset(str(scope) for scope in scopes)),
+        standing=frozenset(),
+        session_id=str(texts["session_id"]),
+        device_id=str(texts["device_id"]),
+    )
+
+
+def _registered(subject: str, audience: str, jti: str, issued_at: datetime, expires_at: datetime) -> dict[str, object]:
+    issued = int(issued_at.timestamp())
+    return {
+        "iss": ISSUER,
+        "sub": subject,
+        "aud": audience,
+        "iat": issued,
+        "nbf": issued,
+        "exp": int(expires_at.timestamp()),
+        "jti": jti,
+    }
+
+
+def _who(principal: Principal) -> dict[str, object]:
+    return {
+        "kind": kind_name(principal.kind),
+        "org_id": principal.org_id,
+        "scopes": sorted(principal.scopes),
+        "session_id": principal.session_id,
+        "device_id": principal.device_id,
+    }
+
+
+def _not_ours() -> Refusal:
+    return Refusal("invalid_token", "The token is not an access token; sign in again.")

@@ -1,0 +1,113 @@
+"""Sessions, and the refresh tokens that keep them alive.
+
+A refresh token is `ort_<session ulid>.<counter>.<mac>`. The database holds only the counter: what is stored can't be
+turned into a token. The rule (control plane design): the current counter rotates; the one before, within a grace,
+gets the *current* token again, because the answer may have been lost; anything else is a thief or a victim of one, and
+ends the session.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from oa_errors import Refusal
+
+REFRESH_GRACE = timedelta(seconds=10)
+SESSION_IDLE_TTL = timedelta(days=30)
+ACCESS_TTL = timedelta(hours=1)
+REVOKED_SHOWN_FOR = timedelta(days=30)
+_SESSION_PREFIX = "ses_"
+_MAC_BYTES = 32
+_TOKEN = re.compile(r"ort_([0-7][0-9A-HJKMNP-TV-Z]{25})\.(0|[1-9][0-9]{0,17})\.([A-Za-z0-9_-]{43})")
+
+
+class RevokeReason(StrEnum):
+    """Why a session was ended before its time."""
+
+    USER_REQUESTED = "user_requested"
+    ADMIN_REVOKED = "admin_revoked"
+    TOKEN_REPLAY = "token_replay"
+    DEVICE_REPLACED = "device_replaced"
+    SECURITY_POLICY = "security_policy"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A person signed in on a device. `counter` is that of the one refresh token that rotates."""
+
+    session_id: str
+    user_id: str
+    org_id: str
+    device_id: str
+    created_at: datetime
+    refreshed_at: datetime
+    counter: int = 0
+    revoked_at: datetime | None = None
+    revoke_reason: RevokeReason | None = None
+
+    @property
+    def expires_at(self) -> datetime:
+        """Ends by itself then, unless it is refreshed before."""
+        return self.refreshed_at + SESSION_IDLE_TTL
+
+    def revoked(self, reason: RevokeReason, now: datetime) -> Session:
+        """The session, ended. Ending an ended one changes nothing."""
+        return self if self.revoked_at else replace(self, revoked_at=now, revoke_reason=reason)
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshToken:
+    """A refresh token whose MAC was right: control made it."""
+
+    session_id: str
+    counter: int
+
+
+def refresh_token(key: bytes, session_id: str, counter: int) -> str:
+    """The one refresh token of a session at a counter; the same arguments always give the same token."""
+    return f"ort_{session_id.removeprefix(_SESSION_PREFIX)}.{counter}.{_mac(key, session_id, counter)}"
+
+
+def parse_refresh_token(key: bytes, text: str) -> RefreshToken:
+    """Raises Refusal `invalid_token` for what control never made; that says nothing about any session."""
+    match = _TOKEN.fullmatch(text)
+    if match:
+        session_id, counter = _SESSION_PREFIX + match[1], int(match[2])
+        if hmac.compare_digest(_mac(key, session_id, counter), match[3]):
+            return RefreshToken(session_id, counter)
+    raise Refusal("invalid_token", "The refresh token is not one of ours; sign in again.", field="refresh_token")
+
+
+def _mac(key: bytes, session_id: str, counter: int) -> str:
+    digest = hmac.digest(key, f"refresh:{session_id}:{counter}".encode(), hashlib.sha256)
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """What a refresh led to: the session as it is to be stored, and the catalogue's reason when it is refused."""
+
+    session: Session
+    reason: str | None = None
+
+
+def decide_refresh(session: Session, counter: int, device_id: str, now: datetime) -> Refreshed:
+    """Decide what presenting the token of `counter` from `device_id` does. See the module's docstring."""
+    if session.revoked_at:
+        replayed = session.revoke_reason is RevokeReason.TOKEN_REPLAY
+        return Refreshed(session, "token_replay" if replayed else "token_revoked")
+    if now >= session.expires_at:
+        return Refreshed(session, "reauth_required")
+    same_device = device_id == session.device_id
+    if same_device and counter == session.counter:
+        return Refreshed(replace(session, counter=counter + 1, refreshed_at=now))
+    in_grace = now - session.refreshed_at <= REFRESH_GRACE
+    if same_device and counter == session.counter - 1 and in_grace:
+        return Refreshed(session)
+    return Refreshed(session.revoked(RevokeReason.TOKEN_REPLAY, now), "token_replay")

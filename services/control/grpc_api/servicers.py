@@ -1,0 +1,70 @@
+"""The gRPC door: the same handlers as behind the edge, for services that call control inside."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+from google.protobuf.message import Message
+
+from oa_platform.context import current_request_id
+from oa_platform.grpc_server import GrpcServer
+from oa_platform.identity import PersonCaller, current_caller
+from oa_platform.identity import Principal as CallingPrincipal
+from openagents.control.v1 import (
+    auth_service_pb2_grpc,
+    org_service_pb2_grpc,
+    service_account_service_pb2_grpc,
+    session_service_pb2_grpc,
+    sync_token_service_pb2_grpc,
+)
+from services.control.app.call import Call
+from services.control.app.gate import Gate
+from services.control.domain.audit import Origin
+from services.control.domain.principal import Kind, Principal
+from services.control.domain.scopes import known_scopes
+from services.control.grpc_api.handlers import Handler
+
+_ADDERS: Mapping[str, Callable[..., None]] = {
+    "AuthService": auth_service_pb2_grpc.add_AuthServiceServicer_to_server,
+    "OrgService": org_service_pb2_grpc.add_OrgServiceServicer_to_server,
+    "ServiceAccountService": service_account_service_pb2_grpc.add_ServiceAccountServiceServicer_to_server,
+    "SessionService": session_service_pb2_grpc.add_SessionServiceServicer_to_server,
+    "SyncTokenService": sync_token_service_pb2_grpc.add_SyncTokenServiceServicer_to_server,
+}
+
+
+def register_all(server: GrpcServer, handlers: Mapping[str, Handler], gate: Gate) -> None:
+    """Serve every handler ("package.Service/Method"). The server has asked for identity before a handler runs."""
+    for service, add in _ADDERS.items():
+        doors = {
+            name.rpartition("/")[2]: _door(handler, gate)
+            for name, handler in handlers.items()
+            if name.startswith(f"openagents.control.v1.{service}/")
+        }
+        server.register(add, SimpleNamespace(**doors))
+
+
+def _door(handler: Handler, gate: Gate) -> Callable[[Any, Any], Awaitable[Message]]:
+    async def call(request: Any, _context: Any) -> Message:
+        caller = current_caller()
+        if isinstance(caller, PersonCaller):
+            principal = await gate.standing_now(_principal(caller.principal))
+            return await handler(request, Call(principal, Origin(current_request_id(), f"service:{caller.via}")))
+        # Methods that are public outside need a service here, and no principal.
+        return await handler(request, Call(None, Origin(current_request_id(), "service")))
+
+    return call
+
+
+def _principal(calling: CallingPrincipal) -> Principal:
+    return Principal(
+        kind=Kind(calling.kind.value),
+        subject=calling.subject,
+        org_id=calling.org_id,
+        scopes=known_scopes(calling.scopes),
+        standing=frozenset(),
+        session_id=calling.session_id,
+        device_id=calling.device_id,
+    )

@@ -1,0 +1,47 @@
+"""The ASGI application of the edge: the key set, and the methods."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from oa_errors import Refusal
+from oa_platform.jwks import JWKS_PATH
+from services.control.http_api.edge import Edge
+from services.control.http_api.middleware import AroundRequests
+
+JWKS_MAX_AGE_S = 300
+"""How long a key set may be kept: a new key is published at least this long before it signs."""
+
+
+def edge_app(edge: Edge, jwks: Mapping[str, object], allowed_origins: Collection[str], max_head_bytes: int) -> ASGIApp:
+    """The application, with everything that stands around its requests."""
+    return AroundRequests(_Routes(edge, jwks), allowed_origins, max_head_bytes)
+
+
+class _Routes:
+    """The two kinds of things that there are. Raises Refusal, which the middleware answers."""
+
+    def __init__(self, edge: Edge, jwks: Mapping[str, object]) -> None:
+        self._edge = edge
+        self._jwks = json.dumps(jwks, separators=(",", ":")).encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        answer = self._key_set(request) if request.url.path == JWKS_PATH else await self._edge.serve(request)
+        await answer(scope, receive, send)
+
+    def _key_set(self, request: Request) -> Response:
+        request.state.method = "jwks"
+        if request.method not in ("GET", "HEAD"):
+            raise Refusal("method_not_allowed", "The key set is read with GET.", metadata={"allow": "GET, HEAD"})
+        headers = {
+            "content-type": "application/jwk-set+json",
+            "cache-control": f"public, max-age={JWKS_MAX_AGE_S}",
+            "cross-origin-resource-policy": "cross-origin",
+        }
+        return Response(self._jwks, headers=headers)

@@ -1,0 +1,73 @@
+"""Bodies in and out, within limits of size and time."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import zlib
+
+from starlette.requests import ClientDisconnect, Request
+
+from oa_errors import Refusal
+
+_GZIP_WINDOW = 16 + zlib.MAX_WBITS
+GZIP_FROM_BYTES = 1024
+"""Smaller answers are not worth packing."""
+_GZIP_LEVEL = 5
+
+
+async def read_body(request: Request, max_bytes: int, timeout_s: float) -> bytes:
+    """The body, unpacked. Raises Refusal `request_too_large` (packed or not), `deadline_exceeded`,
+    `malformed_message`, `unsupported_media_type` for a packing that the edge doesn't know, `cancelled`."""
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", "gzip"):
+        raise Refusal("unsupported_media_type", "Send Content-Encoding gzip, or none.")
+    declared = request.headers.get("content-length", "")
+    if declared.isascii() and declared.isdigit() and int(declared) > max_bytes:
+        raise _too_large(max_bytes)
+    try:
+        async with asyncio.timeout(timeout_s):
+            packed = await _received(request, max_bytes)
+    except TimeoutError:
+        raise Refusal("deadline_exceeded", f"The body did not come within {timeout_s:g} s.") from None
+    return packed if encoding == "identity" else unpacked(packed, max_bytes)
+
+
+async def _received(request: Request, max_bytes: int) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > max_bytes:
+                raise _too_large(max_bytes)
+            chunks.append(chunk)
+    except ClientDisconnect:
+        raise Refusal("cancelled", "The client went away.") from None
+    return b"".join(chunks)
+
+
+def unpacked(packed: bytes, max_bytes: int) -> bytes:
+    """The content of one gzip member; never makes more than `max_bytes` + 1 bytes of it."""
+    unpacker = zlib.decompressobj(_GZIP_WINDOW)
+    try:
+        content = unpacker.decompress(packed, max_bytes + 1)
+    except zlib.error:
+        raise Refusal("malformed_message", "The body is not gzip.") from None
+    if len(content) > max_bytes:
+        raise _too_large(max_bytes)
+    if not unpacker.eof or unpacker.unused_data:
+        raise Refusal("malformed_message", "The body is not one whole gzip member.")
+    return content
+
+
+def packed_if_wanted(body: bytes, accept_encoding: str) -> tuple[bytes, dict[str, str]]:
+    """The body and its headers: gzip where the client takes it and it is worth it."""
+    names = {part.partition(";")[0].strip().lower() for part in accept_encoding.split(",")}
+    if "gzip" not in names or len(body) < GZIP_FROM_BYTES:
+        return body, {}
+    return gzip.compress(body, _GZIP_LEVEL, mtime=0), {"content-encoding": "gzip"}
+
+
+def _too_large(max_bytes: int) -> Refusal:
+    return Refusal("request_too_large", f"The request may have at most {max_bytes} bytes.")

@@ -1,0 +1,142 @@
+"""The endpoint of all methods: POST /package.Service/Method."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from google.protobuf.message import DecodeError, Message
+from starlette.requests import Request
+from starlette.responses import Response
+
+from oa_errors import Refusal
+from oa_platform.context import current_request_id
+from oa_platform.validate import validate
+from services.control.app.call import Call
+from services.control.app.gate import Gate
+from services.control.domain.audit import Origin
+from services.control.domain.principal import Principal
+from services.control.http_api.body import packed_if_wanted, read_body
+from services.control.http_api.codec import Codec, codec_of, decode, encode
+from services.control.http_api.headers import check_protocol_version, client_network, timeout_s
+from services.control.http_api.methods import Method, Plane
+
+_OVERLOADED_RETRY_MS = 200
+Handler = Callable[[Any, Call], Awaitable[Message]]
+
+
+class Forwarder(Protocol):
+    """Calls the services behind control."""
+
+    async def forward(self, audience: str, method: str, body: bytes, principal: Principal, timeout_s: float) -> bytes:
+        """The serialized answer of `method` ("package.Service/Method") of the service `audience`, called for
+        `principal`. Raises Refusal: the service's own, or `unavailable` when it can't be reached."""
+        ...
+
+
+@dataclass(frozen=True)
+class EdgeLimits:
+    """What one request may cost. `trusted_hops`: how many proxies of ours stand in front."""
+
+    max_calls: int
+    max_body_bytes: int
+    body_timeout_s: float
+    call_timeout_s: float
+    trusted_hops: int
+
+
+class Edge:
+    """Serves the open methods: control's own by `handlers`, the other planes' by forwarding."""
+
+    def __init__(
+        self,
+        methods: Mapping[str, Method],
+        handlers: Mapping[str, Handler],
+        gate: Gate,
+        forwarder: Forwarder,
+        limits: EdgeLimits,
+    ) -> None:
+        unserved = {name for name, method in methods.items() if method.plane is Plane.CONTROL} - set(handlers)
+        if unserved:
+            raise ValueError(f"open methods without a handler: {sorted(unserved)}")
+        self._methods = methods
+        self._handlers = handlers
+        self._gate = gate
+        self._forwarder = forwarder
+        self._limits = limits
+        self._calls = 0
+
+    async def serve(self, request: Request) -> Response:
+        """Answer one call. Raises Refusal, which `http_api.middleware` answers."""
+        method = self._method(request)
+        codec = codec_of(request.headers.get("content-type", ""))
+        check_protocol_version(request.headers)
+        seconds = timeout_s(request.headers, self._limits.call_timeout_s)
+        answer = await self._within_limits(request, method, codec, seconds)
+        body, headers = packed_if_wanted(answer, request.headers.get("accept-encoding", ""))
+        return Response(body, headers=headers | {"content-type": codec.value, "vary": "accept-encoding, origin"})
+
+    async def _within_limits(self, request: Request, method: Method, codec: Codec, seconds: float) -> bytes:
+        if self._calls >= self._limits.max_calls:
+            message = f"The edge has {self._calls} calls going on; try again."
+            raise Refusal("overloaded", message, retry_after_ms=_OVERLOADED_RETRY_MS)
+        self._calls += 1
+        deadline = asyncio.get_running_loop().time() + seconds
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self._answer(request, method, codec, deadline)
+        except TimeoutError:
+            message = "The call ran out of its time; it may or may not have taken effect."
+            raise Refusal("deadline_exceeded", message) from None
+        finally:
+            self._calls -= 1
+
+    def _method(self, request: Request) -> Method:
+        name = request.url.path.removeprefix("/")
+        method = self._methods.get(name)
+        if method is None:
+            raise Refusal("unknown_method", "There is no such method; see proto/ for those there are.")
+        # Known to the access log and the metrics from here on: names that exist, and no others.
+        request.state.method = method.name
+        if request.method != "POST":
+            raise Refusal("method_not_allowed", "Methods are called with POST.")
+        return method
+
+    async def _answer(self, request: Request, method: Method, codec: Codec, deadline: float) -> bytes:
+        origin = self._origin(request)
+        # Before the body: who may not call need not be listened to.
+        authorization = request.headers.get("authorization")
+        principal = await self._gate.admit(authorization, method.access, method.name, origin)
+        body = await read_body(request, self._limits.max_body_bytes, self._limits.body_timeout_s)
+        if method.plane is Plane.CONTROL:
+            return await self._own(method, codec, body, Call(principal, origin))
+        if principal is None:
+            raise Refusal("unknown_method", "This method can't be called without a principal.")
+        return await self._forwarded(method, codec, body, principal, deadline)
+
+    async def _own(self, method: Method, codec: Codec, body: bytes, call: Call) -> bytes:
+        message = decode(codec, body, method.request_type)
+        validate(message)
+        return encode(codec, await self._handlers[method.name](message, call))
+
+    async def _forwarded(
+        self, method: Method, codec: Codec, body: bytes, principal: Principal, deadline: float
+    ) -> bytes:
+        """Bytes go through as they are, for the owner to judge; JSON is translated on both ways."""
+        if codec is Codec.JSON:
+            body = decode(codec, body, method.request_type).SerializeToString()
+        seconds = deadline - asyncio.get_running_loop().time()
+        answer = await self._forwarder.forward(method.plane.audience, method.name, body, principal, seconds)
+        if codec is Codec.PROTO:
+            return answer
+        try:
+            return encode(codec, method.response_type.FromString(answer))
+        except DecodeError:
+            raise Refusal("internal", "The service's answer can't be read; look for the request id.") from None
+
+    def _origin(self, request: Request) -> Origin:
+        peer = request.client.host if request.client else ""
+        forwarded_for = request.headers.get("x-forwarded-for", "")
+        return Origin(current_request_id(), client_network(peer, forwarded_for, self._limits.trusted_hops))

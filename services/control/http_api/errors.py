@@ -1,0 +1,52 @@
+"""Refusals as the Connect protocol has errors: an HTTP status and {"code", "message", "details"}."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+
+from google.protobuf import json_format
+from google.protobuf.any_pb2 import Any as PackedDetail
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2
+
+from oa_errors import Refusal
+from oa_errors.status import to_status
+
+_DETAIL_TYPES: tuple[type[Message], ...] = (error_details_pb2.ErrorInfo, error_details_pb2.RetryInfo)
+
+
+def connect_code(grpc_code: str) -> str:
+    """Connect's name of a gRPC status code; it spells one of them otherwise."""
+    return "canceled" if grpc_code == "CANCELLED" else grpc_code.lower()
+
+
+def error_body(refusal: Refusal) -> bytes:
+    """The JSON body, whatever the codec of the request: Connect's unary errors are always JSON.
+
+    The details are those that gRPC carries: ErrorInfo (reason, domain, metadata with the `field` at fault), and
+    RetryInfo where waiting helps.
+    """
+    status = to_status(refusal)
+    document = {
+        "code": connect_code(refusal.info.grpc_code),
+        "message": status.message,
+        "details": [_detail(packed) for packed in status.details],
+    }
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def error_headers(refusal: Refusal) -> Mapping[str, str]:
+    """Headers that go with the error: Retry-After in whole seconds, rounded up."""
+    if not refusal.retry_after_ms:
+        return {}
+    return {"retry-after": str(-(-refusal.retry_after_ms // 1000))}
+
+
+def _detail(packed: PackedDetail) -> dict[str, object]:
+    """A detail: its bytes for programs (base64 without padding), and `debug` for people with curl."""
+    value = base64.b64encode(packed.value).rstrip(b"=").decode()
+    name = packed.TypeName()
+    shown = next(made for made in _DETAIL_TYPES if made.DESCRIPTOR.full_name == name)
+    return {"type": name, "value": value, "debug": json_format.MessageToDict(shown.FromString(packed.value))}

@@ -1,0 +1,162 @@
+"""Around every request: request id, trace, origin check, security headers, answers to refusals, log and metrics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+
+import structlog
+from opentelemetry.trace import Span, StatusCode
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from oa_errors import Refusal
+from oa_platform import metrics
+from oa_platform.context import REQUEST_ID_KEY, adopt_request_id
+from oa_platform.failures import refusal_of
+from oa_platform.tracing import start_server_span
+from services.control.http_api.errors import error_body, error_headers
+
+_log = structlog.get_logger(__name__)
+_PREFLIGHT_MAX_AGE_S = 600
+_ALLOWED_HEADERS = (
+    "authorization, content-type, content-encoding, connect-protocol-version, connect-timeout-ms, "
+    "x-request-id, traceparent, tracestate"
+)
+_EXPOSED_HEADERS = "x-request-id, retry-after"
+UNKNOWN_METHOD = "unknown"
+"""What logs and metrics call a request that is for no method of ours."""
+SECURITY_HEADERS: Mapping[str, str] = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "cross-origin-resource-policy": "same-origin",
+    "strict-transport-security": "max-age=31536000; includeSubDomains",
+}
+"""On every answer. Browsers ignore the last over plain HTTP, and heed it behind a TLS proxy."""
+
+
+class AroundRequests:
+    """The one middleware. Raw ASGI: nothing is buffered twice."""
+
+    def __init__(self, app: ASGIApp, allowed_origins: Collection[str], max_head_bytes: int) -> None:
+        self._app = app
+        self._max_head_bytes = max_head_bytes
+        self._allowed_origins = frozenset(allowed_origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, send, self._allowed_origins)
+        try:
+            _check_head(scope, self._max_head_bytes)
+            if not await exchange.handled_before(receive):
+                await self._app(scope, receive, exchange.send)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer, and we a record
+            await exchange.fail(error, receive)
+        finally:
+            exchange.close()
+
+
+def _check_head(scope: Scope, max_bytes: int) -> None:
+    size = len(scope["raw_path"]) + len(scope["query_string"])
+    size += sum(len(name) + len(value) for name, value in scope["headers"])
+    if size > max_bytes:
+        raise Refusal("request_too_large", f"The request's headers may have at most {max_bytes} bytes.")
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    def __init__(self, scope: Scope, send: Send, allowed_origins: frozenset[str]) -> None:
+        headers = Headers(scope=scope)
+        self._scope = scope
+        self._send = send
+        self._origin = headers.get("origin")
+        self._origin_allowed = self._origin in allowed_origins
+        self._preflight = scope["method"] == "OPTIONS" and "access-control-request-method" in headers
+        self._request_id = adopt_request_id(headers.get(REQUEST_ID_KEY))
+        self._span: Span = start_server_span(scope["path"], dict(headers))
+        self._started = time.perf_counter()
+        self._status = 0
+        self._reason = metrics.OK_REASON
+        scope.setdefault("state", {})
+
+    async def handled_before(self, receive: Receive) -> bool:
+        """Answer a preflight; refuse a page of an origin that isn't on the list. Whether that was all."""
+        if self._origin is not None and not self._origin_allowed:
+            raise Refusal("origin_not_allowed", "Pages of this origin may not call the edge (OA_ALLOWED_ORIGINS).")
+        if not self._preflight:
+            return False
+        headers = {
+            "access-control-allow-methods": "POST",
+            "access-control-allow-headers": _ALLOWED_HEADERS,
+            "access-control-max-age": str(_PREFLIGHT_MAX_AGE_S),
+        }
+        await Response(status_code=204, headers=headers)(self._scope, receive, self.send)
+        return True
+
+    async def send(self, message: Message) -> None:
+        """Pass on a part of the answer, with our headers on its start."""
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers[REQUEST_ID_KEY] = self._request_id
+            for name, value in SECURITY_HEADERS.items():
+                headers.setdefault(name, value)
+            headers.setdefault("cache-control", "no-store")
+            if self._origin is not None and self._origin_allowed:
+                headers["access-control-allow-origin"] = self._origin
+                headers["access-control-expose-headers"] = _EXPOSED_HEADERS
+                headers.add_vary_header("origin")
+        await self._send(message)
+
+    async def fail(self, error: Exception, receive: Receive) -> None:
+        """Answer what was raised, unless an answer is on its way already."""
+        refusal = self._refusal(error)
+        self._reason = refusal.reason
+        metrics.count_refusal(refusal.reason, "http")
+        if self._status:
+            return
+        headers = {"content-type": "application/json", **error_headers(refusal)}
+        if refusal.reason == "method_not_allowed":
+            headers["allow"] = refusal.metadata.get("allow", "POST")
+        if refusal.info.http_status in (408, 413):
+            # The rest of the body is not read: the connection can't be used for another request.
+            headers["connection"] = "close"
+        answer = Response(error_body(refusal), refusal.info.http_status, headers)
+        await answer(self._scope, receive, self.send)
+
+    def _refusal(self, error: Exception) -> Refusal:
+        refusal = refusal_of(error)
+        if refusal:
+            return refusal
+        _log.error("request_failed", method=self._method, exc_info=error)
+        message = "This is a defect on our side. It is logged under the request id."
+        return Refusal("internal", message, metadata={"request_id": self._request_id})
+
+    @property
+    def _method(self) -> str:
+        return str(self._scope["state"].get("method", UNKNOWN_METHOD))
+
+    def close(self) -> None:
+        """Log, count, end the span."""
+        seconds = time.perf_counter() - self._started
+        _log.info(
+            "http_request",
+            method=self._method,
+            http_method=self._scope["method"],
+            status=self._status,
+            reason=self._reason,
+            duration_ms=round(seconds * 1000, 2),
+        )
+        metrics.RPCS.labels(self._method, self._reason).inc()
+        metrics.RPC_DURATION.labels(self._method, self._reason).observe(seconds)
+        self._span.update_name(self._method)
+        self._span.set_attribute("oa.reason", self._reason)
+        if self._reason == "internal":
+            self._span.set_status(StatusCode.ERROR)
+        self._span.end()

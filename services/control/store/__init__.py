@@ -1,0 +1,1 @@
+"""The control schema: SQL and nothing else. Only this room imports asyncpg."""

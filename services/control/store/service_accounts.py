@@ -1,0 +1,64 @@
+"""Service accounts in Postgres."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import asyncpg
+
+from oa_platform.postgres import Connection
+from services.control.domain.org import ServiceAccount
+
+_SELECT = "SELECT service_account_id, org_id, name, created_at, revoked_at FROM control.service_accounts"
+
+ADD = """
+INSERT INTO control.service_accounts (service_account_id, org_id, name, key_hash, created_by, created_at)
+VALUES ($1, $2, $3, $4, $5, $6)"""
+BY_KEY = f"{_SELECT} WHERE key_hash = $1"
+GET = f"{_SELECT} WHERE service_account_id = $1"
+LOCKED = f"{_SELECT} WHERE service_account_id = $1 FOR UPDATE"
+LISTED = f"{_SELECT} WHERE org_id = $1 ORDER BY created_at DESC, service_account_id DESC LIMIT $2"
+COUNT_LIVE = "SELECT count(*) FROM control.service_accounts WHERE org_id = $1 AND revoked_at IS NULL"
+REVOKE = """
+UPDATE control.service_accounts SET revoked_at = $2 WHERE service_account_id = $1 AND revoked_at IS NULL"""
+
+LISTED_LIMIT = 2000
+"""Most accounts that a list shows, revoked ones included."""
+
+
+class PgServiceAccounts:
+    """See `app.ports.ServiceAccounts`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def add(self, account: ServiceAccount, key_hash: bytes, created_by: str) -> None:
+        await self._connection.execute(
+            ADD, account.service_account_id, account.org_id, account.name, key_hash, created_by, account.created_at
+        )
+
+    async def by_key(self, key_hash: bytes) -> ServiceAccount | None:
+        return _account(await self._connection.fetchrow(BY_KEY, key_hash))
+
+    async def get(self, service_account_id: str) -> ServiceAccount | None:
+        return _account(await self._connection.fetchrow(GET, service_account_id))
+
+    async def locked(self, service_account_id: str) -> ServiceAccount | None:
+        return _account(await self._connection.fetchrow(LOCKED, service_account_id))
+
+    async def count_live(self, org_id: str) -> int:
+        return int(await self._connection.fetchval(COUNT_LIVE, org_id))
+
+    async def revoke(self, service_account_id: str, now: datetime) -> None:
+        await self._connection.execute(REVOKE, service_account_id, now)
+
+    async def listed(self, org_id: str) -> Sequence[ServiceAccount]:
+        rows = await self._connection.fetch(LISTED, org_id, LISTED_LIMIT)
+        return [account for account in map(_account, rows) if account]
+
+
+def _account(row: asyncpg.Record | None) -> ServiceAccount | None:
+    if row is None:
+        return None
+    return ServiceAccount(row["service_account_id"], row["org_id"], row["name"], row["created_at"], row["revoked_at"])

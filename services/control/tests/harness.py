@@ -1,0 +1,187 @@
+"""A whole control service inside the test's own process, with a small runtime behind it, all on real sockets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+from ulid import ULID
+
+from oa_errors import Refusal
+from oa_platform.auth import Authenticator
+from oa_platform.clock import SystemClock
+from oa_platform.config import load
+from oa_platform.grpc_server import GrpcServer
+from oa_platform.identity import Principal, current_principal
+from oa_platform.jwks import StaticKeys
+from oa_platform.keys import SigningKey, dump_key, generate_key
+from oa_platform.parsers import Address
+from oa_platform.process import Process
+from oa_platform.readiness import Readiness
+from oa_platform.settings import GrpcServerSettings, token_hash
+from oa_platform.tokens import TokenVerifier
+from oa_testing.postgres import Database, free_port
+from openagents.runtime.v1 import run_pb2, run_service_pb2, run_service_pb2_grpc
+from services.control.__main__ import start
+from services.control.config import ControlSettings
+
+LOOPBACK = "127.0.0.1"
+CONTROL_TOKEN = "control's token to others, for tests"
+GATEWAY_TOKEN = "the gateway's token, for tests"
+HMAC_KEY = "0123456789abcdef0123456789abcdef"
+
+
+def new_id(prefix: str) -> str:
+    """An id as clients make them."""
+    return f"{prefix}_{ULID()}"
+
+
+class SmallRuntime(run_service_pb2_grpc.RunServiceServicer):
+    """RunService over a dict, behind the real guard: service token and principal token are really verified."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, run_pb2.Run] = {}
+        self.callers: list[Principal] = []
+
+    async def CreateRun(self, request: Any, context: Any) -> run_service_pb2.CreateRunResponse:
+        """Stores a run of the caller's."""
+        caller = current_principal()
+        self.callers.append(caller)
+        run = run_pb2.Run(run_id=new_id("run"), user_id=caller.subject, org_id=caller.org_id, spec=request.spec)
+        self.runs[run.run_id] = run
+        return run_service_pb2.CreateRunResponse(run=run)
+
+    async def GetRun(self, request: Any, context: Any) -> run_service_pb2.GetRunResponse:
+        """A run of the caller's org."""
+        caller = current_principal()
+        run = self.runs.get(request.run_id)
+        if run is None or run.org_id != caller.org_id:
+            raise Refusal("not_found", "There is no such run.", field="run_id")
+        return run_service_pb2.GetRunResponse(run=run)
+
+    async def CancelRun(self, request: Any, context: Any) -> run_service_pb2.CancelRunResponse:
+        """Always too often: for looking at how a refusal travels."""
+        metadata = {"current_seq": "7"}
+        raise Refusal("publish_rate_limited", "Slower.", field="reason", metadata=metadata, retry_after_ms=1500)
+
+
+@dataclass
+class Control:
+    """A running control service."""
+
+    http: httpx.AsyncClient
+    base_url: str
+    grpc_port: int
+    mail_file: Path
+    key: SigningKey
+    runtime: SmallRuntime
+    process: Process
+    environment: Mapping[str, str] = field(repr=False, default_factory=dict)
+
+    async def call(self, method: str, body: object, token: str = "", **headers: str) -> httpx.Response:
+        """POST a JSON body; `method` without "openagents." and version: "control.AuthService/StartChallenge"."""
+        plane, _, rest = method.partition(".")
+        sent = {"content-type": "application/json"} | {name.replace("_", "-"): text for name, text in headers.items()}
+        if token:
+            sent["authorization"] = f"Bearer {token}"
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return await self.http.post(f"/openagents.{plane}.v1.{rest}", content=content, headers=sent)
+
+    async def ok(self, method: str, body: object, token: str = "") -> dict[str, Any]:
+        """The answer of a call that must be good."""
+        response = await self.call(method, body, token)
+        assert response.status_code == 200, response.text
+        answer: dict[str, Any] = response.json()
+        return answer
+
+    def newest_code(self, email: str) -> str:
+        """The newest code for an address."""
+        lines = [json.loads(line) for line in self.mail_file.read_text().splitlines()]
+        return str(next(line["code"] for line in reversed(lines) if line["email"] == email.lower()))
+
+    async def sign_in(self, email: str = "ada@example.org", device_id: str = "") -> dict[str, Any]:
+        """VerifyChallengeResponse of a person that signs in, with `deviceId`."""
+        device_id = device_id or new_id("dev")
+        started = await self.ok("control.AuthService/StartChallenge", {"email": email, "deviceId": device_id})
+        guess = {"challengeId": started["challengeId"], "code": self.newest_code(email), "deviceId": device_id}
+        return await self.ok("control.AuthService/VerifyChallenge", guess) | {"deviceId": device_id}
+
+    async def access_token(self, email: str = "ada@example.org") -> str:
+        """An access token of a person that signs in."""
+        return str((await self.sign_in(email))["tokens"]["accessToken"])
+
+
+def reason_of(response: httpx.Response) -> str:
+    """The reason in a Connect error; fails the test when the answer isn't one."""
+    body = response.json()
+    assert set(body) == {"code", "message", "details"}, body
+    info = next(detail for detail in body["details"] if detail["type"] == "google.rpc.ErrorInfo")
+    return str(info["debug"]["reason"])
+
+
+def field_of(response: httpx.Response) -> str:
+    """The field at fault in a Connect error."""
+    info = next(detail for detail in response.json()["details"] if detail["type"] == "google.rpc.ErrorInfo")
+    return str(info["debug"].get("metadata", {}).get("field", ""))
+
+
+@asynccontextmanager
+async def small_runtime(port: int, key: SigningKey, servicer: SmallRuntime) -> AsyncIterator[None]:
+    """The small runtime on a port."""
+    defaults = load(GrpcServerSettings, {"OA_GRPC_ADDRESS": f"{LOOPBACK}:{port}", "OA_GRPC_CALL_DRAIN_S": "0"})
+    verifier = TokenVerifier(StaticKeys([key.public_key]), SystemClock())
+    accepted = {"control": token_hash(CONTROL_TOKEN)}
+    server = GrpcServer(defaults, Authenticator("runtime", accepted, verifier))
+    server.register(run_service_pb2_grpc.add_RunServiceServicer_to_server, servicer)
+    async with server:
+        yield
+
+
+@asynccontextmanager
+async def running_control(
+    database: Database, directory: Path, *, with_runtime: bool = True, **overrides: str
+) -> AsyncIterator[Control]:
+    """A control service on free ports; `overrides` are environment variables."""
+    key, runtime = generate_key(), SmallRuntime()
+    base = free_port((0, 1000, 1001, 1002, 1100))
+    mail_file = directory / "mail.jsonl"
+    environment = {
+        "OA_PORT_BASE": str(base),
+        "OA_SERVICE_TOKEN": CONTROL_TOKEN,
+        "OA_ACCEPTED_SERVICES": f"control={token_hash(CONTROL_TOKEN)},khala_gateway={token_hash(GATEWAY_TOKEN)}",
+        "OA_DATABASE_URL": database.control,
+        "OA_SIGNING_KEY": dump_key(key),
+        "OA_HMAC_KEY": HMAC_KEY,
+        "OA_DEV_MAIL_FILE": str(mail_file),
+    } | overrides
+    settings = load(ControlSettings, environment)
+    process = Process(Readiness(1.0))
+    base_url = f"http://{LOOPBACK}:{base}"
+    async with (
+        _maybe_runtime(with_runtime, base + 1001, key, runtime),
+        httpx.AsyncClient(base_url=base_url, trust_env=False, timeout=30) as http,
+    ):
+        try:
+            await start(settings, process)
+            process.readiness.phase = "running"
+            yield Control(http, base_url, base + 1000, mail_file, key, runtime, process, environment)
+        finally:
+            await process.close()
+
+
+@asynccontextmanager
+async def _maybe_runtime(wanted: bool, port: int, key: SigningKey, servicer: SmallRuntime) -> AsyncIterator[None]:
+    if not wanted:
+        yield
+        return
+    async with small_runtime(port, key, servicer):
+        yield
+
+
+__all__ = ["Address", "Control", "SmallRuntime", "field_of", "grpc", "new_id", "reason_of", "running_control"]
