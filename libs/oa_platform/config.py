@@ -122,7 +122,7 @@ def load(settings_class: type[S], env: Mapping[str, str]) -> S:
     problems: list[tuple[str, str]] = []
     loaded = _load(settings_class, env, getattr(settings_class, "service", ""), problems)
     if problems:
-        message = " ".join(problem for _, problem in problems)
+        message = " ".join(dict.fromkeys(problem for _, problem in problems))
         raise Refusal("invalid_setting", message, field=problems[0][0])
     return loaded
 
@@ -137,7 +137,8 @@ def _load(settings_class: type[S], env: Mapping[str, str], service: str, problem
             try:
                 values[field.name] = _read(one, env, service)
             except ValueError as error:
-                problems.append((one.variable, f"{error}."))
+                variable = error.variable if isinstance(error, ports.NoPortError) else one.variable
+                problems.append((variable, f"{error}."))
                 values[field.name] = None
     if problems:
         return cast("S", None)  # never leaves `load`: a class may check itself in __post_init__ and expects real values

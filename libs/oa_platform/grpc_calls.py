@@ -80,8 +80,9 @@ class CallGuard(grpc.aio.ServerInterceptor):
         if name not in self._handlers:
             inner = await continuation(handler_call_details)
             if inner is None:
-                return self._wrap(name, grpc.stream_stream_rpc_method_handler(_unknown_method))
-            self._handlers[name] = self._wrap(name, inner)
+                # Not kept, nor a label: callers could make up names without end.
+                return self._wrap(name, grpc.stream_stream_rpc_method_handler(_unknown_method), label="unknown")
+            self._handlers[name] = self._wrap(name, inner, label=name)
         return self._handlers[name]
 
     async def drain(self) -> None:
@@ -97,10 +98,10 @@ class CallGuard(grpc.aio.ServerInterceptor):
             _log.info("streams_ended_by_drain", count=len(left))
             await asyncio.wait(left, timeout=self._settings.stream_drain_s)
 
-    def _wrap(self, name: str, inner: Any) -> Handler:
+    def _wrap(self, name: str, inner: Any, label: str) -> Handler:
         behavior = inner.unary_unary or inner.unary_stream or inner.stream_unary or inner.stream_stream
         streaming = inner.request_streaming or inner.response_streaming
-        method = _Method(name, policy_of(name), inner.request_deserializer, behavior, streaming)
+        method = _Method(label, policy_of(name), inner.request_deserializer, behavior, streaming)
 
         async def answer_one(request: Any, context: Context) -> Any:
             async with _Call(self, method, context):

@@ -22,12 +22,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
-from oa_errors import Refusal
 from oa_platform.auth import Authenticator
 from oa_platform.grpc_calls import CallGuard
+from oa_platform.http_server import bind
 from oa_platform.settings import GrpcServerSettings
 
 S = TypeVar("S")
+_ADDRESS_VARIABLE = "OA_GRPC_ADDRESS"
 _log = structlog.get_logger(__name__)
 # Larger messages never reach our own check, which answers with a reason; gRPC itself has only a text.
 _TRANSPORT_SLACK_BYTES = 1 << 20
@@ -58,13 +59,10 @@ class GrpcServer:
         """Listen; raises Refusal(port_in_use)."""
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection([*self._names, reflection.SERVICE_NAME], self._server)
+        # gRPC reports a port in use on stderr, in its own words; asked first, we can say it in ours.
+        bind(self._settings.address, _ADDRESS_VARIABLE).close()
         address = str(self._settings.address)
-        try:
-            self.port = self._server.add_insecure_port(address)
-        except RuntimeError:
-            message = f"gRPC can't listen on {address}: the port is in use. OA_GRPC_ADDRESS moves it."
-            metadata = {"port": str(self._settings.address.port)}
-            raise Refusal("port_in_use", message, field="OA_GRPC_ADDRESS", metadata=metadata) from None
+        self.port = self._server.add_insecure_port(address)
         await self._server.start()
         for name in ("", *self._names):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)

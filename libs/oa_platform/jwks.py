@@ -102,7 +102,7 @@ class JwksCache:
             try:
                 self._keys = await self._fetch()
                 self._reached = True
-            except (httpx.HTTPError, ValueError) as error:
+            except (httpx.HTTPError, ValueError, RecursionError) as error:
                 self._reached = False
                 _log.warning("jwks_fetch_failed", url=self._settings.control_url, error=type(error).__name__)
                 return
@@ -124,7 +124,7 @@ class JwksCache:
             return {}
         try:
             return from_jwks(json.loads(path.read_text("utf-8")))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             _log.warning("jwks_file_unreadable", path=str(path), error=type(error).__name__)
             return {}
 

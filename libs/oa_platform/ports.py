@@ -24,13 +24,21 @@ PORT_OFFSETS = MappingProxyType(
 )
 
 
+class NoPortError(ValueError):
+    """A variable comes to something that is no port."""
+
+    def __init__(self, variable: str, text: str) -> None:
+        super().__init__(f"{variable} comes to {text!r}, which is no port: give a number from 1 to {HIGHEST_PORT}")
+        self.variable = variable
+
+
 def port_variable(use: str) -> str:
     """The variable that sets one port: `port_variable("runtime_grpc")` is "OA_RUNTIME_GRPC_PORT"."""
     return f"OA_{use.upper()}_PORT"
 
 
 def default_port(use: str, env: Mapping[str, str]) -> int:
-    """The port for `use` in this environment; raises ValueError naming the variable that holds no port."""
+    """The port for `use` in this environment; raises NoPortError."""
     variable = port_variable(use)
     if env.get(variable):
         return parse_port(variable, env[variable])
@@ -39,7 +47,7 @@ def default_port(use: str, env: Mapping[str, str]) -> int:
 
 
 def parse_port(variable: str, text: str) -> int:
-    """A port number; raises ValueError naming `variable`."""
+    """A port number; raises NoPortError."""
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= HIGHEST_PORT:
-        raise ValueError(f"{variable} comes to {text!r}, which is no port: give a number from 1 to {HIGHEST_PORT}")
+        raise NoPortError(variable, text)
     return int(text)

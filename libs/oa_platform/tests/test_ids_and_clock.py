@@ -1,0 +1,43 @@
+"""Ids have one form; the system's clock moves."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oa_platform.clock import SystemClock
+from oa_platform.ids import is_id, new_id
+
+
+def test_new_ids_have_the_form_and_differ() -> None:
+    ids = {new_id("run") for _ in range(1000)}
+    assert len(ids) == 1000
+    assert all(is_id(one, "run") and not is_id(one, "wrk") for one in ids)
+
+
+@pytest.mark.parametrize("prefix", ["", "r", "RUN", "runs", "r_n", "rün"])
+def test_a_prefix_has_three_small_letters(prefix: str) -> None:
+    with pytest.raises(ValueError, match="prefix"):
+        new_id(prefix)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "run_", "run", "run_01", f"run_{'I' * 26}", f"run_{'a' * 26}", f"run_{'0' * 27}", f"run_{'0' * 26}\n"],
+)
+def test_other_forms_are_no_ids(text: str) -> None:
+    assert not is_id(text, "run")
+
+
+@given(st.text())
+def test_no_text_breaks_the_check(text: str) -> None:
+    assert not is_id(text, "run") or len(text) == 30
+
+
+async def test_the_clocks_agree_and_move() -> None:
+    clock = SystemClock()
+    before, wall = clock.monotonic(), clock.time()
+    await clock.sleep(0.01)
+    assert clock.monotonic() - before >= 0.009
+    assert 0 <= clock.now().timestamp() - wall < 5
+    assert abs(clock.now_ms() / 1000 - clock.time()) < 5
+    assert clock.now().utcoffset() is not None

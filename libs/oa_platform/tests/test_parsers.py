@@ -1,0 +1,69 @@
+"""Each parser takes what it says it expects, at its bounds, and refuses what lies beyond."""
+
+from typing import Any
+
+import pytest
+
+from oa_platform import parsers
+from oa_platform.parsers import Address, Parser
+
+HASH = "a" * 64
+GOOD: list[tuple[Parser[Any], str, object]] = [
+    (parsers.text(3), "abc", "abc"),
+    (parsers.integer(-1, 10), "-1", -1),
+    (parsers.integer(-1, 10), "10", 10),
+    (parsers.number(0.5, 2), "0.5", 0.5),
+    (parsers.number(0.5, 2), "2", 2.0),
+    (parsers.boolean(), "TRUE", True),
+    (parsers.boolean(), "0", False),
+    (parsers.choice("a", "b"), "b", "b"),
+    (parsers.address(), "localhost:1", Address("localhost", 1)),
+    (parsers.address(), "127.0.0.1:0", Address("127.0.0.1", 0)),
+    (parsers.address(), "[fe80::1]:65535", Address("fe80::1", 65535)),
+    (parsers.http_url(), "https://control.example/x/", "https://control.example/x"),
+    (parsers.service_hashes(), f"control={HASH}", {"control": HASH}),
+]
+BAD: list[tuple[Parser[Any], str]] = [
+    (parsers.text(3), "abcd"),
+    (parsers.integer(1, 10), "0"),
+    (parsers.integer(1, 10), "11"),
+    (parsers.integer(1, 10), "1.0"),
+    (parsers.integer(1, 10), "٣"),
+    (parsers.integer(1, 10), "9" * 5000),
+    (parsers.number(0.5, 2), "2.01"),
+    (parsers.number(0.5, 2), "nan"),
+    (parsers.number(0.5, 2), "two"),
+    (parsers.boolean(), "maybe"),
+    (parsers.choice("a", "b"), "A"),
+    (parsers.address(), "localhost"),
+    (parsers.address(), "localhost:65536"),
+    (parsers.address(), ":80"),
+    (parsers.address(), "fe80::1:80"),
+    (parsers.http_url(), "ftp://x"),
+    (parsers.http_url(), "http://"),
+    (parsers.http_url(), "http://me:secret@host"),
+    (parsers.http_url(), "http://host/?a=b"),
+    (parsers.postgres_url(), "postgresql://host"),
+    (parsers.postgres_url(), "http://host/db"),
+    (parsers.service_hashes(), "control=abc"),
+    (parsers.service_hashes(), f"control={HASH},control={HASH}"),
+    (parsers.service_hashes(), f"Control={HASH}"),
+]
+
+
+@pytest.mark.parametrize(("parser", "given", "value"), GOOD)
+def test_taken(parser: Parser[Any], given: str, value: object) -> None:
+    assert parser.parse(given) == value
+
+
+@pytest.mark.parametrize(("parser", "given"), BAD)
+def test_refused(parser: Parser[Any], given: str) -> None:
+    with pytest.raises(ValueError):
+        parser.parse(given)
+
+
+def test_a_database_url_is_a_secret() -> None:
+    secret = parsers.postgres_url().parse("postgres://me:geheim@host/db")
+    assert secret.reveal().endswith("geheim@host/db")
+    assert "geheim" not in f"{secret} {secret!r}"
+    assert not parsers.Secret("")

@@ -1,0 +1,222 @@
+"""A token is taken only if everything about it is right; each thing that is wrong has its own reason."""
+
+import asyncio
+import base64
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jwt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oa_errors import Refusal
+from oa_platform import keys, tokens
+from oa_platform.auth import principal_of
+from oa_platform.identity import PrincipalKind
+from oa_platform.jwks import StaticKeys
+from oa_platform.tokens import ISSUER, LEEWAY_S, TOKEN_KINDS, TokenVerifier, sign_token
+from oa_testing.clock import FakeClock
+from openagents.common.v1 import principal_pb2
+from openagents.control.v1 import claims_pb2
+
+KEY = keys.generate_key()
+OTHER_KEY = keys.generate_key()
+PrincipalClaims = claims_pb2.PrincipalClaims
+
+
+def _claims(clock: FakeClock, **changes: Any) -> PrincipalClaims:
+    now = int(clock.time())
+    values: dict[str, Any] = {
+        "iss": ISSUER,
+        "sub": "usr_1",
+        "aud": "runtime",
+        "iat": now,
+        "nbf": now,
+        "exp": now + 60,
+        "jti": "jti_1",
+        "kind": principal_pb2.PRINCIPAL_KIND_USER,
+        "org_id": "org_1",
+        "scopes": ["runs.read", "runs.write"],
+        "session_id": "ses_1",
+        "device_id": "dev_1",
+    }
+    return PrincipalClaims(**{**values, **changes})
+
+
+def _payload(clock: FakeClock) -> dict[str, Any]:
+    now = int(clock.time())
+    return {
+        "iss": ISSUER, "sub": "usr_1", "aud": "runtime", "iat": now, "nbf": now, "exp": now + 60, "jti": "j",
+        "kind": "PRINCIPAL_KIND_USER", "org_id": "org_1",
+    }  # fmt: skip
+
+
+def _encode(payload: dict[str, Any], key: Any = KEY.private_key, algorithm: str = "EdDSA", **headers: Any) -> str:
+    typ = TOKEN_KINDS[PrincipalClaims].typ
+    return jwt.encode(payload, key, algorithm=algorithm, headers={"kid": KEY.kid, "typ": typ, **headers})
+
+
+async def _verify(token: str, clock: FakeClock, audience: str = "runtime") -> PrincipalClaims:
+    verifier = TokenVerifier(StaticKeys([KEY.public_key]), clock)
+    return await verifier.verify(token, PrincipalClaims, audience=audience)
+
+
+async def _reason(token: str, clock: FakeClock, audience: str = "runtime") -> str:
+    with pytest.raises(Refusal) as caught:
+        await _verify(token, clock, audience)
+    assert token not in str(caught.value)
+    return caught.value.reason
+
+
+async def test_the_claims_come_back(clock: FakeClock) -> None:
+    claims = _claims(clock)
+    assert await _verify(sign_token(claims, KEY), clock) == claims
+
+
+async def test_claims_make_a_principal(clock: FakeClock) -> None:
+    principal = principal_of(await _verify(sign_token(_claims(clock), KEY), clock))
+    assert (principal.kind, principal.subject, principal.org_id) == (PrincipalKind.USER, "usr_1", "org_1")
+    assert principal.scopes == {"runs.read", "runs.write"}
+    assert (principal.session_id, principal.device_id) == ("ses_1", "dev_1")
+    with pytest.raises(Refusal) as caught:
+        principal.require_scope("orgs.write")
+    assert caught.value.reason == "missing_scope"
+
+
+@pytest.mark.parametrize("claim", ["iss", "sub", "aud", "iat", "nbf", "exp", "jti"])
+def test_incomplete_claims_are_not_signed(clock: FakeClock, claim: str) -> None:
+    claims = _claims(clock)
+    claims.ClearField(claim)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=claim):
+        sign_token(claims, KEY)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda p: p.update(iss="somebody"), "invalid_token"),
+        (lambda p: p.update(aud="projector"), "invalid_token"),
+        (lambda p: p.update(aud=["runtime"]), "invalid_token"),
+        (lambda p: p.pop("jti"), "missing_jti"),
+        (lambda p: p.update(jti=""), "missing_jti"),
+        (lambda p: p.pop("iat"), "missing_iat"),
+        (lambda p: p.update(iat="now"), "invalid_token"),
+        (lambda p: p.update(iat=True), "invalid_token"),
+        (lambda p: p.pop("nbf"), "invalid_token"),
+        (lambda p: p.pop("exp"), "invalid_token"),
+        (lambda p: p.update(exp=p["exp"] + 0.5), "invalid_token"),
+        (lambda p: p.pop("sub"), "invalid_token"),
+        (lambda p: p.update(nbf=p["iat"] + LEEWAY_S + 1), "invalid_token"),
+        (lambda p: p.update(iat=p["iat"] + LEEWAY_S + 1, nbf=p["nbf"]), "invalid_token"),
+        (lambda p: p.update(exp=p["iat"] - LEEWAY_S), "token_expired"),
+        (lambda p: p.update(iat=p["iat"] - 60 - LEEWAY_S - 1), "token_too_old"),
+        (lambda p: p.update(scopes="runs.read"), "invalid_token"),
+        (lambda p: p.update(org_id=7), "invalid_token"),
+    ],
+)
+async def test_wrong_claims(clock: FakeClock, change: Callable[[dict[str, Any]], None], reason: str) -> None:
+    payload = _payload(clock)
+    await _verify(_encode(payload), clock)  # right, before the change
+    change(payload)
+    assert await _reason(_encode(payload), clock) == reason
+
+
+async def test_the_clocks_may_differ_by_the_leeway(clock: FakeClock) -> None:
+    payload = _payload(clock)
+    payload.update(nbf=payload["iat"] + LEEWAY_S, exp=payload["iat"] - LEEWAY_S + 1)
+    await _verify(_encode(payload), clock)
+
+
+async def test_a_token_expires(clock: FakeClock) -> None:
+    token = sign_token(_claims(clock), KEY)
+    await clock.advance(60 + LEEWAY_S - 1)
+    await _verify(token, clock)
+    await clock.advance(1)
+    assert await _reason(token, clock) == "token_expired"
+
+
+async def test_unknown_claims_are_ignored(clock: FakeClock) -> None:
+    assert (await _verify(_encode({**_payload(clock), "new_claim": 1}), clock)).sub == "usr_1"
+
+
+async def test_a_kind_of_principal_that_is_not_known_makes_no_principal(clock: FakeClock) -> None:
+    claims = await _verify(_encode({**_payload(clock), "kind": "PRINCIPAL_KIND_EMPEROR"}), clock)
+    with pytest.raises(Refusal) as caught:
+        principal_of(claims)
+    assert caught.value.reason == "invalid_token"
+
+
+async def test_another_audience_is_refused(clock: FakeClock) -> None:
+    assert await _reason(sign_token(_claims(clock), KEY), clock, audience="projector") == "invalid_token"
+
+
+async def test_another_kind_of_token_is_refused(clock: FakeClock) -> None:
+    now = int(clock.time())
+    worker = claims_pb2.WorkerTokenClaims(
+        iss=ISSUER, sub="sva_1", aud="runtime", iat=now, nbf=now, exp=now + 60, jti="j",
+        kind=principal_pb2.PRINCIPAL_KIND_WORKER, org_id="org_1",
+    )  # fmt: skip
+    assert await _reason(sign_token(worker, KEY), clock) == "invalid_token"
+
+
+async def test_a_foreign_key_is_refused(clock: FakeClock) -> None:
+    assert await _reason(sign_token(_claims(clock), OTHER_KEY), clock) == "invalid_token"
+    # … also when it claims to be ours
+    assert await _reason(_encode(_payload(clock), OTHER_KEY.private_key), clock) == "invalid_token"
+
+
+async def test_other_algorithms_are_refused(clock: FakeClock) -> None:
+    public = KEY.public_key.public_bytes_raw()
+    assert await _reason(_encode(_payload(clock), public, "HS256"), clock) == "invalid_token"
+    assert await _reason(_encode(_payload(clock), None, "none"), clock) == "invalid_token"
+
+
+@pytest.mark.parametrize("headers", [{"typ": "JWT"}, {"typ": None}, {"kid": ""}, {"kid": "other"}], ids=str)
+async def test_wrong_headers(clock: FakeClock, headers: dict[str, Any]) -> None:
+    assert await _reason(_encode(_payload(clock), **headers), clock) == "invalid_token"
+
+
+async def test_every_changed_character_is_noticed(clock: FakeClock) -> None:
+    token = sign_token(_claims(clock), KEY)
+    head, body, signature = token.split(".")
+    changed = json.loads(base64.urlsafe_b64decode(body + "=="))
+    changed["org_id"] = "org_2"
+    forged = base64.urlsafe_b64encode(json.dumps(changed).encode()).rstrip(b"=").decode()
+    assert await _reason(f"{head}.{forged}.{signature}", clock) == "invalid_token"
+    assert await _reason(f"{head}.{body}.{signature[:-8]}AAAAAAAA", clock) == "invalid_token"
+
+
+async def test_a_huge_token_is_not_even_read(clock: FakeClock) -> None:
+    assert await _reason("a" * (tokens.MAX_TOKEN_CHARS + 1), clock) == "invalid_token"
+
+
+@given(st.one_of(st.text(max_size=60), st.from_regex(r"[\w-]{0,20}\.[\w-]{0,20}\.[\w-]{0,20}", fullmatch=True)))
+def test_no_text_breaks_the_verifier(text: str) -> None:
+    async def verify() -> None:
+        with pytest.raises(Refusal) as caught:
+            await _verify(text, FakeClock())
+        assert caught.value.reason == "invalid_token"
+
+    asyncio.run(verify())
+
+
+@pytest.mark.parametrize(
+    ("claims_type", "kind"),
+    [
+        (claims_pb2.PrincipalClaims, principal_pb2.PRINCIPAL_KIND_WORKER),
+        (claims_pb2.PrincipalClaims, principal_pb2.PRINCIPAL_KIND_UNSPECIFIED),
+        (claims_pb2.WorkerTokenClaims, principal_pb2.PRINCIPAL_KIND_USER),
+        (claims_pb2.AccessTokenClaims, principal_pb2.PRINCIPAL_KIND_WORKER),
+    ],
+)
+def test_a_token_speaks_only_of_its_kind_of_principal(claims_type: Any, kind: int) -> None:
+    with pytest.raises(Refusal) as caught:
+        principal_of(claims_type(sub="x", org_id="org_1", kind=kind))
+    assert caught.value.reason == "invalid_token"
+
+
+def test_a_principal_has_an_org() -> None:
+    with pytest.raises(Refusal):
+        principal_of(PrincipalClaims(sub="x", kind=principal_pb2.PRINCIPAL_KIND_USER))
