@@ -1,0 +1,142 @@
+"""Signing in with an e-mail code, and staying signed in: one refresh at a time, whoever asks."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from oa_client.edge import Edge, needs_sign_in
+from oa_errors import Refusal
+from openagents.control.v1 import auth_service_pb2 as pb
+
+_SERVICE = "openagents.control.v1.AuthService"
+REFRESH_MARGIN_S = 30.0
+"""A token that expires within this time is renewed before it is used."""
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """A session on this device. `access_expires_at`: seconds since 1970. `repr` shows no token."""
+
+    user_id: str
+    org_id: str
+    session_id: str
+    email: str
+    access_token: str
+    access_expires_at: float
+    refresh_token: str
+
+    def __repr__(self) -> str:
+        return f"Credentials({self.user_id}, {self.session_id})"
+
+
+class CredentialStore(Protocol):
+    """Keeps the credentials of one site on this device."""
+
+    def load(self) -> Credentials | None:
+        """The credentials, as they are now; another process may have renewed them."""
+
+    def save(self, credentials: Credentials) -> None:
+        """Replace them, whole or not at all."""
+
+    def clear(self) -> None:
+        """Forget them."""
+
+    def exclusive(self) -> AbstractAsyncContextManager[None]:
+        """Held while they are being renewed, also against other processes."""
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """A code is on its way to `email`."""
+
+    challenge_id: str
+    email: str
+    resend_after_ms: int
+
+
+class Auth:
+    """The session of one person on one device; implements `oa_client.edge.AccessTokens`."""
+
+    def __init__(
+        self, edge: Edge, store: CredentialStore, device_id: str, *, now: Callable[[], float] = time.time
+    ) -> None:
+        self._edge = edge
+        self._store = store
+        self._now = now
+        self._renewal: asyncio.Task[Credentials] | None = None
+        self.device_id = device_id
+
+    def credentials(self) -> Credentials:
+        """Who is signed in. Raises Refusal `missing_authorization` when nobody is."""
+        credentials = self._store.load()
+        if credentials is None:
+            raise Refusal("missing_authorization", f"Nobody is signed in at {self._edge.base_url}. Run `oa login`.")
+        return credentials
+
+    async def start(self, email: str) -> Challenge:
+        """Have a code sent. Raises Refusal `rate_limited`, `invalid_value`."""
+        request = pb.StartChallengeRequest(email=email, device_id=self.device_id)
+        answer = await self._edge.call(f"{_SERVICE}/StartChallenge", request, pb.StartChallengeResponse)
+        return Challenge(answer.challenge_id, email, answer.resend_after_ms)
+
+    async def verify(self, challenge: Challenge, code: str) -> Credentials:
+        """Exchange the code for a session, and keep it. Raises Refusal `code_incorrect`, `challenge_expired`, …"""
+        request = pb.VerifyChallengeRequest(
+            challenge_id=challenge.challenge_id, code=code.strip(), device_id=self.device_id
+        )
+        answer = await self._edge.call(f"{_SERVICE}/VerifyChallenge", request, pb.VerifyChallengeResponse)
+        credentials = _with_tokens(
+            Credentials(answer.user_id, answer.org_id, answer.session_id, challenge.email, "", 0.0, ""), answer.tokens
+        )
+        self._store.save(credentials)
+        return credentials
+
+    def forget(self) -> None:
+        """Drop the session from this device; the server does not hear of it."""
+        self._store.clear()
+
+    async def current(self) -> str:
+        """See `AccessTokens`."""
+        credentials = self.credentials()
+        if credentials.access_expires_at - REFRESH_MARGIN_S > self._now():
+            return credentials.access_token
+        return await self.renewed(credentials.access_token)
+
+    async def renewed(self, rejected: str) -> str:
+        """See `AccessTokens`. However many callers wait, one refresh is made."""
+        if self._renewal is None or self._renewal.done():
+            self._renewal = asyncio.create_task(self._renew(rejected))
+        # Shielded: a caller that gives up must not take the answer from the others.
+        return (await asyncio.shield(self._renewal)).access_token
+
+    async def _renew(self, rejected: str) -> Credentials:
+        async with self._store.exclusive():
+            credentials = self.credentials()
+            if credentials.access_token != rejected:
+                return credentials  # another process was quicker
+            request = pb.RefreshSessionRequest(refresh_token=credentials.refresh_token, device_id=self.device_id)
+            try:
+                answer = await self._edge.call(f"{_SERVICE}/RefreshSession", request, pb.RefreshSessionResponse)
+            except Refusal as refusal:
+                if needs_sign_in(refusal):
+                    self._store.clear()
+                    message = f"The session has ended ({refusal.reason}). Sign in again: `oa login`."
+                    raise Refusal("reauth_required", message) from None
+                raise
+            credentials = _with_tokens(credentials, answer.tokens)
+            self._store.save(credentials)
+            return credentials
+
+
+def _with_tokens(credentials: Credentials, tokens: pb.SessionTokens) -> Credentials:
+    return replace(
+        credentials,
+        access_token=tokens.access_token,
+        access_expires_at=tokens.access_expire_time.ToMilliseconds() / 1000,
+        refresh_token=tokens.refresh_token,
+    )

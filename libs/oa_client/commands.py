@@ -1,0 +1,134 @@
+"""What a person can ask for, typed. Every method may raise the Refusals of the service behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ulid import ULID
+
+from oa_client import wire
+from oa_client.edge import AccessTokens, Edge
+from oa_client.models import Caller, NewServiceAccount, Page, Run, SyncGrant
+from oa_errors import Refusal
+from oa_runlog import wire as runlog_wire
+from oa_runlog.receipt import SignedReceipt
+from openagents.control.v1 import service_account_service_pb2, session_service_pb2, sync_token_service_pb2
+from openagents.projection.v1 import read_service_pb2
+from openagents.runtime.v1 import event_pb2, receipt_service_pb2, run_pb2, run_service_pb2
+
+_RUNS = "openagents.runtime.v1.RunService"
+_RECEIPTS = "openagents.runtime.v1.ReceiptService"
+_READS = "openagents.projection.v1.ReadService"
+_SYNC = "openagents.control.v1.SyncTokenService"
+_SESSIONS = "openagents.control.v1.SessionService"
+_ACCOUNTS = "openagents.control.v1.ServiceAccountService"
+
+
+class Commands:
+    """Commands and reads of one signed-in principal."""
+
+    def __init__(self, edge: Edge, tokens: AccessTokens) -> None:
+        self._edge = edge
+        self._tokens = tokens
+
+    # ---------------------------------------------------------------------------------------------------------- runs
+
+    async def start_exec(
+        self,
+        argv: Sequence[str],
+        *,
+        title: str = "",
+        working_directory: str = "",
+        environment: Mapping[str, str] | None = None,
+        timeout_ms: int = 0,
+        idempotency_key: str = "",
+    ) -> Run:
+        """Create a run of a command. The key makes a repeated call safe; without one a new key is made."""
+        command = event_pb2.ExecSpec(
+            argv=argv, working_directory=working_directory, environment=environment or {}, timeout_ms=timeout_ms
+        )
+        request = run_service_pb2.CreateRunRequest(
+            idempotency_key=idempotency_key or f"oa-{ULID()}",
+            spec=event_pb2.RunSpec(adapter="exec", title=title, exec=command),
+        )
+        answer = await self._edge.call(f"{_RUNS}/CreateRun", request, run_service_pb2.CreateRunResponse, self._tokens)
+        return wire.run(answer.run)
+
+    async def run(self, run_id: str) -> Run:
+        """The authority's current state of a run."""
+        request = run_service_pb2.GetRunRequest(run_id=run_id)
+        answer = await self._edge.call(f"{_RUNS}/GetRun", request, run_service_pb2.GetRunResponse, self._tokens)
+        return wire.run(answer.run)
+
+    async def cancel(self, run_id: str, reason: str = "") -> Run:
+        """Ask for a run to end."""
+        request = run_service_pb2.CancelRunRequest(run_id=run_id, reason=reason)
+        answer = await self._edge.call(f"{_RUNS}/CancelRun", request, run_service_pb2.CancelRunResponse, self._tokens)
+        return wire.run(answer.run)
+
+    async def runs(self, *, page_size: int = 0, page_token: str = "", status: str = "") -> Page:
+        """The caller's runs, the newest first, as far as the read model has come."""
+        number = _status_number(status) if status else run_pb2.RUN_STATUS_UNSPECIFIED
+        request = read_service_pb2.ListRunSummariesRequest(page_size=page_size, page_token=page_token, status=number)
+        answer = await self._edge.call(
+            f"{_READS}/ListRunSummaries", request, read_service_pb2.ListRunSummariesResponse, self._tokens
+        )
+        return Page(tuple(wire.summary(each) for each in answer.summaries), answer.next_page_token)
+
+    # ------------------------------------------------------------------------------------------------------ receipts
+
+    async def receipt(self, run_id: str) -> SignedReceipt:
+        """The receipt of a run. Raises Refusal `run_not_finished` while it has none."""
+        request = receipt_service_pb2.GetReceiptRequest(run_id=run_id)
+        answer = await self._edge.call(
+            f"{_RECEIPTS}/GetReceipt", request, receipt_service_pb2.GetReceiptResponse, self._tokens
+        )
+        return runlog_wire.receipt_from_wire(answer.receipt)
+
+    async def receipt_keys(self) -> dict[str, bytes]:
+        """Key id -> public key, of all keys that receipts are or were signed with."""
+        request = receipt_service_pb2.ListReceiptKeysRequest()
+        answer = await self._edge.call(
+            f"{_RECEIPTS}/ListReceiptKeys", request, receipt_service_pb2.ListReceiptKeysResponse, self._tokens
+        )
+        return {key.key_id: key.public_key for key in answer.keys}
+
+    # ------------------------------------------------------------------------------------------------------- account
+
+    async def caller(self) -> Caller:
+        """Who the edge takes us for."""
+        request = session_service_pb2.GetCallerRequest()
+        answer = await self._edge.call(
+            f"{_SESSIONS}/GetCaller", request, session_service_pb2.GetCallerResponse, self._tokens
+        )
+        return wire.caller(answer)
+
+    async def revoke_session(self, session_id: str = "") -> None:
+        """End a session; empty: our own."""
+        request = session_service_pb2.RevokeSessionRequest(session_id=session_id)
+        response = session_service_pb2.RevokeSessionResponse
+        await self._edge.call(f"{_SESSIONS}/RevokeSession", request, response, self._tokens)
+
+    async def create_service_account(self, name: str) -> NewServiceAccount:
+        """Make a service account with an API key."""
+        request = service_account_service_pb2.CreateServiceAccountRequest(name=name)
+        response = service_account_service_pb2.CreateServiceAccountResponse
+        answer = await self._edge.call(f"{_ACCOUNTS}/CreateServiceAccount", request, response, self._tokens)
+        account = answer.service_account
+        return NewServiceAccount(account.service_account_id, account.name, answer.api_key)
+
+    async def sync_token(self, topics: Sequence[str], *, surface: str, ttl_seconds: int = 0) -> SyncGrant:
+        """A token for Khala with those of `topics` that are granted."""
+        request = sync_token_service_pb2.MintSyncTokenRequest(topics=topics, surface=surface, ttl_seconds=ttl_seconds)
+        answer = await self._edge.call(
+            f"{_SYNC}/MintSyncToken", request, sync_token_service_pb2.MintSyncTokenResponse, self._tokens
+        )
+        return wire.sync_grant(answer)
+
+
+def _status_number(status: str) -> run_pb2.RunStatus.ValueType:
+    try:
+        return run_pb2.RunStatus.Value(f"RUN_STATUS_{status.upper()}")
+    except ValueError:
+        known = ", ".join(name.removeprefix("RUN_STATUS_").lower() for name in run_pb2.RunStatus.keys()[1:])
+        raise Refusal("invalid_enum", f"{status!r} is no status of a run; one of {known}.", field="status") from None

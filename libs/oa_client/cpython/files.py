@@ -1,0 +1,131 @@
+"""What the client keeps in files: credentials, the device's id, pinned receipt keys. Mode 0600, replaced whole."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import re
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import platformdirs
+from ulid import ULID
+
+from oa_client.auth import Credentials
+from oa_errors import Refusal
+
+LOCK_TIMEOUT_S = 20.0
+_LOCK_POLL_S = 0.02
+
+
+class ClientHome:
+    """The client's folder: `device.json` for the installation, `sites/<host-port>/` for each control URL."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> ClientHome:
+        """`OA_CLIENT_HOME`, or the user's own configuration folder."""
+        given = env.get("OA_CLIENT_HOME", "")
+        return cls(Path(given) if given else Path(platformdirs.user_config_dir("openagents")))
+
+    def site(self, control_url: str) -> Path:
+        """The folder of one site. Raises Refusal `invalid_setting` for what is no http(s) URL."""
+        parts = urlsplit(control_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            message = f"{control_url!r} is no URL of a control plane; one is http://127.0.0.1:8080."
+            raise Refusal("invalid_setting", message, field="OA_CONTROL_URL")
+        try:
+            port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+        except ValueError:
+            raise Refusal("invalid_setting", f"{control_url!r} has no valid port.", field="OA_CONTROL_URL") from None
+        host = re.sub(r"[^A-Za-z0-9.-]", "_", parts.hostname)
+        folder = self.root / "sites" / f"{host}-{port}"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return folder
+
+    def device_id(self) -> str:
+        """The stable id of this installation (`dev_…`), made on first use."""
+        path = self.root / "device.json"
+        known = read_json(path)
+        if known is not None and str(known.get("device_id", "")).startswith("dev_"):
+            return str(known["device_id"])
+        device_id = f"dev_{ULID()}"
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_private_json(path, {"device_id": device_id})
+        return device_id
+
+
+class FileCredentialStore:
+    """A CredentialStore in `credentials.json` of a site's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "credentials.json"
+        self._lock_path = folder / "credentials.lock"
+
+    def load(self) -> Credentials | None:
+        """See CredentialStore. A file that makes no sense is none."""
+        raw = read_json(self._path)
+        try:
+            return Credentials(**raw) if raw else None
+        except TypeError:
+            return None
+
+    def save(self, credentials: Credentials) -> None:
+        """See CredentialStore."""
+        write_private_json(self._path, asdict(credentials))
+
+    def clear(self) -> None:
+        """See CredentialStore."""
+        self._path.unlink(missing_ok=True)
+
+    @asynccontextmanager
+    async def exclusive(self) -> AsyncIterator[None]:
+        """See CredentialStore. The kernel drops the lock with its process."""
+        with self._lock_path.open("a") as lock:
+            deadline = asyncio.get_running_loop().time() + LOCK_TIMEOUT_S
+            while not _locked(lock.fileno()):
+                if asyncio.get_running_loop().time() > deadline:
+                    raise Refusal("deadline_exceeded", f"Another process has held {self._lock_path} for too long.")
+                await asyncio.sleep(_LOCK_POLL_S)
+            yield
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file; None when there is none."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def write_private_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Replace a file, whole or not at all, readable by its owner only (mkstemp makes it so from the start)."""
+    descriptor, staging = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(value, file, indent=2)
+            file.write("\n")
+        Path(staging).replace(path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            Path(staging).unlink()
+        raise

@@ -1,0 +1,155 @@
+"""Http on httpx, Sockets on websockets."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import struct
+from collections.abc import Mapping
+from typing import Self
+from urllib.parse import urlsplit
+
+import httpx
+import websockets
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.typing import Subprotocol
+
+from oa_client.transport import HttpAnswer, SocketClosed
+from oa_errors import Refusal
+from oa_errors.connect import from_connect
+
+HTTP_TIMEOUT_S = 30.0
+OPEN_TIMEOUT_S = 10.0
+CLOSE_TIMEOUT_S = 2.0
+MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+"""Largest frame that is taken from a gateway."""
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
+
+class HttpxHttp:
+    """An Http that keeps its connections. Close it, or use it in `async with`."""
+
+    def __init__(self) -> None:
+        # Proxies of the environment are for the world outside, not for a stack on this machine.
+        self._local = httpx.AsyncClient(timeout=HTTP_TIMEOUT_S, trust_env=False)
+        self._remote = httpx.AsyncClient(timeout=HTTP_TIMEOUT_S)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._local.aclose()
+        await self._remote.aclose()
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> HttpAnswer:
+        """See Http."""
+        return await self._request("POST", url, body, headers)
+
+    async def get(self, url: str) -> HttpAnswer:
+        """See Http."""
+        return await self._request("GET", url, b"", {})
+
+    async def _request(self, method: str, url: str, body: bytes, headers: Mapping[str, str]) -> HttpAnswer:
+        client = self._local if is_loopback(url) else self._remote
+        where = f"{urlsplit(url).scheme}://{urlsplit(url).netloc}"
+        try:
+            answer = await client.request(method, url, content=body, headers=dict(headers))
+        except httpx.TimeoutException:
+            raise Refusal("deadline_exceeded", f"{where} did not answer within {HTTP_TIMEOUT_S:g} s.") from None
+        except httpx.HTTPError as error:
+            message = f"{where} can't be reached ({_said(error)}). Is it running? `oa up` starts a stack."
+            raise Refusal("unavailable", message) from None
+        except httpx.InvalidURL:
+            raise Refusal("invalid_setting", f"{where} is no URL.", field="OA_CONTROL_URL") from None
+        return HttpAnswer(answer.status_code, answer.content, dict(answer.headers))
+
+
+class WebSockets:
+    """A Sockets on the websockets package."""
+
+    async def open(self, url: str, subprotocol: str) -> WebSocket:
+        """See Sockets."""
+        proxy: bool | None = None if is_loopback(url) else True
+        try:
+            connection = await connect(
+                url,
+                subprotocols=[Subprotocol(subprotocol)],
+                proxy=proxy,  # type: ignore[arg-type]
+                open_timeout=OPEN_TIMEOUT_S,
+                close_timeout=CLOSE_TIMEOUT_S,
+                ping_interval=None,  # Khala has a heartbeat of its own
+                max_size=MAX_MESSAGE_BYTES,
+                compression=None,
+            )
+        except websockets.InvalidStatus as refused:
+            raise _refused(refused) from None
+        except (OSError, TimeoutError, ssl.SSLError, websockets.WebSocketException) as error:
+            raise SocketClosed(f"{url} can't be opened: {_said(error)}") from None
+        if connection.subprotocol != subprotocol:
+            await connection.close()
+            raise SocketClosed(f"{url} does not speak {subprotocol}", reason="unsupported_protocol_version")
+        return WebSocket(connection)
+
+
+class WebSocket:
+    """A Socket."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection = connection
+
+    async def send(self, data: bytes) -> None:
+        """See Socket."""
+        try:
+            await self._connection.send(data)
+        except websockets.ConnectionClosed as closed:
+            raise _closed(closed) from None
+
+    async def receive(self) -> bytes:
+        """See Socket."""
+        try:
+            message = await self._connection.recv(decode=False)
+        except websockets.ConnectionClosed as closed:
+            raise _closed(closed) from None
+        return message
+
+    async def close(self) -> None:
+        """See Socket."""
+        await self._connection.close()
+
+    def abort(self) -> None:
+        """See Socket."""
+        raw = self._connection.transport.get_extra_info("socket")
+        if raw is not None:
+            with contextlib.suppress(OSError):
+                # Lingering off: the kernel throws away what was not sent, and tells the peer with a RST.
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._connection.transport.abort()
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the URL names this machine."""
+    return urlsplit(url).hostname in _LOOPBACK
+
+
+def _said(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _closed(closed: websockets.ConnectionClosed) -> SocketClosed:
+    code = closed.rcvd.code if closed.rcvd else 1006
+    text = closed.rcvd.reason if closed.rcvd and closed.rcvd.reason else f"closed with {code}"
+    return SocketClosed(text, code=code)
+
+
+def _refused(refused: websockets.InvalidStatus) -> SocketClosed:
+    response = refused.response
+    after = response.headers.get("Retry-After", "")
+    retry_after_ms = int(after) * 1000 if after.isascii() and after.isdigit() and len(after) < 7 else 0
+    refusal = from_connect(response.status_code, bytes(response.body or b""), retry_after_ms)
+    message = f"the handshake was refused with HTTP {response.status_code}: {refusal.message}"
+    return SocketClosed(message, reason=refusal.reason, retry_after_ms=refusal.retry_after_ms)

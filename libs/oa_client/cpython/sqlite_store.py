@@ -1,0 +1,113 @@
+"""The watermark store in SQLite: element and watermark are one transaction, against crashes and other processes."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from oa_client.store import Element, continues
+from oa_errors import Refusal
+from oa_khala.client_commands import Apply
+from oa_khala.frames import Cursor
+
+SCHEMA_VERSION = 1
+BUSY_TIMEOUT_S = 10.0
+"""How long a write waits for another process's."""
+_PAGE_ROWS = 500
+
+_SCHEMA = """
+CREATE TABLE watermarks (
+    namespace TEXT NOT NULL, topic TEXT NOT NULL, epoch TEXT NOT NULL, applied_seq INTEGER NOT NULL,
+    PRIMARY KEY (namespace, topic)
+) WITHOUT ROWID;
+CREATE TABLE elements (
+    namespace TEXT NOT NULL, topic TEXT NOT NULL, seq INTEGER NOT NULL,
+    snapshot INTEGER NOT NULL, payload BLOB NOT NULL,
+    PRIMARY KEY (namespace, topic, seq)
+);
+"""
+_READ_CURSOR = "SELECT epoch, applied_seq FROM watermarks WHERE namespace = ? AND topic = ?"
+_WRITE_CURSOR = "INSERT OR REPLACE INTO watermarks (namespace, topic, epoch, applied_seq) VALUES (?, ?, ?, ?)"
+_WRITE_ELEMENT = "INSERT INTO elements (namespace, topic, seq, snapshot, payload) VALUES (?, ?, ?, ?, ?)"
+_DROP_CURSOR = "DELETE FROM watermarks WHERE namespace = ? AND topic = ?"
+_DROP_ELEMENTS = "DELETE FROM elements WHERE namespace = ? AND topic = ?"
+_READ_ELEMENTS = (
+    "SELECT seq, payload, snapshot FROM elements WHERE namespace = ? AND topic = ? AND seq > ? ORDER BY seq LIMIT ?"
+)
+
+
+class SqliteStore:
+    """A WatermarkStore in the file `path`; `namespace` is the user, org and device that it belongs to."""
+
+    def __init__(self, path: Path, namespace: str) -> None:
+        """Open the file, or create it with mode 0600. Raises Refusal `invalid_setting` for one of a newer version."""
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.touch(mode=0o600)
+        self._namespace = namespace
+        # isolation_level None: transactions are exactly where BEGIN stands.
+        self._db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode = WAL")
+        # WAL with NORMAL: a power cut may take the newest transactions, whole ones; the gateway sends them again.
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        try:
+            self._migrate(path)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def cursor(self, topic: str) -> Cursor | None:
+        """See WatermarkStore."""
+        row = self._db.execute(_READ_CURSOR, (self._namespace, topic)).fetchone()
+        return Cursor(row[0], row[1]) if row else None
+
+    def apply(self, elements: Sequence[Apply]) -> None:
+        """See WatermarkStore."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            for element in elements:
+                self._apply_one(element)
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def drop(self, topic: str) -> None:
+        """See WatermarkStore."""
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.execute(_DROP_CURSOR, (self._namespace, topic))
+        self._db.execute(_DROP_ELEMENTS, (self._namespace, topic))
+        self._db.execute("COMMIT")
+
+    def elements(self, topic: str, after_seq: int = 0) -> Iterator[Element]:
+        """See WatermarkStore. Reads page by page, so that a long run need not fit into memory."""
+        while rows := self._db.execute(_READ_ELEMENTS, (self._namespace, topic, after_seq, _PAGE_ROWS)).fetchall():
+            for seq, payload, snapshot in rows:
+                yield Element(seq, payload, bool(snapshot))
+            after_seq = rows[-1][0]
+
+    def _apply_one(self, element: Apply) -> None:
+        if not continues(self.cursor(element.topic), element):
+            return
+        key = (self._namespace, element.topic)
+        if element.snapshot:
+            self._db.execute(_DROP_ELEMENTS, key)
+        seq = element.cursor.applied_seq
+        self._db.execute(_WRITE_ELEMENT, (*key, seq, element.snapshot, element.payload))
+        self._db.execute(_WRITE_CURSOR, (*key, element.cursor.epoch, seq))
+
+    def _migrate(self, path: Path) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            for statement in _SCHEMA.split(";"):
+                self._db.execute(statement)
+            self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        self._db.execute("COMMIT")
+        if version > SCHEMA_VERSION:
+            message = f"{path} was written by a newer version of this program. Use that one, or move the file away."
+            raise Refusal("invalid_setting", message)

@@ -1,0 +1,78 @@
+"""The public edge: Connect unary calls with protobuf bodies; errors come back as Refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol, TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from oa_client.transport import Http, HttpAnswer
+from oa_errors import ClientAction, Refusal
+from oa_errors.connect import from_connect
+
+M = TypeVar("M", bound=Message)
+
+
+class AccessTokens(Protocol):
+    """Where calls get their access token."""
+
+    async def current(self) -> str:
+        """A token that should still be good. Raises Refusal when nobody is signed in."""
+
+    async def renewed(self, rejected: str) -> str:
+        """Another token than `rejected`, which the edge says has expired. Raises Refusal when there is none."""
+
+
+class Edge:
+    """Calls methods at one base URL ("http://127.0.0.1:8080")."""
+
+    def __init__(self, base_url: str, http: Http, client_build_id: str) -> None:
+        self.base_url = base_url.rstrip("/")
+        self._http = http
+        self._headers = {
+            "Content-Type": "application/proto",
+            "Connect-Protocol-Version": "1",
+            "X-OA-Client-Build": client_build_id,
+        }
+
+    async def call(self, method: str, request: Message, response: type[M], tokens: AccessTokens | None = None) -> M:
+        """Call "package.Service/Method". With `tokens`: signed in; an expired token is renewed once.
+
+        Raises Refusal: the service's own, or `unavailable`, `deadline_exceeded` for the way there.
+        """
+        if tokens is None:
+            return _decoded(await self._post(method, request, ""), response, self.base_url)
+        token = await tokens.current()
+        answer = await self._post(method, request, token)
+        if _expired(answer):
+            answer = await self._post(method, request, await tokens.renewed(token))
+        return _decoded(answer, response, self.base_url)
+
+    async def _post(self, method: str, request: Message, token: str) -> HttpAnswer:
+        headers: Mapping[str, str] = {**self._headers, **({"Authorization": f"Bearer {token}"} if token else {})}
+        return await self._http.post(f"{self.base_url}/{method}", request.SerializeToString(), headers)
+
+
+def _expired(answer: HttpAnswer) -> bool:
+    return answer.status == 401 and from_connect(answer.status, answer.body).reason == "token_expired"
+
+
+def _decoded(answer: HttpAnswer, response: type[M], base_url: str) -> M:
+    if answer.status != 200:
+        raise from_connect(answer.status, answer.body, _retry_after_ms(answer))
+    try:
+        return response.FromString(answer.body)
+    except DecodeError:
+        message = f"What answers at {base_url} does not speak as the edge does. Check OA_CONTROL_URL."
+        raise Refusal("malformed_message", message) from None
+
+
+def _retry_after_ms(answer: HttpAnswer) -> int:
+    seconds = answer.headers.get("retry-after", "")
+    return int(seconds) * 1000 if seconds.isascii() and seconds.isdigit() and len(seconds) < 7 else 0
+
+
+def needs_sign_in(refusal: Refusal) -> bool:
+    """Whether only a new sign-in helps."""
+    return refusal.info.action is ClientAction.REAUTHENTICATE

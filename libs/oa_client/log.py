@@ -1,0 +1,75 @@
+"""What has been applied of a run: counts, chain head, finish, and text for people. Made from the stored bytes alone."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from oa_client.store import Element
+from oa_runlog import events, wire
+from oa_runlog.chain import chain_next, chain_start
+
+
+@dataclass(frozen=True)
+class AppliedLog:
+    """A run's log as one client has it. `first_seq` and `last_seq` are 0 when there is nothing."""
+
+    run_id: str
+    count: int
+    first_seq: int
+    last_seq: int
+    chain_head: bytes
+    payload_bytes: int
+    finished: bool
+
+
+class LogFold:
+    """Folds a run's events, in order, into an AppliedLog. Raises ValueError on a hole or a repetition."""
+
+    def __init__(self, run_id: str) -> None:
+        self._run_id = run_id
+        self._count = self._first_seq = self._last_seq = self._bytes = 0
+        self._chain = chain_start(run_id)
+        self._finished = False
+
+    def add(self, seq: int, payload: bytes) -> events.RunEvent:
+        """One more event, exactly as it was stored; returns it decoded."""
+        event = wire.decode_event(payload)
+        if (event.run_id, event.seq) != (self._run_id, seq) or seq != self._last_seq + 1:
+            raise ValueError(f"event {event.seq} of {event.run_id} can't follow event {self._last_seq}")
+        self._first_seq = self._first_seq or seq
+        self._last_seq = seq
+        self._count += 1
+        self._bytes += len(payload)
+        self._chain = chain_next(self._chain, payload)
+        self._finished = isinstance(event.body, events.RunFinished)
+        return event
+
+    @property
+    def result(self) -> AppliedLog:
+        """What has been folded so far."""
+        return AppliedLog(
+            self._run_id, self._count, self._first_seq, self._last_seq, self._chain, self._bytes, self._finished
+        )
+
+
+def fold(run_id: str, elements: Iterable[Element]) -> AppliedLog:
+    """The log that a store holds of a run."""
+    folded = LogFold(run_id)
+    for element in elements:
+        folded.add(element.seq, element.payload)
+    return folded.result
+
+
+class TextDecoder:
+    """Bytes of text deltas -> text, each stream on its own: a piece may end within a character; what is no UTF-8 is
+    shown as U+FFFD."""
+
+    def __init__(self) -> None:
+        self._decoders: dict[events.TextStream, codecs.IncrementalDecoder] = {}
+
+    def text(self, delta: events.TextDelta) -> str:
+        """What can be shown of it now; an unfinished character comes with the next piece."""
+        decoder = self._decoders.setdefault(delta.stream, codecs.getincrementaldecoder("utf-8")("replace"))
+        return decoder.decode(delta.data)

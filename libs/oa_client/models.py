@@ -1,0 +1,95 @@
+"""What comes back from commands, as plain values; `wire` maps the contracts' messages to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+JsonDocument = dict[str, Any]
+"""The message in the strict proto3 JSON mapping, for `--json`."""
+
+
+@dataclass(frozen=True)
+class Finish:
+    """How a run ended. `exit_code` is None when a signal ended the command, or it never ran."""
+
+    outcome: str
+    reason: str
+    message: str
+    exit_code: int | None = None
+    signal: int = 0
+    duration_ms: int = 0
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run: the authority's own answer, or the read model's (then `chain_head` is empty).
+
+    `status` is one of created, running, canceling, succeeded, failed, canceled. `created_at` is RFC 3339.
+    """
+
+    run_id: str
+    title: str
+    adapter: str
+    status: str
+    latest_seq: int
+    worker_id: str
+    attempt: int
+    created_at: str
+    finish: Finish | None
+    document: JsonDocument
+    chain_head: bytes = b""
+    events_topic: str = ""
+    text_bytes: int = 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        return self.finish is not None
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of runs; `next_page_token` is empty on the last."""
+
+    runs: tuple[Run, ...]
+    next_page_token: str
+
+
+@dataclass(frozen=True)
+class SyncGrant:
+    """A sync token, for how long it lives, where to use it, and what it does not carry (topic, reason)."""
+
+    token: str
+    topics: frozenset[str]
+    expires_in_ms: int
+    refused: tuple[tuple[str, str], ...]
+    khala_url: str
+
+    def __repr__(self) -> str:
+        return f"SyncGrant({sorted(self.topics)})"
+
+
+@dataclass(frozen=True)
+class NewServiceAccount:
+    """A service account, and its key, which is shown this once."""
+
+    service_account_id: str
+    name: str
+    api_key: str
+
+    def __repr__(self) -> str:
+        return f"NewServiceAccount({self.service_account_id})"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who the edge takes the caller for."""
+
+    subject: str
+    org_id: str
+    email: str
+    scopes: tuple[str, ...]
+    khala_url: str

@@ -1,0 +1,36 @@
+"""Receipt keys, trusted on first use: what a site showed first is what its receipts must be signed with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from oa_errors import Refusal
+
+
+class PinStore(Protocol):
+    """Keeps the pinned keys of one site."""
+
+    def load(self) -> dict[str, bytes]:
+        """Key id -> 32 bytes of Ed25519 public key."""
+
+    def save(self, keys: Mapping[str, bytes]) -> None:
+        """Replace them, whole or not at all."""
+
+
+def trusted_keys(pinned: Mapping[str, bytes], shown: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The keys to check with: the pinned ones, or on first use those that the site shows.
+
+    A site that rotates its key still shows an old one that is pinned; its new keys are then taken over. A site
+    that shows none of the pinned keys is another one, or has been replaced: Refusal `unknown_key`.
+    """
+    if not pinned:
+        return dict(shown)
+    if any(shown.get(key_id) == key for key_id, key in pinned.items()):
+        return {**shown, **pinned}
+    raise Refusal(
+        "unknown_key",
+        f"The site signs with {', '.join(sorted(shown)) or 'no key'}, but {', '.join(sorted(pinned))} is pinned. "
+        "If it was installed anew, `oa receipt keys --pin` trusts it again.",
+        field="key_id",
+    )

@@ -1,0 +1,104 @@
+"""The watermark store: the state of each topic and how far it has been applied, persisted in one step.
+
+A store belongs to one user, org and device (its namespace). Implementations: SQLite (`oa_client.cpython.sqlite_store`)
+and memory (here). A topic's state is its elements: the payloads of its events from `first_seq` on, or a snapshot and
+what came after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from oa_khala.client_commands import Apply
+from oa_khala.frames import Cursor
+
+
+class StoreMoved(Exception):
+    """An element does not continue what is stored (another process shares the store); `cursor` is where it stands."""
+
+    def __init__(self, topic: str, cursor: Cursor | None) -> None:
+        super().__init__(f"{topic} stands at {cursor}")
+        self.topic = topic
+        self.cursor = cursor
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """One stored element of a topic."""
+
+    seq: int
+    payload: bytes
+    snapshot: bool = False
+
+
+class WatermarkStore(Protocol):
+    """See the module."""
+
+    def cursor(self, topic: str) -> Cursor | None:
+        """How far `topic` has been applied; None when nothing of it is stored."""
+
+    def apply(self, elements: Sequence[Apply]) -> None:
+        """Store the elements and their cursors: all of them, or none. What is stored already is left as it is.
+
+        Raises StoreMoved when one would leave a hole, or belongs to another epoch.
+        """
+
+    def drop(self, topic: str) -> None:
+        """Forget state and cursor of `topic`, together."""
+
+    def elements(self, topic: str, after_seq: int = 0) -> Iterator[Element]:
+        """The stored elements of `topic` above `after_seq`, in order."""
+
+
+def continues(stored: Cursor | None, element: Apply) -> bool:
+    """Whether to store the element; False when it is stored already. Raises StoreMoved when it does not fit.
+
+    The one rule of every store. Into an empty topic the first element may have any seq: a topic whose floor has
+    moved starts there.
+    """
+    if element.snapshot or stored is None:
+        return True
+    if element.cursor.epoch != stored.epoch or element.cursor.applied_seq > stored.applied_seq + 1:
+        raise StoreMoved(element.topic, stored)
+    return element.cursor.applied_seq == stored.applied_seq + 1
+
+
+@dataclass
+class _Topic:
+    cursor: Cursor
+    elements: list[Element] = field(default_factory=list)
+
+
+class MemoryStore:
+    """A WatermarkStore that ends with the process."""
+
+    def __init__(self) -> None:
+        self._topics: dict[str, _Topic] = {}
+
+    def cursor(self, topic: str) -> Cursor | None:
+        """See WatermarkStore."""
+        known = self._topics.get(topic)
+        return known.cursor if known else None
+
+    def apply(self, elements: Sequence[Apply]) -> None:
+        """See WatermarkStore."""
+        staged: dict[str, _Topic] = {}
+        for each in elements:
+            known = staged.get(each.topic) or self._topics.get(each.topic)
+            if not continues(known.cursor if known else None, each):
+                continue
+            kept = [] if known is None or each.snapshot else known.elements
+            element = Element(each.cursor.applied_seq, each.payload, each.snapshot)
+            staged[each.topic] = _Topic(each.cursor, [*kept, element])
+        self._topics.update(staged)
+
+    def drop(self, topic: str) -> None:
+        """See WatermarkStore."""
+        self._topics.pop(topic, None)
+
+    def elements(self, topic: str, after_seq: int = 0) -> Iterator[Element]:
+        """See WatermarkStore."""
+        known = self._topics.get(topic)
+        return iter([each for each in known.elements if each.seq > after_seq] if known else [])

@@ -1,0 +1,355 @@
+"""Follows topics over Khala: drives the pure `oa_khala.client_session` over a socket and a watermark store.
+
+    async with Subscription(device_id, build, tokens, sockets, store) as subscription:
+        await subscription.follow("run:run_01J…:events")
+        async for update in subscription.updates():
+            ...
+
+Every `Applied` has been persisted together with its watermark before it is handed out, and each (topic, seq) is
+handed out once per subscription. Breaks of the connection are repaired inside; `Connection` updates tell of them.
+Memory is bounded: when nobody takes the updates, reading from the socket stops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+from oa_client.models import SyncGrant
+from oa_client.store import StoreMoved, WatermarkStore
+from oa_client.transport import Socket, SocketClosed, Sockets
+from oa_errors import Refusal
+from oa_khala import wire
+from oa_khala.client_commands import (
+    Apply,
+    ClientLimits,
+    Command,
+    Connect,
+    Disconnect,
+    Instant,
+    Live,
+    NeedToken,
+    Resync,
+    Send,
+    SessionFailed,
+    SyncToken,
+    TopicFailed,
+)
+from oa_khala.client_session import ClientSession, State
+from oa_khala.frames import Form, ServerFrame
+
+MAX_QUEUED_FRAMES = 512
+"""Frames that were read and wait to be applied."""
+MAX_BATCH = 256
+"""Most elements persisted in one transaction."""
+
+
+class SyncTokens(Protocol):
+    """Where sync tokens come from (control's mint)."""
+
+    async def sync_token(self, topics: Sequence[str], *, surface: str, ttl_seconds: int = 0) -> SyncGrant:
+        """A token for those of the topics that are granted. Raises Refusal."""
+
+
+@dataclass(frozen=True)
+class Applied:
+    """An element has been applied and persisted. `snapshot`: it replaces what was there."""
+
+    topic: str
+    seq: int
+    payload: bytes
+    snapshot: bool = False
+
+
+@dataclass(frozen=True)
+class CaughtUp:
+    """The topic has been applied up to the head that it had when it was subscribed."""
+
+    topic: str
+    seq: int
+
+
+@dataclass(frozen=True)
+class Restarted:
+    """The topic's state was dropped, and it is sent again from its start."""
+
+    topic: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The topic can't be had and is no longer tried."""
+
+    topic: str
+    refusal: Refusal
+
+
+@dataclass(frozen=True)
+class Connection:
+    """The connection opened, or ended; `message` says why. It comes back by itself."""
+
+    open: bool
+    message: str = ""
+
+
+Update = Applied | CaughtUp | Restarted | Refused | Connection
+
+
+class Subscription:
+    """See the module. Used by one task."""
+
+    def __init__(
+        self,
+        device_id: str,
+        client_build_id: str,
+        tokens: SyncTokens,
+        sockets: Sockets,
+        store: WatermarkStore,
+        *,
+        surface: str = "cli",
+        khala_url: str = "",
+        limits: ClientLimits | None = None,
+        now_ms: Callable[[], int] | None = None,
+    ) -> None:
+        """`khala_url` overrides the address that comes with the token."""
+        self._session = ClientSession(device_id, client_build_id, limits)
+        self._tokens = tokens
+        self._sockets = sockets
+        self._store = store
+        self._surface = surface
+        self._fixed_url = khala_url
+        self._url = khala_url
+        self._now_ms = now_ms or (lambda: int(asyncio.get_running_loop().time() * 1000))
+        self._inputs: asyncio.Queue[Callable[[], list[Command]]] = asyncio.Queue(MAX_QUEUED_FRAMES)
+        self._links: dict[int, _Link] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._updates: list[Update] = []
+        self._failure: Refusal | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def follow(self, topic: str) -> None:
+        """Follow `topic` from its stored watermark on."""
+        await self._execute(self._session.subscribe(topic, self._store.cursor(topic), self._at()))
+
+    async def unfollow(self, topic: str) -> None:
+        """Stop following `topic`; what is stored stays."""
+        await self._execute(self._session.unsubscribe(topic))
+
+    def cut(self) -> bool:
+        """Cut the TCP connection at once, without a farewell, as a failing network does; False when there is none."""
+        socket = next((link.socket for link in self._links.values() if link.socket is not None), None)
+        if socket is not None:
+            socket.abort()
+        return socket is not None
+
+    async def updates(self) -> AsyncIterator[Update]:
+        """What happens, without end. Raises Refusal when trying again can't help (a revoked session, say)."""
+        await self._execute(self._session.start(self._at()))
+        while True:
+            updates, self._updates = self._updates, []
+            for update in updates:
+                yield update
+            if self._updates:
+                continue
+            if self._failure is not None:
+                raise self._failure
+            if self._session.state is State.STOPPED:
+                return
+            await self._execute(await self._next_commands())
+
+    async def close(self) -> None:
+        """End: close the connection with a farewell; everything applied is persisted already."""
+        links = list(self._links.values())
+        self._session.stop()
+        for link in links:
+            if link.socket is not None:
+                await link.socket.close()
+            link.task.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*(link.task for link in links), *self._tasks, return_exceptions=True)
+        self._links.clear()
+
+    # ------------------------------------------------------------------------------------------------------- inputs
+
+    async def _next_commands(self) -> list[Command]:
+        """Wait for an input or a timer; more inputs that wait already are taken in the same go, up to a batch."""
+        wake_at_ms = self._session.wake_at_ms
+        timeout_s = None if wake_at_ms is None else max(0, wake_at_ms - self._now_ms()) / 1000
+        try:
+            async with asyncio.timeout(timeout_s):
+                commands = (await self._inputs.get())()
+        except TimeoutError:
+            return self._session.timer(self._at())
+        while len(commands) < MAX_BATCH and not self._inputs.empty():
+            commands += self._inputs.get_nowait()()
+        if wake_at_ms is not None and self._now_ms() >= wake_at_ms:
+            commands += self._session.timer(self._at())
+        return commands
+
+    def _at(self) -> Instant:
+        return Instant(self._now_ms(), random.random())  # jitter, no secret
+
+    # ------------------------------------------------------------------------------------------------------ commands
+
+    async def _execute(self, commands: Sequence[Command]) -> None:
+        """Carry out commands in order; neighbouring applies are one transaction."""
+        pending: list[Apply] = []
+        for command in commands:
+            if isinstance(command, Apply):
+                pending.append(command)
+                continue
+            await self._apply(pending)
+            pending = []
+            await self._execute_one(command)
+        await self._apply(pending)
+
+    async def _execute_one(self, command: Command) -> None:
+        match command:
+            case Connect():
+                self._links[command.generation] = _Link(self, command.generation, command.delay_ms)
+            case Disconnect():
+                self._disconnect(command.generation)
+            case Send():
+                link = self._links.get(command.generation)
+                if link is not None:
+                    link.send(wire.encode_client_frame(command.frame, Form.PROTO))
+            case NeedToken():
+                self._spawn(self._mint(command.topics))
+            case Resync():
+                self._store.drop(command.topic)
+                self._updates.append(Restarted(command.topic, command.reason))
+            case Live():
+                self._updates.append(CaughtUp(command.topic, command.seq))
+            case TopicFailed():
+                refusal = refusal_named(command.reason, command.message)
+                self._updates.append(Refused(command.topic, refusal))
+            case SessionFailed():
+                self._failure = refusal_named(command.reason, command.message)
+            case Apply():
+                raise AssertionError("applies are batched")
+
+    async def _apply(self, elements: list[Apply]) -> None:
+        if not elements:
+            return
+        try:
+            self._store.apply(elements)
+        except StoreMoved:
+            # Another process dropped or replaced what is stored: go on from what is really there.
+            commands: list[Command] = []
+            for topic in dict.fromkeys(element.topic for element in elements):
+                commands += self._session.rewind(topic, self._store.cursor(topic), self._at())
+            await self._execute(commands)
+            return
+        for each in elements:
+            self._updates.append(Applied(each.topic, each.cursor.applied_seq, each.payload, each.snapshot))
+
+    def _disconnect(self, generation: int) -> None:
+        link = self._links.pop(generation, None)
+        if link is not None:
+            link.task.cancel()
+            if link.socket is not None:
+                self._spawn(link.socket.close())
+
+    async def _mint(self, topics: frozenset[str]) -> None:
+        try:
+            grant = await self._tokens.sync_token(sorted(topics), surface=self._surface)
+        except Refusal as refusal:
+            reason, message = refusal.reason, refusal.message
+            await self._inputs.put(lambda: self._session.no_token(reason, message, self._at()))
+            return
+        self._url = self._fixed_url or grant.khala_url
+        token = SyncToken(grant.token, grant.topics, grant.expires_in_ms, grant.refused)
+        await self._inputs.put(lambda: self._session.token(token, self._at()))
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # ------------------------------------------------------------------------------------------- called by the links
+
+    async def open_socket(self) -> Socket:
+        """For a link: open the WebSocket."""
+        return await self._sockets.open(self._url, Form.PROTO.value)
+
+    async def opened(self, generation: int) -> None:
+        """For a link: the WebSocket is open."""
+        self._updates.append(Connection(True))
+        await self._inputs.put(lambda: self._session.connected(generation, self._at()))
+
+    async def received(self, generation: int, frame: ServerFrame) -> None:
+        """For a link: a frame came. Waits while too many wait to be applied."""
+        await self._inputs.put(lambda: self._session.frame(generation, frame, self._at()))
+
+    async def ended(self, generation: int, closed: SocketClosed) -> None:
+        """For a link: the WebSocket is gone, or could not be opened."""
+
+        def report() -> list[Command]:
+            if self._links.pop(generation, None) is not None:
+                self._updates.append(Connection(False, closed.message))
+            at = self._at()
+            return self._session.disconnected(generation, at, closed.reason, closed.message, closed.retry_after_ms)
+
+        await self._inputs.put(report)
+
+
+class _Link:
+    """One connection: a task that opens, reads and writes it."""
+
+    def __init__(self, owner: Subscription, generation: int, delay_ms: int) -> None:
+        self._owner = owner
+        self._generation = generation
+        self._outbox: asyncio.Queue[bytes] = asyncio.Queue()
+        self.socket: Socket | None = None
+        self.task = asyncio.create_task(self._run(delay_ms / 1000))
+
+    def send(self, data: bytes) -> None:
+        """Queue a message; the session sends few and small ones."""
+        self._outbox.put_nowait(data)
+
+    async def _run(self, delay_s: float) -> None:
+        try:
+            await asyncio.sleep(delay_s)
+            self.socket = await self._owner.open_socket()
+            writer = asyncio.create_task(self._write(self.socket))
+            try:
+                await self._owner.opened(self._generation)
+                while True:
+                    data = await self.socket.receive()
+                    await self._owner.received(self._generation, _decoded(data))
+            finally:
+                writer.cancel()
+                await asyncio.gather(writer, return_exceptions=True)
+        except SocketClosed as closed:
+            await self._owner.ended(self._generation, closed)
+
+    async def _write(self, socket: Socket) -> None:
+        with contextlib.suppress(SocketClosed):  # the reader reports it
+            while True:
+                await socket.send(await self._outbox.get())
+
+
+def _decoded(data: bytes) -> ServerFrame:
+    try:
+        return wire.decode_server_frame(data, Form.PROTO)
+    except Refusal as refusal:
+        raise SocketClosed(f"the gateway sent what is no frame: {refusal.message}", code=1002) from None
+
+
+def refusal_named(reason: str, message: str) -> Refusal:
+    """A refusal with a reason that came over a wire; one that we don't know counts as a defect."""
+    try:
+        return Refusal(reason, message)
+    except ValueError:
+        return Refusal("internal", f"{reason}: {message}")

@@ -1,0 +1,255 @@
+"""Signing in and staying signed in, against an edge that answers as the test says."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import multiprocessing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from google.protobuf.message import Message
+
+from oa_client.auth import Auth, Credentials
+from oa_client.cpython.files import ClientHome, FileCredentialStore
+from oa_client.edge import Edge
+from oa_client.transport import HttpAnswer
+from oa_errors import Refusal
+from oa_errors.status import to_status
+from openagents.control.v1 import auth_service_pb2 as pb
+from openagents.control.v1 import session_service_pb2
+
+DEVICE = "dev_01JD8V0000000000000000000A"
+NOW = 1_000_000.0
+Handler = Callable[[str, bytes, str], "Message | Refusal"]
+
+
+class FakeHttp:
+    """Answers each POST with what `handle(method, body, token)` gives."""
+
+    def __init__(self, handle: Handler) -> None:
+        self.handle = handle
+        self.calls: list[tuple[str, str]] = []
+        self.release = asyncio.Event()
+        self.release.set()
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> HttpAnswer:
+        token = headers.get("Authorization", "").removeprefix("Bearer ")
+        method = url.rpartition("/")[2]
+        self.calls.append((method, token))
+        await self.release.wait()
+        answer = self.handle(method, body, token)
+        if isinstance(answer, Refusal):
+            return HttpAnswer(answer.info.http_status, connect_error(answer))
+        return HttpAnswer(200, answer.SerializeToString())
+
+    async def get(self, url: str) -> HttpAnswer:
+        raise NotImplementedError
+
+    def count(self, method: str) -> int:
+        return sum(called == method for called, _ in self.calls)
+
+
+def connect_error(refusal: Refusal) -> bytes:
+    details = [
+        {"type": any_.type_url.rpartition("/")[2], "value": base64.b64encode(any_.value).decode()}
+        for any_ in to_status(refusal).details
+    ]
+    return json.dumps({"code": "unknown", "message": refusal.message, "details": details}).encode()
+
+
+def tokens(number: int, lifetime_s: float = 3600) -> pb.SessionTokens:
+    granted = pb.SessionTokens(access_token=f"access-{number}", refresh_token=f"refresh-{number}")
+    granted.access_expire_time.FromMilliseconds(int((NOW + lifetime_s) * 1000))
+    return granted
+
+
+class Control:
+    """Just enough of control: tokens count up, and only the newest access token is good."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.refresh_refusal: Refusal | None = None
+
+    def __call__(self, method: str, body: bytes, token: str) -> Message | Refusal:
+        match method:
+            case "StartChallenge":
+                return pb.StartChallengeResponse(challenge_id="cha_1", resend_after_ms=60_000)
+            case "VerifyChallenge":
+                if pb.VerifyChallengeRequest.FromString(body).code != "12345678":
+                    return Refusal("code_incorrect", "wrong")
+                return pb.VerifyChallengeResponse(
+                    tokens=tokens(self.number), user_id="usr_1", org_id="org_1", session_id="ses_1"
+                )
+            case "RefreshSession":
+                if self.refresh_refusal:
+                    return self.refresh_refusal
+                if pb.RefreshSessionRequest.FromString(body).refresh_token != f"refresh-{self.number}":
+                    return Refusal("token_replay", "an old one")
+                self.number += 1
+                return pb.RefreshSessionResponse(tokens=tokens(self.number))
+        if token != f"access-{self.number}":
+            return Refusal("token_expired", "too old")
+        return session_service_pb2.GetCallerResponse(email=f"seen with {token}")
+
+
+@pytest.fixture
+def control() -> Control:
+    return Control()
+
+
+@pytest.fixture
+def http(control: Control) -> FakeHttp:
+    return FakeHttp(control)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FileCredentialStore:
+    return FileCredentialStore(tmp_path)
+
+
+@pytest.fixture
+def auth(http: FakeHttp, store: FileCredentialStore) -> Auth:
+    return Auth(Edge("http://edge.test", http, "oa-test/0"), store, DEVICE, now=lambda: NOW)
+
+
+async def sign_in(auth: Auth) -> Credentials:
+    return await auth.verify(await auth.start("a@example.com"), " 12345678 ")
+
+
+async def whoami(auth: Auth, http: FakeHttp) -> str:
+    edge = Edge("http://edge.test", http, "oa-test/0")
+    request, response = session_service_pb2.GetCallerRequest(), session_service_pb2.GetCallerResponse
+    return (await edge.call("openagents.control.v1.SessionService/GetCaller", request, response, auth)).email
+
+
+async def test_signing_in_keeps_a_private_file(auth: Auth, tmp_path: Path) -> None:
+    credentials = await sign_in(auth)
+    assert (credentials.user_id, credentials.email) == ("usr_1", "a@example.com")
+    assert auth.credentials() == credentials
+    assert (tmp_path / "credentials.json").stat().st_mode & 0o777 == 0o600
+    assert "access-0" not in repr(credentials)
+
+
+async def test_a_wrong_code_keeps_nothing(auth: Auth) -> None:
+    with pytest.raises(Refusal) as caught:
+        await auth.verify(await auth.start("a@example.com"), "00000000")
+    assert caught.value.reason == "code_incorrect"
+    with pytest.raises(Refusal) as nobody:
+        auth.credentials()
+    assert nobody.value.reason == "missing_authorization"
+    assert "oa login" in nobody.value.message
+
+
+async def test_a_call_with_an_expired_token_is_made_again_once(auth: Auth, http: FakeHttp, control: Control) -> None:
+    await sign_in(auth)
+    auth._store.save(Credentials("usr_1", "org_1", "ses_1", "", "access-of-before", NOW + 999, "refresh-0"))
+    assert await whoami(auth, http) == "seen with access-1"
+    assert http.count("RefreshSession") == 1
+    control.number = 7  # nothing that can be had is good any more: give up after one try
+    with pytest.raises(Refusal):
+        await whoami(auth, http)
+    assert http.count("RefreshSession") == 2
+
+
+async def test_a_token_about_to_expire_is_renewed_before_use(auth: Auth, http: FakeHttp) -> None:
+    await sign_in(auth)
+    auth._store.save(Credentials("usr_1", "org_1", "ses_1", "", "access-0", NOW + 5, "refresh-0"))
+    assert await whoami(auth, http) == "seen with access-1"
+    assert ("GetCaller", "access-0") not in http.calls
+
+
+async def test_many_callers_share_one_refresh(auth: Auth, http: FakeHttp) -> None:
+    await sign_in(auth)
+    http.release.clear()
+    waiting = [asyncio.create_task(auth.renewed("access-0")) for _ in range(20)]
+    await asyncio.sleep(0.05)
+    waiting[0].cancel()  # one that gives up takes nothing from the others
+    http.release.set()
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert results[1:] == ["access-1"] * 19
+    assert http.count("RefreshSession") == 1
+
+
+async def test_what_another_process_renewed_is_used(auth: Auth, http: FakeHttp, store: FileCredentialStore) -> None:
+    await sign_in(auth)
+    store.save(Credentials("usr_1", "org_1", "ses_1", "", "access-of-theirs", NOW + 999, "refresh-9"))
+    assert await auth.renewed("access-0") == "access-of-theirs"
+    assert http.count("RefreshSession") == 0
+
+
+async def test_an_ended_session_is_forgotten_and_said(auth: Auth, control: Control) -> None:
+    await sign_in(auth)
+    control.refresh_refusal = Refusal("token_replay", "revoked")
+    with pytest.raises(Refusal) as caught:
+        await auth.renewed("access-0")
+    assert caught.value.reason == "reauth_required"
+    assert "oa login" in caught.value.message
+    with pytest.raises(Refusal) as nobody:
+        auth.credentials()
+    assert nobody.value.reason == "missing_authorization"
+
+
+async def test_an_edge_that_is_down_does_not_end_the_session(auth: Auth, control: Control) -> None:
+    await sign_in(auth)
+    control.refresh_refusal = Refusal("unavailable", "down")
+    with pytest.raises(Refusal) as caught:
+        await auth.renewed("access-0")
+    assert caught.value.reason == "unavailable"
+    control.refresh_refusal = None
+    assert await auth.renewed("access-0") == "access-1"
+
+
+async def test_what_is_no_edge_is_said() -> None:
+    class Page:
+        async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> HttpAnswer:
+            return HttpAnswer(200, b"<html>welcome</html>")
+
+        async def get(self, url: str) -> HttpAnswer:
+            raise NotImplementedError
+
+    edge = Edge("http://elsewhere", Page(), "oa-test/0")
+    with pytest.raises(Refusal) as caught:
+        await edge.call("x/Y", pb.StartChallengeRequest(), pb.StartChallengeResponse)
+    assert caught.value.reason == "malformed_message"
+    assert "OA_CONTROL_URL" in caught.value.message
+
+
+def _hold(folder: str, held: multiprocessing.synchronize.Event, release: multiprocessing.synchronize.Event) -> None:
+    async def hold() -> None:
+        async with FileCredentialStore(Path(folder)).exclusive():
+            held.set()
+            release.wait(10)
+
+    asyncio.run(hold())
+
+
+async def test_only_one_process_renews_at_a_time(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    held, release = context.Event(), context.Event()
+    other = context.Process(target=_hold, args=(str(tmp_path), held, release))
+    other.start()
+    await asyncio.to_thread(held.wait, 10)
+    store = FileCredentialStore(tmp_path)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1), store.exclusive():
+            pass
+    release.set()
+    async with asyncio.timeout(10), store.exclusive():
+        pass
+    other.join()
+
+
+def test_the_client_home_knows_its_device_and_its_sites(tmp_path: Path) -> None:
+    home = ClientHome.from_env({"OA_CLIENT_HOME": str(tmp_path / "c")})
+    device = home.device_id()
+    assert device.startswith("dev_")
+    assert ClientHome(tmp_path / "c").device_id() == device
+    assert home.site("http://127.0.0.1:8080").name == "127.0.0.1-8080"
+    assert home.site("https://Oa.Example.com/").name == "oa.example.com-443"
+    for wrong in ("127.0.0.1:8080", "ftp://x", "http://", "http://x:notaport"):
+        with pytest.raises(Refusal) as caught:
+            home.site(wrong)
+        assert caught.value.field == "OA_CONTROL_URL"

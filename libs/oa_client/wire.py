@@ -1,0 +1,105 @@
+"""The contracts' messages -> `models`."""
+
+from __future__ import annotations
+
+import time
+
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from oa_client.models import Caller, Finish, JsonDocument, Run, SyncGrant
+from openagents.common.v1 import errors_pb2
+from openagents.control.v1 import session_service_pb2, sync_token_service_pb2
+from openagents.projection.v1 import run_summary_pb2
+from openagents.runtime.v1 import event_pb2, run_pb2
+
+
+def document(message: Message) -> JsonDocument:
+    """The strict proto3 JSON mapping of a message."""
+    result: JsonDocument = MessageToDict(message)
+    return result
+
+
+def finish(message: event_pb2.RunFinished) -> Finish:
+    """How a run ended."""
+    measured = message.exec
+    return Finish(
+        outcome=_word(event_pb2.RunOutcome.Name(message.outcome), "RUN_OUTCOME_"),
+        reason=message.reason,
+        message=message.message,
+        exit_code=measured.exit_code if measured.HasField("exit_code") else None,
+        signal=measured.signal,
+        duration_ms=measured.duration_ms,
+        stdout_bytes=measured.stdout_bytes,
+        stderr_bytes=measured.stderr_bytes,
+    )
+
+
+def run(message: run_pb2.Run) -> Run:
+    """The authority's answer about a run."""
+    return Run(
+        run_id=message.run_id,
+        title=message.spec.title,
+        adapter=message.spec.adapter,
+        status=_status(message.status),
+        latest_seq=message.latest_seq,
+        worker_id=message.worker_id,
+        attempt=message.attempt,
+        created_at=_time(message.create_time),
+        finish=finish(message.finish) if message.HasField("finish") else None,
+        document=document(message),
+        chain_head=message.chain_head,
+        events_topic=message.events_topic,
+    )
+
+
+def summary(message: run_summary_pb2.RunSummary) -> Run:
+    """The read model's view of a run."""
+    return Run(
+        run_id=message.run_id,
+        title=message.title,
+        adapter=message.adapter,
+        status=_status(message.status),
+        latest_seq=message.latest_seq,
+        worker_id=message.worker_id,
+        attempt=message.attempt,
+        created_at=_time(message.create_time),
+        finish=finish(message.finish) if message.HasField("finish") else None,
+        document=document(message),
+        text_bytes=message.text_bytes,
+    )
+
+
+def sync_grant(message: sync_token_service_pb2.MintSyncTokenResponse) -> SyncGrant:
+    """A sync token and what it carries."""
+    return SyncGrant(
+        token=message.token,
+        topics=frozenset(grant.topic for grant in message.grants if grant.granted),
+        expires_in_ms=max(0, message.expire_time.ToMilliseconds() - round(time.time() * 1000)),
+        refused=tuple((grant.topic, _reason(grant.reason)) for grant in message.grants if not grant.granted),
+        khala_url=message.khala_url,
+    )
+
+
+def caller(message: session_service_pb2.GetCallerResponse) -> Caller:
+    """Who the caller is."""
+    principal = message.principal
+    return Caller(principal.subject, principal.org_id, message.email, tuple(principal.scopes), message.khala_url)
+
+
+def _status(number: run_pb2.RunStatus.ValueType) -> str:
+    return _word(run_pb2.RunStatus.Name(number), "RUN_STATUS_") if number in run_pb2.RunStatus.values() else str(number)
+
+
+def _reason(number: errors_pb2.Reason.ValueType) -> str:
+    known = number in errors_pb2.Reason.values() and number != errors_pb2.REASON_UNSPECIFIED
+    return _word(errors_pb2.Reason.Name(number), "REASON_") if known else "forbidden_topic"
+
+
+def _word(name: str, prefix: str) -> str:
+    return name.removeprefix(prefix).lower()
+
+
+def _time(moment: Timestamp) -> str:
+    return moment.ToJsonString() if moment.seconds or moment.nanos else ""
