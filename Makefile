@@ -51,6 +51,7 @@ bootstrap: ## create or update .venv from the lock
 	@tools/bootstrap.sh
 
 clean: ## remove the stack's data and all caches
+	@[ ! -x $(PY) ] || $(PY) -m oa_localstack clean
 	@rm -rf .oa .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 	@find . -path ./$(VENV) -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 

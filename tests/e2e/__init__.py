@@ -1,0 +1,1 @@
+"""The four real processes, a real worker and a real client, over real sockets."""

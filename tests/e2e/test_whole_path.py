@@ -1,0 +1,131 @@
+"""The whole path: sign in, worker, run, live tail, a cut in the middle, resume, receipt."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from oa_client.subscription import Applied, Subscription
+from oa_khala.topics import user_runs
+from oa_localstack.stack import Stack
+from tests.e2e.world import STEP_TIMEOUT_S, Tail, World, counting, signed_in
+
+pytestmark = pytest.mark.serial
+
+
+@pytest_asyncio.fixture
+async def world(stack: Stack, tmp_path: Path) -> AsyncIterator[World]:
+    async with signed_in(stack, tmp_path / "client") as world:
+        yield world
+
+
+async def test_a_run_is_watched_cut_resumed_and_proved(world: World) -> None:
+    command, stdout, stderr = counting(lines=120, pause_s=0.01)
+    store = world.open_store()
+    cuts = 0
+
+    async def cut_twice(subscription: Subscription, seq: int) -> None:
+        nonlocal cuts
+        if seq in (8, 20):
+            assert subscription.cut()
+            cuts += 1
+
+    async with world.worker(), asyncio.timeout(60):
+        run = await world.client.commands.start_exec(command, title="counting")
+        tail = Tail(run.run_id)
+        await world.follow(tail, store, cut_twice)
+
+    assert cuts == 2
+    assert tail.breaks >= 2
+    assert (bytes(tail.stdout), bytes(tail.stderr)) == (stdout, stderr)
+    assert tail.finish is not None
+    assert tail.finish.outcome == "succeeded"
+    assert tail.finish.exec is not None
+    assert tail.finish.exec.exit_code == 0
+    assert (tail.finish.exec.stdout_bytes, tail.finish.exec.stderr_bytes) == (len(stdout), len(stderr))
+    assert tail.finish.exec.duration_ms >= 1200
+    await world.assert_proved(tail, store)
+    await world.assert_summarised(tail)
+
+
+async def test_a_client_that_comes_back_later_resumes_from_what_it_persisted(world: World) -> None:
+    command, stdout, _ = counting(lines=60, pause_s=0.01)
+
+    async def leave_at_ten(_: Subscription, seq: int) -> bool:
+        return seq < 10
+
+    async with world.worker(), asyncio.timeout(60):
+        run = await world.client.commands.start_exec(command)
+        tail = Tail(run.run_id)
+        await world.follow(tail, world.open_store(), leave_at_ten)
+        assert tail.seqs == list(range(1, 11))
+        await world.follow(tail, world.open_store())  # another store object on the same file, another connection
+
+    assert bytes(tail.stdout) == stdout
+    await world.assert_proved(tail, world.open_store())
+
+
+async def test_a_failing_command_is_a_failed_run_with_its_exit_code(world: World) -> None:
+    store = world.open_store()
+    async with world.worker(), asyncio.timeout(60):
+        run = await world.client.commands.start_exec(["/bin/sh", "-c", "echo so; exit 7"])
+        tail = Tail(run.run_id)
+        await world.follow(tail, store)
+
+    assert tail.finish is not None
+    assert tail.finish.outcome == "failed"
+    assert tail.finish.exec is not None
+    assert tail.finish.exec.exit_code == 7
+    facts = await world.assert_proved(tail, store)
+    assert facts.outcome == "failed"
+
+
+async def test_a_program_that_does_not_exist_is_a_failed_run_that_says_so(world: World) -> None:
+    store = world.open_store()
+    async with world.worker(), asyncio.timeout(60):
+        run = await world.client.commands.start_exec(["/no/such/program"])
+        tail = Tail(run.run_id)
+        await world.follow(tail, store)
+
+    assert tail.finish is not None
+    assert (tail.finish.outcome, tail.finish.reason) == ("failed", "command_not_found")
+    await world.assert_proved(tail, store)
+
+
+async def test_a_cancelled_run_ends_cancelled(world: World) -> None:
+    store = world.open_store()
+
+    async def cancel_at_five(_: Subscription, seq: int) -> None:
+        if seq == 5:
+            await world.client.commands.cancel(run.run_id, "enough")
+
+    async with world.worker(), asyncio.timeout(60):
+        command, _, _ = counting(lines=3000, pause_s=0.01)
+        run = await world.client.commands.start_exec(command)
+        tail = Tail(run.run_id)
+        await world.follow(tail, store, cancel_at_five)
+
+    assert tail.finish is not None
+    assert tail.finish.outcome == "canceled"
+    await world.assert_proved(tail, store)
+
+
+async def test_the_list_of_runs_is_live_too(world: World) -> None:
+    """The same protocol from the other source: summaries from the projector's journal."""
+    topic = user_runs(world.client.auth.credentials().user_id)
+    subscribed = world.client.subscription(world.open_store())
+    async with world.worker(), asyncio.timeout(STEP_TIMEOUT_S), subscribed as subscription:
+        await subscription.follow(topic)
+        await world.client.commands.start_exec(["/bin/echo", "hello"])
+        seqs: list[int] = []
+        async for update in subscription.updates():
+            if isinstance(update, Applied):
+                seqs.append(update.seq)
+                if len(seqs) >= 2:
+                    break
+
+    assert seqs == list(range(seqs[0], seqs[0] + len(seqs)))

@@ -1,0 +1,21 @@
+"""A worker process with the exec adapter: OA_CONTROL_URL and OA_API_KEY in its environment; SIGTERM drains it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+from oa_worker import ApiKeyTokens, ExecAdapter, Worker
+
+
+async def main() -> None:
+    """Work until told to stop."""
+    tokens = ApiKeyTokens(os.environ["OA_CONTROL_URL"], os.environ["OA_API_KEY"])
+    worker = Worker("e2e", [ExecAdapter()], tokens, slots=4)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.drain)
+    await worker.run()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

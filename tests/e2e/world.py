@@ -1,0 +1,171 @@
+"""What an end-to-end test does as a person would: sign in, attach a worker, start a run, follow it, check the proof."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from oa_client.client import Client, applied_log
+from oa_client.cpython.files import ClientHome
+from oa_client.cpython.site import Site
+from oa_client.log import LogFold
+from oa_client.store import WatermarkStore
+from oa_client.subscription import Applied, Connection, Subscription
+from oa_khala.topics import run_events
+from oa_localstack.environment import mail_file
+from oa_localstack.stack import Stack
+from oa_runlog import events
+from oa_runlog.receipt import ReceiptFacts
+
+EMAIL = "ann@example.org"
+STEP_TIMEOUT_S = 20.0
+"""How long anything may take that should take a moment."""
+WORKER = (sys.executable, "-P", "-m", "tests.e2e.worker_main")
+
+
+@dataclass
+class Tail:
+    """What following a run brought, over any number of subscriptions."""
+
+    run_id: str
+    seqs: list[int] = field(default_factory=list)
+    stdout: bytearray = field(default_factory=bytearray)
+    stderr: bytearray = field(default_factory=bytearray)
+    breaks: int = 0
+    finish: events.RunFinished | None = None
+
+    def __post_init__(self) -> None:
+        self._fold = LogFold(self.run_id)
+
+    def take(self, applied: Applied) -> None:
+        """One more element; raises ValueError unless it continues what was taken."""
+        event = self._fold.add(applied.seq, applied.payload)
+        self.seqs.append(applied.seq)
+        match event.body:
+            case events.TextDelta(stream=events.TextStream.STDOUT, data=data):
+                self.stdout += data
+            case events.TextDelta(stream=events.TextStream.STDERR, data=data):
+                self.stderr += data
+            case events.RunFinished() as finish:
+                self.finish = finish
+
+
+OnSeq = Callable[[Subscription, int], Awaitable[bool | None]]
+
+
+class World:
+    """A stack with a person who is signed in."""
+
+    def __init__(self, stack: Stack, client: Client, site: Site) -> None:
+        self.stack = stack
+        self.client = client
+        self._site = site
+        self._api_key = ""
+        self.closing = ExitStack()
+
+    def open_store(self) -> WatermarkStore:
+        """The person's watermark store on this device, opened once more; closed with the world."""
+        store = self._site.store(self.client)
+        self.closing.callback(store.close)
+        return store
+
+    @asynccontextmanager
+    async def worker(self) -> AsyncIterator[subprocess.Popen[bytes]]:
+        """A real worker process, attached or about to be."""
+        if not self._api_key:
+            self._api_key = (await self.client.commands.create_service_account("e2e")).api_key
+        path = os.pathsep.join(entry for entry in sys.path if entry)
+        env = {**os.environ, **self.stack.env, "OA_API_KEY": self._api_key, "PYTHONPATH": path}
+        with self.stack.log_path("worker").open("ab") as log:
+            process = await asyncio.to_thread(subprocess.Popen, WORKER, env=env, stdout=log, stderr=log)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                await asyncio.to_thread(process.wait, STEP_TIMEOUT_S)
+            finally:
+                process.kill()
+                process.wait()
+
+    async def follow(self, tail: Tail, store: WatermarkStore, on_seq: OnSeq | None = None) -> None:
+        """Apply the run's events to `tail` until it is finished, or `on_seq` says False."""
+        async with self.client.subscription(store) as subscription:
+            await subscription.follow(run_events(tail.run_id))
+            async for update in subscription.updates():
+                if isinstance(update, Connection):
+                    tail.breaks += not update.open
+                if isinstance(update, Applied):
+                    tail.take(update)
+                    go_on = await on_seq(subscription, update.seq) if on_seq else True
+                    if tail.finish or go_on is False:
+                        return
+
+    async def assert_proved(self, tail: Tail, store: WatermarkStore) -> ReceiptFacts:
+        """What was applied is exactly the log, and the receipt proves it."""
+        run_id = tail.run_id
+        run = await self.client.commands.run(run_id)
+        log = applied_log(store, run_id)
+        assert tail.seqs == list(range(1, run.latest_seq + 1))
+        assert (log.count, log.first_seq, log.last_seq) == (run.latest_seq, 1, run.latest_seq)
+        assert log.chain_head == run.chain_head
+        _, facts = await self.client.verified_record(run_id, store)
+        assert (facts.count, facts.first_seq, facts.last_seq) == (log.count, 1, log.last_seq)
+        assert facts.chain_head == log.chain_head.hex()
+        return facts
+
+    async def assert_summarised(self, tail: Tail) -> None:
+        """The read model gets to where the log is."""
+        run = await self.client.commands.run(tail.run_id)
+        async with asyncio.timeout(STEP_TIMEOUT_S):
+            while True:
+                found = {one.run_id: one for one in (await self.client.commands.runs()).runs}
+                summary = found.get(tail.run_id)
+                if summary and (summary.status, summary.latest_seq) == (run.status, run.latest_seq):
+                    return
+                await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def signed_in(stack: Stack, home: Path, email: str = EMAIL) -> AsyncIterator[World]:
+    """A person at a device whose client keeps its files in `home`, signed in with a code from the mail."""
+    site = Site(ClientHome(home), stack.urls["control"])
+    async with site.client() as client:
+        challenge = await client.auth.start(email)
+        await client.auth.verify(challenge, await code_for(stack, email))
+        world = World(stack, client, site)
+        with world.closing:
+            yield world
+
+
+async def code_for(stack: Stack, email: str) -> str:
+    """The newest sign-in code that was sent to `email`."""
+    path = mail_file(stack.home)
+    async with asyncio.timeout(STEP_TIMEOUT_S):
+        while True:
+            lines = await asyncio.to_thread(lambda: path.read_text().splitlines() if path.exists() else [])
+            codes = [mail["code"] for mail in map(json.loads, lines) if mail["email"] == email]
+            if codes:
+                return str(codes[-1])
+            await asyncio.sleep(0.02)
+
+
+def counting(lines: int, pause_s: float) -> tuple[list[str], bytes, bytes]:
+    """A command that writes numbered lines to stdout, every tenth to stderr too, and what exactly it writes."""
+    program = (
+        "import sys, time\n"
+        f"for n in range({lines}):\n"
+        "    print(f'line {n}', flush=True)\n"
+        "    if n % 10 == 0: print(f'note {n}', file=sys.stderr, flush=True)\n"
+        f"    time.sleep({pause_s})\n"
+    )
+    stdout = "".join(f"line {n}\n" for n in range(lines))
+    stderr = "".join(f"note {n}\n" for n in range(0, lines, 10))
+    return [sys.executable, "-c", program], stdout.encode(), stderr.encode()
