@@ -17,13 +17,13 @@ from oa_localstack.state import read_state
 from oa_localstack.supervision import Event
 
 _POLL_S = 0.05
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOP_PATIENCE_S = 90.0
 """How long `stop_running` waits: every service may use its whole time to drain, one after the other."""
 
 
 async def run_until_stopped(stack: Stack, on_ready: Callable[[], None]) -> Event | None:
-    """Start `stack`, call `on_ready`, run until SIGINT or SIGTERM, and stop it.
+    """Start `stack`, call `on_ready`, run until SIGINT, SIGTERM or SIGHUP, and stop it.
 
     Returns None after a signal, or the event of the process that supervision gave up. A signal during the start
     ends the start.

@@ -93,6 +93,11 @@ class PostgresServer:
         """The postmaster's process id while it runs."""
         return self._process.pid if self._process and self._process.poll() is None else None
 
+    @property
+    def exit_status(self) -> int | None:
+        """How the postmaster ended; negative: by that signal. None while it runs or before its start."""
+        return self._process.poll() if self._process else None
+
     def dsn(self, database: str = "postgres") -> str:
         """The superuser's DSN. It holds the password: never log it."""
         return f"postgresql://{SUPERUSER}:{self.superuser_password}@127.0.0.1:{self.port}/{database}"

@@ -193,8 +193,8 @@ class Stack:
     # ------------------------------------------------------------------ steps of a start
 
     def _prepare_home(self) -> Secrets:
-        for folder in ("logs", "cache"):
-            (self.home / folder).mkdir(parents=True, exist_ok=True)
+        for folder in ("logs", "cache"):  # the console mailer's sign-in codes are in a log: for the owner alone
+            (self.home / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
         return load_or_create(self.home / "secrets")
 
     async def _start_postgres(self, secrets: Secrets) -> None:

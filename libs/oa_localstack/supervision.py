@@ -20,6 +20,10 @@ class Child(Protocol):
     def pid(self) -> int | None:
         """The process id while it runs."""
 
+    @property
+    def exit_status(self) -> int | None:
+        """How it ended; negative: by that signal. None while it runs."""
+
     async def start(self) -> None:
         """Start it."""
 
@@ -83,7 +87,7 @@ class Supervision:
                 if loop.time() - up_since > self.policy.forget_after_s:
                     self._attempt = 0
                 continue
-            self.report(Event(self.name, Change.DIED))
+            self.report(Event(self.name, Change.DIED, f"with status {self.child.exit_status}"))
             if not await self._restart():
                 return
             up_since = loop.time()

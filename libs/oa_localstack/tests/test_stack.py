@@ -194,7 +194,9 @@ async def test_what_dies_is_started_again(make_stack: MakeStack, name: str) -> N
     await _eventually(lambda: stack.restarts(name) == 1)
 
     assert stack.pid(name) not in (None, dead)
-    assert [event.change for event in events if event.name == name][-2:] == [Change.DIED, Change.RESTARTED]
+    died, restarted = [event for event in events if event.name == name][-2:]
+    assert died == Event(name, Change.DIED, "with status -9")
+    assert restarted.change is Change.RESTARTED
     state = read_state(stack.home)
     assert state is not None
     assert state.restarts[name] == 1
@@ -241,8 +243,11 @@ async def test_a_service_that_does_not_drain_is_killed(make_stack: MakeStack) ->
     assert not psutil.pid_exists(pid)
 
 
-def _supervisor(stack: Stack) -> subprocess.Popen[str]:
-    """A supervisor in a process of its own, as `oa up` is; returns when its stack is ready."""
+def _supervisor(stack: Stack, behaviour: str = "ready", said: str = "ready\n") -> subprocess.Popen[str]:
+    """A supervisor in a process of its own, as `oa up` is; returns when it has `said` that.
+
+    It says when Postgres has started, and when the whole stack is ready.
+    """
     program = f"""
 import asyncio, sys
 from pathlib import Path
@@ -255,14 +260,29 @@ async def nothing(dsn, service): pass
 
 stack_module.migrate_service = nothing
 stack = stack_module.Stack(Path({str(stack.home)!r}), port_base={stack.ports.control_http},
-                           commands=dict.fromkeys(SERVICES, {STAND_IN!r}), postgres_settings=FAST)
+                           commands=dict.fromkeys(SERVICES, {STAND_IN!r}), postgres_settings=FAST,
+                           on_event=lambda event: event.name == "postgres" and print(event.change.value, flush=True))
 asyncio.run(run_until_stopped(stack, lambda: print("ready", flush=True)))
 """
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry), "STAND_IN": behaviour}
     process = subprocess.Popen([sys.executable, "-c", program], env=env, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
+    while (line := process.stdout.readline()) != said:
+        assert line, f"it ended before it said {said!r}"
     return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_a_signal_during_the_start_leaves_nothing(make_stack: MakeStack, number: signal.Signals) -> None:
+    stack = make_stack()
+    with await asyncio.to_thread(_supervisor, stack, "never", "started\n") as supervisor:
+        supervisor.send_signal(number)
+        status = await asyncio.to_thread(supervisor.wait, 30)
+
+    assert status == 0
+    assert processes_in(stack.home / "postgres" / "data") == []
+    assert read_state(stack.home) is None
+    stack.ports.ensure_free()
 
 
 async def test_another_shell_finds_and_stops_it(make_stack: MakeStack) -> None:
