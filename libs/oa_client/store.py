@@ -89,9 +89,11 @@ class MemoryStore:
             known = staged.get(each.topic) or self._topics.get(each.topic)
             if not continues(known.cursor if known else None, each):
                 continue
-            kept = [] if known is None or each.snapshot else known.elements
-            element = Element(each.cursor.applied_seq, each.payload, each.snapshot)
-            staged[each.topic] = _Topic(each.cursor, [*kept, element])
+            topic = staged.setdefault(each.topic, _Topic(each.cursor, list(known.elements) if known else []))
+            if each.snapshot:
+                topic.elements.clear()
+            topic.cursor = each.cursor
+            topic.elements.append(Element(each.cursor.applied_seq, each.payload, each.snapshot))
         self._topics.update(staged)
 
     def drop(self, topic: str) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
@@ -128,7 +129,7 @@ class Subscription:
         self._inputs: asyncio.Queue[Callable[[], list[Command]]] = asyncio.Queue(MAX_QUEUED_FRAMES)
         self._links: dict[int, _Link] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._updates: list[Update] = []
+        self._updates: deque[Update] = deque()
         self._failure: Refusal | None = None
 
     async def __aenter__(self) -> Self:
@@ -153,14 +154,14 @@ class Subscription:
         return socket is not None
 
     async def updates(self) -> AsyncIterator[Update]:
-        """What happens, without end. Raises Refusal when trying again can't help (a revoked session, say)."""
+        """What happens, without end; call it again after a `break`, and it goes on with the next update.
+
+        Raises Refusal when trying again can't help (a revoked session, say).
+        """
         await self._execute(self._session.start(self._at()))
         while True:
-            updates, self._updates = self._updates, []
-            for update in updates:
-                yield update
-            if self._updates:
-                continue
+            while self._updates:
+                yield self._updates.popleft()
             if self._failure is not None:
                 raise self._failure
             if self._session.state is State.STOPPED:

@@ -1,0 +1,217 @@
+"""Following topics over a real WebSocket whose other end cuts, repeats, loses and refuses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from oa_client.cpython.network import WebSockets
+from oa_client.cpython.sqlite_store import SqliteStore
+from oa_client.store import MemoryStore, WatermarkStore
+from oa_client.subscription import Applied, CaughtUp, Connection, Refused, Restarted, Subscription, Update
+from oa_client.tests.fake_gateway import EPOCH, FakeGateway, FakeTokens, Fault, Topic
+from oa_errors import Refusal
+from oa_khala.client_commands import Apply
+from oa_khala.frames import Cursor, ErrorFrame
+
+TOPIC = "run:run_01JD8V0000000000000000000A:events"
+DEVICE = "dev_01JD8V0000000000000000000A"
+
+
+def payloads(count: int, first: int = 1) -> list[bytes]:
+    return [f"event {seq}".encode() for seq in range(first, first + count)]
+
+
+def gateway(count: int, *faults: Fault) -> FakeGateway:
+    return FakeGateway({TOPIC: Topic(payloads(count))}, deque(faults))
+
+
+def subscription(tokens: FakeTokens, store: WatermarkStore) -> Subscription:
+    return Subscription(DEVICE, "oa-test/0.1.0", tokens, WebSockets(), store)
+
+
+async def follow_to(subscribed: Subscription, last_seq: int) -> list[Update]:
+    """Follow the topic until `last_seq` has been applied; everything that happened on the way."""
+    updates: list[Update] = []
+    async with asyncio.timeout(20):
+        await subscribed.follow(TOPIC)
+        async for update in subscribed.updates():
+            updates.append(update)
+            if isinstance(update, Applied) and update.seq == last_seq:
+                break
+    return updates
+
+
+def seqs(updates: Sequence[Update]) -> list[int]:
+    return [update.seq for update in updates if isinstance(update, Applied)]
+
+
+def stored(store: WatermarkStore) -> list[bytes]:
+    return [element.payload for element in store.elements(TOPIC)]
+
+
+async def test_a_topic_is_applied_from_its_start_and_live() -> None:
+    store = MemoryStore()
+    async with gateway(3).running() as served, subscription(FakeTokens(served.url), store) as subscribed:
+        updates = await follow_to(subscribed, 3)
+        served.append(TOPIC, payloads(2, first=4))
+        updates += await follow_to(subscribed, 5)
+    assert seqs(updates) == [1, 2, 3, 4, 5]
+    assert CaughtUp(TOPIC, 3) in updates
+    assert (store.cursor(TOPIC), stored(store)) == (Cursor(EPOCH, 5), payloads(5))
+
+
+async def test_cuts_and_repetitions_apply_everything_once() -> None:
+    store = MemoryStore()
+    faults = [Fault(cut_after=10, repeat=True), Fault(cut_after=11), Fault(repeat=True)]
+    async with gateway(400, *faults).running() as served, subscription(FakeTokens(served.url), store) as subscribed:
+        updates = await follow_to(subscribed, 400)
+    assert seqs(updates) == list(range(1, 401))
+    assert stored(store) == payloads(400)
+    assert [cursor.applied_seq if cursor else None for cursor in served.subscribed_from] == [None, 10, 11]
+    assert sum(isinstance(update, Connection) and not update.open for update in updates) == 2
+
+
+async def test_a_lost_event_is_repaired_not_skipped() -> None:
+    store = MemoryStore()
+    async with (
+        gateway(20, Fault(lose=7)).running() as served,
+        subscription(FakeTokens(served.url), store) as subscribed,
+    ):
+        updates = await follow_to(subscribed, 20)
+    assert seqs(updates) == list(range(1, 21))
+    assert served.subscribed_from == [None, Cursor(EPOCH, 6)]
+
+
+async def test_our_own_cut_is_survived() -> None:
+    store = MemoryStore()
+    async with gateway(5).running() as served, subscription(FakeTokens(served.url), store) as subscribed:
+        await follow_to(subscribed, 5)
+        assert subscribed.cut()
+        served.topics[TOPIC].events.extend(payloads(5, first=6))
+        updates = await follow_to(subscribed, 10)
+    assert seqs(updates) == [6, 7, 8, 9, 10]
+    assert served.subscribed_from == [None, Cursor(EPOCH, 5)]
+
+
+async def test_a_fresh_client_resumes_from_the_stored_watermark(tmp_path: Path) -> None:
+    path = tmp_path / "w.sqlite3"
+    async with gateway(30).running() as served:
+        first = SqliteStore(path, "u/o/d")
+        async with subscription(FakeTokens(served.url), first) as subscribed:
+            await subscribed.follow(TOPIC)
+            async for update in subscribed.updates():
+                if isinstance(update, Applied) and update.seq == 12:
+                    subscribed.cut()
+                    break
+        stands = first.cursor(TOPIC)
+        first.close()
+        second = SqliteStore(path, "u/o/d")
+        assert stands is not None
+        assert stands.applied_seq >= 12
+        if stands.applied_seq < 30:
+            async with subscription(FakeTokens(served.url), second) as subscribed:
+                updates = await follow_to(subscribed, 30)
+            assert seqs(updates) == list(range(stands.applied_seq + 1, 31))
+        assert stored(second) == payloads(30)
+        second.close()
+
+
+@pytest.mark.parametrize(
+    ("cursor", "reason"),
+    [(Cursor("another", 2), "epoch_mismatch"), (Cursor(EPOCH, 99), "cursor_ahead_of_head")],
+)
+async def test_a_stale_cursor_drops_the_state_and_starts_again(cursor: Cursor, reason: str) -> None:
+    store = MemoryStore()
+    store.apply([Apply(TOPIC, cursor, b"of before", 1)])
+    async with gateway(4).running() as served, subscription(FakeTokens(served.url), store) as subscribed:
+        updates = await follow_to(subscribed, 4)
+    assert Restarted(TOPIC, reason) in updates
+    assert (seqs(updates), stored(store)) == ([1, 2, 3, 4], payloads(4))
+
+
+async def test_what_another_process_applied_meanwhile_is_not_stored_twice() -> None:
+    store = MemoryStore()
+    async with gateway(3).running() as served, subscription(FakeTokens(served.url), store) as subscribed:
+        await follow_to(subscribed, 3)
+        store.apply([Apply(TOPIC, Cursor(EPOCH, 4), b"event 4", 1)])
+        served.append(TOPIC, payloads(3, first=4))
+        updates = await follow_to(subscribed, 6)
+    assert (seqs(updates), stored(store)) == ([4, 5, 6], payloads(6))
+
+
+async def test_a_store_that_was_emptied_meanwhile_is_filled_again() -> None:
+    store = MemoryStore()
+    async with gateway(3).running() as served, subscription(FakeTokens(served.url), store) as subscribed:
+        await follow_to(subscribed, 3)
+        store.drop(TOPIC)
+        store.apply([Apply(TOPIC, Cursor(EPOCH, 1), b"event 1", 1)])
+        served.append(TOPIC, payloads(2, first=4))
+        await follow_to(subscribed, 5)
+    assert stored(store) == payloads(5)
+
+
+async def test_a_topic_that_is_not_granted_is_refused_and_the_rest_goes_on() -> None:
+    other = "user:usr_01JD8V0000000000000000000A:runs"
+    async with gateway(2).running() as served:
+        tokens = FakeTokens(served.url, refused=((other, "owner_mismatch"),))
+        async with subscription(tokens, MemoryStore()) as subscribed:
+            await subscribed.follow(other)
+            updates = await follow_to(subscribed, 2)
+    refused = [update for update in updates if isinstance(update, Refused)]
+    assert [(each.topic, each.refusal.reason) for each in refused] == [(other, "owner_mismatch")]
+
+
+async def test_a_mint_that_is_down_is_asked_again() -> None:
+    async with gateway(2).running() as served:
+        tokens = FakeTokens(
+            served.url, failures=deque([Refusal("unavailable", "down"), Refusal("unavailable", "down")])
+        )
+        async with subscription(tokens, MemoryStore()) as subscribed:
+            assert seqs(await follow_to(subscribed, 2)) == [1, 2]
+    assert tokens.minted == 1
+
+
+async def test_a_session_that_has_ended_ends_the_subscription() -> None:
+    tokens = FakeTokens("ws://127.0.0.1:9/", failures=deque([Refusal("reauth_required", "signed out")]))
+    async with subscription(tokens, MemoryStore()) as subscribed:
+        with pytest.raises(Refusal) as caught:
+            await follow_to(subscribed, 1)
+    assert caught.value.reason == "reauth_required"
+
+
+async def test_a_refused_token_is_replaced() -> None:
+    fault = Fault(close_with=ErrorFrame("", "token_expired", "too old"))
+    async with gateway(2, fault).running() as served, subscription(FakeTokens(served.url), MemoryStore()) as subscribed:
+        assert seqs(await follow_to(subscribed, 2)) == [1, 2]
+    assert [hello.token for hello in served.hellos] == ["token-1", "token-2"]
+
+
+async def test_a_refusal_for_good_ends_the_subscription() -> None:
+    fault = Fault(close_with=ErrorFrame("", "unsupported_protocol_version", "too old a client"))
+    async with gateway(2, fault).running() as served, subscription(FakeTokens(served.url), MemoryStore()) as subscribed:
+        with pytest.raises(Refusal) as caught:
+            await follow_to(subscribed, 2)
+    assert caught.value.reason == "unsupported_protocol_version"
+
+
+async def test_reading_stops_while_nobody_takes_the_updates() -> None:
+    """Memory is bounded: what is not taken stays with the gateway."""
+    big = [b"x" * 20_000 for _ in range(6_000)]
+    served = FakeGateway({TOPIC: Topic(big)})
+    store = MemoryStore()
+    async with served.running(), subscription(FakeTokens(served.url), store) as subscribed:
+        await subscribed.follow(TOPIC)
+        async for update in subscribed.updates():
+            if isinstance(update, Applied):
+                break
+        await asyncio.sleep(0.3)
+        stands = store.cursor(TOPIC)
+        assert stands is not None
+        assert stands.applied_seq <= 256
+        assert subscribed._inputs.qsize() <= 512
+        assert seqs(await follow_to(subscribed, 6_000)) == list(range(2, 6_001))
