@@ -1,0 +1,252 @@
+"""An authority for tests: WorkerService on a real gRPC server, with a log in memory and faults on request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import grpc
+
+from oa_errors import Refusal
+from oa_errors.status import STATUS_METADATA_KEY, to_status
+from oa_worker.tokens import WorkerToken
+from openagents.runtime.v1 import run_pb2, worker_service_pb2_grpc
+from openagents.runtime.v1.event_pb2 import EventBody, RunSpec
+from openagents.runtime.v1.worker_service_pb2 import (
+    AppendEventsRequest,
+    AppendEventsResponse,
+    AppendRefused,
+    AttachRequest,
+    AttachResponse,
+    AuthorityDraining,
+    CancelAssignment,
+    LeaseLost,
+    RunAssignment,
+    WorkerAttached,
+    WorkerHello,
+)
+
+Context = grpc.aio.ServicerContext[AttachRequest, AttachResponse]
+RUN = "run_01JD8V0000000000000000000A"
+OTHER_RUN = "run_01JD8V0000000000000000000B"
+WORKER = "wrk_01JD8V0000000000000000000A"
+
+
+@dataclass
+class Stored:
+    """One run's log: the events, and which keys are known (with their seqs)."""
+
+    events: list[EventBody] = field(default_factory=list)
+    keys: dict[str, tuple[int, int, bytes]] = field(default_factory=dict)
+    lease_epoch: int = 1
+
+    @property
+    def text(self) -> bytes:
+        """All text of the log."""
+        return b"".join(event.text_delta.data for event in self.events)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last event is the finish."""
+        return bool(self.events) and self.events[-1].WhichOneof("kind") == "run_finished"
+
+
+@dataclass
+class Faults:
+    """What goes wrong. Appends are counted over all streams, from 1."""
+
+    drop_before: set[int] = field(default_factory=set)
+    """The stream breaks before this append is stored: it is lost."""
+    drop_after: set[int] = field(default_factory=set)
+    """The stream breaks after this append was stored: its answer is lost."""
+    answer_twice: bool = False
+    refuse: dict[int, Refusal] = field(default_factory=dict)
+    """This append is refused, once."""
+    attach: list[Refusal] = field(default_factory=list)
+    """The next attaches are refused."""
+    append_delay_s: float = 0.0
+
+
+class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
+    """Assigns `runs` to the first worker that attaches, and to whoever comes back with its id."""
+
+    def __init__(
+        self, runs: dict[str, RunSpec], faults: Faults | None = None, max_events_per_second: int = 240
+    ) -> None:
+        self.specs = runs
+        self.logs = {run_id: Stored() for run_id in runs}
+        self.faults = faults or Faults()
+        self.hellos: list[WorkerHello] = []
+        self.tokens: list[str] = []
+        self.said: list[str] = []
+        self.held: list[list[str]] = []
+        self.appends = 0
+        self.streams = 0
+        self.max_events_per_second = max_events_per_second
+        self.max_event_bytes = 256 * 1024
+        self.append_sizes: list[int] = []
+        self.changed = asyncio.Condition()
+        self._outboxes: list[asyncio.Queue[AttachResponse | None]] = []
+        self.address = ""
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[FakeRuntime]:
+        server = grpc.aio.server()
+        worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(self, server)
+        self.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        await server.start()
+        try:
+            yield self
+        finally:
+            await server.stop(None)
+
+    async def until(self, holds: Callable[[], bool], timeout_s: float = 20) -> None:
+        """Wait until `holds` does."""
+        async with asyncio.timeout(timeout_s), self.changed:
+            await self.changed.wait_for(holds)
+
+    def tell(self, message: AttachResponse) -> None:
+        """Send a message on the present stream."""
+        self._outboxes[-1].put_nowait(message)
+
+    def cancel(self, run_id: str, deadline_ms: int = 10_000) -> None:
+        """Ask the worker to end a run."""
+        self.tell(AttachResponse(cancel=CancelAssignment(run_id=run_id, lease_epoch=1, deadline_ms=deadline_ms)))
+
+    def take_lease(self, run_id: str, *, say: bool = True) -> None:
+        """Another worker has the run now."""
+        self.logs[run_id].lease_epoch = 2
+        if say:
+            self.tell(AttachResponse(lease_lost=LeaseLost(run_id=run_id, lease_epoch=1)))
+
+    def announce_drain(self) -> None:
+        """This replica goes away."""
+        self.tell(AttachResponse(draining=AuthorityDraining(reconnect_after_ms=20)))
+
+    # ------------------------------------------------------------------------------------------------- the service
+
+    async def AppendEvents(self, request: AppendEventsRequest, context: Context) -> AppendEventsResponse:
+        """Not what a worker uses."""
+        raise NotImplementedError
+
+    async def Attach(
+        self, request_iterator: AsyncIterator[AttachRequest], context: Context
+    ) -> AsyncIterator[AttachResponse]:
+        hello = (await anext(aiter(request_iterator))).attach
+        self.tokens.append(str(dict(context.invocation_metadata() or ())["authorization"]))
+        if self.faults.attach:
+            await _abort(context, self.faults.attach.pop(0))
+        self.hellos.append(hello)
+        self.streams += 1
+        outbox: asyncio.Queue[AttachResponse | None] = asyncio.Queue()
+        self._outboxes.append(outbox)
+        yield AttachResponse(
+            attached=WorkerAttached(
+                worker_id=WORKER,
+                heartbeat_interval_ms=50,
+                lost_after_ms=30_000,
+                max_event_bytes=self.max_event_bytes,
+                max_events_per_second=self.max_events_per_second,
+            )
+        )
+        self._assign(hello, outbox)
+        reader = asyncio.create_task(self._read(request_iterator, outbox))
+        try:
+            while (message := await outbox.get()) is not None:
+                yield message
+        finally:
+            reader.cancel()
+        if not reader.done() or reader.cancelled():
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the stream broke")
+
+    def _assign(self, hello: WorkerHello, outbox: asyncio.Queue[AttachResponse | None]) -> None:
+        held = {lease.run_id for lease in hello.held_leases}
+        for run_id, spec in self.specs.items():
+            log = self.logs[run_id]
+            if run_id not in held and not log.finished and log.lease_epoch == 1:
+                run = run_pb2.Run(run_id=run_id, spec=spec, attempt=1)
+                outbox.put_nowait(AttachResponse(assignment=RunAssignment(run=run, lease_epoch=1)))
+
+    async def _read(self, requests: AsyncIterator[AttachRequest], outbox: asyncio.Queue[AttachResponse | None]) -> None:
+        async for request in requests:
+            kind = request.WhichOneof("message") or ""
+            self.said.append(kind)
+            if kind == "append":
+                if not await self._append(request.append, outbox):
+                    outbox.put_nowait(None)
+                    return await asyncio.sleep(3600)
+            elif kind == "heartbeat":
+                self.held.append([lease.run_id for lease in request.heartbeat.held_leases])
+            async with self.changed:
+                self.changed.notify_all()
+        outbox.put_nowait(None)
+        return None
+
+    async def _append(self, request: AppendEventsRequest, outbox: asyncio.Queue[AttachResponse | None]) -> bool:
+        """Store and answer; False when the stream breaks instead."""
+        self.appends += 1
+        number = self.appends
+        self.append_sizes.append(len(request.events))
+        if self.faults.append_delay_s:
+            await asyncio.sleep(self.faults.append_delay_s)
+        if number in self.faults.drop_before:
+            return False
+        answer = self._answer(request, number)
+        if number in self.faults.drop_after:
+            return False
+        for _ in range(2 if self.faults.answer_twice else 1):
+            outbox.put_nowait(answer)
+        return True
+
+    def _answer(self, request: AppendEventsRequest, number: int) -> AttachResponse:
+        log = self.logs[request.run_id]
+        refusal = self.faults.refuse.pop(number, None)
+        if request.lease_epoch != log.lease_epoch:
+            refusal = Refusal("stale_epoch", "another worker has it")
+        if refusal is not None:
+            return AttachResponse(append_refused=_refused(request, refusal))
+        content = b"".join(event.SerializeToString(deterministic=True) for event in request.events)
+        known = log.keys.get(request.idempotency_key)
+        if known is not None and known[2] != content:
+            return AttachResponse(append_refused=_refused(request, Refusal("idempotency_conflict", "other content")))
+        if known is None:
+            first = len(log.events) + 1
+            log.events.extend(request.events)
+            known = log.keys[request.idempotency_key] = (first, len(log.events), content)
+        answer = AppendEventsResponse(
+            request_id=request.request_id, run_id=request.run_id, first_seq=known[0], last_seq=known[1]
+        )
+        return AttachResponse(appended=answer)
+
+
+def _refused(request: AppendEventsRequest, refusal: Refusal) -> AppendRefused:
+    return AppendRefused(
+        request_id=request.request_id,
+        run_id=request.run_id,
+        reason=refusal.reason,
+        message=refusal.message,
+        retry_after_ms=refusal.retry_after_ms,
+    )
+
+
+async def _abort(context: Context, refusal: Refusal) -> None:
+    context.set_trailing_metadata(((STATUS_METADATA_KEY, to_status(refusal).SerializeToString()),))
+    await context.abort(getattr(grpc.StatusCode, refusal.info.grpc_code), refusal.message)
+
+
+@dataclass
+class FakeTokens:
+    """Tokens for a fake runtime; `failures` are raised first."""
+
+    runtime: FakeRuntime
+    lifetime_s: float = 3600.0
+    failures: list[Refusal] = field(default_factory=list)
+    given: int = 0
+
+    async def get(self) -> WorkerToken:
+        if self.failures:
+            raise self.failures.pop(0)
+        self.given += 1
+        return WorkerToken(f"token-{self.given}", self.lifetime_s, self.runtime.address)

@@ -1,0 +1,368 @@
+"""The worker against an authority whose streams break: every event once, in order, or not ours any more."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from oa_errors import Refusal
+from oa_worker import Adapter, Assignment, Emit, ExecAdapter, ExecLimits, Worker, WorkerLimits
+from oa_worker.notices import Detached, Notice, RunLeft, RunTaken
+from oa_worker.tests.fake_runtime import OTHER_RUN, RUN, WORKER, FakeRuntime, FakeTokens, Faults
+from openagents.runtime.v1 import event_pb2
+from openagents.runtime.v1.event_pb2 import EventBody, ExecSpec, Message, RunFinished, RunSpec, TextDelta
+
+QUICK = WorkerLimits(
+    flush_interval_ms=5, reconnect_min_ms=10, reconnect_max_ms=50, retry_min_ms=5, drain_timeout_ms=5_000
+)
+STDOUT, STDERR = event_pb2.TEXT_STREAM_STDOUT, event_pb2.TEXT_STREAM_STDERR
+SUCCEEDED = RunFinished(outcome=event_pb2.RUN_OUTCOME_SUCCEEDED)
+Worked = tuple[Worker, list[Notice]]
+
+
+def text(data: bytes, stream: event_pb2.TextStream.ValueType = STDOUT) -> EventBody:
+    return EventBody(text_delta=TextDelta(stream=stream, data=data))
+
+
+def message(words: str) -> EventBody:
+    return EventBody(message=Message(role=event_pb2.MESSAGE_ROLE_ASSISTANT, text=words))
+
+
+class Script:
+    """An adapter that emits numbered messages."""
+
+    name = "script"
+
+    def __init__(self, count: int = 20) -> None:
+        self.count = count
+        self.assignments: list[Assignment] = []
+        self.stopped = 0
+
+    async def run(self, assignment: Assignment, emit: Emit) -> RunFinished:
+        self.assignments.append(assignment)
+        try:
+            for number in range(self.count):
+                await emit(message(str(number)))
+                await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            self.stopped += 1
+            raise
+        return SUCCEEDED
+
+
+class Patient(Script):
+    """An adapter that works until it is canceled or stopped."""
+
+    async def run(self, assignment: Assignment, emit: Emit) -> RunFinished:
+        self.assignments.append(assignment)
+        await emit(message("0"))
+        try:
+            await assignment.cancel.wait()
+        except asyncio.CancelledError:
+            self.stopped += 1
+            raise
+        return RunFinished(outcome=event_pb2.RUN_OUTCOME_CANCELED, reason="canceled")
+
+
+@asynccontextmanager
+async def working(
+    runtime: FakeRuntime, *adapters: Adapter, limits: WorkerLimits = QUICK, tokens: FakeTokens | None = None
+) -> AsyncIterator[Worked]:
+    notices: list[Notice] = []
+    worker = Worker("test", adapters, tokens or FakeTokens(runtime), slots=2, limits=limits, notify=notices.append)
+    task = asyncio.create_task(worker.run())
+    try:
+        yield worker, notices
+    finally:
+        worker.drain()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def scripted(*run_ids: str, faults: Faults | None = None, per_second: int = 100_000) -> FakeRuntime:
+    specs = {run_id: RunSpec(adapter="script") for run_id in run_ids or (RUN,)}
+    return FakeRuntime(specs, faults, per_second)
+
+
+def numbers(runtime: FakeRuntime, run_id: str = RUN) -> list[str]:
+    return [event.message.text for event in runtime.logs[run_id].events if event.HasField("message")]
+
+
+async def test_a_run_is_executed_and_its_log_is_what_was_emitted() -> None:
+    async with scripted().running() as runtime, working(runtime, Script()) as (worker, notices):
+        await runtime.until(lambda: runtime.logs[RUN].finished)
+        await runtime.until(lambda: "heartbeat" in runtime.said)
+        await _eventually(lambda: RunLeft(RUN, SUCCEEDED) in notices)
+    assert numbers(runtime) == [str(number) for number in range(20)]
+    assert runtime.logs[RUN].events[-1].run_finished == SUCCEEDED
+    assert worker.worker_id == WORKER
+    assert RunTaken(RUN, 1) in notices
+    assert runtime.hellos[0].adapters == ["script"]
+    assert runtime.tokens == ["Bearer token-1"]
+
+
+async def test_lost_appends_and_lost_answers_store_everything_once() -> None:
+    faults = Faults(drop_before={2, 5, 9}, drop_after={3, 6, 7, 12}, answer_twice=True)
+    limits = WorkerLimits(flush_interval_ms=1, reconnect_min_ms=1, reconnect_max_ms=5, max_append_events=3)
+    async with scripted(faults=faults).running() as runtime, working(runtime, Script(40), limits=limits):
+        await runtime.until(lambda: runtime.logs[RUN].finished)
+    assert numbers(runtime) == [str(number) for number in range(40)]
+    assert runtime.streams == 8
+    assert [hello.worker_id for hello in runtime.hellos] == ["", *[WORKER] * 7]
+    assert all([lease.run_id for lease in hello.held_leases] == [RUN] for hello in runtime.hellos[1:])
+
+
+async def test_a_rate_limited_append_is_not_overtaken() -> None:
+    slow_down = Refusal("publish_rate_limited", "too fast", retry_after_ms=30)
+    faults = Faults(refuse={2: slow_down, 3: slow_down, 6: Refusal("overloaded", "full")})
+    limits = WorkerLimits(flush_interval_ms=1, retry_min_ms=5, max_append_events=4)
+    async with scripted(faults=faults).running() as runtime, working(runtime, Script(), limits=limits):
+        await runtime.until(lambda: runtime.logs[RUN].finished)
+    assert numbers(runtime) == [str(number) for number in range(20)]
+
+
+async def test_a_stale_epoch_stops_the_work_and_writes_nothing_more() -> None:
+    adapter = Patient()
+    async with scripted().running() as runtime, working(runtime, adapter) as (_, notices):
+        await runtime.until(lambda: numbers(runtime) == ["0"])
+        runtime.take_lease(RUN)
+        await _eventually(lambda: RunLeft(RUN, None) in notices)
+    assert adapter.stopped == 1
+    assert len(runtime.logs[RUN].events) == 1
+
+
+async def test_a_lease_lost_unsaid_is_noticed_at_the_next_append() -> None:
+    adapter = Script(count=10_000)
+    async with scripted().running() as runtime, working(runtime, adapter) as (_, notices):
+        await runtime.until(lambda: len(numbers(runtime)) > 3)
+        runtime.take_lease(RUN, say=False)
+        before = len(runtime.logs[RUN].events)
+        await _eventually(lambda: RunLeft(RUN, None) in notices)
+    assert len(runtime.logs[RUN].events) == before
+
+
+async def test_cancel_reaches_the_adapter_with_its_deadline() -> None:
+    adapter = Patient()
+    async with scripted().running() as runtime, working(runtime, adapter):
+        await runtime.until(lambda: numbers(runtime) == ["0"])
+        runtime.cancel(RUN, deadline_ms=7_000)
+        await runtime.until(lambda: runtime.logs[RUN].finished)
+    assert runtime.logs[RUN].events[-1].run_finished.reason == "canceled"
+    assert adapter.assignments[0].cancel.deadline_ms == 7_000
+
+
+@pytest.mark.parametrize("reason", ["payload_too_large", "invalid_transition"])
+async def test_an_event_refused_for_good_fails_the_run_with_the_reason(reason: str) -> None:
+    faults = Faults(refuse={1: Refusal(reason, "no")})
+    adapter = Script(count=10_000)
+    async with scripted(faults=faults).running() as runtime, working(runtime, adapter):
+        await runtime.until(lambda: runtime.logs[RUN].finished)
+    finish = runtime.logs[RUN].events[-1].run_finished
+    assert (finish.outcome, finish.reason) == (event_pb2.RUN_OUTCOME_FAILED, reason)
+    assert numbers(runtime) == []
+
+
+async def test_a_defect_in_one_adapter_fails_its_run_only() -> None:
+    class Broken(Script):
+        name = "broken"
+
+        async def run(self, assignment: Assignment, emit: Emit) -> RunFinished:
+            raise KeyError("oops")
+
+    runtime = FakeRuntime({RUN: RunSpec(adapter="broken"), OTHER_RUN: RunSpec(adapter="script")})
+    async with runtime.running(), working(runtime, Broken(), Script(3)):
+        await runtime.until(lambda: all(log.finished for log in runtime.logs.values()))
+    assert runtime.logs[RUN].events[-1].run_finished.reason == "adapter_error"
+    assert numbers(runtime, OTHER_RUN) == ["0", "1", "2"]
+
+
+async def test_an_adapter_that_is_not_here_fails_the_run() -> None:
+    runtime = FakeRuntime({RUN: RunSpec(adapter="teleport")})
+    async with runtime.running(), working(runtime, Script()):
+        await runtime.until(lambda: runtime.logs[RUN].finished)
+    assert runtime.logs[RUN].events[-1].run_finished.reason == "adapter_not_available"
+
+
+async def test_events_keep_the_authoritys_pace() -> None:
+    runtime = scripted(per_second=100)
+    async with runtime.running(), working(runtime, Script(120)):
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await runtime.until(lambda: runtime.logs[RUN].finished)
+        took_s = loop.time() - began
+    # A burst of 10, then 90 a second: 121 events take at least (121 - 10) / 90 s.
+    assert took_s >= 1.2
+    assert max(runtime.append_sizes) <= 10
+
+
+async def test_fine_grained_text_becomes_few_events_and_keeps_its_bytes() -> None:
+    class Chatty(Script):
+        async def run(self, assignment: Assignment, emit: Emit) -> RunFinished:
+            for number in range(3_000):
+                err = number % 2
+                await emit(
+                    text(b"o%d\n" % number, event_pb2.TEXT_STREAM_STDERR if err else event_pb2.TEXT_STREAM_STDOUT)
+                )
+                if number % 100 == 0:
+                    await asyncio.sleep(0.001)
+            return SUCCEEDED
+
+    runtime = scripted()
+    async with runtime.running(), working(runtime, Chatty()):
+        await runtime.until(lambda: runtime.logs[RUN].finished)
+    events = runtime.logs[RUN].events
+    assert len(events) < 300
+    for stream, odd in ((STDOUT, 0), (STDERR, 1)):
+        data = b"".join(event.text_delta.data for event in events if event.text_delta.stream == stream)
+        assert data == b"".join(b"o%d\n" % number for number in range(odd, 3_000, 2))
+
+
+async def test_no_event_is_larger_than_the_authority_takes() -> None:
+    class Big(Script):
+        async def run(self, assignment: Assignment, emit: Emit) -> RunFinished:
+            await emit(text(b"x" * 100_000))
+            return SUCCEEDED
+
+    runtime = scripted()
+    runtime.max_event_bytes = 4_096
+    async with runtime.running(), working(runtime, Big()):
+        await runtime.until(lambda: runtime.logs[RUN].finished)
+    assert runtime.logs[RUN].text == b"x" * 100_000
+    assert max(event.ByteSize() for event in runtime.logs[RUN].events) <= 4_096
+
+
+async def test_emit_waits_while_appends_are_slow() -> None:
+    emitted = 0
+
+    class Firehose(Script):
+        async def run(self, assignment: Assignment, emit: Emit) -> RunFinished:
+            nonlocal emitted
+            for _ in range(100):
+                await emit(text(b"x" * 10_000))
+                emitted += 10_000
+            return SUCCEEDED
+
+    limits = WorkerLimits(flush_interval_ms=1, max_buffered_bytes=50_000, max_append_bytes=40_000)
+    runtime = scripted(faults=Faults(append_delay_s=0.05))
+    async with runtime.running(), working(runtime, Firehose(), limits=limits):
+        await runtime.until(lambda: runtime.appends == 2)
+        stored = len(runtime.logs[RUN].text)
+        assert emitted - stored <= 50_000 + 2 * 64 * 1024
+        await runtime.until(lambda: runtime.logs[RUN].finished)
+    assert len(runtime.logs[RUN].text) == 1_000_000
+
+
+async def test_a_token_is_replaced_before_it_expires() -> None:
+    runtime = scripted()
+    tokens = FakeTokens(runtime, lifetime_s=0.2)
+    async with runtime.running(), working(runtime, Patient(), tokens=tokens) as (_, notices):
+        await runtime.until(lambda: runtime.streams >= 3)
+        assert runtime.tokens[:3] == ["Bearer token-1", "Bearer token-2", "Bearer token-3"]
+    assert not any(isinstance(notice, Detached) for notice in notices)
+    assert numbers(runtime) == ["0"]
+
+
+async def test_a_draining_replica_is_left_and_found_again() -> None:
+    async with scripted().running() as runtime, working(runtime, Patient()):
+        await runtime.until(lambda: numbers(runtime) == ["0"])
+        runtime.announce_drain()
+        await runtime.until(lambda: runtime.streams == 2)
+        runtime.cancel(RUN)
+        await runtime.until(lambda: runtime.logs[RUN].finished)
+
+
+async def test_a_worker_that_was_forgotten_comes_back_as_a_new_one() -> None:
+    faults = Faults(drop_after={1})
+    async with scripted(faults=faults).running() as runtime:
+        faults.attach = []
+        async with working(runtime, Patient()) as (worker, _):
+            await runtime.until(lambda: runtime.streams == 1)
+            faults.attach.append(Refusal("worker_lost", "who?"))
+            await runtime.until(lambda: runtime.streams == 2)
+            assert worker.worker_id == WORKER
+    assert [hello.worker_id for hello in runtime.hellos] == ["", ""]
+
+
+async def test_an_authority_that_is_away_is_waited_for() -> None:
+    runtime = scripted()
+    tokens = FakeTokens(runtime, failures=[Refusal("unavailable", "starting")] * 3)
+    async with runtime.running(), working(runtime, Script(3), tokens=tokens) as (_, notices):
+        await runtime.until(lambda: runtime.logs[RUN].finished)
+    assert [notice.refusal.reason for notice in notices if isinstance(notice, Detached)] == ["unavailable"] * 3
+
+
+@pytest.mark.parametrize("reason", ["invalid_api_key", "missing_scope"])
+async def test_a_key_that_is_refused_ends_the_worker(reason: str) -> None:
+    runtime = scripted()
+    worker = Worker("test", [Script()], FakeTokens(runtime, failures=[Refusal(reason, "no")]), limits=QUICK)
+    with pytest.raises(Refusal) as caught:
+        await worker.run()
+    assert caught.value.reason == reason
+
+
+async def test_fresh_tokens_that_are_refused_again_and_again_end_the_worker() -> None:
+    refused = Refusal("invalid_token", "no")
+    async with scripted(faults=Faults(attach=[refused] * 3)).running() as runtime:
+        tokens = FakeTokens(runtime)
+        with pytest.raises(Refusal) as caught:
+            await Worker("test", [Script()], tokens, limits=QUICK).run()
+    assert caught.value.reason == "invalid_token"
+    assert tokens.given == 3
+
+
+async def test_drain_finishes_what_is_at_hand_and_says_goodbye() -> None:
+    async with scripted().running() as runtime:
+        worker = Worker("test", [Patient()], FakeTokens(runtime), limits=QUICK)
+        task = asyncio.create_task(worker.run())
+        await runtime.until(lambda: numbers(runtime) == ["0"])
+        worker.drain()
+        await runtime.until(lambda: "drain" in runtime.said)
+        assert not task.done()
+        runtime.cancel(RUN)
+        async with asyncio.timeout(10):
+            await task
+    assert runtime.logs[RUN].finished
+    assert runtime.said[-1] == "goodbye"
+
+
+async def test_a_drain_that_takes_too_long_gives_its_runs_up() -> None:
+    adapter = Patient()
+    limits = WorkerLimits(flush_interval_ms=1, drain_timeout_ms=100)
+    async with scripted().running() as runtime:
+        worker = Worker("test", [adapter], FakeTokens(runtime), limits=limits)
+        task = asyncio.create_task(worker.run())
+        await runtime.until(lambda: numbers(runtime) == ["0"])
+        worker.drain()
+        async with asyncio.timeout(10):
+            await task
+    assert adapter.stopped == 1
+    assert not runtime.logs[RUN].finished
+    assert runtime.said[-1] == "goodbye"
+
+
+async def test_a_real_command_over_a_stream_that_breaks() -> None:
+    code = "import sys\nfor n in range(20000): print(n)\nprint('done', file=sys.stderr)\nsys.exit(3)"
+    spec = RunSpec(adapter="exec", exec=ExecSpec(argv=[sys.executable, "-c", code]))
+    faults = Faults(drop_before={1, 4}, drop_after={2, 6}, answer_twice=True)
+    runtime = FakeRuntime({RUN: spec}, faults, 1_000)
+    adapter = ExecAdapter(ExecLimits(leftover_grace_ms=100))
+    async with runtime.running(), working(runtime, adapter):
+        await runtime.until(lambda: runtime.logs[RUN].finished, timeout_s=60)
+    log = runtime.logs[RUN]
+    out = b"".join(
+        each.text_delta.data for each in log.events if each.text_delta.stream == event_pb2.TEXT_STREAM_STDOUT
+    )
+    assert out == b"".join(b"%d\n" % number for number in range(20_000))
+    finish = log.events[-1].run_finished
+    assert (finish.reason, finish.exec.exit_code) == ("nonzero_exit", 3)
+    assert (finish.exec.stdout_bytes, finish.exec.stderr_bytes) == (len(out), 5)
+
+
+async def _eventually(holds: Callable[[], bool], timeout_s: float = 10) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not holds():
+            await asyncio.sleep(0.01)
