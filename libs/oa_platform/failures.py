@@ -21,6 +21,8 @@ _DATABASE_GONE = (
     asyncpg.exceptions.IdleInTransactionSessionTimeoutError,
     asyncpg.exceptions.ReadOnlySQLTransactionError,
     asyncpg.InterfaceError,
+    # A connection that died between two messages keeps its protocol state: "cannot switch to state …".
+    asyncpg.InternalClientError,
     ConnectionError,
 )
 _DATABASE_SLOW = (asyncpg.exceptions.QueryCanceledError, asyncpg.exceptions.LockNotAvailableError, TimeoutError)

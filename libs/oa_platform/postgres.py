@@ -93,7 +93,7 @@ class Postgres:
         except TimeoutError:
             message = "No database connection came free in time. Try again."
             raise Refusal("unavailable", message, retry_after_ms=RETRY_AFTER_MS) from None
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
             refusal = refusal_of(error)
             if refusal is None:
                 raise
