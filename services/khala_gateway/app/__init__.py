@@ -1,0 +1,1 @@
+"""What happens in the gateway: feeds, connections, delivery; and the Protocols that its doors implement."""

@@ -1,0 +1,412 @@
+"""One connection: its session, what it subscribes to, and how it is served when its socket can take more.
+
+A subscription is `(feed, next_seq)` and no queue: a slow reader costs an integer. What lies in the ring is written from
+there, topic by topic in slices; what lies below it is read from history, one page at a time for a connection.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from oa_errors import Refusal
+from oa_khala import server_commands as commands
+from oa_khala.admission import Grant
+from oa_khala.backoff import backoff_ms
+from oa_khala.frames import ClientFrame, Form, ServerFrame, TopicState
+from oa_khala.server_session import DeliveryBroken, ServerSession, State
+from oa_khala.topics import Topic
+from oa_khala.wire import decode_client_frame, encode_server_frame
+from oa_platform.metrics import count_refusal
+from services.khala_gateway.app import metrics
+from services.khala_gateway.app.entries import Segment
+from services.khala_gateway.app.feeds import FeedHub
+from services.khala_gateway.app.flusher import Flusher
+from services.khala_gateway.app.live_tokens import LiveTokens
+from services.khala_gateway.app.ports import Outlet, SyncTokens
+from services.khala_gateway.app.replays import ReplayPage, ReplayReader
+from services.khala_gateway.app.topic_feed import TopicFeed
+from services.khala_gateway.domain.messages import binary_message, text_message
+
+_log = structlog.get_logger(__name__)
+# Slices in one turn of a connection, so that one that catches up doesn't hold up the others.
+_SLICES_A_TURN = 8
+# What a history read may be refused for that no waiting mends.
+_STALE = frozenset({"epoch_mismatch", "retention_floor_breach", "cursor_ahead_of_head", "replay_budget_exceeded"})
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """What all connections share. `now_ms` is Unix time by a clock that never goes back."""
+
+    hub: FeedHub
+    replays: ReplayReader
+    tokens: SyncTokens
+    live_tokens: LiveTokens
+    flusher: Flusher
+    limits: commands.ServerLimits
+    now_ms: Callable[[], int]
+    jitter: Callable[[], float]
+
+
+class Serving:
+    """One topic of one connection. `next_seq` is 0 until the session has answered SUBSCRIBED."""
+
+    __slots__ = (
+        "attachment",
+        "attempt",
+        "connection",
+        "dirty",
+        "epoch",
+        "feed",
+        "live",
+        "name",
+        "next_seq",
+        "since",
+        "topic",
+    )
+
+    def __init__(self, connection: "Connection", topic: Topic, attachment: int, since: int) -> None:
+        self.connection = connection
+        self.topic = topic
+        self.name = str(topic)
+        self.attachment = attachment
+        self.since = since
+        self.feed: TopicFeed | None = None
+        self.epoch = ""
+        self.next_seq = 0
+        self.dirty = False
+        self.live = True
+        self.attempt = 0
+
+    def ready(self, feed: TopicFeed) -> None:
+        """The feed stands."""
+        self.feed = feed
+        self.connection.topic_ready(self, feed)
+
+    def moved(self) -> None:
+        """The feed has more."""
+        if self.next_seq and not self.dirty:
+            self.connection.mark_dirty(self)
+
+    def stale(self, reason: str, state: TopicState) -> None:
+        """What was being delivered can't go on."""
+        self.connection.topic_stale(self, reason, state)
+
+    def refused(self, refusal: Refusal) -> None:
+        """The topic can't be had."""
+        self.connection.topic_refused(self, refusal)
+
+
+class Connection:
+    """See the module. The socket's side calls `message`, `heard`, `malformed`, `blocked` and `closed`."""
+
+    def __init__(self, connection_id: str, outlet: Outlet, gateway: Gateway, header_token: str) -> None:
+        self.connection_id = connection_id
+        self._outlet = outlet
+        self._gateway = gateway
+        self._header_token = header_token
+        self._session = ServerSession(connection_id, gateway.limits, gateway.hub.head_of, gateway.now_ms())
+        self._servings: dict[str, Serving] = {}
+        self._dirty: deque[Serving] = deque()
+        self._behind: deque[Serving] = deque()
+        self._replaying: asyncio.Task[None] | None = None
+        self._verifying: asyncio.Task[None] | None = None
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._jti = ""
+        self._todo: deque[commands.Command] = deque()
+        self._running = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at_ms = 0
+        self._arm_timer()
+
+    # --------------------------------------------------------------------------------------------- from the socket
+
+    def message(self, data: bytes) -> None:
+        """A complete WebSocket message of the connection's form."""
+        try:
+            frame: ClientFrame = decode_client_frame(data, self._outlet.form)
+        except Refusal as refusal:
+            self.malformed(refusal)
+            return
+        self._run(self._session.frame(frame, self._gateway.now_ms()))
+
+    def heard(self) -> None:
+        """Something else came, that shows that the client lives."""
+        self._session.heard(self._gateway.now_ms())
+
+    def malformed(self, refusal: Refusal) -> None:
+        """What came is no frame."""
+        self._run(self._session.refused(refusal, self._gateway.now_ms()))
+
+    def blocked(self, blocked: bool) -> None:
+        """The socket takes nothing at present, or again."""
+        self._session.blocked(blocked, self._gateway.now_ms())
+        if blocked:
+            self._writable.clear()
+        else:
+            self._writable.set()
+            self._gateway.flusher.ask(self)
+        self._arm_timer()
+
+    def closed(self) -> None:
+        """The socket is gone."""
+        for serving in list(self._servings.values()):
+            self._detach(serving)
+        for task in (self._replaying, self._verifying):
+            if task is not None:
+                task.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._jti:
+            self._gateway.live_tokens.release(self._jti, self)
+        self._gateway.flusher.forget(self)
+
+    # --------------------------------------------------------------------------------------------- from the gateway
+
+    def drain(self, delay_ms: int) -> None:
+        """Say goodbye, and close in `delay_ms`."""
+        self._run(self._session.drain(delay_ms, self._gateway.now_ms()))
+
+    def token_replayed(self) -> None:
+        """Another connection came with the same token."""
+        message = "another connection came with the same token; get a token of one's own"
+        self._run(self._session.refused(Refusal("token_replayed", message), self._gateway.now_ms()))
+
+    def topic_ready(self, serving: Serving, feed: TopicFeed) -> None:
+        """A feed stands: from here to its subscriber's SUBSCRIBED there is no await, so its head is the one served."""
+        serving.epoch = feed.state.epoch
+        answer = self._session.topic_ready(
+            serving.name,
+            serving.attachment,
+            feed.state,
+            feed.owner_user_id,
+            feed.owner_org_id,
+            self._gateway.now_ms(),
+        )
+        self._run(answer)
+
+    def topic_stale(self, serving: Serving, reason: str, state: TopicState) -> None:
+        """A lineage has ended under a subscription."""
+        now_ms = self._gateway.now_ms()
+        self._run(self._session.topic_stale(serving.name, serving.attachment, reason, state, now_ms))
+
+    def topic_refused(self, serving: Serving, refusal: Refusal) -> None:
+        """A source does not carry a topic."""
+        now_ms = self._gateway.now_ms()
+        self._run(self._session.topic_refused(serving.name, serving.attachment, refusal, now_ms))
+
+    # --------------------------------------------------------------------------------------------- delivery
+
+    def mark_dirty(self, serving: Serving) -> None:
+        """`serving` may have something to deliver."""
+        serving.dirty = True
+        self._dirty.append(serving)
+        if self._writable.is_set():
+            self._gateway.flusher.ask(self)
+
+    def pump(self) -> None:
+        """Writes slices round-robin over the dirty topics, as long as the socket takes them."""
+        turns = _SLICES_A_TURN
+        while self._dirty and turns and self._writable.is_set():
+            turns -= 1
+            serving = self._dirty.popleft()
+            serving.dirty = False
+            if serving.live:
+                self._serve(serving)
+        if self._dirty and self._writable.is_set():
+            self._gateway.flusher.ask(self)
+
+    def _serve(self, serving: Serving) -> None:
+        feed = serving.feed
+        if feed is None or feed.feed is None:
+            return
+        try:
+            segment = feed.segment(serving.next_seq, self._outlet.form)
+        except Refusal as refusal:
+            self._broken(refusal)
+            return
+        if segment is None:
+            self._behind.append(serving)
+            self._start_replaying()
+        elif segment.frames:
+            self._hand_over(serving, segment)
+            if serving.live and serving.next_seq <= feed.head:
+                serving.dirty = True
+                self._dirty.append(serving)
+
+    def _hand_over(self, serving: Serving, segment: Segment) -> None:
+        try:
+            answer = self._session.delivered(serving.name, serving.next_seq, segment.frames)
+        except DeliveryBroken as error:
+            self._broken(error)
+            return
+        serving.next_seq += segment.frames
+        serving.attempt = 0
+        self._outlet.write(segment.data)
+        metrics.DELIVERED.inc(segment.frames)
+        metrics.DELIVERED_BYTES.inc(len(segment.data))
+        if answer:
+            self._run(answer)
+
+    def _broken(self, error: Exception) -> None:
+        _log.error("delivery_broken", connection_id=self.connection_id, exc_info=error)
+        message = "This is a defect on our side; connect again."
+        self._run(self._session.refused(Refusal("internal", message), self._gateway.now_ms()))
+
+    # --------------------------------------------------------------------------------------------- history
+
+    def _start_replaying(self) -> None:
+        if self._replaying is None and self._behind:
+            self._replaying = asyncio.create_task(self._replay_pages(), name=f"replay-{self.connection_id}")
+
+    async def _replay_pages(self) -> None:
+        """One page at a time, each time of another topic that waits."""
+        try:
+            while self._behind:
+                serving = self._behind.popleft()
+                if serving.live:
+                    await self._replay_page(serving)
+        finally:
+            self._replaying = None
+
+    async def _replay_page(self, serving: Serving) -> None:
+        after_seq = serving.next_seq - 1
+        try:
+            page = await self._gateway.replays.read(serving.topic, serving.epoch, after_seq, serving.since)
+        except Refusal as refusal:
+            self._replay_refused(serving, refusal)
+            return
+        await self._writable.wait()
+        if serving.live:
+            self._take_page(serving, page)
+
+    def _take_page(self, serving: Serving, page: ReplayPage) -> None:
+        try:
+            segment = page.segment(self._outlet.form)
+        except Refusal as refusal:
+            self._broken(refusal)
+            return
+        if page.epoch != serving.epoch or (segment.frames and page.first_seq != serving.next_seq):
+            self._broken(DeliveryBroken(f"{serving.name}: history gave {page.first_seq}, expected {serving.next_seq}"))
+        elif not segment.frames:
+            self._try_later(serving)
+        else:
+            self._hand_over(serving, segment)
+            if serving.live and not serving.dirty:
+                self.mark_dirty(serving)
+
+    def _replay_refused(self, serving: Serving, refusal: Refusal) -> None:
+        if not serving.live or serving.feed is None:
+            return
+        if refusal.reason in _STALE and serving.feed.feed is not None:
+            self.topic_stale(serving, refusal.reason, serving.feed.state)
+        else:
+            # The source is away or busy: the socket stays open and delivery waits.
+            _log.info("replay_postponed", connection_id=self.connection_id, topic=serving.name, reason=refusal.reason)
+            self._try_later(serving)
+
+    def _try_later(self, serving: Serving) -> None:
+        delay_ms = backoff_ms(serving.attempt, self._gateway.jitter())
+        serving.attempt += 1
+        asyncio.get_running_loop().call_later(delay_ms / 1000, serving.moved)
+
+    # --------------------------------------------------------------------------------------------- commands
+
+    def _run(self, todo: list[commands.Command]) -> None:
+        """Carries out commands in order, also those that carrying out one brings about."""
+        self._todo.extend(todo)
+        if self._running:
+            return
+        self._running = True
+        try:
+            while self._todo:
+                self._do(self._todo.popleft())
+        finally:
+            self._running = False
+        self._arm_timer()
+
+    def _do(self, command: commands.Command) -> None:
+        match command:
+            case commands.SendFrame():
+                self._send(command.frame)
+            case commands.VerifyToken():
+                self._verifying = asyncio.create_task(self._verify(command.token))
+            case commands.Attach():
+                serving = Serving(self, command.topic, command.attachment, self._gateway.replays.tick())
+                self._servings[serving.name] = serving
+                self._gateway.hub.attach(command.topic, serving)
+            case commands.Serve():
+                self._begin(self._servings[command.topic], command.next_seq)
+            case commands.Detach():
+                self._detach(self._servings[command.topic])
+            case commands.CloseConnection():
+                self._close(command)
+
+    def _send(self, frame: ServerFrame) -> None:
+        encode = binary_message if self._outlet.form is Form.PROTO else text_message
+        self._outlet.write(encode(encode_server_frame(frame, self._outlet.form)))
+
+    async def _verify(self, token: str) -> None:
+        session, now_ms = self._session, self._gateway.now_ms
+        try:
+            text = token or self._header_token
+            if not text:
+                raise Refusal(
+                    "missing_authorization", "a sync token is needed, in the Authorization header or in Hello"
+                )
+            grant = await self._gateway.tokens.verify(text)
+        except Refusal as refusal:
+            self._run(session.token_refused(refusal, now_ms()))
+            return
+        self._run(session.token_accepted(grant, now_ms()))
+        if session.grant is grant and session.state is not State.CLOSED:
+            self._hold(grant)
+
+    def _hold(self, grant: Grant) -> None:
+        if self._jti and self._jti != grant.jti:
+            self._gateway.live_tokens.release(self._jti, self)
+        self._jti = grant.jti
+        self._gateway.live_tokens.claim(grant.jti, self)
+        _log.info("session_open", connection_id=self.connection_id, subject=grant.subject, session_id=grant.session_id)
+
+    def _begin(self, serving: Serving, next_seq: int) -> None:
+        serving.next_seq = next_seq
+        if serving.feed is not None and next_seq <= serving.feed.head and not serving.dirty:
+            self.mark_dirty(serving)
+
+    def _detach(self, serving: Serving) -> None:
+        serving.live = False
+        self._servings.pop(serving.name, None)
+        self._gateway.hub.detach(serving.topic, serving)
+
+    def _close(self, command: commands.CloseConnection) -> None:
+        _log.info("connection_closing", connection_id=self.connection_id, reason=command.reason, code=command.code)
+        metrics.CLOSES.labels(command.reason).inc()
+        if command.reason != "draining":
+            count_refusal(command.reason, "ws")
+        self._outlet.close(command.code, command.reason)
+
+    # --------------------------------------------------------------------------------------------- time
+
+    def _arm_timer(self) -> None:
+        wake_at_ms = self._session.wake_at_ms
+        if self._session.state is State.CLOSED:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            return
+        if self._timer is not None:
+            if wake_at_ms >= self._timer_at_ms:
+                return
+            self._timer.cancel()
+        delay_s = max(0, wake_at_ms - self._gateway.now_ms()) / 1000
+        self._timer_at_ms = wake_at_ms
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._run(self._session.timer(self._gateway.now_ms()))

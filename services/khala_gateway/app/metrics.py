@@ -1,0 +1,20 @@
+"""What the gateway counts."""
+
+from prometheus_client import Counter, Gauge
+
+from oa_platform.metrics import REGISTRY
+
+CONNECTIONS = Gauge("oa_khala_connections", "Open connections.", registry=REGISTRY)
+SUBSCRIPTIONS = Gauge("oa_khala_subscriptions", "Subscriptions, by class of topic.", ["topic_class"], registry=REGISTRY)
+FEEDS = Gauge("oa_khala_feeds", "Topics held, by class.", ["topic_class"], registry=REGISTRY)
+DELIVERED = Counter("oa_khala_delivered_frames", "Events handed to connections.", registry=REGISTRY)
+DELIVERED_BYTES = Counter("oa_khala_delivered_bytes", "Bytes of events handed to connections.", registry=REGISTRY)
+LIVE_FRAMES = Counter("oa_khala_live_frames", "Live frames received.", ["source"], registry=REGISTRY)
+REPLAY_READS = Counter("oa_khala_replay_reads", "Pages of history read for subscribers.", ["source"], registry=REGISTRY)
+REPLAY_JOINED = Counter(
+    "oa_khala_replay_joined", "Pages that came from a read that was under way.", ["source"], registry=REGISTRY
+)
+HOLES = Counter("oa_khala_feed_holes", "Holes in feeds that were repaired.", ["topic_class"], registry=REGISTRY)
+LINEAGES_ENDED = Counter("oa_khala_lineages_ended", "Feeds whose epoch changed.", ["topic_class"], registry=REGISTRY)
+CLOSES = Counter("oa_khala_closes", "Connections that the gateway closed, by reason.", ["reason"], registry=REGISTRY)
+UPSTREAM_UP = Gauge("oa_khala_upstream_up", "1 while the source's stream stands.", ["source"], registry=REGISTRY)

@@ -1,0 +1,188 @@
+"""The gateway's settings; docs/config.md is made from them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import ClassVar
+
+from oa_khala.feed import FeedLimits
+from oa_khala.server_commands import ServerLimits
+from oa_platform.config import group, own_port, peer_port, setting
+from oa_platform.parsers import Address, Parser, address, integer, number
+from oa_platform.settings import GrpcClientSettings, JwksSettings, ServiceSettings
+from services.khala_gateway.app.feeds import HubLimits
+from services.khala_gateway.ws_api.server import ServerLimits as PortLimits
+from services.khala_gateway.ws_api.socket import SocketLimits
+
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?")
+_HOUR_MS = 3_600_000
+
+
+def origins() -> Parser[Collection[str]]:
+    """Origins, separated by commas."""
+
+    def parse(given: str) -> Collection[str]:
+        parts = frozenset(part.strip() for part in given.split(","))
+        if not all(_ORIGIN.fullmatch(part) for part in parts):
+            raise ValueError
+        return parts
+
+    return Parser(parse, "a list of origins like https://app.example.org,http://127.0.0.1:8080")
+
+
+def _ms(variable: str, default: int, doc: str, *, least: int = 1) -> int:
+    return setting(variable, integer(least, _HOUR_MS), default, doc=doc)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SocketSettings:
+    """The WebSocket port."""
+
+    address: Address = setting("OA_WS_ADDRESS", address(), own_port("ws"), doc="Where WebSocket is served.")
+    allowed_origins: Collection[str] = setting(
+        "OA_ALLOWED_ORIGINS",
+        origins(),
+        frozenset(),
+        doc="Origins whose pages may connect; a client that sends no Origin is no page.",
+    )
+    max_connections: int = setting(
+        "OA_WS_MAX_CONNECTIONS", integer(1, 1_000_000), 10_000, doc="Most connections; more are refused with 503."
+    )
+    handshake_burst: int = setting(
+        "OA_WS_HANDSHAKE_BURST", integer(1, 1_000_000), 500, doc="Handshakes at once; more are refused with 503."
+    )
+    handshakes_per_s: int = setting(
+        "OA_WS_HANDSHAKES_PER_S", integer(1, 1_000_000), 200, doc="Handshakes a second in the long run."
+    )
+    handshake_deadline_ms: int = _ms("OA_WS_HANDSHAKE_DEADLINE_MS", 5_000, "Longest wait for the opening request.")
+    close_timeout_ms: int = _ms("OA_WS_CLOSE_TIMEOUT_MS", 3_000, "Longest closing handshake.")
+    drain_window_ms: int = _ms(
+        "OA_WS_DRAIN_WINDOW_MS", 3_000, "Over how long the closes of a drain are spread.", least=0
+    )
+    write_high_bytes: int = setting(
+        "OA_WS_WRITE_HIGH_BYTES", integer(1024, 1 << 30), 256 * 1024, doc="A socket that holds more is written no more."
+    )
+    write_low_bytes: int = setting(
+        "OA_WS_WRITE_LOW_BYTES", integer(0, 1 << 30), 64 * 1024, doc="It is written again when it holds less than this."
+    )
+
+    def limits(self, max_frame_bytes: int) -> PortLimits:
+        """As the port takes them."""
+        return PortLimits(
+            socket=SocketLimits(
+                max_frame_bytes=max_frame_bytes,
+                handshake_deadline_ms=self.handshake_deadline_ms,
+                close_timeout_ms=self.close_timeout_ms,
+                write_high_bytes=self.write_high_bytes,
+                write_low_bytes=self.write_low_bytes,
+            ),
+            max_connections=self.max_connections,
+            handshake_burst=self.handshake_burst,
+            handshakes_per_s=self.handshakes_per_s,
+            drain_window_ms=self.drain_window_ms,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionSettings:
+    """One connection."""
+
+    hello_deadline_ms: int = _ms("OA_KHALA_HELLO_DEADLINE_MS", 5_000, "Longest wait for the first frame.")
+    heartbeat_interval_ms: int = _ms("OA_KHALA_HEARTBEAT_MS", 15_000, "Pause between HEARTBEATs.")
+    idle_timeout_ms: int = _ms("OA_KHALA_IDLE_TIMEOUT_MS", 60_000, "Longest silence of a client.")
+    slow_consumer_ms: int = _ms(
+        "OA_KHALA_SLOW_CONSUMER_MS", 30_000, "How long a client may be unable to take anything."
+    )
+    max_topics: int = setting("OA_KHALA_MAX_TOPICS", integer(1, 128), 128, doc="Most topics of a connection.")
+    max_frame_bytes: int = setting(
+        "OA_KHALA_MAX_FRAME_BYTES", integer(1024, 1 << 20), 64 * 1024, doc="Largest message of a client."
+    )
+    max_pipelined_frames: int = setting(
+        "OA_KHALA_MAX_PIPELINED_FRAMES", integer(1, 1000), 16, doc="Frames that wait while a token is verified."
+    )
+    subscribe_burst: int = setting(
+        "OA_KHALA_SUBSCRIBE_BURST", integer(1, 100_000), 256, doc="Topics that a connection may subscribe at once."
+    )
+    subscribe_per_s: int = setting(
+        "OA_KHALA_SUBSCRIBE_PER_S", integer(1, 100_000), 64, doc="Topics a second in the long run."
+    )
+
+    def limits(self) -> ServerLimits:
+        """As sessions take them."""
+        return ServerLimits(
+            hello_deadline_ms=self.hello_deadline_ms,
+            heartbeat_interval_ms=self.heartbeat_interval_ms,
+            idle_timeout_ms=self.idle_timeout_ms,
+            slow_consumer_ms=self.slow_consumer_ms,
+            max_topics=self.max_topics,
+            max_frame_bytes=self.max_frame_bytes,
+            max_pipelined_frames=self.max_pipelined_frames,
+            subscribe_burst=self.subscribe_burst,
+            subscribe_per_s=self.subscribe_per_s,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedSettings:
+    """The topics that are held, and how they are delivered."""
+
+    ring_events: int = setting("OA_FEED_RING_EVENTS", integer(1, 1 << 20), 1_024, doc="Newest frames of a topic.")
+    ring_bytes: int = setting("OA_FEED_RING_BYTES", integer(1, 1 << 30), 4 << 20, doc="Bytes of them.")
+    parked_events: int = setting("OA_FEED_PARKED_EVENTS", integer(0, 1 << 20), 1_024, doc="Frames behind a hole.")
+    parked_bytes: int = setting("OA_FEED_PARKED_BYTES", integer(0, 1 << 30), 1 << 20, doc="Bytes of them.")
+    slice_frames: int = setting("OA_FEED_SLICE_FRAMES", integer(1, 10_000), 50, doc="Frames in one write.")
+    slice_bytes: int = setting("OA_FEED_SLICE_BYTES", integer(1, 1 << 24), 64 * 1024, doc="Bytes in one write.")
+    page_frames: int = setting("OA_FEED_PAGE_FRAMES", integer(1, 5_000), 500, doc="Frames in a page of history.")
+    page_bytes: int = setting("OA_FEED_PAGE_BYTES", integer(1, 4 << 20), 256 * 1024, doc="Bytes in a page of history.")
+    linger_ms: int = _ms("OA_FEED_LINGER_MS", 10_000, "How long a topic is held after its last subscriber.")
+    attach_timeout_ms: int = _ms("OA_FEED_ATTACH_TIMEOUT_MS", 10_000, "Longest wait for a source to carry a topic.")
+    audit_interval_ms: int = _ms("OA_FEED_AUDIT_MS", 10_000, "Pause between looks at where the topics stand.")
+    concurrent_repairs: int = setting(
+        "OA_FEED_CONCURRENT_REPAIRS", integer(1, 1000), 16, doc="Holes repaired at a time, from one source."
+    )
+    flush_tick_ms: float = setting(
+        "OA_FEED_FLUSH_TICK_MS", number(0, 1000), 5.0, doc="Least pause between two flushes; frames between them join."
+    )
+
+    def limits(self) -> HubLimits:
+        """As the hub takes them."""
+        return HubLimits(
+            feed=FeedLimits(
+                ring_events=self.ring_events,
+                ring_bytes=self.ring_bytes,
+                parked_events=self.parked_events,
+                parked_bytes=self.parked_bytes,
+            ),
+            slice_frames=self.slice_frames,
+            slice_bytes=self.slice_bytes,
+            linger_ms=self.linger_ms,
+            attach_timeout_ms=self.attach_timeout_ms,
+            page_frames=self.page_frames,
+            page_bytes=self.page_bytes,
+            concurrent_repairs=self.concurrent_repairs,
+            audit_interval_ms=self.audit_interval_ms,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpstreamSettings:
+    """Where topics come from."""
+
+    runtime: Address = setting("OA_RUNTIME_GRPC", address(), peer_port("runtime_grpc"), doc="The runtime.")
+    projector: Address = setting("OA_PROJECTOR_GRPC", address(), peer_port("projector_grpc"), doc="The projector.")
+    replay_timeout_ms: int = _ms("OA_REPLAY_TIMEOUT_MS", 10_000, "Longest read of a page of history.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewaySettings(ServiceSettings):
+    """Everything that can be set."""
+
+    service: ClassVar[str] = "khala_gateway"
+    jwks: JwksSettings = group(JwksSettings)
+    client: GrpcClientSettings = group(GrpcClientSettings)
+    socket: SocketSettings = group(SocketSettings)
+    session: SessionSettings = group(SessionSettings)
+    feeds: FeedSettings = group(FeedSettings)
+    upstream: UpstreamSettings = group(UpstreamSettings)

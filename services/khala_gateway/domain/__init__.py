@@ -1,0 +1,1 @@
+"""Decisions of the gateway: plain values in, plain values out."""

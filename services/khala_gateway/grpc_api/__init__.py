@@ -1,0 +1,1 @@
+"""The gateway as a client of TopicService: where topics come from."""

@@ -1,0 +1,175 @@
+"""A TopicService on loopback whose live delivery loses, repeats and reorders, and which can be killed and come back."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc.aio
+
+from oa_errors import Refusal
+from oa_errors.status import STATUS_METADATA_KEY, to_status
+from oa_khala.wire import event_frame
+from openagents.sync.v1 import topic_service_pb2 as pb
+from openagents.sync.v1 import topic_service_pb2_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+@dataclass
+class Log:
+    """One topic at its authority. `frames[i]` has seq i + 1; those up to `floor` are pruned."""
+
+    owner_user_id: str
+    owner_org_id: str = ""
+    epoch: str = "e1"
+    floor: int = 0
+    frames: list[bytes] = field(default_factory=list)
+
+    @property
+    def head(self) -> int:
+        return len(self.frames)
+
+
+@dataclass
+class Faults:
+    """Chances, for each live frame, that it is lost, comes twice, or comes late."""
+
+    lose: float = 0.0
+    repeat: float = 0.0
+    delay: float = 0.0
+    rng: random.Random = field(default_factory=lambda: random.Random(1))
+
+
+class FakeUpstream(topic_service_pb2_grpc.TopicServiceServicer):
+    """See the module. What the authority has is in `logs`; `append` adds to it and tells the watchers."""
+
+    def __init__(self, faults: Faults | None = None) -> None:
+        self.faults = faults or Faults()
+        self.logs: dict[str, Log] = {}
+        self.replays: list[pb.ReplayTopicRequest] = []
+        self.replay_gate = asyncio.Event()
+        self.replay_gate.set()
+        self.port = 0
+        self.page_frames = 1_000
+        self._server: grpc.aio.Server | None = None
+        self._watchers: list[_Watcher] = []
+
+    async def start(self) -> None:
+        """Listen: on any port the first time, on the same one later."""
+        self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        topic_service_pb2_grpc.add_TopicServiceServicer_to_server(self, self._server)
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
+        await self._server.start()
+
+    async def stop(self) -> None:
+        """Be gone at once."""
+        assert self._server is not None
+        await self._server.stop(0)
+        self._watchers.clear()
+
+    def create(self, topic: str, owner_user_id: str, count: int = 0) -> Log:
+        """A topic with `count` events."""
+        log = self.logs[topic] = Log(owner_user_id)
+        self._extend(topic, count)
+        return log
+
+    def append(self, topic: str, count: int = 1, size: int = 0) -> None:
+        """Commit events and offer them to whoever watches, as well as the faults allow."""
+        first = self.logs[topic].head + 1
+        self._extend(topic, count, size)
+        for watcher in self._watchers:
+            watcher.offer(topic, first)
+
+    def restore(self, topic: str, epoch: str, count: int) -> None:
+        """The log is replaced by one of another lineage."""
+        log = self.logs[topic]
+        log.epoch, log.frames = epoch, []
+        self._extend(topic, count)
+        for watcher in self._watchers:
+            watcher.offer(topic, count)
+
+    def _extend(self, topic: str, count: int, size: int = 0) -> None:
+        log = self.logs[topic]
+        for _ in range(count):
+            seq = log.head + 1
+            log.frames.append(event_frame(topic, seq, b"%s:%d" % (log.epoch.encode(), seq) + b"." * size))
+
+    async def WatchTopics(
+        self, request_iterator: AsyncIterator[pb.WatchTopicsRequest], context: Context
+    ) -> AsyncIterator[pb.WatchTopicsResponse]:
+        watcher = _Watcher(self)
+        self._watchers.append(watcher)
+        reader = asyncio.create_task(watcher.read(request_iterator))
+        try:
+            while True:
+                yield await watcher.queue.get()
+        finally:
+            reader.cancel()
+            if watcher in self._watchers:
+                self._watchers.remove(watcher)
+
+    async def DescribeTopic(self, request: pb.DescribeTopicRequest, context: Context) -> pb.DescribeTopicResponse:
+        raise NotImplementedError("the gateway reads where a topic stands from its watch stream")
+
+    async def ReplayTopic(self, request: pb.ReplayTopicRequest, context: Context) -> pb.ReplayTopicResponse:
+        self.replays.append(request)
+        await self.replay_gate.wait()
+        log = self.logs[request.topic]
+        if request.epoch != log.epoch:
+            await _abort(context, Refusal("epoch_mismatch", "another lineage"))
+        if request.after_seq < log.floor:
+            await _abort(context, Refusal("retention_floor_breach", "pruned"))
+        limit = min(request.max_frames or self.page_frames, self.page_frames)
+        frames = log.frames[request.after_seq : request.after_seq + limit]
+        page = pb.TopicFrames(topic=request.topic, epoch=log.epoch, first_seq=request.after_seq + 1, frames=frames)
+        return pb.ReplayTopicResponse(page=page, floor=log.floor, head=log.head)
+
+
+class _Watcher:
+    """One Watch stream."""
+
+    def __init__(self, upstream: FakeUpstream) -> None:
+        self.upstream = upstream
+        self.topics: set[str] = set()
+        self.queue: asyncio.Queue[pb.WatchTopicsResponse] = asyncio.Queue()
+
+    async def read(self, requests: AsyncIterator[pb.WatchTopicsRequest]) -> None:
+        async for request in requests:
+            self.topics.difference_update(request.remove_topics)
+            for topic in request.add_topics:
+                self.queue.put_nowait(self._answer(topic))
+
+    def _answer(self, topic: str) -> pb.WatchTopicsResponse:
+        log = self.upstream.logs.get(topic)
+        if log is None:
+            refused = pb.RefusedTopic(topic=topic, reason="not_found", message="there is no such topic")
+            return pb.WatchTopicsResponse(refused=[refused])
+        self.topics.add(topic)
+        watched = pb.WatchedTopic(
+            topic=topic,
+            epoch=log.epoch,
+            floor=log.floor,
+            head=log.head,
+            owner_user_id=log.owner_user_id,
+            owner_org_id=log.owner_org_id,
+        )
+        return pb.WatchTopicsResponse(watched=[watched])
+
+    def offer(self, topic: str, first: int) -> None:
+        if topic not in self.topics:
+            return
+        faults, log = self.upstream.faults, self.upstream.logs[topic]
+        seqs = list(range(first, log.head + 1))
+        sent = [seq for seq in seqs if faults.rng.random() >= faults.lose]
+        sent += [seq for seq in sent if faults.rng.random() < faults.repeat]
+        sent.sort(key=lambda seq: seq + (faults.rng.randint(0, 5) if faults.rng.random() < faults.delay else 0))
+        for seq in sent:
+            batch = pb.TopicFrames(topic=topic, epoch=log.epoch, first_seq=seq, frames=[log.frames[seq - 1]])
+            self.queue.put_nowait(pb.WatchTopicsResponse(batches=[batch]))
+
+
+async def _abort(context: Context, refusal: Refusal) -> None:
+    trailers = ((STATUS_METADATA_KEY, to_status(refusal).SerializeToString()),)
+    await context.abort(grpc.StatusCode[refusal.info.grpc_code], refusal.message, trailers)

@@ -1,0 +1,208 @@
+"""A gateway in this process between a fake upstream and real sockets, with signed tokens."""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import websockets.asyncio.client as ws_client
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
+
+from oa_khala import frames
+from oa_khala.frames import Cursor, Form
+from oa_khala.server_commands import ServerLimits
+from oa_khala.wire import decode_server_frame, encode_client_frame
+from oa_platform.clock import SystemClock
+from oa_platform.grpc_client import open_channel
+from oa_platform.jwks import StaticKeys
+from oa_platform.keys import SigningKey, generate_key
+from oa_platform.parsers import Address, Secret
+from oa_platform.settings import GrpcClientSettings
+from oa_platform.tokens import ISSUER, KHALA_AUDIENCE, TokenVerifier, sign_token
+from openagents.control.v1.claims_pb2 import SyncTokenClaims
+from services.khala_gateway.__main__ import steady_wall_ms
+from services.khala_gateway.app.connection import Gateway
+from services.khala_gateway.app.feeds import FeedHub, HubLimits
+from services.khala_gateway.app.flusher import Flusher
+from services.khala_gateway.app.live_tokens import LiveTokens
+from services.khala_gateway.app.replays import ReplayReader
+from services.khala_gateway.grpc_api.topic_source import GrpcTopicSource
+from services.khala_gateway.tests.fake_upstream import FakeUpstream
+from services.khala_gateway.ws_api.handshake import PATH, Door
+from services.khala_gateway.ws_api.server import ServerLimits as PortLimits
+from services.khala_gateway.ws_api.server import WebSocketServer
+from services.khala_gateway.ws_api.tokens import SyncTokenVerifier
+
+USER = "usr_01J9ZQ6T5W3M8K2N4P7R1S0V6X"
+T = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"
+T2 = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6Y:events"
+U = f"user:{USER}:runs"
+ORIGIN = "http://127.0.0.1:8080"
+WAIT_S = 10.0
+F = TypeVar("F", bound=frames.ServerFrame)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """All limits of a gateway under test."""
+
+    hub: HubLimits = field(default_factory=lambda: HubLimits(audit_interval_ms=200))
+    session: ServerLimits = field(default_factory=ServerLimits)
+    port: PortLimits = field(default_factory=PortLimits)
+
+
+class Stack:
+    """A running gateway and what stands around it."""
+
+    def __init__(self, runtime: FakeUpstream, projector: FakeUpstream, limits: Limits) -> None:
+        self.runtime = runtime
+        self.projector = projector
+        self.limits = limits
+        self.key: SigningKey = generate_key()
+        self.hub: FeedHub
+        self.server: WebSocketServer
+        self.sources: dict[str, GrpcTopicSource] = {}
+        self._jtis = 0
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.server.port}{PATH}"
+
+    def token(self, *topics: str, **changes: object) -> str:
+        """A sync token for `topics`; `changes` are claims, with `ttl` for the seconds it lives."""
+        now = int(time.time())
+        self._jtis += 1
+        claims = SyncTokenClaims(
+            iss=ISSUER,
+            sub=USER,
+            aud=KHALA_AUDIENCE,
+            iat=now,
+            nbf=now,
+            exp=now + int(str(changes.pop("ttl", 300))),
+            jti=f"jti_{self._jtis}",
+            scopes=["runs.read", "workers.read"],
+            topics=topics,
+            session_id="ses_1",
+            device_id="dev_1",
+            claims_version=1,
+        )
+        for name, value in changes.items():
+            setattr(claims, name, value)
+        return sign_token(claims, self.key)
+
+    async def connect(self, *topics: str, form: Form = Form.PROTO, **changes: object) -> "Client":
+        """A client that has been welcomed."""
+        client = await Client.open(self.url, form)
+        await client.hello(self.token(*topics, **changes))
+        await client.next(frames.Welcome)
+        return client
+
+
+class Client:
+    """One WebSocket client; `seqs` holds what it was delivered, by topic."""
+
+    def __init__(self, socket: ws_client.ClientConnection, form: Form) -> None:
+        self.socket = socket
+        self.form = form
+        self.seqs: dict[str, list[int]] = {}
+        self.payloads: list[bytes] = []
+
+    @classmethod
+    async def open(cls, url: str, form: Form = Form.PROTO, **options: object) -> "Client":
+        """A client that has shaken hands and said nothing."""
+        subprotocols = [Subprotocol(form.value)]
+        socket = await ws_client.connect(url, subprotocols=subprotocols, compression=None, proxy=None, **options)  # type: ignore[arg-type]
+        return cls(socket, form)
+
+    async def hello(self, token: str) -> None:
+        await self.send(frames.Hello(token, "dev_1", "test/1"))
+
+    async def send(self, frame: frames.ClientFrame) -> None:
+        data = encode_client_frame(frame, self.form)
+        await self.socket.send(data if self.form is Form.PROTO else data.decode())
+
+    async def subscribe(self, topic: str, cursor: Cursor | None = None) -> None:
+        await self.send(frames.Subscribe(((topic, cursor),)))
+
+    async def receive(self) -> frames.ServerFrame:
+        async with asyncio.timeout(WAIT_S):
+            data = await self.socket.recv()
+        assert isinstance(data, bytes) == (self.form is Form.PROTO)
+        frame = decode_server_frame(data if isinstance(data, bytes) else data.encode(), self.form)
+        if isinstance(frame, frames.Event):
+            self.seqs.setdefault(frame.topic, []).append(frame.seq)
+            self.payloads.append(frame.payload)
+        return frame
+
+    async def next(self, kind: type[F]) -> F:
+        """The next frame of `kind`; events before it are counted, heartbeats skipped, anything else is a failure."""
+        while True:
+            frame = await self.receive()
+            if isinstance(frame, kind):
+                return frame
+            assert isinstance(frame, frames.Event | frames.Heartbeat), frame
+
+    async def up_to(self, topic: str, seq: int) -> None:
+        """Receives until event `seq` of `topic` has come."""
+        while (self.seqs.get(topic) or [0])[-1] < seq:
+            await self.receive()
+
+    async def close_code(self) -> tuple[str, int]:
+        """The reason of the last ERROR (empty without one) and the close code."""
+        reason = ""
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                frame = await self.receive()
+                if isinstance(frame, frames.ErrorFrame):
+                    reason = frame.reason
+        return reason, self.socket.close_code or 0
+
+
+@contextlib.asynccontextmanager
+async def running(
+    limits: Limits | None = None, runtime: FakeUpstream | None = None, projector: FakeUpstream | None = None
+) -> AsyncIterator[Stack]:
+    """A gateway with a runtime that has `T` (10 events) and a projector that has `U` (3 events)."""
+    stack = Stack(runtime or FakeUpstream(), projector or FakeUpstream(), limits or Limits())
+    stack.runtime.create(T, USER, 10)
+    stack.projector.create(U, USER, 3)
+    async with contextlib.AsyncExitStack() as parts:
+        for name, upstream in (("runtime", stack.runtime), ("projector", stack.projector)):
+            await upstream.start()
+            parts.push_async_callback(upstream.stop)
+            settings = replace(GrpcClientSettings(), reconnect_min_ms=100, reconnect_max_ms=200)
+            channel = await parts.enter_async_context(
+                open_channel(Address("127.0.0.1", upstream.port), settings, Secret("token"))
+            )
+            stack.sources[name] = GrpcTopicSource(name, channel, lambda: stack.hub, random.random)
+        stack.hub = await parts.enter_async_context(FeedHub(stack.limits.hub, stack.sources, random.random))
+        background = [source.run() for source in stack.sources.values()]
+        tasks = [asyncio.create_task(work) for work in (*background, stack.hub.run_audit())]
+        parts.push_async_callback(_stop, tasks)
+        stack.server = await parts.enter_async_context(_server(stack))
+        yield stack
+
+
+def _server(stack: Stack) -> WebSocketServer:
+    clock, limits = SystemClock(), stack.limits
+    gateway = Gateway(
+        hub=stack.hub,
+        replays=ReplayReader(stack.sources, limits.hub.page_frames, limits.hub.page_bytes),
+        tokens=SyncTokenVerifier(TokenVerifier(StaticKeys([stack.key.public_key]), clock)),
+        live_tokens=LiveTokens(),
+        flusher=Flusher(asyncio.get_running_loop(), 1.0),
+        limits=limits.session,
+        now_ms=steady_wall_ms(clock),
+        jitter=random.random,
+    )
+    return WebSocketServer(Address("127.0.0.1", 0), gateway, Door({ORIGIN}), limits.port)
+
+
+async def _stop(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,62 @@
+"""The opening request: who may come in at all, before anything is verified."""
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from websockets.datastructures import MultipleValuesError
+from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
+
+from oa_errors import Refusal
+
+PATH = "/khala/v1/ws"
+_BEARER = "bearer "
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """What the opening request may be. `allowed_origins` holds the origins of our own web surfaces."""
+
+    allowed_origins: Collection[str]
+
+
+def check_request(request: Request, door: Door) -> str:
+    """The bearer token of the Authorization header, empty without one.
+
+    Raises Refusal: `not_found`, `origin_not_allowed`, `invalid_authorization_scheme`.
+    """
+    if request.path.partition("?")[0] != PATH:
+        raise Refusal("not_found", f"Khala is at {PATH}")
+    _check_origin(request, door)
+    return _bearer(request)
+
+
+def refuse(protocol: ServerProtocol, refusal: Refusal) -> Response:
+    """The HTTP answer to a request that does not come in: the reason as JSON, with Retry-After where it helps."""
+    body = json.dumps({"code": refusal.info.grpc_code.lower(), "reason": refusal.reason, "message": refusal.message})
+    response = protocol.reject(HTTPStatus(refusal.info.http_status), body + "\n")
+    del response.headers["Content-Type"]
+    response.headers["Content-Type"] = "application/json"
+    if refusal.retry_after_ms:
+        response.headers["Retry-After"] = str(-(-refusal.retry_after_ms // 1000))
+    return response
+
+
+def _check_origin(request: Request, door: Door) -> None:
+    origins = request.headers.get_all("Origin")
+    if any(origin not in door.allowed_origins for origin in origins):
+        raise Refusal("origin_not_allowed", "pages of this origin may not connect; OA_ALLOWED_ORIGINS says which may")
+
+
+def _bearer(request: Request) -> str:
+    try:
+        header = request.headers.get("Authorization", "")
+    except MultipleValuesError:
+        header = "twice"
+    if not header:
+        return ""
+    if not header.lower().startswith(_BEARER):
+        raise Refusal("invalid_authorization_scheme", "the Authorization header reads: Bearer <token>")
+    return header[len(_BEARER) :].strip()

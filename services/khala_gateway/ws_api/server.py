@@ -1,0 +1,131 @@
+"""The WebSocket port: admission in front, drain at the end."""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from oa_errors import Refusal
+from oa_khala.rate import TokenBucket
+from oa_platform.http_server import bind
+from oa_platform.ids import new_id
+from oa_platform.metrics import count_refusal
+from oa_platform.parsers import Address
+from services.khala_gateway.app import metrics
+from services.khala_gateway.app.connection import Connection, Gateway
+from services.khala_gateway.app.ports import Outlet
+from services.khala_gateway.domain.spread import drain_delays_ms
+from services.khala_gateway.ws_api.handshake import Door
+from services.khala_gateway.ws_api.socket import Socket, SocketLimits
+
+_log = structlog.get_logger(__name__)
+_OVERLOADED_RETRY_MS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """Limits of the port. Times in milliseconds."""
+
+    socket: SocketLimits = field(default_factory=SocketLimits)
+    max_connections: int = 10_000
+    # Handshakes: so many at once, and so many a second in the long run.
+    handshake_burst: int = 500
+    handshakes_per_s: int = 200
+    # Over how long the connections' closes are spread in a drain.
+    drain_window_ms: int = 3_000
+    backlog: int = 1_024
+
+
+class WebSocketServer:
+    """Listens while entered; leaving it drains. Implements `Sockets`."""
+
+    def __init__(self, address: Address, gateway: Gateway, door: Door, limits: ServerLimits) -> None:
+        self._address = address
+        self._gateway = gateway
+        self._door = door
+        self._limits = limits
+        self._handshakes = TokenBucket(limits.handshake_burst, limits.handshakes_per_s)
+        self._sockets: dict[Socket, None] = {}
+        self._all_gone = asyncio.Event()
+        self._draining = False
+        self._server: asyncio.Server | None = None
+        self.port = 0
+
+    async def __aenter__(self) -> Self:
+        """Listen; raises Refusal(port_in_use)."""
+        listener = bind(self._address, "OA_WS_ADDRESS")
+        self.port = listener.getsockname()[1]
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._new_socket, sock=listener, backlog=self._limits.backlog)
+        _log.info("ws_listening", address=str(self._address), port=self.port)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Accept no more, tell everybody when to come back, close them one after the other, end what is left."""
+        if self._server is not None:
+            self._server.close()
+        await self._drain()
+        for socket in list(self._sockets):
+            socket.abort()
+        _log.info("ws_stopped", port=self.port)
+
+    async def _drain(self) -> None:
+        self._draining = True
+        delays = drain_delays_ms(len(self._sockets), self._limits.drain_window_ms)
+        _log.info("ws_draining", connections=len(delays), window_ms=self._limits.drain_window_ms)
+        for socket, delay_ms in zip(list(self._sockets), delays, strict=True):
+            if socket.connection is not None:
+                socket.connection.drain(delay_ms)
+            else:
+                socket.abort()
+        if not self._sockets:
+            return
+        longest_ms = self._limits.drain_window_ms + self._limits.socket.close_timeout_ms
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(longest_ms / 1000):
+                await self._all_gone.wait()
+
+    def _new_socket(self) -> Socket:
+        socket = Socket(self, self._door, self._limits.socket)
+        self._sockets[socket] = None
+        return socket
+
+    # --------------------------------------------------------------------------------------------- Sockets
+
+    def admit(self) -> None:
+        """Raises Refusal when no more may come in: before any crypto, so that refusing is cheap."""
+        refusal = self._no_room()
+        if refusal is not None:
+            count_refusal(refusal.reason, "ws")
+            raise refusal
+
+    def _no_room(self) -> Refusal | None:
+        if self._draining:
+            return Refusal("draining", "this gateway goes away; connect again", retry_after_ms=_OVERLOADED_RETRY_MS)
+        if len(self._sockets) > self._limits.max_connections:
+            return Refusal("overloaded", "this gateway is full; try again", retry_after_ms=_OVERLOADED_RETRY_MS)
+        wait_ms = self._handshakes.take(self._gateway.now_ms())
+        if wait_ms:
+            return Refusal("overloaded", "too many come at once; try again", retry_after_ms=wait_ms)
+        return None
+
+    def opened(self, socket: Socket, outlet: Outlet, header_token: str) -> Connection:
+        """The handshake is done: a new connection."""
+        metrics.CONNECTIONS.inc()
+        connection_id = new_id("con")
+        _log.info("connection_open", connection_id=connection_id, form=outlet.form.value)
+        return Connection(connection_id, outlet, self._gateway, header_token)
+
+    def gone(self, socket: Socket) -> None:
+        """The TCP connection is gone."""
+        self._sockets.pop(socket, None)
+        if socket.connection is not None:
+            metrics.CONNECTIONS.dec()
+            _log.info("connection_gone", connection_id=socket.connection.connection_id)
+        if self._draining and not self._sockets:
+            self._all_gone.set()

@@ -1,0 +1,225 @@
+"""One socket: TCP and WebSocket on one side, whole messages on the other.
+
+`websockets`' sans-I/O protocol reads and judges what comes (RFC 6455). What goes out are complete messages that were
+encoded once for everybody, so they are written past it; the open check and the back-pressure that it would have made
+are therefore here, and nowhere else.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import structlog
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request, Response
+from websockets.protocol import SEND_EOF
+from websockets.protocol import State as WsState
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+from oa_errors import Refusal
+from oa_khala.frames import Form
+from services.khala_gateway.app.connection import Connection
+from services.khala_gateway.app.ports import Outlet
+from services.khala_gateway.ws_api.handshake import Door, check_request, refuse
+
+_log = structlog.get_logger(__name__)
+# At lower levels `websockets` logs each frame, and a frame may hold a token.
+_WS_LOG = logging.getLogger("websockets.khala")
+_WS_LOG.setLevel(logging.WARNING)
+_SUBPROTOCOLS = [Subprotocol(form.value) for form in Form]
+_WRONG_TYPE = {
+    Form.PROTO: Refusal("protocol_violation", f"{Form.PROTO.value} takes binary messages only"),
+    Form.JSON: Refusal("protocol_violation", f"{Form.JSON.value} takes text messages only"),
+}
+_INVALID_DATA = 1007
+
+
+@dataclass(frozen=True, slots=True)
+class SocketLimits:
+    """Limits of one socket. Times in milliseconds."""
+
+    max_frame_bytes: int = 64 * 1024
+    handshake_deadline_ms: int = 5_000
+    # How long a closing handshake may take, and how long what was written may take to leave.
+    close_timeout_ms: int = 3_000
+    # Above the first, nothing more is written until the socket holds less than the second.
+    write_high_bytes: int = 256 * 1024
+    write_low_bytes: int = 64 * 1024
+
+
+class Sockets(Protocol):
+    """All sockets of the server."""
+
+    def admit(self) -> None:
+        """Raises Refusal `overloaded` or `draining` when no more may come in."""
+        ...
+
+    def opened(self, socket: "Socket", outlet: Outlet, header_token: str) -> Connection:
+        """The handshake is done: who serves it."""
+        ...
+
+    def gone(self, socket: "Socket") -> None:
+        """The TCP connection is gone."""
+        ...
+
+
+class Socket(asyncio.Protocol):
+    """See the module. Implements `Outlet` once it is open."""
+
+    def __init__(self, sockets: Sockets, door: Door, limits: SocketLimits) -> None:
+        self._sockets = sockets
+        self._door = door
+        self._limits = limits
+        self._ws = ServerProtocol(subprotocols=_SUBPROTOCOLS, max_size=limits.max_frame_bytes, logger=_WS_LOG)
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._parts: list[bytes] = []
+        self._parts_opcode = Opcode.BINARY
+        self.connection: Connection | None = None
+        self.form = Form.PROTO
+
+    # --------------------------------------------------------------------------------------------- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """TCP is there; the request has to come in time."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(self._limits.write_high_bytes, self._limits.write_low_bytes)
+        self._abort_in(self._limits.handshake_deadline_ms)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
+        if self._ws.reader.eof:
+            return
+        self._ws.receive_data(data)
+        self._process()
+
+    def eof_received(self) -> bool:
+        """The client sends no more. The transport closes when everything has been written."""
+        self._ws.receive_eof()
+        self._process()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """TCP is gone."""
+        self._cancel_timer()
+        self._transport = None
+        if self.connection is not None:
+            self.connection.closed()
+        self._sockets.gone(self)
+
+    def pause_writing(self) -> None:
+        """The socket is full. What a client sends meanwhile could only add to it, so it is not read."""
+        if self.connection is not None and self._transport is not None:
+            self._transport.pause_reading()
+            self.connection.blocked(True)
+
+    def resume_writing(self) -> None:
+        """The socket takes more."""
+        if self.connection is not None and self._transport is not None:
+            self._transport.resume_reading()
+            self.connection.blocked(False)
+
+    # --------------------------------------------------------------------------------------------- Outlet
+
+    def write(self, data: bytes) -> None:
+        """Complete messages, as they are; nothing once the close has begun."""
+        if self._ws.state is WsState.OPEN and self._transport is not None:
+            self._transport.write(data)
+
+    def close(self, code: int, reason: str) -> None:
+        """Begin the closing handshake; the transport goes in any case when `close_timeout_ms` is over."""
+        if self._ws.state is WsState.OPEN:
+            self._ws.send_close(code, reason)
+            self._flush()
+
+    def abort(self) -> None:
+        """End it now."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # --------------------------------------------------------------------------------------------- inside
+
+    def _process(self) -> None:
+        events = self._ws.events_received()
+        self._flush()
+        for event in events:
+            match event:
+                case Request():
+                    self._request(event)
+                case Frame():
+                    self._frame(event)
+        self._flush()
+
+    def _flush(self) -> None:
+        """Writes what the protocol answered by itself: the handshake, pongs, closes."""
+        if self._transport is None:
+            return
+        for data in self._ws.data_to_send():
+            if data != SEND_EOF:
+                self._transport.write(data)
+            elif self._transport.can_write_eof():
+                self._transport.write_eof()
+        if self._ws.close_expected() or self._ws.eof_sent:
+            self._transport.resume_reading()
+            self._abort_in(self._limits.close_timeout_ms)
+
+    def _request(self, request: Request) -> None:
+        try:
+            self._sockets.admit()
+            header_token = check_request(request, self._door)
+        except Refusal as refusal:
+            _log.info("handshake_refused", reason=refusal.reason)
+            self._ws.send_response(refuse(self._ws, refusal))
+            return
+        response: Response = self._ws.accept(request)
+        self._ws.send_response(response)
+        if response.status_code != 101:
+            _log.info("handshake_refused", reason="not_websocket", status=response.status_code)
+            return
+        self._cancel_timer()
+        self.form = Form(self._ws.subprotocol)
+        self._flush()
+        self.connection = self._sockets.opened(self, self, header_token)
+
+    def _frame(self, frame: Frame) -> None:
+        connection = self.connection
+        if connection is None or self._ws.state is not WsState.OPEN:
+            return
+        if frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+            self._data(connection, frame)
+        else:
+            connection.heard()
+
+    def _data(self, connection: Connection, frame: Frame) -> None:
+        if frame.opcode is not Opcode.CONT:
+            self._parts_opcode = frame.opcode
+        self._parts.append(bytes(frame.data))
+        if not frame.fin:
+            connection.heard()
+            return
+        data, self._parts = b"".join(self._parts), []
+        if (self._parts_opcode is Opcode.TEXT) != (self.form is Form.JSON):
+            connection.malformed(_WRONG_TYPE[self.form])
+        elif self.form is Form.JSON and not _is_utf8(data):
+            self._ws.fail(_INVALID_DATA, "text is not UTF-8")
+        else:
+            connection.message(data)
+
+    def _abort_in(self, delay_ms: int) -> None:
+        self._cancel_timer()
+        self._timer = asyncio.get_running_loop().call_later(delay_ms / 1000, self.abort)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
