@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from oa_errors import Refusal
@@ -53,18 +53,22 @@ class _Lane:
     limit_events: int
     progress: Progress = field(repr=False)
 
-    async def next_batch(self) -> LogBatch:
-        """What comes next, as much of it as one transaction takes. Raises LogRefused(hole)."""
-        taken: list[LogBatch] = []
-        position, size = self.checkpoint.position, 0
-        while not taken or (not self.queue.empty() and size < self.limit_events):
+    async def next_batch(self) -> tuple[LogBatch, int]:
+        """What comes next, as much of it as one transaction takes, and how many batches of the queue are in it.
+
+        Raises LogRefused(hole).
+        """
+        parts: list[LogBatch] = []
+        position, size, taken = self.checkpoint.position, 0, 0
+        while not parts or (not self.queue.empty() and size < self.limit_events):
             batch = after(position, await self.queue.get())
             if batch is None:
                 self.progress.repeated_batches += 1
+                self.queue.task_done()
                 continue
-            taken.append(batch)
-            position, size = batch.last_position, size + len(batch.events)
-        return joined(taken)
+            parts.append(batch)
+            position, size, taken = batch.last_position, size + len(batch.events), taken + 1
+        return joined(parts), taken
 
 
 class Tail:
@@ -129,18 +133,30 @@ class Tail:
         return _Lane(checkpoint, queue, self._limits.batch_events, self._progress)
 
     async def _read(self, epoch: str, applied: Mapping[int, int], lanes: Mapping[int, _Lane]) -> None:
-        """Hand what comes to its lane; a full lane holds the stream back, and so runtime."""
-        async for batch in self._source.tail(epoch, applied):
-            lane = lanes.get(batch.partition)
-            if lane is None:
-                raise LogRefused("hole", f"partition {batch.partition} came and was not asked for")
-            await lane.queue.put(batch)
+        """Hand what comes to its lane; a full lane holds the stream back, and so runtime.
+
+        What has come is applied even when the stream breaks: a network that cuts every session short would otherwise
+        keep the projection from ever moving.
+        """
+        try:
+            async for batch in self._source.tail(epoch, applied):
+                lane = lanes.get(batch.partition)
+                if lane is None:
+                    raise LogRefused("hole", f"partition {batch.partition} came and was not asked for")
+                await lane.queue.put(batch)
+        except Refusal:
+            await _drained(lanes.values())
+            raise
+        await _drained(lanes.values())
         raise Refusal("unavailable", "Runtime ended the stream.")
 
     async def _apply(self, lane: _Lane) -> None:
         while True:
-            lane.checkpoint = await self._projection.apply(lane.checkpoint, await lane.next_batch())
+            batch, taken = await lane.next_batch()
+            lane.checkpoint = await self._projection.apply(lane.checkpoint, batch)
             self._failures = 0
+            for _ in range(taken):
+                lane.queue.task_done()
 
     async def _watch_heads(self, epoch: str) -> None:
         """Ask now and then where the log stands: lag is the difference, and silence is not a sign of none."""
@@ -176,6 +192,12 @@ def check_epoch(expected: str, found: str) -> None:
     """Raises LogRefused(epoch_changed)."""
     if expected != found:
         raise LogRefused("epoch_changed", f"the log has epoch {found}; what was applied came from {expected}")
+
+
+async def _drained(lanes: Iterable[_Lane]) -> None:
+    """Wait until every batch that was handed to a lane has been applied."""
+    for lane in lanes:
+        await lane.queue.join()
 
 
 def _first(group: BaseExceptionGroup[Exception]) -> Exception:

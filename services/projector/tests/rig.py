@@ -136,15 +136,21 @@ class FakeLog(log_service_pb2_grpc.LogServiceServicer):
 
 
 @asynccontextmanager
-async def serving(log: FakeLog) -> AsyncIterator[grpc.aio.Channel]:
-    """A channel to a server of `log`."""
+async def listening(log: FakeLog) -> AsyncIterator[int]:
+    """The port of a server of `log`."""
     server = grpc.aio.server()
     log_service_pb2_grpc.add_LogServiceServicer_to_server(log, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield channel
+    yield port
     await server.stop(None)
+
+
+@asynccontextmanager
+async def serving(log: FakeLog) -> AsyncIterator[grpc.aio.Channel]:
+    """A channel to a server of `log`."""
+    async with listening(log) as port, grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield channel
 
 
 async def until(condition: Callable[[], bool], wait_s: float = WAIT_S) -> None:

@@ -11,7 +11,6 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from oa_platform.postgres import Postgres
 from oa_runlog import events as e
 from oa_runlog.chain import partition_of
 from oa_runlog.state import RunStatus
@@ -19,13 +18,7 @@ from oa_testing.postgres import Database
 from services.projector.app.ports import CheckpointMoved, SummaryQuery, TopicPosition
 from services.projector.domain.log import LogRefused
 from services.projector.tests import histories as h
-from services.projector.tests.rig import CODEC, Rig, database_settings
-
-
-@pytest_asyncio.fixture
-async def postgres(projector_database: Database) -> AsyncIterator[Postgres]:
-    async with Postgres(database_settings(projector_database), "projector") as postgres:
-        yield postgres
+from services.projector.tests.rig import CODEC, Rig
 
 
 @pytest_asyncio.fixture
@@ -34,11 +27,6 @@ async def owner(projector_database: Database) -> AsyncIterator[asyncpg.Connectio
     connection = await asyncpg.connect(projector_database.projector)
     yield connection
     await connection.close()
-
-
-@pytest.fixture
-def rig(postgres: Postgres) -> Rig:
-    return Rig(postgres)
 
 
 async def test_a_batch_changes_summary_topics_and_checkpoint(rig: Rig) -> None:

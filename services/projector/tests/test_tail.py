@@ -11,7 +11,6 @@ from dataclasses import replace
 import asyncpg
 import grpc.aio
 import pytest
-import pytest_asyncio
 
 from oa_platform.postgres import Postgres
 from oa_runlog import events as e
@@ -25,23 +24,10 @@ from services.projector.tests.rig import (
     QUICK,
     FakeLog,
     Rig,
-    database_settings,
     event_bytes,
     serving,
     until,
 )
-
-
-@pytest_asyncio.fixture
-async def postgres(projector_database: Database) -> AsyncIterator[Postgres]:
-    async with Postgres(database_settings(projector_database), "projector") as postgres:
-        yield postgres
-
-
-@pytest.fixture
-def rig(postgres: Postgres) -> Rig:
-    return Rig(postgres)
-
 
 PARTITIONS = 4
 
@@ -114,7 +100,7 @@ async def test_catches_up_then_follows(rig: Rig) -> None:
 
 async def test_a_stream_that_is_cut_again_and_again_goes_on_from_the_checkpoint(rig: Rig) -> None:
     runs = some_runs()
-    log = FakeLog(spread(runs), page=2, meddle=lambda number, message: None if number == 9 else message)
+    log = FakeLog(spread(runs), page=2, meddle=lambda number, message: None if number == 3 else message)
     async with serving(log) as channel, running(rig.tail(channel)):
         await until(lambda: rig.progress.caught_up_once)
     assert len(log.requests) > 3
@@ -229,8 +215,9 @@ async def test_killed_connections_in_the_middle_of_transactions_lose_and_repeat_
     """
     killed = 0
     limits = replace(QUICK, batch_events=1)
-    async with serving(FakeLog(spread(runs), page=1)) as channel, running(rig.tail(channel, limits)):
+    async with serving(FakeLog(spread(runs), page=1)) as channel, running(rig.tail(channel, limits)) as task:
         while not rig.progress.caught_up_once:
+            assert not task.done(), task.exception()
             await asyncio.sleep(random.uniform(0, 0.02))
             if killed < 15:
                 killed += await admin.fetchval(kill)

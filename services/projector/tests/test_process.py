@@ -1,0 +1,157 @@
+"""The process itself: started as in production, killed with SIGKILL, drained with SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc.aio
+import httpx
+import pytest
+
+from oa_platform.settings import token_hash
+from oa_testing.postgres import REPOSITORY, Database, free_port
+from openagents.sync.v1 import topic_service_pb2, topic_service_pb2_grpc
+from services.projector.tests import histories as h
+from services.projector.tests.rig import FakeLog, Rig, listening
+from services.projector.tests.test_tail import check_everything_once, some_runs, spread
+
+WAIT_S = 30.0
+
+
+class Projector:
+    """`python -m services.projector` on fixed ports, so that it can be started again."""
+
+    def __init__(self, database: Database, log_port: int, directory: Path) -> None:
+        self.grpc_port, self.ops_port = free_port(), free_port()
+        self.output = directory / "projector.log"
+        self.env = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": os.pathsep.join(str(REPOSITORY / root) for root in (".", "libs", "gen")),
+            "OA_DATABASE_URL": database.projector,
+            "OA_SERVICE_TOKEN": "the projector's",
+            "OA_ACCEPTED_SERVICES": f"khala_gateway={token_hash('the gateway')}",
+            "OA_GRPC_ADDRESS": f"127.0.0.1:{self.grpc_port}",
+            "OA_OPS_ADDRESS": f"127.0.0.1:{self.ops_port}",
+            "OA_RUNTIME_GRPC_ADDRESS": f"127.0.0.1:{log_port}",
+            "OA_CONTROL_URL": "http://127.0.0.1:1",
+            "OA_PROJECTOR_BATCH_EVENTS": "3",
+            "OA_PROJECTOR_HEADS_INTERVAL_MS": "50",
+        }
+
+    @contextmanager
+    def running(self) -> Iterator[subprocess.Popen[bytes]]:
+        """A process for the time of the block; killed at its end if it still runs."""
+        with self.output.open("ab") as output:
+            command = [sys.executable, "-m", "services.projector"]
+            process = subprocess.Popen(command, env=self.env, cwd=REPOSITORY, stdout=output, stderr=output)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    async def get(self, path: str) -> httpx.Response | None:
+        """An answer of the ops port, None when there is none."""
+        async with httpx.AsyncClient(trust_env=False) as client:
+            try:
+                return await client.get(f"http://127.0.0.1:{self.ops_port}{path}")
+            except httpx.TransportError:
+                return None
+
+    async def until_ready(self) -> None:
+        """Wait for readiness."""
+        async with asyncio.timeout(WAIT_S):
+            while (answer := await self.get("/readyz")) is None or answer.status_code != 200:
+                await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_sigkill_at_any_time_loses_and_repeats_nothing(
+    rig: Rig, projector_database: Database, tmp_path: Path, seed: int
+) -> None:
+    chance = random.Random(seed)
+    runs = some_runs(120)
+    log = FakeLog(spread(runs), page=2)
+    total = sum(len(run) for run in runs)
+
+    async def applied() -> int:
+        return sum(checkpoint.position for checkpoint in await rig.reads.all_checkpoints())
+
+    kills = 0
+    async with listening(log) as port:
+        projector = Projector(projector_database, port, tmp_path)
+        while await applied() < total and kills < 4:
+            with projector.running() as process:
+                before = await applied()
+                async with asyncio.timeout(WAIT_S):
+                    while await applied() == before:
+                        assert process.poll() is None, projector.output.read_text()
+                        await asyncio.sleep(0.002)
+                await asyncio.sleep(chance.uniform(0, 0.03))
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                kills += 1
+        with projector.running():
+            await projector.until_ready()
+    assert kills > 1
+    await check_everything_once(rig, runs)
+
+
+async def test_ready_serving_measured_and_drained(projector_database: Database, tmp_path: Path) -> None:
+    log = FakeLog(spread(some_runs(8)))
+    async with listening(log) as port:
+        projector = Projector(projector_database, port, tmp_path)
+        with projector.running() as process:
+            await projector.until_ready()
+            metrics = await projector.get("/metrics")
+            assert metrics is not None
+            assert 'oa_projector_lag_events{partition="0"} 0.0' in metrics.text
+            assert "oa_projector_connected 1.0" in metrics.text
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{projector.grpc_port}") as channel:
+                topics = topic_service_pb2_grpc.TopicServiceStub(channel)
+                request = topic_service_pb2.DescribeTopicRequest(topic=f"user:{h.ulid('usr', 0)}:runs")
+                found = await topics.DescribeTopic(request, metadata=(("x-oa-service-token", "the gateway"),))
+            assert found.head > 0
+            process.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(process.wait, WAIT_S) == 0
+
+
+async def test_a_hole_is_an_alarm_and_not_a_crash(projector_database: Database, tmp_path: Path) -> None:
+    """Readiness says why; what has been applied is still served, and SIGTERM still drains."""
+
+    def hole(number: int, message: object) -> object:
+        if message.first_position > 1:  # type: ignore[attr-defined]
+            message.first_position += 1  # type: ignore[attr-defined]
+        return message
+
+    log = FakeLog(spread(some_runs(8)), meddle=hole)  # type: ignore[arg-type]
+    async with listening(log) as port:
+        projector = Projector(projector_database, port, tmp_path)
+        with projector.running() as process:
+            async with asyncio.timeout(WAIT_S):
+                while '"projection_halted"' not in projector.output.read_text():
+                    await asyncio.sleep(0.02)
+            answer = await projector.get("/readyz")
+            assert answer is not None
+            assert answer.status_code == 503
+            assert "(hole)" in answer.json()["failures"]["tail"]
+            metrics = await projector.get("/metrics")
+            assert metrics is not None
+            assert 'oa_projector_halted{cause="hole"} 1.0' in metrics.text
+            process.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(process.wait, WAIT_S) == 0
+
+
+async def test_without_its_migrations_it_does_not_start(empty_database: Database, tmp_path: Path) -> None:
+    projector = Projector(empty_database, 1, tmp_path)
+    with projector.running() as process:
+        assert await asyncio.to_thread(process.wait, WAIT_S) == 2
+    assert "migration_refused" in projector.output.read_text()
