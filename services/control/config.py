@@ -57,7 +57,10 @@ class EdgeSettings:
 
     address: Address = setting("OA_HTTP_ADDRESS", address(), own_port("http"), doc="Where the public edge is served.")
     allowed_origins: Sequence[str] = setting(
-        "OA_ALLOWED_ORIGINS", origins(), (), doc="Web origins whose pages may call the edge."
+        "OA_ALLOWED_ORIGINS",
+        origins(),
+        DefaultFrom(lambda _service, _env: (), "none"),
+        doc="Web origins whose pages may call the edge.",
     )
     trusted_hops: int = setting(
         "OA_TRUSTED_PROXY_HOPS", integer(0, 10), 0, doc="Proxies of ours in front, whose X-Forwarded-For is believed."

@@ -1,0 +1,123 @@
+"""The use cases over the real database, with a clock that tests move and codes that they see."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from oa_errors import Refusal
+from oa_platform.config import load
+from oa_platform.jwks import StaticKeys
+from oa_platform.keys import SigningKey, generate_key
+from oa_platform.postgres import Postgres
+from oa_platform.settings import DatabaseSettings
+from oa_platform.tokens import TokenVerifier
+from oa_testing.clock import FakeClock
+from oa_testing.postgres import Database
+from services.control.app.account import Account
+from services.control.app.entropy import SystemEntropy
+from services.control.app.gate import Gate
+from services.control.app.ports import World
+from services.control.app.service_accounts import ServiceAccountCases
+from services.control.app.sign_in import SignedIn, SignIn, SignInLimits
+from services.control.app.sync_tokens import SyncTokens
+from services.control.domain.audit import Origin
+from services.control.domain.policy import AnyPrincipal
+from services.control.domain.principal import Principal
+from services.control.domain.rate import Limit
+from services.control.grpc_api.tokens import AccessTokenVerifier, JwtSigner
+from services.control.store.store import PgStore
+from services.control.tests.harness import HMAC_KEY, new_id
+
+ORIGIN = Origin("req_test", "192.0.2.1")
+LIMITS = SignInLimits(
+    per_address=Limit(10, timedelta(minutes=6)),
+    per_network=Limit(60, timedelta(seconds=10)),
+    guesses_per_network=Limit(100, timedelta(seconds=6)),
+)
+
+
+@dataclass
+class Letters:
+    """A mailer that keeps what it should send, or refuses."""
+
+    codes: dict[str, str] = field(default_factory=dict)
+    broken: bool = False
+
+    async def send_code(self, email: str, code: str, expires_at: datetime) -> None:
+        """Keep it."""
+        if self.broken:
+            raise Refusal("unavailable", "no relay")
+        self.codes[email] = code
+
+
+@dataclass
+class Runs:
+    """Run id -> org, as runtime would say; None stands for a runtime that isn't there."""
+
+    orgs: dict[str, str] | None = field(default_factory=dict)
+    asked: int = 0
+
+    async def org_of_run(self, principal: Principal, run_id: str, origin: Origin) -> str | None:
+        """Runtime's answer."""
+        self.asked += 1
+        if self.orgs is None:
+            raise Refusal("unavailable", "no runtime")
+        return self.orgs.get(run_id)
+
+
+@dataclass
+class Cases:
+    """One replica of control, without doors."""
+
+    world: World
+    store: PgStore
+    sign_in: SignIn
+    account: Account
+    accounts: ServiceAccountCases
+    sync: SyncTokens
+    gate: Gate
+    letters: Letters
+    runs: Runs
+
+    async def signed_in(self, email: str = "ada@example.org", device_id: str = "") -> SignedIn:
+        """A person signs in."""
+        device_id = device_id or new_id("dev")
+        started = await self.sign_in.start(email, device_id, ORIGIN)
+        return await self.sign_in.verify(started.challenge_id, self.letters.codes[email], device_id, ORIGIN)
+
+    async def principal(self, email: str = "ada@example.org") -> Principal:
+        """A person that has signed in, as the gate admits it."""
+        signed_in = await self.signed_in(email)
+        return await self.admitted(signed_in.tokens.access_token)
+
+    async def admitted(self, access_token: str) -> Principal:
+        """The caller with this token."""
+        principal = await self.gate.admit(f"Bearer {access_token}", AnyPrincipal(), "test", ORIGIN)
+        assert principal is not None
+        return principal
+
+
+@asynccontextmanager
+async def cases_on(
+    database: Database, clock: FakeClock, key: SigningKey | None = None, letters: Letters | None = None
+) -> AsyncIterator[Cases]:
+    """A replica on the database. Give two of them the same key and letters."""
+    key, letters, runs = key or generate_key(), letters or Letters(), Runs()
+    settings = load(DatabaseSettings, {"OA_DATABASE_URL": database.control})
+    async with Postgres(settings, "control-test") as postgres:
+        store = PgStore(postgres)
+        world = World(store, clock, SystemEntropy(), JwtSigner(key), HMAC_KEY.encode())
+        yield Cases(
+            world=world,
+            store=store,
+            sign_in=SignIn(world, letters, LIMITS),
+            account=Account(world),
+            accounts=ServiceAccountCases(world),
+            sync=SyncTokens(world, runs),
+            gate=Gate(world, AccessTokenVerifier(TokenVerifier(StaticKeys([key.public_key]), clock))),
+            letters=letters,
+            runs=runs,
+        )

@@ -1,0 +1,179 @@
+"""The one decision: who may do what. Checked against a second, plainer statement of the rule."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oa_errors import Refusal
+from oa_khala.topics import TOPIC_CLASSES, Topic
+from services.control.domain.email import normalized_email
+from services.control.domain.policy import AnyPrincipal, OrgOwned, Public, Resource, Scoped, UserOwned, authorize
+from services.control.domain.principal import Kind, Principal
+from services.control.domain.rate import Limit, take
+from services.control.domain.scopes import ROLE_SCOPES, SERVICE_ACCOUNT_SCOPES, WORKER_SCOPES, Role, Scope
+from services.control.domain.sync_token import (
+    Grant,
+    decide_topic,
+    granted_topics,
+    needed_scopes,
+    token_expiry,
+    token_ttl,
+)
+
+ME, MY_ORG = "usr_01JD8V0000000000000000000A", "org_01JD8V0000000000000000000A"
+OTHER, OTHER_ORG = "usr_01JD8V0000000000000000000B", "org_01JD8V0000000000000000000B"
+RUN = "run_01JD8V0000000000000000000A"
+WORKER = "wrk_01JD8V0000000000000000000A"
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+scope_sets = st.frozensets(st.sampled_from(list(Scope)))
+principals = st.builds(
+    Principal, st.sampled_from(list(Kind)), st.just(ME), st.just(MY_ORG), scopes=scope_sets, standing=scope_sets
+)
+resources: st.SearchStrategy[Resource | None] = st.sampled_from(
+    [None, UserOwned(ME), UserOwned(OTHER), OrgOwned(MY_ORG), OrgOwned(OTHER_ORG)]
+)
+
+
+@given(principals, st.sampled_from(list(Scope)), resources)
+def test_a_scoped_thing_needs_token_and_role_and_owner(
+    principal: Principal, scope: Scope, resource: Resource | None
+) -> None:
+    mine = resource in (None, UserOwned(ME), OrgOwned(MY_ORG))
+    allowed = scope in principal.scopes and scope in principal.standing and mine
+    denied = authorize(principal, Scoped(scope), resource)
+    assert (denied is None) == allowed
+    if denied:
+        Refusal(denied.reason, denied.message)  # in the catalogue
+
+
+@given(principals)
+def test_public_is_for_everybody_and_the_rest_for_nobody_unknown(principal: Principal) -> None:
+    assert authorize(None, Public()) is None
+    assert authorize(principal, AnyPrincipal()) is None
+    for access in (AnyPrincipal(), Scoped(Scope.RUNS_READ)):
+        denied = authorize(None, access)
+        assert denied is not None
+        assert denied.reason == "missing_authorization"
+
+
+def test_reasons_come_in_order_token_role_owner() -> None:
+    def reason(scopes: frozenset[Scope], standing: frozenset[Scope]) -> str | None:
+        principal = Principal(Kind.USER, ME, MY_ORG, scopes, standing)
+        denied = authorize(principal, Scoped(Scope.RUNS_READ), UserOwned(OTHER))
+        return denied.reason if denied else None
+
+    has = frozenset({Scope.RUNS_READ})
+    assert reason(frozenset(), frozenset()) == "missing_scope"
+    assert reason(has, frozenset()) == "org_scope_denied"
+    assert reason(has, has) == "owner_mismatch"
+
+
+def test_roles_grow_from_viewer_to_owner_and_none_may_attach_workers() -> None:
+    order = [Role.VIEWER, Role.MEMBER, Role.ADMIN, Role.OWNER]
+    for smaller, larger in itertools.pairwise(order):
+        assert ROLE_SCOPES[smaller] <= ROLE_SCOPES[larger]
+    everyone = frozenset().union(*ROLE_SCOPES.values(), SERVICE_ACCOUNT_SCOPES)
+    assert WORKER_SCOPES.isdisjoint(everyone)
+    assert Scope.SERVICE_ACCOUNTS_WRITE not in SERVICE_ACCOUNT_SCOPES, "a key must not make keys"
+
+
+@given(principals, st.sampled_from(TOPIC_CLASSES), st.booleans())
+def test_a_topic_is_granted_to_members_and_owners_with_the_scope_only(
+    principal: Principal, topic_class: object, own: bool
+) -> None:
+    subjects = {
+        "usr_": ME if own else OTHER,
+        "org_": MY_ORG if own else OTHER_ORG,
+        "run_": RUN,
+        "wrk_": "wrk_" + ME[4:],
+    }
+    kind = next(found for found in TOPIC_CLASSES if found is topic_class)
+    topic = Topic(kind, subjects[kind.id_prefix])
+    reason = decide_topic(principal, topic, MY_ORG if own else OTHER_ORG)
+    has_scope = kind.required_scope in principal.effective_scopes
+    # Nobody can say yet who owns a worker, so nobody is let in.
+    assert (reason is None) == (has_scope and own and kind.id_prefix != "wrk_")
+
+
+def test_a_run_that_runtime_does_not_know_is_forbidden() -> None:
+    everything = frozenset(Scope)
+    principal = Principal(Kind.USER, ME, MY_ORG, everything, everything)
+    run_events = next(found for found in TOPIC_CLASSES if found.id_prefix == "run_")
+    assert decide_topic(principal, Topic(run_events, RUN), None) == "forbidden_topic"
+
+
+@pytest.mark.parametrize(("asked", "given_s"), [(0, 300), (60, 60), (900, 900)])
+def test_a_lifetime_within_the_bounds_is_given(asked: int, given_s: int) -> None:
+    assert token_ttl(asked) == timedelta(seconds=given_s)
+
+
+@pytest.mark.parametrize("asked", [1, 59, 901, 2**32 - 1])
+def test_a_lifetime_outside_the_bounds_is_refused_and_not_clamped(asked: int) -> None:
+    with pytest.raises(Refusal) as refused:
+        token_ttl(asked)
+    assert (refused.value.reason, refused.value.field) == ("invalid_value", "ttl_seconds")
+
+
+def test_a_sync_token_ends_with_the_session_at_the_latest() -> None:
+    ttl = timedelta(seconds=300)
+    assert token_expiry(ttl, NOW, None) == NOW + ttl
+    assert token_expiry(ttl, NOW, NOW + timedelta(seconds=100)) == NOW + timedelta(seconds=100)
+    assert token_expiry(ttl, NOW, NOW + timedelta(days=1)) == NOW + ttl
+
+
+def test_with_no_topic_granted_the_first_reason_counts() -> None:
+    assert granted_topics([Grant("a", "invalid_topic"), Grant("b")]) == ("b",)
+    with pytest.raises(Refusal) as refused:
+        granted_topics([Grant("a", "owner_mismatch"), Grant("b", "invalid_topic")])
+    assert refused.value.reason == "owner_mismatch"
+
+
+def test_a_token_carries_the_scopes_that_its_topics_need() -> None:
+    topics = [Topic(kind, kind.id_prefix) for kind in TOPIC_CLASSES]
+    assert needed_scopes(topics) == ("notifications.read", "runs.read", "workers.read")
+    assert set(needed_scopes(topics)) <= set(Scope), "every scope of a topic is in the registry"
+
+
+@given(st.integers(1, 20), st.integers(1, 100), st.lists(st.integers(0, 200), max_size=60))
+def test_a_bucket_never_gives_more_than_burst_and_one_a_period(burst: int, period_s: int, waits: list[int]) -> None:
+    limit = Limit(burst, timedelta(seconds=period_s))
+    now, empty_at, taken_at = NOW, None, []
+    for wait_s in waits:
+        now += timedelta(seconds=wait_s)
+        taken = take(limit, empty_at, now)
+        empty_at = taken.empty_at
+        if taken.wait is None:
+            taken_at.append(now)
+        else:
+            assert take(limit, empty_at, now + taken.wait).wait is None, "waiting that long is enough"
+            shorter = taken.wait - timedelta(microseconds=1)
+            assert take(limit, empty_at, now + shorter).wait is not None, "and less is not"
+    for first in range(len(taken_at)):
+        for last in range(first, len(taken_at)):
+            span = taken_at[last] - taken_at[first]
+            assert last - first + 1 <= burst + span // limit.period
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [(" Ada@Example.ORG ", "ada@example.org"), ("a+b@localhost", "a+b@localhost"), ("ü@example.org", "ü@example.org")],
+)
+def test_one_mailbox_has_one_spelling(text: str, address: str) -> None:
+    assert normalized_email(text) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "ada", "@example.org", "ada@", "a b@example.org", "a@b@c", "a@-x.org", "a@x..org", "a@x.org\r\nBcc: b@y.org",
+     "a\n@x.org", "<a@x.org>", "a@x.org,b@y.org", "x" * 250 + "@example.org", "a@example.org\x00"],
+)  # fmt: skip
+def test_what_is_no_address_is_refused_with_the_field(text: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        normalized_email(text)
+    assert (refused.value.reason, refused.value.field) == ("invalid_value", "email")
