@@ -148,14 +148,17 @@ def _create(command: CreateRun, limits: Limits, now_ns: int, known: KnownKey | N
         if known.fingerprint != command.fingerprint:
             raise _idempotency_conflict()
         return Unchanged(known.run_id, known.first_seq, known.first_seq)
-    spec = replace(command.spec, title=command.spec.title or default_title(command.spec))
-    created = EncodedBody.of(RunCreated(command.user_id, command.org_id, spec))
+    created = EncodedBody.of(RunCreated(command.user_id, command.org_id, titled(command.spec)))
     _check_sizes([created], limits)
     return _store(None, command.run_id, [created], AUTHORITY, now_ns)
 
 
-def default_title(spec: RunSpec) -> str:
-    """The title of a run whose caller gave none: its command line, or the first line of its prompt."""
+def titled(spec: RunSpec) -> RunSpec:
+    """The spec as it is recorded: one without a title gets its command line, or the first line of its prompt."""
+    return spec if spec.title else replace(spec, title=_default_title(spec))
+
+
+def _default_title(spec: RunSpec) -> str:
     what = spec.input
     text = shlex.join(what.argv) if isinstance(what, ExecSpec) else what.text.strip()
     line = text.splitlines()[0] if text else spec.adapter

@@ -24,6 +24,7 @@ from oa_runlog import events
 from oa_runlog.events import EventBody, Json, RunEvent
 from oa_runlog.receipt import SignedReceipt
 from oa_runlog.state import RunState, RunStatus
+from oa_runlog.upcast import upcast
 from openagents.codex.v1 import event_pb2 as codex_pb2
 from openagents.runtime.v1 import event_pb2, receipt_pb2, run_pb2
 
@@ -135,10 +136,17 @@ def spec_to_wire(spec: events.RunSpec) -> event_pb2.RunSpec:
     return message
 
 
-def spec_from_wire(message: event_pb2.RunSpec) -> events.RunSpec:
-    """The spec in a message. Raises Refusal."""
-    check_rules(message)
-    return _spec(message, "")
+def spec_from_wire(message: event_pb2.RunSpec, *, path: str = "") -> events.RunSpec:
+    """The spec in a message. Raises Refusal; `path` is what stands before its fields, for example "spec."."""
+    _check(message, path)
+    return _spec(message, path)
+
+
+def _check(message: ProtoMessage, path: str) -> None:
+    try:
+        check_rules(message)
+    except Refusal as refusal:
+        raise (refusal.under(path.rstrip(".")) if path else refusal) from None
 
 
 def _spec(message: event_pb2.RunSpec, path: str) -> events.RunSpec:
@@ -399,10 +407,10 @@ _BODIES: Mapping[str, Callable[[Any, str], EventBody]] = MappingProxyType(
 )
 
 
-def body_from_wire(message: event_pb2.EventBody) -> EventBody:
-    """What happened, from its message. Raises Refusal."""
-    check_rules(message)
-    return _body(message, "")
+def body_from_wire(message: event_pb2.EventBody, *, path: str = "") -> EventBody:
+    """What happened, from its message. Raises Refusal; `path` is what stands before its fields: "events[2]."."""
+    _check(message, path)
+    return _body(message, path)
 
 
 def _body(message: event_pb2.EventBody, path: str) -> EventBody:
@@ -449,12 +457,8 @@ def decode_event(data: bytes) -> RunEvent:
 
 
 def event_from_wire(message: event_pb2.RunEvent) -> RunEvent:
-    """The event in a message. Raises Refusal."""
-    if message.schema_version != events.SCHEMA_VERSION:
-        text = (
-            f"events of schema {message.schema_version} can't be read here; this version reads {events.SCHEMA_VERSION}"
-        )
-        raise Refusal("unsupported_schema_version", text, field="schema_version")
+    """The event in a message; one of an older schema is upcast first. Raises Refusal."""
+    message = upcast(message)
     check_rules(message)
     _need(message.HasField("recorded_time"), "recorded_time")
     _need(message.HasField("body"), "body")

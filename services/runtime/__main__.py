@@ -1,0 +1,122 @@
+"""The runtime: the authority of runs and their log. Run with `python -m services.runtime`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from oa_errors import Refusal
+from oa_platform import migrate
+from oa_platform.auth import Authenticator
+from oa_platform.clock import SystemClock
+from oa_platform.grpc_server import GrpcServer
+from oa_platform.ids import new_id
+from oa_platform.jwks import JwksCache
+from oa_platform.postgres import Postgres
+from oa_platform.process import Process, run_service
+from oa_platform.tokens import KeySource, TokenVerifier
+from oa_runlog.receipt import ReceiptSigner
+from openagents.runtime.v1.log_service_pb2_grpc import add_LogServiceServicer_to_server
+from openagents.runtime.v1.receipt_service_pb2_grpc import add_ReceiptServiceServicer_to_server
+from openagents.runtime.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
+from openagents.runtime.v1.worker_service_pb2_grpc import add_WorkerServiceServicer_to_server
+from openagents.sync.v1.topic_service_pb2_grpc import add_TopicServiceServicer_to_server
+from services.runtime.app.dispatcher import Dispatcher, Watchdog
+from services.runtime.app.log import Log
+from services.runtime.app.runs import Runs
+from services.runtime.app.tail import Tail
+from services.runtime.app.topics import Topics
+from services.runtime.app.workers import Workers
+from services.runtime.config import RuntimeSettings
+from services.runtime.grpc_api.log import LogApi
+from services.runtime.grpc_api.runs import ReceiptApi, RunApi
+from services.runtime.grpc_api.topics import TopicApi
+from services.runtime.grpc_api.workers import WorkerApi
+from services.runtime.store.listener import Listener
+from services.runtime.store.log import PostgresLog
+from services.runtime.store.reads import PostgresReads
+from services.runtime.store.workers import PostgresWorkers
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def _signer(settings: RuntimeSettings) -> ReceiptSigner:
+    try:
+        return ReceiptSigner.from_pem(settings.receipt_key.reveal().encode())
+    except (ValueError, TypeError):
+        text = "OA_RECEIPT_KEY is not an unencrypted Ed25519 private key in PEM form."
+        raise Refusal("invalid_setting", text, field="OA_RECEIPT_KEY") from None
+
+
+async def start(settings: RuntimeSettings, process: Process) -> None:
+    """Start the service."""
+    keys = await process.enter(JwksCache(settings.jwks, SystemClock()))
+    process.readiness.add("keys", keys.check)
+    await serve(settings, process, keys)
+
+
+async def serve(settings: RuntimeSettings, process: Process, keys: KeySource) -> GrpcServer:
+    """Wire the rooms together, with tokens checked against `keys`."""
+    replica_id, signer = new_id("rep"), _signer(settings)
+    if settings.database.check_migrations:
+        await migrate.check(settings.database.url.reveal(), "runtime", MIGRATIONS)
+    postgres = await process.enter(Postgres(settings.database, "runtime"))
+    process.readiness.add("postgres", postgres.check)
+
+    reads = PostgresReads(postgres)
+    installation = await reads.installation()
+    await reads.add_receipt_key(signer.key_id, signer.public_key)
+    tail = await _follow(settings, process, reads, replica_id)
+    log = await process.enter(
+        Log(
+            installation,
+            PostgresLog(postgres, replica_id),
+            settings.runs.limits(),
+            settings.sequencer,
+            lambda state: signer.sign(state, installation.log_epoch),
+            tail.publish,
+        )
+    )
+    topics = Topics(reads, installation.log_epoch, settings.topics)
+    tail.listen(topics.on_records)
+    workers = _look_after_workers(settings, process, log, reads, PostgresWorkers(postgres))
+    tail.listen(workers.on_records)
+
+    verifier = TokenVerifier(keys, SystemClock())
+    server = GrpcServer(settings.grpc, Authenticator("runtime", settings.identity.accepted_services, verifier))
+    runs = Runs(log, reads)
+    server.register(add_RunServiceServicer_to_server, RunApi(runs))
+    server.register(add_ReceiptServiceServicer_to_server, ReceiptApi(runs))
+    server.register(add_LogServiceServicer_to_server, LogApi(tail, reads, installation.log_epoch))
+    server.register(add_TopicServiceServicer_to_server, TopicApi(topics))
+    server.register(add_WorkerServiceServicer_to_server, WorkerApi(workers, settings.runs.limits()))
+    _ = process.background("dismissal", _dismiss(server, workers))
+    return await process.enter(server)
+
+
+async def _follow(settings: RuntimeSettings, process: Process, reads: PostgresReads, replica_id: str) -> Tail:
+    tail = Tail(reads, settings.tail)
+    await tail.start()
+    listener = Listener(settings.database, replica_id, tail.hint, settings.tail.poll_interval_ms / 1000)
+    _ = process.background("tail", tail.run())
+    _ = process.background("listener", listener.run())
+    process.readiness.add("tail", listener.check)
+    return tail
+
+
+def _look_after_workers(
+    settings: RuntimeSettings, process: Process, log: Log, reads: PostgresReads, store: PostgresWorkers
+) -> Workers:
+    cancel_deadline_ms = settings.runs.cancel_deadline_ms
+    workers = Workers(log, reads, store, settings.workers, cancel_deadline_ms)
+    _ = process.background("dispatcher", Dispatcher(log, workers, store, settings.workers).run())
+    _ = process.background("watchdog", Watchdog(log, workers, store, settings.workers, cancel_deadline_ms).run())
+    return workers
+
+
+async def _dismiss(server: GrpcServer, workers: Workers) -> None:
+    await server.draining.wait()
+    workers.drain_all()
+
+
+if __name__ == "__main__":
+    run_service(RuntimeSettings, start)

@@ -1,0 +1,158 @@
+"""One attached worker, as this replica sees it, and what is said to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from oa_errors import Refusal
+from oa_runlog.state import WorkerStatus
+from services.runtime.app.ports import RunRecord, WorkerRecord
+from services.runtime.domain.batch import Applied
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """How a worker introduces itself. `worker_id` is empty for a new one."""
+
+    worker_id: str
+    name: str
+    adapters: tuple[str, ...]
+    max_concurrent_runs: int
+    held: Sequence[HeldLease]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLease:
+    """A lease that a worker believes to hold."""
+
+    run_id: str
+    lease_epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A run to execute."""
+
+    run: RunRecord
+    lease_epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelNotice:
+    """A run is to be ended."""
+
+    run_id: str
+    lease_epoch: int
+    reason: str
+    deadline_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseLostNotice:
+    """A lease is gone."""
+
+    run_id: str
+    lease_epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class AppendAnswer:
+    """What became of an append."""
+
+    request_id: int
+    run_id: str
+    answer: Applied | Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class DrainingNotice:
+    """This replica goes away."""
+
+    reconnect_after_ms: int
+
+
+Notice = Assignment | CancelNotice | LeaseLostNotice | AppendAnswer | DrainingNotice
+
+
+@dataclass(slots=True)
+class Lease:
+    """A lease of an attached worker. Until the worker has been told of the run, a cancel has to wait."""
+
+    epoch: int
+    told: bool = False
+    cancel: CancelNotice | None = None
+
+
+class Attachment:
+    """One stream of a worker: what it holds, when it was last heard of, and what is to be said to it."""
+
+    def __init__(self, worker: WorkerRecord, attachment_id: str, heard_at: float, pending_limit: int) -> None:
+        self.worker = worker
+        self.attachment_id = attachment_id
+        self.status: WorkerStatus = worker.status
+        self.heard_at = heard_at
+        self.leases: dict[str, Lease] = {}
+        self.reserved = 0
+        """Slots for assignments on their way."""
+        self.outbox: asyncio.Queue[Notice | None] = asyncio.Queue()
+        self.ended: Refusal | None = None
+        """Why the authority ended the stream, if it did."""
+        self._pending = asyncio.Semaphore(pending_limit)
+
+    @property
+    def free_slots(self) -> int:
+        """How many more runs it takes."""
+        return max(0, self.worker.max_concurrent_runs - len(self.leases) - self.reserved)
+
+    def takes_runs(self, now: float, quiet_after_s: float) -> bool:
+        """Whether it may get something new now."""
+        is_up = self.status in (WorkerStatus.STARTING, WorkerStatus.RUNNING) and self.ended is None
+        return is_up and self.free_slots > 0 and now - self.heard_at <= quiet_after_s
+
+    def say(self, notice: Notice) -> None:
+        """Queue a notice."""
+        self.outbox.put_nowait(notice)
+
+    def end(self, refusal: Refusal | None = None) -> None:
+        """End the stream, after what is queued has been said."""
+        if self.ended is None:
+            self.ended = refusal
+        self.outbox.put_nowait(None)
+
+    def hold(self, run_id: str, epoch: int) -> Lease:
+        """Note a lease."""
+        lease = self.leases.get(run_id)
+        if lease is None or lease.epoch != epoch:
+            lease = self.leases[run_id] = Lease(epoch)
+        return lease
+
+    def tell(self, assignment: Assignment, cancel: CancelNotice | None) -> None:
+        """Say the run to the worker, once, and the cancel that came meanwhile."""
+        lease = self.leases.get(assignment.run.state.run_id)
+        if lease is None or lease.epoch != assignment.lease_epoch or lease.told:
+            return
+        self.say(assignment)
+        lease.told = True
+        pending = lease.cancel or cancel
+        if pending is not None:
+            self.say(pending)
+
+    def cancel(self, notice: CancelNotice) -> None:
+        """Tell the worker to end a run, once it knows of it."""
+        lease = self.leases.get(notice.run_id)
+        if lease is None or lease.epoch != notice.lease_epoch:
+            return
+        if lease.told:
+            self.say(notice)
+        else:
+            lease.cancel = notice
+
+    async def acquire_append(self) -> None:
+        """Wait until the stream may have one more append on its way."""
+        await self._pending.acquire()
+
+    def release_append(self) -> None:
+        """An append was answered."""
+        self._pending.release()

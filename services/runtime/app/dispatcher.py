@@ -1,0 +1,111 @@
+"""Hands waiting runs to attached workers, and looks after workers and cancels that are late.
+
+Any number of replicas may do both at once: whether a run is assigned, lost or ended is decided under its partition's
+lock, so the second replica to try finds that there is nothing to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import structlog
+
+from oa_errors import Refusal
+from oa_runlog.commands import AssignRun, CancelDeadline
+from services.runtime.app import metrics
+from services.runtime.app.attachment import Attachment
+from services.runtime.app.limits import WorkerLimits
+from services.runtime.app.log import Log
+from services.runtime.app.ports import WorkerStore
+from services.runtime.app.workers import Workers
+
+_log = structlog.get_logger(__name__)
+
+
+class Dispatcher:
+    """Gives runs to workers with a free slot, the matching adapter and the run's org."""
+
+    def __init__(self, log: Log, workers: Workers, store: WorkerStore, limits: WorkerLimits) -> None:
+        self._log = log
+        self._workers = workers
+        self._store = store
+        self._limits = limits
+        self._wake = asyncio.Event()
+        workers.on_demand = self._wake.set
+
+    async def run(self) -> None:
+        """Until cancelled: when something may have changed, and now and then."""
+        while True:
+            try:
+                async with asyncio.timeout(self._limits.dispatch_interval_ms / 1000):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            try:
+                await self.dispatch()
+            except Refusal as refusal:
+                _log.warning("dispatch_failed", reason=refusal.reason)
+                await asyncio.sleep(refusal.retry_after_ms / 1000)
+                self._wake.set()
+
+    async def dispatch(self) -> None:
+        """Fill the free slots. Raises Refusal unavailable."""
+        quiet_after_s = self._limits.quiet_after_ms / 1000
+        for attachment in list(self._workers.attached.values()):
+            if attachment.takes_runs(time.monotonic(), quiet_after_s):
+                await self._fill(attachment)
+
+    async def _fill(self, attachment: Attachment) -> None:
+        worker = attachment.worker
+        limit = min(attachment.free_slots, self._limits.dispatch_page)
+        run_ids = await self._store.waiting_runs(worker.org_id, worker.adapters, limit)
+        await asyncio.gather(*(self._assign(attachment, run_id) for run_id in run_ids))
+        if len(run_ids) == self._limits.dispatch_page:
+            self._wake.set()
+
+    async def _assign(self, attachment: Attachment, run_id: str) -> None:
+        """Try to give a run to the worker, who is told of it when `run.started` comes by in the tail."""
+        attachment.reserved += 1
+        try:
+            await self._log.do(AssignRun(run_id, attachment.worker.worker_id))
+        except Refusal as refusal:
+            # Another replica was faster, or the run has ended: it is not waiting any more.
+            _log.debug("assignment_refused", run_id=run_id, reason=refusal.reason)
+            if refusal.reason in ("unavailable", "overloaded"):
+                raise
+        finally:
+            attachment.reserved -= 1
+
+
+class Watchdog:
+    """Finds workers that are lost and cancels that are due, by the database's clock."""
+
+    def __init__(
+        self, log: Log, workers: Workers, store: WorkerStore, limits: WorkerLimits, cancel_deadline_ms: int
+    ) -> None:
+        self._log = log
+        self._workers = workers
+        self._store = store
+        self._limits = limits
+        self._cancel_deadline_ms = cancel_deadline_ms
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except Refusal as refusal:
+                _log.warning("watch_failed", reason=refusal.reason)
+            await asyncio.sleep(self._limits.watch_interval_ms / 1000)
+
+    async def look(self) -> None:
+        """One look. Raises Refusal unavailable."""
+        for worker_id in await self._store.lose_silent_workers(self._limits.lost_after_ms):
+            metrics.WORKERS_LOST.inc()
+            _log.warning("worker_lost", worker_id=worker_id)
+        # Also those that another replica marked and did not come to: marking and giving up are two steps.
+        await self._workers.give_up(await self._store.leases_of_ended_workers(self._limits.watch_page))
+        due = await self._store.due_cancels(self._cancel_deadline_ms, self._limits.watch_page)
+        await asyncio.gather(*(self._log.do(CancelDeadline(run_id)) for run_id in due))

@@ -1,0 +1,111 @@
+"""Every limit of the use cases, with its default. Each is a setting: docs/config.md is made from these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from oa_platform.config import setting
+from oa_platform.parsers import integer
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequencerLimits:
+    """How a partition's queue is bounded and drained."""
+
+    queue_commands: int = setting(
+        "OA_SEQUENCER_QUEUE", integer(1, 1_000_000), 4096, doc="Most commands that wait for one partition."
+    )
+    batch_commands: int = setting(
+        "OA_SEQUENCER_BATCH", integer(1, 10_000), 512, doc="Most commands in one transaction."
+    )
+    batch_bytes: int = setting(
+        "OA_SEQUENCER_BATCH_BYTES", integer(1024, 1 << 30), 8 << 20, doc="Most bytes of events in one transaction."
+    )
+    overloaded_retry_ms: int = setting(
+        "OA_SEQUENCER_OVERLOADED_RETRY_MS", integer(1, 60_000), 200, doc="Wait that a full queue asks for."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TailLimits:
+    """How much of the newest log is kept in memory, and how it is read."""
+
+    ring_entries: int = setting(
+        "OA_TAIL_RING_ENTRIES", integer(1, 1_000_000), 2048, doc="Newest entries of a partition kept in memory."
+    )
+    ring_bytes: int = setting("OA_TAIL_RING_BYTES", integer(1024, 1 << 30), 2 << 20, doc="Most bytes of them.")
+    page_entries: int = setting(
+        "OA_TAIL_PAGE_ENTRIES", integer(1, 10_000), 500, doc="Most entries of one read or one message of a tail."
+    )
+    page_bytes: int = setting(
+        "OA_TAIL_PAGE_BYTES", integer(1024, 4 << 20), 1 << 20, doc="Most bytes of one read or one message of a tail."
+    )
+    poll_interval_ms: int = setting(
+        "OA_TAIL_POLL_MS", integer(10, 600_000), 2_000, doc="Pause between looks at the heads, should a word get lost."
+    )
+    repair_retry_ms: int = setting(
+        "OA_TAIL_REPAIR_RETRY_MS", integer(10, 60_000), 250, doc="Pause after a failed read of the log."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopicLimits:
+    """What a stream of live frames may hold, and pages of history."""
+
+    pending_bytes: int = setting(
+        "OA_TOPICS_PENDING_BYTES",
+        integer(1024, 1 << 30),
+        8 << 20,
+        doc="Most bytes of frames that wait for one Watch stream; past it they are dropped, and the caller replays.",
+    )
+    watched_topics: int = setting(
+        "OA_TOPICS_WATCHED", integer(1, 10_000_000), 200_000, doc="Most topics of one Watch stream."
+    )
+    page_frames: int = setting(
+        "OA_TOPICS_PAGE_FRAMES", integer(1, 5000), 500, doc="Frames of a replay page when the caller names no number."
+    )
+    page_bytes: int = setting(
+        "OA_TOPICS_PAGE_BYTES",
+        integer(1024, 4 << 20),
+        1 << 20,
+        doc="Bytes of a replay page when the caller names none.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerLimits:
+    """When workers are silent, lost, or late."""
+
+    heartbeat_interval_ms: int = setting(
+        "OA_WORKER_HEARTBEAT_MS", integer(10, 600_000), 10_000, doc="How often a worker sends a heartbeat."
+    )
+    quiet_after_ms: int = setting(
+        "OA_WORKER_QUIET_MS", integer(10, 600_000), 15_000, doc="Silence after which a worker gets nothing new."
+    )
+    lost_after_ms: int = setting(
+        "OA_WORKER_LOST_MS", integer(10, 3_600_000), 30_000, doc="Silence after which a worker is lost."
+    )
+    watch_interval_ms: int = setting(
+        "OA_WORKER_WATCH_MS", integer(10, 60_000), 1_000, doc="Pause between looks for lost workers and late cancels."
+    )
+    watch_page: int = setting(
+        "OA_WORKER_WATCH_PAGE", integer(1, 10_000), 500, doc="Most leases or cancels handled in one look."
+    )
+    dispatch_interval_ms: int = setting(
+        "OA_DISPATCH_INTERVAL_MS",
+        integer(10, 60_000),
+        5_000,
+        doc="Pause between looks for waiting runs without a cause.",
+    )
+    dispatch_page: int = setting(
+        "OA_DISPATCH_PAGE", integer(1, 1_000), 50, doc="Most runs given to one worker in one look."
+    )
+    pending_appends: int = setting(
+        "OA_WORKER_PENDING_APPENDS",
+        integer(1, 100_000),
+        256,
+        doc="Most appends of one stream that wait for their commit; past it the stream is not read.",
+    )
+    drain_reconnect_ms: int = setting(
+        "OA_WORKER_DRAIN_RECONNECT_MS", integer(0, 60_000), 100, doc="Wait that a draining replica asks workers for."
+    )

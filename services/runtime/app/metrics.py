@@ -1,0 +1,62 @@
+"""What the runtime counts."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from oa_platform.metrics import REGISTRY
+
+COMMAND_SECONDS = Histogram(
+    "oa_runtime_command_seconds",
+    "From a command's arrival in its partition's queue to its answer.",
+    ["command"],
+    registry=REGISTRY,
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+COMMANDS = Counter(
+    "oa_runtime_commands",
+    "Commands by what became of them: stored, repeated, or the reason of their refusal.",
+    ["command", "outcome"],
+    registry=REGISTRY,
+)
+BATCH_COMMANDS = Histogram(
+    "oa_runtime_batch_commands",
+    "Commands in a transaction.",
+    registry=REGISTRY,
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
+)
+BATCH_SECONDS = Histogram(
+    "oa_runtime_batch_seconds",
+    "Time of a transaction of a sequencer, with the wait for the partition's lock.",
+    registry=REGISTRY,
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+BATCHES_FAILED = Counter(
+    "oa_runtime_batches_failed",
+    "Transactions that failed; their commands were answered unavailable.",
+    registry=REGISTRY,
+)
+EVENTS_STORED = Counter("oa_runtime_events_stored", "Events stored, by type.", ["type"], registry=REGISTRY)
+QUEUE_COMMANDS = Gauge("oa_runtime_queue_commands", "Commands waiting, all partitions.", registry=REGISTRY)
+TAIL_BEHIND = Gauge(
+    "oa_runtime_tail_behind_entries",
+    "Entries known to be stored and not yet followed, by partition.",
+    ["partition"],
+    registry=REGISTRY,
+)
+TAIL_REPAIRS = Counter(
+    "oa_runtime_tail_repairs", "Reads of the log for what other replicas stored, and for holes.", registry=REGISTRY
+)
+NOTIFY_LAG_SECONDS = Histogram(
+    "oa_runtime_notify_lag_seconds",
+    "From another replica's recording of an event to this one's following it; clocks of both databases' reads agree.",
+    registry=REGISTRY,
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+TOPICS_WATCHED = Gauge("oa_runtime_topics_watched", "Topics on Watch streams.", registry=REGISTRY)
+FRAMES_DROPPED = Counter(
+    "oa_runtime_frames_dropped", "Live frames not sent because their Watch stream was full.", registry=REGISTRY
+)
+WORKERS_ATTACHED = Gauge("oa_runtime_workers_attached", "Workers attached to this replica.", registry=REGISTRY)
+LEASES = Gauge("oa_runtime_leases", "Leases of the workers attached to this replica.", registry=REGISTRY)
+WORKERS_LOST = Counter("oa_runtime_workers_lost", "Workers that this replica declared lost.", registry=REGISTRY)

@@ -1,0 +1,161 @@
+"""What the use cases need from the store. Times of waiting are the database's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from oa_runlog.events import EventType, RunSpec
+from oa_runlog.receipt import SignedReceipt
+from oa_runlog.state import RunState, WorkerStatus
+from services.runtime.domain.batch import Changes, Snapshot, Wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What was fixed when this installation was made."""
+
+    log_epoch: str
+    partitions: int
+
+
+class PartitionTransaction(Protocol):
+    """One transaction on one partition, whose head is locked."""
+
+    position: int
+    """The partition's newest position."""
+
+    async def read(self, wanted: Wanted) -> Snapshot:
+        """What the batch is decided on."""
+        ...
+
+    async def store(self, position: int, changes: Changes, receipts: Sequence[SignedReceipt], now_ns: int) -> None:
+        """Store the batch; `position` is the head after it."""
+        ...
+
+
+class PartitionSession(Protocol):
+    """A connection that a sequencer keeps while it has work."""
+
+    def transaction(self, partition: int) -> AbstractAsyncContextManager[PartitionTransaction]:
+        """Begin and lock the head. Left without an exception it is committed, else rolled back."""
+        ...
+
+
+class LogStore(Protocol):
+    """The log, written."""
+
+    def session(self) -> AbstractAsyncContextManager[PartitionSession]:
+        """A connection. Raises Refusal unavailable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecord:
+    """A stored event at its place in the log."""
+
+    position: int
+    run_id: str
+    seq: int
+    type: EventType
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A run with its spec."""
+
+    state: RunState
+    spec: RunSpec
+
+
+class LogReader(Protocol):
+    """The log, read."""
+
+    async def heads(self) -> dict[int, int]:
+        """Partition -> newest position."""
+        ...
+
+    async def log_page(self, partition: int, after: int, max_entries: int, max_bytes: int) -> list[LogRecord]:
+        """Consecutive entries of a partition."""
+        ...
+
+    async def run_page(self, run_id: str, after_seq: int, max_events: int, max_bytes: int) -> list[tuple[int, bytes]]:
+        """Consecutive events of a run: seq and stored bytes."""
+        ...
+
+    async def run(self, run_id: str) -> RunRecord | None:
+        """A run."""
+        ...
+
+    async def receipt(self, run_id: str) -> SignedReceipt | None:
+        """The receipt of a run."""
+        ...
+
+    async def receipt_keys(self) -> list[tuple[str, bytes]]:
+        """Key ids and public keys, the newest first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRecord:
+    """A worker."""
+
+    worker_id: str
+    service_account_id: str
+    org_id: str
+    name: str
+    adapters: tuple[str, ...]
+    max_concurrent_runs: int
+    status: WorkerStatus
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRecord:
+    """A lease."""
+
+    run_id: str
+    worker_id: str
+    lease_epoch: int
+
+
+class WorkerStore(Protocol):
+    """Workers and leases."""
+
+    async def worker(self, worker_id: str) -> WorkerRecord | None:
+        """A worker."""
+        ...
+
+    async def add_worker(self, worker: WorkerRecord, attachment: str) -> None:
+        """Store a new worker."""
+        ...
+
+    async def reattach_worker(self, worker: WorkerRecord, before: WorkerStatus, attachment: str) -> bool:
+        """Give the worker to another stream, if it still is in `before`."""
+        ...
+
+    async def move_worker(self, worker_id: str, attachment: str, status: WorkerStatus) -> bool:
+        """Set the status and note a sign of life; False when the stream does not speak for the worker any more."""
+        ...
+
+    async def lose_silent_workers(self, lost_after_ms: int) -> list[str]:
+        """Mark the workers lost that were silent for longer, and return their ids."""
+        ...
+
+    async def leases_of_ended_workers(self, limit: int) -> list[LeaseRecord]:
+        """Leases whose workers are lost or stopped."""
+        ...
+
+    async def leases_of(self, worker_id: str) -> list[LeaseRecord]:
+        """The leases of a worker."""
+        ...
+
+    async def due_cancels(self, deadline_ms: int, limit: int) -> list[str]:
+        """Runs whose cancel was asked for longer ago."""
+        ...
+
+    async def waiting_runs(self, org_id: str, adapters: Sequence[str], limit: int) -> list[str]:
+        """Runs that wait for a worker, the oldest first."""
+        ...

@@ -1,0 +1,72 @@
+"""What people ask of runs. Owner and org are the principal's; somebody else's run is one that does not exist."""
+
+from __future__ import annotations
+
+from oa_errors import Refusal
+from oa_platform.identity import Principal
+from oa_platform.ids import new_id
+from oa_runlog.chain import partition_of
+from oa_runlog.commands import CreateRun, RequestCancel
+from oa_runlog.decide import not_found
+from oa_runlog.events import RunSpec
+from oa_runlog.receipt import SignedReceipt
+from services.runtime.app.log import Log
+from services.runtime.app.ports import LogReader, RunRecord
+
+
+class Runs:
+    """Creates, shows and cancels runs."""
+
+    def __init__(self, log: Log, reader: LogReader) -> None:
+        self._log = log
+        self._reader = reader
+
+    async def create(self, principal: Principal, idempotency_key: str, spec: RunSpec) -> tuple[RunRecord, bool]:
+        """The run, and whether it existed before. Raises Refusal idempotency_conflict, payload_too_large."""
+        run_id = new_run_id(principal.org_id, principal.subject, idempotency_key, self._log.partitions)
+        command = CreateRun.of(run_id, principal.org_id, principal.subject, spec, idempotency_key)
+        applied = await self._log.do(command)
+        return await self._existing(applied.run_id), applied.repeated
+
+    async def get(self, principal: Principal, run_id: str) -> RunRecord:
+        """A run. Raises Refusal not_found."""
+        run = await self._reader.run(run_id)
+        if run is None or run.state.org_id != principal.org_id:
+            raise not_found(run_id)
+        return run
+
+    async def cancel(self, principal: Principal, run_id: str, reason: str) -> RunRecord:
+        """The run, canceling or ended. Raises Refusal not_found."""
+        await self._log.do(RequestCancel(run_id, principal.org_id, principal.subject, reason))
+        return await self._existing(run_id)
+
+    async def receipt(self, principal: Principal, run_id: str) -> SignedReceipt:
+        """The receipt of a run. Raises Refusal not_found, run_not_finished."""
+        run = await self.get(principal, run_id)
+        receipt = await self._reader.receipt(run_id)
+        if receipt is None:
+            text = f"the run is {run.state.status}; it gets its receipt when it ends"
+            raise Refusal("run_not_finished", text, field="run_id", metadata={"status": str(run.state.status)})
+        return receipt
+
+    async def receipt_keys(self) -> list[tuple[str, bytes]]:
+        """Key ids and public keys, the newest first."""
+        return await self._reader.receipt_keys()
+
+    async def _existing(self, run_id: str) -> RunRecord:
+        run = await self._reader.run(run_id)
+        if run is None:
+            raise not_found(run_id)
+        return run
+
+
+def new_run_id(org_id: str, user_id: str, idempotency_key: str, partitions: int) -> str:
+    """A new id whose run falls in the partition of the idempotency key.
+
+    So all requests with one key meet in one sequencer, under one lock, and the second finds the first.
+    """
+    wanted = partition_of(f"{org_id}\0{user_id}\0{idempotency_key}", partitions)
+    while True:
+        run_id = new_id("run")
+        if partition_of(run_id, partitions) == wanted:
+            return run_id

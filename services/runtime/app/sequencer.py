@@ -1,0 +1,184 @@
+"""The one writer of a partition in this process: many commands, one transaction.
+
+Correct with any number of replicas on the same partition, because every transaction begins by locking the partition's
+head. Commands are decided in the order in which they were submitted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from oa_errors import Refusal
+from oa_platform.failures import RETRY_AFTER_MS, refusal_of
+from oa_runlog.commands import Append, Command
+from oa_runlog.decide import Limits
+from oa_runlog.receipt import SignedReceipt
+from oa_runlog.state import RunState
+from services.runtime.app import metrics
+from services.runtime.app.limits import SequencerLimits
+from services.runtime.app.ports import LogStore, PartitionSession
+from services.runtime.domain.batch import Answer, Applied, Batch, Entry, wanted_by
+
+_log = structlog.get_logger(__name__)
+Publish = Callable[[Sequence[Entry]], None]
+"""Takes what was committed, in order and at once."""
+
+
+class Seal(Protocol):
+    """Signs the receipt of a run that has ended."""
+
+    def __call__(self, state: RunState) -> SignedReceipt:
+        """The receipt."""
+        ...
+
+
+@dataclass(slots=True)
+class _Waiter:
+    command: Command
+    answer: asyncio.Future[Applied]
+    size: int
+    since: float
+
+
+class Sequencer:
+    """Drains one partition's queue. `run` does the work until `close` has let it finish."""
+
+    def __init__(
+        self, partition: int, store: LogStore, run_limits: Limits, limits: SequencerLimits, seal: Seal, publish: Publish
+    ) -> None:
+        self.partition = partition
+        self._store = store
+        self._run_limits = run_limits
+        self._limits = limits
+        self._seal = seal
+        self._publish = publish
+        self._queue: deque[_Waiter] = deque()
+        self._wake = asyncio.Event()
+        self._closing = False
+
+    def submit(self, command: Command) -> asyncio.Future[Applied]:
+        """Queue a command; the future gets its answer, or the Refusal. Answers come in the order of submission.
+
+        Raises Refusal overloaded when the queue is full, draining when the process goes away. Nobody has to wait for
+        the future: the command is carried out all the same.
+        """
+        if self._closing:
+            raise Refusal("draining", "this replica is going away; ask another one", retry_after_ms=RETRY_AFTER_MS)
+        if len(self._queue) >= self._limits.queue_commands:
+            _count(command, "overloaded")
+            text = "too many commands wait for this partition; nothing was done"
+            raise Refusal("overloaded", text, retry_after_ms=self._limits.overloaded_retry_ms)
+        answer: asyncio.Future[Applied] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Waiter(command, answer, _size(command), time.perf_counter()))
+        metrics.QUEUE_COMMANDS.inc()
+        self._wake.set()
+        return answer
+
+    async def run(self) -> None:
+        """Work until closed, with the queue empty."""
+        while not (self._closing and not self._queue):
+            await self._wake.wait()
+            self._wake.clear()
+            while self._queue:
+                await self._work()
+
+    def close(self) -> None:
+        """Take nothing more; `run` ends once what is queued is answered."""
+        self._closing = True
+        self._wake.set()
+
+    async def _work(self) -> None:
+        """Commit batch after batch on one connection, until the queue is empty or something fails."""
+        batch: list[_Waiter] = []
+        try:
+            async with self._store.session() as session:
+                while batch := self._take():
+                    await self._commit(session, batch)
+        except Exception as error:  # noqa: BLE001 - whatever it was, every waiter is answered
+            self._fail(batch or self._take_all(), error)
+        except asyncio.CancelledError:
+            self._fail([*batch, *self._take_all()], ConnectionError("the process ends"))
+            raise
+
+    def _take(self) -> list[_Waiter]:
+        batch: list[_Waiter] = []
+        size = 0
+        while self._queue and len(batch) < self._limits.batch_commands:
+            size += self._queue[0].size
+            if batch and size > self._limits.batch_bytes:
+                break
+            batch.append(self._queue.popleft())
+        metrics.QUEUE_COMMANDS.dec(len(batch))
+        return batch
+
+    def _take_all(self) -> list[_Waiter]:
+        waiters = list(self._queue)
+        self._queue.clear()
+        metrics.QUEUE_COMMANDS.dec(len(waiters))
+        return waiters
+
+    async def _commit(self, session: PartitionSession, waiters: list[_Waiter]) -> None:
+        started = time.perf_counter()
+        commands = [waiter.command for waiter in waiters]
+        async with session.transaction(self.partition) as transaction:
+            snapshot = await transaction.read(wanted_by(commands))
+            batch = Batch(self.partition, transaction.position, snapshot, self._run_limits)
+            answers = [self._apply(batch, command) for command in commands]
+            changes = batch.changes
+            if changes.entries:
+                receipts = [self._seal(changes.runs[run_id]) for run_id in changes.finished]
+                await transaction.store(batch.position, changes, receipts, snapshot.now_ns)
+        metrics.BATCH_SECONDS.observe(time.perf_counter() - started)
+        metrics.BATCH_COMMANDS.observe(len(waiters))
+        if changes.entries:
+            self._publish(changes.entries)
+        for waiter, answer in zip(waiters, answers, strict=True):
+            _settle(waiter, answer)
+        waiters.clear()
+
+    def _apply(self, batch: Batch, command: Command) -> Answer:
+        try:
+            return batch.apply(command)
+        except Exception:  # noqa: BLE001 - a defect in one command must not take its neighbours with it
+            _log.exception("command_failed", command=type(command).__name__, run_id=command.run_id)
+            return Refusal("internal", "a defect of ours; it has been logged")
+
+    def _fail(self, waiters: list[_Waiter], error: BaseException) -> None:
+        """Answer `unavailable`: whether the commit took place may be unknown, and a retry with the key finds out."""
+        metrics.BATCHES_FAILED.inc()
+        log = _log.warning if refusal_of(error) else _log.error
+        log("batch_failed", partition=self.partition, commands=len(waiters), exc_info=error)
+        text = "the log can't be written now; send it again with the same key"
+        refusal = Refusal("unavailable", text, retry_after_ms=RETRY_AFTER_MS)
+        for waiter in waiters:
+            _settle(waiter, refusal)
+
+
+def _size(command: Command) -> int:
+    return sum(len(event.data) for event in command.events) if isinstance(command, Append) else 0
+
+
+def _settle(waiter: _Waiter, answer: Answer) -> None:
+    name = type(waiter.command).__name__
+    metrics.COMMAND_SECONDS.labels(name).observe(time.perf_counter() - waiter.since)
+    if isinstance(answer, Refusal):
+        metrics.COMMANDS.labels(name, answer.reason).inc()
+        if not waiter.answer.done():
+            waiter.answer.set_exception(answer)
+            # Whoever submitted may have gone; asyncio would log an error that nobody asked for.
+            waiter.answer.exception()
+        return
+    metrics.COMMANDS.labels(name, "repeated" if answer.repeated else "stored").inc()
+    if not waiter.answer.done():
+        waiter.answer.set_result(answer)
+
+
+def _count(command: Command, outcome: str) -> None:
+    metrics.COMMANDS.labels(type(command).__name__, outcome).inc()

@@ -1,0 +1,194 @@
+"""The log as this replica follows it: own commits, and those of other replicas, merged by position without a hole.
+
+Own commits come from the sequencers (`publish`). Word of others comes by NOTIFY (`hint`) and holds positions only. What
+does not follow on the head is a hole, and a hole is read from the table: so word may get lost, repeat or come late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from oa_errors import Refusal
+from services.runtime.app import metrics
+from services.runtime.app.limits import TailLimits
+from services.runtime.app.ports import LogReader, LogRecord
+from services.runtime.domain.batch import Entry
+
+_log = structlog.get_logger(__name__)
+Listener = Callable[[Sequence[LogRecord]], None]
+"""Takes consecutive records of one partition. Must not block, must not raise."""
+
+
+class _Partition:
+    """The head of one partition and the newest records."""
+
+    def __init__(self, number: int, head: int, limits: TailLimits) -> None:
+        self.number = number
+        self.head = head
+        self.target = head
+        self._limits = limits
+        self._ring: list[LogRecord] = []
+        self._ring_bytes = 0
+
+    def offer(self, records: Sequence[LogRecord]) -> Sequence[LogRecord]:
+        """Take the records that follow on the head and return them; note how far the partition is known to go."""
+        self.target = max(self.target, records[-1].position)
+        new = [record for record in records if record.position > self.head]
+        if not new or new[0].position != self.head + 1:
+            return ()
+        self.head = new[-1].position
+        self._ring.extend(new)
+        self._ring_bytes += sum(len(record.data) for record in new)
+        # Cut only when twice too large: cutting moves the whole list.
+        if len(self._ring) > 2 * self._limits.ring_entries or self._ring_bytes > 2 * self._limits.ring_bytes:
+            self._cut()
+        return new
+
+    def _cut(self) -> None:
+        kept = self._ring[-self._limits.ring_entries :]
+        size = sum(len(record.data) for record in kept)
+        start = 0
+        while size > self._limits.ring_bytes and start < len(kept) - 1:
+            size -= len(kept[start].data)
+            start += 1
+        self._ring, self._ring_bytes = kept[start:], size
+
+    def after(self, position: int) -> Sequence[LogRecord] | None:
+        """A page of the records after `position`; None when they reach further back than what is kept."""
+        if position >= self.head:
+            return ()
+        start = position - (self.head - len(self._ring))
+        if start < 0:
+            return None
+        page: list[LogRecord] = []
+        size = 0
+        for record in self._ring[start : start + self._limits.page_entries]:
+            size += len(record.data)
+            if page and size > self._limits.page_bytes:
+                break
+            page.append(record)
+        return page
+
+
+class Tail:
+    """Follows all partitions. `start` first; `run` repairs holes until cancelled."""
+
+    def __init__(self, reader: LogReader, limits: TailLimits) -> None:
+        self._reader = reader
+        self._limits = limits
+        self._partitions: dict[int, _Partition] = {}
+        self._listeners: list[Listener] = []
+        self._waiting: set[asyncio.Event] = set()
+        self._behind = asyncio.Event()
+
+    async def start(self) -> None:
+        """Take the present heads as where following begins."""
+        for number, head in (await self._reader.heads()).items():
+            self._partitions[number] = _Partition(number, head, self._limits)
+
+    def listen(self, listener: Listener) -> None:
+        """Hand every record to `listener` from now on, in the order of each partition."""
+        self._listeners.append(listener)
+
+    def heads(self) -> dict[int, int]:
+        """Partition -> position up to which it has been followed."""
+        return {number: partition.head for number, partition in self._partitions.items()}
+
+    @property
+    def is_behind(self) -> bool:
+        """Something is known to be stored that has not been followed yet."""
+        return any(partition.head < partition.target for partition in self._partitions.values())
+
+    # ------------------------------------------------------------------------------------------------- what comes in
+
+    def publish(self, entries: Sequence[Entry]) -> None:
+        """An own commit."""
+        records = [LogRecord(e.position, e.run_id, e.event.seq, e.event.type, e.event.data) for e in entries]
+        self._offer(self._partitions[entries[0].partition], records)
+
+    def hint(self, partition: int, position: int) -> None:
+        """Word that a partition has come to `position`."""
+        one = self._partitions.get(partition)
+        if one is not None and position > one.target:
+            one.target = position
+            self._note_behind(one)
+
+    def _offer(self, partition: _Partition, records: Sequence[LogRecord]) -> None:
+        new = partition.offer(records)
+        self._note_behind(partition)
+        if not new:
+            return
+        for listener in self._listeners:
+            listener(new)
+        for event in self._waiting:
+            event.set()
+
+    def _note_behind(self, partition: _Partition) -> None:
+        behind = partition.target - partition.head
+        metrics.TAIL_BEHIND.labels(str(partition.number)).set(behind)
+        if behind:
+            self._behind.set()
+
+    # ------------------------------------------------------------------------------------------------- repair
+
+    async def run(self) -> None:
+        """Read what is missing, until cancelled."""
+        while True:
+            await self._behind.wait()
+            self._behind.clear()
+            try:
+                for partition in self._partitions.values():
+                    while partition.head < partition.target:
+                        await self._repair(partition)
+            except Refusal as refusal:
+                _log.warning("tail_repair_failed", reason=refusal.reason)
+                self._behind.set()
+                await asyncio.sleep(self._limits.repair_retry_ms / 1000)
+
+    async def _repair(self, partition: _Partition) -> None:
+        metrics.TAIL_REPAIRS.inc()
+        records = await self._page(partition.number, partition.head)
+        if not records:
+            raise Refusal("unavailable", "the log does not show yet what is known to be stored")
+        self._offer(partition, records)
+
+    async def _page(self, partition: int, after: int) -> list[LogRecord]:
+        limits = self._limits
+        return await self._reader.log_page(partition, after, limits.page_entries, limits.page_bytes)
+
+    # ------------------------------------------------------------------------------------------------- readers
+
+    async def read(self, partition: int, after: int) -> Sequence[LogRecord]:
+        """The next page after a position: consecutive, empty at the head. Raises Refusal unavailable."""
+        page = self._partitions[partition].after(after)
+        return page if page is not None else await self._page(partition, after)
+
+    def waiter(self) -> TailWaiter:
+        """Something to wait for news with."""
+        return TailWaiter(self._waiting)
+
+
+class TailWaiter:
+    """A reader's bell: rings when anything was followed since the last wait. Use as a context manager."""
+
+    def __init__(self, waiting: set[asyncio.Event]) -> None:
+        self._waiting = waiting
+        self._event = asyncio.Event()
+
+    def __enter__(self) -> TailWaiter:
+        self._waiting.add(self._event)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._waiting.discard(self._event)
+
+    def rearm(self) -> None:
+        """Forget what has rung: call before reading."""
+        self._event.clear()
+
+    async def wait(self) -> None:
+        """Until something is followed."""
+        await self._event.wait()

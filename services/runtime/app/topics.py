@@ -1,0 +1,187 @@
+"""Topics that the runtime serves: `run:{id}:events`, from the log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from oa_errors import Refusal
+from oa_khala.topics import RUN_EVENTS, parse_topic, run_events
+from oa_khala.wire import event_frame
+from services.runtime.app import metrics
+from services.runtime.app.limits import TopicLimits
+from services.runtime.app.ports import LogReader, LogRecord
+
+FLOOR = 0
+"""Lowest cursor of a run's topic: nothing has been pruned."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicDescription:
+    """Where a topic stands, and whom it belongs to."""
+
+    topic: str
+    epoch: str
+    floor: int
+    head: int
+    owner_user_id: str
+    owner_org_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Consecutive frames of a topic: serialized KhalaFrames."""
+
+    topic: str
+    first_seq: int
+    frames: Sequence[bytes]
+
+
+class Topics:
+    """Describes and replays topics, and hands live frames to watchers. It is a listener of the tail."""
+
+    def __init__(self, reader: LogReader, epoch: str, limits: TopicLimits) -> None:
+        self._reader = reader
+        self.epoch = epoch
+        self.limits = limits
+        self._watchers: dict[str, set[Watcher]] = {}
+
+    async def describe(self, topic: str) -> TopicDescription:
+        """Raises Refusal invalid_topic, not_found."""
+        run_id = _run_of(topic)
+        run = await self._reader.run(run_id)
+        if run is None:
+            raise Refusal("not_found", "there is no such topic", field="topic")
+        state = run.state
+        return TopicDescription(topic, self.epoch, FLOOR, state.latest_seq, state.user_id, state.org_id)
+
+    async def replay(
+        self, topic: str, epoch: str, after_seq: int, max_frames: int, max_bytes: int
+    ) -> tuple[Page, TopicDescription]:
+        """A page of history; numbers of 0 mean the defaults. Raises Refusal epoch_mismatch, cursor_ahead_of_head."""
+        described = await self.describe(topic)
+        if epoch != self.epoch:
+            raise _stale("epoch_mismatch", "the cursor counts in another lineage of the topic", "epoch", described)
+        if after_seq > described.head:
+            raise _stale("cursor_ahead_of_head", "the cursor claims more than there is", "after_seq", described)
+        events = await self._reader.run_page(
+            _run_of(topic), after_seq, max_frames or self.limits.page_frames, max_bytes or self.limits.page_bytes
+        )
+        return Page(topic, after_seq + 1, [event_frame(topic, seq, data) for seq, data in events]), described
+
+    def watcher(self) -> Watcher:
+        """A new watcher of nothing."""
+        return Watcher(self)
+
+    def on_records(self, records: Sequence[LogRecord]) -> None:
+        """New records of the log: frames are made once, for all who watch."""
+        for record in records:
+            watchers = self._watchers.get(record.run_id)
+            if watchers:
+                topic = run_events(record.run_id)
+                frame = event_frame(topic, record.seq, record.data)
+                for watcher in watchers:
+                    watcher.offer(topic, record.seq, frame)
+
+    def register(self, run_id: str, watcher: Watcher) -> None:
+        """Hand the run's frames to `watcher` from now on."""
+        self._watchers.setdefault(run_id, set()).add(watcher)
+        metrics.TOPICS_WATCHED.inc()
+
+    def unregister(self, run_id: str, watcher: Watcher) -> None:
+        """No more."""
+        watchers = self._watchers.get(run_id)
+        if watchers and watcher in watchers:
+            watchers.discard(watcher)
+            metrics.TOPICS_WATCHED.dec()
+            if not watchers:
+                del self._watchers[run_id]
+
+
+class Watcher:
+    """What one Watch stream carries: pending frames, bounded. A context manager."""
+
+    def __init__(self, topics: Topics) -> None:
+        self._topics = topics
+        self._limit = topics.limits.pending_bytes
+        self._watched: set[str] = set()
+        self._pending: dict[str, list[tuple[int, bytes]]] = {}
+        self._pending_bytes = 0
+        self._overrun: set[str] = set()
+        self._news = asyncio.Event()
+
+    def __enter__(self) -> Watcher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for run_id in self._watched:
+            self._topics.unregister(run_id, self)
+        self._watched.clear()
+
+    async def add(self, topic: str) -> TopicDescription:
+        """Carry a topic. What is committed after the returned head was read is offered. Raises Refusal."""
+        run_id = _run_of(topic)
+        if run_id not in self._watched and len(self._watched) >= self._topics.limits.watched_topics:
+            raise Refusal("too_many_topics", f"one stream carries at most {len(self._watched)} topics", field="topic")
+        fresh = run_id not in self._watched
+        if fresh:
+            # Before the head is read: what is stored in between is then offered twice rather than never.
+            self._watched.add(run_id)
+            self._topics.register(run_id, self)
+        try:
+            return await self._topics.describe(topic)
+        except Refusal:
+            if fresh:
+                self.remove(topic)
+            raise
+
+    def remove(self, topic: str) -> None:
+        """Carry it no more."""
+        run_id = _run_of(topic)
+        if run_id in self._watched:
+            self._watched.discard(run_id)
+            self._topics.unregister(run_id, self)
+        self._pending_bytes -= sum(len(frame) for _, frame in self._pending.pop(topic, ()))
+
+    def offer(self, topic: str, seq: int, frame: bytes) -> None:
+        """A live frame; dropped when too much waits, which the reader is told with the topic's head."""
+        self._news.set()
+        if self._pending_bytes + len(frame) > self._limit:
+            self._overrun.add(topic)
+            metrics.FRAMES_DROPPED.inc()
+            return
+        self._pending_bytes += len(frame)
+        self._pending.setdefault(topic, []).append((seq, frame))
+
+    async def take(self) -> tuple[list[Page], list[str]]:
+        """Wait for news; the pending frames as pages without holes, and the topics that lost some."""
+        await self._news.wait()
+        self._news.clear()
+        pending, overrun = self._pending, self._overrun
+        self._pending, self._overrun, self._pending_bytes = {}, set(), 0
+        pages = [page for topic, frames in pending.items() for page in _pages(topic, frames)]
+        return pages, sorted(overrun)
+
+
+def _pages(topic: str, frames: list[tuple[int, bytes]]) -> list[Page]:
+    """Frames as runs of consecutive ones."""
+    pages: list[tuple[int, list[bytes]]] = []
+    for seq, frame in frames:
+        if pages and pages[-1][0] + len(pages[-1][1]) == seq:
+            pages[-1][1].append(frame)
+        else:
+            pages.append((seq, [frame]))
+    return [Page(topic, first, joined) for first, joined in pages]
+
+
+def _run_of(topic: str) -> str:
+    parsed = parse_topic(topic)
+    if parsed.topic_class is not RUN_EVENTS:
+        raise Refusal("not_found", f"topics of the class {parsed.topic_class.name} are not served here", field="topic")
+    return parsed.subject_id
+
+
+def _stale(reason: str, text: str, field: str, described: TopicDescription) -> Refusal:
+    metadata = {"epoch": described.epoch, "floor": str(described.floor), "head": str(described.head)}
+    return Refusal(reason, text, field=field, metadata=metadata)

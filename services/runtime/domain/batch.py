@@ -1,0 +1,160 @@
+"""A batch of commands on one partition: each is decided in order against what the ones before it left. Pure.
+
+`Batch` starts from what the database holds (`Snapshot`) and grows what is to be stored (`Changes`). A refused command
+leaves no trace, so it never spoils its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from oa_errors import Refusal
+from oa_runlog.commands import Append, Command, CreateRun
+from oa_runlog.decide import Accepted, KnownKey, Limits, NewEvent, Unchanged, decide
+from oa_runlog.state import RunState
+
+CreateKey = tuple[str, str, str]
+"""Org, user and idempotency key of a CreateRun."""
+AppendKey = tuple[str, str]
+"""Run and idempotency key of an Append."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What has to be read before a batch can be decided."""
+
+    run_ids: tuple[str, ...]
+    append_keys: tuple[str, ...]
+    create_keys: tuple[CreateKey, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the database holds of what is wanted. `now_ns` is its clock, read after the partition was locked."""
+
+    now_ns: int
+    runs: Mapping[str, RunState]
+    appends: Mapping[AppendKey, KnownKey]
+    creates: Mapping[CreateKey, KnownKey]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An event at its place in the log."""
+
+    partition: int
+    position: int
+    run_id: str
+    event: NewEvent
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """The idempotency key of an append, to be stored with its first event."""
+
+    idempotency_key: str
+    fingerprint: bytes
+    count: int
+
+
+@dataclass(slots=True)
+class Changes:
+    """What a batch stores. Runs are listed once, in their last state; `created` ones have their commands."""
+
+    entries: list[Entry] = field(default_factory=list)
+    keys: dict[int, StoredKey] = field(default_factory=dict)
+    """Position of an append's first event -> its key."""
+    created: dict[str, CreateRun] = field(default_factory=dict)
+    runs: dict[str, RunState] = field(default_factory=dict)
+    finished: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The answer to a command that was not refused.
+
+    `repeated`: it had its effect before, and nothing was stored now. `state` is the run's after the command, None when
+    the run of a repeated CreateRun was not read.
+    """
+
+    run_id: str
+    first_seq: int
+    last_seq: int
+    repeated: bool
+    state: RunState | None
+
+
+Answer = Applied | Refusal
+
+
+def wanted_by(commands: list[Command]) -> Wanted:
+    """What has to be read to decide `commands`."""
+    return Wanted(
+        run_ids=tuple(dict.fromkeys(c.run_id for c in commands if not isinstance(c, CreateRun))),
+        append_keys=tuple(dict.fromkeys(c.idempotency_key for c in commands if isinstance(c, Append))),
+        create_keys=tuple(dict.fromkeys(create_key(c) for c in commands if isinstance(c, CreateRun))),
+    )
+
+
+def create_key(command: CreateRun) -> CreateKey:
+    """What makes a CreateRun the same as another one."""
+    return command.org_id, command.user_id, command.idempotency_key
+
+
+class Batch:
+    """Decides commands one after the other and collects what they change."""
+
+    def __init__(self, partition: int, position: int, snapshot: Snapshot, limits: Limits) -> None:
+        self._partition = partition
+        self._position = position
+        self._now_ns = snapshot.now_ns
+        self._limits = limits
+        self._runs = dict(snapshot.runs)
+        self._appends = dict(snapshot.appends)
+        self._creates = dict(snapshot.creates)
+        self.changes = Changes()
+
+    @property
+    def position(self) -> int:
+        """The partition's head after what was decided so far."""
+        return self._position
+
+    def apply(self, command: Command) -> Answer:
+        """Decide one more command."""
+        decision = decide(self._runs.get(command.run_id), command, self._limits, self._now_ns, self._known(command))
+        match decision:
+            case Accepted():
+                return self._accept(command, decision)
+            case Unchanged(run_id, first_seq, last_seq):
+                return Applied(run_id, first_seq, last_seq, repeated=True, state=self._runs.get(run_id))
+            case Refusal():
+                return decision
+
+    def _known(self, command: Command) -> KnownKey | None:
+        match command:
+            case Append():
+                return self._appends.get((command.run_id, command.idempotency_key))
+            case CreateRun():
+                return self._creates.get(create_key(command))
+            case _:
+                return None
+
+    def _accept(self, command: Command, accepted: Accepted) -> Applied:
+        state, events = accepted.state, accepted.events
+        first, count = events[0].seq, len(events)
+        changes = self.changes
+        if isinstance(command, CreateRun):
+            self._creates[create_key(command)] = KnownKey(command.run_id, command.fingerprint, first, count)
+            changes.created[command.run_id] = command
+        elif isinstance(command, Append):
+            key = command.idempotency_key
+            self._appends[command.run_id, key] = KnownKey(command.run_id, command.fingerprint, first, count)
+            changes.keys[self._position + 1] = StoredKey(key, command.fingerprint, count)
+        for event in events:
+            self._position += 1
+            changes.entries.append(Entry(self._partition, self._position, command.run_id, event))
+        self._runs[command.run_id] = changes.runs[command.run_id] = state
+        if state.status.is_final:
+            changes.finished.append(command.run_id)
+        return Applied(command.run_id, first, events[-1].seq, repeated=False, state=state)

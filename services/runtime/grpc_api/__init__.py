@@ -1,0 +1,1 @@
+"""The runtime's doors: wire <-> values. No decisions."""

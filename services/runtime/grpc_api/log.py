@@ -1,0 +1,76 @@
+"""LogService: the log itself, for the services that derive from it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from oa_errors import Refusal
+from openagents.common.v1 import cursor_pb2
+from openagents.runtime.v1 import log_service_pb2
+from openagents.runtime.v1.log_service_pb2_grpc import LogServiceServicer
+from services.runtime.app.ports import LogReader, LogRecord
+from services.runtime.app.tail import Tail
+
+
+class LogApi(LogServiceServicer):
+    """Tails and describes the log."""
+
+    def __init__(self, tail: Tail, reader: LogReader, epoch: str) -> None:
+        self._tail = tail
+        self._reader = reader
+        self._epoch = epoch
+
+    async def DescribeLog(
+        self, request: log_service_pb2.DescribeLogRequest, context: Any
+    ) -> log_service_pb2.DescribeLogResponse:
+        """Where the log stands, by the database."""
+        heads = await self._reader.heads()
+        positions = [cursor_pb2.LogPosition(partition=p, position=heads[p]) for p in sorted(heads)]
+        return log_service_pb2.DescribeLogResponse(epoch=self._epoch, heads=positions)
+
+    async def TailLog(
+        self, request: log_service_pb2.TailLogRequest, context: Any
+    ) -> AsyncIterator[log_service_pb2.TailLogResponse]:
+        """Everything after the given positions, without end. The stream is paced by who reads it."""
+        cursors = await self._cursors(request)
+        with self._tail.waiter() as bell:
+            while True:
+                bell.rearm()
+                moved = False
+                for partition, after in cursors.items():
+                    records = await self._tail.read(partition, after)
+                    if records:
+                        moved = True
+                        cursors[partition] = records[-1].position
+                        yield self._message(partition, after, records)
+                if not moved:
+                    await bell.wait()
+
+    async def _cursors(self, request: log_service_pb2.TailLogRequest) -> dict[int, int]:
+        """Partition -> position, checked against the log. Raises Refusal."""
+        if request.epoch != self._epoch and (request.epoch or any(place.position for place in request.after)):
+            text = "the positions count in another lineage of the log; start again from 0"
+            raise Refusal("epoch_mismatch", text, field="epoch", metadata={"epoch": self._epoch})
+        heads = await self._reader.heads()
+        cursors: dict[int, int] = {}
+        for index, place in enumerate(request.after):
+            field = f"after[{index}]"
+            if place.partition not in heads or place.partition in cursors:
+                raise Refusal("invalid_value", "no such partition, or it is named twice", field=f"{field}.partition")
+            if place.position > heads[place.partition]:
+                head = {"head": str(heads[place.partition])}
+                text = "the position lies beyond the log"
+                raise Refusal("cursor_ahead_of_head", text, field=f"{field}.position", metadata=head)
+            cursors[place.partition] = place.position
+        return cursors
+
+    def _message(self, partition: int, after: int, records: Sequence[LogRecord]) -> log_service_pb2.TailLogResponse:
+        if records[0].position != after + 1:
+            raise AssertionError(f"partition {partition} has a hole after {after}")
+        return log_service_pb2.TailLogResponse(
+            epoch=self._epoch,
+            partition=partition,
+            first_position=after + 1,
+            events=[record.data for record in records],
+        )

@@ -1,0 +1,1 @@
+"""The runtime's tables, through asyncpg. The SQL stands in `sql`, by name."""

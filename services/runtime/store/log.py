@@ -1,0 +1,129 @@
+"""The log, written: one transaction on one partition, whose head is locked first and moved last."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from oa_platform.postgres import Connection, Postgres
+from oa_runlog import wire
+from oa_runlog.commands import CreateRun
+from oa_runlog.decide import KnownKey, titled
+from oa_runlog.receipt import SignedReceipt
+from oa_runlog.state import RunState
+from services.runtime.domain.batch import Changes, CreateKey, Snapshot, Wanted
+from services.runtime.store import sql
+from services.runtime.store.rows import columns, moving_values, state_of, time_of
+
+LOG_CHANNEL = "runtime_log"
+"""Where a replica tells the others that a partition has grown: "replica partition position"."""
+
+_RUN_WIDTH, _EVENT_WIDTH, _MOVED_WIDTH = 22, 9, 14
+
+
+class PostgresLog:
+    """The log store of one replica."""
+
+    def __init__(self, postgres: Postgres, replica_id: str) -> None:
+        self._postgres = postgres
+        self._replica_id = replica_id
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[LogSession]:
+        """A connection for a sequencer that has work."""
+        async with self._postgres.acquire() as connection:
+            yield LogSession(connection, self._replica_id)
+
+
+class LogSession:
+    """One connection."""
+
+    def __init__(self, connection: Connection, replica_id: str) -> None:
+        self._connection = connection
+        self._replica_id = replica_id
+
+    @asynccontextmanager
+    async def transaction(self, partition: int) -> AsyncIterator[LogTransaction]:
+        """Begin, lock the partition's head; commit at the end, roll back on any exception."""
+        async with self._connection.transaction():
+            position = await self._connection.fetchval(sql.LOCK_HEAD, partition)
+            yield LogTransaction(self._connection, self._replica_id, partition, position)
+
+
+class LogTransaction:
+    """A transaction that holds the lock of its partition's head."""
+
+    def __init__(self, connection: Connection, replica_id: str, partition: int, position: int) -> None:
+        self._connection = connection
+        self._replica_id = replica_id
+        self._partition = partition
+        self.position = position
+
+    async def read(self, wanted: Wanted) -> Snapshot:
+        """What the batch is decided on."""
+        rows = await self._connection.fetch(sql.READ_RUNS, wanted.run_ids, wanted.append_keys)
+        runs: dict[str, RunState] = {}
+        appends: dict[tuple[str, str], KnownKey] = {}
+        for row in rows:
+            run_id = row["run_id"]
+            if run_id is None:
+                continue
+            runs[run_id] = state_of(row)
+            known = zip(*(row[name] or () for name in ("keys", "fingerprints", "first_seqs", "counts")), strict=True)
+            for key, mark, first_seq, count in known:
+                appends[run_id, key] = KnownKey(run_id, mark, first_seq, count)
+        return Snapshot(rows[0]["now_us"] * 1000, runs, appends, await self._created(wanted.create_keys))
+
+    async def _created(self, keys: Sequence[CreateKey]) -> dict[CreateKey, KnownKey]:
+        if not keys:
+            return {}
+        rows = await self._connection.fetch(sql.READ_CREATE_KEYS, *columns(keys, 3))
+        return {
+            (row["org_id"], row["user_id"], row["create_key"]): KnownKey(row["run_id"], row["create_fingerprint"], 1, 1)
+            for row in rows
+        }
+
+    async def store(self, position: int, changes: Changes, receipts: Sequence[SignedReceipt], now_ns: int) -> None:
+        """Store the batch; `position` is the head after it."""
+        if changes.created:
+            created = [self._created_row(run_id, command, changes) for run_id, command in changes.created.items()]
+            await self._connection.execute(sql.INSERT_RUNS, *columns(created, _RUN_WIDTH))
+        if receipts:
+            signed = [(r.run_id, r.canonical_json, r.signature, r.key_id) for r in receipts]
+            await self._connection.execute(sql.INSERT_RECEIPTS, *columns(signed, 4))
+        moved = [(run_id, *moving_values(run)) for run_id, run in changes.runs.items() if run_id not in changes.created]
+        await self._connection.execute(
+            sql.STORE_BATCH,
+            self._partition,
+            time_of(now_ns),
+            *columns(_event_rows(changes), _EVENT_WIDTH),
+            *columns(moved, _MOVED_WIDTH),
+            position,
+            LOG_CHANNEL,
+            f"{self._replica_id} {self._partition} {position}",
+        )
+
+    def _created_row(self, run_id: str, command: CreateRun, changes: Changes) -> tuple[object, ...]:
+        state, spec = changes.runs[run_id], titled(command.spec)
+        return (
+            run_id,
+            self._partition,
+            command.org_id,
+            command.user_id,
+            command.idempotency_key,
+            command.fingerprint,
+            spec.adapter,
+            wire.encode_spec(spec),
+            time_of(state.create_ns),
+            *moving_values(state),
+        )
+
+
+def _event_rows(changes: Changes) -> list[tuple[object, ...]]:
+    rows = []
+    for entry in changes.entries:
+        key = changes.keys.get(entry.position)
+        event = entry.event
+        mark = (key.idempotency_key, key.fingerprint, key.count) if key else (None, None, None)
+        rows.append((entry.position, entry.run_id, event.seq, str(event.type), *mark, event.data, event.chain))
+    return rows

@@ -1,0 +1,66 @@
+"""The log, read: pages of partitions and runs, runs, receipts, and what the installation is."""
+
+from __future__ import annotations
+
+from oa_platform.postgres import Postgres
+from oa_runlog import wire
+from oa_runlog.events import EventType
+from oa_runlog.receipt import SignedReceipt
+from services.runtime.app.ports import Installation, LogRecord, RunRecord
+from services.runtime.store import sql
+from services.runtime.store.rows import state_of
+
+
+class PostgresReads:
+    """Reads outside of the sequencers' transactions."""
+
+    def __init__(self, postgres: Postgres) -> None:
+        self._postgres = postgres
+
+    async def installation(self) -> Installation:
+        """What was fixed when this installation was made."""
+        async with self._postgres.acquire() as connection:
+            row = await connection.fetchrow(sql.READ_INSTALLATION)
+        assert row is not None  # the migration inserts it
+        return Installation(row["log_epoch"], row["partitions"])
+
+    async def heads(self) -> dict[int, int]:
+        """Partition -> newest position."""
+        async with self._postgres.acquire() as connection:
+            rows = await connection.fetch(sql.READ_HEADS)
+        return {row["partition"]: row["position"] for row in rows}
+
+    async def log_page(self, partition: int, after: int, max_entries: int, max_bytes: int) -> list[LogRecord]:
+        """Consecutive entries of a partition."""
+        async with self._postgres.acquire() as connection:
+            rows = await connection.fetch(sql.READ_LOG_PAGE, partition, after, max_entries, max_bytes)
+        return [LogRecord(r["position"], r["run_id"], r["seq"], EventType(r["type"]), r["body"]) for r in rows]
+
+    async def run_page(self, run_id: str, after_seq: int, max_events: int, max_bytes: int) -> list[tuple[int, bytes]]:
+        """Consecutive events of a run: seq and stored bytes."""
+        async with self._postgres.acquire() as connection:
+            rows = await connection.fetch(sql.READ_RUN_PAGE, run_id, after_seq, max_events, max_bytes)
+        return [(row["seq"], row["body"]) for row in rows]
+
+    async def run(self, run_id: str) -> RunRecord | None:
+        """A run."""
+        async with self._postgres.acquire() as connection:
+            row = await connection.fetchrow(sql.READ_RUN, run_id)
+        return None if row is None else RunRecord(state_of(row), wire.decode_spec(row["spec"]))
+
+    async def receipt(self, run_id: str) -> SignedReceipt | None:
+        """The receipt of a run."""
+        async with self._postgres.acquire() as connection:
+            row = await connection.fetchrow(sql.READ_RECEIPT, run_id)
+        return None if row is None else SignedReceipt(**dict(row))
+
+    async def receipt_keys(self) -> list[tuple[str, bytes]]:
+        """Key ids and public keys, the newest first."""
+        async with self._postgres.acquire() as connection:
+            rows = await connection.fetch(sql.READ_RECEIPT_KEYS)
+        return [(row["key_id"], row["public_key"]) for row in rows]
+
+    async def add_receipt_key(self, key_id: str, public_key: bytes) -> None:
+        """Note a key that receipts are signed with from now on."""
+        async with self._postgres.acquire() as connection:
+            await connection.execute(sql.INSERT_RECEIPT_KEY, key_id, public_key)

@@ -1,0 +1,169 @@
+"""Every statement of the runtime, by name. Placeholders of the unnested ones are parallel arrays."""
+
+# ------------------------------------------------------------------------------------------------- the log, written
+
+LOCK_HEAD = "SELECT position FROM runtime.log_heads WHERE partition = $1 FOR UPDATE"
+
+# Always at least one row, for the clock, which is read after the lock was got.
+READ_RUNS = """
+SELECT c.now_us, r.run_id, r.org_id, r.user_id, r.status, r.latest_seq, r.chain_head, r.create_time, r.lease_epoch,
+       r.worker_id, r.fenced, r.attempt, r.cancel_requested_time, r.cancel_reason, r.finish_time, r.finish, r.totals,
+       r.paced_until_ns, k.keys, k.fingerprints, k.first_seqs, k.counts
+FROM (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us) c
+LEFT JOIN runtime.runs r ON r.run_id = ANY($1::text[])
+LEFT JOIN LATERAL (
+    SELECT array_agg(e.idempotency_key) AS keys, array_agg(e.fingerprint) AS fingerprints,
+           array_agg(e.seq) AS first_seqs, array_agg(e.batch_count) AS counts
+    FROM runtime.events e
+    WHERE e.run_id = r.run_id AND e.idempotency_key = ANY($2::text[])
+) k ON true
+"""
+
+READ_CREATE_KEYS = """
+SELECT r.org_id, r.user_id, r.create_key, r.run_id, r.create_fingerprint
+FROM unnest($1::text[], $2::text[], $3::text[]) AS k (org_id, user_id, create_key)
+JOIN runtime.runs r USING (org_id, user_id, create_key)
+"""
+
+INSERT_RUNS = """
+INSERT INTO runtime.runs (
+    run_id, partition, org_id, user_id, create_key, create_fingerprint, adapter, spec, create_time, status, latest_seq,
+    chain_head, lease_epoch, worker_id, fenced, attempt, cancel_requested_time, cancel_reason, finish_time, finish,
+    totals, paced_until_ns)
+SELECT * FROM unnest(
+    $1::text[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[], $8::bytea[],
+    $9::timestamptz[], $10::text[], $11::bigint[], $12::bytea[], $13::bigint[], $14::text[], $15::boolean[],
+    $16::integer[], $17::timestamptz[], $18::text[], $19::timestamptz[], $20::bytea[], $21::text[], $22::bigint[])
+"""
+
+# Events, runs, the head, and the word to other replicas, in one round trip.
+STORE_BATCH = """
+WITH stored AS (
+    INSERT INTO runtime.events (
+        partition, recorded_at, position, run_id, seq, type, idempotency_key, fingerprint, batch_count, body, chain)
+    SELECT $1::integer, $2::timestamptz, e.*
+    FROM unnest($3::bigint[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::bytea[], $9::integer[],
+                $10::bytea[], $11::bytea[]) AS e
+), moved AS (
+    UPDATE runtime.runs r
+    SET status = s.status, latest_seq = s.latest_seq, chain_head = s.chain_head, lease_epoch = s.lease_epoch,
+        worker_id = s.worker_id, fenced = s.fenced, attempt = s.attempt,
+        cancel_requested_time = s.cancel_requested_time, cancel_reason = s.cancel_reason, finish_time = s.finish_time,
+        finish = s.finish, totals = s.totals, paced_until_ns = s.paced_until_ns
+    FROM unnest($12::text[], $13::text[], $14::bigint[], $15::bytea[], $16::bigint[], $17::text[], $18::boolean[],
+                $19::integer[], $20::timestamptz[], $21::text[], $22::timestamptz[], $23::bytea[], $24::text[],
+                $25::bigint[])
+        AS s (run_id, status, latest_seq, chain_head, lease_epoch, worker_id, fenced, attempt, cancel_requested_time,
+              cancel_reason, finish_time, finish, totals, paced_until_ns)
+    WHERE r.run_id = s.run_id
+), moved_head AS (
+    UPDATE runtime.log_heads SET position = $26 WHERE partition = $1
+)
+SELECT pg_notify($27, $28)
+"""
+
+INSERT_RECEIPTS = """
+INSERT INTO runtime.receipts (run_id, canonical_json, signature, key_id)
+SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::text[])
+"""
+
+# ------------------------------------------------------------------------------------------------- the log, read
+
+READ_INSTALLATION = "SELECT log_epoch, partitions FROM runtime.installation"
+
+READ_HEADS = "SELECT partition, position FROM runtime.log_heads"
+
+# A page is cut where it would pass the bytes, but has one row at least.
+READ_LOG_PAGE = """
+SELECT position, run_id, seq, type, body FROM (
+    SELECT p.*, sum(octet_length(body)) OVER (ORDER BY position) - octet_length(body) AS bytes_before
+    FROM (
+        SELECT position, run_id, seq, type, body FROM runtime.events
+        WHERE partition = $1 AND position > $2 ORDER BY position LIMIT $3
+    ) p
+) q
+WHERE bytes_before < $4 OR bytes_before = 0
+ORDER BY position
+"""
+
+READ_RUN_PAGE = """
+SELECT seq, body FROM (
+    SELECT p.*, sum(octet_length(body)) OVER (ORDER BY seq) - octet_length(body) AS bytes_before
+    FROM (SELECT seq, body FROM runtime.events WHERE run_id = $1 AND seq > $2 ORDER BY seq LIMIT $3) p
+) q
+WHERE bytes_before < $4 OR bytes_before = 0
+ORDER BY seq
+"""
+
+READ_RUN = """
+SELECT run_id, org_id, user_id, status, latest_seq, chain_head, create_time, lease_epoch, worker_id, fenced, attempt,
+       cancel_requested_time, cancel_reason, finish_time, finish, totals, paced_until_ns, spec
+FROM runtime.runs WHERE run_id = $1
+"""
+
+READ_RECEIPT = "SELECT run_id, canonical_json, signature, key_id FROM runtime.receipts WHERE run_id = $1"
+
+READ_RECEIPT_KEYS = "SELECT key_id, public_key FROM runtime.receipt_keys ORDER BY first_used_at DESC, key_id"
+
+INSERT_RECEIPT_KEY = """
+INSERT INTO runtime.receipt_keys (key_id, public_key) VALUES ($1, $2) ON CONFLICT (key_id) DO NOTHING
+"""
+
+# ------------------------------------------------------------------------------------------------- workers and leases
+
+INSERT_WORKER = """
+INSERT INTO runtime.workers
+    (worker_id, service_account_id, org_id, name, adapters, max_concurrent_runs, status, attachment)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+"""
+
+READ_WORKER = """
+SELECT worker_id, service_account_id, org_id, name, adapters, max_concurrent_runs, status
+FROM runtime.workers WHERE worker_id = $1
+"""
+
+REATTACH_WORKER = """
+UPDATE runtime.workers
+SET name = $3, adapters = $4, max_concurrent_runs = $5, status = $6, attachment = $7,
+    attached_at = clock_timestamp(), last_heartbeat_at = clock_timestamp()
+WHERE worker_id = $1 AND status = $2
+RETURNING true
+"""
+
+# The attachment in the condition is what makes an older stream of the same worker fall silent.
+MOVE_WORKER = """
+UPDATE runtime.workers SET status = $3, last_heartbeat_at = clock_timestamp()
+WHERE worker_id = $1 AND attachment = $2 AND status IN ('starting', 'running', 'draining')
+RETURNING true
+"""
+
+LOSE_SILENT_WORKERS = """
+UPDATE runtime.workers SET status = 'lost'
+WHERE status IN ('starting', 'running', 'draining')
+  AND last_heartbeat_at < clock_timestamp() - $1 * interval '1 millisecond'
+RETURNING worker_id
+"""
+
+READ_LEASES_OF_ENDED_WORKERS = """
+SELECT r.run_id, r.worker_id, r.lease_epoch
+FROM runtime.workers w JOIN runtime.runs r USING (worker_id)
+WHERE w.status IN ('lost', 'stopped') AND r.status IN ('running', 'canceling') AND NOT r.fenced
+LIMIT $1
+"""
+
+READ_LEASES_OF_WORKER = """
+SELECT run_id, lease_epoch FROM runtime.runs
+WHERE worker_id = $1 AND status IN ('running', 'canceling') AND NOT fenced
+"""
+
+READ_DUE_CANCELS = """
+SELECT run_id FROM runtime.runs
+WHERE status = 'canceling' AND cancel_requested_time <= clock_timestamp() - $1 * interval '1 millisecond'
+ORDER BY cancel_requested_time LIMIT $2
+"""
+
+READ_WAITING_RUNS = """
+SELECT run_id FROM runtime.runs
+WHERE org_id = $1 AND adapter = ANY($2::text[]) AND (status = 'created' OR (status = 'running' AND fenced))
+ORDER BY run_id LIMIT $3
+"""

@@ -1,0 +1,219 @@
+"""What the runtime's tests share: a whole replica on a fresh database, spoken to over real gRPC."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import grpc.aio
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from oa_errors import Refusal
+from oa_platform.config import load
+from oa_platform.failures import refusal_from_rpc_error
+from oa_platform.grpc_server import GrpcServer
+from oa_platform.ids import new_id
+from oa_platform.jwks import StaticKeys
+from oa_platform.keys import SigningKey, generate_key
+from oa_platform.parsers import Address, Secret
+from oa_platform.process import Process
+from oa_platform.readiness import Readiness
+from oa_platform.settings import token_hash
+from oa_platform.tokens import ISSUER, sign_token
+from oa_testing.postgres import Database
+from openagents.common.v1 import principal_pb2
+from openagents.control.v1 import claims_pb2
+from openagents.runtime.v1 import event_pb2, run_service_pb2, worker_service_pb2
+from openagents.runtime.v1.log_service_pb2_grpc import LogServiceStub
+from openagents.runtime.v1.receipt_service_pb2_grpc import ReceiptServiceStub
+from openagents.runtime.v1.run_service_pb2_grpc import RunServiceStub
+from openagents.runtime.v1.worker_service_pb2_grpc import WorkerServiceStub
+from openagents.sync.v1.topic_service_pb2_grpc import TopicServiceStub
+from services.runtime.__main__ import serve
+from services.runtime.app.limits import WorkerLimits
+from services.runtime.config import RunSettings, RuntimeSettings
+
+T = TypeVar("T")
+CONTROL_TOKEN, GATEWAY_TOKEN = "control's token", "the gateway's token"
+# Many times as fast as in earnest, in the same proportions.
+QUICK_WORKERS = WorkerLimits(
+    heartbeat_interval_ms=200, quiet_after_ms=600, lost_after_ms=1200, watch_interval_ms=50, dispatch_interval_ms=100
+)
+QUICK_RUNS = RunSettings(cancel_deadline_ms=400)
+
+
+def receipt_pem() -> str:
+    """A new key for receipts."""
+    key = Ed25519PrivateKey.generate()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+def runtime_settings(database: Database, **changes: Any) -> RuntimeSettings:
+    """Settings for a replica in this process; `changes` replace groups."""
+    env = {
+        "OA_DATABASE_URL": database.runtime,
+        "OA_SERVICE_TOKEN": "runtime's token",
+        "OA_ACCEPTED_SERVICES": f"control={token_hash(CONTROL_TOKEN)},khala_gateway={token_hash(GATEWAY_TOKEN)}",
+        "OA_RECEIPT_KEY": receipt_pem(),
+        "OA_GRPC_ADDRESS": "127.0.0.1:0",
+        "OA_GRPC_STREAM_DRAIN_S": "0.5",
+        "OA_DATABASE_POOL_MIN": "1",
+    }
+    settings = load(RuntimeSettings, env)
+    assert settings.grpc.address == Address("127.0.0.1", 0)
+    assert isinstance(settings.receipt_key, Secret)
+    given: dict[str, Any] = {"workers": QUICK_WORKERS, "runs": QUICK_RUNS, **changes}
+    return replace(settings, **given)
+
+
+@dataclass
+class Somebody:
+    """A person, or the service account of a worker."""
+
+    key: SigningKey
+    org_id: str = field(default_factory=lambda: new_id("org"))
+    user_id: str = field(default_factory=lambda: new_id("usr"))
+    account_id: str = field(default_factory=lambda: new_id("sva"))
+
+    def as_person(self, *scopes: str) -> list[tuple[str, str]]:
+        """Metadata of a call that control makes for the person."""
+        claims = claims_pb2.PrincipalClaims(
+            sub=self.user_id, kind=principal_pb2.PRINCIPAL_KIND_USER, **self._claims(60, scopes or _ALL)
+        )
+        return [("x-oa-service-token", CONTROL_TOKEN), ("x-oa-principal", sign_token(claims, self.key))]
+
+    def as_worker(self) -> list[tuple[str, str]]:
+        """Metadata of a worker's call."""
+        claims = claims_pb2.WorkerTokenClaims(
+            sub=self.account_id,
+            kind=principal_pb2.PRINCIPAL_KIND_WORKER,
+            **self._claims(600, ("workers.attach",)),
+        )
+        return [("authorization", f"Bearer {sign_token(claims, self.key)}")]
+
+    def _claims(self, ttl_s: int, scopes: tuple[str, ...]) -> dict[str, Any]:
+        now = int(time.time())
+        times = {"iat": now, "nbf": now, "exp": now + ttl_s}
+        return {"iss": ISSUER, "aud": "runtime", "jti": new_id("jti"), "org_id": self.org_id, "scopes": scopes} | times
+
+
+_ALL = ("runs.read", "runs.write")
+AS_SERVICE = [("x-oa-service-token", GATEWAY_TOKEN)]
+
+
+class Replica:
+    """One runtime process's worth, in this process."""
+
+    def __init__(self, server: GrpcServer, channel: grpc.aio.Channel) -> None:
+        self.server = server
+        self.channel = channel
+        self.runs = RunServiceStub(channel)
+        self.receipts = ReceiptServiceStub(channel)
+        self.log = LogServiceStub(channel)
+        self.topics = TopicServiceStub(channel)
+        self.workers = WorkerServiceStub(channel)
+
+    async def create(self, who: Somebody, key: str = "k", *argv: str) -> Any:
+        """A run of `argv`."""
+        spec = event_pb2.RunSpec(adapter="exec", exec=event_pb2.ExecSpec(argv=argv or ("true",)))
+        request = run_service_pb2.CreateRunRequest(idempotency_key=key, spec=spec)
+        return (await self.runs.CreateRun(request, metadata=who.as_person())).run
+
+    async def run(self, who: Somebody, run_id: str) -> Any:
+        """A run as it is now."""
+        request = run_service_pb2.GetRunRequest(run_id=run_id)
+        return (await self.runs.GetRun(request, metadata=who.as_person())).run
+
+
+@asynccontextmanager
+async def replica(settings: RuntimeSettings, key: SigningKey) -> AsyncIterator[Replica]:
+    """A replica that runs for a block."""
+    process = Process(Readiness(1))
+    try:
+        server = await serve(settings, process, StaticKeys([key.public_key]))
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            yield Replica(server, channel)
+    finally:
+        await process.close()
+
+
+class FakeWorker:
+    """The worker's end of an Attach stream."""
+
+    def __init__(self, replica: Replica, who: Somebody, worker_id: str = "", slots: int = 4) -> None:
+        self.call = replica.workers.Attach(metadata=who.as_worker())
+        self.worker_id = worker_id
+        self._slots = slots
+        self._requests = 0
+
+    async def attach(self, *held: worker_service_pb2.HeldLease) -> worker_service_pb2.WorkerAttached:
+        """Say hello and read the answer."""
+        hello = worker_service_pb2.WorkerHello(
+            worker_id=self.worker_id,
+            name="fake",
+            adapters=["exec"],
+            max_concurrent_runs=self._slots,
+            held_leases=held,
+        )
+        await self.call.write(worker_service_pb2.AttachRequest(attach=hello))
+        attached: worker_service_pb2.WorkerAttached = (await self.next("attached")).attached
+        self.worker_id = attached.worker_id
+        return attached
+
+    async def next(self, kind: str) -> Any:
+        """The next message, which must be of this kind."""
+        message = await refusing(self.call.read())
+        assert message is not grpc.aio.EOF, f"the stream ended; {kind} was expected"
+        assert message.WhichOneof("message") == kind, message
+        return message
+
+    async def append(self, run_id: str, epoch: int, key: str, *bodies: event_pb2.EventBody) -> Any:
+        """Append and read the answer: `appended` or `append_refused`."""
+        self._requests += 1
+        request = worker_service_pb2.AppendEventsRequest(
+            request_id=self._requests, run_id=run_id, lease_epoch=epoch, idempotency_key=key, events=bodies
+        )
+        await self.call.write(worker_service_pb2.AttachRequest(append=request))
+        answer = await refusing(self.call.read())
+        return getattr(answer, answer.WhichOneof("message"))
+
+    async def heartbeat(self, *held: worker_service_pb2.HeldLease) -> None:
+        """A sign of life."""
+        beat = worker_service_pb2.WorkerHeartbeat(held_leases=held)
+        await self.call.write(worker_service_pb2.AttachRequest(heartbeat=beat))
+
+
+async def refusing(call: Any) -> Any:
+    """Await a call; a status becomes the Refusal that it carries."""
+    try:
+        return await call
+    except grpc.aio.AioRpcError as error:
+        raise refusal_from_rpc_error(error) from None
+
+
+async def refusal_of_call(call: Any) -> Refusal:
+    """The refusal that a call must end with."""
+    try:
+        await call
+    except grpc.aio.AioRpcError as error:
+        return refusal_from_rpc_error(error)
+    raise AssertionError("the call was not refused")
+
+
+def text(data: bytes) -> event_pb2.EventBody:
+    """A piece of output."""
+    return event_pb2.EventBody(text_delta=event_pb2.TextDelta(stream=event_pb2.TEXT_STREAM_STDOUT, data=data))
+
+
+def finish(outcome: event_pb2.RunOutcome.ValueType = event_pb2.RUN_OUTCOME_SUCCEEDED) -> event_pb2.EventBody:
+    """The end of a run."""
+    return event_pb2.EventBody(run_finished=event_pb2.RunFinished(outcome=outcome))
+
+
+def somebody() -> Somebody:
+    """Somebody new, and the key that control signs with."""
+    return Somebody(generate_key())
