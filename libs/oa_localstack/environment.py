@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from oa_localstack.ports import HOST, Ports
+from oa_localstack.ports import HOST, USES, Ports
 from oa_localstack.roles import DATABASE, PLANES
 from oa_localstack.secrets import SERVICES, Secrets
 
@@ -36,6 +36,7 @@ def service_environment(
     common = {
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),  # the packages that we see
+        **{use.env: str(ports.of(use)) for use in USES},
         "OA_SERVICE_TOKEN": secrets.service_tokens[service],
         "OA_ACCEPTED_SERVICES": _accepted(service, secrets),
         "OA_CONTROL_URL": control_http,

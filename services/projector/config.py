@@ -15,7 +15,7 @@ class TailSettings:
     """How runtime's log is followed."""
 
     runtime_address: Address = setting(
-        "OA_RUNTIME_GRPC_ADDRESS", address(), peer_port("runtime_grpc"), doc="Runtime's gRPC port."
+        "OA_RUNTIME_GRPC", address(), peer_port("runtime_grpc"), doc="Runtime's gRPC port."
     )
     batch_events: int = setting(
         "OA_PROJECTOR_BATCH_EVENTS",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
+import inspect
 from pathlib import Path
 
 import pytest
@@ -10,9 +12,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from oa_localstack.environment import ACCEPTED, service_environment
-from oa_localstack.ports import Ports
+from oa_localstack.ports import USES, Ports
 from oa_localstack.secrets import SERVICES, Secrets, load_or_create
+from oa_platform.config import describe, load
 from oa_platform.parsers import address, http_url, postgres_url, service_hashes
+from oa_platform.settings import ServiceSettings
+
+SHARED = {"OA_CONTROL_URL", "OA_CONTROL_GRPC", "OA_RUNTIME_GRPC", "OA_PROJECTOR_GRPC", "OA_KHALA_URL"}
+"""Addresses of the stack: every service gets all of them, whether it calls there or not."""
 
 
 @pytest.fixture
@@ -37,6 +44,21 @@ def test_a_token_is_accepted_exactly_where_its_service_calls(secrets: Secrets) -
         assert set(accepted) == set(ACCEPTED[called])
         for caller, digest in accepted.items():
             assert hashlib.sha256(environments[caller]["OA_SERVICE_TOKEN"].encode()).hexdigest() == digest
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_reads_what_is_set_for_it_and_needs_nothing_else(secrets: Secrets, service: str) -> None:
+    env = _environments(secrets)[service]
+    module = importlib.import_module(f"services.{service}.config")
+    found = [item for _, item in inspect.getmembers(module, inspect.isclass) if issubclass(item, ServiceSettings)]
+    settings = next(item for item in found if item.service == service)
+
+    load(settings, env)
+
+    known = {row.variable for row in describe(settings)}
+    known |= {f"{row.variable}_FILE" for row in describe(settings) if row.secret}
+    own = {name for name in env if name.startswith("OA_")} - SHARED - {use.env for use in USES}
+    assert own - known == set()
 
 
 def test_each_service_has_its_own_role_and_the_gateway_none(secrets: Secrets) -> None:

@@ -40,7 +40,7 @@ class Projector:
             "OA_ACCEPTED_SERVICES": f"khala_gateway={token_hash('the gateway')}",
             "OA_GRPC_ADDRESS": f"127.0.0.1:{self.grpc_port}",
             "OA_OPS_ADDRESS": f"127.0.0.1:{self.ops_port}",
-            "OA_RUNTIME_GRPC_ADDRESS": f"127.0.0.1:{log_port}",
+            "OA_RUNTIME_GRPC": f"127.0.0.1:{log_port}",
             "OA_CONTROL_URL": "http://127.0.0.1:1",
             "OA_PROJECTOR_BATCH_EVENTS": "3",
             "OA_PROJECTOR_HEADS_INTERVAL_MS": "50",
