@@ -18,10 +18,11 @@ from oa_errors.refusal import Refusal
 
 ERROR_DOMAIN = "openagents"
 STATUS_METADATA_KEY = "grpc-status-details-bin"
-MAX_MESSAGE_CHARS = 1000
-"""Longest message on the wire: gRPC's headers are limited to 8 KiB, and one message of theirs is sent twice."""
-MAX_METADATA_CHARS = 500
-"""Longest metadata value on the wire, for the same reason."""
+MAX_MESSAGE_BYTES = 1000
+"""Longest message on the wire. gRPC refuses headers of more than 8 KiB, and there a message stands twice: once with
+three characters for each byte that isn't ASCII, once in base64."""
+MAX_METADATA_BYTES = 1500
+"""Most metadata on the wire, names, values and the field together."""
 _FIELD_KEY = "field"
 
 # What a status without our ErrorInfo says: it was made by a transport or a proxy, not by one of our handlers.
@@ -43,12 +44,11 @@ _REASON_OF_CODE: Mapping[str, str] = MappingProxyType(
 
 def to_status(refusal: Refusal) -> status_pb2.Status:
     """The refusal as google.rpc.Status; what is longer than the limits is cut."""
-    metadata = {key: value[:MAX_METADATA_CHARS] for key, value in refusal.metadata.items()}
-    if refusal.field:
-        metadata[_FIELD_KEY] = refusal.field[:MAX_METADATA_CHARS]
-    details = [error_details_pb2.ErrorInfo(reason=refusal.reason, domain=ERROR_DOMAIN, metadata=metadata)]
+    field = {_FIELD_KEY: refusal.field} if refusal.field else {}
+    metadata = _limited({**field, **refusal.metadata})
+    info = error_details_pb2.ErrorInfo(reason=refusal.reason, domain=ERROR_DOMAIN, metadata=metadata)
     status = status_pb2.Status(code=code_pb2.Code.Value(refusal.info.grpc_code), message=wire_message(refusal))
-    for detail in (*details, *_retry_details(refusal)):
+    for detail in (info, *_retry_details(refusal)):
         packed = any_pb2.Any()
         packed.Pack(detail)
         status.details.append(packed)
@@ -57,7 +57,24 @@ def to_status(refusal: Refusal) -> status_pb2.Status:
 
 def wire_message(refusal: Refusal) -> str:
     """The refusal's message as it is sent."""
-    return refusal.message[:MAX_MESSAGE_CHARS]
+    return _cut(refusal.message, MAX_MESSAGE_BYTES)
+
+
+def _limited(metadata: Mapping[str, str]) -> dict[str, str]:
+    """As much of `metadata` as there is room for, in order."""
+    room = MAX_METADATA_BYTES
+    kept = {}
+    for key, value in metadata.items():
+        room -= len(key.encode())
+        if room <= 0:
+            break
+        kept[key] = _cut(value, room)
+        room -= len(kept[key].encode())
+    return kept
+
+
+def _cut(text: str, most_bytes: int) -> str:
+    return text.encode(errors="replace")[:most_bytes].decode(errors="ignore")
 
 
 def _retry_details(refusal: Refusal) -> list[error_details_pb2.RetryInfo]:
@@ -98,4 +115,4 @@ def from_code(grpc_code: str, details: str) -> Refusal:
     reason = _REASON_OF_CODE.get(grpc_code, "internal")
     if grpc_code == "RESOURCE_EXHAUSTED" and "larger than max" in details:
         reason = "request_too_large"
-    return Refusal(reason, details[:MAX_MESSAGE_CHARS] or f"The call ended with {grpc_code}.")
+    return Refusal(reason, _cut(details, MAX_MESSAGE_BYTES) or f"The call ended with {grpc_code}.")

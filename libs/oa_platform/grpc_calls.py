@@ -40,6 +40,7 @@ else:
     Context = grpc.aio.ServicerContext
 
 _OVERLOADED_RETRY_MS = 200
+_LOGGED_FIELD_CHARS = 200
 _SERVER_FAULTS = frozenset({"internal"})
 _log = structlog.get_logger(__name__)
 
@@ -218,7 +219,9 @@ class _Call:
     async def _refuse(self, refusal: Refusal) -> None:
         self._reason = refusal.reason
         metrics.count_refusal(refusal.reason, "grpc")
-        _log.info("call_refused", method=self._method.name, reason=refusal.reason, field=refusal.field)
+        _log.info(
+            "call_refused", method=self._method.name, reason=refusal.reason, field=refusal.field[:_LOGGED_FIELD_CHARS]
+        )
         trailers = ((STATUS_METADATA_KEY, to_status(refusal).SerializeToString()), (REQUEST_ID_KEY, self._request_id))
         await self._context.abort(grpc.StatusCode[refusal.info.grpc_code], wire_message(refusal), trailers)
 

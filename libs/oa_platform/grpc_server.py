@@ -104,6 +104,8 @@ def _options(settings: GrpcServerSettings) -> list[tuple[str, int]]:
         # Clients ping every 10 s (OA_GRPC_KEEPALIVE_MS), also without a call; the default takes that for an attack.
         ("grpc.http2.min_ping_interval_without_data_ms", 500),
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.keepalive_time_ms", 30_000),
-        ("grpc.keepalive_timeout_ms", 10_000),
+        # Clients that are gone without a word hold leases and streams: they are noticed.
+        ("grpc.keepalive_time_ms", settings.keepalive_interval_ms),
+        ("grpc.keepalive_timeout_ms", settings.keepalive_timeout_ms),
+        ("grpc.http2.ping_timeout_ms", settings.keepalive_timeout_ms),
     ]

@@ -73,6 +73,12 @@ class GrpcServerSettings:
     max_streams: int = setting(
         "OA_GRPC_MAX_STREAMS", integer(1, 1_000_000), 5000, doc="Most streams at a time; more are refused."
     )
+    keepalive_interval_ms: int = setting(
+        "OA_GRPC_KEEPALIVE_MS", integer(1000, 3_600_000), 10_000, doc="Pause between pings of an open connection."
+    )
+    keepalive_timeout_ms: int = setting(
+        "OA_GRPC_KEEPALIVE_TIMEOUT_MS", integer(100, 600_000), 5_000, doc="How long a ping may stay unanswered."
+    )
     stream_drain_s: float = setting(
         "OA_GRPC_STREAM_DRAIN_S", number(0, 600), 2.0, doc="Time that streams have to end by themselves in a drain."
     )

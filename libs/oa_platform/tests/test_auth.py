@@ -1,0 +1,207 @@
+"""Who may call what: the policies come from the contracts, and every other identity than the needed one is refused."""
+
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import grpc.aio
+import pytest
+
+from oa_errors import Refusal
+from oa_platform.auth import Authenticator, MethodPolicy, Need, bearer_token, policy_of
+from oa_platform.identity import (
+    Caller,
+    PersonCaller,
+    PrincipalKind,
+    ServiceCaller,
+    WorkerCaller,
+    current_caller,
+    current_principal,
+    set_caller,
+)
+from oa_platform.tests.grpc_sample import TOKENS, World, refused
+from openagents.runtime.v1 import (
+    log_service_pb2,
+    log_service_pb2_grpc,
+    receipt_service_pb2,
+    receipt_service_pb2_grpc,
+    run_service_pb2,
+    run_service_pb2_grpc,
+    worker_service_pb2,
+    worker_service_pb2_grpc,
+)
+
+RUN_ID = f"run_{'0' * 26}"
+
+
+@pytest.mark.parametrize(
+    ("method", "policy"),
+    [
+        ("/openagents.runtime.v1.RunService/CreateRun", MethodPolicy(Need.PRINCIPAL, "runs.write")),
+        ("/openagents.runtime.v1.ReceiptService/ListReceiptKeys", MethodPolicy(Need.PRINCIPAL)),
+        ("/openagents.runtime.v1.WorkerService/Attach", MethodPolicy(Need.WORKER)),
+        ("/openagents.runtime.v1.LogService/TailLog", MethodPolicy(Need.SERVICE)),
+        ("/grpc.health.v1.Health/Check", MethodPolicy(Need.NOTHING)),
+        ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", MethodPolicy(Need.SERVICE)),
+        ("/nobody.knows/This", MethodPolicy(Need.SERVICE)),
+        ("", MethodPolicy(Need.SERVICE)),
+    ],
+)
+def test_policies(method: str, policy: MethodPolicy) -> None:
+    assert policy_of(method) == policy
+
+
+class Api:
+    """One method of each of four services; notes who called."""
+
+    def __init__(self) -> None:
+        self.callers: list[Caller] = []
+
+    async def GetRun(self, request: Any, context: Any) -> run_service_pb2.GetRunResponse:
+        self.callers.append(current_caller())
+        return run_service_pb2.GetRunResponse()
+
+    async def ListReceiptKeys(self, request: Any, context: Any) -> receipt_service_pb2.ListReceiptKeysResponse:
+        self.callers.append(current_caller())
+        return receipt_service_pb2.ListReceiptKeysResponse()
+
+    async def DescribeLog(self, request: Any, context: Any) -> log_service_pb2.DescribeLogResponse:
+        self.callers.append(current_caller())
+        return log_service_pb2.DescribeLogResponse()
+
+    async def Attach(self, request_iterator: Any, context: Any) -> AsyncIterator[worker_service_pb2.AttachResponse]:
+        self.callers.append(current_caller())
+        async for _ in request_iterator:
+            yield worker_service_pb2.AttachResponse()
+
+    def __getattr__(self, name: str) -> Any:
+        """The other methods of these services, which nobody calls here."""
+        return None
+
+
+@pytest.fixture
+def api() -> Api:
+    return Api()
+
+
+@pytest.fixture
+async def world(api: Api) -> AsyncIterator[World]:
+    made = World()
+    for add in (
+        run_service_pb2_grpc.add_RunServiceServicer_to_server,
+        log_service_pb2_grpc.add_LogServiceServicer_to_server,
+        worker_service_pb2_grpc.add_WorkerServiceServicer_to_server,
+        receipt_service_pb2_grpc.add_ReceiptServiceServicer_to_server,
+    ):
+        made.server.register(cast("Any", add), api)
+    async with made.server:
+        yield made
+
+
+async def _try(world: World, method: str, metadata: dict[str, str]) -> str:
+    """ "ok", or the reason of the refusal."""
+    async with world.bare_channel() as channel:
+        pairs = tuple(metadata.items())
+        calls: dict[str, Any] = {
+            "GetRun": lambda: run_service_pb2_grpc.RunServiceStub(channel).GetRun(
+                run_service_pb2.GetRunRequest(run_id=RUN_ID), metadata=pairs
+            ),
+            "ListReceiptKeys": lambda: receipt_service_pb2_grpc.ReceiptServiceStub(channel).ListReceiptKeys(
+                receipt_service_pb2.ListReceiptKeysRequest(), metadata=pairs
+            ),
+            "DescribeLog": lambda: log_service_pb2_grpc.LogServiceStub(channel).DescribeLog(
+                log_service_pb2.DescribeLogRequest(), metadata=pairs
+            ),
+            "Attach": lambda: worker_service_pb2_grpc.WorkerServiceStub(channel).Attach(iter(()), metadata=pairs),
+        }
+        call = calls[method]()
+        try:
+            if method == "Attach":
+                async for _ in call:
+                    pass
+            else:
+                await call
+        except grpc.aio.AioRpcError:
+            return (await refused(calls[method]())).reason
+    return "ok"
+
+
+async def test_each_identity_opens_its_own_methods_and_no_other(world: World) -> None:
+    control, gateway = ({"x-oa-service-token": TOKENS[name]} for name in ("control", "khala_gateway"))
+    principal = {"x-oa-principal": world.principal_token()}
+    worker = {"authorization": f"Bearer {world.worker_token()}"}
+    cases: list[tuple[dict[str, str], dict[str, str]]] = [
+        (
+            {},
+            {
+                "GetRun": "service_not_accepted",
+                "DescribeLog": "service_not_accepted",
+                "Attach": "missing_authorization",
+            },
+        ),
+        (gateway, {"GetRun": "service_not_accepted", "DescribeLog": "ok", "Attach": "missing_authorization"}),
+        (gateway | principal, {"GetRun": "service_not_accepted", "ListReceiptKeys": "service_not_accepted"}),
+        (principal, {"GetRun": "service_not_accepted", "Attach": "missing_authorization"}),
+        (control, {"GetRun": "missing_authorization", "DescribeLog": "ok"}),
+        (control | principal, {"GetRun": "ok", "ListReceiptKeys": "ok", "DescribeLog": "ok"}),
+        (worker, {"Attach": "ok", "GetRun": "service_not_accepted", "DescribeLog": "service_not_accepted"}),
+        ({"authorization": "Basic abc"}, {"Attach": "invalid_authorization_scheme"}),
+        ({"authorization": "Bearer "}, {"Attach": "invalid_authorization_scheme"}),
+        ({"authorization": "Bearer abc"}, {"Attach": "invalid_token"}),
+        ({"authorization": f"Bearer {world.principal_token()}"}, {"Attach": "invalid_token"}),
+        (control | {"x-oa-principal": world.worker_token()}, {"GetRun": "invalid_token"}),
+        (control | {"x-oa-principal": "abc"}, {"GetRun": "invalid_token"}),
+    ]
+    for metadata, expected in cases:
+        for method, outcome in expected.items():
+            assert await _try(world, method, metadata) == outcome, (method, sorted(metadata))
+
+
+async def test_tokens_are_for_this_service_and_hold_the_scope(world: World) -> None:
+    control = {"x-oa-service-token": TOKENS["control"]}
+    other = control | {"x-oa-principal": world.principal_token(aud="projector")}
+    assert await _try(world, "GetRun", other) == "invalid_token"
+    narrow = control | {"x-oa-principal": world.principal_token(scopes=["orgs.read"])}
+    assert await _try(world, "GetRun", narrow) == "missing_scope"
+    assert await _try(world, "ListReceiptKeys", narrow) == "ok"
+    late = control | {"x-oa-principal": world.principal_token(exp=10)}
+    assert await _try(world, "GetRun", late) == "token_expired"
+    worker = {"authorization": f"bearer {world.worker_token(scopes=[])}"}
+    assert await _try(world, "Attach", worker) == "missing_scope"
+
+
+async def test_the_handler_sees_who_called(world: World, api: Api) -> None:
+    control = {"x-oa-service-token": TOKENS["control"], "x-oa-principal": world.principal_token()}
+    await _try(world, "GetRun", control)
+    await _try(world, "DescribeLog", control)
+    await _try(world, "Attach", {"authorization": f"Bearer {world.worker_token()}"})
+    person, service, worker = api.callers
+    assert isinstance(person, PersonCaller)
+    assert (person.via, person.principal.subject, person.principal.org_id) == ("control", "usr_1", "org_1")
+    assert service == ServiceCaller("control")
+    assert isinstance(worker, WorkerCaller)
+    assert worker.principal.kind is PrincipalKind.WORKER
+
+
+async def test_a_service_without_a_verifier_takes_no_principals() -> None:
+    authenticator = Authenticator("khala_gateway", {}, None)
+    with pytest.raises(Refusal) as caught:
+        await authenticator.authenticate(MethodPolicy(Need.WORKER), {"authorization": "Bearer x"})
+    assert caught.value.reason == "invalid_token"
+
+
+def test_there_is_no_caller_outside_of_a_call() -> None:
+    set_caller(None)
+    with pytest.raises(LookupError):
+        current_caller()
+    set_caller(ServiceCaller("control"))
+    with pytest.raises(LookupError, match="control calls for itself"):
+        current_principal()
+    set_caller(None)
+
+
+def test_bearer_tokens() -> None:
+    assert bearer_token("bEARER  abc ") == "abc"
+    for header, reason in ((None, "missing_authorization"), ("", "missing_authorization")):
+        with pytest.raises(Refusal) as caught:
+            bearer_token(header)
+        assert caught.value.reason == reason
