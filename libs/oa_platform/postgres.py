@@ -88,17 +88,24 @@ class Postgres:
     async def acquire(self) -> AsyncIterator[Connection]:
         """A connection of the pool. Raises Refusal for anything that is wrong with it, inside the block too."""
         try:
-            async with self._open_pool().acquire(timeout=self._settings.acquire_timeout_s) as connection:
+            connection = await self._acquired()
+            try:
                 yield connection
-        except TimeoutError:
-            message = "No database connection came free in time. Try again."
-            raise Refusal("unavailable", message, retry_after_ms=RETRY_AFTER_MS) from None
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
+            finally:
+                await self._open_pool().release(connection)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:  # TimeoutError is an OSError
             refusal = refusal_of(error)
             if refusal is None:
                 raise
             _log.warning("database_failed", error=type(error).__name__, reason=refusal.reason)
             raise refusal from error
+
+    async def _acquired(self) -> Connection:
+        try:
+            return await self._open_pool().acquire(timeout=self._settings.acquire_timeout_s)
+        except TimeoutError:
+            message = "No database connection came free in time. Try again."
+            raise Refusal("unavailable", message, retry_after_ms=RETRY_AFTER_MS) from None
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:

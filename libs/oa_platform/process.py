@@ -74,12 +74,11 @@ class Process:
         """Start a part of the service; it is stopped by the drain, in reverse order."""
         return await self._parts.enter_async_context(part)
 
-    def background(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def background(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` until the drain reaches it, and cancel it then. Should it fail, the process stops and exits 1."""
         task = asyncio.create_task(work, name=name)
         task.add_done_callback(self._ended)
         self._parts.push_async_callback(_cancelled, task)
-        return task
 
     def stop(self) -> None:
         """Begin the drain."""

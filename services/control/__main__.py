@@ -43,7 +43,7 @@ async def start(settings: ControlSettings, process: Process) -> None:
     process.readiness.add("postgres", postgres.check)
     await check_schema(settings.database, "control", Path(__file__).parent / "migrations")
     store = PgStore(postgres)
-    _ = process.background("housekeeping", keep_sweeping(store, clock))
+    process.background("housekeeping", keep_sweeping(store, clock))
 
     world = World(store, clock, SystemEntropy(), JwtSigner(ring.signing), settings.keys.hmac_bytes())
     upstreams = await _upstreams(settings, process, world)

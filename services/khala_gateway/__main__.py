@@ -36,9 +36,9 @@ async def start(settings: GatewaySettings, process: Process) -> None:
     addresses = {"runtime": settings.upstream.runtime, "projector": settings.upstream.projector}
     sources = {name: await _source(name, at, settings, process, lambda: hub) for name, at in addresses.items()}
     hub = await process.enter(FeedHub(settings.feeds.limits(), sources, random.random))
-    _ = process.background("audit", hub.run_audit())
+    process.background("audit", hub.run_audit())
     for name, source in sources.items():
-        _ = process.background(f"watch-{name}", source.run())
+        process.background(f"watch-{name}", source.run())
 
     gateway = Gateway(
         hub=hub,

@@ -47,7 +47,7 @@ async def start(settings: ProjectorSettings, process: Process) -> None:
 
     journal = PgJournalStore(postgres)
     hub = TopicHub(journal)
-    _ = process.background("hub", hub.run())
+    process.background("hub", hub.run())
 
     store = PgProjectionStore(postgres, codec)
     channel = await process.enter(
@@ -61,7 +61,7 @@ async def start(settings: ProjectorSettings, process: Process) -> None:
         limits=_limits(settings.tail),
         report=LoggedReport(),
     )
-    _ = process.background("tail", tail.run())
+    process.background("tail", tail.run())
     process.readiness.add("tail", lambda: _check(progress))
     REGISTRY.register(ProgressCollector(progress))
 

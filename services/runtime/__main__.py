@@ -89,7 +89,7 @@ async def serve(settings: RuntimeSettings, process: Process, keys: KeySource) ->
     server.register(add_LogServiceServicer_to_server, LogApi(tail, reads, installation.log_epoch))
     server.register(add_TopicServiceServicer_to_server, TopicApi(topics))
     server.register(add_WorkerServiceServicer_to_server, WorkerApi(workers, settings.runs.limits()))
-    _ = process.background("dismissal", _dismiss(server, workers))
+    process.background("dismissal", _dismiss(server, workers))
     return await process.enter(server)
 
 
@@ -97,8 +97,8 @@ async def _follow(settings: RuntimeSettings, process: Process, reads: PostgresRe
     tail = Tail(reads, settings.tail)
     await tail.start()
     listener = Listener(settings.database, replica_id, tail.hint, settings.tail.poll_interval_ms / 1000)
-    _ = process.background("tail", tail.run())
-    _ = process.background("listener", listener.run())
+    process.background("tail", tail.run())
+    process.background("listener", listener.run())
     process.readiness.add("tail", listener.check)
     return tail
 
@@ -108,8 +108,8 @@ def _look_after_workers(
 ) -> Workers:
     cancel_deadline_ms = settings.runs.cancel_deadline_ms
     workers = Workers(log, reads, store, settings.workers, cancel_deadline_ms)
-    _ = process.background("dispatcher", Dispatcher(log, workers, store, settings.workers).run())
-    _ = process.background("watchdog", Watchdog(log, workers, store, settings.workers, cancel_deadline_ms).run())
+    process.background("dispatcher", Dispatcher(log, workers, store, settings.workers).run())
+    process.background("watchdog", Watchdog(log, workers, store, settings.workers, cancel_deadline_ms).run())
     return workers
 
 

@@ -1,0 +1,88 @@
+"""Notifications arrive, and after a break the listener is told that it may have missed some."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import asyncpg
+
+from oa_localstack.postgres import PostgresServer
+from oa_platform.listen import Listener
+from oa_platform.parsers import Secret
+from oa_platform.settings import DatabaseSettings
+from oa_testing.plugin import FaultProxies
+from oa_testing.postgres import Database
+
+
+class Heard:
+    """What a listener was told."""
+
+    def __init__(self) -> None:
+        self.notes: list[tuple[str, str]] = []
+        self.gaps = 0
+
+    def note(self, channel: str, payload: str) -> None:
+        self.notes.append((channel, payload))
+
+    def gap(self) -> None:
+        self.gaps += 1
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def _listening(dsn: str, heard: Heard) -> AsyncIterator[Listener]:
+    settings = DatabaseSettings(url=Secret(dsn), connect_timeout_s=1)
+    listener = Listener(settings, "test", ["one", "two"], on_notify=heard.note, on_gap=heard.gap, probe_interval_s=0.3)
+    task = asyncio.create_task(listener.run())
+    yield listener
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def _notify(dsn: str, channel: str, payload: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("SELECT pg_notify($1, $2)", channel, payload)
+    await connection.close()
+
+
+async def test_notifications_of_its_channels_arrive(empty_database: Database) -> None:
+    heard = Heard()
+    async with _listening(empty_database.runtime, heard) as listener:
+        await _until(lambda: listener.connected)
+        for channel in ("one", "three", "two"):
+            await _notify(empty_database.runtime, channel, f"for {channel}")
+        await _until(lambda: len(heard.notes) == 2)
+        assert heard.notes == [("one", "for one"), ("two", "for two")]
+        await asyncio.sleep(0.5)  # probes in between are no gaps
+        assert heard.gaps == 1
+
+
+async def test_a_killed_server_is_listened_to_again(own_postgres: PostgresServer) -> None:
+    heard = Heard()
+    async with _listening(own_postgres.dsn(), heard) as listener:
+        await _until(lambda: listener.connected)
+        own_postgres.kill()
+        await _until(lambda: not listener.connected)
+        await own_postgres.start()
+        await _until(lambda: heard.gaps == 2)
+        await _notify(own_postgres.dsn(), "one", "again")
+        await _until(lambda: heard.notes == [("one", "again")])
+
+
+async def test_a_silent_network_is_noticed(empty_database: Database, fault_proxies: FaultProxies) -> None:
+    heard = Heard()
+    proxy = await fault_proxies("127.0.0.1", empty_database.port)
+    dsn = empty_database.runtime.replace(f":{empty_database.port}/", f":{proxy.port}/")
+    async with _listening(dsn, heard) as listener:
+        await _until(lambda: listener.connected)
+        proxy.stall()
+        await _until(lambda: not listener.connected)
+        proxy.resume()
+        await _until(lambda: heard.gaps == 2)

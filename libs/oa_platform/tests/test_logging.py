@@ -1,0 +1,115 @@
+"""A record is one line with what is known about the call, and without secrets."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+from opentelemetry import trace
+
+from oa_platform.context import adopt_request_id
+from oa_platform.logging import REDACTED, configure_logging, redact
+from oa_platform.settings import LogSettings
+from oa_platform.tracing import configure_tracing, current_trace_id, span
+
+JWT = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJ1c3JfMSJ9.c2lnbmF0dXJl"
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    """A configured log; what was before is put back."""
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    out = io.StringIO()
+    configure_logging(LogSettings(level="info", format="json"), "test-service", out)
+    yield out
+    root.handlers, root.level = handlers, level
+    structlog.reset_defaults()
+
+
+def _records(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_a_record_is_one_json_line(stream: io.StringIO) -> None:
+    structlog.get_logger("a.b").info("run_created", run_id="run_1", text="two\nlines")
+    (record,) = _records(stream)
+    assert record["event"] == "run_created"
+    assert (record["run_id"], record["text"], record["service"]) == ("run_1", "two\nlines", "test-service")
+    assert (record["level"], record["logger"]) == ("info", "a.b")
+    assert record["timestamp"].endswith("Z")
+
+
+def test_the_level_is_kept(stream: io.StringIO) -> None:
+    structlog.get_logger().debug("hidden")
+    logging.getLogger("httpx").info("hidden")
+    logging.getLogger("other").info("shown %s", 1)
+    assert [record["event"] for record in _records(stream)] == ["shown 1"]
+
+
+def test_request_and_trace_are_in_every_record(stream: io.StringIO) -> None:
+    if not hasattr(trace.get_tracer_provider(), "shutdown"):
+        configure_tracing("test", {})
+    adopt_request_id("req-9")
+    with span("work"):
+        structlog.get_logger().info("inside")
+        logging.getLogger("library").warning("inside too")
+        expected = current_trace_id()
+    for record in _records(stream):
+        assert (record["request_id"], record["trace_id"]) == ("req-9", expected)
+
+
+def test_a_traceback_is_in_the_record_without_secrets(stream: io.StringIO) -> None:
+    try:
+        raise ValueError(f"bad token {JWT} for postgresql://me:geheim@host/db")
+    except ValueError as error:
+        structlog.get_logger().error("broke", exc_info=error)
+    (record,) = _records(stream)
+    assert "ValueError: bad token [redacted] for postgresql://[redacted]@host/db" in record["exception"]
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["token", "refresh_token", "x-oa-service-token", "Authorization", "password", "api_key", "dsn", "client_secret"],
+)
+def test_fields_with_secret_names_are_hidden(key: str) -> None:
+    event = redact(None, "info", {"event": "x", key: "geheim", "nested": {key: "geheim"}, "list": [{key: "geheim"}]})
+    assert "geheim" not in str(event)
+    assert event[key] == REDACTED
+
+
+def test_other_fields_are_shown() -> None:
+    event = {"event": "x", "reason": "token_expired", "tokens_per_second": 5, "token": "", "url": "http://host:80/a@b"}
+    assert redact(None, "info", dict(event)) == event
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"Bearer {JWT}",
+        "postgres://me:geheim@host/db",
+        "-----BEGIN PRIVATE KEY-----\ngeheim\n-----END PRIVATE KEY-----",
+        ["x", f"{JWT}"],
+    ],
+)
+def test_what_looks_like_a_secret_is_hidden_anywhere(value: object) -> None:
+    shown = str(redact(None, "info", {"event": "x", "data": value}))
+    assert "geheim" not in shown
+    assert JWT not in shown
+    assert REDACTED in shown
+
+
+def test_lines_for_people() -> None:
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    out = io.StringIO()
+    configure_logging(LogSettings(level="info", format="console"), "test-service", out)
+    structlog.get_logger().info("run_created", run_id="run_1", token="geheim")
+    root.handlers, root.level = handlers, level
+    structlog.reset_defaults()
+    assert "run_created" in out.getvalue()
+    assert "run_id=run_1" in out.getvalue()
+    assert "geheim" not in out.getvalue()

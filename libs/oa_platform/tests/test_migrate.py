@@ -1,0 +1,159 @@
+"""Migrations are applied once, in order, whole or not at all; a history that was changed is refused."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from oa_errors import Refusal
+from oa_platform import migrate as module
+from oa_platform.migrate import check, check_schema, migrate, read_directory
+from oa_platform.parsers import Secret
+from oa_platform.settings import DatabaseSettings
+from oa_testing.postgres import Database, free_port
+
+ONE = ("0001_first.sql", "CREATE TABLE runtime.first (n int);")
+TWO = ("0002_second.sql", "CREATE TABLE runtime.second (n int); INSERT INTO runtime.second VALUES (1);")
+
+
+def _write(directory: Path, *files: tuple[str, str]) -> Path:
+    directory.mkdir(exist_ok=True)
+    for old in directory.glob("*"):
+        old.unlink()
+    for name, sql in files:
+        (directory / name).write_text(sql)
+    return directory
+
+
+async def _fetchval(dsn: str, sql: str) -> object:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return await connection.fetchval(sql)
+    finally:
+        await connection.close()
+
+
+async def _refused(dsn: str, directory: Path) -> str:
+    with pytest.raises(Refusal) as caught:
+        await migrate(dsn, "runtime", directory)
+    assert caught.value.reason == "migration_refused"
+    return caught.value.message
+
+
+async def test_each_is_applied_once_in_order(empty_database: Database, tmp_path: Path) -> None:
+    directory = _write(tmp_path / "m", ONE)
+    assert await migrate(empty_database.owner, "runtime", directory) == [ONE[0]]
+    assert await migrate(empty_database.owner, "runtime", directory) == []
+    _write(directory, ONE, TWO)
+    assert await migrate(empty_database.owner, "runtime", directory) == [TWO[0]]
+    assert await _fetchval(empty_database.owner, "SELECT count(*) FROM runtime.second") == 1
+
+
+async def test_services_have_histories_of_their_own(empty_database: Database, tmp_path: Path) -> None:
+    await migrate(empty_database.owner, "runtime", _write(tmp_path / "m", ONE))
+    other = _write(tmp_path / "n", ("0001_first.sql", "CREATE TABLE control.first (n int)"))
+    assert await migrate(empty_database.owner, "control", other) == ["0001_first.sql"]
+
+
+async def test_many_at_once_apply_each_once(empty_database: Database, tmp_path: Path) -> None:
+    directory = _write(tmp_path / "m", ONE, TWO)
+    applied = await asyncio.gather(*(migrate(empty_database.owner, "runtime", directory) for _ in range(5)))
+    assert sorted(name for names in applied for name in names) == [ONE[0], TWO[0]]
+
+
+async def test_a_failing_file_leaves_nothing_and_those_before_it_stay(empty_database: Database, tmp_path: Path) -> None:
+    bad = ("0002_bad.sql", "CREATE TABLE runtime.half (n int); SELECT * FROM nothing_like_it;")
+    directory = _write(tmp_path / "m", ONE, bad)
+    assert "0002_bad.sql can't be applied" in await _refused(empty_database.owner, directory)
+    assert await _fetchval(empty_database.owner, "SELECT to_regclass('runtime.half')") is None
+    assert await migrate(empty_database.owner, "runtime", _write(directory, ONE, TWO)) == [TWO[0]]
+
+
+async def test_a_changed_history_is_refused(empty_database: Database, tmp_path: Path) -> None:
+    directory = _write(tmp_path / "m", ONE, TWO)
+    await migrate(empty_database.owner, "runtime", directory)
+    for files, complaint in (
+        ((("0001_first.sql", ONE[1] + " "), TWO), "0001_first.sql was changed"),
+        ((("0001_renamed.sql", ONE[1]), TWO), "0001_renamed.sql was changed"),
+        ((ONE,), "0002_second.sql was applied to this database, but is not among the files"),
+    ):
+        _write(directory, *files)
+        assert complaint in await _refused(empty_database.owner, directory)
+        with pytest.raises(Refusal):
+            await check(empty_database.runtime, "runtime", directory)
+
+
+@pytest.mark.parametrize(
+    ("names", "complaint"),
+    [
+        (["0002_second.sql"], "0002_second.sql stands where number 0001 should"),
+        (["0001_first.sql", "0003_third.sql"], "0003_third.sql stands where number 0002 should"),
+        (["0001_first.sql", "0001_other.sql"], "0001_other.sql stands where number 0002 should"),
+        (["1_first.sql"], "1_first.sql is not named like"),
+        (["0001_First.sql"], "0001_First.sql is not named like"),
+    ],
+    ids=str,
+)
+def test_files_are_numbered_without_a_hole(tmp_path: Path, names: list[str], complaint: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        read_directory(_write(tmp_path / "m", *((name, "") for name in names)))
+    assert complaint in caught.value.message
+
+
+async def test_a_service_checks_its_schema_with_its_own_role(empty_database: Database, tmp_path: Path) -> None:
+    directory = _write(tmp_path / "m", ONE)
+    with pytest.raises(Refusal) as caught:
+        await check(empty_database.runtime, "runtime", directory)
+    assert "lacks 0001_first.sql" in caught.value.message
+    await migrate(empty_database.owner, "runtime", directory)
+    await check(empty_database.runtime, "runtime", directory)
+    settings = DatabaseSettings(url=Secret(empty_database.runtime), check_migrations=False)
+    _write(directory, ONE, TWO)
+    await check_schema(settings, "runtime", directory)
+
+
+async def test_a_service_cannot_change_its_history(empty_database: Database, tmp_path: Path) -> None:
+    await migrate(empty_database.owner, "runtime", _write(tmp_path / "m", ONE))
+    with pytest.raises(asyncpg.exceptions.InsufficientPrivilegeError):
+        await _fetchval(empty_database.runtime, "DELETE FROM oa_migrations.applied")
+
+
+async def test_a_migrator_does_not_wait_for_ever(
+    empty_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOCK_TIMEOUT_S", 1)
+    connection = await asyncpg.connect(empty_database.owner)
+    await connection.execute("SELECT pg_advisory_lock($1)", module._LOCK_KEY)
+    assert "Another process has been migrating" in await _refused(empty_database.owner, _write(tmp_path / "m", ONE))
+    await connection.close()
+
+
+async def test_a_database_that_is_away_is_named_without_password(tmp_path: Path) -> None:
+    with pytest.raises(Refusal) as caught:
+        await migrate(f"postgresql://me:geheim@127.0.0.1:{free_port()}/x", "runtime", _write(tmp_path / "m", ONE))
+    assert caught.value.reason == "unavailable"
+    assert "geheim" not in str(caught.value)
+
+
+def _command(*arguments: str, url: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, module.URL_VARIABLE: url, "PYTHONPATH": os.pathsep.join(sys.path)}
+    argv = [sys.executable, "-m", "oa_platform.migrate", *arguments]
+    return subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
+
+
+def test_the_command(empty_database: Database, tmp_path: Path) -> None:
+    directory = str(_write(tmp_path / "m", ONE))
+    first = _command("runtime", directory, url=empty_database.owner)
+    assert (first.returncode, first.stdout) == (0, "applied 0001_first.sql\n")
+    assert _command("runtime", directory, url=empty_database.owner).stdout == "up to date\n"
+    _write(tmp_path / "m", ("0001_first.sql", "other"))
+    refused = _command("runtime", directory, url=empty_database.owner)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("migration_refused: 0001_first.sql was changed")
+    no_url = _command("runtime", directory, url="")
+    assert (no_url.returncode, no_url.stderr[:15]) == (2, "invalid_setting")
+    assert _command("runtime", url=empty_database.owner).returncode == 2

@@ -1,0 +1,155 @@
+"""A process starts, says why when it can't, drains in order on a signal, and never hangs."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from oa_testing.postgres import free_port
+
+
+class Service:
+    """A started sample service."""
+
+    def __init__(self, **env: str) -> None:
+        self.ops_port, self.grpc_port = free_port(), free_port()
+        variables = {
+            "OA_OPS_ADDRESS": f"127.0.0.1:{self.ops_port}",
+            "OA_GRPC_ADDRESS": f"127.0.0.1:{self.grpc_port}",
+            "OA_SERVICE_TOKEN": "a token",
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "oa_platform.tests.sample_service"],
+            env={**os.environ, **variables, **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def readyz(self) -> httpx.Response | None:
+        try:
+            return httpx.get(f"http://127.0.0.1:{self.ops_port}/readyz", trust_env=False)
+        except httpx.HTTPError:
+            return None
+
+    def until(self, status: int) -> httpx.Response:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            answer = self.readyz()
+            if answer is not None and answer.status_code == status:
+                return answer
+            time.sleep(0.02)
+        raise AssertionError(f"no answer {status}")
+
+    def end(self) -> tuple[int, list[dict[str, Any]], list[str], str]:
+        """Exit code, log records, other lines on stdout, stderr."""
+        out, err = self.process.communicate(timeout=20)
+        lines = out.splitlines()
+        records = [json.loads(line) for line in lines if line.startswith("{")]
+        return self.process.returncode, records, [line for line in lines if not line.startswith("{")], err
+
+
+@contextmanager
+def _service(**env: str) -> Iterator[Service]:
+    service = Service(**env)
+    try:
+        yield service
+    finally:
+        if service.process.poll() is None:
+            service.process.kill()
+            service.process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_in_reverse_order(number: signal.Signals) -> None:
+    with _service() as service:
+        service.until(200)
+        service.process.send_signal(number)
+        code, records, lines, err = service.end()
+    assert (code, err) == (0, "")
+    assert lines == ["stopped second", "stopped first"]
+    events = [record["event"] for record in records]
+    assert events == ["grpc_listening", "ready", "signal", "draining", "grpc_stopped", "stopped"]
+    assert {record["service"] for record in records} == {"runtime"}
+
+
+def test_a_process_that_starts_is_alive_and_not_ready() -> None:
+    with _service(SAMPLE_MODE="hang") as service:
+        assert service.until(503).json()["failures"] == {"process": "starting"}
+        service.process.send_signal(signal.SIGTERM)
+        assert service.end()[0] == 0
+
+
+def test_a_start_that_takes_too_long_is_given_up() -> None:
+    with _service(SAMPLE_MODE="hang", OA_START_DEADLINE_S="0.3") as service:
+        code, _, _, err = service.end()
+    assert code == 2
+    assert err == "runtime: start_failed (OA_START_DEADLINE_S): Not started within 0.3 s (OA_START_DEADLINE_S).\n"
+
+
+def test_a_refused_start_is_one_line() -> None:
+    with _service(SAMPLE_MODE="refuse") as service:
+        code, _, _, err = service.end()
+    assert (code, err) == (2, "runtime: unavailable (OA_DATABASE_URL): The database is away.\n")
+
+
+def test_a_wrong_setting_is_one_line() -> None:
+    with _service(OA_LOG_LEVEL="loud") as service:
+        code, _, _, err = service.end()
+    assert code == 2
+    assert err.startswith(
+        "runtime: invalid_setting (OA_LOG_LEVEL): OA_LOG_LEVEL is 'loud', but it must be one of debug"
+    )
+
+
+@pytest.mark.parametrize("which", ["OPS", "GRPC"])
+def test_a_port_in_use_is_one_line_that_names_port_and_variable(which: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with _service(**{f"OA_{which}_ADDRESS": f"127.0.0.1:{port}"}) as service:
+            code, _, _, err = service.end()
+    assert code == 2
+    assert err.startswith(f"runtime: port_in_use (OA_{which}_ADDRESS): ")
+    assert f"127.0.0.1:{port}" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("mode", "event"), [("break", "start_failed"), ("background_fails", "background_failed")])
+def test_a_defect_ends_the_process_with_a_log(mode: str, event: str) -> None:
+    with _service(SAMPLE_MODE=mode) as service:
+        code, records, _, _ = service.end()
+    assert code == 1
+    (record,) = [record for record in records if record["event"] == event]
+    assert "ValueError: broken" in record["exception"]
+
+
+def test_a_drain_has_a_deadline() -> None:
+    with _service(SAMPLE_MODE="slow_drain", OA_DRAIN_DEADLINE_S="0.5") as service:
+        service.until(200)
+        service.process.send_signal(signal.SIGTERM)
+        code, records, _, _ = service.end()
+    assert code == 1
+    assert records[-1]["event"] == "drain_too_slow"
+
+
+def test_readiness_goes_first_and_a_second_signal_ends_it() -> None:
+    with _service(SAMPLE_MODE="slow_drain", OA_DRAIN_DEADLINE_S="60") as service:
+        service.until(200)
+        service.process.send_signal(signal.SIGTERM)
+        assert service.until(503).json()["phase"] == "draining"
+        service.process.send_signal(signal.SIGTERM)
+        code, records, _, _ = service.end()
+    assert code == 130
+    assert records[-1]["event"] == "second_signal"

@@ -1,0 +1,137 @@
+"""/readyz names what is not ready and why; /livez and /metrics answer whatever the checks say."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from oa_errors import Refusal
+from oa_platform import metrics
+from oa_platform.http_server import HttpServer, bind
+from oa_platform.ops_server import ops_server
+from oa_platform.parsers import Address
+from oa_platform.readiness import Readiness
+from oa_platform.settings import OpsSettings
+
+LOOPBACK = "127.0.0.1"
+
+
+async def _fine() -> None:
+    return None
+
+
+async def _away() -> None:
+    raise Refusal("unavailable", "The database can't be reached.")
+
+
+async def _broken() -> None:
+    raise KeyError("geheim")
+
+
+async def _slow() -> None:
+    await asyncio.sleep(10)
+
+
+@pytest.fixture
+def readiness() -> Readiness:
+    made = Readiness(check_timeout_s=0.2)
+    made.phase = "running"
+    return made
+
+
+@pytest.fixture
+async def client(readiness: Readiness) -> AsyncIterator[httpx.AsyncClient]:
+    settings = OpsSettings(address=Address(LOOPBACK, 0))
+    async with ops_server(settings, "runtime", readiness) as server:
+        made = httpx.AsyncClient(base_url=f"http://{LOOPBACK}:{server.port}", trust_env=False)
+        yield made
+        await made.aclose()
+
+
+async def test_ready(client: httpx.AsyncClient, readiness: Readiness) -> None:
+    readiness.add("database", _fine)
+    answer = await client.get("/readyz")
+    assert answer.status_code == 200
+    assert answer.json() == {"service": "runtime", "ready": True, "phase": "running", "failures": {}}
+
+
+async def test_each_failing_check_is_named_with_its_reason(client: httpx.AsyncClient, readiness: Readiness) -> None:
+    for name, check in (("fine", _fine), ("away", _away), ("broken", _broken), ("slow", _slow)):
+        readiness.add(name, check)
+    answer = await client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["failures"] == {
+        "away": "unavailable: The database can't be reached.",
+        "broken": "KeyError",
+        "slow": "no answer within 0.2 s",
+    }
+    assert (await client.get("/livez")).status_code == 200
+    assert metrics.REGISTRY.get_sample_value("oa_ready") == 0
+
+
+@pytest.mark.parametrize("phase", ["starting", "draining"])
+async def test_only_a_running_process_is_ready(client: httpx.AsyncClient, readiness: Readiness, phase: str) -> None:
+    readiness.phase = phase
+    answer = await client.get("/readyz")
+    assert (answer.status_code, answer.json()["failures"]) == (503, {"process": phase})
+
+
+async def test_metrics(client: httpx.AsyncClient) -> None:
+    metrics.count_refusal("not_found", "http")
+    answer = await client.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert 'oa_refusals_total{reason="not_found",surface="http"}' in answer.text
+    assert "process_cpu_seconds_total" in answer.text
+
+
+async def test_there_is_nothing_else(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/")).status_code == 404
+    assert (await client.post("/readyz")).status_code == 405
+
+
+def test_a_check_has_a_name_of_its_own(readiness: Readiness) -> None:
+    readiness.add("x", _fine)
+    with pytest.raises(ValueError, match="'x'"):
+        readiness.add("x", _fine)
+
+
+def test_a_port_in_use_is_named() -> None:
+    with socket.socket() as taken:
+        taken.bind((LOOPBACK, 0))
+        taken.listen()
+        address = Address(LOOPBACK, taken.getsockname()[1])
+        with pytest.raises(Refusal) as caught:
+            bind(address, "OA_X_ADDRESS")
+    assert (caught.value.reason, caught.value.field) == ("port_in_use", "OA_X_ADDRESS")
+    assert str(address) in caught.value.message
+    assert "OA_X_ADDRESS" in caught.value.message
+
+
+@pytest.mark.parametrize("host", ["203.0.113.1", "no-such-host.invalid"])
+def test_an_address_of_another_machine_is_a_wrong_setting(host: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        bind(Address(host, 0), "OA_X_ADDRESS")
+    assert (caught.value.reason, caught.value.field) == ("invalid_setting", "OA_X_ADDRESS")
+
+
+async def test_a_request_under_way_may_end_in_a_drain() -> None:
+    started, release = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: object, receive: object, send: object) -> None:
+        started.set()
+        await release.wait()
+        await send({"type": "http.response.start", "status": 204, "headers": []})  # type: ignore[operator]
+        await send({"type": "http.response.body", "body": b""})  # type: ignore[operator]
+
+    server = HttpServer(app, Address(LOOPBACK, 0), variable="OA_X_ADDRESS")
+    async with server, httpx.AsyncClient(trust_env=False) as client:
+        request = asyncio.create_task(client.get(f"http://{LOOPBACK}:{server.port}/"))
+        await started.wait()
+        leaving = asyncio.create_task(server.__aexit__(None, None, None))
+        await asyncio.sleep(0.1)
+        assert not leaving.done()
+        release.set()
+        assert (await request).status_code == 204
+        await leaving
