@@ -36,8 +36,10 @@ def _parse(data: bytes, form: Form, empty: M) -> M:
     try:
         if form is Form.PROTO:
             empty.ParseFromString(data)
-        else:
+        elif data.lstrip()[:1] == b"{":
             json_format.Parse(data, empty)
+        else:  # which takes an empty list for an empty message
+            raise _malformed(empty, "")
     except json_format.ParseError as error:
         raise _malformed(empty, _json_field(str(error))) from None
     except (DecodeError, UnicodeDecodeError, RecursionError):

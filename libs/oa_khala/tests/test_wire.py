@@ -93,7 +93,10 @@ def test_each_defect_is_refused_with_its_field(body: dict[str, object], reason: 
     assert (caught.value.reason, caught.value.field) == (reason, field)
 
 
-@pytest.mark.parametrize("data", [b"", b"[" * 60_000, b"{", b"null", b"\xff\xfe", b'{"hello":{},"hello":{}}', b"1" * 9])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"[]", b"[" * 60_000, b'{"a":' * 12_000, b"{", b"null", b"\xff\xfe", b'{"hello":{},"hello":{}}', b"1" * 9],
+)
 def test_json_that_is_none_is_a_malformed_message(data: bytes) -> None:
     with pytest.raises(Refusal, match="malformed_message"):
         wire.decode_client_frame(data, Form.JSON)

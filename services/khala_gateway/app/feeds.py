@@ -12,7 +12,7 @@ from typing import Self
 
 import structlog
 
-from oa_errors import Refusal
+from oa_errors import ClientAction, Refusal
 from oa_khala.backoff import backoff_ms
 from oa_khala.feed import FeedLimits
 from oa_khala.frames import TopicState
@@ -23,6 +23,8 @@ from services.khala_gateway.app.ports import TopicSource, WatchedTopic
 from services.khala_gateway.app.topic_feed import Subscriber, TopicFeed
 
 _log = structlog.get_logger(__name__)
+# What a source refuses only for now.
+_PASSING = frozenset({ClientAction.RETRY, ClientAction.RECONNECT})
 # Refusals of a history read which say that this lineage can't be continued where the feed stands.
 _LINEAGE_ENDED = frozenset({"epoch_mismatch", "retention_floor_breach", "cursor_ahead_of_head"})
 
@@ -112,9 +114,10 @@ class FeedHub:
             self._repair(held)
 
     def refused(self, topic: str, refusal: Refusal) -> None:
-        """A source can't carry a topic: nobody gets it. If it does later, one may subscribe again."""
+        """A source can't carry a topic. A feed that stands outlives what passes; else nobody gets the topic."""
         held = self._feeds.get(topic)
-        if held is not None:
+        passing = held is not None and held.feed is not None and refusal.info.action in _PASSING
+        if held is not None and not passing:
             held.tell(lambda subscriber: subscriber.refused(refusal))
             self._drop(held)
 

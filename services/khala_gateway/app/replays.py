@@ -1,7 +1,8 @@
 """Reads of history for subscribers that are behind the ring: one read for all that want the same page at the same time.
 
 A read that is under way may be joined only by a subscriber that was registered on the feed before the read began:
-what the read doesn't have yet, the feed then does.
+what the read doesn't have yet, the feed then does. Who comes later waits until it ends, and with all who came
+meanwhile shares the next one: a thousand clients that come back at the same cursor cost two reads.
 """
 
 import asyncio
@@ -58,8 +59,9 @@ class ReplayReader:
     async def read(self, topic: Topic, epoch: str, after_seq: int, registered_at: int) -> ReplayPage:
         """The page from `after_seq + 1` on, for a subscriber registered at that tick. Raises Refusal."""
         key = (str(topic), epoch, after_seq)
-        read = self._reads.get(key)
-        if read is None or read.began_at < registered_at:
+        while (read := self._reads.get(key)) is not None and read.began_at < registered_at:
+            await asyncio.wait([read.task])
+        if read is None:
             read = self._begin(topic, key)
         else:
             REPLAY_JOINED.labels(topic.source).inc()

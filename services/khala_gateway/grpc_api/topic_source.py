@@ -55,7 +55,8 @@ class GrpcTopicSource:
         self._to_add: dict[str, None] = {}
         self._to_remove: dict[str, None] = {}
         self._changed = asyncio.Event()
-        self._refusal: Refusal | None = Refusal("unavailable", f"{name} has not been reached yet")
+        # Why the source is of no use at present.
+        self.refusal: Refusal | None = Refusal("unavailable", f"{name} has not been reached yet")
 
     def add(self, topics: Iterable[str]) -> None:
         """Carry `topics`; each is answered by `watched` or `refused`, one that is carried already too."""
@@ -86,10 +87,15 @@ class GrpcTopicSource:
         first_seq = page.first_seq if page.frames else after_seq + 1
         return HistoryPage(page.epoch or epoch, first_seq, page.frames, answer.floor, answer.head)
 
+    @property
+    def up(self) -> bool:
+        """Whether the stream stands, as far as is known."""
+        return self.refusal is None
+
     async def check(self) -> None:
         """Readiness: raises Refusal while the source can't be reached or doesn't accept us."""
-        if self._refusal is not None:
-            raise self._refusal
+        if self.refusal is not None:
+            raise self.refusal
 
     async def run(self) -> None:
         """Keeps the stream up until cancelled."""
@@ -105,7 +111,7 @@ class GrpcTopicSource:
                 refusal = refusal_from_rpc_error(error)
             finally:
                 UPSTREAM_UP.labels(self.name).set(0)
-            self._refusal = refusal
+            self.refusal = refusal
             steady = (loop.time() - began) * 1000 >= self._limits.steady_ms
             attempt = 0 if steady else attempt + 1
             _log.warning("upstream_lost", source=self.name, reason=refusal.reason, attempt=attempt)
@@ -115,7 +121,7 @@ class GrpcTopicSource:
         self._to_add = dict(self._wanted)
         self._to_remove.clear()
         self._changed.set()
-        self._refusal = None
+        self.refusal = None
         UPSTREAM_UP.labels(self.name).set(1)
         _log.info("upstream_up", source=self.name, topics=len(self._wanted))
         async for message in self._stub.WatchTopics(self._requests()):

@@ -53,8 +53,9 @@ class FakeUpstream(topic_service_pb2_grpc.TopicServiceServicer):
         self.replay_gate.set()
         self.port = 0
         self.page_frames = 1_000
+        self.refuses_watchers = False
         self._server: grpc.aio.Server | None = None
-        self._watchers: list[_Watcher] = []
+        self.watchers: list[_Watcher] = []
 
     async def start(self) -> None:
         """Listen: on any port the first time, on the same one later."""
@@ -67,7 +68,7 @@ class FakeUpstream(topic_service_pb2_grpc.TopicServiceServicer):
         """Be gone at once."""
         assert self._server is not None
         await self._server.stop(0)
-        self._watchers.clear()
+        self.watchers.clear()
 
     def create(self, topic: str, owner_user_id: str, count: int = 0) -> Log:
         """A topic with `count` events."""
@@ -79,7 +80,7 @@ class FakeUpstream(topic_service_pb2_grpc.TopicServiceServicer):
         """Commit events and offer them to whoever watches, as well as the faults allow."""
         first = self.logs[topic].head + 1
         self._extend(topic, count, size)
-        for watcher in self._watchers:
+        for watcher in self.watchers:
             watcher.offer(topic, first)
 
     def restore(self, topic: str, epoch: str, count: int) -> None:
@@ -87,7 +88,7 @@ class FakeUpstream(topic_service_pb2_grpc.TopicServiceServicer):
         log = self.logs[topic]
         log.epoch, log.frames = epoch, []
         self._extend(topic, count)
-        for watcher in self._watchers:
+        for watcher in self.watchers:
             watcher.offer(topic, count)
 
     def _extend(self, topic: str, count: int, size: int = 0) -> None:
@@ -99,16 +100,18 @@ class FakeUpstream(topic_service_pb2_grpc.TopicServiceServicer):
     async def WatchTopics(
         self, request_iterator: AsyncIterator[pb.WatchTopicsRequest], context: Context
     ) -> AsyncIterator[pb.WatchTopicsResponse]:
+        if self.refuses_watchers:
+            await _abort(context, Refusal("service_not_accepted", "who are you"))
         watcher = _Watcher(self)
-        self._watchers.append(watcher)
+        self.watchers.append(watcher)
         reader = asyncio.create_task(watcher.read(request_iterator))
         try:
             while True:
                 yield await watcher.queue.get()
         finally:
             reader.cancel()
-            if watcher in self._watchers:
-                self._watchers.remove(watcher)
+            if watcher in self.watchers:
+                self.watchers.remove(watcher)
 
     async def DescribeTopic(self, request: pb.DescribeTopicRequest, context: Context) -> pb.DescribeTopicResponse:
         raise NotImplementedError("the gateway reads where a topic stands from its watch stream")

@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import websockets.asyncio.client as ws_client
 from websockets.exceptions import ConnectionClosed
@@ -52,7 +52,26 @@ class Limits:
 
     hub: HubLimits = field(default_factory=lambda: HubLimits(audit_interval_ms=200))
     session: ServerLimits = field(default_factory=ServerLimits)
-    port: PortLimits = field(default_factory=PortLimits)
+    port: PortLimits = field(default_factory=lambda: PortLimits(drain_window_ms=0))
+
+    def with_session(self, **changes: int) -> "Limits":
+        """Other limits of a session."""
+        return replace(self, session=replace(self.session, **changes))
+
+    def with_port(self, **changes: int) -> "Limits":
+        """Other limits of the port."""
+        return replace(self, port=replace(self.port, **changes))  # type: ignore[arg-type]
+
+    def with_socket(self, **changes: int) -> "Limits":
+        """Other limits of a socket."""
+        return replace(self, port=replace(self.port, socket=replace(self.port.socket, **changes)))
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Waits until `condition` holds."""
+    async with asyncio.timeout(WAIT_S):
+        while not condition():
+            await asyncio.sleep(0.005)
 
 
 class Stack:
@@ -84,17 +103,16 @@ class Stack:
             nbf=now,
             exp=now + int(str(changes.pop("ttl", 300))),
             jti=f"jti_{self._jtis}",
-            scopes=["runs.read", "workers.read"],
+            scopes=changes.pop("scopes", ["runs.read"]),  # type: ignore[arg-type]
             topics=topics,
             session_id="ses_1",
             device_id="dev_1",
             claims_version=1,
         )
-        for name, value in changes.items():
-            setattr(claims, name, value)
+        claims.MergeFrom(SyncTokenClaims(**changes))  # type: ignore[arg-type]
         return sign_token(claims, self.key)
 
-    async def connect(self, *topics: str, form: Form = Form.PROTO, **changes: object) -> "Client":
+    async def connect(self, *topics: str, form: Form = Form.PROTO, **changes: Any) -> "Client":
         """A client that has been welcomed."""
         client = await Client.open(self.url, form)
         await client.hello(self.token(*topics, **changes))
@@ -145,6 +163,18 @@ class Client:
             if isinstance(frame, kind):
                 return frame
             assert isinstance(frame, frames.Event | frames.Heartbeat), frame
+
+    async def follow(self, topic: str, cursor: Cursor | None = None) -> frames.Subscribed:
+        """Subscribes, and receives until the topic has been caught up with."""
+        await self.subscribe(topic, cursor)
+        subscribed = await self.next(frames.Subscribed)
+        await self.next(frames.CaughtUp)
+        return subscribed
+
+    async def until_up_to(self, topic: str, seq: int) -> None:
+        """As `up_to`, in a moment when not everything needs to be there yet."""
+        async with asyncio.timeout(4 * WAIT_S):
+            await self.up_to(topic, seq)
 
     async def up_to(self, topic: str, seq: int) -> None:
         """Receives until event `seq` of `topic` has come."""

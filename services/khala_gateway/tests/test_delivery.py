@@ -1,10 +1,17 @@
 """Subscribing, joining and resuming over real sockets."""
 
+import asyncio
+
 import pytest
 
 from oa_khala import frames
-from oa_khala.frames import Cursor, Form, Plan
-from services.khala_gateway.tests.harness import T, U, running
+from oa_khala.feed import FeedLimits
+from oa_khala.frames import Cursor, Form, Plan, TopicState
+from services.khala_gateway.app.feeds import HubLimits
+from services.khala_gateway.tests.fake_upstream import FakeUpstream, Faults
+from services.khala_gateway.tests.harness import T2, USER, Client, Limits, Stack, T, U, eventually, running
+
+SMALL = Limits(hub=HubLimits(feed=FeedLimits(ring_events=8), page_frames=7, slice_frames=3, audit_interval_ms=100))
 
 
 @pytest.mark.parametrize("form", Form)
@@ -23,14 +30,285 @@ async def test_history_then_caught_up_then_live(form: Form) -> None:
 async def test_both_sources_on_one_connection() -> None:
     async with running() as stack:
         client = await stack.connect(T, U)
-        await client.subscribe(U, Cursor("e1", 2))
-        await client.next(frames.Subscribed)
-        await client.next(frames.CaughtUp)
-        await client.subscribe(T, Cursor("e1", 10))
-        assert (await client.next(frames.Subscribed)).plan is Plan.LIVE
-        await client.next(frames.CaughtUp)
+        await client.follow(U, Cursor("e1", 2))
+        assert (await client.follow(T, Cursor("e1", 10))).plan is Plan.LIVE
         stack.projector.append(U)
         stack.runtime.append(T)
         await client.up_to(U, 4)
         await client.up_to(T, 11)
         assert client.seqs == {U: [3, 4], T: [11]}
+
+
+async def test_a_cut_connection_is_resumed_from_its_cursor() -> None:
+    async with running() as stack:
+        first = await stack.connect(T)
+        await first.follow(T)
+        first.socket.transport.abort()
+        stack.runtime.append(T, 5)
+        second = await stack.connect(T)
+        await second.follow(T, Cursor("e1", first.seqs[T][-1]))
+        assert first.seqs[T] + second.seqs[T] == list(range(1, 16))
+
+
+@pytest.mark.parametrize(
+    ("cursor", "reason"),
+    [
+        (Cursor("e0", 7), "epoch_mismatch"),
+        (Cursor("", 7), "epoch_mismatch"),
+        (Cursor("e1", 11), "cursor_ahead_of_head"),
+        (Cursor("e1", 3), "retention_floor_breach"),
+    ],
+)
+async def test_a_stale_cursor_is_refused_and_the_topic_can_be_started_afresh(cursor: Cursor, reason: str) -> None:
+    async with running() as stack:
+        stack.runtime.logs[T].floor = 4
+        client = await stack.connect(T)
+        await client.subscribe(T, cursor)
+        error = await client.next(frames.ErrorFrame)
+        assert (error.topic, error.reason, error.stale) == (T, reason, TopicState("e1", 4, 10))
+        await client.follow(T)
+        assert client.seqs[T] == [5, 6, 7, 8, 9, 10]
+
+
+async def test_subscribing_again_restarts_delivery_at_the_given_cursor() -> None:
+    async with running() as stack:
+        client = await stack.connect(T)
+        await client.follow(T)
+        await client.follow(T, Cursor("e1", 8))
+        assert client.seqs[T] == [*range(1, 11), 9, 10]
+        await client.send(frames.Unsubscribe((T,)))
+        await client.send(frames.Ping(5))
+        assert (await client.next(frames.Heartbeat)).heads == ()
+        stack.runtime.append(T)
+        await client.send(frames.Ping(6))
+        await client.next(frames.Heartbeat)
+        assert client.seqs[T][-1] == 10
+
+
+async def test_a_topic_that_does_not_exist_is_not_found() -> None:
+    async with running() as stack:
+        client = await stack.connect(T2)
+        await client.subscribe(T2)
+        error = await client.next(frames.ErrorFrame)
+        assert (error.topic, error.reason) == (T2, "not_found")
+        assert stack.hub.count == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_a_fanout_that_loses_repeats_and_reorders_is_delivered_exactly(seed: int) -> None:
+    upstream = FakeUpstream(Faults(lose=0.3, repeat=0.3, delay=0.3))
+    upstream.faults.rng.seed(seed)
+    async with running(SMALL, upstream) as stack:
+        clients = [await stack.connect(T) for _ in range(4)]
+        for start, client in enumerate(clients):
+            await client.subscribe(T, Cursor("e1", 3 * start))
+            upstream.append(T, 20)
+        for _ in range(10):
+            upstream.append(T, 13)
+            await asyncio.sleep(0.002)
+        for start, client in enumerate(clients):
+            await client.until_up_to(T, upstream.logs[T].head)
+            assert client.seqs[T] == list(range(3 * start + 1, upstream.logs[T].head + 1))
+
+
+async def test_the_loss_of_the_very_last_frame_is_noticed() -> None:
+    async with running(SMALL) as stack:
+        client = await stack.connect(T)
+        await client.follow(T)
+        stack.runtime.faults.lose = 1.0
+        stack.runtime.append(T)
+        await client.up_to(T, 11)
+
+
+async def test_who_falls_off_the_ring_is_served_from_history() -> None:
+    async with running(SMALL) as stack:
+        client = await stack.connect(T)
+        await client.follow(T)
+        stack.runtime.append(T, 300)
+        await client.up_to(T, 310)
+        assert client.seqs[T] == list(range(1, 311))
+
+
+async def test_many_at_the_same_cursor_cost_two_reads() -> None:
+    async with running() as stack:
+        stack.runtime.replay_gate.clear()
+        clients = [await stack.connect(T) for _ in range(20)]
+        for client in clients:
+            await client.subscribe(T)
+            await client.next(frames.Subscribed)
+        await eventually(lambda: bool(stack.runtime.replays))
+        await asyncio.sleep(0.05)
+        stack.runtime.replay_gate.set()
+        for client in clients:
+            await client.next(frames.CaughtUp)
+        # Those who came after the first one's read began may not join it; they share the second.
+        assert len(stack.runtime.replays) == 2
+
+
+async def test_a_topic_is_dropped_some_time_after_its_last_subscriber() -> None:
+    limits = Limits(hub=HubLimits(linger_ms=100))
+    async with running(limits) as stack:
+        client = await stack.connect(T)
+        await client.follow(T)
+        await client.send(frames.Unsubscribe((T,)))
+        await client.follow(T, Cursor("e1", 10))
+        await asyncio.sleep(0.2)
+        assert stack.hub.count == 1, "it had a subscriber again in time"
+        await client.socket.close()
+        await eventually(lambda: stack.hub.count == 0)
+        await eventually(lambda: not any(T in watcher.topics for watcher in stack.runtime.watchers))
+
+
+async def away_and_back(stack: Stack, appended: int) -> None:
+    await stack.runtime.stop()
+    stack.runtime.append(T, appended)
+    await asyncio.sleep(0.1)
+    await stack.runtime.start()
+
+
+async def test_sockets_stay_open_while_the_source_is_away_and_nothing_is_lost() -> None:
+    async with running(SMALL) as stack:
+        following, behind = await stack.connect(T), await stack.connect(T)
+        await following.follow(T)
+        await stack.runtime.stop()
+        await behind.subscribe(T)
+        assert (await behind.next(frames.Subscribed)).head == 10
+        stack.runtime.append(T, 40)
+        await following.send(frames.Ping(1))
+        assert (await following.next(frames.Heartbeat)).heads[0].head == 10
+        await stack.runtime.start()
+        for client in (following, behind):
+            await client.until_up_to(T, 50)
+            assert client.seqs[T] == list(range(1, 51))
+
+
+async def test_another_lineage_under_a_subscription_is_a_stale_cursor() -> None:
+    async with running(SMALL) as stack:
+        client = await stack.connect(T)
+        await client.follow(T)
+        await stack.runtime.stop()
+        stack.runtime.restore(T, "e2", 4)
+        await stack.runtime.start()
+        error = await client.next(frames.ErrorFrame)
+        assert (error.topic, error.reason, error.stale) == (T, "epoch_mismatch", TopicState("e2", 0, 4))
+        subscribed = await client.follow(T)
+        assert (subscribed.epoch, client.payloads[-4:]) == ("e2", [b"e2:%d" % seq for seq in range(1, 5)])
+        stack.runtime.append(T)
+        await client.up_to(T, 5)
+
+
+async def test_a_lineage_that_changes_while_the_stream_stands_is_noticed_by_its_frames() -> None:
+    async with running(Limits(hub=HubLimits(audit_interval_ms=60_000))) as stack:
+        client = await stack.connect(T)
+        await client.follow(T)
+        stack.runtime.restore(T, "e2", 4)
+        assert (await client.next(frames.ErrorFrame)).reason == "epoch_mismatch"
+
+
+async def test_a_hole_that_was_pruned_meanwhile_is_a_stale_cursor() -> None:
+    async with running(SMALL) as stack:
+        client = await stack.connect(T)
+        await client.follow(T)
+        await stack.runtime.stop()
+        stack.runtime.append(T, 10)
+        stack.runtime.logs[T].floor = 15
+        await stack.runtime.start()
+        error = await client.next(frames.ErrorFrame)
+        assert error.reason == "retention_floor_breach"
+        await client.follow(T)
+        assert client.seqs[T][-5:] == [16, 17, 18, 19, 20]
+
+
+async def test_without_its_source_a_topic_is_unavailable_until_it_is_there() -> None:
+    async with running(Limits(hub=HubLimits(attach_timeout_ms=100))) as stack:
+        await stack.runtime.stop()
+        client = await stack.connect(T, U)
+        await client.subscribe(T)
+        error = await client.next(frames.ErrorFrame)
+        assert (error.topic, error.reason, error.retry_after_ms) == (T, "unavailable", 1_000)
+        await client.follow(U)
+        assert client.seqs[U] == [1, 2, 3], "the other source is not concerned"
+        await stack.runtime.start()
+        await eventually(lambda: bool(stack.runtime.watchers))
+        await client.follow(T)
+
+
+async def test_readiness_follows_the_sources() -> None:
+    async with running() as stack:
+        source = stack.sources["runtime"]
+        await eventually(lambda: source.up)
+        await source.check()
+        await stack.runtime.stop()
+        await eventually(lambda: not source.up)
+        with pytest.raises(Exception, match="unavailable"):
+            await source.check()
+
+
+async def test_a_source_that_refuses_us_is_not_ready() -> None:
+    async with running() as stack:
+        stack.runtime.refuses_watchers = True
+        await away_and_back(stack, 0)
+        await eventually(lambda: "service_not_accepted" in str(stack.sources["runtime"].refusal))
+
+
+async def test_a_non_reader_costs_a_bounded_buffer_and_is_closed_as_slow() -> None:
+    limits = Limits().with_session(slow_consumer_ms=300).with_socket(write_high_bytes=64 * 1024, write_low_bytes=1024)
+    async with running(limits) as stack:
+        reader, sleeper = await stack.connect(T), await stack.connect(T)
+        await sleeper.follow(T)
+        await reader.follow(T)
+        sleeper.socket.transport.pause_reading()
+        held = next(iter(stack.server.sockets))
+        for _ in range(200):
+            stack.runtime.append(T, 10, size=10_000)
+            assert held.buffered_bytes <= 64 * 1024 * 3
+            await asyncio.sleep(0)
+        await reader.until_up_to(T, 2010)
+        assert reader.seqs[T] == list(range(1, 2011))
+        await eventually(lambda: len(stack.server.sockets) == 1)
+        sleeper.socket.transport.resume_reading()
+        assert (await sleeper.close_code())[1] in (1006, 4008)
+
+
+async def test_who_reads_again_in_time_gets_everything() -> None:
+    limits = Limits().with_socket(write_high_bytes=32 * 1024, write_low_bytes=1024)
+    async with running(limits) as stack:
+        client = await stack.connect(T)
+        await client.follow(T)
+        client.socket.transport.pause_reading()
+        for _ in range(100):
+            stack.runtime.append(T, 10, size=5_000)
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.2)
+        client.socket.transport.resume_reading()
+        await client.until_up_to(T, 1010)
+        assert client.seqs[T] == list(range(1, 1011))
+
+
+async def test_draining_tells_each_connection_its_own_time_and_closes_when_due() -> None:
+    async with running(Limits().with_port(drain_window_ms=300)) as stack:
+        clients = [await stack.connect(T) for _ in range(3)]
+        raw = await Client.open(stack.url)
+        drained = asyncio.create_task(stack.server.__aexit__(None, None, None))
+        delays = [(await client.next(frames.Draining)).reconnect_after_ms for client in clients]
+        assert delays == [0, 75, 150]
+        for client in clients:
+            assert await client.close_code() == ("", 1012)
+        assert (await raw.close_code())[1] == 1012
+        await drained
+        with pytest.raises(OSError, match="111"):
+            await Client.open(stack.url)
+
+
+async def test_a_busy_topic_does_not_hold_up_a_quiet_one() -> None:
+    async with running(SMALL) as stack:
+        stack.runtime.create(T2, USER)
+        client = await stack.connect(T, T2)
+        await client.follow(T)
+        await client.follow(T2)
+        stack.runtime.append(T, 3_000)
+        stack.runtime.append(T2)
+        await client.until_up_to(T2, 1)
+        assert client.seqs[T][-1] < 3_010
+        await client.until_up_to(T, 3_010)
+        assert client.seqs[T] == list(range(1, 3_011))

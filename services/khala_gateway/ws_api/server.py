@@ -48,7 +48,7 @@ class WebSocketServer:
         self._door = door
         self._limits = limits
         self._handshakes = TokenBucket(limits.handshake_burst, limits.handshakes_per_s)
-        self._sockets: dict[Socket, None] = {}
+        self.sockets: dict[Socket, None] = {}
         self._all_gone = asyncio.Event()
         self._draining = False
         self._server: asyncio.Server | None = None
@@ -70,20 +70,20 @@ class WebSocketServer:
         if self._server is not None:
             self._server.close()
         await self._drain()
-        for socket in list(self._sockets):
+        for socket in list(self.sockets):
             socket.abort()
         _log.info("ws_stopped", port=self.port)
 
     async def _drain(self) -> None:
         self._draining = True
-        delays = drain_delays_ms(len(self._sockets), self._limits.drain_window_ms)
+        delays = drain_delays_ms(len(self.sockets), self._limits.drain_window_ms)
         _log.info("ws_draining", connections=len(delays), window_ms=self._limits.drain_window_ms)
-        for socket, delay_ms in zip(list(self._sockets), delays, strict=True):
+        for socket, delay_ms in zip(list(self.sockets), delays, strict=True):
             if socket.connection is not None:
                 socket.connection.drain(delay_ms)
             else:
                 socket.abort()
-        if not self._sockets:
+        if not self.sockets:
             return
         longest_ms = self._limits.drain_window_ms + self._limits.socket.close_timeout_ms
         with contextlib.suppress(TimeoutError):
@@ -92,7 +92,7 @@ class WebSocketServer:
 
     def _new_socket(self) -> Socket:
         socket = Socket(self, self._door, self._limits.socket)
-        self._sockets[socket] = None
+        self.sockets[socket] = None
         return socket
 
     # --------------------------------------------------------------------------------------------- Sockets
@@ -107,7 +107,7 @@ class WebSocketServer:
     def _no_room(self) -> Refusal | None:
         if self._draining:
             return Refusal("draining", "this gateway goes away; connect again", retry_after_ms=_OVERLOADED_RETRY_MS)
-        if len(self._sockets) > self._limits.max_connections:
+        if len(self.sockets) > self._limits.max_connections:
             return Refusal("overloaded", "this gateway is full; try again", retry_after_ms=_OVERLOADED_RETRY_MS)
         wait_ms = self._handshakes.take(self._gateway.now_ms())
         if wait_ms:
@@ -123,9 +123,9 @@ class WebSocketServer:
 
     def gone(self, socket: Socket) -> None:
         """The TCP connection is gone."""
-        self._sockets.pop(socket, None)
+        self.sockets.pop(socket, None)
         if socket.connection is not None:
             metrics.CONNECTIONS.dec()
             _log.info("connection_gone", connection_id=socket.connection.connection_id)
-        if self._draining and not self._sockets:
+        if self._draining and not self.sockets:
             self._all_gone.set()

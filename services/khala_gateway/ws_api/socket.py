@@ -134,6 +134,11 @@ class Socket(asyncio.Protocol):
             self._ws.send_close(code, reason)
             self._flush()
 
+    @property
+    def buffered_bytes(self) -> int:
+        """What has been written and has not left yet."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
     def abort(self) -> None:
         """End it now."""
         if self._transport is not None:

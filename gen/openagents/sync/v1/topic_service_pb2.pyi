@@ -104,7 +104,9 @@ class WatchTopicsRequest(_message.Message):
     REMOVE_TOPICS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def add_topics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Topics to add."""
+        """Topics to add. One that the stream carries already is answered by its
+        WatchedTopic again: so the caller learns where it stands now.
+        """
 
     @_builtins.property
     def remove_topics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

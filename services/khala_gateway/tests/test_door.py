@@ -1,0 +1,259 @@
+"""Handshakes, tokens and frames that don't come in."""
+
+import asyncio
+import contextlib
+import json
+import time
+from typing import Any
+
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from oa_khala import frames
+from oa_khala.frames import Form
+from oa_khala.wire import encode_client_frame
+from services.khala_gateway.tests.harness import ORIGIN, T2, Client, Limits, T, U, eventually, running
+
+HELLO = frames.Hello("", "dev_1", "test/1")
+
+
+async def http(port: int, request: str) -> tuple[int, str]:
+    """The status and the whole answer to a raw request."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request.encode())
+    async with asyncio.timeout(5):
+        answer = (await reader.read()).decode()
+    writer.close()
+    return (int(answer.split(" ", 2)[1]) if answer else 0), answer
+
+
+UPGRADE = (
+    "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n{more}\r\n"
+)
+PROTO = "Sec-WebSocket-Protocol: khala.v1.proto\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_text", "status", "says"),
+    [
+        (UPGRADE.format(path="/", more=PROTO), 404, "not_found"),
+        (UPGRADE.format(path="/khala/v1/ws/x", more=PROTO), 404, "not_found"),
+        (UPGRADE.format(path="/khala/v1/ws", more=""), 400, "subprotocol"),
+        (UPGRADE.format(path="/khala/v1/ws", more="Sec-WebSocket-Protocol: khala.v2.proto\r\n"), 400, "subprotocol"),
+        (UPGRADE.format(path="/khala/v1/ws", more=PROTO + "Origin: https://evil.example\r\n"), 403, "origin_not"),
+        (UPGRADE.format(path="/khala/v1/ws", more=PROTO + "Authorization: Basic eDp5\r\n"), 401, "invalid_auth"),
+        ("GET /khala/v1/ws HTTP/1.1\r\nHost: x\r\n\r\n", 426, "Upgrade: websocket"),
+        ("POST /khala/v1/ws HTTP/1.1\r\nHost: x\r\n\r\n", 405, ""),
+        ("\x16\x03\x01 nonsense\r\n\r\n", 0, ""),
+        ("GET " + "x" * 9000, 414, ""),
+    ],
+)
+async def test_requests_that_are_not_let_in(request_text: str, status: int, says: str) -> None:
+    async with running() as stack:
+        got, answer = await http(stack.server.port, request_text)
+        assert got == status
+        assert says in answer
+        await eventually(lambda: not stack.server.sockets)
+
+
+async def test_an_origin_on_the_list_is_let_in() -> None:
+    async with running() as stack:
+        client = await Client.open(stack.url, origin=ORIGIN)
+        await client.hello(stack.token(T))
+        await client.next(frames.Welcome)
+
+
+async def test_the_token_may_come_in_the_header() -> None:
+    async with running() as stack:
+        headers = {"Authorization": f"Bearer {stack.token(T)}"}
+        client = await Client.open(stack.url, additional_headers=headers)
+        await client.send(HELLO)
+        welcome = await client.next(frames.Welcome)
+        assert welcome.connection_id.startswith("con_")
+        assert abs(welcome.server_time_ms - time.time() * 1000) < 5_000
+
+
+async def test_past_its_limits_the_door_is_shut_with_a_time_to_wait() -> None:
+    async with running(Limits().with_port(handshake_burst=1, handshakes_per_s=1)) as stack:
+        await Client.open(stack.url)
+        with pytest.raises(InvalidStatus) as caught:
+            await Client.open(stack.url)
+        assert caught.value.response.status_code == 429
+        assert caught.value.response.headers["Retry-After"] == "1"
+        assert json.loads(caught.value.response.body)["reason"] == "overloaded"
+    async with running(Limits().with_port(max_connections=1)) as stack:
+        await Client.open(stack.url)
+        with pytest.raises(InvalidStatus, match="429"):
+            await Client.open(stack.url)
+
+
+async def test_who_never_asks_is_cut_off() -> None:
+    async with running(Limits().with_socket(handshake_deadline_ms=100)) as stack:
+        reader, writer = await asyncio.open_connection("127.0.0.1", stack.server.port)
+        writer.write(b"GET /khala/v1/ws HTTP/1.1\r\n")
+        await eventually(lambda: not stack.server.sockets)
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+        writer.close()
+
+
+async def test_hello_has_a_deadline() -> None:
+    async with running(Limits().with_session(hello_deadline_ms=100)) as stack:
+        client = await Client.open(stack.url)
+        assert await client.close_code() == ("hello_timeout", 4408)
+
+
+async def test_silence_has_a_deadline_and_a_websocket_ping_ends_it() -> None:
+    async with running(Limits().with_session(idle_timeout_ms=300, heartbeat_interval_ms=50)) as stack:
+        client, silent = await stack.connect(T), await stack.connect(T)
+        reading = asyncio.create_task(client.close_code())
+        for _ in range(5):
+            await asyncio.sleep(0.1)
+            _ = await client.socket.ping()
+        assert not reading.done()
+        assert await silent.close_code() == ("idle_timeout", 4009)
+        assert await reading == ("idle_timeout", 4009)
+
+
+@pytest.mark.parametrize(
+    ("claims", "reason", "code"),
+    [
+        ({"aud": "openagents-edge"}, "invalid_token", 4401),
+        ({"iss": "somebody"}, "invalid_token", 4401),
+        ({"ttl": -60}, "token_expired", 4401),
+        ({"device_id": "dev_2"}, "invalid_token", 4401),
+    ],
+)
+async def test_tokens_that_do_not_do(claims: dict[str, object], reason: str, code: int) -> None:
+    async with running() as stack:
+        client = await Client.open(stack.url)
+        await client.hello(stack.token(T, **claims))
+        assert await client.close_code() == (reason, code)
+
+
+@pytest.mark.parametrize(("token", "reason"), [("", "missing_authorization"), ("x.y.z", "invalid_token")])
+async def test_no_token_and_nonsense(token: str, reason: str) -> None:
+    async with running() as stack:
+        client = await Client.open(stack.url)
+        await client.hello(token)
+        assert await client.close_code() == (reason, 4401)
+
+
+@pytest.mark.parametrize(
+    ("topic", "claims", "reason"),
+    [
+        (T2, {}, "forbidden_topic"),
+        ("run:1:events", {}, "invalid_topic"),
+        (T, {"sub": "usr_other"}, "owner_mismatch"),
+        (T, {"scopes": ["runs.write"]}, "missing_scope"),
+    ],
+)
+async def test_topics_that_are_not_admitted(topic: str, claims: dict[str, Any], reason: str) -> None:
+    async with running() as stack:
+        client = await stack.connect(T, **claims)
+        await client.subscribe(topic)
+        error = await client.next(frames.ErrorFrame)
+        assert (error.topic, error.reason) == (topic, reason)
+        await client.send(frames.Ping(1))
+        assert (await client.next(frames.Heartbeat)).nonce == 1, "the connection lives on"
+
+
+async def test_the_org_of_a_run_may_read_it() -> None:
+    async with running() as stack:
+        stack.runtime.logs[T].owner_org_id = "org_1"
+        client = await stack.connect(T, sub="usr_other", org_id="org_1")
+        await client.follow(T)
+
+
+async def test_expiry_ends_the_connection_and_a_refresh_puts_it_off() -> None:
+    async with running() as stack:
+        brief, refreshed = await stack.connect(T, ttl=1), await stack.connect(T, ttl=1)
+        await refreshed.send(frames.RefreshToken(stack.token(T, U)))
+        assert await brief.close_code() == ("reauth_required", 4401)
+        await refreshed.follow(U)
+
+
+async def test_a_refresh_with_a_bad_or_foreign_token_ends_the_connection() -> None:
+    async with running() as stack:
+        for token in ("x.y.z", stack.token(T, session_id="ses_2"), stack.token(T, sub="usr_other")):
+            client = await stack.connect(T)
+            await client.send(frames.RefreshToken(token))
+            assert await client.close_code() == ("invalid_token", 4401)
+
+
+async def test_a_second_connection_with_the_same_token_ends_the_first() -> None:
+    async with running() as stack:
+        token = stack.token(T)
+        first, second = await Client.open(stack.url), await Client.open(stack.url)
+        await first.hello(token)
+        await first.next(frames.Welcome)
+        await second.hello(token)
+        assert await first.close_code() == ("token_replayed", 4401)
+        await second.next(frames.Welcome)
+        await second.follow(T)
+
+
+PING = encode_client_frame(frames.Ping(1), Form.PROTO)
+
+
+@pytest.mark.parametrize(
+    ("message", "reason", "code"),
+    [
+        (b"\xff\xff", "malformed_message", 4400),
+        (b"", "missing_payload", 4400),
+        ("{}", "protocol_violation", 4400),
+        (encode_client_frame(HELLO, Form.PROTO), "protocol_violation", 4400),
+        (b"\x00" * 65_537, "", 1009),
+        ([b"\x00" * 40_000] * 2, "", 1009),
+    ],
+)
+async def test_messages_that_are_no_frames(message: str | bytes | list[bytes], reason: str, code: int) -> None:
+    async with running() as stack:
+        client = await stack.connect(T)
+        await client.socket.send(message)
+        assert await client.close_code() == (reason, code)
+        await eventually(lambda: not stack.server.sockets)
+
+
+@pytest.mark.parametrize("message", [b'{"ping":{}}', "nonsense", '{"ping":{"nonce":1},"x":1}', "[]"])
+async def test_json_that_is_no_frame(message: str | bytes) -> None:
+    async with running() as stack:
+        client = await stack.connect(T, form=Form.JSON)
+        await client.socket.send(message)
+        reason, code = await client.close_code()
+        assert reason == ("protocol_violation" if isinstance(message, bytes) else "malformed_message")
+        assert code == 4400
+
+
+async def test_text_that_is_not_utf8_is_closed_as_rfc_6455_has_it() -> None:
+    async with running() as stack:
+        client = await stack.connect(T, form=Form.JSON)
+        await client.socket.send(b"\xff\xff", text=True)
+        assert await client.close_code() == ("", 1007)
+
+
+async def test_a_fragmented_message_is_one_message() -> None:
+    async with running() as stack:
+        client = await stack.connect(T)
+        await client.socket.send([PING[:1], PING[1:]])
+        assert (await client.next(frames.Heartbeat)).nonce == 1
+
+
+async def test_frames_may_come_right_behind_hello() -> None:
+    async with running() as stack:
+        client = await Client.open(stack.url)
+        await client.hello(stack.token(T))
+        await client.subscribe(T)
+        await client.next(frames.Welcome)
+        await client.next(frames.Subscribed)
+        await client.next(frames.CaughtUp)
+
+
+async def test_a_clean_close_is_answered() -> None:
+    async with running() as stack:
+        client = await stack.connect(T)
+        await client.follow(T)
+        await client.socket.close(1000, "done")
+        assert client.socket.close_code == 1000
+        await eventually(lambda: not stack.server.sockets)
