@@ -232,11 +232,29 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_UNKNOWN_KEY: _Reason.ValueType  # 502
     """The key that signed is not one of the pinned keys."""
     REASON_SEQUENCE_BROKEN: _Reason.ValueType  # 503
-    """The events do not number 1, 2, 3, … to the receipt's count."""
+    """The record holds more events than the receipt counts, or does not start at 1."""
     REASON_RECEIPT_FOREIGN: _Reason.ValueType  # 504
     """The receipt belongs to another run."""
     REASON_OUTCOME_MISMATCH: _Reason.ValueType  # 505
     """The record does not lead to the outcome or totals that the receipt states."""
+    REASON_EVENT_MISSING: _Reason.ValueType  # 506
+    """An event is missing in the middle of the record."""
+    REASON_EVENT_DOUBLED: _Reason.ValueType  # 507
+    """An event stands in the record twice."""
+    REASON_EVENT_MISPLACED: _Reason.ValueType  # 508
+    """An event stands in the record at another place than its own."""
+    REASON_TAIL_CUT: _Reason.ValueType  # 509
+    """The record ends before the last event that the receipt counts."""
+    REASON_ARTIFACT_MALFORMED: _Reason.ValueType  # 510
+    """The file is not a replay artifact in its one canonical form."""
+    REASON_CHECKPOINT_MALFORMED: _Reason.ValueType  # 511
+    """The text is not a signed note, or not one with a checkpoint of a log."""
+    REASON_NOT_IN_LOG: _Reason.ValueType  # 512
+    """The receipt is not in the log of receipts that the checkpoint stands for."""
+    REASON_LOG_ROLLED_BACK: _Reason.ValueType  # 513
+    """The log of receipts is shorter than it was seen to be."""
+    REASON_LOG_FORKED: _Reason.ValueType  # 514
+    """The log of receipts is not a continuation of what it was seen to be."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """The catalogue."""
@@ -392,11 +410,29 @@ REASON_SIGNATURE_INVALID: Reason.ValueType  # 501
 REASON_UNKNOWN_KEY: Reason.ValueType  # 502
 """The key that signed is not one of the pinned keys."""
 REASON_SEQUENCE_BROKEN: Reason.ValueType  # 503
-"""The events do not number 1, 2, 3, … to the receipt's count."""
+"""The record holds more events than the receipt counts, or does not start at 1."""
 REASON_RECEIPT_FOREIGN: Reason.ValueType  # 504
 """The receipt belongs to another run."""
 REASON_OUTCOME_MISMATCH: Reason.ValueType  # 505
 """The record does not lead to the outcome or totals that the receipt states."""
+REASON_EVENT_MISSING: Reason.ValueType  # 506
+"""An event is missing in the middle of the record."""
+REASON_EVENT_DOUBLED: Reason.ValueType  # 507
+"""An event stands in the record twice."""
+REASON_EVENT_MISPLACED: Reason.ValueType  # 508
+"""An event stands in the record at another place than its own."""
+REASON_TAIL_CUT: Reason.ValueType  # 509
+"""The record ends before the last event that the receipt counts."""
+REASON_ARTIFACT_MALFORMED: Reason.ValueType  # 510
+"""The file is not a replay artifact in its one canonical form."""
+REASON_CHECKPOINT_MALFORMED: Reason.ValueType  # 511
+"""The text is not a signed note, or not one with a checkpoint of a log."""
+REASON_NOT_IN_LOG: Reason.ValueType  # 512
+"""The receipt is not in the log of receipts that the checkpoint stands for."""
+REASON_LOG_ROLLED_BACK: Reason.ValueType  # 513
+"""The log of receipts is shorter than it was seen to be."""
+REASON_LOG_FORKED: Reason.ValueType  # 514
+"""The log of receipts is not a continuation of what it was seen to be."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 @_typing.final

@@ -295,7 +295,9 @@ class Reason(betterproto.Enum):
     """The key that signed is not one of the pinned keys."""
 
     SEQUENCE_BROKEN = 503
-    """The events do not number 1, 2, 3, … to the receipt's count."""
+    """
+    The record holds more events than the receipt counts, or does not start at 1.
+    """
 
     RECEIPT_FOREIGN = 504
     """The receipt belongs to another run."""
@@ -304,6 +306,37 @@ class Reason(betterproto.Enum):
     """
     The record does not lead to the outcome or totals that the receipt states.
     """
+
+    EVENT_MISSING = 506
+    """An event is missing in the middle of the record."""
+
+    EVENT_DOUBLED = 507
+    """An event stands in the record twice."""
+
+    EVENT_MISPLACED = 508
+    """An event stands in the record at another place than its own."""
+
+    TAIL_CUT = 509
+    """The record ends before the last event that the receipt counts."""
+
+    ARTIFACT_MALFORMED = 510
+    """The file is not a replay artifact in its one canonical form."""
+
+    CHECKPOINT_MALFORMED = 511
+    """
+    The text is not a signed note, or not one with a checkpoint of a log.
+    """
+
+    NOT_IN_LOG = 512
+    """
+    The receipt is not in the log of receipts that the checkpoint stands for.
+    """
+
+    LOG_ROLLED_BACK = 513
+    """The log of receipts is shorter than it was seen to be."""
+
+    LOG_FORKED = 514
+    """The log of receipts is not a continuation of what it was seen to be."""
 
 
 @dataclass(eq=False, repr=False)
