@@ -1,34 +1,48 @@
 """Postgres notifications, for as long as the process runs.
 
-    listener = Listener(settings.database, "runtime", ["runtime_log"], on_notify=tail.wake, on_gap=tail.wake_all)
-    process.background("listen", listener.run())
+    async def look(connection: Connection) -> None:
+        for row in await connection.fetch("SELECT …"):
+            tail.hint(row["partition"], row["position"])
 
-A notification is a hint, never the news itself: some are lost whenever the connection breaks. After each (re)connect
-`on_gap` is called, and whoever listens reads the tables again.
+    listener = Listener(settings.database, "runtime", ["runtime_log"], on_notify=tail.wake, look=look, interval_s=1)
+    process.background("listener", listener.run())
+    process.readiness.add("listener", listener.check)
+
+A notification is a hint, never the news itself: some are lost whenever the connection breaks. So after each connect,
+and every `interval_s` from then on, `look` reads from the tables what the hints would have told. That also finds out
+whether the connection still lives: a dead network says nothing by itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import structlog
 
+from oa_errors import Refusal
 from oa_platform.postgres import connection_arguments
 from oa_platform.settings import DatabaseSettings
 
-PROBE_INTERVAL_S = 5.0
-"""Pause between probes of a silent connection: a dead network says nothing by itself."""
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+else:
+    Connection = asyncpg.Connection
+
 RECONNECT_MIN_S = 0.1
 RECONNECT_MAX_S = 2.0
+OnNotify = Callable[[str, str], None]
+"""Takes channel and payload, in the event loop; returns at once."""
+Look = Callable[[Connection], Awaitable[None]]
+"""Reads what may have been missed; it has the connection for itself while it runs."""
 _log = structlog.get_logger(__name__)
 
 
 class Listener:
-    """One connection that listens. The callbacks are called in the event loop and must return at once."""
+    """One connection that listens."""
 
     def __init__(
         self,
@@ -36,52 +50,58 @@ class Listener:
         application_name: str,
         channels: Sequence[str],
         *,
-        on_notify: Callable[[str, str], None],
-        on_gap: Callable[[], None],
-        probe_interval_s: float = PROBE_INTERVAL_S,
+        on_notify: OnNotify,
+        look: Look,
+        interval_s: float,
     ) -> None:
-        self._arguments = connection_arguments(settings, f"{application_name}-listen")
+        self._arguments = connection_arguments(settings, f"{application_name}-listener")
         self._channels = tuple(channels)
         self._on_notify = on_notify
-        self._on_gap = on_gap
-        self._probe_interval_s = probe_interval_s
+        self._look = look
+        self._interval_s = interval_s
         self.connected = False
-        """Whether notifications arrive now."""
+        """Whether notifications arrive, as far as is known."""
+
+    async def check(self) -> None:
+        """Readiness: raises Refusal(unavailable) while notifications don't arrive."""
+        if not self.connected:
+            raise Refusal("unavailable", "Notifications of the database don't arrive now.")
 
     async def run(self) -> None:
         """Listen until cancelled, reconnecting for ever."""
         pause_s = RECONNECT_MIN_S
         while True:
             try:
-                await self._listen_once()
-                pause_s = RECONNECT_MIN_S
+                await self._listen()
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                _log.warning("listen_failed", error=type(error).__name__, channels=list(self._channels))
-            finally:
-                self.connected = False
+                _log.warning("listener_disconnected", error=type(error).__name__, channels=list(self._channels))
+            pause_s = RECONNECT_MIN_S if self.connected else min(pause_s * 2, RECONNECT_MAX_S)
+            self.connected = False
             # Spread, so that replicas don't come back to a restarted server in the same moment.
             await asyncio.sleep(pause_s * random.uniform(0.5, 1))
-            pause_s = min(pause_s * 2, RECONNECT_MAX_S)
 
-    async def _listen_once(self) -> None:
-        """Connect and listen until the connection breaks."""
+    async def _listen(self) -> None:
+        """Connect and listen until the connection breaks; returns or raises then."""
         connection = await asyncpg.connect(**self._arguments)
         lost = asyncio.Event()
         connection.add_termination_listener(lambda _: lost.set())
         try:
             for channel in self._channels:
                 await connection.add_listener(channel, self._notified)
-            self.connected = True
-            self._on_gap()
             while not lost.is_set():
-                try:
-                    async with asyncio.timeout(self._probe_interval_s):
-                        await lost.wait()
-                except TimeoutError:
-                    await connection.execute("SELECT 1", timeout=self._probe_interval_s)
+                await self._look(connection)
+                self.connected = True
+                await _wait(lost, self._interval_s)
         finally:
             connection.terminate()
-        _log.warning("listen_connection_lost", channels=list(self._channels))
 
     def _notified(self, _connection: Any, _pid: int, channel: str, payload: object) -> None:
         self._on_notify(channel, str(payload))
+
+
+async def _wait(event: asyncio.Event, most_s: float) -> None:
+    try:
+        async with asyncio.timeout(most_s):
+            await event.wait()
+    except TimeoutError:
+        return

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from oa_errors import Refusal
-from oa_platform import migrate
 from oa_platform.auth import Authenticator
 from oa_platform.clock import SystemClock
 from oa_platform.grpc_client import open_channel
 from oa_platform.grpc_server import GrpcServer
 from oa_platform.jwks import JwksCache
 from oa_platform.metrics import REGISTRY
+from oa_platform.migrate import check_schema
 from oa_platform.postgres import Postgres
 from oa_platform.process import Process, run_service
 from oa_platform.tokens import TokenVerifier
@@ -41,8 +41,7 @@ async def start(settings: ProjectorSettings, process: Process) -> None:
     clock, codec, progress = SystemClock(), SummaryCodec(), Progress()
     postgres = await process.enter(Postgres(settings.database, settings.service))
     process.readiness.add("postgres", postgres.check)
-    if settings.database.check_migrations:
-        await migrate.check(settings.database.url.reveal(), settings.service, MIGRATIONS)
+    await check_schema(settings.database, settings.service, MIGRATIONS)
     keys = await process.enter(JwksCache(settings.jwks, clock))
 
     journal = PgJournalStore(postgres)

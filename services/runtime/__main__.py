@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from oa_errors import Refusal
-from oa_platform import migrate
 from oa_platform.auth import Authenticator
 from oa_platform.clock import SystemClock
 from oa_platform.grpc_server import GrpcServer
 from oa_platform.ids import new_id
 from oa_platform.jwks import JwksCache
+from oa_platform.migrate import check_schema
 from oa_platform.postgres import Postgres
 from oa_platform.process import Process, run_service
 from oa_platform.tokens import KeySource, TokenVerifier
@@ -57,10 +57,9 @@ async def start(settings: RuntimeSettings, process: Process) -> None:
 async def serve(settings: RuntimeSettings, process: Process, keys: KeySource) -> GrpcServer:
     """Wire the rooms together, with tokens checked against `keys`."""
     replica_id, signer = new_id("rep"), _signer(settings)
-    if settings.database.check_migrations:
-        await migrate.check(settings.database.url.reveal(), "runtime", MIGRATIONS)
     postgres = await process.enter(Postgres(settings.database, "runtime"))
     process.readiness.add("postgres", postgres.check)
+    await check_schema(settings.database, "runtime", MIGRATIONS)
 
     reads = PostgresReads(postgres)
     installation = await reads.installation()

@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import asyncpg
+import pytest
 
+from oa_errors import Refusal
 from oa_localstack.postgres import PostgresServer
-from oa_platform.listen import Listener
+from oa_platform.listen import Connection, Listener
 from oa_platform.parsers import Secret
 from oa_platform.settings import DatabaseSettings
 from oa_testing.plugin import FaultProxies
@@ -16,17 +18,18 @@ from oa_testing.postgres import Database
 
 
 class Heard:
-    """What a listener was told."""
+    """What a listener was told, and how often it looked."""
 
     def __init__(self) -> None:
         self.notes: list[tuple[str, str]] = []
-        self.gaps = 0
+        self.looks = 0
 
     def note(self, channel: str, payload: str) -> None:
         self.notes.append((channel, payload))
 
-    def gap(self) -> None:
-        self.gaps += 1
+    async def look(self, connection: Connection) -> None:
+        await connection.fetchval("SELECT 1")
+        self.looks += 1
 
 
 async def _until(condition: Callable[[], bool]) -> None:
@@ -37,8 +40,9 @@ async def _until(condition: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def _listening(dsn: str, heard: Heard) -> AsyncIterator[Listener]:
-    settings = DatabaseSettings(url=Secret(dsn), connect_timeout_s=1)
-    listener = Listener(settings, "test", ["one", "two"], on_notify=heard.note, on_gap=heard.gap, probe_interval_s=0.3)
+    settings = DatabaseSettings(url=Secret(dsn), connect_timeout_s=1, statement_timeout_ms=100)
+    channels = ["one", "two"]
+    listener = Listener(settings, "test", channels, on_notify=heard.note, look=heard.look, interval_s=0.2)
     task = asyncio.create_task(listener.run())
     yield listener
     task.cancel()
@@ -60,8 +64,9 @@ async def test_notifications_of_its_channels_arrive(empty_database: Database) ->
             await _notify(empty_database.runtime, channel, f"for {channel}")
         await _until(lambda: len(heard.notes) == 2)
         assert heard.notes == [("one", "for one"), ("two", "for two")]
-        await asyncio.sleep(0.5)  # probes in between are no gaps
-        assert heard.gaps == 1
+        await listener.check()
+        looks = heard.looks
+        await _until(lambda: heard.looks > looks)
 
 
 async def test_a_killed_server_is_listened_to_again(own_postgres: PostgresServer) -> None:
@@ -70,8 +75,13 @@ async def test_a_killed_server_is_listened_to_again(own_postgres: PostgresServer
         await _until(lambda: listener.connected)
         own_postgres.kill()
         await _until(lambda: not listener.connected)
+        with pytest.raises(Refusal) as caught:
+            await listener.check()
+        assert caught.value.reason == "unavailable"
+        looks = heard.looks
         await own_postgres.start()
-        await _until(lambda: heard.gaps == 2)
+        await _until(lambda: listener.connected)
+        assert heard.looks > looks
         await _notify(own_postgres.dsn(), "one", "again")
         await _until(lambda: heard.notes == [("one", "again")])
 
@@ -85,4 +95,4 @@ async def test_a_silent_network_is_noticed(empty_database: Database, fault_proxi
         proxy.stall()
         await _until(lambda: not listener.connected)
         proxy.resume()
-        await _until(lambda: heard.gaps == 2)
+        await _until(lambda: listener.connected)
