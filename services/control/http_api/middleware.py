@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections.abc import Collection, Mapping
 
@@ -24,6 +26,9 @@ _ALLOWED_HEADERS = (
     "authorization, content-type, content-encoding, connect-protocol-version, connect-timeout-ms, "
     "x-request-id, traceparent, tracestate"
 )
+_BODY_UNREAD = frozenset({"request_too_large"})
+_LINGER_S = 1.0
+_LINGER_BYTES = 16 << 20
 _EXPOSED_HEADERS = "x-request-id, retry-after"
 UNKNOWN_METHOD = "unknown"
 """What logs and metrics call a request that is for no method of ours."""
@@ -66,6 +71,17 @@ def _check_head(scope: Scope, max_bytes: int) -> None:
     size += sum(len(name) + len(value) for name, value in scope["headers"])
     if size > max_bytes:
         raise Refusal("request_too_large", f"The request's headers may have at most {max_bytes} bytes.")
+
+
+async def _throw_away(receive: Receive) -> None:
+    thrown = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER_S):
+            while thrown < _LINGER_BYTES:
+                message = await receive()
+                thrown += len(message.get("body", b""))
+                if message["type"] != "http.request" or not message.get("more_body"):
+                    return
 
 
 class _Exchange:
@@ -124,11 +140,17 @@ class _Exchange:
         headers = {"content-type": "application/json", **error_headers(refusal)}
         if refusal.reason == "method_not_allowed":
             headers["allow"] = refusal.metadata.get("allow", "POST")
-        if refusal.info.http_status in (408, 413):
-            # The rest of the body is not read: the connection can't be used for another request.
-            headers["connection"] = "close"
-        answer = Response(error_body(refusal), refusal.info.http_status, headers)
-        await answer(self._scope, receive, self.send)
+        body = error_body(refusal)
+        if refusal.reason not in _BODY_UNREAD:
+            await Response(body, refusal.info.http_status, headers)(self._scope, receive, self.send)
+            return
+        # The rest of the body isn't wanted, so the connection can't be used again. Closing it while the client still
+        # sends would tear the answer out of its hands (RFC 9112, 9.6): what comes is thrown away for a moment.
+        answer = Response(body, refusal.info.http_status, headers | {"connection": "close"})
+        await self.send({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})
+        await self.send({"type": "http.response.body", "body": body, "more_body": True})
+        await _throw_away(receive)
+        await self.send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _refusal(self, error: Exception) -> Refusal:
         refusal = refusal_of(error)

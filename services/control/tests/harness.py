@@ -48,11 +48,13 @@ class SmallRuntime(run_service_pb2_grpc.RunServiceServicer):
     def __init__(self) -> None:
         self.runs: dict[str, run_pb2.Run] = {}
         self.callers: list[Principal] = []
+        self.metadata: list[dict[str, str]] = []
 
     async def CreateRun(self, request: Any, context: Any) -> run_service_pb2.CreateRunResponse:
         """Stores a run of the caller's."""
         caller = current_principal()
         self.callers.append(caller)
+        self.metadata.append({key: str(value) for key, value in context.invocation_metadata()})
         run = run_pb2.Run(run_id=new_id("run"), user_id=caller.subject, org_id=caller.org_id, spec=request.spec)
         self.runs[run.run_id] = run
         return run_service_pb2.CreateRunResponse(run=run)

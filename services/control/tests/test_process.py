@@ -1,0 +1,178 @@
+"""`python -m services.control` as a process: settings, start, drain, kill."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from oa_errors import Refusal
+from oa_platform.config import load
+from oa_platform.keys import dump_key, generate_key
+from oa_testing.postgres import REPOSITORY, Database, free_port
+from openagents.control.v1 import claims_pb2
+from services.control.config import ControlSettings
+from services.control.domain import claims
+from services.control.grpc_api.tokens import public_keys_of_pem
+from services.control.tests.harness import HMAC_KEY, new_id
+
+START_DEADLINE_S = 20.0
+PEM_PUBLIC = """-----BEGIN PUBLIC KEY-----
+MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=
+-----END PUBLIC KEY-----
+"""
+
+
+@pytest.fixture
+def environment(control_database: Database, tmp_path: Path) -> dict[str, str]:
+    """All that a control process needs, with secrets in files."""
+    signing, mac = tmp_path / "signing.pem", tmp_path / "hmac"
+    signing.write_text(dump_key(generate_key()))
+    mac.write_text(HMAC_KEY + "\n")
+    return {
+        "OA_PORT_BASE": str(free_port((0, 1000, 1001, 1002, 1100))),
+        "OA_SERVICE_TOKEN": "a token",
+        "OA_DATABASE_URL": control_database.control,
+        "OA_SIGNING_KEY_FILE": str(signing),
+        "OA_HMAC_KEY_FILE": str(mac),
+        "OA_DEV_MAIL_FILE": str(tmp_path / "mail.jsonl"),
+    }
+
+
+@asynccontextmanager
+async def process_of(environment: Mapping[str, str], output: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    roots = os.pathsep.join(str(REPOSITORY / root) for root in ("", "libs", "gen"))
+    inherited = {"PATH": os.environ["PATH"], "PYTHONPATH": roots}
+    with output.open("ab") as out:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "services.control", env=inherited | dict(environment), stdout=out, stderr=out
+        )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def until_ready(environment: Mapping[str, str]) -> httpx.AsyncClient:
+    base = int(environment["OA_PORT_BASE"])
+    async with httpx.AsyncClient(trust_env=False) as ops, asyncio.timeout(START_DEADLINE_S):
+        while True:
+            try:
+                if (await ops.get(f"http://127.0.0.1:{base + 1100}/readyz")).status_code == 200:
+                    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{base}", trust_env=False, timeout=10)
+            except httpx.TransportError:
+                pass
+            await asyncio.sleep(0.05)
+
+
+async def start_challenge(http: httpx.AsyncClient, email: str, device: str) -> httpx.Response:
+    path = "/openagents.control.v1.AuthService/StartChallenge"
+    return await http.post(path, json={"email": email, "deviceId": device})
+
+
+@pytest.mark.serial
+async def test_a_killed_control_goes_on_where_it_stopped(environment: dict[str, str], tmp_path: Path) -> None:
+    output, device = tmp_path / "log", new_id("dev")
+    async with process_of(environment, output) as process:
+        http = await until_ready(environment)
+        async with http:
+            started = (await start_challenge(http, "ada@example.org", device)).json()
+        process.kill()
+        await process.wait()
+    code = json.loads((tmp_path / "mail.jsonl").read_text())["code"]
+    async with process_of(environment, output) as process:
+        async with await until_ready(environment) as http:
+            guess = {"challengeId": started["challengeId"], "code": code, "deviceId": device}
+            verified = await http.post("/openagents.control.v1.AuthService/VerifyChallenge", json=guess)
+            assert verified.status_code == 200, verified.text
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(START_DEADLINE_S):
+            assert await process.wait() == 0
+    log = output.read_text()
+    tokens = verified.json()["tokens"]
+    for secret in (HMAC_KEY, tokens["accessToken"], tokens["refreshToken"], "a token"):
+        assert secret not in log
+    records = [json.loads(line) for line in log.splitlines()]
+    requests = [record for record in records if record["event"] == "http_request"]
+    assert {"request_id", "trace_id", "method", "status", "reason", "duration_ms"} <= set(requests[0])
+    ops = {record["event"] for record in records}
+    assert {"ready", "draining", "stopped"} <= ops
+
+
+@pytest.mark.serial
+async def test_a_port_in_use_is_named(environment: dict[str, str], tmp_path: Path) -> None:
+    output = tmp_path / "log"
+    server = await asyncio.start_server(
+        lambda _reader, writer: writer.close(), "127.0.0.1", int(environment["OA_PORT_BASE"])
+    )
+    async with server, process_of(environment, output) as process, asyncio.timeout(START_DEADLINE_S):
+        assert await process.wait() == 2
+    last = output.read_text().splitlines()[-1]
+    assert "port_in_use" in output.read_text(), last
+    assert "OA_HTTP_ADDRESS" in output.read_text()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("OA_HTTP_ADDRESS", "nowhere"),
+        ("OA_ALLOWED_ORIGINS", "https://a.example.org/path"),
+        ("OA_ALLOWED_ORIGINS", "*"),
+        ("OA_TRUSTED_PROXY_HOPS", "-1"),
+        ("OA_KHALA_URL", "http://127.0.0.1"),
+        ("OA_CODE_PROVIDER", "pigeon"),
+        ("OA_HTTP_MAX_BODY_BYTES", "1"),
+        ("OA_SIGN_IN_NETWORK_BURST", "0"),
+    ],
+)
+def test_a_wrong_setting_is_named(environment: dict[str, str], variable: str, value: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        load(ControlSettings, environment | {variable: value})
+    assert (refused.value.reason, refused.value.field) == ("invalid_setting", variable)
+
+
+def test_keys_that_are_none_are_named_and_not_shown(environment: dict[str, str], tmp_path: Path) -> None:
+    not_a_key = "MC4CAQAwBQYDK2VwBCIEIA"
+    published = tmp_path / "published.pem"
+    published.write_text("nothing")
+    cases = (
+        ("OA_SIGNING_KEY", {"OA_SIGNING_KEY": not_a_key}),
+        ("OA_HMAC_KEY", {"OA_HMAC_KEY": "short"}),
+        ("OA_PUBLISHED_KEYS_FILE", {"OA_PUBLISHED_KEYS_FILE": str(published)}),
+        ("OA_PUBLISHED_KEYS_FILE", {"OA_PUBLISHED_KEYS_FILE": str(tmp_path / "absent.pem")}),
+        ("OA_SMTP_HOST", {"OA_CODE_PROVIDER": "smtp"}),
+        ("OA_SMTP_SENDER", {"OA_CODE_PROVIDER": "smtp", "OA_SMTP_HOST": "127.0.0.1"}),
+    )
+    for variable, changes in cases:
+        settings = load(ControlSettings, environment | changes)
+        with pytest.raises(Refusal) as refused:
+            settings.keys.key_ring(), settings.keys.hmac_bytes(), settings.mail.mailer()
+        assert refused.value.field == variable
+        assert not_a_key not in str(refused.value)
+        assert HMAC_KEY not in repr(settings)
+
+
+def test_the_next_key_is_published_before_it_signs(environment: dict[str, str], tmp_path: Path) -> None:
+    published = tmp_path / "published.pem"
+    published.write_text(PEM_PUBLIC * 2)
+    ring = load(ControlSettings, environment | {"OA_PUBLISHED_KEYS_FILE": str(published)}).keys.key_ring()
+    keys = ring.jwks()["keys"]
+    assert isinstance(keys, list)
+    assert len(keys) == 2, "each key once, the signing one first"
+    assert keys[0]["kid"] == ring.signing.kid
+    assert len(public_keys_of_pem(PEM_PUBLIC)) == 1
+
+
+@pytest.mark.parametrize("kind", list(claims.TokenKind))
+def test_claims_are_those_of_the_contract(kind: claims.TokenKind) -> None:
+    assert hasattr(claims_pb2, kind.value)
