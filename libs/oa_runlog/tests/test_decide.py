@@ -1,0 +1,347 @@
+"""Every outcome of every command, and the order in which an append is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from oa_errors import Refusal
+from oa_runlog import wire
+from oa_runlog.commands import Append, AssignRun, CancelDeadline, Command, CreateRun, LoseLease, RequestCancel
+from oa_runlog.decide import Accepted, KnownKey, Limits, Unchanged, decide
+from oa_runlog.events import (
+    EventBody,
+    EventType,
+    ExecSpec,
+    ExecutorLost,
+    Outcome,
+    PromptSpec,
+    RunCancelRequested,
+    RunCreated,
+    RunFinished,
+    RunSpec,
+    RunStarted,
+    TextDelta,
+    TextStream,
+)
+from oa_runlog.state import RunState, RunStatus
+from oa_runlog.tests.values import ORG_ID, OTHER_WORKER_ID, RUN_ID, USER_ID, WORKER_ID
+
+NOW = 1_795_366_653_000_000_000
+SECOND = 1_000_000_000
+LIMITS = Limits(max_event_bytes=1000, max_append_bytes=1500, events_per_second=10, burst_events=20)
+SPEC = RunSpec("exec", ExecSpec(("git", "log")))
+TEXT = TextDelta(TextStream.STDOUT, b"x")
+SUCCEEDED, FAILED, CANCELED = (RunFinished(outcome) for outcome in Outcome)
+
+
+def accepted(state: RunState | None, command: Command, now_ns: int = NOW, limits: Limits = LIMITS) -> RunState:
+    """The state after a command that must be accepted."""
+    decision = decide(state, command, limits, now_ns)
+    assert isinstance(decision, Accepted), decision
+    return decision.state
+
+
+def types(state: RunState | None, command: Command, now_ns: int = NOW) -> list[EventType]:
+    """What a command that must be accepted stores."""
+    decision = decide(state, command, LIMITS, now_ns)
+    assert isinstance(decision, Accepted), decision
+    return [event.type for event in decision.events]
+
+
+def refused(state: RunState | None, command: Command, now_ns: int = NOW, known: KnownKey | None = None) -> Refusal:
+    """The refusal that a command must meet."""
+    decision = decide(state, command, LIMITS, now_ns, known)
+    assert isinstance(decision, Refusal), decision
+    return decision
+
+
+def create(spec: RunSpec = SPEC) -> CreateRun:
+    return CreateRun.of(RUN_ID, ORG_ID, USER_ID, spec, "create")
+
+
+def append(
+    *bodies: EventBody,
+    epoch: int = 1,
+    key: str = "key",
+    worker: str = WORKER_ID,
+    org: str = ORG_ID,
+    expected_seq: int | None = None,
+) -> Append:
+    return Append.of(RUN_ID, org, worker, epoch, key, bodies or (TEXT,), expected_seq)
+
+
+CREATED = accepted(None, create())
+RUNNING = accepted(CREATED, AssignRun(RUN_ID, WORKER_ID))
+CANCELING = accepted(RUNNING, RequestCancel(RUN_ID, ORG_ID, USER_ID, "enough"))
+DONE = accepted(RUNNING, append(SUCCEEDED))
+LOST = accepted(RUNNING, LoseLease(RUN_ID, WORKER_ID, 1))
+
+
+# ------------------------------------------------------------------------------------------------- create
+
+
+def test_a_run_is_created_with_its_owner_and_its_title() -> None:
+    decision = decide(None, create(), LIMITS, NOW)
+    assert isinstance(decision, Accepted)
+    (event,) = decision.events
+    body = wire.decode_event(event.data).body
+    assert body == RunCreated(USER_ID, ORG_ID, replace(SPEC, title="git log"))
+    state = decision.state
+    assert (state.status, state.latest_seq, state.org_id, state.user_id) == (RunStatus.CREATED, 1, ORG_ID, USER_ID)
+    assert (state.create_ns, state.chain_head) == (NOW, event.chain)
+
+
+@pytest.mark.parametrize(
+    ("spec", "title"),
+    [
+        (RunSpec("exec", ExecSpec(("echo", "a b"))), "echo 'a b'"),
+        (RunSpec("codex", PromptSpec("  Fix it\nplease")), "Fix it"),
+        (RunSpec("codex", PromptSpec("   ")), "codex"),
+        (RunSpec("exec", ExecSpec(("x" * 300,))), "x" * 199 + "…"),
+        (RunSpec("exec", ExecSpec(("a",)), title="Mine"), "Mine"),
+    ],
+    ids=["argv", "prompt", "blank", "long", "given"],
+)
+def test_a_run_without_a_title_gets_one(spec: RunSpec, title: str) -> None:
+    decision = decide(None, create(spec), LIMITS, NOW)
+    assert isinstance(decision, Accepted)
+    body = wire.decode_event(decision.events[0].data).body
+    assert isinstance(body, RunCreated)
+    assert body.spec.title == title
+
+
+def test_the_same_create_again_gives_the_first_run_and_another_one_under_its_key_is_refused() -> None:
+    known = KnownKey("run_first", create().fingerprint, 1, 1)
+    assert decide(None, create(), LIMITS, NOW, known) == Unchanged("run_first", 1, 1)
+    other = create(RunSpec("exec", ExecSpec(("rm",))))
+    assert refused(None, other, known=known).reason == "idempotency_conflict"
+
+
+def test_a_spec_that_is_too_large_is_refused() -> None:
+    refusal = refused(None, create(RunSpec("codex", PromptSpec("x" * 1001))))
+    assert (refusal.reason, refusal.metadata) == ("payload_too_large", {"limit_bytes": "1000"})
+
+
+# ------------------------------------------------------------------------------------------------- append, in order
+
+
+def test_a_batch_is_numbered_and_chained() -> None:
+    decision = decide(RUNNING, append(TEXT, TEXT, SUCCEEDED), LIMITS, NOW)
+    assert isinstance(decision, Accepted)
+    assert [event.seq for event in decision.events] == [3, 4, 5]
+    assert (decision.state.status, decision.state.totals.text_bytes) == (RunStatus.SUCCEEDED, 2)
+    assert decision.state.chain_head == decision.events[-1].chain
+
+
+OVERSIZED = TextDelta(TextStream.STDOUT, b"x" * 1001)
+KNOWN = KnownKey(RUN_ID, append().fingerprint, 2, 1)
+# Each append has every fault that comes after its own: so each line shows what is looked at first.
+IN_ORDER: list[tuple[RunState | None, Append, KnownKey | None, str]] = [
+    (None, append(), KNOWN, "not_found"),
+    (DONE, append(OVERSIZED, org="org_2", epoch=9, expected_seq=1), KNOWN, "not_found"),
+    (DONE, append(OVERSIZED, epoch=9, expected_seq=1), KNOWN, "idempotency_conflict"),
+    (DONE, append(OVERSIZED, epoch=9, expected_seq=1), None, "stale_epoch"),
+    (DONE, append(OVERSIZED, worker=OTHER_WORKER_ID, expected_seq=1), None, "stale_epoch"),
+    (DONE, append(OVERSIZED, RunCancelRequested("usr"), expected_seq=1), None, "seq_conflict"),
+    (DONE, append(OVERSIZED, RunCancelRequested("usr")), None, "event_reserved"),
+    (DONE, append(OVERSIZED), None, "invalid_transition"),
+    (RUNNING, append(*[OVERSIZED] * 30), None, "payload_too_large"),
+    (RUNNING, append(*[TEXT] * 21), None, "publish_rate_limited"),
+]
+
+
+@pytest.mark.parametrize(("state", "command", "known", "reason"), IN_ORDER, ids=[case[3] for case in IN_ORDER])
+def test_an_append_is_looked_at_in_the_documented_order(
+    state: RunState | None, command: Append, known: KnownKey | None, reason: str
+) -> None:
+    assert refused(state, command, known=known).reason == reason
+
+
+def test_a_known_key_answers_with_its_seqs_whatever_has_become_of_the_run() -> None:
+    known = KnownKey(RUN_ID, append(epoch=1).fingerprint, 7, 3)
+    for state in (RUNNING, DONE, LOST, CANCELING):
+        assert decide(state, append(epoch=5, expected_seq=99), LIMITS, NOW, known) == Unchanged(RUN_ID, 7, 9)
+
+
+def test_the_current_epoch_is_told() -> None:
+    refusal = refused(RUNNING, append(epoch=0))
+    assert (refusal.field, refusal.metadata) == ("lease_epoch", {"current_epoch": "1"})
+    assert refused(CREATED, append(epoch=0)).reason == "stale_epoch"
+
+
+def test_the_expected_seq_must_be_the_present_one() -> None:
+    assert accepted(RUNNING, append(expected_seq=2)).latest_seq == 3
+    refusal = refused(RUNNING, append(expected_seq=1))
+    assert (refusal.reason, refusal.metadata) == ("seq_conflict", {"current_seq": "2"})
+    assert refused(RUNNING, append(expected_seq=0)).reason == "seq_conflict"
+
+
+@pytest.mark.parametrize(
+    "body", [RunCreated("u", "o", SPEC), RunStarted("w", 1, 1), RunCancelRequested("u"), ExecutorLost("w", 1, 1, True)]
+)
+def test_only_the_authority_writes_what_is_reserved(body: EventBody) -> None:
+    refusal = refused(RUNNING, append(TEXT, body))
+    assert (refusal.reason, refusal.field) == ("event_reserved", "events[1]")
+
+
+def test_an_illegal_transition_says_what_is_legal() -> None:
+    refusal = refused(RUNNING, append(SUCCEEDED, TEXT))
+    assert (refusal.reason, refusal.field) == ("invalid_transition", "events[1]")
+    assert refusal.metadata == {"from": "succeeded", "event": "text.delta", "allowed": ""}
+    refusal = refused(RUNNING, append(CANCELED))
+    assert (refusal.metadata["from"], refusal.metadata["event"]) == ("running", "run.finished:canceled")
+    assert "run.finished:failed" in refusal.metadata["allowed"].split(",")
+
+
+def _of_size(size: int) -> TextDelta:
+    """Text whose event body has `size` bytes (between 132 and 16 000)."""
+    body = TextDelta(TextStream.STDOUT, b"x" * (size - 10))
+    assert len(wire.encode_body(body)) == size
+    return body
+
+
+def test_the_limits_of_sizes_are_exact() -> None:
+    assert accepted(RUNNING, append(_of_size(1000))).latest_seq == 3
+    assert refused(RUNNING, append(TEXT, _of_size(1001))).field == "events[1]"
+    assert accepted(RUNNING, append(_of_size(750), _of_size(750))).latest_seq == 4
+    assert refused(RUNNING, append(_of_size(750), _of_size(751))).field == "events"
+
+
+def test_a_batch_is_all_or_nothing() -> None:
+    before = RUNNING
+    refused(before, append(TEXT, TEXT, OVERSIZED))
+    assert accepted(before, append(TEXT)).latest_seq == before.latest_seq + 1
+
+
+# ------------------------------------------------------------------------------------------------- pace
+
+
+def test_the_pace_holds_and_says_how_long_to_wait() -> None:
+    full = accepted(RUNNING, append(*[TEXT] * 20))
+    refusal = refused(full, append(TEXT, TEXT))
+    assert (refusal.reason, refusal.retry_after_ms) == ("publish_rate_limited", 200)
+    wait_ns = refusal.retry_after_ms * 1_000_000
+    assert refused(full, append(TEXT, TEXT), NOW + wait_ns - 1).reason == "publish_rate_limited"
+    later = accepted(full, append(TEXT, TEXT), NOW + wait_ns)
+    assert refused(later, append(TEXT), NOW + wait_ns).reason == "publish_rate_limited"
+
+
+def test_after_a_pause_the_whole_burst_is_there_again() -> None:
+    full = accepted(RUNNING, append(*[TEXT] * 20))
+    assert refused(full, append(*[TEXT] * 20), NOW + SECOND).reason == "publish_rate_limited"
+    assert accepted(full, append(*[TEXT] * 20), NOW + 2 * SECOND).latest_seq == 42
+    assert refused(RUNNING, append(*[TEXT] * 21), NOW + 99 * SECOND).reason == "publish_rate_limited"
+
+
+def test_a_clock_that_goes_back_does_not_lock_a_run() -> None:
+    full = accepted(RUNNING, append(*[TEXT] * 20))
+    refusal = refused(full, append(TEXT), NOW - SECOND)
+    assert refusal.retry_after_ms == 1100
+
+
+# ------------------------------------------------------------------------------------------------- finish
+
+
+def test_a_second_finish_with_the_same_outcome_changes_nothing_and_with_another_is_refused() -> None:
+    assert decide(DONE, append(SUCCEEDED, key="again"), LIMITS, NOW) == Unchanged(RUN_ID, 3, 3)
+    refusal = refused(DONE, append(FAILED, key="again"))
+    assert (refusal.reason, refusal.metadata) == ("already_finished", {"outcome": "succeeded"})
+
+
+@pytest.mark.parametrize("finish", [SUCCEEDED, FAILED, CANCELED], ids=lambda finish: str(finish.outcome))
+def test_a_run_may_end_in_any_way_after_a_cancel_was_requested(finish: RunFinished) -> None:
+    state = accepted(CANCELING, append(finish))
+    assert (state.status, state.finish, state.finish_ns) == (RunStatus(str(finish.outcome)), finish, NOW)
+
+
+# ------------------------------------------------------------------------------------------------- leases
+
+
+def test_an_assignment_raises_the_epoch_and_is_recorded_as_the_start() -> None:
+    assert (RUNNING.lease_epoch, RUNNING.attempt, RUNNING.holder) == (1, 1, WORKER_ID)
+    again = accepted(LOST, AssignRun(RUN_ID, OTHER_WORKER_ID))
+    assert (again.lease_epoch, again.attempt, again.holder, again.status) == (2, 2, OTHER_WORKER_ID, RunStatus.RUNNING)
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [(None, "not_found"), (RUNNING, "stale_epoch"), (CANCELING, "stale_epoch"), (DONE, "invalid_transition")],
+    ids=["absent", "running", "canceling", "done"],
+)
+def test_a_run_that_does_not_wait_is_not_assigned(state: RunState | None, reason: str) -> None:
+    assert refused(state, AssignRun(RUN_ID, OTHER_WORKER_ID)).reason == reason
+
+
+def test_a_lost_worker_is_fenced_at_once_and_for_ever() -> None:
+    assert types(RUNNING, LoseLease(RUN_ID, WORKER_ID, 1)) == [EventType.EXECUTOR_LOST]
+    assert (LOST.holder, LOST.status) == ("", RunStatus.RUNNING)
+    assert refused(LOST, append(epoch=1)).reason == "stale_epoch"
+    again = accepted(LOST, AssignRun(RUN_ID, WORKER_ID))
+    assert refused(again, append(epoch=1)).reason == "stale_epoch"
+    assert accepted(again, append(epoch=2)).latest_seq == 5
+
+
+@pytest.mark.parametrize(("worker", "epoch"), [(OTHER_WORKER_ID, 1), (WORKER_ID, 0), (WORKER_ID, 2)])
+def test_a_lease_that_is_not_the_present_one_can_not_be_lost(worker: str, epoch: int) -> None:
+    assert decide(RUNNING, LoseLease(RUN_ID, worker, epoch), LIMITS, NOW) == Unchanged(RUN_ID, 2, 2)
+    assert isinstance(decide(LOST, LoseLease(RUN_ID, WORKER_ID, 1), LIMITS, NOW), Unchanged)
+
+
+def test_a_run_is_requeued_three_times_and_then_fails() -> None:
+    state = CREATED
+    for attempt in range(1, 5):
+        state = accepted(state, AssignRun(RUN_ID, WORKER_ID))
+        assert state.attempt == attempt
+        state = accepted(state, LoseLease(RUN_ID, WORKER_ID, attempt))
+    assert state.status is RunStatus.FAILED
+    assert state.finish is not None
+    assert (state.finish.outcome, state.finish.reason) == (Outcome.FAILED, "executor_lost")
+    assert refused(state, append(epoch=4)).reason == "stale_epoch"
+
+
+# ------------------------------------------------------------------------------------------------- cancel
+
+
+@pytest.mark.parametrize("state", [CREATED, LOST], ids=["never started", "requeued"])
+def test_a_run_that_nobody_holds_is_canceled_at_once(state: RunState) -> None:
+    command = RequestCancel(RUN_ID, ORG_ID, USER_ID, "enough")
+    assert types(state, command) == [EventType.RUN_CANCEL_REQUESTED, EventType.RUN_FINISHED]
+    assert accepted(state, command).status is RunStatus.CANCELED
+
+
+def test_a_held_run_is_asked_to_end_once() -> None:
+    assert (CANCELING.status, CANCELING.cancel_reason, CANCELING.holder) == (RunStatus.CANCELING, "enough", WORKER_ID)
+    again = RequestCancel(RUN_ID, ORG_ID, USER_ID, "really")
+    assert decide(CANCELING, again, LIMITS, NOW) == Unchanged(RUN_ID, 3, 3)
+    assert decide(DONE, again, LIMITS, NOW) == Unchanged(RUN_ID, 3, 3)
+    assert refused(RUNNING, RequestCancel(RUN_ID, "org_2", USER_ID)).reason == "not_found"
+
+
+def test_the_deadline_ends_what_the_worker_did_not() -> None:
+    deadline_ns = LIMITS.cancel_deadline_ms * 1_000_000
+    command = CancelDeadline(RUN_ID)
+    assert isinstance(decide(CANCELING, command, LIMITS, NOW + deadline_ns - 1), Unchanged)
+    state = accepted(CANCELING, command, NOW + deadline_ns)
+    assert state.finish is not None
+    assert (state.status, state.finish.reason) == (RunStatus.CANCELED, "cancel_deadline")
+    assert refused(state, append(CANCELED)).reason == "stale_epoch", "the lease was taken back"
+    for other in (RUNNING, DONE, CREATED, state):
+        assert isinstance(decide(other, command, LIMITS, NOW + 2 * deadline_ns), Unchanged)
+
+
+def test_a_worker_lost_while_canceling_ends_the_run_canceled() -> None:
+    lose = LoseLease(RUN_ID, WORKER_ID, 1)
+    assert types(CANCELING, lose) == [EventType.EXECUTOR_LOST, EventType.RUN_FINISHED]
+    assert accepted(CANCELING, lose).status is RunStatus.CANCELED
+
+
+def _needs_a_run() -> Sequence[Command]:
+    return (append(), AssignRun(RUN_ID, "w"), RequestCancel(RUN_ID, ORG_ID, "u"), LoseLease(RUN_ID, "w", 1))
+
+
+@pytest.mark.parametrize("command", [*_needs_a_run(), CancelDeadline(RUN_ID)], ids=lambda c: type(c).__name__)
+def test_nothing_happens_to_a_run_that_does_not_exist(command: Command) -> None:
+    assert refused(None, command).reason == "not_found"

@@ -1,0 +1,103 @@
+"""Every value of oa_runlog, made by hypothesis within the rules of the contract."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+from hypothesis import strategies as st
+
+from oa_runlog import events as ev
+
+RUN_ID, OTHER_RUN_ID = "run_01JD0000000000000000000000", "run_01JD0000000000000000000001"
+ORG_ID, USER_ID = "org_01JD0000000000000000000000", "usr_01JD0000000000000000000000"
+WORKER_ID, OTHER_WORKER_ID = "wrk_01JD0000000000000000000000", "wrk_01JD0000000000000000000001"
+
+uint32 = st.integers(0, 2**32 - 1)
+uint64 = st.integers(0, 2**64 - 1)
+positive = st.integers(1, 2**63 - 1)
+times_ns = st.integers(0, 4_102_444_800 * 10**9)
+
+
+def text(max_size: int = 20, min_size: int = 0) -> st.SearchStrategy[str]:
+    """Text that the contract takes: no NUL, no lone surrogate."""
+    alphabet = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
+    return st.text(alphabet, min_size=min_size, max_size=max_size)
+
+
+word = text(min_size=1)
+json_values: st.SearchStrategy[ev.Json] = st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text(), inner, max_size=3),
+    max_leaves=8,
+)
+json_objects: st.SearchStrategy[ev.JsonObject] = st.dictionaries(text(), json_values, max_size=3)
+optional_objects = st.none() | json_objects
+text_maps = st.dictionaries(text(), text(), max_size=3).map(MappingProxyType)
+
+exec_specs = st.builds(
+    ev.ExecSpec,
+    argv=st.lists(text(), min_size=1, max_size=4).map(tuple),
+    working_directory=text(),
+    environment=text_maps,
+    timeout_ms=uint64,
+)
+specs = st.builds(
+    ev.RunSpec,
+    adapter=st.from_regex(r"[a-z][a-z0-9_.-]{0,20}", fullmatch=True),
+    input=exec_specs | st.builds(ev.PromptSpec, text=word),
+    title=text(),
+    thread_id=text(),
+    labels=text_maps,
+)
+exec_results = st.builds(
+    ev.ExecResult,
+    exit_code=st.none() | st.integers(-(2**31), 2**31 - 1),
+    signal=st.integers(-(2**31), 2**31 - 1),
+    duration_ms=uint64,
+    stdout_bytes=uint64,
+    stderr_bytes=uint64,
+)
+finishes = st.builds(
+    ev.RunFinished,
+    outcome=st.sampled_from(ev.Outcome),
+    reason=text(),
+    message=text(),
+    exec=st.none() | exec_results,
+)
+codex_events = st.builds(
+    ev.CodexEvent,
+    kind=st.one_of(
+        st.builds(ev.TurnStatusChanged, turn_id=word, status=st.sampled_from(ev.TurnStatus), message=text()),
+        st.builds(ev.CodexItem, item_type=word, turn_id=text(), item_id=text(), content=optional_objects),
+        st.builds(ev.ControlRequest, request_id=word, action=word, detail=optional_objects),
+        st.builds(ev.ControlReceipt, request_id=word, outcome=st.sampled_from(ev.ControlOutcome), message=text()),
+    ),
+    codex_thread_id=text(),
+)
+tool_results = st.one_of(
+    st.builds(ev.ToolResult, call_id=word, failed=st.booleans()),
+    st.builds(ev.ToolResult, call_id=word, failed=st.booleans(), result=json_values, has_result=st.just(True)),
+)
+work_bodies: st.SearchStrategy[ev.EventBody] = st.one_of(
+    st.builds(ev.TextDelta, stream=st.sampled_from(ev.TextStream), data=st.binary(max_size=40)),
+    st.builds(ev.ToolCall, call_id=word, name=word, arguments=optional_objects),
+    tool_results,
+    st.builds(ev.Message, role=st.sampled_from(ev.MessageRole), text=text()),
+    st.builds(ev.Verification, name=word, passed=st.booleans(), detail=text()),
+    st.builds(ev.Usage, model=text(), input_tokens=uint64, output_tokens=uint64, cached_input_tokens=uint64),
+    codex_events,
+    st.builds(
+        ev.Custom, type=st.from_regex(r"[a-z][a-z0-9_]{0,9}(\.[a-z0-9_]{1,9}){1,2}", fullmatch=True),
+        data=optional_objects,
+    ),
+)  # fmt: skip
+authority_bodies: st.SearchStrategy[ev.EventBody] = st.one_of(
+    st.builds(ev.RunCreated, user_id=word, org_id=word, spec=specs),
+    st.builds(ev.RunStarted, worker_id=word, lease_epoch=positive, attempt=st.integers(1, 2**32 - 1)),
+    st.builds(ev.RunCancelRequested, requested_by=word, reason=text()),
+    st.builds(
+        ev.ExecutorLost, worker_id=word, lease_epoch=positive, attempt=st.integers(1, 2**32 - 1),
+        requeued=st.booleans(),
+    ),
+)  # fmt: skip
+bodies: st.SearchStrategy[ev.EventBody] = work_bodies | finishes | authority_bodies
