@@ -55,6 +55,8 @@ class GrpcTopicSource:
         self._to_add: dict[str, None] = {}
         self._to_remove: dict[str, None] = {}
         self._changed = asyncio.Event()
+        # The stream that stands, if one does.
+        self._stream: object | None = None
         # Why the source is of no use at present.
         self.refusal: Refusal | None = Refusal("unavailable", f"{name} has not been reached yet")
 
@@ -124,12 +126,20 @@ class GrpcTopicSource:
         self.refusal = None
         UPSTREAM_UP.labels(self.name).set(1)
         _log.info("upstream_up", source=self.name, topics=len(self._wanted))
-        async for message in self._stub.WatchTopics(self._requests()):
-            self._take(message)
+        stream = self._stream = object()
+        try:
+            async for message in self._stub.WatchTopics(self._requests(stream)):
+                self._take(message)
+        finally:
+            self._stream = None
+            self._changed.set()
 
-    async def _requests(self) -> AsyncIterator[topic_service_pb2.WatchTopicsRequest]:
+    async def _requests(self, stream: object) -> AsyncIterator[topic_service_pb2.WatchTopicsRequest]:
         while True:
             await self._changed.wait()
+            if stream is not self._stream:
+                # gRPC lets the requests of a call that broke wait on: they must not take what is the next one's.
+                return
             add, remove = _pop_some(self._to_add), _pop_some(self._to_remove)
             if not self._to_add and not self._to_remove:
                 self._changed.clear()

@@ -182,6 +182,19 @@ async def test_sockets_stay_open_while_the_source_is_away_and_nothing_is_lost() 
             assert client.seqs[T] == list(range(1, 51))
 
 
+async def test_a_source_that_comes_back_is_asked_for_its_topics_at_once() -> None:
+    """And not only by the next audit: requests of the broken stream must not swallow those of the new one."""
+    async with running(Limits(hub=HubLimits(audit_interval_ms=600_000))) as stack:
+        client = await stack.connect(T)
+        await client.follow(T)
+        for head in (11, 12, 13):
+            await stack.runtime.stop()
+            stack.runtime.append(T)
+            await stack.runtime.start()
+            await client.up_to(T, head)
+        assert client.seqs[T] == list(range(1, 14))
+
+
 async def test_another_lineage_under_a_subscription_is_a_stale_cursor() -> None:
     async with running(SMALL) as stack:
         client = await stack.connect(T)
