@@ -34,55 +34,57 @@ GOOD = {"email": "ada@example.org", "deviceId": "dev_01JD8V0000000000000000000A"
 # ------------------------------------------------------------------------------------------------- bodies
 
 
-@pytest.mark.parametrize(
-    ("body", "reason", "field"),
-    [
-        (b"", "malformed_message", ""),
-        (b"{", "malformed_message", ""),
-        (b"[]", "malformed_message", ""),
-        (b"null", "malformed_message", ""),
-        (b'"text"', "malformed_message", ""),
-        (b"\xff\xfe{}", "malformed_message", ""),
-        (b"[" * 5000, "malformed_message", ""),
-        (b'{"a":' * 5000, "malformed_message", ""),
-        (b'{"email": "a@b.org", "email": "c@d.org"}', "malformed_message", ""),
-        (b'{"email": 7}', "malformed_message", "email"),
-        (b'{"email": ["a@b.org"]}', "malformed_message", "email"),
-        (b'{"email": {"a": 1}}', "malformed_message", "email"),
-        (b'{"email": "\\ud800@b.org"}', "malformed_message", "email"),
-        (b'{"email": "a@b.org", "deviceId": true}', "malformed_message", "device_id"),
-        (b'{"email": "a@b.org", "colour": "red"}', "malformed_message", "colour"),
-        (b"{}", "missing_field", "email"),
-        (b'{"email": null}', "missing_field", "email"),
-        (b'{"email": "ada"}', "invalid_value", "email"),
-        (b'{"email": "ada@example.org"}', "missing_field", "device_id"),
-        (b'{"email": "ada@example.org", "deviceId": "dev_1"}', "invalid_value", "device_id"),
-    ],
-)
-async def test_bad_json_is_refused_with_the_field(control: Control, body: bytes, reason: str, field: str) -> None:
-    response = await control.call(START, body)
-    assert (response.status_code, reason_of(response), field_of(response)) == (400, reason, field)
-    assert response.json()["code"] == "invalid_argument"
+BAD_JSON = [
+    (b"", "malformed_message", ""),
+    (b"{", "malformed_message", ""),
+    (b"[]", "malformed_message", ""),
+    (b"null", "malformed_message", ""),
+    (b'"text"', "malformed_message", ""),
+    (b"\xff\xfe{}", "malformed_message", ""),
+    (b"[" * 5000, "malformed_message", ""),
+    (b'{"a":' * 5000, "malformed_message", ""),
+    (b'{"email": "a@b.org", "email": "c@d.org"}', "malformed_message", ""),
+    (b'{"email": 7}', "malformed_message", "email"),
+    (b'{"email": ["a@b.org"]}', "malformed_message", "email"),
+    (b'{"email": {"a": 1}}', "malformed_message", "email"),
+    (b'{"email": "\\ud800@b.org"}', "malformed_message", "email"),
+    (b'{"email": "a@b.org", "deviceId": true}', "malformed_message", "device_id"),
+    (b'{"email": "a@b.org", "colour": "red"}', "malformed_message", "colour"),
+    (b"{}", "missing_field", "email"),
+    (b'{"email": null}', "missing_field", "email"),
+    (b'{"email": "ada"}', "invalid_value", "email"),
+    (b'{"email": "ada@example.org"}', "missing_field", "device_id"),
+    (b'{"email": "ada@example.org", "deviceId": "dev_1"}', "invalid_value", "device_id"),
+]
+
+
+async def test_bad_json_is_refused_with_the_field(control: Control, subtests: pytest.Subtests) -> None:
+    for body, reason, field in BAD_JSON:
+        with subtests.test(body=str(body)[:60]):
+            response = await control.call(START, body)
+            assert (response.status_code, reason_of(response), field_of(response)) == (400, reason, field)
+            assert response.json()["code"] == "invalid_argument"
     assert (await control.call(START, GOOD)).status_code == 200
 
 
-@pytest.mark.parametrize(
-    ("spec", "reason", "field"),
-    [
-        ({"adapter": "exec", "exec": {"argv": "git"}}, "malformed_message", "spec.exec.argv"),
-        ({"adapter": "exec", "exec": {"cmd": "git"}}, "malformed_message", "spec.exec.cmd"),
-        ({"adapter": "exec", "exec": {}, "prompt": {}}, "malformed_message", "spec"),
-        ("exec", "malformed_message", "spec"),
-        ({"labels": {"a": 1}}, "malformed_message", "spec.labels['a']"),
-    ],
-)
+BAD_SPECS = [
+    ({"adapter": "exec", "exec": {"argv": "git"}}, "malformed_message", "spec.exec.argv"),
+    ({"adapter": "exec", "exec": {"cmd": "git"}}, "malformed_message", "spec.exec.cmd"),
+    ({"adapter": "exec", "exec": {}, "prompt": {}}, "malformed_message", "spec"),
+    ("exec", "malformed_message", "spec"),
+    ({"labels": {"a": 1}}, "malformed_message", "spec.labels['a']"),
+]
+
+
 async def test_a_forwarded_json_body_is_refused_here_with_the_whole_path(
-    control: Control, spec: object, reason: str, field: str
+    control: Control, subtests: pytest.Subtests
 ) -> None:
-    response = await control.call(CREATE_RUN, RUN | {"spec": spec}, await control.access_token())
-    assert (response.status_code, reason_of(response)) == (400, reason)
-    assert field_of(response) == field
-    assert not control.runtime.runs
+    for spec, reason, field in BAD_SPECS:
+        with subtests.test(spec=str(spec)[:60]):
+            response = await control.call(CREATE_RUN, RUN | {"spec": spec}, await control.access_token())
+            assert (response.status_code, reason_of(response)) == (400, reason)
+            assert field_of(response) == field
+            assert not control.runtime.runs
 
 
 async def test_a_forwarded_body_is_judged_by_its_owner(control: Control) -> None:
@@ -114,19 +116,25 @@ async def test_protobuf_bodies_are_spoken_too(control: Control, content_type: st
     assert answer.resend_after_ms == 60_000
 
 
-@pytest.mark.parametrize("body", [b"\xff", b"\x0a\xff", b"\x0a\x02a", b"\x0a\x01\xff"])
-async def test_bad_protobuf_is_refused(control: Control, body: bytes) -> None:
-    response = await control.call(START, body, content_type="application/proto")
-    assert (response.status_code, reason_of(response)) == (400, "malformed_message")
-    assert response.headers["content-type"] == "application/json"
+BAD_PROTOBUF = [b"\xff", b"\x0a\xff", b"\x0a\x02a", b"\x0a\x01\xff"]
 
 
-@pytest.mark.parametrize(
-    "content_type", ["", "text/plain", "application/jsonx", "application/json; charset=latin-1", "application/grpc"]
-)
-async def test_other_media_types_are_refused(control: Control, content_type: str) -> None:
-    response = await control.call(START, GOOD, content_type=content_type)
-    assert (response.status_code, reason_of(response)) == (415, "unsupported_media_type")
+async def test_bad_protobuf_is_refused(control: Control, subtests: pytest.Subtests) -> None:
+    for body in BAD_PROTOBUF:
+        with subtests.test(body=str(body)[:60]):
+            response = await control.call(START, body, content_type="application/proto")
+            assert (response.status_code, reason_of(response)) == (400, "malformed_message")
+            assert response.headers["content-type"] == "application/json"
+
+
+OTHER_MEDIA_TYPES = ["", "text/plain", "application/jsonx", "application/json; charset=latin-1", "application/grpc"]
+
+
+async def test_other_media_types_are_refused(control: Control, subtests: pytest.Subtests) -> None:
+    for content_type in OTHER_MEDIA_TYPES:
+        with subtests.test(content_type=str(content_type)[:60]):
+            response = await control.call(START, GOOD, content_type=content_type)
+            assert (response.status_code, reason_of(response)) == (415, "unsupported_media_type")
 
 
 async def test_gzip_in_and_out(control: Control) -> None:
@@ -140,19 +148,20 @@ async def test_gzip_in_and_out(control: Control) -> None:
     assert len(listed.json()["serviceAccounts"]) == 12
 
 
-@pytest.mark.parametrize(
-    ("body", "encoding", "status", "reason"),
-    [
-        (b"{}", "gzip", 400, "malformed_message"),
-        (gzip.compress(b"{}")[:-4], "gzip", 400, "malformed_message"),
-        (gzip.compress(b"{}") + b"more", "gzip", 400, "malformed_message"),
-        (gzip.compress(b" " * (1 << 20) + b"{}"), "gzip", 413, "request_too_large"),
-        (b"{}", "br", 415, "unsupported_media_type"),
-    ],
-)
-async def test_bad_packing_is_refused(control: Control, body: bytes, encoding: str, status: int, reason: str) -> None:
-    response = await control.call(START, body, content_encoding=encoding)
-    assert (response.status_code, reason_of(response)) == (status, reason)
+BAD_PACKING = [
+    (b"{}", "gzip", 400, "malformed_message"),
+    (gzip.compress(b"{}")[:-4], "gzip", 400, "malformed_message"),
+    (gzip.compress(b"{}") + b"more", "gzip", 400, "malformed_message"),
+    (gzip.compress(b" " * (1 << 20) + b"{}"), "gzip", 413, "request_too_large"),
+    (b"{}", "br", 415, "unsupported_media_type"),
+]
+
+
+async def test_bad_packing_is_refused(control: Control, subtests: pytest.Subtests) -> None:
+    for body, encoding, status, reason in BAD_PACKING:
+        with subtests.test(body=str(body)[:60]):
+            response = await control.call(START, body, content_encoding=encoding)
+            assert (response.status_code, reason_of(response)) == (status, reason)
 
 
 @pytest.mark.parametrize("extra", [0, 1])
@@ -184,28 +193,29 @@ async def test_get_is_no_way_to_call(control: Control) -> None:
     assert (await control.http.post("/.well-known/jwks.json")).headers["allow"] == "GET, HEAD"
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/",
-        "/favicon.ico",
-        "/openagents.control.v1.AuthService",
-        "/openagents.control.v1.AuthService/",
-        "/openagents.control.v1.AuthService/startchallenge",
-        "/openagents.control.v1.AuthService/StartChallenge/",
-        "//openagents.control.v1.AuthService/StartChallenge",
-        "/openagents.runtime.v1.LogService/TailLog",
-        "/openagents.runtime.v1.LogService/DescribeLog",
-        "/openagents.runtime.v1.WorkerService/AppendEvents",
-        "/openagents.projection.v1.ReadService/ListCheckpoints",
-        "/grpc.health.v1.Health/Check",
-    ],
-)
-async def test_what_the_contract_does_not_open_is_not_there(control: Control, path: str) -> None:
-    headers = {"content-type": "application/json"}
-    response = await control.http.post(path, content=b"{}", headers=headers)
-    assert (response.status_code, reason_of(response)) == (404, "unknown_method")
-    assert response.json()["code"] == "unimplemented"
+CLOSED_PATHS = [
+    "/",
+    "/favicon.ico",
+    "/openagents.control.v1.AuthService",
+    "/openagents.control.v1.AuthService/",
+    "/openagents.control.v1.AuthService/startchallenge",
+    "/openagents.control.v1.AuthService/StartChallenge/",
+    "//openagents.control.v1.AuthService/StartChallenge",
+    "/openagents.runtime.v1.LogService/TailLog",
+    "/openagents.runtime.v1.LogService/DescribeLog",
+    "/openagents.runtime.v1.WorkerService/AppendEvents",
+    "/openagents.projection.v1.ReadService/ListCheckpoints",
+    "/grpc.health.v1.Health/Check",
+]
+
+
+async def test_what_the_contract_does_not_open_is_not_there(control: Control, subtests: pytest.Subtests) -> None:
+    for path in CLOSED_PATHS:
+        with subtests.test(path=str(path)[:60]):
+            headers = {"content-type": "application/json"}
+            response = await control.http.post(path, content=b"{}", headers=headers)
+            assert (response.status_code, reason_of(response)) == (404, "unknown_method")
+            assert response.json()["code"] == "unimplemented"
 
 
 async def test_every_open_method_asks_for_what_the_contract_says(control: Control) -> None:
@@ -373,25 +383,25 @@ async def test_request_id_and_trace_reach_the_service_behind(control: Control) -
     assert "authorization" not in control.runtime.metadata[-1], "the caller's own token stays here"
 
 
-@pytest.mark.parametrize(
-    ("headers", "status", "reason"),
-    [
-        ({"connect_protocol_version": "1"}, 200, None),
-        ({"connect_protocol_version": "2"}, 426, "unsupported_protocol_version"),
-        ({"connect_timeout_ms": "10000"}, 200, None),
-        ({"connect_timeout_ms": "9999999999"}, 200, None),
-        ({"connect_timeout_ms": "0"}, 504, "deadline_exceeded"),
-        ({"connect_timeout_ms": "99999999999"}, 400, "invalid_value"),
-        ({"connect_timeout_ms": "-1"}, 400, "invalid_value"),
-        ({"connect_timeout_ms": "1e3"}, 400, "invalid_value"),
-    ],
-)
-async def test_the_protocols_own_headers(
-    control: Control, headers: dict[str, str], status: int, reason: str | None
-) -> None:
-    response = await control.call(START, GOOD, **headers)
-    assert response.status_code == status, response.text
-    assert (reason_of(response) if reason else None) == reason
+PROTOCOL_HEADERS = [
+    ({"connect_protocol_version": "1"}, 200, None),
+    ({"connect_protocol_version": "2"}, 426, "unsupported_protocol_version"),
+    ({"connect_timeout_ms": "10000"}, 200, None),
+    ({"connect_timeout_ms": "9999999999"}, 200, None),
+    ({"connect_timeout_ms": "0"}, 504, "deadline_exceeded"),
+    ({"connect_timeout_ms": "99999999999"}, 400, "invalid_value"),
+    ({"connect_timeout_ms": "-1"}, 400, "invalid_value"),
+    ({"connect_timeout_ms": "1e3"}, 400, "invalid_value"),
+]
+
+
+async def test_the_protocols_own_headers(control: Control, subtests: pytest.Subtests) -> None:
+    for headers, status, reason in PROTOCOL_HEADERS:
+        with subtests.test(headers=str(headers)[:60]):
+            body = GOOD | {"email": f"{new_id('usr')}@example.org"}
+            response = await control.call(START, body, **headers)
+            assert response.status_code == status, response.text
+            assert (reason_of(response) if reason else None) == reason
 
 
 async def test_pages_of_listed_origins_may_call_and_others_may_not(control_database: Database, tmp_path: Path) -> None:
@@ -467,10 +477,14 @@ async def test_a_body_that_does_not_come_is_not_waited_for(control_database: Dat
         assert b"deadline_exceeded" in answer
 
 
-@pytest.mark.parametrize("garbage", [b"\x16\x03\x01\x02\x00", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET\r\n\r\n"])
-async def test_what_is_no_http_gets_no_further(control: Control, garbage: bytes) -> None:
-    answer = await raw(control, garbage)
-    assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
+NO_HTTP = [b"\x16\x03\x01\x02\x00", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET\r\n\r\n"]
+
+
+async def test_what_is_no_http_gets_no_further(control: Control, subtests: pytest.Subtests) -> None:
+    for garbage in NO_HTTP:
+        with subtests.test(garbage=str(garbage)[:60]):
+            answer = await raw(control, garbage)
+            assert answer.startswith(b"HTTP/1.1 400 ")
     assert (await control.call(START, GOOD)).status_code == 200
 
 
