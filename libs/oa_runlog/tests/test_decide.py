@@ -198,7 +198,7 @@ def test_an_illegal_transition_says_what_is_legal() -> None:
 
 def _of_size(size: int) -> TextDelta:
     """Text whose event body has `size` bytes (between 132 and 16 000)."""
-    body = TextDelta(TextStream.STDOUT, b"x" * (size - 10))
+    body = TextDelta(TextStream.STDOUT, b"x" * (size - 8))
     assert len(wire.encode_body(body)) == size
     return body
 
