@@ -8,7 +8,7 @@ from oa_client.edge import Edge
 from oa_client.log import AppliedLog, fold
 from oa_client.pins import PinStore, trusted_keys
 from oa_client.store import WatermarkStore
-from oa_client.subscription import Subscription
+from oa_client.subscription import MAX_BATCH, Subscription
 from oa_client.transport import Http, Sockets
 from oa_khala.topics import run_events
 from oa_runlog.receipt import ReceiptFacts, SignedReceipt
@@ -47,8 +47,8 @@ class Client:
         who = self.auth.credentials()
         return f"{who.user_id}/{who.org_id}/{self.auth.device_id}"
 
-    def subscription(self, store: WatermarkStore) -> Subscription:
-        """A subscription that persists into `store`."""
+    def subscription(self, store: WatermarkStore, *, max_batch: int = MAX_BATCH) -> Subscription:
+        """A subscription that persists into `store`, at most `max_batch` elements in one transaction."""
         return Subscription(
             self.auth.device_id,
             self.build_id,
@@ -57,6 +57,7 @@ class Client:
             store,
             surface=self._surface,
             khala_url=self._khala_url,
+            max_batch=max_batch,
         )
 
     # ------------------------------------------------------------------------------------------------------ receipts

@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -46,7 +46,7 @@ from oa_khala.frames import Form, ServerFrame
 MAX_QUEUED_FRAMES = 512
 """Frames that were read and wait to be applied."""
 MAX_BATCH = 256
-"""Most elements persisted in one transaction."""
+"""Most elements persisted in one transaction, by default."""
 
 
 class SyncTokens(Protocol):
@@ -114,10 +114,15 @@ class Subscription:
         *,
         surface: str = "cli",
         khala_url: str = "",
+        max_batch: int = MAX_BATCH,
         limits: ClientLimits | None = None,
         now_ms: Callable[[], int] | None = None,
     ) -> None:
-        """`khala_url` overrides the address that comes with the token."""
+        """`khala_url` overrides the address that comes with the token.
+
+        `max_batch`: most elements persisted in one transaction. With 1, an `Applied` is handed out before the next
+        element is persisted.
+        """
         self._session = ClientSession(device_id, client_build_id, limits)
         self._tokens = tokens
         self._sockets = sockets
@@ -125,6 +130,7 @@ class Subscription:
         self._surface = surface
         self._fixed_url = khala_url
         self._url = khala_url
+        self._max_batch = max_batch
         self._now_ms = now_ms or (lambda: int(asyncio.get_running_loop().time() * 1000))
         self._inputs: asyncio.Queue[Callable[[], list[Command]]] = asyncio.Queue(MAX_QUEUED_FRAMES)
         self._links: dict[int, _Link] = {}
@@ -153,7 +159,7 @@ class Subscription:
             socket.abort()
         return socket is not None
 
-    async def updates(self) -> AsyncIterator[Update]:
+    async def updates(self) -> AsyncGenerator[Update, None]:
         """What happens, without end; call it again after a `break`, and it goes on with the next update.
 
         Raises Refusal when trying again can't help (a revoked session, say).
@@ -192,7 +198,7 @@ class Subscription:
                 commands = (await self._inputs.get())()
         except TimeoutError:
             return self._session.timer(self._at())
-        while len(commands) < MAX_BATCH and not self._inputs.empty():
+        while len(commands) < self._max_batch and not self._inputs.empty():
             commands += self._inputs.get_nowait()()
         if wake_at_ms is not None and self._now_ms() >= wake_at_ms:
             commands += self._session.timer(self._at())

@@ -4,21 +4,42 @@ from __future__ import annotations
 
 import time
 
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.json_format import MessageToDict, Parse, ParseError
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from oa_client.models import Caller, Finish, JsonDocument, Run, SyncGrant
+from oa_errors import Refusal
+from oa_runlog.receipt import SignedReceipt
+from oa_runlog.wire import receipt_from_wire, receipt_to_wire
 from openagents.common.v1 import errors_pb2
 from openagents.control.v1 import session_service_pb2, sync_token_service_pb2
 from openagents.projection.v1 import run_summary_pb2
-from openagents.runtime.v1 import event_pb2, run_pb2
+from openagents.runtime.v1 import event_pb2, receipt_pb2, run_pb2
 
 
 def document(message: Message) -> JsonDocument:
     """The strict proto3 JSON mapping of a message."""
     result: JsonDocument = MessageToDict(message)
     return result
+
+
+def event_document(payload: bytes) -> JsonDocument:
+    """A stored event in the strict proto3 JSON mapping."""
+    return document(event_pb2.RunEvent.FromString(payload))
+
+
+def receipt_document(receipt: SignedReceipt) -> JsonDocument:
+    """A receipt in the strict proto3 JSON mapping: what `oa receipt show --json` writes."""
+    return document(receipt_to_wire(receipt))
+
+
+def receipt_of(text: str) -> SignedReceipt:
+    """The receipt in a file of `receipt_document`. Raises Refusal `malformed_message`."""
+    try:
+        return receipt_from_wire(Parse(text, receipt_pb2.Receipt()))
+    except ParseError:
+        raise Refusal("malformed_message", "This is no receipt as `oa receipt show --json` writes it.") from None
 
 
 def finish(message: event_pb2.RunFinished) -> Finish:

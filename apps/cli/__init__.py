@@ -1,0 +1,12 @@
+"""`oa`, the command line program: a thin shell over `oa_client`, `oa_worker` and `oa_localstack`.
+
+__main__    the entry: runs a command, turns refusals into words and exit codes
+program     the click program and what all commands share
+settings    environment variables, and which site and files they come to
+exits       exit codes
+output      people's words, or JSON
+tail        following a run, and showing it
+commands/   one module per noun
+demo/       `oa demo`: the whole path, shown and checked
+pages       docs/cli.md, made from the program itself
+"""

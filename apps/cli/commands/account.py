@@ -1,0 +1,88 @@
+"""`oa login`, `oa logout`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import click
+
+from apps.cli.exits import Exit
+from apps.cli.program import Cli, command, oa
+from oa_errors import Refusal
+
+DEV_MAIL_TIMEOUT_S = 10.0
+"""How long `--dev` waits for the code in the development mailbox."""
+_POLL_S = 0.05
+
+
+@oa.command("login")
+@click.option("--email", prompt="E-mail", help="Where the code goes.")
+@click.option("--dev", is_flag=True, help="Read the code from the local stack's development mailbox.")
+@command
+async def login(cli: Cli, email: str, dev: bool) -> Exit:
+    """Sign in with a code sent by e-mail."""
+    async with cli.site.client() as client:
+        skip = len(mails(_mailbox(cli))) if dev else 0
+        challenge = await client.auth.start(email)
+        if dev:
+            code = await dev_code(_mailbox(cli), email, skip)
+        else:
+            cli.output.note(f"A code is on its way to {email}.")
+            code = await asyncio.to_thread(click.prompt, "Code", hide_input=True, err=True)
+        credentials = await client.auth.verify(challenge, code)
+    cli.output.say(f"Signed in at {cli.site.control_url} as {email} ({credentials.user_id}).")
+    cli.output.document(
+        {
+            "email": email,
+            "user_id": credentials.user_id,
+            "org_id": credentials.org_id,
+            "session_id": credentials.session_id,
+            "device_id": client.auth.device_id,
+            "control_url": cli.site.control_url,
+        }
+    )
+    return Exit.OK
+
+
+@oa.command("logout")
+@command
+async def logout(cli: Cli) -> Exit:
+    """End the session, here and at the server."""
+    async with cli.site.client() as client:
+        credentials = client.auth.credentials()
+        try:
+            await client.commands.revoke_session()
+        except Refusal as refusal:
+            cli.output.note(f"The server could not be told ({refusal.reason}); the session ends here only.", "yellow")
+        client.auth.forget()
+    cli.output.say(f"Signed out {credentials.email or credentials.user_id}.")
+    cli.output.document({"user_id": credentials.user_id, "session_id": credentials.session_id})
+    return Exit.OK
+
+
+def _mailbox(cli: Cli) -> Path:
+    return cli.settings.home.absolute() / "dev-mail.jsonl"
+
+
+async def dev_code(mailbox: Path, email: str, skip: int = 0) -> str:
+    """The newest code for `email` after the first `skip` mails. Raises Refusal `not_found` when none comes."""
+    deadline = asyncio.get_running_loop().time() + DEV_MAIL_TIMEOUT_S
+    while True:
+        codes = [mail["code"] for mail in mails(mailbox)[skip:] if mail.get("email") == email]
+        if codes:
+            return str(codes[-1])
+        if asyncio.get_running_loop().time() > deadline:
+            message = f"No code for {email} came into {mailbox}. Is this a local stack's folder? `oa up` starts one."
+            raise Refusal("not_found", message)
+        await asyncio.sleep(_POLL_S)
+
+
+def mails(mailbox: Path) -> list[dict[str, str]]:
+    """All mails of a development mailbox."""
+    try:
+        lines = mailbox.read_text("utf-8").splitlines()
+    except OSError:
+        return []
+    return [json.loads(line) for line in lines if line.strip()]

@@ -1,0 +1,99 @@
+"""`oa demo`: what `make run` runs."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from apps.cli.demo.parts import RunningStack, attached_worker, ready_stack
+from apps.cli.demo.story import Story, Watched
+from apps.cli.demo.view import View
+from apps.cli.exits import Exit, exit_of_outcome
+from apps.cli.program import Cli, command, oa
+from apps.cli.settings import running_stack
+
+READ_MODEL_TIMEOUT_S = 15.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+@oa.command("demo", context_settings={"allow_interspersed_args": False})
+@click.option("--once", is_flag=True, help="Stop everything after the proof.")
+@click.argument("argv", nargs=-1, type=click.UNPROCESSED, metavar="[-- CMD...]")
+@command
+async def demo(cli: Cli, argv: tuple[str, ...], once: bool) -> Exit:
+    """Show the whole path: start a stack, run a command, watch it, cut the connection, resume, prove it.
+
+    By default the command is this repository's own git log --stat. The exit code is the run's, or 7 when anything
+    that must hold does not.
+    """
+    telling = asyncio.create_task(_tell(cli, argv, once))
+    loop = asyncio.get_running_loop()
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, _cancel_once, telling)
+    try:
+        return await telling
+    except asyncio.CancelledError:
+        return Exit.INTERRUPTED
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+def _cancel_once(telling: asyncio.Task[Exit]) -> None:
+    """A second Ctrl-C does not disturb the stack while it stops."""
+    if not telling.cancelling():
+        telling.cancel()
+
+
+async def _tell(cli: Cli, argv: tuple[str, ...], once: bool) -> Exit:
+    view = View(cli.output)
+    view.opening(reused=running_stack(cli.settings) is not None)
+    async with ready_stack(cli, view.process) as stack:
+        view.ready(stack.urls)
+        story = Story(cli.site, view)
+        view.step(1, "Sign in")
+        await story.sign_in(stack.home / "dev-mail.jsonl")
+        view.step(2, "A worker")
+        async with attached_worker(cli, stack, "demo") as worker:
+            view.worker(worker.worker_id, worker.pid)
+            watched, ok = await _run_and_prove(story, view, argv)
+            view.done(ok)
+            exit_code = exit_of_outcome(watched.run_outcome) if ok else Exit.NOT_PROVED
+            if not once:
+                view.staying_up(stack.urls, watched.run.run_id, stack.own is not None)
+                with suppress(asyncio.CancelledError):  # Ctrl-C is how this ends
+                    await _until_given_up(stack, view)
+                    exit_code = Exit.REFUSED
+    return exit_code
+
+
+async def _run_and_prove(story: Story, view: View, argv: tuple[str, ...]) -> tuple[Watched, bool]:
+    view.step(3, "A run: watched live, cut, resumed")
+    watched = await story.watch(argv or default_command(), _REPOSITORY if not argv else Path.cwd())
+    checks = await story.compare(watched)
+    view.failed(checks)
+    there = await story.summarised(watched.run.run_id, READ_MODEL_TIMEOUT_S)
+    view.summarised(there)
+    return watched, there and all(check.holds for check in checks)
+
+
+async def _until_given_up(stack: RunningStack, view: View) -> None:
+    """Wait until supervision gives a process of our own stack up; for ever with somebody else's stack."""
+    if stack.own is None:
+        await asyncio.Event().wait()
+    else:
+        view.process(await stack.own.wait_given_up())
+
+
+def default_command() -> tuple[str, ...]:
+    """The history of this repository; where that can't be had, something that every Python has."""
+    if shutil.which("git") and (_REPOSITORY / ".git").exists():
+        return ("git", "log", "--stat")
+    return (sys.executable, "-c", "import this")

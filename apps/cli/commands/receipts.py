@@ -1,0 +1,132 @@
+"""`oa receipt show|verify|keys`."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterator
+from contextlib import aclosing, closing
+from pathlib import Path
+
+import click
+
+from apps.cli.exits import Exit
+from apps.cli.output import Output
+from apps.cli.program import Cli, command, receipt_group
+from apps.cli.tail import RunTail
+from oa_client import wire
+from oa_client.cpython.site import FilePins
+from oa_errors import Refusal
+from oa_runlog.receipt import ReceiptFacts, SignedReceipt, key_id_of
+from oa_runlog.verify import verify_receipt, verify_record
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@receipt_group.command("show")
+@click.argument("run_id")
+@command
+async def show(cli: Cli, run_id: str) -> Exit:
+    """Show the receipt of a run that has ended, its signature checked. With --json: the receipt as a file keeps it."""
+    async with cli.site.client() as client:
+        receipt, facts = await client.verified_receipt(run_id)
+    cli.output.document(wire.receipt_document(receipt))
+    show_receipt(cli.output, receipt, facts)
+    return Exit.OK
+
+
+@receipt_group.command("verify")
+@click.option("--receipt", "receipt_file", type=_FILE, help="A receipt, from `oa receipt show --json`.")
+@click.option("--events", "events_file", type=_FILE, help="The run's events, from `oa run tail --from-start --json`.")
+@click.option("--key", "keys", multiple=True, metavar="BASE64", help="A public key to trust, in place of the pinned.")
+@click.argument("run_id", required=False)
+@command
+async def verify(
+    cli: Cli, run_id: str | None, receipt_file: Path | None, events_file: Path | None, keys: tuple[str, ...]
+) -> Exit:
+    """Check a receipt against the run's events and pinned keys: by RUN_ID, or offline from files."""
+    if (run_id is None) == (receipt_file is None):
+        raise click.UsageError("Give either RUN_ID, or --receipt FILE (and --events FILE).")
+    if receipt_file is not None:
+        facts, count = _verify_files(_trusted(cli, keys), receipt_file, events_file)
+    else:
+        facts, count = await _verify_run(cli, str(run_id))
+    checked = f"signature, {count} events, chain and outcome" if count else "signature only (no --events given)"
+    cli.output.say(f"{facts.run_id} is proved: {checked}.", "green")
+    cli.output.document({"verified": True, "run_id": facts.run_id, "events_checked": count, "facts": facts.members()})
+    return Exit.OK
+
+
+@receipt_group.command("keys")
+@click.option("--pin", is_flag=True, help="Forget the pinned keys and trust those that the site shows now.")
+@command
+async def list_keys(cli: Cli, pin: bool) -> Exit:
+    """Show the keys that receipts are checked with; they are pinned on first use."""
+    async with cli.site.client() as client:
+        keys = await client.pinned_keys(renew=pin)
+    rows = [[key_id, base64.b64encode(key).decode()] for key_id, key in keys.items()]
+    cli.output.table(["key", "public key (base64)"], rows)
+    cli.output.document({"keys": dict(rows)})
+    return Exit.OK
+
+
+async def _verify_run(cli: Cli, run_id: str) -> tuple[ReceiptFacts, int]:
+    """Get what is missing of the run's events, then check them all."""
+    async with cli.site.client() as client:
+        with closing(cli.site.store(client)) as store:
+            tail = RunTail(client, store, run_id)
+            async with aclosing(tail.items()) as items:
+                async for _ in items:
+                    pass
+            _, facts = await client.verified_record(run_id, store)
+            return facts, tail.log.count
+
+
+def _verify_files(keys: dict[str, bytes], receipt_file: Path, events_file: Path | None) -> tuple[ReceiptFacts, int]:
+    """Nothing but files and pinned keys."""
+    receipt = wire.receipt_of(receipt_file.read_text("utf-8"))
+    if events_file is None:
+        return verify_receipt(receipt, keys), 0
+    payloads = list(_payloads(events_file))
+    return verify_record(receipt, keys, payloads), len(payloads)
+
+
+def _payloads(events_file: Path) -> Iterator[bytes]:
+    for number, line in enumerate(events_file.read_text("utf-8").splitlines(), start=1):
+        try:
+            yield base64.b64decode(json.loads(line)["bytes"], validate=True)
+        except (ValueError, KeyError, TypeError):
+            message = f"Line {number} of {events_file} is no event as `oa run tail --json` writes it."
+            raise Refusal("malformed_message", message, field="--events") from None
+
+
+def _trusted(cli: Cli, given: tuple[str, ...]) -> dict[str, bytes]:
+    """The keys given, or those pinned for the site."""
+    if not given:
+        pinned = FilePins(cli.site.folder).load()
+        if not pinned:
+            message = "No key is pinned for this site yet. Run `oa receipt keys`, or give --key."
+            raise Refusal("unknown_key", message)
+        return pinned
+    try:
+        keys = [base64.b64decode(text, validate=True) for text in given]
+    except binascii.Error:
+        raise Refusal("invalid_value", "A key is 32 bytes in base64.", field="--key") from None
+    return {key_id_of(key): key for key in keys}
+
+
+def show_receipt(output: Output, receipt: SignedReceipt, facts: ReceiptFacts) -> None:
+    """A receipt for people."""
+    rows = [
+        ["run", facts.run_id],
+        ["owner", f"{facts.user_id} in {facts.org_id}"],
+        ["outcome", " ".join(part for part in (facts.outcome.value, facts.finish_reason) if part)],
+        ["events", f"{facts.count} (seq {facts.first_seq} to {facts.last_seq})"],
+        ["chain head", facts.chain_head],
+        ["created", facts.create_time],
+        ["finished", facts.finish_time],
+        ["signed with", receipt.key_id],
+        ["signature", base64.b64encode(receipt.signature).decode()[:44] + "…"],
+    ]
+    output.table(["", ""], rows)

@@ -1,0 +1,172 @@
+"""`oa run start|list|show|tail|cancel`."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing, closing
+
+import click
+
+from apps.cli.exits import Exit, exit_of_outcome
+from apps.cli.output import Output, bytes_words, ms_words
+from apps.cli.program import Cli, command, run_group
+from apps.cli.tail import Item, RunTail, Seen, TailView
+from oa_client.client import Client
+from oa_client.models import Run
+from oa_runlog import events
+
+STATUSES = ("created", "running", "canceling", "succeeded", "failed", "canceled")
+NO_WORKER_HINT_S = 3.0
+"""A run that nobody has taken for so long gets a hint."""
+
+
+@run_group.command("start", context_settings={"allow_interspersed_args": False})
+@click.option("--title", default="", help="Title for people; made from the command when empty.")
+@click.option("--detach", is_flag=True, help="Do not follow the run; print its id.")
+@click.option("--cwd", "working_directory", default="", help="Directory on the worker's machine.")
+@click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="Variable for the command; repeatable.")
+@click.option("--timeout-ms", type=click.IntRange(min=0), default=0, help="Longest time it may take; 0 for no limit.")
+@click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
+@command
+async def start(
+    cli: Cli,
+    argv: tuple[str, ...],
+    title: str,
+    detach: bool,
+    working_directory: str,
+    variables: tuple[str, ...],
+    timeout_ms: int,
+) -> Exit:
+    """Start a run of a command and follow it to its end; the exit code is the run's."""
+    environment = dict(_variable(each) for each in variables)
+    async with cli.site.client() as client:
+        run = await client.commands.start_exec(
+            argv, title=title, working_directory=working_directory, environment=environment, timeout_ms=timeout_ms
+        )
+        if detach:
+            cli.output.say(run.run_id)
+            cli.output.document(run.document)
+            return Exit.OK
+        cli.output.note(f"{run.run_id} · {run.title or ' '.join(argv)}")
+        return await follow(cli, client, run.run_id)
+
+
+@run_group.command("list")
+@click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="Most runs.")
+@click.option("--status", type=click.Choice(STATUSES), default=None, help="Only runs that stand so.")
+@command
+async def list_runs(cli: Cli, limit: int, status: str | None) -> Exit:
+    """List your runs, the newest first."""
+    async with cli.site.client() as client:
+        page = await client.commands.runs(page_size=limit, status=status or "")
+    for run in page.runs:
+        cli.output.document(run.document)
+    rows = [
+        [run.run_id, run.status, str(run.latest_seq), bytes_words(run.text_bytes), run.created_at[:19], run.title]
+        for run in page.runs
+    ]
+    if rows:
+        cli.output.table(["run", "status", "events", "output", "created", "title"], rows)
+    else:
+        cli.output.note("No runs yet. Start one: oa run start -- echo hello")
+    return Exit.OK
+
+
+@run_group.command("show")
+@click.argument("run_id")
+@command
+async def show(cli: Cli, run_id: str) -> Exit:
+    """Show the authority's state of a run."""
+    async with cli.site.client() as client:
+        run = await client.commands.run(run_id)
+    cli.output.document(run.document)
+    _show_run(cli.output, run)
+    return Exit.OK
+
+
+@run_group.command("tail")
+@click.option("--from-start", is_flag=True, help="Show the run from its first event on, not from where you left it.")
+@click.argument("run_id")
+@command
+async def tail(cli: Cli, run_id: str, from_start: bool) -> Exit:
+    """Follow a run to its end, from where you left it; the exit code is the run's."""
+    async with cli.site.client() as client:
+        return await follow(cli, client, run_id, show_stored=from_start)
+
+
+@run_group.command("cancel")
+@click.option("--reason", default="", help="Why, in your words.")
+@click.argument("run_id")
+@command
+async def cancel(cli: Cli, run_id: str, reason: str) -> Exit:
+    """Ask for a run to end."""
+    async with cli.site.client() as client:
+        run = await client.commands.cancel(run_id, reason)
+    cli.output.document(run.document)
+    cli.output.say(f"{run.run_id} is {run.status}.")
+    return Exit.OK
+
+
+async def follow(cli: Cli, client: Client, run_id: str, *, show_stored: bool = False) -> Exit:
+    """Show a run to its end. What is stored already is shown with `show_stored`; its finish always."""
+    view = TailView(cli.output)
+    hint = asyncio.create_task(_hint_without_worker(cli.output))
+    outcome = ""
+    with closing(cli.site.store(client)) as store:
+        try:
+            async with aclosing(RunTail(client, store, run_id).items()) as items:
+                async for item in items:
+                    hint.cancel() if _beyond_creation(item) else None
+                    finish = _finish_of(item)
+                    outcome = finish.outcome.value if finish else outcome
+                    if finish or show_stored or not isinstance(item, Seen) or item.live:
+                        view.show(item)
+        except asyncio.CancelledError:
+            cli.output.note(f"\nThe run goes on. oa run tail {run_id} follows it, oa run cancel {run_id} ends it.")
+            raise
+        finally:
+            hint.cancel()
+    return exit_of_outcome(outcome)
+
+
+def _finish_of(item: Item) -> events.RunFinished | None:
+    body = item.event.body if isinstance(item, Seen) else None
+    return body if isinstance(body, events.RunFinished) else None
+
+
+def _beyond_creation(item: Item) -> bool:
+    return isinstance(item, Seen) and item.event.seq > 1
+
+
+async def _hint_without_worker(output: Output) -> None:
+    await asyncio.sleep(NO_WORKER_HINT_S)
+    output.note("No worker has taken it yet. In another shell: oa worker start --adapter exec")
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not name or not separator:
+        raise click.BadParameter(f"{text!r} is not NAME=VALUE.", param_hint="--env")
+    return name, value
+
+
+def _show_run(output: Output, run: Run) -> None:
+    rows = [
+        ["run", run.run_id],
+        ["title", run.title],
+        ["status", run.status],
+        ["adapter", run.adapter],
+        ["worker", run.worker_id or "none"],
+        ["attempts", str(run.attempt)],
+        ["created", run.created_at],
+        ["events", str(run.latest_seq)],
+        ["chain head", run.chain_head.hex()],
+    ]
+    if run.finish is not None:
+        finish = run.finish
+        rows.append(["finish", " ".join(part for part in (finish.outcome, finish.reason, finish.message) if part)])
+        if finish.duration_ms:
+            code = f"signal {finish.signal}" if finish.signal else f"exit code {finish.exit_code}"
+            sizes = f"stdout {bytes_words(finish.stdout_bytes)}, stderr {bytes_words(finish.stderr_bytes)}"
+            rows.append(["measured", f"{code} · {ms_words(finish.duration_ms)} · {sizes}"])
+    output.table(["", ""], rows)

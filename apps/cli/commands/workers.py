@@ -1,0 +1,128 @@
+"""`oa worker start`."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from pathlib import Path
+
+import click
+
+from apps.cli.exits import Exit
+from apps.cli.output import Output
+from apps.cli.program import Cli, command, worker_group
+from oa_client.cpython.files import read_json, write_private_json
+from oa_errors import Refusal
+from oa_worker import Adapter, ApiKeyTokens, ExecAdapter, Worker
+from oa_worker.notices import Attached, Detached, Notice, RunLeft, RunTaken
+
+_ADAPTERS: dict[str, type[ExecAdapter]] = {"exec": ExecAdapter}
+MAX_SLOTS = 1000
+"""The contract's bound of a worker's runs at a time."""
+
+
+@worker_group.command("start")
+@click.option("--adapter", "adapters", multiple=True, type=click.Choice(sorted(_ADAPTERS)), required=True)
+@click.option("--name", default=None, help="Name for people; by default this machine's.")
+@click.option("--slots", type=click.IntRange(1, MAX_SLOTS), default=4, show_default=True, help="Most runs at a time.")
+@command
+async def start(cli: Cli, adapters: tuple[str, ...], name: str | None, slots: int) -> Exit:
+    """Take runs and execute them, until Ctrl-C: then finish what is at hand.
+
+    Signs in with OA_API_KEY, or with a key of its own that it makes once, with your session, and keeps.
+    """
+    name = name or socket.gethostname() or "worker"
+    chosen: list[Adapter] = [_ADAPTERS[adapter]() for adapter in dict.fromkeys(adapters)]
+    key_file = cli.site.folder / "worker-key.json"
+    stored = cli.settings.api_key is None and key_file.exists()
+    try:
+        await _work(cli, name, chosen, slots, await _api_key(cli, key_file, name))
+    except Refusal as refusal:
+        if not (stored and refusal.reason == "invalid_api_key"):
+            raise
+        cli.output.note("The stored key is no longer good; making a new one.", "yellow")
+        key_file.unlink()
+        await _work(cli, name, chosen, slots, await _api_key(cli, key_file, name))
+    return Exit.OK
+
+
+async def _api_key(cli: Cli, key_file: Path, name: str) -> str:
+    """The key that is set, or the stored one, or a new one."""
+    if cli.settings.api_key is not None:
+        return cli.settings.api_key.reveal()
+    known = read_json(key_file)
+    if known is not None and isinstance(known.get("api_key"), str):
+        return str(known["api_key"])
+    async with cli.site.client() as client:
+        account = await client.commands.create_service_account(f"worker {name}"[:100])
+    write_private_json(key_file, {"service_account_id": account.service_account_id, "api_key": account.api_key})
+    cli.output.note(f"Made the service account {account.service_account_id}; its key is kept in {key_file}.")
+    return account.api_key
+
+
+async def _work(cli: Cli, name: str, adapters: list[Adapter], slots: int, api_key: str) -> None:
+    tokens = ApiKeyTokens(cli.site.control_url, api_key)
+    view = _View(cli.output)
+    worker = Worker(name, adapters, tokens, slots=slots, notify=view.show)
+    working = asyncio.create_task(worker.run())
+    signals = _Signals(cli.output, worker, working)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, signals.caught)
+    try:
+        await working
+    except asyncio.CancelledError:
+        if not signals.twice:
+            raise
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+    cli.output.note("Stopped.")
+
+
+class _Signals:
+    """The first signal drains, the second stops at once."""
+
+    def __init__(self, output: Output, worker: Worker, working: asyncio.Task[None]) -> None:
+        self._output = output
+        self._worker = worker
+        self._working = working
+        self._count = 0
+
+    @property
+    def twice(self) -> bool:
+        """Whether a second one came."""
+        return self._count > 1
+
+    def caught(self) -> None:
+        """A signal came."""
+        self._count += 1
+        if self.twice:
+            self._working.cancel()
+            return
+        self._output.note("Finishing what is at hand; once more stops at once.")
+        self._worker.drain()
+
+
+class _View:
+    def __init__(self, output: Output) -> None:
+        self._output = output
+
+    def show(self, notice: Notice) -> None:
+        """Say what happened."""
+        say, document = self._output.say, self._output.document
+        match notice:
+            case Attached(worker_id=worker_id, runtime_address=address):
+                say(f"attached as {worker_id} at {address}")
+                document({"attached": worker_id, "runtime": address})
+            case Detached(refusal=refusal, retry_in_ms=retry_in_ms):
+                say(f"not attached: {refusal}; trying again in {retry_in_ms} ms", "yellow")
+                document({"detached": refusal.reason, "message": refusal.message, "retry_in_ms": retry_in_ms})
+            case RunTaken(run_id=run_id, attempt=attempt):
+                say(f"{run_id} taken" + (f", attempt {attempt}" if attempt > 1 else ""))
+                document({"taken": run_id, "attempt": attempt})
+            case RunLeft(run_id=run_id, finish=finish):
+                reason = "given up" if finish is None else finish.reason or "succeeded"
+                say(f"{run_id} {reason}")
+                document({"left": run_id, "reason": reason})

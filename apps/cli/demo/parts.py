@@ -1,0 +1,108 @@
+"""What a demo stands on: a stack (its own, or one that runs already) and a worker process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from apps.cli.program import Cli
+from apps.cli.settings import running_stack
+from oa_errors import Refusal
+from oa_localstack.logtail import last_lines
+from oa_localstack.spawn import spawn
+from oa_localstack.stack import Stack
+from oa_localstack.supervision import Event
+
+WORKER_ATTACH_TIMEOUT_S = 30.0
+WORKER_STOP_TIMEOUT_S = 10.0
+_POLL_S = 0.03
+
+
+@dataclass(frozen=True)
+class RunningStack:
+    """A stack that is ready. `own` is ours to stop; None when another shell runs it."""
+
+    urls: dict[str, str]
+    home: Path
+    own: Stack | None
+
+
+@asynccontextmanager
+async def ready_stack(cli: Cli, on_event: Callable[[Event], None]) -> AsyncIterator[RunningStack]:
+    """The stack of OA_HOME: the one that runs, or one that is started and stopped here."""
+    state = running_stack(cli.settings)
+    if state is not None:
+        yield RunningStack(state.urls, cli.settings.home.absolute(), None)
+        return
+    stack = Stack(env=cli.env, on_event=on_event)
+    try:
+        await stack.start()
+        yield RunningStack(stack.urls, stack.home, stack)
+    finally:
+        await stack.stop()
+
+
+@dataclass(frozen=True)
+class WorkerProcess:
+    """A worker that is attached."""
+
+    worker_id: str
+    pid: int
+    log: Path
+
+
+@asynccontextmanager
+async def attached_worker(cli: Cli, stack: RunningStack, name: str) -> AsyncIterator[WorkerProcess]:
+    """`oa worker start --adapter exec` as a process of its own, attached; drained at the end."""
+    log_path = stack.home / "logs" / "worker.log"
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    with log_path.open("ab") as log:
+        offset = log.tell()
+        argv = [sys.executable, "-m", "apps.cli", "worker", "start", "--adapter", "exec", "--name", name, "--json"]
+        process = spawn(argv, env=_worker_environment(cli, stack), log=log)
+    try:
+        worker_id = await _attached(process, log_path, offset)
+        yield WorkerProcess(worker_id, process.pid, log_path)
+    finally:
+        process.terminate()
+        try:
+            await asyncio.to_thread(process.wait, WORKER_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _worker_environment(cli: Cli, stack: RunningStack) -> dict[str, str]:
+    return {
+        **cli.env,
+        "PYTHONPATH": os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path if entry),
+        "OA_HOME": str(stack.home),
+        "OA_CONTROL_URL": cli.site.control_url,
+        "OA_CLIENT_HOME": str(cli.site.folder.parent.parent),
+    }
+
+
+def _read(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+async def _attached(process: subprocess.Popen[bytes], log_path: Path, offset: int) -> str:
+    """Wait for the worker's own word in its log. Raises Refusal `start_failed`."""
+    deadline = asyncio.get_running_loop().time() + WORKER_ATTACH_TIMEOUT_S
+    while True:
+        for line in _read(log_path)[offset:].splitlines():
+            if line.startswith(b'{"attached"'):
+                return str(json.loads(line)["attached"])
+        ended, late = process.poll() is not None, asyncio.get_running_loop().time() > deadline
+        if ended or late:
+            what = f"ended with status {process.returncode}" if ended else "did not attach"
+            message = f"The worker {what}. Its log is {log_path}; the last lines:\n{last_lines(log_path)}"
+            raise Refusal("start_failed", message)
+        await asyncio.sleep(_POLL_S)

@@ -1,0 +1,60 @@
+"""Exit codes: one table for all commands (docs/cli.md shows it)."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from oa_errors import ClientAction, Refusal
+
+
+class Exit(IntEnum):
+    """What a status of `oa` means."""
+
+    OK = 0
+    REFUSED = 1
+    USAGE = 2
+    RUN_FAILED = 3
+    RUN_CANCELED = 4
+    SIGN_IN = 5
+    UNREACHABLE = 6
+    NOT_PROVED = 7
+    INTERRUPTED = 130
+
+
+MEANINGS = {
+    Exit.OK: "Done; of a run that was followed: it succeeded.",
+    Exit.REFUSED: "Refused, for the reason that is printed.",
+    Exit.USAGE: "Wrong usage: an unknown command or option, or a missing argument.",
+    Exit.RUN_FAILED: "The run that was followed failed.",
+    Exit.RUN_CANCELED: "The run that was followed was canceled.",
+    Exit.SIGN_IN: "Nobody is signed in, or the session or key is no longer good.",
+    Exit.UNREACHABLE: "A service can't be reached or is too busy; the same command may work later.",
+    Exit.NOT_PROVED: "A receipt, a log or a count does not prove what it should.",
+    Exit.INTERRUPTED: "Interrupted (Ctrl-C); a run that was followed goes on.",
+}
+
+_PROOF_REASONS = {
+    "chain_mismatch",
+    "signature_invalid",
+    "unknown_key",
+    "sequence_broken",
+    "receipt_foreign",
+    "outcome_mismatch",
+}
+_OUTCOMES = {"succeeded": Exit.OK, "failed": Exit.RUN_FAILED, "canceled": Exit.RUN_CANCELED}
+
+
+def exit_of_refusal(refusal: Refusal) -> Exit:
+    """The exit code for a command that was refused."""
+    if refusal.reason in _PROOF_REASONS:
+        return Exit.NOT_PROVED
+    if refusal.info.action is ClientAction.REAUTHENTICATE or refusal.reason == "invalid_api_key":
+        return Exit.SIGN_IN
+    if refusal.info.action in (ClientAction.RETRY, ClientAction.RECONNECT):
+        return Exit.UNREACHABLE
+    return Exit.REFUSED
+
+
+def exit_of_outcome(outcome: str) -> Exit:
+    """The exit code for a run that was followed to its end."""
+    return _OUTCOMES.get(outcome, Exit.RUN_FAILED)

@@ -1,0 +1,75 @@
+"""The click program, and what all commands share."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import click
+
+from apps.cli.exits import Exit
+from apps.cli.output import Output
+from apps.cli.settings import CliSettings, load_settings, open_site
+from oa_client.cpython.site import Site
+
+_HELP = """Durable agent runs: start them, watch them live, prove what they did.
+
+`oa up` starts a whole stack on this machine; `oa demo` shows the whole path on a real run. Every command takes
+`--json`. The table of exit codes is in docs/cli.md.
+"""
+
+
+class Cli:
+    """What a command gets: its output, the settings, and the site."""
+
+    def __init__(self) -> None:
+        self.output = Output()
+        self.env = os.environ
+
+    @functools.cached_property
+    def settings(self) -> CliSettings:
+        """The settings; raises Refusal(invalid_setting)."""
+        return load_settings(self.env)
+
+    @functools.cached_property
+    def site(self) -> Site:
+        """The site that commands go to; raises Refusal(invalid_setting)."""
+        return open_site(self.settings, self.env)
+
+
+Body = Callable[..., Coroutine[Any, Any, Exit]]
+
+
+def command(body: Body) -> Callable[..., Exit]:
+    """A command from a coroutine function that takes the `Cli` first; adds `--json`."""
+
+    def run(cli: Cli, /, *args: Any, as_json: bool, **options: Any) -> Exit:
+        cli.output.as_json = as_json
+        return asyncio.run(body(cli, *args, **options))
+
+    functools.update_wrapper(run, body)
+    return click.option("--json", "as_json", is_flag=True, help="Write JSON, one document a line.")(click.pass_obj(run))
+
+
+@click.group(help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="openagents-runtime", prog_name="oa")
+def oa() -> None:
+    """The program itself; its help is `_HELP`."""
+
+
+@oa.group("run")
+def run_group() -> None:
+    """Runs: start, list, show, follow, cancel."""
+
+
+@oa.group("worker")
+def worker_group() -> None:
+    """Workers: take runs and execute them."""
+
+
+@oa.group("receipt")
+def receipt_group() -> None:
+    """Receipts: show them, check them, also offline."""

@@ -1,0 +1,75 @@
+"""What can be set about `oa`, and which site and which files that comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from oa_client.cpython.files import ClientHome
+from oa_client.cpython.site import Site
+from oa_localstack.state import StackState, read_state
+from oa_platform.config import load, setting
+from oa_platform.parsers import Secret, boolean, http_url, path, secret_text, text
+from oa_platform.ports import default_port
+
+
+@dataclass(frozen=True, kw_only=True)
+class CliSettings:
+    """The command line program."""
+
+    home: Path = setting("OA_HOME", path(), Path(".oa"), doc="Data, secrets and logs of the local stack.")
+    control_url: str | None = setting(
+        "OA_CONTROL_URL", http_url(), None, doc="The public edge to use; without it, that of the local stack."
+    )
+    khala_url: str = setting(
+        "OA_KHALA_URL", text(1024), "", doc="Where Khala listens; without it, the address that control gives."
+    )
+    client_home: Path | None = setting(
+        "OA_CLIENT_HOME",
+        path(),
+        None,
+        doc="Folder of the client's tokens and watermarks; without it, `client` in OA_HOME while the local stack is "
+        "used, else the user's configuration folder.",
+    )
+    api_key: Secret | None = setting(
+        "OA_API_KEY", secret_text("an API key, oak_…"), None, doc="A service account's key, for `oa worker start`."
+    )
+    debug: bool = setting("OA_DEBUG", boolean(), False, doc="Show the traceback of an unexpected error.")
+
+
+def load_settings(env: Mapping[str, str]) -> CliSettings:
+    """Read the settings; raises Refusal(invalid_setting) naming every wrong variable."""
+    return load(CliSettings, env)
+
+
+def running_stack(settings: CliSettings) -> StackState | None:
+    """The local stack, when one runs."""
+    state = read_state(settings.home.absolute())
+    return state if state is not None and state.is_alive() else None
+
+
+def control_url(settings: CliSettings, env: Mapping[str, str]) -> str:
+    """The URL that is set, or the running local stack's, or where one would listen."""
+    if settings.control_url:
+        return settings.control_url
+    stack = running_stack(settings)
+    if stack is not None and "control" in stack.urls:
+        return stack.urls["control"]
+    return f"http://127.0.0.1:{default_port('control_http', env)}"
+
+
+def client_home(settings: CliSettings) -> Path:
+    """Where the client keeps its files. Beside a local stack, so that `make clean` forgets both together."""
+    if settings.client_home is not None:
+        return settings.client_home
+    if settings.control_url is None and settings.home.is_dir():
+        return settings.home.absolute() / "client"
+    return Path(platformdirs.user_config_dir("openagents"))
+
+
+def open_site(settings: CliSettings, env: Mapping[str, str]) -> Site:
+    """The site that the settings name."""
+    return Site(ClientHome(client_home(settings)), control_url(settings, env), khala_url=settings.khala_url)
