@@ -44,7 +44,7 @@ def advance(state: RunState | None, event: RunEvent, data: bytes) -> RunState:
     if event.seq != (state.latest_seq if state else 0) + 1:
         raise Refusal("sequence_broken", f"event {event.seq} does not follow", field="seq")
     if state is None:
-        return _created(event, data)
+        return _created(status, event, data)
     moved = replace(state, status=status, latest_seq=event.seq, chain_head=chain_next(state.chain_head, data))
     return _apply(moved, event)
 
@@ -57,13 +57,13 @@ def invalid_transition(status: RunStatus | None, body: EventBody) -> Refusal:
     return Refusal("invalid_transition", text, metadata={"from": origin, "event": what, "allowed": allowed})
 
 
-def _created(event: RunEvent, data: bytes) -> RunState:
+def _created(status: RunStatus, event: RunEvent, data: bytes) -> RunState:
     assert isinstance(event.body, RunCreated)  # the table allows nothing else
     return RunState(
         run_id=event.run_id,
         org_id=event.body.org_id,
         user_id=event.body.user_id,
-        status=RunStatus.CREATED,
+        status=status,
         latest_seq=1,
         chain_head=chain_next(chain_start(event.run_id), data),
         create_ns=event.recorded_ns,
