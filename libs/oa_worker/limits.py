@@ -35,6 +35,10 @@ class WorkerLimits:
     """Ceiling of the first wait before reconnecting; doubles; the wait is random below the ceiling (full jitter)."""
     reconnect_max_ms: int = 8_000
     """Highest ceiling of the wait before reconnecting."""
+    keepalive_interval_ms: int = 10_000
+    """Pause between pings of the connection: an authority that is gone without a word is noticed by them."""
+    keepalive_timeout_ms: int = 5_000
+    """How long a ping may stay unanswered before the worker reconnects."""
     attach_timeout_ms: int = 10_000
     """Longest wait for the answer to `attach`."""
     token_share: float = 0.8

@@ -135,7 +135,7 @@ class Worker:
         """One stream from `attach` to its end, which is always an exception."""
         self._was_attached = False
         token = await self._tokens.get()
-        async with grpc.aio.insecure_channel(token.runtime_address) as channel:
+        async with grpc.aio.insecure_channel(token.runtime_address, options=self._channel_options()) as channel:
             timeout_s = self._limits.attach_timeout_ms / 1000
             attachment = await attach(channel, token.token, self._hello(), timeout_s=timeout_s)
             try:
@@ -151,6 +151,16 @@ class Worker:
             finally:
                 self._attachment = None
                 attachment.abort()
+
+    def _channel_options(self) -> list[tuple[str, int]]:
+        limits = self._limits
+        return [
+            ("grpc.keepalive_time_ms", limits.keepalive_interval_ms),
+            ("grpc.keepalive_timeout_ms", limits.keepalive_timeout_ms),
+            # Without this one a ping may stay unanswered for a minute, whatever the one above says.
+            ("grpc.http2.ping_timeout_ms", limits.keepalive_timeout_ms),
+            ("grpc.http2.max_pings_without_data", 0),
+        ]
 
     def _take_over(self, attachment: Attachment, address: str) -> None:
         self._was_attached = True

@@ -6,12 +6,14 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
 from oa_errors import Refusal
+from oa_testing.plugin import FaultProxies
 from oa_worker import Adapter, Assignment, Emit, ExecAdapter, ExecLimits, Worker, WorkerLimits
-from oa_worker.notices import Detached, Notice, RunLeft, RunTaken
+from oa_worker.notices import Attached, Detached, Notice, RunLeft, RunTaken
 from oa_worker.tests.fake_runtime import OTHER_RUN, RUN, WORKER, FakeRuntime, FakeTokens, Faults
 from openagents.runtime.v1 import event_pb2
 from openagents.runtime.v1.event_pb2 import EventBody, ExecSpec, Message, RunFinished, RunSpec, TextDelta
@@ -366,3 +368,22 @@ async def _eventually(holds: Callable[[], bool], timeout_s: float = 10) -> None:
     async with asyncio.timeout(timeout_s):
         while not holds():
             await asyncio.sleep(0.01)
+
+
+async def _noticed(notices: list[Notice], kind: type[Notice], times: int = 1) -> None:
+    async with asyncio.timeout(5):
+        while sum(isinstance(notice, kind) for notice in notices) < times:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_connection_that_falls_silent_is_given_up_and_made_anew(fault_proxies: FaultProxies) -> None:
+    limits = replace(QUICK, keepalive_interval_ms=1000, keepalive_timeout_ms=300)
+    async with scripted().running() as runtime:
+        proxy = await fault_proxies("127.0.0.1", int(runtime.address.rpartition(":")[2]))
+        runtime.address = f"127.0.0.1:{proxy.port}"
+        async with working(runtime, Patient(), limits=limits) as (_, notices):
+            await _noticed(notices, Attached)
+            proxy.stall()
+            await _noticed(notices, Detached)
+            proxy.resume()
+            await _noticed(notices, Attached, times=2)
