@@ -1,5 +1,6 @@
 """What every test can ask for is documented at the top of `libs/oa_testing/plugin.py`."""
 
+import structlog
 from hypothesis import settings
 
 pytest_plugins = ["oa_testing.plugin"]
@@ -7,3 +8,11 @@ pytest_plugins = ["oa_testing.plugin"]
 # How long one example takes says more about the machine's other work than about ours; pytest-timeout guards the whole.
 settings.register_profile("house", deadline=None, print_blob=True)
 settings.load_profile("house")
+
+# As services log on a terminal: without structlog's default of pretty tracebacks, which take a second each.
+structlog.configure(
+    processors=[
+        structlog.processors.add_log_level,
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)

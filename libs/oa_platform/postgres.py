@@ -93,7 +93,8 @@ class Postgres:
                 yield connection
             finally:
                 await self._open_pool().release(connection)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:  # TimeoutError is an OSError
+        # An InternalClientError is neither of asyncpg's other two: a connection that died between two messages.
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
             refusal = refusal_of(error)
             if refusal is None:
                 raise

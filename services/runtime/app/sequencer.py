@@ -153,8 +153,11 @@ class Sequencer:
     def _fail(self, waiters: list[_Waiter], error: BaseException) -> None:
         """Answer `unavailable`: whether the commit took place may be unknown, and a retry with the key finds out."""
         metrics.BATCHES_FAILED.inc()
-        log = _log.warning if refusal_of(error) else _log.error
-        log("batch_failed", partition=self.partition, commands=len(waiters), exc_info=error)
+        known = refusal_of(error)
+        if known is not None:
+            _log.warning("batch_failed", partition=self.partition, commands=len(waiters), reason=known.reason)
+        else:
+            _log.error("batch_failed", partition=self.partition, commands=len(waiters), exc_info=error)
         text = "the log can't be written now; send it again with the same key"
         refusal = Refusal("unavailable", text, retry_after_ms=RETRY_AFTER_MS)
         for waiter in waiters:

@@ -1,0 +1,1 @@
+"""Whether a log keeps its order while everything around it goes wrong."""
