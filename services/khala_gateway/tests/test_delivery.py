@@ -47,6 +47,7 @@ async def test_a_cut_connection_is_resumed_from_its_cursor() -> None:
         stack.runtime.append(T, 5)
         second = await stack.connect(T)
         await second.follow(T, Cursor("e1", first.seqs[T][-1]))
+        await second.up_to(T, 15)
         assert first.seqs[T] + second.seqs[T] == list(range(1, 16))
 
 
