@@ -32,6 +32,8 @@ M = TypeVar("M", bound=ProtoMessage)
 E = TypeVar("E", bound=enum.StrEnum)
 
 _NS = 1_000_000_000
+_MAX_SECONDS = 253_402_300_799
+"""The end of the year 9999: the last time that a google.protobuf.Timestamp may hold."""
 _EMPTY: Mapping[str, str] = MappingProxyType({})
 
 # ------------------------------------------------------------------------------------------------- enums
@@ -472,7 +474,7 @@ def event_from_wire(message: event_pb2.RunEvent) -> RunEvent:
 
 
 def _ns(time: Any, field: str) -> int:
-    if not 0 <= time.nanos < _NS or time.seconds < 0:
+    if not 0 <= time.nanos < _NS or not 0 <= time.seconds <= _MAX_SECONDS:
         raise Refusal("invalid_value", f"{field} is not a time since 1970", field=field)
     return int(time.seconds) * _NS + int(time.nanos)
 
