@@ -173,9 +173,13 @@ class PostgresServer:
         staging.rename(self.data)
 
     def _run(self, argv: list[str]) -> int:
-        with self.log_path.open("ab") as log:
-            options = self.account.spawn_options()
-            return subprocess.run(argv, cwd="/", stdout=log, stderr=log, check=False, **options).returncode
+        """Run to the end; what it says goes to the log when it fails, and is of no use otherwise."""
+        options = self.account.spawn_options()
+        outcome = subprocess.run(argv, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, **options)
+        if outcome.returncode != 0:
+            with self.log_path.open("ab") as log:
+                log.write(outcome.stdout)
+        return outcome.returncode
 
     def _check_version(self) -> None:
         found = (self.data / "PG_VERSION").read_text().strip()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 
@@ -12,10 +13,11 @@ from oa_worker import ApiKeyTokens, ExecAdapter, Worker
 async def main() -> None:
     """Work until told to stop."""
     tokens = ApiKeyTokens(os.environ["OA_CONTROL_URL"], os.environ["OA_API_KEY"])
-    worker = Worker("e2e", [ExecAdapter()], tokens, slots=4)
+    worker = Worker("e2e", [ExecAdapter()], tokens, slots=4, notify=lambda notice: logging.info("%s", notice))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.drain)
     await worker.run()
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     asyncio.run(main())
