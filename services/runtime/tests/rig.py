@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -133,12 +133,13 @@ class Replica:
 async def replica(settings: RuntimeSettings, key: SigningKey) -> AsyncIterator[Replica]:
     """A replica that runs for a block."""
     process = Process(Readiness(1))
-    try:
+    async with AsyncExitStack() as stack:
+        closing = stack.push_async_callback(process.close)
         server = await serve(settings, process, StaticKeys([key.public_key]))
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-            yield Replica(server, channel)
-    finally:
-        await process.close()
+        channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{server.port}"))
+        # Left first: what a drain says to its clients is heard.
+        stack.push_async_callback(closing)
+        yield Replica(server, channel)
 
 
 class FakeWorker:
