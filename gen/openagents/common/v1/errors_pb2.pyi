@@ -123,6 +123,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The server is going away; another replica takes the call."""
     REASON_CANCELLED: _Reason.ValueType  # 20
     """The caller abandoned the request before it was answered."""
+    REASON_LIMIT_REACHED: _Reason.ValueType  # 21
+    """The org has as many things of this kind as it may have: remove some first."""
     REASON_MISSING_AUTHORIZATION: _Reason.ValueType  # 100
     """No token was given."""
     REASON_INVALID_AUTHORIZATION_SCHEME: _Reason.ValueType  # 101
@@ -301,6 +303,8 @@ REASON_DRAINING: Reason.ValueType  # 19
 """The server is going away; another replica takes the call."""
 REASON_CANCELLED: Reason.ValueType  # 20
 """The caller abandoned the request before it was answered."""
+REASON_LIMIT_REACHED: Reason.ValueType  # 21
+"""The org has as many things of this kind as it may have: remove some first."""
 REASON_MISSING_AUTHORIZATION: Reason.ValueType  # 100
 """No token was given."""
 REASON_INVALID_AUTHORIZATION_SCHEME: Reason.ValueType  # 101

@@ -112,6 +112,11 @@ class Reason(betterproto.Enum):
     CANCELLED = 20
     """The caller abandoned the request before it was answered."""
 
+    LIMIT_REACHED = 21
+    """
+    The org has as many things of this kind as it may have: remove some first.
+    """
+
     MISSING_AUTHORIZATION = 100
     """No token was given."""
 
