@@ -29,8 +29,6 @@ log level for instance, passes through to them.
 
 # Where settings classes stand; the platform's own are what all services share.
 _PLACES = ("services/*/config.py", "libs/*/settings.py", "apps/*/config.py", "apps/*/settings.py")
-# What the client core reads: it runs in browsers too, so it knows no settings classes.
-_CLIENT = (("OA_CLIENT_HOME", "Folder of the client's tokens and watermarks.", "the user's configuration folder"),)
 _TITLES = {
     "cli": "The `oa` program",
     "oa_localstack": "The local stack",
@@ -46,7 +44,6 @@ def config_page() -> str:
     shared = {group.__name__ for group in _platform_groups()}
     for title, settings in found:
         parts.append(_section(title, "", (row for row in describe(settings) if row.group not in shared)))
-    parts.append(_client())
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -82,12 +79,6 @@ def _ports() -> str:
         f"`OA_PORT_BASE` (default {DEFAULT_PORT_BASE}) moves all of them together, so that two stacks can run side by "
         "side; each has a variable\nof its own as well. Everything listens on 127.0.0.1.\n\n" + table
     )
-
-
-def _client() -> str:
-    rows = ["| variable | meaning | default |", "|---|---|---|"]
-    rows += [f"| `{variable}` | {doc} | {default} |" for variable, doc, default in _CLIENT]
-    return "## Clients\n\n" + "\n".join(rows)
 
 
 def _section(title: str, words: str, rows: Iterable[SettingDoc]) -> str:

@@ -4,11 +4,16 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from apps.cli.pages import cli_page
 from tools.buf import REPO
 from tools.docs_config import config_page
 from tools.docs_errors import errors_page
 
-PAGES: dict[str, Callable[[], str]] = {"docs/errors.md": errors_page, "docs/config.md": config_page}
+PAGES: dict[str, Callable[[], str]] = {
+    "docs/errors.md": errors_page,
+    "docs/config.md": config_page,
+    "docs/cli.md": cli_page,
+}
 
 
 def outdated(root: Path) -> dict[str, str]:

@@ -33,20 +33,13 @@ MEANINGS = {
     Exit.INTERRUPTED: "Interrupted (Ctrl-C); a run that was followed goes on.",
 }
 
-_PROOF_REASONS = {
-    "chain_mismatch",
-    "signature_invalid",
-    "unknown_key",
-    "sequence_broken",
-    "receipt_foreign",
-    "outcome_mismatch",
-}
+_NOT_PROVED_CODE = "DATA_LOSS"
 _OUTCOMES = {"succeeded": Exit.OK, "failed": Exit.RUN_FAILED, "canceled": Exit.RUN_CANCELED}
 
 
 def exit_of_refusal(refusal: Refusal) -> Exit:
     """The exit code for a command that was refused."""
-    if refusal.reason in _PROOF_REASONS:
+    if refusal.info.grpc_code == _NOT_PROVED_CODE:
         return Exit.NOT_PROVED
     if refusal.info.action is ClientAction.REAUTHENTICATE or refusal.reason == "invalid_api_key":
         return Exit.SIGN_IN

@@ -72,6 +72,12 @@ class Output:
         for line in (headers, *rows):
             self.say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
+    def pairs(self, rows: Sequence[Sequence[str]]) -> None:
+        """Names and values for people; nothing with `--json`."""
+        width = max(len(name) for name, _ in rows)
+        for name, value in rows:
+            self.say(f"{name:<{width}}  {value}")
+
     def refusal(self, refusal: Refusal) -> None:
         """An error on stderr: the reason, what happened, and what to do next."""
         if self.as_json:
@@ -90,7 +96,7 @@ class Output:
 
 def next_step(refusal: Refusal) -> str:
     """What to do next, in the words of this program; empty when the message says it itself or nothing helps."""
-    if "oa " in refusal.message:
+    if "oa " in refusal.message or refusal.field.startswith("OA_"):
         return ""
     if refusal.info.action is ClientAction.RETRY and refusal.retry_after_ms:
         return f"Try again in {-(-refusal.retry_after_ms // 1000)} s."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import shutil
 import signal
 import sys
@@ -67,7 +68,7 @@ async def _tell(cli: Cli, argv: tuple[str, ...], once: bool) -> Exit:
             view.done(ok)
             exit_code = exit_of_outcome(watched.run_outcome) if ok else Exit.NOT_PROVED
             if not once:
-                view.staying_up(stack.urls, watched.run.run_id, stack.own is not None)
+                view.staying_up(stack.urls, watched.run.run_id, stack.own is not None, _prefix(cli, stack))
                 with suppress(asyncio.CancelledError):  # Ctrl-C is how this ends
                     await _until_given_up(stack, view)
                     exit_code = Exit.REFUSED
@@ -82,6 +83,10 @@ async def _run_and_prove(story: Story, view: View, argv: tuple[str, ...]) -> tup
     there = await story.summarised(watched.run.run_id, READ_MODEL_TIMEOUT_S)
     view.summarised(there)
     return watched, there and all(check.holds for check in checks)
+
+
+def _prefix(cli: Cli, stack: RunningStack) -> str:
+    return f"OA_HOME={shlex.quote(str(stack.home))} " if "OA_HOME" in cli.env else ""
 
 
 async def _until_given_up(stack: RunningStack, view: View) -> None:

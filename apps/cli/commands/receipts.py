@@ -129,4 +129,4 @@ def show_receipt(output: Output, receipt: SignedReceipt, facts: ReceiptFacts) ->
         ["signed with", receipt.key_id],
         ["signature", base64.b64encode(receipt.signature).decode()[:44] + "…"],
     ]
-    output.table(["", ""], rows)
+    output.pairs(rows)

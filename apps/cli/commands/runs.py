@@ -24,7 +24,7 @@ NO_WORKER_HINT_S = 3.0
 @click.option("--title", default="", help="Title for people; made from the command when empty.")
 @click.option("--detach", is_flag=True, help="Do not follow the run; print its id.")
 @click.option("--cwd", "working_directory", default="", help="Directory on the worker's machine.")
-@click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="Variable for the command; repeatable.")
+@click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="Variable for the command.")
 @click.option("--timeout-ms", type=click.IntRange(min=0), default=0, help="Longest time it may take; 0 for no limit.")
 @click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
 @command
@@ -169,4 +169,4 @@ def _show_run(output: Output, run: Run) -> None:
             code = f"signal {finish.signal}" if finish.signal else f"exit code {finish.exit_code}"
             sizes = f"stdout {bytes_words(finish.stdout_bytes)}, stderr {bytes_words(finish.stderr_bytes)}"
             rows.append(["measured", f"{code} · {ms_words(finish.duration_ms)} · {sizes}"])
-    output.table(["", ""], rows)
+    output.pairs(rows)

@@ -23,7 +23,14 @@ MAX_SLOTS = 1000
 
 
 @worker_group.command("start")
-@click.option("--adapter", "adapters", multiple=True, type=click.Choice(sorted(_ADAPTERS)), required=True)
+@click.option(
+    "--adapter",
+    "adapters",
+    multiple=True,
+    type=click.Choice(sorted(_ADAPTERS)),
+    required=True,
+    help="What it can execute.",
+)
 @click.option("--name", default=None, help="Name for people; by default this machine's.")
 @click.option("--slots", type=click.IntRange(1, MAX_SLOTS), default=4, show_default=True, help="Most runs at a time.")
 @command

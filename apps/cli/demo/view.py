@@ -157,8 +157,7 @@ class View:
             ["signed with", f"{receipt.key_id} (Ed25519)"],
             ["signature", base64.b64encode(receipt.signature).decode()[:48] + "…"],
         ]
-        for name, value in rows:
-            self._output.say(f"  {name:<12} {value}")
+        self._output.pairs([[f"  {name}", value] for name, value in rows])
         self._output.say(
             f"  ✔ verified here: the signature under the pinned key, {log.count} events "
             f"({bytes_words(log.payload_bytes)}), their chain, and the outcome they lead to",
@@ -180,14 +179,14 @@ class View:
 
     # ------------------------------------------------------------------------------------------------------- the end
 
-    def staying_up(self, urls: dict[str, str], run_id: str, own: bool) -> None:
-        """Step 5: the stack stays up."""
+    def staying_up(self, urls: dict[str, str], run_id: str, own: bool, prefix: str) -> None:
+        """Step 5: the stack stays up. `prefix` stands before the commands, where it takes a setting to find it."""
         self.step(5, "Yours")
         self._output.say(f"  public edge  {urls['control']}")
         self._output.say(f"  Khala        {urls['khala']}")
         self._output.say("  Try, in another shell (.venv/bin/oa, or activate .venv):")
         for line in ("oa run start -- uname -a", f"oa run tail --from-start {run_id}", f"oa receipt verify {run_id}"):
-            self._output.say(f"    {line}", "bold")
+            self._output.say(f"    {prefix}{line}", "bold")
         self._output.say("  Ctrl-C stops everything." if own else "  Ctrl-C stops the worker.", "dim")
         self._output.document({"step": "up", "urls": urls, "run_id": run_id})
 
