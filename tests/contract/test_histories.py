@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -122,6 +123,20 @@ def test_a_run_of_a_real_deployment_can_be_taken_in() -> None:
     assert file.path == "0.1.0/runs/from_there.jsonl"
     assert (taken.events, taken.shows) == (events, "it ran")
     check(taken)
+
+
+def test_the_recorder_by_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert record.main([], tmp_path) == 0
+    assert capsys.readouterr().out.splitlines() == [file.path for file in corpus(current_release())]
+    log = "".join(f"{data.hex()}\n" for data in _recorded("failed").events)
+    for name, status in (("from_there", 0), ("from_there", 1), ("failed", 1)):
+        monkeypatch.setattr("sys.stdin", io.StringIO(log))
+        assert record.main(["--log", name, "--shows", "it ran"], tmp_path) == status
+    assert "choose another name" in capsys.readouterr().err
+    taken = (tmp_path / current_release() / "runs" / "from_there.jsonl").read_text("utf-8")
+    assert load(taken).shows == "it ran"
 
 
 def test_a_log_with_a_hole_is_no_history() -> None:

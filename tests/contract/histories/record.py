@@ -113,15 +113,15 @@ def from_log(name: str, shows: str, lines: Iterable[str], release: str) -> Recor
     return Recorded(f"{release}/runs/{name}.jsonl", dump(history_of(run_id, events, shows=shows, release=release)))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Record what is missing; returns the exit status."""
+def main(arguments: Sequence[str] | None = None, folder: Path = FOLDER) -> int:
+    """Record what is missing in `folder`; returns the exit status."""
     parser = argparse.ArgumentParser(description="Record what is missing of the current release.")
     parser.add_argument("--log", metavar="NAME", help="take in one run instead, its events on standard input, in hex")
     parser.add_argument("--shows", default="a run of a real deployment", help="what the run shows, in a sentence")
     chosen = parser.parse_args(arguments)
     release = current_release()
     files = [from_log(chosen.log, chosen.shows, sys.stdin, release)] if chosen.log else corpus(release)
-    written = write_missing(files)
+    written = write_missing(files, folder)
     if chosen.log and not written:
         sys.stderr.write(f"{files[0].path} exists, and histories are never rewritten: choose another name\n")
         return 1
