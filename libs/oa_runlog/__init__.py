@@ -1,6 +1,7 @@
 """What a run is: its events, its state machine, what the authority accepts, the hash chain, and receipts. Pure.
 
 - `events`, `state`: the values. `transitions`: the tables. `reducer`: events -> state.
+- `upcast`: older events are read as today's. `state_form`: a state as canonical JSON, and its hash.
 - `commands`, `decide`: what the authority does with a command.
 - `chain`, `receipt`, `verify`: proof. `canonical`: RFC 8785. `fingerprint`: idempotency.
 - `wire`: values <-> bytes, the only module that knows the generated types.
