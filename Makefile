@@ -10,7 +10,7 @@ ARGS ?=
 CMD ?=
 ONCE ?=
 
-.PHONY: help run test lint proto-check gen fmt lock baseline bootstrap clean distclean
+.PHONY: help run test sim lint proto-check gen fmt lock baseline bootstrap clean distclean
 
 help: ## list the targets
 	@printf 'OpenAgents Runtime\n\n'
@@ -22,6 +22,9 @@ run: bootstrap ## start the whole stack and show one real run (ONCE=1: then exit
 
 test: proto-check lint ## every check: contracts, lint, all tests (ARGS="-k name" picks tests)
 	@tools/run_tests.sh $(ARGS)
+
+sim: bootstrap ## seeded schedules of Khala on virtual time (ARGS="--seeds 100000 --from 0")
+	@$(PY) -m oa_testing.simulation $(ARGS)
 
 lint: bootstrap ## ruff, mypy --strict, the import rules
 	@$(VENV)/bin/ruff check .

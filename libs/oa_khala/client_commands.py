@@ -38,6 +38,8 @@ class ClientLimits:
     refresh_at_fraction: float = 0.8
     # A token that is about to expire is not worth a connection.
     token_margin_ms: int = 5_000
+    # A new token is believed to live at least so long, until the gateway says how long it does.
+    least_token_life_ms: int = 30_000
     # So many repairs of one topic without progress end the connection.
     max_repairs: int = 3
     # Topics in one Subscribe frame.

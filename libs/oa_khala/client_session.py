@@ -209,8 +209,8 @@ class ClientSession:
         if self.state is State.STOPPED:
             return self._commands()
         self._token = token
-        self._token_ends_ms = at.now_ms + token.expires_in_ms
-        self._refresh_at_ms = at.now_ms + int(token.expires_in_ms * self.limits.refresh_at_fraction)
+        # Computed with a wrong clock, `expires_in_ms` may be anything; WELCOME then says what is true.
+        self._token_lives(max(token.expires_in_ms, self.limits.least_token_life_ms), at)
         reasons = dict(token.refused)
         for topic in self._token_wanted - token.topics:
             self._fail_topic(topic, reasons.get(topic, "forbidden_topic"))
@@ -307,9 +307,9 @@ class ClientSession:
         self._ping_every_ms = max(1, frame.idle_timeout_ms // 3)
         self._ping_at_ms = at.now_ms + self._ping_every_ms
         self._not_before_ms = 0
-        # Both times are the gateway's, so their difference needs no clock of ours.
-        left_ms = frame.token_expire_time_ms - frame.server_time_ms
-        self._token_ends_ms = min(self._token_ends_ms, at.now_ms + left_ms)
+        if self._token is not None and self._token.text == self._token_sent:
+            # Both times are the gateway's, so their difference needs no clock of ours.
+            self._token_lives(frame.token_expire_time_ms - frame.server_time_ms, at)
         self._use_token()
         self._ask(self._topics, at)
 
@@ -334,6 +334,10 @@ class ClientSession:
         self._ask([topic.name for topic in due], at)
 
     # --------------------------------------------------------------------------------------------- token
+
+    def _token_lives(self, left_ms: int, at: Instant) -> None:
+        self._token_ends_ms = at.now_ms + left_ms
+        self._refresh_at_ms = at.now_ms + int(left_ms * self.limits.refresh_at_fraction)
 
     def _token_usable(self, at: Instant) -> bool:
         return self._token is not None and self._token_ends_ms > at.now_ms + self.limits.token_margin_ms

@@ -48,10 +48,13 @@ class SocketSettings:
         doc="Origins whose pages may connect; a client that sends no Origin is no page.",
     )
     max_connections: int = setting(
-        "OA_WS_MAX_CONNECTIONS", integer(1, 1_000_000), 10_000, doc="Most connections; more are refused with 503."
+        "OA_WS_MAX_CONNECTIONS",
+        integer(1, 1_000_000),
+        10_000,
+        doc="Most connections; more are refused as `overloaded`.",
     )
     handshake_burst: int = setting(
-        "OA_WS_HANDSHAKE_BURST", integer(1, 1_000_000), 500, doc="Handshakes at once; more are refused with 503."
+        "OA_WS_HANDSHAKE_BURST", integer(1, 1_000_000), 500, doc="Handshakes at once; more are refused as `overloaded`."
     )
     handshakes_per_s: int = setting(
         "OA_WS_HANDSHAKES_PER_S", integer(1, 1_000_000), 200, doc="Handshakes a second in the long run."

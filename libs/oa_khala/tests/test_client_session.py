@@ -235,6 +235,21 @@ def test_the_token_is_refreshed_in_time_on_the_open_connection() -> None:
     assert driver.sent() == [frames.RefreshToken("second")]
 
 
+@pytest.mark.parametrize("expires_in_ms", [-600_000, 0, 1_000])
+def test_a_wrong_clock_does_not_make_a_new_token_useless(expires_in_ms: int) -> None:
+    driver = Driver(T)
+    driver.do("start")
+    assert driver.do("token", SyncToken("token", frozenset({T}), expires_in_ms)) == [Connect(1, 0)]
+    driver.do("connected", 1)
+    driver.welcome()
+    driver.now_ms = int(TTL_MS * 0.8) - 1
+    driver.frame(frames.Heartbeat((), 0))
+    assert driver.only(NeedToken) == []
+    driver.now_ms += 1
+    driver.do("timer")
+    assert driver.only(NeedToken) != [], "refreshed by the gateway's clock"
+
+
 def test_losing_control_leaves_the_connection_open_and_asks_again_with_backoff() -> None:
     driver = Driver(T).open(T).following()
     driver.now_ms = int(TTL_MS * 0.8)

@@ -57,6 +57,7 @@ class Serving:
     __slots__ = (
         "attachment",
         "attempt",
+        "behind",
         "connection",
         "dirty",
         "epoch",
@@ -77,7 +78,9 @@ class Serving:
         self.feed: TopicFeed | None = None
         self.epoch = ""
         self.next_seq = 0
+        # At most one of these: it may have something to deliver; it waits for history.
         self.dirty = False
+        self.behind = False
         self.live = True
         self.attempt = 0
 
@@ -88,7 +91,7 @@ class Serving:
 
     def moved(self) -> None:
         """The feed has more."""
-        if self.next_seq and not self.dirty:
+        if self.next_seq:
             self.connection.mark_dirty(self)
 
     def stale(self, reason: str, state: TopicState) -> None:
@@ -203,6 +206,8 @@ class Connection:
 
     def mark_dirty(self, serving: Serving) -> None:
         """`serving` may have something to deliver."""
+        if serving.dirty or serving.behind:
+            return
         serving.dirty = True
         self._dirty.append(serving)
         if self._writable.is_set():
@@ -230,13 +235,13 @@ class Connection:
             self._broken(refusal)
             return
         if segment is None:
+            serving.behind = True
             self._behind.append(serving)
             self._start_replaying()
         elif segment.frames:
             self._hand_over(serving, segment)
             if serving.live and serving.next_seq <= feed.head:
-                serving.dirty = True
-                self._dirty.append(serving)
+                self.mark_dirty(serving)
 
     def _hand_over(self, serving: Serving, segment: Segment) -> None:
         try:
@@ -295,8 +300,9 @@ class Connection:
         elif not segment.frames:
             self._try_later(serving)
         else:
+            serving.behind = False
             self._hand_over(serving, segment)
-            if serving.live and not serving.dirty:
+            if serving.live:
                 self.mark_dirty(serving)
 
     def _replay_refused(self, serving: Serving, refusal: Refusal) -> None:
@@ -312,7 +318,12 @@ class Connection:
     def _try_later(self, serving: Serving) -> None:
         delay_ms = backoff_ms(serving.attempt, self._gateway.jitter())
         serving.attempt += 1
-        asyncio.get_running_loop().call_later(delay_ms / 1000, serving.moved)
+        asyncio.get_running_loop().call_later(delay_ms / 1000, self._try_again, serving)
+
+    def _try_again(self, serving: Serving) -> None:
+        serving.behind = False
+        if serving.live:
+            self.mark_dirty(serving)
 
     # --------------------------------------------------------------------------------------------- commands
 
@@ -375,7 +386,7 @@ class Connection:
 
     def _begin(self, serving: Serving, next_seq: int) -> None:
         serving.next_seq = next_seq
-        if serving.feed is not None and next_seq <= serving.feed.head and not serving.dirty:
+        if serving.feed is not None and next_seq <= serving.feed.head:
             self.mark_dirty(serving)
 
     def _detach(self, serving: Serving) -> None:

@@ -5,7 +5,7 @@ that follows a reconnection shows what was missed, which is then a hole like any
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -95,6 +95,10 @@ class FeedHub:
     def count(self) -> int:
         """How many topics are held."""
         return len(self._feeds)
+
+    def feeds(self) -> Iterable[TopicFeed]:
+        """All topics that are held."""
+        return self._feeds.values()
 
     # --------------------------------------------------------------------------------------------- sources
 

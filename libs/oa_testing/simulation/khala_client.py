@@ -1,0 +1,193 @@
+"""A client: the real `ClientSession`, a store that survives restarts, and a judge of everything that is applied."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from oa_khala import client_commands as commands
+from oa_khala.client_session import ClientSession, State
+from oa_khala.frames import CaughtUp, Cursor, Event, Form, ServerFrame, Subscribed
+from oa_khala.wire import decode_server_frame, encode_client_frame
+from oa_testing.simulation.khala_gateway import SimGateway, token_text
+from oa_testing.simulation.khala_link import Link
+from oa_testing.simulation.khala_world import Broken, World
+
+
+@dataclass
+class Applied:
+    """What a client has of one topic: everything after `start`, up to the cursor."""
+
+    start: int
+    cursor: Cursor
+
+
+class SimClient:
+    """See the module. `store` is what is on disk."""
+
+    def __init__(self, name: str, world: World, gateways: list[SimGateway], form: Form) -> None:
+        self.name = name
+        self.store: dict[str, Applied] = {}
+        self.applied = 0
+        self.resyncs = 0
+        self._world = world
+        self._gateways = gateways
+        self._form = form
+        self._link: Link | None = None
+        self._link_generation = 0
+        self._life = 0
+        self._tokens = 0
+        self._next: dict[str, int] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self.session: ClientSession
+
+    def start(self) -> None:
+        """Begin, with what is on disk."""
+        self._life += 1
+        self.session = ClientSession("dev_1", "sim/1")
+        for topic in self._world.logs:
+            have = self.store.get(topic)
+            self._do(self.session.subscribe(topic, have.cursor if have else None, self._now()))
+        self._do(self.session.start(self._now()))
+
+    def crash(self) -> None:
+        """Lose everything that is not on disk."""
+        self._life += 1
+        if self._link is not None:
+            self._link.cut(tell_client=False, tell_gateway=True)
+            self._link = None
+
+    def suspend(self, seconds: float) -> None:
+        """Sleep for a while."""
+        self._do(self.session.suspended())
+        self._soon(lambda: self._do(self.session.resumed(self._now())), seconds)
+
+    @property
+    def link(self) -> Link | None:
+        """The present connection."""
+        return self._link
+
+    def behind(self) -> str:
+        """What is missing to equal the authority; empty when nothing is."""
+        if self.session.state is not State.OPEN:
+            return f"{self.name} is {self.session.state.value}"
+        for topic, log in self._world.logs.items():
+            have = self.store.get(topic)
+            if have is None and log.head > log.floor:
+                return f"{self.name} has nothing of {topic}"
+            if have is not None and have.cursor != Cursor(log.epoch, log.head):
+                return f"{self.name} is at {have.cursor} of {topic}, which is at {log.epoch} {log.head}"
+        return ""
+
+    # --------------------------------------------------------------------------------------------- commands
+
+    def _do(self, todo: list[commands.Command]) -> None:
+        for command in todo:
+            self._one(command)
+        wake_at_ms = self.session.wake_at_ms
+        if self._timer is not None:
+            self._timer.cancel()
+        if wake_at_ms is not None:
+            delay_s = max(0, wake_at_ms - self._world.now_ms()) / 1000
+            life = self._life
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._if_alive, life, self._tick)
+
+    def _one(self, command: commands.Command) -> None:
+        match command:
+            case commands.Connect():
+                generation = command.generation
+                self._soon(lambda: self._connect(generation), command.delay_ms / 1000)
+            case commands.Disconnect():
+                if self._link is not None and self._link_generation == command.generation:
+                    self._link.cut(tell_client=False, tell_gateway=True)
+                    self._link = None
+            case commands.Send():
+                if self._link is not None and self._link_generation == command.generation:
+                    self._link.send(encode_client_frame(command.frame, self._form))
+            case commands.NeedToken():
+                self._soon(lambda: self._token(command.topics))
+            case commands.Apply():
+                self._apply(command)
+            case commands.Resync():
+                self.store.pop(command.topic, None)
+                self.resyncs += 1
+            case commands.Live():
+                pass
+            case commands.TopicFailed() | commands.SessionFailed():
+                raise Broken(f"{self.name} gave up: {command}")
+
+    def _apply(self, command: commands.Apply) -> None:
+        log, cursor = self._world.logs[command.topic], command.cursor
+        have = self.store.get(command.topic)
+        if command.payload != log.payload(cursor.epoch, cursor.applied_seq):
+            raise Broken(f"{self.name} got {command.payload!r} as {cursor}")
+        if have is None:
+            if (cursor.epoch, cursor.applied_seq - 1) not in log.floors:
+                raise Broken(f"{self.name} began {command.topic} at {cursor}, which was never behind a floor")
+            have = self.store[command.topic] = Applied(cursor.applied_seq - 1, cursor)
+        elif cursor != Cursor(have.cursor.epoch, have.cursor.applied_seq + 1):
+            raise Broken(f"{self.name} applied {cursor} after {have.cursor}")
+        have.cursor = cursor
+        self.applied += 1
+
+    def _connect(self, generation: int) -> None:
+        if generation != self.session.generation:
+            return
+        gateway = self._world.rng.choice(self._gateways)
+        life = self._life
+        link = gateway.accept(
+            self._form,
+            lambda data: self._if_alive(life, lambda: self._frame(generation, data)),
+            lambda reason: self._if_alive(life, lambda: self._ended(generation)),
+        )
+        if link is None:
+            self._do(self.session.disconnected(generation, self._now()))
+            return
+        self._link, self._link_generation = link, generation
+        self._next.clear()
+        self._do(self.session.connected(generation, self._now()))
+
+    def _frame(self, generation: int, data: bytes) -> None:
+        frame = decode_server_frame(data, self._form)
+        self._judge(frame)
+        self._do(self.session.frame(generation, frame, self._now()))
+
+    def _judge(self, frame: ServerFrame) -> None:
+        """A client repairs whatever comes; a gateway must not need it: on one connection each event is the next."""
+        match frame:
+            case Subscribed():
+                self._next[frame.topic] = frame.from_seq + 1
+            case Event():
+                if frame.seq != self._next[frame.topic]:
+                    raise Broken(f"{self.name} was sent {frame.seq} of {frame.topic}, not {self._next[frame.topic]}")
+                self._next[frame.topic] += 1
+            case CaughtUp():
+                if frame.seq >= self._next[frame.topic]:
+                    raise Broken(f"{self.name} was told to have caught up with {frame.seq} of {frame.topic}")
+
+    def _ended(self, generation: int) -> None:
+        self._do(self.session.disconnected(generation, self._now()))
+
+    def _tick(self) -> None:
+        self._do(self.session.timer(self._now()))
+
+    def _token(self, topics: frozenset[str]) -> None:
+        if not self._world.control_up:
+            self._do(self.session.no_token("unavailable", "control is away", self._now()))
+            return
+        self._tokens += 1
+        ttl_ms = self._world.rng.choice([3_000, 8_000, 30_000])
+        text = token_text(f"{self.name}-{self._life}-{self._tokens}", self._world.now_ms() + ttl_ms, topics)
+        self._do(self.session.token(commands.SyncToken(text, topics, ttl_ms), self._now()))
+
+    def _soon(self, what: Callable[[], None], delay_s: float = 0.0) -> None:
+        life = self._life
+        self._world.later(lambda: self._if_alive(life, what), delay_s + self._world.delay_s())
+
+    def _if_alive(self, life: int, what: Callable[[], None]) -> None:
+        if life == self._life:
+            what()
+
+    def _now(self) -> commands.Instant:
+        return commands.Instant(self._world.now_ms(), self._world.rng.random())

@@ -1,0 +1,155 @@
+"""One simulated TCP connection between client and gateway: ordered, delayed, of limited room, cut at any time."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from oa_khala.frames import Form
+from oa_testing.simulation.khala_world import World
+from services.khala_gateway.app.connection import Connection
+
+
+def messages(data: bytes) -> Iterator[bytes]:
+    """The payloads of the unmasked, unfragmented WebSocket messages in `data`."""
+    at = 0
+    while at < len(data):
+        length, header = data[at + 1], 2
+        if length == 126:
+            length, header = int.from_bytes(data[at + 2 : at + 4], "big"), 4
+        elif length == 127:
+            length, header = int.from_bytes(data[at + 2 : at + 10], "big"), 10
+        yield data[at + header : at + header + length]
+        at += header + length
+
+
+class _Way:
+    """One direction: what is put in comes out in order, a while later, until it is cut."""
+
+    def __init__(self, world: World, deliver: Callable[[bytes], None], end: Callable[[str], None]) -> None:
+        self._world = world
+        self._deliver = deliver
+        self._end = end
+        self._queue: deque[bytes | str] = deque()
+        self._moving = False
+        self.held_bytes = 0
+        self.dead = False
+        self.stalled = False
+
+    def put(self, item: bytes | str) -> None:
+        """Bytes, or as a text the reason for which the other side closed behind them."""
+        self._queue.append(item)
+        self.held_bytes += len(item)
+        self._move()
+
+    def wake(self) -> None:
+        """The receiver reads again."""
+        self.stalled = False
+        self._move()
+
+    def _move(self) -> None:
+        if self._queue and not self._moving and not self.stalled:
+            self._moving = True
+            self._world.later(self._out)
+
+    def _out(self) -> None:
+        self._moving = False
+        if self.dead or self.stalled or not self._queue:
+            return
+        item = self._queue.popleft()
+        self.held_bytes -= len(item)
+        if isinstance(item, bytes):
+            self._deliver(item)
+            self._move()
+        else:
+            self.dead = True
+            self._end(item)
+
+
+class Link:
+    """Implements `Outlet`. Its room is small, so that back-pressure is ordinary."""
+
+    def __init__(
+        self,
+        world: World,
+        form: Form,
+        to_client: Callable[[bytes], None],
+        client_ended: Callable[[str], None],
+        high_bytes: int,
+    ) -> None:
+        self.form = form
+        self.connection: Connection | None = None
+        self.closing_for = ""
+        self.most_held_bytes = 0
+        self._world = world
+        self._client_ended = client_ended
+        self._high_bytes = high_bytes
+        self._blocked = False
+        self._down = _Way(world, self._arrived(to_client), client_ended)
+        self._up = _Way(world, self._message, lambda _: self._gateway_gone())
+
+    # What the gateway does.
+
+    def write(self, data: bytes) -> None:
+        """Messages to the client."""
+        if self._down.dead or self.closing_for or self.connection is None:
+            return
+        self._down.put(data)
+        self.most_held_bytes = max(self.most_held_bytes, self._down.held_bytes)
+        if self._down.held_bytes > self._high_bytes and not self._blocked:
+            self._blocked = True
+            self.connection.blocked(True)
+
+    def close(self, code: int, reason: str) -> None:
+        """The closing handshake: the client learns why, after what was sent before."""
+        if not self.closing_for:
+            self.closing_for = reason
+            self._down.put(reason)
+            self._world.later(self._gateway_gone)
+
+    # What the client does.
+
+    def send(self, data: bytes) -> None:
+        """A message to the gateway."""
+        if not self._up.dead:
+            self._up.put(data)
+
+    def stall(self, seconds: float) -> None:
+        """The client does not read for a while."""
+        self._down.stalled = True
+        self._world.later(self._down.wake, seconds)
+
+    # What the world does.
+
+    def cut(self, tell_client: bool, tell_gateway: bool) -> None:
+        """Nothing gets through any more; who isn't told has to find out."""
+        was_dead = self._down.dead
+        self._down.dead = self._up.dead = True
+        if tell_client and not was_dead:
+            self._world.later(lambda: self._client_ended(""))
+        if tell_gateway:
+            self._world.later(self._gateway_gone)
+
+    @property
+    def dead(self) -> bool:
+        """Whether nothing gets through any more."""
+        return self._down.dead
+
+    def _arrived(self, to_client: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        def deliver(data: bytes) -> None:
+            for message in messages(data):
+                to_client(message)
+            if self._blocked and self._down.held_bytes <= self._high_bytes // 4 and self.connection is not None:
+                self._blocked = False
+                self.connection.blocked(False)
+
+        return deliver
+
+    def _message(self, data: bytes) -> None:
+        if self.connection is not None and not self.closing_for:
+            self.connection.message(data)
+
+    def _gateway_gone(self) -> None:
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.closed()

@@ -1,0 +1,131 @@
+"""Schedules of Khala in the ordinary suite, and the proof that they would notice."""
+
+from collections.abc import Callable
+
+import pytest
+
+from oa_khala.client_topics import ClientTopic, Next
+from oa_khala.feed import Feed
+from oa_khala.frames import Event
+from oa_khala.server_session import ServerSession
+from oa_testing.simulation.khala import Outcome, SimulationFailure, run_schedule
+from services.khala_gateway.app.connection import Connection
+from services.khala_gateway.app.feeds import FeedHub
+
+SCHEDULES = 200
+PART = 50
+# A mutation that this many schedules don't notice would go unnoticed.
+BITES_WITHIN = 40
+
+
+def run_schedules(first: int, count: int) -> list[Outcome]:
+    return [run_schedule(seed) for seed in range(first, first + count)]
+
+
+@pytest.mark.parametrize("first", range(0, SCHEDULES, PART))
+def test_schedules_hold(first: int) -> None:
+    run_schedules(first, PART)
+
+
+def test_a_seed_decides_everything() -> None:
+    assert run_schedule(7) == run_schedule(7)
+
+
+def test_the_schedules_reach_what_they_are_for() -> None:
+    outcomes = run_schedules(0, PART)
+    seen = frozenset[str]().union(*(outcome.seen for outcome in outcomes))
+    wanted = {
+        "connection_closing draining",
+        "connection_closing slow_consumer",
+        "connection_closing token_replayed",
+        "connection_closing reauth_required",
+        "lineage_ended epoch_mismatch",
+        "replay_postponed unavailable",
+    }
+    assert wanted <= seen, wanted - seen
+    assert sum(outcome.resyncs for outcome in outcomes) > 0
+    assert all(outcome.applied > 0 for outcome in outcomes)
+
+
+def skip_holes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A feed that takes whatever comes as the next."""
+    whole = Feed.offer
+
+    def offer(self: Feed[object], first_seq: int, entries: list[object]) -> bool:
+        return whole(self, min(first_seq, self.head + 1), entries)
+
+    monkeypatch.setattr(Feed, "offer", offer)
+
+
+def apply_beyond_holes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that takes any newer event, behind a gateway that subscribes one too far."""
+    whole = ClientTopic.event
+
+    def event(self: ClientTopic, frame: Event) -> object:
+        if self.cursor is not None and frame.seq > self.cursor.applied_seq + 1:
+            self.cursor = type(self.cursor)(self.cursor.epoch, frame.seq - 1)
+        return whole(self, frame)
+
+    monkeypatch.setattr(ClientTopic, "event", event)
+    lose_a_frame(monkeypatch)
+
+
+def lose_a_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session whose check begins with the frame that happens to come first."""
+
+    def delivered(self: ServerSession, topic: str, first_seq: int, count: int) -> list[object]:
+        self.subscriptions[topic].expected = first_seq + count
+        return []
+
+    whole = Connection._begin
+
+    def begin(self: Connection, serving: object, next_seq: int) -> None:
+        whole(self, serving, next_seq + 1)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ServerSession, "delivered", delivered)
+    monkeypatch.setattr(Connection, "_begin", begin)
+
+
+def forget_to_repair(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub that never reads what is missing."""
+    monkeypatch.setattr(FeedHub, "_repair", lambda self, held: None)
+
+
+def keep_the_lineage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A feed that goes on across a change of epoch."""
+    monkeypatch.setattr(Feed, "observe", lambda self, state: True)
+
+
+def ignore_stale_cursors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that does nothing about an error of a topic."""
+    monkeypatch.setattr(ClientTopic, "refused", lambda self, frame: ([], Next.NOTHING))
+
+
+def apply_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that forgets what it has applied when the connection is cut."""
+    whole = ClientTopic.cut
+
+    def cut(self: ClientTopic) -> None:
+        whole(self)
+        if self.cursor is not None and self.cursor.applied_seq > 0:
+            self.cursor = type(self.cursor)(self.cursor.epoch, self.cursor.applied_seq - 1)
+
+    monkeypatch.setattr(ClientTopic, "cut", cut)
+
+
+MUTATIONS = [
+    skip_holes,
+    apply_beyond_holes,
+    lose_a_frame,
+    forget_to_repair,
+    keep_the_lineage,
+    ignore_stale_cursors,
+    apply_twice,
+]
+
+
+@pytest.mark.parametrize("mutate", MUTATIONS)
+def test_the_simulation_bites(mutate: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    mutate(monkeypatch)
+    with pytest.raises(SimulationFailure, match="--seeds 1"):
+        run_schedules(0, BITES_WITHIN)
