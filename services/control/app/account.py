@@ -74,14 +74,14 @@ class Account:
         """Who the caller is."""
         if principal.kind is not Kind.USER:
             return CallerView(principal, "")
-        async with self._world.store.transaction() as tx:
+        async with self._world.store.reading() as tx:
             return CallerView(principal, await tx.people.email(principal.subject))
 
     async def orgs(self, principal: Principal) -> Sequence[Membership]:
         """The caller's orgs, the own one first. A service account is no member of any."""
         if principal.kind is not Kind.USER:
             return ()
-        async with self._world.store.transaction() as tx:
+        async with self._world.store.reading() as tx:
             return await tx.people.memberships(principal.subject)
 
     async def sessions(self, principal: Principal) -> Sequence[Session]:
@@ -89,7 +89,7 @@ class Account:
         if principal.kind is not Kind.USER:
             return ()
         since = self._world.clock.now() - REVOKED_SHOWN_FOR
-        async with self._world.store.transaction() as tx:
+        async with self._world.store.reading() as tx:
             return await tx.sessions.listed(principal.subject, since)
 
     async def revoke_session(self, principal: Principal, session_id: str, origin: Origin) -> None:

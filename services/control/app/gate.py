@@ -44,7 +44,7 @@ class Gate:
 
     async def standing_now(self, principal: Principal) -> Principal:
         """The principal with what its role gives it now. Raises Refusal `token_revoked`."""
-        async with self._world.store.transaction() as tx:
+        async with self._world.store.reading() as tx:
             standing = await self._standing(tx, principal)
         if standing is None:
             raise Refusal("token_revoked", "The session or key behind the token was ended; sign in again.")

@@ -7,6 +7,7 @@ import json
 import os
 import smtplib
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from email.message import EmailMessage
@@ -67,17 +68,17 @@ class SmtpMailer:
 
     def __init__(self, relay: SmtpRelay) -> None:
         self._relay = relay
-        self._permits = asyncio.Semaphore(SMTP_CONCURRENCY)
+        # Threads of its own: a slow relay must not use up those that everything else in the process shares.
+        self._threads = ThreadPoolExecutor(SMTP_CONCURRENCY, thread_name_prefix="smtp")
 
     async def send_code(self, email: str, code: str, expires_at: datetime) -> None:
         """Hand the e-mail over. Raises Refusal `unavailable` when the relay doesn't take it."""
         message = code_message(self._relay.sender, email, code, expires_at)
-        async with self._permits:
-            try:
-                await asyncio.to_thread(self._deliver, message)
-            except (OSError, smtplib.SMTPException) as error:
-                _log.error("smtp_failed", relay=repr(self._relay), error=type(error).__name__)
-                raise _undelivered() from None
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._threads, self._deliver, message)
+        except (OSError, smtplib.SMTPException) as error:
+            _log.error("smtp_failed", relay=repr(self._relay), error=type(error).__name__)
+            raise _undelivered() from None
 
     def _connect(self) -> smtplib.SMTP:
         relay = self._relay

@@ -173,7 +173,7 @@ class ServiceAccounts(Protocol):
         ...
 
     async def count_live(self, org_id: str) -> int:
-        """How many accounts of the org were not revoked."""
+        """How many accounts of the org were not revoked. Locks the org, so that the number stays right."""
         ...
 
     async def revoke(self, service_account_id: str, now: datetime) -> None:
@@ -234,6 +234,10 @@ class Store(Protocol):
 
         Raises Refusal `unavailable` when the database can't be reached.
         """
+        ...
+
+    def reading(self) -> AbstractAsyncContextManager[Transaction]:
+        """For single reads: no transaction around them, so two round trips to the database less."""
         ...
 
 

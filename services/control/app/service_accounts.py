@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
 from oa_errors import Refusal
-from services.control.app.ports import World
+from services.control.app.outcome import settled
+from services.control.app.ports import Transaction, World
 from services.control.domain.api_key import API_KEY_BYTES, api_key, api_key_hash, is_api_key
 from services.control.domain.audit import Action, AuditEntry, Origin, by
 from services.control.domain.claims import (
@@ -58,7 +59,7 @@ class ServiceAccountCases:
         async with self._world.store.transaction() as tx:
             if await tx.service_accounts.count_live(principal.org_id) >= MAX_SERVICE_ACCOUNTS:
                 message = f"The org has {MAX_SERVICE_ACCOUNTS} service accounts; revoke those that nobody uses."
-                raise Refusal("rate_limited", message)
+                raise Refusal("limit_reached", message)
             await tx.service_accounts.add(account, api_key_hash(self._world.hmac_key, key), principal.subject)
             entry = by(principal, Action.SERVICE_ACCOUNT_CREATED, origin, account.service_account_id)
             await tx.audit.add(entry, now)
@@ -66,7 +67,7 @@ class ServiceAccountCases:
 
     async def list(self, principal: Principal) -> Sequence[ServiceAccount]:
         """The accounts of the caller's org, the newest first."""
-        async with self._world.store.transaction() as tx:
+        async with self._world.store.reading() as tx:
             return await tx.service_accounts.listed(principal.org_id)
 
     async def revoke(self, principal: Principal, service_account_id: str, origin: Origin) -> None:
@@ -84,19 +85,28 @@ class ServiceAccountCases:
 
     async def exchange(self, key: str, use: Use, origin: Origin) -> ExchangedToken:
         """A token for an API key. Raises Refusal `invalid_api_key`, alike for unknown and revoked keys."""
+        if not is_api_key(key):
+            raise _unknown_key()
         async with self._world.store.transaction() as tx:
-            hashed = api_key_hash(self._world.hmac_key, key)
-            account = await tx.service_accounts.by_key(hashed) if is_api_key(key) else None
-            if account is None or account.revoked_at:
-                message = "The API key is unknown or was revoked; make a new one."
-                raise Refusal("invalid_api_key", message, field="api_key")
-            now = self._world.clock.now()
-            actor = account.service_account_id
-            entry = AuditEntry(Action.KEY_EXCHANGED, origin, actor, account.org_id, use.value)
-            await tx.audit.add(entry, now)
+            outcome = await self._exchange(tx, api_key_hash(self._world.hmac_key, key), use, origin)
+        account, now = settled(outcome)
         ttl = WORKER_TTL if use is Use.WORKER else SERVICE_ACCOUNT_EDGE_TTL
         token = self._world.signer.sign(self._claims(account, use, now))
         return ExchangedToken(token, now + ttl, use)
+
+    async def _exchange(
+        self, tx: Transaction, key_hash: bytes, use: Use, origin: Origin
+    ) -> tuple[ServiceAccount, datetime] | Refusal:
+        account = await tx.service_accounts.by_key(key_hash)
+        if account is None:
+            return _unknown_key()
+        now = self._world.clock.now()
+        entry = AuditEntry(Action.KEY_EXCHANGED, origin, account.service_account_id, account.org_id, use.value)
+        if account.revoked_at:
+            await tx.audit.add(replace(entry, reason="invalid_api_key"), now)
+            return _unknown_key()
+        await tx.audit.add(entry, now)
+        return account, now
 
     def _claims(self, account: ServiceAccount, use: Use, now: datetime) -> Claims:
         jti = self._world.entropy.new_id("tok")
@@ -109,6 +119,10 @@ def account_principal(account: ServiceAccount) -> Principal:
     """The service account as a caller of the edge."""
     scopes = SERVICE_ACCOUNT_SCOPES
     return Principal(Kind.SERVICE_ACCOUNT, account.service_account_id, account.org_id, scopes, scopes)
+
+
+def _unknown_key() -> Refusal:
+    return Refusal("invalid_api_key", "The API key is unknown or was revoked; make a new one.", field="api_key")
 
 
 def _require_org(principal: Principal, scope: Scope, org_id: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import re
 import zlib
 
 from starlette.requests import ClientDisconnect, Request
@@ -14,6 +15,7 @@ _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 GZIP_FROM_BYTES = 1024
 """Smaller answers are not worth packing."""
 _GZIP_LEVEL = 5
+_DECLINED = re.compile(r"q=0(\.0{0,3})?")
 
 
 async def read_body(request: Request, max_bytes: int, timeout_s: float) -> bytes:
@@ -63,10 +65,18 @@ def unpacked(packed: bytes, max_bytes: int) -> bytes:
 
 def packed_if_wanted(body: bytes, accept_encoding: str) -> tuple[bytes, dict[str, str]]:
     """The body and its headers: gzip where the client takes it and it is worth it."""
-    names = {part.partition(";")[0].strip().lower() for part in accept_encoding.split(",")}
-    if "gzip" not in names or len(body) < GZIP_FROM_BYTES:
+    if len(body) < GZIP_FROM_BYTES or not takes_gzip(accept_encoding):
         return body, {}
     return gzip.compress(body, _GZIP_LEVEL, mtime=0), {"content-encoding": "gzip"}
+
+
+def takes_gzip(accept_encoding: str) -> bool:
+    """Whether an Accept-Encoding header names gzip, and not only to decline it (`gzip;q=0`; RFC 9110, 12.5.3)."""
+    for part in accept_encoding.split(","):
+        coding, _, weight = part.partition(";")
+        if coding.strip().lower() == "gzip":
+            return not _DECLINED.fullmatch(weight.strip())
+    return False
 
 
 def _too_large(max_bytes: int) -> Refusal:

@@ -110,11 +110,10 @@ class Edge:
         authorization = request.headers.get("authorization")
         principal = await self._gate.admit(authorization, method.access, method.name, origin)
         body = await read_body(request, self._limits.max_body_bytes, self._limits.body_timeout_s)
+        call = Call(principal, origin)
         if method.plane is Plane.CONTROL:
-            return await self._own(method, codec, body, Call(principal, origin))
-        if principal is None:
-            raise Refusal("unknown_method", "This method can't be called without a principal.")
-        return await self._forwarded(method, codec, body, principal, deadline)
+            return await self._own(method, codec, body, call)
+        return await self._forwarded(method, codec, body, call.caller, deadline)
 
     async def _own(self, method: Method, codec: Codec, body: bytes, call: Call) -> bytes:
         message = decode(codec, body, method.request_type)

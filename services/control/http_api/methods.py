@@ -66,7 +66,7 @@ def open_methods(files: Iterable[FileDescriptor] = FILES) -> Mapping[str, Method
     """Name -> method, for every method with an option that opens it.
 
     Raises ValueError for a contract that can't be served as it stands: an unknown scope, several options at once, a
-    stream that is opened. Better no start than a door that nobody meant.
+    stream or another plane's method that is opened to everybody. Better no start than a door that nobody meant.
     """
     methods = (
         _method(descriptor)
@@ -83,15 +83,25 @@ def _method(descriptor: MethodDescriptor) -> Method | None:
     access = _access(name, descriptor)
     if access is None:
         return None
+    plane = _plane(service.file.package)
+    if isinstance(access, Public) and plane is not Plane.CONTROL:
+        raise ValueError(f"{name} is public, but its service is called for principals only")
     if descriptor.client_streaming or descriptor.server_streaming:
         raise ValueError(f"{name} is a stream, and the edge serves unary methods only")
     return Method(
         name=name,
-        plane=Plane(service.file.package),
+        plane=plane,
         access=access,
         request_type=GetMessageClass(descriptor.input_type),
         response_type=GetMessageClass(descriptor.output_type),
     )
+
+
+def _plane(package: str) -> Plane:
+    try:
+        return Plane(package)
+    except ValueError:
+        raise ValueError(f"nobody serves the package {package}") from None
 
 
 def _access(name: str, descriptor: MethodDescriptor) -> Access | None:

@@ -19,6 +19,7 @@ BY_KEY = f"{_SELECT} WHERE key_hash = $1"
 GET = f"{_SELECT} WHERE service_account_id = $1"
 LOCKED = f"{_SELECT} WHERE service_account_id = $1 FOR UPDATE"
 LISTED = f"{_SELECT} WHERE org_id = $1 ORDER BY created_at DESC, service_account_id DESC LIMIT $2"
+LOCK_ORG = "SELECT org_id FROM control.orgs WHERE org_id = $1 FOR NO KEY UPDATE"
 COUNT_LIVE = "SELECT count(*) FROM control.service_accounts WHERE org_id = $1 AND revoked_at IS NULL"
 REVOKE = """
 UPDATE control.service_accounts SET revoked_at = $2 WHERE service_account_id = $1 AND revoked_at IS NULL"""
@@ -48,6 +49,7 @@ class PgServiceAccounts:
         return _account(await self._connection.fetchrow(LOCKED, service_account_id))
 
     async def count_live(self, org_id: str) -> int:
+        await self._connection.fetchval(LOCK_ORG, org_id)
         return int(await self._connection.fetchval(COUNT_LIVE, org_id))
 
     async def revoke(self, service_account_id: str, now: datetime) -> None:

@@ -50,6 +50,12 @@ class PgStore:
         async with self._postgres.transaction() as connection:
             yield PgTransaction(connection)
 
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[PgTransaction]:
+        """For single reads: each statement by itself."""
+        async with self._postgres.acquire() as connection:
+            yield PgTransaction(connection)
+
     async def sweep(self, now: datetime) -> None:
         """Remove rate-limit buckets that say nothing any more, and challenges that are long over."""
         async with self._postgres.acquire() as connection:

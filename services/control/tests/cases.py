@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -59,10 +60,17 @@ class Runs:
 
     orgs: dict[str, str] | None = field(default_factory=dict)
     asked: int = 0
+    takes_s: float = 0.0
+    most_at_a_time: int = 0
+    _at_a_time: int = 0
 
     async def org_of_run(self, principal: Principal, run_id: str, origin: Origin) -> str | None:
         """Runtime's answer."""
         self.asked += 1
+        self._at_a_time += 1
+        self.most_at_a_time = max(self.most_at_a_time, self._at_a_time)
+        await asyncio.sleep(self.takes_s)
+        self._at_a_time -= 1
         if self.orgs is None:
             raise Refusal("unavailable", "no runtime")
         return self.orgs.get(run_id)

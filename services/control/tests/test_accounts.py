@@ -12,9 +12,13 @@ from oa_errors import Refusal
 from oa_platform.keys import generate_key
 from oa_testing.clock import FakeClock
 from oa_testing.postgres import Database
-from services.control.app.service_accounts import Use
+from services.control.app.service_accounts import MAX_SERVICE_ACCOUNTS, Use
+from services.control.app.sync_tokens import MAX_OWNERSHIP_QUESTIONS
 from services.control.domain.policy import Scoped
 from services.control.domain.scopes import SERVICE_ACCOUNT_SCOPES, Scope
+from services.control.store.service_accounts import LISTED_LIMIT as ACCOUNTS_LISTED
+from services.control.store.sessions import LISTED_LIMIT as SESSIONS_LISTED
+from services.control.store.store import SWEEP_BATCH
 from services.control.tests.cases import ORIGIN, Cases, Letters, cases_on
 from services.control.tests.harness import new_id
 
@@ -245,3 +249,69 @@ async def test_no_sequence_of_calls_gives_anything_in_another_org(cases: Cases, 
                     await cases.accounts.create(script, "from a key", ORIGIN)
             case _:
                 await clock.advance(1)
+
+
+async def test_an_org_has_a_limited_number_of_accounts(cases: Cases, admin: Any) -> None:
+    person = await cases.principal()
+    await admin.execute(
+        """INSERT INTO control.service_accounts
+        SELECT 'sva_' || n, $1, 'n', decode(md5(n::text), 'hex'), 'test', now() FROM generate_series(1, $2) n""",
+        person.org_id,
+        MAX_SERVICE_ACCOUNTS - 3,
+    )
+    calls = [cases.accounts.create(person, "a", ORIGIN) for _ in range(8)]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    refused = [result for result in results if isinstance(result, Refusal)]
+    assert [refusal.reason for refusal in refused] == ["limit_reached"] * 5
+    assert len(results) - len(refused) == 3
+    await cases.accounts.revoke(person, "sva_1", ORIGIN)
+    await cases.accounts.create(person, "a", ORIGIN)
+
+
+async def test_a_mint_asks_runtime_a_limited_number_of_questions_at_a_time(cases: Cases) -> None:
+    me = await cases.principal()
+    topics = [f"run:{new_id('run')}:events" for _ in range(128)]
+    cases.runs.orgs = {topic.split(":")[1]: me.org_id for topic in topics}
+    cases.runs.takes_s = 0.005
+    minted = await cases.sync.mint(me, topics, 0, "", ORIGIN)
+    assert all(grant.reason is None for grant in minted.grants)
+    assert cases.runs.most_at_a_time == MAX_OWNERSHIP_QUESTIONS
+
+
+async def test_the_use_of_a_revoked_key_is_on_record(cases: Cases, admin: Any) -> None:
+    person = await cases.principal()
+    account, key = await cases.accounts.create(person, "script", ORIGIN)
+    await cases.accounts.revoke(person, account.service_account_id, ORIGIN)
+    with pytest.raises(Refusal, match="invalid_api_key"):
+        await cases.accounts.exchange(key, Use.WORKER, ORIGIN)
+    row = await admin.fetchrow("SELECT action, reason, actor FROM control.audit_events ORDER BY audit_id DESC LIMIT 1")
+    assert tuple(row) == ("service_account.key_exchanged", "invalid_api_key", account.service_account_id)
+
+
+async def test_lists_have_an_end(cases: Cases, admin: Any) -> None:
+    signed_in = await cases.signed_in()
+    person = await cases.admitted(signed_in.tokens.access_token)
+    await admin.execute(
+        """INSERT INTO control.sessions (session_id, user_id, org_id, device_id, counter, created_at, refreshed_at)
+        SELECT 'ses_' || n, $1, $2, 'dev_' || n, 0, now(), now() FROM generate_series(1, $3) n""",
+        person.subject,
+        person.org_id,
+        SESSIONS_LISTED,
+    )
+    await admin.execute(
+        """INSERT INTO control.service_accounts
+        SELECT 'sva_' || n, $1, 'n', decode(md5(n::text), 'hex'), 'test', now(), now() FROM generate_series(1, $2) n""",
+        person.org_id,
+        ACCOUNTS_LISTED + 1,
+    )
+    assert len(await cases.account.sessions(person)) == SESSIONS_LISTED
+    assert len(await cases.accounts.list(person)) == ACCOUNTS_LISTED
+
+
+async def test_a_sweep_takes_a_limited_number_at_a_time(cases: Cases, admin: Any, clock: FakeClock) -> None:
+    await admin.execute(
+        "INSERT INTO control.rate_limits SELECT n::text, 'epoch' FROM generate_series(1, $1) n", SWEEP_BATCH + 5
+    )
+    for left in (5, 0):
+        await cases.store.sweep(clock.now())
+        assert await admin.fetchval("SELECT count(*) FROM control.rate_limits") == left

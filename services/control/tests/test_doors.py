@@ -28,7 +28,7 @@ from openagents.control.v1 import (
     session_service_pb2,
     session_service_pb2_grpc,
 )
-from services.control.app.mailers import ConsoleMailer, SmtpMailer, SmtpRelay
+from services.control.app.mailers import SMTP_CONCURRENCY, ConsoleMailer, SmtpMailer, SmtpRelay
 from services.control.domain.claims import principal_claims, principal_of
 from services.control.grpc_api.tokens import JwtSigner
 from services.control.tests.harness import CONTROL_TOKEN, GATEWAY_TOKEN, Control, new_id
@@ -145,20 +145,35 @@ async def test_a_file_that_cannot_be_written_is_a_refusal(tmp_path: Path) -> Non
 
 
 @asynccontextmanager
-async def relay(port: int, received: list[bytes], greeting: bytes = b"220 relay\r\n") -> AsyncIterator[None]:
-    """As much of an SMTP server as a client needs to see (RFC 5321)."""
+async def relay(
+    port: int,
+    received: list[bytes],
+    greeting: bytes = b"220 relay\r\n",
+    *,
+    pause_s: float = 0.0,
+    most: list[int] | None = None,
+) -> AsyncIterator[None]:
+    """As much of an SMTP server as a client needs to see (RFC 5321). `most` notes how many clients there are."""
+    clients: set[asyncio.StreamWriter] = set()
 
     async def session(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        clients.add(writer)
+        if most is not None:
+            most.append(len(clients))
+        await asyncio.sleep(pause_s)
         writer.write(greeting)
         while line := await reader.readline():
             verb = line[:4].upper()
             if verb == b"DATA":
                 writer.write(b"354 go on\r\n")
                 received.append(await reader.readuntil(b"\r\n.\r\n"))
+            if verb == b"QUIT":
+                clients.discard(writer)
             writer.write(b"221 bye\r\n" if verb == b"QUIT" else b"250 ok\r\n")
             await writer.drain()
             if verb == b"QUIT":
                 break
+        clients.discard(writer)
         writer.close()
 
     server = await asyncio.start_server(session, "127.0.0.1", port)
@@ -191,3 +206,15 @@ async def test_a_relay_that_is_away_or_says_no_is_a_refusal(greeting: bytes | No
     async with relay(port, [], greeting):
         with pytest.raises(Refusal, match="unavailable"):
             await smtp(port).send_code("ada@example.org", "12345678", EXPIRES)
+
+
+async def test_few_codes_are_on_their_way_to_the_relay_at_a_time() -> None:
+    received: list[bytes] = []
+    most: list[int] = []
+    port = free_port()
+    async with relay(port, received, pause_s=0.1, most=most):
+        mailer = smtp(port)
+        sending = [mailer.send_code(f"p{number}@example.org", "12345678", EXPIRES) for number in range(20)]
+        await asyncio.gather(*sending)
+    assert len(received) == 20
+    assert max(most) == SMTP_CONCURRENCY
