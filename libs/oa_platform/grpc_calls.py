@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -111,11 +111,12 @@ class CallGuard(grpc.aio.ServerInterceptor):
         async def answer_many(request: Any, context: Context) -> AsyncIterator[Any]:
             async with _Call(self, method, context):
                 answers = behavior(self._requests(method, inner.request_streaming, request), context)
-                if hasattr(answers, "__aiter__"):
+                if not hasattr(answers, "__aiter__"):
+                    await answers  # gRPC's own health service writes to the context
+                    return
+                async with aclosing(answers):
                     async for answer in answers:
                         yield answer
-                else:  # gRPC's own health service writes to the context
-                    await answers
 
         return _handler_like(inner, answer_many if inner.response_streaming else answer_one)
 
@@ -187,7 +188,9 @@ class _Call:
 
     async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         try:
-            if error is not None and not isinstance(error, GeneratorExit | grpc.aio.AbortError):
+            if isinstance(error, GeneratorExit):
+                self._reason = "cancelled"  # the caller went away while an answer was on its way
+            elif error is not None and not isinstance(error, grpc.aio.AbortError):
                 await self._refuse(self._refusal(error))
         finally:
             self._guard.ended(self._method, self._task)

@@ -50,6 +50,10 @@ class Echo:
 
     behave: Behave = _nothing
     seen: int = 0
+    answers: int = 3
+    padding: str = ""
+    left: int = 0
+    """How often `down` came to its end, whichever."""
 
     async def one(self, request: Request, _: Any) -> Response:
         """Unary, unary."""
@@ -59,9 +63,12 @@ class Echo:
 
     async def down(self, request: Request, _: Any) -> AsyncIterator[Response]:
         """Unary, stream."""
-        for number in range(3):
-            yield Response(epoch=request.topic, head=number)
-        await self.behave(request)
+        try:
+            for number in range(self.answers):
+                yield Response(epoch=request.topic, head=number, owner_user_id=self.padding)
+            await self.behave(request)
+        finally:
+            self.left += 1
 
     async def up(self, requests: AsyncIterator[Request], _: Any) -> Response:
         """Stream, unary."""

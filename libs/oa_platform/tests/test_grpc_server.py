@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -187,27 +187,41 @@ async def test_health_is_open_and_reflection_is_not() -> None:
         assert {ECHO, "grpc.health.v1.Health"} <= names
 
 
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def _ended(kind: str, reason: str) -> float:
+    return _count("oa_rpcs_total", method=f"/{ECHO}/{kind}", reason=reason)
+
+
 async def test_the_caller_deadline_ends_a_call() -> None:
-    before = _count("oa_rpcs_total", method=f"/{ECHO}/one", reason="deadline_exceeded")
+    before = _ended("one", "deadline_exceeded")
     async with running() as (world, stub):
         world.echo.behave = never
         assert (await refused(_call(stub, "one", "a", timeout=0.1))).reason == "deadline_exceeded"
-        await asyncio.sleep(0.1)
+        await _until(lambda: _ended("one", "deadline_exceeded") == before + 1)
         assert _count("oa_rpcs_in_flight", kind="unary") == 0
-    assert _count("oa_rpcs_total", method=f"/{ECHO}/one", reason="deadline_exceeded") == before + 1
 
 
-async def test_a_call_that_is_given_up_ends_and_is_counted() -> None:
-    before = _count("oa_rpcs_total", method=f"/{ECHO}/down", reason="cancelled")
+@pytest.mark.parametrize("flood", [False, True], ids=["while it waits", "while it sends"])
+async def test_a_call_that_is_given_up_ends_and_is_counted(flood: bool) -> None:
+    before = _ended("down", "cancelled")
     async with running() as (world, stub):
         world.echo.behave = never
+        if flood:  # more than the connection takes, so that the handler is stopped in a `yield`
+            world.echo.answers, world.echo.padding = 100_000, "x" * 10_000
         call = _call(stub, "down", "a")
-        await call.read()
+        for _ in range(3):
+            await call.read()
+        await asyncio.sleep(0.1)
         assert _count("oa_rpcs_in_flight", kind="stream") == 1
         call.cancel()
-        await asyncio.sleep(0.1)
+        await _until(lambda: world.echo.left == 1)
+        await _until(lambda: _ended("down", "cancelled") == before + 1)
         assert _count("oa_rpcs_in_flight", kind="stream") == 0
-    assert _count("oa_rpcs_total", method=f"/{ECHO}/down", reason="cancelled") == before + 1
 
 
 @pytest.mark.parametrize(
@@ -230,7 +244,8 @@ async def test_more_calls_than_the_limit_are_refused_and_harm_nobody(kind: str, 
                 assert [one.epoch async for one in answer] == ["a"]
 
         held = [asyncio.create_task(call()) for _ in range(2)]
-        await asyncio.sleep(0.1)
+        counted = {"one": "unary", "both": "stream"}[kind]
+        await _until(lambda: _count("oa_rpcs_in_flight", kind=counted) == 2)
         got = await refused(_call(stub, kind, "a"))
         assert got.reason == "overloaded"
         assert got.retry_after_ms > 0
@@ -240,7 +255,7 @@ async def test_more_calls_than_the_limit_are_refused_and_harm_nobody(kind: str, 
 
 
 async def test_a_drain_lets_calls_end_and_streams_go() -> None:
-    async with running() as (world, stub):
+    async with running(replace(SERVER, stream_drain_s=1, call_drain_s=5)) as (world, stub):
         release = asyncio.Event()
 
         async def behave(_: Message) -> None:
@@ -250,10 +265,9 @@ async def test_a_drain_lets_calls_end_and_streams_go() -> None:
         unary = asyncio.create_task(_finished(stub))
         stream = aiter(_call(stub, "down", "a"))
         await anext(stream)
-        await asyncio.sleep(0.1)
+        await _until(lambda: world.echo.seen == 1)
         leaving = asyncio.create_task(world.server.__aexit__(None, None, None))
-        await asyncio.sleep(0.05)
-        assert world.server.draining.is_set()
+        await world.server.draining.wait()
         assert (await refused(_call(stub, "one", "b"))).reason == "draining"
         assert (await refused(stream)).reason == "draining"
         release.set()

@@ -210,7 +210,7 @@ async def test_a_command_that_ends_in_peace_on_sigterm_is_canceled_too() -> None
     code = (
         "import signal, sys, time\n"
         "def bye(*_): print('bye'); sys.exit(0)\n"
-        "signal.signal(signal.SIGTERM, bye); print('hi'); time.sleep(60)"
+        "signal.signal(signal.SIGTERM, bye); sys.stdout.write('hi\\n'); time.sleep(60)"
     )
     task = assignment(*python(code))
     log = Log()
