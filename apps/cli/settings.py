@@ -10,10 +10,10 @@ import platformdirs
 
 from oa_client.cpython.files import ClientHome
 from oa_client.cpython.site import Site
+from oa_localstack.ports import Ports
 from oa_localstack.state import StackState, read_state
 from oa_platform.config import load, setting
 from oa_platform.parsers import Secret, boolean, http_url, path, secret_text, text
-from oa_platform.ports import default_port
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +52,16 @@ def running_stack(settings: CliSettings) -> StackState | None:
 
 
 def control_url(settings: CliSettings, env: Mapping[str, str]) -> str:
-    """The URL that is set, or the running local stack's, or where one would listen."""
+    """The URL that is set, or the running local stack's, or where one would listen.
+
+    Raises Refusal(invalid_setting) for ports that make no sense.
+    """
     if settings.control_url:
         return settings.control_url
     stack = running_stack(settings)
     if stack is not None and "control" in stack.urls:
         return stack.urls["control"]
-    return f"http://127.0.0.1:{default_port('control_http', env)}"
+    return f"http://127.0.0.1:{Ports.from_env(env).control_http}"
 
 
 def client_home(settings: CliSettings) -> Path:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from google.protobuf.message import Message
 from ulid import ULID
 
 from oa_client import wire
-from oa_client.edge import AccessTokens, Edge
+from oa_client.edge import ATTEMPTS, AccessTokens, Edge, M
 from oa_client.models import Caller, NewServiceAccount, Page, Run, SyncGrant
 from oa_errors import Refusal
 from oa_runlog import wire as runlog_wire
@@ -25,11 +26,15 @@ _ACCOUNTS = "openagents.control.v1.ServiceAccountService"
 
 
 class Commands:
-    """Commands and reads of one signed-in principal."""
+    """Commands and reads of one signed-in principal. What may take effect twice is tried again for a moment when a
+    service is away: a run's idempotency key makes its creation one of those."""
 
     def __init__(self, edge: Edge, tokens: AccessTokens) -> None:
         self._edge = edge
         self._tokens = tokens
+
+    async def _call(self, method: str, request: Message, response: type[M]) -> M:
+        return await self._edge.call(method, request, response, self._tokens, attempts=ATTEMPTS)
 
     # ---------------------------------------------------------------------------------------------------------- runs
 
@@ -51,28 +56,26 @@ class Commands:
             idempotency_key=idempotency_key or f"oa-{ULID()}",
             spec=event_pb2.RunSpec(adapter="exec", title=title, exec=command),
         )
-        answer = await self._edge.call(f"{_RUNS}/CreateRun", request, run_service_pb2.CreateRunResponse, self._tokens)
+        answer = await self._call(f"{_RUNS}/CreateRun", request, run_service_pb2.CreateRunResponse)
         return wire.run(answer.run)
 
     async def run(self, run_id: str) -> Run:
         """The authority's current state of a run."""
         request = run_service_pb2.GetRunRequest(run_id=run_id)
-        answer = await self._edge.call(f"{_RUNS}/GetRun", request, run_service_pb2.GetRunResponse, self._tokens)
+        answer = await self._call(f"{_RUNS}/GetRun", request, run_service_pb2.GetRunResponse)
         return wire.run(answer.run)
 
     async def cancel(self, run_id: str, reason: str = "") -> Run:
         """Ask for a run to end."""
         request = run_service_pb2.CancelRunRequest(run_id=run_id, reason=reason)
-        answer = await self._edge.call(f"{_RUNS}/CancelRun", request, run_service_pb2.CancelRunResponse, self._tokens)
+        answer = await self._call(f"{_RUNS}/CancelRun", request, run_service_pb2.CancelRunResponse)
         return wire.run(answer.run)
 
     async def runs(self, *, page_size: int = 0, page_token: str = "", status: str = "") -> Page:
         """The caller's runs, the newest first, as far as the read model has come."""
         number = _status_number(status) if status else run_pb2.RUN_STATUS_UNSPECIFIED
         request = read_service_pb2.ListRunSummariesRequest(page_size=page_size, page_token=page_token, status=number)
-        answer = await self._edge.call(
-            f"{_READS}/ListRunSummaries", request, read_service_pb2.ListRunSummariesResponse, self._tokens
-        )
+        answer = await self._call(f"{_READS}/ListRunSummaries", request, read_service_pb2.ListRunSummariesResponse)
         return Page(tuple(wire.summary(each) for each in answer.summaries), answer.next_page_token)
 
     # ------------------------------------------------------------------------------------------------------ receipts
@@ -80,17 +83,13 @@ class Commands:
     async def receipt(self, run_id: str) -> SignedReceipt:
         """The receipt of a run. Raises Refusal `run_not_finished` while it has none."""
         request = receipt_service_pb2.GetReceiptRequest(run_id=run_id)
-        answer = await self._edge.call(
-            f"{_RECEIPTS}/GetReceipt", request, receipt_service_pb2.GetReceiptResponse, self._tokens
-        )
+        answer = await self._call(f"{_RECEIPTS}/GetReceipt", request, receipt_service_pb2.GetReceiptResponse)
         return runlog_wire.receipt_from_wire(answer.receipt)
 
     async def receipt_keys(self) -> dict[str, bytes]:
         """Key id -> public key, of all keys that receipts are or were signed with."""
         request = receipt_service_pb2.ListReceiptKeysRequest()
-        answer = await self._edge.call(
-            f"{_RECEIPTS}/ListReceiptKeys", request, receipt_service_pb2.ListReceiptKeysResponse, self._tokens
-        )
+        answer = await self._call(f"{_RECEIPTS}/ListReceiptKeys", request, receipt_service_pb2.ListReceiptKeysResponse)
         return {key.key_id: key.public_key for key in answer.keys}
 
     # ------------------------------------------------------------------------------------------------------- account
@@ -98,16 +97,14 @@ class Commands:
     async def caller(self) -> Caller:
         """Who the edge takes us for."""
         request = session_service_pb2.GetCallerRequest()
-        answer = await self._edge.call(
-            f"{_SESSIONS}/GetCaller", request, session_service_pb2.GetCallerResponse, self._tokens
-        )
+        answer = await self._call(f"{_SESSIONS}/GetCaller", request, session_service_pb2.GetCallerResponse)
         return wire.caller(answer)
 
     async def revoke_session(self, session_id: str = "") -> None:
         """End a session; empty: our own."""
         request = session_service_pb2.RevokeSessionRequest(session_id=session_id)
         response = session_service_pb2.RevokeSessionResponse
-        await self._edge.call(f"{_SESSIONS}/RevokeSession", request, response, self._tokens)
+        await self._call(f"{_SESSIONS}/RevokeSession", request, response)
 
     async def create_service_account(self, name: str) -> NewServiceAccount:
         """Make a service account with an API key."""
@@ -120,9 +117,7 @@ class Commands:
     async def sync_token(self, topics: Sequence[str], *, surface: str, ttl_seconds: int = 0) -> SyncGrant:
         """A token for Khala with those of `topics` that are granted."""
         request = sync_token_service_pb2.MintSyncTokenRequest(topics=topics, surface=surface, ttl_seconds=ttl_seconds)
-        answer = await self._edge.call(
-            f"{_SYNC}/MintSyncToken", request, sync_token_service_pb2.MintSyncTokenResponse, self._tokens
-        )
+        answer = await self._call(f"{_SYNC}/MintSyncToken", request, sync_token_service_pb2.MintSyncTokenResponse)
         return wire.sync_grant(answer)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import Mapping
 from typing import Protocol, TypeVar
 
@@ -12,6 +14,12 @@ from oa_errors import ClientAction, Refusal
 from oa_errors.connect import from_connect
 
 M = TypeVar("M", bound=Message)
+ATTEMPTS = 5
+"""How often a call that may take effect twice is made in all, when a service is away or busy."""
+RETRY_MIN_MS = 200
+"""Ceiling of the first wait between attempts; doubles; the wait is random below the ceiling."""
+MAX_RETRY_AFTER_MS = 3_000
+"""A service that asks for a longer wait is not waited for: the caller is told."""
 
 
 class AccessTokens(Protocol):
@@ -36,11 +44,32 @@ class Edge:
             "X-OA-Client-Build": client_build_id,
         }
 
-    async def call(self, method: str, request: Message, response: type[M], tokens: AccessTokens | None = None) -> M:
+    async def call(
+        self,
+        method: str,
+        request: Message,
+        response: type[M],
+        tokens: AccessTokens | None = None,
+        *,
+        attempts: int = 1,
+    ) -> M:
         """Call "package.Service/Method". With `tokens`: signed in; an expired token is renewed once.
 
-        Raises Refusal: the service's own, or `unavailable`, `deadline_exceeded` for the way there.
+        `attempts`: how often in all, while the catalogue says that the same request may work later; more than one
+        only for what may take effect twice. Raises Refusal: the service's own, or `unavailable`,
+        `deadline_exceeded` for the way there.
         """
+        for attempt in range(1, attempts):
+            try:
+                return await self._call_once(method, request, response, tokens)
+            except Refusal as refusal:
+                delay_ms = refusal.retry_after_ms or int(RETRY_MIN_MS * 2 ** (attempt - 1) * random.random())
+                if refusal.info.action is not ClientAction.RETRY or delay_ms > MAX_RETRY_AFTER_MS:
+                    raise
+                await asyncio.sleep(delay_ms / 1000)
+        return await self._call_once(method, request, response, tokens)
+
+    async def _call_once(self, method: str, request: Message, response: type[M], tokens: AccessTokens | None) -> M:
         if tokens is None:
             return _decoded(await self._post(method, request, ""), response, self.base_url)
         token = await tokens.current()

@@ -253,3 +253,25 @@ def test_the_client_home_knows_its_device_and_its_sites(tmp_path: Path) -> None:
         with pytest.raises(Refusal) as caught:
             home.site(wrong)
         assert caught.value.field == "OA_CONTROL_URL"
+
+
+async def test_a_call_that_may_be_repeated_is_repeated_for_a_moment(
+    http: FakeHttp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oa_client.edge.RETRY_MIN_MS", 1)
+    answers: list[Message | Refusal] = [Refusal("unavailable", "restarting"), Refusal("overloaded", "full")]
+    http.handle = lambda method, body, token: answers.pop(0) if answers else pb.StartChallengeResponse()
+    edge = Edge("http://edge.test", http, "oa-test/0")
+    request, response = pb.StartChallengeRequest(), pb.StartChallengeResponse
+    await edge.call("x/Y", request, response, attempts=3)
+    assert http.count("Y") == 3
+    answers += [Refusal("unavailable", "restarting")]
+    with pytest.raises(Refusal):
+        await edge.call("x/Y", request, response)
+    answers += [Refusal("rate_limited", "wait", retry_after_ms=60_000)]
+    with pytest.raises(Refusal):
+        await edge.call("x/Y", request, response, attempts=3)
+    answers += [Refusal("not_found", "no")]
+    with pytest.raises(Refusal):
+        await edge.call("x/Y", request, response, attempts=3)
+    assert http.count("Y") == 6

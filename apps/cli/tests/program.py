@@ -1,0 +1,76 @@
+"""`oa` as a person starts it: a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    status: int
+    stdout: bytes
+    stderr: str
+
+    @property
+    def documents(self) -> list[Any]:
+        """The JSON documents on stdout."""
+        return [json.loads(line) for line in self.stdout.splitlines()]
+
+    @property
+    def error(self) -> Any:
+        """The JSON error on stderr."""
+        return json.loads(self.stderr)["error"]
+
+
+class Program:
+    """Runs `oa` with an environment of its own, below `home`."""
+
+    def __init__(self, home: Path, env: Mapping[str, str] | None = None) -> None:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("OA_")}
+        path = os.pathsep.join(str(REPOSITORY / part) for part in ("", "libs", "gen"))
+        own = {"PYTHONPATH": path, "HOME": str(home), "XDG_CONFIG_HOME": str(home / "config")}
+        self._env = {**kept, **own, "OA_HOME": str(home / "stack"), **(env or {})}
+        self._home = home
+
+    async def __call__(self, *arguments: str, text: str = "", env: Mapping[str, str] | None = None) -> Done:
+        """Run a command to its end."""
+        async with self.started(*arguments, env=env) as process:
+            async with asyncio.timeout(TIMEOUT_S):
+                stdout, stderr = await process.communicate(text.encode())
+        assert process.returncode is not None
+        assert b"Traceback" not in stderr, stderr.decode()
+        return Done(process.returncode, stdout, stderr.decode())
+
+    @asynccontextmanager
+    async def started(
+        self, *arguments: str, env: Mapping[str, str] | None = None
+    ) -> AsyncIterator[asyncio.subprocess.Process]:
+        """A command that runs; killed at the end if it still does."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "apps.cli", *arguments),
+            cwd=self._home,
+            env={**self._env, **(env or {})},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()

@@ -1,0 +1,175 @@
+"""The program without anything behind it: help, usage, refusals, and never a traceback."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from apps.cli.__main__ import run
+from apps.cli.exits import MEANINGS, Exit, exit_of_outcome, exit_of_refusal
+from apps.cli.output import bytes_words, ms_words, next_step, shown
+from apps.cli.pages import commands_of
+from apps.cli.program import oa
+from apps.cli.tests.program import Program
+from oa_errors import Refusal, all_reasons
+
+COMMANDS = [path[1:] for path, _ in commands_of(oa, ("oa",))]
+RUN = "run_01JD8V0000000000000000000A"
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    return Program(tmp_path, {"OA_CONTROL_URL": f"http://127.0.0.1:{_closed_port()}"})
+
+
+def _closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _sign_in(home: Path, program: Program) -> None:
+    """Credentials of a session that never was, for the site that the program goes to."""
+    port = program._env["OA_CONTROL_URL"].rpartition(":")[2]
+    folder = home / "config" / "openagents" / "sites" / f"127.0.0.1-{port}"
+    folder.mkdir(parents=True)
+    (folder / "credentials.json").write_text(
+        '{"user_id": "usr_1", "org_id": "org_1", "session_id": "ses_1", "email": "", "access_token": "secret-a", '
+        '"access_expires_at": 9999999999, "refresh_token": "secret-r"}'
+    )
+
+
+@pytest.mark.parametrize("command", [(), *COMMANDS], ids=" ".join)
+def test_every_command_has_help(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*command, "--help"]) == Exit.OK
+    assert capsys.readouterr().out.startswith(f"Usage: {' '.join(('oa', *command))}")
+
+
+async def test_help_and_version_as_a_process(program: Program) -> None:
+    assert (await program("--help")).stdout.startswith(b"Usage: oa [OPTIONS] COMMAND")
+    assert (await program("--version")).stdout.startswith(b"oa, version ")
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_takes_json(command: tuple[str, ...]) -> None:
+    found = {path[1:]: each for path, each in commands_of(oa, ("oa",))}[command]
+    assert any("--json" in option.opts for option in found.params)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("frobnicate",),
+        ("run", "start"),
+        ("run", "show"),
+        ("run", "list", "--limit", "0"),
+        ("run", "list", "--status", "sleepy"),
+        ("run", "start", "--env", "=x", "--", "true"),
+        ("worker", "start"),
+        ("worker", "start", "--adapter", "telepathy"),
+        ("receipt", "verify"),
+        ("receipt", "verify", RUN, "--receipt", __file__),
+        ("receipt", "verify", "--receipt", "/no/such/file"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_said(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == Exit.USAGE
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "Error: " in said.err
+
+
+async def test_wrong_usage_as_json(program: Program) -> None:
+    done = await program("run", "start", "--json", "--bogus")
+    assert (done.status, done.error["reason"]) == (Exit.USAGE, "usage")
+    assert "--bogus" in done.error["message"]
+
+
+async def test_nobody_signed_in(program: Program) -> None:
+    for arguments in (("run", "list"), ("run", "tail", RUN), ("logout",), ("receipt", "show", RUN)):
+        done = await program(*arguments)
+        assert done.status == Exit.SIGN_IN
+        assert "oa login" in done.stderr
+
+
+async def test_a_control_plane_that_is_not_there(program: Program, tmp_path: Path) -> None:
+    _sign_in(tmp_path, program)
+    done = await program("run", "list")
+    assert done.status == Exit.UNREACHABLE
+    assert done.stderr.startswith("unavailable: http://127.0.0.1:")
+    assert "oa up" in done.stderr
+    with_json = await program("run", "list", "--json")
+    assert (with_json.status, with_json.stdout) == (Exit.UNREACHABLE, b"")
+    assert (with_json.error["reason"], with_json.error["action"]) == ("unavailable", "retry")
+
+
+async def test_no_secret_is_shown(program: Program, tmp_path: Path) -> None:
+    _sign_in(tmp_path, program)
+    done = await program("run", "show", RUN, env={"OA_DEBUG": "1", "OA_API_KEY": "oak_secret-k"})
+    assert "secret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("OA_CONTROL_URL", "nowhere"), ("OA_DEBUG", "perhaps"), ("OA_PORT_BASE", "70000")]
+)
+async def test_a_wrong_setting_is_named(tmp_path: Path, variable: str, value: str) -> None:
+    done = await Program(tmp_path, {variable: value})("run", "list", "--json")
+    assert done.status == Exit.REFUSED
+    assert (done.error["reason"], done.error["field"]) == ("invalid_setting", variable)
+
+
+async def test_an_id_that_is_none(program: Program, tmp_path: Path) -> None:
+    _sign_in(tmp_path, program)
+    done = await program("run", "tail", "nonsense")
+    assert done.status == Exit.REFUSED
+    assert "invalid_topic" in done.stderr
+
+
+async def test_status_without_a_stack(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    done = await program("status")
+    assert (done.status, done.stdout) == (Exit.UNREACHABLE, b"No local stack runs. Start it: oa up\n")
+    assert (await program("status", "--json")).documents[0]["running"] is False
+    assert (await program("down")).stdout == b"No stack runs here.\n"
+
+
+async def test_offline_verification_of_what_is_no_receipt(program: Program, tmp_path: Path) -> None:
+    file = tmp_path / "receipt.json"
+    file.write_text("{")
+    done = await program("receipt", "verify", "--receipt", str(file), "--key", "A" * 43 + "=")
+    assert (done.status, done.stderr.split(":")[0]) == (Exit.REFUSED, "malformed_message")
+    no_key = await program("receipt", "verify", "--receipt", str(file))
+    assert no_key.status == Exit.NOT_PROVED
+    bad_key = await program("receipt", "verify", "--receipt", str(file), "--key", "%%%")
+    assert "32 bytes" in bad_key.stderr
+
+
+def test_every_reason_has_an_exit_code_and_every_code_a_meaning() -> None:
+    codes = {exit_of_refusal(Refusal(info.reason, "m")) for info in all_reasons()}
+    assert codes == {Exit.REFUSED, Exit.SIGN_IN, Exit.UNREACHABLE, Exit.NOT_PROVED}
+    assert set(MEANINGS) == set(Exit)
+    outcomes = [exit_of_outcome(outcome) for outcome in ("succeeded", "failed", "canceled")]
+    assert outcomes == [Exit.OK, Exit.RUN_FAILED, Exit.RUN_CANCELED]
+
+
+def test_what_to_do_next() -> None:
+    assert next_step(Refusal("rate_limited", "Wait.", retry_after_ms=1500)) == "Try again in 2 s."
+    assert next_step(Refusal("invalid_token", "Who?")) == "Sign in: oa login"
+    assert next_step(Refusal("missing_authorization", "Run `oa login`.")) == ""
+    assert next_step(Refusal("port_in_use", "Taken.", field="OA_CONTROL_HTTP_PORT")) == ""
+
+
+def test_text_for_a_terminal_can_not_drive_it() -> None:
+    assert shown("a\tb\r\n\x1b[1;31mred\x1b[0m") == "a\tb\r\n\x1b[1;31mred\x1b[0m"
+    assert shown("\x1b]0;title\x07\x1b[2J\x9b1m\x00") == "�]0;title��[2J�1m�"
+
+
+def test_words_for_sizes_and_times() -> None:
+    assert [bytes_words(size) for size in (0, 1023, 1536, 3 << 20, 5 << 30)] == [
+        *("0 bytes", "1023 bytes", "1.5 KiB", "3.0 MiB", "5.0 GiB"),
+    ]
+    assert [ms_words(ms) for ms in (0, 999, 2500, 200_000)] == ["0 ms", "999 ms", "2.5 s", "3 min 20 s"]

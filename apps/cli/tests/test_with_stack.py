@@ -1,0 +1,156 @@
+"""The program by hand against a real stack: what a person would type, and what they get."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from apps.cli.exits import Exit
+from apps.cli.tests.program import Program
+from oa_localstack.stack import Stack
+
+pytestmark = [pytest.mark.serial, pytest.mark.timeout(240)]
+
+
+async def signed_in(stack: Stack, home: Path) -> Program:
+    program = Program(home, stack.env)
+    done = await program("login", "--dev", "--email", "ann@example.org", "--json")
+    assert done.status == Exit.OK, done.stderr
+    assert done.documents[0]["email"] == "ann@example.org"
+    return program
+
+
+@asynccontextmanager
+async def worker(program: Program) -> AsyncIterator[asyncio.subprocess.Process]:
+    async with program.started("worker", "start", "--adapter", "exec", "--name", "t", "--json") as process:
+        assert process.stdout is not None
+        async with asyncio.timeout(30):
+            assert b"attached" in await process.stdout.readline()
+        yield process
+
+
+async def test_what_a_person_does_by_hand(stack: Stack, tmp_path: Path) -> None:
+    program = await signed_in(stack, tmp_path)
+    async with worker(program) as process:
+        await _outcomes(program)
+        run_id = await _a_run_and_its_proof(program, tmp_path)
+        await _reads(program, run_id)
+        await _cancel(program)
+        await _interrupt(program)
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(40):
+            assert await process.wait() == Exit.OK
+    status = await program("status", "--json", env={"OA_HOME": str(stack.home)})
+    assert status.status == Exit.OK
+    assert {each["name"] for each in status.documents[0]["processes"] if each["ready"]} == {
+        *("control", "runtime", "projector", "khala_gateway", "postgres")
+    }
+    assert (await program("logout")).status == Exit.OK
+    assert (await program("run", "list")).status == Exit.SIGN_IN
+
+
+async def _outcomes(program: Program) -> None:
+    """Exit codes and outputs are those of the run."""
+    code = "import sys; sys.stdout.buffer.write(b'out\\xff\\n'); print('err', file=sys.stderr); sys.exit(3)"
+    failed = await program("run", "start", "--", sys.executable, "-c", code)
+    assert (failed.status, failed.stdout) == (Exit.RUN_FAILED, b"out\xff\n")
+    assert "err\n" in failed.stderr
+    assert "nonzero_exit" in failed.stderr
+    missing = await program("run", "start", "no-such-command", "--json")
+    assert missing.status == Exit.RUN_FAILED
+    slow = await program("run", "start", "--timeout-ms", "300", "sleep", "60")
+    assert (slow.status, "timeout" in slow.stderr) == (Exit.RUN_FAILED, True)
+    there = await program("run", "start", "--cwd", "/", "--env", "GREETING=hello", "sh", "-c", 'pwd; echo "$GREETING"')
+    assert there.stdout == b"/\nhello\n"
+
+
+async def _a_run_and_its_proof(program: Program, home: Path) -> str:
+    """A run as JSON; its receipt verified by id, from files, and not when a byte was changed."""
+    started = await program("run", "start", "--json", "--title", "greeting", "--", "echo", "hello")
+    assert started.status == Exit.OK
+    assert [line["seq"] for line in started.documents] == list(range(1, len(started.documents) + 1))
+    run_id = str(started.documents[0]["event"]["runId"])
+    again = await program("run", "tail", "--from-start", "--json", run_id)
+    assert again.stdout == started.stdout
+    assert (await program("receipt", "verify", run_id)).status == Exit.OK
+
+    receipt, events, changed = home / "receipt.json", home / "events.jsonl", home / "changed.jsonl"
+    receipt.write_bytes((await program("receipt", "show", "--json", run_id)).stdout)
+    events.write_bytes(again.stdout)
+    lines = again.stdout.splitlines(keepends=True)
+    changed.write_bytes(b"".join(lines[:-1]))
+    offline = {"OA_CONTROL_URL": program._env["OA_CONTROL_URL"]}
+    verify = ("receipt", "verify", "--receipt", str(receipt))
+    assert (await program(*verify, "--events", str(events), env=offline)).status == Exit.OK
+    assert (await program(*verify, env=offline)).status == Exit.OK
+    assert (await program(*verify, "--events", str(changed), env=offline)).status == Exit.NOT_PROVED
+    foreign_key = "A" * 43 + "="
+    assert (await program(*verify, "--key", foreign_key)).status == Exit.NOT_PROVED
+    return run_id
+
+
+async def _reads(program: Program, run_id: str) -> None:
+    shown = await program("run", "show", run_id)
+    assert b"greeting" in shown.stdout
+    async with asyncio.timeout(20):
+        while run_id not in [each["runId"] for each in (await program("run", "list", "--json")).documents]:
+            await asyncio.sleep(0.1)
+    assert b"greeting" in (await program("run", "list")).stdout
+    unknown = await program("run", "show", "run_01JD8V0000000000000000000A", "--json")
+    assert (unknown.status, unknown.error["reason"]) == (Exit.REFUSED, "not_found")
+
+
+async def _cancel(program: Program) -> None:
+    detached = await program("run", "start", "--detach", "--", "sh", "-c", "echo started; sleep 60")
+    run_id = detached.stdout.decode().strip()
+    async with program.started("run", "tail", run_id) as tail:
+        assert tail.stdout is not None
+        async with asyncio.timeout(20):
+            assert await tail.stdout.readline() == b"started\n"
+            assert (await program("run", "cancel", "--reason", "enough", run_id)).status == Exit.OK
+            assert await tail.wait() == Exit.RUN_CANCELED
+    early = await program("receipt", "show", run_id)
+    assert early.status == Exit.OK
+
+
+async def _interrupt(program: Program) -> None:
+    """Ctrl-C leaves the run alone, and a later tail goes on where this one stopped."""
+    script = "echo one; while [ ! -e go ]; do sleep .05; done; echo two"
+    async with program.started("run", "start", "--cwd", str(program._home), "sh", "-c", script) as start:
+        assert start.stdout is not None
+        assert start.stderr is not None
+        async with asyncio.timeout(20):
+            assert await start.stdout.readline() == b"one\n"
+            start.send_signal(signal.SIGINT)
+            assert await start.wait() == Exit.INTERRUPTED
+            words = (await start.stderr.read()).decode()
+    run_id = next(word for word in words.split() if word.startswith("run_"))
+    assert f"oa run tail {run_id}" in words
+    (program._home / "go").touch()
+    rest = await program("run", "tail", run_id)
+    assert (rest.status, rest.stdout) == (Exit.OK, b"two\n")
+
+
+async def test_the_demo_tells_the_whole_path_and_proves_it(tmp_path: Path, stack: Stack) -> None:
+    """On the stack that runs already, with the shortest of runs, one with output, and one that fails."""
+    program = Program(tmp_path, {"OA_HOME": str(stack.home)})
+    for argv, status in ((("true",), Exit.OK), (("seq", "100000"), Exit.OK), (("false",), Exit.RUN_FAILED)):
+        done = await program("demo", "--once", "--json", "--", *argv)
+        assert done.status == status, done.stderr
+        by_step: dict[str, list[dict[str, object]]] = {}
+        for document in done.documents:
+            by_step.setdefault(str(document["step"]), []).append(document)
+        assert all(check["holds"] for check in by_step["check"])
+        assert by_step["cut"][0]["after_seq"] == 2
+        assert len(by_step["resume"]) == len(by_step["cut"])
+        assert by_step["receipt"][0]["verified"] is True
+        assert by_step["done"] == [{"step": "done", "ok": True}]
+    plain = await program("demo", "--once", "--", "echo", "hello")
+    assert "│ hello" in plain.stdout.decode()
+    assert b"\x1b" not in plain.stdout
