@@ -174,8 +174,9 @@ class PostgresServer:
 
     def _run(self, argv: list[str]) -> int:
         """Run to the end; what it says goes to the log when it fails, and is of no use otherwise."""
+        pipe, both = subprocess.PIPE, subprocess.STDOUT
         options = self.account.spawn_options()
-        outcome = subprocess.run(argv, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, **options)
+        outcome = subprocess.run(argv, cwd="/", stdout=pipe, stderr=both, check=False, **options)
         if outcome.returncode != 0:
             with self.log_path.open("ab") as log:
                 log.write(outcome.stdout)

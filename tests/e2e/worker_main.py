@@ -9,11 +9,13 @@ import signal
 
 from oa_worker import ApiKeyTokens, ExecAdapter, Worker
 
+_log = logging.getLogger("worker")
+
 
 async def main() -> None:
     """Work until told to stop."""
     tokens = ApiKeyTokens(os.environ["OA_CONTROL_URL"], os.environ["OA_API_KEY"])
-    worker = Worker("e2e", [ExecAdapter()], tokens, slots=4, notify=lambda notice: logging.info("%s", notice))
+    worker = Worker("e2e", [ExecAdapter()], tokens, slots=4, notify=lambda notice: _log.info("%s", notice))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.drain)
     await worker.run()
 

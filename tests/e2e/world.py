@@ -44,10 +44,10 @@ class Tail:
     def __post_init__(self) -> None:
         self._fold = LogFold(self.run_id)
 
-    def take(self, applied: Applied) -> None:
+    def take(self, seq: int, payload: bytes) -> None:
         """One more element; raises ValueError unless it continues what was taken."""
-        event = self._fold.add(applied.seq, applied.payload)
-        self.seqs.append(applied.seq)
+        event = self._fold.add(seq, payload)
+        self.seqs.append(seq)
         match event.body:
             case events.TextDelta(stream=events.TextStream.STDOUT, data=data):
                 self.stdout += data
@@ -96,14 +96,22 @@ class World:
                 process.wait()
 
     async def follow(self, tail: Tail, store: WatermarkStore, on_seq: OnSeq | None = None) -> None:
-        """Apply the run's events to `tail` until it is finished, or `on_seq` says False."""
+        """Apply the run's events to `tail` until it is finished, or `on_seq` says False.
+
+        What an earlier subscription persisted and did not hand out any more is taken from the store first.
+        """
+        topic = run_events(tail.run_id)
+        for element in store.elements(topic, len(tail.seqs)):
+            tail.take(element.seq, element.payload)
+        if tail.finish:
+            return
         async with self.client.subscription(store) as subscription:
-            await subscription.follow(run_events(tail.run_id))
+            await subscription.follow(topic)
             async for update in subscription.updates():
                 if isinstance(update, Connection):
                     tail.breaks += not update.open
                 if isinstance(update, Applied):
-                    tail.take(update)
+                    tail.take(update.seq, update.payload)
                     go_on = await on_seq(subscription, update.seq) if on_seq else True
                     if tail.finish or go_on is False:
                         return
