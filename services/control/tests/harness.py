@@ -20,7 +20,7 @@ from oa_platform.config import load
 from oa_platform.grpc_server import GrpcServer
 from oa_platform.identity import Principal, current_principal
 from oa_platform.jwks import StaticKeys
-from oa_platform.keys import SigningKey, dump_key, generate_key
+from oa_platform.keys import SigningKey, dump_key, generate_key, load_key
 from oa_platform.parsers import Address
 from oa_platform.process import Process
 from oa_platform.readiness import Readiness
@@ -150,7 +150,8 @@ async def running_control(
     database: Database, directory: Path, *, with_runtime: bool = True, **overrides: str
 ) -> AsyncIterator[Control]:
     """A control service on free ports; `overrides` are environment variables."""
-    key, runtime = generate_key(), SmallRuntime()
+    key = load_key(overrides["OA_SIGNING_KEY"]) if "OA_SIGNING_KEY" in overrides else generate_key()
+    runtime = SmallRuntime()
     base = free_port((0, 1000, 1001, 1002, 1100))
     mail_file = directory / "mail.jsonl"
     environment = {

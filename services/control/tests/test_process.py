@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from oa_errors import Refusal
 from oa_platform.config import load
@@ -22,7 +23,7 @@ from openagents.control.v1 import claims_pb2
 from services.control.config import ControlSettings
 from services.control.domain import claims
 from services.control.grpc_api.tokens import public_keys_of_pem
-from services.control.tests.harness import HMAC_KEY, new_id
+from services.control.tests.harness import HMAC_KEY, new_id, reason_of, running_control
 
 START_DEADLINE_S = 20.0
 PEM_PUBLIC = """-----BEGIN PUBLIC KEY-----
@@ -171,6 +172,25 @@ def test_the_next_key_is_published_before_it_signs(environment: dict[str, str], 
     assert len(keys) == 2, "each key once, the signing one first"
     assert keys[0]["kid"] == ring.signing.kid
     assert len(public_keys_of_pem(PEM_PUBLIC)) == 1
+
+
+async def test_a_token_outlives_the_key_that_signed_it(control_database: Database, tmp_path: Path) -> None:
+    old, following = generate_key(), generate_key()
+    published = tmp_path / "published.pem"
+    published.write_bytes(
+        old.public_key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+    async with running_control(control_database, tmp_path, OA_SIGNING_KEY=dump_key(old)) as control:
+        token = await control.access_token()
+    pem = dump_key(following)
+    async with running_control(
+        control_database, tmp_path, OA_PUBLISHED_KEYS_FILE=str(published), OA_SIGNING_KEY=pem
+    ) as control:
+        assert (await control.ok("control.SessionService/GetCaller", {}, token))["email"] == "ada@example.org"
+        keys = (await control.http.get("/.well-known/jwks.json")).json()["keys"]
+        assert {key["kid"] for key in keys} == {old.kid, following.kid}
+    async with running_control(control_database, tmp_path, OA_SIGNING_KEY=pem) as control:
+        assert reason_of(await control.call("control.SessionService/GetCaller", {}, token)) == "invalid_token"
 
 
 @pytest.mark.parametrize("kind", list(claims.TokenKind))
