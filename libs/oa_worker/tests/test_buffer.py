@@ -1,0 +1,112 @@
+"""The buffer and the pacer: nothing lost, nothing reordered within a stream, limits kept."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oa_worker.buffer import EVENT_OVERHEAD_BYTES, EventBuffer
+from oa_worker.pacer import Pacer
+from openagents.runtime.v1.event_pb2 import EventBody, Message, TextDelta
+
+MAX_TEXT = 10
+Step = tuple[str, bytes] | int
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["out", "err", "message"]), st.binary(max_size=25)),
+        st.integers(min_value=1, max_value=5),
+    ),
+    max_size=60,
+)
+_STREAMS = {"out": 1, "err": 2}
+
+
+def event(kind: str, data: bytes) -> EventBody:
+    if kind == "message":
+        return EventBody(message=Message(text=data.hex()))
+    return EventBody(text_delta=TextDelta(stream=_STREAMS[kind], data=data))  # type: ignore[arg-type]
+
+
+def by_kind(events: list[EventBody]) -> dict[str, list[bytes]]:
+    """What is between two messages, per stream: the order that is promised."""
+    spans: dict[str, list[bytes]] = {"out": [b""], "err": [b""]}
+    for each in events:
+        if each.HasField("message"):
+            for name, span in spans.items():
+                span.append(each.message.text.encode() if name == "out" else b"")
+                span.append(b"")
+        else:
+            name = "out" if each.text_delta.stream == 1 else "err"
+            spans[name][-1] += each.text_delta.data
+    return spans
+
+
+@given(steps)
+def test_what_goes_in_comes_out_in_order_within_the_limits(given_steps: list[Step]) -> None:
+    buffer = EventBuffer(max_text_bytes=MAX_TEXT)
+    put: list[EventBody] = []
+    taken: list[EventBody] = []
+    for step in given_steps:
+        if isinstance(step, int):
+            batch = buffer.take(max_events=step, max_bytes=60)
+            assert len(batch) <= step
+            sizes = [len(each.text_delta.data) or each.ByteSize() for each in batch]
+            assert len(batch) <= 1 or sum(sizes) + EVENT_OVERHEAD_BYTES * len(batch) <= 60
+            taken += batch
+        else:
+            put.append(event(*step))
+            buffer.add(put[-1])
+    while batch := buffer.take(max_events=500, max_bytes=1_000_000):
+        taken += batch
+    assert by_kind(taken) == by_kind(put)
+    assert all(len(each.text_delta.data) <= MAX_TEXT for each in taken)
+    assert (len(buffer), buffer.bytes, buffer.only_text) == (0, 0, True)
+
+
+def test_text_joins_the_newest_of_its_stream_until_something_else_comes() -> None:
+    buffer = EventBuffer(max_text_bytes=100)
+    for kind, data in [("out", b"a"), ("err", b"x"), ("out", b"b"), ("message", b"m"), ("out", b"c")]:
+        buffer.add(event(kind, data))
+    assert not buffer.only_text
+    texts = [each.text_delta.data for each in buffer.take(max_events=9, max_bytes=999)]
+    assert texts == [b"ab", b"x", b"", b"c"]
+
+
+def test_text_that_was_taken_does_not_grow() -> None:
+    buffer = EventBuffer(max_text_bytes=100)
+    buffer.add(event("out", b"a"))
+    [first] = buffer.take(max_events=1, max_bytes=999)
+    buffer.add(event("out", b"b"))
+    [second] = buffer.take(max_events=1, max_bytes=999)
+    assert (first.text_delta.data, second.text_delta.data) == (b"a", b"b")
+
+
+def test_an_event_larger_than_an_append_goes_alone() -> None:
+    buffer = EventBuffer(max_text_bytes=1000)
+    buffer.add(event("message", b"m" * 200))
+    buffer.add(event("out", b"a"))
+    assert [len(buffer.take(max_events=9, max_bytes=50)) for _ in range(2)] == [1, 1]
+
+
+@given(st.lists(st.floats(min_value=0, max_value=0.5), min_size=1, max_size=200))
+def test_in_no_second_go_more_events_than_allowed(gaps: list[float]) -> None:
+    pacer = Pacer(per_second=90, burst=10, now_s=0.0)
+    now_s, sent = 0.0, []
+    for gap in gaps:
+        now_s += gap
+        can = pacer.available(now_s)
+        pacer.spend(can, now_s)
+        sent += [now_s] * can
+    for start in sent:
+        assert sum(start <= at < start + 1 for at in sent) <= 100
+
+
+def test_a_pacer_says_how_long_to_wait() -> None:
+    pacer = Pacer(per_second=10, burst=2, now_s=5.0)
+    assert (pacer.available(5.0), pacer.wait_s(5.0)) == (2, 0.0)
+    pacer.spend(2, 5.0)
+    assert pacer.wait_s(5.0) == pytest.approx(0.1)
+    assert pacer.available(5.1 + 1e-9) == 1
+    with pytest.raises(ValueError):
+        Pacer(per_second=0, burst=1, now_s=0)

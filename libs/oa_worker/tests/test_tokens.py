@@ -1,0 +1,85 @@
+"""Exchanging an API key, against an edge that answers as the test says."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+
+from oa_errors import Refusal
+from oa_errors.status import to_status
+from oa_worker.tokens import ApiKeyTokens
+from openagents.control.v1 import service_account_service_pb2 as pb
+
+KEY = "oak_secret"
+
+
+@contextmanager
+def edge(status: int, body: bytes) -> Iterator[tuple[str, list[bytes]]]:
+    """An HTTP server that always answers so; gives its URL and what it was sent."""
+    seen: list[bytes] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            seen.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", seen
+        server.shutdown()
+
+
+def granted(token: str = "token", address: str = "127.0.0.1:9081") -> bytes:
+    response = pb.ExchangeKeyResponse(token=token, runtime_grpc_address=address)
+    response.expire_time.FromMilliseconds(int((time.time() + 600) * 1000))
+    return response.SerializeToString()
+
+
+async def test_a_key_becomes_a_worker_token() -> None:
+    with edge(200, granted()) as (url, seen):
+        token = await ApiKeyTokens(url + "/", KEY).get()
+        elsewhere = await ApiKeyTokens(url, KEY, runtime_address="other:1").get()
+    assert (token.token, token.runtime_address, elsewhere.runtime_address) == ("token", "127.0.0.1:9081", "other:1")
+    assert 590 < token.lifetime_s <= 600
+    assert pb.ExchangeKeyRequest.FromString(seen[0]) == pb.ExchangeKeyRequest(api_key=KEY, use=pb.TOKEN_USE_WORKER)
+
+
+async def test_a_refusal_comes_through_and_holds_no_key() -> None:
+    refusal = Refusal("invalid_api_key", "The key is unknown or revoked.")
+    details = [
+        {"type": each.type_url.rpartition("/")[2], "value": base64.b64encode(each.value).decode()}
+        for each in to_status(refusal).details
+    ]
+    body = json.dumps({"code": "unauthenticated", "message": refusal.message, "details": details}).encode()
+    with edge(401, body) as (url, _), pytest.raises(Refusal) as caught:
+        await ApiKeyTokens(url, KEY).get()
+    assert caught.value.reason == "invalid_api_key"
+    assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize("body", [b"<html>", granted(token=""), granted(address="")])
+async def test_what_is_no_control_plane_is_said(body: bytes) -> None:
+    with edge(200, body) as (url, _), pytest.raises(Refusal) as caught:
+        await ApiKeyTokens(url, KEY).get()
+    assert caught.value.reason == "unavailable"
+
+
+async def test_an_edge_that_is_not_there() -> None:
+    with edge(200, b"") as (url, _):
+        pass
+    with pytest.raises(Refusal) as caught:
+        await ApiKeyTokens(url, KEY).get()
+    assert (caught.value.reason, KEY in caught.value.message) == ("unavailable", False)
