@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
@@ -25,7 +25,7 @@ from oa_runlog.receipt import SignedReceipt
 from oa_runlog.state import RunState
 from services.runtime.app.limits import SequencerLimits, TailLimits
 from services.runtime.app.log import Log
-from services.runtime.app.ports import LogRecord, LogStore, PartitionSession, PartitionTransaction
+from services.runtime.app.ports import LogRecord, LogSession, LogStore, LogTransaction
 from services.runtime.app.tail import Tail
 from services.runtime.store.log import PostgresLog
 from services.runtime.store.reads import PostgresReads
@@ -49,21 +49,21 @@ class TroubledStore:
         self._chance = random.Random(seed)
 
     @asynccontextmanager
-    async def session(self) -> AsyncIterator[PartitionSession]:
+    async def session(self) -> AsyncIterator[LogSession]:
         """A session of the real store, with trouble."""
         async with self._store.session() as session:
             yield _TroubledSession(session, self._trouble, self._chance)
 
 
 class _TroubledSession:
-    def __init__(self, session: PartitionSession, trouble: Trouble, chance: random.Random) -> None:
+    def __init__(self, session: LogSession, trouble: Trouble, chance: random.Random) -> None:
         self._session = session
         self._trouble = trouble
         self._chance = chance
 
     @asynccontextmanager
-    async def transaction(self, partition: int) -> AsyncIterator[PartitionTransaction]:
-        async with self._session.transaction(partition) as transaction:
+    async def transaction(self, partitions: Collection[int]) -> AsyncIterator[LogTransaction]:
+        async with self._session.transaction(partitions) as transaction:
             yield transaction
             await asyncio.sleep(self._chance.random() * self._trouble.longest_delay_s)
             if self._chance.random() < self._trouble.rollback_share:

@@ -10,10 +10,16 @@ from oa_platform.parsers import integer
 
 @dataclass(frozen=True, kw_only=True)
 class SequencerLimits:
-    """How a partition's queue is bounded and drained."""
+    """How the sequencers' queues are bounded and drained."""
 
+    lanes: int = setting(
+        "OA_SEQUENCER_LANES",
+        integer(1, 1024),
+        2,
+        doc="Transactions at a time; each sequencer has its share of the partitions.",
+    )
     queue_commands: int = setting(
-        "OA_SEQUENCER_QUEUE", integer(1, 1_000_000), 4096, doc="Most commands that wait for one partition."
+        "OA_SEQUENCER_QUEUE", integer(1, 1_000_000), 4096, doc="Most commands that wait for one sequencer."
     )
     batch_commands: int = setting(
         "OA_SEQUENCER_BATCH", integer(1, 10_000), 512, doc="Most commands in one transaction."

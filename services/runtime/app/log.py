@@ -1,4 +1,4 @@
-"""All partitions of the log in this process: commands go to the sequencer of their run's partition."""
+"""The log as this process writes it: commands go to the sequencer that has their run's partition."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Log:
     ) -> None:
         self.partitions = installation.partitions
         self._sequencers = [
-            Sequencer(partition, store, run_limits, limits, seal, publish) for partition in range(self.partitions)
+            Sequencer(store, run_limits, limits, seal, publish) for _ in range(min(limits.lanes, self.partitions))
         ]
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(one.run(), name=f"sequencer-{one.partition}") for one in self._sequencers]
+        self._tasks = [asyncio.create_task(one.run(), name="sequencer") for one in self._sequencers]
         return self
 
     async def __aexit__(
@@ -46,7 +46,8 @@ class Log:
 
     def submit(self, command: Command) -> asyncio.Future[Applied]:
         """See `Sequencer.submit`."""
-        return self._sequencers[partition_of(command.run_id, self.partitions)].submit(command)
+        partition = partition_of(command.run_id, self.partitions)
+        return self._sequencers[partition % len(self._sequencers)].submit(command, partition)
 
     async def do(self, command: Command) -> Applied:
         """Carry out a command. Raises Refusal; the command goes on when the caller gives up waiting."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -21,33 +21,33 @@ class Installation:
     partitions: int
 
 
-class PartitionTransaction(Protocol):
-    """One transaction on one partition, whose head is locked."""
+class LogTransaction(Protocol):
+    """One transaction on some partitions, whose heads are locked."""
 
-    position: int
-    """The partition's newest position."""
+    positions: Mapping[int, int]
+    """Newest position of each of them."""
 
     async def read(self, wanted: Wanted) -> Snapshot:
         """What the batch is decided on."""
         ...
 
-    async def store(self, position: int, changes: Changes, receipts: Sequence[SignedReceipt], now_ns: int) -> None:
-        """Store the batch; `position` is the head after it."""
+    async def store(self, changes: Changes, receipts: Sequence[SignedReceipt], now_ns: int) -> None:
+        """Store the batch."""
         ...
 
 
-class PartitionSession(Protocol):
+class LogSession(Protocol):
     """A connection that a sequencer keeps while it has work."""
 
-    def transaction(self, partition: int) -> AbstractAsyncContextManager[PartitionTransaction]:
-        """Begin and lock the head. Left without an exception it is committed, else rolled back."""
+    def transaction(self, partitions: Collection[int]) -> AbstractAsyncContextManager[LogTransaction]:
+        """Begin and lock the heads. Left without an exception it is committed, else rolled back."""
         ...
 
 
 class LogStore(Protocol):
     """The log, written."""
 
-    def session(self) -> AbstractAsyncContextManager[PartitionSession]:
+    def session(self) -> AbstractAsyncContextManager[LogSession]:
         """A connection. Raises Refusal unavailable."""
         ...
 

@@ -1,7 +1,10 @@
-"""The one writer of a partition in this process: many commands, one transaction.
+"""The one writer of some partitions in this process: many commands, one transaction.
 
-Correct with any number of replicas on the same partition, because every transaction begins by locking the partition's
-head. Commands are decided in the order in which they were submitted.
+Correct with any number of replicas on the same partitions, because every transaction begins by locking the heads of the
+partitions that it writes, always in the same order. Commands are decided in the order in which they were submitted.
+
+A sequencer has more than one partition because a transaction costs about the same for one command as for many: while
+few runs are busy, commands of many partitions share one commit.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from oa_runlog.receipt import SignedReceipt
 from oa_runlog.state import RunState
 from services.runtime.app import metrics
 from services.runtime.app.limits import SequencerLimits
-from services.runtime.app.ports import LogStore, PartitionSession
+from services.runtime.app.ports import LogSession, LogStore
 from services.runtime.domain.batch import Answer, Applied, Batch, Entry, wanted_by
 
 _log = structlog.get_logger(__name__)
@@ -42,18 +45,18 @@ class Seal(Protocol):
 @dataclass(slots=True)
 class _Waiter:
     command: Command
+    partition: int
     answer: asyncio.Future[Applied]
     size: int
     since: float
 
 
 class Sequencer:
-    """Drains one partition's queue. `run` does the work until `close` has let it finish."""
+    """Drains the queue of its partitions. `run` does the work until `close` has let it finish."""
 
     def __init__(
-        self, partition: int, store: LogStore, run_limits: Limits, limits: SequencerLimits, seal: Seal, publish: Publish
+        self, store: LogStore, run_limits: Limits, limits: SequencerLimits, seal: Seal, publish: Publish
     ) -> None:
-        self.partition = partition
         self._store = store
         self._run_limits = run_limits
         self._limits = limits
@@ -63,9 +66,10 @@ class Sequencer:
         self._wake = asyncio.Event()
         self._closing = False
 
-    def submit(self, command: Command) -> asyncio.Future[Applied]:
-        """Queue a command; the future gets its answer, or the Refusal. Answers come in the order of submission.
+    def submit(self, command: Command, partition: int) -> asyncio.Future[Applied]:
+        """Queue a command on a run of `partition`; the future gets its answer, or the Refusal.
 
+        Answers come in the order of submission.
         Raises Refusal overloaded when the queue is full, draining when the process goes away. Nobody has to wait for
         the future: the command is carried out all the same.
         """
@@ -73,10 +77,10 @@ class Sequencer:
             raise Refusal("draining", "this replica is going away; ask another one", retry_after_ms=RETRY_AFTER_MS)
         if len(self._queue) >= self._limits.queue_commands:
             _count(command, "overloaded")
-            text = "too many commands wait for this partition; nothing was done"
+            text = "too many commands wait for their turn; nothing was done"
             raise Refusal("overloaded", text, retry_after_ms=self._limits.overloaded_retry_ms)
         answer: asyncio.Future[Applied] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Waiter(command, answer, _size(command), time.perf_counter()))
+        self._queue.append(_Waiter(command, partition, answer, _size(command), time.perf_counter()))
         metrics.QUEUE_COMMANDS.inc()
         self._wake.set()
         return answer
@@ -124,17 +128,16 @@ class Sequencer:
         metrics.QUEUE_COMMANDS.dec(len(waiters))
         return waiters
 
-    async def _commit(self, session: PartitionSession, waiters: list[_Waiter]) -> None:
+    async def _commit(self, session: LogSession, waiters: list[_Waiter]) -> None:
         started = time.perf_counter()
-        commands = [waiter.command for waiter in waiters]
-        async with session.transaction(self.partition) as transaction:
-            snapshot = await transaction.read(wanted_by(commands))
-            batch = Batch(self.partition, transaction.position, snapshot, self._run_limits)
-            answers = [self._apply(batch, command) for command in commands]
+        async with session.transaction({waiter.partition for waiter in waiters}) as transaction:
+            snapshot = await transaction.read(wanted_by([waiter.command for waiter in waiters]))
+            batch = Batch(transaction.positions, snapshot, self._run_limits)
+            answers = [self._apply(batch, waiter) for waiter in waiters]
             changes = batch.changes
             if changes.entries:
                 receipts = [self._seal(changes.runs[run_id]) for run_id in changes.finished]
-                await transaction.store(batch.position, changes, receipts, snapshot.now_ns)
+                await transaction.store(changes, receipts, snapshot.now_ns)
         metrics.BATCH_SECONDS.observe(time.perf_counter() - started)
         metrics.BATCH_COMMANDS.observe(len(waiters))
         if changes.entries:
@@ -143,11 +146,11 @@ class Sequencer:
             _settle(waiter, answer)
         waiters.clear()
 
-    def _apply(self, batch: Batch, command: Command) -> Answer:
+    def _apply(self, batch: Batch, waiter: _Waiter) -> Answer:
         try:
-            return batch.apply(command)
+            return batch.apply(waiter.command, waiter.partition)
         except Exception:  # noqa: BLE001 - a defect in one command must not take its neighbours with it
-            _log.exception("command_failed", command=type(command).__name__, run_id=command.run_id)
+            _log.exception("command_failed", command=type(waiter.command).__name__, run_id=waiter.command.run_id)
             return Refusal("internal", "a defect of ours; it has been logged")
 
     def _fail(self, waiters: list[_Waiter], error: BaseException) -> None:
@@ -155,9 +158,9 @@ class Sequencer:
         metrics.BATCHES_FAILED.inc()
         known = refusal_of(error)
         if known is not None:
-            _log.warning("batch_failed", partition=self.partition, commands=len(waiters), reason=known.reason)
+            _log.warning("batch_failed", commands=len(waiters), reason=known.reason)
         else:
-            _log.error("batch_failed", partition=self.partition, commands=len(waiters), exc_info=error)
+            _log.error("batch_failed", commands=len(waiters), exc_info=error)
         text = "the log can't be written now; send it again with the same key"
         refusal = Refusal("unavailable", text, retry_after_ms=RETRY_AFTER_MS)
         for waiter in waiters:

@@ -106,8 +106,12 @@ class Tail:
 
     def publish(self, entries: Sequence[Entry]) -> None:
         """An own commit."""
-        records = [LogRecord(e.position, e.run_id, e.event.seq, e.event.type, e.event.data) for e in entries]
-        self._offer(self._partitions[entries[0].partition], records)
+        records: dict[int, list[LogRecord]] = {}
+        for e in entries:
+            record = LogRecord(e.position, e.run_id, e.event.seq, e.event.type, e.event.data)
+            records.setdefault(e.partition, []).append(record)
+        for partition, its_own in records.items():
+            self._offer(self._partitions[partition], its_own)
 
     def hint(self, partition: int, position: int) -> None:
         """Word that a partition has come to `position`."""

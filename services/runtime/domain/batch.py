@@ -1,4 +1,4 @@
-"""A batch of commands on one partition: each is decided in order against what the ones before it left. Pure.
+"""A batch of commands: each is decided in order against what the ones before it left. Pure.
 
 `Batch` starts from what the database holds (`Snapshot`) and grows what is to be stored (`Changes`). A refused command
 leaves no trace, so it never spoils its neighbours.
@@ -31,7 +31,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the database holds of what is wanted. `now_ns` is its clock, read after the partition was locked."""
+    """What the database holds of what is wanted. `now_ns` is its clock, read after the partitions were locked."""
 
     now_ns: int
     runs: Mapping[str, RunState]
@@ -63,8 +63,10 @@ class Changes:
     """What a batch stores. Runs are listed once, in their last state; `created` ones have their commands."""
 
     entries: list[Entry] = field(default_factory=list)
-    keys: dict[int, StoredKey] = field(default_factory=dict)
-    """Position of an append's first event -> its key."""
+    heads: dict[int, int] = field(default_factory=dict)
+    """Partition -> its head after the batch, for those that grow."""
+    keys: dict[tuple[str, int], StoredKey] = field(default_factory=dict)
+    """Run and seq of an append's first event -> its key."""
     created: dict[str, CreateRun] = field(default_factory=dict)
     runs: dict[str, RunState] = field(default_factory=dict)
     finished: list[str] = field(default_factory=list)
@@ -105,9 +107,8 @@ def create_key(command: CreateRun) -> CreateKey:
 class Batch:
     """Decides commands one after the other and collects what they change."""
 
-    def __init__(self, partition: int, position: int, snapshot: Snapshot, limits: Limits) -> None:
-        self._partition = partition
-        self._position = position
+    def __init__(self, positions: Mapping[int, int], snapshot: Snapshot, limits: Limits) -> None:
+        self._positions = dict(positions)
         self._now_ns = snapshot.now_ns
         self._limits = limits
         self._runs = dict(snapshot.runs)
@@ -115,17 +116,12 @@ class Batch:
         self._creates = dict(snapshot.creates)
         self.changes = Changes()
 
-    @property
-    def position(self) -> int:
-        """The partition's head after what was decided so far."""
-        return self._position
-
-    def apply(self, command: Command) -> Answer:
-        """Decide one more command."""
+    def apply(self, command: Command, partition: int) -> Answer:
+        """Decide one more command, whose run is in `partition`."""
         decision = decide(self._runs.get(command.run_id), command, self._limits, self._now_ns, self._known(command))
         match decision:
             case Accepted():
-                return self._accept(command, decision)
+                return self._accept(command, partition, decision)
             case Unchanged(run_id, first_seq, last_seq):
                 return Applied(run_id, first_seq, last_seq, repeated=True, state=self._runs.get(run_id))
             case Refusal():
@@ -140,7 +136,7 @@ class Batch:
             case _:
                 return None
 
-    def _accept(self, command: Command, accepted: Accepted) -> Applied:
+    def _accept(self, command: Command, partition: int, accepted: Accepted) -> Applied:
         state, events = accepted.state, accepted.events
         first, count = events[0].seq, len(events)
         changes = self.changes
@@ -150,10 +146,11 @@ class Batch:
         elif isinstance(command, Append):
             key = command.idempotency_key
             self._appends[command.run_id, key] = KnownKey(command.run_id, command.fingerprint, first, count)
-            changes.keys[self._position + 1] = StoredKey(key, command.fingerprint, count)
+            changes.keys[command.run_id, first] = StoredKey(key, command.fingerprint, count)
         for event in events:
-            self._position += 1
-            changes.entries.append(Entry(self._partition, self._position, command.run_id, event))
+            position = self._positions[partition] + 1
+            self._positions[partition] = changes.heads[partition] = position
+            changes.entries.append(Entry(partition, position, command.run_id, event))
         self._runs[command.run_id] = changes.runs[command.run_id] = state
         if state.status.is_final:
             changes.finished.append(command.run_id)

@@ -34,13 +34,14 @@ class Listener(listen.Listener):
             self._hint(row["partition"], row["position"])
 
     def _told(self, _channel: str, payload: str) -> None:
+        replica_id, *places = payload.split(" ")
         try:
-            replica_id, partition, position = payload.split(" ")
-            place = int(partition), int(position)
+            heads = [(int(partition), int(position)) for partition, position in (one.split(":") for one in places)]
         except ValueError:
             _log.warning("strange_notification")
             return
-        if replica_id == self._replica_id:
-            asyncio.get_running_loop().call_later(_OWN_GRACE_S, self._hint, *place)
-        else:
-            self._hint(*place)
+        for head in heads:
+            if replica_id == self._replica_id:
+                asyncio.get_running_loop().call_later(_OWN_GRACE_S, self._hint, *head)
+            else:
+                self._hint(*head)

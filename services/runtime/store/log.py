@@ -1,8 +1,8 @@
-"""The log, written: one transaction on one partition, whose head is locked first and moved last."""
+"""The log, written: transactions on some partitions, whose heads are locked first and moved last."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from oa_platform.postgres import Connection, Postgres
@@ -16,9 +16,12 @@ from services.runtime.store import sql
 from services.runtime.store.rows import columns, moving_values, state_of, time_of
 
 LOG_CHANNEL = "runtime_log"
-"""Where a replica tells the others that a partition has grown: "replica partition position"."""
+"""Where a replica tells the others that partitions have grown: "replica partition:position partition:position …"."""
 
-_RUN_WIDTH, _EVENT_WIDTH, _MOVED_WIDTH = 22, 9, 14
+MAX_NOTIFIED_PARTITIONS = 200
+"""Most partitions named in one notification."""
+
+_RUN_WIDTH, _EVENT_WIDTH, _MOVED_WIDTH = 22, 10, 14
 
 
 class PostgresLog:
@@ -43,21 +46,21 @@ class LogSession:
         self._replica_id = replica_id
 
     @asynccontextmanager
-    async def transaction(self, partition: int) -> AsyncIterator[LogTransaction]:
-        """Begin, lock the partition's head; commit at the end, roll back on any exception."""
+    async def transaction(self, partitions: Collection[int]) -> AsyncIterator[LogTransaction]:
+        """Begin, lock the partitions' heads; commit at the end, roll back on any exception."""
         async with self._connection.transaction():
-            position = await self._connection.fetchval(sql.LOCK_HEAD, partition)
-            yield LogTransaction(self._connection, self._replica_id, partition, position)
+            rows = await self._connection.fetch(sql.LOCK_HEADS, list(partitions))
+            positions = {row["partition"]: row["position"] for row in rows}
+            yield LogTransaction(self._connection, self._replica_id, positions)
 
 
 class LogTransaction:
-    """A transaction that holds the lock of its partition's head."""
+    """A transaction that holds the locks of its partitions' heads."""
 
-    def __init__(self, connection: Connection, replica_id: str, partition: int, position: int) -> None:
+    def __init__(self, connection: Connection, replica_id: str, positions: Mapping[int, int]) -> None:
         self._connection = connection
         self._replica_id = replica_id
-        self._partition = partition
-        self.position = position
+        self.positions = positions
 
     async def read(self, wanted: Wanted) -> Snapshot:
         """What the batch is decided on."""
@@ -83,10 +86,10 @@ class LogTransaction:
             for row in rows
         }
 
-    async def store(self, position: int, changes: Changes, receipts: Sequence[SignedReceipt], now_ns: int) -> None:
-        """Store the batch; `position` is the head after it."""
+    async def store(self, changes: Changes, receipts: Sequence[SignedReceipt], now_ns: int) -> None:
+        """Store the batch."""
         if changes.created:
-            created = [self._created_row(run_id, command, changes) for run_id, command in changes.created.items()]
+            created = _created_rows(changes)
             await self._connection.execute(sql.INSERT_RUNS, *columns(created, _RUN_WIDTH))
         if receipts:
             signed = [(r.run_id, r.canonical_json, r.signature, r.key_id) for r in receipts]
@@ -94,36 +97,50 @@ class LogTransaction:
         moved = [(run_id, *moving_values(run)) for run_id, run in changes.runs.items() if run_id not in changes.created]
         await self._connection.execute(
             sql.STORE_BATCH,
-            self._partition,
             time_of(now_ns),
             *columns(_event_rows(changes), _EVENT_WIDTH),
             *columns(moved, _MOVED_WIDTH),
-            position,
+            *columns(changes.heads.items(), 2),
             LOG_CHANNEL,
-            f"{self._replica_id} {self._partition} {position}",
+            _word(self._replica_id, changes.heads),
         )
 
-    def _created_row(self, run_id: str, command: CreateRun, changes: Changes) -> tuple[object, ...]:
-        state, spec = changes.runs[run_id], titled(command.spec)
-        return (
-            run_id,
-            self._partition,
-            command.org_id,
-            command.user_id,
-            command.idempotency_key,
-            command.fingerprint,
-            spec.adapter,
-            wire.encode_spec(spec),
-            time_of(state.create_ns),
-            *moving_values(state),
-        )
+
+def _word(replica_id: str, heads: Mapping[int, int]) -> str:
+    """The notification. Postgres takes less than 8000 bytes; what does not fit is found by looking at the heads."""
+    places = [f"{partition}:{position}" for partition, position in heads.items()]
+    return " ".join([replica_id, *places[:MAX_NOTIFIED_PARTITIONS]])
+
+
+def _created_rows(changes: Changes) -> list[tuple[object, ...]]:
+    partitions = {entry.run_id: entry.partition for entry in changes.entries}
+    return [
+        _created_row(partitions[run_id], command, changes.runs[run_id]) for run_id, command in changes.created.items()
+    ]
+
+
+def _created_row(partition: int, command: CreateRun, state: RunState) -> tuple[object, ...]:
+    spec = titled(command.spec)
+    return (
+        state.run_id,
+        partition,
+        command.org_id,
+        command.user_id,
+        command.idempotency_key,
+        command.fingerprint,
+        spec.adapter,
+        wire.encode_spec(spec),
+        time_of(state.create_ns),
+        *moving_values(state),
+    )
 
 
 def _event_rows(changes: Changes) -> list[tuple[object, ...]]:
     rows = []
     for entry in changes.entries:
-        key = changes.keys.get(entry.position)
         event = entry.event
+        key = changes.keys.get((entry.run_id, event.seq))
         mark = (key.idempotency_key, key.fingerprint, key.count) if key else (None, None, None)
-        rows.append((entry.position, entry.run_id, event.seq, str(event.type), *mark, event.data, event.chain))
+        place = (entry.partition, entry.position, entry.run_id, event.seq)
+        rows.append((*place, str(event.type), *mark, event.data, event.chain))
     return rows

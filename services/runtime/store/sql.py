@@ -2,7 +2,10 @@
 
 # ------------------------------------------------------------------------------------------------- the log, written
 
-LOCK_HEAD = "SELECT position FROM runtime.log_heads WHERE partition = $1 FOR UPDATE"
+# In the order of partitions, so that two replicas never wait for each other.
+LOCK_HEADS = """
+SELECT partition, position FROM runtime.log_heads WHERE partition = ANY($1::integer[]) ORDER BY partition FOR UPDATE
+"""
 
 # Always at least one row, for the clock, which is read after the lock was got.
 READ_RUNS = """
@@ -36,14 +39,14 @@ SELECT * FROM unnest(
     $16::integer[], $17::timestamptz[], $18::text[], $19::timestamptz[], $20::bytea[], $21::text[], $22::bigint[])
 """
 
-# Events, runs, the head, and the word to other replicas, in one round trip.
+# Events, runs, heads, and the word to other replicas, in one round trip.
 STORE_BATCH = """
 WITH stored AS (
     INSERT INTO runtime.events (
-        partition, recorded_at, position, run_id, seq, type, idempotency_key, fingerprint, batch_count, body, chain)
-    SELECT $1::integer, $2::timestamptz, e.*
-    FROM unnest($3::bigint[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::bytea[], $9::integer[],
-                $10::bytea[], $11::bytea[]) AS e
+        recorded_at, partition, position, run_id, seq, type, idempotency_key, fingerprint, batch_count, body, chain)
+    SELECT $1::timestamptz, e.*
+    FROM unnest($2::integer[], $3::bigint[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::bytea[],
+                $9::integer[], $10::bytea[], $11::bytea[]) AS e
 ), moved AS (
     UPDATE runtime.runs r
     SET status = s.status, latest_seq = s.latest_seq, chain_head = s.chain_head, lease_epoch = s.lease_epoch,
@@ -56,10 +59,12 @@ WITH stored AS (
         AS s (run_id, status, latest_seq, chain_head, lease_epoch, worker_id, fenced, attempt, cancel_requested_time,
               cancel_reason, finish_time, finish, totals, paced_until_ns)
     WHERE r.run_id = s.run_id
-), moved_head AS (
-    UPDATE runtime.log_heads SET position = $26 WHERE partition = $1
+), moved_heads AS (
+    UPDATE runtime.log_heads h SET position = s.position
+    FROM unnest($26::integer[], $27::bigint[]) AS s (partition, position)
+    WHERE h.partition = s.partition
 )
-SELECT pg_notify($27, $28)
+SELECT pg_notify($28, $29)
 """
 
 INSERT_RECEIPTS = """

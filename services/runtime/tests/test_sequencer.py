@@ -61,7 +61,6 @@ class Rig:
         self.published: list[Entry] = []
         self.batches: list[int] = []
         self.sequencer = Sequencer(
-            PARTITION,
             PostgresLog(postgres, name),
             limits,
             sequencer,
@@ -73,11 +72,14 @@ class Rig:
         self.published.extend(entries)
         self.batches.append(len(entries))
 
+    def submit(self, command: Command) -> asyncio.Future[Applied]:
+        return self.sequencer.submit(command, partition_of(command.run_id, 16))
+
     async def started_run(self) -> str:
         """A run that WORKER holds with epoch 1."""
         run_id = run_id_in(PARTITION)
-        await self.sequencer.submit(CreateRun.of(run_id, ORG, USER, SPEC, run_id))
-        await self.sequencer.submit(AssignRun(run_id, WORKER))
+        await self.submit(CreateRun.of(run_id, ORG, USER, SPEC, run_id))
+        await self.submit(AssignRun(run_id, WORKER))
         return run_id
 
 
@@ -137,7 +139,7 @@ async def check_log(dsn: str, runs: Sequence[str]) -> dict[str, list[bytes]]:
 
 async def test_what_was_stored_is_published_at_its_position(rig: Rig, runtime_database: Database) -> None:
     run_id = await rig.started_run()
-    applied = await rig.sequencer.submit(append(run_id, "a", text(b"one"), text(b"two")))
+    applied = await rig.submit(append(run_id, "a", text(b"one"), text(b"two")))
     assert (applied.first_seq, applied.last_seq, applied.repeated) == (3, 4, False)
     assert [(e.partition, e.position, e.event.seq) for e in rig.published] == [(PARTITION, n, n) for n in range(1, 5)]
     logs = await check_log(runtime_database.runtime, [run_id])
@@ -146,17 +148,17 @@ async def test_what_was_stored_is_published_at_its_position(rig: Rig, runtime_da
 
 async def test_an_append_sent_again_gets_its_first_seqs_and_other_content_a_conflict(rig: Rig) -> None:
     run_id = await rig.started_run()
-    first = await rig.sequencer.submit(append(run_id, "a", text(), text()))
-    await rig.sequencer.submit(append(run_id, "b"))
-    again = await rig.sequencer.submit(append(run_id, "a", text(), text()))
+    first = await rig.submit(append(run_id, "a", text(), text()))
+    await rig.submit(append(run_id, "b"))
+    again = await rig.submit(append(run_id, "a", text(), text()))
     assert (again.first_seq, again.last_seq, again.repeated) == (first.first_seq, first.last_seq, True)
-    refusal = await refused(rig.sequencer.submit(append(run_id, "a", text(b"other"))))
+    refusal = await refused(rig.submit(append(run_id, "a", text(b"other"))))
     assert refusal.reason == "idempotency_conflict"
 
 
 async def test_repetitions_within_one_batch_are_seen(rig: Rig) -> None:
     run_id = await rig.started_run()
-    answers = [rig.sequencer.submit(append(run_id, "a")) for _ in range(3)]
+    answers = [rig.submit(append(run_id, "a")) for _ in range(3)]
     applied = await asyncio.gather(*answers)
     assert [(one.first_seq, one.repeated) for one in applied] == [(3, False), (3, True), (3, True)]
     assert rig.batches[-1] == 1
@@ -165,13 +167,13 @@ async def test_repetitions_within_one_batch_are_seen(rig: Rig) -> None:
 async def test_creating_twice_gives_one_run_within_a_batch_and_across(rig: Rig) -> None:
     one, other, third = (run_id_in(PARTITION) for _ in range(3))
     first, second = await asyncio.gather(
-        *(rig.sequencer.submit(CreateRun.of(run_id, ORG, USER, SPEC, "key")) for run_id in (one, other))
+        *(rig.submit(CreateRun.of(run_id, ORG, USER, SPEC, "key")) for run_id in (one, other))
     )
-    later = await rig.sequencer.submit(CreateRun.of(third, ORG, USER, SPEC, "key"))
+    later = await rig.submit(CreateRun.of(third, ORG, USER, SPEC, "key"))
     assert [(a.run_id, a.repeated) for a in (first, second, later)] == [(one, False), (one, True), (one, True)]
     conflict = CreateRun.of(third, ORG, USER, replace(SPEC, title="other"), "key")
-    assert (await refused(rig.sequencer.submit(conflict))).reason == "idempotency_conflict"
-    theirs = await rig.sequencer.submit(CreateRun.of(third, ORG, new_id("usr"), SPEC, "key"))
+    assert (await refused(rig.submit(conflict))).reason == "idempotency_conflict"
+    theirs = await rig.submit(CreateRun.of(third, ORG, new_id("usr"), SPEC, "key"))
     assert (theirs.run_id, theirs.repeated) == (third, False)
 
 
@@ -186,7 +188,7 @@ async def test_a_refused_command_does_not_spoil_its_neighbours(rig: Rig, runtime
         RequestCancel(run_id, new_id("org"), USER),
         append(run_id, "f", RunFinished(Outcome.SUCCEEDED)),
     ]
-    answers = await asyncio.gather(*map(rig.sequencer.submit, commands), return_exceptions=True)
+    answers = await asyncio.gather(*map(rig.submit, commands), return_exceptions=True)
     outcomes = [answer.last_seq if isinstance(answer, Applied) else str(answer).split(":")[0] for answer in answers]
     assert outcomes == [
         3,
@@ -205,7 +207,7 @@ async def test_the_receipt_is_stored_with_the_finish(rig: Rig) -> None:
     run_id = await rig.started_run()
     reads = PostgresReads(rig.postgres)
     assert await reads.receipt(run_id) is None
-    await rig.sequencer.submit(append(run_id, "a", RunFinished(Outcome.FAILED, "timeout")))
+    await rig.submit(append(run_id, "a", RunFinished(Outcome.FAILED, "timeout")))
     found = await reads.run(run_id)
     assert found is not None
     assert await reads.receipt(run_id) == SIGNER.sign(found.state, "log_1")
@@ -216,9 +218,9 @@ async def test_the_pace_of_a_run_is_held_across_replicas(runtime_database: Datab
     dsn = runtime_database.runtime
     async with replica(dsn, "one", slow) as one, replica(dsn, "two", slow) as two:
         run_id = await one.started_run()
-        await one.sequencer.submit(append(run_id, "a", text(), text()))
-        await two.sequencer.submit(append(run_id, "b", text(), text()))
-        refusal = await refused(one.sequencer.submit(append(run_id, "c")))
+        await one.submit(append(run_id, "a", text(), text()))
+        await two.submit(append(run_id, "b", text(), text()))
+        refusal = await refused(one.submit(append(run_id, "c")))
         assert refusal.reason == "publish_rate_limited"
         assert 0 < refusal.retry_after_ms <= 1000
 
@@ -230,9 +232,9 @@ async def test_a_full_queue_refuses_at_once_and_a_batch_has_its_bound(runtime_da
     limits = SequencerLimits(queue_commands=10, batch_commands=4)
     async with replica(runtime_database.runtime, sequencer=limits) as rig:
         run_id = await rig.started_run()
-        answers = [rig.sequencer.submit(append(run_id, f"k{n}")) for n in range(10)]
+        answers = [rig.submit(append(run_id, f"k{n}")) for n in range(10)]
         with pytest.raises(Refusal) as caught:
-            await rig.sequencer.submit(append(run_id, "one too many"))
+            await rig.submit(append(run_id, "one too many"))
         assert (caught.value.reason, caught.value.retry_after_ms) == ("overloaded", limits.overloaded_retry_ms)
         await asyncio.gather(*answers)
         assert rig.batches[-3:] == [4, 4, 2]
@@ -241,18 +243,18 @@ async def test_a_full_queue_refuses_at_once_and_a_batch_has_its_bound(runtime_da
 async def test_a_batch_is_bounded_in_bytes_too(runtime_database: Database) -> None:
     async with replica(runtime_database.runtime, sequencer=SequencerLimits(batch_bytes=2048)) as rig:
         run_id = await rig.started_run()
-        await asyncio.gather(*(rig.sequencer.submit(append(run_id, f"k{n}", text(b"x" * 900))) for n in range(4)))
+        await asyncio.gather(*(rig.submit(append(run_id, f"k{n}", text(b"x" * 900))) for n in range(4)))
         assert rig.batches[-2:] == [2, 2]
-        await rig.sequencer.submit(append(run_id, "large", text(b"x" * 5000)))
+        await rig.submit(append(run_id, "large", text(b"x" * 5000)))
 
 
 async def test_closing_answers_what_is_queued_and_takes_nothing_more(runtime_database: Database) -> None:
     async with replica(runtime_database.runtime) as rig:
         run_id = await rig.started_run()
-        answers = [rig.sequencer.submit(append(run_id, f"k{n}")) for n in range(20)]
+        answers = [rig.submit(append(run_id, f"k{n}")) for n in range(20)]
         rig.sequencer.close()
         with pytest.raises(Refusal) as caught:
-            await rig.sequencer.submit(append(run_id, "late"))
+            await rig.submit(append(run_id, "late"))
         assert caught.value.reason == "draining"
         assert [one.last_seq for one in await asyncio.gather(*answers)] == list(range(3, 23))
 
@@ -269,9 +271,7 @@ async def test_two_replicas_write_one_partition_without_a_hole(runtime_database:
         async def write(rig: Rig, run_id: str, count: int) -> None:
             for number in range(count):
                 key = f"{rig is one}-{number}"
-                await asyncio.gather(
-                    rig.sequencer.submit(append(run_id, key)), rig.sequencer.submit(append(shared, key))
-                )
+                await asyncio.gather(rig.submit(append(run_id, key)), rig.submit(append(shared, key)))
 
         await asyncio.gather(write(one, own[0], 40), write(two, own[1], 40))
         logs = await check_log(dsn, [shared, *own])
@@ -285,7 +285,7 @@ async def test_one_append_raced_by_two_replicas_is_stored_once(runtime_database:
     async with replica(dsn, "one") as one, replica(dsn, "two") as two:
         run_id = await one.started_run()
         for number in range(20):
-            answers = await asyncio.gather(*(rig.sequencer.submit(append(run_id, f"k{number}")) for rig in (one, two)))
+            answers = await asyncio.gather(*(rig.submit(append(run_id, f"k{number}")) for rig in (one, two)))
             assert {answer.first_seq for answer in answers} == {3 + number}
             assert sorted(answer.repeated for answer in answers) == [False, True]
 
@@ -295,10 +295,7 @@ async def test_creating_is_raced_by_two_replicas_and_gives_one_run(runtime_datab
     async with replica(dsn, "one") as one, replica(dsn, "two") as two:
         for number in range(10):
             answers = await asyncio.gather(
-                *(
-                    rig.sequencer.submit(CreateRun.of(run_id_in(PARTITION), ORG, USER, SPEC, f"k{number}"))
-                    for rig in (one, two)
-                )
+                *(rig.submit(CreateRun.of(run_id_in(PARTITION), ORG, USER, SPEC, f"k{number}")) for rig in (one, two))
             )
             assert len({answer.run_id for answer in answers}) == 1
 
@@ -315,7 +312,7 @@ async def test_a_connection_killed_in_a_transaction_costs_nothing_but_a_retry(ru
         # Somebody else holds the partition, so that the transaction waits in its first statement.
         async with admin.transaction():
             await admin.execute("SELECT 1 FROM runtime.log_heads WHERE partition = $1 FOR UPDATE", PARTITION)
-            answers = [rig.sequencer.submit(append(run_id, f"k{n}")) for n in range(3)]
+            answers = [rig.submit(append(run_id, f"k{n}")) for n in range(3)]
             while not await admin.fetchval(
                 "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
                 " WHERE application_name = 'sequencer-one' AND wait_event_type = 'Lock'"
@@ -325,7 +322,7 @@ async def test_a_connection_killed_in_a_transaction_costs_nothing_but_a_retry(ru
                 refusal = await refused(answer)
                 assert refusal.reason == "unavailable"
                 assert refusal.retry_after_ms > 0
-        again = [await rig.sequencer.submit(append(run_id, f"k{n}")) for n in range(3)]
+        again = [await rig.submit(append(run_id, f"k{n}")) for n in range(3)]
         assert [(one.first_seq, one.repeated) for one in again] == [(3, False), (4, False), (5, False)]
         await check_log(runtime_database.runtime, [run_id])
 
@@ -340,14 +337,14 @@ async def test_an_append_whose_answer_was_lost_is_found_by_its_key(
     async with replica(dsn) as rig:
         run_id = await rig.started_run()
         for number in range(12):
-            answer = rig.sequencer.submit(append(run_id, f"k{number}"))
+            answer = rig.submit(append(run_id, f"k{number}"))
             await asyncio.sleep(number * 0.0007)
             await proxy.cut()
             await asyncio.wait([answer])
             while answer.exception() is not None:
                 assert (await refused(answer)).reason == "unavailable"
                 lost += 1
-                answer = rig.sequencer.submit(append(run_id, f"k{number}"))
+                answer = rig.submit(append(run_id, f"k{number}"))
                 await asyncio.wait([answer])
             applied = answer.result()
             assert applied.first_seq == 3 + number
@@ -366,6 +363,6 @@ async def test_a_database_that_is_away_is_told_at_once_and_found_again(
         proxy.refuse()
         await proxy.cut()
         for _ in range(2):
-            assert (await refused(rig.sequencer.submit(append(run_id, "a")))).reason == "unavailable"
+            assert (await refused(rig.submit(append(run_id, "a")))).reason == "unavailable"
         proxy.refuse(False)
-        assert (await rig.sequencer.submit(append(run_id, "a"))).first_seq == 3
+        assert (await rig.submit(append(run_id, "a"))).first_seq == 3
