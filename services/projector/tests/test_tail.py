@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import asyncpg
 import grpc.aio
@@ -273,3 +274,24 @@ async def test_the_pause_between_sessions_doubles_up_to_its_bound(rig: Rig, monk
         with pytest.raises(asyncio.CancelledError):
             await tail.run()
     assert delays == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+
+
+async def test_read_models_are_made_anew_as_the_runbook_says(
+    postgres: Postgres, projector_database: Database, repository: Path
+) -> None:
+    """After a restore of the log: docs/runbooks/projection-stopped.md, word by word."""
+    page = (repository / "docs/runbooks/projection-stopped.md").read_text("utf-8")
+    block = page.split("```sql\n")[1].split("```")[0]
+    runs = some_runs(12)
+    before, after = Rig(postgres), Rig(postgres)
+    async with serving(FakeLog(spread(runs))) as channel, running(before.tail(channel)):
+        await until(lambda: before.progress.caught_up_once)
+    epoch = await before.topics.epoch()
+    owner = await asyncpg.connect(projector_database.owner)
+    await owner.execute(block)
+    await owner.close()
+    async with serving(FakeLog(spread(runs[:5]), epoch="restored")) as channel, running(after.tail(channel)):
+        await until(lambda: after.progress.caught_up_once)
+    await check_everything_once(after, runs[:5])
+    assert await after.reads.summary(runs[6][0].run_id) is None
+    assert await after.topics.epoch() != epoch
