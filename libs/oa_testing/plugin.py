@@ -21,7 +21,8 @@ running event loop. The server is started once per test session (with xdist: onc
 **The whole stack.** `stack` is a running `oa_localstack.stack.Stack`: Postgres, migrations and the four real
 services on free ports, about 3 s to start; `await stack.stop()`, `stack.kill(name)`, `await stack.start_service(name)`,
 `stack.pid(name)`, `stack.urls`, `stack.env`. When the test fails, the ends of all logs are in its report. Mark such
-tests `@pytest.mark.serial`.
+tests `@pytest.mark.serial`. `shared_stack` is one stack for all tests of a module, which leave it as it was; they run
+in the module's event loop: `pytestmark = [pytest.mark.serial, pytest.mark.asyncio(loop_scope="module")]`.
 
 **Time.** `clock` is an `oa_testing.clock.FakeClock`.
 
@@ -33,6 +34,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -158,19 +160,36 @@ async def own_postgres(scratch: Path) -> AsyncIterator[PostgresServer]:
 @pytest_asyncio.fixture
 async def stack(scratch: Path) -> AsyncIterator[Stack]:
     """The four real services on free ports, for this test alone."""
+    async with _running_stack(scratch) as stack:
+        yield stack
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_stack() -> AsyncIterator[Stack]:
+    """The four real services on free ports, for all tests of a module."""
+    directory = scratch_directory()
+    async with _running_stack(directory) as stack:
+        yield stack
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@asynccontextmanager
+async def _running_stack(directory: Path) -> AsyncIterator[Stack]:
     base = free_port(tuple(PORT_OFFSETS.values()))
-    stack = Stack(scratch / "home", port_base=base, postgres_settings=FAST)
+    stack = Stack(directory / "home", port_base=base, postgres_settings=FAST)
     await stack.start()
-    yield stack
-    await stack.stop()
+    try:
+        yield stack
+    finally:
+        await stack.stop()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Add the ends of a failed test's stack logs to its report."""
     report = yield
-    stack = getattr(item, "funcargs", {}).get("stack")
-    if report.failed and isinstance(stack, Stack):
+    arguments = getattr(item, "funcargs", {}).values()
+    for stack in [argument for argument in arguments if report.failed and isinstance(argument, Stack)]:
         for path in sorted((stack.home / "logs").glob("*.log")):
             report.sections.append((f"log of {path.stem}", last_lines(path, _REPORTED_LINES)))
     return report

@@ -14,12 +14,13 @@ from oa_khala.topics import user_runs
 from oa_localstack.stack import Stack
 from tests.e2e.world import STEP_TIMEOUT_S, Tail, World, counting, signed_in
 
-pytestmark = pytest.mark.serial
+pytestmark = [pytest.mark.serial, pytest.mark.asyncio(loop_scope="module")]
 
 
-@pytest_asyncio.fixture
-async def world(stack: Stack, tmp_path: Path) -> AsyncIterator[World]:
-    async with signed_in(stack, tmp_path / "client") as world:
+@pytest_asyncio.fixture(loop_scope="module")
+async def world(shared_stack: Stack, tmp_path: Path) -> AsyncIterator[World]:
+    """A person of their own for each test, in an org of their own."""
+    async with signed_in(shared_stack, tmp_path / "client", f"{tmp_path.name}@example.org") as world:
         yield world
 
 
