@@ -12,17 +12,21 @@ from apps.cli.exits import Exit
 from apps.cli.program import Cli, command, oa
 from oa_errors import Refusal
 
+DEV_EMAIL = "demo@openagents.example"
+"""Who signs in on a development stack when nobody else is named."""
 DEV_MAIL_TIMEOUT_S = 10.0
 """How long `--dev` waits for the code in the development mailbox."""
 _POLL_S = 0.05
 
 
 @oa.command("login")
-@click.option("--email", prompt="E-mail", help="Where the code goes.")
+@click.option("--email", default=None, help="Where the code goes; asked for when it is not given.")
 @click.option("--dev", is_flag=True, help="Read the code from the local stack's development mailbox.")
 @command
-async def login(cli: Cli, email: str, dev: bool) -> Exit:
-    """Sign in with a code sent by e-mail."""
+async def login(cli: Cli, email: str | None, dev: bool) -> Exit:
+    """Sign in with a code sent by e-mail. With --dev and no --email: as the person that `oa demo` signs in."""
+    if email is None:
+        email = DEV_EMAIL if dev else str(await asyncio.to_thread(click.prompt, "E-mail", err=True))
     async with cli.site.client() as client:
         skip = len(mails(_mailbox(cli))) if dev else 0
         challenge = await client.auth.start(email)

@@ -163,5 +163,5 @@ def _ready(output: Output, stack: Stack) -> None:
     output.say(
         f"Ready. control {stack.urls['control']} · khala {stack.urls['khala']} · logs {stack.home / 'logs'}", "green"
     )
-    output.say("In another shell: oa login --dev --email you@example.org; oa worker start --adapter exec")
+    output.say("In another shell: oa login --dev; oa worker start --adapter exec")
     output.say("Ctrl-C stops it.", "dim")

@@ -12,7 +12,7 @@ from contextlib import aclosing, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from apps.cli.commands.account import dev_code, mails
+from apps.cli.commands.account import DEV_EMAIL, dev_code, mails
 from apps.cli.demo.checks import Check
 from apps.cli.demo.view import View
 from apps.cli.tail import RunTail, Seen
@@ -25,7 +25,6 @@ from oa_khala.topics import run_events
 from oa_runlog import events
 from oa_runlog.receipt import ReceiptFacts
 
-EMAIL = "demo@openagents.example"
 CUT_AFTER = (2, 5, 20, 100)
 """The live tail is cut after these events, as far as the run gets. Every run has at least three (it is created, it is
 started, it is finished), so the first cut lies within every run; the last ones within long runs only."""
@@ -67,11 +66,11 @@ class Story:
         """Step 1: the e-mail-code flow, unless this device is signed in already. Returns the user's id."""
         async with self._site.client() as client:
             skip = len(mails(mailbox))
-            challenge = await client.auth.start(EMAIL)
-            code = await dev_code(mailbox, EMAIL, skip)
+            challenge = await client.auth.start(DEV_EMAIL)
+            code = await dev_code(mailbox, DEV_EMAIL, skip)
             credentials = await client.auth.verify(challenge, code)
             caller = await client.commands.caller()
-        self._view.signed_in(EMAIL, caller.subject, credentials.org_id, len(code))
+        self._view.signed_in(DEV_EMAIL, caller.subject, credentials.org_id, len(code))
         return credentials.user_id
 
     async def watch(self, argv: Sequence[str], directory: Path) -> Watched:
@@ -152,7 +151,7 @@ def _cut_checks(watched: Watched, log: AppliedLog) -> list[Check]:
     """Each cut was within the run, its watermark was persisted, and the fresh client went on with the next event."""
     checks = [
         Check(
-            f"resumed after the cut at {cut.after_seq}",
+            f"resumed after {cut.after_seq}",
             f"event {cut.resumed_at}",
             f"event {cut.watermark + 1}",
             f"event {cut.after_seq + 1}",
