@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from oa_errors import Refusal
+from oa_platform.clock import Clock
 from oa_platform.config import load
 from oa_platform.jwks import StaticKeys
 from oa_platform.keys import SigningKey, generate_key
 from oa_platform.postgres import Postgres
 from oa_platform.settings import DatabaseSettings
 from oa_platform.tokens import TokenVerifier
-from oa_testing.clock import FakeClock
 from oa_testing.postgres import Database
 from services.control.app.account import Account
 from services.control.app.entropy import SystemEntropy
@@ -110,7 +110,7 @@ class Cases:
 
 @asynccontextmanager
 async def cases_on(
-    database: Database, clock: FakeClock, key: SigningKey | None = None, letters: Letters | None = None
+    database: Database, clock: Clock, key: SigningKey | None = None, letters: Letters | None = None
 ) -> AsyncIterator[Cases]:
     """A replica on the database. Give two of them the same key and letters."""
     key, letters, runs = key or generate_key(), letters or Letters(), Runs()
