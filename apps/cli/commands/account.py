@@ -74,7 +74,7 @@ async def dev_code(mailbox: Path, email: str, skip: int = 0) -> str:
     """The newest code for `email` after the first `skip` mails. Raises Refusal `not_found` when none comes."""
     deadline = asyncio.get_running_loop().time() + DEV_MAIL_TIMEOUT_S
     while True:
-        codes = [mail["code"] for mail in mails(mailbox)[skip:] if mail.get("email") == email]
+        codes = [mail["code"] for mail in mails(mailbox)[skip:] if mail.get("email") == email.strip().lower()]
         if codes:
             return str(codes[-1])
         if asyncio.get_running_loop().time() > deadline:
