@@ -193,6 +193,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The run has not ended, so it has no receipt yet."""
     REASON_ATTACH_OUT_OF_ORDER: _Reason.ValueType  # 211
     """The worker's first message is missing, or came twice."""
+    REASON_NOT_LOGGED_YET: _Reason.ValueType  # 212
+    """The receipt is not in the log of receipts yet; it gets there in a moment."""
     REASON_RETENTION_FLOOR_BREACH: _Reason.ValueType  # 300
     """The cursor lies below what is retained."""
     REASON_REPLAY_BUDGET_EXCEEDED: _Reason.ValueType  # 301
@@ -257,6 +259,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The log of receipts is shorter than it was seen to be."""
     REASON_LOG_FORKED: _Reason.ValueType  # 514
     """The log of receipts is not a continuation of what it was seen to be."""
+    REASON_ARCHIVE_DAMAGED: _Reason.ValueType  # 515
+    """What the archive holds of a run is missing, or is not what was put there."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """The catalogue."""
@@ -373,6 +377,8 @@ REASON_RUN_NOT_FINISHED: Reason.ValueType  # 210
 """The run has not ended, so it has no receipt yet."""
 REASON_ATTACH_OUT_OF_ORDER: Reason.ValueType  # 211
 """The worker's first message is missing, or came twice."""
+REASON_NOT_LOGGED_YET: Reason.ValueType  # 212
+"""The receipt is not in the log of receipts yet; it gets there in a moment."""
 REASON_RETENTION_FLOOR_BREACH: Reason.ValueType  # 300
 """The cursor lies below what is retained."""
 REASON_REPLAY_BUDGET_EXCEEDED: Reason.ValueType  # 301
@@ -437,6 +443,8 @@ REASON_LOG_ROLLED_BACK: Reason.ValueType  # 513
 """The log of receipts is shorter than it was seen to be."""
 REASON_LOG_FORKED: Reason.ValueType  # 514
 """The log of receipts is not a continuation of what it was seen to be."""
+REASON_ARCHIVE_DAMAGED: Reason.ValueType  # 515
+"""What the archive holds of a run is missing, or is not what was put there."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 @_typing.final

@@ -233,6 +233,11 @@ class Reason(betterproto.Enum):
     ATTACH_OUT_OF_ORDER = 211
     """The worker's first message is missing, or came twice."""
 
+    NOT_LOGGED_YET = 212
+    """
+    The receipt is not in the log of receipts yet; it gets there in a moment.
+    """
+
     RETENTION_FLOOR_BREACH = 300
     """The cursor lies below what is retained."""
 
@@ -342,6 +347,11 @@ class Reason(betterproto.Enum):
 
     LOG_FORKED = 514
     """The log of receipts is not a continuation of what it was seen to be."""
+
+    ARCHIVE_DAMAGED = 515
+    """
+    What the archive holds of a run is missing, or is not what was put there.
+    """
 
 
 @dataclass(eq=False, repr=False)
