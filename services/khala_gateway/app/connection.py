@@ -15,7 +15,7 @@ from oa_errors import Refusal
 from oa_khala import server_commands as commands
 from oa_khala.admission import Grant
 from oa_khala.backoff import backoff_ms
-from oa_khala.frames import ClientFrame, Form, ServerFrame, TopicState
+from oa_khala.frames import ClientFrame, ErrorFrame, Form, ServerFrame, TopicState
 from oa_khala.server_session import DeliveryBroken, ServerSession, State
 from oa_khala.topics import Topic
 from oa_khala.wire import decode_client_frame, encode_server_frame
@@ -358,6 +358,8 @@ class Connection:
                 self._close(command)
 
     def _send(self, frame: ServerFrame) -> None:
+        if isinstance(frame, ErrorFrame) and frame.topic:
+            count_refusal(frame.reason, "ws")
         encode = binary_message if self._outlet.form is Form.PROTO else text_message
         self._outlet.write(encode(encode_server_frame(frame, self._outlet.form)))
 

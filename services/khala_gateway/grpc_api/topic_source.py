@@ -31,6 +31,8 @@ class SourceLimits:
     replay_timeout_ms: int = 10_000
     # A stream that lasted so long was a good one: the next reconnection starts with the shortest pause.
     steady_ms: int = 5_000
+    # A stream that has not been refused for so long has been accepted: an accepted one says nothing by itself.
+    settle_ms: int = 100
 
 
 class GrpcTopicSource:
@@ -55,6 +57,7 @@ class GrpcTopicSource:
         self._to_add: dict[str, None] = {}
         self._to_remove: dict[str, None] = {}
         self._changed = asyncio.Event()
+        self._was_up = False
         # The stream that stands, if one does.
         self._stream: object | None = None
         # Why the source is of no use at present.
@@ -95,8 +98,11 @@ class GrpcTopicSource:
         return self.refusal is None
 
     async def check(self) -> None:
-        """Readiness: raises Refusal while the source can't be reached or doesn't accept us."""
-        if self.refusal is not None:
+        """Readiness: raises Refusal until the source has once been reached and accepted us.
+
+        Later it may be away: then delivery waits, and the sockets had better stay here.
+        """
+        if self.refusal is not None and not self._was_up:
             raise self.refusal
 
     async def run(self) -> None:
@@ -111,8 +117,6 @@ class GrpcTopicSource:
                 refusal = Refusal("unavailable", f"{self.name} ended the stream")
             except grpc.aio.AioRpcError as error:
                 refusal = refusal_from_rpc_error(error)
-            finally:
-                UPSTREAM_UP.labels(self.name).set(0)
             self.refusal = refusal
             steady = (loop.time() - began) * 1000 >= self._limits.steady_ms
             attempt = 0 if steady else attempt + 1
@@ -123,9 +127,7 @@ class GrpcTopicSource:
         self._to_add = dict(self._wanted)
         self._to_remove.clear()
         self._changed.set()
-        self.refusal = None
-        UPSTREAM_UP.labels(self.name).set(1)
-        _log.info("upstream_up", source=self.name, topics=len(self._wanted))
+        settled = asyncio.get_running_loop().call_later(self._limits.settle_ms / 1000, self._settled)
         stream = self._stream = object()
         try:
             async for message in self._stub.WatchTopics(self._requests(stream)):
@@ -133,6 +135,14 @@ class GrpcTopicSource:
         finally:
             self._stream = None
             self._changed.set()
+            settled.cancel()
+            UPSTREAM_UP.labels(self.name).set(0)
+
+    def _settled(self) -> None:
+        self.refusal = None
+        self._was_up = True
+        UPSTREAM_UP.labels(self.name).set(1)
+        _log.info("upstream_up", source=self.name, topics=len(self._wanted))
 
     async def _requests(self, stream: object) -> AsyncIterator[topic_service_pb2.WatchTopicsRequest]:
         while True:

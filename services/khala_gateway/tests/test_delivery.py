@@ -4,12 +4,13 @@ import asyncio
 
 import pytest
 
+from oa_errors import Refusal
 from oa_khala import frames
 from oa_khala.feed import FeedLimits
 from oa_khala.frames import Cursor, Form, Plan, TopicState
 from services.khala_gateway.app.feeds import HubLimits
 from services.khala_gateway.tests.fake_upstream import FakeUpstream, Faults
-from services.khala_gateway.tests.harness import T2, USER, Client, Limits, Stack, T, U, eventually, running
+from services.khala_gateway.tests.harness import T2, USER, Client, Limits, T, U, eventually, running
 
 SMALL = Limits(hub=HubLimits(feed=FeedLimits(ring_events=8), page_frames=7, slice_frames=3, audit_interval_ms=100))
 
@@ -160,13 +161,6 @@ async def test_a_topic_is_dropped_some_time_after_its_last_subscriber() -> None:
         await eventually(lambda: not any(T in watcher.topics for watcher in stack.runtime.watchers))
 
 
-async def away_and_back(stack: Stack, appended: int) -> None:
-    await stack.runtime.stop()
-    stack.runtime.append(T, appended)
-    await asyncio.sleep(0.1)
-    await stack.runtime.start()
-
-
 async def test_sockets_stay_open_while_the_source_is_away_and_nothing_is_lost() -> None:
     async with running(SMALL) as stack:
         following, behind = await stack.connect(T), await stack.connect(T)
@@ -247,22 +241,30 @@ async def test_without_its_source_a_topic_is_unavailable_until_it_is_there() -> 
         await client.follow(T)
 
 
-async def test_readiness_follows_the_sources() -> None:
+async def test_a_source_that_was_reached_once_may_be_away_without_the_gateway_being_unready() -> None:
     async with running() as stack:
         source = stack.sources["runtime"]
+        with pytest.raises(Refusal, match="unavailable"):
+            await source.check()
         await eventually(lambda: source.up)
         await source.check()
         await stack.runtime.stop()
         await eventually(lambda: not source.up)
-        with pytest.raises(Exception, match="unavailable"):
+        await source.check()
+        await stack.runtime.start()
+        await eventually(lambda: source.up)
+
+
+async def test_a_source_that_does_not_accept_us_is_not_ready() -> None:
+    runtime = FakeUpstream()
+    runtime.refuses_watchers = True
+    async with running(runtime=runtime) as stack:
+        source = stack.sources["runtime"]
+        await eventually(lambda: "service_not_accepted" in str(source.refusal))
+        with pytest.raises(Refusal, match="service_not_accepted"):
             await source.check()
-
-
-async def test_a_source_that_refuses_us_is_not_ready() -> None:
-    async with running() as stack:
-        stack.runtime.refuses_watchers = True
-        await away_and_back(stack, 0)
-        await eventually(lambda: "service_not_accepted" in str(stack.sources["runtime"].refusal))
+        runtime.refuses_watchers = False
+        await eventually(lambda: source.up)
 
 
 async def test_a_non_reader_costs_a_bounded_buffer_and_is_closed_as_slow() -> None:

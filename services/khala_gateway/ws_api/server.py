@@ -12,7 +12,6 @@ from oa_errors import Refusal
 from oa_khala.rate import TokenBucket
 from oa_platform.http_server import bind
 from oa_platform.ids import new_id
-from oa_platform.metrics import count_refusal
 from oa_platform.parsers import Address
 from services.khala_gateway.app import metrics
 from services.khala_gateway.app.connection import Connection, Gateway
@@ -99,20 +98,13 @@ class WebSocketServer:
 
     def admit(self) -> None:
         """Raises Refusal when no more may come in: before any crypto, so that refusing is cheap."""
-        refusal = self._no_room()
-        if refusal is not None:
-            count_refusal(refusal.reason, "ws")
-            raise refusal
-
-    def _no_room(self) -> Refusal | None:
         if self._draining:
-            return Refusal("draining", "this gateway goes away; connect again", retry_after_ms=_OVERLOADED_RETRY_MS)
+            raise Refusal("draining", "this gateway goes away; connect again", retry_after_ms=_OVERLOADED_RETRY_MS)
         if len(self.sockets) > self._limits.max_connections:
-            return Refusal("overloaded", "this gateway is full; try again", retry_after_ms=_OVERLOADED_RETRY_MS)
+            raise Refusal("overloaded", "this gateway is full; try again", retry_after_ms=_OVERLOADED_RETRY_MS)
         wait_ms = self._handshakes.take(self._gateway.now_ms())
         if wait_ms:
-            return Refusal("overloaded", "too many come at once; try again", retry_after_ms=wait_ms)
-        return None
+            raise Refusal("overloaded", "too many come at once; try again", retry_after_ms=wait_ms)
 
     def opened(self, socket: Socket, outlet: Outlet, header_token: str) -> Connection:
         """The handshake is done: a new connection."""

@@ -20,6 +20,7 @@ from websockets.typing import Subprotocol
 
 from oa_errors import Refusal
 from oa_khala.frames import Form
+from oa_platform.metrics import count_refusal
 from services.khala_gateway.app.connection import Connection
 from services.khala_gateway.app.ports import Outlet
 from services.khala_gateway.ws_api.handshake import Door, check_request, refuse
@@ -176,6 +177,7 @@ class Socket(asyncio.Protocol):
             header_token = check_request(request, self._door)
         except Refusal as refusal:
             _log.info("handshake_refused", reason=refusal.reason)
+            count_refusal(refusal.reason, "ws")
             self._ws.send_response(refuse(self._ws, refusal))
             return
         response: Response = self._ws.accept(request)

@@ -1,0 +1,152 @@
+"""The process itself: started as in production, while control is away; killed with SIGKILL, drained with SIGTERM."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from oa_khala import frames
+from oa_khala.frames import Cursor
+from oa_platform.keys import to_jwks
+from oa_testing.postgres import REPOSITORY, free_port
+from services.khala_gateway.tests.fake_upstream import FakeUpstream
+from services.khala_gateway.tests.harness import USER, Client, Limits, Stack, T, U
+from services.khala_gateway.ws_api.handshake import PATH
+
+WAIT_S = 30.0
+
+
+class GatewayProcess:
+    """`python -m services.khala_gateway` on fixed ports, so that it can be started again."""
+
+    def __init__(self, directory: Path) -> None:
+        self.stack = Stack(FakeUpstream(), FakeUpstream(), Limits())
+        self.ws_port, self.grpc_port, self.ops_port = free_port(), free_port(), free_port()
+        self.output = directory / "gateway.log"
+        keys = directory / "keys.json"
+        keys.write_text(json.dumps(to_jwks([self.stack.key.public_key])), "utf-8")
+        self.env = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": os.pathsep.join(str(REPOSITORY / root) for root in (".", "libs", "gen")),
+            "OA_SERVICE_TOKEN": "the gateway's",
+            "OA_WS_ADDRESS": f"127.0.0.1:{self.ws_port}",
+            "OA_GRPC_ADDRESS": f"127.0.0.1:{self.grpc_port}",
+            "OA_OPS_ADDRESS": f"127.0.0.1:{self.ops_port}",
+            "OA_CONTROL_URL": "http://127.0.0.1:1",
+            "OA_JWKS_CACHE_FILE": str(keys),
+            "OA_WS_DRAIN_WINDOW_MS": "200",
+        }
+
+    async def start_upstreams(self) -> None:
+        """Runtime with `T` (10 events), projector with `U` (3 events)."""
+        for name, upstream in (("RUNTIME", self.stack.runtime), ("PROJECTOR", self.stack.projector)):
+            await upstream.start()
+            self.env[f"OA_{name}_GRPC"] = f"127.0.0.1:{upstream.port}"
+        self.stack.runtime.create(T, USER, 10)
+        self.stack.projector.create(U, USER, 3)
+
+    @contextmanager
+    def running(self) -> Iterator[subprocess.Popen[bytes]]:
+        """A process for the time of the block; killed at its end if it still runs."""
+        with self.output.open("ab") as output:
+            command = [sys.executable, "-m", "services.khala_gateway"]
+            process = subprocess.Popen(command, env=self.env, cwd=REPOSITORY, stdout=output, stderr=output)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    async def get(self, path: str) -> httpx.Response | None:
+        """An answer of the ops port, None when there is none."""
+        async with httpx.AsyncClient(trust_env=False) as client:
+            try:
+                return await client.get(f"http://127.0.0.1:{self.ops_port}{path}")
+            except httpx.TransportError:
+                return None
+
+    async def until(self, status: int) -> httpx.Response:
+        """The first readiness answer with that status."""
+        async with asyncio.timeout(WAIT_S):
+            while (answer := await self.get("/readyz")) is None or answer.status_code != status:
+                await asyncio.sleep(0.02)
+        return answer
+
+    async def connect(self) -> Client:
+        """A client that has been welcomed."""
+        client = await Client.open(f"ws://127.0.0.1:{self.ws_port}{PATH}")
+        await client.hello(self.stack.token(T, U))
+        await client.next(frames.Welcome)
+        return client
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path) -> AsyncIterator[GatewayProcess]:
+    process = GatewayProcess(tmp_path)
+    await process.start_upstreams()
+    yield process
+    await process.stack.runtime.stop()
+    await process.stack.projector.stop()
+
+
+async def test_it_serves_while_control_is_away_and_drains_on_sigterm(gateway: GatewayProcess) -> None:
+    with gateway.running() as process:
+        await gateway.until(200)
+        client = await gateway.connect()
+        await client.follow(T)
+        await client.follow(U)
+        metrics = await gateway.get("/metrics")
+        assert metrics is not None
+        assert "oa_khala_connections 1.0" in metrics.text
+        assert "oa_khala_delivered_frames_total 13.0" in metrics.text
+        process.send_signal(signal.SIGTERM)
+        assert (await client.next(frames.Draining)).reconnect_after_ms == 0
+        assert await client.close_code() == ("", 1012)
+        assert await asyncio.to_thread(process.wait, WAIT_S) == 0
+    log = gateway.output.read_text("utf-8")
+    assert "connection_open" in log
+    assert "eyJ" not in log, "a token was logged"
+
+
+async def test_sigkill_loses_nothing(gateway: GatewayProcess) -> None:
+    with gateway.running():
+        await gateway.until(200)
+        client = await gateway.connect()
+        await client.follow(T)
+        gateway.stack.runtime.append(T, 5)
+        await client.up_to(T, 12)
+    gateway.stack.runtime.append(T, 5)
+    await client.close_code()
+    with gateway.running():
+        await gateway.until(200)
+        again = await gateway.connect()
+        await again.follow(T, Cursor("e1", client.seqs[T][-1]))
+        assert client.seqs[T] + again.seqs[T] == list(range(1, 21))
+
+
+async def test_it_is_not_ready_without_both_sources_and_says_which(gateway: GatewayProcess) -> None:
+    await gateway.stack.projector.stop()
+    with gateway.running():
+        async with asyncio.timeout(WAIT_S):
+            while list((await gateway.until(503)).json()["failures"]) != ["projector"]:
+                await asyncio.sleep(0.02)
+        await gateway.stack.projector.start()
+        await gateway.until(200)
+
+
+async def test_a_port_in_use_is_named(gateway: GatewayProcess) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", gateway.ws_port))
+        taken.listen()
+        with gateway.running() as process:
+            assert await asyncio.to_thread(process.wait, WAIT_S) == 2
+    assert "OA_WS_ADDRESS" in gateway.output.read_text("utf-8")
