@@ -17,14 +17,14 @@ from oa_platform.process import Process, run_service
 from oa_platform.tokens import TokenVerifier
 from openagents.projection.v1 import read_service_pb2_grpc
 from openagents.sync.v1 import topic_service_pb2_grpc
-from services.projector.app.hub import TopicHub
+from services.projector.app.hub import TopicHub, TopicLimits
 from services.projector.app.observe import LoggedReport, ProgressCollector
 from services.projector.app.progress import Progress
 from services.projector.app.projection import Projection
 from services.projector.app.reads import Reads
 from services.projector.app.tail import Tail, TailLimits
 from services.projector.app.topics import Topics
-from services.projector.config import ProjectorSettings, TailSettings
+from services.projector.config import ProjectorSettings, TailSettings, TopicSettings
 from services.projector.grpc_api.log_source import GrpcLogSource
 from services.projector.grpc_api.read_service import ReadService
 from services.projector.grpc_api.topic_service import TopicService
@@ -45,7 +45,8 @@ async def start(settings: ProjectorSettings, process: Process) -> None:
     keys = await process.enter(JwksCache(settings.jwks, clock))
 
     journal = PgJournalStore(postgres)
-    hub = TopicHub(journal)
+    limits = _topic_limits(settings.topics)
+    hub = TopicHub(journal, limits)
     process.background("hub", hub.run())
 
     store = PgProjectionStore(postgres, codec)
@@ -57,7 +58,7 @@ async def start(settings: ProjectorSettings, process: Process) -> None:
         store,
         Projection(store, codec, hub, progress),
         progress,
-        limits=_limits(settings.tail),
+        limits=_tail_limits(settings.tail),
         report=LoggedReport(),
     )
     process.background("tail", tail.run())
@@ -67,20 +68,30 @@ async def start(settings: ProjectorSettings, process: Process) -> None:
     verifier = TokenVerifier(keys, clock)
     authenticator = Authenticator(settings.service, settings.identity.accepted_services, verifier)
     server = GrpcServer(settings.grpc, authenticator)
-    topics = TopicService(Topics(journal), hub)
+    topics = TopicService(Topics(journal, limits), hub)
     server.register(topic_service_pb2_grpc.add_TopicServiceServicer_to_server, topics)
     reads = ReadService(Reads(PgReadStore(postgres, codec)))
     server.register(read_service_pb2_grpc.add_ReadServiceServicer_to_server, reads)
     await process.enter(server)
 
 
-def _limits(settings: TailSettings) -> TailLimits:
+def _tail_limits(settings: TailSettings) -> TailLimits:
     return TailLimits(
         batch_events=settings.batch_events,
         lane_batches=settings.lane_batches,
         backoff_min_ms=settings.backoff_min_ms,
         backoff_max_ms=settings.backoff_max_ms,
         heads_interval_ms=settings.heads_interval_ms,
+    )
+
+
+def _topic_limits(settings: TopicSettings) -> TopicLimits:
+    return TopicLimits(
+        watched_topics=settings.watched_topics,
+        pending_rows=settings.pending_rows,
+        poll_interval_ms=settings.poll_interval_ms,
+        page_frames=settings.page_frames,
+        page_bytes=settings.page_bytes,
     )
 
 

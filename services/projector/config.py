@@ -41,6 +41,36 @@ class TailSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TopicSettings:
+    """How summary topics are served."""
+
+    watched_topics: int = setting(
+        "OA_PROJECTOR_WATCHED_TOPICS", integer(1, 10_000_000), 100_000, doc="Most topics on one Watch stream."
+    )
+    pending_rows: int = setting(
+        "OA_PROJECTOR_PENDING_ROWS",
+        integer(1, 1_000_000),
+        4096,
+        doc="Rows that wait for one Watch stream; past it the stream is closed, and its gateway watches again.",
+    )
+    poll_interval_ms: int = setting(
+        "OA_PROJECTOR_POLL_INTERVAL_MS",
+        integer(1, 60_000),
+        500,
+        doc="Pause between looks for what other replicas wrote to watched topics.",
+    )
+    page_frames: int = setting(
+        "OA_PROJECTOR_PAGE_FRAMES", integer(1, 5000), 500, doc="Frames of a page of history, unless asked otherwise."
+    )
+    page_bytes: int = setting(
+        "OA_PROJECTOR_PAGE_BYTES",
+        integer(1024, 4 << 20),
+        1 << 20,
+        doc="Bytes of a page, unless asked otherwise.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ProjectorSettings(ServiceSettings):
     """All of them."""
 
@@ -49,3 +79,4 @@ class ProjectorSettings(ServiceSettings):
     jwks: JwksSettings = group(JwksSettings)
     client: GrpcClientSettings = group(GrpcClientSettings)
     tail: TailSettings = group(TailSettings)
+    topics: TopicSettings = group(TopicSettings)

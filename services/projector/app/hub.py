@@ -17,13 +17,21 @@ from itertools import groupby
 from oa_errors import Refusal
 from services.projector.app.ports import NOWHERE, JournalRow, JournalStore, TopicPosition
 
-MAX_PENDING_ROWS = 4096
-"""Rows that wait for one watcher; past it the watcher is closed and comes again, which costs it one read."""
-REPAIR_PAGE_ROWS = 500
-"""Rows that one repairing read takes."""
-POLL_INTERVAL_MS = 500
-"""How often the heads of watched topics are compared with the journal: the longest that another replica's commit, or
-one whose answer was lost, stays unseen."""
+
+@dataclass(frozen=True, kw_only=True)
+class TopicLimits:
+    """Bounds of what watchers and readers of topics take; `services.projector.config` documents them.
+
+    `pending_rows`: rows that wait for one watcher; past it the watcher is closed and comes again, which costs one read.
+    `poll_interval_ms`: how often the heads of watched topics are compared with the journal: the longest that another
+    replica's commit, or one whose answer was lost, stays unseen.
+    """
+
+    watched_topics: int = 100_000
+    pending_rows: int = 4096
+    poll_interval_ms: int = 500
+    page_frames: int = 500
+    page_bytes: int = 1 << 20
 
 
 class WatcherOverrun(Exception):
@@ -34,14 +42,15 @@ class WatcherOverrun(Exception):
 class Watcher:
     """One Watch stream: what it watches, and the rows that wait for it."""
 
+    pending_limit: int
     topics: set[str] = field(default_factory=set)
     _pending: list[JournalRow] = field(default_factory=list)
     _ready: asyncio.Event = field(default_factory=asyncio.Event)
     _overrun: bool = False
 
     def offer(self, rows: Sequence[JournalRow]) -> None:
-        """Queue rows, or close the watcher when too many wait."""
-        if len(self._pending) + len(rows) > MAX_PENDING_ROWS:
+        """Queue rows, or close the watcher when too many wait. A batch on its own is taken, however large."""
+        if self._pending and len(self._pending) + len(rows) > self.pending_limit:
             self._overrun = True
             self._pending.clear()
         if not self._overrun:
@@ -71,8 +80,9 @@ class _Feed:
 class TopicHub:
     """Hands out what is committed to those who watch."""
 
-    def __init__(self, journal: JournalStore) -> None:
+    def __init__(self, journal: JournalStore, limits: TopicLimits) -> None:
         self._journal = journal
+        self.limits = limits
         self._feeds: dict[str, _Feed] = {}
         self._dirty: set[str] = set()
         self._wake = asyncio.Event()
@@ -80,7 +90,7 @@ class TopicHub:
     @contextlib.contextmanager
     def watcher(self) -> Iterator[Watcher]:
         """A watcher for the time of the block."""
-        watcher = Watcher()
+        watcher = Watcher(self.limits.pending_rows)
         try:
             yield watcher
         finally:
@@ -89,8 +99,10 @@ class TopicHub:
     async def add(self, watcher: Watcher, topics: Collection[str]) -> dict[str, TopicPosition]:
         """Watch `topics`; returns where each stands. What is committed after that is offered.
 
-        The order is what makes it gap-free: registered first, the head read second.
+        The order is what makes it gap-free: registered first, the head read second. Raises Refusal(too_many_topics).
         """
+        if len(watcher.topics.union(topics)) > self.limits.watched_topics:
+            raise Refusal("too_many_topics", f"One stream carries at most {self.limits.watched_topics} topics.")
         for topic in topics:
             self._feeds.setdefault(topic, _Feed()).watchers.add(watcher)
             watcher.topics.add(topic)
@@ -135,7 +147,7 @@ class TopicHub:
         """Repair what is known to be missing, and look for what is not known. Runs until cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(POLL_INTERVAL_MS / 1000):
+                async with asyncio.timeout(self.limits.poll_interval_ms / 1000):
                     await self._wake.wait()
             self._wake.clear()
             with contextlib.suppress(Refusal):  # the next round finds what this one could not read
@@ -151,7 +163,7 @@ class TopicHub:
     async def _repair(self, topic: str, head: int) -> None:
         """Read on from the last seq handed out. What `publish` hands out meanwhile is not handed out again."""
         while (feed := self._feeds.get(topic)) is not None and feed.sent is not None and feed.sent < head:
-            rows = await self._journal.page(topic, feed.sent, REPAIR_PAGE_ROWS)
+            rows = await self._journal.page(topic, feed.sent, self.limits.page_frames)
             fresh = [row for row in rows if row.seq > feed.sent]
             if not rows:
                 return

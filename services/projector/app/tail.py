@@ -81,7 +81,7 @@ class Tail:
         projection: Projection,
         progress: Progress,
         *,
-        limits: TailLimits = TailLimits(),
+        limits: TailLimits,
         report: Report | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:

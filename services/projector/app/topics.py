@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 from oa_errors import Refusal
 from oa_khala.topics import Topic, parse_topic
+from services.projector.app.hub import TopicLimits
 from services.projector.app.ports import NOWHERE, JournalRow, JournalStore, TopicPosition
 
-DEFAULT_PAGE_FRAMES = 500
-MAX_PAGE_FRAMES = 5000
-DEFAULT_PAGE_BYTES = 1 << 20
 FRAME_OVERHEAD_BYTES = 192
 """What a KhalaFrame adds to its payload at most: the topic (160), four tags, seq, kind, length and version."""
 
@@ -54,8 +52,9 @@ def describe(topic: Topic, epoch: str, position: TopicPosition) -> TopicDescript
 class Topics:
     """Describe and Replay, from the journal. A topic that nothing was written to yet has head 0."""
 
-    def __init__(self, journal: JournalStore) -> None:
+    def __init__(self, journal: JournalStore, limits: TopicLimits) -> None:
         self._journal = journal
+        self._limits = limits
         self._epoch = ""
 
     async def epoch(self) -> str:
@@ -70,7 +69,7 @@ class Topics:
         return describe(topic, await self.epoch(), await self._position(topic))
 
     async def replay(self, text: str, epoch: str, after_seq: int, max_frames: int, max_bytes: int) -> TopicPage:
-        """At most `max_frames` rows and `max_bytes` bytes after `after_seq`; 0 means the default.
+        """At most `max_frames` rows and `max_bytes` bytes after `after_seq`; 0 means the default, `TopicLimits`.
 
         Raises Refusal: invalid_topic, epoch_mismatch, retention_floor_breach, cursor_ahead_of_head.
         """
@@ -78,9 +77,9 @@ class Topics:
         ours = await self.epoch()
         position = await self._position(topic)
         _check_cursor(ours, position, epoch, after_seq)
-        limit = min(max_frames or DEFAULT_PAGE_FRAMES, MAX_PAGE_FRAMES, position.head - after_seq)
+        limit = min(max_frames or self._limits.page_frames, position.head - after_seq)
         rows = await self._journal.page(str(topic), after_seq, limit) if limit else []
-        return TopicPage(str(topic), ours, position, _bounded(rows, after_seq, max_bytes or DEFAULT_PAGE_BYTES))
+        return TopicPage(str(topic), ours, position, _bounded(rows, after_seq, max_bytes or self._limits.page_bytes))
 
     async def _position(self, topic: Topic) -> TopicPosition:
         return (await self._journal.positions([str(topic)])).get(str(topic), NOWHERE)

@@ -15,9 +15,6 @@ from services.projector.app.hub import TopicHub, Watcher, WatcherOverrun, runs_o
 from services.projector.app.ports import JournalRow
 from services.projector.app.topics import TopicDescription, Topics, describe, served_topic
 
-MAX_WATCHED_TOPICS = 100_000
-"""Topics on one Watch stream; a gateway has one stream, and a topic costs a set's entry."""
-
 
 class TopicService(topic_service_pb2_grpc.TopicServiceServicer):
     """Callers are gateways: who may read a topic is theirs to decide, from the owner that Describe states."""
@@ -115,8 +112,6 @@ class _WatchStream:
                 topics[text] = served_topic(text)
             except Refusal as refusal:
                 answer.refused.add(topic=text, reason=refusal.reason, message=refusal.message)
-        if len(self._watcher.topics | topics.keys()) > MAX_WATCHED_TOPICS:
-            raise Refusal("too_many_topics", f"One stream carries at most {MAX_WATCHED_TOPICS} topics.")
         positions = await self._hub.add(self._watcher, list(topics))
         for text, topic in topics.items():
             answer.watched.append(watched_topic(describe(topic, self._epoch, positions[text])))

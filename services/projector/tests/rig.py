@@ -19,7 +19,7 @@ from oa_testing.postgres import Database
 from openagents.common.v1 import cursor_pb2
 from openagents.runtime.v1 import log_service_pb2 as pb
 from openagents.runtime.v1 import log_service_pb2_grpc
-from services.projector.app.hub import TopicHub
+from services.projector.app.hub import TopicHub, TopicLimits
 from services.projector.app.ports import Checkpoint
 from services.projector.app.progress import Progress
 from services.projector.app.projection import Projection
@@ -35,6 +35,7 @@ from services.projector.tests import histories as h
 
 EPOCH = "log_test"
 CODEC = SummaryCodec()
+TOPIC_LIMITS = TopicLimits()
 QUICK = TailLimits(backoff_min_ms=1, backoff_max_ms=10, heads_interval_ms=20)
 WAIT_S = 20.0
 
@@ -47,13 +48,13 @@ def database_settings(database: Database, **settings: str) -> DatabaseSettings:
 class Rig:
     """One process's worth of a projector, without its doors."""
 
-    def __init__(self, postgres: Postgres) -> None:
+    def __init__(self, postgres: Postgres, limits: TopicLimits = TOPIC_LIMITS) -> None:
         self.store = PgProjectionStore(postgres, CODEC)
         self.journal = PgJournalStore(postgres)
         self.reads = PgReadStore(postgres, CODEC)
         self.progress = Progress()
-        self.hub = TopicHub(self.journal)
-        self.topics = Topics(self.journal)
+        self.hub = TopicHub(self.journal, limits)
+        self.topics = Topics(self.journal, limits)
         self.reader = Reads(self.reads)
         self.projection = Projection(self.store, CODEC, self.hub, self.progress)
 

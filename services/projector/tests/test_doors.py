@@ -30,7 +30,7 @@ from openagents.control.v1 import claims_pb2
 from openagents.projection.v1 import read_service_pb2, read_service_pb2_grpc, run_summary_pb2
 from openagents.runtime.v1 import run_pb2
 from openagents.sync.v1 import frame_pb2, topic_service_pb2, topic_service_pb2_grpc
-from services.projector.app import hub as hub_module
+from services.projector.app.hub import TopicLimits
 from services.projector.grpc_api.read_service import ReadService
 from services.projector.grpc_api.topic_service import TopicService
 from services.projector.tests import histories as h
@@ -48,6 +48,17 @@ class Doors:
 
     topics: topic_service_pb2_grpc.TopicServiceAsyncStub
     reads: read_service_pb2_grpc.ReadServiceAsyncStub
+
+
+@pytest.fixture
+def limits() -> TopicLimits:
+    """The defaults; a test that reaches a limit has its own."""
+    return TopicLimits()
+
+
+@pytest.fixture
+def rig(postgres: Postgres, limits: TopicLimits) -> Rig:
+    return Rig(postgres, limits)
 
 
 @pytest_asyncio.fixture
@@ -239,11 +250,9 @@ async def test_rows_of_a_topic_that_is_watched_no_more_do_not_come(rig: Rig, doo
     assert await watch.call.read() is grpc.aio.EOF
 
 
-async def test_another_replicas_commits_come_too(
-    rig: Rig, doors: Doors, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They are found in the journal: the hub is told of its own process's commits only."""
-    monkeypatch.setattr(hub_module, "POLL_INTERVAL_MS", 20)
+@pytest.mark.parametrize("limits", [TopicLimits(poll_interval_ms=20, page_frames=2)])
+async def test_another_replicas_commits_come_too(rig: Rig, doors: Doors, postgres: Postgres) -> None:
+    """They are found in the journal, page by page: the hub is told of its own process's commits only."""
     watch = Watch(doors)
     await watch.ask(add_topics=[MINE])
     await watch.read()
@@ -269,16 +278,36 @@ async def test_partitions_that_commit_at_once_come_in_the_order_of_their_seqs(ri
     assert watch.seqs == list(range(1, 49))
 
 
-async def test_a_watcher_that_does_not_read_is_told_to_come_again(
-    rig: Rig, doors: Doors, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(hub_module, "MAX_PENDING_ROWS", 3)
+@pytest.mark.parametrize("limits", [TopicLimits(pending_rows=3)])
+async def test_a_watcher_that_does_not_read_is_told_to_come_again(rig: Rig, doors: Doors) -> None:
     watch = Watch(doors)
     await watch.ask(add_topics=[MINE, OURS])
     await watch.read()
     await rig.apply(await rig.checkpoint(), [event for number in range(4) for event in h.whole_run(number)])
     refusal = await refused(watch.read())
     assert refusal.reason == "overloaded"
+
+
+@pytest.mark.parametrize("limits", [TopicLimits(watched_topics=2)])
+async def test_a_stream_carries_so_many_topics(doors: Doors) -> None:
+    watch = Watch(doors)
+    await watch.ask(add_topics=[MINE, OURS])
+    await watch.read()
+    await watch.ask(add_topics=[MINE], remove_topics=[OURS])
+    await watch.read()
+    await watch.ask(add_topics=[OURS, f"user:{h.OTHER_USER}:runs"])
+    assert (await refused(watch.read())).reason == "too_many_topics"
+
+
+@pytest.mark.parametrize(
+    ("limits", "frames"),
+    [(TopicLimits(page_frames=2), 2), (TopicLimits(page_bytes=1), 1), (TopicLimits(), 5)],
+    ids=["frames", "bytes", "defaults"],
+)
+async def test_a_page_is_bounded_unless_asked_otherwise(rig: Rig, doors: Doors, frames: int) -> None:
+    await fill(rig)
+    assert len((await replay(doors)).page.frames) == frames
+    assert len((await replay(doors, max_frames=4, max_bytes=1 << 20)).page.frames) == 4
 
 
 async def test_only_services_may_ask_for_topics(doors: Doors) -> None:
@@ -306,6 +335,13 @@ async def test_lists_hold_the_callers_own_runs_in_pages(rig: Rig, doors: Doors) 
     assert collected == [h.ulid("run", n) for n in (4, 3, 2, 1, 0)]
     assert (await run_ids(doors, as_person(h.ulid("sva", 1))))[0] == [h.ulid("run", n) for n in (5, 4, 3, 2, 1, 0)]
     assert await run_ids(doors, as_person(h.ulid("usr", 9))) == ([], "")
+
+
+async def test_a_page_has_50_runs_unless_asked_otherwise(rig: Rig, doors: Doors) -> None:
+    await fill(rig, 51)
+    page, token = await run_ids(doors, as_person())
+    assert len(page) == 50
+    assert len((await run_ids(doors, as_person(), page_token=token))[0]) == 1
 
 
 async def test_a_page_token_is_good_for_its_own_query_only(rig: Rig, doors: Doors) -> None:
