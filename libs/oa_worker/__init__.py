@@ -8,6 +8,8 @@ run is no longer this worker's, and the adapter is told so.
 
     adapter      what executes a run: the Protocol that you implement
     exec         the built-in adapter: runs a command
+    process      a child process with a group of its own
+    reaper       ends what a killed worker leaves running
     worker       the process: attach, heartbeats, assignments, drain, reconnect
     execution    one run on this worker
     appender     one run's appends: coalesced, paced, one in flight, answered exactly once

@@ -1,8 +1,8 @@
 """The built-in adapter "exec": runs a command without a shell and streams what it writes.
 
 The command gets a process group (and session) of its own. When it ends, however it ends, its group ends with it: a
-run leaves nothing running on the worker's machine. Its environment is the worker's without the worker's own `OA_…`
-settings, which hold secrets, plus the variables of the spec.
+run leaves nothing running on the worker's machine, also when the worker itself is killed (`oa_worker.reaper`). Its
+environment is the worker's without the worker's own `OA_…` settings, which hold secrets, plus the spec's variables.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from oa_worker.adapter import Assignment, Emit
 from oa_worker.limits import DEFAULT_EXEC_LIMITS, ExecLimits
 from oa_worker.process import Process
+from oa_worker.reaper import Reaper
 from openagents.runtime.v1 import event_pb2
 from openagents.runtime.v1.event_pb2 import EventBody, ExecResult, ExecSpec, RunFinished, TextDelta
 
@@ -31,6 +32,7 @@ class ExecAdapter:
 
     def __init__(self, limits: ExecLimits = DEFAULT_EXEC_LIMITS, environment: Mapping[str, str] | None = None) -> None:
         self._limits = limits
+        self._reaper = Reaper()
         self._environment = dict(os.environ if environment is None else environment)
 
     async def run(self, assignment: Assignment, emit: Emit) -> RunFinished:
@@ -48,11 +50,13 @@ class ExecAdapter:
         except (OSError, ValueError) as error:
             return _not_started(spec, error)
         execution = _Execution(process, assignment, emit, self._limits)
+        self._reaper.watch(process.pid)
         try:
             cause = await execution.run(spec.timeout_ms)
         finally:
             process.kill_group()
             process.close()
+            self._reaper.forget(process.pid)
         return _finish(spec, cause, execution.result(), assignment)
 
 

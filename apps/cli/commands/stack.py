@@ -13,6 +13,7 @@ from apps.cli.exits import Exit
 from apps.cli.output import Output
 from apps.cli.program import Cli, command, oa
 from apps.cli.settings import control_url, running_stack
+from oa_client.edge import needs_sign_in
 from oa_errors import Refusal
 from oa_localstack.lifecycle import run_until_stopped, stop_running
 from oa_localstack.probe import ask
@@ -58,14 +59,13 @@ async def status(cli: Cli) -> Exit:
     """Show each process of the local stack, whether it is ready, versions, and how far the read model has come."""
     versions = _versions()
     state = running_stack(cli.settings)
-    if state is None:
-        url = control_url(cli.settings, cli.env)
+    url = control_url(cli.settings, cli.env)
+    if state is None or state.urls.get("control") != url:
+        if cli.settings.control_url:
+            return await _remote_status(cli, url, versions)
         cli.output.document({"running": False, "control_url": url, "versions": versions, "processes": []})
-        message = "No local stack runs" + (
-            f"; commands go to {url}." if cli.settings.control_url else ". Start it: oa up"
-        )
-        cli.output.say(message)
-        return Exit.OK if cli.settings.control_url else Exit.UNREACHABLE
+        cli.output.say("No local stack runs. Start it: oa up")
+        return Exit.UNREACHABLE
     processes = await asyncio.gather(*(_process(name, state) for name in state.processes))
     positions = await _positions(state)
     cli.output.document(
@@ -80,6 +80,22 @@ async def status(cli: Cli) -> Exit:
     )
     _show_status(cli.output, state, list(processes), positions, versions)
     return Exit.OK if all(process.ready for process in processes) else Exit.UNREACHABLE
+
+
+async def _remote_status(cli: Cli, url: str, versions: dict[str, str]) -> Exit:
+    """A control plane elsewhere: what can be seen from outside, and who is signed in. Raises Refusal `unavailable`."""
+    async with cli.site.client() as client:
+        try:
+            caller = await client.commands.caller()
+        except Refusal as refusal:
+            if not needs_sign_in(refusal):
+                raise
+            caller = None
+    who = f"{caller.subject} {caller.email}".strip() if caller else ""
+    cli.output.document({"running": True, "control_url": url, "signed_in": who, "versions": versions})
+    cli.output.say(f"control {url} · signed in as {who}" if who else f"control {url} · nobody is signed in: oa login")
+    cli.output.say(_version_words(versions), "dim")
+    return Exit.OK if who else Exit.SIGN_IN
 
 
 @dataclass(frozen=True)
@@ -134,6 +150,10 @@ def _versions() -> dict[str, str]:
     }
 
 
+def _version_words(versions: dict[str, str]) -> str:
+    return " · ".join(f"{name} {version}" for name, version in versions.items())
+
+
 def _show_status(
     output: Output,
     state: StackState,
@@ -149,7 +169,7 @@ def _show_status(
     if positions:
         output.say(f"log: {positions['log_entries']} entries, {positions['projected']} in the read model")
     output.say(f"control {state.urls['control']} · khala {state.urls['khala']}")
-    output.say(" · ".join(f"{name} {version}" for name, version in versions.items()), "dim")
+    output.say(_version_words(versions), "dim")
 
 
 def show_event(output: Output, event: Event) -> None:

@@ -137,6 +137,12 @@ async def test_status_without_a_stack(tmp_path: Path) -> None:
     assert (await program("down")).stdout == b"No stack runs here.\n"
 
 
+async def test_status_of_a_control_plane_elsewhere(program: Program, tmp_path: Path) -> None:
+    assert (await program("status")).status == Exit.SIGN_IN
+    _sign_in(tmp_path, program)
+    assert (await program("status")).status == Exit.UNREACHABLE
+
+
 async def test_offline_verification_of_what_is_no_receipt(program: Program, tmp_path: Path) -> None:
     file = tmp_path / "receipt.json"
     file.write_text("{")

@@ -51,6 +51,8 @@ async def test_what_a_person_does_by_hand(stack: Stack, tmp_path: Path) -> None:
     assert {each["name"] for each in status.documents[0]["processes"] if each["ready"]} == {
         *("control", "runtime", "projector", "khala_gateway", "postgres")
     }
+    remote = await program("status", "--json", env={"OA_HOME": str(tmp_path)})
+    assert "ann@example.org" in remote.documents[0]["signed_in"]
     assert (await program("logout")).status == Exit.OK
     assert (await program("run", "list")).status == Exit.SIGN_IN
 

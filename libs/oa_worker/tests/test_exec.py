@@ -282,6 +282,28 @@ async def test_cancellation_of_the_task_kills_the_command() -> None:
     await until_dead(int(log.stdout))
 
 
+async def test_a_killed_worker_leaves_no_command_running(tmp_path: Path) -> None:
+    """A silent command, which no broken pipe would end."""
+    pid_file = tmp_path / "pid"
+    code = (
+        "import asyncio\n"
+        "from oa_worker.tests.test_exec import ExecAdapter, Log, assignment\n"
+        f"command = assignment('sh', '-c', 'echo $$ > {pid_file}; exec sleep 60')\n"
+        "asyncio.run(ExecAdapter().run(command, Log().emit))"
+    )
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    worker = await asyncio.create_subprocess_exec(*python(code), env={**os.environ, "PYTHONPATH": path})
+    async with asyncio.timeout(20):
+        while not (pid_file.exists() and pid_file.read_text().strip()):
+            await asyncio.sleep(0.02)
+    pid = int(pid_file.read_text())
+    assert alive(pid)
+    await asyncio.sleep(0.1)
+    worker.kill()
+    await worker.wait()
+    await until_dead(pid)
+
+
 def test_the_workers_own_settings_do_not_reach_the_command() -> None:
     worker = {"PATH": "/bin", "OA_API_KEY": "secret", "HOME": "/root"}
     assert command_environment(worker, {"X": "1", "HOME": "/h"}) == {"PATH": "/bin", "HOME": "/h", "X": "1"}
