@@ -30,8 +30,8 @@ from oa_runlog.state import RunState
 from oa_runlog.verify import Keys, verify_receipt
 
 FORMAT = "openagents.replay.v1"
-MAX_LINE_BYTES = 2 * 1024 * 1024
-"""Longest line that is read; an event of 256 KiB, the limit of runs, takes 350 KiB in base64."""
+MAX_LINE_BYTES = 8 * 1024 * 1024
+"""Longest line that is read; an event of 4 MiB, the most that an installation may allow, takes 5.6 MiB in base64."""
 
 _HEADER = {"kind", "format", "run_id", "chain"}
 _EVENT = {"kind", "seq", "type", "time", "chain", "event"}
