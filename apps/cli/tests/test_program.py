@@ -35,7 +35,7 @@ def _sign_in(home: Path, program: Program) -> None:
     """Credentials of a session that never was, for the site that the program goes to."""
     port = program._env["OA_CONTROL_URL"].rpartition(":")[2]
     folder = home / "config" / "openagents" / "sites" / f"127.0.0.1-{port}"
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "credentials.json").write_text(
         '{"user_id": "usr_1", "org_id": "org_1", "session_id": "ses_1", "email": "", "access_token": "secret-a", '
         '"access_expires_at": 9999999999, "refresh_token": "secret-r"}'
