@@ -1,0 +1,109 @@
+"""A worker that dies, a database that goes away: a typed answer, and the stack survives."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from oa_client.models import Run
+from oa_client.subscription import Subscription
+from oa_errors import ClientAction, Refusal
+from oa_localstack.postgres import FAST
+from oa_localstack.probe import ask
+from oa_localstack.secrets import SERVICES
+from oa_localstack.stack import POSTGRES, Stack
+from oa_platform.ports import PORT_OFFSETS
+from oa_testing.postgres import free_port
+from tests.e2e.world import STEP_TIMEOUT_S, Tail, counting, signed_in
+
+pytestmark = [pytest.mark.serial, pytest.mark.timeout(180)]
+
+IMPATIENT = {
+    "OA_WORKER_HEARTBEAT_MS": "200",
+    "OA_WORKER_QUIET_MS": "800",
+    "OA_WORKER_LOST_MS": "2000",
+    "OA_WORKER_WATCH_MS": "100",
+}
+"""A runtime that gives workers up after 2 s of silence rather than 30."""
+
+
+@pytest_asyncio.fixture
+async def stack(scratch: Path) -> AsyncIterator[Stack]:
+    stack = Stack(
+        scratch / "home",
+        port_base=free_port(tuple(PORT_OFFSETS.values())),
+        postgres_settings=FAST,
+        overrides={"runtime": IMPATIENT},
+    )
+    await stack.start()
+    yield stack
+    await stack.stop()
+
+
+async def test_the_run_of_a_worker_that_died_is_taken_over_by_another(stack: Stack, tmp_path: Path) -> None:
+    command, stdout, _ = counting(lines=150, pause_s=0.01)
+
+    async with signed_in(stack, tmp_path / "client") as world, asyncio.timeout(90):
+        store = world.open_store()
+        async with world.worker() as first:
+
+            async def kill_the_worker(_: Subscription, seq: int) -> None:
+                if seq == 10:
+                    os.kill(first.pid, signal.SIGKILL)
+
+            run = await world.client.commands.start_exec(command)
+            tail = Tail(run.run_id)
+            following = asyncio.create_task(world.follow(tail, store, kill_the_worker))
+            await asyncio.to_thread(first.wait)
+            async with world.worker():
+                await following
+
+        assert tail.finish is not None
+        assert tail.finish.outcome == "succeeded"
+        assert tail.stdout.endswith(stdout), "the second attempt's output is whole"
+        assert len(tail.stdout) > len(stdout), "and the first one's stays in the log"
+        facts = await world.assert_proved(tail, store)
+        assert facts.attempts == 2
+        await world.assert_summarised(tail)
+
+
+async def test_without_its_database_the_stack_says_so_and_comes_back(stack: Stack, tmp_path: Path) -> None:
+    pids = {name: stack.pid(name) for name in SERVICES}
+    async with signed_in(stack, tmp_path / "client") as world, asyncio.timeout(90):
+        before = await world.client.commands.start_exec(["/bin/echo", "hello"])
+
+        stack.kill(POSTGRES)
+        with pytest.raises(Refusal) as refusal:
+            await world.client.commands.run(before.run_id)
+        assert refusal.value.reason in {"unavailable", "deadline_exceeded"}
+        answer = await ask(stack.ports.runtime_ops)
+        assert (answer.status, "postgres" in answer.body) == (503, True)
+        await stack.start_service(POSTGRES)
+
+        after = await _once_it_answers(lambda: world.client.commands.run(before.run_id))
+        assert after.run_id == before.run_id
+        assert {name: stack.pid(name) for name in SERVICES} == pids
+        store = world.open_store()
+        async with world.worker():
+            tail = Tail(before.run_id)
+            await world.follow(tail, store)
+        assert tail.stdout == b"hello\n"
+        await world.assert_proved(tail, store)
+
+
+async def _once_it_answers(call: Callable[[], Awaitable[Run]]) -> Run:
+    """What `call` returns as soon as the database is there again."""
+    async with asyncio.timeout(STEP_TIMEOUT_S):
+        while True:
+            try:
+                return await call()
+            except Refusal as refusal:
+                if refusal.info.action is not ClientAction.RETRY:
+                    raise
+                await asyncio.sleep(0.1)
