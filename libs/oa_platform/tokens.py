@@ -9,6 +9,7 @@ are ignored, as RFC 7519 (4) has it, so that a newer control can add one.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -31,6 +32,8 @@ ALGORITHM = "EdDSA"
 LEEWAY_S = 5
 """How far the clocks of two of our machines may differ."""
 MAX_TOKEN_CHARS = 8192
+MAX_REMEMBERED_TOKENS = 4096
+"""How many tokens a verifier remembers; the oldest is forgotten first."""
 
 Claims = (
     claims_pb2.AccessTokenClaims
@@ -94,12 +97,27 @@ def sign_token(claims: Claims, key: SigningKey) -> str:
     return jwt.encode(payload, key.private_key, algorithm=ALGORITHM, headers=headers)
 
 
+@dataclass(frozen=True)
+class _Checked:
+    """What need not be computed twice about a token: its signature holds under `key`, and this is what it says."""
+
+    key: Ed25519PublicKey
+    kid: str
+    payload: Mapping[str, Any]
+    claims: Claims
+
+
 class TokenVerifier:
-    """Verifies tokens against control's keys."""
+    """Verifies tokens against control's keys.
+
+    A token comes with every call of its bearer, so the last few whose signature held are remembered (by their hash).
+    Its times, and whether its key still counts, are looked at every time.
+    """
 
     def __init__(self, keys: KeySource, clock: Clock) -> None:
         self._keys = keys
         self._clock = clock
+        self._checked: dict[tuple[bytes, type[Claims]], _Checked] = {}
 
     async def verify(self, token: str, claims_type: type[C], *, audience: str) -> C:
         """The claims of `token`, once everything about it was checked.
@@ -107,16 +125,36 @@ class TokenVerifier:
         Raises Refusal: invalid_token, token_expired, token_too_old, missing_jti, missing_iat; unavailable when the key
         is unknown and control can't be asked.
         """
-        kid = _kid_of(token, TOKEN_KINDS[claims_type].typ)
+        name = hashlib.sha256(token.encode(errors="surrogatepass")).digest(), claims_type
+        checked = self._checked.get(name)
+        kid = checked.kid if checked else _kid_of(token, TOKEN_KINDS[claims_type].typ)
         key = await self._keys.public_key(kid)
         if key is None:
             raise _invalid("is signed with a key that is not one of control's")
-        payload = _signed_payload(token, key)
+        if checked is None or checked.key is not key:
+            checked = None
+            payload: Mapping[str, Any] = _signed_payload(token, key)
+        else:
+            payload = checked.payload
         _check_registered_claims(payload, audience, self._clock.time(), TOKEN_KINDS[claims_type].max_age_s)
-        try:
-            return json_format.ParseDict(payload, claims_type(), ignore_unknown_fields=True)
-        except json_format.ParseError:
-            raise _invalid("has claims of a wrong type") from None
+        if checked is None:
+            checked = _Checked(key, kid, payload, _claims_of(payload, claims_type))
+            self._remember(name, checked)
+        claims = claims_type()
+        claims.CopyFrom(checked.claims)  # type: ignore[arg-type] # remembered under its type
+        return claims
+
+    def _remember(self, name: tuple[bytes, type[Claims]], checked: _Checked) -> None:
+        while len(self._checked) >= MAX_REMEMBERED_TOKENS:
+            del self._checked[next(iter(self._checked))]
+        self._checked[name] = checked
+
+
+def _claims_of(payload: Mapping[str, Any], claims_type: type[C]) -> C:
+    try:
+        return json_format.ParseDict(dict(payload), claims_type(), ignore_unknown_fields=True)
+    except json_format.ParseError:
+        raise _invalid("has claims of a wrong type") from None
 
 
 def _invalid(what: str) -> Refusal:
@@ -149,7 +187,7 @@ def _signed_payload(token: str, key: Ed25519PublicKey) -> dict[str, Any]:
     return payload
 
 
-def _check_registered_claims(payload: dict[str, Any], audience: str, now: float, max_age_s: int) -> None:
+def _check_registered_claims(payload: Mapping[str, Any], audience: str, now: float, max_age_s: int) -> None:
     if payload.get("iss") != ISSUER:
         raise _invalid(f"was not issued by {ISSUER}")
     if payload.get("aud") != audience:
@@ -169,7 +207,7 @@ def _check_registered_claims(payload: dict[str, Any], audience: str, now: float,
         raise Refusal("token_too_old", f"The token was issued more than {max_age_s} s ago: get a new one.")
 
 
-def _seconds(payload: dict[str, Any], name: str) -> int:
+def _seconds(payload: Mapping[str, Any], name: str) -> int:
     value = payload.get(name)
     if isinstance(value, bool) or not isinstance(value, int):
         raise _invalid(f"has no number of seconds as {name}")

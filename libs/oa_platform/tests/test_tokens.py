@@ -220,3 +220,48 @@ def test_a_token_speaks_only_of_its_kind_of_principal(claims_type: Any, kind: in
 def test_a_principal_has_an_org() -> None:
     with pytest.raises(Refusal):
         principal_of(PrincipalClaims(sub="x", kind=principal_pb2.PRINCIPAL_KIND_USER))
+
+
+class _Keys:
+    """A source whose keys change."""
+
+    def __init__(self) -> None:
+        self.keys = {KEY.kid: KEY.public_key}
+
+    async def public_key(self, kid: str) -> Any:
+        return self.keys.get(kid)
+
+
+async def test_what_is_remembered_of_a_token_is_no_more_than_its_signature(clock: FakeClock) -> None:
+    source = _Keys()
+    verifier = TokenVerifier(source, clock)
+    claims = _claims(clock)
+    token = sign_token(claims, KEY)
+    first = await verifier.verify(token, PrincipalClaims, audience="runtime")
+    first.scopes.append("everything")
+    assert await verifier.verify(token, PrincipalClaims, audience="runtime") == claims
+    with pytest.raises(Refusal, match="not for projector"):
+        await verifier.verify(token, PrincipalClaims, audience="projector")
+    with pytest.raises(Refusal, match="another kind"):
+        await verifier.verify(token, claims_pb2.AccessTokenClaims, audience="runtime")
+    source.keys = {KEY.kid: OTHER_KEY.public_key}
+    with pytest.raises(Refusal, match="wrong signature"):
+        await verifier.verify(token, PrincipalClaims, audience="runtime")
+    source.keys = {}
+    with pytest.raises(Refusal, match="not one of control"):
+        await verifier.verify(token, PrincipalClaims, audience="runtime")
+    source.keys = {KEY.kid: KEY.public_key}
+    await clock.advance(60 + LEEWAY_S)
+    with pytest.raises(Refusal, match="token_expired"):
+        await verifier.verify(token, PrincipalClaims, audience="runtime")
+
+
+async def test_a_verifier_remembers_a_bounded_number_of_tokens(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "MAX_REMEMBERED_TOKENS", 3)
+    verifier = TokenVerifier(StaticKeys([KEY.public_key]), clock)
+    for number in range(5):
+        claims = _claims(clock, jti=f"jti_{number}")
+        assert await verifier.verify(sign_token(claims, KEY), PrincipalClaims, audience="runtime") == claims
+    assert len(verifier._checked) == 3
