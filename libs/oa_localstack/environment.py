@@ -40,7 +40,6 @@ def service_environment(
         "OA_SERVICE_TOKEN": secrets.service_tokens[service],
         "OA_ACCEPTED_SERVICES": _accepted(service, secrets),
         "OA_CONTROL_URL": control_http,
-        "OA_CONTROL_GRPC": f"{HOST}:{ports.control_grpc}",
         "OA_RUNTIME_GRPC": f"{HOST}:{ports.runtime_grpc}",
         "OA_PROJECTOR_GRPC": f"{HOST}:{ports.projector_grpc}",
         "OA_KHALA_URL": khala_url(ports),

@@ -117,7 +117,7 @@ def is_free(port: int) -> bool:
 def _holder(port: int) -> str:
     """Name and id of the process that listens on `port`, as far as we may see it."""
     try:
-        for connection in psutil.net_connections(kind="tcp4"):
+        for connection in psutil.net_connections(kind="tcp"):
             if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:
                 return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})" if connection.pid else ""
     except psutil.Error:
