@@ -1,0 +1,143 @@
+"""What the log's benchmarks stand on: a durable Postgres of their own and runtime replicas as real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from oa_localstack import roles
+from oa_localstack.postgres import DURABLE, SUPERUSER, PostgresServer
+from oa_platform.ids import new_id
+from oa_platform.keys import SigningKey, generate_key
+from oa_platform.settings import token_hash
+from oa_platform.tokens import ISSUER, sign_token
+from oa_testing.postgres import Database, Databases, ServerAddress, free_port
+from openagents.common.v1 import principal_pb2
+from openagents.control.v1 import claims_pb2
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+CONTROL_TOKEN = "bench-control"
+UNPACED = {"OA_RUN_EVENTS_PER_SECOND": "1000000", "OA_RUN_BURST_EVENTS": "1000000"}
+"""The pace of a run is a limit for people's sake, not the log's: benchmarks lift it."""
+
+
+@dataclass
+class Replica:
+    """A running replica."""
+
+    process: subprocess.Popen[str]
+    port: int
+
+    @property
+    def target(self) -> str:
+        """Where gRPC reaches it."""
+        return f"127.0.0.1:{self.port}"
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.process.kill()
+        self.process.wait()
+
+
+@dataclass
+class Stage:
+    """A durable Postgres with the runtime's tables."""
+
+    postgres: PostgresServer
+    databases: Databases
+    database: Database
+    key: SigningKey
+    org_id: str = field(default_factory=lambda: new_id("org"))
+    user_id: str = field(default_factory=lambda: new_id("usr"))
+    account_id: str = field(default_factory=lambda: new_id("sva"))
+
+    @contextmanager
+    def replica(self, env: Mapping[str, str] = UNPACED) -> Iterator[Replica]:
+        """A replica that runs for a block."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.runtime_process"],
+            cwd=REPOSITORY,
+            env={**os.environ, **self._environment(), **env},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdin and process.stdout
+        try:
+            yield Replica(process, int(process.stdout.readline()))
+        finally:
+            process.stdin.close()
+            process.wait(20)
+
+    def _environment(self) -> dict[str, str]:
+        public = self.key.public_key.public_bytes(Encoding.Raw, PublicFormat.Raw)
+        receipt_key = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return {
+            "BENCH_TOKEN_KEY": public.hex(),
+            "OA_DATABASE_URL": self.database.runtime,
+            "OA_SERVICE_TOKEN": "bench-runtime",
+            "OA_ACCEPTED_SERVICES": f"control={token_hash(CONTROL_TOKEN)},projector={token_hash(CONTROL_TOKEN)}",
+            "OA_RECEIPT_KEY": receipt_key.decode(),
+            "OA_GRPC_ADDRESS": "127.0.0.1:0",
+            "OA_LOG_LEVEL": "warning", "OA_LOG_FORMAT":"console",
+        }
+
+    @property
+    def as_person(self) -> list[tuple[str, str]]:
+        """Metadata of a call that control makes for a person."""
+        claims = claims_pb2.PrincipalClaims(
+            sub=self.user_id,
+            kind=principal_pb2.PRINCIPAL_KIND_USER,
+            **self._claims(("runs.read", "runs.write")),
+        )
+        return [("x-oa-service-token", CONTROL_TOKEN), ("x-oa-principal", sign_token(claims, self.key))]
+
+    @property
+    def as_worker(self) -> list[tuple[str, str]]:
+        """Metadata of a worker's call."""
+        claims = claims_pb2.WorkerTokenClaims(
+            sub=self.account_id, kind=principal_pb2.PRINCIPAL_KIND_WORKER, **self._claims(("workers.attach",))
+        )
+        return [("authorization", f"Bearer {sign_token(claims, self.key)}")]
+
+    def _claims(self, scopes: tuple[str, ...]) -> dict[str, Any]:
+        now = int(time.time())
+        times = {"iat": now, "nbf": now, "exp": now + 600}
+        return {"iss": ISSUER, "aud": "runtime", "jti": new_id("jti"), "org_id": self.org_id, "scopes": scopes} | times
+
+
+@contextmanager
+def stage() -> Iterator[Stage]:
+    """A stage in a temporary directory, removed afterwards. Not in an event loop."""
+    with ExitStack() as cleanup:
+        root = Path(tempfile.mkdtemp(prefix="oa-bench-"))
+        cleanup.callback(shutil.rmtree, root, ignore_errors=True)
+        root.chmod(0o755)  # Postgres may run as another user
+        passwords = {role: secrets.token_urlsafe(16) for role in (SUPERUSER, *roles.ROLES)}
+        address = ServerAddress(free_port(), passwords)
+        server = PostgresServer(root / "postgres", address.port, passwords[SUPERUSER], root / "log", DURABLE)
+        asyncio.run(_start(server, address))
+        cleanup.callback(lambda: asyncio.run(server.stop()))
+        databases = Databases(address, "bench")
+        cleanup.callback(databases.close)
+        yield Stage(server, databases, databases.create(("runtime",)), generate_key())
+
+
+async def _start(server: PostgresServer, address: ServerAddress) -> None:
+    await server.start()
+    async with roles.admin_connection(address.admin_dsn()) as admin:
+        await roles.prepare_cluster(admin, address.passwords)
