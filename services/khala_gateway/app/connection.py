@@ -252,8 +252,7 @@ class Connection:
         serving.next_seq += segment.frames
         serving.attempt = 0
         self._outlet.write(segment.data)
-        metrics.DELIVERED.inc(segment.frames)
-        metrics.DELIVERED_BYTES.inc(len(segment.data))
+        self._gateway.flusher.delivered(segment.frames, len(segment.data))
         if answer:
             self._run(answer)
 

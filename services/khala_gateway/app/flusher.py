@@ -3,6 +3,8 @@
 import asyncio
 from typing import Protocol
 
+from services.khala_gateway.app import metrics
+
 
 class Pumped(Protocol):
     """Something that has work to do."""
@@ -21,6 +23,9 @@ class Flusher:
         self._waiting: dict[Pumped, None] = {}
         self._handle: asyncio.Handle | None = None
         self._flushed_at = float("-inf")
+        # What was delivered since the metrics were last told: they cost more than a delivery.
+        self._frames = 0
+        self._bytes = 0
 
     def ask(self, one: Pumped) -> None:
         """Have `one` pumped soon; asking twice is asking once."""
@@ -34,9 +39,17 @@ class Flusher:
         """`one` has nothing to do any more."""
         self._waiting.pop(one, None)
 
+    def delivered(self, frames: int, size: int) -> None:
+        """So much was handed to a connection."""
+        self._frames += frames
+        self._bytes += size
+
     def _flush(self) -> None:
         self._handle = None
         self._flushed_at = self._loop.time()
         waiting, self._waiting = self._waiting, {}
         for one in waiting:
             one.pump()
+        metrics.DELIVERED.inc(self._frames)
+        metrics.DELIVERED_BYTES.inc(self._bytes)
+        self._frames = self._bytes = 0

@@ -48,7 +48,8 @@ class TopicFeed:
         self._limits = limits
         self._slice_frames = slice_frames
         self._slice_bytes = slice_bytes
-        self._segments: dict[tuple[int, Form], Segment] = {}
+        # By the seq that they start at, negative for the JSON form: a plain number is the cheapest key there is.
+        self._segments: dict[int, Segment] = {}
 
     @property
     def state(self) -> TopicState:
@@ -77,13 +78,13 @@ class TopicFeed:
 
     def segment(self, next_seq: int, form: Form) -> Segment | None:
         """The next piece from `next_seq` on, joined once for all who stand there; None when that is below the ring."""
-        if next_seq > self.head:
+        feed = self.feed
+        if feed is None or next_seq > feed.head:
             return EMPTY
-        key = (next_seq, form)
+        key = next_seq if form is Form.PROTO else -next_seq
         segment = self._segments.get(key)
         if segment is None:
-            assert self.feed is not None
-            entries = self.feed.slice(next_seq, self._slice_frames, self._slice_bytes)
+            entries = feed.slice(next_seq, self._slice_frames, self._slice_bytes)
             if entries is None:
                 return None
             if len(self._segments) >= _MAX_SEGMENTS:

@@ -78,6 +78,7 @@ class Socket(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._parts: list[bytes] = []
         self._parts_opcode = Opcode.BINARY
+        self._open = False
         self.connection: Connection | None = None
         self.form = Form.PROTO
 
@@ -126,12 +127,12 @@ class Socket(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Complete messages, as they are; nothing once the close has begun."""
-        if self._ws.state is WsState.OPEN and self._transport is not None:
+        if self._open and self._transport is not None:
             self._transport.write(data)
 
     def close(self, code: int, reason: str) -> None:
         """Begin the closing handshake; the transport goes in any case when `close_timeout_ms` is over."""
-        if self._ws.state is WsState.OPEN:
+        if self._open:
             self._ws.send_close(code, reason)
             self._flush()
 
@@ -159,7 +160,8 @@ class Socket(asyncio.Protocol):
         self._flush()
 
     def _flush(self) -> None:
-        """Writes what the protocol answered by itself: the handshake, pongs, closes."""
+        """Writes what the protocol answered by itself (the handshake, pongs, closes), and notes whether it is open."""
+        self._open = self._ws.state is WsState.OPEN
         if self._transport is None:
             return
         for data in self._ws.data_to_send():
@@ -192,7 +194,7 @@ class Socket(asyncio.Protocol):
 
     def _frame(self, frame: Frame) -> None:
         connection = self.connection
-        if connection is None or self._ws.state is not WsState.OPEN:
+        if connection is None or not self._open:
             return
         if frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
             self._data(connection, frame)

@@ -1,0 +1,264 @@
+"""What does one delivery cost the gateway, in CPU time, when many watch the same topic?
+
+    python -m benchmarks.khala_fanout [--subscribers 1000] [--rounds 100] [--payload 200] [--json FILE]
+
+The real gateway (hub, connections, sockets on uvloop) against subscribers in another process that read and discard.
+The floor in the same run: a loop of bare `send()` calls of the same bytes on as many plain sockets, to the same reader.
+CPU time of this process, kernel included, per frame and subscriber. Frames that come together leave in one write; from
+two frames a write on, a gateway may cost less than one `send()` a frame.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import random
+import resource
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from pathlib import Path
+from typing import cast
+
+import structlog
+import uvloop
+
+from benchmarks.measure import Figures, report
+from oa_khala import frames
+from oa_khala.admission import Grant
+from oa_khala.frames import Form, TopicState
+from oa_khala.server_commands import ServerLimits
+from oa_khala.wire import encode_client_frame, event_frame
+from oa_platform.clock import SystemClock
+from oa_platform.parsers import Address
+from services.khala_gateway.__main__ import steady_wall_ms
+from services.khala_gateway.app import metrics
+from services.khala_gateway.app.connection import Gateway
+from services.khala_gateway.app.feeds import FeedHub, HubLimits
+from services.khala_gateway.app.flusher import Flusher
+from services.khala_gateway.app.live_tokens import LiveTokens
+from services.khala_gateway.app.ports import HistoryPage, WatchedTopic
+from services.khala_gateway.app.replays import ReplayReader
+from services.khala_gateway.domain.messages import binary_message
+from services.khala_gateway.ws_api.handshake import PATH, Door
+from services.khala_gateway.ws_api.server import ServerLimits as PortLimits
+from services.khala_gateway.ws_api.server import WebSocketServer
+
+TOPIC = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"
+USER = "usr_01J9ZQ6T5W3M8K2N4P7R1S0V6X"
+TOGETHER = (1, 10, 50)
+SPARE_FILES = 200
+
+
+class OpenTokens:
+    """Takes any token: what it costs to verify one is not the question here."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    async def verify(self, token: str) -> Grant:
+        """A grant of its own for everybody."""
+        self._count += 1
+        scopes, topics = frozenset({"runs.read"}), frozenset({TOPIC})
+        return Grant(USER, "", scopes, topics, "ses_1", "", f"jti_{self._count}", 1 << 60)
+
+
+class LocalSource:
+    """A source in this process: what an upstream costs is not the question here."""
+
+    def __init__(self) -> None:
+        self.hub: FeedHub
+
+    def add(self, topics: Iterable[str]) -> None:
+        """Each topic stands at 0."""
+        for topic in topics:
+            watched = WatchedTopic(topic, TopicState("e1", 0, 0), USER, "")
+            asyncio.get_running_loop().call_soon(self.hub.watched, watched)
+
+    def remove(self, topics: Iterable[str]) -> None:
+        """Nothing to do."""
+
+    async def replay(self, topic: str, epoch: str, after_seq: int, max_frames: int, max_bytes: int) -> HistoryPage:
+        """Nobody falls behind here."""
+        raise NotImplementedError
+
+
+@contextlib.asynccontextmanager
+async def gateway() -> AsyncIterator[tuple[FeedHub, WebSocketServer]]:
+    """A running gateway."""
+    source, limits = LocalSource(), HubLimits()
+    sources = {"runtime": source, "projector": source}
+    hub = source.hub = FeedHub(limits, sources, random.random)
+    everything = Gateway(
+        hub=hub,
+        replays=ReplayReader(sources, limits.page_frames, limits.page_bytes),
+        tokens=OpenTokens(),
+        live_tokens=LiveTokens(),
+        flusher=Flusher(asyncio.get_running_loop(), 0.0),
+        limits=ServerLimits(),
+        now_ms=steady_wall_ms(SystemClock()),
+        jitter=random.random,
+    )
+    port = PortLimits(handshake_burst=1 << 20, drain_window_ms=0)
+    async with WebSocketServer(Address("127.0.0.1", 0), everything, Door(()), port) as server, hub:
+        yield hub, server
+
+
+async def measure_gateway(subscribers: int, rounds: int, payload: int) -> list[Figures]:
+    """One row for each number of frames that come together."""
+    async with gateway() as (hub, server):
+        reader = await asyncio.create_subprocess_exec(*_reader_command("khala", server.port, subscribers))
+        try:
+            async with asyncio.timeout(60):
+                while _subscribed() < subscribers:
+                    await asyncio.sleep(0.01)
+            rows, head = [], 0
+            for together in TOGETHER:
+                cpu_s, head = await _deliver(hub, head, subscribers, rounds, together, payload)
+                deliveries = rounds * together * subscribers
+                rows.append(Figures("khala_gateway", f"{together} together", deliveries, cpu_s))
+            return rows
+        finally:
+            reader.kill()
+            await reader.wait()
+
+
+async def _deliver(
+    hub: FeedHub, head: int, subscribers: int, rounds: int, together: int, payload: int
+) -> tuple[float, int]:
+    data = bytes(payload)
+    batches = []
+    for _ in range(rounds):
+        batches.append([event_frame(TOPIC, head + index, data) for index in range(1, together + 1)])
+        head += together
+    first, cpu_s = head - rounds * together + 1, 0.0
+    for batch in batches:
+        target = _delivered() + subscribers * together
+        began = time.process_time()
+        hub.frames(TOPIC, "e1", first, batch)
+        while _delivered() < target:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        cpu_s += time.process_time() - began
+        first += together
+        # The reader has the other core; what it has not read yet would show as a full socket.
+        await asyncio.sleep(0.005)
+    return cpu_s, head
+
+
+def measure_floor(subscribers: int, rounds: int, payload: int) -> Figures:
+    """Bare `send()` of one frame to each of as many sockets."""
+    message = binary_message(event_frame(TOPIC, 1, bytes(payload)))
+    with socket.create_server(("127.0.0.1", 0), backlog=subscribers) as listener:
+        port = listener.getsockname()[1]
+        reader = subprocess.Popen(_reader_command("plain", port, subscribers))
+        sockets = [listener.accept()[0] for _ in range(subscribers)]
+        for one in sockets:
+            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            cpu_s = 0.0
+            for _ in range(rounds):
+                began = time.process_time()
+                for one in sockets:
+                    one.send(message)
+                cpu_s += time.process_time() - began
+                time.sleep(0.005)
+        finally:
+            reader.kill()
+            reader.wait()
+            for one in sockets:
+                one.close()
+    return Figures("bare send()", "1 a call", rounds * subscribers, cpu_s)
+
+
+def _reader_command(mode: str, port: int, count: int) -> Sequence[str]:
+    return [sys.executable, "-m", "benchmarks.khala_fanout", "--read", mode, str(port), str(count)]
+
+
+def _delivered() -> float:
+    return float(metrics.DELIVERED._value.get())
+
+
+def _subscribed() -> float:
+    return float(metrics.SUBSCRIPTIONS.labels("run_events")._value.get())
+
+
+# ------------------------------------------------------------------------------------------------- the reader's process
+
+
+class _Reader(asyncio.Protocol):
+    def __init__(self, khala: bool) -> None:
+        self._khala = khala
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if self._khala:
+            writer = cast("asyncio.Transport", transport)
+            subscribe = frames.Subscribe(((TOPIC, None),))
+            writer.write(_UPGRADE)
+            for frame in (frames.Hello("token", "dev_1", "bench/1"), subscribe):
+                writer.write(_masked(encode_client_frame(frame, Form.PROTO)))
+
+    def data_received(self, data: bytes) -> None:
+        """Discarded."""
+
+
+_UPGRADE = (
+    f"GET {PATH} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    f"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: {Form.PROTO.value}\r\n\r\n"
+).encode()
+
+
+def _masked(payload: bytes) -> bytes:
+    # A mask of zeros leaves the payload as it is.
+    return bytes((0x82, 0x80 | len(payload))) + bytes(4) + payload
+
+
+async def _read(mode: str, port: int, count: int) -> None:
+    loop = asyncio.get_running_loop()
+    for _ in range(count):
+        await loop.create_connection(lambda: _Reader(mode == "khala"), "127.0.0.1", port)
+    await asyncio.sleep(3600)
+
+
+# ------------------------------------------------------------------------------------------------- command line
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="CPU time of one delivery, beside a bare send().")
+    parser.add_argument("--subscribers", type=int, default=1_000)
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--payload", type=int, default=200, help="bytes of an event")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--read", nargs=3, metavar=("MODE", "PORT", "COUNT"), help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Entry of `python -m benchmarks.khala_fanout`."""
+    arguments = _arguments()
+    needed = arguments.subscribers + SPARE_FILES if not arguments.read else int(arguments.read[2]) + SPARE_FILES
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(needed, hard), hard))
+    if arguments.read:
+        mode, port, count = arguments.read
+        uvloop.run(_read(mode, int(port), int(count)))
+        return
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    sizes = arguments.subscribers, arguments.rounds, arguments.payload
+    floor = measure_floor(*sizes)
+    rows = [floor, *uvloop.run(measure_gateway(*sizes))]
+    title = f"Fan-out to {arguments.subscribers} subscribers, {arguments.payload} bytes, CPU of the sender"
+    report(title, [_with_note(row, floor) for row in rows], arguments.json)
+
+
+def _with_note(row: Figures, floor: Figures) -> Figures:
+    cost, least = row.seconds / row.events, floor.seconds / floor.events
+    note = f"{cost * 1e6:.2f} µs a delivery, {cost / least:.2f}x floor"
+    return Figures(row.subject, row.setting, row.events, row.seconds, note=note)
+
+
+if __name__ == "__main__":
+    main()
