@@ -28,10 +28,17 @@ log level for instance, passes through to them.
 """
 
 # Where settings classes stand; the platform's own are what all services share.
-_PLACES = ("services/*/config.py", "libs/*/settings.py", "apps/*/config.py", "apps/*/settings.py")
+_PLACES = (
+    "services/*/config.py",
+    "libs/*/settings.py",
+    "libs/oa_platform/migrate.py",
+    "apps/*/config.py",
+    "apps/*/settings.py",
+)
 _TITLES = {
     "cli": "The `oa` program",
     "oa_localstack": "The local stack",
+    "oa_platform": "Migrations",
     "oa_worker": "Workers",
 }
 

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from oa_errors import Refusal
-from oa_platform.parsers import postgres_url
+from oa_platform.config import load, setting
+from oa_platform.parsers import Secret, postgres_url
 from oa_platform.postgres import database_location
 from oa_platform.settings import DatabaseSettings
 
@@ -37,6 +38,14 @@ LOCK_TIMEOUT_S = 60
 """How long one waits for another that migrates the same database."""
 _LOCK_KEY = 0x0A_9E_17_5D
 _FILE_NAME = re.compile(r"(?P<number>[0-9]{4})_[a-z0-9_]+\.sql")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MigrateSettings:
+    """What `python -m oa_platform.migrate` reads."""
+
+    url: Secret = setting(URL_VARIABLE, postgres_url(), doc="The role that owns the schemas; no service has it.")
+
 
 # The one transaction that isn't a migration. Everybody may read it: a service checks at its start that its schema is
 # the one it was written for.
@@ -182,12 +191,8 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write("usage: python -m oa_platform.migrate SERVICE DIRECTORY\n")
         return 2
     try:
-        dsn = postgres_url().parse(os.environ.get(URL_VARIABLE, "")).reveal()
-    except ValueError:
-        sys.stderr.write(f"invalid_setting: {URL_VARIABLE} must be {postgres_url().expects}\n")
-        return 2
-    try:
-        names = asyncio.run(migrate(dsn, arguments[0], Path(arguments[1])))
+        url = load(MigrateSettings, os.environ).url
+        names = asyncio.run(migrate(url.reveal(), arguments[0], Path(arguments[1])))
     except Refusal as refusal:
         sys.stderr.write(f"{refusal}\n")
         return 2
