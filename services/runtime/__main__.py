@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
 from oa_errors import Refusal
 from oa_platform.auth import Authenticator
 from oa_platform.clock import SystemClock
@@ -14,6 +17,7 @@ from oa_platform.migrate import check_schema
 from oa_platform.postgres import Postgres
 from oa_platform.process import Process, run_service
 from oa_platform.tokens import KeySource, TokenVerifier
+from oa_runlog.checkpoint import NoteSigner, log_origin
 from oa_runlog.receipt import ReceiptSigner
 from openagents.runtime.v1.log_service_pb2_grpc import add_LogServiceServicer_to_server
 from openagents.runtime.v1.receipt_service_pb2_grpc import add_ReceiptServiceServicer_to_server
@@ -22,29 +26,36 @@ from openagents.runtime.v1.worker_service_pb2_grpc import add_WorkerServiceServi
 from openagents.sync.v1.topic_service_pb2_grpc import add_TopicServiceServicer_to_server
 from services.runtime.app.dispatcher import Dispatcher, Watchdog
 from services.runtime.app.log import Log
+from services.runtime.app.merger import Merger
+from services.runtime.app.receipt_log import ReceiptLog
 from services.runtime.app.runs import Runs
 from services.runtime.app.tail import Tail
 from services.runtime.app.topics import Topics
 from services.runtime.app.workers import Workers
 from services.runtime.config import RuntimeSettings
 from services.runtime.grpc_api.log import LogApi
-from services.runtime.grpc_api.runs import ReceiptApi, RunApi
+from services.runtime.grpc_api.receipts import ReceiptApi
+from services.runtime.grpc_api.runs import RunApi
 from services.runtime.grpc_api.topics import TopicApi
 from services.runtime.grpc_api.workers import WorkerApi
 from services.runtime.store.listener import Listener
 from services.runtime.store.log import PostgresLog
 from services.runtime.store.reads import PostgresReads
+from services.runtime.store.receipt_log import PostgresReceiptLog
 from services.runtime.store.workers import PostgresWorkers
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-def _signer(settings: RuntimeSettings) -> ReceiptSigner:
+def _receipt_key(settings: RuntimeSettings) -> Ed25519PrivateKey:
     try:
-        return ReceiptSigner.from_pem(settings.receipt_key.reveal().encode())
+        key = load_pem_private_key(settings.receipt_key.reveal().encode(), password=None)
+        if isinstance(key, Ed25519PrivateKey):
+            return key
     except (ValueError, TypeError):
-        text = "OA_RECEIPT_KEY is not an unencrypted Ed25519 private key in PEM form."
-        raise Refusal("invalid_setting", text, field="OA_RECEIPT_KEY") from None
+        pass
+    text = "OA_RECEIPT_KEY is not an unencrypted Ed25519 private key in PEM form."
+    raise Refusal("invalid_setting", text, field="OA_RECEIPT_KEY")
 
 
 async def start(settings: RuntimeSettings, process: Process) -> None:
@@ -56,7 +67,8 @@ async def start(settings: RuntimeSettings, process: Process) -> None:
 
 async def serve(settings: RuntimeSettings, process: Process, keys: KeySource) -> GrpcServer:
     """Wire the rooms together, with tokens checked against `keys`."""
-    replica_id, signer = new_id("rep"), _signer(settings)
+    replica_id, key = new_id("rep"), _receipt_key(settings)
+    signer = ReceiptSigner(key)
     postgres = await process.enter(Postgres(settings.database, "runtime"))
     process.readiness.add("postgres", postgres.check)
     await check_schema(settings.database, "runtime", MIGRATIONS)
@@ -79,12 +91,18 @@ async def serve(settings: RuntimeSettings, process: Process, keys: KeySource) ->
     tail.listen(topics.on_records)
     workers = _look_after_workers(settings, process, log, reads, PostgresWorkers(postgres))
     tail.listen(workers.on_records)
+    receipt_log = PostgresReceiptLog(postgres)
+    merger = Merger(receipt_log, NoteSigner(log_origin(installation.log_epoch), key), signer.key_id, settings.merge)
+    tail.listen(merger.on_records)
+    process.background("merger", merger.run())
 
     verifier = TokenVerifier(keys, SystemClock())
     server = GrpcServer(settings.grpc, Authenticator("runtime", settings.identity.accepted_services, verifier))
     runs = Runs(log, reads)
     server.register(add_RunServiceServicer_to_server, RunApi(runs))
-    server.register(add_ReceiptServiceServicer_to_server, ReceiptApi(runs))
+    server.register(
+        add_ReceiptServiceServicer_to_server, ReceiptApi(runs, ReceiptLog(receipt_log, runs, settings.merge))
+    )
     server.register(add_LogServiceServicer_to_server, LogApi(tail, reads, installation.log_epoch))
     server.register(add_TopicServiceServicer_to_server, TopicApi(topics))
     server.register(add_WorkerServiceServicer_to_server, WorkerApi(workers, settings.runs.limits()))

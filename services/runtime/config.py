@@ -9,7 +9,7 @@ from oa_platform.config import group, setting
 from oa_platform.parsers import Secret, integer, secret_text
 from oa_platform.settings import DatabaseSettings, JwksSettings, ServiceSettings
 from oa_runlog.decide import Limits
-from services.runtime.app.limits import SequencerLimits, TailLimits, TopicLimits, WorkerLimits
+from services.runtime.app.limits import MergeLimits, SequencerLimits, TailLimits, TopicLimits, WorkerLimits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,10 +53,13 @@ class RuntimeSettings(ServiceSettings):
     database: DatabaseSettings = group(DatabaseSettings)
     jwks: JwksSettings = group(JwksSettings)
     receipt_key: Secret = setting(
-        "OA_RECEIPT_KEY", secret_text("an Ed25519 private key in PEM"), doc="Signs the receipts of runs."
+        "OA_RECEIPT_KEY",
+        secret_text("an Ed25519 private key in PEM"),
+        doc="Signs the receipts of runs, and the log of them.",
     )
     runs: RunSettings = group(RunSettings)
     sequencer: SequencerLimits = group(SequencerLimits)
     tail: TailLimits = group(TailLimits)
     topics: TopicLimits = group(TopicLimits)
     workers: WorkerLimits = group(WorkerLimits)
+    merge: MergeLimits = group(MergeLimits)

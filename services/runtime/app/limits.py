@@ -15,8 +15,8 @@ class SequencerLimits:
     lanes: int = setting(
         "OA_SEQUENCER_LANES",
         integer(1, 1024),
-        2,
-        doc="Transactions at a time; each sequencer has its share of the partitions.",
+        1,
+        doc="Sequencers of a process: transactions at a time, each with its share of the partitions.",
     )
     queue_commands: int = setting(
         "OA_SEQUENCER_QUEUE", integer(1, 1_000_000), 4096, doc="Most commands that wait for one sequencer."
@@ -114,4 +114,20 @@ class WorkerLimits:
     )
     drain_reconnect_ms: int = setting(
         "OA_WORKER_DRAIN_RECONNECT_MS", integer(0, 60_000), 100, doc="Wait that a draining replica asks workers for."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeLimits:
+    """How receipts get into the log of receipts."""
+
+    page: int = setting("OA_MERGE_PAGE", integer(1, 100_000), 1000, doc="Most receipts merged in one transaction.")
+    pause_ms: int = setting(
+        "OA_MERGE_PAUSE_MS",
+        integer(0, 60_000),
+        100,
+        doc="Wait after a run has finished, so that what finishes together gets one checkpoint.",
+    )
+    poll_ms: int = setting(
+        "OA_MERGE_POLL_MS", integer(10, 600_000), 2_000, doc="Pause between looks for receipts without a cause."
     )

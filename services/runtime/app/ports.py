@@ -152,6 +152,10 @@ class WorkerStore(Protocol):
         """The leases of a worker."""
         ...
 
+    async def lessee(self, run_id: str, lease_epoch: int) -> tuple[str, str] | None:
+        """Worker and service account that got the lease, if it is the newest of the run."""
+        ...
+
     async def due_cancels(self, deadline_ms: int, limit: int) -> list[str]:
         """Runs whose cancel was asked for longer ago."""
         ...

@@ -43,6 +43,7 @@ _MOVING = frozenset(
 )
 _QUEUEING = frozenset({EventType.RUN_CREATED, EventType.RUN_FINISHED, EventType.EXECUTOR_LOST})
 _ATTACH_TRIES = 3
+_REMEMBERED_LESSEES = 10_000
 
 
 class Workers:
@@ -59,6 +60,8 @@ class Workers:
         self.attached: dict[str, Attachment] = {}
         self._holders: dict[str, Attachment] = {}
         """Run -> the attached worker that holds it."""
+        self._lessees: dict[tuple[str, int], tuple[str, str]] = {}
+        """Run and epoch -> worker and service account that got the lease. That never changes, so it may be kept."""
         self._telling: set[asyncio.Task[None]] = set()
         self.on_demand: Callable[[], None] = lambda: None
         """Called when there may be a run for a worker, or a worker for a run."""
@@ -210,10 +213,18 @@ class Workers:
 
     async def append_once(self, principal: Principal, command: Append) -> Applied:
         """An append outside of a stream, by the service account whose worker holds the run. Raises Refusal."""
-        run = await self._reader.run(command.run_id)
-        holder = await self._store.worker(run.state.worker_id) if run is not None else None
-        is_own = holder is not None and holder.service_account_id == principal.subject
-        return await self._log.do(replace(command, worker_id=holder.worker_id if holder and is_own else ""))
+        lease = command.run_id, command.lease_epoch
+        if lease not in self._lessees:
+            lessee = await self._store.lessee(*lease)
+            if lessee is not None:
+                self._remember_lessee(lease, lessee)
+        worker_id, account_id = self._lessees.get(lease, ("", ""))
+        return await self._log.do(replace(command, worker_id=worker_id if account_id == principal.subject else ""))
+
+    def _remember_lessee(self, lease: tuple[str, int], lessee: tuple[str, str]) -> None:
+        while len(self._lessees) >= _REMEMBERED_LESSEES:
+            del self._lessees[next(iter(self._lessees))]
+        self._lessees[lease] = lessee
 
     async def give_up(self, leases: Sequence[LeaseRecord]) -> None:
         """End leases whose holders are gone. Any replica may do it, any number of times."""

@@ -161,6 +161,12 @@ SELECT run_id, lease_epoch FROM runtime.runs
 WHERE worker_id = $1 AND status IN ('running', 'canceling') AND NOT fenced
 """
 
+READ_LESSEE = """
+SELECT w.worker_id, w.service_account_id
+FROM runtime.runs r JOIN runtime.workers w USING (worker_id)
+WHERE r.run_id = $1 AND r.lease_epoch = $2
+"""
+
 READ_DUE_CANCELS = """
 SELECT run_id FROM runtime.runs
 WHERE status = 'canceling' AND cancel_requested_time <= clock_timestamp() - $1 * interval '1 millisecond'
