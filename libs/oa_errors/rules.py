@@ -1,8 +1,10 @@
 """The one validator of messages: it holds a message against the `FieldRules` in its own descriptors.
 
 The rules stand in the proto files beside the fields (`openagents.common.v1.rules`). What is checked everywhere, rule or
-not: an enum holds a number that it has (`invalid_enum`), and a string holds no NUL, which no database and no operating
-system takes (`invalid_value`). Refusals name the field ("spec.exec.argv[2]") and never echo its value.
+not: a oneof has a member, as in these contracts it always says "one of these" (`missing_payload`); an enum holds a
+number that it has (`invalid_enum`); and a string holds no NUL, which no database and no operating system takes
+(`invalid_value`). Refusals name the field ("spec.exec.argv[2]") and never echo its value. Unknown fields pass: a newer
+client may send them. Messages of google.protobuf are not looked into.
 
 Checks are compiled once per message type; a message of ten fields costs a few microseconds.
 """
@@ -29,7 +31,7 @@ _WELL_KNOWN = "google.protobuf."
 def check_rules(message: Message) -> None:
     """Raise Refusal for the first field of `message`, at any depth, that breaks a rule; otherwise do nothing.
 
-    Reasons: `missing_field`, `invalid_value`, `invalid_enum`.
+    Reasons: `missing_field`, `missing_payload`, `invalid_value`, `invalid_enum`.
     """
     for check in _checks(message.DESCRIPTOR):
         check(message)
@@ -37,11 +39,25 @@ def check_rules(message: Message) -> None:
 
 @cache
 def _checks(descriptor: Descriptor) -> tuple[Check, ...]:
-    """One check for each field that has something to check, in the order of the fields."""
+    """One check for each oneof, then one for each field that has something to check, in the order of the fields."""
     if descriptor.full_name.startswith(_WELL_KNOWN):
         return ()
+    oneofs = [_oneof_check(oneof.name) for oneof in descriptor.oneofs if not _is_synthetic(oneof)]
     made = (_field_check(field) for field in descriptor.fields)
-    return tuple(check for check in made if check is not None)
+    return (*oneofs, *(check for check in made if check is not None))
+
+
+def _oneof_check(name: str) -> Check:
+    def check(message: Any) -> None:
+        if message.WhichOneof(name) is None:
+            raise Refusal("missing_payload", f"one of the members of {name} must be set", field=name)
+
+    return check
+
+
+def _is_synthetic(oneof: Any) -> bool:
+    # How protoc writes `optional`: a oneof of that one field, named after it with an underscore.
+    return len(oneof.fields) == 1 and oneof.name == f"_{oneof.fields[0].name}"
 
 
 def _field_check(field: FieldDescriptor) -> Check | None:
@@ -95,15 +111,15 @@ def _list_check(field: FieldDescriptor, rules: options_pb2.FieldRules, value_che
 
 def _present_check(field: FieldDescriptor, rules: options_pb2.FieldRules, value_check: Check | None) -> Check | None:
     """For messages, members of a oneof and `optional` fields: what is absent has no value to check."""
-    name, required = field.name, rules.required
+    name, required, is_message = field.name, rules.required, field.message_type is not None
     if not required and value_check is None:
         return None
 
     def check(message: Any) -> None:
+        if required and not (message.HasField(name) and (is_message or getattr(message, name))):
+            raise _missing(name)
         if message.HasField(name):
             _run(value_check, getattr(message, name), name)
-        elif required:
-            raise _missing(name)
 
     return check
 

@@ -20,7 +20,7 @@ import structlog
 from google.protobuf.message import DecodeError, Message
 from opentelemetry.trace import Span, StatusCode
 
-from oa_errors import Refusal
+from oa_errors import Refusal, check_rules
 from oa_errors.status import STATUS_METADATA_KEY, to_status, wire_message
 from oa_platform import metrics
 from oa_platform.auth import Authenticator, MethodPolicy, policy_of
@@ -29,7 +29,6 @@ from oa_platform.failures import refusal_of
 from oa_platform.identity import set_caller
 from oa_platform.settings import GrpcServerSettings
 from oa_platform.tracing import start_server_span
-from oa_platform.validate import validate
 
 if TYPE_CHECKING:
     # Generic in the type stubs only.
@@ -138,7 +137,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
         except DecodeError:
             raise Refusal("malformed_message", "The request is not a message of the expected type.") from None
         if isinstance(request, Message):
-            validate(request)
+            check_rules(request)
         return request
 
     async def admit(self, method: _Method, metadata: Mapping[str, str]) -> None:

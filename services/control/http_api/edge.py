@@ -11,9 +11,8 @@ from google.protobuf.message import DecodeError, Message
 from starlette.requests import Request
 from starlette.responses import Response
 
-from oa_errors import Refusal
+from oa_errors import Refusal, check_rules
 from oa_platform.context import current_request_id
-from oa_platform.validate import validate
 from services.control.app.call import Call
 from services.control.app.gate import Gate
 from services.control.domain.audit import Origin
@@ -117,7 +116,7 @@ class Edge:
 
     async def _own(self, method: Method, codec: Codec, body: bytes, call: Call) -> bytes:
         message = decode(codec, body, method.request_type)
-        validate(message)
+        check_rules(message)
         return encode(codec, await self._handlers[method.name](message, call))
 
     async def _forwarded(
