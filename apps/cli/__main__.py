@@ -40,6 +40,12 @@ def run(arguments: Sequence[str]) -> int:
         # Who read our output has gone. Nothing more can be said, also not by the interpreter at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.OK
+    except OSError as error:
+        if error.filename is None:
+            return _unexpected(cli, error)
+        message = f"{error.filename} can't be used: {error.strerror}. OA_HOME and OA_CLIENT_HOME name the folders."
+        cli.output.refusal(Refusal("invalid_setting", message))
+        return Exit.REFUSED
     except Exception as error:  # noqa: BLE001 - the last resort: words instead of a traceback
         return _unexpected(cli, error)
 

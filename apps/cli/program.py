@@ -40,15 +40,16 @@ class Cli:
         return open_site(self.settings, self.env)
 
 
-Body = Callable[..., Coroutine[Any, Any, Exit]]
+Body = Callable[..., Coroutine[Any, Any, Exit] | Exit]
 
 
 def command(body: Body) -> Callable[..., Exit]:
-    """A command from a coroutine function that takes the `Cli` first; adds `--json`."""
+    """A command from a function, or a coroutine function, that takes the `Cli` first; adds `--json`."""
 
     def run(cli: Cli, /, *args: Any, as_json: bool, **options: Any) -> Exit:
         cli.output.as_json = as_json
-        return asyncio.run(body(cli, *args, **options))
+        result = body(cli, *args, **options)
+        return result if isinstance(result, Exit) else asyncio.run(result)
 
     functools.update_wrapper(run, body)
     return click.option("--json", "as_json", is_flag=True, help="Write JSON, one document a line.")(click.pass_obj(run))

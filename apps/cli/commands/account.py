@@ -10,6 +10,7 @@ import click
 
 from apps.cli.exits import Exit
 from apps.cli.program import Cli, command, oa
+from oa_client.auth import Challenge, Credentials
 from oa_errors import Refusal
 
 DEV_EMAIL = "demo@openagents.example"
@@ -23,19 +24,17 @@ _POLL_S = 0.05
 @click.option("--email", default=None, help="Where the code goes; asked for when it is not given.")
 @click.option("--dev", is_flag=True, help="Read the code from the local stack's development mailbox.")
 @command
-async def login(cli: Cli, email: str | None, dev: bool) -> Exit:
+def login(cli: Cli, email: str | None, dev: bool) -> Exit:
     """Sign in with a code sent by e-mail. With --dev and no --email: as the person that `oa demo` signs in."""
     if email is None:
-        email = DEV_EMAIL if dev else str(await asyncio.to_thread(click.prompt, "E-mail", err=True))
-    async with cli.site.client() as client:
-        skip = len(mails(_mailbox(cli))) if dev else 0
-        challenge = await client.auth.start(email)
-        if dev:
-            code = await dev_code(_mailbox(cli), email, skip)
-        else:
-            cli.output.note(f"A code is on its way to {email}.")
-            code = await asyncio.to_thread(click.prompt, "Code", hide_input=True, err=True)
-        credentials = await client.auth.verify(challenge, code)
+        email = DEV_EMAIL if dev else str(click.prompt("E-mail", err=True))
+    if dev:
+        credentials = asyncio.run(_login_dev(cli, email))
+    else:
+        # Prompts stand outside of the event loop, so that Ctrl-C ends them.
+        challenge = asyncio.run(_start(cli, email))
+        cli.output.note(f"A code is on its way to {email}.")
+        credentials = _login_asking(cli, challenge)
     cli.output.say(f"Signed in at {cli.site.control_url} as {email} ({credentials.user_id}).")
     cli.output.document(
         {
@@ -43,11 +42,41 @@ async def login(cli: Cli, email: str | None, dev: bool) -> Exit:
             "user_id": credentials.user_id,
             "org_id": credentials.org_id,
             "session_id": credentials.session_id,
-            "device_id": client.auth.device_id,
+            "device_id": cli.site.device_id,
             "control_url": cli.site.control_url,
         }
     )
     return Exit.OK
+
+
+async def _login_dev(cli: Cli, email: str) -> Credentials:
+    mailbox = cli.settings.home.absolute() / "dev-mail.jsonl"
+    skip = len(mails(mailbox))
+    async with cli.site.client() as client:
+        challenge = await client.auth.start(email)
+        return await client.auth.verify(challenge, await dev_code(mailbox, email, skip))
+
+
+def _login_asking(cli: Cli, challenge: Challenge) -> Credentials:
+    """Ask for the code until it is right, or the server has had enough."""
+    while True:
+        code = str(click.prompt("Code", err=True))
+        try:
+            return asyncio.run(_verify(cli, challenge, code))
+        except Refusal as refusal:
+            if refusal.reason != "code_incorrect" or cli.output.as_json:
+                raise
+            cli.output.note(refusal.message, "yellow")
+
+
+async def _start(cli: Cli, email: str) -> Challenge:
+    async with cli.site.client() as client:
+        return await client.auth.start(email)
+
+
+async def _verify(cli: Cli, challenge: Challenge, code: str) -> Credentials:
+    async with cli.site.client() as client:
+        return await client.auth.verify(challenge, code)
 
 
 @oa.command("logout")
@@ -64,10 +93,6 @@ async def logout(cli: Cli) -> Exit:
     cli.output.say(f"Signed out {credentials.email or credentials.user_id}.")
     cli.output.document({"user_id": credentials.user_id, "session_id": credentials.session_id})
     return Exit.OK
-
-
-def _mailbox(cli: Cli) -> Path:
-    return cli.settings.home.absolute() / "dev-mail.jsonl"
 
 
 async def dev_code(mailbox: Path, email: str, skip: int = 0) -> str:

@@ -122,6 +122,14 @@ async def test_a_wrong_setting_is_named(tmp_path: Path, variable: str, value: st
     assert (done.error["reason"], done.error["field"]) == ("invalid_setting", variable)
 
 
+async def test_a_folder_that_can_not_be_used_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    done = await Program(tmp_path, {"OA_CLIENT_HOME": str(file / "client")})("run", "list")
+    assert done.status == Exit.REFUSED
+    assert str(file) in done.stderr
+
+
 async def test_an_id_that_is_none(program: Program, tmp_path: Path) -> None:
     _sign_in(tmp_path, program)
     done = await program("run", "tail", "nonsense")

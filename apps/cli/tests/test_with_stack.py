@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from apps.cli.commands.account import dev_code
 from apps.cli.exits import Exit
 from apps.cli.tests.program import Program
 from oa_localstack.stack import Stack
@@ -137,6 +138,20 @@ async def _interrupt(program: Program) -> None:
     (program._home / "go").touch()
     rest = await program("run", "tail", run_id)
     assert (rest.status, rest.stdout) == (Exit.OK, b"two\n")
+
+
+async def test_signing_in_by_hand_asks_again_after_a_wrong_code(stack: Stack, tmp_path: Path) -> None:
+    program = Program(tmp_path, stack.env)
+    async with program.started("login", "--email", "bob@example.org") as login:
+        assert login.stdin is not None
+        assert login.stderr is not None
+        async with asyncio.timeout(30):
+            assert b"bob@example.org" in await login.stderr.readline()
+            code = await dev_code(stack.home / "dev-mail.jsonl", "bob@example.org")
+            login.stdin.write(b"00000000\n" + code.encode() + b"\n")
+            assert await login.wait() == Exit.OK
+    caller = await program("status", "--json", env={"OA_HOME": str(tmp_path)})
+    assert "bob@example.org" in caller.documents[0]["signed_in"]
 
 
 async def test_the_demo_tells_the_whole_path_and_proves_it(tmp_path: Path, stack: Stack) -> None:

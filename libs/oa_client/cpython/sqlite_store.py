@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from oa_client.store import Element, continues
@@ -41,17 +42,25 @@ class SqliteStore:
     """A WatermarkStore in the file `path`; `namespace` is the user, org and device that it belongs to."""
 
     def __init__(self, path: Path, namespace: str) -> None:
-        """Open the file, or create it with mode 0600. Raises Refusal `invalid_setting` for one of a newer version."""
+        """Open the file, or create it with mode 0600.
+
+        Raises Refusal `invalid_setting`, here and from every write, for a file that can't be used: of a newer
+        version, damaged, on a full disk.
+        """
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.touch(mode=0o600)
+        self._path = path
         self._namespace = namespace
         # isolation_level None: transactions are exactly where BEGIN stands.
         self._db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        # WAL with NORMAL: a power cut may take the newest transactions, whole ones; the gateway sends them again.
-        self._db.execute("PRAGMA synchronous = NORMAL")
         try:
-            self._migrate(path)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            # WAL with NORMAL: a power cut may take the newest transactions, whole ones; the gateway sends them again.
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._migrate()
+        except sqlite3.Error as error:
+            self._db.close()
+            raise self._unusable(error) from None
         except BaseException:
             self._db.close()
             raise
@@ -67,21 +76,15 @@ class SqliteStore:
 
     def apply(self, elements: Sequence[Apply]) -> None:
         """See WatermarkStore."""
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
+        with self._transaction():
             for element in elements:
                 self._apply_one(element)
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
 
     def drop(self, topic: str) -> None:
         """See WatermarkStore."""
-        self._db.execute("BEGIN IMMEDIATE")
-        self._db.execute(_DROP_CURSOR, (self._namespace, topic))
-        self._db.execute(_DROP_ELEMENTS, (self._namespace, topic))
-        self._db.execute("COMMIT")
+        with self._transaction():
+            self._db.execute(_DROP_CURSOR, (self._namespace, topic))
+            self._db.execute(_DROP_ELEMENTS, (self._namespace, topic))
 
     def elements(self, topic: str, after_seq: int = 0) -> Iterator[Element]:
         """See WatermarkStore. Reads page by page, so that a long run need not fit into memory."""
@@ -100,14 +103,33 @@ class SqliteStore:
         self._db.execute(_WRITE_ELEMENT, (*key, seq, element.snapshot, element.payload))
         self._db.execute(_WRITE_CURSOR, (*key, element.cursor.epoch, seq))
 
-    def _migrate(self, path: Path) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0:
-            for statement in _SCHEMA.split(";"):
-                self._db.execute(statement)
-            self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        self._db.execute("COMMIT")
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                if self._db.in_transaction:  # SQLite ends it itself when the disk is full
+                    self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise self._unusable(error) from None
+
+    def _unusable(self, error: sqlite3.Error) -> Refusal:
+        message = f"{self._path} can't be used: {error}. It may be moved away: what it holds is sent again."
+        return Refusal("invalid_setting", message, field="OA_CLIENT_HOME")
+
+    def _migrate(self) -> None:
+        with self._transaction():
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0:
+                for statement in _SCHEMA.split(";"):
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         if version > SCHEMA_VERSION:
-            message = f"{path} was written by a newer version of this program. Use that one, or move the file away."
+            message = (
+                f"{self._path} was written by a newer version of this program. Use that one, or move the file away."
+            )
             raise Refusal("invalid_setting", message)

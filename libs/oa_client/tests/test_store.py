@@ -130,12 +130,22 @@ def test_a_failure_in_the_middle_leaves_neither_element_nor_cursor(path: Path) -
             "BEGIN SELECT RAISE(ABORT, 'disk full'); END"
         )
     saboteur.close()
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(Refusal) as caught:
         store.apply([event(2), event(3)])
+    assert "disk full" in caught.value.message
     assert (seqs(store), store.cursor(TOPIC)) == ([1], Cursor("e1", 1))
     store.apply([event(2)])
     assert (seqs(store), store.cursor(TOPIC)) == ([1, 2], Cursor("e1", 2))
     store.close()
+
+
+def test_a_damaged_file_is_refused_with_its_name(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b"no database at all, but long enough to be looked at" * 50)
+    with pytest.raises(Refusal) as caught:
+        SqliteStore(path, "a/o/d")
+    assert caught.value.reason == "invalid_setting"
+    assert str(path) in caught.value.message
 
 
 def test_a_file_of_a_newer_version_is_refused(path: Path) -> None:
