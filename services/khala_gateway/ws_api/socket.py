@@ -35,6 +35,7 @@ _WRONG_TYPE = {
     Form.JSON: Refusal("protocol_violation", f"{Form.JSON.value} takes text messages only"),
 }
 _INVALID_DATA = 1007
+_END_OF_REQUEST = b"\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,8 @@ class Socket(asyncio.Protocol):
         self._parts: list[bytes] = []
         self._parts_opcode = Opcode.BINARY
         self._open = False
+        # The last bytes of the request so far, in which its end may have begun; None once it has come.
+        self._request_tail: bytes | None = b""
         self.connection: Connection | None = None
         self.form = Form.PROTO
 
@@ -91,11 +94,25 @@ class Socket(asyncio.Protocol):
         self._abort_in(self._limits.handshake_deadline_ms)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came."""
-        if self._ws.reader.eof:
+        """Bytes came. What follows the opening request has to wait until that has been answered."""
+        if self._request_tail is None:
+            self._receive(data)
             return
-        self._ws.receive_data(data)
-        self._process()
+        seen = self._request_tail + data
+        end = seen.find(_END_OF_REQUEST)
+        if end < 0:
+            self._request_tail = seen[1 - len(_END_OF_REQUEST) :]
+            self._receive(data)
+            return
+        rest = len(seen) - end - len(_END_OF_REQUEST)
+        self._request_tail = None
+        self._receive(data[: len(data) - rest])
+        self._receive(data[len(data) - rest :])
+
+    def _receive(self, data: bytes) -> None:
+        if data and not self._ws.reader.eof:
+            self._ws.receive_data(data)
+            self._process()
 
     def eof_received(self) -> bool:
         """The client sends no more. The transport closes when everything has been written."""
