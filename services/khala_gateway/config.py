@@ -141,7 +141,7 @@ class FeedSettings:
     page_bytes: int = setting("OA_FEED_PAGE_BYTES", integer(1, 4 << 20), 256 * 1024, doc="Bytes in a page of history.")
     linger_ms: int = _ms("OA_FEED_LINGER_MS", 10_000, "How long a topic is held after its last subscriber.")
     attach_timeout_ms: int = _ms("OA_FEED_ATTACH_TIMEOUT_MS", 10_000, "Longest wait for a source to carry a topic.")
-    audit_interval_ms: int = _ms("OA_FEED_AUDIT_MS", 10_000, "Pause between looks at where the topics stand.")
+    audit_interval_ms: int = _ms("OA_FEED_AUDIT_MS", 30_000, "Pause between looks at where the topics stand.")
     concurrent_repairs: int = setting(
         "OA_FEED_CONCURRENT_REPAIRS", integer(1, 1000), 16, doc="Holes repaired at a time, from one source."
     )

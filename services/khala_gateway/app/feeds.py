@@ -45,7 +45,7 @@ class HubLimits:
     # Holes that are repaired at the same time, from one source.
     concurrent_repairs: int = 16
     # How often each source is asked where its topics stand, so that a lost last frame doesn't stay lost.
-    audit_interval_ms: int = 10_000
+    audit_interval_ms: int = 30_000
 
 
 class FeedHub:
@@ -143,7 +143,8 @@ class FeedHub:
         while True:
             await asyncio.sleep(self._limits.audit_interval_ms / 1000)
             for name, source in self._sources.items():
-                source.add([held.name for held in self._feeds.values() if held.topic.source == name])
+                held = (one for one in self._feeds.values() if one.topic.source == name and one.subscribers)
+                source.add([one.name for one in held])
 
     async def __aenter__(self) -> Self:
         """Nothing has to be started: feeds come with their subscribers."""

@@ -3,9 +3,11 @@
 import asyncio
 import random
 import struct
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+import uvloop
 
 from oa_khala import frames
 from oa_khala.frames import Form
@@ -18,7 +20,7 @@ UPGRADE = (
     b"Sec-WebSocket-Protocol: khala.v1.proto\r\n\r\n"
 )
 LIMITS = Limits().with_session(hello_deadline_ms=100).with_socket(handshake_deadline_ms=100, close_timeout_ms=50)
-ROUNDS = 60
+ROUNDS = 40
 
 
 def ws_frame(opcode: int, payload: bytes, *, fin: bool = True, masked: bool = True, reserved: int = 0) -> bytes:
@@ -92,8 +94,7 @@ async def play(stack: Stack, rng: random.Random) -> None:
         writer.transport.abort()
 
 
-@pytest.mark.parametrize("seed", range(4))
-async def test_nonsense_is_survived(seed: int) -> None:
+async def survive(seed: int) -> None:
     rng = random.Random(seed)
     raised: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context))
@@ -108,3 +109,9 @@ async def test_nonsense_is_survived(seed: int) -> None:
         assert witness.seqs[T] == list(range(1, 14))
         await eventually(lambda: len(stack.server.sockets) == 1)
     assert raised == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_nonsense_is_survived_on_every_loop(run: Callable[[Coroutine[Any, Any, None]], None], seed: int) -> None:
+    run(survive(seed))
