@@ -13,6 +13,7 @@ import click
 from apps.cli.exits import Exit
 from apps.cli.output import Output
 from apps.cli.settings import CliSettings, load_settings, open_site
+from oa_client.client import VERSION
 from oa_client.cpython.site import Site
 
 _HELP = """Durable agent runs: start them, watch them live, prove what they did.
@@ -56,7 +57,7 @@ def command(body: Body) -> Callable[..., Exit]:
 
 
 @click.group(help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="openagents-runtime", prog_name="oa")
+@click.version_option(VERSION, prog_name="oa")
 def oa() -> None:
     """The program itself; its help is `_HELP`."""
 

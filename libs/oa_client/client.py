@@ -15,6 +15,7 @@ from oa_runlog.receipt import ReceiptFacts, SignedReceipt
 from oa_runlog.verify import verify_receipt, verify_record
 
 VERSION = "0.1.0"
+"""Of the client, and of the whole project."""
 
 
 class Client:

