@@ -37,7 +37,7 @@ from oa_runlog.events import (
     RunStarted,
     event_type,
 )
-from oa_runlog.reducer import advance, invalid_transition
+from oa_runlog.reducer import Fold, invalid_transition
 from oa_runlog.state import FINAL_STATUS, RunState
 from oa_runlog.transitions import next_status
 
@@ -328,11 +328,13 @@ def _store(
     state: RunState | None, run_id: str, events: Iterable[EncodedBody], lease_epoch: int, now_ns: int
 ) -> Accepted:
     """Number the events, make their bytes, and let the reducer say what they lead to."""
+    fold = Fold(state)
+    encoder = wire.EventEncoder(run_id, now_ns, lease_epoch)
     stored = []
     for event in events:
-        seq = (state.latest_seq if state else 0) + 1
-        data = wire.encode_event(run_id, seq, now_ns, lease_epoch, event.data)
-        state = advance(state, RunEvent(run_id, seq, now_ns, lease_epoch, event.body), data)
-        stored.append(NewEvent(seq, event_type(event.body), data, state.chain_head))
-    assert state is not None  # every command that gets here stores something
-    return Accepted(state, tuple(stored))
+        seq = fold.latest_seq + 1
+        data = encoder.encode(seq, event.data)
+        fold.take(RunEvent(run_id, seq, now_ns, lease_epoch, event.body), data)
+        stored.append(NewEvent(seq, event_type(event.body), data, fold.chain_head))
+    assert fold.state is not None  # every command that gets here stores something
+    return Accepted(fold.state, tuple(stored))

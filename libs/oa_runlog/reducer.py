@@ -1,6 +1,6 @@
 """From events to a run's state: the one place where an event's meaning for its run is written down.
 
-`decide` uses `advance` for what it accepts, so what the authority holds and what anybody gets by replaying a log are
+`decide` uses `Fold` for what it accepts, so what the authority holds and what anybody gets by replaying a log are
 the same by construction.
 """
 
@@ -27,26 +27,69 @@ from oa_runlog.events import (
     Usage,
     Verification,
 )
-from oa_runlog.state import RunState, RunStatus, Totals
+from oa_runlog.state import RunState, RunStatus
 from oa_runlog.transitions import allowed_triggers, next_status, trigger
 
 
-def advance(state: RunState | None, event: RunEvent, data: bytes) -> RunState:
-    """The state after `event`, whose stored bytes are `data`. `state` is None before the first.
+class Fold:
+    """Takes events one after the other; `state` is where the run then stands.
 
-    Raises Refusal `invalid_transition` for what the table does not allow, and `sequence_broken` for a seq that is not
-    the next one.
+    An append may hold hundreds of events that only add text. Numbers, chain and totals move in place; a new RunState
+    is made when somebody asks, or when an event changes more than that.
     """
-    before = state.status if state else None
-    status = next_status(before, event.body)
-    if status is None:
-        raise invalid_transition(before, event.body)
-    if event.seq != (state.latest_seq if state else 0) + 1:
-        raise Refusal("sequence_broken", f"event {event.seq} does not follow", field="seq")
-    if state is None:
-        return _created(status, event, data)
-    moved = replace(state, status=status, latest_seq=event.seq, chain_head=chain_next(state.chain_head, data))
-    return _apply(moved, event)
+
+    def __init__(self, state: RunState | None) -> None:
+        self._state = state
+        self.latest_seq = state.latest_seq if state else 0
+        self.chain_head = state.chain_head if state else b""
+        self._amounts: dict[str, int] = {}
+
+    @property
+    def state(self) -> RunState | None:
+        """The state after what was taken; None before the first event of a new run."""
+        state = self._state
+        if state is None or state.latest_seq == self.latest_seq:
+            return state
+        totals = state.totals.plus(**self._amounts) if self._amounts else state.totals
+        self._amounts = {}
+        self._state = replace(state, latest_seq=self.latest_seq, chain_head=self.chain_head, totals=totals)
+        return self._state
+
+    def take(self, event: RunEvent, data: bytes) -> None:
+        """Take the next event, whose stored bytes are `data`.
+
+        Raises Refusal `invalid_transition` for what the table does not allow, and `sequence_broken` for a seq that is
+        not the next one; nothing is taken then.
+        """
+        before = self._state.status if self._state else None
+        status = next_status(before, event.body)
+        if status is None:
+            raise invalid_transition(before, event.body)
+        if event.seq != self.latest_seq + 1:
+            raise Refusal("sequence_broken", f"event {event.seq} does not follow", field="seq")
+        start = self.chain_head if self._state else chain_start(event.run_id)
+        self.chain_head = chain_next(start, data)
+        self.latest_seq = event.seq
+        if type(event.body) in _MOVING:
+            state = self.state
+            if state is None:
+                self._state = _created(status, event, self.chain_head)
+            else:
+                self._state = _apply(replace(state, status=status), event)
+            return
+        assert self._state is not None  # the table lets only run.created begin a run
+        if status is not before:
+            self._state = replace(self._state, status=status)
+        for name, amount in _amounts(event.body):
+            self._amounts[name] = self._amounts.get(name, 0) + amount
+
+
+def advance(state: RunState | None, event: RunEvent, data: bytes) -> RunState:
+    """The state after `event`, whose stored bytes are `data`. `state` is None before the first. Raises as `Fold`."""
+    fold = Fold(state)
+    fold.take(event, data)
+    assert fold.state is not None
+    return fold.state
 
 
 def invalid_transition(status: RunStatus | None, body: EventBody) -> Refusal:
@@ -57,20 +100,12 @@ def invalid_transition(status: RunStatus | None, body: EventBody) -> Refusal:
     return Refusal("invalid_transition", text, metadata={"from": origin, "event": what, "allowed": allowed})
 
 
-def _created(status: RunStatus, event: RunEvent, data: bytes) -> RunState:
-    assert isinstance(event.body, RunCreated)  # the table allows nothing else
-    return RunState(
-        run_id=event.run_id,
-        org_id=event.body.org_id,
-        user_id=event.body.user_id,
-        status=status,
-        latest_seq=1,
-        chain_head=chain_next(chain_start(event.run_id), data),
-        create_ns=event.recorded_ns,
-    )
+_MOVING = frozenset({RunCreated, RunStarted, RunCancelRequested, ExecutorLost, RunFinished})
+"""What changes more of a state than numbers, chain and totals."""
 
 
 def _apply(state: RunState, event: RunEvent) -> RunState:
+    """The state after an event of `_MOVING`; status, number and chain are in it already."""
     match event.body:
         case RunStarted(worker_id, epoch, attempt):
             return replace(state, worker_id=worker_id, lease_epoch=epoch, attempt=attempt, fenced=False)
@@ -82,32 +117,45 @@ def _apply(state: RunState, event: RunEvent) -> RunState:
             # A finish by the authority takes the lease back: nothing that its holder still writes counts.
             fenced = state.fenced or event.lease_epoch == 0
             return replace(state, finish=finish, finish_ns=event.recorded_ns, fenced=fenced)
-        case body:
-            totals = _count(state.totals, body)
-            return state if totals is state.totals else replace(state, totals=totals)
+        case _:
+            return state
 
 
-def _count(totals: Totals, body: EventBody) -> Totals:
+def _created(status: RunStatus, event: RunEvent, chain_head: bytes) -> RunState:
+    assert isinstance(event.body, RunCreated)  # the table allows nothing else
+    return RunState(
+        run_id=event.run_id,
+        org_id=event.body.org_id,
+        user_id=event.body.user_id,
+        status=status,
+        latest_seq=1,
+        chain_head=chain_head,
+        create_ns=event.recorded_ns,
+    )
+
+
+def _amounts(body: EventBody) -> tuple[tuple[str, int], ...]:
+    """What an event adds to the totals, by their names."""
     match body:
         case TextDelta(_, data):
-            return totals.plus(text_bytes=len(data))
+            return (("text_bytes", len(data)),)
         case Message():
-            return totals.plus(messages=1)
+            return (("messages", 1),)
         case ToolCall():
-            return totals.plus(tool_calls=1)
+            return (("tool_calls", 1),)
         case ToolResult(failed=failed):
-            return totals.plus(tool_results=1, tool_failures=int(failed))
+            return (("tool_results", 1), ("tool_failures", int(failed)))
         case Verification(passed=passed):
-            return totals.plus(verifications=1, verification_failures=int(not passed))
+            return (("verifications", 1), ("verification_failures", int(not passed)))
         case Usage(_, read, written, cached):
-            return totals.plus(input_tokens=read, output_tokens=written, cached_input_tokens=cached)
+            return (("input_tokens", read), ("output_tokens", written), ("cached_input_tokens", cached))
         case _:
-            return totals
+            return ()
 
 
 def replay(events: Iterable[bytes]) -> RunState | None:
-    """The state that stored events lead to, None for no events. Raises Refusal as `advance` and `decode_event` do."""
-    state: RunState | None = None
+    """The state that stored events lead to, None for no events. Raises Refusal as `Fold` and `decode_event` do."""
+    fold = Fold(None)
     for data in events:
-        state = advance(state, wire.decode_event(data), data)
-    return state
+        fold.take(wire.decode_event(data), data)
+    return fold.state

@@ -429,22 +429,39 @@ def decode_body(data: bytes) -> EventBody:
 
 # ------------------------------------------------------------------------------------------------- events
 
+_SMALL = [bytes([value]) for value in range(0x80)]
+_SEQ_TAG = bytes([event_pb2.RunEvent.SEQ_FIELD_NUMBER << 3])
 _BODY_TAG = bytes([event_pb2.RunEvent.BODY_FIELD_NUMBER << 3 | 2])
 
 
 def encode_event(run_id: str, seq: int, recorded_ns: int, lease_epoch: int, body: bytes) -> bytes:
-    """The bytes of an event around its body's bytes (`encode_body`).
+    """The bytes of an event around its body's bytes (`encode_body`)."""
+    return EventEncoder(run_id, recorded_ns, lease_epoch).encode(seq, body)
 
-    The body is the message's last field, so it is appended rather than parsed and written again.
+
+class EventEncoder:
+    """Makes the bytes of events that are recorded together: they differ in their seq and body only.
+
+    Protobuf writes fields in the order of their numbers: the run, the seq, what the events have in common, the body.
+    So the parts are joined rather than parsed and written again.
     """
-    seconds, nanos = divmod(recorded_ns, _NS)
-    head = event_pb2.RunEvent(run_id=run_id, seq=seq, lease_epoch=lease_epoch, schema_version=events.SCHEMA_VERSION)
-    head.recorded_time.seconds = seconds
-    head.recorded_time.nanos = nanos
-    return head.SerializeToString(deterministic=True) + _BODY_TAG + _varint(len(body)) + body
+
+    def __init__(self, run_id: str, recorded_ns: int, lease_epoch: int) -> None:
+        seconds, nanos = divmod(recorded_ns, _NS)
+        common = event_pb2.RunEvent(lease_epoch=lease_epoch, schema_version=events.SCHEMA_VERSION)
+        common.recorded_time.seconds = seconds
+        common.recorded_time.nanos = nanos
+        self._before_seq = event_pb2.RunEvent(run_id=run_id).SerializeToString() + _SEQ_TAG
+        self._before_body = common.SerializeToString(deterministic=True) + _BODY_TAG
+
+    def encode(self, seq: int, body: bytes) -> bytes:
+        """The bytes of the event with this seq (above 0) and body."""
+        return b"".join((self._before_seq, _varint(seq), self._before_body, _varint(len(body)), body))
 
 
 def _varint(value: int) -> bytes:
+    if value <= 0x7F:
+        return _SMALL[value]
     parts = bytearray()
     while value > 0x7F:
         parts.append(value & 0x7F | 0x80)
