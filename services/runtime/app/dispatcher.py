@@ -53,7 +53,8 @@ class Dispatcher:
     async def dispatch(self) -> None:
         """Fill the free slots. Raises Refusal unavailable."""
         quiet_after_s = self._limits.quiet_after_ms / 1000
-        for attachment in list(self._workers.attached.values()):
+        # The least busy first, so that runs spread over workers.
+        for attachment in sorted(self._workers.attached.values(), key=lambda one: len(one.leases)):
             if attachment.takes_runs(time.monotonic(), quiet_after_s):
                 await self._fill(attachment)
 

@@ -47,9 +47,9 @@ TAIL_BEHIND = Gauge(
 TAIL_REPAIRS = Counter(
     "oa_runtime_tail_repairs", "Reads of the log for what other replicas stored, and for holes.", registry=REGISTRY
 )
-NOTIFY_LAG_SECONDS = Histogram(
-    "oa_runtime_notify_lag_seconds",
-    "From another replica's recording of an event to this one's following it; clocks of both databases' reads agree.",
+TAIL_LAG_SECONDS = Histogram(
+    "oa_runtime_tail_lag_seconds",
+    "From the first word of what another replica stored, to having followed it.",
     registry=REGISTRY,
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )

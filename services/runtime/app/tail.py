@@ -7,6 +7,7 @@ does not follow on the head is a hole, and a hole is read from the table: so wor
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -83,6 +84,7 @@ class Tail:
         self._listeners: list[Listener] = []
         self._waiting: set[asyncio.Event] = set()
         self._behind = asyncio.Event()
+        self._behind_since: dict[int, float] = {}
 
     async def start(self) -> None:
         """Take the present heads as where following begins."""
@@ -135,6 +137,9 @@ class Tail:
         metrics.TAIL_BEHIND.labels(str(partition.number)).set(behind)
         if behind:
             self._behind.set()
+            self._behind_since.setdefault(partition.number, time.monotonic())
+        elif (since := self._behind_since.pop(partition.number, None)) is not None:
+            metrics.TAIL_LAG_SECONDS.observe(time.monotonic() - since)
 
     # ------------------------------------------------------------------------------------------------- repair
 

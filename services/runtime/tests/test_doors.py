@@ -232,6 +232,18 @@ async def test_a_stream_that_is_not_read_loses_frames_and_is_told_the_head(
         call.cancel()
 
 
+async def test_a_stream_carries_so_many_topics(runtime_database: Database, who: Somebody) -> None:
+    settings = runtime_settings(runtime_database, topics=TopicLimits(watched_topics=2))
+    async with replica(settings, who.key) as runtime:
+        topics = [(await runtime.create(who, f"k{n}")).events_topic for n in range(3)]
+        call, first = await watch(runtime, *topics, topics[0])
+        assert [watched.topic for watched in first.watched] == [*topics[:2], topics[0]]
+        assert [(refused.topic, refused.reason) for refused in first.refused] == [(topics[2], "too_many_topics")]
+        await call.write(topic_service_pb2.WatchTopicsRequest(remove_topics=[topics[0]], add_topics=[topics[2]]))
+        assert [watched.topic for watched in (await call.read()).watched] == [topics[2]]
+        call.cancel()
+
+
 async def test_replay_pages_join_without_a_hole(runtime: Replica, who: Somebody, worker: FakeWorker) -> None:
     run = await started(runtime, who, worker)
     for number in range(10):

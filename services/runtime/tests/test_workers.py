@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
+import asyncpg
 import grpc.aio
 import pytest
 import pytest_asyncio
@@ -16,6 +17,7 @@ from oa_platform.keys import SigningKey
 from oa_testing.postgres import Database
 from openagents.runtime.v1 import event_pb2, run_pb2, run_service_pb2, worker_service_pb2
 from services.runtime.app.limits import WorkerLimits
+from services.runtime.app.metrics import QUEUE_COMMANDS as QUEUED
 from services.runtime.tests.rig import (
     QUICK_WORKERS,
     FakeWorker,
@@ -124,7 +126,58 @@ async def test_a_draining_worker_gets_nothing_new_and_ends_what_it_has(runtime: 
     assert (await runtime.run(who, waiting.run_id)).status == run_pb2.RUN_STATUS_CREATED
 
 
+async def test_a_worker_that_is_quiet_gets_nothing_new(runtime_database: Database, who: Somebody) -> None:
+    limits = replace(QUICK_WORKERS, quiet_after_ms=100, lost_after_ms=60_000)
+    async with replica(runtime_settings(runtime_database, workers=limits), who.key) as runtime:
+        worker = await attached(runtime, who)
+        await asyncio.sleep(0.15)
+        run = await runtime.create(who)
+        await asyncio.sleep(0.3)
+        assert (await runtime.run(who, run.run_id)).status == run_pb2.RUN_STATUS_CREATED
+        await worker.heartbeat()
+        assert (await worker.next("assignment")).assignment.run.run_id == run.run_id
+
+
+async def test_more_runs_than_one_look_hands_out_are_handed_out_by_the_next(
+    runtime_database: Database, who: Somebody
+) -> None:
+    limits = replace(QUICK_WORKERS, dispatch_page=1, watch_page=1, dispatch_interval_ms=60_000)
+    async with replica(runtime_settings(runtime_database, workers=limits), who.key) as runtime:
+        runs = [(await runtime.create(who, f"k{n}")).run_id for n in range(3)]
+        worker = await attached(runtime, who)
+        async with asyncio.timeout(5):
+            assert [(await worker.next("assignment")).assignment.run.run_id for _ in range(3)] == runs
+        for run_id in runs:
+            await cancel(runtime, who, run_id)
+        for run_id in runs:
+            await until_status(runtime, who, run_id, run_pb2.RUN_STATUS_CANCELED)
+
+
 # ------------------------------------------------------------------------------------------------- appends
+
+
+async def test_a_stream_with_many_appends_on_their_way_is_not_read_any_further(
+    runtime_database: Database, who: Somebody
+) -> None:
+    limits = replace(QUICK_WORKERS, pending_appends=2, lost_after_ms=60_000)
+    admin = await asyncpg.connect(runtime_database.admin)
+    async with replica(runtime_settings(runtime_database, workers=limits), who.key) as runtime:
+        worker = await attached(runtime, who)
+        run_id = await started(runtime, who, worker)
+        before = QUEUED._value.get()
+        async with admin.transaction():
+            await admin.execute("SELECT 1 FROM runtime.log_heads FOR UPDATE")
+            for number in range(1, 7):
+                request = worker_service_pb2.AppendEventsRequest(
+                    request_id=number, run_id=run_id, lease_epoch=1, idempotency_key=f"k{number}", events=[text(b"x")]
+                )
+                await worker.call.write(worker_service_pb2.AttachRequest(append=request))
+            await asyncio.sleep(0.3)
+            # One is in the transaction that waits, one is in the queue; four are not read.
+            assert QUEUED._value.get() - before == 1
+        answers = [(await worker.next("appended")).appended.request_id for _ in range(6)]
+        assert answers == [1, 2, 3, 4, 5, 6]
+    await admin.close()
 
 
 async def test_appends_are_answered_in_the_order_in_which_they_were_sent(runtime: Replica, who: Somebody) -> None:
