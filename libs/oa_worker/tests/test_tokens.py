@@ -70,7 +70,9 @@ async def test_a_refusal_comes_through_and_holds_no_key() -> None:
     assert KEY not in str(caught.value)
 
 
-@pytest.mark.parametrize("body", [b"<html>", granted(token=""), granted(address="")])
+@pytest.mark.parametrize(
+    "body", [b"<html>", granted(token=""), granted(address="")], ids=["no JSON", "no token", "no address"]
+)
 async def test_what_is_no_control_plane_is_said(body: bytes) -> None:
     with edge(200, body) as (url, _), pytest.raises(Refusal) as caught:
         await ApiKeyTokens(url, KEY).get()
