@@ -3,11 +3,11 @@
 The text is a C2SP tlog-checkpoint, the envelope a C2SP signed note with Ed25519 signatures (c2sp.org/tlog-checkpoint,
 c2sp.org/signed-note), so that tools and witnesses of other transparency logs read them:
 
-    example.com/receipts                              origin: the log's name, and the name of its key
+    openagents.dev/receipts/log_8a…                   origin: the log's name, and the name of its keys
     42                                                leaves
     CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=      root of the Merkle tree over them
 
-    — example.com/receipts Az3grlgtzPICa5OS8npV…      key id (4 bytes) and signature (64), over the text above
+    — openagents.dev/receipts/log_8a… Az3grlgtzPIC…   key id (4 bytes) and signature (64), over the text above
 
 A leaf of the log is a receipt's canonical JSON. Whoever keeps a checkpoint can show later that a receipt was taken
 away: the log then can't prove that it continues the kept one.
@@ -34,6 +34,8 @@ MAX_NOTE_BYTES = 64 * 1024
 MAX_SIGNATURES = 100
 """Most signatures of a note that are read."""
 MAX_LOG_SIZE = 2**63 - 1
+ORIGIN = "openagents.dev/receipts/"
+"""What the name of a log of receipts begins with."""
 
 _ED25519 = b"\x01"
 _KEY_ID_BYTES = 4
@@ -105,6 +107,15 @@ def sign_note(text: str, signers: Iterable[NoteSigner]) -> bytes:
     if not lines:
         raise ValueError("a note has at least one signature")
     return f"{text}\n{lines}".encode()
+
+
+def join_notes(notes: Sequence[bytes]) -> bytes:
+    """One note with all signatures of several notes, at least one, of the same text. Raises ValueError for others."""
+    text = notes[0].rpartition(b"\n\n")[0]
+    parts = [note.rpartition(b"\n\n") for note in notes]
+    if not text or any(part[0] != text for part in parts):
+        raise ValueError("the notes do not have the same text")
+    return text + b"\n\n" + b"".join(part[2] for part in parts)
 
 
 def open_note(note: bytes, known: Iterable[VerifierKey]) -> tuple[str, tuple[VerifierKey, ...]]:
@@ -200,16 +211,26 @@ def sign_checkpoint(size: int, root: bytes, signer: NoteSigner) -> bytes:
     return sign_note(Checkpoint(signer.verifier_key.name, size, root).text, [signer])
 
 
-def verify_checkpoint(note: bytes, log_key: VerifierKey) -> Checkpoint:
-    """The checkpoint in a note, once the log's pinned key has signed it; cosignatures of others are ignored.
+def verify_checkpoint(note: bytes, *log_keys: VerifierKey) -> Checkpoint:
+    """The checkpoint in a note, once one of the log's pinned keys has signed it; cosignatures of others are ignored.
 
     Raises Refusal: `checkpoint_malformed`, `signature_invalid`, `unknown_key`.
     """
-    text, _ = open_note(note, [log_key])
+    text, signed_by = open_note(note, log_keys)
     checkpoint = parse_checkpoint(text)
-    if checkpoint.origin != log_key.name:
+    if checkpoint.origin != signed_by[0].name:
         raise _malformed("its origin is not the name of the log's key")
     return checkpoint
+
+
+def log_origin(log_epoch: str) -> str:
+    """The name of an installation's log of receipts: receipts state the same `log_epoch`, under their signature."""
+    return ORIGIN + log_epoch
+
+
+def log_keys(log_epoch: str, keys: Iterable[bytes]) -> list[VerifierKey]:
+    """The keys of an installation's log of receipts: those (32 bytes each) that sign its receipts."""
+    return [VerifierKey(log_origin(log_epoch), key) for key in keys]
 
 
 def check_growth(seen: Checkpoint, now: Checkpoint, proof: Sequence[bytes]) -> None:

@@ -1,0 +1,25 @@
+"""Finished runs for tests of what comes after the finish."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from services.runtime.tests.rig import FakeWorker, Replica, Somebody, finish, text
+
+
+async def finished_runs(runtime: Replica, who: Somebody, *outputs: bytes) -> list[str]:
+    """A run for each output, all of them done by one worker; their ids."""
+    worker = FakeWorker(runtime, who, slots=1)
+    await worker.attach()
+    run_ids = [await _done(runtime, worker, who, output) for output in outputs]
+    worker.call.cancel()
+    return run_ids
+
+
+async def _done(runtime: Replica, worker: FakeWorker, who: Somebody, output: bytes) -> str:
+    run = await runtime.create(who, f"k-{output[:40].hex()}")
+    assigned: Any = (await worker.next("assignment")).assignment
+    assert assigned.run.run_id == run.run_id
+    await worker.append(run.run_id, assigned.lease_epoch, "work", text(output), text(output[::-1]))
+    await worker.append(run.run_id, assigned.lease_epoch, "end", finish())
+    return str(run.run_id)
