@@ -72,6 +72,11 @@ def worker_group() -> None:
     """Workers: take runs and execute them."""
 
 
+@oa.group("replay")
+def replay_group() -> None:
+    """Replays: a run as one file that proves itself."""
+
+
 @oa.group("receipt")
 def receipt_group() -> None:
     """Receipts: show them, check them, also offline."""

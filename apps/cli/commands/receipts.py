@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Iterator
-from contextlib import aclosing, closing
 from pathlib import Path
 
 import click
@@ -14,11 +12,10 @@ import click
 from apps.cli.exits import Exit
 from apps.cli.output import Output
 from apps.cli.program import Cli, command, receipt_group
-from apps.cli.tail import RunTail
+from apps.cli.proofs import proved_run, trusted_keys
 from oa_client import wire
-from oa_client.cpython.site import FilePins
 from oa_errors import Refusal
-from oa_runlog.receipt import ReceiptFacts, SignedReceipt, key_id_of
+from oa_runlog.receipt import ReceiptFacts, SignedReceipt
 from oa_runlog.verify import verify_receipt, verify_record
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -49,9 +46,10 @@ async def verify(
     if (run_id is None) == (receipt_file is None):
         raise click.UsageError("Give either RUN_ID, or --receipt FILE (and --events FILE).")
     if receipt_file is not None:
-        facts, count = _verify_files(_trusted(cli, keys), receipt_file, events_file)
+        facts, count = _verify_files(trusted_keys(cli, keys), receipt_file, events_file)
     else:
-        facts, count = await _verify_run(cli, str(run_id))
+        async with proved_run(cli, str(run_id)) as proved:
+            facts, count = proved.facts, proved.facts.count
     checked = f"signature, {count} events, chain and outcome" if count else "signature only (no --events given)"
     cli.output.say(f"{facts.run_id} is proved: {checked}.", "green")
     cli.output.document({"verified": True, "run_id": facts.run_id, "events_checked": count, "facts": facts.members()})
@@ -71,18 +69,6 @@ async def list_keys(cli: Cli, pin: bool) -> Exit:
     return Exit.OK
 
 
-async def _verify_run(cli: Cli, run_id: str) -> tuple[ReceiptFacts, int]:
-    """Get what is missing of the run's events, then check them all."""
-    async with cli.site.client() as client:
-        with closing(cli.site.store(client)) as store:
-            tail = RunTail(client, store, run_id)
-            async with aclosing(tail.items()) as items:
-                async for _ in items:
-                    pass
-            _, facts = await client.verified_record(run_id, store)
-            return facts, tail.log.count
-
-
 def _verify_files(keys: dict[str, bytes], receipt_file: Path, events_file: Path | None) -> tuple[ReceiptFacts, int]:
     """Nothing but files and pinned keys."""
     receipt = wire.receipt_of(receipt_file.read_text("utf-8"))
@@ -99,21 +85,6 @@ def _payloads(events_file: Path) -> Iterator[bytes]:
         except (ValueError, KeyError, TypeError):
             message = f"Line {number} of {events_file} is no event as `oa run tail --json` writes it."
             raise Refusal("malformed_message", message, field="--events") from None
-
-
-def _trusted(cli: Cli, given: tuple[str, ...]) -> dict[str, bytes]:
-    """The keys given, or those pinned for the site."""
-    if not given:
-        pinned = FilePins(cli.site.folder).load()
-        if not pinned:
-            message = "No key is pinned for this site yet. Run `oa receipt keys`, or give --key."
-            raise Refusal("unknown_key", message)
-        return pinned
-    try:
-        keys = [base64.b64decode(text, validate=True) for text in given]
-    except binascii.Error:
-        raise Refusal("invalid_value", "A key is 32 bytes in base64.", field="--key") from None
-    return {key_id_of(key): key for key in keys}
 
 
 def show_receipt(output: Output, receipt: SignedReceipt, facts: ReceiptFacts) -> None:

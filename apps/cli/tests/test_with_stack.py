@@ -93,9 +93,27 @@ async def _a_run_and_its_proof(program: Program, home: Path) -> str:
     assert (await program(*verify, "--events", str(events), env=offline)).status == Exit.OK
     assert (await program(*verify, env=offline)).status == Exit.OK
     assert (await program(*verify, "--events", str(changed), env=offline)).status == Exit.NOT_PROVED
+    await _replay(program, home, run_id, started.stdout)
     foreign_key = "A" * 43 + "="
     assert (await program(*verify, "--key", foreign_key)).status == Exit.NOT_PROVED
     return run_id
+
+
+async def _replay(program: Program, home: Path, run_id: str, events: bytes) -> None:
+    """The run as one file: the same for everybody, proved offline, and not after a byte was changed."""
+    file, again = home / "run.replay", home / "again.replay"
+    for each in (file, again):
+        assert (await program("replay", "save", run_id, str(each))).status == Exit.OK
+    assert file.read_bytes() == again.read_bytes()
+    offline = {"OA_CONTROL_URL": program._env["OA_CONTROL_URL"]}
+    verified = await program("replay", "verify", "--json", str(file), env=offline)
+    assert (verified.status, verified.documents[0]["run_id"]) == (Exit.OK, run_id)
+    shown = await program("replay", "show", "--json", str(file), env=offline)
+    assert (shown.status, shown.stdout) == (Exit.OK, events)
+    again.write_bytes(file.read_bytes().replace(b"text.delta", b"text.delte", 1))
+    for action in ("verify", "show"):
+        changed = await program("replay", action, str(again))
+        assert (changed.status, changed.stdout) == (Exit.NOT_PROVED, b"")
 
 
 async def _reads(program: Program, run_id: str) -> None:

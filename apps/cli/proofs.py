@@ -1,0 +1,61 @@
+"""What receipts and replays share: which keys to trust, and the whole record of a run."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager, closing
+from dataclasses import dataclass
+
+from apps.cli.program import Cli
+from apps.cli.tail import RunTail
+from oa_client.client import Client
+from oa_client.cpython.site import FilePins
+from oa_client.store import WatermarkStore
+from oa_errors import Refusal
+from oa_runlog.receipt import ReceiptFacts, SignedReceipt, key_id_of
+
+
+@dataclass(frozen=True)
+class ProvedRun:
+    """A run that has ended, all of its events stored here, its receipt verified against every one of them."""
+
+    client: Client
+    store: WatermarkStore
+    receipt: SignedReceipt
+    facts: ReceiptFacts
+
+
+@asynccontextmanager
+async def proved_run(cli: Cli, run_id: str) -> AsyncIterator[ProvedRun]:
+    """Get what is missing here of the run's events and check them all.
+
+    Raises Refusal: `run_not_finished`, and the reasons of `oa_runlog.verify.verify_record`.
+    """
+    async with cli.site.client() as client:
+        await client.commands.receipt(run_id)  # a run that goes on has none: say so, and don't wait for its end
+        with closing(cli.site.store(client)) as store:
+            async with aclosing(RunTail(client, store, run_id).items()) as items:
+                async for _ in items:
+                    pass
+            receipt, facts = await client.verified_record(run_id, store)
+            yield ProvedRun(client, store, receipt, facts)
+
+
+def trusted_keys(cli: Cli, given: tuple[str, ...]) -> dict[str, bytes]:
+    """The public keys given in base64, or those pinned for the site. Asks nobody.
+
+    Raises Refusal `unknown_key` when there is none, `invalid_value` for what is no key.
+    """
+    if not given:
+        pinned = FilePins(cli.site.folder).load()
+        if not pinned:
+            message = "No key is pinned for this site yet. Run `oa receipt keys`, or give --key."
+            raise Refusal("unknown_key", message)
+        return pinned
+    try:
+        keys = [base64.b64decode(text, validate=True) for text in given]
+    except binascii.Error:
+        raise Refusal("invalid_value", "A key is 32 bytes in base64.", field="--key") from None
+    return {key_id_of(key): key for key in keys}
