@@ -1,14 +1,15 @@
 """Bad requests, made from a good one and the descriptor of its message.
 
-A mutation is a good request with one thing wrong, and the path of the field that a refusal has to name. JSON is what is
-mutated: it can say everything that protobuf can, and a good deal that protobuf can't (wrong types, unknown fields).
+A mutation is a good request with one thing wrong, the reasons that it may be refused for, and the path of the field
+that the refusal has to name. JSON is what is mutated: it can say everything that protobuf can, and a good deal that
+protobuf can't (wrong types, unknown fields); those are `json_only`.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -16,120 +17,215 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from openagents.common.v1 import options_pb2
 
 Json = Any
-_NUMBERS = {
-    FieldDescriptor.CPPTYPE_INT32,
-    FieldDescriptor.CPPTYPE_INT64,
-    FieldDescriptor.CPPTYPE_UINT32,
-    FieldDescriptor.CPPTYPE_UINT64,
-    FieldDescriptor.CPPTYPE_DOUBLE,
+Keys = tuple[str | int, ...]
+Rules = options_pb2.FieldRules
+MARK = "zq9x"
+"""Stands in every bad text, so that an echo of it is found."""
+BROKEN_RULE = frozenset({"missing_field", "invalid_value", "invalid_enum", "missing_payload", "payload_mismatch"})
+UNREADABLE = frozenset({"malformed_message"})
+MAX_ELEMENTS = 16
+"""How many elements of a list are mutated, one after the other."""
+_NUMBER_BITS = {
+    FieldDescriptor.CPPTYPE_INT32: 31,
+    FieldDescriptor.CPPTYPE_INT64: 63,
+    FieldDescriptor.CPPTYPE_UINT32: 32,
+    FieldDescriptor.CPPTYPE_UINT64: 64,
 }
-_UNSIGNED = {FieldDescriptor.CPPTYPE_UINT32, FieldDescriptor.CPPTYPE_UINT64}
-FIELD_REASONS = frozenset({"missing_field", "invalid_value", "invalid_enum", "missing_payload", "payload_mismatch"})
-UNREADABLE = frozenset({"malformed_message", "invalid_value", "invalid_enum"})
+_SIGNED = {FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_INT64}
 
 
 @dataclass(frozen=True)
 class Mutation:
-    """A request with one thing wrong. `field` is empty where the whole can't be read and no field need be named."""
+    """A request with one thing wrong. `field` is empty where the whole can't be read.
+
+    With `may_pass` nothing is wrong by the contract's rules, only odd: it may be taken, or refused for any reason that
+    is the caller's.
+    """
 
     what: str
     body: Json
     reasons: frozenset[str]
     field: str = ""
+    json_only: bool = False
+    may_pass: bool = False
 
     def __str__(self) -> str:
-        return f"{self.what} {self.field}".strip()
+        return f"{self.what}: {self.field}"
 
 
-def mutations(descriptor: Descriptor, good: dict[str, Json]) -> Iterator[Mutation]:
+@dataclass(frozen=True)
+class _Place:
+    """Where we are in the request: the whole of it, the keys down to here, and the path that a refusal would name."""
+
+    root: Json
+    keys: Keys = ()
+    path: str = ""
+
+    def member(self, name: str) -> _Place:
+        return _Place(self.root, (*self.keys, name), f"{self.path}.{name}".lstrip("."))
+
+    def element(self, index: int) -> _Place:
+        return _Place(self.root, (*self.keys, index), f"{self.path}[{index}]")
+
+    def broken(self, what: str, value: Json) -> Mutation:
+        return Mutation(what, replaced(self.root, self.keys, value), BROKEN_RULE, self.path)
+
+    def unreadable(self, what: str, value: Json) -> Mutation:
+        return Mutation(what, replaced(self.root, self.keys, value), UNREADABLE, self.path, json_only=True)
+
+    def odd(self, what: str, value: Json) -> Mutation:
+        return Mutation(what, replaced(self.root, self.keys, value), frozenset(), self.path, may_pass=True)
+
+    def absent(self, what: str = "absent") -> Mutation:
+        return Mutation(what, _without(self.root, self.keys), BROKEN_RULE, self.path)
+
+
+def mutations(descriptor: Descriptor, good: Mapping[str, Json]) -> Iterator[Mutation]:
     """Everything that can be wrong with `good`: a request of message `descriptor`, in JSON with proto field names."""
-    yield from _in_message(descriptor, good, good, "", ())
-    for what, body in (("a list for the message", [good]), ("a word for the message", "x"), ("null", None)):
-        yield Mutation(what, body, UNREADABLE | FIELD_REASONS)
+    yield from _in_message(descriptor, good, _Place(good))
+    for what, body in (("a list", [good]), ("a word", MARK), ("null", None), ("a number", 7)):
+        yield Mutation(f"{what} for the message", body, UNREADABLE, json_only=True)
 
 
-def _in_message(
-    descriptor: Descriptor, root: Json, here: dict[str, Json], path: str, keys: tuple[str | int, ...]
-) -> Iterator[Mutation]:
-    yield Mutation("unknown field", _with(root, (*keys, "no_such_field"), 1), UNREADABLE, path)
+def _in_message(descriptor: Descriptor, here: Mapping[str, Json], place: _Place) -> Iterator[Mutation]:
+    yield place.member("no_such_field").unreadable("unknown field", MARK)
+    for oneof in descriptor.oneofs:
+        names = [field.name for field in oneof.fields]
+        present = next((name for name in names if name in here), None)
+        if len(names) > 1 and present:
+            where = f"{place.path}.{oneof.name}".lstrip(".")
+            yield replace(place.member(present).absent("no member of the oneof"), field=where)
+            another = next(name for name in names if name != present)
+            twice = place.member(another).unreadable("two members of the oneof", {})
+            yield replace(twice, field="")
     for field in descriptor.fields:
-        yield from _in_field(field, root, here, f"{path}.{field.name}".lstrip("."), (*keys, field.name))
+        yield from _in_field(field, here, place.member(field.name))
 
 
-def _in_field(
-    field: FieldDescriptor, root: Json, here: dict[str, Json], path: str, keys: tuple[str | int, ...]
-) -> Iterator[Mutation]:
+def _in_field(field: FieldDescriptor, here: Mapping[str, Json], place: _Place) -> Iterator[Mutation]:
     rules = field.GetOptions().Extensions[options_pb2.rules]
     present = field.name in here
     if (rules.required or rules.min_items) and present:
-        yield Mutation("absent", _without(root, keys), FIELD_REASONS, path)
+        yield place.absent()
     if field.is_repeated:
-        yield from _in_list(field, rules, root, here, path, keys)
-        return
-    if not present and field.containing_oneof is not None:
+        yield from _in_list(field, rules, here.get(field.name), place)
+    elif not present and field.containing_oneof is not None and len(field.containing_oneof.fields) > 1:
         return  # setting a second member of a oneof is another mistake than the one meant
-    if field.message_type is not None:
-        yield Mutation("a word for a message", _with(root, keys, "x"), UNREADABLE, "")
-        if present and not field.message_type.full_name.startswith("google.protobuf."):
-            yield from _in_message(field.message_type, root, here[field.name], path, keys)
+    elif field.message_type is not None:
+        yield from _in_submessage(field, here.get(field.name), place)
+    else:
+        yield from _scalars(field, rules, place)
+
+
+def _in_submessage(field: FieldDescriptor, value: Json, place: _Place) -> Iterator[Mutation]:
+    assert field.message_type is not None
+    name = field.message_type.full_name
+    if name == "google.protobuf.Value":
+        yield place.odd("a nest", _nest(40))
         return
-    for what, value, reasons in _bad_values(field, rules):
-        yield Mutation(what, _with(root, keys, value), reasons, path if reasons <= FIELD_REASONS else "")
+    yield place.unreadable("a word for a message", MARK)
+    yield place.unreadable("a list for a message", [MARK])
+    if name == "google.protobuf.Struct":
+        yield place.odd("a nest", {"a": _nest(40), "\u202e\U0001f600": 1e308})
+    elif value is not None:
+        yield from _in_message(field.message_type, value, place)
 
 
-def _in_list(
-    field: FieldDescriptor,
-    rules: options_pb2.FieldRules,
-    root: Json,
-    here: dict[str, Json],
-    path: str,
-    keys: tuple[str | int, ...],
-) -> Iterator[Mutation]:
-    values = here.get(field.name)
+def _nest(depth: int) -> Json:
+    value: Json = "end"
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def _in_list(field: FieldDescriptor, rules: Rules, values: Json, place: _Place) -> Iterator[Mutation]:
+    yield place.unreadable("a word for a list", MARK)
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        yield from _in_map(rules, place)
+        return
     if not values:
         return
-    is_map = field.message_type is not None and field.message_type.GetOptions().map_entry
-    yield Mutation("a word for a list", _with(root, keys, "x"), UNREADABLE, "")
-    if is_map:
-        return
+    yield place.unreadable("an object for a list", {MARK: 1})
     if rules.max_items:
-        yield Mutation("too many", _with(root, keys, [values[0]] * (rules.max_items + 1)), FIELD_REASONS, path)
-    if field.message_type is None:
-        for what, value, reasons in _bad_values(field, rules):
-            named = f"{path}[0]" if reasons <= FIELD_REASONS else ""
-            yield Mutation(what, _with(root, (*keys, 0), value), reasons, named)
-    elif isinstance(values[0], dict):
-        yield from _in_message(field.message_type, root, values[0], f"{path}[0]", (*keys, 0))
+        yield place.broken("too many", [values[0]] * (rules.max_items + 1))
+    for index, value in enumerate(values[:MAX_ELEMENTS]):
+        if field.message_type is not None:
+            yield from _in_message(field.message_type, value, place.element(index))
+        elif index == 0:
+            yield from _scalars(field, rules, place.element(index))
 
 
-def _bad_values(field: FieldDescriptor, rules: options_pb2.FieldRules) -> Iterator[tuple[str, Json, frozenset[str]]]:
-    yield "an object for a scalar", {"a": 1}, UNREADABLE
-    yield "a list for a scalar", [1, 2], UNREADABLE
+def _in_map(rules: Rules, place: _Place) -> Iterator[Mutation]:
+    """All maps of the contracts are from text to text."""
+    yield place.unreadable("a list for a map", [MARK])
+    yield place.unreadable("an object in a map", {"key": {"a": MARK}})
+    yield place.broken("a NUL in a value", {"key": f"{MARK}\0"})
+    yield place.broken("a NUL in a key", {f"{MARK}\0": "value"})
+    yield place.odd("strange keys", {"": "", "\u202eabc\u0301": "\U0001f600" * 1000, "=": "="})
+    if rules.max_items:
+        yield place.broken("too many", {f"{MARK}{number}": "" for number in range(rules.max_items + 1)})
+
+
+def _scalars(field: FieldDescriptor, rules: Rules, place: _Place) -> Iterator[Mutation]:
+    yield place.unreadable("an object for a scalar", {MARK: 1})
+    yield place.unreadable("a list for a scalar", [MARK])
     kind = field.cpp_type
-    if kind == FieldDescriptor.CPPTYPE_STRING and field.type == FieldDescriptor.TYPE_STRING:
-        yield "a number for text", 7, UNREADABLE
-        yield "a NUL", "a\x00b", FIELD_REASONS
-        if rules.max_length:
-            yield "too long", "x" * (rules.max_length + 1), FIELD_REASONS
-        if rules.pattern:
-            yield "not the pattern", "☃ ' OR 1=1 --", FIELD_REASONS
-            yield "right-to-left and combining", "\u202eabc\u0301", FIELD_REASONS
-    elif kind in _NUMBERS:
-        yield "a word for a number", "seven", UNREADABLE
-        yield "a number beyond 64 bits", 2**70, UNREADABLE
-        yield "not a number", "NaN", UNREADABLE
-        if kind in _UNSIGNED:
-            yield "negative", -1, UNREADABLE
-        if rules.bounded:
-            yield "above the range", rules.maximum + 1, FIELD_REASONS
+    if field.type == FieldDescriptor.TYPE_STRING:
+        yield from _texts(rules, place)
+    elif kind in _NUMBER_BITS:
+        yield from _numbers(kind, rules, place)
     elif kind == FieldDescriptor.CPPTYPE_BOOL:
-        yield "a word for a truth", "perhaps", UNREADABLE
+        yield place.unreadable("a word for a truth", MARK)
     elif kind == FieldDescriptor.CPPTYPE_ENUM:
-        yield "unknown enum number", 9999, UNREADABLE
-        yield "unknown enum name", "NO_SUCH_VALUE", UNREADABLE
+        yield place.unreadable("unknown enum name", MARK.upper())
+        yield place.broken("unknown enum number", 9999)
+        yield place.broken("negative enum number", -1)
+        if rules.required:
+            yield place.broken("the unspecified value", 0)
 
 
-def _with(root: Json, keys: tuple[str | int, ...], value: Json) -> Json:
+def _texts(rules: Rules, place: _Place) -> Iterator[Mutation]:
+    yield place.unreadable("a number for text", 7)
+    yield place.unreadable("half a surrogate pair", f"{MARK}\ud800")
+    yield place.broken("a NUL", f"{MARK}\0b")
+    if rules.required:
+        yield place.broken("empty", "")
+    if rules.max_length:
+        yield place.broken("too long", (MARK * (rules.max_length // len(MARK) + 1))[: rules.max_length + 1])
+    if rules.pattern:
+        yield place.broken("not the pattern", f"☃ {MARK} ' OR 1=1 --")
+        yield place.broken("a line more", f"{MARK}\n")
+        yield place.broken("right-to-left and combining", f"\u202e{MARK} \u0301")
+    else:
+        yield place.odd("right-to-left, combining, beyond the BMP", "\u202eabc\u0301\U0001f600\ufffe")
+        yield place.odd("quotes", "' OR 1=1 -- \"; \\ %s {} $(id)"[: rules.max_length or None])
+    if not rules.max_length:
+        yield place.odd("long", "é" * 20_000)
+
+
+def _numbers(kind: int, rules: Rules, place: _Place) -> Iterator[Mutation]:
+    bits = _NUMBER_BITS[kind]
+    for what, value in (("a word", MARK), ("a fraction", 1.5), ("a truth", True), ("not a number", "NaN")):
+        yield place.unreadable(f"{what} for a number", value)
+    yield place.unreadable("a number beyond its bits", 2**bits)
+    yield place.unreadable("a number beyond all bits", 10**400)
+    if kind in _SIGNED:
+        yield place.odd("lowest", -(2**bits))
+    else:
+        yield place.unreadable("negative", -1)
+    if rules.bounded:
+        yield place.broken("above the range", rules.maximum + 1)
+        if rules.minimum > 0:
+            yield place.broken("below the range", rules.minimum - 1)
+    elif rules.required:
+        yield place.broken("zero", 0)
+    if not rules.bounded:
+        yield place.odd("highest", 2**bits - 1)
+        yield place.odd("half of the highest, and one", 2 ** (bits - 1))
+
+
+def replaced(root: Json, keys: Keys, value: Json) -> Json:
+    """A copy of the request with another value at this place."""
     changed = copy.deepcopy(root)
     place = changed
     for key in keys[:-1]:
@@ -138,7 +234,7 @@ def _with(root: Json, keys: tuple[str | int, ...], value: Json) -> Json:
     return changed
 
 
-def _without(root: Json, keys: tuple[str | int, ...]) -> Json:
+def _without(root: Json, keys: Keys) -> Json:
     changed = copy.deepcopy(root)
     place = changed
     for key in keys[:-1]:

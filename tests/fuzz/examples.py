@@ -1,0 +1,229 @@
+"""A good request for every method. `tests/fuzz/test_methods.py` fails for a method that has none."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from oa_platform.ids import new_id
+from tests.fuzz.scene import Lease, Scene
+
+Json = Any
+Example = Callable[[Scene, str], Awaitable[list[Json]]]
+"""Takes the scene and the process that is to be called; gives good requests, or the messages of a good stream."""
+
+
+def _fixed(document: Json) -> Example:
+    async def example(_scene: Scene, _process: str) -> list[Json]:
+        return [document]
+
+    return example
+
+
+# ------------------------------------------------------------------------------------------------- control
+
+
+async def _start_challenge(scene: Scene, _: str) -> list[Json]:
+    return [{"email": f"{new_id('key')}@example.org", "device_id": scene.ann.device_id}]
+
+
+async def _verify_challenge(scene: Scene, _: str) -> list[Json]:
+    challenge, code, device = await scene.challenge(new_id("key").lower())
+    return [{"challenge_id": challenge, "code": code, "device_id": device}]
+
+
+async def _refresh_session(scene: Scene, _: str) -> list[Json]:
+    person = await scene.sign_in("ann")
+    return [{"refresh_token": person.refresh_token, "device_id": person.device_id}]
+
+
+async def _revoke_session(scene: Scene, _: str) -> list[Json]:
+    return [{"session_id": (await scene.sign_in("ann")).session_id}]
+
+
+async def _revoke_service_account(scene: Scene, _: str) -> list[Json]:
+    return [{"service_account_id": (await scene.service_account(scene.ann))["service_account"]}]
+
+
+async def _exchange_key(scene: Scene, _: str) -> list[Json]:
+    return [{"api_key": (await scene.service_account(scene.ann))["api_key"], "use": "TOKEN_USE_EDGE"}]
+
+
+async def _mint_sync_token(scene: Scene, _: str) -> list[Json]:
+    topic = f"run:{await scene.run(scene.ann)}:events"
+    return [{"topics": [topic], "ttl_seconds": 300, "surface": "fuzz"}]
+
+
+# ------------------------------------------------------------------------------------------------- runs
+
+
+async def _create_run(_scene: Scene, _: str) -> list[Json]:
+    about = {"adapter": "none", "title": "t", "thread_id": "th", "labels": {"team": "search"}}
+    command = {"argv": ["git", "log"], "working_directory": "/", "environment": {"A": "b"}, "timeout_ms": 1000}
+    return [
+        {"idempotency_key": new_id("key"), "spec": {**about, "exec": command}},
+        {"idempotency_key": new_id("key"), "spec": {**about, "prompt": {"text": "hello"}}},
+    ]
+
+
+async def _open_run(scene: Scene, _: str) -> list[Json]:
+    return [{"run_id": await scene.run(scene.ann)}]
+
+
+async def _cancel_run(scene: Scene, _: str) -> list[Json]:
+    return [{"run_id": await scene.run(scene.ann), "reason": "enough"}]
+
+
+async def _finished_run(scene: Scene, _: str) -> list[Json]:
+    return [{"run_id": await scene.finished_run()}]
+
+
+async def _summarised_run(scene: Scene, _: str) -> list[Json]:
+    return [{"run_id": await scene.summarised_run()}]
+
+
+async def _consistency(scene: Scene, _: str) -> list[Json]:
+    await scene.finished_run()
+    return [{"old_size": 1, "new_size": 1}]
+
+
+async def _artifact(scene: Scene, _: str) -> list[Json]:
+    return [{"run_id": await scene.finished_run(), "offset": 0}]
+
+
+# ------------------------------------------------------------------------------------------------- workers
+
+EVENTS: list[Json] = [
+    {"text_delta": {"stream": "TEXT_STREAM_STDOUT", "data": "aGVsbG8="}},
+    {"tool_call": {"call_id": "c1", "name": "add", "arguments": {"a": 1}}},
+    {"tool_result": {"call_id": "c1", "failed": False, "result": 4}},
+    {"message": {"role": "MESSAGE_ROLE_USER", "text": "hello"}},
+    {"verification": {"name": "tests", "passed": True, "detail": "12"}},
+    {"usage": {"model": "m", "input_tokens": 1, "output_tokens": 2, "cached_input_tokens": 3}},
+    {"custom": {"type": "acme.progress", "data": {"percent": 1}}},
+    {"codex_event": {"turn": {"turn_id": "t", "status": "TURN_STATUS_COMPLETED", "message": "m"}}},
+    {"codex_event": {"item": {"turn_id": "t", "item_id": "i", "item_type": "x", "content": {}}}},
+    {"codex_event": {"control_request": {"request_id": "r", "action": "approve", "detail": {}}}},
+    {"codex_event": {"control_receipt": {"request_id": "r", "outcome": "CONTROL_OUTCOME_APPLIED", "message": "m"}}},
+]
+"""One of each kind that a worker may append and that doesn't end the run."""
+FINISH: Json = {
+    "run_finished": {
+        "outcome": "RUN_OUTCOME_FAILED",
+        "reason": "nonzero_exit",
+        "message": "m",
+        "exec": {"exit_code": 1, "signal": 0, "duration_ms": 1, "stdout_bytes": 1, "stderr_bytes": 1},
+    }
+}
+
+
+def _append(lease: Lease, events: list[Json]) -> Json:
+    return {
+        "request_id": 7,
+        "run_id": lease.run_id,
+        "lease_epoch": lease.epoch,
+        "idempotency_key": new_id("key"),
+        "events": events,
+    }
+
+
+async def _append_events(scene: Scene, _: str) -> list[Json]:
+    return [_append(await scene.lease(), EVENTS), _append(await scene.lease(), [FINISH])]
+
+
+async def _attach(scene: Scene, _: str) -> list[Json]:
+    """One stream with each of its messages. Its worker holds nothing, and has an adapter that no run asks for."""
+    lease = await scene.lease()
+    held = [{"run_id": lease.run_id, "lease_epoch": lease.epoch}]
+    hello = {"name": "other", "adapters": ["nothing"], "max_concurrent_runs": 1, "held_leases": held}
+    return [
+        {"attach": hello},
+        {"heartbeat": {"held_leases": held}},
+        {"append": _append(lease, [EVENTS[0]])},
+        {"drain": {}},
+        {"goodbye": {}},
+    ]
+
+
+# ------------------------------------------------------------------------------------------------- topics and log
+
+
+async def _topic(scene: Scene, process: str) -> str:
+    return f"run:{await scene.run(scene.ann)}:events" if process == "runtime" else f"user:{scene.ann.user_id}:runs"
+
+
+async def _describe_topic(scene: Scene, process: str) -> list[Json]:
+    return [{"topic": await _topic(scene, process)}]
+
+
+async def _watch_topics(scene: Scene, process: str) -> list[Json]:
+    topic = await _topic(scene, process)
+    return [{"add_topics": [topic]}, {"remove_topics": [topic]}]
+
+
+async def _replay_topic(scene: Scene, process: str) -> list[Json]:
+    table = {
+        "runtime": "SELECT log_epoch FROM runtime.installation",
+        "projector": "SELECT epoch FROM projection.journal_epoch",
+    }
+    epoch = await scene.watch.fetchval(table[process])
+    page = {"after_seq": 0, "max_frames": 10, "max_bytes": 1000}
+    return [{"topic": await _topic(scene, process), "epoch": epoch, **page}]
+
+
+async def _tail_log(scene: Scene, _: str) -> list[Json]:
+    epoch = await scene.watch.fetchval("SELECT log_epoch FROM runtime.installation")
+    return [{"epoch": epoch, "after": [{"partition": 0, "position": 0}, {"partition": 1}]}]
+
+
+def _of(service: str, **examples: Example) -> Mapping[str, Example]:
+    return {f"openagents.{service}/{method}": example for method, example in examples.items()}
+
+
+EXAMPLES: Mapping[str, Example] = {
+    **_of(
+        "control.v1.AuthService",
+        StartChallenge=_start_challenge,
+        VerifyChallenge=_verify_challenge,
+        RefreshSession=_refresh_session,
+    ),
+    **_of(
+        "control.v1.SessionService",
+        GetCaller=_fixed({}),
+        ListSessions=_fixed({}),
+        RevokeSession=_revoke_session,
+    ),
+    **_of("control.v1.OrgService", ListOrgs=_fixed({})),
+    **_of(
+        "control.v1.ServiceAccountService",
+        CreateServiceAccount=_fixed({"name": "n"}),
+        ListServiceAccounts=_fixed({}),
+        RevokeServiceAccount=_revoke_service_account,
+        ExchangeKey=_exchange_key,
+    ),
+    **_of("control.v1.SyncTokenService", MintSyncToken=_mint_sync_token),
+    **_of("runtime.v1.RunService", CreateRun=_create_run, GetRun=_open_run, CancelRun=_cancel_run),
+    **_of(
+        "runtime.v1.ReceiptService",
+        GetReceipt=_finished_run,
+        ListReceiptKeys=_fixed({}),
+        GetLogCheckpoint=_fixed({}),
+        GetInclusionProof=_finished_run,
+        GetConsistencyProof=_consistency,
+    ),
+    **_of("runtime.v1.ReplayService", ReadReplayArtifact=_artifact),
+    **_of("runtime.v1.LogService", TailLog=_tail_log, DescribeLog=_fixed({})),
+    **_of("runtime.v1.WorkerService", Attach=_attach, AppendEvents=_append_events),
+    **_of(
+        "projection.v1.ReadService",
+        GetRunSummary=_summarised_run,
+        ListRunSummaries=_fixed({"page_size": 10, "status": "RUN_STATUS_CREATED"}),
+        ListCheckpoints=_fixed({}),
+    ),
+    **_of(
+        "sync.v1.TopicService",
+        DescribeTopic=_describe_topic,
+        WatchTopics=_watch_topics,
+        ReplayTopic=_replay_topic,
+    ),
+}

@@ -1,0 +1,204 @@
+"""Two people with runs, sessions and service accounts of their own, and a worker: what good requests are about."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import grpc.aio
+
+from oa_localstack.stack import Stack
+from oa_platform.auth import AUTHORIZATION_KEY
+from oa_platform.ids import new_id
+from openagents.runtime.v1 import event_pb2
+from openagents.runtime.v1 import worker_service_pb2 as pb
+from openagents.runtime.v1.worker_service_pb2_grpc import WorkerServiceStub
+from tests.e2e.world import code_for
+from tests.fuzz.doors import Edge, Person, Rpc
+from tests.fuzz.watch import Watch
+
+ADAPTER = "fuzz"
+"""What the scene's worker has; runs of other adapters wait for ever."""
+_HEARTBEAT_S = 5.0
+_WAIT_S = 15.0
+_AUTH = "openagents.control.v1.AuthService"
+_ACCOUNTS = "openagents.control.v1.ServiceAccountService"
+_RUNS = "openagents.runtime.v1.RunService"
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A run that a worker of ours holds."""
+
+    run_id: str
+    epoch: int
+
+
+class Worker:
+    """A worker that takes every run of its adapter and does nothing with it."""
+
+    def __init__(self, channel: grpc.aio.Channel, token: str) -> None:
+        self._stub = WorkerServiceStub(channel)
+        self.metadata = ((AUTHORIZATION_KEY, f"Bearer {token}"),)
+        self.token = token
+        self.worker_id = ""
+        self.leases: asyncio.Queue[Lease] = asyncio.Queue()
+
+    @asynccontextmanager
+    async def attached(self) -> AsyncIterator[None]:
+        """The time that it is attached."""
+        stream: Any = self._stub.Attach(metadata=self.metadata)
+        hello = pb.WorkerHello(name="fuzz", adapters=[ADAPTER], max_concurrent_runs=1000)
+        await stream.write(pb.AttachRequest(attach=hello))
+        self.worker_id = (await stream.read()).attached.worker_id
+        tasks = [asyncio.create_task(self._listen(stream)), asyncio.create_task(self._beat(stream))]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            stream.cancel()
+
+    async def _listen(self, stream: Any) -> None:
+        async for message in stream:
+            if message.HasField("assignment"):
+                assignment = message.assignment
+                await self.leases.put(Lease(assignment.run.run_id, assignment.lease_epoch))
+
+    async def _beat(self, stream: Any) -> None:
+        while True:
+            await stream.write(pb.AttachRequest(heartbeat=pb.WorkerHeartbeat()))
+            await asyncio.sleep(_HEARTBEAT_S)
+
+    async def finish(self, lease: Lease) -> None:
+        """End a run well."""
+        finished = event_pb2.RunFinished(outcome=event_pb2.RUN_OUTCOME_SUCCEEDED)
+        request = pb.AppendEventsRequest(
+            run_id=lease.run_id,
+            lease_epoch=lease.epoch,
+            idempotency_key="finish",
+            events=[event_pb2.EventBody(run_finished=finished)],
+        )
+        await self._stub.AppendEvents(request, metadata=self.metadata, timeout=_WAIT_S)
+
+
+class Scene:
+    """Everything that a good request can name, made when it is asked for. `ann` calls; `bob` is somebody else."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.edge = Edge(stack.urls["control"])
+        self.rpc = Rpc(stack)
+        self.watch = Watch(stack)
+        self.ann: Person
+        self.bob: Person
+        self.worker: Worker
+        self.foreign: dict[str, str] = {}
+        """Prefix of an id -> one that is bob's."""
+
+    @asynccontextmanager
+    async def set(self) -> AsyncIterator[Scene]:
+        """The scene, for a block."""
+        self.ann, self.bob = await self.sign_in("ann"), await self.sign_in("bob")
+        self.worker = Worker(self.rpc.channels["runtime"], await self.worker_token(self.ann))
+        async with self.worker.attached():
+            await self._set_foreign()
+            try:
+                yield self
+            finally:
+                with suppress(asyncio.CancelledError):
+                    await self.edge.close()
+                    await self.watch.close()
+        await self.rpc.close()
+
+    async def _set_foreign(self) -> None:
+        bob = self.bob
+        worker = Worker(self.rpc.channels["runtime"], await self.worker_token(bob))
+        async with worker.attached():
+            self.foreign = {
+                "run": await self.run(bob),
+                "ses": bob.session_id,
+                "sva": (await self.service_account(bob))["service_account"],
+                "usr": bob.user_id,
+                "org": bob.org_id,
+                "wrk": worker.worker_id,
+            }
+
+    # ------------------------------------------------------------------------------------------------- people
+
+    async def challenge(self, name: str) -> tuple[str, str, str]:
+        """A sign-in that has begun: challenge, code, device."""
+        email, device = f"{name}@example.org", new_id("dev")
+        begun = await self.edge.call(f"{_AUTH}/StartChallenge", {"email": email, "device_id": device})
+        return begun["challengeId"], await code_for(self.stack, email), device
+
+    async def sign_in(self, name: str) -> Person:
+        """A new session of a person, on a device of its own."""
+        challenge, code, device = await self.challenge(name)
+        request = {"challenge_id": challenge, "code": code, "device_id": device}
+        answer = await self.edge.call(f"{_AUTH}/VerifyChallenge", request)
+        tokens = answer["tokens"]
+        return Person(
+            answer["userId"],
+            answer["orgId"],
+            answer["sessionId"],
+            device,
+            tokens["accessToken"],
+            tokens["refreshToken"],
+        )
+
+    async def service_account(self, person: Person) -> dict[str, str]:
+        """A new one: `service_account` is its id, `api_key` its key."""
+        answer = await self.edge.call(f"{_ACCOUNTS}/CreateServiceAccount", {"name": "fuzz"}, person.access_token)
+        return {"service_account": answer["serviceAccount"]["serviceAccountId"], "api_key": answer["apiKey"]}
+
+    async def worker_token(self, person: Person) -> str:
+        """A token for a worker of the person's org."""
+        key = (await self.service_account(person))["api_key"]
+        answer = await self.edge.call(f"{_ACCOUNTS}/ExchangeKey", {"api_key": key, "use": "TOKEN_USE_WORKER"})
+        return str(answer["token"])
+
+    async def sync_token(self, person: Person, *topics: str) -> str:
+        """A token for Khala."""
+        path = "openagents.control.v1.SyncTokenService/MintSyncToken"
+        answer = await self.edge.call(path, {"topics": topics, "surface": "fuzz"}, person.access_token)
+        return str(answer["token"])
+
+    # ------------------------------------------------------------------------------------------------- runs
+
+    async def run(self, person: Person, adapter: str = "none") -> str:
+        """A new run."""
+        request = {"idempotency_key": new_id("key"), "spec": {"adapter": adapter, "prompt": {"text": "x"}}}
+        answer = await self.edge.call(f"{_RUNS}/CreateRun", request, person.access_token)
+        return str(answer["run"]["runId"])
+
+    async def lease(self) -> Lease:
+        """A run of ann's that her worker holds."""
+        run_id = await self.run(self.ann, ADAPTER)
+        async with asyncio.timeout(_WAIT_S):
+            while (lease := await self.worker.leases.get()).run_id != run_id:
+                pass
+        return lease
+
+    async def finished_run(self) -> str:
+        """A run of ann's that has ended, with a receipt that stands in the log of receipts."""
+        lease = await self.lease()
+        await self.worker.finish(lease)
+        statement = "SELECT count(*) FROM runtime.receipt_leaves WHERE run_id = $1"
+        async with asyncio.timeout(_WAIT_S):
+            while not await self.watch.fetchval(statement, lease.run_id):
+                await asyncio.sleep(0.05)
+        return lease.run_id
+
+    async def summarised_run(self) -> str:
+        """A run of ann's that the read model knows."""
+        run_id = await self.run(self.ann)
+        statement = "SELECT count(*) FROM projection.run_summaries WHERE run_id = $1"
+        async with asyncio.timeout(_WAIT_S):
+            while not await self.watch.fetchval(statement, run_id):
+                await asyncio.sleep(0.05)
+        return run_id

@@ -1,0 +1,148 @@
+"""What a running stack shows of itself: what is stored, what is counted, what is logged."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from typing import Any
+
+import asyncpg
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from oa_localstack.environment import role_dsn
+from oa_localstack.postgres import SUPERUSER
+from oa_localstack.roles import DATABASE
+from oa_localstack.secrets import load_or_create
+from oa_localstack.stack import Stack
+
+SERVICES = ("control", "runtime", "projector", "khala_gateway")
+WAIT_S = 10.0
+IGNORED_TABLES = frozenset(
+    {
+        # Refusals are recorded in the one and counted in the other: that is what they are for.
+        "control.audit_events",
+        "control.rate_limits",
+    }
+)
+IGNORED_COLUMNS = {
+    "runtime.workers": frozenset({"last_heartbeat_at", "attached_at", "attachment", "status"}),
+    "projection.checkpoints": frozenset({"updated_at"}),
+}
+
+
+class Watch:
+    """Looks at one stack."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        ports = stack.ports
+        self._ops = {
+            "control": ports.control_ops,
+            "runtime": ports.runtime_ops,
+            "projector": ports.projector_ops,
+            "khala_gateway": ports.gateway_ops,
+        }
+        self._http = httpx.AsyncClient(trust_env=False, timeout=WAIT_S)
+        self._database: asyncpg.Connection | None = None
+        self._digest_sql = ""
+
+    async def close(self) -> None:
+        """Let go of everything."""
+        await self._http.aclose()
+        if self._database is not None:
+            await self._database.close()
+
+    # ------------------------------------------------------------------------------------------------- stored
+
+    async def digest(self) -> dict[str, str]:
+        """Table -> hash of what it holds, for every table of ours; taken in one statement."""
+        database = await self._connection()
+        rows = await database.fetch(self._digest_sql)
+        return {row["name"]: row["digest"] or "" for row in rows}
+
+    async def settled(self) -> dict[str, str]:
+        """The digest, once what goes on in the background has come to rest."""
+        before = await self.digest()
+        async with asyncio.timeout(WAIT_S):
+            while True:
+                await asyncio.sleep(0.06)
+                after = await self.digest()
+                if after == before:
+                    return after
+                before = after
+
+    async def fetchval(self, statement: str, *arguments: Any) -> Any:
+        """One value from the database."""
+        return await (await self._connection()).fetchval(statement, *arguments)
+
+    async def _connection(self) -> asyncpg.Connection:
+        if self._database is None:
+            secrets = load_or_create(self._stack.home / "secrets")
+            self._database = await asyncpg.connect(role_dsn(SUPERUSER, self._stack.ports, secrets, DATABASE))
+            self._digest_sql = await _digest_statement(self._database)
+        return self._database
+
+    # ------------------------------------------------------------------------------------------------- counted
+
+    async def metrics(self, service: str) -> str:
+        """What the ops port says."""
+        return (await self._http.get(f"http://127.0.0.1:{self._ops[service]}/metrics")).text
+
+    async def refusals(self, service: str) -> Counter[str]:
+        """Reason -> how often this process has refused for it."""
+        found: Counter[str] = Counter()
+        for family in text_string_to_metric_families(await self.metrics(service)):
+            for sample in family.samples:
+                if sample.name == "oa_refusals_total":
+                    found[sample.labels["reason"]] += int(sample.value)
+        return found
+
+    # ------------------------------------------------------------------------------------------------- logged
+
+    def log_mark(self, service: str) -> int:
+        """Where the log ends now."""
+        return self._stack.log_path(service).stat().st_size
+
+    def log_since(self, service: str, mark: int) -> list[dict[str, Any]]:
+        """The lines since then. What is not JSON becomes a line of its own kind: nothing may be logged past the log."""
+        with self._stack.log_path(service).open("rb") as file:
+            file.seek(mark)
+            return [_line(line) for line in file.read().splitlines()]
+
+
+def _line(line: bytes) -> dict[str, Any]:
+    try:
+        return dict(json.loads(line))
+    except ValueError:
+        return {"event": line.decode(errors="replace"), "level": "not json"}
+
+
+def refusals_in(lines: list[dict[str, Any]]) -> Counter[str]:
+    """Reason -> lines that say that something was refused for it."""
+    return Counter(str(line["reason"]) for line in lines if line.get("reason") not in (None, "ok"))
+
+
+def defects_in(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Lines that only a defect of ours writes."""
+    bad = ("error", "critical", "not json")
+    return [
+        line for line in lines if line.get("level") in bad or "exception" in line or line.get("reason") == "internal"
+    ]
+
+
+async def _digest_statement(database: asyncpg.Connection) -> str:
+    rows = await database.fetch(
+        "SELECT table_schema || '.' || table_name AS name, array_agg(column_name::text) AS columns"
+        " FROM information_schema.columns WHERE table_schema IN ('control', 'runtime', 'projection') GROUP BY 1"
+    )
+    tables = {row["name"]: row["columns"] for row in rows if row["name"] not in IGNORED_TABLES}
+    assert len(tables) > 15, sorted(tables)
+    return " UNION ALL ".join(_table_digest(name, columns) for name, columns in sorted(tables.items()))
+
+
+def _table_digest(name: str, columns: list[str]) -> str:
+    kept = ", ".join(f'"{column}"' for column in columns if column not in IGNORED_COLUMNS.get(name, ()))
+    rows = f"SELECT md5(row({kept})::text) AS h FROM {name}"  # noqa: S608 - names come from the catalogue
+    return f"SELECT '{name}' AS name, md5(string_agg(h, '' ORDER BY h)) AS digest FROM ({rows}) AS r"  # noqa: S608
