@@ -115,7 +115,7 @@ async def test_a_proof_is_for_the_org_of_the_run_only(runtime_database: Database
         for asker, asked in ((stranger, run_id), (who, NOBODYS_RUN)):
             refusal = await refusal_of_call(Auditor(runtime, asker).ask_inclusion(asked))
             assert refusal.reason == "not_found"
-        running = await runtime.create(who, "still running")
+        running = await runtime.create(who, "still-running")
         refusal = await refusal_of_call(Auditor(runtime, who).ask_inclusion(running.run_id))
         assert refusal.reason == "run_not_finished"
 
