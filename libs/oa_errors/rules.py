@@ -42,15 +42,24 @@ def _checks(descriptor: Descriptor) -> tuple[Check, ...]:
     """One check for each oneof, then one for each field that has something to check, in the order of the fields."""
     if descriptor.full_name.startswith(_WELL_KNOWN):
         return ()
-    oneofs = [_oneof_check(oneof.name) for oneof in descriptor.oneofs if not _is_synthetic(oneof)]
-    made = (_field_check(field) for field in descriptor.fields)
-    return (*oneofs, *(check for check in made if check is not None))
+    oneofs = [oneof for oneof in descriptor.oneofs if not _is_synthetic(oneof)]
+    members = {field.name for oneof in oneofs for field in oneof.fields}
+    made = (_field_check(field) for field in descriptor.fields if field.name not in members)
+    return (*map(_oneof_check, oneofs), *(check for check in made if check is not None))
 
 
-def _oneof_check(name: str) -> Check:
+def _oneof_check(oneof: Any) -> Check:
+    # Only the member that is set is looked at: an event has a dozen.
+    name = oneof.name
+    checks = {
+        field.name: _value_check(field, field.GetOptions().Extensions[options_pb2.rules]) for field in oneof.fields
+    }
+
     def check(message: Any) -> None:
-        if message.WhichOneof(name) is None:
+        member = message.WhichOneof(name)
+        if member is None:
             raise Refusal("missing_payload", f"one of the members of {name} must be set", field=name)
+        _run(checks[member], getattr(message, member), member)
 
     return check
 

@@ -120,11 +120,18 @@ class CallGuard(grpc.aio.ServerInterceptor):
         return _handler_like(inner, answer_many if inner.response_streaming else answer_one)
 
     def _requests(self, method: _Method, many: bool, request: Any) -> Any:
-        return self._parsed_stream(method, request) if many else self._parsed(method, request)
+        return self._parsed_stream(method, request) if many else self._checked(method, request)
 
     async def _parsed_stream(self, method: _Method, requests: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+        # What may stand in a stream's messages is for its handler to check: it knows what goes on after a refusal.
         async for request in requests:
             yield self._parsed(method, request)
+
+    def _checked(self, method: _Method, data: bytes) -> Any:
+        request = self._parsed(method, data)
+        if isinstance(request, Message):
+            check_rules(request)
+        return request
 
     def _parsed(self, method: _Method, data: bytes) -> Any:
         if len(data) > self._settings.max_message_bytes:
@@ -133,12 +140,9 @@ class CallGuard(grpc.aio.ServerInterceptor):
         if method.parse is None:
             return data
         try:
-            request = method.parse(data)
+            return method.parse(data)
         except DecodeError:
             raise Refusal("malformed_message", "The request is not a message of the expected type.") from None
-        if isinstance(request, Message):
-            check_rules(request)
-        return request
 
     async def admit(self, method: _Method, metadata: Mapping[str, str]) -> None:
         """Let a call in, or raise the Refusal why not."""

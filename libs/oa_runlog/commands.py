@@ -22,6 +22,14 @@ class EncodedBody:
         """`body` with its bytes."""
         return cls(body, wire.encode_body(body))
 
+    @classmethod
+    def received(cls, message: wire.BodyMessage, path: str) -> EncodedBody:
+        """A message that holds to its rules, with the bytes that it is stored in. Raises Refusal with `path` before it.
+
+        What the message holds beyond this version is dropped: nobody here can say whether it may stand in the log.
+        """
+        return cls(wire.checked_body(message, path), wire.known_bytes(message))
+
 
 @dataclass(frozen=True, slots=True)
 class CreateRun:
@@ -68,9 +76,23 @@ class Append:
         expected_seq: int | None = None,
     ) -> Append:
         """The command with its bodies' bytes and fingerprint."""
-        events = tuple(EncodedBody.of(body) for body in bodies)
+        events = [EncodedBody.of(body) for body in bodies]
+        return cls.made_of(run_id, org_id, worker_id, lease_epoch, idempotency_key, events, expected_seq)
+
+    @classmethod
+    def made_of(
+        cls,
+        run_id: str,
+        org_id: str,
+        worker_id: str,
+        lease_epoch: int,
+        idempotency_key: str,
+        events: Sequence[EncodedBody],
+        expected_seq: int | None = None,
+    ) -> Append:
+        """The command with its fingerprint."""
         mark = fingerprint(event.data for event in events)
-        return cls(run_id, org_id, worker_id, lease_epoch, idempotency_key, events, mark, expected_seq)
+        return cls(run_id, org_id, worker_id, lease_epoch, idempotency_key, tuple(events), mark, expected_seq)
 
 
 @dataclass(frozen=True, slots=True)

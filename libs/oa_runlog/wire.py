@@ -412,10 +412,20 @@ _BODIES: Mapping[str, Callable[[Any, str], EventBody]] = MappingProxyType(
 def body_from_wire(message: event_pb2.EventBody, *, path: str = "") -> EventBody:
     """What happened, from its message. Raises Refusal; `path` is what stands before its fields: "events[2]."."""
     _check(message, path)
-    return _body(message, path)
+    return checked_body(message, path)
 
 
-def _body(message: event_pb2.EventBody, path: str) -> EventBody:
+BodyMessage = event_pb2.EventBody
+
+
+def known_bytes(message: BodyMessage) -> bytes:
+    """The bytes of a received message without what this version does not know of it; as `encode_body` makes them."""
+    message.DiscardUnknownFields()
+    return message.SerializeToString(deterministic=True)
+
+
+def checked_body(message: BodyMessage, path: str) -> EventBody:
+    """What happened, from a message that `check_rules` let pass. Raises Refusal."""
     kind = message.WhichOneof("kind")
     if kind is None:
         raise Refusal("missing_payload", "the event holds none of the kinds that this version has", field=f"{path}kind")
@@ -486,7 +496,7 @@ def event_from_wire(message: event_pb2.RunEvent) -> RunEvent:
         seq=_need(message.seq, "seq"),
         recorded_ns=_ns(message.recorded_time, "recorded_time"),
         lease_epoch=message.lease_epoch,
-        body=_body(message.body, "body."),
+        body=checked_body(message.body, "body."),
     )
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from oa_errors import Refusal
+from oa_errors import Refusal, check_rules
 from oa_khala.topics import Topic
 from oa_khala.wire import event_frame
 from openagents.sync.v1 import topic_service_pb2 as pb
@@ -88,6 +88,7 @@ class _WatchStream:
 
     async def _read(self, requests: AsyncIterator[pb.WatchTopicsRequest]) -> None:
         async for request in requests:
+            check_rules(request)
             self._hub.remove(self._watcher, list(request.remove_topics))
             if request.add_topics:
                 async with self._adding:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
-from oa_errors import Refusal
+from oa_errors import Refusal, check_rules
 from openagents.sync.v1 import topic_service_pb2
 from openagents.sync.v1.topic_service_pb2_grpc import TopicServiceServicer
 from services.runtime.app.topics import Page, TopicDescription, Topics, Watcher
@@ -73,6 +73,7 @@ class TopicApi(TopicServiceServicer):
         answers: asyncio.Queue[Any],
     ) -> None:
         async for request in requests:
+            check_rules(request)
             answer = topic_service_pb2.WatchTopicsResponse()
             for topic in request.remove_topics:
                 with suppress(Refusal):  # what was never carried needs no removing

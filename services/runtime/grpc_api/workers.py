@@ -6,10 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
-from oa_errors import Refusal
+from oa_errors import Refusal, check_rules
 from oa_platform.identity import Principal, current_principal
-from oa_runlog import wire
-from oa_runlog.commands import Append
+from oa_runlog.commands import Append, EncodedBody
 from oa_runlog.decide import Limits
 from openagents.runtime.v1 import worker_service_pb2 as pb
 from openagents.runtime.v1.worker_service_pb2_grpc import WorkerServiceServicer
@@ -48,6 +47,7 @@ class WorkerApi(WorkerServiceServicer):
         first = await anext(requests, None)
         if first is None or first.WhichOneof("message") != "attach":
             raise _out_of_order("the first message of a worker's stream is `attach`")
+        check_rules(first)
         attachment = await self._workers.attach(principal, _hello(first.attach))
         reading = asyncio.create_task(self._read(requests, principal, attachment))
         try:
@@ -76,9 +76,12 @@ class WorkerApi(WorkerServiceServicer):
             raise
 
     async def _handle(self, request: pb.AttachRequest, principal: Principal, attachment: Attachment) -> None:
-        match request.WhichOneof("message"):
-            case "append":
-                await self._append(request.append, principal, attachment)
+        kind = request.WhichOneof("message")
+        if kind == "append":
+            await self._append(request.append, principal, attachment)
+            return
+        check_rules(request)
+        match kind:
             case "heartbeat":
                 await self._workers.heartbeat(attachment, _held(request.heartbeat.held_leases))
             case "drain":
@@ -91,7 +94,9 @@ class WorkerApi(WorkerServiceServicer):
                 raise Refusal("missing_payload", "the message says nothing", field="message")
 
     async def _append(self, request: pb.AppendEventsRequest, principal: Principal, attachment: Attachment) -> None:
+        """An append that can't be read is refused like any other, and the stream goes on."""
         try:
+            check_rules(request)
             command = _append(request, principal, attachment.worker.worker_id)
         except Refusal as refusal:
             attachment.say(AppendAnswer(request.request_id, request.run_id, refusal))
@@ -129,15 +134,16 @@ def _held(leases: Iterable[pb.HeldLease]) -> list[HeldLease]:
 
 
 def _append(request: pb.AppendEventsRequest, principal: Principal, worker_id: str) -> Append:
-    bodies = [wire.body_from_wire(event, path=f"events[{index}].") for index, event in enumerate(request.events)]
+    """The command in a request whose rules were checked. Raises Refusal."""
+    events = [EncodedBody.received(event, f"events[{index}].") for index, event in enumerate(request.events)]
     expected_seq = request.expected_seq if request.HasField("expected_seq") else None
-    return Append.of(
+    return Append.made_of(
         request.run_id,
         principal.org_id,
         worker_id,
         request.lease_epoch,
         request.idempotency_key,
-        bodies,
+        events,
         expected_seq,
     )
 

@@ -201,6 +201,9 @@ async def test_a_refused_append_says_why_and_the_stream_goes_on(runtime: Replica
     )  # fmt: skip
     large = await worker.append(run_id, 1, "a", text(b"x" * 300_000))
     assert (large.reason, large.field) == ("payload_too_large", "events[0]")
+    unreadable = event_pb2.EventBody(custom=event_pb2.Custom(type="Not A Type"))
+    broken = await worker.append(run_id, 1, "a", text(b"x"), unreadable)
+    assert (broken.reason, broken.field) == ("invalid_value", "events[1].custom.type")
     reserved = event_pb2.EventBody(run_started=event_pb2.RunStarted(worker_id="w", lease_epoch=1, attempt=1))
     assert (await worker.append(run_id, 1, "a", reserved)).reason == "event_reserved"
     assert (await worker.append(run_id, 1, "a", text(b"x"))).first_seq == 3
