@@ -21,13 +21,16 @@ from oa_runlog.checkpoint import NoteSigner, log_origin
 from oa_runlog.receipt import ReceiptSigner
 from openagents.runtime.v1.log_service_pb2_grpc import add_LogServiceServicer_to_server
 from openagents.runtime.v1.receipt_service_pb2_grpc import add_ReceiptServiceServicer_to_server
+from openagents.runtime.v1.replay_service_pb2_grpc import add_ReplayServiceServicer_to_server
 from openagents.runtime.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
 from openagents.runtime.v1.worker_service_pb2_grpc import add_WorkerServiceServicer_to_server
 from openagents.sync.v1.topic_service_pb2_grpc import add_TopicServiceServicer_to_server
+from services.runtime.app.artifacts import Artifacts, NoArchive
 from services.runtime.app.dispatcher import Dispatcher, Watchdog
 from services.runtime.app.log import Log
 from services.runtime.app.merger import Merger
 from services.runtime.app.receipt_log import ReceiptLog
+from services.runtime.app.replays import Replays
 from services.runtime.app.runs import Runs
 from services.runtime.app.tail import Tail
 from services.runtime.app.topics import Topics
@@ -35,6 +38,7 @@ from services.runtime.app.workers import Workers
 from services.runtime.config import RuntimeSettings
 from services.runtime.grpc_api.log import LogApi
 from services.runtime.grpc_api.receipts import ReceiptApi
+from services.runtime.grpc_api.replays import ReplayApi
 from services.runtime.grpc_api.runs import RunApi
 from services.runtime.grpc_api.topics import TopicApi
 from services.runtime.grpc_api.workers import WorkerApi
@@ -103,6 +107,8 @@ async def serve(settings: RuntimeSettings, process: Process, keys: KeySource) ->
     server.register(
         add_ReceiptServiceServicer_to_server, ReceiptApi(runs, ReceiptLog(receipt_log, runs, settings.merge))
     )
+    replays = Replays(runs, Artifacts(reads, NoArchive(), settings.replay), settings.replay)
+    server.register(add_ReplayServiceServicer_to_server, ReplayApi(replays))
     server.register(add_LogServiceServicer_to_server, LogApi(tail, reads, installation.log_epoch))
     server.register(add_TopicServiceServicer_to_server, TopicApi(topics))
     server.register(add_WorkerServiceServicer_to_server, WorkerApi(workers, settings.runs.limits()))

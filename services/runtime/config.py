@@ -9,7 +9,14 @@ from oa_platform.config import group, setting
 from oa_platform.parsers import Secret, integer, secret_text
 from oa_platform.settings import DatabaseSettings, JwksSettings, ServiceSettings
 from oa_runlog.decide import Limits
-from services.runtime.app.limits import MergeLimits, SequencerLimits, TailLimits, TopicLimits, WorkerLimits
+from services.runtime.app.limits import (
+    MergeLimits,
+    ReplayLimits,
+    SequencerLimits,
+    TailLimits,
+    TopicLimits,
+    WorkerLimits,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,3 +70,4 @@ class RuntimeSettings(ServiceSettings):
     topics: TopicLimits = group(TopicLimits)
     workers: WorkerLimits = group(WorkerLimits)
     merge: MergeLimits = group(MergeLimits)
+    replay: ReplayLimits = group(ReplayLimits)

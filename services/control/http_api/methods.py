@@ -19,7 +19,13 @@ from openagents.control.v1 import (
     sync_token_service_pb2,
 )
 from openagents.projection.v1 import read_service_pb2
-from openagents.runtime.v1 import log_service_pb2, receipt_service_pb2, run_service_pb2, worker_service_pb2
+from openagents.runtime.v1 import (
+    log_service_pb2,
+    receipt_service_pb2,
+    replay_service_pb2,
+    run_service_pb2,
+    worker_service_pb2,
+)
 from services.control.domain.policy import Access, AnyPrincipal, Public, Scoped
 from services.control.domain.scopes import Scope
 
@@ -31,6 +37,7 @@ FILES: tuple[FileDescriptor, ...] = (
     sync_token_service_pb2.DESCRIPTOR,
     run_service_pb2.DESCRIPTOR,
     receipt_service_pb2.DESCRIPTOR,
+    replay_service_pb2.DESCRIPTOR,
     worker_service_pb2.DESCRIPTOR,
     log_service_pb2.DESCRIPTOR,
     read_service_pb2.DESCRIPTOR,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from pathlib import Path
 
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool
@@ -95,6 +96,13 @@ def test_the_contract_decides_what_is_open_and_for_whom() -> None:
         "openagents.runtime.v1.LogService/DescribeLog",
         "openagents.projection.v1.ReadService/ListCheckpoints",
     }
+
+
+def test_no_service_of_a_plane_is_left_out() -> None:
+    proto = Path(__file__).resolve().parents[3] / "proto"
+    folders = [proto / plane.value.replace(".", "/") for plane in Plane]
+    services = {str(file.relative_to(proto)) for folder in folders for file in folder.glob("*_service.proto")}
+    assert {file.name for file in FILES} == services
 
 
 @pytest.mark.parametrize(

@@ -131,3 +131,25 @@ class MergeLimits:
     poll_ms: int = setting(
         "OA_MERGE_POLL_MS", integer(10, 600_000), 2_000, doc="Pause between looks for receipts without a cause."
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayLimits:
+    """How replay artifacts are made and handed out."""
+
+    page_bytes: int = setting(
+        "OA_REPLAY_PAGE_BYTES", integer(1, 4 << 20), 1 << 20, doc="Bytes of an artifact in one answer."
+    )
+    cache_bytes: int = setting(
+        "OA_REPLAY_CACHE_BYTES",
+        integer(0, 1 << 50),
+        256 << 20,
+        doc="Most bytes on the temporary disk of artifacts that were read last; one is kept whatever its size.",
+    )
+    max_bytes: int = setting(
+        "OA_REPLAY_MAX_BYTES",
+        integer(1024, 1 << 50),
+        4 << 30,
+        doc="Largest artifact; the events of a run with a larger one are neither handed out as one nor archived.",
+    )
+    builds: int = setting("OA_REPLAY_BUILDS", integer(1, 100), 2, doc="Most artifacts made at a time; others wait.")

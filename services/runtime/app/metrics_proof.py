@@ -17,3 +17,6 @@ MERGE_LAG_SECONDS = Gauge(
 RECEIPT_LOG_SIZE = Gauge(
     "oa_runtime_receipt_log_leaves", "Leaves of the log of receipts, as this replica last saw it.", registry=REGISTRY
 )
+ARTIFACTS_MADE = Counter(
+    "oa_runtime_artifacts_made", "Replay artifacts made from the log or read from the archive.", registry=REGISTRY
+)

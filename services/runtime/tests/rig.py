@@ -30,6 +30,7 @@ from openagents.control.v1 import claims_pb2
 from openagents.runtime.v1 import event_pb2, run_service_pb2, worker_service_pb2
 from openagents.runtime.v1.log_service_pb2_grpc import LogServiceStub
 from openagents.runtime.v1.receipt_service_pb2_grpc import ReceiptServiceStub
+from openagents.runtime.v1.replay_service_pb2_grpc import ReplayServiceStub
 from openagents.runtime.v1.run_service_pb2_grpc import RunServiceStub
 from openagents.runtime.v1.worker_service_pb2_grpc import WorkerServiceStub
 from openagents.sync.v1.topic_service_pb2_grpc import TopicServiceStub
@@ -113,6 +114,7 @@ class Replica:
         self.channel = channel
         self.runs = RunServiceStub(channel)
         self.receipts = ReceiptServiceStub(channel)
+        self.replays = ReplayServiceStub(channel)
         self.log = LogServiceStub(channel)
         self.topics = TopicServiceStub(channel)
         self.workers = WorkerServiceStub(channel)
