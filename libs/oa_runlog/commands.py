@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from oa_runlog import wire
 from oa_runlog.events import EventBody, RunSpec
 from oa_runlog.fingerprint import fingerprint
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedBody:
+class EncodedBody(NamedTuple):
     """What happened, with its bytes."""
 
     body: EventBody

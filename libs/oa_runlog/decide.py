@@ -10,6 +10,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from oa_errors import Refusal
 from oa_runlog import wire
@@ -72,8 +73,7 @@ class KnownKey:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class NewEvent:
+class NewEvent(NamedTuple):
     """An event to be stored: its bytes, made here and never again, and the chain up to it."""
 
     seq: int

@@ -10,6 +10,7 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import NamedTuple
 
 Json = None | bool | float | str | Sequence["Json"] | Mapping[str, "Json"]
 """What a `google.protobuf.Value` can hold; every number is a float."""
@@ -335,8 +336,7 @@ RESERVED = frozenset(
 """What only the authority may append."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunEvent:
+class RunEvent(NamedTuple):
     """One element of a run's log. `lease_epoch` is 0 when the authority wrote it."""
 
     run_id: str

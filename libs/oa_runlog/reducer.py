@@ -137,8 +137,8 @@ def _created(status: RunStatus, event: RunEvent, chain_head: bytes) -> RunState:
 def _amounts(body: EventBody) -> tuple[tuple[str, int], ...]:
     """What an event adds to the totals, by their names."""
     match body:
-        case TextDelta(_, data):
-            return (("text_bytes", len(data)),)
+        case TextDelta():
+            return (("text_bytes", len(body.data)),)
         case Message():
             return (("messages", 1),)
         case ToolCall():

@@ -112,7 +112,7 @@ async def test_seqs_have_no_gap_when_partitions_are_applied_at_once(rig: Rig, ow
         while rest:
             size = chance.randint(1, 9)
             if chance.random() < 0.5:
-                broken = replace(rest[0], seq=99)
+                broken = rest[0]._replace(seq=99)
                 with pytest.raises(LogRefused):
                     await rig.apply(checkpoint, [*rest[:size], broken])
                 rolled_back += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from oa_runlog.events import EventType, RunSpec
 from oa_runlog.receipt import SignedReceipt
@@ -52,8 +52,7 @@ class LogStore(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class LogRecord:
+class LogRecord(NamedTuple):
     """A stored event at its place in the log."""
 
     position: int

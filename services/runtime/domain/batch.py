@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from oa_errors import Refusal
 from oa_runlog.commands import Append, Command, CreateRun
@@ -39,8 +40,7 @@ class Snapshot:
     creates: Mapping[CreateKey, KnownKey]
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """An event at its place in the log."""
 
     partition: int
