@@ -80,7 +80,7 @@ async def producers(stage: Stage, targets: Sequence[str], count: int) -> AsyncIt
 
 
 async def _producer(stage: Stage, channel: grpc.aio.Channel, key: str) -> Producer:
-    call = WorkerServiceStub(channel).Attach(metadata=stage.as_worker)
+    call: Any = WorkerServiceStub(channel).Attach(metadata=stage.as_worker)
     hello = pb.WorkerHello(name="bench", adapters=["exec"], max_concurrent_runs=1)
     await call.write(pb.AttachRequest(attach=hello))
     assert (await call.read()).WhichOneof("message") == "attached"

@@ -1,7 +1,7 @@
 """One runtime replica as a process of its own, for benchmarks: the service's own wiring, with a given key for tokens.
 
 Configured by the environment like the service; `BENCH_TOKEN_KEY` is the public key (hex) that tokens are checked with.
-Prints its port when it is up, and ends when its standard input does.
+Prints the ports of gRPC and of its metrics when it is up, and ends when its standard input does.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import sys
 
 import uvloop
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from prometheus_client import start_http_server
 
 from oa_platform.config import load
 from oa_platform.jwks import StaticKeys
 from oa_platform.logging import configure_logging
+from oa_platform.metrics import REGISTRY
 from oa_platform.process import Process
 from oa_platform.readiness import Readiness
 from services.runtime.__main__ import serve
@@ -29,7 +31,8 @@ async def _main() -> None:
     process = Process(Readiness(1))
     try:
         server = await serve(settings, process, keys)
-        sys.stdout.write(f"{server.port}\n")
+        metrics, _ = start_http_server(0, addr="127.0.0.1", registry=REGISTRY)
+        sys.stdout.write(f"{server.port} {metrics.server_port}\n")
         sys.stdout.flush()
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     finally:

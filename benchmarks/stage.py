@@ -40,12 +40,10 @@ class Replica:
     """A running replica."""
 
     process: subprocess.Popen[str]
-    port: int
-
-    @property
-    def target(self) -> str:
-        """Where gRPC reaches it."""
-        return f"127.0.0.1:{self.port}"
+    target: str
+    """Where gRPC reaches it."""
+    metrics: str
+    """Where its metrics are: host and port."""
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -76,9 +74,11 @@ class Stage:
             stdout=subprocess.PIPE,
             text=True,
         )
-        assert process.stdin and process.stdout
+        assert process.stdin
+        assert process.stdout
         try:
-            yield Replica(process, int(process.stdout.readline()))
+            ports = process.stdout.readline().split()
+            yield Replica(process, *(f"127.0.0.1:{port}" for port in ports))
         finally:
             process.stdin.close()
             process.wait(20)
@@ -93,7 +93,8 @@ class Stage:
             "OA_ACCEPTED_SERVICES": f"control={token_hash(CONTROL_TOKEN)},projector={token_hash(CONTROL_TOKEN)}",
             "OA_RECEIPT_KEY": receipt_key.decode(),
             "OA_GRPC_ADDRESS": "127.0.0.1:0",
-            "OA_LOG_LEVEL": "warning", "OA_LOG_FORMAT":"console",
+            "OA_LOG_LEVEL": "warning",
+            "OA_LOG_FORMAT": "console",
         }
 
     @property

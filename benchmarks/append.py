@@ -1,0 +1,194 @@
+"""How fast does the log take events, and how soon are they acknowledged? `python -m benchmarks.append [--json FILE]`
+
+256-byte events, on a Postgres of its own with `fsync` and `synchronous_commit` on, everything on this machine:
+
+- **ours**: a runtime replica as a process, producers as workers over gRPC, one stream each. A call is one append. The
+  setting says how many events an append holds and how many appends a producer has in flight.
+- **bare group commit** (the floor): the same rows into the same tables with the same statement, by asyncpg alone, in
+  batches as large as ours were on average. No decisions, no chain, no gRPC.
+- **message-db** with one category (its writers take turns) and with 16, **eventsourcing**: as their documentation says,
+  one event a call, each producer with a connection of its own.
+
+Peers have no way to put several appends of several writers into one transaction; that is what is compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import asyncpg
+import uvloop
+
+from benchmarks.measure import Append, Figures, closed_loop, report
+from benchmarks.peers import eventsourcing_library, message_db
+from benchmarks.producers import producers, text_events
+from benchmarks.stage import Replica, Stage, stage
+from oa_platform.ids import new_id
+from services.runtime.store import sql
+
+EVENT_BYTES = 256
+SERIES = (
+    # producers, appends in flight of each, events of an append
+    (1, 1, 1),
+    (4, 1, 1),
+    (16, 1, 1),
+    (64, 1, 1),
+    (1, 4, 16),
+    (4, 4, 16),
+    (16, 1, 16),
+    (16, 2, 16),
+    (16, 1, 32),
+    (64, 1, 16),
+)
+HEADLINE = (16, 1, 32)
+"""The setting that the floor and the peers are compared with."""
+
+
+async def ours(stage: Stage, replica: Replica, seconds: float) -> list[Figures]:
+    """Every series against one replica."""
+    rows = []
+    for count, window, size in SERIES:
+        before = _batches(replica)
+        async with producers(stage, [replica.target], count) as made:
+            appends = [producer.append(text_events(size, EVENT_BYTES)) for producer in made for _ in range(window)]
+            row = await closed_loop("runtime", _setting(count, window, size), appends, seconds)
+        commands, batches = (after - was for after, was in zip(_batches(replica), before, strict=True))
+        note = f"{commands * size / batches:.0f} events a transaction" if batches else ""
+        rows.append(replace(row, note=note))
+    return rows
+
+
+def _setting(count: int, window: int, size: int) -> str:
+    return f"{count} producers, {window} in flight, {size} events each"
+
+
+def _batches(replica: Replica) -> tuple[float, float]:
+    """Commands committed and transactions made so far, from the replica's metrics."""
+    with urllib.request.urlopen(f"http://{replica.metrics}/metrics", timeout=5) as answer:
+        lines = answer.read().decode().splitlines()
+    values = dict(line.rsplit(" ", 1) for line in lines if line.startswith("oa_runtime_batch_commands_"))
+    return float(values["oa_runtime_batch_commands_sum"]), float(values["oa_runtime_batch_commands_count"])
+
+
+async def floor(stage: Stage, batch: int, connections: int, seconds: float) -> Figures:
+    """The runtime's own statements, by `connections` writers on a partition each, `batch` events a transaction."""
+    async with AsyncExitStack() as stack:
+        appends = []
+        for partition in range(connections):
+            connection = await asyncpg.connect(stage.database.runtime)
+            stack.push_async_callback(connection.close)
+            appends.append(await _bare_append(connection, partition, batch))
+        setting = f"{connections} connections, {batch} events a transaction"
+        return await closed_loop("bare group commit", setting, appends, seconds)
+
+
+async def _bare_append(connection: asyncpg.Connection[asyncpg.Record], partition: int, batch: int) -> Append:
+    run_id, body, chain = new_id("run"), b"x" * (EVENT_BYTES + 80), b"c" * 32
+    no_runs: list[list[object]] = [[] for _ in range(14)]
+
+    async def append(call: int) -> int:
+        async with connection.transaction():
+            head = (await connection.fetch(sql.LOCK_HEADS, [partition]))[0]["position"]
+            rows = range(call * batch + 1, (call + 1) * batch + 1)
+            first = [f"k{call}"] + [None] * (batch - 1)
+            marks = [chain] + [None] * (batch - 1)
+            counts = [batch] + [None] * (batch - 1)
+            await connection.execute(
+                sql.STORE_BATCH,
+                datetime.now(UTC),
+                [partition] * batch,
+                list(range(head + 1, head + batch + 1)),
+                [run_id] * batch,
+                list(rows),
+                ["text.delta"] * batch,
+                first,
+                marks,
+                counts,
+                [body] * batch,
+                [chain] * batch,
+                *no_runs,
+                [partition],
+                [head + batch],
+                "bench",
+                f"bench {head + batch}",
+            )
+        return batch
+
+    return append
+
+
+async def against_message_db(stage: Stage, categories: int, seconds: float) -> Figures:
+    """16 producers in `categories` categories."""
+    async with AsyncExitStack() as stack:
+        appends = []
+        for number in range(16):
+            connection, append = await message_db.producer(
+                stage.database.admin, number, categories, "x" * (EVENT_BYTES - len('{"text": ""}'))
+            )
+            stack.push_async_callback(connection.close)
+            appends.append(append)
+        return await closed_loop("message-db", f"16 producers, {categories} categories, 1 event each", appends, seconds)
+
+
+async def against_eventsourcing(stage: Stage, seconds: float) -> Figures:
+    """16 producers, one event a call."""
+    peer = eventsourcing_library.Peer(stage.database.admin, 16)
+    try:
+        appends = [peer.producer("x" * EVENT_BYTES) for _ in range(16)]
+        setting = "16 producers, 1 event each"
+        return await closed_loop(f"eventsourcing {eventsourcing_library.version()}", setting, appends, seconds)
+    finally:
+        peer.close()
+
+
+def verdicts(rows: list[Figures]) -> Iterator[str]:
+    """What the headline came to beside floor and peers."""
+    by_subject = {(row.subject.split()[0], row.setting): row for row in rows}
+    head = by_subject["runtime", _setting(*HEADLINE)]
+    bare = max((row for row in rows if row.subject.startswith("bare")), key=lambda row: row.per_second)
+    single = by_subject["message-db", "16 producers, 1 categories, 1 event each"]
+    many = by_subject["message-db", "16 producers, 16 categories, 1 event each"]
+    yield f"headline: {head.setting}"
+    yield f"{head.per_second:,.0f} events/s, p99 {head.percentile(0.99):.1f} ms (wanted: ≤ 15)"
+    yield f"x {head.per_second / single.per_second:.1f} of message-db with one category (wanted: ≥ 8)"
+    yield f"x {head.per_second / many.per_second:.1f} of message-db with 16 categories (wanted: ≥ 2.5)"
+    yield f"x {head.per_second / bare.per_second:.2f} of the bare group commit (wanted: ≥ 0.5)"
+
+
+async def _run(stage: Stage, seconds: float) -> list[Figures]:
+    with stage.replica() as replica:
+        rows = await ours(stage, replica, seconds)
+    headline = next(row for row in rows if row.setting == _setting(*HEADLINE))
+    batch = int(headline.note.split()[0])
+    rows.append(await floor(stage, batch, 1, seconds))
+    await message_db.install(stage.database.admin)
+    rows.append(await against_message_db(stage, 1, seconds))
+    rows.append(await against_message_db(stage, 16, seconds))
+    rows.append(await against_eventsourcing(stage, seconds))
+    return rows
+
+
+def main() -> None:
+    """Run all of it and print the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.append", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=4.0, help="length of each series")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    started = time.monotonic()
+    with stage() as made:
+        rows = uvloop.run(_run(made, arguments.seconds))
+    report("Append", rows, arguments.json)
+    for line in verdicts(rows):
+        print(line)
+    print(f"took {time.monotonic() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
