@@ -5,7 +5,8 @@ that could have come first, let the model say whether its answer fits, and go on
 first if no other one that is still to be placed had returned before it was invoked.
 
 An operation whose answer was never seen (a timeout, a cut connection) may have taken effect at any time after it was
-invoked, or never: it returns at infinity, its output is `UNKNOWN`, and it may be left out.
+invoked, or never: it returns at infinity, its output is `UNKNOWN`, and it may be left out. So it is placed only where
+it changes something, and of equal ones the first first: the rest of the search would find nothing else.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ class Unknown:
 UNKNOWN = Unknown()
 
 State = TypeVar("State", bound=Hashable)
-Call = TypeVar("Call")
+Call = TypeVar("Call", bound=Hashable)
 Answer = TypeVar("Answer")
-Call_contra = TypeVar("Call_contra", contravariant=True)
+Call_contra = TypeVar("Call_contra", bound=Hashable, contravariant=True)
 Answer_contra = TypeVar("Answer_contra", contravariant=True)
 
 
@@ -97,11 +98,17 @@ def _successors(
     earliest_return = min(
         (operation.returned for i, operation in enumerate(operations) if not done >> i & 1), default=inf
     )
+    tried: set[Call] = set()
     for index, operation in enumerate(operations):
         if operation.invoked > earliest_return:
             return  # sorted by invocation: none of the rest can come first either
         if done >> index & 1:
             continue
+        unanswered = isinstance(operation.answer, Unknown)
+        if unanswered and operation.call in tried:
+            continue
         after = model.step(state, operation.call, operation.answer)
-        if after is not None:
+        if unanswered:
+            tried.add(operation.call)
+        if after is not None and not (unanswered and after == state):
             yield index, after

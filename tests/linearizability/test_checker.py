@@ -61,6 +61,18 @@ def test_a_conflict_has_to_name_the_seq_of_its_moment() -> None:
     assert linearize(RunModel(0), [append, bad]) is None
 
 
+def test_of_two_equal_unanswered_appends_one_may_have_happened() -> None:
+    lost = [Op("a", Append("k1", "x", 1), UNKNOWN, 0.0), Op("b", Append("k1", "x", 1), UNKNOWN, 1.0)]
+    assert linearize(RunModel(0), [*lost, Op("c", Read(), Latest(1), 2.0, 3.0)]) is not None
+    assert linearize(RunModel(0), [*lost, Op("c", Read(), Latest(2), 2.0, 3.0)]) is None
+
+
+def test_an_unanswered_append_comes_after_what_it_had_to_wait_for() -> None:
+    lost = Op("a", Append("k2", "x", 1, expected_seq=1), UNKNOWN, 0.0)
+    first = Op("b", Append("k1", "x", 1), Appended(1, 1, again=False), 1.0, 2.0)
+    assert linearize(RunModel(0), [lost, first, Op("b", Read(), Latest(2), 3.0, 4.0)]) is not None
+
+
 def test_histories_of_a_single_copy_pass_and_their_corruptions_do_not() -> None:
     """Random true histories: each operation takes effect at one moment between invocation and return."""
     for seed in range(200):
@@ -96,7 +108,9 @@ def _true_history(rng: random.Random, operations: int) -> list[Op]:
     return history
 
 
-def _answers(seq: int, call: Append | Read, known: tuple[str, int, int] | None) -> list[Appended | Refused | Latest]:
+def _answers(
+    seq: int, call: Append | Read, known: tuple[tuple[str, str, int], int] | None
+) -> list[Appended | Refused | Latest]:
     if isinstance(call, Read):
         return [Latest(seq)]
     answers: list[Appended | Refused | Latest] = [
@@ -105,5 +119,6 @@ def _answers(seq: int, call: Append | Read, known: tuple[str, int, int] | None) 
         Refused("idempotency_conflict"),
     ]
     if known is not None:
-        answers.append(Appended(known[1], known[2], again=True))
+        (_, _, count), first = known
+        answers.append(Appended(first, first + count - 1, again=True))
     return answers

@@ -1,0 +1,193 @@
+"""Replicas that are wrong on purpose: what the checker has to find."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from dataclasses import dataclass, replace
+from unittest import mock
+
+from oa_runlog.receipt import SignedReceipt
+from oa_runlog.state import RunState
+from services.runtime.app.ports import LogSession, LogStore, LogTransaction, RunRecord
+from services.runtime.domain.batch import Changes, Snapshot, Wanted
+from services.runtime.store import sql
+
+from .replicas import ReaderDefect, RunReader, StoreDefect, no_reader_defect, no_store_defect
+
+_LATE_S = 0.004
+_ROLLBACK_SHARE = 0.1
+_MEMORY_S = 0.02
+
+
+class AcknowledgesEarly:
+    """Answers first and commits a little later. Nothing gets lost, and yet a read can miss what was acknowledged."""
+
+    def __init__(self, store: LogStore) -> None:
+        self._store = store
+        self._late: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[LogSession]:
+        yield self
+
+    @asynccontextmanager
+    async def transaction(self, partitions: Collection[int]) -> AsyncIterator[LogTransaction]:
+        stack = AsyncExitStack()
+        try:
+            session = await stack.enter_async_context(self._store.session())
+            yield await stack.enter_async_context(session.transaction(partitions))
+        except BaseException:
+            await stack.__aexit__(*sys.exc_info())
+            raise
+        task = asyncio.create_task(self._commit(stack))
+        self._late.add(task)
+        task.add_done_callback(self._done)
+
+    async def _commit(self, stack: AsyncExitStack) -> None:
+        await asyncio.sleep(_LATE_S)
+        await stack.aclose()
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._late.discard(task)
+        if not task.cancelled():
+            task.exception()  # a commit that failed, and that nobody hears of: that is the defect
+
+
+class _RolledBack(Exception):
+    pass
+
+
+class SwallowsRollbacks:
+    """Some transactions are rolled back, and answered as if they were not."""
+
+    def __init__(self, store: LogStore) -> None:
+        self._store = store
+        self._chance = random.Random(1)
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[LogSession]:
+        async with self._store.session() as session:
+            yield _SwallowingSession(session, self._chance)
+
+
+@dataclass
+class _SwallowingSession:
+    _session: LogSession
+    _chance: random.Random
+
+    @asynccontextmanager
+    async def transaction(self, partitions: Collection[int]) -> AsyncIterator[LogTransaction]:
+        try:
+            async with self._session.transaction(partitions) as transaction:
+                yield transaction
+                if self._chance.random() < _ROLLBACK_SHARE:
+                    raise _RolledBack
+        except _RolledBack:
+            pass
+
+
+ChangesSnapshot = Callable[[Snapshot], Snapshot]
+
+
+@dataclass
+class ReadsThrough:
+    """Decides on something else than what is stored."""
+
+    _store: LogStore
+    _change: ChangesSnapshot
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[LogSession]:
+        async with self._store.session() as session:
+            yield _SessionReadThrough(session, self._change)
+
+
+@dataclass
+class _SessionReadThrough:
+    _session: LogSession
+    _change: ChangesSnapshot
+
+    @asynccontextmanager
+    async def transaction(self, partitions: Collection[int]) -> AsyncIterator[LogTransaction]:
+        async with self._session.transaction(partitions) as transaction:
+            yield _TransactionReadThrough(transaction, self._change)
+
+
+class _TransactionReadThrough:
+    def __init__(self, transaction: LogTransaction, change: ChangesSnapshot) -> None:
+        self._transaction = transaction
+        self._change = change
+        self.positions = transaction.positions
+
+    async def read(self, wanted: Wanted) -> Snapshot:
+        return self._change(await self._transaction.read(wanted))
+
+    async def store(self, changes: Changes, receipts: Sequence[SignedReceipt], now_ns: int) -> None:
+        await self._transaction.store(changes, receipts, now_ns)
+
+
+def forgets_keys(store: LogStore) -> LogStore:
+    """Knows no idempotency key."""
+    return ReadsThrough(store, lambda snapshot: replace(snapshot, appends={}))
+
+
+def overlooks_fences(store: LogStore) -> LogStore:
+    """A worker that has lost its lease may go on as long as nobody else has got it."""
+
+    def unfenced(run: RunState) -> RunState:
+        return replace(run, fenced=False)
+
+    return ReadsThrough(
+        store, lambda snapshot: replace(snapshot, runs={run_id: unfenced(run) for run_id, run in snapshot.runs.items()})
+    )
+
+
+class ReadsOldState:
+    """Answers reads from memory for a little while."""
+
+    def __init__(self, reader: RunReader) -> None:
+        self._reader = reader
+        self._memory: dict[str, tuple[float, RunRecord | None]] = {}
+
+    async def run(self, run_id: str) -> RunRecord | None:
+        now = asyncio.get_running_loop().time()
+        known = self._memory.get(run_id)
+        if known is None or now - known[0] > _MEMORY_S:
+            known = self._memory[run_id] = now, await self._reader.run(run_id)
+        return known[1]
+
+
+def _without_lock() -> AbstractContextManager[object]:
+    return mock.patch.object(sql, "LOCK_HEADS", sql.LOCK_HEADS.replace("FOR UPDATE", ""))
+
+
+WITHOUT_CONSTRAINTS = """
+ALTER TABLE runtime.events DROP CONSTRAINT events_pkey;
+ALTER TABLE runtime.events DROP CONSTRAINT events_partition_position_key;
+DROP INDEX runtime.events_idempotency;
+"""
+"""The tables' own guards, which turn some defects into refused commits before any client sees them."""
+
+
+@dataclass(frozen=True)
+class Defect:
+    """What is wrong with every replica, and maybe with the tables."""
+
+    store: StoreDefect = no_store_defect
+    reader: ReaderDefect = no_reader_defect
+    surroundings: Callable[[], AbstractContextManager[object]] = nullcontext
+    migration: str = ""
+
+
+DEFECTS = {
+    "acknowledges before the commit": Defect(store=AcknowledgesEarly),
+    "acknowledges what was rolled back": Defect(store=SwallowsRollbacks),
+    "reads old state": Defect(reader=ReadsOldState),
+    "overlooks fences": Defect(store=overlooks_fences),
+    "takes no lock": Defect(surroundings=_without_lock, migration=WITHOUT_CONSTRAINTS),
+    "forgets keys": Defect(store=forgets_keys, migration=WITHOUT_CONSTRAINTS),
+}

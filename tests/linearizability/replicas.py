@@ -1,0 +1,221 @@
+"""Runs behind three replicas of the log: each has its own sequencers and pool, all write one database."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Protocol
+
+import asyncpg
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from oa_errors import Refusal
+from oa_platform.ids import new_id
+from oa_platform.parsers import Secret
+from oa_platform.postgres import Postgres
+from oa_platform.settings import DatabaseSettings
+from oa_runlog import commands
+from oa_runlog.decide import Limits
+from oa_runlog.events import Custom, EventBody, ExecSpec, Outcome, RunFinished, RunSpec
+from oa_runlog.receipt import SignedReceipt
+from oa_runlog.state import RunState
+from oa_testing.postgres import Database
+from services.runtime.app.limits import SequencerLimits
+from services.runtime.app.log import Log
+from services.runtime.app.ports import LogStore, RunRecord
+from services.runtime.domain.batch import Applied
+from services.runtime.store.log import PostgresLog
+from services.runtime.store.reads import PostgresReads
+from tests.order.harness import Trouble
+from tests.order.runtime_log import TroubledStore
+
+from .run_model import (
+    Answer,
+    Append,
+    Appended,
+    Assign,
+    Call,
+    Cancel,
+    Latest,
+    LoseLease,
+    Read,
+    Refused,
+    RunLog,
+    RunModel,
+)
+from .workload import Notebook, Recorder, Uncertain
+
+REPLICAS = 3
+ORG, USER = new_id("org"), new_id("usr")
+_LIMITS = Limits(events_per_second=10_000_000, burst_events=10_000_000, max_requeues=2)
+UNCERTAIN = frozenset({"unavailable", "overloaded", "deadline_exceeded"})
+"""Refusals after which the command may have been carried out, or may be still."""
+_KEY = Ed25519PrivateKey.generate()
+
+StoreDefect = Callable[[LogStore], LogStore]
+"""Makes a store that has a defect out of one that has not."""
+
+
+class RunReader(Protocol):
+    """What reads need."""
+
+    async def run(self, run_id: str) -> RunRecord | None:
+        """A run."""
+        ...
+
+
+ReaderDefect = Callable[[RunReader], RunReader]
+
+
+def no_store_defect(store: LogStore) -> LogStore:
+    """The store as it is."""
+    return store
+
+
+def no_reader_defect(reader: RunReader) -> RunReader:
+    """The reader as it is."""
+    return reader
+
+
+@dataclass
+class _Replica:
+    reads: RunReader
+    log: Log
+
+
+class Replicas:
+    """Three replicas on a database; an async context manager. Connections are killed all the time if `trouble`."""
+
+    def __init__(
+        self,
+        database: Database,
+        trouble: Trouble,
+        seed: int,
+        store_defect: StoreDefect = no_store_defect,
+        reader_defect: ReaderDefect = no_reader_defect,
+    ) -> None:
+        self._database = database
+        self._trouble = trouble
+        self._seed = seed
+        self._store_defect = store_defect
+        self._reader_defect = reader_defect
+        self._stack = AsyncExitStack()
+        self.replicas: list[_Replica] = []
+        self.kills = 0
+        self._setup: Log
+
+    async def __aenter__(self) -> Replicas:
+        setup = await self._pool("setup")
+        self._setup = await self._log(setup, PostgresLog(setup, "setup"))
+        for number in range(REPLICAS):
+            self.replicas.append(await self._start(number))
+        killer = asyncio.create_task(self._kill_connections())
+        self._stack.callback(killer.cancel)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def _start(self, number: int) -> _Replica:
+        postgres = await self._pool(f"replica-{number}")
+        troubled = TroubledStore(PostgresLog(postgres, f"replica-{number}"), self._trouble, self._seed + number)
+        log = await self._log(postgres, self._store_defect(troubled))
+        return _Replica(self._reader_defect(PostgresReads(postgres)), log)
+
+    async def _pool(self, name: str) -> Postgres:
+        settings = DatabaseSettings(url=Secret(self._database.runtime), pool_min=1, pool_max=8)
+        return await self._stack.enter_async_context(Postgres(settings, name))
+
+    async def _log(self, postgres: Postgres, store: LogStore) -> Log:
+        installation = await PostgresReads(postgres).installation()
+        log = Log(installation, store, _LIMITS, SequencerLimits(), _seal, lambda _entries: None)
+        return await self._stack.enter_async_context(log)
+
+    async def new_run(self) -> ReplicatedRun:
+        """A new run that "w0" has got, without any trouble."""
+        run_id, worker, spec = new_id("run"), "w0", RunSpec("exec", ExecSpec(("true",)))
+        await self._setup.do(commands.CreateRun.of(run_id, ORG, USER, spec, run_id))
+        await self._setup.do(commands.AssignRun(run_id, worker))
+        start = RunLog(seq=2, worker=worker, epoch=1)
+        return ReplicatedRun(self.replicas, run_id, RunModel(start=start, max_requeues=_LIMITS.max_requeues))
+
+    async def _kill_connections(self) -> None:
+        chance = random.Random(self._seed)
+        admin = await asyncpg.connect(self._database.admin)
+        try:
+            while True:
+                await asyncio.sleep(chance.random() * 2 * self._trouble.kill_interval_s)
+                pids = await admin.fetch(
+                    "SELECT pid FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND application_name LIKE 'replica-%' ORDER BY pid"
+                )
+                if pids:
+                    await admin.execute("SELECT pg_terminate_backend($1)", chance.choice(pids)["pid"])
+                    self.kills += 1
+        finally:
+            admin.terminate()
+
+
+@dataclass
+class ReplicatedRun:
+    """One run of them."""
+
+    _replicas: Sequence[_Replica]
+    run_id: str
+    model: RunModel
+    replicas: int = REPLICAS
+    takes: tuple[type, ...] = (Append, Read, Assign, LoseLease, Cancel)
+
+    async def carry_out(self, replica: int, call: Call) -> Answer:
+        """Ask a replica."""
+        try:
+            if isinstance(call, Read):
+                return await self._read(self._replicas[replica])
+            return _appended(await self._replicas[replica].log.do(self._command(call)))
+        except Refusal as refusal:
+            if refusal.reason in UNCERTAIN:
+                raise Uncertain from refusal
+            return refused(refusal)
+
+    async def meanwhile(self, recorder: Recorder, notebook: Notebook) -> None:
+        """Nothing happens but what the clients do."""
+
+    async def _read(self, replica: _Replica) -> Latest:
+        run = await replica.reads.run(self.run_id)
+        assert run is not None, "the run is there since before the history began"
+        return Latest(run.state.latest_seq, str(run.state.status), run.state.lease_epoch)
+
+    def _command(self, call: Append | Assign | LoseLease | Cancel) -> commands.Command:
+        match call:
+            case Append():
+                lease, bodies = (call.worker, call.epoch), _bodies(call)
+                return commands.Append.of(self.run_id, ORG, *lease, call.key, bodies, call.expected_seq)
+            case Assign(worker):
+                return commands.AssignRun(self.run_id, worker)
+            case LoseLease(worker, epoch):
+                return commands.LoseLease(self.run_id, worker, epoch)
+            case Cancel():
+                return commands.RequestCancel(self.run_id, ORG, USER)
+
+
+def _bodies(call: Append) -> list[EventBody]:
+    if call.finish:
+        return [RunFinished(Outcome(call.finish), call.content)]
+    return [Custom("test.element", {"content": call.content, "number": number}) for number in range(call.count)]
+
+
+def _appended(applied: Applied) -> Appended:
+    return Appended(applied.first_seq, applied.last_seq, applied.repeated)
+
+
+def refused(refusal: Refusal) -> Refused:
+    """A refusal as the model speaks of it."""
+    told = {"seq_conflict": "current_seq", "stale_epoch": "current_epoch"}.get(refusal.reason)
+    return Refused(refusal.reason, int(refusal.metadata[told]) if told else None)
+
+
+def _seal(state: RunState) -> SignedReceipt:
+    return SignedReceipt(state.run_id, b"{}", _KEY.sign(b"{}"), "test")
