@@ -289,7 +289,8 @@ def _request_cancel(state: RunState, command: RequestCancel, now_ns: int) -> Acc
         return Unchanged(state.run_id, state.latest_seq, state.latest_seq)
     events = [EncodedBody.of(RunCancelRequested(command.requested_by, command.reason))]
     if not state.is_leased:
-        events.append(_canceled("canceled", "canceled before a worker had it"))
+        waited = "before a worker had it" if state.attempt == 0 else "while it waited for another worker"
+        events.append(_canceled("canceled", f"canceled {waited}"))
     return _store(state, state.run_id, events, AUTHORITY, now_ns)
 
 
