@@ -40,7 +40,7 @@ class ClientLimits:
     token_margin_ms: int = 5_000
     # A new token is believed to live at least so long, until the gateway says how long it does.
     least_token_life_ms: int = 30_000
-    # So many repairs of one topic without progress end the connection.
+    # After so many repairs of one topic without progress it is asked for later; after so many of those, elsewhere.
     max_repairs: int = 3
     # Topics in one Subscribe frame.
     subscribe_batch: int = 128

@@ -400,16 +400,21 @@ class ClientSession:
         self._follow_up(topic, then, at, retry_after_ms)
 
     def _follow_up(self, topic: ClientTopic, then: Next, at: Instant, retry_after_ms: int = 0) -> None:
-        if then is Next.ASK and topic.repairs <= self.limits.max_repairs:
-            self._ask([topic.name], at)
-        elif then is Next.RETRY:
-            topic.phase = Phase.WAITING
-            topic.retry_at_ms = at.now_ms + max(backoff_ms(topic.attempts, at.jitter), retry_after_ms)
-            topic.attempts += 1
-        elif then is not Next.NOTHING:
+        if then is Next.ASK and topic.repairs > self.limits.max_repairs:
+            # Asking at once does not mend it: ask later, and if that doesn't either, ask another gateway.
             topic.repairs = 0
-            self._out.append(Disconnect(self.generation))
-            self._ended(at, "", "", retry_after_ms)
+            then = Next.RETRY if topic.attempts < self.limits.max_repairs else Next.RECONNECT
+        if then is Next.ASK:
+            self._ask([topic.name], at)
+        elif then is not Next.NOTHING:
+            wait_ms = max(backoff_ms(topic.attempts, at.jitter), retry_after_ms)
+            topic.attempts += 1
+            if then is Next.RETRY:
+                topic.phase = Phase.WAITING
+                topic.retry_at_ms = at.now_ms + wait_ms
+            else:
+                self._out.append(Disconnect(self.generation))
+                self._ended(at, "", "", wait_ms)
 
     def _heartbeat(self, frame: Heartbeat, at: Instant) -> None:
         self._attempts = 0

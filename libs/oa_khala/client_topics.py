@@ -157,7 +157,7 @@ class ClientTopic:
 
     def _progress(self, cursor: Cursor) -> None:
         self.cursor = cursor
-        self.repairs = 0
+        self.repairs = self.attempts = 0
         self.behind_at = -1
 
     def _repair(self) -> Next:

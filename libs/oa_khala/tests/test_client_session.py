@@ -322,13 +322,35 @@ def test_a_missed_tail_shows_in_two_heartbeats_without_progress() -> None:
     assert driver.frame(beat) == [Send(1, frames.Subscribe(((T, Cursor("e1", 2)),)))]
 
 
-def test_a_topic_that_can_not_be_repaired_ends_the_connection() -> None:
-    driver = Driver(T).open(T)
-    for _ in range(ClientLimits().max_repairs):
+def beyond_repair(driver: Driver) -> None:
+    """As often as the limit allows, and once more, the gateway delivers something that can't be next."""
+    for _ in range(ClientLimits().max_repairs + 1):
         driver.following().frame(frames.Event(T, 9, b""))
-        assert driver.only(Disconnect) == []
-    driver.following().frame(frames.Event(T, 9, b""))
-    assert [type(command) for command in driver.out] == [Disconnect, Connect]
+
+
+def test_a_topic_that_can_not_be_repaired_is_asked_for_later_and_then_elsewhere() -> None:
+    driver = Driver(T).open(T)
+    for wait_ms in (125, 250, 500):
+        beyond_repair(driver)
+        assert driver.out == []
+        assert driver.session.wake_at_ms == driver.now_ms + wait_ms
+        driver.now_ms += wait_ms
+        assert driver.do("timer") == [Send(1, frames.Subscribe(((T, Cursor("e1", 0)),)))]
+    beyond_repair(driver)
+    assert driver.out == [Disconnect(1), Connect(driver.session.generation, 1_000)]
+
+
+def test_progress_forgets_what_could_not_be_repaired() -> None:
+    driver = Driver(T).open(T)
+    beyond_repair(driver)
+    driver.now_ms += 125
+    driver.do("timer")
+    driver.following()
+    driver.events(1)
+    driver.following(from_seq=1)
+    for _ in range(ClientLimits().max_repairs + 1):
+        driver.following(from_seq=1).frame(frames.Event(T, 9, b""))
+    assert driver.session.wake_at_ms == driver.now_ms + 125
 
 
 def test_rewind_has_everything_after_the_stores_cursor_sent_again() -> None:

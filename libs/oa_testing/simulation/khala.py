@@ -69,7 +69,8 @@ class _Schedule:
             page_bytes=16_384,
             linger_ms=rng.choice([50, 2_000]),
             attach_timeout_ms=2_000,
-            audit_interval_ms=3_000,
+            # The audit would hide what nothing else mends, so it is sometimes as good as off.
+            audit_interval_ms=rng.choice([3_000, 600_000]),
         )
         high_bytes = rng.choice([500, 5_000, 50_000])
         self._gateways = [SimGateway(world, hub_limits, high_bytes) for _ in range(rng.choice([1, 2]))]
@@ -214,8 +215,8 @@ _WEIGHTS = {
     "drain_gateway": 1,
     "source_down": 3,
     "source_up": 4,
-    "restore_log": 1,
-    "prune_log": 1,
+    "restore_log": 2,
+    "prune_log": 2,
     "control": 2,
 }
 

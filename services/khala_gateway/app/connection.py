@@ -284,6 +284,7 @@ class Connection:
         except Refusal as refusal:
             self._replay_refused(serving, refusal)
             return
+        self._gateway.hub.learned(serving.topic, page.state)
         await self._writable.wait()
         if serving.live:
             self._take_page(serving, page)
@@ -308,6 +309,7 @@ class Connection:
         if not serving.live or serving.feed is None:
             return
         if refusal.reason in _STALE and serving.feed.feed is not None:
+            self._gateway.hub.outdated(serving.topic)
             self.topic_stale(serving, refusal.reason, serving.feed.state)
         else:
             # The source is away or busy: the socket stays open and delivery waits.

@@ -5,7 +5,7 @@ that follows a reconnection shows what was missed, which is then a hole like any
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -64,16 +64,17 @@ class FeedHub:
     # --------------------------------------------------------------------------------------------- subscribers
 
     def attach(self, topic: Topic, subscriber: Subscriber) -> None:
-        """Register `subscriber`. It is told `ready` (at once when the feed stands) or `refused`, then `moved`, …"""
-        held = self._feeds.get(str(topic))
-        if held is None:
-            held = self._open(topic)
+        """Register `subscriber`. It is told `ready`, at once if the feed is up to date, or `refused`; then `moved`."""
+        held = self._feeds.get(str(topic)) or self._open(topic)
+        if not held.subscribers:
+            self._set_timer(held, None)
         held.subscribers[subscriber] = None
         metrics.SUBSCRIPTIONS.labels(topic.topic_class.name).inc()
-        if held.feed is not None:
-            self._set_timer(held, None)
+        if held.feed is not None and not held.outdated:
             subscriber.ready(held)
-        elif len(held.subscribers) == 1:
+            return
+        held.waiting[subscriber] = None
+        if len(held.waiting) == 1:
             self._set_timer(held, self._limits.attach_timeout_ms, self._not_carried)
 
     def detach(self, topic: Topic, subscriber: Subscriber) -> None:
@@ -82,9 +83,23 @@ class FeedHub:
         if held is None or subscriber not in held.subscribers:
             return
         del held.subscribers[subscriber]
+        held.waiting.pop(subscriber, None)
         metrics.SUBSCRIPTIONS.labels(topic.topic_class.name).dec()
         if not held.subscribers:
             self._set_timer(held, self._limits.linger_ms, self._drop)
+
+    def learned(self, topic: Topic, state: TopicState) -> None:
+        """A page of history said where the topic stands."""
+        held = self._feeds.get(str(topic))
+        if held is not None and held.feed is not None and held.feed.observe(state):
+            self._repair(held)
+
+    def outdated(self, topic: Topic) -> None:
+        """History refused what the feed offered: whoever comes now waits until the source has said where it stands."""
+        held = self._feeds.get(str(topic))
+        if held is not None and not held.outdated:
+            held.outdated = True
+            self._source(held).add([held.name])
 
     def head_of(self, topic: str) -> int:
         """Newest deliverable seq of a topic; 0 when it isn't held."""
@@ -107,22 +122,25 @@ class FeedHub:
         held = self._feeds.get(watched.topic)
         if held is None:
             return
+        waiting, held.waiting, held.outdated = held.waiting, {}, False
+        if waiting:
+            self._set_timer(held, None)
         if held.feed is None:
-            self._set_timer(held, None if held.subscribers else self._limits.linger_ms, self._drop)
             held.stand(watched)
-            held.tell(lambda subscriber: subscriber.ready(held))
         elif not held.feed.observe(watched.state):
-            self._lineage_ended(held, "epoch_mismatch", watched.state)
+            self._lineage_ended(held, "epoch_mismatch", watched.state, spared=waiting)
             held.stand(watched)
-        else:
-            self._repair(held)
+        held.tell(lambda subscriber: subscriber.ready(held), waiting)
+        self._repair(held)
 
     def refused(self, topic: str, refusal: Refusal) -> None:
         """A source can't carry a topic. A feed that stands outlives what passes; else nobody gets the topic."""
         held = self._feeds.get(topic)
-        passing = held is not None and held.feed is not None and refusal.info.action in _PASSING
-        if held is not None and not passing:
-            held.tell(lambda subscriber: subscriber.refused(refusal))
+        if held is None:
+            return
+        passing = held.feed is not None and refusal.info.action in _PASSING
+        held.tell(lambda subscriber: subscriber.refused(refusal), held.waiting if passing else held.subscribers)
+        if not passing:
             self._drop(held)
 
     def frames(self, topic: str, epoch: str, first_seq: int, frames: Sequence[bytes]) -> None:
@@ -196,12 +214,16 @@ class FeedHub:
 
     def _take(self, held: TopicFeed, first_seq: int, frames: Sequence[bytes]) -> None:
         if held.offer(first_seq, [Entry(frame) for frame in frames]):
-            held.tell(_moved)
+            held.tell(_moved, held.subscribers)
 
-    def _lineage_ended(self, held: TopicFeed, reason: str, state: TopicState) -> None:
+    def _lineage_ended(
+        self, held: TopicFeed, reason: str, state: TopicState, spared: Collection[Subscriber] = ()
+    ) -> None:
+        """What is being delivered can't go on; `spared` are those to whom nothing has been delivered yet."""
         metrics.LINEAGES_ENDED.labels(held.topic.topic_class.name).inc()
         _log.warning("lineage_ended", topic=held.name, reason=reason, epoch=state.epoch)
-        held.tell(lambda subscriber: subscriber.stale(reason, state))
+        served = [subscriber for subscriber in held.subscribers if subscriber not in spared]
+        held.tell(lambda subscriber: subscriber.stale(reason, state), served)
 
     def _repair(self, held: TopicFeed) -> None:
         if held.feed is None or held.feed.hole is None or held.repairing:
@@ -235,12 +257,13 @@ class FeedHub:
             page = await self._source(held).replay(held.name, feed.epoch, before, limits.page_frames, limits.page_bytes)
         except Refusal as refusal:
             if refusal.reason in _LINEAGE_ENDED and held.feed is feed:
-                self._lineage_ended(held, refusal.reason, feed.state)
+                self._lineage_ended(held, refusal.reason, feed.state, spared=held.waiting)
                 held.feed = None
                 self._source(held).add([held.name])
             return False
         if held.feed is not feed or page.epoch != feed.epoch:
             return False
+        feed.observe(TopicState(page.epoch, page.floor, page.head))
         self._take(held, page.first_seq, page.frames)
         return feed.head > before
 

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from oa_khala.frames import Form
+from oa_khala.frames import Form, TopicState
 from oa_khala.topics import Topic
 from services.khala_gateway.app.entries import Entry, Segment, join
 from services.khala_gateway.app.metrics import REPLAY_JOINED, REPLAY_READS
@@ -21,6 +21,7 @@ class ReplayPage:
 
     def __init__(self, page: HistoryPage) -> None:
         self.epoch = page.epoch
+        self.state = TopicState(page.epoch, page.floor, page.head)
         self.first_seq = page.first_seq
         self._entries = [Entry(frame) for frame in page.frames]
         self._segments: dict[Form, Segment] = {}

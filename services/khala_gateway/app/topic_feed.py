@@ -1,6 +1,6 @@
 """One topic in the gateway: its feed, who subscribes to it, and the joined pieces that all of them are written."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from oa_errors import Refusal
@@ -44,6 +44,10 @@ class TopicFeed:
         self.owner_user_id = ""
         self.owner_org_id = ""
         self.subscribers: dict[Subscriber, None] = {}
+        # Those of them that have not been told yet where the feed stands.
+        self.waiting: dict[Subscriber, None] = {}
+        # The source has pruned what the feed still offers: nobody is told where it stands until that is known anew.
+        self.outdated = False
         self.repairing = False
         self._limits = limits
         self._slice_frames = slice_frames
@@ -92,8 +96,8 @@ class TopicFeed:
             segment = self._segments[key] = join(entries, form)
         return segment
 
-    def tell(self, what: Callable[[Subscriber], None]) -> None:
-        """Tell every subscriber; those that leave meanwhile are spared."""
-        for subscriber in list(self.subscribers):
+    def tell(self, what: Callable[[Subscriber], None], whom: Iterable[Subscriber]) -> None:
+        """Tell subscribers something; those that leave meanwhile are spared."""
+        for subscriber in list(whom):
             if subscriber in self.subscribers:
                 what(subscriber)

@@ -227,6 +227,21 @@ async def test_a_hole_that_was_pruned_meanwhile_is_a_stale_cursor() -> None:
         assert client.seqs[T][-5:] == [16, 17, 18, 19, 20]
 
 
+async def test_who_comes_after_a_pruning_that_the_gateway_missed_is_served_at_the_second_asking() -> None:
+    async with running(Limits(hub=HubLimits(audit_interval_ms=60_000))) as stack:
+        first, second = await stack.connect(T), await stack.connect(T)
+        await first.follow(T)
+        stack.runtime.logs[T].floor = 6
+        await second.subscribe(T)
+        assert (await second.next(frames.Subscribed)).floor == 0
+        assert (await second.next(frames.ErrorFrame)).reason == "retention_floor_breach"
+        assert (await second.follow(T)).floor == 6
+        assert second.seqs[T] == [7, 8, 9, 10]
+        stack.runtime.append(T)
+        await first.up_to(T, 11)
+        assert first.seqs[T] == list(range(1, 12)), "who had what was pruned is not concerned"
+
+
 async def test_without_its_source_a_topic_is_unavailable_until_it_is_there() -> None:
     async with running(Limits(hub=HubLimits(attach_timeout_ms=100))) as stack:
         await stack.runtime.stop()
