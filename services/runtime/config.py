@@ -30,8 +30,9 @@ class RunSettings:
     events_per_second: int = setting(
         "OA_RUN_EVENTS_PER_SECOND", integer(1, 1_000_000), 240, doc="Pace of one run's events."
     )
+    # No lower than the contract's largest append: one that is larger than the burst could never pass.
     burst_events: int = setting(
-        "OA_RUN_BURST_EVENTS", integer(1, 1_000_000), 500, doc="Events that a run may append at once, after a pause."
+        "OA_RUN_BURST_EVENTS", integer(500, 1_000_000), 500, doc="Events that a run may append at once, after a pause."
     )
     max_requeues: int = setting(
         "OA_RUN_MAX_REQUEUES", integer(0, 1000), 3, doc="How often a run starts again after its worker was lost."
