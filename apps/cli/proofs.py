@@ -9,9 +9,11 @@ from contextlib import aclosing, asynccontextmanager, closing
 from dataclasses import dataclass
 
 from apps.cli.program import Cli
+from apps.cli.replay_files import fetched_artifact
 from apps.cli.tail import RunTail
 from oa_client.client import Client
-from oa_client.cpython.site import FilePins
+from oa_client.cpython.site import FileCheckpoints, FilePins
+from oa_client.receipt_log import Logged, check_logged
 from oa_client.store import WatermarkStore
 from oa_errors import Refusal
 from oa_runlog.receipt import ReceiptFacts, SignedReceipt, key_id_of
@@ -41,6 +43,25 @@ async def proved_run(cli: Cli, run_id: str) -> AsyncIterator[ProvedRun]:
                     pass
             receipt, facts = await client.verified_record(run_id, store)
             yield ProvedRun(client, store, receipt, facts)
+
+
+async def proved_receipt(cli: Cli, run_id: str) -> tuple[SignedReceipt, ReceiptFacts]:
+    """The receipt of a run, verified against every event: followed here, or of its artifact if they were archived."""
+    try:
+        async with proved_run(cli, run_id) as proved:
+            return proved.receipt, proved.facts
+    except Refusal as refusal:
+        if refusal.reason != "retention_floor_breach":
+            raise
+    async with fetched_artifact(cli, run_id, None) as fetched:
+        return fetched.replay.receipt, fetched.replay.facts
+
+
+async def logged_receipt(cli: Cli, receipt: SignedReceipt, facts: ReceiptFacts) -> Logged:
+    """Where a verified receipt is in the log of receipts. Raises what `oa_client.receipt_log.check_logged` does."""
+    async with cli.site.client() as client:
+        keys = await client.pinned_keys()
+        return await check_logged(client.commands, FileCheckpoints(cli.site.folder), keys, receipt, facts)
 
 
 def trusted_keys(cli: Cli, given: tuple[str, ...]) -> dict[str, bytes]:

@@ -13,7 +13,8 @@ from oa_client import wire
 from oa_client.client import Client
 from oa_client.log import AppliedLog, LogFold, TextDecoder
 from oa_client.store import WatermarkStore
-from oa_client.subscription import MAX_BATCH, Applied, Connection, Refused, Restarted, Subscription
+from oa_client.subscription import MAX_BATCH, Applied, CaughtUp, Connection, Refused, Restarted, Subscription
+from oa_errors import Refusal
 from oa_khala.topics import run_events
 from oa_runlog import events
 
@@ -92,6 +93,9 @@ class RunTail:
             case Restarted(reason=reason):
                 self._fold = LogFold(self._run_id)
                 return StartedOver(reason)
+            case CaughtUp(seq=seq) if seq > self.log.last_seq:
+                message = f"The run's events have moved to the archive. Read them with: oa replay show {self._run_id}"
+                raise Refusal("retention_floor_breach", message)
             case Refused(refusal=refusal):
                 raise refusal
             case _:

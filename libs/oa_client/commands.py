@@ -9,16 +9,17 @@ from ulid import ULID
 
 from oa_client import wire
 from oa_client.edge import ATTEMPTS, AccessTokens, Edge, M
-from oa_client.models import Caller, NewServiceAccount, Page, Run, SyncGrant
+from oa_client.models import ArtifactPiece, Caller, InclusionProof, NewServiceAccount, Page, Run, SyncGrant
 from oa_errors import Refusal
 from oa_runlog import wire as runlog_wire
 from oa_runlog.receipt import SignedReceipt
 from openagents.control.v1 import service_account_service_pb2, session_service_pb2, sync_token_service_pb2
 from openagents.projection.v1 import read_service_pb2
-from openagents.runtime.v1 import event_pb2, receipt_service_pb2, run_pb2, run_service_pb2
+from openagents.runtime.v1 import event_pb2, receipt_service_pb2, replay_service_pb2, run_pb2, run_service_pb2
 
 _RUNS = "openagents.runtime.v1.RunService"
 _RECEIPTS = "openagents.runtime.v1.ReceiptService"
+_REPLAYS = "openagents.runtime.v1.ReplayService"
 _READS = "openagents.projection.v1.ReadService"
 _SYNC = "openagents.control.v1.SyncTokenService"
 _SESSIONS = "openagents.control.v1.SessionService"
@@ -91,6 +92,27 @@ class Commands:
         request = receipt_service_pb2.ListReceiptKeysRequest()
         answer = await self._call(f"{_RECEIPTS}/ListReceiptKeys", request, receipt_service_pb2.ListReceiptKeysResponse)
         return {key.key_id: key.public_key for key in answer.keys}
+
+    async def inclusion_proof(self, run_id: str) -> InclusionProof:
+        """The proof that a run's receipt is in the log of receipts. Raises Refusal `not_logged_yet`."""
+        request = receipt_service_pb2.GetInclusionProofRequest(run_id=run_id)
+        response = receipt_service_pb2.GetInclusionProofResponse
+        answer = await self._call(f"{_RECEIPTS}/GetInclusionProof", request, response)
+        return InclusionProof(answer.leaf_index, tuple(answer.hashes), answer.checkpoint)
+
+    async def consistency_proof(self, old_size: int, new_size: int) -> list[bytes]:
+        """The proof that the log of receipts only grew from the one size to the other."""
+        request = receipt_service_pb2.GetConsistencyProofRequest(old_size=old_size, new_size=new_size)
+        response = receipt_service_pb2.GetConsistencyProofResponse
+        answer = await self._call(f"{_RECEIPTS}/GetConsistencyProof", request, response)
+        return list(answer.hashes)
+
+    async def artifact_piece(self, run_id: str, offset: int) -> ArtifactPiece:
+        """The piece of a run's replay artifact that begins at `offset`; no bytes at its end."""
+        request = replay_service_pb2.ReadReplayArtifactRequest(run_id=run_id, offset=offset)
+        response = replay_service_pb2.ReadReplayArtifactResponse
+        answer = await self._call(f"{_REPLAYS}/ReadReplayArtifact", request, response)
+        return ArtifactPiece(answer.data, answer.total_bytes, answer.sha256)
 
     # ------------------------------------------------------------------------------------------------------- account
 

@@ -93,3 +93,21 @@ class Caller:
     email: str
     scopes: tuple[str, ...]
     khala_url: str
+
+
+@dataclass(frozen=True)
+class InclusionProof:
+    """The proof that a receipt is leaf `leaf_index`, from 0, of the log that the signed note `checkpoint` states."""
+
+    leaf_index: int
+    hashes: tuple[bytes, ...]
+    checkpoint: bytes
+
+
+@dataclass(frozen=True)
+class ArtifactPiece:
+    """Bytes of a replay artifact that has `total_bytes` and this SHA-256."""
+
+    data: bytes
+    total_bytes: int
+    sha256: bytes

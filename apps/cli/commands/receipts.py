@@ -12,8 +12,10 @@ import click
 from apps.cli.exits import Exit
 from apps.cli.output import Output
 from apps.cli.program import Cli, command, receipt_group
-from apps.cli.proofs import proved_run, trusted_keys
+from apps.cli.proofs import logged_receipt, proved_receipt, trusted_keys
 from oa_client import wire
+from oa_client.cpython.site import FileCheckpoints
+from oa_client.receipt_log import Logged
 from oa_errors import Refusal
 from oa_runlog.receipt import ReceiptFacts, SignedReceipt
 from oa_runlog.verify import verify_receipt, verify_record
@@ -37,22 +39,38 @@ async def show(cli: Cli, run_id: str) -> Exit:
 @click.option("--receipt", "receipt_file", type=_FILE, help="A receipt, from `oa receipt show --json`.")
 @click.option("--events", "events_file", type=_FILE, help="The run's events, from `oa run tail --from-start --json`.")
 @click.option("--key", "keys", multiple=True, metavar="BASE64", help="A public key to trust, in place of the pinned.")
+@click.option(
+    "--log", "in_log", is_flag=True, help="Also check that it is in the log of receipts, and that the log only grew."
+)
 @click.argument("run_id", required=False)
 @command
 async def verify(
-    cli: Cli, run_id: str | None, receipt_file: Path | None, events_file: Path | None, keys: tuple[str, ...]
+    cli: Cli,
+    run_id: str | None,
+    receipt_file: Path | None,
+    events_file: Path | None,
+    keys: tuple[str, ...],
+    in_log: bool,
 ) -> Exit:
     """Check a receipt against the run's events and pinned keys: by RUN_ID, or offline from files."""
     if (run_id is None) == (receipt_file is None):
         raise click.UsageError("Give either RUN_ID, or --receipt FILE (and --events FILE).")
+    if receipt_file is not None and in_log:
+        raise click.UsageError("The log of receipts is asked about a RUN_ID; --receipt is checked offline.")
+    logged: Logged | None = None
     if receipt_file is not None:
         facts, count = _verify_files(trusted_keys(cli, keys), receipt_file, events_file)
     else:
-        async with proved_run(cli, str(run_id)) as proved:
-            facts, count = proved.facts, proved.facts.count
+        receipt, facts = await proved_receipt(cli, str(run_id))
+        count = facts.count
+        logged = await logged_receipt(cli, receipt, facts) if in_log else None
     checked = f"signature, {count} events, chain and outcome" if count else "signature only (no --events given)"
     cli.output.say(f"{facts.run_id} is proved: {checked}.", "green")
-    cli.output.document({"verified": True, "run_id": facts.run_id, "events_checked": count, "facts": facts.members()})
+    document = {"verified": True, "run_id": facts.run_id, "events_checked": count, "facts": facts.members()}
+    if logged is not None:
+        cli.output.say(_log_words(logged), "green")
+        document["log"] = {"leaf_index": logged.leaf_index, "size": logged.now.size, "root": logged.now.root.hex()}
+    cli.output.document(document)
     return Exit.OK
 
 
@@ -60,13 +78,23 @@ async def verify(
 @click.option("--pin", is_flag=True, help="Forget the pinned keys and trust those that the site shows now.")
 @command
 async def list_keys(cli: Cli, pin: bool) -> Exit:
-    """Show the keys that receipts are checked with; they are pinned on first use."""
+    """Show the keys that receipts are checked with; they are pinned on first use.
+
+    --pin also forgets the checkpoint of the log of receipts that was seen last.
+    """
+    if pin:
+        FileCheckpoints(cli.site.folder).forget()
     async with cli.site.client() as client:
         keys = await client.pinned_keys(renew=pin)
     rows = [[key_id, base64.b64encode(key).decode()] for key_id, key in keys.items()]
     cli.output.table(["key", "public key (base64)"], rows)
     cli.output.document({"keys": dict(rows)})
     return Exit.OK
+
+
+def _log_words(logged: Logged) -> str:
+    grew = f", which continues the {logged.seen.size} seen before" if logged.seen else ""
+    return f"It is receipt {logged.leaf_index + 1} of {logged.now.size} in the log of receipts{grew}."
 
 
 def _verify_files(keys: dict[str, bytes], receipt_file: Path, events_file: Path | None) -> tuple[ReceiptFacts, int]:

@@ -1,10 +1,10 @@
-"""`oa replay save|verify|show`: a finished run as one file that proves itself (docs/protocol/replay.md)."""
+"""`oa replay save|fetch|verify|show`: a finished run as one file that proves itself (docs/protocol/replay.md)."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -12,9 +12,13 @@ import click
 from apps.cli.exits import Exit
 from apps.cli.program import Cli, command, replay_group
 from apps.cli.proofs import proved_run, trusted_keys
+from apps.cli.replay_files import artifact_file_lines, fetched_artifact, is_run_id
 from apps.cli.tail import Seen, TailView
+from oa_client import wire
+from oa_errors import Refusal
 from oa_khala.topics import run_events
-from oa_runlog.replay import MAX_LINE_BYTES, artifact_lines, read_artifact, verify_artifact
+from oa_runlog.replay import VerifiedReplay, artifact_lines, read_artifact, verify_artifact
+from oa_runlog.verify import verify_receipt
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _key_option = click.option(
@@ -36,14 +40,34 @@ async def save(cli: Cli, run_id: str, file: Path) -> Exit:
     return Exit.OK
 
 
+@replay_group.command("fetch")
+@click.option(
+    "-o", "--output", "file", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The file."
+)
+@click.argument("run_id")
+@command
+async def fetch(cli: Cli, run_id: str, file: Path) -> Exit:
+    """Get the artifact of a run that has ended from the site, archived or not, check it, and write it into a file."""
+    async with fetched_artifact(cli, run_id, file.parent) as fetched:
+        fetched.path.replace(file)
+    cli.output.say(f"{file}: {fetched.replay.facts.count} events, {fetched.size} bytes, checked.")
+    document = {"run_id": run_id, "file": str(file), "events": fetched.replay.facts.count, "bytes": fetched.size}
+    cli.output.document(document)
+    return Exit.OK
+
+
 @replay_group.command("verify")
 @_key_option
+@click.option("--receipt", "receipt_file", type=_FILE, help="The receipt that FILE must hold, kept by yourself.")
 @click.argument("file", type=_FILE)
 @command
-async def verify(cli: Cli, file: Path, keys: tuple[str, ...]) -> Exit:
-    """Check FILE offline: signature, order, chain, outcome and totals."""
-    verified = verify_artifact(_lines(file), trusted_keys(cli, keys))
+async def verify(cli: Cli, file: Path, receipt_file: Path | None, keys: tuple[str, ...]) -> Exit:
+    """Check FILE offline: signature, order, chain, outcome and totals. It may be compressed (zstd)."""
+    trusted = trusted_keys(cli, keys)
+    verified = verify_artifact(artifact_file_lines(file), trusted)
     facts = verified.facts
+    if receipt_file is not None:
+        _check_kept(receipt_file, trusted, verified)
     cli.output.say(f"{facts.run_id} is proved: {facts.count} events, {facts.outcome.value}.", "green")
     cli.output.document({"verified": True, "run_id": facts.run_id, "events_checked": facts.count})
     return Exit.OK
@@ -51,22 +75,37 @@ async def verify(cli: Cli, file: Path, keys: tuple[str, ...]) -> Exit:
 
 @replay_group.command("show")
 @_key_option
-@click.argument("file", type=_FILE)
+@click.argument("run_or_file", metavar="RUN_ID|FILE")
 @command
-async def show(cli: Cli, file: Path, keys: tuple[str, ...]) -> Exit:
-    """Check FILE offline, then show the run from its first event on."""
-    verify_artifact(_lines(file), trusted_keys(cli, keys))
-    view = TailView(cli.output)
-    for one in read_artifact(_lines(file)):
-        view.show(Seen(one.event, one.data, live=False))
+async def show(cli: Cli, run_or_file: str, keys: tuple[str, ...]) -> Exit:
+    """Check a run, of the site or in a file, then show it from its first event on."""
+    if is_run_id(run_or_file):
+        async with fetched_artifact(cli, run_or_file, None) as fetched:
+            _show(cli, fetched.path)
+    else:
+        _show_file(cli, Path(run_or_file), keys)
     return Exit.OK
 
 
-def _lines(file: Path) -> Iterator[bytes]:
-    """The lines of a file with their ends; one that is too long comes in pieces, which no reader takes for lines."""
-    with file.open("rb") as opened:
-        while line := opened.readline(MAX_LINE_BYTES + 1):
-            yield line
+def _check_kept(receipt_file: Path, trusted: dict[str, bytes], verified: VerifiedReplay) -> None:
+    kept = wire.receipt_of(receipt_file.read_text("utf-8"))
+    verify_receipt(kept, trusted, run_id=verified.facts.run_id)
+    if kept != verified.receipt:
+        message = "The file holds another receipt of this run than the one that you kept: its past was rewritten."
+        raise Refusal("receipt_foreign", message, field="--receipt")
+
+
+def _show_file(cli: Cli, file: Path, keys: tuple[str, ...]) -> None:
+    if not file.is_file():
+        raise click.UsageError(f"There is no file {file}, and it is no id of a run.")
+    verify_artifact(artifact_file_lines(file), trusted_keys(cli, keys))
+    _show(cli, file)
+
+
+def _show(cli: Cli, file: Path) -> None:
+    view = TailView(cli.output)
+    for one in read_artifact(artifact_file_lines(file)):
+        view.show(Seen(one.event, one.data, live=False))
 
 
 def _write(file: Path, lines: Iterable[bytes]) -> int:

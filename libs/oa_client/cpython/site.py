@@ -29,6 +29,26 @@ class FilePins:
         write_private_json(self._path, {key_id: base64.b64encode(key).decode() for key_id, key in keys.items()})
 
 
+class FileCheckpoints:
+    """A CheckpointStore in `receipt-log.json` of a site's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "receipt-log.json"
+
+    def load(self) -> bytes | None:
+        """See CheckpointStore."""
+        note = (read_json(self._path) or {}).get("checkpoint")
+        return note.encode() if isinstance(note, str) else None
+
+    def save(self, note: bytes) -> None:
+        """See CheckpointStore."""
+        write_private_json(self._path, {"checkpoint": note.decode()})
+
+    def forget(self) -> None:
+        """See CheckpointStore."""
+        self._path.unlink(missing_ok=True)
+
+
 def read_keys(path: Path) -> dict[str, bytes]:
     """Key id -> public key from a file of FilePins; empty when it holds none."""
     keys = {}

@@ -1,0 +1,73 @@
+"""The log of receipts, watched: a receipt must be in it, and it must continue what was seen of it before.
+
+What a receipt alone can't show is that it was not replaced, or taken away. So the newest checkpoint that was verified
+is kept, and the next one has to be its continuation (docs/protocol/receipt-log.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from oa_client.models import InclusionProof
+from oa_runlog.checkpoint import Checkpoint, check_growth, log_keys, parse_checkpoint, verify_checkpoint, verify_logged
+from oa_runlog.receipt import ReceiptFacts, SignedReceipt
+
+
+class CheckpointStore(Protocol):
+    """Keeps the newest verified checkpoint of one site."""
+
+    def load(self) -> bytes | None:
+        """The signed note."""
+
+    def save(self, note: bytes) -> None:
+        """Replace it, whole or not at all."""
+
+    def forget(self) -> None:
+        """Trust the next one."""
+
+
+class Proofs(Protocol):
+    """Who answers questions about the log: `oa_client.commands.Commands`."""
+
+    async def inclusion_proof(self, run_id: str) -> InclusionProof:
+        """The proof that a run's receipt is in the log."""
+
+    async def consistency_proof(self, old_size: int, new_size: int) -> list[bytes]:
+        """The proof that the log only grew."""
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A receipt is leaf `leaf_index` of the log `now`, which continues the log `seen` before, if one was."""
+
+    leaf_index: int
+    now: Checkpoint
+    seen: Checkpoint | None
+
+
+async def check_logged(
+    proofs: Proofs, store: CheckpointStore, keys: Mapping[str, bytes], receipt: SignedReceipt, facts: ReceiptFacts
+) -> Logged:
+    """Check that a verified receipt is in the log, and that the log continues the one seen last; keep what is newer.
+
+    `keys`: the pinned receipt keys, which sign the log too. Raises Refusal: `not_logged_yet`; `checkpoint_malformed`,
+    `unknown_key`, `signature_invalid`; `not_in_log`; `log_rolled_back`, `log_forked`.
+    """
+    proof = await proofs.inclusion_proof(receipt.run_id)
+    now = verify_checkpoint(proof.checkpoint, *log_keys(facts.log_epoch, keys.values()))
+    kept = store.load()
+    # It was verified when it was kept, and the file is the user's own.
+    seen = None if kept is None else parse_checkpoint(kept.decode().rpartition("\n\n")[0] + "\n")
+    if seen is not None:
+        await _check_continues(proofs, seen, now)
+    verify_logged(receipt, proof.leaf_index, proof.hashes, now)
+    if seen is None or now.size > seen.size:
+        store.save(proof.checkpoint)
+    return Logged(proof.leaf_index, now, seen)
+
+
+async def _check_continues(proofs: Proofs, seen: Checkpoint, now: Checkpoint) -> None:
+    grew = seen.origin == now.origin and 0 < seen.size < now.size
+    check_growth(seen, now, await proofs.consistency_proof(seen.size, now.size) if grew else [])

@@ -1,0 +1,136 @@
+"""The log of receipts, watched: what is kept, what is asked, and what each lie is refused with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from oa_client.models import InclusionProof
+from oa_client.receipt_log import check_logged
+from oa_errors import Refusal
+from oa_runlog.checkpoint import NoteSigner, log_origin, receipt_leaf, sign_checkpoint
+from oa_runlog.merkle import (
+    Frontier,
+    Node,
+    consistency_proof,
+    inclusion_proof,
+)
+from oa_runlog.receipt import ReceiptFacts, SignedReceipt
+from oa_runlog.tests.records import KEY, KEYS, MALLORY, Record, record, text
+from oa_runlog.verify import verify_receipt
+
+SIGNER = NoteSigner(log_origin("log_1"), KEY)
+RUNS = [record([text(bytes([number]))], f"run_01JD8V0000000000000000000{number}") for number in range(9)]
+
+
+class Log:
+    """A log of receipts as a site serves it, honest or not."""
+
+    def __init__(self, runs: list[Record], signer: NoteSigner = SIGNER) -> None:
+        self._runs = [run.run_id for run in runs]
+        self._signer = signer
+        self._nodes: dict[Node, bytes] = {}
+        self._frontier = Frontier()
+        self.asked: list[tuple[int, int]] = []
+        for run in runs:
+            self._frontier, made = self._frontier.append(receipt_leaf(run.receipt))
+            self._nodes.update(made)
+
+    async def inclusion_proof(self, run_id: str) -> InclusionProof:
+        index, size = self._runs.index(run_id), self._frontier.size
+        hashes = tuple(inclusion_proof(index, size, self._nodes))
+        return InclusionProof(index, hashes, sign_checkpoint(size, self._frontier.root, self._signer))
+
+    async def consistency_proof(self, old_size: int, new_size: int) -> list[bytes]:
+        self.asked.append((old_size, new_size))
+        return consistency_proof(old_size, new_size, self._nodes)
+
+
+class Kept:
+    """A CheckpointStore in memory."""
+
+    def __init__(self) -> None:
+        self.note: bytes | None = None
+
+    def load(self) -> bytes | None:
+        return self.note
+
+    def save(self, note: bytes) -> None:
+        self.note = note
+
+    def forget(self) -> None:
+        self.note = None
+
+
+def facts_of(receipt: SignedReceipt) -> ReceiptFacts:
+    return verify_receipt(receipt, KEYS)
+
+
+async def check(log: Log, kept: Kept, run: Record) -> tuple[int, int, int]:
+    """Leaf, size now, size seen before (0: none)."""
+    logged = await check_logged(log, kept, KEYS, run.receipt, facts_of(run.receipt))
+    return logged.leaf_index, logged.now.size, logged.seen.size if logged.seen else 0
+
+
+async def refused(log: Log, kept: Kept, run: Record) -> str:
+    before = kept.note
+    with pytest.raises(Refusal) as caught:
+        await check_logged(log, kept, KEYS, run.receipt, facts_of(run.receipt))
+    assert kept.note == before, "what is refused must not be kept"
+    return caught.value.reason
+
+
+async def test_a_growing_log_is_followed_and_its_newest_checkpoint_kept() -> None:
+    kept = Kept()
+    assert await check(Log(RUNS[:3]), kept, RUNS[1]) == (1, 3, 0)
+    grown = Log(RUNS)
+    assert await check(grown, kept, RUNS[8]) == (8, 9, 3)
+    assert await check(grown, kept, RUNS[0]) == (0, 9, 9)
+    assert grown.asked == [(3, 9)], "a proof is asked for only when there is growth to prove"
+
+
+async def test_a_log_that_was_rolled_back_is_refused() -> None:
+    kept = Kept()
+    await check(Log(RUNS), kept, RUNS[0])
+    assert await refused(Log(RUNS[:4]), kept, RUNS[0]) == "log_rolled_back"
+
+
+async def test_a_log_whose_past_was_rewritten_is_refused() -> None:
+    """A receipt was signed anew, over another past, and the log made again with it."""
+    kept = Kept()
+    await check(Log(RUNS[:3]), kept, RUNS[0])
+    rewritten = record([text(b"another past")], RUNS[1].run_id)
+    for size in (3, 5):
+        assert await refused(Log([RUNS[0], rewritten, *RUNS[2:size]]), kept, RUNS[2]) == "log_forked"
+
+
+async def test_another_log_is_refused_until_the_site_is_trusted_anew() -> None:
+    kept = Kept()
+    other = Log(RUNS[:5], NoteSigner(log_origin("log_2"), KEY))
+    restored = [replace(facts_of(run.receipt), log_epoch="log_2") for run in RUNS]
+    await check(Log(RUNS[:3]), kept, RUNS[0])
+    with pytest.raises(Refusal) as caught:
+        await check_logged(other, kept, KEYS, RUNS[0].receipt, restored[0])
+    assert caught.value.reason == "log_forked"
+    kept.forget()
+    assert (await check_logged(other, kept, KEYS, RUNS[0].receipt, restored[0])).now.size == 5
+
+
+async def test_a_receipt_that_was_replaced_is_not_in_the_log() -> None:
+    """The authority shows the receipt of another past, and still has the old one in its log."""
+    replaced = record([text(b"another past")], RUNS[1].run_id)
+    assert await refused(Log(RUNS), Kept(), replaced) == "not_in_log"
+
+
+async def test_a_checkpoint_must_be_signed_by_a_pinned_key() -> None:
+    mallory = NoteSigner(log_origin("log_1"), MALLORY._key)
+    assert await refused(Log(RUNS, mallory), Kept(), RUNS[0]) == "unknown_key"
+    other_log = NoteSigner(log_origin("log_2"), KEY)
+    assert await refused(Log(RUNS, other_log), Kept(), RUNS[0]) == "unknown_key"
+
+
+async def test_a_kept_checkpoint_that_was_broken_is_told() -> None:
+    kept = Kept()
+    kept.note = b"nonsense"
+    assert await refused(Log(RUNS), kept, RUNS[0]) == "checkpoint_malformed"
