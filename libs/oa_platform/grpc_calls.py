@@ -27,6 +27,7 @@ from oa_platform.auth import Authenticator, MethodPolicy, policy_of
 from oa_platform.context import REQUEST_ID_KEY, adopt_request_id
 from oa_platform.failures import refusal_of
 from oa_platform.identity import set_caller
+from oa_platform.refusals import note_refusal
 from oa_platform.settings import GrpcServerSettings
 from oa_platform.tracing import start_server_span
 
@@ -39,7 +40,6 @@ else:
     Context = grpc.aio.ServicerContext
 
 _OVERLOADED_RETRY_MS = 200
-_LOGGED_FIELD_CHARS = 200
 _SERVER_FAULTS = frozenset({"internal"})
 _log = structlog.get_logger(__name__)
 
@@ -224,10 +224,7 @@ class _Call:
 
     async def _refuse(self, refusal: Refusal) -> None:
         self._reason = refusal.reason
-        metrics.count_refusal(refusal.reason, "grpc")
-        _log.info(
-            "call_refused", method=self._method.name, reason=refusal.reason, field=refusal.field[:_LOGGED_FIELD_CHARS]
-        )
+        note_refusal(self._method.name, refusal)
         trailers = ((STATUS_METADATA_KEY, to_status(refusal).SerializeToString()), (REQUEST_ID_KEY, self._request_id))
         await self._context.abort(grpc.StatusCode[refusal.info.grpc_code], wire_message(refusal), trailers)
 

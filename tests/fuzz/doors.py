@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc.aio
 import httpx
+from google.protobuf.message import DecodeError
 
 from oa_errors import Refusal
 from oa_errors.connect import from_connect
@@ -22,6 +23,8 @@ from oa_platform.keys import SigningKey, load_key
 from oa_platform.tokens import ISSUER, sign_token
 from openagents.common.v1 import principal_pb2
 from openagents.control.v1 import claims_pb2
+from openagents.runtime.v1 import worker_service_pb2
+from openagents.sync.v1 import topic_service_pb2
 from tests.fuzz.methods import Target
 
 CALLER = {"control": "khala_gateway", "runtime": "control", "projector": "control", "khala_gateway": "control"}
@@ -42,6 +45,7 @@ class Outcome:
     refusal: Refusal | None
     text: str = ""
     answer: bytes = b""
+    answers: tuple[bytes, ...] = ()
 
     @property
     def is_defect(self) -> bool:
@@ -147,52 +151,83 @@ class Rpc:
         return PRINCIPAL_KEY, sign_token(claims, self._key)
 
     async def call(self, target: Target, requests: Sequence[bytes], metadata: Metadata) -> Outcome:
-        """Send the raw requests and see what comes: the refusal, or the last answer."""
+        """Send the raw requests and see what comes: the refusal, or the answers. A refusal may also be an answer of a
+        stream, that goes on then."""
         try:
-            answer = await self._answer(target, requests, metadata)
+            answers = await self._answers(target, requests, metadata)
         except grpc.aio.AioRpcError as error:
+            if _is_ours(error):
+                return await self.call(target, requests, metadata)
             return Outcome(error.code().name, _refusal(error), f"{error.details()} {_details(error)!r}")
-        return Outcome("OK", None, answer=answer)
+        refusal = _refused_in_stream(target, answers)
+        if refusal is not None:
+            return Outcome(refusal.info.grpc_code, refusal, f"{refusal.message} {refusal.metadata}", answers=answers)
+        return Outcome("OK", None, answers=answers)
 
-    async def _answer(self, target: Target, requests: Sequence[bytes], metadata: Metadata) -> bytes:
+    async def _answers(self, target: Target, requests: Sequence[bytes], metadata: Metadata) -> tuple[bytes, ...]:
         channel, path = self.channels[target.process], f"/{target.path}"
         if not target.is_stream:
             unary: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path)
-            return await unary(requests[0], metadata=metadata, timeout=_TIMEOUT_S)
+            return (await unary(requests[0], metadata=metadata, timeout=_TIMEOUT_S),)
         if not target.descriptor.client_streaming:
             call: Any = channel.unary_stream(path)
             return await _first(call(requests[0], metadata=metadata, timeout=_QUIET_S))
         stream: Any = channel.stream_stream(path)(metadata=metadata, timeout=_TIMEOUT_S)
-        return await _last(stream, requests)
+        return await _all(stream, requests, waits=target.path.endswith("/Attach") and _is_append(requests[-1]))
 
 
-async def _first(answers: Any) -> bytes:
+def _refused_in_stream(target: Target, answers: Sequence[bytes]) -> Refusal | None:
+    for answer in answers:
+        if target.path.endswith("/Attach"):
+            said = worker_service_pb2.AttachResponse.FromString(answer)
+            if said.HasField("append_refused"):
+                refused = said.append_refused
+                field = f"append.{refused.field}" if refused.field else ""
+                return Refusal(refused.reason, refused.message, field=field, metadata=dict(refused.metadata))
+        if target.path.endswith("/WatchTopics"):
+            for topic in topic_service_pb2.WatchTopicsResponse.FromString(answer).refused:
+                return Refusal(topic.reason, topic.message)
+    return None
+
+
+async def _first(answers: Any) -> tuple[bytes, ...]:
     try:
         async for answer in answers:
-            return bytes(answer)
+            return (bytes(answer),)
     except grpc.aio.AioRpcError as error:
         if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
             raise
     finally:
         answers.cancel()
-    return b""
+    return ()
 
 
-async def _last(stream: Any, requests: Sequence[bytes]) -> bytes:
-    """Say everything, then listen to the end. A server that has refused need not hear us out."""
-    last = b""
+async def _all(stream: Any, requests: Sequence[bytes], *, waits: bool) -> tuple[bytes, ...]:
+    """Say everything, then listen to the end. `waits`: for the answer to an append, before our side is ended: a worker
+    that goes away is not answered any more."""
+    found: list[bytes] = []
+    for request in requests:
+        await stream.write(request)
+    while waits and (answer := await stream.read()) is not grpc.aio.EOF:
+        found.append(bytes(answer))
+        said = worker_service_pb2.AttachResponse.FromString(found[-1])
+        waits = said.WhichOneof("message") not in ("appended", "append_refused")
+    await stream.done_writing()
+    while (answer := await stream.read()) is not grpc.aio.EOF:
+        found.append(bytes(answer))
+    return tuple(found)
+
+
+def _is_append(request: bytes) -> bool:
     try:
-        for request in requests:
-            await stream.write(request)
-        await stream.done_writing()
-    except grpc.aio.AioRpcError:
-        raise
-    except (grpc.aio.UsageError, Exception) as error:
-        if not stream.done():
-            raise error
-    async for answer in stream:
-        last = bytes(answer)
-    return last
+        return worker_service_pb2.AttachRequest.FromString(request).HasField("append")
+    except DecodeError:
+        return False
+
+
+def _is_ours(error: grpc.aio.AioRpcError) -> bool:
+    """Whether the status was made by gRPC on this side, for a write to a call that the server had just ended."""
+    return error.code() is grpc.StatusCode.INTERNAL and "from Core" in (error.details() or "")
 
 
 def _details(error: grpc.aio.AioRpcError) -> bytes:

@@ -132,10 +132,12 @@ async def _append_events(scene: Scene, _: str) -> list[Json]:
 
 
 async def _attach(scene: Scene, _: str) -> list[Json]:
-    """One stream with each of its messages. Its worker holds nothing, and has an adapter that no run asks for."""
+    """One stream with each of its messages. Its worker has an adapter that no run asks for, so it holds nothing: its
+    append is refused, and its stream goes on."""
     lease = await scene.lease()
     held = [{"run_id": lease.run_id, "lease_epoch": lease.epoch}]
-    hello = {"name": "other", "adapters": ["nothing"], "max_concurrent_runs": 1, "held_leases": held}
+    about = {"name": "spare", "adapters": ["nothing"], "max_concurrent_runs": 1000}
+    hello = {"worker_id": scene.spare_worker_id, **about, "held_leases": held}
     return [
         {"attach": hello},
         {"heartbeat": {"held_leases": held}},

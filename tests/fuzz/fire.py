@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from oa_errors.catalogue import is_reason
+from oa_platform.ids import new_id
 from tests.fuzz.doors import Outcome
 from tests.fuzz.mutate import MARK, Json, Mutation, replaced
 from tests.fuzz.scene import Scene
@@ -106,6 +107,13 @@ async def _logged(scene: Scene, door: str, mark: int, refused: Counter[str]) -> 
             break
         await asyncio.sleep(0.05)
     return found
+
+
+def fresh(document: Json) -> Json:
+    """The request with another idempotency key, where it has one: so that it is not held for a repeated one."""
+    if not isinstance(document, dict) or "idempotency_key" not in document:
+        return document
+    return {**document, "idempotency_key": new_id("key")}
 
 
 def foreign(good: Json, owned: Callable[[str], str]) -> Iterator[Mutation]:

@@ -97,7 +97,7 @@ def _in_message(descriptor: Descriptor, here: Mapping[str, Json], place: _Place)
             yield replace(place.member(present).absent("no member of the oneof"), field=where)
             another = next(name for name in names if name != present)
             twice = place.member(another).unreadable("two members of the oneof", {})
-            yield replace(twice, field="")
+            yield replace(twice, field=place.path)
     for field in descriptor.fields:
         yield from _in_field(field, here, place.member(field.name))
 

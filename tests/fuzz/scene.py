@@ -40,7 +40,8 @@ class Lease:
 class Worker:
     """A worker that takes every run of its adapter and does nothing with it."""
 
-    def __init__(self, channel: grpc.aio.Channel, token: str) -> None:
+    def __init__(self, channel: grpc.aio.Channel, token: str, name: str = "fuzz", adapter: str = ADAPTER) -> None:
+        self._hello = pb.WorkerHello(name=name, adapters=[adapter], max_concurrent_runs=1000)
         self._stub = WorkerServiceStub(channel)
         self.metadata = ((AUTHORIZATION_KEY, f"Bearer {token}"),)
         self.token = token
@@ -51,8 +52,7 @@ class Worker:
     async def attached(self) -> AsyncIterator[None]:
         """The time that it is attached."""
         stream: Any = self._stub.Attach(metadata=self.metadata)
-        hello = pb.WorkerHello(name="fuzz", adapters=[ADAPTER], max_concurrent_runs=1000)
-        await stream.write(pb.AttachRequest(attach=hello))
+        await stream.write(pb.AttachRequest(attach=self._hello))
         self.worker_id = (await stream.read()).attached.worker_id
         tasks = [asyncio.create_task(self._listen(stream)), asyncio.create_task(self._beat(stream))]
         try:
@@ -64,7 +64,7 @@ class Worker:
             stream.cancel()
 
     async def _listen(self, stream: Any) -> None:
-        async for message in stream:
+        while (message := await stream.read()) is not grpc.aio.EOF:
             if message.HasField("assignment"):
                 assignment = message.assignment
                 await self.leases.put(Lease(assignment.run.run_id, assignment.lease_epoch))
@@ -99,6 +99,9 @@ class Scene:
         self.worker: Worker
         self.foreign: dict[str, str] = {}
         """Prefix of an id -> one that is bob's."""
+        self._finished_run = ""
+        self.spare_worker_id = ""
+        """A worker of ann's that nobody speaks for."""
 
     @asynccontextmanager
     async def set(self) -> AsyncIterator[Scene]:
@@ -117,6 +120,9 @@ class Scene:
 
     async def _set_foreign(self) -> None:
         bob = self.bob
+        spare = Worker(self.rpc.channels["runtime"], self.worker.token, "spare", "nothing")
+        async with spare.attached():
+            self.spare_worker_id = spare.worker_id
         worker = Worker(self.rpc.channels["runtime"], await self.worker_token(bob))
         async with worker.attached():
             self.foreign = {
@@ -185,13 +191,16 @@ class Scene:
         return lease
 
     async def finished_run(self) -> str:
-        """A run of ann's that has ended, with a receipt that stands in the log of receipts."""
+        """The run of ann's that has ended, with a receipt that stands in the log of receipts."""
+        if self._finished_run:
+            return self._finished_run
         lease = await self.lease()
         await self.worker.finish(lease)
         statement = "SELECT count(*) FROM runtime.receipt_leaves WHERE run_id = $1"
         async with asyncio.timeout(_WAIT_S):
             while not await self.watch.fetchval(statement, lease.run_id):
                 await asyncio.sleep(0.05)
+        self._finished_run = lease.run_id
         return lease.run_id
 
     async def summarised_run(self) -> str:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from openagents.common.v1 import options_pb2
 from tests.fuzz.doors import Outcome, Person
 from tests.fuzz.examples import EXAMPLES
-from tests.fuzz.fire import FOREIGN, Tally, foreign, under_fire
+from tests.fuzz.fire import FOREIGN, Tally, foreign, fresh, under_fire
 from tests.fuzz.methods import Target, all_targets
 from tests.fuzz.mutate import Json, Mutation, mutations
 from tests.fuzz.scene import Scene
@@ -50,7 +50,8 @@ async def _post(scene: Scene, target: Target, body: bytes, media: str = "applica
 
 
 async def _send(scene: Scene, target: Target, mutation: Mutation, tally: Tally) -> None:
-    outcome = await _post(scene, target, json.dumps(mutation.body).encode())
+    body = fresh(mutation.body) if mutation.may_pass else mutation.body
+    outcome = await _post(scene, target, json.dumps(body).encode())
     tally.look_closer(mutation, outcome, code=_code(outcome))
 
 

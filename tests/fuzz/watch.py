@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections import Counter
 from typing import Any
 
 import asyncpg
 import httpx
-from prometheus_client.parser import text_string_to_metric_families
 
 from oa_localstack.environment import role_dsn
 from oa_localstack.postgres import SUPERUSER
@@ -19,6 +19,11 @@ from oa_localstack.stack import Stack
 
 SERVICES = ("control", "runtime", "projector", "khala_gateway")
 WAIT_S = 10.0
+_REFUSALS = re.compile(r'^oa_refusals_total\{reason="(\w+)".*\} (\S+)$', re.MULTILINE)
+_BUSY = """
+SELECT EXISTS (SELECT FROM runtime.receipts_unmerged)
+    OR (SELECT sum(position) FROM runtime.log_heads) > (SELECT sum(position) FROM projection.checkpoints)
+"""
 IGNORED_TABLES = frozenset(
     {
         # Refusals are recorded in the one and counted in the other: that is what they are for.
@@ -63,15 +68,11 @@ class Watch:
         return {row["name"]: row["digest"] or "" for row in rows}
 
     async def settled(self) -> dict[str, str]:
-        """The digest, once what goes on in the background has come to rest."""
-        before = await self.digest()
+        """The digest, once receipts are merged and the projection has caught up."""
         async with asyncio.timeout(WAIT_S):
-            while True:
-                await asyncio.sleep(0.06)
-                after = await self.digest()
-                if after == before:
-                    return after
-                before = after
+            while await self.fetchval(_BUSY):
+                await asyncio.sleep(0.02)
+        return await self.digest()
 
     async def fetchval(self, statement: str, *arguments: Any) -> Any:
         """One value from the database."""
@@ -93,10 +94,8 @@ class Watch:
     async def refusals(self, service: str) -> Counter[str]:
         """Reason -> how often this process has refused for it."""
         found: Counter[str] = Counter()
-        for family in text_string_to_metric_families(await self.metrics(service)):
-            for sample in family.samples:
-                if sample.name == "oa_refusals_total":
-                    found[sample.labels["reason"]] += int(sample.value)
+        for reason, count in _REFUSALS.findall(await self.metrics(service)):
+            found[reason] += int(float(count))
         return found
 
     # ------------------------------------------------------------------------------------------------- logged

@@ -31,7 +31,6 @@ def wire_mutations(descriptor: Descriptor, good: bytes) -> Iterator[WireMutation
     if good:
         yield WireMutation("the last byte missing", good[:-1])
     yield WireMutation("garbage", good + b"\xff" * 16)
-    yield WireMutation("field number 0", good + b"\x00\x00")
     yield WireMutation("a group without an end", good + _tag(1000, _GROUP))
     yield WireMutation("an end without a group", good + _tag(1000, _GROUP + 1))
     yield WireMutation("a wire type that does not exist", good + _tag(1000, 7))
@@ -44,6 +43,20 @@ def wire_mutations(descriptor: Descriptor, good: bytes) -> Iterator[WireMutation
             yield WireMutation(f"no UTF-8: {field.name}", good + _tag(field.number, _LENGTH) + b"\x02\xff\xfe")
         if field.type == FieldDescriptor.TYPE_MESSAGE:
             yield WireMutation(f"no message: {field.name}", good + _tag(field.number, _LENGTH) + b"\x02\xff\xff")
+
+
+def nested_value(depth: int) -> bytes:
+    """A google.protobuf.Value: null in a list in a list in a list …"""
+    data = _tag(1, _VARINT) + b"\0"
+    for _ in range(depth):
+        values = _tag(1, _LENGTH) + varint(len(data)) + data
+        data = _tag(6, _LENGTH) + varint(len(values)) + values
+    return data
+
+
+def inside(field_number: int, data: bytes) -> bytes:
+    """`data` as a message in that field."""
+    return _tag(field_number, _LENGTH) + varint(len(data)) + data
 
 
 def _tag(number: int, wire_type: int) -> bytes:

@@ -74,7 +74,7 @@ def granted_topics(grants: Sequence[Grant]) -> tuple[str, ...]:
     if granted:
         return granted
     first = grants[0]
-    message = f"No topic was granted; the first, {first.topic!a}, for {first.reason}."
+    message = f"No topic was granted; the first was refused for {first.reason}."
     raise Refusal(str(first.reason), message, field="topics")
 
 

@@ -361,6 +361,7 @@ class Connection:
     def _send(self, frame: ServerFrame) -> None:
         if isinstance(frame, ErrorFrame) and frame.topic:
             count_refusal(frame.reason, "ws")
+            _log.info("topic_refused", connection_id=self.connection_id, reason=frame.reason)
         encode = binary_message if self._outlet.form is Form.PROTO else text_message
         self._outlet.write(encode(encode_server_frame(frame, self._outlet.form)))
 

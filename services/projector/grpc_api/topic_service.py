@@ -9,11 +9,14 @@ from typing import Any
 from oa_errors import Refusal, check_rules
 from oa_khala.topics import Topic
 from oa_khala.wire import event_frame
+from oa_platform.refusals import note_refusal
 from openagents.sync.v1 import topic_service_pb2 as pb
 from openagents.sync.v1 import topic_service_pb2_grpc
 from services.projector.app.hub import TopicHub, Watcher, WatcherOverrun, runs_of
 from services.projector.app.ports import JournalRow
 from services.projector.app.topics import TopicDescription, Topics, describe, served_topic
+
+_WATCH = "/openagents.sync.v1.TopicService/WatchTopics"
 
 
 class TopicService(topic_service_pb2_grpc.TopicServiceServicer):
@@ -112,6 +115,7 @@ class _WatchStream:
             try:
                 topics[text] = served_topic(text)
             except Refusal as refusal:
+                note_refusal(_WATCH, refusal)
                 answer.refused.add(topic=text, reason=refusal.reason, message=refusal.message)
         positions = await self._hub.add(self._watcher, list(topics))
         for text, topic in topics.items():

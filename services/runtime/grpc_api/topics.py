@@ -8,10 +8,12 @@ from contextlib import suppress
 from typing import Any
 
 from oa_errors import Refusal, check_rules
+from oa_platform.refusals import note_refusal
 from openagents.sync.v1 import topic_service_pb2
 from openagents.sync.v1.topic_service_pb2_grpc import TopicServiceServicer
 from services.runtime.app.topics import Page, TopicDescription, Topics, Watcher
 
+_WATCH = "/openagents.sync.v1.TopicService/WatchTopics"
 _ANSWER_BYTES = 1 << 20
 """Where a batch of live frames is cut into messages."""
 
@@ -88,6 +90,7 @@ class TopicApi(TopicServiceServicer):
         try:
             answer.watched.append(_watched(await watcher.add(topic)))
         except Refusal as refusal:
+            note_refusal(_WATCH, refusal)
             answer.refused.add(topic=topic, reason=refusal.reason, message=refusal.message)
 
     async def _follow_frames(self, watcher: Watcher, answers: asyncio.Queue[Any]) -> None:

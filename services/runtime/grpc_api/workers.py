@@ -8,6 +8,7 @@ from typing import Any
 
 from oa_errors import Refusal, check_rules
 from oa_platform.identity import Principal, current_principal
+from oa_platform.refusals import note_refusal
 from oa_runlog.commands import Append, EncodedBody
 from oa_runlog.decide import Limits
 from openagents.runtime.v1 import worker_service_pb2 as pb
@@ -26,6 +27,8 @@ from services.runtime.app.attachment import (
 from services.runtime.app.workers import Workers
 from services.runtime.domain.batch import Applied
 from services.runtime.grpc_api.runs import run_message
+
+_ATTACH = "/openagents.runtime.v1.WorkerService/Attach"
 
 
 class WorkerApi(WorkerServiceServicer):
@@ -53,6 +56,8 @@ class WorkerApi(WorkerServiceServicer):
         try:
             yield self._attached(attachment)
             while (notice := await attachment.outbox.get()) is not None:
+                if isinstance(notice, AppendAnswer) and isinstance(notice.answer, Refusal):
+                    note_refusal(_ATTACH, notice.answer)
                 yield _notice(notice)
             if attachment.ended is not None:
                 raise attachment.ended

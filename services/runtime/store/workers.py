@@ -10,6 +10,9 @@ from oa_runlog.state import WorkerStatus
 from services.runtime.app.ports import LeaseRecord, WorkerRecord
 from services.runtime.store import sql
 
+_HIGHEST_EPOCH = 2**63 - 1
+"""Of the column: a lease beyond it can be asked for and can't exist."""
+
 
 class PostgresWorkers:
     """The worker store."""
@@ -89,6 +92,8 @@ class PostgresWorkers:
 
     async def lessee(self, run_id: str, lease_epoch: int) -> tuple[str, str] | None:
         """Worker and service account that got the lease, if it is the newest of the run."""
+        if lease_epoch > _HIGHEST_EPOCH:
+            return None
         async with self._postgres.acquire() as connection:
             row = await connection.fetchrow(sql.READ_LESSEE, run_id, lease_epoch)
         return None if row is None else (row["worker_id"], row["service_account_id"])
