@@ -4,7 +4,6 @@ Decoding is total: it gives a value, or raises Refusal with `malformed_message`,
 `invalid_value`, `invalid_enum` or `payload_mismatch` and the field. What was sent is never echoed: it may be a token.
 """
 
-import re
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -13,6 +12,7 @@ from google.protobuf.message import DecodeError, Message
 
 from oa_errors import Refusal
 from oa_errors.rules import check_rules
+from oa_errors.strict_json import merge_json
 from oa_khala import frames
 from oa_khala.frames import Form
 from openagents.common.v1 import cursor_pb2, errors_pb2
@@ -36,28 +36,12 @@ def _parse(data: bytes, form: Form, empty: M) -> M:
     try:
         if form is Form.PROTO:
             empty.ParseFromString(data)
-        elif data.lstrip()[:1] == b"{":
-            json_format.Parse(data, empty)
-        else:  # which takes an empty list for an empty message
-            raise _malformed(empty, "")
-    except json_format.ParseError as error:
-        raise _malformed(empty, _json_field(str(error))) from None
-    except (DecodeError, UnicodeDecodeError, RecursionError):
-        raise _malformed(empty, "") from None
+        else:
+            merge_json(data.decode(), empty)
+    except (DecodeError, UnicodeDecodeError):
+        name = empty.DESCRIPTOR.name
+        raise Refusal("malformed_message", f"the message is not a {name}; see the protocol's proto files") from None
     return empty
-
-
-def _malformed(message: Message, field: str) -> Refusal:
-    name = message.DESCRIPTOR.name
-    return Refusal("malformed_message", f"the message is not a {name}; see the protocol's proto files", field=field)
-
-
-def _json_field(text: str) -> str:
-    # json_format tells the path only in prose, and the prose may quote the value: keep the names alone.
-    unknown = re.search(r'has no field named "(\w{1,64})" at "(?:\w+\.?)((?:[\w.\[\]]*))"', text)
-    if unknown:
-        return ".".join(part for part in (unknown[2], unknown[1]) if part)
-    return ".".join(re.findall(r"Failed to parse (\w+) field", text))
 
 
 def _write(message: Message, form: Form) -> bytes:

@@ -10,7 +10,7 @@ from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
 
 from oa_errors import Refusal
-from services.control.http_api.strict_json import merge_json
+from oa_errors.strict_json import merge_json
 
 M = TypeVar("M", bound=Message)
 

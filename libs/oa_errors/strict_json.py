@@ -16,7 +16,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from oa_errors import Refusal
+from oa_errors.refusal import Refusal
 
 _WELL_KNOWN = "google.protobuf."
 # All that the parser raises for what is no value of a field: texts with half a surrogate pair, objects as numbers, …
@@ -66,7 +66,7 @@ def _check_object(value: Any, descriptor: Descriptor, path: str) -> None:
 
 
 def _check_field(value: Any, field: FieldDescriptor, path: str) -> None:
-    if _is_map(field) != isinstance(value, dict) and field.is_repeated:
+    if field.is_repeated and not isinstance(value, dict if _is_map(field) else list):
         raise _refused(path, f"{path} must be a JSON {'object' if _is_map(field) else 'array'}.")
     element = _element_type(field)
     if element is None or element.full_name.startswith(_WELL_KNOWN):
