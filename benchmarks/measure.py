@@ -70,17 +70,19 @@ async def closed_loop(subject: str, setting: str, producers: Sequence[Append], s
 
 
 def machine() -> dict[str, str | int]:
-    """What the figures were measured on."""
+    """What the figures were measured on. The load averages (1, 5, 15 minutes) tell what else it had to do."""
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count() or 0,
+        "load": " ".join(f"{load:.1f}" for load in os.getloadavg()),
     }
 
 
 def report(title: str, rows: Sequence[Figures], json_path: Path | None = None) -> None:
     """Print the table; write the figures if asked."""
-    table = Table(title=title, title_justify="left")
+    caption = ", ".join(f"{what} {value}" for what, value in machine().items())
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     for heading in ("subject", "setting"):
         table.add_column(heading)
     for heading in ("events/s", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms"):
