@@ -25,7 +25,9 @@ from openagents.runtime.v1.replay_service_pb2_grpc import add_ReplayServiceServi
 from openagents.runtime.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
 from openagents.runtime.v1.worker_service_pb2_grpc import add_WorkerServiceServicer_to_server
 from openagents.sync.v1.topic_service_pb2_grpc import add_TopicServiceServicer_to_server
-from services.runtime.app.artifacts import Artifacts, NoArchive
+from services.runtime.app.archive import Archive
+from services.runtime.app.archiver import Archiver
+from services.runtime.app.artifacts import Artifacts
 from services.runtime.app.dispatcher import Dispatcher, Watchdog
 from services.runtime.app.log import Log
 from services.runtime.app.merger import Merger
@@ -42,8 +44,10 @@ from services.runtime.grpc_api.replays import ReplayApi
 from services.runtime.grpc_api.runs import RunApi
 from services.runtime.grpc_api.topics import TopicApi
 from services.runtime.grpc_api.workers import WorkerApi
+from services.runtime.store.archive import PostgresArchiveRecords
 from services.runtime.store.listener import Listener
 from services.runtime.store.log import PostgresLog
+from services.runtime.store.objects import open_objects
 from services.runtime.store.reads import PostgresReads
 from services.runtime.store.receipt_log import PostgresReceiptLog
 from services.runtime.store.workers import PostgresWorkers
@@ -107,7 +111,8 @@ async def serve(settings: RuntimeSettings, process: Process, keys: KeySource) ->
     server.register(
         add_ReceiptServiceServicer_to_server, ReceiptApi(runs, ReceiptLog(receipt_log, runs, settings.merge))
     )
-    replays = Replays(runs, Artifacts(reads, NoArchive(), settings.replay), settings.replay)
+    artifacts = _archive(settings, process, replica_id, reads, PostgresArchiveRecords(postgres))
+    replays = Replays(runs, artifacts, settings.replay)
     server.register(add_ReplayServiceServicer_to_server, ReplayApi(replays))
     server.register(add_LogServiceServicer_to_server, LogApi(tail, reads, installation.log_epoch))
     server.register(add_TopicServiceServicer_to_server, TopicApi(topics))
@@ -134,6 +139,19 @@ def _look_after_workers(
     process.background("dispatcher", Dispatcher(log, workers, store, settings.workers).run())
     process.background("watchdog", Watchdog(log, workers, store, settings.workers, cancel_deadline_ms).run())
     return workers
+
+
+def _archive(
+    settings: RuntimeSettings, process: Process, replica_id: str, reads: PostgresReads, records: PostgresArchiveRecords
+) -> Artifacts:
+    limits = settings.archive
+    objects = open_objects(limits.url) if limits.url else None
+    archive = Archive(records, objects, settings.replay.max_bytes)
+    artifacts = Artifacts(reads, archive, settings.replay)
+    if objects is not None and limits.after_s:
+        archiver = Archiver(replica_id, reads, records, objects, artifacts, archive, limits)
+        process.background("archiver", archiver.run())
+    return artifacts
 
 
 async def _dismiss(server: GrpcServer, workers: Workers) -> None:

@@ -10,6 +10,7 @@ from oa_platform.parsers import Secret, integer, secret_text
 from oa_platform.settings import DatabaseSettings, JwksSettings, ServiceSettings
 from oa_runlog.decide import Limits
 from services.runtime.app.limits import (
+    ArchiveLimits,
     MergeLimits,
     ReplayLimits,
     SequencerLimits,
@@ -72,3 +73,4 @@ class RuntimeSettings(ServiceSettings):
     workers: WorkerLimits = group(WorkerLimits)
     merge: MergeLimits = group(MergeLimits)
     replay: ReplayLimits = group(ReplayLimits)
+    archive: ArchiveLimits = group(ArchiveLimits)

@@ -26,14 +26,6 @@ class ArtifactSource(Protocol):
         ...
 
 
-class NoArchive:
-    """No run was ever archived."""
-
-    async def fetch(self, run_id: str) -> Spool | None:
-        """Nothing."""
-        return None
-
-
 class Artifacts:
     """Makes or fetches artifacts. At most `limits.builds` at a time; further ones wait."""
 

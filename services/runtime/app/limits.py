@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
+from oa_errors import Refusal
 from oa_platform.config import setting
-from oa_platform.parsers import integer
+from oa_platform.parsers import Parser, integer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,3 +155,59 @@ class ReplayLimits:
         doc="Largest artifact; the events of a run with a larger one are neither handed out as one nor archived.",
     )
     builds: int = setting("OA_REPLAY_BUILDS", integer(1, 100), 2, doc="Most artifacts made at a time; others wait.")
+
+
+def archive_url() -> Parser[str]:
+    """An absolute path, or a bucket with a prefix."""
+    bucket = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/=-]*)?")
+
+    def parse(given: str) -> str:
+        if not (given.startswith("/") or bucket.fullmatch(given)):
+            raise ValueError
+        return given
+
+    return Parser(parse, "an absolute path, or a bucket like s3://bucket/prefix")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchiveLimits:
+    """When finished runs leave the log, and for where."""
+
+    url: str = setting(
+        "OA_ARCHIVE_URL",
+        archive_url(),
+        "",
+        doc="Where artifacts are kept; a bucket's credentials, region and endpoint come from the usual AWS_ variables.",
+    )
+    after_s: int = setting(
+        "OA_ARCHIVE_AFTER_S",
+        integer(0, 3_153_600_000),
+        0,
+        doc="Age at which the events of a finished run move from the log to the archive; 0: never.",
+    )
+    poll_ms: int = setting("OA_ARCHIVE_POLL_MS", integer(10, 3_600_000), 10_000, doc="Pause between looks for runs.")
+    page: int = setting("OA_ARCHIVE_PAGE", integer(1, 10_000), 100, doc="Most runs of one look.")
+    retry_s: int = setting(
+        "OA_ARCHIVE_RETRY_S",
+        integer(0, 86_400),
+        300,
+        doc="Pause before a run that could not be archived is tried again.",
+    )
+    lease_ms: int = setting(
+        "OA_ARCHIVE_LEASE_MS",
+        integer(100, 3_600_000),
+        60_000,
+        doc="How long the replica that archives is left alone without a sign of life.",
+    )
+    prune_timeout_ms: int = setting(
+        "OA_ARCHIVE_PRUNE_TIMEOUT_MS",
+        integer(100, 3_600_000),
+        120_000,
+        doc="Longest removal of one run's events from the log.",
+    )
+    zstd_level: int = setting("OA_ARCHIVE_ZSTD_LEVEL", integer(1, 19), 9, doc="How hard to compress.")
+
+    def __post_init__(self) -> None:
+        if self.after_s and not self.url:
+            text = "OA_ARCHIVE_AFTER_S needs OA_ARCHIVE_URL: nothing is pruned that is not kept elsewhere."
+            raise Refusal("invalid_setting", text, field="OA_ARCHIVE_URL")

@@ -20,3 +20,17 @@ RECEIPT_LOG_SIZE = Gauge(
 ARTIFACTS_MADE = Counter(
     "oa_runtime_artifacts_made", "Replay artifacts made from the log or read from the archive.", registry=REGISTRY
 )
+RUNS_ARCHIVED = Counter("oa_runtime_runs_archived", "Runs that this replica moved to the archive.", registry=REGISTRY)
+ARCHIVED_BYTES = Counter("oa_runtime_archived_bytes", "Bytes that it stored there.", registry=REGISTRY)
+ARCHIVES_FAILED = Counter(
+    "oa_runtime_archives_failed",
+    "Runs that were not archived, by reason; they stay.",
+    ["reason"],
+    registry=REGISTRY,
+)
+ARCHIVE_DAMAGED = Counter(
+    "oa_runtime_archive_damaged", "Objects that were missing or not what was put there.", registry=REGISTRY
+)
+ARCHIVE_LAG_SECONDS = Gauge(
+    "oa_runtime_archive_lag_seconds", "For how long the run that is due longest has been so.", registry=REGISTRY
+)

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from oa_errors import Refusal
 from oa_runlog.events import EventType, RunSpec
 from oa_runlog.receipt import SignedReceipt
 from oa_runlog.state import RunState, WorkerStatus
@@ -68,6 +69,26 @@ class RunRecord:
 
     state: RunState
     spec: RunSpec
+    floor: int = 0
+    """Lowest seq after which the run's events are in the log: its newest once they moved to the archive."""
+
+
+def below_floor(partition: int, floor: int) -> Refusal:
+    """What a reader gets who has not come as far as the log was pruned."""
+    text = f"entries of partition {partition} up to {floor} have moved to the archive; see docs/protocol/archive.md"
+    return Refusal("retention_floor_breach", text, field="after", metadata={"floor": str(floor)})
+
+
+class LogWindow(Protocol):
+    """From where to where the log reaches."""
+
+    async def heads(self) -> dict[int, int]:
+        """Partition -> newest position."""
+        ...
+
+    async def floors(self) -> dict[int, int]:
+        """Partition -> highest position that was pruned: above it the log has no hole."""
+        ...
 
 
 class LogReader(Protocol):
@@ -78,7 +99,7 @@ class LogReader(Protocol):
         ...
 
     async def log_page(self, partition: int, after: int, max_entries: int, max_bytes: int) -> list[LogRecord]:
-        """Consecutive entries of a partition."""
+        """Consecutive entries of a partition. Raises Refusal retention_floor_breach where the next one was pruned."""
         ...
 
     async def run_page(self, run_id: str, after_seq: int, max_events: int, max_bytes: int) -> list[tuple[int, bytes]]:

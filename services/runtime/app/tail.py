@@ -154,6 +154,8 @@ class Tail:
                         await self._repair(partition)
             except Refusal as refusal:
                 _log.warning("tail_repair_failed", reason=refusal.reason)
+                if refusal.reason == "retention_floor_breach":
+                    raise  # only a new start, at the present heads, can go on
                 self._behind.set()
                 await asyncio.sleep(self._limits.repair_retry_ms / 1000)
 

@@ -13,9 +13,6 @@ from services.runtime.app import metrics
 from services.runtime.app.limits import TopicLimits
 from services.runtime.app.ports import LogReader, LogRecord
 
-FLOOR = 0
-"""Lowest cursor of a run's topic: nothing has been pruned."""
-
 
 @dataclass(frozen=True, slots=True)
 class TopicDescription:
@@ -54,12 +51,15 @@ class Topics:
         if run is None:
             raise Refusal("not_found", "there is no such topic", field="topic")
         state = run.state
-        return TopicDescription(topic, self.epoch, FLOOR, state.latest_seq, state.user_id, state.org_id)
+        return TopicDescription(topic, self.epoch, run.floor, state.latest_seq, state.user_id, state.org_id)
 
     async def replay(
         self, topic: str, epoch: str, after_seq: int, max_frames: int, max_bytes: int
     ) -> tuple[Page, TopicDescription]:
-        """A page of history; numbers of 0 mean the defaults. Raises Refusal epoch_mismatch, cursor_ahead_of_head."""
+        """A page of history; numbers of 0 mean the defaults.
+
+        Raises Refusal epoch_mismatch, cursor_ahead_of_head, retention_floor_breach.
+        """
         described = await self.describe(topic)
         if epoch != self.epoch:
             raise _stale("epoch_mismatch", "the cursor counts in another lineage of the topic", "epoch", described)
@@ -68,6 +68,10 @@ class Topics:
         events = await self._reader.run_page(
             _run_of(topic), after_seq, max_frames or self.limits.page_frames, max_bytes or self.limits.page_bytes
         )
+        if not events and after_seq < described.head:
+            described = await self.describe(topic)  # it was archived, perhaps only now
+            text = "the run's events have moved to the archive; ReplayService has its replay artifact"
+            raise _stale("retention_floor_breach", text, "after_seq", described)
         return Page(topic, after_seq + 1, [event_frame(topic, seq, data) for seq, data in events]), described
 
     def watcher(self) -> Watcher:

@@ -9,14 +9,14 @@ from oa_errors import Refusal
 from openagents.common.v1 import cursor_pb2
 from openagents.runtime.v1 import log_service_pb2
 from openagents.runtime.v1.log_service_pb2_grpc import LogServiceServicer
-from services.runtime.app.ports import LogReader, LogRecord
+from services.runtime.app.ports import LogRecord, LogWindow, below_floor
 from services.runtime.app.tail import Tail
 
 
 class LogApi(LogServiceServicer):
     """Tails and describes the log."""
 
-    def __init__(self, tail: Tail, reader: LogReader, epoch: str) -> None:
+    def __init__(self, tail: Tail, reader: LogWindow, epoch: str) -> None:
         self._tail = tail
         self._reader = reader
         self._epoch = epoch
@@ -52,7 +52,7 @@ class LogApi(LogServiceServicer):
         if request.epoch != self._epoch and (request.epoch or any(place.position for place in request.after)):
             text = "the positions count in another lineage of the log; start again from 0"
             raise Refusal("epoch_mismatch", text, field="epoch", metadata={"epoch": self._epoch})
-        heads = await self._reader.heads()
+        heads, floors = await self._reader.heads(), await self._reader.floors()
         cursors: dict[int, int] = {}
         for index, place in enumerate(request.after):
             field = f"after[{index}]"
@@ -62,6 +62,8 @@ class LogApi(LogServiceServicer):
                 head = {"head": str(heads[place.partition])}
                 text = "the position lies beyond the log"
                 raise Refusal("cursor_ahead_of_head", text, field=f"{field}.position", metadata=head)
+            if place.position < floors.get(place.partition, 0):
+                raise below_floor(place.partition, floors[place.partition])
             cursors[place.partition] = place.position
         return cursors
 

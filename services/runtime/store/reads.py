@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 from oa_platform.postgres import Postgres
 from oa_runlog import wire
 from oa_runlog.events import EventType
 from oa_runlog.receipt import SignedReceipt
-from services.runtime.app.ports import Installation, LogRecord, RunRecord
-from services.runtime.store import sql
+from services.runtime.app.ports import Installation, LogRecord, RunRecord, below_floor
+from services.runtime.store import sql, sql_archive
 from services.runtime.store.rows import state_of
 
 
@@ -34,7 +36,19 @@ class PostgresReads:
         """Consecutive entries of a partition."""
         async with self._postgres.acquire() as connection:
             rows = await connection.fetch(sql.READ_LOG_PAGE, partition, after, max_entries, max_bytes)
-        return [LogRecord(r["position"], r["run_id"], r["seq"], EventType(r["type"]), r["body"]) for r in rows]
+            if not rows or rows[0]["position"] != after + 1:
+                # Read after the page: what was pruned in between is refused, not taken for the end of the log.
+                floor = await connection.fetchval(sql_archive.READ_FLOOR, partition)
+                if floor is not None and floor > after:
+                    raise below_floor(partition, floor)
+        whole = takewhile(lambda row: row[1]["position"] == after + row[0], enumerate(rows, start=1))
+        return [LogRecord(r["position"], r["run_id"], r["seq"], EventType(r["type"]), r["body"]) for _, r in whole]
+
+    async def floors(self) -> dict[int, int]:
+        """Partition -> highest position that was pruned."""
+        async with self._postgres.acquire() as connection:
+            rows = await connection.fetch(sql_archive.READ_FLOORS)
+        return {row["partition"]: row["position"] for row in rows}
 
     async def run_page(self, run_id: str, after_seq: int, max_events: int, max_bytes: int) -> list[tuple[int, bytes]]:
         """Consecutive events of a run: seq and stored bytes."""
@@ -46,7 +60,10 @@ class PostgresReads:
         """A run."""
         async with self._postgres.acquire() as connection:
             row = await connection.fetchrow(sql.READ_RUN, run_id)
-        return None if row is None else RunRecord(state_of(row), wire.decode_spec(row["spec"]))
+        if row is None:
+            return None
+        state = state_of(row)
+        return RunRecord(state, wire.decode_spec(row["spec"]), state.latest_seq if row["archived"] else 0)
 
     async def receipt(self, run_id: str) -> SignedReceipt | None:
         """The receipt of a run."""

@@ -102,7 +102,7 @@ ORDER BY seq
 
 READ_RUN = """
 SELECT run_id, org_id, user_id, status, latest_seq, chain_head, create_time, lease_epoch, worker_id, fenced, attempt,
-       cancel_requested_time, cancel_reason, finish_time, finish, totals, paced_until_ns, spec
+       cancel_requested_time, cancel_reason, finish_time, finish, totals, paced_until_ns, spec, archived
 FROM runtime.runs WHERE run_id = $1
 """
 

@@ -19,9 +19,10 @@ from oa_runlog.tests.records import KEYS, MALLORY, Record, record, text
 from oa_testing.postgres import Database
 from openagents.runtime.v1 import receipt_service_pb2
 from openagents.runtime.v1 import replay_service_pb2 as pb
-from services.runtime.app.artifacts import Artifacts, NoArchive
+from services.runtime.app.artifacts import Artifacts
 from services.runtime.app.limits import ReplayLimits
 from services.runtime.app.replays import Replays
+from services.runtime.app.spool import Spool
 from services.runtime.tests.finished import finished_runs
 from services.runtime.tests.rig import (
     Replica,
@@ -96,6 +97,13 @@ async def test_an_artifact_past_the_largest_size_is_refused(runtime_database: Da
 
 
 # ----------------------------------------------------------------------------------------------- what is made, and kept
+
+
+class NoArchive:
+    """No run was ever archived."""
+
+    async def fetch(self, run_id: str) -> Spool | None:
+        return None
 
 
 class OneRun:

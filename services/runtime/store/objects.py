@@ -1,0 +1,135 @@
+"""Where the archive keeps its objects: a directory, or a bucket of an S3-compatible store.
+
+An object is whole or not there. It is durable when `put` returns: in a directory by fsync and rename, in a bucket by
+its own promise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from oa_errors import Refusal
+from services.runtime.app.archive import ObjectMissing, Objects
+from services.runtime.app.spool import Spool
+
+if TYPE_CHECKING:
+    from obstore.store import S3Store
+
+S3_SCHEME = "s3://"
+_PIECE_BYTES = 1 << 20
+_RETRY_AFTER_MS = 1000
+
+
+def open_objects(url: str) -> Objects:
+    """The objects at a directory's path, or at "s3://bucket/prefix". Raises Refusal invalid_setting."""
+    if url.startswith(S3_SCHEME):
+        return S3Objects.at(url)
+    return DirectoryObjects(Path(url))
+
+
+class DirectoryObjects:
+    """Objects as files."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    async def put(self, name: str, data: Spool) -> None:
+        """Store an object, in place of one with this name. Raises Refusal unavailable."""
+        try:
+            await asyncio.to_thread(self._put, self._folder / name, data)
+        except OSError as error:
+            raise _away(error) from error
+
+    async def get(self, name: str) -> AsyncIterator[bytes]:
+        """The object in pieces. Raises ObjectMissing, Refusal unavailable."""
+        try:
+            with contextlib.closing(await asyncio.to_thread((self._folder / name).open, "rb")) as file:
+                while piece := await asyncio.to_thread(file.read, _PIECE_BYTES):
+                    yield piece
+        except FileNotFoundError:
+            raise ObjectMissing from None
+        except OSError as error:
+            raise _away(error) from error
+
+    def _put(self, path: Path, data: Spool) -> None:
+        self._make_folders(path.parent)
+        descriptor, staging = tempfile.mkstemp(dir=path.parent, prefix=".staging-")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                for piece in data.pieces():
+                    file.write(piece)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(staging).replace(path)
+        except BaseException:
+            Path(staging).unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+
+    def _make_folders(self, folder: Path) -> None:
+        """A folder is durable when the one above it is synced."""
+        if not folder.is_dir():
+            self._make_folders(folder.parent)
+            folder.mkdir(exist_ok=True)
+            _sync_folder(folder.parent)
+
+
+class S3Objects:
+    """Objects in a bucket. Credentials, region and endpoint come from the usual AWS_… variables."""
+
+    def __init__(self, store: S3Store) -> None:
+        self._store = store
+
+    @classmethod
+    def at(cls, url: str) -> S3Objects:
+        """At "s3://bucket/prefix". Raises Refusal invalid_setting."""
+        from obstore.exceptions import BaseError
+        from obstore.store import S3Store
+
+        bucket, _, prefix = url.removeprefix(S3_SCHEME).partition("/")
+        try:
+            return cls(S3Store(bucket, prefix=prefix.strip("/") or None))
+        except (BaseError, ValueError) as error:
+            text = f"OA_ARCHIVE_URL can't be used ({type(error).__name__})."
+            raise Refusal("invalid_setting", text, field="OA_ARCHIVE_URL") from None
+
+    async def put(self, name: str, data: Spool) -> None:
+        """Store an object, in place of one with this name. Raises Refusal unavailable."""
+        from obstore.exceptions import BaseError
+
+        try:
+            await self._store.put_async(name, data.pieces())
+        except (BaseError, OSError) as error:
+            raise _away(error) from error
+
+    async def get(self, name: str) -> AsyncIterator[bytes]:
+        """The object in pieces. Raises ObjectMissing, Refusal unavailable."""
+        from obstore.exceptions import BaseError
+
+        try:
+            async for piece in (await self._store.get_async(name)).stream(_PIECE_BYTES):
+                yield bytes(piece)
+        except FileNotFoundError:
+            raise ObjectMissing from None
+        except (BaseError, OSError) as error:
+            raise _away(error) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _away(error: Exception) -> Refusal:
+    """What went wrong may name hosts and paths: that is for the log."""
+    text = f"the archive can't be reached now ({type(error).__name__})"
+    return Refusal("unavailable", text, retry_after_ms=_RETRY_AFTER_MS)
