@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from oa_errors import Refusal
 from oa_platform.clock import Clock
 from oa_platform.keys import from_jwks, thumbprint, to_jwks
+from oa_platform.metrics import JWKS_FETCHES
 from oa_platform.settings import JwksSettings
 
 JWKS_PATH = "/.well-known/jwks.json"
@@ -102,8 +103,10 @@ class JwksCache:
             try:
                 self._keys = await self._fetch()
                 self._reached = True
+                JWKS_FETCHES.labels("ok").inc()
             except (httpx.HTTPError, ValueError, RecursionError) as error:
                 self._reached = False
+                JWKS_FETCHES.labels("failed").inc()
                 _log.warning("jwks_fetch_failed", url=self._settings.control_url, error=type(error).__name__)
                 return
             self._write_file()

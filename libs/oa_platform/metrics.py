@@ -32,6 +32,7 @@ RPCS_IN_FLIGHT = Gauge("oa_rpcs_in_flight", "Incoming calls going on.", ["kind"]
 REFUSALS = Counter(
     "oa_refusals", "Refusals, by reason and where they were sent.", ["reason", "surface"], registry=REGISTRY
 )
+JWKS_FETCHES = Counter("oa_jwks_fetches", "Fetches of control's keys: ok or failed.", ["outcome"], registry=REGISTRY)
 READY = Gauge("oa_ready", "1 while the process is ready.", registry=REGISTRY)
 
 
