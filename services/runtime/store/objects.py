@@ -11,6 +11,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,11 +20,14 @@ from services.runtime.app.archive import ObjectMissing, Objects
 from services.runtime.app.spool import Spool
 
 if TYPE_CHECKING:
-    from obstore.store import S3Store
+    from obstore.store import RetryConfig, S3Store
 
 S3_SCHEME = "s3://"
+MULTIPART_BYTES = 8 << 20
+"""Objects up to this size go to a bucket in one request, larger ones in parts of it."""
 _PIECE_BYTES = 1 << 20
 _RETRY_AFTER_MS = 1000
+_RETRIES: RetryConfig = {"max_retries": 3, "retry_timeout": timedelta(seconds=10)}
 
 
 def open_objects(url: str) -> Objects:
@@ -94,7 +98,7 @@ class S3Objects:
 
         bucket, _, prefix = url.removeprefix(S3_SCHEME).partition("/")
         try:
-            return cls(S3Store(bucket, prefix=prefix.strip("/") or None))
+            return cls(S3Store(bucket, prefix=prefix.strip("/") or None, retry_config=_RETRIES))
         except (BaseError, ValueError) as error:
             text = f"OA_ARCHIVE_URL can't be used ({type(error).__name__})."
             raise Refusal("invalid_setting", text, field="OA_ARCHIVE_URL") from None
@@ -104,7 +108,10 @@ class S3Objects:
         from obstore.exceptions import BaseError
 
         try:
-            await self._store.put_async(name, data.pieces())
+            if data.size <= MULTIPART_BYTES:
+                await self._store.put_async(name, data.read(0, data.size), use_multipart=False)
+            else:
+                await self._store.put_async(name, data.pieces(), chunk_size=MULTIPART_BYTES)
         except (BaseError, OSError) as error:
             raise _away(error) from error
 

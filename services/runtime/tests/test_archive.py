@@ -23,7 +23,7 @@ from oa_testing.postgres import Database
 from openagents.common.v1 import cursor_pb2
 from openagents.runtime.v1 import log_service_pb2, receipt_service_pb2
 from openagents.sync.v1 import topic_service_pb2
-from services.runtime.app.archive import Archive, Archived, ObjectMissing
+from services.runtime.app.archive import Archive, Archived, ObjectMissing, Objects
 from services.runtime.app.archiver import Archiver
 from services.runtime.app.artifacts import Artifacts
 from services.runtime.app.limits import ArchiveLimits, ReplayLimits, TailLimits
@@ -60,7 +60,7 @@ class Rig:
     folder: Path
     admin: asyncpg.Connection
 
-    def archiver(self, objects: DirectoryObjects | None = None, **changes: int) -> Archiver:
+    def archiver(self, objects: Objects | None = None, **changes: int) -> Archiver:
         """Takes every finished run, whatever its age."""
         objects = objects or DirectoryObjects(self.folder)
         archive = Archive(self.records, objects, ReplayLimits().max_bytes)
