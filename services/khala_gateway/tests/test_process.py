@@ -32,6 +32,7 @@ class GatewayProcess:
         self.stack = Stack(FakeUpstream(), FakeUpstream(), Limits())
         self.ws_port, self.grpc_port, self.ops_port = free_port(), free_port(), free_port()
         self.output = directory / "gateway.log"
+        self.process: subprocess.Popen[bytes]
         keys = directory / "keys.json"
         keys.write_text(json.dumps(to_jwks([self.stack.key.public_key])), "utf-8")
         self.env = {
@@ -60,6 +61,7 @@ class GatewayProcess:
         with self.output.open("ab") as output:
             command = [sys.executable, "-m", "services.khala_gateway"]
             process = subprocess.Popen(command, env=self.env, cwd=REPOSITORY, stdout=output, stderr=output)
+        self.process = process
         try:
             yield process
         finally:
@@ -75,9 +77,10 @@ class GatewayProcess:
                 return None
 
     async def until(self, status: int) -> httpx.Response:
-        """The first readiness answer with that status."""
+        """The first readiness answer with that status; fails at once, with what it said, when the process has ended."""
         async with asyncio.timeout(WAIT_S):
             while (answer := await self.get("/readyz")) is None or answer.status_code != status:
+                assert self.process.poll() is None, self.output.read_text("utf-8")[-2_000:]
                 await asyncio.sleep(0.02)
         return answer
 
