@@ -1,0 +1,123 @@
+"""Alerts look at metrics that exist, and each leads to a page that says what to do about it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from oa_errors.catalogue import is_reason
+from oa_localstack.stack import Stack
+from oa_testing.postgres import REPOSITORY
+from services.runtime.app.limits import SequencerLimits
+
+RULES = sorted((REPOSITORY / "deploy" / "alerts").glob("*.yaml"))
+SEVERITIES = {"page", "ticket"}
+# Made by Prometheus itself, for each target.
+FOREIGN_METRICS = {"up"}
+_WORDS = re.compile(r"\b(?:oa_[a-z0-9_]+|up)\b")
+_REASONS = re.compile(r'\breason=~?"([a-z_|]+)"')
+_HISTOGRAM_PARTS = ("_bucket", "_sum", "_count")
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One rule. `runbook` is the path of its page in the checkout."""
+
+    name: str
+    expression: str
+    severity: str
+    summary: str
+    runbook: str
+
+    @property
+    def metrics(self) -> set[str]:
+        """The metrics that it looks at."""
+        return set(_WORDS.findall(self.expression))
+
+
+def _alerts() -> list[Alert]:
+    found = []
+    for path in RULES:
+        for group in yaml.safe_load(path.read_text("utf-8"))["groups"]:
+            for rule in group["rules"]:
+                notes = rule["annotations"]
+                labels = rule["labels"]
+                found.append(Alert(rule["alert"], rule["expr"], labels["severity"], notes["summary"], notes["runbook"]))
+    return found
+
+
+ALERTS = _alerts()
+
+
+def pages_without_alert(alerts: list[Alert], root: Path) -> list[str]:
+    """Alerts whose page doesn't exist or doesn't name them."""
+    texts = {alert: root / alert.runbook for alert in alerts}
+    return [
+        alert.name
+        for alert, page in texts.items()
+        if not page.is_file() or f"`{alert.name}`" not in page.read_text("utf-8")
+    ]
+
+
+def test_every_alert_is_whole() -> None:
+    assert len(ALERTS) >= 20
+    assert [name for name, count in Counter(alert.name for alert in ALERTS).items() if count > 1] == []
+    assert {alert.severity for alert in ALERTS} == SEVERITIES
+    assert [alert.name for alert in ALERTS if not alert.summary or not alert.metrics] == []
+
+
+def test_every_alert_has_a_page_that_names_it() -> None:
+    assert pages_without_alert(ALERTS, REPOSITORY) == []
+    gone = Alert("Gone", "up", "page", "s", "docs/runbooks/gone.md")
+    unnamed = Alert("Gone", "up", "page", "s", ALERTS[0].runbook)
+    assert pages_without_alert([gone, unnamed], REPOSITORY) == ["Gone", "Gone"]
+
+
+def test_pages_name_alerts_that_exist() -> None:
+    """A line "Alert: `X`." or "Alerts: `X`, `Y`." names none that is gone."""
+    named = set()
+    for page in (REPOSITORY / "docs" / "runbooks").glob("*.md"):
+        for line in re.findall(r"^Alerts?: .*$", page.read_text("utf-8"), re.MULTILINE):
+            named |= set(re.findall(r"`(\w+)`", line))
+    assert named == {alert.name for alert in ALERTS}
+
+
+def test_reasons_are_in_the_catalogue() -> None:
+    reasons = {word for alert in ALERTS for found in _REASONS.findall(alert.expression) for word in found.split("|")}
+    assert reasons
+    assert [reason for reason in reasons if not is_reason(reason)] == []
+
+
+def test_the_bound_of_the_queue_is_the_default_one() -> None:
+    rule = next(alert for alert in ALERTS if alert.name == "SequencerQueueNearBound")
+    assert rule.expression == f"oa_runtime_queue_commands > {SequencerLimits().queue_commands * 4 // 5}"
+
+
+@pytest.mark.serial
+@pytest.mark.asyncio(loop_scope="module")
+async def test_every_metric_is_one_that_a_running_stack_shows(shared_stack: Stack) -> None:
+    ports = shared_stack.ports
+    shown = set()
+    async with httpx.AsyncClient(trust_env=False) as client:
+        for port in (ports.control_ops, ports.runtime_ops, ports.projector_ops, ports.gateway_ops):
+            text = (await client.get(f"http://127.0.0.1:{port}/metrics")).text
+            for name, kind in re.findall(r"^# TYPE (\w+) (\w+)$", text, re.MULTILINE):
+                shown |= {name + part for part in _HISTOGRAM_PARTS} if kind == "histogram" else {name}
+    used = {metric for alert in ALERTS for metric in alert.metrics}
+    assert used - FOREIGN_METRICS - shown == set()
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool (Debian: prometheus) is not installed")
+@pytest.mark.parametrize("path", RULES, ids=lambda path: str(path.name))
+def test_prometheus_takes_the_rules(path: Path) -> None:
+    command = ["promtool", "check", "rules", "--lint-fatal", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 0, done.stdout + done.stderr
