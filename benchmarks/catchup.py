@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import faulthandler
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -28,6 +29,8 @@ from benchmarks.stage import UNPACED, Stage, stage
 from services.runtime.app.limits import TailLimits
 
 EVENT_BYTES = 256
+LONGEST_RUN_S = 300
+"""After this the benchmark tells where it stands still, and ends."""
 READERS = (1, 4)
 ROUNDS = 3
 _PRODUCERS, _BATCH = 8, 100
@@ -99,6 +102,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=100_000)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    faulthandler.dump_traceback_later(LONGEST_RUN_S, exit=True)
     with stage() as made:
         asyncio.run(one_partition(made))
         with made.replica(UNPACED) as replica:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import faulthandler
 import time
 from collections.abc import Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -34,6 +35,8 @@ from benchmarks.readers import Watch, head, one_partition, stamped_events, watch
 from benchmarks.stage import UNPACED, Replica, Stage, stage
 
 EVENT_BYTES = 256
+LONGEST_RUN_S = 300
+"""After this the benchmark tells where it stands still, and ends."""
 PRODUCERS = 4
 WATCHERS = (1, 4, 16)
 PATIENT = {**UNPACED, "OA_WORKER_LOST_MS": "600000"}
@@ -101,6 +104,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="length of each series")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    faulthandler.dump_traceback_later(LONGEST_RUN_S, exit=True)
     with stage() as made, ProcessPoolExecutor(1, get_context("spawn")) as pool:
         asyncio.run(one_partition(made))
         pool.submit(time.monotonic_ns).result(30)  # so that no series pays for the start of the process
