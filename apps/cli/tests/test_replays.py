@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import Callable
@@ -202,3 +203,35 @@ async def _rolled_back(program: Program, home: Path, run_id: str) -> None:
     assert (refused.status, refused.error["reason"]) == (Exit.NOT_PROVED, "log_rolled_back")
     assert (await program("receipt", "keys", "--pin")).status == Exit.OK
     assert (await program("receipt", "verify", "--log", run_id)).status == Exit.OK
+
+
+def _log_of_runtime(stack: Stack) -> str:
+    return (stack.home / "logs" / "runtime.log").read_text("utf-8")
+
+
+@pytest.fixture
+def archiving(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stack that starts now moves runs to the archive a second after their end."""
+    monkeypatch.setenv("OA_ARCHIVE_URL", str(home / "archive"))
+    monkeypatch.setenv("OA_ARCHIVE_AFTER_S", "1")
+    monkeypatch.setenv("OA_ARCHIVE_POLL_MS", "100")
+
+
+@pytest.mark.serial
+async def test_an_archived_run_is_shown_and_proved_as_before(tmp_path: Path, archiving: None, stack: Stack) -> None:
+    program = Program(tmp_path, {"OA_HOME": str(stack.home), "OA_CLIENT_HOME": str(tmp_path / "client")})
+    assert (await program("login", "--dev", "--email", "ann@example.com")).status == Exit.OK
+    async with program.started("worker", "start", "--adapter", "exec"):
+        run_id = (await program("run", "start", "--detach", "--", "echo", "one")).stdout.decode().strip()
+        async with asyncio.timeout(30):
+            while (await program("receipt", "show", run_id)).status != Exit.OK:
+                await asyncio.sleep(0.2)
+    async with asyncio.timeout(30):
+        while "run_archived" not in _log_of_runtime(stack):
+            await asyncio.sleep(0.1)
+    tail = await program("run", "tail", "--json", run_id)
+    assert tail.error["reason"] == "retention_floor_breach"
+    assert f"oa replay show {run_id}" in tail.error["message"]
+    assert (await program("replay", "show", run_id)).stdout == b"one\n"
+    assert (await program("receipt", "verify", "--log", run_id)).status == Exit.OK
+    assert run_id in (await program("run", "list")).stdout.decode()

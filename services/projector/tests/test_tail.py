@@ -8,11 +8,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import grpc.aio
 import pytest
 
+from oa_errors import Refusal
+from oa_errors.status import STATUS_METADATA_KEY, to_status, wire_message
 from oa_platform.postgres import Postgres
 from oa_runlog import events as e
 from oa_testing.postgres import Database
@@ -185,6 +188,24 @@ async def test_a_log_that_lost_its_end_is_refused(rig: Rig) -> None:
         await asyncio.wait_for(task, 10)
     assert rig.progress.halted is not None
     assert rig.progress.halted.cause == "rewound"
+
+
+class ArchivedLog(FakeLog):
+    """Its first entries have moved to the archive."""
+
+    async def TailLog(self, request: pb.TailLogRequest, context: Any) -> AsyncIterator[pb.TailLogResponse]:
+        refusal = Refusal("retention_floor_breach", "they have moved to the archive")
+        trailers = ((STATUS_METADATA_KEY, to_status(refusal).SerializeToString()),)
+        await context.abort(grpc.StatusCode.OUT_OF_RANGE, wire_message(refusal), trailers)
+        yield pb.TailLogResponse()
+
+
+async def test_a_log_whose_next_entries_were_archived_halts_instead_of_skipping_them(rig: Rig) -> None:
+    async with serving(ArchivedLog(spread(some_runs(4)))) as channel, running(rig.tail(channel)) as task:
+        await asyncio.wait_for(task, 10)
+    assert rig.progress.halted is not None
+    assert rig.progress.halted.cause == "archived"
+    assert (await rig.checkpoint(0)).position == 0
 
 
 async def test_entries_that_are_no_events_are_refused(rig: Rig) -> None:
