@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from oa_platform.auth import AUTHORIZATION_KEY, PRINCIPAL_KEY, SERVICE_TOKEN_KEY, Need
 from openagents.runtime.v1 import event_pb2, worker_service_pb2
-from tests.fuzz.doors import Metadata, Outcome
+from tests.fuzz.doors import CALLER, Metadata, Outcome
 from tests.fuzz.examples import EXAMPLES
 from tests.fuzz.fire import FOREIGN, Tally, foreign, fresh, under_fire
 from tests.fuzz.methods import Target, all_targets
@@ -134,6 +135,21 @@ async def test_what_belongs_to_others(scene: Scene, target: Target) -> None:
                 tally.look(mutation, outcome)
                 assert outcome.refusal is not None
                 assert outcome.refusal.reason in FOREIGN, mutation
+
+
+@pytest.mark.parametrize("process", CALLER)
+async def test_methods_that_do_not_exist(scene: Scene, process: str) -> None:
+    """They ask for identity too, so that nobody learns what there is; and their names become no label of a metric."""
+    known = next(target for target in TARGETS if not target.is_stream)
+    async with under_fire(scene, process) as tally:
+        for path in ("openagents.runtime.v1.RunService/NoSuch", "no.Such/Method", "x" * 2000, "//", "a/b/c"):
+            target = replace(known, process=process, path=path)
+            for metadata, reason in ((scene.rpc.service(process), "unknown_method"), ((), "service_not_accepted")):
+                outcome = await scene.rpc.call(target, [b"\xff"], metadata)
+                tally.look(path, outcome)
+                assert outcome.refusal is not None
+                assert outcome.refusal.reason == reason
+    assert "NoSuch" not in await scene.watch.metrics(process)
 
 
 @pytest.mark.parametrize("process", ["control", "runtime", "projector"])

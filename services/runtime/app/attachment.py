@@ -97,8 +97,8 @@ class Attachment:
         self.reserved = 0
         """Slots for assignments on their way."""
         self.outbox: asyncio.Queue[Notice | None] = asyncio.Queue()
-        self.ended: Refusal | None = None
-        """Why the authority ended the stream, if it did."""
+        self.ended: Exception | None = None
+        """Why the authority ended the stream, if it did: a Refusal, or whatever went wrong."""
         self._pending = asyncio.Semaphore(pending_limit)
 
     @property
@@ -115,10 +115,10 @@ class Attachment:
         """Queue a notice."""
         self.outbox.put_nowait(notice)
 
-    def end(self, refusal: Refusal | None = None) -> None:
+    def end(self, reason: Exception | None = None) -> None:
         """End the stream, after what is queued has been said."""
         if self.ended is None:
-            self.ended = refusal
+            self.ended = reason
         self.outbox.put_nowait(None)
 
     def hold(self, run_id: str, epoch: int) -> Lease:

@@ -69,16 +69,13 @@ class WorkerApi(WorkerServiceServicer):
     async def _read(
         self, requests: AsyncIterator[pb.AttachRequest], principal: Principal, attachment: Attachment
     ) -> None:
-        """Carry out what the worker says; whatever goes wrong ends the stream with its reason."""
+        """Carry out what the worker says; whatever goes wrong ends the stream, and is answered like in any call."""
         try:
             async for request in requests:
                 await self._handle(request, principal, attachment)
             attachment.end()
-        except Refusal as refusal:
-            attachment.end(refusal)
-        except Exception:
-            attachment.end(Refusal("internal", "a defect of ours; attach again"))
-            raise
+        except Exception as error:  # noqa: BLE001 - raised by `Attach`, which is being answered
+            attachment.end(error)
 
     async def _handle(self, request: pb.AttachRequest, principal: Principal, attachment: Attachment) -> None:
         kind = request.WhichOneof("message")
