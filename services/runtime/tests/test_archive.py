@@ -23,6 +23,7 @@ from oa_testing.postgres import Database
 from openagents.common.v1 import cursor_pb2
 from openagents.runtime.v1 import log_service_pb2, receipt_service_pb2
 from openagents.sync.v1 import topic_service_pb2
+from services.runtime.app import metrics_proof as metrics
 from services.runtime.app.archive import Archive, Archived, ObjectMissing, Objects
 from services.runtime.app.archiver import Archiver
 from services.runtime.app.artifacts import Artifacts
@@ -403,6 +404,34 @@ async def test_one_run_that_fails_does_not_hold_up_the_others(runtime_database: 
             pass
         assert [await rig.events(run_id) for run_id in rig.runs] == [4, 0, 0]
         assert await rig.archiver(retry_s=0).archive_page() == 1, "it is tried again after the pause"
+
+
+async def test_a_removal_that_takes_too_long_is_given_up(runtime_database: Database, tmp_path: Path) -> None:
+    async with archive_rig(runtime_database, tmp_path) as rig:
+        blocker = await asyncpg.connect(runtime_database.admin)
+        block = blocker.transaction()
+        await block.start()
+        await blocker.execute("LOCK TABLE runtime.log_floors IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(Refusal) as caught:
+            await rig.archiver(prune_timeout_ms=150).archive_run(rig.runs[0])
+        assert caught.value.reason == "deadline_exceeded"
+        await block.rollback()
+        await blocker.close()
+        assert await rig.events(rig.runs[0]) == 5
+
+
+async def test_lag_and_failures_are_counted(runtime_database: Database, tmp_path: Path) -> None:
+    failed = metrics.ARCHIVES_FAILED.labels("archive_damaged")._value.get()
+    damaged_objects = metrics.ARCHIVE_DAMAGED._value.get()
+    archived = metrics.RUNS_ARCHIVED._value.get()
+    async with archive_rig(runtime_database, tmp_path) as rig:
+        assert await rig.records.overdue_s(0) > 0
+        assert await rig.records.overdue_s(3600) == 0
+        await rig.archiver(ChangingObjects(rig.folder, "cut")).archive_page()
+        await rig.archiver().archive_page()
+    assert metrics.ARCHIVES_FAILED.labels("archive_damaged")._value.get() == failed + 3
+    assert metrics.ARCHIVE_DAMAGED._value.get() == damaged_objects + 3
+    assert metrics.RUNS_ARCHIVED._value.get() == archived + 3
 
 
 async def test_an_archive_that_is_away_is_unavailable(runtime_database: Database, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from oa_runlog.merkle import (
 )
 from oa_runlog.receipt import ReceiptSigner, SignedReceipt
 from oa_testing.postgres import Database
+from services.runtime.app import metrics_proof as metrics
 from services.runtime.app.limits import MergeLimits
 from services.runtime.app.merger import Merger
 from services.runtime.domain.receipt_log import Growth
@@ -229,8 +230,6 @@ async def test_a_merge_that_is_killed_leaves_the_log_as_it_was(runtime_database:
 
 
 async def test_a_database_that_fails_is_tried_again_and_counted(runtime_database: Database) -> None:
-    from services.runtime.app import metrics_proof as metrics
-
     class FailingOnce(PostgresReceiptLog):
         failures = 1
 
@@ -255,6 +254,21 @@ async def test_a_database_that_fails_is_tried_again_and_counted(runtime_database
         await asyncio.gather(task, return_exceptions=True)
         await check_whole_log(postgres, receipts)
     assert metrics.MERGES_FAILED._value.get() == failed + 1
+
+
+async def test_who_finds_the_log_locked_leaves_it_and_measures_the_lag(runtime_database: Database) -> None:
+    async with postgres_of(runtime_database.runtime) as postgres:
+        await add_key(postgres, SIGNER)
+        receipts = await add_receipts(postgres, 3)
+        merger = Merger(PostgresReceiptLog(postgres), NOTES, SIGNER.key_id, QUICK)
+        async with PostgresReceiptLog(postgres).merging():
+            await merger.merge_all()
+            assert metrics.UNMERGED._value.get() == 3
+            assert 0 < metrics.MERGE_LAG_SECONDS._value.get() < 60
+        await merger.merge_all()
+        assert (metrics.UNMERGED._value.get(), metrics.MERGE_LAG_SECONDS._value.get()) == (0, 0)
+        assert metrics.RECEIPT_LOG_SIZE._value.get() == 3
+        await check_whole_log(postgres, receipts)
 
 
 async def test_around_a_rotation_both_keys_sign_and_either_is_enough(runtime_database: Database) -> None:
