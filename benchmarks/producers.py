@@ -12,6 +12,7 @@ import grpc.aio
 
 from benchmarks.measure import Append
 from benchmarks.stage import Stage
+from oa_platform.ids import new_id
 from openagents.runtime.v1 import event_pb2, run_service_pb2
 from openagents.runtime.v1 import worker_service_pb2 as pb
 from openagents.runtime.v1.run_service_pb2_grpc import RunServiceStub
@@ -60,8 +61,10 @@ class Producer:
                 refused = message.append_refused
                 self._waiting.pop(refused.request_id).set_exception(RuntimeError(refused.reason))
 
-    def close(self) -> None:
-        """Hang up."""
+    async def close(self) -> None:
+        """End the run, so that nobody is given it again, and hang up."""
+        finish = event_pb2.RunFinished(outcome=event_pb2.RUN_OUTCOME_SUCCEEDED)
+        await self.append([event_pb2.EventBody(run_finished=finish)])(0)
         self._reading.cancel()
         self._call.cancel()
 
@@ -73,8 +76,8 @@ async def producers(stage: Stage, targets: Sequence[str], count: int) -> AsyncIt
         channels = [await stack.enter_async_context(grpc.aio.insecure_channel(target)) for target in targets]
         made = []
         for number in range(count):
-            producer = await _producer(stage, channels[number % len(channels)], f"run-{stage.user_id}-{number}")
-            stack.callback(producer.close)
+            producer = await _producer(stage, channels[number % len(channels)], f"bench-{number}")
+            stack.push_async_callback(producer.close)
             made.append(producer)
         yield made
 
@@ -85,7 +88,7 @@ async def _producer(stage: Stage, channel: grpc.aio.Channel, key: str) -> Produc
     await call.write(pb.AttachRequest(attach=hello))
     assert (await call.read()).WhichOneof("message") == "attached"
     spec = event_pb2.RunSpec(adapter="exec", exec=event_pb2.ExecSpec(argv=["bench", key]))
-    request = run_service_pb2.CreateRunRequest(idempotency_key=f"{key}-{id(call)}", spec=spec)
+    request = run_service_pb2.CreateRunRequest(idempotency_key=new_id("key"), spec=spec)
     await RunServiceStub(channel).CreateRun(request, metadata=stage.as_person)
     message = await call.read()
     assert message.WhichOneof("message") == "assignment", message

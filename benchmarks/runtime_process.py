@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from prometheus_client import start_http_server
 
 from oa_platform.config import load
+from oa_platform.gc_pauses import calm_garbage_collection
 from oa_platform.jwks import StaticKeys
 from oa_platform.logging import configure_logging
 from oa_platform.metrics import REGISTRY
@@ -31,6 +32,7 @@ async def _main() -> None:
     process = Process(Readiness(1))
     try:
         server = await serve(settings, process, keys)
+        calm_garbage_collection()
         metrics, _ = start_http_server(0, addr="127.0.0.1", registry=REGISTRY)
         sys.stdout.write(f"{server.port} {metrics.server_port}\n")
         sys.stdout.flush()

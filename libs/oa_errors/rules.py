@@ -175,7 +175,13 @@ def _value_check(field: FieldDescriptor, rules: options_pb2.FieldRules) -> Check
 def _message_check(descriptor: Descriptor) -> Check | None:
     if descriptor.full_name.startswith(_WELL_KNOWN):
         return None
-    return check_rules
+
+    def check(message: Any) -> None:
+        # Looked up when used, not when made: a message may hold messages of its own type.
+        for one in _checks(descriptor):
+            one(message)
+
+    return check
 
 
 def _enum_check(numbers: frozenset[int]) -> Check:

@@ -44,6 +44,7 @@ import structlog
 from oa_errors import Refusal
 from oa_platform.config import load
 from oa_platform.failures import refusal_of
+from oa_platform.gc_pauses import calm_garbage_collection
 from oa_platform.logging import configure_logging
 from oa_platform.ops_server import ops_server
 from oa_platform.readiness import Readiness
@@ -148,6 +149,7 @@ async def _run(settings: S, start: Callable[[S, Process], Awaitable[None]]) -> i
             _log.error("start_failed", exc_info=error)
         await _drain(process, settings.process.drain_deadline_s)
         return code
+    calm_garbage_collection()
     readiness.phase = "running"
     _log.info("ready", pid=os.getpid(), grpc=str(settings.grpc.address), ops=str(settings.ops.address))
     await process.stopping.wait()

@@ -1,0 +1,24 @@
+"""Fewer and shorter pauses by Python's cyclic garbage collector.
+
+A service keeps rings of tens of thousands of small values, none of them in a cycle; a full collection looks at each of
+them and found nothing worth tens of milliseconds, several times a second under load. What is there when a service is
+ready is taken out of sight for good, and full collections become rare. Cycles are still found.
+"""
+
+from __future__ import annotations
+
+import gc
+
+YOUNG_OBJECTS = 20_000
+"""How many new objects a collection of the youngest waits for; Python's own 700 is for scripts."""
+YOUNG_COLLECTIONS = 50
+"""How many of those before the middle generation is looked at."""
+MIDDLE_COLLECTIONS = 100
+"""How many of those before everything is."""
+
+
+def calm_garbage_collection() -> None:
+    """Call once, when everything that lives as long as the process has been made."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS, YOUNG_COLLECTIONS, MIDDLE_COLLECTIONS)
