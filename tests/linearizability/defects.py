@@ -161,7 +161,7 @@ class ReadsOldState:
         return known[1]
 
 
-def _without_lock() -> AbstractContextManager[object]:
+def without_lock() -> AbstractContextManager[object]:
     return mock.patch.object(sql, "LOCK_HEADS", sql.LOCK_HEADS.replace("FOR UPDATE", ""))
 
 
@@ -170,7 +170,7 @@ ALTER TABLE runtime.events DROP CONSTRAINT events_pkey;
 ALTER TABLE runtime.events DROP CONSTRAINT events_partition_position_key;
 DROP INDEX runtime.events_idempotency;
 """
-"""The tables' own guards, which turn some defects into refused commits before any client sees them."""
+"""The tables' own guards. They make a commit fail that was decided without the lock, before any client is told."""
 
 
 @dataclass(frozen=True)
@@ -188,6 +188,6 @@ DEFECTS = {
     "acknowledges what was rolled back": Defect(store=SwallowsRollbacks),
     "reads old state": Defect(reader=ReadsOldState),
     "overlooks fences": Defect(store=overlooks_fences),
-    "takes no lock": Defect(surroundings=_without_lock, migration=WITHOUT_CONSTRAINTS),
-    "forgets keys": Defect(store=forgets_keys, migration=WITHOUT_CONSTRAINTS),
+    "takes no lock": Defect(surroundings=without_lock, migration=WITHOUT_CONSTRAINTS),
+    "forgets keys": Defect(store=forgets_keys),
 }

@@ -12,7 +12,7 @@ from oa_testing.postgres import Database
 from tests.order.harness import Trouble
 
 from .campaign import check_many
-from .defects import DEFECTS, Defect
+from .defects import DEFECTS, Defect, without_lock
 from .grpc_replicas import GrpcReplicas
 from .replicas import Replicas
 from .workload import Plan
@@ -69,3 +69,13 @@ async def test_a_defect_is_found(runtime_database: Database, defect: Defect) -> 
             outcome = await check_many(replicas.new_run, plans, stop_at_failure=True)
     assert outcome.failures, f"nobody noticed: {outcome}"
     assert "no single copy answers like this" in outcome.failures[0]
+
+
+@pytest.mark.timeout(120)
+async def test_the_tables_hold_without_the_lock(runtime_database: Database) -> None:
+    """The second line: keys of the tables let commits fail that the lock would have put in order."""
+    with without_lock():
+        async with Replicas(runtime_database, Trouble(), SEED) as replicas:
+            outcome = await check_many(replicas.new_run, [Plan(SEED + number) for number in range(40)])
+    assert not outcome.failures, "\n".join(outcome.failures)
+    assert outcome.unanswered > 300, f"hardly any commit failed: {outcome}"
