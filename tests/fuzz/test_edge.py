@@ -159,15 +159,20 @@ _JSON = st.recursive(
 )
 
 
+# Nothing at all is a good request to it, that ends the session that everything else here is asked in.
+_ENDS_OUR_SESSION = "openagents.control.v1.SessionService/RevokeSession"
+_ANY = st.sampled_from([target for target in OPEN if target.path != _ENDS_OUR_SESSION])
+
+
 @settings(max_examples=150)
-@given(target=st.sampled_from(OPEN), document=_JSON)
+@given(target=_ANY, document=_JSON)
 async def test_random_json(scene: Scene, target: Target, document: Any) -> None:
     body = json.dumps(document).encode("utf-8", "surrogatepass")
     _look(await _post(scene, target, body))
 
 
 @settings(max_examples=150)
-@given(target=st.sampled_from(OPEN), body=st.binary(max_size=200))
+@given(target=_ANY, body=st.binary(max_size=200))
 async def test_random_bytes(scene: Scene, target: Target, body: bytes) -> None:
     _look(await _post(scene, target, body, PROTO))
 
