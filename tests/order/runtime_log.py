@@ -25,8 +25,9 @@ from oa_runlog.receipt import SignedReceipt
 from oa_runlog.state import RunState
 from services.runtime.app.limits import SequencerLimits, TailLimits
 from services.runtime.app.log import Log
-from services.runtime.app.ports import LogRecord, LogSession, LogStore, LogTransaction
+from services.runtime.app.ports import LogSession, LogStore, LogTransaction
 from services.runtime.app.tail import Tail
+from services.runtime.domain.batch import LogRecord
 from services.runtime.store.log import PostgresLog
 from services.runtime.store.reads import PostgresReads
 from tests.order.harness import Trouble, Uncertain

@@ -17,8 +17,8 @@ from oa_runlog.events import EventType
 from oa_runlog.merkle import Frontier
 from services.runtime.app import metrics_proof as metrics
 from services.runtime.app.limits import MergeLimits
-from services.runtime.app.ports import LogRecord
 from services.runtime.app.receipt_log import MergeTransaction, ReceiptLogStore
+from services.runtime.domain.batch import LogRecord
 from services.runtime.domain.receipt_log import grow
 
 _log = structlog.get_logger(__name__)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from oa_errors import Refusal
-from oa_runlog.events import EventType, RunSpec
+from oa_runlog.events import RunSpec
 from oa_runlog.receipt import SignedReceipt
 from oa_runlog.state import RunState, WorkerStatus
-from services.runtime.domain.batch import Changes, Snapshot, Wanted
+from services.runtime.domain.batch import Changes, LogRecord, Snapshot, Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +51,6 @@ class LogStore(Protocol):
     def session(self) -> AbstractAsyncContextManager[LogSession]:
         """A connection. Raises Refusal unavailable."""
         ...
-
-
-class LogRecord(NamedTuple):
-    """A stored event at its place in the log."""
-
-    position: int
-    run_id: str
-    seq: int
-    type: EventType
-    data: bytes
 
 
 @dataclass(frozen=True, slots=True)

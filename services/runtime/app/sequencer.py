@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,10 +27,10 @@ from oa_runlog.state import RunState
 from services.runtime.app import metrics
 from services.runtime.app.limits import SequencerLimits
 from services.runtime.app.ports import LogSession, LogStore
-from services.runtime.domain.batch import Answer, Applied, Batch, Entry, wanted_by
+from services.runtime.domain.batch import Answer, Applied, Batch, LogRecord, wanted_by
 
 _log = structlog.get_logger(__name__)
-Publish = Callable[[Sequence[Entry]], None]
+Publish = Callable[[Mapping[int, Sequence[LogRecord]]], None]
 """Takes what was committed, in order and at once."""
 
 
@@ -135,13 +135,13 @@ class Sequencer:
             batch = Batch(transaction.positions, snapshot, self._run_limits)
             answers = [self._apply(batch, waiter) for waiter in waiters]
             changes = batch.changes
-            if changes.entries:
+            if changes.records:
                 receipts = [self._seal(changes.runs[run_id]) for run_id in changes.finished]
                 await transaction.store(changes, receipts, snapshot.now_ns)
         metrics.BATCH_SECONDS.observe(time.perf_counter() - started)
         metrics.BATCH_COMMANDS.observe(len(waiters))
-        if changes.entries:
-            self._publish(changes.entries)
+        if changes.records:
+            self._publish(changes.records)
         for waiter, answer in zip(waiters, answers, strict=True):
             _settle(waiter, answer)
         waiters.clear()

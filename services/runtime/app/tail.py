@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
 from oa_errors import Refusal
 from services.runtime.app import metrics
 from services.runtime.app.limits import TailLimits
-from services.runtime.app.ports import LogReader, LogRecord
-from services.runtime.domain.batch import Entry
+from services.runtime.app.ports import LogReader
+from services.runtime.domain.batch import LogRecord
 
 _log = structlog.get_logger(__name__)
 Listener = Callable[[Sequence[LogRecord]], None]
@@ -106,12 +106,8 @@ class Tail:
 
     # ------------------------------------------------------------------------------------------------- what comes in
 
-    def publish(self, entries: Sequence[Entry]) -> None:
-        """An own commit."""
-        records: dict[int, list[LogRecord]] = {}
-        for e in entries:
-            record = LogRecord(e.position, e.run_id, e.event.seq, e.event.type, e.event.data)
-            records.setdefault(e.partition, []).append(record)
+    def publish(self, records: Mapping[int, Sequence[LogRecord]]) -> None:
+        """An own commit: partition -> what it grew by."""
         for partition, its_own in records.items():
             self._offer(self._partitions[partition], its_own)
 

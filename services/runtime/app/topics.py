@@ -11,7 +11,8 @@ from oa_khala.topics import RUN_EVENTS, parse_topic, run_events
 from oa_khala.wire import event_frame
 from services.runtime.app import metrics
 from services.runtime.app.limits import TopicLimits
-from services.runtime.app.ports import LogReader, LogRecord
+from services.runtime.app.ports import LogReader
+from services.runtime.domain.batch import LogRecord
 
 
 @dataclass(frozen=True, slots=True)

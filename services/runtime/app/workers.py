@@ -34,8 +34,8 @@ from services.runtime.app.attachment import (
 )
 from services.runtime.app.limits import WorkerLimits
 from services.runtime.app.log import Log
-from services.runtime.app.ports import LeaseRecord, LogReader, LogRecord, WorkerRecord, WorkerStore
-from services.runtime.domain.batch import Applied
+from services.runtime.app.ports import LeaseRecord, LogReader, WorkerRecord, WorkerStore
+from services.runtime.domain.batch import Applied, LogRecord
 
 _log = structlog.get_logger(__name__)
 _MOVING = frozenset(

@@ -6,13 +6,14 @@ leaves no trace, so it never spoils its neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from oa_errors import Refusal
 from oa_runlog.commands import Append, Command, CreateRun
 from oa_runlog.decide import Accepted, KnownKey, Limits, NewEvent, Unchanged, decide
+from oa_runlog.events import EventType
 from oa_runlog.state import RunState
 
 CreateKey = tuple[str, str, str]
@@ -40,13 +41,14 @@ class Snapshot:
     creates: Mapping[CreateKey, KnownKey]
 
 
-class Entry(NamedTuple):
-    """An event at its place in the log."""
+class LogRecord(NamedTuple):
+    """A stored event at its place in the log."""
 
-    partition: int
     position: int
     run_id: str
-    event: NewEvent
+    seq: int
+    type: EventType
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,10 @@ class StoredKey:
 class Changes:
     """What a batch stores. Runs are listed once, in their last state; `created` ones have their commands."""
 
-    entries: list[Entry] = field(default_factory=list)
+    records: dict[int, list[LogRecord]] = field(default_factory=dict)
+    """Partition -> its new records, in order."""
+    chains: dict[int, list[bytes]] = field(default_factory=dict)
+    """Partition -> the chain of the run up to each of them."""
     heads: dict[int, int] = field(default_factory=dict)
     """Partition -> its head after the batch, for those that grow."""
     keys: dict[tuple[str, int], StoredKey] = field(default_factory=dict)
@@ -147,11 +152,18 @@ class Batch:
             key = command.idempotency_key
             self._appends[command.run_id, key] = KnownKey(command.run_id, command.fingerprint, first, count)
             changes.keys[command.run_id, first] = StoredKey(key, command.fingerprint, count)
-        for event in events:
-            position = self._positions[partition] + 1
-            self._positions[partition] = changes.heads[partition] = position
-            changes.entries.append(Entry(partition, position, command.run_id, event))
+        self._place(command.run_id, partition, events)
         self._runs[command.run_id] = changes.runs[command.run_id] = state
         if state.status.is_final:
             changes.finished.append(command.run_id)
         return Applied(command.run_id, first, events[-1].seq, repeated=False, state=state)
+
+    def _place(self, run_id: str, partition: int, events: Sequence[NewEvent]) -> None:
+        """Give the events their positions."""
+        before, changes = self._positions[partition], self.changes
+        changes.records.setdefault(partition, []).extend(
+            LogRecord(position, run_id, seq, kind, data)
+            for position, (seq, kind, data, _) in enumerate(events, before + 1)
+        )
+        changes.chains.setdefault(partition, []).extend([event.chain for event in events])
+        self._positions[partition] = changes.heads[partition] = before + len(events)

@@ -9,8 +9,9 @@ from oa_errors import Refusal
 from openagents.common.v1 import cursor_pb2
 from openagents.runtime.v1 import log_service_pb2
 from openagents.runtime.v1.log_service_pb2_grpc import LogServiceServicer
-from services.runtime.app.ports import LogRecord, LogWindow, below_floor
+from services.runtime.app.ports import LogWindow, below_floor
 from services.runtime.app.tail import Tail
+from services.runtime.domain.batch import LogRecord
 
 
 class LogApi(LogServiceServicer):

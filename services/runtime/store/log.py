@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from oa_platform.postgres import Connection, Postgres
 from oa_runlog import wire
@@ -98,7 +99,7 @@ class LogTransaction:
         await self._connection.execute(
             sql.STORE_BATCH,
             time_of(now_ns),
-            *columns(_event_rows(changes), _EVENT_WIDTH),
+            *_event_columns(changes),
             *columns(moved, _MOVED_WIDTH),
             *columns(changes.heads.items(), 2),
             LOG_CHANNEL,
@@ -113,7 +114,7 @@ def _word(replica_id: str, heads: Mapping[int, int]) -> str:
 
 
 def _created_rows(changes: Changes) -> list[tuple[object, ...]]:
-    partitions = {entry.run_id: entry.partition for entry in changes.entries}
+    partitions = {record.run_id: partition for partition, records in changes.records.items() for record in records}
     return [
         _created_row(partitions[run_id], command, changes.runs[run_id]) for run_id, command in changes.created.items()
     ]
@@ -135,12 +136,20 @@ def _created_row(partition: int, command: CreateRun, state: RunState) -> tuple[o
     )
 
 
-def _event_rows(changes: Changes) -> list[tuple[object, ...]]:
-    rows = []
-    for entry in changes.entries:
-        event = entry.event
-        key = changes.keys.get((entry.run_id, event.seq))
-        mark = (key.idempotency_key, key.fingerprint, key.count) if key else (None, None, None)
-        place = (entry.partition, entry.position, entry.run_id, event.seq)
-        rows.append((*place, str(event.type), *mark, event.data, event.chain))
-    return rows
+def _event_columns(changes: Changes) -> list[list[Any]]:
+    """The new rows of runtime.events as parallel arrays: column by column, since there may be hundreds."""
+    partitions = [partition for partition, records in changes.records.items() for _ in records]
+    records = [record for its_own in changes.records.values() for record in its_own]
+    keys = [changes.keys.get((record.run_id, record.seq)) for record in records]
+    return [
+        partitions,
+        [record.position for record in records],
+        [record.run_id for record in records],
+        [record.seq for record in records],
+        [record.type for record in records],
+        [key and key.idempotency_key for key in keys],
+        [key and key.fingerprint for key in keys],
+        [key and key.count for key in keys],
+        [record.data for record in records],
+        [chain for chains in changes.chains.values() for chain in chains],
+    ]

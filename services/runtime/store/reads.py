@@ -8,7 +8,8 @@ from oa_platform.postgres import Postgres
 from oa_runlog import wire
 from oa_runlog.events import EventType
 from oa_runlog.receipt import SignedReceipt
-from services.runtime.app.ports import Installation, LogRecord, RunRecord, below_floor
+from services.runtime.app.ports import Installation, RunRecord, below_floor
+from services.runtime.domain.batch import LogRecord
 from services.runtime.store import sql, sql_archive
 from services.runtime.store.rows import state_of
 

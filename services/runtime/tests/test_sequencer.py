@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ from oa_testing.plugin import FaultProxies
 from oa_testing.postgres import Database
 from services.runtime.app.limits import SequencerLimits
 from services.runtime.app.sequencer import Sequencer
-from services.runtime.domain.batch import Applied, Entry
+from services.runtime.domain.batch import Applied, LogRecord
 from services.runtime.store.log import PostgresLog
 from services.runtime.store.reads import PostgresReads
 from services.runtime.tests.keys import RECEIPT_KEY
@@ -58,7 +58,7 @@ class Rig:
 
     def __init__(self, postgres: Postgres, name: str, limits: Limits, sequencer: SequencerLimits) -> None:
         self.postgres = postgres
-        self.published: list[Entry] = []
+        self.published: list[LogRecord] = []
         self.batches: list[int] = []
         self.sequencer = Sequencer(
             PostgresLog(postgres, name),
@@ -68,9 +68,10 @@ class Rig:
             self._publish,
         )
 
-    def _publish(self, entries: Sequence[Entry]) -> None:
-        self.published.extend(entries)
-        self.batches.append(len(entries))
+    def _publish(self, records: Mapping[int, Sequence[LogRecord]]) -> None:
+        assert set(records) == {PARTITION}
+        self.published.extend(records[PARTITION])
+        self.batches.append(len(records[PARTITION]))
 
     def submit(self, command: Command) -> asyncio.Future[Applied]:
         return self.sequencer.submit(command, partition_of(command.run_id, 16))
@@ -141,9 +142,9 @@ async def test_what_was_stored_is_published_at_its_position(rig: Rig, runtime_da
     run_id = await rig.started_run()
     applied = await rig.submit(append(run_id, "a", text(b"one"), text(b"two")))
     assert (applied.first_seq, applied.last_seq, applied.repeated) == (3, 4, False)
-    assert [(e.partition, e.position, e.event.seq) for e in rig.published] == [(PARTITION, n, n) for n in range(1, 5)]
+    assert [(record.position, record.seq) for record in rig.published] == [(n, n) for n in range(1, 5)]
     logs = await check_log(runtime_database.runtime, [run_id])
-    assert logs[run_id] == [entry.event.data for entry in rig.published]
+    assert logs[run_id] == [record.data for record in rig.published]
 
 
 async def test_an_append_sent_again_gets_its_first_seqs_and_other_content_a_conflict(rig: Rig) -> None:
@@ -276,7 +277,7 @@ async def test_two_replicas_write_one_partition_without_a_hole(runtime_database:
         await asyncio.gather(write(one, own[0], 40), write(two, own[1], 40))
         logs = await check_log(dsn, [shared, *own])
         assert [len(logs[run]) for run in (shared, *own)] == [82, 42, 42]
-        positions = sorted(entry.position for rig in (one, two) for entry in rig.published)
+        positions = sorted(record.position for rig in (one, two) for record in rig.published)
         assert positions == list(range(1, 82 + 42 + 42 + 1))
 
 

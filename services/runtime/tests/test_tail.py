@@ -10,35 +10,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oa_errors import Refusal
-from oa_runlog.decide import NewEvent
 from oa_runlog.events import EventType
 from oa_runlog.receipt import SignedReceipt
 from services.runtime.app.limits import TailLimits
-from services.runtime.app.ports import LogRecord, RunRecord
+from services.runtime.app.ports import RunRecord
 from services.runtime.app.tail import Tail
-from services.runtime.domain.batch import Entry
+from services.runtime.domain.batch import LogRecord
 
 LIMITS = TailLimits(ring_entries=8, ring_bytes=1024, page_entries=5, page_bytes=1024, repair_retry_ms=10)
 
 
-def entry(position: int, partition: int = 0, size: int = 10) -> Entry:
-    data = position.to_bytes(4) + b"x" * (size - 4)
-    return Entry(partition, position, "run", NewEvent(position, EventType.TEXT_DELTA, data, b""))
+def entry(position: int, size: int = 10) -> LogRecord:
+    return LogRecord(position, "run", position, EventType.TEXT_DELTA, position.to_bytes(4) + b"x" * (size - 4))
 
 
 class FakeLog:
     """A table: what was committed. `broken` reads are refused."""
 
     def __init__(self, partitions: int = 1) -> None:
-        self.table: dict[int, list[Entry]] = {partition: [] for partition in range(partitions)}
+        self.table: dict[int, list[LogRecord]] = {partition: [] for partition in range(partitions)}
         self.reads = 0
         self.broken = 0
 
-    def commit(self, count: int, partition: int = 0) -> list[Entry]:
+    def commit(self, count: int, partition: int = 0) -> dict[int, list[LogRecord]]:
         rows = self.table[partition]
-        new = [entry(len(rows) + number, partition) for number in range(1, count + 1)]
+        new = [entry(len(rows) + number) for number in range(1, count + 1)]
         rows.extend(new)
-        return new
+        return {partition: new}
 
     async def heads(self) -> dict[int, int]:
         return {partition: len(rows) for partition, rows in self.table.items()}
@@ -49,8 +47,7 @@ class FakeLog:
         if self.broken:
             self.broken -= 1
             raise Refusal("unavailable", "broken by the test")
-        rows = self.table[partition][after : after + max_entries]
-        return [LogRecord(e.position, e.run_id, e.event.seq, e.event.type, e.event.data) for e in rows]
+        return self.table[partition][after : after + max_entries]
 
     async def run_page(self, run_id: str, after_seq: int, max_events: int, max_bytes: int) -> list[tuple[int, bytes]]:
         raise AssertionError("the tail reads the log only")
@@ -169,7 +166,7 @@ async def test_memory_is_bounded_in_entries_and_bytes() -> None:
         large = [entry(101 + number, size=600) for number in range(6)]
         log.table[0].extend(large)
         for one in large:
-            tail.publish([one])
+            tail.publish({0: [one]})
         kept = tail._partitions[0]._ring
         assert sum(len(record.data) for record in kept) <= 2 * LIMITS.ring_bytes + 600
 
