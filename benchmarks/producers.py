@@ -52,14 +52,23 @@ class Producer:
         return append
 
     async def _read(self) -> None:
-        while (message := await self._call.read()) is not grpc.aio.EOF:
-            kind = message.WhichOneof("message")
-            if kind == "appended":
-                stored = message.appended.last_seq - message.appended.first_seq + 1
-                self._waiting.pop(message.appended.request_id).set_result(stored)
-            elif kind == "append_refused":
-                refused = message.append_refused
-                self._waiting.pop(refused.request_id).set_exception(RuntimeError(refused.reason))
+        try:
+            while (message := await self._call.read()) is not grpc.aio.EOF:
+                self._answered(message)
+        finally:
+            # Whoever waits would wait for ever.
+            for answer in self._waiting.values():
+                if not answer.done():
+                    answer.set_exception(ConnectionError("the producer's stream has ended"))
+
+    def _answered(self, message: pb.AttachResponse) -> None:
+        kind = message.WhichOneof("message")
+        if kind == "appended":
+            stored = message.appended.last_seq - message.appended.first_seq + 1
+            self._waiting.pop(message.appended.request_id).set_result(stored)
+        elif kind == "append_refused":
+            refused = message.append_refused
+            self._waiting.pop(refused.request_id).set_exception(RuntimeError(refused.reason))
 
     async def close(self) -> None:
         """End the run, so that nobody is given it again, and hang up."""

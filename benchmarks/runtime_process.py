@@ -36,6 +36,8 @@ async def _main() -> None:
         metrics, _ = start_http_server(0, addr="127.0.0.1", registry=REGISTRY)
         sys.stdout.write(f"{server.port} {metrics.server_port}\n")
         sys.stdout.flush()
+        # Nobody reads on: a log that filled the pipe would stop the service.
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     finally:
         await process.close()
