@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from tests.house.files import SourceFile, tracked
+from tests.house.files import REPO, SourceFile, tracked
 
 REGISTRIES = re.compile(
     r"(pypi\.|files\.python|registry\.npm|registry\.yarn|static\.crates|proxy\.gol|repo1?\.maven)[a-z.-]*(org|com|io|ang)"
@@ -95,3 +95,16 @@ def test_migrations_are_numbered_without_a_hole() -> None:
 def test_lines_end_plainly() -> None:
     ours = [file for file in tracked() if file.is_ours and file.text]
     assert [file.path for file in ours if "\r" in file.text or not file.text.endswith("\n")] == []
+
+
+def test_every_test_room_is_a_package_below_packages() -> None:
+    """Otherwise its modules are called `tests.…`, and which `tests` is meant depends on what was imported first."""
+    rooms = {file.path.rpartition("/tests/")[0] for file in tracked() if "/tests/" in file.path and file.is_test}
+    roots = {"libs", "services", "apps", "tests", ""}
+    missing = [
+        f"{folder}/__init__.py"
+        for room in sorted(rooms - roots)
+        for folder in (room, f"{room}/tests")
+        if not (REPO / folder / "__init__.py").exists()
+    ]
+    assert missing == []

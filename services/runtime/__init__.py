@@ -1,0 +1,1 @@
+"""The runtime: the authority of runs and their log."""
