@@ -74,6 +74,8 @@ class Producer:
         """End the run, so that nobody is given it again, and hang up."""
         finish = event_pb2.RunFinished(outcome=event_pb2.RUN_OUTCOME_SUCCEEDED)
         await self.append([event_pb2.EventBody(run_finished=finish)])(0)
+        await self._call.write(pb.AttachRequest(goodbye=pb.WorkerGoodbye()))
+        await self._call.done_writing()
         self._reading.cancel()
         self._call.cancel()
 
