@@ -74,10 +74,6 @@ class Client:
             self._pins.save(trusted)
         return trusted
 
-    def stored_pins(self) -> dict[str, bytes]:
-        """The pinned keys, without asking anybody."""
-        return self._pins.load()
-
     async def verified_receipt(self, run_id: str) -> tuple[SignedReceipt, ReceiptFacts]:
         """The receipt of a run, its signature checked under the pinned keys."""
         receipt = await self.commands.receipt(run_id)

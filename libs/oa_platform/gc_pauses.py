@@ -1,8 +1,8 @@
 """Fewer and shorter pauses by Python's cyclic garbage collector.
 
-A service keeps rings of tens of thousands of small values, none of them in a cycle; a full collection looks at each of
-them and found nothing worth tens of milliseconds, several times a second under load. What is there when a service is
-ready is taken out of sight for good, and full collections become rare. Cycles are still found.
+A service keeps rings of tens of thousands of small values, none of them in a cycle. Under load a full collection, which
+looks at each of them, took tens of milliseconds and came several times a second. So what is there when a service is
+ready is taken out of the collector's sight for good, and full collections become rare. Cycles are still found.
 """
 
 from __future__ import annotations

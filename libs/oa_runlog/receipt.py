@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from oa_runlog.canonical import Canonical, canonical_json
 from oa_runlog.events import Outcome
@@ -132,14 +131,6 @@ class ReceiptSigner:
         self._key = key
         self.public_key: bytes = key.public_key().public_bytes_raw()
         self.key_id = key_id_of(self.public_key)
-
-    @classmethod
-    def from_pem(cls, pem: bytes) -> ReceiptSigner:
-        """The signer with the key of an unencrypted PEM. Raises ValueError when it holds no Ed25519 private key."""
-        key = load_pem_private_key(pem, password=None)
-        if not isinstance(key, Ed25519PrivateKey):
-            raise ValueError("the PEM holds no Ed25519 private key")
-        return cls(key)
 
     def sign(self, state: RunState, log_epoch: str) -> SignedReceipt:
         """The receipt of a finished run."""

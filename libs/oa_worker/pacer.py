@@ -29,11 +29,6 @@ class Pacer:
         self._refill(now_s)
         return max(0.0, (1.0 - self._tokens) / self._per_second)
 
-    def exhaust(self, now_s: float) -> None:
-        """The authority said that it was too fast: start from nothing."""
-        self._refill(now_s)
-        self._tokens = min(self._tokens, 0.0)
-
     def _refill(self, now_s: float) -> None:
         self._tokens = min(self._burst, self._tokens + max(0.0, now_s - self._at_s) * self._per_second)
         self._at_s = max(self._at_s, now_s)

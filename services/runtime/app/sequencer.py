@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -141,6 +141,7 @@ class Sequencer:
         metrics.BATCH_SECONDS.observe(time.perf_counter() - started)
         metrics.BATCH_COMMANDS.observe(len(waiters))
         if changes.records:
+            _count_events(changes.records)
             self._publish(changes.records)
         for waiter, answer in zip(waiters, answers, strict=True):
             _settle(waiter, answer)
@@ -165,6 +166,12 @@ class Sequencer:
         refusal = Refusal("unavailable", text, retry_after_ms=RETRY_AFTER_MS)
         for waiter in waiters:
             _settle(waiter, refusal)
+
+
+def _count_events(records: Mapping[int, Sequence[LogRecord]]) -> None:
+    types = Counter(record.type for its_own in records.values() for record in its_own)
+    for kind, count in types.items():
+        metrics.EVENTS_STORED.labels(kind).inc(count)
 
 
 def _size(command: Command) -> int:

@@ -24,6 +24,7 @@ from oa_runlog.receipt import ReceiptSigner
 from oa_runlog.reducer import replay
 from oa_testing.plugin import FaultProxies
 from oa_testing.postgres import Database
+from services.runtime.app import metrics
 from services.runtime.app.limits import SequencerLimits
 from services.runtime.app.sequencer import Sequencer
 from services.runtime.domain.batch import Applied, LogRecord
@@ -140,8 +141,11 @@ async def check_log(dsn: str, runs: Sequence[str]) -> dict[str, list[bytes]]:
 
 async def test_what_was_stored_is_published_at_its_position(rig: Rig, runtime_database: Database) -> None:
     run_id = await rig.started_run()
+    counted = metrics.EVENTS_STORED.labels("text.delta")
+    before = counted._value.get()
     applied = await rig.submit(append(run_id, "a", text(b"one"), text(b"two")))
     assert (applied.first_seq, applied.last_seq, applied.repeated) == (3, 4, False)
+    assert counted._value.get() == before + 2
     assert [(record.position, record.seq) for record in rig.published] == [(n, n) for n in range(1, 5)]
     logs = await check_log(runtime_database.runtime, [run_id])
     assert logs[run_id] == [record.data for record in rig.published]
