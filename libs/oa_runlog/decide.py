@@ -25,6 +25,7 @@ from oa_runlog.commands import (
     RequestCancel,
 )
 from oa_runlog.events import (
+    DEFAULT_RETENTION_CLASS,
     RESERVED,
     EventType,
     ExecSpec,
@@ -61,6 +62,7 @@ class Limits:
     burst_events: int = 500
     max_requeues: int = 3
     cancel_deadline_ms: int = 10_000
+    retention_classes: frozenset[str] = frozenset({DEFAULT_RETENTION_CLASS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +150,18 @@ def _create(command: CreateRun, limits: Limits, now_ns: int, known: KnownKey | N
         if known.fingerprint != command.fingerprint:
             raise _idempotency_conflict()
         return Unchanged(known.run_id, known.first_seq, known.first_seq)
+    _check_retention(command.spec, limits)
     created = EncodedBody.of(RunCreated(command.user_id, command.org_id, titled(command.spec)))
     _check_sizes([created], limits)
     return _store(None, command.run_id, [created], AUTHORITY, now_ns)
+
+
+def _check_retention(spec: RunSpec, limits: Limits) -> None:
+    if spec.retention in limits.retention_classes:
+        return
+    classes = ", ".join(sorted(limits.retention_classes))
+    text = f"there is no retention class {spec.retention!r} here; there are: {classes}"
+    raise Refusal("invalid_value", text, field="spec.retention_class", metadata={"retention_classes": classes})
 
 
 def titled(spec: RunSpec) -> RunSpec:

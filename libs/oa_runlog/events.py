@@ -83,6 +83,10 @@ class PromptSpec:
     text: str
 
 
+DEFAULT_RETENTION_CLASS = "default"
+"""The class of retention of a run that names none."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunSpec:
     """What a run executes. An empty title is filled in when the run is created."""
@@ -92,6 +96,13 @@ class RunSpec:
     title: str = ""
     thread_id: str = ""
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    retention_class: str = ""
+    """As it was asked for, and recorded so: `retention` is what it means."""
+
+    @property
+    def retention(self) -> str:
+        """The class of retention that the run has."""
+        return self.retention_class or DEFAULT_RETENTION_CLASS
 
 
 # ------------------------------------------------------------------------------------------------- events of the run

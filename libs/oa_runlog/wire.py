@@ -125,7 +125,11 @@ def _optional_object(message: Any, name: str, field: str) -> dict[str, Json] | N
 def spec_to_wire(spec: events.RunSpec) -> event_pb2.RunSpec:
     """The message for a spec."""
     message = event_pb2.RunSpec(
-        adapter=spec.adapter, title=spec.title, thread_id=spec.thread_id, labels=dict(spec.labels)
+        adapter=spec.adapter,
+        title=spec.title,
+        thread_id=spec.thread_id,
+        labels=dict(spec.labels),
+        retention_class=spec.retention_class,
     )
     match spec.input:
         case events.ExecSpec() as command:
@@ -164,7 +168,8 @@ def _spec(message: event_pb2.RunSpec, path: str) -> events.RunSpec:
             raise Refusal(
                 "missing_payload", "the spec says nothing to execute; set exec or prompt", field=f"{path}input"
             )
-    return events.RunSpec(message.adapter, what, message.title, message.thread_id, _frozen(message.labels))
+    labels = _frozen(message.labels)
+    return events.RunSpec(message.adapter, what, message.title, message.thread_id, labels, message.retention_class)
 
 
 def _frozen(entries: Mapping[str, str]) -> Mapping[str, str]:

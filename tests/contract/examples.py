@@ -66,6 +66,17 @@ def _events() -> Mapping[str, Message]:
     turn = codex.TurnStatusChanged(turn_id="t1", status=codex.TURN_STATUS_COMPLETED)
     return {
         "event_run_created": _event(1, 0, run_created=created),
+        "event_run_created_with_retention_class": _event(
+            1,
+            0,
+            run_created=runtime.RunCreated(
+                user_id=created.user_id,
+                org_id=created.org_id,
+                spec=runtime.RunSpec(
+                    adapter="codex", title="t", prompt=runtime.PromptSpec(text="t"), retention_class="short"
+                ),
+            ),
+        ),
         "event_run_started": _event(2, 0, run_started=runtime.RunStarted(worker_id=WORKER, lease_epoch=1, attempt=1)),
         "event_text_delta": _event(3, text_delta=delta),
         "event_tool_call": _event(

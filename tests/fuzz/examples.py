@@ -58,7 +58,8 @@ async def _mint_sync_token(scene: Scene, _: str) -> list[Json]:
 
 
 async def _create_run(_scene: Scene, _: str) -> list[Json]:
-    about = {"adapter": "none", "title": "t", "thread_id": "th", "labels": {"team": "search"}}
+    words = {"adapter": "none", "title": "t", "thread_id": "th", "retention_class": "default"}
+    about = {**words, "labels": {"team": "search"}}
     command = {"argv": ["git", "log"], "working_directory": "/", "environment": {"A": "b"}, "timeout_ms": 1000}
     return [
         {"idempotency_key": new_id("key"), "spec": {**about, "exec": command}},

@@ -120,6 +120,24 @@ def test_the_same_create_again_gives_the_first_run_and_another_one_under_its_key
     assert refused(None, other, known=known).reason == "idempotency_conflict"
 
 
+def test_a_run_has_the_retention_class_that_it_asks_for_if_there_is_one() -> None:
+    limits = replace(LIMITS, retention_classes=frozenset({"default", "short"}))
+    for named, meant in (("", "default"), ("default", "default"), ("short", "short")):
+        decision = decide(None, create(replace(SPEC, retention_class=named)), limits, NOW)
+        assert isinstance(decision, Accepted)
+        body = wire.decode_event(decision.events[0].data).body
+        assert isinstance(body, RunCreated)
+        assert (body.spec.retention_class, body.spec.retention) == (named, meant)
+    unknown = create(replace(SPEC, retention_class="audit"))
+    refusal = decide(None, unknown, limits, NOW)
+    assert isinstance(refusal, Refusal)
+    assert (refusal.reason, refusal.field) == ("invalid_value", "spec.retention_class")
+    assert refusal.metadata == {"retention_classes": "default, short"}
+    # A class that is gone meanwhile does not change the answer to a repetition.
+    known = KnownKey("run_first", unknown.fingerprint, 1, 1)
+    assert decide(None, unknown, limits, NOW, known) == Unchanged("run_first", 1, 1)
+
+
 def test_a_spec_that_is_too_large_is_refused() -> None:
     refusal = refused(None, create(RunSpec("codex", PromptSpec("x" * 1001))))
     assert (refusal.reason, refusal.metadata) == ("payload_too_large", {"limit_bytes": "1000"})

@@ -11,7 +11,7 @@ from oa_runlog import wire
 from oa_runlog.chain import chain_over
 from oa_runlog.commands import Append, AssignRun, CancelDeadline, Command, CreateRun, LoseLease, RequestCancel
 from oa_runlog.decide import Accepted, Decision, KnownKey, Limits, Unchanged, decide
-from oa_runlog.events import RESERVED, EventBody, EventType, RunEvent, RunStarted
+from oa_runlog.events import RESERVED, EventBody, EventType, RunEvent, RunSpec, RunStarted
 from oa_runlog.reducer import replay
 from oa_runlog.state import RunState
 from oa_runlog.tests import values
@@ -50,9 +50,13 @@ class AnyRun(RuleBasedStateMachine):
 
     @rule(spec=values.specs)
     @precondition(lambda self: self.state is None)
-    def create(self, spec: object) -> None:
-        decision = self.do(CreateRun.of(RUN_ID, ORG_ID, USER_ID, spec, "k"))  # type: ignore[arg-type]
-        assert isinstance(decision, Accepted) or decision.reason == "payload_too_large"  # type: ignore[union-attr]
+    def create(self, spec: RunSpec) -> None:
+        decision = self.do(CreateRun.of(RUN_ID, ORG_ID, USER_ID, spec, "k"))
+        if isinstance(decision, Refusal):
+            known = spec.retention in LIMITS.retention_classes
+            assert decision.reason == ("payload_too_large" if known else "invalid_value")
+        else:
+            assert isinstance(decision, Accepted)
 
     @rule(bodies=st.lists(values.bodies, min_size=1, max_size=4), epoch=epochs, worker=workers, key=keys)
     def append(self, bodies: list[EventBody], epoch: int, worker: str, key: str) -> None:

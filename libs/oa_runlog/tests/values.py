@@ -48,6 +48,7 @@ specs = st.builds(
     title=text(),
     thread_id=text(),
     labels=text_maps,
+    retention_class=st.just("") | st.from_regex(r"[a-z][a-z0-9_-]{0,31}", fullmatch=True),
 )
 exec_results = st.builds(
     ev.ExecResult,

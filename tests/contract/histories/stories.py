@@ -95,6 +95,13 @@ def commanded(run: Teller) -> None:
     run.assign(1)
 
 
+def kept_by_name(run: Teller) -> None:
+    """A run names its retention class; one that names none, as in every other history, has the class `default`."""
+    run.create(RunSpec("exec", ExecSpec(("true",)), retention_class="default"))
+    run.assign()
+    run.append(_SUCCEEDED)
+
+
 def worked_and_succeeded(run: Teller) -> None:
     """Every kind of work, one event an append, then success; nothing can follow it."""
     run.create()
@@ -274,6 +281,7 @@ STORIES = tuple(
         waiting,
         described,
         commanded,
+        kept_by_name,
         worked_and_succeeded,
         worked_in_one_batch,
         failed,

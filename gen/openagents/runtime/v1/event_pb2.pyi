@@ -323,12 +323,18 @@ class RunSpec(_message.Message):
     PROMPT_FIELD_NUMBER: _builtins.int
     THREAD_ID_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    RETENTION_CLASS_FIELD_NUMBER: _builtins.int
     adapter: _builtins.str
     """Adapter that a worker needs to have for it, for example "exec"."""
     title: _builtins.str
     """Title for people; made from the spec when empty."""
     thread_id: _builtins.str
     """Thread that groups runs; empty for none."""
+    retention_class: _builtins.str
+    """Class of retention: how long the run's events stay in the log after its end,
+    before they move to the archive. Which classes there are and what they mean is
+    the installation's setting; empty is the class "default".
+    """
     @_builtins.property
     def exec(self) -> Global___ExecSpec:
         """For the adapter "exec"."""
@@ -350,10 +356,11 @@ class RunSpec(_message.Message):
         prompt: Global___PromptSpec | None = ...,
         thread_id: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        retention_class: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["exec", b"exec", "input", b"input", "prompt", b"prompt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "exec", b"exec", "input", b"input", "labels", b"labels", "prompt", b"prompt", "thread_id", b"thread_id", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "exec", b"exec", "input", b"input", "labels", b"labels", "prompt", b"prompt", "retention_class", b"retention_class", "thread_id", b"thread_id", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["exec", "prompt"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015

@@ -184,6 +184,13 @@ class RunSpec(betterproto.Message):
     )
     """Labels of the caller's own."""
 
+    retention_class: str = betterproto.string_field(7)
+    """
+    Class of retention: how long the run's events stay in the log after its end,
+     before they move to the archive. Which classes there are and what they mean is
+     the installation's setting; empty is the class "default".
+    """
+
 
 @dataclass(eq=False, repr=False)
 class ExecSpec(betterproto.Message):
