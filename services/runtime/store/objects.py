@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 
 S3_SCHEME = "s3://"
 MULTIPART_BYTES = 8 << 20
-"""Objects up to this size go to a bucket in one request, larger ones in parts of it."""
+"""Objects up to this size go to and come from a bucket in one request, larger ones in parts of it: the time that a
+request may take is for so much."""
 _PIECE_BYTES = 1 << 20
 _RETRY_AFTER_MS = 1000
 _RETRIES: RetryConfig = {"max_retries": 3, "retry_timeout": timedelta(seconds=10)}
+_NO_BUCKET = "<Code>NoSuchBucket</Code>"
 
 
 def open_objects(url: str) -> Objects:
@@ -56,8 +58,9 @@ class DirectoryObjects:
             with contextlib.closing(await asyncio.to_thread((self._folder / name).open, "rb")) as file:
                 while piece := await asyncio.to_thread(file.read, _PIECE_BYTES):
                     yield piece
-        except FileNotFoundError:
-            raise ObjectMissing from None
+        except FileNotFoundError as error:
+            # Without the folder itself nothing is known to be missing: its disk may be away.
+            raise (ObjectMissing() if self._folder.is_dir() else _away(error)) from None
         except OSError as error:
             raise _away(error) from error
 
@@ -120,10 +123,20 @@ class S3Objects:
         from obstore.exceptions import BaseError
 
         try:
-            async for piece in (await self._store.get_async(name)).stream(_PIECE_BYTES):
+            whole = await self._store.get_async(name)
+            size, taken = whole.meta["size"], 0
+            async for piece in whole.stream(_PIECE_BYTES):
                 yield bytes(piece)
-        except FileNotFoundError:
-            raise ObjectMissing from None
+                taken += len(piece)
+                if taken >= MULTIPART_BYTES:
+                    break
+            for start in range(taken, size, MULTIPART_BYTES):
+                yield bytes(
+                    await self._store.get_range_async(name, start=start, end=min(start + MULTIPART_BYTES, size))
+                )
+        except FileNotFoundError as error:
+            # Without its bucket nothing is known of the object: a setting to mend, and not a loss.
+            raise (_away(error) if _NO_BUCKET in str(error) else ObjectMissing()) from None
         except (BaseError, OSError) as error:
             raise _away(error) from error
 
