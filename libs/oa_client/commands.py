@@ -47,15 +47,19 @@ class Commands:
         working_directory: str = "",
         environment: Mapping[str, str] | None = None,
         timeout_ms: int = 0,
+        retention_class: str = "",
         idempotency_key: str = "",
     ) -> Run:
-        """Create a run of a command. The key makes a repeated call safe; without one a new key is made."""
+        """Create a run of a command. The key makes a repeated call safe; without one a new key is made.
+
+        Raises Refusal `invalid_value` for a retention class that the installation does not have; "" is its default.
+        """
         command = event_pb2.ExecSpec(
             argv=argv, working_directory=working_directory, environment=environment or {}, timeout_ms=timeout_ms
         )
         request = run_service_pb2.CreateRunRequest(
             idempotency_key=idempotency_key or f"oa-{ULID()}",
-            spec=event_pb2.RunSpec(adapter="exec", title=title, exec=command),
+            spec=event_pb2.RunSpec(adapter="exec", title=title, exec=command, retention_class=retention_class),
         )
         answer = await self._call(f"{_RUNS}/CreateRun", request, run_service_pb2.CreateRunResponse)
         return wire.run(answer.run)

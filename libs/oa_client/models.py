@@ -25,7 +25,7 @@ class Finish:
 
 @dataclass(frozen=True)
 class Run:
-    """A run: the authority's own answer, or the read model's (then `chain_head` is empty).
+    """A run: the authority's own answer, or the read model's (then `chain_head` and `retention_class` are empty).
 
     `status` is one of created, running, canceling, succeeded, failed, canceled. `created_at` is RFC 3339.
     """
@@ -43,6 +43,7 @@ class Run:
     chain_head: bytes = b""
     events_topic: str = ""
     text_bytes: int = 0
+    retention_class: str = ""
 
     @property
     def ended(self) -> bool:

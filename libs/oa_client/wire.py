@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from oa_client.models import Caller, Finish, JsonDocument, Run, SyncGrant
 from oa_errors import Refusal
+from oa_runlog.events import DEFAULT_RETENTION_CLASS
 from oa_runlog.receipt import SignedReceipt
 from oa_runlog.wire import receipt_from_wire, receipt_to_wire
 from openagents.common.v1 import errors_pb2
@@ -72,6 +73,7 @@ def run(message: run_pb2.Run) -> Run:
         document=document(message),
         chain_head=message.chain_head,
         events_topic=message.events_topic,
+        retention_class=message.spec.retention_class or DEFAULT_RETENTION_CLASS,
     )
 
 

@@ -33,6 +33,7 @@ from services.runtime.app.log import Log
 from services.runtime.app.merger import Merger
 from services.runtime.app.receipt_log import ReceiptLog
 from services.runtime.app.replays import Replays
+from services.runtime.app.retention_watch import RetentionWatch
 from services.runtime.app.runs import Runs
 from services.runtime.app.tail import Tail
 from services.runtime.app.topics import Topics
@@ -81,6 +82,7 @@ async def serve(settings: RuntimeSettings, process: Process, keys: KeySource) ->
     process.readiness.add("postgres", postgres.check)
     await check_schema(settings.database, "runtime", MIGRATIONS)
 
+    run_limits = settings.runs.limits(settings.archive.classes)
     reads = PostgresReads(postgres)
     installation = await reads.installation()
     await reads.add_receipt_key(signer.key_id, signer.public_key)
@@ -89,7 +91,7 @@ async def serve(settings: RuntimeSettings, process: Process, keys: KeySource) ->
         Log(
             installation,
             PostgresLog(postgres, replica_id),
-            settings.runs.limits(),
+            run_limits,
             settings.sequencer,
             lambda state: signer.sign(state, installation.log_epoch),
             tail.publish,
@@ -116,7 +118,7 @@ async def serve(settings: RuntimeSettings, process: Process, keys: KeySource) ->
     server.register(add_ReplayServiceServicer_to_server, ReplayApi(replays))
     server.register(add_LogServiceServicer_to_server, LogApi(tail, reads, installation.log_epoch))
     server.register(add_TopicServiceServicer_to_server, TopicApi(topics))
-    server.register(add_WorkerServiceServicer_to_server, WorkerApi(workers, settings.runs.limits()))
+    server.register(add_WorkerServiceServicer_to_server, WorkerApi(workers, run_limits))
     process.background("dismissal", _dismiss(server, workers))
     return await process.enter(server)
 
@@ -148,7 +150,8 @@ def _archive(
     objects = open_objects(limits.url) if limits.url else None
     archive = Archive(records, objects, settings.replay.max_bytes)
     artifacts = Artifacts(reads, archive, settings.replay)
-    if objects is not None and limits.after_s:
+    process.background("retention", RetentionWatch(records, limits.classes, limits.poll_ms).run())
+    if objects is not None and limits.classes.ages:
         archiver = Archiver(replica_id, reads, records, objects, artifacts, archive, limits)
         process.background("archiver", archiver.run())
     return artifacts

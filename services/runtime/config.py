@@ -18,6 +18,7 @@ from services.runtime.app.limits import (
     TopicLimits,
     WorkerLimits,
 )
+from services.runtime.app.retention import RetentionClasses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +43,8 @@ class RunSettings:
         "OA_RUN_CANCEL_DEADLINE_MS", integer(0, 3_600_000), 10_000, doc="Time that a worker has to end a canceled run."
     )
 
-    def limits(self) -> Limits:
-        """The same for the code that decides."""
+    def limits(self, retention: RetentionClasses) -> Limits:
+        """The same for the code that decides, with the classes that a run can be given."""
         return Limits(
             max_event_bytes=self.max_event_bytes,
             max_append_bytes=self.max_append_bytes,
@@ -51,6 +52,7 @@ class RunSettings:
             burst_events=self.burst_events,
             max_requeues=self.max_requeues,
             cancel_deadline_ms=self.cancel_deadline_ms,
+            retention_classes=retention.names,
         )
 
 

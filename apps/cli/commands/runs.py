@@ -26,6 +26,13 @@ NO_WORKER_HINT_S = 3.0
 @click.option("--cwd", "working_directory", default="", help="Directory on the worker's machine.")
 @click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="Variable for the command.")
 @click.option("--timeout-ms", type=click.IntRange(min=0), default=0, help="Longest time it may take; 0 for no limit.")
+@click.option(
+    "--retention",
+    "retention_class",
+    default="",
+    metavar="CLASS",
+    help="Retention class: when its events move to the archive after its end. The default class when not given.",
+)
 @click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
 @command
 async def start(
@@ -36,12 +43,18 @@ async def start(
     working_directory: str,
     variables: tuple[str, ...],
     timeout_ms: int,
+    retention_class: str,
 ) -> Exit:
     """Start a run of a command and follow it to its end; the exit code is the run's."""
     environment = dict(_variable(each) for each in variables)
     async with cli.site.client() as client:
         run = await client.commands.start_exec(
-            argv, title=title, working_directory=working_directory, environment=environment, timeout_ms=timeout_ms
+            argv,
+            title=title,
+            working_directory=working_directory,
+            environment=environment,
+            timeout_ms=timeout_ms,
+            retention_class=retention_class,
         )
         if detach:
             cli.output.say(run.run_id)
@@ -159,6 +172,7 @@ def _show_run(output: Output, run: Run) -> None:
         ["worker", run.worker_id or "none"],
         ["attempts", str(run.attempt)],
         ["created", run.created_at],
+        ["retention", run.retention_class],
         ["events", str(run.latest_seq)],
         ["chain head", run.chain_head.hex()],
     ]

@@ -211,9 +211,9 @@ def _log_of_runtime(stack: Stack) -> str:
 
 @pytest.fixture
 def archiving(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stack that starts now moves runs to the archive a second after their end."""
+    """A stack that starts now moves runs of the class `short` to the archive a second after their end."""
     monkeypatch.setenv("OA_ARCHIVE_URL", str(home / "archive"))
-    monkeypatch.setenv("OA_ARCHIVE_AFTER_S", "1")
+    monkeypatch.setenv("OA_RETENTION_CLASSES", "default=keep,short=1s")
     monkeypatch.setenv("OA_ARCHIVE_POLL_MS", "100")
 
 
@@ -222,13 +222,15 @@ async def test_an_archived_run_is_shown_and_proved_as_before(tmp_path: Path, arc
     program = Program(tmp_path, {"OA_HOME": str(stack.home), "OA_CLIENT_HOME": str(tmp_path / "client")})
     assert (await program("login", "--dev", "--email", "ann@example.com")).status == Exit.OK
     async with program.started("worker", "start", "--adapter", "exec"):
-        run_id = (await program("run", "start", "--detach", "--", "echo", "one")).stdout.decode().strip()
+        started = await program("run", "start", "--detach", "--retention", "short", "--", "echo", "one")
+        run_id = started.stdout.decode().strip()
         async with asyncio.timeout(30):
             while (await program("receipt", "show", run_id)).status != Exit.OK:
                 await asyncio.sleep(0.2)
     async with asyncio.timeout(30):
         while "run_archived" not in _log_of_runtime(stack):
             await asyncio.sleep(0.1)
+    assert "short" in (await program("run", "show", run_id)).stdout.decode()
     tail = await program("run", "tail", "--json", run_id)
     assert tail.error["reason"] == "retention_floor_breach"
     assert f"oa replay show {run_id}" in tail.error["message"]

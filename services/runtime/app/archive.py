@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,12 +52,8 @@ class ArchiveRecords(Protocol):
         """Whether `holder` is the one that archives, for so long."""
         ...
 
-    async def due(self, after_s: int, except_for: Sequence[str], limit: int) -> list[str]:
-        """Finished runs that are due, the longest finished first."""
-        ...
-
-    async def overdue_s(self, after_s: int) -> float:
-        """For how long the run that is due longest has been so; 0 when none is."""
+    async def due(self, ages_s: Mapping[str, int], except_for: Sequence[str], limit: int) -> list[str]:
+        """Finished runs of these classes that are as old as their class says, those due longest first."""
         ...
 
     async def find(self, run_id: str) -> Archived | None:

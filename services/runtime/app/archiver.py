@@ -1,4 +1,4 @@
-"""Moves finished runs into the archive, once they are older than their retention: written, read back, verified, and
+"""Moves finished runs into the archive, once they are as old as their class says: written, read back, verified, and
 only then recorded and pruned, in one transaction.
 
 Whenever this is killed, the run is either in the log, or recorded and in the archive. An object without a record is the
@@ -56,7 +56,6 @@ class Archiver:
             try:
                 while await self.archive_page():
                     pass
-                metrics.ARCHIVE_LAG_SECONDS.set(await self._records.overdue_s(self._limits.after_s))
             except Refusal as refusal:
                 metrics.ARCHIVES_FAILED.labels(refusal.reason).inc()
                 _log.warning("archiving_failed", reason=refusal.reason)
@@ -68,7 +67,7 @@ class Archiver:
         self._failed = {run_id: until for run_id, until in self._failed.items() if until > now}
         if not await self._held():
             return 0
-        due = await self._records.due(self._limits.after_s, list(self._failed), self._limits.page)
+        due = await self._records.due(self._limits.classes.ages, list(self._failed), self._limits.page)
         for run_id in due:
             if not await self._held():
                 break

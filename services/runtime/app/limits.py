@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from oa_errors import Refusal
 from oa_platform.config import setting
 from oa_platform.parsers import Parser, integer
+from services.runtime.app.retention import KEEP_ALL, RetentionClasses, retention_classes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,11 +180,12 @@ class ArchiveLimits:
         "",
         doc="Where artifacts are kept; a bucket's credentials, region and endpoint come from the usual AWS_ variables.",
     )
-    after_s: int = setting(
-        "OA_ARCHIVE_AFTER_S",
-        integer(0, 3_153_600_000),
-        0,
-        doc="Age at which the events of a finished run move from the log to the archive; 0: never.",
+    classes: RetentionClasses = setting(
+        "OA_RETENTION_CLASSES",
+        retention_classes(),
+        KEEP_ALL,
+        doc="Age at which the events of a finished run move from the log to the archive, for each class that a run can "
+        "be given; `default` is that of runs that name none, `keep` is never.",
     )
     poll_ms: int = setting("OA_ARCHIVE_POLL_MS", integer(10, 3_600_000), 10_000, doc="Pause between looks for runs.")
     page: int = setting("OA_ARCHIVE_PAGE", integer(1, 10_000), 100, doc="Most runs of one look.")
@@ -208,6 +210,8 @@ class ArchiveLimits:
     zstd_level: int = setting("OA_ARCHIVE_ZSTD_LEVEL", integer(1, 19), 9, doc="How hard to compress.")
 
     def __post_init__(self) -> None:
-        if self.after_s and not self.url:
-            text = "OA_ARCHIVE_AFTER_S needs OA_ARCHIVE_URL: nothing is pruned that is not kept elsewhere."
+        if self.classes.ages and not self.url:
+            text = (
+                "OA_RETENTION_CLASSES has ages and needs OA_ARCHIVE_URL: nothing is pruned that is not kept elsewhere."
+            )
             raise Refusal("invalid_setting", text, field="OA_ARCHIVE_URL")

@@ -22,7 +22,10 @@ class Runs:
         self._reader = reader
 
     async def create(self, principal: Principal, idempotency_key: str, spec: RunSpec) -> tuple[RunRecord, bool]:
-        """The run, and whether it existed before. Raises Refusal idempotency_conflict, payload_too_large."""
+        """The run, and whether it existed before. Raises Refusal.
+
+        `idempotency_conflict`, `payload_too_large`, `invalid_value` for a retention class that there is not.
+        """
         run_id = new_run_id(principal.org_id, principal.subject, idempotency_key, self._log.partitions)
         command = CreateRun.of(run_id, principal.org_id, principal.subject, spec, idempotency_key)
         applied = await self._log.do(command)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import asyncpg
 
@@ -10,6 +10,7 @@ from oa_errors import Refusal
 from oa_platform.postgres import Postgres
 from services.runtime.app.archive import Archived
 from services.runtime.store import sql_archive as sql
+from services.runtime.store.rows import columns
 
 
 class PostgresArchiveRecords:
@@ -23,16 +24,18 @@ class PostgresArchiveRecords:
         async with self._postgres.acquire() as connection:
             return bool(await connection.fetchval(sql.HOLD_ARCHIVER, holder, lease_ms))
 
-    async def due(self, after_s: int, except_for: Sequence[str], limit: int) -> list[str]:
-        """Finished runs that are due, the longest finished first."""
+    async def due(self, ages_s: Mapping[str, int], except_for: Sequence[str], limit: int) -> list[str]:
+        """Finished runs of these classes that are as old as their class says, those due longest first."""
+        classes = columns(ages_s.items(), 2)
         async with self._postgres.acquire() as connection:
-            rows = await connection.fetch(sql.READ_DUE_RUNS, after_s, list(except_for), limit)
+            rows = await connection.fetch(sql.READ_DUE_RUNS, *classes, list(except_for), limit)
         return [row["run_id"] for row in rows]
 
-    async def overdue_s(self, after_s: int) -> float:
-        """For how long the run that is due longest has been so; 0 when none is."""
+    async def oldest(self) -> dict[str, float]:
+        """Retention class -> seconds since the end of its longest finished run; classes without one are left out."""
         async with self._postgres.acquire() as connection:
-            return float(await connection.fetchval(sql.READ_OVERDUE, after_s) or 0)
+            rows = await connection.fetch(sql.READ_OLDEST_RUNS)
+        return {row["retention_class"]: row["age_s"] for row in rows}
 
     async def find(self, run_id: str) -> Archived | None:
         """What the archive holds of a run."""

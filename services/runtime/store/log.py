@@ -22,7 +22,7 @@ LOG_CHANNEL = "runtime_log"
 MAX_NOTIFIED_PARTITIONS = 200
 """Most partitions named in one notification."""
 
-_RUN_WIDTH, _EVENT_WIDTH, _MOVED_WIDTH = 22, 10, 14
+_RUN_WIDTH, _EVENT_WIDTH, _MOVED_WIDTH = 23, 10, 14
 
 
 class PostgresLog:
@@ -130,6 +130,7 @@ def _created_row(partition: int, command: CreateRun, state: RunState) -> tuple[o
         command.idempotency_key,
         command.fingerprint,
         spec.adapter,
+        spec.retention,
         wire.encode_spec(spec),
         time_of(state.create_ns),
         *moving_values(state),

@@ -30,13 +30,13 @@ JOIN runtime.runs r USING (org_id, user_id, create_key)
 
 INSERT_RUNS = """
 INSERT INTO runtime.runs (
-    run_id, partition, org_id, user_id, create_key, create_fingerprint, adapter, spec, create_time, status, latest_seq,
-    chain_head, lease_epoch, worker_id, fenced, attempt, cancel_requested_time, cancel_reason, finish_time, finish,
-    totals, paced_until_ns)
+    run_id, partition, org_id, user_id, create_key, create_fingerprint, adapter, retention_class, spec, create_time,
+    status, latest_seq, chain_head, lease_epoch, worker_id, fenced, attempt, cancel_requested_time, cancel_reason,
+    finish_time, finish, totals, paced_until_ns)
 SELECT * FROM unnest(
-    $1::text[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[], $8::bytea[],
-    $9::timestamptz[], $10::text[], $11::bigint[], $12::bytea[], $13::bigint[], $14::text[], $15::boolean[],
-    $16::integer[], $17::timestamptz[], $18::text[], $19::timestamptz[], $20::bytea[], $21::text[], $22::bigint[])
+    $1::text[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[], $8::text[], $9::bytea[],
+    $10::timestamptz[], $11::text[], $12::bigint[], $13::bytea[], $14::bigint[], $15::text[], $16::boolean[],
+    $17::integer[], $18::timestamptz[], $19::text[], $20::timestamptz[], $21::bytea[], $22::text[], $23::bigint[])
 """
 
 # Events, runs, heads, and the word to other replicas, in one round trip.

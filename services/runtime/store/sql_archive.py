@@ -1,15 +1,34 @@
 """The statements of the archive, by name."""
 
+# Of each class ($1, with its age in seconds $2) from the front of its part of the index, which is why the time is one
+# that stands still during the statement.
 READ_DUE_RUNS = """
-SELECT run_id FROM runtime.runs
-WHERE finish_time <= clock_timestamp() - $1 * interval '1 second' AND NOT archived AND run_id <> ALL($2::text[])
-ORDER BY finish_time LIMIT $3
+SELECT r.run_id
+FROM unnest($1::text[], $2::bigint[]) AS c (retention_class, age_s)
+CROSS JOIN LATERAL (
+    SELECT run_id, finish_time + c.age_s * interval '1 second' AS due_time FROM runtime.runs
+    WHERE retention_class = c.retention_class AND NOT archived AND run_id <> ALL($3::text[])
+      AND finish_time <= statement_timestamp() - c.age_s * interval '1 second'
+    ORDER BY finish_time LIMIT $4
+) r
+ORDER BY r.due_time LIMIT $4
 """
 
-# How long the run that is due longest has been so.
-READ_OVERDUE = """
-SELECT greatest(extract(epoch FROM clock_timestamp() - min(finish_time)) - $1, 0)::float8
-FROM runtime.runs WHERE finish_time IS NOT NULL AND NOT archived
+# The first run of the first class, then of the next class, and so on: as many steps as there are classes.
+READ_OLDEST_RUNS = """
+WITH RECURSIVE oldest AS (
+    (SELECT retention_class, finish_time FROM runtime.runs
+     WHERE finish_time IS NOT NULL AND NOT archived ORDER BY retention_class, finish_time LIMIT 1)
+    UNION ALL
+    SELECT next.retention_class, next.finish_time
+    FROM oldest CROSS JOIN LATERAL (
+        SELECT retention_class, finish_time FROM runtime.runs
+        WHERE finish_time IS NOT NULL AND NOT archived AND retention_class > oldest.retention_class
+        ORDER BY retention_class, finish_time LIMIT 1
+    ) next
+)
+SELECT retention_class, greatest(extract(epoch FROM statement_timestamp() - finish_time), 0)::float8 AS age_s
+FROM oldest
 """
 
 READ_ARCHIVED = "SELECT run_id, sha256, bytes, object FROM runtime.archived_runs WHERE run_id = $1"

@@ -119,9 +119,10 @@ class Replica:
         self.topics = TopicServiceStub(channel)
         self.workers = WorkerServiceStub(channel)
 
-    async def create(self, who: Somebody, key: str = "k", *argv: str) -> Any:
+    async def create(self, who: Somebody, key: str = "k", *argv: str, retention_class: str = "") -> Any:
         """A run of `argv`."""
-        spec = event_pb2.RunSpec(adapter="exec", exec=event_pb2.ExecSpec(argv=argv or ("true",)))
+        command = event_pb2.ExecSpec(argv=argv or ("true",))
+        spec = event_pb2.RunSpec(adapter="exec", exec=command, retention_class=retention_class)
         request = run_service_pb2.CreateRunRequest(idempotency_key=key, spec=spec)
         return (await self.runs.CreateRun(request, metadata=who.as_person())).run
 
@@ -188,6 +189,12 @@ class FakeWorker:
         """A sign of life."""
         beat = worker_service_pb2.WorkerHeartbeat(held_leases=held)
         await self.call.write(worker_service_pb2.AttachRequest(heartbeat=beat))
+
+    async def leave(self) -> None:
+        """End the stream; once this returns, the replica gives this worker nothing more."""
+        await self.call.done_writing()
+        while await refusing(self.call.read()) is not grpc.aio.EOF:
+            pass
 
 
 async def refusing(call: Any) -> Any:
