@@ -59,7 +59,12 @@ def _oneof_check(oneof: Any) -> Check:
         member = message.WhichOneof(name)
         if member is None:
             raise Refusal("missing_payload", f"one of the members of {name} must be set", field=name)
-        _run(checks[member], getattr(message, member), member)
+        value_check = checks[member]
+        if value_check is not None:
+            try:
+                value_check(getattr(message, member))
+            except Refusal as refusal:
+                raise refusal.under(member) from None
 
     return check
 
@@ -111,9 +116,13 @@ def _list_check(field: FieldDescriptor, rules: options_pb2.FieldRules, value_che
     def check(message: Any) -> None:
         values = getattr(message, name)
         count_check(len(values))
-        if value_check is not None:
-            for index, value in enumerate(values):
-                _run(value_check, value, f"{name}[{index}]")
+        if value_check is None:
+            return
+        for index, value in enumerate(values):
+            try:
+                value_check(value)
+            except Refusal as refusal:
+                raise refusal.under(f"{name}[{index}]") from None
 
     return check
 
@@ -176,9 +185,14 @@ def _message_check(descriptor: Descriptor) -> Check | None:
     if descriptor.full_name.startswith(_WELL_KNOWN):
         return None
 
+    checks: tuple[Check, ...] | None = None
+
     def check(message: Any) -> None:
-        # Looked up when used, not when made: a message may hold messages of its own type.
-        for one in _checks(descriptor):
+        nonlocal checks
+        if checks is None:
+            # Looked up when used, not when made: a message may hold messages of its own type.
+            checks = _checks(descriptor)
+        for one in checks:
             one(message)
 
     return check

@@ -7,28 +7,27 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from oa_runlog import wire
-from oa_runlog.events import EventBody, RunSpec
+from oa_runlog.events import EventBody, EventType, RunSpec, event_type
 from oa_runlog.fingerprint import fingerprint
 
 
 class EncodedBody(NamedTuple):
     """What happened, with its bytes."""
 
+    type: EventType
     body: EventBody
     data: bytes
 
     @classmethod
     def of(cls, body: EventBody) -> EncodedBody:
         """`body` with its bytes."""
-        return cls(body, wire.encode_body(body))
+        return cls(event_type(body), body, wire.encode_body(body))
 
     @classmethod
-    def received(cls, message: wire.BodyMessage, path: str) -> EncodedBody:
-        """A message that holds to its rules, with the bytes that it is stored in. Raises Refusal with `path` before it.
-
-        What the message holds beyond this version is dropped: nobody here can say whether it may stand in the log.
-        """
-        return cls(wire.checked_body(message, path), wire.known_bytes(message))
+    def received(cls, message: wire.BodyMessage) -> EncodedBody:
+        """A message that holds to its rules, and nothing unknown, with the bytes to be stored. Raises Refusal."""
+        body, data = wire.received_body(message)
+        return cls(event_type(body), body, data)
 
 
 @dataclass(frozen=True, slots=True)

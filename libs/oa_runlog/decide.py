@@ -8,7 +8,7 @@ else; then the expected seq, the state machine, sizes, and pace.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -37,7 +37,6 @@ from oa_runlog.events import (
     RunFinished,
     RunSpec,
     RunStarted,
-    event_type,
 )
 from oa_runlog.reducer import Fold, invalid_transition
 from oa_runlog.state import FINAL_STATUS, RunState
@@ -221,8 +220,7 @@ def _check_expected_seq(state: RunState, command: Append) -> None:
 
 
 def _check_reserved(command: Append) -> None:
-    for index, event in enumerate(command.events):
-        kind = event_type(event.body)
+    for index, (kind, _, _) in enumerate(command.events):
         if kind in RESERVED:
             text = f"only the authority appends {kind}"
             raise Refusal("event_reserved", text, field=f"events[{index}]", metadata={"event": str(kind)})
@@ -235,11 +233,18 @@ def _check_transitions(state: RunState, command: Append) -> Unchanged | None:
         if isinstance(body, RunFinished):
             return _finish_again(state, state.finish, body)
     status = state.status
-    for index, event in enumerate(command.events):
-        after = next_status(status, event.body)
+    steady: set[EventType] = set()  # looked up in the table, and the run stands as before
+    for index, (kind, body, _) in enumerate(command.events):
+        if kind in steady:
+            continue
+        after = next_status(status, body)
         if after is None:
-            raise invalid_transition(status, event.body).under(f"events[{index}]")
-        status = after
+            raise invalid_transition(status, body).under(f"events[{index}]")
+        if after is status:
+            steady.add(kind)
+        else:
+            steady.clear()
+            status = after
     return None
 
 
@@ -250,15 +255,13 @@ def _finish_again(state: RunState, finish: RunFinished, again: RunFinished) -> U
     raise Refusal("already_finished", text, field="events[0]", metadata={"outcome": str(finish.outcome)})
 
 
-def _check_sizes(events: Iterable[EncodedBody], limits: Limits) -> None:
-    total = 0
-    for index, event in enumerate(events):
-        size = len(event.data)
-        total += size
-        if size > limits.max_event_bytes:
-            raise _too_large(f"events[{index}]", size, limits.max_event_bytes)
-    if total > limits.max_append_bytes:
-        raise _too_large("events", total, limits.max_append_bytes)
+def _check_sizes(events: Sequence[EncodedBody], limits: Limits) -> None:
+    sizes = [len(data) for _, _, data in events]
+    if max(sizes) > limits.max_event_bytes:
+        index = next(index for index, size in enumerate(sizes) if size > limits.max_event_bytes)
+        raise _too_large(f"events[{index}]", sizes[index], limits.max_event_bytes)
+    if sum(sizes) > limits.max_append_bytes:
+        raise _too_large("events", sum(sizes), limits.max_append_bytes)
 
 
 def _too_large(field: str, size: int, limit: int) -> Refusal:
@@ -266,13 +269,13 @@ def _too_large(field: str, size: int, limit: int) -> Refusal:
     return Refusal("payload_too_large", text, field=field, metadata={"limit_bytes": str(limit)})
 
 
-def _pace(state: RunState, count: int, limits: Limits, now_ns: int) -> int:
+def _pace(state: RunState, events: int, limits: Limits, now_ns: int) -> int:
     """The new `paced_until_ns`, by the generic cell rate algorithm: a token bucket that is one number.
 
     Each event takes 1/rate of time from a credit of burst/rate; the number is when the credit is full again.
     """
     step_ns = _SECOND_NS // limits.events_per_second
-    paced_until_ns = max(state.paced_until_ns, now_ns) + count * step_ns
+    paced_until_ns = max(state.paced_until_ns, now_ns) + events * step_ns
     over_ns = paced_until_ns - now_ns - limits.burst_events * step_ns
     if over_ns <= 0:
         return paced_until_ns
@@ -337,16 +340,13 @@ def _canceled(reason: str, message: str) -> EncodedBody:
 
 
 def _store(
-    state: RunState | None, run_id: str, events: Iterable[EncodedBody], lease_epoch: int, now_ns: int
+    state: RunState | None, run_id: str, events: Sequence[EncodedBody], lease_epoch: int, now_ns: int
 ) -> Accepted:
     """Number the events, make their bytes, and let the reducer say what they lead to."""
+    types, bodies, parts = zip(*events, strict=True)
     fold = Fold(state)
-    encoder = wire.EventEncoder(run_id, now_ns, lease_epoch)
-    stored = []
-    for event in events:
-        seq = fold.latest_seq + 1
-        data = encoder.encode(seq, event.data)
-        fold.take(RunEvent(run_id, seq, now_ns, lease_epoch, event.body), data)
-        stored.append(NewEvent(seq, event_type(event.body), data, fold.chain_head))
+    first_seq = fold.latest_seq + 1
+    stored = wire.EventEncoder(run_id, now_ns, lease_epoch).encode_all(first_seq, parts)
+    chains = fold.take_all(RunEvent(run_id, first_seq, now_ns, lease_epoch, bodies[0]), bodies, stored)
     assert fold.state is not None  # every command that gets here stores something
-    return Accepted(fold.state, tuple(stored))
+    return Accepted(fold.state, tuple(map(NewEvent, range(first_seq, fold.latest_seq + 1), types, stored, chains)))

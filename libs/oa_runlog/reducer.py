@@ -34,8 +34,8 @@ from oa_runlog.transitions import allowed_triggers, next_status, trigger
 class Fold:
     """Takes events one after the other; `state` is where the run then stands.
 
-    An append may hold hundreds of events that only add text. Numbers, chain and totals move in place; a new RunState
-    is made when somebody asks, or when an event changes more than that.
+    An append may hold hundreds of events that only add to the work. Numbers, chain and totals move in place; a new
+    RunState is made when somebody asks, or when an event changes more than that.
     """
 
     def __init__(self, state: RunState | None) -> None:
@@ -61,27 +61,60 @@ class Fold:
         Raises Refusal `invalid_transition` for what the table does not allow, and `sequence_broken` for a seq that is
         not the next one; nothing is taken then.
         """
-        before = self._state.status if self._state else None
-        status = next_status(before, event.body)
-        if status is None:
-            raise invalid_transition(before, event.body)
+        status = self._status_after(event.body)
         if event.seq != self.latest_seq + 1:
             raise Refusal("sequence_broken", f"event {event.seq} does not follow", field="seq")
-        start = self.chain_head if self._state else chain_start(event.run_id)
-        self.chain_head = chain_next(start, data)
-        self.latest_seq = event.seq
-        if type(event.body) in _MOVING:
-            state = self.state
-            if state is None:
-                self._state = _created(status, event, self.chain_head)
-            else:
-                self._state = _apply(replace(state, status=status), event)
-            return
-        assert self._state is not None  # the table lets only run.created begin a run
-        if status is not before:
-            self._state = replace(self._state, status=status)
-        for name, amount in _amounts(event.body):
+        if self._is_moved_by(event.body, status):
+            self._move(status, event, data)
+        else:
+            self._add(event.body, data)
+
+    def take_all(self, first: RunEvent, bodies: Iterable[EventBody], stored: Iterable[bytes]) -> list[bytes]:
+        """Take events that were recorded together, `first` and others that differ from it in seq and body only.
+
+        `stored` are their bytes. Returns the chain up to each of them. Raises `invalid_transition` as `take` does; what
+        came before is taken then.
+        """
+        chains: list[bytes] = []
+        steady: set[type[EventBody]] = set()  # looked up in the table, and the run stands as before
+        for body, data in zip(bodies, stored, strict=True):
+            if type(body) not in steady:
+                status = self._status_after(body)
+                if self._is_moved_by(body, status):
+                    self._move(status, first._replace(seq=self.latest_seq + 1, body=body), data)
+                    chains.append(self.chain_head)
+                    steady.clear()
+                    continue
+                steady.add(type(body))
+            self._add(body, data)
+            chains.append(self.chain_head)
+        return chains
+
+    def _status_after(self, body: EventBody) -> RunStatus:
+        before = self._state.status if self._state else None
+        status = next_status(before, body)
+        if status is None:
+            raise invalid_transition(before, body)
+        return status
+
+    def _is_moved_by(self, body: EventBody, status: RunStatus) -> bool:
+        return type(body) in _MOVING or self._state is None or status is not self._state.status
+
+    def _add(self, body: EventBody, data: bytes) -> None:
+        self.chain_head = chain_next(self.chain_head, data)
+        self.latest_seq += 1
+        for name, amount in _amounts(body):
             self._amounts[name] = self._amounts.get(name, 0) + amount
+
+    def _move(self, status: RunStatus, event: RunEvent, data: bytes) -> None:
+        if self._state is None:
+            self.chain_head = chain_start(event.run_id)
+        self._add(event.body, data)
+        state = self.state
+        if state is None:
+            self._state = _created(status, event, self.chain_head)
+        else:
+            self._state = _apply(replace(state, status=status), event)
 
 
 def advance(state: RunState | None, event: RunEvent, data: bytes) -> RunState:
@@ -105,7 +138,7 @@ _MOVING = frozenset({RunCreated, RunStarted, RunCancelRequested, ExecutorLost, R
 
 
 def _apply(state: RunState, event: RunEvent) -> RunState:
-    """The state after an event of `_MOVING`; status, number and chain are in it already."""
+    """The state after an event of `_MOVING`; status, number, chain and totals are in it already."""
     match event.body:
         case RunStarted(worker_id, epoch, attempt):
             return replace(state, worker_id=worker_id, lease_epoch=epoch, attempt=attempt, fenced=False)

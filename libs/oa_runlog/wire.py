@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -30,6 +31,7 @@ from openagents.runtime.v1 import event_pb2, receipt_pb2, run_pb2
 
 M = TypeVar("M", bound=ProtoMessage)
 E = TypeVar("E", bound=enum.StrEnum)
+T = TypeVar("T")
 
 _NS = 1_000_000_000
 _MAX_SECONDS = 253_402_300_799
@@ -115,8 +117,8 @@ def _object_from_wire(value: struct_pb2.Struct, field: str) -> dict[str, Json]:
     return {name: _value_from_wire(member, f"{field}.{name}") for name, member in sorted(value.fields.items())}
 
 
-def _optional_object(message: Any, name: str, field: str) -> dict[str, Json] | None:
-    return _object_from_wire(getattr(message, name), f"{field}.{name}") if message.HasField(name) else None
+def _optional_object(message: Any, name: str) -> dict[str, Json] | None:
+    return _object_from_wire(getattr(message, name), name) if message.HasField(name) else None
 
 
 # ------------------------------------------------------------------------------------------------- spec and finish
@@ -208,10 +210,10 @@ def finish_to_wire(finish: events.RunFinished) -> event_pb2.RunFinished:
 def finish_from_wire(message: event_pb2.RunFinished) -> events.RunFinished:
     """The finish in a message. Raises Refusal."""
     check_rules(message)
-    return _run_finished(message, "")
+    return _run_finished(message)
 
 
-def _run_finished(message: event_pb2.RunFinished, path: str) -> events.RunFinished:
+def _run_finished(message: event_pb2.RunFinished) -> events.RunFinished:
     measured = None
     if message.HasField("exec"):
         result = message.exec
@@ -222,7 +224,7 @@ def _run_finished(message: event_pb2.RunFinished, path: str) -> events.RunFinish
             stdout_bytes=result.stdout_bytes,
             stderr_bytes=result.stderr_bytes,
         )
-    outcome = _OUTCOMES.from_wire(message.outcome, f"{path}outcome")
+    outcome = _OUTCOMES.from_wire(message.outcome, "outcome")
     return events.RunFinished(outcome, message.reason, message.message, measured)
 
 
@@ -326,76 +328,84 @@ def _need(value: Any, field: str) -> Any:
     return value
 
 
-def _run_created(m: event_pb2.RunCreated, path: str) -> events.RunCreated:
-    _need(m.HasField("spec"), f"{path}spec")
-    user_id, org_id = _need(m.user_id, f"{path}user_id"), _need(m.org_id, f"{path}org_id")
-    return events.RunCreated(user_id, org_id, _spec(m.spec, f"{path}spec."))
+def _run_created(m: event_pb2.RunCreated) -> events.RunCreated:
+    _need(m.HasField("spec"), "spec")
+    user_id, org_id = _need(m.user_id, "user_id"), _need(m.org_id, "org_id")
+    return events.RunCreated(user_id, org_id, _spec(m.spec, "spec."))
 
 
-def _run_started(m: event_pb2.RunStarted, path: str) -> events.RunStarted:
-    epoch, attempt = _need(m.lease_epoch, f"{path}lease_epoch"), _need(m.attempt, f"{path}attempt")
-    return events.RunStarted(_need(m.worker_id, f"{path}worker_id"), epoch, attempt)
+def _run_started(m: event_pb2.RunStarted) -> events.RunStarted:
+    epoch, attempt = _need(m.lease_epoch, "lease_epoch"), _need(m.attempt, "attempt")
+    return events.RunStarted(_need(m.worker_id, "worker_id"), epoch, attempt)
 
 
-def _cancel_requested(m: event_pb2.RunCancelRequested, path: str) -> events.RunCancelRequested:
-    return events.RunCancelRequested(_need(m.requested_by, f"{path}requested_by"), m.reason)
+def _cancel_requested(m: event_pb2.RunCancelRequested) -> events.RunCancelRequested:
+    return events.RunCancelRequested(_need(m.requested_by, "requested_by"), m.reason)
 
 
-def _executor_lost(m: event_pb2.ExecutorLost, path: str) -> events.ExecutorLost:
-    epoch, attempt = _need(m.lease_epoch, f"{path}lease_epoch"), _need(m.attempt, f"{path}attempt")
-    return events.ExecutorLost(_need(m.worker_id, f"{path}worker_id"), epoch, attempt, m.requeued)
+def _executor_lost(m: event_pb2.ExecutorLost) -> events.ExecutorLost:
+    epoch, attempt = _need(m.lease_epoch, "lease_epoch"), _need(m.attempt, "attempt")
+    return events.ExecutorLost(_need(m.worker_id, "worker_id"), epoch, attempt, m.requeued)
 
 
-def _text_delta(m: event_pb2.TextDelta, path: str) -> events.TextDelta:
-    return events.TextDelta(_STREAMS.from_wire(m.stream, f"{path}stream"), m.data)
+def _text_delta(m: event_pb2.TextDelta) -> events.TextDelta:
+    return events.TextDelta(_STREAMS.from_wire(m.stream, "stream"), m.data)
 
 
-def _tool_call(m: event_pb2.ToolCall, path: str) -> events.ToolCall:
-    return events.ToolCall(m.call_id, m.name, _optional_object(m, "arguments", path.rstrip(".")))
+def _tool_call(m: event_pb2.ToolCall) -> events.ToolCall:
+    return events.ToolCall(m.call_id, m.name, _optional_object(m, "arguments"))
 
 
-def _tool_result(m: event_pb2.ToolResult, path: str) -> events.ToolResult:
+def _tool_result(m: event_pb2.ToolResult) -> events.ToolResult:
     has_result = m.HasField("result")
-    result = _value_from_wire(m.result, f"{path}result") if has_result else None
+    result = _value_from_wire(m.result, "result") if has_result else None
     return events.ToolResult(m.call_id, m.failed, result, has_result)
 
 
-def _message(m: event_pb2.Message, path: str) -> events.Message:
-    return events.Message(_ROLES.from_wire(m.role, f"{path}role"), m.text)
+def _message(m: event_pb2.Message) -> events.Message:
+    return events.Message(_ROLES.from_wire(m.role, "role"), m.text)
 
 
-def _verification(m: event_pb2.Verification, path: str) -> events.Verification:
+def _verification(m: event_pb2.Verification) -> events.Verification:
     return events.Verification(m.name, m.passed, m.detail)
 
 
-def _usage(m: event_pb2.Usage, path: str) -> events.Usage:
+def _usage(m: event_pb2.Usage) -> events.Usage:
     return events.Usage(m.model, m.input_tokens, m.output_tokens, m.cached_input_tokens)
 
 
-def _custom(m: event_pb2.Custom, path: str) -> events.Custom:
-    return events.Custom(m.type, _optional_object(m, "data", path.rstrip(".")))
+def _custom(m: event_pb2.Custom) -> events.Custom:
+    return events.Custom(m.type, _optional_object(m, "data"))
 
 
-def _codex_event(m: codex_pb2.CodexEvent, path: str) -> events.CodexEvent:
-    match m.WhichOneof("kind"):
-        case "turn":
-            status = _TURNS.from_wire(m.turn.status, f"{path}turn.status")
-            kind: events.CodexKind = events.TurnStatusChanged(m.turn.turn_id, status, m.turn.message)
-        case "item":
-            content = _optional_object(m.item, "content", f"{path}item")
-            kind = events.CodexItem(m.item.item_type, m.item.turn_id, m.item.item_id, content)
-        case "control_request":
-            detail = _optional_object(m.control_request, "detail", f"{path}control_request")
-            kind = events.ControlRequest(m.control_request.request_id, m.control_request.action, detail)
-        case "control_receipt":
-            outcome = _CONTROLS.from_wire(m.control_receipt.outcome, f"{path}control_receipt.outcome")
-            kind = events.ControlReceipt(m.control_receipt.request_id, outcome, m.control_receipt.message)
-        case _:
-            raise Refusal("missing_payload", "the Codex event holds none of its kinds", field=f"{path}kind")
-    return events.CodexEvent(kind, m.codex_thread_id)
+_CODEX_KINDS: Mapping[str, Callable[[Any], events.CodexKind]] = MappingProxyType(
+    {
+        "turn": lambda m: events.TurnStatusChanged(m.turn_id, _TURNS.from_wire(m.status, "status"), m.message),
+        "item": lambda m: events.CodexItem(m.item_type, m.turn_id, m.item_id, _optional_object(m, "content")),
+        "control_request": lambda m: events.ControlRequest(m.request_id, m.action, _optional_object(m, "detail")),
+        "control_receipt": lambda m: events.ControlReceipt(
+            m.request_id, _CONTROLS.from_wire(m.outcome, "outcome"), m.message
+        ),
+    }
+)
 
 
-_BODIES: Mapping[str, Callable[[Any, str], EventBody]] = MappingProxyType(
+def _codex_event(m: codex_pb2.CodexEvent) -> events.CodexEvent:
+    kind = m.WhichOneof("kind")
+    if kind is None:
+        raise Refusal("missing_payload", "the Codex event holds none of its kinds", field="kind")
+    return events.CodexEvent(_part(m, kind, _CODEX_KINDS[kind]), m.codex_thread_id)
+
+
+def _part(message: Any, name: str, read: Callable[[Any], T]) -> T:
+    """A field that is a message, read; what is refused in it is named as the outer message's."""
+    try:
+        return read(getattr(message, name))
+    except Refusal as refusal:
+        raise refusal.under(name) from None
+
+
+_BODIES: Mapping[str, Callable[[Any], EventBody]] = MappingProxyType(
     {
         "run_created": _run_created,
         "run_started": _run_started,
@@ -414,27 +424,30 @@ _BODIES: Mapping[str, Callable[[Any, str], EventBody]] = MappingProxyType(
 )
 
 
-def body_from_wire(message: event_pb2.EventBody, *, path: str = "") -> EventBody:
-    """What happened, from its message. Raises Refusal; `path` is what stands before its fields: "events[2]."."""
-    _check(message, path)
-    return checked_body(message, path)
+def body_from_wire(message: event_pb2.EventBody) -> EventBody:
+    """What happened, from its message. Raises Refusal."""
+    check_rules(message)
+    return checked_body(message)
 
 
 BodyMessage = event_pb2.EventBody
 
 
-def known_bytes(message: BodyMessage) -> bytes:
-    """The bytes of a received message without what this version does not know of it; as `encode_body` makes them."""
-    message.DiscardUnknownFields()
-    return message.SerializeToString(deterministic=True)
+def received_body(message: BodyMessage) -> tuple[EventBody, bytes]:
+    """What happened, with the bytes that it is stored in, from a message that `check_rules` let pass. Raises Refusal.
+
+    What the message holds beyond this version is to be discarded before (`DiscardUnknownFields`): nobody here can say
+    whether it may stand in the log. Then the bytes are those of `encode_body`.
+    """
+    return checked_body(message), message.SerializeToString(deterministic=True)
 
 
-def checked_body(message: BodyMessage, path: str) -> EventBody:
+def checked_body(message: BodyMessage) -> EventBody:
     """What happened, from a message that `check_rules` let pass. Raises Refusal."""
     kind = message.WhichOneof("kind")
     if kind is None:
-        raise Refusal("missing_payload", "the event holds none of the kinds that this version has", field=f"{path}kind")
-    return _BODIES[kind](getattr(message, kind), f"{path}{kind}.")
+        raise Refusal("missing_payload", "the event holds none of the kinds that this version has", field="kind")
+    return _part(message, kind, _BODIES[kind])
 
 
 def decode_body(data: bytes) -> EventBody:
@@ -444,7 +457,6 @@ def decode_body(data: bytes) -> EventBody:
 
 # ------------------------------------------------------------------------------------------------- events
 
-_SMALL = [bytes([value]) for value in range(0x80)]
 _SEQ_TAG = bytes([event_pb2.RunEvent.SEQ_FIELD_NUMBER << 3])
 _BODY_TAG = bytes([event_pb2.RunEvent.BODY_FIELD_NUMBER << 3 | 2])
 
@@ -473,10 +485,17 @@ class EventEncoder:
         """The bytes of the event with this seq (above 0) and body."""
         return b"".join((self._before_seq, _varint(seq), self._before_body, _varint(len(body)), body))
 
+    def encode_all(self, first_seq: int, bodies: Iterable[bytes]) -> list[bytes]:
+        """The bytes of consecutive events, the first with this seq."""
+        before_seq, before_body, join = self._before_seq, self._before_body, b"".join
+        return [
+            join((before_seq, _varint(seq), before_body, _varint(len(body)), body))
+            for seq, body in enumerate(bodies, first_seq)
+        ]
 
+
+@lru_cache(maxsize=16_384)  # runs have the same seqs, and events often the same size
 def _varint(value: int) -> bytes:
-    if value <= 0x7F:
-        return _SMALL[value]
     parts = bytearray()
     while value > 0x7F:
         parts.append(value & 0x7F | 0x80)
@@ -501,7 +520,7 @@ def event_from_wire(message: event_pb2.RunEvent) -> RunEvent:
         seq=_need(message.seq, "seq"),
         recorded_ns=_ns(message.recorded_time, "recorded_time"),
         lease_epoch=message.lease_epoch,
-        body=checked_body(message.body, "body."),
+        body=_part(message, "body", checked_body),
     )
 
 

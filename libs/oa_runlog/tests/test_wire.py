@@ -235,8 +235,8 @@ def test_a_number_that_json_does_not_have_is_refused(number: float) -> None:
     message.custom.type = "a.b"
     message.custom.data.fields["deep"].list_value.values.add().number_value = number
     with pytest.raises(Refusal) as caught:
-        wire.body_from_wire(message, path="events[3].")
-    assert (caught.value.reason, caught.value.field) == ("invalid_value", "events[3].custom.data.deep[0]")
+        wire.body_from_wire(message)
+    assert (caught.value.reason, caught.value.field) == ("invalid_value", "custom.data.deep[0]")
 
 
 @given(values.work_bodies)
@@ -244,4 +244,5 @@ def test_a_received_body_is_stored_as_we_would_write_it(body: ev.EventBody) -> N
     message = wire.body_to_wire(body)
     unknown = b"\x9a\x3f\x03abc"  # field 1011: of a newer version
     received = event_pb2.EventBody.FromString(message.SerializeToString() + unknown)
-    assert wire.known_bytes(received) == wire.encode_body(body)
+    received.DiscardUnknownFields()
+    assert wire.received_body(received) == (body, wire.encode_body(body))

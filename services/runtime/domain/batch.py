@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import NamedTuple
 
 from oa_errors import Refusal
@@ -161,9 +162,9 @@ class Batch:
     def _place(self, run_id: str, partition: int, events: Sequence[NewEvent]) -> None:
         """Give the events their positions."""
         before, changes = self._positions[partition], self.changes
-        changes.records.setdefault(partition, []).extend(
-            LogRecord(position, run_id, seq, kind, data)
-            for position, (seq, kind, data, _) in enumerate(events, before + 1)
-        )
-        changes.chains.setdefault(partition, []).extend([event.chain for event in events])
-        self._positions[partition] = changes.heads[partition] = before + len(events)
+        after = before + len(events)
+        seqs, types, stored, chains = zip(*events, strict=True)
+        positions = range(before + 1, after + 1)
+        changes.records.setdefault(partition, []).extend(map(LogRecord, positions, repeat(run_id), seqs, types, stored))
+        changes.chains.setdefault(partition, []).extend(chains)
+        self._positions[partition] = changes.heads[partition] = after

@@ -137,7 +137,7 @@ def _held(leases: Iterable[pb.HeldLease]) -> list[HeldLease]:
 
 def _append(request: pb.AppendEventsRequest, principal: Principal, worker_id: str) -> Append:
     """The command in a request whose rules were checked. Raises Refusal."""
-    events = [EncodedBody.received(event, f"events[{index}].") for index, event in enumerate(request.events)]
+    request.DiscardUnknownFields()
     expected_seq = request.expected_seq if request.HasField("expected_seq") else None
     return Append.made_of(
         request.run_id,
@@ -145,9 +145,19 @@ def _append(request: pb.AppendEventsRequest, principal: Principal, worker_id: st
         worker_id,
         request.lease_epoch,
         request.idempotency_key,
-        events,
+        _events(request),
         expected_seq,
     )
+
+
+def _events(request: pb.AppendEventsRequest) -> list[EncodedBody]:
+    events: list[EncodedBody] = []
+    try:
+        for event in request.events:
+            events.append(EncodedBody.received(event))  # noqa: PERF401 - how far it came is the field of a refusal
+    except Refusal as refusal:
+        raise refusal.under(f"events[{len(events)}]") from None
+    return events
 
 
 def _appended(request_id: int, applied: Applied) -> pb.AppendEventsResponse:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from oa_runlog import wire
-from oa_runlog.state import RunState, RunStatus, Totals
+from oa_runlog.state import TOTAL_NAMES, RunState, RunStatus, Totals
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -58,7 +57,7 @@ def state_of(row: Any) -> RunState:
 
 def moving_values(state: RunState) -> tuple[Any, ...]:
     """What a command may change, in the order of the statements: status … paced_until_ns."""
-    totals = _NO_TOTALS_TEXT if state.totals == _NO_TOTALS else json.dumps(asdict(state.totals))
+    totals = _NO_TOTALS_TEXT if state.totals == _NO_TOTALS else _totals_text(state.totals)
     return (
         str(state.status),
         state.latest_seq,
@@ -74,6 +73,10 @@ def moving_values(state: RunState) -> tuple[Any, ...]:
         totals,
         state.paced_until_ns,
     )
+
+
+def _totals_text(totals: Totals) -> str:
+    return json.dumps({name: getattr(totals, name) for name in TOTAL_NAMES})
 
 
 def columns(rows: Iterable[tuple[Any, ...]], width: int) -> list[list[Any]]:
