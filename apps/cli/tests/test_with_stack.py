@@ -67,7 +67,7 @@ async def _outcomes(program: Program) -> None:
     assert "nonzero_exit" in failed.stderr
     missing = await program("run", "start", "no-such-command", "--json")
     assert missing.status == Exit.RUN_FAILED
-    unknown = await program("run", "start", "--retention", "short", "true", "--json")
+    unknown = await program("run", "start", "--json", "--retention", "short", "true")
     assert (unknown.status, unknown.error["field"]) == (Exit.REFUSED, "spec.retention_class")
     slow = await program("run", "start", "--timeout-ms", "300", "sleep", "60")
     assert (slow.status, "timeout" in slow.stderr) == (Exit.RUN_FAILED, True)
