@@ -1,7 +1,8 @@
 """Where the archive keeps its objects: a directory, or a bucket of an S3-compatible store.
 
 An object is whole or not there. It is durable when `put` returns: in a directory by fsync and rename, in a bucket by
-its own promise.
+its own promise. What a process leaves that is killed on the way is no object: in a directory a file in `.staging`,
+which a later `put` removes; in a bucket parts of an upload, which the bucket's rule for unfinished uploads removes.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ S3_SCHEME = "s3://"
 MULTIPART_BYTES = 8 << 20
 """Objects up to this size go to and come from a bucket in one request, larger ones in parts of it: the time that a
 request may take is for so much."""
+STAGING = ".staging"
+"""Where a directory keeps what is being written; in the same file system, so that a rename makes it an object."""
+STAGING_KEPT_S = 3600
+"""A file there that nobody has written to for so long is what a process left that was killed."""
 _PIECE_BYTES = 1 << 20
 _RETRY_AFTER_MS = 1000
 _RETRIES: RetryConfig = {"max_retries": 3, "retry_timeout": timedelta(seconds=10)}
@@ -66,7 +71,7 @@ class DirectoryObjects:
 
     def _put(self, path: Path, data: Spool) -> None:
         self._make_folders(path.parent)
-        descriptor, staging = tempfile.mkstemp(dir=path.parent, prefix=".staging-")
+        descriptor, staging = self._stage()
         try:
             with os.fdopen(descriptor, "wb") as file:
                 for piece in data.pieces():
@@ -78,6 +83,20 @@ class DirectoryObjects:
             Path(staging).unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
+
+    def _stage(self) -> tuple[int, str]:
+        """A new file to write to. Those that were left behind are removed on the way."""
+        folder = self._folder / STAGING
+        self._make_folders(folder)
+        descriptor, path = tempfile.mkstemp(dir=folder)
+        # By the clock of the disk, which may be another machine's.
+        written_before = os.fstat(descriptor).st_mtime - STAGING_KEPT_S
+        for other in folder.iterdir():
+            # Another replica may have renamed or removed it meanwhile; and what can't be removed harms nobody.
+            with contextlib.suppress(OSError):
+                if other.stat().st_mtime < written_before:
+                    other.unlink()
+        return descriptor, path
 
     def _make_folders(self, folder: Path) -> None:
         """A folder is durable when the one above it is synced."""

@@ -17,7 +17,7 @@ from oa_testing.postgres import Database
 from services.runtime.app.archive import ObjectMissing, Objects
 from services.runtime.app.limits import ArchiveLimits, ReplayLimits
 from services.runtime.app.spool import Spool
-from services.runtime.store.objects import MULTIPART_BYTES, DirectoryObjects, open_objects
+from services.runtime.store.objects import MULTIPART_BYTES, STAGING, STAGING_KEPT_S, DirectoryObjects, open_objects
 from services.runtime.tests.busy_store import busy_store
 from services.runtime.tests.rig import replica, runtime_settings
 from services.runtime.tests.s3_server import BUCKET, FORBIDDEN_BUCKET, S3Server, s3_server
@@ -77,6 +77,10 @@ async def read(objects: Objects, name: str = NAME) -> bytes:
     return b"".join([piece async for piece in objects.get(name)])
 
 
+def files_in(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob("*") if path.is_file()]
+
+
 async def refused(call: Awaitable[object]) -> Refusal:
     with pytest.raises(Refusal) as caught:
         await call
@@ -116,14 +120,29 @@ async def test_a_half_written_object_is_none(tmp_path: Path, monkeypatch: pytest
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
     objects = DirectoryObjects(tmp_path)
+    await objects.put("before", spool_of(b"x"))
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(Refusal) as caught:
         await objects.put("object", spool_of(b"x"))
     assert caught.value.reason == "unavailable"
-    assert next(os.walk(tmp_path))[1:] == ([], [])
+    assert files_in(tmp_path) == ["before"]
     with pytest.raises(ObjectMissing):
         await read(objects, "object")
+
+
+async def test_what_a_killed_process_left_is_removed_and_what_another_one_writes_is_not(tmp_path: Path) -> None:
+    staging = tmp_path / STAGING
+    objects = DirectoryObjects(tmp_path)
+    await objects.put(NAME, spool_of(b"x"))
+    left, written = staging / "left", staging / "written"
+    for path, idle_s in ((left, STAGING_KEPT_S + 60), (written, STAGING_KEPT_S - 60)):
+        path.write_bytes(b"half")
+        last = path.stat().st_mtime - idle_s
+        os.utime(path, (last, last))
+    await objects.put(NAME, spool_of(b"y"))
+    assert list(staging.iterdir()) == [written]
+    assert await read(objects) == b"y"
 
 
 # ------------------------------------------------------------------------------------------------- a bucket
