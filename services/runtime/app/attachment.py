@@ -99,6 +99,8 @@ class Attachment:
         self.outbox: asyncio.Queue[Notice | None] = asyncio.Queue()
         self.ended: Exception | None = None
         """Why the authority ended the stream, if it did: a Refusal, or whatever went wrong."""
+        self.under_way: dict[str, asyncio.Future[Applied]] = {}
+        """Run -> the last append to it that has no answer yet."""
         self._pending = asyncio.Semaphore(pending_limit)
 
     @property
@@ -114,6 +116,14 @@ class Attachment:
     def say(self, notice: Notice) -> None:
         """Queue a notice."""
         self.outbox.put_nowait(notice)
+
+    def say_in_turn(self, answer: AppendAnswer) -> None:
+        """Answer an append that was refused at once, after those to its run that came before it."""
+        before = self.under_way.get(answer.run_id)
+        if before is None:
+            self.say(answer)
+        else:
+            before.add_done_callback(lambda _: self.say(answer))
 
     def end(self, reason: Exception | None = None) -> None:
         """End the stream, after what is queued has been said."""

@@ -200,7 +200,7 @@ class Workers:
             answer = self._log.submit(replace(command, worker_id=attachment.worker.worker_id))
         except Refusal as refusal:
             attachment.release_append()
-            attachment.say(AppendAnswer(request_id, command.run_id, refusal))
+            attachment.say_in_turn(AppendAnswer(request_id, command.run_id, refusal))
             return
 
         def answered(done: asyncio.Future[Applied]) -> None:
@@ -208,7 +208,10 @@ class Workers:
             error = done.exception()
             what = error if isinstance(error, Refusal) else done.result()
             attachment.say(AppendAnswer(request_id, command.run_id, what))
+            if attachment.under_way.get(command.run_id) is done:
+                del attachment.under_way[command.run_id]
 
+        attachment.under_way[command.run_id] = answer
         answer.add_done_callback(answered)
 
     async def append_once(self, principal: Principal, command: Append) -> Applied:

@@ -101,7 +101,7 @@ class WorkerApi(WorkerServiceServicer):
             check_rules(request)
             command = _append(request, principal, attachment.worker.worker_id)
         except Refusal as refusal:
-            attachment.say(AppendAnswer(request.request_id, request.run_id, refusal))
+            attachment.say_in_turn(AppendAnswer(request.request_id, request.run_id, refusal))
             return
         await self._workers.append(attachment, request.request_id, command)
 

@@ -16,7 +16,8 @@ from oa_errors import Refusal
 from oa_platform.keys import SigningKey
 from oa_testing.postgres import Database
 from openagents.runtime.v1 import event_pb2, run_pb2, run_service_pb2, worker_service_pb2
-from services.runtime.app.limits import WorkerLimits
+from services.runtime.app.limits import SequencerLimits, WorkerLimits
+from services.runtime.app.metrics import COMMANDS
 from services.runtime.app.metrics import QUEUE_COMMANDS as QUEUED
 from services.runtime.tests.rig import (
     QUICK_WORKERS,
@@ -190,6 +191,40 @@ async def test_appends_are_answered_in_the_order_in_which_they_were_sent(runtime
         await worker.call.write(worker_service_pb2.AttachRequest(append=request))
     answers = [(await worker.next("appended")).appended for _ in range(30)]
     assert [(a.request_id, a.first_seq) for a in answers] == [(n, n + 2) for n in range(1, 31)]
+
+
+async def test_an_append_that_is_refused_at_once_is_answered_in_its_turn(
+    runtime_database: Database, who: Somebody
+) -> None:
+    """By a rule of the message, or because the queue is full: the appends before it wait for a commit."""
+    settings = runtime_settings(runtime_database, sequencer=SequencerLimits(queue_commands=2))
+    overloaded = COMMANDS.labels("Append", "overloaded")
+    before = overloaded._value.get()
+    async with replica(settings, who.key) as runtime:
+        worker = await attached(runtime, who)
+        run_id = await started(runtime, who, worker)
+        blocker = await asyncpg.connect(runtime_database.admin)
+        block = blocker.transaction()
+        await block.start()
+        await blocker.execute("SELECT FROM runtime.log_heads FOR UPDATE")
+        for number in range(1, 13):
+            request = worker_service_pb2.AppendEventsRequest(
+                request_id=number, run_id=run_id, lease_epoch=1, events=[text(b"x")]
+            )
+            request.idempotency_key = f"k{number}" if number % 3 else ""
+            await worker.call.write(worker_service_pb2.AttachRequest(append=request))
+        while overloaded._value.get() == before:
+            await asyncio.sleep(0.02)
+        await block.rollback()
+        await blocker.close()
+        answers: list[Any] = [await worker.call.read() for _ in range(12)]
+        kinds = [answer.WhichOneof("message") for answer in answers]
+        told = [getattr(answer, kind) for answer, kind in zip(answers, kinds, strict=True)]
+        assert [answer.request_id for answer in told] == list(range(1, 13))
+        reasons = [answer.reason for answer, kind in zip(told, kinds, strict=True) if kind == "append_refused"]
+        assert reasons.count("missing_field") == 4
+        assert set(reasons) == {"missing_field", "overloaded"}
+        worker.call.cancel()
 
 
 async def test_a_refused_append_says_why_and_the_stream_goes_on(runtime: Replica, who: Somebody) -> None:
