@@ -22,7 +22,7 @@ from oa_errors import Refusal
 from oa_runlog import wire
 from oa_runlog.canonical import Canonical, canonical_json
 from oa_runlog.chain import chain_next, chain_start
-from oa_runlog.events import RunEvent
+from oa_runlog.events import EventType, RunEvent
 from oa_runlog.receipt import ReceiptFacts, SignedReceipt, facts_of, rfc3339
 from oa_runlog.reducer import advance
 from oa_runlog.sequence import in_sequence
@@ -158,6 +158,15 @@ def read_artifact(lines: Iterable[bytes]) -> Iterator[ReplayEvent]:
     Raises Refusal as `verify_artifact` does.
     """
     return _Reader(lines).events()
+
+
+def read_event_line(line: bytes) -> tuple[int, EventType, bytes]:
+    """Seq, type and stored bytes of the event in a line of an artifact that was verified as a whole: nothing is judged.
+
+    Raises ValueError or KeyError for another line than an event's.
+    """
+    members = json.loads(line)
+    return members["seq"], EventType(members["type"]), base64.b64decode(members["event"])
 
 
 def _advance(state: RunState | None, one: ReplayEvent) -> RunState:

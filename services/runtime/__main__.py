@@ -35,8 +35,10 @@ from services.runtime.app.receipt_log import ReceiptLog
 from services.runtime.app.replays import Replays
 from services.runtime.app.retention_watch import RetentionWatch
 from services.runtime.app.runs import Runs
+from services.runtime.app.shelf import Shelf
 from services.runtime.app.tail import Tail
 from services.runtime.app.topics import Topics
+from services.runtime.app.whole_log import WholeLog
 from services.runtime.app.workers import Workers
 from services.runtime.config import RuntimeSettings
 from services.runtime.grpc_api.log import LogApi
@@ -86,7 +88,10 @@ async def serve(settings: RuntimeSettings, process: Process, keys: KeySource) ->
     reads = PostgresReads(postgres)
     installation = await reads.installation()
     await reads.add_receipt_key(signer.key_id, signer.public_key)
-    tail = await _follow(settings, process, reads, replica_id)
+    records = PostgresArchiveRecords(postgres)
+    archive, artifacts = _archive(settings, process, replica_id, reads, records)
+    whole_log = WholeLog(reads, Shelf(records, archive, settings.shelf))
+    tail = await _follow(settings, process, whole_log, replica_id)
     log = await process.enter(
         Log(
             installation,
@@ -113,18 +118,17 @@ async def serve(settings: RuntimeSettings, process: Process, keys: KeySource) ->
     server.register(
         add_ReceiptServiceServicer_to_server, ReceiptApi(runs, ReceiptLog(receipt_log, runs, settings.merge))
     )
-    artifacts = _archive(settings, process, replica_id, reads, PostgresArchiveRecords(postgres))
     replays = Replays(runs, artifacts, settings.replay)
     server.register(add_ReplayServiceServicer_to_server, ReplayApi(replays))
-    server.register(add_LogServiceServicer_to_server, LogApi(tail, reads, installation.log_epoch))
+    server.register(add_LogServiceServicer_to_server, LogApi(tail, whole_log, installation.log_epoch))
     server.register(add_TopicServiceServicer_to_server, TopicApi(topics))
     server.register(add_WorkerServiceServicer_to_server, WorkerApi(workers, run_limits))
     process.background("dismissal", _dismiss(server, workers))
     return await process.enter(server)
 
 
-async def _follow(settings: RuntimeSettings, process: Process, reads: PostgresReads, replica_id: str) -> Tail:
-    tail = Tail(reads, settings.tail)
+async def _follow(settings: RuntimeSettings, process: Process, log: WholeLog, replica_id: str) -> Tail:
+    tail = Tail(log, settings.tail)
     await tail.start()
     listener = Listener(settings.database, replica_id, tail.hint, settings.tail.poll_interval_ms / 1000)
     process.background("tail", tail.run())
@@ -145,7 +149,7 @@ def _look_after_workers(
 
 def _archive(
     settings: RuntimeSettings, process: Process, replica_id: str, reads: PostgresReads, records: PostgresArchiveRecords
-) -> Artifacts:
+) -> tuple[Archive, Artifacts]:
     limits = settings.archive
     objects = open_objects(limits.url) if limits.url else None
     archive = Archive(records, objects, settings.replay.max_bytes)
@@ -154,7 +158,7 @@ def _archive(
     if objects is not None and limits.classes.ages:
         archiver = Archiver(replica_id, reads, records, objects, artifacts, archive, limits)
         process.background("archiver", archiver.run())
-    return artifacts
+    return archive, artifacts
 
 
 async def _dismiss(server: GrpcServer, workers: Workers) -> None:

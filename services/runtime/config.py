@@ -14,6 +14,7 @@ from services.runtime.app.limits import (
     MergeLimits,
     ReplayLimits,
     SequencerLimits,
+    ShelfLimits,
     TailLimits,
     TopicLimits,
     WorkerLimits,
@@ -76,3 +77,4 @@ class RuntimeSettings(ServiceSettings):
     merge: MergeLimits = group(MergeLimits)
     replay: ReplayLimits = group(ReplayLimits)
     archive: ArchiveLimits = group(ArchiveLimits)
+    shelf: ShelfLimits = group(ShelfLimits)

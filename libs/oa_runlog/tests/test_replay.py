@@ -17,11 +17,11 @@ from oa_errors import Refusal
 from oa_runlog import events as ev
 from oa_runlog.chain import chain_next, chain_over, chain_start
 from oa_runlog.receipt import SignedReceipt
-from oa_runlog.replay import MAX_LINE_BYTES, artifact_lines, read_artifact, verify_artifact
+from oa_runlog.replay import MAX_LINE_BYTES, artifact_lines, read_artifact, read_event_line, verify_artifact
 from oa_runlog.tests.records import KEY, KEYS, MALLORY, SIGNER, Record, record, records, text
 from oa_runlog.tests.values import OTHER_RUN_ID, RUN_ID
 from oa_runlog.verify import verify_record
-from oa_runlog.wire import encode_body, encode_event
+from oa_runlog.wire import decode_event, encode_body, encode_event
 
 RUN = record([text(b"abc"), ev.ToolCall("c", "grep", {"n": 1.5}), text(b"de\xff"), ev.Usage("m", 10, 20, 30)])
 OTHER = record([text(b"abc")], OTHER_RUN_ID)
@@ -71,6 +71,17 @@ def test_every_run_gives_one_artifact_that_holds(run: Record) -> None:
     assert proved.facts == verify_record(run.receipt, KEYS, run.events)
     assert proved.state.chain_head == chain_over(run.run_id, run.events)
     assert [one.data for one in read_artifact(lines)] == run.events
+
+
+@given(records)
+def test_a_line_by_itself_gives_its_event(run: Record) -> None:
+    header, *lines, trailer = artifact_lines(run.receipt, run.events)
+    assert [read_event_line(line) for line in lines] == [
+        (seq, decode_event(data).type, data) for seq, data in enumerate(run.events, start=1)
+    ]
+    for other in (header, trailer, b"", b"{}"):
+        with pytest.raises((KeyError, ValueError)):
+            read_event_line(other)
 
 
 def test_an_artifact_is_read_line_by_line() -> None:

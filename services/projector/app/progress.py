@@ -23,6 +23,7 @@ class Progress:
     drifts: int = 0
     journal_rows: int = 0
     reconnects: dict[str, int] = field(default_factory=dict)
+    closed_because: str = "it has not been reached yet"
 
     def opened(self, applied: Mapping[int, int], heads: Mapping[int, int]) -> None:
         """The tail stands at `applied` of a log that stands at `heads`."""
@@ -43,9 +44,10 @@ class Progress:
         self.heads[partition] = max(position, self.heads.get(partition, 0))
         self._note_catch_up()
 
-    def closed(self, cause: str) -> None:
+    def closed(self, cause: str, because: str) -> None:
         """The tail ended; it will be tried again unless it has halted."""
         self.connected = False
+        self.closed_because = because
         self.reconnects[cause] = self.reconnects.get(cause, 0) + 1
 
     def lag(self, partition: int) -> int:
@@ -58,7 +60,7 @@ class Progress:
         if self.halted is not None:
             return f"the projection has stopped ({self.halted.cause}): {self.halted}"
         if not self.connected:
-            return "not connected to runtime's log"
+            return f"not connected to runtime's log: {self.closed_because}"
         return "" if self.caught_up_once else "catching up with the log for the first time"
 
     def _note_catch_up(self) -> None:

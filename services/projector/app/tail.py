@@ -103,11 +103,13 @@ class Tail:
                 refused = _first(group)
                 assert isinstance(refused, LogRefused)
                 self._progress.halted = refused
-                self._progress.closed("refused")
+                self._progress.closed("refused", str(refused))
             except* CheckpointMoved as group:
                 await self._pause("checkpoint_moved", _first(group))
             except* Refusal as group:
-                await self._pause("unavailable", _first(group))
+                refusal = _first(group)
+                assert isinstance(refusal, Refusal)
+                await self._pause(refusal.reason, refusal)
             if self._progress.halted is not None:
                 self._report.halted(self._progress.halted)
                 return
@@ -170,7 +172,7 @@ class Tail:
         """Full jitter over a doubling bound."""
         if self._progress.halted is not None:
             return
-        self._progress.closed(cause)
+        self._progress.closed(cause, str(error))
         self._failures += 1
         bound = min(self._limits.backoff_max_ms, self._limits.backoff_min_ms * 2 ** min(self._failures - 1, 16))
         delay_ms = round(bound * self._jitter())

@@ -17,12 +17,8 @@ from services.projector.grpc_api.wire import batch_from_wire
 
 DESCRIBE_TIMEOUT_S = 5.0
 
-# What runtime refuses a position for: our checkpoints do not belong to its log, or what follows on them has left it.
-_LINEAGE = {
-    "epoch_mismatch": "epoch_changed",
-    "cursor_ahead_of_head": "rewound",
-    "retention_floor_breach": "archived",
-}
+# What runtime refuses a position for when our checkpoints do not belong to its log.
+_LINEAGE = {"epoch_mismatch": "epoch_changed", "cursor_ahead_of_head": "rewound"}
 
 
 class GrpcLogSource:

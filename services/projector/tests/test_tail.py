@@ -190,22 +190,36 @@ async def test_a_log_that_lost_its_end_is_refused(rig: Rig) -> None:
     assert rig.progress.halted.cause == "rewound"
 
 
-class ArchivedLog(FakeLog):
-    """Its first entries have moved to the archive."""
+class DamagedLog(FakeLog):
+    """What it has to say of what follows on the first entries: their archive is damaged, or this replica has none."""
+
+    refusal: Refusal | None
 
     async def TailLog(self, request: pb.TailLogRequest, context: Any) -> AsyncIterator[pb.TailLogResponse]:
-        refusal = Refusal("retention_floor_breach", "they have moved to the archive")
-        trailers = ((STATUS_METADATA_KEY, to_status(refusal).SerializeToString()),)
-        await context.abort(grpc.StatusCode.OUT_OF_RANGE, wire_message(refusal), trailers)
-        yield pb.TailLogResponse()
+        async for message in super().TailLog(request, context):
+            if self.refusal is not None and message.first_position > 3:
+                trailers = ((STATUS_METADATA_KEY, to_status(self.refusal).SerializeToString()),)
+                code = grpc.StatusCode[self.refusal.info.grpc_code]
+                await context.abort(code, wire_message(self.refusal), trailers)
+            yield message
 
 
-async def test_a_log_whose_next_entries_were_archived_halts_instead_of_skipping_them(rig: Rig) -> None:
-    async with serving(ArchivedLog(spread(some_runs(4)))) as channel, running(rig.tail(channel)) as task:
-        await asyncio.wait_for(task, 10)
-    assert rig.progress.halted is not None
-    assert rig.progress.halted.cause == "archived"
-    assert (await rig.checkpoint(0)).position == 0
+@pytest.mark.parametrize("reason", ["archive_damaged", "unavailable"])
+async def test_entries_that_can_not_be_read_now_are_waited_for_and_never_stepped_over(rig: Rig, reason: str) -> None:
+    """It says why it waits, and goes on by itself once somebody has put the object back."""
+    runs = some_runs(8)
+    log = DamagedLog(spread(runs), page=3)
+    log.refusal = Refusal(reason, "the archived object of the run is missing")
+    async with serving(log) as channel, running(rig.tail(channel)) as task:
+        await until(lambda: rig.progress.reconnects.get(reason, 0) > 2)
+        assert not task.done()
+        assert rig.progress.halted is None
+        await until(lambda: not rig.progress.connected)
+        assert f"{reason}: the archived object of the run is missing" in rig.progress.not_ready_because
+        assert (await rig.checkpoint(0)).position in {0, 3}
+        log.refusal = None
+        await until(lambda: rig.progress.caught_up_once)
+    await check_everything_once(rig, runs)
 
 
 async def test_entries_that_are_no_events_are_refused(rig: Rig) -> None:

@@ -79,16 +79,14 @@ class Archive:
         Raises Refusal archive_damaged, unavailable.
         """
         archived = await self._records.find(run_id)
-        if archived is None:
-            return None
-        if self._objects is None:
-            raise Refusal("unavailable", "the run is in the archive, and this replica knows of none: OA_ARCHIVE_URL")
-        return await self.read(archived)
+        return None if archived is None else await self.read(archived)
 
     async def read(self, archived: Archived) -> Spool:
-        """The artifact in an object. Raises Refusal archive_damaged unless it is exactly what was recorded."""
+        """The artifact in an object, its hash checked. Raises Refusal archive_damaged, unavailable."""
+        if self._objects is None:
+            raise Refusal("unavailable", "the run is in the archive, and this replica knows of none: OA_ARCHIVE_URL")
         try:
-            spool = await self._unpacked(archived)
+            spool = await self._unpacked(archived, self._objects)
         except ObjectMissing:
             raise self._damaged(archived, "is missing") from None
         except zstandard.ZstdError:
@@ -97,13 +95,12 @@ class Archive:
             raise self._damaged(archived, "holds other bytes than were put there")
         return spool
 
-    async def _unpacked(self, archived: Archived) -> Spool:
-        assert self._objects is not None
+    async def _unpacked(self, archived: Archived, objects: Objects) -> Spool:
         # Never more than what is recorded: a changed object can't fill the disk.
         spool = await asyncio.to_thread(Spool, min(self._max_bytes, archived.bytes))
         unpack = zstandard.ZstdDecompressor().decompressobj()
         try:
-            async for piece in self._objects.get(archived.object):
+            async for piece in objects.get(archived.object):
                 await asyncio.to_thread(_unpack, unpack, piece, spool)
         except Refusal as refusal:
             if refusal.reason == "limit_reached":

@@ -158,6 +158,26 @@ class ReplayLimits:
     builds: int = setting("OA_REPLAY_BUILDS", integer(1, 100), 2, doc="Most artifacts made at a time; others wait.")
 
 
+@dataclass(frozen=True, kw_only=True)
+class ShelfLimits:
+    """What is kept of the archive for readers of the log who are below its floor."""
+
+    artifacts: int = setting(
+        "OA_SHELF_ARTIFACTS",
+        integer(1, 100_000),
+        512,
+        doc="Most artifacts of archived runs kept open, a file each; where more runs than that interleave in the log, "
+        "they are fetched again and again.",
+    )
+    bytes: int = setting(
+        "OA_SHELF_BYTES",
+        integer(0, 1 << 50),
+        1 << 30,
+        doc="Most bytes of them on the temporary disk; the one that is needed is there whatever its size.",
+    )
+    fetches: int = setting("OA_SHELF_FETCHES", integer(1, 1000), 8, doc="Most artifacts fetched at a time.")
+
+
 def archive_url() -> Parser[str]:
     """An absolute path, or a bucket with a prefix."""
     bucket = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/=-]*)?")

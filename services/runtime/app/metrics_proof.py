@@ -31,6 +31,13 @@ ARCHIVES_FAILED = Counter(
 ARCHIVE_DAMAGED = Counter(
     "oa_runtime_archive_damaged", "Objects that were missing or not what was put there.", registry=REGISTRY
 )
+ARCHIVED_ENTRIES_READ = Counter(
+    "oa_runtime_archived_entries_read", "Entries of the log that its readers got out of the archive.", registry=REGISTRY
+)
+SHELF_FETCHES = Counter("oa_runtime_shelf_fetches", "Artifacts fetched for readers of the log.", registry=REGISTRY)
+SHELF_FAILURES = Counter(
+    "oa_runtime_shelf_failures", "Artifacts that could not be had for them, by reason.", ["reason"], registry=REGISTRY
+)
 ARCHIVE_LAG_SECONDS = Gauge(
     "oa_runtime_archive_lag_seconds",
     "For how long the run of the class that is due longest has been so; 0 when none is.",

@@ -7,7 +7,6 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from oa_errors import Refusal
 from oa_runlog.events import RunSpec
 from oa_runlog.receipt import SignedReceipt
 from oa_runlog.state import RunState, WorkerStatus
@@ -63,34 +62,20 @@ class RunRecord:
     """Lowest seq after which the run's events are in the log: its newest once they moved to the archive."""
 
 
-def below_floor(partition: int, floor: int) -> Refusal:
-    """What a reader gets who has not come as far as the log was pruned."""
-    text = f"entries of partition {partition} up to {floor} have moved to the archive; see docs/protocol/archive.md"
-    return Refusal("retention_floor_breach", text, field="after", metadata={"floor": str(floor)})
-
-
-class LogWindow(Protocol):
-    """From where to where the log reaches."""
+class LogPages(Protocol):
+    """The log by partition and position, whole."""
 
     async def heads(self) -> dict[int, int]:
         """Partition -> newest position."""
         ...
 
-    async def floors(self) -> dict[int, int]:
-        """Partition -> highest position that was pruned: above it the log has no hole."""
+    async def log_page(self, partition: int, after: int, max_entries: int, max_bytes: int) -> Sequence[LogRecord]:
+        """Consecutive entries after a position; empty at the head. Raises Refusal unavailable, archive_damaged."""
         ...
 
 
 class LogReader(Protocol):
-    """The log, read."""
-
-    async def heads(self) -> dict[int, int]:
-        """Partition -> newest position."""
-        ...
-
-    async def log_page(self, partition: int, after: int, max_entries: int, max_bytes: int) -> list[LogRecord]:
-        """Consecutive entries of a partition. Raises Refusal retention_floor_breach where the next one was pruned."""
-        ...
+    """What the log has of runs, read."""
 
     async def run_page(self, run_id: str, after_seq: int, max_events: int, max_bytes: int) -> list[tuple[int, bytes]]:
         """Consecutive events of a run: seq and stored bytes."""

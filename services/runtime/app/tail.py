@@ -15,7 +15,7 @@ import structlog
 from oa_errors import Refusal
 from services.runtime.app import metrics
 from services.runtime.app.limits import TailLimits
-from services.runtime.app.ports import LogReader
+from services.runtime.app.ports import LogPages
 from services.runtime.domain.batch import LogRecord
 
 _log = structlog.get_logger(__name__)
@@ -77,7 +77,7 @@ class _Partition:
 class Tail:
     """Follows all partitions. `start` first; `run` repairs holes until cancelled."""
 
-    def __init__(self, reader: LogReader, limits: TailLimits) -> None:
+    def __init__(self, reader: LogPages, limits: TailLimits) -> None:
         self._reader = reader
         self._limits = limits
         self._partitions: dict[int, _Partition] = {}
@@ -150,8 +150,6 @@ class Tail:
                         await self._repair(partition)
             except Refusal as refusal:
                 _log.warning("tail_repair_failed", reason=refusal.reason)
-                if refusal.reason == "retention_floor_breach":
-                    raise  # only a new start, at the present heads, can go on
                 self._behind.set()
                 await asyncio.sleep(self._limits.repair_retry_ms / 1000)
 
@@ -162,14 +160,14 @@ class Tail:
             raise Refusal("unavailable", "the log does not show yet what is known to be stored")
         self._offer(partition, records)
 
-    async def _page(self, partition: int, after: int) -> list[LogRecord]:
+    async def _page(self, partition: int, after: int) -> Sequence[LogRecord]:
         limits = self._limits
         return await self._reader.log_page(partition, after, limits.page_entries, limits.page_bytes)
 
     # ------------------------------------------------------------------------------------------------- readers
 
     async def read(self, partition: int, after: int) -> Sequence[LogRecord]:
-        """The next page after a position: consecutive, empty at the head. Raises Refusal unavailable."""
+        """The next page after a position: consecutive, empty at the head. Raises Refusal as `LogPages.log_page`."""
         page = self._partitions[partition].after(after)
         return page if page is not None else await self._page(partition, after)
 

@@ -9,7 +9,7 @@ from oa_errors import Refusal
 from openagents.common.v1 import cursor_pb2
 from openagents.runtime.v1 import log_service_pb2
 from openagents.runtime.v1.log_service_pb2_grpc import LogServiceServicer
-from services.runtime.app.ports import LogWindow, below_floor
+from services.runtime.app.ports import LogPages
 from services.runtime.app.tail import Tail
 from services.runtime.domain.batch import LogRecord
 
@@ -17,7 +17,7 @@ from services.runtime.domain.batch import LogRecord
 class LogApi(LogServiceServicer):
     """Tails and describes the log."""
 
-    def __init__(self, tail: Tail, reader: LogWindow, epoch: str) -> None:
+    def __init__(self, tail: Tail, reader: LogPages, epoch: str) -> None:
         self._tail = tail
         self._reader = reader
         self._epoch = epoch
@@ -33,18 +33,28 @@ class LogApi(LogServiceServicer):
     async def TailLog(
         self, request: log_service_pb2.TailLogRequest, context: Any
     ) -> AsyncIterator[log_service_pb2.TailLogResponse]:
-        """Everything after the given positions, without end. The stream is paced by who reads it."""
+        """Everything after the given positions, without end. The stream is paced by who reads it.
+
+        Where a partition can't be read the stream ends, but not before the others had their turn: they would otherwise
+        stand still with it.
+        """
         cursors = await self._cursors(request)
         with self._tail.waiter() as bell:
             while True:
                 bell.rearm()
-                moved = False
+                moved, failure = False, None
                 for partition, after in cursors.items():
-                    records = await self._tail.read(partition, after)
+                    try:
+                        records = await self._tail.read(partition, after)
+                    except Refusal as refusal:
+                        failure = refusal
+                        continue
                     if records:
                         moved = True
                         cursors[partition] = records[-1].position
                         yield self._message(partition, after, records)
+                if failure is not None:
+                    raise failure
                 if not moved:
                     await bell.wait()
 
@@ -53,7 +63,7 @@ class LogApi(LogServiceServicer):
         if request.epoch != self._epoch and (request.epoch or any(place.position for place in request.after)):
             text = "the positions count in another lineage of the log; start again from 0"
             raise Refusal("epoch_mismatch", text, field="epoch", metadata={"epoch": self._epoch})
-        heads, floors = await self._reader.heads(), await self._reader.floors()
+        heads = await self._reader.heads()
         cursors: dict[int, int] = {}
         for index, place in enumerate(request.after):
             field = f"after[{index}]"
@@ -63,8 +73,6 @@ class LogApi(LogServiceServicer):
                 head = {"head": str(heads[place.partition])}
                 text = "the position lies beyond the log"
                 raise Refusal("cursor_ahead_of_head", text, field=f"{field}.position", metadata=head)
-            if place.position < floors.get(place.partition, 0):
-                raise below_floor(place.partition, floors[place.partition])
             cursors[place.partition] = place.position
         return cursors
 

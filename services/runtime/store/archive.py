@@ -43,6 +43,12 @@ class PostgresArchiveRecords:
             row = await connection.fetchrow(sql.READ_ARCHIVED, run_id)
         return None if row is None else Archived(**dict(row))
 
+    async def find_all(self, run_ids: Sequence[str]) -> dict[str, Archived]:
+        """What the archive holds of these runs, as far as it does."""
+        async with self._postgres.acquire() as connection:
+            rows = await connection.fetch(sql.READ_ARCHIVED_RUNS, list(run_ids))
+        return {row["run_id"]: Archived(**dict(row)) for row in rows}
+
     async def archive(self, run: Archived, stored_bytes: int, chain_head: bytes, timeout_ms: int) -> bool:
         """Record the run and prune its events, both or neither; False when that was done before.
 

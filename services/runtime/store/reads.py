@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from itertools import takewhile
+from asyncpg import Record
 
 from oa_platform.postgres import Postgres
 from oa_runlog import wire
 from oa_runlog.events import EventType
 from oa_runlog.receipt import SignedReceipt
-from services.runtime.app.ports import Installation, RunRecord, below_floor
+from services.runtime.app.ports import Installation, RunRecord
 from services.runtime.domain.batch import LogRecord
+from services.runtime.domain.whole_log import ArchivedEntry, Entry
 from services.runtime.store import sql, sql_archive
 from services.runtime.store.rows import state_of
 
@@ -34,22 +35,21 @@ class PostgresReads:
         return {row["partition"]: row["position"] for row in rows}
 
     async def log_page(self, partition: int, after: int, max_entries: int, max_bytes: int) -> list[LogRecord]:
-        """Consecutive entries of a partition."""
+        """The rows of a partition after a position, in order; some may be missing."""
         async with self._postgres.acquire() as connection:
             rows = await connection.fetch(sql.READ_LOG_PAGE, partition, after, max_entries, max_bytes)
-            if not rows or rows[0]["position"] != after + 1:
-                # Read after the page: what was pruned in between is refused, not taken for the end of the log.
-                floor = await connection.fetchval(sql_archive.READ_FLOOR, partition)
-                if floor is not None and floor > after:
-                    raise below_floor(partition, floor)
-        whole = takewhile(lambda row: row[1]["position"] == after + row[0], enumerate(rows, start=1))
-        return [LogRecord(r["position"], r["run_id"], r["seq"], EventType(r["type"]), r["body"]) for _, r in whole]
+        return [_record(row) for row in rows]
 
-    async def floors(self) -> dict[int, int]:
-        """Partition -> highest position that was pruned."""
+    async def floor(self, partition: int) -> int:
+        """The highest position that was pruned."""
         async with self._postgres.acquire() as connection:
-            rows = await connection.fetch(sql_archive.READ_FLOORS)
-        return {row["partition"]: row["position"] for row in rows}
+            return int(await connection.fetchval(sql_archive.READ_FLOOR, partition) or 0)
+
+    async def whole_page(self, partition: int, after: int, max_entries: int, max_bytes: int) -> list[Entry]:
+        """The next `max_entries` positions, in order, rows only as far as they are within so many bytes."""
+        async with self._postgres.acquire() as connection:
+            rows = await connection.fetch(sql_archive.READ_WHOLE_PAGE, partition, after, max_entries, max_bytes)
+        return [_entry(row) for row in rows]
 
     async def run_page(self, run_id: str, after_seq: int, max_events: int, max_bytes: int) -> list[tuple[int, bytes]]:
         """Consecutive events of a run: seq and stored bytes."""
@@ -82,3 +82,13 @@ class PostgresReads:
         """Note a key that receipts are signed with from now on."""
         async with self._postgres.acquire() as connection:
             await connection.execute(sql.INSERT_RECEIPT_KEY, key_id, public_key)
+
+
+def _record(row: Record) -> LogRecord:
+    return LogRecord(row["position"], row["run_id"], row["seq"], EventType(row["type"]), row["body"])
+
+
+def _entry(row: Record) -> Entry:
+    if row["body"] is None:
+        return ArchivedEntry(row["position"], row["run_id"], row["seq"])
+    return _record(row)

@@ -33,6 +33,8 @@ FROM oldest
 
 READ_ARCHIVED = "SELECT run_id, sha256, bytes, object FROM runtime.archived_runs WHERE run_id = $1"
 
+READ_ARCHIVED_RUNS = "SELECT run_id, sha256, bytes, object FROM runtime.archived_runs WHERE run_id = ANY($1::text[])"
+
 ARCHIVE_RUN = "SELECT runtime.archive_run($1, $2, $3, $4, $5, $6)"
 
 LONGEST_STATEMENT = "SELECT set_config('statement_timeout', $1, true)"
@@ -43,6 +45,21 @@ WHERE holder = $1 OR until < clock_timestamp()
 RETURNING true
 """
 
-READ_FLOORS = "SELECT partition, position FROM runtime.log_floors"
-
 READ_FLOOR = "SELECT position FROM runtime.log_floors WHERE partition = $1"
+
+# The positions after $2, $3 of them: rows, as far as they are within $4 bytes, and what is in the archive, without type
+# and body. One statement sees one moment: whatever is archived meanwhile, each position is in one of the two.
+READ_WHOLE_PAGE = """
+SELECT position, run_id, seq, type, body FROM (
+    SELECT position, run_id, seq, type, body,
+           sum(octet_length(body)) OVER (ORDER BY position) - octet_length(body) AS bytes_before
+    FROM runtime.events WHERE partition = $1 AND position > $2::bigint AND position <= $2 + $3::bigint
+) in_the_log
+WHERE bytes_before < $4 OR bytes_before = 0
+UNION ALL
+SELECT p.position, a.run_id, a.first_seq + p.nth - 1, NULL, NULL
+FROM runtime.archived_positions a CROSS JOIN LATERAL unnest(a.positions) WITH ORDINALITY AS p (position, nth)
+WHERE a.partition = $1 AND a.block BETWEEN $2 / 1024 AND ($2 + $3 - 1) / 1024
+  AND p.position > $2 AND p.position <= $2 + $3
+ORDER BY position
+"""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import pytest
@@ -16,12 +14,10 @@ import zstandard
 
 from oa_errors import Refusal
 from oa_platform.config import load
-from oa_runlog.chain import partition_of
 from oa_runlog.replay import artifact_lines
 from oa_runlog.verify import verify_receipt
 from oa_testing.postgres import Database
-from openagents.common.v1 import cursor_pb2
-from openagents.runtime.v1 import log_service_pb2, receipt_service_pb2
+from openagents.runtime.v1 import receipt_service_pb2
 from openagents.sync.v1 import topic_service_pb2
 from services.runtime.app import metrics_proof as metrics
 from services.runtime.app.archive import Archive, Archived, ObjectMissing, Objects
@@ -202,58 +198,6 @@ async def test_the_topic_keeps_its_head_and_says_its_floor(runtime_database: Dat
             assert refusal.metadata["floor"] == "5"
         at_floor = await rig.runtime.topics.ReplayTopic(replay(5), metadata=AS_SERVICE)
         assert (list(at_floor.page.frames), at_floor.floor) == ([], 5)
-
-
-async def test_who_tails_from_below_the_floor_is_refused_and_never_skips(
-    runtime_database: Database, tmp_path: Path
-) -> None:
-    async with archive_rig(runtime_database, tmp_path) as rig:
-        run_id = rig.runs[0]
-        partition = partition_of(run_id, 16)
-        head = (await rig.reads.heads())[partition]
-        await rig.archiver().archive_run(run_id)
-        floor = (await rig.reads.floors())[partition]
-        assert 0 < floor <= head
-        epoch = (await _described(rig.runtime, run_id)).epoch
-
-        def tail(position: int) -> log_service_pb2.TailLogRequest:
-            place = cursor_pb2.LogPosition(partition=partition, position=position)
-            return log_service_pb2.TailLogRequest(epoch=epoch, after=[place])
-
-        for position in {0, floor - 1}:
-            call = rig.runtime.log.TailLog(tail(position), metadata=AS_SERVICE)
-            refusal = await refusal_of_call(call.read())
-            assert (refusal.reason, refusal.metadata["floor"]) == ("retention_floor_breach", str(floor))
-        # At the floor it goes on, without a hole.
-        more = await rig.runtime.create(rig.who, "more")
-        while partition_of(more.run_id, 16) != partition:
-            more = await rig.runtime.create(rig.who, os.urandom(8).hex())
-        call = rig.runtime.log.TailLog(tail(floor), metadata=AS_SERVICE)
-        answer: Any = await call.read()
-        assert answer.first_position == floor + 1
-        call.cancel()
-
-
-async def test_a_page_of_the_log_ends_before_a_hole(runtime_database: Database, tmp_path: Path) -> None:
-    """Runs of one partition, of which the one in the middle leaves."""
-    async with archive_rig(runtime_database, tmp_path) as rig:
-        partition = partition_of(rig.runs[0], 16)
-        while True:
-            (middle,) = await finished_runs(rig.runtime, rig.who, os.urandom(8))
-            if partition_of(middle, 16) == partition:
-                break
-        whole = await rig.reads.log_page(partition, 0, 1000, 1 << 20)
-        positions = [record.position for record in whole if record.run_id == middle]
-        assert positions[0] > 1
-        await rig.archiver().archive_run(middle)
-        page = await rig.reads.log_page(partition, 0, 1000, 1 << 20) if positions[0] > 1 else []
-        assert [record.position for record in page] == list(range(1, positions[0]))
-        for after in (positions[0] - 1, positions[0], positions[-1] - 1):
-            with pytest.raises(Refusal) as caught:
-                await rig.reads.log_page(partition, after, 1000, 1 << 20)
-            assert caught.value.reason == "retention_floor_breach"
-        rest = await rig.reads.log_page(partition, positions[-1], 1000, 1 << 20)
-        assert [record.position for record in rest] == [one.position for one in whole if one.position > positions[-1]]
 
 
 # ------------------------------------------------------------------------------------------------- crashes and damage
@@ -490,7 +434,7 @@ async def test_events_leave_by_no_other_way(runtime_database: Database, tmp_path
             "TRUNCATE runtime.events",
             "DELETE FROM runtime.archived_runs",
             "UPDATE runtime.archived_runs SET object = 'x'",
-            "TRUNCATE runtime.archived_runs",
+            "TRUNCATE runtime.archived_runs CASCADE",
         )
         for dsn in (runtime_database.runtime, runtime_database.owner):
             connection = await asyncpg.connect(dsn)
