@@ -140,25 +140,28 @@ class Tail:
     # ------------------------------------------------------------------------------------------------- repair
 
     async def run(self) -> None:
-        """Read what is missing, until cancelled."""
+        """Read what is missing, until cancelled. A partition that can't be read holds up no other."""
         while True:
             await self._behind.wait()
             self._behind.clear()
-            try:
-                for partition in self._partitions.values():
-                    while partition.head < partition.target:
-                        await self._repair(partition)
-            except Refusal as refusal:
-                _log.warning("tail_repair_failed", reason=refusal.reason)
+            failures = {await self._catch_up(partition) for partition in self._partitions.values()} - {""}
+            if failures:
+                _log.warning("tail_repair_failed", reasons=sorted(failures))
                 self._behind.set()
                 await asyncio.sleep(self._limits.repair_retry_ms / 1000)
 
-    async def _repair(self, partition: _Partition) -> None:
-        metrics.TAIL_REPAIRS.inc()
-        records = await self._page(partition.number, partition.head)
-        if not records:
-            raise Refusal("unavailable", "the log does not show yet what is known to be stored")
-        self._offer(partition, records)
+    async def _catch_up(self, partition: _Partition) -> str:
+        """Read until nothing is missing. Returns the reason why something still is, or ""."""
+        try:
+            while partition.head < partition.target:
+                metrics.TAIL_REPAIRS.inc()
+                records = await self._page(partition.number, partition.head)
+                if not records:
+                    return "unavailable"  # the table does not show yet what is known to be stored
+                self._offer(partition, records)
+        except Refusal as refusal:
+            return refusal.reason
+        return ""
 
     async def _page(self, partition: int, after: int) -> Sequence[LogRecord]:
         limits = self._limits

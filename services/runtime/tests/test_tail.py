@@ -25,12 +25,13 @@ def entry(position: int, size: int = 10) -> LogRecord:
 
 
 class FakeLog:
-    """A table: what was committed. `broken` reads are refused."""
+    """A table: what was committed. `broken` reads are refused, and all of the partitions in `damaged`."""
 
     def __init__(self, partitions: int = 1) -> None:
         self.table: dict[int, list[LogRecord]] = {partition: [] for partition in range(partitions)}
         self.reads = 0
         self.broken = 0
+        self.damaged: set[int] = set()
 
     def commit(self, count: int, partition: int = 0) -> dict[int, list[LogRecord]]:
         rows = self.table[partition]
@@ -47,6 +48,8 @@ class FakeLog:
         if self.broken:
             self.broken -= 1
             raise Refusal("unavailable", "broken by the test")
+        if partition in self.damaged:
+            raise Refusal("archive_damaged", "damaged by the test")
         return self.table[partition][after : after + max_entries]
 
     async def run_page(self, run_id: str, after_seq: int, max_events: int, max_bytes: int) -> list[tuple[int, bytes]]:
@@ -138,6 +141,22 @@ async def test_a_read_that_fails_is_made_again() -> None:
         tail.hint(0, 2)
         await until(tail, 2)
         assert (heard, log.reads) == ([1, 2], 4)
+
+
+async def test_a_partition_that_can_not_be_read_holds_up_no_other() -> None:
+    log = FakeLog(2)
+    async with following(log) as (tail, heard):
+        log.damaged = {0}
+        for partition in (0, 1):
+            log.commit(3, partition)
+            tail.hint(partition, 3)
+        async with asyncio.timeout(5):
+            while tail.heads()[1] < 3:
+                await asyncio.sleep(0.001)
+        assert (tail.heads()[0], tail.is_behind) == (0, True)
+        log.damaged = set()
+        await until(tail, 3)
+        assert heard == [1, 2, 3, 1, 2, 3]
 
 
 async def test_recent_pages_come_from_memory_and_old_ones_from_the_table() -> None:
