@@ -97,6 +97,7 @@ class Attachment:
         self.reserved = 0
         """Slots for assignments on their way."""
         self.outbox: asyncio.Queue[Notice | None] = asyncio.Queue()
+        self.is_over = False
         self.ended: Exception | None = None
         """Why the authority ended the stream, if it did: a Refusal, or whatever went wrong."""
         self.under_way: dict[str, asyncio.Future[Applied]] = {}
@@ -110,7 +111,7 @@ class Attachment:
 
     def takes_runs(self, now: float, quiet_after_s: float) -> bool:
         """Whether it may get something new now."""
-        is_up = self.status in (WorkerStatus.STARTING, WorkerStatus.RUNNING) and self.ended is None
+        is_up = self.status in (WorkerStatus.STARTING, WorkerStatus.RUNNING) and not self.is_over
         return is_up and self.free_slots > 0 and now - self.heard_at <= quiet_after_s
 
     def say(self, notice: Notice) -> None:
@@ -127,6 +128,7 @@ class Attachment:
 
     def end(self, reason: Exception | None = None) -> None:
         """End the stream, after what is queued has been said."""
+        self.is_over = True
         if self.ended is None:
             self.ended = reason
         self.outbox.put_nowait(None)

@@ -52,16 +52,20 @@ class Dispatcher:
 
     async def dispatch(self) -> None:
         """Fill the free slots. Raises Refusal unavailable."""
-        quiet_after_s = self._limits.quiet_after_ms / 1000
         # The least busy first, so that runs spread over workers.
         for attachment in sorted(self._workers.attached.values(), key=lambda one: len(one.leases)):
-            if attachment.takes_runs(time.monotonic(), quiet_after_s):
+            if self._takes_runs(attachment):
                 await self._fill(attachment)
+
+    def _takes_runs(self, attachment: Attachment) -> bool:
+        return attachment.takes_runs(time.monotonic(), self._limits.quiet_after_ms / 1000)
 
     async def _fill(self, attachment: Attachment) -> None:
         worker = attachment.worker
         limit = min(attachment.free_slots, self._limits.dispatch_page)
         run_ids = await self._store.waiting_runs(worker.org_id, worker.adapters, limit)
+        if not self._takes_runs(attachment):
+            return  # it left meanwhile, and would hold the run until it counts as lost
         await asyncio.gather(*(self._assign(attachment, run_id) for run_id in run_ids))
         if len(run_ids) == self._limits.dispatch_page:
             self._wake.set()
