@@ -11,12 +11,12 @@ CMD ?=
 ONCE ?=
 BENCH ?= append tail catchup recovery khala_fanout
 
-.PHONY: help run test order bench sim lint proto-check gen fmt lock baseline bootstrap clean distclean
+.PHONY: help run test order kills bench sim lint proto-check gen fmt lock baseline bootstrap clean distclean
 
 help: ## list the targets
 	@printf 'OpenAgents Runtime\n\n'
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
-	@printf '\nVariables: PYTHON=interpreter for a new .venv · ARGS="…" for pytest, sim, order, bench\n'
+	@printf '\nVariables: PYTHON=interpreter for a new .venv · ARGS="…" for pytest, sim, order, kills, bench\n'
 
 run: bootstrap ## start the whole stack and show one real run (ONCE=1: then exit; CMD="…": run that)
 	@$(VENV)/bin/oa demo $(if $(ONCE),--once) $(ARGS) $(if $(CMD),-- $(CMD))
@@ -29,6 +29,9 @@ sim: bootstrap ## seeded schedules of Khala on virtual time (ARGS="--seeds 10000
 
 order: bootstrap ## the order test in its long form: 10^6 appends, killed connections (ARGS="--seed 7")
 	@$(PY) -m tests.order --appends 1000000 --writers 256 $(ARGS)
+
+kills: bootstrap ## the kill test in its long form: 200 times kill -9 of a runtime (ARGS="--seed 7 --kills 1000")
+	@$(PY) -m tests.kills $(ARGS)
 
 bench: bootstrap ## every benchmark, each beside its peers or floor (BENCH="append tail" picks; ARGS go to each)
 	@for name in $(BENCH); do $(PY) -m benchmarks.$$name $(ARGS); done

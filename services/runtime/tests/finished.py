@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.runtime.tests.rig import FakeWorker, Replica, Somebody, finish, text
+from services.runtime.tests.rig import Doors, FakeWorker, Somebody, finish, text
 
 
-async def finished_runs(runtime: Replica, who: Somebody, *outputs: bytes, retention_class: str = "") -> list[str]:
+async def finished_runs(runtime: Doors, who: Somebody, *outputs: bytes, retention_class: str = "") -> list[str]:
     """A run for each output, all of them done by one worker; their ids."""
     worker = FakeWorker(runtime, who, slots=1)
     await worker.attach()
@@ -16,7 +16,7 @@ async def finished_runs(runtime: Replica, who: Somebody, *outputs: bytes, retent
     return run_ids
 
 
-async def _done(runtime: Replica, worker: FakeWorker, who: Somebody, output: bytes, retention_class: str) -> str:
+async def _done(runtime: Doors, worker: FakeWorker, who: Somebody, output: bytes, retention_class: str) -> str:
     run = await runtime.create(who, f"k-{output[:40].hex()}", retention_class=retention_class)
     assigned: Any = (await worker.next("assignment")).assignment
     assert assigned.run.run_id == run.run_id

@@ -106,11 +106,10 @@ _ALL = ("runs.read", "runs.write")
 AS_SERVICE = [("x-oa-service-token", GATEWAY_TOKEN)]
 
 
-class Replica:
-    """One runtime process's worth, in this process."""
+class Doors:
+    """What a replica answers, wherever it runs."""
 
-    def __init__(self, server: GrpcServer, channel: grpc.aio.Channel) -> None:
-        self.server = server
+    def __init__(self, channel: grpc.aio.Channel) -> None:
         self.channel = channel
         self.runs = RunServiceStub(channel)
         self.receipts = ReceiptServiceStub(channel)
@@ -132,6 +131,14 @@ class Replica:
         return (await self.runs.GetRun(request, metadata=who.as_person())).run
 
 
+class Replica(Doors):
+    """One runtime process's worth, in this process."""
+
+    def __init__(self, server: GrpcServer, channel: grpc.aio.Channel) -> None:
+        super().__init__(channel)
+        self.server = server
+
+
 @asynccontextmanager
 async def replica(settings: RuntimeSettings, key: SigningKey) -> AsyncIterator[Replica]:
     """A replica that runs for a block."""
@@ -148,7 +155,7 @@ async def replica(settings: RuntimeSettings, key: SigningKey) -> AsyncIterator[R
 class FakeWorker:
     """The worker's end of an Attach stream."""
 
-    def __init__(self, replica: Replica, who: Somebody, worker_id: str = "", slots: int = 4) -> None:
+    def __init__(self, replica: Doors, who: Somebody, worker_id: str = "", slots: int = 4) -> None:
         self.call = replica.workers.Attach(metadata=who.as_worker())
         self.worker_id = worker_id
         self._slots = slots
