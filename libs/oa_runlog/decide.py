@@ -159,7 +159,7 @@ def _check_retention(spec: RunSpec, limits: Limits) -> None:
     if spec.retention in limits.retention_classes:
         return
     classes = ", ".join(sorted(limits.retention_classes))
-    text = f"there is no retention class {spec.retention!r} here; there are: {classes}"
+    text = f"there is no such retention class here; there are: {classes}"
     raise Refusal("invalid_value", text, field="spec.retention_class", metadata={"retention_classes": classes})
 
 
