@@ -23,11 +23,15 @@ from oa_runlog.decide import Limits
 from oa_runlog.events import Custom, ExecSpec, RunSpec
 from oa_runlog.receipt import SignedReceipt
 from oa_runlog.state import RunState
-from services.runtime.app.limits import SequencerLimits, TailLimits
+from services.runtime.app.archive import Archive
+from services.runtime.app.limits import SequencerLimits, ShelfLimits, TailLimits
 from services.runtime.app.log import Log
 from services.runtime.app.ports import LogSession, LogStore, LogTransaction
+from services.runtime.app.shelf import Shelf
 from services.runtime.app.tail import Tail
+from services.runtime.app.whole_log import WholeLog
 from services.runtime.domain.batch import LogRecord
+from services.runtime.store.archive import PostgresArchiveRecords
 from services.runtime.store.log import PostgresLog
 from services.runtime.store.reads import PostgresReads
 from tests.order.harness import Trouble, Uncertain
@@ -80,7 +84,9 @@ class _Replica:
         settings = DatabaseSettings(url=Secret(dsn), pool_min=1, pool_max=6)
         self.postgres = Postgres(settings, f"replica-{number}")
         self.reads = PostgresReads(self.postgres)
-        self.tail = Tail(self.reads, TailLimits(ring_entries=64, page_entries=50, repair_retry_ms=10))
+        records = PostgresArchiveRecords(self.postgres)
+        whole_log = WholeLog(self.reads, Shelf(records, Archive(records, None, 1), ShelfLimits()))
+        self.tail = Tail(whole_log, TailLimits(ring_entries=64, page_entries=50, repair_retry_ms=10))
         self.store = TroubledStore(PostgresLog(self.postgres, f"replica-{number}"), trouble, seed)
         self.log: Log | None = None
 
@@ -152,25 +158,25 @@ class RuntimeLog:
             raise Uncertain from refusal
 
     async def read(self, reader: int) -> AsyncIterator[tuple[str, str]]:
-        """What the tail of a replica hands out, partition by partition, asserting `last + 1` like every reader may."""
+        """What the tail of a replica hands out, partition by partition; asserts that each run goes on by `last + 1`."""
         replica = self._replicas[reader % self.replicas]
-        after = dict.fromkeys(CONTENDED_PARTITIONS, 0)
+        after, seqs = dict.fromkeys(CONTENDED_PARTITIONS, 0), dict[str, int]()
         with replica.tail.waiter() as bell:
             while True:
                 bell.rearm()
                 for partition in after:
-                    for record in await self._page(replica, partition, after[partition]):
-                        assert record.position == after[partition] + 1, "a hole in the positions"
-                        after[partition] = record.position
-                        body = wire.decode_event(record.data).body
-                        if isinstance(body, Custom) and body.data is not None:
-                            yield record.run_id, str(body.data["key"])
+                    for event in map(wire.decode_event, await self._page(replica, partition, after[partition])):
+                        assert event.seq == seqs.get(event.run_id, 0) + 1, "a hole, or an event twice"
+                        after[partition] += 1
+                        seqs[event.run_id] = event.seq
+                        if isinstance(event.body, Custom) and event.body.data is not None:
+                            yield event.run_id, str(event.body.data["key"])
                 try:
                     await asyncio.wait_for(bell.wait(), 0.05)
                 except TimeoutError:
                     await self._look_at_heads(replica)
 
-    async def _page(self, replica: _Replica, partition: int, after: int) -> Sequence[LogRecord]:
+    async def _page(self, replica: _Replica, partition: int, after: int) -> Sequence[bytes]:
         try:
             return await replica.tail.read(partition, after)
         except Refusal:

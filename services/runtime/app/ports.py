@@ -73,6 +73,10 @@ class LogPages(Protocol):
         """Consecutive entries after a position; empty at the head. Raises Refusal unavailable, archive_damaged."""
         ...
 
+    async def bytes_page(self, partition: int, after: int, max_entries: int, max_bytes: int) -> Sequence[bytes]:
+        """The same, the stored bytes alone, which is cheaper."""
+        ...
+
 
 class LogReader(Protocol):
     """What the log has of runs, read."""

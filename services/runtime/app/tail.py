@@ -155,7 +155,10 @@ class Tail:
         try:
             while partition.head < partition.target:
                 metrics.TAIL_REPAIRS.inc()
-                records = await self._page(partition.number, partition.head)
+                limits = self._limits
+                records = await self._reader.log_page(
+                    partition.number, partition.head, limits.page_entries, limits.page_bytes
+                )
                 if not records:
                     return "unavailable"  # the table does not show yet what is known to be stored
                 self._offer(partition, records)
@@ -163,16 +166,17 @@ class Tail:
             return refusal.reason
         return ""
 
-    async def _page(self, partition: int, after: int) -> Sequence[LogRecord]:
-        limits = self._limits
-        return await self._reader.log_page(partition, after, limits.page_entries, limits.page_bytes)
-
     # ------------------------------------------------------------------------------------------------- readers
 
-    async def read(self, partition: int, after: int) -> Sequence[LogRecord]:
-        """The next page after a position: consecutive, empty at the head. Raises Refusal as `LogPages.log_page`."""
+    async def read(self, partition: int, after: int) -> Sequence[bytes]:
+        """The stored bytes of the entries after a position: a page of consecutive ones, empty at the head.
+
+        Raises Refusal as `LogPages.bytes_page`.
+        """
         page = self._partitions[partition].after(after)
-        return page if page is not None else await self._page(partition, after)
+        if page is not None:
+            return [record.data for record in page]
+        return await self._reader.bytes_page(partition, after, self._limits.page_entries, self._limits.page_bytes)
 
     def waiter(self) -> TailWaiter:
         """Something to wait for news with."""

@@ -41,6 +41,10 @@ class LogRows(Protocol):
         """The rows of a partition after a position, in order; some may be missing."""
         ...
 
+    async def bytes_page(self, partition: int, after: int, max_entries: int, max_bytes: int) -> Sequence[bytes]:
+        """The bodies of the next rows; none unless these are the next entries and together within so many bytes."""
+        ...
+
     async def whole_page(self, partition: int, after: int, max_entries: int, max_bytes: int) -> list[Entry]:
         """The next `max_entries` positions, in order, all in one snapshot; rows only as far as they are within so
         many bytes."""
@@ -76,6 +80,14 @@ class WholeLog:
                     raise lost(partition, after + 1)
                 return ()
         return await self._page_below_floor(partition, after, max_entries, max_bytes)
+
+    async def bytes_page(self, partition: int, after: int, max_entries: int, max_bytes: int) -> Sequence[bytes]:
+        """The same, the stored bytes alone. In the ordinary case no object is made for an entry but its bytes."""
+        if after >= self._floors.get(partition, 0):
+            page = await self._rows.bytes_page(partition, after, max_entries, max_bytes)
+            if page:
+                return page
+        return [record.data for record in await self.log_page(partition, after, max_entries, max_bytes)]
 
     async def _page_below_floor(self, partition: int, after: int, max_entries: int, max_bytes: int) -> list[LogRecord]:
         entries = consecutive(after, await self._rows.whole_page(partition, after, max_entries, max_bytes))

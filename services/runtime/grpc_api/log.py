@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 from oa_errors import Refusal
@@ -11,7 +11,6 @@ from openagents.runtime.v1 import log_service_pb2
 from openagents.runtime.v1.log_service_pb2_grpc import LogServiceServicer
 from services.runtime.app.ports import LogPages
 from services.runtime.app.tail import Tail
-from services.runtime.domain.batch import LogRecord
 
 
 class LogApi(LogServiceServicer):
@@ -45,14 +44,16 @@ class LogApi(LogServiceServicer):
                 moved, failure = False, None
                 for partition, after in cursors.items():
                     try:
-                        records = await self._tail.read(partition, after)
+                        events = await self._tail.read(partition, after)
                     except Refusal as refusal:
                         failure = refusal
                         continue
-                    if records:
+                    if events:
                         moved = True
-                        cursors[partition] = records[-1].position
-                        yield self._message(partition, after, records)
+                        cursors[partition] = after + len(events)
+                        yield log_service_pb2.TailLogResponse(
+                            epoch=self._epoch, partition=partition, first_position=after + 1, events=events
+                        )
                 if failure is not None:
                     raise failure
                 if not moved:
@@ -75,13 +76,3 @@ class LogApi(LogServiceServicer):
                 raise Refusal("cursor_ahead_of_head", text, field=f"{field}.position", metadata=head)
             cursors[place.partition] = place.position
         return cursors
-
-    def _message(self, partition: int, after: int, records: Sequence[LogRecord]) -> log_service_pb2.TailLogResponse:
-        if records[0].position != after + 1:
-            raise AssertionError(f"partition {partition} has a hole after {after}")
-        return log_service_pb2.TailLogResponse(
-            epoch=self._epoch,
-            partition=partition,
-            first_position=after + 1,
-            events=[record.data for record in records],
-        )

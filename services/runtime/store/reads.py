@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from asyncpg import Record
 
 from oa_platform.postgres import Postgres
@@ -39,6 +41,13 @@ class PostgresReads:
         async with self._postgres.acquire() as connection:
             rows = await connection.fetch(sql.READ_LOG_PAGE, partition, after, max_entries, max_bytes)
         return [_record(row) for row in rows]
+
+    async def bytes_page(self, partition: int, after: int, max_entries: int, max_bytes: int) -> Sequence[bytes]:
+        """The bodies of the next rows; none unless these are the next entries and together within so many bytes."""
+        async with self._postgres.acquire() as connection:
+            (page,) = await connection.fetch(sql.READ_LOG_BYTES, partition, after, max_entries, max_bytes)
+        bodies: list[bytes] = page["bodies"] or []
+        return bodies if (page["first"], page["last"]) == (after + 1, after + len(bodies)) else ()
 
     async def floor(self, partition: int) -> int:
         """The highest position that was pruned."""

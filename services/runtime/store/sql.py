@@ -91,6 +91,16 @@ WHERE bytes_before < $4 OR bytes_before = 0
 ORDER BY position
 """
 
+# The same, bodies alone and in one value: what reading costs is mostly the number of values. A page that would pass the
+# bytes is empty.
+READ_LOG_BYTES = """
+WITH page AS MATERIALIZED (
+    SELECT position, body FROM runtime.events WHERE partition = $1 AND position > $2 ORDER BY position LIMIT $3
+)
+SELECT min(position) AS first, max(position) AS last, array_agg(body ORDER BY position) AS bodies FROM page
+WHERE (SELECT sum(octet_length(body)) FROM page) <= $4
+"""
+
 READ_RUN_PAGE = """
 SELECT seq, body FROM (
     SELECT p.*, sum(octet_length(body)) OVER (ORDER BY seq) - octet_length(body) AS bytes_before

@@ -415,6 +415,23 @@ async def test_a_page_holds_no_more_bytes_than_it_may(runtime_database: Database
             assert at == len(one.before[0])
 
 
+async def test_rows_come_as_bytes_alone_where_they_are_next_and_within_the_bytes(
+    runtime_database: Database, tmp_path: Path
+) -> None:
+    async with scene(runtime_database, tmp_path) as one:
+        log = one.before[0]
+        assert await one.reads.bytes_page(0, 0, 1000, 1 << 20) == log
+        assert await one.reads.bytes_page(0, 3, 4, 1 << 20) == log[3:7]
+        size = sum(map(len, log[3:7]))
+        assert await one.reads.bytes_page(0, 3, 4, size) == log[3:7]
+        assert await one.reads.bytes_page(0, 3, 4, size - 1) == ()
+        assert await one.reads.bytes_page(0, len(log), 4, size) == ()
+        await one.archive(one.runs[0])
+        first = _first_of(one, one.runs[0])
+        for after in (first - 1, first):
+            assert await one.reads.bytes_page(0, after, 4, size) == (), "a hole, within it or before it"
+
+
 # ------------------------------------------------------------------------------------------------- the table
 
 

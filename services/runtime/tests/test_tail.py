@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 
 from oa_errors import Refusal
 from oa_runlog.events import EventType
-from oa_runlog.receipt import SignedReceipt
 from services.runtime.app.limits import TailLimits
-from services.runtime.app.ports import RunRecord
 from services.runtime.app.tail import Tail
 from services.runtime.domain.batch import LogRecord
 
@@ -52,17 +50,8 @@ class FakeLog:
             raise Refusal("archive_damaged", "damaged by the test")
         return self.table[partition][after : after + max_entries]
 
-    async def run_page(self, run_id: str, after_seq: int, max_events: int, max_bytes: int) -> list[tuple[int, bytes]]:
-        raise AssertionError("the tail reads the log only")
-
-    async def run(self, run_id: str) -> RunRecord | None:
-        raise AssertionError("the tail reads the log only")
-
-    async def receipt(self, run_id: str) -> SignedReceipt | None:
-        raise AssertionError("the tail reads the log only")
-
-    async def receipt_keys(self) -> list[tuple[str, bytes]]:
-        raise AssertionError("the tail reads the log only")
+    async def bytes_page(self, partition: int, after: int, max_entries: int, max_bytes: int) -> list[bytes]:
+        return [record.data for record in await self.log_page(partition, after, max_entries, max_bytes)]
 
 
 @asynccontextmanager
@@ -164,13 +153,13 @@ async def test_recent_pages_come_from_memory_and_old_ones_from_the_table() -> No
     async with following(log) as (tail, _):
         for _ in range(40):
             tail.publish(log.commit(1))
-        assert [r.position for r in await tail.read(0, 37)] == [38, 39, 40]
-        assert [r.position for r in await tail.read(0, 33)] == [34, 35, 36, 37, 38], "a page of 5"
+        assert await tail.read(0, 37) == [entry(position).data for position in (38, 39, 40)]
+        assert await tail.read(0, 33) == [entry(position).data for position in range(34, 39)], "a page of 5"
         assert log.reads == 0
-        assert [r.position for r in await tail.read(0, 0)] == [1, 2, 3, 4, 5]
+        assert await tail.read(0, 0) == [entry(position).data for position in range(1, 6)]
         assert log.reads == 1
-        assert await tail.read(0, 40) == ()
-        assert await tail.read(0, 41) == (), "the table may be ahead of what is followed"
+        assert await tail.read(0, 40) == []
+        assert await tail.read(0, 41) == [], "the table may be ahead of what is followed"
 
 
 async def test_memory_is_bounded_in_entries_and_bytes() -> None:

@@ -123,6 +123,11 @@ class FakeDatabase:
         await self._meanwhile()
         return list(within(rows[:max_entries], lambda one: len(one.data), max_bytes))
 
+    async def bytes_page(self, partition: int, after: int, max_entries: int, max_bytes: int) -> Sequence[bytes]:
+        page = await self.log_page(partition, after, max_entries, 1 << 20)
+        is_whole = len(consecutive(after, page)) == len(page) and sum(len(one.data) for one in page) <= max_bytes
+        return [one.data for one in page] if is_whole else ()
+
     async def whole_page(self, partition: int, after: int, max_entries: int, max_bytes: int) -> list[Entry]:
         entries: list[Entry] = [
             ArchivedEntry(one.position, one.run_id, one.seq) if one.run_id in self.archived else one
@@ -188,6 +193,17 @@ async def read_all(log: WholeLog, head: int, entries: int = 5, size: int = 1 << 
     return found
 
 
+async def read_all_bytes(log: WholeLog, head: int, entries: int, size: int) -> list[bytes]:
+    """The same, bytes alone."""
+    found: list[bytes] = []
+    while page := await log.bytes_page(0, len(found), entries, size):
+        assert len(page) <= entries
+        assert len(page) == 1 or sum(map(len, page)) <= size
+        found += page
+    assert len(found) == head
+    return found
+
+
 RUNS = st.lists(st.sampled_from("abcdef"), min_size=1, max_size=40)
 SCHEDULE = st.lists(st.sampled_from(["", "", "a", "b", "c", "d", "e", "f"]), max_size=30)
 
@@ -208,8 +224,11 @@ def test_whatever_is_archived_when_the_log_is_what_it_was(
         database = FakeDatabase(runs, [one for one in schedule if one in runs], archived & set(runs))
         archive = FakeArchive(database)
         log = WholeLog(database, WatchedShelf(database, archive, limits))
-        both = await asyncio.gather(*(read_all(log, len(runs), entries, size) for _ in range(2)))
-        assert both == [database.log, database.log]
+        records, data = await asyncio.gather(
+            read_all(log, len(runs), entries, size), read_all_bytes(log, len(runs), entries, size)
+        )
+        assert records == database.log
+        assert data == [one.data for one in database.log]
         assert archive.most_at_once <= limits.fetches
 
     asyncio.run(scenario())
