@@ -31,12 +31,16 @@ class Outcome:
         self.histories += 1
         self.operations += len(history)
         self.unanswered += sum(operation.answer is UNKNOWN for operation in history)
-        self.answers.update(f"{type(o.call).__name__}: {_kind(o)}" for o in history)
+        self.answers.update(f"{_name(o)}: {_kind(o)}" for o in history)
 
     def __str__(self) -> str:
         lines = [f"{count:7d}  {kind}" for kind, count in sorted(self.answers.items())]
         head = f"{self.histories} histories, {self.operations} calls, {self.unanswered} without an answer"
         return "\n".join([head, *lines, *self.failures])
+
+
+def _name(operation: RunOperation) -> str:
+    return f"{type(operation.call).__name__}{' on a stream' if operation.stream else ''}"
 
 
 def _kind(operation: RunOperation) -> str:
@@ -68,8 +72,10 @@ async def check_many(
 
 async def _check(new_run: Callable[[], Awaitable[Run]], plan: Plan, outcome: Outcome) -> None:
     run = await new_run()
-    history = await record(run, plan)
+    recorder = await record(run, plan)
+    history = recorder.history
     outcome.count(history)
+    outcome.failures += [f"seed {plan.seed}: {complaint}" for complaint in recorder.complaints]
     if linearize(run.model, history) is None:
         shown = show(shortest_failure(run.model, history, has_no_effect))
         head = (

@@ -8,14 +8,20 @@ import sys
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
+from typing import Any
 from unittest import mock
 
+from oa_runlog.commands import Append, CancelDeadline, Command
+from oa_runlog.decide import decide
 from oa_runlog.receipt import SignedReceipt
-from oa_runlog.state import RunState
+from oa_runlog.state import RunState, RunStatus
+from services.runtime.app.attachment import AppendAnswer, Attachment, Notice
 from services.runtime.app.ports import LogSession, LogStore, LogTransaction, RunRecord
+from services.runtime.domain import batch
 from services.runtime.domain.batch import Changes, Snapshot, Wanted
 from services.runtime.store import sql
 
+from .grpc_replicas import CANCEL_DEADLINE_MS
 from .replicas import ReaderDefect, RunReader, StoreDefect, no_reader_defect, no_store_defect
 
 _LATE_S = 0.004
@@ -90,6 +96,8 @@ class _SwallowingSession:
             pass
 
 
+ChangesState = Callable[[RunState, Command], RunState]
+Surroundings = Callable[[], AbstractContextManager[object]]
 ChangesSnapshot = Callable[[Snapshot], Snapshot]
 
 
@@ -173,13 +181,43 @@ DROP INDEX runtime.events_idempotency;
 """The tables' own guards. They make a commit fail that was decided without the lock, before any client is told."""
 
 
+def _deciding(change: ChangesState) -> Surroundings:
+    """Commands are decided on a state that was changed."""
+
+    def decide_changed(state: RunState | None, command: Command, *others: Any, **named: Any) -> Any:
+        return decide(state and change(state, command), command, *others, **named)
+
+    return lambda: mock.patch.object(batch, "decide", decide_changed)
+
+
+def _as_if_not_ended(state: RunState) -> RunState:
+    if state.status is not RunStatus.CANCELED:
+        return state
+    return replace(state, status=RunStatus.CANCELING, finish=None, finish_ns=None)
+
+
+def _ends_twice(state: RunState, command: Command) -> RunState:
+    return _as_if_not_ended(state) if isinstance(command, CancelDeadline) else state
+
+
+def _takes_late_appends(state: RunState, command: Command) -> RunState:
+    return replace(_as_if_not_ended(state), fenced=False) if isinstance(command, Append) else state
+
+
+WITHOUT_RECEIPT_KEYS = """
+ALTER TABLE runtime.receipts DROP CONSTRAINT receipts_pkey CASCADE;
+ALTER TABLE runtime.receipts DISABLE TRIGGER receipts_to_merge;
+"""
+"""A run has one receipt: what ends it a second time fails there too."""
+
+
 @dataclass(frozen=True)
 class Defect:
     """What is wrong with every replica, and maybe with the tables."""
 
     store: StoreDefect = no_store_defect
     reader: ReaderDefect = no_reader_defect
-    surroundings: Callable[[], AbstractContextManager[object]] = nullcontext
+    surroundings: Surroundings = nullcontext
     migration: str = ""
 
 
@@ -190,4 +228,61 @@ DEFECTS = {
     "overlooks fences": Defect(store=overlooks_fences),
     "takes no lock": Defect(surroundings=without_lock, migration=WITHOUT_CONSTRAINTS),
     "forgets keys": Defect(store=forgets_keys),
+    "ends a canceled run twice": Defect(surroundings=_deciding(_ends_twice), migration=WITHOUT_RECEIPT_KEYS),
+    "takes the appends of who was fenced": Defect(
+        surroundings=_deciding(_takes_late_appends), migration=WITHOUT_RECEIPT_KEYS
+    ),
+}
+
+
+# ------------------------------------------------------------------------------------------------- on streams
+
+_SHARE_HELD_BACK = 0.5
+Pairs = Callable[[AppendAnswer, AppendAnswer], tuple[AppendAnswer, AppendAnswer]]
+
+
+def _swapped(one: AppendAnswer, other: AppendAnswer) -> tuple[AppendAnswer, AppendAnswer]:
+    return other, one
+
+
+def _mixed_up(one: AppendAnswer, other: AppendAnswer) -> tuple[AppendAnswer, AppendAnswer]:
+    return replace(one, answer=other.answer), replace(other, answer=one.answer)
+
+
+def _answering(change: Pairs) -> Surroundings:
+    """Some answers wait for the next one, and the two are said after a change."""
+    chance, say = random.Random(1), Attachment.say
+    held: dict[Attachment, AppendAnswer] = {}
+
+    def say_changed(self: Attachment, notice: Notice) -> None:
+        if not isinstance(notice, AppendAnswer):
+            say(self, notice)
+        elif self in held:
+            for answer in change(held.pop(self), notice):
+                say(self, answer)
+        elif chance.random() < _SHARE_HELD_BACK:
+            held[self] = notice
+        else:
+            say(self, notice)
+
+    return lambda: mock.patch.object(Attachment, "say", say_changed)
+
+
+@dataclass(frozen=True)
+class StreamDefect:
+    """What is wrong with whole replicas; `found` is in what is told of it."""
+
+    surroundings: Surroundings = nullcontext
+    cancel_deadline_ms: int = CANCEL_DEADLINE_MS
+    migration: str = ""
+    found: str = "no single copy answers like this"
+
+
+STREAM_DEFECTS = {
+    "answers out of order": StreamDefect(surroundings=_answering(_swapped), found="answered out of order"),
+    "mixes two answers up": StreamDefect(surroundings=_answering(_mixed_up)),
+    "takes the appends of who was fenced": StreamDefect(
+        surroundings=_deciding(_takes_late_appends), migration=WITHOUT_RECEIPT_KEYS
+    ),
+    "ends canceled runs before their time": StreamDefect(cancel_deadline_ms=0),
 }

@@ -1,7 +1,8 @@
 """Runs behind three whole replicas, spoken to over real gRPC through connections that get cut.
 
-Appends go over the unary method, at any replica. Leases change hands as they do in earnest: workers attach and say
-good-bye. What the authority then does by itself, nobody is told; it may happen at any time from then on.
+Appends go over the unary method and over workers' streams, at any replica. Leases change hands as they do in earnest:
+workers attach and say good-bye. What the authority does by itself then, or when a cancel's deadline is over, nobody is
+told; it may happen at any time from then on.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import asyncio
 import random
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from typing import Any
 
 import asyncpg
 import grpc.aio
@@ -20,39 +20,45 @@ from oa_errors.status import STATUS_METADATA_KEY
 from oa_platform.failures import refusal_from_rpc_error
 from oa_platform.ids import new_id
 from oa_platform.keys import generate_key
-from oa_testing.fault_proxy import FaultProxy
+from oa_testing.fault_proxy import Direction, FaultProxy
 from oa_testing.postgres import Database
-from openagents.runtime.v1 import event_pb2, run_pb2, run_service_pb2, worker_service_pb2
+from openagents.runtime.v1 import run_pb2, run_service_pb2
 from openagents.runtime.v1.run_service_pb2_grpc import RunServiceStub
 from openagents.runtime.v1.worker_service_pb2_grpc import WorkerServiceStub
 from services.runtime.app.limits import WorkerLimits
 from services.runtime.config import RunSettings
-from services.runtime.tests.rig import FakeWorker, Replica, Somebody, replica, runtime_settings, text
+from services.runtime.tests.rig import FakeWorker, Replica, Somebody, replica, runtime_settings
 from tests.order.harness import Trouble
 
 from .replicas import REPLICAS, UNCERTAIN, refused
 from .run_model import Answer, Append, Appended, Assign, Call, Cancel, Done, Latest, LoseLease, Read, RunLog, RunModel
+from .streams import BROKEN, Lease, StreamClient, append_request, end, say_goodbye
 from .workload import Notebook, Recorder, Uncertain
 
 # Nobody is lost for being slow: what happens to a lease is what the test does.
-_PATIENT = WorkerLimits(
-    lost_after_ms=600_000, quiet_after_ms=600_000, watch_interval_ms=60_000, dispatch_interval_ms=50
-)
-_UNPACED = RunSettings(events_per_second=1_000_000, burst_events=1_000_000, cancel_deadline_ms=600_000)
+_PATIENT = WorkerLimits(lost_after_ms=600_000, quiet_after_ms=600_000, watch_interval_ms=10, dispatch_interval_ms=50)
+CANCEL_DEADLINE_MS = 120
+WHOLE_REPLICAS_TROUBLE = Trouble(kill_interval_s=0.15)
 _CHANNEL = [("grpc.initial_reconnect_backoff_ms", 5), ("grpc.max_reconnect_backoff_ms", 20)]
-_HANDOVERS = 2
+_MOST_HANDOVERS = 2
 _SETUP_S = 0.5
 """A worker that has missed its assignment, because a connection was killed, is not waited for longer."""
-_MOST_BYTES_TILL_CUT = 3000
+# A request carries its caller's token, and an answer not even a seq's worth of it.
+_MOST_BYTES_TILL_CUT = {Direction.TO_SERVER: 30_000, Direction.TO_CLIENT: 5_000}
 
 
 class GrpcReplicas:
-    """Three replicas; an async context manager."""
+    """Three replicas; an async context manager. `cancel_deadline_ms` is the one they keep, rightly or not."""
 
-    def __init__(self, database: Database, trouble: Trouble, seed: int) -> None:
+    def __init__(
+        self, database: Database, trouble: Trouble, seed: int, cancel_deadline_ms: int = CANCEL_DEADLINE_MS
+    ) -> None:
         self._database = database
         self._trouble = trouble
         self._chance = random.Random(seed)
+        self._runs = RunSettings(
+            events_per_second=1_000_000, burst_events=1_000_000, cancel_deadline_ms=cancel_deadline_ms
+        )
         self._key = generate_key()
         self._stack = AsyncExitStack()
         self._direct: list[Replica] = []
@@ -62,7 +68,7 @@ class GrpcReplicas:
 
     async def __aenter__(self) -> GrpcReplicas:
         for _ in range(REPLICAS):
-            settings = runtime_settings(self._database, workers=_PATIENT, runs=_UNPACED)
+            settings = runtime_settings(self._database, workers=_PATIENT, runs=self._runs)
             direct = await self._stack.enter_async_context(replica(settings, self._key))
             proxy = FaultProxy("127.0.0.1", direct.server.port)
             await proxy.start()
@@ -90,14 +96,16 @@ class GrpcReplicas:
         await worker.attach()
         run = await self._direct[0].create(who, new_id("key"))
         await worker.next("assignment")
+        await end(worker.call)
         start = RunLog(seq=2, worker=worker.worker_id, epoch=1)
-        return RemoteRun(self._direct, self._channels, who, run.run_id, RunModel(start=start), worker, self._chance)
+        return RemoteRun(self._direct, self._channels, who, run.run_id, RunModel(start=start), self._chance)
 
     async def _cut_connections(self) -> None:
-        """Each cut falls somewhere in the next answers."""
+        """Each cut falls somewhere in what is asked or answered next."""
         while True:
             await asyncio.sleep(self._chance.random() * 2 * self._trouble.kill_interval_s)
-            self._chance.choice(self._proxies).truncate(self._chance.randrange(_MOST_BYTES_TILL_CUT))
+            proxy, direction = self._chance.choice(self._proxies), self._chance.choice(list(Direction))
+            proxy.truncate(self._chance.randrange(_MOST_BYTES_TILL_CUT[direction]), direction)
             self.cuts += 1
 
     async def _kill_connections(self) -> None:
@@ -128,10 +136,10 @@ class RemoteRun:
     _who: Somebody
     run_id: str
     model: RunModel
-    _worker: FakeWorker
     _chance: random.Random
     replicas: int = REPLICAS
     takes: tuple[type, ...] = (Append, Read, Cancel)
+    cancel_deadline_s: float | None = CANCEL_DEADLINE_MS / 1000
 
     async def carry_out(self, replica: int, call: Call) -> Answer:
         """Ask a replica. What the transport says instead of the service leaves everything open."""
@@ -148,7 +156,7 @@ class RemoteRun:
         runs = RunServiceStub(channel)
         match call:
             case Append():
-                request = _append(self.run_id, call)
+                request = append_request(self.run_id, call)
                 answer = await WorkerServiceStub(channel).AppendEvents(request, metadata=self._who.as_worker())
                 return Appended(answer.first_seq, answer.last_seq, answer.already_appended)
             case Cancel():
@@ -160,40 +168,32 @@ class RemoteRun:
                 return _latest((await runs.GetRun(read, metadata=self._who.as_person())).run)
 
     async def meanwhile(self, recorder: Recorder, notebook: Notebook) -> None:
-        """The run goes from worker to worker, at whatever replica."""
-        try:
-            for epoch in range(2, 2 + _HANDOVERS):
+        """The run goes from worker to worker, at whatever replica, while appends come over a stream too."""
+        appending = StreamClient(self.run_id, self._channels, self._who, self._chance, recorder, notebook)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(appending.work())
+            for _ in range(self._chance.randint(0, _MOST_HANDOVERS)):
                 await asyncio.sleep(self._chance.random() * 0.05)
-                recorder.note_unanswered("auth", LoseLease(self._worker.worker_id, epoch - 1))
-                await _say_goodbye(self._worker)
-                # The id is known only afterwards, but the call has begun before.
-                begun = recorder.now()
-                self._worker = FakeWorker(self._chance.choice(self._direct), self._who, slots=1)
-                await self._worker.attach()
-                recorder.note_unanswered("auth", Assign(self._worker.worker_id), begun)
-                assigned = (await self._worker.next("assignment")).assignment
-                notebook.leases.append((self._worker.worker_id, assigned.lease_epoch))
-        finally:
-            self._worker.call.cancel()
+                recorder.note_unanswered("auth", LoseLease(*notebook.leases[-1]))
+                channel = self._chance.choice(self._direct).channel
+                await say_goodbye(channel, self._who, self.run_id, notebook.leases[-1])
+                notebook.leases.append(await self._next_holder(recorder))
 
-
-async def _say_goodbye(worker: FakeWorker) -> None:
-    goodbye = worker_service_pb2.WorkerGoodbye()
-    await worker.call.write(worker_service_pb2.AttachRequest(goodbye=goodbye))
-    await worker.call.done_writing()
-    while await worker.call.read() is not grpc.aio.EOF:
-        pass
-
-
-def _append(run_id: str, call: Append) -> worker_service_pb2.AppendEventsRequest:
-    bodies = [text(f"{call.content}{number}".encode()) for number in range(call.count)]
-    if call.finish:
-        outcome = event_pb2.RunOutcome.Value(f"RUN_OUTCOME_{call.finish.upper()}")
-        bodies = [event_pb2.EventBody(run_finished=event_pb2.RunFinished(outcome=outcome, reason=call.content))]
-    expected: dict[str, Any] = {} if call.expected_seq is None else {"expected_seq": call.expected_seq}
-    return worker_service_pb2.AppendEventsRequest(
-        run_id=run_id, lease_epoch=call.epoch, idempotency_key=call.key, events=bodies, **expected
-    )
+    async def _next_holder(self, recorder: Recorder) -> Lease:
+        while True:
+            begun = recorder.now()
+            worker = FakeWorker(self._chance.choice(self._direct), self._who, slots=1)
+            try:
+                await worker.attach()
+                assigned = (await worker.next("assignment")).assignment
+                await end(worker.call)
+                return worker.worker_id, assigned.lease_epoch
+            except (Refusal, *BROKEN):
+                await asyncio.sleep(0.005)
+            finally:
+                # The id is known only now, and maybe never: the run may have gone to who was not told.
+                recorder.note_unanswered("auth", Assign(worker.worker_id or "somebody"), begun)
+                worker.call.cancel()
 
 
 def _latest(run: run_pb2.Run) -> Latest:

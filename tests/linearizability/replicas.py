@@ -39,6 +39,7 @@ from .run_model import (
     Assign,
     Call,
     Cancel,
+    Deadline,
     Latest,
     LoseLease,
     Read,
@@ -50,7 +51,8 @@ from .workload import Notebook, Recorder, Uncertain
 
 REPLICAS = 3
 ORG, USER = new_id("org"), new_id("usr")
-_LIMITS = Limits(events_per_second=10_000_000, burst_events=10_000_000, max_requeues=2)
+# A cancel's deadline is there at once: it is carried out when a client says so.
+_LIMITS = Limits(events_per_second=10_000_000, burst_events=10_000_000, max_requeues=2, cancel_deadline_ms=0)
 UNCERTAIN = frozenset({"unavailable", "overloaded", "deadline_exceeded"})
 """Refusals after which the command may have been carried out, or may be still."""
 _KEY = Ed25519PrivateKey.generate()
@@ -167,7 +169,8 @@ class ReplicatedRun:
     run_id: str
     model: RunModel
     replicas: int = REPLICAS
-    takes: tuple[type, ...] = (Append, Read, Assign, LoseLease, Cancel)
+    takes: tuple[type, ...] = (Append, Read, Assign, LoseLease, Cancel, Deadline)
+    cancel_deadline_s: float | None = None
 
     async def carry_out(self, replica: int, call: Call) -> Answer:
         """Ask a replica."""
@@ -188,7 +191,7 @@ class ReplicatedRun:
         assert run is not None, "the run is there since before the history began"
         return Latest(run.state.latest_seq, str(run.state.status), run.state.lease_epoch)
 
-    def _command(self, call: Append | Assign | LoseLease | Cancel) -> commands.Command:
+    def _command(self, call: Append | Assign | LoseLease | Cancel | Deadline) -> commands.Command:
         match call:
             case Append():
                 lease, bodies = (call.worker, call.epoch), _bodies(call)
@@ -199,6 +202,8 @@ class ReplicatedRun:
                 return commands.LoseLease(self.run_id, worker, epoch)
             case Cancel():
                 return commands.RequestCancel(self.run_id, ORG, USER)
+            case Deadline():
+                return commands.CancelDeadline(self.run_id)
 
 
 def _bodies(call: Append) -> list[EventBody]:

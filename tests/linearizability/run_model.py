@@ -19,6 +19,7 @@ class Append:
     """Appends `count` events with content `content` under `key`, as `worker` with the lease `epoch`.
 
     `expected_seq` None appends whatever the seq is. With `finish` the one event ends the run with that outcome.
+    Without a key the message breaks a rule, and is refused whatever the run's state.
     """
 
     key: str
@@ -56,6 +57,11 @@ class Cancel:
 
 
 @dataclass(frozen=True)
+class Deadline:
+    """The time is over that a canceled run's worker had: the authority ends the run."""
+
+
+@dataclass(frozen=True)
 class Appended:
     """Stored now; or nothing was to be stored (`again`), because it had its effect before."""
 
@@ -86,7 +92,7 @@ class Latest:
     epoch: int = 1
 
 
-Call = Append | Read | Assign | LoseLease | Cancel
+Call = Append | Read | Assign | LoseLease | Cancel | Deadline
 Answer = Appended | Done | Refused | Latest
 RunOperation = Operation[Call, Answer]
 
@@ -146,6 +152,8 @@ class RunModel:
                 return self._lose(state, call)
             case Cancel():
                 return _cancel(state)
+            case Deadline():
+                return _end_canceled(state)
 
     def _lose(self, state: RunLog, call: LoseLease) -> tuple[RunLog, Answer]:
         if not state.is_leased or (state.worker, state.epoch) != (call.worker, call.epoch):
@@ -158,7 +166,9 @@ class RunModel:
 
 
 def _append(state: RunLog, call: Append) -> tuple[RunLog, Answer]:
-    """In the order of the contract: key, lease, expected seq, state machine."""
+    """In the order of the contract: the message, key, lease, expected seq, state machine."""
+    if not call.key:
+        return state, Refused("missing_field")
     content = (call.content, call.finish, call.count)
     known = state.by_key(call.key)
     if known is not None:
@@ -193,6 +203,10 @@ def _cancel(state: RunLog) -> tuple[RunLog, Answer]:
     if state.is_leased:
         return state.grown(1, status="canceling")
     return state.grown(2, status="canceled", fenced=True)
+
+
+def _end_canceled(state: RunLog) -> tuple[RunLog, Answer]:
+    return state.grown(1, status="canceled", fenced=True) if state.status == "canceling" else state.unchanged()
 
 
 def has_no_effect(operation: RunOperation) -> bool:

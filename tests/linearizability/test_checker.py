@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from math import inf
 
 from .checker import UNKNOWN, Operation, linearize
@@ -65,6 +66,24 @@ def test_of_two_equal_unanswered_appends_one_may_have_happened() -> None:
     lost = [Op("a", Append("k1", "x", 1), UNKNOWN, 0.0), Op("b", Append("k1", "x", 1), UNKNOWN, 1.0)]
     assert linearize(RunModel(0), [*lost, Op("c", Read(), Latest(1), 2.0, 3.0)]) is not None
     assert linearize(RunModel(0), [*lost, Op("c", Read(), Latest(2), 2.0, 3.0)]) is None
+
+
+def test_what_goes_over_one_stream_takes_effect_in_its_order() -> None:
+    first = Op("s", Append("k1", "x", 1), Appended(2, 2, again=False), 0.0, 3.0)
+    second = Op("s", Append("k2", "y", 1), Appended(1, 1, again=False), 1.0, 3.0)
+    assert linearize(RunModel(0), [first, second]) is not None
+    assert linearize(RunModel(0), [replace(first, stream="1"), replace(second, stream="2")]) is not None
+    assert linearize(RunModel(0), [replace(first, stream="1"), replace(second, stream="1")]) is None
+
+
+def test_what_was_lost_on_a_stream_happened_in_its_turn_or_never() -> None:
+    lost = Op("s", Append("k1", "x", 1), UNKNOWN, 0.0, stream="1")
+    again = Op("s", Append("k1", "x", 1), UNKNOWN, 4.0, stream="2")
+    second = Op("s", Append("k2", "y", 1), Appended(1, 1, again=False), 1.0, 3.0, stream="1")
+    late = Op("b", Append("k3", "y", 1), Appended(3, 3, again=False), 5.0, 6.0)
+    assert linearize(RunModel(0), [lost, second]) is not None
+    assert linearize(RunModel(0), [lost, second, late]) is None
+    assert linearize(RunModel(0), [lost, second, again, late]) is not None
 
 
 def test_an_unanswered_append_comes_after_what_it_had_to_wait_for() -> None:

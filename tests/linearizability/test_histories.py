@@ -12,8 +12,8 @@ from oa_testing.postgres import Database
 from tests.order.harness import Trouble
 
 from .campaign import check_many
-from .defects import DEFECTS, Defect, without_lock
-from .grpc_replicas import GrpcReplicas
+from .defects import DEFECTS, STREAM_DEFECTS, Defect, StreamDefect, without_lock
+from .grpc_replicas import WHOLE_REPLICAS_TROUBLE, GrpcReplicas
 from .replicas import Replicas
 from .workload import Plan
 
@@ -23,11 +23,11 @@ SEED = 20261122
 @pytest.mark.timeout(240)
 async def test_histories_of_three_replicas_are_linearizable(runtime_database: Database) -> None:
     async with Replicas(runtime_database, Trouble(), SEED) as replicas:
-        outcome = await check_many(replicas.new_run, [Plan(SEED + number) for number in range(150)])
+        outcome = await check_many(replicas.new_run, [Plan(SEED + number) for number in range(100)])
     assert not outcome.failures, "\n".join(outcome.failures)
-    assert outcome.operations == 150 * 30
+    assert outcome.operations == 100 * 30
     assert replicas.kills > 10, "no connection was killed"
-    assert 500 < outcome.unanswered < 2000, f"too little trouble to prove anything, or too much: {outcome}"
+    assert 300 < outcome.unanswered < 1500, f"too little trouble to prove anything, or too much: {outcome}"
     for kind in (
         "Append: stored",
         "Append: again",
@@ -39,19 +39,33 @@ async def test_histories_of_three_replicas_are_linearizable(runtime_database: Da
         "LoseLease: stored",
         "LoseLease: again",
         "Cancel: stored",
+        "Deadline: again",
         "Read: read",
     ):
         assert outcome.answers[kind] > 5, f"{kind} hardly happened: {outcome}"
+    assert outcome.answers["Deadline: stored"] > 0, f"no deadline was carried out: {outcome}"
 
 
 @pytest.mark.timeout(240)
 async def test_histories_over_grpc_are_linearizable(runtime_database: Database) -> None:
-    async with GrpcReplicas(runtime_database, Trouble(kill_interval_s=0.15), SEED) as replicas:
+    async with GrpcReplicas(runtime_database, WHOLE_REPLICAS_TROUBLE, SEED) as replicas:
         outcome = await check_many(replicas.new_run, [Plan(SEED + number) for number in range(30)])
     assert not outcome.failures, "\n".join(outcome.failures)
     assert replicas.cuts > 5, "no connection was cut"
+    assert await _ended_by_deadline(runtime_database) > 0, "no canceled run was ended by the authority"
     assert outcome.unanswered > 100, f"too little trouble to prove anything: {outcome}"
-    for kind in ("Append: stored", "Append: again", "Append: stale_epoch", "Read: read"):
+    for kind in (
+        "Append: stored",
+        "Append: again",
+        "Append: stale_epoch",
+        "Append: missing_field",
+        "Append on a stream: stored",
+        "Append on a stream: again",
+        "Append on a stream: stale_epoch",
+        "Append on a stream: no answer",
+        "Deadline: no answer",
+        "Read: read",
+    ):
         assert outcome.answers[kind] > 5, f"{kind} hardly happened: {outcome}"
 
 
@@ -59,16 +73,38 @@ async def test_histories_over_grpc_are_linearizable(runtime_database: Database) 
 @pytest.mark.parametrize("defect", DEFECTS.values(), ids=list(DEFECTS))
 async def test_a_defect_is_found(runtime_database: Database, defect: Defect) -> None:
     """The same clients and the same trouble, on replicas that are wrong: within a few histories they are caught."""
-    if defect.migration:
-        admin = await asyncpg.connect(runtime_database.admin)
-        await admin.execute(defect.migration)
-        await admin.close()
+    await _migrate(runtime_database, defect.migration)
     with defect.surroundings():
         async with Replicas(runtime_database, Trouble(), SEED, defect.store, defect.reader) as replicas:
             plans = [Plan(SEED + number) for number in range(100)]
             outcome = await check_many(replicas.new_run, plans, stop_at_failure=True)
     assert outcome.failures, f"nobody noticed: {outcome}"
     assert "no single copy answers like this" in outcome.failures[0]
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("defect", STREAM_DEFECTS.values(), ids=list(STREAM_DEFECTS))
+async def test_a_defect_of_whole_replicas_is_found(runtime_database: Database, defect: StreamDefect) -> None:
+    await _migrate(runtime_database, defect.migration)
+    with defect.surroundings():
+        async with GrpcReplicas(runtime_database, WHOLE_REPLICAS_TROUBLE, SEED, defect.cancel_deadline_ms) as replicas:
+            plans = [Plan(SEED + number) for number in range(300)]
+            outcome = await check_many(replicas.new_run, plans, stop_at_failure=True)
+    assert any(defect.found in failure for failure in outcome.failures), f"nobody noticed: {outcome}"
+
+
+async def _ended_by_deadline(database: Database) -> int:
+    admin = await asyncpg.connect(database.admin)
+    query = "SELECT count(*) FROM runtime.events WHERE type = 'run.finished' AND position($1::bytea in body) > 0"
+    count: int = await admin.fetchval(query, b"cancel_deadline")
+    await admin.close()
+    return count
+
+
+async def _migrate(database: Database, migration: str) -> None:
+    admin = await asyncpg.connect(database.admin)
+    await admin.execute(migration or "SELECT")
+    await admin.close()
 
 
 @pytest.mark.timeout(120)

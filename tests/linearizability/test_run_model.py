@@ -15,6 +15,7 @@ from .run_model import (
     Assign,
     Call,
     Cancel,
+    Deadline,
     Done,
     Latest,
     LoseLease,
@@ -56,6 +57,10 @@ FINISH = Append("end", "x", 1, finish="succeeded")
         (ENDED, replace(FINISH, finish="failed"), Refused("already_finished"), ENDED),
         (ENDED, Append("k", "x", 1), Refused("invalid_transition"), ENDED),
         (HELD, replace(FINISH, finish="canceled"), Refused("invalid_transition"), HELD),
+        (CANCELING, Deadline(), Appended(6, 6, again=False), replace(FREE, seq=6, status="canceled")),
+        (HELD, Deadline(), Appended(5, 5, again=True), HELD),
+        (ENDED, Deadline(), Appended(5, 5, again=True), ENDED),
+        (ENDED, Append("", "x", 1), Refused("missing_field"), ENDED),
         (ENDED, Read(), Latest(5, "succeeded"), ENDED),
     ],
 )  # fmt: skip

@@ -20,6 +20,7 @@ from .run_model import (
     Assign,
     Call,
     Cancel,
+    Deadline,
     Latest,
     LoseLease,
     Read,
@@ -30,6 +31,8 @@ from .run_model import (
 
 LONGEST_CALL_S = 5.0
 """What takes longer gets no answer."""
+_CLOCKS_AGREE = 0.99
+"""The deadline is by the database's clock, the history by ours; both run about as fast."""
 
 
 class Uncertain(Exception):
@@ -44,6 +47,8 @@ class Run(Protocol):
     """How it stands when the clients begin."""
     takes: tuple[type, ...]
     """The calls that clients can make."""
+    cancel_deadline_s: float | None
+    """How long after a cancel the authority ends the run by itself; None: when a client asks for it."""
 
     async def carry_out(self, replica: int, call: Call) -> Answer:
         """Ask a replica. Raises Uncertain."""
@@ -74,6 +79,8 @@ class Recorder:
     """The history. Its clock is the process's monotonic one, read before the call and after the answer."""
 
     history: list[RunOperation] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+    """What is wrong whatever the answers say."""
 
     async def ask(self, client: str, call: Call, answering: Awaitable[Answer]) -> Answer | None:
         """The answer; None when there was none."""
@@ -102,21 +109,27 @@ class Notebook:
 
     seq: int
     leases: list[tuple[str, int]]
+    canceling: bool = False
 
     def learn(self, call: Call, answer: Answer) -> None:
-        """Note the newest seq and leases."""
+        """Note the newest seq and leases, and a cancel."""
         match answer:
             case Latest(seq=seq) | Refused("seq_conflict", int(seq)):
                 self.seq = max(self.seq, seq)
             case Appended(_, last, _):
                 self.seq = max(self.seq, last)
+        self.canceling |= isinstance(call, Cancel) or (isinstance(answer, Latest) and answer.status == "canceling")
         if isinstance(call, Assign) and isinstance(answer, Appended):
             self.leases.append((call.worker, self.leases[-1][1] + 1))
             self.leases.sort(key=lambda lease: lease[1])
 
+    def any_lease(self, chance: random.Random) -> tuple[str, int]:
+        """Mostly the newest."""
+        return self.leases[-1] if chance.random() < 0.85 else chance.choice(self.leases)
 
-async def record(run: Run, plan: Plan) -> list[RunOperation]:
-    """The history of `plan.operations` calls on `run`, retries included."""
+
+async def record(run: Run, plan: Plan) -> Recorder:
+    """What came of `plan.operations` calls on `run`, retries included, and of what else happened to it."""
     recorder = Recorder()
     start = run.model.initial()
     notebook = Notebook(start.seq, [(start.worker, start.epoch)])
@@ -124,10 +137,30 @@ async def record(run: Run, plan: Plan) -> list[RunOperation]:
     meanwhile = asyncio.create_task(run.meanwhile(recorder, notebook))
     try:
         await asyncio.gather(*(client.work() for client in clients))
+        if run.cancel_deadline_s is not None:
+            await _see_deadline(clients[0], plan, notebook, run.cancel_deadline_s)
     finally:
         meanwhile.cancel()
         await asyncio.gather(meanwhile, return_exceptions=True)
-    return recorder.history
+    _note_deadline(run, recorder)
+    return recorder
+
+
+async def _see_deadline(client: Client, plan: Plan, notebook: Notebook, deadline_s: float) -> None:
+    """What becomes of a run that is canceled; every third is, if it was not before."""
+    if plan.seed % 3 == 0:
+        await client.ask(Cancel())
+    if notebook.canceling:
+        for _ in range(4):  # too early, and late enough
+            await asyncio.sleep(deadline_s / 2)
+            await client.ask(Read())
+
+
+def _note_deadline(run: Run, recorder: Recorder) -> None:
+    """Once in the life of a run, from when it may have been due."""
+    asked = [operation.invoked for operation in recorder.history if isinstance(operation.call, Cancel)]
+    if asked and run.cancel_deadline_s is not None:
+        recorder.note_unanswered("auth", Deadline(), min(asked) + run.cancel_deadline_s * _CLOCKS_AGREE)
 
 
 class Client:
@@ -148,11 +181,16 @@ class Client:
         for number in range(self._share):
             retries = unanswered is not None and self._chance.random() < self._plan.retry_share
             call = unanswered if unanswered and retries else self._next_call(number / self._share)
-            answer = await self._recorder.ask(self._name, call, self._carry_out(call))
+            answer = await self.ask(call)
             unanswered = call if answer is None else None
-            if answer is not None:
-                self._notebook.learn(call, answer)
             await asyncio.sleep(self._chance.random() * 0.002)
+
+    async def ask(self, call: Call) -> Answer | None:
+        """Any replica; None when there was no answer."""
+        answer = await self._recorder.ask(self._name, call, self._carry_out(call))
+        if answer is not None:
+            self._notebook.learn(call, answer)
+        return answer
 
     async def _carry_out(self, call: Call) -> Answer:
         patience_s = LONGEST_CALL_S
@@ -167,6 +205,8 @@ class Client:
 
     def _any_call(self, progress: float) -> Call:
         """Mostly appends and reads; leases come and go, and in the end somebody may end the run."""
+        if self._notebook.canceling and self._chance.random() < 0.4:
+            return Deadline()
         chance = self._chance.random()
         if chance < 0.2:
             return Read()
@@ -175,10 +215,10 @@ class Client:
         if chance < 0.86:
             return Assign(f"w{self._chance.randrange(4)}")
         if chance < 0.92:
-            return LoseLease(*self._lease())
-        if progress < 0.6:
+            return LoseLease(*self._notebook.any_lease(self._chance))
+        if progress < 0.4:
             return Read()
-        if chance < 0.95:
+        if chance < 0.96:
             return Cancel()
         return self._append(self._chance.choice(["succeeded", "failed", "canceled"]))
 
@@ -187,9 +227,5 @@ class Client:
         content, count = self._chance.choices("xy", (5, 1))[0], self._chance.randint(1, 3)
         key, known = f"k{self._chance.randrange(self._plan.keys)}", self._notebook.seq
         expected = self._chance.choices([None, known, max(0, known - 1), known + 1], (5, 4, 1, 1))[0]
-        worker, epoch = self._lease()
+        worker, epoch = self._notebook.any_lease(self._chance)
         return Append(key, content, 1 if finish else count, expected, worker, epoch, finish)
-
-    def _lease(self) -> tuple[str, int]:
-        newest = self._chance.random() < 0.85
-        return self._notebook.leases[-1] if newest else self._chance.choice(self._notebook.leases)
