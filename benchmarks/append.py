@@ -4,8 +4,8 @@
 
 - **ours**: a runtime replica as a process, producers as workers over gRPC, one stream each. A call is one append. The
   setting says how many events an append holds and how many appends a producer has in flight.
-- **bare group commit** (the floor): the same rows into the same tables with the same statement, by asyncpg alone, in
-  batches as large as ours were on average. No decisions, no chain, no gRPC.
+- **bare group commit** (the floor): the same rows into the same table with the same statement, by asyncpg alone, in
+  batches as large as ours were on average. No decisions, no chain, no runs to update, no gRPC.
 - **message-db** with one category (its writers take turns) and with 16, **eventsourcing**: as their documentation says,
   one event a call, each producer with a connection of its own.
 
@@ -59,7 +59,7 @@ async def ours(stage: Stage, count: int, window: int, size: int, seconds: float)
             appends = [producer.append(text_events(size, EVENT_BYTES)) for producer in made for _ in range(window)]
             row = await closed_loop("runtime", _setting(count, window, size), appends, seconds)
             commands, batches = (after - was for after, was in zip(_batches(replica), before, strict=True))
-    return replace(row, note=f"{commands * size / batches:.0f} events a transaction")
+    return replace(row, note=f"{commands / batches:.1f} appends a transaction")
 
 
 def _setting(count: int, window: int, size: int) -> str:
@@ -74,48 +74,48 @@ def _batches(replica: Replica) -> tuple[float, float]:
     return float(values["oa_runtime_batch_commands_sum"]), float(values["oa_runtime_batch_commands_count"])
 
 
-async def floor(stage: Stage, batch: int, connections: int, seconds: float) -> Figures:
-    """The runtime's own statements, by `connections` writers on a partition each, `batch` events a transaction."""
-    async with AsyncExitStack() as stack:
-        appends = []
-        for partition in range(connections):
-            connection = await asyncpg.connect(stage.database.runtime)
-            stack.push_async_callback(connection.close)
-            appends.append(await _bare_append(connection, partition, batch))
-        setting = f"{connections} connections, {batch} events a transaction"
-        return await closed_loop("bare group commit", setting, appends, seconds)
+async def floor(stage: Stage, appends: int, size: int, seconds: float) -> Figures:
+    """The runtime's own statement by one writer: `appends` runs' appends of `size` events in each transaction."""
+    connection = await asyncpg.connect(stage.database.runtime)
+    try:
+        append = await _bare_append(connection, appends, size)
+        setting = f"1 connection, {appends} appends of {size} a transaction"
+        return await closed_loop("bare group commit", setting, [append], seconds)
+    finally:
+        await connection.close()
 
 
-async def _bare_append(connection: asyncpg.Connection[asyncpg.Record], partition: int, batch: int) -> Append:
-    run_id, body, chain = new_id("run"), b"x" * (EVENT_BYTES + 80), b"c" * 32
+async def _bare_append(connection: asyncpg.Connection[asyncpg.Record], appends: int, size: int) -> Append:
+    partition, batch = 0, appends * size
+    head: int = await connection.fetchval("SELECT position FROM runtime.log_heads WHERE partition = $1", partition)
+    body, chain = b"x" * (EVENT_BYTES + 80), b"c" * 32
+    runs = [run_id for run_id in (new_id("run") for _ in range(appends)) for _ in range(size)]
     no_runs: list[list[object]] = [[] for _ in range(14)]
+    others = [None] * (size - 1)
 
     async def append(call: int) -> int:
-        async with connection.transaction():
-            head = (await connection.fetch(sql.LOCK_HEADS, [partition]))[0]["position"]
-            rows = range(call * batch + 1, (call + 1) * batch + 1)
-            first = [f"k{call}"] + [None] * (batch - 1)
-            marks = [chain] + [None] * (batch - 1)
-            counts = [batch] + [None] * (batch - 1)
-            await connection.execute(
-                sql.STORE_BATCH,
-                datetime.now(UTC),
-                [partition] * batch,
-                list(range(head + 1, head + batch + 1)),
-                [run_id] * batch,
-                list(rows),
-                ["text.delta"] * batch,
-                first,
-                marks,
-                counts,
-                [body] * batch,
-                [chain] * batch,
-                *no_runs,
-                [partition],
-                [head + batch],
-                "bench",
-                f"bench {head + batch}",
-            )
+        before = head + call * batch
+        stored = await connection.fetchval(
+            sql.STORE_BATCH,
+            datetime.now(UTC),
+            [partition] * batch,
+            list(range(before + 1, before + batch + 1)),
+            runs,
+            [*range(call * size + 1, (call + 1) * size + 1)] * appends,
+            ["text.delta"] * batch,
+            [f"k{call}", *others] * appends,
+            [chain, *others] * appends,
+            [size, *others] * appends,
+            [body] * batch,
+            [chain] * batch,
+            *no_runs,
+            [partition],
+            [before],
+            [before + batch],
+            "bench",
+            f"bench {before + batch}",
+        )
+        assert stored
         return batch
 
     return append
@@ -162,8 +162,8 @@ def verdicts(rows: list[Figures]) -> Iterator[str]:
 async def _run(stage: Stage, seconds: float) -> list[Figures]:
     rows = [await ours(stage, *series, seconds) for series in SERIES]
     headline = next(row for row in rows if row.setting == _setting(*HEADLINE))
-    batch = int(headline.note.split()[0])
-    rows.append(await floor(stage, batch, 1, seconds))
+    appends = round(float(headline.note.split()[0]))
+    rows.append(await floor(stage, appends, HEADLINE[2], seconds))
     await message_db.install(stage.database.admin)
     rows.append(await against_message_db(stage, 1, seconds))
     rows.append(await against_message_db(stage, 16, seconds))

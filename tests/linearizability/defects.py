@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,7 +29,16 @@ _ROLLBACK_SHARE = 0.1
 _MEMORY_S = 0.02
 
 
-class AcknowledgesEarly:
+class _ReadsAlways:
+    """A session that stores nothing from memory: every batch goes through a transaction, where the defect is."""
+
+    is_open = True
+
+    async def store(self, heads: Mapping[int, int], changes: Changes, now_ns: int) -> bool:
+        return False
+
+
+class AcknowledgesEarly(_ReadsAlways):
     """Answers first and commits a little later. Nothing gets lost, and yet a read can miss what was acknowledged."""
 
     def __init__(self, store: LogStore) -> None:
@@ -81,7 +90,7 @@ class SwallowsRollbacks:
 
 
 @dataclass
-class _SwallowingSession:
+class _SwallowingSession(_ReadsAlways):
     _session: LogSession
     _chance: random.Random
 
@@ -115,7 +124,7 @@ class ReadsThrough:
 
 
 @dataclass
-class _SessionReadThrough:
+class _SessionReadThrough(_ReadsAlways):
     _session: LogSession
     _change: ChangesSnapshot
 
@@ -169,8 +178,22 @@ class ReadsOldState:
         return known[1]
 
 
+def _store_batch_without(part: str, instead: str = "") -> str:
+    assert part in sql.STORE_BATCH
+    return sql.STORE_BATCH.replace(part, instead)
+
+
+_HOLDS_ALWAYS = "count(*) = cardinality($26::integer[])", "count(*) >= 0"
+
+
 def without_lock() -> AbstractContextManager[object]:
-    return mock.patch.object(sql, "LOCK_HEADS", sql.LOCK_HEADS.replace("FOR UPDATE", ""))
+    lock_heads = sql.LOCK_HEADS.replace("FOR UPDATE", "")
+    store_batch = _store_batch_without(*_HOLDS_ALWAYS).replace("FOR UPDATE", "")
+    return mock.patch.multiple(sql, LOCK_HEADS=lock_heads, STORE_BATCH=store_batch)
+
+
+def without_comparison() -> AbstractContextManager[object]:
+    return mock.patch.object(sql, "STORE_BATCH", _store_batch_without(*_HOLDS_ALWAYS))
 
 
 WITHOUT_CONSTRAINTS = """
@@ -227,6 +250,7 @@ DEFECTS = {
     "reads old state": Defect(reader=ReadsOldState),
     "overlooks fences": Defect(store=overlooks_fences),
     "takes no lock": Defect(surroundings=without_lock, migration=WITHOUT_CONSTRAINTS),
+    "trusts its memory": Defect(surroundings=without_comparison, migration=WITHOUT_CONSTRAINTS),
     "forgets keys": Defect(store=forgets_keys),
     "ends a canceled run twice": Defect(surroundings=_deciding(_ends_twice), migration=WITHOUT_RECEIPT_KEYS),
     "takes the appends of who was fenced": Defect(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
@@ -30,7 +30,7 @@ from services.runtime.app.ports import LogSession, LogStore, LogTransaction
 from services.runtime.app.shelf import Shelf
 from services.runtime.app.tail import Tail
 from services.runtime.app.whole_log import WholeLog
-from services.runtime.domain.batch import LogRecord
+from services.runtime.domain.batch import Changes, LogRecord
 from services.runtime.store.archive import PostgresArchiveRecords
 from services.runtime.store.log import PostgresLog
 from services.runtime.store.reads import PostgresReads
@@ -66,13 +66,31 @@ class _TroubledSession:
         self._trouble = trouble
         self._chance = chance
 
+    @property
+    def is_open(self) -> bool:
+        return self._session.is_open
+
+    async def store(self, heads: Mapping[int, int], changes: Changes, now_ns: int) -> bool:
+        await self._delay()
+        if self._chance.random() < self._trouble.rollback_share:
+            raise Refusal("unavailable", "not sent, by the test")
+        stored = await self._session.store(heads, changes, now_ns)
+        self._lose_some_answers()
+        return stored
+
     @asynccontextmanager
     async def transaction(self, partitions: Collection[int]) -> AsyncIterator[LogTransaction]:
         async with self._session.transaction(partitions) as transaction:
             yield transaction
-            await asyncio.sleep(self._chance.random() * self._trouble.longest_delay_s)
+            await self._delay()
             if self._chance.random() < self._trouble.rollback_share:
                 raise Refusal("unavailable", "rolled back by the test")
+        self._lose_some_answers()
+
+    async def _delay(self) -> None:
+        await asyncio.sleep(self._chance.random() * self._trouble.longest_delay_s)
+
+    def _lose_some_answers(self) -> None:
         if self._chance.random() < _LOST_ANSWER_SHARE:
             raise Refusal("unavailable", "committed, and the answer was lost by the test")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from oa_testing.postgres import Database
+from services.runtime.app import metrics
 from tests.order import harness
 from tests.order.harness import Trouble
 from tests.order.runtime_log import RuntimeLog
@@ -27,6 +28,8 @@ async def test_nothing_is_lost_doubled_or_out_of_order(runtime_database: Databas
     assert report.acknowledged == 4_000
     assert report.retries > 100, "the trouble was not enough to prove anything"
     assert report.kills > 10, "no connection was killed"
+    ways = {how: metrics.BATCHES.labels(how)._value.get() for how in ("read", "remembered", "overtaken")}
+    assert min(ways.values()) > 5, ways
 
 
 @pytest.mark.timeout(120)

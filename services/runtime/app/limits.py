@@ -18,17 +18,35 @@ class SequencerLimits:
     lanes: int = setting(
         "OA_SEQUENCER_LANES",
         integer(1, 1024),
-        1,
-        doc="Sequencers of a process: transactions at a time, each with its share of the partitions.",
+        2,
+        doc="Transactions of a sequencer at a time, each with a connection; on different partitions.",
+    )
+    beside_bytes: int = setting(
+        "OA_SEQUENCER_BESIDE_BYTES",
+        integer(0, 1 << 30),
+        16 << 10,
+        doc="Bytes of events that have to wait for a transaction to begin beside another one.",
     )
     queue_commands: int = setting(
-        "OA_SEQUENCER_QUEUE", integer(1, 1_000_000), 4096, doc="Most commands that wait for one sequencer."
+        "OA_SEQUENCER_QUEUE", integer(1, 1_000_000), 4096, doc="Most commands that wait for their turn."
     )
     batch_commands: int = setting(
         "OA_SEQUENCER_BATCH", integer(1, 10_000), 512, doc="Most commands in one transaction."
     )
     batch_bytes: int = setting(
         "OA_SEQUENCER_BATCH_BYTES", integer(1024, 1 << 30), 8 << 20, doc="Most bytes of events in one transaction."
+    )
+    remembered_runs: int = setting(
+        "OA_SEQUENCER_REMEMBERED_RUNS",
+        integer(0, 1_000_000),
+        10_000,
+        doc="Runs whose state a sequencer remembers, to append to them without reading first; 0 reads always.",
+    )
+    remembered_ms: int = setting(
+        "OA_SEQUENCER_REMEMBERED_MS",
+        integer(0, 600_000),
+        10_000,
+        doc="Longest time without a look at the database's clock, while nothing has to be read.",
     )
     overloaded_retry_ms: int = setting(
         "OA_SEQUENCER_OVERLOADED_RETRY_MS", integer(1, 60_000), 200, doc="Wait that a full queue asks for."

@@ -1,4 +1,4 @@
-"""The log as this process writes it: commands go to the sequencer that has their run's partition."""
+"""The log as this process writes it: commands go to its sequencer, with their run's partition."""
 
 from __future__ import annotations
 
@@ -28,26 +28,22 @@ class Log:
         publish: Publish,
     ) -> None:
         self.partitions = installation.partitions
-        self._sequencers = [
-            Sequencer(store, run_limits, limits, seal, publish) for _ in range(min(limits.lanes, self.partitions))
-        ]
-        self._tasks: list[asyncio.Task[None]] = []
+        self._sequencer = Sequencer(store, run_limits, limits, seal, publish)
+        self._working: asyncio.Task[None]
 
     async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(one.run(), name="sequencer") for one in self._sequencers]
+        self._working = asyncio.create_task(self._sequencer.run(), name="sequencer")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for sequencer in self._sequencers:
-            sequencer.close()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._sequencer.close()
+        await asyncio.gather(self._working, return_exceptions=True)
 
     def submit(self, command: Command) -> asyncio.Future[Applied]:
         """See `Sequencer.submit`."""
-        partition = partition_of(command.run_id, self.partitions)
-        return self._sequencers[partition % len(self._sequencers)].submit(command, partition)
+        return self._sequencer.submit(command, partition_of(command.run_id, self.partitions))
 
     async def do(self, command: Command) -> Applied:
         """Carry out a command. Raises Refusal; the command goes on when the caller gives up waiting."""

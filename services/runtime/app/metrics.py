@@ -31,6 +31,12 @@ BATCH_SECONDS = Histogram(
     registry=REGISTRY,
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
+BATCHES = Counter(
+    "oa_runtime_batches",
+    "Batches by how they were decided: read, remembered, or overtaken (from memory, by others: decided again).",
+    ["how"],
+    registry=REGISTRY,
+)
 BATCHES_FAILED = Counter(
     "oa_runtime_batches_failed",
     "Transactions that failed; their commands were answered unavailable.",

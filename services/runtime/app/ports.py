@@ -37,7 +37,19 @@ class LogTransaction(Protocol):
 
 
 class LogSession(Protocol):
-    """A connection that a sequencer keeps while it has work."""
+    """A connection that a sequencer keeps for as long as it lasts."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the connection is not known to be gone."""
+        ...
+
+    async def store(self, heads: Mapping[int, int], changes: Changes, now_ns: int) -> bool:
+        """Store a batch that was decided at these heads, in one statement; no run may be created or finished in it.
+
+        False, and nothing is stored, if a head has moved since or an idempotency key of the batch was used before.
+        """
+        ...
 
     def transaction(self, partitions: Collection[int]) -> AbstractAsyncContextManager[LogTransaction]:
         """Begin and lock the heads. Left without an exception it is committed, else rolled back."""

@@ -194,10 +194,10 @@ class Workers:
         attachment.heard_at = time.monotonic()
 
     async def append(self, attachment: Attachment, request_id: int, command: Append) -> None:
-        """Queue an append; its answer is said to the worker, in the order of the appends of its run."""
+        """Queue an append by the attached worker; its answer is said to it, in the order of the appends of its run."""
         await attachment.acquire_append()
         try:
-            answer = self._log.submit(replace(command, worker_id=attachment.worker.worker_id))
+            answer = self._log.submit(command)
         except Refusal as refusal:
             attachment.release_append()
             attachment.say_in_turn(AppendAnswer(request_id, command.run_id, refusal))

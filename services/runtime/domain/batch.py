@@ -114,22 +114,24 @@ class Batch:
     """Decides commands one after the other and collects what they change."""
 
     def __init__(self, positions: Mapping[int, int], snapshot: Snapshot, limits: Limits) -> None:
-        self._positions = dict(positions)
+        self.positions = dict(positions)
+        """Partition -> its head, after what was applied."""
         self._now_ns = snapshot.now_ns
         self._limits = limits
-        self._runs = dict(snapshot.runs)
+        self.runs = dict(snapshot.runs)
+        """Where the runs stand, after what was applied."""
         self._appends = dict(snapshot.appends)
         self._creates = dict(snapshot.creates)
         self.changes = Changes()
 
     def apply(self, command: Command, partition: int) -> Answer:
         """Decide one more command, whose run is in `partition`."""
-        decision = decide(self._runs.get(command.run_id), command, self._limits, self._now_ns, self._known(command))
+        decision = decide(self.runs.get(command.run_id), command, self._limits, self._now_ns, self._known(command))
         match decision:
             case Accepted():
                 return self._accept(command, partition, decision)
             case Unchanged(run_id, first_seq, last_seq):
-                return Applied(run_id, first_seq, last_seq, repeated=True, state=self._runs.get(run_id))
+                return Applied(run_id, first_seq, last_seq, repeated=True, state=self.runs.get(run_id))
             case Refusal():
                 return decision
 
@@ -154,17 +156,17 @@ class Batch:
             self._appends[command.run_id, key] = KnownKey(command.run_id, command.fingerprint, first, count)
             changes.keys[command.run_id, first] = StoredKey(key, command.fingerprint, count)
         self._place(command.run_id, partition, events)
-        self._runs[command.run_id] = changes.runs[command.run_id] = state
+        self.runs[command.run_id] = changes.runs[command.run_id] = state
         if state.status.is_final:
             changes.finished.append(command.run_id)
         return Applied(command.run_id, first, events[-1].seq, repeated=False, state=state)
 
     def _place(self, run_id: str, partition: int, events: Sequence[NewEvent]) -> None:
         """Give the events their positions."""
-        before, changes = self._positions[partition], self.changes
+        before, changes = self.positions[partition], self.changes
         after = before + len(events)
         seqs, types, stored, chains = zip(*events, strict=True)
         positions = range(before + 1, after + 1)
         changes.records.setdefault(partition, []).extend(map(LogRecord, positions, repeat(run_id), seqs, types, stored))
         changes.chains.setdefault(partition, []).extend(chains)
-        self._positions[partition] = changes.heads[partition] = after
+        self.positions[partition] = changes.heads[partition] = after

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import asyncpg
+
 from oa_platform.postgres import Connection, Postgres
 from oa_runlog import wire
 from oa_runlog.commands import CreateRun
@@ -22,6 +24,7 @@ LOG_CHANNEL = "runtime_log"
 MAX_NOTIFIED_PARTITIONS = 200
 """Most partitions named in one notification."""
 
+_KEYS_INDEX = "events_idempotency"
 _RUN_WIDTH, _EVENT_WIDTH, _MOVED_WIDTH = 23, 10, 14
 
 
@@ -45,6 +48,23 @@ class LogSession:
     def __init__(self, connection: Connection, replica_id: str) -> None:
         self._connection = connection
         self._replica_id = replica_id
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the connection is not known to be gone."""
+        try:
+            return not self._connection.is_closed()
+        except asyncpg.InterfaceError:
+            return False  # the pool has taken it back
+
+    async def store(self, heads: Mapping[int, int], changes: Changes, now_ns: int) -> bool:
+        """Store a batch that was decided at these heads; False, and nothing is, if they moved or a key was used."""
+        try:
+            return await _store(self._connection, self._replica_id, heads, changes, now_ns)
+        except asyncpg.UniqueViolationError as error:
+            if error.constraint_name != _KEYS_INDEX:
+                raise
+            return False
 
     @asynccontextmanager
     async def transaction(self, partitions: Collection[int]) -> AsyncIterator[LogTransaction]:
@@ -95,16 +115,28 @@ class LogTransaction:
         if receipts:
             signed = [(r.run_id, r.canonical_json, r.signature, r.key_id) for r in receipts]
             await self._connection.execute(sql.INSERT_RECEIPTS, *columns(signed, 4))
-        moved = [(run_id, *moving_values(run)) for run_id, run in changes.runs.items() if run_id not in changes.created]
-        await self._connection.execute(
+        if not await _store(self._connection, self._replica_id, self.positions, changes, now_ns):
+            raise AssertionError("a locked head has moved")
+
+
+async def _store(
+    connection: Connection, replica_id: str, heads: Mapping[int, int], changes: Changes, now_ns: int
+) -> bool:
+    """Store events, runs and heads, if the partitions that grow still have `heads`."""
+    moved = [(run_id, *moving_values(run)) for run_id, run in changes.runs.items() if run_id not in changes.created]
+    return bool(
+        await connection.fetchval(
             sql.STORE_BATCH,
             time_of(now_ns),
             *_event_columns(changes),
             *columns(moved, _MOVED_WIDTH),
-            *columns(changes.heads.items(), 2),
+            list(changes.heads),
+            [heads[partition] for partition in changes.heads],
+            list(changes.heads.values()),
             LOG_CHANNEL,
-            _word(self._replica_id, changes.heads),
+            _word(replica_id, changes.heads),
         )
+    )
 
 
 def _word(replica_id: str, heads: Mapping[int, int]) -> str:

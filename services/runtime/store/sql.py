@@ -39,14 +39,23 @@ SELECT * FROM unnest(
     $17::integer[], $18::timestamptz[], $19::text[], $20::timestamptz[], $21::bytea[], $22::text[], $23::bigint[])
 """
 
-# Events, runs, heads, and the word to other replicas, in one round trip.
+# Events, runs, heads, and the word to other replicas, in one round trip; nothing of it, and false, unless every head
+# still is where the batch was decided. The lock comes first: what decides reads the locked rows, and what stores asks
+# what was decided. A head that has moved since the statement began is read anew once its lock is got (READ COMMITTED).
 STORE_BATCH = """
-WITH stored AS (
+WITH locked AS MATERIALIZED (
+    SELECT partition, position FROM runtime.log_heads
+    WHERE partition = ANY($26::integer[]) ORDER BY partition FOR UPDATE
+), decided AS MATERIALIZED (
+    SELECT count(*) = cardinality($26::integer[]) AS holds
+    FROM locked JOIN unnest($26::integer[], $27::bigint[]) AS s (partition, position) USING (partition, position)
+), stored AS (
     INSERT INTO runtime.events (
         recorded_at, partition, position, run_id, seq, type, idempotency_key, fingerprint, batch_count, body, chain)
     SELECT $1::timestamptz, e.*
     FROM unnest($2::integer[], $3::bigint[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::bytea[],
                 $9::integer[], $10::bytea[], $11::bytea[]) AS e
+    WHERE (SELECT holds FROM decided)
 ), moved AS (
     UPDATE runtime.runs r
     SET status = s.status, latest_seq = s.latest_seq, chain_head = s.chain_head, lease_epoch = s.lease_epoch,
@@ -58,13 +67,13 @@ WITH stored AS (
                 $25::bigint[])
         AS s (run_id, status, latest_seq, chain_head, lease_epoch, worker_id, fenced, attempt, cancel_requested_time,
               cancel_reason, finish_time, finish, totals, paced_until_ns)
-    WHERE r.run_id = s.run_id
+    WHERE r.run_id = s.run_id AND (SELECT holds FROM decided)
 ), moved_heads AS (
     UPDATE runtime.log_heads h SET position = s.position
-    FROM unnest($26::integer[], $27::bigint[]) AS s (partition, position)
-    WHERE h.partition = s.partition
+    FROM unnest($26::integer[], $28::bigint[]) AS s (partition, position)
+    WHERE h.partition = s.partition AND (SELECT holds FROM decided)
 )
-SELECT pg_notify($28, $29)
+SELECT holds, CASE WHEN holds THEN pg_notify($29, $30) END FROM decided
 """
 
 INSERT_RECEIPTS = """

@@ -1,0 +1,128 @@
+"""What a sequencer remembers of its partitions, so that a batch can be decided without reading first. Pure.
+
+A partition's head is the version of all that is in it: whatever changes a run of the partition moves its head, in the
+same transaction. What was known at a head is therefore true for as long as that is the head. A batch that was decided
+from memory says at which heads, and the database stores it only if none of them has moved (`sql.STORE_BATCH`).
+
+Idempotency keys are not remembered: one that was used before is found by its unique index, and nothing is stored. So
+only what is new to the log may be answered from memory; `Sequencer` sees to it.
+
+Times: `now_ns` is the database's clock, `tick_ns` a clock of this process that never goes back. Between two reads the
+database's clock is taken to go on at the pace of ours, from when the answer came: never ahead of it but for drift,
+which `max_age_ms` bounds. Whoever is overtaken by another process reads again and so gets that one's time too: times
+in a partition don't run backwards.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from oa_runlog.state import RunState
+from services.runtime.domain.batch import Snapshot
+
+_MS_NS = 1_000_000
+MAX_CAUTION = 64
+"""Most batches that a partition is read for, after it was found to be written by others too."""
+
+
+@dataclass(slots=True)
+class _Partition:
+    """A partition at a head. `caution`: how many batches still read it first; `overtaken`: how many times in a row."""
+
+    head: int = -1
+    runs: OrderedDict[str, RunState] = field(default_factory=OrderedDict)
+    caution: int = 0
+    overtaken: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """What a batch can be decided on: the heads of its partitions, and its runs as of them."""
+
+    heads: Mapping[int, int]
+    snapshot: Snapshot
+
+
+class Memory:
+    """The memory of one sequencer."""
+
+    def __init__(self, max_runs: int, max_age_ms: int) -> None:
+        self._max_runs = max_runs
+        self._max_age_ns = max_age_ms * _MS_NS
+        self._partitions: dict[int, _Partition] = {}
+        self._runs = 0
+        self._clock: tuple[int, int] | None = None
+
+    def recall(self, wanted: Mapping[str, int], tick_ns: int) -> Recalled | None:
+        """Runs (with their partitions) as last known; None unless all are, or when it is time to read again."""
+        partitions = [self._partitions.get(number) for number in set(wanted.values())]
+        if not all([one is not None and self._trusts(one) for one in partitions]):  # noqa: C419 - each is asked
+            return None
+        if self._clock is None or tick_ns - self._clock[1] > self._max_age_ns:
+            return None
+        runs: dict[str, RunState] = {}
+        for run_id, number in wanted.items():
+            known = self._partitions[number].runs
+            if run_id not in known:
+                return None
+            known.move_to_end(run_id)
+            runs[run_id] = known[run_id]
+        now_ns = self._clock[0] + tick_ns - self._clock[1]
+        heads = {number: self._partitions[number].head for number in set(wanted.values())}
+        return Recalled(heads, Snapshot(now_ns // 1000 * 1000, runs, {}, {}))
+
+    def _trusts(self, partition: _Partition) -> bool:
+        if partition.caution:
+            partition.caution -= 1
+            return False
+        return True
+
+    def clock(self, now_ns: int, tick_ns: int) -> None:
+        """What the database's clock said, and when that came."""
+        self._clock = (now_ns, tick_ns)
+
+    def learn(self, before: Mapping[int, int], after: Mapping[int, int], runs: Iterable[tuple[RunState, int]]) -> None:
+        """What was committed: the heads that it was decided at, those that it moved, and its runs with partitions."""
+        for number, head in before.items():
+            partition = self._partitions.setdefault(number, _Partition())
+            if partition.head != head:
+                self._drop(partition)
+            partition.head = after.get(number, head)
+        for run, number in runs:
+            known = self._partitions[number].runs
+            self._runs -= known.pop(run.run_id, None) is not None
+            if not run.status.is_final:
+                known[run.run_id] = run
+                self._runs += 1
+        self._shrink()
+
+    def stored(self, partitions: Iterable[int]) -> None:
+        """A batch that was decided from memory was stored: nobody else writes these now."""
+        for number in partitions:
+            self._partitions[number].overtaken = 0
+
+    def overtaken(self, partitions: Iterable[int]) -> None:
+        """It was not. Others write some of these partitions: read for a while, twice as long each time."""
+        for number in partitions:
+            partition = self._partitions[number]
+            self._drop(partition)
+            partition.caution = min(1 << partition.overtaken, MAX_CAUTION)
+            partition.overtaken += 1
+
+    def forget(self) -> None:
+        """Forget everything: it is not known what became of a batch."""
+        self._partitions.clear()
+        self._runs = 0
+
+    def _drop(self, partition: _Partition) -> None:
+        self._runs -= len(partition.runs)
+        partition.runs.clear()
+
+    def _shrink(self) -> None:
+        """Forget the runs that were longest unused, where there are most of them."""
+        while self._runs > self._max_runs:
+            largest = max(self._partitions.values(), key=lambda one: len(one.runs))
+            largest.runs.popitem(last=False)
+            self._runs -= 1

@@ -1,0 +1,130 @@
+"""What a sequencer remembers is true for as long as the heads are where it was known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oa_runlog.state import RunState, RunStatus
+from services.runtime.domain.memory import MAX_CAUTION, Memory
+
+_SECOND_NS = 1_000_000_000
+_PARTITIONS, _RUNS = 3, 7
+
+
+def run(name: str, seq: int = 2, status: RunStatus = RunStatus.RUNNING) -> RunState:
+    return RunState(name, "org_1", "usr_1", status, seq, b"c" * 32, 1)
+
+
+def known(*runs: RunState, head: int = 5, max_runs: int = 10, max_age_ms: int = 1000) -> Memory:
+    """A memory of runs in partition 0, read at tick 0 when the database's clock said a second."""
+    memory = Memory(max_runs, max_age_ms)
+    memory.clock(_SECOND_NS, 0)
+    memory.learn({0: head}, {}, [(one, 0) for one in runs])
+    return memory
+
+
+def names(memory: Memory, candidates: Iterable[str]) -> list[str]:
+    return [name for name in candidates if memory.recall({name: 0}, 0) is not None]
+
+
+def test_what_was_learned_is_recalled_at_its_head() -> None:
+    recalled = known(run("a"), run("b")).recall({"a": 0, "b": 0}, 0)
+    assert recalled is not None
+    assert (recalled.heads, recalled.snapshot.runs) == ({0: 5}, {"a": run("a"), "b": run("b")})
+    assert (recalled.snapshot.appends, recalled.snapshot.creates) == ({}, {})
+
+
+@pytest.mark.parametrize("wanted", [{"b": 0}, {"a": 0, "b": 0}, {"a": 0, "c": 1}])
+def test_what_is_not_known_has_to_be_read(wanted: dict[str, int]) -> None:
+    assert known(run("a")).recall(wanted, 0) is None
+
+
+def test_another_head_than_remembered_ends_what_was_known_of_the_partition() -> None:
+    memory = known(run("a"), run("b"))
+    memory.learn({0: 5}, {0: 8}, [(run("a", 5), 0)])
+    assert names(memory, "ab") == ["a", "b"]
+    memory.learn({0: 9}, {0: 10}, [(run("a", 7), 0)])
+    assert names(memory, "ab") == ["a"]
+
+
+def test_a_run_that_has_ended_is_not_remembered() -> None:
+    memory = known(run("a"))
+    memory.learn({0: 5}, {0: 6}, [(run("a", 3, RunStatus.FAILED), 0)])
+    assert names(memory, "a") == []
+
+
+def test_the_runs_longest_unused_are_forgotten_first() -> None:
+    memory = known(run("a"), run("b"), run("c"), max_runs=3)
+    memory.recall({"a": 0}, 0)
+    memory.learn({0: 5}, {}, [(run("d"), 0)])
+    assert names(memory, "abcd") == ["a", "c", "d"]
+
+
+def test_nothing_is_remembered_where_that_is_switched_off() -> None:
+    assert names(known(run("a"), max_runs=0), "a") == []
+
+
+def test_the_clock_goes_on_in_whole_microseconds_until_it_has_to_be_read() -> None:
+    memory = known(run("a"), max_age_ms=2)
+    recalled = memory.recall({"a": 0}, 1_234_567)
+    assert recalled is not None
+    assert recalled.snapshot.now_ns == _SECOND_NS + 1_234_000
+    assert memory.recall({"a": 0}, 2_000_000) is not None
+    assert memory.recall({"a": 0}, 2_000_001) is None
+
+
+def test_a_partition_that_others_write_is_read_first_for_twice_as_long_each_time() -> None:
+    memory = known(run("a"))
+    for times in (1, 2, 4, 8, 16, 32, 64, MAX_CAUTION, MAX_CAUTION):
+        memory.overtaken([0])
+        for _ in range(times):
+            memory.learn({0: 5}, {}, [(run("a"), 0)])
+            assert memory.recall({"a": 0}, 0) is None
+        assert memory.recall({"a": 0}, 0) is not None
+    memory.stored([0])
+    memory.overtaken([0])
+    memory.learn({0: 5}, {}, [(run("a"), 0)])
+    assert [memory.recall({"a": 0}, 0) is None for _ in range(2)] == [True, False]
+
+
+def test_forgetting_leaves_nothing() -> None:
+    memory = known(run("a"))
+    memory.forget()
+    assert names(memory, "a") == []
+    memory.learn({0: 5}, {}, [(run("a"), 0)])
+    assert names(memory, "a") == ["a"]
+
+
+@given(st.data())
+def test_whenever_the_heads_hold_so_does_the_rest(data: st.DataObject) -> None:
+    """Processes that decide from memory, or from what they read, on a log that stores only at the right heads."""
+    heads = dict.fromkeys(range(_PARTITIONS), 0)
+    runs = {f"run{n}": (run(f"run{n}"), n % _PARTITIONS) for n in range(_RUNS)}
+    processes = [Memory(data.draw(st.integers(0, _RUNS)), 1000) for _ in range(3)]
+    for memory in processes:
+        memory.clock(_SECOND_NS, 0)
+    for _ in range(data.draw(st.integers(1, 40))):
+        memory = data.draw(st.sampled_from(processes))
+        chosen = data.draw(st.lists(st.sampled_from(sorted(runs)), min_size=1, unique=True))
+        wanted = {name: runs[name][1] for name in chosen}
+        recalled = memory.recall(wanted, 0)
+        if recalled is not None and any(heads[number] != head for number, head in recalled.heads.items()):
+            memory.overtaken(recalled.heads)
+            continue
+        before = {number: heads[number] for number in wanted.values()}
+        states = {name: runs[name][0] for name in chosen}
+        if recalled is not None:
+            assert (recalled.heads, recalled.snapshot.runs) == (before, states)
+            memory.stored(before)
+        written = data.draw(st.sets(st.sampled_from(chosen)) if recalled is None else st.just(set(chosen)))
+        for name in written:
+            states[name] = replace(states[name], latest_seq=states[name].latest_seq + 1)
+            runs[name] = (states[name], wanted[name])
+            heads[wanted[name]] += 1
+        after = {number: heads[number] for number in before}
+        memory.learn(before, after, [(states[name], wanted[name]) for name in chosen])
