@@ -1,6 +1,7 @@
 """A token bucket that is told the time."""
 
 from dataclasses import dataclass
+from math import ceil
 
 
 @dataclass(slots=True)
@@ -21,4 +22,4 @@ class TokenBucket:
         if self._level >= 1:
             self._level -= 1
             return 0
-        return max(1, int((1 - self._level) * 1000 / self.per_s) + 1)
+        return max(1, ceil((1 - self._level) * 1000 / self.per_s))
