@@ -11,6 +11,7 @@ import grpc.aio
 from oa_errors import Refusal
 from oa_errors.status import STATUS_METADATA_KEY, to_status
 from oa_khala.wire import event_frame
+from oa_testing.postgres import free_port
 from openagents.sync.v1 import topic_service_pb2 as pb
 from openagents.sync.v1 import topic_service_pb2_grpc
 
@@ -58,7 +59,11 @@ class FakeUpstream(topic_service_pb2_grpc.TopicServiceServicer):
         self.watchers: list[_Watcher] = []
 
     async def start(self) -> None:
-        """Listen: on any port the first time, on the same one later."""
+        """Listen: on any port the first time, on the same one later.
+
+        One that systems don't give to outgoing connections, so that it is still there after `stop`.
+        """
+        self.port = self.port or free_port()
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         topic_service_pb2_grpc.add_TopicServiceServicer_to_server(self, self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")

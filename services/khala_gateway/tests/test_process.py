@@ -30,7 +30,8 @@ class GatewayProcess:
 
     def __init__(self, directory: Path) -> None:
         self.stack = Stack(FakeUpstream(), FakeUpstream(), Limits())
-        self.ws_port, self.grpc_port, self.ops_port = free_port(), free_port(), free_port()
+        self.ws_port = free_port((0, 1, 2))
+        self.grpc_port, self.ops_port = self.ws_port + 1, self.ws_port + 2
         self.output = directory / "gateway.log"
         self.process: subprocess.Popen[bytes]
         keys = directory / "keys.json"
@@ -70,7 +71,7 @@ class GatewayProcess:
 
     async def get(self, path: str) -> httpx.Response | None:
         """An answer of the ops port, None when there is none."""
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=WAIT_S) as client:
             try:
                 return await client.get(f"http://127.0.0.1:{self.ops_port}{path}")
             except httpx.TransportError:
