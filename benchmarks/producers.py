@@ -16,7 +16,9 @@ from oa_platform.ids import new_id
 from openagents.runtime.v1 import event_pb2, run_service_pb2
 from openagents.runtime.v1 import worker_service_pb2 as pb
 from openagents.runtime.v1.run_service_pb2_grpc import RunServiceStub
-from openagents.runtime.v1.worker_service_pb2_grpc import WorkerServiceStub
+
+_ATTACH = "/openagents.runtime.v1.WorkerService/Attach"
+_APPEND_TAG = bytes([pb.AttachRequest.APPEND_FIELD_NUMBER << 3 | 2])
 
 
 class Producer:
@@ -34,19 +36,17 @@ class Producer:
     def append(self, events: Sequence[event_pb2.EventBody]) -> Append:
         """An append of these events, under a new key each time."""
 
+        same = pb.AppendEventsRequest(run_id=self.run_id, lease_epoch=self._lease_epoch, events=events)
+        always = same.SerializeToString()
+
         async def append(_call: int) -> int:
             number = next(self._numbers)
             answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
             self._waiting[number] = answer
-            request = pb.AppendEventsRequest(
-                request_id=number,
-                run_id=self.run_id,
-                lease_epoch=self._lease_epoch,
-                idempotency_key=f"k{number}",
-                events=events,
-            )
+            # What comes in two parts is one message: the load should not cost more than it has to.
+            once = pb.AppendEventsRequest(request_id=number, idempotency_key=f"k{number}").SerializeToString()
             async with self._writing:
-                await self._call.write(pb.AttachRequest(append=request))
+                await self._call.write(_in_attach_request(once + always))
             return await answer
 
         return append
@@ -74,7 +74,7 @@ class Producer:
         """End the run, so that nobody is given it again, and hang up."""
         finish = event_pb2.RunFinished(outcome=event_pb2.RUN_OUTCOME_SUCCEEDED)
         await self.append([event_pb2.EventBody(run_finished=finish)])(0)
-        await self._call.write(pb.AttachRequest(goodbye=pb.WorkerGoodbye()))
+        await self._call.write(pb.AttachRequest(goodbye=pb.WorkerGoodbye()).SerializeToString())
         await self._call.done_writing()
         self._reading.cancel()
         self._call.cancel()
@@ -94,9 +94,10 @@ async def producers(stage: Stage, targets: Sequence[str], count: int) -> AsyncIt
 
 
 async def _producer(stage: Stage, channel: grpc.aio.Channel, key: str) -> Producer:
-    call: Any = WorkerServiceStub(channel).Attach(metadata=stage.as_worker)
+    attach: Any = channel.stream_stream(_ATTACH, response_deserializer=pb.AttachResponse.FromString)
+    call: Any = attach(metadata=stage.as_worker)
     hello = pb.WorkerHello(name="bench", adapters=["exec"], max_concurrent_runs=1)
-    await call.write(pb.AttachRequest(attach=hello))
+    await call.write(pb.AttachRequest(attach=hello).SerializeToString())
     assert (await call.read()).WhichOneof("message") == "attached"
     spec = event_pb2.RunSpec(adapter="exec", exec=event_pb2.ExecSpec(argv=["bench", key]))
     request = run_service_pb2.CreateRunRequest(idempotency_key=new_id("key"), spec=spec)
@@ -104,6 +105,16 @@ async def _producer(stage: Stage, channel: grpc.aio.Channel, key: str) -> Produc
     message = await call.read()
     assert message.WhichOneof("message") == "assignment", message
     return Producer(call, message.assignment.run.run_id, message.assignment.lease_epoch)
+
+
+def _in_attach_request(append: bytes) -> bytes:
+    """The bytes of an AttachRequest around those of an AppendEventsRequest."""
+    size, length = len(append), bytearray()
+    while size > 0x7F:
+        length.append(size & 0x7F | 0x80)
+        size >>= 7
+    length.append(size)
+    return b"".join((_APPEND_TAG, length, append))
 
 
 def text_events(count: int, size: int = 256) -> list[event_pb2.EventBody]:

@@ -447,7 +447,10 @@ def checked_body(message: BodyMessage) -> EventBody:
     kind = message.WhichOneof("kind")
     if kind is None:
         raise Refusal("missing_payload", "the event holds none of the kinds that this version has", field="kind")
-    return _part(message, kind, _BODIES[kind])
+    try:
+        return _BODIES[kind](getattr(message, kind))
+    except Refusal as refusal:
+        raise refusal.under(kind) from None
 
 
 def decode_body(data: bytes) -> EventBody:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from oa_errors import Refusal
 from oa_platform.config import group, setting
 from oa_platform.parsers import Secret, integer, secret_text
 from oa_platform.settings import DatabaseSettings, JwksSettings, ServiceSettings
@@ -78,3 +79,17 @@ class RuntimeSettings(ServiceSettings):
     replay: ReplayLimits = group(ReplayLimits)
     archive: ArchiveLimits = group(ArchiveLimits)
     shelf: ShelfLimits = group(ShelfLimits)
+
+    def __post_init__(self) -> None:
+        """Whether they go together."""
+        enough = self.sequencer.lanes + _OTHER_CONNECTIONS
+        if self.database.pool_max < enough:
+            text = (
+                f"OA_DATABASE_POOL_MAX must be at least {enough}: each of OA_SEQUENCER_LANES keeps a connection, "
+                f"and {_OTHER_CONNECTIONS} are for the rest"
+            )
+            raise Refusal("invalid_setting", text, field="OA_DATABASE_POOL_MAX")
+
+
+_OTHER_CONNECTIONS = 2
+"""Fewest connections for reads and for what runs in the background."""

@@ -183,7 +183,7 @@ def _store_batch_without(part: str, instead: str = "") -> str:
     return sql.STORE_BATCH.replace(part, instead)
 
 
-_HOLDS_ALWAYS = "count(*) = cardinality($26::integer[])", "count(*) >= 0"
+_HOLDS_ALWAYS = "count(*) = cardinality($4::integer[])", "count(*) >= 0"
 
 
 def without_lock() -> AbstractContextManager[object]:

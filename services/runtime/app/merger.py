@@ -36,7 +36,7 @@ class Merger:
 
     def on_records(self, records: Sequence[LogRecord]) -> None:
         """New records of the log."""
-        if any(record.type is EventType.RUN_FINISHED for record in records):
+        if EventType.RUN_FINISHED in {record.type for record in records}:
             self._wake.set()
 
     async def run(self) -> None:

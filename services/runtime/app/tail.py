@@ -37,12 +37,14 @@ class _Partition:
     def offer(self, records: Sequence[LogRecord]) -> Sequence[LogRecord]:
         """Take the records that follow on the head and return them; note how far the partition is known to go."""
         self.target = max(self.target, records[-1].position)
-        new = [record for record in records if record.position > self.head]
+        new = records
+        if records[0].position <= self.head:
+            new = [record for record in records if record.position > self.head]
         if not new or new[0].position != self.head + 1:
             return ()
         self.head = new[-1].position
         self._ring.extend(new)
-        self._ring_bytes += sum(len(record.data) for record in new)
+        self._ring_bytes += sum([len(record.data) for record in new])
         # Cut only when twice too large: cutting moves the whole list.
         if len(self._ring) > 2 * self._limits.ring_entries or self._ring_bytes > 2 * self._limits.ring_bytes:
             self._cut()
@@ -50,7 +52,7 @@ class _Partition:
 
     def _cut(self) -> None:
         kept = self._ring[-self._limits.ring_entries :]
-        size = sum(len(record.data) for record in kept)
+        size = sum([len(record.data) for record in kept])
         start = 0
         while size > self._limits.ring_bytes and start < len(kept) - 1:
             size -= len(kept[start].data)

@@ -42,6 +42,7 @@ _MOVING = frozenset(
     {EventType.RUN_STARTED, EventType.RUN_CANCEL_REQUESTED, EventType.RUN_FINISHED, EventType.EXECUTOR_LOST}
 )
 _QUEUEING = frozenset({EventType.RUN_CREATED, EventType.RUN_FINISHED, EventType.EXECUTOR_LOST})
+_OF_INTEREST = _MOVING | _QUEUEING
 _ATTACH_TRIES = 3
 _REMEMBERED_LESSEES = 10_000
 
@@ -238,12 +239,13 @@ class Workers:
 
     def on_records(self, records: Sequence[LogRecord]) -> None:
         """New records of the log."""
-        if not self.attached:
+        kinds = {record.type for record in records}
+        if not self.attached or kinds.isdisjoint(_OF_INTEREST):
             return
         for record in records:
             if record.type in _MOVING:
                 self._on_moved(wire.decode_event(record.data))
-        if any(record.type in _QUEUEING for record in records):
+        if not kinds.isdisjoint(_QUEUEING):
             self.on_demand()
 
     def _on_moved(self, event: RunEvent) -> None:

@@ -52,13 +52,12 @@ class LogRecord(NamedTuple):
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class StoredKey:
+class StoredKey(NamedTuple):
     """The idempotency key of an append, to be stored with its first event."""
 
     idempotency_key: str
     fingerprint: bytes
-    count: int
+    batch_count: int
 
 
 @dataclass(slots=True)

@@ -86,7 +86,7 @@ class Memory:
     def learn(self, before: Mapping[int, int], after: Mapping[int, int], runs: Iterable[tuple[RunState, int]]) -> None:
         """What was committed: the heads that it was decided at, those that it moved, and its runs with partitions."""
         for number, head in before.items():
-            partition = self._partitions.setdefault(number, _Partition())
+            partition = self._partition(number)
             if partition.head != head:
                 self._drop(partition)
             partition.head = after.get(number, head)
@@ -101,12 +101,12 @@ class Memory:
     def stored(self, partitions: Iterable[int]) -> None:
         """A batch that was decided from memory was stored: nobody else writes these now."""
         for number in partitions:
-            self._partitions[number].overtaken = 0
+            self._partition(number).overtaken = 0
 
     def overtaken(self, partitions: Iterable[int]) -> None:
         """It was not. Others write some of these partitions: read for a while, twice as long each time."""
         for number in partitions:
-            partition = self._partitions[number]
+            partition = self._partition(number)
             self._drop(partition)
             partition.caution = min(1 << partition.overtaken, MAX_CAUTION)
             partition.overtaken += 1
@@ -115,6 +115,10 @@ class Memory:
         """Forget everything: it is not known what became of a batch."""
         self._partitions.clear()
         self._runs = 0
+
+    def _partition(self, number: int) -> _Partition:
+        """What is known of a partition: nothing, if all was forgotten while a batch was under way."""
+        return self._partitions.setdefault(number, _Partition())
 
     def _drop(self, partition: _Partition) -> None:
         self._runs -= len(partition.runs)

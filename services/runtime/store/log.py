@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
 import asyncpg
 
@@ -25,7 +24,8 @@ MAX_NOTIFIED_PARTITIONS = 200
 """Most partitions named in one notification."""
 
 _KEYS_INDEX = "events_idempotency"
-_RUN_WIDTH, _EVENT_WIDTH, _MOVED_WIDTH = 23, 10, 14
+_RUN_WIDTH = 23
+_NO_KEY = (None, None, None)
 
 
 class PostgresLog:
@@ -128,8 +128,8 @@ async def _store(
         await connection.fetchval(
             sql.STORE_BATCH,
             time_of(now_ns),
-            *_event_columns(changes),
-            *columns(moved, _MOVED_WIDTH),
+            _event_rows(changes),
+            moved,
             list(changes.heads),
             [heads[partition] for partition in changes.heads],
             list(changes.heads.values()),
@@ -169,20 +169,11 @@ def _created_row(partition: int, command: CreateRun, state: RunState) -> tuple[o
     )
 
 
-def _event_columns(changes: Changes) -> list[list[Any]]:
-    """The new rows of runtime.events as parallel arrays: column by column, since there may be hundreds."""
-    partitions = [partition for partition, records in changes.records.items() for _ in records]
-    records = [record for its_own in changes.records.values() for record in its_own]
-    keys = [changes.keys.get((record.run_id, record.seq)) for record in records]
+def _event_rows(changes: Changes) -> list[tuple[object, ...]]:
+    """The new events as rows of runtime.new_event."""
+    keys = changes.keys
     return [
-        partitions,
-        [record.position for record in records],
-        [record.run_id for record in records],
-        [record.seq for record in records],
-        [record.type for record in records],
-        [key and key.idempotency_key for key in keys],
-        [key and key.fingerprint for key in keys],
-        [key and key.count for key in keys],
-        [record.data for record in records],
-        [chain for chains in changes.chains.values() for chain in chains],
+        (partition, *record, chain, *keys.get((record.run_id, record.seq), _NO_KEY))
+        for partition, records in changes.records.items()
+        for record, chain in zip(records, changes.chains[partition], strict=True)
     ]

@@ -1,4 +1,4 @@
-"""Every statement of the runtime, by name. Placeholders of the unnested ones are parallel arrays."""
+"""Every statement of the runtime, by name. What is unnested comes as parallel arrays, or as rows of a type."""
 
 # ------------------------------------------------------------------------------------------------- the log, written
 
@@ -45,16 +45,14 @@ SELECT * FROM unnest(
 STORE_BATCH = """
 WITH locked AS MATERIALIZED (
     SELECT partition, position FROM runtime.log_heads
-    WHERE partition = ANY($26::integer[]) ORDER BY partition FOR UPDATE
+    WHERE partition = ANY($4::integer[]) ORDER BY partition FOR UPDATE
 ), decided AS MATERIALIZED (
-    SELECT count(*) = cardinality($26::integer[]) AS holds
-    FROM locked JOIN unnest($26::integer[], $27::bigint[]) AS s (partition, position) USING (partition, position)
+    SELECT count(*) = cardinality($4::integer[]) AS holds
+    FROM locked JOIN unnest($4::integer[], $5::bigint[]) AS s (partition, position) USING (partition, position)
 ), stored AS (
     INSERT INTO runtime.events (
-        recorded_at, partition, position, run_id, seq, type, idempotency_key, fingerprint, batch_count, body, chain)
-    SELECT $1::timestamptz, e.*
-    FROM unnest($2::integer[], $3::bigint[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::bytea[],
-                $9::integer[], $10::bytea[], $11::bytea[]) AS e
+        recorded_at, partition, position, run_id, seq, type, body, chain, idempotency_key, fingerprint, batch_count)
+    SELECT $1::timestamptz, e.* FROM unnest($2::runtime.new_event[]) AS e
     WHERE (SELECT holds FROM decided)
 ), moved AS (
     UPDATE runtime.runs r
@@ -62,18 +60,14 @@ WITH locked AS MATERIALIZED (
         worker_id = s.worker_id, fenced = s.fenced, attempt = s.attempt,
         cancel_requested_time = s.cancel_requested_time, cancel_reason = s.cancel_reason, finish_time = s.finish_time,
         finish = s.finish, totals = s.totals, paced_until_ns = s.paced_until_ns
-    FROM unnest($12::text[], $13::text[], $14::bigint[], $15::bytea[], $16::bigint[], $17::text[], $18::boolean[],
-                $19::integer[], $20::timestamptz[], $21::text[], $22::timestamptz[], $23::bytea[], $24::text[],
-                $25::bigint[])
-        AS s (run_id, status, latest_seq, chain_head, lease_epoch, worker_id, fenced, attempt, cancel_requested_time,
-              cancel_reason, finish_time, finish, totals, paced_until_ns)
+    FROM unnest($3::runtime.moved_run[]) AS s
     WHERE r.run_id = s.run_id AND (SELECT holds FROM decided)
 ), moved_heads AS (
     UPDATE runtime.log_heads h SET position = s.position
-    FROM unnest($26::integer[], $28::bigint[]) AS s (partition, position)
+    FROM unnest($4::integer[], $6::bigint[]) AS s (partition, position)
     WHERE h.partition = s.partition AND (SELECT holds FROM decided)
 )
-SELECT holds, CASE WHEN holds THEN pg_notify($29, $30) END FROM decided
+SELECT holds, CASE WHEN holds THEN pg_notify($7, $8) END FROM decided
 """
 
 INSERT_RECEIPTS = """

@@ -100,6 +100,17 @@ def test_forgetting_leaves_nothing() -> None:
     assert names(memory, "a") == ["a"]
 
 
+def test_a_batch_may_be_under_way_while_all_is_forgotten() -> None:
+    memory = known(run("a"))
+    memory.forget()
+    memory.stored([0])
+    memory.learn({0: 5}, {0: 6}, [(run("a", 3), 0)])
+    assert names(memory, "a") == ["a"]
+    memory.forget()
+    memory.overtaken([0])
+    assert names(memory, "a") == []
+
+
 @given(st.data())
 def test_whenever_the_heads_hold_so_does_the_rest(data: st.DataObject) -> None:
     """Processes that decide from memory, or from what they read, on a log that stores only at the right heads."""
