@@ -96,6 +96,15 @@ async def run(stage: Stage, target: str, until: int) -> list[Figures]:
     return rows
 
 
+async def _measure(made: Stage, events: int) -> tuple[int, list[Figures]]:
+    """The head of the log, and the figures of reading up to it."""
+    with made.replica(UNPACED) as replica:
+        await fill(made, replica.target, events)
+    with made.replica(UNPACED) as replica:
+        until = await head(replica.target)
+        return until, await run(made, replica.target, until)
+
+
 def main() -> None:
     """Run all of it and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.catchup", description=__doc__)
@@ -105,11 +114,7 @@ def main() -> None:
     faulthandler.dump_traceback_later(LONGEST_RUN_S, exit=True)
     with stage() as made:
         asyncio.run(one_partition(made))
-        with made.replica(UNPACED) as replica:
-            uvloop.run(fill(made, replica.target, arguments.events))
-        with made.replica(UNPACED) as replica:
-            until = uvloop.run(head(replica.target))
-            rows = uvloop.run(run(made, replica.target, until))
+        until, rows = uvloop.run(_measure(made, arguments.events))
     report(f"Catch-up: {until:,} events of {EVENT_BYTES} bytes, one partition", rows, arguments.json)
     for readers in READERS:
         ours, floor = (row.per_second for row in rows if row.setting == f"{readers} readers")
