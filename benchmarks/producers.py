@@ -18,7 +18,6 @@ from openagents.runtime.v1 import worker_service_pb2 as pb
 from openagents.runtime.v1.run_service_pb2_grpc import RunServiceStub
 
 _ATTACH = "/openagents.runtime.v1.WorkerService/Attach"
-_APPEND_TAG = bytes([pb.AttachRequest.APPEND_FIELD_NUMBER << 3 | 2])
 
 
 class Producer:
@@ -36,17 +35,18 @@ class Producer:
     def append(self, events: Sequence[event_pb2.EventBody]) -> Append:
         """An append of these events, under a new key each time."""
 
-        same = pb.AppendEventsRequest(run_id=self.run_id, lease_epoch=self._lease_epoch, events=events)
-        always = same.SerializeToString()
+        always = _attach_request(
+            pb.AppendEventsRequest(run_id=self.run_id, lease_epoch=self._lease_epoch, events=events)
+        )
 
         async def append(_call: int) -> int:
             number = next(self._numbers)
             answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
             self._waiting[number] = answer
-            # What comes in two parts is one message: the load should not cost more than it has to.
-            once = pb.AppendEventsRequest(request_id=number, idempotency_key=f"k{number}").SerializeToString()
+            # The bytes of two messages are those of both merged: the load should not cost more than it has to.
+            once = _attach_request(pb.AppendEventsRequest(request_id=number, idempotency_key=f"k{number}"))
             async with self._writing:
-                await self._call.write(_in_attach_request(once + always))
+                await self._call.write(once + always)
             return await answer
 
         return append
@@ -107,14 +107,8 @@ async def _producer(stage: Stage, channel: grpc.aio.Channel, key: str) -> Produc
     return Producer(call, message.assignment.run.run_id, message.assignment.lease_epoch)
 
 
-def _in_attach_request(append: bytes) -> bytes:
-    """The bytes of an AttachRequest around those of an AppendEventsRequest."""
-    size, length = len(append), bytearray()
-    while size > 0x7F:
-        length.append(size & 0x7F | 0x80)
-        size >>= 7
-    length.append(size)
-    return b"".join((_APPEND_TAG, length, append))
+def _attach_request(append: pb.AppendEventsRequest) -> bytes:
+    return pb.AttachRequest(append=append).SerializeToString()
 
 
 def text_events(count: int, size: int = 256) -> list[event_pb2.EventBody]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -17,10 +16,10 @@ import zstandard
 from apps.cli.program import Cli
 from oa_client.replay import fetch_artifact
 from oa_errors import Refusal
+from oa_khala.topics import parse_topic, run_events
 from oa_runlog.replay import MAX_LINE_BYTES, VerifiedReplay, verify_artifact
 
 _ZSTD_MAGIC = bytes.fromhex("28b52ffd")
-_RUN_ID = re.compile(r"run_[0-9A-HJKMNP-TV-Z]{26}")
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ async def fetched_artifact(cli: Cli, run_id: str, folder: Path | None) -> AsyncI
 
     Raises Refusal: those of `oa_client.replay.fetch_artifact` and `oa_runlog.replay.verify_artifact`.
     """
-    with _staging(folder) as (path, opened):
+    with staging(folder) as (path, opened):
         async with cli.site.client() as client:
             keys = await client.pinned_keys()
             size = await fetch_artifact(client.commands, run_id, opened)
@@ -47,7 +46,8 @@ async def fetched_artifact(cli: Cli, run_id: str, folder: Path | None) -> AsyncI
 
 
 @contextmanager
-def _staging(folder: Path | None) -> Iterator[tuple[Path, BinaryIO]]:
+def staging(folder: Path | None) -> Iterator[tuple[Path, BinaryIO]]:
+    """A new file to write to, which is removed at the end of the block unless it was moved away."""
     descriptor, name = tempfile.mkstemp(dir=folder, prefix=".oa-replay-")
     path = Path(name)
     try:
@@ -59,7 +59,11 @@ def _staging(folder: Path | None) -> Iterator[tuple[Path, BinaryIO]]:
 
 def is_run_id(text: str) -> bool:
     """Whether this is the id of a run."""
-    return _RUN_ID.fullmatch(text) is not None
+    try:
+        parse_topic(run_events(text))
+    except Refusal:
+        return False
+    return True
 
 
 def artifact_file_lines(file: Path) -> Iterator[bytes]:

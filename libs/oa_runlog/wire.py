@@ -447,10 +447,7 @@ def checked_body(message: BodyMessage) -> EventBody:
     kind = message.WhichOneof("kind")
     if kind is None:
         raise Refusal("missing_payload", "the event holds none of the kinds that this version has", field="kind")
-    try:
-        return _BODIES[kind](getattr(message, kind))
-    except Refusal as refusal:
-        raise refusal.under(kind) from None
+    return _part(message, kind, _BODIES[kind])
 
 
 def decode_body(data: bytes) -> EventBody:
@@ -466,7 +463,7 @@ _BODY_TAG = bytes([event_pb2.RunEvent.BODY_FIELD_NUMBER << 3 | 2])
 
 def encode_event(run_id: str, seq: int, recorded_ns: int, lease_epoch: int, body: bytes) -> bytes:
     """The bytes of an event around its body's bytes (`encode_body`)."""
-    return EventEncoder(run_id, recorded_ns, lease_epoch).encode(seq, body)
+    return EventEncoder(run_id, recorded_ns, lease_epoch).encode_all(seq, [body])[0]
 
 
 class EventEncoder:
@@ -484,12 +481,8 @@ class EventEncoder:
         self._before_seq = event_pb2.RunEvent(run_id=run_id).SerializeToString() + _SEQ_TAG
         self._before_body = common.SerializeToString(deterministic=True) + _BODY_TAG
 
-    def encode(self, seq: int, body: bytes) -> bytes:
-        """The bytes of the event with this seq (above 0) and body."""
-        return b"".join((self._before_seq, _varint(seq), self._before_body, _varint(len(body)), body))
-
     def encode_all(self, first_seq: int, bodies: Iterable[bytes]) -> list[bytes]:
-        """The bytes of consecutive events, the first with this seq."""
+        """The bytes of consecutive events, the first with this seq (above 0)."""
         before_seq, before_body, join = self._before_seq, self._before_body, b"".join
         return [
             join((before_seq, _varint(seq), before_body, _varint(len(body)), body))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import click
 from apps.cli.exits import Exit
 from apps.cli.program import Cli, command, replay_group
 from apps.cli.proofs import proved_run, trusted_keys
-from apps.cli.replay_files import artifact_file_lines, fetched_artifact, is_run_id
+from apps.cli.replay_files import artifact_file_lines, fetched_artifact, is_run_id, staging
 from apps.cli.tail import Seen, TailView
 from oa_client import wire
 from oa_errors import Refusal
@@ -110,12 +108,8 @@ def _show(cli: Cli, file: Path) -> None:
 
 def _write(file: Path, lines: Iterable[bytes]) -> int:
     """Replace a file, whole or not at all; returns its size."""
-    descriptor, staging = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as opened:
-            size = sum(opened.write(line) for line in lines)
-        Path(staging).replace(file)
-    except BaseException:
-        Path(staging).unlink(missing_ok=True)
-        raise
+    with staging(file.parent) as (path, opened):
+        size = sum(opened.write(line) for line in lines)
+        opened.close()
+        path.replace(file)
     return size

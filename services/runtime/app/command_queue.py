@@ -67,10 +67,12 @@ class CommandQueue:
 
     def take(self) -> Turn | None:
         """The next commands of partitions that are free."""
+        if not self.has_turn:
+            return None
         taken: list[Waiter] = []
         passed: list[Waiter] = []
         size = 0
-        while self.has_turn and len(taken) < self._limits.batch_commands:
+        while self._waiting and len(taken) < self._limits.batch_commands:
             waiter = self._waiting[0]
             if waiter.partition in self._busy:
                 passed.append(self._waiting.popleft())
@@ -80,9 +82,7 @@ class CommandQueue:
                 break
             taken.append(self._waiting.popleft())
         self._waiting.extendleft(reversed(passed))
-        if not taken:
-            return None
-        return self._turn(taken)
+        return self._turn(taken) if taken else None
 
     def take_all(self) -> list[Waiter]:
         """Everything that waits; it is not worked on any more."""

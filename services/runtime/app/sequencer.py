@@ -161,7 +161,10 @@ class Sequencer:
 
     async def _commit(self, session: LogSession, waiters: list[Waiter]) -> None:
         started = time.perf_counter()
-        decided = await self._from_memory(session, waiters) or await self._from_database(session, waiters)
+        wanted = {waiter.command.run_id: waiter.partition for waiter in waiters}
+        decided = await self._from_memory(session, waiters, wanted)
+        if decided is None:
+            decided = await self._from_database(session, waiters, wanted)
         metrics.BATCH_SECONDS.observe(time.perf_counter() - started)
         metrics.BATCH_COMMANDS.observe(len(waiters))
         if decided.changes.records:
@@ -171,13 +174,14 @@ class Sequencer:
             _settle(waiter, answer)
         waiters.clear()
 
-    async def _from_memory(self, session: LogSession, waiters: Sequence[Waiter]) -> _Decided | None:
+    async def _from_memory(
+        self, session: LogSession, waiters: Sequence[Waiter], wanted: Mapping[str, int]
+    ) -> _Decided | None:
         """Decide on what is remembered, and store it if that is still so: one round trip. None if it can't be done.
 
         Only what is new to the log is answered so. A refusal may be due to what others have changed meanwhile, or
         stand where a known key has to be recognized: the database has to be asked.
         """
-        wanted = {waiter.command.run_id: waiter.partition for waiter in waiters}
         recalled = self._memory.recall(wanted, time.monotonic_ns())
         if recalled is None:
             return None
@@ -193,9 +197,10 @@ class Sequencer:
         self._learn(recalled.heads, decided, wanted)
         return decided
 
-    async def _from_database(self, session: LogSession, waiters: Sequence[Waiter]) -> _Decided:
+    async def _from_database(
+        self, session: LogSession, waiters: Sequence[Waiter], wanted: Mapping[str, int]
+    ) -> _Decided:
         """Lock the partitions, read, decide, store. What was read is remembered."""
-        wanted = {waiter.command.run_id: waiter.partition for waiter in waiters}
         async with session.transaction(set(wanted.values())) as transaction:
             snapshot = await transaction.read(wanted_by([waiter.command for waiter in waiters]))
             self._memory.clock(snapshot.now_ns, time.monotonic_ns())

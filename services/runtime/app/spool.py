@@ -23,7 +23,7 @@ class Spool:
         descriptor, path = tempfile.mkstemp(prefix="oa-spool-")
         os.unlink(path)  # noqa: PTH108 - it never was a path to anybody
         self._descriptor = descriptor
-        self._close = weakref.finalize(self, os.close, descriptor)
+        weakref.finalize(self, os.close, descriptor)
         self._max_bytes = max_bytes
         self._digest = hashlib.sha256()
         self.size = 0
@@ -65,7 +65,3 @@ class Spool:
                 break
         if rest:
             yield rest
-
-    def close(self) -> None:
-        """Give the disk back now."""
-        self._close()

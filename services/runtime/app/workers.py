@@ -198,7 +198,7 @@ class Workers:
         """Queue an append by the attached worker; its answer is said to it, in the order of the appends of its run."""
         await attachment.acquire_append()
         try:
-            answer = self._log.submit(command)
+            answer = self._log.submit(replace(command, worker_id=attachment.worker.worker_id))
         except Refusal as refusal:
             attachment.release_append()
             attachment.say_in_turn(AppendAnswer(request_id, command.run_id, refusal))

@@ -57,8 +57,9 @@ class Memory:
 
     def recall(self, wanted: Mapping[str, int], tick_ns: int) -> Recalled | None:
         """Runs (with their partitions) as last known; None unless all are, or when it is time to read again."""
-        partitions = [self._partitions.get(number) for number in set(wanted.values())]
-        if not all([one is not None and self._trusts(one) for one in partitions]):  # noqa: C419 - each is asked
+        numbers = set(wanted.values())
+        trusted = [self._trusts(number) for number in numbers]
+        if not all(trusted):
             return None
         if self._clock is None or tick_ns - self._clock[1] > self._max_age_ns:
             return None
@@ -70,10 +71,14 @@ class Memory:
             known.move_to_end(run_id)
             runs[run_id] = known[run_id]
         now_ns = self._clock[0] + tick_ns - self._clock[1]
-        heads = {number: self._partitions[number].head for number in set(wanted.values())}
+        heads = {number: self._partitions[number].head for number in numbers}
         return Recalled(heads, Snapshot(now_ns // 1000 * 1000, runs, {}, {}))
 
-    def _trusts(self, partition: _Partition) -> bool:
+    def _trusts(self, number: int) -> bool:
+        """Whether what is known of a partition may be used; each time that it may not, it is nearer to it."""
+        partition = self._partitions.get(number)
+        if partition is None:
+            return False
         if partition.caution:
             partition.caution -= 1
             return False

@@ -41,7 +41,7 @@ class WorkerApi(WorkerServiceServicer):
     async def AppendEvents(self, request: pb.AppendEventsRequest, context: Any) -> pb.AppendEventsResponse:
         """One append outside of a stream."""
         principal = current_principal()
-        applied = await self._workers.append_once(principal, _append(request, principal, ""))
+        applied = await self._workers.append_once(principal, _append(request, principal))
         return _appended(request.request_id, applied)
 
     async def Attach(self, requests: AsyncIterator[pb.AttachRequest], context: Any) -> AsyncIterator[pb.AttachResponse]:
@@ -99,7 +99,7 @@ class WorkerApi(WorkerServiceServicer):
         """An append that can't be read is refused like any other, and the stream goes on."""
         try:
             check_rules(request)
-            command = _append(request, principal, attachment.worker.worker_id)
+            command = _append(request, principal)
         except Refusal as refusal:
             attachment.say_in_turn(AppendAnswer(request.request_id, request.run_id, refusal))
             return
@@ -135,14 +135,14 @@ def _held(leases: Iterable[pb.HeldLease]) -> list[HeldLease]:
     return [HeldLease(lease.run_id, lease.lease_epoch) for lease in leases]
 
 
-def _append(request: pb.AppendEventsRequest, principal: Principal, worker_id: str) -> Append:
-    """The command in a request whose rules were checked. Raises Refusal."""
+def _append(request: pb.AppendEventsRequest, principal: Principal) -> Append:
+    """The command in a request whose rules were checked; `Workers` says which worker's it is. Raises Refusal."""
     request.DiscardUnknownFields()
     expected_seq = request.expected_seq if request.HasField("expected_seq") else None
     return Append.made_of(
         request.run_id,
         principal.org_id,
-        worker_id,
+        "",
         request.lease_epoch,
         request.idempotency_key,
         _events(request),
