@@ -20,9 +20,9 @@ from oa_localstack.secrets import SERVICES
 from oa_localstack.stack import POSTGRES, Stack
 from oa_platform.ports import PORT_OFFSETS
 from oa_testing.postgres import free_port
-from tests.e2e.world import STEP_TIMEOUT_S, Tail, counting, signed_in
+from tests.e2e.world import RUN_TIMEOUT_S, STEP_TIMEOUT_S, Counting, Tail, signed_in
 
-pytestmark = [pytest.mark.serial, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.serial, pytest.mark.timeout(300)]
 
 IMPATIENT = {
     "OA_WORKER_HEARTBEAT_MS": "200",
@@ -47,27 +47,28 @@ async def stack(scratch: Path) -> AsyncIterator[Stack]:
 
 
 async def test_the_run_of_a_worker_that_died_is_taken_over_by_another(stack: Stack, tmp_path: Path) -> None:
-    command, stdout, _ = counting(lines=150, pause_s=0.01)
+    counting = Counting(tmp_path / "gates", lines=150)
 
-    async with signed_in(stack, tmp_path / "client") as world, asyncio.timeout(90):
+    async with signed_in(stack, tmp_path / "client") as world, asyncio.timeout(RUN_TIMEOUT_S):
         store = world.open_store()
         async with world.worker() as first:
 
             async def kill_the_worker(_: Subscription, seq: int) -> None:
-                if seq == 10:
+                if tail.stdout and first.poll() is None:
                     os.kill(first.pid, signal.SIGKILL)
 
-            run = await world.client.commands.start_exec(command)
+            run = await world.client.commands.start_exec(counting.command)
             tail = Tail(run.run_id)
             following = asyncio.create_task(world.follow(tail, store, kill_the_worker))
             await asyncio.to_thread(first.wait)
+            counting.go_on()
             async with world.worker():
                 await following
 
         assert tail.finish is not None
         assert tail.finish.outcome == "succeeded"
-        assert tail.stdout.endswith(stdout), "the second attempt's output is whole"
-        assert len(tail.stdout) > len(stdout), "and the first one's stays in the log"
+        assert tail.stdout.endswith(counting.stdout), "the second attempt's output is whole"
+        assert len(tail.stdout) > len(counting.stdout), "and the first one's stays in the log"
         facts = await world.assert_proved(tail, store)
         assert facts.attempts == 2
         await world.assert_summarised(tail)
@@ -75,7 +76,7 @@ async def test_the_run_of_a_worker_that_died_is_taken_over_by_another(stack: Sta
 
 async def test_without_its_database_the_stack_says_so_and_comes_back(stack: Stack, tmp_path: Path) -> None:
     pids = {name: stack.pid(name) for name in SERVICES}
-    async with signed_in(stack, tmp_path / "client") as world, asyncio.timeout(90):
+    async with signed_in(stack, tmp_path / "client") as world, asyncio.timeout(RUN_TIMEOUT_S):
         before = await world.client.commands.start_exec(["/bin/echo", "hello"])
 
         stack.kill(POSTGRES)

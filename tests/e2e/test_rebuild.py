@@ -23,14 +23,14 @@ from oa_localstack.secrets import load_or_create
 from oa_localstack.stack import Stack
 from oa_platform.ports import PORT_OFFSETS
 from oa_testing.postgres import REPOSITORY, free_port
-from tests.e2e.world import World, counting, signed_in
+from tests.e2e.world import RUN_TIMEOUT_S, STEP_TIMEOUT_S, Counting, World, signed_in
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 else:
     Connection = asyncpg.Connection
 
-pytestmark = [pytest.mark.serial, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.serial, pytest.mark.timeout(300)]
 
 SHORT_RUNS, KEPT_RUNS = 8, 2
 
@@ -96,16 +96,16 @@ class ReadModels:
         )
 
 
-async def do_runs(world: World) -> None:
+async def do_runs(world: World, gates: Path) -> None:
     """Runs that go on at the same time, until all have ended and are in the read model."""
-    command, _, _ = counting(lines=30, pause_s=0.005)
-    async with world.worker(), asyncio.timeout(60):
+    command = Counting(gates, lines=30, parts=1).command
+    async with world.worker(), asyncio.timeout(RUN_TIMEOUT_S):
         classes = ["audit"] * KEPT_RUNS + [""] * SHORT_RUNS
         runs = [await world.client.commands.start_exec(command, retention_class=one) for one in classes]
         for run in runs:
             while not _done(await world.client.commands.run(run.run_id)):
                 await asyncio.sleep(0.05)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(STEP_TIMEOUT_S):
         while sum(_done(run) for run in (await world.client.commands.runs()).runs) < len(runs):
             await asyncio.sleep(0.05)
 
@@ -116,7 +116,7 @@ def _done(run: Run) -> bool:
 
 async def until_archived(owner: Connection) -> None:
     """Until only the runs that are kept have events in the log."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(RUN_TIMEOUT_S):
         while await owner.fetchval("SELECT count(DISTINCT run_id) FROM runtime.events") > KEPT_RUNS:
             await asyncio.sleep(0.1)
     assert await owner.fetchval("SELECT count(*) FROM runtime.archived_runs") == SHORT_RUNS
@@ -139,7 +139,7 @@ async def forget(one: ArchivingStack, owner: Connection) -> None:
 
 async def test_read_models_are_made_anew_after_runs_were_archived(archiving: ArchivingStack, tmp_path: Path) -> None:
     async with signed_in(archiving.stack, tmp_path / "client") as world, archiving.owner() as owner:
-        await do_runs(world)
+        await do_runs(world, tmp_path / "gates")
         before = await ReadModels.read(owner)
         assert len(before.summaries) == SHORT_RUNS + KEPT_RUNS
         await until_archived(owner)
@@ -154,7 +154,7 @@ async def test_read_models_are_made_anew_after_runs_were_archived(archiving: Arc
 
 async def test_without_an_object_they_wait_for_it_and_say_so(archiving: ArchivingStack, tmp_path: Path) -> None:
     async with signed_in(archiving.stack, tmp_path / "client") as world, archiving.owner() as owner:
-        await do_runs(world)
+        await do_runs(world, tmp_path / "gates")
         before = await ReadModels.read(owner)
         await until_archived(owner)
         path = sorted(archiving.archive.rglob("*.zst"))[0]
@@ -162,12 +162,12 @@ async def test_without_an_object_they_wait_for_it_and_say_so(archiving: Archivin
 
         await forget(archiving, owner)
         await archiving.stack.start_service("projector", wait_ready=False)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(STEP_TIMEOUT_S):
             while "archive_damaged" not in (await ask(archiving.stack.ports.projector_ops)).body:
                 await asyncio.sleep(0.05)
         assert (await ReadModels.read(owner)).summaries != before.summaries
         away.rename(path)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(STEP_TIMEOUT_S):
             while not (await ask(archiving.stack.ports.projector_ops)).ready:
                 await asyncio.sleep(0.05)
         assert await ReadModels.read(owner) == before

@@ -12,7 +12,7 @@ import pytest_asyncio
 from oa_client.subscription import Applied, Subscription
 from oa_khala.topics import user_runs
 from oa_localstack.stack import Stack
-from tests.e2e.world import STEP_TIMEOUT_S, Tail, World, counting, signed_in
+from tests.e2e.world import RUN_TIMEOUT_S, STEP_TIMEOUT_S, Counting, Tail, World, signed_in
 
 pytestmark = [pytest.mark.serial, pytest.mark.asyncio(loop_scope="module")]
 
@@ -24,55 +24,58 @@ async def world(shared_stack: Stack, tmp_path: Path) -> AsyncIterator[World]:
         yield world
 
 
-async def test_a_run_is_watched_cut_resumed_and_proved(world: World) -> None:
-    command, stdout, stderr = counting(lines=120, pause_s=0.01)
+async def test_a_run_is_watched_cut_resumed_and_proved(world: World, tmp_path: Path) -> None:
+    counting = Counting(tmp_path / "gates", lines=120, parts=3)
     store = world.open_store()
     cuts = 0
 
     async def cut_twice(subscription: Subscription, seq: int) -> None:
-        """The second time once the first was noticed: what had arrived by then is still handed out."""
+        """In two parts of the output: what had arrived before a cut is handed out before it is noticed."""
         nonlocal cuts
-        if seq >= 8 and cuts == tail.breaks < 2 and subscription.cut():
+        if tail.stdout and cuts == tail.breaks < 2 and subscription.cut():
             cuts += 1
+            counting.go_on()
 
-    async with world.worker(), asyncio.timeout(60):
-        run = await world.client.commands.start_exec(command, title="counting")
+    async with world.worker(), asyncio.timeout(RUN_TIMEOUT_S):
+        run = await world.client.commands.start_exec(counting.command, title="counting")
         tail = Tail(run.run_id)
         await world.follow(tail, store, cut_twice)
 
     assert cuts == 2
     assert tail.breaks >= 2
-    assert (bytes(tail.stdout), bytes(tail.stderr)) == (stdout, stderr)
+    assert (bytes(tail.stdout), bytes(tail.stderr)) == (counting.stdout, counting.stderr)
     assert tail.finish is not None
     assert tail.finish.outcome == "succeeded"
     assert tail.finish.exec is not None
     assert tail.finish.exec.exit_code == 0
-    assert (tail.finish.exec.stdout_bytes, tail.finish.exec.stderr_bytes) == (len(stdout), len(stderr))
-    assert tail.finish.exec.duration_ms >= 1200
+    sizes = (tail.finish.exec.stdout_bytes, tail.finish.exec.stderr_bytes)
+    assert sizes == (len(counting.stdout), len(counting.stderr))
+    assert tail.finish.exec.duration_ms >= 120 * Counting.PAUSE_S * 1000
     await world.assert_proved(tail, store)
     await world.assert_summarised(tail)
 
 
-async def test_a_client_that_comes_back_later_resumes_from_what_it_persisted(world: World) -> None:
-    command, stdout, _ = counting(lines=60, pause_s=0.01)
+async def test_a_client_that_comes_back_later_resumes_from_what_it_persisted(world: World, tmp_path: Path) -> None:
+    counting = Counting(tmp_path / "gates", lines=60)
 
-    async def leave_at_ten(_: Subscription, seq: int) -> bool:
-        return seq < 10
+    async def leave(_: Subscription, seq: int) -> bool:
+        return not tail.stdout
 
-    async with world.worker(), asyncio.timeout(60):
-        run = await world.client.commands.start_exec(command)
+    async with world.worker(), asyncio.timeout(RUN_TIMEOUT_S):
+        run = await world.client.commands.start_exec(counting.command)
         tail = Tail(run.run_id)
-        await world.follow(tail, world.open_store(), leave_at_ten)
-        assert tail.seqs == list(range(1, 11))
+        await world.follow(tail, world.open_store(), leave)
+        assert tail.finish is None
+        counting.go_on()
         await world.follow(tail, world.open_store())  # another store object on the same file, another connection
 
-    assert bytes(tail.stdout) == stdout
+    assert bytes(tail.stdout) == counting.stdout
     await world.assert_proved(tail, world.open_store())
 
 
 async def test_a_failing_command_is_a_failed_run_with_its_exit_code(world: World) -> None:
     store = world.open_store()
-    async with world.worker(), asyncio.timeout(60):
+    async with world.worker(), asyncio.timeout(RUN_TIMEOUT_S):
         run = await world.client.commands.start_exec(["/bin/sh", "-c", "echo so; exit 7"])
         tail = Tail(run.run_id)
         await world.follow(tail, store)
@@ -87,7 +90,7 @@ async def test_a_failing_command_is_a_failed_run_with_its_exit_code(world: World
 
 async def test_a_program_that_does_not_exist_is_a_failed_run_that_says_so(world: World) -> None:
     store = world.open_store()
-    async with world.worker(), asyncio.timeout(60):
+    async with world.worker(), asyncio.timeout(RUN_TIMEOUT_S):
         run = await world.client.commands.start_exec(["/no/such/program"])
         tail = Tail(run.run_id)
         await world.follow(tail, store)
@@ -97,18 +100,20 @@ async def test_a_program_that_does_not_exist_is_a_failed_run_that_says_so(world:
     await world.assert_proved(tail, store)
 
 
-async def test_a_cancelled_run_ends_cancelled(world: World) -> None:
+async def test_a_cancelled_run_ends_cancelled(world: World, tmp_path: Path) -> None:
     store = world.open_store()
+    canceled = False
 
-    async def cancel_at_five(_: Subscription, seq: int) -> None:
-        if seq == 5:
+    async def cancel(_: Subscription, seq: int) -> None:
+        nonlocal canceled
+        if tail.stdout and not canceled:
+            canceled = True
             await world.client.commands.cancel(run.run_id, "enough")
 
-    async with world.worker(), asyncio.timeout(60):
-        command, _, _ = counting(lines=3000, pause_s=0.01)
-        run = await world.client.commands.start_exec(command)
+    async with world.worker(), asyncio.timeout(RUN_TIMEOUT_S):
+        run = await world.client.commands.start_exec(Counting(tmp_path / "gates", lines=20).command)
         tail = Tail(run.run_id)
-        await world.follow(tail, store, cancel_at_five)
+        await world.follow(tail, store, cancel)
 
     assert tail.finish is not None
     assert tail.finish.outcome == "canceled"

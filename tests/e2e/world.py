@@ -25,8 +25,10 @@ from oa_runlog import events
 from oa_runlog.receipt import ReceiptFacts
 
 EMAIL = "ann@example.org"
-STEP_TIMEOUT_S = 20.0
-"""How long anything may take that should take a moment."""
+STEP_TIMEOUT_S = 60.0
+"""How long anything may take that should take a moment: a guard against waiting for ever, on any machine."""
+RUN_TIMEOUT_S = 150.0
+"""The same for a whole run and what is done to it."""
 WORKER = (sys.executable, "-P", "-m", "tests.e2e.worker_main")
 
 
@@ -165,15 +167,44 @@ async def code_for(stack: Stack, email: str) -> str:
             await asyncio.sleep(0.02)
 
 
-def counting(lines: int, pause_s: float) -> tuple[list[str], bytes, bytes]:
-    """A command that writes numbered lines to stdout, every tenth to stderr too, and what exactly it writes."""
-    program = (
-        "import sys, time\n"
-        f"for n in range({lines}):\n"
-        "    print(f'line {n}', flush=True)\n"
-        "    if n % 10 == 0: print(f'note {n}', file=sys.stderr, flush=True)\n"
-        f"    time.sleep({pause_s})\n"
-    )
-    stdout = "".join(f"line {n}\n" for n in range(lines))
-    stderr = "".join(f"note {n}\n" for n in range(0, lines, 10))
-    return [sys.executable, "-c", program], stdout.encode(), stderr.encode()
+class Counting:
+    """A command that writes numbered lines to stdout, every tenth to stderr too, in `parts` of the same size.
+
+    Between two parts it waits for `go_on()`, so what a test does before is done in the middle of the run, however
+    fast the machine is.
+    """
+
+    PAUSE_S = 0.01
+
+    def __init__(self, gates: Path, *, lines: int, parts: int = 2) -> None:
+        if lines % parts:
+            raise ValueError(f"{lines} lines can't be written in {parts} parts of the same size")
+        gates.mkdir(parents=True, exist_ok=True)
+        self._gates = gates
+        self._opened = 0
+        self.ended = gates / "ended"
+        self.stdout = "".join(f"line {n}\n" for n in range(lines)).encode()
+        self.stderr = "".join(f"note {n}\n" for n in range(0, lines, 10)).encode()
+        part = lines // parts
+        program = (
+            "import os, sys, time\n"
+            f"os.chdir({str(gates)!r})\n"
+            f"for n in range({lines}):\n"
+            f"    while n and n % {part} == 0 and not os.path.exists(str(n // {part})): time.sleep(0.01)\n"
+            "    print(f'line {n}', flush=True)\n"
+            "    if n % 10 == 0: print(f'note {n}', file=sys.stderr, flush=True)\n"
+            f"    time.sleep({self.PAUSE_S})\n"
+            "open('ended', 'w').close()\n"
+        )
+        self.command = [sys.executable, "-c", program]
+
+    def go_on(self) -> None:
+        """Let the command write its next part."""
+        self._opened += 1
+        (self._gates / str(self._opened)).touch()
+
+    async def until_ended(self) -> None:
+        """Until the command has written everything."""
+        async with asyncio.timeout(STEP_TIMEOUT_S):
+            while not self.ended.exists():
+                await asyncio.sleep(0.02)

@@ -23,7 +23,7 @@ from tests.fuzz.watch import Watch
 ADAPTER = "fuzz"
 """What the scene's worker has; runs of other adapters wait for ever."""
 _HEARTBEAT_S = 5.0
-_WAIT_S = 15.0
+_WAIT_S = 60.0
 _AUTH = "openagents.control.v1.AuthService"
 _ACCOUNTS = "openagents.control.v1.ServiceAccountService"
 _RUNS = "openagents.runtime.v1.RunService"

@@ -28,7 +28,7 @@ from tests.fuzz.scene import Scene
 
 pytestmark = [pytest.mark.serial, pytest.mark.asyncio(loop_scope="module")]
 
-_WAIT_S = 10.0
+_WAIT_S = 60.0
 _NONCE = 77
 _POLICY_VIOLATION = 1008
 _MAX_MESSAGE = 64 * 1024

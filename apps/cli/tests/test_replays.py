@@ -14,7 +14,7 @@ import zstandard
 
 from apps.cli.__main__ import run
 from apps.cli.exits import Exit
-from apps.cli.tests.program import Program
+from apps.cli.tests.program import TIMEOUT_S, Program
 from oa_client import wire
 from oa_localstack.stack import Stack
 from oa_runlog.receipt import SignedReceipt
@@ -224,10 +224,10 @@ async def test_an_archived_run_is_shown_and_proved_as_before(tmp_path: Path, arc
     async with program.started("worker", "start", "--adapter", "exec"):
         started = await program("run", "start", "--detach", "--retention", "short", "--", "echo", "one")
         run_id = started.stdout.decode().strip()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(TIMEOUT_S):
             while (await program("receipt", "show", run_id)).status != Exit.OK:
                 await asyncio.sleep(0.2)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(TIMEOUT_S):
         while "run_archived" not in _log_of_runtime(stack):
             await asyncio.sleep(0.1)
     assert "short" in (await program("run", "show", run_id)).stdout.decode()

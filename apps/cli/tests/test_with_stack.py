@@ -13,7 +13,7 @@ import pytest
 
 from apps.cli.commands.account import dev_code
 from apps.cli.exits import Exit
-from apps.cli.tests.program import Program
+from apps.cli.tests.program import TIMEOUT_S, Program
 from oa_localstack.stack import Stack
 
 pytestmark = [pytest.mark.serial, pytest.mark.timeout(240)]
@@ -31,7 +31,7 @@ async def signed_in(stack: Stack, home: Path) -> Program:
 async def worker(program: Program) -> AsyncIterator[asyncio.subprocess.Process]:
     async with program.started("worker", "start", "--adapter", "exec", "--name", "t", "--json") as process:
         assert process.stdout is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(TIMEOUT_S):
             assert b"attached" in await process.stdout.readline()
         yield process
 
@@ -45,7 +45,7 @@ async def test_what_a_person_does_by_hand(stack: Stack, tmp_path: Path) -> None:
         await _cancel(program)
         await _interrupt(program)
         process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(TIMEOUT_S):
             assert await process.wait() == Exit.OK
     status = await program("status", "--json", env={"OA_HOME": str(stack.home)})
     assert status.status == Exit.OK
@@ -121,7 +121,7 @@ async def _replay(program: Program, home: Path, run_id: str, events: bytes) -> N
 async def _reads(program: Program, run_id: str) -> None:
     shown = await program("run", "show", run_id)
     assert b"greeting" in shown.stdout
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(TIMEOUT_S):
         while run_id not in [each["runId"] for each in (await program("run", "list", "--json")).documents]:
             await asyncio.sleep(0.1)
     assert b"greeting" in (await program("run", "list")).stdout
@@ -134,7 +134,7 @@ async def _cancel(program: Program) -> None:
     run_id = detached.stdout.decode().strip()
     async with program.started("run", "tail", run_id) as tail:
         assert tail.stdout is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(TIMEOUT_S):
             assert await tail.stdout.readline() == b"started\n"
             assert (await program("run", "cancel", "--reason", "enough", run_id)).status == Exit.OK
             assert await tail.wait() == Exit.RUN_CANCELED
@@ -148,7 +148,7 @@ async def _interrupt(program: Program) -> None:
     async with program.started("run", "start", "--cwd", str(program._home), "sh", "-c", script) as start:
         assert start.stdout is not None
         assert start.stderr is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(TIMEOUT_S):
             assert await start.stdout.readline() == b"one\n"
             start.send_signal(signal.SIGINT)
             assert await start.wait() == Exit.INTERRUPTED
@@ -165,7 +165,7 @@ async def test_signing_in_by_hand_asks_again_after_a_wrong_code(stack: Stack, tm
     async with program.started("login", "--email", "bob@example.org") as login:
         assert login.stdin is not None
         assert login.stderr is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(TIMEOUT_S):
             assert b"bob@example.org" in await login.stderr.readline()
             code = await dev_code(stack.home / "dev-mail.jsonl", "bob@example.org")
             login.stdin.write(b"00000000\n" + code.encode() + b"\n")

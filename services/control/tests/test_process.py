@@ -25,7 +25,7 @@ from services.control.domain import claims
 from services.control.grpc_api.tokens import public_keys_of_pem
 from services.control.tests.harness import HMAC_KEY, new_id, reason_of, running_control
 
-START_DEADLINE_S = 20.0
+START_DEADLINE_S = 60.0
 PEM_PUBLIC = """-----BEGIN PUBLIC KEY-----
 MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=
 -----END PUBLIC KEY-----
