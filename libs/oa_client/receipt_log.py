@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from oa_client.models import InclusionProof
-from oa_runlog.checkpoint import Checkpoint, check_growth, log_keys, parse_checkpoint, verify_checkpoint, verify_logged
+from oa_runlog.checkpoint import Checkpoint, check_growth, parse_checkpoint, verify_logged, verify_receipt_log
 from oa_runlog.receipt import ReceiptFacts, SignedReceipt
 
 
@@ -56,7 +56,7 @@ async def check_logged(
     `unknown_key`, `signature_invalid`; `not_in_log`; `log_rolled_back`, `log_forked`.
     """
     proof = await proofs.inclusion_proof(receipt.run_id)
-    now = verify_checkpoint(proof.checkpoint, *log_keys(facts.log_epoch, keys.values()))
+    now = verify_receipt_log(proof.checkpoint, keys.values())
     kept = store.load()
     # It was verified when it was kept, and the file is the user's own.
     seen = None if kept is None else parse_checkpoint(kept.decode().rpartition("\n\n")[0] + "\n")

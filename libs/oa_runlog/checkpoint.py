@@ -223,14 +223,22 @@ def verify_checkpoint(note: bytes, *log_keys: VerifierKey) -> Checkpoint:
     return checkpoint
 
 
-def log_origin(log_epoch: str) -> str:
-    """The name of an installation's log of receipts: receipts state the same `log_epoch`, under their signature."""
-    return ORIGIN + log_epoch
+def log_origin(receipt_log: str) -> str:
+    """The origin of an installation's log of receipts, whose name stays when the log of events gets a new epoch."""
+    return ORIGIN + receipt_log
 
 
-def log_keys(log_epoch: str, keys: Iterable[bytes]) -> list[VerifierKey]:
-    """The keys of an installation's log of receipts: those (32 bytes each) that sign its receipts."""
-    return [VerifierKey(log_origin(log_epoch), key) for key in keys]
+def verify_receipt_log(note: bytes, keys: Iterable[bytes]) -> Checkpoint:
+    """The checkpoint in a note of the log of receipts that these keys (32 bytes each) sign, as they sign the receipts.
+
+    Which log that is, the note says itself; that it is the one of before, `check_growth` finds out.
+    Raises Refusal: `checkpoint_malformed`, `signature_invalid`, `unknown_key`.
+    """
+    text, _ = _split_note(note)
+    origin = text.partition("\n")[0]
+    if not origin.startswith(ORIGIN) or not _NAME.fullmatch(origin):
+        raise _malformed(f"its origin does not begin with {ORIGIN}")
+    return verify_checkpoint(note, *[VerifierKey(origin, key) for key in keys])
 
 
 def check_growth(seen: Checkpoint, now: Checkpoint, proof: Sequence[bytes]) -> None:

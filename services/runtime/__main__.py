@@ -29,6 +29,7 @@ from services.runtime.app.archive import Archive
 from services.runtime.app.archiver import Archiver
 from services.runtime.app.artifacts import Artifacts
 from services.runtime.app.dispatcher import Dispatcher, Watchdog
+from services.runtime.app.lineage import Lineage
 from services.runtime.app.log import Log
 from services.runtime.app.merger import Merger
 from services.runtime.app.receipt_log import ReceiptLog
@@ -48,6 +49,7 @@ from services.runtime.grpc_api.runs import RunApi
 from services.runtime.grpc_api.topics import TopicApi
 from services.runtime.grpc_api.workers import WorkerApi
 from services.runtime.store.archive import PostgresArchiveRecords
+from services.runtime.store.lineage import PostgresHistories
 from services.runtime.store.listener import Listener
 from services.runtime.store.log import PostgresLog
 from services.runtime.store.objects import open_objects
@@ -83,6 +85,8 @@ async def serve(settings: RuntimeSettings, process: Process, keys: KeySource) ->
     postgres = await process.enter(Postgres(settings.database, "runtime"))
     process.readiness.add("postgres", postgres.check)
     await check_schema(settings.database, "runtime", MIGRATIONS)
+    lineage = Lineage(PostgresHistories(postgres), replica_id, settings.tail.poll_interval_ms / 1000)
+    await lineage.open()
 
     run_limits = settings.runs.limits(settings.archive.classes)
     reads = PostgresReads(postgres)
@@ -91,23 +95,26 @@ async def serve(settings: RuntimeSettings, process: Process, keys: KeySource) ->
     records = PostgresArchiveRecords(postgres)
     archive, artifacts = _archive(settings, process, replica_id, reads, records)
     whole_log = WholeLog(reads, Shelf(records, archive, settings.shelf))
-    tail = await _follow(settings, process, whole_log, replica_id)
+    tail = await _follow(settings, process, whole_log, lineage, replica_id)
     log = await process.enter(
         Log(
             installation,
             PostgresLog(postgres, replica_id),
             run_limits,
             settings.sequencer,
-            lambda state: signer.sign(state, installation.log_epoch),
+            signer.sign,
             tail.publish,
         )
     )
-    topics = Topics(reads, installation.log_epoch, settings.topics)
+    topics = Topics(reads, lineage, settings.topics)
     tail.listen(topics.on_records)
     workers = _look_after_workers(settings, process, log, reads, PostgresWorkers(postgres))
     tail.listen(workers.on_records)
+    lineage.on_change(lambda _: topics.restart())
+    lineage.on_change(lambda _: workers.forget())
+    process.background("lineage", lineage.run())
     receipt_log = PostgresReceiptLog(postgres)
-    merger = Merger(receipt_log, NoteSigner(log_origin(installation.log_epoch), key), signer.key_id, settings.merge)
+    merger = Merger(receipt_log, NoteSigner(log_origin(installation.receipt_log), key), signer.key_id, settings.merge)
     tail.listen(merger.on_records)
     process.background("merger", merger.run())
 
@@ -120,17 +127,23 @@ async def serve(settings: RuntimeSettings, process: Process, keys: KeySource) ->
     )
     replays = Replays(runs, artifacts, settings.replay)
     server.register(add_ReplayServiceServicer_to_server, ReplayApi(replays))
-    server.register(add_LogServiceServicer_to_server, LogApi(tail, whole_log, installation.log_epoch))
+    server.register(add_LogServiceServicer_to_server, LogApi(tail, whole_log, lineage))
     server.register(add_TopicServiceServicer_to_server, TopicApi(topics))
     server.register(add_WorkerServiceServicer_to_server, WorkerApi(workers, run_limits))
     process.background("dismissal", _dismiss(server, workers))
     return await process.enter(server)
 
 
-async def _follow(settings: RuntimeSettings, process: Process, log: WholeLog, replica_id: str) -> Tail:
+async def _follow(
+    settings: RuntimeSettings, process: Process, log: WholeLog, lineage: Lineage, replica_id: str
+) -> Tail:
     tail = Tail(log, settings.tail)
     await tail.start()
-    listener = Listener(settings.database, replica_id, tail.hint, settings.tail.poll_interval_ms / 1000)
+    lineage.follow(tail.heads)
+    lineage.on_change(lambda _: log.forget())
+    lineage.on_change(tail.restart)
+    interval_s = settings.tail.poll_interval_ms / 1000
+    listener = Listener(settings.database, replica_id, tail.hint, lineage.wake, interval_s)
     process.background("tail", tail.run())
     process.background("listener", listener.run())
     process.readiness.add("tail", listener.check)

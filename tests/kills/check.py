@@ -16,7 +16,7 @@ import asyncpg
 import zstandard
 
 from oa_errors import Refusal
-from oa_runlog.checkpoint import Checkpoint, log_keys, verify_checkpoint
+from oa_runlog.checkpoint import Checkpoint, verify_receipt_log
 from oa_runlog.merkle import EMPTY_ROOT, inner_hash, leaf_hash
 from oa_runlog.receipt import SignedReceipt
 from oa_runlog.replay import verify_artifact
@@ -153,9 +153,8 @@ async def _check_receipt_log(connection: Connection, keys: Keys, found: Findings
 
 
 async def _checkpoints(connection: Connection, keys: Keys) -> list[Checkpoint]:
-    known = log_keys(await connection.fetchval("SELECT log_epoch FROM runtime.installation"), keys.values())
     rows = await connection.fetch("SELECT note FROM runtime.receipt_checkpoints ORDER BY size")
-    return [verify_checkpoint(row["note"], *known) for row in rows]
+    return [verify_receipt_log(row["note"], keys.values()) for row in rows]
 
 
 def _frontier(leaves: Sequence[bytes]) -> list[bytes]:

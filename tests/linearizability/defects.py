@@ -18,7 +18,7 @@ from oa_runlog.state import RunState, RunStatus
 from services.runtime.app.attachment import AppendAnswer, Attachment, Notice
 from services.runtime.app.ports import LogSession, LogStore, LogTransaction, RunRecord
 from services.runtime.domain import batch
-from services.runtime.domain.batch import Changes, Snapshot, Wanted
+from services.runtime.domain.batch import Changes, Head, Snapshot, Wanted
 from services.runtime.store import sql
 
 from .grpc_replicas import CANCEL_DEADLINE_MS
@@ -34,7 +34,7 @@ class _ReadsAlways:
 
     is_open = True
 
-    async def store(self, heads: Mapping[int, int], changes: Changes, now_ns: int) -> bool:
+    async def store(self, heads: Mapping[int, Head], runs: Collection[RunState], changes: Changes, now_ns: int) -> bool:
         return False
 
 
@@ -138,7 +138,7 @@ class _TransactionReadThrough:
     def __init__(self, transaction: LogTransaction, change: ChangesSnapshot) -> None:
         self._transaction = transaction
         self._change = change
-        self.positions = transaction.positions
+        self.heads = transaction.heads
 
     async def read(self, wanted: Wanted) -> Snapshot:
         return self._change(await self._transaction.read(wanted))
@@ -183,7 +183,7 @@ def _store_batch_without(part: str, instead: str = "") -> str:
     return sql.STORE_BATCH.replace(part, instead)
 
 
-_HOLDS_ALWAYS = "count(*) = cardinality($4::integer[])", "count(*) >= 0"
+_HOLDS_ALWAYS = ") AS holds\n", ") OR true AS holds\n"
 
 
 def without_lock() -> AbstractContextManager[object]:

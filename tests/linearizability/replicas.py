@@ -222,5 +222,5 @@ def refused(refusal: Refusal) -> Refused:
     return Refused(refusal.reason, int(refusal.metadata[told]) if told else None)
 
 
-def _seal(state: RunState) -> SignedReceipt:
+def _seal(state: RunState, log_epoch: str) -> SignedReceipt:
     return SignedReceipt(state.run_id, b"{}", _KEY.sign(b"{}"), "test")

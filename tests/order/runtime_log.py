@@ -30,7 +30,7 @@ from services.runtime.app.ports import LogSession, LogStore, LogTransaction
 from services.runtime.app.shelf import Shelf
 from services.runtime.app.tail import Tail
 from services.runtime.app.whole_log import WholeLog
-from services.runtime.domain.batch import Changes, LogRecord
+from services.runtime.domain.batch import Changes, Head, LogRecord
 from services.runtime.store.archive import PostgresArchiveRecords
 from services.runtime.store.log import PostgresLog
 from services.runtime.store.reads import PostgresReads
@@ -70,11 +70,11 @@ class _TroubledSession:
     def is_open(self) -> bool:
         return self._session.is_open
 
-    async def store(self, heads: Mapping[int, int], changes: Changes, now_ns: int) -> bool:
+    async def store(self, heads: Mapping[int, Head], runs: Collection[RunState], changes: Changes, now_ns: int) -> bool:
         await self._delay()
         if self._chance.random() < self._trouble.rollback_share:
             raise Refusal("unavailable", "not sent, by the test")
-        stored = await self._session.store(heads, changes, now_ns)
+        stored = await self._session.store(heads, runs, changes, now_ns)
         self._lose_some_answers()
         return stored
 
@@ -203,8 +203,8 @@ class RuntimeLog:
     async def _look_at_heads(self, replica: _Replica) -> None:
         """What the process does every few seconds, should the last word have got lost."""
         try:
-            for partition, position in (await replica.reads.heads()).items():
-                replica.tail.hint(partition, position)
+            for partition, head in (await replica.reads.heads()).items():
+                replica.tail.hint(partition, head.position)
         except Refusal:
             return
 
@@ -236,5 +236,5 @@ def _worker(writer: int) -> str:
 _KEY = Ed25519PrivateKey.generate()
 
 
-def _seal(state: RunState) -> SignedReceipt:
+def _seal(state: RunState, log_epoch: str) -> SignedReceipt:
     return SignedReceipt(state.run_id, b"{}", _KEY.sign(b"{}"), "test")

@@ -126,8 +126,16 @@ async def test_a_receipt_that_was_replaced_is_not_in_the_log() -> None:
 async def test_a_checkpoint_must_be_signed_by_a_pinned_key() -> None:
     mallory = NoteSigner(log_origin("log_1"), MALLORY._key)
     assert await refused(Log(RUNS, mallory), Kept(), RUNS[0]) == "unknown_key"
-    other_log = NoteSigner(log_origin("log_2"), KEY)
-    assert await refused(Log(RUNS, other_log), Kept(), RUNS[0]) == "unknown_key"
+    no_log = NoteSigner("example.org/receipts", KEY)
+    assert await refused(Log(RUNS, no_log), Kept(), RUNS[0]) == "checkpoint_malformed"
+
+
+async def test_receipts_of_another_epoch_are_in_the_same_log() -> None:
+    """The log of events got a new epoch; its log of receipts has the name that it had."""
+    kept = Kept()
+    for run in RUNS[:2]:
+        facts = replace(facts_of(run.receipt), log_epoch="log_2")
+        assert (await check_logged(Log(RUNS), kept, KEYS, run.receipt, facts)).now.size == len(RUNS)
 
 
 async def test_a_kept_checkpoint_that_was_broken_is_told() -> None:

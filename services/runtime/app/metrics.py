@@ -19,6 +19,12 @@ COMMANDS = Counter(
     ["command", "outcome"],
     registry=REGISTRY,
 )
+EPOCHS_GIVEN = Counter(
+    "oa_runtime_epochs_given",
+    "New epochs of the log that this replica gave it, by cause: events_missing, history_unknown.",
+    ["cause"],
+    registry=REGISTRY,
+)
 BATCH_COMMANDS = Histogram(
     "oa_runtime_batch_commands",
     "Commands in a transaction.",

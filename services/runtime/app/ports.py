@@ -10,22 +10,23 @@ from typing import Protocol
 from oa_runlog.events import RunSpec
 from oa_runlog.receipt import SignedReceipt
 from oa_runlog.state import RunState, WorkerStatus
-from services.runtime.domain.batch import Changes, LogRecord, Snapshot, Wanted
+from services.runtime.domain.batch import Changes, Head, LogRecord, Snapshot, Wanted
 
 
 @dataclass(frozen=True, slots=True)
 class Installation:
     """What was fixed when this installation was made."""
 
-    log_epoch: str
     partitions: int
+    receipt_log: str
+    """The name of its log of receipts."""
 
 
 class LogTransaction(Protocol):
     """One transaction on some partitions, whose heads are locked."""
 
-    positions: Mapping[int, int]
-    """Newest position of each of them."""
+    heads: Mapping[int, Head]
+    """The head of each of them."""
 
     async def read(self, wanted: Wanted) -> Snapshot:
         """What the batch is decided on."""
@@ -44,10 +45,11 @@ class LogSession(Protocol):
         """Whether the connection is not known to be gone."""
         ...
 
-    async def store(self, heads: Mapping[int, int], changes: Changes, now_ns: int) -> bool:
-        """Store a batch that was decided at these heads, in one statement; no run may be created or finished in it.
+    async def store(self, heads: Mapping[int, Head], runs: Collection[RunState], changes: Changes, now_ns: int) -> bool:
+        """Store a batch that was decided on these heads and runs, in one statement; it may not create or finish a run.
 
-        False, and nothing is stored, if a head has moved since or an idempotency key of the batch was used before.
+        False, and nothing is stored, if one of them is not what it was, by number or by chain, or if an idempotency
+        key of the batch was used before.
         """
         ...
 
@@ -77,8 +79,8 @@ class RunRecord:
 class LogPages(Protocol):
     """The log by partition and position, whole."""
 
-    async def heads(self) -> dict[int, int]:
-        """Partition -> newest position."""
+    async def heads(self) -> dict[int, Head]:
+        """Partition -> its head."""
         ...
 
     async def log_page(self, partition: int, after: int, max_entries: int, max_bytes: int) -> Sequence[LogRecord]:

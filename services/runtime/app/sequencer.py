@@ -30,7 +30,7 @@ from services.runtime.app import metrics
 from services.runtime.app.command_queue import CommandQueue, Turn, Waiter
 from services.runtime.app.limits import SequencerLimits
 from services.runtime.app.ports import LogSession, LogStore
-from services.runtime.domain.batch import Answer, Applied, Batch, Changes, LogRecord, Snapshot, wanted_by
+from services.runtime.domain.batch import Answer, Applied, Batch, Changes, Head, LogRecord, Snapshot, wanted_by
 from services.runtime.domain.memory import Memory
 
 _log = structlog.get_logger(__name__)
@@ -41,8 +41,8 @@ Publish = Callable[[Mapping[int, Sequence[LogRecord]]], None]
 class Seal(Protocol):
     """Signs the receipt of a run that has ended."""
 
-    def __call__(self, state: RunState) -> SignedReceipt:
-        """The receipt."""
+    def __call__(self, state: RunState, log_epoch: str) -> SignedReceipt:
+        """The receipt, which states the log's epoch."""
         ...
 
 
@@ -135,6 +135,7 @@ class Sequencer:
         try:
             async with self._store.session() as session:
                 connected = True
+                self._memory.forget()  # it may be another server, with another past
                 while now is not None and session.is_open:
                     await self._commit(session, now.waiters)
                     self._done(now)
@@ -188,7 +189,8 @@ class Sequencer:
         decided = self._decide(recalled.heads, recalled.snapshot, waiters)
         if not decided.is_all_new or decided.changes.created or decided.changes.finished:
             return None
-        if not await session.store(recalled.heads, decided.changes, recalled.snapshot.now_ns):
+        snapshot = recalled.snapshot
+        if not await session.store(recalled.heads, snapshot.runs.values(), decided.changes, snapshot.now_ns):
             metrics.BATCHES.labels("overtaken").inc()
             self._memory.overtaken(recalled.heads)
             return None
@@ -204,23 +206,23 @@ class Sequencer:
         async with session.transaction(set(wanted.values())) as transaction:
             snapshot = await transaction.read(wanted_by([waiter.command for waiter in waiters]))
             self._memory.clock(snapshot.now_ns, time.monotonic_ns())
-            decided = self._decide(transaction.positions, snapshot, waiters)
+            decided = self._decide(transaction.heads, snapshot, waiters)
             changes = decided.changes
             if changes.records:
-                receipts = [self._seal(changes.runs[run_id]) for run_id in changes.finished]
+                receipts = [self._seal(changes.runs[run_id], snapshot.log_epoch) for run_id in changes.finished]
                 await transaction.store(changes, receipts, snapshot.now_ns)
         metrics.BATCHES.labels("read").inc()
-        self._learn(transaction.positions, decided, wanted)
+        self._learn(transaction.heads, decided, wanted)
         return decided
 
-    def _decide(self, heads: Mapping[int, int], snapshot: Snapshot, waiters: Sequence[Waiter]) -> _Decided:
+    def _decide(self, heads: Mapping[int, Head], snapshot: Snapshot, waiters: Sequence[Waiter]) -> _Decided:
         batch = Batch(heads, snapshot, self._run_limits)
         answers = [self._apply(batch, waiter) for waiter in waiters]
         return _Decided(batch, answers)
 
-    def _learn(self, heads: Mapping[int, int], decided: _Decided, partitions: Mapping[str, int]) -> None:
+    def _learn(self, heads: Mapping[int, Head], decided: _Decided, partitions: Mapping[str, int]) -> None:
         runs = decided.batch.runs
-        self._memory.learn(heads, decided.batch.positions, [(run, partitions[run_id]) for run_id, run in runs.items()])
+        self._memory.learn(heads, decided.batch.heads, [(run, partitions[run_id]) for run_id, run in runs.items()])
 
     def _apply(self, batch: Batch, waiter: Waiter) -> Answer:
         try:

@@ -16,7 +16,7 @@ from oa_errors import Refusal
 from services.runtime.app import metrics
 from services.runtime.app.limits import TailLimits
 from services.runtime.app.ports import LogPages
-from services.runtime.domain.batch import LogRecord
+from services.runtime.domain.batch import Head, LogRecord
 
 _log = structlog.get_logger(__name__)
 Listener = Callable[[Sequence[LogRecord]], None]
@@ -26,10 +26,10 @@ Listener = Callable[[Sequence[LogRecord]], None]
 class _Partition:
     """The head of one partition and the newest records."""
 
-    def __init__(self, number: int, head: int, limits: TailLimits) -> None:
+    def __init__(self, number: int, head: Head, limits: TailLimits) -> None:
         self.number = number
-        self.head = head
-        self.target = head
+        self.head, self._chain = head
+        self.target = self.head
         self._limits = limits
         self._ring: list[LogRecord] = []
         self._ring_bytes = 0
@@ -42,7 +42,7 @@ class _Partition:
             new = [record for record in records if record.position > self.head]
         if not new or new[0].position != self.head + 1:
             return ()
-        self.head = new[-1].position
+        self.head, self._chain = new[-1].position, new[-1].chain
         self._ring.extend(new)
         self._ring_bytes += sum([len(record.data) for record in new])
         # Cut only when twice too large: cutting moves the whole list.
@@ -58,6 +58,11 @@ class _Partition:
             size -= len(kept[start].data)
             start += 1
         self._ring, self._ring_bytes = kept[start:], size
+
+    @property
+    def followed(self) -> Head:
+        """The head, with what stands there."""
+        return Head(self.head, self._chain)
 
     def after(self, position: int) -> Sequence[LogRecord] | None:
         """A page of the records after `position`; None when they reach further back than what is kept."""
@@ -90,16 +95,22 @@ class Tail:
 
     async def start(self) -> None:
         """Take the present heads as where following begins."""
-        for number, head in (await self._reader.heads()).items():
-            self._partitions[number] = _Partition(number, head, self._limits)
+        self.restart(await self._reader.heads())
+
+    def restart(self, heads: Mapping[int, Head]) -> None:
+        """Follow from these heads on and forget what was followed: the log has another past. All readers wake up."""
+        self._partitions = {number: _Partition(number, head, self._limits) for number, head in heads.items()}
+        self._behind_since.clear()
+        for event in self._waiting:
+            event.set()
 
     def listen(self, listener: Listener) -> None:
         """Hand every record to `listener` from now on, in the order of each partition."""
         self._listeners.append(listener)
 
-    def heads(self) -> dict[int, int]:
-        """Partition -> position up to which it has been followed."""
-        return {number: partition.head for number, partition in self._partitions.items()}
+    def heads(self) -> dict[int, Head]:
+        """Partition -> how far it has been followed."""
+        return {number: partition.followed for number, partition in self._partitions.items()}
 
     @property
     def is_behind(self) -> bool:
@@ -161,6 +172,8 @@ class Tail:
                 records = await self._reader.log_page(
                     partition.number, partition.head, limits.page_entries, limits.page_bytes
                 )
+                if self._partitions[partition.number] is not partition:
+                    return ""  # following has begun anew
                 if not records:
                     return "unavailable"  # the table does not show yet what is known to be stored
                 self._offer(partition, records)

@@ -11,6 +11,7 @@ from oa_khala.topics import RUN_EVENTS, parse_topic, run_events
 from oa_khala.wire import event_frame
 from services.runtime.app import metrics
 from services.runtime.app.limits import TopicLimits
+from services.runtime.app.lineage import Lineage
 from services.runtime.app.ports import LogReader
 from services.runtime.domain.batch import LogRecord
 
@@ -39,20 +40,25 @@ class Page:
 class Topics:
     """Describes and replays topics, and hands live frames to watchers. It is a listener of the tail."""
 
-    def __init__(self, reader: LogReader, epoch: str, limits: TopicLimits) -> None:
+    def __init__(self, reader: LogReader, lineage: Lineage, limits: TopicLimits) -> None:
         self._reader = reader
-        self.epoch = epoch
+        self._lineage = lineage
         self.limits = limits
         self._watchers: dict[str, set[Watcher]] = {}
 
+    @property
+    def epoch(self) -> str:
+        """The lineage of all topics of the log."""
+        return self._lineage.epoch
+
     async def describe(self, topic: str) -> TopicDescription:
         """Raises Refusal invalid_topic, not_found."""
-        run_id = _run_of(topic)
+        run_id, epoch = _run_of(topic), self.epoch
         run = await self._reader.run(run_id)
         if run is None:
             raise Refusal("not_found", "there is no such topic", field="topic")
         state = run.state
-        return TopicDescription(topic, self.epoch, run.floor, state.latest_seq, state.user_id, state.org_id)
+        return TopicDescription(topic, epoch, run.floor, state.latest_seq, state.user_id, state.org_id)
 
     async def replay(
         self, topic: str, epoch: str, after_seq: int, max_frames: int, max_bytes: int
@@ -62,7 +68,7 @@ class Topics:
         Raises Refusal epoch_mismatch, cursor_ahead_of_head, retention_floor_breach.
         """
         described = await self.describe(topic)
-        if epoch != self.epoch:
+        if epoch != described.epoch:
             raise _stale("epoch_mismatch", "the cursor counts in another lineage of the topic", "epoch", described)
         if after_seq > described.head:
             raise _stale("cursor_ahead_of_head", "the cursor claims more than there is", "after_seq", described)
@@ -88,6 +94,11 @@ class Topics:
                 frame = event_frame(topic, record.seq, record.data)
                 for watcher in watchers:
                     watcher.offer(topic, record.seq, frame)
+
+    def restart(self) -> None:
+        """The log has another past: what waits to be carried is dropped, and each topic is described anew."""
+        for watcher in {watcher for watchers in self._watchers.values() for watcher in watchers}:
+            watcher.restart()
 
     def register(self, run_id: str, watcher: Watcher) -> None:
         """Hand the run's frames to `watcher` from now on."""
@@ -158,6 +169,12 @@ class Watcher:
             return
         self._pending_bytes += len(frame)
         self._pending.setdefault(topic, []).append((seq, frame))
+
+    def restart(self) -> None:
+        """Drop what waits; the reader is told where each topic stands now."""
+        self._pending, self._pending_bytes = {}, 0
+        self._overrun = {run_events(run_id) for run_id in self._watched}
+        self._news.set()
 
     async def take(self) -> tuple[list[Page], list[str]]:
         """Wait for news; the pending frames as pages without holes, and the topics that lost some."""

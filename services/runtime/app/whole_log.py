@@ -14,7 +14,7 @@ from typing import Protocol
 from oa_errors import Refusal
 from services.runtime.app import metrics_proof as metrics
 from services.runtime.app.shelf import OpenArtifact, Shelf
-from services.runtime.domain.batch import LogRecord
+from services.runtime.domain.batch import Head, LogRecord
 from services.runtime.domain.whole_log import (
     ArchivedEntry,
     Entry,
@@ -29,8 +29,8 @@ from services.runtime.domain.whole_log import (
 class LogRows(Protocol):
     """What the database has of the log."""
 
-    async def heads(self) -> dict[int, int]:
-        """Partition -> newest position."""
+    async def heads(self) -> dict[int, Head]:
+        """Partition -> its head."""
         ...
 
     async def floor(self, partition: int) -> int:
@@ -60,9 +60,13 @@ class WholeLog:
         self._floors: dict[int, int] = {}
         """Partition -> its floor, as far as it is known: pages from above it are tried as rows first."""
 
-    async def heads(self) -> dict[int, int]:
-        """Partition -> newest position."""
+    async def heads(self) -> dict[int, Head]:
+        """Partition -> its head."""
         return await self._rows.heads()
+
+    def forget(self) -> None:
+        """The log has another past: a floor may be lower than it was."""
+        self._floors.clear()
 
     async def log_page(self, partition: int, after: int, max_entries: int, max_bytes: int) -> Sequence[LogRecord]:
         """Consecutive entries after a position; empty at the head.

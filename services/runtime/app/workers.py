@@ -62,10 +62,15 @@ class Workers:
         self._holders: dict[str, Attachment] = {}
         """Run -> the attached worker that holds it."""
         self._lessees: dict[tuple[str, int], tuple[str, str]] = {}
-        """Run and epoch -> worker and service account that got the lease. That never changes, so it may be kept."""
+        """Run and lease epoch -> worker and service account that got the lease. That never changes in one epoch of the
+        log, so it may be kept as long."""
         self._telling: set[asyncio.Task[None]] = set()
         self.on_demand: Callable[[], None] = lambda: None
         """Called when there may be a run for a worker, or a worker for a run."""
+
+    def forget(self) -> None:
+        """The log has another past."""
+        self._lessees.clear()
 
     # ------------------------------------------------------------------------------------------------- attach, detach
 

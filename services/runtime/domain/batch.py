@@ -34,22 +34,35 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the database holds of what is wanted. `now_ns` is its clock, read after the partitions were locked."""
+    """What the database holds of what is wanted. `now_ns` is its clock, read after the partitions were locked, and so
+    is the log's epoch, which a batch that is decided from memory does not need."""
 
     now_ns: int
+    log_epoch: str
     runs: Mapping[str, RunState]
     appends: Mapping[AppendKey, KnownKey]
     creates: Mapping[CreateKey, KnownKey]
 
 
+class Head(NamedTuple):
+    """How far a partition goes, and the chain value of the event there: the number alone could be another history's.
+
+    The chain is empty where it is not known.
+    """
+
+    position: int
+    chain: bytes
+
+
 class LogRecord(NamedTuple):
-    """A stored event at its place in the log."""
+    """A stored event at its place in the log. `chain`: of its run, up to it; empty where it was not read."""
 
     position: int
     run_id: str
     seq: int
     type: EventType
     data: bytes
+    chain: bytes = b""
 
 
 class StoredKey(NamedTuple):
@@ -66,9 +79,7 @@ class Changes:
 
     records: dict[int, list[LogRecord]] = field(default_factory=dict)
     """Partition -> its new records, in order."""
-    chains: dict[int, list[bytes]] = field(default_factory=dict)
-    """Partition -> the chain of the run up to each of them."""
-    heads: dict[int, int] = field(default_factory=dict)
+    heads: dict[int, Head] = field(default_factory=dict)
     """Partition -> its head after the batch, for those that grow."""
     keys: dict[tuple[str, int], StoredKey] = field(default_factory=dict)
     """Run and seq of an append's first event -> its key."""
@@ -112,8 +123,8 @@ def create_key(command: CreateRun) -> CreateKey:
 class Batch:
     """Decides commands one after the other and collects what they change."""
 
-    def __init__(self, positions: Mapping[int, int], snapshot: Snapshot, limits: Limits) -> None:
-        self.positions = dict(positions)
+    def __init__(self, heads: Mapping[int, Head], snapshot: Snapshot, limits: Limits) -> None:
+        self.heads = dict(heads)
         """Partition -> its head, after what was applied."""
         self._now_ns = snapshot.now_ns
         self._limits = limits
@@ -162,10 +173,10 @@ class Batch:
 
     def _place(self, run_id: str, partition: int, events: Sequence[NewEvent]) -> None:
         """Give the events their positions."""
-        before, changes = self.positions[partition], self.changes
+        before = self.heads[partition].position
         after = before + len(events)
         seqs, types, stored, chains = zip(*events, strict=True)
         positions = range(before + 1, after + 1)
-        changes.records.setdefault(partition, []).extend(map(LogRecord, positions, repeat(run_id), seqs, types, stored))
-        changes.chains.setdefault(partition, []).extend(chains)
-        self.positions[partition] = changes.heads[partition] = after
+        records = map(LogRecord, positions, repeat(run_id), seqs, types, stored, chains)
+        self.changes.records.setdefault(partition, []).extend(records)
+        self.heads[partition] = self.changes.heads[partition] = Head(after, chains[-1])

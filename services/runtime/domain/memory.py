@@ -1,8 +1,10 @@
 """What a sequencer remembers of its partitions, so that a batch can be decided without reading first. Pure.
 
 A partition's head is the version of all that is in it: whatever changes a run of the partition moves its head, in the
-same transaction. What was known at a head is therefore true for as long as that is the head. A batch that was decided
-from memory says at which heads, and the database stores it only if none of them has moved (`sql.STORE_BATCH`).
+same transaction. What was known at a head is therefore true for as long as that is the head, on the server that it was
+known from. Another server that took its place may have lost what was known and have the same number again. So a head
+is a number and the chain value there, and a batch that was decided from memory says at which heads and on which runs,
+by number and chain: the database stores it only if none of them has changed (`sql.STORE_BATCH`).
 
 Idempotency keys are not remembered: one that was used before is found by its unique index, and nothing is stored. So
 only what is new to the log may be answered from memory; `Sequencer` sees to it.
@@ -20,7 +22,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from oa_runlog.state import RunState
-from services.runtime.domain.batch import Snapshot
+from services.runtime.domain.batch import Head, Snapshot
 
 _MS_NS = 1_000_000
 MAX_CAUTION = 64
@@ -31,7 +33,7 @@ MAX_CAUTION = 64
 class _Partition:
     """A partition at a head. `caution`: how many batches still read it first; `overtaken`: how many times in a row."""
 
-    head: int = -1
+    head: Head | None = None
     runs: OrderedDict[str, RunState] = field(default_factory=OrderedDict)
     caution: int = 0
     overtaken: int = 0
@@ -41,7 +43,7 @@ class _Partition:
 class Recalled:
     """What a batch can be decided on: the heads of its partitions, and its runs as of them."""
 
-    heads: Mapping[int, int]
+    heads: Mapping[int, Head]
     snapshot: Snapshot
 
 
@@ -71,8 +73,8 @@ class Memory:
             known.move_to_end(run_id)
             runs[run_id] = known[run_id]
         now_ns = self._clock[0] + tick_ns - self._clock[1]
-        heads = {number: self._partitions[number].head for number in numbers}
-        return Recalled(heads, Snapshot(now_ns // 1000 * 1000, runs, {}, {}))
+        heads = {number: head for number in numbers if (head := self._partitions[number].head) is not None}
+        return Recalled(heads, Snapshot(now_ns // 1000 * 1000, "", runs, {}, {}))
 
     def _trusts(self, number: int) -> bool:
         """Whether what is known of a partition may be used; each time that it may not, it is nearer to it."""
@@ -88,7 +90,9 @@ class Memory:
         """What the database's clock said, and when that came."""
         self._clock = (now_ns, tick_ns)
 
-    def learn(self, before: Mapping[int, int], after: Mapping[int, int], runs: Iterable[tuple[RunState, int]]) -> None:
+    def learn(
+        self, before: Mapping[int, Head], after: Mapping[int, Head], runs: Iterable[tuple[RunState, int]]
+    ) -> None:
         """What was committed: the heads that it was decided at, those that it moved, and its runs with partitions."""
         for number, head in before.items():
             partition = self._partition(number)
@@ -117,7 +121,7 @@ class Memory:
             partition.overtaken += 1
 
     def forget(self) -> None:
-        """Forget everything: it is not known what became of a batch."""
+        """Forget everything: it is not known what became of a batch, or on which server the next one is stored."""
         self._partitions.clear()
         self._runs = 0
 

@@ -96,9 +96,10 @@ class TopicApi(TopicServiceServicer):
     async def _follow_frames(self, watcher: Watcher, answers: asyncio.Queue[Any]) -> None:
         while True:
             pages, overrun = await watcher.take()
+            epoch = self._topics.epoch  # of what was taken; there may be another one before all of it is handed on
             answer, size = topic_service_pb2.WatchTopicsResponse(), 0
             for page in pages:
-                answer.batches.append(_frames(page, self._topics.epoch))
+                answer.batches.append(_frames(page, epoch))
                 size += sum(map(len, page.frames))
                 if size > _ANSWER_BYTES:
                     await answers.put(answer)

@@ -13,7 +13,7 @@ from oa_runlog.commands import CreateRun
 from oa_runlog.decide import KnownKey, titled
 from oa_runlog.receipt import SignedReceipt
 from oa_runlog.state import RunState
-from services.runtime.domain.batch import Changes, CreateKey, Snapshot, Wanted
+from services.runtime.domain.batch import Changes, CreateKey, Head, Snapshot, Wanted
 from services.runtime.store import sql
 from services.runtime.store.rows import columns, moving_values, state_of, time_of
 
@@ -57,10 +57,10 @@ class LogSession:
         except asyncpg.InterfaceError:
             return False  # the pool has taken it back
 
-    async def store(self, heads: Mapping[int, int], changes: Changes, now_ns: int) -> bool:
-        """Store a batch that was decided at these heads; False, and nothing is, if they moved or a key was used."""
+    async def store(self, heads: Mapping[int, Head], runs: Collection[RunState], changes: Changes, now_ns: int) -> bool:
+        """Store a batch that was decided on these; False, and nothing is, if one has changed or a key was used."""
         try:
-            return await _store(self._connection, self._replica_id, heads, changes, now_ns)
+            return await _store(self._connection, self._replica_id, heads, runs, changes, now_ns)
         except asyncpg.UniqueViolationError as error:
             if error.constraint_name != _KEYS_INDEX:
                 raise
@@ -71,17 +71,17 @@ class LogSession:
         """Begin, lock the partitions' heads; commit at the end, roll back on any exception."""
         async with self._connection.transaction():
             rows = await self._connection.fetch(sql.LOCK_HEADS, list(partitions))
-            positions = {row["partition"]: row["position"] for row in rows}
-            yield LogTransaction(self._connection, self._replica_id, positions)
+            heads = {row["partition"]: Head(row["position"], row["chain"] or b"") for row in rows}
+            yield LogTransaction(self._connection, self._replica_id, heads)
 
 
 class LogTransaction:
     """A transaction that holds the locks of its partitions' heads."""
 
-    def __init__(self, connection: Connection, replica_id: str, positions: Mapping[int, int]) -> None:
+    def __init__(self, connection: Connection, replica_id: str, heads: Mapping[int, Head]) -> None:
         self._connection = connection
         self._replica_id = replica_id
-        self.positions = positions
+        self.heads = heads
 
     async def read(self, wanted: Wanted) -> Snapshot:
         """What the batch is decided on."""
@@ -96,7 +96,8 @@ class LogTransaction:
             known = zip(*(row[name] or () for name in ("keys", "fingerprints", "first_seqs", "counts")), strict=True)
             for key, mark, first_seq, count in known:
                 appends[run_id, key] = KnownKey(run_id, mark, first_seq, count)
-        return Snapshot(rows[0]["now_us"] * 1000, runs, appends, await self._created(wanted.create_keys))
+        creates = await self._created(wanted.create_keys)
+        return Snapshot(rows[0]["now_us"] * 1000, rows[0]["log_epoch"], runs, appends, creates)
 
     async def _created(self, keys: Sequence[CreateKey]) -> dict[CreateKey, KnownKey]:
         if not keys:
@@ -115,14 +116,20 @@ class LogTransaction:
         if receipts:
             signed = [(r.run_id, r.canonical_json, r.signature, r.key_id) for r in receipts]
             await self._connection.execute(sql.INSERT_RECEIPTS, *columns(signed, 4))
-        if not await _store(self._connection, self._replica_id, self.positions, changes, now_ns):
+        if not await _store(self._connection, self._replica_id, self.heads, (), changes, now_ns):
             raise AssertionError("a locked head has moved")
 
 
 async def _store(
-    connection: Connection, replica_id: str, heads: Mapping[int, int], changes: Changes, now_ns: int
+    connection: Connection,
+    replica_id: str,
+    heads: Mapping[int, Head],
+    known: Collection[RunState],
+    changes: Changes,
+    now_ns: int,
 ) -> bool:
-    """Store events, runs and heads, if the partitions that grow still have `heads`."""
+    """Store events, runs and heads, if the partitions that grow still have `heads`, and the runs stand as `known`."""
+    before = [heads[partition] for partition in changes.heads]
     moved = [(run_id, *moving_values(run)) for run_id, run in changes.runs.items() if run_id not in changes.created]
     return bool(
         await connection.fetchval(
@@ -131,17 +138,20 @@ async def _store(
             _event_rows(changes),
             moved,
             list(changes.heads),
-            [heads[partition] for partition in changes.heads],
-            list(changes.heads.values()),
+            [head.position for head in before],
+            [head.chain or None for head in before],
+            [(run.run_id, run.latest_seq, run.chain_head) for run in known],
+            [head.position for head in changes.heads.values()],
+            [head.chain for head in changes.heads.values()],
             LOG_CHANNEL,
             _word(replica_id, changes.heads),
         )
     )
 
 
-def _word(replica_id: str, heads: Mapping[int, int]) -> str:
+def _word(replica_id: str, heads: Mapping[int, Head]) -> str:
     """The notification. Postgres takes less than 8000 bytes; what does not fit is found by looking at the heads."""
-    places = [f"{partition}:{position}" for partition, position in heads.items()]
+    places = [f"{partition}:{head.position}" for partition, head in heads.items()]
     return " ".join([replica_id, *places[:MAX_NOTIFIED_PARTITIONS]])
 
 
@@ -173,7 +183,7 @@ def _event_rows(changes: Changes) -> list[tuple[object, ...]]:
     """The new events as rows of runtime.new_event."""
     keys = changes.keys
     return [
-        (partition, *record, chain, *keys.get((record.run_id, record.seq), _NO_KEY))
+        (partition, *record, *keys.get((record.run_id, record.seq), _NO_KEY))
         for partition, records in changes.records.items()
-        for record, chain in zip(records, changes.chains[partition], strict=True)
+        for record in records
     ]

@@ -11,7 +11,7 @@ from oa_runlog import wire
 from oa_runlog.events import EventType
 from oa_runlog.receipt import SignedReceipt
 from services.runtime.app.ports import Installation, RunRecord
-from services.runtime.domain.batch import LogRecord
+from services.runtime.domain.batch import Head, LogRecord
 from services.runtime.domain.whole_log import ArchivedEntry, Entry
 from services.runtime.store import sql, sql_archive
 from services.runtime.store.rows import state_of
@@ -28,13 +28,13 @@ class PostgresReads:
         async with self._postgres.acquire() as connection:
             row = await connection.fetchrow(sql.READ_INSTALLATION)
         assert row is not None  # the migration inserts it
-        return Installation(row["log_epoch"], row["partitions"])
+        return Installation(row["partitions"], row["receipt_log"])
 
-    async def heads(self) -> dict[int, int]:
-        """Partition -> newest position."""
+    async def heads(self) -> dict[int, Head]:
+        """Partition -> its head."""
         async with self._postgres.acquire() as connection:
             rows = await connection.fetch(sql.READ_HEADS)
-        return {row["partition"]: row["position"] for row in rows}
+        return {row["partition"]: Head(row["position"], row["chain"] or b"") for row in rows}
 
     async def log_page(self, partition: int, after: int, max_entries: int, max_bytes: int) -> list[LogRecord]:
         """The rows of a partition after a position, in order; some may be missing."""
@@ -94,7 +94,7 @@ class PostgresReads:
 
 
 def _record(row: Record) -> LogRecord:
-    return LogRecord(row["position"], row["run_id"], row["seq"], EventType(row["type"]), row["body"])
+    return LogRecord(row["position"], row["run_id"], row["seq"], EventType(row["type"]), row["body"], row["chain"])
 
 
 def _entry(row: Record) -> Entry:

@@ -4,15 +4,18 @@
 
 # In the order of partitions, so that two replicas never wait for each other.
 LOCK_HEADS = """
-SELECT partition, position FROM runtime.log_heads WHERE partition = ANY($1::integer[]) ORDER BY partition FOR UPDATE
+SELECT partition, position, chain FROM runtime.log_heads
+WHERE partition = ANY($1::integer[]) ORDER BY partition FOR UPDATE
 """
 
-# Always at least one row, for the clock, which is read after the lock was got.
+# Always at least one row, for the clock and the log's epoch, which are read after the lock was got.
 READ_RUNS = """
-SELECT c.now_us, r.run_id, r.org_id, r.user_id, r.status, r.latest_seq, r.chain_head, r.create_time, r.lease_epoch,
-       r.worker_id, r.fenced, r.attempt, r.cancel_requested_time, r.cancel_reason, r.finish_time, r.finish, r.totals,
-       r.paced_until_ns, k.keys, k.fingerprints, k.first_seqs, k.counts
-FROM (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us) c
+SELECT c.now_us, c.log_epoch, r.run_id, r.org_id, r.user_id, r.status, r.latest_seq, r.chain_head, r.create_time,
+       r.lease_epoch, r.worker_id, r.fenced, r.attempt, r.cancel_requested_time, r.cancel_reason, r.finish_time,
+       r.finish, r.totals, r.paced_until_ns, k.keys, k.fingerprints, k.first_seqs, k.counts
+FROM (
+    SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us, log_epoch FROM runtime.installation
+) c
 LEFT JOIN runtime.runs r ON r.run_id = ANY($1::text[])
 LEFT JOIN LATERAL (
     SELECT array_agg(e.idempotency_key) AS keys, array_agg(e.fingerprint) AS fingerprints,
@@ -39,16 +42,23 @@ SELECT * FROM unnest(
     $17::integer[], $18::timestamptz[], $19::text[], $20::timestamptz[], $21::bytea[], $22::text[], $23::bigint[])
 """
 
-# Events, runs, heads, and the word to other replicas, in one round trip; nothing of it, and false, unless every head
-# still is where the batch was decided. The lock comes first: what decides reads the locked rows, and what stores asks
-# what was decided. A head that has moved since the statement began is read anew once its lock is got (READ COMMITTED).
+# Events, runs, heads, and the word to other replicas, in one round trip; nothing of it, and false, unless every head,
+# and every run that was known from memory, still is what the batch was decided on, by number and chain. The lock comes
+# first: what decides reads the locked rows, and what stores asks what was decided. A head that has moved since the
+# statement began is read anew once its lock is got (READ COMMITTED); the runs are as old as the statement, but no run
+# moves unless its head does.
 STORE_BATCH = """
 WITH locked AS MATERIALIZED (
-    SELECT partition, position FROM runtime.log_heads
+    SELECT partition, position, chain FROM runtime.log_heads
     WHERE partition = ANY($4::integer[]) ORDER BY partition FOR UPDATE
 ), decided AS MATERIALIZED (
-    SELECT count(*) = cardinality($4::integer[]) AS holds
-    FROM locked JOIN unnest($4::integer[], $5::bigint[]) AS s (partition, position) USING (partition, position)
+    SELECT cardinality($4::integer[]) = (
+        SELECT count(*) FROM unnest($4::integer[], $5::bigint[], $6::bytea[]) AS s (partition, position, chain)
+        JOIN locked h USING (partition, position) WHERE h.chain IS NOT DISTINCT FROM s.chain
+    ) AND cardinality($7::runtime.known_run[]) = (
+        SELECT count(*) FROM unnest($7::runtime.known_run[]) AS s
+        JOIN runtime.runs r USING (run_id, latest_seq, chain_head)
+    ) AS holds
 ), stored AS (
     INSERT INTO runtime.events (
         recorded_at, partition, position, run_id, seq, type, body, chain, idempotency_key, fingerprint, batch_count)
@@ -63,11 +73,11 @@ WITH locked AS MATERIALIZED (
     FROM unnest($3::runtime.moved_run[]) AS s
     WHERE r.run_id = s.run_id AND (SELECT holds FROM decided)
 ), moved_heads AS (
-    UPDATE runtime.log_heads h SET position = s.position
-    FROM unnest($4::integer[], $6::bigint[]) AS s (partition, position)
+    UPDATE runtime.log_heads h SET position = s.position, chain = s.chain
+    FROM unnest($4::integer[], $8::bigint[], $9::bytea[]) AS s (partition, position, chain)
     WHERE h.partition = s.partition AND (SELECT holds FROM decided)
 )
-SELECT holds, CASE WHEN holds THEN pg_notify($7, $8) END FROM decided
+SELECT holds, CASE WHEN holds THEN pg_notify($10, $11) END FROM decided
 """
 
 INSERT_RECEIPTS = """
@@ -77,16 +87,16 @@ SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::text[])
 
 # ------------------------------------------------------------------------------------------------- the log, read
 
-READ_INSTALLATION = "SELECT log_epoch, partitions FROM runtime.installation"
+READ_INSTALLATION = "SELECT partitions, receipt_log FROM runtime.installation"
 
-READ_HEADS = "SELECT partition, position FROM runtime.log_heads"
+READ_HEADS = "SELECT partition, position, chain FROM runtime.log_heads"
 
 # A page is cut where it would pass the bytes, but has one row at least.
 READ_LOG_PAGE = """
-SELECT position, run_id, seq, type, body FROM (
+SELECT position, run_id, seq, type, body, chain FROM (
     SELECT p.*, sum(octet_length(body)) OVER (ORDER BY position) - octet_length(body) AS bytes_before
     FROM (
-        SELECT position, run_id, seq, type, body FROM runtime.events
+        SELECT position, run_id, seq, type, body, chain FROM runtime.events
         WHERE partition = $1 AND position > $2 ORDER BY position LIMIT $3
     ) p
 ) q

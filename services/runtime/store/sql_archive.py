@@ -50,14 +50,14 @@ READ_FLOOR = "SELECT position FROM runtime.log_floors WHERE partition = $1"
 # The positions after $2, $3 of them: rows, as far as they are within $4 bytes, and what is in the archive, without type
 # and body. One statement sees one moment: whatever is archived meanwhile, each position is in one of the two.
 READ_WHOLE_PAGE = """
-SELECT position, run_id, seq, type, body FROM (
-    SELECT position, run_id, seq, type, body,
+SELECT position, run_id, seq, type, body, chain FROM (
+    SELECT position, run_id, seq, type, body, chain,
            sum(octet_length(body)) OVER (ORDER BY position) - octet_length(body) AS bytes_before
     FROM runtime.events WHERE partition = $1 AND position > $2::bigint AND position <= $2 + $3::bigint
 ) in_the_log
 WHERE bytes_before < $4 OR bytes_before = 0
 UNION ALL
-SELECT p.position, a.run_id, a.first_seq + p.nth - 1, NULL, NULL
+SELECT p.position, a.run_id, a.first_seq + p.nth - 1, NULL, NULL, NULL
 FROM runtime.archived_positions a CROSS JOIN LATERAL unnest(a.positions) WITH ORDINALITY AS p (position, nth)
 WHERE a.partition = $1 AND a.block BETWEEN $2 / 1024 AND ($2 + $3 - 1) / 1024
   AND p.position > $2 AND p.position <= $2 + $3

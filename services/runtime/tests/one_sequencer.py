@@ -59,7 +59,7 @@ class Rig:
             PostgresLog(postgres, name),
             limits,
             sequencer,
-            lambda state: SIGNER.sign(state, "log_1"),
+            SIGNER.sign,
             self._publish,
         )
 
@@ -108,7 +108,7 @@ async def check_log(dsn: str, runs: Sequence[str]) -> dict[str, list[bytes]]:
     settings = DatabaseSettings(url=Secret(dsn), pool_min=1, pool_max=2)
     async with Postgres(settings, "checker") as postgres:
         reads = PostgresReads(postgres)
-        head = (await reads.heads())[PARTITION]
+        head = (await reads.heads())[PARTITION].position
         records = await reads.log_page(PARTITION, 0, 1_000_000, 1 << 30)
         assert [record.position for record in records] == list(range(1, head + 1))
         logs = {run: [record.data for record in records if record.run_id == run] for run in runs}

@@ -222,7 +222,8 @@ async def test_records_out_of_the_archive_are_what_the_rows_were(runtime_databas
     async with scene(runtime_database, tmp_path) as one:
         rows = await pages(one.whole_log())
         await one.archive(*one.runs[::2])
-        assert await pages(one.whole_log()) == rows
+        # But for the chain, which the archive has once for a run.
+        assert [(*row[:-1], b"") for row in rows] == [(*row[:-1], b"") for row in await pages(one.whole_log())]
         assert await one.reads.floor(0) > 0
 
 

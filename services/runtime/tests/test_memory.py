@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oa_runlog.state import RunState, RunStatus
+from services.runtime.domain.batch import Head
 from services.runtime.domain.memory import MAX_CAUTION, Memory
 
 _SECOND_NS = 1_000_000_000
@@ -20,11 +21,15 @@ def run(name: str, seq: int = 2, status: RunStatus = RunStatus.RUNNING) -> RunSt
     return RunState(name, "org_1", "usr_1", status, seq, b"c" * 32, 1)
 
 
+def at(position: int, history: bytes = b"h") -> Head:
+    return Head(position, history * 32)
+
+
 def known(*runs: RunState, head: int = 5, max_runs: int = 10, max_age_ms: int = 1000) -> Memory:
     """A memory of runs in partition 0, read at tick 0 when the database's clock said a second."""
     memory = Memory(max_runs, max_age_ms)
     memory.clock(_SECOND_NS, 0)
-    memory.learn({0: head}, {}, [(one, 0) for one in runs])
+    memory.learn({0: at(head)}, {}, [(one, 0) for one in runs])
     return memory
 
 
@@ -35,7 +40,7 @@ def names(memory: Memory, candidates: Iterable[str]) -> list[str]:
 def test_what_was_learned_is_recalled_at_its_head() -> None:
     recalled = known(run("a"), run("b")).recall({"a": 0, "b": 0}, 0)
     assert recalled is not None
-    assert (recalled.heads, recalled.snapshot.runs) == ({0: 5}, {"a": run("a"), "b": run("b")})
+    assert (recalled.heads, recalled.snapshot.runs) == ({0: at(5)}, {"a": run("a"), "b": run("b")})
     assert (recalled.snapshot.appends, recalled.snapshot.creates) == ({}, {})
 
 
@@ -46,22 +51,28 @@ def test_what_is_not_known_has_to_be_read(wanted: dict[str, int]) -> None:
 
 def test_another_head_than_remembered_ends_what_was_known_of_the_partition() -> None:
     memory = known(run("a"), run("b"))
-    memory.learn({0: 5}, {0: 8}, [(run("a", 5), 0)])
+    memory.learn({0: at(5)}, {0: at(8)}, [(run("a", 5), 0)])
     assert names(memory, "ab") == ["a", "b"]
-    memory.learn({0: 9}, {0: 10}, [(run("a", 7), 0)])
+    memory.learn({0: at(9)}, {0: at(10)}, [(run("a", 7), 0)])
     assert names(memory, "ab") == ["a"]
+
+
+def test_the_same_number_of_another_history_is_another_head() -> None:
+    memory = known(run("a"), run("b"))
+    memory.learn({0: at(5, b"x")}, {0: at(6, b"x")}, [(run("b", 3), 0)])
+    assert names(memory, "ab") == ["b"]
 
 
 def test_a_run_that_has_ended_is_not_remembered() -> None:
     memory = known(run("a"))
-    memory.learn({0: 5}, {0: 6}, [(run("a", 3, RunStatus.FAILED), 0)])
+    memory.learn({0: at(5)}, {0: at(6)}, [(run("a", 3, RunStatus.FAILED), 0)])
     assert names(memory, "a") == []
 
 
 def test_the_runs_longest_unused_are_forgotten_first() -> None:
     memory = known(run("a"), run("b"), run("c"), max_runs=3)
     memory.recall({"a": 0}, 0)
-    memory.learn({0: 5}, {}, [(run("d"), 0)])
+    memory.learn({0: at(5)}, {}, [(run("d"), 0)])
     assert names(memory, "abcd") == ["a", "c", "d"]
 
 
@@ -83,12 +94,12 @@ def test_a_partition_that_others_write_is_read_first_for_twice_as_long_each_time
     for times in (1, 2, 4, 8, 16, 32, 64, MAX_CAUTION, MAX_CAUTION):
         memory.overtaken([0])
         for _ in range(times):
-            memory.learn({0: 5}, {}, [(run("a"), 0)])
+            memory.learn({0: at(5)}, {}, [(run("a"), 0)])
             assert memory.recall({"a": 0}, 0) is None
         assert memory.recall({"a": 0}, 0) is not None
     memory.stored([0])
     memory.overtaken([0])
-    memory.learn({0: 5}, {}, [(run("a"), 0)])
+    memory.learn({0: at(5)}, {}, [(run("a"), 0)])
     assert [memory.recall({"a": 0}, 0) is None for _ in range(2)] == [True, False]
 
 
@@ -96,7 +107,7 @@ def test_forgetting_leaves_nothing() -> None:
     memory = known(run("a"))
     memory.forget()
     assert names(memory, "a") == []
-    memory.learn({0: 5}, {}, [(run("a"), 0)])
+    memory.learn({0: at(5)}, {}, [(run("a"), 0)])
     assert names(memory, "a") == ["a"]
 
 
@@ -104,7 +115,7 @@ def test_a_batch_may_be_under_way_while_all_is_forgotten() -> None:
     memory = known(run("a"))
     memory.forget()
     memory.stored([0])
-    memory.learn({0: 5}, {0: 6}, [(run("a", 3), 0)])
+    memory.learn({0: at(5)}, {0: at(6)}, [(run("a", 3), 0)])
     assert names(memory, "a") == ["a"]
     memory.forget()
     memory.overtaken([0])
@@ -114,7 +125,7 @@ def test_a_batch_may_be_under_way_while_all_is_forgotten() -> None:
 @given(st.data())
 def test_whenever_the_heads_hold_so_does_the_rest(data: st.DataObject) -> None:
     """Processes that decide from memory, or from what they read, on a log that stores only at the right heads."""
-    heads = dict.fromkeys(range(_PARTITIONS), 0)
+    heads = dict.fromkeys(range(_PARTITIONS), at(0))
     runs = {f"run{n}": (run(f"run{n}"), n % _PARTITIONS) for n in range(_RUNS)}
     processes = [Memory(data.draw(st.integers(0, _RUNS)), 1000) for _ in range(3)]
     for memory in processes:
@@ -136,6 +147,6 @@ def test_whenever_the_heads_hold_so_does_the_rest(data: st.DataObject) -> None:
         for name in written:
             states[name] = replace(states[name], latest_seq=states[name].latest_seq + 1)
             runs[name] = (states[name], wanted[name])
-            heads[wanted[name]] += 1
+            heads[wanted[name]] = at(heads[wanted[name]].position + 1)
         after = {number: heads[number] for number in before}
         memory.learn(before, after, [(states[name], wanted[name]) for name in chosen])

@@ -11,7 +11,7 @@ import pytest
 from oa_errors import Refusal
 from oa_platform.parsers import Secret
 from oa_runlog import wire
-from oa_runlog.checkpoint import Checkpoint, check_growth, log_keys, verify_checkpoint, verify_logged
+from oa_runlog.checkpoint import Checkpoint, check_growth, verify_logged, verify_receipt_log
 from oa_runlog.receipt import SignedReceipt
 from oa_runlog.verify import verify_receipt
 from oa_testing.postgres import Database
@@ -49,9 +49,9 @@ class Auditor:
         answer = await self._receipts.GetReceipt(pb.GetReceiptRequest(run_id=run_id), metadata=self._who)
         return wire.receipt_from_wire(answer.receipt)
 
-    async def checkpoint(self, epoch: str) -> Checkpoint:
+    async def checkpoint(self) -> Checkpoint:
         answer = await refusing(self._receipts.GetLogCheckpoint(pb.GetLogCheckpointRequest(), metadata=self._who))
-        return verify_checkpoint(answer.checkpoint, *log_keys(epoch, (await self.keys()).values()))
+        return verify_receipt_log(answer.checkpoint, (await self.keys()).values())
 
     def ask_inclusion(self, run_id: str) -> Any:
         return self._receipts.GetInclusionProof(pb.GetInclusionProofRequest(run_id=run_id), metadata=self._who)
@@ -64,7 +64,7 @@ class Auditor:
         """The checkpoint of the log that holds the run's receipt, everything verified."""
         receipt = await self.receipt(run_id)
         keys = await self.keys()
-        facts = verify_receipt(receipt, keys, run_id=run_id)
+        verify_receipt(receipt, keys, run_id=run_id)
         async with asyncio.timeout(10):
             while True:
                 try:
@@ -74,7 +74,7 @@ class Auditor:
                     if refusal.reason != "not_logged_yet":
                         raise
                     await asyncio.sleep(refusal.retry_after_ms / 1000)
-        checkpoint = verify_checkpoint(proof.checkpoint, *log_keys(facts.log_epoch, keys.values()))
+        checkpoint = verify_receipt_log(proof.checkpoint, keys.values())
         verify_logged(receipt, proof.leaf_index, list(proof.hashes), checkpoint)
         return checkpoint
 
@@ -93,8 +93,7 @@ async def test_every_receipt_gets_into_the_log_and_is_proved_there(runtime_datab
             seen = now
         assert seen is not None
         assert seen.size == 4
-        epoch = seen.origin.rpartition("/")[2]
-        assert await auditor.checkpoint(epoch) == seen
+        assert await auditor.checkpoint() == seen
 
 
 async def test_a_receipt_that_is_not_merged_yet_says_so(runtime_database: Database) -> None:

@@ -16,6 +16,7 @@ from oa_runlog.events import Outcome, RunFinished
 from oa_testing.postgres import Database
 from services.runtime.app import metrics
 from services.runtime.app.limits import SequencerLimits
+from services.runtime.tests.lost_events import LaggingStandby
 from services.runtime.tests.one_sequencer import (
     ORG,
     PARTITION,
@@ -178,3 +179,35 @@ async def test_a_second_transaction_goes_on_beside_one_that_waits(runtime_databa
             assert (await waiting).first_seq == 3
     finally:
         await admin.close()
+
+
+async def test_the_same_number_on_another_history_is_not_what_was_known(runtime_database: Database) -> None:
+    """A standby that lacked one event was promoted, and another replica wrote one: the head has the same number."""
+    dsn = runtime_database.runtime
+    async with replica(dsn, "one") as one, replica(dsn, "two") as two:
+        run_id, other = await one.started_run(), await two.started_run()
+        await two.submit(append(other, "a"))
+        await one.submit(append(run_id, "a"))
+        standby = await LaggingStandby.of(runtime_database)
+        await one.submit(append(run_id, "b", text(b"lost")))
+        await standby.promote()
+        await two.submit(append(other, "b"))
+        counted = Counted()
+        assert (await one.submit(append(run_id, "c"))).first_seq == 4
+        assert counted() == {"overtaken": 1, "read": 1}
+        await check_log(dsn, [run_id, other])
+
+
+async def test_a_run_with_another_past_is_not_the_one_that_was_known(runtime_database: Database) -> None:
+    """Head and seq are what they were; the event there is another one."""
+    dsn = runtime_database.runtime
+    async with replica(dsn, "one") as one, replica(dsn, "two") as two:
+        run_id = await one.started_run()
+        standby = await LaggingStandby.of(runtime_database)
+        await one.submit(append(run_id, "a", text(b"lost")))
+        await standby.promote()
+        await two.submit(append(run_id, "b", text(b"kept")))
+        counted = Counted()
+        assert (await one.submit(append(run_id, "c"))).first_seq == 4
+        assert counted() == {"overtaken": 1, "read": 1}
+        await check_log(dsn, [run_id])

@@ -13,7 +13,7 @@ from oa_errors import Refusal
 from oa_runlog.events import EventType
 from services.runtime.app.limits import TailLimits
 from services.runtime.app.tail import Tail
-from services.runtime.domain.batch import LogRecord
+from services.runtime.domain.batch import Head, LogRecord
 
 LIMITS = TailLimits(ring_entries=8, ring_bytes=1024, page_entries=5, page_bytes=1024, repair_retry_ms=10)
 
@@ -37,8 +37,8 @@ class FakeLog:
         rows.extend(new)
         return {partition: new}
 
-    async def heads(self) -> dict[int, int]:
-        return {partition: len(rows) for partition, rows in self.table.items()}
+    async def heads(self) -> dict[int, Head]:
+        return {partition: Head(len(rows), b"") for partition, rows in self.table.items()}
 
     async def log_page(self, partition: int, after: int, max_entries: int, max_bytes: int) -> list[LogRecord]:
         await asyncio.sleep(0)
@@ -70,7 +70,7 @@ async def following(log: FakeLog, limits: TailLimits = LIMITS) -> AsyncIterator[
 
 async def until(tail: Tail, position: int) -> None:
     async with asyncio.timeout(5):
-        while tail.heads()[0] < position:
+        while tail.heads()[0].position < position:
             await asyncio.sleep(0.001)
 
 
@@ -88,7 +88,7 @@ async def test_it_begins_where_the_log_stands() -> None:
     log.commit(7)
     async with following(log) as (tail, heard):
         tail.publish(log.commit(1))
-        assert (tail.heads(), heard) == ({0: 8}, [8])
+        assert (tail.heads(), heard) == ({0: Head(8, b"")}, [8])
 
 
 async def test_the_commits_of_others_are_read_up_to_where_word_says() -> None:
@@ -140,9 +140,9 @@ async def test_a_partition_that_can_not_be_read_holds_up_no_other() -> None:
             log.commit(3, partition)
             tail.hint(partition, 3)
         async with asyncio.timeout(5):
-            while tail.heads()[1] < 3:
+            while tail.heads()[1].position < 3:
                 await asyncio.sleep(0.001)
-        assert (tail.heads()[0], tail.is_behind) == (0, True)
+        assert (tail.heads()[0].position, tail.is_behind) == (0, True)
         log.damaged = set()
         await until(tail, 3)
         assert heard == [1, 2, 3, 1, 2, 3]

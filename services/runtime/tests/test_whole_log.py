@@ -21,7 +21,7 @@ from services.runtime.app.limits import ShelfLimits
 from services.runtime.app.shelf import OpenArtifact, Shelf
 from services.runtime.app.spool import Spool
 from services.runtime.app.whole_log import WholeLog
-from services.runtime.domain.batch import LogRecord
+from services.runtime.domain.batch import Head, LogRecord
 from services.runtime.domain.whole_log import (
     ArchivedEntry,
     Entry,
@@ -110,8 +110,8 @@ class FakeDatabase:
         if self.schedule and (run_id := self.schedule.pop()):
             self.archived.add(run_id)
 
-    async def heads(self) -> dict[int, int]:
-        return {0: len(self.log)}
+    async def heads(self) -> dict[int, Head]:
+        return {0: Head(len(self.log), b"")}
 
     async def floor(self, partition: int) -> int:
         floor = max((one.position for one in self.log if one.run_id in self.archived), default=0)

@@ -1,0 +1,70 @@
+"""Give the log a new epoch: `python -m services.runtime.new_epoch --by WHO --reason WHY`, with the runtime's settings.
+
+Every cursor of the old epoch becomes stale at all replicas at once, and whoever follows the log begins anew. Who did
+it, when and why stays in `runtime.log_epochs`. Receipts that were signed before stay good, in the same log of receipts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from oa_errors import Refusal
+from oa_platform.config import group, load
+from oa_platform.postgres import Postgres
+from oa_platform.settings import DatabaseSettings
+from services.runtime.app.lineage import new_epoch_name
+from services.runtime.domain.lineage import EpochCause, NewEpoch
+from services.runtime.store.lineage import PostgresHistories
+
+SUMMARY = "Give the log a new epoch: every cursor of the old one becomes stale, at all replicas at once."
+SUMMARY = "Give the log a new epoch: every cursor of the old one becomes stale, at all replicas at once."
+REFUSED = 2
+MAX_TEXT = 1000
+"""Longest reason, in characters."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Where the log is."""
+
+    database: DatabaseSettings = group(DatabaseSettings)
+
+
+async def give(settings: DatabaseSettings, by: str, reason: str) -> dict[str, str]:
+    """Give it, and return the names of both epochs. Raises Refusal unavailable."""
+    async with Postgres(settings, "runtime-new-epoch") as postgres, PostgresHistories(postgres).history() as history:
+        before = await history.look({})
+        await history.settle(before, new_epoch_name(), NewEpoch(EpochCause.ORDERED, reason), by)
+        return {"log_epoch": (await history.look({})).epoch, "before": before.epoch}
+
+
+def _text(value: str) -> str:
+    text = value.strip()
+    if not text or len(text) > MAX_TEXT or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"1 to {MAX_TEXT} printable characters")
+    return text
+
+
+def main(arguments: Sequence[str]) -> int:
+    """0 when the log has a new epoch, which is printed as JSON; 2 when refused."""
+    parser = argparse.ArgumentParser(prog="python -m services.runtime.new_epoch", description=SUMMARY)
+    parser.add_argument("--by", required=True, type=_text, help="who wants it")
+    parser.add_argument("--reason", required=True, type=_text, help="why: which backup was restored, for example")
+    options = parser.parse_args(arguments)
+    try:
+        given = asyncio.run(give(load(Settings, os.environ).database, options.by, options.reason))
+    except Refusal as refusal:
+        sys.stderr.write(f"{refusal}\n")
+        return REFUSED
+    sys.stdout.write(f"{json.dumps(given)}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
