@@ -272,11 +272,13 @@ def _too_large(field: str, size: int, limit: int) -> Refusal:
 def _pace(state: RunState, events: int, limits: Limits, now_ns: int) -> int:
     """The new `paced_until_ns`, by the generic cell rate algorithm: a token bucket that is one number.
 
-    Each event takes 1/rate of time from a credit of burst/rate; the number is when the credit is full again.
+    Each event takes 1/rate of time from a credit of burst/rate; the number is when the credit is full again. It is
+    never further away than the whole credit, unless the clock was set back: then the credit is used up, no more.
     """
     step_ns = _SECOND_NS // limits.events_per_second
-    paced_until_ns = max(state.paced_until_ns, now_ns) + events * step_ns
-    over_ns = paced_until_ns - now_ns - limits.burst_events * step_ns
+    burst_ns = limits.burst_events * step_ns
+    paced_until_ns = min(max(state.paced_until_ns, now_ns), now_ns + burst_ns) + events * step_ns
+    over_ns = paced_until_ns - now_ns - burst_ns
     if over_ns <= 0:
         return paced_until_ns
     text = f"a run takes {limits.events_per_second} events a second, {limits.burst_events} at once; slow down"

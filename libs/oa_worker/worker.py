@@ -74,6 +74,8 @@ class Worker:
         self._draining = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._lost_after_ms = limits.reconnect_max_ms * 4
+        """What the authority said; until then nothing that would matter."""
         self.worker_id = ""
 
     def drain(self) -> None:
@@ -129,6 +131,9 @@ class Worker:
 
     def _backoff_ms(self, failures: int) -> int:
         ceiling = min(self._limits.reconnect_min_ms * 2 ** min(failures, 20), self._limits.reconnect_max_ms)
+        if self._executions:
+            # Back well within the time that the authority waits for who holds a run.
+            ceiling = min(ceiling, self._lost_after_ms // 4)
         return random.randint(0, ceiling)  # spreads a herd; no secret hangs on it
 
     async def _attached_once(self) -> None:
@@ -166,6 +171,7 @@ class Worker:
         self._was_attached = True
         self._attachment = attachment
         self.worker_id = attachment.attached.worker_id
+        self._lost_after_ms = attachment.attached.lost_after_ms or self._lost_after_ms
         _log.info("attached as %s at %s", self.worker_id, address)
         self._notify(Attached(self.worker_id, address))
         if self._draining.is_set():

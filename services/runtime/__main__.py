@@ -28,7 +28,7 @@ from openagents.sync.v1.topic_service_pb2_grpc import add_TopicServiceServicer_t
 from services.runtime.app.archive import Archive
 from services.runtime.app.archiver import Archiver
 from services.runtime.app.artifacts import Artifacts
-from services.runtime.app.dispatcher import Dispatcher, Watchdog
+from services.runtime.app.dispatcher import Dispatcher
 from services.runtime.app.lineage import Lineage
 from services.runtime.app.log import Log
 from services.runtime.app.merger import Merger
@@ -39,6 +39,7 @@ from services.runtime.app.runs import Runs
 from services.runtime.app.shelf import Shelf
 from services.runtime.app.tail import Tail
 from services.runtime.app.topics import Topics
+from services.runtime.app.watchdog import Watchdog
 from services.runtime.app.whole_log import WholeLog
 from services.runtime.app.workers import Workers
 from services.runtime.config import RuntimeSettings
@@ -108,7 +109,7 @@ async def serve(settings: RuntimeSettings, process: Process, keys: KeySource) ->
     )
     topics = Topics(reads, lineage, settings.topics)
     tail.listen(topics.on_records)
-    workers = _look_after_workers(settings, process, log, reads, PostgresWorkers(postgres))
+    workers = _look_after_workers(settings, process, log, reads, PostgresWorkers(postgres, replica_id))
     tail.listen(workers.on_records)
     lineage.on_change(lambda _: topics.restart())
     lineage.on_change(lambda _: workers.forget())

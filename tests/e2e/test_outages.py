@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,12 @@ IMPATIENT = {
     "OA_WORKER_QUIET_MS": "800",
     "OA_WORKER_LOST_MS": "2000",
     "OA_WORKER_WATCH_MS": "100",
+    "OA_ATTEMPT_BACKOFF_MS": "100",
+    "OA_DATABASE_STATEMENT_TIMEOUT_MS": "1000",
 }
-"""A runtime that gives workers up after 2 s of silence rather than 30."""
+"""A runtime that gives workers up after 2 s of silence rather than 30, and a statement after 1 s rather than 10."""
+OUTAGE_S = 6.0
+"""Longer than all of them, and than twice the lost limit."""
 
 
 @pytest_asyncio.fixture
@@ -72,6 +77,70 @@ async def test_the_run_of_a_worker_that_died_is_taken_over_by_another(stack: Sta
         facts = await world.assert_proved(tail, store)
         assert facts.attempts == 2
         await world.assert_summarised(tail)
+
+
+def _with_children(pid: int) -> list[int]:
+    """A process, its children, theirs, and so on."""
+    parents: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has ended meanwhile
+        parents.setdefault(int(fields[1]), []).append(int(stat.parent.name))
+    found = [pid]
+    for one in found:
+        found.extend(parents.get(one, ()))
+    return found
+
+
+@asynccontextmanager
+async def _frozen(stack: Stack, name: str) -> AsyncIterator[None]:
+    pids = _with_children(stack.pid(name) or 0)
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+@asynccontextmanager
+async def _away(stack: Stack, name: str) -> AsyncIterator[None]:
+    stack.kill(name)
+    yield
+    await stack.start_service(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "outage"),
+    [(POSTGRES, _frozen), ("runtime", _frozen), ("runtime", _away)],
+    ids=["frozen postgres", "frozen runtime", "runtime away"],
+)
+async def test_the_absence_of_the_authority_is_not_the_silence_of_its_workers(
+    name: str, outage: Callable[[Stack, str], AbstractAsyncContextManager[None]], stack: Stack, tmp_path: Path
+) -> None:
+    """The worker lives and works all the time: its run is not given to anybody else, and nothing is done twice."""
+    counting = Counting(tmp_path / "gates", lines=100)
+
+    async def until_output(_: Subscription, seq: int) -> bool:
+        return not tail.stdout
+
+    async with signed_in(stack, tmp_path / "client") as world, asyncio.timeout(RUN_TIMEOUT_S):
+        store = world.open_store()
+        async with world.worker():
+            run = await world.client.commands.start_exec(counting.command)
+            tail = Tail(run.run_id)
+            await world.follow(tail, store, until_output)
+            async with outage(stack, name):
+                counting.go_on()
+                await asyncio.sleep(OUTAGE_S)
+            await world.follow(tail, store)
+        assert tail.finish is not None
+        assert tail.finish.outcome == "succeeded"
+        assert (bytes(tail.stdout), bytes(tail.stderr)) == (counting.stdout, counting.stderr)
+        assert (await world.assert_proved(tail, store)).attempts == 1
 
 
 async def test_without_its_database_the_stack_says_so_and_comes_back(stack: Stack, tmp_path: Path) -> None:

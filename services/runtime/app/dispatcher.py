@@ -1,7 +1,7 @@
-"""Hands waiting runs to attached workers, and looks after workers and cancels that are late.
+"""Hands waiting runs to attached workers.
 
-Any number of replicas may do both at once: whether a run is assigned, lost or ended is decided under its partition's
-lock, so the second replica to try finds that there is nothing to do.
+Any number of replicas may do it at once: whether a run is assigned is decided under its partition's lock, so the second
+replica to try finds that there is nothing to do.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ import time
 import structlog
 
 from oa_errors import Refusal
-from oa_runlog.commands import AssignRun, CancelDeadline
-from services.runtime.app import metrics
+from oa_runlog.commands import AssignRun
 from services.runtime.app.attachment import Attachment
 from services.runtime.app.limits import WorkerLimits
 from services.runtime.app.log import Log
@@ -31,6 +30,7 @@ class Dispatcher:
         self._workers = workers
         self._store = store
         self._limits = limits
+        self._pauses_ms = limits.pauses_ms()
         self._wake = asyncio.Event()
         workers.on_demand = self._wake.set
 
@@ -63,7 +63,7 @@ class Dispatcher:
     async def _fill(self, attachment: Attachment) -> None:
         worker = attachment.worker
         limit = min(attachment.free_slots, self._limits.dispatch_page)
-        run_ids = await self._store.waiting_runs(worker.org_id, worker.adapters, limit)
+        run_ids = await self._store.waiting_runs(worker.org_id, worker.adapters, self._pauses_ms, limit)
         if not self._takes_runs(attachment):
             return  # it left meanwhile, and would hold the run until it counts as lost
         await asyncio.gather(*(self._assign(attachment, run_id) for run_id in run_ids))
@@ -82,35 +82,3 @@ class Dispatcher:
                 raise
         finally:
             attachment.reserved -= 1
-
-
-class Watchdog:
-    """Finds workers that are lost and cancels that are due, by the database's clock."""
-
-    def __init__(
-        self, log: Log, workers: Workers, store: WorkerStore, limits: WorkerLimits, cancel_deadline_ms: int
-    ) -> None:
-        self._log = log
-        self._workers = workers
-        self._store = store
-        self._limits = limits
-        self._cancel_deadline_ms = cancel_deadline_ms
-
-    async def run(self) -> None:
-        """Until cancelled."""
-        while True:
-            try:
-                await self.look()
-            except Refusal as refusal:
-                _log.warning("watch_failed", reason=refusal.reason)
-            await asyncio.sleep(self._limits.watch_interval_ms / 1000)
-
-    async def look(self) -> None:
-        """One look. Raises Refusal unavailable."""
-        for worker_id in await self._store.lose_silent_workers(self._limits.lost_after_ms):
-            metrics.WORKERS_LOST.inc()
-            _log.warning("worker_lost", worker_id=worker_id)
-        # Also those that another replica marked and did not come to: marking and giving up are two steps.
-        await self._workers.give_up(await self._store.leases_of_ended_workers(self._limits.watch_page))
-        due = await self._store.due_cancels(self._cancel_deadline_ms, self._limits.watch_page)
-        await asyncio.gather(*(self._log.do(CancelDeadline(run_id)) for run_id in due))

@@ -133,9 +133,31 @@ class WorkerLimits:
         256,
         doc="Most appends of one stream that wait for their commit; past it the stream is not read.",
     )
+    retry_initial_ms: int = setting(
+        "OA_ATTEMPT_BACKOFF_MS",
+        integer(0, 3_600_000),
+        1_000,
+        doc="Pause before a run whose worker was lost is given to another; twice as long after each further loss.",
+    )
+    retry_max_ms: int = setting("OA_ATTEMPT_BACKOFF_MAX_MS", integer(0, 3_600_000), 60_000, doc="Longest such pause.")
     drain_reconnect_ms: int = setting(
         "OA_WORKER_DRAIN_RECONNECT_MS", integer(0, 60_000), 100, doc="Wait that a draining replica asks workers for."
     )
+
+    def __post_init__(self) -> None:
+        """Whether a worker that lives has the time to be heard."""
+        if self.lost_after_ms <= 2 * self.heartbeat_interval_ms or self.lost_after_ms <= 4 * self.watch_interval_ms:
+            text = "OA_WORKER_LOST_MS must be more than 2 times OA_WORKER_HEARTBEAT_MS and 4 times OA_WORKER_WATCH_MS"
+            raise Refusal("invalid_setting", text, field="OA_WORKER_LOST_MS")
+
+    def pauses_ms(self) -> list[int]:
+        """The pause after the loss of attempt 1, 2, …; the last one is that of all further ones."""
+        pauses = [self.retry_initial_ms << number for number in range(_DOUBLINGS)]
+        return [min(pause, self.retry_max_ms) for pause in pauses]
+
+
+_DOUBLINGS = 12
+"""Losses after which a pause does not grow any more: the shortest one has become more than an hour."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,9 @@ COMMANDS = Counter(
     ["command", "outcome"],
     registry=REGISTRY,
 )
+LOOKS_FAILED = Counter(
+    "oa_runtime_watch_looks_failed", "Looks for lost workers that failed: silence is counted anew.", registry=REGISTRY
+)
 EPOCHS_GIVEN = Counter(
     "oa_runtime_epochs_given",
     "New epochs of the log that this replica gave it, by cause: events_missing, history_unknown.",

@@ -11,6 +11,7 @@ from oa_runlog.events import RunSpec
 from oa_runlog.receipt import SignedReceipt
 from oa_runlog.state import RunState, WorkerStatus
 from services.runtime.domain.batch import Changes, Head, LogRecord, Snapshot, Wanted
+from services.runtime.domain.vigil import SignOfLife
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,18 @@ class LeaseRecord:
     lease_epoch: int
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a look after workers finds."""
+
+    replicas: Mapping[str, int]
+    """Replica -> how often it has looked."""
+    signs: Sequence[SignOfLife]
+    """Of the workers that are not lost or stopped."""
+    lost: Mapping[str, str]
+    """Workers of this replica that are lost -> the attachment that they had."""
+
+
 class WorkerStore(Protocol):
     """Workers and leases."""
 
@@ -153,8 +166,16 @@ class WorkerStore(Protocol):
         """Set the status and note a sign of life; False when the stream does not speak for the worker any more."""
         ...
 
-    async def lose_silent_workers(self, lost_after_ms: int) -> list[str]:
-        """Mark the workers lost that were silent for longer, and return their ids."""
+    async def look(self, attached: Sequence[str]) -> Seen:
+        """Take part in looking after workers. `attached`: those of this replica."""
+        ...
+
+    async def lose_workers(self, silent: Sequence[SignOfLife]) -> list[str]:
+        """Mark the workers lost that gave no further sign of life, and return their ids."""
+        ...
+
+    async def forget_replicas(self, absent: Mapping[str, int]) -> None:
+        """Drop those that have not looked again."""
         ...
 
     async def leases_of_ended_workers(self, limit: int) -> list[LeaseRecord]:
@@ -169,10 +190,12 @@ class WorkerStore(Protocol):
         """Worker and service account that got the lease, if it is the newest of the run."""
         ...
 
-    async def due_cancels(self, deadline_ms: int, limit: int) -> list[str]:
-        """Runs whose cancel was asked for longer ago."""
+    async def canceling_runs(self) -> list[str]:
+        """Runs whose workers were told to end them, the longest ago first."""
         ...
 
-    async def waiting_runs(self, org_id: str, adapters: Sequence[str], limit: int) -> list[str]:
-        """Runs that wait for a worker, the oldest first."""
+    async def waiting_runs(
+        self, org_id: str, adapters: Sequence[str], pauses_ms: Sequence[int], limit: int
+    ) -> list[str]:
+        """Runs that wait for a worker and have had their pause, the oldest first."""
         ...

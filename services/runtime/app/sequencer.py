@@ -22,7 +22,7 @@ import structlog
 
 from oa_errors import Refusal
 from oa_platform.failures import RETRY_AFTER_MS, refusal_of
-from oa_runlog.commands import Command
+from oa_runlog.commands import AssignRun, Command
 from oa_runlog.decide import Limits
 from oa_runlog.receipt import SignedReceipt
 from oa_runlog.state import RunState
@@ -183,6 +183,8 @@ class Sequencer:
         Only what is new to the log is answered so. A refusal may be due to what others have changed meanwhile, or
         stand where a known key has to be recognized: the database has to be asked.
         """
+        if any(isinstance(waiter.command, AssignRun) for waiter in waiters):
+            return None  # whether the worker is still there is not remembered
         recalled = self._memory.recall(wanted, time.monotonic_ns())
         if recalled is None:
             return None

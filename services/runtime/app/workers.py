@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import structlog
@@ -58,6 +58,7 @@ class Workers:
         self._store = store
         self.limits = limits
         self._cancel_deadline_ms = cancel_deadline_ms
+        self._pauses_ms = limits.pauses_ms()
         self.attached: dict[str, Attachment] = {}
         self._holders: dict[str, Attachment] = {}
         """Run -> the attached worker that holds it."""
@@ -67,6 +68,9 @@ class Workers:
         self._telling: set[asyncio.Task[None]] = set()
         self.on_demand: Callable[[], None] = lambda: None
         """Called when there may be a run for a worker, or a worker for a run."""
+
+    def _demand(self) -> None:
+        self.on_demand()
 
     def forget(self) -> None:
         """The log has another past."""
@@ -240,6 +244,14 @@ class Workers:
         commands = [LoseLease(lease.run_id, lease.worker_id, lease.lease_epoch) for lease in leases]
         await asyncio.gather(*(self._log.do(command) for command in commands))
 
+    def end_lost(self, lost: Mapping[str, str]) -> None:
+        """End the streams of workers that are lost: worker -> the attachment that it had."""
+        for worker_id, attachment_id in lost.items():
+            attachment = self.attached.get(worker_id)
+            if attachment is not None and attachment.attachment_id == attachment_id:
+                self._forget(attachment)
+                attachment.end(Refusal("worker_lost", "this worker was declared lost: attach again"))
+
     # ------------------------------------------------------------------------------------------------- what it is told
 
     def on_records(self, records: Sequence[LogRecord]) -> None:
@@ -260,6 +272,9 @@ class Workers:
                 self._hold(attachment, event.run_id, event.body.lease_epoch)
                 self._start_telling(attachment, event.run_id, event.body.lease_epoch)
             return
+        if isinstance(event.body, ExecutorLost) and event.body.requeued:
+            pause_ms = self._pauses_ms[min(event.body.attempt, len(self._pauses_ms)) - 1]
+            asyncio.get_running_loop().call_later(pause_ms / 1000, self._demand)
         holder = self._holders.get(event.run_id)
         if holder is not None:
             self._on_held(holder, event)

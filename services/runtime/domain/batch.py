@@ -6,13 +6,13 @@ leaves no trace, so it never spoils its neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import NamedTuple
 
 from oa_errors import Refusal
-from oa_runlog.commands import Append, Command, CreateRun
+from oa_runlog.commands import Append, AssignRun, Command, CreateRun
 from oa_runlog.decide import Accepted, KnownKey, Limits, NewEvent, Unchanged, decide
 from oa_runlog.events import EventType
 from oa_runlog.state import RunState
@@ -30,6 +30,8 @@ class Wanted:
     run_ids: tuple[str, ...]
     append_keys: tuple[str, ...]
     create_keys: tuple[CreateKey, ...]
+    assignees: tuple[str, ...]
+    """Workers that are to get a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class Snapshot:
     runs: Mapping[str, RunState]
     appends: Mapping[AppendKey, KnownKey]
     creates: Mapping[CreateKey, KnownKey]
+    gone: Collection[str] = ()
+    """Of the workers that are to get a run, those that are lost or stopped."""
 
 
 class Head(NamedTuple):
@@ -112,6 +116,7 @@ def wanted_by(commands: list[Command]) -> Wanted:
         run_ids=tuple(dict.fromkeys(c.run_id for c in commands if not isinstance(c, CreateRun))),
         append_keys=tuple(dict.fromkeys(c.idempotency_key for c in commands if isinstance(c, Append))),
         create_keys=tuple(dict.fromkeys(create_key(c) for c in commands if isinstance(c, CreateRun))),
+        assignees=tuple(dict.fromkeys(c.worker_id for c in commands if isinstance(c, AssignRun))),
     )
 
 
@@ -132,10 +137,13 @@ class Batch:
         """Where the runs stand, after what was applied."""
         self._appends = dict(snapshot.appends)
         self._creates = dict(snapshot.creates)
+        self._gone = snapshot.gone
         self.changes = Changes()
 
     def apply(self, command: Command, partition: int) -> Answer:
         """Decide one more command, whose run is in `partition`."""
+        if isinstance(command, AssignRun) and command.worker_id in self._gone:
+            return Refusal("worker_lost", "the worker is lost, or has said good-bye; it gets nothing")
         decision = decide(self.runs.get(command.run_id), command, self._limits, self._now_ns, self._known(command))
         match decision:
             case Accepted():

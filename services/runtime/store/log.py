@@ -12,7 +12,7 @@ from oa_runlog import wire
 from oa_runlog.commands import CreateRun
 from oa_runlog.decide import KnownKey, titled
 from oa_runlog.receipt import SignedReceipt
-from oa_runlog.state import RunState
+from oa_runlog.state import RunState, WorkerStatus
 from services.runtime.domain.batch import Changes, CreateKey, Head, Snapshot, Wanted
 from services.runtime.store import sql
 from services.runtime.store.rows import columns, moving_values, state_of, time_of
@@ -96,8 +96,15 @@ class LogTransaction:
             known = zip(*(row[name] or () for name in ("keys", "fingerprints", "first_seqs", "counts")), strict=True)
             for key, mark, first_seq, count in known:
                 appends[run_id, key] = KnownKey(run_id, mark, first_seq, count)
-        creates = await self._created(wanted.create_keys)
-        return Snapshot(rows[0]["now_us"] * 1000, rows[0]["log_epoch"], runs, appends, creates)
+        creates, gone = await self._created(wanted.create_keys), await self._gone(wanted.assignees)
+        return Snapshot(rows[0]["now_us"] * 1000, rows[0]["log_epoch"], runs, appends, creates, gone)
+
+    async def _gone(self, worker_ids: Sequence[str]) -> set[str]:
+        """Which of them are lost or stopped; the others stay what they are until the transaction ends."""
+        if not worker_ids:
+            return set()
+        rows = await self._connection.fetch(sql.LOCK_WORKERS, worker_ids)
+        return {row["worker_id"] for row in rows if row["status"] in (WorkerStatus.LOST, WorkerStatus.STOPPED)}
 
     async def _created(self, keys: Sequence[CreateKey]) -> dict[CreateKey, KnownKey]:
         if not keys:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from oa_platform.postgres import Postgres
 from oa_runlog.state import WorkerStatus
-from services.runtime.app.ports import LeaseRecord, WorkerRecord
+from services.runtime.app.ports import LeaseRecord, Seen, WorkerRecord
+from services.runtime.domain.vigil import SignOfLife
 from services.runtime.store import sql
+from services.runtime.store.rows import columns
 
+_ENDED = {WorkerStatus.LOST, WorkerStatus.STOPPED}
 _HIGHEST_EPOCH = 2**63 - 1
 """Of the column: a lease beyond it can be asked for and can't exist."""
 
@@ -17,8 +20,9 @@ _HIGHEST_EPOCH = 2**63 - 1
 class PostgresWorkers:
     """The worker store."""
 
-    def __init__(self, postgres: Postgres) -> None:
+    def __init__(self, postgres: Postgres, replica_id: str) -> None:
         self._postgres = postgres
+        self._replica_id = replica_id
 
     async def worker(self, worker_id: str) -> WorkerRecord | None:
         """A worker."""
@@ -49,6 +53,7 @@ class PostgresWorkers:
                 worker.max_concurrent_runs,
                 str(worker.status),
                 attachment,
+                self._replica_id,
             )
 
     async def reattach_worker(self, worker: WorkerRecord, before: WorkerStatus, attachment: str) -> bool:
@@ -62,6 +67,7 @@ class PostgresWorkers:
             worker.max_concurrent_runs,
             str(worker.status),
             attachment,
+            self._replica_id,
         )
 
     async def move_worker(self, worker_id: str, attachment: str, status: WorkerStatus) -> bool:
@@ -72,11 +78,33 @@ class PostgresWorkers:
         async with self._postgres.acquire() as connection:
             return bool(await connection.fetchval(statement, *arguments))
 
-    async def lose_silent_workers(self, lost_after_ms: int) -> list[str]:
-        """Mark the workers lost that were silent for longer, and return their ids."""
+    async def look(self, attached: Sequence[str]) -> Seen:
+        """Take part in looking after workers. `attached`: those of this replica."""
         async with self._postgres.acquire() as connection:
-            rows = await connection.fetch(sql.LOSE_SILENT_WORKERS, lost_after_ms)
+            await connection.execute(sql.COUNT_LOOK, self._replica_id)
+            replicas = await connection.fetch(sql.READ_REPLICAS)
+            rows = await connection.fetch(sql.READ_SIGNS_OF_LIFE, attached)
+        signs = [
+            SignOfLife(row["worker_id"], row["attachment"], row["last_heartbeat_at"], row["replica_id"])
+            for row in rows
+            if row["status"] not in _ENDED
+        ]
+        lost = {row["worker_id"]: row["attachment"] for row in rows if row["status"] == WorkerStatus.LOST}
+        return Seen({row["replica_id"]: row["looks"] for row in replicas}, signs, lost)
+
+    async def lose_workers(self, silent: Sequence[SignOfLife]) -> list[str]:
+        """Mark the workers lost that gave no further sign of life, and return their ids."""
+        if not silent:
+            return []
+        async with self._postgres.acquire() as connection:
+            rows = await connection.fetch(sql.LOSE_WORKERS, *columns([sign[:3] for sign in silent], 3))
         return [row["worker_id"] for row in rows]
+
+    async def forget_replicas(self, absent: Mapping[str, int]) -> None:
+        """Drop those that have not looked again."""
+        if absent:
+            async with self._postgres.acquire() as connection:
+                await connection.execute(sql.FORGET_REPLICAS, list(absent), list(absent.values()))
 
     async def leases_of_ended_workers(self, limit: int) -> list[LeaseRecord]:
         """Leases whose workers are lost or stopped."""
@@ -98,14 +126,16 @@ class PostgresWorkers:
             row = await connection.fetchrow(sql.READ_LESSEE, run_id, lease_epoch)
         return None if row is None else (row["worker_id"], row["service_account_id"])
 
-    async def due_cancels(self, deadline_ms: int, limit: int) -> list[str]:
-        """Runs whose cancel was asked for longer ago."""
+    async def canceling_runs(self) -> list[str]:
+        """Runs whose workers were told to end them, the longest ago first."""
         async with self._postgres.acquire() as connection:
-            rows = await connection.fetch(sql.READ_DUE_CANCELS, deadline_ms, limit)
+            rows = await connection.fetch(sql.READ_CANCELING_RUNS)
         return [row["run_id"] for row in rows]
 
-    async def waiting_runs(self, org_id: str, adapters: Sequence[str], limit: int) -> list[str]:
-        """Runs that wait for a worker, the oldest first."""
+    async def waiting_runs(
+        self, org_id: str, adapters: Sequence[str], pauses_ms: Sequence[int], limit: int
+    ) -> list[str]:
+        """Runs that wait for a worker and have had their pause, the oldest first."""
         async with self._postgres.acquire() as connection:
-            rows = await connection.fetch(sql.READ_WAITING_RUNS, org_id, list(adapters), limit)
+            rows = await connection.fetch(sql.READ_WAITING_RUNS, org_id, list(adapters), limit, list(pauses_ms))
         return [row["run_id"] for row in rows]

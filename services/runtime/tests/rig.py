@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -42,7 +43,12 @@ T = TypeVar("T")
 CONTROL_TOKEN, GATEWAY_TOKEN = "control's token", "the gateway's token"
 # Many times as fast as in earnest, in the same proportions.
 QUICK_WORKERS = WorkerLimits(
-    heartbeat_interval_ms=200, quiet_after_ms=600, lost_after_ms=1200, watch_interval_ms=50, dispatch_interval_ms=100
+    heartbeat_interval_ms=200,
+    quiet_after_ms=600,
+    lost_after_ms=1200,
+    watch_interval_ms=50,
+    dispatch_interval_ms=100,
+    retry_initial_ms=50,
 )
 QUICK_RUNS = RunSettings(cancel_deadline_ms=400)
 
@@ -160,6 +166,7 @@ class FakeWorker:
         self.worker_id = worker_id
         self._slots = slots
         self._requests = 0
+        self._writing = asyncio.Lock()  # a call takes one write at a time
 
     async def attach(self, *held: worker_service_pb2.HeldLease) -> worker_service_pb2.WorkerAttached:
         """Say hello and read the answer."""
@@ -170,7 +177,7 @@ class FakeWorker:
             max_concurrent_runs=self._slots,
             held_leases=held,
         )
-        await self.call.write(worker_service_pb2.AttachRequest(attach=hello))
+        await self.write(worker_service_pb2.AttachRequest(attach=hello))
         attached: worker_service_pb2.WorkerAttached = (await self.next("attached")).attached
         self.worker_id = attached.worker_id
         return attached
@@ -188,14 +195,19 @@ class FakeWorker:
         request = worker_service_pb2.AppendEventsRequest(
             request_id=self._requests, run_id=run_id, lease_epoch=epoch, idempotency_key=key, events=bodies
         )
-        await self.call.write(worker_service_pb2.AttachRequest(append=request))
+        await self.write(worker_service_pb2.AttachRequest(append=request))
         answer = await refusing(self.call.read())
         return getattr(answer, answer.WhichOneof("message"))
 
     async def heartbeat(self, *held: worker_service_pb2.HeldLease) -> None:
         """A sign of life."""
         beat = worker_service_pb2.WorkerHeartbeat(held_leases=held)
-        await self.call.write(worker_service_pb2.AttachRequest(heartbeat=beat))
+        await self.write(worker_service_pb2.AttachRequest(heartbeat=beat))
+
+    async def write(self, request: worker_service_pb2.AttachRequest) -> None:
+        """Send one message, while heartbeats may be sent beside it."""
+        async with self._writing:
+            await self.call.write(request)
 
     async def leave(self) -> None:
         """End the stream; once this returns, the replica gives this worker nothing more."""
@@ -219,6 +231,13 @@ async def refusal_of_call(call: Any) -> Refusal:
     except grpc.aio.AioRpcError as error:
         return refusal_from_rpc_error(error)
     raise AssertionError("the call was not refused")
+
+
+async def keep_beating(worker: FakeWorker) -> None:
+    """Signs of life, until cancelled."""
+    while True:
+        await worker.heartbeat()
+        await asyncio.sleep(0.1)
 
 
 def text(data: bytes) -> event_pb2.EventBody:

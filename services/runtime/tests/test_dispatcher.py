@@ -32,7 +32,9 @@ class OneRun:
     def __init__(self, meanwhile: Callable[[], None]) -> None:
         self._meanwhile = meanwhile
 
-    async def waiting_runs(self, _org_id: str, _adapters: Collection[str], _limit: int) -> list[str]:
+    async def waiting_runs(
+        self, _org_id: str, _adapters: Collection[str], _pauses_ms: Collection[int], _limit: int
+    ) -> list[str]:
         self._meanwhile()
         return ["run_1"]
 

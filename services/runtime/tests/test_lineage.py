@@ -32,6 +32,7 @@ from services.runtime.tests.rig import (
     Replica,
     Somebody,
     finish,
+    keep_beating,
     refusal_of_call,
     replica,
     runtime_settings,
@@ -206,12 +207,12 @@ async def test_receipts_of_both_epochs_hold_and_are_in_one_log(
     worker = FakeWorker(runtime, who)
     await worker.attach()
     first, before = await started(runtime, who, worker, "one"), await epoch_of(runtime)
+    beating = asyncio.create_task(keep_beating(worker))
     await worker.append(first, 1, "end", finish())
     await new_epoch(runtime_database, "--by", "ann", "--reason", "a test")
     epoch = await until_epoch_is_not(runtime, before)
-    worker = FakeWorker(runtime, who)  # the other one was silent for too long meanwhile
-    await worker.attach()
     second = await started(runtime, who, worker, "two")
+    beating.cancel()
     await worker.append(second, 1, "end", finish())
 
     keys = await runtime.receipts.ListReceiptKeys(receipts_pb2.ListReceiptKeysRequest(), metadata=who.as_person())

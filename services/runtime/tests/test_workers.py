@@ -25,6 +25,7 @@ from services.runtime.tests.rig import (
     Replica,
     Somebody,
     finish,
+    keep_beating,
     refusal_of_call,
     replica,
     runtime_settings,
@@ -74,13 +75,6 @@ async def until_status(
         while (run := await runtime.run(who, run_id)).status != status:
             await asyncio.sleep(0.02)
     return run  # type: ignore[no-any-return]
-
-
-async def keep_beating(worker: FakeWorker) -> None:
-    """Signs of life, until cancelled."""
-    while True:
-        await worker.heartbeat()
-        await asyncio.sleep(0.1)
 
 
 def held(run_id: str, epoch: int = 1) -> worker_service_pb2.HeldLease:
@@ -310,12 +304,10 @@ async def test_a_silent_worker_is_lost_and_its_run_goes_to_another_with_a_higher
         again = (await other.next("assignment")).assignment
     assert (again.run.run_id, again.lease_epoch, again.run.attempt) == (run_id, 2, 2)
     assert (await silent.next("lease_lost")).lease_lost.lease_epoch == 1
-    assert (await silent.append(run_id, 1, "late", text(b"x"))).reason == "stale_epoch"
     beating.cancel()
     assert (await other.append(run_id, 2, "a", text(b"x"))).first_seq == 5
-    await silent.heartbeat()
     with pytest.raises(Refusal) as caught:
-        await silent.next("nothing: it was declared lost")
+        await silent.next("nothing: it was declared lost, and its stream ends")
     assert caught.value.reason == "worker_lost"
 
 
@@ -327,7 +319,7 @@ async def test_a_worker_that_says_goodbye_gives_its_runs_up_at_once(runtime: Rep
     holder = readers[done.pop()]
     waiting = left.pop()
     await holder.call.write(worker_service_pb2.AttachRequest(goodbye=worker_service_pb2.WorkerGoodbye()))
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(10):
         again = (await waiting).assignment
     assert (again.run.run_id, again.lease_epoch) == (run_id, 2)
 
@@ -469,3 +461,82 @@ async def test_a_replica_that_goes_away_sends_its_workers_elsewhere(runtime_data
         worker = await attached(runtime, who)
         reading = asyncio.create_task(worker.next("draining"))
     assert (await reading).draining.reconnect_after_ms == 77
+
+
+# ------------------------------------------------------------------------------------------------- clocks, and the lost
+
+
+_STEP = """
+UPDATE runtime.workers SET last_heartbeat_at = last_heartbeat_at - $1 * interval '1 second',
+                           attached_at = attached_at - $1 * interval '1 second'
+"""
+
+
+@pytest.mark.parametrize("seconds", [60, -60])
+async def test_a_step_of_the_databases_clock_loses_no_worker(
+    runtime_database: Database, runtime: Replica, who: Somebody, seconds: int
+) -> None:
+    """Seen from after the step, everything that was recorded before is so much older."""
+    worker = await attached(runtime, who)
+    run_id = await started(runtime, who, worker)
+    beating = asyncio.create_task(keep_beating(worker))
+    admin = await asyncpg.connect(runtime_database.admin)
+    try:
+        for _ in range(5):
+            await admin.execute(_STEP, seconds)
+            await asyncio.sleep(0.1)
+    finally:
+        await admin.close()
+    await asyncio.sleep(QUICK_WORKERS.lost_after_ms / 1000)
+    beating.cancel()
+    assert (await runtime.run(who, run_id)).attempt == 1
+    assert (await worker.append(run_id, 1, "a", text(b"x"))).first_seq == 3
+
+
+async def test_a_lost_worker_gets_nothing_though_its_stream_still_stands(
+    runtime_database: Database, runtime: Replica, who: Somebody
+) -> None:
+    """The database says that it is lost, its replica has not heard yet."""
+    limits = replace(QUICK_WORKERS, watch_interval_ms=250)
+    async with replica(runtime_settings(runtime_database, workers=limits), who.key) as slow:
+        worker = await attached(slow, who)
+        admin = await asyncpg.connect(runtime_database.admin)
+        await admin.execute("UPDATE runtime.workers SET status = 'lost' WHERE worker_id = $1", worker.worker_id)
+        await admin.close()
+        run_id = (await slow.create(who)).run_id
+        with pytest.raises(Refusal) as caught:
+            await worker.next("nothing: it is lost, and its stream ends")
+        assert caught.value.reason == "worker_lost"
+        assert (await slow.run(who, run_id)).status == run_pb2.RUN_STATUS_CREATED
+        another = await attached(slow, who)
+        assert (await another.next("assignment")).assignment.run.attempt == 1
+
+
+async def test_a_run_whose_worker_was_lost_has_a_pause(runtime_database: Database, who: Somebody) -> None:
+    limits = replace(QUICK_WORKERS, retry_initial_ms=600, retry_max_ms=1_000)
+    async with replica(runtime_settings(runtime_database, workers=limits), who.key) as runtime:
+        leaving = await attached(runtime, who)
+        run_id = await started(runtime, who, leaving)
+        staying = await attached(runtime, who)
+        beating = asyncio.create_task(keep_beating(staying))
+        await leaving.call.write(worker_service_pb2.AttachRequest(goodbye=worker_service_pb2.WorkerGoodbye()))
+        async with asyncio.timeout(30):
+            again = (await staying.next("assignment")).assignment
+        beating.cancel()
+        assert (again.run.run_id, again.run.attempt) == (run_id, 2)
+        admin = await asyncpg.connect(runtime_database.admin)
+        times = await admin.fetch("SELECT recorded_at FROM runtime.events WHERE run_id = $1 ORDER BY seq", run_id)
+        await admin.close()
+        _created, _started, lost, restarted = (row["recorded_at"] for row in times)
+        assert (restarted - lost).total_seconds() >= 0.6
+
+
+def test_pauses_grow_up_to_the_longest() -> None:
+    assert WorkerLimits(retry_initial_ms=100, retry_max_ms=1_000).pauses_ms()[:6] == [100, 200, 400, 800, 1000, 1000]
+
+
+@pytest.mark.parametrize("changes", [{"heartbeat_interval_ms": 15_000}, {"watch_interval_ms": 7_500}])
+def test_limits_that_leave_no_time_to_be_heard_are_refused(changes: dict[str, int]) -> None:
+    with pytest.raises(Refusal) as caught:
+        WorkerLimits(**changes)
+    assert (caught.value.reason, caught.value.field) == ("invalid_setting", "OA_WORKER_LOST_MS")
