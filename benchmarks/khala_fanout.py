@@ -36,6 +36,7 @@ from oa_platform.clock import SystemClock
 from oa_platform.parsers import Address
 from services.khala_gateway.__main__ import steady_wall_ms
 from services.khala_gateway.app import metrics
+from services.khala_gateway.app.confirmations import Confirmations
 from services.khala_gateway.app.connection import Gateway
 from services.khala_gateway.app.feeds import FeedHub, HubLimits
 from services.khala_gateway.app.flusher import Flusher
@@ -81,7 +82,9 @@ class LocalSource:
     def remove(self, topics: Iterable[str]) -> None:
         """Nothing to do."""
 
-    async def replay(self, topic: str, epoch: str, after_seq: int, max_frames: int, max_bytes: int) -> HistoryPage:
+    async def replay(
+        self, topic: str, epoch: str, after_seq: int, max_frames: int, max_bytes: int, after_chain: bytes = b""
+    ) -> HistoryPage:
         """Nobody falls behind here."""
         raise NotImplementedError
 
@@ -95,6 +98,7 @@ async def gateway() -> AsyncIterator[tuple[FeedHub, WebSocketServer]]:
     everything = Gateway(
         hub=hub,
         replays=ReplayReader(sources, limits.page_frames, limits.page_bytes),
+        confirmations=Confirmations(sources, limits.concurrent_confirmations),
         tokens=OpenTokens(),
         live_tokens=LiveTokens(),
         flusher=Flusher(asyncio.get_running_loop(), 0.0),

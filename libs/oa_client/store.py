@@ -42,7 +42,7 @@ class WatermarkStore(Protocol):
     def apply(self, elements: Sequence[Apply]) -> None:
         """Store the elements and their cursors: all of them, or none. What is stored already is left as it is.
 
-        Raises StoreMoved when one would leave a hole, or belongs to another epoch.
+        Raises StoreMoved when one would leave a hole, or belongs to another epoch or to other content.
         """
 
     def drop(self, topic: str) -> None:
@@ -60,9 +60,16 @@ def continues(stored: Cursor | None, element: Apply) -> bool:
     """
     if element.snapshot or stored is None:
         return True
-    if element.cursor.epoch != stored.epoch or element.cursor.applied_seq > stored.applied_seq + 1:
+    ahead = element.cursor.applied_seq - stored.applied_seq
+    if element.cursor.epoch != stored.epoch or ahead > 1 or not _same_content(stored.chain, element, ahead):
         raise StoreMoved(element.topic, stored)
-    return element.cursor.applied_seq == stored.applied_seq + 1
+    return ahead == 1
+
+
+def _same_content(stored_chain: bytes, element: Apply, ahead: int) -> bool:
+    """Whether the element was made of what is stored, as far as the chain values there can tell."""
+    chain = {1: element.follows, 0: element.cursor.chain}.get(ahead, b"")
+    return not chain or not stored_chain or chain == stored_chain
 
 
 @dataclass

@@ -20,6 +20,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
+from oa_client.chains import RunChains
 from oa_client.models import SyncGrant
 from oa_client.store import StoreMoved, WatermarkStore
 from oa_client.transport import Socket, SocketClosed, Sockets
@@ -123,7 +124,7 @@ class Subscription:
         `max_batch`: most elements persisted in one transaction. With 1, an `Applied` is handed out before the next
         element is persisted.
         """
-        self._session = ClientSession(device_id, client_build_id, limits)
+        self._session = ClientSession(device_id, client_build_id, limits, RunChains())
         self._tokens = tokens
         self._sockets = sockets
         self._store = store

@@ -1,6 +1,7 @@
 """What a client session takes and what it asks for: the vocabulary between `ClientSession` and whoever drives it."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from oa_khala.frames import ClientFrame, Cursor
 
@@ -46,6 +47,30 @@ class ClientLimits:
     subscribe_batch: int = 128
 
 
+class Chains(Protocol):
+    """Chain values of topics: what binds a cursor to what was applied."""
+
+    def start(self, topic: str) -> bytes:
+        """Before the topic's first event; empty for a topic without a chain."""
+        ...
+
+    def after(self, chain: bytes, payload: bytes) -> bytes:
+        """After one more event."""
+        ...
+
+
+class NoChains:
+    """For a client that doesn't bind its cursors to content."""
+
+    def start(self, topic: str) -> bytes:
+        """See Chains."""
+        return b""
+
+    def after(self, chain: bytes, payload: bytes) -> bytes:
+        """See Chains."""
+        return b""
+
+
 # ------------------------------------------------------------------------------------------------- commands
 
 
@@ -83,7 +108,8 @@ class NeedToken:
 class Apply:
     """Apply one element and persist `cursor`, both or neither. `snapshot`: it replaces the topic's whole state.
 
-    When the store fails, report `rewind` with the cursor that is really there.
+    When the store fails, report `rewind` with the cursor that is really there. `follows` is the chain value that the
+    element continues; empty if it is not known.
     """
 
     topic: str
@@ -91,6 +117,7 @@ class Apply:
     payload: bytes
     schema_version: int
     snapshot: bool = False
+    follows: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,14 @@ from enum import Enum
 from oa_errors import ClientAction
 from oa_khala.backoff import backoff_ms
 from oa_khala.client_commands import (
+    Chains,
     ClientLimits,
     Command,
     Connect,
     Disconnect,
     Instant,
     NeedToken,
+    NoChains,
     Resync,
     Send,
     SessionFailed,
@@ -69,13 +71,21 @@ _NEVER = 1 << 62
 class ClientSession:
     """See the module. `state`, `generation`, `wake_at_ms`, `cursor()` and `unknown_frames` may be read at any time."""
 
-    def __init__(self, device_id: str, client_build_id: str, limits: ClientLimits | None = None) -> None:
+    def __init__(
+        self,
+        device_id: str,
+        client_build_id: str,
+        limits: ClientLimits | None = None,
+        chains: Chains | None = None,
+    ) -> None:
+        """`chains` binds cursors to what was applied; without it they are numbers only."""
         self.state = State.IDLE
         self.generation = 0
         self.unknown_frames = 0
         self.limits = limits or ClientLimits()
         self._device_id = device_id
         self._client_build_id = client_build_id
+        self._chains = chains or NoChains()
         self._topics: dict[str, ClientTopic] = {}
         self._token: SyncToken | None = None
         self._token_ends_ms = 0
@@ -113,7 +123,7 @@ class ClientSession:
         """Follow `topic` from the persisted `cursor` on, or from its start. Once followed, a second call is ignored."""
         known = self._topics.get(topic)
         if known is None or known.phase is Phase.FAILED:
-            self._topics[topic] = ClientTopic(topic, cursor)
+            self._topics[topic] = ClientTopic(topic, cursor, self._chains)
             if self.state is State.NO_TOKEN:
                 self._need_token()
             self._ask([topic], at)

@@ -4,11 +4,11 @@ The rule that matters: an event is applied only when its seq is `applied + 1` in
 below is a repetition and is dropped; one above is a hole, and the topic is subscribed again from `applied`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from oa_errors import ClientAction, is_reason, reason_info
-from oa_khala.client_commands import Apply, Command, Live, Resync, TopicFailed
+from oa_khala.client_commands import Apply, Chains, Command, Live, NoChains, Resync, TopicFailed
 from oa_khala.frames import CaughtUp, Cursor, ErrorFrame, Event, Plan, Snapshot, Subscribed, TopicHead
 
 
@@ -53,6 +53,7 @@ class ClientTopic:
 
     name: str
     cursor: Cursor | None
+    chains: Chains = field(default_factory=NoChains)
     phase: Phase = Phase.IDLE
     retry_at_ms: int = 0
     attempts: int = 0
@@ -87,7 +88,7 @@ class ClientTopic:
             self.cursor = None
         if not continues:
             return commands, self._repair()
-        start = Cursor(frame.epoch, frame.from_seq)
+        start = Cursor(frame.epoch, frame.from_seq, b"" if frame.from_seq else self.chains.start(self.name))
         if frame.plan is Plan.SNAPSHOT:
             self.phase, self.snapshot_at = Phase.AWAITING_SNAPSHOT, start
         else:
@@ -110,9 +111,11 @@ class ClientTopic:
             return [], Next.NOTHING
         if frame.seq > self.cursor.applied_seq + 1:
             return [], self._repair()
-        after = Cursor(self.cursor.epoch, frame.seq)
-        self._progress(after)
-        return [Apply(self.name, after, frame.payload, frame.schema_version)], Next.NOTHING
+        before = self.cursor
+        chain = self.chains.after(before.chain, frame.payload) if before.chain else b""
+        self._progress(Cursor(before.epoch, frame.seq, chain))
+        apply = Apply(self.name, self.cursor, frame.payload, frame.schema_version, follows=before.chain)
+        return [apply], Next.NOTHING
 
     def caught_up(self, frame: CaughtUp) -> tuple[list[Command], Next]:
         """CAUGHT_UP: true only if everything up to its seq has been applied; otherwise events are missing."""

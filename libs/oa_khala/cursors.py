@@ -24,6 +24,11 @@ class Stale:
     reason: str
 
 
+STALE_REASONS = frozenset(
+    {"epoch_mismatch", "cursor_ahead_of_head", "retention_floor_breach", "replay_budget_exceeded"}
+)
+"""What a cursor may be refused for that no waiting mends. The client drops its state and subscribes without one."""
+
 Broken = Callable[[Cursor, TopicState, int], bool]
 
 # In this order; the first that holds is the answer. A budget makes sense only where a snapshot is the alternative:

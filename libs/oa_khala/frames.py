@@ -24,10 +24,14 @@ class Plan(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """How far a topic has been applied, in which lineage. An empty epoch is a stale cursor, never a wildcard."""
+    """How far a topic has been applied, in which lineage. An empty epoch is a stale cursor, never a wildcard.
+
+    `chain` is the chain value of what was applied, 32 bytes; empty if it is not known or the topic has none.
+    """
 
     epoch: str
     applied_seq: int
+    chain: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +173,8 @@ class ErrorFrame:
     field: str = ""
     retry_after_ms: int = 0
     stale: TopicState | None = None
+    # The topic's chain value at the cursor's seq, if the cursor's is another one.
+    chain: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from oa_khala.frames import ServerFrame
+from oa_khala.frames import Cursor, ServerFrame
 from oa_khala.topics import Topic
 
 
@@ -51,6 +51,16 @@ class Attach:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfirmCursor:
+    """Ask the topic's source whether what `cursor` stands for is what it has; answer `cursor_confirmed` or
+    `cursor_refused`."""
+
+    topic: str
+    attachment: int
+    cursor: Cursor
+
+
+@dataclass(frozen=True, slots=True)
 class Serve:
     """Deliver `topic` from `next_seq` on: history first, then live. What is delivered goes through `delivered`."""
 
@@ -73,4 +83,4 @@ class CloseConnection:
     reason: str
 
 
-Command = SendFrame | VerifyToken | Attach | Serve | Detach | CloseConnection
+Command = SendFrame | VerifyToken | Attach | ConfirmCursor | Serve | Detach | CloseConnection

@@ -16,13 +16,14 @@ from enum import Enum
 from oa_errors import Refusal
 from oa_khala import frames
 from oa_khala.admission import Grant, admit, check_device, check_owner, check_same_session
-from oa_khala.cursors import Stale, plan_subscription
+from oa_khala.cursors import STALE_REASONS, Stale, plan_subscription
 from oa_khala.frames import Cursor, TopicState
 from oa_khala.rate import TokenBucket
 from oa_khala.server_commands import (
     Attach,
     CloseConnection,
     Command,
+    ConfirmCursor,
     Detach,
     SendFrame,
     Serve,
@@ -58,6 +59,8 @@ class Subscription:
     topic: Topic
     cursor: Cursor | None
     attachment: int
+    # Whether the source has said that the cursor stands for what it has; one without a chain says nothing to compare.
+    confirmed: bool
     epoch: str = ""
     expected: int = 0
     # Head at the time of SUBSCRIBED, until CAUGHT_UP has been said; then -1.
@@ -154,6 +157,27 @@ class ServerSession:
         self._serve(subscription, state)
         return self._commands()
 
+    def cursor_confirmed(self, topic: str, attachment: int, state: TopicState, now_ms: int) -> list[Command]:
+        """Answer to ConfirmCursor; `state` is where the feed stands at this moment."""
+        self._now_ms = now_ms
+        subscription = self._attached(topic, attachment)
+        if subscription is not None:
+            subscription.confirmed = True
+            self._serve(subscription, state)
+        return self._commands()
+
+    def cursor_refused(
+        self, topic: str, attachment: int, refusal: Refusal, state: TopicState, chain: bytes, now_ms: int
+    ) -> list[Command]:
+        """Answer to ConfirmCursor: stale, or not to be confirmed now. `chain` is the source's own, if it differs."""
+        self._now_ms = now_ms
+        subscription = self._attached(topic, attachment)
+        if subscription is not None and refusal.reason in STALE_REASONS:
+            self._refuse_stale(subscription, refusal.reason, state, chain)
+        elif subscription is not None:
+            self._refuse_topic(topic, refusal)
+        return self._commands()
+
     def topic_refused(self, topic: str, attachment: int, refusal: Refusal, now_ms: int) -> list[Command]:
         """Answer to Attach, or later news: the topic can't be served (any more)."""
         self._now_ms = now_ms
@@ -240,12 +264,14 @@ class ServerSession:
             self._drop(name)
             try:
                 topic = admit(self.grant, name, field=f"subscribe.topics[{index}].topic")
+                _check_chain(topic, cursor, field=f"subscribe.topics[{index}].cursor.chain")
                 self._check_room()
             except Refusal as refusal:
                 self._send(_error(refusal, name))
                 continue
             self._attachments += 1
-            self.subscriptions[name] = Subscription(topic, cursor, self._attachments)
+            confirmed = cursor is None or not cursor.chain
+            self.subscriptions[name] = Subscription(topic, cursor, self._attachments, confirmed)
             self._out.append(Attach(topic, self._attachments))
 
     def _unsubscribe(self, frame: frames.Unsubscribe) -> None:
@@ -321,6 +347,9 @@ class ServerSession:
             self._refuse_stale(subscription, plan.reason, state)
             return
         name = str(subscription.topic)
+        if subscription.cursor is not None and not subscription.confirmed:
+            self._out.append(ConfirmCursor(name, subscription.attachment, subscription.cursor))
+            return
         subscription.epoch = state.epoch
         subscription.expected = plan.from_seq + 1
         subscription.catch_up_to = state.head
@@ -333,11 +362,16 @@ class ServerSession:
         self._send(frames.CaughtUp(str(subscription.topic), subscription.catch_up_to))
         subscription.catch_up_to = -1
 
-    def _refuse_stale(self, subscription: Subscription, reason: str, state: TopicState) -> None:
-        refusal = Refusal(reason, "the cursor can't be continued: drop this topic's state and subscribe without one")
-        name = str(subscription.topic)
+    def _refuse_stale(self, subscription: Subscription, reason: str, state: TopicState, chain: bytes = b"") -> None:
+        name, cursor = str(subscription.topic), subscription.cursor
+        text = "the cursor can't be continued"
+        if chain and cursor is not None:
+            text = (
+                f"the topic's chain at seq {cursor.applied_seq} is {chain.hex()}, the cursor's is {cursor.chain.hex()}"
+            )
+        refusal = Refusal(reason, f"{text}: drop this topic's state and subscribe without one")
         self._drop(name)
-        self._send(_error(refusal, name, state))
+        self._send(_error(refusal, name, state, chain))
 
     def _refuse_topic(self, name: str, refusal: Refusal) -> None:
         self._drop(name)
@@ -406,5 +440,12 @@ def _incompatible(hello: frames.Hello) -> Refusal | None:
     return None
 
 
-def _error(refusal: Refusal, topic: str, state: TopicState | None = None) -> frames.ErrorFrame:
-    return frames.ErrorFrame(topic, refusal.reason, refusal.message, refusal.field, refusal.retry_after_ms, state)
+def _check_chain(topic: Topic, cursor: Cursor | None, field: str) -> None:
+    if cursor is not None and cursor.chain and not topic.topic_class.chained:
+        raise Refusal("invalid_value", "topics of this class have no chain; leave it empty", field=field)
+
+
+def _error(refusal: Refusal, topic: str, state: TopicState | None = None, chain: bytes = b"") -> frames.ErrorFrame:
+    return frames.ErrorFrame(
+        topic, refusal.reason, refusal.message, refusal.field, refusal.retry_after_ms, state, chain
+    )

@@ -22,6 +22,7 @@ class TopicClass:
 
     `name` is for logs and metric labels. `required_scope` must stand in the token. `source` is the service that
     serves them. `replay_budget` is the most events that one resume may replay where a snapshot is the alternative.
+    `chained`: its events have chain values, so its cursors can be bound to what was applied.
     """
 
     name: str
@@ -31,9 +32,10 @@ class TopicClass:
     required_scope: str
     source: Source
     replay_budget: int
+    chained: bool = False
 
 
-RUN_EVENTS = TopicClass("run_events", "run:", "run_", ":events", "runs.read", "runtime", 20_000)
+RUN_EVENTS = TopicClass("run_events", "run:", "run_", ":events", "runs.read", "runtime", 20_000, chained=True)
 WORKER_LIFECYCLE = TopicClass("worker_lifecycle", "worker:", "wrk_", ":lifecycle", "workers.read", "runtime", 10_000)
 USER_RUNS = TopicClass("user_runs", "user:", "usr_", ":runs", "runs.read", "projector", 500)
 ORG_RUNS = TopicClass("org_runs", "org:", "org_", ":runs", "runs.read", "projector", 500)

@@ -71,7 +71,7 @@ def _subscribe(message: client_frame_pb2.ClientFrame) -> frames.Subscribe:
             if entry.cursor.topic not in ("", entry.topic):
                 field = f"subscribe.topics[{index}].cursor.topic"
                 raise Refusal("payload_mismatch", "the cursor belongs to another topic", field=field)
-            cursor = frames.Cursor(entry.cursor.epoch, entry.cursor.applied_seq)
+            cursor = frames.Cursor(entry.cursor.epoch, entry.cursor.applied_seq, entry.cursor.chain)
         topics.append((entry.topic, cursor))
     return frames.Subscribe(tuple(topics))
 
@@ -117,7 +117,9 @@ def encode_client_frame(frame: frames.ClientFrame, form: Form) -> bytes:
 def _topic_subscription(topic: str, cursor: frames.Cursor | None) -> client_frame_pb2.TopicSubscription:
     entry = client_frame_pb2.TopicSubscription(topic=topic)
     if cursor is not None:
-        entry.cursor.CopyFrom(cursor_pb2.Cursor(topic=topic, epoch=cursor.epoch, applied_seq=cursor.applied_seq))
+        entry.cursor.CopyFrom(
+            cursor_pb2.Cursor(topic=topic, epoch=cursor.epoch, applied_seq=cursor.applied_seq, chain=cursor.chain)
+        )
     return entry
 
 
@@ -213,6 +215,7 @@ def _error_message(frame: frames.ErrorFrame) -> frame_pb2.Error:
         message.stale_cursor.floor = state.floor
         message.stale_cursor.head = state.head
         message.stale_cursor.snapshot_available = state.snapshot_available
+        message.stale_cursor.chain = frame.chain
     return message
 
 
@@ -299,7 +302,15 @@ def _decode_error(frame: frame_pb2.KhalaFrame) -> frames.ErrorFrame:
     if error.HasField("stale_cursor"):
         where = error.stale_cursor
         stale = frames.TopicState(where.epoch, where.floor, where.head, where.snapshot_available)
-    return frames.ErrorFrame(frame.topic, error.reason_name, error.message, error.field, error.retry_after_ms, stale)
+    return frames.ErrorFrame(
+        frame.topic,
+        error.reason_name,
+        error.message,
+        error.field,
+        error.retry_after_ms,
+        stale,
+        error.stale_cursor.chain,
+    )
 
 
 def _decode_draining(frame: frame_pb2.KhalaFrame) -> frames.Draining:

@@ -14,6 +14,7 @@ from oa_platform.jwks import JwksCache
 from oa_platform.parsers import Address
 from oa_platform.process import Process, run_service
 from oa_platform.tokens import TokenVerifier
+from services.khala_gateway.app.confirmations import Confirmations
 from services.khala_gateway.app.connection import Gateway
 from services.khala_gateway.app.feeds import FeedHub
 from services.khala_gateway.app.flusher import Flusher
@@ -43,6 +44,7 @@ async def start(settings: GatewaySettings, process: Process) -> None:
     gateway = Gateway(
         hub=hub,
         replays=ReplayReader(sources, settings.feeds.page_frames, settings.feeds.page_bytes),
+        confirmations=Confirmations(sources, settings.feeds.concurrent_confirmations),
         tokens=SyncTokenVerifier(verifier),
         live_tokens=LiveTokens(),
         flusher=Flusher(asyncio.get_running_loop(), settings.feeds.flush_tick_ms),

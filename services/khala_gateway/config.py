@@ -145,6 +145,12 @@ class FeedSettings:
     concurrent_repairs: int = setting(
         "OA_FEED_CONCURRENT_REPAIRS", integer(1, 1000), 16, doc="Holes repaired at a time, from one source."
     )
+    concurrent_confirmations: int = setting(
+        "OA_FEED_CONCURRENT_CONFIRMATIONS",
+        integer(1, 10_000),
+        64,
+        doc="Cursors that one source is asked about at the same time.",
+    )
     flush_tick_ms: float = setting(
         "OA_FEED_FLUSH_TICK_MS", number(0, 1000), 5.0, doc="Least pause between two flushes; frames between them join."
     )
@@ -165,6 +171,7 @@ class FeedSettings:
             page_frames=self.page_frames,
             page_bytes=self.page_bytes,
             concurrent_repairs=self.concurrent_repairs,
+            concurrent_confirmations=self.concurrent_confirmations,
             audit_interval_ms=self.audit_interval_ms,
         )
 

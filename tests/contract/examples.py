@@ -131,6 +131,17 @@ def _frames() -> Mapping[str, Message]:
                 stale_cursor=frame.StaleCursor(epoch="e2", floor=0, head=12),
             ),
         ),
+        "frame_error_other_content": (
+            TOPIC,
+            0,
+            frame.FRAME_KIND_ERROR,
+            frame.Error(
+                reason=errors_pb2.REASON_EPOCH_MISMATCH,
+                reason_name="epoch_mismatch",
+                message="At seq 3 the topic has another chain than the cursor.",
+                stale_cursor=frame.StaleCursor(epoch="e1", floor=0, head=12, chain=bytes(range(32))),
+            ),
+        ),
         "frame_draining": ("", 0, frame.FRAME_KIND_DRAINING, frame.Draining(reconnect_after_ms=730)),
     }
     return {
@@ -151,9 +162,12 @@ def _client_frames() -> Mapping[str, Message]:
             client.TopicSubscription(topic="user:usr_01K0000000000000000000000C:runs"),
         ]
     )
+    cursor = cursor_pb2.Cursor(topic=TOPIC, epoch="e1", applied_seq=3, chain=bytes(range(32)))
+    bound = client.Subscribe(topics=[client.TopicSubscription(topic=TOPIC, cursor=cursor)])
     return {
         "client_hello": client.ClientFrame(hello=hello),
         "client_subscribe": client.ClientFrame(subscribe=subscribe),
+        "client_subscribe_bound": client.ClientFrame(subscribe=bound),
         "client_unsubscribe": client.ClientFrame(unsubscribe=client.Unsubscribe(topics=[TOPIC])),
         "client_refresh_token": client.ClientFrame(refresh_token=client.RefreshToken(token="a.b.c")),
         "client_ping": client.ClientFrame(ping=client.Ping(nonce=9)),

@@ -12,12 +12,13 @@ from oa_errors import Refusal
 from oa_khala.client_commands import Apply
 from oa_khala.frames import Cursor
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_TIMEOUT_S = 10.0
 """How long a write waits for another process's."""
 _PAGE_ROWS = 500
 
-_SCHEMA = """
+_MIGRATIONS = (
+    """
 CREATE TABLE watermarks (
     namespace TEXT NOT NULL, topic TEXT NOT NULL, epoch TEXT NOT NULL, applied_seq INTEGER NOT NULL,
     PRIMARY KEY (namespace, topic)
@@ -27,9 +28,12 @@ CREATE TABLE elements (
     snapshot INTEGER NOT NULL, payload BLOB NOT NULL,
     PRIMARY KEY (namespace, topic, seq)
 );
-"""
-_READ_CURSOR = "SELECT epoch, applied_seq FROM watermarks WHERE namespace = ? AND topic = ?"
-_WRITE_CURSOR = "INSERT OR REPLACE INTO watermarks (namespace, topic, epoch, applied_seq) VALUES (?, ?, ?, ?)"
+""",
+    "ALTER TABLE watermarks ADD COLUMN chain BLOB NOT NULL DEFAULT x''",
+)
+"""What makes each version out of the one before."""
+_READ_CURSOR = "SELECT epoch, applied_seq, chain FROM watermarks WHERE namespace = ? AND topic = ?"
+_WRITE_CURSOR = "INSERT OR REPLACE INTO watermarks (namespace, topic, epoch, applied_seq, chain) VALUES (?, ?, ?, ?, ?)"
 _WRITE_ELEMENT = "INSERT INTO elements (namespace, topic, seq, snapshot, payload) VALUES (?, ?, ?, ?, ?)"
 _DROP_CURSOR = "DELETE FROM watermarks WHERE namespace = ? AND topic = ?"
 _DROP_ELEMENTS = "DELETE FROM elements WHERE namespace = ? AND topic = ?"
@@ -72,7 +76,7 @@ class SqliteStore:
     def cursor(self, topic: str) -> Cursor | None:
         """See WatermarkStore."""
         row = self._db.execute(_READ_CURSOR, (self._namespace, topic)).fetchone()
-        return Cursor(row[0], row[1]) if row else None
+        return Cursor(*row) if row else None
 
     def apply(self, elements: Sequence[Apply]) -> None:
         """See WatermarkStore."""
@@ -101,7 +105,7 @@ class SqliteStore:
             self._db.execute(_DROP_ELEMENTS, key)
         seq = element.cursor.applied_seq
         self._db.execute(_WRITE_ELEMENT, (*key, seq, element.snapshot, element.payload))
-        self._db.execute(_WRITE_CURSOR, (*key, element.cursor.epoch, seq))
+        self._db.execute(_WRITE_CURSOR, (*key, element.cursor.epoch, seq, element.cursor.chain))
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -124,9 +128,10 @@ class SqliteStore:
     def _migrate(self) -> None:
         with self._transaction():
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                for statement in _SCHEMA.split(";"):
+            for migration in _MIGRATIONS[version:]:
+                for statement in migration.split(";"):
                     self._db.execute(statement)
+            if version < SCHEMA_VERSION:
                 self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         if version > SCHEMA_VERSION:
             message = (

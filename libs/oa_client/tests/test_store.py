@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from oa_client.cpython.sqlite_store import SqliteStore
+from oa_client.cpython.sqlite_store import _MIGRATIONS, SqliteStore
 from oa_client.store import Element, MemoryStore, StoreMoved, WatermarkStore
 from oa_errors import Refusal
 from oa_khala.client_commands import Apply
@@ -108,6 +108,44 @@ def test_what_was_applied_survives_and_is_private(path: Path) -> None:
     second = SqliteStore(path, "a/o/d")
     assert second.cursor(TOPIC) == Cursor("e1", 1)
     second.close()
+
+
+def bound(seq: int, chain: bytes, follows: bytes) -> Apply:
+    return Apply(TOPIC, Cursor("e1", seq, chain), b"event", 1, follows=follows)
+
+
+def test_a_cursor_keeps_its_chain(store: WatermarkStore) -> None:
+    store.apply([bound(1, b"A", b"0"), bound(2, b"AB", b"A")])
+    assert store.cursor(TOPIC) == Cursor("e1", 2, b"AB")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [bound(2, b"AX", b"A"), bound(3, b"AXY", b"AX")],
+    ids=["other content at the same seq", "the next one of other content"],
+)
+def test_other_content_under_the_same_numbers_does_not_fit(store: WatermarkStore, other: Apply) -> None:
+    store.apply([bound(1, b"A", b"0"), bound(2, b"AB", b"A")])
+    with pytest.raises(StoreMoved) as caught:
+        store.apply([other])
+    assert caught.value.cursor == Cursor("e1", 2, b"AB")
+    store.apply([bound(1, b"?", b"?"), bound(2, b"AB", b"A"), bound(3, b"ABC", b"AB")])
+    assert seqs(store) == [1, 2, 3]
+
+
+def test_a_file_of_the_first_version_goes_on_without_chains(path: Path) -> None:
+    path.parent.mkdir()
+    with sqlite3.connect(path) as first:
+        first.executescript(_MIGRATIONS[0] + "PRAGMA user_version = 1;")
+        first.execute("INSERT INTO watermarks VALUES ('a/o/d', ?, 'e1', 1)", (TOPIC,))
+        first.execute("INSERT INTO elements VALUES ('a/o/d', ?, 1, 0, x'00')", (TOPIC,))
+    first.close()
+    store = SqliteStore(path, "a/o/d")
+    assert store.cursor(TOPIC) == Cursor("e1", 1)
+    store.apply([event(2)])
+    assert seqs(store) == [1, 2]
+    store.close()
+    SqliteStore(path, "a/o/d").close()
 
 
 def test_two_processes_apply_the_same_events_once(path: Path) -> None:

@@ -17,8 +17,10 @@ from oa_client.tests.fake_gateway import EPOCH, FakeGateway, FakeTokens, Fault, 
 from oa_errors import Refusal
 from oa_khala.client_commands import Apply
 from oa_khala.frames import Cursor, ErrorFrame
+from oa_runlog.chain import chain_over
 
-TOPIC = "run:run_01JD8V0000000000000000000A:events"
+RUN_ID = "run_01JD8V0000000000000000000A"
+TOPIC = f"run:{RUN_ID}:events"
 DEVICE = "dev_01JD8V0000000000000000000A"
 
 
@@ -46,6 +48,11 @@ async def follow_to(subscribed: Subscription, last_seq: int) -> list[Update]:
     return updates
 
 
+def at(seq: int) -> Cursor:
+    """The cursor after the first `seq` of the payloads, bound to them."""
+    return Cursor(EPOCH, seq, chain_over(RUN_ID, payloads(seq)))
+
+
 def seqs(updates: Sequence[Update]) -> list[int]:
     return [update.seq for update in updates if isinstance(update, Applied)]
 
@@ -62,7 +69,7 @@ async def test_a_topic_is_applied_from_its_start_and_live() -> None:
         updates += await follow_to(subscribed, 5)
     assert seqs(updates) == [1, 2, 3, 4, 5]
     assert CaughtUp(TOPIC, 3) in updates
-    assert (store.cursor(TOPIC), stored(store)) == (Cursor(EPOCH, 5), payloads(5))
+    assert (store.cursor(TOPIC), stored(store)) == (at(5), payloads(5))
 
 
 async def test_cuts_and_repetitions_apply_everything_once() -> None:
@@ -84,7 +91,7 @@ async def test_a_lost_event_is_repaired_not_skipped() -> None:
     ):
         updates = await follow_to(subscribed, 20)
     assert seqs(updates) == list(range(1, 21))
-    assert served.subscribed_from == [None, Cursor(EPOCH, 6)]
+    assert served.subscribed_from == [None, at(6)]
 
 
 async def test_our_own_cut_is_survived() -> None:
@@ -95,7 +102,7 @@ async def test_our_own_cut_is_survived() -> None:
         served.topics[TOPIC].events.extend(payloads(5, first=6))
         updates = await follow_to(subscribed, 10)
     assert seqs(updates) == [6, 7, 8, 9, 10]
-    assert served.subscribed_from == [None, Cursor(EPOCH, 5)]
+    assert served.subscribed_from == [None, at(5)]
 
 
 async def test_a_fresh_client_resumes_from_the_stored_watermark(tmp_path: Path) -> None:

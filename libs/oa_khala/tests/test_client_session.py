@@ -10,6 +10,7 @@ from oa_khala import frames
 from oa_khala.backoff import BACKOFF_CAP_MS, backoff_ms
 from oa_khala.client_commands import (
     Apply,
+    Chains,
     ClientLimits,
     Command,
     Connect,
@@ -37,8 +38,8 @@ C = TypeVar("C", bound=Command)
 class Driver:
     """A session with a clock; `out` holds the commands of the last call, `applied` all that were ever applied."""
 
-    def __init__(self, *topics: str, cursor: Cursor | None = None) -> None:
-        self.session = ClientSession("dev_1", "test/1")
+    def __init__(self, *topics: str, cursor: Cursor | None = None, chains: Chains | None = None) -> None:
+        self.session = ClientSession("dev_1", "test/1", chains=chains)
         self.now_ms = 0
         self.applied: list[Apply] = []
         self.out: list[Command] = []
@@ -124,6 +125,36 @@ def test_a_persisted_cursor_is_resumed_after_a_restart() -> None:
     assert driver.sent() == [frames.Subscribe(((T, Cursor("e1", 7)),))]
     driver.following(from_seq=7)
     assert driver.events(7, 8) == [8]
+
+
+class Concatenated:
+    """Chain values that show what they are made of; the summary topic has none."""
+
+    def start(self, topic: str) -> bytes:
+        return b"0" if topic == T else b""
+
+    def after(self, chain: bytes, payload: bytes) -> bytes:
+        return chain + payload
+
+
+def test_a_cursor_is_bound_to_what_was_applied() -> None:
+    driver = Driver(T, chains=Concatenated()).open(T).following()
+    driver.events(1, 2)
+    assert [(apply.follows, apply.cursor.chain) for apply in driver.applied] == [(b"0", b"01"), (b"01", b"012")]
+    driver.events(4)
+    assert driver.sent() == [frames.Subscribe(((T, Cursor("e1", 2, b"012")),))]
+
+
+@pytest.mark.parametrize(
+    ("topic", "cursor", "from_seq"),
+    [(U, None, 0), (T, None, 4), (T, Cursor("e1", 4), 4)],
+    ids=["no chain", "from a floor", "a cursor of old"],
+)
+def test_where_the_chain_is_not_known_it_stays_empty(topic: str, cursor: Cursor | None, from_seq: int) -> None:
+    driver = Driver(topic, cursor=cursor, chains=Concatenated()).open(topic)
+    driver.frame(frames.Subscribed(topic, "e1", 0, from_seq, Plan.REPLAY, from_seq))
+    driver.frame(frames.Event(topic, from_seq + 1, b"x"))
+    assert [apply.cursor for apply in driver.applied] == [Cursor("e1", from_seq + 1)]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from oa_khala.server_commands import (
     Attach,
     CloseConnection,
     Command,
+    ConfirmCursor,
     Detach,
     SendFrame,
     Serve,
@@ -309,7 +310,7 @@ def test_closing_says_why_once() -> None:
 
 steps = st.one_of(
     client_frames,
-    st.sampled_from(["accept", "refuse", "ready", "stale", "drain", "block"]),
+    st.sampled_from(["accept", "refuse", "ready", "confirm", "deny", "stale", "drain", "block"]),
     st.integers(0, 20_000),
 )
 
@@ -325,6 +326,11 @@ def run_step(session: ServerSession, step: frames.ClientFrame | str, now: int) -
             return session.token_refused(Refusal("invalid_token", "no"), now)
         case "ready":
             return [c for n, e in pending for c in session.topic_ready(n, e.attachment, state, "usr_a", "", now)]
+        case "confirm":
+            return [c for n, e in pending for c in session.cursor_confirmed(n, e.attachment, state, now)]
+        case "deny":
+            no = Refusal("epoch_mismatch", "no")
+            return [c for n, e in pending for c in session.cursor_refused(n, e.attachment, no, state, OTHER, now)]
         case "stale":
             return [c for n, e in served for c in session.topic_stale(n, e.attachment, "epoch_mismatch", state, now)]
         case "drain":
@@ -344,6 +350,69 @@ def note(command: Command, attached: set[str]) -> None:
             attached.remove(command.topic)
         case Serve():
             assert command.topic in attached
+
+
+CHAIN, OTHER = b"c" * 32, b"o" * 32
+BOUND = Cursor("e", 2, CHAIN)
+
+
+def asked() -> ServerSession:
+    """A session that waits for the source to confirm a cursor."""
+    session = opened()
+    session.frame(frames.Subscribe(((T, BOUND),)), NOW)
+    state = TopicState("e", 0, 3)
+    assert session.topic_ready(T, 1, state, "usr_a", "", NOW) == [ConfirmCursor(T, 1, BOUND)]
+    return session
+
+
+def test_a_cursor_with_a_chain_is_served_once_its_source_has_confirmed_it() -> None:
+    session = asked()
+    assert session.frame(frames.Ping(1), NOW) == [SendFrame(frames.Heartbeat((), NOW, 1))]
+    assert session.cursor_confirmed(T, 1, TopicState("e", 0, 5), NOW) == [
+        SendFrame(frames.Subscribed(T, "e", 0, 5, Plan.REPLAY, 2)),
+        Serve(T, 3),
+    ]
+
+
+def test_a_cursor_of_other_content_is_stale_and_told_both() -> None:
+    refusal = Refusal("epoch_mismatch", "other content")
+    state = TopicState("e", 0, 3)
+    detach, send = asked().cursor_refused(T, 1, refusal, state, OTHER, NOW)
+    assert detach == Detach(T)
+    assert isinstance(send, SendFrame)
+    assert isinstance(send.frame, frames.ErrorFrame)
+    assert (send.frame.reason, send.frame.stale, send.frame.chain) == ("epoch_mismatch", state, OTHER)
+    assert CHAIN.hex() in send.frame.message
+    assert OTHER.hex() in send.frame.message
+
+
+def test_a_source_that_can_not_say_now_is_asked_again_later() -> None:
+    refusal = Refusal("unavailable", "away", retry_after_ms=1_000)
+    out = asked().cursor_refused(T, 1, refusal, TopicState("e", 0, 3), b"", NOW)
+    assert errors(out) == [(T, "unavailable")]
+
+
+def test_an_answer_about_an_earlier_cursor_is_not_heard() -> None:
+    session = asked()
+    session.frame(frames.Subscribe(((T, BOUND),)), NOW)
+    assert session.cursor_confirmed(T, 1, TopicState("e", 0, 3), NOW) == []
+    assert session.cursor_refused(T, 1, Refusal("epoch_mismatch", "no"), TopicState("e", 0, 3), OTHER, NOW) == []
+
+
+def test_what_the_numbers_say_already_needs_no_question_and_other_peoples_topics_get_none() -> None:
+    session = opened()
+    session.frame(frames.Subscribe(((T, BOUND),)), NOW)
+    assert errors(session.topic_ready(T, 1, TopicState("e2", 0, 3), "usr_a", "", NOW)) == [(T, "epoch_mismatch")]
+    session.frame(frames.Subscribe(((T, BOUND),)), NOW)
+    assert errors(session.topic_ready(T, 2, TopicState("e", 0, 3), "usr_b", "", NOW)) == [(T, "owner_mismatch")]
+
+
+def test_a_chain_for_a_topic_without_one_is_refused() -> None:
+    session = opened()
+    (send,) = session.frame(frames.Subscribe(((U, BOUND),)), NOW)
+    assert isinstance(send, SendFrame)
+    assert isinstance(send.frame, frames.ErrorFrame)
+    assert (send.frame.reason, send.frame.field) == ("invalid_value", "subscribe.topics[0].cursor.chain")
 
 
 @given(st.lists(steps, max_size=40))

@@ -1,5 +1,6 @@
 """Frames to bytes and back, and everything that is not a frame."""
 
+import base64
 import json
 from collections.abc import Callable
 
@@ -82,6 +83,14 @@ HELLO = {"deviceId": "dev_1", "clientBuildId": "t/1", "protocolVersion": 1, "sch
             {"subscribe": {"topics": [{"topic": "b", "cursor": {"appliedSeq": "x"}}]}},
             "malformed_message",
             "subscribe.topics[0].cursor.applied_seq",
+        ),
+        *(
+            (
+                {"subscribe": {"topics": [{"topic": "b", "cursor": {"chain": base64.b64encode(chain).decode()}}]}},
+                "invalid_value",
+                "subscribe.topics[0].cursor.chain",
+            )
+            for chain in (b"c" * 31, b"c" * 33)
         ),
         ({"unsubscribe": {}}, "missing_field", "unsubscribe.topics"),
         ({"refreshToken": {}}, "missing_field", "refresh_token.token"),

@@ -197,6 +197,19 @@ class _Schedule:
         log.restore(rng.randint(0, log.head + 3))
         self.source_up()
 
+    async def replace_log(self) -> None:
+        """A failover that lost something unseen, and everything in memory with it. Only a cursor's chain can tell."""
+        log, rng = self._world.logs[TOPICS[0]], self._world.rng
+        if log.floor:
+            return  # what was pruned is final, and whoever begins there knows no chain
+        for gateway in self._gateways:
+            if gateway.up:
+                await gateway.crash()
+        kept = rng.randint(0, log.head)
+        log.replace(kept, rng.randint(kept, log.head + 3))
+        for gateway in self._gateways:
+            gateway.start()
+
     def prune_log(self) -> None:
         log = self._world.logs[self._world.rng.choice(TOPICS)]
         log.prune(self._world.rng.randint(log.floor, log.head))
@@ -216,6 +229,7 @@ _WEIGHTS = {
     "source_down": 3,
     "source_up": 4,
     "restore_log": 2,
+    "replace_log": 1,
     "prune_log": 2,
     "control": 2,
 }

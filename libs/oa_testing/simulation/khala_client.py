@@ -12,7 +12,7 @@ from oa_khala.frames import CaughtUp, Cursor, Event, Form, ServerFrame, Subscrib
 from oa_khala.wire import decode_server_frame, encode_client_frame
 from oa_testing.simulation.khala_gateway import SimGateway, token_text
 from oa_testing.simulation.khala_link import Link
-from oa_testing.simulation.khala_world import Broken, World
+from oa_testing.simulation.khala_world import CHAINS, Broken, World
 
 
 @dataclass
@@ -45,7 +45,7 @@ class SimClient:
     def start(self) -> None:
         """Begin, with what is on disk."""
         self._life += 1
-        self.session = ClientSession("dev_1", "sim/1")
+        self.session = ClientSession("dev_1", "sim/1", chains=CHAINS)
         for topic in self._world.logs:
             have = self.store.get(topic)
             self._do(self.session.subscribe(topic, have.cursor if have else None, self._now()))
@@ -76,8 +76,12 @@ class SimClient:
             have = self.store.get(topic)
             if have is None and log.head > log.floor:
                 return f"{self.name} has nothing of {topic}"
-            if have is not None and have.cursor != Cursor(log.epoch, log.head):
-                return f"{self.name} is at {have.cursor} of {topic}, which is at {log.epoch} {log.head}"
+            if have is None:
+                continue
+            # Who began above the start can't know the chain.
+            there = Cursor(log.epoch, log.head, b"" if have.start else log.chain(log.head))
+            if have.cursor != there:
+                return f"{self.name} is at {have.cursor} of {topic}, which is at {there}"
         return ""
 
     # --------------------------------------------------------------------------------------------- commands
@@ -120,13 +124,13 @@ class SimClient:
     def _apply(self, command: commands.Apply) -> None:
         log, cursor = self._world.logs[command.topic], command.cursor
         have = self.store.get(command.topic)
-        if command.payload != log.payload(cursor.epoch, cursor.applied_seq):
+        if not log.had(cursor.epoch, cursor.applied_seq, command.payload):
             raise Broken(f"{self.name} got {command.payload!r} as {cursor}")
         if have is None:
             if (cursor.epoch, cursor.applied_seq - 1) not in log.floors:
                 raise Broken(f"{self.name} began {command.topic} at {cursor}, which was never behind a floor")
             have = self.store[command.topic] = Applied(cursor.applied_seq - 1, cursor)
-        elif cursor != Cursor(have.cursor.epoch, have.cursor.applied_seq + 1):
+        elif (cursor.epoch, cursor.applied_seq) != (have.cursor.epoch, have.cursor.applied_seq + 1):
             raise Broken(f"{self.name} applied {cursor} after {have.cursor}")
         have.cursor = cursor
         self.applied += 1

@@ -12,6 +12,7 @@ from oa_khala.frames import Form
 from oa_khala.server_commands import ServerLimits
 from oa_testing.simulation.khala_link import Link
 from oa_testing.simulation.khala_world import USER, Broken, SimSource, World
+from services.khala_gateway.app.confirmations import Confirmations
 from services.khala_gateway.app.connection import Connection, Gateway
 from services.khala_gateway.app.feeds import FeedHub, HubLimits
 from services.khala_gateway.app.flusher import Flusher
@@ -69,6 +70,7 @@ class SimGateway:
         self._gateway = Gateway(
             hub=self.hub,
             replays=ReplayReader(sources, self._limits.page_frames, self._limits.page_bytes),
+            confirmations=Confirmations(sources, self._limits.concurrent_confirmations),
             tokens=SimTokens(world),
             live_tokens=LiveTokens(),
             flusher=Flusher(asyncio.get_running_loop(), 1.0),

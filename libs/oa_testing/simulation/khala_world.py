@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from oa_client.chains import RunChains
 from oa_errors import Refusal
 from oa_khala.frames import TopicState
 from oa_khala.wire import event_frame
@@ -15,23 +16,51 @@ from services.khala_gateway.app.ports import HistoryPage, SourceEvents, WatchedT
 USER = "usr_01J9ZQ6T5W3M8K2N4P7R1S0V6X"
 
 
+CHAINS = RunChains()
+
+
 class Broken(AssertionError):
     """Something that must always hold did not."""
 
 
 @dataclass
 class Log:
-    """One topic at its authority. `floors` are all floors that this epoch ever had."""
+    """One topic at its authority. `floors` are all floors that this epoch ever had.
+
+    `replaced` says how often what had a seq was replaced by something else, unseen: the epoch stayed.
+    """
 
     topic: str
     epoch: str = "e0"
     head: int = 0
     floor: int = 0
     floors: set[tuple[str, int]] = field(default_factory=lambda: {("e0", 0)})
+    replaced: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def payload(self, epoch: str, seq: int) -> bytes:
         """What every reader must get for `seq` of `epoch`."""
-        return f"{self.topic}/{epoch}/{seq}".encode()
+        return self._payload(epoch, seq, self.replaced.get((epoch, seq), 0))
+
+    def had(self, epoch: str, seq: int, payload: bytes) -> bool:
+        """Whether `payload` is, or was before it was replaced, what has that seq."""
+        times = range(self.replaced.get((epoch, seq), 0) + 1)
+        return any(payload == self._payload(epoch, seq, time) for time in times)
+
+    def _payload(self, epoch: str, seq: int, replaced: int) -> bytes:
+        return f"{self.topic}/{epoch}/{seq}/{replaced}".encode()
+
+    def chain(self, seq: int) -> bytes:
+        """Chain value of the present epoch at `seq`; empty for a topic without one."""
+        chain = CHAINS.start(self.topic)
+        for each in range(1, seq + 1 if chain else 0):
+            chain = CHAINS.after(chain, self.payload(self.epoch, each))
+        return chain
+
+    def replace(self, kept: int, head: int) -> None:
+        """What came after `kept` is lost, other events take its seqs up to `head`, and nobody notices."""
+        for seq in range(kept + 1, max(self.head, head) + 1):
+            self.replaced[self.epoch, seq] = self.replaced.get((self.epoch, seq), 0) + 1
+        self.head = head
 
     def prune(self, floor: int) -> None:
         """Drop what is at or below `floor`."""
@@ -142,7 +171,9 @@ class SimSource:
                     self._send_frames(topic, seq, until)
             seq = until + 1
 
-    async def replay(self, topic: str, epoch: str, after_seq: int, max_frames: int, max_bytes: int) -> HistoryPage:
+    async def replay(
+        self, topic: str, epoch: str, after_seq: int, max_frames: int, max_bytes: int, after_chain: bytes = b""
+    ) -> HistoryPage:
         """A page of history, read at some moment between the question and the answer."""
         world = self._world
         await asyncio.sleep(world.delay_s())
@@ -155,6 +186,8 @@ class SimSource:
             raise Refusal("retention_floor_breach", "pruned")
         if after_seq > log.head:
             raise Refusal("cursor_ahead_of_head", "more than there is")
+        if after_chain and (chain := log.chain(after_seq)) != after_chain:
+            raise Refusal("epoch_mismatch", "other content", metadata={"chain": chain.hex()})
         seen = max(after_seq, log.head - rng.randint(0, world.weather.lag))
         last = min(seen, after_seq + rng.randint(1, max_frames))
         page = HistoryPage(epoch, after_seq + 1, self._frames(log, after_seq + 1, last), log.floor, log.head)

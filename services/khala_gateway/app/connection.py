@@ -6,21 +6,23 @@ there, topic by topic in slices; what lies below it is read from history, one pa
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
 import structlog
 
-from oa_errors import Refusal
+from oa_errors import ClientAction, Refusal
 from oa_khala import server_commands as commands
 from oa_khala.admission import Grant
 from oa_khala.backoff import backoff_ms
-from oa_khala.frames import ClientFrame, ErrorFrame, Form, ServerFrame, TopicState
+from oa_khala.cursors import STALE_REASONS
+from oa_khala.frames import ClientFrame, Cursor, ErrorFrame, Form, ServerFrame, TopicState
 from oa_khala.server_session import DeliveryBroken, ServerSession, State
 from oa_khala.topics import Topic
 from oa_khala.wire import decode_client_frame, encode_server_frame
 from oa_platform.metrics import count_refusal
 from services.khala_gateway.app import metrics
+from services.khala_gateway.app.confirmations import Confirmations
 from services.khala_gateway.app.entries import Segment
 from services.khala_gateway.app.feeds import FeedHub
 from services.khala_gateway.app.flusher import Flusher
@@ -33,8 +35,6 @@ from services.khala_gateway.domain.messages import binary_message, text_message
 _log = structlog.get_logger(__name__)
 # Slices in one turn of a connection, so that one that catches up doesn't hold up the others.
 _SLICES_A_TURN = 8
-# What a history read may be refused for that no waiting mends.
-_STALE = frozenset({"epoch_mismatch", "retention_floor_breach", "cursor_ahead_of_head", "replay_budget_exceeded"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,7 @@ class Gateway:
 
     hub: FeedHub
     replays: ReplayReader
+    confirmations: Confirmations
     tokens: SyncTokens
     live_tokens: LiveTokens
     flusher: Flusher
@@ -116,6 +117,7 @@ class Connection:
         self._dirty: deque[Serving] = deque()
         self._behind: deque[Serving] = deque()
         self._replaying: asyncio.Task[None] | None = None
+        self._confirming: set[asyncio.Task[None]] = set()
         self._verifying: asyncio.Task[None] | None = None
         self._writable = asyncio.Event()
         self._writable.set()
@@ -159,7 +161,7 @@ class Connection:
         """The socket is gone."""
         for serving in list(self._servings.values()):
             self._detach(serving)
-        for task in (self._replaying, self._verifying):
+        for task in (self._replaying, self._verifying, *self._confirming):
             if task is not None:
                 task.cancel()
         if self._timer is not None:
@@ -308,9 +310,11 @@ class Connection:
     def _replay_refused(self, serving: Serving, refusal: Refusal) -> None:
         if not serving.live or serving.feed is None:
             return
-        if refusal.reason in _STALE and serving.feed.feed is not None:
+        if refusal.reason in STALE_REASONS and serving.feed.feed is not None:
             self._gateway.hub.outdated(serving.topic)
             self.topic_stale(serving, refusal.reason, serving.feed.state)
+        elif refusal.info.action is ClientAction.GIVE_UP:
+            self.topic_refused(serving, refusal)
         else:
             # The source is away or busy: the socket stays open and delivery waits.
             _log.info("replay_postponed", connection_id=self.connection_id, topic=serving.name, reason=refusal.reason)
@@ -351,6 +355,8 @@ class Connection:
                 serving = Serving(self, command.topic, command.attachment, self._gateway.replays.tick())
                 self._servings[serving.name] = serving
                 self._gateway.hub.attach(command.topic, serving)
+            case commands.ConfirmCursor():
+                self._spawn(self._confirm(self._servings[command.topic], command.cursor))
             case commands.Serve():
                 self._begin(self._servings[command.topic], command.next_seq)
             case commands.Detach():
@@ -387,6 +393,30 @@ class Connection:
         self._jti = grant.jti
         self._gateway.live_tokens.claim(grant.jti, self)
         _log.info("session_open", connection_id=self.connection_id, subject=grant.subject, session_id=grant.session_id)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._confirming.add(task)
+        task.add_done_callback(self._confirming.discard)
+
+    async def _confirm(self, serving: Serving, cursor: Cursor) -> None:
+        """Ask the source about a cursor, and tell the session where the feed stands then."""
+        session, now_ms = self._session, self._gateway.now_ms
+        refusal: Refusal | None = None
+        try:
+            await self._gateway.confirmations.confirm(serving.topic, cursor)
+        except Refusal as error:
+            refusal = error
+        if not serving.live or serving.feed is None or serving.feed.feed is None:
+            return  # who ended it has said so
+        state = serving.feed.state
+        if refusal is None:
+            self._run(session.cursor_confirmed(serving.name, serving.attachment, state, now_ms()))
+            return
+        chain = bytes.fromhex(refusal.metadata.get("chain", ""))
+        if refusal.reason in STALE_REASONS and not chain:
+            self._gateway.hub.outdated(serving.topic)  # its numbers fit the feed, but not what the source has
+        self._run(session.cursor_refused(serving.name, serving.attachment, refusal, state, chain, now_ms()))
 
     def _begin(self, serving: Serving, next_seq: int) -> None:
         serving.next_seq = next_seq

@@ -14,6 +14,7 @@ import structlog
 
 from oa_errors import ClientAction, Refusal
 from oa_khala.backoff import backoff_ms
+from oa_khala.cursors import STALE_REASONS
 from oa_khala.feed import FeedLimits
 from oa_khala.frames import TopicState
 from oa_khala.topics import Topic
@@ -25,8 +26,6 @@ from services.khala_gateway.app.topic_feed import Subscriber, TopicFeed
 _log = structlog.get_logger(__name__)
 # What a source refuses only for now.
 _PASSING = frozenset({ClientAction.RETRY, ClientAction.RECONNECT})
-# Refusals of a history read which say that this lineage can't be continued where the feed stands.
-_LINEAGE_ENDED = frozenset({"epoch_mismatch", "retention_floor_breach", "cursor_ahead_of_head"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +43,8 @@ class HubLimits:
     page_bytes: int = 256 * 1024
     # Holes that are repaired at the same time, from one source.
     concurrent_repairs: int = 16
+    # Cursors that one source is asked about at the same time.
+    concurrent_confirmations: int = 64
     # How often each source is asked where its topics stand, so that a lost last frame doesn't stay lost.
     audit_interval_ms: int = 30_000
 
@@ -256,10 +257,12 @@ class FeedHub:
         try:
             page = await self._source(held).replay(held.name, feed.epoch, before, limits.page_frames, limits.page_bytes)
         except Refusal as refusal:
-            if refusal.reason in _LINEAGE_ENDED and held.feed is feed:
+            if refusal.reason in STALE_REASONS and held.feed is feed:
                 self._lineage_ended(held, refusal.reason, feed.state, spared=held.waiting)
                 held.feed = None
                 self._source(held).add([held.name])
+            elif refusal.info.action is ClientAction.GIVE_UP:
+                self.refused(held.name, refusal)  # events are lost: nobody is led past them
             return False
         if held.feed is not feed or page.epoch != feed.epoch:
             return False

@@ -14,6 +14,9 @@ REPLAY_READS = Counter("oa_khala_replay_reads", "Pages of history read for subsc
 REPLAY_JOINED = Counter(
     "oa_khala_replay_joined", "Pages that came from a read that was under way.", ["source"], registry=REGISTRY
 )
+CURSORS_CONFIRMED = Counter(
+    "oa_khala_cursors_confirmed", "Cursors that a source was asked about.", ["source"], registry=REGISTRY
+)
 HOLES = Counter("oa_khala_feed_holes", "Holes in feeds that were repaired.", ["topic_class"], registry=REGISTRY)
 LINEAGES_ENDED = Counter("oa_khala_lineages_ended", "Feeds whose epoch changed.", ["topic_class"], registry=REGISTRY)
 CLOSES = Counter("oa_khala_closes", "Connections that the gateway closed, by reason.", ["reason"], registry=REGISTRY)

@@ -41,8 +41,10 @@ class TopicSource(Protocol):
         """Carry `topics` no longer."""
         ...
 
-    async def replay(self, topic: str, epoch: str, after_seq: int, max_frames: int, max_bytes: int) -> HistoryPage:
-        """The page from `after_seq + 1` on. Raises Refusal."""
+    async def replay(
+        self, topic: str, epoch: str, after_seq: int, max_frames: int, max_bytes: int, after_chain: bytes = b""
+    ) -> HistoryPage:
+        """The page from `after_seq + 1` on, if the topic's chain value there is `after_chain`. Raises Refusal."""
         ...
 
 

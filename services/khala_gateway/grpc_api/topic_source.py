@@ -79,10 +79,17 @@ class GrpcTopicSource:
             self._to_remove[topic] = None
         self._changed.set()
 
-    async def replay(self, topic: str, epoch: str, after_seq: int, max_frames: int, max_bytes: int) -> HistoryPage:
+    async def replay(
+        self, topic: str, epoch: str, after_seq: int, max_frames: int, max_bytes: int, after_chain: bytes = b""
+    ) -> HistoryPage:
         """The page from `after_seq + 1` on. Raises Refusal: the source's own, or `unavailable`, `deadline_exceeded`."""
         request = topic_service_pb2.ReplayTopicRequest(
-            topic=topic, epoch=epoch, after_seq=after_seq, max_frames=max_frames, max_bytes=max_bytes
+            topic=topic,
+            epoch=epoch,
+            after_seq=after_seq,
+            max_frames=max_frames,
+            max_bytes=max_bytes,
+            after_chain=after_chain,
         )
         try:
             answer = await self._stub.ReplayTopic(request, timeout=self._limits.replay_timeout_ms / 1000)

@@ -1,6 +1,7 @@
 """A TopicService on loopback whose live delivery loses, repeats and reorders, and which can be killed and come back."""
 
 import asyncio
+import hashlib
 import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -27,10 +28,15 @@ class Log:
     epoch: str = "e1"
     floor: int = 0
     frames: list[bytes] = field(default_factory=list)
+    damaged_at: int = 0
 
     @property
     def head(self) -> int:
         return len(self.frames)
+
+    def chain(self, seq: int) -> bytes:
+        """A value that stands for the first `seq` frames; what it is made of is for source and client to know."""
+        return hashlib.sha256(b"".join(self.frames[:seq])).digest()
 
 
 @dataclass
@@ -129,6 +135,10 @@ class FakeUpstream(topic_service_pb2_grpc.TopicServiceServicer):
             await _abort(context, Refusal("epoch_mismatch", "another lineage"))
         if request.after_seq < log.floor:
             await _abort(context, Refusal("retention_floor_breach", "pruned"))
+        if log.damaged_at and request.after_seq + 1 >= log.damaged_at:
+            await _abort(context, Refusal("archive_damaged", "an event is missing"))
+        if request.after_chain and (chain := log.chain(request.after_seq)) != request.after_chain:
+            await _abort(context, Refusal("epoch_mismatch", "other content", metadata={"chain": chain.hex()}))
         limit = min(request.max_frames or self.page_frames, self.page_frames)
         frames = log.frames[request.after_seq : request.after_seq + limit]
         page = pb.TopicFrames(topic=request.topic, epoch=log.epoch, first_seq=request.after_seq + 1, frames=frames)

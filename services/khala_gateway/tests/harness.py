@@ -25,6 +25,7 @@ from oa_platform.settings import GrpcClientSettings
 from oa_platform.tokens import ISSUER, KHALA_AUDIENCE, TokenVerifier, sign_token
 from openagents.control.v1.claims_pb2 import SyncTokenClaims
 from services.khala_gateway.__main__ import steady_wall_ms
+from services.khala_gateway.app.confirmations import Confirmations
 from services.khala_gateway.app.connection import Gateway
 from services.khala_gateway.app.feeds import FeedHub, HubLimits
 from services.khala_gateway.app.flusher import Flusher
@@ -222,6 +223,7 @@ def _server(stack: Stack) -> WebSocketServer:
     gateway = Gateway(
         hub=stack.hub,
         replays=ReplayReader(stack.sources, limits.hub.page_frames, limits.hub.page_bytes),
+        confirmations=Confirmations(stack.sources, limits.hub.concurrent_confirmations),
         tokens=SyncTokenVerifier(TokenVerifier(StaticKeys([stack.key.public_key]), clock)),
         live_tokens=LiveTokens(),
         flusher=Flusher(asyncio.get_running_loop(), 1.0),

@@ -72,6 +72,69 @@ async def test_a_stale_cursor_is_refused_and_the_topic_can_be_started_afresh(cur
         assert client.seqs[T] == [5, 6, 7, 8, 9, 10]
 
 
+@pytest.mark.parametrize("form", Form)
+async def test_a_cursor_of_other_content_is_refused_though_its_numbers_fit(form: Form) -> None:
+    async with running() as stack:
+        log = stack.runtime.logs[T]
+        client = await stack.connect(T, form=form)
+        for seq in (4, 10):
+            await client.subscribe(T, Cursor("e1", seq, b"o" * 32))
+            error = await client.next(frames.ErrorFrame)
+            assert (error.topic, error.reason, error.stale) == (T, "epoch_mismatch", TopicState("e1", 0, 10))
+            assert error.chain == log.chain(seq)
+        await client.follow(T, Cursor("e1", 4, log.chain(4)))
+        await client.follow(T, Cursor("e1", 10, log.chain(10)))
+        assert client.seqs[T] == [5, 6, 7, 8, 9, 10]
+
+
+async def test_many_that_come_with_one_cursor_cost_few_questions() -> None:
+    async with running() as stack:
+        runtime = stack.runtime
+        clients = [await stack.connect(T) for _ in range(20)]
+        await clients[0].follow(T)
+        runtime.replays.clear()
+        runtime.replay_gate.clear()
+        cursor = Cursor("e1", 10, runtime.logs[T].chain(10))
+        for client in clients:
+            await client.subscribe(T, cursor)
+            await client.send(frames.Ping(1))
+            await client.next(frames.Heartbeat)
+        runtime.replay_gate.set()
+        for client in clients:
+            assert (await client.next(frames.Subscribed)).plan is Plan.LIVE
+        assert [request.after_chain for request in runtime.replays] == [cursor.chain]
+
+
+async def test_a_cursor_is_not_served_while_its_source_can_not_confirm_it() -> None:
+    async with running() as stack:
+        client = await stack.connect(T)
+        await client.follow(T)
+        await stack.runtime.stop()
+        cursor = Cursor("e1", 10, stack.runtime.logs[T].chain(10))
+        await client.subscribe(T, cursor)
+        assert (await client.next(frames.ErrorFrame)).reason == "unavailable"
+        await stack.runtime.start()
+        while True:
+            await client.subscribe(T, cursor)
+            if isinstance(frame := await client.receive(), frames.Subscribed):
+                break
+            assert isinstance(frame, frames.ErrorFrame | frames.CaughtUp | frames.Heartbeat)
+            await asyncio.sleep(0.05)
+        assert (frame.plan, frame.from_seq) == (Plan.LIVE, 10)
+
+
+async def test_nobody_is_led_past_an_event_that_is_missing() -> None:
+    async with running() as stack:
+        stack.runtime.logs[T].damaged_at = 7
+        stack.runtime.page_frames = 6
+        client = await stack.connect(T)
+        await client.subscribe(T)
+        await client.next(frames.Subscribed)
+        error = await client.next(frames.ErrorFrame)
+        assert (error.topic, error.reason) == (T, "archive_damaged")
+        assert client.seqs[T] == [1, 2, 3, 4, 5, 6]
+
+
 async def test_subscribing_again_restarts_delivery_at_the_given_cursor() -> None:
     async with running() as stack:
         client = await stack.connect(T)

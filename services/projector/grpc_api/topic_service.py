@@ -39,6 +39,8 @@ class TopicService(topic_service_pb2_grpc.TopicServiceServicer):
 
     async def ReplayTopic(self, request: pb.ReplayTopicRequest, context: Any) -> pb.ReplayTopicResponse:
         """A page of a topic's history."""
+        if request.after_chain:
+            raise Refusal("invalid_value", "these topics have no chain; leave it empty", field="after_chain")
         page = await self._topics.replay(
             request.topic, request.epoch, request.after_seq, request.max_frames, request.max_bytes
         )

@@ -100,6 +100,10 @@ class LogReader(Protocol):
         """Consecutive events of a run: seq and stored bytes."""
         ...
 
+    async def chain_at(self, run_id: str, seq: int) -> bytes | None:
+        """The chain value of an event; None when it is not in the log."""
+        ...
+
     async def run(self, run_id: str) -> RunRecord | None:
         """A run."""
         ...

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+
+import structlog
 
 from oa_errors import Refusal
 from oa_khala.topics import RUN_EVENTS, parse_topic, run_events
 from oa_khala.wire import event_frame
+from oa_runlog.chain import chain_start
 from services.runtime.app import metrics
 from services.runtime.app.limits import TopicLimits
 from services.runtime.app.lineage import Lineage
+from services.runtime.app.metrics_proof import ARCHIVE_DAMAGED
 from services.runtime.app.ports import LogReader
 from services.runtime.domain.batch import LogRecord
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +31,7 @@ class TopicDescription:
     epoch: str
     floor: int
     head: int
+    chain_head: bytes
     owner_user_id: str
     owner_org_id: str
 
@@ -58,28 +66,57 @@ class Topics:
         if run is None:
             raise Refusal("not_found", "there is no such topic", field="topic")
         state = run.state
-        return TopicDescription(topic, epoch, run.floor, state.latest_seq, state.user_id, state.org_id)
+        return TopicDescription(
+            topic, epoch, run.floor, state.latest_seq, state.chain_head, state.user_id, state.org_id
+        )
 
     async def replay(
-        self, topic: str, epoch: str, after_seq: int, max_frames: int, max_bytes: int
+        self, topic: str, epoch: str, after_seq: int, max_frames: int, max_bytes: int, after_chain: bytes = b""
     ) -> tuple[Page, TopicDescription]:
-        """A page of history; numbers of 0 mean the defaults.
+        """A page of history; numbers of 0 mean the defaults. `after_chain`: the chain value at `after_seq`, if known.
 
-        Raises Refusal epoch_mismatch, cursor_ahead_of_head, retention_floor_breach.
+        Raises Refusal epoch_mismatch, cursor_ahead_of_head, retention_floor_breach, archive_damaged.
         """
         described = await self.describe(topic)
         if epoch != described.epoch:
             raise _stale("epoch_mismatch", "the cursor counts in another lineage of the topic", "epoch", described)
         if after_seq > described.head:
             raise _stale("cursor_ahead_of_head", "the cursor claims more than there is", "after_seq", described)
+        if after_chain:
+            await self._check_content(described, after_seq, after_chain)
         events = await self._reader.run_page(
             _run_of(topic), after_seq, max_frames or self.limits.page_frames, max_bytes or self.limits.page_bytes
         )
-        if not events and after_seq < described.head:
-            described = await self.describe(topic)  # it was archived, perhaps only now
+        frames = [event_frame(topic, seq, data) for seq, data in _up_to_a_hole(after_seq, events)]
+        if not frames and after_seq < described.head:
+            raise await self._not_there(topic, after_seq + 1)
+        return Page(topic, after_seq + 1, frames), described
+
+    async def _check_content(self, described: TopicDescription, after_seq: int, after_chain: bytes) -> None:
+        """The numbers of a cursor may fit another history; its chain value fits only the one that it was made from."""
+        run_id = _run_of(described.topic)
+        if after_seq in (0, described.head):
+            chain = chain_start(run_id) if after_seq == 0 else described.chain_head
+        else:
+            stored = await self._reader.chain_at(run_id, after_seq)
+            if stored is None:
+                raise await self._not_there(described.topic, after_seq)
+            chain = stored
+        if chain != after_chain:
+            text = "the cursor was made from other events than the topic's; start without one"
+            metadata = {"chain": chain.hex(), "after_chain": after_chain.hex()}
+            raise _stale("epoch_mismatch", text, "after_chain", described, metadata)
+
+    async def _not_there(self, topic: str, seq: int) -> Refusal:
+        """Why an event of a run is not in the log."""
+        described = await self.describe(topic)  # it was archived, perhaps only now
+        if seq <= described.floor:
             text = "the run's events have moved to the archive; ReplayService has its replay artifact"
-            raise _stale("retention_floor_breach", text, "after_seq", described)
-        return Page(topic, after_seq + 1, [event_frame(topic, seq, data) for seq, data in events]), described
+            return _stale("retention_floor_breach", text, "after_seq", described)
+        ARCHIVE_DAMAGED.inc()
+        _log.error("archive_damaged", topic=topic, seq=seq, what="is neither in the log nor in the archive")
+        text = "an event of the run is neither in the log nor in the archive; nothing after it is served"
+        return Refusal("archive_damaged", text, field="after_seq", metadata={"seq": str(seq)})
 
     def watcher(self) -> Watcher:
         """A new watcher of nothing."""
@@ -197,6 +234,13 @@ def _pages(topic: str, frames: list[tuple[int, bytes]]) -> list[Page]:
     return [Page(topic, first, joined) for first, joined in pages]
 
 
+def _up_to_a_hole(after_seq: int, events: list[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    for expected, event in enumerate(events, after_seq + 1):
+        if event[0] != expected:
+            return
+        yield event
+
+
 def _run_of(topic: str) -> str:
     parsed = parse_topic(topic)
     if parsed.topic_class is not RUN_EVENTS:
@@ -204,6 +248,8 @@ def _run_of(topic: str) -> str:
     return parsed.subject_id
 
 
-def _stale(reason: str, text: str, field: str, described: TopicDescription) -> Refusal:
+def _stale(
+    reason: str, text: str, field: str, described: TopicDescription, more: Mapping[str, str] = MappingProxyType({})
+) -> Refusal:
     metadata = {"epoch": described.epoch, "floor": str(described.floor), "head": str(described.head)}
-    return Refusal(reason, text, field=field, metadata=metadata)
+    return Refusal(reason, text, field=field, metadata={**metadata, **more})

@@ -42,7 +42,12 @@ class TopicApi(TopicServiceServicer):
     ) -> topic_service_pb2.ReplayTopicResponse:
         """One page of history."""
         page, described = await self._topics.replay(
-            request.topic, request.epoch, request.after_seq, request.max_frames, request.max_bytes
+            request.topic,
+            request.epoch,
+            request.after_seq,
+            request.max_frames,
+            request.max_bytes,
+            request.after_chain,
         )
         return topic_service_pb2.ReplayTopicResponse(
             page=_frames(page, described.epoch), floor=described.floor, head=described.head

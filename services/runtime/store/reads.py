@@ -66,6 +66,12 @@ class PostgresReads:
             rows = await connection.fetch(sql.READ_RUN_PAGE, run_id, after_seq, max_events, max_bytes)
         return [(row["seq"], row["body"]) for row in rows]
 
+    async def chain_at(self, run_id: str, seq: int) -> bytes | None:
+        """The chain value of an event; None when it is not in the log."""
+        async with self._postgres.acquire() as connection:
+            chain: bytes | None = await connection.fetchval(sql.READ_CHAIN, run_id, seq)
+        return chain
+
     async def run(self, run_id: str) -> RunRecord | None:
         """A run."""
         async with self._postgres.acquire() as connection:

@@ -123,6 +123,8 @@ WHERE bytes_before < $4 OR bytes_before = 0
 ORDER BY seq
 """
 
+READ_CHAIN = "SELECT chain FROM runtime.events WHERE run_id = $1 AND seq = $2"
+
 READ_RUN = """
 SELECT run_id, org_id, user_id, status, latest_seq, chain_head, create_time, lease_epoch, worker_id, fenced, attempt,
        cancel_requested_time, cancel_reason, finish_time, finish, totals, paced_until_ns, spec, archived

@@ -93,7 +93,7 @@ async def replica(
             yield rig
         finally:
             rig.sequencer.close()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await task
 
 

@@ -145,7 +145,7 @@ async def test_the_background_task_takes_what_is_old_enough(runtime_database: Da
         runs = await finished_runs(one, who, *OUTPUTS)
         running = await one.create(who, "running")
         artifacts = [await fetched(one, who, run_id) for run_id in runs]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             for run_id in runs:
                 while (await _described(two, run_id)).floor == 0:
                     await asyncio.sleep(0.05)
@@ -187,9 +187,9 @@ async def test_the_topic_keeps_its_head_and_says_its_floor(runtime_database: Dat
         described = await _described(rig.runtime, run_id)
         assert (described.floor, described.head) == (5, 5)
 
-        def replay(after: int) -> topic_service_pb2.ReplayTopicRequest:
+        def replay(after: int, chain: bytes = b"") -> topic_service_pb2.ReplayTopicRequest:
             return topic_service_pb2.ReplayTopicRequest(
-                topic=f"run:{run_id}:events", epoch=described.epoch, after_seq=after
+                topic=f"run:{run_id}:events", epoch=described.epoch, after_seq=after, after_chain=chain
             )
 
         for after in (0, 4):
@@ -198,6 +198,13 @@ async def test_the_topic_keeps_its_head_and_says_its_floor(runtime_database: Dat
             assert refusal.metadata["floor"] == "5"
         at_floor = await rig.runtime.topics.ReplayTopic(replay(5), metadata=AS_SERVICE)
         assert (list(at_floor.page.frames), at_floor.floor) == ([], 5)
+        admin = await asyncpg.connect(runtime_database.admin)
+        head = await admin.fetchval("SELECT chain_head FROM runtime.runs WHERE run_id = $1", run_id)
+        await admin.close()
+        await rig.runtime.topics.ReplayTopic(replay(5, head), metadata=AS_SERVICE)
+        for after, chain, reason in ((4, head, "retention_floor_breach"), (5, b"?" * 32, "epoch_mismatch")):
+            refusal = await refusal_of_call(rig.runtime.topics.ReplayTopic(replay(after, chain), metadata=AS_SERVICE))
+            assert refusal.reason == reason
 
 
 # ------------------------------------------------------------------------------------------------- crashes and damage
@@ -254,7 +261,7 @@ async def test_a_database_that_dies_in_the_prune_keeps_both_or_neither(
         await block.start()
         await blocker.execute("LOCK TABLE runtime.log_floors IN ACCESS EXCLUSIVE MODE")
         task = asyncio.create_task(rig.archiver().archive_run(run_id))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not (
                 pid := await rig.admin.fetchval(
                     "SELECT pid FROM pg_stat_activity WHERE query LIKE '%archive_run(%' AND wait_event_type = 'Lock'"

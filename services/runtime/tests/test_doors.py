@@ -7,10 +7,13 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
+import asyncpg
 import pytest
 import pytest_asyncio
 
+from oa_errors import Refusal
 from oa_runlog import wire
+from oa_runlog.chain import chain_over
 from oa_testing.postgres import Database
 from openagents.common.v1 import cursor_pb2
 from openagents.runtime.v1 import log_service_pb2, receipt_service_pb2, run_service_pb2
@@ -22,6 +25,7 @@ from services.runtime.tests.rig import (
     Replica,
     Somebody,
     refusal_of_call,
+    refusing,
     replica,
     runtime_settings,
     somebody,
@@ -67,7 +71,7 @@ async def follow(runtime: Replica, count: int) -> list[tuple[int, int, bytes]]:
     """The first `count` entries of the tail from 0; asserts that each follows on the one before."""
     heads = dict.fromkeys(PARTITIONS, 0)
     seen: list[tuple[int, int, bytes]] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         async for batch in runtime.log.TailLog(log_service_pb2.TailLogRequest(after=after()), metadata=AS_SERVICE):
             assert batch.first_position == heads[batch.partition] + 1
             for data in batch.events:
@@ -164,7 +168,7 @@ def seqs_of(batch: Any) -> list[int]:
 async def live_seqs(call: Any, last: int) -> list[int]:
     """Seqs of live frames until one is `last`."""
     seqs: list[int] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not seqs or seqs[-1] < last:
             for batch in (await call.read()).batches:
                 seqs += seqs_of(batch)
@@ -253,7 +257,11 @@ async def test_replay_pages_join_without_a_hole(runtime: Replica, who: Somebody,
         seqs: list[int] = []
         while True:
             request = topic_service_pb2.ReplayTopicRequest(
-                topic=run.events_topic, epoch=epoch, after_seq=len(seqs), **limits
+                topic=run.events_topic,
+                epoch=epoch,
+                after_seq=len(seqs),
+                max_frames=limits.get("max_frames", 0),
+                max_bytes=limits.get("max_bytes", 0),
             )
             answer = await runtime.topics.ReplayTopic(request, metadata=AS_SERVICE)
             assert (answer.floor, answer.head) == (0, 42)
@@ -283,6 +291,67 @@ async def test_a_cursor_that_can_not_be_served_is_refused_with_where_the_topic_s
         assert refusal.reason == reason
         if reason in ("epoch_mismatch", "cursor_ahead_of_head"):
             assert refusal.metadata.items() >= {"epoch": epoch, "floor": "0", "head": "1"}.items()
+
+
+async def test_a_cursor_made_from_other_events_is_refused_with_both_chains(
+    runtime: Replica, who: Somebody, worker: FakeWorker
+) -> None:
+    run = await started(runtime, who, worker)
+    await worker.append(run.run_id, 1, "k", text(b"a"), text(b"b"), text(b"c"))
+    bodies = [frame_payload(frame) for frame in (await page(runtime, run.events_topic)).page.frames]
+    assert len(bodies) == 5
+    for seq in range(6):
+        chain = chain_over(run.run_id, bodies[:seq])
+        answer = await page(runtime, run.events_topic, seq, chain)
+        assert [frame_payload(frame) for frame in answer.page.frames] == bodies[seq:]
+        other = chain_over(run.run_id, [*bodies[: seq - 1], b"another"] if seq else [b"another"])
+        with pytest.raises(Refusal) as caught:
+            await page(runtime, run.events_topic, seq, other)
+        assert (caught.value.reason, caught.value.field) == ("epoch_mismatch", "after_chain")
+        both = {"chain": chain.hex(), "after_chain": other.hex(), "head": "5"}
+        assert caught.value.metadata.items() >= both.items()
+    with pytest.raises(Refusal) as caught:
+        await page(runtime, run.events_topic, 2, b"short")
+    assert (caught.value.reason, caught.value.field) == ("invalid_value", "after_chain")
+
+
+@pytest.mark.parametrize("lost", [1, 3, 5])
+async def test_an_event_that_is_missing_is_refused_and_not_stepped_over(
+    runtime_database: Database, runtime: Replica, who: Somebody, worker: FakeWorker, lost: int
+) -> None:
+    """A row was deleted behind everybody's back."""
+    run = await started(runtime, who, worker)
+    await worker.append(run.run_id, 1, "k", text(b"a"), text(b"b"), text(b"c"))
+    admin = await asyncpg.connect(runtime_database.admin)
+    await admin.execute("ALTER TABLE runtime.events DISABLE TRIGGER USER")
+    await admin.execute("DELETE FROM runtime.events WHERE run_id = $1 AND seq = $2", run.run_id, lost)
+    await admin.close()
+    for after_seq in range(lost - 1):
+        answer = await page(runtime, run.events_topic, after_seq)
+        assert seqs_of(answer.page) == list(range(after_seq + 1, lost))
+    with pytest.raises(Refusal) as caught:
+        await page(runtime, run.events_topic, lost - 1)
+    assert (caught.value.reason, caught.value.metadata) == ("archive_damaged", {"seq": str(lost)})
+    assert len((await page(runtime, run.events_topic, lost)).page.frames) == 5 - lost
+
+
+async def page(
+    runtime: Replica, topic: str, after_seq: int = 0, after_chain: bytes = b""
+) -> topic_service_pb2.ReplayTopicResponse:
+    """A page of history, or its Refusal."""
+    epoch = (await runtime.log.DescribeLog(log_service_pb2.DescribeLogRequest(), metadata=AS_SERVICE)).epoch
+    request = topic_service_pb2.ReplayTopicRequest(
+        topic=topic, epoch=epoch, after_seq=after_seq, after_chain=after_chain
+    )
+    answer: topic_service_pb2.ReplayTopicResponse = await refusing(
+        runtime.topics.ReplayTopic(request, metadata=AS_SERVICE)
+    )
+    return answer
+
+
+def frame_payload(frame: bytes) -> bytes:
+    """The stored event in a frame."""
+    return frame_pb2.KhalaFrame.FromString(frame).payload_bytes
 
 
 # ------------------------------------------------------------------------------------------------- people

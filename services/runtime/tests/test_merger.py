@@ -156,7 +156,7 @@ async def test_several_replicas_merge_at_once_while_receipts_arrive(runtime_data
 
         await asyncio.gather(*(write(pool) for pool in pools))
         store = PostgresReceiptLog(pools[0])
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await store.backlog()).receipts:
                 await asyncio.sleep(0.02)
         for task in tasks:
@@ -247,7 +247,7 @@ async def test_a_database_that_fails_is_tried_again_and_counted(runtime_database
         receipts = await add_receipts(postgres, 2)
         store = FailingOnce(postgres)
         task = asyncio.create_task(Merger(store, NOTES, SIGNER.key_id, QUICK).run())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (await store.backlog()).receipts:
                 await asyncio.sleep(0.01)
         task.cancel()

@@ -65,7 +65,7 @@ class Auditor:
         receipt = await self.receipt(run_id)
         keys = await self.keys()
         verify_receipt(receipt, keys, run_id=run_id)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     proof = await refusing(self.ask_inclusion(run_id))

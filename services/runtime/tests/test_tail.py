@@ -69,7 +69,7 @@ async def following(log: FakeLog, limits: TailLimits = LIMITS) -> AsyncIterator[
 
 
 async def until(tail: Tail, position: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while tail.heads()[0].position < position:
             await asyncio.sleep(0.001)
 
@@ -139,7 +139,7 @@ async def test_a_partition_that_can_not_be_read_holds_up_no_other() -> None:
         for partition in (0, 1):
             log.commit(3, partition)
             tail.hint(partition, 3)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while tail.heads()[1].position < 3:
                 await asyncio.sleep(0.001)
         assert (tail.heads()[0].position, tail.is_behind) == (0, True)

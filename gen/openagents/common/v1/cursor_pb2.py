@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from openagents.common.v1 import options_pb2 as openagents_dot_common_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!openagents/common/v1/cursor.proto\x12\x14openagents.common.v1\x1a\"openagents/common/v1/options.proto\"f\n\x06\x43ursor\x12\x1d\n\x05topic\x18\x01 \x01(\tB\x07\x9a\xf4\x18\x03\x18\xa0\x01R\x05topic\x12\x1c\n\x05\x65poch\x18\x02 \x01(\tB\x06\x9a\xf4\x18\x02\x18@R\x05\x65poch\x12\x1f\n\x0b\x61pplied_seq\x18\x03 \x01(\x04R\nappliedSeq\"G\n\x0bLogPosition\x12\x1c\n\tpartition\x18\x01 \x01(\rR\tpartition\x12\x1a\n\x08position\x18\x02 \x01(\x04R\x08positionb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!openagents/common/v1/cursor.proto\x12\x14openagents.common.v1\x1a\"openagents/common/v1/options.proto\"\x86\x01\n\x06\x43ursor\x12\x1d\n\x05topic\x18\x01 \x01(\tB\x07\x9a\xf4\x18\x03\x18\xa0\x01R\x05topic\x12\x1c\n\x05\x65poch\x18\x02 \x01(\tB\x06\x9a\xf4\x18\x02\x18@R\x05\x65poch\x12\x1f\n\x0b\x61pplied_seq\x18\x03 \x01(\x04R\nappliedSeq\x12\x1e\n\x05\x63hain\x18\x04 \x01(\x0c\x42\x08\x9a\xf4\x18\x04\x10 \x18 R\x05\x63hain\"G\n\x0bLogPosition\x12\x1c\n\tpartition\x18\x01 \x01(\rR\tpartition\x12\x1a\n\x08position\x18\x02 \x01(\x04R\x08positionb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,8 +36,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CURSOR'].fields_by_name['topic']._serialized_options = b'\232\364\030\003\030\240\001'
   _globals['_CURSOR'].fields_by_name['epoch']._loaded_options = None
   _globals['_CURSOR'].fields_by_name['epoch']._serialized_options = b'\232\364\030\002\030@'
-  _globals['_CURSOR']._serialized_start=95
-  _globals['_CURSOR']._serialized_end=197
-  _globals['_LOGPOSITION']._serialized_start=199
-  _globals['_LOGPOSITION']._serialized_end=270
+  _globals['_CURSOR'].fields_by_name['chain']._loaded_options = None
+  _globals['_CURSOR'].fields_by_name['chain']._serialized_options = b'\232\364\030\004\020 \030 '
+  _globals['_CURSOR']._serialized_start=96
+  _globals['_CURSOR']._serialized_end=230
+  _globals['_LOGPOSITION']._serialized_start=232
+  _globals['_LOGPOSITION']._serialized_end=303
 # @@protoc_insertion_point(module_scope)

@@ -27,6 +27,7 @@ class Cursor(_message.Message):
     TOPIC_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     APPLIED_SEQ_FIELD_NUMBER: _builtins.int
+    CHAIN_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
     """Topic, for example "run:run_01J…:events"."""
     epoch: _builtins.str
@@ -35,16 +36,24 @@ class Cursor(_message.Message):
     """
     applied_seq: _builtins.int
     """Highest seq applied without a hole; 0 means that nothing has been applied."""
+    chain: _builtins.bytes
+    """Chain value of a run's events up to `applied_seq`, which the client computes
+    from the payloads that it applied: SHA-256 over the chain value before and
+    the payload; before the first event, over "openagents.run.v1:" and the run's
+    id. A cursor with another chain value than the topic's is stale, whatever its
+    numbers say. Empty if it is not known, and for topics without a chain.
+    """
     def __init__(
         self,
         *,
         topic: _builtins.str = ...,
         epoch: _builtins.str = ...,
         applied_seq: _builtins.int = ...,
+        chain: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_seq", b"applied_seq", "epoch", b"epoch", "topic", b"topic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_seq", b"applied_seq", "chain", b"chain", "epoch", b"epoch", "topic", b"topic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -378,6 +378,7 @@ class StaleCursor(_message.Message):
     FLOOR_FIELD_NUMBER: _builtins.int
     HEAD_FIELD_NUMBER: _builtins.int
     SNAPSHOT_AVAILABLE_FIELD_NUMBER: _builtins.int
+    CHAIN_FIELD_NUMBER: _builtins.int
     epoch: _builtins.str
     """Lineage of the topic."""
     floor: _builtins.int
@@ -386,6 +387,10 @@ class StaleCursor(_message.Message):
     """Newest seq."""
     snapshot_available: _builtins.bool
     """Whether subscribing without a cursor starts with a SNAPSHOT."""
+    chain: _builtins.bytes
+    """Chain value of the topic at the cursor's seq, if the cursor's is another one;
+    else empty.
+    """
     def __init__(
         self,
         *,
@@ -393,10 +398,11 @@ class StaleCursor(_message.Message):
         floor: _builtins.int = ...,
         head: _builtins.int = ...,
         snapshot_available: _builtins.bool = ...,
+        chain: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "floor", b"floor", "head", b"head", "snapshot_available", b"snapshot_available"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "epoch", b"epoch", "floor", b"floor", "head", b"head", "snapshot_available", b"snapshot_available"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -281,6 +281,7 @@ class ReplayTopicRequest(_message.Message):
     AFTER_SEQ_FIELD_NUMBER: _builtins.int
     MAX_FRAMES_FIELD_NUMBER: _builtins.int
     MAX_BYTES_FIELD_NUMBER: _builtins.int
+    AFTER_CHAIN_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
     """Topic."""
     epoch: _builtins.str
@@ -293,6 +294,11 @@ class ReplayTopicRequest(_message.Message):
     """Most bytes of frames; 0 for the server's default. One frame is sent even if
     it is larger.
     """
+    after_chain: _builtins.bytes
+    """Chain value at `after_seq`, as in Cursor. If the topic has another one there,
+    the page is refused with `epoch_mismatch`, with both in the metadata as
+    `chain` and `after_chain`. Empty: not compared.
+    """
     def __init__(
         self,
         *,
@@ -301,10 +307,11 @@ class ReplayTopicRequest(_message.Message):
         after_seq: _builtins.int = ...,
         max_frames: _builtins.int = ...,
         max_bytes: _builtins.int = ...,
+        after_chain: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "epoch", b"epoch", "max_bytes", b"max_bytes", "max_frames", b"max_frames", "topic", b"topic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_chain", b"after_chain", "after_seq", b"after_seq", "epoch", b"epoch", "max_bytes", b"max_bytes", "max_frames", b"max_frames", "topic", b"topic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -419,6 +419,15 @@ class Cursor(betterproto.Message):
     Highest seq applied without a hole; 0 means that nothing has been applied.
     """
 
+    chain: bytes = betterproto.bytes_field(4)
+    """
+    Chain value of a run's events up to `applied_seq`, which the client computes
+     from the payloads that it applied: SHA-256 over the chain value before and
+     the payload; before the first event, over "openagents.run.v1:" and the run's
+     id. A cursor with another chain value than the topic's is stale, whatever its
+     numbers say. Empty if it is not known, and for topics without a chain.
+    """
+
 
 @dataclass(eq=False, repr=False)
 class LogPosition(betterproto.Message):

@@ -320,6 +320,12 @@ class StaleCursor(betterproto.Message):
     snapshot_available: bool = betterproto.bool_field(4)
     """Whether subscribing without a cursor starts with a SNAPSHOT."""
 
+    chain: bytes = betterproto.bytes_field(5)
+    """
+    Chain value of the topic at the cursor's seq, if the cursor's is another one;
+     else empty.
+    """
+
 
 @dataclass(eq=False, repr=False)
 class Draining(betterproto.Message):

@@ -1,0 +1,19 @@
+"""Chain values of the topics that a client follows: those of runs have one, as `oa_runlog.chain` defines it."""
+
+from __future__ import annotations
+
+from oa_khala.topics import parse_topic
+from oa_runlog.chain import chain_next, chain_start
+
+
+class RunChains:
+    """`oa_khala.client_commands.Chains` for whoever follows runs."""
+
+    def start(self, topic: str) -> bytes:
+        """Before the first event of a run; empty for other topics."""
+        parsed = parse_topic(topic)
+        return chain_start(parsed.subject_id) if parsed.topic_class.chained else b""
+
+    def after(self, chain: bytes, payload: bytes) -> bytes:
+        """After one more event."""
+        return chain_next(chain, payload)
