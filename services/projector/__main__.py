@@ -14,20 +14,21 @@ from oa_platform.metrics import REGISTRY
 from oa_platform.migrate import check_schema
 from oa_platform.postgres import Postgres
 from oa_platform.process import Process, run_service
+from oa_platform.refusals import note_refusal
 from oa_platform.tokens import TokenVerifier
+from oa_topics.hub import TopicHub
+from oa_topics.servicer import TopicApi
 from openagents.projection.v1 import read_service_pb2_grpc
 from openagents.sync.v1 import topic_service_pb2_grpc
-from services.projector.app.hub import TopicHub, TopicLimits
 from services.projector.app.observe import LoggedReport, ProgressCollector
 from services.projector.app.progress import Progress
 from services.projector.app.projection import Projection
 from services.projector.app.reads import Reads
 from services.projector.app.tail import Tail, TailLimits
-from services.projector.app.topics import Topics
-from services.projector.config import ProjectorSettings, TailSettings, TopicSettings
+from services.projector.app.topics import JournalTopics, Unreported
+from services.projector.config import ProjectorSettings, TailSettings
 from services.projector.grpc_api.log_source import GrpcLogSource
 from services.projector.grpc_api.read_service import ReadService
-from services.projector.grpc_api.topic_service import TopicService
 from services.projector.grpc_api.wire import SummaryCodec
 from services.projector.store.journal import PgJournalStore
 from services.projector.store.projections import PgProjectionStore
@@ -45,8 +46,7 @@ async def start(settings: ProjectorSettings, process: Process) -> None:
     keys = await process.enter(JwksCache(settings.jwks, clock))
 
     journal = PgJournalStore(postgres)
-    limits = _topic_limits(settings.topics)
-    hub = TopicHub(journal, limits)
+    hub = TopicHub(JournalTopics(journal), settings.topics.limits(), Unreported())
     process.background("hub", hub.run())
 
     store = PgProjectionStore(postgres, codec)
@@ -68,7 +68,7 @@ async def start(settings: ProjectorSettings, process: Process) -> None:
     verifier = TokenVerifier(keys, clock)
     authenticator = Authenticator(settings.service, settings.identity.accepted_services, verifier)
     server = GrpcServer(settings.grpc, authenticator)
-    topics = TopicService(Topics(journal, limits), hub)
+    topics = TopicApi(hub, note_refusal)
     server.register(topic_service_pb2_grpc.add_TopicServiceServicer_to_server, topics)
     reads = ReadService(Reads(PgReadStore(postgres, codec)))
     server.register(read_service_pb2_grpc.add_ReadServiceServicer_to_server, reads)
@@ -82,16 +82,6 @@ def _tail_limits(settings: TailSettings) -> TailLimits:
         backoff_min_ms=settings.backoff_min_ms,
         backoff_max_ms=settings.backoff_max_ms,
         heads_interval_ms=settings.heads_interval_ms,
-    )
-
-
-def _topic_limits(settings: TopicSettings) -> TopicLimits:
-    return TopicLimits(
-        watched_topics=settings.watched_topics,
-        pending_rows=settings.pending_rows,
-        poll_interval_ms=settings.poll_interval_ms,
-        page_frames=settings.page_frames,
-        page_bytes=settings.page_bytes,
     )
 
 

@@ -8,6 +8,7 @@ from typing import ClassVar
 from oa_platform.config import group, peer_port, setting
 from oa_platform.parsers import Address, address, integer
 from oa_platform.settings import DatabaseSettings, GrpcClientSettings, JwksSettings, ServiceSettings
+from oa_topics.store import TopicLimits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +48,11 @@ class TopicSettings:
     watched_topics: int = setting(
         "OA_PROJECTOR_WATCHED_TOPICS", integer(1, 10_000_000), 100_000, doc="Most topics on one Watch stream."
     )
-    pending_rows: int = setting(
-        "OA_PROJECTOR_PENDING_ROWS",
-        integer(1, 1_000_000),
-        4096,
-        doc="Rows that wait for one Watch stream; past it the stream is closed, and its gateway watches again.",
+    pending_bytes: int = setting(
+        "OA_PROJECTOR_PENDING_BYTES",
+        integer(1024, 1 << 30),
+        8 << 20,
+        doc="Bytes of frames that wait for one Watch stream; what comes beyond is dropped, and the gateway replays.",
     )
     poll_interval_ms: int = setting(
         "OA_PROJECTOR_POLL_INTERVAL_MS",
@@ -68,6 +69,16 @@ class TopicSettings:
         1 << 20,
         doc="Bytes of a page, unless asked otherwise.",
     )
+
+    def limits(self) -> TopicLimits:
+        """As the hub takes them."""
+        return TopicLimits(
+            watched_topics=self.watched_topics,
+            pending_bytes=self.pending_bytes,
+            page_frames=self.page_frames,
+            page_bytes=self.page_bytes,
+            poll_interval_ms=self.poll_interval_ms,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

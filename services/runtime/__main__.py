@@ -16,9 +16,12 @@ from oa_platform.jwks import JwksCache
 from oa_platform.migrate import check_schema
 from oa_platform.postgres import Postgres
 from oa_platform.process import Process, run_service
+from oa_platform.refusals import note_refusal
 from oa_platform.tokens import KeySource, TokenVerifier
 from oa_runlog.checkpoint import NoteSigner, log_origin
 from oa_runlog.receipt import ReceiptSigner
+from oa_topics.hub import TopicHub
+from oa_topics.servicer import TopicApi
 from openagents.runtime.v1.log_service_pb2_grpc import add_LogServiceServicer_to_server
 from openagents.runtime.v1.receipt_service_pb2_grpc import add_ReceiptServiceServicer_to_server
 from openagents.runtime.v1.replay_service_pb2_grpc import add_ReplayServiceServicer_to_server
@@ -38,7 +41,7 @@ from services.runtime.app.retention_watch import RetentionWatch
 from services.runtime.app.runs import Runs
 from services.runtime.app.shelf import Shelf
 from services.runtime.app.tail import Tail
-from services.runtime.app.topics import Topics
+from services.runtime.app.topics import HubMetrics, LiveEvents, RunTopics
 from services.runtime.app.watchdog import Watchdog
 from services.runtime.app.whole_log import WholeLog
 from services.runtime.app.workers import Workers
@@ -47,7 +50,6 @@ from services.runtime.grpc_api.log import LogApi
 from services.runtime.grpc_api.receipts import ReceiptApi
 from services.runtime.grpc_api.replays import ReplayApi
 from services.runtime.grpc_api.runs import RunApi
-from services.runtime.grpc_api.topics import TopicApi
 from services.runtime.grpc_api.workers import WorkerApi
 from services.runtime.store.archive import PostgresArchiveRecords
 from services.runtime.store.lineage import PostgresHistories
@@ -107,8 +109,9 @@ async def serve(settings: RuntimeSettings, process: Process, keys: KeySource) ->
             tail.publish,
         )
     )
-    topics = Topics(reads, lineage, settings.topics)
-    tail.listen(topics.on_records)
+    topics = TopicHub(RunTopics(reads, lineage), settings.topics.limits(), HubMetrics())
+    process.background("topics", topics.run())
+    tail.listen(LiveEvents(topics).on_records)
     workers = _look_after_workers(settings, process, log, reads, PostgresWorkers(postgres, replica_id))
     tail.listen(workers.on_records)
     lineage.on_change(lambda _: topics.restart())
@@ -129,7 +132,7 @@ async def serve(settings: RuntimeSettings, process: Process, keys: KeySource) ->
     replays = Replays(runs, artifacts, settings.replay)
     server.register(add_ReplayServiceServicer_to_server, ReplayApi(replays))
     server.register(add_LogServiceServicer_to_server, LogApi(tail, whole_log, lineage))
-    server.register(add_TopicServiceServicer_to_server, TopicApi(topics))
+    server.register(add_TopicServiceServicer_to_server, TopicApi(topics, note_refusal))
     server.register(add_WorkerServiceServicer_to_server, WorkerApi(workers, run_limits))
     process.background("dismissal", _dismiss(server, workers))
     return await process.enter(server)

@@ -17,7 +17,7 @@ from services.runtime.app.limits import (
     SequencerLimits,
     ShelfLimits,
     TailLimits,
-    TopicLimits,
+    TopicSettings,
     WorkerLimits,
 )
 from services.runtime.app.retention import RetentionClasses
@@ -73,7 +73,7 @@ class RuntimeSettings(ServiceSettings):
     runs: RunSettings = group(RunSettings)
     sequencer: SequencerLimits = group(SequencerLimits)
     tail: TailLimits = group(TailLimits)
-    topics: TopicLimits = group(TopicLimits)
+    topics: TopicSettings = group(TopicSettings)
     workers: WorkerLimits = group(WorkerLimits)
     merge: MergeLimits = group(MergeLimits)
     replay: ReplayLimits = group(ReplayLimits)

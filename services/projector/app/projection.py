@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from services.projector.app.hub import TopicHub
+from oa_topics.hub import TopicHub
 from services.projector.app.ports import Checkpoint, ProjectionStore
 from services.projector.app.progress import Progress
+from services.projector.app.topics import publish
 from services.projector.domain.log import LogBatch
 from services.projector.domain.summaries import Codec, plan_batch
 
@@ -33,7 +34,7 @@ class Projection:
             await transaction.write(plan.writes)
             await transaction.record(plan.drifts)
             rows = await transaction.append(plan.entries)
-        self._hub.publish(rows)
+        publish(self._hub, rows)
         self._progress.drifts += len(plan.drifts)
         self._progress.journal_rows += len(rows)
         self._progress.moved(batch.partition, batch.last_position, len(batch.events))

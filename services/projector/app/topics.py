@@ -1,111 +1,70 @@
-"""Topics: where one stands, and a page of its history."""
+"""Topics that the projector serves, from the journal. One that nothing was written to yet has head 0."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from itertools import groupby
 
 from oa_errors import Refusal
-from oa_khala.topics import Topic, parse_topic
-from services.projector.app.hub import TopicLimits
-from services.projector.app.ports import NOWHERE, JournalRow, JournalStore, TopicPosition
-
-FRAME_OVERHEAD_BYTES = 192
-"""What a KhalaFrame adds to its payload at most: the topic (160), four tags, seq, kind, length and version."""
-
-
-@dataclass(frozen=True, slots=True)
-class TopicDescription:
-    """Where a topic stands and whom it belongs to; the owner that does not apply is empty."""
-
-    topic: str
-    epoch: str
-    position: TopicPosition
-    owner_user_id: str
-    owner_org_id: str
+from oa_khala.frames import TopicState
+from oa_khala.topics import Source, Topic
+from oa_topics.hub import TopicHub
+from oa_topics.store import TopicDescription
+from services.projector.app.ports import NOWHERE, JournalRow, JournalStore
 
 
-@dataclass(frozen=True, slots=True)
-class TopicPage:
-    """Consecutive rows of a topic, and where it stands."""
+class JournalTopics:
+    """`oa_topics.store.TopicStore`."""
 
-    topic: str
-    epoch: str
-    position: TopicPosition
-    rows: tuple[JournalRow, ...]
+    source: Source = "projector"
 
-
-def served_topic(text: str, field: str = "topic") -> Topic:
-    """The topic that `text` names. Raises Refusal(invalid_topic) when it is not one that the projector serves."""
-    topic = parse_topic(text, field=field)
-    if topic.source != "projector":
-        raise Refusal("invalid_topic", f"{topic} is served by {topic.source}, not by the projector", field=field)
-    return topic
-
-
-def describe(topic: Topic, epoch: str, position: TopicPosition) -> TopicDescription:
-    """The owner stands in the topic's name."""
-    owner = topic.subject_id
-    by_user = topic.topic_class.prefix == "user:"
-    return TopicDescription(str(topic), epoch, position, owner if by_user else "", "" if by_user else owner)
-
-
-class Topics:
-    """Describe and Replay, from the journal. A topic that nothing was written to yet has head 0."""
-
-    def __init__(self, journal: JournalStore, limits: TopicLimits) -> None:
+    def __init__(self, journal: JournalStore) -> None:
         self._journal = journal
-        self._limits = limits
         self._epoch = ""
 
-    async def epoch(self) -> str:
-        """Lineage of every topic here; it never changes while the process lives."""
+    async def describe(self, topics: Collection[Topic]) -> Mapping[Topic, TopicDescription]:
+        """See TopicStore. The owner stands in the topic's name."""
+        epoch = await self._lineage()
+        positions = await self._journal.positions([str(topic) for topic in topics])
+        found: dict[Topic, TopicDescription] = {}
+        for topic in topics:
+            position = positions.get(str(topic), NOWHERE)
+            by_user = topic.topic_class.prefix == "user:"
+            owner_user_id, owner_org_id = (topic.subject_id, "") if by_user else ("", topic.subject_id)
+            state = TopicState(epoch, position.floor, position.head)
+            found[topic] = TopicDescription(topic, state, owner_user_id, owner_org_id)
+        return found
+
+    async def page(self, topic: Topic, after_seq: int, max_events: int, max_bytes: int) -> Sequence[tuple[int, bytes]]:
+        """See TopicStore."""
+        return [(row.seq, row.payload) for row in await self._journal.page(str(topic), after_seq, max_events)]
+
+    async def chain_at(self, topic: Topic, seq: int) -> bytes | None:
+        """See TopicStore. Summaries have no chain."""
+        return None
+
+    def missing(self, topic: Topic, seq: int) -> Refusal:
+        """See TopicStore."""
+        return Refusal("internal", f"the journal of {topic} has no seq {seq}")
+
+    async def _lineage(self) -> str:
+        """Of every topic here; it never changes while the process lives."""
         if not self._epoch:
             self._epoch = await self._journal.epoch()
         return self._epoch
 
-    async def describe(self, text: str) -> TopicDescription:
-        """Where the topic stands. Raises Refusal(invalid_topic)."""
-        topic = served_topic(text)
-        return describe(topic, await self.epoch(), await self._position(topic))
 
-    async def replay(self, text: str, epoch: str, after_seq: int, max_frames: int, max_bytes: int) -> TopicPage:
-        """At most `max_frames` rows and `max_bytes` bytes after `after_seq`; 0 means the default, `TopicLimits`.
+class Unreported:
+    """`oa_topics.hub.HubReport` of a source that has no metrics for it."""
 
-        Raises Refusal: invalid_topic, epoch_mismatch, retention_floor_breach, cursor_ahead_of_head.
-        """
-        topic = served_topic(text)
-        ours = await self.epoch()
-        position = await self._position(topic)
-        _check_cursor(ours, position, epoch, after_seq)
-        limit = min(max_frames or self._limits.page_frames, position.head - after_seq)
-        rows = await self._journal.page(str(topic), after_seq, limit) if limit else []
-        return TopicPage(str(topic), ours, position, _bounded(rows, after_seq, max_bytes or self._limits.page_bytes))
+    def watching(self, difference: int) -> None:
+        """See HubReport."""
 
-    async def _position(self, topic: Topic) -> TopicPosition:
-        return (await self._journal.positions([str(topic)])).get(str(topic), NOWHERE)
+    def dropped(self, frames: int) -> None:
+        """See HubReport."""
 
 
-def _check_cursor(ours: str, position: TopicPosition, epoch: str, after_seq: int) -> None:
-    where = {"epoch": ours, "floor": str(position.floor), "head": str(position.head)}
-    if epoch != ours:
-        raise Refusal("epoch_mismatch", "the topic has another epoch; start without a cursor", metadata=where)
-    if after_seq < position.floor:
-        message = f"what follows seq {after_seq} is not kept any more; the floor is {position.floor}"
-        raise Refusal("retention_floor_breach", message, field="after_seq", metadata=where)
-    if after_seq > position.head:
-        message = f"the topic's head is {position.head}, below {after_seq}"
-        raise Refusal("cursor_ahead_of_head", message, field="after_seq", metadata=where)
-
-
-def _bounded(rows: list[JournalRow], after_seq: int, max_bytes: int) -> tuple[JournalRow, ...]:
-    """The first rows that fit, at least one. The journal has no holes: one would be a defect, not a page."""
-    page: list[JournalRow] = []
-    size = 0
-    for expected, row in enumerate(rows, start=after_seq + 1):
-        if row.seq != expected:
-            raise Refusal("internal", f"the journal of {row.topic} has no seq {expected}")
-        size += len(row.payload) + FRAME_OVERHEAD_BYTES
-        if page and size > max_bytes:
-            break
-        page.append(row)
-    return tuple(page)
+def publish(hub: TopicHub, rows: Sequence[JournalRow]) -> None:
+    """Rows that were committed, sorted by topic and seq. Never waits."""
+    for topic, grouped in groupby(rows, key=lambda row: row.topic):
+        hub.publish(topic, [(row.seq, row.payload) for row in grouped])

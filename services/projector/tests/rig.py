@@ -16,16 +16,17 @@ from oa_platform.settings import DatabaseSettings
 from oa_runlog import events as e
 from oa_runlog.wire import encode_body, encode_event
 from oa_testing.postgres import Database
+from oa_topics.hub import TopicHub
+from oa_topics.store import TopicLimits
 from openagents.common.v1 import cursor_pb2
 from openagents.runtime.v1 import log_service_pb2 as pb
 from openagents.runtime.v1 import log_service_pb2_grpc
-from services.projector.app.hub import TopicHub, TopicLimits
 from services.projector.app.ports import Checkpoint
 from services.projector.app.progress import Progress
 from services.projector.app.projection import Projection
 from services.projector.app.reads import Reads
 from services.projector.app.tail import Tail, TailLimits
-from services.projector.app.topics import Topics
+from services.projector.app.topics import JournalTopics, Unreported
 from services.projector.grpc_api.log_source import GrpcLogSource
 from services.projector.grpc_api.wire import SummaryCodec
 from services.projector.store.journal import PgJournalStore
@@ -35,7 +36,7 @@ from services.projector.tests import histories as h
 
 EPOCH = "log_test"
 CODEC = SummaryCodec()
-TOPIC_LIMITS = TopicLimits()
+TOPIC_LIMITS = TopicLimits(poll_interval_ms=500)
 QUICK = TailLimits(backoff_min_ms=1, backoff_max_ms=10, heads_interval_ms=20)
 WAIT_S = 20.0
 
@@ -53,8 +54,7 @@ class Rig:
         self.journal = PgJournalStore(postgres)
         self.reads = PgReadStore(postgres, CODEC)
         self.progress = Progress()
-        self.hub = TopicHub(self.journal, limits)
-        self.topics = Topics(self.journal, limits)
+        self.hub = TopicHub(JournalTopics(self.journal), limits, Unreported())
         self.reader = Reads(self.reads)
         self.projection = Projection(self.store, CODEC, self.hub, self.progress)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import asyncpg
@@ -22,19 +22,22 @@ from oa_platform.grpc_server import GrpcServer
 from oa_platform.jwks import StaticKeys
 from oa_platform.keys import generate_key
 from oa_platform.postgres import Postgres
+from oa_platform.refusals import note_refusal
 from oa_platform.settings import GrpcServerSettings, token_hash
 from oa_platform.tokens import ISSUER, TokenVerifier, sign_token
 from oa_testing.postgres import Database
+from oa_topics.servicer import TopicApi
+from oa_topics.store import TopicLimits
+from oa_topics.tests.conformance import Source, TopicSourceSuite
+from oa_topics.tests.conformance import replay as replay_of
 from openagents.common.v1 import principal_pb2
 from openagents.control.v1 import claims_pb2
 from openagents.projection.v1 import read_service_pb2, read_service_pb2_grpc, run_summary_pb2
 from openagents.runtime.v1 import run_pb2
 from openagents.sync.v1 import frame_pb2, topic_service_pb2, topic_service_pb2_grpc
-from services.projector.app.hub import TopicLimits
 from services.projector.grpc_api.read_service import ReadService
-from services.projector.grpc_api.topic_service import TopicService
 from services.projector.tests import histories as h
-from services.projector.tests.rig import Rig
+from services.projector.tests.rig import TOPIC_LIMITS, Rig
 
 KEY = generate_key()
 GATEWAY, CONTROL = "gateway's token", "control's token"
@@ -53,7 +56,7 @@ class Doors:
 @pytest.fixture
 def limits() -> TopicLimits:
     """The defaults; a test that reaches a limit has its own."""
-    return TopicLimits()
+    return TOPIC_LIMITS
 
 
 @pytest.fixture
@@ -67,7 +70,7 @@ async def doors(rig: Rig) -> AsyncIterator[Doors]:
     verifier = TokenVerifier(StaticKeys([KEY.public_key]), SystemClock())
     settings = load(GrpcServerSettings, {"OA_GRPC_ADDRESS": "127.0.0.1:0", "OA_GRPC_STREAM_DRAIN_S": "0.1"})
     server = GrpcServer(settings, Authenticator("projector", accepted, verifier))
-    topics = TopicService(rig.topics, rig.hub)
+    topics = TopicApi(rig.hub, note_refusal)
     server.register(topic_service_pb2_grpc.add_TopicServiceServicer_to_server, topics)
     server.register(read_service_pb2_grpc.add_ReadServiceServicer_to_server, ReadService(rig.reader))
     hub = asyncio.create_task(rig.hub.run())
@@ -137,13 +140,6 @@ async def test_a_topic_without_rows_has_head_0_and_an_owner(rig: Rig, doors: Doo
     assert mine.epoch == ours.epoch == await rig.journal.epoch()
 
 
-@pytest.mark.parametrize("topic", [f"run:{h.ulid('run', 1)}:events", "user:me:runs", "runs", f"user:{h.ORG}:runs"])
-async def test_other_topics_are_not_served_here(doors: Doors, topic: str) -> None:
-    request = topic_service_pb2.DescribeTopicRequest(topic=topic)
-    refusal = await refused(doors.topics.DescribeTopic(request, metadata=as_gateway()))
-    assert (refusal.reason, refusal.field) == ("invalid_topic", "topic")
-
-
 async def replay(doors: Doors, after_seq: int = 0, **bounds: Any) -> topic_service_pb2.ReplayTopicResponse:
     epoch = bounds.pop("epoch", None) or (await describe(doors, MINE)).epoch
     request = topic_service_pb2.ReplayTopicRequest(topic=MINE, epoch=epoch, after_seq=after_seq, **bounds)
@@ -155,25 +151,6 @@ async def fill(rig: Rig, runs: int = 5) -> None:
     checkpoint = await rig.checkpoint()
     for number in range(runs):
         checkpoint = await rig.apply(checkpoint, h.whole_run(number))
-
-
-async def test_replay_in_pages(rig: Rig, doors: Doors) -> None:
-    await fill(rig)
-    collected = []
-    after = 0
-    while page := frames_of((answer := await replay(doors, after, max_frames=2)).page):
-        assert answer.head == 5
-        collected += page
-        after = page[-1][0]
-    assert [(seq, summary.run_id) for seq, summary in collected] == [(n + 1, h.ulid("run", n)) for n in range(5)]
-    assert {summary.status for _, summary in collected} == {run_pb2.RUN_STATUS_SUCCEEDED}
-
-
-async def test_a_page_has_at_least_one_frame_however_small_its_bound(rig: Rig, doors: Doors) -> None:
-    await fill(rig)
-    assert len((await replay(doors, 1, max_bytes=1)).page.frames) == 1
-    assert len((await replay(doors, 1, max_bytes=1000)).page.frames) in (1, 2)
-    assert len((await replay(doors, 1)).page.frames) == 4
 
 
 async def test_cursors_that_do_not_fit_are_refused_with_where_the_topic_stands(
@@ -237,19 +214,6 @@ async def test_what_is_committed_after_watched_comes_live_and_in_order(rig: Rig,
     assert watch.seqs == [2, 3, 4, 5]
 
 
-async def test_rows_of_a_topic_that_is_watched_no_more_do_not_come(rig: Rig, doors: Doors) -> None:
-    watch = Watch(doors)
-    await watch.ask(add_topics=[MINE, OURS])
-    await watch.read()
-    await watch.ask(remove_topics=[OURS], add_topics=[MINE])
-    await watch.read()
-    await fill(rig, 2)
-    await watch.until_seq(2)
-    assert watch.seqs == [1, 2]
-    await watch.call.done_writing()
-    assert await watch.call.read() is grpc.aio.EOF
-
-
 @pytest.mark.parametrize("limits", [TopicLimits(poll_interval_ms=20, page_frames=2)])
 async def test_another_replicas_commits_come_too(rig: Rig, doors: Doors, postgres: Postgres) -> None:
     """They are found in the journal, page by page: the hub is told of its own process's commits only."""
@@ -278,27 +242,6 @@ async def test_partitions_that_commit_at_once_come_in_the_order_of_their_seqs(ri
     assert watch.seqs == list(range(1, 49))
 
 
-@pytest.mark.parametrize("limits", [TopicLimits(pending_rows=3)])
-async def test_a_watcher_that_does_not_read_is_told_to_come_again(rig: Rig, doors: Doors) -> None:
-    watch = Watch(doors)
-    await watch.ask(add_topics=[MINE, OURS])
-    await watch.read()
-    await rig.apply(await rig.checkpoint(), [event for number in range(4) for event in h.whole_run(number)])
-    refusal = await refused(watch.read())
-    assert refusal.reason == "overloaded"
-
-
-@pytest.mark.parametrize("limits", [TopicLimits(watched_topics=2)])
-async def test_a_stream_carries_so_many_topics(doors: Doors) -> None:
-    watch = Watch(doors)
-    await watch.ask(add_topics=[MINE, OURS])
-    await watch.read()
-    await watch.ask(add_topics=[MINE], remove_topics=[OURS])
-    await watch.read()
-    await watch.ask(add_topics=[OURS, f"user:{h.OTHER_USER}:runs"])
-    assert (await refused(watch.read())).reason == "too_many_topics"
-
-
 @pytest.mark.parametrize(
     ("limits", "frames"),
     [(TopicLimits(page_frames=2), 2), (TopicLimits(page_bytes=1), 1), (TopicLimits(), 5)],
@@ -314,6 +257,52 @@ async def test_only_services_may_ask_for_topics(doors: Doors) -> None:
     request = topic_service_pb2.DescribeTopicRequest(topic=MINE)
     refusal = await refused(doors.topics.DescribeTopic(request))
     assert refusal.reason == "service_not_accepted"
+
+
+# ------------------------------------------------------------------------------------------------- conformance
+
+
+@dataclass
+class ProjectorSource:
+    """`oa_topics.tests.conformance.Source`: each event is a whole run of a user."""
+
+    rig: Rig
+    stub: Any
+    owner: str
+    metadata: Any = field(default_factory=as_gateway)
+    topics: tuple[str, str, str] = (MINE, f"user:{h.OTHER_USER}:runs", f"user:{h.ulid('usr', 3)}:runs")
+    foreign: str = f"run:{h.ulid('run', 1)}:events"
+    runs: int = 0
+
+    async def commit(self, topic: str, count: int, size: int = 0) -> None:
+        user_id = topic.removeprefix("user:").removesuffix(":runs")
+        spec = replace(h.SPEC, title="x" * size)
+        events = []
+        for _ in range(count):
+            self.runs += 1
+            events += h.history(self.runs, [h.created(user_id, spec=spec), h.started(), h.SUCCEEDED])
+        await self.rig.apply(await self.rig.checkpoint(), events)
+
+    async def lose(self, topic: str, seq: int) -> None:
+        owner = await asyncpg.connect(self.owner)
+        await owner.execute("DELETE FROM projection.journal WHERE topic = $1 AND seq = $2", topic, seq)
+        await owner.close()
+
+
+class TestTopics(TopicSourceSuite):
+    @pytest.fixture
+    def source(self, rig: Rig, doors: Doors, projector_database: Database) -> Source:
+        return ProjectorSource(rig, doors.topics, projector_database.projector)
+
+    @pytest.mark.parametrize("topic", ["user:me:runs", "runs", f"user:{h.ORG}:runs"])
+    async def test_a_name_that_is_none_is_refused(self, doors: Doors, topic: str) -> None:
+        request = topic_service_pb2.DescribeTopicRequest(topic=topic)
+        refusal = await refused(doors.topics.DescribeTopic(request, metadata=as_gateway()))
+        assert (refusal.reason, refusal.field) == ("invalid_topic", "topic")
+
+    async def test_a_chain_is_refused_for_there_is_none(self, source: Source) -> None:
+        refusal = await refused(replay_of(source, source.topics[0], after_chain=b"c" * 32))
+        assert (refusal.reason, refusal.field) == ("invalid_value", "after_chain")
 
 
 # ------------------------------------------------------------------------------------------------- reads

@@ -340,7 +340,7 @@ async def test_read_models_are_made_anew_as_the_runbook_says(
     before, after = Rig(postgres), Rig(postgres)
     async with serving(FakeLog(spread(runs))) as channel, running(before.tail(channel)):
         await until(lambda: before.progress.caught_up_once)
-    epoch = await before.topics.epoch()
+    epoch = await before.journal.epoch()
     owner = await asyncpg.connect(projector_database.owner)
     await owner.execute(block)
     await owner.close()
@@ -348,4 +348,4 @@ async def test_read_models_are_made_anew_as_the_runbook_says(
         await until(lambda: after.progress.caught_up_once)
     await check_everything_once(after, runs[:5])
     assert await after.reads.summary(runs[6][0].run_id) is None
-    assert await after.topics.epoch() != epoch
+    assert await after.journal.epoch() != epoch

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from oa_errors import Refusal
 from oa_platform.config import setting
 from oa_platform.parsers import Parser, integer
+from oa_topics.store import TopicLimits
 from services.runtime.app.retention import KEEP_ALL, RetentionClasses, retention_classes
 
 
@@ -76,7 +77,7 @@ class TailLimits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TopicLimits:
+class TopicSettings:
     """What a stream of live frames may hold, and pages of history."""
 
     pending_bytes: int = setting(
@@ -97,6 +98,16 @@ class TopicLimits:
         1 << 20,
         doc="Bytes of a replay page when the caller names none.",
     )
+
+    def limits(self) -> TopicLimits:
+        """As the hub takes them. The tail hears of every commit, so nothing has to be looked for."""
+        return TopicLimits(
+            watched_topics=self.watched_topics,
+            pending_bytes=self.pending_bytes,
+            page_frames=self.page_frames,
+            page_bytes=self.page_bytes,
+            poll_interval_ms=0,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

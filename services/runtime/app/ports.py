@@ -93,15 +93,38 @@ class LogPages(Protocol):
         ...
 
 
-class LogReader(Protocol):
-    """What the log has of runs, read."""
+@dataclass(frozen=True, slots=True)
+class RunStanding:
+    """Where a run's events stand, and whose it is. `floor`: as in RunRecord."""
+
+    run_id: str
+    user_id: str
+    org_id: str
+    latest_seq: int
+    floor: int
+
+
+class RunEvents(Protocol):
+    """The events of runs, for who follows them."""
+
+    async def standings(self, run_ids: Sequence[str]) -> list[RunStanding]:
+        """Where these runs stand; those that don't exist are left out."""
+        ...
 
     async def run_page(self, run_id: str, after_seq: int, max_events: int, max_bytes: int) -> list[tuple[int, bytes]]:
         """Consecutive events of a run: seq and stored bytes."""
         ...
 
     async def chain_at(self, run_id: str, seq: int) -> bytes | None:
-        """The chain value of an event; None when it is not in the log."""
+        """The chain value at an event of a run; None when it is not in the log, and is not the newest one."""
+        ...
+
+
+class LogReader(Protocol):
+    """What the log has of runs, read."""
+
+    async def run_page(self, run_id: str, after_seq: int, max_events: int, max_bytes: int) -> list[tuple[int, bytes]]:
+        """Consecutive events of a run: seq and stored bytes."""
         ...
 
     async def run(self, run_id: str) -> RunRecord | None:

@@ -10,7 +10,7 @@ from oa_platform.postgres import Postgres
 from oa_runlog import wire
 from oa_runlog.events import EventType
 from oa_runlog.receipt import SignedReceipt
-from services.runtime.app.ports import Installation, RunRecord
+from services.runtime.app.ports import Installation, RunRecord, RunStanding
 from services.runtime.domain.batch import Head, LogRecord
 from services.runtime.domain.whole_log import ArchivedEntry, Entry
 from services.runtime.store import sql, sql_archive
@@ -66,8 +66,14 @@ class PostgresReads:
             rows = await connection.fetch(sql.READ_RUN_PAGE, run_id, after_seq, max_events, max_bytes)
         return [(row["seq"], row["body"]) for row in rows]
 
+    async def standings(self, run_ids: Sequence[str]) -> list[RunStanding]:
+        """Where these runs stand; those that don't exist are left out."""
+        async with self._postgres.acquire() as connection:
+            rows = await connection.fetch(sql.READ_STANDINGS, run_ids)
+        return [RunStanding(**row) for row in rows]
+
     async def chain_at(self, run_id: str, seq: int) -> bytes | None:
-        """The chain value of an event; None when it is not in the log."""
+        """The chain value at an event of a run; None when it is not in the log, and is not the newest one."""
         async with self._postgres.acquire() as connection:
             chain: bytes | None = await connection.fetchval(sql.READ_CHAIN, run_id, seq)
         return chain

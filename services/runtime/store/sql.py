@@ -123,7 +123,17 @@ WHERE bytes_before < $4 OR bytes_before = 0
 ORDER BY seq
 """
 
-READ_CHAIN = "SELECT chain FROM runtime.events WHERE run_id = $1 AND seq = $2"
+# $1 run, $2 seq. The newest event's stays with the run when its events have moved to the archive.
+READ_CHAIN = """
+SELECT coalesce((SELECT chain FROM runtime.events WHERE run_id = $1 AND seq = $2),
+                (SELECT chain_head FROM runtime.runs WHERE run_id = $1 AND latest_seq = $2))
+"""
+
+# $1 runs
+READ_STANDINGS = """
+SELECT run_id, user_id, org_id, latest_seq, CASE WHEN archived THEN latest_seq ELSE 0 END AS floor
+FROM runtime.runs WHERE run_id = ANY ($1::text[])
+"""
 
 READ_RUN = """
 SELECT run_id, org_id, user_id, status, latest_seq, chain_head, create_time, lease_epoch, worker_id, fenced, attempt,

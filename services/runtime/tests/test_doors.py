@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import asyncpg
@@ -15,10 +15,12 @@ from oa_errors import Refusal
 from oa_runlog import wire
 from oa_runlog.chain import chain_over
 from oa_testing.postgres import Database
+from oa_topics.store import TopicLimits
+from oa_topics.tests.conformance import Source, TopicSourceSuite
 from openagents.common.v1 import cursor_pb2
 from openagents.runtime.v1 import log_service_pb2, receipt_service_pb2, run_service_pb2
 from openagents.sync.v1 import frame_pb2, topic_service_pb2
-from services.runtime.app.limits import TopicLimits
+from services.runtime.app.limits import TopicSettings
 from services.runtime.tests.rig import (
     AS_SERVICE,
     FakeWorker,
@@ -193,18 +195,6 @@ async def test_live_frames_come_with_the_events_bytes(runtime: Replica, who: Som
     call.cancel()
 
 
-async def test_a_topic_that_was_removed_is_not_carried(runtime: Replica, who: Somebody, worker: FakeWorker) -> None:
-    kept, dropped = [await started(runtime, who, worker, key) for key in ("kept", "dropped")]
-    call, _ = await watch(runtime, kept.events_topic, dropped.events_topic)
-    await call.write(topic_service_pb2.WatchTopicsRequest(remove_topics=[dropped.events_topic, GONE, "nonsense"]))
-    await asyncio.sleep(0.1)
-    await worker.append(dropped.run_id, 1, "a", text(b"x"))
-    await worker.append(kept.run_id, 1, "a", text(b"x"))
-    batches = (await call.read()).batches
-    assert [batch.topic for batch in batches] == [kept.events_topic]
-    call.cancel()
-
-
 async def test_frames_of_another_replicas_commits_are_live_too(runtime_database: Database, who: Somebody) -> None:
     settings = runtime_settings(runtime_database)
     async with replica(settings, who.key) as one, replica(settings, who.key) as two:
@@ -218,60 +208,6 @@ async def test_frames_of_another_replicas_commits_are_live_too(runtime_database:
         call.cancel()
 
 
-async def test_a_stream_that_is_not_read_loses_frames_and_is_told_the_head(
-    runtime_database: Database, who: Somebody
-) -> None:
-    settings = runtime_settings(runtime_database, topics=TopicLimits(pending_bytes=2048))
-    async with replica(settings, who.key) as runtime:
-        worker = FakeWorker(runtime, who)
-        await worker.attach()
-        run = await started(runtime, who, worker)
-        call, _ = await watch(runtime, run.events_topic)
-        bodies = [text(b"x" * 500) for _ in range(30)]
-        await worker.append(run.run_id, 1, "a", *bodies)
-        answer = await call.read()
-        (batch,) = answer.batches
-        assert 0 < len(seqs_of(batch)) < 30
-        assert [(watched.topic, watched.head) for watched in answer.watched] == [(run.events_topic, 32)]
-        call.cancel()
-
-
-async def test_a_stream_carries_so_many_topics(runtime_database: Database, who: Somebody) -> None:
-    settings = runtime_settings(runtime_database, topics=TopicLimits(watched_topics=2))
-    async with replica(settings, who.key) as runtime:
-        topics = [(await runtime.create(who, f"k{n}")).events_topic for n in range(3)]
-        call, first = await watch(runtime, *topics, topics[0])
-        assert [watched.topic for watched in first.watched] == [*topics[:2], topics[0]]
-        assert [(refused.topic, refused.reason) for refused in first.refused] == [(topics[2], "too_many_topics")]
-        await call.write(topic_service_pb2.WatchTopicsRequest(remove_topics=[topics[0]], add_topics=[topics[2]]))
-        assert [watched.topic for watched in (await call.read()).watched] == [topics[2]]
-        call.cancel()
-
-
-async def test_replay_pages_join_without_a_hole(runtime: Replica, who: Somebody, worker: FakeWorker) -> None:
-    run = await started(runtime, who, worker)
-    for number in range(10):
-        await worker.append(run.run_id, 1, f"k{number}", *[text(b"x" * 200)] * 4)
-    epoch = (await runtime.log.DescribeLog(log_service_pb2.DescribeLogRequest(), metadata=AS_SERVICE)).epoch
-    for limits in ({"max_frames": 7}, {"max_bytes": 1000}, {"max_bytes": 1}, {}):
-        seqs: list[int] = []
-        while True:
-            request = topic_service_pb2.ReplayTopicRequest(
-                topic=run.events_topic,
-                epoch=epoch,
-                after_seq=len(seqs),
-                max_frames=limits.get("max_frames", 0),
-                max_bytes=limits.get("max_bytes", 0),
-            )
-            answer = await runtime.topics.ReplayTopic(request, metadata=AS_SERVICE)
-            assert (answer.floor, answer.head) == (0, 42)
-            assert len(answer.page.frames) <= limits.get("max_frames", 500)
-            if not answer.page.frames:
-                break
-            seqs += seqs_of(answer.page)
-        assert seqs == list(range(1, 43))
-
-
 async def test_a_cursor_that_can_not_be_served_is_refused_with_where_the_topic_stands(
     runtime: Replica, who: Somebody
 ) -> None:
@@ -283,7 +219,8 @@ async def test_a_cursor_that_can_not_be_served_is_refused_with_where_the_topic_s
         (topic, epoch, 2, "cursor_ahead_of_head"),
         (GONE, epoch, 0, "not_found"),
         ("run:x:events", epoch, 0, "invalid_topic"),
-        (f"user:{who.user_id}:runs", epoch, 0, "not_found"),
+        (f"user:{who.user_id}:runs", epoch, 0, "invalid_topic"),
+        ("worker:wrk_01JD0000000000000000000000:lifecycle", epoch, 0, "not_found"),
     ]
     for name, lineage, seq, reason in cases:
         request = topic_service_pb2.ReplayTopicRequest(topic=name, epoch=lineage, after_seq=seq)
@@ -315,26 +252,6 @@ async def test_a_cursor_made_from_other_events_is_refused_with_both_chains(
     assert (caught.value.reason, caught.value.field) == ("invalid_value", "after_chain")
 
 
-@pytest.mark.parametrize("lost", [1, 3, 5])
-async def test_an_event_that_is_missing_is_refused_and_not_stepped_over(
-    runtime_database: Database, runtime: Replica, who: Somebody, worker: FakeWorker, lost: int
-) -> None:
-    """A row was deleted behind everybody's back."""
-    run = await started(runtime, who, worker)
-    await worker.append(run.run_id, 1, "k", text(b"a"), text(b"b"), text(b"c"))
-    admin = await asyncpg.connect(runtime_database.admin)
-    await admin.execute("ALTER TABLE runtime.events DISABLE TRIGGER USER")
-    await admin.execute("DELETE FROM runtime.events WHERE run_id = $1 AND seq = $2", run.run_id, lost)
-    await admin.close()
-    for after_seq in range(lost - 1):
-        answer = await page(runtime, run.events_topic, after_seq)
-        assert seqs_of(answer.page) == list(range(after_seq + 1, lost))
-    with pytest.raises(Refusal) as caught:
-        await page(runtime, run.events_topic, lost - 1)
-    assert (caught.value.reason, caught.value.metadata) == ("archive_damaged", {"seq": str(lost)})
-    assert len((await page(runtime, run.events_topic, lost)).page.frames) == 5 - lost
-
-
 async def page(
     runtime: Replica, topic: str, after_seq: int = 0, after_chain: bytes = b""
 ) -> topic_service_pb2.ReplayTopicResponse:
@@ -352,6 +269,48 @@ async def page(
 def frame_payload(frame: bytes) -> bytes:
     """The stored event in a frame."""
     return frame_pb2.KhalaFrame.FromString(frame).payload_bytes
+
+
+# ------------------------------------------------------------------------------------------------- conformance
+
+
+@dataclass
+class RuntimeSource:
+    """`oa_topics.tests.conformance.Source`: three runs of one worker."""
+
+    stub: Any
+    worker: FakeWorker
+    topics: tuple[str, str, str]
+    admin: str
+    metadata: Any = field(default_factory=lambda: AS_SERVICE)
+    foreign: str = "user:usr_01JD0000000000000000000000:runs"
+    commits: int = 0
+
+    async def commit(self, topic: str, count: int, size: int = 0) -> None:
+        self.commits += 1
+        bodies = [text(b"x" * size)] * count
+        await self.worker.append(_run_of(topic), 1, f"c{self.commits}", *bodies)
+
+    async def lose(self, topic: str, seq: int) -> None:
+        admin = await asyncpg.connect(self.admin)
+        await admin.execute("ALTER TABLE runtime.events DISABLE TRIGGER USER")
+        await admin.execute("DELETE FROM runtime.events WHERE run_id = $1 AND seq = $2", _run_of(topic), seq)
+        await admin.close()
+
+
+def _run_of(topic: str) -> str:
+    return topic.removeprefix("run:").removesuffix(":events")
+
+
+class TestTopics(TopicSourceSuite):
+    @pytest_asyncio.fixture
+    async def source(self, runtime_database: Database, who: Somebody, limits: TopicLimits) -> AsyncIterator[Source]:
+        settings = TopicSettings(watched_topics=limits.watched_topics, pending_bytes=limits.pending_bytes)
+        async with replica(runtime_settings(runtime_database, topics=settings), who.key) as runtime:
+            worker = FakeWorker(runtime, who)
+            await worker.attach()
+            first, second, third = [(await started(runtime, who, worker, f"k{n}")).events_topic for n in range(3)]
+            yield RuntimeSource(runtime.topics, worker, (first, second, third), runtime_database.admin)
 
 
 # ------------------------------------------------------------------------------------------------- people

@@ -1,0 +1,8 @@
+"""How a topic is served: where it stands, its history, and live frames for those who watch it.
+
+- `store`: what a service has to say of its topics (`TopicStore`). All that is particular to a source is behind it.
+- `history`: DescribeTopic and ReplayTopic: whether a cursor can be continued, and a page without a hole.
+- `watcher`: what one Watch stream carries. Pure.
+- `hub`: what is committed, to all watchers.
+- `servicer`: TopicService on gRPC, for every source.
+"""

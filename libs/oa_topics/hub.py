@@ -1,0 +1,181 @@
+"""What is committed, handed to those who watch, in the order of its seqs.
+
+The hub knows, for each watched topic, the last seq that it handed out. Events that continue there go out at once.
+Anything else (commits that came back in another order, another replica's, one whose answer was lost) only says that the
+store has more: the hub then reads what is missing. So nothing is parked, and there is one way to repair whatever
+happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from oa_errors import Refusal
+from oa_khala.topics import Topic
+from oa_khala.wire import event_frame
+from oa_topics.history import History
+from oa_topics.store import TopicDescription, TopicLimits, TopicStore
+from oa_topics.watcher import Watcher
+
+
+class HubReport(Protocol):
+    """Where the hub says how it is doing."""
+
+    def watching(self, difference: int) -> None:
+        """So many topics more, or fewer, are watched by a stream."""
+        ...
+
+    def dropped(self, frames: int) -> None:
+        """So many live frames found no room in a stream."""
+        ...
+
+
+@dataclass(eq=False, slots=True)
+class _Feed:
+    """A watched topic. `sent` is the last seq handed out; None until its head has been read. `missed`: events came
+    before that, and the head may not cover them."""
+
+    topic: Topic | None = None
+    sent: int | None = None
+    missed: bool = False
+    watchers: dict[Watcher, None] = field(default_factory=dict)
+
+
+class TopicHub:
+    """See the module. `run` repairs until cancelled."""
+
+    def __init__(self, store: TopicStore, limits: TopicLimits, report: HubReport) -> None:
+        self.history = History(store, limits)
+        self._store = store
+        self._limits = limits
+        self._report = report
+        self._feeds: dict[str, _Feed] = {}
+        self._dirty: set[str] = set()
+        self._wake = asyncio.Event()
+
+    @contextlib.contextmanager
+    def watcher(self, wake: Callable[[], None]) -> Iterator[Watcher]:
+        """A watcher for the time of the block; `wake` is called when it has something to do."""
+        watcher = Watcher(self._limits.pending_bytes, self._limits.watched_topics, wake)
+        try:
+            yield watcher
+        finally:
+            self.remove(watcher, watcher.topics)
+
+    def add(self, watcher: Watcher, topics: Collection[str]) -> None:
+        """Hand the topics' events to `watcher` from now on. Before a head is read: nothing falls in between."""
+        for topic in topics:
+            watcher.add(topic)
+            if topic in watcher:
+                feed = self._feeds.setdefault(topic, _Feed())
+                if watcher not in feed.watchers:
+                    feed.watchers[watcher] = None
+                    self._report.watching(1)
+
+    def remove(self, watcher: Watcher, topics: Collection[str]) -> None:
+        """No more; those that `watcher` does not watch are ignored."""
+        for topic in topics:
+            watcher.remove(topic)
+            self._unregister(watcher, topic)
+
+    async def describe(self, watcher: Watcher) -> None:
+        """Answer what `watcher` asks: where topics stand, or why they can't be carried. Raises Refusal."""
+        asked = watcher.to_describe()
+        answers: Mapping[str, TopicDescription | Refusal] = await self.history.describe_all(asked) if asked else {}
+        for topic, answer in answers.items():
+            if isinstance(answer, Refusal):
+                watcher.refuse(topic, answer)
+                self._unregister(watcher, topic)
+                continue
+            feed = self._feeds.get(topic)
+            if feed is not None and feed.sent is None:
+                feed.topic, feed.sent = answer.topic, answer.state.head
+                if feed.missed:
+                    self._mark(topic)
+            watcher.stands(answer)
+
+    def publish(self, topic: str, events: Sequence[tuple[int, bytes]]) -> None:
+        """Consecutive events of a topic that were committed: seq and stored bytes. Never waits."""
+        feed = self._feeds.get(topic)
+        if feed is None:
+            return
+        if feed.sent is None:
+            feed.missed = True
+        elif events[0][0] == feed.sent + 1:
+            self._hand_out(topic, feed, events)
+        elif events[-1][0] > feed.sent:
+            self._mark(topic)
+
+    def watches(self, topic: str) -> bool:
+        """Whether anybody watches `topic`."""
+        return topic in self._feeds
+
+    def restart(self) -> None:
+        """The topics have another past: what waits is dropped, and each is described anew."""
+        watchers = {watcher: None for feed in self._feeds.values() for watcher in feed.watchers}
+        for feed in self._feeds.values():
+            feed.sent, feed.missed = None, False
+        for watcher in watchers:
+            watcher.restart()
+
+    async def run(self) -> None:
+        """Repair what is known to be missing, and look for what is not known. Runs until cancelled."""
+        poll_s = self._limits.poll_interval_ms / 1000 or None
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(poll_s):
+                    await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self._repair_all()
+            except Refusal:
+                await asyncio.sleep(poll_s or _RETRY_S)  # what could not be read is still marked, or is found again
+
+    def _mark(self, topic: str) -> None:
+        self._dirty.add(topic)
+        self._wake.set()
+
+    async def _repair_all(self) -> None:
+        marked = set(self._dirty)
+        feeds = [feed for name in marked or self._feeds if (feed := self._feeds.get(name)) is not None]
+        topics = [feed.topic for feed in feeds if feed.topic is not None]
+        for described in (await self._store.describe(topics)).values() if topics else ():
+            await self._repair(str(described.topic), described)
+        self._dirty -= marked
+
+    async def _repair(self, topic: str, described: TopicDescription) -> None:
+        """Read on from the last seq handed out. What `publish` hands out meanwhile is not handed out again."""
+        limits = self._limits
+        while (feed := self._feeds.get(topic)) and feed.sent is not None and feed.sent < described.state.head:
+            events = await self._store.page(described.topic, feed.sent, limits.page_frames, limits.page_bytes)
+            fresh = [event for event in events if event[0] > feed.sent]
+            if not events or (fresh and fresh[0][0] != feed.sent + 1):
+                return  # pruned, or missing: whoever replays is told which
+            self._hand_out(topic, feed, fresh)
+
+    def _hand_out(self, topic: str, feed: _Feed, events: Sequence[tuple[int, bytes]]) -> None:
+        if not events:
+            return
+        first_seq, frames = events[0][0], [event_frame(topic, seq, payload) for seq, payload in events]
+        feed.sent = events[-1][0]
+        for watcher in feed.watchers:
+            before = watcher.dropped
+            watcher.offer(topic, first_seq, frames)
+            if watcher.dropped > before:
+                self._report.dropped(watcher.dropped - before)
+
+    def _unregister(self, watcher: Watcher, topic: str) -> None:
+        feed = self._feeds.get(topic)
+        if feed is not None and watcher in feed.watchers:
+            del feed.watchers[watcher]
+            self._report.watching(-1)
+            if not feed.watchers:
+                del self._feeds[topic]
+
+
+_RETRY_S = 0.5
+"""Pause before a source that is not polled is read again after a failure."""

@@ -1,0 +1,119 @@
+"""TopicService on gRPC, for every source. Callers are gateways: who may read a topic is theirs to decide, from the
+owner that is stated."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+from oa_errors import Refusal, check_rules
+from oa_topics.hub import TopicHub
+from oa_topics.store import TopicDescription
+from oa_topics.watcher import Answer, Frames, Watcher
+from openagents.sync.v1 import topic_service_pb2 as pb
+from openagents.sync.v1.topic_service_pb2_grpc import TopicServiceServicer
+
+WATCH = "/openagents.sync.v1.TopicService/WatchTopics"
+ANSWER_BYTES = 1 << 20
+"""Where live frames are cut into messages."""
+
+
+class TopicApi(TopicServiceServicer):
+    """Describes, watches and replays the topics of one source."""
+
+    def __init__(self, hub: TopicHub, note_refusal: Callable[[str, Refusal], None]) -> None:
+        """`note_refusal(method, refusal)` hears of what is refused within a stream that goes on."""
+        self._hub = hub
+        self._note_refusal = note_refusal
+
+    async def DescribeTopic(self, request: pb.DescribeTopicRequest, context: Any) -> pb.DescribeTopicResponse:
+        """Where a topic stands and whom it belongs to."""
+        described = await self._hub.history.describe(request.topic)
+        return pb.DescribeTopicResponse(
+            epoch=described.state.epoch,
+            floor=described.state.floor,
+            head=described.state.head,
+            owner_user_id=described.owner_user_id,
+            owner_org_id=described.owner_org_id,
+            snapshot_available=described.state.snapshot_available,
+        )
+
+    async def ReplayTopic(self, request: pb.ReplayTopicRequest, context: Any) -> pb.ReplayTopicResponse:
+        """One page of history."""
+        page = await self._hub.history.replay(
+            request.topic,
+            request.epoch,
+            request.after_seq,
+            request.max_frames,
+            request.max_bytes,
+            request.after_chain,
+        )
+        state = page.described.state
+        frames = pb.TopicFrames(topic=request.topic, epoch=state.epoch, first_seq=page.first_seq, frames=page.frames)
+        return pb.ReplayTopicResponse(page=frames, floor=state.floor, head=state.head)
+
+    async def WatchTopics(
+        self, requests: AsyncIterator[pb.WatchTopicsRequest], context: Any
+    ) -> AsyncIterator[pb.WatchTopicsResponse]:
+        """Live frames of the topics that the caller names, until it ends the stream."""
+        news = asyncio.Event()
+        with self._hub.watcher(news.set) as watcher:
+            reading = asyncio.create_task(self._read(requests, watcher))
+            reading.add_done_callback(lambda _: news.set())
+            try:
+                while True:
+                    await news.wait()
+                    news.clear()
+                    if reading.done():
+                        reading.result()
+                    await self._hub.describe(watcher)
+                    for message in self._messages(watcher.take()):
+                        yield message
+                    if reading.done() and not news.is_set():
+                        return
+            finally:
+                reading.cancel()
+                await asyncio.gather(reading, return_exceptions=True)
+
+    async def _read(self, requests: AsyncIterator[pb.WatchTopicsRequest], watcher: Watcher) -> None:
+        async for request in requests:
+            check_rules(request)
+            self._hub.remove(watcher, request.remove_topics)
+            self._hub.add(watcher, request.add_topics)
+
+    def _messages(self, answer: Answer) -> Iterator[pb.WatchTopicsResponse]:
+        """An answer as messages of about `ANSWER_BYTES`; where topics stand comes first."""
+        for _, refusal in answer.refused:
+            self._note_refusal(WATCH, refusal)
+        message = pb.WatchTopicsResponse(
+            watched=map(_watched, answer.watched),
+            refused=[
+                pb.RefusedTopic(topic=topic, reason=refusal.reason, message=refusal.message)
+                for topic, refusal in answer.refused
+            ],
+        )
+        size = 0
+        for batch in answer.batches:
+            message.batches.append(_frames(batch))
+            size += sum(map(len, batch.frames))
+            if size > ANSWER_BYTES:
+                yield message
+                message, size = pb.WatchTopicsResponse(), 0
+        if message.watched or message.refused or message.batches:
+            yield message
+
+
+def _watched(described: TopicDescription) -> pb.WatchedTopic:
+    return pb.WatchedTopic(
+        topic=str(described.topic),
+        epoch=described.state.epoch,
+        floor=described.state.floor,
+        head=described.state.head,
+        owner_user_id=described.owner_user_id,
+        owner_org_id=described.owner_org_id,
+    )
+
+
+def _frames(batch: Frames) -> pb.TopicFrames:
+    return pb.TopicFrames(topic=batch.topic, epoch=batch.epoch, first_seq=batch.first_seq, frames=batch.frames)

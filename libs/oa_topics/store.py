@@ -1,0 +1,62 @@
+"""What a source of topics has: the seam between `oa_topics` and the service that stores them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from oa_errors import Refusal
+from oa_khala.frames import TopicState
+from oa_khala.topics import Source, Topic
+
+
+@dataclass(frozen=True, slots=True)
+class TopicDescription:
+    """Where a topic stands, and whom it belongs to; an owner that does not apply is empty."""
+
+    topic: Topic
+    state: TopicState
+    owner_user_id: str = ""
+    owner_org_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicLimits:
+    """Bounds of what watchers and readers of topics take."""
+
+    watched_topics: int = 100_000
+    """Topics of one Watch stream."""
+    pending_bytes: int = 8 << 20
+    """Bytes of frames that wait for one Watch stream. What comes beyond is dropped, and the caller told the head."""
+    page_frames: int = 500
+    """Frames of a page of history, when the caller names no number."""
+    page_bytes: int = 1 << 20
+    """Bytes of one, when the caller names none."""
+    poll_interval_ms: int = 0
+    """Pause between looks at where the watched topics stand. 0: never, for a source that hears of every commit."""
+
+
+class TopicStore(Protocol):
+    """The topics of one source. Every method may raise Refusal `unavailable` or `deadline_exceeded`."""
+
+    @property
+    def source(self) -> Source:
+        """Whose topics these are."""
+        ...
+
+    async def describe(self, topics: Collection[Topic]) -> Mapping[Topic, TopicDescription]:
+        """Where the topics stand; those that don't exist are left out. The epoch is not newer than the rest."""
+        ...
+
+    async def page(self, topic: Topic, after_seq: int, max_events: int, max_bytes: int) -> Sequence[tuple[int, bytes]]:
+        """Events after `after_seq`, in order: seq and stored bytes. A store may give more bytes than asked for."""
+        ...
+
+    async def chain_at(self, topic: Topic, seq: int) -> bytes | None:
+        """Chain value of a topic that has one; None when what had that seq is not kept."""
+        ...
+
+    def missing(self, topic: Topic, seq: int) -> Refusal:
+        """What to say of an event above the floor that is not there: a loss or a defect, and reported as one."""
+        ...

@@ -1,0 +1,60 @@
+"""A source of topics in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from oa_errors import Refusal
+from oa_khala.frames import TopicState
+from oa_khala.topics import Source, Topic, parse_topic
+from oa_topics.store import TopicDescription
+
+
+@dataclass
+class MemoryTopics:
+    """`TopicStore`: topics as lists of payloads. `away` makes every read fail."""
+
+    events: dict[str, list[bytes]] = field(default_factory=dict)
+    epoch: str = "e1"
+    away: bool = False
+    source: Source = "runtime"
+
+    def append(self, topic: str, *payloads: bytes) -> list[tuple[int, bytes]]:
+        """Commit events; what a hub is told of it."""
+        known = self.events.setdefault(topic, [])
+        first = len(known) + 1
+        known.extend(payloads)
+        return list(enumerate(payloads, first))
+
+    async def describe(self, topics: Collection[Topic]) -> Mapping[Topic, TopicDescription]:
+        """See TopicStore."""
+        self._check()
+        return {
+            topic: TopicDescription(topic, TopicState(self.epoch, 0, len(self.events[str(topic)])))
+            for topic in topics
+            if str(topic) in self.events
+        }
+
+    async def page(self, topic: Topic, after_seq: int, max_events: int, max_bytes: int) -> Sequence[tuple[int, bytes]]:
+        """See TopicStore."""
+        self._check()
+        events = self.events[str(topic)][after_seq : after_seq + max_events]
+        return list(enumerate(events, after_seq + 1))
+
+    async def chain_at(self, topic: Topic, seq: int) -> bytes | None:
+        """See TopicStore."""
+        raise NotImplementedError
+
+    def missing(self, topic: Topic, seq: int) -> Refusal:
+        """See TopicStore."""
+        return Refusal("internal", f"{topic} has no {seq}")
+
+    def _check(self) -> None:
+        if self.away:
+            raise Refusal("unavailable", "the store is away")
+
+
+def described(topic: str, head: int, epoch: str = "e1") -> TopicDescription:
+    """A topic that stands at `head`."""
+    return TopicDescription(parse_topic(topic), TopicState(epoch, 0, head))

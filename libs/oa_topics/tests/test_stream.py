@@ -1,0 +1,166 @@
+"""A Watch stream whose reader is as slow as the test wants, over a store in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from oa_errors import Refusal
+from oa_topics.hub import TopicHub
+from oa_topics.servicer import ANSWER_BYTES, TopicApi
+from oa_topics.store import TopicLimits
+from oa_topics.tests.memory_topics import MemoryTopics
+from openagents.sync.v1 import topic_service_pb2 as pb
+
+T = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"
+U = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6Y:events"
+
+
+class Counted:
+    """A HubReport that counts."""
+
+    def __init__(self) -> None:
+        self.watched = self.frames_dropped = 0
+
+    def watching(self, difference: int) -> None:
+        self.watched += difference
+
+    def dropped(self, frames: int) -> None:
+        self.frames_dropped += frames
+
+
+class Stream:
+    """A hub and one stream of it."""
+
+    def __init__(self, limits: TopicLimits | None = None) -> None:
+        self.store = MemoryTopics({T: [], U: []})
+        self.report = Counted()
+        self.hub = TopicHub(self.store, limits or TopicLimits(), self.report)
+        self.noted: list[str] = []
+        self._requests: asyncio.Queue[pb.WatchTopicsRequest | None] = asyncio.Queue()
+        api = TopicApi(self.hub, lambda _, refusal: self.noted.append(refusal.reason))
+        self.answers = api.WatchTopics(self._asked(), None)
+
+    async def _asked(self) -> AsyncIterator[pb.WatchTopicsRequest]:
+        while (request := await self._requests.get()) is not None:
+            yield request
+
+    def ask(self, add: tuple[str, ...] = (), remove: tuple[str, ...] = ()) -> None:
+        self._requests.put_nowait(pb.WatchTopicsRequest(add_topics=add, remove_topics=remove))
+
+    def end(self) -> None:
+        self._requests.put_nowait(None)
+
+    def commit(self, topic: str, *payloads: bytes) -> None:
+        self.hub.publish(topic, self.store.append(topic, *payloads))
+
+    async def next(self) -> pb.WatchTopicsResponse:
+        async with asyncio.timeout(60):
+            return await anext(self.answers)
+
+
+def seqs(answer: pb.WatchTopicsResponse) -> list[int]:
+    return [batch.first_seq + place for batch in answer.batches for place in range(len(batch.frames))]
+
+
+async def test_a_slow_reader_is_told_the_head_instead_of_what_found_no_room() -> None:
+    stream = Stream(TopicLimits(pending_bytes=1000))
+    stream.ask((T, U))
+    assert len((await stream.next()).watched) == 2
+    for _ in range(10):
+        stream.commit(T, b"x" * 400)
+    stream.commit(U, b"y" * 10)
+    answer = await stream.next()
+    assert [(watched.topic, watched.head) for watched in answer.watched] == [(T, 10)]
+    assert [batch.topic for batch in answer.batches] == [U]
+    assert stream.report.frames_dropped > 0
+    stream.commit(T, b"z")
+    assert seqs(await stream.next()) == [11]
+
+
+async def test_what_is_large_is_cut_into_messages() -> None:
+    stream = Stream()
+    stream.ask((T, U))
+    await stream.next()
+    for topic in (T, U):
+        stream.commit(topic, b"x" * (ANSWER_BYTES + 1))
+    assert [[batch.topic for batch in (await stream.next()).batches] for _ in range(2)] == [[T], [U]]
+
+
+async def test_a_store_that_is_away_ends_the_stream_with_its_refusal() -> None:
+    stream = Stream()
+    stream.store.away = True
+    stream.ask((T,))
+    with pytest.raises(Refusal) as caught:
+        await stream.next()
+    assert caught.value.reason == "unavailable"
+    assert stream.report.watched == 0
+
+
+async def test_a_message_that_breaks_a_rule_ends_the_stream() -> None:
+    stream = Stream()
+    stream.ask(tuple(f"t{number}" for number in range(1001)))
+    with pytest.raises(Refusal) as caught:
+        await stream.next()
+    assert (caught.value.reason, caught.value.field) == ("invalid_value", "add_topics")
+
+
+async def test_what_is_refused_is_noted_and_registered_nowhere() -> None:
+    stream = Stream()
+    gone = T.replace("6X", "6Z")
+    stream.ask((T, gone, "nonsense"))
+    answer = await stream.next()
+    assert {one.topic: one.reason for one in answer.refused} == {gone: "not_found", "nonsense": "invalid_topic"}
+    assert sorted(stream.noted) == ["invalid_topic", "not_found"]
+    assert stream.report.watched == 1
+    assert not stream.hub.watches(gone)
+    stream.end()
+    with pytest.raises(StopAsyncIteration):
+        await stream.next()
+    assert stream.report.watched == 0
+    assert not stream.hub.watches(T)
+
+
+async def test_commits_that_come_in_another_order_are_handed_out_in_theirs() -> None:
+    stream = Stream()
+    repairing = asyncio.create_task(stream.hub.run())
+    stream.ask((T,))
+    await stream.next()
+    first, second = stream.store.append(T, b"1"), stream.store.append(T, b"2")
+    stream.hub.publish(T, second)
+    got: list[int] = []
+    while len(got) < 2:
+        got += seqs(await stream.next())
+    stream.hub.publish(T, first)
+    stream.commit(T, b"3")
+    assert [*got, *seqs(await stream.next())] == [1, 2, 3]
+    repairing.cancel()
+
+
+async def test_what_nobody_told_the_hub_is_found_by_looking_and_a_look_that_fails_is_made_again() -> None:
+    stream = Stream(TopicLimits(poll_interval_ms=5))
+    repairing = asyncio.create_task(stream.hub.run())
+    stream.ask((T,))
+    await stream.next()
+    stream.store.away = True
+    stream.store.append(T, b"1", b"2")
+    await asyncio.sleep(0.02)
+    stream.store.away = False
+    assert seqs(await stream.next()) == [1, 2]
+    repairing.cancel()
+
+
+async def test_another_past_is_told_to_all_streams() -> None:
+    stream = Stream()
+    stream.ask((T,))
+    await stream.next()
+    stream.commit(T, b"old")
+    stream.store.epoch, stream.store.events[T] = "e2", [b"a", b"b"]
+    stream.hub.restart()
+    (watched,) = (answer := await stream.next()).watched
+    assert (watched.epoch, watched.head, list(answer.batches)) == ("e2", 2, [])
+    stream.commit(T, b"c")
+    (batch,) = (await stream.next()).batches
+    assert (batch.epoch, batch.first_seq) == ("e2", 3)

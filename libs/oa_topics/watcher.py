@@ -1,0 +1,186 @@
+"""What one Watch stream carries. Pure: `hub` offers frames, `servicer` describes topics and takes what is to be sent.
+
+A topic of a stream is in one of two states:
+
+    add ──> AWAITING ──stands──> CARRIED ──remove──> (gone)
+                ^                   │
+                └─overrun, restart──┘
+
+While it is awaiting, where it stands is still to be said, and its frames wait: so a topic's frames never overtake its
+`watched`. A frame that finds no room is dropped, and its topic is awaiting again: what it says then covers the frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from oa_errors import Refusal
+from oa_topics.store import TopicDescription
+
+
+class Frames(NamedTuple):
+    """Consecutive serialized KhalaFrames of one topic."""
+
+    topic: str
+    epoch: str
+    first_seq: int
+    frames: list[bytes]
+
+
+@dataclass(slots=True)
+class Answer:
+    """What is to be sent next: first where topics stand, then frames."""
+
+    watched: list[TopicDescription] = field(default_factory=list)
+    refused: list[tuple[str, Refusal]] = field(default_factory=list)
+    batches: list[Frames] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.watched or self.refused or self.batches)
+
+
+@dataclass(slots=True)
+class _Carried:
+    """One topic. `head`: where it was said to stand; frames up to there are not sent."""
+
+    awaiting: bool = True
+    asked: bool = False
+    missed: bool = False
+    epoch: str = ""
+    head: int = 0
+    pending: list[tuple[int, bytes]] = field(default_factory=list)
+
+
+class Watcher:
+    """See the module. `wake` is called whenever there is something to do; it must not block."""
+
+    def __init__(self, pending_bytes: int, max_topics: int, wake: Callable[[], None]) -> None:
+        self._limit_bytes = pending_bytes
+        self._max_topics = max_topics
+        self._wake = wake
+        self._topics: dict[str, _Carried] = {}
+        self._refused: list[tuple[str, Refusal]] = []
+        self._watched: list[TopicDescription] = []
+        self._with_frames: dict[str, None] = {}
+        self._awaiting: dict[str, None] = {}
+        self._pending_bytes = 0
+        self.dropped = 0
+        """Frames that found no room."""
+
+    def __contains__(self, topic: str) -> bool:
+        return topic in self._topics
+
+    @property
+    def topics(self) -> list[str]:
+        """What is carried, or about to be."""
+        return list(self._topics)
+
+    def add(self, topic: str) -> None:
+        """Carry `topic`. One that is carried already is said again where it stands."""
+        carried = self._topics.get(topic)
+        if carried is None:
+            if len(self._topics) >= self._max_topics:
+                text = f"one stream carries at most {self._max_topics} topics; use another one"
+                self.refuse(topic, Refusal("too_many_topics", text, field="topic"))
+                return
+            carried = self._topics[topic] = _Carried()
+        self._await(topic, carried)
+
+    def remove(self, topic: str) -> None:
+        """Carry `topic` no more; one that isn't carried is ignored."""
+        carried = self._topics.pop(topic, None)
+        if carried is not None:
+            self._forget_frames(topic, carried)
+            self._awaiting.pop(topic, None)
+            self._watched = [one for one in self._watched if str(one.topic) != topic]
+
+    def refuse(self, topic: str, refusal: Refusal) -> None:
+        """Say that `topic` can't be carried."""
+        self.remove(topic)
+        self._refused.append((topic, refusal))
+        self._wake()
+
+    def offer(self, topic: str, first_seq: int, frames: Sequence[bytes]) -> None:
+        """Consecutive live frames of a topic."""
+        carried = self._topics.get(topic)
+        if carried is None or carried.missed:
+            return
+        size = sum(map(len, frames))
+        if self._pending_bytes and self._pending_bytes + size > self._limit_bytes:
+            self.dropped += len(frames)
+            carried.missed = True
+            self._await(topic, carried)
+            return
+        self._pending_bytes += size
+        carried.pending.extend(enumerate(frames, first_seq))
+        if not carried.awaiting:
+            self._with_frames[topic] = None
+            self._wake()
+
+    def restart(self) -> None:
+        """The topics have another past: what waits is dropped, and where each of them stands is said again."""
+        for topic, carried in self._topics.items():
+            self._forget_frames(topic, carried)
+            self._await(topic, carried)
+        self._watched.clear()
+
+    def to_describe(self) -> list[str]:
+        """Topics of which it is to be said where they stand; answer each with `stands` or `refuse`."""
+        asked, self._awaiting = list(self._awaiting), {}
+        for topic in asked:
+            self._topics[topic].asked = True
+            self._topics[topic].missed = False
+        return asked
+
+    def stands(self, described: TopicDescription) -> None:
+        """Where a topic stands, read after `to_describe` named it."""
+        topic = str(described.topic)
+        carried = self._topics.get(topic)
+        if carried is None or not carried.asked:
+            return  # removed meanwhile
+        carried.asked = False
+        if topic in self._awaiting:
+            return  # frames were dropped meanwhile, or it has another past: it is said once more where it stands
+        carried.awaiting = False
+        carried.epoch, carried.head = described.state.epoch, described.state.head
+        self._watched.append(described)
+        if carried.pending:
+            self._with_frames[topic] = None
+
+    def take(self) -> Answer:
+        """What is to be sent now."""
+        answer = Answer(self._watched, self._refused)
+        self._watched, self._refused = [], []
+        with_frames, self._with_frames = self._with_frames, {}
+        for topic in with_frames:
+            carried = self._topics[topic]
+            pending, carried.pending = carried.pending, []
+            self._pending_bytes -= sum(len(frame) for _, frame in pending)
+            answer.batches.extend(_runs(topic, carried, pending))
+        return answer
+
+    def _await(self, topic: str, carried: _Carried) -> None:
+        carried.awaiting = True
+        self._with_frames.pop(topic, None)
+        self._awaiting[topic] = None
+        self._wake()
+
+    def _forget_frames(self, topic: str, carried: _Carried) -> None:
+        self._pending_bytes -= sum(len(frame) for _, frame in carried.pending)
+        carried.pending = []
+        self._with_frames.pop(topic, None)
+
+
+def _runs(topic: str, carried: _Carried, pending: Sequence[tuple[int, bytes]]) -> list[Frames]:
+    """Frames above where the topic was said to stand, as runs of consecutive ones."""
+    runs: list[Frames] = []
+    for seq, frame in pending:
+        if seq <= carried.head:
+            continue
+        if runs and runs[-1].first_seq + len(runs[-1].frames) == seq:
+            runs[-1].frames.append(frame)
+        else:
+            runs.append(Frames(topic, carried.epoch, seq, [frame]))
+    return runs
