@@ -121,9 +121,9 @@ def test_too_many_topics_are_refused_one_by_one() -> None:
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """What a stream does in one turn (ask where topics stand, hear it, take what is to be sent), with commits, additions
-    and removals at any moment in between: frames never overtake their `watched`, and when the stream comes to rest,
-    nothing is missing."""
+    """What a stream does in one turn: ask where topics stand, hear it, take what is to be sent. Commits, additions and
+    removals come in between. Frames never overtake their `watched`; when the stream comes to rest, nothing is missing.
+    """
 
     def __init__(self) -> None:
         super().__init__()
