@@ -106,6 +106,8 @@ def _show(cli: Cli, file: Path) -> None:
     view = TailView(cli.output)
     for one in read_artifact(artifact_file_lines(file)):
         view.show(Seen(one.event, one.data, live=False))
+        if cli.output.gone:
+            return
 
 
 def _write(file: Path, lines: Iterable[bytes]) -> int:
