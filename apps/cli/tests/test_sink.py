@@ -36,14 +36,16 @@ def test_the_first_failure_is_kept_and_the_rest_is_dropped() -> None:
     os.close(reading)
     with os.fdopen(writing, "w") as nobody_reads:
         for sink, number in ((Sink(None), errno.EBADF), (Sink(nobody_reads), errno.EPIPE)):
-            sink.write("")
-            assert sink.lost is None, "nothing had to be written"
-            sink.write("text")
-            first = sink.lost
+            assert _failure(sink, "") is None, "nothing had to be written"
+            first = _failure(sink, "text")
             assert first is not None
             assert first.errno == number
-            sink.write("more")
-            assert sink.lost is first
+            assert _failure(sink, "more") is first
+
+
+def _failure(sink: Sink, text: str) -> OSError | None:
+    sink.write(text)
+    return sink.lost
 
 
 def test_what_prints_by_itself_drives_no_terminal(tmp_path: Path) -> None:
