@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 # gRPC's own log lines are for its developers.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -15,6 +16,7 @@ import click
 import apps.cli.commands  # noqa: F401 - registers them all
 from apps.cli.exits import Exit, exit_of_refusal
 from apps.cli.program import Cli, oa
+from apps.cli.sink import keep_standard_descriptors
 from oa_errors import Refusal
 
 
@@ -22,41 +24,60 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit code."""
     cli = Cli()
     cli.output.as_json = "--json" in arguments[: _end_of_options(arguments)]
+    with cli.output.strays():
+        return cli.output.finish(_run(cli, arguments))
+
+
+def _run(cli: Cli, arguments: Sequence[str]) -> Exit:
     try:
-        result = oa.main(list(arguments), prog_name="oa", obj=cli, standalone_mode=False)
-        return int(result or 0)
+        return Exit(oa.main(list(arguments), prog_name="oa", obj=cli, standalone_mode=False) or Exit.OK)
     except Refusal as refusal:
-        cli.output.refusal(refusal)
-        return exit_of_refusal(refusal)
+        return _refused(cli, refusal)
     except click.ClickException as error:
-        if cli.output.as_json:
-            cli.output.usage(error.format_message())
-        else:
-            error.show()
+        cli.output.usage(error)
         return Exit.USAGE
     except (click.Abort, KeyboardInterrupt):
         return Exit.INTERRUPTED
-    except BrokenPipeError:
-        # Who read our output has gone. Nothing more can be said, also not by the interpreter at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.OK
+    except UnicodeEncodeError:
+        # Arguments and settings are refused by name. What is left: the name of this machine, or of a folder.
+        return _refused(cli, Refusal("invalid_value", "A name of this machine is no UTF-8, and can't be sent."))
     except OSError as error:
-        if error.filename is None:
-            return _unexpected(cli, error)
-        message = f"{error.filename} can't be used: {error.strerror}. OA_HOME and OA_CLIENT_HOME name the folders."
-        cli.output.refusal(Refusal("invalid_setting", message))
-        return Exit.REFUSED
+        return _refused(cli, _of_this_machine(error)) if error.errno else _unexpected(cli, error)
     except Exception as error:  # noqa: BLE001 - the last resort: words instead of a traceback
         return _unexpected(cli, error)
+
+
+def _refused(cli: Cli, refusal: Refusal) -> Exit:
+    cli.output.refusal(refusal)
+    return exit_of_refusal(refusal)
+
+
+def _of_this_machine(error: OSError) -> Refusal:
+    """What the operating system refuses is no defect of ours."""
+    if error.filename is not None:
+        message = f"{error.filename} can't be used: {error.strerror}. OA_HOME and OA_CLIENT_HOME name the folders."
+    elif _directory_is_gone():
+        message = "The working directory was removed. Go into another one, or give whole paths (OA_HOME, files)."
+    else:
+        message = f"This machine refused: {error.strerror}."
+    return Refusal("invalid_setting", message)
+
+
+def _directory_is_gone() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _end_of_options(arguments: Sequence[str]) -> int:
     return arguments.index("--") if "--" in arguments else len(arguments)
 
 
-def _unexpected(cli: Cli, error: Exception) -> int:
+def _unexpected(cli: Cli, error: Exception) -> Exit:
     if os.environ.get("OA_DEBUG"):
-        traceback.print_exc()
+        cli.output.trace("".join(traceback.format_exception(error)))
     message = f"A defect of ours: {type(error).__name__}: {error}. OA_DEBUG=1 shows where; please report it."
     cli.output.refusal(Refusal("internal", message))
     return Exit.REFUSED
@@ -64,6 +85,7 @@ def _unexpected(cli: Cli, error: Exception) -> int:
 
 def main() -> None:
     """Entry of the program `oa`."""
+    keep_standard_descriptors()
     sys.exit(run(sys.argv[1:]))
 
 

@@ -18,11 +18,12 @@ class Exit(IntEnum):
     SIGN_IN = 5
     UNREACHABLE = 6
     NOT_PROVED = 7
+    OUTPUT_LOST = 8
     INTERRUPTED = 130
 
 
 MEANINGS = {
-    Exit.OK: "Done; of a run that was followed: it succeeded.",
+    Exit.OK: "Done; of a run that was followed: it succeeded. Also when the reader of a pipe had enough.",
     Exit.REFUSED: "Refused, for the reason that is printed.",
     Exit.USAGE: "Wrong usage: an unknown command or option, or a missing argument.",
     Exit.RUN_FAILED: "The run that was followed failed.",
@@ -30,6 +31,7 @@ MEANINGS = {
     Exit.SIGN_IN: "Nobody is signed in, or the session or key is no longer good.",
     Exit.UNREACHABLE: "A service can't be reached or is too busy; the same command may work later.",
     Exit.NOT_PROVED: "A receipt, a log or a count does not prove what it should.",
+    Exit.OUTPUT_LOST: "Done, but not shown: standard output is closed, or can't be written (a full disk).",
     Exit.INTERRUPTED: "Interrupted (Ctrl-C); a run that was followed goes on.",
 }
 

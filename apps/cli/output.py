@@ -1,22 +1,34 @@
-"""What a command says: words for people (rich on a terminal, plain when piped), or JSON for programs.
+"""The door: all that `oa` says goes through here, and nothing else in apps/cli writes (tests/house holds it to that).
 
-With `--json` stdout holds JSON and nothing else, one document a line; errors are one JSON document on stderr.
+Words for people are coloured on a terminal and plain when piped. What came from elsewhere in them (titles, reasons,
+names, errors) is made visible either way, see `oa_errors.visible`. With `--json` stdout holds JSON and nothing else,
+one document a line, in UTF-8; errors are one JSON document on stderr.
+
+Nothing here raises because of where it writes to: what can't be written is lost. `gone` says so, for whoever would
+follow something for hours, and `finish` turns it into the exit code.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
-import re
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import IO, Any, cast
 
+import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from apps.cli.exits import Exit
+from apps.cli.sink import Sink, Strays
+from apps.cli.terminal import TerminalText
 from oa_errors import ClientAction, Refusal
+from oa_errors.visible import LAYOUT, visible, visible_json
+from oa_runlog.events import TextStream
 
-_CONTROL = re.compile(r"\x1b\[[0-9;]*m|[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f-\x9f]")
 _NEXT = {
     ClientAction.FIX_REQUEST: "Mend the command and run it again.",
     ClientAction.RETRY: "Try again in a moment.",
@@ -30,46 +42,69 @@ _NEXT = {
 
 
 class Output:
-    """One command's output. `as_json` is set by `--json`."""
+    """One command's output. `as_json` is set by `--json`, `raw` by `--raw`."""
 
     def __init__(self) -> None:
         self.as_json = False
-        self.out = Console(file=sys.stdout, highlight=False, soft_wrap=not sys.stdout.isatty())
-        self.err = Console(file=sys.stderr, highlight=False, soft_wrap=not sys.stderr.isatty())
+        self.raw = False
+        self.serving = False
+        """Set by what serves until it is told to stop: it is not there for its lines, and goes on without them."""
+        self._out, self._err = Sink(sys.stdout), Sink(sys.stderr)
+        self._people_out, self._people_err = _console(self._out), _console(self._err)
+        self._run_texts: dict[TextStream, TerminalText] = {}
+        self._told = False
 
     @property
     def rich(self) -> bool:
         """Whether a person watches: colours and progress are wanted."""
-        return self.out.is_terminal and not self.as_json
+        return self._people_out.is_terminal and not self.as_json
 
-    def say(self, text: str, style: str = "") -> None:
-        """A line for people on stdout; nothing with `--json`. `text` is taken as it is, brackets too."""
+    @property
+    def gone(self) -> bool:
+        """Whether stdout can't be written any more."""
+        return self._out.lost is not None
+
+    @contextlib.contextmanager
+    def strays(self) -> Iterator[None]:
+        """Whatever prints by itself (help, warnings of libraries) prints through here, too."""
+        with contextlib.redirect_stdout(Strays(self._out)), contextlib.redirect_stderr(Strays(self._err)):
+            yield
+
+    def finish(self, code: Exit) -> Exit:
+        """The exit code of the program, when the command's own is `code`: nothing is said after this."""
+        self._settle()
+        self._tell_if_lost()
+        lost = self._out.lost
+        if lost is None or lost.errno == errno.EPIPE or self.serving:
+            return code
+        return Exit.OUTPUT_LOST if code is Exit.OK else code
+
+    # ------------------------------------------------------------------------------------------------- for people
+
+    def say(self, text: str, style: str = "", *, layout: str = "") -> None:
+        """A line for people on stdout; nothing with `--json`. `layout`: what of "\\n" and "\\t" is kept in it."""
         if not self.as_json:
-            self.out.print(text, style=style or None, markup=False)
+            self._line(self._people_out, visible(text, layout), style)
+            self._tell_if_lost()
 
     def note(self, text: str, style: str = "dim") -> None:
         """A line about the command itself on stderr; nothing with `--json`."""
         if not self.as_json:
-            self.err.print(text, style=style, markup=False)
-
-    def document(self, value: Any) -> None:
-        """A JSON document on stdout; nothing without `--json`."""
-        if self.as_json:
-            sys.stdout.write(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n")
-            sys.stdout.flush()
+            self._line(self._people_err, visible(text), style)
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A table for people; nothing with `--json`. Plain columns when piped."""
-        if self.as_json:
-            return
+        shown = [[visible(cell) for cell in row] for row in rows]
         if self.rich:
             table = Table(*headers, box=None, header_style="bold", pad_edge=False)
-            for row in rows:
-                table.add_row(*(cell.replace("[", r"\[") for cell in row))
-            self.out.print(table)
+            for row in shown:
+                table.add_row(*map(Text, row))
+            self._settle()
+            self._people_out.print(table)
+            self._tell_if_lost()
             return
-        widths = [max(len(line[column]) for line in (headers, *rows)) for column in range(len(headers))]
-        for line in (headers, *rows):
+        widths = [max(len(line[column]) for line in (headers, *shown)) for column in range(len(headers))]
+        for line in (headers, *shown):
             self.say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
     def pairs(self, rows: Sequence[Sequence[str]]) -> None:
@@ -78,20 +113,108 @@ class Output:
         for name, value in rows:
             self.say(f"{name:<{width}}  {value}")
 
+    def ask(self, what: str) -> str:
+        """A line that a person types, asked for on stderr. Raises click's Abort at the end of the input."""
+        if sys.stdin is None:
+            raise click.UsageError(f"{what} can't be asked for: standard input is closed.")
+        while True:
+            self._settle()
+            self._err.write(f"{what}: ")
+            line = sys.stdin.buffer.readline()
+            if not line:
+                raise click.Abort
+            if answer := line.decode(sys.stdin.encoding, "replace").strip():
+                return answer
+
+    # --------------------------------------------------------------------------------------------------- of a run
+
+    def run_output(self, stream: TextStream, data: bytes) -> None:
+        """What a run wrote; nothing with `--json`. Piped, or with `--raw`: exactly these bytes."""
+        if self.as_json:
+            return
+        sink = self._sink_of(stream)
+        if sink.isatty() and not self.raw:
+            sink.write(self._run_texts.setdefault(stream, TerminalText()).feed(data))
+        else:
+            sink.write_bytes(data)
+        self._tell_if_lost()
+
+    def _settle(self) -> None:
+        for stream, text in self._run_texts.items():
+            if settled := text.settle():
+                self._sink_of(stream).write(settled)
+
+    def _sink_of(self, stream: TextStream) -> Sink:
+        return self._err if stream is TextStream.STDERR else self._out
+
+    # ----------------------------------------------------------------------------------------------- for programs
+
+    def document(self, value: Any) -> None:
+        """A JSON document on stdout; nothing without `--json`."""
+        if self.as_json:
+            _write_json(self._out, value)
+            self._tell_if_lost()
+
+    # ----------------------------------------------------------------------------------------------------- errors
+
     def refusal(self, refusal: Refusal) -> None:
         """An error on stderr: the reason, what happened, and what to do next."""
         if self.as_json:
-            sys.stderr.write(json.dumps({"error": refusal_document(refusal)}, ensure_ascii=False) + "\n")
+            _write_json(self._err, {"error": refusal_document(refusal)})
             return
         where = f" ({refusal.field})" if refusal.field else ""
-        self.err.print(f"{refusal.reason}{where}: ", style="bold red", end="", markup=False)
-        self.err.print(refusal.message, markup=False)
+        self._error(f"{refusal.reason}{where}", refusal.message)
         if hint := next_step(refusal):
-            self.err.print(hint, style="dim", markup=False)
+            self.note(hint)
 
-    def usage(self, message: str) -> None:
-        """A usage error with `--json`."""
-        sys.stderr.write(json.dumps({"error": {"reason": "usage", "message": message}}) + "\n")
+    def usage(self, error: click.ClickException) -> None:
+        """A command that was called wrongly, on stderr."""
+        message = error.format_message()
+        if self.as_json:
+            _write_json(self._err, {"error": {"reason": "usage", "message": message}})
+        elif isinstance(error, click.exceptions.NoArgsIsHelpError):  # then the message is the help
+            self._line(self._people_err, visible(message, LAYOUT), "")
+        else:
+            context = error.ctx if isinstance(error, click.UsageError) else None
+            for line in (context.get_usage(), f"Try '{context.command_path} --help' for help.", "") if context else ():
+                self.note(line, "")
+            self._error("Error", message)
+
+    def trace(self, text: str) -> None:
+        """The traceback of a defect, on stderr, for who asked for it."""
+        self._line(self._people_err, visible(text, LAYOUT), "")
+
+    def _tell_if_lost(self) -> None:
+        """The one line on stderr about what can't be written to stdout. A reader who has enough is no error."""
+        lost = self._out.lost
+        if self._told or lost is None or lost.errno == errno.EPIPE:
+            return
+        self._told = True
+        why = "is closed" if lost.errno == errno.EBADF else f"can't be written: {lost.strerror}"
+        message = f"Standard output {why}. What was not shown is lost; what the command did, it did."
+        if self.as_json:
+            _write_json(self._err, {"error": {"reason": "output_lost", "message": message}})
+        else:
+            self._error("output_lost", message)
+
+    def _error(self, reason: str, message: str) -> None:
+        """Lines after the first are set in, so that none of them looks like a line of ours."""
+        self._settle()
+        self._people_err.print(Text(f"{visible(reason)}: "), style="bold red", end="")
+        self._people_err.print(Text(visible(message, LAYOUT).replace("\n", "\n  ")))
+
+    def _line(self, console: Console, text: str, style: str) -> None:
+        self._settle()
+        console.print(Text(text), style=style or None)
+
+
+def _console(sink: Sink) -> Console:
+    return Console(file=cast("IO[str]", sink), highlight=False, emoji=False, markup=False, soft_wrap=not sink.isatty())
+
+
+def _write_json(sink: Sink, value: Any) -> None:
+    line = visible_json(json.dumps(value, ensure_ascii=False, separators=(",", ":"))) + "\n"
+    sink.write_bytes(line.encode())
 
 
 def next_step(refusal: Refusal) -> str:
@@ -113,11 +236,6 @@ def refusal_document(refusal: Refusal) -> dict[str, Any]:
         "retry_after_ms": refusal.retry_after_ms,
         "action": refusal.info.action.value,
     }
-
-
-def shown(text: str) -> str:
-    """Text of a command as a terminal may have it: colours stay, what could drive the terminal is made visible."""
-    return _CONTROL.sub(lambda found: found[0] if found[0].startswith("\x1b[") else "\N{REPLACEMENT CHARACTER}", text)
 
 
 def bytes_words(count: int) -> str:

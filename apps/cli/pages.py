@@ -23,10 +23,39 @@ _INTRO = """\
   stdout, one document a line: messages in the strict proto3 JSON mapping of the contracts.
 - An error goes to stderr: its reason from docs/errors.md, what happened, and what to do next. With `--json` it is
   `{"error": {"reason", "message", "field", "metadata", "retry_after_ms", "action"}}`.
-- A run that is followed is shown as if its command ran here: stdout on stdout, stderr on stderr, and when piped
-  exactly its bytes. What is said about it goes to stderr.
+- A run that is followed is shown as if its command ran here: stdout on stdout, stderr on stderr. What is said about it
+  goes to stderr.
 - The client remembers, with every event that it applied, how far it came (SQLite, one transaction). `oa run tail`
   goes on from there, also after a crash of either side.
+
+## What reaches a terminal
+
+A terminal obeys what it is sent, so nothing that came from elsewhere is sent to it as it is.
+
+- Titles, reasons, messages, names, errors and paths: control characters, and those that change the direction of text or
+  have no width, are made visible, as `\\x1b` or `\\u202e`. Piped, they are, too. A line break in a name is `\\n`: no
+  title makes a line that looks like one of ours.
+- What a run wrote, when piped: exactly its bytes. On a terminal: text and colours; a carriage return ends the line, so
+  that nothing is written over, and other control characters are made visible. `--raw` sends exactly the bytes to a
+  terminal, too. It is for runs that you trust.
+- `--json`: UTF-8 whatever the locale, with JSON's own escapes (`\\u001b`) for all those characters; its values are
+  exact.
+- What the locale lacks comes with a backslash: `\\u4f60` for 你 where the terminal knows Latin-1 only.
+
+## When output can't be written
+
+- The reader of a pipe had enough (`oa run list | head -1`): the command ends, and that is no error. A run that was
+  followed goes on.
+- stdout is closed or full: one line on stderr, `output_lost`, and exit code 8. What the command does, it does
+  nevertheless; it only stops following a run. `oa up` and `oa worker start` go on without their lines.
+- stderr is closed or full: what goes there is lost, and nothing else changes.
+- The working directory was removed: commands that need it say so, and end with 1. With absolute paths in `OA_HOME` and
+  for files no command needs it.
+- An argument holds bytes that are no UTF-8: it is refused by name (`invalid_value`, `argv[1]`), unless it is the path
+  of a file here.
+
+`output_lost`, and `usage` for a command that was called wrongly, are reasons of this program; all others stand in
+docs/errors.md.
 """
 
 

@@ -15,6 +15,8 @@ from apps.cli.output import Output
 from apps.cli.settings import CliSettings, load_settings, open_site
 from oa_client.client import VERSION
 from oa_client.cpython.site import Site
+from oa_errors import Refusal
+from oa_errors.visible import is_text
 
 _HELP = """Durable agent runs: start them, watch them live, prove what they did.
 
@@ -49,11 +51,33 @@ def command(body: Body) -> Callable[..., Exit]:
 
     def run(cli: Cli, /, *args: Any, as_json: bool, **options: Any) -> Exit:
         cli.output.as_json = as_json
+        _refuse_what_is_no_text(click.get_current_context())
         result = body(cli, *args, **options)
         return result if isinstance(result, Exit) else asyncio.run(result)
 
     functools.update_wrapper(run, body)
     return click.option("--json", "as_json", is_flag=True, help="Write JSON, one document a line.")(click.pass_obj(run))
+
+
+raw_option = click.option(
+    "--raw", is_flag=True, help="On a terminal, too, exactly what the run wrote: it may drive the terminal."
+)
+
+
+def _refuse_what_is_no_text(context: click.Context) -> None:
+    """Bytes that are no UTF-8 can be a path of this machine, and nothing that is sent. Raises Refusal `invalid_value`.
+
+    Their value is not shown: it may be a secret.
+    """
+    for parameter in context.command.params:
+        value = context.params.get(str(parameter.name))
+        many = isinstance(value, tuple)
+        for index, text in enumerate(value if isinstance(value, tuple) else (value,)):
+            if isinstance(text, str) and not is_text(text) and not isinstance(parameter.type, click.Path):
+                name = parameter.opts[0] if isinstance(parameter, click.Option) else str(parameter.name)
+                field = f"{name}[{index}]" if many else name
+                message = f"{field} holds bytes that are no UTF-8, and only text can be sent."
+                raise Refusal("invalid_value", message, field=field)
 
 
 @click.group(help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import base64
-import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from apps.cli.output import Output, bytes_words, ms_words, shown
+from apps.cli.output import Output, bytes_words, ms_words
 from oa_client import wire
 from oa_client.client import Client
-from oa_client.log import AppliedLog, LogFold, TextDecoder
+from oa_client.log import AppliedLog, LogFold
 from oa_client.store import WatermarkStore
 from oa_client.subscription import MAX_BATCH, Applied, CaughtUp, Connection, Refused, Restarted, Subscription
 from oa_errors import Refusal
+from oa_errors.visible import LAYOUT
 from oa_khala.topics import run_events
 from oa_runlog import events
 
@@ -110,7 +110,6 @@ class TailView:
 
     def __init__(self, output: Output) -> None:
         self._output = output
-        self._decoder = TextDecoder()
 
     def show(self, item: Item) -> None:
         """Show one item."""
@@ -125,8 +124,8 @@ class TailView:
     def _show_event(self, body: events.EventBody) -> None:
         note = self._output.note
         match body:
-            case events.TextDelta():
-                self._text(body)
+            case events.TextDelta(stream=stream, data=data):
+                self._output.run_output(stream, data)
             case events.RunStarted(worker_id=worker_id, attempt=attempt):
                 note(f"started on {worker_id}" + (f", attempt {attempt}" if attempt > 1 else ""))
             case events.RunCancelRequested(reason=reason):
@@ -134,24 +133,13 @@ class TailView:
             case events.ExecutorLost(worker_id=worker_id, requeued=requeued):
                 note(f"{worker_id} was lost" + ("; waiting for another worker" if requeued else ""), "yellow")
             case events.Message(text=text):
-                self._output.say(shown(text))
+                self._output.say(text, layout=LAYOUT)
             case events.ToolCall(name=name):
                 note(f"calls {name}")
             case events.RunFinished():
                 note(finish_words(body), "green" if body.outcome is events.Outcome.SUCCEEDED else "red")
             case _:
                 pass
-
-    def _text(self, delta: events.TextDelta) -> None:
-        if self._output.as_json:
-            return
-        stream = sys.stderr if delta.stream is events.TextStream.STDERR else sys.stdout
-        if stream.isatty():
-            stream.write(shown(self._decoder.text(delta)))
-        else:
-            stream.flush()
-            stream.buffer.write(delta.data)  # piped: exactly the command's bytes
-        stream.flush()
 
 
 def event_line(item: Seen) -> dict[str, object]:

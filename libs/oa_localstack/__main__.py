@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import sys
@@ -10,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from oa_errors import Refusal
+from oa_errors.visible import LAYOUT, visible
 from oa_localstack.lifecycle import remove, run_until_stopped, stop_running
 from oa_localstack.settings import load_settings
 from oa_localstack.stack import Stack
@@ -22,6 +24,8 @@ _COMMANDS = ("up", "down", "status", "clean")
 
 def main(arguments: list[str]) -> int:
     """Exit status 0: done; 1: refused, or not as asked; 2: wrong usage."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a folder's name may hold what the locale lacks
     if len(arguments) != 1 or arguments[0] not in _COMMANDS:
         _say(_USAGE)
         return 2
@@ -65,7 +69,7 @@ def _show(event: Event) -> None:
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
+    sys.stdout.write(f"{visible(text, LAYOUT)}\n")
     sys.stdout.flush()
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, cast, overload
 
 from oa_errors import Refusal
+from oa_errors.visible import is_text
 from oa_platform import ports
 from oa_platform.parsers import Address, Parser, Secret
 
@@ -149,7 +150,7 @@ def _read(one: Setting[T], env: Mapping[str, str], service: str) -> T:
     text = _text_of(one, env)
     if text:
         try:
-            return one.parser.parse(text)
+            return _parsed(one.parser, text)
         except ValueError as error:
             shown = "" if one.parser.secret else f" is {text[:80]!r}, but it"
             detail = f" ({error})" if str(error) and not one.parser.secret else ""
@@ -159,6 +160,14 @@ def _read(one: Setting[T], env: Mapping[str, str], service: str) -> T:
     if isinstance(one.default, _Required):
         raise ValueError(f"{one.variable} is not set; it must be {one.parser.expects}")
     return one.default
+
+
+def _parsed(parser: Parser[T], text: str) -> T:
+    """A path may be any bytes; everything else is text."""
+    value = parser.parse(text)
+    if not isinstance(value, Path) and not is_text(text):
+        raise ValueError("it is no UTF-8")
+    return value
 
 
 def _text_of(one: Setting[T], env: Mapping[str, str]) -> str:

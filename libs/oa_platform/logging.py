@@ -9,6 +9,7 @@ asyncio, httpx) go the same way.
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import sys
@@ -18,6 +19,7 @@ from typing import Any, TextIO
 import structlog
 from opentelemetry import trace
 
+from oa_errors.visible import LAYOUT, visible
 from oa_platform.context import current_request_id
 from oa_platform.settings import LogSettings
 
@@ -33,6 +35,9 @@ _SECRET_VALUE = re.compile(
 )
 # Chatty below warning, and of no use to whoever runs the service.
 _QUIET = ("httpx", "httpcore", "asyncio", "uvicorn.error", "uvicorn.access")
+
+# Where the standard processors put tracebacks.
+_WITH_LINES = ("exception", "stack")
 
 Event = MutableMapping[str, Any]
 
@@ -58,7 +63,10 @@ def configure_logging(settings: LogSettings, service: str, stream: TextIO | None
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(stream or sys.stdout)
+    target = stream or sys.stdout
+    if isinstance(target, io.TextIOWrapper):
+        target.reconfigure(errors="backslashreplace")  # a locale that lacks a character costs no record
+    handler = logging.StreamHandler(target)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=_render(settings)))
     root = logging.getLogger()
     root.handlers = [handler]
@@ -75,8 +83,21 @@ def _render(settings: LogSettings) -> list[structlog.types.Processor]:
     ]
     if settings.format == "console":
         colors = sys.stdout.isatty()
-        return [*first, structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)]
+        people = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
+        return [*first, make_visible, people]
     return [*first, structlog.processors.JSONRenderer(sort_keys=True, default=str)]
+
+
+def make_visible(_logger: object, _method: str, event: Event) -> Event:
+    """A record whose texts a terminal may have; only a traceback has lines."""
+    return {visible(key): _visible(value, LAYOUT if key in _WITH_LINES else "") for key, value in event.items()}
+
+
+def _visible(value: object, layout: str) -> object:
+    if isinstance(value, str):
+        return visible(value, layout)
+    shown = visible(repr(value))
+    return value if shown == repr(value) else shown
 
 
 def _add_call(service: str) -> structlog.types.Processor:

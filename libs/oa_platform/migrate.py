@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from oa_errors import Refusal
+from oa_errors.visible import LAYOUT, visible
 from oa_platform.config import load, setting
 from oa_platform.parsers import Secret, postgres_url
 from oa_platform.postgres import database_location
@@ -194,7 +195,7 @@ def main(arguments: Sequence[str]) -> int:
         url = load(MigrateSettings, os.environ).url
         names = asyncio.run(migrate(url.reveal(), arguments[0], Path(arguments[1])))
     except Refusal as refusal:
-        sys.stderr.write(f"{refusal}\n")
+        sys.stderr.write(f"{visible(str(refusal), LAYOUT)}\n")
         return 2
     sys.stdout.write("".join(f"applied {name}\n" for name in names) or "up to date\n")
     return 0

@@ -42,6 +42,7 @@ from typing import Any, NoReturn, TypeVar
 import structlog
 
 from oa_errors import Refusal
+from oa_errors.visible import visible
 from oa_platform.config import load
 from oa_platform.failures import refusal_of
 from oa_platform.gc_pauses import calm_garbage_collection
@@ -207,5 +208,5 @@ def _handle_signals(process: Process) -> None:
 def _report(service: str, refusal: Refusal) -> int:
     """The one line that says why the service did not start."""
     line = str(refusal).replace("\n", " ")
-    sys.stderr.write(f"{service}: {line}\n")
+    sys.stderr.write(f"{service}: {visible(line)}\n")
     return EXIT_REFUSED

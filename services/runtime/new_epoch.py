@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from oa_errors import Refusal
+from oa_errors.visible import LAYOUT, visible
 from oa_platform.config import group, load
 from oa_platform.postgres import Postgres
 from oa_platform.settings import DatabaseSettings
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         given = asyncio.run(give(load(Settings, os.environ).database, options.by, options.reason))
     except Refusal as refusal:
-        sys.stderr.write(f"{refusal}\n")
+        sys.stderr.write(f"{visible(str(refusal), LAYOUT)}\n")
         return REFUSED
     sys.stdout.write(f"{json.dumps(given)}\n")
     return 0

@@ -27,7 +27,7 @@ _POLL_S = 0.05
 def login(cli: Cli, email: str | None, dev: bool) -> Exit:
     """Sign in with a code sent by e-mail. With --dev and no --email: as the person that `oa demo` signs in."""
     if email is None:
-        email = DEV_EMAIL if dev else str(click.prompt("E-mail", err=True))
+        email = DEV_EMAIL if dev else cli.output.ask("E-mail")
     if dev:
         credentials = asyncio.run(_login_dev(cli, email))
     else:
@@ -60,7 +60,7 @@ async def _login_dev(cli: Cli, email: str) -> Credentials:
 def _login_asking(cli: Cli, challenge: Challenge) -> Credentials:
     """Ask for the code until it is right, or the server has had enough."""
     while True:
-        code = str(click.prompt("Code", err=True))
+        code = cli.output.ask("Code")
         try:
             return asyncio.run(_verify(cli, challenge, code))
         except Refusal as refusal:

@@ -67,7 +67,7 @@ async def _tell(cli: Cli, argv: tuple[str, ...], once: bool) -> Exit:
             watched, ok = await _run_and_prove(story, view, argv)
             view.done(ok)
             exit_code = exit_of_outcome(watched.run_outcome) if ok else Exit.NOT_PROVED
-            if not once:
+            if not once and not cli.output.gone:
                 view.staying_up(stack.urls, watched.run.run_id, stack.own is not None, _prefix(cli, stack))
                 with suppress(asyncio.CancelledError):  # Ctrl-C is how this ends
                     await _until_given_up(stack, view)

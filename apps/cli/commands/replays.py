@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from apps.cli.exits import Exit
-from apps.cli.program import Cli, command, replay_group
+from apps.cli.program import Cli, command, raw_option, replay_group
 from apps.cli.proofs import proved_run, trusted_keys
 from apps.cli.replay_files import artifact_file_lines, fetched_artifact, is_run_id, staging
 from apps.cli.tail import Seen, TailView
@@ -73,10 +73,12 @@ async def verify(cli: Cli, file: Path, receipt_file: Path | None, keys: tuple[st
 
 @replay_group.command("show")
 @_key_option
-@click.argument("run_or_file", metavar="RUN_ID|FILE")
+@raw_option
+@click.argument("run_or_file", metavar="RUN_ID|FILE", type=click.Path())
 @command
-async def show(cli: Cli, run_or_file: str, keys: tuple[str, ...]) -> Exit:
+async def show(cli: Cli, run_or_file: str, keys: tuple[str, ...], raw: bool) -> Exit:
     """Check a run, of the site or in a file, then show it from its first event on."""
+    cli.output.raw = raw
     if is_run_id(run_or_file):
         async with fetched_artifact(cli, run_or_file, None) as fetched:
             _show(cli, fetched.path)
@@ -104,6 +106,8 @@ def _show(cli: Cli, file: Path) -> None:
     view = TailView(cli.output)
     for one in read_artifact(artifact_file_lines(file)):
         view.show(Seen(one.event, one.data, live=False))
+        if cli.output.gone:
+            return
 
 
 def _write(file: Path, lines: Iterable[bytes]) -> int:

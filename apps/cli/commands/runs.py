@@ -9,7 +9,7 @@ import click
 
 from apps.cli.exits import Exit, exit_of_outcome
 from apps.cli.output import Output, bytes_words, ms_words
-from apps.cli.program import Cli, command, run_group
+from apps.cli.program import Cli, command, raw_option, run_group
 from apps.cli.tail import Item, RunTail, Seen, TailView
 from oa_client.client import Client
 from oa_client.models import Run
@@ -33,6 +33,7 @@ NO_WORKER_HINT_S = 3.0
     metavar="CLASS",
     help="Retention class: when its events move to the archive after its end. The default class when not given.",
 )
+@raw_option
 @click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
 @command
 async def start(
@@ -44,8 +45,10 @@ async def start(
     variables: tuple[str, ...],
     timeout_ms: int,
     retention_class: str,
+    raw: bool,
 ) -> Exit:
     """Start a run of a command and follow it to its end; the exit code is the run's."""
+    cli.output.raw = raw
     environment = dict(_variable(each) for each in variables)
     async with cli.site.client() as client:
         run = await client.commands.start_exec(
@@ -99,10 +102,12 @@ async def show(cli: Cli, run_id: str) -> Exit:
 
 @run_group.command("tail")
 @click.option("--from-start", is_flag=True, help="Show the run from its first event on, not from where you left it.")
+@raw_option
 @click.argument("run_id")
 @command
-async def tail(cli: Cli, run_id: str, from_start: bool) -> Exit:
+async def tail(cli: Cli, run_id: str, from_start: bool, raw: bool) -> Exit:
     """Follow a run to its end, from where you left it; the exit code is the run's."""
+    cli.output.raw = raw
     async with cli.site.client() as client:
         return await follow(cli, client, run_id, show_stored=from_start)
 
@@ -134,12 +139,15 @@ async def follow(cli: Cli, client: Client, run_id: str, *, show_stored: bool = F
                     outcome = finish.outcome.value if finish else outcome
                     if finish or show_stored or not isinstance(item, Seen) or item.live:
                         view.show(item)
+                    if cli.output.gone:
+                        break  # nobody can see what follows
         except asyncio.CancelledError:
-            cli.output.note(f"\nThe run goes on. oa run tail {run_id} follows it, oa run cancel {run_id} ends it.")
+            cli.output.note("")
+            cli.output.note(f"The run goes on. oa run tail {run_id} follows it, oa run cancel {run_id} ends it.")
             raise
         finally:
             hint.cancel()
-    return exit_of_outcome(outcome)
+    return exit_of_outcome(outcome) if outcome else Exit.OK
 
 
 def _finish_of(item: Item) -> events.RunFinished | None:

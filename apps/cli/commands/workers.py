@@ -39,6 +39,7 @@ async def start(cli: Cli, adapters: tuple[str, ...], name: str | None, slots: in
 
     Signs in with OA_API_KEY, or with a key of its own that it makes once, with your session, and keeps.
     """
+    cli.output.serving = True
     name = name or socket.gethostname() or "worker"
     chosen: list[Adapter] = [_ADAPTERS[adapter]() for adapter in dict.fromkeys(adapters)]
     key_file = cli.site.folder / "worker-key.json"

@@ -8,8 +8,9 @@ import time
 from collections.abc import Sequence
 
 from apps.cli.demo.checks import Check
-from apps.cli.output import Output, bytes_words, shown
+from apps.cli.output import Output, bytes_words
 from apps.cli.tail import finish_words
+from apps.cli.terminal import uncoloured
 from oa_client.log import AppliedLog, TextDecoder
 from oa_localstack.supervision import Event
 from oa_runlog import events
@@ -87,7 +88,7 @@ class View:
         if isinstance(body, events.RunFinished):
             self._end_segment()
             good = body.outcome is events.Outcome.SUCCEEDED
-            self._output.say(f"  {shown(finish_words(body))}", "green" if good else "red")
+            self._output.say(f"  {finish_words(body)}", "green" if good else "red")
             self._output.document({"step": "run", "finished": body.outcome.value, "reason": body.reason})
 
     def cut(self, seq: int) -> None:
@@ -112,7 +113,7 @@ class View:
         for line in lines:
             self._lines += 1
             if self._lines <= LINES_SHOWN:
-                self._output.say(f"  │ {shown(line)[:LINE_CHARS]}", "dim")
+                self._output.say(f"  │ {uncoloured(line)[:LINE_CHARS]}", "dim")
 
     def _end_segment(self) -> None:
         first, last, text_bytes = self._segment

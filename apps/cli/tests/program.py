@@ -8,13 +8,14 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 TIMEOUT_S = 60.0
+_OA = (sys.executable, "-m", "apps.cli")
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,34 @@ class Program:
         assert b"Traceback" not in stderr, stderr.decode()
         return Done(process.returncode, stdout, stderr.decode())
 
-    @asynccontextmanager
-    async def started(
+    async def in_shell(self, script: str, *arguments: str | bytes, env: Mapping[str, str] | None = None) -> Done:
+        """Run a command as a line of bash has it: `"$@"` in `script` is the command."""
+        async with self.started_in_shell(script, *arguments, env=env) as process:
+            async with asyncio.timeout(TIMEOUT_S):
+                stdout, stderr = await process.communicate()
+        assert process.returncode is not None
+        assert b"Traceback" not in stderr, stderr.decode()
+        assert b"defect" not in stderr, stderr.decode()
+        return Done(process.returncode, stdout, stderr.decode(errors="replace"))
+
+    def started(
         self, *arguments: str, env: Mapping[str, str] | None = None
-    ) -> AsyncIterator[asyncio.subprocess.Process]:
+    ) -> AbstractAsyncContextManager[asyncio.subprocess.Process]:
         """A command that runs; killed at the end if it still does."""
+        return self._run(*_OA, *arguments, env=env)
+
+    def started_in_shell(
+        self, script: str, *arguments: str | bytes, env: Mapping[str, str] | None = None
+    ) -> AbstractAsyncContextManager[asyncio.subprocess.Process]:
+        """See `in_shell` and `started`."""
+        return self._run("bash", "-c", script, "bash", *_OA, *arguments, env=env)
+
+    @asynccontextmanager
+    async def _run(
+        self, *command: str | bytes, env: Mapping[str, str] | None
+    ) -> AsyncIterator[asyncio.subprocess.Process]:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "apps.cli", *arguments),
+            *command,
             cwd=self._home,
             env={**self._env, **(env or {})},
             stdin=subprocess.PIPE,

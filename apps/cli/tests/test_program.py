@@ -10,7 +10,7 @@ import pytest
 
 from apps.cli.__main__ import run
 from apps.cli.exits import MEANINGS, Exit, exit_of_outcome, exit_of_refusal
-from apps.cli.output import bytes_words, ms_words, next_step, shown
+from apps.cli.output import bytes_words, ms_words, next_step
 from apps.cli.pages import commands_of
 from apps.cli.program import oa
 from apps.cli.tests.program import REPOSITORY, Program
@@ -177,11 +177,6 @@ def test_what_to_do_next() -> None:
     assert next_step(Refusal("invalid_token", "Who?")) == "Sign in: oa login"
     assert next_step(Refusal("missing_authorization", "Run `oa login`.")) == ""
     assert next_step(Refusal("port_in_use", "Taken.", field="OA_CONTROL_HTTP_PORT")) == ""
-
-
-def test_text_for_a_terminal_can_not_drive_it() -> None:
-    assert shown("a\tb\r\n\x1b[1;31mred\x1b[0m") == "a\tb\r\n\x1b[1;31mred\x1b[0m"
-    assert shown("\x1b]0;title\x07\x1b[2J\x9b1m\x00") == "�]0;title��[2J�1m�"
 
 
 def test_words_for_sizes_and_times() -> None:

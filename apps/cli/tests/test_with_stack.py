@@ -42,6 +42,7 @@ async def test_what_a_person_does_by_hand(stack: Stack, tmp_path: Path) -> None:
         await _outcomes(program)
         run_id = await _a_run_and_its_proof(program, tmp_path)
         await _reads(program, run_id)
+        await _foreign_text(program)
         await _cancel(program)
         await _interrupt(program)
         process.send_signal(signal.SIGTERM)
@@ -127,6 +128,20 @@ async def _reads(program: Program, run_id: str) -> None:
     assert b"greeting" in (await program("run", "list")).stdout
     unknown = await program("run", "show", "run_01JD8V0000000000000000000A", "--json")
     assert (unknown.status, unknown.error["reason"]) == (Exit.REFUSED, "not_found")
+
+
+async def _foreign_text(program: Program) -> None:
+    """A title that would clear the screen, and say that it is another's, is only shown."""
+    hostile = "x\x1b]0;pwned\a\x1b[2J\u202e\x9b"
+    shown = rb"x\x1b]0;pwned\x07\x1b[2J\u202e\x9b"
+    started = await program("run", "start", "--detach", "--title", hostile, "--", "true")
+    run_id = started.stdout.decode().strip()
+    async with asyncio.timeout(TIMEOUT_S):
+        while shown not in (listed := await program("run", "list")).stdout:
+            await asyncio.sleep(0.1)
+    assert b"\x1b" not in listed.stdout
+    assert shown in (await program("run", "show", run_id)).stdout
+    assert (await program("run", "show", "--json", run_id)).documents[0]["spec"]["title"] == hostile
 
 
 async def _cancel(program: Program) -> None:

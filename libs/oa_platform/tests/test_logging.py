@@ -4,27 +4,32 @@ import io
 import json
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO, TypeVar
 
 import pytest
 import structlog
 from opentelemetry import trace
 
+from oa_errors.visible import LAYOUT, visible
 from oa_platform.context import adopt_request_id
 from oa_platform.logging import REDACTED, configure_logging, redact
 from oa_platform.settings import LogSettings
 from oa_platform.tracing import configure_tracing, current_trace_id, span
 
+T = TypeVar("T", bound=TextIO)
 JWT = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJ1c3JfMSJ9.c2lnbmF0dXJl"
 
 
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
     """A configured log; what was before is put back."""
+    yield from _configured("json", io.StringIO())
+
+
+def _configured(kind: str, out: T) -> Iterator[T]:
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
-    out = io.StringIO()
-    configure_logging(LogSettings(level="info", format="json"), "test-service", out)
+    configure_logging(LogSettings(level="info", format=kind), "test-service", out)
     yield out
     root.handlers, root.level = handlers, level
     structlog.reset_defaults()
@@ -102,14 +107,45 @@ def test_what_looks_like_a_secret_is_hidden_anywhere(value: object) -> None:
     assert REDACTED in shown
 
 
-def test_lines_for_people() -> None:
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
-    out = io.StringIO()
-    configure_logging(LogSettings(level="info", format="console"), "test-service", out)
+@pytest.fixture
+def console() -> Iterator[io.StringIO]:
+    """A log for people; what was before is put back."""
+    yield from _configured("console", io.StringIO())
+
+
+def test_lines_for_people(console: io.StringIO) -> None:
     structlog.get_logger().info("run_created", run_id="run_1", token="geheim")
-    root.handlers, root.level = handlers, level
-    structlog.reset_defaults()
-    assert "run_created" in out.getvalue()
-    assert "run_id=run_1" in out.getvalue()
-    assert "geheim" not in out.getvalue()
+    assert "run_created" in console.getvalue()
+    assert "run_id=run_1" in console.getvalue()
+    assert "geheim" not in console.getvalue()
+
+
+FOREIGN = "".join(map(chr, range(256))) + "\x1b]0;pwned\a\x1b[2J\u202e\u200b\ufeff\udcff"
+
+
+class _Foreign:
+    def __repr__(self) -> str:
+        return FOREIGN
+
+
+@pytest.mark.parametrize("kind", ["json", "console"])
+def test_no_record_drives_a_terminal(kind: str, request: pytest.FixtureRequest) -> None:
+    out: io.StringIO = request.getfixturevalue("stream" if kind == "json" else "console")
+    log = structlog.get_logger()
+    log.info(FOREIGN, title=FOREIGN, text="\x1b[2J", parts=[FOREIGN], other=_Foreign(), **{FOREIGN: FOREIGN})
+    logging.getLogger(FOREIGN).warning("shown %s", FOREIGN)
+    assert len(out.getvalue().splitlines()) == 2
+    try:
+        raise ValueError(FOREIGN)
+    except ValueError as error:
+        log.error("broke", exc_info=error)
+    assert visible(out.getvalue(), LAYOUT) == out.getvalue()
+    assert "x1b" in out.getvalue() or "u001b" in out.getvalue()
+
+
+def test_a_locale_that_lacks_a_character_costs_no_record() -> None:
+    written = io.BytesIO()
+    out = io.TextIOWrapper(written, "latin-1")
+    for _ in _configured("console", out):
+        structlog.get_logger().info("named", title="你")
+    assert rb"title=\u4f60" in written.getvalue()

@@ -14,6 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
+from oa_errors import Refusal
+from oa_platform.process import EXIT_REFUSED, _report
 from oa_testing.postgres import free_port
 
 
@@ -153,3 +155,8 @@ def test_readiness_goes_first_and_a_second_signal_ends_it() -> None:
         code, records, _, _ = service.end()
     assert code == 130
     assert records[-1]["event"] == "second_signal"
+
+
+def test_why_a_service_did_not_start_is_one_line_that_drives_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _report("sample", Refusal("start_failed", "It said:\n\x1b[2J\u202e")) == EXIT_REFUSED
+    assert capsys.readouterr().err == r"sample: start_failed: It said: \x1b[2J\u202e" + "\n"

@@ -1,0 +1,88 @@
+"""Standard output and standard error, which may be closed, full, or read by nobody. Only `output` uses this."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import select
+from typing import Any, TextIO
+
+from oa_errors.visible import LAYOUT, visible
+
+_STANDARD = (0, 1, 2)
+
+
+class Sink:
+    """One of the two. Never raises: the first failure is kept in `lost`, and what comes after it is dropped.
+
+    Nothing is buffered, so that a failure is known at once, and the interpreter has nothing left to write at its end.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        """`stream` is None when it was closed before the program began."""
+        buffer: Any = getattr(stream, "buffer", None)
+        self._raw: Any = getattr(buffer, "raw", buffer)
+        self._terminal = stream is not None and stream.isatty()
+        self.encoding = (stream.encoding if stream is not None else "") or "utf-8"
+        self.lost: OSError | None = None
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return self._terminal
+
+    def write(self, text: str) -> int:
+        """Write text, in the locale's encoding; what that lacks comes with a backslash."""
+        self.write_bytes(text.encode(self.encoding, "backslashreplace"))
+        return len(text)
+
+    def write_bytes(self, data: bytes) -> None:
+        """Write exactly these bytes."""
+        left = memoryview(data)
+        try:
+            while left and self.lost is None:
+                left = left[self._some(left) :]
+        except OSError as error:
+            self.lost = error
+
+    def flush(self) -> None:
+        """Nothing is kept back."""
+
+    def _some(self, data: memoryview) -> int:
+        if self._raw is None or self._raw.closed:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        written: int | None = self._raw.write(data)
+        if written is None:  # whoever shares this file with us has made it non-blocking, and it is full now
+            select.select([], [self._raw], [])
+        return written or 0
+
+
+class Strays(io.TextIOBase):
+    """`sys.stdout` or `sys.stderr` while a command runs: what click and libraries print comes through the door too."""
+
+    def __init__(self, sink: Sink) -> None:
+        super().__init__()
+        self._sink = sink
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return self._sink.isatty()
+
+    def writable(self) -> bool:
+        """Always."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Write lines of text."""
+        self._sink.write(visible(text, LAYOUT))
+        return len(text)
+
+
+def keep_standard_descriptors() -> None:
+    """Put /dev/null where a standard file is closed: the next file that is opened would else get its number, and with
+    it what somebody writes there."""
+    for descriptor in _STANDARD:
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number is this one

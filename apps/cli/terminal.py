@@ -1,0 +1,59 @@
+"""What a run wrote, as a terminal may have it: colours stay, what could drive the terminal is made visible."""
+
+from __future__ import annotations
+
+import codecs
+import re
+
+from oa_errors.visible import LAYOUT, visible
+
+RESET = "\x1b[0m"
+_COLOUR = r"\x1b\[[0-9;:]{0,64}m"
+_SPECIAL = re.compile(rf"(?P<colour>{_COLOUR})|(?P<line>\r+\n?)|[^ -~\n\t]")
+# The beginning of a colour or of a line's end, which the next piece may complete.
+_UNFINISHED = re.compile(r"(?:\r+|\x1b(?:\[[0-9;:]{0,64})?)\Z")
+_RESETS = frozenset({RESET, "\x1b[m"})
+
+
+class TerminalText:
+    """One stream of a run, piece by piece; wherever the pieces are cut, the text is the same.
+
+    A carriage return ends a line, so that nothing that was shown is written over. What is no UTF-8 is U+FFFD.
+    """
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._held = ""
+        self._coloured = False
+
+    def feed(self, data: bytes) -> str:
+        """What can be shown after one more piece."""
+        text = self._held + self._decoder.decode(data)
+        unfinished = _UNFINISHED.search(text)
+        self._held = unfinished[0] if unfinished else ""
+        if self._held.startswith("\r"):
+            self._held = "\r"
+        return self._shown(text[: unfinished.start()] if unfinished else text)
+
+    def settle(self) -> str:
+        """What was held back, and the terminal's own colours again: something else is about to be shown."""
+        held, self._held = self._held, ""
+        text = self._shown(held)
+        if self._coloured:
+            self._coloured = False
+            text += RESET
+        return text
+
+    def _shown(self, text: str) -> str:
+        return _SPECIAL.sub(self._show, text)
+
+    def _show(self, found: re.Match[str]) -> str:
+        if found["colour"]:
+            self._coloured = found[0] not in _RESETS
+            return found[0]
+        return "\n" if found["line"] else visible(found[0], LAYOUT)
+
+
+def uncoloured(text: str) -> str:
+    """Text without its colours."""
+    return re.sub(_COLOUR, "", text)

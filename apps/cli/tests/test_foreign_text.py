@@ -1,0 +1,305 @@
+"""Whatever a site, a worker, a run or a file says, no command lets it drive the terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from apps.cli.__main__ import run
+from apps.cli.commands import stack as stack_commands
+from apps.cli.commands import workers
+from apps.cli.demo.checks import Check
+from apps.cli.demo.view import View
+from apps.cli.output import Output
+from apps.cli.pages import commands_of
+from apps.cli.program import oa
+from apps.cli.terminal import uncoloured
+from apps.cli.tests.hostile import (
+    CONTROL_URL,
+    FILE_NAME,
+    RUN,
+    WORD,
+    HostileHttp,
+    HostileRun,
+    Screen,
+    keep,
+    key,
+    screens,
+)
+from oa_client import subscription as updates
+from oa_client.auth import Credentials
+from oa_client.client import Client
+from oa_client.cpython.files import ClientHome, FileCredentialStore
+from oa_client.cpython.network import HttpxHttp
+from oa_client.log import fold
+from oa_client.store import Element
+from oa_errors import Refusal
+from oa_errors.visible import LAYOUT, visible
+from oa_khala.topics import run_events
+from oa_localstack.probe import Answer
+from oa_localstack.state import ProcessMark, StackState, state_path
+from oa_localstack.supervision import Change, Event
+from oa_runlog.receipt import read_facts
+from oa_runlog.wire import decode_event
+from oa_worker.notices import Attached, Detached, RunLeft, RunTaken
+from openagents.runtime.v1.event_pb2 import RunFinished
+
+SHOWN = r"\x1b[2J"
+HOSTILE_FILE = "FILE"
+"""Stands for a file with a hostile name that holds a hostile run."""
+STACK_COMMANDS = ("up", "down", "status", "demo", "worker start")
+COMMANDS: dict[str, Sequence[str]] = {
+    "demo": (),
+    "down": (),
+    "login": ("--email", WORD),
+    "logout": (),
+    "receipt keys": (),
+    "receipt show": (RUN,),
+    "receipt verify": (RUN,),
+    "replay fetch": (RUN, "-o", "FILE"),
+    "replay save": (RUN, HOSTILE_FILE),
+    "replay show": ("--key", key(), HOSTILE_FILE),
+    "replay verify": ("--key", key(), HOSTILE_FILE),
+    "run cancel": (RUN, "--reason", WORD),
+    "run list": (),
+    "run show": (RUN,),
+    "run start": ("--title", WORD, "--", WORD),
+    "run tail": ("--from-start", RUN),
+    "status": (),
+    "up": (),
+    "worker start": ("--adapter", "exec", "--name", WORD),
+}
+NOTHING_FOREIGN = {"down", "receipt keys", "receipt verify", "replay verify", "run cancel", "logout"}
+"""What these say when all is well is our own words, and what has no room for a hostile one."""
+
+
+@dataclass
+class World:
+    """Where a command runs: a home, a site, and everything hostile."""
+
+    home: Path
+    run: HostileRun
+    monkeypatch: pytest.MonkeyPatch
+
+    @property
+    def file(self) -> Path:
+        return Path(os.fsdecode(os.fsencode(self.home) + b"/" + FILE_NAME))
+
+    def arguments(self, command: str) -> list[str]:
+        given = [str(self.file) if each == HOSTILE_FILE else each for each in COMMANDS[command]]
+        return [*command.split(), *given]
+
+
+def world(home: Path, monkeypatch: pytest.MonkeyPatch, *, refusing: bool, with_output: bool) -> World:
+    made = World(home, HostileRun(with_output=with_output), monkeypatch)
+    monkeypatch.setenv("OA_HOME", str(home / "stack"))
+    monkeypatch.setenv("OA_CLIENT_HOME", str(home / "client"))
+    monkeypatch.setenv("OA_CONTROL_URL", CONTROL_URL)
+    monkeypatch.setenv("COLUMNS", "10000")  # so that no word is broken or cut off
+    http = HostileHttp(made.run, refusing=refusing)
+    monkeypatch.setattr(HttpxHttp, "post", lambda _, *request: http.post(*request))
+    monkeypatch.setattr(Client, "subscription", lambda *_, **__: _Subscription(made.run, refusing))
+    client_home = ClientHome(home / "client")
+    folder = client_home.site(CONTROL_URL)
+    FileCredentialStore(folder).save(Credentials(WORD, WORD, WORD, WORD, "token", 9_999_999_999, "token"))
+    made.file.write_bytes(made.run.artifact)
+    return made
+
+
+class _Subscription:
+    """Delivers the run, and everything else that can be told of a connection."""
+
+    def __init__(self, run: HostileRun, refusing: bool) -> None:
+        self._run = run
+        self._refusing = refusing
+
+    async def __aenter__(self) -> _Subscription:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        pass
+
+    async def follow(self, topic: str) -> None:
+        pass
+
+    async def updates(self) -> AsyncGenerator[updates.Update, None]:
+        topic = run_events(RUN)
+        yield updates.Connection(open=False, message=WORD)
+        yield updates.Restarted(topic, WORD)
+        if self._refusing:
+            yield updates.Refused(topic, Refusal("forbidden_topic", WORD, field=WORD))
+        for seq, payload in enumerate(self._run.events, start=1):
+            yield updates.Applied(topic, seq, payload)
+
+
+def seen(*outputs: Screen) -> str:
+    """What reached the terminal, without our own colours; every other control character fails the test."""
+    text = "".join(uncoloured(output.written.decode()) for output in outputs)
+    assert visible(text, LAYOUT) == text
+    assert not [line for line in text.splitlines() if line.startswith(RUN + " forged")]
+    return text
+
+
+def test_every_command_is_here() -> None:
+    assert set(COMMANDS) == {" ".join(path[1:]) for path, _ in commands_of(oa, ("oa",))}
+
+
+@pytest.mark.parametrize("terminal", [True, False], ids=["terminal", "pipe"])
+@pytest.mark.parametrize("command", [each for each in COMMANDS if each not in STACK_COMMANDS])
+def test_what_a_site_answers(command: str, terminal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = world(tmp_path, monkeypatch, refusing=False, with_output=terminal)
+    namespace = f"{WORD}/{WORD}/{ClientHome(tmp_path / 'client').device_id()}"
+    if command != "run start":
+        keep(ClientHome(tmp_path / "client").site(CONTROL_URL) / "watermarks.sqlite3", namespace, here.run)
+    out, err = screens(monkeypatch, terminal=terminal, stdin=b"1\n")
+    status = run(here.arguments(command))
+    text = seen(out, err)
+    assert status == (3 if command in ("run start", "run tail") else 0), text
+    assert command in NOTHING_FOREIGN or SHOWN in text
+
+
+@pytest.mark.parametrize("terminal", [True, False], ids=["terminal", "pipe"])
+@pytest.mark.parametrize("command", [each for each in COMMANDS if each not in STACK_COMMANDS])
+def test_what_a_site_refuses(command: str, terminal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = world(tmp_path, monkeypatch, refusing=True, with_output=False)
+    out, err = screens(monkeypatch, terminal=terminal, stdin=b"1\n")
+    run(here.arguments(command))
+    text = seen(out, err)
+    assert SHOWN in text or command in ("replay show", "replay verify", "logout")
+    run([*here.arguments(command)[:2], f"--{WORD}"])
+    seen(out, err)
+
+
+@pytest.mark.parametrize("refusing", [True, False])
+@pytest.mark.parametrize("command", [each for each in COMMANDS if each not in STACK_COMMANDS])
+def test_json_is_visible_and_means_the_same(
+    command: str, refusing: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = world(tmp_path, monkeypatch, refusing=refusing, with_output=True)
+    out, err = screens(monkeypatch, terminal=True, stdin=b"1\n")
+    given = here.arguments(command)
+    run([*given[:2], "--json", *given[2:]] if " " in command else [command, "--json", *given[1:]])
+    for output in (out, err):
+        text = output.written.decode("utf-8")
+        assert visible(text, "\n") == text
+        documents = [json.loads(line) for line in text.splitlines() if not line.startswith("Code: ")]
+        assert WORD not in text
+        assert all(isinstance(document, dict) for document in documents)
+    if command == "run list" and not refusing:
+        assert json.loads(out.written)["title"] == WORD
+
+
+# ------------------------------------------------------------------------------------------- the stack and workers
+
+
+def test_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world(tmp_path, monkeypatch, refusing=False, with_output=False)
+
+    class Stack(SimpleNamespace):
+        async def start(self) -> None:
+            for change in Change:
+                self.on_event(Event(WORD, change, WORD))
+
+        async def stop(self) -> None:
+            self.on_event(Event(WORD, Change.STOPPED, WORD))
+
+        async def wait_given_up(self) -> Event:
+            return Event(WORD, Change.GAVE_UP, WORD)
+
+        def log_path(self, name: str) -> Path:
+            return Path(name)
+
+    urls = {"control": WORD, "khala": WORD}
+    monkeypatch.setattr(stack_commands, "Stack", lambda **given: Stack(urls=urls, home=Path(WORD), **given))
+    out, err = screens(monkeypatch, terminal=True)
+    assert run(["up"]) == 1
+    assert seen(out).count(SHOWN) > 5
+    assert SHOWN in seen(err)
+
+
+def test_status_and_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world(tmp_path, monkeypatch, refusing=False, with_output=False)
+    monkeypatch.setenv("OA_CONTROL_URL", CONTROL_URL)
+    out, err = screens(monkeypatch, terminal=True)
+    assert run(["status"]) == 0
+    assert SHOWN in seen(out, err), "who is signed in elsewhere"
+
+    monkeypatch.delenv("OA_CONTROL_URL")
+    mark = ProcessMark.of(os.getpid())
+    assert mark is not None
+    ports = dict.fromkeys(("control_ops", "projector_ops"), 1)
+    state = StackState(mark, "ready", ports, {"control": WORD, "khala": WORD}, {"control": mark, WORD: mark})
+    state_path(tmp_path / "stack").parent.mkdir()
+    state_path(tmp_path / "stack").write_text(json.dumps(asdict(state)))
+
+    async def ask(*_: object) -> Answer:
+        return Answer(503, json.dumps({"failures": {WORD: WORD}}))
+
+    monkeypatch.setattr(stack_commands, "ask", ask)
+    assert run(["status"]) == 6
+    assert "not ready: <" in seen(out, err)
+
+    async def stopped(_: Path) -> bool:
+        return True
+
+    monkeypatch.setattr(stack_commands, "stop_running", stopped)
+    assert run(["down"]) == 0
+    seen(out, err)
+
+
+def test_worker_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world(tmp_path, monkeypatch, refusing=False, with_output=False)
+
+    class Worker:
+        def __init__(self, name: str, *_: object, notify: Callable[..., None], **__: object) -> None:
+            self.notify = notify
+
+        async def run(self) -> None:
+            self.notify(Attached(WORD, WORD))
+            self.notify(Detached(Refusal("unavailable", WORD, field=WORD), 1))
+            self.notify(RunTaken(WORD, 2))
+            self.notify(RunLeft(WORD, RunFinished(reason=WORD)))
+
+    monkeypatch.setattr(workers, "Worker", Worker)
+    out, err = screens(monkeypatch, terminal=True)
+    assert run(["worker", "start", *COMMANDS["worker start"]]) == 0
+    assert seen(out).count(SHOWN) > 5
+    assert SHOWN in seen(err), "the new service account"
+
+
+def test_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every word of the story; what it tells of comes over the ways of the commands above."""
+    told = HostileRun(with_output=True)
+    out, err = screens(monkeypatch, terminal=True)
+    view = View(Output())
+    view.process(Event(WORD, Change.DIED, WORD))
+    view.signed_in(WORD, WORD, WORD, 6)
+    view.worker(WORD, 1)
+    view.started(WORD, [WORD])
+    for payload in told.events:
+        view.event(decode_event(payload))
+    view.broke(WORD)
+    view.compared([Check(WORD, WORD, WORD, WORD)])
+    view.failed([Check(WORD, WORD, "", "other")])
+    log = fold(RUN, [Element(seq, data, False) for seq, data in enumerate(told.events, start=1)])
+    view.proved(told.receipt, read_facts(told.receipt.canonical_json), log)
+    view.staying_up({"control": WORD, "khala": WORD}, WORD, True, WORD)
+    assert seen(out, err).count(SHOWN) > 10
+
+
+def test_a_runs_own_output_is_exact_in_a_pipe_and_when_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = world(tmp_path, monkeypatch, refusing=False, with_output=True)
+    out, _ = screens(monkeypatch, terminal=True)
+    assert run(["run", "start", "--raw", "--", "true"]) == 3
+    assert b"\x1b]0;pwned\a\x1b[2J" in out.written
+    piped, _ = screens(monkeypatch, terminal=False)
+    assert run(["replay", "show", "--key", key(), str(here.file)]) == 0
+    assert b"\x1b]0;pwned\a\x1b[2J" in piped.written

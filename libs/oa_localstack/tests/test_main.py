@@ -1,0 +1,25 @@
+"""`python -m oa_localstack` on a terminal."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from oa_errors.visible import LAYOUT, visible
+from oa_testing.postgres import REPOSITORY
+
+TIMEOUT_S = 60.0
+
+
+def test_the_name_of_a_folder_drives_no_terminal(tmp_path: Path) -> None:
+    home = tmp_path / "x\x1b]0;pwned\a\x1b[2J\u202e你\udcff"
+    path = os.pathsep.join(str(REPOSITORY / part) for part in ("", "libs", "gen"))
+    env = {**os.environ, "OA_HOME": str(home), "PYTHONPATH": path, "PYTHONIOENCODING": "latin-1"}
+    command = [sys.executable, "-m", "oa_localstack", "clean"]
+    done = subprocess.run(command, env=env, capture_output=True, cwd=tmp_path, timeout=TIMEOUT_S, check=False)
+    said = done.stdout.decode("latin-1")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert r"x\x1b]0;pwned\x07\x1b[2J\u202e\u4f60\udcff" in said
+    assert visible(said, LAYOUT) == said
