@@ -59,7 +59,7 @@ class CredentialStore(Protocol):
 
 @dataclass(frozen=True)
 class Challenge:
-    """A code is on its way to `email`."""
+    """A code is on its way to `email`, which is the address as the server keeps it."""
 
     challenge_id: str
     email: str
@@ -89,7 +89,7 @@ class Auth:
         """Have a code sent. Raises Refusal `rate_limited`, `invalid_value`."""
         request = pb.StartChallengeRequest(email=email, device_id=self.device_id)
         answer = await self._edge.call(f"{_SERVICE}/StartChallenge", request, pb.StartChallengeResponse)
-        return Challenge(answer.challenge_id, email, answer.resend_after_ms)
+        return Challenge(answer.challenge_id, answer.email or email, answer.resend_after_ms)
 
     async def verify(self, challenge: Challenge, code: str) -> Credentials:
         """Exchange the code for a session, and keep it. Raises Refusal `code_incorrect`, `challenge_expired`, …"""
