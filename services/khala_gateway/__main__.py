@@ -43,14 +43,15 @@ async def start(settings: GatewaySettings, process: Process) -> None:
     for name, source in sources.items():
         process.background(f"watch-{name}", source.run())
 
+    now_ms = steady_wall_ms(clock)
     gateway = Gateway(
         hub=hub,
         replays=ReplayReader(sources, settings.feeds.page_frames, settings.feeds.page_bytes),
-        tokens=SyncTokenVerifier(verifier),
+        tokens=SyncTokenVerifier(verifier, clock, now_ms),
         live_tokens=LiveTokens(),
         flusher=Flusher(asyncio.get_running_loop(), settings.feeds.flush_tick_ms),
         limits=settings.session.limits(),
-        now_ms=steady_wall_ms(clock),
+        now_ms=now_ms,
         jitter=random.random,
     )
     # For health and reflection only.
