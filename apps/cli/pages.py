@@ -27,6 +27,8 @@ _INTRO = """\
   goes to stderr.
 - The client remembers, with every event that it applied, how far it came (SQLite, one transaction). `oa run tail`
   goes on from there, also after a crash of either side.
+- A sign-in lasts as long as it is used once in 30 days. A lost connection, sleep or a killed command never ends it. A
+  copy of the client's folder that is used beside the original does, for both: `token_replay`; only `oa login` helps.
 
 ## What reaches a terminal
 

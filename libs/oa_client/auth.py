@@ -14,6 +14,9 @@ from oa_errors import Refusal
 from openagents.control.v1 import auth_service_pb2 as pb
 
 _SERVICE = "openagents.control.v1.AuthService"
+REFRESH_TIMEOUT_MS = 20_000
+"""How long the edge may take for a refresh: shorter than any client waits, so that the edge has given up a request
+before its client sends the next one."""
 REFRESH_MARGIN_S = 30.0
 """A token that expires within this time is renewed before it is used."""
 
@@ -41,7 +44,11 @@ class CredentialStore(Protocol):
         """The credentials, as they are now; another process may have renewed them."""
 
     def save(self, credentials: Credentials) -> None:
-        """Replace them, whole or not at all."""
+        """Replace them, whole or not at all, to stay. Raises Refusal when that can't be done.
+
+        Nothing of them is used before this has returned: the first use tells the server that the refresh token
+        before is not needed any more.
+        """
 
     def clear(self) -> None:
         """Forget them."""
@@ -52,7 +59,7 @@ class CredentialStore(Protocol):
 
 @dataclass(frozen=True)
 class Challenge:
-    """A code is on its way to `email`."""
+    """A code is on its way to `email`, which is the address as the server keeps it."""
 
     challenge_id: str
     email: str
@@ -82,7 +89,7 @@ class Auth:
         """Have a code sent. Raises Refusal `rate_limited`, `invalid_value`."""
         request = pb.StartChallengeRequest(email=email, device_id=self.device_id)
         answer = await self._edge.call(f"{_SERVICE}/StartChallenge", request, pb.StartChallengeResponse)
-        return Challenge(answer.challenge_id, email, answer.resend_after_ms)
+        return Challenge(answer.challenge_id, answer.email or email, answer.resend_after_ms)
 
     async def verify(self, challenge: Challenge, code: str) -> Credentials:
         """Exchange the code for a session, and keep it. Raises Refusal `code_incorrect`, `challenge_expired`, …"""
@@ -121,7 +128,9 @@ class Auth:
                 return credentials  # another process was quicker
             request = pb.RefreshSessionRequest(refresh_token=credentials.refresh_token, device_id=self.device_id)
             try:
-                answer = await self._edge.call(f"{_SERVICE}/RefreshSession", request, pb.RefreshSessionResponse)
+                answer = await self._edge.call(
+                    f"{_SERVICE}/RefreshSession", request, pb.RefreshSessionResponse, timeout_ms=REFRESH_TIMEOUT_MS
+                )
             except Refusal as refusal:
                 if needs_sign_in(refusal):
                     self._store.clear()

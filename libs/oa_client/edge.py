@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
 from typing import Protocol, TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -52,34 +51,46 @@ class Edge:
         tokens: AccessTokens | None = None,
         *,
         attempts: int = 1,
+        timeout_ms: int | None = None,
     ) -> M:
         """Call "package.Service/Method". With `tokens`: signed in; an expired token is renewed once.
 
         `attempts`: how often in all, while the catalogue says that the same request may work later; more than one
-        only for what may take effect twice. Raises Refusal: the service's own, or `unavailable`,
-        `deadline_exceeded` for the way there.
+        only for what may take effect twice. `timeout_ms`: after this time the edge gives up.
+        Raises Refusal: the service's own, or `unavailable`, `deadline_exceeded` for the way there.
         """
         for attempt in range(1, attempts):
             try:
-                return await self._call_once(method, request, response, tokens)
+                return await self._call_once(method, request, response, tokens, timeout_ms)
             except Refusal as refusal:
                 delay_ms = refusal.retry_after_ms or int(RETRY_MIN_MS * 2 ** (attempt - 1) * random.random())
                 if refusal.info.action is not ClientAction.RETRY or delay_ms > MAX_RETRY_AFTER_MS:
                     raise
                 await asyncio.sleep(delay_ms / 1000)
-        return await self._call_once(method, request, response, tokens)
+        return await self._call_once(method, request, response, tokens, timeout_ms)
 
-    async def _call_once(self, method: str, request: Message, response: type[M], tokens: AccessTokens | None) -> M:
+    async def _call_once(
+        self,
+        method: str,
+        request: Message,
+        response: type[M],
+        tokens: AccessTokens | None,
+        timeout_ms: int | None,
+    ) -> M:
         if tokens is None:
-            return _decoded(await self._post(method, request, ""), response, self.base_url)
+            return _decoded(await self._post(method, request, "", timeout_ms), response, self.base_url)
         token = await tokens.current()
-        answer = await self._post(method, request, token)
+        answer = await self._post(method, request, token, timeout_ms)
         if _expired(answer):
-            answer = await self._post(method, request, await tokens.renewed(token))
+            answer = await self._post(method, request, await tokens.renewed(token), timeout_ms)
         return _decoded(answer, response, self.base_url)
 
-    async def _post(self, method: str, request: Message, token: str) -> HttpAnswer:
-        headers: Mapping[str, str] = {**self._headers, **({"Authorization": f"Bearer {token}"} if token else {})}
+    async def _post(self, method: str, request: Message, token: str, timeout_ms: int | None) -> HttpAnswer:
+        headers = dict(self._headers)
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        if timeout_ms is not None:
+            headers["Connect-Timeout-Ms"] = str(timeout_ms)
         return await self._http.post(f"{self.base_url}/{method}", request.SerializeToString(), headers)
 
 

@@ -24,7 +24,7 @@ from oa_client.chains import RunChains
 from oa_client.models import SyncGrant
 from oa_client.store import StoreMoved, WatermarkStore
 from oa_client.transport import Socket, SocketClosed, Sockets
-from oa_errors import Refusal
+from oa_errors import ClientAction, Refusal
 from oa_khala import wire
 from oa_khala.client_commands import (
     Apply,
@@ -42,7 +42,7 @@ from oa_khala.client_commands import (
     TopicFailed,
 )
 from oa_khala.client_session import ClientSession, State
-from oa_khala.frames import Form, ServerFrame
+from oa_khala.frames import ErrorFrame, Form, ServerFrame
 
 MAX_QUEUED_FRAMES = 512
 """Frames that were read and wait to be applied."""
@@ -93,7 +93,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Connection:
-    """The connection opened, or ended; `message` says why. It comes back by itself."""
+    """The connection opened, or ended, or can't be had now; `message` says why. It comes back by itself."""
 
     open: bool
     message: str = ""
@@ -138,6 +138,8 @@ class Subscription:
         self._tasks: set[asyncio.Task[None]] = set()
         self._updates: deque[Update] = deque()
         self._failure: Refusal | None = None
+        self._said = ""
+        """What the gateway said of the end of the connection, before it closed it."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -274,6 +276,8 @@ class Subscription:
             grant = await self._tokens.sync_token(sorted(topics), surface=self._surface)
         except Refusal as refusal:
             reason, message = refusal.reason, refusal.message
+            if refusal.info.action is ClientAction.RETRY and self._session.state is State.NO_TOKEN:
+                self._updates.append(Connection(False, f"{reason}: {message}"))
             await self._inputs.put(lambda: self._session.no_token(reason, message, self._at()))
             return
         self._url = self._fixed_url or grant.khala_url
@@ -293,21 +297,26 @@ class Subscription:
 
     async def opened(self, generation: int) -> None:
         """For a link: the WebSocket is open."""
+        self._said = ""
         self._updates.append(Connection(True))
         await self._inputs.put(lambda: self._session.connected(generation, self._at()))
 
     async def received(self, generation: int, frame: ServerFrame) -> None:
         """For a link: a frame came. Waits while too many wait to be applied."""
+        if isinstance(frame, ErrorFrame) and not frame.topic:
+            self._said = f"{frame.reason}: {frame.message}"
         await self._inputs.put(lambda: self._session.frame(generation, frame, self._at()))
 
     async def ended(self, generation: int, closed: SocketClosed) -> None:
         """For a link: the WebSocket is gone, or could not be opened."""
 
+        message, self._said = self._said or closed.message, ""
+
         def report() -> list[Command]:
             if self._links.pop(generation, None) is not None:
-                self._updates.append(Connection(False, closed.message))
+                self._updates.append(Connection(False, message))
             at = self._at()
-            return self._session.disconnected(generation, at, closed.reason, closed.message, closed.retry_after_ms)
+            return self._session.disconnected(generation, at, closed.reason, message, closed.retry_after_ms)
 
         await self._inputs.put(report)
 

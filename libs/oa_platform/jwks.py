@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from oa_errors import Refusal
 from oa_platform.clock import Clock
+from oa_platform.clock_watch import CLOCK_HEADER, CONTROL, ClockWatch, Moment
 from oa_platform.keys import from_jwks, thumbprint, to_jwks
 from oa_platform.metrics import JWKS_FETCHES
 from oa_platform.settings import JwksSettings
@@ -47,9 +48,17 @@ class StaticKeys:
 class JwksCache:
     """Control's keys, refreshed periodically and when an unknown key id comes (but not more often than the limit)."""
 
-    def __init__(self, settings: JwksSettings, clock: Clock, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        settings: JwksSettings,
+        clock: Clock,
+        transport: httpx.AsyncBaseTransport | None = None,
+        watch: ClockWatch | None = None,
+    ) -> None:
+        """`watch` is told control's time, which comes with the keys."""
         self._settings = settings
         self._clock = clock
+        self._watch = watch
         self._client = httpx.AsyncClient(timeout=settings.fetch_timeout_s, transport=transport, trust_env=False)
         self._keys: Mapping[str, Ed25519PublicKey] = {}
         self._lock = asyncio.Lock()
@@ -112,8 +121,11 @@ class JwksCache:
             self._write_file()
 
     async def _fetch(self) -> Mapping[str, Ed25519PublicKey]:
+        asked = self._watch.asking() if self._watch else None
         response = await self._client.get(f"{self._settings.control_url}{JWKS_PATH}")
         response.raise_for_status()
+        if self._watch and asked:
+            _tell_time(self._watch, asked, response)
         if len(response.content) > MAX_JWKS_BYTES:
             raise ValueError("the JWK set is too large")
         keys = from_jwks(response.json())
@@ -138,6 +150,13 @@ class JwksCache:
             _replace_file(self._settings.cache_file, json.dumps(to_jwks(self._keys.values())))
         except OSError as error:
             _log.warning("jwks_file_not_written", path=str(self._settings.cache_file), error=type(error).__name__)
+
+
+def _tell_time(watch: ClockWatch, asked: Moment, response: httpx.Response) -> None:
+    text = response.headers.get(CLOCK_HEADER, "")
+    # An answer that a cache on the way has kept says what time it was.
+    if text.isascii() and text.isdigit() and len(text) < 16 and "age" not in response.headers:
+        watch.told(CONTROL, asked, int(text))
 
 
 def _replace_file(path: Path, text: str) -> None:

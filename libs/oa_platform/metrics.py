@@ -33,6 +33,12 @@ REFUSALS = Counter(
     "oa_refusals", "Refusals, by reason and where they were sent.", ["reason", "surface"], registry=REGISTRY
 )
 JWKS_FETCHES = Counter("oa_jwks_fetches", "Fetches of control's keys: ok or failed.", ["outcome"], registry=REGISTRY)
+CLOCK_AHEAD = Gauge(
+    "oa_clock_ahead_seconds",
+    "How far this process's clock is ahead of another (negative: behind), as last compared.",
+    ["compared_with"],
+    registry=REGISTRY,
+)
 READY = Gauge("oa_ready", "1 while the process is ready.", registry=REGISTRY)
 
 

@@ -3,17 +3,20 @@
     """The runtime: the authority of runs and their log. Run with `python -m services.runtime`."""
 
     async def start(settings: RuntimeSettings, process: Process) -> None:
-        clock = SystemClock()
+        clock = process.clock
+        watch = ClockWatch("runtime", clock, settings.clock)
+        process.readiness.add("clock", watch.check)
         postgres = await process.enter(Postgres(settings.database, "runtime"))
+        watch.compare_with_database(postgres)
         process.readiness.add("postgres", postgres.check)
         await check_schema(settings.database, "runtime", Path(__file__).parent / "migrations")
-        keys = await process.enter(JwksCache(settings.jwks, clock))
+        keys = await process.enter(JwksCache(settings.jwks, clock, watch=watch))
         process.readiness.add("keys", keys.check)
 
         sequencer = Sequencer(LogStore(postgres), clock)
         process.background("sequencer", sequencer.run())
 
-        verifier = TokenVerifier(keys, clock)
+        verifier = TokenVerifier(keys, clock, watch)
         server = GrpcServer(settings.grpc, Authenticator("runtime", settings.identity.accepted_services, verifier))
         server.register(add_RunServiceServicer_to_server, RunApi(sequencer))
         await process.enter(server)
@@ -43,6 +46,7 @@ import structlog
 
 from oa_errors import Refusal
 from oa_errors.visible import visible
+from oa_platform.clock import Clock, SystemClock
 from oa_platform.config import load
 from oa_platform.failures import refusal_of
 from oa_platform.gc_pauses import calm_garbage_collection
@@ -63,10 +67,11 @@ _log = structlog.get_logger(__name__)
 
 
 class Process:
-    """What a service is made of while it runs."""
+    """What a service is made of while it runs. Its `clock` is the only one that its parts look at."""
 
-    def __init__(self, readiness: Readiness) -> None:
+    def __init__(self, readiness: Readiness, clock: Clock | None = None) -> None:
         self.readiness = readiness
+        self.clock: Clock = clock or SystemClock()
         self.stopping = asyncio.Event()
         """Set when the drain begins."""
         self._parts = AsyncExitStack()
@@ -110,7 +115,10 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
 
 
 def run_service(
-    settings_class: type[S], start: Callable[[S, Process], Awaitable[None]], env: Mapping[str, str] = os.environ
+    settings_class: type[S],
+    start: Callable[[S, Process], Awaitable[None]],
+    env: Mapping[str, str] = os.environ,
+    clock: Clock | None = None,
 ) -> NoReturn:
     """Run the service until a signal ends it, and exit. See the module's docstring."""
     try:
@@ -121,7 +129,7 @@ def run_service(
     tracing = configure_tracing(settings.service, env)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            code = runner.run(_run(settings, start))
+            code = runner.run(_run(settings, start, clock))
     finally:
         tracing.shutdown()
     sys.exit(code)
@@ -135,9 +143,9 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _run(settings: S, start: Callable[[S, Process], Awaitable[None]]) -> int:
+async def _run(settings: S, start: Callable[[S, Process], Awaitable[None]], clock: Clock | None) -> int:
     readiness = Readiness(settings.ops.check_timeout_s)
-    process = Process(readiness)
+    process = Process(readiness, clock)
     _handle_signals(process)
     try:
         await process.enter(ops_server(settings.ops, settings.service, readiness))

@@ -177,6 +177,31 @@ class DatabaseSettings:
     )
 
 
+CLOCK_LEEWAY_MS = 5_000
+"""Tokens are taken as if this service's clock were wrong by so much, either way."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClockSettings:
+    """How far the clocks of two machines may differ.
+
+    Two services that are both ready may be twice `max_skew_ms` apart: keep that below `leeway_ms`.
+    """
+
+    leeway_ms: int = setting(
+        "OA_CLOCK_LEEWAY_MS",
+        integer(0, 600_000),
+        CLOCK_LEEWAY_MS,
+        doc="How wrong a clock may be when a token is looked at.",
+    )
+    max_skew_ms: int = setting(
+        "OA_CLOCK_SKEW_MAX_MS",
+        integer(1, 600_000),
+        2_000,
+        doc="Not ready when the clock differs by more from that of Postgres or control.",
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class ServiceSettings:
     """What every service has; each derives its own class from it and sets `service`."""
@@ -187,6 +212,7 @@ class ServiceSettings:
     ops: OpsSettings = group(OpsSettings)
     grpc: GrpcServerSettings = group(GrpcServerSettings)
     identity: IdentitySettings = group(IdentitySettings)
+    clock: ClockSettings = group(ClockSettings)
 
 
 def token_hash(token: str) -> str:

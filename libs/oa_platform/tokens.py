@@ -22,15 +22,15 @@ from jwt.types import Options
 
 from oa_errors import Refusal
 from oa_platform.clock import Clock
+from oa_platform.clock_watch import CONTROL, ClockWatch, skew
 from oa_platform.keys import SigningKey
+from oa_platform.settings import CLOCK_LEEWAY_MS
 from openagents.control.v1 import claims_pb2
 
 ISSUER = "openagents-control"
 EDGE_AUDIENCE = "openagents-edge"
 KHALA_AUDIENCE = "khala"
 ALGORITHM = "EdDSA"
-LEEWAY_S = 5
-"""How far the clocks of two of our machines may differ."""
 MAX_TOKEN_CHARS = 8192
 MAX_REMEMBERED_TOKENS = 4096
 """How many tokens a verifier remembers; the oldest is forgotten first."""
@@ -111,19 +111,21 @@ class TokenVerifier:
     """Verifies tokens against control's keys.
 
     A token comes with every call of its bearer, so the last few whose signature held are remembered (by their hash).
-    Its times, and whether its key still counts, are looked at every time.
+    Its times, and whether its key still counts, are looked at every time. `watch` has the leeway for clocks, and knows
+    how far ours is from control's: a token that is refused for its times only because of that is refused for the clock.
     """
 
-    def __init__(self, keys: KeySource, clock: Clock) -> None:
+    def __init__(self, keys: KeySource, clock: Clock, watch: ClockWatch | None = None) -> None:
         self._keys = keys
         self._clock = clock
+        self._watch = watch
         self._checked: dict[tuple[bytes, type[Claims]], _Checked] = {}
 
     async def verify(self, token: str, claims_type: type[C], *, audience: str) -> C:
         """The claims of `token`, once everything about it was checked.
 
-        Raises Refusal: invalid_token, token_expired, token_too_old, missing_jti, missing_iat; unavailable when the key
-        is unknown and control can't be asked.
+        Raises Refusal: invalid_token, token_expired, token_too_old, missing_jti, missing_iat; clock_skew when a clock
+        is wrong and not the token; unavailable when the key is unknown and control can't be asked.
         """
         name = hashlib.sha256(token.encode(errors="surrogatepass")).digest(), claims_type
         checked = self._checked.get(name)
@@ -136,13 +138,30 @@ class TokenVerifier:
             payload: Mapping[str, Any] = _signed_payload(token, key)
         else:
             payload = checked.payload
-        _check_registered_claims(payload, audience, self._clock.time(), TOKEN_KINDS[claims_type].max_age_s)
+        times = _check_registered_claims(payload, audience)
+        self._check_times(times, audience, TOKEN_KINDS[claims_type].max_age_s)
         if checked is None:
             checked = _Checked(key, kid, payload, _claims_of(payload, claims_type))
             self._remember(name, checked)
         claims = claims_type()
         claims.CopyFrom(checked.claims)  # type: ignore[arg-type] # remembered under its type
         return claims
+
+    def _check_times(self, times: _Times, audience: str, max_age_s: int) -> None:
+        leeway_ms = self._watch.leeway_ms if self._watch else CLOCK_LEEWAY_MS
+        ahead_ms = self._watch.ahead_ms(CONTROL) if self._watch else 0
+        service = self._watch.service if self._watch else audience
+        allowed = f"a leeway of {leeway_ms} (OA_CLOCK_LEEWAY_MS)"
+        now_ms = round(self._clock.time() * 1000)
+        if times.begins_ms > now_ms + leeway_ms:
+            # Control made it, so control's clock says that this moment has come.
+            maker = CONTROL if service != CONTROL else "the replica of control that made the token"
+            raise skew(service, maker, min(ahead_ms, now_ms - times.begins_ms), allowed)
+        refusal = times.over(now_ms - leeway_ms, max_age_s)
+        if refusal is not None and ahead_ms > leeway_ms and times.over(now_ms - ahead_ms, max_age_s) is None:
+            raise skew(service, CONTROL, ahead_ms, allowed)
+        if refusal is not None:
+            raise refusal
 
     def _remember(self, name: tuple[bytes, type[Claims]], checked: _Checked) -> None:
         while len(self._checked) >= MAX_REMEMBERED_TOKENS:
@@ -187,7 +206,24 @@ def _signed_payload(token: str, key: Ed25519PublicKey) -> dict[str, Any]:
     return payload
 
 
-def _check_registered_claims(payload: Mapping[str, Any], audience: str, now: float, max_age_s: int) -> None:
+@dataclass(frozen=True)
+class _Times:
+    """When a token was made, begins and ends, by control's clock."""
+
+    issued_ms: int
+    begins_ms: int
+    ends_ms: int
+
+    def over(self, now_ms: int, max_age_s: int) -> Refusal | None:
+        """Why it doesn't hold any more at `now_ms`; None while it does."""
+        if now_ms >= self.ends_ms:
+            return Refusal("token_expired", "The token has expired: get a new one.")
+        if now_ms - self.issued_ms > max_age_s * 1000:
+            return Refusal("token_too_old", f"The token was issued more than {max_age_s} s ago: get a new one.")
+        return None
+
+
+def _check_registered_claims(payload: Mapping[str, Any], audience: str) -> _Times:
     if payload.get("iss") != ISSUER:
         raise _invalid(f"was not issued by {ISSUER}")
     if payload.get("aud") != audience:
@@ -198,13 +234,8 @@ def _check_registered_claims(payload: Mapping[str, Any], audience: str, now: flo
         raise Refusal("missing_iat", "The token does not say when it was issued (iat).")
     if not payload.get("sub"):
         raise _invalid("does not say whom it is for (sub)")
-    issued, not_before, expires = (_seconds(payload, name) for name in ("iat", "nbf", "exp"))
-    if now >= expires + LEEWAY_S:
-        raise Refusal("token_expired", "The token has expired: get a new one.")
-    if max(issued, not_before) > now + LEEWAY_S:
-        raise _invalid("is not valid yet")
-    if now - issued > max_age_s + LEEWAY_S:
-        raise Refusal("token_too_old", f"The token was issued more than {max_age_s} s ago: get a new one.")
+    issued, not_before, expires = (_seconds(payload, name) * 1000 for name in ("iat", "nbf", "exp"))
+    return _Times(issued, max(issued, not_before), expires)
 
 
 def _seconds(payload: Mapping[str, Any], name: str) -> int:

@@ -1,11 +1,14 @@
-"""A clock for tests: it stands still until it is advanced, and sleepers wake exactly then."""
+"""Clocks for tests: one that stands still until it is advanced, when sleepers wake exactly; and one that is wrong."""
 
 from __future__ import annotations
 
 import asyncio
 import heapq
 import itertools
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+
+from oa_platform.clock import Clock, SystemClock
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -63,6 +66,34 @@ class FakeClock:
     def sleeping(self) -> int:
         """How many sleepers wait."""
         return sum(not future.done() for _, _, future in self._sleepers)
+
+
+class SkewedClock:
+    """A clock whose wall is wrong by `skew_ms()`, which may change at any time; what it measures by is right."""
+
+    def __init__(self, skew_ms: Callable[[], float], clock: Clock | None = None) -> None:
+        self._skew_ms = skew_ms
+        self._clock: Clock = clock or SystemClock()
+
+    def now(self) -> datetime:
+        """The wrong wall clock, in UTC."""
+        return self._clock.now() + timedelta(milliseconds=self._skew_ms())
+
+    def now_ms(self) -> int:
+        """The wrong wall clock in milliseconds since 1970."""
+        return round(self._clock.now_ms() + self._skew_ms())
+
+    def time(self) -> float:
+        """The wrong wall clock in seconds since 1970."""
+        return self._clock.time() + self._skew_ms() / 1000
+
+    def monotonic(self) -> float:
+        """As it should be."""
+        return self._clock.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await self._clock.sleep(seconds)
 
 
 async def _settle(turns: int = 10) -> None:

@@ -44,7 +44,8 @@ class WorkerLimits:
     token_share: float = 0.8
     """Share of a token's life after which the worker attaches again with a new one."""
     max_rejected_tokens: int = 3
-    """So many fresh tokens refused in a row end the worker: its key or its clock is wrong."""
+    """So many fresh tokens refused in a row end the worker: something is wrong with its key. Refusals
+    that only a wrong clock brings about don't count."""
     drain_timeout_ms: int = 30_000
     """Draining waits this long for the runs at hand; then they are given up, and the authority requeues them."""
 

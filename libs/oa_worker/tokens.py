@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Protocol
 
 import httpx
@@ -49,16 +50,17 @@ class ApiKeyTokens:
         request = pb.ExchangeKeyRequest(api_key=self._api_key, use=pb.TOKEN_USE_WORKER)
         answer = await self._post(request.SerializeToString())
         try:
-            response = pb.ExchangeKeyResponse.FromString(answer)
+            response = pb.ExchangeKeyResponse.FromString(answer.content)
         except DecodeError:
             raise Refusal("unavailable", f"{self._url} did not answer as control does. Check the address.") from None
         address = self._runtime_address or response.runtime_grpc_address
         if not response.token or not address:
             raise Refusal("unavailable", "Control gave no worker token or no address of the runtime.")
-        lifetime_s = response.expire_time.ToMilliseconds() / 1000 - time.time()
+        # Both times are control's, so their difference needs no clock of ours.
+        lifetime_s = response.expire_time.ToMilliseconds() / 1000 - _made_at_s(answer)
         return WorkerToken(response.token, max(1.0, lifetime_s), address)
 
-    async def _post(self, body: bytes) -> bytes:
+    async def _post(self, body: bytes) -> httpx.Response:
         headers = {"Content-Type": "application/proto", "Connect-Protocol-Version": "1"}
         try:
             async with httpx.AsyncClient(timeout=EXCHANGE_TIMEOUT_S) as client:
@@ -68,4 +70,11 @@ class ApiKeyTokens:
             raise Refusal("unavailable", message) from None
         if answer.status_code != httpx.codes.OK:
             raise from_connect(answer.status_code, answer.content)
-        return answer.content
+        return answer
+
+
+def _made_at_s(answer: httpx.Response) -> float:
+    try:
+        return parsedate_to_datetime(answer.headers.get("date", "")).timestamp()
+    except (TypeError, ValueError):
+        return time.time()

@@ -39,6 +39,8 @@ from openagents.runtime.v1.worker_service_pb2 import (
 
 _log = logging.getLogger("oa_worker")
 _HOPELESS = {ClientAction.GIVE_UP, ClientAction.FIX_REQUEST, ClientAction.UPGRADE}
+# A fresh token has not expired: it is a clock that is wrong, here or there, and clocks are mended.
+_OF_CLOCKS = {"token_expired", "token_too_old", "clock_skew"}
 _FORGOTTEN = {"worker_lost", "not_found"}
 
 
@@ -114,12 +116,13 @@ class Worker:
                 continue
             except Refusal as refusal:
                 failures = 0 if self._was_attached else failures
-                if refusal.info.action is ClientAction.REAUTHENTICATE:
+                if refusal.info.action is ClientAction.REAUTHENTICATE and refusal.reason not in _OF_CLOCKS:
                     rejected += 1  # every attempt comes with a fresh token
                 if self._hopeless(refusal, rejected):
                     raise
                 delay_ms = refusal.retry_after_ms or self._backoff_ms(failures)
                 failures += 1
+                _log.warning("not attached: %s; trying again in %d ms", refusal, delay_ms)
                 self._notify(Detached(refusal, delay_ms))
                 await asyncio.sleep(delay_ms / 1000)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from oa_platform.auth import Authenticator
-from oa_platform.clock import SystemClock
+from oa_platform.clock import Clock
+from oa_platform.clock_watch import ClockWatch
 from oa_platform.grpc_client import open_channel
 from oa_platform.grpc_server import GrpcServer
 from oa_platform.http_server import HttpServer
@@ -36,11 +37,14 @@ from services.control.store.store import PgStore
 
 async def start(settings: ControlSettings, process: Process) -> None:
     """Wire the rooms together. Upstreams need not be there: what doesn't need them works without them."""
-    clock = SystemClock()
+    clock = process.clock
+    watch = ClockWatch(settings.service, clock, settings.clock)
     ring = settings.keys.key_ring()
-    verifier = TokenVerifier(StaticKeys(ring.public_keys), clock)
+    verifier = TokenVerifier(StaticKeys(ring.public_keys), clock, watch)
     postgres = await process.enter(Postgres(settings.database, "control"))
     process.readiness.add("postgres", postgres.check)
+    watch.compare_with_database(postgres)
+    process.readiness.add("clock", watch.check)
     await check_schema(settings.database, "control", Path(__file__).parent / "migrations")
     store = PgStore(postgres)
     process.background("housekeeping", keep_sweeping(store, clock))
@@ -54,7 +58,7 @@ async def start(settings: ControlSettings, process: Process) -> None:
     register_all(server, handlers.table(), gate)
     await process.enter(server)
     edge = Edge(open_methods(), handlers.table(), gate, upstreams, settings.edge.limits)
-    await process.enter(_http_server(settings, edge, ring))
+    await process.enter(_http_server(settings, edge, ring, clock))
 
 
 async def _upstreams(settings: ControlSettings, process: Process, world: World) -> Upstreams:
@@ -77,9 +81,9 @@ def _handlers(settings: ControlSettings, world: World, upstreams: Upstreams) -> 
     )
 
 
-def _http_server(settings: ControlSettings, edge: Edge, ring: KeyRing) -> HttpServer:
+def _http_server(settings: ControlSettings, edge: Edge, ring: KeyRing, clock: Clock) -> HttpServer:
     limits = settings.edge
-    app = edge_app(edge, ring.jwks(), limits.allowed_origins, limits.max_head_bytes)
+    app = edge_app(edge, ring.jwks(), clock, limits.allowed_origins, limits.max_head_bytes)
     protocol = limited_protocol(limits.max_head_bytes, limits.head_timeout_s)
     return HttpServer(app, limits.address, variable="OA_HTTP_ADDRESS", drain_s=limits.drain_s, protocol=protocol)
 

@@ -7,7 +7,8 @@ import random
 from collections.abc import Callable
 
 from oa_platform.auth import Authenticator
-from oa_platform.clock import Clock, SystemClock
+from oa_platform.clock import Clock
+from oa_platform.clock_watch import ClockWatch
 from oa_platform.grpc_client import open_channel
 from oa_platform.grpc_server import GrpcServer
 from oa_platform.jwks import JwksCache
@@ -29,10 +30,12 @@ from services.khala_gateway.ws_api.tokens import SyncTokenVerifier
 
 async def start(settings: GatewaySettings, process: Process) -> None:
     """Wire the rooms."""
-    clock = SystemClock()
-    keys = await process.enter(JwksCache(settings.jwks, clock))
+    clock = process.clock
+    watch = ClockWatch(settings.service, clock, settings.clock)
+    process.readiness.add("clock", watch.check)
+    keys = await process.enter(JwksCache(settings.jwks, clock, watch=watch))
     process.readiness.add("keys", keys.check)
-    verifier = TokenVerifier(keys, clock)
+    verifier = TokenVerifier(keys, clock, watch)
 
     addresses = {"runtime": settings.upstream.runtime, "projector": settings.upstream.projector}
     sources = {name: await _source(name, at, settings, process, lambda: hub) for name, at in addresses.items()}
@@ -41,15 +44,16 @@ async def start(settings: GatewaySettings, process: Process) -> None:
     for name, source in sources.items():
         process.background(f"watch-{name}", source.run())
 
+    now_ms = steady_wall_ms(clock)
     gateway = Gateway(
         hub=hub,
         replays=ReplayReader(sources, settings.feeds.page_frames, settings.feeds.page_bytes),
         confirmations=Confirmations(sources, settings.feeds.concurrent_confirmations),
-        tokens=SyncTokenVerifier(verifier),
+        tokens=SyncTokenVerifier(verifier, clock, now_ms),
         live_tokens=LiveTokens(),
         flusher=Flusher(asyncio.get_running_loop(), settings.feeds.flush_tick_ms),
         limits=settings.session.limits(),
-        now_ms=steady_wall_ms(clock),
+        now_ms=now_ms,
         jitter=random.random,
     )
     # For health and reflection only.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from oa_errors import Refusal
 from oa_platform.auth import Authenticator
-from oa_platform.clock import SystemClock
+from oa_platform.clock_watch import ClockWatch
 from oa_platform.grpc_client import open_channel
 from oa_platform.grpc_server import GrpcServer
 from oa_platform.jwks import JwksCache
@@ -39,11 +39,14 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 async def start(settings: ProjectorSettings, process: Process) -> None:
     """Wire the rooms."""
-    clock, codec, progress = SystemClock(), SummaryCodec(), Progress()
+    clock, codec, progress = process.clock, SummaryCodec(), Progress()
+    watch = ClockWatch(settings.service, clock, settings.clock)
     postgres = await process.enter(Postgres(settings.database, settings.service))
     process.readiness.add("postgres", postgres.check)
+    watch.compare_with_database(postgres)
+    process.readiness.add("clock", watch.check)
     await check_schema(settings.database, settings.service, MIGRATIONS)
-    keys = await process.enter(JwksCache(settings.jwks, clock))
+    keys = await process.enter(JwksCache(settings.jwks, clock, watch=watch))
 
     journal = PgJournalStore(postgres)
     hub = TopicHub(JournalTopics(journal), settings.topics.limits(), Unreported())
@@ -65,7 +68,7 @@ async def start(settings: ProjectorSettings, process: Process) -> None:
     process.readiness.add("tail", lambda: _check(progress))
     REGISTRY.register(ProgressCollector(progress))
 
-    verifier = TokenVerifier(keys, clock)
+    verifier = TokenVerifier(keys, clock, watch)
     authenticator = Authenticator(settings.service, settings.identity.accepted_services, verifier)
     server = GrpcServer(settings.grpc, authenticator)
     topics = TopicApi(hub, note_refusal)

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from oa_errors import Refusal
 from oa_platform.auth import Authenticator
-from oa_platform.clock import SystemClock
+from oa_platform.clock_watch import ClockWatch
 from oa_platform.grpc_server import GrpcServer
 from oa_platform.ids import new_id
 from oa_platform.jwks import JwksCache
@@ -76,17 +76,23 @@ def _receipt_key(settings: RuntimeSettings) -> Ed25519PrivateKey:
 
 async def start(settings: RuntimeSettings, process: Process) -> None:
     """Start the service."""
-    keys = await process.enter(JwksCache(settings.jwks, SystemClock()))
+    watch = ClockWatch(settings.service, process.clock, settings.clock)
+    keys = await process.enter(JwksCache(settings.jwks, process.clock, watch=watch))
     process.readiness.add("keys", keys.check)
-    await serve(settings, process, keys)
+    await serve(settings, process, keys, watch)
 
 
-async def serve(settings: RuntimeSettings, process: Process, keys: KeySource) -> GrpcServer:
+async def serve(
+    settings: RuntimeSettings, process: Process, keys: KeySource, watch: ClockWatch | None = None
+) -> GrpcServer:
     """Wire the rooms together, with tokens checked against `keys`."""
+    watch = watch or ClockWatch(settings.service, process.clock, settings.clock)
     replica_id, key = new_id("rep"), _receipt_key(settings)
     signer = ReceiptSigner(key)
     postgres = await process.enter(Postgres(settings.database, "runtime"))
     process.readiness.add("postgres", postgres.check)
+    watch.compare_with_database(postgres)
+    process.readiness.add("clock", watch.check)
     await check_schema(settings.database, "runtime", MIGRATIONS)
     lineage = Lineage(PostgresHistories(postgres), replica_id, settings.tail.poll_interval_ms / 1000)
     await lineage.open()
@@ -122,7 +128,7 @@ async def serve(settings: RuntimeSettings, process: Process, keys: KeySource) ->
     tail.listen(merger.on_records)
     process.background("merger", merger.run())
 
-    verifier = TokenVerifier(keys, SystemClock())
+    verifier = TokenVerifier(keys, process.clock, watch)
     server = GrpcServer(settings.grpc, Authenticator("runtime", settings.identity.accepted_services, verifier))
     runs = Runs(log, reads)
     server.register(add_RunServiceServicer_to_server, RunApi(runs))

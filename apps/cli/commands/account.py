@@ -33,12 +33,12 @@ def login(cli: Cli, email: str | None, dev: bool) -> Exit:
     else:
         # Prompts stand outside of the event loop, so that Ctrl-C ends them.
         challenge = asyncio.run(_start(cli, email))
-        cli.output.note(f"A code is on its way to {email}.")
+        cli.output.note(f"A code is on its way to {challenge.email}.")
         credentials = _login_asking(cli, challenge)
-    cli.output.say(f"Signed in at {cli.site.control_url} as {email} ({credentials.user_id}).")
+    cli.output.say(f"Signed in at {cli.site.control_url} as {credentials.email} ({credentials.user_id}).")
     cli.output.document(
         {
-            "email": email,
+            "email": credentials.email,
             "user_id": credentials.user_id,
             "org_id": credentials.org_id,
             "session_id": credentials.session_id,
@@ -54,7 +54,7 @@ async def _login_dev(cli: Cli, email: str) -> Credentials:
     skip = len(mails(mailbox))
     async with cli.site.client() as client:
         challenge = await client.auth.start(email)
-        return await client.auth.verify(challenge, await dev_code(mailbox, email, skip))
+        return await client.auth.verify(challenge, await dev_code(mailbox, challenge.email, skip))
 
 
 def _login_asking(cli: Cli, challenge: Challenge) -> Credentials:
@@ -96,10 +96,13 @@ async def logout(cli: Cli) -> Exit:
 
 
 async def dev_code(mailbox: Path, email: str, skip: int = 0) -> str:
-    """The newest code for `email` after the first `skip` mails. Raises Refusal `not_found` when none comes."""
+    """The newest code for `email` (in its canonical form) after the first `skip` mails.
+
+    Raises Refusal `not_found` when none comes.
+    """
     deadline = asyncio.get_running_loop().time() + DEV_MAIL_TIMEOUT_S
     while True:
-        codes = [mail["code"] for mail in mails(mailbox)[skip:] if mail.get("email") == email.strip().lower()]
+        codes = [mail["code"] for mail in mails(mailbox)[skip:] if mail.get("email") == email]
         if codes:
             return str(codes[-1])
         if asyncio.get_running_loop().time() > deadline:

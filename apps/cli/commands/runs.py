@@ -10,7 +10,7 @@ import click
 from apps.cli.exits import Exit, exit_of_outcome
 from apps.cli.output import Output, bytes_words, ms_words
 from apps.cli.program import Cli, command, raw_option, run_group
-from apps.cli.tail import Item, RunTail, Seen, TailView
+from apps.cli.tail import Broken, Item, RunTail, Seen, TailView
 from oa_client.client import Client
 from oa_client.models import Run
 from oa_runlog import events
@@ -134,7 +134,7 @@ async def follow(cli: Cli, client: Client, run_id: str, *, show_stored: bool = F
         try:
             async with aclosing(RunTail(client, store, run_id).items()) as items:
                 async for item in items:
-                    hint.cancel() if _beyond_creation(item) else None
+                    hint.cancel() if _says_more(item) else None
                     finish = _finish_of(item)
                     outcome = finish.outcome.value if finish else outcome
                     if finish or show_stored or not isinstance(item, Seen) or item.live:
@@ -155,8 +155,9 @@ def _finish_of(item: Item) -> events.RunFinished | None:
     return body if isinstance(body, events.RunFinished) else None
 
 
-def _beyond_creation(item: Item) -> bool:
-    return isinstance(item, Seen) and item.event.seq > 1
+def _says_more(item: Item) -> bool:
+    """Whether the hint would be wrong: a worker has the run, or we can't see whether one has."""
+    return item.event.seq > 1 if isinstance(item, Seen) else isinstance(item, Broken)
 
 
 async def _hint_without_worker(output: Output) -> None:

@@ -67,7 +67,7 @@ class Story:
         async with self._site.client() as client:
             skip = len(mails(mailbox))
             challenge = await client.auth.start(DEV_EMAIL)
-            code = await dev_code(mailbox, DEV_EMAIL, skip)
+            code = await dev_code(mailbox, challenge.email, skip)
             credentials = await client.auth.verify(challenge, code)
             caller = await client.commands.caller()
         self._view.signed_in(DEV_EMAIL, caller.subject, credentials.org_id, len(code))

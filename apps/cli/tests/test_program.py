@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from apps.cli.__main__ import run
+from apps.cli.commands.runs import _says_more
 from apps.cli.exits import MEANINGS, Exit, exit_of_outcome, exit_of_refusal
 from apps.cli.output import bytes_words, ms_words, next_step
 from apps.cli.pages import commands_of
 from apps.cli.program import oa
+from apps.cli.tail import Broken
 from apps.cli.tests.program import REPOSITORY, Program
 from oa_errors import Refusal, all_reasons
 
@@ -184,3 +186,7 @@ def test_words_for_sizes_and_times() -> None:
         *("0 bytes", "1023 bytes", "1.5 KiB", "3.0 MiB", "5.0 GiB"),
     ]
     assert [ms_words(ms) for ms in (0, 999, 2500, 200_000)] == ["0 ms", "999 ms", "2.5 s", "3 min 20 s"]
+
+
+def test_that_no_worker_has_a_run_is_not_said_while_nobody_can_see_it() -> None:
+    assert _says_more(Broken("clock_skew: The clock of khala_gateway is 30000 ms behind that of control."))

@@ -22,7 +22,8 @@ from ulid import ULID
 from oa_client.auth import Credentials
 from oa_errors import Refusal
 
-LOCK_TIMEOUT_S = 20.0
+LOCK_TIMEOUT_S = 60.0
+"""Longer than a refresh may take, whose process holds the lock."""
 _LOCK_POLL_S = 0.02
 
 
@@ -118,14 +119,38 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def write_private_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Replace a file, whole or not at all, readable by its owner only (mkstemp makes it so from the start)."""
-    descriptor, staging = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Replace a file, whole or not at all, readable by its owner only (mkstemp makes it so from the start).
+
+    When this returns the new content stays, also after a power cut. Raises Refusal `invalid_setting` when the file
+    can't be written.
+    """
+    try:
+        descriptor, staging = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        _replace(path, descriptor, staging, value)
+        _sync_folder(path.parent)
+    except OSError as error:
+        message = f"{path} can't be written: {error.strerror or type(error).__name__}."
+        raise Refusal("invalid_setting", message, field="OA_CLIENT_HOME") from None
+
+
+def _replace(path: Path, descriptor: int, staging: str, value: Mapping[str, Any]) -> None:
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(value, file, indent=2)
             file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
         Path(staging).replace(path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             Path(staging).unlink()
         raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

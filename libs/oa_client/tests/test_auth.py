@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import json
 import multiprocessing
 from collections.abc import Callable, Mapping
@@ -12,8 +13,9 @@ from pathlib import Path
 import pytest
 from google.protobuf.message import Message
 
-from oa_client.auth import Auth, Credentials
-from oa_client.cpython.files import ClientHome, FileCredentialStore
+from oa_client.auth import REFRESH_TIMEOUT_MS, Auth, Credentials
+from oa_client.cpython.files import LOCK_TIMEOUT_S, ClientHome, FileCredentialStore
+from oa_client.cpython.network import HTTP_TIMEOUT_S
 from oa_client.edge import Edge
 from oa_client.transport import HttpAnswer
 from oa_errors import Refusal
@@ -32,6 +34,7 @@ class FakeHttp:
     def __init__(self, handle: Handler) -> None:
         self.handle = handle
         self.calls: list[tuple[str, str]] = []
+        self.timeouts: dict[str, str] = {}
         self.release = asyncio.Event()
         self.release.set()
 
@@ -39,6 +42,7 @@ class FakeHttp:
         token = headers.get("Authorization", "").removeprefix("Bearer ")
         method = url.rpartition("/")[2]
         self.calls.append((method, token))
+        self.timeouts[method] = headers.get("Connect-Timeout-Ms", "")
         await self.release.wait()
         answer = self.handle(method, body, token)
         if isinstance(answer, Refusal):
@@ -200,6 +204,40 @@ async def test_an_edge_that_is_down_does_not_end_the_session(auth: Auth, control
     assert caught.value.reason == "unavailable"
     control.refresh_refusal = None
     assert await auth.renewed("access-0") == "access-1"
+
+
+def _staging_files(folder: Path) -> list[Path]:
+    return list(folder.glob(".*"))
+
+
+async def test_credentials_that_can_not_be_kept_are_not_used(
+    auth: Auth, http: FakeHttp, control: Control, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Their first use would tell control that the refresh token before, which the file still holds, is a stolen one.
+    await sign_in(auth)
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr("os.fsync", full)
+        with pytest.raises(Refusal) as caught:
+            await auth.renewed("access-0")
+    assert (caught.value.reason, caught.value.field) == ("invalid_setting", "OA_CLIENT_HOME")
+    assert "No space left" in caught.value.message
+    assert auth.credentials().refresh_token == "refresh-0"
+    assert not _staging_files(tmp_path), "nothing is left lying about"
+    control.number = 0  # as control does: the answer again
+    assert await whoami(auth, http) != ""
+    assert auth.credentials().refresh_token == "refresh-0"
+
+
+async def test_the_edge_gives_a_refresh_up_before_any_client_asks_again(auth: Auth, http: FakeHttp) -> None:
+    await sign_in(auth)
+    await auth.renewed("access-0")
+    assert http.timeouts["RefreshSession"] == str(REFRESH_TIMEOUT_MS)
+    assert REFRESH_TIMEOUT_MS / 1000 < HTTP_TIMEOUT_S < LOCK_TIMEOUT_S
+    assert http.timeouts["VerifyChallenge"] == ""
 
 
 async def test_what_is_no_edge_is_said() -> None:

@@ -198,6 +198,23 @@ async def test_a_refused_token_is_replaced() -> None:
     assert [hello.token for hello in served.hellos] == ["token-1", "token-2"]
 
 
+async def test_what_a_gateway_says_of_the_end_is_passed_on() -> None:
+    fault = Fault(close_with=ErrorFrame("", "clock_skew", "The clock of khala_gateway is 30000 ms behind."))
+    async with gateway(2, fault).running() as served, subscription(FakeTokens(served.url), MemoryStore()) as subscribed:
+        updates = await follow_to(subscribed, 2)
+    said = [update.message for update in updates if isinstance(update, Connection) and not update.open]
+    assert said == ["clock_skew: The clock of khala_gateway is 30000 ms behind."]
+    assert [hello.token for hello in served.hellos] == ["token-1", "token-1"], "nothing is wrong with the token"
+
+
+async def test_why_there_is_no_token_is_passed_on() -> None:
+    async with gateway(2).running() as served:
+        tokens = FakeTokens(served.url, failures=deque([Refusal("clock_skew", "runtime's clock")]))
+        async with subscription(tokens, MemoryStore()) as subscribed:
+            updates = await follow_to(subscribed, 2)
+    assert Connection(False, "clock_skew: runtime's clock") in updates
+
+
 async def test_a_refusal_for_good_ends_the_subscription() -> None:
     fault = Fault(close_with=ErrorFrame("", "unsupported_protocol_version", "too old a client"))
     async with gateway(2, fault).running() as served, subscription(FakeTokens(served.url), MemoryStore()) as subscribed:

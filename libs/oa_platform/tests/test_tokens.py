@@ -11,16 +11,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oa_errors import Refusal
+from oa_errors import ClientAction, Refusal
 from oa_platform import keys, tokens
 from oa_platform.auth import principal_of
+from oa_platform.clock import Clock
+from oa_platform.clock_watch import ClockWatch
 from oa_platform.identity import PrincipalKind
 from oa_platform.jwks import StaticKeys
-from oa_platform.tokens import ISSUER, LEEWAY_S, TOKEN_KINDS, TokenVerifier, sign_token
-from oa_testing.clock import FakeClock
+from oa_platform.settings import CLOCK_LEEWAY_MS, ClockSettings
+from oa_platform.tokens import ISSUER, TOKEN_KINDS, TokenVerifier, sign_token
+from oa_testing.clock import FakeClock, SkewedClock
 from openagents.common.v1 import principal_pb2
 from openagents.control.v1 import claims_pb2
 
+LEEWAY_S = CLOCK_LEEWAY_MS // 1000
 KEY = keys.generate_key()
 OTHER_KEY = keys.generate_key()
 PrincipalClaims = claims_pb2.PrincipalClaims
@@ -108,8 +112,8 @@ def test_incomplete_claims_are_not_signed(clock: FakeClock, claim: str) -> None:
         (lambda p: p.pop("exp"), "invalid_token"),
         (lambda p: p.update(exp=p["exp"] + 0.5), "invalid_token"),
         (lambda p: p.pop("sub"), "invalid_token"),
-        (lambda p: p.update(nbf=p["iat"] + LEEWAY_S + 1), "invalid_token"),
-        (lambda p: p.update(iat=p["iat"] + LEEWAY_S + 1, nbf=p["nbf"]), "invalid_token"),
+        (lambda p: p.update(nbf=p["iat"] + LEEWAY_S + 1), "clock_skew"),
+        (lambda p: p.update(iat=p["iat"] + LEEWAY_S + 1, nbf=p["nbf"]), "clock_skew"),
         (lambda p: p.update(exp=p["iat"] - LEEWAY_S), "token_expired"),
         (lambda p: p.update(iat=p["iat"] - 60 - LEEWAY_S - 1), "token_too_old"),
         (lambda p: p.update(scopes="runs.read"), "invalid_token"),
@@ -127,6 +131,50 @@ async def test_the_clocks_may_differ_by_the_leeway(clock: FakeClock) -> None:
     payload = _payload(clock)
     payload.update(nbf=payload["iat"] + LEEWAY_S, exp=payload["iat"] - LEEWAY_S + 1)
     await _verify(_encode(payload), clock)
+
+
+def _watched(clock: Clock, **settings: int) -> tuple[TokenVerifier, ClockWatch]:
+    limits = ClockSettings(**{"leeway_ms": CLOCK_LEEWAY_MS, "max_skew_ms": 2_000, **settings})
+    watch = ClockWatch("runtime", clock, limits)
+    return TokenVerifier(StaticKeys([KEY.public_key]), clock, watch), watch
+
+
+async def _skew_found(verifier: TokenVerifier, token: str) -> tuple[str, str, str]:
+    with pytest.raises(Refusal) as caught:
+        await verifier.verify(token, PrincipalClaims, audience="runtime")
+    assert (caught.value.reason, caught.value.info.action) == ("clock_skew", ClientAction.RETRY)
+    metadata = caught.value.metadata
+    assert metadata["ahead_ms"].lstrip("-") in caught.value.message, "a person is told too"
+    return metadata["clock"], metadata["compared_with"], metadata["ahead_ms"]
+
+
+async def test_a_token_of_the_future_names_the_clock_and_by_how_much(clock: FakeClock) -> None:
+    token = sign_token(_claims(clock), KEY)
+    verifier, watch = _watched(SkewedClock(lambda: -30_000, clock))
+    assert await _skew_found(verifier, token) == ("runtime", "control", "-30000")
+    # What was measured is more exact than the whole seconds of the token.
+    watch.told("control", watch.asking(), clock.now_ms() + 700)
+    assert await _skew_found(verifier, token) == ("runtime", "control", "-30700")
+
+
+async def test_a_token_that_has_expired_only_because_our_clock_is_ahead_is_not_called_so(clock: FakeClock) -> None:
+    token = sign_token(_claims(clock), KEY)
+    verifier, watch = _watched(SkewedClock(lambda: 70_000, clock))
+    with pytest.raises(Refusal, match="token_expired"):  # as long as nobody knows better
+        await verifier.verify(token, PrincipalClaims, audience="runtime")
+    watch.told("control", watch.asking(), clock.now_ms())
+    assert await _skew_found(verifier, token) == ("runtime", "control", "70000")
+    await clock.advance(61)
+    with pytest.raises(Refusal, match="token_expired"):  # by control's clock too
+        await verifier.verify(token, PrincipalClaims, audience="runtime")
+
+
+async def test_the_leeway_is_a_setting(clock: FakeClock) -> None:
+    token = sign_token(_claims(clock), KEY)
+    wide, _ = _watched(SkewedClock(lambda: -30_000, clock), leeway_ms=30_000)
+    await wide.verify(token, PrincipalClaims, audience="runtime")
+    narrow, _ = _watched(SkewedClock(lambda: -30_000, clock), leeway_ms=29_999)
+    await _skew_found(narrow, token)
 
 
 async def test_a_token_expires(clock: FakeClock) -> None:

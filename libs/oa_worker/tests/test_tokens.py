@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -21,7 +22,7 @@ KEY = "oak_secret"
 
 
 @contextmanager
-def edge(status: int, body: bytes) -> Iterator[tuple[str, list[bytes]]]:
+def edge(status: int, body: bytes, date: str = "") -> Iterator[tuple[str, list[bytes]]]:
     """An HTTP server that always answers so; gives its URL and what it was sent."""
     seen: list[bytes] = []
 
@@ -32,6 +33,9 @@ def edge(status: int, body: bytes) -> Iterator[tuple[str, list[bytes]]]:
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            return date or super().date_time_string(timestamp)
 
         def log_message(self, format: str, *arguments: object) -> None:
             pass
@@ -53,8 +57,17 @@ async def test_a_key_becomes_a_worker_token() -> None:
         token = await ApiKeyTokens(url + "/", KEY).get()
         elsewhere = await ApiKeyTokens(url, KEY, runtime_address="other:1").get()
     assert (token.token, token.runtime_address, elsewhere.runtime_address) == ("token", "127.0.0.1:9081", "other:1")
-    assert 590 < token.lifetime_s <= 600
+    assert 590 < token.lifetime_s <= 601  # a date has whole seconds
     assert pb.ExchangeKeyRequest.FromString(seen[0]) == pb.ExchangeKeyRequest(api_key=KEY, use=pb.TOKEN_USE_WORKER)
+
+
+@pytest.mark.parametrize("skew_s", [-7200, 7200])
+async def test_how_long_a_token_lives_needs_no_clock_of_the_workers(skew_s: float) -> None:
+    control_now_s = time.time() + skew_s
+    response = pb.ExchangeKeyResponse(token="token", runtime_grpc_address="127.0.0.1:9081")
+    response.expire_time.FromSeconds(int(control_now_s) + 600)
+    with edge(200, response.SerializeToString(), formatdate(control_now_s, usegmt=True)) as (url, _):
+        assert 599 <= (await ApiKeyTokens(url, KEY).get()).lifetime_s <= 601
 
 
 async def test_a_refusal_comes_through_and_holds_no_key() -> None:

@@ -316,6 +316,18 @@ async def test_fresh_tokens_that_are_refused_again_and_again_end_the_worker() ->
     assert tokens.given == 3
 
 
+@pytest.mark.parametrize("reason", ["clock_skew", "token_expired", "token_too_old"])
+async def test_no_clock_ends_a_worker_however_long_it_is_wrong(reason: str, caplog: pytest.LogCaptureFixture) -> None:
+    # A token that control has just made has not expired: a clock is wrong somewhere, and clocks are mended.
+    refused = Refusal(reason, "The clock of runtime is 30000 ms behind that of control.")
+    tries = QUICK.max_rejected_tokens * 3
+    runtime = scripted(faults=Faults(attach=[refused] * tries))
+    async with runtime.running(), working(runtime, Script(3)) as (_, notices):
+        await runtime.until(lambda: runtime.logs[RUN].finished)
+    assert [notice.refusal.reason for notice in notices if isinstance(notice, Detached)] == [reason] * tries
+    assert caplog.text.count("The clock of runtime is 30000 ms behind") == tries
+
+
 async def test_drain_finishes_what_is_at_hand_and_says_goodbye() -> None:
     async with scripted().running() as runtime:
         worker = Worker("test", [Patient()], FakeTokens(runtime), limits=QUICK)

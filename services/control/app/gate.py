@@ -12,6 +12,7 @@ from services.control.domain.claims import principal_of
 from services.control.domain.policy import Access, Public, authorize
 from services.control.domain.principal import Kind, Principal
 from services.control.domain.scopes import SERVICE_ACCOUNT_SCOPES, Scopes
+from services.control.domain.session import used_counter
 
 _BEARER = "bearer"
 
@@ -40,30 +41,42 @@ class Gate:
         return principal
 
     async def _authenticate(self, authorization: str | None) -> Principal:
-        return await self.standing_now(principal_of(await self._verifier.verify_access(bearer_token(authorization))))
+        claims = await self._verifier.verify_access(bearer_token(authorization))
+        return await self.standing_now(principal_of(claims), str(claims.get("jti", "")))
 
-    async def standing_now(self, principal: Principal) -> Principal:
-        """The principal with what its role gives it now. Raises Refusal `token_revoked`."""
+    async def standing_now(self, principal: Principal, jti: str = "") -> Principal:
+        """The principal with what its role gives it now. `jti` is that of the principal's own token, empty when a
+        service calls for it. Raises Refusal `token_revoked`."""
         async with self._world.store.reading() as tx:
-            standing = await self._standing(tx, principal)
+            standing = await self._standing(tx, principal, jti)
         if standing is None:
             raise Refusal("token_revoked", "The session or key behind the token was ended; sign in again.")
         return replace(principal, standing=standing)
 
-    async def _standing(self, tx: Transaction, principal: Principal) -> Scopes | None:
+    async def _standing(self, tx: Transaction, principal: Principal, jti: str) -> Scopes | None:
         """What the caller's role gives it now; None when what is behind its token has ended."""
         match principal.kind:
             case Kind.USER:
-                found = await tx.sessions.standing(principal.session_id)
-                if found is None or found[0].revoked_at or found[0].user_id != principal.subject:
-                    return None
-                return role_scopes(found[1]) if found[0].org_id == principal.org_id else None
+                return await self._person_standing(tx, principal, jti)
             case Kind.SERVICE_ACCOUNT:
                 account = await tx.service_accounts.get(principal.subject)
                 ended = account is None or account.revoked_at or account.org_id != principal.org_id
                 return None if ended else SERVICE_ACCOUNT_SCOPES
             case Kind.WORKER:
                 return None
+
+    async def _person_standing(self, tx: Transaction, principal: Principal, jti: str) -> Scopes | None:
+        found = await tx.sessions.standing(principal.session_id)
+        if found is None or found[0].revoked_at or found[0].user_id != principal.subject:
+            return None
+        session, role = found
+        if session.org_id != principal.org_id:
+            return None
+        # Recorded before the caller is let in: from here on the refresh token before this one is a stolen one.
+        counter = used_counter(session.session_id, jti)
+        if counter > session.used_counter:
+            await tx.sessions.mark_used(session.session_id, counter)
+        return role_scopes(role)
 
 
 def bearer_token(authorization: str | None) -> str:

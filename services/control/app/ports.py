@@ -144,6 +144,10 @@ class Sessions(Protocol):
         """Store what became of it: counter, refresh, revocation."""
         ...
 
+    async def mark_used(self, session_id: str, counter: int) -> None:
+        """Record that an access token of this counter was let in, unless a newer one was before."""
+        ...
+
     async def listed(self, user_id: str, revoked_since: datetime) -> Sequence[Session]:
         """The person's sessions, the newest first, without those revoked before `revoked_since`."""
         ...
@@ -237,7 +241,7 @@ class Store(Protocol):
         ...
 
     def reading(self) -> AbstractAsyncContextManager[Transaction]:
-        """For single reads: no transaction around them, so two round trips to the database less."""
+        """For single statements: no transaction around them, so two round trips to the database less."""
         ...
 
 

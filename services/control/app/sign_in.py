@@ -21,7 +21,7 @@ from services.control.domain.challenge import (
     judge,
     resend_wait,
 )
-from services.control.domain.email import normalized_email
+from services.control.domain.email import canonical_email
 from services.control.domain.org import User, personal_org_name
 from services.control.domain.rate import Limit
 from services.control.domain.scopes import Role
@@ -42,6 +42,7 @@ class Started:
     """A code is on its way."""
 
     challenge_id: str
+    email: str
     expires_at: datetime
     resend_after: timedelta
 
@@ -73,7 +74,7 @@ class SignIn:
 
         Raises Refusal `rate_limited` with the wait, `unavailable` when the code could not be handed over.
         """
-        address = normalized_email(email)
+        address = canonical_email(email)
         code = code_from_number(self._world.entropy.number_below(10**CODE_DIGITS))
         async with self._world.store.transaction() as tx:
             outcome = await self._start(tx, address, device_id, code, origin)
@@ -85,7 +86,7 @@ class SignIn:
             async with self._world.store.transaction() as tx:
                 await tx.challenges.end(challenge.challenge_id, Ended.REPLACED)
             raise
-        return Started(challenge.challenge_id, challenge.expires_at, RESEND_AFTER)
+        return Started(challenge.challenge_id, address, challenge.expires_at, RESEND_AFTER)
 
     async def _start(
         self, tx: Transaction, email: str, device_id: str, code: str, origin: Origin

@@ -9,7 +9,7 @@ from services.control.app.ports import World
 from services.control.domain.claims import access_claims
 from services.control.domain.principal import Kind, Principal
 from services.control.domain.scopes import ROLE_SCOPES, Role, Scopes
-from services.control.domain.session import ACCESS_TTL, Session, refresh_token
+from services.control.domain.session import ACCESS_TTL, Session, access_token_id, refresh_token
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,9 @@ def session_principal(session: Session, role: Role | None) -> Principal:
 
 def session_tokens(world: World, session: Session, role: Role | None) -> SessionTokens:
     """The tokens at the session's counter. Asked twice at one counter, they are the same twice, byte for byte: that
-    is how concurrent refreshes, and a refresh whose answer was lost, all get one answer."""
-    jti = f"{session.session_id}.{session.counter}"
+    is how concurrent refreshes, and a refresh whose answer was lost, all get one answer. (Once the access token has
+    expired, a lost answer is given again with a new one; the refresh token stays the same.)"""
+    jti = access_token_id(session.session_id, session.counter)
     claims = access_claims(session_principal(session, role), jti, session.refreshed_at)
     return SessionTokens(
         access_token=world.signer.sign(claims),

@@ -11,6 +11,7 @@ from services.control.domain.principal import Principal
 class Action(StrEnum):
     """Everything that is audited."""
 
+    USER_SET_ASIDE = "user.set_aside"  # by migration 0003 only
     CHALLENGE_STARTED = "challenge.started"
     SIGNED_IN = "session.signed_in"
     SESSION_REFRESHED = "session.refreshed"

@@ -1,25 +1,63 @@
-"""E-mail addresses, as far as sign-in has to understand them."""
+"""E-mail addresses, as far as sign-in has to understand them. Every address that comes in goes through here, once."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from oa_errors import Refusal
 
 MAX_EMAIL_LENGTH = 254  # RFC 5321, 4.5.3.1.3, without the angle brackets
-_ADDRESS = re.compile(r"[^@\s\x00-\x1f\x7f,;<>()\"\\]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
+_ADDRESS = re.compile(r"[^@\s,;<>()\"\\]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
+
+# Control, format (zero-width, direction) and private characters, halves of pairs; and what this version of Unicode
+# doesn't have, so that another version of Python or Postgres never finds another canonical form.
+_UNSEEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
+# Letters and marks that show nothing (Default_Ignorable_Code_Point of Unicode, outside of the categories above).
+_UNSEEN_RANGES = (
+    (0x034F, 0x034F),  # combining grapheme joiner
+    (0x115F, 0x1160),  # Hangul fillers
+    (0x17B4, 0x17B5),  # Khmer inherent vowels
+    (0x180B, 0x180F),  # Mongolian variation selectors
+    (0x3164, 0x3164),  # Hangul filler
+    (0xFE00, 0xFE0F),  # variation selectors
+    (0xFFA0, 0xFFA0),  # halfwidth Hangul filler
+    (0xE0100, 0xE01EF),  # more variation selectors
+)
 
 
-def normalized_email(text: str) -> str:
-    """The address as it is stored and compared: without blanks around it, in lower case.
+def canonical_email(text: str) -> str:
+    """The one form in which an address is stored, compared, limited and written to: without blanks around it, in
+    Unicode's composed form (NFC), in lower case.
 
     Two spellings that differ in case are one person: every large provider holds it so, and two accounts for one
-    mailbox are worse than the theoretical loss. Raises Refusal `invalid_value` for what can't be an address; line
-    breaks above all, which would write headers into the e-mail.
+    mailbox are worse than the theoretical loss. So are two that look alike to the last dot and differ in bytes only.
+    Raises Refusal `invalid_value` for what can't be an address, line breaks above all, which would write headers into
+    the e-mail; and for characters that nobody sees, with which one address would look like another.
     """
     address = text.strip()
-    if len(address) > MAX_EMAIL_LENGTH or not _ADDRESS.fullmatch(address) or ".." in address:
-        raise Refusal(
-            "invalid_value", "This is not an e-mail address; one is for example ada@example.org.", field="email"
+    if any(map(_unseen, address)):
+        raise _refused(
+            "The address holds a character that can't be seen (a control, zero-width or direction mark). "
+            "Type it instead of pasting it."
         )
-    return address.lower()
+    # Lower case can take a letter apart again.
+    address = _composed(_composed(address).lower())
+    if len(address) > MAX_EMAIL_LENGTH or not _ADDRESS.fullmatch(address) or ".." in address:
+        raise _refused("This is not an e-mail address; one is for example ada@example.org.")
+    return address
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+def _unseen(character: str) -> bool:
+    code = ord(character)
+    return unicodedata.category(character) in _UNSEEN_CATEGORIES or any(
+        first <= code <= last for first, last in _UNSEEN_RANGES
+    )
+
+
+def _refused(message: str) -> Refusal:
+    return Refusal("invalid_value", message, field="email")

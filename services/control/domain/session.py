@@ -1,9 +1,9 @@
 """Sessions, and the refresh tokens that keep them alive.
 
 A refresh token is `ort_<session ulid>.<counter>.<mac>`. The database holds only the counter: what is stored can't be
-turned into a token. The rule (control plane design): the current counter rotates; the one before, within a grace,
-gets the *current* token again, because the answer may have been lost; anything else is a thief or a victim of one, and
-ends the session.
+turned into a token. The rule (ADR 0015): the current counter rotates; the one before gets the *current* token again
+for as long as nobody has used that one, because its answer may have been lost; anything else is a thief or a victim of
+one, and ends the session. A token is used once it was refreshed, or the access token that came with it was let in.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from enum import StrEnum
 
 from oa_errors import Refusal
 
-REFRESH_GRACE = timedelta(seconds=10)
 SESSION_IDLE_TTL = timedelta(days=30)
 ACCESS_TTL = timedelta(hours=1)
 REVOKED_SHOWN_FOR = timedelta(days=30)
 _SESSION_PREFIX = "ses_"
 _MAC_BYTES = 32
+_NEVER = -1
 _TOKEN = re.compile(r"ort_([0-7][0-9A-HJKMNP-TV-Z]{25})\.(0|[1-9][0-9]{0,17})\.([A-Za-z0-9_-]{43})")
 
 
@@ -39,7 +39,8 @@ class RevokeReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A person signed in on a device. `counter` is that of the one refresh token that rotates."""
+    """A person signed in on a device. `counter` is that of the one refresh token that rotates, `used_counter` the
+    newest one whose access token was let in: whoever holds it has got it."""
 
     session_id: str
     user_id: str
@@ -48,6 +49,7 @@ class Session:
     created_at: datetime
     refreshed_at: datetime
     counter: int = 0
+    used_counter: int = _NEVER
     revoked_at: datetime | None = None
     revoke_reason: RevokeReason | None = None
 
@@ -55,6 +57,11 @@ class Session:
     def expires_at(self) -> datetime:
         """Ends by itself then, unless it is refreshed before."""
         return self.refreshed_at + SESSION_IDLE_TTL
+
+    @property
+    def newest_in_use(self) -> bool:
+        """Whether the answer that carried the current token is known to have arrived."""
+        return self.used_counter >= self.counter
 
     def revoked(self, reason: RevokeReason, now: datetime) -> Session:
         """The session, ended. Ending an ended one changes nothing."""
@@ -84,6 +91,17 @@ def parse_refresh_token(key: bytes, text: str) -> RefreshToken:
     raise Refusal("invalid_token", "The refresh token is not one of ours; sign in again.", field="refresh_token")
 
 
+def access_token_id(session_id: str, counter: int) -> str:
+    """`jti` of the access token that goes with the refresh token of a counter."""
+    return f"{session_id}.{counter}"
+
+
+def used_counter(session_id: str, jti: str) -> int:
+    """The counter that an access token of the session goes with, from its `jti`."""
+    prefix, _, counter = jti.rpartition(".")
+    return int(counter) if prefix == session_id and counter.isascii() and counter.isdigit() else _NEVER
+
+
 def _mac(key: bytes, session_id: str, counter: int) -> str:
     digest = hmac.digest(key, f"refresh:{session_id}:{counter}".encode(), hashlib.sha256)
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
@@ -105,9 +123,10 @@ def decide_refresh(session: Session, counter: int, device_id: str, now: datetime
     if now >= session.expires_at:
         return Refreshed(session, "reauth_required")
     same_device = device_id == session.device_id
-    if same_device and counter == session.counter:
+    # We made each token that comes here: one that is ahead of the row was given out before a failover lost the row.
+    if same_device and counter >= session.counter:
         return Refreshed(replace(session, counter=counter + 1, refreshed_at=now))
-    in_grace = now - session.refreshed_at <= REFRESH_GRACE
-    if same_device and counter == session.counter - 1 and in_grace:
-        return Refreshed(session)
+    if same_device and counter == session.counter - 1 and not session.newest_in_use:
+        outlived = now >= session.refreshed_at + ACCESS_TTL
+        return Refreshed(replace(session, refreshed_at=now) if outlived else session)
     return Refreshed(session.revoked(RevokeReason.TOKEN_REPLAY, now), "token_replay")

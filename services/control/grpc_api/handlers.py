@@ -80,6 +80,7 @@ class Handlers:
             challenge_id=started.challenge_id,
             expire_time=timestamp(started.expires_at),
             resend_after_ms=round(started.resend_after.total_seconds() * 1000),
+            email=started.email,
         )
 
     async def VerifyChallenge(self, request: auth_pb2.VerifyChallengeRequest, call: Call) -> Message:

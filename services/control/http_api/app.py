@@ -10,6 +10,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from oa_errors import Refusal
+from oa_platform.clock import Clock
+from oa_platform.clock_watch import CLOCK_HEADER
 from oa_platform.jwks import JWKS_PATH
 from services.control.http_api.edge import Edge
 from services.control.http_api.middleware import AroundRequests
@@ -18,16 +20,19 @@ JWKS_MAX_AGE_S = 300
 """How long a key set may be kept: a new key is published at least this long before it signs."""
 
 
-def edge_app(edge: Edge, jwks: Mapping[str, object], allowed_origins: Collection[str], max_head_bytes: int) -> ASGIApp:
+def edge_app(
+    edge: Edge, jwks: Mapping[str, object], clock: Clock, allowed_origins: Collection[str], max_head_bytes: int
+) -> ASGIApp:
     """The application, with everything that stands around its requests."""
-    return AroundRequests(_Routes(edge, jwks), allowed_origins, max_head_bytes)
+    return AroundRequests(_Routes(edge, jwks, clock), allowed_origins, max_head_bytes)
 
 
 class _Routes:
     """The two kinds of things that there are. Raises Refusal, which the middleware answers."""
 
-    def __init__(self, edge: Edge, jwks: Mapping[str, object]) -> None:
+    def __init__(self, edge: Edge, jwks: Mapping[str, object], clock: Clock) -> None:
         self._edge = edge
+        self._clock = clock
         self._jwks = json.dumps(jwks, separators=(",", ":")).encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -43,5 +48,7 @@ class _Routes:
             "content-type": "application/jwk-set+json",
             "cache-control": f"public, max-age={JWKS_MAX_AGE_S}",
             "cross-origin-resource-policy": "cross-origin",
+            # What other services compare their clocks with.
+            CLOCK_HEADER: str(self._clock.now_ms()),
         }
         return Response(self._jwks, headers=headers)

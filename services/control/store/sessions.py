@@ -12,7 +12,7 @@ from services.control.domain.scopes import Role
 from services.control.domain.session import RevokeReason, Session
 
 _COLUMNS = """s.session_id, s.user_id, s.org_id, s.device_id, s.created_at, s.refreshed_at, s.counter,
-    s.revoked_at, s.revoke_reason"""
+    s.used_counter, s.revoked_at, s.revoke_reason"""
 
 ADD = """
 INSERT INTO control.sessions (session_id, user_id, org_id, device_id, counter, created_at, refreshed_at)
@@ -27,6 +27,8 @@ WHERE user_id = $1 AND device_id = $2 AND revoked_at IS NULL ORDER BY session_id
 SAVE = """
 UPDATE control.sessions SET counter = $2, refreshed_at = $3, revoked_at = $4, revoke_reason = $5
 WHERE session_id = $1"""
+
+MARK_USED = "UPDATE control.sessions SET used_counter = $2 WHERE session_id = $1 AND used_counter < $2"
 
 LISTED = f"""
 SELECT {_COLUMNS} FROM control.sessions s
@@ -73,6 +75,9 @@ class PgSessions:
             SAVE, session.session_id, session.counter, session.refreshed_at, session.revoked_at, reason
         )
 
+    async def mark_used(self, session_id: str, counter: int) -> None:
+        await self._connection.execute(MARK_USED, session_id, counter)
+
     async def listed(self, user_id: str, revoked_since: datetime) -> Sequence[Session]:
         rows = await self._connection.fetch(LISTED, user_id, revoked_since, LISTED_LIMIT)
         return [_session(row) for row in rows]
@@ -91,6 +96,7 @@ def _session(row: asyncpg.Record) -> Session:
         created_at=row["created_at"],
         refreshed_at=row["refreshed_at"],
         counter=row["counter"],
+        used_counter=row["used_counter"],
         revoked_at=row["revoked_at"],
         revoke_reason=RevokeReason(row["revoke_reason"]) if row["revoke_reason"] else None,
     )

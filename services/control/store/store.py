@@ -52,7 +52,7 @@ class PgStore:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[PgTransaction]:
-        """For single reads: each statement by itself."""
+        """For single statements: each by itself."""
         async with self._postgres.acquire() as connection:
             yield PgTransaction(connection)
 

@@ -15,7 +15,7 @@ from ulid import ULID
 
 from oa_errors import Refusal
 from oa_platform.auth import Authenticator
-from oa_platform.clock import SystemClock
+from oa_platform.clock import Clock, SystemClock
 from oa_platform.config import load
 from oa_platform.grpc_server import GrpcServer
 from oa_platform.identity import Principal, current_principal
@@ -147,7 +147,7 @@ async def small_runtime(port: int, key: SigningKey, servicer: SmallRuntime) -> A
 
 @asynccontextmanager
 async def running_control(
-    database: Database, directory: Path, *, with_runtime: bool = True, **overrides: str
+    database: Database, directory: Path, *, with_runtime: bool = True, clock: Clock | None = None, **overrides: str
 ) -> AsyncIterator[Control]:
     """A control service on free ports; `overrides` are environment variables."""
     key = load_key(overrides["OA_SIGNING_KEY"]) if "OA_SIGNING_KEY" in overrides else generate_key()
@@ -164,7 +164,7 @@ async def running_control(
         "OA_DEV_MAIL_FILE": str(mail_file),
     } | overrides
     settings = load(ControlSettings, environment)
-    process = Process(Readiness(1.0))
+    process = Process(Readiness(30.0), clock)
     base_url = f"http://{LOOPBACK}:{base}"
     async with (
         _maybe_runtime(with_runtime, base + 1001, key, runtime),

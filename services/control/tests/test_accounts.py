@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable
 from typing import Any
 
+import asyncpg
 import pytest
 
 from oa_errors import Refusal
@@ -15,6 +17,7 @@ from oa_testing.clock import FakeClock
 from oa_testing.postgres import Database
 from services.control.app.service_accounts import MAX_SERVICE_ACCOUNTS, Use
 from services.control.app.sync_tokens import MAX_OWNERSHIP_QUESTIONS
+from services.control.app.tokens import SessionTokens
 from services.control.domain.policy import Scoped
 from services.control.domain.scopes import SERVICE_ACCOUNT_SCOPES, Scope
 from services.control.store.service_accounts import LISTED_LIMIT as ACCOUNTS_LISTED
@@ -43,13 +46,11 @@ async def test_twenty_refreshes_at_once_on_two_replicas_get_one_answer(control_d
     assert await admin.fetchval(refreshed) == 1
 
 
-async def test_a_stolen_refresh_token_ends_the_session_for_thief_and_owner(
-    cases: Cases, clock: FakeClock, admin: Any
-) -> None:
+async def test_a_stolen_refresh_token_ends_the_session_for_thief_and_owner(cases: Cases, admin: Any) -> None:
     signed_in = await cases.signed_in()
     device, stolen = signed_in.session.device_id, signed_in.tokens.refresh_token
     owned = await cases.account.refresh(stolen, device, ORIGIN)
-    await clock.advance(11)
+    await cases.admitted(owned.access_token)
     for token in (stolen, owned.refresh_token, stolen):
         with pytest.raises(Refusal, match="token_replay"):
             await cases.account.refresh(token, device, ORIGIN)
@@ -57,6 +58,60 @@ async def test_a_stolen_refresh_token_ends_the_session_for_thief_and_owner(
         await cases.admitted(owned.access_token)
     trail = await admin.fetch("SELECT action, reason FROM control.audit_events ORDER BY audit_id DESC LIMIT 2")
     assert [tuple(row) for row in trail] == [("session.revoked", "token_replay"), ("session.refreshed", "")]
+
+
+async def test_an_answer_that_was_lost_is_given_again_days_later(cases: Cases, clock: FakeClock) -> None:
+    signed_in = await cases.signed_in()
+    device, token = signed_in.session.device_id, signed_in.tokens.refresh_token
+    await cases.admitted(signed_in.tokens.access_token)
+    lost = await cases.account.refresh(token, device, ORIGIN)
+    await clock.advance(31)
+    assert await cases.account.refresh(token, device, ORIGIN) == lost
+    await clock.advance(7 * 86_400)
+    late = await cases.account.refresh(token, device, ORIGIN)
+    assert late.refresh_token == lost.refresh_token
+    await cases.admitted(late.access_token)
+    with pytest.raises(Refusal, match="token_replay"):
+        await cases.account.refresh(token, device, ORIGIN)
+
+
+async def test_a_use_is_recorded_before_the_caller_is_let_in_or_nobody_is(cases: Cases, admin: Any) -> None:
+    signed_in = await cases.signed_in()
+    await admin.execute("REVOKE UPDATE ON control.sessions FROM control_app")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await cases.admitted(signed_in.tokens.access_token)
+    await admin.execute("GRANT UPDATE ON control.sessions TO control_app")
+    await cases.admitted(signed_in.tokens.access_token)
+    assert await admin.fetchval("SELECT used_counter FROM control.sessions") == 0
+    await admin.execute("REVOKE UPDATE ON control.sessions FROM control_app")
+    await cases.admitted(signed_in.tokens.access_token)  # once is enough: nothing is written again
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_retries_that_race_the_first_use_on_two_replicas_end_the_session_only_after_it(
+    control_database: Database, admin: Any, seed: int
+) -> None:
+    # Whoever is answered got the one successor; whoever is refused came after its first use, which is then on record.
+    key, letters, clock = generate_key(), Letters(), SystemClock()
+    async with (
+        cases_on(control_database, clock, key, letters) as one,
+        cases_on(control_database, clock, key, letters) as other,
+    ):
+        signed_in = await one.signed_in()
+        device, token = signed_in.session.device_id, signed_in.tokens.refresh_token
+        tokens = await one.account.refresh(token, device, ORIGIN)
+        calls: list[Awaitable[Any]] = [
+            replica.account.refresh(token, device, ORIGIN) for _ in range(10) for replica in (one, other)
+        ]
+        calls += [other.admitted(tokens.access_token)]
+        random.Random(seed).shuffle(calls)
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    refused = {outcome.reason for outcome in outcomes if isinstance(outcome, Refusal)}
+    given = {outcome.refresh_token for outcome in outcomes if isinstance(outcome, SessionTokens)}
+    assert refused <= {"token_replay", "token_revoked"}
+    assert given <= {tokens.refresh_token}
+    row = await admin.fetchrow("SELECT counter, used_counter, revoke_reason FROM control.sessions")
+    assert tuple(row) == (1, 1, "token_replay" if refused else None)
 
 
 async def test_an_expired_access_token_does_not_end_the_session(cases: Cases, clock: FakeClock) -> None:

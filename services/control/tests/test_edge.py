@@ -6,6 +6,7 @@ import asyncio
 import base64
 import gzip
 import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ import pytest
 from google.rpc import error_details_pb2
 
 from oa_platform.clock import SystemClock
+from oa_platform.clock_watch import CLOCK_HEADER
 from oa_platform.keys import generate_key
 from oa_platform.tokens import sign_token
+from oa_testing.clock import SkewedClock
 from oa_testing.postgres import Database
 from openagents.common.v1 import principal_pb2
 from openagents.control.v1 import auth_service_pb2, claims_pb2, session_service_pb2
@@ -329,6 +332,24 @@ async def test_protobuf_goes_through_as_bytes(control: Control) -> None:
     token = await control.access_token()
     response = await control.call(CREATE_RUN, body, token, content_type="application/proto")
     assert run_service_pb2.CreateRunResponse.FromString(response.content).run.spec == spec
+
+
+async def test_clocks_that_differ_are_said_to_be_that_by_readiness_and_by_the_upstream(
+    control_database: Database, tmp_path: Path
+) -> None:
+    # Control's clock is ahead: of Postgres's, which readiness finds, and of runtime's, for which its tokens are of the
+    # future. That was "the service runtime can't be reached".
+    async with running_control(control_database, tmp_path, clock=SkewedClock(lambda: 30_000)) as control:
+        failures = await control.process.readiness.failures()
+        assert failures.keys() == {"clock"}
+        assert "clock_skew: The clock of control is" in failures["clock"]
+        assert "ahead of that of postgres" in failures["clock"]
+        stamp = int((await control.http.get("/.well-known/jwks.json")).headers[CLOCK_HEADER])
+        assert stamp - time.time() * 1000 > 5_000, "other services hear the time that its tokens have"
+        response = await control.call(CREATE_RUN, RUN, await control.access_token())
+        assert (response.status_code, reason_of(response)) == (503, "clock_skew")
+        assert "The clock of runtime is" in response.json()["message"]
+        assert "behind that of control" in response.json()["message"]
 
 
 async def test_an_upstream_that_is_away_is_unavailable_and_the_edge_goes_on(

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from oa_errors import Refusal
 from oa_khala.topics import TOPIC_CLASSES, Topic
-from services.control.domain.email import normalized_email
 from services.control.domain.policy import AnyPrincipal, OrgOwned, Public, Resource, Scoped, UserOwned, authorize
 from services.control.domain.principal import Kind, Principal
 from services.control.domain.rate import Limit, take
@@ -158,22 +157,3 @@ def test_a_bucket_never_gives_more_than_burst_and_one_a_period(burst: int, perio
         for last in range(first, len(taken_at)):
             span = taken_at[last] - taken_at[first]
             assert last - first + 1 <= burst + span // limit.period
-
-
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [(" Ada@Example.ORG ", "ada@example.org"), ("a+b@localhost", "a+b@localhost"), ("ü@example.org", "ü@example.org")],
-)
-def test_one_mailbox_has_one_spelling(text: str, address: str) -> None:
-    assert normalized_email(text) == address
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "ada", "@example.org", "ada@", "a b@example.org", "a@b@c", "a@-x.org", "a@x..org", "a@x.org\r\nBcc: b@y.org",
-     "a\n@x.org", "<a@x.org>", "a@x.org,b@y.org", "x" * 250 + "@example.org", "a@example.org\x00"],
-)  # fmt: skip
-def test_what_is_no_address_is_refused_with_the_field(text: str) -> None:
-    with pytest.raises(Refusal) as refused:
-        normalized_email(text)
-    assert (refused.value.reason, refused.value.field) == ("invalid_value", "email")

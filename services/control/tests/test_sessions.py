@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,13 +12,15 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from oa_errors import Refusal
 from services.control.domain.session import (
-    REFRESH_GRACE,
+    ACCESS_TTL,
     SESSION_IDLE_TTL,
     RevokeReason,
     Session,
+    access_token_id,
     decide_refresh,
     parse_refresh_token,
     refresh_token,
+    used_counter,
 )
 
 KEY = b"a key of thirty-two bytes or more"
@@ -33,13 +36,13 @@ def new_session() -> Session:
 
 
 class RefreshMachine(RuleBasedStateMachine):
-    """A session, and time. The model: which counters have ever been answered, and when the last rotation was."""
+    """A session, and time. The model: how often it rotated, and whether the newest tokens were used."""
 
     def __init__(self) -> None:
         super().__init__()
         self.session = new_session()
         self.now = START
-        self.rotated_at = START
+        self.used = False
         self.seen = 0
 
     @property
@@ -56,19 +59,24 @@ class RefreshMachine(RuleBasedStateMachine):
         done = decide_refresh(self.session, self.session.counter, DEVICE, self.now)
         assert done.reason is None
         assert done.session.counter == self.session.counter + 1
-        self.session, self.rotated_at = done.session, self.now
+        self.session, self.used = done.session, False
         self.seen += 1
+
+    @precondition(lambda self: self.alive)
+    @rule()
+    def use_the_newest_access_token(self) -> None:
+        self.session = replace(self.session, used_counter=self.session.counter)
+        self.used = True
 
     @precondition(lambda self: self.alive and self.session.counter > 0)
     @rule()
     def refresh_again_because_the_answer_was_lost(self) -> None:
         done = decide_refresh(self.session, self.session.counter - 1, DEVICE, self.now)
-        if self.now - self.rotated_at <= REFRESH_GRACE:
-            assert done.reason is None
-            assert done.session is self.session
-        else:
-            assert done.reason == "token_replay"
-            self.session = done.session
+        assert done.reason == ("token_replay" if self.used else None)
+        assert done.session.counter == self.session.counter
+        # What is given holds an access token that has not expired.
+        assert self.used or self.now < done.session.refreshed_at + ACCESS_TTL
+        self.session = done.session
 
     @precondition(lambda self: self.alive)
     @rule(back=st.integers(2, 5))
@@ -103,12 +111,32 @@ class RefreshMachine(RuleBasedStateMachine):
 TestRefreshMachine = RefreshMachine.TestCase
 
 
-def test_the_grace_ends_to_the_microsecond() -> None:
+def test_a_lost_answer_is_given_again_until_it_was_used_however_late() -> None:
     rotated = decide_refresh(new_session(), 0, DEVICE, START).session
-    assert decide_refresh(rotated, 0, DEVICE, START + REFRESH_GRACE).reason is None
-    late = decide_refresh(rotated, 0, DEVICE, START + REFRESH_GRACE + MICROSECOND)
-    assert late.reason == "token_replay"
-    assert late.session.revoke_reason is RevokeReason.TOKEN_REPLAY
+    soon = decide_refresh(rotated, 0, DEVICE, START + timedelta(seconds=31))
+    assert (soon.reason, soon.session) == (None, rotated)
+    late = decide_refresh(rotated, 0, DEVICE, START + timedelta(days=29))
+    assert (late.reason, late.session.counter) == (None, 1)
+    assert late.session.refreshed_at == START + timedelta(days=29), "the access token in it is a new one"
+    used = decide_refresh(replace(rotated, used_counter=1), 0, DEVICE, START)
+    assert used.reason == "token_replay"
+    assert used.session.revoke_reason is RevokeReason.TOKEN_REPLAY
+
+
+def test_the_old_access_token_says_nothing_about_the_new_refresh_token() -> None:
+    rotated = decide_refresh(replace(new_session(), used_counter=0), 0, DEVICE, START).session
+    assert decide_refresh(rotated, 0, DEVICE, START).reason is None
+
+
+def test_a_token_that_a_failover_forgot_is_the_current_one() -> None:
+    done = decide_refresh(new_session(), 3, DEVICE, START)
+    assert (done.reason, done.session.counter) == (None, 4)
+
+
+@pytest.mark.parametrize("jti", ["", ".", "ses_1", f"{SESSION_ID}.", f"{SESSION_ID}.x", f"{SESSION_ID}.²", "ses_2.7"])
+def test_an_id_that_is_not_of_the_session_marks_nothing(jti: str) -> None:
+    assert used_counter(SESSION_ID, jti) == new_session().used_counter
+    assert used_counter(SESSION_ID, access_token_id(SESSION_ID, 7)) == 7
 
 
 def test_an_unused_session_ends_after_thirty_days() -> None:

@@ -220,15 +220,16 @@ async def running(
 
 def _server(stack: Stack) -> WebSocketServer:
     clock, limits = SystemClock(), stack.limits
+    now_ms = steady_wall_ms(clock)
     gateway = Gateway(
         hub=stack.hub,
         replays=ReplayReader(stack.sources, limits.hub.page_frames, limits.hub.page_bytes),
         confirmations=Confirmations(stack.sources, limits.hub.concurrent_confirmations),
-        tokens=SyncTokenVerifier(TokenVerifier(StaticKeys([stack.key.public_key]), clock)),
+        tokens=SyncTokenVerifier(TokenVerifier(StaticKeys([stack.key.public_key]), clock), clock, now_ms),
         live_tokens=LiveTokens(),
         flusher=Flusher(asyncio.get_running_loop(), 1.0),
         limits=limits.session,
-        now_ms=steady_wall_ms(clock),
+        now_ms=now_ms,
         jitter=random.random,
     )
     return WebSocketServer(Address("127.0.0.1", 0), gateway, Door({ORIGIN}), limits.port)

@@ -159,6 +159,12 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The topic does not parse."""
     REASON_ORIGIN_NOT_ALLOWED: _Reason.ValueType  # 116
     """The Origin header is not on the allow-list."""
+    REASON_CLOCK_SKEW: _Reason.ValueType  # 117
+    """The clocks of two services differ too much: the token is good, and looks as if
+    it came from the future, or had expired, to the one that refuses it. The
+    metadata says whose clock (clock), compared with whose (compared_with), and by
+    how many milliseconds it is ahead (ahead_ms; negative: behind).
+    """
     REASON_CODE_INCORRECT: _Reason.ValueType  # 150
     """The sign-in code is wrong; some guesses are left."""
     REASON_CHALLENGE_EXPIRED: _Reason.ValueType  # 151
@@ -343,6 +349,12 @@ REASON_INVALID_TOPIC: Reason.ValueType  # 115
 """The topic does not parse."""
 REASON_ORIGIN_NOT_ALLOWED: Reason.ValueType  # 116
 """The Origin header is not on the allow-list."""
+REASON_CLOCK_SKEW: Reason.ValueType  # 117
+"""The clocks of two services differ too much: the token is good, and looks as if
+it came from the future, or had expired, to the one that refuses it. The
+metadata says whose clock (clock), compared with whose (compared_with), and by
+how many milliseconds it is ahead (ahead_ms; negative: behind).
+"""
 REASON_CODE_INCORRECT: Reason.ValueType  # 150
 """The sign-in code is wrong; some guesses are left."""
 REASON_CHALLENGE_EXPIRED: Reason.ValueType  # 151

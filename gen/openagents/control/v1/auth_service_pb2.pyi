@@ -26,7 +26,10 @@ class StartChallengeRequest(_message.Message):
     EMAIL_FIELD_NUMBER: _builtins.int
     DEVICE_ID_FIELD_NUMBER: _builtins.int
     email: _builtins.str
-    """Address to send it to."""
+    """Address to send it to. Blanks around it don't count; of the rest the server
+    makes the canonical form (NFC, lower case), of at most 254 characters.
+    Control characters and others that nobody sees are refused.
+    """
     device_id: _builtins.str
     """Stable id of the installation; the session will be bound to it."""
     def __init__(
@@ -52,10 +55,15 @@ class StartChallengeResponse(_message.Message):
     CHALLENGE_ID_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     RESEND_AFTER_MS_FIELD_NUMBER: _builtins.int
+    EMAIL_FIELD_NUMBER: _builtins.int
     challenge_id: _builtins.str
     """Challenge, to come back with."""
     resend_after_ms: _builtins.int
     """When another code can be asked for, in milliseconds from now."""
+    email: _builtins.str
+    """The address in its canonical form, as it is stored and written to. Absent
+    from servers before this field.
+    """
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the code stops being valid."""
@@ -66,10 +74,11 @@ class StartChallengeResponse(_message.Message):
         challenge_id: _builtins.str = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         resend_after_ms: _builtins.int = ...,
+        email: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge_id", b"challenge_id", "expire_time", b"expire_time", "resend_after_ms", b"resend_after_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge_id", b"challenge_id", "email", b"email", "expire_time", b"expire_time", "resend_after_ms", b"resend_after_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -71,9 +71,11 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RefreshSession(self, request, context):
-        """Exchanges a refresh token for new tokens. The token before the current one
-        is answered with the current one for a short grace, since an answer may have
-        been lost; any older one revokes the session.
+        """Exchanges a refresh token for new tokens. Keep the answer before using it:
+        until the first use of what it holds (its access token at the edge, or its
+        refresh token here), the token before it is answered with the same one
+        again, however late, since an answer may have been lost. After that use, and
+        for any older token, presenting it revokes the session.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

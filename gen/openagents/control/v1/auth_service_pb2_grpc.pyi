@@ -38,9 +38,11 @@ class AuthServiceStub:
     VerifyChallenge: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.VerifyChallengeRequest, _auth_service_pb2.VerifyChallengeResponse]
     """Exchanges the code for a session."""
     RefreshSession: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.RefreshSessionRequest, _auth_service_pb2.RefreshSessionResponse]
-    """Exchanges a refresh token for new tokens. The token before the current one
-    is answered with the current one for a short grace, since an answer may have
-    been lost; any older one revokes the session.
+    """Exchanges a refresh token for new tokens. Keep the answer before using it:
+    until the first use of what it holds (its access token at the edge, or its
+    refresh token here), the token before it is answered with the same one
+    again, however late, since an answer may have been lost. After that use, and
+    for any older token, presenting it revokes the session.
     """
 
 @_typing.type_check_only
@@ -53,9 +55,11 @@ class AuthServiceAsyncStub(AuthServiceStub):
     VerifyChallenge: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.VerifyChallengeRequest, _auth_service_pb2.VerifyChallengeResponse]  # type: ignore[assignment]
     """Exchanges the code for a session."""
     RefreshSession: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.RefreshSessionRequest, _auth_service_pb2.RefreshSessionResponse]  # type: ignore[assignment]
-    """Exchanges a refresh token for new tokens. The token before the current one
-    is answered with the current one for a short grace, since an answer may have
-    been lost; any older one revokes the session.
+    """Exchanges a refresh token for new tokens. Keep the answer before using it:
+    until the first use of what it holds (its access token at the edge, or its
+    refresh token here), the token before it is answered with the same one
+    again, however late, since an answer may have been lost. After that use, and
+    for any older token, presenting it revokes the session.
     """
 
 class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -83,9 +87,11 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.RefreshSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_service_pb2.RefreshSessionResponse, _abc.Awaitable[_auth_service_pb2.RefreshSessionResponse]]:
-        """Exchanges a refresh token for new tokens. The token before the current one
-        is answered with the current one for a short grace, since an answer may have
-        been lost; any older one revokes the session.
+        """Exchanges a refresh token for new tokens. Keep the answer before using it:
+        until the first use of what it holds (its access token at the edge, or its
+        refresh token here), the token before it is answered with the same one
+        again, however late, since an answer may have been lost. After that use, and
+        for any older token, presenting it revokes the session.
         """
 
 def add_AuthServiceServicer_to_server(servicer: AuthServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -174,6 +174,14 @@ class Reason(betterproto.Enum):
     ORIGIN_NOT_ALLOWED = 116
     """The Origin header is not on the allow-list."""
 
+    CLOCK_SKEW = 117
+    """
+    The clocks of two services differ too much: the token is good, and looks as if
+     it came from the future, or had expired, to the one that refuses it. The
+     metadata says whose clock (clock), compared with whose (compared_with), and by
+     how many milliseconds it is ahead (ahead_ms; negative: behind).
+    """
+
     CODE_INCORRECT = 150
     """The sign-in code is wrong; some guesses are left."""
 
