@@ -33,6 +33,9 @@ REFUSALS = Counter(
     "oa_refusals", "Refusals, by reason and where they were sent.", ["reason", "surface"], registry=REGISTRY
 )
 JWKS_FETCHES = Counter("oa_jwks_fetches", "Fetches of control's keys: ok or failed.", ["outcome"], registry=REGISTRY)
+DATABASE_USABLE = Gauge(
+    "oa_database_usable", "1 while the database answers, takes writes and keeps them.", ["pool"], registry=REGISTRY
+)
 READY = Gauge("oa_ready", "1 while the process is ready.", registry=REGISTRY)
 
 

@@ -86,7 +86,9 @@ async def serve(settings: RuntimeSettings, process: Process, keys: KeySource) ->
     postgres = await process.enter(Postgres(settings.database, "runtime"))
     process.readiness.add("postgres", postgres.check)
     await check_schema(settings.database, "runtime", MIGRATIONS)
-    lineage = Lineage(PostgresHistories(postgres), replica_id, settings.tail.poll_interval_ms / 1000)
+    histories = PostgresHistories(postgres)
+    lineage = Lineage(histories, replica_id, settings.tail.poll_interval_ms / 1000)
+    histories.on_connect(lineage.confirm)
     await lineage.open()
 
     run_limits = settings.runs.limits(settings.archive.classes)
