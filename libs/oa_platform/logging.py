@@ -34,6 +34,9 @@ _SECRET_VALUE = re.compile(
 # Chatty below warning, and of no use to whoever runs the service.
 _QUIET = ("httpx", "httpcore", "asyncio", "uvicorn.error", "uvicorn.access")
 
+# Says with a traceback, again and again, that it could not connect; `oa_platform.postgres` says it once.
+_SILENT = ("asyncpg.pool",)
+
 Event = MutableMapping[str, Any]
 
 
@@ -65,6 +68,8 @@ def configure_logging(settings: LogSettings, service: str, stream: TextIO | None
     root.setLevel(settings.level.upper())
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    for name in _SILENT:
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _render(settings: LogSettings) -> list[structlog.types.Processor]:
