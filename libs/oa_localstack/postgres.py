@@ -212,12 +212,12 @@ class PostgresServer:
             await asyncio.sleep(_POLL_S)
 
     def _says_ready(self, pid: int) -> bool:
-        """`postmaster.pid` belongs to our child (line 1) and states readiness (line 8)."""
+        """`postmaster.pid` belongs to our child (line 1) and states readiness, a standby's too (line 8)."""
         try:
             lines = (self.data / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
             return False
-        return len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() == "ready"
+        return len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() in ("ready", "standby")
 
     async def _clear_leftovers(self) -> None:
         """End what outlived a killed postmaster or supervisor, and remove its pid file.

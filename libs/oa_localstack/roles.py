@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import asyncpg
 
+from oa_platform.servers import Target, connect
+
 OWNER = "oa_owner"
 """The role that migrations run as."""
 DATABASE = "openagents"
@@ -35,9 +37,19 @@ PLANES = (
 ROLES = (OWNER, *(plane.role for plane in PLANES))
 
 
+CONNECT_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 15.0
+"""How long one waits for a server that takes no connection yet, or no more."""
+
+
 async def connect_admin(dsn: str) -> asyncpg.Connection:
-    """A superuser's connection whose failing statements stay out of the server's log: they may hold passwords."""
-    return await asyncpg.connect(dsn, server_settings={"log_min_error_statement": "panic"}, statement_cache_size=0)
+    """A superuser's connection whose failing statements stay out of the server's log: they may hold passwords.
+
+    Raises Refusal unavailable, invalid_setting.
+    """
+    arguments = {"server_settings": {"log_min_error_statement": "panic"}, "statement_cache_size": 0}
+    target = Target(dsn, CONNECT_TIMEOUT_S, True, arguments)
+    return await connect(target, START_TIMEOUT_S)
 
 
 @contextlib.asynccontextmanager

@@ -228,6 +228,8 @@ class Stack:
 
     def _service(self, name: str, secrets: Secrets) -> ServiceProcess:
         env = service_environment(name, ports=self.ports, secrets=secrets, home=self.home, inherited=self._inherited)
+        if self._postgres_settings != DURABLE:
+            env["OA_DATABASE_MAY_LOSE_COMMITS"] = "true"
         env |= self._overrides.get(name, {})
         ops_port: int = getattr(self.ports, _OPS_PORTS[name])
         return ServiceProcess(

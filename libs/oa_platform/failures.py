@@ -11,20 +11,31 @@ from oa_errors.status import STATUS_METADATA_KEY, from_code, from_status_bytes
 RETRY_AFTER_MS = 500
 """When it makes sense to try again after the database or a service went away: about as long as a restart takes."""
 
-# The connection is gone, or never came about.
-_DATABASE_GONE = (
+DATABASE_CHANGED = (
     asyncpg.PostgresConnectionError,
     asyncpg.exceptions.AdminShutdownError,
     asyncpg.exceptions.CrashShutdownError,
     asyncpg.exceptions.CannotConnectNowError,
+    asyncpg.exceptions.ReadOnlySQLTransactionError,
+    ConnectionError,
+)
+"""After one of these the server may be another than the one that connections were made to."""
+DATABASE_FULL = (
+    asyncpg.exceptions.DiskFullError,
+    asyncpg.exceptions.PostgresSystemError,
+)
+"""The server can't store now: a full disk, or one that fails."""
+
+# The connection is gone, or never came about.
+_DATABASE_GONE = (
+    *DATABASE_CHANGED,
     asyncpg.exceptions.TooManyConnectionsError,
     asyncpg.exceptions.IdleInTransactionSessionTimeoutError,
-    asyncpg.exceptions.ReadOnlySQLTransactionError,
     asyncpg.InterfaceError,
     # A connection that died between two messages keeps its protocol state: "cannot switch to state …".
     asyncpg.InternalClientError,
-    ConnectionError,
 )
+_DATABASE_SHORT = (*DATABASE_FULL, asyncpg.exceptions.InsufficientResourcesError)
 _DATABASE_SLOW = (asyncpg.exceptions.QueryCanceledError, asyncpg.exceptions.LockNotAvailableError, TimeoutError)
 _DATABASE_BUSY = (asyncpg.exceptions.SerializationError, asyncpg.exceptions.DeadlockDetectedError)
 
@@ -41,6 +52,10 @@ def refusal_of(error: BaseException) -> Refusal | None:
         return Refusal("unavailable", "Another change came first. Try again.", retry_after_ms=RETRY_AFTER_MS)
     if isinstance(error, _DATABASE_GONE):
         return Refusal("unavailable", "The database can't be reached now. Try again.", retry_after_ms=RETRY_AFTER_MS)
+    if isinstance(error, _DATABASE_SHORT):
+        return Refusal(
+            "unavailable", "The database can't store anything now. Try again.", retry_after_ms=RETRY_AFTER_MS
+        )
     return None
 
 

@@ -24,7 +24,8 @@ import asyncpg
 import structlog
 
 from oa_errors import Refusal
-from oa_platform.postgres import connection_arguments
+from oa_platform.postgres import target_of
+from oa_platform.servers import open_connection, require
 from oa_platform.settings import DatabaseSettings
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Listener:
         look: Look,
         interval_s: float,
     ) -> None:
-        self._arguments = connection_arguments(settings, f"{application_name}-listener")
+        self._target = target_of(settings, f"{application_name}-listener")
         self._channels = tuple(channels)
         self._on_notify = on_notify
         self._look = look
@@ -73,7 +74,7 @@ class Listener:
         while True:
             try:
                 await self._listen()
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
                 _log.warning("listener_disconnected", error=type(error).__name__, channels=list(self._channels))
             pause_s = RECONNECT_MIN_S if self.connected else min(pause_s * 2, RECONNECT_MAX_S)
             self.connected = False
@@ -82,13 +83,15 @@ class Listener:
 
     async def _listen(self) -> None:
         """Connect and listen until the connection breaks; returns or raises then."""
-        connection = await asyncpg.connect(**self._arguments)
+        connection = await open_connection(self._target)
         lost = asyncio.Event()
         connection.add_termination_listener(lambda _: lost.set())
         try:
             for channel in self._channels:
                 await connection.add_listener(channel, self._notified)
             while not lost.is_set():
+                # A server that takes no writes any more will have no news.
+                await require(connection, self._target)
                 await self._look(connection)
                 self.connected = True
                 await _wait(lost, self._interval_s)

@@ -38,6 +38,8 @@ _QUIET = ("httpx", "httpcore", "asyncio", "uvicorn.error", "uvicorn.access")
 
 # Where the standard processors put tracebacks.
 _WITH_LINES = ("exception", "stack")
+# Says with a traceback, again and again, that it could not connect; `oa_platform.postgres` says it once.
+_SILENT = ("asyncpg.pool",)
 
 Event = MutableMapping[str, Any]
 
@@ -73,6 +75,8 @@ def configure_logging(settings: LogSettings, service: str, stream: TextIO | None
     root.setLevel(settings.level.upper())
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    for name in _SILENT:
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _render(settings: LogSettings) -> list[structlog.types.Processor]:

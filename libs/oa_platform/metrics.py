@@ -39,6 +39,9 @@ CLOCK_AHEAD = Gauge(
     ["compared_with"],
     registry=REGISTRY,
 )
+DATABASE_USABLE = Gauge(
+    "oa_database_usable", "1 while the database answers, takes writes and keeps them.", ["pool"], registry=REGISTRY
+)
 READY = Gauge("oa_ready", "1 while the process is ready.", registry=REGISTRY)
 
 

@@ -24,8 +24,8 @@ import asyncpg
 from oa_errors import Refusal
 from oa_errors.visible import LAYOUT, visible
 from oa_platform.config import load, setting
-from oa_platform.parsers import Secret, postgres_url
-from oa_platform.postgres import database_location
+from oa_platform.parsers import Secret, number, postgres_url
+from oa_platform.servers import Target, connect
 from oa_platform.settings import DatabaseSettings
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ else:
 
 URL_VARIABLE = "OA_MIGRATE_DATABASE_URL"
 CONNECT_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 15.0
+"""How long one waits for a database that is not there yet."""
 LOCK_TIMEOUT_S = 60
 """How long one waits for another that migrates the same database."""
 _LOCK_KEY = 0x0A_9E_17_5D
@@ -46,6 +48,9 @@ class MigrateSettings:
     """What `python -m oa_platform.migrate` reads."""
 
     url: Secret = setting(URL_VARIABLE, postgres_url(), doc="The role that owns the schemas; no service has it.")
+    start_timeout_s: float = setting(
+        "OA_DATABASE_START_TIMEOUT_S", number(0, 600), START_TIMEOUT_S, doc="How long a start waits for the database."
+    )
 
 
 # The one transaction that isn't a migration. Everybody may read it: a service checks at its start that its schema is
@@ -109,13 +114,14 @@ def pending(files: Sequence[Migration], applied: Sequence[Migration]) -> list[Mi
     return [file for file in files if file.number > highest]
 
 
-async def migrate(dsn: str, service: str, directory: Path) -> list[str]:
+async def migrate(dsn: str, service: str, directory: Path, start_timeout_s: float = START_TIMEOUT_S) -> list[str]:
     """Apply what is pending and return the names of the files applied now.
 
-    `dsn` signs in as the owner of the schemas. Raises Refusal(migration_refused), Refusal(unavailable).
+    `dsn` signs in as the owner of the schemas; the database is waited for. Raises Refusal(migration_refused),
+    Refusal(unavailable), Refusal(invalid_setting).
     """
     files = read_directory(directory)
-    connection = await _connect(dsn)
+    connection = await _connect(dsn, URL_VARIABLE, start_timeout_s)
     try:
         await _lock(connection)
         async with connection.transaction():
@@ -129,10 +135,10 @@ async def migrate(dsn: str, service: str, directory: Path) -> list[str]:
         await connection.close()
 
 
-async def check(dsn: str, service: str, directory: Path) -> None:
+async def check(dsn: str, service: str, directory: Path, start_timeout_s: float = START_TIMEOUT_S) -> None:
     """Raise Refusal(migration_refused) unless the database has exactly the migrations in `directory`."""
     files = read_directory(directory)
-    connection = await _connect(dsn)
+    connection = await _connect(dsn, "OA_DATABASE_URL", start_timeout_s)
     try:
         applied = await _applied(connection, service)
     except asyncpg.exceptions.UndefinedTableError:
@@ -147,16 +153,12 @@ async def check(dsn: str, service: str, directory: Path) -> None:
 async def check_schema(settings: DatabaseSettings, service: str, directory: Path) -> None:
     """`check` for a service's start, unless OA_DATABASE_CHECK_MIGRATIONS is off."""
     if settings.check_migrations:
-        await check(settings.url.reveal(), service, directory)
+        await check(settings.url.reveal(), service, directory, settings.start_timeout_s)
 
 
-async def _connect(dsn: str) -> Connection:
-    try:
-        return await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_S)
-    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
-        where = database_location(dsn)
-        message = f"The database at {where} can't be reached ({type(error).__name__})."
-        raise Refusal("unavailable", message, field=URL_VARIABLE) from None
+async def _connect(dsn: str, variable: str, start_timeout_s: float) -> Connection:
+    # Nothing is acknowledged here that could be lost unnoticed: a service looks at its start for what was applied.
+    return await connect(Target(dsn, CONNECT_TIMEOUT_S, True, {}), start_timeout_s, variable)
 
 
 async def _lock(connection: Connection) -> None:
@@ -192,8 +194,9 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write("usage: python -m oa_platform.migrate SERVICE DIRECTORY\n")
         return 2
     try:
-        url = load(MigrateSettings, os.environ).url
-        names = asyncio.run(migrate(url.reveal(), arguments[0], Path(arguments[1])))
+        settings = load(MigrateSettings, os.environ)
+        url, directory = settings.url.reveal(), Path(arguments[1])
+        names = asyncio.run(migrate(url, arguments[0], directory, settings.start_timeout_s))
     except Refusal as refusal:
         sys.stderr.write(f"{visible(str(refusal), LAYOUT)}\n")
         return 2

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
+from oa_platform.dsn import check_database_url
 from oa_platform.ports import HIGHEST_PORT
 
 T = TypeVar("T")
@@ -150,12 +151,13 @@ def postgres_url() -> Parser[Secret]:
     """A database URL; secret, because it holds a password."""
 
     def parse(given: str) -> Secret:
-        parts = urlsplit(given)
-        if parts.scheme not in ("postgres", "postgresql") or len(parts.path) < 2:
-            raise ValueError
+        check_database_url(given)
         return Secret(given)
 
-    return Parser(parse, "a database URL like postgresql://user:password@host:5432/openagents", secret=True)
+    expects = (
+        "a database URL like postgresql://user:password@host:5432/openagents, of one host or of host:port,host:port"
+    )
+    return Parser(parse, expects, secret=True)
 
 
 def service_hashes() -> Parser[Mapping[str, str]]:

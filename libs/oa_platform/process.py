@@ -48,6 +48,7 @@ from oa_errors import Refusal
 from oa_errors.visible import visible
 from oa_platform.clock import Clock, SystemClock
 from oa_platform.config import load
+from oa_platform.descriptors import watch_descriptors
 from oa_platform.failures import refusal_of
 from oa_platform.gc_pauses import calm_garbage_collection
 from oa_platform.logging import configure_logging
@@ -148,6 +149,7 @@ async def _run(settings: S, start: Callable[[S, Process], Awaitable[None]], cloc
     process = Process(readiness, clock)
     _handle_signals(process)
     try:
+        process.background("descriptors", watch_descriptors())
         await process.enter(ops_server(settings.ops, settings.service, readiness))
         if not await _start(settings, start, process):
             return await _drain(process, settings.process.drain_deadline_s)

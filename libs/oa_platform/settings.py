@@ -151,11 +151,22 @@ class JwksSettings:
 class DatabaseSettings:
     """The pool of database connections, and how long anything with the database may take."""
 
-    url: Secret = setting("OA_DATABASE_URL", postgres_url(), doc="The service's own role in the database.")
+    url: Secret = setting(
+        "OA_DATABASE_URL",
+        postgres_url(),
+        doc="The service's own role in the database. Of several hosts, the one that takes writes is used.",
+    )
+    may_lose_commits: bool = setting(
+        "OA_DATABASE_MAY_LOSE_COMMITS",
+        boolean(),
+        False,
+        doc="Work on a server that may lose what it has acknowledged, because `fsync`, `full_page_writes` or "
+        "`synchronous_commit` is off. Without this it is refused.",
+    )
     pool_min: int = setting("OA_DATABASE_POOL_MIN", integer(0, 1000), 2, doc="Connections kept open.")
     pool_max: int = setting("OA_DATABASE_POOL_MAX", integer(1, 1000), 10, doc="Most connections.")
     connect_timeout_s: float = setting(
-        "OA_DATABASE_CONNECT_TIMEOUT_S", number(0.1, 60), 3.0, doc="Longest single attempt to connect."
+        "OA_DATABASE_CONNECT_TIMEOUT_S", number(0.1, 60), 3.0, doc="Longest attempt to connect to one host."
     )
     start_timeout_s: float = setting(
         "OA_DATABASE_START_TIMEOUT_S", number(0, 600), 15.0, doc="How long a start waits for the database."
@@ -171,6 +182,18 @@ class DatabaseSettings:
     )
     idle_transaction_timeout_ms: int = setting(
         "OA_DATABASE_IDLE_TRANSACTION_TIMEOUT_MS", integer(1, 600_000), 10_000, doc="Longest pause in a transaction."
+    )
+    watch_ms: int = setting(
+        "OA_DATABASE_WATCH_MS",
+        integer(10, 600_000),
+        2_000,
+        doc="How often the server is asked whether it still takes writes, and keeps them.",
+    )
+    no_room_s: float = setting(
+        "OA_DATABASE_NO_ROOM_S",
+        number(0.1, 3600),
+        15.0,
+        doc="How long readiness says that nothing can be stored, after the database last said so (disk full).",
     )
     check_migrations: bool = setting(
         "OA_DATABASE_CHECK_MIGRATIONS", boolean(), True, doc="Refuse to start on a schema of another version."

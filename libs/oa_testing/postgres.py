@@ -28,6 +28,9 @@ _PREFIX = "oa-test-"
 _TEST_PORTS = range(20_000, 30_000)
 """Below the range from which systems give out ports for outgoing connections."""
 
+ON_FAST = {"OA_DATABASE_MAY_LOSE_COMMITS": "true"}
+"""What a service needs in its environment for a server with `FAST` settings."""
+
 T = TypeVar("T")
 
 

@@ -94,7 +94,9 @@ async def serve(
     watch.compare_with_database(postgres)
     process.readiness.add("clock", watch.check)
     await check_schema(settings.database, "runtime", MIGRATIONS)
-    lineage = Lineage(PostgresHistories(postgres), replica_id, settings.tail.poll_interval_ms / 1000)
+    histories = PostgresHistories(postgres)
+    lineage = Lineage(histories, replica_id, settings.tail.poll_interval_ms / 1000)
+    histories.on_connect(lineage.confirm)
     await lineage.open()
 
     run_limits = settings.runs.limits(settings.archive.classes)

@@ -14,6 +14,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import structlog
+
 from oa_errors import Refusal
 from oa_errors.visible import LAYOUT, visible
 from oa_platform.config import group, load
@@ -23,7 +25,6 @@ from services.runtime.app.lineage import new_epoch_name
 from services.runtime.domain.lineage import EpochCause, NewEpoch
 from services.runtime.store.lineage import PostgresHistories
 
-SUMMARY = "Give the log a new epoch: every cursor of the old one becomes stale, at all replicas at once."
 SUMMARY = "Give the log a new epoch: every cursor of the old one becomes stale, at all replicas at once."
 REFUSED = 2
 MAX_TEXT = 1000
@@ -58,6 +59,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--by", required=True, type=_text, help="who wants it")
     parser.add_argument("--reason", required=True, type=_text, help="why: which backup was restored, for example")
     options = parser.parse_args(arguments)
+    # What is logged on the way is not the answer.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
         given = asyncio.run(give(load(Settings, os.environ).database, options.by, options.reason))
     except Refusal as refusal:

@@ -9,15 +9,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
+import asyncpg
 import pytest
 import pytest_asyncio
 
 from oa_client.models import Run
 from oa_client.subscription import Subscription
 from oa_errors import ClientAction, Refusal
-from oa_localstack.postgres import FAST
+from oa_localstack.postgres import FAST, SUPERUSER
 from oa_localstack.probe import ask
-from oa_localstack.secrets import SERVICES
+from oa_localstack.secrets import SERVICES, load_or_create
 from oa_localstack.stack import POSTGRES, Stack
 from oa_platform.ports import PORT_OFFSETS
 from oa_testing.postgres import free_port
@@ -172,6 +173,44 @@ async def test_without_its_database_the_stack_says_so_and_comes_back(stack: Stac
             await world.follow(tail, store)
         assert tail.stdout == b"hello\n"
         await world.assert_proved(tail, store)
+
+
+async def test_while_its_database_takes_no_writes_the_stack_says_so_and_goes_on_after_it(
+    stack: Stack, tmp_path: Path
+) -> None:
+    pids = {name: stack.pid(name) for name in SERVICES}
+    async with signed_in(stack, tmp_path / "client") as world, asyncio.timeout(RUN_TIMEOUT_S):
+        await _change_database(stack, "ALTER SYSTEM SET default_transaction_read_only = on")
+        for port in (stack.ports.control_ops, stack.ports.runtime_ops, stack.ports.projector_ops):
+            while "takes no writes now: default_transaction_read_only is on" not in (await ask(port)).body:
+                await asyncio.sleep(0.1)
+            assert (await ask(port)).status == 503
+        with pytest.raises(Refusal) as refusal:
+            await world.client.commands.start_exec(["/bin/echo", "hello"])
+        assert refusal.value.info.action is ClientAction.RETRY
+
+        await _change_database(stack, "ALTER SYSTEM RESET default_transaction_read_only")
+        run = await _once_it_answers(lambda: world.client.commands.start_exec(["/bin/echo", "hello"]))
+        for port in (stack.ports.control_ops, stack.ports.runtime_ops, stack.ports.projector_ops):
+            while not (await ask(port)).ready:
+                await asyncio.sleep(0.1)
+        assert {name: stack.pid(name) for name in SERVICES} == pids
+        store = world.open_store()
+        async with world.worker():
+            tail = Tail(run.run_id)
+            await world.follow(tail, store)
+        assert tail.stdout == b"hello\n"
+
+
+async def _change_database(stack: Stack, statement: str) -> None:
+    secrets = load_or_create(stack.home / "secrets")
+    dsn = f"postgresql://{SUPERUSER}:{secrets.database_passwords[SUPERUSER]}@127.0.0.1:{stack.ports.postgres}/postgres"
+    admin = await asyncpg.connect(dsn)
+    try:
+        await admin.execute(statement)
+        await admin.execute("SELECT pg_reload_conf()")
+    finally:
+        await admin.close()
 
 
 async def _once_it_answers(call: Callable[[], Awaitable[Run]]) -> Run:

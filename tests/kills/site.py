@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from oa_localstack.processes import ServiceProcess, python_module
 from oa_platform.keys import to_jwks
 from oa_platform.settings import token_hash
-from oa_testing.postgres import Database, free_port
+from oa_testing.postgres import ON_FAST, Database, free_port
 from services.runtime.store.objects import STAGING
 from services.runtime.tests.rig import CONTROL_TOKEN, Doors, Somebody, somebody
 
@@ -109,6 +109,7 @@ class Site:
             "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
             "PYTHONUNBUFFERED": "1",
             "OA_DATABASE_URL": self.database.runtime,
+            **ON_FAST,
             "OA_GRPC_ADDRESS": f"127.0.0.1:{self._grpc_port}",
             "OA_OPS_ADDRESS": f"127.0.0.1:{self._ops_port}",
             "OA_SERVICE_TOKEN": "runtime's token",

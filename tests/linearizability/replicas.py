@@ -128,7 +128,7 @@ class Replicas:
         return _Replica(self._reader_defect(PostgresReads(postgres)), log)
 
     async def _pool(self, name: str) -> Postgres:
-        settings = DatabaseSettings(url=Secret(self._database.runtime), pool_min=1, pool_max=8)
+        settings = DatabaseSettings(url=Secret(self._database.runtime), may_lose_commits=True, pool_min=1, pool_max=8)
         return await self._stack.enter_async_context(Postgres(settings, name))
 
     async def _log(self, postgres: Postgres, store: LogStore) -> Log:

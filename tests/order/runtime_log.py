@@ -99,7 +99,7 @@ class _Replica:
     """What one runtime process has of the log."""
 
     def __init__(self, dsn: str, number: int, trouble: Trouble, seed: int) -> None:
-        settings = DatabaseSettings(url=Secret(dsn), pool_min=1, pool_max=6)
+        settings = DatabaseSettings(url=Secret(dsn), may_lose_commits=True, pool_min=1, pool_max=6)
         self.postgres = Postgres(settings, f"replica-{number}")
         self.reads = PostgresReads(self.postgres)
         records = PostgresArchiveRecords(self.postgres)

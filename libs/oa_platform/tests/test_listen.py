@@ -40,7 +40,7 @@ async def _until(condition: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def _listening(dsn: str, heard: Heard) -> AsyncIterator[Listener]:
-    settings = DatabaseSettings(url=Secret(dsn), connect_timeout_s=1, statement_timeout_ms=100)
+    settings = DatabaseSettings(url=Secret(dsn), may_lose_commits=True, connect_timeout_s=1, statement_timeout_ms=100)
     channels = ["one", "two"]
     listener = Listener(settings, "test", channels, on_notify=heard.note, look=heard.look, interval_s=0.2)
     task = asyncio.create_task(listener.run())

@@ -10,8 +10,9 @@ import pytest
 
 from oa_errors import Refusal
 from oa_localstack.postgres import PostgresServer
+from oa_platform.dsn import database_location
 from oa_platform.parsers import Secret
-from oa_platform.postgres import Postgres, database_location
+from oa_platform.postgres import Postgres
 from oa_platform.settings import DatabaseSettings
 from oa_testing.plugin import FaultProxies
 from oa_testing.postgres import Database, free_port
@@ -19,7 +20,13 @@ from oa_testing.postgres import Database, free_port
 
 def _settings(dsn: str) -> DatabaseSettings:
     return DatabaseSettings(
-        url=Secret(dsn), pool_min=1, pool_max=2, start_timeout_s=0, acquire_timeout_s=0.3, connect_timeout_s=2
+        url=Secret(dsn),
+        may_lose_commits=True,
+        pool_min=1,
+        pool_max=2,
+        start_timeout_s=0,
+        acquire_timeout_s=0.3,
+        connect_timeout_s=2,
     )
 
 

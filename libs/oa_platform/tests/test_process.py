@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -83,6 +84,20 @@ def test_a_signal_drains_in_reverse_order(number: signal.Signals) -> None:
     events = [record["event"] for record in records]
     assert events == ["grpc_listening", "ready", "signal", "draining", "grpc_stopped", "stopped"]
     assert {record["service"] for record in records} == {"runtime"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux changes the limits of another process")
+def test_a_process_without_descriptors_says_so_and_goes_on() -> None:
+    with _service() as service:
+        service.until(200)
+        limits = resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+        assert service.process.stdout is not None
+        said = next(line for line in service.process.stdout if "descriptors_exhausted" in line)
+        assert json.loads(said)["advice"].startswith("This process has as many open as it may. Raise its limit")
+        resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, limits)
+        next(line for line in service.process.stdout if "descriptors_free" in line)
+        service.until(200)
 
 
 def test_a_process_that_starts_is_alive_and_not_ready() -> None:

@@ -16,7 +16,7 @@ from oa_platform.keys import SigningKey, generate_key
 from oa_platform.postgres import Postgres
 from oa_platform.settings import DatabaseSettings
 from oa_platform.tokens import TokenVerifier
-from oa_testing.postgres import Database
+from oa_testing.postgres import ON_FAST, Database
 from services.control.app.account import Account
 from services.control.app.entropy import SystemEntropy
 from services.control.app.gate import Gate
@@ -114,7 +114,7 @@ async def cases_on(
 ) -> AsyncIterator[Cases]:
     """A replica on the database. Give two of them the same key and letters."""
     key, letters, runs = key or generate_key(), letters or Letters(), Runs()
-    settings = load(DatabaseSettings, {"OA_DATABASE_URL": database.control})
+    settings = load(DatabaseSettings, {"OA_DATABASE_URL": database.control, **ON_FAST})
     async with Postgres(settings, "control-test") as postgres:
         store = PgStore(postgres)
         world = World(store, clock, SystemEntropy(), JwtSigner(key), HMAC_KEY.encode())

@@ -26,7 +26,7 @@ from oa_platform.process import Process
 from oa_platform.readiness import Readiness
 from oa_platform.settings import GrpcServerSettings, token_hash
 from oa_platform.tokens import TokenVerifier
-from oa_testing.postgres import Database, free_port
+from oa_testing.postgres import ON_FAST, Database, free_port
 from openagents.runtime.v1 import run_pb2, run_service_pb2, run_service_pb2_grpc
 from services.control.__main__ import start
 from services.control.config import ControlSettings
@@ -159,6 +159,7 @@ async def running_control(
         "OA_SERVICE_TOKEN": CONTROL_TOKEN,
         "OA_ACCEPTED_SERVICES": f"control={token_hash(CONTROL_TOKEN)},khala_gateway={token_hash(GATEWAY_TOKEN)}",
         "OA_DATABASE_URL": database.control,
+        **ON_FAST,
         "OA_SIGNING_KEY": dump_key(key),
         "OA_HMAC_KEY": HMAC_KEY,
         "OA_DEV_MAIL_FILE": str(mail_file),

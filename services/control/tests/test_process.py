@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from oa_errors import Refusal
 from oa_platform.config import load
 from oa_platform.keys import dump_key, generate_key
-from oa_testing.postgres import REPOSITORY, Database, free_port
+from oa_testing.postgres import ON_FAST, REPOSITORY, Database, free_port
 from openagents.control.v1 import claims_pb2
 from services.control.config import ControlSettings
 from services.control.domain import claims
@@ -42,6 +42,7 @@ def environment(control_database: Database, tmp_path: Path) -> dict[str, str]:
         "OA_PORT_BASE": str(free_port((0, 1000, 1001, 1002, 1100))),
         "OA_SERVICE_TOKEN": "a token",
         "OA_DATABASE_URL": control_database.control,
+        **ON_FAST,
         "OA_SIGNING_KEY_FILE": str(signing),
         "OA_HMAC_KEY_FILE": str(mac),
         "OA_DEV_MAIL_FILE": str(tmp_path / "mail.jsonl"),
@@ -79,6 +80,17 @@ async def until_ready(environment: Mapping[str, str]) -> httpx.AsyncClient:
 async def start_challenge(http: httpx.AsyncClient, email: str, device: str) -> httpx.Response:
     path = "/openagents.control.v1.AuthService/StartChallenge"
     return await http.post(path, json={"email": email, "deviceId": device})
+
+
+async def test_a_server_that_may_lose_commits_is_refused_in_one_line(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    async with process_of({**environment, "OA_DATABASE_MAY_LOSE_COMMITS": "false"}, tmp_path / "log") as process:
+        async with asyncio.timeout(START_DEADLINE_S):
+            assert await process.wait() == 2
+    [line] = [line for line in (tmp_path / "log").read_text().splitlines() if line.startswith("control: ")]
+    assert line.startswith("control: invalid_setting (OA_DATABASE_MAY_LOSE_COMMITS): The database at 127.0.0.1:")
+    assert "fsync and full_page_writes are off" in line
 
 
 @pytest.mark.serial

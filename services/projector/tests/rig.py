@@ -15,7 +15,7 @@ from oa_platform.postgres import Postgres
 from oa_platform.settings import DatabaseSettings
 from oa_runlog import events as e
 from oa_runlog.wire import encode_body, encode_event
-from oa_testing.postgres import Database
+from oa_testing.postgres import ON_FAST, Database
 from oa_topics.hub import TopicHub
 from oa_topics.store import TopicLimits
 from openagents.common.v1 import cursor_pb2
@@ -43,7 +43,7 @@ WAIT_S = 20.0
 
 def database_settings(database: Database, **settings: str) -> DatabaseSettings:
     """As the environment would have them."""
-    return load(DatabaseSettings, {"OA_DATABASE_URL": database.projector, **settings})
+    return load(DatabaseSettings, {"OA_DATABASE_URL": database.projector, **ON_FAST, **settings})
 
 
 class Rig:

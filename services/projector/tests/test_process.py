@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from oa_platform.settings import token_hash
-from oa_testing.postgres import REPOSITORY, Database, free_port
+from oa_testing.postgres import ON_FAST, REPOSITORY, Database, free_port
 from openagents.sync.v1 import topic_service_pb2, topic_service_pb2_grpc
 from services.projector.tests import histories as h
 from services.projector.tests.rig import FakeLog, Rig, listening
@@ -36,6 +36,7 @@ class Projector:
             "PATH": os.environ["PATH"],
             "PYTHONPATH": os.pathsep.join(str(REPOSITORY / root) for root in (".", "libs", "gen")),
             "OA_DATABASE_URL": database.projector,
+            **ON_FAST,
             "OA_SERVICE_TOKEN": "the projector's",
             "OA_ACCEPTED_SERVICES": f"khala_gateway={token_hash('the gateway')}",
             "OA_GRPC_ADDRESS": f"127.0.0.1:{self.grpc_port}",

@@ -1,7 +1,7 @@
 """The log's epoch as this replica knows it, and whether the server still has what the replica has followed.
 
-`confirm` is asked on every new connection, when word of a new epoch comes, and now and then. What another room keeps
-of the log in memory belongs to an epoch: it is told when that ends (`on_change`).
+`confirm` is called for every new connection to the database, when word of a new epoch comes, and now and then. What
+another room keeps of the log in memory belongs to an epoch: it is told when that ends (`on_change`).
 """
 
 from __future__ import annotations

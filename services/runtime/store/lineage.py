@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from oa_platform.postgres import Connection, Postgres
+from oa_platform.servers import RawConnection
 from services.runtime.domain.batch import Head
 from services.runtime.domain.lineage import Found, NewEpoch, ServerHistory
 from services.runtime.store import sql_lineage as sql
@@ -23,11 +24,15 @@ class PostgresHistories:
         async with self._postgres.acquire() as connection:
             yield PostgresHistory(connection)
 
+    def on_connect(self, confirm: Callable[[PostgresHistory], Awaitable[None]]) -> None:
+        """Ask over every connection that is made from now on, before anything else is done over it."""
+        self._postgres.on_connect(lambda connection: confirm(PostgresHistory(connection)))
+
 
 class PostgresHistory:
     """One server, asked over one connection."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection | RawConnection) -> None:
         self._connection = connection
 
     async def look(self, followed: Mapping[int, Head]) -> Found:

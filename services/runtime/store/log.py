@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
+from oa_errors import Refusal
 from oa_platform.postgres import Connection, Postgres
 from oa_runlog import wire
 from oa_runlog.commands import CreateRun
@@ -39,28 +40,30 @@ class PostgresLog:
     async def session(self) -> AsyncIterator[LogSession]:
         """A connection for a sequencer that has work."""
         async with self._postgres.acquire() as connection:
-            yield LogSession(connection, self._replica_id)
+            yield LogSession(self._postgres, connection, self._replica_id)
 
 
 class LogSession:
     """One connection."""
 
-    def __init__(self, connection: Connection, replica_id: str) -> None:
+    def __init__(self, postgres: Postgres, connection: Connection, replica_id: str) -> None:
+        self._postgres = postgres
+        self._generation = postgres.generation
         self._connection = connection
-        self._replica_id = replica_id
+        self._writer = _Writer(connection, replica_id, postgres.may_lose_commits)
 
     @property
     def is_open(self) -> bool:
-        """Whether the connection is not known to be gone."""
+        """Whether the connection is not known to be gone, nor given up."""
         try:
-            return not self._connection.is_closed()
+            return self._generation == self._postgres.generation and not self._connection.is_closed()
         except asyncpg.InterfaceError:
             return False  # the pool has taken it back
 
     async def store(self, heads: Mapping[int, Head], runs: Collection[RunState], changes: Changes, now_ns: int) -> bool:
         """Store a batch that was decided on these; False, and nothing is, if one has changed or a key was used."""
         try:
-            return await _store(self._connection, self._replica_id, heads, runs, changes, now_ns)
+            return await self._writer.store(heads, runs, changes, now_ns)
         except asyncpg.UniqueViolationError as error:
             if error.constraint_name != _KEYS_INDEX:
                 raise
@@ -72,15 +75,15 @@ class LogSession:
         async with self._connection.transaction():
             rows = await self._connection.fetch(sql.LOCK_HEADS, list(partitions))
             heads = {row["partition"]: Head(row["position"], row["chain"] or b"") for row in rows}
-            yield LogTransaction(self._connection, self._replica_id, heads)
+            yield LogTransaction(self._connection, self._writer, heads)
 
 
 class LogTransaction:
     """A transaction that holds the locks of its partitions' heads."""
 
-    def __init__(self, connection: Connection, replica_id: str, heads: Mapping[int, Head]) -> None:
+    def __init__(self, connection: Connection, writer: _Writer, heads: Mapping[int, Head]) -> None:
         self._connection = connection
-        self._replica_id = replica_id
+        self._writer = writer
         self.heads = heads
 
     async def read(self, wanted: Wanted) -> Snapshot:
@@ -123,23 +126,28 @@ class LogTransaction:
         if receipts:
             signed = [(r.run_id, r.canonical_json, r.signature, r.key_id) for r in receipts]
             await self._connection.execute(sql.INSERT_RECEIPTS, *columns(signed, 4))
-        if not await _store(self._connection, self._replica_id, self.heads, (), changes, now_ns):
+        if not await self._writer.store(self.heads, (), changes, now_ns):
             raise AssertionError("a locked head has moved")
 
 
-async def _store(
-    connection: Connection,
-    replica_id: str,
-    heads: Mapping[int, Head],
-    known: Collection[RunState],
-    changes: Changes,
-    now_ns: int,
-) -> bool:
-    """Store events, runs and heads, if the partitions that grow still have `heads`, and the runs stand as `known`."""
-    before = [heads[partition] for partition in changes.heads]
-    moved = [(run_id, *moving_values(run)) for run_id, run in changes.runs.items() if run_id not in changes.created]
-    return bool(
-        await connection.fetchval(
+class _Writer:
+    """Stores batches over one connection."""
+
+    def __init__(self, connection: Connection, replica_id: str, may_lose_commits: bool) -> None:
+        self._connection = connection
+        self._replica_id = replica_id
+        self._may_lose_commits = may_lose_commits
+
+    async def store(
+        self, heads: Mapping[int, Head], known: Collection[RunState], changes: Changes, now_ns: int
+    ) -> bool:
+        """Store events, runs and heads, if the partitions that grow still have `heads`, and the runs stand as `known`.
+
+        Raises Refusal unavailable if the server would not keep them.
+        """
+        before = [heads[partition] for partition in changes.heads]
+        moved = [(run_id, *moving_values(run)) for run_id, run in changes.runs.items() if run_id not in changes.created]
+        row = await self._connection.fetchrow(
             sql.STORE_BATCH,
             time_of(now_ns),
             _event_rows(changes),
@@ -151,9 +159,13 @@ async def _store(
             [head.position for head in changes.heads.values()],
             [head.chain for head in changes.heads.values()],
             LOG_CHANNEL,
-            _word(replica_id, changes.heads),
+            _word(self._replica_id, changes.heads),
+            self._may_lose_commits,
         )
-    )
+        assert row is not None  # it selects from no table
+        if not row["keeps"]:
+            raise Refusal("unavailable", "The database may lose what it acknowledges; nothing was stored.")
+        return bool(row["holds"])
 
 
 def _word(replica_id: str, heads: Mapping[int, Head]) -> str:

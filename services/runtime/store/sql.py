@@ -47,12 +47,18 @@ SELECT * FROM unnest(
 # first: what decides reads the locked rows, and what stores asks what was decided. A head that has moved since the
 # statement began is read anew once its lock is got (READ COMMITTED); the runs are as old as the statement, but no run
 # moves unless its head does.
+#
+# Nor is anything stored on a server that would not keep it ($12: unless losing it is allowed). Its settings can change
+# at any time: the one that belongs to the session is held as it is until the transaction has ended.
 STORE_BATCH = """
 WITH locked AS MATERIALIZED (
     SELECT partition, position, chain FROM runtime.log_heads
     WHERE partition = ANY($4::integer[]) ORDER BY partition FOR UPDATE
+), durable AS MATERIALIZED (
+    SELECT set_config('synchronous_commit', current_setting('synchronous_commit'), true) <> 'off'
+        AND current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on' OR $12 AS keeps
 ), decided AS MATERIALIZED (
-    SELECT cardinality($4::integer[]) = (
+    SELECT (SELECT keeps FROM durable) AND cardinality($4::integer[]) = (
         SELECT count(*) FROM unnest($4::integer[], $5::bigint[], $6::bytea[]) AS s (partition, position, chain)
         JOIN locked h USING (partition, position) WHERE h.chain IS NOT DISTINCT FROM s.chain
     ) AND cardinality($7::runtime.known_run[]) = (
@@ -77,7 +83,7 @@ WITH locked AS MATERIALIZED (
     FROM unnest($4::integer[], $8::bigint[], $9::bytea[]) AS s (partition, position, chain)
     WHERE h.partition = s.partition AND (SELECT holds FROM decided)
 )
-SELECT holds, CASE WHEN holds THEN pg_notify($10, $11) END FROM decided
+SELECT holds, keeps, CASE WHEN holds THEN pg_notify($10, $11) END FROM decided, durable
 """
 
 INSERT_RECEIPTS = """

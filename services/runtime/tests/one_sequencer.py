@@ -80,11 +80,22 @@ class Rig:
 
 @asynccontextmanager
 async def replica(
-    dsn: str, name: str = "one", limits: Limits = FAST, sequencer: SequencerLimits | None = None
+    dsn: str,
+    name: str = "one",
+    limits: Limits = FAST,
+    sequencer: SequencerLimits | None = None,
+    *,
+    may_lose_commits: bool = True,
 ) -> AsyncIterator[Rig]:
     """A sequencer that works for a block, on a pool of its own."""
     settings = DatabaseSettings(
-        url=Secret(dsn), pool_min=1, pool_max=3, connect_timeout_s=1, acquire_timeout_s=1, statement_timeout_ms=3000
+        url=Secret(dsn),
+        may_lose_commits=may_lose_commits,
+        pool_min=1,
+        pool_max=3,
+        connect_timeout_s=1,
+        acquire_timeout_s=1,
+        statement_timeout_ms=3000,
     )
     async with Postgres(settings, f"sequencer-{name}") as postgres:
         rig = Rig(postgres, name, limits, sequencer or SequencerLimits())
@@ -105,7 +116,7 @@ async def refused(answer: asyncio.Future[Applied]) -> Refusal:
 
 async def check_log(dsn: str, runs: Sequence[str]) -> dict[str, list[bytes]]:
     """Assert that positions and seqs have no hole and that each run's row is what its events lead to."""
-    settings = DatabaseSettings(url=Secret(dsn), pool_min=1, pool_max=2)
+    settings = DatabaseSettings(url=Secret(dsn), may_lose_commits=True, pool_min=1, pool_max=2)
     async with Postgres(settings, "checker") as postgres:
         reads = PostgresReads(postgres)
         head = (await reads.heads())[PARTITION].position

@@ -25,7 +25,7 @@ from oa_platform.process import Process
 from oa_platform.readiness import Readiness
 from oa_platform.settings import token_hash
 from oa_platform.tokens import ISSUER, sign_token
-from oa_testing.postgres import Database
+from oa_testing.postgres import ON_FAST, Database
 from openagents.common.v1 import principal_pb2
 from openagents.control.v1 import claims_pb2
 from openagents.runtime.v1 import event_pb2, run_service_pb2, worker_service_pb2
@@ -65,6 +65,7 @@ def runtime_settings(database: Database, **changes: Any) -> RuntimeSettings:
     """Settings for a replica in this process, which loses no worker by itself; `changes` replace groups."""
     env = {
         "OA_DATABASE_URL": database.runtime,
+        **ON_FAST,
         "OA_SERVICE_TOKEN": "runtime's token",
         "OA_ACCEPTED_SERVICES": f"control={token_hash(CONTROL_TOKEN)},khala_gateway={token_hash(GATEWAY_TOKEN)}",
         "OA_RECEIPT_KEY": receipt_pem(),
@@ -142,22 +143,24 @@ class Doors:
 class Replica(Doors):
     """One runtime process's worth, in this process."""
 
-    def __init__(self, server: GrpcServer, channel: grpc.aio.Channel) -> None:
+    def __init__(self, server: GrpcServer, channel: grpc.aio.Channel, readiness: Readiness) -> None:
         super().__init__(channel)
         self.server = server
+        self.readiness = readiness
 
 
 @asynccontextmanager
 async def replica(settings: RuntimeSettings, key: SigningKey) -> AsyncIterator[Replica]:
     """A replica that runs for a block."""
-    process = Process(Readiness(1))
+    process = Process(Readiness(10))
+    process.readiness.phase = "running"
     async with AsyncExitStack() as stack:
         closing = stack.push_async_callback(process.close)
         server = await serve(settings, process, StaticKeys([key.public_key]))
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{server.port}"))
         # Left first: what a drain says to its clients is heard.
         stack.push_async_callback(closing)
-        yield Replica(server, channel)
+        yield Replica(server, channel, process.readiness)
 
 
 class FakeWorker:

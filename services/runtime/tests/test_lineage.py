@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import asyncpg
@@ -16,9 +17,10 @@ import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oa_errors import Refusal
 from oa_runlog import wire
 from oa_runlog.verify import verify_receipt
-from oa_testing.postgres import Database
+from oa_testing.postgres import ON_FAST, Database
 from openagents.common.v1 import cursor_pb2
 from openagents.runtime.v1 import log_service_pb2
 from openagents.runtime.v1 import receipt_service_pb2 as receipts_pb2
@@ -34,6 +36,7 @@ from services.runtime.tests.rig import (
     finish,
     keep_beating,
     refusal_of_call,
+    refusing,
     replica,
     runtime_settings,
     somebody,
@@ -135,7 +138,12 @@ async def new_epoch(database: Database, *arguments: str) -> tuple[int, bytes, by
     """The command, as a process of its own."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", "services.runtime.new_epoch", *arguments),
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OA_DATABASE_URL": database.runtime},
+        env={
+            **os.environ,
+            **ON_FAST,
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            "OA_DATABASE_URL": database.runtime,
+        },
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -244,6 +252,43 @@ async def test_what_was_followed_and_is_gone_gives_the_log_a_new_epoch(
     replay = topic_service_pb2.ReplayTopicRequest(topic=f"run:{run_id}:events", epoch=epoch, after_seq=2)
     frames = (await runtime.topics.ReplayTopic(replay, metadata=AS_SERVICE)).page.frames
     assert [(b"lost" in frame, b"new" in frame) for frame in frames] == [(False, False), (False, True)]
+
+
+async def test_a_new_connection_is_asked_before_it_is_used(runtime_database: Database, who: Somebody) -> None:
+    """Long before the next look: what is stored after the failover is stored under the new epoch."""
+    settings = runtime_settings(runtime_database, tail=TailLimits(poll_interval_ms=600_000))
+    quiet = replace(settings.database, watch_ms=600_000)
+    async with replica(replace(settings, database=quiet), who.key) as runtime:
+        before = await epoch_of(runtime)
+        standby = await LaggingStandby.of(runtime_database)
+        await runtime.create(who, "lost")
+        admin = await asyncpg.connect(runtime_database.admin)
+        try:
+            await admin.execute(f"ALTER DATABASE {runtime_database.name} CONNECTION LIMIT 0")
+            await admin.execute(_END_SESSIONS)
+            await standby.promote()
+            await admin.execute(f"ALTER DATABASE {runtime_database.name} CONNECTION LIMIT -1")
+        finally:
+            await admin.close()
+        async with asyncio.timeout(60):
+            while not (run_id := await _created(runtime, who, "new")):
+                await asyncio.sleep(0.01)
+        assert await epoch_of(runtime) != before
+        assert (await runtime.run(who, run_id)).run_id == run_id
+
+
+_END_SESSIONS = """
+SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+
+
+async def _created(runtime: Replica, who: Somebody, key: str) -> str:
+    """The id of a new run; empty while the database can't be reached."""
+    try:
+        return str((await refusing(runtime.create(who, key))).run_id)
+    except Refusal:
+        return ""
 
 
 async def test_the_same_number_of_events_with_others_among_them_is_noticed(

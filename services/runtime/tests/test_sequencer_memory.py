@@ -138,7 +138,8 @@ async def test_the_clock_is_read_again_in_time(runtime_database: Database) -> No
 async def test_a_batch_of_unknown_fate_ends_all_that_was_known(runtime_database: Database) -> None:
     admin = await asyncpg.connect(runtime_database.admin)
     try:
-        async with replica(runtime_database.runtime) as rig:
+        # One lane: all connections are given up after that, and every one that is made anew forgets.
+        async with replica(runtime_database.runtime, sequencer=SequencerLimits(lanes=1)) as rig:
             run_id = await rig.started_run()
             await rig.submit(append(run_id, "a"))
             async with admin.transaction():

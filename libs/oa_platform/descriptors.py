@@ -1,0 +1,51 @@
+"""File descriptors that run out: a log line says so, whoever it was that got none.
+
+A server that can't accept and a client that can't connect fail each in its own way, and some silently. So one is asked
+for now and then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import resource
+
+import structlog
+
+LOOK_EVERY_S = 1.0
+SAY_AGAIN_AFTER_S = 60.0
+"""Pause between two log lines while it lasts."""
+_ADVICE = {
+    errno.EMFILE: "This process has as many open as it may. Raise its limit (ulimit -n, LimitNOFILE=), or look for "
+    "what holds them: connections of clients that don't end, mostly.",
+    errno.ENFILE: "This machine has as many open as it may. Raise fs.file-max, or look for what holds them.",
+}
+_log = structlog.get_logger(__name__)
+
+
+async def watch_descriptors(look_every_s: float = LOOK_EVERY_S) -> None:
+    """Look until cancelled."""
+    loop = asyncio.get_running_loop()
+    short, said_at = False, 0.0
+    while True:
+        number = _missing()
+        if number and (not short or loop.time() - said_at >= SAY_AGAIN_AFTER_S):
+            said_at = loop.time()
+            limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            _log.error("descriptors_exhausted", error=errno.errorcode[number], limit=limit, advice=_ADVICE[number])
+        elif short and not number:
+            _log.info("descriptors_free")
+        short = bool(number)
+        await asyncio.sleep(look_every_s)
+
+
+def _missing() -> int:
+    """Why there is no descriptor to be had; 0 when there is."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        if error.errno not in _ADVICE:
+            raise
+        return error.errno
+    return 0

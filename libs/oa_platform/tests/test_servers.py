@@ -1,0 +1,423 @@
+"""Which server will do, and how one is found: several hosts, read-only servers, lost commits, poolers, full servers."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import asyncpg
+import pytest
+import pytest_asyncio
+import structlog
+
+from oa_errors import Refusal
+from oa_localstack.postgres import FAST, PostgresServer
+from oa_localstack.roles import connect_admin
+from oa_platform.dsn import check_database_url, database_hosts, database_location
+from oa_platform.listen import Listener
+from oa_platform.migrate import migrate
+from oa_platform.parsers import Secret
+from oa_platform.postgres import Postgres
+from oa_platform.servers import Facts, complaint
+from oa_platform.settings import DatabaseSettings
+from oa_testing.pg_front import pg_front
+from oa_testing.postgres import Database, free_port
+
+DURABILITY = ("fsync", "full_page_writes", "synchronous_commit")
+
+
+def _settings(dsn: str, **changes: object) -> DatabaseSettings:
+    usual = DatabaseSettings(url=Secret(dsn), may_lose_commits=True, pool_min=1, pool_max=2, start_timeout_s=0)
+    return replace(usual, watch_ms=600_000, **changes)  # type: ignore[arg-type]
+
+
+async def _refused(work: Awaitable[object]) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        await work
+    return caught.value
+
+
+async def _refused_start(settings: DatabaseSettings) -> Refusal:
+    return await _refused(Postgres(settings, "test").__aenter__())
+
+
+async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(60):
+        while not await condition():
+            await asyncio.sleep(0.02)
+
+
+async def _is_ready(postgres: Postgres) -> bool:
+    try:
+        await postgres.check()
+    except Refusal:
+        return False
+    return True
+
+
+@asynccontextmanager
+async def _admin(dsn: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def _write(postgres: Postgres) -> None:
+    async with postgres.transaction() as connection:
+        await connection.execute("CREATE TEMPORARY TABLE IF NOT EXISTS scratch (n int)")
+        await connection.execute("SELECT pg_current_xact_id()")
+
+
+# ------------------------------------------------------------------------------------------------- the URL
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts", "location"),
+    [
+        ("postgresql://me:geheim@db.example/oa", (("db.example", 5432),), "db.example:5432/oa"),
+        ("postgresql://me:geheim@a:1,b:2/oa", (("a", 1), ("b", 2)), "a:1,b:2/oa"),
+        ("postgresql://me:geheim@a,b:2/oa?x=1", (("a", 5432), ("b", 2)), "a:5432,b:2/oa"),
+        ("postgresql://me:geheim@[::1]:7,b/oa", (("::1", 7), ("b", 5432)), "[::1]:7,b:5432/oa"),
+        ("postgresql:///oa", (), "localhost:5432/oa"),
+    ],
+)
+def test_a_url_may_have_several_hosts(url: str, hosts: tuple[tuple[str, int], ...], location: str) -> None:
+    check_database_url(url)
+    assert database_hosts(url) == hosts
+    assert database_location(url) == location
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://me@db/oa",
+        "postgresql://me@db",
+        "postgresql://me@a:x,b/oa",
+        "postgresql://me@a:0/oa",
+        "postgresql://me@a:65536/oa",
+        "postgresql://me@a,,b/oa",
+        "postgresql://me@a/oa?target_session_attrs=standby",
+        "postgresql://me@a/oa?target_session_attrs=read-only",
+    ],
+)
+def test_what_is_no_url_of_a_server_that_takes_writes_is_refused(url: str) -> None:
+    with pytest.raises(ValueError):
+        check_database_url(url)
+
+
+# ------------------------------------------------------------------------------------------------- what will do
+
+
+@pytest.mark.parametrize(
+    ("facts", "may_lose", "reason", "says"),
+    [
+        (Facts(False, False, (), True), False, "", ""),
+        (Facts(False, False, ("fsync",), True), True, "", ""),
+        (Facts(True, True, (), True), True, "unavailable", "is a standby"),
+        (Facts(False, True, (), True), True, "unavailable", "default_transaction_read_only"),
+        (Facts(False, False, ("fsync",), True), False, "invalid_setting", "fsync is off. Turn it on"),
+        (Facts(False, False, DURABILITY, True), False, "invalid_setting", "synchronous_commit are off. Turn them on"),
+        (Facts(False, False, (), False), True, "invalid_setting", "Name the server itself in OA_DATABASE_URL"),
+    ],
+)
+def test_what_a_server_must_be(facts: Facts, may_lose: bool, reason: str, says: str) -> None:
+    error = complaint(facts, "db:5432/oa", may_lose)
+    assert (error.refusal.reason if error else "") == reason
+    assert says in str(error)
+
+
+# ------------------------------------------------------------------------------------------------- several hosts
+
+
+@pytest.mark.parametrize("attributes", ["", "?target_session_attrs=read-write"])
+async def test_a_host_that_is_gone_is_passed_over(empty_database: Database, attributes: str) -> None:
+    address = f"127.0.0.1:{empty_database.port}"
+    dsn = empty_database.owner.replace(address, f"127.0.0.1:{free_port()},{address}") + attributes
+    async with Postgres(_settings(dsn), "test") as postgres:
+        await postgres.check()
+
+
+async def test_a_host_that_is_silent_is_not_waited_for(empty_database: Database) -> None:
+    """A machine that died refuses nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{empty_database.port}"
+        dsn = empty_database.owner.replace(address, f"127.0.0.1:{silent.getsockname()[1]},{address}")
+        async with Postgres(_settings(dsn, connect_timeout_s=60, acquire_timeout_s=60), "test") as postgres:
+            await postgres.check()
+
+
+async def test_no_such_host_is_unavailable(empty_database: Database) -> None:
+    async with Postgres(_settings(empty_database.owner), "test") as postgres:
+        postgres._target = replace(postgres._target, dsn="postgresql://me@no-such-host.invalid/oa")
+        await postgres.expire()
+        assert (await _refused(postgres.check())).reason == "unavailable"
+
+
+# ------------------------------------------------------------------------------------------------- read-only servers
+
+
+async def test_a_server_that_takes_no_writes_is_not_ready_until_it_does(empty_database: Database) -> None:
+    async with _admin(empty_database.admin) as admin, Postgres(_settings(empty_database.owner), "test") as postgres:
+        role = f"ALTER ROLE oa_owner IN DATABASE {empty_database.name}"
+        await admin.execute(f"{role} SET default_transaction_read_only = on")
+        await postgres.check()  # the sessions that there are were not asked
+        await _end_sessions(admin)
+        await _until(lambda: _not_ready(postgres))
+        refusal = await _refused(postgres.check())
+        assert (refusal.reason, refusal.field) == ("unavailable", "OA_DATABASE_URL")
+        assert f"127.0.0.1:{empty_database.port}/{empty_database.name} takes no writes now" in refusal.message
+        assert empty_database.name not in (await _refused(_write(postgres))).message, "that is for who looks after it"
+        refused = await _refused_start(_settings(empty_database.owner))
+        assert (refused.reason, "takes no writes now" in refused.message) == ("unavailable", True)
+
+        waiting = asyncio.create_task(_started(_settings(empty_database.owner, start_timeout_s=60)))
+        await admin.execute(f"{role} RESET default_transaction_read_only")
+        await waiting
+        await postgres.check()
+
+
+async def _end_sessions(admin: "asyncpg.Connection[asyncpg.Record]") -> None:
+    await admin.execute(
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+
+
+async def _started(settings: DatabaseSettings) -> None:
+    async with Postgres(settings, "test"):
+        pass
+
+
+async def test_sessions_on_a_server_that_takes_no_writes_any_more_are_given_up(durable: PostgresServer) -> None:
+    """Old sessions are read-only, new ones are not: what a failover behind one name looks like."""
+    async with _admin(durable.dsn()) as admin, Postgres(_settings(durable.dsn()), "test") as postgres:
+        await _write(postgres)
+        async with postgres.acquire() as kept:
+            old = kept.get_server_pid()
+            await admin.execute("ALTER ROLE postgres SET default_transaction_read_only = off")
+            await admin.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+            await _reload(admin)
+            await _until(lambda: _shows(kept, "transaction_read_only", "on"))
+        refusal = await _refused(_write(postgres))
+        assert (refusal.reason, refusal.retry_after_ms > 0) == ("unavailable", True)
+        await _write(postgres)
+        async with postgres.acquire() as connection:
+            assert connection.get_server_pid() != old
+
+
+async def test_a_look_finds_a_server_that_takes_no_writes_where_nothing_is_written(durable: PostgresServer) -> None:
+    async with _admin(durable.dsn()) as admin:
+        settings = replace(_settings(durable.dsn()), watch_ms=20)
+        with structlog.testing.capture_logs() as logs:
+            async with Postgres(settings, "test") as postgres:
+                await admin.execute("ALTER ROLE postgres SET default_transaction_read_only = off")
+                await admin.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+                await _reload(admin)
+                await _until(lambda: _answered(postgres.generation > 0))
+                await _until(lambda: _answered(any(line["event"] == "database_usable" for line in logs)))
+                await _write(postgres)
+
+
+async def _answered(value: bool) -> bool:
+    return value
+
+
+async def test_a_listener_leaves_a_server_that_takes_no_writes_any_more(durable: PostgresServer) -> None:
+    async def look(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        pids.add(connection.get_server_pid())
+
+    pids: set[int] = set()
+    settings = _settings(durable.dsn())
+    listener = Listener(settings, "test", ["one"], on_notify=lambda *_: None, look=look, interval_s=0.05)
+    task = asyncio.create_task(listener.run())
+    try:
+        await _until(lambda: _answered(len(pids) == 1))
+        async with _admin(durable.dsn()) as admin:
+            await admin.execute("ALTER ROLE postgres SET default_transaction_read_only = off")
+            await admin.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+            await _reload(admin)
+        await _until(lambda: _answered(len(pids) == 2))
+    finally:
+        task.cancel()
+
+
+# ------------------------------------------------------------------------------------------------- lost commits
+
+
+@pytest_asyncio.fixture
+async def durable(scratch: Path) -> AsyncIterator[PostgresServer]:
+    """A server that keeps what it acknowledges, and whose settings can be changed."""
+    settings = {name: value for name, value in FAST.items() if name not in DURABILITY}
+    server = PostgresServer(scratch / "postgres", free_port(), "only-for-this-test", scratch / "log", settings)
+    await server.start()
+    yield server
+    await server.stop()
+
+
+async def _reload(admin: "asyncpg.Connection[asyncpg.Record]") -> None:
+    before = await admin.fetchval("SELECT pg_conf_load_time()")
+    await admin.execute("SELECT pg_reload_conf()")
+    await _until(lambda: _reloaded(admin, before))
+
+
+async def _reloaded(admin: "asyncpg.Connection[asyncpg.Record]", before: object) -> bool:
+    return bool(await admin.fetchval("SELECT pg_conf_load_time()") != before)
+
+
+async def _shows(connection: object, name: str, value: str) -> bool:
+    return bool(await connection.fetchval(f"SHOW {name}") == value)  # type: ignore[attr-defined]
+
+
+async def test_a_server_that_may_lose_commits_is_refused_unless_that_is_allowed(durable: PostgresServer) -> None:
+    strict = replace(_settings(durable.dsn()), may_lose_commits=False)
+    await _started(strict)
+    async with _admin(durable.dsn()) as admin:
+        for name in DURABILITY:
+            await admin.execute(f"ALTER SYSTEM SET {name} = off")
+            await _reload(admin)
+            refusal = await _refused_start(strict)
+            assert (refusal.reason, refusal.field) == ("invalid_setting", "OA_DATABASE_MAY_LOSE_COMMITS")
+            assert f": {name} is off" in refusal.message
+            with structlog.testing.capture_logs() as logs:
+                await _started(_settings(durable.dsn()))
+            assert [line["off"] for line in logs if line["event"] == "database_may_lose_commits"] == [[name]]
+            await admin.execute(f"ALTER SYSTEM RESET {name}")
+            await _reload(admin)
+        await admin.execute("ALTER ROLE postgres SET synchronous_commit = off")
+        assert "synchronous_commit is off" in (await _refused_start(strict)).message
+        for kept in ("local", "remote_write", "remote_apply", "on"):
+            await admin.execute(f"ALTER ROLE postgres SET synchronous_commit = {kept}")
+            await _started(strict)
+
+
+async def test_a_server_that_becomes_one_is_not_ready_until_it_keeps_commits_again(durable: PostgresServer) -> None:
+    strict = replace(_settings(durable.dsn()), may_lose_commits=False)
+    async with _admin(durable.dsn()) as admin, Postgres(strict, "test") as postgres:
+        await _write(postgres)
+        await admin.execute("ALTER SYSTEM SET synchronous_commit = off")
+        await _reload(admin)
+        await _until(lambda: _not_ready(postgres))
+        assert "synchronous_commit is off" in (await _refused(postgres.check())).message
+        assert (await _refused(_write(postgres))).reason == "unavailable"
+        await admin.execute("ALTER SYSTEM RESET synchronous_commit")
+        await _reload(admin)
+        await _until(lambda: _is_ready(postgres))
+        await _write(postgres)
+
+
+async def _not_ready(postgres: Postgres) -> bool:
+    return not await _is_ready(postgres)
+
+
+# ------------------------------------------------------------------------------------------------- every new connection
+
+
+async def test_a_hook_sees_every_new_connection_before_anybody_else(empty_database: Database) -> None:
+    seen: list[int] = []
+
+    async def look(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        seen.append(await connection.fetchval("SELECT pg_backend_pid()"))
+
+    async with Postgres(_settings(empty_database.owner, pool_min=0), "test") as postgres:
+        postgres.on_connect(look)
+        for _ in range(3):
+            await postgres.expire()
+            async with postgres.acquire() as connection:
+                assert seen[-1] == connection.get_server_pid()
+            await postgres.check()
+        assert len(set(seen)) == len(seen) == 3
+
+
+async def test_what_a_hook_raises_keeps_the_connection_from_being_used(empty_database: Database) -> None:
+    async def refuse(_: object) -> None:
+        raise Refusal("unavailable", "not this one")
+
+    async with Postgres(_settings(empty_database.owner, pool_min=0), "test") as postgres:
+        postgres.on_connect(refuse)
+        await postgres.expire()
+        assert (await _refused(_write(postgres))).message == "not this one"
+
+
+# ------------------------------------------------------------------------------------------------- poolers
+
+
+async def test_a_pooler_is_refused_with_what_to_do(empty_database: Database) -> None:
+    async with pg_front(empty_database.port) as front:
+        dsn = empty_database.owner.replace(f":{empty_database.port}/", f":{front.port}/")
+        await _started(_settings(dsn))
+        front.refusals = [("08P01", "unsupported startup parameter: statement_timeout")]
+        refusals = [await _refused_start(_settings(dsn))]
+        front.own_keys = True  # and the startup parameters are ignored
+        refusals.append(await _refused_start(_settings(dsn)))
+        refusals.append(await _refused(migrate(dsn, "runtime", Path(os.devnull).parent)))
+    for refusal in refusals:
+        assert (refusal.reason, refusal.field) == ("invalid_setting", "OA_DATABASE_URL")
+        assert f"A connection pooler answers at 127.0.0.1:{front.port}/" in refusal.message
+        assert "Name the server itself in OA_DATABASE_URL" in refusal.message
+
+
+# ------------------------------------------------------------------------------------------------- temporary refusals
+
+TEMPORARY = [
+    ("53300", "sorry, too many clients already"),
+    ("57P03", "the database system is starting up"),
+    ("57P01", "terminating connection due to administrator command"),
+    ("57P02", "terminating connection because of crash of another server process"),
+    ("57P03", "the database system is shutting down"),
+]
+
+
+async def test_a_server_that_refuses_for_the_moment_is_waited_for(empty_database: Database, tmp_path: Path) -> None:
+    async with pg_front(empty_database.port) as front:
+
+        def through(dsn: str) -> str:
+            return dsn.replace(f":{empty_database.port}/", f":{front.port}/")
+
+        front.refusals = [*TEMPORARY]
+        await _started(_settings(through(empty_database.owner), start_timeout_s=60))
+        assert not front.refusals
+        front.refusals = [*TEMPORARY]
+        await migrate(through(empty_database.owner), "runtime", tmp_path, 60)
+        assert not front.refusals
+        front.refusals = [*TEMPORARY]
+        await (await connect_admin(through(empty_database.admin))).close()
+        assert not front.refusals
+        front.refusals = [*TEMPORARY]
+        refusal = await _refused_start(_settings(through(empty_database.owner)))
+        assert (refusal.reason, refusal.field) == ("unavailable", "OA_DATABASE_URL")
+
+
+async def test_too_many_connections_are_waited_for(empty_database: Database) -> None:
+    async with _admin(empty_database.admin) as admin:
+        await admin.execute(f"ALTER DATABASE {empty_database.name} CONNECTION LIMIT 0")
+        assert "TooManyConnectionsError" in (await _refused_start(_settings(empty_database.owner))).message
+        waiting = asyncio.create_task(_started(_settings(empty_database.owner, start_timeout_s=60)))
+        await admin.execute(f"ALTER DATABASE {empty_database.name} CONNECTION LIMIT -1")
+        await waiting
+
+
+# ------------------------------------------------------------------------------------------------- full disks
+
+
+@pytest.mark.parametrize("sqlstate", ["53100", "58030"])
+async def test_a_database_that_can_not_store_is_not_ready(empty_database: Database, sqlstate: str) -> None:
+    async with Postgres(_settings(empty_database.owner, no_room_s=600), "test") as postgres:
+        refusal = await _refused(_raise(postgres, sqlstate))
+        assert (refusal.reason, refusal.retry_after_ms > 0) == ("unavailable", True)
+        assert "could not store something a moment ago" in (await _refused(postgres.check())).message
+
+
+async def test_it_is_ready_again_after_a_while(empty_database: Database) -> None:
+    async with Postgres(_settings(empty_database.owner, no_room_s=0.1), "test") as postgres:
+        await _refused(_raise(postgres, "53100"))
+        await _until(lambda: _is_ready(postgres))
+
+
+async def _raise(postgres: Postgres, sqlstate: str) -> None:
+    async with postgres.acquire() as connection:
+        await connection.execute(f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{sqlstate}'; END $$")

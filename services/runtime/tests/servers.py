@@ -1,0 +1,90 @@
+"""Database servers of a test's own, with roles and migrations: one that keeps what it acknowledges, and a standby."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+
+from oa_localstack import roles
+from oa_localstack.binaries import find_binaries
+from oa_localstack.postgres import FAST, SUPERUSER, PostgresServer
+from oa_localstack.stack import migrate_service
+from oa_testing.postgres import Database, free_port
+
+DURABILITY = ("fsync", "full_page_writes", "synchronous_commit")
+CHANGEABLE = {name: value for name, value in FAST.items() if name not in DURABILITY}
+"""Without what a start fixes: the tests change it while the server runs."""
+REPLICATING = {**FAST, "wal_level": "replica", "max_wal_senders": "5"}
+NAME = "openagents"
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for it."""
+    async with asyncio.timeout(60):
+        while not await condition():
+            await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def runtime_server(root: Path, settings: dict[str, str]) -> AsyncIterator[tuple[PostgresServer, Database]]:
+    """A running server with runtime's schema."""
+    passwords = {role: secrets.token_urlsafe(16) for role in (SUPERUSER, *roles.ROLES)}
+    server = PostgresServer(root / "one", free_port(), passwords[SUPERUSER], root / "one.log", settings)
+    await server.start()
+    try:
+        async with roles.admin_connection(server.dsn()) as admin:
+            await roles.prepare_cluster(admin, passwords)
+            await roles.ensure_database(admin, NAME)
+        async with roles.admin_connection(server.dsn(NAME)) as admin:
+            await roles.prepare_schemas(admin)
+        database = Database(NAME, server.port, passwords)
+        await migrate_service(database.owner, "runtime")
+        yield server, database
+    finally:
+        await server.stop()
+
+
+@asynccontextmanager
+async def synchronous_standby(primary: PostgresServer, root: Path) -> AsyncIterator[PostgresServer]:
+    """A running hot standby without which the primary acknowledges nothing."""
+    standby = PostgresServer(
+        root / "two", free_port(), primary.superuser_password, root / "two.log", REPLICATING, primary.account
+    )
+    standby.root.mkdir(mode=0o700)
+    standby.account.take(standby.root)
+    await asyncio.to_thread(_base_backup, primary, standby)
+    await standby.start()
+    try:
+        async with roles.admin_connection(primary.dsn()) as admin:
+            await admin.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+            await admin.execute("SELECT pg_reload_conf()")
+            await until(lambda: _is_synchronous(admin))
+        yield standby
+    finally:
+        await standby.stop()
+
+
+def _base_backup(primary: PostgresServer, standby: PostgresServer) -> None:
+    account = primary.account
+    program = find_binaries(account) / "pg_basebackup"
+    place = ["--host=127.0.0.1", f"--port={primary.port}", f"--username={SUPERUSER}", f"--pgdata={standby.data}"]
+    subprocess.run(
+        [str(program), *place, "--wal-method=stream", "--checkpoint=fast", "--write-recovery-conf", "--no-sync"],
+        env={"PATH": os.defpath, "LC_ALL": "C", "PGPASSWORD": primary.superuser_password},
+        cwd="/",
+        check=True,
+        capture_output=True,
+        **account.spawn_options(),
+    )
+
+
+async def _is_synchronous(admin: asyncpg.Connection[asyncpg.Record]) -> bool:
+    states = await admin.fetch("SELECT sync_state FROM pg_stat_replication WHERE state = 'streaming'")
+    return [row["sync_state"] for row in states] == ["sync"]
