@@ -184,7 +184,7 @@ class Postgres:
             await self.check()
         except Refusal as refusal:
             return str(refusal)
-        except BROKEN as error:
+        except Exception as error:  # noqa: BLE001 - a look that breaks must not end all looks
             return type(error).__name__
         return ""
 
