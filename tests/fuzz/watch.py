@@ -29,6 +29,8 @@ IGNORED_TABLES = frozenset(
         # Refusals are recorded in the one and counted in the other: that is what they are for.
         "control.audit_events",
         "control.rate_limits",
+        # Counts the looks of each replica, whatever is asked.
+        "runtime.replicas",
     }
 )
 IGNORED_COLUMNS = {
