@@ -250,7 +250,7 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_TAIL_CUT: _Reason.ValueType  # 509
     """The record ends before the last event that the receipt counts."""
     REASON_ARTIFACT_MALFORMED: _Reason.ValueType  # 510
-    """The file is not a replay artifact in its one canonical form."""
+    """The file is not a replay artifact in its one canonical form, or not an events file whose lines say what their bytes do."""
     REASON_CHECKPOINT_MALFORMED: _Reason.ValueType  # 511
     """The text is not a signed note, or not one with a checkpoint of a log."""
     REASON_NOT_IN_LOG: _Reason.ValueType  # 512
@@ -434,7 +434,7 @@ REASON_EVENT_MISPLACED: Reason.ValueType  # 508
 REASON_TAIL_CUT: Reason.ValueType  # 509
 """The record ends before the last event that the receipt counts."""
 REASON_ARTIFACT_MALFORMED: Reason.ValueType  # 510
-"""The file is not a replay artifact in its one canonical form."""
+"""The file is not a replay artifact in its one canonical form, or not an events file whose lines say what their bytes do."""
 REASON_CHECKPOINT_MALFORMED: Reason.ValueType  # 511
 """The text is not a signed note, or not one with a checkpoint of a log."""
 REASON_NOT_IN_LOG: Reason.ValueType  # 512

@@ -330,7 +330,9 @@ class Reason(betterproto.Enum):
     """The record ends before the last event that the receipt counts."""
 
     ARTIFACT_MALFORMED = 510
-    """The file is not a replay artifact in its one canonical form."""
+    """
+    The file is not a replay artifact in its one canonical form, or not an events file whose lines say what their bytes do.
+    """
 
     CHECKPOINT_MALFORMED = 511
     """
