@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -126,6 +127,31 @@ async def test_a_rate_limited_append_is_not_overtaken() -> None:
     async with scripted(faults=faults).running() as runtime, working(runtime, Script(), limits=limits):
         await runtime.until(lambda: runtime.logs[RUN].finished)
     assert numbers(runtime) == [str(number) for number in range(20)]
+
+
+_FOR_NOW = ("unavailable", "overloaded", "draining", "internal", "publish_rate_limited", "append_out_of_order")
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_whatever_is_refused_or_cut_by_chance_the_order_is_that_of_emitting(seed: int) -> None:
+    chance = random.Random(seed)
+    troubled = chance.sample(range(1, 80), 50)
+    faults = Faults(
+        refuse={number: Refusal(chance.choice(_FOR_NOW), "not now", retry_after_ms=1) for number in troubled[:30]},
+        drop_before=set(troubled[30:40]),
+        drop_after=set(troubled[40:]),
+    )
+    limits = WorkerLimits(
+        flush_interval_ms=1, reconnect_min_ms=1, reconnect_max_ms=5, retry_min_ms=1, max_append_events=3
+    )
+    async with (
+        scripted(RUN, OTHER_RUN, faults=faults).running() as runtime,
+        working(runtime, Script(60), limits=limits),
+    ):
+        await runtime.until(lambda: all(log.finished for log in runtime.logs.values()))
+    for run_id in (RUN, OTHER_RUN):
+        assert numbers(runtime, run_id) == [str(number) for number in range(60)]
+    assert runtime.appends > 50
 
 
 async def test_a_stale_epoch_stops_the_work_and_writes_nothing_more() -> None:

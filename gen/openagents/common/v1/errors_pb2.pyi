@@ -195,6 +195,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The worker's first message is missing, or came twice."""
     REASON_NOT_LOGGED_YET: _Reason.ValueType  # 212
     """The receipt is not in the log of receipts yet; it gets there in a moment."""
+    REASON_APPEND_OUT_OF_ORDER: _Reason.ValueType  # 220
+    """An append of the run that was sent before on this stream was refused for now: send that one again first (`resend_from`)."""
     REASON_RETENTION_FLOOR_BREACH: _Reason.ValueType  # 300
     """The cursor lies below what is retained."""
     REASON_REPLAY_BUDGET_EXCEEDED: _Reason.ValueType  # 301
@@ -379,6 +381,8 @@ REASON_ATTACH_OUT_OF_ORDER: Reason.ValueType  # 211
 """The worker's first message is missing, or came twice."""
 REASON_NOT_LOGGED_YET: Reason.ValueType  # 212
 """The receipt is not in the log of receipts yet; it gets there in a moment."""
+REASON_APPEND_OUT_OF_ORDER: Reason.ValueType  # 220
+"""An append of the run that was sent before on this stream was refused for now: send that one again first (`resend_from`)."""
 REASON_RETENTION_FLOOR_BREACH: Reason.ValueType  # 300
 """The cursor lies below what is retained."""
 REASON_REPLAY_BUDGET_EXCEEDED: Reason.ValueType  # 301

@@ -238,6 +238,11 @@ class Reason(betterproto.Enum):
     The receipt is not in the log of receipts yet; it gets there in a moment.
     """
 
+    APPEND_OUT_OF_ORDER = 220
+    """
+    An append of the run that was sent before on this stream was refused for now: send that one again first (`resend_from`).
+    """
+
     RETENTION_FLOOR_BREACH = 300
     """The cursor lies below what is retained."""
 
