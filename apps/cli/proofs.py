@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager, closing
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from oa_client.cpython.site import FileCheckpoints, FilePins
 from oa_client.receipt_log import Logged, check_logged
 from oa_client.store import WatermarkStore
 from oa_errors import Refusal
+from oa_errors.strict_text import read_base64
 from oa_runlog.receipt import ReceiptFacts, SignedReceipt, key_id_of
 
 
@@ -76,7 +75,7 @@ def trusted_keys(cli: Cli, given: tuple[str, ...]) -> dict[str, bytes]:
             raise Refusal("unknown_key", message)
         return pinned
     try:
-        keys = [base64.b64decode(text, validate=True) for text in given]
-    except binascii.Error:
+        keys = [read_base64(text) for text in given]
+    except ValueError:
         raise Refusal("invalid_value", "A key is 32 bytes in base64.", field="--key") from None
     return {key_id_of(key): key for key in keys}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import os
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import zstandard
 
@@ -20,6 +19,8 @@ from oa_khala.topics import parse_topic, run_events
 from oa_runlog.replay import MAX_LINE_BYTES, VerifiedReplay, verify_artifact
 
 _ZSTD_MAGIC = bytes.fromhex("28b52ffd")
+_UNPACK_BYTES = 1024
+"""What is unpacked at once: a few bytes can stand for very many."""
 
 
 @dataclass(frozen=True)
@@ -69,22 +70,46 @@ def is_run_id(text: str) -> bool:
 def artifact_file_lines(file: Path) -> Iterator[bytes]:
     """The lines of an artifact with their ends; one that is too long comes in pieces, which no reader takes for lines.
 
-    Raises Refusal artifact_malformed for what is compressed and broken.
+    Raises Refusal artifact_malformed for what is compressed and broken, or followed by anything.
     """
     with file.open("rb") as opened:
         is_compressed = opened.read(len(_ZSTD_MAGIC)) == _ZSTD_MAGIC
         opened.seek(0)
-        if not is_compressed:
-            while line := opened.readline(MAX_LINE_BYTES + 1):
-                yield line
+        if is_compressed:
+            yield from _lines(_unpacked(opened))
             return
-        with zstandard.ZstdDecompressor().stream_reader(opened) as stream, io.BufferedReader(stream) as plain:
-            while line := _read_line(plain):
-                yield line
+        while line := opened.readline(MAX_LINE_BYTES + 1):
+            yield line
 
 
-def _read_line(plain: io.BufferedReader[Any]) -> bytes:
-    try:
-        return plain.readline(MAX_LINE_BYTES + 1)
-    except (zstandard.ZstdError, EOFError):
-        raise Refusal("artifact_malformed", "The file is compressed with zstd, and broken.") from None
+def _unpacked(opened: BinaryIO) -> Iterator[bytes]:
+    """The content of one zstd frame, which must be all that there is: frames after it may be skipped by one reader
+    and shown by another."""
+    unpack = zstandard.ZstdDecompressor().decompressobj()
+    while piece := opened.read(_UNPACK_BYTES):
+        if unpack.eof:
+            raise _goes_on()
+        try:
+            yield unpack.decompress(piece)
+        except zstandard.ZstdError:
+            raise Refusal("artifact_malformed", "The file is compressed with zstd, and broken.") from None
+    if unpack.unused_data:
+        raise _goes_on()
+    if not unpack.eof:
+        raise Refusal("artifact_malformed", "The file is compressed with zstd, and ends too early.")
+
+
+def _goes_on() -> Refusal:
+    return Refusal("artifact_malformed", "The file is compressed with zstd, and goes on after the end of its content.")
+
+
+def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for piece in pieces:
+        *whole, rest = (rest + piece).split(b"\n")
+        yield from (line + b"\n" for line in whole)
+        if len(rest) > MAX_LINE_BYTES:
+            yield rest
+            rest = b""
+    if rest:
+        yield rest

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from apps.cli.output import Output, bytes_words, ms_words
-from oa_client import wire
 from oa_client.client import Client
+from oa_client.event_lines import event_line
 from oa_client.log import AppliedLog, LogFold
 from oa_client.store import WatermarkStore
 from oa_client.subscription import MAX_BATCH, Applied, CaughtUp, Connection, Refused, Restarted, Subscription
@@ -114,7 +113,7 @@ class TailView:
     def show(self, item: Item) -> None:
         """Show one item."""
         if isinstance(item, Seen):
-            self._output.document(event_line(item))
+            self._output.document(event_line(item.event.seq, item.payload))
             self._show_event(item.event.body)
         elif isinstance(item, Broken):
             self._output.note(f"connection lost ({item.message}); resuming from the last event applied", "yellow")
@@ -140,15 +139,6 @@ class TailView:
                 note(finish_words(body), "green" if body.outcome is events.Outcome.SUCCEEDED else "red")
             case _:
                 pass
-
-
-def event_line(item: Seen) -> dict[str, object]:
-    """An event for programs: its seq, itself as JSON, and the stored bytes, which are what the chain is made of."""
-    return {
-        "seq": item.event.seq,
-        "event": wire.event_document(item.payload),
-        "bytes": base64.b64encode(item.payload).decode(),
-    }
 
 
 def finish_words(finish: events.RunFinished) -> str:

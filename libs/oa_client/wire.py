@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
+from typing import Any
 
-from google.protobuf.json_format import MessageToDict, Parse, ParseError
+from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from oa_client.models import Caller, Finish, JsonDocument, Run, SyncGrant
 from oa_errors import Refusal
+from oa_errors.strict_json import merge_document, merge_json
 from oa_runlog.events import DEFAULT_RETENTION_CLASS
 from oa_runlog.receipt import SignedReceipt
 from oa_runlog.wire import receipt_from_wire, receipt_to_wire
@@ -30,17 +33,43 @@ def event_document(payload: bytes) -> JsonDocument:
     return document(event_pb2.RunEvent.FromString(payload))
 
 
+def is_event_document(value: Any, payload: bytes) -> bool:
+    """Whether `value`, as `read_json` read it, is this stored event in proto3 JSON.
+
+    Another writer of proto3 JSON may have its own habits (a 64-bit number as text or not, an enum by its number): they
+    are read, and what was read is compared.
+    """
+    stored = _canonical(event_document(payload))
+    if _canonical(value) == stored:
+        return True
+    message = event_pb2.RunEvent()
+    try:
+        merge_document(value, message)
+    except Refusal:
+        return False
+    return _canonical(document(message)) == stored
+
+
+def _canonical(value: Any) -> str:
+    # As text: to Python, True is 1 and 1 is 1.0.
+    return json.dumps(value, sort_keys=True)
+
+
 def receipt_document(receipt: SignedReceipt) -> JsonDocument:
     """A receipt in the strict proto3 JSON mapping: what `oa receipt show --json` writes."""
     return document(receipt_to_wire(receipt))
 
 
-def receipt_of(text: str) -> SignedReceipt:
+def receipt_of(text: bytes) -> SignedReceipt:
     """The receipt in a file of `receipt_document`. Raises Refusal `malformed_message`."""
+    message = receipt_pb2.Receipt()
     try:
-        return receipt_from_wire(Parse(text, receipt_pb2.Receipt()))
-    except ParseError:
-        raise Refusal("malformed_message", "This is no receipt as `oa receipt show --json` writes it.") from None
+        merge_json(text, message)
+    except Refusal as refusal:
+        where = f" (look at {refusal.field})" if refusal.field else ""
+        what = f"This is no receipt as `oa receipt show --json` writes it{where}."
+        raise Refusal("malformed_message", what) from None
+    return receipt_from_wire(message)
 
 
 def finish(message: event_pb2.RunFinished) -> Finish:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -17,6 +16,7 @@ from google.rpc import status_pb2
 
 from oa_errors.refusal import Refusal
 from oa_errors.status import from_code, from_status_bytes
+from oa_errors.strict_text import read_json
 
 _TYPE_URL = "type.googleapis.com/"
 # What a bare HTTP status says: a proxy made it, or something that is not the edge at all.
@@ -57,7 +57,7 @@ def from_connect(http_status: int, body: bytes, retry_after_ms: int = 0) -> Refu
 
 def _error_object(body: bytes) -> dict[str, Any] | None:
     try:
-        error = json.loads(body)
+        error = read_json(body)
     except ValueError:
         return None
     return error if isinstance(error, dict) and isinstance(error.get("code"), str) else None

@@ -7,46 +7,49 @@ that it refuses by itself is looked for.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import Any
 
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, EncodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from oa_errors.refusal import Refusal
+from oa_errors.strict_text import read_any_base64, read_json
 
 _WELL_KNOWN = "google.protobuf."
 # All that the parser raises for what is no value of a field: texts with half a surrogate pair, objects as numbers, …
 _UNPARSABLE = (json_format.ParseError, ValueError, TypeError, AttributeError, RecursionError)
 
 
-def merge_json(text: str, message: Message) -> None:
+def merge_json(text: str | bytes, message: Message) -> None:
     """Read `text` into `message`. Raises Refusal `malformed_message` with the path of the field; no value is echoed."""
-    descriptor: Any = message.DESCRIPTOR
     try:
-        document = json.loads(text, object_pairs_hook=_without_doubles, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        raise _refused("", f"The body is not {descriptor.full_name} in JSON.") from None
+        document = read_json(text)
+    except ValueError:
+        raise _refused("", f"The body is not {message.DESCRIPTOR.full_name} in JSON.") from None
+    merge_document(document, message)
+
+
+def merge_document(document: Any, message: Message) -> None:
+    """As `merge_json`, for what `read_json` has read."""
+    descriptor: Any = message.DESCRIPTOR
     _check_object(document, descriptor, "")
     try:
         json_format.ParseDict(document, message)
     except _UNPARSABLE:
         path = _culprit(document, descriptor, "")
         raise _refused(path, f"{path or 'The body'} does not hold a value of its type.") from None
+    _check_readable(message)
 
 
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key stands twice in one object")
-    return found
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+def _check_readable(message: Message) -> None:
+    """JSON may nest deeper than any reader of the binary form goes: what nobody could read after us is refused here."""
+    try:
+        type(message).FromString(message.SerializeToString())
+    except (DecodeError, EncodeError):
+        raise _refused("", "The body is nested deeper than the contract's readers go.") from None
 
 
 # ------------------------------------------------------------------------------------------------- shapes
@@ -55,11 +58,15 @@ def _no_constant(name: str) -> NoReturn:
 def _check_object(value: Any, descriptor: Descriptor, path: str) -> None:
     if not isinstance(value, dict):
         raise _refused(path, f"{path or 'The body'} must be a JSON object.")
+    seen: set[str] = set()
     for key, inner in value.items():
         field = _field(descriptor, key)
         if field is None:
             unknown = _joined(path, key)
             raise _refused(unknown, f"{descriptor.full_name} has no field {key[:100]!a}.")
+        if field.name in seen:
+            raise _refused(_joined(path, field.name), f"{field.name} stands twice, under each of its names.")
+        seen.add(field.name)
         # null stands for a field that isn't set.
         if inner is not None:
             _check_field(inner, field, _joined(path, field.name))
@@ -68,11 +75,23 @@ def _check_object(value: Any, descriptor: Descriptor, path: str) -> None:
 def _check_field(value: Any, field: FieldDescriptor, path: str) -> None:
     if field.is_repeated and not isinstance(value, dict if _is_map(field) else list):
         raise _refused(path, f"{path} must be a JSON {'object' if _is_map(field) else 'array'}.")
+    if _holds_bytes(field):
+        for where, inner in _parts(value, field, path):
+            _check_bytes(inner, where)
     element = _element_type(field)
     if element is None or element.full_name.startswith(_WELL_KNOWN):
         return
     for where, inner in _parts(value, field, path):
         _check_object(inner, element, where)
+
+
+def _check_bytes(value: Any, path: str) -> None:
+    """protobuf's parser passes over what is no base64, and over bits that mean nothing."""
+    try:
+        if isinstance(value, str):
+            read_any_base64(value)
+    except ValueError:
+        raise _refused(path, f"{path} is not base64.") from None
 
 
 # ------------------------------------------------------------------------------------------------- who is at fault
@@ -131,6 +150,13 @@ def _element_type(field: FieldDescriptor) -> Descriptor | None:
         assert field.message_type is not None
         return field.message_type.fields_by_name["value"].message_type
     return field.message_type
+
+
+def _holds_bytes(field: FieldDescriptor) -> bool:
+    if _is_map(field):
+        assert field.message_type is not None
+        field = field.message_type.fields_by_name["value"]
+    return field.type == FieldDescriptor.TYPE_BYTES
 
 
 def _is_map(field: FieldDescriptor) -> bool:

@@ -12,6 +12,8 @@ from typing import Any, Self
 
 import psutil
 
+from oa_errors.strict_text import read_json
+
 _CLOCK_SLACK_S = 0.5
 
 
@@ -76,7 +78,7 @@ def write_state(home: Path, state: StackState) -> None:
 def read_state(home: Path) -> StackState | None:
     """The last state of the stack in `home`; None when there was none, or the file makes no sense."""
     try:
-        raw: dict[str, Any] = json.loads(state_path(home).read_text())
+        raw: dict[str, Any] = read_json(state_path(home).read_bytes())
         raw["supervisor"] = ProcessMark(**raw["supervisor"])
         raw["processes"] = {name: ProcessMark(**mark) for name, mark in raw["processes"].items()}
         return StackState(**raw)

@@ -23,6 +23,7 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from oa_errors import Refusal
+from oa_errors.strict_text import read_json
 from oa_platform.clock import Clock
 from oa_platform.clock_watch import CLOCK_HEADER, CONTROL, ClockWatch, Moment
 from oa_platform.keys import from_jwks, thumbprint, to_jwks
@@ -113,7 +114,7 @@ class JwksCache:
                 self._keys = await self._fetch()
                 self._reached = True
                 JWKS_FETCHES.labels("ok").inc()
-            except (httpx.HTTPError, ValueError, RecursionError) as error:
+            except (httpx.HTTPError, ValueError) as error:
                 self._reached = False
                 JWKS_FETCHES.labels("failed").inc()
                 _log.warning("jwks_fetch_failed", url=self._settings.control_url, error=type(error).__name__)
@@ -128,7 +129,7 @@ class JwksCache:
             _tell_time(self._watch, asked, response)
         if len(response.content) > MAX_JWKS_BYTES:
             raise ValueError("the JWK set is too large")
-        keys = from_jwks(response.json())
+        keys = from_jwks(read_json(response.content))
         if not keys:
             raise ValueError("the JWK set has no key")
         return keys
@@ -138,8 +139,8 @@ class JwksCache:
         if path is None or not path.exists():
             return {}
         try:
-            return from_jwks(json.loads(path.read_text("utf-8")))
-        except (OSError, ValueError, RecursionError) as error:
+            return from_jwks(read_json(path.read_bytes()))
+        except (OSError, ValueError) as error:
             _log.warning("jwks_file_unreadable", path=str(path), error=type(error).__name__)
             return {}
 

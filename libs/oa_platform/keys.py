@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -13,6 +12,8 @@ from typing import Any
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from oa_errors.strict_text import read_any_base64
 
 _PUBLIC_KEY_BYTES = 32
 
@@ -98,8 +99,8 @@ def _to_jwk(key: Ed25519PublicKey) -> dict[str, str]:
 
 def _public_key(encoded: object) -> Ed25519PublicKey:
     try:
-        raw = base64.urlsafe_b64decode(f"{encoded}=") if isinstance(encoded, str) else b""
-    except (binascii.Error, ValueError):
+        raw = read_any_base64(encoded) if isinstance(encoded, str) else b""
+    except ValueError:
         raw = b""
     if len(raw) != _PUBLIC_KEY_BYTES:
         raise ValueError("a key of the set is no Ed25519 key")

@@ -186,7 +186,7 @@ def _kid_of(token: str, typ: str) -> str:
         raise _invalid(f"is longer than {MAX_TOKEN_CHARS} characters")
     try:
         header = jwt.get_unverified_header(token)
-    except jwt.InvalidTokenError:
+    except (jwt.InvalidTokenError, RecursionError):  # the header is JSON, of anybody
         raise _invalid("is not a JWT") from None
     if header.get("alg") != ALGORITHM:
         raise _invalid(f"is not signed with {ALGORITHM}")

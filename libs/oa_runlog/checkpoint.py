@@ -16,7 +16,6 @@ away: the log then can't prove that it continues the kept one.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
@@ -26,6 +25,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from oa_errors import Refusal
+from oa_errors.strict_text import read_base64
 from oa_runlog.merkle import EMPTY_ROOT, HASH_BYTES, leaf_hash, verify_consistency, verify_inclusion
 from oa_runlog.receipt import SignedReceipt
 
@@ -269,10 +269,9 @@ def _base64(data: bytes) -> str:
 def _strict_base64(text: str) -> bytes | None:
     """The bytes, None unless `text` is their one canonical form."""
     try:
-        data = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
+        return read_base64(text)
+    except ValueError:
         return None
-    return data if _base64(data) == text else None
 
 
 def _malformed(text: str) -> Refusal:

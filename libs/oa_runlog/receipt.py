@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from oa_errors.strict_text import read_json
 from oa_runlog.canonical import Canonical, canonical_json
 from oa_runlog.events import Outcome
 from oa_runlog.state import TOTAL_NAMES, RunState, Totals
@@ -101,7 +101,7 @@ def rfc3339(ns: int) -> str:
 
 def read_facts(data: bytes) -> ReceiptFacts:
     """What a receipt's JSON states. Raises ValueError when it is not of version 1, or not in canonical form."""
-    members: Any = json.loads(data)
+    members: Any = read_json(data)
     if not isinstance(members, dict) or set(members) != _MEMBERS or members["version"] != VERSION:
         raise ValueError("the members are not those of a receipt of version 1")
     totals = members["totals"]

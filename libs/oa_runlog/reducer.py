@@ -27,6 +27,7 @@ from oa_runlog.events import (
     Usage,
     Verification,
 )
+from oa_runlog.lawful import fault_of
 from oa_runlog.state import RunState, RunStatus
 from oa_runlog.transitions import allowed_triggers, next_status, trigger
 
@@ -58,10 +59,12 @@ class Fold:
     def take(self, event: RunEvent, data: bytes) -> None:
         """Take the next event, whose stored bytes are `data`.
 
-        Raises Refusal `invalid_transition` for what the table does not allow, and `sequence_broken` for a seq that is
-        not the next one; nothing is taken then.
+        Raises Refusal `invalid_transition` for what the table or the rules of `lawful` do not allow, and
+        `sequence_broken` for a seq that is not the next one; nothing is taken then.
         """
         status = self._status_after(event.body)
+        if fault := fault_of(self._state, event):
+            raise _unlawful(self._state, event, fault)
         if event.seq != self.latest_seq + 1:
             raise Refusal("sequence_broken", f"event {event.seq} does not follow", field="seq")
         if self._is_moved_by(event.body, status):
@@ -72,8 +75,8 @@ class Fold:
     def take_all(self, first: RunEvent, bodies: Iterable[EventBody], stored: Iterable[bytes]) -> list[bytes]:
         """Take events that were recorded together, `first` and others that differ from it in seq and body only.
 
-        `stored` are their bytes. Returns the chain up to each of them. Raises `invalid_transition` as `take` does; what
-        came before is taken then.
+        `stored` are their bytes. Returns the chain up to each of them. Raises `invalid_transition` for what the table
+        does not allow; what came before is taken then. The rules of `lawful` are for the caller, `decide`, to keep.
         """
         chains: list[bytes] = []
         steady: set[type[EventBody]] = set()  # looked up in the table, and the run stands as before
@@ -125,6 +128,12 @@ def advance(state: RunState | None, event: RunEvent, data: bytes) -> RunState:
     return fold.state
 
 
+def _unlawful(state: RunState | None, event: RunEvent, fault: str) -> Refusal:
+    refusal = invalid_transition(state.status if state else None, event.body)
+    text = f"event {event.seq}, {event.type}, can't follow: {fault}"
+    return Refusal(refusal.reason, text, metadata=refusal.metadata)
+
+
 def invalid_transition(status: RunStatus | None, body: EventBody) -> Refusal:
     """The refusal of `body` in `status`: metadata from, event and allowed (comma-separated, maybe empty)."""
     origin, what = str(status or "absent"), trigger(body)
@@ -144,8 +153,8 @@ def _apply(state: RunState, event: RunEvent) -> RunState:
             return replace(state, worker_id=worker_id, lease_epoch=epoch, attempt=attempt, fenced=False)
         case RunCancelRequested(_, reason):
             return replace(state, cancel_requested_ns=event.recorded_ns, cancel_reason=reason)
-        case ExecutorLost():
-            return replace(state, fenced=True)
+        case ExecutorLost(requeued=requeued):
+            return replace(state, fenced=True, ending=not requeued)
         case RunFinished() as finish:
             # A finish by the authority takes the lease back: nothing that its holder still writes counts.
             fenced = state.fenced or event.lease_epoch == 0

@@ -11,14 +11,13 @@ Both work line by line: a run of any length needs the memory of one event.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from oa_errors import Refusal
+from oa_errors.strict_text import read_base64, read_json
 from oa_runlog import wire
 from oa_runlog.canonical import Canonical, canonical_json
 from oa_runlog.chain import chain_next, chain_start
@@ -165,8 +164,8 @@ def read_event_line(line: bytes) -> tuple[int, EventType, bytes]:
 
     Raises ValueError or KeyError for another line than an event's.
     """
-    members = json.loads(line)
-    return members["seq"], EventType(members["type"]), base64.b64decode(members["event"])
+    members = read_json(line)
+    return members["seq"], EventType(members["type"]), read_base64(members["event"])
 
 
 def _advance(state: RunState | None, one: ReplayEvent) -> RunState:
@@ -266,10 +265,10 @@ def _parse(line: bytes) -> dict[str, Any]:
     if not line.endswith(b"\n"):
         raise Refusal("tail_cut", "the artifact ends within a line")
     try:
-        members = json.loads(line)
+        members = read_json(line)
         if isinstance(members, dict) and canonical_json(members) + b"\n" == line:
             return members
-    except (ValueError, RecursionError):
+    except ValueError:
         pass
     raise _malformed("it has a line that is no JSON object in canonical form")
 
@@ -294,12 +293,9 @@ def _whole(members: dict[str, Any], name: str) -> int:
 def _bytes(members: dict[str, Any], name: str) -> bytes:
     text = _text(members, name)
     try:
-        data = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise _malformed(f"{name} is not base64") from None
-    if _base64(data) != text:
-        raise _malformed(f"{name} is not base64 in its one form")
-    return data
+        return read_base64(text)
+    except ValueError:
+        raise _malformed(f"{name} is not base64 in its one form") from None
 
 
 def _malformed(text: str) -> Refusal:

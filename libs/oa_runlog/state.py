@@ -78,7 +78,8 @@ class RunState:
 
     `worker_id` and `lease_epoch` are those of the newest lease, '' and 0 before the first; `fenced` says that it was
     taken back. `chain_head` is the chain over events 1 … `latest_seq`. `paced_until_ns` belongs to the append limit
-    (see `decide`); it is not in the log and takes no part in comparisons.
+    (see `decide`); it is not in the log and takes no part in comparisons. `ending` says that the executor was lost and
+    nobody takes over, so that the finish comes next: the authority stores both at once, so it is stored nowhere.
     """
 
     run_id: str
@@ -98,6 +99,7 @@ class RunState:
     finish: RunFinished | None = None
     totals: Totals = Totals()
     paced_until_ns: int = field(default=0, compare=False)
+    ending: bool = field(default=False, compare=False)
 
     @property
     def is_leased(self) -> bool:

@@ -14,7 +14,7 @@ from oa_errors import ClientAction, Refusal
 from oa_worker.buffer import EventBuffer
 from oa_worker.limits import WorkerLimits
 from oa_worker.pacer import Pacer
-from oa_worker.wire import refusal_of_append
+from oa_worker.wire import check_nesting, refusal_of_append
 from openagents.runtime.v1.event_pb2 import EventBody, RunFinished
 from openagents.runtime.v1.worker_service_pb2 import AppendEventsRequest, AppendEventsResponse, AppendRefused
 
@@ -48,7 +48,11 @@ class RunAppender:
         return self._refusal
 
     async def emit(self, event: EventBody) -> None:
-        """Queue an event; waits while too much is queued. Raises Refusal once the log takes no more."""
+        """Queue an event; waits while too much is queued.
+
+        Raises Refusal once the log takes no more, and `invalid_value` for an event that nobody could read.
+        """
+        check_nesting(event)
         while not self._room.is_set() and self._refusal is None:
             await self._room.wait()
         self._raise_refusal()

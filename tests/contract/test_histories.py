@@ -141,7 +141,7 @@ def test_the_recorder_by_hand(
 
 def test_a_log_with_a_hole_is_no_history() -> None:
     events = list(_recorded("lost_and_taken_over").events)
-    del events[3]
+    del events[2]
     with pytest.raises(Refusal, match="sequence_broken"):
         history_of("run_x", events, shows="", release="0.1.0")
     with pytest.raises(ValueError, match="no events"):
@@ -207,7 +207,11 @@ def _spoiled() -> Iterator[tuple[str, History, str]]:
     yield "type", _swap(history, 1, replace(stored, type="message")), "line 3: type"
     yield "status", _swap(history, 1, replace(stored, status="created")), "line 3: status"
     yield "hash", _swap(history, 1, replace(stored, state_hash="00")), "line 3: state hash"
-    yield "bytes", _swap(history, 1, replace(stored, data=stored.data[:-1] + b"\x02")), "line 3: state hash"
+    yield (
+        "bytes",
+        _swap(history, 1, replace(stored, data=stored.data[:-1] + b"\x02")),
+        "line 3: today this is refused: invalid",
+    )
     yield "no event", _swap(history, 1, replace(stored, data=b"\xff")), "line 3: today this is refused: malformed"
     yield "dropped", replace(history, lines=history.lines[1:]), "line 2: today this is refused: invalid_transition"
     yield "event", _swap(history, last, replace(tried, trigger="usage")), f"line {last + 2}: event"

@@ -181,6 +181,9 @@ class _Sent:
                 self._settle(answer, Appended(answer.first_seq, answer.last_seq, answer.already_appended))
             elif message.HasField("append_refused"):
                 answer = message.append_refused
+                if answer.reason == "append_out_of_order":
+                    self._send_again(answer)
+                    continue
                 known = answer.reason not in UNCERTAIN
                 refusal = Refusal(answer.reason, answer.message, metadata=dict(answer.metadata))
                 self._settle(answer, refused(refusal) if known else UNKNOWN)
@@ -194,11 +197,15 @@ class _Sent:
         self._pending.clear()
         return [*self._uncertain, *lost]
 
+    def _send_again(self, message: pb.AppendRefused) -> None:
+        """It would have overtaken one that is to be sent again: the run is as before, and it waits behind that."""
+        self._check_turn(message)
+        append, _ = self._pending.pop(message.request_id)
+        self._uncertain.append(append)
+        self.room.release()
+
     def _settle(self, message: pb.AppendEventsResponse | pb.AppendRefused, answer: Answer | Unknown) -> None:
-        first = next(iter(self._pending), None)
-        if message.request_id != first:
-            order = f"{self._stream}: the answer to {message.request_id} came, and {first} had none yet"
-            self._recorder.complaints.append(f"answered out of order, {order}")
+        self._check_turn(message)
         append, invoked = self._pending.pop(message.request_id)
         if isinstance(answer, Unknown):
             self._uncertain.append(append)
@@ -207,6 +214,12 @@ class _Sent:
             self._note(append, answer, invoked, self._recorder.now())
             self._notebook.learn(append, answer)
         self.room.release()
+
+    def _check_turn(self, message: pb.AppendEventsResponse | pb.AppendRefused) -> None:
+        first = next(iter(self._pending), None)
+        if message.request_id != first:
+            order = f"{self._stream}: the answer to {message.request_id} came, and {first} had none yet"
+            self._recorder.complaints.append(f"answered out of order, {order}")
 
     def _note(self, append: Append, answer: Answer | Unknown, invoked: float, returned: float) -> None:
         # Who broke a rule of the message is told so before the run is looked at: that takes no turn.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -15,8 +13,8 @@ from apps.cli.program import Cli, command, receipt_group
 from apps.cli.proofs import logged_receipt, proved_receipt, trusted_keys
 from oa_client import wire
 from oa_client.cpython.site import FileCheckpoints
+from oa_client.event_lines import read_event_lines
 from oa_client.receipt_log import Logged
-from oa_errors import Refusal
 from oa_runlog.receipt import ReceiptFacts, SignedReceipt
 from oa_runlog.verify import verify_receipt, verify_record
 
@@ -99,20 +97,12 @@ def _log_words(logged: Logged) -> str:
 
 def _verify_files(keys: dict[str, bytes], receipt_file: Path, events_file: Path | None) -> tuple[ReceiptFacts, int]:
     """Nothing but files and pinned keys."""
-    receipt = wire.receipt_of(receipt_file.read_text("utf-8"))
+    receipt = wire.receipt_of(receipt_file.read_bytes())
     if events_file is None:
         return verify_receipt(receipt, keys), 0
-    payloads = list(_payloads(events_file))
-    return verify_record(receipt, keys, payloads), len(payloads)
-
-
-def _payloads(events_file: Path) -> Iterator[bytes]:
-    for number, line in enumerate(events_file.read_text("utf-8").splitlines(), start=1):
-        try:
-            yield base64.b64decode(json.loads(line)["bytes"], validate=True)
-        except (ValueError, KeyError, TypeError):
-            message = f"Line {number} of {events_file} is no event as `oa run tail --json` writes it."
-            raise Refusal("malformed_message", message, field="--events") from None
+    with events_file.open("rb") as lines:
+        facts = verify_record(receipt, keys, read_event_lines(lines))
+    return facts, facts.count
 
 
 def show_receipt(output: Output, receipt: SignedReceipt, facts: ReceiptFacts) -> None:

@@ -88,7 +88,7 @@ async def show(cli: Cli, run_or_file: str, keys: tuple[str, ...], raw: bool) -> 
 
 
 def _check_kept(receipt_file: Path, trusted: dict[str, bytes], verified: VerifiedReplay) -> None:
-    kept = wire.receipt_of(receipt_file.read_text("utf-8"))
+    kept = wire.receipt_of(receipt_file.read_bytes())
     verify_receipt(kept, trusted, run_id=verified.facts.run_id)
     if kept != verified.receipt:
         message = "The file holds another receipt of this run than the one that you kept: its past was rewritten."

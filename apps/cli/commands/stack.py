@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
-import json
 import platform
 import re
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from apps.cli.settings import control_url, running_stack
 from oa_client.client import VERSION
 from oa_client.edge import needs_sign_in
 from oa_errors import Refusal
+from oa_errors.strict_text import read_json
 from oa_localstack.lifecycle import run_until_stopped, stop_running
 from oa_localstack.probe import ask
 from oa_localstack.stack import Stack
@@ -125,7 +125,7 @@ async def _process(name: str, state: StackState) -> ProcessStatus:
 def _failures(body: str) -> str:
     """The reasons in the body of /readyz."""
     try:
-        failures = json.loads(body)["failures"]
+        failures = read_json(body)["failures"]
         return "; ".join(f"{name}: {why}" for name, why in failures.items())
     except (ValueError, KeyError, AttributeError, TypeError):
         return body[:200] or "no answer"

@@ -120,6 +120,27 @@ def test_a_compressed_file_that_is_broken_says_so(home: Path, refused: Refused, 
     assert reason in ("artifact_malformed", "tail_cut")
 
 
+SKIPPABLE = bytes.fromhex("502a4d18") + (4).to_bytes(4, "little") + b"note"
+
+
+@pytest.mark.parametrize(
+    "after", [SKIPPABLE, b"x", zstandard.compress(b""), zstandard.compress(b"more\n"), bytes(5000)], ids=range(5)
+)
+@pytest.mark.parametrize("action", ["verify", "show"])
+def test_nothing_may_follow_the_end_of_a_compressed_file(
+    home: Path, refused: Refused, action: str, after: bytes
+) -> None:
+    file = home / "run.replay.zst"
+    file.write_bytes(zstandard.compress(b"".join(LINES)) + after)
+    assert refused("replay", action, "--key", KEY, file) == (Exit.NOT_PROVED, "artifact_malformed")
+
+
+def test_a_few_bytes_that_stand_for_very_many_are_refused(home: Path, refused: Refused) -> None:
+    file = home / "run.replay.zst"
+    file.write_bytes(zstandard.compress(b"".join(LINES[:2]) + bytes(1 << 26)))
+    assert refused("replay", "verify", "--key", KEY, file) == (Exit.NOT_PROVED, "artifact_malformed")
+
+
 def test_a_kept_receipt_shows_that_the_past_was_rewritten(home: Path, refused: Refused) -> None:
     """Both are signed by the authority's own key: only who kept the receipt can tell."""
     kept, file = home / "receipt.json", home / "run.replay"

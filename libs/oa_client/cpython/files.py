@@ -21,6 +21,7 @@ from ulid import ULID
 
 from oa_client.auth import Credentials
 from oa_errors import Refusal
+from oa_errors.strict_text import read_json as read_json_text
 
 LOCK_TIMEOUT_S = 60.0
 """Longer than a refresh may take, whose process holds the lock."""
@@ -112,7 +113,7 @@ def _locked(descriptor: int) -> bool:
 def read_json(path: Path) -> dict[str, Any] | None:
     """The JSON object in a file; None when there is none."""
     try:
-        value = json.loads(path.read_text("utf-8"))
+        value = read_json_text(path.read_bytes())
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +11,8 @@ from oa_client.client import Client
 from oa_client.cpython.files import ClientHome, FileCredentialStore, read_json, write_private_json
 from oa_client.cpython.network import HttpxHttp, WebSockets
 from oa_client.cpython.sqlite_store import SqliteStore
+from oa_errors import Refusal
+from oa_errors.strict_text import read_base64
 
 
 class FilePins:
@@ -37,8 +38,12 @@ class FileCheckpoints:
 
     def load(self) -> bytes | None:
         """See CheckpointStore."""
+        if not self._path.exists():
+            return None
         note = (read_json(self._path) or {}).get("checkpoint")
-        return note.encode() if isinstance(note, str) else None
+        if not isinstance(note, str):
+            raise _unreadable("checkpoint_malformed", self._path)
+        return note.encode()
 
     def save(self, note: bytes) -> None:
         """See CheckpointStore."""
@@ -50,14 +55,24 @@ class FileCheckpoints:
 
 
 def read_keys(path: Path) -> dict[str, bytes]:
-    """Key id -> public key from a file of FilePins; empty when it holds none."""
-    keys = {}
-    for key_id, text in (read_json(path) or {}).items():
-        try:
-            keys[key_id] = base64.b64decode(str(text), validate=True)
-        except binascii.Error:
-            continue
-    return keys
+    """Key id -> public key from a file of FilePins; empty when there is none yet.
+
+    Raises Refusal `unknown_key` for a file that makes no sense: taken for none, it would let any key be pinned anew.
+    """
+    if not path.exists():
+        return {}
+    kept = read_json(path)
+    try:
+        if kept is None:
+            raise ValueError("no JSON object")
+        return {key_id: read_base64(text) for key_id, text in kept.items()}
+    except (ValueError, TypeError):
+        raise _unreadable("unknown_key", path) from None
+
+
+def _unreadable(reason: str, path: Path) -> Refusal:
+    message = f"{path} can't be read, so nothing is proved. `oa receipt keys --pin` trusts the site anew."
+    return Refusal(reason, message)
 
 
 class Site:

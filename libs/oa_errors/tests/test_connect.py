@@ -33,7 +33,9 @@ def test_a_code_without_details_gives_the_nearest_reason() -> None:
     assert from_connect(499, b'{"code":"canceled"}').reason == "cancelled"
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>Bad Gateway</html>", b"[]", b'{"code":7}', b"\xff", b'"x"'])
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>Bad Gateway</html>", b"[]", b'{"code":7}', b"\xff", b'"x"', b"[" * 99_999]
+)
 def test_an_answer_that_is_not_the_edges(body: bytes) -> None:
     refusal = from_connect(502, body, retry_after_ms=2000)
     assert (refusal.reason, refusal.retry_after_ms) == ("unavailable", 2000)

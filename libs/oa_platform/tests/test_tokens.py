@@ -240,6 +240,12 @@ async def test_a_huge_token_is_not_even_read(clock: FakeClock) -> None:
     assert await _reason("a" * (tokens.MAX_TOKEN_CHARS + 1), clock) == "invalid_token"
 
 
+async def test_a_header_of_endless_nesting_is_no_token(clock: FakeClock) -> None:
+    head = base64.urlsafe_b64encode(b"[" * 6000).rstrip(b"=").decode()
+    assert len(head) < tokens.MAX_TOKEN_CHARS
+    assert await _reason(f"{head}.e30.AA", clock) == "invalid_token"
+
+
 @given(st.one_of(st.text(max_size=60), st.from_regex(r"[\w-]{0,20}\.[\w-]{0,20}\.[\w-]{0,20}", fullmatch=True)))
 def test_no_text_breaks_the_verifier(text: str) -> None:
     async def verify() -> None:

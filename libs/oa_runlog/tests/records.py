@@ -29,6 +29,16 @@ class Record:
     receipt: SignedReceipt
 
 
+def stored(bodies: list[ev.EventBody], run_id: str = values.RUN_ID, leases: list[int] | None = None) -> list[bytes]:
+    """A run's events as they are stored: the first two by the authority, the others under the first lease, unless
+    `leases` says otherwise."""
+    epochs = leases if leases is not None else [0, 0, *[1] * (len(bodies) - 2)]
+    return [
+        encode_event(run_id, seq, START_NS + seq * 1_000_003, epoch, encode_body(body))
+        for seq, (body, epoch) in enumerate(zip(bodies, epochs, strict=True), start=1)
+    ]
+
+
 def record(work: list[ev.EventBody], run_id: str = values.RUN_ID, signer: ReceiptSigner = SIGNER) -> Record:
     """A run that did `work` and succeeded."""
     bodies: list[ev.EventBody] = [
@@ -37,10 +47,7 @@ def record(work: list[ev.EventBody], run_id: str = values.RUN_ID, signer: Receip
         *work,
         ev.RunFinished(ev.Outcome.SUCCEEDED, exec=ev.ExecResult(exit_code=0)),
     ]
-    events = [
-        encode_event(run_id, seq, START_NS + seq * 1_000_003, 1, encode_body(body))
-        for seq, body in enumerate(bodies, start=1)
-    ]
+    events = stored(bodies, run_id)
     state = replay(events)
     assert state is not None
     return Record(run_id, events, signer.sign(state, "log_1"))

@@ -32,7 +32,9 @@ def _created(version: int, title: str = "") -> event_pb2.RunEvent:
 
 
 def _finished(version: int, seq: int) -> event_pb2.RunEvent:
-    return _event(version, seq, run_finished=event_pb2.RunFinished(outcome=event_pb2.RUN_OUTCOME_SUCCEEDED))
+    message = _event(version, seq, run_finished=event_pb2.RunFinished(outcome=event_pb2.RUN_OUTCOME_SUCCEEDED))
+    message.lease_epoch = 1
+    return message
 
 
 def _started(version: int, attempt: int) -> event_pb2.RunEvent:

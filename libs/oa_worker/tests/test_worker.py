@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
+from google.protobuf.struct_pb2 import Struct
 
 from oa_errors import Refusal
 from oa_testing.plugin import FaultProxies
@@ -16,7 +18,7 @@ from oa_worker import Adapter, Assignment, Emit, ExecAdapter, ExecLimits, Worker
 from oa_worker.notices import Attached, Detached, Notice, RunLeft, RunTaken
 from oa_worker.tests.fake_runtime import OTHER_RUN, RUN, WORKER, FakeRuntime, FakeTokens, Faults
 from openagents.runtime.v1 import event_pb2
-from openagents.runtime.v1.event_pb2 import EventBody, ExecSpec, Message, RunFinished, RunSpec, TextDelta
+from openagents.runtime.v1.event_pb2 import Custom, EventBody, ExecSpec, Message, RunFinished, RunSpec, TextDelta
 
 QUICK = WorkerLimits(
     flush_interval_ms=5, reconnect_min_ms=10, reconnect_max_ms=50, retry_min_ms=5, drain_timeout_ms=5_000
@@ -127,6 +129,31 @@ async def test_a_rate_limited_append_is_not_overtaken() -> None:
     assert numbers(runtime) == [str(number) for number in range(20)]
 
 
+_FOR_NOW = ("unavailable", "overloaded", "draining", "internal", "publish_rate_limited", "append_out_of_order")
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_whatever_is_refused_or_cut_by_chance_the_order_is_that_of_emitting(seed: int) -> None:
+    chance = random.Random(seed)
+    troubled = chance.sample(range(1, 80), 50)
+    faults = Faults(
+        refuse={number: Refusal(chance.choice(_FOR_NOW), "not now", retry_after_ms=1) for number in troubled[:30]},
+        drop_before=set(troubled[30:40]),
+        drop_after=set(troubled[40:]),
+    )
+    limits = WorkerLimits(
+        flush_interval_ms=1, reconnect_min_ms=1, reconnect_max_ms=5, retry_min_ms=1, max_append_events=3
+    )
+    async with (
+        scripted(RUN, OTHER_RUN, faults=faults).running() as runtime,
+        working(runtime, Script(60), limits=limits),
+    ):
+        await runtime.until(lambda: all(log.finished for log in runtime.logs.values()))
+    for run_id in (RUN, OTHER_RUN):
+        assert numbers(runtime, run_id) == [str(number) for number in range(60)]
+    assert runtime.appends > 50
+
+
 async def test_a_stale_epoch_stops_the_work_and_writes_nothing_more() -> None:
     adapter = Patient()
     async with scripted().running() as runtime, working(runtime, adapter) as (_, notices):
@@ -166,6 +193,29 @@ async def test_an_event_refused_for_good_fails_the_run_with_the_reason(reason: s
     finish = runtime.logs[RUN].events[-1].run_finished
     assert (finish.outcome, finish.reason) == (event_pb2.RUN_OUTCOME_FAILED, reason)
     assert numbers(runtime) == []
+
+
+class Deep(Script):
+    """An adapter that emits what no authority could read."""
+
+    async def run(self, assignment: Assignment, emit: Emit) -> RunFinished:
+        data = Struct()
+        inner = data
+        for _ in range(32):
+            inner = inner.fields["a"].struct_value
+        inner.fields["x"].number_value = 1
+        await emit(message("0"))
+        event = EventBody(custom=Custom(type="acme.deep", data=data))
+        assert EventBody.FromString(event.SerializeToString()) == event, "by itself it can be read"
+        await emit(event)
+        return SUCCEEDED
+
+
+async def test_an_event_that_nobody_could_read_fails_its_run_and_not_the_stream() -> None:
+    async with scripted().running() as runtime, working(runtime, Deep()):
+        await runtime.until(lambda: runtime.logs[RUN].finished)
+    assert runtime.logs[RUN].events[-1].run_finished.reason == "invalid_value"
+    assert (runtime.streams, numbers(runtime)) == (1, ["0"])
 
 
 async def test_a_defect_in_one_adapter_fails_its_run_only() -> None:

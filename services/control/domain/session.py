@@ -1,7 +1,7 @@
 """Sessions, and the refresh tokens that keep them alive.
 
 A refresh token is `ort_<session ulid>.<counter>.<mac>`. The database holds only the counter: what is stored can't be
-turned into a token. The rule (ADR 0015): the current counter rotates; the one before gets the *current* token again
+turned into a token. The rule (ADR 0013): the current counter rotates; the one before gets the *current* token again
 for as long as nobody has used that one, because its answer may have been lost; anything else is a thief or a victim of
 one, and ends the session. A token is used once it was refreshed, or the access token that came with it was let in.
 """

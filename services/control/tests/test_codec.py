@@ -87,8 +87,9 @@ def test_the_field_at_fault_is_named_to_the_element(document: object, field: str
 
 @pytest.mark.parametrize(
     "text",
-    ['{"spec":{},"spec":{}}', '{"idempotencyKey":NaN}', "{} {}", "{'a':1}", '{"idempotencyKey":"\\ud800"}', "{" * 9999,
-     "[" * 99999, "1" * 9999, "", " ", "\ufeff{}", '{"a":1,}', "// {}"],
+    ['{"spec":{},"spec":{}}', '{"idempotency_key":"a","idempotencyKey":"b"}', '{"idempotencyKey":NaN}', "{} {}",
+     "{'a':1}", '{"idempotencyKey":"\\ud800"}', "{" * 9999, "[" * 99999, "1" * 9999, "", " ", "\ufeff{}", '{"a":1,}',
+     "// {}"],
 )  # fmt: skip
 def test_what_is_not_strict_json_is_refused(text: str) -> None:
     assert refusal(text).reason == "malformed_message"

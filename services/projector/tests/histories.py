@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
+from oa_errors import Refusal
 from oa_runlog import events as e
-from oa_runlog.state import RunStatus
-from oa_runlog.transitions import next_status
+from oa_runlog.reducer import advance
+from oa_runlog.state import RunState
 from services.projector.domain.log import LogBatch
 
 START_NS = 1_700_000_000_000_000_000
@@ -65,7 +66,7 @@ def batch(partition: int, first_position: int, events: Sequence[e.RunEvent]) -> 
 _WORDS = st.text("abc xyzäß", max_size=12)
 _COUNTS = st.integers(0, 2**40)
 _MOVES: st.SearchStrategy[e.EventBody] = st.one_of(
-    st.builds(started, st.integers(1, 5)),
+    st.builds(started),
     st.builds(e.RunCancelRequested, st.just(USER), _WORDS),
     st.builds(
         e.RunFinished,
@@ -98,14 +99,29 @@ _CREATED = st.builds(created, st.sampled_from([USER, OTHER_USER]), st.sampled_fr
 @st.composite
 def histories(draw: st.DrawFn, number: int, max_events: int = 14) -> list[e.RunEvent]:
     """A run's events, each allowed after the one before; it need not have ended."""
-    bodies: list[e.EventBody] = [draw(_CREATED)]
-    status: RunStatus | None = RunStatus.CREATED
+    events = history(number, [draw(_CREATED)])
+    state = advance(None, events[0], b"")
     for body in draw(st.lists(_MOVES | _WORK, max_size=max_events)):
-        after = next_status(status, body)
-        if after is not None:
-            bodies.append(body)
-            status = after
-    return history(number, bodies)
+        event = _next(state, body)
+        try:
+            state = advance(state, event, b"")
+        except Refusal:
+            continue
+        events.append(event)
+    return events
+
+
+def _next(state: RunState, body: e.EventBody) -> e.RunEvent:
+    """`body` as the next event, under the lease that it needs."""
+    lease = state.lease_epoch if state.is_leased else 0
+    match body:
+        case e.RunStarted():
+            body, lease = started(state.attempt + 1), 0
+        case e.ExecutorLost(requeued=requeued):
+            body, lease = e.ExecutorLost(state.worker_id, state.lease_epoch, state.attempt, requeued), 0
+        case e.RunCancelRequested():
+            lease = 0
+    return e.RunEvent(state.run_id, state.latest_seq + 1, state.create_ns + state.latest_seq, lease, body)
 
 
 @st.composite

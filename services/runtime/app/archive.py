@@ -131,3 +131,5 @@ def _unpack(unpack: zstandard.ZstdDecompressionObj, piece: bytes, into: Spool) -
         if unpack.eof:
             raise zstandard.ZstdError("there is more after the end")
         into.write(unpack.decompress(piece[start : start + _UNPACK_BYTES]))
+        if unpack.unused_data:
+            raise zstandard.ZstdError("there is more after the end")

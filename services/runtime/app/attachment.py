@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from oa_errors import Refusal
+from oa_runlog.commands import Append
 from oa_runlog.state import WorkerStatus
 from services.runtime.app.ports import RunRecord, WorkerRecord
 from services.runtime.domain.batch import Applied
+from services.runtime.domain.pipeline import Pipeline, Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,8 @@ class Lease:
     """A lease of an attached worker. Until the worker has been told of the run, a cancel has to wait."""
 
     epoch: int
+    pipeline: Pipeline
+    """The appends under it."""
     told: bool = False
     cancel: CancelNotice | None = None
 
@@ -102,6 +106,7 @@ class Attachment:
         """Why the authority ended the stream, if it did: a Refusal, or whatever went wrong."""
         self.under_way: dict[str, asyncio.Future[Applied]] = {}
         """Run -> the last append to it that has no answer yet."""
+        self._pending_limit = pending_limit
         self._pending = asyncio.Semaphore(pending_limit)
 
     @property
@@ -137,8 +142,15 @@ class Attachment:
         """Note a lease."""
         lease = self.leases.get(run_id)
         if lease is None or lease.epoch != epoch:
-            lease = self.leases[run_id] = Lease(epoch)
+            lease = self.leases[run_id] = Lease(epoch, Pipeline(self._pending_limit))
         return lease
+
+    def place_of(self, append: Append) -> Place | None:
+        """The place of an append that has just come; None for one under a lease that the worker does not hold."""
+        lease = self.leases.get(append.run_id)
+        if lease is None or lease.epoch != append.lease_epoch:
+            return None
+        return lease.pipeline.place(append.idempotency_key)
 
     def tell(self, assignment: Assignment, cancel: CancelNotice | None) -> None:
         """Say the run to the worker, once, and the cancel that came meanwhile."""

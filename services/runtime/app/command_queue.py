@@ -9,16 +9,19 @@ from dataclasses import dataclass
 from oa_runlog.commands import Append, Command
 from services.runtime.app.limits import SequencerLimits
 from services.runtime.domain.batch import Applied
+from services.runtime.domain.pipeline import Place
 
 
 @dataclass(slots=True)
 class Waiter:
-    """A command, and who waits for its answer. `size`: bytes of its events; `since`: when it came, in seconds."""
+    """A command, and who waits for its answer. `size`: bytes of its events; `since`: when it came, in seconds; `place`:
+    an append's among those of its stream."""
 
     command: Command
     partition: int
     answer: asyncio.Future[Applied]
     since: float
+    place: Place | None = None
     size: int = 0
 
     def __post_init__(self) -> None:

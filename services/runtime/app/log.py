@@ -13,6 +13,7 @@ from services.runtime.app.limits import SequencerLimits
 from services.runtime.app.ports import Installation, LogStore
 from services.runtime.app.sequencer import Publish, Seal, Sequencer
 from services.runtime.domain.batch import Applied
+from services.runtime.domain.pipeline import Place
 
 
 class Log:
@@ -41,9 +42,9 @@ class Log:
         self._sequencer.close()
         await asyncio.gather(self._working, return_exceptions=True)
 
-    def submit(self, command: Command) -> asyncio.Future[Applied]:
+    def submit(self, command: Command, place: Place | None = None) -> asyncio.Future[Applied]:
         """See `Sequencer.submit`."""
-        return self._sequencer.submit(command, partition_of(command.run_id, self.partitions))
+        return self._sequencer.submit(command, partition_of(command.run_id, self.partitions), place)
 
     async def do(self, command: Command) -> Applied:
         """Carry out a command. Raises Refusal; the command goes on when the caller gives up waiting."""

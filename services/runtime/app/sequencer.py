@@ -32,6 +32,7 @@ from services.runtime.app.limits import SequencerLimits
 from services.runtime.app.ports import LogSession, LogStore
 from services.runtime.domain.batch import Answer, Applied, Batch, Changes, Head, LogRecord, Snapshot, wanted_by
 from services.runtime.domain.memory import Memory
+from services.runtime.domain.pipeline import Place
 
 _log = structlog.get_logger(__name__)
 Publish = Callable[[Mapping[int, Sequence[LogRecord]]], None]
@@ -79,10 +80,11 @@ class Sequencer:
         self._changed = asyncio.Event()
         self._closing = False
 
-    def submit(self, command: Command, partition: int) -> asyncio.Future[Applied]:
+    def submit(self, command: Command, partition: int, place: Place | None = None) -> asyncio.Future[Applied]:
         """Queue a command on a run of `partition`; the future gets its answer, or the Refusal.
 
-        Commands of a partition are carried out and answered in the order of submission.
+        Commands of a partition are carried out and answered in the order of submission. With `place`, an append that
+        would overtake one of its stream is refused.
         Raises Refusal overloaded when the queue is full, draining when the process goes away. Nobody has to wait for
         the future: the command is carried out all the same.
         """
@@ -93,7 +95,7 @@ class Sequencer:
             text = "too many commands wait for their turn; nothing was done"
             raise Refusal("overloaded", text, retry_after_ms=self._limits.overloaded_retry_ms)
         answer: asyncio.Future[Applied] = asyncio.get_running_loop().create_future()
-        self._queue.put(Waiter(command, partition, answer, time.perf_counter()))
+        self._queue.put(Waiter(command, partition, answer, time.perf_counter(), place))
         metrics.QUEUE_COMMANDS.inc()
         if self._queue.has_turn:
             self._changed.set()
@@ -227,11 +229,15 @@ class Sequencer:
         self._memory.learn(heads, decided.batch.heads, [(run, partitions[run_id]) for run_id, run in runs.items()])
 
     def _apply(self, batch: Batch, waiter: Waiter) -> Answer:
+        answer: Answer
         try:
-            return batch.apply(waiter.command, waiter.partition)
+            answer = batch.apply(waiter.command, waiter.partition, waiter.place)
         except Exception:  # noqa: BLE001 - a defect in one command must not take its neighbours with it
             _log.exception("command_failed", command=type(waiter.command).__name__, run_id=waiter.command.run_id)
-            return Refusal("internal", "a defect of ours; it has been logged")
+            answer = Refusal("internal", "a defect of ours; it has been logged")
+        if waiter.place is not None:
+            batch.answered(waiter.place, answer)
+        return answer
 
     def _fail(self, waiters: list[Waiter], error: BaseException) -> None:
         """Answer `unavailable`: whether the commit took place may be unknown, and a retry with the key finds out."""
@@ -256,6 +262,8 @@ def _count_events(records: Mapping[int, Sequence[LogRecord]]) -> None:
 
 def _settle(waiter: Waiter, answer: Answer) -> None:
     name = type(waiter.command).__name__
+    if waiter.place is not None:
+        waiter.place.pipeline.answered(waiter.place, answer)
     _seconds_of(name).observe(time.perf_counter() - waiter.since)
     if isinstance(answer, Refusal):
         _count_of(name, answer.reason).inc()

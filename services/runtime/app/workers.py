@@ -206,9 +206,12 @@ class Workers:
     async def append(self, attachment: Attachment, request_id: int, command: Append) -> None:
         """Queue an append by the attached worker; its answer is said to it, in the order of the appends of its run."""
         await attachment.acquire_append()
+        place = attachment.place_of(command)
         try:
-            answer = self._log.submit(replace(command, worker_id=attachment.worker.worker_id))
+            answer = self._log.submit(replace(command, worker_id=attachment.worker.worker_id), place)
         except Refusal as refusal:
+            if place is not None:
+                place.pipeline.answered(place, refusal)
             attachment.release_append()
             attachment.say_in_turn(AppendAnswer(request_id, command.run_id, refusal))
             return

@@ -16,6 +16,7 @@ from oa_runlog.commands import Append, AssignRun, Command, CreateRun
 from oa_runlog.decide import Accepted, KnownKey, Limits, NewEvent, Unchanged, decide
 from oa_runlog.events import EventType
 from oa_runlog.state import RunState
+from services.runtime.domain.pipeline import Pipeline, Place, out_of_order
 
 CreateKey = tuple[str, str, str]
 """Org, user and idempotency key of a CreateRun."""
@@ -138,10 +139,14 @@ class Batch:
         self._appends = dict(snapshot.appends)
         self._creates = dict(snapshot.creates)
         self._gone = snapshot.gone
+        self._pipelines: dict[Pipeline, Pipeline] = {}
+        """Those that this batch changes, as they are after what was applied: it may yet fail."""
         self.changes = Changes()
 
-    def apply(self, command: Command, partition: int) -> Answer:
-        """Decide one more command, whose run is in `partition`."""
+    def apply(self, command: Command, partition: int, place: Place | None = None) -> Answer:
+        """Decide one more command, whose run is in `partition`; `place` is an append's among those of its stream."""
+        if place is not None and (awaited := self._pipeline(place).awaited(place)) and self._known(command) is None:
+            return out_of_order(awaited)
         if isinstance(command, AssignRun) and command.worker_id in self._gone:
             return Refusal("worker_lost", "the worker is lost, or has said good-bye; it gets nothing")
         decision = decide(self.runs.get(command.run_id), command, self._limits, self._now_ns, self._known(command))
@@ -152,6 +157,14 @@ class Batch:
                 return Applied(run_id, first_seq, last_seq, repeated=True, state=self.runs.get(run_id))
             case Refusal():
                 return decision
+
+    def answered(self, place: Place, answer: Answer) -> None:
+        """Note what became of an append, for those of its stream that come after it in this batch."""
+        if place.pipeline in self._pipelines or isinstance(answer, Refusal):
+            self._pipelines.setdefault(place.pipeline, place.pipeline.copy()).answered(place, answer)
+
+    def _pipeline(self, place: Place) -> Pipeline:
+        return self._pipelines.get(place.pipeline, place.pipeline)
 
     def _known(self, command: Command) -> KnownKey | None:
         match command:

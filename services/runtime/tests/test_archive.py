@@ -304,12 +304,14 @@ def damaged(data: bytes, how: str) -> bytes:
             return zstandard.compress(bytes(1 << 24))
         case "longer":
             return data + bytes(1 << 15)
+        case "skipped":
+            return data + bytes.fromhex("502a4d18") + (4).to_bytes(4, "little") + b"note"
         case "missing":
             raise ObjectMissing
     raise AssertionError(how)
 
 
-DAMAGES = ("changed", "cut", "another", "larger", "longer", "missing")
+DAMAGES = ("changed", "cut", "another", "larger", "longer", "skipped", "missing")
 
 
 @pytest.mark.parametrize("how", DAMAGES)

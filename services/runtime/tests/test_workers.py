@@ -227,7 +227,8 @@ async def test_an_append_that_is_refused_at_once_is_answered_in_its_turn(
         assert [answer.request_id for answer in told] == list(range(1, 13))
         reasons = [answer.reason for answer, kind in zip(told, kinds, strict=True) if kind == "append_refused"]
         assert reasons.count("missing_field") == 4
-        assert set(reasons) == {"missing_field", "overloaded"}
+        # Those that come when the queue has room again don't overtake the ones that found it full.
+        assert {"missing_field", "overloaded"} <= set(reasons) <= {"missing_field", "overloaded", "append_out_of_order"}
         worker.call.cancel()
 
 

@@ -201,6 +201,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The worker's first message is missing, or came twice."""
     REASON_NOT_LOGGED_YET: _Reason.ValueType  # 212
     """The receipt is not in the log of receipts yet; it gets there in a moment."""
+    REASON_APPEND_OUT_OF_ORDER: _Reason.ValueType  # 220
+    """An append of the run that was sent before on this stream was refused for now: send that one again first (`resend_from`)."""
     REASON_RETENTION_FLOOR_BREACH: _Reason.ValueType  # 300
     """The cursor lies below what is retained."""
     REASON_REPLAY_BUDGET_EXCEEDED: _Reason.ValueType  # 301
@@ -256,7 +258,7 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_TAIL_CUT: _Reason.ValueType  # 509
     """The record ends before the last event that the receipt counts."""
     REASON_ARTIFACT_MALFORMED: _Reason.ValueType  # 510
-    """The file is not a replay artifact in its one canonical form."""
+    """The file is not a replay artifact in its one canonical form, or not an events file whose lines say what their bytes do."""
     REASON_CHECKPOINT_MALFORMED: _Reason.ValueType  # 511
     """The text is not a signed note, or not one with a checkpoint of a log."""
     REASON_NOT_IN_LOG: _Reason.ValueType  # 512
@@ -391,6 +393,8 @@ REASON_ATTACH_OUT_OF_ORDER: Reason.ValueType  # 211
 """The worker's first message is missing, or came twice."""
 REASON_NOT_LOGGED_YET: Reason.ValueType  # 212
 """The receipt is not in the log of receipts yet; it gets there in a moment."""
+REASON_APPEND_OUT_OF_ORDER: Reason.ValueType  # 220
+"""An append of the run that was sent before on this stream was refused for now: send that one again first (`resend_from`)."""
 REASON_RETENTION_FLOOR_BREACH: Reason.ValueType  # 300
 """The cursor lies below what is retained."""
 REASON_REPLAY_BUDGET_EXCEEDED: Reason.ValueType  # 301
@@ -446,7 +450,7 @@ REASON_EVENT_MISPLACED: Reason.ValueType  # 508
 REASON_TAIL_CUT: Reason.ValueType  # 509
 """The record ends before the last event that the receipt counts."""
 REASON_ARTIFACT_MALFORMED: Reason.ValueType  # 510
-"""The file is not a replay artifact in its one canonical form."""
+"""The file is not a replay artifact in its one canonical form, or not an events file whose lines say what their bytes do."""
 REASON_CHECKPOINT_MALFORMED: Reason.ValueType  # 511
 """The text is not a signed note, or not one with a checkpoint of a log."""
 REASON_NOT_IN_LOG: Reason.ValueType  # 512

@@ -53,9 +53,13 @@ class WorkerServiceServicer:
 
     def Attach(self, request_iterator, context):
         """The worker's one connection. Its first message is `attach`; runs come as
-        assignments; appends are answered in the order in which they were sent per
-        run. A worker that reconnects with its id within the lost limit keeps its
-        leases, and sends again what was not answered, with the same keys.
+        assignments; appends are stored and answered in the order in which they
+        were sent per run. After one that was refused for now (its reason's action
+        is `retry`), those that were sent after it are refused too, with
+        `append_out_of_order`, until they are sent again in order, from that one on.
+        A worker that reconnects with its id within the lost limit keeps its
+        leases, and sends again in order what was not answered or was refused for
+        now, with the same keys, before anything new.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -63,6 +67,8 @@ class WorkerServiceServicer:
 
     def AppendEvents(self, request, context):
         """One append, outside the stream: for scripts and tools that hold a lease.
+        Calls that are under way at the same time have no order: wait for each
+        answer, or say `expected_seq`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

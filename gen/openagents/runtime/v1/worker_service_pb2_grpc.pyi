@@ -35,12 +35,19 @@ class WorkerServiceStub:
     def __new__(cls, channel: _aio.Channel) -> WorkerServiceAsyncStub: ...
     Attach: _grpc.StreamStreamMultiCallable[_worker_service_pb2.AttachRequest, _worker_service_pb2.AttachResponse]
     """The worker's one connection. Its first message is `attach`; runs come as
-    assignments; appends are answered in the order in which they were sent per
-    run. A worker that reconnects with its id within the lost limit keeps its
-    leases, and sends again what was not answered, with the same keys.
+    assignments; appends are stored and answered in the order in which they
+    were sent per run. After one that was refused for now (its reason's action
+    is `retry`), those that were sent after it are refused too, with
+    `append_out_of_order`, until they are sent again in order, from that one on.
+    A worker that reconnects with its id within the lost limit keeps its
+    leases, and sends again in order what was not answered or was refused for
+    now, with the same keys, before anything new.
     """
     AppendEvents: _grpc.UnaryUnaryMultiCallable[_worker_service_pb2.AppendEventsRequest, _worker_service_pb2.AppendEventsResponse]
-    """One append, outside the stream: for scripts and tools that hold a lease."""
+    """One append, outside the stream: for scripts and tools that hold a lease.
+    Calls that are under way at the same time have no order: wait for each
+    answer, or say `expected_seq`.
+    """
 
 @_typing.type_check_only
 class WorkerServiceAsyncStub(WorkerServiceStub):
@@ -49,12 +56,19 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Attach: _aio.StreamStreamMultiCallable[_worker_service_pb2.AttachRequest, _worker_service_pb2.AttachResponse]  # type: ignore[assignment]
     """The worker's one connection. Its first message is `attach`; runs come as
-    assignments; appends are answered in the order in which they were sent per
-    run. A worker that reconnects with its id within the lost limit keeps its
-    leases, and sends again what was not answered, with the same keys.
+    assignments; appends are stored and answered in the order in which they
+    were sent per run. After one that was refused for now (its reason's action
+    is `retry`), those that were sent after it are refused too, with
+    `append_out_of_order`, until they are sent again in order, from that one on.
+    A worker that reconnects with its id within the lost limit keeps its
+    leases, and sends again in order what was not answered or was refused for
+    now, with the same keys, before anything new.
     """
     AppendEvents: _aio.UnaryUnaryMultiCallable[_worker_service_pb2.AppendEventsRequest, _worker_service_pb2.AppendEventsResponse]  # type: ignore[assignment]
-    """One append, outside the stream: for scripts and tools that hold a lease."""
+    """One append, outside the stream: for scripts and tools that hold a lease.
+    Calls that are under way at the same time have no order: wait for each
+    answer, or say `expected_seq`.
+    """
 
 class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
     """How workers take runs and append to their logs. Callers hold a worker token."""
@@ -66,9 +80,13 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_worker_service_pb2.AttachResponse], _abc.AsyncIterator[_worker_service_pb2.AttachResponse]]:
         """The worker's one connection. Its first message is `attach`; runs come as
-        assignments; appends are answered in the order in which they were sent per
-        run. A worker that reconnects with its id within the lost limit keeps its
-        leases, and sends again what was not answered, with the same keys.
+        assignments; appends are stored and answered in the order in which they
+        were sent per run. After one that was refused for now (its reason's action
+        is `retry`), those that were sent after it are refused too, with
+        `append_out_of_order`, until they are sent again in order, from that one on.
+        A worker that reconnects with its id within the lost limit keeps its
+        leases, and sends again in order what was not answered or was refused for
+        now, with the same keys, before anything new.
         """
 
     @_abc_1.abstractmethod
@@ -77,6 +95,9 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _worker_service_pb2.AppendEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_worker_service_pb2.AppendEventsResponse, _abc.Awaitable[_worker_service_pb2.AppendEventsResponse]]:
-        """One append, outside the stream: for scripts and tools that hold a lease."""
+        """One append, outside the stream: for scripts and tools that hold a lease.
+        Calls that are under way at the same time have no order: wait for each
+        answer, or say `expected_seq`.
+        """
 
 def add_WorkerServiceServicer_to_server(servicer: WorkerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

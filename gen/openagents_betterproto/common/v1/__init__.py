@@ -246,6 +246,11 @@ class Reason(betterproto.Enum):
     The receipt is not in the log of receipts yet; it gets there in a moment.
     """
 
+    APPEND_OUT_OF_ORDER = 220
+    """
+    An append of the run that was sent before on this stream was refused for now: send that one again first (`resend_from`).
+    """
+
     RETENTION_FLOOR_BREACH = 300
     """The cursor lies below what is retained."""
 
@@ -338,7 +343,9 @@ class Reason(betterproto.Enum):
     """The record ends before the last event that the receipt counts."""
 
     ARTIFACT_MALFORMED = 510
-    """The file is not a replay artifact in its one canonical form."""
+    """
+    The file is not a replay artifact in its one canonical form, or not an events file whose lines say what their bytes do.
+    """
 
     CHECKPOINT_MALFORMED = 511
     """

@@ -1,0 +1,61 @@
+"""The lines of an events file: each an event for people and programs, with the stored bytes that it is proved by.
+
+Their form is docs/protocol/receipts.md, "Files". `oa run tail --json` writes them, `oa receipt verify --events` reads
+them: a line that tells its reader something else than its bytes say is refused, as in a replay artifact.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Iterator
+
+from oa_client import wire
+from oa_client.models import JsonDocument
+from oa_errors import Refusal
+from oa_errors.strict_text import read_base64, read_json
+from oa_runlog.wire import decode_event
+
+_MEMBERS = {"seq", "event", "bytes"}
+
+
+def event_line(seq: int, payload: bytes) -> JsonDocument:
+    """An event for programs: its seq, itself as JSON, and the stored bytes, which are what the chain is made of."""
+    return {"seq": seq, "event": wire.event_document(payload), "bytes": base64.b64encode(payload).decode()}
+
+
+def read_event_lines(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """The stored bytes of the event in each line, each checked against what its line says. Lazy.
+
+    Raises Refusal `artifact_malformed`, with the number of the line. Order, chain and receipt are for `verify_record`.
+    """
+    for number, line in enumerate(lines, start=1):
+        try:
+            yield _payload(line)
+        except (ValueError, Refusal) as fault:
+            what = fault.message if isinstance(fault, Refusal) else str(fault)
+            message = f"Line {number} is no event as `oa run tail --json` writes it: {what}."
+            raise Refusal("artifact_malformed", message, metadata={"line": str(number)}) from None
+
+
+def _payload(line: bytes) -> bytes:
+    members = _members(line)
+    try:
+        payload = read_base64(members["bytes"])
+    except (ValueError, TypeError):
+        raise ValueError("bytes is not base64 in its one form") from None
+    seq = decode_event(payload).seq
+    if type(members["seq"]) is not int or members["seq"] != seq:
+        raise ValueError(f"its seq is not that of its bytes, which is {seq}")
+    if not wire.is_event_document(members["event"], payload):
+        raise ValueError("its event says something else than its bytes")
+    return payload
+
+
+def _members(line: bytes) -> JsonDocument:
+    try:
+        members = read_json(line)
+    except ValueError:
+        raise ValueError("it is not JSON with one meaning") from None
+    if not isinstance(members, dict) or set(members) != _MEMBERS:
+        raise ValueError("its members are not seq, event and bytes")
+    return members

@@ -1,0 +1,79 @@
+"""JSON and base64 with one meaning each, for everything that proves something or comes from outside.
+
+Python's own readers are lenient: of a key that stands twice in an object the last value counts, bytes may be UTF-16,
+nesting ends in a RecursionError, and base64 may have bits that mean nothing. Two readers that disagree about such a
+text disagree about what it proves; so it has no meaning here. What is refused is a ValueError, for the caller to name.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any, NoReturn
+
+MAX_JSON_DEPTH = 100
+"""Deepest nesting of objects and arrays that is read: as deep as protobuf's own readers go."""
+
+
+def read_json(text: str | bytes) -> Any:
+    """The value of a JSON text; bytes are UTF-8. Raises ValueError for everything else.
+
+    That is: no JSON, a key twice in one object, NaN and infinities, nesting deeper than MAX_JSON_DEPTH.
+    """
+    plain = text.decode("utf-8") if isinstance(text, bytes) else text
+    try:
+        value = json.loads(plain, object_pairs_hook=_without_doubles, parse_constant=_no_constant)
+    except RecursionError:
+        raise _too_deep() from None
+    _check_depth(value)
+    return value
+
+
+def read_base64(text: str) -> bytes:
+    """The bytes of standard base64 with padding, in their one form. Raises ValueError for every other text."""
+    data = base64.b64decode(text, validate=True)
+    if base64.b64encode(data).decode() != text:
+        raise ValueError("not the one form of these bytes in base64")
+    return data
+
+
+def read_any_base64(text: str) -> bytes:
+    """As `read_base64`, in each of the four forms that proto3 JSON takes: either alphabet, padded or not."""
+    padded = text if "=" in text else text + "=" * (-len(text) % 4)
+    if "+" not in padded and "/" not in padded:
+        padded = padded.translate(_STANDARD)
+    return read_base64(padded)
+
+
+_STANDARD = str.maketrans("-_", "+/")
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _check_depth(value: Any) -> None:
+    """Level by level: the depth of the caller's stack has no say in what is read."""
+    level = [value]
+    for _ in range(MAX_JSON_DEPTH + 1):
+        level = [inner for outer in level for inner in _inside(outer)]
+        if not level:
+            return
+    raise _too_deep()
+
+
+def _inside(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
+
+
+def _too_deep() -> ValueError:
+    return ValueError(f"it is nested deeper than {MAX_JSON_DEPTH} levels")

@@ -1,0 +1,77 @@
+"""What the table of statuses can't say: whose event it is, under which lease, and what must stand before it.
+
+`decide` writes no event that breaks one of these rules. Whoever replays a log holds it against them, so that a history
+that no authority could have written is not taken for a run because its hashes fit. What is not looked at: times (clocks
+are set back), how many attempts there were, and how long a cancel was waited for (both are settings).
+"""
+
+from __future__ import annotations
+
+from oa_runlog.events import (
+    ExecutorLost,
+    Outcome,
+    RunCancelRequested,
+    RunCreated,
+    RunEvent,
+    RunFinished,
+    RunStarted,
+)
+from oa_runlog.state import RunState, RunStatus
+
+_AUTHORITY = 0
+
+
+def fault_of(state: RunState | None, event: RunEvent) -> str:
+    """What is wrong with `event` as the next one of a run in `state`, which its status allows; "" when nothing is."""
+    body = event.body
+    if state is None or isinstance(body, RunCreated):
+        return _unless(event.lease_epoch == _AUTHORITY, "it is under a lease, and only the authority creates a run")
+    if state.ending and not isinstance(body, RunFinished):
+        return "the executor was lost for good, and only the finish may follow"
+    match body:
+        case RunStarted():
+            return _start(state, event, body)
+        case ExecutorLost():
+            return _loss(state, event, body)
+        case RunCancelRequested():
+            return _unless(event.lease_epoch == _AUTHORITY, "it is under a lease, and only the authority cancels")
+        case RunFinished():
+            return _finish(state, event, body)
+        case _:
+            return _work(state, event)
+
+
+def _start(state: RunState, event: RunEvent, body: RunStarted) -> str:
+    if event.lease_epoch != _AUTHORITY:
+        return "it is under a lease, and only the authority starts a run"
+    if state.is_leased:
+        return "a worker holds the run, and was not lost"
+    expected = (state.lease_epoch + 1, state.attempt + 1)
+    return _unless((body.lease_epoch, body.attempt) == expected, "it has not the next lease epoch and attempt")
+
+
+def _loss(state: RunState, event: RunEvent, body: ExecutorLost) -> str:
+    if event.lease_epoch != _AUTHORITY:
+        return "it is under a lease, and only the authority says who was lost"
+    held = (state.worker_id, state.lease_epoch, state.attempt)
+    if not state.is_leased or (body.worker_id, body.lease_epoch, body.attempt) != held:
+        return "who was lost does not hold the run"
+    return _unless(not (body.requeued and state.status is RunStatus.CANCELING), "a run being canceled waits for nobody")
+
+
+def _finish(state: RunState, event: RunEvent, body: RunFinished) -> str:
+    if event.lease_epoch != _AUTHORITY:
+        return _work(state, event)
+    if state.status is RunStatus.CANCELING:
+        return _unless(body.outcome is Outcome.CANCELED, "the authority ends a run being canceled in no other way")
+    is_failure = state.ending and body.outcome is Outcome.FAILED
+    return _unless(is_failure, "the authority ends a running run only when its executor was lost for good")
+
+
+def _work(state: RunState, event: RunEvent) -> str:
+    is_holders = state.is_leased and event.lease_epoch == state.lease_epoch
+    return _unless(is_holders, "it is not under the lease that a worker holds")
+
+
+def _unless(holds: bool, fault: str) -> str:
+    return "" if holds else fault
