@@ -30,7 +30,7 @@ MEANINGS = {
     Exit.SIGN_IN: "Nobody is signed in, or the session or key is no longer good.",
     Exit.UNREACHABLE: "A service can't be reached or is too busy; the same command may work later.",
     Exit.NOT_PROVED: "A receipt, a log or a count does not prove what it should.",
-    Exit.INTERRUPTED: "Interrupted (Ctrl-C); a run that was followed goes on.",
+    Exit.INTERRUPTED: "Interrupted (Ctrl-C), or told a second time to stop; a run that was followed goes on.",
 }
 
 _NOT_PROVED_CODE = "DATA_LOSS"

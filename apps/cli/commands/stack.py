@@ -35,7 +35,7 @@ _SAMPLE = re.compile(r"^(oa_projector_position|oa_projector_lag_events)\{[^}]*\}
 @oa.command("up")
 @command
 async def up(cli: Cli) -> Exit:
-    """Start a whole stack on this machine and keep it running until Ctrl-C."""
+    """Start a whole stack on this machine and keep it running until Ctrl-C; a second one ends it at once."""
     stack = Stack(env=cli.env, on_event=lambda event: show_event(cli.output, event))
     given_up = await run_until_stopped(stack, lambda: _ready(cli.output, stack))
     if given_up is not None:

@@ -27,6 +27,7 @@ from oa_localstack.stack import POSTGRES, Stack
 from oa_localstack.state import read_state, state_path
 from oa_localstack.supervision import Change, Event, RestartPolicy
 from oa_platform.ports import PORT_OFFSETS
+from oa_platform.signals import STOP_SIGNALS
 from oa_testing.postgres import free_port
 
 STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in.py")))
@@ -272,7 +273,7 @@ asyncio.run(run_until_stopped(stack, lambda: print("ready", flush=True)))
     return process
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", STOP_SIGNALS)
 async def test_a_signal_during_the_start_leaves_nothing(make_stack: MakeStack, number: signal.Signals) -> None:
     stack = make_stack()
     with await asyncio.to_thread(_supervisor, stack, "never", "started\n") as supervisor:
@@ -283,6 +284,27 @@ async def test_a_signal_during_the_start_leaves_nothing(make_stack: MakeStack, n
     assert processes_in(stack.home / "postgres" / "data") == []
     assert read_state(stack.home) is None
     stack.ports.ensure_free()
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+async def test_a_second_signal_ends_it_at_once_with_all_that_it_runs(
+    make_stack: MakeStack, number: signal.Signals
+) -> None:
+    """Its services take no notice of SIGTERM, and it would wait for them."""
+    stack = make_stack()
+    with await asyncio.to_thread(_supervisor, stack, "deaf") as supervisor:
+        state = read_state(stack.home)
+        assert state is not None
+        supervisor.send_signal(signal.SIGTERM)
+        assert supervisor.stdout is not None
+        while not (log := stack.log_path("khala_gateway").read_text()).endswith("told\n"):
+            assert supervisor.poll() is None, log
+            await asyncio.sleep(0.02)
+        supervisor.send_signal(number)
+        status = await asyncio.to_thread(supervisor.wait, 60)
+    assert status == 130
+    if sys.platform == "linux":
+        await _eventually(lambda: not any(mark.is_alive() for mark in state.processes.values()))
 
 
 async def test_another_shell_finds_and_stops_it(make_stack: MakeStack) -> None:
