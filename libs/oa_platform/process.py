@@ -47,6 +47,7 @@ from oa_platform.failures import refusal_of
 from oa_platform.gc_pauses import calm_garbage_collection
 from oa_platform.logging import configure_logging
 from oa_platform.ops_server import ops_server
+from oa_platform.proxies import forget_proxies
 from oa_platform.readiness import Readiness
 from oa_platform.settings import ServiceSettings
 from oa_platform.signals import stop_signals
@@ -116,6 +117,7 @@ def run_service(
         settings = load(settings_class, env)
     except Refusal as refusal:
         sys.exit(_report(settings_class.service, refusal))
+    forget_proxies(os.environ)
     configure_logging(settings.log, settings.service)
     tracing = configure_tracing(settings.service, env)
     try:

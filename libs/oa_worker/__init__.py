@@ -18,6 +18,7 @@ run is no longer this worker's, and the adapter is told so.
     pacer        how many events may go now (pure)
     connection   one Attach stream
     tokens       API key -> worker token
+    way          straight, or through a proxy that was set
     limits       every limit, with its default
 """
 

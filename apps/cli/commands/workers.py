@@ -69,9 +69,10 @@ async def _api_key(cli: Cli, key_file: Path, name: str) -> str:
 
 
 async def _work(cli: Cli, name: str, adapters: list[Adapter], slots: int, api_key: str) -> None:
-    tokens = ApiKeyTokens(cli.site.control_url, api_key)
+    proxy = cli.settings.proxy.reveal() if cli.settings.proxy else ""
+    tokens = ApiKeyTokens(cli.site.control_url, api_key, proxy=proxy)
     view = _View(cli.output)
-    worker = Worker(name, adapters, tokens, slots=slots, notify=view.show)
+    worker = Worker(name, adapters, tokens, slots=slots, proxy=proxy, notify=view.show)
 
     def told(number: signal.Signals) -> None:
         worker.drain()

@@ -1,6 +1,7 @@
 """A program that takes a service's place: answers /readyz on OA_OPS_ADDRESS and behaves as STAND_IN says.
 
-`ready` (also the default) · `never`: answers 503 · `crash`: ends at once with status 3 · `deaf`: says `told` at SIGTERM ·
+`ready` (also the default) · `never`: answers 503 · `crash`: ends at once with status 3 ·
+`deaf`: says `told` at SIGTERM ·
 `once`: ready the first time, crashes when started again (STAND_IN_MARK names a file that remembers).
 """
 

@@ -204,3 +204,12 @@ def test_a_terminal_that_goes_away_does_not_break_the_drain(tmp_path: Path) -> N
     os.close(master)
     assert process.wait(60) == 0
     assert done.exists()
+
+
+def test_a_service_knows_of_no_proxy(dead_proxies: dict[str, str]) -> None:
+    """For whatever its libraries call: they would take one from the environment."""
+    with _service(SAMPLE_MODE="proxies", **dead_proxies) as service:
+        service.until(200)
+        service.process.send_signal(signal.SIGTERM)
+        code, _, lines, _ = service.end()
+    assert (code, lines[0]) == (0, "[]")
