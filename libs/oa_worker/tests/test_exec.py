@@ -18,6 +18,8 @@ from openagents.runtime.v1 import event_pb2
 from openagents.runtime.v1.event_pb2 import EventBody, ExecSpec, RunFinished, RunSpec
 
 QUICK = ExecLimits(terminate_grace_ms=300, leftover_grace_ms=300)
+PATIENT = ExecLimits(terminate_grace_ms=60_000, leftover_grace_ms=300)
+"""For commands that heed SIGTERM, however slow the machine is."""
 
 
 class Log:
@@ -66,7 +68,7 @@ def alive(pid: int) -> bool:
 
 
 async def until_dead(pid: int) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while alive(pid) and time.monotonic() < deadline:
         await asyncio.sleep(0.02)
     assert not alive(pid)
@@ -171,7 +173,7 @@ async def test_cancel_ends_the_whole_group_and_says_canceled(tmp_path: Path) -> 
     pid_file = tmp_path / "pid"
     task = assignment("sh", "-c", f"sleep 60 & echo $! > {pid_file}; echo started; wait")
     log = Log()
-    running = asyncio.create_task(ExecAdapter(QUICK).run(task, log.emit))
+    running = asyncio.create_task(ExecAdapter(PATIENT).run(task, log.emit))
     await log.first.wait()
     task.cancel.request("enough", 0)
     finish = await running
@@ -213,7 +215,7 @@ async def test_a_command_that_ends_in_peace_on_sigterm_is_canceled_too() -> None
     )
     task = assignment(*python(code))
     log = Log()
-    running = asyncio.create_task(ExecAdapter(QUICK).run(task, log.emit))
+    running = asyncio.create_task(ExecAdapter(PATIENT).run(task, log.emit))
     await log.first.wait()
     task.cancel.request("enough", 0)
     finish = await running
