@@ -32,7 +32,7 @@ MEANINGS = {
     Exit.UNREACHABLE: "A service can't be reached or is too busy; the same command may work later.",
     Exit.NOT_PROVED: "A receipt, a log or a count does not prove what it should.",
     Exit.OUTPUT_LOST: "Done, but not shown: standard output is closed, or can't be written (a full disk).",
-    Exit.INTERRUPTED: "Interrupted (Ctrl-C); a run that was followed goes on.",
+    Exit.INTERRUPTED: "Interrupted (Ctrl-C), or told a second time to stop; a run that was followed goes on.",
 }
 
 _NOT_PROVED_CODE = "DATA_LOSS"

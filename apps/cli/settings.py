@@ -13,7 +13,7 @@ from oa_client.cpython.site import Site
 from oa_localstack.ports import Ports
 from oa_localstack.state import StackState, read_state
 from oa_platform.config import load, setting
-from oa_platform.parsers import Secret, boolean, http_url, path, secret_text, text
+from oa_platform.parsers import Secret, boolean, http_url, path, proxy_url, secret_text, text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,13 @@ class CliSettings:
     )
     api_key: Secret | None = setting(
         "OA_API_KEY", secret_text("an API key, oak_…"), None, doc="A service account's key, for `oa worker start`."
+    )
+    proxy: Secret | None = setting(
+        "OA_PROXY",
+        proxy_url(),
+        None,
+        doc="HTTP proxy on the way to a site elsewhere: for the edge, Khala and a worker's stream, never for loopback. "
+        "`http_proxy` and its like are not used.",
     )
     debug: bool = setting("OA_DEBUG", boolean(), False, doc="Show the traceback of an unexpected error.")
 
@@ -75,4 +82,6 @@ def client_home(settings: CliSettings) -> Path:
 
 def open_site(settings: CliSettings, env: Mapping[str, str]) -> Site:
     """The site that the settings name."""
-    return Site(ClientHome(client_home(settings)), control_url(settings, env), khala_url=settings.khala_url)
+    proxy = settings.proxy.reveal() if settings.proxy else ""
+    url = control_url(settings, env)
+    return Site(ClientHome(client_home(settings)), url, khala_url=settings.khala_url, proxy=proxy)

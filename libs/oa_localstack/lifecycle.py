@@ -15,9 +15,9 @@ from oa_localstack.spawn import send_signal
 from oa_localstack.stack import Stack
 from oa_localstack.state import read_state
 from oa_localstack.supervision import Event
+from oa_platform.signals import stop_signals
 
 _POLL_S = 0.05
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOP_PATIENCE_S = 90.0
 """How long `stop_running` waits: every service may use its whole time to drain, one after the other."""
 
@@ -26,23 +26,19 @@ async def run_until_stopped(stack: Stack, on_ready: Callable[[], None]) -> Event
     """Start `stack`, call `on_ready`, run until SIGINT, SIGTERM or SIGHUP, and stop it.
 
     Returns None after a signal, or the event of the process that supervision gave up. A signal during the start
-    ends the start.
+    ends the start. A second one ends this process at once, and the stack's processes with it (`spawn`).
     """
-    loop = asyncio.get_running_loop()
     told = asyncio.Event()
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, told.set)
-    running, waiting = asyncio.create_task(_run(stack, on_ready)), asyncio.create_task(told.wait())
-    try:
-        await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        return running.result() if running.done() else None
-    finally:
-        running.cancel()
-        waiting.cancel()
-        await asyncio.gather(running, waiting, return_exceptions=True)
-        await stack.stop()
-        for number in _SIGNALS:
-            loop.remove_signal_handler(number)
+    with stop_signals(lambda number: told.set()):
+        running, waiting = asyncio.create_task(_run(stack, on_ready)), asyncio.create_task(told.wait())
+        try:
+            await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            return running.result() if running.done() else None
+        finally:
+            running.cancel()
+            waiting.cancel()
+            await asyncio.gather(running, waiting, return_exceptions=True)
+            await stack.stop()
 
 
 async def _run(stack: Stack, on_ready: Callable[[], None]) -> Event:

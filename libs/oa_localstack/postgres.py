@@ -24,6 +24,7 @@ from oa_errors import Refusal
 from oa_localstack.account import Account, postgres_account
 from oa_localstack.binaries import find_binaries, major_version
 from oa_localstack.logtail import last_lines
+from oa_localstack.placement import cluster_id, lost
 from oa_localstack.spawn import send_signal, spawn
 
 SUPERUSER = "postgres"
@@ -70,7 +71,8 @@ class PostgresServer:
     """A server with all that it needs below `root`.
 
     `root` must be reachable by the user that runs Postgres (`placement.data_root` finds such a place); `log_path`
-    need not be. Loop-independent: `start` may be awaited in one event loop and `stop` in another.
+    need not be. `marker`: a file that remembers which database this is; where it says one, none is started but that.
+    Loop-independent: `start` may be awaited in one event loop and `stop` in another.
     """
 
     root: Path
@@ -80,6 +82,7 @@ class PostgresServer:
     settings: Settings = field(default_factory=lambda: DURABLE)
     account: Account = field(default_factory=postgres_account)
     start_timeout_s: float = START_TIMEOUT_S
+    marker: Path | None = None
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
     _lock: IO[str] | None = field(default=None, init=False, repr=False)
 
@@ -106,7 +109,8 @@ class PostgresServer:
         """Start and return when connections are taken.
 
         Call it from the thread that lives as long as the server (see `spawn`). Creates the data on first use,
-        clears what a killed predecessor left, and raises Refusal(start_failed) with the last log lines.
+        clears what a killed predecessor left, and raises Refusal(start_failed) with the last log lines, or when the
+        database that `marker` names is gone.
         """
         if self.pid is not None:
             return
@@ -115,8 +119,10 @@ class PostgresServer:
         self.account.take(self.root)
         self._acquire()
         try:
+            self._check_identity()
             binaries = await asyncio.to_thread(find_binaries, self.account)
             await self._create_data(binaries)
+            self._remember_identity()
             self._check_version()
             await self._clear_leftovers()
             self._process = self._spawn(binaries)
@@ -171,6 +177,20 @@ class PostgresServer:
         if status != 0:
             raise self._failed(f"initdb ended with status {status}")
         staging.rename(self.data)
+
+    def _check_identity(self) -> None:
+        """Never start empty, or with something else, where a database was."""
+        known = self.marker.read_text().strip() if self.marker is not None and self.marker.exists() else ""
+        found = cluster_id(self.data)
+        if known and found != known:
+            there = f"the one there is {found}" if found else "there is none"
+            raise lost(f"the database {known} in {self.data} ({self.marker} says so)", there)
+
+    def _remember_identity(self) -> None:
+        if self.marker is not None and (found := cluster_id(self.data)):
+            staged = self.marker.with_name(f"{self.marker.name}.new")
+            staged.write_text(f"{found}\n")
+            staged.replace(self.marker)
 
     def _run(self, argv: list[str]) -> int:
         """Run to the end; what it says goes to the log when it fails, and is of no use otherwise."""

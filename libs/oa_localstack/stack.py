@@ -22,7 +22,7 @@ from oa_errors import Refusal
 from oa_localstack import roles
 from oa_localstack.account import postgres_account
 from oa_localstack.environment import khala_url, mail_file, role_dsn, service_environment
-from oa_localstack.placement import data_root
+from oa_localstack.placement import data_root, is_cleaned, marker_path
 from oa_localstack.ports import HOST, Ports
 from oa_localstack.postgres import DURABLE, SUPERUSER, PostgresServer, Settings
 from oa_localstack.processes import ServiceProcess, python_module
@@ -58,9 +58,11 @@ class Stack:
         postgres_settings: Settings = DURABLE,
         policy: RestartPolicy | None = None,
         on_event: Callable[[Event], None] | None = None,
+        forget_data: bool = False,
     ) -> None:
         """`home`, `port_base`: over what `env` (default: ours) says. `overrides`: service -> variables for it alone.
-        `commands`: service -> another program in its place (a debugger's, an older release's).
+        `commands`: service -> another program in its place (a debugger's, an older release's). `forget_data`: take the
+        database that is there, or an empty one, although the stack had another.
 
         Raises Refusal(invalid_setting) for settings that make no sense.
         """
@@ -72,6 +74,7 @@ class Stack:
         self._commands = commands or {}
         self._postgres_settings = postgres_settings
         self._policy = policy or RestartPolicy(attempts=self.settings.restart_attempts)
+        self._forget_data = forget_data
         self._on_event = on_event or (lambda event: None)
         self._services: dict[str, ServiceProcess] = {}
         self._postgres: PostgresServer | None = None
@@ -199,8 +202,13 @@ class Stack:
 
     async def _start_postgres(self, secrets: Secrets) -> None:
         account = postgres_account(self.settings.postgres_user)
+        root = data_root(self.home, account, forget=self._forget_data)
+        marker = marker_path(self.home)
+        if self._forget_data:
+            marker.unlink(missing_ok=True)
         self._postgres = PostgresServer(
-            root=data_root(self.home, account),
+            root=root,
+            marker=marker,
             port=self.ports.postgres,
             superuser_password=secrets.database_passwords[SUPERUSER],
             log_path=self.log_path(POSTGRES),
@@ -209,7 +217,9 @@ class Stack:
             start_timeout_s=self.settings.postgres_start_timeout_s,
         )
         await self._postgres.start()
-        self._report(Event(POSTGRES, Change.STARTED))
+        outside = (self.home / "postgres").is_symlink() and is_cleaned(root)
+        warning = f"with data in {root}, which the system may clean: move it, and the link to it" if outside else ""
+        self._report(Event(POSTGRES, Change.STARTED, warning))
         await _prepare_database(self._postgres, secrets)
         for plane in roles.PLANES:
             await migrate_service(role_dsn(roles.OWNER, self.ports, secrets), plane.service)

@@ -22,6 +22,7 @@ from oa_platform.auth import PRINCIPAL_KEY, SERVICE_TOKEN_KEY
 from oa_platform.context import REQUEST_ID_KEY, current_request_id
 from oa_platform.failures import refusal_from_rpc_error
 from oa_platform.parsers import Address, Secret
+from oa_platform.proxies import NO_PROXY_OPTION
 from oa_platform.settings import GrpcClientSettings
 from oa_platform.tracing import outgoing_headers
 
@@ -51,6 +52,7 @@ def _options(settings: GrpcClientSettings) -> list[tuple[str, int]]:
         ("grpc.initial_reconnect_backoff_ms", settings.reconnect_min_ms),
         ("grpc.min_reconnect_backoff_ms", settings.reconnect_min_ms),
         ("grpc.max_reconnect_backoff_ms", settings.reconnect_max_ms),
+        NO_PROXY_OPTION,
         # Retries are decisions; they are made where the idempotency key is.
         ("grpc.enable_retries", 0),
     ]

@@ -147,6 +147,18 @@ def http_url() -> Parser[str]:
     return Parser(parse, "a URL like http://127.0.0.1:8080")
 
 
+def proxy_url() -> Parser[Secret]:
+    """An HTTP proxy; secret, because it may hold a password."""
+
+    def parse(given: str) -> Secret:
+        parts = urlsplit(given)
+        if parts.scheme != "http" or not parts.hostname or not parts.port or parts.path.strip("/") or parts.query:
+            raise ValueError
+        return Secret(given.rstrip("/"))
+
+    return Parser(parse, "a URL like http://proxy.example.com:3128", secret=True)
+
+
 def postgres_url() -> Parser[Secret]:
     """A database URL; secret, because it holds a password."""
 

@@ -25,7 +25,7 @@
         run_service(RuntimeSettings, start)
 
 What was entered first is left last: servers, entered at the end, drain while everything below them still works.
-SIGTERM and SIGINT begin the drain; a second one ends the process at once.
+SIGTERM, SIGINT and SIGHUP begin the drain; a second one ends the process at once (`oa_platform.signals`).
 
 Exit codes: 0 after a drain, 1 when something broke or the drain took too long, 2 when the start was refused (one line
 on stderr says why), 130 after a second signal.
@@ -53,14 +53,15 @@ from oa_platform.failures import refusal_of
 from oa_platform.gc_pauses import calm_garbage_collection
 from oa_platform.logging import configure_logging
 from oa_platform.ops_server import ops_server
+from oa_platform.proxies import forget_proxies
 from oa_platform.readiness import Readiness
 from oa_platform.settings import ServiceSettings
+from oa_platform.signals import stop_signals
 from oa_platform.tracing import configure_tracing
 
 EXIT_OK = 0
 EXIT_BROKEN = 1
 EXIT_REFUSED = 2
-EXIT_SECOND_SIGNAL = 130
 
 S = TypeVar("S", bound=ServiceSettings)
 T = TypeVar("T")
@@ -126,6 +127,7 @@ def run_service(
         settings = load(settings_class, env)
     except Refusal as refusal:
         sys.exit(_report(settings_class.service, refusal))
+    forget_proxies(os.environ)
     configure_logging(settings.log, settings.service)
     tracing = configure_tracing(settings.service, env)
     try:
@@ -147,7 +149,17 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 async def _run(settings: S, start: Callable[[S, Process], Awaitable[None]], clock: Clock | None) -> int:
     readiness = Readiness(settings.ops.check_timeout_s)
     process = Process(readiness, clock)
-    _handle_signals(process)
+
+    def told(number: signal.Signals) -> None:
+        _log.info("signal", signal=number.name)
+        process.stop()
+
+    with stop_signals(told, lambda number: _log.warning("second_signal", signal=number.name)):
+        return await _started_and_drained(settings, start, process)
+
+
+async def _started_and_drained(settings: S, start: Callable[[S, Process], Awaitable[None]], process: Process) -> int:
+    readiness = process.readiness
     try:
         process.background("descriptors", watch_descriptors())
         await process.enter(ops_server(settings.ops, settings.service, readiness))
@@ -199,20 +211,6 @@ async def _drain(process: Process, deadline_s: float) -> int:
         return EXIT_BROKEN
     _log.info("stopped")
     return EXIT_BROKEN if process.failed else EXIT_OK
-
-
-def _handle_signals(process: Process) -> None:
-    def on_signal(number: signal.Signals) -> None:
-        if process.stopping.is_set():
-            _log.warning("second_signal", signal=number.name)
-            sys.stdout.flush()
-            os._exit(EXIT_SECOND_SIGNAL)
-        _log.info("signal", signal=number.name)
-        process.stop()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal, number)
 
 
 def _report(service: str, refusal: Refusal) -> int:

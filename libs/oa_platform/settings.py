@@ -45,7 +45,10 @@ class ProcessSettings:
         "OA_START_DEADLINE_S", number(0.1, 600), 30.0, doc="Longest start, waiting for what it needs included."
     )
     drain_deadline_s: float = setting(
-        "OA_DRAIN_DEADLINE_S", number(0.1, 600), 10.0, doc="Longest time from SIGTERM to the end."
+        "OA_DRAIN_DEADLINE_S",
+        number(0.1, 600),
+        10.0,
+        doc="Longest time from the first SIGTERM, SIGINT or SIGHUP to the end.",
     )
 
 

@@ -26,6 +26,9 @@ in the module's event loop: `pytestmark = [pytest.mark.serial, pytest.mark.async
 
 **Time.** `clock` is an `oa_testing.clock.FakeClock`.
 
+**A company's proxy.** `oa_testing.forward_proxy.ForwardProxy`; `dead_proxies` names one in the environment that is not
+there, in every variable and both letter cases.
+
 **A network that breaks.** `fault_proxies` is an async factory: `proxy = await fault_proxies("127.0.0.1", port)`
 listens on `proxy.port` and does `cut()`, `stall()`, `truncate()`, `delay()`; see `oa_testing.fault_proxy`.
 """
@@ -221,3 +224,20 @@ async def fault_proxies() -> AsyncIterator[FaultProxies]:
 def repository() -> Path:
     """The root of the checkout."""
     return REPOSITORY
+
+
+DEAD_PROXIES = {
+    cased: "http://127.0.0.1:9"
+    for name in ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")
+    for cased in (name, name.upper())
+}
+
+
+@pytest.fixture
+def dead_proxies(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """A proxy that is not there, in our environment; the variables, for that of a process."""
+    for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name, url in DEAD_PROXIES.items():
+        monkeypatch.setenv(name, url)
+    return DEAD_PROXIES

@@ -8,8 +8,9 @@ run is no longer this worker's, and the adapter is told so.
 
     adapter      what executes a run: the Protocol that you implement
     exec         the built-in adapter: runs a command
-    process      a child process with a group of its own
-    reaper       ends what a killed worker leaves running
+    process      a command below a warden of its own
+    warden       the warden's program: ends whatever the command started
+    outputs      the command's output, read as fast as it is taken
     worker       the process: attach, heartbeats, assignments, drain, reconnect
     execution    one run on this worker
     appender     one run's appends: coalesced, paced, one in flight, answered exactly once
@@ -17,6 +18,7 @@ run is no longer this worker's, and the adapter is told so.
     pacer        how many events may go now (pure)
     connection   one Attach stream
     tokens       API key -> worker token
+    way          straight, or through a proxy that was set
     limits       every limit, with its default
 """
 

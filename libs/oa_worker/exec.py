@@ -1,8 +1,10 @@
 """The built-in adapter "exec": runs a command without a shell and streams what it writes.
 
-The command gets a process group (and session) of its own. When it ends, however it ends, its group ends with it: a
-run leaves nothing running on the worker's machine, also when the worker itself is killed (`oa_worker.reaper`). Its
-environment is the worker's without the worker's own `OA_…` settings, which hold secrets, plus the spec's variables.
+A run is its command: it ends when the command does, with the command's status. What the command left running has a
+moment to finish its output and is then ended too, whatever it did to get away; so is everything at a cancel, at the
+deadline, and when the worker itself is killed. `oa_worker.warden` says how, and what can't be caught; docs/exec.md says
+what a person sees. The command's environment is the worker's without the worker's own `OA_…` settings, which hold
+secrets, plus the spec's variables.
 """
 
 from __future__ import annotations
@@ -10,19 +12,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import signal
 from collections.abc import Mapping
+from typing import Any
 
 from oa_worker.adapter import Assignment, Emit
 from oa_worker.limits import DEFAULT_EXEC_LIMITS, ExecLimits
 from oa_worker.process import Process
-from oa_worker.reaper import Reaper
 from openagents.runtime.v1 import event_pb2
 from openagents.runtime.v1.event_pb2 import EventBody, ExecResult, ExecSpec, RunFinished, TextDelta
 
 _STREAMS = {1: event_pb2.TEXT_STREAM_STDOUT, 2: event_pb2.TEXT_STREAM_STDERR}
 _PRIVATE_PREFIX = "OA_"
+_log = logging.getLogger("oa_worker")
 
 
 class ExecAdapter:
@@ -32,7 +36,6 @@ class ExecAdapter:
 
     def __init__(self, limits: ExecLimits = DEFAULT_EXEC_LIMITS, environment: Mapping[str, str] | None = None) -> None:
         self._limits = limits
-        self._reaper = Reaper()
         self._environment = dict(os.environ if environment is None else environment)
 
     async def run(self, assignment: Assignment, emit: Emit) -> RunFinished:
@@ -45,18 +48,17 @@ class ExecAdapter:
                 list(spec.argv),
                 cwd=spec.working_directory or None,
                 env=command_environment(self._environment, spec.environment),
-                buffer_bytes=self._limits.pipe_buffer_bytes,
+                limits=self._limits,
             )
         except (OSError, ValueError) as error:
             return _not_started(spec, error)
         execution = _Execution(process, assignment, emit, self._limits)
-        self._reaper.watch(process.pid)
         try:
             cause = await execution.run(spec.timeout_ms)
         finally:
-            process.kill_group()
-            process.close()
-            self._reaper.forget(process.pid)
+            await process.close()
+            if process.left:
+                _log.warning("run %s: %d processes could not be ended", assignment.run_id, process.left)
         return _finish(spec, cause, execution.result(), assignment)
 
 
@@ -69,21 +71,27 @@ class _Execution:
         self._emit = emit
         self._limits = limits
         self._bytes = {1: 0, 2: 0}
+        self._deadline_s: float | None = None
 
     async def run(self, timeout_ms: int) -> str:
         """Wait for the end of command and output; returns what ended it: "exit", "cancel" or "timeout"."""
+        if timeout_ms:
+            self._deadline_s = asyncio.get_running_loop().time() + timeout_ms / 1000
         pump = asyncio.create_task(self._pump())
+        exited = asyncio.create_task(self._process.exited.wait())
         canceled = asyncio.create_task(self._cancel.wait())
         try:
-            cause = await self._first_cause(pump, canceled, timeout_ms)
-            if cause != "exit":
-                await self._end_command()
-            await self._end_output(pump, canceled)
+            cause = await self._first_cause(pump, exited, canceled)
+            if cause == "exit":
+                cause = await self._leftovers(pump, canceled)
+            else:
+                await self._process.end(self._grace_s())
+            await self._rest(pump, canceled)
             return cause
         finally:
-            for task in (pump, canceled):
+            for task in (pump, exited, canceled):
                 task.cancel()
-            await asyncio.gather(pump, canceled, return_exceptions=True)
+            await asyncio.gather(pump, exited, canceled, return_exceptions=True)
 
     def result(self) -> ExecResult:
         """What was measured."""
@@ -97,18 +105,19 @@ class _Execution:
         )
 
     async def _pump(self) -> None:
-        while chunk := await self._process.read():
+        while chunk := await self._process.outputs.read():
             stream, data = chunk
             self._bytes[stream] += len(data)
             await self._emit(EventBody(text_delta=TextDelta(stream=_STREAMS[stream], data=data)))
 
-    async def _first_cause(self, pump: asyncio.Task[None], canceled: asyncio.Task[None], timeout_ms: int) -> str:
-        exited = self._process.exited
-        running = {pump, canceled, exited}
-        deadline = asyncio.get_running_loop().time() + timeout_ms / 1000 if timeout_ms else None
+    async def _first_cause(
+        self, pump: asyncio.Task[None], exited: asyncio.Task[bool], canceled: asyncio.Task[None]
+    ) -> str:
+        running: set[asyncio.Task[Any]] = {pump, exited, canceled}
         while True:
-            remaining = deadline and max(0.0, deadline - asyncio.get_running_loop().time())
-            done, running = await asyncio.wait(running, timeout=remaining, return_when=asyncio.FIRST_COMPLETED)
+            done, running = await asyncio.wait(
+                running, timeout=self._remaining_s(), return_when=asyncio.FIRST_COMPLETED
+            )
             if pump in done:
                 pump.result()  # a refused emit ends the run; end of output alone (both pipes closed) does not
             if exited in done:
@@ -118,28 +127,39 @@ class _Execution:
             if not done:
                 return "timeout"
 
-    async def _end_command(self) -> None:
-        """SIGTERM, and SIGKILL for what still runs after the grace."""
-        self._process.signal_group(signal.SIGTERM)
-        grace_ms = self._limits.terminate_grace_ms
-        if self._cancel.deadline_ms:  # leave the authority time to store the finish before it fences the run
-            grace_ms = min(grace_ms, self._cancel.deadline_ms // 2)
-        await asyncio.wait({self._process.exited}, timeout=grace_ms / 1000)
-        if not self._process.exited.done():
-            self._process.kill_group()
-            await self._process.exited
+    async def _leftovers(self, pump: asyncio.Task[None], canceled: asyncio.Task[None]) -> str:
+        """The command has ended in time: what it left may finish its output, for a moment. Who cancels now, cancels."""
+        grace_s = self._limits.leftover_grace_ms / 1000
+        remaining_s = self._remaining_s()
+        patience_s = grace_s if remaining_s is None else min(grace_s, remaining_s)
+        gone = asyncio.create_task(self._process.gone.wait())
+        await asyncio.wait({pump, canceled, gone}, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
+        gone.cancel()
+        some_left = not self._process.gone.is_set()
+        await self._process.end(self._grace_s())
+        return "cancel" if some_left and canceled.done() else "exit"
 
-    async def _end_output(self, pump: asyncio.Task[None], canceled: asyncio.Task[None]) -> None:
-        """The command is over; read the rest, for as long as somebody may still write it."""
-        await asyncio.wait({pump}, timeout=self._limits.leftover_grace_ms / 1000)
-        self._process.kill_group()
-        # Only a process that left the group holds a pipe now. It ends the run by being silent, or by a cancel.
-        self._process.last_call(self._limits.leftover_grace_ms / 1000)
+    async def _rest(self, pump: asyncio.Task[None], canceled: asyncio.Task[None]) -> None:
+        """All is over; take what is still in the pipes. Somebody outside may hold them: not for ever, nor for much."""
+        grace_s = self._limits.leftover_grace_ms / 1000
+        self._process.outputs.last_call(grace_s, self._limits.foreign_output_bytes)
         waiting = {pump} if canceled.done() else {pump, canceled}
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         if canceled.done():
-            self._process.stop_reading()
+            self._process.outputs.stop()
         await pump
+
+    def _remaining_s(self) -> float | None:
+        if self._deadline_s is None:
+            return None
+        return max(0.0, self._deadline_s - asyncio.get_running_loop().time())
+
+    def _grace_s(self) -> float:
+        """Between SIGTERM and SIGKILL."""
+        grace_ms = self._limits.terminate_grace_ms
+        if self._cancel.deadline_ms:  # leave the authority time to store the finish before it fences the run
+            grace_ms = min(grace_ms, self._cancel.deadline_ms // 2)
+        return grace_ms / 1000
 
 
 def command_environment(worker: Mapping[str, str], added: Mapping[str, str]) -> dict[str, str]:
@@ -159,6 +179,9 @@ def _finish(spec: ExecSpec, cause: str, result: ExecResult, assignment: Assignme
     if cause == "timeout":
         message = f"{name} ran longer than its {spec.timeout_ms} ms and was ended ({how})."
         return _failed("timeout", message, result)
+    if not result.signal and not result.HasField("exit_code"):
+        message = f"What watched over {name} (its warden) was killed, and {name} with it. Did the command do that?"
+        return _failed("supervisor_lost", message, result)
     if result.signal:
         return _failed("killed_by_signal", f"{name} was ended by {how}, not by us.", result)
     if result.exit_code:

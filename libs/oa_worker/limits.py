@@ -59,7 +59,11 @@ class ExecLimits:
     terminate_grace_ms: int = 5_000
     """Time between SIGTERM and SIGKILL when a command is canceled or timed out."""
     leftover_grace_ms: int = 2_000
-    """After the command itself has ended: time for what it left behind in its process group to finish writing."""
+    """After the command itself has ended: time for what it left running to finish writing, before that is ended too."""
+    kill_timeout_ms: int = 10_000
+    """Longest time for killing what SIGTERM did not end; what still lives then is given up, and logged."""
+    foreign_output_bytes: int = 1024 * 1024
+    """Once everything of a run has ended: most bytes taken from each pipe, should somebody outside still write."""
 
 
 DEFAULT_WORKER_LIMITS = WorkerLimits()

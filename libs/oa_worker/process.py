@@ -1,4 +1,4 @@
-"""A child process with a group of its own, whose output is read only as fast as it is taken."""
+"""A command below a warden of its own (`oa_worker.warden`): nothing that it starts outlives `close`, or the worker."""
 
 from __future__ import annotations
 
@@ -6,149 +6,144 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import subprocess
-from collections import deque
+import sys
 from collections.abc import Mapping, Sequence
 
-_OUTPUTS = (1, 2)
+from oa_worker import warden
+from oa_worker.limits import ExecLimits
+from oa_worker.outputs import Outputs
 
 
-class Process(asyncio.SubprocessProtocol):
-    """Start it with `start`; `read` until it gives None; `exited` is done when the process itself has ended.
+class Process:
+    """Start it with `start`, read its `outputs`, `end` what it left running, and `close` it in any case."""
 
-    Memory is bounded: when `buffer_bytes` wait to be read, both pipes pause, and the kernel stops the writer.
-    """
-
-    def __init__(self, buffer_bytes: int) -> None:
-        self._buffer_bytes = buffer_bytes
-        loop = asyncio.get_running_loop()
-        self._started_s = loop.time()
-        self._ended_s: float | None = None
-        self._chunks: deque[tuple[int, bytes]] = deque()
-        self._buffered = 0
-        self._open = set(_OUTPUTS)
-        self._paused = False
-        self._changed = asyncio.Event()
-        self._patience_s: float | None = None
-        self._transport: asyncio.SubprocessTransport | None = None
-        self.exited: asyncio.Future[None] = loop.create_future()
+    def __init__(self, outputs: Outputs, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self._listener: asyncio.Task[None] | None = None
+        self.outputs = outputs
+        self.pid = 0
+        """Of the command, and of its process group."""
+        self.returncode: int | None = None
+        """Exit status; negative: the signal that ended it; None while it runs, and when its warden was killed."""
+        self.duration_ms = 0
+        """How long the command ran, once it has ended."""
+        self.left = 0
+        """How many processes could not be ended, once `gone` is set."""
+        self.exited = asyncio.Event()
+        """The command itself has ended."""
+        self.gone = asyncio.Event()
+        """So has everything that it started, or can't be ended."""
 
     @classmethod
-    async def start(cls, argv: Sequence[str], *, cwd: str | None, env: Mapping[str, str], buffer_bytes: int) -> Process:
-        """Start `argv` without a shell. Raises OSError or ValueError when that can't be done."""
-        loop = asyncio.get_running_loop()
-        _, process = await loop.subprocess_exec(
-            lambda: cls(buffer_bytes),
-            *argv,
-            cwd=cwd,
-            env=dict(env),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
+    async def start(
+        cls, argv: Sequence[str], *, cwd: str | None, env: Mapping[str, str], limits: ExecLimits, all_below: bool = True
+    ) -> Process:
+        """Start `argv` without a shell. Raises OSError or ValueError when that can't be done.
+
+        `all_below`: end all that it starts, where the system allows that, and not its process group alone.
+        """
+        order: warden.Order = (
+            [os.fsencode(argument) for argument in argv],
+            os.fsencode(cwd) if cwd else None,
+            {os.fsencode(name): os.fsencode(value) for name, value in env.items()},
+            all_below,
+            limits.kill_timeout_ms / 1000,
         )
+        process = await cls._with_warden(limits)
+        try:
+            await process._begin(order)
+        except BaseException:
+            await process.close()
+            raise
         return process
 
-    @property
-    def pid(self) -> int:
-        """Its process id, and that of its group."""
-        assert self._transport is not None
-        pid = self._transport.get_pid()
-        assert pid is not None
-        return pid
+    @classmethod
+    async def _with_warden(cls, limits: ExecLimits) -> Process:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        reader, writer = await asyncio.open_connection(sock=ours)
+        try:
+            _, outputs = await asyncio.get_running_loop().subprocess_exec(
+                lambda: Outputs(limits.pipe_buffer_bytes),
+                *(sys.executable, "-I", "-S", warden.__file__),
+                env={},
+                stdin=theirs.fileno(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,  # what is sent to the worker's group or terminal is not for it
+            )
+        except BaseException:
+            writer.close()
+            raise
+        finally:
+            theirs.close()
+        return cls(outputs, reader, writer)
 
-    @property
-    def returncode(self) -> int | None:
-        """Exit status; negative: the signal that ended it; None while it runs."""
-        return self._transport.get_returncode() if self._transport else None
-
-    @property
-    def duration_ms(self) -> int:
-        """How long it has run, or ran."""
-        end_s = asyncio.get_running_loop().time() if self._ended_s is None else self._ended_s
-        return round((end_s - self._started_s) * 1000)
-
-    @property
-    def buffered_bytes(self) -> int:
-        """Bytes that were read from the pipes and wait to be taken."""
-        return self._buffered
-
-    async def read(self) -> tuple[int, bytes] | None:
-        """The next (file descriptor 1 or 2, bytes); None when all output has been taken."""
-        while not self._chunks:
-            if not self._open:
-                return None
-            self._changed.clear()
-            try:
-                async with asyncio.timeout(self._patience_s):
-                    await self._changed.wait()
-            except TimeoutError:
-                return None
-        chunk = self._chunks.popleft()
-        self._buffered -= len(chunk[1])
-        if self._paused and self._buffered <= self._buffer_bytes // 2:
-            self._flow(paused=False)
-        return chunk
-
-    def last_call(self, patience_s: float) -> None:
-        """From now on `read` waits no longer than `patience_s` for more output."""
-        self._patience_s = patience_s
-        self._changed.set()
-
-    def stop_reading(self) -> None:
-        """Give up what has not been read from the pipes yet; `read` gives what is here, then None."""
-        self._open.clear()
-        self._changed.set()
-
-    def signal_group(self, number: signal.Signals) -> None:
-        """Signal the whole group; what is gone is gone."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, number)
-
-    def kill_group(self) -> None:
-        """SIGKILL to the whole group."""
-        self.signal_group(signal.SIGKILL)
-
-    def close(self) -> None:
-        """Close the pipes; the process, if it still runs, is killed."""
-        if self._transport is not None:
-            self._transport.close()
-
-    # ------------------------------------------------------------------------------ asyncio.SubprocessProtocol
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called by the loop."""
-        assert isinstance(transport, asyncio.SubprocessTransport)
-        self._transport = transport
-
-    def pipe_data_received(self, fd: int, data: bytes) -> None:
-        """Called by the loop."""
-        if fd not in self._open:  # stop_reading
+    async def _begin(self, order: warden.Order) -> None:
+        self._writer.write(warden.packed(order))
+        word, rest = await self._line()
+        if word == "started":
+            self.pid = int(rest)
+            self._listener = asyncio.create_task(self._listen())
             return
-        self._chunks.append((fd, bytes(data)))
-        self._buffered += len(data)
-        self._changed.set()
-        if not self._paused and self._buffered >= self._buffer_bytes:
-            self._flow(paused=True)
+        number, _, text = rest.partition(" ")
+        if word == "refused" and number == "0":
+            raise ValueError(text)
+        raise OSError(int(number or 0), os.strerror(int(number)) if number else "its warden was killed")
 
-    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
-        """Called by the loop."""
-        self._open.discard(fd)
-        self._changed.set()
+    async def end(self, grace_s: float) -> None:
+        """SIGTERM to all that runs, SIGKILL to what still does after `grace_s`; returns when nothing is left."""
+        if self.gone.is_set():
+            return
+        self._writer.write(b"T")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await self.gone.wait()
+        if not self.gone.is_set():
+            self._writer.write(b"K")
+            await self.gone.wait()
 
-    def process_exited(self) -> None:
-        """Called by the loop."""
-        self._ended_s = asyncio.get_running_loop().time()
-        if not self.exited.done():
-            self.exited.set_result(None)
+    async def close(self) -> None:
+        """Kill what is left and let go of the pipes; returns when the warden has ended."""
+        try:
+            if self._listener is not None and not self.gone.is_set():
+                self._writer.write(b"K")
+                await self.gone.wait()
+        finally:
+            self._writer.close()  # an order to kill by itself, should we be disturbed
+            self.outputs.close()
+        await self.outputs.child_over.wait()
+        if self._listener is not None:
+            await self._listener
 
-    def _flow(self, *, paused: bool) -> None:
-        assert self._transport is not None
-        self._paused = paused
-        for fd in self._open:
-            pipe = self._transport.get_pipe_transport(fd)
-            if isinstance(pipe, asyncio.ReadTransport):
-                if paused:
-                    pipe.pause_reading()
-                else:
-                    pipe.resume_reading()
+    async def _listen(self) -> None:
+        """What the warden says, to its end."""
+        while not self.gone.is_set():
+            word, rest = await self._line()
+            match word:
+                case "exited":
+                    status, _, duration_ms = rest.partition(" ")
+                    self.returncode, self.duration_ms = int(status), int(duration_ms)
+                    self.exited.set()
+                case "gone" | "left":
+                    self.left = int(rest or 0)
+                    self.gone.set()
+                case _:  # the end: somebody has killed the warden
+                    self._end_group()
+                    self.gone.set()
+        self.exited.set()
+
+    async def _line(self) -> tuple[str, str]:
+        try:
+            line = await self._reader.readline()
+        except OSError:
+            line = b""
+        word, _, rest = line.decode(errors="replace").strip().partition(" ")
+        return word, rest
+
+    def _end_group(self) -> None:
+        if not self.exited.is_set():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)

@@ -6,12 +6,14 @@ import time
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import httpx
 from google.protobuf.message import DecodeError
 
 from oa_errors import Refusal
 from oa_errors.connect import from_connect
+from oa_worker.way import Way
 from openagents.control.v1 import service_account_service_pb2 as pb
 
 _EXCHANGE_PATH = "/openagents.control.v1.ServiceAccountService/ExchangeKey"
@@ -37,13 +39,15 @@ class TokenSource(Protocol):
 class ApiKeyTokens:
     """Exchanges a service account's API key at `control_url` for worker tokens.
 
-    `runtime_address` overrides the address that control gives, for workers behind another network.
+    `runtime_address` overrides the address that control gives, for workers behind another network. `proxy` is the URL
+    of an HTTP proxy for all but loopback; the environment's are not used.
     """
 
-    def __init__(self, control_url: str, api_key: str, *, runtime_address: str = "") -> None:
+    def __init__(self, control_url: str, api_key: str, *, runtime_address: str = "", proxy: str = "") -> None:
         self._url = control_url.rstrip("/") + _EXCHANGE_PATH
         self._api_key = api_key
         self._runtime_address = runtime_address
+        self._way = Way(proxy, urlsplit(control_url).hostname or "")
 
     async def get(self) -> WorkerToken:
         """See `TokenSource`."""
@@ -63,10 +67,13 @@ class ApiKeyTokens:
     async def _post(self, body: bytes) -> httpx.Response:
         headers = {"Content-Type": "application/proto", "Connect-Protocol-Version": "1"}
         try:
-            async with httpx.AsyncClient(timeout=EXCHANGE_TIMEOUT_S) as client:
+            transport = httpx.AsyncHTTPTransport(proxy=self._way.proxy or None)  # or the environment's would be taken
+            async with httpx.AsyncClient(timeout=EXCHANGE_TIMEOUT_S, transport=transport) as client:
                 answer = await client.post(self._url, content=body, headers=headers)
         except httpx.HTTPError as error:
-            message = f"Control can't be reached at {self._url} ({type(error).__name__}). Is it running?"
+            message = (
+                f"Control can't be reached at {self._url}{self._way.words} ({type(error).__name__}). Is it running?"
+            )
             raise Refusal("unavailable", message) from None
         if answer.status_code != httpx.codes.OK:
             raise from_connect(answer.status_code, answer.content)

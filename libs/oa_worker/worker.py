@@ -8,6 +8,7 @@ import dataclasses
 import logging
 import random
 from collections.abc import Callable, Sequence
+from urllib.parse import urlsplit
 
 import grpc
 
@@ -20,6 +21,7 @@ from oa_worker.execution import Execution
 from oa_worker.limits import DEFAULT_WORKER_LIMITS, WorkerLimits
 from oa_worker.notices import Attached, Detached, Notice, RunLeft, RunTaken
 from oa_worker.tokens import TokenSource
+from oa_worker.way import Way
 from openagents.runtime.v1.event_pb2 import RunFinished
 from openagents.runtime.v1.worker_service_pb2 import (
     AppendEventsRequest,
@@ -52,7 +54,10 @@ class _Reconnect(Exception):
 
 
 class Worker:
-    """Takes runs for its adapters. `run` until `drain`; `notify` hears what happens (for people and tests)."""
+    """Takes runs for its adapters. `run` until `drain`; `notify` hears what happens (for people and tests).
+
+    `proxy`: the URL of an HTTP proxy on the way to the runtime, for all but loopback; the environment's are not used.
+    """
 
     def __init__(
         self,
@@ -62,6 +67,7 @@ class Worker:
         *,
         slots: int = 1,
         limits: WorkerLimits = DEFAULT_WORKER_LIMITS,
+        proxy: str = "",
         notify: Callable[[Notice], None] = lambda notice: None,
     ) -> None:
         self._name = name
@@ -69,6 +75,7 @@ class Worker:
         self._tokens = tokens
         self._slots = slots
         self._limits = limits
+        self._proxy = proxy
         self._notify = notify
         self._book = AppendBook()
         self._executions: dict[str, Execution] = {}
@@ -143,9 +150,14 @@ class Worker:
         """One stream from `attach` to its end, which is always an exception."""
         self._was_attached = False
         token = await self._tokens.get()
-        async with grpc.aio.insecure_channel(token.runtime_address, options=self._channel_options()) as channel:
+        way = Way(self._proxy, urlsplit(f"//{token.runtime_address}").hostname or "")
+        options = [*self._channel_options(), *way.channel_options()]
+        async with grpc.aio.insecure_channel(token.runtime_address, options=options) as channel:
             timeout_s = self._limits.attach_timeout_ms / 1000
-            attachment = await attach(channel, token.token, self._hello(), timeout_s=timeout_s)
+            try:
+                attachment = await attach(channel, token.token, self._hello(), timeout_s=timeout_s)
+            except Refusal as refusal:
+                raise _said_of(refusal, token.runtime_address, way) from None
             try:
                 self._take_over(attachment, token.runtime_address)
                 await self._first_end(
@@ -160,7 +172,7 @@ class Worker:
                 self._attachment = None
                 attachment.abort()
 
-    def _channel_options(self) -> list[tuple[str, int]]:
+    def _channel_options(self) -> list[tuple[str, int | str]]:
         limits = self._limits
         return [
             ("grpc.keepalive_time_ms", limits.keepalive_interval_ms),
@@ -322,3 +334,11 @@ class Worker:
 
     def _tasks(self) -> list[asyncio.Task[RunFinished | None]]:
         return [execution.done for execution in self._executions.values()]
+
+
+def _said_of(refusal: Refusal, address: str, way: Way) -> Refusal:
+    """The same refusal; one of the way there names it."""
+    if not way.words or refusal.reason not in ("unavailable", "deadline_exceeded"):
+        return refusal
+    message = f"The runtime can't be reached at {address}{way.words}: {refusal.message}"
+    return Refusal(refusal.reason, message, retry_after_ms=refusal.retry_after_ms)

@@ -1,12 +1,12 @@
-"""A worker process with the exec adapter: OA_CONTROL_URL and OA_API_KEY in its environment; SIGTERM drains it."""
+"""A worker process with the exec adapter: OA_CONTROL_URL and OA_API_KEY in its environment; a signal drains it."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
-import signal
 
+from oa_platform.signals import stop_signals
 from oa_worker import ApiKeyTokens, ExecAdapter, Worker
 
 _log = logging.getLogger("worker")
@@ -16,8 +16,8 @@ async def main() -> None:
     """Work until told to stop."""
     tokens = ApiKeyTokens(os.environ["OA_CONTROL_URL"], os.environ["OA_API_KEY"])
     worker = Worker("e2e", [ExecAdapter()], tokens, slots=4, notify=lambda notice: _log.info("%s", notice))
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.drain)
-    await worker.run()
+    with stop_signals(lambda number: worker.drain()):
+        await worker.run()
 
 
 if __name__ == "__main__":

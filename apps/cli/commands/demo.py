@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import shlex
 import shutil
-import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -18,9 +17,9 @@ from apps.cli.demo.view import View
 from apps.cli.exits import Exit, exit_of_outcome
 from apps.cli.program import Cli, command, oa
 from apps.cli.settings import running_stack
+from oa_platform.signals import stop_signals
 
 READ_MODEL_TIMEOUT_S = 15.0
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _REPOSITORY = Path(__file__).resolve().parents[3]
 
 
@@ -35,22 +34,15 @@ async def demo(cli: Cli, argv: tuple[str, ...], once: bool) -> Exit:
     that must hold does not.
     """
     telling = asyncio.create_task(_tell(cli, argv, once))
-    loop = asyncio.get_running_loop()
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, _cancel_once, telling)
     try:
-        return await telling
+        with stop_signals(lambda number: _cancel(telling)):
+            return await telling
     except asyncio.CancelledError:
         return Exit.INTERRUPTED
-    finally:
-        for number in _SIGNALS:
-            loop.remove_signal_handler(number)
 
 
-def _cancel_once(telling: asyncio.Task[Exit]) -> None:
-    """A second Ctrl-C does not disturb the stack while it stops."""
-    if not telling.cancelling():
-        telling.cancel()
+def _cancel(telling: asyncio.Task[Exit]) -> None:
+    telling.cancel()
 
 
 async def _tell(cli: Cli, argv: tuple[str, ...], once: bool) -> Exit:

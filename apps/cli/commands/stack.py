@@ -8,6 +8,8 @@ import platform
 import re
 from dataclasses import dataclass
 
+import click
+
 from apps.cli.exits import Exit
 from apps.cli.output import Output
 from apps.cli.program import Cli, command, oa
@@ -33,11 +35,16 @@ _SAMPLE = re.compile(r"^(oa_projector_position|oa_projector_lag_events)\{[^}]*\}
 
 
 @oa.command("up")
+@click.option(
+    "--forget-data",
+    is_flag=True,
+    help="Start with the database that is there, or an empty one, although this stack had another. Removes nothing.",
+)
 @command
-async def up(cli: Cli) -> Exit:
-    """Start a whole stack on this machine and keep it running until Ctrl-C."""
+async def up(cli: Cli, forget_data: bool) -> Exit:
+    """Start a whole stack on this machine and keep it running until Ctrl-C; a second one ends it at once."""
     cli.output.serving = True
-    stack = Stack(env=cli.env, on_event=lambda event: show_event(cli.output, event))
+    stack = Stack(env=cli.env, on_event=lambda event: show_event(cli.output, event), forget_data=forget_data)
     given_up = await run_until_stopped(stack, lambda: _ready(cli.output, stack))
     if given_up is not None:
         message = f"{given_up.name} does not stay up. Its log: {stack.log_path(given_up.name)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import socket
 from pathlib import Path
@@ -14,6 +13,7 @@ from apps.cli.output import Output
 from apps.cli.program import Cli, command, worker_group
 from oa_client.cpython.files import read_json, write_private_json
 from oa_errors import Refusal
+from oa_platform.signals import stop_signals
 from oa_worker import Adapter, ApiKeyTokens, ExecAdapter, Worker
 from oa_worker.notices import Attached, Detached, Notice, RunLeft, RunTaken
 
@@ -35,7 +35,7 @@ MAX_SLOTS = 1000
 @click.option("--slots", type=click.IntRange(1, MAX_SLOTS), default=4, show_default=True, help="Most runs at a time.")
 @command
 async def start(cli: Cli, adapters: tuple[str, ...], name: str | None, slots: int) -> Exit:
-    """Take runs and execute them, until Ctrl-C: then finish what is at hand.
+    """Take runs and execute them, until Ctrl-C: then finish what is at hand. A second Ctrl-C ends it at once.
 
     Signs in with OA_API_KEY, or with a key of its own that it makes once, with your session, and keeps.
     """
@@ -70,47 +70,18 @@ async def _api_key(cli: Cli, key_file: Path, name: str) -> str:
 
 
 async def _work(cli: Cli, name: str, adapters: list[Adapter], slots: int, api_key: str) -> None:
-    tokens = ApiKeyTokens(cli.site.control_url, api_key)
+    proxy = cli.settings.proxy.reveal() if cli.settings.proxy else ""
+    tokens = ApiKeyTokens(cli.site.control_url, api_key, proxy=proxy)
     view = _View(cli.output)
-    worker = Worker(name, adapters, tokens, slots=slots, notify=view.show)
-    working = asyncio.create_task(worker.run())
-    signals = _Signals(cli.output, worker, working)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, signals.caught)
-    try:
-        await working
-    except asyncio.CancelledError:
-        if not signals.twice:
-            raise
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
+    worker = Worker(name, adapters, tokens, slots=slots, proxy=proxy, notify=view.show)
+
+    def told(number: signal.Signals) -> None:
+        worker.drain()
+        cli.output.note("Finishing what is at hand; once more stops at once.")
+
+    with stop_signals(told):
+        await worker.run()
     cli.output.note("Stopped.")
-
-
-class _Signals:
-    """The first signal drains, the second stops at once."""
-
-    def __init__(self, output: Output, worker: Worker, working: asyncio.Task[None]) -> None:
-        self._output = output
-        self._worker = worker
-        self._working = working
-        self._count = 0
-
-    @property
-    def twice(self) -> bool:
-        """Whether a second one came."""
-        return self._count > 1
-
-    def caught(self) -> None:
-        """A signal came."""
-        self._count += 1
-        if self.twice:
-            self._working.cancel()
-            return
-        self._output.note("Finishing what is at hand; once more stops at once.")
-        self._worker.drain()
 
 
 class _View:

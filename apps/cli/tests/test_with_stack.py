@@ -15,6 +15,8 @@ from apps.cli.commands.account import dev_code
 from apps.cli.exits import Exit
 from apps.cli.tests.program import TIMEOUT_S, Program
 from oa_localstack.stack import Stack
+from oa_platform.ports import PORT_OFFSETS
+from oa_testing.postgres import free_port
 
 pytestmark = [pytest.mark.serial, pytest.mark.timeout(240)]
 
@@ -187,6 +189,15 @@ async def test_signing_in_by_hand_asks_again_after_a_wrong_code(stack: Stack, tm
             assert await login.wait() == Exit.OK
     caller = await program("status", "--json", env={"OA_HOME": str(tmp_path)})
     assert "bob@example.org" in caller.documents[0]["signed_in"]
+
+
+async def test_a_proxy_of_the_environment_is_in_nobodys_way(scratch: Path, dead_proxies: dict[str, str]) -> None:
+    """Stack, sign-in, worker, run, Khala and receipts with a proxy that is not there, and no `no_proxy`."""
+    base = str(free_port(tuple(PORT_OFFSETS.values())))
+    program = Program(scratch, {"OA_HOME": str(scratch / "home"), "OA_PORT_BASE": base, **dead_proxies})
+    done = await program("demo", "--once", "--", "echo", "hello")
+    assert done.status == Exit.OK, done.stderr
+    assert "│ hello" in done.stdout.decode()
 
 
 async def test_the_demo_tells_the_whole_path_and_proves_it(tmp_path: Path, stack: Stack) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
+import os
 import socket
 import ssl
 import struct
@@ -24,16 +26,22 @@ OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 2.0
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 """Largest frame that is taken from a gateway."""
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+PROXY_VARIABLE = "OA_PROXY"
+_UNUSED = ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
 
 
 class HttpxHttp:
-    """An Http that keeps its connections. Close it, or use it in `async with`."""
+    """An Http that keeps its connections. Close it, or use it in `async with`.
 
-    def __init__(self) -> None:
-        # Proxies of the environment are for the world outside, not for a stack on this machine.
-        self._local = httpx.AsyncClient(timeout=HTTP_TIMEOUT_S, trust_env=False)
-        self._remote = httpx.AsyncClient(timeout=HTTP_TIMEOUT_S)
+    `proxy`: the URL of an HTTP proxy for all but loopback. Without one there is none, whatever the environment has.
+    """
+
+    def __init__(self, proxy: str = "") -> None:
+        self._proxy = proxy
+        # Transports of our own: clients would take proxies from the environment. SSL_CERT_FILE is still heeded.
+        self._local = httpx.AsyncClient(timeout=HTTP_TIMEOUT_S, transport=httpx.AsyncHTTPTransport())
+        transport = httpx.AsyncHTTPTransport(proxy=proxy or None)
+        self._remote = httpx.AsyncClient(timeout=HTTP_TIMEOUT_S, transport=transport)
 
     async def __aenter__(self) -> Self:
         return self
@@ -57,12 +65,13 @@ class HttpxHttp:
     async def _request(self, method: str, url: str, body: bytes, headers: Mapping[str, str]) -> HttpAnswer:
         client = self._local if is_loopback(url) else self._remote
         where = f"{urlsplit(url).scheme}://{urlsplit(url).netloc}"
+        way = words_of_way(url, self._proxy)
         try:
             answer = await client.request(method, url, content=body, headers=dict(headers))
         except httpx.TimeoutException:
-            raise Refusal("deadline_exceeded", f"{where} did not answer within {HTTP_TIMEOUT_S:g} s.") from None
+            raise Refusal("deadline_exceeded", f"{where} did not answer within {HTTP_TIMEOUT_S:g} s{way}.") from None
         except httpx.HTTPError as error:
-            message = f"{where} can't be reached ({_said(error)}). Is it running? `oa up` starts a stack."
+            message = f"{where} can't be reached{way} ({_said(error)}). Is it running? `oa up` starts a stack."
             raise Refusal("unavailable", message) from None
         except httpx.InvalidURL:
             raise Refusal("invalid_setting", f"{where} is no URL.", field="OA_CONTROL_URL") from None
@@ -70,16 +79,18 @@ class HttpxHttp:
 
 
 class WebSockets:
-    """A Sockets on the websockets package."""
+    """A Sockets on the websockets package; `proxy` as for HttpxHttp."""
+
+    def __init__(self, proxy: str = "") -> None:
+        self._proxy = proxy
 
     async def open(self, url: str, subprotocol: str) -> WebSocket:
         """See Sockets."""
-        proxy: bool | None = None if is_loopback(url) else True
         try:
             connection = await connect(
                 url,
                 subprotocols=[Subprotocol(subprotocol)],
-                proxy=proxy,  # type: ignore[arg-type]
+                proxy=None if is_loopback(url) else self._proxy or None,
                 open_timeout=OPEN_TIMEOUT_S,
                 close_timeout=CLOSE_TIMEOUT_S,
                 ping_interval=None,  # Khala has a heartbeat of its own
@@ -89,7 +100,7 @@ class WebSockets:
         except websockets.InvalidStatus as refused:
             raise _refused(refused) from None
         except (OSError, TimeoutError, ssl.SSLError, websockets.WebSocketException) as error:
-            raise SocketClosed(f"{url} can't be opened: {_said(error)}") from None
+            raise SocketClosed(f"{url} can't be opened{words_of_way(url, self._proxy)}: {_said(error)}") from None
         if connection.subprotocol != subprotocol:
             await connection.close()
             raise SocketClosed(f"{url} does not speak {subprotocol}", reason="unsupported_protocol_version")
@@ -133,7 +144,21 @@ class WebSocket:
 
 def is_loopback(url: str) -> bool:
     """Whether the URL names this machine."""
-    return urlsplit(url).hostname in _LOOPBACK
+    host = urlsplit(url).hostname or ""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+def words_of_way(url: str, proxy: str, env: Mapping[str, str] = os.environ) -> str:
+    """How a call went, for its error: through which proxy, or past which that the environment names."""
+    if is_loopback(url):
+        return ""
+    if proxy:
+        parts = urlsplit(proxy)  # without its password
+        return f" through the proxy {parts.scheme}://{parts.hostname}:{parts.port} ({PROXY_VARIABLE})"
+    unused = next((name for name in _UNUSED if env.get(name)), "")
+    return f" without a proxy ({unused} is not used: set {PROXY_VARIABLE} to go through one)" if unused else ""
 
 
 def _said(error: Exception) -> str:

@@ -78,20 +78,21 @@ def _unreadable(reason: str, path: Path) -> Refusal:
 class Site:
     """One site on this machine: its folder, and clients of it."""
 
-    def __init__(self, home: ClientHome, control_url: str, *, khala_url: str = "") -> None:
+    def __init__(self, home: ClientHome, control_url: str, *, khala_url: str = "", proxy: str = "") -> None:
         self.control_url = control_url.rstrip("/")
         self.folder = home.site(control_url)
         self.device_id = home.device_id()
         self._khala_url = khala_url
+        self._proxy = proxy
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:
         """A client; its connections are closed at the end."""
-        async with HttpxHttp() as http:
+        async with HttpxHttp(self._proxy) as http:
             yield Client(
                 self.control_url,
                 http=http,
-                sockets=WebSockets(),
+                sockets=WebSockets(self._proxy),
                 credentials=FileCredentialStore(self.folder),
                 pins=FilePins(self.folder),
                 device_id=self.device_id,

@@ -1,6 +1,7 @@
 """A program that takes a service's place: answers /readyz on OA_OPS_ADDRESS and behaves as STAND_IN says.
 
-`ready` (also the default) · `never`: answers 503 · `crash`: ends at once with status 3 · `deaf`: ignores SIGTERM ·
+`ready` (also the default) · `never`: answers 503 · `crash`: ends at once with status 3 ·
+`deaf`: says `told` at SIGTERM ·
 `once`: ready the first time, crashes when started again (STAND_IN_MARK names a file that remembers).
 """
 
@@ -26,17 +27,21 @@ class Readiness(BaseHTTPRequestHandler):
         """Silent."""
 
 
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
 def main() -> None:
     """Serve until SIGTERM."""
     behaviour = os.environ.get("STAND_IN", "ready")
-    sys.stderr.write(f"stand-in: {behaviour}\n")
-    sys.stderr.flush()
+    _say(f"stand-in: {behaviour}")
     mark = Path(os.environ.get("STAND_IN_MARK", os.devnull))
     if behaviour == "crash" or (behaviour == "once" and mark.exists()):
         sys.exit(3)
     if behaviour == "once":
         mark.touch()
-    signal.signal(signal.SIGTERM, signal.SIG_IGN if behaviour == "deaf" else lambda *_: sys.exit(0))
+    signal.signal(signal.SIGTERM, (lambda *_: _say("told")) if behaviour == "deaf" else lambda *_: sys.exit(0))
     host, _, port = os.environ["OA_OPS_ADDRESS"].partition(":")
     HTTPServer((host, int(port)), Readiness).serve_forever()
 

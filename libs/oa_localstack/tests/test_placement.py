@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from oa_errors import Refusal
-from oa_localstack import binaries
+from oa_localstack import binaries, placement
 from oa_localstack.account import Account, postgres_account
 from oa_localstack.placement import data_root, remove_home
 from oa_localstack.postgres import FAST, PostgresServer
@@ -18,6 +18,15 @@ from oa_testing.postgres import free_port
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root changes users")
 as_user = pytest.mark.skipif(os.geteuid() == 0, reason="only users stay themselves")
+
+
+_OUTSIDE = placement.OUTSIDE
+
+
+@pytest.fixture(autouse=True)
+def _outside(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of this test alone."""
+    monkeypatch.setattr(placement, "OUTSIDE", scratch / "outside")
 
 
 @pytest.fixture
@@ -75,15 +84,66 @@ def _mode(path: Path) -> int:
 
 
 @as_root
-def test_data_that_was_cleaned_away_is_made_anew(closed: Path) -> None:
+def test_data_that_was_cleaned_away_is_missed(closed: Path) -> None:
     first = data_root(closed / "home", postgres_account())
     first.rmdir()
 
-    second = data_root(closed / "home", postgres_account())
+    with pytest.raises(Refusal, match="oa up --forget-data") as refused:
+        data_root(closed / "home", postgres_account())
+    second = data_root(closed / "home", postgres_account(), forget=True)
 
+    assert str(first) in refused.value.message
     assert second.is_dir()
     assert second != first
-    remove_home(closed / "home")
+
+
+def test_data_outside_is_not_where_the_system_cleans() -> None:
+    assert not any(folder in (_OUTSIDE / "x").parents for folder in placement.CLEANED)
+
+
+@as_root
+@pytest.mark.parametrize("cut_off", [False, True])
+def test_data_of_an_earlier_release_is_moved_to_where_nothing_cleans(
+    closed: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch, cut_off: bool
+) -> None:
+    old, new = scratch / "cleaned" / "openagents-data-x1", placement.OUTSIDE / "openagents-data-x1"
+    monkeypatch.setattr(placement, "CLEANED", (scratch / "cleaned",))
+    (new if cut_off else old).mkdir(parents=True)
+    ((new if cut_off else old) / "data").touch()
+    (closed / "home").mkdir()
+    (closed / "home" / "postgres").symlink_to(old)
+
+    assert data_root(closed / "home", postgres_account()) == new
+    assert (new / "data").exists()
+    assert (closed / "home" / "postgres").readlink() == new
+    assert not old.exists()
+
+
+@as_root
+def test_data_of_an_earlier_release_that_can_not_be_moved_is_used_where_it_is(
+    closed: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = scratch / "cleaned" / "openagents-data-x1"
+    monkeypatch.setattr(placement, "CLEANED", (scratch / "cleaned",))
+    monkeypatch.setattr(placement, "OUTSIDE", scratch / "file")
+    (scratch / "file").touch()
+    old.mkdir(parents=True)
+    (closed / "home").mkdir()
+    (closed / "home" / "postgres").symlink_to(old)
+
+    assert data_root(closed / "home", postgres_account()) == old
+    assert placement.is_cleaned(old)
+
+
+@as_root
+def test_where_no_place_is_suitable_it_says_so(closed: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for outside, why in ((scratch / "file" / "x", "can't be used"), (closed / "x", "can't enter")):
+        (scratch / "file").touch()
+        monkeypatch.setattr(placement, "OUTSIDE", outside)
+        with pytest.raises(Refusal, match=why) as refused:
+            data_root(closed / "home", postgres_account())
+        assert refused.value.field == "OA_HOME"
+        assert not (closed / "home" / "postgres").is_symlink()
 
 
 def test_a_copy_that_others_could_write_is_refused(scratch: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -18,8 +19,10 @@ import pytest
 import pytest_asyncio
 
 from oa_errors import Refusal
+from oa_localstack import placement
 from oa_localstack import stack as stack_module
 from oa_localstack.lifecycle import remove, stop_running
+from oa_localstack.placement import cluster_id, marker_path
 from oa_localstack.postgres import FAST, processes_in
 from oa_localstack.processes import python_module
 from oa_localstack.secrets import SERVICES
@@ -27,6 +30,7 @@ from oa_localstack.stack import POSTGRES, Stack
 from oa_localstack.state import read_state, state_path
 from oa_localstack.supervision import Change, Event, RestartPolicy
 from oa_platform.ports import PORT_OFFSETS
+from oa_platform.signals import STOP_SIGNALS
 from oa_testing.postgres import free_port
 
 STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in.py")))
@@ -93,6 +97,81 @@ async def test_it_starts_everything_and_leaves_nothing(make_stack: MakeStack) ->
     stopped = [event.name for event in events if event.change is Change.STOPPED]
     assert stopped == ["khala_gateway", "control", "projector", "runtime", POSTGRES]
     assert not state_path(stack.home).exists()
+
+
+async def _once(stack: Stack) -> str:
+    """Start and stop; the id of its database."""
+    await stack.start()
+    found = cluster_id(stack.home / "postgres" / "data")
+    await stack.stop()
+    assert found
+    return found
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has data outside of the home")
+async def test_it_never_starts_empty_where_data_was_outside(
+    make_stack: MakeStack, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The home is closed to the database's user; the folder that the link leads to is taken away."""
+    monkeypatch.setattr(placement, "OUTSIDE", scratch / "outside")
+    (scratch / "closed").mkdir(mode=0o700)
+    home = scratch / "closed" / "home"
+    first = await _once(make_stack(home=home))
+    assert (home / "postgres").is_symlink()
+    data = (home / "postgres").resolve()
+    data.rename(scratch / "away")
+
+    for _ in range(2):
+        with pytest.raises(Refusal, match="oa up --forget-data") as refused:
+            await make_stack(home=home).start()
+        assert refused.value.reason == "start_failed"
+        assert str(data) in refused.value.message
+        assert not data.exists()
+
+    (scratch / "away").rename(data)
+    assert await _once(make_stack(home=home)) == first
+    data.rename(scratch / "away")
+    assert await _once(make_stack(home=home, forget_data=True)) != first
+
+
+async def test_it_never_starts_empty_or_with_another_database_where_data_was_at_home(
+    make_stack: MakeStack, scratch: Path
+) -> None:
+    first, second = make_stack(), make_stack(home=scratch / "other")
+    ours, theirs = await _once(first), await _once(second)
+    data, away = first.home / "postgres" / "data", scratch / "away"
+    data.rename(away)
+    with pytest.raises(Refusal, match=f"had the database {ours} in {data}.*, and there is none") as refused:
+        await make_stack().start()
+    assert refused.value.reason == "start_failed"
+    assert not data.exists()
+
+    (second.home / "postgres" / "data").rename(data)
+    with pytest.raises(Refusal, match=f"the one there is {theirs}"):
+        await make_stack().start()
+
+    shutil.rmtree(data)
+    away.rename(data)
+    marker_path(first.home).unlink()  # of a release that wrote none: what is there is its own
+    assert await _once(make_stack()) == ours
+    assert marker_path(first.home).read_text() == f"{ours}\n"
+
+
+async def test_supervision_makes_no_empty_database_in_the_place_of_one_that_vanished(make_stack: MakeStack) -> None:
+    events: list[Event] = []
+    stack = make_stack(on_event=events.append)
+    await stack.start()
+    data = stack.home / "postgres" / "data"
+    data.rename(data.with_name("away"))
+    pid = stack.pid(POSTGRES)
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+
+    async with asyncio.timeout(60):
+        assert (await stack.wait_given_up()).name == POSTGRES
+
+    assert not data.exists()
+    assert "oa up --forget-data" in next(event.detail for event in events if event.change is Change.GAVE_UP)
 
 
 async def test_data_and_secrets_outlive_a_stop(make_stack: MakeStack, scratch: Path) -> None:
@@ -251,6 +330,7 @@ def _supervisor(stack: Stack, behaviour: str = "ready", said: str = "ready\n") -
     program = f"""
 import asyncio, sys
 from pathlib import Path
+from oa_localstack import placement
 from oa_localstack import stack as stack_module
 from oa_localstack.lifecycle import run_until_stopped
 from oa_localstack.postgres import FAST
@@ -272,7 +352,7 @@ asyncio.run(run_until_stopped(stack, lambda: print("ready", flush=True)))
     return process
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", STOP_SIGNALS)
 async def test_a_signal_during_the_start_leaves_nothing(make_stack: MakeStack, number: signal.Signals) -> None:
     stack = make_stack()
     with await asyncio.to_thread(_supervisor, stack, "never", "started\n") as supervisor:
@@ -283,6 +363,27 @@ async def test_a_signal_during_the_start_leaves_nothing(make_stack: MakeStack, n
     assert processes_in(stack.home / "postgres" / "data") == []
     assert read_state(stack.home) is None
     stack.ports.ensure_free()
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+async def test_a_second_signal_ends_it_at_once_with_all_that_it_runs(
+    make_stack: MakeStack, number: signal.Signals
+) -> None:
+    """Its services take no notice of SIGTERM, and it would wait for them."""
+    stack = make_stack()
+    with await asyncio.to_thread(_supervisor, stack, "deaf") as supervisor:
+        state = read_state(stack.home)
+        assert state is not None
+        supervisor.send_signal(signal.SIGTERM)
+        assert supervisor.stdout is not None
+        while not (log := stack.log_path("khala_gateway").read_text()).endswith("told\n"):
+            assert supervisor.poll() is None, log
+            await asyncio.sleep(0.02)
+        supervisor.send_signal(number)
+        status = await asyncio.to_thread(supervisor.wait, 60)
+    assert status == 130
+    if sys.platform == "linux":
+        await _eventually(lambda: not any(mark.is_alive() for mark in state.processes.values()))
 
 
 async def test_another_shell_finds_and_stops_it(make_stack: MakeStack) -> None:

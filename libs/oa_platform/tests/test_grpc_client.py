@@ -129,3 +129,8 @@ def test_a_foreign_error_gets_the_nearest_reason() -> None:
     assert refusal_from_rpc_error(too_large).reason == "request_too_large"
     broken = error(grpc.StatusCode.INTERNAL, "…", ("grpc-status-details-bin", b"\xff\xff"))
     assert refusal_from_rpc_error(broken).reason == "internal"
+
+
+async def test_a_service_is_reached_past_proxies_of_the_environment(dead_proxies: dict[str, str]) -> None:
+    async with running() as (_, stub):
+        await stub.one(Request(topic="a"), timeout=60)

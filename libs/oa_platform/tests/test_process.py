@@ -1,7 +1,9 @@
 """A process starts, says why when it can't, drains in order on a signal, and never hangs."""
 
+import itertools
 import json
 import os
+import pty
 import resource
 import signal
 import socket
@@ -10,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,6 +20,7 @@ import pytest
 
 from oa_errors import Refusal
 from oa_platform.process import EXIT_REFUSED, _report
+from oa_platform.signals import STOP_SIGNALS
 from oa_testing.postgres import free_port
 
 
@@ -73,7 +77,7 @@ def _service(**env: str) -> Iterator[Service]:
             service.process.communicate()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_a_signal_drains_in_reverse_order(number: signal.Signals) -> None:
     with _service() as service:
         service.until(200)
@@ -161,15 +165,71 @@ def test_a_drain_has_a_deadline() -> None:
     assert records[-1]["event"] == "drain_too_slow"
 
 
-def test_readiness_goes_first_and_a_second_signal_ends_it() -> None:
+@pytest.mark.parametrize(
+    ("first", "second"), [*itertools.permutations(STOP_SIGNALS, 2), *((each, each) for each in STOP_SIGNALS)]
+)
+def test_readiness_goes_first_and_a_second_signal_ends_it(first: signal.Signals, second: signal.Signals) -> None:
     with _service(SAMPLE_MODE="slow_drain", OA_DRAIN_DEADLINE_S="60") as service:
         service.until(200)
-        service.process.send_signal(signal.SIGTERM)
+        service.process.send_signal(first)
         assert service.until(503).json()["phase"] == "draining"
+        service.process.send_signal(second)
+        code, records, _, err = service.end()
+    assert (code, err) == (130, "")
+    assert records[-1]["event"] == "second_signal"
+
+
+def test_what_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` leaves it to its program
+    try:
+        service = Service()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    try:
+        service.until(200)
+        service.process.send_signal(signal.SIGHUP)
         service.process.send_signal(signal.SIGTERM)
         code, records, _, _ = service.end()
-    assert code == 130
-    assert records[-1]["event"] == "second_signal"
+    finally:
+        service.process.kill()
+    assert code == 0
+    assert [record["signal"] for record in records if record["event"] == "signal"] == ["SIGTERM"]
+
+
+def test_a_terminal_that_goes_away_does_not_break_the_drain(tmp_path: Path) -> None:
+    """The kernel sends SIGHUP, and every word to the terminal fails from then on."""
+    master, terminal = pty.openpty()
+    done = tmp_path / "done"
+    program = (
+        "import asyncio, fcntl, os, sys, termios\n"
+        "from oa_platform.signals import stop_signals\n"
+        "os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+        "async def main():\n"
+        "    told = asyncio.Event()\n"
+        "    with stop_signals(lambda number: told.set()):\n"
+        "        print('up', flush=True)\n"
+        "        await told.wait()\n"
+        "        print('going', flush=True); print('going', file=sys.stderr, flush=True)\n"
+        f"        open({str(done)!r}, 'w').close()\n"
+        "asyncio.run(main())"
+    )
+    argv = [sys.executable, "-c", program]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(argv, env=env, stdin=terminal, stdout=terminal, stderr=terminal)
+    os.close(terminal)
+    assert os.read(master, 100).startswith(b"up")
+    os.close(master)
+    assert process.wait(60) == 0
+    assert done.exists()
+
+
+def test_a_service_knows_of_no_proxy(dead_proxies: dict[str, str]) -> None:
+    """For whatever its libraries call: they would take one from the environment."""
+    with _service(SAMPLE_MODE="proxies", **dead_proxies) as service:
+        service.until(200)
+        service.process.send_signal(signal.SIGTERM)
+        code, _, lines, _ = service.end()
+    assert (code, lines[0]) == (0, "[]")
 
 
 def test_why_a_service_did_not_start_is_one_line_that_drives_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:

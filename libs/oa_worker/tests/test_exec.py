@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 import time
@@ -19,6 +18,8 @@ from openagents.runtime.v1 import event_pb2
 from openagents.runtime.v1.event_pb2 import EventBody, ExecSpec, RunFinished, RunSpec
 
 QUICK = ExecLimits(terminate_grace_ms=300, leftover_grace_ms=300)
+PATIENT = ExecLimits(terminate_grace_ms=60_000, leftover_grace_ms=300)
+"""For commands that heed SIGTERM, however slow the machine is."""
 
 
 class Log:
@@ -67,7 +68,7 @@ def alive(pid: int) -> bool:
 
 
 async def until_dead(pid: int) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while alive(pid) and time.monotonic() < deadline:
         await asyncio.sleep(0.02)
     assert not alive(pid)
@@ -141,17 +142,17 @@ async def test_binary_output_that_is_no_utf8_arrives_as_it_is() -> None:
 
 
 async def test_huge_output_waits_for_slow_appends_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    from oa_worker.process import Process
+    from oa_worker.outputs import Outputs
 
     most_buffered = 0
-    read = Process.read
+    read = Outputs.read
 
-    async def watched(self: Process) -> tuple[int, bytes] | None:
+    async def watched(self: Outputs) -> tuple[int, bytes] | None:
         nonlocal most_buffered
         most_buffered = max(most_buffered, self.buffered_bytes)
         return await read(self)
 
-    monkeypatch.setattr(Process, "read", watched)
+    monkeypatch.setattr(Outputs, "read", watched)
     log = Log(delay_s=0.001)
     size = 12_000_000
     finish = await run(*python(f"import sys; sys.stdout.buffer.write(b'x' * {size})"), log=log)
@@ -172,7 +173,7 @@ async def test_cancel_ends_the_whole_group_and_says_canceled(tmp_path: Path) -> 
     pid_file = tmp_path / "pid"
     task = assignment("sh", "-c", f"sleep 60 & echo $! > {pid_file}; echo started; wait")
     log = Log()
-    running = asyncio.create_task(ExecAdapter(QUICK).run(task, log.emit))
+    running = asyncio.create_task(ExecAdapter(PATIENT).run(task, log.emit))
     await log.first.wait()
     task.cancel.request("enough", 0)
     finish = await running
@@ -214,7 +215,7 @@ async def test_a_command_that_ends_in_peace_on_sigterm_is_canceled_too() -> None
     )
     task = assignment(*python(code))
     log = Log()
-    running = asyncio.create_task(ExecAdapter(QUICK).run(task, log.emit))
+    running = asyncio.create_task(ExecAdapter(PATIENT).run(task, log.emit))
     await log.first.wait()
     task.cancel.request("enough", 0)
     finish = await running
@@ -227,30 +228,6 @@ async def test_a_timeout_fails_with_its_reason() -> None:
     finish = await run("sleep", "60", timeout_ms=150)
     assert (finish.outcome, finish.reason) == (event_pb2.RUN_OUTCOME_FAILED, "timeout")
     assert "150 ms" in finish.message
-
-
-async def test_what_a_command_leaves_behind_ends_with_it(tmp_path: Path) -> None:
-    pid_file = tmp_path / "pid"
-    log = Log()
-    finish = await run("sh", "-c", f"sleep 60 & echo $! > {pid_file}; echo done", log=log)
-    assert finish.outcome == event_pb2.RUN_OUTCOME_SUCCEEDED
-    assert log.stdout == b"done\n"
-    await until_dead(int(pid_file.read_text()))
-
-
-async def test_a_silent_process_that_left_the_group_does_not_hold_the_run(tmp_path: Path) -> None:
-    pid_file = tmp_path / "pid"
-    code = (
-        "import os, subprocess, sys\n"
-        "child = subprocess.Popen(['sleep', '60'], start_new_session=True)\n"
-        f"open({str(pid_file)!r}, 'w').write(str(child.pid)); print('left')"
-    )
-    log = Log()
-    async with asyncio.timeout(10):
-        finish = await run(*python(code), log=log)
-    assert finish.outcome == event_pb2.RUN_OUTCOME_SUCCEEDED
-    assert log.stdout == b"left\n"
-    os.kill(int(pid_file.read_text()), signal.SIGKILL)
 
 
 async def test_closed_outputs_do_not_end_a_command_early() -> None:
@@ -280,28 +257,6 @@ async def test_cancellation_of_the_task_kills_the_command() -> None:
     with pytest.raises(asyncio.CancelledError):
         await running
     await until_dead(int(log.stdout))
-
-
-async def test_a_killed_worker_leaves_no_command_running(tmp_path: Path) -> None:
-    """A silent command, which no broken pipe would end."""
-    pid_file = tmp_path / "pid"
-    code = (
-        "import asyncio\n"
-        "from oa_worker.tests.test_exec import ExecAdapter, Log, assignment\n"
-        f"command = assignment('sh', '-c', 'echo $$ > {pid_file}; exec sleep 60')\n"
-        "asyncio.run(ExecAdapter().run(command, Log().emit))"
-    )
-    path = os.pathsep.join(entry for entry in sys.path if entry)
-    worker = await asyncio.create_subprocess_exec(*python(code), env={**os.environ, "PYTHONPATH": path})
-    async with asyncio.timeout(20):
-        while not (pid_file.exists() and pid_file.read_text().strip()):
-            await asyncio.sleep(0.02)
-    pid = int(pid_file.read_text())
-    assert alive(pid)
-    await asyncio.sleep(0.1)
-    worker.kill()
-    await worker.wait()
-    await until_dead(pid)
 
 
 def test_the_workers_own_settings_do_not_reach_the_command() -> None:

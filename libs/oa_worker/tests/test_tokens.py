@@ -15,6 +15,7 @@ import pytest
 
 from oa_errors import Refusal
 from oa_errors.status import to_status
+from oa_testing.forward_proxy import ForwardProxy
 from oa_worker.tokens import ApiKeyTokens
 from openagents.control.v1 import service_account_service_pb2 as pb
 
@@ -98,3 +99,24 @@ async def test_an_edge_that_is_not_there() -> None:
     with pytest.raises(Refusal) as caught:
         await ApiKeyTokens(url, KEY).get()
     assert (caught.value.reason, KEY in caught.value.message) == ("unavailable", False)
+
+
+async def test_loopback_is_reached_past_every_proxy(dead_proxies: dict[str, str]) -> None:
+    with edge(200, granted()) as (url, _):
+        assert (await ApiKeyTokens(url, KEY, proxy="http://127.0.0.1:9").get()).token == "token"
+
+
+async def test_a_site_elsewhere_is_reached_through_the_proxy_that_was_set(dead_proxies: dict[str, str]) -> None:
+    async with ForwardProxy().running() as proxy:
+        with edge(200, granted()) as (url, _):
+            site = url.replace("127.0.0.1", "control.example")
+            assert (await ApiKeyTokens(site, KEY, proxy=proxy.url).get()).token == "token"
+    assert proxy.asked == [f"POST {site}/openagents.control.v1.ServiceAccountService/ExchangeKey"]
+
+
+async def test_an_error_names_the_proxy_and_not_its_password(dead_proxies: dict[str, str]) -> None:
+    with pytest.raises(Refusal, match=r"through the proxy http://127\.0\.0\.1:9 ") as caught:
+        await ApiKeyTokens("http://control.example", KEY, proxy="http://user:secret@127.0.0.1:9").get()
+    assert "secret" not in caught.value.message
+    with pytest.raises(Refusal, match=r"without a proxy .https_proxy is not used"):
+        await ApiKeyTokens("http://control.invalid", KEY).get()

@@ -13,6 +13,7 @@ import pytest
 from google.protobuf.struct_pb2 import Struct
 
 from oa_errors import Refusal
+from oa_testing.forward_proxy import ForwardProxy
 from oa_testing.plugin import FaultProxies
 from oa_worker import Adapter, Assignment, Emit, ExecAdapter, ExecLimits, Worker, WorkerLimits
 from oa_worker.notices import Attached, Detached, Notice, RunLeft, RunTaken
@@ -449,3 +450,40 @@ async def test_a_connection_that_falls_silent_is_given_up_and_made_anew(fault_pr
             await _noticed(notices, Detached)
             proxy.resume()
             await _noticed(notices, Attached, times=2)
+
+
+async def test_the_runtime_is_reached_past_proxies_of_the_environment(dead_proxies: dict[str, str]) -> None:
+    async with scripted().running() as runtime:
+        worker = Worker("test", [Patient()], FakeTokens(runtime), limits=QUICK, proxy="http://127.0.0.1:9")
+        task = asyncio.create_task(worker.run())
+        await runtime.until(lambda: numbers(runtime) == ["0"])
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_runtime_elsewhere_is_reached_through_the_proxy_that_was_set(dead_proxies: dict[str, str]) -> None:
+    async with ForwardProxy().running() as proxy, scripted().running() as runtime:
+        runtime.address = runtime.address.replace("127.0.0.1", "runtime.example")
+        worker = Worker("test", [Patient()], FakeTokens(runtime), limits=QUICK, proxy=proxy.url)
+        task = asyncio.create_task(worker.run())
+        await runtime.until(lambda: numbers(runtime) == ["0"])
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert f"CONNECT {runtime.address}" in proxy.asked
+
+
+async def test_a_proxy_that_is_away_is_named() -> None:
+    said: list[Notice] = []
+    async with scripted().running() as runtime:
+        runtime.address = "runtime.example:9081"
+        proxy = "http://user:secret@127.0.0.1:9"
+        worker = Worker("test", [Patient()], FakeTokens(runtime), limits=QUICK, proxy=proxy, notify=said.append)
+        task = asyncio.create_task(worker.run())
+        async with asyncio.timeout(60):
+            while not said:
+                await asyncio.sleep(0.02)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert isinstance(said[0], Detached)
+    assert "runtime.example:9081 through the proxy http://127.0.0.1:9:" in said[0].refusal.message
+    assert "secret" not in said[0].refusal.message

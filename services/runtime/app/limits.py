@@ -249,7 +249,8 @@ class ArchiveLimits:
         "OA_ARCHIVE_URL",
         archive_url(),
         "",
-        doc="Where artifacts are kept; a bucket's credentials, region and endpoint come from the usual AWS_ variables.",
+        doc="Where artifacts are kept; a bucket's credentials, region, endpoint and proxy (AWS_PROXY_URL) come from "
+        "the usual AWS_ variables.",
     )
     classes: RetentionClasses = setting(
         "OA_RETENTION_CLASSES",

@@ -1,0 +1,55 @@
+"""The way to a site: straight on this machine, through the proxy that was set elsewhere."""
+
+from __future__ import annotations
+
+import pytest
+
+from oa_client.cpython.network import HttpxHttp, WebSockets
+from oa_client.tests.fake_gateway import FakeGateway
+from oa_client.transport import SocketClosed
+from oa_errors import Refusal
+from oa_khala.frames import Form
+from oa_testing.forward_proxy import ForwardProxy
+from oa_worker.tests.test_tokens import edge
+
+DEAD = "http://user:secret@127.0.0.1:9"
+
+
+async def test_loopback_is_reached_past_every_proxy(dead_proxies: dict[str, str]) -> None:
+    async with FakeGateway({}).running() as gateway, HttpxHttp(DEAD) as http:
+        with edge(200, b"yes") as (url, _):
+            assert (await http.post(url, b"", {})).body == b"yes"
+        await (await WebSockets(DEAD).open(gateway.url, Form.PROTO.value)).close()
+
+
+async def test_a_site_elsewhere_is_reached_through_the_proxy_that_was_set(dead_proxies: dict[str, str]) -> None:
+    async with (
+        ForwardProxy().running() as proxy,
+        FakeGateway({}).running() as gateway,
+        HttpxHttp(proxy.url) as http,
+    ):
+        with edge(200, b"yes") as (url, _):
+            assert (await http.post(url.replace("127.0.0.1", "site.example"), b"", {})).body == b"yes"
+        khala = gateway.url.replace("127.0.0.1", "site.example")
+        await (await WebSockets(proxy.url).open(khala, Form.PROTO.value)).close()
+    assert [each.split("/khala")[0].rpartition(":")[0] for each in proxy.asked] == [
+        "POST http://site.example",
+        "CONNECT site.example",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("proxy", "said"),
+    [(DEAD, "through the proxy http://127.0.0.1:9 (OA_PROXY)"), ("", "without a proxy (https_proxy is not used")],
+)
+async def test_an_error_names_the_proxy_and_not_its_password(
+    dead_proxies: dict[str, str], proxy: str, said: str
+) -> None:
+    async with HttpxHttp(proxy) as http:
+        with pytest.raises(Refusal) as refused:
+            await http.post("http://site.invalid:8080", b"", {})
+    with pytest.raises(SocketClosed) as closed:
+        await WebSockets(proxy).open("ws://site.invalid:8090/khala/v1/ws", Form.PROTO.value)
+    for message in (refused.value.message, str(closed.value)):
+        assert said in message
+        assert "secret" not in message

@@ -1,0 +1,79 @@
+"""SIGINT, SIGTERM and SIGHUP mean the same in every program of ours that runs until it is told to stop.
+
+The first of them begins the drain, whichever it is. The second one, whichever it is, ends the process at once, with
+status 130 and without a word. What is ignored from the start because of `nohup` (SIGHUP) stays ignored.
+
+    with stop_signals(worker.drain):
+        await worker.run()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from typing import NoReturn
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+EXIT_SECOND_SIGNAL = 130
+
+
+@contextlib.contextmanager
+def stop_signals(
+    first: Callable[[signal.Signals], None], second: Callable[[signal.Signals], None] = lambda number: None
+) -> Iterator[None]:
+    """Call `first` at the first signal, and `second` (for a last word) at the second one, before the end.
+
+    Use it in the main thread, around all that a signal is to end in order. Once told, also what comes after it (the
+    interpreter's own end) is ended by the next signal.
+    """
+    loop = asyncio.get_running_loop()
+    told = False
+
+    def on_signal(number: signal.Signals) -> None:
+        nonlocal told
+        if number == signal.SIGHUP:
+            _leave_terminal()
+        if told:
+            with contextlib.suppress(Exception):
+                second(number)
+            end_at_once()
+        told = True
+        first(number)
+
+    heard = [number for number in STOP_SIGNALS if not _ignored_by_nohup(number)]
+    for number in heard:
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        yield
+    finally:
+        for number in heard:
+            loop.remove_signal_handler(number)
+            if told:
+                signal.signal(number, lambda *_: end_at_once())
+
+
+def end_at_once() -> NoReturn:
+    """The second signal."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(EXIT_SECOND_SIGNAL)
+
+
+def _ignored_by_nohup(number: signal.Signals) -> bool:
+    return number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN
+
+
+def _leave_terminal() -> None:
+    """It is gone, or about to go: a word to it must not fail and so break the drain."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        with contextlib.suppress(OSError):
+            if stat.S_ISCHR(os.fstat(fd).st_mode):  # one that is gone no longer says that it is a terminal
+                os.dup2(nowhere, fd)
+    os.close(nowhere)

@@ -1,0 +1,116 @@
+"""Standard output and error of a child process, read only as fast as they are taken."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+
+class Outputs(asyncio.SubprocessProtocol):
+    """`read` gives what the child's pipes bring, until it gives None.
+
+    Memory is bounded: when `buffer_bytes` wait to be read, both pipes pause, and the kernel stops the writer.
+    """
+
+    def __init__(self, buffer_bytes: int) -> None:
+        self._buffer_bytes = buffer_bytes
+        self._chunks: deque[tuple[int, bytes]] = deque()
+        self._buffered = 0
+        self._open = {1, 2}
+        self._paused = False
+        self._changed = asyncio.Event()
+        self._patience_s: float | None = None
+        self._most_bytes: dict[int, int] = {}
+        self._transport: asyncio.SubprocessTransport | None = None
+        self._closing = False
+        self.child_over = asyncio.Event()
+        """Set when the child itself has ended."""
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes that were read from the pipes and wait to be taken."""
+        return self._buffered
+
+    async def read(self) -> tuple[int, bytes] | None:
+        """The next (file descriptor 1 or 2, bytes); None when all output has been taken."""
+        while not self._chunks:
+            if not self._open:
+                return None
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(self._patience_s):
+                    await self._changed.wait()
+            except TimeoutError:
+                return None
+        chunk = self._chunks.popleft()
+        self._buffered -= len(chunk[1])
+        if self._paused and self._buffered <= self._buffer_bytes // 2:
+            self._flow(paused=False)
+        return chunk
+
+    def last_call(self, patience_s: float, most_bytes: int) -> None:
+        """From now on wait no longer than `patience_s` for more, and take `most_bytes` more from each pipe."""
+        self._patience_s = patience_s
+        self._most_bytes = dict.fromkeys(self._open, most_bytes)
+        self._changed.set()
+
+    def stop(self) -> None:
+        """Give up what has not been read from the pipes yet; `read` gives what is here, then None."""
+        self._open.clear()
+        self._changed.set()
+
+    def close(self) -> None:
+        """Close the pipes, and let go of the child once it has ended: closing its transport would kill it."""
+        self._closing = True
+        self.stop()
+        if self._transport is None:
+            return
+        for fd in (1, 2):
+            if (pipe := self._transport.get_pipe_transport(fd)) is not None:
+                pipe.close()
+        if self.child_over.is_set():
+            self._transport.close()
+
+    # ------------------------------------------------------------------------------ asyncio.SubprocessProtocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the loop."""
+        assert isinstance(transport, asyncio.SubprocessTransport)
+        self._transport = transport
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        """Called by the loop."""
+        if fd not in self._open:  # stop
+            return
+        if fd in self._most_bytes:
+            data = data[: self._most_bytes[fd]]
+            self._most_bytes[fd] -= len(data)
+            if not self._most_bytes[fd]:
+                self._open.discard(fd)
+        self._chunks.append((fd, bytes(data)))
+        self._buffered += len(data)
+        self._changed.set()
+        if not self._paused and self._buffered >= self._buffer_bytes:
+            self._flow(paused=True)
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        """Called by the loop."""
+        self._open.discard(fd)
+        self._changed.set()
+
+    def process_exited(self) -> None:
+        """Called by the loop."""
+        self.child_over.set()
+        if self._closing and self._transport is not None:
+            self._transport.close()
+
+    def _flow(self, *, paused: bool) -> None:
+        assert self._transport is not None
+        self._paused = paused
+        for fd in self._open:
+            pipe = self._transport.get_pipe_transport(fd)
+            if isinstance(pipe, asyncio.ReadTransport):
+                if paused:
+                    pipe.pause_reading()
+                else:
+                    pipe.resume_reading()

@@ -1,0 +1,259 @@
+"""The warden of one command: a small process of its own that starts it, and ends all that it left running.
+
+On Linux the warden is a subreaper: what the command starts stays below the warden, whatever session it makes, whatever
+it does to its environment and however often it forks and leaves. So "nothing is left" is exact: it is what the kernel
+says when the warden has no child. What it can't end: what another service was asked to start (a container, a unit of
+systemd, a job of cron), and processes of users that the worker may not signal. A command that kills its own warden is
+noticed by the worker, which then ends what is left of the command's process group.
+
+Elsewhere (macOS) there is only the process group: what makes a session of its own outlives its run there.
+
+The warden's standard input is a socket to the worker. The worker sends the order (`Order`), then letters:
+
+    T   SIGTERM to everything
+    K   end everything at once; so does the end of the socket, which is what a killed worker leaves
+
+The warden answers in lines: `started PID`, or `refused ERRNO TEXT` and its end; `exited STATUS MILLISECONDS` when the
+command itself is over; and last `gone`, or `left N` when N processes could not be ended.
+
+This file is also the warden's program: it imports nothing but the standard library, and only what starts quickly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import marshal
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+_PR_SET_CHILD_SUBREAPER = 36
+_LENGTH_BYTES = 8
+_PAUSE_S = 0.01
+"""Between looks at what dies without a word: after SIGKILL, and at a process group."""
+
+Order = tuple[list[bytes], bytes | None, dict[bytes, bytes], bool, float]
+"""Arguments, directory, environment, whether to be a subreaper, and for how many seconds to kill."""
+
+
+def packed(order: Order) -> bytes:
+    """The order as it is sent. Both ends are the same interpreter, which is what `marshal` asks for."""
+    data = marshal.dumps(order)
+    return len(data).to_bytes(_LENGTH_BYTES, "big") + data
+
+
+class Family:
+    """The command and everything below it: `all_below` the warden, or else the command's process group."""
+
+    def __init__(self, command: int, all_below: bool) -> None:
+        self._command = command
+        self.all_below = all_below
+        self.status: int | None = None
+        """How the command itself ended, once it has."""
+
+    def reap(self) -> bool:
+        """Take the status of what ended; True when nothing is left."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return self.all_below or not _group_lives(self._command)
+            if pid == 0:
+                return False
+            if pid == self._command:
+                self.status = os.waitstatus_to_exitcode(status)
+
+    def terminate(self) -> None:
+        """SIGTERM to everything, also to what is stopped."""
+        for pid in self._members():
+            _signal(pid, signal.SIGTERM)
+            _signal(pid, signal.SIGCONT)
+
+    def kill(self, timeout_s: float) -> int:
+        """End everything, also what forks faster than it could be killed; returns how many are left.
+
+        Round by round all that is new is stopped, since what is stopped does not fork; once a round finds nothing
+        new, everything is killed. What can't be killed (another user's) uses up the time.
+        """
+        until_s = time.monotonic() + timeout_s
+        with contextlib.suppress(OSError):  # where we may: it is a race
+            os.nice(-20)
+        below = _Below(os.getpid())
+        while not self.reap():
+            if time.monotonic() >= until_s:
+                return len(self._members())
+            if self.all_below and below.look(_stop):
+                continue
+            for pid in below.found if self.all_below else self._members():
+                _signal(pid, signal.SIGKILL)
+            time.sleep(_PAUSE_S)
+            below = _Below(os.getpid())
+        return 0
+
+    def _members(self) -> set[int]:
+        if not self.all_below:
+            return {-self._command}
+        below = _Below(os.getpid())
+        below.look(lambda pid: None)
+        return below.found
+
+
+class _Below:
+    """The descendants of a process. A second look reads only of processes that are new, and so is quick."""
+
+    def __init__(self, root: int) -> None:
+        self._root = root
+        self._parents: dict[int, int] = {}
+        self.found: set[int] = set()
+
+    def look(self, seen: Callable[[int], None]) -> bool:
+        """Whether there are new ones. `seen` hears of each at once: a moment later it may have forked and ended."""
+        there = {int(name) for name in os.listdir("/proc") if name.isdigit()}  # noqa: PTH208 - pathlib starts slowly
+        self.found &= there
+        before = len(self.found)
+        self._parents = {pid: parent for pid, parent in self._parents.items() if pid in there}
+        for pid in sorted(there - self._parents.keys(), reverse=True):  # the newest first: those may not live long
+            parent = self._parents[pid] = _parent_of(pid)
+            if parent == self._root or parent in self.found:
+                self.found.add(pid)
+                seen(pid)
+        while new := {pid for pid, parent in self._parents.items() if parent in self.found} - self.found:
+            self.found |= new
+            for pid in new:
+                seen(pid)
+        return len(self.found) > before
+
+
+def _parent_of(pid: int) -> int:
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb") as stat:  # noqa: PTH123
+        return int(stat.read().rpartition(b")")[2].split()[1])
+    return 0
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+def _stop(pid: int) -> None:
+    _signal(pid, signal.SIGSTOP)
+
+
+def _group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # macOS says so of a group of zombies
+        return False
+    return True
+
+
+def become_subreaper() -> bool:
+    """Orphans below us become our children; False where the system knows no such thing."""
+    try:
+        return os.path.isdir("/proc/self") and ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0  # noqa: PTH112
+    except AttributeError:
+        return False
+
+
+def main() -> None:
+    """The warden itself."""
+    woken = _hear_of_children()
+    argv, directory, environment, all_below, kill_timeout_s = _read_order()
+    all_below = all_below and become_subreaper()
+    began_s = time.monotonic()
+    try:
+        command = subprocess.Popen(
+            argv, cwd=directory, env=environment, stdin=subprocess.DEVNULL, start_new_session=True
+        )
+    except (OSError, ValueError) as error:
+        number = error.errno or 0 if isinstance(error, OSError) else 0
+        _say(f"refused {number} {error}")
+        return
+    _let_go_of_outputs()
+    _say(f"started {command.pid}")
+    _watch(Family(command.pid, all_below), woken, began_s, kill_timeout_s)
+
+
+def _watch(family: Family, woken: int, began_s: float, kill_timeout_s: float) -> None:
+    """Until nothing is left, or what is left can't be ended."""
+    left: int | None = None
+    told = False
+    while True:
+        over = family.reap()
+        if family.status is not None and not told:
+            _say(f"exited {family.status} {round((time.monotonic() - began_s) * 1000)}")
+            told = True
+        if over or left is not None:
+            return _say("gone" if over else f"left {left}")
+        look_again_s = _PAUSE_S if told and not family.all_below else None  # a group's end is not told to us
+        ready, _, _ = select.select([0, woken], [], [], look_again_s)
+        if woken in ready:
+            os.read(woken, 4096)
+        if 0 in ready:
+            if _received() == b"T":
+                family.terminate()
+            else:
+                left = family.kill(kill_timeout_s)
+
+
+def _received() -> bytes:
+    """Letters of the worker; several at once, or its end, mean the last."""
+    try:
+        return os.read(0, 64)[-1:] or b"K"
+    except OSError:
+        return b"K"
+
+
+def _read_order() -> Order:
+    data = _read(int.from_bytes(_read(_LENGTH_BYTES), "big"))
+    order: Order = marshal.loads(data)
+    return order
+
+
+def _read(count: int) -> bytes:
+    data = bytearray()
+    while len(data) < count:
+        more = os.read(0, count - len(data))
+        if not more:
+            sys.exit(0)  # the worker has changed its mind, or is gone
+        data += more
+    return bytes(data)
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError):  # the worker is gone
+        os.write(0, line.replace("\n", " ").encode() + b"\n")
+
+
+def _hear_of_children() -> int:
+    """A pipe that gets a byte when a child ends. What is meant for the worker's terminal or group is not for us.
+
+    A handler, since what is ignored here would be ignored by the command too; and what the worker ignores (`nohup`)
+    its commands go on to ignore.
+    """
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGCHLD:
+            signal.signal(number, lambda *_: None)
+    return reading
+
+
+def _let_go_of_outputs() -> None:
+    """The command has them now; their end is to come with the last of its processes."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+
+
+if __name__ == "__main__":
+    main()
