@@ -6,7 +6,7 @@ import base64
 import hashlib
 import io
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -90,9 +90,10 @@ class HostileRun:
     """A run of which everything is hostile, and its receipt. `with_output`: it has written something, too."""
 
     def __init__(self, *, with_output: bool) -> None:
+        bodies = _bodies(with_output=with_output)
         self.events = [
-            encode_event(RUN, seq, START_NS + seq, body_epoch(body), encode_body(body))
-            for seq, body in enumerate(_bodies(with_output=with_output), start=1)
+            encode_event(RUN, seq, START_NS + seq, epoch, encode_body(body))
+            for seq, (body, epoch) in enumerate(zip(bodies, lease_epochs(bodies), strict=True), start=1)
         ]
         state = replay(self.events)
         assert state is not None
@@ -100,10 +101,14 @@ class HostileRun:
         self.artifact = b"".join(artifact_lines(self.receipt, self.events))
 
 
-def body_epoch(body: ev.EventBody) -> int:
-    """The lease epoch that an event of these bodies has."""
-    authority = (ev.RunCreated, ev.RunCancelRequested, ev.ExecutorLost, ev.RunStarted)
-    return 0 if isinstance(body, authority) else 2
+def lease_epochs(bodies: Iterable[ev.EventBody]) -> Iterator[int]:
+    """The lease epoch of each event: 0 for the authority's own, else that of the last start."""
+    held = 0
+    for body in bodies:
+        if isinstance(body, ev.RunStarted):
+            held = body.lease_epoch
+        authority = (ev.RunCreated, ev.RunCancelRequested, ev.ExecutorLost, ev.RunStarted)
+        yield 0 if isinstance(body, authority) else held
 
 
 class HostileHttp:
