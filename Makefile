@@ -25,7 +25,7 @@ test: proto-check lint ## every check: contracts, lint, all tests (ARGS="-k name
 	@tools/run_tests.sh $(ARGS)
 
 sim: bootstrap ## seeded schedules of Khala on virtual time (ARGS="--seeds 100000 --from 0")
-	@$(PY) -m oa_testing.simulation $(ARGS)
+	@$(PY) -m tests.simulation $(ARGS)
 
 order: bootstrap ## the order test in its long form: 10^6 appends, killed connections (ARGS="--seed 7")
 	@$(PY) -m tests.order --appends 1000000 --writers 256 $(ARGS)

@@ -68,9 +68,13 @@ class History:
         if after_chain:
             await self._check_content(described, after_seq, after_chain)
         frames_limit, bytes_limit = max_frames or self._limits.page_frames, max_bytes or self._limits.page_bytes
+        events = await self._store.page(topic, after_seq, frames_limit, bytes_limit)
+        if await self._store.epoch() != described.state.epoch:
+            # What was read may be of another past than what was described.
+            _check_cursor(await self._describe(topic), epoch, after_seq)
         frames: list[bytes] = []
         size = 0
-        for seq, payload in await self._store.page(topic, after_seq, frames_limit, bytes_limit):
+        for seq, payload in events:
             size += len(payload) + FRAME_OVERHEAD_BYTES
             if seq != after_seq + len(frames) + 1 or (frames and size > bytes_limit):
                 break

@@ -56,6 +56,8 @@ class TopicHub:
         self._feeds: dict[str, _Feed] = {}
         self._dirty: set[str] = set()
         self._wake = asyncio.Event()
+        # Counts restarts: what was read of an earlier past says nothing of this one.
+        self._past = 0
 
     @contextlib.contextmanager
     def watcher(self, wake: Callable[[], None]) -> Iterator[Watcher]:
@@ -84,9 +86,9 @@ class TopicHub:
 
     async def describe(self, watcher: Watcher) -> None:
         """Answer what `watcher` asks: where topics stand, or why they can't be carried. Raises Refusal."""
-        asked = watcher.to_describe()
+        past, asked = self._past, watcher.to_describe()
         answers: Mapping[str, TopicDescription | Refusal] = await self.history.describe_all(asked) if asked else {}
-        for topic, answer in answers.items():
+        for topic, answer in answers.items() if past == self._past else ():
             if isinstance(answer, Refusal):
                 watcher.refuse(topic, answer)
                 self._unregister(watcher, topic)
@@ -116,6 +118,7 @@ class TopicHub:
 
     def restart(self) -> None:
         """The topics have another past: what waits is dropped, and each is described anew."""
+        self._past += 1
         watchers = {watcher: None for feed in self._feeds.values() for watcher in feed.watchers}
         for feed in self._feeds.values():
             feed.sent, feed.missed = None, False
@@ -150,8 +153,11 @@ class TopicHub:
     async def _repair(self, topic: str, described: TopicDescription) -> None:
         """Read on from the last seq handed out. What `publish` hands out meanwhile is not handed out again."""
         limits = self._limits
+        past = self._past
         while (feed := self._feeds.get(topic)) and feed.sent is not None and feed.sent < described.state.head:
             events = await self._store.page(described.topic, feed.sent, limits.page_frames, limits.page_bytes)
+            if past != self._past:
+                return
             fresh = [event for event in events if event[0] > feed.sent]
             if not events or (fresh and fresh[0][0] != feed.sent + 1):
                 return  # pruned, or missing: whoever replays is told which

@@ -45,8 +45,12 @@ class TopicStore(Protocol):
         """Whose topics these are."""
         ...
 
+    async def epoch(self) -> str:
+        """The lineage of what is read now. Cheap: asked after each page."""
+        ...
+
     async def describe(self, topics: Collection[Topic]) -> Mapping[Topic, TopicDescription]:
-        """Where the topics stand; those that don't exist are left out. The epoch is not newer than the rest."""
+        """Where the topics stand; those that don't exist are left out."""
         ...
 
     async def page(self, topic: Topic, after_seq: int, max_events: int, max_bytes: int) -> Sequence[tuple[int, bytes]]:

@@ -16,7 +16,7 @@ class MemoryTopics:
     """`TopicStore`: topics as lists of payloads. `away` makes every read fail."""
 
     events: dict[str, list[bytes]] = field(default_factory=dict)
-    epoch: str = "e1"
+    lineage: str = "e1"
     away: bool = False
     source: Source = "runtime"
 
@@ -27,11 +27,16 @@ class MemoryTopics:
         known.extend(payloads)
         return list(enumerate(payloads, first))
 
+    async def epoch(self) -> str:
+        """See TopicStore."""
+        self._check()
+        return self.lineage
+
     async def describe(self, topics: Collection[Topic]) -> Mapping[Topic, TopicDescription]:
         """See TopicStore."""
         self._check()
         return {
-            topic: TopicDescription(topic, TopicState(self.epoch, 0, len(self.events[str(topic)])))
+            topic: TopicDescription(topic, TopicState(self.lineage, 0, len(self.events[str(topic)])))
             for topic in topics
             if str(topic) in self.events
         }

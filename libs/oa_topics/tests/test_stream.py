@@ -157,7 +157,7 @@ async def test_another_past_is_told_to_all_streams() -> None:
     stream.ask((T,))
     await stream.next()
     stream.commit(T, b"old")
-    stream.store.epoch, stream.store.events[T] = "e2", [b"a", b"b"]
+    stream.store.lineage, stream.store.events[T] = "e2", [b"a", b"b"]
     stream.hub.restart()
     (watched,) = (answer := await stream.next()).watched
     assert (watched.epoch, watched.head, list(answer.batches)) == ("e2", 2, [])

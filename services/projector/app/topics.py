@@ -22,9 +22,15 @@ class JournalTopics:
         self._journal = journal
         self._epoch = ""
 
+    async def epoch(self) -> str:
+        """See TopicStore. It never changes while the process lives."""
+        if not self._epoch:
+            self._epoch = await self._journal.epoch()
+        return self._epoch
+
     async def describe(self, topics: Collection[Topic]) -> Mapping[Topic, TopicDescription]:
         """See TopicStore. The owner stands in the topic's name."""
-        epoch = await self._lineage()
+        epoch = await self.epoch()
         positions = await self._journal.positions([str(topic) for topic in topics])
         found: dict[Topic, TopicDescription] = {}
         for topic in topics:
@@ -46,12 +52,6 @@ class JournalTopics:
     def missing(self, topic: Topic, seq: int) -> Refusal:
         """See TopicStore."""
         return Refusal("internal", f"the journal of {topic} has no seq {seq}")
-
-    async def _lineage(self) -> str:
-        """Of every topic here; it never changes while the process lives."""
-        if not self._epoch:
-            self._epoch = await self._journal.epoch()
-        return self._epoch
 
 
 class Unreported:

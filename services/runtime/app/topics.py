@@ -31,6 +31,10 @@ class RunTopics:
         self._events = events
         self._lineage = lineage
 
+    async def epoch(self) -> str:
+        """See TopicStore. What is read on a new connection is read after the lineage was confirmed on it."""
+        return self._lineage.epoch
+
     async def describe(self, topics: Collection[Topic]) -> Mapping[Topic, TopicDescription]:
         """See TopicStore."""
         epoch = self._lineage.epoch

@@ -1,6 +1,6 @@
 """Schedules of Khala in the ordinary suite, and the proof that they would notice."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import pytest
 
@@ -8,15 +8,19 @@ from oa_khala.client_topics import ClientTopic, Next
 from oa_khala.feed import Feed
 from oa_khala.frames import Event, TopicState
 from oa_khala.server_session import ServerSession
-from oa_testing.simulation.khala import Outcome, SimulationFailure, run_schedule
+from oa_khala.topics import Topic
+from oa_topics.store import TopicDescription
+from oa_topics.watcher import Watcher
 from services.khala_gateway.app.confirmations import Confirmations
 from services.khala_gateway.app.connection import Connection
 from services.khala_gateway.app.feeds import FeedHub
+from tests.simulation.schedule import Outcome, SimulationFailure, run_schedule
+from tests.simulation.source import SimTopics
 
 SCHEDULES = 200
 PART = 50
 # A mutation that this many schedules don't notice would go unnoticed.
-BITES_WITHIN = 40
+BITES_WITHIN = 200
 
 
 def run_schedules(first: int, count: int) -> list[Outcome]:
@@ -40,6 +44,7 @@ def test_the_schedules_reach_what_they_are_for() -> None:
         "connection_closing reauth_required",
         "lineage_ended epoch_mismatch",
         "replay_postponed unavailable",
+        "frames_dropped",
         "resync",
     }
     for seed in range(SCHEDULES):
@@ -132,7 +137,38 @@ def trust_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Confirmations, "confirm", confirm)
 
 
+def forget_what_found_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that drops frames and says nothing of it. No audit and no last event may be needed to notice."""
+    whole = Watcher.offer
+
+    def offer(self: Watcher, topic: str, first_seq: int, frames: Sequence[bytes]) -> None:
+        if self._pending_bytes + sum(map(len, frames)) <= self._limit_bytes:
+            whole(self, topic, first_seq, frames)
+
+    monkeypatch.setattr(Watcher, "offer", offer)
+
+
+def label_with_the_past(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source that doesn't look whether the log has another past by the time that it has read a page."""
+
+    async def epoch(self: SimTopics) -> str:
+        return described[self]
+
+    async def describe(self: SimTopics, topics: Collection[Topic]) -> Mapping[Topic, TopicDescription]:
+        found = await whole(self, topics)
+        for one in found.values():
+            described[self] = one.state.epoch
+        return found
+
+    described: dict[SimTopics, str] = {}
+    whole = SimTopics.describe
+    monkeypatch.setattr(SimTopics, "describe", describe)
+    monkeypatch.setattr(SimTopics, "epoch", epoch)
+
+
 MUTATIONS = [
+    forget_what_found_no_room,
+    label_with_the_past,
     trust_the_numbers,
     skip_holes,
     apply_beyond_holes,

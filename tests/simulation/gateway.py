@@ -1,27 +1,35 @@
-"""The real gateway without sockets and gRPC: `FeedHub`, `Connection`, `ReplayReader`, between simulated ends."""
+"""The real gateway without sockets and gRPC: sources, feeds, connections, between simulated ends."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import cast
+
+from grpc.aio import Channel
 
 from oa_errors import Refusal
 from oa_khala.admission import Grant
 from oa_khala.feed import FeedLimits
 from oa_khala.frames import Form
 from oa_khala.server_commands import ServerLimits
-from oa_testing.simulation.khala_link import Link
-from oa_testing.simulation.khala_world import USER, Broken, SimSource, World
+from oa_khala.topics import Source
+from oa_topics.store import TopicLimits
 from services.khala_gateway.app.confirmations import Confirmations
 from services.khala_gateway.app.connection import Connection, Gateway
 from services.khala_gateway.app.feeds import FeedHub, HubLimits
 from services.khala_gateway.app.flusher import Flusher
 from services.khala_gateway.app.live_tokens import LiveTokens
 from services.khala_gateway.app.replays import ReplayReader
+from services.khala_gateway.grpc_api.topic_source import GrpcTopicSource
+from tests.simulation.link import Link
+from tests.simulation.source import SimReplica
+from tests.simulation.world import USER, Broken, World
 
 SESSION_LIMITS = ServerLimits(
     hello_deadline_ms=2_000, heartbeat_interval_ms=2_000, idle_timeout_ms=8_000, slow_consumer_ms=4_000
 )
+SOURCES: tuple[Source, ...] = ("runtime", "projector")
 SCOPES = frozenset({"runs.read"})
 # Reasons that mean that one of us did something wrong.
 _DEFECTS = frozenset({"internal", "protocol_violation", "malformed_message", "missing_payload", "invalid_value"})
@@ -50,22 +58,26 @@ class SimTokens:
 class SimGateway:
     """One gateway, that can crash, drain and come back with an empty memory."""
 
-    def __init__(self, world: World, hub_limits: HubLimits, high_bytes: int) -> None:
+    def __init__(self, world: World, hub_limits: HubLimits, topic_limits: TopicLimits, high_bytes: int) -> None:
         self._world = world
         self._limits = hub_limits
+        self._topic_limits = topic_limits
         self._high_bytes = high_bytes
         self.links: list[Link] = []
         self.up = False
-        self.source: SimSource
+        self.replicas: list[SimReplica] = []
         self.hub: FeedHub
         self._gateway: Gateway
-        self._audit: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Come up with an empty memory."""
         world, rng = self._world, self._world.rng
-        self.source = SimSource(world, lambda: self.hub)
-        sources = {"runtime": self.source, "projector": self.source}
+        sources: dict[str, GrpcTopicSource] = {}
+        for name in SOURCES:
+            replica = SimReplica(world, name, self._topic_limits)
+            self.replicas.append(replica)
+            sources[name] = GrpcTopicSource(name, cast("Channel", replica.channel), lambda: self.hub, rng.random)
         self.hub = FeedHub(self._limits, sources, rng.random)
         self._gateway = Gateway(
             hub=self.hub,
@@ -78,22 +90,25 @@ class SimGateway:
             now_ms=world.now_ms,
             jitter=rng.random,
         )
-        self._audit = asyncio.create_task(self.hub.run_audit())
+        self._tasks = [asyncio.create_task(source.run()) for source in sources.values()]
+        self._tasks.append(asyncio.create_task(self.hub.run_audit()))
         self.up = True
 
     async def crash(self) -> None:
         """Be gone, with everything in memory."""
         self.up = False
-        self._world.watchers.remove(self.source)
-        self.source.go_down()
+        for replica in self.replicas:
+            replica.close()
+        self.replicas.clear()
         for link in self.links:
             link.cut(tell_client=True, tell_gateway=False)
             connection, link.connection = link.connection, None
             if connection is not None:
                 connection.closed()
         self.links.clear()
-        if self._audit is not None:
-            self._audit.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.hub.__aexit__(None, None, None)
 
     def drain(self, window_ms: int) -> None:

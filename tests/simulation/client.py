@@ -10,9 +10,9 @@ from oa_khala import client_commands as commands
 from oa_khala.client_session import ClientSession, State
 from oa_khala.frames import CaughtUp, Cursor, Event, Form, ServerFrame, Subscribed
 from oa_khala.wire import decode_server_frame, encode_client_frame
-from oa_testing.simulation.khala_gateway import SimGateway, token_text
-from oa_testing.simulation.khala_link import Link
-from oa_testing.simulation.khala_world import CHAINS, Broken, World
+from tests.simulation.gateway import SimGateway, token_text
+from tests.simulation.link import Link
+from tests.simulation.world import CHAINS, Broken, World
 
 
 @dataclass

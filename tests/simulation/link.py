@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from oa_khala.frames import Form
-from oa_testing.simulation.khala_world import World
 from services.khala_gateway.app.connection import Connection
+from tests.simulation.world import World
 
 
 def messages(data: bytes) -> Iterator[bytes]:

@@ -6,14 +6,14 @@ import argparse
 import sys
 import time
 
-from oa_testing.simulation.khala import SimulationFailure, run_schedule
+from tests.simulation.schedule import SimulationFailure, run_schedule
 
 _REPORT_EVERY_S = 10.0
 
 
 def main() -> int:
     """Runs as many seeds as asked for; status 1 at the first that fails."""
-    parser = argparse.ArgumentParser(prog="python -m oa_testing.simulation", description="Seeded schedules of Khala.")
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description="Seeded schedules of Khala.")
     parser.add_argument("--seeds", type=int, default=1_000, help="how many schedules (default 1000)")
     parser.add_argument("--from", dest="first", type=int, default=0, help="the first seed (default 0)")
     arguments = parser.parse_args()

@@ -1,0 +1,32 @@
+"""A log that gets another past while it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from oa_errors import Refusal
+from oa_khala.topics import Topic
+from oa_topics.history import History
+from oa_topics.store import TopicLimits
+from oa_topics.tests.memory_topics import MemoryTopics
+
+T = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"
+
+
+class Replaced(MemoryTopics):
+    """Has another past by the time that a page is read."""
+
+    async def page(self, topic: Topic, after_seq: int, max_events: int, max_bytes: int) -> Sequence[tuple[int, bytes]]:
+        self.lineage, self.events[str(topic)] = "e2", [b"new"] * 3
+        return await super().page(topic, after_seq, max_events, max_bytes)
+
+
+async def test_a_page_of_another_past_is_not_served_under_the_name_of_the_one_before() -> None:
+    history = History(Replaced({T: [b"old"] * 3}), TopicLimits())
+    with pytest.raises(Refusal) as caught:
+        await history.replay(T, "e1", 1, 0, 0)
+    assert caught.value.reason == "epoch_mismatch"
+    assert caught.value.metadata["epoch"] == "e2"
+    assert len((await history.replay(T, "e2", 1, 0, 0)).frames) == 2

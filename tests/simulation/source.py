@@ -1,0 +1,209 @@
+"""A source of topics as the gateways see it: the real `oa_topics` code over a simulated database and network.
+
+Each gateway has a replica of each source to itself. Runtime's replicas hear of every commit, in order, as its tail
+does; the projector's are told of some commits, late or twice or not at all, and look now and then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+import structlog
+
+from oa_errors import Refusal
+from oa_errors.status import STATUS_METADATA_KEY, to_status
+from oa_khala.topics import RUN_EVENTS, Source, Topic, parse_topic
+from oa_topics.hub import TopicHub
+from oa_topics.servicer import TopicApi
+from oa_topics.store import TopicDescription, TopicLimits
+from openagents.sync.v1 import topic_service_pb2 as pb
+from tests.simulation.world import USER, Log, World
+
+_log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+
+class SimTopics:
+    """`TopicStore` over the world's logs: a database that is asked at some moment, and may be away."""
+
+    def __init__(self, world: World, source: Source) -> None:
+        self.source: Source = source
+        self._world = world
+
+    async def epoch(self) -> str:
+        """See TopicStore."""
+        (log,) = (log for name, log in self._world.logs.items() if parse_topic(name).source == self.source)
+        return log.epoch
+
+    async def describe(self, topics: Collection[Topic]) -> Mapping[Topic, TopicDescription]:
+        """See TopicStore."""
+        await self._asked()
+        logs = self._world.logs
+        found = {topic: TopicDescription(topic, logs[str(topic)].state, USER) for topic in topics if str(topic) in logs}
+        await self._answered()
+        return found
+
+    async def page(self, topic: Topic, after_seq: int, max_events: int, max_bytes: int) -> Sequence[tuple[int, bytes]]:
+        """See TopicStore."""
+        await self._asked()
+        log = self._log(topic)
+        last = min(log.head, after_seq + max_events)
+        events = [(seq, log.payload(log.epoch, seq)) for seq in range(max(after_seq, log.floor) + 1, last + 1)]
+        await self._answered()
+        return events
+
+    async def chain_at(self, topic: Topic, seq: int) -> bytes | None:
+        """See TopicStore."""
+        await self._asked()
+        log = self._log(topic)
+        return log.chain(seq) if log.floor <= seq <= log.head else None
+
+    def missing(self, topic: Topic, seq: int) -> Refusal:
+        """See TopicStore. Between two questions the log may have been replaced, and may be shorter now."""
+        return Refusal("unavailable", f"{topic} has no {seq} now")
+
+    def _log(self, topic: Topic) -> Log:
+        return self._world.logs[str(topic)]
+
+    async def _asked(self) -> None:
+        await asyncio.sleep(self._world.delay_s())
+        if self._world.rng.random() < self._world.weather.refuse:
+            raise Refusal("unavailable", "the database is away")
+
+    async def _answered(self) -> None:
+        await asyncio.sleep(self._world.delay_s())
+
+
+class _Noted:
+    """`HubReport` in the log, where the schedules' tests find it."""
+
+    def watching(self, difference: int) -> None:
+        """See HubReport."""
+
+    def dropped(self, frames: int) -> None:
+        """See HubReport."""
+        _log.info("frames_dropped")
+
+
+class SimReplica:
+    """One replica of a source, and the channel that a gateway has to it."""
+
+    def __init__(self, world: World, source: Source, limits: TopicLimits) -> None:
+        self._world = world
+        self._source = source
+        self.hub = TopicHub(SimTopics(world, source), limits, _Noted())
+        self.channel = SimChannel(world, TopicApi(self.hub, lambda method, refusal: None))
+        self._running = asyncio.create_task(self.hub.run())
+        world.replicas.append(self)
+
+    def close(self) -> None:
+        """Be gone."""
+        self.channel.down()
+        self._running.cancel()
+        self._world.replicas.remove(self)
+
+    def committed(self, topic: Topic, events: Sequence[tuple[int, bytes]]) -> None:
+        """Hear of a commit, as this kind of source does."""
+        if topic.source != self._source:
+            return
+        if topic.topic_class is RUN_EVENTS:
+            self.hub.publish(str(topic), events)
+            return
+        rng, weather = self._world.rng, self._world.weather
+        for _ in range(2 if rng.random() < weather.repeat else 1):
+            if rng.random() >= weather.lose:
+                self._world.later(lambda: self.hub.publish(str(topic), events))
+
+    def restart(self, source: Source) -> None:
+        """The log has another past."""
+        if source == self._source:
+            self.hub.restart()
+
+
+class SimChannel:
+    """What `GrpcTopicSource` needs of a channel: calls of TopicService that take time, fail, and break off."""
+
+    def __init__(self, world: World, api: TopicApi) -> None:
+        self._world = world
+        self._api = api
+        self._up = asyncio.Event()
+        self._up.set()
+        self._cut: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def down(self) -> None:
+        """The way breaks, and every call on it."""
+        if self._up.is_set():
+            self._up.clear()
+            self._cut.set_result(None)
+
+    def up(self) -> None:
+        """It can be gone again."""
+        if not self._up.is_set():
+            self._up.set()
+            self._cut = asyncio.get_running_loop().create_future()
+
+    async def channel_ready(self) -> None:
+        """Returns when the other end can be reached."""
+        await self._up.wait()
+
+    def unary_unary(self, path: str, **_: Any) -> Callable[..., Coroutine[Any, Any, Any]]:
+        """A method, by its path."""
+        method = getattr(self._api, path.rpartition("/")[2])
+
+        async def call(request: Any, timeout: float) -> Any:
+            try:
+                async with asyncio.timeout(timeout):
+                    return await self._carried(method(request, None))
+            except TimeoutError:
+                raise _error(Refusal("deadline_exceeded", "it took too long")) from None
+
+        return call
+
+    def stream_stream(self, path: str, **_: Any) -> Callable[..., AsyncIterator[Any]]:
+        """A method, by its path."""
+        method = getattr(self._api, path.rpartition("/")[2])
+        return lambda requests: self._messages(method(self._requests(requests), None))
+
+    async def _requests(self, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        async for request in requests:
+            await asyncio.sleep(self._world.delay_s())
+            yield request
+
+    async def _messages(self, answers: AsyncIterator[pb.WatchTopicsResponse]) -> AsyncIterator[pb.WatchTopicsResponse]:
+        """In order, each a while after the one before has been taken: a slow reader makes the source wait."""
+        try:
+            message: pb.WatchTopicsResponse | None
+            while (message := await self._carried(anext(answers, None))) is not None:
+                yield message
+        finally:
+            await answers.aclose()  # type: ignore[attr-defined]
+
+    async def _carried(self, work: Coroutine[Any, Any, T] | Any) -> T:
+        """What `work` gives, after a while; an error when it refuses or the way breaks."""
+        task = asyncio.ensure_future(_later(self._world.delay_s(), work))
+        try:
+            await asyncio.wait({task, self._cut}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise _error(Refusal("unavailable", "the way is broken"))
+            return task.result()  # type: ignore[no-any-return]
+        except Refusal as refusal:
+            raise _error(refusal) from None
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+
+async def _later(delay_s: float, work: Any) -> Any:
+    result = await work
+    await asyncio.sleep(delay_s)
+    return result
+
+
+def _error(refusal: Refusal) -> grpc.aio.AioRpcError:
+    trailers = grpc.aio.Metadata((STATUS_METADATA_KEY, to_status(refusal).SerializeToString()))
+    return grpc.aio.AioRpcError(grpc.StatusCode[refusal.info.grpc_code], grpc.aio.Metadata(), trailers, refusal.message)

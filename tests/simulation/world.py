@@ -1,0 +1,131 @@
+"""What is true (the authority's logs), how bad everything is at the moment, and the one source of chance."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from oa_client.chains import RunChains
+from oa_khala.frames import TopicState
+from oa_khala.topics import Topic, parse_topic
+
+USER = "usr_01J9ZQ6T5W3M8K2N4P7R1S0V6X"
+
+
+CHAINS = RunChains()
+
+
+class Broken(AssertionError):
+    """Something that must always hold did not."""
+
+
+@dataclass
+class Log:
+    """One topic at its authority. `floors` are all floors that this epoch ever had.
+
+    `replaced` says how often what had a seq was replaced by something else, unseen: the epoch stayed.
+    """
+
+    topic: str
+    epoch: str = "e0"
+    head: int = 0
+    floor: int = 0
+    floors: set[tuple[str, int]] = field(default_factory=lambda: {("e0", 0)})
+    replaced: dict[tuple[str, int], int] = field(default_factory=dict)
+
+    def payload(self, epoch: str, seq: int) -> bytes:
+        """What every reader must get for `seq` of `epoch`."""
+        return self._payload(epoch, seq, self.replaced.get((epoch, seq), 0))
+
+    def had(self, epoch: str, seq: int, payload: bytes) -> bool:
+        """Whether `payload` is, or was before it was replaced, what has that seq."""
+        times = range(self.replaced.get((epoch, seq), 0) + 1)
+        return any(payload == self._payload(epoch, seq, time) for time in times)
+
+    def _payload(self, epoch: str, seq: int, replaced: int) -> bytes:
+        return f"{self.topic}/{epoch}/{seq}/{replaced}".encode()
+
+    def chain(self, seq: int) -> bytes:
+        """Chain value of the present epoch at `seq`; empty for a topic without one."""
+        chain = CHAINS.start(self.topic)
+        for each in range(1, seq + 1 if chain else 0):
+            chain = CHAINS.after(chain, self.payload(self.epoch, each))
+        return chain
+
+    def replace(self, kept: int, head: int) -> None:
+        """What came after `kept` is lost, other events take its seqs up to `head`, and nobody notices."""
+        for seq in range(kept + 1, max(self.head, head) + 1):
+            self.replaced[self.epoch, seq] = self.replaced.get((self.epoch, seq), 0) + 1
+        self.head = head
+
+    def prune(self, floor: int) -> None:
+        """Drop what is at or below `floor`."""
+        self.floor = max(self.floor, min(floor, self.head))
+        self.floors.add((self.epoch, self.floor))
+
+    def restore(self, head: int) -> None:
+        """The log comes back from a backup: another lineage, as long as `head`."""
+        self.epoch = f"e{int(self.epoch[1:]) + 1}"
+        self.head, self.floor = head, 0
+        self.floors.add((self.epoch, 0))
+
+    @property
+    def state(self) -> TopicState:
+        """Where it stands."""
+        return TopicState(self.epoch, self.floor, self.head)
+
+
+@dataclass(frozen=True)
+class Weather:
+    """How bad databases and networks are: chances for each thing, and delays in seconds.
+
+    `lose`, `repeat`: of word of a commit, where a source may miss it. `refuse`: of a question to the database.
+    """
+
+    lose: float = 0.0
+    repeat: float = 0.0
+    refuse: float = 0.0
+    most_delay_s: float = 0.002
+
+
+class Replica(Protocol):
+    """Who is told of commits."""
+
+    def committed(self, topic: Topic, events: Sequence[tuple[int, bytes]]) -> None:
+        """Events of a topic were committed."""
+        ...
+
+
+class World:
+    """The logs, the weather, and the one source of chance."""
+
+    def __init__(self, seed: int, topics: Iterable[str]) -> None:
+        self.rng = random.Random(seed)
+        self.logs = {topic: Log(topic) for topic in topics}
+        self.weather = Weather()
+        self.replicas: list[Replica] = []
+        self.control_up = True
+
+    def delay_s(self) -> float:
+        """How long the next thing takes on its way."""
+        return self.rng.random() * self.weather.most_delay_s
+
+    def later(self, what: Callable[[], None], delay_s: float | None = None) -> None:
+        """Calls `what` after a while."""
+        asyncio.get_running_loop().call_later(self.delay_s() if delay_s is None else delay_s, what)
+
+    def now_ms(self) -> int:
+        """The one clock of everybody."""
+        return int(asyncio.get_running_loop().time() * 1000)
+
+    def append(self, topic: str, count: int) -> None:
+        """Commit events, and tell the replicas."""
+        log = self.logs[topic]
+        first = log.head + 1
+        log.head += count
+        events = [(seq, log.payload(log.epoch, seq)) for seq in range(first, log.head + 1)]
+        for replica in self.replicas:
+            replica.committed(parse_topic(topic), events)
