@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import marshal
 import os
 import select
@@ -154,6 +155,21 @@ def _group_lives(group: int) -> bool:
     return True
 
 
+def program_of(argv: list[bytes], environment: dict[bytes, bytes]) -> bytes | None:
+    """The program that a name without a slash stands for: the first one on PATH that may be executed. None: whatever
+    the system makes of it. Raises FileNotFoundError when there is none of that name.
+
+    Left to itself, the system says "permission denied" of a name that is nowhere, if one folder on PATH can't be read.
+    """
+    if not argv or not argv[0] or b"/" in argv[0]:
+        return None
+    folders = environment.get(b"PATH", os.fsencode(os.defpath)).split(b":")
+    found = [path for folder in folders if os.path.isfile(path := os.path.join(folder, argv[0]))]  # noqa: PTH113, PTH118
+    if not found:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    return next((path for path in found if os.access(path, os.X_OK)), found[0])
+
+
 def become_subreaper() -> bool:
     """Orphans below us become our children; False where the system knows no such thing."""
     try:
@@ -170,7 +186,12 @@ def main() -> None:
     began_s = time.monotonic()
     try:
         command = subprocess.Popen(
-            argv, cwd=directory, env=environment, stdin=subprocess.DEVNULL, start_new_session=True
+            argv,
+            executable=program_of(argv, environment),
+            cwd=directory,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
         )
     except (OSError, ValueError) as error:
         number = error.errno or 0 if isinstance(error, OSError) else 0

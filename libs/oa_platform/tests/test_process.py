@@ -199,7 +199,7 @@ def test_what_nohup_ignores_stays_ignored() -> None:
 def test_a_terminal_that_goes_away_does_not_break_the_drain(tmp_path: Path) -> None:
     """The kernel sends SIGHUP, and every word to the terminal fails from then on."""
     master, terminal = pty.openpty()
-    done = tmp_path / "done"
+    ready, done = tmp_path / "ready", tmp_path / "done"
     program = (
         "import asyncio, fcntl, os, sys, termios\n"
         "from oa_platform.signals import stop_signals\n"
@@ -207,7 +207,7 @@ def test_a_terminal_that_goes_away_does_not_break_the_drain(tmp_path: Path) -> N
         "async def main():\n"
         "    told = asyncio.Event()\n"
         "    with stop_signals(lambda number: told.set()):\n"
-        "        print('up', flush=True)\n"
+        f"        open({str(ready)!r}, 'w').close()\n"
         "        await told.wait()\n"
         "        print('going', flush=True); print('going', file=sys.stderr, flush=True)\n"
         f"        open({str(done)!r}, 'w').close()\n"
@@ -217,7 +217,9 @@ def test_a_terminal_that_goes_away_does_not_break_the_drain(tmp_path: Path) -> N
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen(argv, env=env, stdin=terminal, stdout=terminal, stderr=terminal)
     os.close(terminal)
-    assert os.read(master, 100).startswith(b"up")
+    while not ready.exists():
+        assert process.poll() is None
+        time.sleep(0.01)
     os.close(master)
     assert process.wait(60) == 0
     assert done.exists()

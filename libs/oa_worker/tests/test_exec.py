@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 import time
@@ -114,6 +115,18 @@ async def test_a_missing_binary_is_named(argv: tuple[str, ...]) -> None:
     assert (finish.outcome, finish.reason) == (event_pb2.RUN_OUTCOME_FAILED, "command_not_found")
     assert argv[0] in finish.message
     assert not finish.HasField("exec")
+
+
+async def test_a_folder_on_the_path_that_can_not_be_read_hides_nothing_behind_it(tmp_path: Path) -> None:
+    """Only users have such folders; root reads them all."""
+    shut = tmp_path / "shut"
+    shut.mkdir(mode=0)
+    environment = {"PATH": f"{shut}:{os.environ['PATH']}"}
+    adapter, log = ExecAdapter(QUICK, environment), Log()
+    assert (await adapter.run(assignment("true"), log.emit)).outcome == event_pb2.RUN_OUTCOME_SUCCEEDED
+    missing = await adapter.run(assignment("no-such-command-anywhere"), log.emit)
+    too_long = await adapter.run(assignment("true", "x" * 4_000_000), log.emit)
+    assert (missing.reason, too_long.reason) == ("command_not_found", "command_not_started")
 
 
 async def test_what_else_keeps_a_command_from_starting(tmp_path: Path) -> None:
