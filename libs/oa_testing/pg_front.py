@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 
 _SSL_REQUEST = 80877103
@@ -27,10 +27,12 @@ class PgFront:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            await self._serve(reader, writer)
-        writer.close()
-        self._tasks.discard(task)
+        try:
+            with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+                await self._serve(reader, writer)
+        finally:
+            writer.close()
+            self._tasks.discard(task)
 
     async def close(self) -> None:
         """Hang up."""
@@ -47,9 +49,7 @@ class PgFront:
         server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
         try:
             server_writer.write(startup)
-            async with asyncio.TaskGroup() as both:
-                both.create_task(_copy(reader, server_writer))
-                both.create_task(self._answers(server_reader, writer))
+            await _first_end(_copy(reader, server_writer), self._answers(server_reader, writer))
         finally:
             server_writer.close()
 
@@ -82,7 +82,17 @@ async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> N
     while data := await source.read(1 << 16):
         target.write(data)
         await target.drain()
-    raise ConnectionResetError  # the other direction ends with it
+
+
+async def _first_end(*directions: Coroutine[None, None, None]) -> None:
+    """When one direction ends, however it does, the other ends with it."""
+    tasks = [asyncio.create_task(direction) for direction in directions]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @asynccontextmanager
