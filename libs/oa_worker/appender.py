@@ -8,8 +8,10 @@ throughput comes from larger appends and not from more of them.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 
+from oa_base.backoff import Backoff
 from oa_errors import ClientAction, Refusal
 from oa_worker.buffer import EventBuffer
 from oa_worker.limits import WorkerLimits
@@ -127,13 +129,13 @@ class RunAppender:
         request = AppendEventsRequest(
             run_id=self._run_id, lease_epoch=self._lease_epoch, idempotency_key=key, events=events
         )
-        retry_ms = self._limits.retry_min_ms
+        backoff, attempts = Backoff(self._limits.retry_min_ms, self._limits.retry_max_ms), itertools.count()
         while isinstance(answer := await self._submit(request), AppendRefused):
             refusal = refusal_of_append(answer)
             if refusal.info.action is not ClientAction.RETRY:
                 raise refusal
-            await asyncio.sleep((refusal.retry_after_ms or retry_ms) / 1000)
-            retry_ms = min(retry_ms * 2, self._limits.retry_max_ms)
+            delay_ms = backoff.ceiling_ms(next(attempts))
+            await asyncio.sleep((refusal.retry_after_ms or delay_ms) / 1000)
             self._raise_refusal()
         self._pacer.spend(len(events), self._now_s())
         self.appended_events += len(events)

@@ -1,0 +1,4 @@
+"""Ideas that every room may need, each built once: plain values and pure functions, nothing below them.
+
+- `backoff`: how long to wait before something is tried again.
+"""
