@@ -1,4 +1,5 @@
 """Ideas that every room may need, each built once: plain values and pure functions, nothing below them.
 
 - `backoff`: how long to wait before something is tried again.
+- `clock`: what a clock is, and the forms of a moment.
 """

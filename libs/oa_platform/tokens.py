@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from google.protobuf import json_format
 from jwt.types import Options
 
+from oa_base.clock import Clock
 from oa_errors import Refusal
-from oa_platform.clock import Clock
 from oa_platform.clock_watch import CONTROL, ClockWatch, skew
 from oa_platform.keys import SigningKey
 from oa_platform.settings import CLOCK_LEEWAY_MS

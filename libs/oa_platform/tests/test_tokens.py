@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oa_base.clock import Clock
 from oa_errors import ClientAction, Refusal
 from oa_platform import keys, tokens
 from oa_platform.auth import principal_of
-from oa_platform.clock import Clock
 from oa_platform.clock_watch import ClockWatch
 from oa_platform.identity import PrincipalKind
 from oa_platform.jwks import StaticKeys

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from oa_base.clock import Clock
 from services.control.domain.audit import AuditEntry, Origin
 from services.control.domain.challenge import Challenge, Ended
 from services.control.domain.claims import Claims
@@ -16,14 +17,6 @@ from services.control.domain.principal import Principal
 from services.control.domain.rate import Limit
 from services.control.domain.scopes import Role
 from services.control.domain.session import Session
-
-
-class Clock(Protocol):
-    """The wall clock."""
-
-    def now(self) -> datetime:
-        """The moment, in UTC."""
-        ...
 
 
 class Entropy(Protocol):

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 import grpc.aio
 import structlog
 
+from oa_base.clock import Clock
 from oa_errors import Refusal
 from oa_errors.status import STATUS_METADATA_KEY
 from oa_platform.auth import PRINCIPAL_KEY
 from oa_platform.failures import RETRY_AFTER_MS, refusal_from_rpc_error
 from openagents.runtime.v1 import run_service_pb2
-from services.control.app.ports import Clock, Entropy, TokenSigner
+from services.control.app.ports import Entropy, TokenSigner
 from services.control.domain.audit import Origin
 from services.control.domain.claims import RUNTIME_AUDIENCE, principal_claims
 from services.control.domain.principal import Principal

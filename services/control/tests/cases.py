@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from oa_base.clock import Clock
 from oa_errors import Refusal
-from oa_platform.clock import Clock
 from oa_platform.config import load
 from oa_platform.jwks import StaticKeys
 from oa_platform.keys import SigningKey, generate_key

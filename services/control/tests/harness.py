@@ -13,9 +13,10 @@ import grpc
 import httpx
 from ulid import ULID
 
+from oa_base.clock import Clock
 from oa_errors import Refusal
 from oa_platform.auth import Authenticator
-from oa_platform.clock import Clock, SystemClock
+from oa_platform.clock import SystemClock
 from oa_platform.config import load
 from oa_platform.grpc_server import GrpcServer
 from oa_platform.identity import Principal, current_principal

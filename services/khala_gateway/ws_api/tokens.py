@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
+from oa_base.clock import Clock
 from oa_khala.admission import Grant
-from oa_platform.clock import Clock
 from oa_platform.tokens import KHALA_AUDIENCE, TokenVerifier
 from openagents.control.v1.claims_pb2 import SyncTokenClaims
 
