@@ -2,4 +2,5 @@
 
 - `backoff`: how long to wait before something is tried again.
 - `clock`: what a clock is, and the forms of a moment.
+- `rate`: how much of something may go now.
 """

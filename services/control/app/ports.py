@@ -9,12 +9,12 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from oa_base.clock import Clock
+from oa_base.rate import Rate
 from services.control.domain.audit import AuditEntry, Origin
 from services.control.domain.challenge import Challenge, Ended
 from services.control.domain.claims import Claims
 from services.control.domain.org import Membership, ServiceAccount, User
 from services.control.domain.principal import Principal
-from services.control.domain.rate import Limit
 from services.control.domain.scopes import Role
 from services.control.domain.session import Session
 
@@ -185,7 +185,7 @@ class ServiceAccounts(Protocol):
 class Rates(Protocol):
     """Rate limits, shared by all replicas."""
 
-    async def take(self, bucket: str, limit: Limit, now: datetime) -> timedelta | None:
+    async def take(self, bucket: str, rate: Rate, now: datetime) -> timedelta | None:
         """Take one; None if there was room, otherwise how long until there is. Locks the bucket till the end."""
         ...
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from oa_base.clock import Clock
+from oa_base.rate import Rate
 from oa_errors import Refusal
 from oa_platform.config import load
 from oa_platform.jwks import StaticKeys
@@ -27,16 +28,15 @@ from services.control.app.sync_tokens import SyncTokens
 from services.control.domain.audit import Origin
 from services.control.domain.policy import AnyPrincipal
 from services.control.domain.principal import Principal
-from services.control.domain.rate import Limit
 from services.control.grpc_api.tokens import AccessTokenVerifier, JwtSigner
 from services.control.store.store import PgStore
 from services.control.tests.harness import HMAC_KEY, new_id
 
 ORIGIN = Origin("req_test", "192.0.2.1")
 LIMITS = SignInLimits(
-    per_address=Limit(10, timedelta(minutes=6)),
-    per_network=Limit(60, timedelta(seconds=10)),
-    guesses_per_network=Limit(100, timedelta(seconds=6)),
+    per_address=Rate.every(timedelta(minutes=6), 10),
+    per_network=Rate.every(timedelta(seconds=10), 60),
+    guesses_per_network=Rate.every(timedelta(seconds=6), 100),
 )
 
 

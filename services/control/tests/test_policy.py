@@ -13,7 +13,6 @@ from oa_errors import Refusal
 from oa_khala.topics import TOPIC_CLASSES, Topic
 from services.control.domain.policy import AnyPrincipal, OrgOwned, Public, Resource, Scoped, UserOwned, authorize
 from services.control.domain.principal import Kind, Principal
-from services.control.domain.rate import Limit, take
 from services.control.domain.scopes import ROLE_SCOPES, SERVICE_ACCOUNT_SCOPES, WORKER_SCOPES, Role, Scope
 from services.control.domain.sync_token import (
     Grant,
@@ -137,23 +136,3 @@ def test_a_token_carries_the_scopes_that_its_topics_need() -> None:
     topics = [Topic(kind, kind.id_prefix) for kind in TOPIC_CLASSES]
     assert needed_scopes(topics) == ("notifications.read", "runs.read", "workers.read")
     assert set(needed_scopes(topics)) <= set(Scope), "every scope of a topic is in the registry"
-
-
-@given(st.integers(1, 20), st.integers(1, 100), st.lists(st.integers(0, 200), max_size=60))
-def test_a_bucket_never_gives_more_than_burst_and_one_a_period(burst: int, period_s: int, waits: list[int]) -> None:
-    limit = Limit(burst, timedelta(seconds=period_s))
-    now, empty_at, taken_at = NOW, None, []
-    for wait_s in waits:
-        now += timedelta(seconds=wait_s)
-        taken = take(limit, empty_at, now)
-        empty_at = taken.empty_at
-        if taken.wait is None:
-            taken_at.append(now)
-        else:
-            assert take(limit, empty_at, now + taken.wait).wait is None, "waiting that long is enough"
-            shorter = taken.wait - timedelta(microseconds=1)
-            assert take(limit, empty_at, now + shorter).wait is not None, "and less is not"
-    for first in range(len(taken_at)):
-        for last in range(first, len(taken_at)):
-            span = taken_at[last] - taken_at[first]
-            assert last - first + 1 <= burst + span // limit.period
