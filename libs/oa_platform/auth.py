@@ -18,8 +18,9 @@ from dataclasses import dataclass
 
 from google.protobuf import descriptor_pool
 
+from oa_base.identity import Principal, PrincipalKind
 from oa_errors import Refusal
-from oa_platform.identity import Caller, PersonCaller, Principal, PrincipalKind, ServiceCaller, WorkerCaller
+from oa_platform.identity import Caller, PersonCaller, ServiceCaller, WorkerCaller, require_scope
 from oa_platform.tokens import TokenVerifier
 from openagents.common.v1 import options_pb2, principal_pb2
 from openagents.control.v1 import claims_pb2
@@ -145,14 +146,14 @@ class Authenticator:
         claims = await self._tokens().verify(token, claims_pb2.PrincipalClaims, audience=self._audience)
         principal = principal_of(claims)
         if policy.scope:
-            principal.require_scope(policy.scope)
+            require_scope(principal, policy.scope)
         return PersonCaller(principal, service.name)
 
     async def _worker(self, metadata: Mapping[str, str]) -> WorkerCaller:
         token = bearer_token(metadata.get(AUTHORIZATION_KEY))
         claims = await self._tokens().verify(token, claims_pb2.WorkerTokenClaims, audience=self._audience)
         principal = principal_of(claims)
-        principal.require_scope(WORKER_SCOPE)
+        require_scope(principal, WORKER_SCOPE)
         return WorkerCaller(principal)
 
     def _tokens(self) -> TokenVerifier:

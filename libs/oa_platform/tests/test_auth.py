@@ -6,12 +6,12 @@ from typing import Any, cast
 import grpc.aio
 import pytest
 
+from oa_base.identity import PrincipalKind
 from oa_errors import Refusal
 from oa_platform.auth import Authenticator, MethodPolicy, Need, bearer_token, policy_of
 from oa_platform.identity import (
     Caller,
     PersonCaller,
-    PrincipalKind,
     ServiceCaller,
     WorkerCaller,
     current_caller,

@@ -14,7 +14,7 @@ from services.control.domain.audit import AuditEntry, Origin
 from services.control.domain.challenge import Challenge, Ended
 from services.control.domain.claims import Claims
 from services.control.domain.org import Membership, ServiceAccount, User
-from services.control.domain.principal import Principal
+from services.control.domain.principal import StandingPrincipal
 from services.control.domain.scopes import Role
 from services.control.domain.session import Session
 
@@ -62,7 +62,7 @@ class TokenVerifier(Protocol):
 class RunOwnership(Protocol):
     """Asks runtime who owns a run."""
 
-    async def org_of_run(self, principal: Principal, run_id: str, origin: Origin) -> str | None:
+    async def org_of_run(self, principal: StandingPrincipal, run_id: str, origin: Origin) -> str | None:
         """Org that owns the run, None when there is no such run for `principal`.
 
         Raises Refusal `unavailable` when runtime can't be asked: not knowing is not a refusal of the topic.

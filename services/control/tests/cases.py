@@ -27,7 +27,7 @@ from services.control.app.sign_in import SignedIn, SignIn, SignInLimits
 from services.control.app.sync_tokens import SyncTokens
 from services.control.domain.audit import Origin
 from services.control.domain.policy import AnyPrincipal
-from services.control.domain.principal import Principal
+from services.control.domain.principal import StandingPrincipal
 from services.control.grpc_api.tokens import AccessTokenVerifier, JwtSigner
 from services.control.store.store import PgStore
 from services.control.tests.harness import HMAC_KEY, new_id
@@ -64,7 +64,7 @@ class Runs:
     most_at_a_time: int = 0
     _at_a_time: int = 0
 
-    async def org_of_run(self, principal: Principal, run_id: str, origin: Origin) -> str | None:
+    async def org_of_run(self, principal: StandingPrincipal, run_id: str, origin: Origin) -> str | None:
         """Runtime's answer."""
         self.asked += 1
         self._at_a_time += 1
@@ -96,12 +96,12 @@ class Cases:
         started = await self.sign_in.start(email, device_id, ORIGIN)
         return await self.sign_in.verify(started.challenge_id, self.letters.codes[email], device_id, ORIGIN)
 
-    async def principal(self, email: str = "ada@example.org") -> Principal:
+    async def principal(self, email: str = "ada@example.org") -> StandingPrincipal:
         """A person that has signed in, as the gate admits it."""
         signed_in = await self.signed_in(email)
         return await self.admitted(signed_in.tokens.access_token)
 
-    async def admitted(self, access_token: str) -> Principal:
+    async def admitted(self, access_token: str) -> StandingPrincipal:
         """The caller with this token."""
         principal = await self.gate.admit(f"Bearer {access_token}", AnyPrincipal(), "test", ORIGIN)
         assert principal is not None
