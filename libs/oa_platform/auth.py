@@ -20,6 +20,7 @@ from google.protobuf import descriptor_pool
 
 from oa_base.identity import Principal, PrincipalKind
 from oa_errors import Refusal
+from oa_platform.bearer import bearer_token
 from oa_platform.identity import Caller, PersonCaller, ServiceCaller, WorkerCaller, require_scope
 from oa_platform.tokens import TokenVerifier
 from openagents.common.v1 import options_pb2, principal_pb2
@@ -33,7 +34,6 @@ PRINCIPAL_FORWARDER = "control"
 OPEN_SERVICES = frozenset({"grpc.health.v1.Health"})
 WORKER_SERVICES = frozenset({"openagents.runtime.v1.WorkerService"})
 WORKER_SCOPE = "workers.attach"
-_BEARER = "bearer "
 
 _KINDS = {
     principal_pb2.PRINCIPAL_KIND_USER: PrincipalKind.USER,
@@ -94,15 +94,6 @@ def principal_of(
         session_id="" if isinstance(claims, claims_pb2.WorkerTokenClaims) else claims.session_id,
         device_id="" if isinstance(claims, claims_pb2.WorkerTokenClaims) else claims.device_id,
     )
-
-
-def bearer_token(header: str | None) -> str:
-    """The token of an Authorization header; Refusal missing_authorization or invalid_authorization_scheme."""
-    if not header:
-        raise Refusal("missing_authorization", "The call carries no Authorization header.")
-    if not header.lower().startswith(_BEARER) or not header[len(_BEARER) :].strip():
-        raise Refusal("invalid_authorization_scheme", "The Authorization header is not a bearer token.")
-    return header[len(_BEARER) :].strip()
 
 
 class Authenticator:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from oa_base.identity import PrincipalKind
 from oa_errors import Refusal
+from oa_platform.bearer import bearer_token
 from services.control.app.ports import TokenVerifier, Transaction, World
 from services.control.app.tokens import role_scopes
 from services.control.domain.audit import Action, Origin, by
@@ -14,8 +15,6 @@ from services.control.domain.policy import Access, Public, authorize
 from services.control.domain.principal import StandingPrincipal
 from services.control.domain.scopes import SERVICE_ACCOUNT_SCOPES, Scopes
 from services.control.domain.session import used_counter
-
-_BEARER = "bearer"
 
 
 class Gate:
@@ -80,13 +79,3 @@ class Gate:
         if counter > session.used_counter:
             await tx.sessions.mark_used(session.session_id, counter)
         return role_scopes(role)
-
-
-def bearer_token(authorization: str | None) -> str:
-    """The token of an Authorization header. Raises Refusal `missing_authorization`, `invalid_authorization_scheme`."""
-    if not authorization:
-        raise Refusal("missing_authorization", "Sign in, and send the access token as `Authorization: Bearer …`.")
-    scheme, _, token = authorization.strip().partition(" ")
-    if scheme.lower() != _BEARER or not token.strip():
-        raise Refusal("invalid_authorization_scheme", "The Authorization header must be `Bearer` and an access token.")
-    return token.strip()
