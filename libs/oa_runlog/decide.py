@@ -7,7 +7,6 @@ else; then the expected seq, the state machine, sizes, and pace.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -30,7 +29,6 @@ from oa_runlog.events import (
     DEFAULT_RETENTION_CLASS,
     RESERVED,
     EventType,
-    ExecSpec,
     ExecutorLost,
     Outcome,
     RunCancelRequested,
@@ -46,8 +44,6 @@ from oa_runlog.transitions import next_status
 
 AUTHORITY = 0
 """Lease epoch of what the authority writes itself."""
-TITLE_MAX_CHARS = 200
-"""Longest title; the rule of RunSpec.title."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +145,7 @@ def _create(command: CreateRun, limits: Limits, now_ns: int, known: KnownKey | N
             raise _idempotency_conflict()
         return Unchanged(known.run_id, known.first_seq, known.first_seq)
     _check_retention(command.spec, limits)
-    created = EncodedBody.of(RunCreated(command.user_id, command.org_id, titled(command.spec)))
+    created = EncodedBody.of(RunCreated(command.user_id, command.org_id, command.spec))
     _check_sizes([created], limits)
     return _store(None, command.run_id, [created], AUTHORITY, now_ns)
 
@@ -160,18 +156,6 @@ def _check_retention(spec: RunSpec, limits: Limits) -> None:
     classes = ", ".join(sorted(limits.retention_classes))
     text = f"there is no such retention class here; there are: {classes}"
     raise Refusal("invalid_value", text, field="spec.retention_class", metadata={"retention_classes": classes})
-
-
-def titled(spec: RunSpec) -> RunSpec:
-    """The spec as it is recorded: one without a title gets its command line, or the first line of its prompt."""
-    return spec if spec.title else replace(spec, title=_default_title(spec))
-
-
-def _default_title(spec: RunSpec) -> str:
-    what = spec.input
-    text = shlex.join(what.argv) if isinstance(what, ExecSpec) else what.text.strip()
-    line = text.splitlines()[0] if text else spec.adapter
-    return line if len(line) <= TITLE_MAX_CHARS else line[: TITLE_MAX_CHARS - 1] + "…"
 
 
 # ------------------------------------------------------------------------------------------------- append
