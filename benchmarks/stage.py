@@ -20,12 +20,13 @@ import asyncpg
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+from oa_base.identity import ISSUER
 from oa_localstack import roles
 from oa_localstack.postgres import DURABLE, SUPERUSER, PostgresServer
 from oa_platform.ids import new_id
 from oa_platform.keys import SigningKey, generate_key
 from oa_platform.settings import token_hash
-from oa_platform.tokens import ISSUER, sign_token
+from oa_platform.tokens import sign_token
 from oa_testing.postgres import Database, Databases, ServerAddress, free_port
 from openagents.common.v1 import principal_pb2
 from openagents.control.v1 import claims_pb2

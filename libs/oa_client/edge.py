@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
+from oa_base.backoff import Backoff
 from oa_client.transport import Http, HttpAnswer
 from oa_errors import ClientAction, Refusal
 from oa_errors.connect import from_connect
@@ -15,10 +16,10 @@ from oa_errors.connect import from_connect
 M = TypeVar("M", bound=Message)
 ATTEMPTS = 5
 """How often a call that may take effect twice is made in all, when a service is away or busy."""
-RETRY_MIN_MS = 200
-"""Ceiling of the first wait between attempts; doubles; the wait is random below the ceiling."""
 MAX_RETRY_AFTER_MS = 3_000
 """A service that asks for a longer wait is not waited for: the caller is told."""
+RETRY = Backoff(first_ms=200, longest_ms=MAX_RETRY_AFTER_MS)
+"""The wait between attempts, where the service names none; with full jitter."""
 
 
 class AccessTokens(Protocol):
@@ -63,7 +64,7 @@ class Edge:
             try:
                 return await self._call_once(method, request, response, tokens, timeout_ms)
             except Refusal as refusal:
-                delay_ms = refusal.retry_after_ms or int(RETRY_MIN_MS * 2 ** (attempt - 1) * random.random())
+                delay_ms = refusal.retry_after_ms or RETRY.wait_ms(attempt - 1, random.random())
                 if refusal.info.action is not ClientAction.RETRY or delay_ms > MAX_RETRY_AFTER_MS:
                     raise
                 await asyncio.sleep(delay_ms / 1000)

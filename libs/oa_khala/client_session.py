@@ -12,8 +12,8 @@ generation reports is dropped, so a late socket can't disturb the present one.
 from collections.abc import Iterable
 from enum import Enum
 
+from oa_base.backoff import RECONNECT
 from oa_errors import ClientAction
-from oa_khala.backoff import backoff_ms
 from oa_khala.client_commands import (
     Chains,
     ClientLimits,
@@ -239,7 +239,7 @@ class ClientSession:
         if action_of(reason) in _FATAL | {ClientAction.REAUTHENTICATE}:
             self._fail(reason, message)
             return self._commands()
-        self._token_retry_at_ms = at.now_ms + backoff_ms(self._token_attempts, at.jitter)
+        self._token_retry_at_ms = at.now_ms + RECONNECT.wait_ms(self._token_attempts, at.jitter)
         self._token_attempts += 1
         return self._commands()
 
@@ -286,7 +286,7 @@ class ClientSession:
             return
         if action is ClientAction.REAUTHENTICATE:
             self._token = None
-        wait_ms = max(backoff_ms(self._attempts, at.jitter), retry_after_ms)
+        wait_ms = max(RECONNECT.wait_ms(self._attempts, at.jitter), retry_after_ms)
         self._not_before_ms = max(self._not_before_ms, at.now_ms + wait_ms)
         self._attempts += 1
         self._connect(at)
@@ -417,7 +417,7 @@ class ClientSession:
         if then is Next.ASK:
             self._ask([topic.name], at)
         elif then is not Next.NOTHING:
-            wait_ms = max(backoff_ms(topic.attempts, at.jitter), retry_after_ms)
+            wait_ms = max(RECONNECT.wait_ms(topic.attempts, at.jitter), retry_after_ms)
             topic.attempts += 1
             if then is Next.RETRY:
                 topic.phase = Phase.WAITING

@@ -13,12 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
+from oa_base.clock import MS_NS
+from oa_base.rate import Rate, TokenBucket
 from oa_errors import Refusal
 from oa_khala import frames
 from oa_khala.admission import Grant, admit, check_device, check_owner, check_same_session
 from oa_khala.cursors import STALE_REASONS, Stale, plan_subscription
 from oa_khala.frames import Cursor, TopicState
-from oa_khala.rate import TokenBucket
 from oa_khala.server_commands import (
     Attach,
     CloseConnection,
@@ -87,7 +88,9 @@ class ServerSession:
         self._attachments = 0
         self._device_id = ""
         self._pipelined: list[frames.ClientFrame] = []
-        self._subscribe_rate = TokenBucket(limits.subscribe_burst, limits.subscribe_per_s)
+        self._subscribe_rate = TokenBucket(
+            Rate.per_second(limits.subscribe_per_s, limits.subscribe_burst), now_ms * MS_NS
+        )
         self._out: list[Command] = []
 
     # --------------------------------------------------------------------------------------------- the client
@@ -330,7 +333,7 @@ class ServerSession:
                 self._refuse_topic(name, refusal)
 
     def _check_room(self) -> None:
-        wait_ms = self._subscribe_rate.take(self._now_ms)
+        wait_ms = self._subscribe_rate.take(self._now_ms * MS_NS).wait_ms
         if wait_ms:
             raise Refusal("rate_limited", "too many subscriptions a second; wait", retry_after_ms=wait_ms)
         if len(self.subscriptions) >= self.limits.max_topics:

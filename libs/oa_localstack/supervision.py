@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+from oa_base.backoff import Backoff
 from oa_errors import Refusal
 
 _POLL_S = 0.05
+_RESTART = Backoff(first_ms=100, longest_ms=5_000)
 
 
 class Child(Protocol):
@@ -49,19 +51,14 @@ class Event:
 
 @dataclass(frozen=True)
 class RestartPolicy:
-    """How often a dead child is started again: `attempts` times, each after twice the wait of the one before.
+    """How often a dead child is started again: `attempts` times, each after the whole wait of `backoff`.
 
     A child that stayed up for `forget_after_s` has all its attempts again.
     """
 
     attempts: int = 6
-    first_wait_s: float = 0.1
-    longest_wait_s: float = 5.0
+    backoff: Backoff = _RESTART
     forget_after_s: float = 30.0
-
-    def wait_s(self, attempt: int) -> float:
-        """How long to wait before attempt 1, 2, …"""
-        return min(self.longest_wait_s, self.first_wait_s * 2.0 ** (attempt - 1))
 
 
 @dataclass
@@ -96,8 +93,8 @@ class Supervision:
         """Try until it starts; False when the attempts are used up."""
         reason = "it died each time soon after its start"
         while self._attempt < self.policy.attempts:
+            await asyncio.sleep(self.policy.backoff.ceiling_ms(self._attempt) / 1000)
             self._attempt += 1
-            await asyncio.sleep(self.policy.wait_s(self._attempt))
             if self.paused:
                 return True
             try:

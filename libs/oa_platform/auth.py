@@ -18,8 +18,10 @@ from dataclasses import dataclass
 
 from google.protobuf import descriptor_pool
 
+from oa_base.identity import Principal, PrincipalKind
 from oa_errors import Refusal
-from oa_platform.identity import Caller, PersonCaller, Principal, PrincipalKind, ServiceCaller, WorkerCaller
+from oa_platform.bearer import bearer_token
+from oa_platform.identity import Caller, PersonCaller, ServiceCaller, WorkerCaller, require_scope
 from oa_platform.tokens import TokenVerifier
 from openagents.common.v1 import options_pb2, principal_pb2
 from openagents.control.v1 import claims_pb2
@@ -32,7 +34,6 @@ PRINCIPAL_FORWARDER = "control"
 OPEN_SERVICES = frozenset({"grpc.health.v1.Health"})
 WORKER_SERVICES = frozenset({"openagents.runtime.v1.WorkerService"})
 WORKER_SCOPE = "workers.attach"
-_BEARER = "bearer "
 
 _KINDS = {
     principal_pb2.PRINCIPAL_KIND_USER: PrincipalKind.USER,
@@ -95,15 +96,6 @@ def principal_of(
     )
 
 
-def bearer_token(header: str | None) -> str:
-    """The token of an Authorization header; Refusal missing_authorization or invalid_authorization_scheme."""
-    if not header:
-        raise Refusal("missing_authorization", "The call carries no Authorization header.")
-    if not header.lower().startswith(_BEARER) or not header[len(_BEARER) :].strip():
-        raise Refusal("invalid_authorization_scheme", "The Authorization header is not a bearer token.")
-    return header[len(_BEARER) :].strip()
-
-
 class Authenticator:
     """Tells who calls the service `audience`.
 
@@ -145,14 +137,14 @@ class Authenticator:
         claims = await self._tokens().verify(token, claims_pb2.PrincipalClaims, audience=self._audience)
         principal = principal_of(claims)
         if policy.scope:
-            principal.require_scope(policy.scope)
+            require_scope(principal, policy.scope)
         return PersonCaller(principal, service.name)
 
     async def _worker(self, metadata: Mapping[str, str]) -> WorkerCaller:
         token = bearer_token(metadata.get(AUTHORIZATION_KEY))
         claims = await self._tokens().verify(token, claims_pb2.WorkerTokenClaims, audience=self._audience)
         principal = principal_of(claims)
-        principal.require_scope(WORKER_SCOPE)
+        require_scope(principal, WORKER_SCOPE)
         return WorkerCaller(principal)
 
     def _tokens(self) -> TokenVerifier:

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 import structlog
 
+from oa_base.clock import Clock
 from oa_errors import Refusal
-from oa_platform.clock import Clock
 from oa_platform.metrics import CLOCK_AHEAD
 from oa_platform.postgres import Postgres
 from oa_platform.settings import ClockSettings

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -179,7 +179,7 @@ class _Call:
         self._reason = metrics.OK_REASON
 
     async def __aenter__(self) -> None:
-        metadata = {key: value for key, value in self._context.invocation_metadata() or () if isinstance(value, str)}
+        metadata = _texts(self._context.invocation_metadata() or ())
         self._request_id = adopt_request_id(metadata.get(REQUEST_ID_KEY))
         self._span = start_server_span(self._method.name.lstrip("/"), metadata)
         self._task = self._guard.began(self._method)
@@ -237,6 +237,15 @@ class _Call:
         if self._reason in _SERVER_FAULTS:
             span.set_status(StatusCode.ERROR)
         span.end()
+
+
+def _texts(metadata: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
+    """The metadata by key. What came more than once is joined: no one of several identities is picked."""
+    texts: dict[str, str] = {}
+    for key, value in metadata:
+        if isinstance(value, str):
+            texts[key] = f"{texts[key]}, {value}" if key in texts else value
+    return texts
 
 
 async def _unknown_method(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:

@@ -1,40 +1,12 @@
-"""Who calls: plain values, and the one of the current call. Pure, so that every room may import it."""
+"""Who calls a service, and the caller of the current call."""
 
 from __future__ import annotations
 
-import enum
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from oa_base.identity import Principal
 from oa_errors import Refusal
-
-
-class PrincipalKind(enum.Enum):
-    """Kind of a principal, as in openagents.common.v1.PrincipalKind."""
-
-    USER = "user"
-    SERVICE_ACCOUNT = "service_account"
-    WORKER = "worker"
-
-
-@dataclass(frozen=True)
-class Principal:
-    """On whose behalf a call is made. It comes from a verified token, never from a body.
-
-    `subject` is `usr_…` or `sva_…`; `session_id` and `device_id` are empty for service accounts and workers.
-    """
-
-    kind: PrincipalKind
-    subject: str
-    org_id: str
-    scopes: frozenset[str] = frozenset()
-    session_id: str = ""
-    device_id: str = ""
-
-    def require_scope(self, scope: str) -> None:
-        """Raise Refusal(missing_scope) unless the principal holds `scope`."""
-        if scope not in self.scopes:
-            raise Refusal("missing_scope", f"This needs the scope {scope}.", metadata={"scope": scope})
 
 
 @dataclass(frozen=True)
@@ -83,3 +55,9 @@ def current_principal() -> Principal:
     if isinstance(caller, ServiceCaller):
         raise LookupError(f"the service {caller.name} calls for itself: there is no principal")
     return caller.principal
+
+
+def require_scope(principal: Principal, scope: str) -> None:
+    """Raise Refusal(missing_scope) unless the principal's token carries `scope`."""
+    if scope not in principal.scopes:
+        raise Refusal("missing_scope", f"This needs the scope {scope}.", metadata={"scope": scope})

@@ -22,9 +22,9 @@ import httpx
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from oa_base.clock import Clock
 from oa_errors import Refusal
 from oa_errors.strict_text import read_json
-from oa_platform.clock import Clock
 from oa_platform.clock_watch import CLOCK_HEADER, CONTROL, ClockWatch, Moment
 from oa_platform.keys import from_jwks, thumbprint, to_jwks
 from oa_platform.metrics import JWKS_FETCHES

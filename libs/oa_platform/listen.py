@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import structlog
 
+from oa_base.backoff import Backoff
 from oa_errors import Refusal
 from oa_platform.postgres import target_of
 from oa_platform.servers import open_connection, require
@@ -33,12 +34,11 @@ if TYPE_CHECKING:
 else:
     Connection = asyncpg.Connection
 
-RECONNECT_MIN_S = 0.1
-RECONNECT_MAX_S = 2.0
 OnNotify = Callable[[str, str], None]
 """Takes channel and payload, in the event loop; returns at once."""
 Look = Callable[[Connection], Awaitable[None]]
 """Reads what may have been missed; it has the connection for itself while it runs."""
+_RECONNECT = Backoff(first_ms=100, longest_ms=2_000)
 _log = structlog.get_logger(__name__)
 
 
@@ -70,16 +70,16 @@ class Listener:
 
     async def run(self) -> None:
         """Listen until cancelled, reconnecting for ever."""
-        pause_s = RECONNECT_MIN_S
+        failures = 0
         while True:
             try:
                 await self._listen()
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
                 _log.warning("listener_disconnected", error=type(error).__name__, channels=list(self._channels))
-            pause_s = RECONNECT_MIN_S if self.connected else min(pause_s * 2, RECONNECT_MAX_S)
+            failures = 0 if self.connected else failures + 1
             self.connected = False
-            # Spread, so that replicas don't come back to a restarted server in the same moment.
-            await asyncio.sleep(pause_s * random.uniform(0.5, 1))
+            # Spread, so that replicas don't come back to a restarted server in the same moment; never at once.
+            await asyncio.sleep(_RECONNECT.wait_ms(failures, random.uniform(0.5, 1)) / 1000)
 
     async def _listen(self) -> None:
         """Connect and listen until the connection breaks; returns or raises then."""

@@ -44,9 +44,10 @@ from typing import Any, NoReturn, TypeVar
 
 import structlog
 
+from oa_base.clock import Clock
 from oa_errors import Refusal
 from oa_errors.visible import visible
-from oa_platform.clock import Clock, SystemClock
+from oa_platform.clock import SystemClock
 from oa_platform.config import load
 from oa_platform.descriptors import watch_descriptors
 from oa_platform.failures import refusal_of

@@ -20,16 +20,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from google.protobuf import json_format
 from jwt.types import Options
 
+from oa_base.clock import Clock
+from oa_base.identity import ISSUER, TokenKind
 from oa_errors import Refusal
-from oa_platform.clock import Clock
 from oa_platform.clock_watch import CONTROL, ClockWatch, skew
 from oa_platform.keys import SigningKey
 from oa_platform.settings import CLOCK_LEEWAY_MS
 from openagents.control.v1 import claims_pb2
 
-ISSUER = "openagents-control"
-EDGE_AUDIENCE = "openagents-edge"
-KHALA_AUDIENCE = "khala"
 ALGORITHM = "EdDSA"
 MAX_TOKEN_CHARS = 8192
 MAX_REMEMBERED_TOKENS = 4096
@@ -50,20 +48,12 @@ C = TypeVar(
 )
 
 
-@dataclass(frozen=True)
-class TokenKind:
-    """`typ` is the header's; `max_age_s` bounds the time since `iat`, whatever `exp` says."""
-
-    typ: str
-    max_age_s: int
-
-
 TOKEN_KINDS: Mapping[type[Claims], TokenKind] = MappingProxyType(
     {
-        claims_pb2.AccessTokenClaims: TokenKind("oa-access+jwt", 3600),
-        claims_pb2.PrincipalClaims: TokenKind("oa-principal+jwt", 60),
-        claims_pb2.WorkerTokenClaims: TokenKind("oa-worker+jwt", 24 * 3600),
-        claims_pb2.SyncTokenClaims: TokenKind("oa-sync+jwt", 900),
+        claims_pb2.AccessTokenClaims: TokenKind.ACCESS,
+        claims_pb2.PrincipalClaims: TokenKind.PRINCIPAL,
+        claims_pb2.WorkerTokenClaims: TokenKind.WORKER,
+        claims_pb2.SyncTokenClaims: TokenKind.SYNC,
     }
 )
 

@@ -2,7 +2,7 @@
 
 - `events`, `state`: the values. `transitions`: the tables. `reducer`: events -> state.
 - `upcast`: older events are read as today's. `state_form`: a state as canonical JSON, and its hash.
-- `commands`, `decide`: what the authority does with a command.
+- `commands`, `decide`: what the authority does with a command. `titles`: what a run without a title is called.
 - `chain`, `receipt`, `verify`: proof. `canonical`: RFC 8785. `fingerprint`: idempotency.
 - `wire`: values <-> bytes, the only module that knows the generated types.
 """

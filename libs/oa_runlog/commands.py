@@ -9,6 +9,7 @@ from typing import NamedTuple
 from oa_runlog import wire
 from oa_runlog.events import EventBody, EventType, RunSpec, event_type
 from oa_runlog.fingerprint import fingerprint
+from oa_runlog.titles import titled
 
 
 class EncodedBody(NamedTuple):
@@ -32,7 +33,10 @@ class EncodedBody(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CreateRun:
-    """A person or a service account wants a run. `run_id` is the id that it gets if the key is new."""
+    """A person or a service account wants a run. `run_id` is the id that it gets if the key is new.
+
+    `spec` is as it is recorded, with a title; `fingerprint` is that of the spec as it was sent.
+    """
 
     run_id: str
     org_id: str
@@ -43,8 +47,8 @@ class CreateRun:
 
     @classmethod
     def of(cls, run_id: str, org_id: str, user_id: str, spec: RunSpec, idempotency_key: str) -> CreateRun:
-        """The command with the fingerprint of its spec."""
-        return cls(run_id, org_id, user_id, spec, idempotency_key, fingerprint([wire.encode_spec(spec)]))
+        """The command for a spec as it was sent."""
+        return cls(run_id, org_id, user_id, titled(spec), idempotency_key, fingerprint([wire.encode_spec(spec)]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,12 @@ else; then the expected seq, the state machine, sizes, and pace.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from oa_base.clock import MS_NS
+from oa_base.rate import Rate, take
 from oa_errors import Refusal
 from oa_runlog import wire
 from oa_runlog.commands import (
@@ -28,7 +29,6 @@ from oa_runlog.events import (
     DEFAULT_RETENTION_CLASS,
     RESERVED,
     EventType,
-    ExecSpec,
     ExecutorLost,
     Outcome,
     RunCancelRequested,
@@ -44,11 +44,6 @@ from oa_runlog.transitions import next_status
 
 AUTHORITY = 0
 """Lease epoch of what the authority writes itself."""
-TITLE_MAX_CHARS = 200
-"""Longest title; the rule of RunSpec.title."""
-
-_MS_NS = 1_000_000
-_SECOND_NS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +145,7 @@ def _create(command: CreateRun, limits: Limits, now_ns: int, known: KnownKey | N
             raise _idempotency_conflict()
         return Unchanged(known.run_id, known.first_seq, known.first_seq)
     _check_retention(command.spec, limits)
-    created = EncodedBody.of(RunCreated(command.user_id, command.org_id, titled(command.spec)))
+    created = EncodedBody.of(RunCreated(command.user_id, command.org_id, command.spec))
     _check_sizes([created], limits)
     return _store(None, command.run_id, [created], AUTHORITY, now_ns)
 
@@ -161,18 +156,6 @@ def _check_retention(spec: RunSpec, limits: Limits) -> None:
     classes = ", ".join(sorted(limits.retention_classes))
     text = f"there is no such retention class here; there are: {classes}"
     raise Refusal("invalid_value", text, field="spec.retention_class", metadata={"retention_classes": classes})
-
-
-def titled(spec: RunSpec) -> RunSpec:
-    """The spec as it is recorded: one without a title gets its command line, or the first line of its prompt."""
-    return spec if spec.title else replace(spec, title=_default_title(spec))
-
-
-def _default_title(spec: RunSpec) -> str:
-    what = spec.input
-    text = shlex.join(what.argv) if isinstance(what, ExecSpec) else what.text.strip()
-    line = text.splitlines()[0] if text else spec.adapter
-    return line if len(line) <= TITLE_MAX_CHARS else line[: TITLE_MAX_CHARS - 1] + "…"
 
 
 # ------------------------------------------------------------------------------------------------- append
@@ -270,21 +253,14 @@ def _too_large(field: str, size: int, limit: int) -> Refusal:
 
 
 def _pace(state: RunState, events: int, limits: Limits, now_ns: int) -> int:
-    """The new `paced_until_ns`, by the generic cell rate algorithm: a token bucket that is one number.
-
-    Each event takes 1/rate of time from a credit of burst/rate; the number is when the credit is full again. It is
-    never further away than the whole credit, unless the clock was set back: then the credit is used up, no more.
-    """
-    step_ns = _SECOND_NS // limits.events_per_second
-    burst_ns = limits.burst_events * step_ns
-    paced_until_ns = min(max(state.paced_until_ns, now_ns), now_ns + burst_ns) + events * step_ns
-    over_ns = paced_until_ns - now_ns - burst_ns
-    if over_ns <= 0:
-        return paced_until_ns
+    """The new `paced_until_ns`: when the run's whole burst may be had again."""
+    rate = Rate.per_second(limits.events_per_second, limits.burst_events)
+    taken = take(rate, state.paced_until_ns, now_ns, events)
+    if taken.wait_ns == 0:
+        return taken.full_at_ns
     text = f"a run takes {limits.events_per_second} events a second, {limits.burst_events} at once; slow down"
-    wait_ms = -(-over_ns // _MS_NS)
     limit = {"events_per_second": str(limits.events_per_second)}
-    raise Refusal("publish_rate_limited", text, field="events", metadata=limit, retry_after_ms=wait_ms)
+    raise Refusal("publish_rate_limited", text, field="events", metadata=limit, retry_after_ms=taken.wait_ms)
 
 
 # ------------------------------------------------------------------------------------------------- leases and cancels
@@ -327,7 +303,7 @@ def _lose_lease(state: RunState, command: LoseLease, limits: Limits, now_ns: int
 
 def _cancel_deadline(state: RunState, limits: Limits, now_ns: int) -> Accepted | Unchanged:
     asked_ns = state.cancel_requested_ns
-    is_due = asked_ns is not None and now_ns - asked_ns >= limits.cancel_deadline_ms * _MS_NS
+    is_due = asked_ns is not None and now_ns - asked_ns >= limits.cancel_deadline_ms * MS_NS
     if state.status.is_final or not is_due:
         return Unchanged(state.run_id, state.latest_seq, state.latest_seq)
     text = f"the worker did not end it within {limits.cancel_deadline_ms} ms"

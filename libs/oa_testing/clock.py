@@ -8,7 +8,8 @@ import itertools
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from oa_platform.clock import Clock, SystemClock
+from oa_base.clock import Clock
+from oa_platform.clock import SystemClock
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -15,7 +15,6 @@ run is no longer this worker's, and the adapter is told so.
     execution    one run on this worker
     appender     one run's appends: coalesced, paced, one in flight, answered exactly once
     buffer       events that wait for their append (pure)
-    pacer        how many events may go now (pure)
     connection   one Attach stream
     tokens       API key -> worker token
     way          straight, or through a proxy that was set

@@ -8,12 +8,15 @@ throughput comes from larger appends and not from more of them.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 
+from oa_base.backoff import Backoff
+from oa_base.clock import SECOND_NS
+from oa_base.rate import Rate, TokenBucket
 from oa_errors import ClientAction, Refusal
 from oa_worker.buffer import EventBuffer
 from oa_worker.limits import WorkerLimits
-from oa_worker.pacer import Pacer
 from oa_worker.wire import check_nesting, refusal_of_append
 from openagents.runtime.v1.event_pb2 import EventBody, RunFinished
 from openagents.runtime.v1.worker_service_pb2 import AppendEventsRequest, AppendEventsResponse, AppendRefused
@@ -34,7 +37,7 @@ class RunAppender:
         # In any second: per_second + burst, which is exactly what the authority allows.
         per_second = limits.events_per_second * limits.pace_share
         burst = max(1, int(limits.events_per_second - per_second))
-        self._pacer = Pacer(per_second=per_second, burst=burst, now_s=self._now_s())
+        self._pace = TokenBucket(Rate.per_second(per_second, burst), self._now_ns())
         self._appends = 0
         self._finishing = False
         self._refusal: Refusal | None = None
@@ -111,11 +114,11 @@ class RunAppender:
                 await self._urgent.wait()
         except TimeoutError:
             pass  # little text, and it has waited long enough
-        while self._refusal is None and (wait_s := self._pacer.wait_s(self._now_s())) > 0:
-            await asyncio.sleep(wait_s)
+        while self._refusal is None and (wait_ns := self._pace.wait_ns(self._now_ns())) > 0:
+            await asyncio.sleep(wait_ns / SECOND_NS)
 
     def _take(self) -> list[EventBody]:
-        most = min(self._limits.max_append_events, self._pacer.available(self._now_s()))
+        most = min(self._limits.max_append_events, self._pace.available(self._now_ns()))
         events = self._buffer.take(max_events=most, max_bytes=self._limits.max_append_bytes)
         self._note_buffer()
         return events
@@ -127,15 +130,15 @@ class RunAppender:
         request = AppendEventsRequest(
             run_id=self._run_id, lease_epoch=self._lease_epoch, idempotency_key=key, events=events
         )
-        retry_ms = self._limits.retry_min_ms
+        backoff, attempts = Backoff(self._limits.retry_min_ms, self._limits.retry_max_ms), itertools.count()
         while isinstance(answer := await self._submit(request), AppendRefused):
             refusal = refusal_of_append(answer)
             if refusal.info.action is not ClientAction.RETRY:
                 raise refusal
-            await asyncio.sleep((refusal.retry_after_ms or retry_ms) / 1000)
-            retry_ms = min(retry_ms * 2, self._limits.retry_max_ms)
+            delay_ms = backoff.ceiling_ms(next(attempts))
+            await asyncio.sleep((refusal.retry_after_ms or delay_ms) / 1000)
             self._raise_refusal()
-        self._pacer.spend(len(events), self._now_s())
+        self._pace.take(self._now_ns(), len(events))
         self.appended_events += len(events)
 
     def _raise_refusal(self) -> None:
@@ -143,5 +146,5 @@ class RunAppender:
             raise self._refusal
 
     @staticmethod
-    def _now_s() -> float:
-        return asyncio.get_running_loop().time()
+    def _now_ns() -> int:
+        return int(asyncio.get_running_loop().time() * SECOND_NS)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from oa_base.backoff import RECONNECT
+
 
 @dataclass(frozen=True)
 class WorkerLimits:
@@ -31,9 +33,9 @@ class WorkerLimits:
     """First wait before a refused append is sent again, when the refusal names none; doubles."""
     retry_max_ms: int = 2_000
     """Longest wait before a refused append is sent again, when the refusal names none."""
-    reconnect_min_ms: int = 250
+    reconnect_min_ms: int = RECONNECT.first_ms
     """Ceiling of the first wait before reconnecting; doubles; the wait is random below the ceiling (full jitter)."""
-    reconnect_max_ms: int = 8_000
+    reconnect_max_ms: int = RECONNECT.longest_ms
     """Highest ceiling of the wait before reconnecting."""
     keepalive_interval_ms: int = 10_000
     """Pause between pings of the connection: an authority that is gone without a word is noticed by them."""

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import grpc
 
+from oa_base.backoff import Backoff
 from oa_errors import ClientAction, Refusal
 from oa_worker.adapter import Adapter, Assignment
 from oa_worker.appender import RunAppender
@@ -140,11 +141,11 @@ class Worker:
         return refusal.info.action in _HOPELESS or rejected >= self._limits.max_rejected_tokens
 
     def _backoff_ms(self, failures: int) -> int:
-        ceiling = min(self._limits.reconnect_min_ms * 2 ** min(failures, 20), self._limits.reconnect_max_ms)
+        longest_ms = self._limits.reconnect_max_ms
         if self._executions:
             # Back well within the time that the authority waits for who holds a run.
-            ceiling = min(ceiling, self._lost_after_ms // 4)
-        return random.randint(0, ceiling)  # spreads a herd; no secret hangs on it
+            longest_ms = min(longest_ms, self._lost_after_ms // 4)
+        return Backoff(self._limits.reconnect_min_ms, longest_ms).wait_ms(failures, random.random())
 
     async def _attached_once(self) -> None:
         """One stream from `attach` to its end, which is always an exception."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from oa_base.clock import Clock
 from oa_platform.auth import Authenticator
-from oa_platform.clock import Clock
 from oa_platform.clock_watch import ClockWatch
 from oa_platform.grpc_client import open_channel
 from oa_platform.grpc_server import GrpcServer

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import ClassVar
 from urllib.parse import urlsplit
 
+from oa_base.rate import Rate
 from oa_errors import Refusal
 from oa_platform.config import DefaultFrom, group, own_port, peer_port, setting
 from oa_platform.keys import load_key
@@ -19,7 +20,6 @@ from oa_platform.settings import DatabaseSettings, GrpcClientSettings, ServiceSe
 from services.control.app.mailers import ConsoleMailer, SmtpMailer, SmtpRelay
 from services.control.app.ports import Mailer
 from services.control.app.sign_in import SignInLimits
-from services.control.domain.rate import Limit
 from services.control.grpc_api.tokens import KeyRing, public_keys_of_pem
 from services.control.http_api.edge import EdgeLimits
 
@@ -120,9 +120,9 @@ class SignInSettings:
     def limits(self) -> SignInLimits:
         """As sign-in takes them."""
         return SignInLimits(
-            per_address=Limit(self.address_burst, timedelta(seconds=self.address_period_s)),
-            per_network=Limit(self.network_burst, timedelta(seconds=self.network_period_s)),
-            guesses_per_network=Limit(self.guess_burst, timedelta(seconds=self.guess_period_s)),
+            per_address=Rate.every(timedelta(seconds=self.address_period_s), self.address_burst),
+            per_network=Rate.every(timedelta(seconds=self.network_period_s), self.network_burst),
+            guesses_per_network=Rate.every(timedelta(seconds=self.guess_period_s), self.guess_burst),
         )
 
 

@@ -6,8 +6,8 @@ import asyncio
 import random
 from collections.abc import Callable
 
+from oa_base.clock import Clock
 from oa_platform.auth import Authenticator
-from oa_platform.clock import Clock
 from oa_platform.clock_watch import ClockWatch
 from oa_platform.grpc_client import open_channel
 from oa_platform.grpc_server import GrpcServer

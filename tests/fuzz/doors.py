@@ -12,6 +12,7 @@ import grpc.aio
 import httpx
 from google.protobuf.message import DecodeError
 
+from oa_base.identity import ISSUER
 from oa_errors import Refusal
 from oa_errors.connect import from_connect
 from oa_errors.status import STATUS_METADATA_KEY, from_status_bytes
@@ -20,7 +21,7 @@ from oa_localstack.stack import Stack
 from oa_platform.auth import AUTHORIZATION_KEY, PRINCIPAL_KEY, SERVICE_TOKEN_KEY, Need
 from oa_platform.ids import new_id
 from oa_platform.keys import SigningKey, load_key
-from oa_platform.tokens import ISSUER, sign_token
+from oa_platform.tokens import sign_token
 from openagents.common.v1 import principal_pb2
 from openagents.control.v1 import claims_pb2
 from openagents.runtime.v1 import worker_service_pb2

@@ -14,6 +14,7 @@ from tests.house.files import REPO
 SERVICES = ("control", "khala_gateway", "projector", "runtime")
 ROOMS = ("app", "domain", "grpc_api", "http_api", "store", "ws_api")
 LIBRARIES = (
+    "oa_base",
     "oa_client",
     "oa_errors",
     "oa_khala",
@@ -79,7 +80,7 @@ ALLOWED = {
     "services/runtime/tests/test_x.py": "import oa_testing, asyncpg, random, openagents, services.runtime.config",
     "libs/oa_runlog/wire.py": "import openagents, oa_errors",
     "libs/oa_khala/wire.py": "import openagents",
-    "libs/oa_errors/catalogue.py": "import openagents",
+    "libs/oa_errors/catalogue.py": "import openagents, oa_base",
     "libs/oa_platform/pool.py": "import asyncpg, openagents, oa_errors, asyncio",
     "libs/oa_client/socket.py": "import websockets, openagents, oa_khala.wire",
     "libs/oa_localstack/postgres.py": "import asyncpg, oa_platform",
@@ -97,6 +98,7 @@ def test_what_the_rooms_are_for_is_allowed(rooms: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "text", "rule"),
     [
+        ("libs/oa_base/x.py", "import oa_errors", ROOMS_RULE),
         ("libs/oa_errors/x.py", "import oa_khala", ROOMS_RULE),
         ("libs/oa_khala/x.py", "import oa_runlog", ROOMS_RULE),
         ("libs/oa_platform/x.py", "import oa_client", ROOMS_RULE),
@@ -114,8 +116,10 @@ def test_what_the_rooms_are_for_is_allowed(rooms: Path) -> None:
         ("services/control/helpers.py", "", SERVICE_ROOMS_RULE),
         ("libs/oa_khala/x.py", "import asyncio", PURE_RULE),
         ("libs/oa_runlog/x.py", "import time", PURE_RULE),
+        ("libs/oa_base/x.py", "import random", PURE_RULE),
         ("libs/oa_errors/x.py", "import logging", PURE_RULE),
         ("services/control/domain/x.py", "import secrets", PURE_RULE),
+        ("libs/oa_base/x.py", "import openagents", GENERATED_RULE),
         ("libs/oa_khala/x.py", "import openagents", GENERATED_RULE),
         ("services/control/app/x.py", "import openagents", GENERATED_RULE),
         ("services/control/store/x.py", "import openagents", GENERATED_RULE),

@@ -6,7 +6,6 @@ import pytest
 
 from oa_errors import Refusal
 from oa_khala.admission import Grant, admit, check_device, check_owner, check_same_session
-from oa_khala.rate import TokenBucket
 
 RUN = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"
 USER = "user:usr_01J9ZQ6T5W3M8K2N4P7R1S0V6X:runs"
@@ -52,14 +51,3 @@ def test_device_and_session_are_bound() -> None:
     check_same_session(GRANT, replace(GRANT, jti="other", topics=frozenset()))
     assert reason(check_same_session, GRANT, replace(GRANT, session_id="ses_2")) == "invalid_token"
     assert reason(check_same_session, GRANT, replace(GRANT, subject="usr_b")) == "invalid_token"
-
-
-def test_a_bucket_gives_its_burst_then_its_rate() -> None:
-    bucket = TokenBucket(3, 2)
-    assert [bucket.take(0) for _ in range(3)] == [0, 0, 0]
-    wait_ms = bucket.take(0)
-    assert wait_ms == 500
-    assert bucket.take(wait_ms) == 0
-    assert bucket.take(wait_ms) > 0
-    assert [bucket.take(1_000_000) for _ in range(4)][:3] == [0, 0, 0]
-    assert bucket.take(1_000_000) > 0

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oa_khala import frames
-from oa_khala.backoff import BACKOFF_CAP_MS, backoff_ms
 from oa_khala.client_commands import (
     Apply,
     Chains,
@@ -208,11 +207,6 @@ def test_backoff_doubles_with_full_jitter_and_starts_afresh_after_a_delivery() -
     driver.welcome()
     driver.following().events(1)
     assert driver.cut() == 125
-
-
-@given(st.integers(0, 10_000), st.floats(0, 1, exclude_max=True))
-def test_backoff_is_bounded(attempt: int, jitter: float) -> None:
-    assert 0 <= backoff_ms(attempt, jitter) < BACKOFF_CAP_MS
 
 
 def test_a_draining_gateways_hint_is_honoured() -> None:

@@ -18,6 +18,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
+from oa_base.backoff import Backoff
 from oa_errors import Refusal
 from oa_localstack import placement
 from oa_localstack import stack as stack_module
@@ -34,7 +35,7 @@ from oa_platform.signals import STOP_SIGNALS
 from oa_testing.postgres import free_port
 
 STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in.py")))
-QUICK = RestartPolicy(attempts=3, first_wait_s=0.01, longest_wait_s=0.02)
+QUICK = RestartPolicy(attempts=3, backoff=Backoff(first_ms=10, longest_ms=20))
 MakeStack = Callable[..., Stack]
 
 

@@ -13,6 +13,7 @@ import grpc.aio
 import pytest
 from google.protobuf.message import Message
 
+from oa_base.identity import ISSUER
 from oa_errors import Refusal
 from oa_platform.auth import Authenticator
 from oa_platform.clock import SystemClock
@@ -25,7 +26,7 @@ from oa_platform.jwks import StaticKeys
 from oa_platform.keys import SigningKey, generate_key
 from oa_platform.parsers import Address, Secret
 from oa_platform.settings import GrpcClientSettings, GrpcServerSettings, token_hash
-from oa_platform.tokens import ISSUER, TokenVerifier, sign_token
+from oa_platform.tokens import TokenVerifier, sign_token
 from openagents.common.v1 import principal_pb2
 from openagents.control.v1 import claims_pb2
 from openagents.sync.v1 import topic_service_pb2

@@ -6,12 +6,12 @@ from typing import Any, cast
 import grpc.aio
 import pytest
 
+from oa_base.identity import PrincipalKind
 from oa_errors import Refusal
-from oa_platform.auth import Authenticator, MethodPolicy, Need, bearer_token, policy_of
+from oa_platform.auth import Authenticator, MethodPolicy, Need, policy_of
 from oa_platform.identity import (
     Caller,
     PersonCaller,
-    PrincipalKind,
     ServiceCaller,
     WorkerCaller,
     current_caller,
@@ -97,10 +97,10 @@ async def world(api: Api) -> AsyncIterator[World]:
         yield made
 
 
-async def _try(world: World, method: str, metadata: dict[str, str]) -> str:
+async def _try(world: World, method: str, metadata: dict[str, str], *more: tuple[str, str]) -> str:
     """ "ok", or the reason of the refusal."""
     async with world.bare_channel() as channel:
-        pairs = tuple(metadata.items())
+        pairs = (*metadata.items(), *more)
         calls: dict[str, Any] = {
             "GetRun": lambda: run_service_pb2_grpc.RunServiceStub(channel).GetRun(
                 run_service_pb2.GetRunRequest(run_id=RUN_ID), metadata=pairs
@@ -123,6 +123,17 @@ async def _try(world: World, method: str, metadata: dict[str, str]) -> str:
         except grpc.aio.AioRpcError:
             return (await refused(calls[method]())).reason
     return "ok"
+
+
+async def test_of_several_identities_none_is_picked(world: World) -> None:
+    control = {"x-oa-service-token": TOKENS["control"]}
+    principal = {"x-oa-principal": world.principal_token()}
+    worker = {"authorization": f"Bearer {world.worker_token()}"}
+    for other in (*worker.items(), ("authorization", "Basic abc")):
+        assert await _try(world, "Attach", worker, other) == "invalid_authorization_scheme"
+        assert await _try(world, "Attach", dict([other]), *worker.items()) == "invalid_authorization_scheme"
+    assert await _try(world, "GetRun", control | principal, *control.items()) == "service_not_accepted"
+    assert await _try(world, "GetRun", control | principal, *principal.items()) == "invalid_token"
 
 
 async def test_each_identity_opens_its_own_methods_and_no_other(world: World) -> None:
@@ -197,11 +208,3 @@ def test_there_is_no_caller_outside_of_a_call() -> None:
     with pytest.raises(LookupError, match="control calls for itself"):
         current_principal()
     set_caller(None)
-
-
-def test_bearer_tokens() -> None:
-    assert bearer_token("bEARER  abc ") == "abc"
-    for header, reason in ((None, "missing_authorization"), ("", "missing_authorization")):
-        with pytest.raises(Refusal) as caught:
-            bearer_token(header)
-        assert caught.value.reason == reason

@@ -11,15 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oa_base.clock import Clock
+from oa_base.identity import ISSUER, PrincipalKind
 from oa_errors import ClientAction, Refusal
 from oa_platform import keys, tokens
 from oa_platform.auth import principal_of
-from oa_platform.clock import Clock
 from oa_platform.clock_watch import ClockWatch
-from oa_platform.identity import PrincipalKind
+from oa_platform.identity import require_scope
 from oa_platform.jwks import StaticKeys
 from oa_platform.settings import CLOCK_LEEWAY_MS, ClockSettings
-from oa_platform.tokens import ISSUER, TOKEN_KINDS, TokenVerifier, sign_token
+from oa_platform.tokens import TOKEN_KINDS, TokenVerifier, sign_token
 from oa_testing.clock import FakeClock, SkewedClock
 from openagents.common.v1 import principal_pb2
 from openagents.control.v1 import claims_pb2
@@ -85,7 +86,7 @@ async def test_claims_make_a_principal(clock: FakeClock) -> None:
     assert principal.scopes == {"runs.read", "runs.write"}
     assert (principal.session_id, principal.device_id) == ("ses_1", "dev_1")
     with pytest.raises(Refusal) as caught:
-        principal.require_scope("orgs.write")
+        require_scope(principal, "orgs.write")
     assert caught.value.reason == "missing_scope"
 
 

@@ -1,13 +1,11 @@
-"""The buffer and the pacer: nothing lost, nothing reordered within a stream, limits kept."""
+"""The buffer: nothing lost, nothing reordered within a stream, limits kept."""
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from oa_worker.buffer import EVENT_OVERHEAD_BYTES, EventBuffer
-from oa_worker.pacer import Pacer
 from openagents.runtime.v1.event_pb2 import EventBody, Message, TextDelta
 
 MAX_TEXT = 10
@@ -87,26 +85,3 @@ def test_an_event_larger_than_an_append_goes_alone() -> None:
     buffer.add(event("message", b"m" * 200))
     buffer.add(event("out", b"a"))
     assert [len(buffer.take(max_events=9, max_bytes=50)) for _ in range(2)] == [1, 1]
-
-
-@given(st.lists(st.floats(min_value=0, max_value=0.5), min_size=1, max_size=200))
-def test_in_no_second_go_more_events_than_allowed(gaps: list[float]) -> None:
-    pacer = Pacer(per_second=90, burst=10, now_s=0.0)
-    now_s, sent = 0.0, []
-    for gap in gaps:
-        now_s += gap
-        can = pacer.available(now_s)
-        pacer.spend(can, now_s)
-        sent += [now_s] * can
-    for start in sent:
-        assert sum(start <= at < start + 1 for at in sent) <= 100
-
-
-def test_a_pacer_says_how_long_to_wait() -> None:
-    pacer = Pacer(per_second=10, burst=2, now_s=5.0)
-    assert (pacer.available(5.0), pacer.wait_s(5.0)) == (2, 0.0)
-    pacer.spend(2, 5.0)
-    assert pacer.wait_s(5.0) == pytest.approx(0.1)
-    assert pacer.available(5.1 + 1e-9) == 1
-    with pytest.raises(ValueError):
-        Pacer(per_second=0, burst=1, now_s=0)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from oa_base.identity import PrincipalKind
 from oa_errors import Refusal
 from services.control.app.outcome import settled
 from services.control.app.ports import Transaction, World
 from services.control.app.tokens import SessionTokens, session_tokens
 from services.control.domain.audit import Action, AuditEntry, Origin, by
 from services.control.domain.org import Membership
-from services.control.domain.principal import Kind, Principal
+from services.control.domain.principal import StandingPrincipal
 from services.control.domain.session import (
     REVOKED_SHOWN_FOR,
     RefreshToken,
@@ -32,7 +33,7 @@ _REFRESH_MESSAGES = {
 class CallerView:
     """Who the caller is."""
 
-    principal: Principal
+    principal: StandingPrincipal
     email: str
 
 
@@ -70,29 +71,29 @@ class Account:
         role = standing[1] if standing else None
         return session_tokens(self._world, refreshed.session, role)
 
-    async def caller(self, principal: Principal) -> CallerView:
+    async def caller(self, principal: StandingPrincipal) -> CallerView:
         """Who the caller is."""
-        if principal.kind is not Kind.USER:
+        if principal.kind is not PrincipalKind.USER:
             return CallerView(principal, "")
         async with self._world.store.reading() as tx:
             return CallerView(principal, await tx.people.email(principal.subject))
 
-    async def orgs(self, principal: Principal) -> Sequence[Membership]:
+    async def orgs(self, principal: StandingPrincipal) -> Sequence[Membership]:
         """The caller's orgs, the own one first. A service account is no member of any."""
-        if principal.kind is not Kind.USER:
+        if principal.kind is not PrincipalKind.USER:
             return ()
         async with self._world.store.reading() as tx:
             return await tx.people.memberships(principal.subject)
 
-    async def sessions(self, principal: Principal) -> Sequence[Session]:
+    async def sessions(self, principal: StandingPrincipal) -> Sequence[Session]:
         """The caller's sessions, the newest first."""
-        if principal.kind is not Kind.USER:
+        if principal.kind is not PrincipalKind.USER:
             return ()
         since = self._world.clock.now() - REVOKED_SHOWN_FOR
         async with self._world.store.reading() as tx:
             return await tx.sessions.listed(principal.subject, since)
 
-    async def revoke_session(self, principal: Principal, session_id: str, origin: Origin) -> None:
+    async def revoke_session(self, principal: StandingPrincipal, session_id: str, origin: Origin) -> None:
         """End a session of the caller's, its own when `session_id` is empty. Somebody else's is `not_found`."""
         target = session_id or principal.session_id
         async with self._world.store.transaction() as tx:

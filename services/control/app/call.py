@@ -6,18 +6,18 @@ from dataclasses import dataclass
 
 from oa_errors import Refusal
 from services.control.domain.audit import Origin
-from services.control.domain.principal import Principal
+from services.control.domain.principal import StandingPrincipal
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
     """Who calls (None on public methods) and from where."""
 
-    principal: Principal | None
+    principal: StandingPrincipal | None
     origin: Origin
 
     @property
-    def caller(self) -> Principal:
+    def caller(self) -> StandingPrincipal:
         """The principal of a method that isn't public."""
         if self.principal is None:
             raise Refusal("missing_authorization", "This call needs an access token.")

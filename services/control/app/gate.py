@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from oa_base.identity import PrincipalKind
 from oa_errors import Refusal
+from oa_platform.bearer import bearer_token
 from services.control.app.ports import TokenVerifier, Transaction, World
 from services.control.app.tokens import role_scopes
 from services.control.domain.audit import Action, Origin, by
 from services.control.domain.claims import principal_of
 from services.control.domain.policy import Access, Public, authorize
-from services.control.domain.principal import Kind, Principal
+from services.control.domain.principal import StandingPrincipal
 from services.control.domain.scopes import SERVICE_ACCOUNT_SCOPES, Scopes
 from services.control.domain.session import used_counter
-
-_BEARER = "bearer"
 
 
 class Gate:
@@ -24,7 +24,9 @@ class Gate:
         self._world = world
         self._verifier = verifier
 
-    async def admit(self, authorization: str | None, access: Access, method: str, origin: Origin) -> Principal | None:
+    async def admit(
+        self, authorization: str | None, access: Access, method: str, origin: Origin
+    ) -> StandingPrincipal | None:
         """The caller, allowed to do what needs `access`; None for public methods, whose callers nobody asks for.
 
         `authorization` is the header's value. `method` is for the audit trail. Raises Refusal.
@@ -40,11 +42,11 @@ class Gate:
             raise Refusal(denied.reason, denied.message)
         return principal
 
-    async def _authenticate(self, authorization: str | None) -> Principal:
+    async def _authenticate(self, authorization: str | None) -> StandingPrincipal:
         claims = await self._verifier.verify_access(bearer_token(authorization))
         return await self.standing_now(principal_of(claims), str(claims.get("jti", "")))
 
-    async def standing_now(self, principal: Principal, jti: str = "") -> Principal:
+    async def standing_now(self, principal: StandingPrincipal, jti: str = "") -> StandingPrincipal:
         """The principal with what its role gives it now. `jti` is that of the principal's own token, empty when a
         service calls for it. Raises Refusal `token_revoked`."""
         async with self._world.store.reading() as tx:
@@ -53,19 +55,19 @@ class Gate:
             raise Refusal("token_revoked", "The session or key behind the token was ended; sign in again.")
         return replace(principal, standing=standing)
 
-    async def _standing(self, tx: Transaction, principal: Principal, jti: str) -> Scopes | None:
+    async def _standing(self, tx: Transaction, principal: StandingPrincipal, jti: str) -> Scopes | None:
         """What the caller's role gives it now; None when what is behind its token has ended."""
         match principal.kind:
-            case Kind.USER:
+            case PrincipalKind.USER:
                 return await self._person_standing(tx, principal, jti)
-            case Kind.SERVICE_ACCOUNT:
+            case PrincipalKind.SERVICE_ACCOUNT:
                 account = await tx.service_accounts.get(principal.subject)
                 ended = account is None or account.revoked_at or account.org_id != principal.org_id
                 return None if ended else SERVICE_ACCOUNT_SCOPES
-            case Kind.WORKER:
+            case PrincipalKind.WORKER:
                 return None
 
-    async def _person_standing(self, tx: Transaction, principal: Principal, jti: str) -> Scopes | None:
+    async def _person_standing(self, tx: Transaction, principal: StandingPrincipal, jti: str) -> Scopes | None:
         found = await tx.sessions.standing(principal.session_id)
         if found is None or found[0].revoked_at or found[0].user_id != principal.subject:
             return None
@@ -77,13 +79,3 @@ class Gate:
         if counter > session.used_counter:
             await tx.sessions.mark_used(session.session_id, counter)
         return role_scopes(role)
-
-
-def bearer_token(authorization: str | None) -> str:
-    """The token of an Authorization header. Raises Refusal `missing_authorization`, `invalid_authorization_scheme`."""
-    if not authorization:
-        raise Refusal("missing_authorization", "Sign in, and send the access token as `Authorization: Bearer …`.")
-    scheme, _, token = authorization.strip().partition(" ")
-    if scheme.lower() != _BEARER or not token.strip():
-        raise Refusal("invalid_authorization_scheme", "The Authorization header must be `Bearer` and an access token.")
-    return token.strip()

@@ -8,8 +8,8 @@ from typing import Protocol
 
 import structlog
 
+from oa_base.clock import Clock
 from oa_errors import Refusal
-from services.control.app.ports import Clock
 
 SWEEP_INTERVAL_S = 60.0
 _log = structlog.get_logger(__name__)

@@ -8,22 +8,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from oa_base.clock import Clock
+from oa_base.rate import Rate
 from services.control.domain.audit import AuditEntry, Origin
 from services.control.domain.challenge import Challenge, Ended
 from services.control.domain.claims import Claims
 from services.control.domain.org import Membership, ServiceAccount, User
-from services.control.domain.principal import Principal
-from services.control.domain.rate import Limit
+from services.control.domain.principal import StandingPrincipal
 from services.control.domain.scopes import Role
 from services.control.domain.session import Session
-
-
-class Clock(Protocol):
-    """The wall clock."""
-
-    def now(self) -> datetime:
-        """The moment, in UTC."""
-        ...
 
 
 class Entropy(Protocol):
@@ -69,7 +62,7 @@ class TokenVerifier(Protocol):
 class RunOwnership(Protocol):
     """Asks runtime who owns a run."""
 
-    async def org_of_run(self, principal: Principal, run_id: str, origin: Origin) -> str | None:
+    async def org_of_run(self, principal: StandingPrincipal, run_id: str, origin: Origin) -> str | None:
         """Org that owns the run, None when there is no such run for `principal`.
 
         Raises Refusal `unavailable` when runtime can't be asked: not knowing is not a refusal of the topic.
@@ -192,7 +185,7 @@ class ServiceAccounts(Protocol):
 class Rates(Protocol):
     """Rate limits, shared by all replicas."""
 
-    async def take(self, bucket: str, limit: Limit, now: datetime) -> timedelta | None:
+    async def take(self, bucket: str, rate: Rate, now: datetime) -> timedelta | None:
         """Take one; None if there was room, otherwise how long until there is. Locks the bucket till the end."""
         ...
 

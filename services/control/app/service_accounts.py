@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
+from oa_base.identity import PrincipalKind
 from oa_errors import Refusal
 from services.control.app.outcome import settled
 from services.control.app.ports import Transaction, World
@@ -21,7 +22,7 @@ from services.control.domain.claims import (
 )
 from services.control.domain.org import ServiceAccount
 from services.control.domain.policy import OrgOwned, Scoped, authorize
-from services.control.domain.principal import Kind, Principal
+from services.control.domain.principal import StandingPrincipal
 from services.control.domain.scopes import SERVICE_ACCOUNT_SCOPES, Scope
 
 MAX_SERVICE_ACCOUNTS = 1000
@@ -50,7 +51,7 @@ class ServiceAccountCases:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    async def create(self, principal: Principal, name: str, origin: Origin) -> tuple[ServiceAccount, str]:
+    async def create(self, principal: StandingPrincipal, name: str, origin: Origin) -> tuple[ServiceAccount, str]:
         """A new account and its API key, which is nowhere else from then on."""
         _require_org(principal, Scope.SERVICE_ACCOUNTS_WRITE, principal.org_id)
         now = self._world.clock.now()
@@ -65,12 +66,12 @@ class ServiceAccountCases:
             await tx.audit.add(entry, now)
         return account, key
 
-    async def list(self, principal: Principal) -> Sequence[ServiceAccount]:
+    async def list(self, principal: StandingPrincipal) -> Sequence[ServiceAccount]:
         """The accounts of the caller's org, the newest first."""
         async with self._world.store.reading() as tx:
             return await tx.service_accounts.listed(principal.org_id)
 
-    async def revoke(self, principal: Principal, service_account_id: str, origin: Origin) -> None:
+    async def revoke(self, principal: StandingPrincipal, service_account_id: str, origin: Origin) -> None:
         """End an account of the caller's org; another org's is `not_found`."""
         async with self._world.store.transaction() as tx:
             account = await tx.service_accounts.locked(service_account_id)
@@ -115,16 +116,18 @@ class ServiceAccountCases:
         return access_claims(account_principal(account), jti, now, SERVICE_ACCOUNT_EDGE_TTL)
 
 
-def account_principal(account: ServiceAccount) -> Principal:
+def account_principal(account: ServiceAccount) -> StandingPrincipal:
     """The service account as a caller of the edge."""
     scopes = SERVICE_ACCOUNT_SCOPES
-    return Principal(Kind.SERVICE_ACCOUNT, account.service_account_id, account.org_id, scopes, scopes)
+    return StandingPrincipal(
+        PrincipalKind.SERVICE_ACCOUNT, account.service_account_id, account.org_id, scopes, standing=scopes
+    )
 
 
 def _unknown_key() -> Refusal:
     return Refusal("invalid_api_key", "The API key is unknown or was revoked; make a new one.", field="api_key")
 
 
-def _require_org(principal: Principal, scope: Scope, org_id: str) -> None:
+def _require_org(principal: StandingPrincipal, scope: Scope, org_id: str) -> None:
     if denied := authorize(principal, Scoped(scope), OrgOwned(org_id)):
         raise Refusal(denied.reason, denied.message)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from oa_base.rate import Rate
 from oa_errors import Refusal
 from services.control.app.outcome import settled
 from services.control.app.ports import Mailer, Transaction, World
@@ -23,7 +24,6 @@ from services.control.domain.challenge import (
 )
 from services.control.domain.email import canonical_email
 from services.control.domain.org import User, personal_org_name
-from services.control.domain.rate import Limit
 from services.control.domain.scopes import Role
 from services.control.domain.session import RevokeReason, Session
 
@@ -32,9 +32,9 @@ from services.control.domain.session import RevokeReason, Session
 class SignInLimits:
     """How often codes may be asked for and tried. Per address: a sign-in gives all of it back."""
 
-    per_address: Limit
-    per_network: Limit
-    guesses_per_network: Limit
+    per_address: Rate
+    per_network: Rate
+    guesses_per_network: Rate
 
 
 @dataclass(frozen=True)

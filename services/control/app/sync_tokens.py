@@ -13,7 +13,7 @@ from services.control.app.outcome import settled
 from services.control.app.ports import RunOwnership, Transaction, World
 from services.control.domain.audit import Action, Origin, by
 from services.control.domain.claims import sync_claims
-from services.control.domain.principal import Principal
+from services.control.domain.principal import StandingPrincipal
 from services.control.domain.sync_token import (
     Grant,
     asks_runtime,
@@ -45,7 +45,7 @@ class SyncTokens:
         self._ownership = ownership
 
     async def mint(
-        self, principal: Principal, topics: Sequence[str], ttl_seconds: int, surface: str, origin: Origin
+        self, principal: StandingPrincipal, topics: Sequence[str], ttl_seconds: int, surface: str, origin: Origin
     ) -> SyncToken:
         """Decide each topic and mint a token for those granted.
 
@@ -67,7 +67,9 @@ class SyncTokens:
         in_order = tuple(by_topic[topic] for topic in topics)
         return SyncToken(self._world.signer.sign(claims), expires_at, in_order)
 
-    async def _decide_all(self, principal: Principal, topics: tuple[str, ...], origin: Origin) -> tuple[Grant, ...]:
+    async def _decide_all(
+        self, principal: StandingPrincipal, topics: tuple[str, ...], origin: Origin
+    ) -> tuple[Grant, ...]:
         permits = asyncio.Semaphore(MAX_OWNERSHIP_QUESTIONS)
 
         async def decide(text: str) -> Grant:
@@ -76,7 +78,7 @@ class SyncTokens:
 
         return tuple(await asyncio.gather(*map(decide, topics)))
 
-    async def _decide(self, principal: Principal, text: str, origin: Origin) -> Grant:
+    async def _decide(self, principal: StandingPrincipal, text: str, origin: Origin) -> Grant:
         try:
             topic = parse_topic(text)
         except Refusal as refusal:
@@ -86,11 +88,11 @@ class SyncTokens:
             return Grant(text, decide_topic(principal, topic, principal.org_id))
         return Grant(text, decide_topic(principal, topic, await self._run_org(principal, topic, origin)))
 
-    async def _run_org(self, principal: Principal, topic: Topic, origin: Origin) -> str | None:
+    async def _run_org(self, principal: StandingPrincipal, topic: Topic, origin: Origin) -> str | None:
         return await self._ownership.org_of_run(principal, topic.subject_id, origin)
 
     async def _record(
-        self, tx: Transaction, principal: Principal, grants: tuple[Grant, ...], origin: Origin
+        self, tx: Transaction, principal: StandingPrincipal, grants: tuple[Grant, ...], origin: Origin
     ) -> tuple[str, ...] | Refusal:
         now = self._world.clock.now()
         entry = by(principal, Action.SYNC_TOKEN_MINTED, origin)
@@ -101,7 +103,7 @@ class SyncTokens:
         except Refusal as refusal:
             return refusal
 
-    async def _session_end(self, tx: Transaction, principal: Principal) -> datetime | None:
+    async def _session_end(self, tx: Transaction, principal: StandingPrincipal) -> datetime | None:
         if not principal.session_id:
             return None
         standing = await tx.sessions.standing(principal.session_id)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from oa_base.identity import PrincipalKind
 from services.control.app.ports import World
 from services.control.domain.claims import access_claims
-from services.control.domain.principal import Kind, Principal
+from services.control.domain.principal import StandingPrincipal
 from services.control.domain.scopes import ROLE_SCOPES, Role, Scopes
 from services.control.domain.session import ACCESS_TTL, Session, access_token_id, refresh_token
 
@@ -26,10 +27,18 @@ def role_scopes(role: Role | None) -> Scopes:
     return ROLE_SCOPES[role] if role else frozenset()
 
 
-def session_principal(session: Session, role: Role | None) -> Principal:
+def session_principal(session: Session, role: Role | None) -> StandingPrincipal:
     """The person of a session."""
     scopes = role_scopes(role)
-    return Principal(Kind.USER, session.user_id, session.org_id, scopes, scopes, session.session_id, session.device_id)
+    return StandingPrincipal(
+        PrincipalKind.USER,
+        session.user_id,
+        session.org_id,
+        scopes,
+        session.session_id,
+        session.device_id,
+        standing=scopes,
+    )
 
 
 def session_tokens(world: World, session: Session, role: Role | None) -> SessionTokens:

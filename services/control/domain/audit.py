@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from services.control.domain.principal import Principal
+from services.control.domain.principal import StandingPrincipal
 
 
 class Action(StrEnum):
@@ -43,6 +43,6 @@ class AuditEntry:
     reason: str = ""
 
 
-def by(principal: Principal, action: Action, origin: Origin, target: str = "", reason: str = "") -> AuditEntry:
+def by(principal: StandingPrincipal, action: Action, origin: Origin, target: str = "", reason: str = "") -> AuditEntry:
     """The entry for something that `principal` did or tried."""
     return AuditEntry(action, origin, principal.subject, principal.org_id, target, reason)

@@ -5,32 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import Enum
 
+from oa_base.identity import (
+    EDGE_AUDIENCE,
+    ISSUER,
+    KHALA_AUDIENCE,
+    RUNTIME_AUDIENCE,
+    PrincipalKind,
+    TokenKind,
+)
 from oa_errors import Refusal
-from services.control.domain.principal import Kind, Principal
+from services.control.domain.principal import StandingPrincipal
 from services.control.domain.scopes import WORKER_SCOPES, known_scopes
 from services.control.domain.session import ACCESS_TTL
 
-ISSUER = "openagents-control"
-EDGE_AUDIENCE = "openagents-edge"
-RUNTIME_AUDIENCE = "runtime"
-KHALA_AUDIENCE = "khala"
 PRINCIPAL_TTL = timedelta(seconds=60)
 SERVICE_ACCOUNT_EDGE_TTL = timedelta(hours=1)
 WORKER_TTL = timedelta(hours=1)
 CLAIMS_VERSION = 1
 
 _KIND_PREFIX = "PRINCIPAL_KIND_"
-
-
-class TokenKind(Enum):
-    """Which message of the contract the claims are; a token of one kind is never taken for another."""
-
-    ACCESS = "AccessTokenClaims"
-    PRINCIPAL = "PrincipalClaims"
-    WORKER = "WorkerTokenClaims"
-    SYNC = "SyncTokenClaims"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +35,19 @@ class Claims:
     values: Mapping[str, object]
 
 
-def kind_name(kind: Kind) -> str:
+def kind_name(kind: PrincipalKind) -> str:
     """Name of the kind in the contract's enum."""
     return _KIND_PREFIX + kind.value.upper()
 
 
-def access_claims(principal: Principal, jti: str, issued_at: datetime, ttl: timedelta = ACCESS_TTL) -> Claims:
+def access_claims(principal: StandingPrincipal, jti: str, issued_at: datetime, ttl: timedelta = ACCESS_TTL) -> Claims:
     """Claims of an access token for the public edge. They depend on the arguments alone, and an Ed25519 signature on
     them alone: refreshing twice at the same counter gives the same token twice."""
     registered = _registered(principal.subject, EDGE_AUDIENCE, jti, issued_at, issued_at + ttl)
     return Claims(TokenKind.ACCESS, registered | _who(principal))
 
 
-def principal_claims(principal: Principal, audience: str, jti: str, now: datetime) -> Claims:
+def principal_claims(principal: StandingPrincipal, audience: str, jti: str, now: datetime) -> Claims:
     """Claims with which control calls the service `audience` for `principal`: only what it may do right now."""
     registered = _registered(principal.subject, audience, jti, now, now + PRINCIPAL_TTL)
     scopes = {"scopes": sorted(principal.effective_scopes)}
@@ -62,12 +56,12 @@ def principal_claims(principal: Principal, audience: str, jti: str, now: datetim
 
 def worker_claims(service_account_id: str, org_id: str, jti: str, now: datetime) -> Claims:
     """Claims of a worker token."""
-    who = {"kind": kind_name(Kind.WORKER), "org_id": org_id, "scopes": sorted(WORKER_SCOPES)}
+    who = {"kind": kind_name(PrincipalKind.WORKER), "org_id": org_id, "scopes": sorted(WORKER_SCOPES)}
     return Claims(TokenKind.WORKER, _registered(service_account_id, RUNTIME_AUDIENCE, jti, now, now + WORKER_TTL) | who)
 
 
 def sync_claims(
-    principal: Principal,
+    principal: StandingPrincipal,
     topics: Sequence[str],
     scopes: Sequence[str],
     surface: str,
@@ -88,7 +82,7 @@ def sync_claims(
     return Claims(TokenKind.SYNC, _registered(principal.subject, KHALA_AUDIENCE, jti, now, expires_at) | grant)
 
 
-def principal_of(claims: Mapping[str, object]) -> Principal:
+def principal_of(claims: Mapping[str, object]) -> StandingPrincipal:
     """The caller in verified access claims, as yet without standing. Raises Refusal `invalid_token` when a claim is
     absent or of another type, which only a defect of ours or another kind of token brings about."""
     scopes = claims.get("scopes", [])
@@ -99,15 +93,14 @@ def principal_of(claims: Mapping[str, object]) -> Principal:
     if not all(isinstance(text, str) for text in texts.values()) or not texts["sub"] or not texts["org_id"]:
         raise _not_ours()
     try:
-        parsed_kind = Kind(kind.removeprefix(_KIND_PREFIX).lower())
+        parsed_kind = PrincipalKind(kind.removeprefix(_KIND_PREFIX).lower())
     except ValueError:
         raise _not_ours() from None
-    return Principal(
+    return StandingPrincipal(
         kind=parsed_kind,
         subject=str(texts["sub"]),
         org_id=str(texts["org_id"]),
         scopes=known_scopes(frozenset(str(scope) for scope in scopes)),
-        standing=frozenset(),
         session_id=str(texts["session_id"]),
         device_id=str(texts["device_id"]),
     )
@@ -126,7 +119,7 @@ def _registered(subject: str, audience: str, jti: str, issued_at: datetime, expi
     }
 
 
-def _who(principal: Principal) -> dict[str, object]:
+def _who(principal: StandingPrincipal) -> dict[str, object]:
     return {
         "kind": kind_name(principal.kind),
         "org_id": principal.org_id,

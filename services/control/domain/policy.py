@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.control.domain.principal import Principal
+from services.control.domain.principal import StandingPrincipal
 from services.control.domain.scopes import Scope
 
 
@@ -56,7 +56,7 @@ class Deny:
     message: str
 
 
-def authorize(principal: Principal | None, access: Access, resource: Resource | None = None) -> Deny | None:
+def authorize(principal: StandingPrincipal | None, access: Access, resource: Resource | None = None) -> Deny | None:
     """None when `principal` may do what needs `access` on `resource`; otherwise why not.
 
     In this order: a principal at all, the token's scope, the role's scope, the owner.
@@ -70,7 +70,7 @@ def authorize(principal: Principal | None, access: Access, resource: Resource | 
     return _owner_denied(principal, resource) if resource else None
 
 
-def _scope_denied(principal: Principal, scope: Scope) -> Deny | None:
+def _scope_denied(principal: StandingPrincipal, scope: Scope) -> Deny | None:
     if scope not in principal.scopes:
         return Deny("missing_scope", f"The token does not carry the scope {scope.value}.")
     if scope not in principal.standing:
@@ -78,7 +78,7 @@ def _scope_denied(principal: Principal, scope: Scope) -> Deny | None:
     return None
 
 
-def _owner_denied(principal: Principal, resource: Resource) -> Deny | None:
+def _owner_denied(principal: StandingPrincipal, resource: Resource) -> Deny | None:
     # The org that counts is the token's: being a member of another one gives nothing here.
     match resource:
         case UserOwned(user_id):

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from oa_errors import Refusal
 from oa_khala.topics import ORG_RUNS, ORG_WORKERS, RUN_EVENTS, USER_NOTIFICATIONS, USER_RUNS, Topic
 from services.control.domain.policy import OrgOwned, Resource, Scoped, UserOwned, authorize
-from services.control.domain.principal import Principal
+from services.control.domain.principal import StandingPrincipal
 from services.control.domain.scopes import Scope
 
 DEFAULT_TTL_S = 300
@@ -45,7 +45,7 @@ def asks_runtime(topic: Topic) -> bool:
     return topic.topic_class is RUN_EVENTS
 
 
-def decide_topic(principal: Principal, topic: Topic, run_org_id: str | None) -> str | None:
+def decide_topic(principal: StandingPrincipal, topic: Topic, run_org_id: str | None) -> str | None:
     """None when `principal` may read `topic`, otherwise the catalogue's reason.
 
     `run_org_id` is the org that runtime says owns the run; None when there is no such run for this caller.

@@ -13,7 +13,7 @@ from openagents.control.v1 import sync_token_service_pb2 as sync_pb2
 from services.control.app.tokens import SessionTokens
 from services.control.domain.claims import kind_name
 from services.control.domain.org import Membership, ServiceAccount
-from services.control.domain.principal import Principal
+from services.control.domain.principal import StandingPrincipal
 from services.control.domain.session import Session
 from services.control.domain.sync_token import Grant
 
@@ -39,7 +39,7 @@ def tokens_to_wire(tokens: SessionTokens) -> auth_service_pb2.SessionTokens:
     )
 
 
-def principal_to_wire(principal: Principal) -> principal_pb2.Principal:
+def principal_to_wire(principal: StandingPrincipal) -> principal_pb2.Principal:
     """The caller, with the scopes that it may use now."""
     return principal_pb2.Principal(
         kind=principal_pb2.PrincipalKind.Value(kind_name(principal.kind)),

@@ -8,10 +8,10 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from oa_base.identity import Principal
 from oa_platform.context import current_request_id
 from oa_platform.grpc_server import GrpcServer
 from oa_platform.identity import PersonCaller, current_caller
-from oa_platform.identity import Principal as CallingPrincipal
 from openagents.control.v1 import (
     auth_service_pb2_grpc,
     org_service_pb2_grpc,
@@ -22,7 +22,7 @@ from openagents.control.v1 import (
 from services.control.app.call import Call
 from services.control.app.gate import Gate
 from services.control.domain.audit import Origin
-from services.control.domain.principal import Kind, Principal
+from services.control.domain.principal import StandingPrincipal
 from services.control.domain.scopes import known_scopes
 from services.control.grpc_api.handlers import Handler
 
@@ -58,13 +58,12 @@ def _door(handler: Handler, gate: Gate) -> Callable[[Any, Any], Awaitable[Messag
     return call
 
 
-def _principal(calling: CallingPrincipal) -> Principal:
-    return Principal(
-        kind=Kind(calling.kind.value),
+def _principal(calling: Principal) -> StandingPrincipal:
+    return StandingPrincipal(
+        kind=calling.kind,
         subject=calling.subject,
         org_id=calling.org_id,
         scopes=known_scopes(calling.scopes),
-        standing=frozenset(),
         session_id=calling.session_id,
         device_id=calling.device_id,
     )

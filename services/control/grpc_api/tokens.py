@@ -11,17 +11,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from google.protobuf import json_format
 
+from oa_base.identity import EDGE_AUDIENCE, TokenKind
 from oa_platform import tokens
 from oa_platform.keys import SigningKey, to_jwks
 from openagents.control.v1 import claims_pb2
-from services.control.domain.claims import EDGE_AUDIENCE, Claims, TokenKind
+from services.control.domain.claims import Claims
 
-_MESSAGES: Mapping[TokenKind, type[tokens.Claims]] = {
-    TokenKind.ACCESS: claims_pb2.AccessTokenClaims,
-    TokenKind.PRINCIPAL: claims_pb2.PrincipalClaims,
-    TokenKind.WORKER: claims_pb2.WorkerTokenClaims,
-    TokenKind.SYNC: claims_pb2.SyncTokenClaims,
-}
+_MESSAGES: Mapping[TokenKind, type[tokens.Claims]] = {kind: message for message, kind in tokens.TOKEN_KINDS.items()}
 _PUBLIC_PEM = re.compile(r"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
 
 

@@ -7,15 +7,17 @@ from collections.abc import Mapping
 import grpc.aio
 import structlog
 
+from oa_base.clock import Clock
+from oa_base.identity import RUNTIME_AUDIENCE
 from oa_errors import Refusal
 from oa_errors.status import STATUS_METADATA_KEY
 from oa_platform.auth import PRINCIPAL_KEY
 from oa_platform.failures import RETRY_AFTER_MS, refusal_from_rpc_error
 from openagents.runtime.v1 import run_service_pb2
-from services.control.app.ports import Clock, Entropy, TokenSigner
+from services.control.app.ports import Entropy, TokenSigner
 from services.control.domain.audit import Origin
-from services.control.domain.claims import RUNTIME_AUDIENCE, principal_claims
-from services.control.domain.principal import Principal
+from services.control.domain.claims import principal_claims
+from services.control.domain.principal import StandingPrincipal
 
 GET_RUN = "openagents.runtime.v1.RunService/GetRun"
 OWNERSHIP_TIMEOUT_S = 5.0
@@ -40,7 +42,9 @@ class Upstreams:
         self._clock = clock
         self._entropy = entropy
 
-    async def forward(self, audience: str, method: str, body: bytes, principal: Principal, timeout_s: float) -> bytes:
+    async def forward(
+        self, audience: str, method: str, body: bytes, principal: StandingPrincipal, timeout_s: float
+    ) -> bytes:
         """The serialized answer. Raises Refusal: the service's own reason, or `unavailable` when it isn't there."""
         call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channels[audience].unary_unary(f"/{method}")
         metadata = ((PRINCIPAL_KEY, self._principal_token(principal, audience)),)
@@ -49,7 +53,7 @@ class Upstreams:
         except grpc.aio.AioRpcError as error:
             raise _refusal(error, audience, method) from None
 
-    async def org_of_run(self, principal: Principal, run_id: str, origin: Origin) -> str | None:
+    async def org_of_run(self, principal: StandingPrincipal, run_id: str, origin: Origin) -> str | None:
         """See `app.ports.RunOwnership`."""
         request = run_service_pb2.GetRunRequest(run_id=run_id).SerializeToString()
         try:
@@ -60,7 +64,7 @@ class Upstreams:
             raise
         return run_service_pb2.GetRunResponse.FromString(answer).run.org_id or None
 
-    def _principal_token(self, principal: Principal, audience: str) -> str:
+    def _principal_token(self, principal: StandingPrincipal, audience: str) -> str:
         jti = self._entropy.new_id("tok")
         return self._signer.sign(principal_claims(principal, audience, jti, self._clock.now()))
 

@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from oa_base.clock import Clock
 from oa_errors import Refusal
-from oa_platform.clock import Clock
 from oa_platform.clock_watch import CLOCK_HEADER
 from oa_platform.jwks import JWKS_PATH
 from services.control.http_api.edge import Edge

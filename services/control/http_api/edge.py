@@ -16,7 +16,7 @@ from oa_platform.context import current_request_id
 from services.control.app.call import Call
 from services.control.app.gate import Gate
 from services.control.domain.audit import Origin
-from services.control.domain.principal import Principal
+from services.control.domain.principal import StandingPrincipal
 from services.control.http_api.body import packed_if_wanted, read_body
 from services.control.http_api.codec import Codec, codec_of, decode, encode
 from services.control.http_api.headers import check_protocol_version, client_network, timeout_s
@@ -29,7 +29,9 @@ Handler = Callable[[Any, Call], Awaitable[Message]]
 class Forwarder(Protocol):
     """Calls the services behind control."""
 
-    async def forward(self, audience: str, method: str, body: bytes, principal: Principal, timeout_s: float) -> bytes:
+    async def forward(
+        self, audience: str, method: str, body: bytes, principal: StandingPrincipal, timeout_s: float
+    ) -> bytes:
         """The serialized answer of `method` ("package.Service/Method") of the service `audience`, called for
         `principal`. Raises Refusal: the service's own, or `unavailable` when it can't be reached."""
         ...
@@ -106,7 +108,7 @@ class Edge:
     async def _answer(self, request: Request, method: Method, codec: Codec, deadline: float) -> bytes:
         origin = self._origin(request)
         # Before the body: who may not call need not be listened to.
-        authorization = request.headers.get("authorization")
+        authorization = ", ".join(request.headers.getlist("authorization"))
         principal = await self._gate.admit(authorization, method.access, method.name, origin)
         body = await read_body(request, self._limits.max_body_bytes, self._limits.body_timeout_s)
         call = Call(principal, origin)
@@ -120,7 +122,7 @@ class Edge:
         return encode(codec, await self._handlers[method.name](message, call))
 
     async def _forwarded(
-        self, method: Method, codec: Codec, body: bytes, principal: Principal, deadline: float
+        self, method: Method, codec: Codec, body: bytes, principal: StandingPrincipal, deadline: float
     ) -> bytes:
         """Bytes go through as they are, for the owner to judge; JSON is translated on both ways."""
         if codec is Codec.JSON:

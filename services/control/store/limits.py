@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from oa_base.clock import ns_of, time_of
+from oa_base.rate import Rate, take
 from oa_platform.postgres import Connection
-from services.control.domain.rate import Limit, take
 
 # An insert that meets the row waits for it and locks it, so the number that is read is the one that is replaced.
 LOCK = """
@@ -21,10 +22,11 @@ class PgRates:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def take(self, bucket: str, limit: Limit, now: datetime) -> timedelta | None:
-        taken = take(limit, await self._connection.fetchval(LOCK, bucket, now), now)
-        await self._connection.execute(SAVE, bucket, taken.empty_at)
-        return taken.wait
+    async def take(self, bucket: str, rate: Rate, now: datetime) -> timedelta | None:
+        full_at = await self._connection.fetchval(LOCK, bucket, now)
+        taken = take(rate, ns_of(full_at), ns_of(now))
+        await self._connection.execute(SAVE, bucket, time_of(taken.full_at_ns))
+        return timedelta(microseconds=taken.wait_ns // 1000) or None
 
     async def lock(self, bucket: str, now: datetime) -> None:
         await self._connection.fetchval(LOCK, bucket, now)

@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from oa_base.clock import Clock
+from oa_base.rate import Rate
 from oa_errors import Refusal
-from oa_platform.clock import Clock
 from oa_platform.config import load
 from oa_platform.jwks import StaticKeys
 from oa_platform.keys import SigningKey, generate_key
@@ -26,17 +27,16 @@ from services.control.app.sign_in import SignedIn, SignIn, SignInLimits
 from services.control.app.sync_tokens import SyncTokens
 from services.control.domain.audit import Origin
 from services.control.domain.policy import AnyPrincipal
-from services.control.domain.principal import Principal
-from services.control.domain.rate import Limit
+from services.control.domain.principal import StandingPrincipal
 from services.control.grpc_api.tokens import AccessTokenVerifier, JwtSigner
 from services.control.store.store import PgStore
 from services.control.tests.harness import HMAC_KEY, new_id
 
 ORIGIN = Origin("req_test", "192.0.2.1")
 LIMITS = SignInLimits(
-    per_address=Limit(10, timedelta(minutes=6)),
-    per_network=Limit(60, timedelta(seconds=10)),
-    guesses_per_network=Limit(100, timedelta(seconds=6)),
+    per_address=Rate.every(timedelta(minutes=6), 10),
+    per_network=Rate.every(timedelta(seconds=10), 60),
+    guesses_per_network=Rate.every(timedelta(seconds=6), 100),
 )
 
 
@@ -64,7 +64,7 @@ class Runs:
     most_at_a_time: int = 0
     _at_a_time: int = 0
 
-    async def org_of_run(self, principal: Principal, run_id: str, origin: Origin) -> str | None:
+    async def org_of_run(self, principal: StandingPrincipal, run_id: str, origin: Origin) -> str | None:
         """Runtime's answer."""
         self.asked += 1
         self._at_a_time += 1
@@ -96,12 +96,12 @@ class Cases:
         started = await self.sign_in.start(email, device_id, ORIGIN)
         return await self.sign_in.verify(started.challenge_id, self.letters.codes[email], device_id, ORIGIN)
 
-    async def principal(self, email: str = "ada@example.org") -> Principal:
+    async def principal(self, email: str = "ada@example.org") -> StandingPrincipal:
         """A person that has signed in, as the gate admits it."""
         signed_in = await self.signed_in(email)
         return await self.admitted(signed_in.tokens.access_token)
 
-    async def admitted(self, access_token: str) -> Principal:
+    async def admitted(self, access_token: str) -> StandingPrincipal:
         """The caller with this token."""
         principal = await self.gate.admit(f"Bearer {access_token}", AnyPrincipal(), "test", ORIGIN)
         assert principal is not None

@@ -13,12 +13,14 @@ import grpc
 import httpx
 from ulid import ULID
 
+from oa_base.clock import Clock
+from oa_base.identity import Principal
 from oa_errors import Refusal
 from oa_platform.auth import Authenticator
-from oa_platform.clock import Clock, SystemClock
+from oa_platform.clock import SystemClock
 from oa_platform.config import load
 from oa_platform.grpc_server import GrpcServer
-from oa_platform.identity import Principal, current_principal
+from oa_platform.identity import current_principal
 from oa_platform.jwks import StaticKeys
 from oa_platform.keys import SigningKey, dump_key, generate_key, load_key
 from oa_platform.parsers import Address

@@ -241,12 +241,17 @@ async def test_tokens_that_are_none_are_refused(control: Control) -> None:
     changed["sub"] = new_id("usr")
     forged = base64.urlsafe_b64encode(json.dumps(changed).encode()).rstrip(b"=").decode()
     none_head = base64.urlsafe_b64encode(b'{"alg":"none","typ":"JWT"}').rstrip(b"=").decode()
-    for bad in ("x", f"{head}.{forged}.{signature}", f"{none_head}.{payload}.", f"{head}.{payload}.", "a.b.c", "a b"):
+    for bad in ("x", f"{head}.{forged}.{signature}", f"{none_head}.{payload}.", f"{head}.{payload}.", "a.b.c"):
         response = await control.call(CALLER, {}, bad)
         assert (response.status_code, reason_of(response)) == (401, "invalid_token"), bad
-    for header in ("Basic YTpi", "Bearer", token):
+    for header in ("Basic YTpi", "Bearer", token, "Bearer a b"):
         response = await control.call(CALLER, {}, authorization=header)
         assert (response.status_code, reason_of(response)) == (401, "invalid_authorization_scheme"), header
+    once = ("authorization", f"Bearer {token}")
+    for twice in ([once, once], [once, ("authorization", "Basic YTpi")]):
+        path = "/openagents.control.v1.SessionService/GetCaller"
+        response = await control.http.post(path, content=b"{}", headers=[("content-type", "application/json"), *twice])
+        assert (response.status_code, reason_of(response)) == (401, "invalid_authorization_scheme"), twice
 
 
 async def test_an_expired_a_foreign_and_a_diverted_token(control: Control) -> None:

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oa_base.identity import PrincipalKind
 from oa_errors import Refusal
 from oa_khala.topics import TOPIC_CLASSES, Topic
 from services.control.domain.policy import AnyPrincipal, OrgOwned, Public, Resource, Scoped, UserOwned, authorize
-from services.control.domain.principal import Kind, Principal
-from services.control.domain.rate import Limit, take
+from services.control.domain.principal import StandingPrincipal
 from services.control.domain.scopes import ROLE_SCOPES, SERVICE_ACCOUNT_SCOPES, WORKER_SCOPES, Role, Scope
 from services.control.domain.sync_token import (
     Grant,
@@ -32,7 +32,12 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 scope_sets = st.frozensets(st.sampled_from(list(Scope)))
 principals = st.builds(
-    Principal, st.sampled_from(list(Kind)), st.just(ME), st.just(MY_ORG), scopes=scope_sets, standing=scope_sets
+    StandingPrincipal,
+    st.sampled_from(list(PrincipalKind)),
+    st.just(ME),
+    st.just(MY_ORG),
+    scopes=scope_sets,
+    standing=scope_sets,
 )
 resources: st.SearchStrategy[Resource | None] = st.sampled_from(
     [None, UserOwned(ME), UserOwned(OTHER), OrgOwned(MY_ORG), OrgOwned(OTHER_ORG)]
@@ -41,7 +46,7 @@ resources: st.SearchStrategy[Resource | None] = st.sampled_from(
 
 @given(principals, st.sampled_from(list(Scope)), resources)
 def test_a_scoped_thing_needs_token_and_role_and_owner(
-    principal: Principal, scope: Scope, resource: Resource | None
+    principal: StandingPrincipal, scope: Scope, resource: Resource | None
 ) -> None:
     mine = resource in (None, UserOwned(ME), OrgOwned(MY_ORG))
     allowed = scope in principal.scopes and scope in principal.standing and mine
@@ -52,7 +57,7 @@ def test_a_scoped_thing_needs_token_and_role_and_owner(
 
 
 @given(principals)
-def test_public_is_for_everybody_and_the_rest_for_nobody_unknown(principal: Principal) -> None:
+def test_public_is_for_everybody_and_the_rest_for_nobody_unknown(principal: StandingPrincipal) -> None:
     assert authorize(None, Public()) is None
     assert authorize(principal, AnyPrincipal()) is None
     for access in (AnyPrincipal(), Scoped(Scope.RUNS_READ)):
@@ -63,7 +68,7 @@ def test_public_is_for_everybody_and_the_rest_for_nobody_unknown(principal: Prin
 
 def test_reasons_come_in_order_token_role_owner() -> None:
     def reason(scopes: frozenset[Scope], standing: frozenset[Scope]) -> str | None:
-        principal = Principal(Kind.USER, ME, MY_ORG, scopes, standing)
+        principal = StandingPrincipal(PrincipalKind.USER, ME, MY_ORG, scopes, standing=standing)
         denied = authorize(principal, Scoped(Scope.RUNS_READ), UserOwned(OTHER))
         return denied.reason if denied else None
 
@@ -84,7 +89,7 @@ def test_roles_grow_from_viewer_to_owner_and_none_may_attach_workers() -> None:
 
 @given(principals, st.sampled_from(TOPIC_CLASSES), st.booleans())
 def test_a_topic_is_granted_to_members_and_owners_with_the_scope_only(
-    principal: Principal, topic_class: object, own: bool
+    principal: StandingPrincipal, topic_class: object, own: bool
 ) -> None:
     subjects = {
         "usr_": ME if own else OTHER,
@@ -102,7 +107,7 @@ def test_a_topic_is_granted_to_members_and_owners_with_the_scope_only(
 
 def test_a_run_that_runtime_does_not_know_is_forbidden() -> None:
     everything = frozenset(Scope)
-    principal = Principal(Kind.USER, ME, MY_ORG, everything, everything)
+    principal = StandingPrincipal(PrincipalKind.USER, ME, MY_ORG, everything, standing=everything)
     run_events = next(found for found in TOPIC_CLASSES if found.id_prefix == "run_")
     assert decide_topic(principal, Topic(run_events, RUN), None) == "forbidden_topic"
 
@@ -137,23 +142,3 @@ def test_a_token_carries_the_scopes_that_its_topics_need() -> None:
     topics = [Topic(kind, kind.id_prefix) for kind in TOPIC_CLASSES]
     assert needed_scopes(topics) == ("notifications.read", "runs.read", "workers.read")
     assert set(needed_scopes(topics)) <= set(Scope), "every scope of a topic is in the registry"
-
-
-@given(st.integers(1, 20), st.integers(1, 100), st.lists(st.integers(0, 200), max_size=60))
-def test_a_bucket_never_gives_more_than_burst_and_one_a_period(burst: int, period_s: int, waits: list[int]) -> None:
-    limit = Limit(burst, timedelta(seconds=period_s))
-    now, empty_at, taken_at = NOW, None, []
-    for wait_s in waits:
-        now += timedelta(seconds=wait_s)
-        taken = take(limit, empty_at, now)
-        empty_at = taken.empty_at
-        if taken.wait is None:
-            taken_at.append(now)
-        else:
-            assert take(limit, empty_at, now + taken.wait).wait is None, "waiting that long is enough"
-            shorter = taken.wait - timedelta(microseconds=1)
-            assert take(limit, empty_at, now + shorter).wait is not None, "and less is not"
-    for first in range(len(taken_at)):
-        for last in range(first, len(taken_at)):
-            span = taken_at[last] - taken_at[first]
-            assert last - first + 1 <= burst + span // limit.period

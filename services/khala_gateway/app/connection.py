@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import structlog
 
+from oa_base.backoff import RECONNECT
 from oa_errors import ClientAction, Refusal
 from oa_khala import server_commands as commands
 from oa_khala.admission import Grant
-from oa_khala.backoff import backoff_ms
 from oa_khala.cursors import STALE_REASONS
 from oa_khala.frames import ClientFrame, Cursor, ErrorFrame, Form, ServerFrame, TopicState
 from oa_khala.server_session import DeliveryBroken, ServerSession, State
@@ -321,7 +321,7 @@ class Connection:
             self._try_later(serving)
 
     def _try_later(self, serving: Serving) -> None:
-        delay_ms = backoff_ms(serving.attempt, self._gateway.jitter())
+        delay_ms = RECONNECT.wait_ms(serving.attempt, self._gateway.jitter())
         serving.attempt += 1
         asyncio.get_running_loop().call_later(delay_ms / 1000, self._try_again, serving)
 

@@ -12,8 +12,8 @@ from typing import Self
 
 import structlog
 
+from oa_base.backoff import RECONNECT
 from oa_errors import ClientAction, Refusal
-from oa_khala.backoff import backoff_ms
 from oa_khala.cursors import STALE_REASONS
 from oa_khala.feed import FeedLimits
 from oa_khala.frames import TopicState
@@ -244,7 +244,7 @@ class FeedHub:
                     moved = await self._repair_once(held)
                 attempt = 0 if moved else attempt + 1
                 if not moved:
-                    await asyncio.sleep(backoff_ms(attempt, self._jitter()) / 1000)
+                    await asyncio.sleep(RECONNECT.wait_ms(attempt, self._jitter()) / 1000)
         finally:
             held.repairing = False
 

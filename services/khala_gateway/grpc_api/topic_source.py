@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import grpc.aio
 import structlog
 
+from oa_base.backoff import RECONNECT
 from oa_errors import Refusal, is_reason
-from oa_khala.backoff import backoff_ms
 from oa_khala.frames import TopicState
 from oa_platform.failures import refusal_from_rpc_error
 from openagents.sync.v1 import topic_service_pb2, topic_service_pb2_grpc
@@ -128,7 +128,7 @@ class GrpcTopicSource:
             steady = (loop.time() - began) * 1000 >= self._limits.steady_ms
             attempt = 0 if steady else attempt + 1
             _log.warning("upstream_lost", source=self.name, reason=refusal.reason, attempt=attempt)
-            await asyncio.sleep(backoff_ms(attempt, self._jitter()) / 1000)
+            await asyncio.sleep(RECONNECT.wait_ms(attempt, self._jitter()) / 1000)
 
     async def _watch(self) -> None:
         self._to_add = dict(self._wanted)

@@ -12,6 +12,7 @@ import websockets.asyncio.client as ws_client
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
+from oa_base.identity import ISSUER, KHALA_AUDIENCE
 from oa_khala import frames
 from oa_khala.frames import Cursor, Form
 from oa_khala.server_commands import ServerLimits
@@ -22,7 +23,7 @@ from oa_platform.jwks import StaticKeys
 from oa_platform.keys import SigningKey, generate_key
 from oa_platform.parsers import Address, Secret
 from oa_platform.settings import GrpcClientSettings
-from oa_platform.tokens import ISSUER, KHALA_AUDIENCE, TokenVerifier, sign_token
+from oa_platform.tokens import TokenVerifier, sign_token
 from openagents.control.v1.claims_pb2 import SyncTokenClaims
 from services.khala_gateway.__main__ import steady_wall_ms
 from services.khala_gateway.app.confirmations import Confirmations

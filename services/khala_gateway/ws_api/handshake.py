@@ -5,14 +5,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from websockets.datastructures import MultipleValuesError
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
 from oa_errors import Refusal
+from oa_platform.bearer import bearer_token
 
 PATH = "/khala/v1/ws"
-_BEARER = "bearer "
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +29,8 @@ def check_request(request: Request, door: Door) -> str:
     if request.path.partition("?")[0] != PATH:
         raise Refusal("not_found", f"Khala is at {PATH}")
     _check_origin(request, door)
-    return _bearer(request)
+    header = ", ".join(request.headers.get_all("Authorization"))
+    return bearer_token(header) if header else ""
 
 
 def refuse(protocol: ServerProtocol, refusal: Refusal) -> Response:
@@ -48,15 +48,3 @@ def _check_origin(request: Request, door: Door) -> None:
     origins = request.headers.get_all("Origin")
     if any(origin not in door.allowed_origins for origin in origins):
         raise Refusal("origin_not_allowed", "pages of this origin may not connect; OA_ALLOWED_ORIGINS says which may")
-
-
-def _bearer(request: Request) -> str:
-    try:
-        header = request.headers.get("Authorization", "")
-    except MultipleValuesError:
-        header = "twice"
-    if not header:
-        return ""
-    if not header.lower().startswith(_BEARER):
-        raise Refusal("invalid_authorization_scheme", "the Authorization header reads: Bearer <token>")
-    return header[len(_BEARER) :].strip()

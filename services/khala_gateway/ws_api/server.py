@@ -8,8 +8,9 @@ from typing import Self
 
 import structlog
 
+from oa_base.clock import MS_NS
+from oa_base.rate import Rate, TokenBucket
 from oa_errors import Refusal
-from oa_khala.rate import TokenBucket
 from oa_platform.http_server import bind
 from oa_platform.ids import new_id
 from oa_platform.parsers import Address
@@ -46,7 +47,8 @@ class WebSocketServer:
         self._gateway = gateway
         self._door = door
         self._limits = limits
-        self._handshakes = TokenBucket(limits.handshake_burst, limits.handshakes_per_s)
+        rate = Rate.per_second(limits.handshakes_per_s, limits.handshake_burst)
+        self._handshakes = TokenBucket(rate, gateway.now_ms() * MS_NS)
         self.sockets: dict[Socket, None] = {}
         self._all_gone = asyncio.Event()
         self._draining = False
@@ -102,7 +104,7 @@ class WebSocketServer:
             raise Refusal("draining", "this gateway goes away; connect again", retry_after_ms=_OVERLOADED_RETRY_MS)
         if len(self.sockets) > self._limits.max_connections:
             raise Refusal("overloaded", "this gateway is full; try again", retry_after_ms=_OVERLOADED_RETRY_MS)
-        wait_ms = self._handshakes.take(self._gateway.now_ms())
+        wait_ms = self._handshakes.take(self._gateway.now_ms() * MS_NS).wait_ms
         if wait_ms:
             raise Refusal("overloaded", "too many come at once; try again", retry_after_ms=wait_ms)
 

@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from oa_base.backoff import Backoff
 from oa_errors import Refusal
 from services.projector.app.ports import Checkpoint, CheckpointMoved, LogSource, LogState, ProjectionStore
 from services.projector.app.progress import Progress
@@ -90,6 +91,7 @@ class Tail:
         self._projection = projection
         self._progress = progress
         self._limits = limits
+        self._backoff = Backoff(limits.backoff_min_ms, limits.backoff_max_ms)
         self._report = report or Report()
         self._jitter = jitter
         self._failures = 0
@@ -169,13 +171,12 @@ class Tail:
             self._progress.saw(state.heads)
 
     async def _pause(self, cause: str, error: Exception) -> None:
-        """Full jitter over a doubling bound."""
+        """Wait for the next session, the longer the more have failed since something was applied."""
         if self._progress.halted is not None:
             return
         self._progress.closed(cause, str(error))
+        delay_ms = self._backoff.wait_ms(self._failures, self._jitter())
         self._failures += 1
-        bound = min(self._limits.backoff_max_ms, self._limits.backoff_min_ms * 2 ** min(self._failures - 1, 16))
-        delay_ms = round(bound * self._jitter())
         self._report.session_ended(cause, error, delay_ms)
         await asyncio.sleep(delay_ms / 1000)
 

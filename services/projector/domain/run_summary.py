@@ -9,22 +9,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from oa_runlog.events import (
-    ExecSpec,
     RunCreated,
     RunEvent,
     RunFinished,
-    RunSpec,
     RunStarted,
     TextDelta,
     ToolCall,
     Usage,
 )
 from oa_runlog.state import MAX_TOTAL, RunStatus
+from oa_runlog.titles import titled
 from oa_runlog.transitions import next_status, trigger
 from services.projector.domain.log import LogRefused
-
-MAX_TITLE_LENGTH = 200
-"""As in the rules of RunSpec.title."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,23 +70,18 @@ def project(summary: RunSummary | None, event: RunEvent) -> RunSummary:
 
 def _created(event: RunEvent, status: RunStatus) -> RunSummary:
     assert isinstance(event.body, RunCreated)  # the table allows nothing else for a new run
-    spec = event.body.spec
+    spec = titled(event.body.spec)  # the authority records every run with a title; a log of others may not
     return RunSummary(
         run_id=event.run_id,
         user_id=event.body.user_id,
         org_id=event.body.org_id,
-        title=spec.title or _title(spec),
+        title=spec.title,
         adapter=spec.adapter,
         thread_id=spec.thread_id,
         status=status,
         latest_seq=event.seq,
         create_ns=event.recorded_ns,
     )
-
-
-def _title(spec: RunSpec) -> str:
-    text = " ".join(spec.input.argv) if isinstance(spec.input, ExecSpec) else spec.input.text
-    return " ".join(text.split())[:MAX_TITLE_LENGTH]
 
 
 def _changes(summary: RunSummary, event: RunEvent) -> dict[str, Any]:

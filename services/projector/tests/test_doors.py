@@ -13,6 +13,7 @@ import grpc.aio
 import pytest
 import pytest_asyncio
 
+from oa_base.identity import ISSUER
 from oa_errors import Refusal
 from oa_platform.auth import PRINCIPAL_KEY, SERVICE_TOKEN_KEY, Authenticator
 from oa_platform.clock import SystemClock
@@ -24,7 +25,7 @@ from oa_platform.keys import generate_key
 from oa_platform.postgres import Postgres
 from oa_platform.refusals import note_refusal
 from oa_platform.settings import GrpcServerSettings, token_hash
-from oa_platform.tokens import ISSUER, TokenVerifier, sign_token
+from oa_platform.tokens import TokenVerifier, sign_token
 from oa_testing.postgres import Database
 from oa_topics.servicer import TopicApi
 from oa_topics.store import TopicLimits

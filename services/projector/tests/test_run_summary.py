@@ -182,8 +182,8 @@ def test_totals_stop_where_json_stops() -> None:
 @pytest.mark.parametrize(
     ("spec", "title"),
     [
-        (e.RunSpec("exec", e.ExecSpec(("echo", "a\nb"))), "echo a b"),
-        (e.RunSpec("codex", e.PromptSpec("x" * 500)), "x" * 200),
+        (e.RunSpec("exec", e.ExecSpec(("echo", "a b"))), "echo 'a b'"),
+        (e.RunSpec("codex", e.PromptSpec("x" * 500)), "x" * 199 + "…"),
         (e.RunSpec("codex", e.PromptSpec("text"), title="mine"), "mine"),
     ],
 )

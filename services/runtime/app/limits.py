@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from oa_base.backoff import Backoff
 from oa_errors import Refusal
 from oa_platform.config import setting
 from oa_platform.parsers import Parser, integer
@@ -163,8 +164,8 @@ class WorkerLimits:
 
     def pauses_ms(self) -> list[int]:
         """The pause after the loss of attempt 1, 2, …; the last one is that of all further ones."""
-        pauses = [self.retry_initial_ms << number for number in range(_DOUBLINGS)]
-        return [min(pause, self.retry_max_ms) for pause in pauses]
+        backoff = Backoff(self.retry_initial_ms, self.retry_max_ms)
+        return [backoff.ceiling_ms(number) for number in range(_DOUBLINGS)]
 
 
 _DOUBLINGS = 12

@@ -11,8 +11,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from oa_base.identity import Principal
 from oa_errors import Refusal
-from oa_platform.identity import Principal
 from oa_runlog.checkpoint import MAX_LOG_SIZE
 from oa_runlog.merkle import (
     Frontier,

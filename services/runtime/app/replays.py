@@ -6,8 +6,8 @@ import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from oa_base.identity import Principal
 from oa_errors import Refusal
-from oa_platform.identity import Principal
 from oa_runlog.receipt import SignedReceipt
 from services.runtime.app import metrics_proof as metrics
 from services.runtime.app.artifacts import Artifacts

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from oa_base.identity import Principal
 from oa_errors import Refusal
-from oa_platform.identity import Principal
 from oa_platform.ids import new_id
 from oa_runlog.chain import partition_of
 from oa_runlog.commands import CreateRun, RequestCancel

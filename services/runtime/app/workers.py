@@ -12,8 +12,8 @@ from dataclasses import replace
 
 import structlog
 
+from oa_base.identity import Principal
 from oa_errors import Refusal
-from oa_platform.identity import Principal
 from oa_platform.ids import new_id
 from oa_runlog import wire
 from oa_runlog.commands import Append, LoseLease

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
+from oa_base.identity import Principal
 from oa_errors import Refusal, check_rules
-from oa_platform.identity import Principal, current_principal
+from oa_platform.identity import current_principal
 from oa_platform.refusals import note_refusal
 from oa_runlog.commands import Append, EncodedBody
 from oa_runlog.decide import Limits

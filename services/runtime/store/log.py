@@ -7,16 +7,17 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
+from oa_base.clock import time_of
 from oa_errors import Refusal
 from oa_platform.postgres import Connection, Postgres
 from oa_runlog import wire
 from oa_runlog.commands import CreateRun
-from oa_runlog.decide import KnownKey, titled
+from oa_runlog.decide import KnownKey
 from oa_runlog.receipt import SignedReceipt
 from oa_runlog.state import RunState, WorkerStatus
 from services.runtime.domain.batch import Changes, CreateKey, Head, Snapshot, Wanted
 from services.runtime.store import sql
-from services.runtime.store.rows import columns, moving_values, state_of, time_of
+from services.runtime.store.rows import columns, moving_values, state_of
 
 LOG_CHANNEL = "runtime_log"
 """Where a replica tells the others that partitions have grown: "replica partition:position partition:position …"."""
@@ -182,7 +183,7 @@ def _created_rows(changes: Changes) -> list[tuple[object, ...]]:
 
 
 def _created_row(partition: int, command: CreateRun, state: RunState) -> tuple[object, ...]:
-    spec = titled(command.spec)
+    spec = command.spec
     return (
         state.run_id,
         partition,

@@ -4,31 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
+from oa_base.clock import ns_of, time_of
 from oa_runlog import wire
 from oa_runlog.state import TOTAL_NAMES, RunState, RunStatus, Totals
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-_US_NS = 1000
 _NO_TOTALS = Totals()
 _NO_TOTALS_TEXT = "{}"
 
 
-def time_of(ns: int) -> datetime:
-    """A time for the database, which counts microseconds; ours are whole ones of its own clock."""
-    return _EPOCH + timedelta(microseconds=ns // _US_NS)
-
-
 def _optional_time(ns: int | None) -> datetime | None:
     return None if ns is None else time_of(ns)
-
-
-def ns_of(time: datetime) -> int:
-    """A time from the database."""
-    return (time - _EPOCH) // _MICROSECOND * _US_NS
 
 
 def state_of(row: Any) -> RunState:

@@ -13,6 +13,7 @@ import grpc.aio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from oa_base.identity import ISSUER
 from oa_errors import Refusal
 from oa_platform.config import load
 from oa_platform.failures import refusal_from_rpc_error
@@ -24,7 +25,7 @@ from oa_platform.parsers import Address, Secret
 from oa_platform.process import Process
 from oa_platform.readiness import Readiness
 from oa_platform.settings import token_hash
-from oa_platform.tokens import ISSUER, sign_token
+from oa_platform.tokens import sign_token
 from oa_testing.postgres import ON_FAST, Database
 from openagents.common.v1 import principal_pb2
 from openagents.control.v1 import claims_pb2

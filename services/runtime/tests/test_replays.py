@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from oa_base.identity import Principal
 from oa_errors import Refusal
-from oa_platform.identity import Principal
 from oa_runlog.receipt import ReceiptSigner, SignedReceipt
 from oa_runlog.replay import verify_artifact
 from oa_runlog.tests.records import KEYS, MALLORY, Record, record, text

@@ -8,7 +8,8 @@ from typing import Any, cast
 import asyncpg
 import pytest
 
-from oa_platform.identity import Principal, PrincipalKind, WorkerCaller, set_caller
+from oa_base.identity import Principal, PrincipalKind
+from oa_platform.identity import WorkerCaller, set_caller
 from oa_runlog.decide import Limits
 from oa_runlog.state import WorkerStatus
 from openagents.runtime.v1 import worker_service_pb2 as pb

@@ -1,0 +1,52 @@
+"""Who somebody is, as control's tokens say it: plain values. The claims are in proto/openagents/control/v1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+ISSUER = "openagents-control"
+"""Who makes all tokens."""
+EDGE_AUDIENCE = "openagents-edge"
+RUNTIME_AUDIENCE = "runtime"
+KHALA_AUDIENCE = "khala"
+
+
+class PrincipalKind(StrEnum):
+    """Kind of a principal, as in openagents.common.v1.PrincipalKind."""
+
+    USER = "user"
+    SERVICE_ACCOUNT = "service_account"
+    WORKER = "worker"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """On whose behalf a call is made. It comes from a verified token, never from a body.
+
+    `subject` is `usr_…` or `sva_…`; `scopes` is what the token carries; `session_id` and `device_id` are empty for
+    service accounts and workers.
+    """
+
+    kind: PrincipalKind
+    subject: str
+    org_id: str
+    scopes: frozenset[str] = frozenset()
+    session_id: str = ""
+    device_id: str = ""
+
+
+class TokenKind(Enum):
+    """What a token is for; one of one kind is never taken for another.
+
+    `typ` is the header's (RFC 8725, 3.11); `max_age_s` bounds the time since `iat`, whatever `exp` says.
+    """
+
+    ACCESS = ("oa-access+jwt", 3600)
+    PRINCIPAL = ("oa-principal+jwt", 60)
+    WORKER = ("oa-worker+jwt", 24 * 3600)
+    SYNC = ("oa-sync+jwt", 900)
+
+    def __init__(self, typ: str, max_age_s: int) -> None:
+        self.typ = typ
+        self.max_age_s = max_age_s

@@ -1,0 +1,95 @@
+"""How much may go now: a token bucket that is one number, by the generic cell rate algorithm. The caller says the time.
+
+The number is the moment at which the bucket is full again. What is taken moves it on by its share of the rate, and
+nothing is taken that would move it further than a whole burst away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Self
+
+from oa_base.clock import MS_NS, SECOND_NS, duration_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """`burst` at once, and one more every `period_ns`."""
+
+    burst: int
+    period_ns: int
+
+    def __post_init__(self) -> None:
+        if self.burst < 1 or self.period_ns < 1:
+            raise ValueError("a rate is more than nothing, and takes time")
+
+    @classmethod
+    def per_second(cls, count: float, burst: int) -> Self:
+        """`burst` at once, and `count` a second in the long run."""
+        return cls(burst, int(SECOND_NS // count) if count > 0 else 0)
+
+    @classmethod
+    def every(cls, period: timedelta, burst: int) -> Self:
+        """`burst` at once, and one more every `period`."""
+        return cls(burst, duration_ns(period))
+
+    @property
+    def burst_ns(self) -> int:
+        """How long an empty bucket takes to be full."""
+        return self.burst * self.period_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A bucket after asking. With a `wait_ns` nothing was taken: waiting that long is enough, and less is not."""
+
+    full_at_ns: int
+    wait_ns: int = 0
+
+    @property
+    def wait_ms(self) -> int:
+        """The wait in whole milliseconds, rounded up."""
+        return -(-self.wait_ns // MS_NS)
+
+
+def take(rate: Rate, full_at_ns: int, now_ns: int, count: int = 1) -> Taken:
+    """Take `count` at once from a bucket that is full at `full_at_ns`; all of them or none.
+
+    When the clock was set back, the bucket is empty, no more: it is never further from full than a whole burst.
+    """
+    start_ns = now_ns + _owed_ns(rate, full_at_ns, now_ns)
+    after_ns = start_ns + count * rate.period_ns
+    over_ns = after_ns - now_ns - rate.burst_ns
+    return Taken(start_ns, over_ns) if over_ns > 0 else Taken(after_ns)
+
+
+def available(rate: Rate, full_at_ns: int, now_ns: int) -> int:
+    """How many can be taken now."""
+    return (rate.burst_ns - _owed_ns(rate, full_at_ns, now_ns)) // rate.period_ns
+
+
+def _owed_ns(rate: Rate, full_at_ns: int, now_ns: int) -> int:
+    return min(max(0, full_at_ns - now_ns), rate.burst_ns)
+
+
+class TokenBucket:
+    """A rate and its number, for who keeps it in memory. It is full when it is made, at `now_ns` of its clock."""
+
+    def __init__(self, rate: Rate, now_ns: int) -> None:
+        self._rate = rate
+        self._full_at_ns = now_ns
+
+    def take(self, now_ns: int, count: int = 1) -> Taken:
+        """Take `count`, or nothing and say how long to wait."""
+        taken = take(self._rate, self._full_at_ns, now_ns, count)
+        self._full_at_ns = taken.full_at_ns
+        return taken
+
+    def available(self, now_ns: int) -> int:
+        """How many can be taken now."""
+        return available(self._rate, self._full_at_ns, now_ns)
+
+    def wait_ns(self, now_ns: int) -> int:
+        """How long until one can be taken; 0 when it can be now. Takes nothing."""
+        return take(self._rate, self._full_at_ns, now_ns).wait_ns

@@ -1,0 +1,23 @@
+"""The title of a run that was given none: the one rule, for who records it and who reads a record without one."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+
+from oa_runlog.events import ExecSpec, RunSpec
+
+TITLE_MAX_CHARS = 200
+"""Longest title; the rule of RunSpec.title."""
+
+
+def titled(spec: RunSpec) -> RunSpec:
+    """The spec with a title: its own, or else the first line of its command line or of its prompt, or its adapter."""
+    return spec if spec.title else replace(spec, title=_default_title(spec))
+
+
+def _default_title(spec: RunSpec) -> str:
+    what = spec.input
+    text = shlex.join(what.argv) if isinstance(what, ExecSpec) else what.text.strip()
+    line = text.splitlines()[0] if text else spec.adapter
+    return line if len(line) <= TITLE_MAX_CHARS else line[: TITLE_MAX_CHARS - 1] + "…"
