@@ -4,5 +4,5 @@
 - `upcast`: older events are read as today's. `state_form`: a state as canonical JSON, and its hash.
 - `commands`, `decide`: what the authority does with a command.
 - `chain`, `receipt`, `verify`: proof. `canonical`: RFC 8785. `fingerprint`: idempotency.
-- `wire`: values <-> bytes, the only module that knows the generated types.
+- `wire`: values <-> bytes, the only room here that knows the generated types.
 """
