@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from oa_khala.topics import parse_topic
-from oa_runlog.chain import chain_next, chain_start
+from oa_runlog.proof.chain import chain_next, chain_start
 
 
 class RunChains:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oa_errors import Refusal
-from oa_runlog.checkpoint import (
+from oa_runlog.proof.checkpoint import (
     MAX_LOG_SIZE,
     MAX_NOTE_BYTES,
     MAX_SIGNATURES,
@@ -27,7 +27,7 @@ from oa_runlog.checkpoint import (
     verify_checkpoint,
     verify_logged,
 )
-from oa_runlog.merkle import (
+from oa_runlog.proof.merkle import (
     EMPTY_ROOT,
     Frontier,
     Node,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from oa_runlog.receipt import SignedReceipt
+from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.wire.fields import need
 from openagents.runtime.v1 import receipt_pb2
 

@@ -26,8 +26,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from oa_errors import Refusal
 from oa_errors.strict_text import read_base64
-from oa_runlog.merkle import EMPTY_ROOT, HASH_BYTES, leaf_hash, verify_consistency, verify_inclusion
-from oa_runlog.receipt import SignedReceipt
+from oa_runlog.proof.merkle import EMPTY_ROOT, HASH_BYTES, leaf_hash, verify_consistency, verify_inclusion
+from oa_runlog.proof.receipt import SignedReceipt
 
 MAX_NOTE_BYTES = 64 * 1024
 """Longest note that is read: a checkpoint with more cosignatures than there are witnesses."""

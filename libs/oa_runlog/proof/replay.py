@@ -20,13 +20,13 @@ from oa_errors import Refusal
 from oa_errors.strict_text import read_base64, read_json
 from oa_runlog import wire
 from oa_runlog.canonical import Canonical, canonical_json
-from oa_runlog.chain import chain_next, chain_start
 from oa_runlog.events import EventType, RunEvent
-from oa_runlog.receipt import ReceiptFacts, SignedReceipt, facts_of, rfc3339
+from oa_runlog.proof.chain import chain_next, chain_start
+from oa_runlog.proof.receipt import ReceiptFacts, SignedReceipt, facts_of, rfc3339
+from oa_runlog.proof.sequence import in_sequence
+from oa_runlog.proof.verify import Keys, verify_receipt
 from oa_runlog.reducer import advance
-from oa_runlog.sequence import in_sequence
 from oa_runlog.state import RunState
-from oa_runlog.verify import Keys, verify_receipt
 
 FORMAT = "openagents.replay.v1"
 MAX_LINE_BYTES = 8 * 1024 * 1024

@@ -13,11 +13,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from oa_errors import Refusal
 from oa_runlog import wire
-from oa_runlog.chain import chain_next, chain_start
 from oa_runlog.events import RunEvent
-from oa_runlog.receipt import ReceiptFacts, SignedReceipt, facts_of, read_facts
+from oa_runlog.proof.chain import chain_next, chain_start
+from oa_runlog.proof.receipt import ReceiptFacts, SignedReceipt, facts_of, read_facts
+from oa_runlog.proof.sequence import in_sequence
 from oa_runlog.reducer import advance
-from oa_runlog.sequence import in_sequence
 from oa_runlog.state import RunState
 
 Keys = Mapping[str, bytes]
