@@ -18,8 +18,8 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from oa_runlog.proof import merkle
-from oa_runlog.proof.checkpoint import NoteSigner, sign_checkpoint
 from oa_runlog.proof.merkle import Frontier, Node
+from oa_runlog.proof.signing import NoteSigner, sign_checkpoint
 
 SOURCE = Path(__file__).parent / "tlog_peer_go"
 VECTORS = Path(__file__).parent / "vectors" / "tlog.json"

@@ -9,9 +9,10 @@ import pytest
 from oa_client.models import InclusionProof
 from oa_client.receipt_log import check_logged
 from oa_errors import Refusal
-from oa_runlog.proof.checkpoint import NoteSigner, log_origin, receipt_leaf, sign_checkpoint
+from oa_runlog.proof.checkpoint import log_origin, receipt_leaf
 from oa_runlog.proof.merkle import Frontier, Node, consistency_proof, inclusion_proof
 from oa_runlog.proof.receipt import ReceiptFacts, SignedReceipt
+from oa_runlog.proof.signing import NoteSigner, sign_checkpoint
 from oa_runlog.proof.verify import verify_receipt
 from oa_runlog.tests.records import KEY, KEYS, MALLORY, Record, record, text
 

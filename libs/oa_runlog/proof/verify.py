@@ -1,4 +1,4 @@
-"""Checking receipts and records, offline: the receipt, the stored events, and pinned public keys are all that it takes.
+"""Checking receipts, records and replay artifacts, offline: they and pinned public keys are all that it takes.
 
 Reasons of the refusals: `unknown_key`, `signature_invalid`, `receipt_foreign`, `chain_mismatch`, `outcome_mismatch`;
 and of `sequence`: `event_missing`, `event_doubled`, `event_misplaced`, `tail_cut`, `sequence_broken`.
@@ -7,15 +7,15 @@ and of `sequence`: `event_missing`, `event_doubled`, `event_misplaced`, `tail_cu
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from dataclasses import dataclass
 
 from oa_errors import Refusal
 from oa_runlog import wire
 from oa_runlog.events import RunEvent
-from oa_runlog.proof.chain import chain_next, chain_start
+from oa_runlog.proof.chain import chain_over
+from oa_runlog.proof.ed25519 import signature_fits
 from oa_runlog.proof.receipt import ReceiptFacts, SignedReceipt, facts_of, read_facts
+from oa_runlog.proof.replay import ReplayEvent, ReplayReader
 from oa_runlog.proof.sequence import in_sequence
 from oa_runlog.reducer import advance
 from oa_runlog.state import RunState
@@ -31,12 +31,8 @@ def verify_receipt(receipt: SignedReceipt, keys: Keys, *, run_id: str | None = N
         raise Refusal(
             "unknown_key", f"the receipt is signed with {receipt.key_id}, which is not pinned", field="key_id"
         )
-    try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(receipt.signature, receipt.canonical_json)
-    except (InvalidSignature, ValueError):
-        raise Refusal(
-            "signature_invalid", "the signature does not fit the receipt and its key", field="signature"
-        ) from None
+    if not signature_fits(public_key, receipt.signature, receipt.canonical_json):
+        raise Refusal("signature_invalid", "the signature does not fit the receipt and its key", field="signature")
     try:
         facts = read_facts(receipt.canonical_json)
     except ValueError as error:
@@ -58,8 +54,7 @@ def verify_record(
     _check_sequence(read, facts)
     _check_chain(data, facts)
     state = _replay(read, data)
-    if state is None or state.finish is None or facts_of(state, facts.log_epoch, facts.kid) != facts:
-        raise Refusal("outcome_mismatch", "the events lead to another outcome or other totals than the receipt's")
+    _finished(state, facts)
     return facts
 
 
@@ -83,10 +78,7 @@ def _check_sequence(events: list[RunEvent], facts: ReceiptFacts) -> None:
 
 
 def _check_chain(data: list[bytes], facts: ReceiptFacts) -> None:
-    head = chain_start(facts.run_id)
-    for event in data:
-        head = chain_next(head, event)
-    if head.hex() != facts.chain_head:
+    if chain_over(facts.run_id, data).hex() != facts.chain_head:
         raise Refusal("chain_mismatch", "the events do not give the receipt's chain head: a byte was changed")
 
 
@@ -98,3 +90,51 @@ def _replay(events: list[RunEvent], data: list[bytes]) -> RunState | None:
     except Refusal as refusal:
         raise Refusal("outcome_mismatch", f"the events are no run: {refusal.message}") from None
     return state
+
+
+def _finished(state: RunState | None, facts: ReceiptFacts) -> RunState:
+    """The state that the events led to, once it is the one that the receipt states."""
+    if state is None or state.finish is None or facts_of(state, facts.log_epoch, facts.kid) != facts:
+        raise Refusal("outcome_mismatch", "the events lead to another outcome or other totals than the receipt's")
+    return state
+
+
+# ------------------------------------------------------------------------------------------------- artifacts
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedReplay:
+    """What an artifact proves: its receipt, what that states, and the state that the events lead to."""
+
+    receipt: SignedReceipt
+    facts: ReceiptFacts
+    state: RunState
+
+
+def verify_artifact(lines: Iterable[bytes], keys: Keys, *, run_id: str | None = None) -> VerifiedReplay:
+    """Check an artifact against pinned keys, and against the run that it should be of, if given.
+
+    Raises Refusal: `artifact_malformed`; of the order of the events `event_missing`, `event_doubled`,
+    `event_misplaced`, `tail_cut`, `sequence_broken`; `chain_mismatch`; of the receipt `unknown_key`,
+    `signature_invalid`, `receipt_foreign`; `outcome_mismatch`.
+    """
+    reader = ReplayReader(lines)
+    state: RunState | None = None
+    for one in reader.events():
+        state = _advance(state, one)
+    receipt = reader.receipt()
+    facts = verify_receipt(receipt, keys, run_id=reader.run_id)
+    if run_id is not None and run_id != reader.run_id:
+        raise Refusal("receipt_foreign", f"this is the run {reader.run_id}", field="run_id")
+    reader.check_count(facts.count)
+    if reader.chain.hex() != facts.chain_head:
+        raise Refusal("chain_mismatch", "the events do not give the receipt's chain head")
+    return VerifiedReplay(receipt, facts, _finished(state, facts))
+
+
+def _advance(state: RunState | None, one: ReplayEvent) -> RunState:
+    try:
+        return advance(state, one.event, one.data)
+    except Refusal as refusal:
+        metadata = {"seq": str(one.event.seq)}
+        raise Refusal("outcome_mismatch", f"the events are no run: {refusal.message}", metadata=metadata) from None

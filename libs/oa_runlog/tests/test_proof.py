@@ -21,7 +21,8 @@ from oa_runlog.events import ExecSpec, Outcome, RunFinished, RunSpec, TextDelta,
 from oa_runlog.fingerprint import fingerprint
 from oa_runlog.partitions import partition_of
 from oa_runlog.proof.chain import chain_next, chain_over, chain_start
-from oa_runlog.proof.receipt import ReceiptSigner, SignedReceipt, facts_of, read_facts
+from oa_runlog.proof.receipt import SignedReceipt, facts_of, read_facts
+from oa_runlog.proof.signing import ReceiptSigner
 from oa_runlog.proof.verify import verify_receipt, verify_record
 from oa_runlog.reducer import replay
 from oa_runlog.state import MAX_TOTAL, RunState, Totals

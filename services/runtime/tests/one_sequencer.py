@@ -17,7 +17,7 @@ from oa_runlog.commands import Append, AssignRun, Command, CreateRun
 from oa_runlog.decide import Limits
 from oa_runlog.events import EventBody, ExecSpec, RunSpec, TextDelta, TextStream
 from oa_runlog.partitions import partition_of
-from oa_runlog.proof.receipt import ReceiptSigner
+from oa_runlog.proof.signing import ReceiptSigner
 from oa_runlog.reducer import replay
 from services.runtime.app.limits import SequencerLimits
 from services.runtime.app.sequencer import Sequencer
