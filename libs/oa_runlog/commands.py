@@ -129,3 +129,4 @@ class CancelDeadline:
 
 
 Command = CreateRun | Append | AssignRun | RequestCancel | LoseLease | CancelDeadline
+"""Any of them."""

@@ -64,6 +64,7 @@ class ControlReceipt:
 
 
 CodexKind = TurnStatusChanged | CodexItem | ControlRequest | ControlReceipt
+"""What a report is about."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ EventBody = (
     | CodexEvent
     | Custom
 )
+"""What happened, without its place in the log."""
 
 _TYPES: Mapping[type[EventBody], EventType] = MappingProxyType(
     {

@@ -26,6 +26,7 @@ from oa_runlog.proof.receipt import SignedReceipt, rfc3339
 from oa_runlog.proof.sequence import in_sequence
 
 FORMAT = "openagents.replay.v1"
+"""Name of the format, in the header of each artifact."""
 MAX_LINE_BYTES = 8 * 1024 * 1024
 """Longest line that is read; an event of 4 MiB, the most that an installation may allow, takes 5.6 MiB in base64."""
 

@@ -1,8 +1,4 @@
-"""Checking receipts, records and replay artifacts, offline: they and pinned public keys are all that it takes.
-
-Reasons of the refusals: `unknown_key`, `signature_invalid`, `receipt_foreign`, `chain_mismatch`, `outcome_mismatch`;
-and of `sequence`: `event_missing`, `event_doubled`, `event_misplaced`, `tail_cut`, `sequence_broken`.
-"""
+"""Checking receipts, records and replay artifacts, offline: they and pinned public keys are all that it takes."""
 
 from __future__ import annotations
 
@@ -25,7 +21,10 @@ Keys = Mapping[str, bytes]
 
 
 def verify_receipt(receipt: SignedReceipt, keys: Keys, *, run_id: str | None = None) -> ReceiptFacts:
-    """What the receipt states, once its signature holds under a pinned key and it belongs to `run_id` (if given)."""
+    """What the receipt states, once its signature holds under a pinned key and it belongs to `run_id` (if given).
+
+    Raises Refusal: `unknown_key`, `signature_invalid`, `receipt_foreign`.
+    """
     public_key = keys.get(receipt.key_id)
     if public_key is None:
         raise Refusal(
@@ -47,7 +46,11 @@ def verify_receipt(receipt: SignedReceipt, keys: Keys, *, run_id: str | None = N
 def verify_record(
     receipt: SignedReceipt, keys: Keys, events: Iterable[bytes], *, run_id: str | None = None
 ) -> ReceiptFacts:
-    """What the receipt states, once `events` (all of the run, as stored) are shown to be what it was made of."""
+    """What the receipt states, once `events` (all of the run, as stored) are shown to be what it was made of.
+
+    Raises Refusal: as `verify_receipt`; of the order of the events `event_missing`, `event_doubled`, `event_misplaced`,
+    `tail_cut`, `sequence_broken`; `chain_mismatch`; `outcome_mismatch`.
+    """
     facts = verify_receipt(receipt, keys, run_id=run_id)
     data = list(events)
     read = [_read(number, event, facts.run_id) for number, event in enumerate(data, start=1)]
