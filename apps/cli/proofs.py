@@ -15,7 +15,7 @@ from oa_client.receipt_log import Logged, check_logged
 from oa_client.store import WatermarkStore
 from oa_errors import Refusal
 from oa_errors.strict_text import read_base64
-from oa_runlog.receipt import ReceiptFacts, SignedReceipt, key_id_of
+from oa_runlog.proof.receipt import ReceiptFacts, SignedReceipt, key_id_of
 
 
 @dataclass(frozen=True)

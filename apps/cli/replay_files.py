@@ -16,7 +16,8 @@ from apps.cli.program import Cli
 from oa_client.replay import fetch_artifact
 from oa_errors import Refusal
 from oa_khala.topics import parse_topic, run_events
-from oa_runlog.replay import MAX_LINE_BYTES, VerifiedReplay, verify_artifact
+from oa_runlog.proof.replay import MAX_LINE_BYTES
+from oa_runlog.proof.verify import VerifiedReplay, verify_artifact
 
 _ZSTD_MAGIC = bytes.fromhex("28b52ffd")
 _UNPACK_BYTES = 1024

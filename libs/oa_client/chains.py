@@ -1,9 +1,9 @@
-"""Chain values of the topics that a client follows: those of runs have one, as `oa_runlog.chain` defines it."""
+"""Chain values of the topics that a client follows: those of runs have one, as `oa_runlog.proof.chain` defines it."""
 
 from __future__ import annotations
 
 from oa_khala.topics import parse_topic
-from oa_runlog.chain import chain_next, chain_start
+from oa_runlog.proof.chain import chain_next, chain_start
 
 
 class RunChains:

@@ -11,8 +11,8 @@ from oa_client.store import WatermarkStore
 from oa_client.subscription import MAX_BATCH, Subscription
 from oa_client.transport import Http, Sockets
 from oa_khala.topics import run_events
-from oa_runlog.receipt import ReceiptFacts, SignedReceipt
-from oa_runlog.verify import verify_receipt, verify_record
+from oa_runlog.proof.receipt import ReceiptFacts, SignedReceipt
+from oa_runlog.proof.verify import verify_receipt, verify_record
 
 VERSION = "0.1.0"
 """Of the client, and of the whole project."""

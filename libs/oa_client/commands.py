@@ -12,7 +12,7 @@ from oa_client.edge import ATTEMPTS, AccessTokens, Edge, M
 from oa_client.models import ArtifactPiece, Caller, InclusionProof, NewServiceAccount, Page, Run, SyncGrant
 from oa_errors import Refusal
 from oa_runlog import wire as runlog_wire
-from oa_runlog.receipt import SignedReceipt
+from oa_runlog.proof.receipt import SignedReceipt
 from openagents.control.v1 import service_account_service_pb2, session_service_pb2, sync_token_service_pb2
 from openagents.projection.v1 import read_service_pb2
 from openagents.runtime.v1 import event_pb2, receipt_service_pb2, replay_service_pb2, run_pb2, run_service_pb2

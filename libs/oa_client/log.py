@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from oa_client.store import Element
 from oa_runlog import events, wire
-from oa_runlog.chain import chain_next, chain_start
+from oa_runlog.proof.chain import chain_next, chain_start
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from oa_client.models import InclusionProof
-from oa_runlog.checkpoint import Checkpoint, check_growth, parse_checkpoint, verify_logged, verify_receipt_log
-from oa_runlog.receipt import ReceiptFacts, SignedReceipt
+from oa_runlog.proof.checkpoint import Checkpoint, check_growth, parse_checkpoint, verify_logged, verify_receipt_log
+from oa_runlog.proof.receipt import ReceiptFacts, SignedReceipt
 
 
 class CheckpointStore(Protocol):

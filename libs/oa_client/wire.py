@@ -14,7 +14,7 @@ from oa_client.models import Caller, Finish, JsonDocument, Run, SyncGrant
 from oa_errors import Refusal
 from oa_errors.strict_json import merge_document, merge_json
 from oa_runlog.events import DEFAULT_RETENTION_CLASS
-from oa_runlog.receipt import SignedReceipt
+from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.wire import receipt_from_wire, receipt_to_wire
 from openagents.common.v1 import errors_pb2
 from openagents.control.v1 import session_service_pb2, sync_token_service_pb2

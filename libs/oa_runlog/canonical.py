@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from oa_runlog.state import MAX_TOTAL
 
 Canonical = None | bool | int | str | Sequence["Canonical"] | Mapping[str, "Canonical"]
+"""What has a canonical form."""
 
 
 def canonical_json(value: Canonical) -> bytes:

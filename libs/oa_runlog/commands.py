@@ -133,3 +133,4 @@ class CancelDeadline:
 
 
 Command = CreateRun | Append | AssignRun | RequestCancel | LoseLease | CancelDeadline
+"""Any of them."""

@@ -96,6 +96,7 @@ class Unchanged:
 
 
 Decision = Accepted | Unchanged | Refusal
+"""What becomes of a command."""
 
 
 def decide(

@@ -11,7 +11,6 @@ from dataclasses import replace
 
 from oa_errors import Refusal
 from oa_runlog import wire
-from oa_runlog.chain import chain_next, chain_start
 from oa_runlog.events import (
     EventBody,
     ExecutorLost,
@@ -28,6 +27,7 @@ from oa_runlog.events import (
     Verification,
 )
 from oa_runlog.lawful import fault_of
+from oa_runlog.proof.chain import chain_next, chain_start
 from oa_runlog.state import RunState, RunStatus
 from oa_runlog.transitions import allowed_triggers, next_status, trigger
 

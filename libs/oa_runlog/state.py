@@ -34,6 +34,7 @@ FINAL_STATUS = {
     Outcome.FAILED: RunStatus.FAILED,
     Outcome.CANCELED: RunStatus.CANCELED,
 }
+"""The status that each outcome leads to."""
 
 
 class WorkerStatus(enum.StrEnum):
@@ -70,6 +71,7 @@ class Totals:
 
 
 TOTAL_NAMES = tuple(item.name for item in fields(Totals))
+"""Names of the totals, in their order."""
 
 
 @dataclass(frozen=True, slots=True)

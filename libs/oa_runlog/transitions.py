@@ -51,6 +51,7 @@ RUN_TRANSITIONS: Mapping[tuple[RunStatus | None, str], RunStatus] = MappingProxy
         **{(_CANCELING, str(work)): _CANCELING for work in _WORK},
     }
 )
+"""Status and trigger -> the next status. None is the status of a run that does not exist."""
 
 
 def trigger(body: EventBody) -> str:
@@ -106,6 +107,7 @@ WORKER_TRANSITIONS: Mapping[tuple[WorkerStatus | None, WorkerTrigger], WorkerSta
         (WorkerStatus.STOPPED, WorkerTrigger.ATTACH): _STARTING,
     }
 )
+"""Status and trigger -> the next status. None is the status of a worker that was never seen."""
 
 
 def next_worker_status(status: WorkerStatus | None, what: WorkerTrigger) -> WorkerStatus | None:

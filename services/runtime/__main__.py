@@ -18,8 +18,8 @@ from oa_platform.postgres import Postgres
 from oa_platform.process import Process, run_service
 from oa_platform.refusals import note_refusal
 from oa_platform.tokens import KeySource, TokenVerifier
-from oa_runlog.checkpoint import NoteSigner, log_origin
-from oa_runlog.receipt import ReceiptSigner
+from oa_runlog.proof.checkpoint import log_origin
+from oa_runlog.proof.signing import NoteSigner, ReceiptSigner
 from oa_topics.hub import TopicHub
 from oa_topics.servicer import TopicApi
 from openagents.runtime.v1.log_service_pb2_grpc import add_LogServiceServicer_to_server

@@ -12,8 +12,8 @@ import pytest
 
 from oa_errors import Refusal
 from oa_runlog import decide, reducer, transitions, wire
-from oa_runlog.chain import chain_next
 from oa_runlog.events import EventBody, ExecutorLost, RunEvent, RunFinished, RunStarted
+from oa_runlog.proof.chain import chain_next
 from oa_runlog.state import TOTAL_NAMES, RunState, RunStatus, Totals, WorkerStatus
 from oa_runlog.transitions import RUN_TRANSITIONS, TRIGGERS, WORKER_TRANSITIONS, WorkerTrigger
 from tests.contract.histories import workers

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from oa_errors import Refusal
-from oa_runlog import merkle
-from oa_runlog.checkpoint import sign_checkpoint, verify_checkpoint
+from oa_runlog.proof import merkle
+from oa_runlog.proof.checkpoint import verify_checkpoint
+from oa_runlog.proof.signing import sign_checkpoint
 from tests.contract.tlog_peer import BUILD_TIMEOUT_S, SIGNER, VECTORS, Log, PeerMissing, ask, build, one, vector_log
 
 

@@ -17,9 +17,9 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from oa_runlog import merkle
-from oa_runlog.checkpoint import NoteSigner, sign_checkpoint
-from oa_runlog.merkle import Frontier, Node
+from oa_runlog.proof import merkle
+from oa_runlog.proof.merkle import Frontier, Node
+from oa_runlog.proof.signing import NoteSigner, sign_checkpoint
 
 SOURCE = Path(__file__).parent / "tlog_peer_go"
 VECTORS = Path(__file__).parent / "vectors" / "tlog.json"

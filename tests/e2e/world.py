@@ -22,7 +22,7 @@ from oa_khala.topics import run_events
 from oa_localstack.environment import mail_file
 from oa_localstack.stack import Stack
 from oa_runlog import events
-from oa_runlog.receipt import ReceiptFacts
+from oa_runlog.proof.receipt import ReceiptFacts
 
 EMAIL = "ann@example.org"
 STEP_TIMEOUT_S = 60.0

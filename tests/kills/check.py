@@ -16,11 +16,10 @@ import asyncpg
 import zstandard
 
 from oa_errors import Refusal
-from oa_runlog.checkpoint import Checkpoint, verify_receipt_log
-from oa_runlog.merkle import EMPTY_ROOT, inner_hash, leaf_hash
-from oa_runlog.receipt import SignedReceipt
-from oa_runlog.replay import verify_artifact
-from oa_runlog.verify import Keys, verify_record
+from oa_runlog.proof.checkpoint import Checkpoint, verify_receipt_log
+from oa_runlog.proof.merkle import EMPTY_ROOT, inner_hash, leaf_hash
+from oa_runlog.proof.receipt import SignedReceipt
+from oa_runlog.proof.verify import Keys, verify_artifact, verify_record
 from tests.kills.site import objects_in
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from unittest import mock
 
 from oa_runlog.commands import Append, CancelDeadline, Command
 from oa_runlog.decide import decide
-from oa_runlog.receipt import SignedReceipt
+from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.state import RunState, RunStatus
 from services.runtime.app.attachment import AppendAnswer, Attachment, Notice
 from services.runtime.app.ports import LogSession, LogStore, LogTransaction, RunRecord

@@ -20,7 +20,7 @@ from oa_platform.settings import DatabaseSettings
 from oa_runlog import commands
 from oa_runlog.decide import Limits
 from oa_runlog.events import Custom, EventBody, ExecSpec, Outcome, RunFinished, RunSpec
-from oa_runlog.receipt import SignedReceipt
+from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.state import RunState
 from oa_testing.postgres import Database
 from services.runtime.app.limits import SequencerLimits

@@ -17,11 +17,11 @@ from oa_platform.parsers import Secret
 from oa_platform.postgres import Postgres
 from oa_platform.settings import DatabaseSettings
 from oa_runlog import wire
-from oa_runlog.chain import partition_of
 from oa_runlog.commands import Append, AssignRun, CreateRun
 from oa_runlog.decide import Limits
 from oa_runlog.events import Custom, ExecSpec, RunSpec
-from oa_runlog.receipt import SignedReceipt
+from oa_runlog.partitions import partition_of
+from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.state import RunState
 from services.runtime.app.archive import Archive
 from services.runtime.app.limits import SequencerLimits, ShelfLimits, TailLimits

@@ -15,8 +15,8 @@ from oa_client import wire
 from oa_client.cpython.site import FileCheckpoints
 from oa_client.event_lines import read_event_lines
 from oa_client.receipt_log import Logged
-from oa_runlog.receipt import ReceiptFacts, SignedReceipt
-from oa_runlog.verify import verify_receipt, verify_record
+from oa_runlog.proof.receipt import ReceiptFacts, SignedReceipt
+from oa_runlog.proof.verify import verify_receipt, verify_record
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 

@@ -15,8 +15,8 @@ from apps.cli.tail import Seen, TailView
 from oa_client import wire
 from oa_errors import Refusal
 from oa_khala.topics import run_events
-from oa_runlog.replay import VerifiedReplay, artifact_lines, read_artifact, verify_artifact
-from oa_runlog.verify import verify_receipt
+from oa_runlog.proof.replay import artifact_lines, read_artifact
+from oa_runlog.proof.verify import VerifiedReplay, verify_artifact, verify_receipt
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _key_option = click.option(

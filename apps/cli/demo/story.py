@@ -23,7 +23,7 @@ from oa_client.models import Run
 from oa_client.subscription import MAX_BATCH
 from oa_khala.topics import run_events
 from oa_runlog import events
-from oa_runlog.receipt import ReceiptFacts
+from oa_runlog.proof.receipt import ReceiptFacts
 
 CUT_AFTER = (2, 5, 20, 100)
 """The live tail is cut after these events, as far as the run gets. Every run has at least three (it is created, it is

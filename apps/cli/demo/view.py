@@ -14,7 +14,7 @@ from apps.cli.terminal import uncoloured
 from oa_client.log import AppliedLog, TextDecoder
 from oa_localstack.supervision import Event
 from oa_runlog import events
-from oa_runlog.receipt import ReceiptFacts, SignedReceipt
+from oa_runlog.proof.receipt import ReceiptFacts, SignedReceipt
 
 LINES_SHOWN = 6
 """Lines of the command's output shown per connection; the rest is counted."""

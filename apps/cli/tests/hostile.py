@@ -24,9 +24,9 @@ from oa_khala.client_commands import Apply
 from oa_khala.frames import Cursor
 from oa_khala.topics import run_events
 from oa_runlog import events as ev
-from oa_runlog.receipt import SignedReceipt
+from oa_runlog.proof.receipt import SignedReceipt
+from oa_runlog.proof.replay import artifact_lines
 from oa_runlog.reducer import replay
-from oa_runlog.replay import artifact_lines
 from oa_runlog.tests.records import SIGNER, START_NS
 from oa_runlog.wire import encode_body, encode_event, receipt_to_wire
 from openagents.runtime.v1 import receipt_service_pb2, replay_service_pb2

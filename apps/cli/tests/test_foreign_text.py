@@ -45,7 +45,7 @@ from oa_khala.topics import run_events
 from oa_localstack.probe import Answer
 from oa_localstack.state import ProcessMark, StackState, state_path
 from oa_localstack.supervision import Change, Event
-from oa_runlog.receipt import read_facts
+from oa_runlog.proof.receipt import read_facts
 from oa_runlog.wire import decode_event
 from oa_worker.notices import Attached, Detached, RunLeft, RunTaken
 from openagents.runtime.v1.event_pb2 import RunFinished

@@ -15,7 +15,7 @@ import pytest
 from apps.cli.exits import Exit
 from apps.cli.tests.program import REPOSITORY, TIMEOUT_S, Done, Program
 from oa_runlog import events as ev
-from oa_runlog.replay import artifact_lines
+from oa_runlog.proof.replay import artifact_lines
 from oa_runlog.tests.records import SIGNER, record, text
 from oa_runlog.tests.values import WORKER_ID
 

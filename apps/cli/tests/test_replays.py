@@ -17,8 +17,8 @@ from apps.cli.exits import Exit
 from apps.cli.tests.program import TIMEOUT_S, Program
 from oa_client import wire
 from oa_localstack.stack import Stack
-from oa_runlog.receipt import SignedReceipt
-from oa_runlog.replay import artifact_lines
+from oa_runlog.proof.receipt import SignedReceipt
+from oa_runlog.proof.replay import artifact_lines
 from oa_runlog.tests.records import MALLORY, SIGNER, Record, record, text
 
 RUN = record([text(b"one\n"), text(b"two\n")])

@@ -14,9 +14,9 @@ from oa_client import wire
 from oa_client.event_lines import event_line, read_event_lines
 from oa_errors import Refusal
 from oa_runlog import events as ev
+from oa_runlog.proof.verify import verify_record
 from oa_runlog.tests import values
 from oa_runlog.tests.records import KEYS, Record, record, records, text
-from oa_runlog.verify import verify_record
 from oa_runlog.wire import encode_body, encode_event
 from openagents.runtime.v1 import event_pb2
 

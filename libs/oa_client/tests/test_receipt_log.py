@@ -9,16 +9,12 @@ import pytest
 from oa_client.models import InclusionProof
 from oa_client.receipt_log import check_logged
 from oa_errors import Refusal
-from oa_runlog.checkpoint import NoteSigner, log_origin, receipt_leaf, sign_checkpoint
-from oa_runlog.merkle import (
-    Frontier,
-    Node,
-    consistency_proof,
-    inclusion_proof,
-)
-from oa_runlog.receipt import ReceiptFacts, SignedReceipt
+from oa_runlog.proof.checkpoint import log_origin, receipt_leaf
+from oa_runlog.proof.merkle import Frontier, Node, consistency_proof, inclusion_proof
+from oa_runlog.proof.receipt import ReceiptFacts, SignedReceipt
+from oa_runlog.proof.signing import NoteSigner, sign_checkpoint
+from oa_runlog.proof.verify import verify_receipt
 from oa_runlog.tests.records import KEY, KEYS, MALLORY, Record, record, text
-from oa_runlog.verify import verify_receipt
 
 SIGNER = NoteSigner(log_origin("log_1"), KEY)
 RUNS = [record([text(bytes([number]))], f"run_01JD8V0000000000000000000{number}") for number in range(9)]

@@ -17,7 +17,7 @@ from oa_client.tests.fake_gateway import EPOCH, FakeGateway, FakeTokens, Fault, 
 from oa_errors import Refusal
 from oa_khala.client_commands import Apply
 from oa_khala.frames import Cursor, ErrorFrame
-from oa_runlog.chain import chain_over
+from oa_runlog.proof.chain import chain_over
 
 RUN_ID = "run_01JD8V0000000000000000000A"
 TOPIC = f"run:{RUN_ID}:events"

@@ -8,7 +8,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import strategies as st
 
 from oa_runlog import events as ev
-from oa_runlog.receipt import ReceiptSigner, SignedReceipt
+from oa_runlog.proof.receipt import SignedReceipt
+from oa_runlog.proof.signing import ReceiptSigner
 from oa_runlog.reducer import replay
 from oa_runlog.tests import values
 from oa_runlog.wire import encode_body, encode_event

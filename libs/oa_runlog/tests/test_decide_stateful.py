@@ -8,10 +8,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from oa_errors import Refusal
 from oa_runlog import wire
-from oa_runlog.chain import chain_over
 from oa_runlog.commands import Append, AssignRun, CancelDeadline, Command, CreateRun, LoseLease, RequestCancel
 from oa_runlog.decide import Accepted, Decision, KnownKey, Limits, Unchanged, decide
 from oa_runlog.events import RESERVED, EventBody, EventType, RunEvent, RunSpec, RunStarted
+from oa_runlog.proof.chain import chain_over
 from oa_runlog.reducer import replay
 from oa_runlog.state import RunState
 from oa_runlog.tests import values

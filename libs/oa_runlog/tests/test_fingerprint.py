@@ -11,10 +11,10 @@ import hashlib
 import pytest
 
 from oa_runlog import events as ev
-from oa_runlog.checkpoint import VerifierKey
 from oa_runlog.commands import Append, CreateRun, EncodedBody
 from oa_runlog.fingerprint import fingerprint
-from oa_runlog.receipt import key_id_of
+from oa_runlog.proof.notes import VerifierKey
+from oa_runlog.proof.receipt import key_id_of
 from oa_runlog.tests.values import ORG_ID, RUN_ID, USER_ID, WORKER_ID
 from openagents.runtime.v1 import event_pb2
 

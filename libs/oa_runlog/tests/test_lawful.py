@@ -11,7 +11,6 @@ import pytest
 
 from oa_errors import Refusal
 from oa_runlog.canonical import canonical_json
-from oa_runlog.chain import chain_over
 from oa_runlog.events import (
     EventBody,
     ExecSpec,
@@ -23,12 +22,13 @@ from oa_runlog.events import (
     RunSpec,
     RunStarted,
 )
-from oa_runlog.receipt import SignedReceipt, read_facts
+from oa_runlog.proof.chain import chain_over
+from oa_runlog.proof.receipt import SignedReceipt, read_facts
+from oa_runlog.proof.replay import artifact_lines
+from oa_runlog.proof.verify import verify_artifact, verify_record
 from oa_runlog.reducer import replay
-from oa_runlog.replay import artifact_lines, verify_artifact
 from oa_runlog.tests.records import KEY, KEYS, SIGNER, record, stored, text
 from oa_runlog.tests.values import ORG_ID, OTHER_WORKER_ID, RUN_ID, USER_ID, WORKER_ID
-from oa_runlog.verify import verify_record
 
 Line = tuple[int, EventBody]
 """An event, and the lease that it is under: 0 for the authority."""

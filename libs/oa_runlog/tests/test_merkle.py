@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oa_errors import Refusal
-from oa_runlog import merkle
-from oa_runlog.merkle import EMPTY_ROOT, Frontier, Node, leaf_hash
+from oa_runlog.proof import merkle
+from oa_runlog.proof.merkle import EMPTY_ROOT, Frontier, Node, leaf_hash
 
 # The test data of the reference implementation of RFC 6962 (certificate-transparency, merkle_tree_test.cc).
 LEAVES = [bytes.fromhex(text) for text in (

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from oa_errors import Refusal
 from oa_runlog import events as ev
-from oa_runlog.chain import chain_next, chain_over, chain_start
-from oa_runlog.receipt import SignedReceipt
-from oa_runlog.replay import MAX_LINE_BYTES, artifact_lines, read_artifact, read_event_line, verify_artifact
+from oa_runlog.proof.chain import chain_next, chain_over, chain_start
+from oa_runlog.proof.receipt import SignedReceipt
+from oa_runlog.proof.replay import MAX_LINE_BYTES, artifact_lines, read_artifact, read_event_line
+from oa_runlog.proof.verify import verify_artifact, verify_record
 from oa_runlog.tests.records import KEY, KEYS, MALLORY, SIGNER, Record, record, records, text
 from oa_runlog.tests.values import OTHER_RUN_ID, RUN_ID
-from oa_runlog.verify import verify_record
 from oa_runlog.wire import decode_event, encode_body, encode_event
 
 RUN = record([text(b"abc"), ev.ToolCall("c", "grep", {"n": 1.5}), text(b"de\xff"), ev.Usage("m", 10, 20, 30)])

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oa_errors import Refusal
-from oa_runlog.sequence import in_sequence
+from oa_runlog.proof.sequence import in_sequence
 
 
 def judge(seqs: list[int], count: int | None = None) -> tuple[str, str]:

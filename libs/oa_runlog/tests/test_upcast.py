@@ -9,8 +9,8 @@ import pytest
 from oa_errors import Refusal
 from oa_runlog import upcast as upcasting
 from oa_runlog import wire
-from oa_runlog.chain import chain_over
 from oa_runlog.events import SCHEMA_VERSION, Outcome, RunCreated, RunEvent, RunFinished
+from oa_runlog.proof.chain import chain_over
 from oa_runlog.reducer import replay
 from oa_runlog.state import RunStatus
 from oa_runlog.upcast import STEPS, Step, upcast

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from oa_runlog import events as e
-from oa_runlog.chain import partition_of
+from oa_runlog.partitions import partition_of
 from oa_runlog.state import RunStatus
 from oa_testing.postgres import Database
 from services.projector.app.ports import CheckpointMoved, SummaryQuery, TopicPosition

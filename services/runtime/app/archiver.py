@@ -14,9 +14,9 @@ import time
 import structlog
 
 from oa_errors import Refusal
-from oa_runlog.receipt import SignedReceipt
-from oa_runlog.replay import MAX_LINE_BYTES, VerifiedReplay, verify_artifact
-from oa_runlog.verify import Keys
+from oa_runlog.proof.receipt import SignedReceipt
+from oa_runlog.proof.replay import MAX_LINE_BYTES
+from oa_runlog.proof.verify import Keys, VerifiedReplay, verify_artifact
 from services.runtime.app import metrics_proof as metrics
 from services.runtime.app.archive import Archive, Archived, ArchiveRecords, Objects, pack
 from services.runtime.app.artifacts import Artifacts

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from oa_errors import Refusal
-from oa_runlog.receipt import SignedReceipt, read_facts
-from oa_runlog.replay import artifact_lines
+from oa_runlog.proof.receipt import SignedReceipt, read_facts
+from oa_runlog.proof.replay import artifact_lines
 from services.runtime.app.limits import ReplayLimits
 from services.runtime.app.ports import LogReader
 from services.runtime.app.spool import Spool

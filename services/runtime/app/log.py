@@ -6,9 +6,9 @@ import asyncio
 from types import TracebackType
 from typing import Self
 
-from oa_runlog.chain import partition_of
 from oa_runlog.commands import Command
 from oa_runlog.decide import Limits
+from oa_runlog.partitions import partition_of
 from services.runtime.app.limits import SequencerLimits
 from services.runtime.app.ports import Installation, LogStore
 from services.runtime.app.sequencer import Publish, Seal, Sequencer

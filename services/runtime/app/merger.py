@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import structlog
 
 from oa_errors import Refusal
-from oa_runlog.checkpoint import NoteSigner, sign_checkpoint
 from oa_runlog.events import EventType
-from oa_runlog.merkle import Frontier
+from oa_runlog.proof.merkle import Frontier
+from oa_runlog.proof.signing import NoteSigner, sign_checkpoint
 from services.runtime.app import metrics_proof as metrics
 from services.runtime.app.limits import MergeLimits
 from services.runtime.app.receipt_log import MergeTransaction, ReceiptLogStore

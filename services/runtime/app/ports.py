@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from oa_runlog.events import RunSpec
-from oa_runlog.receipt import SignedReceipt
+from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.state import RunState, WorkerStatus
 from services.runtime.domain.batch import Changes, Head, LogRecord, Snapshot, Wanted
 from services.runtime.domain.vigil import SignOfLife

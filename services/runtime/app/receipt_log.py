@@ -13,8 +13,8 @@ from typing import Protocol
 
 from oa_base.identity import Principal
 from oa_errors import Refusal
-from oa_runlog.checkpoint import MAX_LOG_SIZE
-from oa_runlog.merkle import (
+from oa_runlog.proof.checkpoint import MAX_LOG_SIZE
+from oa_runlog.proof.merkle import (
     Frontier,
     Node,
     consistency_nodes,
@@ -22,7 +22,7 @@ from oa_runlog.merkle import (
     inclusion_nodes,
     inclusion_proof,
 )
-from oa_runlog.receipt import SignedReceipt
+from oa_runlog.proof.receipt import SignedReceipt
 from services.runtime.app.limits import MergeLimits
 from services.runtime.app.runs import Runs
 from services.runtime.domain.receipt_log import Growth

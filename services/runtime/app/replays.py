@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from oa_base.identity import Principal
 from oa_errors import Refusal
-from oa_runlog.receipt import SignedReceipt
+from oa_runlog.proof.receipt import SignedReceipt
 from services.runtime.app import metrics_proof as metrics
 from services.runtime.app.artifacts import Artifacts
 from services.runtime.app.limits import ReplayLimits

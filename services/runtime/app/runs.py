@@ -5,11 +5,11 @@ from __future__ import annotations
 from oa_base.identity import Principal
 from oa_errors import Refusal
 from oa_platform.ids import new_id
-from oa_runlog.chain import partition_of
 from oa_runlog.commands import CreateRun, RequestCancel
 from oa_runlog.decide import not_found
 from oa_runlog.events import RunSpec
-from oa_runlog.receipt import SignedReceipt
+from oa_runlog.partitions import partition_of
+from oa_runlog.proof.receipt import SignedReceipt
 from services.runtime.app.log import Log
 from services.runtime.app.ports import LogReader, RunRecord
 

@@ -24,7 +24,7 @@ from oa_errors import Refusal
 from oa_platform.failures import RETRY_AFTER_MS, refusal_of
 from oa_runlog.commands import AssignRun, Command
 from oa_runlog.decide import Limits
-from oa_runlog.receipt import SignedReceipt
+from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.state import RunState
 from services.runtime.app import metrics
 from services.runtime.app.command_queue import CommandQueue, Turn, Waiter

@@ -19,7 +19,7 @@ import structlog
 
 from oa_errors import Refusal
 from oa_runlog.events import EventType
-from oa_runlog.replay import read_event_line
+from oa_runlog.proof.replay import read_event_line
 from services.runtime.app import metrics_proof as metrics
 from services.runtime.app.archive import Archived
 from services.runtime.app.limits import ShelfLimits

@@ -10,7 +10,7 @@ import structlog
 from oa_errors import Refusal
 from oa_khala.frames import TopicState
 from oa_khala.topics import RUN_EVENTS, Source, Topic
-from oa_runlog.chain import chain_start
+from oa_runlog.proof.chain import chain_start
 from oa_topics.hub import TopicHub
 from oa_topics.store import TopicDescription
 from services.runtime.app import metrics

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from oa_runlog.checkpoint import receipt_leaf
-from oa_runlog.merkle import Frontier, Node
-from oa_runlog.receipt import SignedReceipt
+from oa_runlog.proof.checkpoint import receipt_leaf
+from oa_runlog.proof.merkle import Frontier, Node
+from oa_runlog.proof.receipt import SignedReceipt
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from oa_platform.postgres import Connection, Postgres
 from oa_runlog import wire
 from oa_runlog.commands import CreateRun
 from oa_runlog.decide import KnownKey
-from oa_runlog.receipt import SignedReceipt
+from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.state import RunState, WorkerStatus
 from services.runtime.domain.batch import Changes, CreateKey, Head, Snapshot, Wanted
 from services.runtime.store import sql

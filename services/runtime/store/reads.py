@@ -9,7 +9,7 @@ from asyncpg import Record
 from oa_platform.postgres import Postgres
 from oa_runlog import wire
 from oa_runlog.events import EventType
-from oa_runlog.receipt import SignedReceipt
+from oa_runlog.proof.receipt import SignedReceipt
 from services.runtime.app.ports import Installation, RunRecord, RunStanding
 from services.runtime.domain.batch import Head, LogRecord
 from services.runtime.domain.whole_log import ArchivedEntry, Entry

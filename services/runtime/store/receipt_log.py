@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from oa_platform.postgres import Connection, Postgres
-from oa_runlog.checkpoint import join_notes
-from oa_runlog.merkle import HASH_BYTES, Frontier, Node
-from oa_runlog.receipt import SignedReceipt
+from oa_runlog.proof.merkle import HASH_BYTES, Frontier, Node
+from oa_runlog.proof.notes import join_notes
+from oa_runlog.proof.receipt import SignedReceipt
 from services.runtime.app.receipt_log import Backlog, StoredCheckpoint
 from services.runtime.domain.receipt_log import Growth
 from services.runtime.store import sql_proof as sql

@@ -13,11 +13,11 @@ from oa_platform.ids import new_id
 from oa_platform.parsers import Secret
 from oa_platform.postgres import Postgres
 from oa_platform.settings import DatabaseSettings
-from oa_runlog.chain import partition_of
 from oa_runlog.commands import Append, AssignRun, Command, CreateRun
 from oa_runlog.decide import Limits
 from oa_runlog.events import EventBody, ExecSpec, RunSpec, TextDelta, TextStream
-from oa_runlog.receipt import ReceiptSigner
+from oa_runlog.partitions import partition_of
+from oa_runlog.proof.signing import ReceiptSigner
 from oa_runlog.reducer import replay
 from services.runtime.app.limits import SequencerLimits
 from services.runtime.app.sequencer import Sequencer

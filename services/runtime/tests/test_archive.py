@@ -14,8 +14,8 @@ import zstandard
 
 from oa_errors import Refusal
 from oa_platform.config import load
-from oa_runlog.replay import artifact_lines
-from oa_runlog.verify import verify_receipt
+from oa_runlog.proof.replay import artifact_lines
+from oa_runlog.proof.verify import verify_receipt
 from oa_testing.postgres import Database
 from openagents.runtime.v1 import receipt_service_pb2
 from openagents.sync.v1 import topic_service_pb2

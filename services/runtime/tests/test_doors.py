@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from oa_errors import Refusal
 from oa_runlog import wire
-from oa_runlog.chain import chain_over
+from oa_runlog.proof.chain import chain_over
 from oa_testing.postgres import Database
 from oa_topics.store import TopicLimits
 from oa_topics.tests.conformance import Source, TopicSourceSuite

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from oa_errors import Refusal
 from oa_runlog import wire
-from oa_runlog.verify import verify_receipt
+from oa_runlog.proof.verify import verify_receipt
 from oa_testing.postgres import ON_FAST, Database
 from openagents.common.v1 import cursor_pb2
 from openagents.runtime.v1 import log_service_pb2

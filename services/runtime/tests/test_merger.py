@@ -17,8 +17,8 @@ from oa_platform.ids import new_id
 from oa_platform.parsers import Secret
 from oa_platform.postgres import Postgres
 from oa_platform.settings import DatabaseSettings
-from oa_runlog.checkpoint import Checkpoint, NoteSigner, check_growth, verify_checkpoint, verify_logged
-from oa_runlog.merkle import (
+from oa_runlog.proof.checkpoint import Checkpoint, check_growth, verify_checkpoint, verify_logged
+from oa_runlog.proof.merkle import (
     EMPTY_ROOT,
     consistency_nodes,
     consistency_proof,
@@ -27,7 +27,8 @@ from oa_runlog.merkle import (
     inner_hash,
     leaf_hash,
 )
-from oa_runlog.receipt import ReceiptSigner, SignedReceipt
+from oa_runlog.proof.receipt import SignedReceipt
+from oa_runlog.proof.signing import NoteSigner, ReceiptSigner
 from oa_testing.postgres import Database
 from services.runtime.app import metrics_proof as metrics
 from services.runtime.app.limits import MergeLimits

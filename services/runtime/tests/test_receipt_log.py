@@ -11,9 +11,9 @@ import pytest
 from oa_errors import Refusal
 from oa_platform.parsers import Secret
 from oa_runlog import wire
-from oa_runlog.checkpoint import Checkpoint, check_growth, verify_logged, verify_receipt_log
-from oa_runlog.receipt import SignedReceipt
-from oa_runlog.verify import verify_receipt
+from oa_runlog.proof.checkpoint import Checkpoint, check_growth, verify_logged, verify_receipt_log
+from oa_runlog.proof.receipt import SignedReceipt
+from oa_runlog.proof.verify import verify_receipt
 from oa_testing.postgres import Database
 from openagents.runtime.v1 import receipt_service_pb2 as pb
 from services.runtime.app.limits import MergeLimits

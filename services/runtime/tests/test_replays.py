@@ -13,8 +13,9 @@ import pytest
 
 from oa_base.identity import Principal
 from oa_errors import Refusal
-from oa_runlog.receipt import ReceiptSigner, SignedReceipt
-from oa_runlog.replay import verify_artifact
+from oa_runlog.proof.receipt import SignedReceipt
+from oa_runlog.proof.signing import ReceiptSigner
+from oa_runlog.proof.verify import verify_artifact
 from oa_runlog.tests.records import KEYS, MALLORY, Record, record, text
 from oa_testing.postgres import Database
 from openagents.runtime.v1 import receipt_service_pb2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from oa_runlog import wire
-from oa_runlog.verify import verify_record
+from oa_runlog.proof.verify import verify_record
 from oa_testing.postgres import Database
 from openagents.common.v1 import cursor_pb2
 from openagents.runtime.v1 import log_service_pb2, receipt_service_pb2, run_pb2

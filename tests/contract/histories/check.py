@@ -7,8 +7,8 @@ from types import MappingProxyType
 
 from oa_errors import Refusal
 from oa_runlog import reducer, wire
-from oa_runlog.chain import chain_over
 from oa_runlog.events import RunEvent
+from oa_runlog.proof.chain import chain_over
 from oa_runlog.state import RunState
 from oa_runlog.state_form import state_form, state_hash
 from oa_runlog.transitions import trigger

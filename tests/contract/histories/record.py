@@ -16,7 +16,7 @@ from pathlib import Path
 
 from oa_errors import Refusal
 from oa_runlog import reducer, wire
-from oa_runlog.chain import chain_over
+from oa_runlog.proof.chain import chain_over
 from oa_runlog.state import RunState
 from oa_runlog.state_form import state_form, state_hash
 from oa_runlog.transitions import TRIGGERS, trigger

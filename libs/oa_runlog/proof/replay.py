@@ -2,8 +2,8 @@
 
 The format is docs/protocol/replay.md: JSON Lines in RFC 8785 form; a header, a line for each event, a trailer with the
 receipt and the hashes. What is proved are the event bytes, in base64. Everything else in a line follows from them, so
-that `artifact_lines` is a function of the events and the receipt, and `verify_artifact` takes no other form of it: a
-line can't tell people something else than its event does.
+that `artifact_lines` is a function of the events and the receipt, and `ReplayReader` takes no other form of it: a line
+can't tell people something else than its event does. What an artifact proves is for `verify.verify_artifact`.
 
 Both work line by line: a run of any length needs the memory of one event.
 """
@@ -20,15 +20,13 @@ from oa_errors import Refusal
 from oa_errors.strict_text import read_base64, read_json
 from oa_runlog import wire
 from oa_runlog.canonical import Canonical, canonical_json
-from oa_runlog.chain import chain_next, chain_start
 from oa_runlog.events import EventType, RunEvent
-from oa_runlog.receipt import ReceiptFacts, SignedReceipt, facts_of, rfc3339
-from oa_runlog.reducer import advance
-from oa_runlog.sequence import in_sequence
-from oa_runlog.state import RunState
-from oa_runlog.verify import Keys, verify_receipt
+from oa_runlog.proof.chain import chain_next, chain_start
+from oa_runlog.proof.receipt import SignedReceipt, rfc3339
+from oa_runlog.proof.sequence import in_sequence
 
 FORMAT = "openagents.replay.v1"
+"""Name of the format, in the header of each artifact."""
 MAX_LINE_BYTES = 8 * 1024 * 1024
 """Longest line that is read; an event of 4 MiB, the most that an installation may allow, takes 5.6 MiB in base64."""
 
@@ -36,15 +34,6 @@ _HEADER = {"kind", "format", "run_id", "chain"}
 _EVENT = {"kind", "seq", "type", "time", "chain", "event"}
 _TRAILER = {"kind", "count", "chain_head", "sha256", "receipt"}
 _RECEIPT = {"canonical_json", "signature", "key_id"}
-
-
-@dataclass(frozen=True, slots=True)
-class VerifiedReplay:
-    """What an artifact proves: its receipt, what that states, and the state that the events lead to."""
-
-    receipt: SignedReceipt
-    facts: ReceiptFacts
-    state: RunState
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,35 +117,13 @@ def _base64(data: bytes) -> str:
 # ------------------------------------------------------------------------------------------------- reading
 
 
-def verify_artifact(lines: Iterable[bytes], keys: Keys, *, run_id: str | None = None) -> VerifiedReplay:
-    """Check an artifact against pinned keys, and against the run that it should be of, if given.
-
-    Raises Refusal: `artifact_malformed`; of the order of the events `event_missing`, `event_doubled`,
-    `event_misplaced`, `tail_cut`, `sequence_broken`; `chain_mismatch`; of the receipt `unknown_key`,
-    `signature_invalid`, `receipt_foreign`; `outcome_mismatch`.
-    """
-    reader = _Reader(lines)
-    state: RunState | None = None
-    for one in reader.events():
-        state = _advance(state, one)
-    receipt = reader.receipt()
-    facts = verify_receipt(receipt, keys, run_id=reader.run_id)
-    if run_id is not None and run_id != reader.run_id:
-        raise Refusal("receipt_foreign", f"this is the run {reader.run_id}", field="run_id")
-    reader.check_count(facts.count)
-    if reader.chain.hex() != facts.chain_head:
-        raise Refusal("chain_mismatch", "the events do not give the receipt's chain head")
-    if state is None or state.finish is None or facts_of(state, facts.log_epoch, facts.kid) != facts:
-        raise Refusal("outcome_mismatch", "the events lead to another outcome or other totals than the receipt's")
-    return VerifiedReplay(receipt, facts, state)
-
-
 def read_artifact(lines: Iterable[bytes]) -> Iterator[ReplayEvent]:
     """The events of an artifact, for showing it: checked as they come for order, chain and form, not for a receipt.
 
-    Raises Refusal as `verify_artifact` does.
+    Raises Refusal: `artifact_malformed`, `event_missing`, `event_doubled`, `event_misplaced`, `tail_cut`,
+    `sequence_broken`, `chain_mismatch`, `receipt_foreign`.
     """
-    return _Reader(lines).events()
+    return ReplayReader(lines).events()
 
 
 def read_event_line(line: bytes) -> tuple[int, EventType, bytes]:
@@ -168,16 +135,12 @@ def read_event_line(line: bytes) -> tuple[int, EventType, bytes]:
     return members["seq"], EventType(members["type"]), read_base64(members["event"])
 
 
-def _advance(state: RunState | None, one: ReplayEvent) -> RunState:
-    try:
-        return advance(state, one.event, one.data)
-    except Refusal as refusal:
-        metadata = {"seq": str(one.event.seq)}
-        raise Refusal("outcome_mismatch", f"the events are no run: {refusal.message}", metadata=metadata) from None
+class ReplayReader:
+    """Reads an artifact from its first line to its last: first all `events`, then the `receipt`.
 
-
-class _Reader:
-    """Reads an artifact from its first line to its last."""
+    It checks form, order and chain, not the receipt. Raises Refusal as `read_artifact` does. `run_id` is the run that
+    the header names, `chain` the chain up to the last event that was read.
+    """
 
     def __init__(self, lines: Iterable[bytes]) -> None:
         self._lines = iter(lines)

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from oa_errors import Refusal
 
 HASH_BYTES = 32
+"""Length of a SHA-256."""
 EMPTY_ROOT = hashlib.sha256().digest()
 """Root of the tree without leaves."""
 

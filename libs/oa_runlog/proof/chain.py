@@ -1,4 +1,4 @@
-"""The hash chain over a run's events, and the partition that a run's events go to.
+"""The hash chain over a run's events.
 
 chain_0 = SHA-256("openagents.run.v1:" ‖ run id); chain_n = SHA-256(chain_{n-1} ‖ bytes of event n). Whoever has the
 bytes, a client that watched the run for example, gets the same chain head as the authority.
@@ -28,8 +28,3 @@ def chain_over(run_id: str, events: Iterable[bytes]) -> bytes:
     for event in events:
         head = chain_next(head, event)
     return head
-
-
-def partition_of(key: str, partitions: int) -> int:
-    """The partition of a run (by its id) among `partitions`: first 4 bytes of its SHA-256, big-endian, modulo."""
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4]) % partitions

@@ -1,4 +1,7 @@
-"""Receipts: the signed statement of what a run was. Members: docs/protocol/receipts.md (checked by `verify`)."""
+"""Receipts: the signed statement of what a run was. Members: docs/protocol/receipts.md.
+
+`signing` signs receipts, `verify` checks them.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,6 @@ import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from oa_errors.strict_text import read_json
 from oa_runlog.canonical import Canonical, canonical_json
@@ -122,17 +123,3 @@ def read_facts(data: bytes) -> ReceiptFacts:
 def key_id_of(public_key: bytes) -> str:
     """Id of a key: base64url, without padding, of the first 12 bytes of the SHA-256 of its 32 bytes."""
     return base64.urlsafe_b64encode(hashlib.sha256(public_key).digest()[:_KEY_ID_BYTES]).decode()
-
-
-class ReceiptSigner:
-    """Signs receipts with one Ed25519 key. The same run gives the same bytes and the same signature."""
-
-    def __init__(self, key: Ed25519PrivateKey) -> None:
-        self._key = key
-        self.public_key: bytes = key.public_key().public_bytes_raw()
-        self.key_id = key_id_of(self.public_key)
-
-    def sign(self, state: RunState, log_epoch: str) -> SignedReceipt:
-        """The receipt of a finished run."""
-        data = canonical_json(facts_of(state, log_epoch, self.key_id).members())
-        return SignedReceipt(state.run_id, data, self._key.sign(data), self.key_id)

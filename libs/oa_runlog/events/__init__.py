@@ -1,0 +1,83 @@
+"""What a run's log consists of, as plain values.
+
+The words and rules are those of proto/openagents/runtime/v1/event.proto; `oa_runlog.wire` maps between both. Times are
+integers of nanoseconds since the Unix epoch, UTC.
+
+- `event`: an event. `run`, `work`, `codex`: what may happen in one.
+- `specs`: what a run executes. `json_values`: JSON in events.
+
+Callers import from here. The modules are for each other.
+"""
+
+from oa_runlog.events.codex import (
+    CodexEvent,
+    CodexItem,
+    CodexKind,
+    ControlOutcome,
+    ControlReceipt,
+    ControlRequest,
+    TurnStatus,
+    TurnStatusChanged,
+)
+from oa_runlog.events.event import RESERVED, SCHEMA_VERSION, EventBody, EventType, RunEvent, event_type
+from oa_runlog.events.json_values import Json, JsonObject
+from oa_runlog.events.run import (
+    ExecResult,
+    ExecutorLost,
+    Outcome,
+    RunCancelRequested,
+    RunCreated,
+    RunFinished,
+    RunStarted,
+)
+from oa_runlog.events.specs import DEFAULT_RETENTION_CLASS, ExecSpec, PromptSpec, RunSpec
+from oa_runlog.events.work import (
+    Custom,
+    Message,
+    MessageRole,
+    TextDelta,
+    TextStream,
+    ToolCall,
+    ToolResult,
+    Usage,
+    Verification,
+)
+
+__all__ = [
+    "DEFAULT_RETENTION_CLASS",
+    "RESERVED",
+    "SCHEMA_VERSION",
+    "CodexEvent",
+    "CodexItem",
+    "CodexKind",
+    "ControlOutcome",
+    "ControlReceipt",
+    "ControlRequest",
+    "Custom",
+    "EventBody",
+    "EventType",
+    "ExecResult",
+    "ExecSpec",
+    "ExecutorLost",
+    "Json",
+    "JsonObject",
+    "Message",
+    "MessageRole",
+    "Outcome",
+    "PromptSpec",
+    "RunCancelRequested",
+    "RunCreated",
+    "RunEvent",
+    "RunFinished",
+    "RunSpec",
+    "RunStarted",
+    "TextDelta",
+    "TextStream",
+    "ToolCall",
+    "ToolResult",
+    "TurnStatus",
+    "TurnStatusChanged",
+    "Usage",
+    "Verification",
+    "event_type",
+]

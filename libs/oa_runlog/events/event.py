@@ -1,0 +1,95 @@
+"""An event: what happened, with its place in the log."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from oa_runlog.events.codex import CodexEvent
+from oa_runlog.events.run import ExecutorLost, RunCancelRequested, RunCreated, RunFinished, RunStarted
+from oa_runlog.events.work import Custom, Message, TextDelta, ToolCall, ToolResult, Usage, Verification
+
+SCHEMA_VERSION = 1
+"""Version of the events that are written today."""
+
+
+class EventType(enum.StrEnum):
+    """Names of the events, as they stand in logs, metrics, tables and error messages."""
+
+    RUN_CREATED = "run.created"
+    RUN_STARTED = "run.started"
+    RUN_CANCEL_REQUESTED = "run.cancel_requested"
+    RUN_FINISHED = "run.finished"
+    EXECUTOR_LOST = "executor.lost"
+    TEXT_DELTA = "text.delta"
+    TOOL_CALL = "tool.call"
+    TOOL_RESULT = "tool.result"
+    MESSAGE = "message"
+    VERIFICATION = "verification"
+    USAGE = "usage"
+    CODEX_EVENT = "codex.event"
+    CUSTOM = "custom"
+
+
+EventBody = (
+    RunCreated
+    | RunStarted
+    | RunCancelRequested
+    | RunFinished
+    | ExecutorLost
+    | TextDelta
+    | ToolCall
+    | ToolResult
+    | Message
+    | Verification
+    | Usage
+    | CodexEvent
+    | Custom
+)
+"""What happened, without its place in the log."""
+
+_TYPES: Mapping[type[EventBody], EventType] = MappingProxyType(
+    {
+        RunCreated: EventType.RUN_CREATED,
+        RunStarted: EventType.RUN_STARTED,
+        RunCancelRequested: EventType.RUN_CANCEL_REQUESTED,
+        RunFinished: EventType.RUN_FINISHED,
+        ExecutorLost: EventType.EXECUTOR_LOST,
+        TextDelta: EventType.TEXT_DELTA,
+        ToolCall: EventType.TOOL_CALL,
+        ToolResult: EventType.TOOL_RESULT,
+        Message: EventType.MESSAGE,
+        Verification: EventType.VERIFICATION,
+        Usage: EventType.USAGE,
+        CodexEvent: EventType.CODEX_EVENT,
+        Custom: EventType.CUSTOM,
+    }
+)
+
+
+def event_type(body: EventBody) -> EventType:
+    """The type of what happened."""
+    return _TYPES[type(body)]
+
+
+RESERVED = frozenset(
+    {EventType.RUN_CREATED, EventType.RUN_STARTED, EventType.RUN_CANCEL_REQUESTED, EventType.EXECUTOR_LOST}
+)
+"""What only the authority may append."""
+
+
+class RunEvent(NamedTuple):
+    """One element of a run's log. `lease_epoch` is 0 when the authority wrote it."""
+
+    run_id: str
+    seq: int
+    recorded_ns: int
+    lease_epoch: int
+    body: EventBody
+
+    @property
+    def type(self) -> EventType:
+        """The type of what happened."""
+        return event_type(self.body)

@@ -1,0 +1,10 @@
+"""JSON values in events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+Json = None | bool | float | str | Sequence["Json"] | Mapping[str, "Json"]
+"""What a `google.protobuf.Value` can hold; every number is a float."""
+JsonObject = Mapping[str, Json]
+"""What a `google.protobuf.Struct` can hold."""

@@ -1,0 +1,73 @@
+"""What happens to a run: it is created, started, canceled, lost and finished."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from oa_runlog.events.specs import RunSpec
+
+
+class Outcome(enum.StrEnum):
+    """How a run ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+@dataclass(frozen=True, slots=True)
+class RunCreated:
+    """A run exists. Authority; first event of every run."""
+
+    user_id: str
+    org_id: str
+    spec: RunSpec
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """A worker has the lease. Authority. `attempt` counts from 1."""
+
+    worker_id: str
+    lease_epoch: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunCancelRequested:
+    """Somebody asked for the run to end. Authority."""
+
+    requested_by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecResult:
+    """What the exec adapter measured. `exit_code` is None when a signal ended the command or it never ran."""
+
+    exit_code: int | None = None
+    signal: int = 0
+    duration_ms: int = 0
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished:
+    """The run ended. Last event of every run; by the worker, or by the authority when no worker can."""
+
+    outcome: Outcome
+    reason: str = ""
+    message: str = ""
+    exec: ExecResult | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorLost:
+    """The worker died or went silent. Authority. `requeued`: the run waits for another one."""
+
+    worker_id: str
+    lease_epoch: int
+    attempt: int
+    requeued: bool

@@ -1,0 +1,87 @@
+"""What happens in a run: the work of its worker."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from oa_runlog.events.json_values import Json, JsonObject
+
+
+class TextStream(enum.StrEnum):
+    """Where text came from."""
+
+    STDOUT = "stdout"
+    STDERR = "stderr"
+    ASSISTANT = "assistant"
+    REASONING = "reasoning"
+
+
+class MessageRole(enum.StrEnum):
+    """Who speaks in a message."""
+
+    USER = "user"
+    ASSISTANT = "assistant"
+    SYSTEM = "system"
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """A piece of output, exactly as it was written; it need not be whole characters."""
+
+    stream: TextStream
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """The agent calls a tool. `arguments` is None when it gave none."""
+
+    call_id: str
+    name: str
+    arguments: JsonObject | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """A tool answered. `has_result` tells an answer of null from none."""
+
+    call_id: str
+    failed: bool = False
+    result: Json = None
+    has_result: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A whole message."""
+
+    role: MessageRole
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The result of a check that the run made of its own work."""
+
+    name: str
+    passed: bool = False
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What was used since the last Usage."""
+
+    model: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_input_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Custom:
+    """An event of the worker's own type, for example "acme.progress"."""
+
+    type: str
+    data: JsonObject | None = None

@@ -1,0 +1,143 @@
+"""Checking receipts, records and replay artifacts, offline: they and pinned public keys are all that it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from oa_errors import Refusal
+from oa_runlog import wire
+from oa_runlog.events import RunEvent
+from oa_runlog.proof.chain import chain_over
+from oa_runlog.proof.ed25519 import signature_fits
+from oa_runlog.proof.receipt import ReceiptFacts, SignedReceipt, facts_of, read_facts
+from oa_runlog.proof.replay import ReplayEvent, ReplayReader
+from oa_runlog.proof.sequence import in_sequence
+from oa_runlog.reducer import advance
+from oa_runlog.state import RunState
+
+Keys = Mapping[str, bytes]
+"""Pinned keys: key id -> 32 bytes of Ed25519 public key."""
+
+
+def verify_receipt(receipt: SignedReceipt, keys: Keys, *, run_id: str | None = None) -> ReceiptFacts:
+    """What the receipt states, once its signature holds under a pinned key and it belongs to `run_id` (if given).
+
+    Raises Refusal: `unknown_key`, `signature_invalid`, `receipt_foreign`.
+    """
+    public_key = keys.get(receipt.key_id)
+    if public_key is None:
+        raise Refusal(
+            "unknown_key", f"the receipt is signed with {receipt.key_id}, which is not pinned", field="key_id"
+        )
+    if not signature_fits(public_key, receipt.signature, receipt.canonical_json):
+        raise Refusal("signature_invalid", "the signature does not fit the receipt and its key", field="signature")
+    try:
+        facts = read_facts(receipt.canonical_json)
+    except ValueError as error:
+        raise Refusal("signature_invalid", f"what is signed is no receipt: {error}", field="canonical_json") from None
+    if facts.kid != receipt.key_id:
+        raise Refusal("signature_invalid", "the receipt names another key than it is signed with", field="key_id")
+    if facts.run_id != receipt.run_id or (run_id is not None and facts.run_id != run_id):
+        raise Refusal("receipt_foreign", f"the receipt is that of {facts.run_id}", field="run_id")
+    return facts
+
+
+def verify_record(
+    receipt: SignedReceipt, keys: Keys, events: Iterable[bytes], *, run_id: str | None = None
+) -> ReceiptFacts:
+    """What the receipt states, once `events` (all of the run, as stored) are shown to be what it was made of.
+
+    Raises Refusal: as `verify_receipt`; of the order of the events `event_missing`, `event_doubled`, `event_misplaced`,
+    `tail_cut`, `sequence_broken`; `chain_mismatch`; `outcome_mismatch`.
+    """
+    facts = verify_receipt(receipt, keys, run_id=run_id)
+    data = list(events)
+    read = [_read(number, event, facts.run_id) for number, event in enumerate(data, start=1)]
+    _check_sequence(read, facts)
+    _check_chain(data, facts)
+    state = _replay(read, data)
+    _finished(state, facts)
+    return facts
+
+
+def _read(number: int, data: bytes, run_id: str) -> RunEvent:
+    try:
+        event = wire.decode_event(data)
+    except Refusal as refusal:
+        text = f"event {number} can't be read: {refusal.message}"
+        raise Refusal("chain_mismatch", text, metadata={"seq": str(number)}) from None
+    if event.run_id != run_id:
+        raise Refusal("receipt_foreign", f"event {number} belongs to another run", metadata={"seq": str(number)})
+    return event
+
+
+def _check_sequence(events: list[RunEvent], facts: ReceiptFacts) -> None:
+    for _ in in_sequence(events, lambda event: event.seq, facts.count):
+        pass
+    if (facts.first_seq, facts.last_seq) != (1, facts.count):
+        text = f"the receipt counts {facts.count} events, from {facts.first_seq} to {facts.last_seq}"
+        raise Refusal("sequence_broken", text)
+
+
+def _check_chain(data: list[bytes], facts: ReceiptFacts) -> None:
+    if chain_over(facts.run_id, data).hex() != facts.chain_head:
+        raise Refusal("chain_mismatch", "the events do not give the receipt's chain head: a byte was changed")
+
+
+def _replay(events: list[RunEvent], data: list[bytes]) -> RunState | None:
+    state: RunState | None = None
+    try:
+        for event, stored in zip(events, data, strict=True):
+            state = advance(state, event, stored)
+    except Refusal as refusal:
+        raise Refusal("outcome_mismatch", f"the events are no run: {refusal.message}") from None
+    return state
+
+
+def _finished(state: RunState | None, facts: ReceiptFacts) -> RunState:
+    """The state that the events led to, once it is the one that the receipt states."""
+    if state is None or state.finish is None or facts_of(state, facts.log_epoch, facts.kid) != facts:
+        raise Refusal("outcome_mismatch", "the events lead to another outcome or other totals than the receipt's")
+    return state
+
+
+# ------------------------------------------------------------------------------------------------- artifacts
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedReplay:
+    """What an artifact proves: its receipt, what that states, and the state that the events lead to."""
+
+    receipt: SignedReceipt
+    facts: ReceiptFacts
+    state: RunState
+
+
+def verify_artifact(lines: Iterable[bytes], keys: Keys, *, run_id: str | None = None) -> VerifiedReplay:
+    """Check an artifact against pinned keys, and against the run that it should be of, if given.
+
+    Raises Refusal: `artifact_malformed`; of the order of the events `event_missing`, `event_doubled`,
+    `event_misplaced`, `tail_cut`, `sequence_broken`; `chain_mismatch`; of the receipt `unknown_key`,
+    `signature_invalid`, `receipt_foreign`; `outcome_mismatch`.
+    """
+    reader = ReplayReader(lines)
+    state: RunState | None = None
+    for one in reader.events():
+        state = _advance(state, one)
+    receipt = reader.receipt()
+    facts = verify_receipt(receipt, keys, run_id=reader.run_id)
+    if run_id is not None and run_id != reader.run_id:
+        raise Refusal("receipt_foreign", f"this is the run {reader.run_id}", field="run_id")
+    reader.check_count(facts.count)
+    if reader.chain.hex() != facts.chain_head:
+        raise Refusal("chain_mismatch", "the events do not give the receipt's chain head")
+    return VerifiedReplay(receipt, facts, _finished(state, facts))
+
+
+def _advance(state: RunState | None, one: ReplayEvent) -> RunState:
+    try:
+        return advance(state, one.event, one.data)
+    except Refusal as refusal:
+        metadata = {"seq": str(one.event.seq)}
+        raise Refusal("outcome_mismatch", f"the events are no run: {refusal.message}", metadata=metadata) from None

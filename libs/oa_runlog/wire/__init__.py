@@ -1,0 +1,53 @@
+"""Plain values <-> bytes of openagents.runtime.v1. The only room of this library that knows the generated types.
+
+Reading is total: it gives a value, or raises Refusal with `missing_field`, `invalid_value`, `invalid_enum`,
+`missing_payload`, `malformed_message` or `unsupported_schema_version`, and the field's path. Writing is deterministic:
+the same value gives the same bytes in every process.
+
+- `events`: whole events. `bodies`: what happened in them. `specs`, `finishes`, `codex`, `json_values`: parts of bodies.
+- `runs`: a run as the authority shows it. `receipts`: signed receipts.
+- `fields`: what all of them read messages with.
+
+Callers import from here. The modules are for each other.
+"""
+
+from oa_runlog.wire.bodies import (
+    BodyMessage,
+    body_from_wire,
+    body_to_wire,
+    checked_body,
+    decode_body,
+    encode_body,
+    received_body,
+)
+from oa_runlog.wire.events import EventEncoder, decode_event, encode_event, event_from_wire
+from oa_runlog.wire.finishes import decode_finish, encode_finish, finish_from_wire, finish_to_wire
+from oa_runlog.wire.receipts import receipt_from_wire, receipt_to_wire
+from oa_runlog.wire.runs import run_to_wire, status_from_wire
+from oa_runlog.wire.specs import decode_spec, encode_spec, spec_from_wire, spec_to_wire
+
+__all__ = [
+    "BodyMessage",
+    "EventEncoder",
+    "body_from_wire",
+    "body_to_wire",
+    "checked_body",
+    "decode_body",
+    "decode_event",
+    "decode_finish",
+    "decode_spec",
+    "encode_body",
+    "encode_event",
+    "encode_finish",
+    "encode_spec",
+    "event_from_wire",
+    "finish_from_wire",
+    "finish_to_wire",
+    "receipt_from_wire",
+    "receipt_to_wire",
+    "received_body",
+    "run_to_wire",
+    "spec_from_wire",
+    "spec_to_wire",
+    "status_from_wire",
+]

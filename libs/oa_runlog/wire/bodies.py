@@ -1,0 +1,180 @@
+"""What happened in an event <-> `EventBody`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from oa_errors import Refusal, check_rules
+from oa_runlog import events
+from oa_runlog.events import EventBody
+from oa_runlog.wire.codex import checked_codex, codex_to_wire
+from oa_runlog.wire.fields import EnumMap, need, parse, part
+from oa_runlog.wire.finishes import checked_finish, finish_to_wire
+from oa_runlog.wire.json_values import object_to_wire, optional_object, value_from_wire, value_to_wire
+from oa_runlog.wire.specs import checked_spec, spec_to_wire
+from openagents.runtime.v1 import event_pb2
+
+BodyMessage = event_pb2.EventBody
+"""The message itself, for callers that receive it and may not import generated types."""
+
+_STREAMS = EnumMap(events.TextStream, event_pb2.TextStream, "TEXT_STREAM_")
+_ROLES = EnumMap(events.MessageRole, event_pb2.MessageRole, "MESSAGE_ROLE_")
+
+
+# ------------------------------------------------------------------------------------------------- to wire
+
+
+def _tool_result_to_wire(body: events.ToolResult) -> event_pb2.ToolResult:
+    result = value_to_wire(body.result) if body.has_result else None
+    return event_pb2.ToolResult(call_id=body.call_id, failed=body.failed, result=result)
+
+
+def body_to_wire(body: EventBody) -> event_pb2.EventBody:
+    """The message for what happened."""
+    w = event_pb2
+    match body:
+        case events.TextDelta(stream, data):
+            return w.EventBody(text_delta=w.TextDelta(stream=_STREAMS.to_wire(stream), data=data))
+        case events.ToolCall(call_id, name, arguments):
+            call = w.ToolCall(call_id=call_id, name=name, arguments=object_to_wire(arguments))
+            return w.EventBody(tool_call=call)
+        case events.ToolResult():
+            return w.EventBody(tool_result=_tool_result_to_wire(body))
+        case events.Message(role, text):
+            return w.EventBody(message=w.Message(role=_ROLES.to_wire(role), text=text))
+        case events.Verification(name, passed, detail):
+            return w.EventBody(verification=w.Verification(name=name, passed=passed, detail=detail))
+        case events.Usage(model, read, written, cached):
+            usage = w.Usage(model=model, input_tokens=read, output_tokens=written, cached_input_tokens=cached)
+            return w.EventBody(usage=usage)
+        case events.CodexEvent():
+            return w.EventBody(codex_event=codex_to_wire(body))
+        case events.Custom(kind, content):
+            return w.EventBody(custom=w.Custom(type=kind, data=object_to_wire(content)))
+        case _:
+            return _authority_body_to_wire(body)
+
+
+def _authority_body_to_wire(
+    body: events.RunCreated | events.RunStarted | events.RunCancelRequested | events.RunFinished | events.ExecutorLost,
+) -> event_pb2.EventBody:
+    w = event_pb2
+    match body:
+        case events.RunCreated(user_id, org_id, spec):
+            return w.EventBody(run_created=w.RunCreated(user_id=user_id, org_id=org_id, spec=spec_to_wire(spec)))
+        case events.RunStarted(worker_id, epoch, attempt):
+            return w.EventBody(run_started=w.RunStarted(worker_id=worker_id, lease_epoch=epoch, attempt=attempt))
+        case events.RunCancelRequested(requested_by, reason):
+            return w.EventBody(run_cancel_requested=w.RunCancelRequested(requested_by=requested_by, reason=reason))
+        case events.RunFinished():
+            return w.EventBody(run_finished=finish_to_wire(body))
+        case events.ExecutorLost(worker_id, epoch, attempt, requeued):
+            lost = w.ExecutorLost(worker_id=worker_id, lease_epoch=epoch, attempt=attempt, requeued=requeued)
+            return w.EventBody(executor_lost=lost)
+
+
+def encode_body(body: EventBody) -> bytes:
+    """The bytes of what happened, as they stand in an event and as fingerprints are made of."""
+    return body_to_wire(body).SerializeToString(deterministic=True)
+
+
+# ------------------------------------------------------------------------------------------------- from wire
+
+
+def _run_created(m: event_pb2.RunCreated) -> events.RunCreated:
+    need(m.HasField("spec"), "spec")
+    user_id, org_id = need(m.user_id, "user_id"), need(m.org_id, "org_id")
+    return events.RunCreated(user_id, org_id, checked_spec(m.spec, "spec."))
+
+
+def _run_started(m: event_pb2.RunStarted) -> events.RunStarted:
+    epoch, attempt = need(m.lease_epoch, "lease_epoch"), need(m.attempt, "attempt")
+    return events.RunStarted(need(m.worker_id, "worker_id"), epoch, attempt)
+
+
+def _cancel_requested(m: event_pb2.RunCancelRequested) -> events.RunCancelRequested:
+    return events.RunCancelRequested(need(m.requested_by, "requested_by"), m.reason)
+
+
+def _executor_lost(m: event_pb2.ExecutorLost) -> events.ExecutorLost:
+    epoch, attempt = need(m.lease_epoch, "lease_epoch"), need(m.attempt, "attempt")
+    return events.ExecutorLost(need(m.worker_id, "worker_id"), epoch, attempt, m.requeued)
+
+
+def _text_delta(m: event_pb2.TextDelta) -> events.TextDelta:
+    return events.TextDelta(_STREAMS.from_wire(m.stream, "stream"), m.data)
+
+
+def _tool_call(m: event_pb2.ToolCall) -> events.ToolCall:
+    return events.ToolCall(m.call_id, m.name, optional_object(m, "arguments"))
+
+
+def _tool_result(m: event_pb2.ToolResult) -> events.ToolResult:
+    has_result = m.HasField("result")
+    result = value_from_wire(m.result, "result") if has_result else None
+    return events.ToolResult(m.call_id, m.failed, result, has_result)
+
+
+def _message(m: event_pb2.Message) -> events.Message:
+    return events.Message(_ROLES.from_wire(m.role, "role"), m.text)
+
+
+def _verification(m: event_pb2.Verification) -> events.Verification:
+    return events.Verification(m.name, m.passed, m.detail)
+
+
+def _usage(m: event_pb2.Usage) -> events.Usage:
+    return events.Usage(m.model, m.input_tokens, m.output_tokens, m.cached_input_tokens)
+
+
+def _custom(m: event_pb2.Custom) -> events.Custom:
+    return events.Custom(m.type, optional_object(m, "data"))
+
+
+_BODIES: Mapping[str, Callable[[Any], EventBody]] = MappingProxyType(
+    {
+        "run_created": _run_created,
+        "run_started": _run_started,
+        "run_cancel_requested": _cancel_requested,
+        "run_finished": checked_finish,
+        "executor_lost": _executor_lost,
+        "text_delta": _text_delta,
+        "tool_call": _tool_call,
+        "tool_result": _tool_result,
+        "message": _message,
+        "verification": _verification,
+        "usage": _usage,
+        "codex_event": checked_codex,
+        "custom": _custom,
+    }
+)
+
+
+def body_from_wire(message: event_pb2.EventBody) -> EventBody:
+    """What happened, from its message. Raises Refusal."""
+    check_rules(message)
+    return checked_body(message)
+
+
+def received_body(message: BodyMessage) -> tuple[EventBody, bytes]:
+    """What happened, with the bytes that it is stored in, from a message that `check_rules` let pass. Raises Refusal.
+
+    What the message holds beyond this version is to be discarded before (`DiscardUnknownFields`): nobody here can say
+    whether it may stand in the log. Then the bytes are those of `encode_body`.
+    """
+    return checked_body(message), message.SerializeToString(deterministic=True)
+
+
+def checked_body(message: BodyMessage) -> EventBody:
+    """What happened, from a message that `check_rules` let pass. Raises Refusal."""
+    kind = message.WhichOneof("kind")
+    if kind is None:
+        raise Refusal("missing_payload", "the event holds none of the kinds that this version has", field="kind")
+    return part(message, kind, _BODIES[kind])
+
+
+def decode_body(data: bytes) -> EventBody:
+    """What happened, from `encode_body`'s bytes. Raises Refusal."""
+    return body_from_wire(parse(data, event_pb2.EventBody()))

@@ -1,0 +1,90 @@
+"""Events <-> `RunEvent`.
+
+`encode_event` and `EventEncoder` make an event's bytes, once, for the authority. Everybody else keeps the bytes as they
+are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+from oa_errors import Refusal, check_rules
+from oa_runlog.events import SCHEMA_VERSION, RunEvent
+from oa_runlog.upcast import upcast
+from oa_runlog.wire.bodies import checked_body
+from oa_runlog.wire.fields import need, parse, part
+from openagents.runtime.v1 import event_pb2
+
+_NS = 1_000_000_000
+_MAX_SECONDS = 253_402_300_799
+"""The end of the year 9999: the last time that a google.protobuf.Timestamp may hold."""
+
+_SEQ_TAG = bytes([event_pb2.RunEvent.SEQ_FIELD_NUMBER << 3])
+_BODY_TAG = bytes([event_pb2.RunEvent.BODY_FIELD_NUMBER << 3 | 2])
+
+
+def encode_event(run_id: str, seq: int, recorded_ns: int, lease_epoch: int, body: bytes) -> bytes:
+    """The bytes of an event around its body's bytes (`encode_body`)."""
+    return EventEncoder(run_id, recorded_ns, lease_epoch).encode_all(seq, [body])[0]
+
+
+class EventEncoder:
+    """Makes the bytes of events that are recorded together: they differ in their seq and body only.
+
+    Protobuf writes fields in the order of their numbers: the run, the seq, what the events have in common, the body.
+    So the parts are joined rather than parsed and written again.
+    """
+
+    def __init__(self, run_id: str, recorded_ns: int, lease_epoch: int) -> None:
+        seconds, nanos = divmod(recorded_ns, _NS)
+        common = event_pb2.RunEvent(lease_epoch=lease_epoch, schema_version=SCHEMA_VERSION)
+        common.recorded_time.seconds = seconds
+        common.recorded_time.nanos = nanos
+        self._before_seq = event_pb2.RunEvent(run_id=run_id).SerializeToString() + _SEQ_TAG
+        self._before_body = common.SerializeToString(deterministic=True) + _BODY_TAG
+
+    def encode_all(self, first_seq: int, bodies: Iterable[bytes]) -> list[bytes]:
+        """The bytes of consecutive events, the first with this seq (above 0)."""
+        before_seq, before_body, join = self._before_seq, self._before_body, b"".join
+        return [
+            join((before_seq, _varint(seq), before_body, _varint(len(body)), body))
+            for seq, body in enumerate(bodies, first_seq)
+        ]
+
+
+@lru_cache(maxsize=16_384)  # runs have the same seqs, and events often the same size
+def _varint(value: int) -> bytes:
+    parts = bytearray()
+    while value > 0x7F:
+        parts.append(value & 0x7F | 0x80)
+        value >>= 7
+    parts.append(value)
+    return bytes(parts)
+
+
+def decode_event(data: bytes) -> RunEvent:
+    """The event in stored bytes. Raises Refusal."""
+    return event_from_wire(parse(data, event_pb2.RunEvent()))
+
+
+def event_from_wire(message: event_pb2.RunEvent) -> RunEvent:
+    """The event in a message; one of an older schema is upcast first. Raises Refusal."""
+    message = upcast(message)
+    check_rules(message)
+    need(message.HasField("recorded_time"), "recorded_time")
+    need(message.HasField("body"), "body")
+    return RunEvent(
+        run_id=need(message.run_id, "run_id"),
+        seq=need(message.seq, "seq"),
+        recorded_ns=_ns(message.recorded_time, "recorded_time"),
+        lease_epoch=message.lease_epoch,
+        body=part(message, "body", checked_body),
+    )
+
+
+def _ns(time: Any, field: str) -> int:
+    if not 0 <= time.nanos < _NS or not 0 <= time.seconds <= _MAX_SECONDS:
+        raise Refusal("invalid_value", f"{field} is not a time since 1970", field=field)
+    return int(time.seconds) * _NS + int(time.nanos)

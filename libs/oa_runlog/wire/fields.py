@@ -1,0 +1,61 @@
+"""How every message is read: bytes are parsed, required fields are there, enums have a name, refusals have a path."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from google.protobuf.message import DecodeError
+from google.protobuf.message import Message as ProtoMessage
+
+from oa_errors import Refusal
+
+M = TypeVar("M", bound=ProtoMessage)
+E = TypeVar("E", bound=enum.StrEnum)
+T = TypeVar("T")
+
+
+class EnumMap:
+    """One enum in both worlds: wire name = prefix + our value in upper case."""
+
+    def __init__(self, ours: type[E], wire: Any, prefix: str) -> None:
+        self._to_wire: dict[enum.StrEnum, int] = {
+            member: int(wire.Value(f"{prefix}{member.value.upper()}")) for member in ours
+        }
+        self._from_wire = {number: member for member, number in self._to_wire.items()}
+
+    def to_wire(self, member: enum.StrEnum) -> Any:
+        """The number of a member."""
+        return self._to_wire[member]
+
+    def from_wire(self, number: int, field: str) -> Any:
+        """The member with a number. Raises Refusal `invalid_enum`, naming `field`."""
+        try:
+            return self._from_wire[number]
+        except KeyError:
+            raise Refusal("invalid_enum", f"{field} must be one of its named values", field=field) from None
+
+
+def need(value: Any, field: str) -> Any:
+    """`value`, unless it is empty or 0. Raises Refusal `missing_field`, naming `field`."""
+    if not value:
+        raise Refusal("missing_field", f"{field} must be set", field=field)
+    return value
+
+
+def part(message: Any, name: str, read: Callable[[Any], T]) -> T:
+    """The field `name` of `message`, read by `read`. Refusals name the path from `message` on."""
+    try:
+        return read(getattr(message, name))
+    except Refusal as refusal:
+        raise refusal.under(name) from None
+
+
+def parse(data: bytes, empty: M) -> M:
+    """The message in `data`, parsed into `empty`. Raises Refusal `malformed_message`."""
+    try:
+        empty.ParseFromString(data)
+    except DecodeError:
+        raise Refusal("malformed_message", f"the bytes are not a {empty.DESCRIPTOR.name}") from None
+    return empty

@@ -1,0 +1,61 @@
+"""The finish of a run <-> `RunFinished`."""
+
+from __future__ import annotations
+
+from oa_errors import check_rules
+from oa_runlog import events
+from oa_runlog.wire.fields import EnumMap, parse
+from openagents.runtime.v1 import event_pb2
+
+_OUTCOMES = EnumMap(events.Outcome, event_pb2.RunOutcome, "RUN_OUTCOME_")
+
+
+def finish_to_wire(finish: events.RunFinished) -> event_pb2.RunFinished:
+    """The message for a finish."""
+    message = event_pb2.RunFinished(
+        outcome=_OUTCOMES.to_wire(finish.outcome), reason=finish.reason, message=finish.message
+    )
+    if finish.exec is not None:
+        measured = finish.exec
+        message.exec.CopyFrom(
+            event_pb2.ExecResult(
+                exit_code=measured.exit_code,
+                signal=measured.signal,
+                duration_ms=measured.duration_ms,
+                stdout_bytes=measured.stdout_bytes,
+                stderr_bytes=measured.stderr_bytes,
+            )
+        )
+    return message
+
+
+def finish_from_wire(message: event_pb2.RunFinished) -> events.RunFinished:
+    """The finish in a message. Raises Refusal."""
+    check_rules(message)
+    return checked_finish(message)
+
+
+def checked_finish(message: event_pb2.RunFinished) -> events.RunFinished:
+    """The finish in a message that `check_rules` let pass. Raises Refusal."""
+    measured = None
+    if message.HasField("exec"):
+        result = message.exec
+        measured = events.ExecResult(
+            exit_code=result.exit_code if result.HasField("exit_code") else None,
+            signal=result.signal,
+            duration_ms=result.duration_ms,
+            stdout_bytes=result.stdout_bytes,
+            stderr_bytes=result.stderr_bytes,
+        )
+    outcome = _OUTCOMES.from_wire(message.outcome, "outcome")
+    return events.RunFinished(outcome, message.reason, message.message, measured)
+
+
+def encode_finish(finish: events.RunFinished) -> bytes:
+    """A finish's bytes, for storing it."""
+    return finish_to_wire(finish).SerializeToString(deterministic=True)
+
+
+def decode_finish(data: bytes) -> events.RunFinished:
+    """The finish in `encode_finish`'s bytes. Raises Refusal."""
+    return finish_from_wire(parse(data, event_pb2.RunFinished()))

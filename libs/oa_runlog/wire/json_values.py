@@ -1,0 +1,67 @@
+"""JSON values <-> `google.protobuf.Value` and `Struct`. Numbers are doubles, as the contract has them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from google.protobuf import struct_pb2
+
+from oa_errors import Refusal
+from oa_runlog.events import Json
+
+
+def value_to_wire(value: Json) -> struct_pb2.Value:
+    """The message for a value."""
+    match value:
+        case None:
+            return struct_pb2.Value(null_value=struct_pb2.NULL_VALUE)
+        case bool():
+            return struct_pb2.Value(bool_value=value)
+        case int() | float():
+            return struct_pb2.Value(number_value=value)
+        case str():
+            return struct_pb2.Value(string_value=value)
+        case Mapping():
+            return struct_pb2.Value(struct_value=object_to_wire(value))
+        case Sequence():
+            elements = [value_to_wire(element) for element in value]
+            return struct_pb2.Value(list_value=struct_pb2.ListValue(values=elements))
+
+
+def object_to_wire(value: Mapping[str, Json] | None) -> struct_pb2.Struct | None:
+    """The message for an object; None for None."""
+    if value is None:
+        return None
+    return struct_pb2.Struct(fields={name: value_to_wire(member) for name, member in value.items()})
+
+
+def value_from_wire(value: struct_pb2.Value, field: str) -> Json:
+    """The value in a message. Raises Refusal `invalid_value` or `missing_payload`; `field` is where it stands."""
+    match value.WhichOneof("kind"):
+        case "null_value":
+            return None
+        case "bool_value":
+            return value.bool_value
+        case "number_value":
+            if not math.isfinite(value.number_value):
+                raise Refusal("invalid_value", f"{field} holds a number that JSON does not have", field=field)
+            return value.number_value
+        case "string_value":
+            return value.string_value
+        case "struct_value":
+            return _object_from_wire(value.struct_value, field)
+        case "list_value":
+            return [value_from_wire(v, f"{field}[{n}]") for n, v in enumerate(value.list_value.values)]
+        case _:
+            raise Refusal("missing_payload", f"{field} holds a value of no kind", field=field)
+
+
+def _object_from_wire(value: struct_pb2.Struct, field: str) -> dict[str, Json]:
+    return {name: value_from_wire(member, f"{field}.{name}") for name, member in sorted(value.fields.items())}
+
+
+def optional_object(message: Any, name: str) -> dict[str, Json] | None:
+    """The object in the field `name` of `message`; None when the field is absent. Raises Refusal."""
+    return _object_from_wire(getattr(message, name), name) if message.HasField(name) else None

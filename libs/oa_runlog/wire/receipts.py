@@ -1,0 +1,24 @@
+"""Signed receipts <-> `Receipt`."""
+
+from __future__ import annotations
+
+from oa_runlog.proof.receipt import SignedReceipt
+from oa_runlog.wire.fields import need
+from openagents.runtime.v1 import receipt_pb2
+
+
+def receipt_to_wire(receipt: SignedReceipt) -> receipt_pb2.Receipt:
+    """The message for a receipt."""
+    return receipt_pb2.Receipt(
+        run_id=receipt.run_id,
+        canonical_json=receipt.canonical_json,
+        signature=receipt.signature,
+        key_id=receipt.key_id,
+    )
+
+
+def receipt_from_wire(message: receipt_pb2.Receipt) -> SignedReceipt:
+    """The receipt in a message. Raises Refusal; whether it proves anything is for `verify_receipt`."""
+    for field in ("run_id", "canonical_json", "signature", "key_id"):
+        need(getattr(message, field), field)
+    return SignedReceipt(message.run_id, message.canonical_json, message.signature, message.key_id)

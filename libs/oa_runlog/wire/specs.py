@@ -1,0 +1,80 @@
+"""The spec of a run <-> `RunSpec`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from google.protobuf.message import Message as ProtoMessage
+
+from oa_errors import Refusal, check_rules
+from oa_runlog import events
+from oa_runlog.wire.fields import parse
+from openagents.runtime.v1 import event_pb2
+
+_EMPTY: Mapping[str, str] = MappingProxyType({})
+
+
+def spec_to_wire(spec: events.RunSpec) -> event_pb2.RunSpec:
+    """The message for a spec."""
+    message = event_pb2.RunSpec(
+        adapter=spec.adapter,
+        title=spec.title,
+        thread_id=spec.thread_id,
+        labels=dict(spec.labels),
+        retention_class=spec.retention_class,
+    )
+    match spec.input:
+        case events.ExecSpec() as command:
+            message.exec.argv.extend(command.argv)
+            message.exec.working_directory = command.working_directory
+            message.exec.environment.update(command.environment)
+            message.exec.timeout_ms = command.timeout_ms
+        case events.PromptSpec() as prompt:
+            message.prompt.text = prompt.text
+    return message
+
+
+def spec_from_wire(message: event_pb2.RunSpec, *, path: str = "") -> events.RunSpec:
+    """The spec in a message. Raises Refusal; `path` is what stands before its fields, for example "spec."."""
+    _check(message, path)
+    return checked_spec(message, path)
+
+
+def _check(message: ProtoMessage, path: str) -> None:
+    try:
+        check_rules(message)
+    except Refusal as refusal:
+        raise (refusal.under(path.rstrip(".")) if path else refusal) from None
+
+
+def checked_spec(message: event_pb2.RunSpec, path: str) -> events.RunSpec:
+    """The spec in a message that `check_rules` let pass. Raises Refusal; `path` as in `spec_from_wire`."""
+    match message.WhichOneof("input"):
+        case "exec":
+            command = message.exec
+            what: events.ExecSpec | events.PromptSpec = events.ExecSpec(
+                tuple(command.argv), command.working_directory, _frozen(command.environment), command.timeout_ms
+            )
+        case "prompt":
+            what = events.PromptSpec(message.prompt.text)
+        case _:
+            raise Refusal(
+                "missing_payload", "the spec says nothing to execute; set exec or prompt", field=f"{path}input"
+            )
+    labels = _frozen(message.labels)
+    return events.RunSpec(message.adapter, what, message.title, message.thread_id, labels, message.retention_class)
+
+
+def _frozen(entries: Mapping[str, str]) -> Mapping[str, str]:
+    return MappingProxyType(dict(entries)) if entries else _EMPTY
+
+
+def encode_spec(spec: events.RunSpec) -> bytes:
+    """A spec's bytes, for fingerprints and for storing it."""
+    return spec_to_wire(spec).SerializeToString(deterministic=True)
+
+
+def decode_spec(data: bytes) -> events.RunSpec:
+    """The spec in `encode_spec`'s bytes. Raises Refusal."""
+    return spec_from_wire(parse(data, event_pb2.RunSpec()))
