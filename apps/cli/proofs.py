@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from apps.cli.program import Cli
 from apps.cli.replay_files import fetched_artifact
-from apps.cli.tail import RunTail
 from oa_client.client import Client
 from oa_client.cpython.site import FileCheckpoints, FilePins
+from oa_client.follow.items import EventsArchived
+from oa_client.follow.run_tail import RunTail
 from oa_client.receipt_log import Logged, check_logged
 from oa_client.store import WatermarkStore
 from oa_errors import Refusal
@@ -49,9 +50,8 @@ async def proved_receipt(cli: Cli, run_id: str) -> tuple[SignedReceipt, ReceiptF
     try:
         async with proved_run(cli, run_id) as proved:
             return proved.receipt, proved.facts
-    except Refusal as refusal:
-        if refusal.reason != "retention_floor_breach":
-            raise
+    except EventsArchived:
+        pass
     async with fetched_artifact(cli, run_id, None) as fetched:
         return fetched.replay.receipt, fetched.replay.facts
 

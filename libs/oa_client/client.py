@@ -5,10 +5,10 @@ from __future__ import annotations
 from oa_client.auth import Auth, CredentialStore
 from oa_client.commands import Commands
 from oa_client.edge import Edge
+from oa_client.follow.subscription import MAX_BATCH, Subscription
 from oa_client.log import AppliedLog, fold
 from oa_client.pins import PinStore, trusted_keys
 from oa_client.store import WatermarkStore
-from oa_client.subscription import MAX_BATCH, Subscription
 from oa_client.transport import Http, Sockets
 from oa_khala.topics import run_events
 from oa_runlog.receipt import ReceiptFacts, SignedReceipt

@@ -11,8 +11,9 @@ from apps.cli.exits import Exit
 from apps.cli.program import Cli, command, raw_option, replay_group
 from apps.cli.proofs import proved_run, trusted_keys
 from apps.cli.replay_files import artifact_file_lines, fetched_artifact, is_run_id, staging
-from apps.cli.tail import Seen, TailView
+from apps.cli.tail import TailView
 from oa_client import wire
+from oa_client.follow.items import Seen
 from oa_errors import Refusal
 from oa_khala.topics import run_events
 from oa_runlog.replay import VerifiedReplay, artifact_lines, read_artifact, verify_artifact

@@ -32,11 +32,11 @@ from apps.cli.tests.hostile import (
     key,
     screens,
 )
-from oa_client import subscription as updates
 from oa_client.auth import Credentials
 from oa_client.client import Client
 from oa_client.cpython.files import ClientHome, FileCredentialStore
 from oa_client.cpython.network import HttpxHttp
+from oa_client.follow import updates
 from oa_client.log import fold
 from oa_client.store import Element
 from oa_errors import Refusal
