@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from apps.cli.output import Output, bytes_words, ms_words
-from oa_client.event_lines import event_line
 from oa_client.follow.items import Broken, Item, Seen
+from oa_client.proofs.event_lines import event_line
 from oa_errors.visible import LAYOUT
 from oa_runlog import events
 

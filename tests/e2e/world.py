@@ -127,7 +127,7 @@ class World:
         assert tail.seqs == list(range(1, run.latest_seq + 1))
         assert (log.count, log.first_seq, log.last_seq) == (run.latest_seq, 1, run.latest_seq)
         assert log.chain_head == run.chain_head
-        _, facts = await self.client.verified_record(run_id, store)
+        _, facts = await self.client.proofs.record(run_id, store)
         assert (facts.count, facts.first_seq, facts.last_seq) == (log.count, 1, log.last_seq)
         assert facts.chain_head == log.chain_head.hex()
         return facts

@@ -28,7 +28,7 @@ class CheckpointStore(Protocol):
         """Trust the next one."""
 
 
-class Proofs(Protocol):
+class LogProofs(Protocol):
     """Who answers questions about the log: `oa_client.commands.Commands`."""
 
     async def inclusion_proof(self, run_id: str) -> InclusionProof:
@@ -48,7 +48,7 @@ class Logged:
 
 
 async def check_logged(
-    proofs: Proofs, store: CheckpointStore, keys: Mapping[str, bytes], receipt: SignedReceipt, facts: ReceiptFacts
+    proofs: LogProofs, store: CheckpointStore, keys: Mapping[str, bytes], receipt: SignedReceipt, facts: ReceiptFacts
 ) -> Logged:
     """Check that a verified receipt is in the log, and that the log continues the one seen last; keep what is newer.
 
@@ -68,6 +68,6 @@ async def check_logged(
     return Logged(proof.leaf_index, now, seen)
 
 
-async def _check_continues(proofs: Proofs, seen: Checkpoint, now: Checkpoint) -> None:
+async def _check_continues(proofs: LogProofs, seen: Checkpoint, now: Checkpoint) -> None:
     grew = seen.origin == now.origin and 0 < seen.size < now.size
     check_growth(seen, now, await proofs.consistency_proof(seen.size, now.size) if grew else [])
