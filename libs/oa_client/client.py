@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from oa_client.auth import Auth, CredentialStore
-from oa_client.commands import Commands
-from oa_client.edge import Edge
+from oa_client.core.log import AppliedLog, fold
+from oa_client.core.store import WatermarkStore
+from oa_client.edge.auth import Auth, CredentialStore
+from oa_client.edge.calls import Edge
+from oa_client.edge.commands import Commands
 from oa_client.follow.subscription import MAX_BATCH, Subscription
-from oa_client.log import AppliedLog, fold
 from oa_client.proofs.pins import PinStore
 from oa_client.proofs.receipt_log import CheckpointStore
 from oa_client.proofs.run_proofs import RunProofs
-from oa_client.store import WatermarkStore
 from oa_client.transport import Http, Sockets
 from oa_khala.topics import run_events
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from oa_client.client import Client, applied_log
+from oa_client.core.log import LogFold
+from oa_client.core.store import WatermarkStore
 from oa_client.cpython.files import ClientHome
 from oa_client.cpython.site import Site
 from oa_client.follow.subscription import Subscription
 from oa_client.follow.updates import Applied, Connection
-from oa_client.log import LogFold
-from oa_client.store import WatermarkStore
 from oa_khala.topics import run_events
 from oa_localstack.environment import mail_file
 from oa_localstack.stack import Stack

@@ -11,7 +11,7 @@ from apps.cli.exits import Exit
 from apps.cli.keys import key_option, trusted_keys
 from apps.cli.output import Output
 from apps.cli.program import Cli, command, receipt_group
-from oa_client import wire
+from oa_client.core import wire
 from oa_client.cpython.artifact_files import scratch
 from oa_client.proofs.event_lines import read_event_lines
 from oa_client.proofs.receipt_log import Logged

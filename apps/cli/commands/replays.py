@@ -10,7 +10,7 @@ from apps.cli.exits import Exit
 from apps.cli.keys import key_option, trusted_keys
 from apps.cli.program import Cli, command, raw_option, replay_group
 from apps.cli.tail import TailView
-from oa_client import wire
+from oa_client.core import wire
 from oa_client.cpython.artifact_files import artifact_file_lines, fetched_artifact, write_artifact
 from oa_client.follow.items import Seen
 from oa_client.proofs.artifacts import is_of_another_past

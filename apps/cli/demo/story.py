@@ -16,12 +16,12 @@ from apps.cli.commands.account import DEV_EMAIL, dev_code, mails
 from apps.cli.demo.checks import Check
 from apps.cli.demo.view import View
 from oa_client.client import applied_log
+from oa_client.core.log import AppliedLog
+from oa_client.core.models import Run
 from oa_client.cpython.site import Site
 from oa_client.follow.items import Seen
 from oa_client.follow.run_tail import RunTail
 from oa_client.follow.subscription import MAX_BATCH
-from oa_client.log import AppliedLog
-from oa_client.models import Run
 from oa_khala.topics import run_events
 from oa_runlog import events
 from oa_runlog.receipt import ReceiptFacts

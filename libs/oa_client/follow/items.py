@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from oa_client.core.log import AppliedLog, LogFold
+from oa_client.core.store import Element
 from oa_client.follow.updates import Applied, CaughtUp, Connection, Refused, Restarted, Update
-from oa_client.log import AppliedLog, LogFold
-from oa_client.store import Element
 from oa_errors import Refusal
 from oa_runlog.events import RunEvent
 

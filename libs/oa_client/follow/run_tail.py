@@ -11,10 +11,10 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Protocol
 
+from oa_client.core.log import AppliedLog
+from oa_client.core.store import WatermarkStore
 from oa_client.follow.items import Item, RunItems
 from oa_client.follow.subscription import MAX_BATCH, Subscription
-from oa_client.log import AppliedLog
-from oa_client.store import WatermarkStore
 from oa_khala.topics import run_events
 
 

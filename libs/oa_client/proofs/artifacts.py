@@ -8,7 +8,7 @@ from typing import BinaryIO, Protocol
 
 import zstandard
 
-from oa_client.models import ArtifactPiece
+from oa_client.core.models import ArtifactPiece
 from oa_errors import Refusal
 from oa_runlog.receipt import SignedReceipt
 from oa_runlog.replay import MAX_LINE_BYTES, VerifiedReplay
@@ -20,7 +20,7 @@ _UNPACK_BYTES = 1024
 
 
 class Pieces(Protocol):
-    """Who has artifacts: `oa_client.commands.Commands`."""
+    """Who has artifacts: `oa_client.edge.commands.Commands`."""
 
     async def artifact_piece(self, run_id: str, offset: int) -> ArtifactPiece:
         """The piece that begins at `offset`."""

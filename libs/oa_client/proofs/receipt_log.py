@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from oa_client.models import InclusionProof
+from oa_client.core.models import InclusionProof
 from oa_runlog.checkpoint import Checkpoint, check_growth, parse_checkpoint, verify_logged, verify_receipt_log
 from oa_runlog.receipt import ReceiptFacts, SignedReceipt
 
@@ -29,7 +29,7 @@ class CheckpointStore(Protocol):
 
 
 class LogProofs(Protocol):
-    """Who answers questions about the log: `oa_client.commands.Commands`."""
+    """Who answers questions about the log: `oa_client.edge.commands.Commands`."""
 
     async def inclusion_proof(self, run_id: str) -> InclusionProof:
         """The proof that a run's receipt is in the log."""

@@ -7,12 +7,12 @@ from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple, Protocol
 
+from oa_client.core.store import WatermarkStore
 from oa_client.follow.items import EventsArchived
 from oa_client.follow.run_tail import RunTail, Subscribes
 from oa_client.proofs.artifacts import Pieces, fetch_artifact, read_artifact_lines
 from oa_client.proofs.pins import PinStore, trusted_keys
 from oa_client.proofs.receipt_log import CheckpointStore, Logged, LogProofs, check_logged
-from oa_client.store import WatermarkStore
 from oa_khala.topics import run_events
 from oa_runlog.receipt import ReceiptFacts, SignedReceipt
 from oa_runlog.replay import VerifiedReplay, verify_artifact
@@ -23,7 +23,7 @@ Scratch = Callable[[], AbstractContextManager[BinaryIO]]
 
 
 class Receipts(Pieces, LogProofs, Protocol):
-    """Who has receipts and what belongs to them: `oa_client.commands.Commands`."""
+    """Who has receipts and what belongs to them: `oa_client.edge.commands.Commands`."""
 
     async def receipt(self, run_id: str) -> SignedReceipt:
         """The receipt of a run. Raises Refusal `run_not_finished` while it has none."""

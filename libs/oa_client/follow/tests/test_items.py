@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from oa_client.core.store import Element
 from oa_client.follow.items import Broken, EventsArchived, Item, RunItems, Seen, StartedOver
 from oa_client.follow.updates import Applied, CaughtUp, Connection, Refused, Restarted, Update
-from oa_client.store import Element
 from oa_errors import Refusal
 from oa_khala.topics import run_events
 from oa_runlog.tests.records import record, text

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import zstandard
 
-from oa_client.models import ArtifactPiece
+from oa_client.core.models import ArtifactPiece
 from oa_client.proofs.artifacts import fetch_artifact, is_of_another_past, read_artifact_lines
 from oa_errors import Refusal
 from oa_runlog.replay import MAX_LINE_BYTES, artifact_lines, verify_artifact

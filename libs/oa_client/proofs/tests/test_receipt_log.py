@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from oa_client.models import InclusionProof
+from oa_client.core.models import InclusionProof
 from oa_client.proofs.receipt_log import check_logged
 from oa_errors import Refusal
 from oa_runlog.checkpoint import NoteSigner, log_origin, receipt_leaf, sign_checkpoint
