@@ -7,7 +7,8 @@ exits       exit codes
 output      the door that all output goes through: people's words, or JSON
 sink        stdout and stderr, which may be closed, full, or read by nobody
 terminal    what a run wrote, as a terminal may have it
-tail        following a run, and showing it
+keys        which keys a command trusts
+tail        showing a run that is followed
 commands/   one module per noun
 demo/       `oa demo`: the whole path, shown and checked
 pages       docs/cli.md, made from the program itself

@@ -17,6 +17,7 @@ import apps.cli.commands  # noqa: F401 - registers them all
 from apps.cli.exits import Exit, exit_of_refusal
 from apps.cli.program import Cli, oa
 from apps.cli.sink import keep_standard_descriptors
+from oa_client.follow.items import EventsArchived
 from oa_errors import Refusal
 
 
@@ -31,6 +32,9 @@ def run(arguments: Sequence[str]) -> int:
 def _run(cli: Cli, arguments: Sequence[str]) -> Exit:
     try:
         return Exit(oa.main(list(arguments), prog_name="oa", obj=cli, standalone_mode=False) or Exit.OK)
+    except EventsArchived as archived:
+        message = f"{archived.message} Read them with: oa replay show {archived.run_id}"
+        return _refused(cli, Refusal(archived.reason, message))
     except Refusal as refusal:
         return _refused(cli, refusal)
     except click.ClickException as error:

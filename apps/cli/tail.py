@@ -1,107 +1,12 @@
-"""Following a run: from what is stored here on, live, to its end; and showing it."""
+"""Showing a run that is followed: what a person sees of each item."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from dataclasses import dataclass
-
 from apps.cli.output import Output, bytes_words, ms_words
-from oa_client.client import Client
-from oa_client.event_lines import event_line
-from oa_client.log import AppliedLog, LogFold
-from oa_client.store import WatermarkStore
-from oa_client.subscription import MAX_BATCH, Applied, CaughtUp, Connection, Refused, Restarted, Subscription
-from oa_errors import Refusal
+from oa_client.follow.items import Broken, Item, Seen
+from oa_client.proofs.event_lines import event_line
 from oa_errors.visible import LAYOUT
-from oa_khala.topics import run_events
 from oa_runlog import events
-
-
-@dataclass(frozen=True)
-class Seen:
-    """An event of the run, stored here. `live`: it came now; otherwise it was here already."""
-
-    event: events.RunEvent
-    payload: bytes
-    live: bool
-
-
-@dataclass(frozen=True)
-class Broken:
-    """The connection broke; it is being made again."""
-
-    message: str
-
-
-@dataclass(frozen=True)
-class StartedOver:
-    """What was stored could not be continued and is sent again from its start."""
-
-    reason: str
-
-
-Item = Seen | Broken | StartedOver
-
-
-class RunTail:
-    """Follows one run. `log` is what is stored here, exactly."""
-
-    def __init__(self, client: Client, store: WatermarkStore, run_id: str, *, max_batch: int = MAX_BATCH) -> None:
-        """Raises Refusal `invalid_topic` when `run_id` is no id of a run."""
-        self._client = client
-        self._store = store
-        self._run_id = run_id
-        self._topic = run_events(run_id)
-        self._max_batch = max_batch
-        self._fold = LogFold(run_id)
-        self.subscription: Subscription | None = None
-
-    @property
-    def log(self) -> AppliedLog:
-        """Counts and chain head of what has been applied."""
-        return self._fold.result
-
-    def ended(self) -> bool:
-        """Whether the run's finish has been applied."""
-        return self.log.finished
-
-    async def items(self) -> AsyncGenerator[Item, None]:
-        """What is stored, then what comes, up to the run's finish. Raises Refusal when the topic can't be had."""
-        for element in self._store.elements(self._topic):
-            yield self._seen(element.seq, element.payload, live=False)
-        if self.ended():
-            return
-        async with self._client.subscription(self._store, max_batch=self._max_batch) as subscription:
-            self.subscription = subscription
-            await subscription.follow(self._topic)
-            async with aclosing(subscription.updates()) as updates:
-                async for update in updates:
-                    item = self._item(update)
-                    if item is not None:
-                        yield item
-                    if self.ended():
-                        return
-
-    def _item(self, update: object) -> Item | None:
-        match update:
-            case Applied(seq=seq, payload=payload):
-                return self._seen(seq, payload, live=True)
-            case Connection(open=False, message=message):
-                return Broken(message)
-            case Restarted(reason=reason):
-                self._fold = LogFold(self._run_id)
-                return StartedOver(reason)
-            case CaughtUp(seq=seq) if seq > self.log.last_seq:
-                message = f"The run's events have moved to the archive. Read them with: oa replay show {self._run_id}"
-                raise Refusal("retention_floor_breach", message)
-            case Refused(refusal=refusal):
-                raise refusal
-            case _:
-                return None
-
-    def _seen(self, seq: int, payload: bytes, *, live: bool) -> Seen:
-        return Seen(self._fold.add(seq, payload), payload, live)
 
 
 class TailView:

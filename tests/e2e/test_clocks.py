@@ -13,7 +13,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from oa_client.subscription import Applied, Connection
+from oa_client.follow.updates import Applied, Connection
 from oa_errors import Refusal
 from oa_khala.topics import run_events
 from oa_localstack.postgres import FAST

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from oa_client.subscription import Subscription
+from oa_client.follow.subscription import Subscription
 from oa_errors import Refusal
 from oa_localstack.secrets import SERVICES
 from oa_localstack.stack import POSTGRES, Stack

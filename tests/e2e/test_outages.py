@@ -13,8 +13,8 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from oa_client.models import Run
-from oa_client.subscription import Subscription
+from oa_client.core.models import Run
+from oa_client.follow.subscription import Subscription
 from oa_errors import ClientAction, Refusal
 from oa_localstack.postgres import FAST, SUPERUSER
 from oa_localstack.probe import ask

@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from oa_client.models import Run
+from oa_client.core.models import Run
 from oa_localstack import roles
 from oa_localstack.environment import role_dsn
 from oa_localstack.postgres import FAST

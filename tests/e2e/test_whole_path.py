@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from oa_client.subscription import Applied, Subscription
+from oa_client.follow.subscription import Subscription
+from oa_client.follow.updates import Applied
 from oa_khala.topics import user_runs
 from oa_localstack.stack import Stack
 from tests.e2e.world import RUN_TIMEOUT_S, STEP_TIMEOUT_S, Counting, Tail, World, signed_in

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from oa_client.client import Client, applied_log
+from oa_client.core.log import LogFold
+from oa_client.core.store import WatermarkStore
 from oa_client.cpython.files import ClientHome
 from oa_client.cpython.site import Site
-from oa_client.log import LogFold
-from oa_client.store import WatermarkStore
-from oa_client.subscription import Applied, Connection, Subscription
+from oa_client.follow.subscription import Subscription
+from oa_client.follow.updates import Applied, Connection
 from oa_khala.topics import run_events
 from oa_localstack.environment import mail_file
 from oa_localstack.stack import Stack
@@ -126,7 +127,7 @@ class World:
         assert tail.seqs == list(range(1, run.latest_seq + 1))
         assert (log.count, log.first_seq, log.last_seq) == (run.latest_seq, 1, run.latest_seq)
         assert log.chain_head == run.chain_head
-        _, facts = await self.client.verified_record(run_id, store)
+        _, facts = await self.client.proofs.record(run_id, store)
         assert (facts.count, facts.first_seq, facts.last_seq) == (log.count, 1, log.last_seq)
         assert facts.chain_head == log.chain_head.hex()
         return facts

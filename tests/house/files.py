@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parent.parent.parent
+_PURE_OF_CLIENT = ("core/", "follow/items.py", "follow/updates.py", "proofs/event_lines.py", "proofs/pins.py")
 _BINARY = {".binpb", ".png", ".ico", ".gz", ".zst", ".db"}
 
 
@@ -36,8 +37,9 @@ class SourceFile:
     def is_pure(self) -> bool:
         """In a room that decides: no clock, no await, no chance."""
         pure_library = self.parts[0] == "libs" and self.parts[1] in {"oa_base", "oa_errors", "oa_khala", "oa_runlog"}
+        of_client = self.path.startswith(tuple(f"libs/oa_client/{room}" for room in _PURE_OF_CLIENT))
         domain = self.parts[0] == "services" and "domain" in self.parts
-        return self.path.endswith(".py") and (pure_library or domain) and not self.is_test
+        return self.path.endswith(".py") and (pure_library or of_client or domain) and not self.is_test
 
 
 @cache

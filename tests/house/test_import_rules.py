@@ -13,6 +13,8 @@ from tests.house.files import REPO
 
 SERVICES = ("control", "khala_gateway", "projector", "runtime")
 ROOMS = ("app", "domain", "grpc_api", "http_api", "store", "ws_api")
+CLIENT_ROOMS = ("core", "cpython", "edge", "follow", "proofs")
+CLIENT_MODULES = ("client", "transport", "follow/items", "follow/updates", "proofs/event_lines", "proofs/pins")
 LIBRARIES = (
     "oa_base",
     "oa_client",
@@ -26,6 +28,8 @@ LIBRARIES = (
 )
 
 ROOMS_RULE = "Libraries are layered"
+CLIENT_ROOMS_RULE = "The client core has rooms"
+EVERY_SURFACE_RULE = "What only CPython has"
 SERVICES_RULE = "Services meet over the contracts"
 SERVICE_LIBRARIES_RULE = "Services use the platform"
 SERVICE_ROOMS_RULE = "Every service has the same rooms"
@@ -42,11 +46,14 @@ def rooms(tmp_path: Path) -> Path:
     packages = [tmp_path / "apps" / "cli", *(tmp_path / "libs" / name for name in LIBRARIES)]
     packages += [tmp_path / "libs" / "oa_runlog" / room for room in ("proof", "wire")]
     packages += [tmp_path / "services" / service / room for service in SERVICES for room in (*ROOMS, "tests")]
+    packages += [tmp_path / "libs" / "oa_client" / room for room in CLIENT_ROOMS]
     for package in packages:
-        package.mkdir(parents=True)
+        package.mkdir(parents=True, exist_ok=True)
     for folder in [path for path in tmp_path.rglob("*") if path.is_dir()]:
         if folder != tmp_path / "libs":
             (folder / "__init__.py").touch()
+    for module in CLIENT_MODULES:
+        (tmp_path / "libs" / "oa_client" / f"{module}.py").touch()
     for service in SERVICES:
         for module in ("config.py", "__main__.py"):
             (tmp_path / "services" / service / module).touch()
@@ -84,7 +91,9 @@ ALLOWED = {
     "libs/oa_khala/wire.py": "import openagents",
     "libs/oa_errors/catalogue.py": "import openagents, oa_base",
     "libs/oa_platform/pool.py": "import asyncpg, openagents, oa_errors, asyncio",
-    "libs/oa_client/socket.py": "import websockets, openagents, oa_khala.wire",
+    "libs/oa_client/cpython/x.py": "import websockets, os, sqlite3, oa_client.client, oa_client.proofs",
+    "libs/oa_client/client.py": "import oa_client.proofs, oa_client.edge, oa_client.follow, openagents",
+    "libs/oa_client/follow/x.py": "import asyncio, random, oa_khala.wire, oa_client.transport, oa_client.core",
     "libs/oa_localstack/postgres.py": "import asyncpg, oa_platform",
     "libs/oa_testing/plugin.py": "import oa_localstack, asyncpg, apps.cli",
     "apps/cli/main.py": "import oa_client, oa_worker, oa_localstack, oa_runlog",
@@ -108,6 +117,14 @@ def test_what_the_rooms_are_for_is_allowed(rooms: Path) -> None:
         ("libs/oa_platform/x.py", "import services.control.app", ROOMS_RULE),
         ("libs/oa_localstack/x.py", "import oa_testing", ROOMS_RULE),
         ("apps/cli/x.py", "import services.control.app", ROOMS_RULE),
+        ("libs/oa_client/core/x.py", "import oa_client.transport", CLIENT_ROOMS_RULE),
+        ("libs/oa_client/edge/x.py", "import oa_client.follow", CLIENT_ROOMS_RULE),
+        ("libs/oa_client/follow/x.py", "import oa_client.proofs", CLIENT_ROOMS_RULE),
+        ("libs/oa_client/proofs/x.py", "import oa_client.client", CLIENT_ROOMS_RULE),
+        ("libs/oa_client/client.py", "import oa_client.cpython", CLIENT_ROOMS_RULE),
+        ("libs/oa_client/helpers.py", "", CLIENT_ROOMS_RULE),
+        ("libs/oa_client/proofs/x.py", "import pathlib", EVERY_SURFACE_RULE),
+        ("libs/oa_client/edge/x.py", "import httpx", EVERY_SURFACE_RULE),
         ("services/control/app/x.py", "import services.runtime.app", SERVICES_RULE),
         ("services/control/grpc_api/x.py", "import oa_client", SERVICE_LIBRARIES_RULE),
         ("services/control/app/x.py", "import oa_testing", SERVICE_LIBRARIES_RULE),
@@ -122,6 +139,8 @@ def test_what_the_rooms_are_for_is_allowed(rooms: Path) -> None:
         ("libs/oa_runlog/x.py", "import cryptography", PURE_RULE),
         ("services/runtime/domain/x.py", "import cryptography", PURE_RULE),
         ("libs/oa_errors/x.py", "import logging", PURE_RULE),
+        ("libs/oa_client/core/x.py", "import time", PURE_RULE),
+        ("libs/oa_client/follow/items.py", "import asyncio", PURE_RULE),
         ("services/control/domain/x.py", "import secrets", PURE_RULE),
         ("libs/oa_base/x.py", "import openagents", GENERATED_RULE),
         ("libs/oa_khala/x.py", "import openagents", GENERATED_RULE),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from oa_client.chains import RunChains
+from oa_client.core.chains import RunChains
 from oa_khala.frames import TopicState
 from oa_khala.topics import Topic, parse_topic
 

@@ -10,7 +10,7 @@ import click
 
 from apps.cli.exits import Exit
 from apps.cli.program import Cli, command, oa
-from oa_client.auth import Challenge, Credentials
+from oa_client.edge.auth import Challenge, Credentials
 from oa_errors import Refusal
 
 DEV_EMAIL = "demo@openagents.example"

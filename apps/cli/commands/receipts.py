@@ -8,13 +8,13 @@ from pathlib import Path
 import click
 
 from apps.cli.exits import Exit
+from apps.cli.keys import key_option, trusted_keys
 from apps.cli.output import Output
 from apps.cli.program import Cli, command, receipt_group
-from apps.cli.proofs import logged_receipt, proved_receipt, trusted_keys
-from oa_client import wire
-from oa_client.cpython.site import FileCheckpoints
-from oa_client.event_lines import read_event_lines
-from oa_client.receipt_log import Logged
+from oa_client.core import wire
+from oa_client.cpython.artifact_files import scratch
+from oa_client.proofs.event_lines import read_event_lines
+from oa_client.proofs.receipt_log import Logged
 from oa_runlog.proof.receipt import ReceiptFacts, SignedReceipt
 from oa_runlog.proof.verify import verify_receipt, verify_record
 
@@ -27,7 +27,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 async def show(cli: Cli, run_id: str) -> Exit:
     """Show the receipt of a run that has ended, its signature checked. With --json: the receipt as a file keeps it."""
     async with cli.site.client() as client:
-        receipt, facts = await client.verified_receipt(run_id)
+        receipt, facts = await client.proofs.receipt(run_id)
     cli.output.document(wire.receipt_document(receipt))
     show_receipt(cli.output, receipt, facts)
     return Exit.OK
@@ -36,7 +36,7 @@ async def show(cli: Cli, run_id: str) -> Exit:
 @receipt_group.command("verify")
 @click.option("--receipt", "receipt_file", type=_FILE, help="A receipt, from `oa receipt show --json`.")
 @click.option("--events", "events_file", type=_FILE, help="The run's events, from `oa run tail --from-start --json`.")
-@click.option("--key", "keys", multiple=True, metavar="BASE64", help="A public key to trust, in place of the pinned.")
+@key_option
 @click.option(
     "--log", "in_log", is_flag=True, help="Also check that it is in the log of receipts, and that the log only grew."
 )
@@ -59,9 +59,10 @@ async def verify(
     if receipt_file is not None:
         facts, count = _verify_files(trusted_keys(cli, keys), receipt_file, events_file)
     else:
-        receipt, facts = await proved_receipt(cli, str(run_id))
-        count = facts.count
-        logged = await logged_receipt(cli, receipt, facts) if in_log else None
+        async with cli.site.following() as (client, store):
+            proved = await client.proofs.whole_record(str(run_id), store, scratch)
+            logged = await client.proofs.logged(proved) if in_log else None
+        facts, count = proved.facts, proved.facts.count
     checked = f"signature, {count} events, chain and outcome" if count else "signature only (no --events given)"
     cli.output.say(f"{facts.run_id} is proved: {checked}.", "green")
     document = {"verified": True, "run_id": facts.run_id, "events_checked": count, "facts": facts.members()}
@@ -80,10 +81,8 @@ async def list_keys(cli: Cli, pin: bool) -> Exit:
 
     --pin also forgets the checkpoint of the log of receipts that was seen last.
     """
-    if pin:
-        FileCheckpoints(cli.site.folder).forget()
     async with cli.site.client() as client:
-        keys = await client.pinned_keys(renew=pin)
+        keys = await (client.proofs.trust_anew() if pin else client.proofs.keys())
     rows = [[key_id, base64.b64encode(key).decode()] for key_id, key in keys.items()]
     cli.output.table(["key", "public key (base64)"], rows)
     cli.output.document({"keys": dict(rows)})

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import click
 
 from apps.cli.exits import Exit
+from apps.cli.keys import key_option, trusted_keys
 from apps.cli.program import Cli, command, raw_option, replay_group
-from apps.cli.proofs import proved_run, trusted_keys
-from apps.cli.replay_files import artifact_file_lines, fetched_artifact, is_run_id, staging
-from apps.cli.tail import Seen, TailView
-from oa_client import wire
+from apps.cli.tail import TailView
+from oa_client.core import wire
+from oa_client.cpython.artifact_files import artifact_file_lines, fetched_artifact, write_artifact
+from oa_client.follow.items import Seen
+from oa_client.proofs.artifacts import is_of_another_past
 from oa_errors import Refusal
 from oa_khala.topics import run_events
 from oa_runlog.proof.replay import artifact_lines, read_artifact
-from oa_runlog.proof.verify import VerifiedReplay, verify_artifact, verify_receipt
+from oa_runlog.proof.verify import VerifiedReplay, verify_artifact
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_key_option = click.option(
-    "--key", "keys", multiple=True, metavar="BASE64", help="A public key to trust, in place of the pinned."
-)
 
 
 @replay_group.command("save")
@@ -30,9 +28,10 @@ _key_option = click.option(
 @command
 async def save(cli: Cli, run_id: str, file: Path) -> Exit:
     """Write a run that has ended, with its receipt, into FILE: checked, and the same bytes for everybody."""
-    async with proved_run(cli, run_id) as proved:
-        payloads = (element.payload for element in proved.store.elements(run_events(run_id)))
-        size = _write(file, artifact_lines(proved.receipt, payloads))
+    async with cli.site.following() as (client, store):
+        proved = await client.proofs.followed_record(run_id, store)
+        payloads = (element.payload for element in store.elements(run_events(run_id)))
+        size = write_artifact(file, artifact_lines(proved.receipt, payloads))
     cli.output.say(f"{file}: {proved.facts.count} events, {size} bytes.")
     cli.output.document({"run_id": run_id, "file": str(file), "events": proved.facts.count, "bytes": size})
     return Exit.OK
@@ -46,16 +45,16 @@ async def save(cli: Cli, run_id: str, file: Path) -> Exit:
 @command
 async def fetch(cli: Cli, run_id: str, file: Path) -> Exit:
     """Get the artifact of a run that has ended from the site, archived or not, check it, and write it into a file."""
-    async with fetched_artifact(cli, run_id, file.parent) as fetched:
+    async with cli.site.client() as client, fetched_artifact(client, run_id, file.parent) as fetched:
         fetched.path.replace(file)
-    cli.output.say(f"{file}: {fetched.replay.facts.count} events, {fetched.size} bytes, checked.")
-    document = {"run_id": run_id, "file": str(file), "events": fetched.replay.facts.count, "bytes": fetched.size}
+    cli.output.say(f"{file}: {fetched.replay.facts.count} events, {fetched.size_bytes} bytes, checked.")
+    document = {"run_id": run_id, "file": str(file), "events": fetched.replay.facts.count, "bytes": fetched.size_bytes}
     cli.output.document(document)
     return Exit.OK
 
 
 @replay_group.command("verify")
-@_key_option
+@key_option
 @click.option("--receipt", "receipt_file", type=_FILE, help="The receipt that FILE must hold, kept by yourself.")
 @click.argument("file", type=_FILE)
 @command
@@ -72,15 +71,15 @@ async def verify(cli: Cli, file: Path, receipt_file: Path | None, keys: tuple[st
 
 
 @replay_group.command("show")
-@_key_option
+@key_option
 @raw_option
 @click.argument("run_or_file", metavar="RUN_ID|FILE", type=click.Path())
 @command
 async def show(cli: Cli, run_or_file: str, keys: tuple[str, ...], raw: bool) -> Exit:
     """Check a run, of the site or in a file, then show it from its first event on."""
     cli.output.raw = raw
-    if is_run_id(run_or_file):
-        async with fetched_artifact(cli, run_or_file, None) as fetched:
+    if _is_run_id(run_or_file):
+        async with cli.site.client() as client, fetched_artifact(client, run_or_file) as fetched:
             _show(cli, fetched.path)
     else:
         _show_file(cli, Path(run_or_file), keys)
@@ -89,8 +88,7 @@ async def show(cli: Cli, run_or_file: str, keys: tuple[str, ...], raw: bool) -> 
 
 def _check_kept(receipt_file: Path, trusted: dict[str, bytes], verified: VerifiedReplay) -> None:
     kept = wire.receipt_of(receipt_file.read_bytes())
-    verify_receipt(kept, trusted, run_id=verified.facts.run_id)
-    if kept != verified.receipt:
+    if is_of_another_past(verified, kept, trusted):
         message = "The file holds another receipt of this run than the one that you kept: its past was rewritten."
         raise Refusal("receipt_foreign", message, field="--receipt")
 
@@ -110,10 +108,9 @@ def _show(cli: Cli, file: Path) -> None:
             return
 
 
-def _write(file: Path, lines: Iterable[bytes]) -> int:
-    """Replace a file, whole or not at all; returns its size."""
-    with staging(file.parent) as (path, opened):
-        size = sum(opened.write(line) for line in lines)
-        opened.close()
-        path.replace(file)
-    return size
+def _is_run_id(text: str) -> bool:
+    try:
+        run_events(text)
+    except Refusal:
+        return False
+    return True

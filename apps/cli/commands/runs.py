@@ -10,9 +10,11 @@ import click
 from apps.cli.exits import Exit, exit_of_outcome
 from apps.cli.output import Output, bytes_words, ms_words
 from apps.cli.program import Cli, command, raw_option, run_group
-from apps.cli.tail import Broken, Item, RunTail, Seen, TailView
+from apps.cli.tail import TailView
 from oa_client.client import Client
-from oa_client.models import Run
+from oa_client.core.models import Run
+from oa_client.follow.items import Broken, Item, Seen
+from oa_client.follow.run_tail import RunTail
 from oa_runlog import events
 
 STATUSES = ("created", "running", "canceling", "succeeded", "failed", "canceled")

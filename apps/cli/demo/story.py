@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import aclosing, closing
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from apps.cli.commands.account import DEV_EMAIL, dev_code, mails
 from apps.cli.demo.checks import Check
 from apps.cli.demo.view import View
-from apps.cli.tail import RunTail, Seen
 from oa_client.client import applied_log
+from oa_client.core.log import AppliedLog
+from oa_client.core.models import Run
 from oa_client.cpython.site import Site
-from oa_client.log import AppliedLog
-from oa_client.models import Run
-from oa_client.subscription import MAX_BATCH
+from oa_client.follow.items import Seen
+from oa_client.follow.run_tail import RunTail
+from oa_client.follow.subscription import MAX_BATCH
 from oa_khala.topics import run_events
 from oa_runlog import events
 from oa_runlog.proof.receipt import ReceiptFacts
@@ -87,23 +88,22 @@ class Story:
     async def _watch_until(self, watched: Watched, cut_after: int | None) -> None:
         """One client instance: from the stored watermark to the cut, or to the end of the run."""
         run_id = watched.run.run_id
-        async with self._site.client() as client:
-            with closing(self._site.store(client)) as store:
-                # One element at a time until the last cut, so that the cut falls exactly where it is said to.
-                tail = RunTail(client, store, run_id, max_batch=MAX_BATCH if cut_after is None else 1)
-                async with aclosing(tail.items()) as items:
-                    async for item in items:
-                        if not isinstance(item, Seen):
-                            self._view.broke(str(item))
-                            continue
-                        if not item.live:
-                            continue
-                        self._take(watched, item)
-                        if item.event.seq == cut_after and watched.finish is None and self._cut(tail):
-                            stored = store.cursor(run_events(run_id))
-                            watched.cuts.append(Cut(item.event.seq, stored.applied_seq if stored else 0))
-                            self._view.cut(item.event.seq)
-                            return
+        async with self._site.following() as (client, store):
+            # One element at a time until the last cut, so that the cut falls exactly where it is said to.
+            tail = RunTail(client, store, run_id, max_batch=MAX_BATCH if cut_after is None else 1)
+            async with aclosing(tail.items()) as items:
+                async for item in items:
+                    if not isinstance(item, Seen):
+                        self._view.broke(str(item))
+                        continue
+                    if not item.live:
+                        continue
+                    self._take(watched, item)
+                    if item.event.seq == cut_after and watched.finish is None and self._cut(tail):
+                        stored = store.cursor(run_events(run_id))
+                        watched.cuts.append(Cut(item.event.seq, stored.applied_seq if stored else 0))
+                        self._view.cut(item.event.seq)
+                        return
 
     @staticmethod
     def _cut(tail: RunTail) -> bool:
@@ -124,11 +124,10 @@ class Story:
     async def compare(self, watched: Watched) -> list[Check]:
         """Steps 3 and 4: what was applied against the authority's answer and the verified receipt."""
         run_id = watched.run.run_id
-        async with self._site.client() as client:
-            with closing(self._site.store(client)) as store:
-                log = applied_log(store, run_id)
-                run = await client.commands.run(run_id)
-                receipt, facts = await client.verified_record(run_id, store)
+        async with self._site.following() as (client, store):
+            log = applied_log(store, run_id)
+            run = await client.commands.run(run_id)
+            receipt, facts = await client.proofs.record(run_id, store)
         checks = [*_cut_checks(watched, log), *_log_checks(log, run, facts), *_outcome_checks(watched, run, facts)]
         self._view.compared(checks)
         if all(check.holds for check in checks):

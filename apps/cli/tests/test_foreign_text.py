@@ -32,13 +32,13 @@ from apps.cli.tests.hostile import (
     key,
     screens,
 )
-from oa_client import subscription as updates
-from oa_client.auth import Credentials
 from oa_client.client import Client
+from oa_client.core.log import fold
+from oa_client.core.store import Element
 from oa_client.cpython.files import ClientHome, FileCredentialStore
 from oa_client.cpython.network import HttpxHttp
-from oa_client.log import fold
-from oa_client.store import Element
+from oa_client.edge.auth import Credentials
+from oa_client.follow import updates
 from oa_errors import Refusal
 from oa_errors.visible import LAYOUT, visible
 from oa_khala.topics import run_events

@@ -14,8 +14,8 @@ from apps.cli.exits import MEANINGS, Exit, exit_of_outcome, exit_of_refusal
 from apps.cli.output import bytes_words, ms_words, next_step
 from apps.cli.pages import commands_of
 from apps.cli.program import oa
-from apps.cli.tail import Broken
 from apps.cli.tests.program import REPOSITORY, Program
+from oa_client.follow.items import Broken
 from oa_errors import Refusal, all_reasons
 
 COMMANDS = [path[1:] for path, _ in commands_of(oa, ("oa",))]

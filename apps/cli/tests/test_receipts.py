@@ -11,8 +11,8 @@ import pytest
 
 from apps.cli.__main__ import run
 from apps.cli.exits import Exit
-from oa_client import wire
-from oa_client.event_lines import event_line
+from oa_client.core import wire
+from oa_client.proofs.event_lines import event_line
 from oa_runlog.tests.records import SIGNER, record, text
 
 RUN = record([text(b"one\n"), text("two\u2028\n".encode())])

@@ -15,7 +15,7 @@ import zstandard
 from apps.cli.__main__ import run
 from apps.cli.exits import Exit
 from apps.cli.tests.program import TIMEOUT_S, Program
-from oa_client import wire
+from oa_client.core import wire
 from oa_localstack.stack import Stack
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.proof.replay import artifact_lines

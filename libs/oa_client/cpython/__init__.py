@@ -1,1 +1,8 @@
-"""What the core needs of the world, for CPython: httpx, websockets, files and SQLite."""
+"""What the core needs of the world, for CPython: httpx, websockets, files and SQLite.
+
+network         Http on httpx, Sockets on websockets
+sqlite_store    the watermark store in SQLite
+files           credentials, the device's id, and other small files
+artifact_files  replay artifacts as files
+site            a client of one site with all of these
+"""

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import platformdirs
 from ulid import ULID
 
-from oa_client.auth import Credentials
+from oa_client.edge.auth import Credentials
 from oa_errors import Refusal
 from oa_errors.strict_text import read_json as read_json_text
 

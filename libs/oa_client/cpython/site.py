@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 from oa_client.client import Client
@@ -82,6 +82,7 @@ class Site:
         self.control_url = control_url.rstrip("/")
         self.folder = home.site(control_url)
         self.device_id = home.device_id()
+        self.pins = FilePins(self.folder)
         self._khala_url = khala_url
         self._proxy = proxy
 
@@ -94,10 +95,18 @@ class Site:
                 http=http,
                 sockets=WebSockets(self._proxy),
                 credentials=FileCredentialStore(self.folder),
-                pins=FilePins(self.folder),
+                pins=self.pins,
+                checkpoints=FileCheckpoints(self.folder),
                 device_id=self.device_id,
                 khala_url=self._khala_url,
             )
+
+    @asynccontextmanager
+    async def following(self) -> AsyncIterator[tuple[Client, SqliteStore]]:
+        """A client and its watermark store; both are closed at the end."""
+        async with self.client() as client:
+            with closing(self.store(client)) as store:
+                yield client, store
 
     def store(self, client: Client) -> SqliteStore:
         """The watermark store of who is signed in. Close it."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import websockets
 from websockets.asyncio.server import ServerConnection, serve
 
-from oa_client.models import SyncGrant
+from oa_client.core.models import SyncGrant
 from oa_khala import frames, wire
 from oa_khala.frames import Cursor, Form
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 
 from google.protobuf.message import Message
 from ulid import ULID
 
-from oa_client import wire
-from oa_client.edge import ATTEMPTS, AccessTokens, Edge, M
-from oa_client.models import ArtifactPiece, Caller, InclusionProof, NewServiceAccount, Page, Run, SyncGrant
+from oa_client.core import wire
+from oa_client.core.models import ArtifactPiece, Caller, InclusionProof, NewServiceAccount, Page, Run, SyncGrant
+from oa_client.edge.calls import ATTEMPTS, AccessTokens, Edge, M
 from oa_errors import Refusal
 from oa_runlog import wire as runlog_wire
 from oa_runlog.proof.receipt import SignedReceipt
@@ -144,7 +145,7 @@ class Commands:
         """A token for Khala with those of `topics` that are granted."""
         request = sync_token_service_pb2.MintSyncTokenRequest(topics=topics, surface=surface, ttl_seconds=ttl_seconds)
         answer = await self._call(f"{_SYNC}/MintSyncToken", request, sync_token_service_pb2.MintSyncTokenResponse)
-        return wire.sync_grant(answer)
+        return wire.sync_grant(answer, round(time.time() * 1000))
 
 
 def _status_number(status: str) -> run_pb2.RunStatus.ValueType:

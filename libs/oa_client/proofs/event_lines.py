@@ -9,8 +9,8 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Iterator
 
-from oa_client import wire
-from oa_client.models import JsonDocument
+from oa_client.core import wire
+from oa_client.core.models import JsonDocument
 from oa_errors import Refusal
 from oa_errors.strict_text import read_base64, read_json
 from oa_runlog.wire import decode_event

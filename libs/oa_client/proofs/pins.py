@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from oa_errors import Refusal
+from oa_errors.strict_text import read_base64
+from oa_runlog.proof.receipt import key_id_of
 
 
 class PinStore(Protocol):
@@ -34,3 +36,12 @@ def trusted_keys(pinned: Mapping[str, bytes], shown: Mapping[str, bytes]) -> dic
         "If it was installed anew, `oa receipt keys --pin` trusts it again.",
         field="key_id",
     )
+
+
+def keys_of(texts: Iterable[str]) -> dict[str, bytes]:
+    """Key id -> key, of public keys that somebody gives in base64. Raises Refusal `invalid_value`."""
+    try:
+        keys = [read_base64(text) for text in texts]
+    except ValueError:
+        raise Refusal("invalid_value", "A key is 32 bytes in base64.") from None
+    return {key_id_of(key): key for key in keys}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from oa_client.core.store import Element, MemoryStore, StoreMoved, WatermarkStore
 from oa_client.cpython.sqlite_store import _MIGRATIONS, SqliteStore
-from oa_client.store import Element, MemoryStore, StoreMoved, WatermarkStore
 from oa_errors import Refusal
 from oa_khala.client_commands import Apply
 from oa_khala.frames import Cursor

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from oa_client.models import InclusionProof
+from oa_client.core.models import InclusionProof
 from oa_runlog.proof.checkpoint import Checkpoint, check_growth, parse_checkpoint, verify_logged, verify_receipt_log
 from oa_runlog.proof.receipt import ReceiptFacts, SignedReceipt
 
@@ -28,8 +28,8 @@ class CheckpointStore(Protocol):
         """Trust the next one."""
 
 
-class Proofs(Protocol):
-    """Who answers questions about the log: `oa_client.commands.Commands`."""
+class LogProofs(Protocol):
+    """Who answers questions about the log: `oa_client.edge.commands.Commands`."""
 
     async def inclusion_proof(self, run_id: str) -> InclusionProof:
         """The proof that a run's receipt is in the log."""
@@ -48,7 +48,7 @@ class Logged:
 
 
 async def check_logged(
-    proofs: Proofs, store: CheckpointStore, keys: Mapping[str, bytes], receipt: SignedReceipt, facts: ReceiptFacts
+    proofs: LogProofs, store: CheckpointStore, keys: Mapping[str, bytes], receipt: SignedReceipt, facts: ReceiptFacts
 ) -> Logged:
     """Check that a verified receipt is in the log, and that the log continues the one seen last; keep what is newer.
 
@@ -68,6 +68,6 @@ async def check_logged(
     return Logged(proof.leaf_index, now, seen)
 
 
-async def _check_continues(proofs: Proofs, seen: Checkpoint, now: Checkpoint) -> None:
+async def _check_continues(proofs: LogProofs, seen: Checkpoint, now: Checkpoint) -> None:
     grew = seen.origin == now.origin and 0 < seen.size < now.size
     check_growth(seen, now, await proofs.consistency_proof(seen.size, now.size) if grew else [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from oa_client.cpython.network import HttpxHttp, WebSockets
-from oa_client.tests.fake_gateway import FakeGateway
+from oa_client.follow.tests.fake_gateway import FakeGateway
 from oa_client.transport import SocketClosed
 from oa_errors import Refusal
 from oa_khala.frames import Form

@@ -6,7 +6,7 @@ import codecs
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from oa_client.store import Element
+from oa_client.core.store import Element
 from oa_runlog import events, wire
 from oa_runlog.proof.chain import chain_next, chain_start
 

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from oa_client.edge import Edge, needs_sign_in
+from oa_client.edge.calls import Edge, needs_sign_in
 from oa_errors import Refusal
 from openagents.control.v1 import auth_service_pb2 as pb
 
@@ -67,7 +67,7 @@ class Challenge:
 
 
 class Auth:
-    """The session of one person on one device; implements `oa_client.edge.AccessTokens`."""
+    """The session of one person on one device; implements `oa_client.edge.calls.AccessTokens`."""
 
     def __init__(
         self, edge: Edge, store: CredentialStore, device_id: str, *, now: Callable[[], float] = time.time

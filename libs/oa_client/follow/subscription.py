@@ -17,12 +17,12 @@ import contextlib
 import random
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol, Self
 
-from oa_client.chains import RunChains
-from oa_client.models import SyncGrant
-from oa_client.store import StoreMoved, WatermarkStore
+from oa_client.core.chains import RunChains
+from oa_client.core.models import SyncGrant
+from oa_client.core.store import StoreMoved, WatermarkStore
+from oa_client.follow.updates import Applied, CaughtUp, Connection, Refused, Restarted, Update
 from oa_client.transport import Socket, SocketClosed, Sockets
 from oa_errors import ClientAction, Refusal
 from oa_khala import wire
@@ -55,51 +55,6 @@ class SyncTokens(Protocol):
 
     async def sync_token(self, topics: Sequence[str], *, surface: str, ttl_seconds: int = 0) -> SyncGrant:
         """A token for those of the topics that are granted. Raises Refusal."""
-
-
-@dataclass(frozen=True)
-class Applied:
-    """An element has been applied and persisted. `snapshot`: it replaces what was there."""
-
-    topic: str
-    seq: int
-    payload: bytes
-    snapshot: bool = False
-
-
-@dataclass(frozen=True)
-class CaughtUp:
-    """The topic has been applied up to the head that it had when it was subscribed."""
-
-    topic: str
-    seq: int
-
-
-@dataclass(frozen=True)
-class Restarted:
-    """The topic's state was dropped, and it is sent again from its start."""
-
-    topic: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Refused:
-    """The topic can't be had and is no longer tried."""
-
-    topic: str
-    refusal: Refusal
-
-
-@dataclass(frozen=True)
-class Connection:
-    """The connection opened, or ended, or can't be had now; `message` says why. It comes back by itself."""
-
-    open: bool
-    message: str = ""
-
-
-Update = Applied | CaughtUp | Restarted | Refused | Connection
 
 
 class Subscription:

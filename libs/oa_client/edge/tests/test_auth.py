@@ -14,10 +14,10 @@ import pytest
 from google.protobuf.message import Message
 
 from oa_base.backoff import Backoff
-from oa_client.auth import REFRESH_TIMEOUT_MS, Auth, Credentials
 from oa_client.cpython.files import LOCK_TIMEOUT_S, ClientHome, FileCredentialStore
 from oa_client.cpython.network import HTTP_TIMEOUT_S
-from oa_client.edge import Edge
+from oa_client.edge.auth import REFRESH_TIMEOUT_MS, Auth, Credentials
+from oa_client.edge.calls import Edge
 from oa_client.transport import HttpAnswer
 from oa_errors import Refusal
 from oa_errors.status import to_status
@@ -297,7 +297,7 @@ def test_the_client_home_knows_its_device_and_its_sites(tmp_path: Path) -> None:
 async def test_a_call_that_may_be_repeated_is_repeated_for_a_moment(
     http: FakeHttp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oa_client.edge.RETRY", Backoff(first_ms=1, longest_ms=1))
+    monkeypatch.setattr("oa_client.edge.calls.RETRY", Backoff(first_ms=1, longest_ms=1))
     answers: list[Message | Refusal] = [Refusal("unavailable", "restarting"), Refusal("overloaded", "full")]
     http.handle = lambda method, body, token: answers.pop(0) if answers else pb.StartChallengeResponse()
     edge = Edge("http://edge.test", http, "oa-test/0")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from oa_client.models import Caller, Finish, JsonDocument, Run, SyncGrant
+from oa_client.core.models import Caller, Finish, JsonDocument, Run, SyncGrant
 from oa_errors import Refusal
 from oa_errors.strict_json import merge_document, merge_json
 from oa_runlog.events import DEFAULT_RETENTION_CLASS
@@ -123,12 +122,12 @@ def summary(message: run_summary_pb2.RunSummary) -> Run:
     )
 
 
-def sync_grant(message: sync_token_service_pb2.MintSyncTokenResponse) -> SyncGrant:
-    """A sync token and what it carries."""
+def sync_grant(message: sync_token_service_pb2.MintSyncTokenResponse, now_ms: int) -> SyncGrant:
+    """A sync token and what it carries. `now_ms`: since 1970."""
     return SyncGrant(
         token=message.token,
         topics=frozenset(grant.topic for grant in message.grants if grant.granted),
-        expires_in_ms=max(0, message.expire_time.ToMilliseconds() - round(time.time() * 1000)),
+        expires_in_ms=max(0, message.expire_time.ToMilliseconds() - now_ms),
         refused=tuple((grant.topic, _reason(grant.reason)) for grant in message.grants if not grant.granted),
         khala_url=message.khala_url,
     )

@@ -1,0 +1,29 @@
+"""Which keys a command trusts: those that it is given, or those that are pinned."""
+
+from __future__ import annotations
+
+import click
+
+from apps.cli.program import Cli
+from oa_client.proofs.pins import keys_of
+from oa_errors import Refusal
+
+key_option = click.option(
+    "--key", "keys", multiple=True, metavar="BASE64", help="A public key to trust, in place of the pinned."
+)
+
+
+def trusted_keys(cli: Cli, given: tuple[str, ...]) -> dict[str, bytes]:
+    """The public keys given in base64, or those pinned for the site. Asks nobody.
+
+    Raises Refusal `unknown_key` when there is none, `invalid_value` for what is no key.
+    """
+    if given:
+        try:
+            return keys_of(given)
+        except Refusal as refusal:
+            raise refusal.under("--key") from None
+    pinned = cli.site.pins.load()
+    if not pinned:
+        raise Refusal("unknown_key", "No key is pinned for this site yet. Run `oa receipt keys`, or give --key.")
+    return pinned

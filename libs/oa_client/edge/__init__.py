@@ -1,0 +1,6 @@
+"""The public HTTP edge.
+
+calls     Connect unary calls, errors as Refusals
+auth      signing in, staying signed in (one refresh at a time)
+commands  what a person can ask for, typed
+"""

@@ -1,0 +1,86 @@
+"""What following a run shows: one item for each stored element, and for each update of its subscription that says
+something. Pure: `run_tail` reads the store and the subscription."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from oa_client.core.log import AppliedLog, LogFold
+from oa_client.core.store import Element
+from oa_client.follow.updates import Applied, CaughtUp, Connection, Refused, Restarted, Update
+from oa_errors import Refusal
+from oa_runlog.events import RunEvent
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An event of the run, stored here. `live`: it came now; otherwise it was here already."""
+
+    event: RunEvent
+    payload: bytes
+    live: bool
+
+
+@dataclass(frozen=True)
+class Broken:
+    """The connection broke; it is being made again."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class StartedOver:
+    """What was stored could not be continued and is sent again from its start."""
+
+    reason: str
+
+
+Item = Seen | Broken | StartedOver
+
+
+class EventsArchived(Refusal):
+    """The run's events have left the log for the archive: its replay artifact has them (`oa_client.proofs`)."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__("retention_floor_breach", "The run's events have moved to the archive.")
+        self.run_id = run_id
+
+
+class RunItems:
+    """Makes the items of one run. `log` is what has been seen of it, exactly."""
+
+    def __init__(self, run_id: str) -> None:
+        self._run_id = run_id
+        self._fold = LogFold(run_id)
+
+    @property
+    def log(self) -> AppliedLog:
+        """Counts and chain head of what has been seen."""
+        return self._fold.result
+
+    def stored(self, element: Element) -> Seen:
+        """The next element that the store had already. Raises ValueError when it does not continue the one before."""
+        return self._seen(element.seq, element.payload, live=False)
+
+    def update(self, update: Update) -> Item | None:
+        """What an update of the run's topic comes to; None when it says nothing.
+
+        Raises Refusal when the topic can't be had; EventsArchived when it begins after what was seen.
+        """
+        match update:
+            case Applied(seq=seq, payload=payload):
+                return self._seen(seq, payload, live=True)
+            case Connection(open=False, message=message):
+                return Broken(message)
+            case Restarted(reason=reason):
+                self._fold = LogFold(self._run_id)
+                return StartedOver(reason)
+            case CaughtUp(seq=seq) if seq > self.log.last_seq:
+                raise EventsArchived(self._run_id)
+            case Refused(refusal=refusal):
+                raise refusal
+            case _:
+                return None
+
+    def _seen(self, seq: int, payload: bytes, *, live: bool) -> Seen:
+        return Seen(self._fold.add(seq, payload), payload, live)

@@ -1,0 +1,67 @@
+"""Following a run to its end: what is stored here first, then what comes, live.
+
+async with aclosing(RunTail(client, store, run_id).items()) as items:
+    async for item in items:
+        ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Protocol
+
+from oa_client.core.log import AppliedLog
+from oa_client.core.store import WatermarkStore
+from oa_client.follow.items import Item, RunItems
+from oa_client.follow.subscription import MAX_BATCH, Subscription
+from oa_khala.topics import run_events
+
+
+class Subscribes(Protocol):
+    """Who makes subscriptions: `oa_client.client.Client`."""
+
+    def subscription(self, store: WatermarkStore, *, max_batch: int = MAX_BATCH) -> Subscription:
+        """A subscription that persists into `store`, at most `max_batch` elements in one transaction."""
+
+
+class RunTail:
+    """Follows one run. `log` is what is stored here, exactly."""
+
+    def __init__(self, client: Subscribes, store: WatermarkStore, run_id: str, *, max_batch: int = MAX_BATCH) -> None:
+        """Raises Refusal `invalid_topic` when `run_id` is no id of a run."""
+        self._client = client
+        self._store = store
+        self._topic = run_events(run_id)
+        self._max_batch = max_batch
+        self._items = RunItems(run_id)
+        self.subscription: Subscription | None = None
+
+    @property
+    def log(self) -> AppliedLog:
+        """Counts and chain head of what has been applied."""
+        return self._items.log
+
+    def ended(self) -> bool:
+        """Whether the run's finish has been applied."""
+        return self.log.finished
+
+    async def items(self) -> AsyncGenerator[Item, None]:
+        """What is stored, then what comes, up to the run's finish.
+
+        Raises Refusal when the topic can't be had; EventsArchived when its events have left the log.
+        """
+        for element in self._store.elements(self._topic):
+            yield self._items.stored(element)
+        if self.ended():
+            return
+        async with self._client.subscription(self._store, max_batch=self._max_batch) as subscription:
+            self.subscription = subscription
+            await subscription.follow(self._topic)
+            async with aclosing(subscription.updates()) as updates:
+                async for update in updates:
+                    item = self._items.update(update)
+                    if item is not None:
+                        yield item
+                    if self.ended():
+                        return

@@ -1,0 +1,85 @@
+"""What following a run shows: each update, and what it comes to."""
+
+from __future__ import annotations
+
+import pytest
+
+from oa_client.core.store import Element
+from oa_client.follow.items import Broken, EventsArchived, Item, RunItems, Seen, StartedOver
+from oa_client.follow.updates import Applied, CaughtUp, Connection, Refused, Restarted, Update
+from oa_errors import Refusal
+from oa_khala.topics import run_events
+from oa_runlog.tests.records import record, text
+from oa_runlog.wire import decode_event
+
+RUN = record([text(b"one\n"), text(b"two\n")])
+TOPIC = run_events(RUN.run_id)
+LAST = len(RUN.events)
+
+
+def seen(seq: int, *, live: bool) -> Seen:
+    payload = RUN.events[seq - 1]
+    return Seen(decode_event(payload), payload, live)
+
+
+def applied(seq: int) -> Applied:
+    return Applied(TOPIC, seq, RUN.events[seq - 1])
+
+
+def after(count: int) -> RunItems:
+    """With the first `count` events stored."""
+    items = RunItems(RUN.run_id)
+    for seq, payload in enumerate(RUN.events[:count], start=1):
+        assert items.stored(Element(seq, payload)) == seen(seq, live=False)
+    return items
+
+
+@pytest.mark.parametrize("count", range(LAST + 1))
+def test_what_is_stored_and_what_comes_is_one_log(count: int) -> None:
+    items = after(count)
+    for seq in range(count + 1, LAST + 1):
+        assert not items.log.finished
+        assert items.update(applied(seq)) == seen(seq, live=True)
+    assert (items.log, items.log.finished) == (after(LAST).log, True)
+
+
+@pytest.mark.parametrize(
+    ("update", "item"),
+    [
+        (Connection(open=True), None),
+        (Connection(open=False, message="gone"), Broken("gone")),
+        (CaughtUp(TOPIC, 2), None),
+        (CaughtUp(TOPIC, 1), None),
+    ],
+)
+def test_what_else_happens_changes_nothing(update: Update, item: Item | None) -> None:
+    items = after(2)
+    before = items.log
+    assert (items.update(update), items.log) == (item, before)
+
+
+def test_what_is_sent_again_is_counted_anew() -> None:
+    items = after(3)
+    assert items.update(Restarted(TOPIC, "epoch_mismatch")) == StartedOver("epoch_mismatch")
+    assert items.log == after(0).log
+    assert items.update(applied(1)) == seen(1, live=True)
+    assert items.log == after(1).log
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_log_that_begins_after_what_was_seen_is_in_the_archive(count: int) -> None:
+    with pytest.raises(EventsArchived) as caught:
+        after(count).update(CaughtUp(TOPIC, count + 1))
+    assert (caught.value.reason, caught.value.run_id) == ("retention_floor_breach", RUN.run_id)
+
+
+def test_a_topic_that_can_not_be_had_raises_why() -> None:
+    refusal = Refusal("forbidden_topic", "somebody else's")
+    with pytest.raises(Refusal) as caught:
+        after(2).update(Refused(TOPIC, refusal))
+    assert caught.value is refusal
+
+
+def test_a_store_with_a_hole_is_no_log() -> None:
+    with pytest.raises(ValueError, match="can't follow"):
+        after(1).stored(Element(3, RUN.events[2]))

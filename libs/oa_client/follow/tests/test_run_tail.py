@@ -1,0 +1,148 @@
+"""Following a run over a real WebSocket: what is stored, then what comes, to its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import aclosing
+
+import pytest
+
+from oa_client.core.store import MemoryStore, WatermarkStore
+from oa_client.cpython.network import WebSockets
+from oa_client.follow.items import Broken, EventsArchived, Item, Seen, StartedOver
+from oa_client.follow.run_tail import RunTail
+from oa_client.follow.subscription import MAX_BATCH, Subscription
+from oa_client.follow.tests.fake_gateway import EPOCH, FakeGateway, FakeTokens, Fault, Topic
+from oa_errors import Refusal
+from oa_khala.client_commands import Apply
+from oa_khala.frames import Cursor
+from oa_khala.topics import run_events
+from oa_runlog.proof.chain import chain_over
+from oa_runlog.tests.records import record, text
+
+RUN = record([text(f"{number}\n".encode()) for number in range(6)])
+TOPIC = run_events(RUN.run_id)
+LAST = len(RUN.events)
+TIMEOUT_S = 60.0
+
+
+class Subscribing:
+    """A client whose gateway is `url`; `batches` are the sizes that were asked for."""
+
+    def __init__(self, url: str, refused: tuple[tuple[str, str], ...] = ()) -> None:
+        self.batches: list[int] = []
+        self._tokens = FakeTokens(url, refused=refused)
+
+    def subscription(self, store: WatermarkStore, *, max_batch: int = MAX_BATCH) -> Subscription:
+        self.batches.append(max_batch)
+        return Subscription("dev_01JD8V0000000000000000000A", "oa-test/0", self._tokens, WebSockets(), store)
+
+
+def gateway(count: int = LAST, *faults: Fault, floor: int = 0) -> FakeGateway:
+    """Has the first `count` events of the run."""
+    return FakeGateway({TOPIC: Topic(RUN.events[:count], floor=floor)}, deque(faults))
+
+
+def holding(count: int, epoch: str = EPOCH) -> MemoryStore:
+    """A store with the first `count` events."""
+    store = MemoryStore()
+    for seq in range(1, count + 1):
+        cursor = Cursor(epoch, seq, chain_over(RUN.run_id, RUN.events[:seq]))
+        store.apply([Apply(TOPIC, cursor, RUN.events[seq - 1], 1)])
+    return store
+
+
+async def followed(tail: RunTail) -> list[Item]:
+    async with asyncio.timeout(TIMEOUT_S), aclosing(tail.items()) as items:
+        return [item async for item in items]
+
+
+def told(items: list[Item]) -> list[tuple[int, bool]]:
+    """(seq, live) of the events."""
+    return [(item.event.seq, item.live) for item in items if isinstance(item, Seen)]
+
+
+def stored(store: WatermarkStore) -> list[bytes]:
+    return [element.payload for element in store.elements(TOPIC)]
+
+
+@pytest.mark.parametrize("count", [0, 3, LAST - 1])
+async def test_what_is_stored_comes_first_then_the_rest_to_the_end(count: int) -> None:
+    store = holding(count)
+    async with gateway().running() as served:
+        tail = RunTail(Subscribing(served.url), store, RUN.run_id)
+        items = await followed(tail)
+    assert told(items) == [(seq, seq > count) for seq in range(1, LAST + 1)]
+    assert [item.payload for item in items if isinstance(item, Seen)] == RUN.events == stored(store)
+    assert (tail.ended(), tail.log.count, tail.log.chain_head) == (True, LAST, chain_over(RUN.run_id, RUN.events))
+
+
+async def test_a_run_that_goes_on_is_followed_live() -> None:
+    async with gateway(2).running() as served:
+        seqs = []
+        async with asyncio.timeout(TIMEOUT_S), aclosing(_tail(served).items()) as items:
+            async for item in items:
+                assert isinstance(item, Seen)
+                seqs.append(item.event.seq)
+                if len(seqs) == 2:
+                    served.append(TOPIC, RUN.events[2:])
+    assert seqs == list(range(1, LAST + 1))
+
+
+async def test_a_run_that_is_here_to_its_end_asks_nobody() -> None:
+    client = Subscribing("ws://127.0.0.1:9/")
+    tail = RunTail(client, holding(LAST), RUN.run_id)
+    assert told(await followed(tail)) == [(seq, False) for seq in range(1, LAST + 1)]
+    assert (client.batches, tail.subscription) == ([], None)
+
+
+async def test_a_cut_is_told_and_nothing_is_lost_or_doubled() -> None:
+    async with gateway(LAST, Fault(cut_after=4)).running() as served:
+        items = await followed(_tail(served))
+    assert told(items) == [(seq, True) for seq in range(1, LAST + 1)]
+    assert sum(isinstance(item, Broken) for item in items) == 1
+
+
+async def test_another_lineage_is_told_and_read_from_its_start() -> None:
+    store = holding(3, epoch="epoch-0")
+    async with gateway().running() as served:
+        items = await followed(_tail(served, store))
+    again = items.index(StartedOver("epoch_mismatch"))
+    assert told(items[:again]) == [(1, False), (2, False), (3, False)]
+    assert told(items[again:]) == [(seq, True) for seq in range(1, LAST + 1)]
+    assert stored(store) == RUN.events
+
+
+@pytest.mark.parametrize("count", [0, 2])
+async def test_a_run_in_the_archive_is_told_and_not_waited_for(count: int) -> None:
+    async with gateway(floor=LAST).running() as served:
+        with pytest.raises(EventsArchived) as caught:
+            await followed(_tail(served, holding(count)))
+    assert caught.value.run_id == RUN.run_id
+
+
+async def test_a_run_that_may_not_be_followed_raises_why() -> None:
+    async with gateway().running() as served:
+        client = Subscribing(served.url, refused=((TOPIC, "forbidden_topic"),))
+        with pytest.raises(Refusal) as caught:
+            await followed(RunTail(client, MemoryStore(), RUN.run_id))
+    assert caught.value.reason == "forbidden_topic"
+
+
+async def test_how_much_is_stored_at_once_is_the_callers_choice() -> None:
+    async with gateway().running() as served:
+        client = Subscribing(served.url)
+        for batch in (MAX_BATCH, 1):
+            await followed(RunTail(client, MemoryStore(), RUN.run_id, max_batch=batch))
+    assert client.batches == [MAX_BATCH, 1]
+
+
+def test_what_is_no_id_of_a_run_is_refused_at_once() -> None:
+    with pytest.raises(Refusal) as caught:
+        RunTail(Subscribing(""), MemoryStore(), "nonsense")
+    assert caught.value.reason == "invalid_topic"
+
+
+def _tail(served: FakeGateway, store: WatermarkStore | None = None) -> RunTail:
+    return RunTail(Subscribing(served.url), store or MemoryStore(), RUN.run_id)

@@ -1,0 +1,52 @@
+"""What happens to a topic that is followed, as `subscription` tells it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from oa_errors import Refusal
+
+
+@dataclass(frozen=True)
+class Applied:
+    """An element has been applied and persisted. `snapshot`: it replaces what was there."""
+
+    topic: str
+    seq: int
+    payload: bytes
+    snapshot: bool = False
+
+
+@dataclass(frozen=True)
+class CaughtUp:
+    """The topic has been applied up to the head that it had when it was subscribed."""
+
+    topic: str
+    seq: int
+
+
+@dataclass(frozen=True)
+class Restarted:
+    """The topic's state was dropped, and it is sent again from its start."""
+
+    topic: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The topic can't be had and is no longer tried."""
+
+    topic: str
+    refusal: Refusal
+
+
+@dataclass(frozen=True)
+class Connection:
+    """The connection opened, or ended, or can't be had now; `message` says why. It comes back by itself."""
+
+    open: bool
+    message: str = ""
+
+
+Update = Applied | CaughtUp | Restarted | Refused | Connection
