@@ -537,7 +537,7 @@ def _parse(data: bytes, empty: M) -> M:
 # ------------------------------------------------------------------------------------------------- runs and receipts
 
 
-def run_to_wire(state: RunState, spec: events.RunSpec) -> run_pb2.Run:
+def run_to_wire(state: RunState, spec: events.RunSpec, events_topic: str) -> run_pb2.Run:
     """The message for a run as the authority knows it."""
     run = run_pb2.Run(
         run_id=state.run_id,
@@ -550,7 +550,7 @@ def run_to_wire(state: RunState, spec: events.RunSpec) -> run_pb2.Run:
         lease_epoch=state.lease_epoch,
         worker_id=state.holder,
         attempt=state.attempt,
-        events_topic=f"run:{state.run_id}:events",
+        events_topic=events_topic,
     )
     run.create_time.FromNanoseconds(state.create_ns)
     if state.finish_ns is not None:
