@@ -7,13 +7,12 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from oa_base.ids import ULID_PATTERN
 from oa_errors import Refusal
 
 Source = Literal["runtime", "projector"]
 
 MAX_TOPIC_LENGTH = 160
-# 26 characters of Crockford base 32; the first holds only 3 of its 5 bits (ULID specification).
-_ULID = r"[0-7][0-9A-HJKMNP-TV-Z]{25}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ USER_NOTIFICATIONS = TopicClass(
 TOPIC_CLASSES = (RUN_EVENTS, WORKER_LIFECYCLE, USER_RUNS, ORG_RUNS, ORG_WORKERS, USER_NOTIFICATIONS)
 
 _PATTERNS = tuple(
-    (topic_class, re.compile(f"{topic_class.prefix}({topic_class.id_prefix}{_ULID}){topic_class.suffix}"))
+    (topic_class, re.compile(f"{topic_class.prefix}({topic_class.id_prefix}{ULID_PATTERN}){topic_class.suffix}"))
     for topic_class in TOPIC_CLASSES
 )
 

@@ -12,7 +12,7 @@ from openagents.runtime.v1 import run_pb2
 _STATUSES = EnumMap(RunStatus, run_pb2.RunStatus, "RUN_STATUS_")
 
 
-def run_to_wire(state: RunState, spec: RunSpec) -> run_pb2.Run:
+def run_to_wire(state: RunState, spec: RunSpec, events_topic: str) -> run_pb2.Run:
     """The message for a run as the authority knows it."""
     run = run_pb2.Run(
         run_id=state.run_id,
@@ -25,7 +25,7 @@ def run_to_wire(state: RunState, spec: RunSpec) -> run_pb2.Run:
         lease_epoch=state.lease_epoch,
         worker_id=state.holder,
         attempt=state.attempt,
-        events_topic=f"run:{state.run_id}:events",
+        events_topic=events_topic,
     )
     run.create_time.FromNanoseconds(state.create_ns)
     if state.finish_ns is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from oa_khala.topics import run_events
 from oa_platform.identity import current_principal
 from oa_runlog import wire
 from openagents.runtime.v1 import run_pb2, run_service_pb2
@@ -14,7 +15,7 @@ from services.runtime.app.runs import Runs
 
 def run_message(run: RunRecord) -> run_pb2.Run:
     """The message for a run."""
-    return wire.run_to_wire(run.state, run.spec)
+    return wire.run_to_wire(run.state, run.spec, run_events(run.state.run_id))
 
 
 class RunApi(RunServiceServicer):
