@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from oa_client.core.refusals import needs_sign_in
 from oa_errors import ClientAction, Refusal
 
 
@@ -43,7 +44,7 @@ def exit_of_refusal(refusal: Refusal) -> Exit:
     """The exit code for a command that was refused."""
     if refusal.info.grpc_code == _NOT_PROVED_CODE:
         return Exit.NOT_PROVED
-    if refusal.info.action is ClientAction.REAUTHENTICATE or refusal.reason == "invalid_api_key":
+    if needs_sign_in(refusal) or refusal.reason == "invalid_api_key":
         return Exit.SIGN_IN
     if refusal.info.action in (ClientAction.RETRY, ClientAction.RECONNECT):
         return Exit.UNREACHABLE

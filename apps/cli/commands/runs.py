@@ -13,11 +13,11 @@ from apps.cli.program import Cli, command, raw_option, run_group
 from apps.cli.tail import TailView
 from oa_client.client import Client
 from oa_client.core.models import Run
+from oa_client.core.wire import RUN_STATUSES
 from oa_client.follow.items import Broken, Item, Seen
 from oa_client.follow.run_tail import RunTail
 from oa_runlog import events
 
-STATUSES = ("created", "running", "canceling", "succeeded", "failed", "canceled")
 NO_WORKER_HINT_S = 3.0
 """A run that nobody has taken for so long gets a hint."""
 
@@ -71,7 +71,7 @@ async def start(
 
 @run_group.command("list")
 @click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="Most runs.")
-@click.option("--status", type=click.Choice(STATUSES), default=None, help="Only runs that stand so.")
+@click.option("--status", type=click.Choice(RUN_STATUSES), default=None, help="Only runs that stand so.")
 @command
 async def list_runs(cli: Cli, limit: int, status: str | None) -> Exit:
     """List your runs, the newest first."""

@@ -15,7 +15,7 @@ from apps.cli.output import Output
 from apps.cli.program import Cli, command, oa
 from apps.cli.settings import control_url, running_stack
 from oa_client.client import VERSION
-from oa_client.edge.calls import needs_sign_in
+from oa_client.core.refusals import needs_sign_in
 from oa_errors import Refusal
 from oa_errors.strict_text import read_json
 from oa_localstack.lifecycle import run_until_stopped, stop_running

@@ -27,7 +27,7 @@ class Finish:
 class Run:
     """A run: the authority's own answer, or the read model's (then `chain_head` and `retention_class` are empty).
 
-    `status` is one of created, running, canceling, succeeded, failed, canceled. `created_at` is RFC 3339.
+    `status` is one of `wire.RUN_STATUSES`, or the number of one that a newer service has. `created_at` is RFC 3339.
     """
 
     run_id: str

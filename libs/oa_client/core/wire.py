@@ -20,6 +20,10 @@ from openagents.control.v1 import session_service_pb2, sync_token_service_pb2
 from openagents.projection.v1 import run_summary_pb2
 from openagents.runtime.v1 import event_pb2, receipt_pb2, run_pb2
 
+_STATUS_PREFIX = "RUN_STATUS_"
+RUN_STATUSES = tuple(name.removeprefix(_STATUS_PREFIX).lower() for name in run_pb2.RunStatus.keys()[1:])
+"""All that a run's status may be."""
+
 
 def document(message: Message) -> JsonDocument:
     """The strict proto3 JSON mapping of a message."""
@@ -139,8 +143,19 @@ def caller(message: session_service_pb2.GetCallerResponse) -> Caller:
     return Caller(principal.subject, principal.org_id, message.email, tuple(principal.scopes), message.khala_url)
 
 
+def status_number(status: str) -> run_pb2.RunStatus.ValueType:
+    """The contract's number of a status. Raises Refusal `invalid_enum` for a word that is none of RUN_STATUSES."""
+    try:
+        return run_pb2.RunStatus.Value(_STATUS_PREFIX + status.upper())
+    except ValueError:
+        known = ", ".join(RUN_STATUSES)
+        raise Refusal("invalid_enum", f"{status!r} is no status of a run; one of {known}.", field="status") from None
+
+
 def _status(number: run_pb2.RunStatus.ValueType) -> str:
-    return _word(run_pb2.RunStatus.Name(number), "RUN_STATUS_") if number in run_pb2.RunStatus.values() else str(number)
+    return (
+        _word(run_pb2.RunStatus.Name(number), _STATUS_PREFIX) if number in run_pb2.RunStatus.values() else str(number)
+    )
 
 
 def _reason(number: errors_pb2.Reason.ValueType) -> str:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import platformdirs
 from ulid import ULID
 
 from oa_client.edge.auth import Credentials
@@ -33,12 +32,6 @@ class ClientHome:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-
-    @classmethod
-    def from_env(cls, env: Mapping[str, str]) -> ClientHome:
-        """`OA_CLIENT_HOME`, or the user's own configuration folder."""
-        given = env.get("OA_CLIENT_HOME", "")
-        return cls(Path(given) if given else Path(platformdirs.user_config_dir("openagents")))
 
     def site(self, control_url: str) -> Path:
         """The folder of one site. Raises Refusal `invalid_setting` for what is no http(s) URL."""

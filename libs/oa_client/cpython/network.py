@@ -17,6 +17,7 @@ import websockets
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
+from oa_client.core.refusals import retry_after_ms
 from oa_client.transport import HttpAnswer, SocketClosed
 from oa_errors import Refusal
 from oa_errors.connect import from_connect
@@ -173,8 +174,7 @@ def _closed(closed: websockets.ConnectionClosed) -> SocketClosed:
 
 def _refused(refused: websockets.InvalidStatus) -> SocketClosed:
     response = refused.response
-    after = response.headers.get("Retry-After", "")
-    retry_after_ms = int(after) * 1000 if after.isascii() and after.isdigit() and len(after) < 7 else 0
-    refusal = from_connect(response.status_code, bytes(response.body or b""), retry_after_ms)
+    wait_ms = retry_after_ms(response.headers.get("Retry-After", ""))
+    refusal = from_connect(response.status_code, bytes(response.body or b""), wait_ms)
     message = f"the handshake was refused with HTTP {response.status_code}: {refusal.message}"
     return SocketClosed(message, reason=refusal.reason, retry_after_ms=refusal.retry_after_ms)

@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from oa_base.backoff import Backoff
+from oa_client.core.refusals import retry_after_ms
 from oa_client.transport import Http, HttpAnswer
 from oa_errors import ClientAction, Refusal
 from oa_errors.connect import from_connect
@@ -101,19 +102,9 @@ def _expired(answer: HttpAnswer) -> bool:
 
 def _decoded(answer: HttpAnswer, response: type[M], base_url: str) -> M:
     if answer.status != 200:
-        raise from_connect(answer.status, answer.body, _retry_after_ms(answer))
+        raise from_connect(answer.status, answer.body, retry_after_ms(answer.headers.get("retry-after", "")))
     try:
         return response.FromString(answer.body)
     except DecodeError:
         message = f"What answers at {base_url} does not speak as the edge does. Check OA_CONTROL_URL."
         raise Refusal("malformed_message", message) from None
-
-
-def _retry_after_ms(answer: HttpAnswer) -> int:
-    seconds = answer.headers.get("retry-after", "")
-    return int(seconds) * 1000 if seconds.isascii() and seconds.isdigit() and len(seconds) < 7 else 0
-
-
-def needs_sign_in(refusal: Refusal) -> bool:
-    """Whether only a new sign-in helps."""
-    return refusal.info.action is ClientAction.REAUTHENTICATE

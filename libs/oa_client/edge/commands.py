@@ -11,7 +11,6 @@ from ulid import ULID
 from oa_client.core import wire
 from oa_client.core.models import ArtifactPiece, Caller, InclusionProof, NewServiceAccount, Page, Run, SyncGrant
 from oa_client.edge.calls import ATTEMPTS, AccessTokens, Edge, M
-from oa_errors import Refusal
 from oa_runlog import wire as runlog_wire
 from oa_runlog.proof.receipt import SignedReceipt
 from openagents.control.v1 import service_account_service_pb2, session_service_pb2, sync_token_service_pb2
@@ -79,7 +78,7 @@ class Commands:
 
     async def runs(self, *, page_size: int = 0, page_token: str = "", status: str = "") -> Page:
         """The caller's runs, the newest first, as far as the read model has come."""
-        number = _status_number(status) if status else run_pb2.RUN_STATUS_UNSPECIFIED
+        number = wire.status_number(status) if status else run_pb2.RUN_STATUS_UNSPECIFIED
         request = read_service_pb2.ListRunSummariesRequest(page_size=page_size, page_token=page_token, status=number)
         answer = await self._call(f"{_READS}/ListRunSummaries", request, read_service_pb2.ListRunSummariesResponse)
         return Page(tuple(wire.summary(each) for each in answer.summaries), answer.next_page_token)
@@ -146,11 +145,3 @@ class Commands:
         request = sync_token_service_pb2.MintSyncTokenRequest(topics=topics, surface=surface, ttl_seconds=ttl_seconds)
         answer = await self._call(f"{_SYNC}/MintSyncToken", request, sync_token_service_pb2.MintSyncTokenResponse)
         return wire.sync_grant(answer, round(time.time() * 1000))
-
-
-def _status_number(status: str) -> run_pb2.RunStatus.ValueType:
-    try:
-        return run_pb2.RunStatus.Value(f"RUN_STATUS_{status.upper()}")
-    except ValueError:
-        known = ", ".join(name.removeprefix("RUN_STATUS_").lower() for name in run_pb2.RunStatus.keys()[1:])
-        raise Refusal("invalid_enum", f"{status!r} is no status of a run; one of {known}.", field="status") from None

@@ -21,6 +21,7 @@ from typing import Protocol, Self
 
 from oa_client.core.chains import RunChains
 from oa_client.core.models import SyncGrant
+from oa_client.core.refusals import refusal_named
 from oa_client.core.store import StoreMoved, WatermarkStore
 from oa_client.follow.updates import Applied, CaughtUp, Connection, Refused, Restarted, Update
 from oa_client.transport import Socket, SocketClosed, Sockets
@@ -317,11 +318,3 @@ def _decoded(data: bytes) -> ServerFrame:
         return wire.decode_server_frame(data, Form.PROTO)
     except Refusal as refusal:
         raise SocketClosed(f"the gateway sent what is no frame: {refusal.message}", code=1002) from None
-
-
-def refusal_named(reason: str, message: str) -> Refusal:
-    """A refusal with a reason that came over a wire; one that we don't know counts as a defect."""
-    try:
-        return Refusal(reason, message)
-    except ValueError:
-        return Refusal("internal", f"{reason}: {message}")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from oa_client.core import wire
+from oa_errors import Refusal
 from openagents.common.v1 import errors_pb2
 from openagents.control.v1.sync_token_service_pb2 import MintSyncTokenResponse, TopicGrant
+from openagents.runtime.v1.run_pb2 import RunStatus
 
 NOW_MS = 1_795_366_653_123
 
@@ -28,3 +30,12 @@ def test_a_sync_token_tells_what_it_carries_and_why_not_the_rest() -> None:
     grant = wire.sync_grant(MintSyncTokenResponse(grants=grants), NOW_MS)
     assert grant.topics == {"a"}
     assert grant.refused == (("b", "not_found"), ("c", "forbidden_topic"), ("d", "forbidden_topic"))
+
+
+def test_a_status_is_one_word_of_the_contract() -> None:
+    assert wire.RUN_STATUSES == ("created", "running", "canceling", "succeeded", "failed", "canceled")
+    assert [wire.status_number(status) for status in wire.RUN_STATUSES] == RunStatus.values()[1:]
+    for wrong in ("", "gone", "RUN_STATUS_RUNNING"):
+        with pytest.raises(Refusal) as caught:
+            wire.status_number(wrong)
+        assert (caught.value.reason, caught.value.field) == ("invalid_enum", "status")

@@ -282,7 +282,7 @@ async def test_only_one_process_renews_at_a_time(tmp_path: Path) -> None:
 
 
 def test_the_client_home_knows_its_device_and_its_sites(tmp_path: Path) -> None:
-    home = ClientHome.from_env({"OA_CLIENT_HOME": str(tmp_path / "c")})
+    home = ClientHome(tmp_path / "c")
     device = home.device_id()
     assert device.startswith("dev_")
     assert ClientHome(tmp_path / "c").device_id() == device

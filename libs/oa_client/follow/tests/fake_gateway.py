@@ -14,9 +14,11 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from oa_client.core.models import SyncGrant
 from oa_khala import frames, wire
+from oa_khala.cursors import Stale, plan_subscription
 from oa_khala.frames import Cursor, Form
 
 EPOCH = "epoch-1"
+_REPLAY_BUDGET = 1_000_000
 
 
 @dataclass
@@ -106,13 +108,13 @@ class FakeGateway:
     async def _deliver(self, connection: ServerConnection, name: str, cursor: Cursor | None, fault: Fault) -> None:
         topic = self.topics[name]
         head = len(topic.events)
-        if cursor is not None and (reason := _stale(cursor, topic)):
-            state = frames.TopicState(topic.epoch, topic.floor, head)
-            await self._send(connection, frames.ErrorFrame(name, reason, "stale", stale=state))
+        state = frames.TopicState(topic.epoch, topic.floor, head)
+        start = plan_subscription(cursor, state, _REPLAY_BUDGET)
+        if isinstance(start, Stale):
+            await self._send(connection, frames.ErrorFrame(name, start.reason, "stale", stale=state))
             return
-        at = cursor.applied_seq if cursor else topic.floor
-        plan = frames.Plan.LIVE if at == head else frames.Plan.REPLAY
-        await self._send(connection, frames.Subscribed(name, topic.epoch, topic.floor, head, plan, at))
+        at = start.from_seq
+        await self._send(connection, frames.Subscribed(name, topic.epoch, topic.floor, head, start.plan, at))
         caught_up = False
         while True:
             for seq in range(at + 1, len(topic.events) + 1):
@@ -138,14 +140,6 @@ class FakeGateway:
     @staticmethod
     async def _send(connection: ServerConnection, frame: frames.ServerFrame) -> None:
         await connection.send(wire.encode_server_frame(frame, Form.PROTO))
-
-
-def _stale(cursor: Cursor, topic: Topic) -> str:
-    if cursor.epoch != topic.epoch:
-        return "epoch_mismatch"
-    if cursor.applied_seq > len(topic.events):
-        return "cursor_ahead_of_head"
-    return "retention_floor_breach" if cursor.applied_seq < topic.floor else ""
 
 
 @dataclass

@@ -1,0 +1,24 @@
+"""Refusals as a client meets them: named on a wire, told in a header, or mended by a sign-in only."""
+
+from __future__ import annotations
+
+from oa_errors import ClientAction, Refusal, is_reason
+
+_MAX_RETRY_AFTER_DIGITS = 6
+
+
+def refusal_named(reason: str, message: str) -> Refusal:
+    """A refusal with a reason that came over a wire; one that we don't know counts as a defect."""
+    return Refusal(reason, message) if is_reason(reason) else Refusal("internal", f"{reason}: {message}")
+
+
+def needs_sign_in(refusal: Refusal) -> bool:
+    """Whether only a new sign-in helps."""
+    return refusal.info.action is ClientAction.REAUTHENTICATE
+
+
+def retry_after_ms(header: str) -> int:
+    """The wait in the value of a Retry-After header, in milliseconds; 0 for none, and for what is no number of
+    seconds or makes no sense."""
+    is_seconds = header.isascii() and header.isdigit() and len(header) <= _MAX_RETRY_AFTER_DIGITS
+    return int(header) * 1000 if is_seconds else 0
