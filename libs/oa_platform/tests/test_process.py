@@ -22,6 +22,7 @@ from oa_errors import Refusal
 from oa_platform.process import EXIT_REFUSED, _report
 from oa_platform.signals import STOP_SIGNALS
 from oa_testing.postgres import free_port
+from oa_testing.waiting import PATIENCE_S
 
 
 class Service:
@@ -50,7 +51,7 @@ class Service:
             return None
 
     def until(self, status: int) -> httpx.Response:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             answer = self.readyz()
             if answer is not None and answer.status_code == status:
@@ -60,7 +61,7 @@ class Service:
 
     def end(self) -> tuple[int, list[dict[str, Any]], list[str], str]:
         """Exit code, log records, other lines on stdout, stderr."""
-        out, err = self.process.communicate(timeout=20)
+        out, err = self.process.communicate(timeout=PATIENCE_S)
         lines = out.splitlines()
         records = [json.loads(line) for line in lines if line.startswith("{")]
         return self.process.returncode, records, [line for line in lines if not line.startswith("{")], err
@@ -219,7 +220,7 @@ def test_a_terminal_that_goes_away_does_not_break_the_drain(tmp_path: Path) -> N
     os.close(terminal)
     assert os.read(master, 100).startswith(b"up")
     os.close(master)
-    assert process.wait(60) == 0
+    assert process.wait(PATIENCE_S) == 0
     assert done.exists()
 
 

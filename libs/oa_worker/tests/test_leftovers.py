@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from oa_testing.waiting import PATIENCE_S
 from oa_worker.exec import ExecAdapter
 from oa_worker.limits import ExecLimits
 from oa_worker.process import Process
@@ -30,7 +31,7 @@ async def until_written(path: Path) -> int:
     def written() -> str:
         return path.read_text() if path.exists() else ""
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while not written().endswith("\n"):
             await asyncio.sleep(0.02)
     return int(written())
@@ -88,7 +89,7 @@ async def test_a_cancel_while_leftovers_write_is_a_cancel(tmp_path: Path) -> Non
     task = assignment("sh", "-c", detached(pid_file, WRITES_FOR_EVER) + "echo done")
     log = Log()
     running = asyncio.create_task(ExecAdapter(FAR_OFF).run(task, log.emit))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while b"done\n" not in log.stdout:
             await asyncio.sleep(0.02)
     task.cancel.request("enough", 0)

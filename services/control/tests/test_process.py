@@ -71,7 +71,9 @@ async def until_ready(environment: Mapping[str, str]) -> httpx.AsyncClient:
         while True:
             try:
                 if (await ops.get(f"http://127.0.0.1:{base + 1100}/readyz")).status_code == 200:
-                    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{base}", trust_env=False, timeout=10)
+                    return httpx.AsyncClient(
+                        base_url=f"http://127.0.0.1:{base}", trust_env=False, timeout=START_DEADLINE_S
+                    )
             except httpx.TransportError:
                 pass
             await asyncio.sleep(0.05)
