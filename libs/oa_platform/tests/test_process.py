@@ -1,5 +1,6 @@
 """A process starts, says why when it can't, drains in order on a signal, and never hangs."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -181,18 +182,16 @@ def test_readiness_goes_first_and_a_second_signal_ends_it(first: signal.Signals,
 
 
 def test_what_nohup_ignores_stays_ignored() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` leaves it to its program
-    try:
-        service = Service()
-    finally:
-        signal.signal(signal.SIGHUP, before)
-    try:
+    with contextlib.ExitStack() as stack:
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` leaves it to its program
+        try:
+            service = stack.enter_context(_service())
+        finally:
+            signal.signal(signal.SIGHUP, before)
         service.until(200)
         service.process.send_signal(signal.SIGHUP)
         service.process.send_signal(signal.SIGTERM)
         code, records, _, _ = service.end()
-    finally:
-        service.process.kill()
     assert code == 0
     assert [record["signal"] for record in records if record["event"] == "signal"] == ["SIGTERM"]
 
@@ -216,11 +215,17 @@ def test_a_terminal_that_goes_away_does_not_break_the_drain(tmp_path: Path) -> N
     )
     argv = [sys.executable, "-c", program]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    process = subprocess.Popen(argv, env=env, stdin=terminal, stdout=terminal, stderr=terminal)
-    os.close(terminal)
-    assert os.read(master, 100).startswith(b"up")
-    os.close(master)
-    assert process.wait(PATIENCE_S) == 0
+    with subprocess.Popen(argv, env=env, stdin=terminal, stdout=terminal, stderr=terminal) as process:
+        try:
+            os.close(terminal)
+            said = b""
+            while not said.endswith(b"\n"):  # all of it: a terminal that goes away before breaks this word already
+                said += os.read(master, 100)
+            os.close(master)
+            assert process.wait(PATIENCE_S) == 0
+        finally:
+            process.kill()
+    assert said == b"up\r\n"
     assert done.exists()
 
 

@@ -152,15 +152,17 @@ async def test_what_can_not_be_ended_is_given_up_and_said(tmp_path: Path, caplog
 
 
 @LINUX
-async def test_a_writer_outside_the_run_does_not_hold_it_up() -> None:
+async def test_a_writer_outside_the_run_does_not_hold_it_up(tmp_path: Path) -> None:
     """It was given the pipe, as over a socket; it is not the run's, and lives on."""
     limits = ExecLimits(terminate_grace_ms=300, leftover_grace_ms=600_000, foreign_output_bytes=100_000)
     log = Log()
-    running = asyncio.create_task(ExecAdapter(limits).run(assignment("sh", "-c", "echo $$; exec sleep 1"), log.emit))
+    script = f"echo $$; while ! [ -e {tmp_path / 'end'} ]; do sleep .02; done"
+    running = asyncio.create_task(ExecAdapter(limits).run(assignment("sh", "-c", script), log.emit))
     await log.first.wait()
     pipe = os.open(f"/proc/{int(log.stdout)}/fd/1", os.O_WRONLY)
     error = os.open(f"/proc/{int(log.stdout)}/fd/2", os.O_WRONLY)
     os.close(error)
+    (tmp_path / "end").touch()
 
     def write() -> None:
         try:
