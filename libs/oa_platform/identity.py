@@ -34,7 +34,9 @@ class Principal:
     def require_scope(self, scope: str) -> None:
         """Raise Refusal(missing_scope) unless the principal holds `scope`."""
         if scope not in self.scopes:
-            raise Refusal("missing_scope", f"This needs the scope {scope}.", metadata={"scope": scope})
+            raise Refusal(
+                "missing_scope", f"this needs the scope {scope}; get a token with it", metadata={"scope": scope}
+            )
 
 
 @dataclass(frozen=True)

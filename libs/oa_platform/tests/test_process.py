@@ -117,7 +117,7 @@ def test_a_start_that_takes_too_long_is_given_up() -> None:
     with _service(SAMPLE_MODE="hang", OA_START_DEADLINE_S="0.3") as service:
         code, _, _, err = service.end()
     assert code == 2
-    assert err == "runtime: start_failed (OA_START_DEADLINE_S): Not started within 0.3 s (OA_START_DEADLINE_S).\n"
+    assert err == "runtime: start_failed (OA_START_DEADLINE_S): not started within 0.3 s; raise OA_START_DEADLINE_S\n"
 
 
 def test_a_refused_start_is_one_line() -> None:

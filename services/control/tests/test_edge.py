@@ -343,13 +343,13 @@ async def test_clocks_that_differ_are_said_to_be_that_by_readiness_and_by_the_up
     async with running_control(control_database, tmp_path, clock=SkewedClock(lambda: 30_000)) as control:
         failures = await control.process.readiness.failures()
         assert failures.keys() == {"clock"}
-        assert "clock_skew: The clock of control is" in failures["clock"]
+        assert "clock_skew: the clock of control is" in failures["clock"]
         assert "ahead of that of postgres" in failures["clock"]
         stamp = int((await control.http.get("/.well-known/jwks.json")).headers[CLOCK_HEADER])
         assert stamp - time.time() * 1000 > 5_000, "other services hear the time that its tokens have"
         response = await control.call(CREATE_RUN, RUN, await control.access_token())
         assert (response.status_code, reason_of(response)) == (503, "clock_skew")
-        assert "The clock of runtime is" in response.json()["message"]
+        assert "the clock of runtime is" in response.json()["message"]
         assert "behind that of control" in response.json()["message"]
 
 

@@ -91,7 +91,7 @@ async def test_a_server_that_may_lose_commits_is_refused_in_one_line(
         async with asyncio.timeout(START_DEADLINE_S):
             assert await process.wait() == 2
     [line] = [line for line in (tmp_path / "log").read_text().splitlines() if line.startswith("control: ")]
-    assert line.startswith("control: invalid_setting (OA_DATABASE_MAY_LOSE_COMMITS): The database at 127.0.0.1:")
+    assert line.startswith("control: invalid_setting (OA_DATABASE_MAY_LOSE_COMMITS): the database at 127.0.0.1:")
     assert "fsync and full_page_writes are off" in line
 
 
