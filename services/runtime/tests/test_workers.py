@@ -128,7 +128,7 @@ async def test_a_draining_worker_gets_nothing_new_and_ends_what_it_has(runtime: 
     await worker.call.write(drain)
     assert (await worker.append(run_id, 1, "a", text(b"x"))).last_seq == 3, "what was said before it has been heard"
     waiting = await runtime.create(who, "later")
-    assert (await worker.append(run_id, 2, "end", finish())).last_seq == 4
+    assert (await worker.append(run_id, 1, "end", finish())).last_seq == 4
     assert (await runtime.run(who, waiting.run_id)).status == run_pb2.RUN_STATUS_CREATED
 
 
