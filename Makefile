@@ -11,7 +11,7 @@ CMD ?=
 ONCE ?=
 BENCH ?= append tail catchup recovery khala_fanout
 
-.PHONY: help run test order kills bench sim lint proto-check gen fmt lock baseline bootstrap clean distclean
+.PHONY: help run test busy order kills bench sim lint proto-check gen fmt lock baseline bootstrap clean distclean
 
 help: ## list the targets
 	@printf 'OpenAgents Runtime\n\n'
@@ -23,6 +23,9 @@ run: bootstrap ## start the whole stack and show one real run (ONCE=1: then exit
 
 test: proto-check lint ## every check: contracts, lint, all tests (ARGS="-k name" picks tests)
 	@tools/run_tests.sh $(ARGS)
+
+busy: bootstrap ## `make test` beside busy loops, to find what only a fast machine passes (ARGS="3 4 -k name": 3 times, 4 loops)
+	@tools/run_busy.sh $(ARGS)
 
 sim: bootstrap ## seeded schedules of Khala on virtual time (ARGS="--seeds 100000 --from 0")
 	@$(PY) -m tests.simulation $(ARGS)

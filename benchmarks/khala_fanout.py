@@ -34,6 +34,7 @@ from oa_khala.server_commands import ServerLimits
 from oa_khala.wire import encode_client_frame, event_frame
 from oa_platform.clock import SystemClock
 from oa_platform.parsers import Address
+from oa_testing.metrics import value_of
 from services.khala_gateway.__main__ import steady_wall_ms
 from services.khala_gateway.app import metrics
 from services.khala_gateway.app.confirmations import Confirmations
@@ -183,11 +184,11 @@ def _reader_command(mode: str, port: int, count: int) -> Sequence[str]:
 
 
 def _delivered() -> float:
-    return float(metrics.DELIVERED._value.get())
+    return value_of(metrics.DELIVERED)
 
 
 def _subscribed() -> float:
-    return float(metrics.SUBSCRIPTIONS.labels("run_events")._value.get())
+    return value_of(metrics.SUBSCRIPTIONS.labels("run_events"))
 
 
 # ------------------------------------------------------------------------------------------------- the reader's process

@@ -82,10 +82,10 @@ def principal_of(
     """The principal that verified claims speak of; raises Refusal(invalid_token) when they lack kind or org."""
     kind = _KINDS.get(claims.kind)
     if kind is None or not claims.org_id:
-        raise Refusal("invalid_token", "The token lacks the kind of its principal, or the org.")
+        raise Refusal("invalid_token", "the token lacks the kind of its principal, or the org; get a new one")
     worker = isinstance(claims, claims_pb2.WorkerTokenClaims)
     if worker != (kind is PrincipalKind.WORKER):
-        raise Refusal("invalid_token", f"The token's principal may not be a {kind.value}.")
+        raise Refusal("invalid_token", f"the principal of this token may not be a {kind.value}")
     return Principal(
         kind=kind,
         subject=claims.sub,
@@ -121,19 +121,22 @@ class Authenticator:
 
     def _service(self, token: str) -> ServiceCaller:
         if not token:
-            raise Refusal("service_not_accepted", "The call carries no service token.")
+            raise Refusal("service_not_accepted", "the call carries no service token; send your own")
         digest = hashlib.sha256(token.encode()).hexdigest()
         # All are compared, so that the time says nothing about which came near.
         matches = [name for name, accepted in self._accepted.items() if hmac.compare_digest(digest, accepted)]
         if not matches:
-            raise Refusal("service_not_accepted", "The service token is not one that is accepted here.")
+            raise Refusal(
+                "service_not_accepted",
+                "the service token is not accepted here; see OA_ACCEPTED_SERVICES",
+            )
         return ServiceCaller(matches[0])
 
     async def _person(self, policy: MethodPolicy, service: ServiceCaller, token: str) -> PersonCaller:
         if service.name != PRINCIPAL_FORWARDER:
-            raise Refusal("service_not_accepted", f"Only {PRINCIPAL_FORWARDER} may call this for somebody.")
+            raise Refusal("service_not_accepted", f"only {PRINCIPAL_FORWARDER} may call this on behalf of somebody")
         if not token:
-            raise Refusal("missing_authorization", "The call does not say on whose behalf it is made.")
+            raise Refusal("missing_authorization", "the call is made on nobody's behalf; send a principal token")
         claims = await self._tokens().verify(token, claims_pb2.PrincipalClaims, audience=self._audience)
         principal = principal_of(claims)
         if policy.scope:
@@ -149,5 +152,5 @@ class Authenticator:
 
     def _tokens(self) -> TokenVerifier:
         if self._verifier is None:
-            raise Refusal("invalid_token", "This service takes no tokens of people or workers.")
+            raise Refusal("invalid_token", "this service takes no tokens of people or workers")
         return self._verifier

@@ -14,9 +14,9 @@ _BEARER = re.compile(r"(?i:bearer) +([A-Za-z0-9._~+/-]+=*)")
 def bearer_token(header: str | None) -> str:
     """The token of an Authorization header. Raises Refusal `missing_authorization`, `invalid_authorization_scheme`."""
     if not header:
-        raise Refusal("missing_authorization", "The call carries no token; send one as `Authorization: Bearer …`.")
+        raise Refusal("missing_authorization", "the call carries no Authorization header; send a bearer token in it")
     match = _BEARER.fullmatch(header)
     if match is None:
-        text = "The Authorization header must be `Bearer`, a space and one token, and must come once."
+        text = "the Authorization header has another form; send it once, as Bearer, a space and one token"
         raise Refusal("invalid_authorization_scheme", text)
     return match[1]

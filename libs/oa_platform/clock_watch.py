@@ -117,8 +117,8 @@ def skew(service: str, other: str, ahead_ms: int, allowed: str) -> Refusal:
     """The refusal that names the clock, and by how much it is wrong. `allowed`: "at most 2000 (OA_…)"."""
     direction = "ahead of" if ahead_ms > 0 else "behind"
     message = (
-        f"The clock of {service} is {abs(ahead_ms)} ms {direction} that of {other}; {allowed} is allowed. "
-        "Set the clocks right (NTP); nothing else is wrong."
+        f"the clock of {service} is {abs(ahead_ms)} ms {direction} that of {other}; {allowed} is allowed; "
+        "set the clocks right (NTP)"
     )
     metadata = {"clock": service, "compared_with": other, "ahead_ms": str(ahead_ms)}
     return Refusal("clock_skew", message, metadata=metadata, retry_after_ms=RETRY_AFTER_MS)

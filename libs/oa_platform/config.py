@@ -2,7 +2,7 @@
 
     @dataclass(frozen=True, kw_only=True)
     class SequencerSettings:
-        batch_limit: int = setting("OA_BATCH_LIMIT", integer(1, 10_000), 512, doc="Most appends in one transaction.")
+        batch_limit: int = setting("OA_BATCH_LIMIT", integer(1, 10_000), 512, doc="Maximum appends per transaction.")
 
     @dataclass(frozen=True, kw_only=True)
     class RuntimeSettings(ServiceSettings):
@@ -123,7 +123,7 @@ def load(settings_class: type[S], env: Mapping[str, str]) -> S:
     problems: list[tuple[str, str]] = []
     loaded = _load(settings_class, env, getattr(settings_class, "service", ""), problems)
     if problems:
-        message = " ".join(dict.fromkeys(problem for _, problem in problems))
+        message = "; ".join(dict.fromkeys(problem for _, problem in problems))
         raise Refusal("invalid_setting", message, field=problems[0][0])
     return loaded
 
@@ -139,7 +139,7 @@ def _load(settings_class: type[S], env: Mapping[str, str], service: str, problem
                 values[field.name] = _read(one, env, service)
             except ValueError as error:
                 variable = error.variable if isinstance(error, ports.NoPortError) else one.variable
-                problems.append((variable, f"{error}."))
+                problems.append((variable, str(error)))
                 values[field.name] = None
     if problems:
         return cast("S", None)  # never leaves `load`: a class may check itself in __post_init__ and expects real values

@@ -47,15 +47,16 @@ def refusal_of(error: BaseException) -> Refusal | None:
     if isinstance(error, grpc.aio.AioRpcError):
         return refusal_from_rpc_error(error)
     if isinstance(error, _DATABASE_SLOW):
-        return Refusal("deadline_exceeded", "It took longer than it may; it may or may not have taken effect.")
-    if isinstance(error, _DATABASE_BUSY):
-        return Refusal("unavailable", "Another change came first. Try again.", retry_after_ms=RETRY_AFTER_MS)
-    if isinstance(error, _DATABASE_GONE):
-        return Refusal("unavailable", "The database can't be reached now. Try again.", retry_after_ms=RETRY_AFTER_MS)
-    if isinstance(error, _DATABASE_SHORT):
         return Refusal(
-            "unavailable", "The database can't store anything now. Try again.", retry_after_ms=RETRY_AFTER_MS
+            "deadline_exceeded",
+            "the time is up; the call may have taken effect or not",
         )
+    if isinstance(error, _DATABASE_BUSY):
+        return Refusal("unavailable", "another change came first; try again", retry_after_ms=RETRY_AFTER_MS)
+    if isinstance(error, _DATABASE_GONE):
+        return Refusal("unavailable", "the database can't be reached now; try again", retry_after_ms=RETRY_AFTER_MS)
+    if isinstance(error, _DATABASE_SHORT):
+        return Refusal("unavailable", "the database can't store anything now; try again", retry_after_ms=RETRY_AFTER_MS)
     return None
 
 

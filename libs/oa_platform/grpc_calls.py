@@ -135,22 +135,22 @@ class CallGuard(grpc.aio.ServerInterceptor):
 
     def _parsed(self, method: _Method, data: bytes) -> Any:
         if len(data) > self._settings.max_message_bytes:
-            message = f"The request has {len(data)} bytes; at most {self._settings.max_message_bytes} are taken."
+            message = f"the request has {len(data)} bytes; send at most {self._settings.max_message_bytes}"
             raise Refusal("request_too_large", message)
         if method.parse is None:
             return data
         try:
             return method.parse(data)
         except DecodeError:
-            raise Refusal("malformed_message", "The request is not a message of the expected type.") from None
+            raise Refusal("malformed_message", "the request is not a message of the expected type") from None
 
     async def admit(self, method: _Method, metadata: Mapping[str, str]) -> None:
         """Let a call in, or raise the Refusal why not."""
         if self.draining.is_set():
-            raise Refusal("draining", "This server is going away: call another replica.", retry_after_ms=100)
+            raise Refusal("draining", "this server is going away; call another replica", retry_after_ms=100)
         tasks = self._tasks[method.kind]
         if len(tasks) > self._limits[method.kind]:
-            message = f"This server has {self._limits[method.kind]} calls of this kind going on."
+            message = f"this server already has {self._limits[method.kind]} calls of this kind; try again"
             raise Refusal("overloaded", message, retry_after_ms=_OVERLOADED_RETRY_MS)
         set_caller(await self._authenticator.authenticate(method.policy, metadata))
 
@@ -206,7 +206,7 @@ class _Call:
         if refusal is not None:
             return refusal
         _log.error("call_failed", method=self._method.name, exc_info=error)
-        message = "This is a defect on our side. It is logged under the request id."
+        message = "this is a defect on our side; report it with the request id"
         return Refusal("internal", message, metadata={"request_id": self._request_id})
 
     def _cancellation(self, error: asyncio.CancelledError) -> Refusal:
@@ -214,7 +214,7 @@ class _Call:
         if remaining_s is not None and remaining_s <= 0:
             self._reason = "deadline_exceeded"
         elif self._guard.draining.is_set() and not self._cancelled_by_client():
-            return Refusal("draining", "This server is going away: connect again.", retry_after_ms=100)
+            return Refusal("draining", "this server is going away; connect again", retry_after_ms=100)
         else:
             self._reason = "cancelled"
         raise error  # nobody is there any more to be answered
@@ -250,7 +250,7 @@ def _texts(metadata: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
 
 async def _unknown_method(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
     with suppress(StopAsyncIteration):
-        raise Refusal("unknown_method", "There is no such method here.")
+        raise Refusal("unknown_method", "there is no such method here")
     yield b""
 
 

@@ -66,7 +66,7 @@ class HttpServer:
             await asyncio.sleep(_START_POLL_S)
         if self._task.done():
             self._task.result()
-            raise Refusal("start_failed", f"The HTTP server on {self._address} ended at its start.")
+            raise Refusal("start_failed", f"the HTTP server on {self._address} ended at its start; its log says why")
         return self
 
     async def __aexit__(
@@ -95,9 +95,9 @@ def bind(address: Address, variable: str) -> socket.socket:
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:
-            message = f"Can't listen on {address}: the port is in use. {variable} moves it."
+            message = f"can't listen on {address}, because the port is in use; set {variable} to another one"
             raise Refusal("port_in_use", message, field=variable, metadata={"port": str(address.port)}) from None
-        message = f"Can't listen on {address} ({error.strerror}). {variable} says where to listen."
+        message = f"can't listen on {address} ({error.strerror}); set {variable} to an address of this machine"
         raise Refusal("invalid_setting", message, field=variable) from None
     listener.setblocking(False)
     return listener

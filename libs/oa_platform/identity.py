@@ -60,4 +60,4 @@ def current_principal() -> Principal:
 def require_scope(principal: Principal, scope: str) -> None:
     """Raise Refusal(missing_scope) unless the principal's token carries `scope`."""
     if scope not in principal.scopes:
-        raise Refusal("missing_scope", f"This needs the scope {scope}.", metadata={"scope": scope})
+        raise Refusal("missing_scope", f"this needs the scope {scope}; get a token with it", metadata={"scope": scope})

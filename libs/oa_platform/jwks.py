@@ -86,14 +86,17 @@ class JwksCache:
     async def check(self) -> None:
         """Readiness: raises Refusal(unavailable) while there are no keys at all."""
         if not self._keys:
-            raise Refusal("unavailable", f"Control's keys were never fetched from {self._settings.control_url}.")
+            raise Refusal("unavailable", f"the keys of control were never fetched from {self._settings.control_url}")
 
     async def public_key(self, kid: str) -> Ed25519PublicKey | None:
         """The key with this id; None when control has none; Refusal(unavailable) when control can't be asked."""
         if kid not in self._keys:
             await self._refresh()
         if kid not in self._keys and not self._reached:
-            raise Refusal("unavailable", "The token's key is not known here, and control can't be asked for it now.")
+            raise Refusal(
+                "unavailable",
+                "the token's key is unknown, and control can't be asked for it now; try again",
+            )
         return self._keys.get(kid)
 
     async def _keep_fresh(self) -> None:

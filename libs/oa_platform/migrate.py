@@ -88,12 +88,12 @@ def read_directory(directory: Path) -> list[Migration]:
     for path in sorted(directory.glob("*.sql")):
         match = _FILE_NAME.fullmatch(path.name)
         if not match:
-            raise _refused(f"{path.name} is not named like 0001_what_it_does.sql.")
+            raise _refused(f"{path.name} is not named like 0001_what_it_does.sql; rename it")
         data = path.read_bytes()
         found.append(Migration(int(match["number"]), path.name, hashlib.sha256(data).hexdigest(), data.decode()))
     for expected, migration in enumerate(found, start=1):
         if migration.number != expected:
-            raise _refused(f"{migration.name} stands where number {expected:04} should.")
+            raise _refused(f"{migration.name} stands where number {expected:04} should; renumber it")
     return found
 
 
@@ -104,13 +104,13 @@ def pending(files: Sequence[Migration], applied: Sequence[Migration]) -> list[Mi
         file = by_number.get(record.number)
         if file is None:
             raise _refused(
-                f"{record.name} was applied to this database, but is not among the files: is the code older?"
+                f"{record.name} was applied to this database, but is not among the files; deploy the code that has it"
             )
         if file.name != record.name or file.checksum != record.checksum:
-            raise _refused(f"{file.name} was changed after it was applied. Write a new migration instead.")
+            raise _refused(f"{file.name} was changed after it was applied; restore it and write a new migration")
     highest = max((record.number for record in applied), default=0)
     if highest != len(applied):
-        raise _refused(f"The database has {highest:04} without all before it.")
+        raise _refused(f"the database has {highest:04} without all before it")
     return [file for file in files if file.number > highest]
 
 
@@ -147,7 +147,7 @@ async def check(dsn: str, service: str, directory: Path, start_timeout_s: float 
         await connection.close()
     missing = pending(files, applied)
     if missing:
-        raise _refused(f"The database lacks {', '.join(file.name for file in missing)}: migrate it first.")
+        raise _refused(f"the database lacks {', '.join(file.name for file in missing)}; migrate it first")
 
 
 async def check_schema(settings: DatabaseSettings, service: str, directory: Path) -> None:
@@ -167,7 +167,7 @@ async def _lock(connection: Connection) -> None:
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK_KEY)
     except asyncpg.exceptions.LockNotAvailableError:
-        raise _refused(f"Another process has been migrating this database for more than {LOCK_TIMEOUT_S} s.") from None
+        raise _refused(f"another process has been migrating for more than {LOCK_TIMEOUT_S} s; try again") from None
 
 
 async def _applied(connection: Connection, service: str) -> list[Migration]:

@@ -127,7 +127,7 @@ class Postgres:
         try:
             return await self._open_pool().acquire(timeout=self._settings.acquire_timeout_s)
         except TimeoutError:
-            message = "No database connection came about in time. Try again."
+            message = "no database connection became free in time; try again"
             raise Refusal("unavailable", message, retry_after_ms=RETRY_AFTER_MS) from None
         except ConnectionError:
             raise
@@ -163,7 +163,7 @@ class Postgres:
                 raise refusal.__cause__.refusal from None
             raise
         if asyncio.get_running_loop().time() < self._full_until:
-            text = "The database could not store something a moment ago: its disk is full or broken."
+            text = "the database could not store something a moment ago; see whether its disk is full or broken"
             raise Refusal("unavailable", text, field="OA_DATABASE_URL")
 
     async def _watch(self) -> None:

@@ -192,7 +192,7 @@ async def _start(settings: S, start: Callable[[S, Process], Awaitable[None]], pr
             return True
         if process.stopping.is_set():
             return False
-        message = f"Not started within {deadline_s:g} s (OA_START_DEADLINE_S)."
+        message = f"not started within {deadline_s:g} s; raise OA_START_DEADLINE_S"
         raise Refusal("start_failed", message, field="OA_START_DEADLINE_S")
     finally:
         for task in (starting, stopping):

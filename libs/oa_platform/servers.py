@@ -104,9 +104,9 @@ def complaint(facts: Facts, where: str, may_lose_commits: bool) -> UnusableServe
     if not facts.own_session:
         return _pooled(where)
     if facts.standby:
-        return UnusableServer(f"The database at {where} takes no writes now: it is a standby.")
+        return UnusableServer(f"the database at {where} takes no writes now: it is a standby")
     if facts.read_only:
-        return UnusableServer(f"The database at {where} takes no writes now: default_transaction_read_only is on.")
+        return UnusableServer(f"the database at {where} takes no writes now: default_transaction_read_only is on")
     if facts.off and not may_lose_commits:
         return UnusableServer(_loses(facts.off, where), reason="invalid_setting", blamed="OA_DATABASE_MAY_LOSE_COMMITS")
     return None
@@ -116,16 +116,15 @@ def _loses(off: Sequence[str], where: str) -> str:
     names = " and ".join(off)
     verb, them = ("is", "it") if len(off) == 1 else ("are", "them")
     return (
-        f"The database at {where} may lose what it has acknowledged: {names} {verb} off. Turn {them} on, for the "
-        "server and for the role, or set OA_DATABASE_MAY_LOSE_COMMITS=true if losses don't matter."
+        f"the database at {where} may lose what it has acknowledged: {names} {verb} off; turn {them} on, for the "
+        "server and for the role, or set OA_DATABASE_MAY_LOSE_COMMITS=true if losses don't matter"
     )
 
 
 def _pooled(where: str) -> UnusableServer:
     text = (
-        f"A connection pooler answers at {where}, PgBouncer or one like it. Its sessions are not ours alone, and "
-        "notifications, prepared statements and time limits need that. Name the server itself in OA_DATABASE_URL: "
-        "each service keeps a pool of its own."
+        f"a connection pooler (PgBouncer or one like it) answers at {where}, and shares its sessions, which "
+        "notifications, prepared statements and time limits don't bear; name the server itself in OA_DATABASE_URL"
     )
     return UnusableServer(text, reason="invalid_setting")
 
@@ -251,9 +250,9 @@ def _start_refusal(error: BaseException, dsn: str, variable: str) -> Refusal | N
     if isinstance(error, UnusableServer):
         return error.refusal
     if may_heal(error):
-        hint = f" {variable} says where it is." if variable else ""
-        return Refusal("unavailable", f"The database at {where} can't be reached ({kind}).{hint}", field=variable)
+        hint = f"; {variable} says where it is" if variable else ""
+        return Refusal("unavailable", f"the database at {where} can't be reached ({kind}){hint}", field=variable)
     if isinstance(error, _MISCONFIGURED):
-        hint = f" in {variable}" if variable else ""
-        return Refusal("invalid_setting", f"The database at {where} refuses the role{hint} ({kind}).", field=variable)
+        hint = f"; correct {variable}" if variable else ""
+        return Refusal("invalid_setting", f"the database at {where} refuses the role ({kind}){hint}", field=variable)
     return None

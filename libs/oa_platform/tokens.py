@@ -167,7 +167,7 @@ def _claims_of(payload: Mapping[str, Any], claims_type: type[C]) -> C:
 
 
 def _invalid(what: str) -> Refusal:
-    return Refusal("invalid_token", f"The token {what}.")
+    return Refusal("invalid_token", f"the token {what}; get a new one")
 
 
 def _kid_of(token: str, typ: str) -> str:
@@ -207,9 +207,9 @@ class _Times:
     def over(self, now_ms: int, max_age_s: int) -> Refusal | None:
         """Why it doesn't hold any more at `now_ms`; None while it does."""
         if now_ms >= self.ends_ms:
-            return Refusal("token_expired", "The token has expired: get a new one.")
+            return Refusal("token_expired", "the token has expired; get a new one")
         if now_ms - self.issued_ms > max_age_s * 1000:
-            return Refusal("token_too_old", f"The token was issued more than {max_age_s} s ago: get a new one.")
+            return Refusal("token_too_old", f"the token was issued more than {max_age_s} s ago; get a new one")
         return None
 
 
@@ -219,9 +219,9 @@ def _check_registered_claims(payload: Mapping[str, Any], audience: str) -> _Time
     if payload.get("aud") != audience:
         raise _invalid(f"is not for {audience}")
     if not payload.get("jti"):
-        raise Refusal("missing_jti", "The token has no id (jti).")
+        raise Refusal("missing_jti", "the token has no id (jti); get a new one")
     if payload.get("iat") is None:
-        raise Refusal("missing_iat", "The token does not say when it was issued (iat).")
+        raise Refusal("missing_iat", "the token does not say when it was issued (iat); get a new one")
     if not payload.get("sub"):
         raise _invalid("does not say whom it is for (sub)")
     issued, not_before, expires = (_seconds(payload, name) * 1000 for name in ("iat", "nbf", "exp"))

@@ -34,7 +34,7 @@ class History:
         """The topic that `text` names. Raises Refusal `invalid_topic` when it is none that this source serves."""
         topic = parse_topic(text)
         if topic.source != self._store.source:
-            raise Refusal("invalid_topic", f"topics of this class are served by {topic.source}", field="topic")
+            raise Refusal("invalid_topic", f"such topics are served by {topic.source}; ask there", field="topic")
         return topic
 
     async def describe(self, text: str) -> TopicDescription:
@@ -118,14 +118,14 @@ def _check_cursor(described: TopicDescription, epoch: str, after_seq: int) -> No
         text = "the cursor counts in another lineage of the topic; start without one"
         raise _stale("epoch_mismatch", text, "epoch", described)
     if after_seq > state.head:
-        text = f"the topic's head is {state.head}, below {after_seq}"
+        text = f"the head of the topic is {state.head}, below {after_seq}; start without a cursor"
         raise _stale("cursor_ahead_of_head", text, "after_seq", described)
     if after_seq < state.floor:
         raise _below_floor(described, after_seq)
 
 
 def _below_floor(described: TopicDescription, after_seq: int) -> Refusal:
-    text = f"what follows seq {after_seq} is not kept here any more; the floor is {described.state.floor}"
+    text = f"what follows seq {after_seq} is no longer kept; start without a cursor, or from {described.state.floor}"
     if described.topic.topic_class.chained:
         text += ", and ReplayService has the run's replay artifact"
     return _stale("retention_floor_breach", text, "after_seq", described)

@@ -40,35 +40,44 @@ def _ms(variable: str, default: int, doc: str, *, least: int = 1) -> int:
 class SocketSettings:
     """The WebSocket port."""
 
-    address: Address = setting("OA_WS_ADDRESS", address(), own_port("ws"), doc="Where WebSocket is served.")
+    address: Address = setting("OA_WS_ADDRESS", address(), own_port("ws"), doc="Where WebSockets are served.")
     allowed_origins: Collection[str] = setting(
         "OA_ALLOWED_ORIGINS",
         origins(),
         frozenset(),
-        doc="Origins whose pages may connect; a client that sends no Origin is no page.",
+        doc="Origins whose pages may connect. A client that sends no Origin is not a page, and may.",
     )
     max_connections: int = setting(
         "OA_WS_MAX_CONNECTIONS",
         integer(1, 1_000_000),
         10_000,
-        doc="Most connections; more are refused as `overloaded`.",
+        doc="Maximum number of connections; more are refused as `overloaded`.",
     )
     handshake_burst: int = setting(
-        "OA_WS_HANDSHAKE_BURST", integer(1, 1_000_000), 500, doc="Handshakes at once; more are refused as `overloaded`."
+        "OA_WS_HANDSHAKE_BURST",
+        integer(1, 1_000_000),
+        500,
+        doc="Maximum number of handshakes at once; more are refused as `overloaded`.",
     )
     handshakes_per_s: int = setting(
-        "OA_WS_HANDSHAKES_PER_S", integer(1, 1_000_000), 200, doc="Handshakes a second in the long run."
+        "OA_WS_HANDSHAKES_PER_S", integer(1, 1_000_000), 200, doc="Handshakes per second in the long run."
     )
-    handshake_deadline_ms: int = _ms("OA_WS_HANDSHAKE_DEADLINE_MS", 5_000, "Longest wait for the opening request.")
-    close_timeout_ms: int = _ms("OA_WS_CLOSE_TIMEOUT_MS", 3_000, "Longest closing handshake.")
+    handshake_deadline_ms: int = _ms("OA_WS_HANDSHAKE_DEADLINE_MS", 5_000, "Maximum wait for the opening request.")
+    close_timeout_ms: int = _ms("OA_WS_CLOSE_TIMEOUT_MS", 3_000, "Maximum time of a closing handshake.")
     drain_window_ms: int = _ms(
         "OA_WS_DRAIN_WINDOW_MS", 3_000, "Over how long the closes of a drain are spread.", least=0
     )
     write_high_bytes: int = setting(
-        "OA_WS_WRITE_HIGH_BYTES", integer(1024, 1 << 30), 256 * 1024, doc="A socket that holds more is written no more."
+        "OA_WS_WRITE_HIGH_BYTES",
+        integer(1024, 1 << 30),
+        256 * 1024,
+        doc="Nothing more is written to a socket that holds more than this.",
     )
     write_low_bytes: int = setting(
-        "OA_WS_WRITE_LOW_BYTES", integer(0, 1 << 30), 64 * 1024, doc="It is written again when it holds less than this."
+        "OA_WS_WRITE_LOW_BYTES",
+        integer(0, 1 << 30),
+        64 * 1024,
+        doc="Writing goes on when the socket holds less than this.",
     )
 
     def limits(self, max_frame_bytes: int) -> PortLimits:
@@ -92,24 +101,29 @@ class SocketSettings:
 class SessionSettings:
     """One connection."""
 
-    hello_deadline_ms: int = _ms("OA_KHALA_HELLO_DEADLINE_MS", 5_000, "Longest wait for the first frame.")
+    hello_deadline_ms: int = _ms("OA_KHALA_HELLO_DEADLINE_MS", 5_000, "Maximum wait for the first frame.")
     heartbeat_interval_ms: int = _ms("OA_KHALA_HEARTBEAT_MS", 15_000, "Pause between HEARTBEATs.")
-    idle_timeout_ms: int = _ms("OA_KHALA_IDLE_TIMEOUT_MS", 60_000, "Longest silence of a client.")
+    idle_timeout_ms: int = _ms("OA_KHALA_IDLE_TIMEOUT_MS", 60_000, "Maximum silence of a client.")
     slow_consumer_ms: int = _ms(
         "OA_KHALA_SLOW_CONSUMER_MS", 30_000, "How long a client may be unable to take anything."
     )
-    max_topics: int = setting("OA_KHALA_MAX_TOPICS", integer(1, 128), 128, doc="Most topics of a connection.")
+    max_topics: int = setting(
+        "OA_KHALA_MAX_TOPICS", integer(1, 128), 128, doc="Maximum number of topics of a connection."
+    )
     max_frame_bytes: int = setting(
-        "OA_KHALA_MAX_FRAME_BYTES", integer(1024, 1 << 20), 64 * 1024, doc="Largest message of a client."
+        "OA_KHALA_MAX_FRAME_BYTES", integer(1024, 1 << 20), 64 * 1024, doc="Maximum size of a message from a client."
     )
     max_pipelined_frames: int = setting(
-        "OA_KHALA_MAX_PIPELINED_FRAMES", integer(1, 1000), 16, doc="Frames that wait while a token is verified."
+        "OA_KHALA_MAX_PIPELINED_FRAMES",
+        integer(1, 1000),
+        16,
+        doc="Maximum number of frames that wait while a token is verified.",
     )
     subscribe_burst: int = setting(
-        "OA_KHALA_SUBSCRIBE_BURST", integer(1, 100_000), 256, doc="Topics that a connection may subscribe at once."
+        "OA_KHALA_SUBSCRIBE_BURST", integer(1, 100_000), 256, doc="Topics that a connection may subscribe to at once."
     )
     subscribe_per_s: int = setting(
-        "OA_KHALA_SUBSCRIBE_PER_S", integer(1, 100_000), 64, doc="Topics a second in the long run."
+        "OA_KHALA_SUBSCRIBE_PER_S", integer(1, 100_000), 64, doc="Topics per second in the long run."
     )
 
     def limits(self) -> ServerLimits:
@@ -131,28 +145,44 @@ class SessionSettings:
 class FeedSettings:
     """The topics that are held, and how they are delivered."""
 
-    ring_events: int = setting("OA_FEED_RING_EVENTS", integer(1, 1 << 20), 1_024, doc="Newest frames of a topic.")
+    ring_events: int = setting(
+        "OA_FEED_RING_EVENTS", integer(1, 1 << 20), 1_024, doc="Newest frames of a topic that are kept in memory."
+    )
     ring_bytes: int = setting("OA_FEED_RING_BYTES", integer(1, 1 << 30), 4 << 20, doc="Bytes of them.")
-    parked_events: int = setting("OA_FEED_PARKED_EVENTS", integer(0, 1 << 20), 1_024, doc="Frames behind a hole.")
+    parked_events: int = setting(
+        "OA_FEED_PARKED_EVENTS", integer(0, 1 << 20), 1_024, doc="Maximum number of frames that wait behind a hole."
+    )
     parked_bytes: int = setting("OA_FEED_PARKED_BYTES", integer(0, 1 << 30), 1 << 20, doc="Bytes of them.")
-    slice_frames: int = setting("OA_FEED_SLICE_FRAMES", integer(1, 10_000), 50, doc="Frames in one write.")
-    slice_bytes: int = setting("OA_FEED_SLICE_BYTES", integer(1, 1 << 24), 64 * 1024, doc="Bytes in one write.")
-    page_frames: int = setting("OA_FEED_PAGE_FRAMES", integer(1, 5_000), 500, doc="Frames in a page of history.")
-    page_bytes: int = setting("OA_FEED_PAGE_BYTES", integer(1, 4 << 20), 256 * 1024, doc="Bytes in a page of history.")
+    slice_frames: int = setting(
+        "OA_FEED_SLICE_FRAMES", integer(1, 10_000), 50, doc="Maximum number of frames in one write."
+    )
+    slice_bytes: int = setting("OA_FEED_SLICE_BYTES", integer(1, 1 << 24), 64 * 1024, doc="Maximum size of one write.")
+    page_frames: int = setting(
+        "OA_FEED_PAGE_FRAMES", integer(1, 5_000), 500, doc="Maximum number of frames in a page of history."
+    )
+    page_bytes: int = setting(
+        "OA_FEED_PAGE_BYTES", integer(1, 4 << 20), 256 * 1024, doc="Maximum size of a page of history."
+    )
     linger_ms: int = _ms("OA_FEED_LINGER_MS", 10_000, "How long a topic is held after its last subscriber.")
-    attach_timeout_ms: int = _ms("OA_FEED_ATTACH_TIMEOUT_MS", 10_000, "Longest wait for a source to carry a topic.")
+    attach_timeout_ms: int = _ms("OA_FEED_ATTACH_TIMEOUT_MS", 10_000, "Maximum wait for a source to carry a topic.")
     audit_interval_ms: int = _ms("OA_FEED_AUDIT_MS", 30_000, "Pause between looks at where the topics stand.")
     concurrent_repairs: int = setting(
-        "OA_FEED_CONCURRENT_REPAIRS", integer(1, 1000), 16, doc="Holes repaired at a time, from one source."
+        "OA_FEED_CONCURRENT_REPAIRS",
+        integer(1, 1000),
+        16,
+        doc="Maximum number of holes that are repaired at a time from one source.",
     )
     concurrent_confirmations: int = setting(
         "OA_FEED_CONCURRENT_CONFIRMATIONS",
         integer(1, 10_000),
         64,
-        doc="Cursors that one source is asked about at the same time.",
+        doc="Maximum number of cursors that one source is asked about at a time.",
     )
     flush_tick_ms: float = setting(
-        "OA_FEED_FLUSH_TICK_MS", number(0, 1000), 5.0, doc="Least pause between two flushes; frames between them join."
+        "OA_FEED_FLUSH_TICK_MS",
+        number(0, 1000),
+        5.0,
+        doc="Minimum pause between two flushes; frames that come meanwhile go together.",
     )
 
     def limits(self) -> HubLimits:
@@ -180,9 +210,11 @@ class FeedSettings:
 class UpstreamSettings:
     """Where topics come from."""
 
-    runtime: Address = setting("OA_RUNTIME_GRPC", address(), peer_port("runtime_grpc"), doc="The runtime.")
-    projector: Address = setting("OA_PROJECTOR_GRPC", address(), peer_port("projector_grpc"), doc="The projector.")
-    replay_timeout_ms: int = _ms("OA_REPLAY_TIMEOUT_MS", 10_000, "Longest read of a page of history.")
+    runtime: Address = setting("OA_RUNTIME_GRPC", address(), peer_port("runtime_grpc"), doc="Address of the runtime.")
+    projector: Address = setting(
+        "OA_PROJECTOR_GRPC", address(), peer_port("projector_grpc"), doc="Address of the projector."
+    )
+    replay_timeout_ms: int = _ms("OA_REPLAY_TIMEOUT_MS", 10_000, "Maximum time of a read of a page of history.")
 
 
 @dataclass(frozen=True, kw_only=True)

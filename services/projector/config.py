@@ -16,7 +16,7 @@ class TailSettings:
     """How runtime's log is followed."""
 
     runtime_address: Address = setting(
-        "OA_RUNTIME_GRPC", address(), peer_port("runtime_grpc"), doc="Runtime's gRPC port."
+        "OA_RUNTIME_GRPC", address(), peer_port("runtime_grpc"), doc="Address of the runtime."
     )
     batch_events: int = setting(
         "OA_PROJECTOR_BATCH_EVENTS",
@@ -28,13 +28,19 @@ class TailSettings:
         "OA_PROJECTOR_LANE_BATCHES",
         integer(1, 10_000),
         16,
-        doc="Batches of one partition that wait before the stream is held back.",
+        doc="Batches of one partition that may wait before the stream is held back.",
     )
     backoff_min_ms: int = setting(
-        "OA_PROJECTOR_BACKOFF_MIN_MS", integer(1, 600_000), 100, doc="First bound of the pause before a new session."
+        "OA_PROJECTOR_BACKOFF_MIN_MS",
+        integer(1, 600_000),
+        100,
+        doc="Upper bound of the first pause before a new session.",
     )
     backoff_max_ms: int = setting(
-        "OA_PROJECTOR_BACKOFF_MAX_MS", integer(1, 600_000), 5_000, doc="Last bound of the pause before a new session."
+        "OA_PROJECTOR_BACKOFF_MAX_MS",
+        integer(1, 600_000),
+        5_000,
+        doc="Upper bound of all later pauses before a new session.",
     )
     heads_interval_ms: int = setting(
         "OA_PROJECTOR_HEADS_INTERVAL_MS", integer(10, 600_000), 1_000, doc="Pause between looks at the log's heads."
@@ -46,13 +52,16 @@ class TopicSettings:
     """How summary topics are served."""
 
     watched_topics: int = setting(
-        "OA_PROJECTOR_WATCHED_TOPICS", integer(1, 10_000_000), 100_000, doc="Most topics on one Watch stream."
+        "OA_PROJECTOR_WATCHED_TOPICS",
+        integer(1, 10_000_000),
+        100_000,
+        doc="Maximum number of topics on one Watch stream.",
     )
     pending_bytes: int = setting(
         "OA_PROJECTOR_PENDING_BYTES",
         integer(1024, 1 << 30),
         8 << 20,
-        doc="Bytes of frames that wait for one Watch stream; what comes beyond is dropped, and the gateway replays.",
+        doc="Maximum size of the frames that wait for one Watch stream; more are dropped and replayed later.",
     )
     poll_interval_ms: int = setting(
         "OA_PROJECTOR_POLL_INTERVAL_MS",
@@ -61,13 +70,16 @@ class TopicSettings:
         doc="Pause between looks for what other replicas wrote to watched topics.",
     )
     page_frames: int = setting(
-        "OA_PROJECTOR_PAGE_FRAMES", integer(1, 5000), 500, doc="Frames of a page of history, unless asked otherwise."
+        "OA_PROJECTOR_PAGE_FRAMES",
+        integer(1, 5000),
+        500,
+        doc="Frames in a page of history, if a request names none.",
     )
     page_bytes: int = setting(
         "OA_PROJECTOR_PAGE_BYTES",
         integer(1024, 4 << 20),
         1 << 20,
-        doc="Bytes of a page, unless asked otherwise.",
+        doc="Size of a page, if a request names none.",
     )
 
     def limits(self) -> TopicLimits:

@@ -24,7 +24,7 @@ from oa_testing.postgres import free_port
 from oa_worker.limits import DEFAULT_WORKER_LIMITS
 from tests.e2e.world import RUN_TIMEOUT_S, STEP_TIMEOUT_S, Tail, World, signed_in
 
-pytestmark = [pytest.mark.serial, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.serial
 
 SKEW_MS = -30_000
 MORE_TRIES_THAN_A_WRONG_KEY_GETS = DEFAULT_WORKER_LIMITS.max_rejected_tokens + 1
@@ -89,7 +89,7 @@ def assert_named(refusal: Refusal, service: str) -> None:
     assert (refusal.metadata["clock"], refusal.metadata["compared_with"]) == (service, "control")
     # Exact to the round trip in which it was measured.
     assert SKEW_MS - 1 <= int(refusal.metadata["ahead_ms"]) < -5_000
-    assert f"The clock of {service} is" in refusal.message
+    assert f"the clock of {service} is" in refusal.message
 
 
 async def start_run(world: World, key: str) -> str:
@@ -114,7 +114,7 @@ async def test_each_service_says_whose_clock_is_wrong_and_all_goes_on_when_it_is
         for service, port in ops.items():
             assert await readiness(stack, port) == {}
             clocks.set(service, SKEW_MS)
-            assert "clock_skew: The clock of " + service in (await readiness(stack, port))["clock"]
+            assert "clock_skew: the clock of " + service in (await readiness(stack, port))["clock"]
             clocks.set(service, 0)
             assert await readiness(stack, port) == {}
 
@@ -127,7 +127,7 @@ async def test_each_service_says_whose_clock_is_wrong_and_all_goes_on_when_it_is
         assert_named(await refused(lambda: start_run(world, "k1")), "runtime")
         async with world.worker() as worker:
             # It never gives up for a clock, and says what it waits for.
-            await until_logged(stack, "clock_skew: The clock of runtime is", MORE_TRIES_THAN_A_WRONG_KEY_GETS)
+            await until_logged(stack, "clock_skew: the clock of runtime is", MORE_TRIES_THAN_A_WRONG_KEY_GETS)
             assert worker.poll() is None
             clocks.set("runtime", 0)
             run_id = await start_run(world, "k1")
@@ -150,5 +150,5 @@ async def _follow_through_a_wrong_clock(world: World, clocks: Clocks, run_id: st
                     tail.take(seq, payload)
             if tail.finish:
                 break
-    assert "clock_skew: The clock of khala_gateway is" in said
+    assert "clock_skew: the clock of khala_gateway is" in said
     assert bytes(tail.stdout) == b"hello\n"

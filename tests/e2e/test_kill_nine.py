@@ -15,7 +15,7 @@ from oa_localstack.secrets import SERVICES
 from oa_localstack.stack import POSTGRES, Stack
 from tests.e2e.world import RUN_TIMEOUT_S, Counting, Tail, signed_in
 
-pytestmark = [pytest.mark.serial, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.serial
 
 
 @pytest.mark.parametrize("victim", [*SERVICES, POSTGRES])

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 else:
     Connection = asyncpg.Connection
 
-pytestmark = [pytest.mark.serial, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.serial
 
 SHORT_RUNS, KEPT_RUNS = 8, 2
 

@@ -30,8 +30,8 @@ from tests.fuzz.methods import Target
 
 CALLER = {"control": "khala_gateway", "runtime": "control", "projector": "control", "khala_gateway": "control"}
 """Process -> the service whose token it takes."""
-_TIMEOUT_S = 15.0
-_QUIET_S = 0.4
+_TIMEOUT_S = 60.0
+_QUIET_S = 5.0
 """How long a stream that never ends by itself is listened to."""
 _DEFECTS = {"UNKNOWN", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 Metadata = Sequence[tuple[str, str]]

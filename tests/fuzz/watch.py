@@ -18,7 +18,7 @@ from oa_localstack.secrets import load_or_create
 from oa_localstack.stack import Stack
 
 SERVICES = ("control", "runtime", "projector", "khala_gateway")
-WAIT_S = 10.0
+WAIT_S = 60.0
 _REFUSALS = re.compile(r'^oa_refusals_total\{reason="(\w+)".*\} (\S+)$', re.MULTILINE)
 _BUSY = """
 SELECT EXISTS (SELECT FROM runtime.receipts_unmerged)

@@ -73,6 +73,26 @@ def test_make_lists_every_target() -> None:
     assert set(re.findall(r"^  make ([a-z-]+)", done.stdout, re.M)) == set(phony[1].split())
 
 
+def _busy(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "BUSY_COMMAND": command}
+    return subprocess.run(
+        [str(REPO / "tools" / "run_busy.sh"), *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_busy_run_repeats_what_it_is_given_and_ends_with_the_worst_status() -> None:
+    done = _busy("echo", "3", "1", "-k", "one or two")
+    assert (done.returncode, done.stdout.count("ARGS=-k one\\ or\\ two\n")) == (0, 3)
+    assert done.stdout.count("beside 1 busy loops") == 3
+    assert _busy("false", "2", "1").returncode == 1
+    assert _busy("echo", "0").returncode == 2
+
+
 def test_bootstrap_without_a_usable_python_says_which_it_needs(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHON": "/bin/false", "VENV": str(tmp_path / "venv")}
     done = subprocess.run(

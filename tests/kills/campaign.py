@@ -13,13 +13,16 @@ from typing import Any
 import asyncpg
 
 from oa_testing.postgres import Database
+from oa_testing.waiting import PATIENCE_S
 from tests.kills.check import Connection, Findings, check
 from tests.kills.load import Auditor, People
 from tests.kills.site import Site
 
-SETTLE_S = 30.0
+SETTLE_S = 60.0
 IMPATIENT = 0.25
 """Share of the kills that come before the process is ready."""
+RUNS_OF_A_LIFE = 5
+"""So many more runs have ended before a process that was ready is killed: it was no idle one."""
 
 
 @dataclass
@@ -50,18 +53,29 @@ async def campaign(database: Database, root: Path, *, kills: int, longest_life_s
         await site.until_ready()
         await people.worked_runs(5)
         async with _meanwhile(people.go_on(0.01), people.go_on(0.03), auditor.go_on(0.03)):
+            is_ready = True
             for _ in range(kills):
+                if is_ready:
+                    await _at_work(people)
                 await asyncio.sleep(chance.uniform(0, longest_life_s))
                 site.kill()
                 _note(report, await check(connection, site.archive), site)
                 await site.start()
-                if chance.random() > IMPATIENT:
+                is_ready = chance.random() > IMPATIENT
+                if is_ready:
                     await site.until_ready()
             await site.until_ready()
         found = await settled(connection, site)
         report.kills, report.ended = site.kills, len(people.ended)
         report.wrong += await last_look(found, people, auditor, site)
     return report
+
+
+async def _at_work(people: People) -> None:
+    goal = len(people.ended) + RUNS_OF_A_LIFE
+    async with asyncio.timeout(PATIENCE_S):
+        while len(people.ended) < goal:
+            await asyncio.sleep(0.005)
 
 
 async def last_look(found: Findings, people: People, auditor: Auditor, site: Site) -> list[str]:

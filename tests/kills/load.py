@@ -16,8 +16,8 @@ from services.runtime.tests.rig import FakeWorker, finish, refusing, text
 from tests.kills.site import Site
 
 T = TypeVar("T")
-CALL_TIMEOUT_S = 5.0
-PATIENCE_S = 30.0
+CALL_TIMEOUT_S = 30.0
+PATIENCE_S = 120.0
 """Far longer than any kill and start takes."""
 _RETRY_S = 0.02
 _AGAIN = frozenset({"unavailable", "deadline_exceeded", "draining"})

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 from oa_testing.postgres import Database
+from oa_testing.waiting import PATIENCE_S
 from services.runtime.tests.test_archive import archive_rig
 from tests.kills.check import Connection, Findings, check
 
@@ -62,7 +63,7 @@ async def _damaged(admin: Connection, archive: Path, statement: str, run_id: str
 async def test_the_check_finds_each_damage_and_nothing_else(runtime_database: Database, tmp_path: Path) -> None:
     async with archive_rig(runtime_database, tmp_path) as rig:
         await rig.archiver().archive_run(rig.runs[0])
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while (found := await check(rig.admin, rig.folder)).merged < len(rig.runs):
                 await asyncio.sleep(0.05)
         assert (found.wrong, found.archived, found.finished) == ([], {rig.runs[0]}, set(rig.runs))

@@ -42,7 +42,7 @@ WHOLE_REPLICAS_TROUBLE = Trouble(kill_interval_s=0.15)
 _CHANNEL = [("grpc.initial_reconnect_backoff_ms", 5), ("grpc.max_reconnect_backoff_ms", 20)]
 _MOST_HANDOVERS = 2
 _SETUP_S = 0.5
-"""A worker that has missed its assignment, because a connection was killed, is not waited for longer."""
+"""A worker that has missed its assignment, because a connection was killed, is not waited for longer at first."""
 # A request carries its caller's token, and an answer not even a seq's worth of it.
 _MOST_BYTES_TILL_CUT = {Direction.TO_SERVER: 30_000, Direction.TO_CLIENT: 5_000}
 
@@ -86,10 +86,12 @@ class GrpcReplicas:
 
     async def new_run(self) -> RemoteRun:
         """A new run of somebody new, with a worker at one of the replicas that holds it."""
+        patience_s = _SETUP_S
         while True:
             with suppress(grpc.aio.AioRpcError, Refusal, TimeoutError):
-                async with asyncio.timeout(_SETUP_S):
+                async with asyncio.timeout(patience_s):
                     return await self._started_run(Somebody(self._key))
+            patience_s += _SETUP_S
 
     async def _started_run(self, who: Somebody) -> RemoteRun:
         worker = FakeWorker(self._direct[0], who, slots=1)

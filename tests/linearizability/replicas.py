@@ -56,6 +56,8 @@ _LIMITS = Limits(events_per_second=10_000_000, burst_events=10_000_000, max_requ
 UNCERTAIN = frozenset({"unavailable", "overloaded", "deadline_exceeded"})
 """Refusals after which the command may have been carried out, or may be still."""
 _KEY = Ed25519PrivateKey.generate()
+_CALLS_PER_KILL = 12
+"""On average. Kills are counted by calls and not by time, so that a slow machine gets no more of them."""
 
 StoreDefect = Callable[[LogStore], LogStore]
 """Makes a store that has a defect out of one that has not."""
@@ -80,6 +82,23 @@ def no_store_defect(store: LogStore) -> LogStore:
 def no_reader_defect(reader: RunReader) -> RunReader:
     """The reader as it is."""
     return reader
+
+
+class _Calls:
+    """How many were made."""
+
+    def __init__(self) -> None:
+        self._made = 0
+
+    def note(self) -> None:
+        """One more."""
+        self._made += 1
+
+    async def passed(self, count: float) -> None:
+        """Return when so many more were made."""
+        goal = self._made + count
+        while self._made < goal:
+            await asyncio.sleep(0.001)
 
 
 @dataclass
@@ -107,6 +126,7 @@ class Replicas:
         self._stack = AsyncExitStack()
         self.replicas: list[_Replica] = []
         self.kills = 0
+        self._calls = _Calls()
         self._setup: Log
 
     async def __aenter__(self) -> Replicas:
@@ -142,14 +162,15 @@ class Replicas:
         await self._setup.do(commands.CreateRun.of(run_id, ORG, USER, spec, run_id))
         await self._setup.do(commands.AssignRun(run_id, worker))
         start = RunLog(seq=2, worker=worker, epoch=1)
-        return ReplicatedRun(self.replicas, run_id, RunModel(start=start, max_requeues=_LIMITS.max_requeues))
+        model = RunModel(start=start, max_requeues=_LIMITS.max_requeues)
+        return ReplicatedRun(self.replicas, self._calls, run_id, model)
 
     async def _kill_connections(self) -> None:
         chance = random.Random(self._seed)
         admin = await asyncpg.connect(self._database.admin)
         try:
             while True:
-                await asyncio.sleep(chance.random() * 2 * self._trouble.kill_interval_s)
+                await self._calls.passed(chance.random() * 2 * _CALLS_PER_KILL)
                 pids = await admin.fetch(
                     "SELECT pid FROM pg_stat_activity"
                     " WHERE datname = current_database() AND application_name LIKE 'replica-%' ORDER BY pid"
@@ -166,6 +187,7 @@ class ReplicatedRun:
     """One run of them."""
 
     _replicas: Sequence[_Replica]
+    _calls: _Calls
     run_id: str
     model: RunModel
     replicas: int = REPLICAS
@@ -174,6 +196,7 @@ class ReplicatedRun:
 
     async def carry_out(self, replica: int, call: Call) -> Answer:
         """Ask a replica."""
+        self._calls.note()
         try:
             if isinstance(call, Read):
                 return await self._read(self._replicas[replica])

@@ -211,7 +211,8 @@ class RuntimeLog:
     async def kill_a_connection(self, rng: random.Random) -> None:
         """End one of the replicas' connections, whatever it is doing."""
         pids = await self._admin.fetch(
-            "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'replica-%' ORDER BY pid"
+            "SELECT pid FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name LIKE 'replica-%' ORDER BY pid"
         )
         if pids:
             await self._admin.execute("SELECT pg_terminate_backend($1)", rng.choice(pids)["pid"])

@@ -213,14 +213,15 @@ def on_a_terminal(home: Path, *arguments: str) -> bytes:
     """What a terminal gets from the program as a process, and nothing that the terminal adds."""
     ours, theirs = os.openpty()
     tty.setraw(theirs)
-    process = subprocess.Popen([sys.executable, "-m", "apps.cli", *arguments], cwd=home, stdout=theirs, stderr=theirs)
-    os.close(theirs)
-    written = b""
-    with contextlib.suppress(OSError):  # EIO: nobody has the terminal any more
-        while piece := os.read(ours, 1 << 16):
-            written += piece
-    os.close(ours)
-    assert process.wait(TIMEOUT_S) == Exit.OK
+    command = [sys.executable, "-m", "apps.cli", *arguments]
+    with subprocess.Popen(command, cwd=home, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        written = b""
+        with contextlib.suppress(OSError):  # EIO: nobody has the terminal any more
+            while piece := os.read(ours, 1 << 16):
+                written += piece
+        os.close(ours)
+        assert process.wait(TIMEOUT_S) == Exit.OK
     return written
 
 

@@ -12,7 +12,7 @@ from apps.cli.exits import Exit
 from apps.cli.tests.program import TIMEOUT_S, Done, Program
 from oa_localstack.stack import Stack
 
-pytestmark = [pytest.mark.serial, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.serial
 UNTIL_TOLD = ("sh", "-c", 'while [ ! -e "$1" ]; do echo again; sleep 0.05; done', "sh")
 
 

@@ -18,7 +18,7 @@ from oa_localstack.stack import Stack
 from oa_platform.ports import PORT_OFFSETS
 from oa_testing.postgres import free_port
 
-pytestmark = [pytest.mark.serial, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.serial
 
 
 async def signed_in(stack: Stack, home: Path) -> Program:

@@ -17,6 +17,7 @@ import pytest
 from oa_errors import Refusal
 from oa_localstack.postgres import FAST, PostgresServer, processes_in
 from oa_testing.postgres import free_port
+from oa_testing.waiting import PATIENCE_S
 
 
 async def _put(server: PostgresServer, value: int) -> None:
@@ -153,7 +154,7 @@ async def main(root, port):
     server = PostgresServer(Path(root), int(port), "x", Path(root).parent / "log", FAST)
     await server.start()
     print(server.pid, flush=True)
-    await asyncio.sleep(60)
+    await asyncio.sleep(600)
 
 asyncio.run(main(*sys.argv[1:]))
 """
@@ -169,10 +170,10 @@ def test_it_dies_with_a_killed_supervisor(scratch: Path) -> None:
         postmaster = psutil.Process(int(supervisor.stdout.readline()))
         supervisor.send_signal(signal.SIGKILL)
 
-    _, alive = psutil.wait_procs([postmaster], timeout=10)
+    _, alive = psutil.wait_procs([postmaster], timeout=PATIENCE_S)
 
     assert alive == []
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_S
     while processes_in(scratch / "postgres" / "data"):
         assert time.monotonic() < deadline
         time.sleep(0.01)

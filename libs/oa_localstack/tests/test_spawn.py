@@ -10,6 +10,7 @@ import pytest
 
 from oa_localstack.account import postgres_account
 from oa_localstack.spawn import spawn
+from oa_testing.waiting import PATIENCE_S
 
 
 def _output(tmp_path: Path, *argv: str, as_postgres: bool = False) -> tuple[int, str]:
@@ -17,7 +18,7 @@ def _output(tmp_path: Path, *argv: str, as_postgres: bool = False) -> tuple[int,
     with log_path.open("wb") as log:
         account = postgres_account() if as_postgres else None
         process = spawn(argv, env={"GREETING": "hello"}, log=log, account=account)
-    return process.wait(10), log_path.read_text()
+    return process.wait(PATIENCE_S), log_path.read_text()
 
 
 def test_it_runs_with_the_given_environment_and_arguments(tmp_path: Path) -> None:

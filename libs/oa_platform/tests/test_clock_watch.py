@@ -49,7 +49,7 @@ async def test_beyond_the_limit_it_is_not_ready_and_says_by_how_much(clock: Fake
     refusal = await _not_ready(watch)
     assert refusal.metadata == {"clock": "runtime", "compared_with": "control", "ahead_ms": str(skew_ms)}
     side = "ahead of" if skew_ms > 0 else "behind"
-    assert f"The clock of runtime is {abs(skew_ms)} ms {side} that of control" in refusal.message
+    assert f"the clock of runtime is {abs(skew_ms)} ms {side} that of control" in refusal.message
     assert "OA_CLOCK_SKEW_MAX_MS" in refusal.message
     assert _gauge("control") == skew_ms / 1000
 

@@ -1,7 +1,6 @@
 """Our channels: what goes along with a call, and how they live through the other side's restarts."""
 
 import asyncio
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +15,7 @@ from oa_platform.parsers import Address
 from oa_platform.tests.grpc_sample import LOOPBACK, SERVER, EchoStub, Request, World, never, refused, running
 from oa_platform.tracing import configure_tracing, current_trace_id, span
 from oa_testing.plugin import FaultProxies
+from oa_testing.waiting import PATIENCE_S
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -76,9 +76,8 @@ async def test_a_server_that_is_away_is_unavailable_and_used_again_when_it_is_ba
         assert (await refused(stub.one(Request(topic="a")))).reason == "unavailable"
         again = World(replace(SERVER, address=address))
         async with again.server:
-            before = time.monotonic()
-            assert (await stub.one(Request(topic="a"), wait_for_ready=True, timeout=5)).epoch == "a"
-            assert time.monotonic() - before < 2
+            answer = await stub.one(Request(topic="a"), wait_for_ready=True, timeout=PATIENCE_S)
+            assert answer.epoch == "a"
 
 
 async def test_a_broken_connection_ends_a_stream_typed(fault_proxies: FaultProxies) -> None:
@@ -102,14 +101,14 @@ async def test_a_connection_that_is_silent_is_given_up(fault_proxies: FaultProxi
         proxy = await fault_proxies(LOOPBACK, world.server.port)
         world.echo.behave = never
         target, world.server.port = world.server.port, proxy.port
-        channel = world.channel(keepalive_interval_ms=1000, keepalive_timeout_ms=300)
+        channel = world.channel(keepalive_interval_ms=1000, keepalive_timeout_ms=2000)
         world.server.port = target
         async with channel:
             call: Any = EchoStub(channel).down(Request(topic="a"))
             answers = aiter(call)
             await anext(answers)
             proxy.stall()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_S):
                 assert (await refused(answers)).reason == "unavailable"
 
 
@@ -133,4 +132,4 @@ def test_a_foreign_error_gets_the_nearest_reason() -> None:
 
 async def test_a_service_is_reached_past_proxies_of_the_environment(dead_proxies: dict[str, str]) -> None:
     async with running() as (_, stub):
-        await stub.one(Request(topic="a"), timeout=60)
+        await stub.one(Request(topic="a"), timeout=PATIENCE_S)

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from oa_platform.context import REQUEST_ID_KEY
 from oa_platform.parsers import Address
 from oa_platform.settings import GrpcServerSettings
 from oa_platform.tests.grpc_sample import ECHO, LOOPBACK, SERVER, EchoStub, Request, World, never, refused, running
+from oa_testing.waiting import eventually
 
 KINDS = ("one", "down", "up", "both")
 
@@ -188,12 +189,6 @@ async def test_health_is_open_and_reflection_is_not() -> None:
         assert {ECHO, "grpc.health.v1.Health"} <= names
 
 
-async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
 def _ended(kind: str, reason: str) -> float:
     return _count("oa_rpcs_total", method=f"/{ECHO}/{kind}", reason=reason)
 
@@ -203,7 +198,7 @@ async def test_the_caller_deadline_ends_a_call() -> None:
     async with running() as (world, stub):
         world.echo.behave = never
         assert (await refused(_call(stub, "one", "a", timeout=0.1))).reason == "deadline_exceeded"
-        await _until(lambda: _ended("one", "deadline_exceeded") == before + 1)
+        await eventually(lambda: _ended("one", "deadline_exceeded") == before + 1)
         assert _count("oa_rpcs_in_flight", kind="unary") == 0
 
 
@@ -220,8 +215,8 @@ async def test_a_call_that_is_given_up_ends_and_is_counted(flood: bool) -> None:
         await asyncio.sleep(0.1)
         assert _count("oa_rpcs_in_flight", kind="stream") == 1
         call.cancel()
-        await _until(lambda: world.echo.left == 1)
-        await _until(lambda: _ended("down", "cancelled") == before + 1)
+        await eventually(lambda: world.echo.left == 1)
+        await eventually(lambda: _ended("down", "cancelled") == before + 1)
         assert _count("oa_rpcs_in_flight", kind="stream") == 0
 
 
@@ -246,7 +241,7 @@ async def test_more_calls_than_the_limit_are_refused_and_harm_nobody(kind: str, 
 
         held = [asyncio.create_task(call()) for _ in range(2)]
         counted = {"one": "unary", "both": "stream"}[kind]
-        await _until(lambda: _count("oa_rpcs_in_flight", kind=counted) == 2)
+        await eventually(lambda: _count("oa_rpcs_in_flight", kind=counted) == 2)
         got = await refused(_call(stub, kind, "a"))
         assert got.reason == "overloaded"
         assert got.retry_after_ms > 0
@@ -266,7 +261,7 @@ async def test_a_drain_lets_calls_end_and_streams_go() -> None:
         unary = asyncio.create_task(_finished(stub))
         stream = aiter(_call(stub, "down", "a"))
         await anext(stream)
-        await _until(lambda: world.echo.seen == 1)
+        await eventually(lambda: world.echo.seen == 1)
         leaving = asyncio.create_task(world.server.__aexit__(None, None, None))
         await world.server.draining.wait()
         assert (await refused(_call(stub, "one", "b"))).reason == "draining"

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import asyncpg
@@ -15,6 +15,7 @@ from oa_platform.parsers import Secret
 from oa_platform.settings import DatabaseSettings
 from oa_testing.plugin import FaultProxies
 from oa_testing.postgres import Database
+from oa_testing.waiting import eventually
 
 
 class Heard:
@@ -32,15 +33,11 @@ class Heard:
         self.looks += 1
 
 
-async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
 @asynccontextmanager
-async def _listening(dsn: str, heard: Heard) -> AsyncIterator[Listener]:
-    settings = DatabaseSettings(url=Secret(dsn), may_lose_commits=True, connect_timeout_s=1, statement_timeout_ms=100)
+async def _listening(dsn: str, heard: Heard, statement_timeout_ms: int = 60_000) -> AsyncIterator[Listener]:
+    settings = DatabaseSettings(
+        url=Secret(dsn), may_lose_commits=True, connect_timeout_s=1, statement_timeout_ms=statement_timeout_ms
+    )
     channels = ["one", "two"]
     listener = Listener(settings, "test", channels, on_notify=heard.note, look=heard.look, interval_s=0.2)
     task = asyncio.create_task(listener.run())
@@ -59,40 +56,40 @@ async def _notify(dsn: str, channel: str, payload: str) -> None:
 async def test_notifications_of_its_channels_arrive(empty_database: Database) -> None:
     heard = Heard()
     async with _listening(empty_database.runtime, heard) as listener:
-        await _until(lambda: listener.connected)
+        await eventually(lambda: listener.connected)
         for channel in ("one", "three", "two"):
             await _notify(empty_database.runtime, channel, f"for {channel}")
-        await _until(lambda: len(heard.notes) == 2)
+        await eventually(lambda: len(heard.notes) == 2)
         assert heard.notes == [("one", "for one"), ("two", "for two")]
         await listener.check()
         looks = heard.looks
-        await _until(lambda: heard.looks > looks)
+        await eventually(lambda: heard.looks > looks)
 
 
 async def test_a_killed_server_is_listened_to_again(own_postgres: PostgresServer) -> None:
     heard = Heard()
     async with _listening(own_postgres.dsn(), heard) as listener:
-        await _until(lambda: listener.connected)
+        await eventually(lambda: listener.connected)
         own_postgres.kill()
-        await _until(lambda: not listener.connected)
+        await eventually(lambda: not listener.connected)
         with pytest.raises(Refusal) as caught:
             await listener.check()
         assert caught.value.reason == "unavailable"
         looks = heard.looks
         await own_postgres.start()
-        await _until(lambda: listener.connected)
+        await eventually(lambda: listener.connected)
         assert heard.looks > looks
         await _notify(own_postgres.dsn(), "one", "again")
-        await _until(lambda: heard.notes == [("one", "again")])
+        await eventually(lambda: heard.notes == [("one", "again")])
 
 
 async def test_a_silent_network_is_noticed(empty_database: Database, fault_proxies: FaultProxies) -> None:
     heard = Heard()
     proxy = await fault_proxies("127.0.0.1", empty_database.port)
     dsn = empty_database.runtime.replace(f":{empty_database.port}/", f":{proxy.port}/")
-    async with _listening(dsn, heard) as listener:
-        await _until(lambda: listener.connected)
+    async with _listening(dsn, heard, statement_timeout_ms=500) as listener:
+        await eventually(lambda: listener.connected)
         proxy.stall()
-        await _until(lambda: not listener.connected)
+        await eventually(lambda: not listener.connected)
         proxy.resume()
-        await _until(lambda: listener.connected)
+        await eventually(lambda: listener.connected)

@@ -128,7 +128,7 @@ async def test_a_migrator_does_not_wait_for_ever(
     monkeypatch.setattr(module, "LOCK_TIMEOUT_S", 1)
     connection = await asyncpg.connect(empty_database.owner)
     await connection.execute("SELECT pg_advisory_lock($1)", module._LOCK_KEY)
-    assert "Another process has been migrating" in await _refused(empty_database.owner, _write(tmp_path / "m", ONE))
+    assert "another process has been migrating" in await _refused(empty_database.owner, _write(tmp_path / "m", ONE))
     await connection.close()
 
 

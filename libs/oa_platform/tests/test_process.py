@@ -1,5 +1,6 @@
 """A process starts, says why when it can't, drains in order on a signal, and never hangs."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -22,6 +23,7 @@ from oa_errors import Refusal
 from oa_platform.process import EXIT_REFUSED, _report
 from oa_platform.signals import STOP_SIGNALS
 from oa_testing.postgres import free_port
+from oa_testing.waiting import PATIENCE_S
 
 
 class Service:
@@ -50,7 +52,7 @@ class Service:
             return None
 
     def until(self, status: int) -> httpx.Response:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             answer = self.readyz()
             if answer is not None and answer.status_code == status:
@@ -60,7 +62,7 @@ class Service:
 
     def end(self) -> tuple[int, list[dict[str, Any]], list[str], str]:
         """Exit code, log records, other lines on stdout, stderr."""
-        out, err = self.process.communicate(timeout=20)
+        out, err = self.process.communicate(timeout=PATIENCE_S)
         lines = out.splitlines()
         records = [json.loads(line) for line in lines if line.startswith("{")]
         return self.process.returncode, records, [line for line in lines if not line.startswith("{")], err
@@ -115,7 +117,7 @@ def test_a_start_that_takes_too_long_is_given_up() -> None:
     with _service(SAMPLE_MODE="hang", OA_START_DEADLINE_S="0.3") as service:
         code, _, _, err = service.end()
     assert code == 2
-    assert err == "runtime: start_failed (OA_START_DEADLINE_S): Not started within 0.3 s (OA_START_DEADLINE_S).\n"
+    assert err == "runtime: start_failed (OA_START_DEADLINE_S): not started within 0.3 s; raise OA_START_DEADLINE_S\n"
 
 
 def test_a_refused_start_is_one_line() -> None:
@@ -180,18 +182,16 @@ def test_readiness_goes_first_and_a_second_signal_ends_it(first: signal.Signals,
 
 
 def test_what_nohup_ignores_stays_ignored() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` leaves it to its program
-    try:
-        service = Service()
-    finally:
-        signal.signal(signal.SIGHUP, before)
-    try:
+    with contextlib.ExitStack() as stack:
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` leaves it to its program
+        try:
+            service = stack.enter_context(_service())
+        finally:
+            signal.signal(signal.SIGHUP, before)
         service.until(200)
         service.process.send_signal(signal.SIGHUP)
         service.process.send_signal(signal.SIGTERM)
         code, records, _, _ = service.end()
-    finally:
-        service.process.kill()
     assert code == 0
     assert [record["signal"] for record in records if record["event"] == "signal"] == ["SIGTERM"]
 
@@ -199,7 +199,7 @@ def test_what_nohup_ignores_stays_ignored() -> None:
 def test_a_terminal_that_goes_away_does_not_break_the_drain(tmp_path: Path) -> None:
     """The kernel sends SIGHUP, and every word to the terminal fails from then on."""
     master, terminal = pty.openpty()
-    ready, done = tmp_path / "ready", tmp_path / "done"
+    done = tmp_path / "done"
     program = (
         "import asyncio, fcntl, os, sys, termios\n"
         "from oa_platform.signals import stop_signals\n"
@@ -207,7 +207,7 @@ def test_a_terminal_that_goes_away_does_not_break_the_drain(tmp_path: Path) -> N
         "async def main():\n"
         "    told = asyncio.Event()\n"
         "    with stop_signals(lambda number: told.set()):\n"
-        f"        open({str(ready)!r}, 'w').close()\n"
+        "        print('up', flush=True)\n"
         "        await told.wait()\n"
         "        print('going', flush=True); print('going', file=sys.stderr, flush=True)\n"
         f"        open({str(done)!r}, 'w').close()\n"
@@ -215,13 +215,17 @@ def test_a_terminal_that_goes_away_does_not_break_the_drain(tmp_path: Path) -> N
     )
     argv = [sys.executable, "-c", program]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    process = subprocess.Popen(argv, env=env, stdin=terminal, stdout=terminal, stderr=terminal)
-    os.close(terminal)
-    while not ready.exists():
-        assert process.poll() is None
-        time.sleep(0.01)
-    os.close(master)
-    assert process.wait(60) == 0
+    with subprocess.Popen(argv, env=env, stdin=terminal, stdout=terminal, stderr=terminal) as process:
+        try:
+            os.close(terminal)
+            said = b""
+            while not said.endswith(b"\n"):  # all of it: a terminal that goes away before breaks this word already
+                said += os.read(master, 100)
+            os.close(master)
+            assert process.wait(PATIENCE_S) == 0
+        finally:
+            process.kill()
+    assert said == b"up\r\n"
     assert done.exists()
 
 

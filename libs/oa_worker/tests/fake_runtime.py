@@ -11,6 +11,7 @@ import grpc
 
 from oa_errors import Refusal
 from oa_errors.status import STATUS_METADATA_KEY, to_status
+from oa_testing.waiting import PATIENCE_S
 from oa_worker.tokens import WorkerToken
 from openagents.runtime.v1 import run_pb2, worker_service_pb2_grpc
 from openagents.runtime.v1.event_pb2 import EventBody, RunSpec
@@ -102,7 +103,7 @@ class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
         finally:
             await server.stop(None)
 
-    async def until(self, holds: Callable[[], bool], timeout_s: float = 20) -> None:
+    async def until(self, holds: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:
         """Wait until `holds` does."""
         async with asyncio.timeout(timeout_s), self.changed:
             await self.changed.wait_for(holds)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from oa_errors import Refusal
+from oa_testing.waiting import PATIENCE_S
 from oa_worker.adapter import Assignment
 from oa_worker.exec import ExecAdapter, command_environment
 from oa_worker.limits import ExecLimits
@@ -69,7 +70,7 @@ def alive(pid: int) -> bool:
 
 
 async def until_dead(pid: int) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while alive(pid) and time.monotonic() < deadline:
         await asyncio.sleep(0.02)
     assert not alive(pid)
@@ -85,7 +86,7 @@ async def test_output_and_measures_of_a_command_that_succeeds() -> None:
     assert (finish.exec.stdout_bytes, finish.exec.stderr_bytes) == (4, 5)
     assert finish.exec.exit_code == 0
     assert finish.exec.HasField("exit_code")
-    assert 100 <= finish.exec.duration_ms < 20_000
+    assert finish.exec.duration_ms >= 100
 
 
 async def test_a_nonzero_exit_fails_with_the_status() -> None:
@@ -184,7 +185,7 @@ async def test_output_still_queued_when_the_command_ends_is_not_lost() -> None:
 
 async def test_cancel_ends_the_whole_group_and_says_canceled(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
-    task = assignment("sh", "-c", f"sleep 60 & echo $! > {pid_file}; echo started; wait")
+    task = assignment("sh", "-c", f"sleep 600 & echo $! > {pid_file}; echo started; wait")
     log = Log()
     running = asyncio.create_task(ExecAdapter(PATIENT).run(task, log.emit))
     await log.first.wait()
@@ -196,7 +197,7 @@ async def test_cancel_ends_the_whole_group_and_says_canceled(tmp_path: Path) -> 
 
 
 async def test_a_command_that_ignores_sigterm_is_killed_after_the_grace() -> None:
-    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf'); time.sleep(60)"
+    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf'); time.sleep(600)"
     task = assignment(*python(code))
     log = Log()
     running = asyncio.create_task(ExecAdapter(QUICK).run(task, log.emit))
@@ -210,13 +211,13 @@ async def test_a_command_that_ignores_sigterm_is_killed_after_the_grace() -> Non
 
 
 async def test_the_grace_ends_before_the_authoritys_deadline() -> None:
-    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf'); time.sleep(60)"
+    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf'); time.sleep(600)"
     task = assignment(*python(code))
     log = Log()
-    running = asyncio.create_task(ExecAdapter(ExecLimits(terminate_grace_ms=30_000)).run(task, log.emit))
+    running = asyncio.create_task(ExecAdapter(ExecLimits(terminate_grace_ms=600_000)).run(task, log.emit))
     await log.first.wait()
     task.cancel.request("enough", deadline_ms=400)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         assert (await running).exec.signal == signal.SIGKILL
 
 
@@ -224,7 +225,7 @@ async def test_a_command_that_ends_in_peace_on_sigterm_is_canceled_too() -> None
     code = (
         "import signal, sys, time\n"
         "def bye(*_): print('bye'); sys.exit(0)\n"
-        "signal.signal(signal.SIGTERM, bye); sys.stdout.write('hi\\n'); time.sleep(60)"
+        "signal.signal(signal.SIGTERM, bye); sys.stdout.write('hi\\n'); time.sleep(600)"
     )
     task = assignment(*python(code))
     log = Log()
@@ -238,7 +239,7 @@ async def test_a_command_that_ends_in_peace_on_sigterm_is_canceled_too() -> None
 
 
 async def test_a_timeout_fails_with_its_reason() -> None:
-    finish = await run("sleep", "60", timeout_ms=150)
+    finish = await run("sleep", "600", timeout_ms=150)
     assert (finish.outcome, finish.reason) == (event_pb2.RUN_OUTCOME_FAILED, "timeout")
     assert "150 ms" in finish.message
 
@@ -255,7 +256,7 @@ async def test_a_refused_event_kills_the_command_and_leaves_with_the_refusal(tmp
     async def refuse(event: EventBody) -> None:
         raise Refusal("stale_epoch", "somebody else has it")
 
-    code = f"import os, time; open({str(pid_file)!r}, 'w').write(str(os.getpid())); print('x'); time.sleep(60)"
+    code = f"import os, time; open({str(pid_file)!r}, 'w').write(str(os.getpid())); print('x'); time.sleep(600)"
     with pytest.raises(Refusal) as caught:
         await ExecAdapter(QUICK).run(assignment(*python(code)), refuse)
     assert caught.value.reason == "stale_epoch"
@@ -264,7 +265,7 @@ async def test_a_refused_event_kills_the_command_and_leaves_with_the_refusal(tmp
 
 async def test_cancellation_of_the_task_kills_the_command() -> None:
     log = Log()
-    running = asyncio.create_task(ExecAdapter(QUICK).run(assignment("sh", "-c", "echo $$; sleep 60"), log.emit))
+    running = asyncio.create_task(ExecAdapter(QUICK).run(assignment("sh", "-c", "echo $$; sleep 600"), log.emit))
     await log.first.wait()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from oa_testing.waiting import PATIENCE_S
 from oa_worker.exec import ExecAdapter
 from oa_worker.limits import ExecLimits
 from oa_worker.process import Process
@@ -30,7 +31,7 @@ async def until_written(path: Path) -> int:
     def written() -> str:
         return path.read_text() if path.exists() else ""
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while not written().endswith("\n"):
             await asyncio.sleep(0.02)
     return int(written())
@@ -88,7 +89,7 @@ async def test_a_cancel_while_leftovers_write_is_a_cancel(tmp_path: Path) -> Non
     task = assignment("sh", "-c", detached(pid_file, WRITES_FOR_EVER) + "echo done")
     log = Log()
     running = asyncio.create_task(ExecAdapter(FAR_OFF).run(task, log.emit))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while b"done\n" not in log.stdout:
             await asyncio.sleep(0.02)
     task.cancel.request("enough", 0)
@@ -151,15 +152,17 @@ async def test_what_can_not_be_ended_is_given_up_and_said(tmp_path: Path, caplog
 
 
 @LINUX
-async def test_a_writer_outside_the_run_does_not_hold_it_up() -> None:
+async def test_a_writer_outside_the_run_does_not_hold_it_up(tmp_path: Path) -> None:
     """It was given the pipe, as over a socket; it is not the run's, and lives on."""
     limits = ExecLimits(terminate_grace_ms=300, leftover_grace_ms=600_000, foreign_output_bytes=100_000)
     log = Log()
-    running = asyncio.create_task(ExecAdapter(limits).run(assignment("sh", "-c", "echo $$; exec sleep 1"), log.emit))
+    script = f"echo $$; while ! [ -e {tmp_path / 'end'} ]; do sleep .02; done"
+    running = asyncio.create_task(ExecAdapter(limits).run(assignment("sh", "-c", script), log.emit))
     await log.first.wait()
     pipe = os.open(f"/proc/{int(log.stdout)}/fd/1", os.O_WRONLY)
     error = os.open(f"/proc/{int(log.stdout)}/fd/2", os.O_WRONLY)
     os.close(error)
+    (tmp_path / "end").touch()
 
     def write() -> None:
         try:

@@ -43,8 +43,10 @@ def edge(status: int, body: bytes, date: str = "") -> Iterator[tuple[str, list[b
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", seen
-        server.shutdown()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", seen
+        finally:
+            server.shutdown()
 
 
 def granted(token: str = "token", address: str = "127.0.0.1:9081") -> bytes:
@@ -54,7 +56,7 @@ def granted(token: str = "token", address: str = "127.0.0.1:9081") -> bytes:
 
 
 async def test_a_key_becomes_a_worker_token() -> None:
-    with edge(200, granted()) as (url, seen):
+    with edge(200, granted(), formatdate(time.time(), usegmt=True)) as (url, seen):
         token = await ApiKeyTokens(url + "/", KEY).get()
         elsewhere = await ApiKeyTokens(url, KEY, runtime_address="other:1").get()
     assert (token.token, token.runtime_address, elsewhere.runtime_address) == ("token", "127.0.0.1:9081", "other:1")

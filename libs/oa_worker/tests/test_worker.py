@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -15,6 +15,7 @@ from google.protobuf.struct_pb2 import Struct
 from oa_errors import Refusal
 from oa_testing.forward_proxy import ForwardProxy
 from oa_testing.plugin import FaultProxies
+from oa_testing.waiting import PATIENCE_S, eventually
 from oa_worker import Adapter, Assignment, Emit, ExecAdapter, ExecLimits, Worker, WorkerLimits
 from oa_worker.notices import Attached, Detached, Notice, RunLeft, RunTaken
 from oa_worker.tests.fake_runtime import OTHER_RUN, RUN, WORKER, FakeRuntime, FakeTokens, Faults
@@ -22,7 +23,7 @@ from openagents.runtime.v1 import event_pb2
 from openagents.runtime.v1.event_pb2 import Custom, EventBody, ExecSpec, Message, RunFinished, RunSpec, TextDelta
 
 QUICK = WorkerLimits(
-    flush_interval_ms=5, reconnect_min_ms=10, reconnect_max_ms=50, retry_min_ms=5, drain_timeout_ms=5_000
+    flush_interval_ms=5, reconnect_min_ms=10, reconnect_max_ms=50, retry_min_ms=5, drain_timeout_ms=60_000
 )
 STDOUT, STDERR = event_pb2.TEXT_STREAM_STDOUT, event_pb2.TEXT_STREAM_STDERR
 SUCCEEDED = RunFinished(outcome=event_pb2.RUN_OUTCOME_SUCCEEDED)
@@ -101,7 +102,7 @@ async def test_a_run_is_executed_and_its_log_is_what_was_emitted() -> None:
     async with scripted().running() as runtime, working(runtime, Script()) as (worker, notices):
         await runtime.until(lambda: runtime.logs[RUN].finished)
         await runtime.until(lambda: "heartbeat" in runtime.said)
-        await _eventually(lambda: RunLeft(RUN, SUCCEEDED) in notices)
+        await eventually(lambda: RunLeft(RUN, SUCCEEDED) in notices)
     assert numbers(runtime) == [str(number) for number in range(20)]
     assert runtime.logs[RUN].events[-1].run_finished == SUCCEEDED
     assert worker.worker_id == WORKER
@@ -160,7 +161,7 @@ async def test_a_stale_epoch_stops_the_work_and_writes_nothing_more() -> None:
     async with scripted().running() as runtime, working(runtime, adapter) as (_, notices):
         await runtime.until(lambda: numbers(runtime) == ["0"])
         runtime.take_lease(RUN)
-        await _eventually(lambda: RunLeft(RUN, None) in notices)
+        await eventually(lambda: RunLeft(RUN, None) in notices)
     assert adapter.stopped == 1
     assert len(runtime.logs[RUN].events) == 1
 
@@ -171,7 +172,7 @@ async def test_a_lease_lost_unsaid_is_noticed_at_the_next_append() -> None:
         await runtime.until(lambda: len(numbers(runtime)) > 3)
         runtime.take_lease(RUN, say=False)
         before = len(runtime.logs[RUN].events)
-        await _eventually(lambda: RunLeft(RUN, None) in notices)
+        await eventually(lambda: RunLeft(RUN, None) in notices)
     assert len(runtime.logs[RUN].events) == before
 
 
@@ -265,7 +266,7 @@ async def test_fine_grained_text_becomes_few_events_and_keeps_its_bytes() -> Non
             return SUCCEEDED
 
     runtime = scripted()
-    async with runtime.running(), working(runtime, Chatty()):
+    async with runtime.running(), working(runtime, Chatty(), limits=replace(QUICK, flush_interval_ms=1_000)):
         await runtime.until(lambda: runtime.logs[RUN].finished)
     events = runtime.logs[RUN].events
     assert len(events) < 300
@@ -388,7 +389,7 @@ async def test_drain_finishes_what_is_at_hand_and_says_goodbye() -> None:
         await runtime.until(lambda: "drain" in runtime.said)
         assert not task.done()
         runtime.cancel(RUN)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             await task
     assert runtime.logs[RUN].finished
     assert runtime.said[-1] == "goodbye"
@@ -402,7 +403,7 @@ async def test_a_drain_that_takes_too_long_gives_its_runs_up() -> None:
         task = asyncio.create_task(worker.run())
         await runtime.until(lambda: numbers(runtime) == ["0"])
         worker.drain()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             await task
     assert adapter.stopped == 1
     assert not runtime.logs[RUN].finished
@@ -416,7 +417,7 @@ async def test_a_real_command_over_a_stream_that_breaks() -> None:
     runtime = FakeRuntime({RUN: spec}, faults, 1_000)
     adapter = ExecAdapter(ExecLimits(leftover_grace_ms=100))
     async with runtime.running(), working(runtime, adapter):
-        await runtime.until(lambda: runtime.logs[RUN].finished, timeout_s=60)
+        await runtime.until(lambda: runtime.logs[RUN].finished)
     log = runtime.logs[RUN]
     out = b"".join(
         each.text_delta.data for each in log.events if each.text_delta.stream == event_pb2.TEXT_STREAM_STDOUT
@@ -427,16 +428,8 @@ async def test_a_real_command_over_a_stream_that_breaks() -> None:
     assert (finish.exec.stdout_bytes, finish.exec.stderr_bytes) == (len(out), 5)
 
 
-async def _eventually(holds: Callable[[], bool], timeout_s: float = 10) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not holds():
-            await asyncio.sleep(0.01)
-
-
 async def _noticed(notices: list[Notice], kind: type[Notice], times: int = 1) -> None:
-    async with asyncio.timeout(5):
-        while sum(isinstance(notice, kind) for notice in notices) < times:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: sum(isinstance(notice, kind) for notice in notices) >= times)
 
 
 async def test_a_connection_that_falls_silent_is_given_up_and_made_anew(fault_proxies: FaultProxies) -> None:
@@ -479,9 +472,7 @@ async def test_a_proxy_that_is_away_is_named() -> None:
         proxy = "http://user:secret@127.0.0.1:9"
         worker = Worker("test", [Patient()], FakeTokens(runtime), limits=QUICK, proxy=proxy, notify=said.append)
         task = asyncio.create_task(worker.run())
-        async with asyncio.timeout(60):
-            while not said:
-                await asyncio.sleep(0.02)
+        await eventually(lambda: bool(said))
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     assert isinstance(said[0], Detached)

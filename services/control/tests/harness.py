@@ -29,6 +29,7 @@ from oa_platform.readiness import Readiness
 from oa_platform.settings import GrpcServerSettings, token_hash
 from oa_platform.tokens import TokenVerifier
 from oa_testing.postgres import ON_FAST, Database, free_port
+from oa_testing.waiting import PATIENCE_S
 from openagents.runtime.v1 import run_pb2, run_service_pb2, run_service_pb2_grpc
 from services.control.__main__ import start
 from services.control.config import ControlSettings
@@ -171,7 +172,7 @@ async def running_control(
     base_url = f"http://{LOOPBACK}:{base}"
     async with (
         _maybe_runtime(with_runtime, base + 1001, key, runtime),
-        httpx.AsyncClient(base_url=base_url, trust_env=False, timeout=30) as http,
+        httpx.AsyncClient(base_url=base_url, trust_env=False, timeout=PATIENCE_S) as http,
     ):
         try:
             await start(settings, process)

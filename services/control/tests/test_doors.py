@@ -21,6 +21,7 @@ from oa_platform.auth import PRINCIPAL_KEY, SERVICE_TOKEN_KEY
 from oa_platform.failures import refusal_from_rpc_error
 from oa_platform.tokens import sign_token
 from oa_testing.postgres import REPOSITORY, free_port
+from oa_testing.waiting import PATIENCE_S
 from openagents.control.v1 import (
     auth_service_pb2,
     auth_service_pb2_grpc,
@@ -44,7 +45,7 @@ async def caller_over_grpc(control: Control, *metadata: tuple[str, str]) -> sess
     async with grpc.aio.insecure_channel(f"127.0.0.1:{control.grpc_port}") as channel:
         stub = session_service_pb2_grpc.SessionServiceStub(channel)
         try:
-            return await stub.GetCaller(session_service_pb2.GetCallerRequest(), metadata=metadata, timeout=10)
+            return await stub.GetCaller(session_service_pb2.GetCallerRequest(), metadata=metadata, timeout=PATIENCE_S)
         except grpc.aio.AioRpcError as error:
             raise refusal_from_rpc_error(error) from None
 
@@ -150,17 +151,25 @@ async def relay(
     received: list[bytes],
     greeting: bytes = b"220 relay\r\n",
     *,
-    pause_s: float = 0.0,
+    together: int = 1,
     most: list[int] | None = None,
 ) -> AsyncIterator[None]:
-    """As much of an SMTP server as a client needs to see (RFC 5321). `most` notes how many clients there are."""
+    """As much of an SMTP server as a client needs to see (RFC 5321). `most` notes how many clients there are.
+
+    It greets nobody before `together` of them have come, and those who come then have to wait a little.
+    """
+    enough = asyncio.Event()
     clients: set[asyncio.StreamWriter] = set()
 
     async def session(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         clients.add(writer)
         if most is not None:
             most.append(len(clients))
-        await asyncio.sleep(pause_s)
+        if len(clients) >= together:
+            enough.set()
+        await enough.wait()
+        if together > 1:
+            await asyncio.sleep(0.1)
         writer.write(greeting)
         while line := await reader.readline():
             verb = line[:4].upper()
@@ -182,7 +191,9 @@ async def relay(
 
 
 def smtp(port: int) -> SmtpMailer:
-    return SmtpMailer(SmtpRelay(host="127.0.0.1", port=port, sender="codes@example.org", tls="none", timeout_s=2))
+    return SmtpMailer(
+        SmtpRelay(host="127.0.0.1", port=port, sender="codes@example.org", tls="none", timeout_s=PATIENCE_S)
+    )
 
 
 async def test_a_code_goes_through_a_relay() -> None:
@@ -212,7 +223,7 @@ async def test_few_codes_are_on_their_way_to_the_relay_at_a_time() -> None:
     received: list[bytes] = []
     most: list[int] = []
     port = free_port()
-    async with relay(port, received, pause_s=0.1, most=most):
+    async with relay(port, received, together=SMTP_CONCURRENCY, most=most):
         mailer = smtp(port)
         sending = [mailer.send_code(f"p{number}@example.org", "12345678", EXPIRES) for number in range(20)]
         await asyncio.gather(*sending)

@@ -21,6 +21,7 @@ from oa_platform.keys import generate_key
 from oa_platform.tokens import sign_token
 from oa_testing.clock import SkewedClock
 from oa_testing.postgres import Database
+from oa_testing.waiting import PATIENCE_S
 from openagents.common.v1 import principal_pb2
 from openagents.control.v1 import auth_service_pb2, claims_pb2, session_service_pb2
 from openagents.runtime.v1 import event_pb2, run_service_pb2
@@ -347,13 +348,13 @@ async def test_clocks_that_differ_are_said_to_be_that_by_readiness_and_by_the_up
     async with running_control(control_database, tmp_path, clock=SkewedClock(lambda: 30_000)) as control:
         failures = await control.process.readiness.failures()
         assert failures.keys() == {"clock"}
-        assert "clock_skew: The clock of control is" in failures["clock"]
+        assert "clock_skew: the clock of control is" in failures["clock"]
         assert "ahead of that of postgres" in failures["clock"]
         stamp = int((await control.http.get("/.well-known/jwks.json")).headers[CLOCK_HEADER])
         assert stamp - time.time() * 1000 > 5_000, "other services hear the time that its tokens have"
         response = await control.call(CREATE_RUN, RUN, await control.access_token())
         assert (response.status_code, reason_of(response)) == (503, "clock_skew")
-        assert "The clock of runtime is" in response.json()["message"]
+        assert "the clock of runtime is" in response.json()["message"]
         assert "behind that of control" in response.json()["message"]
 
 
@@ -376,7 +377,10 @@ async def test_an_upstream_that_is_away_is_unavailable_and_the_edge_goes_on(
 
 async def test_a_database_that_goes_away_is_unavailable_until_it_is_back(control: Control, admin: Any) -> None:
     token = await control.access_token()
-    await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'control_app'")
+    await admin.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND usename = 'control_app'"
+    )
     responses = [await control.call(CALLER, {}, token) for _ in range(20)]
     assert {response.status_code for response in responses} <= {200, 503}
     assert responses[-1].status_code == 200
@@ -465,7 +469,7 @@ async def raw(control: Control, *parts: bytes, pause_s: float = 0.0) -> bytes:
             writer.write(part)
             await writer.drain()
             await asyncio.sleep(pause_s)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             return await reader.read()
     except ConnectionResetError:
         return b""
@@ -483,12 +487,12 @@ async def test_a_head_has_a_limit_in_one_piece_and_in_drops(control_database: Da
 
 
 async def test_a_head_that_does_not_come_is_not_waited_for(control_database: Database, tmp_path: Path) -> None:
-    async with running_control(control_database, tmp_path, OA_HTTP_HEAD_TIMEOUT_S="0.2") as control:
+    async with running_control(control_database, tmp_path, OA_HTTP_HEAD_TIMEOUT_S="2") as control:
         assert (await raw(control)).startswith(b"HTTP/1.1 408 ")
         assert (await raw(control, b"POST / HTTP/1.1\r\nhost: ")).startswith(b"HTTP/1.1 408 ")
         assert (await control.call(START, GOOD)).status_code == 200
         # A kept connection has the time of its own, and each further head its limit.
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(2.5)
         assert (await control.call(CALLER, {})).status_code == 401
 
 
@@ -514,15 +518,32 @@ async def test_what_is_no_http_gets_no_further(control: Control, subtests: pytes
     assert (await control.call(START, GOOD)).status_code == 200
 
 
+async def _both_wait_for_a_lock(admin: Any) -> None:
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND usename = 'control_app' AND wait_event_type = 'Lock'"
+    )
+    async with asyncio.timeout(PATIENCE_S):
+        while await admin.fetchval(waiting) < 2:
+            await admin.execute("SELECT pg_stat_clear_snapshot()")
+            await asyncio.sleep(0.01)
+
+
 async def test_more_calls_than_the_limit_are_refused_at_once(
     control_database: Database, tmp_path: Path, admin: Any
 ) -> None:
-    async with running_control(control_database, tmp_path, OA_HTTP_MAX_CALLS="2") as control:
+    async with running_control(
+        control_database,
+        tmp_path,
+        OA_HTTP_MAX_CALLS="2",
+        OA_DATABASE_LOCK_TIMEOUT_MS="60000",
+        OA_DATABASE_STATEMENT_TIMEOUT_MS="60000",
+    ) as control:
         token = await control.access_token()
         async with admin.transaction():
             await admin.execute("LOCK TABLE control.sessions")
             stuck = [asyncio.create_task(control.call(CALLER, {}, token)) for _ in range(2)]
-            await asyncio.sleep(0.3)
+            await _both_wait_for_a_lock(admin)
             response = await control.call(CALLER, {}, token)
             assert (response.status_code, reason_of(response)) == (429, "overloaded")
         assert [answer.status_code for answer in await asyncio.gather(*stuck)] == [200, 200]

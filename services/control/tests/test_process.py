@@ -72,7 +72,9 @@ async def until_ready(environment: Mapping[str, str]) -> httpx.AsyncClient:
         while True:
             try:
                 if (await ops.get(f"http://127.0.0.1:{base + 1100}/readyz")).status_code == 200:
-                    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{base}", trust_env=False, timeout=10)
+                    return httpx.AsyncClient(
+                        base_url=f"http://127.0.0.1:{base}", trust_env=False, timeout=START_DEADLINE_S
+                    )
             except httpx.TransportError:
                 pass
             await asyncio.sleep(0.05)
@@ -90,7 +92,7 @@ async def test_a_server_that_may_lose_commits_is_refused_in_one_line(
         async with asyncio.timeout(START_DEADLINE_S):
             assert await process.wait() == 2
     [line] = [line for line in (tmp_path / "log").read_text().splitlines() if line.startswith("control: ")]
-    assert line.startswith("control: invalid_setting (OA_DATABASE_MAY_LOSE_COMMITS): The database at 127.0.0.1:")
+    assert line.startswith("control: invalid_setting (OA_DATABASE_MAY_LOSE_COMMITS): the database at 127.0.0.1:")
     assert "fsync and full_page_writes are off" in line
 
 

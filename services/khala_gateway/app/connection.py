@@ -178,7 +178,7 @@ class Connection:
 
     def token_replayed(self) -> None:
         """Another connection came with the same token."""
-        message = "another connection came with the same token; get a token of one's own"
+        message = "another connection came with the same token; get a new token for each"
         self._run(self._session.refused(Refusal("token_replayed", message), self._gateway.now_ms()))
 
     def topic_ready(self, serving: Serving, feed: TopicFeed) -> None:
@@ -260,7 +260,7 @@ class Connection:
 
     def _broken(self, error: Exception) -> None:
         _log.error("delivery_broken", connection_id=self.connection_id, exc_info=error)
-        message = "This is a defect on our side; connect again."
+        message = "this is a defect on our side; connect again"
         self._run(self._session.refused(Refusal("internal", message), self._gateway.now_ms()))
 
     # --------------------------------------------------------------------------------------------- history
@@ -377,7 +377,7 @@ class Connection:
             text = token or self._header_token
             if not text:
                 raise Refusal(
-                    "missing_authorization", "a sync token is needed, in the Authorization header or in Hello"
+                    "missing_authorization", "there is no sync token; send one in the Authorization header or in Hello"
                 )
             grant = await self._gateway.tokens.verify(text)
         except Refusal as refusal:

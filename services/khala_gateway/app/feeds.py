@@ -197,7 +197,7 @@ class FeedHub:
             self._source(held).remove([held.name])
 
     def _not_carried(self, held: TopicFeed) -> None:
-        message = "the source of this topic can't be reached now; it is tried again"
+        message = "the source of this topic can't be reached now; subscribe again"
         self.refused(held.name, Refusal("unavailable", message, retry_after_ms=1_000))
 
     def _source(self, held: TopicFeed) -> TopicSource:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -24,6 +24,7 @@ from oa_platform.keys import SigningKey, generate_key
 from oa_platform.parsers import Address, Secret
 from oa_platform.settings import GrpcClientSettings
 from oa_platform.tokens import TokenVerifier, sign_token
+from oa_testing.waiting import PATIENCE_S
 from openagents.control.v1.claims_pb2 import SyncTokenClaims
 from services.khala_gateway.__main__ import steady_wall_ms
 from services.khala_gateway.app.confirmations import Confirmations
@@ -44,7 +45,6 @@ T = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"
 T2 = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6Y:events"
 U = f"user:{USER}:runs"
 ORIGIN = "http://127.0.0.1:8080"
-WAIT_S = 10.0
 F = TypeVar("F", bound=frames.ServerFrame)
 
 
@@ -67,13 +67,6 @@ class Limits:
     def with_socket(self, **changes: int) -> "Limits":
         """Other limits of a socket."""
         return replace(self, port=replace(self.port, socket=replace(self.port.socket, **changes)))
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    """Waits until `condition` holds."""
-    async with asyncio.timeout(WAIT_S):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 class Stack:
@@ -149,7 +142,7 @@ class Client:
         await self.send(frames.Subscribe(((topic, cursor),)))
 
     async def receive(self) -> frames.ServerFrame:
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(PATIENCE_S):
             data = await self.socket.recv()
         assert isinstance(data, bytes) == (self.form is Form.PROTO)
         frame = decode_server_frame(data if isinstance(data, bytes) else data.encode(), self.form)
@@ -175,7 +168,7 @@ class Client:
 
     async def until_up_to(self, topic: str, seq: int) -> None:
         """As `up_to`, in a moment when not everything needs to be there yet."""
-        async with asyncio.timeout(4 * WAIT_S):
+        async with asyncio.timeout(2 * PATIENCE_S):
             await self.up_to(topic, seq)
 
     async def up_to(self, topic: str, seq: int) -> None:

@@ -8,9 +8,10 @@ from oa_errors import Refusal
 from oa_khala import frames
 from oa_khala.feed import FeedLimits
 from oa_khala.frames import Cursor, Form, Plan, TopicState
+from oa_testing.waiting import eventually
 from services.khala_gateway.app.feeds import HubLimits
 from services.khala_gateway.tests.fake_upstream import FakeUpstream, Faults
-from services.khala_gateway.tests.harness import T2, USER, Client, Limits, T, U, eventually, running
+from services.khala_gateway.tests.harness import T2, USER, Client, Limits, T, U, running
 
 SMALL = Limits(hub=HubLimits(feed=FeedLimits(ring_events=8), page_frames=7, slice_frames=3, audit_interval_ms=100))
 
@@ -306,7 +307,7 @@ async def test_who_comes_after_a_pruning_that_the_gateway_missed_is_served_at_th
 
 
 async def test_without_its_source_a_topic_is_unavailable_until_it_is_there() -> None:
-    async with running(Limits(hub=HubLimits(attach_timeout_ms=100))) as stack:
+    async with running(Limits(hub=HubLimits(attach_timeout_ms=2_000))) as stack:
         await stack.runtime.stop()
         client = await stack.connect(T, U)
         await client.subscribe(T)
@@ -346,18 +347,19 @@ async def test_a_source_that_does_not_accept_us_is_not_ready() -> None:
 
 
 async def test_a_non_reader_costs_a_bounded_buffer_and_is_closed_as_slow() -> None:
-    limits = Limits().with_session(slow_consumer_ms=300).with_socket(write_high_bytes=64 * 1024, write_low_bytes=1024)
+    limits = Limits().with_session(slow_consumer_ms=2_000).with_socket(write_high_bytes=64 * 1024, write_low_bytes=1024)
     async with running(limits) as stack:
         reader, sleeper = await stack.connect(T), await stack.connect(T)
         await sleeper.follow(T)
         await reader.follow(T)
         sleeper.socket.transport.pause_reading()
+        reading = asyncio.create_task(reader.until_up_to(T, 2010))
         held = next(iter(stack.server.sockets))
         for _ in range(200):
             stack.runtime.append(T, 10, size=10_000)
             assert held.buffered_bytes <= 64 * 1024 * 3
             await asyncio.sleep(0)
-        await reader.until_up_to(T, 2010)
+        await reading
         assert reader.seqs[T] == list(range(1, 2011))
         await eventually(lambda: len(stack.server.sockets) == 1)
         sleeper.socket.transport.resume_reading()
@@ -395,14 +397,19 @@ async def test_draining_tells_each_connection_its_own_time_and_closes_when_due()
 
 
 async def test_a_busy_topic_does_not_hold_up_a_quiet_one() -> None:
+    """The busy one has to be read from its source, which takes as long as the test wants."""
     async with running(SMALL) as stack:
         stack.runtime.create(T2, USER)
         client = await stack.connect(T, T2)
         await client.follow(T)
         await client.follow(T2)
+        stack.runtime.replays.clear()
+        stack.runtime.replay_gate.clear()
         stack.runtime.append(T, 3_000)
+        await eventually(lambda: bool(stack.runtime.replays))
         stack.runtime.append(T2)
         await client.until_up_to(T2, 1)
         assert client.seqs[T][-1] < 3_010
+        stack.runtime.replay_gate.set()
         await client.until_up_to(T, 3_010)
         assert client.seqs[T] == list(range(1, 3_011))

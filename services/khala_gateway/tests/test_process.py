@@ -18,11 +18,10 @@ from oa_khala import frames
 from oa_khala.frames import Cursor
 from oa_platform.keys import to_jwks
 from oa_testing.postgres import REPOSITORY, free_port
+from oa_testing.waiting import PATIENCE_S
 from services.khala_gateway.tests.fake_upstream import FakeUpstream
 from services.khala_gateway.tests.harness import USER, Client, Limits, Stack, T, U
 from services.khala_gateway.ws_api.handshake import PATH
-
-WAIT_S = 30.0
 
 
 class GatewayProcess:
@@ -71,7 +70,7 @@ class GatewayProcess:
 
     async def get(self, path: str) -> httpx.Response | None:
         """An answer of the ops port, None when there is none."""
-        async with httpx.AsyncClient(trust_env=False, timeout=WAIT_S) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_S) as client:
             try:
                 return await client.get(f"http://127.0.0.1:{self.ops_port}{path}")
             except httpx.TransportError:
@@ -79,7 +78,7 @@ class GatewayProcess:
 
     async def until(self, status: int) -> httpx.Response:
         """The first readiness answer with that status; fails at once, with what it said, when the process has ended."""
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(PATIENCE_S):
             while (answer := await self.get("/readyz")) is None or answer.status_code != status:
                 assert self.process.poll() is None, self.output.read_text("utf-8")[-2_000:]
                 await asyncio.sleep(0.02)
@@ -115,7 +114,7 @@ async def test_it_serves_while_control_is_away_and_drains_on_sigterm(gateway: Ga
         process.send_signal(signal.SIGTERM)
         assert (await client.next(frames.Draining)).reconnect_after_ms == 0
         assert await client.close_code() == ("", 1012)
-        assert await asyncio.to_thread(process.wait, WAIT_S) == 0
+        assert await asyncio.to_thread(process.wait, PATIENCE_S) == 0
     log = gateway.output.read_text("utf-8")
     assert "connection_open" in log
     assert "eyJ" not in log, "a token was logged"
@@ -140,7 +139,7 @@ async def test_sigkill_loses_nothing(gateway: GatewayProcess) -> None:
 async def test_it_is_not_ready_without_both_sources_and_says_which(gateway: GatewayProcess) -> None:
     await gateway.stack.projector.stop()
     with gateway.running():
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(PATIENCE_S):
             while list((await gateway.until(503)).json()["failures"]) != ["projector"]:
                 await asyncio.sleep(0.02)
         await gateway.stack.projector.start()
@@ -152,5 +151,5 @@ async def test_a_port_in_use_is_named(gateway: GatewayProcess) -> None:
         taken.bind(("127.0.0.1", gateway.ws_port))
         taken.listen()
         with gateway.running() as process:
-            assert await asyncio.to_thread(process.wait, WAIT_S) == 2
+            assert await asyncio.to_thread(process.wait, PATIENCE_S) == 2
     assert "OA_WS_ADDRESS" in gateway.output.read_text("utf-8")

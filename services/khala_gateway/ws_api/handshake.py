@@ -27,7 +27,7 @@ def check_request(request: Request, door: Door) -> str:
     Raises Refusal: `not_found`, `origin_not_allowed`, `invalid_authorization_scheme`.
     """
     if request.path.partition("?")[0] != PATH:
-        raise Refusal("not_found", f"Khala is at {PATH}")
+        raise Refusal("not_found", f"there is nothing here; connect to {PATH}")
     _check_origin(request, door)
     header = ", ".join(request.headers.get_all("Authorization"))
     return bearer_token(header) if header else ""
@@ -47,4 +47,4 @@ def refuse(protocol: ServerProtocol, refusal: Refusal) -> Response:
 def _check_origin(request: Request, door: Door) -> None:
     origins = request.headers.get_all("Origin")
     if any(origin not in door.allowed_origins for origin in origins):
-        raise Refusal("origin_not_allowed", "pages of this origin may not connect; OA_ALLOWED_ORIGINS says which may")
+        raise Refusal("origin_not_allowed", "pages of this origin may not connect; add it to OA_ALLOWED_ORIGINS")

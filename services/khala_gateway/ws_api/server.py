@@ -101,12 +101,12 @@ class WebSocketServer:
     def admit(self) -> None:
         """Raises Refusal when no more may come in: before any crypto, so that refusing is cheap."""
         if self._draining:
-            raise Refusal("draining", "this gateway goes away; connect again", retry_after_ms=_OVERLOADED_RETRY_MS)
+            raise Refusal("draining", "this gateway is going away; connect again", retry_after_ms=_OVERLOADED_RETRY_MS)
         if len(self.sockets) > self._limits.max_connections:
             raise Refusal("overloaded", "this gateway is full; try again", retry_after_ms=_OVERLOADED_RETRY_MS)
         wait_ms = self._handshakes.take(self._gateway.now_ms() * MS_NS).wait_ms
         if wait_ms:
-            raise Refusal("overloaded", "too many come at once; try again", retry_after_ms=wait_ms)
+            raise Refusal("overloaded", "too many clients are connecting at once; try again", retry_after_ms=wait_ms)
 
     def opened(self, socket: Socket, outlet: Outlet, header_token: str) -> Connection:
         """The handshake is done: a new connection."""

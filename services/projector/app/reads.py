@@ -44,7 +44,11 @@ class Reads:
         """The run's summary. Raises Refusal(not_found)."""
         summary = await self._store.summary(run_id)
         if summary is None or not _may_read(principal, summary):
-            raise Refusal("not_found", f"There is no run {run_id}, or not yet in the read model.", field="run_id")
+            raise Refusal(
+                "not_found",
+                f"there is no run {run_id} in the read model; a new one takes a moment",
+                field="run_id",
+            )
         return summary
 
     async def summaries(

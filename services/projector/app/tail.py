@@ -152,7 +152,7 @@ class Tail:
             await _drained(lanes.values())
             raise
         await _drained(lanes.values())
-        raise Refusal("unavailable", "Runtime ended the stream.")
+        raise Refusal("unavailable", "runtime ended the stream")
 
     async def _apply(self, lane: _Lane) -> None:
         while True:

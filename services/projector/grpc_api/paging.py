@@ -36,5 +36,5 @@ def decode_page_token(text: str, query_digest: bytes) -> str:
 
 
 def _invalid() -> Refusal:
-    message = "The page token is not one that this query returned: start again without one."
+    message = "the page token is not one that this query returned; start again without one"
     return Refusal("invalid_page_token", message, field="page_token")

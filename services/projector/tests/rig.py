@@ -16,6 +16,7 @@ from oa_platform.settings import DatabaseSettings
 from oa_runlog import events as e
 from oa_runlog.wire import encode_body, encode_event
 from oa_testing.postgres import ON_FAST, Database
+from oa_testing.waiting import PATIENCE_S
 from oa_topics.hub import TopicHub
 from oa_topics.store import TopicLimits
 from openagents.common.v1 import cursor_pb2
@@ -38,7 +39,7 @@ EPOCH = "log_test"
 CODEC = SummaryCodec()
 TOPIC_LIMITS = TopicLimits(poll_interval_ms=500)
 QUICK = TailLimits(backoff_min_ms=1, backoff_max_ms=10, heads_interval_ms=20)
-WAIT_S = 20.0
+WAIT_S = PATIENCE_S
 
 
 def database_settings(database: Database, **settings: str) -> DatabaseSettings:

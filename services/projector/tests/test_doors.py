@@ -27,6 +27,7 @@ from oa_platform.refusals import note_refusal
 from oa_platform.settings import GrpcServerSettings, token_hash
 from oa_platform.tokens import TokenVerifier, sign_token
 from oa_testing.postgres import Database
+from oa_testing.waiting import PATIENCE_S
 from oa_topics.servicer import TopicApi
 from oa_topics.store import TopicLimits
 from oa_topics.tests.conformance import Source, TopicSourceSuite
@@ -184,7 +185,7 @@ class Watch:
 
     async def read(self) -> topic_service_pb2.WatchTopicsResponse:
         """The next answer; frames must be of topics that are watched."""
-        answer: topic_service_pb2.WatchTopicsResponse = await asyncio.wait_for(self.call.read(), 10)
+        answer: topic_service_pb2.WatchTopicsResponse = await asyncio.wait_for(self.call.read(), PATIENCE_S)
         self.watched.update({topic.topic: topic for topic in answer.watched})
         for batch in answer.batches:
             assert batch.topic in self.watched

@@ -18,12 +18,13 @@ import pytest
 
 from oa_platform.settings import token_hash
 from oa_testing.postgres import ON_FAST, REPOSITORY, Database, free_port
+from oa_testing.waiting import PATIENCE_S
 from openagents.sync.v1 import topic_service_pb2, topic_service_pb2_grpc
 from services.projector.tests import histories as h
 from services.projector.tests.rig import FakeLog, Rig, listening
 from services.projector.tests.test_tail import check_everything_once, some_runs, spread
 
-WAIT_S = 30.0
+WAIT_S = PATIENCE_S
 
 
 class Projector:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from oa_errors.status import STATUS_METADATA_KEY, to_status, wire_message
 from oa_platform.postgres import Postgres
 from oa_runlog import events as e
 from oa_testing.postgres import Database
+from oa_testing.waiting import PATIENCE_S
 from openagents.runtime.v1 import log_service_pb2 as pb
 from services.projector.app.ports import Checkpoint
 from services.projector.app.tail import Tail, TailLimits
@@ -149,7 +151,7 @@ async def test_a_hole_stops_the_projection_and_is_never_stepped_over(rig: Rig, w
         )
 
     async with serving(FakeLog(spread(runs), page=3, meddle=hole)) as channel, running(rig.tail(channel)) as task:
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, PATIENCE_S)
     assert length > where + 1
     assert rig.progress.halted is not None
     assert rig.progress.halted.cause == "hole"
@@ -163,7 +165,7 @@ async def test_another_epoch_is_refused(rig: Rig) -> None:
         await until(lambda: rig.progress.caught_up_once)
     applied = (await rig.checkpoint(0)).position
     async with serving(FakeLog(spread(runs[:1]), epoch="restored")) as channel, running(rig.tail(channel)) as task:
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, PATIENCE_S)
     assert rig.progress.halted is not None
     assert rig.progress.halted.cause == "epoch_changed"
     assert (await rig.checkpoint(0)).position == applied
@@ -174,7 +176,7 @@ async def test_an_epoch_that_changes_under_an_open_stream_is_refused(rig: Rig) -
     async with serving(log) as channel, running(rig.tail(channel)) as task:
         await until(lambda: rig.progress.caught_up_once)
         log.epoch = "restored"
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, PATIENCE_S)
     assert rig.progress.halted is not None
     assert rig.progress.halted.cause == "epoch_changed"
 
@@ -185,7 +187,7 @@ async def test_a_log_that_lost_its_end_is_refused(rig: Rig) -> None:
         await until(lambda: rig.progress.caught_up_once)
     log.partitions[1].pop()
     async with serving(log) as channel, running(rig.tail(channel)) as task:
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, PATIENCE_S)
     assert rig.progress.halted is not None
     assert rig.progress.halted.cause == "rewound"
 
@@ -225,7 +227,7 @@ async def test_entries_that_can_not_be_read_now_are_waited_for_and_never_stepped
 async def test_entries_that_are_no_events_are_refused(rig: Rig) -> None:
     log = FakeLog({0: [b"\xff\xff"]})
     async with serving(log) as channel, running(rig.tail(channel)) as task:
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, PATIENCE_S)
     assert rig.progress.halted is not None
     assert rig.progress.halted.cause == "undecodable"
 
@@ -266,16 +268,27 @@ async def test_killed_connections_in_the_middle_of_transactions_lose_and_repeat_
 
 
 async def test_a_transaction_takes_no_further_batch_past_its_limit(rig: Rig) -> None:
+    """Nothing is applied before all batches have been sent, so that there is always a further one."""
+    log = FakeLog(spread(some_runs()), page=3)
     sizes: list[int] = []
+    unsent = sum(math.ceil(len(entries) / log.page) for entries in log.partitions.values())
+    all_sent = asyncio.Event()
     apply = rig.projection.apply
+
+    def count(_: int, message: pb.TailLogResponse) -> pb.TailLogResponse:
+        nonlocal unsent
+        unsent -= 1
+        if not unsent:
+            all_sent.set()
+        return message
 
     async def note(checkpoint: Checkpoint, batch: LogBatch) -> Checkpoint:
         sizes.append(len(batch.events))
-        await asyncio.sleep(0.01)
+        await all_sent.wait()
         return await apply(checkpoint, batch)
 
+    log.meddle = count
     rig.projection.apply = note  # type: ignore[method-assign]
-    log = FakeLog(spread(some_runs()), page=3)
     async with serving(log) as channel, running(rig.tail(channel, replace(QUICK, batch_events=7))):
         await until(lambda: rig.progress.caught_up_once)
     assert max(sizes) == 9  # the third batch of three reaches the limit, and none comes after it

@@ -93,9 +93,10 @@ async def replica(
         may_lose_commits=may_lose_commits,
         pool_min=1,
         pool_max=3,
-        connect_timeout_s=1,
-        acquire_timeout_s=1,
-        statement_timeout_ms=3000,
+        connect_timeout_s=30,
+        acquire_timeout_s=30,
+        statement_timeout_ms=60_000,
+        lock_timeout_ms=60_000,
     )
     async with Postgres(settings, f"sequencer-{name}") as postgres:
         rig = Rig(postgres, name, limits, sequencer or SequencerLimits())

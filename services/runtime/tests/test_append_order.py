@@ -20,6 +20,7 @@ from oa_runlog.commands import Append
 from oa_runlog.events import Message, MessageRole
 from oa_runlog.state import WorkerStatus
 from oa_testing.fault_proxy import FaultProxy
+from oa_testing.metrics import value_of
 from oa_testing.plugin import FaultProxies
 from oa_testing.postgres import Database
 from openagents.runtime.v1 import event_pb2, worker_service_pb2
@@ -106,7 +107,7 @@ async def test_what_comes_after_a_full_queue_does_not_overtake_what_found_it_ful
     who = somebody()
     settings = runtime_settings(runtime_database, workers=PATIENT, sequencer=SequencerLimits(queue_commands=2))
     overloaded = COMMANDS.labels("Append", "overloaded")
-    before = overloaded._value.get()
+    before = value_of(overloaded)
     async with replica(settings, who.key) as runtime:
         worker, run_id = await leased(runtime, who)
         blocker = await asyncpg.connect(runtime_database.admin)
@@ -116,7 +117,7 @@ async def test_what_comes_after_a_full_queue_does_not_overtake_what_found_it_ful
         for number in range(1, 11):
             await worker.write(request(run_id, number))
         async with asyncio.timeout(60):
-            while overloaded._value.get() == before:
+            while value_of(overloaded) == before:
                 await asyncio.sleep(0.02)
         await block.rollback()
         await blocker.close()

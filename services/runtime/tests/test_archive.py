@@ -16,6 +16,7 @@ from oa_errors import Refusal
 from oa_platform.config import load
 from oa_runlog.proof.replay import artifact_lines
 from oa_runlog.proof.verify import verify_receipt
+from oa_testing.metrics import value_of
 from oa_testing.postgres import Database
 from openagents.runtime.v1 import receipt_service_pb2
 from openagents.sync.v1 import topic_service_pb2
@@ -264,7 +265,8 @@ async def test_a_database_that_dies_in_the_prune_keeps_both_or_neither(
         async with asyncio.timeout(60):
             while not (
                 pid := await rig.admin.fetchval(
-                    "SELECT pid FROM pg_stat_activity WHERE query LIKE '%archive_run(%' AND wait_event_type = 'Lock'"
+                    "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+                    " AND query LIKE '%archive_run(%' AND wait_event_type = 'Lock'"
                 )
             ):
                 await asyncio.sleep(0.02)
@@ -381,15 +383,15 @@ async def test_a_removal_that_takes_too_long_is_given_up(runtime_database: Datab
 
 
 async def test_failures_are_counted(runtime_database: Database, tmp_path: Path) -> None:
-    failed = metrics.ARCHIVES_FAILED.labels("archive_damaged")._value.get()
-    damaged_objects = metrics.ARCHIVE_DAMAGED._value.get()
-    archived = metrics.RUNS_ARCHIVED._value.get()
+    failed = value_of(metrics.ARCHIVES_FAILED.labels("archive_damaged"))
+    damaged_objects = value_of(metrics.ARCHIVE_DAMAGED)
+    archived = value_of(metrics.RUNS_ARCHIVED)
     async with archive_rig(runtime_database, tmp_path) as rig:
         await rig.archiver(ChangingObjects(rig.folder, "cut")).archive_page()
         await rig.archiver().archive_page()
-    assert metrics.ARCHIVES_FAILED.labels("archive_damaged")._value.get() == failed + 3
-    assert metrics.ARCHIVE_DAMAGED._value.get() == damaged_objects + 3
-    assert metrics.RUNS_ARCHIVED._value.get() == archived + 3
+    assert value_of(metrics.ARCHIVES_FAILED.labels("archive_damaged")) == failed + 3
+    assert value_of(metrics.ARCHIVE_DAMAGED) == damaged_objects + 3
+    assert value_of(metrics.RUNS_ARCHIVED) == archived + 3
 
 
 async def test_an_archive_that_is_away_is_unavailable(runtime_database: Database, tmp_path: Path) -> None:
@@ -412,12 +414,12 @@ async def test_an_archive_that_is_away_is_unavailable(runtime_database: Database
 
 async def test_one_replica_archives_at_a_time(runtime_database: Database, tmp_path: Path) -> None:
     async with archive_rig(runtime_database, tmp_path) as rig:
-        assert await rig.records.hold("one", 300)
-        assert not await rig.records.hold("two", 300)
-        assert await rig.records.hold("one", 300)
+        assert await rig.records.hold("one", 600_000)
+        assert not await rig.records.hold("two", 600_000)
+        assert await rig.records.hold("one", 1)
+        await asyncio.sleep(0.01)
+        assert await rig.records.hold("two", 600_000), "a lease without a sign of life lapses"
         assert await rig.archiver().archive_page() == 0
-        await asyncio.sleep(0.35)
-        assert await rig.records.hold("two", 300), "a lease without a sign of life lapses"
 
 
 @pytest.mark.parametrize("wrong", ["running", "unknown", "chain"])

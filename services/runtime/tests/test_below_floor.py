@@ -17,6 +17,7 @@ import pytest
 
 from oa_errors import Refusal
 from oa_platform.migrate import migrate
+from oa_testing.metrics import value_of
 from oa_testing.postgres import Database
 from openagents.common.v1 import cursor_pb2
 from openagents.runtime.v1 import log_service_pb2
@@ -381,12 +382,12 @@ async def test_an_archive_that_was_away_is_read_when_it_is_back(runtime_database
     async with scene(runtime_database, tmp_path) as one:
         await one.archive(*one.runs)
         shutil.move(one.folder, tmp_path / "elsewhere")
-        damages = metrics.ARCHIVE_DAMAGED._value.get()
+        damages = value_of(metrics.ARCHIVE_DAMAGED)
         with pytest.raises(Stopped) as caught:
             await tailed(one.runtime)
         assert caught.value.refusal.reason == "unavailable"
         assert caught.value.refusal.retry_after_ms
-        assert metrics.ARCHIVE_DAMAGED._value.get() == damages, "nothing is known to be missing"
+        assert value_of(metrics.ARCHIVE_DAMAGED) == damages, "nothing is known to be missing"
         shutil.move(tmp_path / "elsewhere", one.folder)
         assert await tailed(one.runtime) == one.before
 
@@ -397,11 +398,11 @@ async def test_an_archive_that_was_away_is_read_when_it_is_back(runtime_database
 async def test_a_pass_fetches_each_artifact_once(runtime_database: Database, tmp_path: Path) -> None:
     async with scene(runtime_database, tmp_path, count=10, partitions=2) as one:
         await one.archive(*one.runs[1:])
-        fetches, entries = metrics.SHELF_FETCHES._value.get(), metrics.ARCHIVED_ENTRIES_READ._value.get()
+        fetches, entries = value_of(metrics.SHELF_FETCHES), value_of(metrics.ARCHIVED_ENTRIES_READ)
         assert await tailed(one.runtime) == one.before
-        assert metrics.SHELF_FETCHES._value.get() == fetches + 9
+        assert value_of(metrics.SHELF_FETCHES) == fetches + 9
         # Created, started, two in each of three rounds, finished.
-        assert metrics.ARCHIVED_ENTRIES_READ._value.get() == entries + 9 * 9
+        assert value_of(metrics.ARCHIVED_ENTRIES_READ) == entries + 9 * 9
 
 
 async def test_a_page_holds_no_more_bytes_than_it_may(runtime_database: Database, tmp_path: Path) -> None:

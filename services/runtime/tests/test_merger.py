@@ -29,6 +29,7 @@ from oa_runlog.proof.merkle import (
 )
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.proof.signing import NoteSigner, ReceiptSigner
+from oa_testing.metrics import value_of
 from oa_testing.postgres import Database
 from services.runtime.app import metrics_proof as metrics
 from services.runtime.app.limits import MergeLimits
@@ -46,7 +47,7 @@ QUICK = MergeLimits(page=7, pause_ms=1, poll_ms=20)
 @asynccontextmanager
 async def postgres_of(dsn: str, name: str = "merger") -> AsyncIterator[Postgres]:
     settings = DatabaseSettings(
-        url=Secret(dsn), may_lose_commits=True, pool_min=1, pool_max=3, connect_timeout_s=1, acquire_timeout_s=2
+        url=Secret(dsn), may_lose_commits=True, pool_min=1, pool_max=3, connect_timeout_s=30, acquire_timeout_s=30
     )
     async with Postgres(settings, name) as postgres:
         yield postgres
@@ -244,7 +245,7 @@ async def test_a_database_that_fails_is_tried_again_and_counted(runtime_database
             async with super().merging() as merge:
                 yield merge
 
-    failed = metrics.MERGES_FAILED._value.get()
+    failed = value_of(metrics.MERGES_FAILED)
     async with postgres_of(runtime_database.runtime) as postgres:
         await add_key(postgres, SIGNER)
         receipts = await add_receipts(postgres, 2)
@@ -256,7 +257,7 @@ async def test_a_database_that_fails_is_tried_again_and_counted(runtime_database
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await check_whole_log(postgres, receipts)
-    assert metrics.MERGES_FAILED._value.get() == failed + 1
+    assert value_of(metrics.MERGES_FAILED) == failed + 1
 
 
 async def test_who_finds_the_log_locked_leaves_it_and_measures_the_lag(runtime_database: Database) -> None:
@@ -266,11 +267,11 @@ async def test_who_finds_the_log_locked_leaves_it_and_measures_the_lag(runtime_d
         merger = Merger(PostgresReceiptLog(postgres), NOTES, SIGNER.key_id, QUICK)
         async with PostgresReceiptLog(postgres).merging():
             await merger.merge_all()
-            assert metrics.UNMERGED._value.get() == 3
-            assert 0 < metrics.MERGE_LAG_SECONDS._value.get() < 60
+            assert value_of(metrics.UNMERGED) == 3
+            assert 0 < value_of(metrics.MERGE_LAG_SECONDS) < 60
         await merger.merge_all()
-        assert (metrics.UNMERGED._value.get(), metrics.MERGE_LAG_SECONDS._value.get()) == (0, 0)
-        assert metrics.RECEIPT_LOG_SIZE._value.get() == 3
+        assert (value_of(metrics.UNMERGED), value_of(metrics.MERGE_LAG_SECONDS)) == (0, 0)
+        assert value_of(metrics.RECEIPT_LOG_SIZE) == 3
         await check_whole_log(postgres, receipts)
 
 

@@ -16,6 +16,7 @@ from oa_platform.ids import new_id
 from oa_runlog.commands import Command, CreateRun, RequestCancel
 from oa_runlog.decide import Limits
 from oa_runlog.events import Outcome, RunFinished
+from oa_testing.metrics import value_of
 from oa_testing.plugin import FaultProxies
 from oa_testing.postgres import Database
 from services.runtime.app import metrics
@@ -50,10 +51,10 @@ async def rig(runtime_database: Database) -> AsyncIterator[Rig]:
 async def test_what_was_stored_is_published_at_its_position(rig: Rig, runtime_database: Database) -> None:
     run_id = await rig.started_run()
     counted = metrics.EVENTS_STORED.labels("text.delta")
-    before = counted._value.get()
+    before = value_of(counted)
     applied = await rig.submit(append(run_id, "a", text(b"one"), text(b"two")))
     assert (applied.first_seq, applied.last_seq, applied.repeated) == (3, 4, False)
-    assert counted._value.get() == before + 2
+    assert value_of(counted) == before + 2
     assert [(record.position, record.seq) for record in rig.published] == [(n, n) for n in range(1, 5)]
     logs = await check_log(runtime_database.runtime, [run_id])
     assert logs[run_id] == [record.data for record in rig.published]
@@ -230,7 +231,8 @@ async def test_a_connection_killed_in_a_transaction_costs_nothing_but_a_retry(ru
             answers = [rig.submit(append(run_id, f"k{n}")) for n in range(3)]
             while not await admin.fetchval(
                 "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-                " WHERE application_name = 'sequencer-one' AND wait_event_type = 'Lock'"
+                " WHERE datname = current_database() AND application_name = 'sequencer-one'"
+                " AND wait_event_type = 'Lock'"
             ):
                 await asyncio.sleep(0.01)
             for answer in answers:

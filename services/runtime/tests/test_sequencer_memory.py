@@ -13,6 +13,7 @@ from oa_platform.ids import new_id
 from oa_runlog import wire
 from oa_runlog.commands import Append, CreateRun, LoseLease, RequestCancel
 from oa_runlog.events import Outcome, RunFinished
+from oa_testing.metrics import value_of
 from oa_testing.postgres import Database
 from services.runtime.app import metrics
 from services.runtime.app.limits import SequencerLimits
@@ -33,7 +34,8 @@ from services.runtime.tests.one_sequencer import (
 )
 
 _WAITS = """
-SELECT count(*) FROM pg_stat_activity WHERE application_name = 'sequencer-one' AND wait_event_type = 'Lock'
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name = 'sequencer-one' AND wait_event_type = 'Lock'
 """
 
 
@@ -50,9 +52,7 @@ class Counted:
         self._before = self._all()
 
     def _all(self) -> Counter[str]:
-        return Counter(
-            {how: int(metrics.BATCHES.labels(how)._value.get()) for how in ("read", "remembered", "overtaken")}
-        )
+        return Counter({how: int(value_of(metrics.BATCHES.labels(how))) for how in ("read", "remembered", "overtaken")})
 
     def __call__(self) -> dict[str, int]:
         """How many, without those that were none."""

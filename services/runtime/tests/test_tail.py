@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from oa_errors import Refusal
 from oa_runlog.events import EventType
+from oa_testing.waiting import PATIENCE_S
 from services.runtime.app.limits import TailLimits
 from services.runtime.app.tail import Tail
 from services.runtime.domain.batch import Head, LogRecord
@@ -186,7 +187,7 @@ async def test_a_bell_rings_for_whoever_waits() -> None:
             waiting = asyncio.create_task(bell.wait())
             await asyncio.sleep(0)
             tail.publish(log.commit(1, partition=1))
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(PATIENCE_S):
                 await waiting
         assert not tail._waiting
 

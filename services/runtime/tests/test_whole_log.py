@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from oa_errors import Refusal
 from oa_runlog.events import EventType
+from oa_testing.metrics import value_of
 from services.runtime.app import metrics_proof as metrics
 from services.runtime.app.archive import Archived
 from services.runtime.app.limits import ShelfLimits
@@ -261,12 +262,12 @@ async def test_artifacts_that_interleave_are_fetched_once_each() -> None:
     runs = [chr(ord("a") + position % 20) for position in range(2000)]
     database = FakeDatabase(runs, archived=set(runs))
     archive = FakeArchive(database)
-    entries, fetches = metrics.ARCHIVED_ENTRIES_READ._value.get(), metrics.SHELF_FETCHES._value.get()
+    entries, fetches = value_of(metrics.ARCHIVED_ENTRIES_READ), value_of(metrics.SHELF_FETCHES)
     log = WholeLog(database, WatchedShelf(database, archive, ShelfLimits()))
     assert await read_all(log, len(runs), entries=7) == database.log
     assert sorted(archive.fetched) == sorted(set(runs))
-    assert metrics.ARCHIVED_ENTRIES_READ._value.get() == entries + len(runs)
-    assert metrics.SHELF_FETCHES._value.get() == fetches + 20
+    assert value_of(metrics.ARCHIVED_ENTRIES_READ) == entries + len(runs)
+    assert value_of(metrics.SHELF_FETCHES) == fetches + 20
 
 
 async def test_the_artifact_used_longest_ago_makes_room() -> None:
@@ -291,7 +292,7 @@ async def test_only_so_many_are_fetched_at_a_time() -> None:
 
 
 async def test_an_artifact_that_is_away_holds_up_only_what_needs_it() -> None:
-    failures = metrics.SHELF_FAILURES.labels("unavailable")._value.get()
+    failures = value_of(metrics.SHELF_FAILURES.labels("unavailable"))
     runs = list("xaxbxabx")
     database = FakeDatabase(runs, archived={"a", "b"})
     archive = FakeArchive(database)
@@ -306,7 +307,7 @@ async def test_an_artifact_that_is_away_holds_up_only_what_needs_it() -> None:
     archive.away = set()
     assert await log.log_page(0, 3, 100, 1 << 20) == database.log[3:]
     assert archive.fetched == ["a", "b"]
-    assert metrics.SHELF_FAILURES.labels("unavailable")._value.get() == failures + 3
+    assert value_of(metrics.SHELF_FAILURES.labels("unavailable")) == failures + 3
 
 
 async def test_a_reader_that_leaves_in_the_middle_of_a_fetch_leaves_the_shelf_to_others() -> None:

@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from oa_errors import Refusal
 from oa_platform.keys import SigningKey
+from oa_testing.metrics import value_of
 from oa_testing.postgres import Database
 from openagents.runtime.v1 import event_pb2, run_pb2, run_service_pb2, worker_service_pb2
 from services.runtime.app.limits import SequencerLimits, WorkerLimits
@@ -125,22 +126,23 @@ async def test_a_draining_worker_gets_nothing_new_and_ends_what_it_has(runtime: 
     run_id = await started(runtime, who, worker)
     drain = worker_service_pb2.AttachRequest(drain=worker_service_pb2.WorkerDrain())
     await worker.call.write(drain)
-    await asyncio.sleep(0.1)
+    assert (await worker.append(run_id, 1, "a", text(b"x"))).last_seq == 3, "what was said before it has been heard"
     waiting = await runtime.create(who, "later")
-    assert (await worker.append(run_id, 1, "end", finish())).last_seq == 3
+    assert (await worker.append(run_id, 1, "end", finish())).last_seq == 4
     assert (await runtime.run(who, waiting.run_id)).status == run_pb2.RUN_STATUS_CREATED
 
 
 async def test_a_worker_that_is_quiet_gets_nothing_new(runtime_database: Database, who: Somebody) -> None:
-    limits = replace(PATIENT_WORKERS, quiet_after_ms=100)
+    limits = replace(PATIENT_WORKERS, quiet_after_ms=1_000)
     async with replica(runtime_settings(runtime_database, workers=limits), who.key) as runtime:
         worker = await attached(runtime, who)
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(1.1)
         run = await runtime.create(who)
         await asyncio.sleep(0.3)
         assert (await runtime.run(who, run.run_id)).status == run_pb2.RUN_STATUS_CREATED
-        await worker.heartbeat()
+        beating = asyncio.create_task(keep_beating(worker))
         assert (await worker.next("assignment")).assignment.run.run_id == run.run_id
+        beating.cancel()
 
 
 async def test_more_runs_than_one_look_hands_out_are_handed_out_by_the_next(
@@ -169,7 +171,7 @@ async def test_a_stream_with_many_appends_on_their_way_is_not_read_any_further(
     async with replica(runtime_settings(runtime_database, workers=limits), who.key) as runtime:
         worker = await attached(runtime, who)
         run_id = await started(runtime, who, worker)
-        before = QUEUED._value.get()
+        before = value_of(QUEUED)
         async with admin.transaction():
             await admin.execute("SELECT 1 FROM runtime.log_heads FOR UPDATE")
             for number in range(1, 7):
@@ -177,9 +179,12 @@ async def test_a_stream_with_many_appends_on_their_way_is_not_read_any_further(
                     request_id=number, run_id=run_id, lease_epoch=1, idempotency_key=f"k{number}", events=[text(b"x")]
                 )
                 await worker.call.write(worker_service_pb2.AttachRequest(append=request))
-            await asyncio.sleep(0.3)
             # One is in the transaction that waits, one is in the queue; four are not read.
-            assert QUEUED._value.get() - before == 1
+            async with asyncio.timeout(60):
+                while value_of(QUEUED) - before < 1:
+                    await asyncio.sleep(0.02)
+            await asyncio.sleep(0.3)
+            assert value_of(QUEUED) - before == 1
         answers = [(await worker.next("appended")).appended.request_id for _ in range(6)]
         assert answers == [1, 2, 3, 4, 5, 6]
     await admin.close()
@@ -203,7 +208,7 @@ async def test_an_append_that_is_refused_at_once_is_answered_in_its_turn(
     """By a rule of the message, or because the queue is full: the appends before it wait for a commit."""
     settings = runtime_settings(runtime_database, sequencer=SequencerLimits(queue_commands=2))
     overloaded = COMMANDS.labels("Append", "overloaded")
-    before = overloaded._value.get()
+    before = value_of(overloaded)
     async with replica(settings, who.key) as runtime:
         worker = await attached(runtime, who)
         run_id = await started(runtime, who, worker)
@@ -217,8 +222,9 @@ async def test_an_append_that_is_refused_at_once_is_answered_in_its_turn(
             )
             request.idempotency_key = f"k{number}" if number % 3 else ""
             await worker.call.write(worker_service_pb2.AttachRequest(append=request))
-        while overloaded._value.get() == before:
-            await asyncio.sleep(0.02)
+        async with asyncio.timeout(60):
+            while value_of(overloaded) == before:
+                await asyncio.sleep(0.02)
         await block.rollback()
         await blocker.close()
         answers: list[Any] = [await worker.call.read() for _ in range(12)]

@@ -21,6 +21,7 @@ from oa_client.edge.calls import Edge
 from oa_client.transport import HttpAnswer
 from oa_errors import Refusal
 from oa_errors.status import to_status
+from oa_testing.waiting import PATIENCE_S
 from openagents.control.v1 import auth_service_pb2 as pb
 from openagents.control.v1 import session_service_pb2
 
@@ -260,7 +261,7 @@ def _hold(folder: str, held: multiprocessing.synchronize.Event, release: multipr
     async def hold() -> None:
         async with FileCredentialStore(Path(folder)).exclusive():
             held.set()
-            release.wait(10)
+            release.wait(PATIENCE_S)
 
     asyncio.run(hold())
 
@@ -270,13 +271,13 @@ async def test_only_one_process_renews_at_a_time(tmp_path: Path) -> None:
     held, release = context.Event(), context.Event()
     other = context.Process(target=_hold, args=(str(tmp_path), held, release))
     other.start()
-    await asyncio.to_thread(held.wait, 10)
+    await asyncio.to_thread(held.wait, PATIENCE_S)
     store = FileCredentialStore(tmp_path)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1), store.exclusive():
             pass
     release.set()
-    async with asyncio.timeout(10), store.exclusive():
+    async with asyncio.timeout(PATIENCE_S), store.exclusive():
         pass
     other.join()
 

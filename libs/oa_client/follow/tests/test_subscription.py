@@ -19,6 +19,7 @@ from oa_errors import Refusal
 from oa_khala.client_commands import Apply
 from oa_khala.frames import Cursor, ErrorFrame
 from oa_runlog.proof.chain import chain_over
+from oa_testing.waiting import PATIENCE_S
 
 RUN_ID = "run_01JD8V0000000000000000000A"
 TOPIC = f"run:{RUN_ID}:events"
@@ -40,7 +41,7 @@ def subscription(tokens: FakeTokens, store: WatermarkStore) -> Subscription:
 async def follow_to(subscribed: Subscription, last_seq: int) -> list[Update]:
     """Follow the topic until `last_seq` has been applied; everything that happened on the way."""
     updates: list[Update] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         await subscribed.follow(TOPIC)
         async for update in subscribed.updates():
             updates.append(update)

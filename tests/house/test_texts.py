@@ -1,0 +1,90 @@
+"""What people read has one form: refusals in these rooms, and what settings say of themselves."""
+
+import ast
+import re
+from collections.abc import Iterator
+
+from tests.house.files import SourceFile, parsed, python_files
+
+ROOMS = ("libs/oa_platform/", "libs/oa_topics/", "services/khala_gateway/", "services/projector/")
+_REFUSING = {"Refusal": 1, "UnusableServer": 0, "_refused": 0}
+"""Calls that make a refusal, and which of their arguments is its text."""
+_VARIABLES = {"message", "text"}
+_BEGINS = re.compile(r"[a-z0-9{]|[A-Z]{2}|OA_")
+"""In lower case, with a number, with what was given, or with a name that is written in capitals."""
+_NO_WORDS = re.compile(r"\b(Most|Least)\b|\bfor who reads\b")
+
+
+def other_refusals(files: list[SourceFile]) -> list[str]:
+    """Texts of refusals that are no sentence in lower case without a full stop: "what is wrong; what to do"."""
+    return [
+        f"{file.path}:{line} {text}"
+        for file in _of_rooms(files)
+        for line, text in _texts(parsed(file))
+        if not _BEGINS.match(text) or text.endswith(".") or re.search(r"[.?!] [A-Z]", text)
+    ]
+
+
+def odd_settings(files: list[SourceFile]) -> list[str]:
+    """Settings that say "Most", where "Maximum" is meant, and the like."""
+    return [
+        f"{file.path}:{node.lineno} {text}"
+        for file in _of_rooms(files)
+        for node in ast.walk(parsed(file))
+        if isinstance(node, ast.Call)
+        for keyword in node.keywords
+        if keyword.arg == "doc" and _NO_WORDS.search(text := _text(keyword.value))
+    ]
+
+
+def _of_rooms(files: list[SourceFile]) -> list[SourceFile]:
+    return [file for file in files if file.path.startswith(ROOMS) and not file.is_test]
+
+
+def _texts(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name(id=name), args=args) if name in _REFUSING and len(args) > _REFUSING[name]:
+                value = args[_REFUSING[name]]
+            case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in _VARIABLES:
+                pass
+            case _:
+                continue
+        if text := _text(value):
+            yield node.lineno, text
+
+
+def _text(node: ast.expr) -> str:
+    """What a string literal says, with `{}` for what is filled in; empty for anything else."""
+    match node:
+        case ast.Constant(value=str() as text):
+            return text
+        case ast.JoinedStr(values=parts):
+            return "".join(_text(part) if isinstance(part, ast.Constant) else "{}" for part in parts)
+    return ""
+
+
+def _planted(text: str, path: str = "libs/oa_platform/x.py") -> list[SourceFile]:
+    return [SourceFile(path, text)]
+
+
+def test_refusals_have_one_form() -> None:
+    assert other_refusals(python_files()) == []
+    for bad in (
+        "Refusal('unavailable', 'The database is away')",
+        "Refusal('unavailable', 'the database is away.')",
+        "Refusal('unavailable', 'the database is away. Try again')",
+        "message = f'The {x} is away'",
+        "_refused(f'{x} was changed. Write a new one')",
+    ):
+        assert len(other_refusals(_planted(bad))) == 1, bad
+    for good in ("Refusal('unavailable', f'the {x} is away; try again')", "Refusal(reason, f'{x}.sql has no number')"):
+        assert other_refusals(_planted(good)) == [], good
+    assert other_refusals(_planted("Refusal('x', 'No.')", "libs/oa_client/x.py")) == []
+
+
+def test_settings_speak_plainly() -> None:
+    assert odd_settings(python_files()) == []
+    for bad in ("Most connections.", "Least level.", "Lines for who reads."):
+        assert len(odd_settings(_planted(f"setting('OA_X', doc='{bad}')"))) == 1, bad
+    assert odd_settings(_planted("setting('OA_X', doc='Maximum number of connections.')")) == []
