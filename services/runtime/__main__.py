@@ -105,14 +105,14 @@ async def serve(
     await reads.add_receipt_key(signer.key_id, signer.public_key)
     records = PostgresArchiveRecords(postgres)
     archive, artifacts = _archive(settings, process, replica_id, reads, records)
-    whole_log = WholeLog(reads, Shelf(records, archive, settings.shelf))
+    whole_log = WholeLog(reads, Shelf(records, archive, settings.shelf.limits()))
     tail = await _follow(settings, process, whole_log, lineage, replica_id)
     log = await process.enter(
         Log(
             installation,
             PostgresLog(postgres, replica_id),
             run_limits,
-            settings.sequencer,
+            settings.sequencer.limits(),
             signer.sign,
             tail.publish,
         )
@@ -126,7 +126,8 @@ async def serve(
     lineage.on_change(lambda _: workers.forget())
     process.background("lineage", lineage.run())
     receipt_log = PostgresReceiptLog(postgres)
-    merger = Merger(receipt_log, NoteSigner(log_origin(installation.receipt_log), key), signer.key_id, settings.merge)
+    merging = settings.merge.limits()
+    merger = Merger(receipt_log, NoteSigner(log_origin(installation.receipt_log), key), signer.key_id, merging)
     tail.listen(merger.on_records)
     process.background("merger", merger.run())
 
@@ -134,10 +135,8 @@ async def serve(
     server = GrpcServer(settings.grpc, Authenticator("runtime", settings.identity.accepted_services, verifier))
     runs = Runs(log, reads)
     server.register(add_RunServiceServicer_to_server, RunApi(runs))
-    server.register(
-        add_ReceiptServiceServicer_to_server, ReceiptApi(runs, ReceiptLog(receipt_log, runs, settings.merge))
-    )
-    replays = Replays(runs, artifacts, settings.replay)
+    server.register(add_ReceiptServiceServicer_to_server, ReceiptApi(runs, ReceiptLog(receipt_log, runs, merging)))
+    replays = Replays(runs, artifacts, settings.replay.limits())
     server.register(add_ReplayServiceServicer_to_server, ReplayApi(replays))
     server.register(add_LogServiceServicer_to_server, LogApi(tail, whole_log, lineage))
     server.register(add_TopicServiceServicer_to_server, TopicApi(topics, note_refusal))
@@ -149,7 +148,7 @@ async def serve(
 async def _follow(
     settings: RuntimeSettings, process: Process, log: WholeLog, lineage: Lineage, replica_id: str
 ) -> Tail:
-    tail = Tail(log, settings.tail)
+    tail = Tail(log, settings.tail.limits())
     await tail.start()
     lineage.follow(tail.heads)
     lineage.on_change(lambda _: log.forget())
@@ -165,20 +164,20 @@ async def _follow(
 def _look_after_workers(
     settings: RuntimeSettings, process: Process, log: Log, reads: PostgresReads, store: PostgresWorkers
 ) -> Workers:
-    cancel_deadline_ms = settings.runs.cancel_deadline_ms
-    workers = Workers(log, reads, store, settings.workers, cancel_deadline_ms)
-    process.background("dispatcher", Dispatcher(log, workers, store, settings.workers).run())
-    process.background("watchdog", Watchdog(log, workers, store, settings.workers, cancel_deadline_ms).run())
+    limits, cancel_deadline_ms = settings.workers.limits(), settings.runs.cancel_deadline_ms
+    workers = Workers(log, reads, store, limits, cancel_deadline_ms)
+    process.background("dispatcher", Dispatcher(log, workers, store, limits).run())
+    process.background("watchdog", Watchdog(log, workers, store, limits, cancel_deadline_ms).run())
     return workers
 
 
 def _archive(
     settings: RuntimeSettings, process: Process, replica_id: str, reads: PostgresReads, records: PostgresArchiveRecords
 ) -> tuple[Archive, Artifacts]:
-    limits = settings.archive
+    limits, replays = settings.archive.limits(), settings.replay.limits()
     objects = open_objects(limits.url) if limits.url else None
-    archive = Archive(records, objects, settings.replay.max_bytes)
-    artifacts = Artifacts(reads, archive, settings.replay)
+    archive = Archive(records, objects, replays.max_bytes)
+    artifacts = Artifacts(reads, archive, replays)
     process.background("retention", RetentionWatch(records, limits.classes, limits.poll_ms).run())
     if objects is not None and limits.classes.ages:
         archiver = Archiver(replica_id, reads, records, objects, artifacts, archive, limits)

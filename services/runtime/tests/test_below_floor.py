@@ -25,10 +25,10 @@ from services.runtime.app import metrics_proof as metrics
 from services.runtime.app.archive import Archive
 from services.runtime.app.archiver import Archiver
 from services.runtime.app.artifacts import Artifacts
-from services.runtime.app.limits import ArchiveLimits, ReplayLimits, ShelfLimits, TailLimits
+from services.runtime.app.limits import ReplayLimits, ShelfLimits
 from services.runtime.app.shelf import Shelf
 from services.runtime.app.whole_log import WholeLog
-from services.runtime.config import RuntimeSettings
+from services.runtime.config import ArchiveSettings, RuntimeSettings, ShelfSettings, TailSettings
 from services.runtime.domain.batch import LogRecord
 from services.runtime.domain.whole_log import Entry
 from services.runtime.store.archive import PostgresArchiveRecords
@@ -72,7 +72,9 @@ class Scene:
         objects, limits = DirectoryObjects(self.folder), ReplayLimits()
         archive = Archive(self.records, objects, limits.max_bytes)
         artifacts = Artifacts(self.reads, archive, limits)
-        return Archiver("rep_test", self.reads, self.records, objects, artifacts, archive, self.settings.archive)
+        return Archiver(
+            "rep_test", self.reads, self.records, objects, artifacts, archive, self.settings.archive.limits()
+        )
 
     async def archive(self, *run_ids: str) -> None:
         """Move runs to the archive."""
@@ -107,8 +109,8 @@ async def scene(
     who = somebody()
     settings = runtime_settings(
         database,
-        archive=ArchiveLimits(url=str(folder / "archive")),
-        tail=TailLimits(ring_entries=1, page_entries=7, page_bytes=2048),
+        archive=ArchiveSettings(url=str(folder / "archive")),
+        tail=TailSettings(ring_entries=1, page_entries=7, page_bytes=2048),
     )
     async with AsyncExitStack() as stack:
         runtime = await stack.enter_async_context(replica(settings, who.key))
@@ -279,7 +281,7 @@ async def test_readers_race_archivers(runtime_database: Database, tmp_path: Path
     """Two archivers take run after run; over three replicas, one with hardly any room, readers begin at 0 all the time,
     and each of them gets the whole log, byte for byte."""
     async with scene(runtime_database, tmp_path, count=14, partitions=2, rounds=5) as one, AsyncExitStack() as stack:
-        small = ShelfLimits(artifacts=2, bytes=1, fetches=1)
+        small = ShelfSettings(artifacts=2, bytes=1, fetches=1)
         second = await stack.enter_async_context(one.another())
         third = await stack.enter_async_context(one.another(shelf=small))
         waiting, passes = random.Random(2).sample(one.runs, len(one.runs)), 0
@@ -365,7 +367,7 @@ async def test_an_entry_that_is_in_neither_place_is_refused(runtime_database: Da
 
 
 async def test_a_replica_without_an_archive_says_what_it_lacks(runtime_database: Database, tmp_path: Path) -> None:
-    async with scene(runtime_database, tmp_path) as one, one.another(archive=ArchiveLimits()) as without:
+    async with scene(runtime_database, tmp_path) as one, one.another(archive=ArchiveSettings()) as without:
         await one.archive(*one.runs[2:])
         with pytest.raises(Stopped) as caught:
             await tailed(without)
