@@ -32,6 +32,7 @@ from services.runtime.app.archive import Archive
 from services.runtime.app.archiver import Archiver
 from services.runtime.app.artifacts import Artifacts
 from services.runtime.app.dispatcher import Dispatcher
+from services.runtime.app.fanout import publisher
 from services.runtime.app.lineage import Lineage
 from services.runtime.app.log import Log
 from services.runtime.app.merger import Merger
@@ -52,8 +53,8 @@ from services.runtime.grpc_api.replays import ReplayApi
 from services.runtime.grpc_api.runs import RunApi
 from services.runtime.grpc_api.workers import WorkerApi
 from services.runtime.store.archive import PostgresArchiveRecords
+from services.runtime.store.fanout import PostgresFanout
 from services.runtime.store.lineage import PostgresHistories
-from services.runtime.store.listener import Listener
 from services.runtime.store.log import PostgresLog
 from services.runtime.store.objects import open_objects
 from services.runtime.store.reads import PostgresReads
@@ -106,15 +107,15 @@ async def serve(
     records = PostgresArchiveRecords(postgres)
     archive, artifacts = _archive(settings, process, replica_id, reads, records)
     whole_log = WholeLog(reads, Shelf(records, archive, settings.shelf.limits()))
-    tail = await _follow(settings, process, whole_log, lineage, replica_id)
+    tail, fanout = await _follow(settings, process, whole_log, lineage, replica_id)
     log = await process.enter(
         Log(
             installation,
-            PostgresLog(postgres, replica_id),
+            PostgresLog(postgres, fanout.commit_tail),
             run_limits,
             settings.sequencer.limits(),
             signer.sign,
-            tail.publish,
+            publisher(tail.publish, fanout),
         )
     )
     topics = TopicHub(RunTopics(reads, lineage), settings.topics.limits(), HubMetrics())
@@ -147,18 +148,18 @@ async def serve(
 
 async def _follow(
     settings: RuntimeSettings, process: Process, log: WholeLog, lineage: Lineage, replica_id: str
-) -> Tail:
+) -> tuple[Tail, PostgresFanout]:
     tail = Tail(log, settings.tail.limits())
     await tail.start()
     lineage.follow(tail.heads)
     lineage.on_change(lambda _: log.forget())
     lineage.on_change(tail.restart)
     interval_s = settings.tail.poll_interval_ms / 1000
-    listener = Listener(settings.database, replica_id, tail.hint, lineage.wake, interval_s)
+    fanout = PostgresFanout(settings.database, replica_id, tail.hint, lineage.wake, interval_s)
     process.background("tail", tail.run())
-    process.background("listener", listener.run())
-    process.readiness.add("tail", listener.check)
-    return tail
+    process.background("fanout", fanout.run())
+    process.readiness.add("tail", fanout.check)
+    return tail, fanout
 
 
 def _look_after_workers(

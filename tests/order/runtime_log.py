@@ -105,7 +105,7 @@ class _Replica:
         records = PostgresArchiveRecords(self.postgres)
         whole_log = WholeLog(self.reads, Shelf(records, Archive(records, None, 1), ShelfLimits()))
         self.tail = Tail(whole_log, TailLimits(ring_entries=64, page_entries=50, repair_retry_ms=10))
-        self.store = TroubledStore(PostgresLog(self.postgres, f"replica-{number}"), trouble, seed)
+        self.store = TroubledStore(PostgresLog(self.postgres), trouble, seed)
         self.log: Log | None = None
 
 

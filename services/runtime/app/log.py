@@ -9,9 +9,10 @@ from typing import Self
 from oa_runlog.chain import partition_of
 from oa_runlog.commands import Command
 from oa_runlog.decide import Limits
+from services.runtime.app.fanout import Publish
 from services.runtime.app.limits import SequencerLimits
 from services.runtime.app.ports import Installation, LogStore
-from services.runtime.app.sequencer import Publish, Seal, Sequencer
+from services.runtime.app.sequencer import Seal, Sequencer
 from services.runtime.domain.batch import Applied
 from services.runtime.domain.pipeline import Place
 

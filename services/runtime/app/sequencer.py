@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
@@ -28,6 +28,7 @@ from oa_runlog.receipt import SignedReceipt
 from oa_runlog.state import RunState
 from services.runtime.app import metrics
 from services.runtime.app.command_queue import CommandQueue, Turn, Waiter
+from services.runtime.app.fanout import Publish
 from services.runtime.app.limits import SequencerLimits
 from services.runtime.app.ports import LogSession, LogStore
 from services.runtime.domain.batch import Answer, Applied, Batch, Changes, Head, LogRecord, Snapshot, wanted_by
@@ -35,8 +36,6 @@ from services.runtime.domain.memory import Memory
 from services.runtime.domain.pipeline import Place
 
 _log = structlog.get_logger(__name__)
-Publish = Callable[[Mapping[int, Sequence[LogRecord]]], None]
-"""Takes what was committed, in order and at once."""
 
 
 class Seal(Protocol):

@@ -42,21 +42,22 @@ SELECT * FROM unnest(
     $17::integer[], $18::timestamptz[], $19::text[], $20::timestamptz[], $21::bytea[], $22::text[], $23::bigint[])
 """
 
-# Events, runs, heads, and the word to other replicas, in one round trip; nothing of it, and false, unless every head,
-# and every run that was known from memory, still is what the batch was decided on, by number and chain. The lock comes
-# first: what decides reads the locked rows, and what stores asks what was decided. A head that has moved since the
-# statement began is read anew once its lock is got (READ COMMITTED); the runs are as old as the statement, but no run
-# moves unless its head does.
+# Events, runs and heads, in one round trip; nothing of it, and false, unless every head, and every run that was known
+# from memory, still is what the batch was decided on, by number and chain. The lock comes first: what decides reads the
+# locked rows, and what stores asks what was decided. A head that has moved since the statement began is read anew once
+# its lock is got (READ COMMITTED); the runs are as old as the statement, but no run moves unless its head does.
 #
-# Nor is anything stored on a server that would not keep it ($12: unless losing it is allowed). Its settings can change
+# Nor is anything stored on a server that would not keep it ($10: unless losing it is allowed). Its settings can change
 # at any time: the one that belongs to the session is held as it is until the transaction has ended.
+#
+# It is completed by `store_batch`.
 STORE_BATCH = """
 WITH locked AS MATERIALIZED (
     SELECT partition, position, chain FROM runtime.log_heads
     WHERE partition = ANY($4::integer[]) ORDER BY partition FOR UPDATE
 ), durable AS MATERIALIZED (
     SELECT set_config('synchronous_commit', current_setting('synchronous_commit'), true) <> 'off'
-        AND current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on' OR $12 AS keeps
+        AND current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on' OR $10 AS keeps
 ), decided AS MATERIALIZED (
     SELECT (SELECT keeps FROM durable) AND cardinality($4::integer[]) = (
         SELECT count(*) FROM unnest($4::integer[], $5::bigint[], $6::bytea[]) AS s (partition, position, chain)
@@ -83,8 +84,16 @@ WITH locked AS MATERIALIZED (
     FROM unnest($4::integer[], $8::bigint[], $9::bytea[]) AS s (partition, position, chain)
     WHERE h.partition = s.partition AND (SELECT holds FROM decided)
 )
-SELECT holds, keeps, CASE WHEN holds THEN pg_notify($10, $11) END FROM decided, durable
+SELECT holds, keeps, CASE WHEN holds THEN {tail} END AS tail FROM decided, durable
 """
+FIRST_OF_TAIL = 11
+"""Number of the first argument that the tail has."""
+
+
+def store_batch(tail: str) -> str:
+    """STORE_BATCH with an expression that is evaluated if the batch is stored, and committed with it."""
+    return STORE_BATCH.format(tail=tail)
+
 
 INSERT_RECEIPTS = """
 INSERT INTO runtime.receipts (run_id, canonical_json, signature, key_id)
