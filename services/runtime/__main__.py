@@ -30,6 +30,7 @@ from openagents.runtime.v1.worker_service_pb2_grpc import add_WorkerServiceServi
 from openagents.sync.v1.topic_service_pb2_grpc import add_TopicServiceServicer_to_server
 from services.runtime.app.archive import Archive
 from services.runtime.app.archiver import Archiver
+from services.runtime.app.artifact_cache import ArtifactCache
 from services.runtime.app.artifacts import Artifacts
 from services.runtime.app.dispatcher import Dispatcher
 from services.runtime.app.fanout import publisher
@@ -40,7 +41,6 @@ from services.runtime.app.receipt_log import ReceiptLog
 from services.runtime.app.replays import Replays
 from services.runtime.app.retention_watch import RetentionWatch
 from services.runtime.app.runs import Runs
-from services.runtime.app.shelf import Shelf
 from services.runtime.app.tail import Tail
 from services.runtime.app.topics import HubMetrics, LiveEvents, RunTopics
 from services.runtime.app.watchdog import Watchdog
@@ -106,7 +106,7 @@ async def serve(
     await reads.add_receipt_key(signer.key_id, signer.public_key)
     records = PostgresArchiveRecords(postgres)
     archive, artifacts = _archive(settings, process, replica_id, reads, records)
-    whole_log = WholeLog(reads, Shelf(records, archive, settings.shelf.limits()))
+    whole_log = WholeLog(reads, ArtifactCache(records, archive, settings.artifact_cache.limits()))
     tail, fanout = await _follow(settings, process, whole_log, lineage, replica_id)
     log = await process.enter(
         Log(

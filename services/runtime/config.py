@@ -15,10 +15,10 @@ from oa_runlog.events import DEFAULT_RETENTION_CLASS
 from oa_topics.store import TopicLimits
 from services.runtime.app.limits import (
     ArchiveLimits,
+    ArtifactCacheLimits,
     MergeLimits,
     ReplayLimits,
     SequencerLimits,
-    ShelfLimits,
     TailLimits,
     WorkerLimits,
 )
@@ -32,11 +32,11 @@ _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _CLASS = re.compile(rf"(?P<name>[a-z][a-z0-9_-]{{0,31}})=(?:{KEEP}|(?P<number>[0-9]{{1,10}})(?P<unit>[smhd]))")
 _BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/=-]*)?")
 _RUN, _SEQUENCER, _TAIL, _TOPICS = Limits(), SequencerLimits(), TailLimits(), TopicLimits(watched_topics=200_000)
-_WORKERS, _MERGE, _REPLAY, _SHELF, _ARCHIVE = (
+_WORKERS, _MERGE, _REPLAY, _ARTIFACT_CACHE, _ARCHIVE = (
     WorkerLimits(),
     MergeLimits(),
     ReplayLimits(),
-    ShelfLimits(),
+    ArtifactCacheLimits(),
     ArchiveLimits(),
 )
 
@@ -124,18 +124,17 @@ class RunSettings:
 class SequencerSettings:
     """How the sequencer's queue is bounded and drained."""
 
-    lanes: int = setting(
+    writers: int = setting(
         "OA_SEQUENCER_LANES",
         integer(1, 1024),
-        _SEQUENCER.lanes,
-        doc="Maximum number of concurrent transactions of a sequencer. Each has a connection, and partitions of its "
-        "own.",
+        _SEQUENCER.writers,
+        doc="Number of writers of a sequencer. Each has a connection and commits one batch at a time.",
     )
-    beside_bytes: int = setting(
+    concurrent_batch_min_bytes: int = setting(
         "OA_SEQUENCER_BESIDE_BYTES",
         integer(0, 1 << 30),
-        _SEQUENCER.beside_bytes,
-        doc="Minimum size of the waiting events for which a transaction begins while another one is under way.",
+        _SEQUENCER.concurrent_batch_min_bytes,
+        doc="Minimum size of the waiting events for which a batch begins while another one is under way.",
     )
     queue_commands: int = setting(
         "OA_SEQUENCER_QUEUE",
@@ -155,17 +154,17 @@ class SequencerSettings:
         _SEQUENCER.batch_bytes,
         doc="Maximum size of the events in one transaction.",
     )
-    remembered_runs: int = setting(
+    cached_runs: int = setting(
         "OA_SEQUENCER_REMEMBERED_RUNS",
         integer(0, 1_000_000),
-        _SEQUENCER.remembered_runs,
+        _SEQUENCER.cached_runs,
         doc="Maximum number of runs whose state a sequencer caches. It appends to them without reading first. 0 turns "
         "the cache off.",
     )
-    remembered_ms: int = setting(
+    cache_max_age_ms: int = setting(
         "OA_SEQUENCER_REMEMBERED_MS",
         integer(0, 600_000),
-        _SEQUENCER.remembered_ms,
+        _SEQUENCER.cache_max_age_ms,
         doc="Maximum time for which the cache is used without reading the database's clock.",
     )
     overloaded_retry_ms: int = setting(
@@ -459,32 +458,32 @@ class ArchiveSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShelfSettings:
+class ArtifactCacheSettings:
     """What is kept of the archive for readers of the log who are below its floor."""
 
     artifacts: int = setting(
         "OA_SHELF_ARTIFACTS",
         integer(1, 100_000),
-        _SHELF.artifacts,
+        _ARTIFACT_CACHE.artifacts,
         doc="Maximum number of archived runs' artifacts that are kept open, a file each. Where more runs interleave "
         "in the log, artifacts are fetched again and again.",
     )
     bytes: int = setting(
         "OA_SHELF_BYTES",
         integer(0, 1 << 50),
-        _SHELF.bytes,
+        _ARTIFACT_CACHE.bytes,
         doc="Maximum size of those artifacts on the temporary disk. One that is needed is kept whatever its size.",
     )
     fetches: int = setting(
         "OA_SHELF_FETCHES",
         integer(1, 1000),
-        _SHELF.fetches,
+        _ARTIFACT_CACHE.fetches,
         doc="Maximum number of artifacts that are fetched at the same time.",
     )
 
-    def limits(self) -> ShelfLimits:
-        """As the shelf takes them."""
-        return ShelfLimits(**vars(self))
+    def limits(self) -> ArtifactCacheLimits:
+        """As the cache takes them."""
+        return ArtifactCacheLimits(**vars(self))
 
 
 _OTHER_CONNECTIONS = 2
@@ -511,11 +510,11 @@ class RuntimeSettings(ServiceSettings):
     merge: MergeSettings = group(MergeSettings)
     replay: ReplaySettings = group(ReplaySettings)
     archive: ArchiveSettings = group(ArchiveSettings)
-    shelf: ShelfSettings = group(ShelfSettings)
+    artifact_cache: ArtifactCacheSettings = group(ArtifactCacheSettings)
 
     def __post_init__(self) -> None:
         """Whether they go together."""
-        enough = self.sequencer.lanes + _OTHER_CONNECTIONS
+        enough = self.sequencer.writers + _OTHER_CONNECTIONS
         if self.database.pool_max < enough:
             text = (
                 f"OA_DATABASE_POOL_MAX must be at least {enough}: each of OA_SEQUENCER_LANES keeps a connection, "

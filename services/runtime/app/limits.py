@@ -11,19 +11,19 @@ from services.runtime.app.retention import KEEP_ALL, RetentionClasses
 class SequencerLimits:
     """How the sequencer's queue is bounded and drained."""
 
-    lanes: int = 2
-    """Transactions at a time, each with a connection; on different partitions."""
-    beside_bytes: int = 16 << 10
-    """Bytes of events that have to wait for a transaction to begin beside another one."""
+    writers: int = 2
+    """Concurrent transactions, each with a connection; on different partitions."""
+    concurrent_batch_min_bytes: int = 16 << 10
+    """Bytes of events that have to wait for a batch to begin while another one is under way."""
     queue_commands: int = 4096
     """Commands that wait."""
     batch_commands: int = 512
     """Commands in one transaction."""
     batch_bytes: int = 8 << 20
     """Bytes of events in one transaction."""
-    remembered_runs: int = 10_000
-    """Runs whose state is remembered, to append to them without reading first; 0 reads always."""
-    remembered_ms: int = 10_000
+    cached_runs: int = 10_000
+    """Runs whose state is cached, to append to them without reading first; 0 reads always."""
+    cache_max_age_ms: int = 10_000
     """Time without a look at the database's clock, while nothing has to be read."""
     overloaded_retry_ms: int = 200
     """Wait that a full queue asks for."""
@@ -111,7 +111,7 @@ class ReplayLimits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShelfLimits:
+class ArtifactCacheLimits:
     """What is kept of the archive for readers of the log who are below its floor."""
 
     artifacts: int = 512

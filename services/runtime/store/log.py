@@ -69,7 +69,7 @@ class LogSession:
         self._postgres = postgres
         self._generation = postgres.generation
         self._connection = connection
-        self._writer = _Writer(connection, tail, postgres.may_lose_commits)
+        self._batches = _BatchStore(connection, tail, postgres.may_lose_commits)
 
     @property
     def is_open(self) -> bool:
@@ -82,7 +82,7 @@ class LogSession:
     async def store(self, heads: Mapping[int, Head], runs: Collection[RunState], changes: Changes, now_ns: int) -> bool:
         """Store a batch that was decided on these; False, and nothing is, if one has changed or a key was used."""
         try:
-            return await self._writer.store(heads, runs, changes, now_ns)
+            return await self._batches.store(heads, runs, changes, now_ns)
         except asyncpg.UniqueViolationError as error:
             if error.constraint_name != _KEYS_INDEX:
                 raise
@@ -94,15 +94,15 @@ class LogSession:
         async with self._connection.transaction():
             rows = await self._connection.fetch(sql.LOCK_HEADS, list(partitions))
             heads = {row["partition"]: Head(row["position"], row["chain"] or b"") for row in rows}
-            yield LogTransaction(self._connection, self._writer, heads)
+            yield LogTransaction(self._connection, self._batches, heads)
 
 
 class LogTransaction:
     """A transaction that holds the locks of its partitions' heads."""
 
-    def __init__(self, connection: Connection, writer: _Writer, heads: Mapping[int, Head]) -> None:
+    def __init__(self, connection: Connection, batches: _BatchStore, heads: Mapping[int, Head]) -> None:
         self._connection = connection
-        self._writer = writer
+        self._batches = batches
         self.heads = heads
 
     async def read(self, wanted: Wanted) -> Snapshot:
@@ -145,11 +145,11 @@ class LogTransaction:
         if receipts:
             signed = [(r.run_id, r.canonical_json, r.signature, r.key_id) for r in receipts]
             await self._connection.execute(sql.INSERT_RECEIPTS, *columns(signed, 4))
-        if not await self._writer.store(self.heads, (), changes, now_ns):
+        if not await self._batches.store(self.heads, (), changes, now_ns):
             raise AssertionError("a locked head has moved")
 
 
-class _Writer:
+class _BatchStore:
     """Stores batches over one connection."""
 
     def __init__(self, connection: Connection, tail: CommitTail, may_lose_commits: bool) -> None:

@@ -43,9 +43,9 @@ SELECT * FROM unnest(
 """
 
 # Events, runs and heads, in one round trip; nothing of it, and false, unless every head, and every run that was known
-# from memory, still is what the batch was decided on, by number and chain. The lock comes first: what decides reads the
-# locked rows, and what stores asks what was decided. A head that has moved since the statement began is read anew once
-# its lock is got (READ COMMITTED); the runs are as old as the statement, but no run moves unless its head does.
+# from a cache, still is what the batch was decided on, by number and chain. The lock comes first: what decides reads
+# the locked rows, and what stores asks what was decided. A head that has moved since the statement began is read anew
+# once its lock is got (READ COMMITTED); the runs are as old as the statement, but no run moves unless its head does.
 #
 # Nor is anything stored on a server that would not keep it ($10: unless losing it is allowed). Its settings can change
 # at any time: the one that belongs to the session is held as it is until the transaction has ended.
@@ -236,7 +236,7 @@ SELECT run_id, lease_epoch FROM runtime.runs
 WHERE worker_id = $1 AND status IN ('running', 'canceling') AND NOT fenced
 """
 
-READ_LESSEE = """
+READ_LEASE_HOLDER = """
 SELECT w.worker_id, w.service_account_id
 FROM runtime.runs r JOIN runtime.workers w USING (worker_id)
 WHERE r.run_id = $1 AND r.lease_epoch = $2

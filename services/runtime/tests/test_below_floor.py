@@ -24,11 +24,11 @@ from services.runtime.__main__ import MIGRATIONS
 from services.runtime.app import metrics_proof as metrics
 from services.runtime.app.archive import Archive
 from services.runtime.app.archiver import Archiver
+from services.runtime.app.artifact_cache import ArtifactCache
 from services.runtime.app.artifacts import Artifacts
-from services.runtime.app.limits import ReplayLimits, ShelfLimits
-from services.runtime.app.shelf import Shelf
+from services.runtime.app.limits import ArtifactCacheLimits, ReplayLimits
 from services.runtime.app.whole_log import WholeLog
-from services.runtime.config import ArchiveSettings, RuntimeSettings, ShelfSettings, TailSettings
+from services.runtime.config import ArchiveSettings, ArtifactCacheSettings, RuntimeSettings, TailSettings
 from services.runtime.domain.batch import LogRecord
 from services.runtime.domain.whole_log import Entry
 from services.runtime.store.archive import PostgresArchiveRecords
@@ -81,10 +81,10 @@ class Scene:
         for run_id in run_ids:
             assert await self.archiver().archive_run(run_id)
 
-    def whole_log(self, reads: PostgresReads | None = None, limits: ShelfLimits | None = None) -> WholeLog:
+    def whole_log(self, reads: PostgresReads | None = None, limits: ArtifactCacheLimits | None = None) -> WholeLog:
         """A reader of its own."""
         archive = Archive(self.records, DirectoryObjects(self.folder), 1 << 30)
-        return WholeLog(reads or self.reads, Shelf(self.records, archive, limits or ShelfLimits()))
+        return WholeLog(reads or self.reads, ArtifactCache(self.records, archive, limits or ArtifactCacheLimits()))
 
     async def object_of(self, run_id: str) -> Path:
         """The file of an archived run."""
@@ -281,9 +281,9 @@ async def test_readers_race_archivers(runtime_database: Database, tmp_path: Path
     """Two archivers take run after run; over three replicas, one with hardly any room, readers begin at 0 all the time,
     and each of them gets the whole log, byte for byte."""
     async with scene(runtime_database, tmp_path, count=14, partitions=2, rounds=5) as one, AsyncExitStack() as stack:
-        small = ShelfSettings(artifacts=2, bytes=1, fetches=1)
+        small = ArtifactCacheSettings(artifacts=2, bytes=1, fetches=1)
         second = await stack.enter_async_context(one.another())
-        third = await stack.enter_async_context(one.another(shelf=small))
+        third = await stack.enter_async_context(one.another(artifact_cache=small))
         waiting, passes = random.Random(2).sample(one.runs, len(one.runs)), 0
 
         async def archive() -> None:
@@ -399,9 +399,9 @@ async def test_an_archive_that_was_away_is_read_when_it_is_back(runtime_database
 async def test_a_pass_fetches_each_artifact_once(runtime_database: Database, tmp_path: Path) -> None:
     async with scene(runtime_database, tmp_path, count=10, partitions=2) as one:
         await one.archive(*one.runs[1:])
-        fetches, entries = metrics.SHELF_FETCHES._value.get(), metrics.ARCHIVED_ENTRIES_READ._value.get()
+        fetches, entries = metrics.ARTIFACT_CACHE_FETCHES._value.get(), metrics.ARCHIVED_ENTRIES_READ._value.get()
         assert await tailed(one.runtime) == one.before
-        assert metrics.SHELF_FETCHES._value.get() == fetches + 9
+        assert metrics.ARTIFACT_CACHE_FETCHES._value.get() == fetches + 9
         # Created, started, two in each of three rounds, finished.
         assert metrics.ARCHIVED_ENTRIES_READ._value.get() == entries + 9 * 9
 

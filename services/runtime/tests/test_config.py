@@ -13,21 +13,21 @@ from oa_testing.postgres import Database
 from oa_topics.store import TopicLimits
 from services.runtime.app.limits import (
     ArchiveLimits,
+    ArtifactCacheLimits,
     MergeLimits,
     ReplayLimits,
     SequencerLimits,
-    ShelfLimits,
     TailLimits,
     WorkerLimits,
 )
 from services.runtime.app.retention import KEEP_ALL
 from services.runtime.config import (
     ArchiveSettings,
+    ArtifactCacheSettings,
     MergeSettings,
     ReplaySettings,
     RunSettings,
     SequencerSettings,
-    ShelfSettings,
     TailSettings,
     TopicSettings,
     WorkerSettings,
@@ -35,12 +35,12 @@ from services.runtime.config import (
 from services.runtime.tests.rig import runtime_settings
 
 
-def test_the_pool_has_connections_left_beside_the_lanes(runtime_database: Database) -> None:
+def test_the_pool_has_connections_left_beside_the_writers(runtime_database: Database) -> None:
     settings = runtime_settings(runtime_database)
-    lanes = settings.sequencer.lanes
-    replace(settings, database=replace(settings.database, pool_max=lanes + 2))
+    writers = settings.sequencer.writers
+    replace(settings, database=replace(settings.database, pool_max=writers + 2))
     with pytest.raises(Refusal) as caught:
-        replace(settings, database=replace(settings.database, pool_max=lanes + 1))
+        replace(settings, database=replace(settings.database, pool_max=writers + 1))
     assert (caught.value.reason, caught.value.field) == ("invalid_setting", "OA_DATABASE_POOL_MAX")
 
 
@@ -53,7 +53,7 @@ def test_the_pool_has_connections_left_beside_the_lanes(runtime_database: Databa
         (MergeSettings(), MergeLimits()),
         (ReplaySettings(), ReplayLimits()),
         (ArchiveSettings(), ArchiveLimits()),
-        (ShelfSettings(), ShelfLimits()),
+        (ArtifactCacheSettings(), ArtifactCacheLimits()),
     ],
     ids=lambda one: type(one).__name__,
 )
