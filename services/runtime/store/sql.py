@@ -69,7 +69,9 @@ WITH locked AS MATERIALIZED (
 ), stored AS (
     INSERT INTO runtime.events (
         recorded_at, partition, position, run_id, seq, type, body, chain, idempotency_key, fingerprint, batch_count)
-    SELECT $1::timestamptz, e.* FROM unnest($2::runtime.new_event[]) AS e
+    SELECT $1::timestamptz, e.partition, e.position, e.run_id, e.seq, e.type, e.body, e.chain, e.idempotency_key,
+           e.fingerprint, e.batch_count
+    FROM unnest($2::runtime.new_event[]) AS e
     WHERE (SELECT holds FROM decided)
 ), moved AS (
     UPDATE runtime.runs r
