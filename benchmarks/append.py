@@ -32,7 +32,9 @@ from benchmarks.peers import eventsourcing_library, message_db
 from benchmarks.producers import producers, text_events
 from benchmarks.stage import Replica, Stage, stage
 from oa_platform.ids import new_id
+from services.runtime.domain.batch import Head
 from services.runtime.store import sql
+from services.runtime.store.fanout import Notification
 
 EVENT_BYTES = 256
 SERIES = (
@@ -80,24 +82,30 @@ async def floor(stage: Stage, appends: int, size: int, seconds: float) -> Figure
     """The runtime's own statement by one writer: `appends` runs' appends of `size` events in each transaction."""
     connection = await asyncpg.connect(stage.database.runtime)
     try:
-        append = await _bare_append(connection, appends, size)
+        append = await bare_append(connection, appends, size)
         setting = f"1 connection, {appends} appends of {size} a transaction"
         return await closed_loop("bare group commit", setting, [append], seconds)
     finally:
         await connection.close()
 
 
-async def _bare_append(connection: asyncpg.Connection[asyncpg.Record], appends: int, size: int) -> Append:
+async def bare_append(
+    connection: asyncpg.Connection[asyncpg.Record], appends: int, size: int, *, may_lose_commits: bool = False
+) -> Append:
+    """Stores the next batch each time that it is called."""
     partition, batch = 0, appends * size
-    head: int = await connection.fetchval("SELECT position FROM runtime.log_heads WHERE partition = $1", partition)
-    body, chain = b"x" * (EVENT_BYTES + 80), b"c" * 32
+    row = await connection.fetchrow("SELECT position, chain FROM runtime.log_heads WHERE partition = $1", partition)
+    assert row is not None  # the migration inserts it
+    head: int = row["position"]
+    body, chain, notice = b"x" * (EVENT_BYTES + 80), b"c" * 32, Notification("bench")
+    statement = sql.store_batch(notice.expression)
     runs = [new_id("run") for _ in range(appends)]
     no_key = (None, None, None)
 
     async def append(call: int) -> int:
         before = head + call * batch
         stored = await connection.fetchval(
-            sql.STORE_BATCH,
+            statement,
             datetime.now(UTC),
             [
                 (partition, before + n + 1, runs[n // size], call * size + n % size + 1, "text.delta", body, chain)
@@ -107,9 +115,12 @@ async def _bare_append(connection: asyncpg.Connection[asyncpg.Record], appends: 
             [],
             [partition],
             [before],
+            [chain if call else row["chain"]],
+            [],
             [before + batch],
-            "bench",
-            f"bench {before + batch}",
+            [chain],
+            may_lose_commits,
+            *notice.arguments({partition: Head(before + batch, chain)}),
         )
         assert stored
         return batch

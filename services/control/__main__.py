@@ -57,7 +57,7 @@ async def start(settings: ControlSettings, process: Process) -> None:
     server = GrpcServer(settings.grpc, Authenticator("control", settings.identity.accepted_services, verifier))
     register_all(server, handlers.table(), gate)
     await process.enter(server)
-    edge = Edge(open_methods(), handlers.table(), gate, upstreams, settings.edge.limits)
+    edge = Edge(open_methods(), handlers.table(), gate, upstreams, settings.edge.limits())
     await process.enter(_http_server(settings, edge, ring, clock))
 
 
@@ -73,7 +73,7 @@ async def _upstreams(settings: ControlSettings, process: Process, world: World) 
 def _handlers(settings: ControlSettings, world: World, upstreams: Upstreams) -> Handlers:
     runtime = settings.peers.runtime_public or settings.peers.runtime
     return Handlers(
-        sign_in=SignIn(world, settings.mail.mailer(), settings.sign_in.limits),
+        sign_in=SignIn(world, settings.mail.mailer(), settings.sign_in.limits()),
         account=Account(world),
         service_accounts=ServiceAccountCases(world),
         sync_tokens=SyncTokens(world, upstreams),

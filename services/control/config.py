@@ -63,25 +63,32 @@ class EdgeSettings:
         doc="Web origins whose pages may call the edge.",
     )
     trusted_hops: int = setting(
-        "OA_TRUSTED_PROXY_HOPS", integer(0, 10), 0, doc="Proxies of ours in front, whose X-Forwarded-For is believed."
+        "OA_TRUSTED_PROXY_HOPS",
+        integer(0, 10),
+        0,
+        doc="Number of our own proxies in front, whose X-Forwarded-For is believed.",
     )
-    max_body_bytes: int = setting("OA_HTTP_MAX_BODY_BYTES", integer(1024, 64 << 20), 1 << 20, doc="Largest request.")
+    max_body_bytes: int = setting(
+        "OA_HTTP_MAX_BODY_BYTES", integer(1024, 64 << 20), 1 << 20, doc="Maximum size of a request."
+    )
     max_head_bytes: int = setting(
-        "OA_HTTP_MAX_HEAD_BYTES", integer(1024, 1 << 20), 16 << 10, doc="Largest head of a request."
+        "OA_HTTP_MAX_HEAD_BYTES", integer(1024, 1 << 20), 16 << 10, doc="Maximum size of a request's head."
     )
     head_timeout_s: float = setting(
-        "OA_HTTP_HEAD_TIMEOUT_S", number(0.05, 600), 10.0, doc="Longest time for the head of a request to come."
+        "OA_HTTP_HEAD_TIMEOUT_S", number(0.05, 600), 10.0, doc="Maximum time for the head of a request to arrive."
     )
     body_timeout_s: float = setting(
-        "OA_HTTP_BODY_TIMEOUT_S", number(0.05, 600), 15.0, doc="Longest time for the body of a request to come."
+        "OA_HTTP_BODY_TIMEOUT_S", number(0.05, 600), 15.0, doc="Maximum time for the body of a request to arrive."
     )
     call_timeout_s: float = setting(
-        "OA_HTTP_CALL_TIMEOUT_S", number(0.05, 600), 30.0, doc="Longest call, whatever Connect-Timeout-Ms asks for."
+        "OA_HTTP_CALL_TIMEOUT_S",
+        number(0.05, 600),
+        30.0,
+        doc="Maximum time for a call, whatever Connect-Timeout-Ms asks for.",
     )
-    max_calls: int = setting("OA_HTTP_MAX_CALLS", integer(1, 100_000), 512, doc="Most calls at a time.")
+    max_calls: int = setting("OA_HTTP_MAX_CALLS", integer(1, 100_000), 512, doc="Maximum number of concurrent calls.")
     drain_s: float = setting("OA_HTTP_DRAIN_S", number(0.1, 600), 5.0, doc="Time that calls have to end in a drain.")
 
-    @property
     def limits(self) -> EdgeLimits:
         """As the edge takes them."""
         return EdgeLimits(
@@ -98,25 +105,39 @@ class SignInSettings:
     """How often sign-in codes may be asked for and tried."""
 
     address_burst: int = setting(
-        "OA_SIGN_IN_ADDRESS_BURST", integer(1, 10_000), 10, doc="Codes for an address at once, without a sign-in."
+        "OA_SIGN_IN_ADDRESS_BURST",
+        integer(1, 10_000),
+        10,
+        doc="Maximum number of codes sent to an address at once, without a sign-in.",
     )
     address_period_s: float = setting(
-        "OA_SIGN_IN_ADDRESS_PERIOD_S", number(0.001, 86_400), 360.0, doc="Time after which an address has one more."
+        "OA_SIGN_IN_ADDRESS_PERIOD_S",
+        number(0.001, 86_400),
+        360.0,
+        doc="Time after which an address may get one more code.",
     )
     network_burst: int = setting(
-        "OA_SIGN_IN_NETWORK_BURST", integer(1, 1_000_000), 60, doc="Codes asked for from a network at once."
+        "OA_SIGN_IN_NETWORK_BURST",
+        integer(1, 1_000_000),
+        60,
+        doc="Maximum number of codes that a network asks for at once.",
     )
     network_period_s: float = setting(
-        "OA_SIGN_IN_NETWORK_PERIOD_S", number(0.001, 86_400), 10.0, doc="Time after which a network has one more."
+        "OA_SIGN_IN_NETWORK_PERIOD_S",
+        number(0.001, 86_400),
+        10.0,
+        doc="Time after which a network may ask for one more code.",
     )
     guess_burst: int = setting(
-        "OA_SIGN_IN_GUESS_BURST", integer(1, 1_000_000), 100, doc="Codes tried from a network at once."
+        "OA_SIGN_IN_GUESS_BURST",
+        integer(1, 1_000_000),
+        100,
+        doc="Maximum number of codes that a network tries at once.",
     )
     guess_period_s: float = setting(
-        "OA_SIGN_IN_GUESS_PERIOD_S", number(0.001, 86_400), 6.0, doc="Time after which a network may try one more."
+        "OA_SIGN_IN_GUESS_PERIOD_S", number(0.001, 86_400), 6.0, doc="Time after which a network may try one more code."
     )
 
-    @property
     def limits(self) -> SignInLimits:
         """As sign-in takes them."""
         return SignInLimits(
@@ -131,20 +152,31 @@ class MailSettings:
     """How sign-in codes get to people."""
 
     provider: str = setting(
-        "OA_CODE_PROVIDER", choice("console", "smtp"), "console", doc="console writes codes to the log: development."
+        "OA_CODE_PROVIDER",
+        choice("console", "smtp"),
+        "console",
+        doc="How codes are sent. console writes them to the log, for development.",
     )
     dev_file: Path | None = setting(
-        "OA_DEV_MAIL_FILE", path(), None, doc="Where console also writes each code, as a line of JSON; mode 0600."
+        "OA_DEV_MAIL_FILE",
+        path(),
+        None,
+        doc="File to which console also writes each code, as a line of JSON. Its mode is 0600.",
     )
-    smtp_host: str = setting("OA_SMTP_HOST", text(255), "", doc="The relay; smtp needs it.")
-    smtp_port: int = setting("OA_SMTP_PORT", integer(1, 65535), 587, doc="The relay's port.")
+    smtp_host: str = setting("OA_SMTP_HOST", text(255), "", doc="Host of the mail relay. smtp needs it.")
+    smtp_port: int = setting("OA_SMTP_PORT", integer(1, 65535), 587, doc="Port of the mail relay.")
     smtp_tls: str = setting(
-        "OA_SMTP_TLS", choice("starttls", "implicit", "none"), "starttls", doc="How the connection is protected."
+        "OA_SMTP_TLS",
+        choice("starttls", "implicit", "none"),
+        "starttls",
+        doc="How the connection to the relay is protected.",
     )
-    smtp_user: str = setting("OA_SMTP_USER", text(255), "", doc="User at the relay; empty for no sign-in.")
+    smtp_user: str = setting("OA_SMTP_USER", text(255), "", doc="User at the relay. Empty: no authentication.")
     smtp_password: Secret = setting("OA_SMTP_PASSWORD", secret_text(), Secret(""), doc="Password at the relay.")
-    smtp_sender: str = setting("OA_SMTP_SENDER", text(320), "", doc="From whom codes come; smtp needs it.")
-    smtp_timeout_s: float = setting("OA_SMTP_TIMEOUT_S", number(0.1, 120), 10.0, doc="Longest delivery to the relay.")
+    smtp_sender: str = setting("OA_SMTP_SENDER", text(320), "", doc="Address from which codes are sent. smtp needs it.")
+    smtp_timeout_s: float = setting(
+        "OA_SMTP_TIMEOUT_S", number(0.1, 120), 10.0, doc="Maximum time for a delivery to the relay."
+    )
 
     def mailer(self) -> Mailer:
         """The provider. Raises Refusal `invalid_setting` for a relay that isn't described."""
@@ -175,10 +207,13 @@ class KeySettings:
     hmac_key: Secret = setting(
         "OA_HMAC_KEY",
         secret_text(f"a random text of at least {MIN_HMAC_KEY_CHARS} characters"),
-        doc="Hashes codes and API keys, and makes refresh tokens. Another one ends every session and key.",
+        doc="Hashes codes and API keys, and makes refresh tokens. A change ends every session and API key.",
     )
     published_keys_file: Path | None = setting(
-        "OA_PUBLISHED_KEYS_FILE", path(), None, doc="Further public keys (PEM): the next one, and the one before."
+        "OA_PUBLISHED_KEYS_FILE",
+        path(),
+        None,
+        doc="File of further public keys (PEM): the next one and the previous one.",
     )
 
     def key_ring(self) -> KeyRing:
@@ -209,8 +244,10 @@ class KeySettings:
 class PeerSettings:
     """The other services: where control calls them, and where clients find them."""
 
-    runtime: Address = setting("OA_RUNTIME_GRPC", address(), peer_port("runtime_grpc"), doc="The runtime.")
-    projector: Address = setting("OA_PROJECTOR_GRPC", address(), peer_port("projector_grpc"), doc="The projector.")
+    runtime: Address = setting("OA_RUNTIME_GRPC", address(), peer_port("runtime_grpc"), doc="Address of the runtime.")
+    projector: Address = setting(
+        "OA_PROJECTOR_GRPC", address(), peer_port("projector_grpc"), doc="Address of the projector."
+    )
     khala_url: str = setting(
         "OA_KHALA_URL",
         websocket_url(),
@@ -221,7 +258,7 @@ class PeerSettings:
         doc="Where clients open the WebSocket.",
     )
     runtime_public: Address | None = setting(
-        "OA_RUNTIME_PUBLIC_GRPC", address(), None, doc="Where workers attach; OA_RUNTIME_GRPC if not set."
+        "OA_RUNTIME_PUBLIC_GRPC", address(), None, doc="Address where workers attach. OA_RUNTIME_GRPC if it is not set."
     )
 
 

@@ -30,8 +30,10 @@ from openagents.runtime.v1.worker_service_pb2_grpc import add_WorkerServiceServi
 from openagents.sync.v1.topic_service_pb2_grpc import add_TopicServiceServicer_to_server
 from services.runtime.app.archive import Archive
 from services.runtime.app.archiver import Archiver
+from services.runtime.app.artifact_cache import ArtifactCache
 from services.runtime.app.artifacts import Artifacts
 from services.runtime.app.dispatcher import Dispatcher
+from services.runtime.app.fanout import publisher
 from services.runtime.app.lineage import Lineage
 from services.runtime.app.log import Log
 from services.runtime.app.merger import Merger
@@ -39,7 +41,6 @@ from services.runtime.app.receipt_log import ReceiptLog
 from services.runtime.app.replays import Replays
 from services.runtime.app.retention_watch import RetentionWatch
 from services.runtime.app.runs import Runs
-from services.runtime.app.shelf import Shelf
 from services.runtime.app.tail import Tail
 from services.runtime.app.topics import HubMetrics, LiveEvents, RunTopics
 from services.runtime.app.watchdog import Watchdog
@@ -52,8 +53,8 @@ from services.runtime.grpc_api.replays import ReplayApi
 from services.runtime.grpc_api.runs import RunApi
 from services.runtime.grpc_api.workers import WorkerApi
 from services.runtime.store.archive import PostgresArchiveRecords
+from services.runtime.store.fanout import PostgresFanout
 from services.runtime.store.lineage import PostgresHistories
-from services.runtime.store.listener import Listener
 from services.runtime.store.log import PostgresLog
 from services.runtime.store.objects import open_objects
 from services.runtime.store.reads import PostgresReads
@@ -105,16 +106,16 @@ async def serve(
     await reads.add_receipt_key(signer.key_id, signer.public_key)
     records = PostgresArchiveRecords(postgres)
     archive, artifacts = _archive(settings, process, replica_id, reads, records)
-    whole_log = WholeLog(reads, Shelf(records, archive, settings.shelf))
-    tail = await _follow(settings, process, whole_log, lineage, replica_id)
+    whole_log = WholeLog(reads, ArtifactCache(records, archive, settings.artifact_cache.limits()))
+    tail, fanout = await _follow(settings, process, whole_log, lineage, replica_id)
     log = await process.enter(
         Log(
             installation,
-            PostgresLog(postgres, replica_id),
+            PostgresLog(postgres, fanout.commit_tail),
             run_limits,
-            settings.sequencer,
+            settings.sequencer.limits(),
             signer.sign,
-            tail.publish,
+            publisher(tail.publish, fanout),
         )
     )
     topics = TopicHub(RunTopics(reads, lineage), settings.topics.limits(), HubMetrics())
@@ -126,7 +127,8 @@ async def serve(
     lineage.on_change(lambda _: workers.forget())
     process.background("lineage", lineage.run())
     receipt_log = PostgresReceiptLog(postgres)
-    merger = Merger(receipt_log, NoteSigner(log_origin(installation.receipt_log), key), signer.key_id, settings.merge)
+    merging = settings.merge.limits()
+    merger = Merger(receipt_log, NoteSigner(log_origin(installation.receipt_log), key), signer.key_id, merging)
     tail.listen(merger.on_records)
     process.background("merger", merger.run())
 
@@ -134,10 +136,8 @@ async def serve(
     server = GrpcServer(settings.grpc, Authenticator("runtime", settings.identity.accepted_services, verifier))
     runs = Runs(log, reads)
     server.register(add_RunServiceServicer_to_server, RunApi(runs))
-    server.register(
-        add_ReceiptServiceServicer_to_server, ReceiptApi(runs, ReceiptLog(receipt_log, runs, settings.merge))
-    )
-    replays = Replays(runs, artifacts, settings.replay)
+    server.register(add_ReceiptServiceServicer_to_server, ReceiptApi(runs, ReceiptLog(receipt_log, runs, merging)))
+    replays = Replays(runs, artifacts, settings.replay.limits())
     server.register(add_ReplayServiceServicer_to_server, ReplayApi(replays))
     server.register(add_LogServiceServicer_to_server, LogApi(tail, whole_log, lineage))
     server.register(add_TopicServiceServicer_to_server, TopicApi(topics, note_refusal))
@@ -148,37 +148,37 @@ async def serve(
 
 async def _follow(
     settings: RuntimeSettings, process: Process, log: WholeLog, lineage: Lineage, replica_id: str
-) -> Tail:
-    tail = Tail(log, settings.tail)
+) -> tuple[Tail, PostgresFanout]:
+    tail = Tail(log, settings.tail.limits())
     await tail.start()
     lineage.follow(tail.heads)
     lineage.on_change(lambda _: log.forget())
     lineage.on_change(tail.restart)
     interval_s = settings.tail.poll_interval_ms / 1000
-    listener = Listener(settings.database, replica_id, tail.hint, lineage.wake, interval_s)
+    fanout = PostgresFanout(settings.database, replica_id, tail.hint, lineage.wake, interval_s)
     process.background("tail", tail.run())
-    process.background("listener", listener.run())
-    process.readiness.add("tail", listener.check)
-    return tail
+    process.background("fanout", fanout.run())
+    process.readiness.add("tail", fanout.check)
+    return tail, fanout
 
 
 def _look_after_workers(
     settings: RuntimeSettings, process: Process, log: Log, reads: PostgresReads, store: PostgresWorkers
 ) -> Workers:
-    cancel_deadline_ms = settings.runs.cancel_deadline_ms
-    workers = Workers(log, reads, store, settings.workers, cancel_deadline_ms)
-    process.background("dispatcher", Dispatcher(log, workers, store, settings.workers).run())
-    process.background("watchdog", Watchdog(log, workers, store, settings.workers, cancel_deadline_ms).run())
+    limits, cancel_deadline_ms = settings.workers.limits(), settings.runs.cancel_deadline_ms
+    workers = Workers(log, reads, store, limits, cancel_deadline_ms)
+    process.background("dispatcher", Dispatcher(log, workers, store, limits).run())
+    process.background("watchdog", Watchdog(log, workers, store, limits, cancel_deadline_ms).run())
     return workers
 
 
 def _archive(
     settings: RuntimeSettings, process: Process, replica_id: str, reads: PostgresReads, records: PostgresArchiveRecords
 ) -> tuple[Archive, Artifacts]:
-    limits = settings.archive
+    limits, replays = settings.archive.limits(), settings.replay.limits()
     objects = open_objects(limits.url) if limits.url else None
-    archive = Archive(records, objects, settings.replay.max_bytes)
-    artifacts = Artifacts(reads, archive, settings.replay)
+    archive = Archive(records, objects, replays.max_bytes)
+    artifacts = Artifacts(reads, archive, replays)
     process.background("retention", RetentionWatch(records, limits.classes, limits.poll_ms).run())
     if objects is not None and limits.classes.ages:
         archiver = Archiver(replica_id, reads, records, objects, artifacts, archive, limits)

@@ -1,61 +1,493 @@
-"""Settings of the runtime. docs/config.md is made from these."""
+"""Settings of the runtime. docs/config.md is made from these; defaults are those of the limits."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import ClassVar
 
 from oa_errors import Refusal
 from oa_platform.config import group, setting
-from oa_platform.parsers import Secret, integer, secret_text
+from oa_platform.parsers import Parser, Secret, integer, secret_text
 from oa_platform.settings import DatabaseSettings, JwksSettings, ServiceSettings
 from oa_runlog.decide import Limits
+from oa_runlog.events import DEFAULT_RETENTION_CLASS
+from oa_topics.store import TopicLimits
 from services.runtime.app.limits import (
     ArchiveLimits,
+    ArtifactCacheLimits,
     MergeLimits,
     ReplayLimits,
     SequencerLimits,
-    ShelfLimits,
     TailLimits,
-    TopicSettings,
     WorkerLimits,
 )
-from services.runtime.app.retention import RetentionClasses
+from services.runtime.app.retention import KEEP, RetentionClasses
+
+MAX_AGE_S = 3_153_600_000
+"""Longest age of a retention class: a hundred years. What is to stay for longer is kept."""
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+# The name is what the rule of RunSpec.retention_class takes.
+_CLASS = re.compile(rf"(?P<name>[a-z][a-z0-9_-]{{0,31}})=(?:{KEEP}|(?P<number>[0-9]{{1,10}})(?P<unit>[smhd]))")
+_BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/=-]*)?")
+_RUN, _SEQUENCER, _TAIL, _TOPICS = Limits(), SequencerLimits(), TailLimits(), TopicLimits(watched_topics=200_000)
+_WORKERS, _MERGE, _REPLAY, _ARTIFACT_CACHE, _ARCHIVE = (
+    WorkerLimits(),
+    MergeLimits(),
+    ReplayLimits(),
+    ArtifactCacheLimits(),
+    ArchiveLimits(),
+)
+
+
+def archive_url() -> Parser[str]:
+    """An absolute path, or a bucket with a prefix."""
+
+    def parse(given: str) -> str:
+        if not (given.startswith("/") or _BUCKET.fullmatch(given)):
+            raise ValueError
+        return given
+
+    return Parser(parse, "an absolute path, or a bucket like s3://bucket/prefix")
+
+
+def retention_classes() -> Parser[RetentionClasses]:
+    """Names with ages: "short=1d,default=30d,audit=keep"."""
+
+    def parse(given: str) -> RetentionClasses:
+        classes: dict[str, int | None] = {}
+        for part in given.split(","):
+            match = _CLASS.fullmatch(part.strip())
+            if not match or match["name"] in classes:
+                raise ValueError
+            classes[match["name"]] = _age_s(match) if match["number"] else None
+        if DEFAULT_RETENTION_CLASS not in classes:
+            raise ValueError(f"{DEFAULT_RETENTION_CLASS!r} is missing, the class of runs that name none")
+        return RetentionClasses(tuple(classes.items()))
+
+    return Parser(parse, "a list like short=1d,default=30d,audit=keep, with the units s, m, h and d")
+
+
+def _age_s(match: re.Match[str]) -> int:
+    age_s = int(match["number"]) * _UNITS_S[match["unit"]]
+    if not 0 < age_s <= MAX_AGE_S:
+        raise ValueError(f"an age is from 1s to {MAX_AGE_S // _UNITS_S['d']}d")
+    return age_s
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
     """What a run may take. A refused append stores nothing."""
 
-    max_event_bytes: int = setting("OA_RUN_MAX_EVENT_BYTES", integer(1024, 4 << 20), 256 << 10, doc="Largest event.")
+    max_event_bytes: int = setting(
+        "OA_RUN_MAX_EVENT_BYTES", integer(1024, 4 << 20), _RUN.max_event_bytes, doc="Maximum size of an event."
+    )
     max_append_bytes: int = setting(
-        "OA_RUN_MAX_APPEND_BYTES", integer(1024, 8 << 20), 1 << 20, doc="Most bytes of events in one append."
+        "OA_RUN_MAX_APPEND_BYTES",
+        integer(1024, 8 << 20),
+        _RUN.max_append_bytes,
+        doc="Maximum size of the events in one append.",
     )
     events_per_second: int = setting(
-        "OA_RUN_EVENTS_PER_SECOND", integer(1, 1_000_000), 240, doc="Pace of one run's events."
+        "OA_RUN_EVENTS_PER_SECOND",
+        integer(1, 1_000_000),
+        _RUN.events_per_second,
+        doc="Maximum number of events that a run appends each second, on average.",
     )
     # No lower than the contract's largest append: one that is larger than the burst could never pass.
     burst_events: int = setting(
-        "OA_RUN_BURST_EVENTS", integer(500, 1_000_000), 500, doc="Events that a run may append at once, after a pause."
+        "OA_RUN_BURST_EVENTS",
+        integer(500, 1_000_000),
+        _RUN.burst_events,
+        doc="Maximum number of events that a run appends at once, after a pause.",
     )
     max_requeues: int = setting(
-        "OA_RUN_MAX_REQUEUES", integer(0, 1000), 3, doc="How often a run starts again after its worker was lost."
+        "OA_RUN_MAX_REQUEUES",
+        integer(0, 1000),
+        _RUN.max_requeues,
+        doc="Maximum number of times that a run starts again after its worker was lost.",
     )
     cancel_deadline_ms: int = setting(
-        "OA_RUN_CANCEL_DEADLINE_MS", integer(0, 3_600_000), 10_000, doc="Time that a worker has to end a canceled run."
+        "OA_RUN_CANCEL_DEADLINE_MS",
+        integer(0, 3_600_000),
+        _RUN.cancel_deadline_ms,
+        doc="Time that a worker has to end a canceled run.",
     )
 
     def limits(self, retention: RetentionClasses) -> Limits:
         """The same for the code that decides, with the classes that a run can be given."""
-        return Limits(
-            max_event_bytes=self.max_event_bytes,
-            max_append_bytes=self.max_append_bytes,
-            events_per_second=self.events_per_second,
-            burst_events=self.burst_events,
-            max_requeues=self.max_requeues,
-            cancel_deadline_ms=self.cancel_deadline_ms,
-            retention_classes=retention.names,
-        )
+        return Limits(retention_classes=retention.names, **vars(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequencerSettings:
+    """How the sequencer's queue is bounded and drained."""
+
+    writers: int = setting(
+        "OA_SEQUENCER_LANES",
+        integer(1, 1024),
+        _SEQUENCER.writers,
+        doc="Number of writers of a sequencer. Each has a connection and commits one batch at a time.",
+    )
+    concurrent_batch_min_bytes: int = setting(
+        "OA_SEQUENCER_BESIDE_BYTES",
+        integer(0, 1 << 30),
+        _SEQUENCER.concurrent_batch_min_bytes,
+        doc="Minimum size of the waiting events for which a batch begins while another one is under way.",
+    )
+    queue_commands: int = setting(
+        "OA_SEQUENCER_QUEUE",
+        integer(1, 1_000_000),
+        _SEQUENCER.queue_commands,
+        doc="Maximum number of waiting commands. More are refused as `overloaded`.",
+    )
+    batch_commands: int = setting(
+        "OA_SEQUENCER_BATCH",
+        integer(1, 10_000),
+        _SEQUENCER.batch_commands,
+        doc="Maximum number of commands in one transaction.",
+    )
+    batch_bytes: int = setting(
+        "OA_SEQUENCER_BATCH_BYTES",
+        integer(1024, 1 << 30),
+        _SEQUENCER.batch_bytes,
+        doc="Maximum size of the events in one transaction.",
+    )
+    cached_runs: int = setting(
+        "OA_SEQUENCER_REMEMBERED_RUNS",
+        integer(0, 1_000_000),
+        _SEQUENCER.cached_runs,
+        doc="Maximum number of runs whose state a sequencer caches. It appends to them without reading first. 0 turns "
+        "the cache off.",
+    )
+    cache_max_age_ms: int = setting(
+        "OA_SEQUENCER_REMEMBERED_MS",
+        integer(0, 600_000),
+        _SEQUENCER.cache_max_age_ms,
+        doc="Maximum time for which the cache is used without reading the database's clock.",
+    )
+    overloaded_retry_ms: int = setting(
+        "OA_SEQUENCER_OVERLOADED_RETRY_MS",
+        integer(1, 60_000),
+        _SEQUENCER.overloaded_retry_ms,
+        doc="Wait that a full queue asks for.",
+    )
+
+    def limits(self) -> SequencerLimits:
+        """As the sequencer takes them."""
+        return SequencerLimits(**vars(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TailSettings:
+    """How much of the newest log is kept in memory, and how it is read."""
+
+    ring_entries: int = setting(
+        "OA_TAIL_RING_ENTRIES",
+        integer(1, 1_000_000),
+        _TAIL.ring_entries,
+        doc="Maximum number of a partition's newest entries that are kept in memory.",
+    )
+    ring_bytes: int = setting(
+        "OA_TAIL_RING_BYTES", integer(1024, 1 << 30), _TAIL.ring_bytes, doc="Maximum size of those entries."
+    )
+    page_entries: int = setting(
+        "OA_TAIL_PAGE_ENTRIES",
+        integer(1, 10_000),
+        _TAIL.page_entries,
+        doc="Maximum number of entries in one read, and in one message of a tail.",
+    )
+    page_bytes: int = setting(
+        "OA_TAIL_PAGE_BYTES",
+        integer(1024, 4 << 20),
+        _TAIL.page_bytes,
+        doc="Maximum size of one read, and of one message of a tail.",
+    )
+    poll_interval_ms: int = setting(
+        "OA_TAIL_POLL_MS",
+        integer(10, 600_000),
+        _TAIL.poll_interval_ms,
+        doc="Pause between reads of the partitions' heads, which find what a lost notification would have told.",
+    )
+    repair_retry_ms: int = setting(
+        "OA_TAIL_REPAIR_RETRY_MS",
+        integer(10, 60_000),
+        _TAIL.repair_retry_ms,
+        doc="Pause after a failed read of the log.",
+    )
+
+    def limits(self) -> TailLimits:
+        """As the tail takes them."""
+        return TailLimits(**vars(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopicSettings:
+    """What a stream of live frames may hold, and pages of history."""
+
+    pending_bytes: int = setting(
+        "OA_TOPICS_PENDING_BYTES",
+        integer(1024, 1 << 30),
+        _TOPICS.pending_bytes,
+        doc="Maximum size of the frames that wait for one Watch stream. More are dropped, and the caller replays.",
+    )
+    watched_topics: int = setting(
+        "OA_TOPICS_WATCHED",
+        integer(1, 10_000_000),
+        _TOPICS.watched_topics,
+        doc="Maximum number of topics on one Watch stream.",
+    )
+    page_frames: int = setting(
+        "OA_TOPICS_PAGE_FRAMES",
+        integer(1, 5000),
+        _TOPICS.page_frames,
+        doc="Maximum number of frames in a replay page when the caller names no number.",
+    )
+    page_bytes: int = setting(
+        "OA_TOPICS_PAGE_BYTES",
+        integer(1024, 4 << 20),
+        _TOPICS.page_bytes,
+        doc="Maximum size of a replay page when the caller names none.",
+    )
+
+    def limits(self) -> TopicLimits:
+        """As the hub takes them. The tail hears of every commit, so nothing has to be looked for."""
+        return TopicLimits(poll_interval_ms=0, **vars(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings:
+    """When workers are silent, lost, or late."""
+
+    heartbeat_interval_ms: int = setting(
+        "OA_WORKER_HEARTBEAT_MS",
+        integer(10, 600_000),
+        _WORKERS.heartbeat_interval_ms,
+        doc="Pause between a worker's heartbeats.",
+    )
+    quiet_after_ms: int = setting(
+        "OA_WORKER_QUIET_MS",
+        integer(10, 600_000),
+        _WORKERS.quiet_after_ms,
+        doc="Silence after which a worker gets no new run.",
+    )
+    lost_after_ms: int = setting(
+        "OA_WORKER_LOST_MS",
+        integer(10, 3_600_000),
+        _WORKERS.lost_after_ms,
+        doc="Silence after which a worker is lost.",
+    )
+    watch_interval_ms: int = setting(
+        "OA_WORKER_WATCH_MS",
+        integer(10, 60_000),
+        _WORKERS.watch_interval_ms,
+        doc="Pause between checks for lost workers and late cancels.",
+    )
+    watch_page: int = setting(
+        "OA_WORKER_WATCH_PAGE",
+        integer(1, 10_000),
+        _WORKERS.watch_page,
+        doc="Maximum number of leases or cancels that one check handles.",
+    )
+    dispatch_interval_ms: int = setting(
+        "OA_DISPATCH_INTERVAL_MS",
+        integer(10, 60_000),
+        _WORKERS.dispatch_interval_ms,
+        doc="Pause between checks for waiting runs that nothing else has caused.",
+    )
+    dispatch_page: int = setting(
+        "OA_DISPATCH_PAGE",
+        integer(1, 1_000),
+        _WORKERS.dispatch_page,
+        doc="Maximum number of runs that one check gives to a worker.",
+    )
+    pending_appends: int = setting(
+        "OA_WORKER_PENDING_APPENDS",
+        integer(1, 100_000),
+        _WORKERS.pending_appends,
+        doc="Maximum number of a stream's appends that wait for their commit. At that number the stream is not read.",
+    )
+    retry_initial_ms: int = setting(
+        "OA_ATTEMPT_BACKOFF_MS",
+        integer(0, 3_600_000),
+        _WORKERS.retry_initial_ms,
+        doc="Pause before another worker gets a run whose worker was lost. Each further loss doubles it.",
+    )
+    retry_max_ms: int = setting(
+        "OA_ATTEMPT_BACKOFF_MAX_MS", integer(0, 3_600_000), _WORKERS.retry_max_ms, doc="Maximum length of that pause."
+    )
+    drain_reconnect_ms: int = setting(
+        "OA_WORKER_DRAIN_RECONNECT_MS",
+        integer(0, 60_000),
+        _WORKERS.drain_reconnect_ms,
+        doc="Wait that a draining replica asks workers for.",
+    )
+
+    def __post_init__(self) -> None:
+        """Whether a worker that lives has the time to be heard."""
+        if self.lost_after_ms <= 2 * self.heartbeat_interval_ms or self.lost_after_ms <= 4 * self.watch_interval_ms:
+            text = "OA_WORKER_LOST_MS must be more than 2 times OA_WORKER_HEARTBEAT_MS and 4 times OA_WORKER_WATCH_MS"
+            raise Refusal("invalid_setting", text, field="OA_WORKER_LOST_MS")
+
+    def limits(self) -> WorkerLimits:
+        """As those who look after workers take them."""
+        return WorkerLimits(**vars(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeSettings:
+    """How receipts get into the log of receipts."""
+
+    page: int = setting(
+        "OA_MERGE_PAGE", integer(1, 100_000), _MERGE.page, doc="Maximum number of receipts merged in one transaction."
+    )
+    pause_ms: int = setting(
+        "OA_MERGE_PAUSE_MS",
+        integer(0, 60_000),
+        _MERGE.pause_ms,
+        doc="Wait after a run has finished. Runs that finish within it share a checkpoint.",
+    )
+    poll_ms: int = setting(
+        "OA_MERGE_POLL_MS",
+        integer(10, 600_000),
+        _MERGE.poll_ms,
+        doc="Pause between checks for receipts that nothing else has caused.",
+    )
+
+    def limits(self) -> MergeLimits:
+        """As the merger takes them."""
+        return MergeLimits(**vars(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplaySettings:
+    """How replay artifacts are made and handed out."""
+
+    page_bytes: int = setting(
+        "OA_REPLAY_PAGE_BYTES",
+        integer(1, 4 << 20),
+        _REPLAY.page_bytes,
+        doc="Maximum size of an artifact's part in one answer.",
+    )
+    cache_bytes: int = setting(
+        "OA_REPLAY_CACHE_BYTES",
+        integer(0, 1 << 50),
+        _REPLAY.cache_bytes,
+        doc="Maximum size of the artifacts that are kept on the temporary disk after they were read. One is kept "
+        "whatever its size.",
+    )
+    max_bytes: int = setting(
+        "OA_REPLAY_MAX_BYTES",
+        integer(1024, 1 << 50),
+        _REPLAY.max_bytes,
+        doc="Maximum size of an artifact. A run with a larger one has no artifact and is not archived.",
+    )
+    builds: int = setting(
+        "OA_REPLAY_BUILDS",
+        integer(1, 100),
+        _REPLAY.builds,
+        doc="Maximum number of artifacts that are made at the same time. Others wait.",
+    )
+
+    def limits(self) -> ReplayLimits:
+        """As replays take them."""
+        return ReplayLimits(**vars(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchiveSettings:
+    """When finished runs leave the log, and for where."""
+
+    url: str = setting(
+        "OA_ARCHIVE_URL",
+        archive_url(),
+        _ARCHIVE.url,
+        doc="Where artifacts are kept. A bucket's credentials, region, endpoint and proxy (AWS_PROXY_URL) come from "
+        "the usual AWS_ variables.",
+    )
+    classes: RetentionClasses = setting(
+        "OA_RETENTION_CLASSES",
+        retention_classes(),
+        _ARCHIVE.classes,
+        doc="Retention classes, each with the age at which the events of its finished runs move from the log to the "
+        "archive. `default` is the class of runs that name none. `keep` is never.",
+    )
+    poll_ms: int = setting(
+        "OA_ARCHIVE_POLL_MS",
+        integer(10, 3_600_000),
+        _ARCHIVE.poll_ms,
+        doc="Pause between checks for runs to archive.",
+    )
+    page: int = setting(
+        "OA_ARCHIVE_PAGE", integer(1, 10_000), _ARCHIVE.page, doc="Maximum number of runs that one check finds."
+    )
+    retry_s: int = setting(
+        "OA_ARCHIVE_RETRY_S",
+        integer(0, 86_400),
+        _ARCHIVE.retry_s,
+        doc="Pause before a run that could not be archived is tried again.",
+    )
+    lease_ms: int = setting(
+        "OA_ARCHIVE_LEASE_MS",
+        integer(100, 3_600_000),
+        _ARCHIVE.lease_ms,
+        doc="Silence after which another replica takes over archiving.",
+    )
+    prune_timeout_ms: int = setting(
+        "OA_ARCHIVE_PRUNE_TIMEOUT_MS",
+        integer(100, 3_600_000),
+        _ARCHIVE.prune_timeout_ms,
+        doc="Maximum time for the removal of one run's events from the log.",
+    )
+    zstd_level: int = setting(
+        "OA_ARCHIVE_ZSTD_LEVEL", integer(1, 19), _ARCHIVE.zstd_level, doc="Compression level of zstd."
+    )
+
+    def __post_init__(self) -> None:
+        """Whether what leaves the log has somewhere to go."""
+        if self.classes.ages and not self.url:
+            text = (
+                "OA_RETENTION_CLASSES has ages and needs OA_ARCHIVE_URL: nothing is pruned that is not kept elsewhere"
+            )
+            raise Refusal("invalid_setting", text, field="OA_ARCHIVE_URL")
+
+    def limits(self) -> ArchiveLimits:
+        """As the archiver takes them."""
+        return ArchiveLimits(**vars(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactCacheSettings:
+    """What is kept of the archive for readers of the log who are below its floor."""
+
+    artifacts: int = setting(
+        "OA_SHELF_ARTIFACTS",
+        integer(1, 100_000),
+        _ARTIFACT_CACHE.artifacts,
+        doc="Maximum number of archived runs' artifacts that are kept open, a file each. Where more runs interleave "
+        "in the log, artifacts are fetched again and again.",
+    )
+    bytes: int = setting(
+        "OA_SHELF_BYTES",
+        integer(0, 1 << 50),
+        _ARTIFACT_CACHE.bytes,
+        doc="Maximum size of those artifacts on the temporary disk. One that is needed is kept whatever its size.",
+    )
+    fetches: int = setting(
+        "OA_SHELF_FETCHES",
+        integer(1, 1000),
+        _ARTIFACT_CACHE.fetches,
+        doc="Maximum number of artifacts that are fetched at the same time.",
+    )
+
+    def limits(self) -> ArtifactCacheLimits:
+        """As the cache takes them."""
+        return ArtifactCacheLimits(**vars(self))
+
+
+_OTHER_CONNECTIONS = 2
+"""Fewest connections for reads and for what runs in the background."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,25 +503,21 @@ class RuntimeSettings(ServiceSettings):
         doc="Signs the receipts of runs, and the log of them.",
     )
     runs: RunSettings = group(RunSettings)
-    sequencer: SequencerLimits = group(SequencerLimits)
-    tail: TailLimits = group(TailLimits)
+    sequencer: SequencerSettings = group(SequencerSettings)
+    tail: TailSettings = group(TailSettings)
     topics: TopicSettings = group(TopicSettings)
-    workers: WorkerLimits = group(WorkerLimits)
-    merge: MergeLimits = group(MergeLimits)
-    replay: ReplayLimits = group(ReplayLimits)
-    archive: ArchiveLimits = group(ArchiveLimits)
-    shelf: ShelfLimits = group(ShelfLimits)
+    workers: WorkerSettings = group(WorkerSettings)
+    merge: MergeSettings = group(MergeSettings)
+    replay: ReplaySettings = group(ReplaySettings)
+    archive: ArchiveSettings = group(ArchiveSettings)
+    artifact_cache: ArtifactCacheSettings = group(ArtifactCacheSettings)
 
     def __post_init__(self) -> None:
         """Whether they go together."""
-        enough = self.sequencer.lanes + _OTHER_CONNECTIONS
+        enough = self.sequencer.writers + _OTHER_CONNECTIONS
         if self.database.pool_max < enough:
             text = (
                 f"OA_DATABASE_POOL_MAX must be at least {enough}: each of OA_SEQUENCER_LANES keeps a connection, "
                 f"and {_OTHER_CONNECTIONS} are for the rest"
             )
             raise Refusal("invalid_setting", text, field="OA_DATABASE_POOL_MAX")
-
-
-_OTHER_CONNECTIONS = 2
-"""Fewest connections for reads and for what runs in the background."""

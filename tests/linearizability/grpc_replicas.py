@@ -25,8 +25,7 @@ from oa_testing.postgres import Database
 from openagents.runtime.v1 import run_pb2, run_service_pb2
 from openagents.runtime.v1.run_service_pb2_grpc import RunServiceStub
 from openagents.runtime.v1.worker_service_pb2_grpc import WorkerServiceStub
-from services.runtime.app.limits import WorkerLimits
-from services.runtime.config import RunSettings
+from services.runtime.config import RunSettings, WorkerSettings
 from services.runtime.tests.rig import FakeWorker, Replica, Somebody, replica, runtime_settings
 from tests.order.harness import Trouble
 
@@ -36,7 +35,7 @@ from .streams import BROKEN, Lease, StreamClient, append_request, end, say_goodb
 from .workload import Notebook, Recorder, Uncertain
 
 # Nobody is lost for being slow: what happens to a lease is what the test does.
-_PATIENT = WorkerLimits(lost_after_ms=600_000, quiet_after_ms=600_000, watch_interval_ms=10, dispatch_interval_ms=50)
+_PATIENT = WorkerSettings(lost_after_ms=600_000, quiet_after_ms=600_000, watch_interval_ms=10, dispatch_interval_ms=50)
 CANCEL_DEADLINE_MS = 120
 WHOLE_REPLICAS_TROUBLE = Trouble(kill_interval_s=0.15)
 _CHANNEL = [("grpc.initial_reconnect_backoff_ms", 5), ("grpc.max_reconnect_backoff_ms", 20)]

@@ -131,7 +131,7 @@ class Replicas:
 
     async def __aenter__(self) -> Replicas:
         setup = await self._pool("setup")
-        self._setup = await self._log(setup, PostgresLog(setup, "setup"))
+        self._setup = await self._log(setup, PostgresLog(setup))
         for number in range(REPLICAS):
             self.replicas.append(await self._start(number))
         killer = asyncio.create_task(self._kill_connections())
@@ -143,7 +143,7 @@ class Replicas:
 
     async def _start(self, number: int) -> _Replica:
         postgres = await self._pool(f"replica-{number}")
-        troubled = TroubledStore(PostgresLog(postgres, f"replica-{number}"), self._trouble, self._seed + number)
+        troubled = TroubledStore(PostgresLog(postgres), self._trouble, self._seed + number)
         log = await self._log(postgres, self._store_defect(troubled))
         return _Replica(self._reader_defect(PostgresReads(postgres)), log)
 

@@ -24,10 +24,10 @@ from oa_runlog.partitions import partition_of
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.state import RunState
 from services.runtime.app.archive import Archive
-from services.runtime.app.limits import SequencerLimits, ShelfLimits, TailLimits
+from services.runtime.app.artifact_cache import ArtifactCache
+from services.runtime.app.limits import ArtifactCacheLimits, SequencerLimits, TailLimits
 from services.runtime.app.log import Log
 from services.runtime.app.ports import LogSession, LogStore, LogTransaction
-from services.runtime.app.shelf import Shelf
 from services.runtime.app.tail import Tail
 from services.runtime.app.whole_log import WholeLog
 from services.runtime.domain.batch import Changes, Head, LogRecord
@@ -103,9 +103,9 @@ class _Replica:
         self.postgres = Postgres(settings, f"replica-{number}")
         self.reads = PostgresReads(self.postgres)
         records = PostgresArchiveRecords(self.postgres)
-        whole_log = WholeLog(self.reads, Shelf(records, Archive(records, None, 1), ShelfLimits()))
+        whole_log = WholeLog(self.reads, ArtifactCache(records, Archive(records, None, 1), ArtifactCacheLimits()))
         self.tail = Tail(whole_log, TailLimits(ring_entries=64, page_entries=50, repair_retry_ms=10))
-        self.store = TroubledStore(PostgresLog(self.postgres, f"replica-{number}"), trouble, seed)
+        self.store = TroubledStore(PostgresLog(self.postgres), trouble, seed)
         self.log: Log | None = None
 
 

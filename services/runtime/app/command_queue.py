@@ -2,47 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
-from dataclasses import dataclass
 
-from oa_runlog.commands import Append, Command
 from services.runtime.app.limits import SequencerLimits
-from services.runtime.domain.batch import Applied
-from services.runtime.domain.pipeline import Place
-
-
-@dataclass(slots=True)
-class Waiter:
-    """A command, and who waits for its answer. `size`: bytes of its events; `since`: when it came, in seconds; `place`:
-    an append's among those of its stream."""
-
-    command: Command
-    partition: int
-    answer: asyncio.Future[Applied]
-    since: float
-    place: Place | None = None
-    size: int = 0
-
-    def __post_init__(self) -> None:
-        if isinstance(self.command, Append):
-            self.size = sum([len(event.data) for event in self.command.events])
-
-
-@dataclass(slots=True)
-class Turn:
-    """Commands that are decided and stored together. Until it is `done`, its partitions are nobody else's."""
-
-    waiters: list[Waiter]
-    partitions: frozenset[int]
+from services.runtime.app.pending import PendingBatch, PendingCommand
 
 
 class CommandQueue:
-    """First come, first served, within each partition."""
+    """First come, first served, within each partition.
+
+    A partition is busy while a batch has commands of it. What waits for a busy partition is left alone: neither taken
+    nor answered before what came first.
+    """
 
     def __init__(self, limits: SequencerLimits) -> None:
         self._limits = limits
-        self._waiting: deque[Waiter] = deque()
+        self._waiting: deque[PendingCommand] = deque()
         self._bytes = 0
         self._busy: set[int] = set()
 
@@ -55,51 +30,60 @@ class CommandQueue:
         return len(self._waiting) >= self._limits.queue_commands
 
     @property
-    def has_turn(self) -> bool:
-        """Whether another transaction should begin.
+    def is_due(self) -> bool:
+        """Whether enough waits for another batch to begin; what it may take is another matter.
 
         While one is under way, little that waits had better wait for its end and share the next commit; much is worth
         being worked on meanwhile.
         """
-        return bool(self._waiting) and (not self._busy or self._bytes >= self._limits.beside_bytes)
+        return bool(self._waiting) and (not self._busy or self._bytes >= self._limits.concurrent_batch_min_bytes)
 
-    def put(self, waiter: Waiter) -> None:
+    def put(self, command: PendingCommand) -> None:
         """Let a command wait."""
-        self._waiting.append(waiter)
-        self._bytes += waiter.size
+        self._waiting.append(command)
+        self._bytes += command.size
 
-    def take(self) -> Turn | None:
-        """The next commands of partitions that are free."""
-        if not self.has_turn:
+    def take(self) -> PendingBatch | None:
+        """The next commands of partitions that are free. They are busy until `done`."""
+        if not self.is_due:
             return None
-        taken: list[Waiter] = []
-        passed: list[Waiter] = []
+        taken: list[PendingCommand] = []
+        passed: list[PendingCommand] = []
         size = 0
         while self._waiting and len(taken) < self._limits.batch_commands:
-            waiter = self._waiting[0]
-            if waiter.partition in self._busy:
+            command = self._waiting[0]
+            if not self._is_free(command):
                 passed.append(self._waiting.popleft())
                 continue
-            size += waiter.size
+            size += command.size
             if taken and size > self._limits.batch_bytes:
                 break
             taken.append(self._waiting.popleft())
         self._waiting.extendleft(reversed(passed))
-        return self._turn(taken) if taken else None
+        return self._batch_of(taken) if taken else None
 
-    def take_all(self) -> list[Waiter]:
-        """Everything that waits; it is not worked on any more."""
-        waiters = list(self._waiting)
-        self._waiting.clear()
-        self._bytes = 0
-        return waiters
+    def give_back(self, batch: PendingBatch) -> None:
+        """Let the commands of a batch wait again, before all others."""
+        self._waiting.extendleft(reversed(batch.commands))
+        self._bytes += sum([command.size for command in batch.commands])
+        self.done(batch)
 
-    def _turn(self, taken: list[Waiter]) -> Turn:
-        self._bytes -= sum([waiter.size for waiter in taken])
-        partitions = frozenset([waiter.partition for waiter in taken])
+    def take_free(self) -> list[PendingCommand]:
+        """Everything that waits for partitions that are free; it is not worked on any more."""
+        taken = [command for command in self._waiting if self._is_free(command)]
+        self._waiting = deque([command for command in self._waiting if not self._is_free(command)])
+        self._bytes = sum([command.size for command in self._waiting])
+        return taken
+
+    def done(self, batch: PendingBatch) -> None:
+        """Nobody works on a batch any more."""
+        self._busy -= batch.partitions
+
+    def _is_free(self, command: PendingCommand) -> bool:
+        return command.partition not in self._busy
+
+    def _batch_of(self, taken: list[PendingCommand]) -> PendingBatch:
+        self._bytes -= sum([command.size for command in taken])
+        partitions = frozenset([command.partition for command in taken])
         self._busy |= partitions
-        return Turn(taken, partitions)
-
-    def done(self, turn: Turn) -> None:
-        """A turn was carried out, or failed."""
-        self._busy -= turn.partitions
+        return PendingBatch(taken, partitions)

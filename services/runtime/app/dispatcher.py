@@ -32,7 +32,7 @@ class Dispatcher:
         self._limits = limits
         self._pauses_ms = limits.pauses_ms()
         self._wake = asyncio.Event()
-        workers.on_demand = self._wake.set
+        workers.on_work_available = self._wake.set
 
     async def run(self) -> None:
         """Until cancelled: when something may have changed, and now and then."""

@@ -9,9 +9,11 @@ from typing import Self
 from oa_runlog.commands import Command
 from oa_runlog.decide import Limits
 from oa_runlog.partitions import partition_of
+from services.runtime.app.batch_writer import Seal
+from services.runtime.app.fanout import Publish
 from services.runtime.app.limits import SequencerLimits
 from services.runtime.app.ports import Installation, LogStore
-from services.runtime.app.sequencer import Publish, Seal, Sequencer
+from services.runtime.app.sequencer import Sequencer
 from services.runtime.domain.batch import Applied
 from services.runtime.domain.pipeline import Place
 

@@ -34,8 +34,10 @@ ARCHIVE_DAMAGED = Counter(
 ARCHIVED_ENTRIES_READ = Counter(
     "oa_runtime_archived_entries_read", "Entries of the log that its readers got out of the archive.", registry=REGISTRY
 )
-SHELF_FETCHES = Counter("oa_runtime_shelf_fetches", "Artifacts fetched for readers of the log.", registry=REGISTRY)
-SHELF_FAILURES = Counter(
+ARTIFACT_CACHE_FETCHES = Counter(
+    "oa_runtime_shelf_fetches", "Artifacts fetched for readers of the log.", registry=REGISTRY
+)
+ARTIFACT_CACHE_FAILURES = Counter(
     "oa_runtime_shelf_failures", "Artifacts that could not be had for them, by reason.", ["reason"], registry=REGISTRY
 )
 ARCHIVE_LAG_SECONDS = Gauge(

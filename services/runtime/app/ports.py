@@ -213,7 +213,7 @@ class WorkerStore(Protocol):
         """The leases of a worker."""
         ...
 
-    async def lessee(self, run_id: str, lease_epoch: int) -> tuple[str, str] | None:
+    async def lease_holder(self, run_id: str, lease_epoch: int) -> tuple[str, str] | None:
         """Worker and service account that got the lease, if it is the newest of the run."""
         ...
 

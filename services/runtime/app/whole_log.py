@@ -13,7 +13,7 @@ from typing import Protocol
 
 from oa_errors import Refusal
 from services.runtime.app import metrics_proof as metrics
-from services.runtime.app.shelf import OpenArtifact, Shelf
+from services.runtime.app.artifact_cache import ArtifactCache, OpenArtifact
 from services.runtime.domain.batch import Head, LogRecord
 from services.runtime.domain.whole_log import (
     ArchivedEntry,
@@ -54,9 +54,9 @@ class LogRows(Protocol):
 class WholeLog:
     """Reads it."""
 
-    def __init__(self, rows: LogRows, shelf: Shelf) -> None:
+    def __init__(self, rows: LogRows, artifact_cache: ArtifactCache) -> None:
         self._rows = rows
-        self._shelf = shelf
+        self._artifact_cache = artifact_cache
         self._floors: dict[int, int] = {}
         """Partition -> its floor, as far as it is known: pages from above it are tried as rows first."""
 
@@ -97,7 +97,7 @@ class WholeLog:
         entries = consecutive(after, await self._rows.whole_page(partition, after, max_entries, max_bytes))
         if not entries:
             raise lost(partition, after + 1)
-        async with self._shelf.taken(runs_needed(entries)) as found:
+        async with self._artifact_cache.taken(runs_needed(entries)) as found:
             artifacts = {run_id: one for run_id, one in found.items() if isinstance(one, OpenArtifact)}
             page = available(entries, artifacts)
             if not page and isinstance(refusal := found[entries[0].run_id], Refusal):

@@ -44,7 +44,7 @@ _MOVING = frozenset(
 _QUEUEING = frozenset({EventType.RUN_CREATED, EventType.RUN_FINISHED, EventType.EXECUTOR_LOST})
 _OF_INTEREST = _MOVING | _QUEUEING
 _ATTACH_TRIES = 3
-_REMEMBERED_LESSEES = 10_000
+_REMEMBERED_LEASE_HOLDERS = 10_000
 
 
 class Workers:
@@ -62,19 +62,19 @@ class Workers:
         self.attached: dict[str, Attachment] = {}
         self._holders: dict[str, Attachment] = {}
         """Run -> the attached worker that holds it."""
-        self._lessees: dict[tuple[str, int], tuple[str, str]] = {}
+        self._lease_holders: dict[tuple[str, int], tuple[str, str]] = {}
         """Run and lease epoch -> worker and service account that got the lease. That never changes in one epoch of the
         log, so it may be kept as long."""
         self._telling: set[asyncio.Task[None]] = set()
-        self.on_demand: Callable[[], None] = lambda: None
+        self.on_work_available: Callable[[], None] = lambda: None
         """Called when there may be a run for a worker, or a worker for a run."""
 
     def _demand(self) -> None:
-        self.on_demand()
+        self.on_work_available()
 
     def forget(self) -> None:
         """The log has another past."""
-        self._lessees.clear()
+        self._lease_holders.clear()
 
     # ------------------------------------------------------------------------------------------------- attach, detach
 
@@ -94,7 +94,7 @@ class Workers:
             self.detach(attachment)
             raise
         _log.info("worker_attached", worker_id=worker.worker_id, org_id=worker.org_id, adapters=worker.adapters)
-        self.on_demand()
+        self.on_work_available()
         return attachment
 
     async def _register(self, principal: Principal, hello: Hello) -> tuple[WorkerRecord, str]:
@@ -182,7 +182,7 @@ class Workers:
         for run_id, lease in attachment.leases.items():
             if not lease.told:
                 self._start_telling(attachment, run_id, lease.epoch)
-        self.on_demand()
+        self.on_work_available()
 
     async def drain(self, attachment: Attachment) -> None:
         """It takes nothing new."""
@@ -230,17 +230,17 @@ class Workers:
     async def append_once(self, principal: Principal, command: Append) -> Applied:
         """An append outside of a stream, by the service account whose worker holds the run. Raises Refusal."""
         lease = command.run_id, command.lease_epoch
-        if lease not in self._lessees:
-            lessee = await self._store.lessee(*lease)
-            if lessee is not None:
-                self._remember_lessee(lease, lessee)
-        worker_id, account_id = self._lessees.get(lease, ("", ""))
+        if lease not in self._lease_holders:
+            lease_holder = await self._store.lease_holder(*lease)
+            if lease_holder is not None:
+                self._remember_lease_holder(lease, lease_holder)
+        worker_id, account_id = self._lease_holders.get(lease, ("", ""))
         return await self._log.do(replace(command, worker_id=worker_id if account_id == principal.subject else ""))
 
-    def _remember_lessee(self, lease: tuple[str, int], lessee: tuple[str, str]) -> None:
-        while len(self._lessees) >= _REMEMBERED_LESSEES:
-            del self._lessees[next(iter(self._lessees))]
-        self._lessees[lease] = lessee
+    def _remember_lease_holder(self, lease: tuple[str, int], lease_holder: tuple[str, str]) -> None:
+        while len(self._lease_holders) >= _REMEMBERED_LEASE_HOLDERS:
+            del self._lease_holders[next(iter(self._lease_holders))]
+        self._lease_holders[lease] = lease_holder
 
     async def give_up(self, leases: Sequence[LeaseRecord]) -> None:
         """End leases whose holders are gone. Any replica may do it, any number of times."""
@@ -266,7 +266,7 @@ class Workers:
             if record.type in _MOVING:
                 self._on_moved(wire.decode_event(record.data))
         if not kinds.isdisjoint(_QUEUEING):
-            self.on_demand()
+            self.on_work_available()
 
     def _on_moved(self, event: RunEvent) -> None:
         if isinstance(event.body, RunStarted):

@@ -38,7 +38,7 @@ class Wanted:
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """What the database holds of what is wanted. `now_ns` is its clock, read after the partitions were locked, and so
-    is the log's epoch, which a batch that is decided from memory does not need."""
+    is the log's epoch, which a batch that is decided from the cache does not need."""
 
     now_ns: int
     log_epoch: str
@@ -121,6 +121,11 @@ def wanted_by(commands: list[Command]) -> Wanted:
     )
 
 
+def has_to_be_read_for(commands: Collection[Command]) -> bool:
+    """Whether a batch of these can't be decided on what is cached: it is not cached whether a worker is still there."""
+    return any(isinstance(command, AssignRun) for command in commands)
+
+
 def create_key(command: CreateRun) -> CreateKey:
     """What makes a CreateRun the same as another one."""
     return command.org_id, command.user_id, command.idempotency_key
@@ -201,3 +206,26 @@ class Batch:
         records = map(LogRecord, positions, repeat(run_id), seqs, types, stored, chains)
         self.changes.records.setdefault(partition, []).extend(records)
         self.heads[partition] = self.changes.heads[partition] = Head(after, chains[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A batch and the answers to its commands, in order."""
+
+    batch: Batch
+    answers: Sequence[Answer]
+
+    @property
+    def changes(self) -> Changes:
+        """What is to be stored."""
+        return self.batch.changes
+
+    @property
+    def is_storable_unread(self) -> bool:
+        """Whether it may be stored, and answered, if it was decided on what is cached.
+
+        Only what is new to the log is. A refusal may be due to what others have changed meanwhile, or stand where a
+        known key has to be recognized; what creates or finishes a run takes more than one statement.
+        """
+        is_new = all(isinstance(answer, Applied) and not answer.repeated for answer in self.answers)
+        return is_new and not self.changes.created and not self.changes.finished

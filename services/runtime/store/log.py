@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 import asyncpg
 
@@ -19,39 +20,57 @@ from services.runtime.domain.batch import Changes, CreateKey, Head, Snapshot, Wa
 from services.runtime.store import sql
 from services.runtime.store.rows import columns, moving_values, state_of
 
-LOG_CHANNEL = "runtime_log"
-"""Where a replica tells the others that partitions have grown: "replica partition:position partition:position …"."""
-
-MAX_NOTIFIED_PARTITIONS = 200
-"""Most partitions named in one notification."""
-
 _KEYS_INDEX = "events_idempotency"
 _RUN_WIDTH = 23
 _NO_KEY = (None, None, None)
 
 
+class CommitTail(Protocol):
+    """What a fan-out adds to the statement that stores a batch, to take effect with the batch or not at all."""
+
+    expression: str
+    """SQL, evaluated once if the batch is stored. Its arguments are numbered from sql.FIRST_OF_TAIL on."""
+
+    def arguments(self, heads: Mapping[int, Head]) -> Sequence[str]:
+        """The arguments, for a batch that moves these heads to there."""
+        ...
+
+
+class NoTail:
+    """For a fan-out that tells after the commit, and for none."""
+
+    expression = "NULL"
+
+    def arguments(self, _heads: Mapping[int, Head]) -> Sequence[str]:
+        """None."""
+        return ()
+
+
+_NO_TAIL = NoTail()
+
+
 class PostgresLog:
     """The log store of one replica."""
 
-    def __init__(self, postgres: Postgres, replica_id: str) -> None:
+    def __init__(self, postgres: Postgres, tail: CommitTail = _NO_TAIL) -> None:
         self._postgres = postgres
-        self._replica_id = replica_id
+        self._tail = tail
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[LogSession]:
         """A connection for a sequencer that has work."""
         async with self._postgres.acquire() as connection:
-            yield LogSession(self._postgres, connection, self._replica_id)
+            yield LogSession(self._postgres, connection, self._tail)
 
 
 class LogSession:
     """One connection."""
 
-    def __init__(self, postgres: Postgres, connection: Connection, replica_id: str) -> None:
+    def __init__(self, postgres: Postgres, connection: Connection, tail: CommitTail) -> None:
         self._postgres = postgres
         self._generation = postgres.generation
         self._connection = connection
-        self._writer = _Writer(connection, replica_id, postgres.may_lose_commits)
+        self._batches = _BatchStore(connection, tail, postgres.may_lose_commits)
 
     @property
     def is_open(self) -> bool:
@@ -64,7 +83,7 @@ class LogSession:
     async def store(self, heads: Mapping[int, Head], runs: Collection[RunState], changes: Changes, now_ns: int) -> bool:
         """Store a batch that was decided on these; False, and nothing is, if one has changed or a key was used."""
         try:
-            return await self._writer.store(heads, runs, changes, now_ns)
+            return await self._batches.store(heads, runs, changes, now_ns)
         except asyncpg.UniqueViolationError as error:
             if error.constraint_name != _KEYS_INDEX:
                 raise
@@ -76,15 +95,15 @@ class LogSession:
         async with self._connection.transaction():
             rows = await self._connection.fetch(sql.LOCK_HEADS, list(partitions))
             heads = {row["partition"]: Head(row["position"], row["chain"] or b"") for row in rows}
-            yield LogTransaction(self._connection, self._writer, heads)
+            yield LogTransaction(self._connection, self._batches, heads)
 
 
 class LogTransaction:
     """A transaction that holds the locks of its partitions' heads."""
 
-    def __init__(self, connection: Connection, writer: _Writer, heads: Mapping[int, Head]) -> None:
+    def __init__(self, connection: Connection, batches: _BatchStore, heads: Mapping[int, Head]) -> None:
         self._connection = connection
-        self._writer = writer
+        self._batches = batches
         self.heads = heads
 
     async def read(self, wanted: Wanted) -> Snapshot:
@@ -127,16 +146,17 @@ class LogTransaction:
         if receipts:
             signed = [(r.run_id, r.canonical_json, r.signature, r.key_id) for r in receipts]
             await self._connection.execute(sql.INSERT_RECEIPTS, *columns(signed, 4))
-        if not await self._writer.store(self.heads, (), changes, now_ns):
+        if not await self._batches.store(self.heads, (), changes, now_ns):
             raise AssertionError("a locked head has moved")
 
 
-class _Writer:
+class _BatchStore:
     """Stores batches over one connection."""
 
-    def __init__(self, connection: Connection, replica_id: str, may_lose_commits: bool) -> None:
+    def __init__(self, connection: Connection, tail: CommitTail, may_lose_commits: bool) -> None:
         self._connection = connection
-        self._replica_id = replica_id
+        self._statement = sql.store_batch(tail.expression)
+        self._tail = tail
         self._may_lose_commits = may_lose_commits
 
     async def store(
@@ -149,7 +169,7 @@ class _Writer:
         before = [heads[partition] for partition in changes.heads]
         moved = [(run_id, *moving_values(run)) for run_id, run in changes.runs.items() if run_id not in changes.created]
         row = await self._connection.fetchrow(
-            sql.STORE_BATCH,
+            self._statement,
             time_of(now_ns),
             _event_rows(changes),
             moved,
@@ -159,20 +179,13 @@ class _Writer:
             [(run.run_id, run.latest_seq, run.chain_head) for run in known],
             [head.position for head in changes.heads.values()],
             [head.chain for head in changes.heads.values()],
-            LOG_CHANNEL,
-            _word(self._replica_id, changes.heads),
             self._may_lose_commits,
+            *self._tail.arguments(changes.heads),
         )
         assert row is not None  # it selects from no table
         if not row["keeps"]:
             raise Refusal("unavailable", "The database may lose what it acknowledges; nothing was stored.")
         return bool(row["holds"])
-
-
-def _word(replica_id: str, heads: Mapping[int, Head]) -> str:
-    """The notification. Postgres takes less than 8000 bytes; what does not fit is found by looking at the heads."""
-    places = [f"{partition}:{head.position}" for partition, head in heads.items()]
-    return " ".join([replica_id, *places[:MAX_NOTIFIED_PARTITIONS]])
 
 
 def _created_rows(changes: Changes) -> list[tuple[object, ...]]:

@@ -45,7 +45,8 @@ class PostgresReads:
     async def bytes_page(self, partition: int, after: int, max_entries: int, max_bytes: int) -> Sequence[bytes]:
         """The bodies of the next rows; none unless these are the next entries and together within so many bytes."""
         async with self._postgres.acquire() as connection:
-            (page,) = await connection.fetch(sql.READ_LOG_BYTES, partition, after, max_entries, max_bytes)
+            page = await connection.fetchrow(sql.READ_LOG_BYTES, partition, after, max_entries, max_bytes)
+        assert page is not None  # it aggregates
         bodies: list[bytes] = page["bodies"] or []
         return bodies if (page["first"], page["last"]) == (after + 1, after + len(bodies)) else ()
 

@@ -42,21 +42,22 @@ SELECT * FROM unnest(
     $17::integer[], $18::timestamptz[], $19::text[], $20::timestamptz[], $21::bytea[], $22::text[], $23::bigint[])
 """
 
-# Events, runs, heads, and the word to other replicas, in one round trip; nothing of it, and false, unless every head,
-# and every run that was known from memory, still is what the batch was decided on, by number and chain. The lock comes
-# first: what decides reads the locked rows, and what stores asks what was decided. A head that has moved since the
-# statement began is read anew once its lock is got (READ COMMITTED); the runs are as old as the statement, but no run
-# moves unless its head does.
+# Events, runs and heads, in one round trip; nothing of it, and false, unless every head, and every run that was known
+# from a cache, still is what the batch was decided on, by number and chain. The lock comes first: what decides reads
+# the locked rows, and what stores asks what was decided. A head that has moved since the statement began is read anew
+# once its lock is got (READ COMMITTED); the runs are as old as the statement, but no run moves unless its head does.
 #
-# Nor is anything stored on a server that would not keep it ($12: unless losing it is allowed). Its settings can change
+# Nor is anything stored on a server that would not keep it ($10: unless losing it is allowed). Its settings can change
 # at any time: the one that belongs to the session is held as it is until the transaction has ended.
+#
+# It is completed by `store_batch`.
 STORE_BATCH = """
 WITH locked AS MATERIALIZED (
     SELECT partition, position, chain FROM runtime.log_heads
     WHERE partition = ANY($4::integer[]) ORDER BY partition FOR UPDATE
 ), durable AS MATERIALIZED (
     SELECT set_config('synchronous_commit', current_setting('synchronous_commit'), true) <> 'off'
-        AND current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on' OR $12 AS keeps
+        AND current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on' OR $10 AS keeps
 ), decided AS MATERIALIZED (
     SELECT (SELECT keeps FROM durable) AND cardinality($4::integer[]) = (
         SELECT count(*) FROM unnest($4::integer[], $5::bigint[], $6::bytea[]) AS s (partition, position, chain)
@@ -68,7 +69,9 @@ WITH locked AS MATERIALIZED (
 ), stored AS (
     INSERT INTO runtime.events (
         recorded_at, partition, position, run_id, seq, type, body, chain, idempotency_key, fingerprint, batch_count)
-    SELECT $1::timestamptz, e.* FROM unnest($2::runtime.new_event[]) AS e
+    SELECT $1::timestamptz, e.partition, e.position, e.run_id, e.seq, e.type, e.body, e.chain, e.idempotency_key,
+           e.fingerprint, e.batch_count
+    FROM unnest($2::runtime.new_event[]) AS e
     WHERE (SELECT holds FROM decided)
 ), moved AS (
     UPDATE runtime.runs r
@@ -83,8 +86,16 @@ WITH locked AS MATERIALIZED (
     FROM unnest($4::integer[], $8::bigint[], $9::bytea[]) AS s (partition, position, chain)
     WHERE h.partition = s.partition AND (SELECT holds FROM decided)
 )
-SELECT holds, keeps, CASE WHEN holds THEN pg_notify($10, $11) END FROM decided, durable
+SELECT holds, keeps, CASE WHEN holds THEN {tail} END AS tail FROM decided, durable
 """
+FIRST_OF_TAIL = 11
+"""Number of the first argument that the tail has."""
+
+
+def store_batch(tail: str) -> str:
+    """STORE_BATCH with an expression that is evaluated if the batch is stored, and committed with it."""
+    return STORE_BATCH.format(tail=tail)
+
 
 INSERT_RECEIPTS = """
 INSERT INTO runtime.receipts (run_id, canonical_json, signature, key_id)
@@ -227,7 +238,7 @@ SELECT run_id, lease_epoch FROM runtime.runs
 WHERE worker_id = $1 AND status IN ('running', 'canceling') AND NOT fenced
 """
 
-READ_LESSEE = """
+READ_LEASE_HOLDER = """
 SELECT w.worker_id, w.service_account_id
 FROM runtime.runs r JOIN runtime.workers w USING (worker_id)
 WHERE r.run_id = $1 AND r.lease_epoch = $2

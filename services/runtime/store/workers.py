@@ -118,12 +118,12 @@ class PostgresWorkers:
             rows = await connection.fetch(sql.READ_LEASES_OF_WORKER, worker_id)
         return [LeaseRecord(row["run_id"], worker_id, row["lease_epoch"]) for row in rows]
 
-    async def lessee(self, run_id: str, lease_epoch: int) -> tuple[str, str] | None:
+    async def lease_holder(self, run_id: str, lease_epoch: int) -> tuple[str, str] | None:
         """Worker and service account that got the lease, if it is the newest of the run."""
         if lease_epoch > _HIGHEST_EPOCH:
             return None
         async with self._postgres.acquire() as connection:
-            row = await connection.fetchrow(sql.READ_LESSEE, run_id, lease_epoch)
+            row = await connection.fetchrow(sql.READ_LEASE_HOLDER, run_id, lease_epoch)
         return None if row is None else (row["worker_id"], row["service_account_id"])
 
     async def canceling_runs(self) -> list[str]:

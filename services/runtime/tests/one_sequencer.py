@@ -56,7 +56,7 @@ class Rig:
         self.published: list[LogRecord] = []
         self.batches: list[int] = []
         self.sequencer = Sequencer(
-            PostgresLog(postgres, name),
+            PostgresLog(postgres),
             limits,
             sequencer,
             SIGNER.sign,

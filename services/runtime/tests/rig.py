@@ -37,13 +37,12 @@ from openagents.runtime.v1.run_service_pb2_grpc import RunServiceStub
 from openagents.runtime.v1.worker_service_pb2_grpc import WorkerServiceStub
 from openagents.sync.v1.topic_service_pb2_grpc import TopicServiceStub
 from services.runtime.__main__ import serve
-from services.runtime.app.limits import WorkerLimits
-from services.runtime.config import RunSettings, RuntimeSettings
+from services.runtime.config import RunSettings, RuntimeSettings, WorkerSettings
 
 T = TypeVar("T")
 CONTROL_TOKEN, GATEWAY_TOKEN = "control's token", "the gateway's token"
 # Many times as fast as in earnest, in the same proportions; whoever beats (`keep_beating`) may miss dozens of beats.
-QUICK_WORKERS = WorkerLimits(
+QUICK_WORKERS = WorkerSettings(
     heartbeat_interval_ms=700,
     quiet_after_ms=2_000,
     lost_after_ms=4_000,

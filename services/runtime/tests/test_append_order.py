@@ -25,9 +25,9 @@ from oa_testing.plugin import FaultProxies
 from oa_testing.postgres import Database
 from openagents.runtime.v1 import event_pb2, worker_service_pb2
 from services.runtime.app.attachment import Attachment
-from services.runtime.app.limits import SequencerLimits
 from services.runtime.app.metrics import COMMANDS
 from services.runtime.app.ports import WorkerRecord
+from services.runtime.config import SequencerSettings
 from services.runtime.domain.pipeline import Place
 from services.runtime.tests.rig import (
     QUICK_RUNS,
@@ -105,7 +105,7 @@ async def test_a_small_append_does_not_overtake_one_that_came_too_fast(runtime_d
 
 async def test_what_comes_after_a_full_queue_does_not_overtake_what_found_it_full(runtime_database: Database) -> None:
     who = somebody()
-    settings = runtime_settings(runtime_database, workers=PATIENT, sequencer=SequencerLimits(queue_commands=2))
+    settings = runtime_settings(runtime_database, workers=PATIENT, sequencer=SequencerSettings(queue_commands=2))
     overloaded = COMMANDS.labels("Append", "overloaded")
     before = value_of(overloaded)
     async with replica(settings, who.key) as runtime:

@@ -24,10 +24,10 @@ from services.runtime.app import metrics_proof as metrics
 from services.runtime.app.archive import Archive, Archived, ObjectMissing, Objects
 from services.runtime.app.archiver import Archiver
 from services.runtime.app.artifacts import Artifacts
-from services.runtime.app.limits import ArchiveLimits, ReplayLimits, TailLimits
+from services.runtime.app.limits import ArchiveLimits, ReplayLimits
 from services.runtime.app.retention import KEEP_ALL, RetentionClasses
 from services.runtime.app.spool import Spool
-from services.runtime.config import RuntimeSettings
+from services.runtime.config import ArchiveSettings, ReplaySettings, RuntimeSettings, TailSettings
 from services.runtime.store.archive import PostgresArchiveRecords
 from services.runtime.store.objects import DirectoryObjects
 from services.runtime.store.reads import PostgresReads
@@ -86,9 +86,9 @@ async def archive_rig(database: Database, folder: Path) -> AsyncIterator[Rig]:
     who = somebody()
     settings = runtime_settings(
         database,
-        archive=ArchiveLimits(url=str(folder / "archive")),
-        replay=ReplayLimits(cache_bytes=0),
-        tail=TailLimits(ring_entries=1),
+        archive=ArchiveSettings(url=str(folder / "archive")),
+        replay=ReplaySettings(cache_bytes=0),
+        tail=TailSettings(ring_entries=1),
     )
     async with AsyncExitStack() as stack:
         runtime = await stack.enter_async_context(replica(settings, who.key))
@@ -140,7 +140,7 @@ async def test_the_background_task_takes_what_is_old_enough(runtime_database: Da
     """Of two replicas with the task, on a retention of one second."""
     who = somebody()
     archive = str(tmp_path / "archive")
-    limits = ArchiveLimits(url=archive, classes=only_default(1), poll_ms=20, lease_ms=500, page=1)
+    limits = ArchiveSettings(url=archive, classes=only_default(1), poll_ms=20, lease_ms=500, page=1)
     settings = runtime_settings(runtime_database, archive=limits)
     async with replica(settings, who.key) as one, replica(settings, who.key) as two:
         runs = await finished_runs(one, who, *OUTPUTS)
@@ -165,7 +165,7 @@ async def test_nothing_is_archived_before_its_time(runtime_database: Database, t
 
 def test_pruning_needs_an_archive(runtime_database: Database) -> None:
     with pytest.raises(Refusal) as caught:
-        ArchiveLimits(classes=only_default(1))
+        ArchiveSettings(classes=only_default(1))
     assert (caught.value.reason, caught.value.field) == ("invalid_setting", "OA_ARCHIVE_URL")
     assert runtime_settings(runtime_database).archive.classes == KEEP_ALL
     for url in ("relative/path", "http://x", "s3://", "s3://A_B"):

@@ -25,11 +25,11 @@ from services.runtime.__main__ import MIGRATIONS
 from services.runtime.app import metrics_proof as metrics
 from services.runtime.app.archive import Archive
 from services.runtime.app.archiver import Archiver
+from services.runtime.app.artifact_cache import ArtifactCache
 from services.runtime.app.artifacts import Artifacts
-from services.runtime.app.limits import ArchiveLimits, ReplayLimits, ShelfLimits, TailLimits
-from services.runtime.app.shelf import Shelf
+from services.runtime.app.limits import ArtifactCacheLimits, ReplayLimits
 from services.runtime.app.whole_log import WholeLog
-from services.runtime.config import RuntimeSettings
+from services.runtime.config import ArchiveSettings, ArtifactCacheSettings, RuntimeSettings, TailSettings
 from services.runtime.domain.batch import LogRecord
 from services.runtime.domain.whole_log import Entry
 from services.runtime.store.archive import PostgresArchiveRecords
@@ -73,17 +73,19 @@ class Scene:
         objects, limits = DirectoryObjects(self.folder), ReplayLimits()
         archive = Archive(self.records, objects, limits.max_bytes)
         artifacts = Artifacts(self.reads, archive, limits)
-        return Archiver("rep_test", self.reads, self.records, objects, artifacts, archive, self.settings.archive)
+        return Archiver(
+            "rep_test", self.reads, self.records, objects, artifacts, archive, self.settings.archive.limits()
+        )
 
     async def archive(self, *run_ids: str) -> None:
         """Move runs to the archive."""
         for run_id in run_ids:
             assert await self.archiver().archive_run(run_id)
 
-    def whole_log(self, reads: PostgresReads | None = None, limits: ShelfLimits | None = None) -> WholeLog:
+    def whole_log(self, reads: PostgresReads | None = None, limits: ArtifactCacheLimits | None = None) -> WholeLog:
         """A reader of its own."""
         archive = Archive(self.records, DirectoryObjects(self.folder), 1 << 30)
-        return WholeLog(reads or self.reads, Shelf(self.records, archive, limits or ShelfLimits()))
+        return WholeLog(reads or self.reads, ArtifactCache(self.records, archive, limits or ArtifactCacheLimits()))
 
     async def object_of(self, run_id: str) -> Path:
         """The file of an archived run."""
@@ -108,8 +110,8 @@ async def scene(
     who = somebody()
     settings = runtime_settings(
         database,
-        archive=ArchiveLimits(url=str(folder / "archive")),
-        tail=TailLimits(ring_entries=1, page_entries=7, page_bytes=2048),
+        archive=ArchiveSettings(url=str(folder / "archive")),
+        tail=TailSettings(ring_entries=1, page_entries=7, page_bytes=2048),
     )
     async with AsyncExitStack() as stack:
         runtime = await stack.enter_async_context(replica(settings, who.key))
@@ -280,9 +282,9 @@ async def test_readers_race_archivers(runtime_database: Database, tmp_path: Path
     """Two archivers take run after run; over three replicas, one with hardly any room, readers begin at 0 all the time,
     and each of them gets the whole log, byte for byte."""
     async with scene(runtime_database, tmp_path, count=14, partitions=2, rounds=5) as one, AsyncExitStack() as stack:
-        small = ShelfLimits(artifacts=2, bytes=1, fetches=1)
+        small = ArtifactCacheSettings(artifacts=2, bytes=1, fetches=1)
         second = await stack.enter_async_context(one.another())
-        third = await stack.enter_async_context(one.another(shelf=small))
+        third = await stack.enter_async_context(one.another(artifact_cache=small))
         waiting, passes = random.Random(2).sample(one.runs, len(one.runs)), 0
 
         async def archive() -> None:
@@ -366,7 +368,7 @@ async def test_an_entry_that_is_in_neither_place_is_refused(runtime_database: Da
 
 
 async def test_a_replica_without_an_archive_says_what_it_lacks(runtime_database: Database, tmp_path: Path) -> None:
-    async with scene(runtime_database, tmp_path) as one, one.another(archive=ArchiveLimits()) as without:
+    async with scene(runtime_database, tmp_path) as one, one.another(archive=ArchiveSettings()) as without:
         await one.archive(*one.runs[2:])
         with pytest.raises(Stopped) as caught:
             await tailed(without)
@@ -398,9 +400,9 @@ async def test_an_archive_that_was_away_is_read_when_it_is_back(runtime_database
 async def test_a_pass_fetches_each_artifact_once(runtime_database: Database, tmp_path: Path) -> None:
     async with scene(runtime_database, tmp_path, count=10, partitions=2) as one:
         await one.archive(*one.runs[1:])
-        fetches, entries = value_of(metrics.SHELF_FETCHES), value_of(metrics.ARCHIVED_ENTRIES_READ)
+        fetches, entries = value_of(metrics.ARTIFACT_CACHE_FETCHES), value_of(metrics.ARCHIVED_ENTRIES_READ)
         assert await tailed(one.runtime) == one.before
-        assert value_of(metrics.SHELF_FETCHES) == fetches + 9
+        assert value_of(metrics.ARTIFACT_CACHE_FETCHES) == fetches + 9
         # Created, started, two in each of three rounds, finished.
         assert value_of(metrics.ARCHIVED_ENTRIES_READ) == entries + 9 * 9
 

@@ -1,20 +1,70 @@
-"""Settings that have to go together."""
+"""Settings: those that have to go together, and that each becomes the limit of the same name."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 
 from oa_errors import Refusal
+from oa_runlog.decide import Limits
 from oa_testing.postgres import Database
+from oa_topics.store import TopicLimits
+from services.runtime.app.limits import (
+    ArchiveLimits,
+    ArtifactCacheLimits,
+    MergeLimits,
+    ReplayLimits,
+    SequencerLimits,
+    TailLimits,
+    WorkerLimits,
+)
+from services.runtime.app.retention import KEEP_ALL
+from services.runtime.config import (
+    ArchiveSettings,
+    ArtifactCacheSettings,
+    MergeSettings,
+    ReplaySettings,
+    RunSettings,
+    SequencerSettings,
+    TailSettings,
+    TopicSettings,
+    WorkerSettings,
+)
 from services.runtime.tests.rig import runtime_settings
 
 
-def test_the_pool_has_connections_left_beside_the_lanes(runtime_database: Database) -> None:
+def test_the_pool_has_connections_left_beside_the_writers(runtime_database: Database) -> None:
     settings = runtime_settings(runtime_database)
-    lanes = settings.sequencer.lanes
-    replace(settings, database=replace(settings.database, pool_max=lanes + 2))
+    writers = settings.sequencer.writers
+    replace(settings, database=replace(settings.database, pool_max=writers + 2))
     with pytest.raises(Refusal) as caught:
-        replace(settings, database=replace(settings.database, pool_max=lanes + 1))
+        replace(settings, database=replace(settings.database, pool_max=writers + 1))
     assert (caught.value.reason, caught.value.field) == ("invalid_setting", "OA_DATABASE_POOL_MAX")
+
+
+@pytest.mark.parametrize(
+    ("settings", "limits"),
+    [
+        (SequencerSettings(), SequencerLimits()),
+        (TailSettings(), TailLimits()),
+        (WorkerSettings(), WorkerLimits()),
+        (MergeSettings(), MergeLimits()),
+        (ReplaySettings(), ReplayLimits()),
+        (ArchiveSettings(), ArchiveLimits()),
+        (ArtifactCacheSettings(), ArtifactCacheLimits()),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_every_limit_can_be_set_and_has_its_default_until_it_is(settings: Any, limits: Any) -> None:
+    assert settings.limits() == limits
+    assert {field.name for field in fields(settings)} == {field.name for field in fields(limits)}
+    for field in fields(limits):
+        if isinstance(value := getattr(limits, field.name), int):
+            assert getattr(replace(settings, **{field.name: value + 1}).limits(), field.name) == value + 1
+
+
+def test_the_limits_of_runs_and_topics_have_what_is_not_set_too() -> None:
+    assert RunSettings().limits(KEEP_ALL) == Limits()
+    assert TopicSettings().limits() == TopicLimits(watched_topics=200_000, poll_interval_ms=0)

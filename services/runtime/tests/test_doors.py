@@ -20,7 +20,7 @@ from oa_topics.tests.conformance import Source, TopicSourceSuite
 from openagents.common.v1 import cursor_pb2
 from openagents.runtime.v1 import log_service_pb2, receipt_service_pb2, run_service_pb2
 from openagents.sync.v1 import frame_pb2, topic_service_pb2
-from services.runtime.app.limits import TopicSettings
+from services.runtime.config import TopicSettings
 from services.runtime.tests.rig import (
     AS_SERVICE,
     FakeWorker,

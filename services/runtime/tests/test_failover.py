@@ -15,7 +15,7 @@ from oa_platform.parsers import Secret
 from oa_platform.readiness import Readiness
 from oa_runlog.commands import Command, CreateRun
 from oa_testing.postgres import Database
-from services.runtime.app.limits import TailLimits
+from services.runtime.config import TailSettings
 from services.runtime.tests.one_sequencer import (
     ORG,
     PARTITION,
@@ -100,7 +100,7 @@ async def test_a_synchronous_standby_is_promoted_under_load_and_nothing_acknowle
         synchronous_standby(primary, scratch) as standby,
     ):
         dsn = both(database, standby)
-        settings = runtime_settings(database, tail=TailLimits(poll_interval_ms=50))
+        settings = runtime_settings(database, tail=TailSettings(poll_interval_ms=50))
         settings = replace(settings, database=replace(settings.database, url=Secret(dsn)))
         async with whole_replica(settings, somebody().key) as runtime, replica(dsn) as rig:
             epoch = await epoch_of(runtime)

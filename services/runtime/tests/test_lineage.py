@@ -25,7 +25,7 @@ from openagents.common.v1 import cursor_pb2
 from openagents.runtime.v1 import log_service_pb2
 from openagents.runtime.v1 import receipt_service_pb2 as receipts_pb2
 from openagents.sync.v1 import topic_service_pb2
-from services.runtime.app.limits import MergeLimits, TailLimits
+from services.runtime.config import MergeSettings, TailSettings
 from services.runtime.domain.lineage import EpochCause, Found, NewEpoch, ServerHistory, judge
 from services.runtime.tests.lost_events import LaggingStandby
 from services.runtime.tests.rig import (
@@ -44,7 +44,7 @@ from services.runtime.tests.rig import (
 )
 
 A, B = ServerHistory(1, 1), ServerHistory(1, 2)
-OFTEN = TailLimits(poll_interval_ms=50)
+OFTEN = TailSettings(poll_interval_ms=50)
 
 
 def found(epoch: str = "e1", seen_on: ServerHistory | None = A, server: ServerHistory = A, *missing: int) -> Found:
@@ -102,7 +102,7 @@ def who() -> Somebody:
 
 @asynccontextmanager
 async def runtime_on(database: Database, who: Somebody, **changes: Any) -> AsyncIterator[Replica]:
-    settings = runtime_settings(database, tail=OFTEN, merge=MergeLimits(pause_ms=10, poll_ms=50), **changes)
+    settings = runtime_settings(database, tail=OFTEN, merge=MergeSettings(pause_ms=10, poll_ms=50), **changes)
     async with replica(settings, who.key) as runtime:
         yield runtime
 
@@ -256,7 +256,7 @@ async def test_what_was_followed_and_is_gone_gives_the_log_a_new_epoch(
 
 async def test_a_new_connection_is_asked_before_it_is_used(runtime_database: Database, who: Somebody) -> None:
     """Long before the next look: what is stored after the failover is stored under the new epoch."""
-    settings = runtime_settings(runtime_database, tail=TailLimits(poll_interval_ms=600_000))
+    settings = runtime_settings(runtime_database, tail=TailSettings(poll_interval_ms=600_000))
     quiet = replace(settings.database, watch_ms=600_000)
     async with replica(replace(settings, database=quiet), who.key) as runtime:
         before = await epoch_of(runtime)

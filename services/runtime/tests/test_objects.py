@@ -15,8 +15,8 @@ from oa_testing.fault_proxy import Direction, FaultProxy
 from oa_testing.plugin import FaultProxies
 from oa_testing.postgres import Database
 from services.runtime.app.archive import ObjectMissing, Objects
-from services.runtime.app.limits import ArchiveLimits, ReplayLimits
 from services.runtime.app.spool import Spool
+from services.runtime.config import ArchiveSettings, ReplaySettings
 from services.runtime.store.objects import MULTIPART_BYTES, STAGING, STAGING_KEPT_S, DirectoryObjects, open_objects
 from services.runtime.tests.busy_store import busy_store
 from services.runtime.tests.rig import replica, runtime_settings
@@ -298,7 +298,7 @@ async def test_runs_are_archived_in_a_bucket_and_read_back(
         archived = [await rig.records.find(run_id) for run_id in rig.runs]
         assert set(s3.sizes(prefix)) == {f"{prefix}/{one.object}" for one in archived if one}
         settings = runtime_settings(
-            runtime_database, archive=ArchiveLimits(url=url), replay=ReplayLimits(page_bytes=100)
+            runtime_database, archive=ArchiveSettings(url=url), replay=ReplaySettings(page_bytes=100)
         )
         async with replica(settings, rig.who.key) as other:
             assert [await fetched(other, rig.who, run_id) for run_id in rig.runs] == before

@@ -16,7 +16,7 @@ from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.proof.verify import verify_receipt
 from oa_testing.postgres import Database
 from openagents.runtime.v1 import receipt_service_pb2 as pb
-from services.runtime.app.limits import MergeLimits
+from services.runtime.config import MergeSettings
 from services.runtime.tests.finished import finished_runs
 from services.runtime.tests.rig import (
     Replica,
@@ -29,8 +29,8 @@ from services.runtime.tests.rig import (
     somebody,
 )
 
-QUICK = MergeLimits(pause_ms=1, poll_ms=20)
-NEVER = MergeLimits(pause_ms=60_000, poll_ms=600_000)
+QUICK = MergeSettings(pause_ms=1, poll_ms=20)
+NEVER = MergeSettings(pause_ms=60_000, poll_ms=600_000)
 NOBODYS_RUN = "run_01JD8V0000000000000000000A"
 
 

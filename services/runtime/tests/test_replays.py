@@ -24,6 +24,7 @@ from services.runtime.app.artifacts import Artifacts
 from services.runtime.app.limits import ReplayLimits
 from services.runtime.app.replays import Replays
 from services.runtime.app.spool import Spool
+from services.runtime.config import ReplaySettings
 from services.runtime.tests.finished import finished_runs
 from services.runtime.tests.rig import (
     Replica,
@@ -34,7 +35,7 @@ from services.runtime.tests.rig import (
     somebody,
 )
 
-SMALL = ReplayLimits(page_bytes=100)
+SMALL = ReplaySettings(page_bytes=100)
 
 
 async def fetched(runtime: Replica, who: Somebody, run_id: str) -> bytes:
@@ -89,7 +90,7 @@ async def test_what_can_not_be_read_says_why(runtime_database: Database) -> None
 
 async def test_an_artifact_past_the_largest_size_is_refused(runtime_database: Database) -> None:
     who = somebody()
-    settings = runtime_settings(runtime_database, replay=ReplayLimits(max_bytes=1024))
+    settings = runtime_settings(runtime_database, replay=ReplaySettings(max_bytes=1024))
     async with replica(settings, who.key) as runtime:
         (run_id,) = await finished_runs(runtime, who, b"x" * 2000)
         request = pb.ReadReplayArtifactRequest(run_id=run_id)

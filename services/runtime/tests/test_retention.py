@@ -28,8 +28,9 @@ from services.runtime.app.archive import Archive
 from services.runtime.app.archiver import Archiver
 from services.runtime.app.artifacts import Artifacts
 from services.runtime.app.limits import ArchiveLimits, ReplayLimits
-from services.runtime.app.retention import KEEP_ALL, MAX_AGE_S, RetentionClasses, retention_classes
+from services.runtime.app.retention import KEEP_ALL, RetentionClasses
 from services.runtime.app.retention_watch import RetentionWatch
+from services.runtime.config import MAX_AGE_S, ArchiveSettings, retention_classes
 from services.runtime.store import sql_archive
 from services.runtime.store.archive import PostgresArchiveRecords
 from services.runtime.store.objects import DirectoryObjects
@@ -78,7 +79,7 @@ def test_the_setting_is_a_list_of_names_and_ages() -> None:
 )
 def test_what_is_no_such_list_is_refused(given: str) -> None:
     with pytest.raises(Refusal) as caught:
-        load(ArchiveLimits, {"OA_RETENTION_CLASSES": given, "OA_ARCHIVE_URL": "/archive"})
+        load(ArchiveSettings, {"OA_RETENTION_CLASSES": given, "OA_ARCHIVE_URL": "/archive"})
     assert (caught.value.reason, caught.value.field) == ("invalid_setting", "OA_RETENTION_CLASSES")
 
 
@@ -99,7 +100,7 @@ def test_a_class_can_be_asked_for_exactly_when_it_can_be_configured() -> None:
 
 async def test_a_run_has_the_class_that_it_asked_for(runtime_database: Database) -> None:
     who = somebody()
-    limits = ArchiveLimits(classes=THREE_KEPT)
+    limits = ArchiveSettings(classes=THREE_KEPT)
     async with replica(runtime_settings(runtime_database, archive=limits), who.key) as runtime:
         for asked, meant in (("", "default"), ("default", "default"), ("short", "short"), ("audit", "audit")):
             run = await runtime.create(who, f"k-{asked}", retention_class=asked)
@@ -122,7 +123,7 @@ async def _recorded(database: Database, run_id: str) -> tuple[str, str]:
 
 async def test_a_class_that_there_is_not_is_refused_and_nothing_is_stored(runtime_database: Database) -> None:
     who = somebody()
-    limits = ArchiveLimits(classes=THREE_KEPT)
+    limits = ArchiveSettings(classes=THREE_KEPT)
     async with replica(runtime_settings(runtime_database, archive=limits), who.key) as runtime:
         for name in ("gone", "Short", "a" * 33):
             spec = event_pb2.RunSpec(adapter="exec", exec=event_pb2.ExecSpec(argv=["x"]), retention_class=name)
@@ -139,7 +140,7 @@ async def test_a_class_that_there_is_not_is_refused_and_nothing_is_stored(runtim
 
 async def test_a_repetition_is_answered_as_before_when_its_class_is_gone(runtime_database: Database) -> None:
     who = somebody()
-    limits = ArchiveLimits(classes=THREE_KEPT)
+    limits = ArchiveSettings(classes=THREE_KEPT)
     async with replica(runtime_settings(runtime_database, archive=limits), who.key) as runtime:
         first = await runtime.create(who, "k", retention_class="short")
     async with replica(runtime_settings(runtime_database), who.key) as runtime:
@@ -190,7 +191,7 @@ class Rig:
 @asynccontextmanager
 async def retention_rig(database: Database, folder: Path) -> AsyncIterator[Rig]:
     who = somebody()
-    limits = ArchiveLimits(classes=THREE_KEPT, poll_ms=3_600_000)
+    limits = ArchiveSettings(classes=THREE_KEPT, poll_ms=3_600_000)
     admin = await asyncpg.connect(database.admin)
     async with (
         replica(runtime_settings(database, archive=limits), who.key) as runtime,

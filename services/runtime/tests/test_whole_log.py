@@ -18,8 +18,8 @@ from oa_runlog.events import EventType
 from oa_testing.metrics import value_of
 from services.runtime.app import metrics_proof as metrics
 from services.runtime.app.archive import Archived
-from services.runtime.app.limits import ShelfLimits
-from services.runtime.app.shelf import OpenArtifact, Shelf
+from services.runtime.app.artifact_cache import ArtifactCache, OpenArtifact
+from services.runtime.app.limits import ArtifactCacheLimits
 from services.runtime.app.spool import Spool
 from services.runtime.app.whole_log import WholeLog
 from services.runtime.domain.batch import Head, LogRecord
@@ -166,10 +166,10 @@ class FakeArchive:
         return spool
 
 
-class WatchedShelf(Shelf):
+class WatchedCache(ArtifactCache):
     """Asserts its limits whenever they might be passed."""
 
-    def __init__(self, database: FakeDatabase, archive: FakeArchive, limits: ShelfLimits) -> None:
+    def __init__(self, database: FakeDatabase, archive: FakeArchive, limits: ArtifactCacheLimits) -> None:
         super().__init__(database, archive, limits)
         self.most = 0
 
@@ -213,18 +213,20 @@ SCHEDULE = st.lists(st.sampled_from(["", "", "a", "b", "c", "d", "e", "f"]), max
     runs=RUNS,
     archived=st.sets(st.sampled_from("abcdef")),
     schedule=SCHEDULE,
-    limits=st.builds(ShelfLimits, artifacts=st.integers(1, 7), bytes=st.integers(0, 3000), fetches=st.integers(1, 3)),
+    limits=st.builds(
+        ArtifactCacheLimits, artifacts=st.integers(1, 7), bytes=st.integers(0, 3000), fetches=st.integers(1, 3)
+    ),
     entries=st.integers(1, 12),
     size=st.integers(1, 400),
 )
 @settings(deadline=None, max_examples=150)
 def test_whatever_is_archived_when_the_log_is_what_it_was(
-    runs: list[str], archived: set[str], schedule: list[str], limits: ShelfLimits, entries: int, size: int
+    runs: list[str], archived: set[str], schedule: list[str], limits: ArtifactCacheLimits, entries: int, size: int
 ) -> None:
     async def scenario() -> None:
         database = FakeDatabase(runs, [one for one in schedule if one in runs], archived & set(runs))
         archive = FakeArchive(database)
-        log = WholeLog(database, WatchedShelf(database, archive, limits))
+        log = WholeLog(database, WatchedCache(database, archive, limits))
         records, data = await asyncio.gather(
             read_all(log, len(runs), entries, size), read_all_bytes(log, len(runs), entries, size)
         )
@@ -244,7 +246,7 @@ def test_a_lost_entry_is_refused_after_all_before_it_and_never_stepped_over(
 
     async def scenario() -> None:
         database = FakeDatabase(runs, archived=archived & set(runs), lost=min(lost, len(runs) - 1))
-        log = WholeLog(database, WatchedShelf(database, FakeArchive(database), ShelfLimits()))
+        log = WholeLog(database, WatchedCache(database, FakeArchive(database), ArtifactCacheLimits()))
         found: list[LogRecord] = []
         while len(found) < database.lost - 1:
             found += await log.log_page(0, len(found), 5, 1 << 20)
@@ -262,42 +264,42 @@ async def test_artifacts_that_interleave_are_fetched_once_each() -> None:
     runs = [chr(ord("a") + position % 20) for position in range(2000)]
     database = FakeDatabase(runs, archived=set(runs))
     archive = FakeArchive(database)
-    entries, fetches = value_of(metrics.ARCHIVED_ENTRIES_READ), value_of(metrics.SHELF_FETCHES)
-    log = WholeLog(database, WatchedShelf(database, archive, ShelfLimits()))
+    entries, fetches = value_of(metrics.ARCHIVED_ENTRIES_READ), value_of(metrics.ARTIFACT_CACHE_FETCHES)
+    log = WholeLog(database, WatchedCache(database, archive, ArtifactCacheLimits()))
     assert await read_all(log, len(runs), entries=7) == database.log
     assert sorted(archive.fetched) == sorted(set(runs))
     assert value_of(metrics.ARCHIVED_ENTRIES_READ) == entries + len(runs)
-    assert value_of(metrics.SHELF_FETCHES) == fetches + 20
+    assert value_of(metrics.ARTIFACT_CACHE_FETCHES) == fetches + 20
 
 
 async def test_the_artifact_used_longest_ago_makes_room() -> None:
     """Two by two: at the limit each is still fetched once, since those that are done with go first."""
     runs = list("abab" * 3 + "cdcd" * 3 + "efef" * 3)
-    for limits, fetched in ((ShelfLimits(artifacts=2), 6), (ShelfLimits(artifacts=1), len(runs))):
+    for limits, fetched in ((ArtifactCacheLimits(artifacts=2), 6), (ArtifactCacheLimits(artifacts=1), len(runs))):
         database = FakeDatabase(runs, archived=set(runs))
         archive = FakeArchive(database)
-        shelf = WatchedShelf(database, archive, limits)
-        assert await read_all(WholeLog(database, shelf), len(runs), entries=3) == database.log
+        cache = WatchedCache(database, archive, limits)
+        assert await read_all(WholeLog(database, cache), len(runs), entries=3) == database.log
         assert len(archive.fetched) == fetched
-        assert shelf.most == limits.artifacts
+        assert cache.most == limits.artifacts
 
 
 async def test_only_so_many_are_fetched_at_a_time() -> None:
     runs = [chr(ord("a") + position) for position in range(20)]
     database = FakeDatabase(runs, archived=set(runs))
     archive = FakeArchive(database)
-    log = WholeLog(database, WatchedShelf(database, archive, ShelfLimits(fetches=3)))
+    log = WholeLog(database, WatchedCache(database, archive, ArtifactCacheLimits(fetches=3)))
     assert len(await log.log_page(0, 0, 100, 1 << 20)) == 20
     assert archive.most_at_once == 3
 
 
 async def test_an_artifact_that_is_away_holds_up_only_what_needs_it() -> None:
-    failures = value_of(metrics.SHELF_FAILURES.labels("unavailable"))
+    failures = value_of(metrics.ARTIFACT_CACHE_FAILURES.labels("unavailable"))
     runs = list("xaxbxabx")
     database = FakeDatabase(runs, archived={"a", "b"})
     archive = FakeArchive(database)
     archive.away = {"b"}
-    log = WholeLog(database, WatchedShelf(database, archive, ShelfLimits()))
+    log = WholeLog(database, WatchedCache(database, archive, ArtifactCacheLimits()))
     assert await log.log_page(0, 0, 100, 1 << 20) == database.log[:1], "rows, as far as nobody knew of a floor"
     assert await log.log_page(0, 1, 100, 1 << 20) == database.log[1:3]
     for _ in range(2):
@@ -307,12 +309,12 @@ async def test_an_artifact_that_is_away_holds_up_only_what_needs_it() -> None:
     archive.away = set()
     assert await log.log_page(0, 3, 100, 1 << 20) == database.log[3:]
     assert archive.fetched == ["a", "b"]
-    assert value_of(metrics.SHELF_FAILURES.labels("unavailable")) == failures + 3
+    assert value_of(metrics.ARTIFACT_CACHE_FAILURES.labels("unavailable")) == failures + 3
 
 
-async def test_a_reader_that_leaves_in_the_middle_of_a_fetch_leaves_the_shelf_to_others() -> None:
+async def test_a_reader_that_leaves_in_the_middle_of_a_fetch_leaves_the_cache_to_others() -> None:
     database = FakeDatabase("ab", archived={"a", "b"})
-    log = WholeLog(database, WatchedShelf(database, FakeArchive(database), ShelfLimits()))
+    log = WholeLog(database, WatchedCache(database, FakeArchive(database), ArtifactCacheLimits()))
     for turns in range(12):
         leaving = asyncio.create_task(log.log_page(0, 0, 100, 1 << 20))
         for _ in range(turns):
@@ -327,7 +329,7 @@ async def test_a_line_that_is_not_the_events_is_damage() -> None:
     lines = database.lines["a"].splitlines(keepends=True)
     for damaged in (b"".join([lines[0], lines[2], lines[1], lines[3]]), lines[0] + lines[1], b"x\n" * 9, b""):
         database.lines["a"] = damaged
-        log = WholeLog(database, WatchedShelf(database, FakeArchive(database), ShelfLimits()))
+        log = WholeLog(database, WatchedCache(database, FakeArchive(database), ArtifactCacheLimits()))
         with pytest.raises(Refusal) as caught:
             await log.log_page(0, 0, 100, 1 << 20)
         assert (caught.value.reason, caught.value.metadata["run_id"]) == ("archive_damaged", "a")

@@ -17,9 +17,10 @@ from oa_platform.keys import SigningKey
 from oa_testing.metrics import value_of
 from oa_testing.postgres import Database
 from openagents.runtime.v1 import event_pb2, run_pb2, run_service_pb2, worker_service_pb2
-from services.runtime.app.limits import SequencerLimits, WorkerLimits
+from services.runtime.app.limits import WorkerLimits
 from services.runtime.app.metrics import COMMANDS
 from services.runtime.app.metrics import QUEUE_COMMANDS as QUEUED
+from services.runtime.config import SequencerSettings, WorkerSettings
 from services.runtime.tests.rig import (
     PATIENT_WORKERS,
     QUICK_RUNS,
@@ -206,7 +207,7 @@ async def test_an_append_that_is_refused_at_once_is_answered_in_its_turn(
     runtime_database: Database, who: Somebody
 ) -> None:
     """By a rule of the message, or because the queue is full: the appends before it wait for a commit."""
-    settings = runtime_settings(runtime_database, sequencer=SequencerLimits(queue_commands=2))
+    settings = runtime_settings(runtime_database, sequencer=SequencerSettings(queue_commands=2))
     overloaded = COMMANDS.labels("Append", "overloaded")
     before = value_of(overloaded)
     async with replica(settings, who.key) as runtime:
@@ -473,7 +474,7 @@ async def test_a_run_created_anywhere_reaches_a_worker_attached_elsewhere(
 
 
 async def test_a_replica_that_goes_away_sends_its_workers_elsewhere(runtime_database: Database, who: Somebody) -> None:
-    limits = WorkerLimits(drain_reconnect_ms=77)
+    limits = WorkerSettings(drain_reconnect_ms=77)
     async with replica(runtime_settings(runtime_database, workers=limits), who.key) as runtime:
         worker = await attached(runtime, who)
         reading = asyncio.create_task(worker.next("draining"))
@@ -555,5 +556,5 @@ def test_pauses_grow_up_to_the_longest() -> None:
 @pytest.mark.parametrize("changes", [{"heartbeat_interval_ms": 15_000}, {"watch_interval_ms": 7_500}])
 def test_limits_that_leave_no_time_to_be_heard_are_refused(changes: dict[str, int]) -> None:
     with pytest.raises(Refusal) as caught:
-        WorkerLimits(**changes)
+        WorkerSettings(**changes)
     assert (caught.value.reason, caught.value.field) == ("invalid_setting", "OA_WORKER_LOST_MS")

@@ -1,13 +1,13 @@
-"""What a sequencer remembers of its partitions, so that a batch can be decided without reading first. Pure.
+"""What a sequencer caches of its partitions, so that a batch can be decided without reading first. Pure.
 
 A partition's head is the version of all that is in it: whatever changes a run of the partition moves its head, in the
 same transaction. What was known at a head is therefore true for as long as that is the head, on the server that it was
 known from. Another server that took its place may have lost what was known and have the same number again. So a head
-is a number and the chain value there, and a batch that was decided from memory says at which heads and on which runs,
-by number and chain: the database stores it only if none of them has changed (`sql.STORE_BATCH`).
+is a number and the chain value there, and a batch that was decided from the cache says at which heads and on which
+runs, by number and chain: the database stores it only if none of them has changed (`sql.STORE_BATCH`).
 
-Idempotency keys are not remembered: one that was used before is found by its unique index, and nothing is stored. So
-only what is new to the log may be answered from memory; `Sequencer` sees to it.
+Idempotency keys are not cached: one that was used before is found by its unique index, and nothing is stored. So only
+what is new to the log may be answered from the cache: `Decided.is_storable_unread` in `domain.batch`.
 
 Times: `now_ns` is the database's clock, `tick_ns` a clock of this process that never goes back. Between two reads the
 database's clock is taken to go on at the pace of ours, from when the answer came: never ahead of it but for drift,
@@ -26,7 +26,7 @@ from services.runtime.domain.batch import Head, Snapshot
 
 _MS_NS = 1_000_000
 MAX_CAUTION = 64
-"""Most batches that a partition is read for, after it was found to be written by others too."""
+"""Maximum number of batches that a partition is read for, after it was found to be written by others too."""
 
 
 @dataclass(slots=True)
@@ -40,15 +40,15 @@ class _Partition:
 
 
 @dataclass(frozen=True, slots=True)
-class Recalled:
+class CacheHit:
     """What a batch can be decided on: the heads of its partitions, and its runs as of them."""
 
     heads: Mapping[int, Head]
     snapshot: Snapshot
 
 
-class Memory:
-    """The memory of one sequencer."""
+class LogCache:
+    """The cache of one sequencer."""
 
     def __init__(self, max_runs: int, max_age_ms: int) -> None:
         self._max_runs = max_runs
@@ -57,7 +57,7 @@ class Memory:
         self._runs = 0
         self._clock: tuple[int, int] | None = None
 
-    def recall(self, wanted: Mapping[str, int], tick_ns: int) -> Recalled | None:
+    def look_up(self, wanted: Mapping[str, int], tick_ns: int) -> CacheHit | None:
         """Runs (with their partitions) as last known; None unless all are, or when it is time to read again."""
         numbers = set(wanted.values())
         trusted = [self._trusts(number) for number in numbers]
@@ -74,7 +74,7 @@ class Memory:
             runs[run_id] = known[run_id]
         now_ns = self._clock[0] + tick_ns - self._clock[1]
         heads = {number: head for number in numbers if (head := self._partitions[number].head) is not None}
-        return Recalled(heads, Snapshot(now_ns // 1000 * 1000, "", runs, {}, {}))
+        return CacheHit(heads, Snapshot(now_ns // 1000 * 1000, "", runs, {}, {}))
 
     def _trusts(self, number: int) -> bool:
         """Whether what is known of a partition may be used; each time that it may not, it is nearer to it."""
@@ -108,7 +108,7 @@ class Memory:
         self._shrink()
 
     def stored(self, partitions: Iterable[int]) -> None:
-        """A batch that was decided from memory was stored: nobody else writes these now."""
+        """A batch that was decided from the cache was stored: nobody else writes these now."""
         for number in partitions:
             self._partition(number).overtaken = 0
 
@@ -120,13 +120,13 @@ class Memory:
             partition.caution = min(1 << partition.overtaken, MAX_CAUTION)
             partition.overtaken += 1
 
-    def forget(self) -> None:
-        """Forget everything: it is not known what became of a batch, or on which server the next one is stored."""
+    def clear(self) -> None:
+        """Drop everything: it is not known what became of a batch, or on which server the next one is stored."""
         self._partitions.clear()
         self._runs = 0
 
     def _partition(self, number: int) -> _Partition:
-        """What is known of a partition: nothing, if all was forgotten while a batch was under way."""
+        """What is known of a partition: nothing, if all was dropped while a batch was under way."""
         return self._partitions.setdefault(number, _Partition())
 
     def _drop(self, partition: _Partition) -> None:
@@ -134,7 +134,7 @@ class Memory:
         partition.runs.clear()
 
     def _shrink(self) -> None:
-        """Forget the runs that were longest unused, where there are most of them."""
+        """Drop the runs that were longest unused, where there are most of them."""
         while self._runs > self._max_runs:
             largest = max(self._partitions.values(), key=lambda one: len(one.runs))
             largest.runs.popitem(last=False)

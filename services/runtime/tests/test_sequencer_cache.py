@@ -1,4 +1,4 @@
-"""The sequencer decides from memory: the same answers as from the database, whatever others write meanwhile."""
+"""The sequencer decides from its cache: the same answers as from the database, whatever others write meanwhile."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def test_what_is_not_new_is_answered_by_the_database(rig: Rig) -> None:
     again = await rig.submit(append(run_id, "a", text(b"first")))
     assert (again.first_seq, again.repeated) == (3, True)
     assert (await refused(rig.submit(append(run_id, "a", text(b"other"))))).reason == "idempotency_conflict"
-    # In the order of the contract: the known key comes before everything that memory would have refused it for.
+    # In the order of the contract: the known key comes before everything that the cache would have refused it for.
     late = Append.of(run_id, ORG, WORKER, 1, "a", [text(b"first")], expected_seq=2)
     assert (await rig.submit(late)).repeated
     stale = append(run_id, "a", text(b"first"), epoch=9)
@@ -127,7 +127,7 @@ async def test_times_do_not_run_backwards_however_replicas_take_turns(runtime_da
 
 
 async def test_the_clock_is_read_again_in_time(runtime_database: Database) -> None:
-    async with replica(runtime_database.runtime, sequencer=SequencerLimits(remembered_ms=0)) as rig:
+    async with replica(runtime_database.runtime, sequencer=SequencerLimits(cache_max_age_ms=0)) as rig:
         run_id = await rig.started_run()
         counted = Counted()
         for number in range(3):
@@ -138,8 +138,8 @@ async def test_the_clock_is_read_again_in_time(runtime_database: Database) -> No
 async def test_a_batch_of_unknown_fate_ends_all_that_was_known(runtime_database: Database) -> None:
     admin = await asyncpg.connect(runtime_database.admin)
     try:
-        # One lane: all connections are given up after that, and every one that is made anew forgets.
-        async with replica(runtime_database.runtime, sequencer=SequencerLimits(lanes=1)) as rig:
+        # One writer: all connections are given up after that, and every one that is made anew forgets.
+        async with replica(runtime_database.runtime, sequencer=SequencerLimits(writers=1)) as rig:
             run_id = await rig.started_run()
             await rig.submit(append(run_id, "a"))
             async with admin.transaction():
@@ -164,7 +164,7 @@ async def _killed_while_waiting(admin: asyncpg.Connection[asyncpg.Record]) -> No
 async def test_a_second_transaction_goes_on_beside_one_that_waits(runtime_database: Database) -> None:
     admin = await asyncpg.connect(runtime_database.admin)
     try:
-        async with replica(runtime_database.runtime, sequencer=SequencerLimits(beside_bytes=1000)) as rig:
+        async with replica(runtime_database.runtime, sequencer=SequencerLimits(concurrent_batch_min_bytes=1000)) as rig:
             held, free = await rig.started_run(), await rig.started_run(PARTITION + 1)
             async with admin.transaction():
                 await admin.execute("SELECT 1 FROM runtime.log_heads WHERE partition = $1 FOR UPDATE", PARTITION)

@@ -1,4 +1,4 @@
-"""The shelf: artifacts of archived runs, open on the temporary disk, for who reads the log from below its floor.
+"""The artifact cache: artifacts of archived runs, open on the temporary disk, for readers of the log below its floor.
 
 The runs of a partition interleave, so that a page of the log needs many artifacts at a time, and the next page mostly
 the same ones. Each is fetched and its hash checked once, for all readers of this replica, and stays until others need
@@ -22,7 +22,7 @@ from oa_runlog.events import EventType
 from oa_runlog.proof.replay import read_event_line
 from services.runtime.app import metrics_proof as metrics
 from services.runtime.app.archive import Archived
-from services.runtime.app.limits import ShelfLimits
+from services.runtime.app.limits import ArtifactCacheLimits
 from services.runtime.app.spool import Spool
 from services.runtime.domain.whole_log import affordable
 
@@ -84,10 +84,10 @@ class OpenArtifact:
         raise Refusal("archive_damaged", text, metadata={"run_id": self.run_id, "seq": str(seq)})
 
 
-class Shelf:
-    """Keeps artifacts. Its callers take turns, so that the limits hold for all of them together."""
+class ArtifactCache:
+    """Keeps artifacts open. Its callers take turns, so that the limits hold for all of them together."""
 
-    def __init__(self, records: ArchivedRuns, archive: ArtifactReader, limits: ShelfLimits) -> None:
+    def __init__(self, records: ArchivedRuns, archive: ArtifactReader, limits: ArtifactCacheLimits) -> None:
         self._records = records
         self._archive = archive
         self._limits = limits
@@ -134,10 +134,10 @@ class Shelf:
             try:
                 spool = await self._archive.read(archived)
             except Refusal as refusal:
-                metrics.SHELF_FAILURES.labels(refusal.reason).inc()
+                metrics.ARTIFACT_CACHE_FAILURES.labels(refusal.reason).inc()
                 _log.warning("archived_run_unreadable", run_id=archived.run_id, reason=refusal.reason)
                 return refusal
             artifact = await asyncio.to_thread(OpenArtifact.of, archived.run_id, spool)
-        metrics.SHELF_FETCHES.inc()
+        metrics.ARTIFACT_CACHE_FETCHES.inc()
         self._kept[archived.run_id] = artifact
         return artifact
