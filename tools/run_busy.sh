@@ -24,7 +24,10 @@ trap quiet EXIT
 trap 'exit 130' INT TERM HUP
 for ((number = 0; number < loops; number++)); do
   # Each looks now and then whether its parent is there: a killed script leaves no loop.
-  (while kill -0 $$ 2>/dev/null; do for ((i = 0; i < 1000000; i++)); do :; done; done) &
+  (
+    trap - EXIT INT TERM HUP
+    while kill -0 $$; do for ((i = 0; i < 10000; i++)); do :; done; done
+  ) >/dev/null 2>&1 &
   busy+=($!)
 done
 
