@@ -87,7 +87,7 @@ def test_a_port_that_is_none_names_the_variable_that_leads_to_it(base: str) -> N
 def test_every_wrong_variable_is_named_with_what_is_expected() -> None:
     refusal = _refusal({"OA_LIMIT": "eleven", "OA_KEY": "hush", "OA_SERVICE_TOKEN": "t", "OA_LOG_LEVEL": "loud"})
     assert refusal.field == "OA_LOG_LEVEL"
-    for part in ("OA_LIMIT is 'eleven', but it must be a whole number from 1 to 10.", "OA_NAME is not set", "'loud'"):
+    for part in ("OA_LIMIT is 'eleven', but it must be a whole number from 1 to 10", "OA_NAME is not set", "'loud'"):
         assert part in refusal.message
 
 

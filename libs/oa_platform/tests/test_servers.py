@@ -120,9 +120,9 @@ def test_what_is_no_url_of_a_server_that_takes_writes_is_refused(url: str) -> No
         (Facts(False, False, ("fsync",), True), True, "", ""),
         (Facts(True, True, (), True), True, "unavailable", "is a standby"),
         (Facts(False, True, (), True), True, "unavailable", "default_transaction_read_only"),
-        (Facts(False, False, ("fsync",), True), False, "invalid_setting", "fsync is off. Turn it on"),
-        (Facts(False, False, DURABILITY, True), False, "invalid_setting", "synchronous_commit are off. Turn them on"),
-        (Facts(False, False, (), False), True, "invalid_setting", "Name the server itself in OA_DATABASE_URL"),
+        (Facts(False, False, ("fsync",), True), False, "invalid_setting", "fsync is off; turn it on"),
+        (Facts(False, False, DURABILITY, True), False, "invalid_setting", "synchronous_commit are off; turn them on"),
+        (Facts(False, False, (), False), True, "invalid_setting", "name the server itself in OA_DATABASE_URL"),
     ],
 )
 def test_what_a_server_must_be(facts: Facts, may_lose: bool, reason: str, says: str) -> None:
@@ -357,8 +357,8 @@ async def test_a_pooler_is_refused_with_what_to_do(empty_database: Database) -> 
         refusals.append(await _refused(migrate(dsn, "runtime", Path(os.devnull).parent)))
     for refusal in refusals:
         assert (refusal.reason, refusal.field) == ("invalid_setting", "OA_DATABASE_URL")
-        assert f"A connection pooler answers at 127.0.0.1:{front.port}/" in refusal.message
-        assert "Name the server itself in OA_DATABASE_URL" in refusal.message
+        assert f"answers at 127.0.0.1:{front.port}/" in refusal.message
+        assert "name the server itself in OA_DATABASE_URL" in refusal.message
 
 
 # ------------------------------------------------------------------------------------------------- temporary refusals
