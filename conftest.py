@@ -1,5 +1,7 @@
 """What every test can ask for is documented at the top of `libs/oa_testing/plugin.py`."""
 
+import signal
+
 import structlog
 from hypothesis import settings
 
@@ -8,6 +10,10 @@ pytest_plugins = ["oa_testing.plugin", "oa_testing.room_times"]
 # How long one example takes says more about the machine's other work than about ours; pytest-timeout guards the whole.
 settings.register_profile("house", deadline=None, print_blob=True)
 settings.load_profile("house")
+
+# Under nohup SIGHUP is ignored, and programs that tests start would inherit that; a handler of ours they don't.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 # As services log on a terminal: without structlog's default of pretty tracebacks, which take a second each.
 structlog.configure(
