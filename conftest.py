@@ -11,9 +11,11 @@ pytest_plugins = ["oa_testing.plugin", "oa_testing.room_times"]
 settings.register_profile("house", deadline=None, print_blob=True)
 settings.load_profile("house")
 
-# Under nohup SIGHUP is ignored, and programs that tests start would inherit that; a handler of ours they don't.
-if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-    signal.signal(signal.SIGHUP, lambda *_: None)
+# Under nohup SIGHUP is ignored, and behind a shell's & SIGINT and SIGQUIT. Programs that tests start would inherit that;
+# a handler of ours they don't.
+for ignored in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(ignored) is signal.SIG_IGN:
+        signal.signal(ignored, lambda *_: None)
 
 # As services log on a terminal: without structlog's default of pretty tracebacks, which take a second each.
 structlog.configure(
