@@ -11,8 +11,8 @@ pytest_plugins = ["oa_testing.plugin", "oa_testing.room_times"]
 settings.register_profile("house", deadline=None, print_blob=True)
 settings.load_profile("house")
 
-# Under nohup SIGHUP is ignored, and behind a shell's & SIGINT and SIGQUIT. Programs that tests start would inherit that;
-# a handler of ours they don't.
+# Under nohup SIGHUP is ignored, and behind a shell's & SIGINT and SIGQUIT. Programs that tests start would inherit
+# that; a handler of ours they don't.
 for ignored in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
     if signal.getsignal(ignored) is signal.SIG_IGN:
         signal.signal(ignored, lambda *_: None)
