@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from oa_errors.catalogue import ReasonInfo, reason_info
+from oa_errors.catalogue import ReasonInfo, is_reason, reason_info
 
 
 class Refusal(Exception):
@@ -35,6 +35,21 @@ class Refusal(Exception):
         self.field = field
         self.metadata: dict[str, str] = dict(metadata or {})
         self.retry_after_ms = retry_after_ms
+
+    @classmethod
+    def received(
+        cls,
+        reason: str,
+        message: str,
+        *,
+        field: str = "",
+        metadata: Mapping[str, str] | None = None,
+        retry_after_ms: int = 0,
+    ) -> Refusal:
+        """A refusal that came over a wire. A reason that only a newer peer knows counts as a defect, and is named."""
+        if not is_reason(reason):
+            reason, message = "internal", f"{reason}: {message}"
+        return cls(reason, message, field=field, metadata=metadata, retry_after_ms=retry_after_ms)
 
     @property
     def reason(self) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import NamedTuple
 
 from oa_base.clock import MS_NS
@@ -254,15 +253,9 @@ def _too_large(field: str, size: int, limit: int) -> Refusal:
     return Refusal("payload_too_large", text, field=field, metadata={"limit_bytes": str(limit)})
 
 
-@lru_cache(maxsize=8)
-def _rate(events_per_second: int, burst_events: int) -> Rate:
-    """Made once for the settings there are, not for each append."""
-    return Rate.per_second(events_per_second, burst_events)
-
-
 def _pace(state: RunState, events: int, limits: Limits, now_ns: int) -> int:
     """The new `paced_until_ns`: when the run's whole burst may be had again."""
-    rate = _rate(limits.events_per_second, limits.burst_events)
+    rate = Rate.per_second(limits.events_per_second, limits.burst_events)
     taken = take(rate, state.paced_until_ns, now_ns, events)
     if taken.wait_ns == 0:
         return taken.full_at_ns

@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 from google.protobuf.message import DecodeError
 
-from oa_errors import Refusal, is_reason
+from oa_errors import Refusal
 from oa_errors.status import STATUS_METADATA_KEY, from_code, from_status_bytes
 from openagents.runtime.v1.event_pb2 import EventBody
 from openagents.runtime.v1.worker_service_pb2 import AppendEventsRequest, AppendRefused, AttachRequest
@@ -24,10 +24,9 @@ def refusal_of_rpc(error: grpc.aio.AioRpcError) -> Refusal:
 
 def refusal_of_append(refused: AppendRefused) -> Refusal:
     """What the authority refused of an append. A reason of a newer authority counts as a defect: retried slowly."""
-    known = is_reason(refused.reason)
-    return Refusal(
-        refused.reason if known else "internal",
-        refused.message if known else f"{refused.reason}: {refused.message}",
+    return Refusal.received(
+        refused.reason,
+        refused.message,
         field=refused.field,
         metadata=dict(refused.metadata),
         retry_after_ms=refused.retry_after_ms,

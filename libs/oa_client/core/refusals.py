@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from oa_errors import ClientAction, Refusal, is_reason
+from oa_errors import ClientAction, Refusal
 
 _MAX_RETRY_AFTER_DIGITS = 6
-
-
-def refusal_named(reason: str, message: str) -> Refusal:
-    """A refusal with a reason that came over a wire; one that we don't know counts as a defect."""
-    return Refusal(reason, message) if is_reason(reason) else Refusal("internal", f"{reason}: {message}")
 
 
 def needs_sign_in(refusal: Refusal) -> bool:

@@ -21,7 +21,6 @@ from typing import Protocol, Self
 
 from oa_client.core.chains import RunChains
 from oa_client.core.models import SyncGrant
-from oa_client.core.refusals import refusal_named
 from oa_client.core.store import StoreMoved, WatermarkStore
 from oa_client.follow.updates import Applied, CaughtUp, Connection, Refused, Restarted, Update
 from oa_client.transport import Socket, SocketClosed, Sockets
@@ -198,10 +197,10 @@ class Subscription:
             case Live():
                 self._updates.append(CaughtUp(command.topic, command.seq))
             case TopicFailed():
-                refusal = refusal_named(command.reason, command.message)
+                refusal = Refusal.received(command.reason, command.message)
                 self._updates.append(Refused(command.topic, refusal))
             case SessionFailed():
-                self._failure = refusal_named(command.reason, command.message)
+                self._failure = Refusal.received(command.reason, command.message)
             case Apply():
                 raise AssertionError("applies are batched")
 

@@ -6,24 +6,16 @@ import re
 import unicodedata
 
 from oa_errors import Refusal
+from oa_errors.visible import is_visible
 
 MAX_EMAIL_LENGTH = 254  # RFC 5321, 4.5.3.1.3, without the angle brackets
 _ADDRESS = re.compile(r"[^@\s,;<>()\"\\]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
 
-# Control, format (zero-width, direction) and private characters, halves of pairs; and what this version of Unicode
-# doesn't have, so that another version of Python or Postgres never finds another canonical form.
-_UNSEEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
-# Letters and marks that show nothing (Default_Ignorable_Code_Point of Unicode, outside of the categories above).
-_UNSEEN_RANGES = (
-    (0x034F, 0x034F),  # combining grapheme joiner
-    (0x115F, 0x1160),  # Hangul fillers
-    (0x17B4, 0x17B5),  # Khmer inherent vowels
-    (0x180B, 0x180F),  # Mongolian variation selectors
-    (0x3164, 0x3164),  # Hangul filler
-    (0xFE00, 0xFE0F),  # variation selectors
-    (0xFFA0, 0xFFA0),  # halfwidth Hangul filler
-    (0xE0100, 0xE01EF),  # more variation selectors
-)
+# Beyond what no terminal shows: private characters, and what this version of Unicode doesn't have, so that another
+# version of Python or Postgres never finds another canonical form.
+_UNSEEN_CATEGORIES = frozenset({"Co", "Cn"})
+# A text may hold variation selectors, an emoji needs them; an address has no use for them.
+_VARIATION_SELECTORS = (range(0x180B, 0x1810), range(0xFE00, 0xFE10), range(0xE0100, 0xE01F0))
 
 
 def canonical_email(text: str) -> str:
@@ -53,9 +45,10 @@ def _composed(text: str) -> str:
 
 
 def _unseen(character: str) -> bool:
-    code = ord(character)
-    return unicodedata.category(character) in _UNSEEN_CATEGORIES or any(
-        first <= code <= last for first, last in _UNSEEN_RANGES
+    return (
+        not is_visible(character)
+        or unicodedata.category(character) in _UNSEEN_CATEGORIES
+        or any(ord(character) in selectors for selectors in _VARIATION_SELECTORS)
     )
 
 

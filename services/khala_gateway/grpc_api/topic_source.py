@@ -12,7 +12,7 @@ import grpc.aio
 import structlog
 
 from oa_base.backoff import RECONNECT
-from oa_errors import Refusal, is_reason
+from oa_errors import Refusal
 from oa_khala.frames import TopicState
 from oa_platform.failures import refusal_from_rpc_error
 from openagents.sync.v1 import topic_service_pb2, topic_service_pb2_grpc
@@ -169,8 +169,8 @@ class GrpcTopicSource:
             state = TopicState(watched.epoch, watched.floor, watched.head)
             events.watched(WatchedTopic(watched.topic, state, watched.owner_user_id, watched.owner_org_id))
         for refused in message.refused:
-            reason = refused.reason if is_reason(refused.reason) else "internal"
-            events.refused(refused.topic, Refusal(reason, refused.message or "the source does not carry this topic"))
+            text = refused.message or "the source does not carry this topic"
+            events.refused(refused.topic, Refusal.received(refused.reason, text))
         for batch in message.batches:
             events.frames(batch.topic, batch.epoch, batch.first_seq, batch.frames)
 

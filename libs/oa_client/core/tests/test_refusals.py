@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from oa_client.core.refusals import needs_sign_in, refusal_named, retry_after_ms
+from oa_client.core.refusals import needs_sign_in, retry_after_ms
 from oa_errors import Refusal
 
 
 def test_a_reason_of_a_newer_server_is_a_defect_that_still_has_its_name() -> None:
-    known = refusal_named("rate_limited", "slowly")
+    known = Refusal.received("rate_limited", "slowly")
     assert (known.reason, known.message) == ("rate_limited", "slowly")
-    newer = refusal_named("from_the_future", "what?")
+    newer = Refusal.received("from_the_future", "what?")
     assert (newer.reason, newer.message) == ("internal", "from_the_future: what?")
 
 
