@@ -31,7 +31,7 @@ from benchmarks.measure import Append, Figures, closed_loop, report
 from benchmarks.peers import eventsourcing_library, message_db
 from benchmarks.producers import producers, text_events
 from benchmarks.stage import Replica, Stage, stage
-from oa_platform.ids import new_id
+from oa_platform.system.ids import new_id
 from services.runtime.domain.batch import Head
 from services.runtime.store import sql
 from services.runtime.store.fanout import Notification

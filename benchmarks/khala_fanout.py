@@ -32,8 +32,8 @@ from oa_khala.admission import Grant
 from oa_khala.frames import Form, TopicState
 from oa_khala.server_commands import ServerLimits
 from oa_khala.wire import encode_client_frame, event_frame
-from oa_platform.clock import SystemClock
-from oa_platform.parsers import Address
+from oa_platform.config.parsers import Address
+from oa_platform.system.clock import SystemClock
 from oa_testing.metrics import value_of
 from services.khala_gateway.__main__ import steady_wall_ms
 from services.khala_gateway.app import metrics

@@ -12,7 +12,7 @@ import grpc.aio
 
 from benchmarks.measure import Append
 from benchmarks.stage import Stage
-from oa_platform.ids import new_id
+from oa_platform.system.ids import new_id
 from openagents.runtime.v1 import event_pb2, run_service_pb2
 from openagents.runtime.v1 import worker_service_pb2 as pb
 from openagents.runtime.v1.run_service_pb2_grpc import RunServiceStub

@@ -14,13 +14,13 @@ import uvloop
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from prometheus_client import start_http_server
 
-from oa_platform.config import load
-from oa_platform.gc_pauses import calm_garbage_collection
-from oa_platform.jwks import StaticKeys
-from oa_platform.logging import configure_logging
-from oa_platform.metrics import REGISTRY
-from oa_platform.process import Process
-from oa_platform.readiness import Readiness
+from oa_platform.auth.jwks import StaticKeys
+from oa_platform.config.loading import load
+from oa_platform.health.readiness import Readiness
+from oa_platform.process.gc_pauses import calm_garbage_collection
+from oa_platform.process.lifecycle import Process
+from oa_platform.telemetry.logging import configure_logging
+from oa_platform.telemetry.metrics import REGISTRY
 from services.runtime.__main__ import serve
 from services.runtime.config import RuntimeSettings
 

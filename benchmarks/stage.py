@@ -23,10 +23,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from oa_base.identity import ISSUER
 from oa_localstack import roles
 from oa_localstack.postgres import DURABLE, SUPERUSER, PostgresServer
-from oa_platform.ids import new_id
-from oa_platform.keys import SigningKey, generate_key
-from oa_platform.settings import token_hash
-from oa_platform.tokens import sign_token
+from oa_platform.auth.keys import SigningKey, generate_key
+from oa_platform.auth.tokens import sign_token
+from oa_platform.config.shared import token_hash
+from oa_platform.system.ids import new_id
 from oa_testing.postgres import Database, Databases, ServerAddress, free_port
 from openagents.common.v1 import principal_pb2
 from openagents.control.v1 import claims_pb2

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from types import ModuleType
 
-from oa_platform import settings as platform_settings
-from oa_platform.config import SettingDoc, describe
-from oa_platform.ports import DEFAULT_PORT_BASE, PORT_OFFSETS, port_variable
-from oa_platform.settings import ServiceSettings
+from oa_platform.config import shared as platform_settings
+from oa_platform.config.loading import SettingDoc, describe
+from oa_platform.config.ports import DEFAULT_PORT_BASE, PORT_OFFSETS, port_variable
+from oa_platform.config.shared import ServiceSettings
 from tools.buf import REPO
 
 _INTRO = """\
@@ -31,14 +31,14 @@ log level for instance, passes through to them.
 _PLACES = (
     "services/*/config.py",
     "libs/*/settings.py",
-    "libs/oa_platform/migrate.py",
+    "libs/oa_platform/postgres/migrate.py",
     "apps/*/config.py",
     "apps/*/settings.py",
 )
 _TITLES = {
     "cli": "The `oa` program",
     "oa_localstack": "The local stack",
-    "oa_platform": "Migrations",
+    "postgres": "Migrations",
     "oa_worker": "Workers",
 }
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
-from oa_errors import ReasonInfo, all_reasons
+from oa_base.catalogue import ReasonInfo, all_reasons
 from tools.buf import REPO, run_buf
 
 SOURCE = "openagents/common/v1/errors.proto"

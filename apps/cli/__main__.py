@@ -17,8 +17,8 @@ import apps.cli.commands  # noqa: F401 - registers them all
 from apps.cli.exits import Exit, exit_of_refusal
 from apps.cli.program import Cli, oa
 from apps.cli.sink import keep_standard_descriptors
+from oa_base.refusal import Refusal
 from oa_client.follow.items import EventsArchived
-from oa_errors import Refusal
 
 
 def run(arguments: Sequence[str]) -> int:

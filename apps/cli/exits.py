@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from oa_base.catalogue import ClientAction
+from oa_base.refusal import Refusal
 from oa_client.core.refusals import needs_sign_in
-from oa_errors import ClientAction, Refusal
 
 
 class Exit(IntEnum):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from apps.cli.program import Cli
+from oa_base.refusal import Refusal
 from oa_client.proofs.pins import keys_of
-from oa_errors import Refusal
 
 key_option = click.option(
     "--key", "keys", multiple=True, metavar="BASE64", help="A public key to trust, in place of the pinned."

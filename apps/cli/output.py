@@ -1,7 +1,7 @@
 """The door: all that `oa` says goes through here, and nothing else in apps/cli writes (tests/house holds it to that).
 
 Words for people are coloured on a terminal and plain when piped. What came from elsewhere in them (titles, reasons,
-names, errors) is made visible either way, see `oa_errors.visible`. With `--json` stdout holds JSON and nothing else,
+names, errors) is made visible either way, see `oa_base.visible`. With `--json` stdout holds JSON and nothing else,
 one document a line, in UTF-8; errors are one JSON document on stderr.
 
 Nothing here raises because of where it writes to: what can't be written is lost. `gone` says so, for whoever would
@@ -25,8 +25,9 @@ from rich.text import Text
 from apps.cli.exits import Exit
 from apps.cli.sink import Sink, Strays
 from apps.cli.terminal import TerminalText
-from oa_errors import ClientAction, Refusal
-from oa_errors.visible import LAYOUT, visible, visible_json
+from oa_base.catalogue import ClientAction
+from oa_base.refusal import Refusal
+from oa_base.visible import LAYOUT, visible, visible_json
 from oa_runlog.events import TextStream
 
 _NEXT = {

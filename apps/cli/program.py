@@ -13,10 +13,10 @@ import click
 from apps.cli.exits import Exit
 from apps.cli.output import Output
 from apps.cli.settings import CliSettings, load_settings, open_site
+from oa_base.refusal import Refusal
+from oa_base.visible import is_text
 from oa_client.client import VERSION
 from oa_client.cpython.site import Site
-from oa_errors import Refusal
-from oa_errors.visible import is_text
 
 _HELP = """Durable agent runs: start them, watch them live, prove what they did.
 

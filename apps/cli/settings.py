@@ -12,8 +12,8 @@ from oa_client.cpython.files import ClientHome
 from oa_client.cpython.site import Site
 from oa_localstack.ports import Ports
 from oa_localstack.state import StackState, read_state
-from oa_platform.config import load, setting
-from oa_platform.parsers import Secret, boolean, http_url, path, proxy_url, secret_text, text
+from oa_platform.config.loading import load, setting
+from oa_platform.config.parsers import Secret, boolean, http_url, path, proxy_url, secret_text, text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ import os
 import select
 from typing import Any, TextIO
 
-from oa_errors.visible import LAYOUT, visible
+from oa_base.visible import LAYOUT, visible
 
 _STANDARD = (0, 1, 2)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from apps.cli.output import Output, bytes_words, ms_words
+from oa_base.visible import LAYOUT
 from oa_client.follow.items import Broken, Item, Seen
 from oa_client.proofs.event_lines import event_line
-from oa_errors.visible import LAYOUT
 from oa_runlog import events
 
 

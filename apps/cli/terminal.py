@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 
-from oa_errors.visible import LAYOUT, visible
+from oa_base.visible import LAYOUT, visible
 
 RESET = "\x1b[0m"
 _COLOUR = r"\x1b\[[0-9;:]{0,64}m"

@@ -1,8 +1,11 @@
 """Ideas that every room may need, each built once: plain values and pure functions, nothing below them.
 
 - `backoff`: how long to wait before something is tried again.
+- `catalogue`: every reason to refuse something, read from the descriptors of `openagents.common.v1`.
 - `clock`: what a clock is, and the forms of a moment.
 - `ids`: the form of an id.
 - `identity`: who somebody is, as tokens say it.
 - `rate`: how much of something may go now.
+- `refusal`: the one exception that leaves a use case.
+- `visible`: text from elsewhere, as a terminal or a log may have it.
 """

@@ -1,6 +1,6 @@
 """Time as a parameter, so that tests decide what time it is, and the forms of a moment.
 
-`oa_platform.clock.SystemClock` is the machine's clock, `oa_testing.clock.FakeClock` that of tests.
+`oa_platform.system.clock.SystemClock` is the machine's clock, `oa_testing.clock.FakeClock` that of tests.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The form of an id: a prefix that names the kind, and a ULID ("run_01JD8V…"). `oa_platform.ids` makes new ones."""
+"""The form of an id: a prefix of its kind and a ULID ("run_01JD8V…"). `oa_platform.system.ids` makes new ones."""
 
 from __future__ import annotations
 

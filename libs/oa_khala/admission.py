@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_khala.topics import Topic, parse_topic
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from enum import Enum
 
 from oa_base.backoff import RECONNECT
-from oa_errors import ClientAction
+from oa_base.catalogue import ClientAction
 from oa_khala.client_commands import (
     Chains,
     ClientLimits,

@@ -7,7 +7,7 @@ below is a repetition and is dropped; one above is a hole, and the topic is subs
 from dataclasses import dataclass, field
 from enum import Enum
 
-from oa_errors import ClientAction, is_reason, reason_info
+from oa_base.catalogue import ClientAction, is_reason, reason_info
 from oa_khala.client_commands import Apply, Chains, Command, Live, NoChains, Resync, TopicFailed
 from oa_khala.frames import CaughtUp, Cursor, ErrorFrame, Event, Plan, Snapshot, Subscribed, TopicHead
 

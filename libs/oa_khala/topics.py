@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from oa_base.ids import ULID_PATTERN
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 
 Source = Literal["runtime", "projector"]
 

@@ -10,11 +10,11 @@ from typing import TypeVar
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
 
-from oa_errors import Refusal
-from oa_errors.rules import check_rules
-from oa_errors.strict_json import merge_json
+from oa_base.refusal import Refusal
 from oa_khala import frames
 from oa_khala.frames import Form
+from oa_wire.rules import check_rules
+from oa_wire.strict_json import merge_json
 from openagents.common.v1 import cursor_pb2, errors_pb2
 from openagents.sync.v1 import client_frame_pb2, frame_pb2
 

@@ -10,8 +10,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from oa_errors import Refusal
-from oa_errors.visible import LAYOUT, visible
+from oa_base.refusal import Refusal
+from oa_base.visible import LAYOUT, visible
 from oa_localstack.lifecycle import remove, run_until_stopped, stop_running
 from oa_localstack.settings import load_settings
 from oa_localstack.stack import Stack

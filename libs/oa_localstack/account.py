@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 
 
 class SpawnOptions(TypedDict, total=False):

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_localstack.account import Account
 
 COPY_PARENTS = (Path("/var/tmp"), Path(tempfile.gettempdir()))

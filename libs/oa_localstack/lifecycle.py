@@ -8,14 +8,14 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_localstack.placement import remove_home
 from oa_localstack.postgres import processes_in
 from oa_localstack.spawn import send_signal
 from oa_localstack.stack import Stack
 from oa_localstack.state import read_state
 from oa_localstack.supervision import Event
-from oa_platform.signals import stop_signals
+from oa_platform.process.signals import stop_signals
 
 _POLL_S = 0.05
 STOP_PATIENCE_S = 90.0

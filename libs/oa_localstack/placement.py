@@ -9,7 +9,7 @@ import struct
 import tempfile
 from pathlib import Path
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_localstack.account import Account
 
 OUTSIDE = Path("/var/lib/openagents")

@@ -9,15 +9,15 @@ from typing import Self
 
 import psutil
 
-from oa_errors import Refusal
-from oa_platform.ports import default_port, port_variable
+from oa_base.refusal import Refusal
+from oa_platform.config.ports import default_port, port_variable
 
 HOST = "127.0.0.1"
 
 
 @dataclass(frozen=True)
 class PortUse:
-    """One port of the stack: who listens on it, and for what. Its number comes from `oa_platform.ports`."""
+    """One port of the stack: who listens on it, and for what. Its number comes from `oa_platform.config.ports`."""
 
     field: str
     owner: str

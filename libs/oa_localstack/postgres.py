@@ -20,7 +20,7 @@ from typing import IO
 
 import psutil
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_localstack.account import Account, postgres_account
 from oa_localstack.binaries import find_binaries, major_version
 from oa_localstack.logtail import last_lines

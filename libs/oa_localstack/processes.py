@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_localstack.logtail import last_lines
 from oa_localstack.probe import Answer, ask
 from oa_localstack.spawn import spawn

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from oa_platform.servers import Target, connect
+from oa_platform.postgres.servers import Target, connect
 
 OWNER = "oa_owner"
 """The role that migrations run as."""

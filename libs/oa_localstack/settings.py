@@ -1,4 +1,4 @@
-"""What can be set about a local stack, besides its ports (`oa_platform.ports`)."""
+"""What can be set about a local stack, besides its ports (`oa_platform.config.ports`)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from oa_platform.config import load, setting
-from oa_platform.parsers import integer, number, path, text
+from oa_platform.config.loading import load, setting
+from oa_platform.config.parsers import integer, number, path, text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_localstack import roles
 from oa_localstack.account import postgres_account
 from oa_localstack.environment import khala_url, mail_file, role_dsn, service_environment
@@ -333,6 +333,6 @@ async def _prepare_database(postgres: PostgresServer, secrets: Secrets) -> None:
 
 async def migrate_service(dsn: str, service: str) -> None:
     """Bring a plane's schema up to date; `dsn` is the owner's."""
-    from oa_platform.migrate import migrate
+    from oa_platform.postgres.migrate import migrate
 
     await migrate(dsn, service, migrations_of(service))

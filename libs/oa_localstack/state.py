@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import psutil
 
-from oa_errors.strict_text import read_json
+from oa_wire.strict_text import read_json
 
 _CLOCK_SLACK_S = 0.5
 

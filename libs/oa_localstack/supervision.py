@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Protocol
 
 from oa_base.backoff import Backoff
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 
 _POLL_S = 0.05
 _RESTART = Backoff(first_ms=100, longest_ms=5_000)

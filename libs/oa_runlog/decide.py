@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from oa_base.clock import MS_NS
 from oa_base.rate import Rate, take
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog import wire
 from oa_runlog.commands import (
     Append,

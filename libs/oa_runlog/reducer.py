@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog import wire
 from oa_runlog.events import (
     EventBody,

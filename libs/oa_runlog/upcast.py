@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog.events import SCHEMA_VERSION
 
 Step = Callable[[Any], None]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from oa_base.clock import Clock
-from oa_platform.clock import SystemClock
+from oa_platform.system.clock import SystemClock
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -47,7 +47,7 @@ import pytest_asyncio
 from oa_localstack.logtail import last_lines
 from oa_localstack.postgres import FAST, PostgresServer
 from oa_localstack.stack import Stack
-from oa_platform.ports import PORT_OFFSETS
+from oa_platform.config.ports import PORT_OFFSETS
 from oa_testing.clock import FakeClock
 from oa_testing.fault_proxy import FaultProxy
 from oa_testing.postgres import (

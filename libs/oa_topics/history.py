@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_khala.topics import Topic, parse_topic
 from oa_khala.wire import event_frame
 from oa_topics.store import TopicDescription, TopicLimits, TopicStore

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_khala.topics import Topic
 from oa_khala.wire import event_frame
 from oa_topics.history import History

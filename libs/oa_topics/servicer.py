@@ -7,10 +7,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
-from oa_errors import Refusal, check_rules
+from oa_base.refusal import Refusal
 from oa_topics.hub import TopicHub
 from oa_topics.store import TopicDescription
 from oa_topics.watcher import Answer, Frames, Watcher
+from oa_wire.rules import check_rules
 from openagents.sync.v1 import topic_service_pb2 as pb
 from openagents.sync.v1.topic_service_pb2_grpc import TopicServiceServicer
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_topics.store import TopicDescription
 
 

@@ -21,11 +21,11 @@ run is no longer this worker's, and the adapter is told so.
     limits       every limit, with its default
 """
 
-from oa_worker.adapter import Adapter, Assignment, CancelSignal, Emit
-from oa_worker.exec import ExecAdapter
-from oa_worker.limits import ExecLimits, WorkerLimits
-from oa_worker.tokens import ApiKeyTokens, TokenSource, WorkerToken
-from oa_worker.worker import Worker
+from oa_worker.adapters.exec.adapter import ExecAdapter
+from oa_worker.sdk.adapter import Adapter, Assignment, CancelSignal, Emit
+from oa_worker.sdk.limits import ExecLimits, WorkerLimits
+from oa_worker.sdk.tokens import ApiKeyTokens, TokenSource, WorkerToken
+from oa_worker.sdk.worker import Worker
 
 __all__ = [
     "Adapter",

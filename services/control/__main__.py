@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from oa_base.clock import Clock
-from oa_platform.auth import Authenticator
-from oa_platform.clock_watch import ClockWatch
-from oa_platform.grpc_client import open_channel
-from oa_platform.grpc_server import GrpcServer
-from oa_platform.http_server import HttpServer
-from oa_platform.jwks import StaticKeys
-from oa_platform.migrate import check_schema
-from oa_platform.postgres import Postgres
-from oa_platform.process import Process, run_service
-from oa_platform.tokens import TokenVerifier
+from oa_platform.auth.authenticator import Authenticator
+from oa_platform.auth.jwks import StaticKeys
+from oa_platform.auth.tokens import TokenVerifier
+from oa_platform.health.clock_watch import ClockWatch
+from oa_platform.http.server import HttpServer
+from oa_platform.postgres.migrate import check_schema
+from oa_platform.postgres.pool import Postgres
+from oa_platform.process.lifecycle import Process, run_service
+from oa_platform.rpc.client import open_channel
+from oa_platform.rpc.server import GrpcServer
 from services.control.app.account import Account
 from services.control.app.entropy import SystemEntropy
 from services.control.app.gate import Gate

@@ -11,12 +11,23 @@ from typing import ClassVar
 from urllib.parse import urlsplit
 
 from oa_base.rate import Rate
-from oa_errors import Refusal
-from oa_platform.config import DefaultFrom, group, own_port, peer_port, setting
-from oa_platform.keys import load_key
-from oa_platform.parsers import Address, Parser, Secret, address, choice, integer, number, path, secret_text, text
-from oa_platform.ports import default_port
-from oa_platform.settings import DatabaseSettings, GrpcClientSettings, ServiceSettings
+from oa_base.refusal import Refusal
+from oa_platform.auth.keys import load_key
+from oa_platform.config.loading import DefaultFrom, group, own_port, peer_port, setting
+from oa_platform.config.parsers import (
+    Address,
+    Parser,
+    Secret,
+    address,
+    choice,
+    integer,
+    number,
+    path,
+    secret_text,
+    text,
+)
+from oa_platform.config.ports import default_port
+from oa_platform.config.shared import DatabaseSettings, GrpcClientSettings, ServiceSettings
 from services.control.app.mailers import ConsoleMailer, SmtpMailer, SmtpRelay
 from services.control.app.ports import Mailer
 from services.control.app.sign_in import SignInLimits

@@ -7,14 +7,14 @@ import random
 from collections.abc import Callable
 
 from oa_base.clock import Clock
-from oa_platform.auth import Authenticator
-from oa_platform.clock_watch import ClockWatch
-from oa_platform.grpc_client import open_channel
-from oa_platform.grpc_server import GrpcServer
-from oa_platform.jwks import JwksCache
-from oa_platform.parsers import Address
-from oa_platform.process import Process, run_service
-from oa_platform.tokens import TokenVerifier
+from oa_platform.auth.authenticator import Authenticator
+from oa_platform.auth.jwks import JwksCache
+from oa_platform.auth.tokens import TokenVerifier
+from oa_platform.config.parsers import Address
+from oa_platform.health.clock_watch import ClockWatch
+from oa_platform.process.lifecycle import Process, run_service
+from oa_platform.rpc.client import open_channel
+from oa_platform.rpc.server import GrpcServer
 from services.khala_gateway.app.confirmations import Confirmations
 from services.khala_gateway.app.connection import Gateway
 from services.khala_gateway.app.feeds import FeedHub

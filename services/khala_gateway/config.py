@@ -9,9 +9,9 @@ from typing import ClassVar
 
 from oa_khala.feed import FeedLimits
 from oa_khala.server_commands import ServerLimits
-from oa_platform.config import group, own_port, peer_port, setting
-from oa_platform.parsers import Address, Parser, address, integer, number
-from oa_platform.settings import GrpcClientSettings, JwksSettings, ServiceSettings
+from oa_platform.config.loading import group, own_port, peer_port, setting
+from oa_platform.config.parsers import Address, Parser, address, integer, number
+from oa_platform.config.shared import GrpcClientSettings, JwksSettings, ServiceSettings
 from services.khala_gateway.app.feeds import HubLimits
 from services.khala_gateway.ws_api.server import ServerLimits as PortLimits
 from services.khala_gateway.ws_api.socket import SocketLimits

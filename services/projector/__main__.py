@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from oa_errors import Refusal
-from oa_platform.auth import Authenticator
-from oa_platform.clock_watch import ClockWatch
-from oa_platform.grpc_client import open_channel
-from oa_platform.grpc_server import GrpcServer
-from oa_platform.jwks import JwksCache
-from oa_platform.metrics import REGISTRY
-from oa_platform.migrate import check_schema
-from oa_platform.postgres import Postgres
-from oa_platform.process import Process, run_service
-from oa_platform.refusals import note_refusal
-from oa_platform.tokens import TokenVerifier
+from oa_base.refusal import Refusal
+from oa_platform.auth.authenticator import Authenticator
+from oa_platform.auth.jwks import JwksCache
+from oa_platform.auth.tokens import TokenVerifier
+from oa_platform.health.clock_watch import ClockWatch
+from oa_platform.postgres.migrate import check_schema
+from oa_platform.postgres.pool import Postgres
+from oa_platform.process.lifecycle import Process, run_service
+from oa_platform.rpc.client import open_channel
+from oa_platform.rpc.refusals import note_refusal
+from oa_platform.rpc.server import GrpcServer
+from oa_platform.telemetry.metrics import REGISTRY
 from oa_topics.hub import TopicHub
 from oa_topics.servicer import TopicApi
 from openagents.projection.v1 import read_service_pb2_grpc

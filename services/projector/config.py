@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from oa_platform.config import group, peer_port, setting
-from oa_platform.parsers import Address, address, integer
-from oa_platform.settings import DatabaseSettings, GrpcClientSettings, JwksSettings, ServiceSettings
+from oa_platform.config.loading import group, peer_port, setting
+from oa_platform.config.parsers import Address, address, integer
+from oa_platform.config.shared import DatabaseSettings, GrpcClientSettings, JwksSettings, ServiceSettings
 from oa_topics.store import TopicLimits
 
 

@@ -7,17 +7,17 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from oa_errors import Refusal
-from oa_platform.auth import Authenticator
-from oa_platform.clock_watch import ClockWatch
-from oa_platform.grpc_server import GrpcServer
-from oa_platform.ids import new_id
-from oa_platform.jwks import JwksCache
-from oa_platform.migrate import check_schema
-from oa_platform.postgres import Postgres
-from oa_platform.process import Process, run_service
-from oa_platform.refusals import note_refusal
-from oa_platform.tokens import KeySource, TokenVerifier
+from oa_base.refusal import Refusal
+from oa_platform.auth.authenticator import Authenticator
+from oa_platform.auth.jwks import JwksCache
+from oa_platform.auth.tokens import KeySource, TokenVerifier
+from oa_platform.health.clock_watch import ClockWatch
+from oa_platform.postgres.migrate import check_schema
+from oa_platform.postgres.pool import Postgres
+from oa_platform.process.lifecycle import Process, run_service
+from oa_platform.rpc.refusals import note_refusal
+from oa_platform.rpc.server import GrpcServer
+from oa_platform.system.ids import new_id
 from oa_runlog.proof.checkpoint import log_origin
 from oa_runlog.proof.signing import NoteSigner, ReceiptSigner
 from oa_topics.hub import TopicHub

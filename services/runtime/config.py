@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
-from oa_errors import Refusal
-from oa_platform.config import group, setting
-from oa_platform.parsers import Parser, Secret, integer, secret_text
-from oa_platform.settings import DatabaseSettings, JwksSettings, ServiceSettings
+from oa_base.refusal import Refusal
+from oa_platform.config.loading import group, setting
+from oa_platform.config.parsers import Parser, Secret, integer, secret_text
+from oa_platform.config.shared import DatabaseSettings, JwksSettings, ServiceSettings
 from oa_runlog.decide import Limits
 from oa_runlog.events import DEFAULT_RETENTION_CLASS
 from oa_topics.store import TopicLimits

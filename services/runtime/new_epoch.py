@@ -16,11 +16,11 @@ from dataclasses import dataclass
 
 import structlog
 
-from oa_errors import Refusal
-from oa_errors.visible import LAYOUT, visible
-from oa_platform.config import group, load
-from oa_platform.postgres import Postgres
-from oa_platform.settings import DatabaseSettings
+from oa_base.refusal import Refusal
+from oa_base.visible import LAYOUT, visible
+from oa_platform.config.loading import group, load
+from oa_platform.config.shared import DatabaseSettings
+from oa_platform.postgres.pool import Postgres
 from services.runtime.app.lineage import new_epoch_name
 from services.runtime.domain.lineage import EpochCause, NewEpoch
 from services.runtime.store.lineage import PostgresHistories

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog import reducer, upcast, wire
 from oa_runlog.state import RunState, RunStatus, WorkerStatus
 from oa_runlog.transitions import RUN_TRANSITIONS, TRIGGERS, WORKER_TRANSITIONS, WorkerTrigger, trigger

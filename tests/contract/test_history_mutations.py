@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog import decide, reducer, transitions, wire
 from oa_runlog.events import EventBody, ExecutorLost, RunEvent, RunFinished, RunStarted
 from oa_runlog.proof.chain import chain_next

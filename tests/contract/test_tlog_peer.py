@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog.proof import merkle
 from oa_runlog.proof.checkpoint import verify_checkpoint
 from oa_runlog.proof.signing import sign_checkpoint

@@ -13,7 +13,7 @@ import httpx
 import pytest
 import yaml
 
-from oa_errors.catalogue import is_reason
+from oa_base.catalogue import is_reason
 from oa_localstack.stack import Stack
 from oa_testing.postgres import REPOSITORY
 from services.runtime.app.limits import SequencerLimits

@@ -6,8 +6,8 @@ import importlib
 import sys
 from pathlib import Path
 
-from oa_platform.process import run_service
-from oa_platform.settings import ServiceSettings
+from oa_platform.config.shared import ServiceSettings
+from oa_platform.process.lifecycle import run_service
 from oa_testing.clock import SkewedClock
 
 

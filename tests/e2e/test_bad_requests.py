@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from oa_errors.connect import from_connect
 from oa_localstack.stack import Stack
+from oa_wire.connect import from_connect
 from tests.e2e.world import signed_in
 
 pytestmark = [pytest.mark.serial, pytest.mark.asyncio(loop_scope="module")]

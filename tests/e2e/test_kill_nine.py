@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from oa_base.refusal import Refusal
 from oa_client.follow.subscription import Subscription
-from oa_errors import Refusal
 from oa_localstack.secrets import SERVICES
 from oa_localstack.stack import POSTGRES, Stack
 from tests.e2e.world import RUN_TIMEOUT_S, Counting, Tail, signed_in

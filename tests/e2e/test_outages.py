@@ -13,14 +13,15 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from oa_base.catalogue import ClientAction
+from oa_base.refusal import Refusal
 from oa_client.core.models import Run
 from oa_client.follow.subscription import Subscription
-from oa_errors import ClientAction, Refusal
 from oa_localstack.postgres import FAST, SUPERUSER
 from oa_localstack.probe import ask
 from oa_localstack.secrets import SERVICES, load_or_create
 from oa_localstack.stack import POSTGRES, Stack
-from oa_platform.ports import PORT_OFFSETS
+from oa_platform.config.ports import PORT_OFFSETS
 from oa_testing.postgres import free_port
 from tests.e2e.world import RUN_TIMEOUT_S, STEP_TIMEOUT_S, Counting, Tail, signed_in
 

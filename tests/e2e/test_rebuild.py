@@ -21,7 +21,7 @@ from oa_localstack.postgres import FAST
 from oa_localstack.probe import ask
 from oa_localstack.secrets import load_or_create
 from oa_localstack.stack import Stack
-from oa_platform.ports import PORT_OFFSETS
+from oa_platform.config.ports import PORT_OFFSETS
 from oa_testing.postgres import REPOSITORY, free_port
 from tests.e2e.world import RUN_TIMEOUT_S, STEP_TIMEOUT_S, Counting, World, signed_in
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 
-from oa_platform.signals import stop_signals
+from oa_platform.process.signals import stop_signals
 from oa_worker import ApiKeyTokens, ExecAdapter, Worker
 
 _log = logging.getLogger("worker")

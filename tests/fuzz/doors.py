@@ -13,15 +13,15 @@ import httpx
 from google.protobuf.message import DecodeError
 
 from oa_base.identity import ISSUER
-from oa_errors import Refusal
-from oa_errors.connect import from_connect
-from oa_errors.status import STATUS_METADATA_KEY, from_status_bytes
+from oa_base.refusal import Refusal
 from oa_localstack.secrets import Secrets, load_or_create
 from oa_localstack.stack import Stack
-from oa_platform.auth import AUTHORIZATION_KEY, PRINCIPAL_KEY, SERVICE_TOKEN_KEY, Need
-from oa_platform.ids import new_id
-from oa_platform.keys import SigningKey, load_key
-from oa_platform.tokens import sign_token
+from oa_platform.auth.authenticator import AUTHORIZATION_KEY, PRINCIPAL_KEY, SERVICE_TOKEN_KEY, Need
+from oa_platform.auth.keys import SigningKey, load_key
+from oa_platform.auth.tokens import sign_token
+from oa_platform.system.ids import new_id
+from oa_wire.connect import from_connect
+from oa_wire.status import STATUS_METADATA_KEY, from_status_bytes
 from openagents.common.v1 import principal_pb2
 from openagents.control.v1 import claims_pb2
 from openagents.runtime.v1 import worker_service_pb2

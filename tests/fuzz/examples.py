@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from oa_platform.ids import new_id
+from oa_platform.system.ids import new_id
 from tests.fuzz.scene import Lease, Scene
 
 Json = Any

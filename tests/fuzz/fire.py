@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from oa_errors.catalogue import is_reason
-from oa_platform.ids import new_id
+from oa_base.catalogue import is_reason
+from oa_platform.system.ids import new_id
 from tests.fuzz.doors import Outcome
 from tests.fuzz.mutate import MARK, Json, Mutation, replaced
 from tests.fuzz.scene import Scene

@@ -13,7 +13,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from oa_platform.auth import Need, policy_of
+from oa_platform.auth.authenticator import Need, policy_of
 from oa_testing.postgres import REPOSITORY
 
 SERVERS = {

@@ -11,8 +11,8 @@ from typing import Any
 import grpc.aio
 
 from oa_localstack.stack import Stack
-from oa_platform.auth import AUTHORIZATION_KEY
-from oa_platform.ids import new_id
+from oa_platform.auth.authenticator import AUTHORIZATION_KEY
+from oa_platform.system.ids import new_id
 from openagents.runtime.v1 import event_pb2
 from openagents.runtime.v1 import worker_service_pb2 as pb
 from openagents.runtime.v1.worker_service_pb2_grpc import WorkerServiceStub

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from tests.fuzz.doors import Outcome
 from tests.fuzz.fire import Tally
 from tests.fuzz.mutate import BROKEN_RULE, MARK, Mutation

@@ -16,7 +16,7 @@ from google.protobuf import json_format
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_khala import frames
 from oa_khala.frames import Form
 from oa_khala.wire import decode_server_frame

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oa_platform.auth import AUTHORIZATION_KEY, PRINCIPAL_KEY, SERVICE_TOKEN_KEY, Need
+from oa_platform.auth.authenticator import AUTHORIZATION_KEY, PRINCIPAL_KEY, SERVICE_TOKEN_KEY, Need
 from openagents.runtime.v1 import event_pb2, worker_service_pb2
 from tests.fuzz.doors import CALLER, Metadata, Outcome
 from tests.fuzz.examples import EXAMPLES

@@ -11,7 +11,7 @@ from tools import gen_docs
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?!https?:|mailto:|#)([^)#\s]+)(?:#[^)]*)?\)")
 TEST_NAME = re.compile(r"`(?P<path>[\w/]+\.py)::(?P<name>\w+)`")
 # A docstring there shows how settings are declared, by one that doesn't exist.
-EXAMPLES = ("libs/oa_platform/config.py",)
+EXAMPLES = ("libs/oa_platform/config/loading.py",)
 SETTING = re.compile(r"\bOA_[A-Z][A-Z0-9_]*[A-Z0-9]\b")
 
 

@@ -12,22 +12,26 @@ import pytest
 from tests.house.files import REPO
 
 SERVICES = ("control", "khala_gateway", "projector", "runtime")
+PLATFORM_ROOMS = ("auth", "config", "health", "http", "postgres", "process", "rpc", "system", "telemetry")
+WORKER_ROOMS = ("adapters", "sdk")
 ROOMS = ("app", "domain", "grpc_api", "http_api", "store", "ws_api")
 CLIENT_ROOMS = ("core", "cpython", "edge", "follow", "proofs")
 CLIENT_MODULES = ("client", "transport", "follow/items", "follow/updates", "proofs/event_lines", "proofs/pins")
 LIBRARIES = (
     "oa_base",
     "oa_client",
-    "oa_errors",
     "oa_khala",
     "oa_localstack",
     "oa_platform",
     "oa_runlog",
     "oa_testing",
+    "oa_wire",
     "oa_worker",
 )
 
 ROOMS_RULE = "Libraries are layered"
+PLATFORM_ROOMS_RULE = "The platform has rooms"
+WORKER_ROOMS_RULE = "A worker's adapters"
 CLIENT_ROOMS_RULE = "The client core has rooms"
 EVERY_SURFACE_RULE = "What only CPython has"
 SERVICES_RULE = "Services meet over the contracts"
@@ -47,6 +51,8 @@ def rooms(tmp_path: Path) -> Path:
     packages += [tmp_path / "libs" / "oa_runlog" / room for room in ("proof", "wire")]
     packages += [tmp_path / "services" / service / room for service in SERVICES for room in (*ROOMS, "tests")]
     packages += [tmp_path / "libs" / "oa_client" / room for room in CLIENT_ROOMS]
+    packages += [tmp_path / "libs" / "oa_platform" / room for room in PLATFORM_ROOMS]
+    packages += [tmp_path / "libs" / "oa_worker" / room for room in WORKER_ROOMS]
     for package in packages:
         package.mkdir(parents=True, exist_ok=True)
     for folder in [path for path in tmp_path.rglob("*") if path.is_dir()]:
@@ -83,14 +89,14 @@ ALLOWED = {
     "services/runtime/config.py": "import oa_platform",
     "services/runtime/grpc_api/__init__.py": "import services.runtime.app, openagents, grpc, oa_runlog.wire",
     "services/runtime/store/__init__.py": "import services.runtime.app, asyncpg, oa_platform",
-    "services/runtime/app/__init__.py": "import services.runtime.domain, asyncio, oa_runlog, oa_errors",
-    "services/runtime/domain/__init__.py": "import oa_runlog, oa_errors, hashlib, dataclasses",
+    "services/runtime/app/__init__.py": "import services.runtime.domain, asyncio, oa_runlog, oa_base",
+    "services/runtime/domain/__init__.py": "import oa_runlog, oa_base, hashlib, dataclasses",
     "services/runtime/tests/test_x.py": "import oa_testing, asyncpg, random, openagents, services.runtime.config",
-    "libs/oa_runlog/wire/events.py": "import openagents, oa_errors",
+    "libs/oa_runlog/wire/events.py": "import openagents, oa_base",
     "libs/oa_runlog/proof/signing.py": "import cryptography",
     "libs/oa_khala/wire.py": "import openagents",
-    "libs/oa_errors/catalogue.py": "import openagents, oa_base",
-    "libs/oa_platform/pool.py": "import asyncpg, openagents, oa_errors, asyncio",
+    "libs/oa_base/catalogue.py": "import openagents, oa_base",
+    "libs/oa_platform/postgres/pool.py": "import asyncpg, openagents, oa_base, asyncio",
     "libs/oa_client/cpython/x.py": "import websockets, os, sqlite3, oa_client.client, oa_client.proofs",
     "libs/oa_client/client.py": "import oa_client.proofs, oa_client.edge, oa_client.follow, openagents",
     "libs/oa_client/follow/x.py": "import asyncio, random, oa_khala.wire, oa_client.transport, oa_client.core",
@@ -109,12 +115,12 @@ def test_what_the_rooms_are_for_is_allowed(rooms: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "text", "rule"),
     [
-        ("libs/oa_base/x.py", "import oa_errors", ROOMS_RULE),
-        ("libs/oa_errors/x.py", "import oa_khala", ROOMS_RULE),
+        ("libs/oa_base/x.py", "import oa_wire", ROOMS_RULE),
+        ("libs/oa_wire/x.py", "import oa_khala", ROOMS_RULE),
         ("libs/oa_khala/x.py", "import oa_runlog", ROOMS_RULE),
-        ("libs/oa_platform/x.py", "import oa_client", ROOMS_RULE),
+        ("libs/oa_platform/rpc/x.py", "import oa_client", ROOMS_RULE),
         ("libs/oa_client/x.py", "import oa_localstack", ROOMS_RULE),
-        ("libs/oa_platform/x.py", "import services.control.app", ROOMS_RULE),
+        ("libs/oa_platform/rpc/x.py", "import services.control.app", ROOMS_RULE),
         ("libs/oa_localstack/x.py", "import oa_testing", ROOMS_RULE),
         ("apps/cli/x.py", "import services.control.app", ROOMS_RULE),
         ("libs/oa_client/core/x.py", "import oa_client.transport", CLIENT_ROOMS_RULE),
@@ -125,6 +131,11 @@ def test_what_the_rooms_are_for_is_allowed(rooms: Path) -> None:
         ("libs/oa_client/helpers.py", "", CLIENT_ROOMS_RULE),
         ("libs/oa_client/proofs/x.py", "import pathlib", EVERY_SURFACE_RULE),
         ("libs/oa_client/edge/x.py", "import httpx", EVERY_SURFACE_RULE),
+        ("libs/oa_platform/config/x.py", "import oa_platform.telemetry", PLATFORM_ROOMS_RULE),
+        ("libs/oa_platform/health/x.py", "import oa_platform.postgres", PLATFORM_ROOMS_RULE),
+        ("libs/oa_platform/auth/x.py", "import oa_platform.http", PLATFORM_ROOMS_RULE),
+        ("libs/oa_platform/helpers.py", "", PLATFORM_ROOMS_RULE),
+        ("libs/oa_worker/sdk/x.py", "import oa_worker.adapters", WORKER_ROOMS_RULE),
         ("services/control/app/x.py", "import services.runtime.app", SERVICES_RULE),
         ("services/control/grpc_api/x.py", "import oa_client", SERVICE_LIBRARIES_RULE),
         ("services/control/app/x.py", "import oa_testing", SERVICE_LIBRARIES_RULE),
@@ -138,7 +149,7 @@ def test_what_the_rooms_are_for_is_allowed(rooms: Path) -> None:
         ("libs/oa_base/x.py", "import random", PURE_RULE),
         ("libs/oa_runlog/x.py", "import cryptography", PURE_RULE),
         ("services/runtime/domain/x.py", "import cryptography", PURE_RULE),
-        ("libs/oa_errors/x.py", "import logging", PURE_RULE),
+        ("libs/oa_wire/x.py", "import logging", PURE_RULE),
         ("libs/oa_client/core/x.py", "import time", PURE_RULE),
         ("libs/oa_client/follow/items.py", "import asyncio", PURE_RULE),
         ("services/control/domain/x.py", "import secrets", PURE_RULE),

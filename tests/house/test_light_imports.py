@@ -48,5 +48,5 @@ def test_decoding_and_following_load_no_cryptography_no_grpc_and_no_driver(modul
 
 def test_what_is_loaded_is_seen() -> None:
     assert heavy_imports("oa_runlog.proof.verify") == {"cryptography"}
-    assert heavy_imports("oa_platform.postgres") >= {"asyncpg"}
-    assert heavy_imports("oa_platform.grpc_client") >= {"grpc"}
+    assert heavy_imports("oa_platform.postgres.pool") >= {"asyncpg"}
+    assert heavy_imports("oa_platform.rpc.client") >= {"grpc"}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import zstandard
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog.proof.checkpoint import Checkpoint, verify_receipt_log
 from oa_runlog.proof.merkle import EMPTY_ROOT, inner_hash, leaf_hash
 from oa_runlog.proof.receipt import SignedReceipt

@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog.proof.checkpoint import Checkpoint, check_growth, verify_checkpoint
 from oa_runlog.proof.notes import VerifierKey
 from openagents.runtime.v1 import event_pb2, receipt_service_pb2, run_pb2, run_service_pb2

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 import asyncpg
 import grpc.aio
 
-from oa_errors import Refusal
-from oa_errors.status import STATUS_METADATA_KEY
-from oa_platform.failures import refusal_from_rpc_error
-from oa_platform.ids import new_id
-from oa_platform.keys import generate_key
+from oa_base.refusal import Refusal
+from oa_platform.auth.keys import generate_key
+from oa_platform.health.failures import refusal_from_rpc_error
+from oa_platform.system.ids import new_id
 from oa_testing.fault_proxy import Direction, FaultProxy
 from oa_testing.postgres import Database
+from oa_wire.status import STATUS_METADATA_KEY
 from openagents.runtime.v1 import run_pb2, run_service_pb2
 from openagents.runtime.v1.run_service_pb2_grpc import RunServiceStub
 from openagents.runtime.v1.worker_service_pb2_grpc import WorkerServiceStub

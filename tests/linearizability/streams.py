@@ -16,7 +16,7 @@ from typing import Any
 
 import grpc.aio
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from openagents.runtime.v1 import event_pb2
 from openagents.runtime.v1 import worker_service_pb2 as pb
 from openagents.runtime.v1.worker_service_pb2_grpc import WorkerServiceStub

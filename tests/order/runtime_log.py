@@ -11,11 +11,11 @@ from functools import partial
 import asyncpg
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from oa_errors import Refusal
-from oa_platform.ids import new_id
-from oa_platform.parsers import Secret
-from oa_platform.postgres import Postgres
-from oa_platform.settings import DatabaseSettings
+from oa_base.refusal import Refusal
+from oa_platform.config.parsers import Secret
+from oa_platform.config.shared import DatabaseSettings
+from oa_platform.postgres.pool import Postgres
+from oa_platform.system.ids import new_id
 from oa_runlog import wire
 from oa_runlog.commands import Append, AssignRun, CreateRun
 from oa_runlog.decide import Limits

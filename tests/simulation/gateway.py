@@ -8,7 +8,7 @@ from typing import cast
 
 from grpc.aio import Channel
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_khala.admission import Grant
 from oa_khala.feed import FeedLimits
 from oa_khala.frames import Form

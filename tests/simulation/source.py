@@ -14,12 +14,12 @@ import grpc
 import grpc.aio
 import structlog
 
-from oa_errors import Refusal
-from oa_errors.status import STATUS_METADATA_KEY, to_status
+from oa_base.refusal import Refusal
 from oa_khala.topics import RUN_EVENTS, Source, Topic, parse_topic
 from oa_topics.hub import TopicHub
 from oa_topics.servicer import TopicApi
 from oa_topics.store import TopicDescription, TopicLimits
+from oa_wire.status import STATUS_METADATA_KEY, to_status
 from openagents.sync.v1 import topic_service_pb2 as pb
 from tests.simulation.world import USER, Log, World
 

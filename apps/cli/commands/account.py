@@ -10,8 +10,8 @@ import click
 
 from apps.cli.exits import Exit
 from apps.cli.program import Cli, command, oa
+from oa_base.refusal import Refusal
 from oa_client.edge.auth import Challenge, Credentials
-from oa_errors import Refusal
 
 DEV_EMAIL = "demo@openagents.example"
 """Who signs in on a development stack when nobody else is named."""

@@ -17,7 +17,7 @@ from apps.cli.demo.view import View
 from apps.cli.exits import Exit, exit_of_outcome
 from apps.cli.program import Cli, command, oa
 from apps.cli.settings import running_stack
-from oa_platform.signals import stop_signals
+from oa_platform.process.signals import stop_signals
 
 READ_MODEL_TIMEOUT_S = 15.0
 _REPOSITORY = Path(__file__).resolve().parents[3]

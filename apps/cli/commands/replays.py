@@ -10,11 +10,11 @@ from apps.cli.exits import Exit
 from apps.cli.keys import key_option, trusted_keys
 from apps.cli.program import Cli, command, raw_option, replay_group
 from apps.cli.tail import TailView
+from oa_base.refusal import Refusal
 from oa_client.core import wire
 from oa_client.cpython.artifact_files import artifact_file_lines, fetched_artifact, write_artifact
 from oa_client.follow.items import Seen
 from oa_client.proofs.artifacts import is_of_another_past
-from oa_errors import Refusal
 from oa_khala.topics import run_events
 from oa_runlog.proof.replay import artifact_lines, read_artifact
 from oa_runlog.proof.verify import VerifiedReplay, verify_artifact

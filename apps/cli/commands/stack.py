@@ -14,15 +14,15 @@ from apps.cli.exits import Exit
 from apps.cli.output import Output
 from apps.cli.program import Cli, command, oa
 from apps.cli.settings import control_url, running_stack
+from oa_base.refusal import Refusal
 from oa_client.client import VERSION
 from oa_client.core.refusals import needs_sign_in
-from oa_errors import Refusal
-from oa_errors.strict_text import read_json
 from oa_localstack.lifecycle import run_until_stopped, stop_running
 from oa_localstack.probe import ask
 from oa_localstack.stack import Stack
 from oa_localstack.state import StackState
 from oa_localstack.supervision import Change, Event
+from oa_wire.strict_text import read_json
 
 _OPS = {
     "control": "control_ops",

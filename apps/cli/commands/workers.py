@@ -11,11 +11,11 @@ import click
 from apps.cli.exits import Exit
 from apps.cli.output import Output
 from apps.cli.program import Cli, command, worker_group
+from oa_base.refusal import Refusal
 from oa_client.cpython.files import read_json, write_private_json
-from oa_errors import Refusal
-from oa_platform.signals import stop_signals
+from oa_platform.process.signals import stop_signals
 from oa_worker import Adapter, ApiKeyTokens, ExecAdapter, Worker
-from oa_worker.notices import Attached, Detached, Notice, RunLeft, RunTaken
+from oa_worker.sdk.notices import Attached, Detached, Notice, RunLeft, RunTaken
 
 _ADAPTERS: dict[str, type[ExecAdapter]] = {"exec": ExecAdapter}
 MAX_SLOTS = 1000

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from apps.cli.program import Cli
 from apps.cli.settings import running_stack
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_localstack.logtail import last_lines
 from oa_localstack.spawn import spawn
 from oa_localstack.stack import Stack

@@ -17,9 +17,9 @@ from google.protobuf.descriptor_pool import Default
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from oa_base.refusal import Refusal
 from oa_client.cpython.sqlite_store import SqliteStore
 from oa_client.transport import HttpAnswer
-from oa_errors import Refusal
 from oa_khala.client_commands import Apply
 from oa_khala.frames import Cursor
 from oa_khala.topics import run_events

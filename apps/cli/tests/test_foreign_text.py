@@ -32,6 +32,8 @@ from apps.cli.tests.hostile import (
     key,
     screens,
 )
+from oa_base.refusal import Refusal
+from oa_base.visible import LAYOUT, visible
 from oa_client.client import Client
 from oa_client.core.log import fold
 from oa_client.core.store import Element
@@ -39,15 +41,13 @@ from oa_client.cpython.files import ClientHome, FileCredentialStore
 from oa_client.cpython.network import HttpxHttp
 from oa_client.edge.auth import Credentials
 from oa_client.follow import updates
-from oa_errors import Refusal
-from oa_errors.visible import LAYOUT, visible
 from oa_khala.topics import run_events
 from oa_localstack.probe import Answer
 from oa_localstack.state import ProcessMark, StackState, state_path
 from oa_localstack.supervision import Change, Event
 from oa_runlog.proof.receipt import read_facts
 from oa_runlog.wire import decode_event
-from oa_worker.notices import Attached, Detached, RunLeft, RunTaken
+from oa_worker.sdk.notices import Attached, Detached, RunLeft, RunTaken
 from openagents.runtime.v1.event_pb2 import RunFinished
 
 SHOWN = r"\x1b[2J"

@@ -15,8 +15,9 @@ from apps.cli.output import bytes_words, ms_words, next_step
 from apps.cli.pages import commands_of
 from apps.cli.program import oa
 from apps.cli.tests.program import REPOSITORY, Program
+from oa_base.catalogue import all_reasons
+from oa_base.refusal import Refusal
 from oa_client.follow.items import Broken
-from oa_errors import Refusal, all_reasons
 
 COMMANDS = [path[1:] for path, _ in commands_of(oa, ("oa",))]
 RUN = "run_01JD8V0000000000000000000A"

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from apps.cli.terminal import RESET, TerminalText, uncoloured
-from oa_errors.visible import LAYOUT, visible
+from oa_base.visible import LAYOUT, visible
 
 BYTES = bytes(range(256))
 PIECES = st.sampled_from(

@@ -15,7 +15,7 @@ from apps.cli.commands.account import dev_code
 from apps.cli.exits import Exit
 from apps.cli.tests.program import TIMEOUT_S, Program
 from oa_localstack.stack import Stack
-from oa_platform.ports import PORT_OFFSETS
+from oa_platform.config.ports import PORT_OFFSETS
 from oa_testing.postgres import free_port
 
 pytestmark = pytest.mark.serial

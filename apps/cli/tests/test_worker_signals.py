@@ -14,7 +14,7 @@ import pytest
 
 from apps.cli.exits import Exit
 from apps.cli.tests.program import Program
-from oa_platform.signals import STOP_SIGNALS
+from oa_platform.process.signals import STOP_SIGNALS
 from oa_worker.tests.fake_runtime import RUN, FakeRuntime
 from oa_worker.tests.test_exec import alive, until_dead
 from openagents.control.v1 import service_account_service_pb2 as pb

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from oa_errors import ClientAction, Refusal
+from oa_base.catalogue import ClientAction
+from oa_base.refusal import Refusal
 
 _MAX_RETRY_AFTER_DIGITS = 6
 

@@ -9,12 +9,12 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from oa_base.refusal import Refusal
 from oa_client.core.models import Caller, Finish, JsonDocument, Run, SyncGrant
-from oa_errors import Refusal
-from oa_errors.strict_json import merge_document, merge_json
 from oa_runlog.events import DEFAULT_RETENTION_CLASS
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.wire import receipt_from_wire, receipt_to_wire
+from oa_wire.strict_json import merge_document, merge_json
 from openagents.common.v1 import errors_pb2
 from openagents.control.v1 import session_service_pb2, sync_token_service_pb2
 from openagents.projection.v1 import run_summary_pb2

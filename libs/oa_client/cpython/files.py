@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 
 from ulid import ULID
 
+from oa_base.refusal import Refusal
 from oa_client.edge.auth import Credentials
-from oa_errors import Refusal
-from oa_errors.strict_text import read_json as read_json_text
+from oa_wire.strict_text import read_json as read_json_text
 
 LOCK_TIMEOUT_S = 60.0
 """Longer than a refresh may take, whose process holds the lock."""

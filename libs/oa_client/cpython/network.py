@@ -17,10 +17,10 @@ import websockets
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
+from oa_base.refusal import Refusal
 from oa_client.core.refusals import retry_after_ms
 from oa_client.transport import HttpAnswer, SocketClosed
-from oa_errors import Refusal
-from oa_errors.connect import from_connect
+from oa_wire.connect import from_connect
 
 HTTP_TIMEOUT_S = 30.0
 OPEN_TIMEOUT_S = 10.0

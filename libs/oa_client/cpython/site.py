@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
+from oa_base.refusal import Refusal
 from oa_client.client import Client
 from oa_client.cpython.files import ClientHome, FileCredentialStore, read_json, write_private_json
 from oa_client.cpython.network import HttpxHttp, WebSockets
 from oa_client.cpython.sqlite_store import SqliteStore
-from oa_errors import Refusal
-from oa_errors.strict_text import read_base64
+from oa_wire.strict_text import read_base64
 
 
 class FilePins:

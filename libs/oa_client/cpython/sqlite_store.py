@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from oa_base.refusal import Refusal
 from oa_client.core.store import Element, continues
-from oa_errors import Refusal
 from oa_khala.client_commands import Apply
 from oa_khala.frames import Cursor
 

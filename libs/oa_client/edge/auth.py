@@ -9,9 +9,9 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from oa_base.refusal import Refusal
 from oa_client.core.refusals import needs_sign_in
 from oa_client.edge.calls import Edge
-from oa_errors import Refusal
 from openagents.control.v1 import auth_service_pb2 as pb
 
 _SERVICE = "openagents.control.v1.AuthService"

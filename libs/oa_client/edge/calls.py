@@ -9,10 +9,11 @@ from typing import Protocol, TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from oa_base.backoff import Backoff
+from oa_base.catalogue import ClientAction
+from oa_base.refusal import Refusal
 from oa_client.core.refusals import retry_after_ms
 from oa_client.transport import Http, HttpAnswer
-from oa_errors import ClientAction, Refusal
-from oa_errors.connect import from_connect
+from oa_wire.connect import from_connect
 
 M = TypeVar("M", bound=Message)
 ATTEMPTS = 5

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from oa_base.refusal import Refusal
 from oa_client.core.log import AppliedLog, LogFold
 from oa_client.core.store import Element
 from oa_client.follow.updates import Applied, CaughtUp, Connection, Refused, Restarted, Update
-from oa_errors import Refusal
 from oa_runlog.events import RunEvent
 
 

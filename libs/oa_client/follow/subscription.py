@@ -19,12 +19,13 @@ from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Protocol, Self
 
+from oa_base.catalogue import ClientAction
+from oa_base.refusal import Refusal
 from oa_client.core.chains import RunChains
 from oa_client.core.models import SyncGrant
 from oa_client.core.store import StoreMoved, WatermarkStore
 from oa_client.follow.updates import Applied, CaughtUp, Connection, Refused, Restarted, Update
 from oa_client.transport import Socket, SocketClosed, Sockets
-from oa_errors import ClientAction, Refusal
 from oa_khala import wire
 from oa_khala.client_commands import (
     Apply,

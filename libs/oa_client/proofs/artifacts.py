@@ -8,8 +8,8 @@ from typing import BinaryIO, Protocol
 
 import zstandard
 
+from oa_base.refusal import Refusal
 from oa_client.core.models import ArtifactPiece
-from oa_errors import Refusal
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.proof.replay import MAX_LINE_BYTES
 from oa_runlog.proof.verify import VerifiedReplay, verify_receipt

@@ -9,11 +9,11 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Iterator
 
+from oa_base.refusal import Refusal
 from oa_client.core import wire
 from oa_client.core.models import JsonDocument
-from oa_errors import Refusal
-from oa_errors.strict_text import read_base64, read_json
 from oa_runlog.wire import decode_event
+from oa_wire.strict_text import read_base64, read_json
 
 _MEMBERS = {"seq", "event", "bytes"}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from oa_errors import Refusal
-from oa_errors.strict_text import read_base64
+from oa_base.refusal import Refusal
 from oa_runlog.proof.receipt import key_id_of
+from oa_wire.strict_text import read_base64
 
 
 class PinStore(Protocol):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_khala.admission import Grant, admit, check_device, check_owner, check_same_session
 
 RUN = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"

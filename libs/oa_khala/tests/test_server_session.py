@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_khala import frames
 from oa_khala.admission import Grant
 from oa_khala.frames import Cursor, Plan, TopicState

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_khala.topics import (
     MAX_TOPIC_LENGTH,
     TOPIC_CLASSES,

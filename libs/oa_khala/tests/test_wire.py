@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_khala import frames, wire
 from oa_khala.frames import Form
 from oa_khala.tests.strategies import client_frames, server_frames

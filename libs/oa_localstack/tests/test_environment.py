@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from oa_localstack.environment import ACCEPTED, service_environment
 from oa_localstack.ports import USES, Ports
 from oa_localstack.secrets import SERVICES, Secrets, load_or_create
-from oa_platform.config import describe, load
-from oa_platform.parsers import address, http_url, postgres_url, service_hashes
-from oa_platform.settings import ServiceSettings
+from oa_platform.config.loading import describe, load
+from oa_platform.config.parsers import address, http_url, postgres_url, service_hashes
+from oa_platform.config.shared import ServiceSettings
 
 SHARED = {"OA_CONTROL_URL", "OA_RUNTIME_GRPC", "OA_PROJECTOR_GRPC", "OA_KHALA_URL"}
 """Addresses of the stack: every service gets all of them, whether it calls there or not."""

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from oa_errors.visible import LAYOUT, visible
+from oa_base.visible import LAYOUT, visible
 from oa_testing.postgres import REPOSITORY
 
 TIMEOUT_S = 60.0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_localstack import binaries, placement
 from oa_localstack.account import Account, postgres_account
 from oa_localstack.placement import data_root, remove_home

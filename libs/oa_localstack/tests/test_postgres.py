@@ -14,7 +14,7 @@ import asyncpg
 import psutil
 import pytest
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_localstack.postgres import FAST, PostgresServer, processes_in
 from oa_testing.postgres import free_port
 from oa_testing.waiting import PATIENCE_S

@@ -19,7 +19,7 @@ import pytest
 import pytest_asyncio
 
 from oa_base.backoff import Backoff
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_localstack import placement
 from oa_localstack import stack as stack_module
 from oa_localstack.lifecycle import remove, stop_running
@@ -30,8 +30,8 @@ from oa_localstack.secrets import SERVICES
 from oa_localstack.stack import POSTGRES, Stack
 from oa_localstack.state import read_state, state_path
 from oa_localstack.supervision import Change, Event, RestartPolicy
-from oa_platform.ports import PORT_OFFSETS
-from oa_platform.signals import STOP_SIGNALS
+from oa_platform.config.ports import PORT_OFFSETS
+from oa_platform.process.signals import STOP_SIGNALS
 from oa_testing.postgres import free_port
 from oa_testing.waiting import PATIENCE_S, eventually
 

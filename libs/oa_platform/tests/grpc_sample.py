@@ -14,19 +14,19 @@ import pytest
 from google.protobuf.message import Message
 
 from oa_base.identity import ISSUER
-from oa_errors import Refusal
-from oa_platform.auth import Authenticator
-from oa_platform.clock import SystemClock
-from oa_platform.failures import refusal_from_rpc_error
-from oa_platform.grpc_client import open_channel
-from oa_platform.grpc_server import GrpcServer
-from oa_platform.identity import current_caller
-from oa_platform.ids import new_id
-from oa_platform.jwks import StaticKeys
-from oa_platform.keys import SigningKey, generate_key
-from oa_platform.parsers import Address, Secret
-from oa_platform.settings import GrpcClientSettings, GrpcServerSettings, token_hash
-from oa_platform.tokens import TokenVerifier, sign_token
+from oa_base.refusal import Refusal
+from oa_platform.auth.authenticator import Authenticator
+from oa_platform.auth.identity import current_caller
+from oa_platform.auth.jwks import StaticKeys
+from oa_platform.auth.keys import SigningKey, generate_key
+from oa_platform.auth.tokens import TokenVerifier, sign_token
+from oa_platform.config.parsers import Address, Secret
+from oa_platform.config.shared import GrpcClientSettings, GrpcServerSettings, token_hash
+from oa_platform.health.failures import refusal_from_rpc_error
+from oa_platform.rpc.client import open_channel
+from oa_platform.rpc.server import GrpcServer
+from oa_platform.system.clock import SystemClock
+from oa_platform.system.ids import new_id
 from openagents.common.v1 import principal_pb2
 from openagents.control.v1 import claims_pb2
 from openagents.sync.v1 import topic_service_pb2

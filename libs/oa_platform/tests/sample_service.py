@@ -5,11 +5,11 @@ import os
 from dataclasses import dataclass
 from typing import ClassVar
 
-from oa_errors import Refusal
-from oa_platform.auth import Authenticator
-from oa_platform.grpc_server import GrpcServer
-from oa_platform.process import Process, run_service
-from oa_platform.settings import ServiceSettings
+from oa_base.refusal import Refusal
+from oa_platform.auth.authenticator import Authenticator
+from oa_platform.config.shared import ServiceSettings
+from oa_platform.process.lifecycle import Process, run_service
+from oa_platform.rpc.server import GrpcServer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,9 +7,9 @@ import grpc.aio
 import pytest
 
 from oa_base.identity import PrincipalKind
-from oa_errors import Refusal
-from oa_platform.auth import Authenticator, MethodPolicy, Need, policy_of
-from oa_platform.identity import (
+from oa_base.refusal import Refusal
+from oa_platform.auth.authenticator import Authenticator, MethodPolicy, Need, policy_of
+from oa_platform.auth.identity import (
     Caller,
     PersonCaller,
     ServiceCaller,

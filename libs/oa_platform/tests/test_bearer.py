@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oa_errors import Refusal
-from oa_platform.bearer import bearer_token
+from oa_base.refusal import Refusal
+from oa_platform.auth.bearer import bearer_token
 
 
 def _reason(header: str | None) -> str:

@@ -7,14 +7,14 @@ import json
 import httpx
 import pytest
 
-from oa_errors import Refusal
-from oa_platform.clock_watch import CLOCK_HEADER, ClockWatch
-from oa_platform.config import load
-from oa_platform.jwks import JwksCache
-from oa_platform.keys import generate_key, to_jwks
-from oa_platform.metrics import REGISTRY
-from oa_platform.postgres import Postgres
-from oa_platform.settings import ClockSettings, DatabaseSettings, JwksSettings
+from oa_base.refusal import Refusal
+from oa_platform.auth.jwks import JwksCache
+from oa_platform.auth.keys import generate_key, to_jwks
+from oa_platform.config.loading import load
+from oa_platform.config.shared import ClockSettings, DatabaseSettings, JwksSettings
+from oa_platform.health.clock_watch import CLOCK_HEADER, ClockWatch
+from oa_platform.postgres.pool import Postgres
+from oa_platform.telemetry.metrics import REGISTRY
 from oa_testing.clock import FakeClock, SkewedClock
 from oa_testing.postgres import ON_FAST, Database
 

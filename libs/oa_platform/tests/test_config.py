@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import pytest
 
-from oa_errors import Refusal
-from oa_platform.config import describe, group, load, peer_port, setting
-from oa_platform.parsers import Address, Secret, address, integer, path, secret_text, text
-from oa_platform.settings import DatabaseSettings, JwksSettings, ServiceSettings, token_hash
+from oa_base.refusal import Refusal
+from oa_platform.config.loading import describe, group, load, peer_port, setting
+from oa_platform.config.parsers import Address, Secret, address, integer, path, secret_text, text
+from oa_platform.config.shared import DatabaseSettings, JwksSettings, ServiceSettings, token_hash
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ import pytest
 
 _SCRIPT = """
 import asyncio, os, resource
-from oa_platform.descriptors import watch_descriptors
+from oa_platform.process.descriptors import watch_descriptors
 from structlog import configure
 from structlog.testing import LogCapture
 

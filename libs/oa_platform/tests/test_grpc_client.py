@@ -9,11 +9,11 @@ import pytest
 from google.protobuf.message import Message
 from opentelemetry import trace
 
-from oa_platform.context import adopt_request_id, current_request_id
-from oa_platform.failures import refusal_from_rpc_error
-from oa_platform.parsers import Address
+from oa_platform.config.parsers import Address
+from oa_platform.health.failures import refusal_from_rpc_error
+from oa_platform.telemetry.context import adopt_request_id, current_request_id
+from oa_platform.telemetry.tracing import configure_tracing, current_trace_id, span
 from oa_platform.tests.grpc_sample import LOOPBACK, SERVER, EchoStub, Request, World, never, refused, running
-from oa_platform.tracing import configure_tracing, current_trace_id, span
 from oa_testing.plugin import FaultProxies
 from oa_testing.waiting import PATIENCE_S
 

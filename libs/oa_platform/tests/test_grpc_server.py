@@ -13,11 +13,11 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from oa_errors import Refusal
-from oa_platform import metrics
-from oa_platform.context import REQUEST_ID_KEY
-from oa_platform.parsers import Address
-from oa_platform.settings import GrpcServerSettings
+from oa_base.refusal import Refusal
+from oa_platform.config.parsers import Address
+from oa_platform.config.shared import GrpcServerSettings
+from oa_platform.telemetry import metrics
+from oa_platform.telemetry.context import REQUEST_ID_KEY
 from oa_platform.tests.grpc_sample import ECHO, LOOPBACK, SERVER, EchoStub, Request, World, never, refused, running
 from oa_testing.waiting import eventually
 

@@ -3,8 +3,8 @@
 import pytest
 
 from oa_base.ids import is_id
-from oa_platform.clock import SystemClock
-from oa_platform.ids import new_id
+from oa_platform.system.clock import SystemClock
+from oa_platform.system.ids import new_id
 
 
 def test_new_ids_have_the_form_and_differ() -> None:

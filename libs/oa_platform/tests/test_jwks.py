@@ -8,10 +8,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from oa_errors import Refusal
-from oa_platform.jwks import JWKS_PATH, MAX_JWKS_BYTES, JwksCache
-from oa_platform.keys import SigningKey, generate_key, to_jwks
-from oa_platform.settings import JwksSettings
+from oa_base.refusal import Refusal
+from oa_platform.auth.jwks import JWKS_PATH, MAX_JWKS_BYTES, JwksCache
+from oa_platform.auth.keys import SigningKey, generate_key, to_jwks
+from oa_platform.config.shared import JwksSettings
 from oa_testing.clock import FakeClock
 
 SETTINGS = JwksSettings(

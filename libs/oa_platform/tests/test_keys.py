@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from oa_platform.keys import dump_key, from_jwks, generate_key, load_key, thumbprint, to_jwks
+from oa_platform.auth.keys import dump_key, from_jwks, generate_key, load_key, thumbprint, to_jwks
 
 
 def test_the_thumbprint_is_the_one_of_rfc_8037() -> None:

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_localstack.postgres import PostgresServer
-from oa_platform.listen import Connection, Listener
-from oa_platform.parsers import Secret
-from oa_platform.settings import DatabaseSettings
+from oa_platform.config.parsers import Secret
+from oa_platform.config.shared import DatabaseSettings
+from oa_platform.postgres.listen import Connection, Listener
 from oa_testing.plugin import FaultProxies
 from oa_testing.postgres import Database
 from oa_testing.waiting import eventually

@@ -9,11 +9,11 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from oa_errors import Refusal
-from oa_platform import migrate as module
-from oa_platform.migrate import check, check_schema, migrate, read_directory
-from oa_platform.parsers import Secret
-from oa_platform.settings import DatabaseSettings
+from oa_base.refusal import Refusal
+from oa_platform.config.parsers import Secret
+from oa_platform.config.shared import DatabaseSettings
+from oa_platform.postgres import migrate as module
+from oa_platform.postgres.migrate import check, check_schema, migrate, read_directory
 from oa_testing.postgres import Database, free_port
 
 ONE = ("0001_first.sql", "CREATE TABLE runtime.first (n int);")
@@ -141,7 +141,7 @@ async def test_a_database_that_is_away_is_named_without_password(tmp_path: Path)
 
 def _command(*arguments: str, url: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, module.URL_VARIABLE: url, "PYTHONPATH": os.pathsep.join(sys.path)}
-    argv = [sys.executable, "-m", "oa_platform.migrate", *arguments]
+    argv = [sys.executable, "-m", "oa_platform.postgres.migrate", *arguments]
     return subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from oa_platform import parsers
-from oa_platform.parsers import Address, Parser
+from oa_platform.config import parsers
+from oa_platform.config.parsers import Address, Parser
 
 HASH = "a" * 64
 GOOD: list[tuple[Parser[Any], str, object]] = [

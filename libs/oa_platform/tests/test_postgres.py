@@ -7,12 +7,12 @@ from dataclasses import replace
 import asyncpg
 import pytest
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_localstack.postgres import PostgresServer
-from oa_platform.dsn import database_location
-from oa_platform.parsers import Secret
-from oa_platform.postgres import Postgres
-from oa_platform.settings import DatabaseSettings
+from oa_platform.config.dsn import database_location
+from oa_platform.config.parsers import Secret
+from oa_platform.config.shared import DatabaseSettings
+from oa_platform.postgres.pool import Postgres
 from oa_testing.plugin import FaultProxies
 from oa_testing.postgres import Database, free_port
 from oa_testing.waiting import PATIENCE_S

@@ -19,9 +19,9 @@ from typing import Any
 import httpx
 import pytest
 
-from oa_errors import Refusal
-from oa_platform.process import EXIT_REFUSED, _report
-from oa_platform.signals import STOP_SIGNALS
+from oa_base.refusal import Refusal
+from oa_platform.process.lifecycle import EXIT_REFUSED, _report
+from oa_platform.process.signals import STOP_SIGNALS
 from oa_testing.postgres import free_port
 from oa_testing.waiting import PATIENCE_S
 
@@ -202,7 +202,7 @@ def test_a_terminal_that_goes_away_does_not_break_the_drain(tmp_path: Path) -> N
     done = tmp_path / "done"
     program = (
         "import asyncio, fcntl, os, sys, termios\n"
-        "from oa_platform.signals import stop_signals\n"
+        "from oa_platform.process.signals import stop_signals\n"
         "os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
         "async def main():\n"
         "    told = asyncio.Event()\n"

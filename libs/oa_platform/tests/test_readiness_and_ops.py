@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from oa_errors import Refusal
-from oa_platform import metrics
-from oa_platform.http_server import HttpServer, bind
-from oa_platform.ops_server import ops_server
-from oa_platform.parsers import Address
-from oa_platform.readiness import Readiness
-from oa_platform.settings import OpsSettings
+from oa_base.refusal import Refusal
+from oa_platform.config.parsers import Address
+from oa_platform.config.shared import OpsSettings
+from oa_platform.health.readiness import Readiness
+from oa_platform.http.ops import ops_server
+from oa_platform.http.server import HttpServer, bind
+from oa_platform.telemetry import metrics
 
 LOOPBACK = "127.0.0.1"
 

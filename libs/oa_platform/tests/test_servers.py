@@ -13,16 +13,16 @@ import pytest
 import pytest_asyncio
 import structlog
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_localstack.postgres import FAST, PostgresServer
 from oa_localstack.roles import connect_admin
-from oa_platform.dsn import check_database_url, database_hosts, database_location
-from oa_platform.listen import Listener
-from oa_platform.migrate import migrate
-from oa_platform.parsers import Secret
-from oa_platform.postgres import Postgres
-from oa_platform.servers import Facts, complaint
-from oa_platform.settings import DatabaseSettings
+from oa_platform.config.dsn import check_database_url, database_hosts, database_location
+from oa_platform.config.parsers import Secret
+from oa_platform.config.shared import DatabaseSettings
+from oa_platform.postgres.listen import Listener
+from oa_platform.postgres.migrate import migrate
+from oa_platform.postgres.pool import Postgres
+from oa_platform.postgres.servers import Facts, complaint
 from oa_testing.pg_front import pg_front
 from oa_testing.postgres import Database, free_port
 

@@ -11,16 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oa_base.catalogue import ClientAction
 from oa_base.clock import Clock
 from oa_base.identity import ISSUER, PrincipalKind
-from oa_errors import ClientAction, Refusal
-from oa_platform import keys, tokens
-from oa_platform.auth import principal_of
-from oa_platform.clock_watch import ClockWatch
-from oa_platform.identity import require_scope
-from oa_platform.jwks import StaticKeys
-from oa_platform.settings import CLOCK_LEEWAY_MS, ClockSettings
-from oa_platform.tokens import TOKEN_KINDS, TokenVerifier, sign_token
+from oa_base.refusal import Refusal
+from oa_platform.auth import keys, tokens
+from oa_platform.auth.authenticator import principal_of
+from oa_platform.auth.identity import require_scope
+from oa_platform.auth.jwks import StaticKeys
+from oa_platform.auth.tokens import TOKEN_KINDS, TokenVerifier, sign_token
+from oa_platform.config.shared import CLOCK_LEEWAY_MS, ClockSettings
+from oa_platform.health.clock_watch import ClockWatch
 from oa_testing.clock import FakeClock, SkewedClock
 from openagents.common.v1 import principal_pb2
 from openagents.control.v1 import claims_pb2

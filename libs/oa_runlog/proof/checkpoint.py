@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog.proof.merkle import EMPTY_ROOT, HASH_BYTES, leaf_hash, verify_consistency, verify_inclusion
 from oa_runlog.proof.notes import (
     VerifierKey,

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 
 HASH_BYTES = 32
 """Length of a SHA-256."""

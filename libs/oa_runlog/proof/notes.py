@@ -13,9 +13,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from oa_errors import Refusal
-from oa_errors.strict_text import read_base64
+from oa_base.refusal import Refusal
 from oa_runlog.proof.ed25519 import signature_fits
+from oa_wire.strict_text import read_base64
 
 MAX_NOTE_BYTES = 64 * 1024
 """Longest note that is read: a checkpoint with more cosignatures than there are witnesses."""

@@ -16,14 +16,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from oa_errors import Refusal
-from oa_errors.strict_text import read_base64, read_json
+from oa_base.refusal import Refusal
 from oa_runlog import wire
 from oa_runlog.canonical import Canonical, canonical_json
 from oa_runlog.events import EventType, RunEvent
 from oa_runlog.proof.chain import chain_next, chain_start
 from oa_runlog.proof.receipt import SignedReceipt, rfc3339
 from oa_runlog.proof.sequence import in_sequence
+from oa_wire.strict_text import read_base64, read_json
 
 FORMAT = "openagents.replay.v1"
 """Name of the format, in the header of each artifact."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 
 T = TypeVar("T")
 

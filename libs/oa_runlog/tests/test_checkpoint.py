@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog.proof.checkpoint import (
     MAX_LOG_SIZE,
     Checkpoint,

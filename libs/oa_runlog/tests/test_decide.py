@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog import wire
 from oa_runlog.commands import Append, AssignRun, CancelDeadline, Command, CreateRun, LoseLease, RequestCancel
 from oa_runlog.decide import Accepted, KnownKey, Limits, Unchanged, decide

@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog import wire
 from oa_runlog.commands import Append, AssignRun, CancelDeadline, Command, CreateRun, LoseLease, RequestCancel
 from oa_runlog.decide import Accepted, Decision, KnownKey, Limits, Unchanged, decide

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog.canonical import canonical_json
 from oa_runlog.events import (
     EventBody,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog.proof import merkle
 from oa_runlog.proof.merkle import EMPTY_ROOT, Frontier, Node, leaf_hash
 

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog.proof.notes import MAX_NOTE_BYTES, MAX_SIGNATURES, VerifierKey, open_note
 from oa_runlog.proof.signing import NoteSigner, sign_note
 

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog.canonical import canonical_json
 from oa_runlog.commands import Append, AssignRun, Command, CreateRun
 from oa_runlog.decide import Accepted, Limits, decide

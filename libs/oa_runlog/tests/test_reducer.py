@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog import wire
 from oa_runlog.events import TextDelta, TextStream
 from oa_runlog.reducer import Fold, advance, replay

@@ -13,7 +13,7 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog import events as ev
 from oa_runlog.proof.chain import chain_next, chain_over, chain_start
 from oa_runlog.proof.receipt import SignedReceipt

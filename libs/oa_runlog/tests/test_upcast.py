@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog import upcast as upcasting
 from oa_runlog import wire
 from oa_runlog.events import SCHEMA_VERSION, Outcome, RunCreated, RunEvent, RunFinished

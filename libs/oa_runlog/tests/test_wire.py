@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog import events as ev
 from oa_runlog import wire
 from oa_runlog.tests import values

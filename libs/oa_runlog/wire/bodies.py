@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from oa_errors import Refusal, check_rules
+from oa_base.refusal import Refusal
 from oa_runlog import events
 from oa_runlog.events import EventBody
 from oa_runlog.wire.codex import checked_codex, codex_to_wire
@@ -14,6 +14,7 @@ from oa_runlog.wire.fields import EnumMap, need, parse, part
 from oa_runlog.wire.finishes import checked_finish, finish_to_wire
 from oa_runlog.wire.json_values import object_to_wire, optional_object, value_from_wire, value_to_wire
 from oa_runlog.wire.specs import checked_spec, spec_to_wire
+from oa_wire.rules import check_rules
 from openagents.runtime.v1 import event_pb2
 
 BodyMessage = event_pb2.EventBody

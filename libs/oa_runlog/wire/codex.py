@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog import events
 from oa_runlog.wire.fields import EnumMap, part
 from oa_runlog.wire.json_values import object_to_wire, optional_object

@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-from oa_errors import Refusal, check_rules
+from oa_base.refusal import Refusal
 from oa_runlog.events import SCHEMA_VERSION, RunEvent
 from oa_runlog.upcast import upcast
 from oa_runlog.wire.bodies import checked_body
 from oa_runlog.wire.fields import need, parse, part
+from oa_wire.rules import check_rules
 from openagents.runtime.v1 import event_pb2
 
 _NS = 1_000_000_000

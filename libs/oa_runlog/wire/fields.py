@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as ProtoMessage
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 
 M = TypeVar("M", bound=ProtoMessage)
 E = TypeVar("E", bound=enum.StrEnum)

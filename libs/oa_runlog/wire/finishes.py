@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from oa_errors import check_rules
 from oa_runlog import events
 from oa_runlog.wire.fields import EnumMap, parse
+from oa_wire.rules import check_rules
 from openagents.runtime.v1 import event_pb2
 
 _OUTCOMES = EnumMap(events.Outcome, event_pb2.RunOutcome, "RUN_OUTCOME_")

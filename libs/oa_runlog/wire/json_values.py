@@ -8,7 +8,7 @@ from typing import Any
 
 from google.protobuf import struct_pb2
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog.events import Json
 
 

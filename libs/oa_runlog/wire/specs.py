@@ -7,9 +7,10 @@ from types import MappingProxyType
 
 from google.protobuf.message import Message as ProtoMessage
 
-from oa_errors import Refusal, check_rules
+from oa_base.refusal import Refusal
 from oa_runlog import events
 from oa_runlog.wire.fields import parse
+from oa_wire.rules import check_rules
 from openagents.runtime.v1 import event_pb2
 
 _EMPTY: Mapping[str, str] = MappingProxyType({})

@@ -15,9 +15,9 @@ from typing import Any, Protocol
 import grpc.aio
 import pytest
 
-from oa_errors import Refusal
-from oa_errors.status import STATUS_METADATA_KEY, from_status_bytes
+from oa_base.refusal import Refusal
 from oa_topics.store import TopicLimits
+from oa_wire.status import STATUS_METADATA_KEY, from_status_bytes
 from openagents.sync.v1 import frame_pb2
 from openagents.sync.v1 import topic_service_pb2 as pb
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_khala.frames import TopicState
 from oa_khala.topics import Source, Topic, parse_topic
 from oa_topics.store import TopicDescription

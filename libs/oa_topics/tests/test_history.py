@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_khala.topics import Topic
 from oa_topics.history import History
 from oa_topics.store import TopicLimits

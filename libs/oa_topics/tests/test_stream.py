@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_topics.hub import TopicHub
 from oa_topics.servicer import ANSWER_BYTES, TopicApi
 from oa_topics.store import TopicLimits

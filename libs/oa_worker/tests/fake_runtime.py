@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 import grpc
 
-from oa_errors import Refusal
-from oa_errors.status import STATUS_METADATA_KEY, to_status
+from oa_base.refusal import Refusal
 from oa_testing.waiting import PATIENCE_S
-from oa_worker.tokens import WorkerToken
+from oa_wire.status import STATUS_METADATA_KEY, to_status
+from oa_worker.sdk.tokens import WorkerToken
 from openagents.runtime.v1 import run_pb2, worker_service_pb2_grpc
 from openagents.runtime.v1.event_pb2 import EventBody, RunSpec
 from openagents.runtime.v1.worker_service_pb2 import (

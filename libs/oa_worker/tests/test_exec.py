@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_testing.waiting import PATIENCE_S
-from oa_worker.adapter import Assignment
-from oa_worker.exec import ExecAdapter, command_environment
-from oa_worker.limits import ExecLimits
+from oa_worker.adapters.exec.adapter import ExecAdapter, command_environment
+from oa_worker.sdk.adapter import Assignment
+from oa_worker.sdk.limits import ExecLimits
 from openagents.runtime.v1 import event_pb2
 from openagents.runtime.v1.event_pb2 import EventBody, ExecSpec, RunFinished, RunSpec
 
@@ -156,7 +156,7 @@ async def test_binary_output_that_is_no_utf8_arrives_as_it_is() -> None:
 
 
 async def test_huge_output_waits_for_slow_appends_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    from oa_worker.outputs import Outputs
+    from oa_worker.adapters.exec.outputs import Outputs
 
     most_buffered = 0
     read = Outputs.read

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from oa_testing.waiting import PATIENCE_S
-from oa_worker.exec import ExecAdapter
-from oa_worker.limits import ExecLimits
-from oa_worker.process import Process
+from oa_worker.adapters.exec.adapter import ExecAdapter
+from oa_worker.adapters.exec.process import Process
+from oa_worker.sdk.limits import ExecLimits
 from oa_worker.tests.test_exec import QUICK, Log, alive, assignment, python, run, until_dead
 from openagents.runtime.v1 import event_pb2
 

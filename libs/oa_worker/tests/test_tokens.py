@@ -13,10 +13,10 @@ from threading import Thread
 
 import pytest
 
-from oa_errors import Refusal
-from oa_errors.status import to_status
+from oa_base.refusal import Refusal
 from oa_testing.forward_proxy import ForwardProxy
-from oa_worker.tokens import ApiKeyTokens
+from oa_wire.status import to_status
+from oa_worker.sdk.tokens import ApiKeyTokens
 from openagents.control.v1 import service_account_service_pb2 as pb
 
 KEY = "oak_secret"

@@ -12,12 +12,12 @@ from dataclasses import replace
 import pytest
 from google.protobuf.struct_pb2 import Struct
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_testing.forward_proxy import ForwardProxy
 from oa_testing.plugin import FaultProxies
 from oa_testing.waiting import PATIENCE_S, eventually
 from oa_worker import Adapter, Assignment, Emit, ExecAdapter, ExecLimits, Worker, WorkerLimits
-from oa_worker.notices import Attached, Detached, Notice, RunLeft, RunTaken
+from oa_worker.sdk.notices import Attached, Detached, Notice, RunLeft, RunTaken
 from oa_worker.tests.fake_runtime import OTHER_RUN, RUN, WORKER, FakeRuntime, FakeTokens, Faults
 from openagents.runtime.v1 import event_pb2
 from openagents.runtime.v1.event_pb2 import Custom, EventBody, ExecSpec, Message, RunFinished, RunSpec, TextDelta

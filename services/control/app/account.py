@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from oa_base.identity import PrincipalKind
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from services.control.app.outcome import settled
 from services.control.app.ports import Transaction, World
 from services.control.app.tokens import SessionTokens, session_tokens

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from services.control.domain.audit import Origin
 from services.control.domain.principal import StandingPrincipal
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 
-from oa_platform.ids import new_id
+from oa_platform.system.ids import new_id
 
 
 class SystemEntropy:

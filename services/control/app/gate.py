@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from oa_base.identity import PrincipalKind
-from oa_errors import Refusal
-from oa_platform.bearer import bearer_token
+from oa_base.refusal import Refusal
+from oa_platform.auth.bearer import bearer_token
 from services.control.app.ports import TokenVerifier, Transaction, World
 from services.control.app.tokens import role_scopes
 from services.control.domain.audit import Action, Origin, by

@@ -9,7 +9,7 @@ from typing import Protocol
 import structlog
 
 from oa_base.clock import Clock
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 
 SWEEP_INTERVAL_S = 60.0
 _log = structlog.get_logger(__name__)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import structlog
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 
 SMTP_CONCURRENCY = 8
 """Most e-mails on their way to the relay at a time; each takes a thread."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 
 T = TypeVar("T")
 

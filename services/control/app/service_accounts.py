@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from oa_base.identity import PrincipalKind
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from services.control.app.outcome import settled
 from services.control.app.ports import Transaction, World
 from services.control.domain.api_key import API_KEY_BYTES, api_key, api_key_hash, is_api_key

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from oa_base.rate import Rate
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from services.control.app.outcome import settled
 from services.control.app.ports import Mailer, Transaction, World
 from services.control.app.tokens import SessionTokens, session_tokens

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_khala.topics import Topic, parse_topic
 from services.control.app.outcome import settled
 from services.control.app.ports import RunOwnership, Transaction, World

@@ -14,7 +14,7 @@ from oa_base.identity import (
     PrincipalKind,
     TokenKind,
 )
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from services.control.domain.principal import StandingPrincipal
 from services.control.domain.scopes import WORKER_SCOPES, known_scopes
 from services.control.domain.session import ACCESS_TTL

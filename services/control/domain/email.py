@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from oa_errors import Refusal
-from oa_errors.visible import is_visible
+from oa_base.refusal import Refusal
+from oa_base.visible import is_visible
 
 MAX_EMAIL_LENGTH = 254  # RFC 5321, 4.5.3.1.3, without the angle brackets
 _ADDRESS = re.compile(r"[^@\s,;<>()\"\\]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 
 SESSION_IDLE_TTL = timedelta(days=30)
 ACCESS_TTL = timedelta(hours=1)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_khala.topics import ORG_RUNS, ORG_WORKERS, RUN_EVENTS, USER_NOTIFICATIONS, USER_RUNS, Topic
 from services.control.domain.policy import OrgOwned, Resource, Scoped, UserOwned, authorize
 from services.control.domain.principal import StandingPrincipal

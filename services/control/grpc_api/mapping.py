@@ -6,7 +6,7 @@ from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from oa_errors import reason_info
+from oa_base.catalogue import reason_info
 from openagents.common.v1 import errors_pb2, principal_pb2
 from openagents.control.v1 import auth_service_pb2, org_service_pb2, service_account_service_pb2, session_service_pb2
 from openagents.control.v1 import sync_token_service_pb2 as sync_pb2

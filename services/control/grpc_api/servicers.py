@@ -9,9 +9,9 @@ from typing import Any
 from google.protobuf.message import Message
 
 from oa_base.identity import Principal
-from oa_platform.context import current_request_id
-from oa_platform.grpc_server import GrpcServer
-from oa_platform.identity import PersonCaller, current_caller
+from oa_platform.auth.identity import PersonCaller, current_caller
+from oa_platform.rpc.server import GrpcServer
+from oa_platform.telemetry.context import current_request_id
 from openagents.control.v1 import (
     auth_service_pb2_grpc,
     org_service_pb2_grpc,

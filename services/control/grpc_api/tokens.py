@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from google.protobuf import json_format
 
 from oa_base.identity import EDGE_AUDIENCE, TokenKind
-from oa_platform import tokens
-from oa_platform.keys import SigningKey, to_jwks
+from oa_platform.auth import tokens
+from oa_platform.auth.keys import SigningKey, to_jwks
 from openagents.control.v1 import claims_pb2
 from services.control.domain.claims import Claims
 

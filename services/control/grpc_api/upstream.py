@@ -9,10 +9,10 @@ import structlog
 
 from oa_base.clock import Clock
 from oa_base.identity import RUNTIME_AUDIENCE
-from oa_errors import Refusal
-from oa_errors.status import STATUS_METADATA_KEY
-from oa_platform.auth import PRINCIPAL_KEY
-from oa_platform.failures import RETRY_AFTER_MS, refusal_from_rpc_error
+from oa_base.refusal import Refusal
+from oa_platform.auth.authenticator import PRINCIPAL_KEY
+from oa_platform.health.failures import RETRY_AFTER_MS, refusal_from_rpc_error
+from oa_wire.status import STATUS_METADATA_KEY
 from openagents.runtime.v1 import run_service_pb2
 from services.control.app.ports import Entropy, TokenSigner
 from services.control.domain.audit import Origin

@@ -10,9 +10,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from oa_base.clock import Clock
-from oa_errors import Refusal
-from oa_platform.clock_watch import CLOCK_HEADER
-from oa_platform.jwks import JWKS_PATH
+from oa_base.refusal import Refusal
+from oa_platform.auth.jwks import JWKS_PATH
+from oa_platform.health.clock_watch import CLOCK_HEADER
 from services.control.http_api.edge import Edge
 from services.control.http_api.middleware import AroundRequests
 

@@ -9,7 +9,7 @@ import zlib
 
 from starlette.requests import ClientDisconnect, Request
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 GZIP_FROM_BYTES = 1024

@@ -9,8 +9,8 @@ from typing import TypeVar
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
 
-from oa_errors import Refusal
-from oa_errors.strict_json import merge_json
+from oa_base.refusal import Refusal
+from oa_wire.strict_json import merge_json
 
 M = TypeVar("M", bound=Message)
 

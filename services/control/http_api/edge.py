@@ -11,8 +11,9 @@ from google.protobuf.message import DecodeError, Message
 from starlette.requests import Request
 from starlette.responses import Response
 
-from oa_errors import Refusal, check_rules
-from oa_platform.context import current_request_id
+from oa_base.refusal import Refusal
+from oa_platform.telemetry.context import current_request_id
+from oa_wire.rules import check_rules
 from services.control.app.call import Call
 from services.control.app.gate import Gate
 from services.control.domain.audit import Origin

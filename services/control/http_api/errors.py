@@ -11,8 +11,8 @@ from google.protobuf.any_pb2 import Any as PackedDetail
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 
-from oa_errors import Refusal
-from oa_errors.status import to_status
+from oa_base.refusal import Refusal
+from oa_wire.status import to_status
 
 _DETAIL_TYPES: tuple[type[Message], ...] = (error_details_pb2.ErrorInfo, error_details_pb2.RetryInfo)
 

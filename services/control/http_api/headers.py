@@ -6,7 +6,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 
 _TIMEOUT = re.compile(r"[0-9]{1,10}")
 _PROTOCOL_VERSION = "1"

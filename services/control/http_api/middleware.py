@@ -13,11 +13,11 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from oa_errors import Refusal
-from oa_platform import metrics
-from oa_platform.context import REQUEST_ID_KEY, adopt_request_id
-from oa_platform.failures import refusal_of
-from oa_platform.tracing import start_server_span
+from oa_base.refusal import Refusal
+from oa_platform.health.failures import refusal_of
+from oa_platform.telemetry import metrics
+from oa_platform.telemetry.context import REQUEST_ID_KEY, adopt_request_id
+from oa_platform.telemetry.tracing import start_server_span
 from services.control.http_api.errors import error_body, error_headers
 
 _log = structlog.get_logger(__name__)

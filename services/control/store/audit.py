@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from oa_platform.postgres import Connection
+from oa_platform.postgres.pool import Connection
 from services.control.domain.audit import AuditEntry
 
 ADD = """

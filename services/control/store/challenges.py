@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncpg
 
-from oa_platform.postgres import Connection
+from oa_platform.postgres.pool import Connection
 from services.control.domain.challenge import Challenge, Ended
 
 _COLUMNS = "challenge_id, email, device_id, code_hash, created_at, guesses, ended"

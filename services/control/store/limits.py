@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from oa_base.clock import ns_of, time_of
 from oa_base.rate import Rate, take
-from oa_platform.postgres import Connection
+from oa_platform.postgres.pool import Connection
 
 # An insert that meets the row waits for it and locks it, so the number that is read is the one that is replaced.
 LOCK = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from oa_platform.postgres import Connection
+from oa_platform.postgres.pool import Connection
 from services.control.domain.org import Membership, User
 from services.control.domain.scopes import Role
 

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import asyncpg
 
-from oa_platform.postgres import Connection
+from oa_platform.postgres.pool import Connection
 from services.control.domain.org import ServiceAccount
 
 _SELECT = "SELECT service_account_id, org_id, name, created_at, revoked_at FROM control.service_accounts"

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import asyncpg
 
-from oa_platform.postgres import Connection
+from oa_platform.postgres.pool import Connection
 from services.control.domain.scopes import Role
 from services.control.domain.session import RevokeReason, Session
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
-from oa_platform.postgres import Connection, Postgres
+from oa_platform.postgres.pool import Connection, Postgres
 from services.control.store.audit import PgAudit
 from services.control.store.challenges import PgChallenges
 from services.control.store.limits import PgRates

@@ -10,13 +10,13 @@ from datetime import datetime, timedelta
 
 from oa_base.clock import Clock
 from oa_base.rate import Rate
-from oa_errors import Refusal
-from oa_platform.config import load
-from oa_platform.jwks import StaticKeys
-from oa_platform.keys import SigningKey, generate_key
-from oa_platform.postgres import Postgres
-from oa_platform.settings import DatabaseSettings
-from oa_platform.tokens import TokenVerifier
+from oa_base.refusal import Refusal
+from oa_platform.auth.jwks import StaticKeys
+from oa_platform.auth.keys import SigningKey, generate_key
+from oa_platform.auth.tokens import TokenVerifier
+from oa_platform.config.loading import load
+from oa_platform.config.shared import DatabaseSettings
+from oa_platform.postgres.pool import Postgres
 from oa_testing.postgres import ON_FAST, Database
 from services.control.app.account import Account
 from services.control.app.entropy import SystemEntropy

@@ -15,19 +15,19 @@ from ulid import ULID
 
 from oa_base.clock import Clock
 from oa_base.identity import Principal
-from oa_errors import Refusal
-from oa_platform.auth import Authenticator
-from oa_platform.clock import SystemClock
-from oa_platform.config import load
-from oa_platform.grpc_server import GrpcServer
-from oa_platform.identity import current_principal
-from oa_platform.jwks import StaticKeys
-from oa_platform.keys import SigningKey, dump_key, generate_key, load_key
-from oa_platform.parsers import Address
-from oa_platform.process import Process
-from oa_platform.readiness import Readiness
-from oa_platform.settings import GrpcServerSettings, token_hash
-from oa_platform.tokens import TokenVerifier
+from oa_base.refusal import Refusal
+from oa_platform.auth.authenticator import Authenticator
+from oa_platform.auth.identity import current_principal
+from oa_platform.auth.jwks import StaticKeys
+from oa_platform.auth.keys import SigningKey, dump_key, generate_key, load_key
+from oa_platform.auth.tokens import TokenVerifier
+from oa_platform.config.loading import load
+from oa_platform.config.parsers import Address
+from oa_platform.config.shared import GrpcServerSettings, token_hash
+from oa_platform.health.readiness import Readiness
+from oa_platform.process.lifecycle import Process
+from oa_platform.rpc.server import GrpcServer
+from oa_platform.system.clock import SystemClock
 from oa_testing.postgres import ON_FAST, Database, free_port
 from oa_testing.waiting import PATIENCE_S
 from openagents.runtime.v1 import run_pb2, run_service_pb2, run_service_pb2_grpc

@@ -10,9 +10,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from oa_errors import Refusal
-from oa_platform.clock import SystemClock
-from oa_platform.keys import generate_key
+from oa_base.refusal import Refusal
+from oa_platform.auth.keys import generate_key
+from oa_platform.system.clock import SystemClock
 from oa_testing.clock import FakeClock
 from oa_testing.postgres import Database
 from services.control.app.service_accounts import MAX_SERVICE_ACCOUNTS, Use

@@ -10,7 +10,7 @@ from google.protobuf import json_format
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from openagents.control.v1 import service_account_service_pb2, sync_token_service_pb2
 from openagents.runtime.v1 import event_pb2, run_service_pb2
 from services.control.http_api.codec import Codec, decode, encode

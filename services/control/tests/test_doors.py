@@ -16,10 +16,10 @@ from pathlib import Path
 import grpc.aio
 import pytest
 
-from oa_errors import Refusal
-from oa_platform.auth import PRINCIPAL_KEY, SERVICE_TOKEN_KEY
-from oa_platform.failures import refusal_from_rpc_error
-from oa_platform.tokens import sign_token
+from oa_base.refusal import Refusal
+from oa_platform.auth.authenticator import PRINCIPAL_KEY, SERVICE_TOKEN_KEY
+from oa_platform.auth.tokens import sign_token
+from oa_platform.health.failures import refusal_from_rpc_error
 from oa_testing.postgres import REPOSITORY, free_port
 from oa_testing.waiting import PATIENCE_S
 from openagents.control.v1 import (

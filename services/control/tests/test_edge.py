@@ -15,10 +15,10 @@ import jwt
 import pytest
 from google.rpc import error_details_pb2
 
-from oa_platform.clock import SystemClock
-from oa_platform.clock_watch import CLOCK_HEADER
-from oa_platform.keys import generate_key
-from oa_platform.tokens import sign_token
+from oa_platform.auth.keys import generate_key
+from oa_platform.auth.tokens import sign_token
+from oa_platform.health.clock_watch import CLOCK_HEADER
+from oa_platform.system.clock import SystemClock
 from oa_testing.clock import SkewedClock
 from oa_testing.postgres import Database
 from oa_testing.waiting import PATIENCE_S

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oa_errors import Refusal
-from oa_platform.migrate import migrate
+from oa_base.refusal import Refusal
+from oa_platform.postgres.migrate import migrate
 from oa_testing.postgres import Database
 from services.control.domain.email import canonical_email
 from services.control.tests.cases import ORIGIN, Cases

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from openagents.common.v1 import options_pb2
 from services.control.domain.policy import AnyPrincipal, Public, Scoped
 from services.control.domain.scopes import Scope

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oa_base.identity import PrincipalKind
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_khala.topics import TOPIC_CLASSES, Topic
 from services.control.domain.policy import AnyPrincipal, OrgOwned, Public, Resource, Scoped, UserOwned, authorize
 from services.control.domain.principal import StandingPrincipal

@@ -16,10 +16,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from oa_base.identity import TokenKind
-from oa_errors import Refusal
-from oa_platform.config import load
-from oa_platform.keys import dump_key, generate_key
-from oa_platform.tokens import TOKEN_KINDS
+from oa_base.refusal import Refusal
+from oa_platform.auth.keys import dump_key, generate_key
+from oa_platform.auth.tokens import TOKEN_KINDS
+from oa_platform.config.loading import load
 from oa_testing.postgres import ON_FAST, REPOSITORY, Database, free_port
 from openagents.control.v1 import claims_pb2
 from services.control.config import ControlSettings

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from services.control.domain.session import (
     ACCESS_TTL,
     SESSION_IDLE_TTL,

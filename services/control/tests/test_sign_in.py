@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from oa_base.clock import SECOND_NS
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_testing.clock import FakeClock
 from services.control.app.sign_in import SignedIn, Started
 from services.control.domain.audit import Origin

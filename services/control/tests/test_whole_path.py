@@ -5,9 +5,9 @@ from __future__ import annotations
 import jwt
 from google.protobuf import json_format
 
-from oa_platform.clock import SystemClock
-from oa_platform.jwks import StaticKeys
-from oa_platform.tokens import TokenVerifier
+from oa_platform.auth.jwks import StaticKeys
+from oa_platform.auth.tokens import TokenVerifier
+from oa_platform.system.clock import SystemClock
 from openagents.common.v1 import principal_pb2
 from openagents.control.v1 import claims_pb2
 from services.control.tests.harness import Control

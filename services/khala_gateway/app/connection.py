@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import structlog
 
 from oa_base.backoff import RECONNECT
-from oa_errors import ClientAction, Refusal
+from oa_base.catalogue import ClientAction
+from oa_base.refusal import Refusal
 from oa_khala import server_commands as commands
 from oa_khala.admission import Grant
 from oa_khala.cursors import STALE_REASONS
@@ -20,7 +21,7 @@ from oa_khala.frames import ClientFrame, Cursor, ErrorFrame, Form, ServerFrame, 
 from oa_khala.server_session import DeliveryBroken, ServerSession, State
 from oa_khala.topics import Topic
 from oa_khala.wire import decode_client_frame, encode_server_frame
-from oa_platform.metrics import count_refusal
+from oa_platform.telemetry.metrics import count_refusal
 from services.khala_gateway.app import metrics
 from services.khala_gateway.app.confirmations import Confirmations
 from services.khala_gateway.app.entries import Segment

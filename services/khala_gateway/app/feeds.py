@@ -13,7 +13,8 @@ from typing import Self
 import structlog
 
 from oa_base.backoff import RECONNECT
-from oa_errors import ClientAction, Refusal
+from oa_base.catalogue import ClientAction
+from oa_base.refusal import Refusal
 from oa_khala.cursors import STALE_REASONS
 from oa_khala.feed import FeedLimits
 from oa_khala.frames import TopicState

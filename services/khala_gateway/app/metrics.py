@@ -2,7 +2,7 @@
 
 from prometheus_client import Counter, Gauge
 
-from oa_platform.metrics import REGISTRY
+from oa_platform.telemetry.metrics import REGISTRY
 
 CONNECTIONS = Gauge("oa_khala_connections", "Open connections.", registry=REGISTRY)
 SUBSCRIPTIONS = Gauge("oa_khala_subscriptions", "Subscriptions, by class of topic.", ["topic_class"], registry=REGISTRY)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_khala.admission import Grant
 from oa_khala.frames import Form, TopicState
 

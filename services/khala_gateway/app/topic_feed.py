@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_khala.feed import Feed, FeedLimits
 from oa_khala.frames import Form, TopicState
 from oa_khala.topics import Topic

@@ -12,9 +12,9 @@ import grpc.aio
 import structlog
 
 from oa_base.backoff import RECONNECT
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_khala.frames import TopicState
-from oa_platform.failures import refusal_from_rpc_error
+from oa_platform.health.failures import refusal_from_rpc_error
 from openagents.sync.v1 import topic_service_pb2, topic_service_pb2_grpc
 from services.khala_gateway.app.metrics import UPSTREAM_UP
 from services.khala_gateway.app.ports import HistoryPage, SourceEvents, WatchedTopic

@@ -9,10 +9,10 @@ from typing import Any
 
 import grpc.aio
 
-from oa_errors import Refusal
-from oa_errors.status import STATUS_METADATA_KEY, to_status
+from oa_base.refusal import Refusal
 from oa_khala.wire import event_frame
 from oa_testing.postgres import free_port
+from oa_wire.status import STATUS_METADATA_KEY, to_status
 from openagents.sync.v1 import topic_service_pb2 as pb
 from openagents.sync.v1 import topic_service_pb2_grpc
 

@@ -17,13 +17,13 @@ from oa_khala import frames
 from oa_khala.frames import Cursor, Form
 from oa_khala.server_commands import ServerLimits
 from oa_khala.wire import decode_server_frame, encode_client_frame
-from oa_platform.clock import SystemClock
-from oa_platform.grpc_client import open_channel
-from oa_platform.jwks import StaticKeys
-from oa_platform.keys import SigningKey, generate_key
-from oa_platform.parsers import Address, Secret
-from oa_platform.settings import GrpcClientSettings
-from oa_platform.tokens import TokenVerifier, sign_token
+from oa_platform.auth.jwks import StaticKeys
+from oa_platform.auth.keys import SigningKey, generate_key
+from oa_platform.auth.tokens import TokenVerifier, sign_token
+from oa_platform.config.parsers import Address, Secret
+from oa_platform.config.shared import GrpcClientSettings
+from oa_platform.rpc.client import open_channel
+from oa_platform.system.clock import SystemClock
 from oa_testing.waiting import PATIENCE_S
 from openagents.control.v1.claims_pb2 import SyncTokenClaims
 from services.khala_gateway.__main__ import steady_wall_ms

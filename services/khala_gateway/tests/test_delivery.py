@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_khala import frames
 from oa_khala.feed import FeedLimits
 from oa_khala.frames import Cursor, Form, Plan, TopicState

@@ -16,7 +16,7 @@ import pytest
 
 from oa_khala import frames
 from oa_khala.frames import Cursor
-from oa_platform.keys import to_jwks
+from oa_platform.auth.keys import to_jwks
 from oa_testing.postgres import REPOSITORY, free_port
 from oa_testing.waiting import PATIENCE_S
 from services.khala_gateway.tests.fake_upstream import FakeUpstream

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from oa_base.identity import ISSUER, KHALA_AUDIENCE
-from oa_platform.jwks import StaticKeys
-from oa_platform.keys import generate_key
-from oa_platform.tokens import TokenVerifier, sign_token
+from oa_platform.auth.jwks import StaticKeys
+from oa_platform.auth.keys import generate_key
+from oa_platform.auth.tokens import TokenVerifier, sign_token
 from oa_testing.clock import FakeClock, SkewedClock
 from openagents.control.v1.claims_pb2 import SyncTokenClaims
 from services.khala_gateway.__main__ import steady_wall_ms

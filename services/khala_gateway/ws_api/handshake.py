@@ -8,8 +8,8 @@ from http import HTTPStatus
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
-from oa_errors import Refusal
-from oa_platform.bearer import bearer_token
+from oa_base.refusal import Refusal
+from oa_platform.auth.bearer import bearer_token
 
 PATH = "/khala/v1/ws"
 

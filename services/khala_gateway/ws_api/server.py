@@ -10,10 +10,10 @@ import structlog
 
 from oa_base.clock import MS_NS
 from oa_base.rate import Rate, TokenBucket
-from oa_errors import Refusal
-from oa_platform.http_server import bind
-from oa_platform.ids import new_id
-from oa_platform.parsers import Address
+from oa_base.refusal import Refusal
+from oa_platform.config.parsers import Address
+from oa_platform.http.server import bind
+from oa_platform.system.ids import new_id
 from services.khala_gateway.app import metrics
 from services.khala_gateway.app.connection import Connection, Gateway
 from services.khala_gateway.app.ports import Outlet

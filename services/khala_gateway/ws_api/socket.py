@@ -18,9 +18,9 @@ from websockets.protocol import State as WsState
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_khala.frames import Form
-from oa_platform.metrics import count_refusal
+from oa_platform.telemetry.metrics import count_refusal
 from services.khala_gateway.app.connection import Connection
 from services.khala_gateway.app.ports import Outlet
 from services.khala_gateway.ws_api.handshake import Door, check_request, refuse

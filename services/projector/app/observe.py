@@ -8,7 +8,7 @@ import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from services.projector.app.ports import LogState
 from services.projector.app.progress import Progress
 from services.projector.app.tail import Report

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from oa_base.identity import Principal, PrincipalKind
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog.state import RunStatus
 from services.projector.app.ports import Checkpoint, ReadStore, SummaryQuery
 from services.projector.domain.run_summary import RunSummary

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from oa_base.backoff import Backoff
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from services.projector.app.ports import Checkpoint, CheckpointMoved, LogSource, LogState, ProjectionStore
 from services.projector.app.progress import Progress
 from services.projector.app.projection import Projection

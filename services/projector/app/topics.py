@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_khala.frames import TopicState
 from oa_khala.topics import Source, Topic
 from oa_topics.hub import TopicHub

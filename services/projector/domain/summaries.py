@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_khala.topics import org_runs, user_runs
 from oa_runlog.events import RunEvent
 from services.projector.domain.log import LogRefused

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Mapping
 
 import grpc.aio
 
-from oa_errors import Refusal
-from oa_platform.failures import refusal_from_rpc_error
+from oa_base.refusal import Refusal
+from oa_platform.health.failures import refusal_from_rpc_error
 from openagents.common.v1 import cursor_pb2
 from openagents.runtime.v1 import log_service_pb2 as pb
 from openagents.runtime.v1 import log_service_pb2_grpc

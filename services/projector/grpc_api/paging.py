@@ -8,7 +8,7 @@ import hmac
 
 from google.protobuf.message import DecodeError
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from openagents.common.v1 import paging_pb2
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from oa_platform.identity import current_principal
+from oa_platform.auth.identity import current_principal
 from oa_runlog.wire import status_from_wire
 from openagents.projection.v1 import read_service_pb2 as pb
 from openagents.projection.v1 import read_service_pb2_grpc

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from google.protobuf.message import DecodeError
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog import wire as runlog_wire
 from oa_runlog.state import RunStatus
 from openagents.common.v1 import cursor_pb2

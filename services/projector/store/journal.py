@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from oa_platform.postgres import Postgres
+from oa_platform.postgres.pool import Postgres
 from services.projector.app.ports import JournalRow, TopicPosition
 from services.projector.store import sql
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from oa_platform.postgres import Connection, Postgres
+from oa_platform.postgres.pool import Connection, Postgres
 from services.projector.app.ports import Checkpoint, CheckpointMoved, JournalRow
 from services.projector.domain.summaries import Codec, Drift, JournalEntry, StoredSummary, SummaryWrite
 from services.projector.store import sql

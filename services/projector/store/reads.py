@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from oa_platform.postgres import Postgres
+from oa_platform.postgres.pool import Postgres
 from services.projector.app.ports import Checkpoint, SummaryQuery
 from services.projector.domain.run_summary import RunSummary
 from services.projector.domain.summaries import Codec

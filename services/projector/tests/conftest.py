@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from oa_platform.postgres import Postgres
+from oa_platform.postgres.pool import Postgres
 from oa_testing.postgres import Database
 from services.projector.tests.rig import Rig, database_settings
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog import events as e
 from oa_runlog.reducer import advance
 from oa_runlog.state import RunState

@@ -10,9 +10,9 @@ from typing import Any
 
 import grpc.aio
 
-from oa_platform.config import load
-from oa_platform.postgres import Postgres
-from oa_platform.settings import DatabaseSettings
+from oa_platform.config.loading import load
+from oa_platform.config.shared import DatabaseSettings
+from oa_platform.postgres.pool import Postgres
 from oa_runlog import events as e
 from oa_runlog.wire import encode_body, encode_event
 from oa_testing.postgres import ON_FAST, Database

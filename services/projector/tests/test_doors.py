@@ -14,18 +14,18 @@ import pytest
 import pytest_asyncio
 
 from oa_base.identity import ISSUER
-from oa_errors import Refusal
-from oa_platform.auth import PRINCIPAL_KEY, SERVICE_TOKEN_KEY, Authenticator
-from oa_platform.clock import SystemClock
-from oa_platform.config import load
-from oa_platform.failures import refusal_from_rpc_error
-from oa_platform.grpc_server import GrpcServer
-from oa_platform.jwks import StaticKeys
-from oa_platform.keys import generate_key
-from oa_platform.postgres import Postgres
-from oa_platform.refusals import note_refusal
-from oa_platform.settings import GrpcServerSettings, token_hash
-from oa_platform.tokens import TokenVerifier, sign_token
+from oa_base.refusal import Refusal
+from oa_platform.auth.authenticator import PRINCIPAL_KEY, SERVICE_TOKEN_KEY, Authenticator
+from oa_platform.auth.jwks import StaticKeys
+from oa_platform.auth.keys import generate_key
+from oa_platform.auth.tokens import TokenVerifier, sign_token
+from oa_platform.config.loading import load
+from oa_platform.config.shared import GrpcServerSettings, token_hash
+from oa_platform.health.failures import refusal_from_rpc_error
+from oa_platform.postgres.pool import Postgres
+from oa_platform.rpc.refusals import note_refusal
+from oa_platform.rpc.server import GrpcServer
+from oa_platform.system.clock import SystemClock
 from oa_testing.postgres import Database
 from oa_testing.waiting import PATIENCE_S
 from oa_topics.servicer import TopicApi

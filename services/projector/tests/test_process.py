@@ -16,7 +16,7 @@ import grpc.aio
 import httpx
 import pytest
 
-from oa_platform.settings import token_hash
+from oa_platform.config.shared import token_hash
 from oa_testing.postgres import ON_FAST, REPOSITORY, Database, free_port
 from oa_testing.waiting import PATIENCE_S
 from openagents.sync.v1 import topic_service_pb2, topic_service_pb2_grpc

@@ -15,12 +15,12 @@ import asyncpg
 import grpc.aio
 import pytest
 
-from oa_errors import Refusal
-from oa_errors.status import STATUS_METADATA_KEY, to_status, wire_message
-from oa_platform.postgres import Postgres
+from oa_base.refusal import Refusal
+from oa_platform.postgres.pool import Postgres
 from oa_runlog import events as e
 from oa_testing.postgres import Database
 from oa_testing.waiting import PATIENCE_S
+from oa_wire.status import STATUS_METADATA_KEY, to_status, wire_message
 from openagents.runtime.v1 import log_service_pb2 as pb
 from services.projector.app.ports import Checkpoint
 from services.projector.app.tail import Tail, TailLimits

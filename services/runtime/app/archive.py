@@ -10,7 +10,7 @@ from typing import Protocol
 import structlog
 import zstandard
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from services.runtime.app import metrics_proof as metrics
 from services.runtime.app.spool import Spool
 

@@ -13,7 +13,7 @@ import time
 
 import structlog
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.proof.replay import MAX_LINE_BYTES
 from oa_runlog.proof.verify import Keys, VerifiedReplay, verify_artifact

@@ -17,7 +17,7 @@ from typing import Protocol
 
 import structlog
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog.events import EventType
 from oa_runlog.proof.replay import read_event_line
 from services.runtime.app import metrics_proof as metrics

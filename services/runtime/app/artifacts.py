@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog.proof.receipt import SignedReceipt, read_facts
 from oa_runlog.proof.replay import artifact_lines
 from services.runtime.app.limits import ReplayLimits

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog.commands import Append
 from oa_runlog.state import WorkerStatus
 from services.runtime.app.ports import RunRecord, WorkerRecord

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import structlog
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog.decide import Limits
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.state import RunState

@@ -11,7 +11,7 @@ import time
 
 import structlog
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog.commands import AssignRun
 from services.runtime.app.attachment import Attachment
 from services.runtime.app.limits import WorkerLimits

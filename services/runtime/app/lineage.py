@@ -13,8 +13,8 @@ from typing import Protocol
 
 import structlog
 
-from oa_errors import Refusal
-from oa_platform.ids import new_id
+from oa_base.refusal import Refusal
+from oa_platform.system.ids import new_id
 from services.runtime.app import metrics
 from services.runtime.domain.batch import Head
 from services.runtime.domain.lineage import Found, NewEpoch, judge

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog.events import EventType
 from oa_runlog.proof.merkle import Frontier
 from oa_runlog.proof.signing import NoteSigner, sign_checkpoint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from oa_platform.metrics import REGISTRY
+from oa_platform.telemetry.metrics import REGISTRY
 
 COMMAND_SECONDS = Histogram(
     "oa_runtime_command_seconds",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge
 
-from oa_platform.metrics import REGISTRY
+from oa_platform.telemetry.metrics import REGISTRY
 
 RECEIPTS_MERGED = Counter(
     "oa_runtime_receipts_merged", "Receipts that this replica put into the log of receipts.", registry=REGISTRY

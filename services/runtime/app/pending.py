@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from functools import cache
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog.commands import Append, Command
 from services.runtime.app import metrics
 from services.runtime.domain.batch import Answer, Applied

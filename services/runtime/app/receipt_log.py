@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from oa_base.identity import Principal
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog.proof.checkpoint import MAX_LOG_SIZE
 from oa_runlog.proof.merkle import (
     Frontier,

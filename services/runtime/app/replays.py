@@ -7,7 +7,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from oa_base.identity import Principal
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog.proof.receipt import SignedReceipt
 from services.runtime.app import metrics_proof as metrics
 from services.runtime.app.artifacts import Artifacts

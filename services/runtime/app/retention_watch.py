@@ -11,7 +11,7 @@ from typing import Protocol
 
 import structlog
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from services.runtime.app import metrics_proof as metrics
 from services.runtime.app.retention import RetentionClasses
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from oa_base.identity import Principal
-from oa_errors import Refusal
-from oa_platform.ids import new_id
+from oa_base.refusal import Refusal
+from oa_platform.system.ids import new_id
 from oa_runlog.commands import CreateRun, RequestCancel
 from oa_runlog.decide import not_found
 from oa_runlog.events import RunSpec

@@ -19,8 +19,8 @@ from contextlib import AsyncExitStack, suppress
 
 import structlog
 
-from oa_errors import Refusal
-from oa_platform.failures import RETRY_AFTER_MS, refusal_of
+from oa_base.refusal import Refusal
+from oa_platform.health.failures import RETRY_AFTER_MS, refusal_of
 from oa_runlog.commands import Command
 from oa_runlog.decide import Limits
 from services.runtime.app import metrics

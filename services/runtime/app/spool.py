@@ -8,7 +8,7 @@ import tempfile
 import weakref
 from collections.abc import Iterator
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 
 _READ_BYTES = 256 * 1024
 

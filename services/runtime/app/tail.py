@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from services.runtime.app import metrics
 from services.runtime.app.limits import TailLimits
 from services.runtime.app.ports import LogPages

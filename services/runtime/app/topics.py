@@ -7,7 +7,7 @@ from itertools import groupby
 
 import structlog
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_khala.frames import TopicState
 from oa_khala.topics import RUN_EVENTS, Source, Topic
 from oa_runlog.proof.chain import chain_start

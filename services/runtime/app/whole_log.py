@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from services.runtime.app import metrics_proof as metrics
 from services.runtime.app.artifact_cache import ArtifactCache, OpenArtifact
 from services.runtime.domain.batch import Head, LogRecord

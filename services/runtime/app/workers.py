@@ -13,8 +13,8 @@ from dataclasses import replace
 import structlog
 
 from oa_base.identity import Principal
-from oa_errors import Refusal
-from oa_platform.ids import new_id
+from oa_base.refusal import Refusal
+from oa_platform.system.ids import new_id
 from oa_runlog import wire
 from oa_runlog.commands import Append, LoseLease
 from oa_runlog.events import EventType, ExecutorLost, RunCancelRequested, RunEvent, RunFinished, RunStarted

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import repeat
 from typing import NamedTuple
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog.commands import Append, AssignRun, Command, CreateRun
 from oa_runlog.decide import Accepted, KnownKey, Limits, NewEvent, Unchanged, decide
 from oa_runlog.events import EventType

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from oa_errors import ClientAction, Refusal
+from oa_base.catalogue import ClientAction
+from oa_base.refusal import Refusal
 
 OVERTAKEN_RETRY_MS = 100
 """Wait that a refusal names of what would overtake: sent again in order, it need not wait for longer."""

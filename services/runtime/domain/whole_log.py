@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple, TypeVar
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from services.runtime.domain.batch import LogRecord
 
 

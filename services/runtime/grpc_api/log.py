@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from openagents.common.v1 import cursor_pb2
 from openagents.runtime.v1 import log_service_pb2
 from openagents.runtime.v1.log_service_pb2_grpc import LogServiceServicer

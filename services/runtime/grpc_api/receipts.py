@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from oa_platform.identity import current_principal
+from oa_platform.auth.identity import current_principal
 from oa_runlog import wire
 from openagents.runtime.v1 import receipt_pb2
 from openagents.runtime.v1 import receipt_service_pb2 as pb

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from oa_platform.identity import current_principal
+from oa_platform.auth.identity import current_principal
 from openagents.runtime.v1 import replay_service_pb2 as pb
 from openagents.runtime.v1.replay_service_pb2_grpc import ReplayServiceServicer
 from services.runtime.app.replays import Replays

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from oa_khala.topics import run_events
-from oa_platform.identity import current_principal
+from oa_platform.auth.identity import current_principal
 from oa_runlog import wire
 from openagents.runtime.v1 import run_pb2, run_service_pb2
 from openagents.runtime.v1.run_service_pb2_grpc import RunServiceServicer

@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from oa_base.identity import Principal
-from oa_errors import Refusal, check_rules
-from oa_platform.identity import current_principal
-from oa_platform.refusals import note_refusal
+from oa_base.refusal import Refusal
+from oa_platform.auth.identity import current_principal
+from oa_platform.rpc.refusals import note_refusal
 from oa_runlog.commands import Append, EncodedBody
 from oa_runlog.decide import Limits
+from oa_wire.rules import check_rules
 from openagents.runtime.v1 import worker_service_pb2 as pb
 from openagents.runtime.v1.worker_service_pb2_grpc import WorkerServiceServicer
 from services.runtime.app.attachment import (

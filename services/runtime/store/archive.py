@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import asyncpg
 
-from oa_errors import Refusal
-from oa_platform.postgres import Postgres
+from oa_base.refusal import Refusal
+from oa_platform.postgres.pool import Postgres
 from services.runtime.app.archive import Archived
 from services.runtime.store import sql_archive as sql
 from services.runtime.store.rows import columns

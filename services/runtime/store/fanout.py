@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from oa_platform import listen
-from oa_platform.settings import DatabaseSettings
+from oa_platform.config.shared import DatabaseSettings
+from oa_platform.postgres import listen
 from services.runtime.app.fanout import Hint
 from services.runtime.domain.batch import Head
 from services.runtime.store import sql

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
-from oa_platform.postgres import Connection, Postgres
-from oa_platform.servers import RawConnection
+from oa_platform.postgres.pool import Connection, Postgres
+from oa_platform.postgres.servers import RawConnection
 from services.runtime.domain.batch import Head
 from services.runtime.domain.lineage import Found, NewEpoch, ServerHistory
 from services.runtime.store import sql_lineage as sql

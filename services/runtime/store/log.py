@@ -9,8 +9,8 @@ from typing import Protocol
 import asyncpg
 
 from oa_base.clock import time_of
-from oa_errors import Refusal
-from oa_platform.postgres import Connection, Postgres
+from oa_base.refusal import Refusal
+from oa_platform.postgres.pool import Connection, Postgres
 from oa_runlog import wire
 from oa_runlog.commands import CreateRun
 from oa_runlog.decide import KnownKey

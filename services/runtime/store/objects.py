@@ -16,7 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from services.runtime.app.archive import ObjectMissing, Objects
 from services.runtime.app.spool import Spool
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from asyncpg import Record
 
-from oa_platform.postgres import Postgres
+from oa_platform.postgres.pool import Postgres
 from oa_runlog import wire
 from oa_runlog.events import EventType
 from oa_runlog.proof.receipt import SignedReceipt

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from oa_platform.postgres import Connection, Postgres
+from oa_platform.postgres.pool import Connection, Postgres
 from oa_runlog.proof.merkle import HASH_BYTES, Frontier, Node
 from oa_runlog.proof.notes import join_notes
 from oa_runlog.proof.receipt import SignedReceipt

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from oa_platform.postgres import Postgres
+from oa_platform.postgres.pool import Postgres
 from oa_runlog.state import WorkerStatus
 from services.runtime.app.ports import LeaseRecord, Seen, WorkerRecord
 from services.runtime.domain.vigil import SignOfLife

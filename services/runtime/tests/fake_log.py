@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog.decide import KnownKey
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.state import RunState

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from oa_errors import Refusal
-from oa_platform.ids import new_id
-from oa_platform.parsers import Secret
-from oa_platform.postgres import Postgres
-from oa_platform.settings import DatabaseSettings
+from oa_base.refusal import Refusal
+from oa_platform.config.parsers import Secret
+from oa_platform.config.shared import DatabaseSettings
+from oa_platform.postgres.pool import Postgres
+from oa_platform.system.ids import new_id
 from oa_runlog.commands import Append, AssignRun, Command, CreateRun
 from oa_runlog.decide import Limits
 from oa_runlog.events import EventBody, ExecSpec, RunSpec, TextDelta, TextStream

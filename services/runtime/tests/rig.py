@@ -14,18 +14,18 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from oa_base.identity import ISSUER
-from oa_errors import Refusal
-from oa_platform.config import load
-from oa_platform.failures import refusal_from_rpc_error
-from oa_platform.grpc_server import GrpcServer
-from oa_platform.ids import new_id
-from oa_platform.jwks import StaticKeys
-from oa_platform.keys import SigningKey, generate_key
-from oa_platform.parsers import Address, Secret
-from oa_platform.process import Process
-from oa_platform.readiness import Readiness
-from oa_platform.settings import token_hash
-from oa_platform.tokens import sign_token
+from oa_base.refusal import Refusal
+from oa_platform.auth.jwks import StaticKeys
+from oa_platform.auth.keys import SigningKey, generate_key
+from oa_platform.auth.tokens import sign_token
+from oa_platform.config.loading import load
+from oa_platform.config.parsers import Address, Secret
+from oa_platform.config.shared import token_hash
+from oa_platform.health.failures import refusal_from_rpc_error
+from oa_platform.health.readiness import Readiness
+from oa_platform.process.lifecycle import Process
+from oa_platform.rpc.server import GrpcServer
+from oa_platform.system.ids import new_id
 from oa_testing.postgres import ON_FAST, Database
 from openagents.common.v1 import principal_pb2
 from openagents.control.v1 import claims_pb2

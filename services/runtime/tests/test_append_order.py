@@ -14,8 +14,8 @@ import asyncpg
 import grpc.aio
 import pytest
 
-from oa_errors import Refusal
-from oa_platform.parsers import Secret
+from oa_base.refusal import Refusal
+from oa_platform.config.parsers import Secret
 from oa_runlog.commands import Append
 from oa_runlog.events import Message, MessageRole
 from oa_runlog.state import WorkerStatus

@@ -12,8 +12,8 @@ import asyncpg
 import pytest
 import zstandard
 
-from oa_errors import Refusal
-from oa_platform.config import load
+from oa_base.refusal import Refusal
+from oa_platform.config.loading import load
 from oa_runlog.proof.replay import artifact_lines
 from oa_runlog.proof.verify import verify_receipt
 from oa_testing.metrics import value_of

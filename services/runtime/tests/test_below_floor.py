@@ -15,8 +15,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from oa_errors import Refusal
-from oa_platform.migrate import migrate
+from oa_base.refusal import Refusal
+from oa_platform.postgres.migrate import migrate
 from oa_testing.metrics import value_of
 from oa_testing.postgres import Database
 from openagents.common.v1 import cursor_pb2

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog.decide import Limits
 from oa_testing.postgres import Database
 from oa_topics.store import TopicLimits

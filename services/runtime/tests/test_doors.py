@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog import wire
 from oa_runlog.proof.chain import chain_over
 from oa_testing.postgres import Database

@@ -9,10 +9,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_localstack.postgres import PostgresServer
-from oa_platform.parsers import Secret
-from oa_platform.readiness import Readiness
+from oa_platform.config.parsers import Secret
+from oa_platform.health.readiness import Readiness
 from oa_runlog.commands import Command, CreateRun
 from oa_testing.postgres import Database
 from services.runtime.config import TailSettings

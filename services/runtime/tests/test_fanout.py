@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
-from oa_platform.parsers import Secret
-from oa_platform.settings import DatabaseSettings
+from oa_platform.config.parsers import Secret
+from oa_platform.config.shared import DatabaseSettings
 from oa_runlog.commands import CreateRun
 from oa_runlog.events import EventType
 from oa_testing.postgres import Database

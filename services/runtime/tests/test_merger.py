@@ -12,11 +12,11 @@ import asyncpg
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from oa_errors import Refusal
-from oa_platform.ids import new_id
-from oa_platform.parsers import Secret
-from oa_platform.postgres import Postgres
-from oa_platform.settings import DatabaseSettings
+from oa_base.refusal import Refusal
+from oa_platform.config.parsers import Secret
+from oa_platform.config.shared import DatabaseSettings
+from oa_platform.postgres.pool import Postgres
+from oa_platform.system.ids import new_id
 from oa_runlog.proof.checkpoint import Checkpoint, check_growth, verify_checkpoint, verify_logged
 from oa_runlog.proof.merkle import (
     EMPTY_ROOT,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from oa_errors import Refusal
-from oa_platform.ids import new_id
+from oa_base.refusal import Refusal
+from oa_platform.system.ids import new_id
 from oa_testing.fault_proxy import Direction, FaultProxy
 from oa_testing.plugin import FaultProxies
 from oa_testing.postgres import Database

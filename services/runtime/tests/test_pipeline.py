@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oa_errors import Refusal, all_reasons
-from oa_errors.catalogue import ClientAction, reason_info
+from oa_base.catalogue import ClientAction, all_reasons, reason_info
+from oa_base.refusal import Refusal
 from oa_runlog.commands import Append, AssignRun, CreateRun
 from oa_runlog.decide import KnownKey, Limits
 from oa_runlog.events import ExecSpec, RunSpec, TextDelta, TextStream

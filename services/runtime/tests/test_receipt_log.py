@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from oa_errors import Refusal
-from oa_platform.parsers import Secret
+from oa_base.refusal import Refusal
+from oa_platform.config.parsers import Secret
 from oa_runlog import wire
 from oa_runlog.proof.checkpoint import Checkpoint, check_growth, verify_logged, verify_receipt_log
 from oa_runlog.proof.receipt import SignedReceipt

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from oa_base.identity import Principal
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.proof.signing import ReceiptSigner
 from oa_runlog.proof.verify import verify_artifact

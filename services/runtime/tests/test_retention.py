@@ -14,10 +14,10 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from oa_errors import Refusal
-from oa_platform.config import load
-from oa_platform.metrics import REGISTRY
-from oa_platform.migrate import migrate
+from oa_base.refusal import Refusal
+from oa_platform.config.loading import load
+from oa_platform.postgres.migrate import migrate
+from oa_platform.telemetry.metrics import REGISTRY
 from oa_runlog import wire
 from oa_runlog.events import RunCreated
 from oa_testing.postgres import Database

@@ -11,8 +11,8 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from oa_errors import Refusal
-from oa_platform.ids import new_id
+from oa_base.refusal import Refusal
+from oa_platform.system.ids import new_id
 from oa_runlog.commands import Command, CreateRun, RequestCancel
 from oa_runlog.decide import Limits
 from oa_runlog.events import Outcome, RunFinished

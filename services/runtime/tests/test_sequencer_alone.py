@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog.commands import Append, AssignRun, Command, CreateRun
 from oa_runlog.partitions import partition_of
 from oa_runlog.proof.receipt import SignedReceipt

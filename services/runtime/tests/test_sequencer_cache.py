@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest_asyncio
 
-from oa_platform.ids import new_id
+from oa_platform.system.ids import new_id
 from oa_runlog import wire
 from oa_runlog.commands import Append, CreateRun, LoseLease, RequestCancel
 from oa_runlog.events import Outcome, RunFinished

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog.events import EventType
 from oa_testing.waiting import PATIENCE_S
 from services.runtime.app.limits import TailLimits

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog.events import EventType
 from oa_testing.metrics import value_of
 from services.runtime.app import metrics_proof as metrics

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from oa_base.identity import Principal, PrincipalKind
-from oa_platform.identity import WorkerCaller, set_caller
+from oa_platform.auth.identity import WorkerCaller, set_caller
 from oa_runlog.decide import Limits
 from oa_runlog.state import WorkerStatus
 from openagents.runtime.v1 import worker_service_pb2 as pb

@@ -12,8 +12,8 @@ import grpc.aio
 import pytest
 import pytest_asyncio
 
-from oa_errors import Refusal
-from oa_platform.keys import SigningKey
+from oa_base.refusal import Refusal
+from oa_platform.auth.keys import SigningKey
 from oa_testing.metrics import value_of
 from oa_testing.postgres import Database
 from openagents.runtime.v1 import event_pb2, run_pb2, run_service_pb2, worker_service_pb2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog import reducer, wire
 from oa_runlog.events import RunEvent
 from oa_runlog.proof.chain import chain_over

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog import reducer, wire
 from oa_runlog.proof.chain import chain_over
 from oa_runlog.state import RunState

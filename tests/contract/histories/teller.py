@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from oa_errors import Refusal
+from oa_base.refusal import Refusal
 from oa_runlog import decide as deciding
 from oa_runlog import wire
 from oa_runlog.commands import Append, AssignRun, CancelDeadline, Command, CreateRun, LoseLease, RequestCancel

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from oa_base.refusal import Refusal
 from oa_client.core.refusals import needs_sign_in, retry_after_ms
-from oa_errors import Refusal
 
 
 def test_a_reason_of_a_newer_server_is_a_defect_that_still_has_its_name() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from oa_base.refusal import Refusal
 from oa_client.core import wire
-from oa_errors import Refusal
 from openagents.common.v1 import errors_pb2
 from openagents.control.v1.sync_token_service_pb2 import MintSyncTokenResponse, TopicGrant
 from openagents.runtime.v1.run_pb2 import RunStatus

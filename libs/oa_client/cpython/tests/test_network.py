@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from oa_base.refusal import Refusal
 from oa_client.cpython.network import HttpxHttp, WebSockets
 from oa_client.follow.tests.fake_gateway import FakeGateway
 from oa_client.transport import SocketClosed
-from oa_errors import Refusal
 from oa_khala.frames import Form
 from oa_testing.forward_proxy import ForwardProxy
 from oa_worker.tests.test_tokens import edge

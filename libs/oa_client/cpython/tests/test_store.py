@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from oa_base.refusal import Refusal
 from oa_client.core.store import Element, MemoryStore, StoreMoved, WatermarkStore
 from oa_client.cpython.sqlite_store import _MIGRATIONS, SqliteStore
-from oa_errors import Refusal
 from oa_khala.client_commands import Apply
 from oa_khala.frames import Cursor
 

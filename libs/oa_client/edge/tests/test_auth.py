@@ -14,14 +14,14 @@ import pytest
 from google.protobuf.message import Message
 
 from oa_base.backoff import Backoff
+from oa_base.refusal import Refusal
 from oa_client.cpython.files import LOCK_TIMEOUT_S, ClientHome, FileCredentialStore
 from oa_client.cpython.network import HTTP_TIMEOUT_S
 from oa_client.edge.auth import REFRESH_TIMEOUT_MS, Auth, Credentials
 from oa_client.edge.calls import Edge
 from oa_client.transport import HttpAnswer
-from oa_errors import Refusal
-from oa_errors.status import to_status
 from oa_testing.waiting import PATIENCE_S
+from oa_wire.status import to_status
 from openagents.control.v1 import auth_service_pb2 as pb
 from openagents.control.v1 import session_service_pb2
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from oa_base.refusal import Refusal
 from oa_client.core.store import Element
 from oa_client.follow.items import Broken, EventsArchived, Item, RunItems, Seen, StartedOver
 from oa_client.follow.updates import Applied, CaughtUp, Connection, Refused, Restarted, Update
-from oa_errors import Refusal
 from oa_khala.topics import run_events
 from oa_runlog.tests.records import record, text
 from oa_runlog.wire import decode_event

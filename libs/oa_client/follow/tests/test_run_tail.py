@@ -8,13 +8,13 @@ from contextlib import aclosing
 
 import pytest
 
+from oa_base.refusal import Refusal
 from oa_client.core.store import MemoryStore, WatermarkStore
 from oa_client.cpython.network import WebSockets
 from oa_client.follow.items import Broken, EventsArchived, Item, Seen, StartedOver
 from oa_client.follow.run_tail import RunTail
 from oa_client.follow.subscription import MAX_BATCH, Subscription
 from oa_client.follow.tests.fake_gateway import EPOCH, FakeGateway, FakeTokens, Fault, Topic
-from oa_errors import Refusal
 from oa_khala.client_commands import Apply
 from oa_khala.frames import Cursor
 from oa_khala.topics import run_events

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from oa_base.refusal import Refusal
 from oa_client.core.store import MemoryStore, WatermarkStore
 from oa_client.cpython.network import WebSockets
 from oa_client.cpython.sqlite_store import SqliteStore
 from oa_client.follow.subscription import Subscription
 from oa_client.follow.tests.fake_gateway import EPOCH, FakeGateway, FakeTokens, Fault, Topic
 from oa_client.follow.updates import Applied, CaughtUp, Connection, Refused, Restarted, Update
-from oa_errors import Refusal
 from oa_khala.client_commands import Apply
 from oa_khala.frames import Cursor, ErrorFrame
 from oa_runlog.proof.chain import chain_over

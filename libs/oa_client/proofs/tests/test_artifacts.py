@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 import zstandard
 
+from oa_base.refusal import Refusal
 from oa_client.core.models import ArtifactPiece
 from oa_client.proofs.artifacts import fetch_artifact, is_of_another_past, read_artifact_lines
-from oa_errors import Refusal
 from oa_runlog.proof.replay import MAX_LINE_BYTES, artifact_lines
 from oa_runlog.proof.verify import verify_artifact
 from oa_runlog.tests.records import KEYS, MALLORY, record, text

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 
+from oa_base.refusal import Refusal
 from oa_client.core import wire
 from oa_client.proofs.event_lines import event_line, read_event_lines
-from oa_errors import Refusal
 from oa_runlog import events as ev
 from oa_runlog.proof.verify import verify_record
 from oa_runlog.tests import values

@@ -6,8 +6,8 @@ import base64
 
 import pytest
 
+from oa_base.refusal import Refusal
 from oa_client.proofs.pins import keys_of, trusted_keys
-from oa_errors import Refusal
 from oa_runlog.tests.records import KEYS, MALLORY, SIGNER
 
 FOREIGN = {MALLORY.key_id: MALLORY.public_key}

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from oa_base.refusal import Refusal
 from oa_client.core.models import InclusionProof
 from oa_client.proofs.receipt_log import check_logged
-from oa_errors import Refusal
 from oa_runlog.proof.checkpoint import log_origin, receipt_leaf
 from oa_runlog.proof.merkle import Frontier, Node, consistency_proof, inclusion_proof
 from oa_runlog.proof.receipt import ReceiptFacts, SignedReceipt

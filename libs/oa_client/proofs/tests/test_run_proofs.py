@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 import pytest
 
+from oa_base.refusal import Refusal
 from oa_client.core.models import ArtifactPiece, InclusionProof
 from oa_client.core.store import MemoryStore
 from oa_client.follow.tests.fake_gateway import FakeGateway, Topic
@@ -18,7 +19,6 @@ from oa_client.follow.tests.test_run_tail import Subscribing
 from oa_client.proofs.receipt_log import LogProofs
 from oa_client.proofs.run_proofs import Proved, RunProofs
 from oa_client.proofs.tests.test_receipt_log import Kept, Log
-from oa_errors import Refusal
 from oa_khala.client_commands import Apply
 from oa_khala.frames import Cursor
 from oa_khala.topics import run_events

@@ -1,0 +1,176 @@
+"""Where public keys come from: control's JWK set over HTTP, kept in memory and in a file; or keys given in advance.
+
+    keys = await process.enter(JwksCache(settings.jwks, clock))
+    verifier = TokenVerifier(keys, clock)
+
+The file is what makes tokens verifiable after a restart while control is down (invariant 10).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from oa_base.clock import Clock
+from oa_base.refusal import Refusal
+from oa_platform.auth.keys import from_jwks, thumbprint, to_jwks
+from oa_platform.config.shared import JwksSettings
+from oa_platform.health.clock_watch import CLOCK_HEADER, CONTROL, ClockWatch, Moment
+from oa_platform.telemetry.metrics import JWKS_FETCHES
+from oa_wire.strict_text import read_json
+
+JWKS_PATH = "/.well-known/jwks.json"
+MAX_JWKS_BYTES = 256 * 1024
+_log = structlog.get_logger(__name__)
+
+
+class StaticKeys:
+    """Keys that are known in advance: control's own, and tests'."""
+
+    def __init__(self, keys: Iterable[Ed25519PublicKey]) -> None:
+        self._keys = {thumbprint(key): key for key in keys}
+
+    async def public_key(self, kid: str) -> Ed25519PublicKey | None:
+        """The key with this id."""
+        return self._keys.get(kid)
+
+
+class JwksCache:
+    """Control's keys, refreshed periodically and when an unknown key id comes (but not more often than the limit)."""
+
+    def __init__(
+        self,
+        settings: JwksSettings,
+        clock: Clock,
+        transport: httpx.AsyncBaseTransport | None = None,
+        watch: ClockWatch | None = None,
+    ) -> None:
+        """`watch` is told control's time, which comes with the keys."""
+        self._settings = settings
+        self._clock = clock
+        self._watch = watch
+        self._client = httpx.AsyncClient(timeout=settings.fetch_timeout_s, transport=transport, trust_env=False)
+        self._keys: Mapping[str, Ed25519PublicKey] = {}
+        self._lock = asyncio.Lock()
+        self._tried_at = float("-inf")
+        self._reached = False
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Read the file, try to fetch, and keep refreshing. Control need not be there."""
+        self._keys = self._read_file()
+        await self._refresh()
+        self._task = asyncio.create_task(self._keep_fresh(), name="jwks-refresh")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await self._client.aclose()
+
+    async def check(self) -> None:
+        """Readiness: raises Refusal(unavailable) while there are no keys at all."""
+        if not self._keys:
+            raise Refusal("unavailable", f"the keys of control were never fetched from {self._settings.control_url}")
+
+    async def public_key(self, kid: str) -> Ed25519PublicKey | None:
+        """The key with this id; None when control has none; Refusal(unavailable) when control can't be asked."""
+        if kid not in self._keys:
+            await self._refresh()
+        if kid not in self._keys and not self._reached:
+            raise Refusal(
+                "unavailable",
+                "the token's key is unknown, and control can't be asked for it now; try again",
+            )
+        return self._keys.get(kid)
+
+    async def _keep_fresh(self) -> None:
+        while True:
+            # Without keys nothing can be verified: then try as often as is allowed.
+            pause = self._settings.refresh_interval_s if self._keys else self._settings.min_refresh_interval_s
+            await self._clock.sleep(pause)
+            await self._refresh()
+
+    async def _refresh(self) -> None:
+        """Fetch once for all that wait, unless it was tried a moment ago. Sets whether control was reached."""
+        async with self._lock:
+            now = self._clock.monotonic()
+            if now - self._tried_at < self._settings.min_refresh_interval_s:
+                return
+            self._tried_at = now
+            try:
+                self._keys = await self._fetch()
+                self._reached = True
+                JWKS_FETCHES.labels("ok").inc()
+            except (httpx.HTTPError, ValueError) as error:
+                self._reached = False
+                JWKS_FETCHES.labels("failed").inc()
+                _log.warning("jwks_fetch_failed", url=self._settings.control_url, error=type(error).__name__)
+                return
+            self._write_file()
+
+    async def _fetch(self) -> Mapping[str, Ed25519PublicKey]:
+        asked = self._watch.asking() if self._watch else None
+        response = await self._client.get(f"{self._settings.control_url}{JWKS_PATH}")
+        response.raise_for_status()
+        if self._watch and asked:
+            _tell_time(self._watch, asked, response)
+        if len(response.content) > MAX_JWKS_BYTES:
+            raise ValueError("the JWK set is too large")
+        keys = from_jwks(read_json(response.content))
+        if not keys:
+            raise ValueError("the JWK set has no key")
+        return keys
+
+    def _read_file(self) -> Mapping[str, Ed25519PublicKey]:
+        path = self._settings.cache_file
+        if path is None or not path.exists():
+            return {}
+        try:
+            return from_jwks(read_json(path.read_bytes()))
+        except (OSError, ValueError) as error:
+            _log.warning("jwks_file_unreadable", path=str(path), error=type(error).__name__)
+            return {}
+
+    def _write_file(self) -> None:
+        if self._settings.cache_file is None:
+            return
+        try:
+            _replace_file(self._settings.cache_file, json.dumps(to_jwks(self._keys.values())))
+        except OSError as error:
+            _log.warning("jwks_file_not_written", path=str(self._settings.cache_file), error=type(error).__name__)
+
+
+def _tell_time(watch: ClockWatch, asked: Moment, response: httpx.Response) -> None:
+    text = response.headers.get(CLOCK_HEADER, "")
+    # An answer that a cache on the way has kept says what time it was.
+    if text.isascii() and text.isdigit() and len(text) < 16 and "age" not in response.headers:
+        watch.told(CONTROL, asked, int(text))
+
+
+def _replace_file(path: Path, text: str) -> None:
+    """Write `text` so that a reader sees the old or the new content, and nobody else can put keys there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,115 @@
+"""Ed25519 keys: made, kept as PEM, named by their RFC 7638 thumbprint, published as a JWK set (RFC 7517, 8037)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from oa_wire.strict_text import read_any_base64
+
+_PUBLIC_KEY_BYTES = 32
+
+
+@dataclass(frozen=True)
+class SigningKey:
+    """A private key and its id."""
+
+    kid: str
+    private_key: Ed25519PrivateKey
+
+    @property
+    def public_key(self) -> Ed25519PublicKey:
+        """The public half."""
+        return self.private_key.public_key()
+
+    def __repr__(self) -> str:
+        return f"SigningKey({self.kid})"
+
+
+def generate_key() -> SigningKey:
+    """A new key."""
+    return _named(Ed25519PrivateKey.generate())
+
+
+def load_key(pem: str) -> SigningKey:
+    """The key in PKCS #8 PEM text; raises ValueError, which doesn't show the text."""
+    try:
+        private_key = serialization.load_pem_private_key(pem.encode(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise ValueError("not an unencrypted private key in PEM form") from None
+    if not isinstance(private_key, Ed25519PrivateKey):
+        raise ValueError("not an Ed25519 key")
+    return _named(private_key)
+
+
+def dump_key(key: SigningKey) -> str:
+    """The private key as PKCS #8 PEM text."""
+    return key.private_key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+
+
+def thumbprint(key: Ed25519PublicKey) -> str:
+    """The key's id: its JWK thumbprint (RFC 7638, 3; members of an OKP key by RFC 8037, 2), base64url."""
+    members = {"crv": "Ed25519", "kty": "OKP", "x": _b64(key.public_bytes_raw())}
+    canonical = json.dumps(members, separators=(",", ":"), sort_keys=True)
+    return _b64(hashlib.sha256(canonical.encode()).digest())
+
+
+def to_jwks(keys: Iterable[Ed25519PublicKey]) -> dict[str, Any]:
+    """The JWK set that control publishes at /.well-known/jwks.json."""
+    return {"keys": [_to_jwk(key) for key in keys]}
+
+
+def from_jwks(document: object) -> Mapping[str, Ed25519PublicKey]:
+    """Key id -> key, of the Ed25519 signature keys in a JWK set; ValueError when it is no JWK set.
+
+    Keys of other kinds are passed over (RFC 7517, 5), so that control may add some.
+    """
+    if not isinstance(document, dict) or not isinstance(document.get("keys"), list):
+        raise ValueError("not a JWK set")
+    found = {}
+    for jwk in document["keys"]:
+        if isinstance(jwk, dict) and jwk.get("kty") == "OKP" and jwk.get("crv") == "Ed25519":
+            kid = jwk.get("kid")
+            if not isinstance(kid, str) or not kid:
+                raise ValueError("a key of the set has no kid")
+            found[kid] = _public_key(jwk.get("x"))
+    return found
+
+
+def _to_jwk(key: Ed25519PublicKey) -> dict[str, str]:
+    return {
+        "kty": "OKP",
+        "crv": "Ed25519",
+        "x": _b64(key.public_bytes_raw()),
+        "kid": thumbprint(key),
+        "use": "sig",
+        "alg": "EdDSA",
+    }
+
+
+def _public_key(encoded: object) -> Ed25519PublicKey:
+    try:
+        raw = read_any_base64(encoded) if isinstance(encoded, str) else b""
+    except ValueError:
+        raw = b""
+    if len(raw) != _PUBLIC_KEY_BYTES:
+        raise ValueError("a key of the set is no Ed25519 key")
+    return Ed25519PublicKey.from_public_bytes(raw)
+
+
+def _named(private_key: Ed25519PrivateKey) -> SigningKey:
+    return SigningKey(thumbprint(private_key.public_key()), private_key)
+
+
+def _b64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

@@ -1,0 +1,235 @@
+"""Tokens: Ed25519-signed JWTs whose claims are the messages of openagents/control/v1/claims.proto.
+
+    token = sign_token(PrincipalClaims(iss=ISSUER, sub="usr_…", aud="runtime", iat=now, nbf=now, exp=now + 60, …), key)
+    claims = await TokenVerifier(keys, clock).verify(token, PrincipalClaims, audience="runtime")
+
+A token is taken for one purpose only: the `typ` header names it (RFC 8725, 3.11), beside the audience. Unknown claims
+are ignored, as RFC 7519 (4) has it, so that a newer control can add one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Protocol, TypeVar
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from google.protobuf import json_format
+from jwt.types import Options
+
+from oa_base.clock import Clock
+from oa_base.identity import ISSUER, TokenKind
+from oa_base.refusal import Refusal
+from oa_platform.auth.keys import SigningKey
+from oa_platform.config.shared import CLOCK_LEEWAY_MS
+from oa_platform.health.clock_watch import CONTROL, ClockWatch, skew
+from openagents.control.v1 import claims_pb2
+
+ALGORITHM = "EdDSA"
+MAX_TOKEN_CHARS = 8192
+MAX_REMEMBERED_TOKENS = 4096
+"""How many tokens a verifier remembers; the oldest is forgotten first."""
+
+Claims = (
+    claims_pb2.AccessTokenClaims
+    | claims_pb2.PrincipalClaims
+    | claims_pb2.WorkerTokenClaims
+    | claims_pb2.SyncTokenClaims
+)
+C = TypeVar(
+    "C",
+    claims_pb2.AccessTokenClaims,
+    claims_pb2.PrincipalClaims,
+    claims_pb2.WorkerTokenClaims,
+    claims_pb2.SyncTokenClaims,
+)
+
+
+TOKEN_KINDS: Mapping[type[Claims], TokenKind] = MappingProxyType(
+    {
+        claims_pb2.AccessTokenClaims: TokenKind.ACCESS,
+        claims_pb2.PrincipalClaims: TokenKind.PRINCIPAL,
+        claims_pb2.WorkerTokenClaims: TokenKind.WORKER,
+        claims_pb2.SyncTokenClaims: TokenKind.SYNC,
+    }
+)
+
+# Times and names are checked below, by our own clock and with our own reasons.
+_SIGNATURE_ONLY: Options = {
+    "verify_exp": False,
+    "verify_nbf": False,
+    "verify_iat": False,
+    "verify_aud": False,
+    "verify_iss": False,
+    "verify_sub": False,
+    "verify_jti": False,
+}
+
+
+class KeySource(Protocol):
+    """Finds public keys by key id. `oa_platform.auth.jwks` has the ones there are."""
+
+    async def public_key(self, kid: str) -> Ed25519PublicKey | None:
+        """The key, None when there is no such key; Refusal(unavailable) when that can't be said now."""
+        ...
+
+
+def sign_token(claims: Claims, key: SigningKey) -> str:
+    """The token with these claims. All of iss, sub, aud, iat, nbf, exp and jti must be set (ValueError)."""
+    payload = json_format.MessageToDict(claims, preserving_proto_field_name=True)
+    missing = [name for name in ("iss", "sub", "aud", "iat", "nbf", "exp", "jti") if not payload.get(name)]
+    if missing:
+        raise ValueError(f"claims without {', '.join(missing)}")
+    headers = {"kid": key.kid, "typ": TOKEN_KINDS[type(claims)].typ}
+    return jwt.encode(payload, key.private_key, algorithm=ALGORITHM, headers=headers)
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """What need not be computed twice about a token: its signature holds under `key`, and this is what it says."""
+
+    key: Ed25519PublicKey
+    kid: str
+    payload: Mapping[str, Any]
+    claims: Claims
+
+
+class TokenVerifier:
+    """Verifies tokens against control's keys.
+
+    A token comes with every call of its bearer, so the last few whose signature held are remembered (by their hash).
+    Its times, and whether its key still counts, are looked at every time. `watch` has the leeway for clocks, and knows
+    how far ours is from control's: a token that is refused for its times only because of that is refused for the clock.
+    """
+
+    def __init__(self, keys: KeySource, clock: Clock, watch: ClockWatch | None = None) -> None:
+        self._keys = keys
+        self._clock = clock
+        self._watch = watch
+        self._checked: dict[tuple[bytes, type[Claims]], _Checked] = {}
+
+    async def verify(self, token: str, claims_type: type[C], *, audience: str) -> C:
+        """The claims of `token`, once everything about it was checked.
+
+        Raises Refusal: invalid_token, token_expired, token_too_old, missing_jti, missing_iat; clock_skew when a clock
+        is wrong and not the token; unavailable when the key is unknown and control can't be asked.
+        """
+        name = hashlib.sha256(token.encode(errors="surrogatepass")).digest(), claims_type
+        checked = self._checked.get(name)
+        kid = checked.kid if checked else _kid_of(token, TOKEN_KINDS[claims_type].typ)
+        key = await self._keys.public_key(kid)
+        if key is None:
+            raise _invalid("is signed with a key that is not one of control's")
+        if checked is None or checked.key is not key:
+            checked = None
+            payload: Mapping[str, Any] = _signed_payload(token, key)
+        else:
+            payload = checked.payload
+        times = _check_registered_claims(payload, audience)
+        self._check_times(times, audience, TOKEN_KINDS[claims_type].max_age_s)
+        if checked is None:
+            checked = _Checked(key, kid, payload, _claims_of(payload, claims_type))
+            self._remember(name, checked)
+        claims = claims_type()
+        claims.CopyFrom(checked.claims)  # type: ignore[arg-type] # remembered under its type
+        return claims
+
+    def _check_times(self, times: _Times, audience: str, max_age_s: int) -> None:
+        leeway_ms = self._watch.leeway_ms if self._watch else CLOCK_LEEWAY_MS
+        ahead_ms = self._watch.ahead_ms(CONTROL) if self._watch else 0
+        service = self._watch.service if self._watch else audience
+        allowed = f"a leeway of {leeway_ms} (OA_CLOCK_LEEWAY_MS)"
+        now_ms = round(self._clock.time() * 1000)
+        if times.begins_ms > now_ms + leeway_ms:
+            # Control made it, so control's clock says that this moment has come.
+            maker = CONTROL if service != CONTROL else "the replica of control that made the token"
+            raise skew(service, maker, min(ahead_ms, now_ms - times.begins_ms), allowed)
+        refusal = times.over(now_ms - leeway_ms, max_age_s)
+        if refusal is not None and ahead_ms > leeway_ms and times.over(now_ms - ahead_ms, max_age_s) is None:
+            raise skew(service, CONTROL, ahead_ms, allowed)
+        if refusal is not None:
+            raise refusal
+
+    def _remember(self, name: tuple[bytes, type[Claims]], checked: _Checked) -> None:
+        while len(self._checked) >= MAX_REMEMBERED_TOKENS:
+            del self._checked[next(iter(self._checked))]
+        self._checked[name] = checked
+
+
+def _claims_of(payload: Mapping[str, Any], claims_type: type[C]) -> C:
+    try:
+        return json_format.ParseDict(dict(payload), claims_type(), ignore_unknown_fields=True)
+    except json_format.ParseError:
+        raise _invalid("has claims of a wrong type") from None
+
+
+def _invalid(what: str) -> Refusal:
+    return Refusal("invalid_token", f"the token {what}; get a new one")
+
+
+def _kid_of(token: str, typ: str) -> str:
+    """The key id in the header, which is not trusted yet, only used to find the key."""
+    if len(token) > MAX_TOKEN_CHARS:
+        raise _invalid(f"is longer than {MAX_TOKEN_CHARS} characters")
+    try:
+        header = jwt.get_unverified_header(token)
+    except (jwt.InvalidTokenError, RecursionError):  # the header is JSON, of anybody
+        raise _invalid("is not a JWT") from None
+    if header.get("alg") != ALGORITHM:
+        raise _invalid(f"is not signed with {ALGORITHM}")
+    if header.get("typ") != typ:
+        raise _invalid(f"is of another kind than {typ}")
+    kid = header.get("kid")
+    if not isinstance(kid, str) or not kid:
+        raise _invalid("names no key")
+    return kid
+
+
+def _signed_payload(token: str, key: Ed25519PublicKey) -> dict[str, Any]:
+    try:
+        payload: dict[str, Any] = jwt.decode(token, key, algorithms=[ALGORITHM], options=_SIGNATURE_ONLY)
+    except jwt.InvalidTokenError:
+        raise _invalid("has a wrong signature or is malformed") from None
+    return payload
+
+
+@dataclass(frozen=True)
+class _Times:
+    """When a token was made, begins and ends, by control's clock."""
+
+    issued_ms: int
+    begins_ms: int
+    ends_ms: int
+
+    def over(self, now_ms: int, max_age_s: int) -> Refusal | None:
+        """Why it doesn't hold any more at `now_ms`; None while it does."""
+        if now_ms >= self.ends_ms:
+            return Refusal("token_expired", "the token has expired; get a new one")
+        if now_ms - self.issued_ms > max_age_s * 1000:
+            return Refusal("token_too_old", f"the token was issued more than {max_age_s} s ago; get a new one")
+        return None
+
+
+def _check_registered_claims(payload: Mapping[str, Any], audience: str) -> _Times:
+    if payload.get("iss") != ISSUER:
+        raise _invalid(f"was not issued by {ISSUER}")
+    if payload.get("aud") != audience:
+        raise _invalid(f"is not for {audience}")
+    if not payload.get("jti"):
+        raise Refusal("missing_jti", "the token has no id (jti); get a new one")
+    if payload.get("iat") is None:
+        raise Refusal("missing_iat", "the token does not say when it was issued (iat); get a new one")
+    if not payload.get("sub"):
+        raise _invalid("does not say whom it is for (sub)")
+    issued, not_before, expires = (_seconds(payload, name) * 1000 for name in ("iat", "nbf", "exp"))
+    return _Times(issued, max(issued, not_before), expires)
+
+
+def _seconds(payload: Mapping[str, Any], name: str) -> int:
+    value = payload.get(name)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _invalid(f"has no number of seconds as {name}")
+    return value

@@ -1,0 +1,208 @@
+"""Settings: frozen dataclasses whose fields say which environment variable they come from.
+
+    @dataclass(frozen=True, kw_only=True)
+    class SequencerSettings:
+        batch_limit: int = setting("OA_BATCH_LIMIT", integer(1, 10_000), 512, doc="Maximum appends per transaction.")
+
+    @dataclass(frozen=True, kw_only=True)
+    class RuntimeSettings(ServiceSettings):
+        service: ClassVar[str] = "runtime"
+        sequencer: SequencerSettings = group(SequencerSettings)
+
+    settings = load(RuntimeSettings, os.environ)
+
+`load` reports every wrong variable at once as Refusal(invalid_setting). A secret (`secret_text`) may also come from
+a file, named by the same variable with `_FILE` appended; it is never printed. docs/config.md is made from `describe`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar, cast, overload
+
+from oa_base.refusal import Refusal
+from oa_base.visible import is_text
+from oa_platform.config import ports
+from oa_platform.config.parsers import Address, Parser, Secret
+
+T = TypeVar("T")
+S = TypeVar("S")
+_SETTING = "oa_setting"
+_GROUP = "oa_group"
+
+
+class _Required:
+    """The default of what has none."""
+
+
+_REQUIRED = _Required()
+
+
+@dataclass(frozen=True)
+class DefaultFrom(Generic[T]):
+    """A default that depends on which service reads it and on the environment: `make(service, env)`."""
+
+    make: Callable[[str, Mapping[str, str]], T]
+    text: str
+
+
+@dataclass(frozen=True)
+class Setting(Generic[T]):
+    """One variable."""
+
+    variable: str
+    parser: Parser[T]
+    default: T | DefaultFrom[T] | _Required
+    doc: str
+
+
+@dataclass(frozen=True)
+class SettingDoc:
+    """A row of docs/config.md."""
+
+    variable: str
+    expects: str
+    default: str
+    doc: str
+    group: str
+    secret: bool
+
+
+@overload
+def setting(
+    variable: str, parser: Parser[T], default: T | DefaultFrom[T] | _Required = _REQUIRED, *, doc: str
+) -> T: ...
+
+
+@overload
+def setting(variable: str, parser: Parser[T], default: None, *, doc: str) -> T | None: ...
+
+
+def setting(variable: str, parser: Parser[Any], default: object = _REQUIRED, *, doc: str) -> Any:
+    """A dataclass field that is read from `variable`; without a default the variable must be set."""
+    metadata = {_SETTING: Setting(variable, parser, default, doc)}
+    if isinstance(default, DefaultFrom | _Required):
+        return dataclasses.field(metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def group(settings_class: type[S]) -> S:
+    """A dataclass field that is itself a settings class."""
+    return cast("S", dataclasses.field(metadata={_GROUP: settings_class}))
+
+
+def own_port(plane: str) -> DefaultFrom[Address]:
+    """Default address to listen on: this service's port for `plane` ("grpc", "ops", "http", "ws") on loopback."""
+
+    def make(service: str, env: Mapping[str, str]) -> Address:
+        return Address("127.0.0.1", ports.default_port(_port_use(service, plane), env))
+
+    return DefaultFrom(make, f"127.0.0.1, the service's own {plane} port")
+
+
+def peer_port(use: str) -> DefaultFrom[Address]:
+    """Default address of another service: `peer_port("runtime_grpc")`."""
+
+    def make(_: str, env: Mapping[str, str]) -> Address:
+        return Address("127.0.0.1", ports.default_port(use, env))
+
+    return DefaultFrom(make, f"127.0.0.1, OA_PORT_BASE + {ports.PORT_OFFSETS[use]}")
+
+
+def _port_use(service: str, plane: str) -> str:
+    if plane == "ws":
+        return "khala_ws"
+    return f"{service.removeprefix('khala_')}_{plane}"
+
+
+def load(settings_class: type[S], env: Mapping[str, str]) -> S:
+    """Read `settings_class` from `env`; raises Refusal(invalid_setting) naming every variable that is wrong."""
+    problems: list[tuple[str, str]] = []
+    loaded = _load(settings_class, env, getattr(settings_class, "service", ""), problems)
+    if problems:
+        message = "; ".join(dict.fromkeys(problem for _, problem in problems))
+        raise Refusal("invalid_setting", message, field=problems[0][0])
+    return loaded
+
+
+def _load(settings_class: type[S], env: Mapping[str, str], service: str, problems: list[tuple[str, str]]) -> S:
+    values: dict[str, object] = {}
+    for field in dataclasses.fields(cast("Any", settings_class)):
+        if _GROUP in field.metadata:
+            values[field.name] = _load(field.metadata[_GROUP], env, service, problems)
+        elif _SETTING in field.metadata:
+            one = field.metadata[_SETTING]
+            try:
+                values[field.name] = _read(one, env, service)
+            except ValueError as error:
+                variable = error.variable if isinstance(error, ports.NoPortError) else one.variable
+                problems.append((variable, str(error)))
+                values[field.name] = None
+    if problems:
+        return cast("S", None)  # never leaves `load`: a class may check itself in __post_init__ and expects real values
+    return settings_class(**values)
+
+
+def _read(one: Setting[T], env: Mapping[str, str], service: str) -> T:
+    text = _text_of(one, env)
+    if text:
+        try:
+            return _parsed(one.parser, text)
+        except ValueError as error:
+            shown = "" if one.parser.secret else f" is {text[:80]!r}, but it"
+            detail = f" ({error})" if str(error) and not one.parser.secret else ""
+            raise ValueError(f"{one.variable}{shown} must be {one.parser.expects}{detail}") from None
+    if isinstance(one.default, DefaultFrom):
+        return one.default.make(service, env)
+    if isinstance(one.default, _Required):
+        raise ValueError(f"{one.variable} is not set; it must be {one.parser.expects}")
+    return one.default
+
+
+def _parsed(parser: Parser[T], text: str) -> T:
+    """A path may be any bytes; everything else is text."""
+    value = parser.parse(text)
+    if not isinstance(value, Path) and not is_text(text):
+        raise ValueError("it is no UTF-8")
+    return value
+
+
+def _text_of(one: Setting[T], env: Mapping[str, str]) -> str:
+    text = env.get(one.variable, "")
+    file_variable = f"{one.variable}_FILE"
+    if text or not one.parser.secret or not env.get(file_variable):
+        return text
+    try:
+        return Path(env[file_variable]).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file_variable} names a file that can't be read: {type(error).__name__}") from None
+
+
+def describe(settings_class: type[object]) -> Iterator[SettingDoc]:
+    """Every variable of a settings class, in order, groups included."""
+    for field in dataclasses.fields(cast("Any", settings_class)):
+        if _GROUP in field.metadata:
+            yield from describe(field.metadata[_GROUP])
+        elif _SETTING in field.metadata:
+            one = field.metadata[_SETTING]
+            yield SettingDoc(
+                variable=one.variable,
+                expects=one.parser.expects,
+                default=_default_text(one),
+                doc=one.doc,
+                group=settings_class.__name__,
+                secret=one.parser.secret,
+            )
+
+
+def _default_text(one: Setting[Any]) -> str:
+    if isinstance(one.default, _Required):
+        return "required"
+    if isinstance(one.default, DefaultFrom):
+        return one.default.text
+    if isinstance(one.default, Secret) or one.default is None or one.default == "":
+        return "none"
+    return str(one.default)

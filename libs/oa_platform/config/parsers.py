@@ -1,0 +1,188 @@
+"""How the text of an environment variable becomes a value, and what it is expected to be, in words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Generic, TypeVar
+from urllib.parse import urlsplit
+
+from oa_platform.config.dsn import check_database_url
+from oa_platform.config.ports import HIGHEST_PORT
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Parser(Generic[T]):
+    """`parse` raises ValueError; `expects` completes "it must be …". The text of a secret is never shown."""
+
+    parse: Callable[[str], T]
+    expects: str
+    secret: bool = False
+
+
+@dataclass(frozen=True)
+class Secret:
+    """A text that shows itself only when asked."""
+
+    _text: str
+
+    def reveal(self) -> str:
+        """The text itself: for the one place that needs it."""
+        return self._text
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __repr__(self) -> str:
+        return "Secret(…)" if self._text else "Secret()"
+
+    __str__ = __repr__
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where to listen or connect."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def text(max_length: int = 1024) -> Parser[str]:
+    """Any text of limited length."""
+
+    def parse(given: str) -> str:
+        if len(given) > max_length:
+            raise ValueError
+        return given
+
+    return Parser(parse, f"a text of at most {max_length} characters")
+
+
+def secret_text(expects: str = "a secret text") -> Parser[Secret]:
+    """A text that must not be shown."""
+    return Parser(Secret, expects, secret=True)
+
+
+def integer(minimum: int, maximum: int) -> Parser[int]:
+    """A whole number within bounds, both included."""
+
+    def parse(given: str) -> int:
+        if not re.fullmatch(r"-?[0-9]{1,18}", given) or not minimum <= int(given) <= maximum:
+            raise ValueError
+        return int(given)
+
+    return Parser(parse, f"a whole number from {minimum} to {maximum}")
+
+
+def number(minimum: float, maximum: float) -> Parser[float]:
+    """A number within bounds, both included."""
+
+    def parse(given: str) -> float:
+        value = float(given)
+        if not minimum <= value <= maximum:  # also refuses NaN
+            raise ValueError
+        return value
+
+    return Parser(parse, f"a number from {minimum:g} to {maximum:g}")
+
+
+def boolean() -> Parser[bool]:
+    """Yes or no."""
+    words = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+    def parse(given: str) -> bool:
+        if given.lower() not in words:
+            raise ValueError
+        return words[given.lower()]
+
+    return Parser(parse, "1, true or yes, or 0, false or no")
+
+
+def choice(*options: str) -> Parser[str]:
+    """One of some words."""
+
+    def parse(given: str) -> str:
+        if given not in options:
+            raise ValueError
+        return given
+
+    return Parser(parse, f"one of {', '.join(options)}")
+
+
+def path() -> Parser[Path]:
+    """A path of this machine."""
+    return Parser(Path, "a path")
+
+
+def address() -> Parser[Address]:
+    """host:port; an IPv6 host stands in brackets."""
+    pattern = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<name>[A-Za-z0-9._-]+)):(?P<port>[0-9]{1,5})")
+
+    def parse(given: str) -> Address:
+        match = pattern.fullmatch(given)
+        if not match or int(match["port"]) > HIGHEST_PORT:
+            raise ValueError
+        return Address(match["six"] or match["name"], int(match["port"]))
+
+    return Parser(parse, "an address like 127.0.0.1:9081")
+
+
+def http_url() -> Parser[str]:
+    """An http(s) URL without credentials, query or trailing slash."""
+
+    def parse(given: str) -> str:
+        parts = urlsplit(given)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+            raise ValueError
+        return given.rstrip("/")
+
+    return Parser(parse, "a URL like http://127.0.0.1:8080")
+
+
+def proxy_url() -> Parser[Secret]:
+    """An HTTP proxy; secret, because it may hold a password."""
+
+    def parse(given: str) -> Secret:
+        parts = urlsplit(given)
+        if parts.scheme != "http" or not parts.hostname or not parts.port or parts.path.strip("/") or parts.query:
+            raise ValueError
+        return Secret(given.rstrip("/"))
+
+    return Parser(parse, "a URL like http://proxy.example.com:3128", secret=True)
+
+
+def postgres_url() -> Parser[Secret]:
+    """A database URL; secret, because it holds a password."""
+
+    def parse(given: str) -> Secret:
+        check_database_url(given)
+        return Secret(given)
+
+    expects = (
+        "a database URL like postgresql://user:password@host:5432/openagents, of one host or of host:port,host:port"
+    )
+    return Parser(parse, expects, secret=True)
+
+
+def service_hashes() -> Parser[Mapping[str, str]]:
+    """Names of services with the SHA-256 of their tokens: "control=<hex>,khala_gateway=<hex>"."""
+    pattern = re.compile(r"(?P<name>[a-z][a-z0-9_]*)=(?P<hash>[0-9a-f]{64})")
+
+    def parse(given: str) -> Mapping[str, str]:
+        accepted: dict[str, str] = {}
+        for part in given.split(","):
+            match = pattern.fullmatch(part.strip())
+            if not match or match["name"] in accepted:
+                raise ValueError
+            accepted[match["name"]] = match["hash"]
+        return MappingProxyType(accepted)
+
+    return Parser(parse, "a list like control=<sha256 in hex>,khala_gateway=<sha256 in hex>")

@@ -1,0 +1,264 @@
+"""The groups of settings that services share. Every limit has its name and its default here."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import ClassVar
+
+from oa_platform.config.loading import DefaultFrom, group, own_port, setting
+from oa_platform.config.parsers import (
+    Address,
+    Secret,
+    address,
+    boolean,
+    choice,
+    http_url,
+    integer,
+    number,
+    path,
+    postgres_url,
+    secret_text,
+    service_hashes,
+)
+from oa_platform.config.ports import default_port
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogSettings:
+    """What is logged, and how it looks."""
+
+    level: str = setting(
+        "OA_LOG_LEVEL", choice("debug", "info", "warning", "error"), "info", doc="Lowest level that is logged."
+    )
+    format: str = setting(
+        "OA_LOG_FORMAT", choice("json", "console"), "json", doc="One JSON object per line, or lines for people."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessSettings:
+    """How long starting and stopping may take."""
+
+    start_deadline_s: float = setting(
+        "OA_START_DEADLINE_S",
+        number(0.1, 600),
+        30.0,
+        doc="Maximum time of a start, including the wait for what it needs.",
+    )
+    drain_deadline_s: float = setting(
+        "OA_DRAIN_DEADLINE_S",
+        number(0.1, 600),
+        10.0,
+        doc="Maximum time from the first SIGTERM, SIGINT or SIGHUP to the end.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpsSettings:
+    """/livez, /readyz and /metrics."""
+
+    address: Address = setting("OA_OPS_ADDRESS", address(), own_port("ops"), doc="Where health and metrics are served.")
+    check_timeout_s: float = setting(
+        "OA_READY_CHECK_TIMEOUT_S", number(0.05, 60), 2.0, doc="Maximum time of one readiness check."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrpcServerSettings:
+    """The gRPC port and its limits."""
+
+    address: Address = setting("OA_GRPC_ADDRESS", address(), own_port("grpc"), doc="Where gRPC is served.")
+    max_message_bytes: int = setting(
+        "OA_GRPC_MAX_MESSAGE_BYTES",
+        integer(1024, 256 << 20),
+        8 << 20,
+        doc="Maximum size of a message, in both directions.",
+    )
+    max_calls: int = setting(
+        "OA_GRPC_MAX_CALLS",
+        integer(1, 1_000_000),
+        1000,
+        doc="Maximum number of unary calls at a time; more are refused.",
+    )
+    max_streams: int = setting(
+        "OA_GRPC_MAX_STREAMS", integer(1, 1_000_000), 5000, doc="Maximum number of streams at a time; more are refused."
+    )
+    keepalive_interval_ms: int = setting(
+        "OA_GRPC_KEEPALIVE_MS", integer(1000, 3_600_000), 10_000, doc="Pause between pings of an open connection."
+    )
+    keepalive_timeout_ms: int = setting(
+        "OA_GRPC_KEEPALIVE_TIMEOUT_MS", integer(100, 600_000), 5_000, doc="Maximum wait for the answer to a ping."
+    )
+    stream_drain_s: float = setting(
+        "OA_GRPC_STREAM_DRAIN_S", number(0, 600), 2.0, doc="Time that a drain gives streams to end by themselves."
+    )
+    call_drain_s: float = setting(
+        "OA_GRPC_CALL_DRAIN_S", number(0, 600), 5.0, doc="Time that a drain gives unary calls to end."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrpcClientSettings:
+    """How other services are called."""
+
+    max_message_bytes: int = setting(
+        "OA_GRPC_MAX_MESSAGE_BYTES",
+        integer(1024, 256 << 20),
+        8 << 20,
+        doc="Maximum size of a message, in both directions.",
+    )
+    keepalive_interval_ms: int = setting(
+        "OA_GRPC_KEEPALIVE_MS", integer(1000, 3_600_000), 10_000, doc="Pause between pings of an open connection."
+    )
+    keepalive_timeout_ms: int = setting(
+        "OA_GRPC_KEEPALIVE_TIMEOUT_MS", integer(100, 600_000), 5_000, doc="Maximum wait for the answer to a ping."
+    )
+    reconnect_min_ms: int = setting(
+        "OA_GRPC_RECONNECT_MIN_MS", integer(10, 600_000), 100, doc="First pause before connecting again."
+    )
+    reconnect_max_ms: int = setting(
+        "OA_GRPC_RECONNECT_MAX_MS", integer(10, 600_000), 2_000, doc="Maximum pause before connecting again."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdentitySettings:
+    """Who this service is to others, and whom it takes calls from."""
+
+    service_token: Secret = setting(
+        "OA_SERVICE_TOKEN", secret_text(), doc="Token that this service shows to the services it calls."
+    )
+    accepted_services: Mapping[str, str] = setting(
+        "OA_ACCEPTED_SERVICES",
+        service_hashes(),
+        DefaultFrom(lambda _service, _env: MappingProxyType({}), "none"),
+        doc="Services that may call, each with the SHA-256 of its token.",
+    )
+
+
+def _control_url() -> DefaultFrom[str]:
+    return DefaultFrom(
+        lambda _, env: f"http://127.0.0.1:{default_port('control_http', env)}", "http://127.0.0.1, OA_PORT_BASE"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class JwksSettings:
+    """Where control's public keys come from."""
+
+    control_url: str = setting("OA_CONTROL_URL", http_url(), _control_url(), doc="URL of control's public edge.")
+    cache_file: Path | None = setting(
+        "OA_JWKS_CACHE_FILE",
+        path(),
+        None,
+        doc="File that keeps the keys, so that tokens are verified after a restart while control is down.",
+    )
+    refresh_interval_s: float = setting(
+        "OA_JWKS_REFRESH_S", number(1, 86_400), 300.0, doc="Pause between refreshes of the keys."
+    )
+    min_refresh_interval_s: float = setting(
+        "OA_JWKS_MIN_REFRESH_S", number(0.05, 3600), 2.0, doc="Minimum pause between fetches for an unknown key id."
+    )
+    fetch_timeout_s: float = setting("OA_JWKS_FETCH_TIMEOUT_S", number(0.05, 60), 3.0, doc="Maximum time of a fetch.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatabaseSettings:
+    """The pool of database connections, and how long anything with the database may take."""
+
+    url: Secret = setting(
+        "OA_DATABASE_URL",
+        postgres_url(),
+        doc="The service's own role in the database. Of several hosts, the one that takes writes is used.",
+    )
+    may_lose_commits: bool = setting(
+        "OA_DATABASE_MAY_LOSE_COMMITS",
+        boolean(),
+        False,
+        doc="Work on a server that may lose what it has acknowledged, because `fsync`, `full_page_writes` or "
+        "`synchronous_commit` is off. Without this it is refused.",
+    )
+    pool_min: int = setting(
+        "OA_DATABASE_POOL_MIN", integer(0, 1000), 2, doc="Number of connections that are kept open."
+    )
+    pool_max: int = setting("OA_DATABASE_POOL_MAX", integer(1, 1000), 10, doc="Maximum number of connections.")
+    connect_timeout_s: float = setting(
+        "OA_DATABASE_CONNECT_TIMEOUT_S", number(0.1, 60), 3.0, doc="Maximum time of an attempt to connect to one host."
+    )
+    start_timeout_s: float = setting(
+        "OA_DATABASE_START_TIMEOUT_S", number(0, 600), 15.0, doc="Maximum time that a start waits for the database."
+    )
+    acquire_timeout_s: float = setting(
+        "OA_DATABASE_ACQUIRE_TIMEOUT_S", number(0.01, 60), 3.0, doc="Maximum wait for a free connection."
+    )
+    statement_timeout_ms: int = setting(
+        "OA_DATABASE_STATEMENT_TIMEOUT_MS", integer(1, 600_000), 10_000, doc="Maximum time of a statement."
+    )
+    lock_timeout_ms: int = setting(
+        "OA_DATABASE_LOCK_TIMEOUT_MS", integer(1, 600_000), 5_000, doc="Maximum wait for a lock."
+    )
+    idle_transaction_timeout_ms: int = setting(
+        "OA_DATABASE_IDLE_TRANSACTION_TIMEOUT_MS", integer(1, 600_000), 10_000, doc="Maximum pause in a transaction."
+    )
+    watch_ms: int = setting(
+        "OA_DATABASE_WATCH_MS",
+        integer(10, 600_000),
+        2_000,
+        doc="How often the server is asked whether it still takes writes, and keeps them.",
+    )
+    no_room_s: float = setting(
+        "OA_DATABASE_NO_ROOM_S",
+        number(0.1, 3600),
+        15.0,
+        doc="How long a service stays unready after the database last failed to store something (disk full).",
+    )
+    check_migrations: bool = setting(
+        "OA_DATABASE_CHECK_MIGRATIONS", boolean(), True, doc="Refuse to start on a schema of another version."
+    )
+
+
+CLOCK_LEEWAY_MS = 5_000
+"""Tokens are taken as if this service's clock were wrong by so much, either way."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClockSettings:
+    """How far the clocks of two machines may differ.
+
+    Two services that are both ready may be twice `max_skew_ms` apart: keep that below `leeway_ms`.
+    """
+
+    leeway_ms: int = setting(
+        "OA_CLOCK_LEEWAY_MS",
+        integer(0, 600_000),
+        CLOCK_LEEWAY_MS,
+        doc="Maximum error of a clock that is allowed for when a token is verified.",
+    )
+    max_skew_ms: int = setting(
+        "OA_CLOCK_SKEW_MAX_MS",
+        integer(1, 600_000),
+        2_000,
+        doc="Maximum difference from the clock of Postgres or control; a service that differs by more is not ready.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceSettings:
+    """What every service has; each derives its own class from it and sets `service`."""
+
+    service: ClassVar[str] = ""
+    log: LogSettings = group(LogSettings)
+    process: ProcessSettings = group(ProcessSettings)
+    ops: OpsSettings = group(OpsSettings)
+    grpc: GrpcServerSettings = group(GrpcServerSettings)
+    identity: IdentitySettings = group(IdentitySettings)
+    clock: ClockSettings = group(ClockSettings)
+
+
+def token_hash(token: str) -> str:
+    """What OA_ACCEPTED_SERVICES holds for a service token: SHA-256 in hex. Service tokens are long random texts."""
+    return hashlib.sha256(token.encode()).hexdigest()

@@ -1,0 +1,70 @@
+"""What goes wrong below us, as a refusal: the database, other services, time. What is none of these is a defect."""
+
+from __future__ import annotations
+
+import asyncpg
+import grpc.aio
+
+from oa_base.refusal import Refusal
+from oa_wire.status import STATUS_METADATA_KEY, from_code, from_status_bytes
+
+RETRY_AFTER_MS = 500
+"""When it makes sense to try again after the database or a service went away: about as long as a restart takes."""
+
+DATABASE_CHANGED = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.exceptions.AdminShutdownError,
+    asyncpg.exceptions.CrashShutdownError,
+    asyncpg.exceptions.CannotConnectNowError,
+    asyncpg.exceptions.ReadOnlySQLTransactionError,
+    ConnectionError,
+)
+"""After one of these the server may be another than the one that connections were made to."""
+DATABASE_FULL = (
+    asyncpg.exceptions.DiskFullError,
+    asyncpg.exceptions.PostgresSystemError,
+)
+"""The server can't store now: a full disk, or one that fails."""
+
+# The connection is gone, or never came about.
+_DATABASE_GONE = (
+    *DATABASE_CHANGED,
+    asyncpg.exceptions.TooManyConnectionsError,
+    asyncpg.exceptions.IdleInTransactionSessionTimeoutError,
+    asyncpg.InterfaceError,
+    # A connection that died between two messages keeps its protocol state: "cannot switch to state …".
+    asyncpg.InternalClientError,
+)
+_DATABASE_SHORT = (*DATABASE_FULL, asyncpg.exceptions.InsufficientResourcesError)
+_DATABASE_SLOW = (asyncpg.exceptions.QueryCanceledError, asyncpg.exceptions.LockNotAvailableError, TimeoutError)
+_DATABASE_BUSY = (asyncpg.exceptions.SerializationError, asyncpg.exceptions.DeadlockDetectedError)
+
+
+def refusal_of(error: BaseException) -> Refusal | None:
+    """The refusal that `error` amounts to; None for a defect."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, grpc.aio.AioRpcError):
+        return refusal_from_rpc_error(error)
+    if isinstance(error, _DATABASE_SLOW):
+        return Refusal(
+            "deadline_exceeded",
+            "the time is up; the call may have taken effect or not",
+        )
+    if isinstance(error, _DATABASE_BUSY):
+        return Refusal("unavailable", "another change came first; try again", retry_after_ms=RETRY_AFTER_MS)
+    if isinstance(error, _DATABASE_GONE):
+        return Refusal("unavailable", "the database can't be reached now; try again", retry_after_ms=RETRY_AFTER_MS)
+    if isinstance(error, _DATABASE_SHORT):
+        return Refusal("unavailable", "the database can't store anything now; try again", retry_after_ms=RETRY_AFTER_MS)
+    return None
+
+
+def refusal_from_rpc_error(error: grpc.aio.AioRpcError) -> Refusal:
+    """What the called service refused; or, when the transport failed, the nearest reason for its code."""
+    for key, value in error.trailing_metadata() or ():
+        if key == STATUS_METADATA_KEY and isinstance(value, bytes):
+            refusal = from_status_bytes(value)
+            if refusal is not None:
+                return refusal
+    return from_code(error.code().name, error.details() or "")

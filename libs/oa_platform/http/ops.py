@@ -1,0 +1,37 @@
+"""/livez, /readyz and /metrics, on a port of their own that needs no identity and tells nothing about anybody.
+
+/livez answers 200 while the event loop turns. /readyz answers 200, or 503 with `{"ready": false, "failures": {name:
+why}}`. /metrics has Prometheus's text format.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from oa_platform.config.shared import OpsSettings
+from oa_platform.health.readiness import Readiness
+from oa_platform.http.server import HttpServer
+from oa_platform.telemetry import metrics
+
+
+def ops_server(settings: OpsSettings, service: str, readiness: Readiness) -> HttpServer:
+    """The server; an async context manager."""
+
+    async def livez(_: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def readyz(_: Request) -> Response:
+        failures = await readiness.failures()
+        content = {"service": service, "ready": not failures, "phase": readiness.phase, "failures": failures}
+        return JSONResponse(content, 503 if failures else 200)
+
+    async def show_metrics(_: Request) -> Response:
+        return Response(metrics.render(), headers={"content-type": CONTENT_TYPE_LATEST})
+
+    routes = [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", show_metrics)]
+    # Health is answered to the last: a drain has no requests of this kind to wait for.
+    return HttpServer(Starlette(routes=routes), settings.address, variable="OA_OPS_ADDRESS", drain_s=1.0)

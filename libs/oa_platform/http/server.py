@@ -1,0 +1,103 @@
+"""An ASGI application on a port, inside the process that already runs an event loop (uvicorn with httptools)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import Awaitable, Callable, Generator
+from types import TracebackType
+from typing import Any, Self, cast
+
+import uvicorn
+
+from oa_base.refusal import Refusal
+from oa_platform.config.parsers import Address
+
+# What Starlette and uvicorn both call an ASGI application; their types for it differ.
+AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
+KEEP_ALIVE_S = 30
+_START_POLL_S = 0.005
+
+
+class HttpServer:
+    """Serves `app` while entered. On leaving, requests under way have `drain_s` to end."""
+
+    def __init__(
+        self,
+        app: AsgiApp,
+        address: Address,
+        *,
+        variable: str,
+        drain_s: float = 3.0,
+        limit_concurrency: int | None = None,
+        protocol: type[asyncio.Protocol] | None = None,
+    ) -> None:
+        """`variable` is the setting that moves the address, for the message when the port is in use. `protocol` is a
+        subclass of uvicorn's HttpToolsProtocol, for servers that set limits of their own to a request's head."""
+        self._address = address
+        self._variable = variable
+        config = uvicorn.Config(
+            cast("Any", app),
+            http=protocol or "httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=True,
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=max(1, round(drain_s)),
+            limit_concurrency=limit_concurrency,
+        )
+        self._server = _EmbeddedServer(config)
+        self._task: asyncio.Task[None] | None = None
+        self.port = 0
+        """The port that it listens on, once it does."""
+
+    async def __aenter__(self) -> Self:
+        """Listen; raises Refusal(port_in_use)."""
+        listener = bind(self._address, self._variable)
+        self.port = listener.getsockname()[1]
+        self._task = asyncio.create_task(self._server.serve(sockets=[listener]), name=f"http-{self.port}")
+        while not self._server.started and not self._task.done():
+            await asyncio.sleep(_START_POLL_S)
+        if self._task.done():
+            self._task.result()
+            raise Refusal("start_failed", f"the HTTP server on {self._address} ended at its start; its log says why")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task
+
+
+class _EmbeddedServer(uvicorn.Server):
+    """Leaves the process's signals to `oa_platform.process.lifecycle`."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+def bind(address: Address, variable: str) -> socket.socket:
+    """A bound socket; raises Refusal: port_in_use, or invalid_setting for an address that isn't this machine's."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((address.host, address.port))
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            message = f"can't listen on {address}, because the port is in use; set {variable} to another one"
+            raise Refusal("port_in_use", message, field=variable, metadata={"port": str(address.port)}) from None
+        message = f"can't listen on {address} ({error.strerror}); set {variable} to an address of this machine"
+        raise Refusal("invalid_setting", message, field=variable) from None
+    listener.setblocking(False)
+    return listener

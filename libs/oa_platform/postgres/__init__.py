@@ -1,0 +1,1 @@
+"""PostgreSQL: which server is spoken to, the pool, notifications and migrations."""

@@ -1,0 +1,110 @@
+"""Postgres notifications, for as long as the process runs.
+
+    async def look(connection: Connection) -> None:
+        for row in await connection.fetch("SELECT …"):
+            tail.hint(row["partition"], row["position"])
+
+    listener = Listener(settings.database, "runtime", ["runtime_log"], on_notify=tail.wake, look=look, interval_s=1)
+    process.background("listener", listener.run())
+    process.readiness.add("listener", listener.check)
+
+A notification is a hint, never the news itself: some are lost whenever the connection breaks. So after each connect,
+and every `interval_s` from then on, `look` reads from the tables what the hints would have told. That also finds out
+whether the connection still lives: a dead network says nothing by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import structlog
+
+from oa_base.backoff import Backoff
+from oa_base.refusal import Refusal
+from oa_platform.config.shared import DatabaseSettings
+from oa_platform.postgres.pool import target_of
+from oa_platform.postgres.servers import open_connection, require
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+else:
+    Connection = asyncpg.Connection
+
+OnNotify = Callable[[str, str], None]
+"""Takes channel and payload, in the event loop; returns at once."""
+Look = Callable[[Connection], Awaitable[None]]
+"""Reads what may have been missed; it has the connection for itself while it runs."""
+_RECONNECT = Backoff(first_ms=100, longest_ms=2_000)
+_log = structlog.get_logger(__name__)
+
+
+class Listener:
+    """One connection that listens."""
+
+    def __init__(
+        self,
+        settings: DatabaseSettings,
+        application_name: str,
+        channels: Sequence[str],
+        *,
+        on_notify: OnNotify,
+        look: Look,
+        interval_s: float,
+    ) -> None:
+        self._target = target_of(settings, f"{application_name}-listener")
+        self._channels = tuple(channels)
+        self._on_notify = on_notify
+        self._look = look
+        self._interval_s = interval_s
+        self.connected = False
+        """Whether notifications arrive, as far as is known."""
+
+    async def check(self) -> None:
+        """Readiness: raises Refusal(unavailable) while notifications don't arrive."""
+        if not self.connected:
+            raise Refusal("unavailable", "notifications of the database don't arrive now")
+
+    async def run(self) -> None:
+        """Listen until cancelled, reconnecting for ever."""
+        failures = 0
+        while True:
+            try:
+                await self._listen()
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+                _log.warning("listener_disconnected", error=type(error).__name__, channels=list(self._channels))
+            failures = 0 if self.connected else failures + 1
+            self.connected = False
+            # Spread, so that replicas don't come back to a restarted server in the same moment; never at once.
+            await asyncio.sleep(_RECONNECT.wait_ms(failures, random.uniform(0.5, 1)) / 1000)
+
+    async def _listen(self) -> None:
+        """Connect and listen until the connection breaks; returns or raises then."""
+        connection = await open_connection(self._target)
+        lost = asyncio.Event()
+        connection.add_termination_listener(lambda _: lost.set())
+        try:
+            for channel in self._channels:
+                await connection.add_listener(channel, self._notified)
+            while not lost.is_set():
+                # A server that takes no writes any more will have no news.
+                await require(connection, self._target)
+                await self._look(connection)
+                self.connected = True
+                await _wait(lost, self._interval_s)
+        finally:
+            connection.terminate()
+
+    def _notified(self, _connection: Any, _pid: int, channel: str, payload: object) -> None:
+        self._on_notify(channel, str(payload))
+
+
+async def _wait(event: asyncio.Event, most_s: float) -> None:
+    try:
+        async with asyncio.timeout(most_s):
+            await event.wait()
+    except TimeoutError:
+        return

@@ -1,0 +1,208 @@
+"""Migrations in plain SQL: `NNNN_name.sql`, applied in order, once, by one process at a time.
+
+    python -m oa_platform.postgres.migrate runtime services/runtime/migrations     # with OA_MIGRATE_DATABASE_URL
+
+What was applied is recorded, with a checksum, in `oa_migrations.applied`. A file that was changed after it was
+applied, that is missing, or that comes before one that was applied, is refused (migration_refused): the schema of an
+installation is the sum of its files, so they only ever grow. Each file runs in a transaction of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from oa_base.refusal import Refusal
+from oa_base.visible import LAYOUT, visible
+from oa_platform.config.loading import load, setting
+from oa_platform.config.parsers import Secret, number, postgres_url
+from oa_platform.config.shared import DatabaseSettings
+from oa_platform.postgres.servers import Target, connect
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+else:
+    Connection = asyncpg.Connection
+
+URL_VARIABLE = "OA_MIGRATE_DATABASE_URL"
+CONNECT_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 15.0
+"""How long one waits for a database that is not there yet."""
+LOCK_TIMEOUT_S = 60
+"""How long one waits for another that migrates the same database."""
+_LOCK_KEY = 0x0A_9E_17_5D
+_FILE_NAME = re.compile(r"(?P<number>[0-9]{4})_[a-z0-9_]+\.sql")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MigrateSettings:
+    """What `python -m oa_platform.postgres.migrate` reads."""
+
+    url: Secret = setting(URL_VARIABLE, postgres_url(), doc="The role that owns the schemas; no service has it.")
+    start_timeout_s: float = setting(
+        "OA_DATABASE_START_TIMEOUT_S", number(0, 600), START_TIMEOUT_S, doc="How long a start waits for the database."
+    )
+
+
+# The one transaction that isn't a migration. Everybody may read it: a service checks at its start that its schema is
+# the one it was written for.
+_CREATE_RECORD = """
+CREATE SCHEMA IF NOT EXISTS oa_migrations;
+GRANT USAGE ON SCHEMA oa_migrations TO PUBLIC;
+CREATE TABLE IF NOT EXISTS oa_migrations.applied (
+  service text NOT NULL,
+  number integer NOT NULL,
+  name text NOT NULL,
+  checksum text NOT NULL,
+  applied_at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (service, number)
+);
+GRANT SELECT ON oa_migrations.applied TO PUBLIC;
+"""
+_SELECT_APPLIED = "SELECT number, name, checksum FROM oa_migrations.applied WHERE service = $1 ORDER BY number"
+_INSERT_APPLIED = "INSERT INTO oa_migrations.applied (service, number, name, checksum) VALUES ($1, $2, $3, $4)"
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One file, or the record of one (whose `sql` is empty)."""
+
+    number: int
+    name: str
+    checksum: str
+    sql: str = ""
+
+
+def read_directory(directory: Path) -> list[Migration]:
+    """The migrations in `directory`, numbered 1, 2, 3, …; Refusal(migration_refused) for anything else in there."""
+    found = []
+    for path in sorted(directory.glob("*.sql")):
+        match = _FILE_NAME.fullmatch(path.name)
+        if not match:
+            raise _refused(f"{path.name} is not named like 0001_what_it_does.sql; rename it")
+        data = path.read_bytes()
+        found.append(Migration(int(match["number"]), path.name, hashlib.sha256(data).hexdigest(), data.decode()))
+    for expected, migration in enumerate(found, start=1):
+        if migration.number != expected:
+            raise _refused(f"{migration.name} stands where number {expected:04} should; renumber it")
+    return found
+
+
+def pending(files: Sequence[Migration], applied: Sequence[Migration]) -> list[Migration]:
+    """The files still to be applied, in order; Refusal(migration_refused) when files and record disagree."""
+    by_number: Mapping[int, Migration] = {file.number: file for file in files}
+    for record in applied:
+        file = by_number.get(record.number)
+        if file is None:
+            raise _refused(
+                f"{record.name} was applied to this database, but is not among the files; deploy the code that has it"
+            )
+        if file.name != record.name or file.checksum != record.checksum:
+            raise _refused(f"{file.name} was changed after it was applied; restore it and write a new migration")
+    highest = max((record.number for record in applied), default=0)
+    if highest != len(applied):
+        raise _refused(f"the database has {highest:04} without all before it")
+    return [file for file in files if file.number > highest]
+
+
+async def migrate(dsn: str, service: str, directory: Path, start_timeout_s: float = START_TIMEOUT_S) -> list[str]:
+    """Apply what is pending and return the names of the files applied now.
+
+    `dsn` signs in as the owner of the schemas; the database is waited for. Raises Refusal(migration_refused),
+    Refusal(unavailable), Refusal(invalid_setting).
+    """
+    files = read_directory(directory)
+    connection = await _connect(dsn, URL_VARIABLE, start_timeout_s)
+    try:
+        await _lock(connection)
+        async with connection.transaction():
+            await connection.execute(_CREATE_RECORD)
+        names = []
+        for migration in pending(files, await _applied(connection, service)):
+            await _apply(connection, service, migration)
+            names.append(migration.name)
+        return names
+    finally:
+        await connection.close()
+
+
+async def check(dsn: str, service: str, directory: Path, start_timeout_s: float = START_TIMEOUT_S) -> None:
+    """Raise Refusal(migration_refused) unless the database has exactly the migrations in `directory`."""
+    files = read_directory(directory)
+    connection = await _connect(dsn, "OA_DATABASE_URL", start_timeout_s)
+    try:
+        applied = await _applied(connection, service)
+    except asyncpg.exceptions.UndefinedTableError:
+        applied = []
+    finally:
+        await connection.close()
+    missing = pending(files, applied)
+    if missing:
+        raise _refused(f"the database lacks {', '.join(file.name for file in missing)}; migrate it first")
+
+
+async def check_schema(settings: DatabaseSettings, service: str, directory: Path) -> None:
+    """`check` for a service's start, unless OA_DATABASE_CHECK_MIGRATIONS is off."""
+    if settings.check_migrations:
+        await check(settings.url.reveal(), service, directory, settings.start_timeout_s)
+
+
+async def _connect(dsn: str, variable: str, start_timeout_s: float) -> Connection:
+    # Nothing is acknowledged here that could be lost unnoticed: a service looks at its start for what was applied.
+    return await connect(Target(dsn, CONNECT_TIMEOUT_S, True, {}), start_timeout_s, variable)
+
+
+async def _lock(connection: Connection) -> None:
+    """Wait until nobody else migrates. The lock ends with the connection."""
+    await connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT_S}s'")
+    try:
+        await connection.execute("SELECT pg_advisory_lock($1)", _LOCK_KEY)
+    except asyncpg.exceptions.LockNotAvailableError:
+        raise _refused(f"another process has been migrating for more than {LOCK_TIMEOUT_S} s; try again") from None
+
+
+async def _applied(connection: Connection, service: str) -> list[Migration]:
+    rows = await connection.fetch(_SELECT_APPLIED, service)
+    return [Migration(row["number"], row["name"], row["checksum"]) for row in rows]
+
+
+async def _apply(connection: Connection, service: str, migration: Migration) -> None:
+    try:
+        async with connection.transaction():
+            await connection.execute(migration.sql)
+            await connection.execute(_INSERT_APPLIED, service, migration.number, migration.name, migration.checksum)
+    except asyncpg.PostgresError as error:
+        raise _refused(f"{migration.name} can't be applied: {error}") from error
+
+
+def _refused(message: str) -> Refusal:
+    return Refusal("migration_refused", message)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`python -m oa_platform.postgres.migrate SERVICE DIRECTORY`: 0 when the schema is up to date, 2 when refused."""
+    if len(arguments) != 2:
+        sys.stderr.write("usage: python -m oa_platform.postgres.migrate SERVICE DIRECTORY\n")
+        return 2
+    try:
+        settings = load(MigrateSettings, os.environ)
+        url, directory = settings.url.reveal(), Path(arguments[1])
+        names = asyncio.run(migrate(url, arguments[0], directory, settings.start_timeout_s))
+    except Refusal as refusal:
+        sys.stderr.write(f"{visible(str(refusal), LAYOUT)}\n")
+        return 2
+    sys.stdout.write("".join(f"applied {name}\n" for name in names) or "up to date\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,258 @@
+"""Which database server is spoken to: found among the hosts of the URL, and asked whether it will do.
+
+    connection = await connect(target, 15.0, "OA_DATABASE_URL")
+
+A server will do if it takes writes, keeps what it has acknowledged, and is spoken to without a pooler in between. One
+that will not is an UnusableServer, which says why; to whoever only wants the database it is a connection that failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import asyncpg
+
+from oa_base.refusal import Refusal
+from oa_platform.config.dsn import Host, database_hosts, database_location
+
+if TYPE_CHECKING:
+    # Generic in the type stubs only.
+    RawConnection = asyncpg.Connection[asyncpg.Record]
+else:
+    RawConnection = asyncpg.Connection
+
+NEXT_HOST_AFTER_S = 0.25
+"""How long one host may be silent before the next one is tried beside it: a dead machine refuses nothing."""
+_RETRY_S = 0.2
+BROKEN = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+"""What asyncpg raises. An InternalClientError is neither of its other two: a connection that died between messages."""
+_ASK = """
+SELECT pg_backend_pid() AS pid, pg_is_in_recovery() AS standby,
+       current_setting('transaction_read_only') = 'on' AS read_only,
+       ARRAY(
+           SELECT name FROM unnest(ARRAY['fsync', 'full_page_writes', 'synchronous_commit']) AS name
+           WHERE current_setting(name) = 'off'
+       ) AS off
+"""
+# A server that starts, stops or is full, or a network that is away: what waiting may heal.
+_NOT_NOW = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.exceptions.CannotConnectNowError,
+    asyncpg.exceptions.AdminShutdownError,
+    asyncpg.exceptions.CrashShutdownError,
+    asyncpg.exceptions.TooManyConnectionsError,
+    asyncpg.exceptions.TargetServerAttributeNotMatched,
+)
+# What doesn't heal by waiting.
+_MISCONFIGURED = (
+    asyncpg.exceptions.InvalidPasswordError,
+    asyncpg.exceptions.InvalidAuthorizationSpecificationError,
+    asyncpg.exceptions.InvalidCatalogNameError,
+    asyncpg.exceptions.InsufficientPrivilegeError,
+    asyncpg.exceptions.ClientConfigurationError,
+)
+# What a statement meets that was prepared on another server session than it runs on.
+_SWAPPED = (
+    asyncpg.exceptions.InvalidSQLStatementNameError,
+    asyncpg.exceptions.DuplicatePreparedStatementError,
+)
+T = TypeVar("T")
+
+
+class Facts(NamedTuple):
+    """What a server says of itself, and of the session."""
+
+    standby: bool
+    read_only: bool
+    off: tuple[str, ...]
+    """Which of the settings are off without which a crash takes what was acknowledged."""
+    own_session: bool
+    """Whether the session that answers is the one that was opened."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """The database that is wanted."""
+
+    dsn: str = field(repr=False)
+    timeout_s: float
+    """Longest attempt with one host."""
+    may_lose_commits: bool
+    """Whether a server will do that may lose what it has acknowledged."""
+    arguments: Mapping[str, Any]
+    """More arguments for `asyncpg.connect`."""
+
+
+class UnusableServer(ConnectionError):
+    """A server that answers and will not do."""
+
+    def __init__(self, why: str, *, reason: str = "unavailable", blamed: str = "OA_DATABASE_URL") -> None:
+        super().__init__(why)
+        self.refusal = Refusal(reason, why, field=blamed)
+        self.may_heal = reason == "unavailable"
+        """Whether waiting may help; else somebody has to do something."""
+
+
+def complaint(facts: Facts, where: str, may_lose_commits: bool) -> UnusableServer | None:
+    """Why a server will not do; None if it will."""
+    if not facts.own_session:
+        return _pooled(where)
+    if facts.standby:
+        return UnusableServer(f"the database at {where} takes no writes now: it is a standby")
+    if facts.read_only:
+        return UnusableServer(f"the database at {where} takes no writes now: default_transaction_read_only is on")
+    if facts.off and not may_lose_commits:
+        return UnusableServer(_loses(facts.off, where), reason="invalid_setting", blamed="OA_DATABASE_MAY_LOSE_COMMITS")
+    return None
+
+
+def _loses(off: Sequence[str], where: str) -> str:
+    names = " and ".join(off)
+    verb, them = ("is", "it") if len(off) == 1 else ("are", "them")
+    return (
+        f"the database at {where} may lose what it has acknowledged: {names} {verb} off; turn {them} on, for the "
+        "server and for the role, or set OA_DATABASE_MAY_LOSE_COMMITS=true if losses don't matter"
+    )
+
+
+def _pooled(where: str) -> UnusableServer:
+    text = (
+        f"a connection pooler (PgBouncer or one like it) answers at {where}, and shares its sessions, which "
+        "notifications, prepared statements and time limits don't bear; name the server itself in OA_DATABASE_URL"
+    )
+    return UnusableServer(text, reason="invalid_setting")
+
+
+async def ask(connection: Any) -> Facts:
+    """Ask the server at the other end of a connection, of a pool or not."""
+    row = await connection.fetchrow(_ASK)
+    own = row["pid"] == connection.get_server_pid()
+    return Facts(row["standby"], row["read_only"], tuple(row["off"]), own)
+
+
+async def require(connection: Any, target: Target, where: str = "") -> Facts:
+    """Raise UnusableServer unless the server of `connection` will do; returns what it says."""
+    place = where or database_location(target.dsn)
+    try:
+        facts = await ask(connection)
+    except _SWAPPED:
+        raise _pooled(place) from None
+    error = complaint(facts, place, target.may_lose_commits)
+    if error is not None:
+        raise error
+    return facts
+
+
+async def open_connection(target: Target) -> RawConnection:
+    """A connection to the first of the hosts whose server will do. Raises UnusableServer, or what asyncpg raises."""
+    waiting: list[Host | None] = [*database_hosts(target.dsn)] or [None]
+    attempts: set[asyncio.Task[RawConnection]] = set()
+    errors: list[BaseException] = []
+    try:
+        while waiting or attempts:
+            if waiting:
+                attempts.add(asyncio.create_task(_attempt(target, waiting.pop(0))))
+            patience_s = NEXT_HOST_AFTER_S if waiting else None
+            done, _ = await asyncio.wait(attempts, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
+            for attempt in done:
+                attempts.discard(attempt)
+                error = attempt.exception()
+                if error is None:
+                    return attempt.result()
+                errors.append(error)
+        raise min(errors, key=_rank)
+    finally:
+        await _abandon(attempts)
+
+
+async def _attempt(target: Target, host: Host | None) -> RawConnection:
+    """One host; None: wherever asyncpg finds one."""
+    place: dict[str, Any] = {} if host is None else {"host": host[0], "port": host[1]}
+    where = database_location(target.dsn, host)
+    async with asyncio.timeout(target.timeout_s):
+        try:
+            connection: RawConnection = await asyncpg.connect(
+                target.dsn, timeout=target.timeout_s, **place, **target.arguments
+            )
+        except asyncpg.exceptions.ProtocolViolationError as error:
+            if "startup parameter" in str(error):
+                raise _pooled(where) from None
+            raise
+        try:
+            await require(connection, target, where)
+        except BaseException:
+            connection.terminate()
+            raise
+    return connection
+
+
+async def _abandon(attempts: set[asyncio.Task[RawConnection]]) -> None:
+    for attempt in attempts:
+        attempt.cancel()
+    for outcome in await asyncio.gather(*attempts, return_exceptions=True):
+        if not isinstance(outcome, BaseException):
+            outcome.terminate()
+
+
+def may_heal(error: BaseException) -> bool:
+    """Whether waiting may make this go away."""
+    if isinstance(error, UnusableServer):
+        return error.may_heal
+    return isinstance(error, _NOT_NOW)
+
+
+def _rank(error: BaseException) -> int:
+    """Of several hosts, what speaks for all: as long as one may come back, they may; and one that answers says more."""
+    if not may_heal(error):
+        return 2
+    return 0 if isinstance(error, UnusableServer) else 1
+
+
+async def patiently(attempt: Callable[[], Awaitable[T]], most_s: float) -> T:
+    """What `attempt` comes to, made again while waiting may help, up to `most_s`; raises what the last one did."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + most_s
+    while True:
+        try:
+            return await attempt()
+        except Exception as error:
+            if not may_heal(error) or loop.time() >= deadline:
+                raise
+        await asyncio.sleep(_RETRY_S)
+
+
+async def connect(target: Target, most_s: float, variable: str = "") -> RawConnection:
+    """A connection for a tool, waiting for the database up to `most_s`. Raises Refusal unavailable, invalid_setting."""
+    with refusing_start(target.dsn, variable):
+        return await patiently(lambda: open_connection(target), most_s)
+
+
+@contextmanager
+def refusing_start(dsn: str, variable: str) -> Iterator[None]:
+    """What a program says that can't start without the database whose URL is in `variable`, if it is in one."""
+    try:
+        yield
+    except BROKEN as error:
+        refusal = _start_refusal(error, dsn, variable)
+        if refusal is None:
+            raise
+        raise refusal from None
+
+
+def _start_refusal(error: BaseException, dsn: str, variable: str) -> Refusal | None:
+    where, kind = database_location(dsn), type(error).__name__
+    if isinstance(error, UnusableServer):
+        return error.refusal
+    if may_heal(error):
+        hint = f"; {variable} says where it is" if variable else ""
+        return Refusal("unavailable", f"the database at {where} can't be reached ({kind}){hint}", field=variable)
+    if isinstance(error, _MISCONFIGURED):
+        hint = f"; correct {variable}" if variable else ""
+        return Refusal("invalid_setting", f"the database at {where} refuses the role ({kind}){hint}", field=variable)
+    return None

@@ -1,0 +1,221 @@
+'''How a service starts, runs and stops. Every service's `__main__` looks like this one:
+
+    """The runtime: the authority of runs and their log. Run with `python -m services.runtime`."""
+
+    async def start(settings: RuntimeSettings, process: Process) -> None:
+        clock = process.clock
+        watch = ClockWatch("runtime", clock, settings.clock)
+        process.readiness.add("clock", watch.check)
+        postgres = await process.enter(Postgres(settings.database, "runtime"))
+        watch.compare_with_database(postgres)
+        process.readiness.add("postgres", postgres.check)
+        await check_schema(settings.database, "runtime", Path(__file__).parent / "migrations")
+        keys = await process.enter(JwksCache(settings.jwks, clock, watch=watch))
+        process.readiness.add("keys", keys.check)
+
+        sequencer = Sequencer(LogStore(postgres), clock)
+        process.background("sequencer", sequencer.run())
+
+        verifier = TokenVerifier(keys, clock, watch)
+        server = GrpcServer(settings.grpc, Authenticator("runtime", settings.identity.accepted_services, verifier))
+        server.register(add_RunServiceServicer_to_server, RunApi(sequencer))
+        await process.enter(server)
+
+    if __name__ == "__main__":
+        run_service(RuntimeSettings, start)
+
+What was entered first is left last: servers, entered at the end, drain while everything below them still works.
+SIGTERM, SIGINT and SIGHUP begin the drain; a second one ends the process at once (`oa_platform.process.signals`).
+
+Exit codes: 0 after a drain, 1 when something broke or the drain took too long, 2 when the start was refused (one line
+on stderr says why), 130 after a second signal.
+'''
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any, NoReturn, TypeVar
+
+import structlog
+
+from oa_base.clock import Clock
+from oa_base.refusal import Refusal
+from oa_base.visible import visible
+from oa_platform.config.loading import load
+from oa_platform.config.shared import ServiceSettings
+from oa_platform.health.failures import refusal_of
+from oa_platform.health.readiness import Readiness
+from oa_platform.http.ops import ops_server
+from oa_platform.http.proxies import forget_proxies
+from oa_platform.process.descriptors import watch_descriptors
+from oa_platform.process.gc_pauses import calm_garbage_collection
+from oa_platform.process.signals import stop_signals
+from oa_platform.system.clock import SystemClock
+from oa_platform.telemetry.logging import configure_logging
+from oa_platform.telemetry.tracing import configure_tracing
+
+EXIT_OK = 0
+EXIT_BROKEN = 1
+EXIT_REFUSED = 2
+
+S = TypeVar("S", bound=ServiceSettings)
+T = TypeVar("T")
+_log = structlog.get_logger(__name__)
+
+
+class Process:
+    """What a service is made of while it runs. Its `clock` is the only one that its parts look at."""
+
+    def __init__(self, readiness: Readiness, clock: Clock | None = None) -> None:
+        self.readiness = readiness
+        self.clock: Clock = clock or SystemClock()
+        self.stopping = asyncio.Event()
+        """Set when the drain begins."""
+        self._parts = AsyncExitStack()
+        self._failure: BaseException | None = None
+
+    async def enter(self, part: AbstractAsyncContextManager[T]) -> T:
+        """Start a part of the service; it is stopped by the drain, in reverse order."""
+        return await self._parts.enter_async_context(part)
+
+    def background(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` until the drain reaches it, and cancel it then. Should it fail, the process stops and exits 1."""
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._ended)
+        self._parts.push_async_callback(_cancelled, task)
+
+    def stop(self) -> None:
+        """Begin the drain."""
+        self.stopping.set()
+
+    @property
+    def failed(self) -> bool:
+        """Whether a background task failed."""
+        return self._failure is not None
+
+    async def close(self) -> None:
+        """Stop all parts."""
+        await self._parts.aclose()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and self._failure is None:
+            self._failure = error
+            _log.error("background_failed", task=task.get_name(), exc_info=error)
+            self.stopping.set()
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError, Exception):  # `_ended` has logged it
+        await task
+
+
+def run_service(
+    settings_class: type[S],
+    start: Callable[[S, Process], Awaitable[None]],
+    env: Mapping[str, str] = os.environ,
+    clock: Clock | None = None,
+) -> NoReturn:
+    """Run the service until a signal ends it, and exit. See the module's docstring."""
+    try:
+        settings = load(settings_class, env)
+    except Refusal as refusal:
+        sys.exit(_report(settings_class.service, refusal))
+    forget_proxies(os.environ)
+    configure_logging(settings.log, settings.service)
+    tracing = configure_tracing(settings.service, env)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            code = runner.run(_run(settings, start, clock))
+    finally:
+        tracing.shutdown()
+    sys.exit(code)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # where there is no wheel of it, asyncio's own does
+        return None
+    return uvloop.new_event_loop
+
+
+async def _run(settings: S, start: Callable[[S, Process], Awaitable[None]], clock: Clock | None) -> int:
+    readiness = Readiness(settings.ops.check_timeout_s)
+    process = Process(readiness, clock)
+
+    def told(number: signal.Signals) -> None:
+        _log.info("signal", signal=number.name)
+        process.stop()
+
+    with stop_signals(told, lambda number: _log.warning("second_signal", signal=number.name)):
+        return await _started_and_drained(settings, start, process)
+
+
+async def _started_and_drained(settings: S, start: Callable[[S, Process], Awaitable[None]], process: Process) -> int:
+    readiness = process.readiness
+    try:
+        process.background("descriptors", watch_descriptors())
+        await process.enter(ops_server(settings.ops, settings.service, readiness))
+        if not await _start(settings, start, process):
+            return await _drain(process, settings.process.drain_deadline_s)
+    except Exception as error:  # noqa: BLE001 - the last place where it can be told
+        refusal = refusal_of(error)
+        code = _report(settings.service, refusal) if refusal else EXIT_BROKEN
+        if refusal is None:
+            _log.error("start_failed", exc_info=error)
+        await _drain(process, settings.process.drain_deadline_s)
+        return code
+    calm_garbage_collection()
+    readiness.phase = "running"
+    _log.info("ready", pid=os.getpid(), grpc=str(settings.grpc.address), ops=str(settings.ops.address))
+    await process.stopping.wait()
+    return await _drain(process, settings.process.drain_deadline_s)
+
+
+async def _start(settings: S, start: Callable[[S, Process], Awaitable[None]], process: Process) -> bool:
+    """Start the service's parts; False when a signal came first. Raises Refusal(start_failed) past the deadline."""
+    starting = asyncio.ensure_future(start(settings, process))
+    stopping = asyncio.create_task(process.stopping.wait())
+    deadline_s = settings.process.start_deadline_s
+    try:
+        await asyncio.wait({starting, stopping}, timeout=deadline_s, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            return True
+        if process.stopping.is_set():
+            return False
+        message = f"not started within {deadline_s:g} s; raise OA_START_DEADLINE_S"
+        raise Refusal("start_failed", message, field="OA_START_DEADLINE_S")
+    finally:
+        for task in (starting, stopping):
+            task.cancel()
+        await asyncio.gather(starting, stopping, return_exceptions=True)
+
+
+async def _drain(process: Process, deadline_s: float) -> int:
+    process.readiness.phase = "draining"
+    process.stopping.set()
+    _log.info("draining", deadline_s=deadline_s)
+    try:
+        async with asyncio.timeout(deadline_s):
+            await process.close()
+    except TimeoutError:
+        _log.error("drain_too_slow", deadline_s=deadline_s)
+        return EXIT_BROKEN
+    _log.info("stopped")
+    return EXIT_BROKEN if process.failed else EXIT_OK
+
+
+def _report(service: str, refusal: Refusal) -> int:
+    """The one line that says why the service did not start."""
+    line = str(refusal).replace("\n", " ")
+    sys.stderr.write(f"{service}: {visible(line)}\n")
+    return EXIT_REFUSED

@@ -1,0 +1,1 @@
+"""gRPC: servers, channels to other services, and what happens around every call."""

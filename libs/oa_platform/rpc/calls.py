@@ -1,0 +1,266 @@
+"""What happens around every incoming call, once, for all four kinds of RPC.
+
+In this order: request id and span; drain and limits; who calls; then the handler, with its requests parsed and checked;
+then the answer to whatever it raised. The server hands us raw bytes, so that a request that is no message at all is
+answered by the catalogue too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+import structlog
+from google.protobuf.message import DecodeError, Message
+from opentelemetry.trace import Span, StatusCode
+
+from oa_base.refusal import Refusal
+from oa_platform.auth.authenticator import Authenticator, MethodPolicy, policy_of
+from oa_platform.auth.identity import set_caller
+from oa_platform.config.shared import GrpcServerSettings
+from oa_platform.health.failures import refusal_of
+from oa_platform.rpc.refusals import note_refusal
+from oa_platform.telemetry import metrics
+from oa_platform.telemetry.context import REQUEST_ID_KEY, adopt_request_id
+from oa_platform.telemetry.tracing import start_server_span
+from oa_wire.rules import check_rules
+from oa_wire.status import STATUS_METADATA_KEY, to_status, wire_message
+
+if TYPE_CHECKING:
+    # Generic in the type stubs only.
+    Handler = grpc.RpcMethodHandler[Any, Any]
+    Context = grpc.aio.ServicerContext[Any, Any]
+else:
+    Handler = grpc.RpcMethodHandler
+    Context = grpc.aio.ServicerContext
+
+_OVERLOADED_RETRY_MS = 200
+_SERVER_FAULTS = frozenset({"internal"})
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class _Method:
+    """What is known about a method before it is called."""
+
+    name: str
+    policy: MethodPolicy
+    parse: Callable[[bytes], Any] | None
+    behavior: Callable[..., Any]
+    streaming: bool
+
+    @property
+    def kind(self) -> str:
+        return "stream" if self.streaming else "unary"
+
+
+class CallGuard(grpc.aio.ServerInterceptor):
+    """The one interceptor of a server."""
+
+    def __init__(self, settings: GrpcServerSettings, authenticator: Authenticator) -> None:
+        self._settings = settings
+        self._authenticator = authenticator
+        self._limits = {"unary": settings.max_calls, "stream": settings.max_streams}
+        self._tasks: dict[str, set[asyncio.Task[Any]]] = {"unary": set(), "stream": set()}
+        self._handlers: dict[str, Handler] = {}
+        self.draining = asyncio.Event()
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """The handler with everything around it; unknown methods have one too, so that they ask for identity."""
+        name = handler_call_details.method
+        if name not in self._handlers:
+            inner = await continuation(handler_call_details)
+            if inner is None:
+                # Not kept, nor a label: callers could make up names without end.
+                return self._wrap(name, grpc.stream_stream_rpc_method_handler(_unknown_method), label="unknown")
+            self._handlers[name] = self._wrap(name, inner, label=name)
+        return self._handlers[name]
+
+    async def drain(self) -> None:
+        """Take no more calls, and see the streams out; what still runs then is ended with `draining`."""
+        self.draining.set()
+        streams = self._tasks["stream"]
+        if streams:
+            await asyncio.wait(set(streams), timeout=self._settings.stream_drain_s)
+        left = set(streams)
+        for task in left:
+            task.cancel()
+        if left:
+            _log.info("streams_ended_by_drain", count=len(left))
+            await asyncio.wait(left, timeout=self._settings.stream_drain_s)
+
+    def _wrap(self, name: str, inner: Any, label: str) -> Handler:
+        behavior = inner.unary_unary or inner.unary_stream or inner.stream_unary or inner.stream_stream
+        streaming = inner.request_streaming or inner.response_streaming
+        method = _Method(label, policy_of(name), inner.request_deserializer, behavior, streaming)
+
+        async def answer_one(request: Any, context: Context) -> Any:
+            async with _Call(self, method, context):
+                return await behavior(self._requests(method, inner.request_streaming, request), context)
+
+        async def answer_many(request: Any, context: Context) -> AsyncIterator[Any]:
+            async with _Call(self, method, context):
+                answers = behavior(self._requests(method, inner.request_streaming, request), context)
+                if not hasattr(answers, "__aiter__"):
+                    await answers  # gRPC's own health service writes to the context
+                    return
+                async with aclosing(answers):
+                    async for answer in answers:
+                        yield answer
+
+        return _handler_like(inner, answer_many if inner.response_streaming else answer_one)
+
+    def _requests(self, method: _Method, many: bool, request: Any) -> Any:
+        return self._parsed_stream(method, request) if many else self._checked(method, request)
+
+    async def _parsed_stream(self, method: _Method, requests: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+        # What may stand in a stream's messages is for its handler to check: it knows what goes on after a refusal.
+        async for request in requests:
+            yield self._parsed(method, request)
+
+    def _checked(self, method: _Method, data: bytes) -> Any:
+        request = self._parsed(method, data)
+        if isinstance(request, Message):
+            check_rules(request)
+        return request
+
+    def _parsed(self, method: _Method, data: bytes) -> Any:
+        if len(data) > self._settings.max_message_bytes:
+            message = f"the request has {len(data)} bytes; send at most {self._settings.max_message_bytes}"
+            raise Refusal("request_too_large", message)
+        if method.parse is None:
+            return data
+        try:
+            return method.parse(data)
+        except DecodeError:
+            raise Refusal("malformed_message", "the request is not a message of the expected type") from None
+
+    async def admit(self, method: _Method, metadata: Mapping[str, str]) -> None:
+        """Let a call in, or raise the Refusal why not."""
+        if self.draining.is_set():
+            raise Refusal("draining", "this server is going away; call another replica", retry_after_ms=100)
+        tasks = self._tasks[method.kind]
+        if len(tasks) > self._limits[method.kind]:
+            message = f"this server already has {self._limits[method.kind]} calls of this kind; try again"
+            raise Refusal("overloaded", message, retry_after_ms=_OVERLOADED_RETRY_MS)
+        set_caller(await self._authenticator.authenticate(method.policy, metadata))
+
+    def began(self, method: _Method) -> asyncio.Task[Any]:
+        """Note that the current task works on a call."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks[method.kind].add(task)
+        metrics.RPCS_IN_FLIGHT.labels(method.kind).inc()
+        return task
+
+    def ended(self, method: _Method, task: asyncio.Task[Any]) -> None:
+        """Note that it doesn't any more."""
+        self._tasks[method.kind].discard(task)
+        metrics.RPCS_IN_FLIGHT.labels(method.kind).dec()
+
+
+class _Call:
+    """One call, from its first to its last moment; what is raised inside becomes the call's answer."""
+
+    def __init__(self, guard: CallGuard, method: _Method, context: Context) -> None:
+        self._guard = guard
+        self._method = method
+        self._context = context
+        self._started = time.perf_counter()
+        self._reason = metrics.OK_REASON
+
+    async def __aenter__(self) -> None:
+        metadata = _texts(self._context.invocation_metadata() or ())
+        self._request_id = adopt_request_id(metadata.get(REQUEST_ID_KEY))
+        self._span = start_server_span(self._method.name.lstrip("/"), metadata)
+        self._task = self._guard.began(self._method)
+        try:
+            await self._guard.admit(self._method, metadata)
+        except BaseException as error:
+            await self.__aexit__(type(error), error, None)
+            raise
+
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        try:
+            if isinstance(error, GeneratorExit):
+                self._reason = "cancelled"  # the caller went away while an answer was on its way
+            elif error is not None and not isinstance(error, grpc.aio.AbortError):
+                await self._refuse(self._refusal(error))
+        finally:
+            self._guard.ended(self._method, self._task)
+            self._record(self._span)
+
+    def _refusal(self, error: BaseException) -> Refusal:
+        if isinstance(error, asyncio.CancelledError):
+            return self._cancellation(error)
+        refusal = refusal_of(error)
+        if refusal is not None:
+            return refusal
+        _log.error("call_failed", method=self._method.name, exc_info=error)
+        message = "this is a defect on our side; report it with the request id"
+        return Refusal("internal", message, metadata={"request_id": self._request_id})
+
+    def _cancellation(self, error: asyncio.CancelledError) -> Refusal:
+        remaining_s: float | None = self._context.time_remaining()  # the type stubs forget calls without a deadline
+        if remaining_s is not None and remaining_s <= 0:
+            self._reason = "deadline_exceeded"
+        elif self._guard.draining.is_set() and not self._cancelled_by_client():
+            return Refusal("draining", "this server is going away; connect again", retry_after_ms=100)
+        else:
+            self._reason = "cancelled"
+        raise error  # nobody is there any more to be answered
+
+    def _cancelled_by_client(self) -> bool:
+        return bool(self._context.cancelled())
+
+    async def _refuse(self, refusal: Refusal) -> None:
+        self._reason = refusal.reason
+        note_refusal(self._method.name, refusal)
+        trailers = ((STATUS_METADATA_KEY, to_status(refusal).SerializeToString()), (REQUEST_ID_KEY, self._request_id))
+        await self._context.abort(grpc.StatusCode[refusal.info.grpc_code], wire_message(refusal), trailers)
+
+    def _record(self, span: Span) -> None:
+        method = self._method
+        metrics.RPCS.labels(method.name, self._reason).inc()
+        if not method.streaming:
+            metrics.RPC_DURATION.labels(method.name, self._reason).observe(time.perf_counter() - self._started)
+        span.set_attribute("oa.reason", self._reason)
+        if self._reason in _SERVER_FAULTS:
+            span.set_status(StatusCode.ERROR)
+        span.end()
+
+
+def _texts(metadata: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
+    """The metadata by key. What came more than once is joined: no one of several identities is picked."""
+    texts: dict[str, str] = {}
+    for key, value in metadata:
+        if isinstance(value, str):
+            texts[key] = f"{texts[key]}, {value}" if key in texts else value
+    return texts
+
+
+async def _unknown_method(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
+    with suppress(StopAsyncIteration):
+        raise Refusal("unknown_method", "there is no such method here")
+    yield b""
+
+
+def _handler_like(inner: Any, behavior: Callable[..., Any]) -> Handler:
+    """A handler of the same kind around `behavior`, which takes raw bytes."""
+    if inner.request_streaming:
+        make = (
+            grpc.stream_stream_rpc_method_handler if inner.response_streaming else grpc.stream_unary_rpc_method_handler
+        )
+    else:
+        make = grpc.unary_stream_rpc_method_handler if inner.response_streaming else grpc.unary_unary_rpc_method_handler
+    return make(behavior, None, inner.response_serializer)

@@ -1,0 +1,104 @@
+"""Channels to other services: who we are, the request id and the trace go along with every call.
+
+    channel = await process.enter(open_channel(settings.runtime_target, settings.client, settings.identity))
+    stub = RunServiceStub(channel)
+    try:
+        await stub.GetRun(request, timeout=5)
+    except grpc.aio.AioRpcError as error:
+        raise refusal_from_rpc_error(error) from None
+
+The channel reconnects by itself. A call without `timeout` and `wait_for_ready` fails at once (unavailable) while the
+other side is away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import grpc.aio
+
+from oa_platform.auth.authenticator import PRINCIPAL_KEY, SERVICE_TOKEN_KEY
+from oa_platform.config.parsers import Address, Secret
+from oa_platform.config.shared import GrpcClientSettings
+from oa_platform.health.failures import refusal_from_rpc_error
+from oa_platform.http.proxies import NO_PROXY_OPTION
+from oa_platform.telemetry.context import REQUEST_ID_KEY, current_request_id
+from oa_platform.telemetry.tracing import outgoing_headers
+
+__all__ = ["PRINCIPAL_KEY", "open_channel", "refusal_from_rpc_error"]
+
+Details = grpc.aio.ClientCallDetails
+
+
+def open_channel(target: Address, settings: GrpcClientSettings, service_token: Secret) -> grpc.aio.Channel:
+    """A channel to another service; use it as an async context manager, or close it."""
+    interceptors: Sequence[grpc.aio.ClientInterceptor] = [
+        kind(service_token.reveal()) for kind in (_UnaryUnary, _UnaryStream, _StreamUnary, _StreamStream)
+    ]
+    return grpc.aio.insecure_channel(str(target), options=_options(settings), interceptors=interceptors)
+
+
+def _options(settings: GrpcClientSettings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", settings.max_message_bytes),
+        ("grpc.keepalive_time_ms", settings.keepalive_interval_ms),
+        ("grpc.keepalive_timeout_ms", settings.keepalive_timeout_ms),
+        # Without this one a ping may stay unanswered for a minute, whatever the one above says.
+        ("grpc.http2.ping_timeout_ms", settings.keepalive_timeout_ms),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.initial_reconnect_backoff_ms", settings.reconnect_min_ms),
+        ("grpc.min_reconnect_backoff_ms", settings.reconnect_min_ms),
+        ("grpc.max_reconnect_backoff_ms", settings.reconnect_max_ms),
+        NO_PROXY_OPTION,
+        # Retries are decisions; they are made where the idempotency key is.
+        ("grpc.enable_retries", 0),
+    ]
+
+
+class _Outgoing:
+    """Adds our metadata to a call."""
+
+    def __init__(self, service_token: str) -> None:
+        self._service_token = service_token
+
+    def _with_metadata(self, details: Details) -> Details:
+        metadata = grpc.aio.Metadata(*(details.metadata or ()))
+        metadata[SERVICE_TOKEN_KEY] = self._service_token
+        request_id = current_request_id()
+        if request_id and metadata.get(REQUEST_ID_KEY) is None:
+            metadata[REQUEST_ID_KEY] = request_id
+        for key, value in outgoing_headers().items():
+            metadata[key] = value
+        return Details(details.method, details.timeout, metadata, details.credentials, details.wait_for_ready)
+
+    async def _go_on(
+        self, continuation: Callable[[Details, Any], Awaitable[Any]], details: Details, request: Any
+    ) -> Any:
+        return await continuation(self._with_metadata(details), request)
+
+
+class _UnaryUnary(_Outgoing, grpc.aio.UnaryUnaryClientInterceptor):
+    async def intercept_unary_unary(self, continuation: Any, client_call_details: Details, request: Any) -> Any:
+        return await self._go_on(continuation, client_call_details, request)
+
+
+class _UnaryStream(_Outgoing, grpc.aio.UnaryStreamClientInterceptor):
+    async def intercept_unary_stream(self, continuation: Any, client_call_details: Details, request: Any) -> Any:
+        return await self._go_on(continuation, client_call_details, request)
+
+
+class _StreamUnary(_Outgoing, grpc.aio.StreamUnaryClientInterceptor):
+    async def intercept_stream_unary(
+        self, continuation: Any, client_call_details: Details, request_iterator: Any
+    ) -> Any:
+        return await self._go_on(continuation, client_call_details, request_iterator)
+
+
+class _StreamStream(_Outgoing, grpc.aio.StreamStreamClientInterceptor):
+    async def intercept_stream_stream(
+        self, continuation: Any, client_call_details: Details, request_iterator: Any
+    ) -> Any:
+        return await self._go_on(continuation, client_call_details, request_iterator)

@@ -1,0 +1,111 @@
+"""A gRPC server that asks everybody who they are, checks every request, and answers every error by the catalogue.
+
+    server = GrpcServer(settings.grpc, Authenticator("runtime", settings.identity.accepted_services, verifier))
+    server.register(add_RunServiceServicer_to_server, RunApi(...))
+    await process.enter(server)
+
+Handlers of streams are async generators, and read requests by `async for` (so that they are checked). They raise
+`Refusal`, never `context.abort`. On a drain, streams have `stream_drain_s` to end by themselves after `draining` was
+set; the rest are ended with the reason `draining`, which makes clients reconnect elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
+
+import grpc.aio
+import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+from grpc_reflection.v1alpha import reflection
+
+from oa_platform.auth.authenticator import Authenticator
+from oa_platform.config.shared import GrpcServerSettings
+from oa_platform.http.server import bind
+from oa_platform.rpc.calls import CallGuard
+
+S = TypeVar("S")
+_ADDRESS_VARIABLE = "OA_GRPC_ADDRESS"
+_log = structlog.get_logger(__name__)
+# Larger messages never reach our own check, which answers with a reason; gRPC itself has only a text.
+_TRANSPORT_SLACK_BYTES = 1 << 20
+
+
+class GrpcServer:
+    """One gRPC port of a service, with health and reflection."""
+
+    def __init__(self, settings: GrpcServerSettings, authenticator: Authenticator) -> None:
+        self._settings = settings
+        self._guard = CallGuard(settings, authenticator)
+        self._server = grpc.aio.server(interceptors=[self._guard], options=_options(settings))
+        self._health = health_aio.HealthServicer()
+        self._names: list[str] = [health_pb2.DESCRIPTOR.services_by_name["Health"].full_name]
+        self.port = 0
+        """The port that it listens on, once it does."""
+
+    @property
+    def draining(self) -> asyncio.Event:
+        """Set when the server begins to go away; handlers of long streams watch it."""
+        return self._guard.draining
+
+    def register(self, add: Callable[[S, grpc.aio.Server], None], servicer: S) -> None:
+        """Serve `servicer`; `add` is the generated `add_…Servicer_to_server`."""
+        add(servicer, cast("grpc.aio.Server", _Registrar(self._server, self._names)))
+
+    async def __aenter__(self) -> Self:
+        """Listen; raises Refusal(port_in_use)."""
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection([*self._names, reflection.SERVICE_NAME], self._server)
+        # gRPC reports a port in use on stderr, in its own words; asked first, we can say it in ours.
+        bind(self._settings.address, _ADDRESS_VARIABLE).close()
+        address = str(self._settings.address)
+        self.port = self._server.add_insecure_port(address)
+        await self._server.start()
+        for name in ("", *self._names):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        _log.info("grpc_listening", address=address, port=self.port)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Drain, then stop."""
+        await self._health.enter_graceful_shutdown()
+        await self._guard.drain()
+        await self._server.stop(self._settings.call_drain_s)
+        _log.info("grpc_stopped", port=self.port)
+
+
+class _Registrar:
+    """Stands for the server while generated code registers a servicer, and notes the service's name."""
+
+    def __init__(self, server: grpc.aio.Server, names: list[str]) -> None:
+        self._server = server
+        self._names = names
+
+    def add_generic_rpc_handlers(self, handlers: Any) -> None:
+        self._names.extend(handler.service_name() for handler in handlers)
+        self._server.add_generic_rpc_handlers(handlers)
+
+    def add_registered_method_handlers(self, service_name: str, handlers: Any) -> None:
+        """grpc.aio finds methods by the generic handlers alone."""
+
+
+def _options(settings: GrpcServerSettings) -> list[tuple[str, int]]:
+    limit = settings.max_message_bytes + _TRANSPORT_SLACK_BYTES
+    return [
+        ("grpc.max_receive_message_length", limit),
+        ("grpc.max_send_message_length", limit),
+        # Two servers on one port would each get some of the calls; it must fail instead.
+        ("grpc.so_reuseport", 0),
+        # Clients ping every 10 s (OA_GRPC_KEEPALIVE_MS), also without a call; the default takes that for an attack.
+        ("grpc.http2.min_ping_interval_without_data_ms", 500),
+        ("grpc.keepalive_permit_without_calls", 1),
+        # Clients that are gone without a word hold leases and streams: they are noticed.
+        ("grpc.keepalive_time_ms", settings.keepalive_interval_ms),
+        ("grpc.keepalive_timeout_ms", settings.keepalive_timeout_ms),
+        ("grpc.http2.ping_timeout_ms", settings.keepalive_timeout_ms),
+    ]

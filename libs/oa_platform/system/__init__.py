@@ -1,0 +1,1 @@
+"""What the operating system gives a process: its clock, and new ids."""

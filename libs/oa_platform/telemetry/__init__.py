@@ -1,0 +1,1 @@
+"""What a process tells its operators: logs, metrics, traces, and the request that they belong to."""

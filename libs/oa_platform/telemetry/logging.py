@@ -1,0 +1,136 @@
+"""Structured logs: one line a record on stdout, with request and trace id, without secrets.
+
+    _log = structlog.get_logger(__name__)
+    _log.info("run_created", run_id=run_id)
+
+An event's name is a constant in snake_case; what varies stands in its fields. The standard library's loggers (uvicorn,
+asyncio, httpx) go the same way.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any, TextIO
+
+import structlog
+from opentelemetry import trace
+
+from oa_base.visible import LAYOUT, visible
+from oa_platform.config.shared import LogSettings
+from oa_platform.telemetry.context import current_request_id
+
+REDACTED = "[redacted]"
+_SECRET_KEY = re.compile(
+    r"(^|[_-])(token|secret|password|passwd|authorization|cookie|dsn|api_key|private_key|database_url)$", re.IGNORECASE
+)
+_SECRET_VALUE = re.compile(
+    r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"  # a JWT
+    r"|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"  # user:password in a URL
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----",
+    re.DOTALL,
+)
+# Chatty below warning, and of no use to whoever runs the service.
+_QUIET = ("httpx", "httpcore", "asyncio", "uvicorn.error", "uvicorn.access")
+
+# Where the standard processors put tracebacks.
+_WITH_LINES = ("exception", "stack")
+# Says with a traceback, again and again, that it could not connect; `oa_platform.postgres.pool` says it once.
+_SILENT = ("asyncpg.pool",)
+
+Event = MutableMapping[str, Any]
+
+
+def configure_logging(settings: LogSettings, service: str, stream: TextIO | None = None) -> None:
+    """Set up logging for the process; `stream` is stdout unless given."""
+    shared: list[structlog.types.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _add_call(service),
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    target = stream or sys.stdout
+    if isinstance(target, io.TextIOWrapper):
+        target.reconfigure(errors="backslashreplace")  # a locale that lacks a character costs no record
+    handler = logging.StreamHandler(target)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=_render(settings)))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(settings.level.upper())
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in _SILENT:
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _render(settings: LogSettings) -> list[structlog.types.Processor]:
+    first: list[structlog.types.Processor] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        structlog.processors.format_exc_info,
+        redact,
+    ]
+    if settings.format == "console":
+        colors = sys.stdout.isatty()
+        people = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
+        return [*first, make_visible, people]
+    return [*first, structlog.processors.JSONRenderer(sort_keys=True, default=str)]
+
+
+def make_visible(_logger: object, _method: str, event: Event) -> Event:
+    """A record whose texts a terminal may have; only a traceback has lines."""
+    return {visible(key): _visible(value, LAYOUT if key in _WITH_LINES else "") for key, value in event.items()}
+
+
+def _visible(value: object, layout: str) -> object:
+    if isinstance(value, str):
+        return visible(value, layout)
+    shown = visible(repr(value))
+    return value if shown == repr(value) else shown
+
+
+def _add_call(service: str) -> structlog.types.Processor:
+    def add(_logger: object, _method: str, event: Event) -> Event:
+        event["service"] = service
+        request_id = current_request_id()
+        if request_id:
+            event.setdefault("request_id", request_id)
+        span = trace.get_current_span().get_span_context()
+        if span.is_valid:
+            event["trace_id"] = trace.format_trace_id(span.trace_id)
+            event["span_id"] = trace.format_span_id(span.span_id)
+        return event
+
+    return add
+
+
+def redact(_logger: object, _method: str, event: Event) -> Event:
+    """Take secrets out of a record: by the names of its fields, and by what looks like one in any text."""
+    return {key: _clean(key, value) for key, value in event.items()}
+
+
+def _clean(key: str, value: object) -> object:
+    if _SECRET_KEY.search(key) and value:
+        return REDACTED
+    if isinstance(value, str):
+        return _SECRET_VALUE.sub(REDACTED, value)
+    if isinstance(value, dict):
+        return {inner_key: _clean(str(inner_key), inner) for inner_key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean("", inner) for inner in value]
+    return value

@@ -1,0 +1,76 @@
+"""A refusal as the public edge answers it: Connect's error JSON, `{"code", "message", "details"}`, read back.
+
+Needs `googleapis-common-protos`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from google.protobuf import any_pb2
+from google.rpc import status_pb2
+
+from oa_base.refusal import Refusal
+from oa_wire.status import from_code, from_status_bytes
+from oa_wire.strict_text import read_json
+
+_TYPE_URL = "type.googleapis.com/"
+# What a bare HTTP status says: a proxy made it, or something that is not the edge at all.
+_REASON_OF_STATUS: Mapping[int, str] = MappingProxyType(
+    {
+        401: "invalid_token",
+        403: "missing_scope",
+        404: "unknown_method",
+        408: "deadline_exceeded",
+        413: "request_too_large",
+        415: "unsupported_media_type",
+        429: "rate_limited",
+        502: "unavailable",
+        503: "unavailable",
+        504: "deadline_exceeded",
+    }
+)
+
+
+def from_connect(http_status: int, body: bytes, retry_after_ms: int = 0) -> Refusal:
+    """The refusal in an answer of the edge, or the nearest one for an answer that is not the edge's.
+
+    `retry_after_ms` comes from the header Retry-After and counts where the body says nothing about it.
+    """
+    error = _error_object(body)
+    if error is None:
+        reason = _REASON_OF_STATUS.get(http_status, "internal")
+        return Refusal(reason, f"The answer was a bare HTTP {http_status}.", retry_after_ms=retry_after_ms)
+    message = str(error.get("message", ""))
+    refusal = from_status_bytes(_status(message, error.get("details")).SerializeToString())
+    if refusal is None:
+        code = str(error["code"]).upper().replace("CANCELED", "CANCELLED")
+        refusal = from_code(code, message)
+    if not refusal.retry_after_ms:
+        refusal.retry_after_ms = retry_after_ms
+    return refusal
+
+
+def _error_object(body: bytes) -> dict[str, Any] | None:
+    try:
+        error = read_json(body)
+    except ValueError:
+        return None
+    return error if isinstance(error, dict) and isinstance(error.get("code"), str) else None
+
+
+def _status(message: str, details: Any) -> status_pb2.Status:
+    """The details as google.rpc.Status; what is no detail is left out."""
+    status = status_pb2.Status(message=message)
+    for detail in details if isinstance(details, list) else []:
+        try:
+            value = str(detail["value"])
+            data = base64.b64decode(value + "=" * (-len(value) % 4), validate=True)
+            status.details.append(any_pb2.Any(type_url=_TYPE_URL + str(detail["type"]), value=data))
+        except (binascii.Error, ValueError, KeyError, TypeError):
+            continue
+    return status

@@ -1,0 +1,118 @@
+"""A refusal on a wire: `google.rpc.Status` with ErrorInfo, and RetryInfo where waiting helps.
+
+gRPC carries these bytes in the trailing metadata `grpc-status-details-bin`; the Connect edge carries the same details.
+Needs `googleapis-common-protos`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import DecodeError
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from oa_base.catalogue import is_reason
+from oa_base.refusal import Refusal
+
+ERROR_DOMAIN = "openagents"
+STATUS_METADATA_KEY = "grpc-status-details-bin"
+MAX_MESSAGE_BYTES = 1000
+"""Longest message on the wire. gRPC refuses headers of more than 8 KiB, and there a message stands twice: once with
+three characters for each byte that isn't ASCII, once in base64."""
+MAX_METADATA_BYTES = 1500
+"""Most metadata on the wire, names, values and the field together."""
+_FIELD_KEY = "field"
+
+# What a status without our ErrorInfo says: it was made by a transport or a proxy, not by one of our handlers.
+_REASON_OF_CODE: Mapping[str, str] = MappingProxyType(
+    {
+        "CANCELLED": "cancelled",
+        "INVALID_ARGUMENT": "invalid_value",
+        "DEADLINE_EXCEEDED": "deadline_exceeded",
+        "NOT_FOUND": "not_found",
+        "ALREADY_EXISTS": "already_exists",
+        "PERMISSION_DENIED": "missing_scope",
+        "UNAUTHENTICATED": "missing_authorization",
+        "RESOURCE_EXHAUSTED": "overloaded",
+        "UNIMPLEMENTED": "unknown_method",
+        "UNAVAILABLE": "unavailable",
+    }
+)
+
+
+def to_status(refusal: Refusal) -> status_pb2.Status:
+    """The refusal as google.rpc.Status; what is longer than the limits is cut."""
+    field = {_FIELD_KEY: refusal.field} if refusal.field else {}
+    metadata = _limited({**field, **refusal.metadata})
+    info = error_details_pb2.ErrorInfo(reason=refusal.reason, domain=ERROR_DOMAIN, metadata=metadata)
+    status = status_pb2.Status(code=code_pb2.Code.Value(refusal.info.grpc_code), message=wire_message(refusal))
+    for detail in (info, *_retry_details(refusal)):
+        packed = any_pb2.Any()
+        packed.Pack(detail)
+        status.details.append(packed)
+    return status
+
+
+def wire_message(refusal: Refusal) -> str:
+    """The refusal's message as it is sent."""
+    return _cut(refusal.message, MAX_MESSAGE_BYTES)
+
+
+def _limited(metadata: Mapping[str, str]) -> dict[str, str]:
+    """As much of `metadata` as there is room for, in order."""
+    room = MAX_METADATA_BYTES
+    kept = {}
+    for key, value in metadata.items():
+        room -= len(key.encode())
+        if room <= 0:
+            break
+        kept[key] = _cut(value, room)
+        room -= len(kept[key].encode())
+    return kept
+
+
+def _cut(text: str, most_bytes: int) -> str:
+    return text.encode(errors="replace")[:most_bytes].decode(errors="ignore")
+
+
+def _retry_details(refusal: Refusal) -> list[error_details_pb2.RetryInfo]:
+    if not refusal.retry_after_ms:
+        return []
+    delay = duration_pb2.Duration()
+    delay.FromMilliseconds(refusal.retry_after_ms)
+    return [error_details_pb2.RetryInfo(retry_delay=delay)]
+
+
+def from_status_bytes(data: bytes) -> Refusal | None:
+    """The refusal in serialized google.rpc.Status; None when it holds none of ours."""
+    try:
+        status = status_pb2.Status.FromString(data)
+        return _from_status(status)
+    except DecodeError:
+        return None
+
+
+def _from_status(status: status_pb2.Status) -> Refusal | None:
+    info = error_details_pb2.ErrorInfo()
+    retry = error_details_pb2.RetryInfo()
+    for detail in status.details:
+        if detail.Is(info.DESCRIPTOR):
+            detail.Unpack(info)
+        elif detail.Is(retry.DESCRIPTOR):
+            detail.Unpack(retry)
+    if info.domain != ERROR_DOMAIN or not is_reason(info.reason):
+        return None
+    metadata = dict(info.metadata)
+    field = metadata.pop(_FIELD_KEY, "")
+    delay_ms = max(0, retry.retry_delay.ToMilliseconds())
+    return Refusal(info.reason, status.message, field=field, metadata=metadata, retry_after_ms=delay_ms)
+
+
+def from_code(grpc_code: str, details: str) -> Refusal:
+    """The nearest refusal for a bare gRPC code ("UNAVAILABLE") with its text."""
+    reason = _REASON_OF_CODE.get(grpc_code, "internal")
+    if grpc_code == "RESOURCE_EXHAUSTED" and "larger than max" in details:
+        reason = "request_too_large"
+    return Refusal(reason, _cut(details, MAX_MESSAGE_BYTES) or f"The call ended with {grpc_code}.")

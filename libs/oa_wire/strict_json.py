@@ -1,0 +1,176 @@
+"""Strict proto3 JSON: what the contract doesn't know is refused, and the field at fault is named.
+
+protobuf's own parser is lenient about shapes (a text or a list where an object belongs is an empty message to it), and
+names fields only in prose. So shapes are checked here first, and when the parser refuses a value, the smallest part
+that it refuses by itself is looked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import DecodeError, EncodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+
+from oa_base.refusal import Refusal
+from oa_wire.strict_text import read_any_base64, read_json
+
+_WELL_KNOWN = "google.protobuf."
+# All that the parser raises for what is no value of a field: texts with half a surrogate pair, objects as numbers, …
+_UNPARSABLE = (json_format.ParseError, ValueError, TypeError, AttributeError, RecursionError)
+
+
+def merge_json(text: str | bytes, message: Message) -> None:
+    """Read `text` into `message`. Raises Refusal `malformed_message` with the path of the field; no value is echoed."""
+    try:
+        document = read_json(text)
+    except ValueError:
+        raise _refused("", f"The body is not {message.DESCRIPTOR.full_name} in JSON.") from None
+    merge_document(document, message)
+
+
+def merge_document(document: Any, message: Message) -> None:
+    """As `merge_json`, for what `read_json` has read."""
+    descriptor: Any = message.DESCRIPTOR
+    _check_object(document, descriptor, "")
+    try:
+        json_format.ParseDict(document, message)
+    except _UNPARSABLE:
+        path = _culprit(document, descriptor, "")
+        raise _refused(path, f"{path or 'The body'} does not hold a value of its type.") from None
+    _check_readable(message)
+
+
+def _check_readable(message: Message) -> None:
+    """JSON may nest deeper than any reader of the binary form goes: what nobody could read after us is refused here."""
+    try:
+        type(message).FromString(message.SerializeToString())
+    except (DecodeError, EncodeError):
+        raise _refused("", "The body is nested deeper than the contract's readers go.") from None
+
+
+# ------------------------------------------------------------------------------------------------- shapes
+
+
+def _check_object(value: Any, descriptor: Descriptor, path: str) -> None:
+    if not isinstance(value, dict):
+        raise _refused(path, f"{path or 'The body'} must be a JSON object.")
+    seen: set[str] = set()
+    for key, inner in value.items():
+        field = _field(descriptor, key)
+        if field is None:
+            unknown = _joined(path, key)
+            raise _refused(unknown, f"{descriptor.full_name} has no field {key[:100]!a}.")
+        if field.name in seen:
+            raise _refused(_joined(path, field.name), f"{field.name} stands twice, under each of its names.")
+        seen.add(field.name)
+        # null stands for a field that isn't set.
+        if inner is not None:
+            _check_field(inner, field, _joined(path, field.name))
+
+
+def _check_field(value: Any, field: FieldDescriptor, path: str) -> None:
+    if field.is_repeated and not isinstance(value, dict if _is_map(field) else list):
+        raise _refused(path, f"{path} must be a JSON {'object' if _is_map(field) else 'array'}.")
+    if _holds_bytes(field):
+        for where, inner in _parts(value, field, path):
+            _check_bytes(inner, where)
+    element = _element_type(field)
+    if element is None or element.full_name.startswith(_WELL_KNOWN):
+        return
+    for where, inner in _parts(value, field, path):
+        _check_object(inner, element, where)
+
+
+def _check_bytes(value: Any, path: str) -> None:
+    """protobuf's parser passes over what is no base64, and over bits that mean nothing."""
+    try:
+        if isinstance(value, str):
+            read_any_base64(value)
+    except ValueError:
+        raise _refused(path, f"{path} is not base64.") from None
+
+
+# ------------------------------------------------------------------------------------------------- who is at fault
+
+
+def _culprit(value: Any, descriptor: Descriptor, path: str) -> str:
+    """Path of the smallest part of an object of the right shape that is refused by itself."""
+    for key, inner in value.items():
+        field = _field(descriptor, key)
+        if field is None or _parses({key: inner}, descriptor):
+            continue
+        here = _joined(path, field.name)
+        return _culprit_in(inner, field, here, key, descriptor)
+    return path  # each part is fine: it is the whole that isn't, as with two members of one oneof
+
+
+def _culprit_in(value: Any, field: FieldDescriptor, path: str, key: str, descriptor: Descriptor) -> str:
+    element = _element_type(field)
+    for where, inner in _parts(value, field, path):
+        alone = [inner] if field.is_repeated else inner
+        if _is_map(field):
+            alone = {name: found for name, found in value.items() if found is inner}
+        if _parses({key: alone}, descriptor):
+            continue
+        nested = isinstance(inner, dict) and element is not None and not element.full_name.startswith(_WELL_KNOWN)
+        return _culprit(inner, element, where) if nested and element else where
+    return path
+
+
+def _parses(document: dict[str, Any], descriptor: Descriptor) -> bool:
+    try:
+        json_format.ParseDict(document, GetMessageClass(descriptor)())
+    except _UNPARSABLE:
+        return False
+    return True
+
+
+# ------------------------------------------------------------------------------------------------- fields
+
+
+def _parts(value: Any, field: FieldDescriptor, path: str) -> Iterator[tuple[str, Any]]:
+    """The values in a field's JSON with their paths: one, or each of a list or map."""
+    if not field.is_repeated:
+        yield path, value
+    elif _is_map(field):
+        for key, inner in value.items():
+            yield f"{path}[{key!r}]", inner
+    else:
+        for index, inner in enumerate(value):
+            yield f"{path}[{index}]", inner
+
+
+def _element_type(field: FieldDescriptor) -> Descriptor | None:
+    """The message type of a field's values; None for plain ones."""
+    if _is_map(field):
+        assert field.message_type is not None
+        return field.message_type.fields_by_name["value"].message_type
+    return field.message_type
+
+
+def _holds_bytes(field: FieldDescriptor) -> bool:
+    if _is_map(field):
+        assert field.message_type is not None
+        field = field.message_type.fields_by_name["value"]
+    return field.type == FieldDescriptor.TYPE_BYTES
+
+
+def _is_map(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and field.is_repeated and field.message_type.GetOptions().map_entry
+
+
+def _field(descriptor: Descriptor, key: str) -> FieldDescriptor | None:
+    """The field of a JSON key: its JSON name, or its name in the contract (both are proto3 JSON)."""
+    return next((field for field in descriptor.fields if key in (field.json_name, field.name)), None)
+
+
+def _joined(path: str, name: str) -> str:
+    return f"{path}.{name[:100]}" if path else name[:100]
+
+
+def _refused(field: str, message: str) -> Refusal:
+    return Refusal("malformed_message", message, field=field)

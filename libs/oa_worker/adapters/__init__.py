@@ -1,0 +1,1 @@
+"""What executes runs: one folder for each adapter."""

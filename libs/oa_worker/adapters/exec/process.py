@@ -1,0 +1,149 @@
+"""A command below a warden of its own (`warden`): nothing that it starts outlives `close`, or the worker."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+
+from oa_worker.adapters.exec import warden
+from oa_worker.adapters.exec.outputs import Outputs
+from oa_worker.sdk.limits import ExecLimits
+
+
+class Process:
+    """Start it with `start`, read its `outputs`, `end` what it left running, and `close` it in any case."""
+
+    def __init__(self, outputs: Outputs, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self._listener: asyncio.Task[None] | None = None
+        self.outputs = outputs
+        self.pid = 0
+        """Of the command, and of its process group."""
+        self.returncode: int | None = None
+        """Exit status; negative: the signal that ended it; None while it runs, and when its warden was killed."""
+        self.duration_ms = 0
+        """How long the command ran, once it has ended."""
+        self.left = 0
+        """How many processes could not be ended, once `gone` is set."""
+        self.exited = asyncio.Event()
+        """The command itself has ended."""
+        self.gone = asyncio.Event()
+        """So has everything that it started, or can't be ended."""
+
+    @classmethod
+    async def start(
+        cls, argv: Sequence[str], *, cwd: str | None, env: Mapping[str, str], limits: ExecLimits, all_below: bool = True
+    ) -> Process:
+        """Start `argv` without a shell. Raises OSError or ValueError when that can't be done.
+
+        `all_below`: end all that it starts, where the system allows that, and not its process group alone.
+        """
+        order: warden.Order = (
+            [os.fsencode(argument) for argument in argv],
+            os.fsencode(cwd) if cwd else None,
+            {os.fsencode(name): os.fsencode(value) for name, value in env.items()},
+            all_below,
+            limits.kill_timeout_ms / 1000,
+        )
+        process = await cls._with_warden(limits)
+        try:
+            await process._begin(order)
+        except BaseException:
+            await process.close()
+            raise
+        return process
+
+    @classmethod
+    async def _with_warden(cls, limits: ExecLimits) -> Process:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        reader, writer = await asyncio.open_connection(sock=ours)
+        try:
+            _, outputs = await asyncio.get_running_loop().subprocess_exec(
+                lambda: Outputs(limits.pipe_buffer_bytes),
+                *(sys.executable, "-I", "-S", warden.__file__),
+                env={},
+                stdin=theirs.fileno(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,  # what is sent to the worker's group or terminal is not for it
+            )
+        except BaseException:
+            writer.close()
+            raise
+        finally:
+            theirs.close()
+        return cls(outputs, reader, writer)
+
+    async def _begin(self, order: warden.Order) -> None:
+        self._writer.write(warden.packed(order))
+        word, rest = await self._line()
+        if word == "started":
+            self.pid = int(rest)
+            self._listener = asyncio.create_task(self._listen())
+            return
+        number, _, text = rest.partition(" ")
+        if word == "refused" and number == "0":
+            raise ValueError(text)
+        raise OSError(int(number or 0), os.strerror(int(number)) if number else "its warden was killed")
+
+    async def end(self, grace_s: float) -> None:
+        """SIGTERM to all that runs, SIGKILL to what still does after `grace_s`; returns when nothing is left."""
+        if self.gone.is_set():
+            return
+        self._writer.write(b"T")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await self.gone.wait()
+        if not self.gone.is_set():
+            self._writer.write(b"K")
+            await self.gone.wait()
+
+    async def close(self) -> None:
+        """Kill what is left and let go of the pipes; returns when the warden has ended."""
+        try:
+            if self._listener is not None and not self.gone.is_set():
+                self._writer.write(b"K")
+                await self.gone.wait()
+        finally:
+            self._writer.close()  # an order to kill by itself, should we be disturbed
+            self.outputs.close()
+        await self.outputs.child_over.wait()
+        if self._listener is not None:
+            await self._listener
+
+    async def _listen(self) -> None:
+        """What the warden says, to its end."""
+        while not self.gone.is_set():
+            word, rest = await self._line()
+            match word:
+                case "exited":
+                    status, _, duration_ms = rest.partition(" ")
+                    self.returncode, self.duration_ms = int(status), int(duration_ms)
+                    self.exited.set()
+                case "gone" | "left":
+                    self.left = int(rest or 0)
+                    self.gone.set()
+                case _:  # the end: somebody has killed the warden
+                    self._end_group()
+                    self.gone.set()
+        self.exited.set()
+
+    async def _line(self) -> tuple[str, str]:
+        try:
+            line = await self._reader.readline()
+        except OSError:
+            line = b""
+        word, _, rest = line.decode(errors="replace").strip().partition(" ")
+        return word, rest
+
+    def _end_group(self) -> None:
+        if not self.exited.is_set():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)

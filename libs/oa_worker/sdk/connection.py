@@ -1,0 +1,141 @@
+"""One Attach stream, and the book of appends that outlives it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import grpc
+
+from oa_base.refusal import Refusal
+from oa_worker.sdk.wire import refusal_of_rpc
+from openagents.runtime.v1.worker_service_pb2 import (
+    AppendEventsRequest,
+    AppendEventsResponse,
+    AppendRefused,
+    AttachRequest,
+    AttachResponse,
+    WorkerAttached,
+    WorkerHello,
+)
+from openagents.runtime.v1.worker_service_pb2_grpc import WorkerServiceStub
+
+_Call = grpc.aio.StreamStreamCall[AttachRequest, AttachResponse]
+_CLOSE_TIMEOUT_S = 2.0
+
+
+class AppendBook:
+    """Appends that have no answer yet, in the order in which they were submitted; at most one per run."""
+
+    def __init__(self) -> None:
+        self._entries: dict[int, tuple[AppendEventsRequest, asyncio.Future[AppendEventsResponse | AppendRefused]]] = {}
+        self._last_id = 0
+
+    def enter(
+        self, request: AppendEventsRequest
+    ) -> tuple[AppendEventsRequest, asyncio.Future[AppendEventsResponse | AppendRefused]]:
+        """Give the request its number; the future gets its answer."""
+        self._last_id += 1
+        numbered = AppendEventsRequest()
+        numbered.CopyFrom(request)
+        numbered.request_id = self._last_id
+        future: asyncio.Future[AppendEventsResponse | AppendRefused] = asyncio.get_running_loop().create_future()
+        self._entries[self._last_id] = (numbered, future)
+        return numbered, future
+
+    def unanswered(self) -> list[AppendEventsRequest]:
+        """What a new stream sends again, with the same keys."""
+        return [request for request, _ in self._entries.values()]
+
+    def settle(self, answer: AppendEventsResponse | AppendRefused) -> None:
+        """Hand an answer to who waits for it; one that nobody waits for (any more) is ignored."""
+        _, future = self._entries.pop(answer.request_id, (None, None))
+        if future is not None and not future.done():
+            future.set_result(answer)
+
+    def forget(self, request_id: int) -> None:
+        """Nobody waits for this answer any more."""
+        self._entries.pop(request_id, None)
+
+
+class Attachment:
+    """An attached stream: `send` requests, iterate answers. Use `attach` to get one."""
+
+    def __init__(self, call: _Call, attached: WorkerAttached) -> None:
+        self._call = call
+        self._outbox: asyncio.Queue[AttachRequest | None] = asyncio.Queue()
+        self._writer = asyncio.create_task(self._write())
+        self.attached = attached
+
+    def send(self, request: AttachRequest) -> None:
+        """Queue a request. The queue is short: one append per run, one heartbeat per interval."""
+        self._outbox.put_nowait(request)
+
+    async def messages(self) -> AsyncIterator[AttachResponse]:
+        """What the authority says. Raises Refusal when the stream breaks; it never ends by itself."""
+        while True:
+            yield await _read(self._call)
+
+    async def close(self) -> None:
+        """Send what is queued, half-close, and wait a moment for the authority to close its side."""
+        self._outbox.put_nowait(None)
+        with contextlib.suppress(TimeoutError, Refusal, asyncio.CancelledError):
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await self._writer
+                while True:
+                    await _read(self._call)
+        self.abort()
+
+    def abort(self) -> None:
+        """End the stream at once."""
+        self._writer.cancel()
+        self._call.cancel()
+
+    async def _write(self) -> None:
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # the reader reports the break
+            while (request := await self._outbox.get()) is not None:
+                await self._call.write(request)
+            await self._call.done_writing()
+
+
+async def attach(channel: grpc.aio.Channel, token: str, hello: WorkerHello, *, timeout_s: float) -> Attachment:
+    """Open a stream and introduce the worker. Raises Refusal when the authority does not take it."""
+    call = WorkerServiceStub(channel).Attach(metadata=(("authorization", f"Bearer {token}"),))
+    try:
+        async with asyncio.timeout(timeout_s):
+            await call.write(AttachRequest(attach=hello))
+            first = await _read(call)
+    except TimeoutError:
+        call.cancel()
+        raise Refusal("deadline_exceeded", f"The runtime did not answer `attach` within {timeout_s:g} s.") from None
+    except grpc.aio.AioRpcError as error:
+        raise refusal_of_rpc(error) from None
+    except asyncio.InvalidStateError:  # the call ended before the write
+        raise await _refusal_of_ended(call) from None
+    except BaseException:
+        call.cancel()
+        raise
+    if first.WhichOneof("message") != "attached":
+        call.cancel()
+        raise Refusal("unavailable", "The runtime's first answer was not `attached`; is this address the runtime?")
+    return Attachment(call, first.attached)
+
+
+async def _read(call: _Call) -> AttachResponse:
+    try:
+        message = await call.read()
+    except grpc.aio.AioRpcError as error:
+        raise refusal_of_rpc(error) from None
+    if message is grpc.aio.EOF:
+        raise await _refusal_of_ended(call)
+    assert isinstance(message, AttachResponse)
+    return message
+
+
+async def _refusal_of_ended(call: _Call) -> Refusal:
+    code, details = await call.code(), await call.details()
+    if code is grpc.StatusCode.OK:
+        return Refusal("unavailable", "The runtime closed the stream.")
+    trailers = await call.trailing_metadata()
+    return refusal_of_rpc(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailers, details))

@@ -1,0 +1,82 @@
+"""One run on this worker: the adapter at one end, the run's log at the other."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from oa_base.catalogue import ClientAction
+from oa_base.refusal import Refusal
+from oa_worker.sdk.adapter import Adapter, Assignment
+from oa_worker.sdk.appender import RunAppender
+from openagents.runtime.v1 import event_pb2
+from openagents.runtime.v1.event_pb2 import RunFinished
+
+_log = logging.getLogger("oa_worker")
+
+
+class Execution:
+    """Runs an assignment to its end. `done` is the task; its result is the finish, or None when the run was lost."""
+
+    def __init__(self, assignment: Assignment, adapter: Adapter | None, appender: RunAppender) -> None:
+        self.assignment = assignment
+        self._adapter = adapter
+        self._appender = appender
+        self.done = asyncio.create_task(self._run(), name=f"run {assignment.run_id}")
+
+    def lose(self, refusal: Refusal) -> None:
+        """The run is no longer ours: stop at once, write nothing more."""
+        self._appender.close(refusal)
+        self.done.cancel()
+
+    async def _run(self) -> RunFinished | None:
+        pump = asyncio.create_task(self._appender.pump())
+        work = asyncio.create_task(self._adapted())
+        try:
+            await asyncio.wait({pump, work}, return_when=asyncio.FIRST_COMPLETED)
+            if pump.done():  # refused before the adapter ended: it need not go on
+                work.cancel()
+                await asyncio.gather(work, return_exceptions=True)
+                pump.result()
+            finish = work.result()
+            await self._appender.finish(finish)
+            await pump
+            return finish
+        except Refusal as refusal:
+            return await self._refused(refusal)
+        finally:
+            for task in (work, pump):
+                task.cancel()
+            await asyncio.gather(work, pump, return_exceptions=True)
+
+    async def _refused(self, refusal: Refusal) -> RunFinished | None:
+        """The log refused an append. Unless the run is somebody else's now, it ends by saying so."""
+        run_id = self.assignment.run_id
+        _log.warning("run %s: the log takes no more: %s", run_id, refusal)
+        if refusal.info.action is ClientAction.STOP_WORK:
+            return None
+        finish = _failed(refusal.reason, f"The authority refused an event of this run. {refusal.message}")
+        try:
+            await self._appender.append_finish(finish)
+        except Refusal as second:
+            _log.warning("run %s could not be finished: %s", run_id, second)
+            return None
+        return finish
+
+    async def _adapted(self) -> RunFinished:
+        """What the adapter says, or what its failure says."""
+        assignment = self.assignment
+        if self._adapter is None:
+            message = f"This worker has no adapter {assignment.spec.adapter!r}."
+            return _failed("adapter_not_available", message)
+        try:
+            return await self._adapter.run(assignment, self._appender.emit)
+        except Refusal as refusal:
+            return _failed(refusal.reason, refusal.message)
+        except Exception:  # noqa: BLE001 - one adapter's defect must not take the worker's other runs with it
+            _log.exception("adapter %s failed on run %s", assignment.spec.adapter, assignment.run_id)
+            return _failed("adapter_error", f"Adapter {assignment.spec.adapter!r} failed; the worker's log says how.")
+
+
+def _failed(reason: str, message: str) -> RunFinished:
+    return RunFinished(outcome=event_pb2.RUN_OUTCOME_FAILED, reason=reason, message=message[:2000])

@@ -1,0 +1,43 @@
+"""What a worker tells whoever watches it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from oa_base.refusal import Refusal
+from openagents.runtime.v1.event_pb2 import RunFinished
+
+
+@dataclass(frozen=True)
+class Attached:
+    """The worker is attached and takes runs."""
+
+    worker_id: str
+    runtime_address: str
+
+
+@dataclass(frozen=True)
+class Detached:
+    """The stream broke; the worker tries again by itself."""
+
+    refusal: Refusal
+    retry_in_ms: int
+
+
+@dataclass(frozen=True)
+class RunTaken:
+    """A run has begun here."""
+
+    run_id: str
+    attempt: int
+
+
+@dataclass(frozen=True)
+class RunLeft:
+    """A run has ended here; `finish` is None when it is no longer ours."""
+
+    run_id: str
+    finish: RunFinished | None
+
+
+Notice = Attached | Detached | RunTaken | RunLeft

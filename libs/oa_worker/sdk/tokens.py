@@ -1,0 +1,87 @@
+"""API key -> worker token, from control's public edge."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import httpx
+from google.protobuf.message import DecodeError
+
+from oa_base.refusal import Refusal
+from oa_wire.connect import from_connect
+from oa_worker.sdk.way import Way
+from openagents.control.v1 import service_account_service_pb2 as pb
+
+_EXCHANGE_PATH = "/openagents.control.v1.ServiceAccountService/ExchangeKey"
+EXCHANGE_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True)
+class WorkerToken:
+    """A token for WorkerService, how long it lives from now on, and where to use it ("127.0.0.1:9081")."""
+
+    token: str
+    lifetime_s: float
+    runtime_address: str
+
+
+class TokenSource(Protocol):
+    """Where a worker gets its tokens."""
+
+    async def get(self) -> WorkerToken:
+        """A fresh token. Raises Refusal: `unavailable` is worth another try, `invalid_api_key` is not."""
+
+
+class ApiKeyTokens:
+    """Exchanges a service account's API key at `control_url` for worker tokens.
+
+    `runtime_address` overrides the address that control gives, for workers behind another network. `proxy` is the URL
+    of an HTTP proxy for all but loopback; the environment's are not used.
+    """
+
+    def __init__(self, control_url: str, api_key: str, *, runtime_address: str = "", proxy: str = "") -> None:
+        self._url = control_url.rstrip("/") + _EXCHANGE_PATH
+        self._api_key = api_key
+        self._runtime_address = runtime_address
+        self._way = Way(proxy, urlsplit(control_url).hostname or "")
+
+    async def get(self) -> WorkerToken:
+        """See `TokenSource`."""
+        request = pb.ExchangeKeyRequest(api_key=self._api_key, use=pb.TOKEN_USE_WORKER)
+        answer = await self._post(request.SerializeToString())
+        try:
+            response = pb.ExchangeKeyResponse.FromString(answer.content)
+        except DecodeError:
+            raise Refusal("unavailable", f"{self._url} did not answer as control does. Check the address.") from None
+        address = self._runtime_address or response.runtime_grpc_address
+        if not response.token or not address:
+            raise Refusal("unavailable", "Control gave no worker token or no address of the runtime.")
+        # Both times are control's, so their difference needs no clock of ours.
+        lifetime_s = response.expire_time.ToMilliseconds() / 1000 - _made_at_s(answer)
+        return WorkerToken(response.token, max(1.0, lifetime_s), address)
+
+    async def _post(self, body: bytes) -> httpx.Response:
+        headers = {"Content-Type": "application/proto", "Connect-Protocol-Version": "1"}
+        try:
+            transport = httpx.AsyncHTTPTransport(proxy=self._way.proxy or None)  # or the environment's would be taken
+            async with httpx.AsyncClient(timeout=EXCHANGE_TIMEOUT_S, transport=transport) as client:
+                answer = await client.post(self._url, content=body, headers=headers)
+        except httpx.HTTPError as error:
+            message = (
+                f"Control can't be reached at {self._url}{self._way.words} ({type(error).__name__}). Is it running?"
+            )
+            raise Refusal("unavailable", message) from None
+        if answer.status_code != httpx.codes.OK:
+            raise from_connect(answer.status_code, answer.content)
+        return answer
+
+
+def _made_at_s(answer: httpx.Response) -> float:
+    try:
+        return parsedate_to_datetime(answer.headers.get("date", "")).timestamp()
+    except (TypeError, ValueError):
+        return time.time()

@@ -1,0 +1,346 @@
+"""The worker process: one attached stream at a time, any number of runs, reconnects in between."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import random
+from collections.abc import Callable, Sequence
+from urllib.parse import urlsplit
+
+import grpc
+
+from oa_base.backoff import Backoff
+from oa_base.catalogue import ClientAction
+from oa_base.refusal import Refusal
+from oa_worker.sdk.adapter import Adapter, Assignment
+from oa_worker.sdk.appender import RunAppender
+from oa_worker.sdk.buffer import EVENT_OVERHEAD_BYTES
+from oa_worker.sdk.connection import AppendBook, Attachment, attach
+from oa_worker.sdk.execution import Execution
+from oa_worker.sdk.limits import DEFAULT_WORKER_LIMITS, WorkerLimits
+from oa_worker.sdk.notices import Attached, Detached, Notice, RunLeft, RunTaken
+from oa_worker.sdk.tokens import TokenSource
+from oa_worker.sdk.way import Way
+from openagents.runtime.v1.event_pb2 import RunFinished
+from openagents.runtime.v1.worker_service_pb2 import (
+    AppendEventsRequest,
+    AppendEventsResponse,
+    AppendRefused,
+    AttachRequest,
+    AttachResponse,
+    CancelAssignment,
+    HeldLease,
+    LeaseLost,
+    RunAssignment,
+    WorkerDrain,
+    WorkerGoodbye,
+    WorkerHeartbeat,
+    WorkerHello,
+)
+
+_log = logging.getLogger("oa_worker")
+_HOPELESS = {ClientAction.GIVE_UP, ClientAction.FIX_REQUEST, ClientAction.UPGRADE}
+# A fresh token has not expired: it is a clock that is wrong, here or there, and clocks are mended.
+_OF_CLOCKS = {"token_expired", "token_too_old", "clock_skew"}
+_FORGOTTEN = {"worker_lost", "not_found"}
+
+
+class _Reconnect(Exception):
+    """The stream is to be replaced, after a delay; nothing is wrong."""
+
+    def __init__(self, delay_ms: int) -> None:
+        self.delay_ms = delay_ms
+
+
+class Worker:
+    """Takes runs for its adapters. `run` until `drain`; `notify` hears what happens (for people and tests).
+
+    `proxy`: the URL of an HTTP proxy on the way to the runtime, for all but loopback; the environment's are not used.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        adapters: Sequence[Adapter],
+        tokens: TokenSource,
+        *,
+        slots: int = 1,
+        limits: WorkerLimits = DEFAULT_WORKER_LIMITS,
+        proxy: str = "",
+        notify: Callable[[Notice], None] = lambda notice: None,
+    ) -> None:
+        self._name = name
+        self._adapters = {adapter.name: adapter for adapter in adapters}
+        self._tokens = tokens
+        self._slots = slots
+        self._limits = limits
+        self._proxy = proxy
+        self._notify = notify
+        self._book = AppendBook()
+        self._executions: dict[str, Execution] = {}
+        self._attachment: Attachment | None = None
+        self._draining = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._lost_after_ms = limits.reconnect_max_ms * 4
+        """What the authority said; until then nothing that would matter."""
+        self.worker_id = ""
+
+    def drain(self) -> None:
+        """Finish what is at hand, take nothing new, then return from `run`."""
+        self._draining.set()
+
+    async def run(self) -> None:
+        """Work until drained. Raises Refusal when going on is hopeless (a revoked key, say)."""
+        serving = asyncio.create_task(self._serve())
+        drained = asyncio.create_task(self._drained())
+        try:
+            await asyncio.wait({serving, drained}, return_when=asyncio.FIRST_COMPLETED)
+            if serving.done():
+                serving.result()
+            drained.result()
+            if self._attachment is not None:
+                self._attachment.send(AttachRequest(goodbye=WorkerGoodbye()))
+                await self._attachment.close()
+        finally:
+            for task in (serving, drained):
+                task.cancel()
+            self._lose_all("This worker has ended.")
+            await asyncio.gather(serving, drained, *self._tasks(), return_exceptions=True)
+
+    # ---------------------------------------------------------------------------------------------- connections
+
+    async def _serve(self) -> None:
+        """Attach, again and again, until that is hopeless."""
+        failures, rejected = 0, 0
+        while True:
+            try:
+                await self._attached_once()
+            except _Reconnect as planned:
+                failures, rejected = 0, 0
+                await asyncio.sleep(planned.delay_ms / 1000)
+                continue
+            except Refusal as refusal:
+                failures = 0 if self._was_attached else failures
+                if refusal.info.action is ClientAction.REAUTHENTICATE and refusal.reason not in _OF_CLOCKS:
+                    rejected += 1  # every attempt comes with a fresh token
+                if self._hopeless(refusal, rejected):
+                    raise
+                delay_ms = refusal.retry_after_ms or self._backoff_ms(failures)
+                failures += 1
+                _log.warning("not attached: %s; trying again in %d ms", refusal, delay_ms)
+                self._notify(Detached(refusal, delay_ms))
+                await asyncio.sleep(delay_ms / 1000)
+
+    def _hopeless(self, refusal: Refusal, rejected: int) -> bool:
+        if refusal.reason in _FORGOTTEN and self.worker_id:
+            self.worker_id = ""  # the authority has forgotten this worker: come back as a new one
+            return False
+        return refusal.info.action in _HOPELESS or rejected >= self._limits.max_rejected_tokens
+
+    def _backoff_ms(self, failures: int) -> int:
+        longest_ms = self._limits.reconnect_max_ms
+        if self._executions:
+            # Back well within the time that the authority waits for who holds a run.
+            longest_ms = min(longest_ms, self._lost_after_ms // 4)
+        return Backoff(self._limits.reconnect_min_ms, longest_ms).wait_ms(failures, random.random())
+
+    async def _attached_once(self) -> None:
+        """One stream from `attach` to its end, which is always an exception."""
+        self._was_attached = False
+        token = await self._tokens.get()
+        way = Way(self._proxy, urlsplit(f"//{token.runtime_address}").hostname or "")
+        options = [*self._channel_options(), *way.channel_options()]
+        async with grpc.aio.insecure_channel(token.runtime_address, options=options) as channel:
+            timeout_s = self._limits.attach_timeout_ms / 1000
+            try:
+                attachment = await attach(channel, token.token, self._hello(), timeout_s=timeout_s)
+            except Refusal as refusal:
+                raise _said_of(refusal, token.runtime_address, way) from None
+            try:
+                self._take_over(attachment, token.runtime_address)
+                await self._first_end(
+                    self._receive(attachment),
+                    self._beat(attachment),
+                    self._renew(token.lifetime_s * self._limits.token_share),
+                )
+            except _Reconnect:
+                await attachment.close()
+                raise
+            finally:
+                self._attachment = None
+                attachment.abort()
+
+    def _channel_options(self) -> list[tuple[str, int | str]]:
+        limits = self._limits
+        return [
+            ("grpc.keepalive_time_ms", limits.keepalive_interval_ms),
+            ("grpc.keepalive_timeout_ms", limits.keepalive_timeout_ms),
+            # Without this one a ping may stay unanswered for a minute, whatever the one above says.
+            ("grpc.http2.ping_timeout_ms", limits.keepalive_timeout_ms),
+            ("grpc.http2.max_pings_without_data", 0),
+        ]
+
+    def _take_over(self, attachment: Attachment, address: str) -> None:
+        self._was_attached = True
+        self._attachment = attachment
+        self.worker_id = attachment.attached.worker_id
+        self._lost_after_ms = attachment.attached.lost_after_ms or self._lost_after_ms
+        _log.info("attached as %s at %s", self.worker_id, address)
+        self._notify(Attached(self.worker_id, address))
+        if self._draining.is_set():
+            attachment.send(AttachRequest(drain=WorkerDrain()))
+        for request in self._book.unanswered():
+            attachment.send(AttachRequest(append=request))
+
+    @staticmethod
+    async def _first_end(*parts: object) -> None:
+        tasks = [asyncio.ensure_future(part) for part in parts]  # type: ignore[call-overload]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _receive(self, attachment: Attachment) -> None:
+        async for message in attachment.messages():
+            self._handle(message)
+
+    async def _beat(self, attachment: Attachment) -> None:
+        interval_s = attachment.attached.heartbeat_interval_ms / 1000
+        while True:
+            attachment.send(AttachRequest(heartbeat=WorkerHeartbeat(held_leases=self._held_leases())))
+            await asyncio.sleep(interval_s)
+
+    async def _renew(self, after_s: float) -> None:
+        """A stream lives no longer than its token: replace both before the token expires."""
+        await asyncio.sleep(after_s)
+        raise _Reconnect(0)
+
+    def _hello(self) -> WorkerHello:
+        return WorkerHello(
+            worker_id=self.worker_id,
+            name=self._name,
+            adapters=sorted(self._adapters),
+            max_concurrent_runs=self._slots,
+            held_leases=self._held_leases(),
+        )
+
+    def _held_leases(self) -> list[HeldLease]:
+        held = [execution.assignment for execution in self._executions.values()]
+        return [HeldLease(run_id=run.run_id, lease_epoch=run.lease_epoch) for run in held]
+
+    # --------------------------------------------------------------------------------------------------- messages
+
+    def _handle(self, message: AttachResponse) -> None:
+        match message.WhichOneof("message"):
+            case "assignment":
+                self._assigned(message.assignment)
+            case "appended":
+                self._book.settle(message.appended)
+            case "append_refused":
+                self._append_refused(message.append_refused)
+            case "cancel":
+                self._canceled(message.cancel)
+            case "lease_lost":
+                self._lease_lost(message.lease_lost)
+            case "draining":
+                raise _Reconnect(message.draining.reconnect_after_ms)
+            case _:
+                pass  # a newer authority may say more
+
+    def _append_refused(self, refused: AppendRefused) -> None:
+        if refused.reason == "worker_lost":
+            # Not an answer about the append: attach again, and it will be sent again.
+            raise Refusal("worker_lost", refused.message)
+        self._book.settle(refused)
+
+    def _assigned(self, message: RunAssignment) -> None:
+        run, epoch = message.run, message.lease_epoch
+        held = self._executions.get(run.run_id)
+        if held is not None:
+            if held.assignment.lease_epoch >= epoch:
+                return  # said twice
+            held.lose(Refusal("stale_epoch", "The run was assigned again."))
+        assignment = Assignment(run.run_id, epoch, run.attempt, run.spec)
+        appender = RunAppender(run.run_id, epoch, self._submit, self._run_limits())
+        execution = Execution(assignment, self._adapters.get(run.spec.adapter), appender)
+        self._executions[run.run_id] = execution
+        self._idle.clear()
+        self._notify(RunTaken(run.run_id, run.attempt))
+        execution.done.add_done_callback(lambda task: self._left(execution))
+
+    def _left(self, execution: Execution) -> None:
+        run_id = execution.assignment.run_id
+        task = execution.done
+        finish = None if task.cancelled() or task.exception() else task.result()
+        if self._executions.get(run_id) is execution:
+            del self._executions[run_id]
+        if not self._executions:
+            self._idle.set()
+        self._notify(RunLeft(run_id, finish))
+
+    def _canceled(self, message: CancelAssignment) -> None:
+        execution = self._executions.get(message.run_id)
+        if execution is not None and execution.assignment.lease_epoch == message.lease_epoch:
+            execution.assignment.cancel.request(message.reason, message.deadline_ms)
+
+    def _lease_lost(self, message: LeaseLost) -> None:
+        execution = self._executions.get(message.run_id)
+        if execution is not None and execution.assignment.lease_epoch <= message.lease_epoch:
+            execution.lose(Refusal("stale_epoch", "The authority has taken the run back."))
+
+    async def _submit(self, request: AppendEventsRequest) -> AppendEventsResponse | AppendRefused:
+        numbered, future = self._book.enter(request)
+        if self._attachment is not None:
+            self._attachment.send(AttachRequest(append=numbered))
+        try:
+            return await future
+        finally:
+            self._book.forget(numbered.request_id)
+
+    def _run_limits(self) -> WorkerLimits:
+        """Our limits, or the authority's where it allows less."""
+        if self._attachment is None:
+            return self._limits
+        attached, ours = self._attachment.attached, self._limits
+        most_text = max(1, attached.max_event_bytes - EVENT_OVERHEAD_BYTES)
+        return dataclasses.replace(
+            ours,
+            events_per_second=attached.max_events_per_second or ours.events_per_second,
+            max_text_bytes=min(ours.max_text_bytes, most_text) if attached.max_event_bytes else ours.max_text_bytes,
+        )
+
+    # ------------------------------------------------------------------------------------------------------- drain
+
+    async def _drained(self) -> None:
+        """Return when draining was asked for and the runs at hand are over, or have had their time."""
+        await self._draining.wait()
+        if self._attachment is not None:
+            self._attachment.send(AttachRequest(drain=WorkerDrain()))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.drain_timeout_ms / 1000):
+                await self._idle.wait()
+        self._lose_all("The worker drains and its time is over; another worker takes the run.")
+        await asyncio.gather(*self._tasks(), return_exceptions=True)
+
+    def _lose_all(self, why: str) -> None:
+        for execution in list(self._executions.values()):
+            execution.lose(Refusal("worker_lost", why))
+
+    def _tasks(self) -> list[asyncio.Task[RunFinished | None]]:
+        return [execution.done for execution in self._executions.values()]
+
+
+def _said_of(refusal: Refusal, address: str, way: Way) -> Refusal:
+    """The same refusal; one of the way there names it."""
+    if not way.words or refusal.reason not in ("unavailable", "deadline_exceeded"):
+        return refusal
+    message = f"The runtime can't be reached at {address}{way.words}: {refusal.message}"
+    return Refusal(refusal.reason, message, retry_after_ms=refusal.retry_after_ms)
