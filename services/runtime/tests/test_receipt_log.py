@@ -71,7 +71,7 @@ class Auditor:
                     proof = await refusing(self.ask_inclusion(run_id))
                     break
                 except Refusal as refusal:
-                    if refusal.reason != "not_logged_yet":
+                    if refusal.reason not in ("not_logged_yet", "unavailable"):  # a busy database is asked again
                         raise
                     await asyncio.sleep(refusal.retry_after_ms / 1000)
         checkpoint = verify_receipt_log(proof.checkpoint, keys.values())
