@@ -403,7 +403,7 @@ async def test_a_pass_fetches_each_artifact_once(runtime_database: Database, tmp
         fetches, entries = value_of(metrics.ARTIFACT_CACHE_FETCHES), value_of(metrics.ARCHIVED_ENTRIES_READ)
         assert await tailed(one.runtime) == one.before
         assert value_of(metrics.ARTIFACT_CACHE_FETCHES) == fetches + 9
-        # Created, started, two in each of three rounds, finished; but a partition's newest entry may be in memory still.
+        # Created, started, two in each of three rounds, finished; but a partition's newest entry may be in memory.
         read = value_of(metrics.ARCHIVED_ENTRIES_READ) - entries
         assert 9 * 9 - 2 <= read <= 9 * 9
 
