@@ -31,8 +31,8 @@ from oa_platform.system.clock import SystemClock
 from oa_testing.postgres import ON_FAST, Database, free_port
 from oa_testing.waiting import PATIENCE_S
 from openagents.runtime.v1 import run_pb2, run_service_pb2, run_service_pb2_grpc
-from services.control.__main__ import start
 from services.control.config import ControlSettings
+from services.control.wiring import start
 
 LOOPBACK = "127.0.0.1"
 CONTROL_TOKEN = "control's token to others, for tests"
