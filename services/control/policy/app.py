@@ -54,7 +54,7 @@ class Gate:
     async def admit(
         self, authorization: str | None, access: Access, method: str, origin: Origin
     ) -> StandingPrincipal | None:
-        """The caller, allowed to do what needs `access`; None for public methods, whose callers nobody asks for.
+        """The caller, allowed to do what needs `access`; None for public methods, which need no caller.
 
         `authorization` is the header's value. `method` is for the audit trail. Raises Refusal.
         """

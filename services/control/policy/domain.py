@@ -45,7 +45,7 @@ ROLE_SCOPES: Mapping[Role, Scopes] = {
     Role.MEMBER: _MEMBER,
     Role.VIEWER: _VIEWER,
 }
-"""Role -> scopes. `workers.attach` is nobody's: only a worker token, made from an API key, carries it."""
+"""Role -> scopes. No role gives `workers.attach`: only a worker token, made from an API key, carries it."""
 
 SERVICE_ACCOUNT_SCOPES: Scopes = frozenset({Scope.RUNS_READ, Scope.RUNS_WRITE, Scope.WORKERS_READ})
 """What a script may do with an API key: the org's runs, but neither people's notifications nor more keys."""

@@ -24,7 +24,6 @@ from services.control.tokens.domain import ACCESS_TTL
 SESSION_IDLE_TTL = timedelta(days=30)
 REVOKED_SHOWN_FOR = timedelta(days=30)
 _SESSION_PREFIX = "ses_"
-_MAC_BYTES = 32
 _NEVER = -1
 _TOKEN = re.compile(r"ort_([0-7][0-9A-HJKMNP-TV-Z]{25})\.(0|[1-9][0-9]{0,17})\.([A-Za-z0-9_-]{43})")
 
@@ -76,7 +75,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class StandingSession:
-    """A session, and its person's role in its org now; None for one who is not a member any more."""
+    """A session, and its person's role in its org now; None for somebody who has left it."""
 
     session: Session
     role: Role | None

@@ -82,11 +82,12 @@ class RateStore(Protocol):
     """Rate limits, shared by all replicas."""
 
     async def take(self, bucket: str, rate: Rate, now: datetime) -> timedelta | None:
-        """Take one; None if there was room, otherwise how long until there is. Locks the bucket till the end."""
+        """Take one; None if there was room, otherwise how long until there is. Locks the bucket until the
+        transaction ends."""
         ...
 
     async def lock(self, bucket: str, now: datetime) -> None:
-        """Lock the bucket till the end, taking nothing."""
+        """Lock the bucket until the transaction ends, taking nothing."""
         ...
 
     async def reset(self, bucket: str) -> None:
@@ -239,10 +240,10 @@ class SignIn:
             await tx.challenges.sweep(now - CHALLENGES_KEPT_FOR)
 
 
-async def keep_sweeping(sign_in: SignIn, interval_s: float = SWEEP_INTERVAL_S) -> None:
-    """Sweep for ever. A sweep that fails is tried again at the next turn."""
+async def keep_sweeping(sign_in: SignIn) -> None:
+    """Sweep until it is cancelled. A sweep that fails is tried again after the next interval."""
     while True:
-        await asyncio.sleep(interval_s)
+        await asyncio.sleep(SWEEP_INTERVAL_S)
         try:
             await sign_in.sweep()
         except Refusal as refusal:

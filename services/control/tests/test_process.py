@@ -15,13 +15,10 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from oa_base.identity import TokenKind
 from oa_base.refusal import Refusal
 from oa_platform.auth.keys import dump_key, generate_key
-from oa_platform.auth.tokens import TOKEN_KINDS
 from oa_platform.config.loading import load
 from oa_testing.postgres import ON_FAST, REPOSITORY, Database, free_port
-from openagents.control.v1 import claims_pb2
 from services.control.config import ControlSettings
 from services.control.tests.harness import HMAC_KEY, new_id, reason_of, running_control
 from services.control.tokens.door import public_keys_of_pem
@@ -207,8 +204,3 @@ async def test_a_token_outlives_the_key_that_signed_it(control_database: Databas
         assert {key["kid"] for key in keys} == {old.kid, following.kid}
     async with running_control(control_database, tmp_path, OA_SIGNING_KEY=pem) as control:
         assert reason_of(await control.call("control.SessionService/GetCaller", {}, token)) == "invalid_token"
-
-
-def test_every_kind_of_token_has_its_claims_in_the_contract() -> None:
-    assert set(TOKEN_KINDS.values()) == set(TokenKind)
-    assert {message.__name__ for message in TOKEN_KINDS} == set(claims_pb2.DESCRIPTOR.message_types_by_name)

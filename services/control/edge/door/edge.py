@@ -85,7 +85,7 @@ class Edge:
 
     async def _answer(self, request: Request, method: Method, codec: Codec, deadline: float) -> bytes:
         origin = self._origin(request)
-        # Before the body: who may not call need not be listened to.
+        # Before the body, which is not read from a caller that may not call.
         authorization = ", ".join(request.headers.getlist("authorization"))
         principal = await self._gate.admit(authorization, method.access, method.name, origin)
         body = await read_body(request, self._limits.max_body_bytes, self._limits.body_timeout_s)
