@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 
 from oa_base.rate import Rate
 from oa_base.refusal import Refusal
-from oa_platform.auth.keys import load_key
 from oa_platform.config.loading import DefaultFrom, group, own_port, peer_port, setting
 from oa_platform.config.parsers import (
     Address,
@@ -28,11 +27,8 @@ from oa_platform.config.parsers import (
 )
 from oa_platform.config.ports import default_port
 from oa_platform.config.shared import DatabaseSettings, GrpcClientSettings, ServiceSettings
-from services.control.app.mailers import ConsoleMailer, SmtpMailer, SmtpRelay
-from services.control.app.ports import Mailer
-from services.control.app.sign_in import SignInLimits
-from services.control.grpc_api.tokens import KeyRing, public_keys_of_pem
-from services.control.http_api.edge import EdgeLimits
+from services.control.edge.limits import EdgeLimits
+from services.control.sign_in.limits import SignInLimits
 
 MIN_HMAC_KEY_CHARS = 32
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]{1,5})?")
@@ -189,24 +185,6 @@ class MailSettings:
         "OA_SMTP_TIMEOUT_S", number(0.1, 120), 10.0, doc="Maximum time for a delivery to the relay."
     )
 
-    def mailer(self) -> Mailer:
-        """The provider. Raises Refusal `invalid_setting` for a relay that isn't described."""
-        if self.provider == "console":
-            return ConsoleMailer(self.dev_file)
-        for variable, value in (("OA_SMTP_HOST", self.smtp_host), ("OA_SMTP_SENDER", self.smtp_sender)):
-            if not value:
-                raise Refusal("invalid_setting", f"OA_CODE_PROVIDER=smtp needs {variable}.", field=variable)
-        relay = SmtpRelay(
-            host=self.smtp_host,
-            port=self.smtp_port,
-            sender=self.smtp_sender,
-            tls=self.smtp_tls,
-            user=self.smtp_user,
-            password=self.smtp_password.reveal(),
-            timeout_s=self.smtp_timeout_s,
-        )
-        return SmtpMailer(relay)
-
 
 @dataclass(frozen=True, kw_only=True)
 class KeySettings:
@@ -227,26 +205,11 @@ class KeySettings:
         doc="File of further public keys (PEM): the next one and the previous one.",
     )
 
-    def key_ring(self) -> KeyRing:
-        """The keys for tokens. Raises Refusal `invalid_setting`; never shows a key."""
-        try:
-            signing = load_key(self.signing_key.reveal())
-        except ValueError as error:
-            message = f"OA_SIGNING_KEY is {error}."
-            raise Refusal("invalid_setting", message, field="OA_SIGNING_KEY") from None
-        if self.published_keys_file is None:
-            return KeyRing(signing)
-        try:
-            return KeyRing(signing, public_keys_of_pem(self.published_keys_file.read_text("utf-8")))
-        except (OSError, ValueError) as error:
-            message = f"OA_PUBLISHED_KEYS_FILE can't be used: {error if isinstance(error, ValueError) else 'no file'}."
-            raise Refusal("invalid_setting", message, field="OA_PUBLISHED_KEYS_FILE") from None
-
     def hmac_bytes(self) -> bytes:
         """The key for MACs. Raises Refusal `invalid_setting` for one that could be guessed."""
         key = self.hmac_key.reveal()
         if len(key) < MIN_HMAC_KEY_CHARS:
-            message = f"OA_HMAC_KEY must have at least {MIN_HMAC_KEY_CHARS} characters."
+            message = f"OA_HMAC_KEY is too short; give it at least {MIN_HMAC_KEY_CHARS} characters"
             raise Refusal("invalid_setting", message, field="OA_HMAC_KEY")
         return key.encode()
 

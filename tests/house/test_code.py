@@ -84,6 +84,8 @@ def test_deciding_rooms_have_no_clock_and_no_await() -> None:
         "libs/oa_khala/x.py:3 call of now()",
     ]
     assert impurities(_planted("services/runtime/domain/x.py", text)) != []
+    assert impurities(_planted("services/control/orgs/domain.py", text)) != []
+    assert impurities(_planted("services/control/sign_in/domain/x.py", text)) != []
     assert impurities(_planted("libs/oa_client/core/x.py", text)) != []
     assert impurities(_planted("libs/oa_client/edge/x.py", text)) == []
     assert impurities(_planted("services/runtime/app/x.py", text)) == []

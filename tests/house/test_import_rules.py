@@ -15,6 +15,24 @@ SERVICES = ("control", "khala_gateway", "projector", "runtime")
 PLATFORM_ROOMS = ("auth", "config", "health", "http", "postgres", "process", "rpc", "system", "telemetry")
 WORKER_ROOMS = ("adapters", "sdk")
 ROOMS = ("app", "domain", "grpc_api", "http_api", "store", "ws_api")
+CONTROL_FEATURES = (
+    "audit",
+    "calls",
+    "edge",
+    "orgs",
+    "policy",
+    "service_accounts",
+    "sessions",
+    "sign_in",
+    "sync_tokens",
+    "tokens",
+    "transactions",
+    "upstreams",
+)
+FEATURES = {
+    "control": tuple(f"{feature}/{room}" for feature in CONTROL_FEATURES for room in ("app", "door", "store", "tests"))
+}
+"""Services whose capabilities are folders, with the rooms of each; the others have ROOMS."""
 CLIENT_ROOMS = ("core", "cpython", "edge", "follow", "proofs")
 CLIENT_MODULES = ("client", "transport", "follow/items", "follow/updates", "proofs/event_lines", "proofs/pins")
 LIBRARIES = (
@@ -37,6 +55,10 @@ EVERY_SURFACE_RULE = "What only CPython has"
 SERVICES_RULE = "Services meet over the contracts"
 SERVICE_LIBRARIES_RULE = "Services use the platform"
 SERVICE_ROOMS_RULE = "Every service has the same rooms"
+FEATURES_RULE = "Control's features have an order"
+FEATURE_ROOMS_RULE = "Control's features have the same rooms"
+ADAPTERS_RULE = "Control's doors and stores"
+INSIDE_RULE = "Behind control's doors and stores"
 PURE_RULE = "Pure rooms hold"
 GENERATED_RULE = "Generated types stop"
 BETTERPROTO_RULE = "betterproto models"
@@ -49,7 +71,11 @@ def rooms(tmp_path: Path) -> Path:
     shutil.copy(REPO / ".importlinter", tmp_path)
     packages = [tmp_path / "apps" / "cli", *(tmp_path / "libs" / name for name in LIBRARIES)]
     packages += [tmp_path / "libs" / "oa_runlog" / room for room in ("proof", "wire")]
-    packages += [tmp_path / "services" / service / room for service in SERVICES for room in (*ROOMS, "tests")]
+    packages += [
+        tmp_path / "services" / service / room
+        for service in SERVICES
+        for room in (*FEATURES.get(service, ROOMS), "tests")
+    ]
     packages += [tmp_path / "libs" / "oa_client" / room for room in CLIENT_ROOMS]
     packages += [tmp_path / "libs" / "oa_platform" / room for room in PLATFORM_ROOMS]
     packages += [tmp_path / "libs" / "oa_worker" / room for room in WORKER_ROOMS]
@@ -63,6 +89,8 @@ def rooms(tmp_path: Path) -> Path:
     for service in SERVICES:
         for module in ("config.py", "__main__.py"):
             (tmp_path / "services" / service / module).touch()
+    for service in FEATURES:
+        (tmp_path / "services" / service / "wiring.py").touch()
     return tmp_path
 
 
@@ -91,6 +119,15 @@ ALLOWED = {
     "services/runtime/store/__init__.py": "import services.runtime.app, asyncpg, oa_platform",
     "services/runtime/app/__init__.py": "import services.runtime.domain, asyncio, oa_runlog, oa_base",
     "services/runtime/domain/__init__.py": "import oa_runlog, oa_base, hashlib, dataclasses",
+    "services/control/wiring.py": "import services.control.config, services.control.orgs.store, asyncio",
+    "services/control/config.py": "import services.control.edge.limits",
+    "services/control/edge/limits.py": "",
+    "services/control/sign_in/app/x.py": "import services.control.sessions.app, services.control.sign_in.domain",
+    "services/control/sign_in/domain.py": "import oa_khala, services.control.policy.domain",
+    "services/control/policy/domain.py": "import oa_base",
+    "services/control/orgs/door/x.py": "import services.control.orgs.app, openagents, grpc",
+    "services/control/orgs/store/x.py": "import services.control.orgs.app, asyncpg, oa_platform",
+    "services/control/orgs/tests/x.py": "import oa_testing, asyncpg, random, services.control.orgs.store",
     "services/runtime/tests/test_x.py": "import oa_testing, asyncpg, random, openagents, services.runtime.config",
     "libs/oa_runlog/wire/events.py": "import openagents, oa_base",
     "libs/oa_runlog/proof/signing.py": "import cryptography",
@@ -108,6 +145,7 @@ ALLOWED = {
 
 def test_what_the_rooms_are_for_is_allowed(rooms: Path) -> None:
     for path, text in ALLOWED.items():
+        (rooms / path).parent.mkdir(exist_ok=True)
         (rooms / path).write_text(text + "\n", "utf-8")
     assert "0 broken" in _lint(rooms)
 
@@ -120,9 +158,9 @@ def test_what_the_rooms_are_for_is_allowed(rooms: Path) -> None:
         ("libs/oa_khala/x.py", "import oa_runlog", ROOMS_RULE),
         ("libs/oa_platform/rpc/x.py", "import oa_client", ROOMS_RULE),
         ("libs/oa_client/x.py", "import oa_localstack", ROOMS_RULE),
-        ("libs/oa_platform/rpc/x.py", "import services.control.app", ROOMS_RULE),
+        ("libs/oa_platform/rpc/x.py", "import services.control.orgs.app", ROOMS_RULE),
         ("libs/oa_localstack/x.py", "import oa_testing", ROOMS_RULE),
-        ("apps/cli/x.py", "import services.control.app", ROOMS_RULE),
+        ("apps/cli/x.py", "import services.control.orgs.app", ROOMS_RULE),
         ("libs/oa_client/core/x.py", "import oa_client.transport", CLIENT_ROOMS_RULE),
         ("libs/oa_client/edge/x.py", "import oa_client.follow", CLIENT_ROOMS_RULE),
         ("libs/oa_client/follow/x.py", "import oa_client.proofs", CLIENT_ROOMS_RULE),
@@ -136,14 +174,28 @@ def test_what_the_rooms_are_for_is_allowed(rooms: Path) -> None:
         ("libs/oa_platform/auth/x.py", "import oa_platform.http", PLATFORM_ROOMS_RULE),
         ("libs/oa_platform/helpers.py", "", PLATFORM_ROOMS_RULE),
         ("libs/oa_worker/sdk/x.py", "import oa_worker.adapters", WORKER_ROOMS_RULE),
-        ("services/control/app/x.py", "import services.runtime.app", SERVICES_RULE),
-        ("services/control/grpc_api/x.py", "import oa_client", SERVICE_LIBRARIES_RULE),
-        ("services/control/app/x.py", "import oa_testing", SERVICE_LIBRARIES_RULE),
-        ("services/control/app/x.py", "import services.control.store", SERVICE_ROOMS_RULE),
-        ("services/control/store/x.py", "import services.control.config", SERVICE_ROOMS_RULE),
-        ("services/control/domain/x.py", "import services.control.app", SERVICE_ROOMS_RULE),
-        ("services/control/grpc_api/x.py", "import services.control.store", SERVICE_ROOMS_RULE),
-        ("services/control/helpers.py", "", SERVICE_ROOMS_RULE),
+        ("services/control/orgs/app/x.py", "import services.runtime.app", SERVICES_RULE),
+        ("services/control/orgs/door/x.py", "import oa_client", SERVICE_LIBRARIES_RULE),
+        ("services/control/orgs/app/x.py", "import oa_testing", SERVICE_LIBRARIES_RULE),
+        ("services/runtime/app/x.py", "import services.runtime.store", SERVICE_ROOMS_RULE),
+        ("services/runtime/store/x.py", "import services.runtime.config", SERVICE_ROOMS_RULE),
+        ("services/runtime/domain/x.py", "import services.runtime.app", SERVICE_ROOMS_RULE),
+        ("services/runtime/grpc_api/x.py", "import services.runtime.store", SERVICE_ROOMS_RULE),
+        ("services/runtime/helpers.py", "", SERVICE_ROOMS_RULE),
+        ("services/control/orgs/app/x.py", "import services.control.sessions.app", FEATURES_RULE),
+        ("services/control/edge/door/x.py", "import services.control.sign_in.app", FEATURES_RULE),
+        ("services/control/orgs/store/x.py", "import services.control.config", FEATURES_RULE),
+        ("services/control/config.py", "import services.control.wiring", FEATURES_RULE),
+        ("services/control/helpers.py", "", FEATURES_RULE),
+        ("services/control/orgs/app/x.py", "import services.control.orgs.store", FEATURE_ROOMS_RULE),
+        ("services/control/orgs/store/x.py", "import services.control.orgs.door", FEATURE_ROOMS_RULE),
+        ("services/control/orgs/domain.py", "import services.control.orgs.app", FEATURE_ROOMS_RULE),
+        ("services/control/orgs/limits.py", "import services.control.orgs.app", FEATURE_ROOMS_RULE),
+        ("services/control/orgs/helpers.py", "", FEATURE_ROOMS_RULE),
+        ("services/control/sign_in/door/x.py", "import services.control.sessions.door", ADAPTERS_RULE),
+        ("services/control/sign_in/store/x.py", "import services.control.sessions.store", ADAPTERS_RULE),
+        ("services/control/sign_in/app/x.py", "import services.control.sessions.store", INSIDE_RULE),
+        ("services/control/config.py", "import services.control.tokens.door", INSIDE_RULE),
         ("libs/oa_khala/x.py", "import asyncio", PURE_RULE),
         ("libs/oa_runlog/x.py", "import time", PURE_RULE),
         ("libs/oa_base/x.py", "import random", PURE_RULE),
@@ -152,16 +204,17 @@ def test_what_the_rooms_are_for_is_allowed(rooms: Path) -> None:
         ("libs/oa_wire/x.py", "import logging", PURE_RULE),
         ("libs/oa_client/core/x.py", "import time", PURE_RULE),
         ("libs/oa_client/follow/items.py", "import asyncio", PURE_RULE),
-        ("services/control/domain/x.py", "import secrets", PURE_RULE),
+        ("services/control/orgs/domain.py", "import secrets", PURE_RULE),
         ("libs/oa_base/x.py", "import openagents", GENERATED_RULE),
         ("libs/oa_khala/x.py", "import openagents", GENERATED_RULE),
         ("libs/oa_runlog/x.py", "import openagents", GENERATED_RULE),
-        ("services/control/app/x.py", "import openagents", GENERATED_RULE),
-        ("services/control/store/x.py", "import openagents", GENERATED_RULE),
+        ("services/control/orgs/app/x.py", "import openagents", GENERATED_RULE),
+        ("services/control/orgs/store/x.py", "import openagents", GENERATED_RULE),
         ("apps/cli/x.py", "import openagents", GENERATED_RULE),
         ("libs/oa_client/x.py", "import openagents_betterproto", BETTERPROTO_RULE),
-        ("services/control/app/x.py", "import asyncpg", SQL_RULE),
-        ("services/control/grpc_api/x.py", "import asyncpg", SQL_RULE),
+        ("services/control/orgs/app/x.py", "import asyncpg", SQL_RULE),
+        ("services/control/orgs/door/x.py", "import asyncpg", SQL_RULE),
+        ("services/control/wiring.py", "import asyncpg", SQL_RULE),
         ("apps/cli/x.py", "import asyncpg", SQL_RULE),
     ],
 )

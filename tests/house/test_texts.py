@@ -6,10 +6,12 @@ from collections.abc import Iterator
 
 from tests.house.files import SourceFile, parsed, python_files
 
-ROOMS = ("libs/oa_platform/", "libs/oa_topics/", "services/khala_gateway/", "services/projector/")
-_REFUSING = {"Refusal": 1, "UnusableServer": 0, "_refused": 0}
+ROOMS = ("libs/oa_platform/", "libs/oa_topics/", "services/control/", "services/khala_gateway/", "services/projector/")
+_REFUSING = {"Deny": 1, "Refusal": 1, "UnusableServer": 0, "_refused": 0}
 """Calls that make a refusal, and which of their arguments is its text."""
 _VARIABLES = {"message", "text"}
+_TABLES = re.compile(r"_?(?:[A-Z]+_)*MESSAGES")
+"""Names of tables from a reason to its text."""
 _BEGINS = re.compile(r"[a-z0-9{]|[A-Z]{2}|OA_")
 """In lower case, with a number, with what was given, or with a name that is written in capitals."""
 _NO_WORDS = re.compile(r"\b(Most|Least)\b|\bfor who reads\b")
@@ -43,15 +45,21 @@ def _of_rooms(files: list[SourceFile]) -> list[SourceFile]:
 
 def _texts(tree: ast.Module) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
-        match node:
-            case ast.Call(func=ast.Name(id=name), args=args) if name in _REFUSING and len(args) > _REFUSING[name]:
-                value = args[_REFUSING[name]]
-            case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in _VARIABLES:
-                pass
-            case _:
-                continue
-        if text := _text(value):
-            yield node.lineno, text
+        for value in _said(node):
+            if text := _text(value):
+                yield value.lineno, text
+
+
+def _said(node: ast.AST) -> list[ast.expr]:
+    """What a node says to whoever is refused."""
+    match node:
+        case ast.Call(func=ast.Name(id=name), args=args) if name in _REFUSING:
+            return args[_REFUSING[name] : _REFUSING[name] + 1]
+        case ast.Assign(targets=[ast.Name(id=name)], value=ast.Dict(values=values)) if _TABLES.fullmatch(name):
+            return values
+        case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in _VARIABLES:
+            return [value]
+    return []
 
 
 def _text(node: ast.expr) -> str:
@@ -76,6 +84,8 @@ def test_refusals_have_one_form() -> None:
         "Refusal('unavailable', 'the database is away. Try again')",
         "message = f'The {x} is away'",
         "_refused(f'{x} was changed. Write a new one')",
+        "Deny('missing_scope', 'The token has no such scope')",
+        "_MESSAGES = {'code_incorrect': 'The code is wrong'}",
     ):
         assert len(other_refusals(_planted(bad))) == 1, bad
     for good in ("Refusal('unavailable', f'the {x} is away; try again')", "Refusal(reason, f'{x}.sql has no number')"):

@@ -18,19 +18,14 @@ from oa_platform.config.loading import load
 from oa_platform.config.shared import DatabaseSettings
 from oa_platform.postgres.pool import Postgres
 from oa_testing.postgres import ON_FAST, Database
-from services.control.app.account import Account
-from services.control.app.entropy import SystemEntropy
-from services.control.app.gate import Gate
-from services.control.app.ports import World
-from services.control.app.service_accounts import ServiceAccountCases
-from services.control.app.sign_in import SignedIn, SignIn, SignInLimits
-from services.control.app.sync_tokens import SyncTokens
-from services.control.domain.audit import Origin
-from services.control.domain.policy import AnyPrincipal
-from services.control.domain.principal import StandingPrincipal
-from services.control.grpc_api.tokens import AccessTokenVerifier, JwtSigner
-from services.control.store.store import PgStore
+from services.control.audit.domain import Origin
+from services.control.policy.domain import AnyPrincipal, StandingPrincipal
+from services.control.sign_in.app import SignedIn
+from services.control.sign_in.limits import SignInLimits
 from services.control.tests.harness import HMAC_KEY, new_id
+from services.control.tokens.door import JwtSigner, JwtVerifier
+from services.control.transactions.store import PostgresTransactions
+from services.control.wiring import Dependencies, Tables, UseCases
 
 ORIGIN = Origin("req_test", "192.0.2.1")
 LIMITS = SignInLimits(
@@ -64,7 +59,7 @@ class Runs:
     most_at_a_time: int = 0
     _at_a_time: int = 0
 
-    async def org_of_run(self, principal: StandingPrincipal, run_id: str, origin: Origin) -> str | None:
+    async def org_of_run(self, principal: StandingPrincipal, run_id: str) -> str | None:
         """Runtime's answer."""
         self.asked += 1
         self._at_a_time += 1
@@ -76,19 +71,13 @@ class Runs:
         return self.orgs.get(run_id)
 
 
-@dataclass
-class Cases:
+class Cases(UseCases):
     """One replica of control, without doors."""
 
-    world: World
-    store: PgStore
-    sign_in: SignIn
-    account: Account
-    accounts: ServiceAccountCases
-    sync: SyncTokens
-    gate: Gate
-    letters: Letters
-    runs: Runs
+    def __init__(self, dependencies: Dependencies, letters: Letters, runs: Runs) -> None:
+        super().__init__(dependencies, LIMITS)
+        self.letters = letters
+        self.runs = runs
 
     async def signed_in(self, email: str = "ada@example.org", device_id: str = "") -> SignedIn:
         """A person signs in."""
@@ -116,16 +105,13 @@ async def cases_on(
     key, letters, runs = key or generate_key(), letters or Letters(), Runs()
     settings = load(DatabaseSettings, {"OA_DATABASE_URL": database.control, **ON_FAST})
     async with Postgres(settings, "control-test") as postgres:
-        store = PgStore(postgres)
-        world = World(store, clock, SystemEntropy(), JwtSigner(key), HMAC_KEY.encode())
-        yield Cases(
-            world=world,
-            store=store,
-            sign_in=SignIn(world, letters, LIMITS),
-            account=Account(world),
-            accounts=ServiceAccountCases(world),
-            sync=SyncTokens(world, runs),
-            gate=Gate(world, AccessTokenVerifier(TokenVerifier(StaticKeys([key.public_key]), clock))),
-            letters=letters,
-            runs=runs,
+        dependencies = Dependencies(
+            transactions=PostgresTransactions(postgres, Tables),
+            clock=clock,
+            signer=JwtSigner(key),
+            verifier=JwtVerifier(TokenVerifier(StaticKeys([key.public_key]), clock)),
+            ownership=runs,
+            mailer=letters,
+            hmac_key=HMAC_KEY.encode(),
         )
+        yield Cases(dependencies, letters, runs)

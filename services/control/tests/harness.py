@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import grpc
 import httpx
 from ulid import ULID
 
@@ -22,7 +21,6 @@ from oa_platform.auth.jwks import StaticKeys
 from oa_platform.auth.keys import SigningKey, dump_key, generate_key, load_key
 from oa_platform.auth.tokens import TokenVerifier
 from oa_platform.config.loading import load
-from oa_platform.config.parsers import Address
 from oa_platform.config.shared import GrpcServerSettings, token_hash
 from oa_platform.health.readiness import Readiness
 from oa_platform.process.lifecycle import Process
@@ -31,8 +29,8 @@ from oa_platform.system.clock import SystemClock
 from oa_testing.postgres import ON_FAST, Database, free_port
 from oa_testing.waiting import PATIENCE_S
 from openagents.runtime.v1 import run_pb2, run_service_pb2, run_service_pb2_grpc
-from services.control.__main__ import start
 from services.control.config import ControlSettings
+from services.control.wiring import start
 
 LOOPBACK = "127.0.0.1"
 CONTROL_TOKEN = "control's token to others, for tests"
@@ -189,6 +187,3 @@ async def _maybe_runtime(wanted: bool, port: int, key: SigningKey, servicer: Sma
         return
     async with small_runtime(port, key, servicer):
         yield
-
-
-__all__ = ["Address", "Control", "SmallRuntime", "field_of", "grpc", "new_id", "reason_of", "running_control"]

@@ -15,16 +15,14 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from oa_base.identity import TokenKind
 from oa_base.refusal import Refusal
 from oa_platform.auth.keys import dump_key, generate_key
-from oa_platform.auth.tokens import TOKEN_KINDS
 from oa_platform.config.loading import load
 from oa_testing.postgres import ON_FAST, REPOSITORY, Database, free_port
-from openagents.control.v1 import claims_pb2
 from services.control.config import ControlSettings
-from services.control.grpc_api.tokens import public_keys_of_pem
 from services.control.tests.harness import HMAC_KEY, new_id, reason_of, running_control
+from services.control.tokens.door import public_keys_of_pem
+from services.control.wiring import key_ring, mailer
 
 START_DEADLINE_S = 60.0
 PEM_PUBLIC = """-----BEGIN PUBLIC KEY-----
@@ -172,7 +170,7 @@ def test_keys_that_are_none_are_named_and_not_shown(environment: dict[str, str],
     for variable, changes in cases:
         settings = load(ControlSettings, environment | changes)
         with pytest.raises(Refusal) as refused:
-            settings.keys.key_ring(), settings.keys.hmac_bytes(), settings.mail.mailer()
+            key_ring(settings.keys), settings.keys.hmac_bytes(), mailer(settings.mail)
         assert refused.value.field == variable
         assert not_a_key not in str(refused.value)
         assert HMAC_KEY not in repr(settings)
@@ -181,7 +179,7 @@ def test_keys_that_are_none_are_named_and_not_shown(environment: dict[str, str],
 def test_the_next_key_is_published_before_it_signs(environment: dict[str, str], tmp_path: Path) -> None:
     published = tmp_path / "published.pem"
     published.write_text(PEM_PUBLIC * 2)
-    ring = load(ControlSettings, environment | {"OA_PUBLISHED_KEYS_FILE": str(published)}).keys.key_ring()
+    ring = key_ring(load(ControlSettings, environment | {"OA_PUBLISHED_KEYS_FILE": str(published)}).keys)
     keys = ring.jwks()["keys"]
     assert isinstance(keys, list)
     assert len(keys) == 2, "each key once, the signing one first"
@@ -206,8 +204,3 @@ async def test_a_token_outlives_the_key_that_signed_it(control_database: Databas
         assert {key["kid"] for key in keys} == {old.kid, following.kid}
     async with running_control(control_database, tmp_path, OA_SIGNING_KEY=pem) as control:
         assert reason_of(await control.call("control.SessionService/GetCaller", {}, token)) == "invalid_token"
-
-
-def test_every_kind_of_token_has_its_claims_in_the_contract() -> None:
-    assert set(TOKEN_KINDS.values()) == set(TokenKind)
-    assert {message.__name__ for message in TOKEN_KINDS} == set(claims_pb2.DESCRIPTOR.message_types_by_name)

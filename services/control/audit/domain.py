@@ -1,0 +1,48 @@
+"""What is recorded of who did what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from oa_base.identity import Principal
+
+
+class Action(StrEnum):
+    """Everything that is audited."""
+
+    USER_SET_ASIDE = "user.set_aside"  # by migration 0003 only
+    CHALLENGE_STARTED = "challenge.started"
+    SIGNED_IN = "session.signed_in"
+    SESSION_REFRESHED = "session.refreshed"
+    SESSION_REVOKED = "session.revoked"
+    SYNC_TOKEN_MINTED = "sync_token.minted"
+    SERVICE_ACCOUNT_CREATED = "service_account.created"
+    SERVICE_ACCOUNT_REVOKED = "service_account.revoked"
+    KEY_EXCHANGED = "service_account.key_exchanged"
+    CALL_DENIED = "call.denied"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a call came from: its request id and the network (an address, or an IPv6 /64) of the caller."""
+
+    request_id: str = ""
+    network: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One row: who did what on whom, and how it ended. `reason` is empty when it was allowed."""
+
+    action: Action
+    origin: Origin
+    actor: str = ""
+    org_id: str = ""
+    target: str = ""
+    reason: str = ""
+
+
+def by(principal: Principal, action: Action, origin: Origin, target: str = "", reason: str = "") -> AuditEntry:
+    """The entry for something that `principal` did or tried."""
+    return AuditEntry(action, origin, principal.subject, principal.org_id, target, reason)

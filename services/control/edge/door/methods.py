@@ -1,0 +1,127 @@
+"""Which methods the edge has, read from the descriptors: nothing is reachable that the contract doesn't open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from openagents.common.v1 import options_pb2
+from openagents.control.v1 import (
+    auth_service_pb2,
+    org_service_pb2,
+    service_account_service_pb2,
+    session_service_pb2,
+    sync_token_service_pb2,
+)
+from openagents.projection.v1 import read_service_pb2
+from openagents.runtime.v1 import (
+    log_service_pb2,
+    receipt_service_pb2,
+    replay_service_pb2,
+    run_service_pb2,
+    worker_service_pb2,
+)
+from services.control.policy.domain import Access, AnyPrincipal, Public, Scope, Scoped
+
+FILES: tuple[FileDescriptor, ...] = (
+    auth_service_pb2.DESCRIPTOR,
+    org_service_pb2.DESCRIPTOR,
+    service_account_service_pb2.DESCRIPTOR,
+    session_service_pb2.DESCRIPTOR,
+    sync_token_service_pb2.DESCRIPTOR,
+    run_service_pb2.DESCRIPTOR,
+    receipt_service_pb2.DESCRIPTOR,
+    replay_service_pb2.DESCRIPTOR,
+    worker_service_pb2.DESCRIPTOR,
+    log_service_pb2.DESCRIPTOR,
+    read_service_pb2.DESCRIPTOR,
+)
+"""Every file with a service of a plane that the edge may lead to; the options say which methods it does lead to."""
+
+
+class Plane(Enum):
+    """Whose method it is. The value is the package; `audience` names the service in the principal token."""
+
+    CONTROL = "openagents.control.v1"
+    RUNTIME = "openagents.runtime.v1"
+    PROJECTOR = "openagents.projection.v1"
+
+    @property
+    def audience(self) -> str:
+        """The serving process."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of the edge. `name` is "package.Service/Method", as in the path."""
+
+    name: str
+    plane: Plane
+    access: Access
+    request_type: type[Message]
+    response_type: type[Message]
+
+
+def open_methods(files: Iterable[FileDescriptor] = FILES) -> Mapping[str, Method]:
+    """Name -> method, for every method with an option that opens it.
+
+    Raises ValueError for a contract that can't be served as it stands: an unknown scope, several options at once, a
+    stream or another plane's method that is opened to everybody. Better no start than a door that nobody meant.
+    """
+    methods = (
+        _method(descriptor)
+        for file in files
+        for service in file.services_by_name.values()
+        for descriptor in service.methods
+    )
+    return {method.name: method for method in methods if method}
+
+
+def _method(descriptor: MethodDescriptor) -> Method | None:
+    service = descriptor.containing_service
+    name = f"{service.full_name}/{descriptor.name}"
+    access = _access(name, descriptor)
+    if access is None:
+        return None
+    plane = _plane(service.file.package)
+    if isinstance(access, Public) and plane is not Plane.CONTROL:
+        raise ValueError(f"{name} is public, but its service is called for principals only")
+    if descriptor.client_streaming or descriptor.server_streaming:
+        raise ValueError(f"{name} is a stream, and the edge serves unary methods only")
+    return Method(
+        name=name,
+        plane=plane,
+        access=access,
+        request_type=GetMessageClass(descriptor.input_type),
+        response_type=GetMessageClass(descriptor.output_type),
+    )
+
+
+def _plane(package: str) -> Plane:
+    try:
+        return Plane(package)
+    except ValueError:
+        raise ValueError(f"nobody serves the package {package}") from None
+
+
+def _access(name: str, descriptor: MethodDescriptor) -> Access | None:
+    options = descriptor.GetOptions().Extensions
+    scope = options[options_pb2.required_scope]
+    stated: list[Access] = []
+    if options[options_pb2.public]:
+        stated.append(Public())
+    if options[options_pb2.any_principal]:
+        stated.append(AnyPrincipal())
+    if scope:
+        if scope not in set(Scope):
+            raise ValueError(f"{name} requires the scope {scope!r}, which is not in the registry")
+        stated.append(Scoped(Scope(scope)))
+    if len(stated) > 1:
+        raise ValueError(f"{name} states more than one of public, any_principal and required_scope")
+    return stated[0] if stated else None

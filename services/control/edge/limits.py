@@ -1,0 +1,16 @@
+"""Limits of the edge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class EdgeLimits:
+    """What one request may cost. `trusted_hops`: how many proxies of ours stand in front."""
+
+    max_calls: int
+    max_body_bytes: int
+    body_timeout_s: float
+    call_timeout_s: float
+    trusted_hops: int

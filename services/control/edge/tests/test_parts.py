@@ -1,0 +1,132 @@
+"""The edge's parts that need no socket: headers, packing, and the methods that the contract opens."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool
+
+from oa_base.refusal import Refusal
+from openagents.common.v1 import options_pb2
+from services.control.edge.domain import client_network, timeout_s
+from services.control.edge.door.body import GZIP_FROM_BYTES, packed_if_wanted, unpacked
+from services.control.edge.door.methods import FILES, Plane, open_methods
+from services.control.policy.domain import AnyPrincipal, Public, Scope, Scoped
+from services.control.tests.harness import new_id
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "hops", "network"),
+    [
+        ("192.0.2.1", "", 0, "192.0.2.1"),
+        ("192.0.2.1", "198.51.100.9", 0, "192.0.2.1"),
+        ("192.0.2.1", "198.51.100.9", 1, "198.51.100.9"),
+        ("192.0.2.1", "6.6.6.6, 198.51.100.9", 1, "198.51.100.9"),
+        ("192.0.2.1", "6.6.6.6, 198.51.100.9, 10.0.0.1", 2, "198.51.100.9"),
+        ("192.0.2.1", "198.51.100.9", 2, "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "", 0, "2001:db8:1:2::/64"),
+        ("192.0.2.1", "[2001:db8:1:2::9]", 1, "2001:db8:1:2::/64"),
+        ("::ffff:192.0.2.1", "", 0, "192.0.2.1"),
+        ("", "", 0, "unknown"),
+        ("192.0.2.1", "spoofed", 1, "unknown"),
+    ],
+)
+def test_limits_count_for_the_network_that_is_really_there(peer: str, forwarded: str, hops: int, network: str) -> None:
+    assert client_network(peer, forwarded, hops) == network
+
+
+def test_a_client_may_ask_for_less_time_and_never_for_more() -> None:
+    assert timeout_s({}, 30.0) == 30.0
+    assert timeout_s({"connect-timeout-ms": "1500"}, 30.0) == 1.5
+    assert timeout_s({"connect-timeout-ms": "9999999999"}, 30.0) == 30.0
+
+
+@pytest.mark.parametrize(
+    ("accepts", "packs"),
+    [
+        ("gzip", True),
+        ("br, GZIP;q=0.5", True),
+        ("gzip;q=0", False),
+        ("gzip;q=0.000", False),
+        ("", False),
+        ("br", False),
+    ],
+)
+def test_an_answer_is_packed_for_who_takes_it(accepts: str, packs: bool) -> None:
+    body = b"x" * GZIP_FROM_BYTES
+    packed, headers = packed_if_wanted(body, accepts)
+    assert headers == ({"content-encoding": "gzip"} if packs else {})
+    assert (gzip.decompress(packed) if packs else packed) == body
+    assert packed_if_wanted(body[1:], accepts) == (body[1:], {})
+
+
+@pytest.mark.parametrize("extra", [0, 1])
+def test_unpacking_stops_at_the_limit(extra: int) -> None:
+    packed = gzip.compress(b"\0" * (4096 + extra))
+    if extra:
+        with pytest.raises(Refusal, match="request_too_large"):
+            unpacked(packed, 4096)
+    else:
+        assert unpacked(packed, 4096) == b"\0" * 4096
+
+
+# ------------------------------------------------------------------------------------------------- methods
+
+
+def test_the_contract_decides_what_is_open_and_for_whom() -> None:
+    methods = open_methods()
+    assert methods["openagents.control.v1.AuthService/StartChallenge"].access == Public()
+    assert methods["openagents.control.v1.SessionService/GetCaller"].access == AnyPrincipal()
+    create = methods["openagents.runtime.v1.RunService/CreateRun"]
+    assert (create.access, create.plane) == (Scoped(Scope.RUNS_WRITE), Plane.RUNTIME)
+    assert methods["openagents.projection.v1.ReadService/ListRunSummaries"].plane.audience == "projector"
+    every = {
+        f"{service.full_name}/{method.name}"
+        for file in FILES
+        for service in file.services_by_name.values()
+        for method in service.methods
+    }
+    assert every - set(methods) == {
+        "openagents.runtime.v1.WorkerService/Attach",
+        "openagents.runtime.v1.WorkerService/AppendEvents",
+        "openagents.runtime.v1.LogService/TailLog",
+        "openagents.runtime.v1.LogService/DescribeLog",
+        "openagents.projection.v1.ReadService/ListCheckpoints",
+    }
+
+
+def test_no_service_of_a_plane_is_left_out() -> None:
+    proto = Path(__file__).resolve().parents[4] / "proto"
+    folders = [proto / plane.value.replace(".", "/") for plane in Plane]
+    services = {str(file.relative_to(proto)) for folder in folders for file in folder.glob("*_service.proto")}
+    assert {file.name for file in FILES} == services
+
+
+@pytest.mark.parametrize(
+    ("package", "options", "stream", "problem"),
+    [
+        ("openagents.control.v1", {"required_scope": "runs.destroy"}, False, "not in the registry"),
+        ("openagents.control.v1", {"public": True, "any_principal": True}, False, "more than one"),
+        ("openagents.control.v1", {"public": True, "required_scope": "runs.read"}, False, "more than one"),
+        ("openagents.control.v1", {"any_principal": True}, True, "stream"),
+        ("openagents.runtime.v1", {"public": True}, False, "principals only"),
+        ("somebody.elses.v1", {"any_principal": True}, False, "nobody serves"),
+    ],
+)
+def test_a_contract_that_cannot_be_served_stops_the_start(
+    package: str, options: dict[str, object], stream: bool, problem: str
+) -> None:
+    unique = new_id("tst")
+    file = descriptor_pb2.FileDescriptorProto(name=f"{unique}.proto", package=package, syntax="proto3")
+    file.message_type.add(name=f"M{unique}")
+    method = file.service.add(name=f"S{unique}").method.add(
+        name="Do", input_type=f".{package}.M{unique}", output_type=f".{package}.M{unique}", server_streaming=stream
+    )
+    for name, value in options.items():
+        method.options.Extensions[getattr(options_pb2, name)] = value
+    pool = descriptor_pool.Default()
+    pool.AddSerializedFile(file.SerializeToString())
+    with pytest.raises(ValueError, match=problem):
+        open_methods([pool.FindFileByName(file.name)])

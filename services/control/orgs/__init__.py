@@ -1,0 +1,1 @@
+"""People, their orgs and their memberships."""

@@ -1,0 +1,79 @@
+"""Who is calling, and may they: asked before every use case and every forwarded call."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from oa_base.clock import Clock
+from oa_base.identity import PrincipalKind
+from oa_base.refusal import Refusal
+from oa_platform.auth.bearer import bearer_token
+from services.control.audit.app import Audited
+from services.control.audit.domain import Action, Origin, by
+from services.control.policy.domain import Access, Public, Scopes, StandingPrincipal, authorize
+from services.control.transactions.app import Transactions
+
+Standing = Callable[[StandingPrincipal, str], Awaitable[Scopes | None]]
+"""What a principal's role gives it now; None when what is behind its token has ended. The text is the `jti` of the
+principal's own token, empty when a service calls for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedToken:
+    """What a good access token says: the caller, as yet without standing, and the token's `jti`."""
+
+    principal: StandingPrincipal
+    jti: str
+
+
+class AccessTokenVerifier(Protocol):
+    """Checks access tokens that control itself signed."""
+
+    async def verify(self, token: str) -> VerifiedToken:
+        """What an access token for the edge says. Raises Refusal with the catalogue's reason for any other."""
+        ...
+
+
+class Gate:
+    """Authenticates and authorizes. `standings` has one entry for each kind of principal that may call."""
+
+    def __init__(
+        self,
+        transactions: Transactions[Audited],
+        clock: Clock,
+        verifier: AccessTokenVerifier,
+        standings: Mapping[PrincipalKind, Standing],
+    ) -> None:
+        self._transactions = transactions
+        self._clock = clock
+        self._verifier = verifier
+        self._standings = standings
+
+    async def admit(
+        self, authorization: str | None, access: Access, method: str, origin: Origin
+    ) -> StandingPrincipal | None:
+        """The caller, allowed to do what needs `access`; None for public methods, which need no caller.
+
+        `authorization` is the header's value. `method` is for the audit trail. Raises Refusal.
+        """
+        if isinstance(access, Public):
+            return None
+        verified = await self._verifier.verify(bearer_token(authorization))
+        principal = await self.standing_now(verified.principal, verified.jti)
+        denied = authorize(principal, access)
+        if denied:
+            async with self._transactions.begin() as tx:
+                await tx.audit.add(by(principal, Action.CALL_DENIED, origin, method, denied.reason), self._clock.now())
+            raise Refusal(denied.reason, denied.message)
+        return principal
+
+    async def standing_now(self, principal: StandingPrincipal, jti: str = "") -> StandingPrincipal:
+        """The principal with what its role gives it now. `jti` is that of the principal's own token, empty when a
+        service calls for it. Raises Refusal `token_revoked`."""
+        ask = self._standings.get(principal.kind)
+        standing = await ask(principal, jti) if ask else None
+        if standing is None:
+            raise Refusal("token_revoked", "the session or key behind the token was ended; sign in again")
+        return replace(principal, standing=standing)

@@ -1,0 +1,159 @@
+"""Who may do what: the closed registry of scopes, what each role gives, and the one place where it is decided.
+
+The edge, the sync-token mint and every forwarded call ask `authorize`; nothing else compares an owner or a scope.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from oa_base.identity import Principal
+
+
+class Scope(StrEnum):
+    """Everything that a method or a topic may require. A scope that isn't here doesn't exist."""
+
+    RUNS_READ = "runs.read"
+    RUNS_WRITE = "runs.write"
+    WORKERS_READ = "workers.read"
+    WORKERS_ATTACH = "workers.attach"
+    NOTIFICATIONS_READ = "notifications.read"
+    SERVICE_ACCOUNTS_READ = "service_accounts.read"
+    SERVICE_ACCOUNTS_WRITE = "service_accounts.write"
+
+
+class Role(StrEnum):
+    """What a member is in an org, from most to least."""
+
+    OWNER = "owner"
+    ADMIN = "admin"
+    MEMBER = "member"
+    VIEWER = "viewer"
+
+
+Scopes = frozenset[Scope]
+
+_VIEWER: Scopes = frozenset({Scope.RUNS_READ, Scope.WORKERS_READ, Scope.NOTIFICATIONS_READ})
+_MEMBER: Scopes = _VIEWER | {Scope.RUNS_WRITE, Scope.SERVICE_ACCOUNTS_READ}
+_ADMIN: Scopes = _MEMBER | {Scope.SERVICE_ACCOUNTS_WRITE}
+
+ROLE_SCOPES: Mapping[Role, Scopes] = {
+    Role.OWNER: _ADMIN,
+    Role.ADMIN: _ADMIN,
+    Role.MEMBER: _MEMBER,
+    Role.VIEWER: _VIEWER,
+}
+"""Role -> scopes. No role gives `workers.attach`: only a worker token, made from an API key, carries it."""
+
+SERVICE_ACCOUNT_SCOPES: Scopes = frozenset({Scope.RUNS_READ, Scope.RUNS_WRITE, Scope.WORKERS_READ})
+"""What a script may do with an API key: the org's runs, but neither people's notifications nor more keys."""
+
+WORKER_SCOPES: Scopes = frozenset({Scope.WORKERS_ATTACH})
+"""What a worker token carries: taking runs and nothing else."""
+
+
+def role_scopes(role: Role | None) -> Scopes:
+    """What the role gives; nothing without one."""
+    return ROLE_SCOPES[role] if role else frozenset()
+
+
+def known_scopes(names: frozenset[str]) -> Scopes:
+    """The scopes among `names`; what the registry doesn't know grants nothing."""
+    return frozenset(scope for scope in Scope if scope.value in names)
+
+
+@dataclass(frozen=True, slots=True)
+class StandingPrincipal(Principal):
+    """A principal with what it may do right now.
+
+    `scopes` is what its token carries, `standing` what its role (or its kind of account) gives it in `org_id` now.
+    Both are needed to act: a token outlives a change of role, and a role is more than some tokens may use.
+    """
+
+    scopes: Scopes = frozenset()
+    standing: Scopes = frozenset()
+
+    @property
+    def effective_scopes(self) -> Scopes:
+        """What it may do: what the token carries, as far as its standing still gives it."""
+        return self.scopes & self.standing
+
+
+@dataclass(frozen=True, slots=True)
+class Public:
+    """Open to everybody, without a token."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnyPrincipal:
+    """Open to every signed-in principal: it concerns only the caller's own account."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scoped:
+    """Open to principals that have the scope."""
+
+    scope: Scope
+
+
+Access = Public | AnyPrincipal | Scoped
+
+
+@dataclass(frozen=True, slots=True)
+class UserOwned:
+    """A thing of one person."""
+
+    user_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class OrgOwned:
+    """A thing of an org, for all of its members whose role grants the scope."""
+
+    org_id: str
+
+
+Resource = UserOwned | OrgOwned
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """No, with the catalogue's reason and a sentence for people."""
+
+    reason: str
+    message: str
+
+
+def authorize(principal: StandingPrincipal | None, access: Access, resource: Resource | None = None) -> Deny | None:
+    """None when `principal` may do what needs `access` on `resource`; otherwise why not.
+
+    In this order: a principal at all, the token's scope, the role's scope, the owner.
+    """
+    if isinstance(access, Public):
+        return None
+    if principal is None:
+        message = "this call needs an access token; sign in, and send it as `Authorization: Bearer …`"
+        return Deny("missing_authorization", message)
+    if isinstance(access, Scoped) and (denied := _scope_denied(principal, access.scope)):
+        return denied
+    return _owner_denied(principal, resource) if resource else None
+
+
+def _scope_denied(principal: StandingPrincipal, scope: Scope) -> Deny | None:
+    if scope not in principal.scopes:
+        return Deny("missing_scope", f"the token does not carry the scope {scope.value}; use one that does")
+    if scope not in principal.standing:
+        return Deny("org_scope_denied", f"the role in the org does not grant the scope {scope.value}; ask an admin")
+    return None
+
+
+def _owner_denied(principal: StandingPrincipal, resource: Resource) -> Deny | None:
+    # The org that counts is the token's: being a member of another one gives nothing here.
+    match resource:
+        case UserOwned(user_id):
+            owned = principal.subject == user_id
+        case OrgOwned(org_id):
+            owned = principal.org_id == org_id
+    return None if owned else Deny("owner_mismatch", "this belongs to somebody else")

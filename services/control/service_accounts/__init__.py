@@ -1,0 +1,1 @@
+"""Service accounts: how workers and scripts sign in."""

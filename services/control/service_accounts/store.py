@@ -1,0 +1,78 @@
+"""Service accounts in Postgres."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import asyncpg
+
+from oa_platform.postgres.pool import Connection
+from services.control.service_accounts.domain import ServiceAccount
+from services.control.service_accounts.limits import MAX_LISTED
+
+_SELECT = "SELECT service_account_id, org_id, name, created_at, revoked_at FROM control.service_accounts"
+
+ADD = """
+INSERT INTO control.service_accounts (service_account_id, org_id, name, key_hash, created_by, created_at)
+VALUES ($1, $2, $3, $4, $5, $6)"""
+"""Stores a new account with the hash of its key."""
+BY_KEY = f"{_SELECT} WHERE key_hash = $1"
+"""The account of a key, revoked or not."""
+GET = f"{_SELECT} WHERE service_account_id = $1"
+"""An account as it is now."""
+LOCKED = f"{_SELECT} WHERE service_account_id = $1 FOR UPDATE"
+"""An account, to be changed."""
+LISTED = f"{_SELECT} WHERE org_id = $1 ORDER BY created_at DESC, service_account_id DESC LIMIT $2"
+"""The newest accounts of an org."""
+LOCK_ORG = "SELECT org_id FROM control.orgs WHERE org_id = $1 FOR NO KEY UPDATE"
+"""Makes those that count an org's accounts come one after the other."""
+COUNT_LIVE = "SELECT count(*) FROM control.service_accounts WHERE org_id = $1 AND revoked_at IS NULL"
+"""How many accounts of an org can be used."""
+REVOKE = """
+UPDATE control.service_accounts SET revoked_at = $2 WHERE service_account_id = $1 AND revoked_at IS NULL"""
+"""Ends an account, unless it has ended."""
+
+
+class PostgresServiceAccounts:
+    """See `app.ServiceAccountStore`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def add(self, account: ServiceAccount, key_hash: bytes, created_by: str) -> None:
+        await self._connection.execute(
+            ADD, account.service_account_id, account.org_id, account.name, key_hash, created_by, account.created_at
+        )
+
+    async def by_key(self, key_hash: bytes) -> ServiceAccount | None:
+        return _account(await self._connection.fetchrow(BY_KEY, key_hash))
+
+    async def get(self, service_account_id: str) -> ServiceAccount | None:
+        return _account(await self._connection.fetchrow(GET, service_account_id))
+
+    async def locked(self, service_account_id: str) -> ServiceAccount | None:
+        return _account(await self._connection.fetchrow(LOCKED, service_account_id))
+
+    async def count_live(self, org_id: str) -> int:
+        await self._connection.fetchval(LOCK_ORG, org_id)
+        return int(await self._connection.fetchval(COUNT_LIVE, org_id))
+
+    async def revoke(self, service_account_id: str, now: datetime) -> None:
+        await self._connection.execute(REVOKE, service_account_id, now)
+
+    async def listed(self, org_id: str) -> Sequence[ServiceAccount]:
+        rows = await self._connection.fetch(LISTED, org_id, MAX_LISTED)
+        return [account for account in map(_account, rows) if account]
+
+
+def _account(row: asyncpg.Record | None) -> ServiceAccount | None:
+    if row is None:
+        return None
+    return ServiceAccount(
+        service_account_id=row["service_account_id"],
+        org_id=row["org_id"],
+        name=row["name"],
+        created_at=row["created_at"],
+        revoked_at=row["revoked_at"],
+    )

@@ -1,0 +1,1 @@
+"""Sessions, and the refresh tokens that keep them alive."""

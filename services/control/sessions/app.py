@@ -1,0 +1,195 @@
+"""A person's sessions: beginning one, keeping it alive, seeing and ending them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from oa_base.clock import Clock
+from oa_base.identity import PrincipalKind
+from oa_base.refusal import Refusal
+from oa_platform.system.ids import new_id
+from services.control.audit.app import Audited
+from services.control.audit.domain import Action, AuditEntry, Origin, by
+from services.control.policy.domain import Role, Scopes, StandingPrincipal, role_scopes
+from services.control.sessions.domain import (
+    REVOKED_SHOWN_FOR,
+    RefreshToken,
+    RevokeReason,
+    Session,
+    StandingSession,
+    access_token_id,
+    decide_refresh,
+    parse_refresh_token,
+    refresh_token,
+    used_counter,
+)
+from services.control.tokens.app import TokenIssuer
+from services.control.transactions.app import Transactions, settled
+
+_REFRESH_MESSAGES = {
+    "token_replay": "an old refresh token was used again, so the session was ended; sign in again",
+    "token_revoked": "the session was ended; sign in again",
+    "reauth_required": "the session was not used for too long; sign in again",
+}
+
+
+class SessionStore(Protocol):
+    """Sessions."""
+
+    async def add(self, session: Session) -> None:
+        """Store a new one."""
+        ...
+
+    async def locked(self, session_id: str) -> Session | None:
+        """The session, locked until the transaction ends."""
+        ...
+
+    async def of_device(self, user_id: str, device_id: str) -> Sequence[Session]:
+        """The person's sessions on the device that were not revoked, locked."""
+        ...
+
+    async def save(self, session: Session) -> None:
+        """Store what became of it: counter, refresh, revocation."""
+        ...
+
+    async def mark_used(self, session_id: str, counter: int) -> None:
+        """Record that an access token of this counter was let in, unless a newer one was before."""
+        ...
+
+    async def listed(self, user_id: str, revoked_since: datetime) -> Sequence[Session]:
+        """The person's sessions, the newest first, without those revoked before `revoked_since`."""
+        ...
+
+    async def standing(self, session_id: str) -> StandingSession | None:
+        """The session and the person's role now in the session's org."""
+        ...
+
+
+class Transaction(Audited, Protocol):
+    """A transaction with sessions."""
+
+    @property
+    def sessions(self) -> SessionStore: ...
+
+
+@dataclass(frozen=True)
+class SessionTokens:
+    """What a client keeps of a session."""
+
+    access_token: str
+    access_expires_at: datetime
+    refresh_token: str
+
+
+class Sessions:
+    """The sessions of people. `hmac_key` makes refresh tokens."""
+
+    def __init__(
+        self, transactions: Transactions[Transaction], clock: Clock, issuer: TokenIssuer, hmac_key: bytes
+    ) -> None:
+        self._transactions = transactions
+        self._clock = clock
+        self._issuer = issuer
+        self._hmac_key = hmac_key
+
+    async def begin(
+        self, tx: Transaction, user_id: str, org_id: str, device_id: str, origin: Origin, now: datetime
+    ) -> Session:
+        """A new session of a person on a device; those that the device had are ended."""
+        for old in await tx.sessions.of_device(user_id, device_id):
+            reason = RevokeReason.DEVICE_REPLACED
+            await tx.sessions.save(old.revoked(reason, now))
+            await tx.audit.add(_of(old, Action.SESSION_REVOKED, origin, reason.value), now)
+        session = Session(
+            session_id=new_id("ses"),
+            user_id=user_id,
+            org_id=org_id,
+            device_id=device_id,
+            created_at=now,
+            refreshed_at=now,
+        )
+        await tx.sessions.add(session)
+        return session
+
+    def tokens(self, session: Session, role: Role | None) -> SessionTokens:
+        """The tokens at the session's counter, made from its row alone. Asked twice at one counter, they are the same
+        twice, byte for byte: that is how concurrent refreshes, and a refresh whose answer was lost, all get one
+        answer. (Once the access token has expired, a lost answer is given again with a new one; the refresh token
+        stays the same.)"""
+        jti = access_token_id(session.session_id, session.counter)
+        access = self._issuer.for_session(StandingSession(session, role).principal, jti, session.refreshed_at)
+        refresh = refresh_token(self._hmac_key, session.session_id, session.counter)
+        return SessionTokens(access.token, access.expires_at, refresh)
+
+    async def refresh(self, token: str, device_id: str, origin: Origin) -> SessionTokens:
+        """New tokens for a refresh token. Raises Refusal `invalid_token`, `token_replay`, `token_revoked`,
+        `reauth_required`."""
+        presented = parse_refresh_token(self._hmac_key, token)
+        async with self._transactions.begin() as tx:
+            outcome = await self._refresh(tx, presented, device_id, origin)
+        return settled(outcome)
+
+    async def _refresh(
+        self, tx: Transaction, presented: RefreshToken, device_id: str, origin: Origin
+    ) -> SessionTokens | Refusal:
+        now = self._clock.now()
+        before = await tx.sessions.locked(presented.session_id)
+        if before is None:
+            return Refusal("token_revoked", _REFRESH_MESSAGES["token_revoked"])
+        refreshed = decide_refresh(before, presented.counter, device_id, now)
+        if refreshed.session is not before:
+            await tx.sessions.save(refreshed.session)
+            action = Action.SESSION_REVOKED if refreshed.reason else Action.SESSION_REFRESHED
+            await tx.audit.add(_of(before, action, origin, refreshed.reason or ""), now)
+        if refreshed.reason:
+            return Refusal(refreshed.reason, _REFRESH_MESSAGES[refreshed.reason])
+        standing = await tx.sessions.standing(before.session_id)
+        return self.tokens(refreshed.session, standing.role if standing else None)
+
+    async def list(self, principal: StandingPrincipal) -> Sequence[Session]:
+        """The caller's sessions, the newest first."""
+        if principal.kind is not PrincipalKind.USER:
+            return ()
+        since = self._clock.now() - REVOKED_SHOWN_FOR
+        async with self._transactions.autocommit() as tx:
+            return await tx.sessions.listed(principal.subject, since)
+
+    async def revoke(self, principal: StandingPrincipal, session_id: str, origin: Origin) -> None:
+        """End a session of the caller's, its own when `session_id` is empty. Somebody else's is `not_found`."""
+        target = session_id or principal.session_id
+        async with self._transactions.begin() as tx:
+            session = await tx.sessions.locked(target) if target else None
+            if session is None or session.user_id != principal.subject:
+                message = "there is no such session of yours; list your sessions"
+                raise Refusal("not_found", message, field="session_id")
+            if session.revoked_at:
+                return
+            now = self._clock.now()
+            reason = RevokeReason.USER_REQUESTED
+            await tx.sessions.save(session.revoked(reason, now))
+            await tx.audit.add(by(principal, Action.SESSION_REVOKED, origin, target, reason.value), now)
+
+    async def expiry(self, tx: Transaction, principal: StandingPrincipal) -> datetime | None:
+        """When the caller's session ends by itself; None for a caller without one."""
+        found = await tx.sessions.standing(principal.session_id) if principal.session_id else None
+        return found.session.expires_at if found else None
+
+    async def standing(self, principal: StandingPrincipal, jti: str) -> Scopes | None:
+        """What a person's role gives now; None when the session has ended. See `policy.app.Standing`."""
+        async with self._transactions.autocommit() as tx:
+            found = await tx.sessions.standing(principal.session_id)
+            if found is None or not found.session.is_of(principal.subject, principal.org_id):
+                return None
+            session = found.session
+            # Recorded before the caller is let in: from here on the refresh token before this one is a stolen one.
+            counter = used_counter(session.session_id, jti)
+            if counter > session.used_counter:
+                await tx.sessions.mark_used(session.session_id, counter)
+        return role_scopes(found.role)
+
+
+def _of(session: Session, action: Action, origin: Origin, reason: str) -> AuditEntry:
+    return AuditEntry(action, origin, session.user_id, session.org_id, session.session_id, reason)

@@ -1,0 +1,159 @@
+"""Sessions, and the refresh tokens that keep them alive.
+
+A refresh token is `ort_<session ulid>.<counter>.<mac>`. The database holds only the counter: what is stored can't be
+turned into a token. The rule (ADR 0013): the current counter rotates; the one before gets the *current* token again
+for as long as nobody has used that one, because its answer may have been lost; anything else is a thief or a victim of
+one, and ends the session. A token is used once it was refreshed, or the access token that came with it was let in.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from oa_base.identity import PrincipalKind
+from oa_base.refusal import Refusal
+from services.control.policy.domain import Role, StandingPrincipal, role_scopes
+from services.control.tokens.domain import ACCESS_TTL
+
+SESSION_IDLE_TTL = timedelta(days=30)
+REVOKED_SHOWN_FOR = timedelta(days=30)
+_SESSION_PREFIX = "ses_"
+_NEVER = -1
+_TOKEN = re.compile(r"ort_([0-7][0-9A-HJKMNP-TV-Z]{25})\.(0|[1-9][0-9]{0,17})\.([A-Za-z0-9_-]{43})")
+
+
+class RevokeReason(StrEnum):
+    """Why a session was ended before its time."""
+
+    USER_REQUESTED = "user_requested"
+    ADMIN_REVOKED = "admin_revoked"
+    TOKEN_REPLAY = "token_replay"
+    DEVICE_REPLACED = "device_replaced"
+    SECURITY_POLICY = "security_policy"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A person signed in on a device. `counter` is that of the one refresh token that rotates, `used_counter` the
+    newest one whose access token was let in: whoever holds it has got it."""
+
+    session_id: str
+    user_id: str
+    org_id: str
+    device_id: str
+    created_at: datetime
+    refreshed_at: datetime
+    counter: int = 0
+    used_counter: int = _NEVER
+    revoked_at: datetime | None = None
+    revoke_reason: RevokeReason | None = None
+
+    @property
+    def expires_at(self) -> datetime:
+        """Ends by itself then, unless it is refreshed before."""
+        return self.refreshed_at + SESSION_IDLE_TTL
+
+    @property
+    def newest_in_use(self) -> bool:
+        """Whether the answer that carried the current token is known to have arrived."""
+        return self.used_counter >= self.counter
+
+    def is_of(self, user_id: str, org_id: str) -> bool:
+        """Whether it still stands for this person in this org."""
+        return self.revoked_at is None and self.user_id == user_id and self.org_id == org_id
+
+    def revoked(self, reason: RevokeReason, now: datetime) -> Session:
+        """The session, ended. Ending an ended one changes nothing."""
+        return self if self.revoked_at else replace(self, revoked_at=now, revoke_reason=reason)
+
+
+@dataclass(frozen=True, slots=True)
+class StandingSession:
+    """A session, and its person's role in its org now; None for somebody who has left it."""
+
+    session: Session
+    role: Role | None
+
+    @property
+    def principal(self) -> StandingPrincipal:
+        """The person of the session, as a caller of the edge."""
+        scopes = role_scopes(self.role)
+        return StandingPrincipal(
+            kind=PrincipalKind.USER,
+            subject=self.session.user_id,
+            org_id=self.session.org_id,
+            scopes=scopes,
+            session_id=self.session.session_id,
+            device_id=self.session.device_id,
+            standing=scopes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshToken:
+    """A refresh token whose MAC was right: control made it."""
+
+    session_id: str
+    counter: int
+
+
+def refresh_token(key: bytes, session_id: str, counter: int) -> str:
+    """The one refresh token of a session at a counter; the same arguments always give the same token."""
+    return f"ort_{session_id.removeprefix(_SESSION_PREFIX)}.{counter}.{_mac(key, session_id, counter)}"
+
+
+def parse_refresh_token(key: bytes, text: str) -> RefreshToken:
+    """Raises Refusal `invalid_token` for what control never made; that says nothing about any session."""
+    match = _TOKEN.fullmatch(text)
+    if match:
+        session_id, counter = _SESSION_PREFIX + match[1], int(match[2])
+        if hmac.compare_digest(_mac(key, session_id, counter), match[3]):
+            return RefreshToken(session_id, counter)
+    raise Refusal("invalid_token", "the refresh token is not one of ours; sign in again", field="refresh_token")
+
+
+def access_token_id(session_id: str, counter: int) -> str:
+    """`jti` of the access token that goes with the refresh token of a counter."""
+    return f"{session_id}.{counter}"
+
+
+def used_counter(session_id: str, jti: str) -> int:
+    """The counter that an access token of the session goes with, from its `jti`."""
+    prefix, _, counter = jti.rpartition(".")
+    return int(counter) if prefix == session_id and counter.isascii() and counter.isdigit() else _NEVER
+
+
+def _mac(key: bytes, session_id: str, counter: int) -> str:
+    digest = hmac.digest(key, f"refresh:{session_id}:{counter}".encode(), hashlib.sha256)
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """What a refresh led to: the session as it is to be stored, and the catalogue's reason when it is refused."""
+
+    session: Session
+    reason: str | None = None
+
+
+def decide_refresh(session: Session, counter: int, device_id: str, now: datetime) -> Refreshed:
+    """Decide what presenting the token of `counter` from `device_id` does. See the module's docstring."""
+    if session.revoked_at:
+        replayed = session.revoke_reason is RevokeReason.TOKEN_REPLAY
+        return Refreshed(session, "token_replay" if replayed else "token_revoked")
+    if now >= session.expires_at:
+        return Refreshed(session, "reauth_required")
+    same_device = device_id == session.device_id
+    # We made each token that comes here: one that is ahead of the row was given out before a failover lost the row.
+    if same_device and counter >= session.counter:
+        return Refreshed(replace(session, counter=counter + 1, refreshed_at=now))
+    if same_device and counter == session.counter - 1 and not session.newest_in_use:
+        outlived = now >= session.refreshed_at + ACCESS_TTL
+        return Refreshed(replace(session, refreshed_at=now) if outlived else session)
+    return Refreshed(session.revoked(RevokeReason.TOKEN_REPLAY, now), "token_replay")

@@ -1,0 +1,70 @@
+"""SessionService."""
+
+from __future__ import annotations
+
+from google.protobuf.message import Message
+
+from openagents.common.v1 import principal_pb2
+from openagents.control.v1 import session_service_pb2 as session_pb2
+from services.control.calls.app import Call, Handlers, handlers_of, timestamp
+from services.control.orgs.app import Orgs
+from services.control.policy.domain import StandingPrincipal
+from services.control.sessions.app import Sessions
+from services.control.sessions.domain import Session
+from services.control.tokens.domain import kind_name
+
+
+class SessionApi:
+    """The methods of SessionService. `khala_url` is where clients open the WebSocket."""
+
+    def __init__(self, sessions: Sessions, orgs: Orgs, khala_url: str) -> None:
+        self._sessions = sessions
+        self._orgs = orgs
+        self._khala_url = khala_url
+
+    def handlers(self) -> Handlers:
+        """One handler a method."""
+        return handlers_of("SessionService", self.GetCaller, self.ListSessions, self.RevokeSession)
+
+    async def GetCaller(self, _: session_pb2.GetCallerRequest, call: Call) -> Message:
+        """Who the caller is."""
+        return session_pb2.GetCallerResponse(
+            principal=_principal(call.caller),
+            email=await self._orgs.email(call.caller),
+            khala_url=self._khala_url,
+        )
+
+    async def ListSessions(self, _: session_pb2.ListSessionsRequest, call: Call) -> Message:
+        """The caller's sessions."""
+        sessions = await self._sessions.list(call.caller)
+        current = call.caller.session_id
+        return session_pb2.ListSessionsResponse(sessions=[_session(session, current) for session in sessions])
+
+    async def RevokeSession(self, request: session_pb2.RevokeSessionRequest, call: Call) -> Message:
+        """The session ends."""
+        await self._sessions.revoke(call.caller, request.session_id, call.origin)
+        return session_pb2.RevokeSessionResponse()
+
+
+def _principal(principal: StandingPrincipal) -> principal_pb2.Principal:
+    """With the scopes that it may use now."""
+    return principal_pb2.Principal(
+        kind=principal_pb2.PrincipalKind.Value(kind_name(principal.kind)),
+        subject=principal.subject,
+        org_id=principal.org_id,
+        scopes=sorted(principal.effective_scopes),
+        session_id=principal.session_id,
+        device_id=principal.device_id,
+    )
+
+
+def _session(session: Session, current_id: str) -> session_pb2.Session:
+    return session_pb2.Session(
+        session_id=session.session_id,
+        device_id=session.device_id,
+        create_time=timestamp(session.created_at),
+        refresh_time=timestamp(session.refreshed_at),
+        current=session.session_id == current_id,
+        revoke_time=timestamp(session.revoked_at) if session.revoked_at else None,
+        revoke_reason=session.revoke_reason.value if session.revoke_reason else "",
+    )

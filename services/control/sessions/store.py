@@ -1,0 +1,107 @@
+"""Sessions in Postgres."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import asyncpg
+
+from oa_platform.postgres.pool import Connection
+from services.control.policy.domain import Role
+from services.control.sessions.domain import RevokeReason, Session, StandingSession
+from services.control.sessions.limits import MAX_LISTED
+
+_COLUMNS = """s.session_id, s.user_id, s.org_id, s.device_id, s.created_at, s.refreshed_at, s.counter,
+    s.used_counter, s.revoked_at, s.revoke_reason"""
+
+ADD = """
+INSERT INTO control.sessions (session_id, user_id, org_id, device_id, counter, created_at, refreshed_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7)"""
+"""Stores a new session."""
+
+LOCKED = f"SELECT {_COLUMNS} FROM control.sessions s WHERE session_id = $1 FOR UPDATE"  # noqa: S608 - constants
+"""A session, to be changed."""
+
+OF_DEVICE = f"""
+SELECT {_COLUMNS} FROM control.sessions s
+WHERE user_id = $1 AND device_id = $2 AND revoked_at IS NULL ORDER BY session_id FOR UPDATE"""  # noqa: S608
+"""The sessions of a person that a new one on the same device ends."""
+
+SAVE = """
+UPDATE control.sessions SET counter = $2, refreshed_at = $3, revoked_at = $4, revoke_reason = $5
+WHERE session_id = $1"""
+"""Stores what a refresh or an end made of a session."""
+
+MARK_USED = "UPDATE control.sessions SET used_counter = $2 WHERE session_id = $1 AND used_counter < $2"
+"""Records that a counter's access token was let in. It only grows, whatever order calls come in."""
+
+LISTED = f"""
+SELECT {_COLUMNS} FROM control.sessions s
+WHERE user_id = $1 AND (revoked_at IS NULL OR revoked_at >= $2)
+ORDER BY created_at DESC, session_id DESC LIMIT $3"""  # noqa: S608
+"""The newest sessions of a person."""
+
+STANDING = f"""
+SELECT {_COLUMNS}, m.role FROM control.sessions s
+LEFT JOIN control.memberships m ON m.org_id = s.org_id AND m.user_id = s.user_id
+WHERE s.session_id = $1"""  # noqa: S608
+"""A session with its person's role: all that admits a call, in one round trip."""
+
+
+class PostgresSessions:
+    """See `app.SessionStore`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def add(self, session: Session) -> None:
+        await self._connection.execute(
+            ADD,
+            session.session_id,
+            session.user_id,
+            session.org_id,
+            session.device_id,
+            session.counter,
+            session.created_at,
+            session.refreshed_at,
+        )
+
+    async def locked(self, session_id: str) -> Session | None:
+        row = await self._connection.fetchrow(LOCKED, session_id)
+        return _session(row) if row else None
+
+    async def of_device(self, user_id: str, device_id: str) -> Sequence[Session]:
+        return [_session(row) for row in await self._connection.fetch(OF_DEVICE, user_id, device_id)]
+
+    async def save(self, session: Session) -> None:
+        reason = session.revoke_reason.value if session.revoke_reason else None
+        await self._connection.execute(
+            SAVE, session.session_id, session.counter, session.refreshed_at, session.revoked_at, reason
+        )
+
+    async def mark_used(self, session_id: str, counter: int) -> None:
+        await self._connection.execute(MARK_USED, session_id, counter)
+
+    async def listed(self, user_id: str, revoked_since: datetime) -> Sequence[Session]:
+        rows = await self._connection.fetch(LISTED, user_id, revoked_since, MAX_LISTED)
+        return [_session(row) for row in rows]
+
+    async def standing(self, session_id: str) -> StandingSession | None:
+        row = await self._connection.fetchrow(STANDING, session_id)
+        return StandingSession(_session(row), Role(row["role"]) if row["role"] else None) if row else None
+
+
+def _session(row: asyncpg.Record) -> Session:
+    return Session(
+        session_id=row["session_id"],
+        user_id=row["user_id"],
+        org_id=row["org_id"],
+        device_id=row["device_id"],
+        created_at=row["created_at"],
+        refreshed_at=row["refreshed_at"],
+        counter=row["counter"],
+        used_counter=row["used_counter"],
+        revoked_at=row["revoked_at"],
+        revoke_reason=RevokeReason(row["revoke_reason"]) if row["revoke_reason"] else None,
+    )

@@ -1,0 +1,180 @@
+"""Sessions over the real database."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable
+from typing import Any
+
+import asyncpg
+import pytest
+
+from oa_base.refusal import Refusal
+from oa_platform.auth.keys import generate_key
+from oa_platform.system.clock import SystemClock
+from oa_testing.clock import FakeClock
+from oa_testing.postgres import Database
+from services.control.policy.domain import Scope, Scoped
+from services.control.sessions.app import SessionTokens
+from services.control.sessions.limits import MAX_LISTED
+from services.control.tests.cases import ORIGIN, Cases, Letters, cases_on
+from services.control.tests.harness import new_id
+
+
+async def test_twenty_refreshes_at_once_on_two_replicas_get_one_answer(control_database: Database, admin: Any) -> None:
+    # By a real clock: with one that stands still, two rotations would look like one.
+    key, letters, clock = generate_key(), Letters(), SystemClock()
+    async with (
+        cases_on(control_database, clock, key, letters) as one,
+        cases_on(control_database, clock, key, letters) as other,
+    ):
+        signed_in = await one.signed_in()
+        device, token = signed_in.session.device_id, signed_in.tokens.refresh_token
+        answers = await asyncio.gather(
+            *(replica.sessions.refresh(token, device, ORIGIN) for _ in range(10) for replica in (one, other))
+        )
+    assert len(set(answers)) == 1, "the same tokens, byte for byte"
+    assert answers[0].refresh_token != token
+    assert await admin.fetchval("SELECT counter FROM control.sessions") == 1
+    refreshed = "SELECT count(*) FROM control.audit_events WHERE action = 'session.refreshed'"
+    assert await admin.fetchval(refreshed) == 1
+
+
+async def test_a_stolen_refresh_token_ends_the_session_for_thief_and_owner(cases: Cases, admin: Any) -> None:
+    signed_in = await cases.signed_in()
+    device, stolen = signed_in.session.device_id, signed_in.tokens.refresh_token
+    owned = await cases.sessions.refresh(stolen, device, ORIGIN)
+    await cases.admitted(owned.access_token)
+    for token in (stolen, owned.refresh_token, stolen):
+        with pytest.raises(Refusal, match="token_replay"):
+            await cases.sessions.refresh(token, device, ORIGIN)
+    with pytest.raises(Refusal, match="token_revoked"):
+        await cases.admitted(owned.access_token)
+    trail = await admin.fetch("SELECT action, reason FROM control.audit_events ORDER BY audit_id DESC LIMIT 2")
+    assert [tuple(row) for row in trail] == [("session.revoked", "token_replay"), ("session.refreshed", "")]
+
+
+async def test_an_answer_that_was_lost_is_given_again_days_later(cases: Cases, clock: FakeClock) -> None:
+    signed_in = await cases.signed_in()
+    device, token = signed_in.session.device_id, signed_in.tokens.refresh_token
+    await cases.admitted(signed_in.tokens.access_token)
+    lost = await cases.sessions.refresh(token, device, ORIGIN)
+    await clock.advance(31)
+    assert await cases.sessions.refresh(token, device, ORIGIN) == lost
+    await clock.advance(7 * 86_400)
+    late = await cases.sessions.refresh(token, device, ORIGIN)
+    assert late.refresh_token == lost.refresh_token
+    await cases.admitted(late.access_token)
+    with pytest.raises(Refusal, match="token_replay"):
+        await cases.sessions.refresh(token, device, ORIGIN)
+
+
+async def test_a_use_is_recorded_before_the_caller_is_let_in_or_nobody_is(cases: Cases, admin: Any) -> None:
+    signed_in = await cases.signed_in()
+    await admin.execute("REVOKE UPDATE ON control.sessions FROM control_app")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await cases.admitted(signed_in.tokens.access_token)
+    await admin.execute("GRANT UPDATE ON control.sessions TO control_app")
+    await cases.admitted(signed_in.tokens.access_token)
+    assert await admin.fetchval("SELECT used_counter FROM control.sessions") == 0
+    await admin.execute("REVOKE UPDATE ON control.sessions FROM control_app")
+    await cases.admitted(signed_in.tokens.access_token)  # once is enough: nothing is written again
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_retries_that_race_the_first_use_on_two_replicas_end_the_session_only_after_it(
+    control_database: Database, admin: Any, seed: int
+) -> None:
+    # Whoever is answered got the one successor; whoever is refused came after its first use, which is then on record.
+    key, letters, clock = generate_key(), Letters(), SystemClock()
+    async with (
+        cases_on(control_database, clock, key, letters) as one,
+        cases_on(control_database, clock, key, letters) as other,
+    ):
+        signed_in = await one.signed_in()
+        device, token = signed_in.session.device_id, signed_in.tokens.refresh_token
+        tokens = await one.sessions.refresh(token, device, ORIGIN)
+        calls: list[Awaitable[Any]] = [
+            replica.sessions.refresh(token, device, ORIGIN) for _ in range(10) for replica in (one, other)
+        ]
+        calls += [other.admitted(tokens.access_token)]
+        random.Random(seed).shuffle(calls)
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    refused = {outcome.reason for outcome in outcomes if isinstance(outcome, Refusal)}
+    given = {outcome.refresh_token for outcome in outcomes if isinstance(outcome, SessionTokens)}
+    assert refused <= {"token_replay", "token_revoked"}
+    assert given <= {tokens.refresh_token}
+    row = await admin.fetchrow("SELECT counter, used_counter, revoke_reason FROM control.sessions")
+    assert tuple(row) == (1, 1, "token_replay" if refused else None)
+
+
+async def test_an_expired_access_token_does_not_end_the_session(cases: Cases, clock: FakeClock) -> None:
+    signed_in = await cases.signed_in()
+    await clock.advance(3606)
+    with pytest.raises(Refusal, match="token_expired"):
+        await cases.admitted(signed_in.tokens.access_token)
+    tokens = await cases.sessions.refresh(signed_in.tokens.refresh_token, signed_in.session.device_id, ORIGIN)
+    assert (await cases.admitted(tokens.access_token)).session_id == signed_in.session.session_id
+
+
+async def test_sessions_are_listed_and_ended_one_by_one(cases: Cases, clock: FakeClock) -> None:
+    first = await cases.signed_in()
+    await clock.advance(1)
+    second = await cases.signed_in()
+    caller = await cases.admitted(second.tokens.access_token)
+    assert [found.session_id for found in await cases.sessions.list(caller)] == [
+        second.session.session_id,
+        first.session.session_id,
+    ]
+    for _ in range(2):
+        await cases.sessions.revoke(caller, first.session.session_id, ORIGIN)
+    with pytest.raises(Refusal, match="token_revoked"):
+        await cases.admitted(first.tokens.access_token)
+    with pytest.raises(Refusal, match="token_revoked"):
+        await cases.sessions.refresh(first.tokens.refresh_token, first.session.device_id, ORIGIN)
+    await clock.advance(31 * 86_400)
+    assert [found.session_id for found in await cases.sessions.list(caller)] == [second.session.session_id]
+
+
+async def test_nobody_ends_somebody_elses_session(cases: Cases) -> None:
+    victim = await cases.signed_in("victim@example.org")
+    caller = await cases.principal()
+    with pytest.raises(Refusal, match="not_found"):
+        await cases.sessions.revoke(caller, victim.session.session_id, ORIGIN)
+    assert (await cases.admitted(victim.tokens.access_token)).subject == victim.user.user_id
+
+
+async def test_a_sign_in_on_the_same_device_replaces_the_session(cases: Cases) -> None:
+    device = new_id("dev")
+    first = await cases.signed_in(device_id=device)
+    await cases.signed_in(device_id=device)
+    with pytest.raises(Refusal, match="token_revoked"):
+        await cases.admitted(first.tokens.access_token)
+
+
+async def test_who_is_no_member_any_more_may_nothing_from_that_moment(cases: Cases, admin: Any) -> None:
+    signed_in = await cases.signed_in()
+    header = f"Bearer {signed_in.tokens.access_token}"
+    assert await cases.gate.admit(header, Scoped(Scope.RUNS_READ), "m", ORIGIN)
+    await admin.execute("UPDATE control.memberships SET role = 'viewer'")
+    assert await cases.gate.admit(header, Scoped(Scope.RUNS_READ), "m", ORIGIN)
+    with pytest.raises(Refusal, match="org_scope_denied"):
+        await cases.gate.admit(header, Scoped(Scope.RUNS_WRITE), "m", ORIGIN)
+    await admin.execute("DELETE FROM control.memberships")
+    with pytest.raises(Refusal, match="org_scope_denied"):
+        await cases.gate.admit(header, Scoped(Scope.RUNS_READ), "m", ORIGIN)
+    denied = await admin.fetch("SELECT reason, target FROM control.audit_events WHERE action = 'call.denied'")
+    assert [tuple(row) for row in denied] == [("org_scope_denied", "m")] * 2
+
+
+async def test_the_list_has_an_end(cases: Cases, admin: Any) -> None:
+    person = await cases.principal()
+    await admin.execute(
+        """INSERT INTO control.sessions (session_id, user_id, org_id, device_id, counter, created_at, refreshed_at)
+        SELECT 'ses_' || n, $1, $2, 'dev_' || n, 0, now(), now() FROM generate_series(1, $3) n""",
+        person.subject,
+        person.org_id,
+        MAX_LISTED,
+    )
+    assert len(await cases.sessions.list(person)) == MAX_LISTED

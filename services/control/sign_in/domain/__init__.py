@@ -1,0 +1,1 @@
+"""What is decided of codes and of addresses."""

@@ -1,0 +1,1 @@
+"""The sign-in methods, and how codes get to people."""

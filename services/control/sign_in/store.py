@@ -1,0 +1,120 @@
+"""Sign-in codes and their rate limits in Postgres, the same for all replicas."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import asyncpg
+
+from oa_base.clock import ns_of, time_of
+from oa_base.rate import Rate, take
+from oa_platform.postgres.pool import Connection
+from services.control.sign_in.domain.challenge import Challenge, Ended
+from services.control.sign_in.limits import MAX_SWEPT_ROWS
+
+_COLUMNS = "challenge_id, email, device_id, code_hash, created_at, guesses, ended"
+
+LIVE = f"SELECT {_COLUMNS} FROM control.challenges WHERE email = $1 AND ended IS NULL FOR UPDATE"  # noqa: S608
+"""The one challenge of an address that has not ended, to be changed."""
+LOCKED = f"SELECT {_COLUMNS} FROM control.challenges WHERE challenge_id = $1 FOR UPDATE"  # noqa: S608
+"""A challenge, to be changed."""
+EMAIL_OF = "SELECT email FROM control.challenges WHERE challenge_id = $1"
+"""The address of a challenge, whose bucket is locked before the challenge is."""
+ADD = """
+INSERT INTO control.challenges (challenge_id, email, device_id, code_hash, created_at) VALUES ($1, $2, $3, $4, $5)"""
+"""Stores a new challenge."""
+SAVE = "UPDATE control.challenges SET guesses = $2, ended = $3 WHERE challenge_id = $1"
+"""Stores what a guess made of a challenge."""
+END = "UPDATE control.challenges SET ended = $2 WHERE challenge_id = $1 AND ended IS NULL"
+"""Ends a challenge, unless it has ended."""
+SWEEP_CHALLENGES = """
+DELETE FROM control.challenges WHERE challenge_id IN (
+    SELECT challenge_id FROM control.challenges WHERE created_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)"""
+"""Removes old challenges. A row that somebody holds is in use: it is passed over, and nobody waits for a sweep."""
+
+LOCK_BUCKET = """
+INSERT INTO control.rate_limits AS r (bucket, empty_at) VALUES ($1, $2)
+ON CONFLICT (bucket) DO UPDATE SET empty_at = r.empty_at RETURNING empty_at"""
+"""Reads a bucket, making it if it isn't there. An insert that meets the row waits for it and locks it, so the number
+that is read is the one that is replaced."""
+SAVE_BUCKET = "UPDATE control.rate_limits SET empty_at = $2 WHERE bucket = $1"
+"""Stores what taking one made of a bucket."""
+RESET_BUCKET = "DELETE FROM control.rate_limits WHERE bucket = $1"
+"""Gives a bucket's room back: without a row it is empty."""
+SWEEP_BUCKETS = """
+DELETE FROM control.rate_limits WHERE bucket IN (
+    SELECT bucket FROM control.rate_limits WHERE empty_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)"""
+"""Removes buckets that say nothing any more, but for those that somebody holds."""
+
+
+class PostgresChallenges:
+    """See `app.ChallengeStore`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def live(self, email: str) -> Challenge | None:
+        return _challenge(await self._connection.fetchrow(LIVE, email))
+
+    async def email_of(self, challenge_id: str) -> str | None:
+        email: str | None = await self._connection.fetchval(EMAIL_OF, challenge_id)
+        return email
+
+    async def locked(self, challenge_id: str) -> Challenge | None:
+        return _challenge(await self._connection.fetchrow(LOCKED, challenge_id))
+
+    async def add(self, challenge: Challenge) -> None:
+        await self._connection.execute(
+            ADD,
+            challenge.challenge_id,
+            challenge.email,
+            challenge.device_id,
+            challenge.code_hash,
+            challenge.created_at,
+        )
+
+    async def save(self, challenge: Challenge) -> None:
+        ended = challenge.ended.value if challenge.ended else None
+        await self._connection.execute(SAVE, challenge.challenge_id, challenge.guesses, ended)
+
+    async def end(self, challenge_id: str, ended: Ended) -> None:
+        await self._connection.execute(END, challenge_id, ended.value)
+
+    async def sweep(self, created_before: datetime) -> None:
+        await self._connection.execute(SWEEP_CHALLENGES, created_before, MAX_SWEPT_ROWS)
+
+
+class PostgresRates:
+    """See `app.RateStore`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def take(self, bucket: str, rate: Rate, now: datetime) -> timedelta | None:
+        full_at = await self._connection.fetchval(LOCK_BUCKET, bucket, now)
+        taken = take(rate, ns_of(full_at), ns_of(now))
+        await self._connection.execute(SAVE_BUCKET, bucket, time_of(taken.full_at_ns))
+        return timedelta(microseconds=taken.wait_ns // 1000) or None
+
+    async def lock(self, bucket: str, now: datetime) -> None:
+        await self._connection.fetchval(LOCK_BUCKET, bucket, now)
+
+    async def reset(self, bucket: str) -> None:
+        await self._connection.execute(RESET_BUCKET, bucket)
+
+    async def sweep(self, now: datetime) -> None:
+        await self._connection.execute(SWEEP_BUCKETS, now, MAX_SWEPT_ROWS)
+
+
+def _challenge(row: asyncpg.Record | None) -> Challenge | None:
+    if row is None:
+        return None
+    return Challenge(
+        challenge_id=row["challenge_id"],
+        email=row["email"],
+        device_id=row["device_id"],
+        code_hash=row["code_hash"],
+        created_at=row["created_at"],
+        guesses=row["guesses"],
+        ended=Ended(row["ended"]) if row["ended"] else None,
+    )

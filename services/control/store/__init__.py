@@ -1,1 +1,0 @@
-"""The control schema: SQL and nothing else. Only this room imports asyncpg."""

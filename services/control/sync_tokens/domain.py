@@ -1,0 +1,81 @@
+"""What a sync token may carry, and for how long."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from oa_base.refusal import Refusal
+from oa_khala.topics import ORG_RUNS, ORG_WORKERS, RUN_EVENTS, USER_NOTIFICATIONS, USER_RUNS, Topic
+from services.control.policy.domain import OrgOwned, Resource, Scope, Scoped, StandingPrincipal, UserOwned, authorize
+
+DEFAULT_TTL_S = 300
+MIN_TTL_S = 60
+MAX_TTL_S = 900
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What was decided of a topic as it was asked for; `reason` is None when it was granted."""
+
+    topic: str
+    reason: str | None = None
+
+
+def token_ttl(ttl_seconds: int) -> timedelta:
+    """The lifetime asked for; 0 for the default. Raises Refusal `invalid_value` outside the bounds: never clamped."""
+    seconds = ttl_seconds or DEFAULT_TTL_S
+    if not MIN_TTL_S <= seconds <= MAX_TTL_S:
+        message = f"a sync token lives {MIN_TTL_S} to {MAX_TTL_S} seconds; 0 gives {DEFAULT_TTL_S}"
+        raise Refusal("invalid_value", message, field="ttl_seconds")
+    return timedelta(seconds=seconds)
+
+
+def token_expiry(ttl: timedelta, now: datetime, session_expires_at: datetime | None) -> datetime:
+    """When a token made now expires: after `ttl`, and never after the session behind it."""
+    asked = now + ttl
+    return min(asked, session_expires_at) if session_expires_at else asked
+
+
+def asks_runtime(topic: Topic) -> bool:
+    """Whether only runtime can say who owns what the topic names."""
+    return topic.topic_class is RUN_EVENTS
+
+
+def decide_topic(principal: StandingPrincipal, topic: Topic, run_org_id: str | None) -> str | None:
+    """None when `principal` may read `topic`, otherwise the catalogue's reason.
+
+    `run_org_id` is the org that runtime says owns the run; None when there is no such run for this caller.
+    """
+    owner = _owner(topic, run_org_id)
+    if owner is None:
+        return "forbidden_topic"
+    denied = authorize(principal, Scoped(Scope(topic.required_scope)), owner)
+    return denied.reason if denied else None
+
+
+def _owner(topic: Topic, run_org_id: str | None) -> Resource | None:
+    kind = topic.topic_class
+    if kind in (USER_RUNS, USER_NOTIFICATIONS):
+        return UserOwned(topic.subject_id)
+    if kind in (ORG_RUNS, ORG_WORKERS):
+        return OrgOwned(topic.subject_id)
+    if kind is RUN_EVENTS and run_org_id:
+        return OrgOwned(run_org_id)
+    return None
+
+
+def granted_topics(grants: Sequence[Grant]) -> tuple[str, ...]:
+    """The topics for the token. Raises Refusal with the reason of the first when none was granted."""
+    granted = tuple(grant.topic for grant in grants if grant.reason is None)
+    if granted:
+        return granted
+    first = grants[0]
+    message = f"no topic was granted, and the first was refused for {first.reason}; ask for topics that you may read"
+    raise Refusal(str(first.reason), message, field="topics")
+
+
+def needed_scopes(topics: Sequence[Topic]) -> tuple[str, ...]:
+    """The scopes that these topics need, sorted: the token carries them and no others."""
+    return tuple(sorted({topic.required_scope for topic in topics}))

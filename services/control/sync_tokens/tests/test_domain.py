@@ -1,0 +1,98 @@
+"""What a sync token may carry, and for how long."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oa_base.identity import PrincipalKind
+from oa_base.refusal import Refusal
+from oa_khala.topics import TOPIC_CLASSES, Topic
+from services.control.policy.domain import (
+    Scope,
+    StandingPrincipal,
+)
+from services.control.sync_tokens.domain import (
+    Grant,
+    decide_topic,
+    granted_topics,
+    needed_scopes,
+    token_expiry,
+    token_ttl,
+)
+
+ME, MY_ORG = "usr_01JD8V0000000000000000000A", "org_01JD8V0000000000000000000A"
+OTHER, OTHER_ORG = "usr_01JD8V0000000000000000000B", "org_01JD8V0000000000000000000B"
+RUN = "run_01JD8V0000000000000000000A"
+WORKER = "wrk_01JD8V0000000000000000000A"
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+scope_sets = st.frozensets(st.sampled_from(list(Scope)))
+principals = st.builds(
+    StandingPrincipal,
+    st.sampled_from(list(PrincipalKind)),
+    st.just(ME),
+    st.just(MY_ORG),
+    scopes=scope_sets,
+    standing=scope_sets,
+)
+
+
+@given(principals, st.sampled_from(TOPIC_CLASSES), st.booleans())
+def test_a_topic_is_granted_to_members_and_owners_with_the_scope_only(
+    principal: StandingPrincipal, topic_class: object, own: bool
+) -> None:
+    subjects = {
+        "usr_": ME if own else OTHER,
+        "org_": MY_ORG if own else OTHER_ORG,
+        "run_": RUN,
+        "wrk_": "wrk_" + ME[4:],
+    }
+    kind = next(found for found in TOPIC_CLASSES if found is topic_class)
+    topic = Topic(kind, subjects[kind.id_prefix])
+    reason = decide_topic(principal, topic, MY_ORG if own else OTHER_ORG)
+    has_scope = kind.required_scope in principal.effective_scopes
+    # Nobody can say yet who owns a worker, so nobody is let in.
+    assert (reason is None) == (has_scope and own and kind.id_prefix != "wrk_")
+
+
+def test_a_run_that_runtime_does_not_know_is_forbidden() -> None:
+    everything = frozenset(Scope)
+    principal = StandingPrincipal(PrincipalKind.USER, ME, MY_ORG, everything, standing=everything)
+    run_events = next(found for found in TOPIC_CLASSES if found.id_prefix == "run_")
+    assert decide_topic(principal, Topic(run_events, RUN), None) == "forbidden_topic"
+
+
+@pytest.mark.parametrize(("asked", "given_s"), [(0, 300), (60, 60), (900, 900)])
+def test_a_lifetime_within_the_bounds_is_given(asked: int, given_s: int) -> None:
+    assert token_ttl(asked) == timedelta(seconds=given_s)
+
+
+@pytest.mark.parametrize("asked", [1, 59, 901, 2**32 - 1])
+def test_a_lifetime_outside_the_bounds_is_refused_and_not_clamped(asked: int) -> None:
+    with pytest.raises(Refusal) as refused:
+        token_ttl(asked)
+    assert (refused.value.reason, refused.value.field) == ("invalid_value", "ttl_seconds")
+
+
+def test_a_sync_token_ends_with_the_session_at_the_latest() -> None:
+    ttl = timedelta(seconds=300)
+    assert token_expiry(ttl, NOW, None) == NOW + ttl
+    assert token_expiry(ttl, NOW, NOW + timedelta(seconds=100)) == NOW + timedelta(seconds=100)
+    assert token_expiry(ttl, NOW, NOW + timedelta(days=1)) == NOW + ttl
+
+
+def test_with_no_topic_granted_the_first_reason_counts() -> None:
+    assert granted_topics([Grant("a", "invalid_topic"), Grant("b")]) == ("b",)
+    with pytest.raises(Refusal) as refused:
+        granted_topics([Grant("a", "owner_mismatch"), Grant("b", "invalid_topic")])
+    assert refused.value.reason == "owner_mismatch"
+
+
+def test_a_token_carries_the_scopes_that_its_topics_need() -> None:
+    topics = [Topic(kind, kind.id_prefix) for kind in TOPIC_CLASSES]
+    assert needed_scopes(topics) == ("notifications.read", "runs.read", "workers.read")
+    assert set(needed_scopes(topics)) <= set(Scope), "every scope of a topic is in the registry"

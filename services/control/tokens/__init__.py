@@ -1,0 +1,1 @@
+"""What control's tokens say, and how they are signed and verified."""

@@ -1,0 +1,77 @@
+"""Issuing tokens: the one place where claims become a signed token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from oa_platform.system.ids import new_id
+from services.control.policy.domain import StandingPrincipal
+from services.control.tokens.domain import (
+    SERVICE_ACCOUNT_EDGE_TTL,
+    Claims,
+    access_claims,
+    principal_claims,
+    sync_claims,
+    worker_claims,
+)
+
+
+class TokenSigner(Protocol):
+    """Signs claims with control's current key."""
+
+    def sign(self, claims: Claims) -> str:
+        """The JWT."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedToken:
+    """A token, and when it expires, in whole seconds as its `exp` has it."""
+
+    token: str
+    expires_at: datetime
+
+
+class TokenIssuer:
+    """Issues every kind of token. Whoever asks has decided that the token may be given."""
+
+    def __init__(self, signer: TokenSigner) -> None:
+        self._signer = signer
+
+    def for_session(self, principal: StandingPrincipal, jti: str, issued_at: datetime) -> IssuedToken:
+        """An access token of a session. The same arguments always give the same token, byte for byte."""
+        return self._issued(access_claims(principal, jti, issued_at))
+
+    def for_service_account(self, principal: StandingPrincipal, now: datetime) -> IssuedToken:
+        """An access token with which a script calls the edge."""
+        return self._issued(access_claims(principal, _new_jti(), now, SERVICE_ACCOUNT_EDGE_TTL))
+
+    def for_worker(self, service_account_id: str, org_id: str, now: datetime) -> IssuedToken:
+        """A token with which a worker attaches to runtime."""
+        return self._issued(worker_claims(service_account_id, org_id, _new_jti(), now))
+
+    def for_upstream(self, principal: StandingPrincipal, audience: str, now: datetime) -> IssuedToken:
+        """A token with which control calls the service `audience` for `principal`."""
+        return self._issued(principal_claims(principal, audience, _new_jti(), now))
+
+    def for_topics(
+        self,
+        principal: StandingPrincipal,
+        topics: Sequence[str],
+        scopes: Sequence[str],
+        surface: str,
+        now: datetime,
+        expires_at: datetime,
+    ) -> IssuedToken:
+        """A sync token for `topics`, which have been decided."""
+        return self._issued(sync_claims(principal, topics, scopes, surface, _new_jti(), now, expires_at))
+
+    def _issued(self, claims: Claims) -> IssuedToken:
+        return IssuedToken(self._signer.sign(claims), claims.expires_at)
+
+
+def _new_jti() -> str:
+    return new_id("tok")

@@ -1,0 +1,88 @@
+"""Control's tokens as JWTs: signed with its current key, verified against all that it publishes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from google.protobuf import json_format
+
+from oa_base.identity import EDGE_AUDIENCE, TokenKind
+from oa_platform.auth import tokens
+from oa_platform.auth.keys import SigningKey, to_jwks
+from openagents.control.v1 import claims_pb2
+from services.control.policy.app import VerifiedToken
+from services.control.tokens.domain import Claims, principal_of
+
+_MESSAGES: Mapping[TokenKind, type[tokens.Claims]] = {kind: message for message, kind in tokens.TOKEN_KINDS.items()}
+_PUBLIC_PEM = re.compile(r"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class KeyRing:
+    """The key that signs, and further public keys that are published and accepted.
+
+    To rotate: publish the next key's public half beside the old (all replicas), sign with the next and publish the
+    old's public half, and let it go once the last token that it signed has expired.
+    """
+
+    signing: SigningKey
+    published: Sequence[Ed25519PublicKey] = ()
+
+    @property
+    def public_keys(self) -> Sequence[Ed25519PublicKey]:
+        """All that verify, the signing one first, each once."""
+        unique = {key.public_bytes_raw(): key for key in (self.signing.public_key, *self.published)}
+        return tuple(unique.values())
+
+    def jwks(self) -> dict[str, object]:
+        """The JWK set for /.well-known/jwks.json."""
+        return to_jwks(self.public_keys)
+
+
+def public_keys_of_pem(text: str) -> Sequence[Ed25519PublicKey]:
+    """The Ed25519 public keys in a file of PEM blocks. Raises ValueError for what holds another kind, or none."""
+    found = [_public_key(block) for block in _PUBLIC_PEM.findall(text)]
+    if not found:
+        raise ValueError("no public key in PEM form")
+    return found
+
+
+def _public_key(pem: str) -> Ed25519PublicKey:
+    try:
+        key = serialization.load_pem_public_key(pem.encode())
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError("not a public key in PEM form") from None
+    if not isinstance(key, Ed25519PublicKey):
+        raise ValueError("not an Ed25519 key")
+    return key
+
+
+class JwtSigner:
+    """See `app.TokenSigner`."""
+
+    def __init__(self, key: SigningKey) -> None:
+        self._key = key
+
+    def sign(self, claims: Claims) -> str:
+        """The JWT. Ed25519 is deterministic (RFC 8032): the same claims under the same key are the same token."""
+        message = _MESSAGES[claims.kind]()
+        json_format.ParseDict(dict(claims.values), message)
+        return tokens.sign_token(message, self._key)
+
+
+class JwtVerifier:
+    """See `policy.app.AccessTokenVerifier`."""
+
+    def __init__(self, verifier: tokens.TokenVerifier) -> None:
+        self._verifier = verifier
+
+    async def verify(self, token: str) -> VerifiedToken:
+        """What an access token for the edge says."""
+        message = await self._verifier.verify(token, claims_pb2.AccessTokenClaims, audience=EDGE_AUDIENCE)
+        claims = json_format.MessageToDict(message, preserving_proto_field_name=True)
+        return VerifiedToken(principal_of(claims), str(claims.get("jti", "")))

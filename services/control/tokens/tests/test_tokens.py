@@ -1,0 +1,54 @@
+"""Issued tokens: what their claims say, and that nothing else is said about them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import UTC, datetime, timedelta
+
+from oa_base.identity import PrincipalKind, TokenKind
+from oa_platform.auth.keys import generate_key
+from oa_platform.auth.tokens import TOKEN_KINDS
+from openagents.control.v1 import claims_pb2
+from services.control.policy.domain import Scope, StandingPrincipal
+from services.control.tokens.app import TokenIssuer
+from services.control.tokens.domain import PRINCIPAL_TTL, SERVICE_ACCOUNT_EDGE_TTL, WORKER_TTL
+from services.control.tokens.door import JwtSigner
+
+NOW = datetime(2026, 1, 1, 12, 0, 0, 999_999, tzinfo=UTC)
+BOTH = frozenset({Scope.RUNS_READ, Scope.RUNS_WRITE})
+PERSON = StandingPrincipal(
+    PrincipalKind.USER, "usr_1", "org_1", BOTH, "ses_1", "dev_1", standing=frozenset({Scope.RUNS_READ})
+)
+
+
+def claims_in(token: str) -> dict[str, object]:
+    """The claims of a token, unverified."""
+    body = token.split(".")[1]
+    claims: dict[str, object] = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    return claims
+
+
+def test_every_kind_of_token_has_its_claims_in_the_contract() -> None:
+    assert set(TOKEN_KINDS.values()) == set(TokenKind)
+    assert {message.__name__ for message in TOKEN_KINDS} == set(claims_pb2.DESCRIPTOR.message_types_by_name)
+
+
+def test_whoever_gets_a_token_is_told_when_it_expires_as_the_token_says() -> None:
+    issuer = TokenIssuer(JwtSigner(generate_key()))
+    end = NOW + timedelta(seconds=77)
+    for issued, expires_at in (
+        (issuer.for_session(PERSON, "ses_1.0", NOW), NOW + timedelta(hours=1)),
+        (issuer.for_service_account(PERSON, NOW), NOW + SERVICE_ACCOUNT_EDGE_TTL),
+        (issuer.for_worker("sva_1", "org_1", NOW), NOW + WORKER_TTL),
+        (issuer.for_upstream(PERSON, "runtime", NOW), NOW + PRINCIPAL_TTL),
+        (issuer.for_topics(PERSON, ["run:run_1:events"], ["runs.read"], "cli", NOW, end), end),
+    ):
+        assert issued.expires_at == expires_at.replace(microsecond=0)
+        assert claims_in(issued.token)["exp"] == issued.expires_at.timestamp()
+
+
+def test_a_service_is_called_with_what_the_caller_may_do_now_and_no_more() -> None:
+    issuer = TokenIssuer(JwtSigner(generate_key()))
+    assert claims_in(issuer.for_session(PERSON, "ses_1.0", NOW).token)["scopes"] == ["runs.read", "runs.write"]
+    assert claims_in(issuer.for_upstream(PERSON, "runtime", NOW).token)["scopes"] == ["runs.read"]

@@ -1,0 +1,1 @@
+"""The database transaction that all features share."""

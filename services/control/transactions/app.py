@@ -1,0 +1,37 @@
+"""One database transaction, and what a use case needs of it.
+
+Each feature says in a Protocol which tables it uses within a transaction; `wiring` makes the one object that has all
+of them. So features share transactions without knowing each other's tables.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol, TypeVar
+
+from oa_base.refusal import Refusal
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Transactions(Protocol[T_co]):
+    """Gives access to the tables that `T_co` names. Raises Refusal `unavailable` when the database can't be reached."""
+
+    def begin(self) -> AbstractAsyncContextManager[T_co]:
+        """Commits when the block ends, rolls back when it raises."""
+        ...
+
+    def autocommit(self) -> AbstractAsyncContextManager[T_co]:
+        """Each statement is a transaction by itself: two round trips to the database less where there is only one."""
+        ...
+
+
+def settled(outcome: T | Refusal) -> T:
+    """The value, after the transaction that produced it was committed. Raises it when it is a Refusal.
+
+    For refusals that must be remembered: counted guesses and audit rows are committed, and only then it is raised.
+    """
+    if isinstance(outcome, Refusal):
+        raise outcome
+    return outcome

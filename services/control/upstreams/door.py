@@ -1,0 +1,64 @@
+"""The services behind control, called for a principal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import grpc.aio
+import structlog
+
+from oa_base.clock import Clock
+from oa_base.refusal import Refusal
+from oa_platform.auth.authenticator import PRINCIPAL_KEY
+from oa_platform.health.failures import RETRY_AFTER_MS, refusal_from_rpc_error
+from oa_wire.status import STATUS_METADATA_KEY
+from services.control.policy.domain import StandingPrincipal
+from services.control.tokens.app import TokenIssuer
+
+_TRANSPORT_REASONS = frozenset({"unavailable", "deadline_exceeded", "request_too_large", "overloaded", "cancelled"})
+_log = structlog.get_logger(__name__)
+
+
+class GrpcUpstreams:
+    """See `app.Upstreams`. Messages stay serialized: they are never opened here.
+
+    `channels` is audience -> channel. The channels add control's service token, the request id and the trace; this
+    adds a principal token of 60 s.
+    """
+
+    def __init__(self, channels: Mapping[str, grpc.aio.Channel], issuer: TokenIssuer, clock: Clock) -> None:
+        self._channels = channels
+        self._issuer = issuer
+        self._clock = clock
+
+    async def forward(
+        self, audience: str, method: str, body: bytes, principal: StandingPrincipal, timeout_s: float
+    ) -> bytes:
+        """The serialized answer. Raises Refusal: the service's own reason, or `unavailable` when it isn't there."""
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channels[audience].unary_unary(f"/{method}")
+        issued = self._issuer.for_upstream(principal, audience, self._clock.now())
+        metadata = ((PRINCIPAL_KEY, issued.token),)
+        try:
+            return await call(body, timeout=max(timeout_s, 0.001), metadata=metadata)
+        except grpc.aio.AioRpcError as error:
+            raise _refusal(error, audience, method) from None
+
+
+def _refusal(error: grpc.aio.AioRpcError, service: str, method: str) -> Refusal:
+    refusal = refusal_from_rpc_error(error)
+    if any(key == STATUS_METADATA_KEY for key, _ in error.trailing_metadata() or ()):
+        if refusal.info.grpc_code != "UNAUTHENTICATED":
+            return refusal
+        # It is our own tokens that were refused; the caller's was good, and a new one wouldn't help.
+        _log.error("upstream_refused_control", service_called=service, method=method, reason=refusal.reason)
+        return _away(service)
+    # Made by the transport: its text names addresses, which are nobody's business outside.
+    _log.warning("upstream_failed", service_called=service, method=method, code=error.code().name)
+    if refusal.reason == "unavailable" or refusal.reason not in _TRANSPORT_REASONS:
+        return _away(service)
+    return Refusal(refusal.reason, f"the call to {service} ended with {error.code().name}; look for the request id")
+
+
+def _away(service: str) -> Refusal:
+    message = f"the service {service} can't be reached now; try again in a moment"
+    return Refusal("unavailable", message, retry_after_ms=RETRY_AFTER_MS)

@@ -1,0 +1,197 @@
+"""Builds control's objects from its settings: the only place that knows all features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from oa_base.clock import Clock
+from oa_base.identity import PrincipalKind
+from oa_base.refusal import Refusal
+from oa_platform.auth.authenticator import Authenticator
+from oa_platform.auth.jwks import StaticKeys
+from oa_platform.auth.keys import load_key
+from oa_platform.auth.tokens import TokenVerifier
+from oa_platform.health.clock_watch import ClockWatch
+from oa_platform.http.server import HttpServer
+from oa_platform.postgres.migrate import check_schema
+from oa_platform.postgres.pool import Connection, Postgres
+from oa_platform.process.lifecycle import Process
+from oa_platform.rpc.client import open_channel
+from oa_platform.rpc.server import GrpcServer
+from services.control.audit.store import PostgresAuditTrail
+from services.control.calls.app import Handlers
+from services.control.calls.door import register_all
+from services.control.config import ControlSettings, KeySettings, MailSettings
+from services.control.edge.door.edge import Edge
+from services.control.edge.door.methods import open_methods
+from services.control.edge.door.protocol import limited_protocol
+from services.control.edge.door.routes import edge_app
+from services.control.orgs.app import Orgs
+from services.control.orgs.door import OrgApi
+from services.control.orgs.store import PostgresPeople
+from services.control.policy.app import AccessTokenVerifier, Gate
+from services.control.service_accounts.app import ServiceAccounts
+from services.control.service_accounts.door import ServiceAccountApi
+from services.control.service_accounts.store import PostgresServiceAccounts
+from services.control.sessions.app import Sessions
+from services.control.sessions.door import SessionApi
+from services.control.sessions.store import PostgresSessions
+from services.control.sign_in.app import Mailer, SignIn, keep_sweeping
+from services.control.sign_in.door.api import AuthApi
+from services.control.sign_in.door.mail import ConsoleMailer, SmtpMailer, SmtpRelay
+from services.control.sign_in.limits import SignInLimits
+from services.control.sign_in.store import PostgresChallenges, PostgresRates
+from services.control.sync_tokens.app import RunOwnership, SyncTokens
+from services.control.sync_tokens.door import RuntimeOwnership, SyncTokenApi
+from services.control.tokens.app import TokenIssuer, TokenSigner
+from services.control.tokens.door import JwtSigner, JwtVerifier, KeyRing, public_keys_of_pem
+from services.control.transactions.app import Transactions
+from services.control.transactions.store import PostgresTransactions
+from services.control.upstreams.door import GrpcUpstreams
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class Tables:
+    """Every feature's tables on one connection: what each feature's `Transaction` asks for, and more."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.audit = PostgresAuditTrail(connection)
+        self.challenges = PostgresChallenges(connection)
+        self.people = PostgresPeople(connection)
+        self.rates = PostgresRates(connection)
+        self.service_accounts = PostgresServiceAccounts(connection)
+        self.sessions = PostgresSessions(connection)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dependencies:
+    """What the use cases work with. `hmac_key` hashes codes and API keys and makes refresh tokens."""
+
+    transactions: Transactions[Tables]
+    clock: Clock
+    signer: TokenSigner
+    verifier: AccessTokenVerifier
+    ownership: RunOwnership
+    mailer: Mailer
+    hmac_key: bytes
+
+
+class UseCases:
+    """The use cases of all features, and the gate before them."""
+
+    def __init__(self, dependencies: Dependencies, limits: SignInLimits) -> None:
+        transactions, clock = dependencies.transactions, dependencies.clock
+        hmac_key = dependencies.hmac_key
+        issuer = TokenIssuer(dependencies.signer)
+        self.orgs = Orgs(transactions)
+        self.sessions = Sessions(transactions, clock, issuer, hmac_key)
+        self.service_accounts = ServiceAccounts(transactions, clock, issuer, hmac_key)
+        self.sync_tokens = SyncTokens(transactions, clock, issuer, self.sessions, dependencies.ownership)
+        self.sign_in = SignIn(transactions, clock, hmac_key, self.orgs, self.sessions, dependencies.mailer, limits)
+        standings = {
+            PrincipalKind.USER: self.sessions.standing,
+            PrincipalKind.SERVICE_ACCOUNT: self.service_accounts.standing,
+        }
+        self.gate = Gate(transactions, clock, dependencies.verifier, standings)
+
+
+async def start(settings: ControlSettings, process: Process) -> None:
+    """Build and serve. Upstreams need not be there: what doesn't need them works without them."""
+    clock = process.clock
+    watch = ClockWatch(settings.service, clock, settings.clock)
+    ring = key_ring(settings.keys)
+    verifier = TokenVerifier(StaticKeys(ring.public_keys), clock, watch)
+    postgres = await process.enter(Postgres(settings.database, "control"))
+    process.readiness.add("postgres", postgres.check)
+    watch.compare_with_database(postgres)
+    process.readiness.add("clock", watch.check)
+    await check_schema(settings.database, "control", MIGRATIONS)
+
+    signer = JwtSigner(ring.signing)
+    upstreams = await _upstreams(settings, process, TokenIssuer(signer))
+    dependencies = Dependencies(
+        transactions=PostgresTransactions(postgres, Tables),
+        clock=clock,
+        signer=signer,
+        verifier=JwtVerifier(verifier),
+        ownership=RuntimeOwnership(upstreams),
+        mailer=mailer(settings.mail),
+        hmac_key=settings.keys.hmac_bytes(),
+    )
+    cases = UseCases(dependencies, settings.sign_in.limits())
+    process.background("housekeeping", keep_sweeping(cases.sign_in))
+
+    handlers = _handlers(settings, cases)
+    server = GrpcServer(settings.grpc, Authenticator("control", settings.identity.accepted_services, verifier))
+    register_all(server, handlers, cases.gate)
+    await process.enter(server)
+    edge = Edge(open_methods(), handlers, cases.gate, upstreams, settings.edge.limits())
+    await process.enter(_http_server(settings, edge, ring, clock))
+
+
+async def _upstreams(settings: ControlSettings, process: Process, issuer: TokenIssuer) -> GrpcUpstreams:
+    targets = {"runtime": settings.peers.runtime, "projector": settings.peers.projector}
+    channels = {
+        audience: await process.enter(open_channel(target, settings.client, settings.identity.service_token))
+        for audience, target in targets.items()
+    }
+    return GrpcUpstreams(channels, issuer, process.clock)
+
+
+def _handlers(settings: ControlSettings, cases: UseCases) -> Handlers:
+    khala_url = settings.peers.khala_url
+    runtime = str(settings.peers.runtime_public or settings.peers.runtime)
+    apis = (
+        AuthApi(cases.sign_in, cases.sessions),
+        OrgApi(cases.orgs),
+        ServiceAccountApi(cases.service_accounts, runtime),
+        SessionApi(cases.sessions, cases.orgs, khala_url),
+        SyncTokenApi(cases.sync_tokens, khala_url),
+    )
+    return {name: handler for api in apis for name, handler in api.handlers().items()}
+
+
+def _http_server(settings: ControlSettings, edge: Edge, ring: KeyRing, clock: Clock) -> HttpServer:
+    limits = settings.edge
+    app = edge_app(edge, ring.jwks(), clock, limits.allowed_origins, limits.max_head_bytes)
+    protocol = limited_protocol(limits.max_head_bytes, limits.head_timeout_s)
+    return HttpServer(app, limits.address, variable="OA_HTTP_ADDRESS", drain_s=limits.drain_s, protocol=protocol)
+
+
+def key_ring(keys: KeySettings) -> KeyRing:
+    """The keys for tokens. Raises Refusal `invalid_setting`; never shows a key."""
+    try:
+        signing = load_key(keys.signing_key.reveal())
+    except ValueError as error:
+        message = f"OA_SIGNING_KEY is {error}; give it an Ed25519 private key, PKCS #8 in PEM"
+        raise Refusal("invalid_setting", message, field="OA_SIGNING_KEY") from None
+    if keys.published_keys_file is None:
+        return KeyRing(signing)
+    try:
+        return KeyRing(signing, public_keys_of_pem(keys.published_keys_file.read_text("utf-8")))
+    except (OSError, ValueError) as error:
+        problem = error if isinstance(error, ValueError) else "no file"
+        message = f"OA_PUBLISHED_KEYS_FILE can't be used: {problem}; give it public keys in PEM form"
+        raise Refusal("invalid_setting", message, field="OA_PUBLISHED_KEYS_FILE") from None
+
+
+def mailer(mail: MailSettings) -> Mailer:
+    """The provider of codes. Raises Refusal `invalid_setting` for a relay that isn't described."""
+    if mail.provider == "console":
+        return ConsoleMailer(mail.dev_file)
+    for variable, value in (("OA_SMTP_HOST", mail.smtp_host), ("OA_SMTP_SENDER", mail.smtp_sender)):
+        if not value:
+            message = f"OA_CODE_PROVIDER=smtp needs {variable}; set it"
+            raise Refusal("invalid_setting", message, field=variable)
+    relay = SmtpRelay(
+        host=mail.smtp_host,
+        port=mail.smtp_port,
+        sender=mail.smtp_sender,
+        tls=mail.smtp_tls,
+        user=mail.smtp_user,
+        password=mail.smtp_password.reveal(),
+        timeout_s=mail.smtp_timeout_s,
+    )
+    return SmtpMailer(relay)
