@@ -14,6 +14,9 @@ from tests.house.files import REPO
 SERVICES = ("control", "khala_gateway", "projector", "runtime")
 PLATFORM_ROOMS = ("auth", "config", "health", "http", "postgres", "process", "rpc", "system", "telemetry")
 WORKER_ROOMS = ("adapters", "sdk")
+FEATURES = {"projector": ("journal", "projection", "summaries")}
+"""Services whose capabilities are folders; the others have ROOMS."""
+FEATURE_MODULES = ("app", "domain", "door", "limits", "metrics", "store")
 ROOMS = ("app", "domain", "grpc_api", "http_api", "store", "ws_api")
 CLIENT_ROOMS = ("core", "cpython", "edge", "follow", "proofs")
 CLIENT_MODULES = ("client", "transport", "follow/items", "follow/updates", "proofs/event_lines", "proofs/pins")
@@ -37,6 +40,9 @@ EVERY_SURFACE_RULE = "What only CPython has"
 SERVICES_RULE = "Services meet over the contracts"
 SERVICE_LIBRARIES_RULE = "Services use the platform"
 SERVICE_ROOMS_RULE = "Every service has the same rooms"
+PROJECTOR_FEATURES_RULE = "The projector's features have an order"
+PROJECTOR_ROOMS_RULE = "Every feature of the projector has the same rooms"
+PROJECTOR_PRIVATE_RULE = "The projector's features use one another's app"
 PURE_RULE = "Pure rooms hold"
 GENERATED_RULE = "Generated types stop"
 BETTERPROTO_RULE = "betterproto models"
@@ -49,7 +55,8 @@ def rooms(tmp_path: Path) -> Path:
     shutil.copy(REPO / ".importlinter", tmp_path)
     packages = [tmp_path / "apps" / "cli", *(tmp_path / "libs" / name for name in LIBRARIES)]
     packages += [tmp_path / "libs" / "oa_runlog" / room for room in ("proof", "wire")]
-    packages += [tmp_path / "services" / service / room for service in SERVICES for room in (*ROOMS, "tests")]
+    for service in SERVICES:
+        packages += [tmp_path / "services" / service / room for room in (*FEATURES.get(service, ROOMS), "tests")]
     packages += [tmp_path / "libs" / "oa_client" / room for room in CLIENT_ROOMS]
     packages += [tmp_path / "libs" / "oa_platform" / room for room in PLATFORM_ROOMS]
     packages += [tmp_path / "libs" / "oa_worker" / room for room in WORKER_ROOMS]
@@ -63,6 +70,9 @@ def rooms(tmp_path: Path) -> Path:
     for service in SERVICES:
         for module in ("config.py", "__main__.py"):
             (tmp_path / "services" / service / module).touch()
+    for service, features in FEATURES.items():
+        for module in ("wiring", *(f"{feature}/{room}" for feature in features for room in FEATURE_MODULES)):
+            (tmp_path / "services" / service / f"{module}.py").touch()
     return tmp_path
 
 
@@ -92,6 +102,12 @@ ALLOWED = {
     "services/runtime/app/__init__.py": "import services.runtime.domain, asyncio, oa_runlog, oa_base",
     "services/runtime/domain/__init__.py": "import oa_runlog, oa_base, hashlib, dataclasses",
     "services/runtime/tests/test_x.py": "import oa_testing, asyncpg, random, openagents, services.runtime.config",
+    "services/projector/wiring.py": "import services.projector.config, services.projector.summaries.store",
+    "services/projector/config.py": "import services.projector.projection.limits",
+    "services/projector/summaries/app.py": "from services.projector.projection import app",
+    "services/projector/summaries/store.py": "import services.projector.summaries.app, asyncpg",
+    "services/projector/summaries/door.py": "import services.projector.summaries.app, openagents, grpc",
+    "services/projector/projection/app.py": "import services.projector.projection.metrics, asyncio",
     "libs/oa_runlog/wire/events.py": "import openagents, oa_base",
     "libs/oa_runlog/proof/signing.py": "import cryptography",
     "libs/oa_khala/wire.py": "import openagents",
@@ -144,6 +160,19 @@ def test_what_the_rooms_are_for_is_allowed(rooms: Path) -> None:
         ("services/control/domain/x.py", "import services.control.app", SERVICE_ROOMS_RULE),
         ("services/control/grpc_api/x.py", "import services.control.store", SERVICE_ROOMS_RULE),
         ("services/control/helpers.py", "", SERVICE_ROOMS_RULE),
+        ("services/projector/projection/app.py", "import services.projector.summaries.app", PROJECTOR_FEATURES_RULE),
+        ("services/projector/journal/app.py", "import services.projector.projection.app", PROJECTOR_FEATURES_RULE),
+        ("services/projector/summaries/app.py", "import services.projector.config", PROJECTOR_FEATURES_RULE),
+        ("services/projector/helpers.py", "", PROJECTOR_FEATURES_RULE),
+        ("services/projector/summaries/app.py", "import services.projector.summaries.store", PROJECTOR_ROOMS_RULE),
+        ("services/projector/summaries/domain.py", "import services.projector.summaries.app", PROJECTOR_ROOMS_RULE),
+        ("services/projector/summaries/door.py", "import services.projector.summaries.store", PROJECTOR_ROOMS_RULE),
+        ("services/projector/summaries/helpers.py", "", PROJECTOR_ROOMS_RULE),
+        ("services/projector/summaries/app.py", "import services.projector.journal.store", PROJECTOR_PRIVATE_RULE),
+        ("services/projector/summaries/domain.py", "import time", PURE_RULE),
+        ("services/projector/summaries/app.py", "import openagents", GENERATED_RULE),
+        ("services/projector/summaries/door.py", "import asyncpg", SQL_RULE),
+        ("services/projector/wiring.py", "import asyncpg", SQL_RULE),
         ("libs/oa_khala/x.py", "import asyncio", PURE_RULE),
         ("libs/oa_runlog/x.py", "import time", PURE_RULE),
         ("libs/oa_base/x.py", "import random", PURE_RULE),
