@@ -16,11 +16,10 @@ import pytest_asyncio
 from oa_base.refusal import Refusal
 from oa_client.follow.updates import Applied, Connection
 from oa_khala.topics import run_events
-from oa_localstack.postgres import FAST
-from oa_localstack.secrets import SERVICES
+from oa_localstack.installation.secrets import SERVICES
 from oa_localstack.stack import Stack
 from oa_platform.config.ports import PORT_OFFSETS
-from oa_testing.postgres import free_port
+from oa_testing.postgres import FAST, free_port
 from oa_worker.sdk.limits import DEFAULT_WORKER_LIMITS
 from tests.e2e.world import RUN_TIMEOUT_S, STEP_TIMEOUT_S, Tail, World, signed_in
 

@@ -20,7 +20,7 @@ from oa_client.cpython.site import Site
 from oa_client.follow.subscription import Subscription
 from oa_client.follow.updates import Applied, Connection
 from oa_khala.topics import run_events
-from oa_localstack.environment import mail_file
+from oa_localstack.installation.environment import mail_file
 from oa_localstack.stack import Stack
 from oa_runlog import events
 from oa_runlog.proof.receipt import ReceiptFacts

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from oa_base.identity import ISSUER
 from oa_base.refusal import Refusal
-from oa_localstack.secrets import Secrets, load_or_create
+from oa_localstack.installation.secrets import Secrets, load_or_create
 from oa_localstack.stack import Stack
 from oa_platform.auth.authenticator import AUTHORIZATION_KEY, PRINCIPAL_KEY, SERVICE_TOKEN_KEY, Need
 from oa_platform.auth.keys import SigningKey, load_key

@@ -11,10 +11,10 @@ from typing import Any
 import asyncpg
 import httpx
 
-from oa_localstack.environment import role_dsn
-from oa_localstack.postgres import SUPERUSER
-from oa_localstack.roles import DATABASE
-from oa_localstack.secrets import load_or_create
+from oa_localstack.installation.environment import role_dsn
+from oa_localstack.installation.secrets import load_or_create
+from oa_localstack.postgres.roles import DATABASE
+from oa_localstack.postgres.server import SUPERUSER
 from oa_localstack.stack import Stack
 
 SERVICES = ("control", "runtime", "projector", "khala_gateway")

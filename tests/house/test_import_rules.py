@@ -14,6 +14,7 @@ from tests.house.files import REPO
 SERVICES = ("control", "khala_gateway", "projector", "runtime")
 PLATFORM_ROOMS = ("auth", "config", "health", "http", "postgres", "process", "rpc", "system", "telemetry")
 WORKER_ROOMS = ("adapters", "sdk")
+LOCALSTACK_ROOMS = ("installation", "postgres", "processes")
 FEATURES = {"projector": ("journal", "projection", "summaries")}
 """Services whose capabilities are folders; the others have ROOMS."""
 FEATURE_MODULES = ("app", "domain", "door", "limits", "metrics", "store")
@@ -35,6 +36,7 @@ LIBRARIES = (
 ROOMS_RULE = "Libraries are layered"
 PLATFORM_ROOMS_RULE = "The platform has rooms"
 WORKER_ROOMS_RULE = "A worker's adapters"
+LOCALSTACK_ROOMS_RULE = "The local stack has rooms"
 CLIENT_ROOMS_RULE = "The client core has rooms"
 EVERY_SURFACE_RULE = "What only CPython has"
 SERVICES_RULE = "Services meet over the contracts"
@@ -60,6 +62,7 @@ def rooms(tmp_path: Path) -> Path:
     packages += [tmp_path / "libs" / "oa_client" / room for room in CLIENT_ROOMS]
     packages += [tmp_path / "libs" / "oa_platform" / room for room in PLATFORM_ROOMS]
     packages += [tmp_path / "libs" / "oa_worker" / room for room in WORKER_ROOMS]
+    packages += [tmp_path / "libs" / "oa_localstack" / room for room in LOCALSTACK_ROOMS]
     for package in packages:
         package.mkdir(parents=True, exist_ok=True)
     for folder in [path for path in tmp_path.rglob("*") if path.is_dir()]:
@@ -116,7 +119,7 @@ ALLOWED = {
     "libs/oa_client/cpython/x.py": "import websockets, os, sqlite3, oa_client.client, oa_client.proofs",
     "libs/oa_client/client.py": "import oa_client.proofs, oa_client.edge, oa_client.follow, openagents",
     "libs/oa_client/follow/x.py": "import asyncio, random, oa_khala.wire, oa_client.transport, oa_client.core",
-    "libs/oa_localstack/postgres.py": "import asyncpg, oa_platform",
+    "libs/oa_localstack/postgres/server.py": "import asyncpg, oa_platform",
     "libs/oa_testing/plugin.py": "import oa_localstack, asyncpg, apps.cli",
     "apps/cli/main.py": "import oa_client, oa_worker, oa_localstack, oa_runlog",
 }
@@ -137,7 +140,7 @@ def test_what_the_rooms_are_for_is_allowed(rooms: Path) -> None:
         ("libs/oa_platform/rpc/x.py", "import oa_client", ROOMS_RULE),
         ("libs/oa_client/x.py", "import oa_localstack", ROOMS_RULE),
         ("libs/oa_platform/rpc/x.py", "import services.control.app", ROOMS_RULE),
-        ("libs/oa_localstack/x.py", "import oa_testing", ROOMS_RULE),
+        ("libs/oa_localstack/stack.py", "import oa_testing", ROOMS_RULE),
         ("apps/cli/x.py", "import services.control.app", ROOMS_RULE),
         ("libs/oa_client/core/x.py", "import oa_client.transport", CLIENT_ROOMS_RULE),
         ("libs/oa_client/edge/x.py", "import oa_client.follow", CLIENT_ROOMS_RULE),
@@ -152,6 +155,9 @@ def test_what_the_rooms_are_for_is_allowed(rooms: Path) -> None:
         ("libs/oa_platform/auth/x.py", "import oa_platform.http", PLATFORM_ROOMS_RULE),
         ("libs/oa_platform/helpers.py", "", PLATFORM_ROOMS_RULE),
         ("libs/oa_worker/sdk/x.py", "import oa_worker.adapters", WORKER_ROOMS_RULE),
+        ("libs/oa_localstack/postgres/x.py", "import oa_localstack.installation", LOCALSTACK_ROOMS_RULE),
+        ("libs/oa_localstack/processes/x.py", "import oa_localstack.postgres", LOCALSTACK_ROOMS_RULE),
+        ("libs/oa_localstack/helpers.py", "", LOCALSTACK_ROOMS_RULE),
         ("services/control/app/x.py", "import services.runtime.app", SERVICES_RULE),
         ("services/control/grpc_api/x.py", "import oa_client", SERVICE_LIBRARIES_RULE),
         ("services/control/app/x.py", "import oa_testing", SERVICE_LIBRARIES_RULE),

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from oa_localstack.account import postgres_account
-from oa_localstack.spawn import spawn
+from oa_localstack.processes.account import postgres_account
+from oa_localstack.processes.child import spawn
 from oa_testing.waiting import PATIENCE_S
 
 

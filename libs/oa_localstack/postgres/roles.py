@@ -1,4 +1,4 @@
-"""Database roles and schemas: one per plane, and no way from one to another.
+"""What is in the database: one role and one schema per plane, and no way from one to another.
 
 `oa_owner` owns the schemas and runs migrations. Each service that has data signs in with a role of its own, which
 may use one schema and nothing else: invariant 2 ("no cross-plane write, no cross-plane join") holds because
@@ -8,11 +8,15 @@ Postgres refuses, whatever the code says.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import asyncpg
 
+from oa_base.refusal import Refusal
+from oa_platform.postgres.migrate import migrate
 from oa_platform.postgres.servers import Target, connect
 
 OWNER = "oa_owner"
@@ -119,6 +123,20 @@ async def prepare_schemas(admin: asyncpg.Connection) -> None:
                     f"ALTER DEFAULT PRIVILEGES FOR ROLE {OWNER} IN SCHEMA {plane.schema} "
                     f"GRANT {rights} ON {kind} TO {plane.role}"
                 )
+
+
+async def migrate_service(dsn: str, service: str) -> None:
+    """Bring a plane's schema up to date; `dsn` is the owner's. Raises Refusal(migration_refused)."""
+    await migrate(dsn, service, migrations_of(service))
+
+
+def migrations_of(service: str) -> Path:
+    """The directory with the migrations of a service, wherever it is installed."""
+    spec = importlib.util.find_spec(f"services.{service}")
+    if spec is None or not spec.submodule_search_locations:
+        message = f"the package services.{service} is not installed; install this project with its `stack` extra"
+        raise Refusal("start_failed", message)
+    return Path(next(iter(spec.submodule_search_locations))) / "migrations"
 
 
 def _quoted(identifier: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Self
 
 import psutil
@@ -28,37 +28,33 @@ class PortUse:
         """The environment variable that sets this port alone."""
         return port_variable(self.field)
 
+    @property
+    def kind(self) -> str:
+        """What is spoken there: "http", "ws", "grpc" or "ops"."""
+        return self.field.rpartition("_")[2]
 
-USES = (
-    PortUse("control_http", "control", "the public HTTP edge"),
-    PortUse("khala_ws", "khala_gateway", "Khala's WebSocket"),
-    PortUse("control_grpc", "control", "gRPC"),
-    PortUse("runtime_grpc", "runtime", "gRPC"),
-    PortUse("projector_grpc", "projector", "gRPC"),
-    PortUse("gateway_grpc", "khala_gateway", "gRPC health and reflection"),
-    PortUse("control_ops", "control", "health and metrics"),
-    PortUse("runtime_ops", "runtime", "health and metrics"),
-    PortUse("projector_ops", "projector", "health and metrics"),
-    PortUse("gateway_ops", "khala_gateway", "health and metrics"),
-    PortUse("postgres", "postgres", "the database"),
-)
+
+def _listens(owner: str, purpose: str) -> int:
+    """A field of `Ports`."""
+    number: int = field(metadata={"owner": owner, "purpose": purpose})
+    return number
 
 
 @dataclass(frozen=True)
 class Ports:
-    """The port numbers of one stack, all on 127.0.0.1."""
+    """The port numbers of one stack, all on 127.0.0.1. The last word of a name is what is spoken there."""
 
-    control_http: int
-    khala_ws: int
-    control_grpc: int
-    runtime_grpc: int
-    projector_grpc: int
-    gateway_grpc: int
-    control_ops: int
-    runtime_ops: int
-    projector_ops: int
-    gateway_ops: int
-    postgres: int
+    control_http: int = _listens("control", "the public HTTP edge")
+    khala_ws: int = _listens("khala_gateway", "Khala's WebSocket")
+    control_grpc: int = _listens("control", "gRPC")
+    runtime_grpc: int = _listens("runtime", "gRPC")
+    projector_grpc: int = _listens("projector", "gRPC")
+    gateway_grpc: int = _listens("khala_gateway", "gRPC health and reflection")
+    control_ops: int = _listens("control", "health and metrics")
+    runtime_ops: int = _listens("runtime", "health and metrics")
+    projector_ops: int = _listens("projector", "health and metrics")
+    gateway_ops: int = _listens("khala_gateway", "health and metrics")
+    postgres: int = _listens("postgres", "the database")
 
     @classmethod
     def from_env(cls, env: Mapping[str, str], base: int | None = None) -> Self:
@@ -70,12 +66,12 @@ class Ports:
         try:
             numbers = {use.field: default_port(use.field, settings) for use in USES}
         except ValueError as error:
-            raise Refusal("invalid_setting", f"{error}.", field=str(error).split()[0]) from None
+            raise Refusal("invalid_setting", str(error), field=str(error).split()[0]) from None
         taken: dict[int, PortUse] = {}
         for use in USES:
             other = taken.setdefault(numbers[use.field], use)
             if other is not use:
-                message = f"{other.env} and {use.env} both come to {numbers[use.field]}; each needs a port of its own."
+                message = f"{other.env} and {use.env} both come to {numbers[use.field]}; give each a port of its own"
                 raise Refusal("invalid_setting", message, field=use.env)
         return cls(**numbers)
 
@@ -89,8 +85,8 @@ class Ports:
         taken = [use for use in USES if not is_free(self.of(use))]
         if not taken:
             return
-        lines = [self._taken(use) for use in taken]
-        message = "\n".join([*lines, "Stop what holds it, or move the whole stack with OA_PORT_BASE."])
+        each = "\n".join(self._taken(use) for use in taken)
+        message = f"{each}; stop what holds it, or move the whole stack with OA_PORT_BASE"
         first = taken[0]
         metadata = {"port": str(self.of(first)), "wanted_by": first.owner}
         raise Refusal("port_in_use", message, field=first.env, metadata=metadata)
@@ -99,7 +95,15 @@ class Ports:
         number = self.of(use)
         holder = _holder(number)
         by = f" by {holder}" if holder else ""
-        return f"Port {number} is in use{by}; {use.owner} wants it for {use.purpose} ({use.env} changes it)."
+        return f"port {number} is in use{by}: {use.owner} wants it for {use.purpose} ({use.env} changes it)"
+
+
+USES = tuple(PortUse(each.name, **each.metadata) for each in fields(Ports))
+
+
+def ops_use(service: str) -> PortUse:
+    """The port where a service says how it is."""
+    return next(use for use in USES if (use.owner, use.kind) == (service, "ops"))
 
 
 def is_free(port: int) -> bool:

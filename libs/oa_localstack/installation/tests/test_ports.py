@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from oa_base.refusal import Refusal
-from oa_localstack.ports import USES, Ports
+from oa_localstack.installation.ports import USES, Ports
 from oa_platform.config.ports import PORT_OFFSETS
 from oa_testing.postgres import free_port
 

@@ -8,7 +8,6 @@ socket, SCRAM passwords always.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import shutil
 import signal
@@ -16,17 +15,18 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 import psutil
 
 from oa_base.refusal import Refusal
-from oa_localstack.account import Account, postgres_account
-from oa_localstack.binaries import find_binaries, major_version
-from oa_localstack.logtail import last_lines
-from oa_localstack.placement import cluster_id, lost
-from oa_localstack.spawn import send_signal, spawn
+from oa_localstack.files import Lock, staged
+from oa_localstack.postgres.binaries import find_binaries, major_version
+from oa_localstack.postgres.placement import cluster_id, lost
+from oa_localstack.processes.account import Account, postgres_account
+from oa_localstack.processes.child import Child, send_signal, spawn
 
+POSTGRES = "postgres"
+"""The name of the server among the processes of a stack."""
 SUPERUSER = "postgres"
 START_TIMEOUT_S = 60.0
 """How long a start may take; replaying the log after a crash is part of it."""
@@ -34,7 +34,6 @@ STOP_TIMEOUT_S = 15.0
 """How long a fast shutdown may take before the server is stopped the hard way."""
 ORPHAN_TIMEOUT_S = 5.0
 """How long processes that outlived their postmaster may take to notice."""
-_POLL_S = 0.01
 
 Settings = Mapping[str, str]
 
@@ -53,21 +52,10 @@ COMMON_SETTINGS: Settings = {
 }
 DURABLE: Settings = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
 """For data that people keep: an acknowledged commit survives kill -9 and power loss."""
-FAST: Settings = {
-    "fsync": "off",
-    "synchronous_commit": "on",  # without it, kill -9 loses what was acknowledged; and without fsync it is cheap
-    "full_page_writes": "off",
-    "autovacuum": "off",
-    "io_method": "sync",
-    "dynamic_shared_memory_type": "mmap",  # inside the data directory, so that it goes with it
-    "shared_buffers": "64MB",
-    "max_wal_size": "2GB",
-}
-"""For tests: survives kill -9 of the server, not of the machine."""
 
 
 @dataclass
-class PostgresServer:
+class PostgresServer(Child):
     """A server with all that it needs below `root`.
 
     `root` must be reachable by the user that runs Postgres (`placement.data_root` finds such a place); `log_path`
@@ -83,23 +71,18 @@ class PostgresServer:
     account: Account = field(default_factory=postgres_account)
     start_timeout_s: float = START_TIMEOUT_S
     marker: Path | None = None
+    name: str = field(default=POSTGRES, init=False)
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
-    _lock: IO[str] | None = field(default=None, init=False, repr=False)
+    _lock: Lock = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """The lock on `root`, which is kept across a crash of the server."""
+        self._lock = Lock(self.root / "lock")
 
     @property
     def data(self) -> Path:
         """The data directory."""
         return self.root / "data"
-
-    @property
-    def pid(self) -> int | None:
-        """The postmaster's process id while it runs."""
-        return self._process.pid if self._process and self._process.poll() is None else None
-
-    @property
-    def exit_status(self) -> int | None:
-        """How the postmaster ended; negative: by that signal. None while it runs or before its start."""
-        return self._process.poll() if self._process else None
 
     def dsn(self, database: str = "postgres") -> str:
         """The superuser's DSN. It holds the password: never log it."""
@@ -117,7 +100,9 @@ class PostgresServer:
         self.root.mkdir(parents=True, exist_ok=True)
         self.root.chmod(0o700)
         self.account.take(self.root)
-        self._acquire()
+        if not self._lock.take():
+            message = f"another process already runs Postgres on the data in {self.root}; stop it, or set OA_HOME"
+            raise Refusal("start_failed", message)
         try:
             self._check_identity()
             binaries = await asyncio.to_thread(find_binaries, self.account)
@@ -126,32 +111,19 @@ class PostgresServer:
             self._check_version()
             await self._clear_leftovers()
             self._process = self._spawn(binaries)
-            await self._until_ready()
+            await self._until_ready(self._problem, self.start_timeout_s)
         except BaseException:
             await self.stop()
             raise
 
     async def stop(self) -> None:
-        """Stop if it runs: disconnect clients, write a checkpoint; the hard way when that takes too long."""
-        process = self._process
-        if process is not None:
-            for number, patience_s in ((signal.SIGINT, STOP_TIMEOUT_S), (signal.SIGQUIT, ORPHAN_TIMEOUT_S)):
-                if process.poll() is None:
-                    process.send_signal(number)
-                    await _until_exit(process, patience_s)
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-            if process.returncode != 0:
+        """Disconnect clients and write a checkpoint; the hard way when that takes too long."""
+        if self._process is not None:
+            await self._end((signal.SIGINT, STOP_TIMEOUT_S), (signal.SIGQUIT, ORPHAN_TIMEOUT_S))
+            if self.exit_status != 0:
                 await self._clear_leftovers()
         self._process = None
-        self._release()
-
-    def kill(self) -> None:
-        """SIGKILL the postmaster, as a crash would; `start` recovers."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+        self._lock.release()
 
     async def _create_data(self, binaries: Path) -> None:
         """Run initdb into a staging directory, so that an interrupted one is never taken for data."""
@@ -175,7 +147,7 @@ class PostgresServer:
         finally:
             password_file.unlink(missing_ok=True)
         if status != 0:
-            raise self._failed(f"initdb ended with status {status}")
+            raise self._failed(f"has no data: initdb ended with status {status}")
         staging.rename(self.data)
 
     def _check_identity(self) -> None:
@@ -188,9 +160,7 @@ class PostgresServer:
 
     def _remember_identity(self) -> None:
         if self.marker is not None and (found := cluster_id(self.data)):
-            staged = self.marker.with_name(f"{self.marker.name}.new")
-            staged.write_text(f"{found}\n")
-            staged.replace(self.marker)
+            staged(self.marker, f"{found}\n".encode()).replace(self.marker)
 
     def _run(self, argv: list[str]) -> int:
         """Run to the end; what it says goes to the log when it fails, and is of no use otherwise."""
@@ -206,8 +176,8 @@ class PostgresServer:
         found = (self.data / "PG_VERSION").read_text().strip()
         if found != str(major_version()):
             message = (
-                f"The data in {self.data} was made by PostgreSQL {found}; this is {major_version()}. "
-                "Dump it with the old version, or remove it (`make clean`) if it can go."
+                f"the data in {self.data} was made by PostgreSQL {found}, and this is {major_version()}; "
+                "dump it with the old version, or remove it (`make clean`) if it can go"
             )
             raise Refusal("start_failed", message)
 
@@ -220,24 +190,14 @@ class PostgresServer:
             # SIGINT when we die: Postgres then shuts down in order, which is quick and leaves clean data.
             return spawn(argv, env=env, log=log, account=self.account, death_signal=signal.SIGINT)
 
-    async def _until_ready(self) -> None:
-        process = self._process
-        assert process is not None
-        deadline = asyncio.get_running_loop().time() + self.start_timeout_s
-        while not self._says_ready(process.pid):
-            if process.poll() is not None:
-                raise self._failed(f"Postgres ended with status {process.returncode} while starting")
-            if asyncio.get_running_loop().time() > deadline:
-                raise self._failed(f"Postgres was not ready after {self.start_timeout_s:g} s")
-            await asyncio.sleep(_POLL_S)
-
-    def _says_ready(self, pid: int) -> bool:
+    async def _problem(self) -> str:
         """`postmaster.pid` belongs to our child (line 1) and states readiness, a standby's too (line 8)."""
         try:
             lines = (self.data / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
-            return False
-        return len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() in ("ready", "standby")
+            lines = []
+        ready = len(lines) >= 8 and lines[0] == str(self.pid) and lines[7].strip() in ("ready", "standby")
+        return "" if ready else "it takes no connections"
 
     async def _clear_leftovers(self) -> None:
         """End what outlived a killed postmaster or supervisor, and remove its pid file.
@@ -253,28 +213,6 @@ class PostgresServer:
             await asyncio.to_thread(psutil.wait_procs, leftovers, timeout=patience_s)
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
-    def _acquire(self) -> None:
-        """Hold the lock on `root`; the kernel drops it with us, however we die. Kept across a crash of the server."""
-        if self._lock is not None:
-            return
-        lock = (self.root / "lock").open("a")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            message = f"Another process already runs Postgres on the data in {self.root}."
-            raise Refusal("start_failed", message) from None
-        self._lock = lock
-
-    def _release(self) -> None:
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
-
-    def _failed(self, what: str) -> Refusal:
-        tail = last_lines(self.log_path)
-        return Refusal("start_failed", f"{what}. Its log is {self.log_path}; the last lines:\n{tail}")
-
 
 def processes_in(data: Path) -> list[psutil.Process]:
     """The Postgres processes that work in `data`: every one of them has it as current directory."""
@@ -284,9 +222,3 @@ def processes_in(data: Path) -> list[psutil.Process]:
 
 def _works_in(process: psutil.Process, real: str) -> bool:
     return (process.info["name"], process.info["cwd"]) == ("postgres", real)
-
-
-async def _until_exit(process: subprocess.Popen[bytes], patience_s: float) -> None:
-    deadline = asyncio.get_running_loop().time() + patience_s
-    while process.poll() is None and asyncio.get_running_loop().time() < deadline:
-        await asyncio.sleep(_POLL_S)

@@ -1,4 +1,4 @@
-"""Which user runs Postgres, and what that user can reach.
+"""Which user a child runs as, and what that user can reach.
 
 PostgreSQL refuses to run as root. As root we therefore run it as an unprivileged user, who must be able to reach
 the binaries and the data wherever the checkout lies (`/root` is closed to everybody else). As any other user
@@ -66,9 +66,9 @@ def postgres_account(name: str = "nobody") -> Account:
     try:
         entry = pwd.getpwnam(name)
     except KeyError:
-        message = f"There is no user {name!r} to run Postgres as. Set OA_POSTGRES_USER to an unprivileged user."
+        message = f"there is no user {name!r} to run Postgres as; set OA_POSTGRES_USER to an unprivileged user"
         raise Refusal("invalid_setting", message, field="OA_POSTGRES_USER") from None
     if entry.pw_uid == 0:
-        message = "PostgreSQL does not run as root. Set OA_POSTGRES_USER to an unprivileged user."
+        message = "root can not run Postgres; set OA_POSTGRES_USER to an unprivileged user"
         raise Refusal("invalid_setting", message, field="OA_POSTGRES_USER")
     return Account(entry.pw_uid, entry.pw_gid)

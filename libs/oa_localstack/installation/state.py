@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import psutil
 
+from oa_localstack.files import staged
 from oa_wire.strict_text import read_json
 
 _CLOCK_SLACK_S = 0.5
@@ -69,10 +67,7 @@ def state_path(home: Path) -> Path:
 
 def write_state(home: Path, state: StackState) -> None:
     """Replace the state file, whole or not at all."""
-    descriptor, staging = tempfile.mkstemp(dir=home, prefix="stack.json.")
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(asdict(state), file, indent=2)
-    Path(staging).replace(state_path(home))
+    staged(state_path(home), json.dumps(asdict(state), indent=2).encode()).replace(state_path(home))
 
 
 def read_state(home: Path) -> StackState | None:
@@ -88,5 +83,4 @@ def read_state(home: Path) -> StackState | None:
 
 def remove_state(home: Path) -> None:
     """The stack is down."""
-    with contextlib.suppress(FileNotFoundError):
-        state_path(home).unlink()
+    state_path(home).unlink(missing_ok=True)

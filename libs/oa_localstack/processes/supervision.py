@@ -6,28 +6,13 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
 
 from oa_base.backoff import Backoff
 from oa_base.refusal import Refusal
+from oa_localstack.processes.child import Child
 
 _POLL_S = 0.05
 _RESTART = Backoff(first_ms=100, longest_ms=5_000)
-
-
-class Child(Protocol):
-    """What can be supervised: a service or the database."""
-
-    @property
-    def pid(self) -> int | None:
-        """The process id while it runs."""
-
-    @property
-    def exit_status(self) -> int | None:
-        """How it ended; negative: by that signal. None while it runs."""
-
-    async def start(self) -> None:
-        """Start it."""
 
 
 class Change(Enum):
@@ -65,7 +50,6 @@ class RestartPolicy:
 class Supervision:
     """Watches one child. `paused` while somebody stops, kills or starts it on purpose."""
 
-    name: str
     child: Child
     policy: RestartPolicy
     report: Callable[[Event], None]
@@ -84,7 +68,7 @@ class Supervision:
                 if loop.time() - up_since > self.policy.forget_after_s:
                     self._attempt = 0
                 continue
-            self.report(Event(self.name, Change.DIED, f"with status {self.child.exit_status}"))
+            self.report(Event(self.child.name, Change.DIED, f"with status {self.child.exit_status}"))
             if not await self._restart():
                 return
             up_since = loop.time()
@@ -103,8 +87,8 @@ class Supervision:
                 reason = str(error)
                 continue
             self.restarts += 1
-            self.report(Event(self.name, Change.RESTARTED, f"attempt {self._attempt}"))
+            self.report(Event(self.child.name, Change.RESTARTED, f"attempt {self._attempt}"))
             return True
         self.given_up.set()
-        self.report(Event(self.name, Change.GAVE_UP, f"after {self._attempt} attempts: {reason}"))
+        self.report(Event(self.child.name, Change.GAVE_UP, f"after {self._attempt} attempts: {reason}"))
         return False

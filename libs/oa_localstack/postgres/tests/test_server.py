@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from oa_base.refusal import Refusal
-from oa_localstack.postgres import FAST, PostgresServer, processes_in
-from oa_testing.postgres import free_port
+from oa_localstack.postgres.server import PostgresServer, processes_in
+from oa_testing.postgres import FAST, free_port
 from oa_testing.waiting import PATIENCE_S
 
 
@@ -148,7 +148,8 @@ async def server_version(server: PostgresServer) -> int:
 _SUPERVISOR = """
 import asyncio, sys
 from pathlib import Path
-from oa_localstack.postgres import FAST, PostgresServer
+from oa_localstack.postgres.server import PostgresServer
+from oa_testing.postgres import FAST
 
 async def main(root, port):
     server = PostgresServer(Path(root), int(port), "x", Path(root).parent / "log", FAST)

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from oa_base.refusal import Refusal
-from oa_localstack.account import Account
+from oa_localstack.processes.account import Account
 
 OUTSIDE = Path("/var/lib/openagents")
 """Where programs keep their state; nothing cleans it. Only root is ever sent here, and root can make it."""
@@ -77,8 +77,8 @@ def is_cleaned(path: Path) -> bool:
 def lost(expected: str, found: str) -> Refusal:
     """The refusal to begin anew where something was."""
     message = (
-        f"This stack had {expected}, and {found}. Bring it back there. To go on without it: `oa up --forget-data` "
-        "starts with what is there, or with an empty database; it removes nothing."
+        f"this stack had {expected}, and {found}; bring it back there, or go on without it: `oa up --forget-data` "
+        "starts with what is there, or with an empty database, and removes nothing"
     )
     return Refusal("start_failed", message)
 
@@ -98,8 +98,8 @@ def _outside(home: Path, account: Account) -> Path:
 
 def _no_place(home: Path, why: str) -> Refusal:
     message = (
-        f"The user that runs Postgres can't enter {home}, and {why}. Set OA_HOME to a folder that this user can enter, "
-        "or OA_POSTGRES_USER to one who can enter this."
+        f"the user that runs Postgres can't enter {home}, and {why}; set OA_HOME to a folder that this user can enter, "
+        "or OA_POSTGRES_USER to one who can enter this"
     )
     return Refusal("invalid_setting", message, field="OA_HOME")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from oa_base.refusal import Refusal
-from oa_localstack.postgres import SUPERUSER
-from oa_localstack.roles import ROLES
+from oa_localstack.files import staged
+from oa_localstack.postgres.roles import ROLES
+from oa_localstack.postgres.server import SUPERUSER
 
 SERVICES = ("control", "runtime", "projector", "khala_gateway")
 _TOKEN_BYTES = 32
@@ -75,15 +75,11 @@ def _text(path: Path, make: Callable[[], bytes]) -> str:
 def _ensured(path: Path, make: Callable[[], bytes]) -> Path:
     """Create `path` whole or not at all; whoever is first wins, and a secret that exists is never replaced."""
     if not path.exists():
-        descriptor, staging = tempfile.mkstemp(dir=path.parent)  # 0600
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(make())
-            file.flush()
-            os.fsync(file.fileno())
+        staging = staged(path, make())
         with contextlib.suppress(FileExistsError):
             os.link(staging, path)
-        Path(staging).unlink()
+        staging.unlink()
     if path.stat().st_mode & 0o077:
-        message = f"{path} can be read by others. Make a new installation, or chmod 600 it if nobody has read it."
+        message = f"{path} can be read by others; make a new installation, or chmod 600 it if nobody has read it"
         raise Refusal("invalid_setting", message)
     return path
