@@ -17,7 +17,7 @@ from pathlib import Path
 
 from oa_base.refusal import Refusal
 from oa_localstack.files import Lock
-from oa_localstack.installation.environment import khala_url, mail_file, role_dsn, service_environment
+from oa_localstack.installation.environment import khala_url, role_dsn, service_environment
 from oa_localstack.installation.ports import HOST, Ports, ops_use
 from oa_localstack.installation.secrets import SERVICES, Secrets, load_or_create
 from oa_localstack.installation.state import ProcessMark, StackState, read_state, remove_state, write_state
@@ -80,24 +80,9 @@ class Stack:
         """Where to reach it: "control" (public HTTP edge) and "khala" (WebSocket)."""
         return {"control": f"http://{HOST}:{self.ports.control_http}", "khala": khala_url(self.ports)}
 
-    @property
-    def env(self) -> dict[str, str]:
-        """The variables that let a client (`oa`, a worker) find this stack. Holds no secret."""
-        return {
-            "OA_HOME": str(self.home),
-            "OA_CONTROL_URL": self.urls["control"],
-            "OA_KHALA_URL": self.urls["khala"],
-            "OA_RUNTIME_GRPC": f"{HOST}:{self.ports.runtime_grpc}",
-            "OA_DEV_MAIL_FILE": str(mail_file(self.home)),
-        }
-
     def log_path(self, name: str) -> Path:
         """The log of a service or of Postgres."""
         return self.home / "logs" / f"{name}.log"
-
-    def pid(self, name: str) -> int | None:
-        """The process id of a service or of Postgres while it runs."""
-        return self._children[name].pid
 
     # ------------------------------------------------------------------ up and down
 

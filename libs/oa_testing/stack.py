@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from oa_localstack.installation.environment import mail_file
+from oa_localstack.installation.ports import HOST
 from oa_localstack.services import ServiceProcess
 from oa_localstack.stack import Stack
 
@@ -11,6 +13,21 @@ class StackUnderTest(Stack):
 
     To see supervision at work, kill `pid(name)` instead.
     """
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The variables that let a client (`oa`, a worker) find this stack. Holds no secret."""
+        return {
+            "OA_HOME": str(self.home),
+            "OA_CONTROL_URL": self.urls["control"],
+            "OA_KHALA_URL": self.urls["khala"],
+            "OA_RUNTIME_GRPC": f"{HOST}:{self.ports.runtime_grpc}",
+            "OA_DEV_MAIL_FILE": str(mail_file(self.home)),
+        }
+
+    def pid(self, name: str) -> int | None:
+        """The process id of a service or of Postgres while it runs."""
+        return self._children[name].pid
 
     def restarts(self, name: str) -> int:
         """How often supervision has started `name` again."""

@@ -10,7 +10,7 @@ from typing import Self
 import psutil
 
 from oa_base.refusal import Refusal
-from oa_platform.config.ports import default_port, port_variable
+from oa_platform.config.ports import NoPortError, default_port, port_variable
 
 HOST = "127.0.0.1"
 
@@ -65,8 +65,8 @@ class Ports:
         settings = dict(env) if base is None else {**env, "OA_PORT_BASE": str(base)}
         try:
             numbers = {use.field: default_port(use.field, settings) for use in USES}
-        except ValueError as error:
-            raise Refusal("invalid_setting", str(error), field=str(error).split()[0]) from None
+        except NoPortError as error:
+            raise Refusal("invalid_setting", str(error), field=error.variable) from None
         taken: dict[int, PortUse] = {}
         for use in USES:
             other = taken.setdefault(numbers[use.field], use)
