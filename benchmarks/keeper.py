@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.stage import Stage
-from oa_localstack.postgres import PostgresServer, Settings, processes_in
+from oa_localstack.postgres.server import PostgresServer, Settings, processes_in
 
 _START_S = 90.0
 _server: PostgresServer | None = None

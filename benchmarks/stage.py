@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from oa_base.identity import ISSUER
-from oa_localstack import roles
-from oa_localstack.postgres import DURABLE, SUPERUSER, PostgresServer
+from oa_localstack.postgres import roles
+from oa_localstack.postgres.server import DURABLE, SUPERUSER, PostgresServer
 from oa_platform.auth.keys import SigningKey, generate_key
 from oa_platform.auth.tokens import sign_token
 from oa_platform.config.shared import token_hash

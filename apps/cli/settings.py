@@ -10,8 +10,8 @@ import platformdirs
 
 from oa_client.cpython.files import ClientHome
 from oa_client.cpython.site import Site
-from oa_localstack.ports import Ports
-from oa_localstack.state import StackState, read_state
+from oa_localstack.installation.ports import Ports
+from oa_localstack.installation.state import StackState, read_state
 from oa_platform.config.loading import load, setting
 from oa_platform.config.parsers import Secret, boolean, http_url, path, proxy_url, secret_text, text
 

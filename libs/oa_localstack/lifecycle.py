@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from oa_base.refusal import Refusal
-from oa_localstack.placement import remove_home
-from oa_localstack.postgres import processes_in
-from oa_localstack.spawn import send_signal
+from oa_localstack.installation.state import read_state
+from oa_localstack.postgres.placement import remove_home
+from oa_localstack.postgres.server import processes_in
+from oa_localstack.processes.child import send_signal
+from oa_localstack.processes.supervision import Event
 from oa_localstack.stack import Stack
-from oa_localstack.state import read_state
-from oa_localstack.supervision import Event
 from oa_platform.process.signals import stop_signals
 
 _POLL_S = 0.05
@@ -56,12 +56,15 @@ async def stop_running(home: Path, timeout_s: float = STOP_PATIENCE_S) -> bool:
     if state is None or not state.is_alive():
         return False
     send_signal(state.supervisor.pid, signal.SIGTERM)
-    deadline = asyncio.get_running_loop().time() + timeout_s
-    while state.is_alive():
-        if asyncio.get_running_loop().time() > deadline:
-            message = f"The stack in {home} (pid {state.supervisor.pid}) did not stop within {timeout_s:g} s."
-            raise Refusal("deadline_exceeded", message)
-        await asyncio.sleep(_POLL_S)
+    try:
+        async with asyncio.timeout(timeout_s):
+            while state.is_alive():
+                await asyncio.sleep(_POLL_S)
+    except TimeoutError:
+        message = (
+            f"the stack in {home} (pid {state.supervisor.pid}) did not stop within {timeout_s:g} s; look at its logs"
+        )
+        raise Refusal("deadline_exceeded", message) from None
     return True
 
 
@@ -72,7 +75,7 @@ def remove(home: Path) -> bool:
     """
     state = read_state(home)
     if state is not None and state.is_alive():
-        message = f"The stack in {home} is running (pid {state.supervisor.pid}). Stop it first: `oa down`."
+        message = f"the stack in {home} is running (pid {state.supervisor.pid}); stop it first: `oa down`"
         raise Refusal("already_exists", message)
     strays = [mark.pid for mark in state.strays()] if state else []
     for pid in [*strays, *(process.pid for process in processes_in(home / "postgres" / "data"))]:

@@ -9,39 +9,30 @@ await stack.stop()
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import importlib.util
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO
 
 from oa_base.refusal import Refusal
-from oa_localstack import roles
-from oa_localstack.account import postgres_account
-from oa_localstack.environment import khala_url, mail_file, role_dsn, service_environment
-from oa_localstack.placement import data_root, is_cleaned, marker_path
-from oa_localstack.ports import HOST, Ports
-from oa_localstack.postgres import DURABLE, SUPERUSER, PostgresServer, Settings
-from oa_localstack.processes import ServiceProcess, python_module
-from oa_localstack.secrets import SERVICES, Secrets, load_or_create
+from oa_localstack.files import Lock
+from oa_localstack.installation.environment import khala_url, role_dsn, service_environment
+from oa_localstack.installation.ports import HOST, Ports, ops_use
+from oa_localstack.installation.secrets import SERVICES, Secrets, load_or_create
+from oa_localstack.installation.state import ProcessMark, StackState, read_state, remove_state, write_state
+from oa_localstack.postgres import roles
+from oa_localstack.postgres.placement import data_root, is_cleaned, marker_path
+from oa_localstack.postgres.roles import migrate_service
+from oa_localstack.postgres.server import DURABLE, POSTGRES, SUPERUSER, PostgresServer, Settings
+from oa_localstack.processes.account import postgres_account
+from oa_localstack.processes.child import Child, send_signal
+from oa_localstack.processes.supervision import Change, Event, RestartPolicy, Supervision
+from oa_localstack.services import ServiceProcess, python_module
 from oa_localstack.settings import load_settings
-from oa_localstack.spawn import send_signal
-from oa_localstack.state import ProcessMark, StackState, read_state, remove_state, write_state
-from oa_localstack.supervision import Change, Event, RestartPolicy, Supervision
 
-POSTGRES = "postgres"
-STOP_ORDER = ("khala_gateway", "control", "projector", "runtime")
+STOP_ORDER = ("khala_gateway", "control", "projector", "runtime", POSTGRES)
 """Edges first, so that nobody asks for what is already gone; the database is last of all."""
-
-_OPS_PORTS = {
-    "control": "control_ops",
-    "runtime": "runtime_ops",
-    "projector": "projector_ops",
-    "khala_gateway": "gateway_ops",
-}
 
 
 class Stack:
@@ -76,11 +67,10 @@ class Stack:
         self._policy = policy or RestartPolicy(attempts=self.settings.restart_attempts)
         self._forget_data = forget_data
         self._on_event = on_event or (lambda event: None)
-        self._services: dict[str, ServiceProcess] = {}
-        self._postgres: PostgresServer | None = None
+        self._children: dict[str, Child] = {}
         self._supervisions: dict[str, Supervision] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._lock: IO[str] | None = None
+        self._lock = Lock(self.home / "lock")
         self._phase = "stopped"
 
     # ------------------------------------------------------------------ what there is
@@ -90,28 +80,9 @@ class Stack:
         """Where to reach it: "control" (public HTTP edge) and "khala" (WebSocket)."""
         return {"control": f"http://{HOST}:{self.ports.control_http}", "khala": khala_url(self.ports)}
 
-    @property
-    def env(self) -> dict[str, str]:
-        """The variables that let a client (`oa`, a worker) find this stack. Holds no secret."""
-        return {
-            "OA_HOME": str(self.home),
-            "OA_CONTROL_URL": self.urls["control"],
-            "OA_KHALA_URL": self.urls["khala"],
-            "OA_RUNTIME_GRPC": f"{HOST}:{self.ports.runtime_grpc}",
-            "OA_DEV_MAIL_FILE": str(mail_file(self.home)),
-        }
-
     def log_path(self, name: str) -> Path:
         """The log of a service or of Postgres."""
         return self.home / "logs" / f"{name}.log"
-
-    def pid(self, name: str) -> int | None:
-        """The process id of a service or of Postgres while it runs."""
-        return self._child(name).pid
-
-    def restarts(self, name: str) -> int:
-        """How often supervision has started `name` again."""
-        return self._supervisions[name].restarts
 
     # ------------------------------------------------------------------ up and down
 
@@ -121,7 +92,10 @@ class Stack:
         Raises Refusal: port_in_use, start_failed (with the last log lines of what failed), migration_refused,
         already_exists when a stack already runs in `home`. After a refusal nothing is left running.
         """
-        self._acquire()
+        self.home.mkdir(parents=True, exist_ok=True)
+        if self._lock.held or not self._lock.take():
+            message = f"a stack already runs in {self.home}; stop it with `oa down`, or set OA_HOME and OA_PORT_BASE"
+            raise Refusal("already_exists", message)
         try:
             await self._end_strays()
             self.ports.ensure_free()
@@ -138,7 +112,7 @@ class Stack:
 
     async def stop(self) -> None:
         """Drain and stop every service, then Postgres. Idempotent."""
-        if self._lock is None:
+        if not self._lock.held:
             return
         self._phase = "stopping"
         for task in self._tasks:
@@ -146,52 +120,22 @@ class Stack:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
         for name in STOP_ORDER:
-            if name in self._services:
-                await self._services[name].stop()
+            if name in self._children:
+                await self._children[name].stop()
                 self._report(Event(name, Change.STOPPED))
-        if self._postgres is not None:
-            await self._postgres.stop()
-            self._report(Event(POSTGRES, Change.STOPPED))
         self._phase = "stopped"
         remove_state(self.home)
-        self._lock.close()
-        self._lock = None
+        self._lock.release()
 
     async def wait_given_up(self) -> Event:
         """Wait until supervision gives something up; returns what."""
         waits = {asyncio.create_task(one.given_up.wait()): one for one in self._supervisions.values()}
         try:
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            return Event(waits[done.pop()].name, Change.GAVE_UP)
+            return Event(waits[done.pop()].child.name, Change.GAVE_UP)
         finally:
             for task in waits:
                 task.cancel()
-
-    # ------------------------------------------------------------------ one process at a time
-
-    def kill(self, name: str) -> None:
-        """SIGKILL a service or Postgres and leave it down until `start_service`.
-
-        To see supervision at work, kill `pid(name)` yourself.
-        """
-        self._supervisions[name].paused = True
-        self._child(name).kill()
-        self._write_state()
-
-    async def stop_service(self, name: str) -> None:
-        """SIGTERM a service (or stop Postgres) and leave it down until `start_service`."""
-        self._supervisions[name].paused = True
-        await self._child(name).stop()
-        self._write_state()
-
-    async def start_service(self, name: str, *, wait_ready: bool = True) -> None:
-        """Start what `kill` or `stop_service` ended; returns when it is ready."""
-        child = self._child(name)
-        await child.start()
-        if wait_ready and isinstance(child, ServiceProcess):
-            await child.until_ready(self.settings.ready_timeout_s)
-        self._supervisions[name].paused = False
-        self._write_state()
 
     # ------------------------------------------------------------------ steps of a start
 
@@ -206,7 +150,7 @@ class Stack:
         marker = marker_path(self.home)
         if self._forget_data:
             marker.unlink(missing_ok=True)
-        self._postgres = PostgresServer(
+        postgres = PostgresServer(
             root=root,
             marker=marker,
             port=self.ports.postgres,
@@ -216,20 +160,22 @@ class Stack:
             account=account,
             start_timeout_s=self.settings.postgres_start_timeout_s,
         )
-        await self._postgres.start()
+        self._children[POSTGRES] = postgres
+        await postgres.start()
         outside = (self.home / "postgres").is_symlink() and is_cleaned(root)
         warning = f"with data in {root}, which the system may clean: move it, and the link to it" if outside else ""
         self._report(Event(POSTGRES, Change.STARTED, warning))
-        await _prepare_database(self._postgres, secrets)
+        await _prepare_database(postgres, secrets)
         for plane in roles.PLANES:
             await migrate_service(role_dsn(roles.OWNER, self.ports, secrets), plane.service)
 
     async def _start_services(self, secrets: Secrets) -> None:
-        self._services = {name: self._service(name, secrets) for name in SERVICES}
-        for service in self._services.values():
+        services = [self._service(name, secrets) for name in SERVICES]
+        for service in services:
+            self._children[service.name] = service
             await service.start()
         self._write_state()
-        waits = [asyncio.create_task(self._until_ready(service)) for service in self._services.values()]
+        waits = [asyncio.create_task(self._until_ready(service)) for service in services]
         try:
             await asyncio.gather(*waits)
         finally:
@@ -241,13 +187,12 @@ class Stack:
         if self._postgres_settings != DURABLE:
             env["OA_DATABASE_MAY_LOSE_COMMITS"] = "true"
         env |= self._overrides.get(name, {})
-        ops_port: int = getattr(self.ports, _OPS_PORTS[name])
         return ServiceProcess(
             name=name,
             argv=tuple(self._commands.get(name, python_module(f"services.{name}"))),
             env=env,
             log_path=self.log_path(name),
-            ops_port=ops_port,
+            ops_port=self.ports.of(ops_use(name)),
             stop_timeout_s=self.settings.stop_timeout_s,
         )
 
@@ -256,18 +201,11 @@ class Stack:
         self._report(Event(service.name, Change.STARTED))
 
     def _supervise(self) -> None:
-        children = {POSTGRES: self._child(POSTGRES), **self._services}
-        for name, child in children.items():
-            supervision = Supervision(name, child, self._policy, self._report)
-            self._supervisions[name] = supervision
-            self._tasks.append(asyncio.create_task(supervision.run(), name=f"supervise {name}"))
+        for name, child in self._children.items():
+            self._supervisions[name] = Supervision(child, self._policy, self._report)
+            self._tasks.append(asyncio.create_task(self._supervisions[name].run(), name=f"supervise {name}"))
 
     # ------------------------------------------------------------------ bookkeeping
-
-    def _child(self, name: str) -> ServiceProcess | PostgresServer:
-        if name == POSTGRES and self._postgres is not None:
-            return self._postgres
-        return self._services[name]
 
     def _report(self, event: Event) -> None:
         if event.change is Change.RESTARTED:
@@ -275,9 +213,7 @@ class Stack:
         self._on_event(event)
 
     def _write_state(self) -> None:
-        pids = {name: service.pid for name, service in self._services.items()}
-        if self._postgres is not None:
-            pids[POSTGRES] = self._postgres.pid
+        pids = {name: self._children[name].pid for name in (*SERVICES, POSTGRES) if name in self._children}
         marks = {name: ProcessMark.of(pid) for name, pid in pids.items() if pid is not None}
         supervisor = ProcessMark.of(os.getpid())
         assert supervisor is not None
@@ -291,18 +227,6 @@ class Stack:
         )
         write_state(self.home, state)
 
-    def _acquire(self) -> None:
-        """One supervisor per home; the kernel drops the lock with us, however we die."""
-        self.home.mkdir(parents=True, exist_ok=True)
-        lock = (self.home / "lock").open("a")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            message = f"A stack already runs in {self.home}. Stop it with `oa down`, or set OA_HOME and OA_PORT_BASE."
-            raise Refusal("already_exists", message) from None
-        self._lock = lock
-
     async def _end_strays(self) -> None:
         """End services that outlived a killed supervisor; Postgres clears its own."""
         state = read_state(self.home)
@@ -314,14 +238,6 @@ class Stack:
         remove_state(self.home)
 
 
-def migrations_of(service: str) -> Path:
-    """The directory with the migrations of a service, wherever it is installed."""
-    spec = importlib.util.find_spec(f"services.{service}")
-    if spec is None or not spec.submodule_search_locations:
-        raise Refusal("start_failed", f"The package services.{service} is not installed.")
-    return Path(next(iter(spec.submodule_search_locations))) / "migrations"
-
-
 async def _prepare_database(postgres: PostgresServer, secrets: Secrets) -> None:
     """Roles, the database and its schemas; what exists stays."""
     async with roles.admin_connection(postgres.dsn()) as admin:
@@ -329,10 +245,3 @@ async def _prepare_database(postgres: PostgresServer, secrets: Secrets) -> None:
         await roles.ensure_database(admin, roles.DATABASE)
     async with roles.admin_connection(postgres.dsn(roles.DATABASE)) as admin:
         await roles.prepare_schemas(admin)
-
-
-async def migrate_service(dsn: str, service: str) -> None:
-    """Bring a plane's schema up to date; `dsn` is the owner's."""
-    from oa_platform.postgres.migrate import migrate
-
-    await migrate(dsn, service, migrations_of(service))

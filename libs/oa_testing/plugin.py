@@ -18,7 +18,7 @@ running event loop. The server is started once per test session (with xdist: onc
 
 **A server of its own.** `own_postgres` is a running `PostgresServer` that a test may `kill()` and `start()` again.
 
-**The whole stack.** `stack` is a running `oa_localstack.stack.Stack`: Postgres, migrations and the four real
+**The whole stack.** `stack` is a running `oa_testing.stack.StackUnderTest`: Postgres, migrations and the four real
 services on free ports, about 3 s to start; `await stack.stop()`, `stack.kill(name)`, `await stack.start_service(name)`,
 `stack.pid(name)`, `stack.urls`, `stack.env`. When the test fails, the ends of all logs are in its report. Mark such
 tests `@pytest.mark.serial`. `shared_stack` is one stack for all tests of a module, which leave it as it was; they run
@@ -44,13 +44,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from oa_localstack.logtail import last_lines
-from oa_localstack.postgres import FAST, PostgresServer
-from oa_localstack.stack import Stack
+from oa_localstack.postgres.server import PostgresServer
+from oa_localstack.processes.child import last_lines
 from oa_platform.config.ports import PORT_OFFSETS
 from oa_testing.clock import FakeClock
 from oa_testing.fault_proxy import FaultProxy
 from oa_testing.postgres import (
+    FAST,
     REPOSITORY,
     Database,
     Databases,
@@ -59,6 +59,7 @@ from oa_testing.postgres import (
     free_port,
     scratch_directory,
 )
+from oa_testing.stack import StackUnderTest
 
 _SERVER = pytest.StashKey[SessionServer]()
 _REPORTED_LINES = 40
@@ -161,14 +162,14 @@ async def own_postgres(scratch: Path) -> AsyncIterator[PostgresServer]:
 
 
 @pytest_asyncio.fixture
-async def stack(scratch: Path) -> AsyncIterator[Stack]:
+async def stack(scratch: Path) -> AsyncIterator[StackUnderTest]:
     """The four real services on free ports, for this test alone."""
     async with _running_stack(scratch) as stack:
         yield stack
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared_stack() -> AsyncIterator[Stack]:
+async def shared_stack() -> AsyncIterator[StackUnderTest]:
     """The four real services on free ports, for all tests of a module."""
     directory = scratch_directory()
     async with _running_stack(directory) as stack:
@@ -177,9 +178,9 @@ async def shared_stack() -> AsyncIterator[Stack]:
 
 
 @asynccontextmanager
-async def _running_stack(directory: Path) -> AsyncIterator[Stack]:
+async def _running_stack(directory: Path) -> AsyncIterator[StackUnderTest]:
     base = free_port(tuple(PORT_OFFSETS.values()))
-    stack = Stack(directory / "home", port_base=base, postgres_settings=FAST)
+    stack = StackUnderTest(directory / "home", port_base=base, postgres_settings=FAST)
     await stack.start()
     try:
         yield stack
@@ -192,7 +193,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """Add the ends of a failed test's stack logs to its report."""
     report = yield
     arguments = getattr(item, "funcargs", {}).values()
-    for stack in [argument for argument in arguments if report.failed and isinstance(argument, Stack)]:
+    for stack in [argument for argument in arguments if report.failed and isinstance(argument, StackUnderTest)]:
         for path in sorted((stack.home / "logs").glob("*.log")):
             report.sections.append((f"log of {path.stem}", last_lines(path, _REPORTED_LINES)))
     return report

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
+import functools
 import os
 import random
 import secrets
 import shutil
 import tempfile
-from collections.abc import Coroutine, Mapping
+from collections import deque
+from collections.abc import Collection, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -16,10 +20,9 @@ from typing import TypeVar
 import asyncpg
 import psutil
 
-from oa_localstack import roles
-from oa_localstack.ports import HOST, is_free
-from oa_localstack.postgres import FAST, SUPERUSER, PostgresServer
-from oa_localstack.stack import migrate_service
+from oa_localstack.installation.ports import HOST, is_free
+from oa_localstack.postgres import roles
+from oa_localstack.postgres.server import SUPERUSER, PostgresServer, Settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _SHM = Path("/dev/shm")
@@ -27,6 +30,20 @@ _SHM_NEEDED_BYTES = 1 << 30
 _PREFIX = "oa-test-"
 _TEST_PORTS = range(20_000, 30_000)
 """Below the range from which systems give out ports for outgoing connections."""
+_KEPT_PORTS = 100
+"""So many of the ports that a process got last are kept for it: more than any test uses at once."""
+
+FAST: Settings = {
+    "fsync": "off",
+    "synchronous_commit": "on",  # without it, kill -9 loses what was acknowledged; and without fsync it is cheap
+    "full_page_writes": "off",
+    "autovacuum": "off",
+    "io_method": "sync",
+    "dynamic_shared_memory_type": "mmap",  # inside the data directory, so that it goes with it
+    "shared_buffers": "64MB",
+    "max_wal_size": "2GB",
+}
+"""For tests: survives kill -9 of the server, not of the machine."""
 
 ON_FAST = {"OA_DATABASE_MAY_LOSE_COMMITS": "true"}
 """What a service needs in its environment for a server with `FAST` settings."""
@@ -43,7 +60,7 @@ class Database:
     passwords: Mapping[str, str] = field(repr=False)
 
     def dsn(self, role: str) -> str:
-        """The DSN for one of `oa_localstack.roles.ROLES` or the superuser."""
+        """The DSN for one of `oa_localstack.postgres.roles.ROLES` or the superuser."""
         return f"postgresql://{role}:{self.passwords[role]}@{HOST}:{self.port}/{self.name}"
 
     @property
@@ -154,7 +171,7 @@ class Databases:
             await roles.prepare_schemas(admin)
         owner = Database(name, self._address.port, self._address.passwords).owner
         for service in services:
-            await migrate_service(owner, service)
+            await roles.migrate_service(owner, service)
         self._templates[services] = name
         return name
 
@@ -171,17 +188,70 @@ def scratch_directory() -> Path:
     parent = _SHM if roomy else Path(tempfile.gettempdir())
     for stale in parent.glob(f"{_PREFIX}*-*"):
         pid = stale.name.removeprefix(_PREFIX).split("-")[0]
-        if stale.stat().st_uid == os.geteuid() and pid.isdigit() and not psutil.pid_exists(int(pid)):
+        if pid.isdigit() and not psutil.pid_exists(int(pid)) and _is_ours(stale):
             shutil.rmtree(stale, ignore_errors=True)
     directory = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent))
     directory.chmod(0o711)
     return directory
 
 
+def _is_ours(path: Path) -> bool:
+    """Whether it is there and of our user; another test process may be removing it."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.stat().st_uid == os.geteuid()
+    return False
+
+
+class _Reservations:
+    """Ports that this process means to use, known to other test processes as locked bytes of one file.
+
+    Between the look at a port and the server that listens there, another process would take it otherwise. The kernel
+    drops the locks with the process; those of ports that were given out long ago are dropped for the next.
+    """
+
+    def __init__(self) -> None:
+        path = Path(tempfile.gettempdir()) / f"oa-test-ports-{os.geteuid()}"
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._given: deque[int] = deque()
+
+    def take(self, ports: Collection[int]) -> bool:
+        """Reserve all of them, or none when one is another's, was given out lately, or is in use."""
+        taken: list[int] = []
+        for port in ports:
+            if port in self._given or not self._lock(port):
+                break
+            taken.append(port)
+        if len(taken) < len(ports) or not all(is_free(port) for port in ports):
+            for port in taken:
+                self._unlock(port)
+            return False
+        self._given.extend(ports)
+        while len(self._given) > _KEPT_PORTS:
+            self._unlock(self._given.popleft())
+        return True
+
+    def _lock(self, port: int) -> bool:
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+        except OSError:
+            return False
+        return True
+
+    def _unlock(self, port: int) -> None:
+        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, port)
+
+
+@functools.cache
+def _reservations(pid: int) -> _Reservations:
+    """Those of this process: a fork has none of its parent's locks."""
+    return _Reservations()
+
+
 def free_port(offsets: tuple[int, ...] = (0,)) -> int:
-    """A random port such that it plus each of `offsets` is free now."""
+    """A random port such that it plus each of `offsets` is free, and no other test process gets it meanwhile."""
+    reservations = _reservations(os.getpid())
     for _ in range(1000):
         base = random.choice(_TEST_PORTS)
-        if all(is_free(base + offset) for offset in offsets):
+        if reservations.take([base + offset for offset in offsets]):
             return base
     raise AssertionError(f"no free port in {_TEST_PORTS}")

@@ -1,7 +1,8 @@
 """The projector: read models and summary topics, derived from runtime's log and from nothing else.
 
-domain     what an event does to a summary, what a batch does to the read model; pure
-app        the tail that applies batches, topics, reads
-store      Postgres, schema `projection`, role `projector_app`
-grpc_api   the client of LogService; TopicService and ReadService
+projection   keeps what is derived up with the log, entry after entry, each applied once
+summaries    what a run looks like in a list: projected from its events, and read
+journal      the topics on which summaries are told, served to gateways
+
+Postgres: schema `projection`, role `projector_app`.
 """

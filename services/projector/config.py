@@ -9,6 +9,9 @@ from oa_platform.config.loading import group, peer_port, setting
 from oa_platform.config.parsers import Address, address, integer
 from oa_platform.config.shared import DatabaseSettings, GrpcClientSettings, JwksSettings, ServiceSettings
 from oa_topics.store import TopicLimits
+from services.projector.projection.limits import TailLimits
+
+_TAIL = TailLimits()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,30 +24,43 @@ class TailSettings:
     batch_events: int = setting(
         "OA_PROJECTOR_BATCH_EVENTS",
         integer(1, 100_000),
-        2000,
+        _TAIL.batch_events,
         doc="Events after which a transaction takes no further batch of the log.",
     )
-    lane_batches: int = setting(
+    queue_batches: int = setting(
         "OA_PROJECTOR_LANE_BATCHES",
         integer(1, 10_000),
-        16,
+        _TAIL.queue_batches,
         doc="Batches of one partition that may wait before the stream is held back.",
     )
     backoff_min_ms: int = setting(
         "OA_PROJECTOR_BACKOFF_MIN_MS",
         integer(1, 600_000),
-        100,
+        _TAIL.backoff_min_ms,
         doc="Upper bound of the first pause before a new session.",
     )
     backoff_max_ms: int = setting(
         "OA_PROJECTOR_BACKOFF_MAX_MS",
         integer(1, 600_000),
-        5_000,
+        _TAIL.backoff_max_ms,
         doc="Upper bound of all later pauses before a new session.",
     )
     heads_interval_ms: int = setting(
-        "OA_PROJECTOR_HEADS_INTERVAL_MS", integer(10, 600_000), 1_000, doc="Pause between looks at the log's heads."
+        "OA_PROJECTOR_HEADS_INTERVAL_MS",
+        integer(10, 600_000),
+        _TAIL.heads_interval_ms,
+        doc="Pause between looks at the log's heads.",
     )
+
+    def limits(self) -> TailLimits:
+        """As the tail takes them."""
+        return TailLimits(
+            batch_events=self.batch_events,
+            queue_batches=self.queue_batches,
+            backoff_min_ms=self.backoff_min_ms,
+            backoff_max_ms=self.backoff_max_ms,
+            heads_interval_ms=self.heads_interval_ms,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

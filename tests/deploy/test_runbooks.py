@@ -7,8 +7,8 @@ import re
 import asyncpg
 import pytest
 
-from oa_localstack.environment import role_dsn
-from oa_localstack.secrets import load_or_create
+from oa_localstack.installation.environment import role_dsn
+from oa_localstack.installation.secrets import load_or_create
 from oa_localstack.stack import Stack
 from oa_testing.postgres import REPOSITORY
 

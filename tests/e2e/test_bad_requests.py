@@ -7,14 +7,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from oa_localstack.stack import Stack
+from oa_testing.stack import StackUnderTest
 from oa_wire.connect import from_connect
 from tests.e2e.world import signed_in
 
 pytestmark = [pytest.mark.serial, pytest.mark.asyncio(loop_scope="module")]
 
 
-async def test_tokens_that_nobody_issued_are_refused_by_name(shared_stack: Stack, tmp_path: Path) -> None:
+async def test_tokens_that_nobody_issued_are_refused_by_name(shared_stack: StackUnderTest, tmp_path: Path) -> None:
     async with signed_in(shared_stack, tmp_path / "client", f"{tmp_path.name}@example.org") as world:
         good = (await world.client.auth.current()).split(".")
         forged = ".".join([*good[:2], good[2][::-1]])
@@ -41,7 +41,7 @@ async def test_tokens_that_nobody_issued_are_refused_by_name(shared_stack: Stack
     ],
 )
 async def test_a_malformed_request_is_named_and_harms_nothing(
-    shared_stack: Stack, tmp_path: Path, body: bytes, field: str
+    shared_stack: StackUnderTest, tmp_path: Path, body: bytes, field: str
 ) -> None:
     async with signed_in(shared_stack, tmp_path / "client", f"{tmp_path.name}@example.org") as world:
         header = {"Authorization": f"Bearer {await world.client.auth.current()}"}
@@ -52,7 +52,7 @@ async def test_a_malformed_request_is_named_and_harms_nothing(
         assert (await world.client.commands.runs()).runs == ()
 
 
-async def _post(stack: Stack, method: str, body: bytes, headers: dict[str, str]) -> httpx.Response:
+async def _post(stack: StackUnderTest, method: str, body: bytes, headers: dict[str, str]) -> httpx.Response:
     async with httpx.AsyncClient(trust_env=False) as client:
         url = f"{stack.urls['control']}/{method}"
         return await client.post(url, content=body, headers={"Content-Type": "application/json", **headers})

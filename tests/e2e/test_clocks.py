@@ -16,11 +16,10 @@ import pytest_asyncio
 from oa_base.refusal import Refusal
 from oa_client.follow.updates import Applied, Connection
 from oa_khala.topics import run_events
-from oa_localstack.postgres import FAST
-from oa_localstack.secrets import SERVICES
-from oa_localstack.stack import Stack
+from oa_localstack.installation.secrets import SERVICES
 from oa_platform.config.ports import PORT_OFFSETS
-from oa_testing.postgres import free_port
+from oa_testing.postgres import FAST, free_port
+from oa_testing.stack import StackUnderTest
 from oa_worker.sdk.limits import DEFAULT_WORKER_LIMITS
 from tests.e2e.world import RUN_TIMEOUT_S, STEP_TIMEOUT_S, Tail, World, signed_in
 
@@ -57,10 +56,10 @@ def clocks(scratch: Path) -> Clocks:
 
 
 @pytest_asyncio.fixture
-async def stack(scratch: Path, clocks: Clocks) -> AsyncIterator[Stack]:
+async def stack(scratch: Path, clocks: Clocks) -> AsyncIterator[StackUnderTest]:
     path = os.pathsep.join(entry for entry in sys.path if entry)
     program = (sys.executable, "-P", "-m", "tests.e2e.skewed_service")
-    stack = Stack(
+    stack = StackUnderTest(
         scratch / "home",
         port_base=free_port(tuple(PORT_OFFSETS.values())),
         postgres_settings=FAST,
@@ -72,7 +71,7 @@ async def stack(scratch: Path, clocks: Clocks) -> AsyncIterator[Stack]:
     await stack.stop()
 
 
-async def readiness(stack: Stack, ops_port: int) -> dict[str, str]:
+async def readiness(stack: StackUnderTest, ops_port: int) -> dict[str, str]:
     async with httpx.AsyncClient(trust_env=False, timeout=STEP_TIMEOUT_S) as client:
         failures: dict[str, str] = (await client.get(f"http://127.0.0.1:{ops_port}/readyz")).json()["failures"]
     return failures
@@ -97,14 +96,14 @@ async def start_run(world: World, key: str) -> str:
         return (await world.client.commands.start_exec(["echo", "hello"], idempotency_key=key)).run_id
 
 
-async def until_logged(stack: Stack, text: str, times: int) -> None:
+async def until_logged(stack: StackUnderTest, text: str, times: int) -> None:
     async with asyncio.timeout(STEP_TIMEOUT_S):
         while (await asyncio.to_thread(stack.log_path("worker").read_text)).count(text) < times:
             await asyncio.sleep(0.05)
 
 
 async def test_each_service_says_whose_clock_is_wrong_and_all_goes_on_when_it_is_right(
-    stack: Stack, clocks: Clocks, tmp_path: Path
+    stack: StackUnderTest, clocks: Clocks, tmp_path: Path
 ) -> None:
     ops = {"runtime": stack.ports.runtime_ops, "projector": stack.ports.projector_ops}
     ops |= {"khala_gateway": stack.ports.gateway_ops, "control": stack.ports.control_ops}

@@ -11,15 +11,16 @@ import pytest
 
 from oa_base.refusal import Refusal
 from oa_client.follow.subscription import Subscription
-from oa_localstack.secrets import SERVICES
-from oa_localstack.stack import POSTGRES, Stack
+from oa_localstack.installation.secrets import SERVICES
+from oa_localstack.postgres.server import POSTGRES
+from oa_testing.stack import StackUnderTest
 from tests.e2e.world import RUN_TIMEOUT_S, Counting, Tail, signed_in
 
 pytestmark = pytest.mark.serial
 
 
 @pytest.mark.parametrize("victim", [*SERVICES, POSTGRES])
-async def test_a_run_survives_kill_9_of(victim: str, stack: Stack, tmp_path: Path) -> None:
+async def test_a_run_survives_kill_9_of(victim: str, stack: StackUnderTest, tmp_path: Path) -> None:
     counting = Counting(tmp_path / "gates", lines=300)
     killed = 0
 
@@ -51,7 +52,7 @@ async def test_a_run_survives_kill_9_of(victim: str, stack: Stack, tmp_path: Pat
         await world.assert_summarised(tail)
 
 
-async def test_a_run_survives_kill_9_of_everything_at_once(stack: Stack, tmp_path: Path) -> None:
+async def test_a_run_survives_kill_9_of_everything_at_once(stack: StackUnderTest, tmp_path: Path) -> None:
     counting = Counting(tmp_path / "gates", lines=300)
     killed = False
 
@@ -76,7 +77,7 @@ async def test_a_run_survives_kill_9_of_everything_at_once(stack: Stack, tmp_pat
         await world.assert_summarised(tail)
 
 
-async def test_a_run_survives_a_stop_and_a_start_of_the_stack(stack: Stack, tmp_path: Path) -> None:
+async def test_a_run_survives_a_stop_and_a_start_of_the_stack(stack: StackUnderTest, tmp_path: Path) -> None:
     """The worker and the command go on while nothing is there; everything that they did is in the log afterwards."""
     counting = Counting(tmp_path / "gates", lines=300)
 
@@ -99,7 +100,7 @@ async def test_a_run_survives_a_stop_and_a_start_of_the_stack(stack: Stack, tmp_
         await world.assert_summarised(tail)
 
 
-async def test_live_delivery_goes_on_while_control_is_down(stack: Stack, tmp_path: Path) -> None:
+async def test_live_delivery_goes_on_while_control_is_down(stack: StackUnderTest, tmp_path: Path) -> None:
     """Invariant 10: without control there are no new commands, and what is watched goes on to its end."""
     counting = Counting(tmp_path / "gates", lines=150)
 

@@ -17,12 +17,12 @@ from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
 from oa_client.core.models import Run
 from oa_client.follow.subscription import Subscription
-from oa_localstack.postgres import FAST, SUPERUSER
-from oa_localstack.probe import ask
-from oa_localstack.secrets import SERVICES, load_or_create
-from oa_localstack.stack import POSTGRES, Stack
+from oa_localstack.installation.secrets import SERVICES, load_or_create
+from oa_localstack.postgres.server import POSTGRES, SUPERUSER
+from oa_localstack.services import ask
 from oa_platform.config.ports import PORT_OFFSETS
-from oa_testing.postgres import free_port
+from oa_testing.postgres import FAST, free_port
+from oa_testing.stack import StackUnderTest
 from tests.e2e.world import RUN_TIMEOUT_S, STEP_TIMEOUT_S, Counting, Tail, signed_in
 
 pytestmark = pytest.mark.serial
@@ -47,8 +47,8 @@ OUTAGE_S = 9.0
 
 
 @pytest_asyncio.fixture
-async def stack(scratch: Path) -> AsyncIterator[Stack]:
-    stack = Stack(
+async def stack(scratch: Path) -> AsyncIterator[StackUnderTest]:
+    stack = StackUnderTest(
         scratch / "home",
         port_base=free_port(tuple(PORT_OFFSETS.values())),
         postgres_settings=FAST,
@@ -59,7 +59,7 @@ async def stack(scratch: Path) -> AsyncIterator[Stack]:
     await stack.stop()
 
 
-async def test_the_run_of_a_worker_that_died_is_taken_over_by_another(stack: Stack, tmp_path: Path) -> None:
+async def test_the_run_of_a_worker_that_died_is_taken_over_by_another(stack: StackUnderTest, tmp_path: Path) -> None:
     counting = Counting(tmp_path / "gates", lines=150)
 
     async with signed_in(stack, tmp_path / "client") as world, asyncio.timeout(RUN_TIMEOUT_S):
@@ -103,7 +103,7 @@ def _with_children(pid: int) -> list[int]:
 
 
 @asynccontextmanager
-async def _frozen(stack: Stack, name: str) -> AsyncIterator[None]:
+async def _frozen(stack: StackUnderTest, name: str) -> AsyncIterator[None]:
     pids = _with_children(stack.pid(name) or 0)
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
@@ -115,7 +115,7 @@ async def _frozen(stack: Stack, name: str) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _away(stack: Stack, name: str) -> AsyncIterator[None]:
+async def _away(stack: StackUnderTest, name: str) -> AsyncIterator[None]:
     stack.kill(name)
     yield
     await stack.start_service(name)
@@ -124,7 +124,10 @@ async def _away(stack: Stack, name: str) -> AsyncIterator[None]:
 @pytest.mark.parametrize("outage", [_frozen, _away])
 @pytest.mark.parametrize("name", [POSTGRES, *SERVICES])
 async def test_whatever_is_away_nothing_is_lost_and_nothing_done_twice(
-    name: str, outage: Callable[[Stack, str], AbstractAsyncContextManager[None]], stack: Stack, tmp_path: Path
+    name: str,
+    outage: Callable[[StackUnderTest, str], AbstractAsyncContextManager[None]],
+    stack: StackUnderTest,
+    tmp_path: Path,
 ) -> None:
     """A run is watched while a part of the stack is away. Its worker lives and works all the time."""
     counting = Counting(tmp_path / "gates", lines=100)
@@ -152,7 +155,7 @@ async def test_whatever_is_away_nothing_is_lost_and_nothing_done_twice(
         await world.assert_summarised(tail)
 
 
-async def test_without_its_database_the_stack_says_so_and_comes_back(stack: Stack, tmp_path: Path) -> None:
+async def test_without_its_database_the_stack_says_so_and_comes_back(stack: StackUnderTest, tmp_path: Path) -> None:
     pids = {name: stack.pid(name) for name in SERVICES}
     async with signed_in(stack, tmp_path / "client") as world, asyncio.timeout(RUN_TIMEOUT_S):
         before = await world.client.commands.start_exec(["/bin/echo", "hello"])
@@ -177,7 +180,7 @@ async def test_without_its_database_the_stack_says_so_and_comes_back(stack: Stac
 
 
 async def test_while_its_database_takes_no_writes_the_stack_says_so_and_goes_on_after_it(
-    stack: Stack, tmp_path: Path
+    stack: StackUnderTest, tmp_path: Path
 ) -> None:
     pids = {name: stack.pid(name) for name in SERVICES}
     async with signed_in(stack, tmp_path / "client") as world, asyncio.timeout(RUN_TIMEOUT_S):
@@ -203,7 +206,7 @@ async def test_while_its_database_takes_no_writes_the_stack_says_so_and_goes_on_
         assert tail.stdout == b"hello\n"
 
 
-async def _change_database(stack: Stack, statement: str) -> None:
+async def _change_database(stack: StackUnderTest, statement: str) -> None:
     secrets = load_or_create(stack.home / "secrets")
     dsn = f"postgresql://{SUPERUSER}:{secrets.database_passwords[SUPERUSER]}@127.0.0.1:{stack.ports.postgres}/postgres"
     admin = await asyncpg.connect(dsn)

@@ -15,14 +15,13 @@ import pytest
 import pytest_asyncio
 
 from oa_client.core.models import Run
-from oa_localstack import roles
-from oa_localstack.environment import role_dsn
-from oa_localstack.postgres import FAST
-from oa_localstack.probe import ask
-from oa_localstack.secrets import load_or_create
-from oa_localstack.stack import Stack
+from oa_localstack.installation.environment import role_dsn
+from oa_localstack.installation.secrets import load_or_create
+from oa_localstack.postgres import roles
+from oa_localstack.services import ask
 from oa_platform.config.ports import PORT_OFFSETS
-from oa_testing.postgres import REPOSITORY, free_port
+from oa_testing.postgres import FAST, REPOSITORY, free_port
+from oa_testing.stack import StackUnderTest
 from tests.e2e.world import RUN_TIMEOUT_S, STEP_TIMEOUT_S, Counting, World, signed_in
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ SHORT_RUNS, KEPT_RUNS = 8, 2
 class ArchivingStack:
     """A stack whose runs leave the log a second after their end, but for those of the class `audit`."""
 
-    stack: Stack
+    stack: StackUnderTest
     archive: Path
 
     @asynccontextmanager
@@ -62,7 +61,7 @@ async def archiving(scratch: Path) -> AsyncIterator[ArchivingStack]:
         "OA_ARCHIVE_POLL_MS": "100",
         "OA_TAIL_RING_ENTRIES": "1",  # it would still know all of it otherwise
     }
-    stack = Stack(
+    stack = StackUnderTest(
         scratch / "home",
         port_base=free_port(tuple(PORT_OFFSETS.values())),
         postgres_settings=FAST,
@@ -122,7 +121,7 @@ async def until_archived(owner: Connection) -> None:
     assert await owner.fetchval("SELECT count(*) FROM runtime.archived_runs") == SHORT_RUNS
 
 
-async def from_archive(stack: Stack) -> float:
+async def from_archive(stack: StackUnderTest) -> float:
     """How many entries of the log runtime has taken out of the archive."""
     metrics = (await ask(stack.ports.runtime_ops, "/metrics")).body
     (line,) = re.findall(r"^oa_runtime_archived_entries_read_total (\S+)$", metrics, re.MULTILINE)

@@ -12,14 +12,14 @@ import pytest_asyncio
 from oa_client.follow.subscription import Subscription
 from oa_client.follow.updates import Applied
 from oa_khala.topics import user_runs
-from oa_localstack.stack import Stack
+from oa_testing.stack import StackUnderTest
 from tests.e2e.world import RUN_TIMEOUT_S, STEP_TIMEOUT_S, Counting, Tail, World, signed_in
 
 pytestmark = [pytest.mark.serial, pytest.mark.asyncio(loop_scope="module")]
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def world(shared_stack: Stack, tmp_path: Path) -> AsyncIterator[World]:
+async def world(shared_stack: StackUnderTest, tmp_path: Path) -> AsyncIterator[World]:
     """A person of their own for each test, in an org of their own."""
     async with signed_in(shared_stack, tmp_path / "client", f"{tmp_path.name}@example.org") as world:
         yield world

@@ -20,10 +20,10 @@ from oa_client.cpython.site import Site
 from oa_client.follow.subscription import Subscription
 from oa_client.follow.updates import Applied, Connection
 from oa_khala.topics import run_events
-from oa_localstack.environment import mail_file
-from oa_localstack.stack import Stack
+from oa_localstack.installation.environment import mail_file
 from oa_runlog import events
 from oa_runlog.proof.receipt import ReceiptFacts
+from oa_testing.stack import StackUnderTest
 
 EMAIL = "ann@example.org"
 STEP_TIMEOUT_S = 60.0
@@ -66,7 +66,7 @@ OnSeq = Callable[[Subscription, int], Awaitable[bool | None]]
 class World:
     """A stack with a person who is signed in."""
 
-    def __init__(self, stack: Stack, client: Client, site: Site) -> None:
+    def __init__(self, stack: StackUnderTest, client: Client, site: Site) -> None:
         self.stack = stack
         self.client = client
         self._site = site
@@ -145,7 +145,7 @@ class World:
 
 
 @asynccontextmanager
-async def signed_in(stack: Stack, home: Path, email: str = EMAIL) -> AsyncIterator[World]:
+async def signed_in(stack: StackUnderTest, home: Path, email: str = EMAIL) -> AsyncIterator[World]:
     """A person at a device whose client keeps its files in `home`, signed in with a code from the mail."""
     site = Site(ClientHome(home), stack.urls["control"])
     async with site.client() as client:
@@ -156,7 +156,7 @@ async def signed_in(stack: Stack, home: Path, email: str = EMAIL) -> AsyncIterat
             yield world
 
 
-async def code_for(stack: Stack, email: str) -> str:
+async def code_for(stack: StackUnderTest, email: str) -> str:
     """The newest sign-in code that was sent to `email`."""
     path = mail_file(stack.home)
     async with asyncio.timeout(STEP_TIMEOUT_S):

@@ -14,12 +14,12 @@ from google.protobuf.message import DecodeError
 
 from oa_base.identity import ISSUER
 from oa_base.refusal import Refusal
-from oa_localstack.secrets import Secrets, load_or_create
-from oa_localstack.stack import Stack
+from oa_localstack.installation.secrets import Secrets, load_or_create
 from oa_platform.auth.authenticator import AUTHORIZATION_KEY, PRINCIPAL_KEY, SERVICE_TOKEN_KEY, Need
 from oa_platform.auth.keys import SigningKey, load_key
 from oa_platform.auth.tokens import sign_token
 from oa_platform.system.ids import new_id
+from oa_testing.stack import StackUnderTest
 from oa_wire.connect import from_connect
 from oa_wire.status import STATUS_METADATA_KEY, from_status_bytes
 from openagents.common.v1 import principal_pb2
@@ -101,7 +101,7 @@ class Edge:
 class Rpc:
     """The gRPC ports, with every identity that there is."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: StackUnderTest) -> None:
         ports = stack.ports
         self._secrets: Secrets = load_or_create(stack.home / "secrets")
         self._key: SigningKey = load_key(self._secrets.signing_key_file.read_text())

@@ -10,9 +10,9 @@ from typing import Any
 
 import grpc.aio
 
-from oa_localstack.stack import Stack
 from oa_platform.auth.authenticator import AUTHORIZATION_KEY
 from oa_platform.system.ids import new_id
+from oa_testing.stack import StackUnderTest
 from openagents.runtime.v1 import event_pb2
 from openagents.runtime.v1 import worker_service_pb2 as pb
 from openagents.runtime.v1.worker_service_pb2_grpc import WorkerServiceStub
@@ -89,7 +89,7 @@ class Worker:
 class Scene:
     """Everything that a good request can name, made when it is asked for. `ann` calls; `bob` is somebody else."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: StackUnderTest) -> None:
         self.stack = stack
         self.edge = Edge(stack.urls["control"])
         self.rpc = Rpc(stack)

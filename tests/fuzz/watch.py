@@ -11,11 +11,11 @@ from typing import Any
 import asyncpg
 import httpx
 
-from oa_localstack.environment import role_dsn
-from oa_localstack.postgres import SUPERUSER
-from oa_localstack.roles import DATABASE
-from oa_localstack.secrets import load_or_create
-from oa_localstack.stack import Stack
+from oa_localstack.installation.environment import role_dsn
+from oa_localstack.installation.secrets import load_or_create
+from oa_localstack.postgres.roles import DATABASE
+from oa_localstack.postgres.server import SUPERUSER
+from oa_testing.stack import StackUnderTest
 
 SERVICES = ("control", "runtime", "projector", "khala_gateway")
 WAIT_S = 60.0
@@ -42,7 +42,7 @@ IGNORED_COLUMNS = {
 class Watch:
     """Looks at one stack."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: StackUnderTest) -> None:
         self._stack = stack
         ports = stack.ports
         self._ops = {

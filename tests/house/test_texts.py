@@ -6,7 +6,14 @@ from collections.abc import Iterator
 
 from tests.house.files import SourceFile, parsed, python_files
 
-ROOMS = ("libs/oa_platform/", "libs/oa_topics/", "services/control/", "services/khala_gateway/", "services/projector/")
+ROOMS = (
+    "libs/oa_localstack/",
+    "libs/oa_platform/",
+    "libs/oa_topics/",
+    "services/control/",
+    "services/khala_gateway/",
+    "services/projector/",
+)
 _REFUSING = {"Deny": 1, "Refusal": 1, "UnusableServer": 0, "_refused": 0}
 """Calls that make a refusal, and which of their arguments is its text."""
 _VARIABLES = {"message", "text"}

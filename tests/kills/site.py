@@ -12,7 +12,7 @@ import grpc.aio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from oa_localstack.processes import ServiceProcess, python_module
+from oa_localstack.services import ServiceProcess, python_module
 from oa_platform.auth.keys import to_jwks
 from oa_platform.config.shared import token_hash
 from oa_testing.postgres import ON_FAST, Database, free_port

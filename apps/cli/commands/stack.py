@@ -17,19 +17,15 @@ from apps.cli.settings import control_url, running_stack
 from oa_base.refusal import Refusal
 from oa_client.client import VERSION
 from oa_client.core.refusals import needs_sign_in
+from oa_localstack.installation.ports import ops_use
+from oa_localstack.installation.secrets import SERVICES
+from oa_localstack.installation.state import StackState
 from oa_localstack.lifecycle import run_until_stopped, stop_running
-from oa_localstack.probe import ask
+from oa_localstack.processes.supervision import Change, Event
+from oa_localstack.services import ask
 from oa_localstack.stack import Stack
-from oa_localstack.state import StackState
-from oa_localstack.supervision import Change, Event
 from oa_wire.strict_text import read_json
 
-_OPS = {
-    "control": "control_ops",
-    "runtime": "runtime_ops",
-    "projector": "projector_ops",
-    "khala_gateway": "gateway_ops",
-}
 _STYLES = {Change.DIED: "red", Change.GAVE_UP: "bold red", Change.RESTARTED: "yellow"}
 _SAMPLE = re.compile(r"^(oa_projector_position|oa_projector_lag_events)\{[^}]*\} ([0-9.e+]+)$", re.MULTILINE)
 
@@ -123,9 +119,9 @@ async def _process(name: str, state: StackState) -> ProcessStatus:
     restarts = state.restarts.get(name, 0)
     if not mark.is_alive():
         return ProcessStatus(name, mark.pid, False, restarts, "it does not run")
-    if name not in _OPS:
+    if name not in SERVICES:
         return ProcessStatus(name, mark.pid, True, restarts, "")
-    answer = await ask(state.ports[_OPS[name]])
+    answer = await ask(state.ports[ops_use(name).field])
     return ProcessStatus(name, mark.pid, answer.ready, restarts, "" if answer.ready else _failures(answer.body))
 
 
@@ -140,7 +136,7 @@ def _failures(body: str) -> str:
 
 async def _positions(state: StackState) -> dict[str, int]:
     """Entries of the whole log that the read model has, and those that it lacks; nothing when nobody says."""
-    metrics = (await ask(state.ports[_OPS["projector"]], "/metrics")).body
+    metrics = (await ask(state.ports[ops_use("projector").field], "/metrics")).body
     sums = {"oa_projector_position": 0, "oa_projector_lag_events": 0}
     found = _SAMPLE.findall(metrics)
     for name, value in found:

@@ -15,10 +15,9 @@ from pathlib import Path
 from apps.cli.program import Cli
 from apps.cli.settings import running_stack
 from oa_base.refusal import Refusal
-from oa_localstack.logtail import last_lines
-from oa_localstack.spawn import spawn
+from oa_localstack.processes.child import last_lines, spawn
+from oa_localstack.processes.supervision import Event
 from oa_localstack.stack import Stack
-from oa_localstack.supervision import Event
 
 WORKER_ATTACH_TIMEOUT_S = 30.0
 WORKER_STOP_TIMEOUT_S = 10.0

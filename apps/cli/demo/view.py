@@ -12,7 +12,7 @@ from apps.cli.output import Output, bytes_words
 from apps.cli.tail import finish_words
 from apps.cli.terminal import uncoloured
 from oa_client.core.log import AppliedLog, TextDecoder
-from oa_localstack.supervision import Event
+from oa_localstack.processes.supervision import Event
 from oa_runlog import events
 from oa_runlog.proof.receipt import ReceiptFacts, SignedReceipt
 

@@ -42,9 +42,9 @@ from oa_client.cpython.network import HttpxHttp
 from oa_client.edge.auth import Credentials
 from oa_client.follow import updates
 from oa_khala.topics import run_events
-from oa_localstack.probe import Answer
-from oa_localstack.state import ProcessMark, StackState, state_path
-from oa_localstack.supervision import Change, Event
+from oa_localstack.installation.state import ProcessMark, StackState, state_path
+from oa_localstack.processes.supervision import Change, Event
+from oa_localstack.services import Answer
 from oa_runlog.proof.receipt import read_facts
 from oa_runlog.wire import decode_event
 from oa_worker.sdk.notices import Attached, Detached, RunLeft, RunTaken

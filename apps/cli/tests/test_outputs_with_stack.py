@@ -10,13 +10,13 @@ import pytest
 
 from apps.cli.exits import Exit
 from apps.cli.tests.program import TIMEOUT_S, Done, Program
-from oa_localstack.stack import Stack
+from oa_testing.stack import StackUnderTest
 
 pytestmark = pytest.mark.serial
 UNTIL_TOLD = ("sh", "-c", 'while [ ! -e "$1" ]; do echo again; sleep 0.05; done', "sh")
 
 
-async def test_runs_go_on_whoever_looks(stack: Stack, tmp_path: Path) -> None:
+async def test_runs_go_on_whoever_looks(stack: StackUnderTest, tmp_path: Path) -> None:
     program = Program(tmp_path, stack.env)
     assert (await program("login", "--dev", "--email", "ann@example.org")).status == Exit.OK
     worker = program.started_in_shell('exec "$@" >/dev/full 2>&-', "worker", "start", "--adapter", "exec")

@@ -14,14 +14,14 @@ import pytest
 from apps.cli.commands.account import dev_code
 from apps.cli.exits import Exit
 from apps.cli.tests.program import TIMEOUT_S, Program
-from oa_localstack.stack import Stack
 from oa_platform.config.ports import PORT_OFFSETS
 from oa_testing.postgres import free_port
+from oa_testing.stack import StackUnderTest
 
 pytestmark = pytest.mark.serial
 
 
-async def signed_in(stack: Stack, home: Path) -> Program:
+async def signed_in(stack: StackUnderTest, home: Path) -> Program:
     program = Program(home, stack.env)
     done = await program("login", "--dev", "--email", "ann@example.org", "--json")
     assert done.status == Exit.OK, done.stderr
@@ -38,7 +38,7 @@ async def worker(program: Program) -> AsyncIterator[asyncio.subprocess.Process]:
         yield process
 
 
-async def test_what_a_person_does_by_hand(stack: Stack, tmp_path: Path) -> None:
+async def test_what_a_person_does_by_hand(stack: StackUnderTest, tmp_path: Path) -> None:
     program = await signed_in(stack, tmp_path)
     async with worker(program) as process:
         await _outcomes(program)
@@ -177,7 +177,7 @@ async def _interrupt(program: Program) -> None:
     assert (rest.status, rest.stdout) == (Exit.OK, b"two\n")
 
 
-async def test_signing_in_by_hand_asks_again_after_a_wrong_code(stack: Stack, tmp_path: Path) -> None:
+async def test_signing_in_by_hand_asks_again_after_a_wrong_code(stack: StackUnderTest, tmp_path: Path) -> None:
     program = Program(tmp_path, stack.env)
     async with program.started("login", "--email", "bob@example.org") as login:
         assert login.stdin is not None
@@ -200,7 +200,7 @@ async def test_a_proxy_of_the_environment_is_in_nobodys_way(scratch: Path, dead_
     assert "│ hello" in done.stdout.decode()
 
 
-async def test_the_demo_tells_the_whole_path_and_proves_it(tmp_path: Path, stack: Stack) -> None:
+async def test_the_demo_tells_the_whole_path_and_proves_it(tmp_path: Path, stack: StackUnderTest) -> None:
     """On the stack that runs already, with the shortest of runs, one with output, and one that fails."""
     program = Program(tmp_path, {"OA_HOME": str(stack.home)})
     for argv, status in ((("true",), Exit.OK), (("seq", "100000"), Exit.OK), (("false",), Exit.RUN_FAILED)):

@@ -20,24 +20,24 @@ import pytest_asyncio
 
 from oa_base.backoff import Backoff
 from oa_base.refusal import Refusal
-from oa_localstack import placement
 from oa_localstack import stack as stack_module
+from oa_localstack.installation.secrets import SERVICES
+from oa_localstack.installation.state import read_state, state_path
 from oa_localstack.lifecycle import remove, stop_running
-from oa_localstack.placement import cluster_id, marker_path
-from oa_localstack.postgres import FAST, processes_in
-from oa_localstack.processes import python_module
-from oa_localstack.secrets import SERVICES
-from oa_localstack.stack import POSTGRES, Stack
-from oa_localstack.state import read_state, state_path
-from oa_localstack.supervision import Change, Event, RestartPolicy
+from oa_localstack.postgres import placement
+from oa_localstack.postgres.placement import cluster_id, marker_path
+from oa_localstack.postgres.server import POSTGRES, processes_in
+from oa_localstack.processes.supervision import Change, Event, RestartPolicy
+from oa_localstack.services import python_module
 from oa_platform.config.ports import PORT_OFFSETS
 from oa_platform.process.signals import STOP_SIGNALS
-from oa_testing.postgres import free_port
+from oa_testing.postgres import FAST, free_port
+from oa_testing.stack import StackUnderTest
 from oa_testing.waiting import PATIENCE_S, eventually
 
 STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in.py")))
 QUICK = RestartPolicy(attempts=3, backoff=Backoff(first_ms=10, longest_ms=20))
-MakeStack = Callable[..., Stack]
+MakeStack = Callable[..., StackUnderTest]
 
 
 @pytest.fixture(autouse=True)
@@ -53,9 +53,9 @@ def _no_migrations(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest_asyncio.fixture
 async def make_stack(scratch: Path) -> AsyncIterator[MakeStack]:
     """Makes stacks with stand-ins for services; those that run are stopped at the end."""
-    made: list[Stack] = []
+    made: list[StackUnderTest] = []
 
-    def make(behaviour: dict[str, str] | None = None, **options: Any) -> Stack:
+    def make(behaviour: dict[str, str] | None = None, **options: Any) -> StackUnderTest:
         overrides = {name: {"STAND_IN": how} for name, how in (behaviour or {}).items()}
         given: dict[str, Any] = {
             "home": scratch / "home",
@@ -65,7 +65,7 @@ async def make_stack(scratch: Path) -> AsyncIterator[MakeStack]:
             "postgres_settings": FAST,
             "policy": QUICK,
         }
-        made.append(Stack(**{**given, **options}))
+        made.append(StackUnderTest(**{**given, **options}))
         return made[-1]
 
     yield make
@@ -73,7 +73,7 @@ async def make_stack(scratch: Path) -> AsyncIterator[MakeStack]:
         await stack.stop()
 
 
-def _names(stack: Stack) -> list[str]:
+def _names(stack: StackUnderTest) -> list[str]:
     return [name for name in (POSTGRES, *SERVICES) if stack.pid(name) is not None]
 
 
@@ -95,7 +95,7 @@ async def test_it_starts_everything_and_leaves_nothing(make_stack: MakeStack) ->
     assert not state_path(stack.home).exists()
 
 
-async def _once(stack: Stack) -> str:
+async def _once(stack: StackUnderTest) -> str:
     """Start and stop; the id of its database."""
     await stack.start()
     found = cluster_id(stack.home / "postgres" / "data")
@@ -323,7 +323,7 @@ async def test_a_service_that_does_not_drain_is_killed(make_stack: MakeStack) ->
     assert not psutil.pid_exists(pid)
 
 
-def _supervisor(stack: Stack, behaviour: str = "ready", said: str = "ready\n") -> subprocess.Popen[str]:
+def _supervisor(stack: StackUnderTest, behaviour: str = "ready", said: str = "ready\n") -> subprocess.Popen[str]:
     """A supervisor in a process of its own, as `oa up` is; returns when it has `said` that.
 
     It says when Postgres has started, and when the whole stack is ready.
@@ -331,11 +331,10 @@ def _supervisor(stack: Stack, behaviour: str = "ready", said: str = "ready\n") -
     program = f"""
 import asyncio, sys
 from pathlib import Path
-from oa_localstack import placement
 from oa_localstack import stack as stack_module
+from oa_localstack.installation.secrets import SERVICES
 from oa_localstack.lifecycle import run_until_stopped
-from oa_localstack.postgres import FAST
-from oa_localstack.secrets import SERVICES
+from oa_testing.postgres import FAST
 
 async def nothing(dsn, service): pass
 

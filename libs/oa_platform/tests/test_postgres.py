@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from oa_base.refusal import Refusal
-from oa_localstack.postgres import PostgresServer
+from oa_localstack.postgres.server import PostgresServer
 from oa_platform.config.dsn import database_location
 from oa_platform.config.parsers import Secret
 from oa_platform.config.shared import DatabaseSettings

@@ -14,8 +14,8 @@ import pytest_asyncio
 import structlog
 
 from oa_base.refusal import Refusal
-from oa_localstack.postgres import FAST, PostgresServer
-from oa_localstack.roles import connect_admin
+from oa_localstack.postgres.roles import connect_admin
+from oa_localstack.postgres.server import PostgresServer
 from oa_platform.config.dsn import check_database_url, database_hosts, database_location
 from oa_platform.config.parsers import Secret
 from oa_platform.config.shared import DatabaseSettings
@@ -24,7 +24,7 @@ from oa_platform.postgres.migrate import migrate
 from oa_platform.postgres.pool import Postgres
 from oa_platform.postgres.servers import Facts, complaint
 from oa_testing.pg_front import pg_front
-from oa_testing.postgres import Database, free_port
+from oa_testing.postgres import FAST, Database, free_port
 
 DURABILITY = ("fsync", "full_page_writes", "synchronous_commit")
 

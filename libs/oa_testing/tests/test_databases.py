@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
-from oa_localstack.roles import PLANES
+from oa_localstack.postgres.roles import PLANES
 from oa_testing.postgres import Database
 
 TABLES_OF = """

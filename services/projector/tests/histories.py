@@ -10,7 +10,7 @@ from oa_base.refusal import Refusal
 from oa_runlog import events as e
 from oa_runlog.reducer import advance
 from oa_runlog.state import RunState
-from services.projector.domain.log import LogBatch
+from services.projector.projection.domain import LogBatch
 
 START_NS = 1_700_000_000_000_000_000
 

@@ -21,8 +21,8 @@ from oa_testing.postgres import ON_FAST, REPOSITORY, Database, free_port
 from oa_testing.waiting import PATIENCE_S
 from openagents.sync.v1 import topic_service_pb2, topic_service_pb2_grpc
 from services.projector.tests import histories as h
-from services.projector.tests.rig import FakeLog, Rig, listening
-from services.projector.tests.test_tail import check_everything_once, some_runs, spread
+from services.projector.tests.fake_log import FakeLog, listening, some_runs, spread
+from services.projector.tests.rig import Rig, check_everything_once
 
 WAIT_S = PATIENCE_S
 
@@ -85,7 +85,7 @@ async def test_sigkill_at_any_time_loses_and_repeats_nothing(
     total = sum(len(run) for run in runs)
 
     async def applied() -> int:
-        return sum(checkpoint.position for checkpoint in await rig.reads.all_checkpoints())
+        return sum(checkpoint.position for checkpoint in await rig.checkpoints.all())
 
     kills = 0
     async with listening(log) as port:

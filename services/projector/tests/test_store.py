@@ -15,8 +15,10 @@ from oa_runlog import events as e
 from oa_runlog.partitions import partition_of
 from oa_runlog.state import RunStatus
 from oa_testing.postgres import Database
-from services.projector.app.ports import CheckpointMoved, SummaryQuery, TopicPosition
-from services.projector.domain.log import LogRefused
+from services.projector.journal.domain import TopicPosition
+from services.projector.projection.app import CheckpointMoved
+from services.projector.projection.domain import LogRefused
+from services.projector.summaries.app import SummaryQuery
 from services.projector.tests import histories as h
 from services.projector.tests.rig import CODEC, Rig
 
@@ -35,7 +37,7 @@ async def test_a_batch_changes_summary_topics_and_checkpoint(rig: Rig) -> None:
     after = await rig.apply(await rig.checkpoint(), events[2:])
     assert after == await rig.checkpoint()
     assert after.position == len(events)
-    summary = await rig.reads.summary(h.ulid("run", 1))
+    summary = await rig.summaries.summary(h.ulid("run", 1))
     assert summary is not None
     assert (summary.status, summary.latest_seq) == (RunStatus.SUCCEEDED, len(events))
     for topic in (f"user:{h.USER}:runs", f"org:{h.ORG}:runs"):
@@ -50,7 +52,7 @@ async def test_a_batch_that_somebody_else_applied_is_refused_and_changes_nothing
     await rig.apply(stale, h.whole_run(1))
     with pytest.raises(CheckpointMoved):
         await rig.apply(stale, h.whole_run(2))
-    assert await rig.reads.summary(h.ulid("run", 2)) is None
+    assert await rig.summaries.summary(h.ulid("run", 2)) is None
     assert (await rig.journal.positions([f"user:{h.USER}:runs"]))[f"user:{h.USER}:runs"].head == 1
 
 
@@ -73,26 +75,25 @@ async def test_a_refused_log_leaves_no_trace(rig: Rig) -> None:
     with pytest.raises(LogRefused):
         await rig.apply(await rig.checkpoint(), [*events[:2], *events[3:]])
     assert (await rig.checkpoint()).position == 0
-    assert await rig.reads.summary(h.ulid("run", 1)) is None
+    assert await rig.summaries.summary(h.ulid("run", 1)) is None
     assert await rig.journal.positions([f"user:{h.USER}:runs"]) == {}
 
 
 async def test_drift_is_recorded_once_and_the_stored_document_stays(rig: Rig, owner: asyncpg.Connection) -> None:
     events = h.whole_run(1)
     await rig.apply(await rig.checkpoint(), events)
-    stored = await rig.reads.summary(h.ulid("run", 1))
+    stored = await rig.summaries.summary(h.ulid("run", 1))
     assert stored is not None
     forged = CODEC.encode(replace(stored, title="forged"))
     await owner.execute("UPDATE run_summaries SET document = $1, summary_hash = sha256($1)", forged)
     for _ in range(2):  # the log is read again from its start, twice
         await owner.execute("UPDATE checkpoints SET position = 0")
-        await rig.apply(await rig.checkpoint(), events)
+        assert (await rig.applied(await rig.checkpoint(), events)).drifts == 1
     drift = await owner.fetchrow("SELECT count(*) OVER () AS found, * FROM drifts")
     assert drift is not None
     assert (drift["found"], drift["run_id"], drift["seq"]) == (1, h.ulid("run", 1), len(events))
     assert CODEC.decode(drift["computed_document"]) == stored
-    assert await rig.reads.summary(h.ulid("run", 1)) == replace(stored, title="forged")
-    assert rig.progress.drifts == 2
+    assert await rig.summaries.summary(h.ulid("run", 1)) == replace(stored, title="forged")
     assert len(await rig.journal.page(f"user:{h.USER}:runs", 0, 100)) == 1
 
 
@@ -127,7 +128,7 @@ async def test_seqs_have_no_gap_when_partitions_are_applied_at_once(rig: Rig, ow
         seqs = [journal.seq for journal in await rig.journal.page(row["topic"], 0, 10_000)]
         assert seqs == list(range(1, row["head"] + 1))
     for run in runs:
-        summary = await rig.reads.summary(run[0].run_id)
+        summary = await rig.summaries.summary(run[0].run_id)
         assert summary is not None
         assert summary.latest_seq == len(run)
 
@@ -141,7 +142,7 @@ async def test_pages_of_summaries_newest_first(rig: Rig) -> None:
     mine = SummaryQuery(h.ORG, h.USER, None, "", 3)
 
     async def ids(query: SummaryQuery) -> list[str]:
-        return [summary.run_id for summary in await rig.reads.summaries(query)]
+        return [summary.run_id for summary in await rig.summaries.page(query)]
 
     assert await ids(mine) == [h.ulid("run", n) for n in (8, 6, 5)]
     assert await ids(replace(mine, before=h.ulid("run", 5))) == [h.ulid("run", n) for n in (4, 3, 2)]

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import asyncpg
 
-from oa_localstack import roles
-from oa_localstack.binaries import find_binaries
-from oa_localstack.postgres import FAST, SUPERUSER, PostgresServer
-from oa_localstack.stack import migrate_service
-from oa_testing.postgres import Database, free_port
+from oa_localstack.postgres import roles
+from oa_localstack.postgres.binaries import find_binaries
+from oa_localstack.postgres.server import SUPERUSER, PostgresServer
+from oa_testing.postgres import FAST, Database, free_port
 
 DURABILITY = ("fsync", "full_page_writes", "synchronous_commit")
 CHANGEABLE = {name: value for name, value in FAST.items() if name not in DURABILITY}
@@ -45,7 +44,7 @@ async def runtime_server(root: Path, settings: dict[str, str]) -> AsyncIterator[
         async with roles.admin_connection(server.dsn(NAME)) as admin:
             await roles.prepare_schemas(admin)
         database = Database(NAME, server.port, passwords)
-        await migrate_service(database.owner, "runtime")
+        await roles.migrate_service(database.owner, "runtime")
         yield server, database
     finally:
         await server.stop()

@@ -1,0 +1,88 @@
+"""What each service of a local stack finds in its environment. docs/config.md says what every variable means."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from oa_localstack.installation.ports import HOST, USES, Ports
+from oa_localstack.installation.secrets import SERVICES, Secrets
+from oa_localstack.postgres.roles import DATABASE, PLANES
+
+ACCEPTED = {
+    "control": ("khala_gateway",),
+    "runtime": ("control", "projector", "khala_gateway"),
+    "projector": ("control", "khala_gateway"),
+    "khala_gateway": ("control",),
+}
+"""Who may call whom: service -> the services whose token it takes."""
+
+Environment = dict[str, str]
+
+
+def service_environment(
+    service: str, *, ports: Ports, secrets: Secrets, home: Path, inherited: Mapping[str, str]
+) -> Environment:
+    """The environment of one service; holds secrets.
+
+    `inherited` is ours. It goes in first, so that OA_LOG_LEVEL, OTEL_… and a service's own limits can be set where
+    the stack is started; what the stack decides goes over it.
+    """
+    assert service in SERVICES
+    common = {
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),  # the packages that we see
+        **{use.env: str(ports.of(use)) for use in USES},
+        "OA_SERVICE_TOKEN": secrets.service_tokens[service],
+        "OA_ACCEPTED_SERVICES": _accepted(service, secrets),
+        "OA_CONTROL_URL": f"http://{HOST}:{ports.control_http}",
+        "OA_RUNTIME_GRPC": f"{HOST}:{ports.runtime_grpc}",
+        "OA_PROJECTOR_GRPC": f"{HOST}:{ports.projector_grpc}",
+        "OA_KHALA_URL": khala_url(ports),
+    }
+    defaults = {"OA_LOG_FORMAT": "json", "OA_LOG_LEVEL": "info"}
+    return {**defaults, **inherited, **common, **_own(service, ports, secrets, home)}
+
+
+def khala_url(ports: Ports) -> str:
+    """Where clients open the WebSocket."""
+    return f"ws://{HOST}:{ports.khala_ws}/khala/v1/ws"
+
+
+def role_dsn(role: str, ports: Ports, secrets: Secrets, database: str = DATABASE) -> str:
+    """The DSN of a role; holds its password."""
+    return f"postgresql://{role}:{secrets.database_passwords[role]}@{HOST}:{ports.postgres}/{database}"
+
+
+def mail_file(home: Path) -> Path:
+    """Where the console provider of a development stack leaves sign-in codes, one JSON object a line."""
+    return home / "dev-mail.jsonl"
+
+
+def _accepted(service: str, secrets: Secrets) -> str:
+    callers = ACCEPTED[service]
+    hashes = {caller: hashlib.sha256(secrets.service_tokens[caller].encode()).hexdigest() for caller in callers}
+    return ",".join(f"{caller}={digest}" for caller, digest in hashes.items())
+
+
+def _own(service: str, ports: Ports, secrets: Secrets, home: Path) -> Environment:
+    """What only this service is told: where it listens, its database, its keys."""
+    own = {f"OA_{use.kind.upper()}_ADDRESS": f"{HOST}:{ports.of(use)}" for use in USES if use.owner == service}
+    for plane in PLANES:
+        if plane.service == service:
+            own["OA_DATABASE_URL"] = role_dsn(plane.role, ports, secrets)
+    if service == "control":
+        own |= {
+            "OA_SIGNING_KEY_FILE": str(secrets.signing_key_file),
+            "OA_HMAC_KEY_FILE": str(secrets.hmac_key_file),
+            "OA_CODE_PROVIDER": "console",
+            "OA_DEV_MAIL_FILE": str(mail_file(home)),
+        }
+    else:
+        own["OA_JWKS_CACHE_FILE"] = str(home / "cache" / f"{service}-jwks.json")
+    if service == "runtime":
+        own["OA_RECEIPT_KEY_FILE"] = str(secrets.receipt_key_file)
+    return own

@@ -1,0 +1,129 @@
+"""The ports of a local stack: one formula from one base, each single one settable, all checked before a start."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Self
+
+import psutil
+
+from oa_base.refusal import Refusal
+from oa_platform.config.ports import NoPortError, default_port, port_variable
+
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class PortUse:
+    """One port of the stack: who listens on it, and for what. Its number comes from `oa_platform.config.ports`."""
+
+    field: str
+    owner: str
+    purpose: str
+
+    @property
+    def env(self) -> str:
+        """The environment variable that sets this port alone."""
+        return port_variable(self.field)
+
+    @property
+    def kind(self) -> str:
+        """What is spoken there: "http", "ws", "grpc" or "ops"."""
+        return self.field.rpartition("_")[2]
+
+
+def _listens(owner: str, purpose: str) -> int:
+    """A field of `Ports`."""
+    number: int = field(metadata={"owner": owner, "purpose": purpose})
+    return number
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The port numbers of one stack, all on 127.0.0.1. The last word of a name is what is spoken there."""
+
+    control_http: int = _listens("control", "the public HTTP edge")
+    khala_ws: int = _listens("khala_gateway", "Khala's WebSocket")
+    control_grpc: int = _listens("control", "gRPC")
+    runtime_grpc: int = _listens("runtime", "gRPC")
+    projector_grpc: int = _listens("projector", "gRPC")
+    gateway_grpc: int = _listens("khala_gateway", "gRPC health and reflection")
+    control_ops: int = _listens("control", "health and metrics")
+    runtime_ops: int = _listens("runtime", "health and metrics")
+    projector_ops: int = _listens("projector", "health and metrics")
+    gateway_ops: int = _listens("khala_gateway", "health and metrics")
+    postgres: int = _listens("postgres", "the database")
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str], base: int | None = None) -> Self:
+        """`base` or `OA_PORT_BASE` plus each offset, unless the port's own variable says otherwise.
+
+        Raises Refusal(invalid_setting) for what is no port, and for a port that two of them would share.
+        """
+        settings = dict(env) if base is None else {**env, "OA_PORT_BASE": str(base)}
+        try:
+            numbers = {use.field: default_port(use.field, settings) for use in USES}
+        except NoPortError as error:
+            raise Refusal("invalid_setting", str(error), field=error.variable) from None
+        taken: dict[int, PortUse] = {}
+        for use in USES:
+            other = taken.setdefault(numbers[use.field], use)
+            if other is not use:
+                message = f"{other.env} and {use.env} both come to {numbers[use.field]}; give each a port of its own"
+                raise Refusal("invalid_setting", message, field=use.env)
+        return cls(**numbers)
+
+    def of(self, use: PortUse) -> int:
+        """The number behind one use."""
+        number: int = getattr(self, use.field)
+        return number
+
+    def ensure_free(self) -> None:
+        """Raise Refusal(port_in_use) naming every port that something else holds, who wants it, and what to set."""
+        taken = [use for use in USES if not is_free(self.of(use))]
+        if not taken:
+            return
+        each = "\n".join(self._taken(use) for use in taken)
+        message = f"{each}; stop what holds it, or move the whole stack with OA_PORT_BASE"
+        first = taken[0]
+        metadata = {"port": str(self.of(first)), "wanted_by": first.owner}
+        raise Refusal("port_in_use", message, field=first.env, metadata=metadata)
+
+    def _taken(self, use: PortUse) -> str:
+        number = self.of(use)
+        holder = _holder(number)
+        by = f" by {holder}" if holder else ""
+        return f"port {number} is in use{by}: {use.owner} wants it for {use.purpose} ({use.env} changes it)"
+
+
+USES = tuple(PortUse(each.name, **each.metadata) for each in fields(Ports))
+
+
+def ops_use(service: str) -> PortUse:
+    """The port where a service says how it is."""
+    return next(use for use in USES if (use.owner, use.kind) == (service, "ops"))
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on `port` now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As servers do: connections in TIME_WAIT are no obstacle, a listener is.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def _holder(port: int) -> str:
+    """Name and id of the process that listens on `port`, as far as we may see it."""
+    try:
+        for connection in psutil.net_connections(kind="tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:
+                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})" if connection.pid else ""
+    except psutil.Error:
+        pass
+    return ""

@@ -1,0 +1,85 @@
+"""The secrets of one installation: made once, kept with mode 0600, never printed.
+
+Each is a file of its own below `home/secrets`. What services read as files (keys) they get as paths; the rest goes
+into their environment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from oa_base.refusal import Refusal
+from oa_localstack.files import staged
+from oa_localstack.postgres.roles import ROLES
+from oa_localstack.postgres.server import SUPERUSER
+
+SERVICES = ("control", "runtime", "projector", "khala_gateway")
+_TOKEN_BYTES = 32
+
+
+@dataclass(frozen=True, repr=False)
+class Secrets:
+    """All secrets of an installation. `database_passwords`: role -> password; `service_tokens`: service -> token."""
+
+    database_passwords: dict[str, str]
+    service_tokens: dict[str, str]
+    signing_key_file: Path
+    """Control's first token signing key, PEM PKCS#8, Ed25519."""
+    hmac_key_file: Path
+    """What control hashes codes and refresh tokens with: 64 hexadecimal digits."""
+    receipt_key_file: Path
+    """Runtime's receipt signing key, PEM PKCS#8, Ed25519."""
+
+
+def load_or_create(directory: Path) -> Secrets:
+    """The secrets in `directory`; what is missing is made.
+
+    Raises Refusal(invalid_setting) when others may read one: then it is no secret any more.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Secrets(
+        database_passwords={role: _text(directory / f"db-{role}", _token) for role in (SUPERUSER, *ROLES)},
+        service_tokens={service: _text(directory / f"service-{service}", _token) for service in SERVICES},
+        signing_key_file=_ensured(directory / "signing-key.pem", _ed25519_pem),
+        hmac_key_file=_ensured(directory / "hmac-key", _hmac_key),
+        receipt_key_file=_ensured(directory / "receipt-key.pem", _ed25519_pem),
+    )
+
+
+def _token() -> bytes:
+    return secrets.token_urlsafe(_TOKEN_BYTES).encode()
+
+
+def _hmac_key() -> bytes:
+    return secrets.token_hex(_TOKEN_BYTES).encode()
+
+
+def _ed25519_pem() -> bytes:
+    return Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _text(path: Path, make: Callable[[], bytes]) -> str:
+    return _ensured(path, make).read_text()
+
+
+def _ensured(path: Path, make: Callable[[], bytes]) -> Path:
+    """Create `path` whole or not at all; whoever is first wins, and a secret that exists is never replaced."""
+    if not path.exists():
+        staging = staged(path, make())
+        with contextlib.suppress(FileExistsError):
+            os.link(staging, path)
+        staging.unlink()
+    if path.stat().st_mode & 0o077:
+        message = f"{path} can be read by others; make a new installation, or chmod 600 it if nobody has read it"
+        raise Refusal("invalid_setting", message)
+    return path

@@ -1,0 +1,86 @@
+"""The state file: how another shell finds a running stack, and how a new supervisor finds a dead one's remains."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import psutil
+
+from oa_localstack.files import staged
+from oa_wire.strict_text import read_json
+
+_CLOCK_SLACK_S = 0.5
+
+
+@dataclass(frozen=True)
+class ProcessMark:
+    """A process and when it began: a number alone may mean another process tomorrow."""
+
+    pid: int
+    started_at: float
+
+    @classmethod
+    def of(cls, pid: int) -> Self | None:
+        """The mark of a running process; None when there is none."""
+        try:
+            return cls(pid, psutil.Process(pid).create_time())
+        except psutil.Error:
+            return None
+
+    def is_alive(self) -> bool:
+        """Whether this very process still runs."""
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.started_at) < _CLOCK_SLACK_S
+            return same and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return False
+
+
+@dataclass(frozen=True)
+class StackState:
+    """What a supervisor says about its stack. `phase`: starting, ready or stopping. Holds no secret."""
+
+    supervisor: ProcessMark
+    phase: str
+    ports: dict[str, int] = field(default_factory=dict)
+    urls: dict[str, str] = field(default_factory=dict)
+    processes: dict[str, ProcessMark] = field(default_factory=dict)
+    restarts: dict[str, int] = field(default_factory=dict)
+
+    def is_alive(self) -> bool:
+        """Whether the supervisor that wrote this still runs; otherwise the file is stale."""
+        return self.supervisor.is_alive()
+
+    def strays(self) -> list[ProcessMark]:
+        """Children that outlived their supervisor."""
+        return [] if self.is_alive() else [mark for mark in self.processes.values() if mark.is_alive()]
+
+
+def state_path(home: Path) -> Path:
+    """Where the state of the stack in `home` is written."""
+    return home / "stack.json"
+
+
+def write_state(home: Path, state: StackState) -> None:
+    """Replace the state file, whole or not at all."""
+    staged(state_path(home), json.dumps(asdict(state), indent=2).encode()).replace(state_path(home))
+
+
+def read_state(home: Path) -> StackState | None:
+    """The last state of the stack in `home`; None when there was none, or the file makes no sense."""
+    try:
+        raw: dict[str, Any] = read_json(state_path(home).read_bytes())
+        raw["supervisor"] = ProcessMark(**raw["supervisor"])
+        raw["processes"] = {name: ProcessMark(**mark) for name, mark in raw["processes"].items()}
+        return StackState(**raw)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def remove_state(home: Path) -> None:
+    """The stack is down."""
+    state_path(home).unlink(missing_ok=True)

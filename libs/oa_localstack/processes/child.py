@@ -1,0 +1,134 @@
+"""A child process that cannot outlive us."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from oa_base.refusal import Refusal
+from oa_localstack.processes.account import Account
+
+TAIL_LINES = 20
+_TAIL_BYTES = 16 * 1024
+_POLL_S = 0.02
+_LAUNCHER = Path(__file__).with_name("launch.py")
+
+
+def spawn(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    log: IO[bytes],
+    account: Account | None = None,
+    death_signal: signal.Signals = signal.SIGKILL,
+) -> subprocess.Popen[bytes]:
+    """Start `argv` (its program as an absolute path), both outputs into `log`, as `account`.
+
+    On Linux the kernel sends it `death_signal` when the thread that called us ends, so call from one that lives as
+    long as the child should: the main one. Elsewhere a killed supervisor's children are found by the next one.
+    A session of its own keeps the terminal's Ctrl-C from reaching the child before its supervisor does.
+    """
+    account = account or Account()
+    linux = sys.platform == "linux"
+    return subprocess.Popen(
+        _tied(argv, account, death_signal) if linux else list(argv),
+        env=dict(env),
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        **({} if linux else account.spawn_options()),
+    )
+
+
+def _tied(argv: Sequence[str], account: Account, death_signal: signal.Signals) -> list[str]:
+    ids = [-1 if number is None else number for number in (account.uid, account.gid)]
+    ties = [str(number) for number in (int(death_signal), os.getpid(), *ids)]
+    return [sys.executable, "-I", "-S", str(_LAUNCHER), *ties, *argv]
+
+
+class Child(ABC):
+    """A program under a name, with its log, that is started, stopped and started again."""
+
+    name: str
+    log_path: Path
+    _process: subprocess.Popen[bytes] | None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id while it runs."""
+        return self._process.pid if self._process and self._process.poll() is None else None
+
+    @property
+    def exit_status(self) -> int | None:
+        """How it ended; negative: by that signal. None while it runs or before its start."""
+        return self._process.poll() if self._process else None
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Start it, from the thread that lives as long as it should (see `spawn`); nothing happens when it runs."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """End it in order if it runs, and by force when that takes too long."""
+
+    def kill(self) -> None:
+        """SIGKILL, and take its exit status."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    async def _end(self, *steps: tuple[signal.Signals, float]) -> None:
+        """One signal after the other, each with so many seconds to be obeyed; SIGKILL comes last."""
+        for number, patience_s in steps:
+            if self._process is not None and self._process.poll() is None:
+                self._process.send_signal(number)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    await asyncio.to_thread(self._process.wait, patience_s)
+        self.kill()
+
+    async def _until_ready(self, problem: Callable[[], Awaitable[str]], timeout_s: float) -> None:
+        """Return once `problem` is empty. Raises Refusal(start_failed) when it ends or takes longer."""
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while True:
+            if self.pid is None:
+                raise self._failed(f"ended with status {self.exit_status} before it was ready")
+            if not (why := await problem()):
+                return
+            if asyncio.get_running_loop().time() > deadline:
+                raise self._failed(f"was not ready after {timeout_s:g} s ({why})")
+            await asyncio.sleep(_POLL_S)
+
+    def _failed(self, what: str) -> Refusal:
+        message = (
+            f"{self.name} {what}; read its log {self.log_path}, whose last lines are:\n{last_lines(self.log_path)}"
+        )
+        return Refusal("start_failed", message, metadata={"service": self.name})
+
+
+def send_signal(pid: int, number: signal.Signals) -> None:
+    """Signal a process that may be gone already."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def last_lines(path: Path, count: int = TAIL_LINES) -> str:
+    """The last `count` lines of a log, indented; says so when there is nothing."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _TAIL_BYTES))
+            text = file.read().decode(errors="replace")
+    except FileNotFoundError:
+        text = ""
+    lines = text.splitlines()[-count:]
+    return "\n".join(f"  {line}" for line in lines) or "  (nothing was logged)"

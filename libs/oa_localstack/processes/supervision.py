@@ -1,0 +1,94 @@
+"""Start again what dies, not too often."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from oa_base.backoff import Backoff
+from oa_base.refusal import Refusal
+from oa_localstack.processes.child import Child
+
+_POLL_S = 0.05
+_RESTART = Backoff(first_ms=100, longest_ms=5_000)
+
+
+class Change(Enum):
+    """What happened to a child."""
+
+    STARTED = "started"
+    DIED = "died"
+    RESTARTED = "restarted"
+    GAVE_UP = "gave_up"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something happened to the child `name`; `detail` is for people."""
+
+    name: str
+    change: Change
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class RestartPolicy:
+    """How often a dead child is started again: `attempts` times, each after the whole wait of `backoff`.
+
+    A child that stayed up for `forget_after_s` has all its attempts again.
+    """
+
+    attempts: int = 6
+    backoff: Backoff = _RESTART
+    forget_after_s: float = 30.0
+
+
+@dataclass
+class Supervision:
+    """Watches one child. `paused` while somebody stops, kills or starts it on purpose."""
+
+    child: Child
+    policy: RestartPolicy
+    report: Callable[[Event], None]
+    paused: bool = False
+    restarts: int = 0
+    given_up: asyncio.Event = field(default_factory=asyncio.Event)
+    _attempt: int = 0
+
+    async def run(self) -> None:
+        """Watch until cancelled, or until the attempts are used up."""
+        loop = asyncio.get_running_loop()
+        up_since = loop.time()
+        while True:
+            await asyncio.sleep(_POLL_S)
+            if self.paused or self.child.pid is not None:
+                if loop.time() - up_since > self.policy.forget_after_s:
+                    self._attempt = 0
+                continue
+            self.report(Event(self.child.name, Change.DIED, f"with status {self.child.exit_status}"))
+            if not await self._restart():
+                return
+            up_since = loop.time()
+
+    async def _restart(self) -> bool:
+        """Try until it starts; False when the attempts are used up."""
+        reason = "it died each time soon after its start"
+        while self._attempt < self.policy.attempts:
+            await asyncio.sleep(self.policy.backoff.ceiling_ms(self._attempt) / 1000)
+            self._attempt += 1
+            if self.paused:
+                return True
+            try:
+                await self.child.start()
+            except (Refusal, OSError) as error:
+                reason = str(error)
+                continue
+            self.restarts += 1
+            self.report(Event(self.child.name, Change.RESTARTED, f"attempt {self._attempt}"))
+            return True
+        self.given_up.set()
+        self.report(Event(self.child.name, Change.GAVE_UP, f"after {self._attempt} attempts: {reason}"))
+        return False

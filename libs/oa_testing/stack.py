@@ -1,0 +1,55 @@
+"""A whole stack whose parts a test takes away and gives back."""
+
+from __future__ import annotations
+
+from oa_localstack.installation.environment import mail_file
+from oa_localstack.installation.ports import HOST
+from oa_localstack.services import ServiceProcess
+from oa_localstack.stack import Stack
+
+
+class StackUnderTest(Stack):
+    """A stack whose processes can be ended on purpose, without supervision starting them again.
+
+    To see supervision at work, kill `pid(name)` instead.
+    """
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The variables that let a client (`oa`, a worker) find this stack. Holds no secret."""
+        return {
+            "OA_HOME": str(self.home),
+            "OA_CONTROL_URL": self.urls["control"],
+            "OA_KHALA_URL": self.urls["khala"],
+            "OA_RUNTIME_GRPC": f"{HOST}:{self.ports.runtime_grpc}",
+            "OA_DEV_MAIL_FILE": str(mail_file(self.home)),
+        }
+
+    def pid(self, name: str) -> int | None:
+        """The process id of a service or of Postgres while it runs."""
+        return self._children[name].pid
+
+    def restarts(self, name: str) -> int:
+        """How often supervision has started `name` again."""
+        return self._supervisions[name].restarts
+
+    def kill(self, name: str) -> None:
+        """SIGKILL a service or Postgres and leave it down until `start_service`."""
+        self._supervisions[name].paused = True
+        self._children[name].kill()
+        self._write_state()
+
+    async def stop_service(self, name: str) -> None:
+        """SIGTERM a service (or stop Postgres) and leave it down until `start_service`."""
+        self._supervisions[name].paused = True
+        await self._children[name].stop()
+        self._write_state()
+
+    async def start_service(self, name: str, *, wait_ready: bool = True) -> None:
+        """Start what `kill` or `stop_service` ended; returns when it is ready."""
+        child = self._children[name]
+        await child.start()
+        if wait_ready and isinstance(child, ServiceProcess):
+            await child.until_ready(self.settings.ready_timeout_s)
+        self._supervisions[name].paused = False
+        self._write_state()

@@ -1,1 +1,0 @@
-"""What the projector does: tail the log, serve topics, answer reads."""

@@ -1,1 +1,0 @@
-"""Decisions of the projector: plain values in, plain values out."""

@@ -1,1 +1,0 @@
-"""The projector's doors: wire <-> domain, and no decisions."""

@@ -1,0 +1,1 @@
+"""The journals of summary topics: written in the batch's transaction, served as topics."""

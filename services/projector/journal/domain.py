@@ -1,0 +1,61 @@
+"""What stands on a topic, and how new entries get their seq."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """A document to append to a topic, which gives it its seq."""
+
+    topic: str
+    run_id: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NumberedEntry:
+    """An entry with the seq that its topic gave it."""
+
+    entry: JournalEntry
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class JournalRow:
+    """One element of a topic; `payload` is a serialized RunSummary."""
+
+    topic: str
+    seq: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TopicPosition:
+    """Where a topic stands. A topic that nothing was written to has head 0 and floor 0."""
+
+    floor: int
+    head: int
+
+
+NOWHERE = TopicPosition(0, 0)
+
+
+def added(entries: Sequence[JournalEntry]) -> Mapping[str, int]:
+    """Topic -> by how much `entries` raise its head."""
+    return Counter(entry.topic for entry in entries)
+
+
+def numbered(entries: Sequence[JournalEntry], heads: Mapping[str, int]) -> list[NumberedEntry]:
+    """`entries` with their seqs, sorted by topic and seq; `heads` are those that they have raised already."""
+    by_topic: defaultdict[str, list[JournalEntry]] = defaultdict(list)
+    for entry in entries:
+        by_topic[entry.topic].append(entry)
+    return [
+        NumberedEntry(entry, heads[topic] - len(listed) + place)
+        for topic, listed in sorted(by_topic.items())
+        for place, entry in enumerate(listed, start=1)
+    ]

@@ -1,0 +1,242 @@
+"""The tail: keeps the read model up with runtime's log.
+
+One *session* is: ask where the log stands, read the checkpoints, open the stream after them, apply what comes, with one
+queue for each partition. Whatever goes wrong ends the session, and the next one starts from the checkpoints again: they
+move only in the transaction that stores what they stand for, so no end of a session, not even SIGKILL, loses or repeats
+an entry. A log that is not what a log must be (`LogRefused`) halts the tail instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+
+from oa_base.backoff import Backoff
+from oa_base.refusal import Refusal
+from services.projector.projection.domain import (
+    Checkpoint,
+    LogBatch,
+    LogRefused,
+    LogState,
+    after,
+    check_epoch,
+    check_lineage,
+    joined,
+)
+from services.projector.projection.limits import TailLimits
+from services.projector.projection.metrics import Progress
+
+_log = structlog.get_logger(__name__)
+
+
+class CheckpointMoved(Exception):
+    """The checkpoint is not where the batch starts: somebody else applied it. Read the checkpoints again."""
+
+
+class LogSource(Protocol):
+    """runtime's LogService. Whatever it is asked raises Refusal when runtime is away: the way on is to ask again."""
+
+    async def describe(self) -> LogState:
+        """Where the log stands."""
+
+    def tail(self, epoch: str, after: Mapping[int, int]) -> AsyncIterator[LogBatch]:
+        """Everything after the positions, without end. Raises LogRefused."""
+
+
+class CheckpointStore(Protocol):
+    """How far projections have come. Raises Refusal when the database is away."""
+
+    async def ensure(self, log_epoch: str, partitions: Collection[int]) -> dict[int, Checkpoint]:
+        """The checkpoint of each partition, made at position 0 where there is none."""
+
+    async def all(self) -> list[Checkpoint]:
+        """Every checkpoint of every projection, sorted by projection, version and partition."""
+
+
+class CheckpointWriter(Protocol):
+    """The checkpoints in a batch's transaction."""
+
+    async def advance(self, old: Checkpoint, position: int) -> None:
+        """Move the checkpoint from `old`, and keep others out until the end. Raises CheckpointMoved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A batch that has been stored: the checkpoint after it, and how much it led to."""
+
+    checkpoint: Checkpoint
+    journal_rows: int
+    drifts: int
+
+
+class Projection(Protocol):
+    """What is kept up with the log. Batches of different partitions may be applied at the same time."""
+
+    async def apply(self, checkpoint: Checkpoint, batch: LogBatch) -> Applied:
+        """Apply `batch`, which follows `checkpoint`, in one transaction with the checkpoint.
+
+        Raises CheckpointMoved, LogRefused: then nothing was stored. Raises Refusal when the database went away: then
+        it may have been stored, and only the checkpoints know.
+        """
+
+
+@dataclass
+class _Partition:
+    """One partition: the batches that have come and are not applied yet."""
+
+    checkpoint: Checkpoint
+    queue: asyncio.Queue[LogBatch]
+    limit_events: int
+    progress: Progress = field(repr=False)
+
+    async def next_batch(self) -> tuple[LogBatch, int]:
+        """What comes next, as much of it as one transaction takes, and how many batches of the queue are in it.
+
+        Raises LogRefused(hole).
+        """
+        parts: list[LogBatch] = []
+        position, size, taken = self.checkpoint.position, 0, 0
+        while not parts or (not self.queue.empty() and size < self.limit_events):
+            batch = after(position, await self.queue.get())
+            if batch is None:
+                self.progress.repeated_batches += 1
+                self.queue.task_done()
+                continue
+            parts.append(batch)
+            position, size, taken = batch.last_position, size + len(batch.events), taken + 1
+        return joined(parts), taken
+
+
+class Tail:
+    """Runs sessions until cancelled or halted."""
+
+    def __init__(
+        self,
+        source: LogSource,
+        checkpoints: CheckpointStore,
+        projection: Projection,
+        progress: Progress,
+        *,
+        limits: TailLimits,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._source = source
+        self._checkpoints = checkpoints
+        self._projection = projection
+        self._progress = progress
+        self._limits = limits
+        self._backoff = Backoff(limits.backoff_min_ms, limits.backoff_max_ms)
+        self._jitter = jitter
+        self._failures = 0
+
+    async def run(self) -> None:
+        """Sessions with backoff between them. Returns when the log was refused; see `Progress.halted`."""
+        while True:
+            try:
+                await self._session()
+            except* LogRefused as group:
+                refused = _first(group)
+                assert isinstance(refused, LogRefused)
+                self._progress.halt(refused.cause, str(refused))
+                # An error, and the line that alarms are made from: it does not heal by itself.
+                _log.error("projection_halted", cause=refused.cause, detail=str(refused))
+            except* CheckpointMoved as group:
+                await self._pause("checkpoint_moved", _first(group))
+            except* Refusal as group:
+                refusal = _first(group)
+                assert isinstance(refusal, Refusal)
+                await self._pause(refusal.reason, refusal)
+            if self._progress.halted:
+                return
+
+    async def _session(self) -> None:
+        first = await self._source.describe()
+        checkpoints = await self._checkpoints.ensure(first.epoch, first.heads.keys())
+        # Asked again: another replica may have applied what was committed after the first answer.
+        state = await self._source.describe()
+        check_lineage(state, checkpoints)
+        applied = {number: checkpoint.position for number, checkpoint in checkpoints.items()}
+        partitions = {number: self._partition(checkpoint) for number, checkpoint in checkpoints.items()}
+        self._progress.opened(applied, state.heads)
+        behind = sum(self._progress.lag(number) for number in state.heads)
+        _log.info("tail_opened", epoch=state.epoch, partitions=len(state.heads), behind=behind)
+        async with asyncio.TaskGroup() as tasks:
+            for partition in partitions.values():
+                tasks.create_task(self._apply(partition))
+            tasks.create_task(self._watch_heads(state.epoch))
+            tasks.create_task(self._read(state.epoch, applied, partitions))
+
+    def _partition(self, checkpoint: Checkpoint) -> _Partition:
+        queue: asyncio.Queue[LogBatch] = asyncio.Queue(self._limits.queue_batches)
+        return _Partition(checkpoint, queue, self._limits.batch_events, self._progress)
+
+    async def _read(self, epoch: str, applied: Mapping[int, int], partitions: Mapping[int, _Partition]) -> None:
+        """Hand what comes to its queue; a full one holds the stream back, and so runtime.
+
+        What has come is applied even when the stream breaks: a network that cuts every session short would otherwise
+        keep the projection from ever moving.
+        """
+        try:
+            async for batch in self._source.tail(epoch, applied):
+                partition = partitions.get(batch.partition)
+                if partition is None:
+                    raise LogRefused("hole", f"partition {batch.partition} came and was not asked for")
+                await partition.queue.put(batch)
+        except Refusal:
+            await _drained(partitions.values())
+            raise
+        await _drained(partitions.values())
+        raise Refusal("unavailable", "runtime ended the stream")
+
+    async def _apply(self, partition: _Partition) -> None:
+        while True:
+            batch, taken = await partition.next_batch()
+            applied = await self._projection.apply(partition.checkpoint, batch)
+            partition.checkpoint = applied.checkpoint
+            self._progress.moved(
+                batch.partition,
+                batch.last_position,
+                events=len(batch.events),
+                journal_rows=applied.journal_rows,
+                drifts=applied.drifts,
+            )
+            self._failures = 0
+            for _ in range(taken):
+                partition.queue.task_done()
+
+    async def _watch_heads(self, epoch: str) -> None:
+        """Ask now and then where the log stands: lag is the difference, and silence is not a sign of none."""
+        while True:
+            await asyncio.sleep(self._limits.heads_interval_ms / 1000)
+            state = await self._source.describe()
+            check_epoch(epoch, state.epoch)
+            self._progress.saw(state.heads)
+
+    async def _pause(self, cause: str, error: Exception) -> None:
+        """Wait for the next session, the longer the more have failed since something was applied."""
+        if self._progress.halted:
+            return
+        self._progress.closed(cause, str(error))
+        delay_ms = self._backoff.wait_ms(self._failures, self._jitter())
+        self._failures += 1
+        reason = error.reason if isinstance(error, Refusal) else cause
+        _log.warning("tail_ended", cause=cause, reason=reason, detail=str(error), retry_after_ms=delay_ms)
+        await asyncio.sleep(delay_ms / 1000)
+
+
+async def _drained(partitions: Iterable[_Partition]) -> None:
+    """Wait until every batch that was handed to a partition has been applied."""
+    for partition in partitions:
+        await partition.queue.join()
+
+
+def _first(group: BaseExceptionGroup[Exception]) -> Exception:
+    """One of the errors that ended a session: they end together, and the first says why."""
+    for error in group.exceptions:
+        return _first(error) if isinstance(error, BaseExceptionGroup) else error
+    raise AssertionError("an exception group is never empty")

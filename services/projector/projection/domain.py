@@ -1,0 +1,91 @@
+"""What is taken from runtime's log, and the rules about it: one lineage, position after position, none left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from oa_runlog.events import RunEvent
+
+
+class LogRefused(Exception):
+    """The log is not what a log must be. The projection stops until a person has looked; it never steps over.
+
+    `cause` is a word for metrics and logs: "hole", "epoch_changed", "rewound" (the log is shorter than what was applied
+    of it), "undecodable", "run_hole", "invalid_event".
+    """
+
+    def __init__(self, cause: str, message: str) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+@dataclass(frozen=True, slots=True)
+class LogBatch:
+    """Consecutive entries of one partition; `events[0]` stands at `first_position`. Never empty."""
+
+    partition: int
+    first_position: int
+    events: tuple[RunEvent, ...]
+
+    @property
+    def last_position(self) -> int:
+        """Position of the last entry."""
+        return self.first_position + len(self.events) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class LogState:
+    """Where runtime's log stands: its lineage, and partition -> newest position."""
+
+    epoch: str
+    heads: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """How far a projection has come in one partition: `position` is the last entry applied."""
+
+    projection: str
+    version: int
+    partition: int
+    log_epoch: str
+    position: int
+
+
+def after(applied: int, batch: LogBatch) -> LogBatch | None:
+    """The part of `batch` that follows position `applied`; None when all of it has been applied before.
+
+    Raises LogRefused(hole) when entries between `applied` and the batch are missing.
+    """
+    if batch.first_position > applied + 1:
+        raise LogRefused(
+            "hole",
+            f"partition {batch.partition}: position {applied + 1} was expected and {batch.first_position} came",
+        )
+    known = applied + 1 - batch.first_position
+    if known >= len(batch.events):
+        return None
+    return replace(batch, first_position=applied + 1, events=batch.events[known:]) if known else batch
+
+
+def joined(batches: list[LogBatch]) -> LogBatch:
+    """Batches of one partition, each following the one before, as one."""
+    first = batches[0]
+    return replace(first, events=tuple(event for batch in batches for event in batch.events))
+
+
+def check_lineage(state: LogState, checkpoints: Mapping[int, Checkpoint]) -> None:
+    """The checkpoints must count in this log, and within it. Raises LogRefused(epoch_changed | rewound)."""
+    for partition, checkpoint in checkpoints.items():
+        check_epoch(checkpoint.log_epoch, state.epoch)
+        if checkpoint.position > state.heads[partition]:
+            head = state.heads[partition]
+            message = f"partition {partition}: {checkpoint.position} entries were applied, the log has {head}"
+            raise LogRefused("rewound", message)
+
+
+def check_epoch(expected: str, found: str) -> None:
+    """Raises LogRefused(epoch_changed)."""
+    if expected != found:
+        raise LogRefused("epoch_changed", f"the log has epoch {found}; what was applied came from {expected}")

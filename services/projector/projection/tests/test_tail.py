@@ -1,0 +1,308 @@
+"""The tail against a real gRPC server that cuts, repeats, leaves out and lies, with the real database behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import grpc.aio
+import pytest
+
+from oa_base.refusal import Refusal
+from oa_platform.postgres.pool import Postgres
+from oa_testing.postgres import Database
+from oa_testing.waiting import PATIENCE_S
+from oa_wire.status import STATUS_METADATA_KEY, to_status, wire_message
+from openagents.runtime.v1 import log_service_pb2 as pb
+from services.projector.projection.app import Applied, Tail
+from services.projector.projection.domain import Checkpoint, LogBatch
+from services.projector.projection.limits import TailLimits
+from services.projector.tests import histories as h
+from services.projector.tests.fake_log import EPOCH, PARTITIONS, FakeLog, event_bytes, serving, some_runs, spread
+from services.projector.tests.rig import QUICK, Rig, check_everything_once, until
+
+
+@asynccontextmanager
+async def running(tail: Tail) -> AsyncIterator[asyncio.Task[None]]:
+    """The tail at work for the time of the block."""
+    task = asyncio.create_task(tail.run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_catches_up_then_follows(rig: Rig) -> None:
+    runs = some_runs()
+    log = FakeLog(spread(runs[:30]))
+    async with serving(log) as channel, running(rig.tail(channel)):
+        assert rig.progress.not_ready_because
+        await until(lambda: rig.progress.caught_up_once)
+        assert rig.progress.not_ready_because == ""
+        await check_everything_once(rig, runs[:30])
+        for number, run in enumerate(runs[30:], start=30):
+            await log.append(number % PARTITIONS, run)
+        await until(lambda: sum(rig.progress.applied.values()) == sum(len(run) for run in runs))
+        assert all(rig.progress.lag(partition) == 0 for partition in range(PARTITIONS))
+    await check_everything_once(rig, runs)
+
+
+async def test_a_stream_that_is_cut_again_and_again_goes_on_from_the_checkpoint(rig: Rig) -> None:
+    runs = some_runs()
+    log = FakeLog(spread(runs), page=2, meddle=lambda number, message: None if number == 3 else message)
+    async with serving(log) as channel, running(rig.tail(channel)):
+        await until(lambda: rig.progress.caught_up_once)
+    assert len(log.requests) > 3
+    for before, after in zip(log.requests, log.requests[1:], strict=False):
+        assert all(after[partition] >= before[partition] for partition in before)
+    assert rig.progress.reconnects["unavailable"] == len(log.requests) - 1
+    await check_everything_once(rig, runs)
+
+
+async def test_entries_that_come_twice_are_applied_once(rig: Rig) -> None:
+    """What runtime never does, and a retrying network in between might."""
+    runs = some_runs()
+    kept: dict[int, pb.TailLogResponse] = {}
+
+    def repeat(_: int, message: pb.TailLogResponse) -> pb.TailLogResponse:
+        before = kept.get(message.partition)
+        kept[message.partition] = message
+        if before is None:
+            return message
+        both = [*before.events, *message.events]
+        return pb.TailLogResponse(
+            epoch=message.epoch, partition=message.partition, first_position=before.first_position, events=both
+        )
+
+    async with serving(FakeLog(spread(runs), meddle=repeat)) as channel, running(rig.tail(channel)):
+        await until(lambda: rig.progress.caught_up_once)
+    await check_everything_once(rig, runs)
+
+
+@pytest.mark.parametrize("where", [0, 3])
+async def test_a_hole_stops_the_projection_and_is_never_stepped_over(rig: Rig, where: int) -> None:
+    runs = some_runs(4)
+    length = len(spread(runs)[2])
+
+    def hole(_: int, message: pb.TailLogResponse) -> pb.TailLogResponse:
+        if message.partition != 2 or message.first_position < where + 1:
+            return message
+        return pb.TailLogResponse(
+            epoch=EPOCH, partition=2, first_position=message.first_position + 1, events=message.events[1:]
+        )
+
+    async with serving(FakeLog(spread(runs), page=3, meddle=hole)) as channel, running(rig.tail(channel)) as task:
+        await asyncio.wait_for(task, PATIENCE_S)
+    assert length > where + 1
+    assert rig.progress.halted == "hole"
+    assert "the projection has stopped (hole)" in rig.progress.not_ready_because
+    assert (await rig.checkpoint(2)).position == where
+
+
+async def test_another_epoch_is_refused(rig: Rig) -> None:
+    runs = some_runs(4)
+    async with serving(FakeLog(spread(runs))) as channel, running(rig.tail(channel)):
+        await until(lambda: rig.progress.caught_up_once)
+    applied = (await rig.checkpoint(0)).position
+    async with serving(FakeLog(spread(runs[:1]), epoch="restored")) as channel, running(rig.tail(channel)) as task:
+        await asyncio.wait_for(task, PATIENCE_S)
+    assert rig.progress.halted == "epoch_changed"
+    assert (await rig.checkpoint(0)).position == applied
+
+
+async def test_an_epoch_that_changes_under_an_open_stream_is_refused(rig: Rig) -> None:
+    log = FakeLog(spread(some_runs(4)))
+    async with serving(log) as channel, running(rig.tail(channel)) as task:
+        await until(lambda: rig.progress.caught_up_once)
+        log.epoch = "restored"
+        await asyncio.wait_for(task, PATIENCE_S)
+    assert rig.progress.halted == "epoch_changed"
+
+
+async def test_a_log_that_lost_its_end_is_refused(rig: Rig) -> None:
+    log = FakeLog(spread(some_runs(8)))
+    async with serving(log) as channel, running(rig.tail(channel)):
+        await until(lambda: rig.progress.caught_up_once)
+    log.partitions[1].pop()
+    async with serving(log) as channel, running(rig.tail(channel)) as task:
+        await asyncio.wait_for(task, PATIENCE_S)
+    assert rig.progress.halted == "rewound"
+
+
+class DamagedLog(FakeLog):
+    """What it has to say of what follows on the first entries: their archive is damaged, or this replica has none."""
+
+    refusal: Refusal | None
+
+    async def TailLog(self, request: pb.TailLogRequest, context: Any) -> AsyncIterator[pb.TailLogResponse]:
+        async for message in super().TailLog(request, context):
+            if self.refusal is not None and message.first_position > 3:
+                trailers = ((STATUS_METADATA_KEY, to_status(self.refusal).SerializeToString()),)
+                code = grpc.StatusCode[self.refusal.info.grpc_code]
+                await context.abort(code, wire_message(self.refusal), trailers)
+            yield message
+
+
+@pytest.mark.parametrize("reason", ["archive_damaged", "unavailable"])
+async def test_entries_that_can_not_be_read_now_are_waited_for_and_never_stepped_over(rig: Rig, reason: str) -> None:
+    """It says why it waits, and goes on by itself once somebody has put the object back."""
+    runs = some_runs(8)
+    log = DamagedLog(spread(runs), page=3)
+    log.refusal = Refusal(reason, "the archived object of the run is missing")
+    async with serving(log) as channel, running(rig.tail(channel)) as task:
+        await until(lambda: rig.progress.reconnects.get(reason, 0) > 2)
+        assert not task.done()
+        assert rig.progress.halted == ""
+        await until(lambda: not rig.progress.connected)
+        assert f"{reason}: the archived object of the run is missing" in rig.progress.not_ready_because
+        assert (await rig.checkpoint(0)).position in {0, 3}
+        log.refusal = None
+        await until(lambda: rig.progress.caught_up_once)
+    await check_everything_once(rig, runs)
+
+
+async def test_entries_that_are_no_events_are_refused(rig: Rig) -> None:
+    log = FakeLog({0: [b"\xff\xff"]})
+    async with serving(log) as channel, running(rig.tail(channel)) as task:
+        await asyncio.wait_for(task, PATIENCE_S)
+    assert rig.progress.halted == "undecodable"
+
+
+async def test_two_projectors_on_one_database_apply_everything_once(postgres: Postgres) -> None:
+    """Whoever loses the race for a batch begins again from the checkpoint."""
+    runs = some_runs()
+    first, second = Rig(postgres), Rig(postgres)
+    log = FakeLog(spread(runs), page=2)
+    async with serving(log) as channel, running(first.tail(channel)), running(second.tail(channel)):
+        await until(lambda: first.progress.caught_up_once and second.progress.caught_up_once)
+    # A session that loses a race ends in the middle of its other commits, so what it counted is a lower bound.
+    assert 0 < first.progress.events + second.progress.events <= sum(len(run) for run in runs)
+    await check_everything_once(first, runs)
+
+
+async def test_killed_connections_in_the_middle_of_transactions_lose_and_repeat_nothing(
+    rig: Rig, projector_database: Database
+) -> None:
+    """The server ends the projector's connections at random, again and again; the commit's answer may be lost too."""
+    runs = some_runs(80)
+    admin = await asyncpg.connect(projector_database.admin)
+    kill = """
+        SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE datname = current_database() AND usename = 'projector_app' AND state <> 'idle'
+    """
+    killed = 0
+    limits = replace(QUICK, batch_events=1)
+    async with serving(FakeLog(spread(runs), page=1)) as channel, running(rig.tail(channel, limits)) as task:
+        while not rig.progress.caught_up_once:
+            assert not task.done(), task.exception()
+            await asyncio.sleep(random.uniform(0, 0.02))
+            if killed < 15:
+                killed += await admin.fetchval(kill)
+    await admin.close()
+    assert killed > 0
+    await check_everything_once(rig, runs)
+
+
+async def test_a_transaction_takes_no_further_batch_past_its_limit(rig: Rig) -> None:
+    """Nothing is applied before all batches have been sent, so that there is always a further one."""
+    log = FakeLog(spread(some_runs()), page=3)
+    sizes: list[int] = []
+    unsent = sum(math.ceil(len(entries) / log.page) for entries in log.partitions.values())
+    all_sent = asyncio.Event()
+    apply = rig.projection.apply
+
+    def count(_: int, message: pb.TailLogResponse) -> pb.TailLogResponse:
+        nonlocal unsent
+        unsent -= 1
+        if not unsent:
+            all_sent.set()
+        return message
+
+    async def note(checkpoint: Checkpoint, batch: LogBatch) -> Applied:
+        sizes.append(len(batch.events))
+        await all_sent.wait()
+        return await apply(checkpoint, batch)
+
+    log.meddle = count
+    rig.projection.apply = note  # type: ignore[method-assign]
+    async with serving(log) as channel, running(rig.tail(channel, replace(QUICK, batch_events=7))):
+        await until(lambda: rig.progress.caught_up_once)
+    assert max(sizes) == 9  # the third batch of three reaches the limit, and none comes after it
+
+
+async def test_a_full_queue_holds_the_stream_back(rig: Rig) -> None:
+    """Nothing piles up in memory while the database is slow: the stream is read no further than the queues take."""
+    sent = 0
+
+    def count(number: int, message: pb.TailLogResponse) -> pb.TailLogResponse:
+        nonlocal sent
+        sent = number + 1
+        return message
+
+    data = b"x" * 60_000
+    run = h.history(1, [h.created(), h.started(), *(h.text(data) for _ in range(600))])
+    log = FakeLog({0: [event_bytes(event) for event in run]}, page=1, meddle=count)
+    blocker = asyncio.Event()
+    apply = rig.projection.apply
+
+    async def slow(checkpoint: Checkpoint, batch: LogBatch) -> Applied:
+        await blocker.wait()
+        return await apply(checkpoint, batch)
+
+    rig.projection.apply = slow  # type: ignore[method-assign]
+    async with serving(log) as channel, running(rig.tail(channel, replace(QUICK, queue_batches=2))):
+        await until(lambda: sent > 3)
+        await asyncio.sleep(0.3)
+        assert sent < 400  # what gRPC itself has under way is bounded in bytes
+        blocker.set()
+        await until(lambda: rig.progress.caught_up_once)
+    assert sent == len(run)
+
+
+async def test_the_pause_between_sessions_doubles_up_to_its_bound(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    delays: list[float] = []
+    sleep = asyncio.sleep
+
+    async def note(delay_s: float) -> None:
+        delays.append(delay_s)
+        await sleep(0)
+        if len(delays) == 6:
+            raise asyncio.CancelledError
+
+    limits = TailLimits(backoff_min_ms=100, backoff_max_ms=1000)
+    async with grpc.aio.insecure_channel("127.0.0.1:1") as channel:
+        tail = rig.tail(channel, limits)
+        tail._jitter = lambda: 1.0
+        monkeypatch.setattr("services.projector.projection.app.asyncio.sleep", note)
+        with pytest.raises(asyncio.CancelledError):
+            await tail.run()
+    assert delays == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+
+
+async def test_read_models_are_made_anew_as_the_runbook_says(
+    postgres: Postgres, projector_database: Database, repository: Path
+) -> None:
+    """After a restore of the log: docs/runbooks/projection-stopped.md, word by word."""
+    page = (repository / "docs/runbooks/projection-stopped.md").read_text("utf-8")
+    block = page.split("```sql\n")[1].split("```")[0]
+    runs = some_runs(12)
+    before, after = Rig(postgres), Rig(postgres)
+    async with serving(FakeLog(spread(runs))) as channel, running(before.tail(channel)):
+        await until(lambda: before.progress.caught_up_once)
+    epoch = await before.journal.epoch()
+    owner = await asyncpg.connect(projector_database.owner)
+    await owner.execute(block)
+    await owner.close()
+    async with serving(FakeLog(spread(runs[:5]), epoch="restored")) as channel, running(after.tail(channel)):
+        await until(lambda: after.progress.caught_up_once)
+    await check_everything_once(after, runs[:5])
+    assert await after.summaries.summary(runs[6][0].run_id) is None
+    assert await after.journal.epoch() != epoch

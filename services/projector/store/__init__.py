@@ -1,1 +1,0 @@
-"""The projector's tables. Nothing else in the service speaks SQL."""

@@ -1,0 +1,139 @@
+"""Run summaries: changed by batches of the log, read for the person or service account that a call is made for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from oa_base.identity import Principal, PrincipalKind
+from oa_base.refusal import Refusal
+from oa_runlog.state import RunStatus
+from oa_topics.hub import TopicHub
+from services.projector.journal.app import JournalWriter, publish
+from services.projector.projection.app import Applied, CheckpointWriter
+from services.projector.projection.domain import Checkpoint, LogBatch
+from services.projector.summaries.domain import Codec, Drift, RunSummary, StoredSummary, SummaryWrite, plan_batch
+from services.projector.summaries.limits import PageLimits
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryQuery:
+    """Runs of an org, newest first, below the run id `before` when it is set; `user_id` and `status` narrow it."""
+
+    org_id: str
+    user_id: str | None
+    status: RunStatus | None
+    before: str
+    limit: int
+
+
+class SummaryStore(Protocol):
+    """The summaries, for readers. Raises Refusal when the database is away."""
+
+    async def summary(self, run_id: str) -> RunSummary | None:
+        """The run's summary."""
+
+    async def page(self, query: SummaryQuery) -> list[RunSummary]:
+        """A page of summaries."""
+
+
+class SummaryWriter(Protocol):
+    """The summaries in a batch's transaction."""
+
+    async def read(self, run_ids: Collection[str]) -> dict[str, StoredSummary]:
+        """The stored summaries of these runs, as far as there are any."""
+
+    async def write(self, writes: Sequence[SummaryWrite]) -> None:
+        """Store summaries. Raises CheckpointMoved when a newer one is stored."""
+
+    async def record(self, drifts: Sequence[Drift]) -> None:
+        """Store what was found to differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """One batch's transaction: all that is written is stored, or nothing."""
+
+    checkpoints: CheckpointWriter
+    summaries: SummaryWriter
+    journal: JournalWriter
+
+
+Transactions = Callable[[], AbstractAsyncContextManager[Transaction]]
+"""Begins a transaction; it commits when the block ends, unless it raises. Raises Refusal when the database is away."""
+
+
+class SummaryProjection:
+    """`projection.app.Projection`: the read model, the topics and the checkpoint change together, or not at all."""
+
+    def __init__(self, transactions: Transactions, codec: Codec, hub: TopicHub) -> None:
+        self._transactions = transactions
+        self._codec = codec
+        self._hub = hub
+
+    async def apply(self, checkpoint: Checkpoint, batch: LogBatch) -> Applied:
+        """See Projection."""
+        async with self._transactions() as transaction:
+            await transaction.checkpoints.advance(checkpoint, batch.last_position)
+            stored = await transaction.summaries.read({event.run_id for event in batch.events})
+            plan = plan_batch(stored, batch.events, self._codec.encode)
+            await transaction.summaries.write(plan.writes)
+            await transaction.summaries.record(plan.drifts)
+            rows = await transaction.journal.append(plan.entries)
+        publish(self._hub, rows)
+        return Applied(replace(checkpoint, position=batch.last_position), len(rows), len(plan.drifts))
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryPage:
+    """Summaries, newest first. `next_key` is what the next page comes after; empty when this is the last."""
+
+    summaries: Sequence[RunSummary]
+    next_key: str
+
+
+def list_digest(principal: Principal, status: RunStatus | None) -> bytes:
+    """SHA-256 of what a list is about: a page token of one list can't be used with another, or by another."""
+    parts = ("ListRunSummaries", principal.kind.value, principal.subject, principal.org_id, status or "")
+    return hashlib.sha256("\n".join(parts).encode()).digest()
+
+
+class Reads:
+    """Owner and org come from the principal: a person's own runs in the org, all of the org's for a service account.
+
+    A single run may be read by every member of its org, and by whoever started it. What one may not read looks like
+    what does not exist.
+    """
+
+    def __init__(self, store: SummaryStore, limits: PageLimits | None = None) -> None:
+        self._store = store
+        self._limits = limits or PageLimits()
+
+    async def summary(self, principal: Principal, run_id: str) -> RunSummary:
+        """The run's summary. Raises Refusal(not_found)."""
+        summary = await self._store.summary(run_id)
+        if summary is None or not _may_read(principal, summary):
+            raise Refusal(
+                "not_found",
+                f"there is no run {run_id} in the read model; a new one takes a moment",
+                field="run_id",
+            )
+        return summary
+
+    async def summaries(
+        self, principal: Principal, status: RunStatus | None, page_size: int, after_key: str
+    ) -> SummaryPage:
+        """The page after `after_key`; a page size of 0 is the default, a larger one than the maximum is that."""
+        size = min(page_size or self._limits.default_size, self._limits.max_size)
+        user_id = principal.subject if principal.kind is PrincipalKind.USER else None
+        # One more than asked for tells whether there is a next page.
+        found = await self._store.page(SummaryQuery(principal.org_id, user_id, status, after_key, size + 1))
+        page = found[:size]
+        return SummaryPage(page, page[-1].run_id if len(found) > size else "")
+
+
+def _may_read(principal: Principal, summary: RunSummary) -> bool:
+    return summary.org_id == principal.org_id or summary.user_id == principal.subject

@@ -1,0 +1,227 @@
+"""What events do to the summaries of their runs: a pure function, so that the same log gives the same summaries.
+
+The document of a summary is `openagents.projection.v1.RunSummary`; `RunSummary` is its content as plain values. A batch
+of the log leads to a `Plan`: which documents to write, what to say on which topics. The rule for what is known already:
+an event at or below a summary's `latest_seq` changes nothing. When a run comes again from its first event, it is
+projected again beside the stored summary; at the seq of that, both documents must have the same hash. Other bytes are
+*drift*: recorded for people, while the stored document stays as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from oa_base.refusal import Refusal
+from oa_khala.topics import org_runs, user_runs
+from oa_runlog.events import (
+    RunCreated,
+    RunEvent,
+    RunFinished,
+    RunStarted,
+    TextDelta,
+    ToolCall,
+    Usage,
+)
+from oa_runlog.state import MAX_TOTAL, RunStatus
+from oa_runlog.titles import titled
+from oa_runlog.transitions import next_status, trigger
+from services.projector.journal.domain import JournalEntry
+from services.projector.projection.domain import LogRefused
+
+PROJECTION = "run_summaries"
+VERSION = 1
+"""Raised when the code gives other documents for the same events: a new version is built beside the old one."""
+PERSON_PREFIX = "usr_"
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """What a list of runs shows of one, as of event `latest_seq`.
+
+    Times are nanoseconds since the Unix epoch; those that are None, and `finish`, have not come yet. `worker_id` is
+    that of the newest attempt. The counts stop at `oa_runlog.state.MAX_TOTAL`.
+    """
+
+    run_id: str
+    user_id: str
+    org_id: str
+    title: str
+    adapter: str
+    thread_id: str
+    status: RunStatus
+    latest_seq: int
+    create_ns: int
+    start_ns: int | None = None
+    finish_ns: int | None = None
+    finish: RunFinished | None = None
+    worker_id: str = ""
+    attempt: int = 0
+    text_bytes: int = 0
+    tool_calls: int = 0
+    total_tokens: int = 0
+
+
+def project(summary: RunSummary | None, event: RunEvent) -> RunSummary:
+    """The summary after `event`; None stands for a run of which nothing has been seen.
+
+    Raises LogRefused(run_hole) when the event is not the run's next, LogRefused(invalid_event) when the run's state
+    machine does not allow it: then the log is not what the authority writes, and nothing may be built on it.
+    """
+    expected = 1 if summary is None else summary.latest_seq + 1
+    if event.seq != expected:
+        raise LogRefused("run_hole", f"{event.run_id}: seq {expected} was expected and {event.seq} came")
+    status = next_status(None if summary is None else summary.status, event.body)
+    if status is None:
+        before = "no run" if summary is None else summary.status
+        raise LogRefused("invalid_event", f"{event.run_id} seq {event.seq}: {trigger(event.body)} after {before}")
+    if summary is None:
+        return _created(event, status)
+    return replace(summary, status=status, latest_seq=event.seq, **_changes(summary, event))
+
+
+def _created(event: RunEvent, status: RunStatus) -> RunSummary:
+    assert isinstance(event.body, RunCreated)  # the table allows nothing else for a new run
+    spec = titled(event.body.spec)  # the authority records every run with a title; a log of others may not
+    return RunSummary(
+        run_id=event.run_id,
+        user_id=event.body.user_id,
+        org_id=event.body.org_id,
+        title=spec.title,
+        adapter=spec.adapter,
+        thread_id=spec.thread_id,
+        status=status,
+        latest_seq=event.seq,
+        create_ns=event.recorded_ns,
+    )
+
+
+def _changes(summary: RunSummary, event: RunEvent) -> dict[str, Any]:
+    """The members of the summary that the event gives another value, besides status and seq."""
+    match event.body:
+        case RunStarted(worker_id=worker_id, attempt=attempt):
+            first = event.recorded_ns if summary.start_ns is None else summary.start_ns
+            return {"worker_id": worker_id, "attempt": attempt, "start_ns": first}
+        case RunFinished():
+            return {"finish": event.body, "finish_ns": event.recorded_ns}
+        case TextDelta(data=data):
+            return {"text_bytes": _plus(summary.text_bytes, len(data))}
+        case ToolCall():
+            return {"tool_calls": _plus(summary.tool_calls, 1)}
+        case Usage(input_tokens=read, output_tokens=written):
+            return {"total_tokens": _plus(summary.total_tokens, read + written)}
+        case _:
+            return {}
+
+
+def _plus(total: int, amount: int) -> int:
+    return min(total + amount, MAX_TOTAL)
+
+
+class Codec(Protocol):
+    """Summary <-> document: a serialized `openagents.projection.v1.RunSummary`, always the same bytes for the same."""
+
+    def encode(self, summary: RunSummary) -> bytes:
+        """The document."""
+
+    def decode(self, document: bytes) -> RunSummary:
+        """The summary; documents are our own, so one that does not parse is a defect (ValueError)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSummary:
+    """What the read model holds: the summary, and SHA-256 of its document."""
+
+    summary: RunSummary
+    summary_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryWrite:
+    """A document to store instead of the run's former one."""
+
+    summary: RunSummary
+    document: bytes
+    summary_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """The same run at the same seq, computed again with another result."""
+
+    run_id: str
+    seq: int
+    stored_hash: bytes
+    computed_hash: bytes
+    computed_document: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that a batch changes. One write, and one entry on each topic, for each run that it moved."""
+
+    writes: tuple[SummaryWrite, ...]
+    entries: tuple[JournalEntry, ...]
+    drifts: tuple[Drift, ...]
+
+
+def plan_batch(
+    stored: Mapping[str, StoredSummary], events: Iterable[RunEvent], encode: Callable[[RunSummary], bytes]
+) -> Plan:
+    """What `events`, in log order, do to the summaries of their runs. Raises LogRefused, see `project`."""
+    by_run: defaultdict[str, list[RunEvent]] = defaultdict(list)
+    for event in events:
+        by_run[event.run_id].append(event)
+    writes: list[SummaryWrite] = []
+    drifts: list[Drift] = []
+    for run_id, own in by_run.items():
+        known = stored.get(run_id)
+        if known is not None and own[0].seq == 1:
+            drifts.extend(_compare(known, own, encode))
+        summary = _advance(None if known is None else known.summary, own)
+        if summary is not None:
+            writes.append(_write(summary, encode))
+    entries = [
+        JournalEntry(topic, write.summary.run_id, write.document)
+        for write in writes
+        for topic in topics_of(write.summary)
+    ]
+    return Plan(tuple(writes), tuple(entries), tuple(drifts))
+
+
+def topics_of(summary: RunSummary) -> tuple[str, ...]:
+    """The topics that say how the run stands. A run that a service account started has no person's topic."""
+    try:
+        by_org = org_runs(summary.org_id)
+        return (by_org, user_runs(summary.user_id)) if summary.user_id.startswith(PERSON_PREFIX) else (by_org,)
+    except Refusal as error:
+        raise LogRefused("invalid_event", f"{summary.run_id}: its owner has no topic ({error.message})") from error
+
+
+def _advance(summary: RunSummary | None, events: Iterable[RunEvent]) -> RunSummary | None:
+    """The summary after what is new among `events`; None when nothing is."""
+    latest = 0 if summary is None else summary.latest_seq
+    fresh = [event for event in events if event.seq > latest]
+    for event in fresh:
+        summary = project(summary, event)
+    return summary if fresh else None
+
+
+def _compare(known: StoredSummary, events: list[RunEvent], encode: Callable[[RunSummary], bytes]) -> list[Drift]:
+    """Project the run again up to the stored seq, as far as `events` reach, and compare there."""
+    seq = known.summary.latest_seq
+    again = _advance(None, [event for event in events if event.seq <= seq])
+    if again is None or again.latest_seq != seq:
+        return []
+    computed = _write(again, encode)
+    if computed.summary_hash == known.summary_hash:
+        return []
+    return [Drift(again.run_id, seq, known.summary_hash, computed.summary_hash, computed.document)]
+
+
+def _write(summary: RunSummary, encode: Callable[[RunSummary], bytes]) -> SummaryWrite:
+    document = encode(summary)
+    return SummaryWrite(summary, document, hashlib.sha256(document).digest())

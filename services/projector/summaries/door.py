@@ -1,0 +1,164 @@
+"""openagents.projection.v1.ReadService, the documents of summaries, and page tokens.
+
+A page token is opaque to callers and bound to the query that it came from.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from oa_base.refusal import Refusal
+from oa_platform.auth.identity import current_principal
+from oa_runlog import wire as runlog_wire
+from oa_runlog.state import RunStatus
+from openagents.common.v1 import cursor_pb2, paging_pb2
+from openagents.projection.v1 import checkpoint_pb2, read_service_pb2_grpc, run_summary_pb2
+from openagents.projection.v1 import read_service_pb2 as pb
+from openagents.runtime.v1 import run_pb2
+from services.projector.projection.app import CheckpointStore
+from services.projector.projection.domain import Checkpoint
+from services.projector.summaries.app import Reads, list_digest
+from services.projector.summaries.domain import RunSummary
+
+
+class ReadApi(read_service_pb2_grpc.ReadServiceServicer):
+    """Requests have been validated and callers authenticated before they come here."""
+
+    def __init__(self, reads: Reads, checkpoints: CheckpointStore) -> None:
+        self._reads = reads
+        self._checkpoints = checkpoints
+
+    async def GetRunSummary(self, request: pb.GetRunSummaryRequest, context: Any) -> pb.GetRunSummaryResponse:
+        """One run's summary."""
+        summary = await self._reads.summary(current_principal(), request.run_id)
+        return pb.GetRunSummaryResponse(summary=summary_to_wire(summary))
+
+    async def ListRunSummaries(self, request: pb.ListRunSummariesRequest, context: Any) -> pb.ListRunSummariesResponse:
+        """A page of the caller's runs."""
+        principal = current_principal()
+        status = runlog_wire.status_from_wire(request.status) if request.status else None
+        digest = list_digest(principal, status)
+        after_key = decode_page_token(request.page_token, digest)
+        page = await self._reads.summaries(principal, status, request.page_size, after_key)
+        return pb.ListRunSummariesResponse(
+            summaries=[summary_to_wire(summary) for summary in page.summaries],
+            next_page_token=encode_page_token(page.next_key, digest),
+        )
+
+    async def ListCheckpoints(self, request: pb.ListCheckpointsRequest, context: Any) -> pb.ListCheckpointsResponse:
+        """How far every projection has come."""
+        checkpoints = await self._checkpoints.all()
+        return pb.ListCheckpointsResponse(checkpoints=[checkpoint_to_wire(one) for one in checkpoints])
+
+
+def encode_page_token(after_key: str, query_digest: bytes) -> str:
+    """The token of the page after `after_key`; empty when there is none."""
+    if not after_key:
+        return ""
+    token = paging_pb2.PageToken(after_key=after_key, query_digest=query_digest)
+    return base64.urlsafe_b64encode(token.SerializeToString(deterministic=True)).decode().rstrip("=")
+
+
+def decode_page_token(text: str, query_digest: bytes) -> str:
+    """The key that the page comes after; empty for the first page. Raises Refusal(invalid_page_token)."""
+    if not text:
+        return ""
+    token = paging_pb2.PageToken()
+    try:
+        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        token.ParseFromString(data)
+    except (binascii.Error, ValueError, DecodeError):
+        raise _invalid() from None
+    if not token.after_key or not hmac.compare_digest(token.query_digest, query_digest):
+        raise _invalid()
+    return token.after_key
+
+
+def _invalid() -> Refusal:
+    message = "the page token is not one that this query returned; start again without one"
+    return Refusal("invalid_page_token", message, field="page_token")
+
+
+class SummaryCodec:
+    """`domain.Codec`. The message has no map, so its deterministic serialization is one for each value."""
+
+    def encode(self, summary: RunSummary) -> bytes:
+        """The document of a summary."""
+        return summary_to_wire(summary).SerializeToString(deterministic=True)
+
+    def decode(self, document: bytes) -> RunSummary:
+        """The summary in a document of ours."""
+        message = run_summary_pb2.RunSummary()
+        try:
+            message.ParseFromString(document)
+            return summary_from_wire(message)
+        except (DecodeError, Refusal) as error:
+            raise ValueError(f"a stored summary can't be read: {error}") from error
+
+
+def status_to_wire(status: RunStatus) -> run_pb2.RunStatus.ValueType:
+    """The number of a status."""
+    return run_pb2.RunStatus.Value(f"RUN_STATUS_{status.name}")
+
+
+def summary_to_wire(summary: RunSummary) -> run_summary_pb2.RunSummary:
+    """The message for a summary."""
+    message = run_summary_pb2.RunSummary(
+        run_id=summary.run_id,
+        user_id=summary.user_id,
+        org_id=summary.org_id,
+        title=summary.title,
+        adapter=summary.adapter,
+        status=status_to_wire(summary.status),
+        latest_seq=summary.latest_seq,
+        worker_id=summary.worker_id,
+        attempt=summary.attempt,
+        text_bytes=summary.text_bytes,
+        tool_calls=summary.tool_calls,
+        total_tokens=summary.total_tokens,
+        thread_id=summary.thread_id,
+    )
+    message.create_time.FromNanoseconds(summary.create_ns)
+    if summary.start_ns is not None:
+        message.start_time.FromNanoseconds(summary.start_ns)
+    if summary.finish_ns is not None:
+        message.finish_time.FromNanoseconds(summary.finish_ns)
+    if summary.finish is not None:
+        message.finish.CopyFrom(runlog_wire.finish_to_wire(summary.finish))
+    return message
+
+
+def summary_from_wire(message: run_summary_pb2.RunSummary) -> RunSummary:
+    """The summary in a message. Raises Refusal."""
+    return RunSummary(
+        run_id=message.run_id,
+        user_id=message.user_id,
+        org_id=message.org_id,
+        title=message.title,
+        adapter=message.adapter,
+        thread_id=message.thread_id,
+        status=runlog_wire.status_from_wire(message.status),
+        latest_seq=message.latest_seq,
+        create_ns=message.create_time.ToNanoseconds(),
+        start_ns=message.start_time.ToNanoseconds() if message.HasField("start_time") else None,
+        finish_ns=message.finish_time.ToNanoseconds() if message.HasField("finish_time") else None,
+        finish=runlog_wire.finish_from_wire(message.finish) if message.HasField("finish") else None,
+        worker_id=message.worker_id,
+        attempt=message.attempt,
+        text_bytes=message.text_bytes,
+        tool_calls=message.tool_calls,
+        total_tokens=message.total_tokens,
+    )
+
+
+def checkpoint_to_wire(checkpoint: Checkpoint) -> checkpoint_pb2.Checkpoint:
+    """The message for a checkpoint."""
+    applied = cursor_pb2.LogPosition(partition=checkpoint.partition, position=checkpoint.position)
+    return checkpoint_pb2.Checkpoint(
+        projection=checkpoint.projection, version=checkpoint.version, epoch=checkpoint.log_epoch, applied=applied
+    )

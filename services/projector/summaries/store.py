@@ -1,0 +1,131 @@
+"""The tables `run_summaries` and `drifts`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from oa_platform.postgres.pool import Connection, Postgres
+from services.projector.projection.app import CheckpointMoved
+from services.projector.summaries.app import SummaryQuery
+from services.projector.summaries.domain import (
+    PROJECTION,
+    VERSION,
+    Codec,
+    Drift,
+    RunSummary,
+    StoredSummary,
+    SummaryWrite,
+)
+
+# The document of one run, by primary key.
+_ONE = "SELECT document FROM projection.run_summaries WHERE version = $1 AND run_id = $2"
+
+# A page of an org's runs, newest first. Keyset paging: the cost of a page does not grow with its distance from the
+# first.
+_PAGE = """
+SELECT document FROM projection.run_summaries
+WHERE version = $1 AND org_id = $2
+  AND ($3::text IS NULL OR user_id = $3)
+  AND ($4::text IS NULL OR status = $4)
+  AND ($5 = '' OR run_id < $5)
+ORDER BY run_id DESC LIMIT $6
+"""
+
+# What a batch's runs looked like before it.
+_OF_RUNS = """
+SELECT run_id, document, summary_hash FROM projection.run_summaries
+WHERE version = $1 AND run_id = ANY ($2::text[])
+"""
+
+# What they look like after it; a newer summary is never overwritten.
+_WRITE = """
+INSERT INTO projection.run_summaries AS stored
+    (version, run_id, user_id, org_id, status, latest_seq, document, summary_hash)
+SELECT $1, * FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bytea[], $8::bytea[])
+ON CONFLICT (version, run_id) DO UPDATE SET
+    user_id = excluded.user_id, org_id = excluded.org_id, status = excluded.status,
+    latest_seq = excluded.latest_seq, document = excluded.document, summary_hash = excluded.summary_hash,
+    updated_at = now()
+WHERE stored.latest_seq < excluded.latest_seq
+RETURNING run_id
+"""
+
+# A drift that is found again after a restart is one row.
+_RECORD_DRIFT = """
+INSERT INTO projection.drifts (projection, version, run_id, seq, stored_hash, computed_hash, computed_document)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT DO NOTHING
+"""
+
+
+class PostgresSummaryStore:
+    """`app.SummaryStore`."""
+
+    def __init__(self, postgres: Postgres, codec: Codec) -> None:
+        self._postgres = postgres
+        self._codec = codec
+
+    async def summary(self, run_id: str) -> RunSummary | None:
+        """See SummaryStore."""
+        async with self._postgres.acquire() as connection:
+            document = await connection.fetchval(_ONE, VERSION, run_id)
+        return None if document is None else self._codec.decode(document)
+
+    async def page(self, query: SummaryQuery) -> list[RunSummary]:
+        """See SummaryStore."""
+        status = None if query.status is None else query.status.value
+        async with self._postgres.acquire() as connection:
+            rows = await connection.fetch(
+                _PAGE, VERSION, query.org_id, query.user_id, status, query.before, query.limit
+            )
+        return [self._codec.decode(row["document"]) for row in rows]
+
+
+class PostgresSummaryWriter:
+    """`app.SummaryWriter` on one connection that has a transaction open."""
+
+    def __init__(self, connection: Connection, codec: Codec) -> None:
+        self._connection = connection
+        self._codec = codec
+
+    async def read(self, run_ids: Collection[str]) -> dict[str, StoredSummary]:
+        """No lock is needed: a run lives in one partition, and the advanced checkpoint holds that."""
+        rows = await self._connection.fetch(_OF_RUNS, VERSION, list(run_ids))
+        return {row["run_id"]: StoredSummary(self._codec.decode(row["document"]), row["summary_hash"]) for row in rows}
+
+    async def write(self, writes: Sequence[SummaryWrite]) -> None:
+        """One statement for all."""
+        if not writes:
+            return
+        summaries = [write.summary for write in writes]
+        written = await self._connection.fetch(
+            _WRITE,
+            VERSION,
+            [summary.run_id for summary in summaries],
+            [summary.user_id for summary in summaries],
+            [summary.org_id for summary in summaries],
+            [summary.status.value for summary in summaries],
+            [summary.latest_seq for summary in summaries],
+            [write.document for write in writes],
+            [write.summary_hash for write in writes],
+        )
+        if len(written) != len(writes):
+            raise CheckpointMoved("a newer summary stands where this batch would write")
+
+    async def record(self, drifts: Sequence[Drift]) -> None:
+        """Kept apart from the read model, which stays as it is."""
+        await self._connection.executemany(
+            _RECORD_DRIFT,
+            [
+                (
+                    PROJECTION,
+                    VERSION,
+                    drift.run_id,
+                    drift.seq,
+                    drift.stored_hash,
+                    drift.computed_hash,
+                    drift.computed_document,
+                )
+                for drift in drifts
+            ],
+        )

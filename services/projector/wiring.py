@@ -1,0 +1,92 @@
+"""What the projector is made of."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from oa_base.refusal import Refusal
+from oa_platform.auth.authenticator import Authenticator
+from oa_platform.auth.jwks import JwksCache
+from oa_platform.auth.tokens import TokenVerifier
+from oa_platform.health.clock_watch import ClockWatch
+from oa_platform.postgres.migrate import check_schema
+from oa_platform.postgres.pool import Postgres
+from oa_platform.process.lifecycle import Process
+from oa_platform.rpc.client import open_channel
+from oa_platform.rpc.refusals import note_refusal
+from oa_platform.rpc.server import GrpcServer
+from oa_platform.telemetry.metrics import REGISTRY
+from oa_topics.hub import TopicHub
+from oa_topics.servicer import TopicApi
+from openagents.projection.v1 import read_service_pb2_grpc
+from openagents.sync.v1 import topic_service_pb2_grpc
+from services.projector.config import ProjectorSettings
+from services.projector.journal.app import JournalTopics, Unreported
+from services.projector.journal.store import PostgresJournalStore, PostgresJournalWriter
+from services.projector.projection.app import Tail
+from services.projector.projection.door import GrpcLogSource
+from services.projector.projection.metrics import Progress, ProgressCollector
+from services.projector.projection.store import PostgresCheckpointStore, PostgresCheckpointWriter
+from services.projector.summaries.app import Reads, SummaryProjection, Transaction, Transactions
+from services.projector.summaries.domain import PROJECTION, VERSION, Codec
+from services.projector.summaries.door import ReadApi, SummaryCodec
+from services.projector.summaries.store import PostgresSummaryStore, PostgresSummaryWriter
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+async def start(settings: ProjectorSettings, process: Process) -> None:
+    """Start the service: see run_service."""
+    clock, codec, progress = process.clock, SummaryCodec(), Progress()
+    watch = ClockWatch(settings.service, clock, settings.clock)
+    postgres = await process.enter(Postgres(settings.database, settings.service))
+    process.readiness.add("postgres", postgres.check)
+    watch.compare_with_database(postgres)
+    process.readiness.add("clock", watch.check)
+    await check_schema(settings.database, settings.service, MIGRATIONS)
+    keys = await process.enter(JwksCache(settings.jwks, clock, watch=watch))
+
+    hub = TopicHub(JournalTopics(PostgresJournalStore(postgres)), settings.topics.limits(), Unreported())
+    process.background("hub", hub.run())
+
+    checkpoints = PostgresCheckpointStore(postgres, PROJECTION, VERSION)
+    projection = SummaryProjection(transactions(postgres, codec), codec, hub)
+    channel = await process.enter(
+        open_channel(settings.tail.runtime_address, settings.client, settings.identity.service_token)
+    )
+    tail = Tail(GrpcLogSource(channel), checkpoints, projection, progress, limits=settings.tail.limits())
+    process.background("tail", tail.run())
+    process.readiness.add("tail", lambda: _check(progress))
+    REGISTRY.register(ProgressCollector(progress))
+
+    verifier = TokenVerifier(keys, clock, watch)
+    authenticator = Authenticator(settings.service, settings.identity.accepted_services, verifier)
+    server = GrpcServer(settings.grpc, authenticator)
+    topics = TopicApi(hub, note_refusal)
+    server.register(topic_service_pb2_grpc.add_TopicServiceServicer_to_server, topics)
+    reads = ReadApi(Reads(PostgresSummaryStore(postgres, codec)), checkpoints)
+    server.register(read_service_pb2_grpc.add_ReadServiceServicer_to_server, reads)
+    await process.enter(server)
+
+
+def transactions(postgres: Postgres, codec: Codec) -> Transactions:
+    """Transactions over what all three capabilities store. READ COMMITTED is enough: the checkpoint's row is locked."""
+
+    @asynccontextmanager
+    async def transaction() -> AsyncIterator[Transaction]:
+        async with postgres.transaction() as connection:
+            yield Transaction(
+                PostgresCheckpointWriter(connection),
+                PostgresSummaryWriter(connection, codec),
+                PostgresJournalWriter(connection),
+            )
+
+    return transaction
+
+
+async def _check(progress: Progress) -> None:
+    """Ready when the tail is connected, has caught up once, and has not stopped at something."""
+    if progress.not_ready_because:
+        raise Refusal("unavailable", progress.not_ready_because)
