@@ -28,9 +28,9 @@ import uvloop
 
 from benchmarks.measure import Figures, report
 from oa_khala import frames
-from oa_khala.admission import Grant
 from oa_khala.frames import Form, TopicState
-from oa_khala.server_commands import ServerLimits
+from oa_khala.server.admission import Grant
+from oa_khala.server.commands import ServerLimits
 from oa_khala.wire import encode_client_frame, event_frame
 from oa_platform.config.parsers import Address
 from oa_platform.system.clock import SystemClock

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from oa_khala.feed import FeedLimits
-from oa_khala.server_commands import ServerLimits
+from oa_khala.server.commands import ServerLimits
 from oa_platform.config.loading import group, own_port, peer_port, setting
 from oa_platform.config.parsers import Address, Parser, address, integer, number
 from oa_platform.config.shared import GrpcClientSettings, JwksSettings, ServiceSettings

@@ -9,10 +9,10 @@ from typing import cast
 from grpc.aio import Channel
 
 from oa_base.refusal import Refusal
-from oa_khala.admission import Grant
 from oa_khala.feed import FeedLimits
 from oa_khala.frames import Form
-from oa_khala.server_commands import ServerLimits
+from oa_khala.server.admission import Grant
+from oa_khala.server.commands import ServerLimits
 from oa_khala.topics import Source
 from oa_topics.store import TopicLimits
 from services.khala_gateway.app.confirmations import Confirmations

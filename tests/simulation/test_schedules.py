@@ -4,10 +4,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import pytest
 
-from oa_khala.client_topics import ClientTopic, Next
+from oa_khala.client.topics import ClientTopic, Next
 from oa_khala.feed import Feed
 from oa_khala.frames import Event, TopicState
-from oa_khala.server_session import ServerSession
+from oa_khala.server.session import ServerSession
 from oa_khala.topics import Topic
 from oa_topics.store import TopicDescription
 from oa_topics.watcher import Watcher

@@ -14,11 +14,11 @@ import structlog
 from oa_base.backoff import RECONNECT
 from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
-from oa_khala import server_commands as commands
-from oa_khala.admission import Grant
 from oa_khala.cursors import STALE_REASONS
 from oa_khala.frames import ClientFrame, Cursor, ErrorFrame, Form, ServerFrame, TopicState
-from oa_khala.server_session import DeliveryBroken, ServerSession, State
+from oa_khala.server import commands
+from oa_khala.server.admission import Grant
+from oa_khala.server.session import DeliveryBroken, ServerSession, State
 from oa_khala.topics import Topic
 from oa_khala.wire import decode_client_frame, encode_server_frame
 from oa_platform.telemetry.metrics import count_refusal

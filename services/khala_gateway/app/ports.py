@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from oa_base.refusal import Refusal
-from oa_khala.admission import Grant
 from oa_khala.frames import Form, TopicState
+from oa_khala.server.admission import Grant
 
 
 @dataclass(frozen=True, slots=True)

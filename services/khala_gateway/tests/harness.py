@@ -15,7 +15,7 @@ from websockets.typing import Subprotocol
 from oa_base.identity import ISSUER, KHALA_AUDIENCE
 from oa_khala import frames
 from oa_khala.frames import Cursor, Form
-from oa_khala.server_commands import ServerLimits
+from oa_khala.server.commands import ServerLimits
 from oa_khala.wire import decode_server_frame, encode_client_frame
 from oa_platform.auth.jwks import StaticKeys
 from oa_platform.auth.keys import SigningKey, generate_key

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from oa_base.clock import Clock
 from oa_base.identity import KHALA_AUDIENCE
-from oa_khala.admission import Grant
+from oa_khala.server.admission import Grant
 from oa_platform.auth.tokens import TokenVerifier
 from openagents.control.v1.claims_pb2 import SyncTokenClaims
 

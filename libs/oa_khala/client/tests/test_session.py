@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oa_khala import frames
-from oa_khala.client_commands import (
+from oa_khala.client.commands import (
     Apply,
     Chains,
     ClientLimits,
@@ -23,7 +23,7 @@ from oa_khala.client_commands import (
     SyncToken,
     TopicFailed,
 )
-from oa_khala.client_session import ClientSession, State
+from oa_khala.client.session import ClientSession, State
 from oa_khala.frames import Cursor, Plan, TopicState
 
 T = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"

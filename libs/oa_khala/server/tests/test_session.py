@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from oa_base.refusal import Refusal
 from oa_khala import frames
-from oa_khala.admission import Grant
 from oa_khala.frames import Cursor, Plan, TopicState
-from oa_khala.server_commands import (
+from oa_khala.server.admission import Grant
+from oa_khala.server.commands import (
     Attach,
     CloseConnection,
     Command,
@@ -21,7 +21,7 @@ from oa_khala.server_commands import (
     ServerLimits,
     VerifyToken,
 )
-from oa_khala.server_session import DeliveryBroken, ServerSession, State
+from oa_khala.server.session import DeliveryBroken, ServerSession, State
 from oa_khala.tests.strategies import client_frames
 from oa_khala.topics import parse_topic
 

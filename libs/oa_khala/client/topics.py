@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from oa_base.catalogue import ClientAction, is_reason, reason_info
-from oa_khala.client_commands import Apply, Chains, Command, Live, NoChains, Resync, TopicFailed
+from oa_khala.client.commands import Apply, Chains, Command, Live, NoChains, Resync, TopicFailed
 from oa_khala.frames import CaughtUp, Cursor, ErrorFrame, Event, Plan, Snapshot, Subscribed, TopicHead
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from oa_base.refusal import Refusal
-from oa_khala.admission import Grant, admit, check_device, check_owner, check_same_session
+from oa_khala.server.admission import Grant, admit, check_device, check_owner, check_same_session
 
 RUN = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"
 USER = "user:usr_01J9ZQ6T5W3M8K2N4P7R1S0V6X:runs"

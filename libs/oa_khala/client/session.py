@@ -14,7 +14,7 @@ from enum import Enum
 
 from oa_base.backoff import RECONNECT
 from oa_base.catalogue import ClientAction
-from oa_khala.client_commands import (
+from oa_khala.client.commands import (
     Chains,
     ClientLimits,
     Command,
@@ -29,7 +29,7 @@ from oa_khala.client_commands import (
     SyncToken,
     TopicFailed,
 )
-from oa_khala.client_topics import ClientTopic, Next, Phase, action_of
+from oa_khala.client.topics import ClientTopic, Next, Phase, action_of
 from oa_khala.frames import (
     CaughtUp,
     Cursor,

@@ -17,10 +17,10 @@ from oa_base.clock import MS_NS
 from oa_base.rate import Rate, TokenBucket
 from oa_base.refusal import Refusal
 from oa_khala import frames
-from oa_khala.admission import Grant, admit, check_device, check_owner, check_same_session
 from oa_khala.cursors import STALE_REASONS, Stale, plan_subscription
 from oa_khala.frames import Cursor, TopicState
-from oa_khala.server_commands import (
+from oa_khala.server.admission import Grant, admit, check_device, check_owner, check_same_session
+from oa_khala.server.commands import (
     Attach,
     CloseConnection,
     Command,
