@@ -38,7 +38,7 @@ class SourceFile:
         """In a room that decides: no clock, no await, no chance."""
         pure_library = self.parts[0] == "libs" and self.parts[1] in {"oa_base", "oa_wire", "oa_khala", "oa_runlog"}
         of_client = self.path.startswith(tuple(f"libs/oa_client/{room}" for room in _PURE_OF_CLIENT))
-        domain = self.parts[0] == "services" and "domain" in self.parts
+        domain = self.parts[0] == "services" and not {"domain", "domain.py"}.isdisjoint(self.parts)
         return self.path.endswith(".py") and (pure_library or of_client or domain) and not self.is_test
 
 

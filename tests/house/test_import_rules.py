@@ -11,10 +11,24 @@ import pytest
 
 from tests.house.files import REPO
 
-SERVICES = ("control", "khala_gateway", "projector", "runtime")
+SERVICES = ("control", "projector", "runtime")
 PLATFORM_ROOMS = ("auth", "config", "health", "http", "postgres", "process", "rpc", "system", "telemetry")
 WORKER_ROOMS = ("adapters", "sdk")
-ROOMS = ("app", "domain", "grpc_api", "http_api", "store", "ws_api")
+ROOMS = ("app", "domain", "grpc_api", "http_api", "store")
+GATEWAY = "services/khala_gateway"
+GATEWAY_FEATURES = ("admission", "connections", "feeds", "sockets", "sources")
+GATEWAY_ROOMS = ("app", "tests")
+GATEWAY_MODULES = (
+    "admission/domain",
+    "admission/door",
+    "config",
+    "feeds/limits",
+    "feeds/metrics",
+    "sockets/ws_door",
+    "sources/door",
+    "wiring",
+    "__main__",
+)
 CLIENT_ROOMS = ("core", "cpython", "edge", "follow", "proofs")
 CLIENT_MODULES = ("client", "transport", "follow/items", "follow/updates", "proofs/event_lines", "proofs/pins")
 LIBRARIES = (
@@ -37,6 +51,10 @@ EVERY_SURFACE_RULE = "What only CPython has"
 SERVICES_RULE = "Services meet over the contracts"
 SERVICE_LIBRARIES_RULE = "Services use the platform"
 SERVICE_ROOMS_RULE = "Every service has the same rooms"
+GATEWAY_FEATURES_RULE = "The gateway is made of features"
+GATEWAY_ROOMS_RULE = "Inside a feature of the gateway"
+GATEWAY_DOORS_RULE = "A feature of the gateway uses another"
+KHALA_ROOMS_RULE = "The two halves of Khala"
 PURE_RULE = "Pure rooms hold"
 GENERATED_RULE = "Generated types stop"
 BETTERPROTO_RULE = "betterproto models"
@@ -50,6 +68,9 @@ def rooms(tmp_path: Path) -> Path:
     packages = [tmp_path / "apps" / "cli", *(tmp_path / "libs" / name for name in LIBRARIES)]
     packages += [tmp_path / "libs" / "oa_runlog" / room for room in ("proof", "wire")]
     packages += [tmp_path / "services" / service / room for service in SERVICES for room in (*ROOMS, "tests")]
+    gateway = tmp_path / "services" / "khala_gateway"
+    packages += [gateway / feature / room for feature in GATEWAY_FEATURES for room in GATEWAY_ROOMS]
+    packages += [tmp_path / "libs" / "oa_khala" / room for room in ("client", "server")]
     packages += [tmp_path / "libs" / "oa_client" / room for room in CLIENT_ROOMS]
     packages += [tmp_path / "libs" / "oa_platform" / room for room in PLATFORM_ROOMS]
     packages += [tmp_path / "libs" / "oa_worker" / room for room in WORKER_ROOMS]
@@ -60,6 +81,10 @@ def rooms(tmp_path: Path) -> Path:
             (folder / "__init__.py").touch()
     for module in CLIENT_MODULES:
         (tmp_path / "libs" / "oa_client" / f"{module}.py").touch()
+    for module in GATEWAY_MODULES:
+        (gateway / f"{module}.py").touch()
+    for module in ("cursors", "feed", "frames", "topics", "wire"):
+        (tmp_path / "libs" / "oa_khala" / f"{module}.py").touch()
     for service in SERVICES:
         for module in ("config.py", "__main__.py"):
             (tmp_path / "services" / service / module).touch()
@@ -92,6 +117,12 @@ ALLOWED = {
     "services/runtime/app/__init__.py": "import services.runtime.domain, asyncio, oa_runlog, oa_base",
     "services/runtime/domain/__init__.py": "import oa_runlog, oa_base, hashlib, dataclasses",
     "services/runtime/tests/test_x.py": "import oa_testing, asyncpg, random, openagents, services.runtime.config",
+    "services/khala_gateway/wiring.py": "import services.khala_gateway.config, services.khala_gateway.sources.door",
+    "services/khala_gateway/config.py": "import services.khala_gateway.feeds.limits, oa_platform",
+    "services/khala_gateway/sockets/ws_door.py": "import services.khala_gateway.connections.app, websockets",
+    "services/khala_gateway/feeds/app/hub.py": "import services.khala_gateway.sources.app, asyncio",
+    "services/khala_gateway/sources/door.py": "import services.khala_gateway.sources.app, openagents, grpc",
+    "services/khala_gateway/feeds/tests/test_x.py": "import oa_testing, openagents, services.khala_gateway.wiring",
     "libs/oa_runlog/wire/events.py": "import openagents, oa_base",
     "libs/oa_runlog/proof/signing.py": "import cryptography",
     "libs/oa_khala/wire.py": "import openagents",
@@ -144,6 +175,40 @@ def test_what_the_rooms_are_for_is_allowed(rooms: Path) -> None:
         ("services/control/domain/x.py", "import services.control.app", SERVICE_ROOMS_RULE),
         ("services/control/grpc_api/x.py", "import services.control.store", SERVICE_ROOMS_RULE),
         ("services/control/helpers.py", "", SERVICE_ROOMS_RULE),
+        (
+            "services/khala_gateway/feeds/app/x.py",
+            "import services.khala_gateway.connections.app",
+            GATEWAY_FEATURES_RULE,
+        ),
+        (f"{GATEWAY}/feeds/app/x.py", "import services.khala_gateway.admission.app", GATEWAY_FEATURES_RULE),
+        (f"{GATEWAY}/sockets/app/x.py", "import services.khala_gateway.config", GATEWAY_FEATURES_RULE),
+        (f"{GATEWAY}/config.py", "import services.khala_gateway.wiring", GATEWAY_FEATURES_RULE),
+        (f"{GATEWAY}/helpers.py", "", GATEWAY_FEATURES_RULE),
+        (f"{GATEWAY}/sources/app/x.py", "import services.khala_gateway.sources.door", GATEWAY_ROOMS_RULE),
+        (
+            "services/khala_gateway/admission/domain.py",
+            "import services.khala_gateway.admission.app",
+            GATEWAY_ROOMS_RULE,
+        ),
+        (f"{GATEWAY}/feeds/limits.py", "import services.khala_gateway.feeds.metrics", GATEWAY_ROOMS_RULE),
+        (f"{GATEWAY}/feeds/helpers.py", "", GATEWAY_ROOMS_RULE),
+        (f"{GATEWAY}/feeds/app/x.py", "import services.khala_gateway.sources.door", GATEWAY_DOORS_RULE),
+        (
+            "services/khala_gateway/sockets/ws_door.py",
+            "import services.khala_gateway.admission.door",
+            GATEWAY_DOORS_RULE,
+        ),
+        (f"{GATEWAY}/feeds/app/x.py", "import services.runtime.app", SERVICES_RULE),
+        (f"{GATEWAY}/feeds/app/x.py", "import oa_client", SERVICE_LIBRARIES_RULE),
+        (f"{GATEWAY}/admission/domain.py", "import secrets", PURE_RULE),
+        (f"{GATEWAY}/feeds/app/x.py", "import openagents", GENERATED_RULE),
+        (f"{GATEWAY}/feeds/limits.py", "import openagents", GENERATED_RULE),
+        (f"{GATEWAY}/wiring.py", "import asyncpg", SQL_RULE),
+        (f"{GATEWAY}/feeds/app/x.py", "import asyncpg", SQL_RULE),
+        (f"{GATEWAY}/sockets/ws_door.py", "import asyncpg", SQL_RULE),
+        ("libs/oa_khala/server/x.py", "import oa_khala.client", KHALA_ROOMS_RULE),
+        ("libs/oa_khala/feed.py", "import oa_khala.server", KHALA_ROOMS_RULE),
+        ("libs/oa_khala/frames.py", "import oa_khala.wire", KHALA_ROOMS_RULE),
         ("libs/oa_khala/x.py", "import asyncio", PURE_RULE),
         ("libs/oa_runlog/x.py", "import time", PURE_RULE),
         ("libs/oa_base/x.py", "import random", PURE_RULE),

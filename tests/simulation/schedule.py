@@ -15,7 +15,7 @@ from oa_khala.feed import FeedLimits
 from oa_khala.frames import Form
 from oa_khala.topics import parse_topic
 from oa_topics.store import TopicLimits
-from services.khala_gateway.app.feeds import HubLimits
+from services.khala_gateway.feeds.limits import HubLimits
 from tests.simulation.client import SimClient
 from tests.simulation.gateway import SimGateway
 from tests.simulation.source import SimReplica

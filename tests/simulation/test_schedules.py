@@ -11,9 +11,9 @@ from oa_khala.server.session import ServerSession
 from oa_khala.topics import Topic
 from oa_topics.store import TopicDescription
 from oa_topics.watcher import Watcher
-from services.khala_gateway.app.confirmations import Confirmations
-from services.khala_gateway.app.connection import Connection
-from services.khala_gateway.app.feeds import FeedHub
+from services.khala_gateway.connections.app.connection import Connection
+from services.khala_gateway.feeds.app.confirmations import Confirmations
+from services.khala_gateway.feeds.app.hub import FeedHub
 from tests.simulation.schedule import Outcome, SimulationFailure, run_schedule
 from tests.simulation.source import SimTopics
 

@@ -28,9 +28,9 @@ from oa_khala.server.commands import (
     Detach,
     SendFrame,
     Serve,
-    ServerLimits,
     VerifyToken,
 )
+from oa_khala.server.limits import SessionLimits
 from oa_khala.topics import Topic
 
 _NEVER = 1 << 62
@@ -71,7 +71,7 @@ class Subscription:
 class ServerSession:
     """See the module. `head_of` tells the newest deliverable seq of a topic that is being served."""
 
-    def __init__(self, connection_id: str, limits: ServerLimits, head_of: Callable[[str], int], now_ms: int) -> None:
+    def __init__(self, connection_id: str, limits: SessionLimits, head_of: Callable[[str], int], now_ms: int) -> None:
         self.connection_id = connection_id
         self.limits = limits
         self.state = State.AWAIT_HELLO

@@ -18,9 +18,9 @@ from oa_khala.server.commands import (
     Detach,
     SendFrame,
     Serve,
-    ServerLimits,
     VerifyToken,
 )
+from oa_khala.server.limits import SessionLimits
 from oa_khala.server.session import DeliveryBroken, ServerSession, State
 from oa_khala.tests.strategies import client_frames
 from oa_khala.topics import parse_topic
@@ -32,14 +32,14 @@ NOW = 1_800_000_000_000
 TTL_MS = 300_000
 GRANT = Grant("usr_a", "org_a", frozenset({"runs.read"}), frozenset({T, U, W}), "ses_1", "dev_1", "jti", NOW + TTL_MS)
 HELLO = frames.Hello("token", "dev_1", "oa-cli/0.1.0")
-LIMITS = ServerLimits()
+LIMITS = SessionLimits()
 
 
-def made(limits: ServerLimits = LIMITS) -> ServerSession:
+def made(limits: SessionLimits = LIMITS) -> ServerSession:
     return ServerSession("con_1", limits, lambda _topic: 9, NOW)
 
 
-def opened(limits: ServerLimits = LIMITS) -> ServerSession:
+def opened(limits: SessionLimits = LIMITS) -> ServerSession:
     session = made(limits)
     assert session.frame(HELLO, NOW) == [VerifyToken("token")]
     session.token_accepted(GRANT, NOW)
@@ -117,7 +117,7 @@ def test_frames_sent_right_behind_hello_wait_for_the_token_but_not_without_end()
     session.frame(HELLO, NOW)
     assert session.frame(frames.Subscribe(((T, None),)), NOW) == []
     assert session.token_accepted(GRANT, NOW)[1:] == [Attach(parse_topic(T), 1)]
-    session = made(ServerLimits(max_pipelined_frames=2))
+    session = made(SessionLimits(max_pipelined_frames=2))
     session.frame(HELLO, NOW)
     session.frame(frames.Ping(1), NOW)
     session.frame(frames.Ping(2), NOW)
@@ -215,13 +215,13 @@ def test_unsubscribe_detaches_and_unknown_topics_are_ignored() -> None:
 
 
 def test_too_many_topics_are_refused_one_by_one() -> None:
-    session = opened(ServerLimits(max_topics=1))
+    session = opened(SessionLimits(max_topics=1))
     out = session.frame(frames.Subscribe(((T, None), (U, None), (T, None))), NOW)
     assert errors(out) == [(U, "too_many_topics")]
 
 
 def test_subscribing_too_fast_is_refused_with_a_time_to_wait() -> None:
-    session = opened(ServerLimits(subscribe_burst=1, subscribe_per_s=1))
+    session = opened(SessionLimits(subscribe_burst=1, subscribe_per_s=1))
     out = session.frame(frames.Subscribe(((T, None), (U, None))), NOW)
     assert errors(out) == [(U, "rate_limited")]
     assert errors(session.frame(frames.Subscribe(((U, None),)), NOW + 1_100)) == []
