@@ -38,7 +38,7 @@ from oa_testing.metrics import value_of
 from services.khala_gateway.admission.app import Admission, LiveTokens
 from services.khala_gateway.admission.domain import PATH, OriginPolicy
 from services.khala_gateway.admission.limits import AdmissionLimits
-from services.khala_gateway.connections.app.connection import Dependencies
+from services.khala_gateway.connections.app.dependencies import Dependencies
 from services.khala_gateway.connections.app.flusher import Flusher
 from services.khala_gateway.connections.metrics import DELIVERED
 from services.khala_gateway.feeds.app.confirmations import Confirmations

@@ -19,7 +19,7 @@ from services.khala_gateway.admission.app import Admission, LiveTokens
 from services.khala_gateway.admission.domain import OriginPolicy
 from services.khala_gateway.admission.door import SyncTokenVerifier
 from services.khala_gateway.config import GatewaySettings
-from services.khala_gateway.connections.app.connection import Dependencies
+from services.khala_gateway.connections.app.dependencies import Dependencies
 from services.khala_gateway.connections.app.flusher import Flusher
 from services.khala_gateway.feeds.app.confirmations import Confirmations
 from services.khala_gateway.feeds.app.hub import FeedHub

@@ -16,7 +16,8 @@ from oa_khala.server.limits import SessionLimits
 from oa_khala.topics import Source
 from oa_topics.store import TopicLimits
 from services.khala_gateway.admission.app import LiveTokens
-from services.khala_gateway.connections.app.connection import Connection, Dependencies
+from services.khala_gateway.connections.app.connection import Connection
+from services.khala_gateway.connections.app.dependencies import Dependencies
 from services.khala_gateway.connections.app.flusher import Flusher
 from services.khala_gateway.feeds.app.confirmations import Confirmations
 from services.khala_gateway.feeds.app.hub import FeedHub
@@ -134,8 +135,6 @@ class SimGateway:
         """Bounds hold, and nothing was closed for a reason that nobody should ever give."""
         for held in self.hub.feeds.values():
             feed = held.feed
-            if feed is None:
-                continue
             in_ring = feed.head + 1 - feed.ring_start
             if len(feed.parked) > feed_limits.parked_events or in_ring > feed_limits.ring_events:
                 raise Broken(f"{held.name} holds more than it may")

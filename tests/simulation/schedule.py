@@ -71,7 +71,7 @@ class _Schedule:
             page_frames=rng.choice([2, 7, 50]),
             page_bytes=16_384,
             linger_ms=rng.choice([50, 2_000]),
-            attach_timeout_ms=2_000,
+            carry_timeout_ms=2_000,
             # The audit would hide what nothing else mends, so it is sometimes as good as off.
             audit_interval_ms=rng.choice([3_000, 600_000]),
         )

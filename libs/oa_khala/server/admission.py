@@ -20,6 +20,10 @@ class Grant:
     expires_at_ms: int
 
 
+GRANTS_NOTHING = Grant("", "", frozenset(), frozenset(), "", "", "", 0)
+"""What counts before a token has been accepted."""
+
+
 def admit(grant: Grant, text: str, *, field: str = "topic") -> Topic:
     """The topic that `text` names, if `grant` allows it.
 

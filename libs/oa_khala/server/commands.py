@@ -1,9 +1,26 @@
-"""What a server session asks of the gateway."""
+"""What a server session asks of the gateway, and the subscription that both speak of."""
 
 from dataclasses import dataclass
 
 from oa_khala.frames import Cursor, ServerFrame
 from oa_khala.topics import Topic
+
+
+@dataclass(slots=True, eq=False)
+class Subscription:
+    """One topic of a connection, from its SUBSCRIBE to its end. The session changes it, the gateway only reads it."""
+
+    topic: Topic
+    name: str
+    cursor: Cursor | None
+    # Whether the source has said that the cursor stands for what it has; one without a chain says nothing to compare.
+    confirmed: bool
+    live: bool = True
+    epoch: str = ""
+    # 0 until it is served, then the next seq to hand over.
+    next_seq: int = 0
+    # Head at the time of SUBSCRIBED, until CAUGHT_UP has been said; then -1.
+    catch_up_to: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,46 +32,40 @@ class SendFrame:
 
 @dataclass(frozen=True, slots=True)
 class VerifyToken:
-    """Verify `token`, or if it is empty the one of the Authorization header; answer `token_accepted` or
-    `token_refused`. At most one is asked for at a time."""
+    """Verify `token`, or if it is empty the one of the Authorization header; answer `ServerSession.token_accepted` or
+    `refused`. At most one is asked for at a time."""
 
     token: str
 
 
 @dataclass(frozen=True, slots=True)
-class Attach:
-    """Register on the topic's feed; when the feed stands, answer `topic_ready`, or `topic_refused`.
+class JoinFeed:
+    """Register on the topic's feed; when the feed stands, answer `Subscriptions.ready`, or `refused`."""
 
-    `attachment` numbers the registrations of a connection: an answer to an earlier one is not heard.
-    """
-
-    topic: Topic
-    attachment: int
+    subscription: Subscription
 
 
 @dataclass(frozen=True, slots=True)
 class ConfirmCursor:
-    """Ask the topic's source whether what `cursor` stands for is what it has; answer `cursor_confirmed` or
-    `cursor_refused`."""
+    """Ask the topic's source whether what `cursor` stands for is what it has; answer `Subscriptions.cursor_confirmed`
+    or `cursor_refused`."""
 
-    topic: str
-    attachment: int
+    subscription: Subscription
     cursor: Cursor
 
 
 @dataclass(frozen=True, slots=True)
 class Serve:
-    """Deliver `topic` from `next_seq` on: history first, then live. What is delivered goes through `delivered`."""
+    """Deliver from `next_seq` on: history first, then live. All of it goes through `Subscriptions.delivered`."""
 
-    topic: str
-    next_seq: int
+    subscription: Subscription
 
 
 @dataclass(frozen=True, slots=True)
-class Detach:
-    """The connection no longer receives `topic`."""
+class LeaveFeed:
+    """The connection no longer receives the topic."""
 
-    topic: str
+    subscription: Subscription
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,4 +76,4 @@ class CloseConnection:
     reason: str
 
 
-Command = SendFrame | VerifyToken | Attach | ConfirmCursor | Serve | Detach | CloseConnection
+Command = SendFrame | VerifyToken | JoinFeed | ConfirmCursor | Serve | LeaveFeed | CloseConnection

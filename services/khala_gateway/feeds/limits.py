@@ -15,7 +15,7 @@ class HubLimits:
     # A feed without subscribers is kept so long, so that a reconnect finds its ring.
     linger_ms: int = 10_000
     # How long a subscriber waits for the source to carry its topic.
-    attach_timeout_ms: int = 10_000
+    carry_timeout_ms: int = 10_000
     page_frames: int = 500
     page_bytes: int = 256 * 1024
     # Holes that are repaired at the same time, from one source.

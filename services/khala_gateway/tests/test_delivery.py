@@ -307,7 +307,7 @@ async def test_who_comes_after_a_pruning_that_the_gateway_missed_is_served_at_th
 
 
 async def test_without_its_source_a_topic_is_unavailable_until_it_is_there() -> None:
-    async with running(Limits(hub=HubLimits(attach_timeout_ms=2_000))) as stack:
+    async with running(Limits(hub=HubLimits(carry_timeout_ms=2_000))) as stack:
         await stack.runtime.stop()
         client = await stack.connect(T, U)
         await client.subscribe(T)

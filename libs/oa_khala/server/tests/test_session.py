@@ -11,19 +11,21 @@ from oa_khala import frames
 from oa_khala.frames import Cursor, Plan, TopicState
 from oa_khala.server.admission import Grant
 from oa_khala.server.commands import (
-    Attach,
     CloseConnection,
     Command,
     ConfirmCursor,
-    Detach,
+    JoinFeed,
+    LeaveFeed,
     SendFrame,
     Serve,
+    Subscription,
     VerifyToken,
 )
 from oa_khala.server.limits import SessionLimits
-from oa_khala.server.session import DeliveryBroken, ServerSession, State
+from oa_khala.server.session import ServerSession
+from oa_khala.server.states import State
+from oa_khala.server.subscriptions import DeliveryBroken
 from oa_khala.tests.strategies import client_frames
-from oa_khala.topics import parse_topic
 
 T = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"
 U = "user:usr_01J9ZQ6T5W3M8K2N4P7R1S0V6X:runs"
@@ -50,8 +52,25 @@ def opened(limits: SessionLimits = LIMITS) -> ServerSession:
 def subscribed(cursor: Cursor | None = None, state: TopicState | None = None) -> ServerSession:
     session = opened()
     session.frame(frames.Subscribe(((T, cursor),)), NOW)
-    session.topic_ready(T, 1, state or TopicState("e", 0, 3), "usr_a", "", NOW)
+    ready(session, state or TopicState("e", 0, 3))
     return session
+
+
+def of(session: ServerSession, topic: str = T) -> Subscription:
+    return session.subscriptions.by_topic[topic]
+
+
+def ready(session: ServerSession, state: TopicState, user: str = "usr_a", org: str = "") -> list[Command]:
+    """The feed of `T` stands."""
+    return session.subscriptions.ready(of(session), state, user, org)
+
+
+def joined(commands: list[Command]) -> list[str]:
+    return [command.subscription.name for command in commands if isinstance(command, JoinFeed)]
+
+
+def left(commands: list[Command]) -> list[str]:
+    return [command.subscription.name for command in commands if isinstance(command, LeaveFeed)]
 
 
 def errors(commands: list[Command]) -> list[tuple[str, str]]:
@@ -102,7 +121,7 @@ def test_an_incompatible_client_is_told_why(change: dict[str, object], reason: s
 def test_a_refused_token_closes_with_its_reason() -> None:
     session = made()
     session.frame(HELLO, NOW)
-    out = session.token_refused(Refusal("token_expired", "old"), NOW)
+    out = session.refused(Refusal("token_expired", "old"))
     assert (errors(out), close_code(out)) == ([("", "token_expired")], 4401)
 
 
@@ -116,7 +135,7 @@ def test_frames_sent_right_behind_hello_wait_for_the_token_but_not_without_end()
     session = made()
     session.frame(HELLO, NOW)
     assert session.frame(frames.Subscribe(((T, None),)), NOW) == []
-    assert session.token_accepted(GRANT, NOW)[1:] == [Attach(parse_topic(T), 1)]
+    assert session.token_accepted(GRANT, NOW)[1:] == [JoinFeed(of(session))]
     session = made(SessionLimits(max_pipelined_frames=2))
     session.frame(HELLO, NOW)
     session.frame(frames.Ping(1), NOW)
@@ -127,31 +146,35 @@ def test_frames_sent_right_behind_hello_wait_for_the_token_but_not_without_end()
 
 def test_a_subscription_is_served_from_its_cursor_and_told_when_it_caught_up() -> None:
     session = opened()
-    assert session.frame(frames.Subscribe(((T, Cursor("e", 1)),)), NOW) == [Attach(parse_topic(T), 1)]
-    assert session.topic_ready(T, 1, TopicState("e", 0, 3), "usr_a", "", NOW) == [
+    out = session.frame(frames.Subscribe(((T, Cursor("e", 1)),)), NOW)
+    assert out == [JoinFeed(of(session))]
+    assert ready(session, TopicState("e", 0, 3)) == [
         SendFrame(frames.Subscribed(T, "e", 0, 3, Plan.REPLAY, 1)),
-        Serve(T, 2),
+        Serve(of(session)),
     ]
-    assert session.delivered(T, 2, 1) == []
-    assert session.delivered(T, 3, 2) == [SendFrame(frames.CaughtUp(T, 3))]
-    assert session.delivered(T, 5, 1) == []
+    assert of(session).next_seq == 2
+    deliver = session.subscriptions.delivered
+    assert deliver(of(session), 2, 1) == []
+    assert deliver(of(session), 3, 2) == [SendFrame(frames.CaughtUp(T, 3))]
+    assert deliver(of(session), 5, 1) == []
 
 
 def test_at_the_head_one_has_caught_up_at_once() -> None:
     session = opened()
     session.frame(frames.Subscribe(((T, Cursor("e", 3)),)), NOW)
-    assert session.topic_ready(T, 1, TopicState("e", 0, 3), "", "org_a", NOW) == [
+    assert ready(session, TopicState("e", 0, 3), "", "org_a") == [
         SendFrame(frames.Subscribed(T, "e", 0, 3, Plan.LIVE, 3)),
         SendFrame(frames.CaughtUp(T, 3)),
-        Serve(T, 4),
+        Serve(of(session)),
     ]
+    assert of(session).next_seq == 4
 
 
 @pytest.mark.parametrize(("first", "count"), [(1, 1), (3, 1), (0, 2), (2, 0)])
 def test_anything_but_the_expected_seq_is_a_defect(first: int, count: int) -> None:
     session = subscribed(Cursor("e", 1))
     with pytest.raises(DeliveryBroken):
-        session.delivered(T, first, count)
+        session.subscriptions.delivered(of(session), first, count)
 
 
 @pytest.mark.parametrize(
@@ -165,8 +188,9 @@ def test_anything_but_the_expected_seq_is_a_defect(first: int, count: int) -> No
 def test_a_stale_cursor_says_where_the_topic_stands(cursor: Cursor, state: TopicState, reason: str) -> None:
     session = opened()
     session.frame(frames.Subscribe(((T, cursor),)), NOW)
-    out = session.topic_ready(T, 1, state, "usr_a", "", NOW)
-    assert out[0] == Detach(T)
+    subscription = of(session)
+    out = ready(session, state)
+    assert out[0] == LeaveFeed(subscription)
     assert isinstance(out[1], SendFrame)
     assert isinstance(out[1].frame, frames.ErrorFrame)
     assert (out[1].frame.reason, out[1].frame.stale) == (reason, state)
@@ -185,33 +209,42 @@ def test_a_topic_that_is_not_admitted_does_not_disturb_the_others(topic: str, re
     session = opened()
     out = session.frame(frames.Subscribe(((topic, None), (T, None))), NOW)
     assert errors(out) == [(topic, reason)]
-    assert out[-1] == Attach(parse_topic(T), 1)
+    assert joined(out) == [T]
 
 
 def test_other_peoples_topics_are_refused() -> None:
     session = opened()
     session.frame(frames.Subscribe(((T, None),)), NOW)
-    out = session.topic_ready(T, 1, TopicState("e", 0, 3), "usr_b", "org_b", NOW)
-    assert (out[0], errors(out)) == (Detach(T), [(T, "owner_mismatch")])
+    out = ready(session, TopicState("e", 0, 3), "usr_b", "org_b")
+    assert (left(out), errors(out)) == ([T], [(T, "owner_mismatch")])
 
 
-def test_an_answer_to_an_earlier_attachment_is_not_heard() -> None:
+def test_an_answer_to_an_earlier_subscription_is_not_heard() -> None:
     session = opened()
     session.frame(frames.Subscribe(((T, None),)), NOW)
-    assert session.frame(frames.Subscribe(((T, Cursor("e", 2)),)), NOW) == [Detach(T), Attach(parse_topic(T), 2)]
-    assert session.topic_ready(T, 1, TopicState("e", 0, 3), "usr_a", "", NOW) == []
-    assert session.topic_ready(T, 2, TopicState("e", 0, 3), "usr_a", "", NOW)[-1] == Serve(T, 3)
+    earlier, state = of(session), TopicState("e", 0, 3)
+    out = session.frame(frames.Subscribe(((T, Cursor("e", 2)),)), NOW)
+    assert out == [LeaveFeed(earlier), JoinFeed(of(session))]
+    assert session.subscriptions.ready(earlier, state, "usr_a", "") == []
+    assert session.subscriptions.refused(earlier, Refusal("not_found", "no")) == []
+    assert session.subscriptions.stale(earlier, "epoch_mismatch", state) == []
+    with pytest.raises(DeliveryBroken):
+        session.subscriptions.delivered(earlier, earlier.next_seq, 1)
+    assert ready(session, state)[-1] == Serve(of(session))
+    assert of(session).next_seq == 3
 
 
 def test_a_new_lineage_under_a_subscription_is_a_stale_cursor() -> None:
     session = subscribed()
-    out = session.topic_stale(T, 1, "epoch_mismatch", TopicState("e2", 0, 1), NOW)
-    assert (out[0], errors(out)) == (Detach(T), [(T, "epoch_mismatch")])
-    assert session.subscriptions == {}
+    out = session.subscriptions.stale(of(session), "epoch_mismatch", TopicState("e2", 0, 1))
+    assert (left(out), errors(out)) == ([T], [(T, "epoch_mismatch")])
+    assert session.subscriptions.by_topic == {}
 
 
-def test_unsubscribe_detaches_and_unknown_topics_are_ignored() -> None:
-    assert subscribed().frame(frames.Unsubscribe((U, T)), NOW) == [Detach(T)]
+def test_unsubscribe_leaves_the_feed_and_unknown_topics_are_ignored() -> None:
+    session = subscribed()
+    subscription = of(session)
+    assert session.frame(frames.Unsubscribe((U, T)), NOW) == [LeaveFeed(subscription)]
 
 
 def test_too_many_topics_are_refused_one_by_one() -> None:
@@ -239,7 +272,7 @@ def test_a_refreshed_token_extends_the_connection_and_takes_away_what_it_lacks()
     assert session.frame(frames.RefreshToken("new"), NOW) == [VerifyToken("new")]
     longer = replace(GRANT, topics=frozenset({U}), expires_at_ms=NOW + 2 * TTL_MS)
     out = session.token_accepted(longer, NOW)
-    assert (out[0], errors(out)) == (Detach(T), [(T, "forbidden_topic")])
+    assert (left(out), errors(out)) == ([T], [(T, "forbidden_topic")])
     session.heard(NOW + TTL_MS)
     assert errors(session.timer(NOW + TTL_MS)) == [], "it lives on"
 
@@ -295,17 +328,18 @@ def test_draining_is_announced_and_carried_out_when_due() -> None:
     session = subscribed()
     assert session.drain(2_000, NOW) == [SendFrame(frames.Draining(2_000))]
     assert session.drain(9_000, NOW) == []
+    subscription = of(session)
     out = at(session, 2_000)
-    assert out == [Detach(T), CloseConnection(1012, "draining")]
+    assert out == [LeaveFeed(subscription), CloseConnection(1012, "draining")]
 
 
 def test_closing_says_why_once() -> None:
     session = subscribed()
-    out = session.refused(Refusal("malformed_message", "no frame", field="x"), NOW)
-    assert [type(command) for command in out] == [Detach, SendFrame, CloseConnection]
-    assert session.refused(Refusal("malformed_message", "no frame"), NOW) == []
+    out = session.refused(Refusal("malformed_message", "no frame", field="x"))
+    assert [type(command) for command in out] == [LeaveFeed, SendFrame, CloseConnection]
+    assert out[-1] == CloseConnection(4400, "malformed_message")
+    assert session.refused(Refusal("malformed_message", "no frame")) == []
     assert session.frame(frames.Ping(1), NOW) == []
-    assert session.close_reason == "malformed_message"
 
 
 steps = st.one_of(
@@ -317,22 +351,23 @@ steps = st.one_of(
 
 def run_step(session: ServerSession, step: frames.ClientFrame | str, now: int) -> list[Command]:
     state = TopicState("e", 0, 3)
-    pending = [(name, entry) for name, entry in session.subscriptions.items() if entry.expected == 0]
-    served = [(name, entry) for name, entry in session.subscriptions.items() if entry.expected > 0]
+    topics = session.subscriptions
+    pending = [one for one in topics.by_topic.values() if one.next_seq == 0]
+    served = [one for one in topics.by_topic.values() if one.next_seq > 0]
     match step:
         case "accept":
             return session.token_accepted(replace(GRANT, expires_at_ms=now + TTL_MS), now)
         case "refuse":
-            return session.token_refused(Refusal("invalid_token", "no"), now)
+            return session.refused(Refusal("invalid_token", "no"))
         case "ready":
-            return [c for n, e in pending for c in session.topic_ready(n, e.attachment, state, "usr_a", "", now)]
+            return [command for one in pending for command in topics.ready(one, state, "usr_a", "")]
         case "confirm":
-            return [c for n, e in pending for c in session.cursor_confirmed(n, e.attachment, state, now)]
+            return [command for one in pending for command in topics.cursor_confirmed(one, state)]
         case "deny":
             no = Refusal("epoch_mismatch", "no")
-            return [c for n, e in pending for c in session.cursor_refused(n, e.attachment, no, state, OTHER, now)]
+            return [command for one in pending for command in topics.cursor_refused(one, no, state, OTHER)]
         case "stale":
-            return [c for n, e in served for c in session.topic_stale(n, e.attachment, "epoch_mismatch", state, now)]
+            return [command for one in served for command in topics.stale(one, "epoch_mismatch", state)]
         case "drain":
             return session.drain(1_000, now)
         case str():
@@ -341,15 +376,15 @@ def run_step(session: ServerSession, step: frames.ClientFrame | str, now: int) -
     return session.frame(step, now)
 
 
-def note(command: Command, attached: set[str]) -> None:
+def note(command: Command, at_feeds: list[Subscription]) -> None:
     match command:
-        case Attach():
-            assert str(command.topic) not in attached
-            attached.add(str(command.topic))
-        case Detach():
-            attached.remove(command.topic)
+        case JoinFeed():
+            assert command.subscription.name not in [one.name for one in at_feeds]
+            at_feeds.append(command.subscription)
+        case LeaveFeed():
+            at_feeds.remove(command.subscription)
         case Serve():
-            assert command.topic in attached
+            assert command.subscription in at_feeds
 
 
 CHAIN, OTHER = b"c" * 32, b"o" * 32
@@ -361,24 +396,27 @@ def asked() -> ServerSession:
     session = opened()
     session.frame(frames.Subscribe(((T, BOUND),)), NOW)
     state = TopicState("e", 0, 3)
-    assert session.topic_ready(T, 1, state, "usr_a", "", NOW) == [ConfirmCursor(T, 1, BOUND)]
+    assert ready(session, state) == [ConfirmCursor(of(session), BOUND)]
     return session
 
 
 def test_a_cursor_with_a_chain_is_served_once_its_source_has_confirmed_it() -> None:
     session = asked()
     assert session.frame(frames.Ping(1), NOW) == [SendFrame(frames.Heartbeat((), NOW, 1))]
-    assert session.cursor_confirmed(T, 1, TopicState("e", 0, 5), NOW) == [
+    assert session.subscriptions.cursor_confirmed(of(session), TopicState("e", 0, 5)) == [
         SendFrame(frames.Subscribed(T, "e", 0, 5, Plan.REPLAY, 2)),
-        Serve(T, 3),
+        Serve(of(session)),
     ]
+    assert of(session).next_seq == 3
 
 
 def test_a_cursor_of_other_content_is_stale_and_told_both() -> None:
     refusal = Refusal("epoch_mismatch", "other content")
     state = TopicState("e", 0, 3)
-    detach, send = asked().cursor_refused(T, 1, refusal, state, OTHER, NOW)
-    assert detach == Detach(T)
+    session = asked()
+    subscription = of(session)
+    leave, send = session.subscriptions.cursor_refused(subscription, refusal, state, OTHER)
+    assert leave == LeaveFeed(subscription)
     assert isinstance(send, SendFrame)
     assert isinstance(send.frame, frames.ErrorFrame)
     assert (send.frame.reason, send.frame.stale, send.frame.chain) == ("epoch_mismatch", state, OTHER)
@@ -388,23 +426,26 @@ def test_a_cursor_of_other_content_is_stale_and_told_both() -> None:
 
 def test_a_source_that_can_not_say_now_is_asked_again_later() -> None:
     refusal = Refusal("unavailable", "away", retry_after_ms=1_000)
-    out = asked().cursor_refused(T, 1, refusal, TopicState("e", 0, 3), b"", NOW)
+    session = asked()
+    out = session.subscriptions.cursor_refused(of(session), refusal, TopicState("e", 0, 3), b"")
     assert errors(out) == [(T, "unavailable")]
 
 
 def test_an_answer_about_an_earlier_cursor_is_not_heard() -> None:
     session = asked()
+    earlier, state = of(session), TopicState("e", 0, 3)
     session.frame(frames.Subscribe(((T, BOUND),)), NOW)
-    assert session.cursor_confirmed(T, 1, TopicState("e", 0, 3), NOW) == []
-    assert session.cursor_refused(T, 1, Refusal("epoch_mismatch", "no"), TopicState("e", 0, 3), OTHER, NOW) == []
+    assert session.subscriptions.cursor_confirmed(earlier, state) == []
+    for reason in ("epoch_mismatch", "unavailable"):
+        assert session.subscriptions.cursor_refused(earlier, Refusal(reason, "no"), state, OTHER) == []
 
 
 def test_what_the_numbers_say_already_needs_no_question_and_other_peoples_topics_get_none() -> None:
     session = opened()
     session.frame(frames.Subscribe(((T, BOUND),)), NOW)
-    assert errors(session.topic_ready(T, 1, TopicState("e2", 0, 3), "usr_a", "", NOW)) == [(T, "epoch_mismatch")]
+    assert errors(ready(session, TopicState("e2", 0, 3))) == [(T, "epoch_mismatch")]
     session.frame(frames.Subscribe(((T, BOUND),)), NOW)
-    assert errors(session.topic_ready(T, 2, TopicState("e", 0, 3), "usr_b", "", NOW)) == [(T, "owner_mismatch")]
+    assert errors(ready(session, TopicState("e", 0, 3), "usr_b")) == [(T, "owner_mismatch")]
 
 
 def test_a_chain_for_a_topic_without_one_is_refused() -> None:
@@ -416,17 +457,18 @@ def test_a_chain_for_a_topic_without_one_is_refused() -> None:
 
 
 @given(st.lists(steps, max_size=40))
-def test_whatever_happens_every_attach_is_detached_once_and_nothing_follows_the_close(
+def test_whatever_happens_every_feed_is_joined_and_left_once_and_nothing_follows_the_close(
     script: list[frames.ClientFrame | str | int],
 ) -> None:
-    session, now, attached = made(), NOW, set[str]()
+    session, now = made(), NOW
+    at_feeds: list[Subscription] = []
     for step in script:
         was_closed = session.state is State.CLOSED
         now += step if isinstance(step, int) else 0
         out = session.timer(now) if isinstance(step, int) else run_step(session, step, now)
         assert not (was_closed and out), "a command after the close"
         for command in out:
-            note(command, attached)
-        assert attached == set(session.subscriptions)
+            note(command, at_feeds)
+        assert at_feeds == list(session.subscriptions.by_topic.values())
         closes = [command for command in out if isinstance(command, CloseConnection)]
         assert len(closes) == (session.state is State.CLOSED and not was_closed)

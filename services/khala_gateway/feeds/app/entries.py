@@ -36,13 +36,14 @@ class Segment(NamedTuple):
 
     data: bytes
     frames: int
+    first_seq: int
 
 
-EMPTY = Segment(b"", 0)
+EMPTY = Segment(b"", 0, 0)
 
 
-def join(entries: Sequence[Entry], form: Form) -> Segment:
-    """All of `entries` in one piece."""
+def join(first_seq: int, entries: Sequence[Entry], form: Form) -> Segment:
+    """All of `entries`, which begin at `first_seq`, in one piece."""
     if len(entries) == 1:
-        return Segment(entries[0].message(form), 1)
-    return Segment(b"".join([entry.message(form) for entry in entries]), len(entries))
+        return Segment(entries[0].message(form), 1, first_seq)
+    return Segment(b"".join([entry.message(form) for entry in entries]), len(entries), first_seq)

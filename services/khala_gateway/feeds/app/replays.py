@@ -32,7 +32,7 @@ class ReplayPage:
     def segment(self, form: Form) -> Segment:
         """The whole page in `form`."""
         if form not in self._segments:
-            self._segments[form] = join(self._entries, form)
+            self._segments[form] = join(self.first_seq, self._entries, form)
         return self._segments[form]
 
 

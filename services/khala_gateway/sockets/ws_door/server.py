@@ -12,7 +12,8 @@ from oa_platform.config.parsers import Address
 from oa_platform.http.server import bind
 from oa_platform.system.ids import new_id
 from services.khala_gateway.admission.app import Admission
-from services.khala_gateway.connections.app.connection import Connection, Dependencies
+from services.khala_gateway.connections.app.connection import Connection
+from services.khala_gateway.connections.app.dependencies import Dependencies
 from services.khala_gateway.sockets import metrics
 from services.khala_gateway.sockets.domain import drain_delays_ms
 from services.khala_gateway.sockets.limits import PortLimits
