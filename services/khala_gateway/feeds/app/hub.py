@@ -65,7 +65,7 @@ class FeedHub:
     def learned(self, topic: Topic, state: TopicState) -> None:
         """A page of history said where the topic stands."""
         held = self.feeds.get(str(topic))
-        if held is not None and held.stands and held.feed.observe(state):
+        if held is not None and held.feed.observe(state):
             self._repairs.start(held)
 
     def outdated(self, topic: Topic) -> None:

@@ -66,7 +66,7 @@ class Socket(asyncio.Protocol):
         self._parts_opcode = Opcode.BINARY
         self._open = False
         # The last bytes of the request so far, in which its end may have begun; None once it has come.
-        self._request_tail: bytes | None = b""
+        self._request_end: bytes | None = b""
         self.connection: Connection | None = None
         self.form = Form.PROTO
 
@@ -80,17 +80,17 @@ class Socket(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes came. What follows the opening request has to wait until that has been answered."""
-        if self._request_tail is None:
+        if self._request_end is None:
             self._receive(data)
             return
-        seen = self._request_tail + data
+        seen = self._request_end + data
         end = seen.find(_END_OF_REQUEST)
         if end < 0:
-            self._request_tail = seen[1 - len(_END_OF_REQUEST) :]
+            self._request_end = seen[1 - len(_END_OF_REQUEST) :]
             self._receive(data)
             return
         rest = len(seen) - end - len(_END_OF_REQUEST)
-        self._request_tail = None
+        self._request_end = None
         self._receive(data[: len(data) - rest])
         self._receive(data[len(data) - rest :])
 
