@@ -28,26 +28,29 @@ import uvloop
 
 from benchmarks.measure import Figures, report
 from oa_khala import frames
-from oa_khala.admission import Grant
 from oa_khala.frames import Form, TopicState
-from oa_khala.server_commands import ServerLimits
+from oa_khala.server.admission import Grant
+from oa_khala.server.limits import SessionLimits
 from oa_khala.wire import encode_client_frame, event_frame
 from oa_platform.config.parsers import Address
 from oa_platform.system.clock import SystemClock
 from oa_testing.metrics import value_of
-from services.khala_gateway.__main__ import steady_wall_ms
-from services.khala_gateway.app import metrics
-from services.khala_gateway.app.confirmations import Confirmations
-from services.khala_gateway.app.connection import Gateway
-from services.khala_gateway.app.feeds import FeedHub, HubLimits
-from services.khala_gateway.app.flusher import Flusher
-from services.khala_gateway.app.live_tokens import LiveTokens
-from services.khala_gateway.app.ports import HistoryPage, WatchedTopic
-from services.khala_gateway.app.replays import ReplayReader
-from services.khala_gateway.domain.messages import binary_message
-from services.khala_gateway.ws_api.handshake import PATH, Door
-from services.khala_gateway.ws_api.server import ServerLimits as PortLimits
-from services.khala_gateway.ws_api.server import WebSocketServer
+from services.khala_gateway.admission.app import Admission, LiveTokens
+from services.khala_gateway.admission.domain import PATH, OriginPolicy
+from services.khala_gateway.admission.limits import AdmissionLimits
+from services.khala_gateway.connections.app.dependencies import Dependencies
+from services.khala_gateway.connections.app.flusher import Flusher
+from services.khala_gateway.connections.metrics import DELIVERED
+from services.khala_gateway.feeds.app.confirmations import Confirmations
+from services.khala_gateway.feeds.app.hub import FeedHub
+from services.khala_gateway.feeds.app.replays import ReplayReader
+from services.khala_gateway.feeds.domain import binary_message
+from services.khala_gateway.feeds.limits import HubLimits
+from services.khala_gateway.feeds.metrics import SUBSCRIPTIONS
+from services.khala_gateway.sockets.limits import PortLimits
+from services.khala_gateway.sockets.ws_door.server import WebSocketServer
+from services.khala_gateway.sources.app import HistoryPage, WatchedTopic
+from services.khala_gateway.wiring import steady_wall_ms
 
 TOPIC = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"
 USER = "usr_01J9ZQ6T5W3M8K2N4P7R1S0V6X"
@@ -96,19 +99,21 @@ async def gateway() -> AsyncIterator[tuple[FeedHub, WebSocketServer]]:
     source, limits = LocalSource(), HubLimits()
     sources = {"runtime": source, "projector": source}
     hub = source.hub = FeedHub(limits, sources, random.random)
-    everything = Gateway(
+    now_ms = steady_wall_ms(SystemClock())
+    dependencies = Dependencies(
         hub=hub,
         replays=ReplayReader(sources, limits.page_frames, limits.page_bytes),
         confirmations=Confirmations(sources, limits.concurrent_confirmations),
         tokens=OpenTokens(),
         live_tokens=LiveTokens(),
         flusher=Flusher(asyncio.get_running_loop(), 0.0),
-        limits=ServerLimits(),
-        now_ms=steady_wall_ms(SystemClock()),
+        limits=SessionLimits(),
+        now_ms=now_ms,
         jitter=random.random,
     )
-    port = PortLimits(handshake_burst=1 << 20, drain_window_ms=0)
-    async with WebSocketServer(Address("127.0.0.1", 0), everything, Door(()), port) as server, hub:
+    admission = Admission(OriginPolicy(()), AdmissionLimits(handshake_burst=1 << 20), now_ms)
+    port = PortLimits(drain_window_ms=0)
+    async with WebSocketServer(Address("127.0.0.1", 0), dependencies, admission, port) as server, hub:
         yield hub, server
 
 
@@ -184,11 +189,11 @@ def _reader_command(mode: str, port: int, count: int) -> Sequence[str]:
 
 
 def _delivered() -> float:
-    return value_of(metrics.DELIVERED)
+    return value_of(DELIVERED)
 
 
 def _subscribed() -> float:
-    return value_of(metrics.SUBSCRIPTIONS.labels("run_events"))
+    return value_of(SUBSCRIPTIONS.labels("run_events"))
 
 
 # ------------------------------------------------------------------------------------------------- the reader's process

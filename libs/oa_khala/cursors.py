@@ -47,7 +47,7 @@ _STALE: tuple[tuple[str, Broken], ...] = (
 def plan_subscription(cursor: Cursor | None, state: TopicState, replay_budget: int) -> Start | Stale:
     """How to serve a subscription with `cursor` to a topic that stands at `state`.
 
-    `replay_budget` is the most events that a resume may replay where the topic has a snapshot.
+    `replay_budget` is the maximum number of events that a resume may replay where the topic has a snapshot.
     """
     if cursor is None:
         return _fresh(state)

@@ -46,8 +46,10 @@ class Feed(Generic[E]):
         # The ring is `_ring[_gone:]`; what has gone is cut off in bulk, so that an eviction is O(1).
         self._ring: list[E] = []
         self._gone = 0
-        self._ring_bytes = 0
-        self._parked: dict[int, E] = {}
+        # Size of what the ring holds, as `size` counts it.
+        self.ring_bytes = 0
+        # What waits behind a hole, by seq.
+        self.parked: dict[int, E] = {}
         self._parked_bytes = 0
 
     @property
@@ -61,21 +63,11 @@ class Feed(Generic[E]):
         return self.head + 1 - (len(self._ring) - self._gone)
 
     @property
-    def ring_bytes(self) -> int:
-        """Size of what the ring holds, as `size` counts it."""
-        return self._ring_bytes
-
-    @property
-    def parked(self) -> int:
-        """How many entries wait behind a hole."""
-        return len(self._parked)
-
-    @property
     def hole(self) -> Hole | None:
         """What has to be read from history before the feed can move on; None when nothing is missing."""
         if self.known_head <= self.head:
             return None
-        return Hole(self.head, min(self._parked, default=self.known_head + 1) - 1)
+        return Hole(self.head, min(self.parked, default=self.known_head + 1) - 1)
 
     def observe(self, state: TopicState) -> bool:
         """The source says that the topic stands at `state`. False when that is another lineage: this feed is over."""
@@ -95,7 +87,7 @@ class Feed(Generic[E]):
             return False
         fresh = entries[self.head + 1 - first_seq :]
         self._append(fresh)
-        if fresh and self._parked:
+        if fresh and self.parked:
             self._unpark()
         return bool(fresh)
 
@@ -118,12 +110,12 @@ class Feed(Generic[E]):
     def _append(self, entries: Sequence[E]) -> None:
         self._ring.extend(entries)
         self.head += len(entries)
-        self._ring_bytes += sum(map(self._size, entries))
+        self.ring_bytes += sum(map(self._size, entries))
         limits = self.limits
         while (held := len(self._ring) - self._gone) > limits.ring_events or (
-            self._ring_bytes > limits.ring_bytes and held > 1
+            self.ring_bytes > limits.ring_bytes and held > 1
         ):
-            self._ring_bytes -= self._size(self._ring[self._gone])
+            self.ring_bytes -= self._size(self._ring[self._gone])
             self._gone += 1
         if self._gone > len(self._ring) // 2:
             del self._ring[: self._gone]
@@ -133,18 +125,16 @@ class Feed(Generic[E]):
         # What finds no room is read from history like the rest: `known_head` remembers that it exists.
         for seq, entry in enumerate(entries, first_seq):
             size = self._size(entry)
-            full = (
-                len(self._parked) >= self.limits.parked_events or self._parked_bytes + size > self.limits.parked_bytes
-            )
-            if not full and seq not in self._parked:
-                self._parked[seq] = entry
+            full = len(self.parked) >= self.limits.parked_events or self._parked_bytes + size > self.limits.parked_bytes
+            if not full and seq not in self.parked:
+                self.parked[seq] = entry
                 self._parked_bytes += size
 
     def _unpark(self) -> None:
-        for seq in sorted(self._parked):
+        for seq in sorted(self.parked):
             if seq > self.head + 1:
                 break
-            entry = self._parked.pop(seq)
+            entry = self.parked.pop(seq)
             self._parked_bytes -= self._size(entry)
             if seq == self.head + 1:
                 self._append([entry])

@@ -20,8 +20,8 @@ class TopicClass:
     """What all topics of one form have in common.
 
     `name` is for logs and metric labels. `required_scope` must stand in the token. `source` is the service that
-    serves them. `replay_budget` is the most events that one resume may replay where a snapshot is the alternative.
-    `chained`: its events have chain values, so its cursors can be bound to what was applied.
+    serves them. `replay_budget` is the maximum number of events that one resume may replay where a snapshot is the
+    alternative. `chained`: its events have chain values, so its cursors can be bound to what was applied.
     """
 
     name: str

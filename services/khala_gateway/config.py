@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from oa_khala.feed import FeedLimits
-from oa_khala.server_commands import ServerLimits
+from oa_khala.server.limits import SessionLimits
 from oa_platform.config.loading import group, own_port, peer_port, setting
 from oa_platform.config.parsers import Address, Parser, address, integer, number
 from oa_platform.config.shared import GrpcClientSettings, JwksSettings, ServiceSettings
-from services.khala_gateway.app.feeds import HubLimits
-from services.khala_gateway.ws_api.server import ServerLimits as PortLimits
-from services.khala_gateway.ws_api.socket import SocketLimits
+from services.khala_gateway.admission.limits import AdmissionLimits
+from services.khala_gateway.feeds.limits import HubLimits
+from services.khala_gateway.sockets.limits import PortLimits, SocketLimits
+from services.khala_gateway.sources.limits import SourceLimits
 
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?")
 _HOUR_MS = 3_600_000
@@ -90,10 +91,15 @@ class SocketSettings:
                 write_high_bytes=self.write_high_bytes,
                 write_low_bytes=self.write_low_bytes,
             ),
+            drain_window_ms=self.drain_window_ms,
+        )
+
+    def admission(self) -> AdmissionLimits:
+        """As admission takes them."""
+        return AdmissionLimits(
             max_connections=self.max_connections,
             handshake_burst=self.handshake_burst,
             handshakes_per_s=self.handshakes_per_s,
-            drain_window_ms=self.drain_window_ms,
         )
 
 
@@ -126,9 +132,9 @@ class SessionSettings:
         "OA_KHALA_SUBSCRIBE_PER_S", integer(1, 100_000), 64, doc="Topics per second in the long run."
     )
 
-    def limits(self) -> ServerLimits:
+    def limits(self) -> SessionLimits:
         """As sessions take them."""
-        return ServerLimits(
+        return SessionLimits(
             hello_deadline_ms=self.hello_deadline_ms,
             heartbeat_interval_ms=self.heartbeat_interval_ms,
             idle_timeout_ms=self.idle_timeout_ms,
@@ -164,7 +170,7 @@ class FeedSettings:
         "OA_FEED_PAGE_BYTES", integer(1, 4 << 20), 256 * 1024, doc="Maximum size of a page of history."
     )
     linger_ms: int = _ms("OA_FEED_LINGER_MS", 10_000, "How long a topic is held after its last subscriber.")
-    attach_timeout_ms: int = _ms("OA_FEED_ATTACH_TIMEOUT_MS", 10_000, "Maximum wait for a source to carry a topic.")
+    carry_timeout_ms: int = _ms("OA_FEED_ATTACH_TIMEOUT_MS", 10_000, "Maximum wait for a source to carry a topic.")
     audit_interval_ms: int = _ms("OA_FEED_AUDIT_MS", 30_000, "Pause between looks at where the topics stand.")
     concurrent_repairs: int = setting(
         "OA_FEED_CONCURRENT_REPAIRS",
@@ -197,7 +203,7 @@ class FeedSettings:
             slice_frames=self.slice_frames,
             slice_bytes=self.slice_bytes,
             linger_ms=self.linger_ms,
-            attach_timeout_ms=self.attach_timeout_ms,
+            carry_timeout_ms=self.carry_timeout_ms,
             page_frames=self.page_frames,
             page_bytes=self.page_bytes,
             concurrent_repairs=self.concurrent_repairs,
@@ -215,6 +221,10 @@ class UpstreamSettings:
         "OA_PROJECTOR_GRPC", address(), peer_port("projector_grpc"), doc="Address of the projector."
     )
     replay_timeout_ms: int = _ms("OA_REPLAY_TIMEOUT_MS", 10_000, "Maximum time of a read of a page of history.")
+
+    def limits(self) -> SourceLimits:
+        """As sources take them."""
+        return SourceLimits(replay_timeout_ms=self.replay_timeout_ms)
 
 
 @dataclass(frozen=True, kw_only=True)

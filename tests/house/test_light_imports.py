@@ -30,7 +30,7 @@ def heavy_imports(module: str) -> set[str]:
 @pytest.mark.parametrize(
     "module",
     [
-        "oa_khala.client_session",
+        "oa_khala.client.session",
         "oa_runlog.decide",
         "oa_runlog.events",
         "oa_runlog.proof.chain",

@@ -9,24 +9,26 @@ from typing import cast
 from grpc.aio import Channel
 
 from oa_base.refusal import Refusal
-from oa_khala.admission import Grant
 from oa_khala.feed import FeedLimits
 from oa_khala.frames import Form
-from oa_khala.server_commands import ServerLimits
+from oa_khala.server.admission import Grant
+from oa_khala.server.limits import SessionLimits
 from oa_khala.topics import Source
 from oa_topics.store import TopicLimits
-from services.khala_gateway.app.confirmations import Confirmations
-from services.khala_gateway.app.connection import Connection, Gateway
-from services.khala_gateway.app.feeds import FeedHub, HubLimits
-from services.khala_gateway.app.flusher import Flusher
-from services.khala_gateway.app.live_tokens import LiveTokens
-from services.khala_gateway.app.replays import ReplayReader
-from services.khala_gateway.grpc_api.topic_source import GrpcTopicSource
+from services.khala_gateway.admission.app import LiveTokens
+from services.khala_gateway.connections.app.connection import Connection
+from services.khala_gateway.connections.app.dependencies import Dependencies
+from services.khala_gateway.connections.app.flusher import Flusher
+from services.khala_gateway.feeds.app.confirmations import Confirmations
+from services.khala_gateway.feeds.app.hub import FeedHub
+from services.khala_gateway.feeds.app.replays import ReplayReader
+from services.khala_gateway.feeds.limits import HubLimits
+from services.khala_gateway.sources.door import GrpcTopicSource
 from tests.simulation.link import Link
 from tests.simulation.source import SimReplica
 from tests.simulation.world import USER, Broken, World
 
-SESSION_LIMITS = ServerLimits(
+SESSION_LIMITS = SessionLimits(
     hello_deadline_ms=2_000, heartbeat_interval_ms=2_000, idle_timeout_ms=8_000, slow_consumer_ms=4_000
 )
 SOURCES: tuple[Source, ...] = ("runtime", "projector")
@@ -67,7 +69,7 @@ class SimGateway:
         self.up = False
         self.replicas: list[SimReplica] = []
         self.hub: FeedHub
-        self._gateway: Gateway
+        self._dependencies: Dependencies
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -79,7 +81,7 @@ class SimGateway:
             self.replicas.append(replica)
             sources[name] = GrpcTopicSource(name, cast("Channel", replica.channel), lambda: self.hub, rng.random)
         self.hub = FeedHub(self._limits, sources, rng.random)
-        self._gateway = Gateway(
+        self._dependencies = Dependencies(
             hub=self.hub,
             replays=ReplayReader(sources, self._limits.page_frames, self._limits.page_bytes),
             confirmations=Confirmations(sources, self._limits.concurrent_confirmations),
@@ -124,18 +126,17 @@ class SimGateway:
         if not self.up:
             return None
         link = Link(self._world, form, to_client, client_ended, self._high_bytes)
-        link.connection = Connection(f"con_{len(self.links)}", link, self._gateway, "")
+        link.connection = Connection(f"con_{len(self.links)}", link, self._dependencies, "")
         self.links = [one for one in self.links if one.connection is not None]
         self.links.append(link)
         return link
 
     def check(self, feed_limits: FeedLimits) -> None:
         """Bounds hold, and nothing was closed for a reason that nobody should ever give."""
-        for held in self.hub.feeds():
+        for held in self.hub.feeds.values():
             feed = held.feed
-            if feed is None:
-                continue
-            if feed.parked > feed_limits.parked_events or feed.head + 1 - feed.ring_start > feed_limits.ring_events:
+            in_ring = feed.head + 1 - feed.ring_start
+            if len(feed.parked) > feed_limits.parked_events or in_ring > feed_limits.ring_events:
                 raise Broken(f"{held.name} holds more than it may")
         for link in self.links:
             if link.closing_for in _DEFECTS:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from oa_khala.frames import Form
-from services.khala_gateway.app.connection import Connection
+from services.khala_gateway.connections.app.connection import Connection
 from tests.simulation.world import World
 
 
@@ -67,7 +67,7 @@ class _Way:
 
 
 class Link:
-    """Implements `Outlet`. Its room is small, so that back-pressure is ordinary."""
+    """Implements `Transport`. Its room is small, so that back-pressure is ordinary."""
 
     def __init__(
         self,

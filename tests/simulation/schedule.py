@@ -15,7 +15,7 @@ from oa_khala.feed import FeedLimits
 from oa_khala.frames import Form
 from oa_khala.topics import parse_topic
 from oa_topics.store import TopicLimits
-from services.khala_gateway.app.feeds import HubLimits
+from services.khala_gateway.feeds.limits import HubLimits
 from tests.simulation.client import SimClient
 from tests.simulation.gateway import SimGateway
 from tests.simulation.source import SimReplica
@@ -71,7 +71,7 @@ class _Schedule:
             page_frames=rng.choice([2, 7, 50]),
             page_bytes=16_384,
             linger_ms=rng.choice([50, 2_000]),
-            attach_timeout_ms=2_000,
+            carry_timeout_ms=2_000,
             # The audit would hide what nothing else mends, so it is sometimes as good as off.
             audit_interval_ms=rng.choice([3_000, 600_000]),
         )

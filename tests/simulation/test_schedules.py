@@ -4,16 +4,18 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import pytest
 
-from oa_khala.client_topics import ClientTopic, Next
+from oa_khala.client.topics import ClientTopic, Next
 from oa_khala.feed import Feed
 from oa_khala.frames import Event, TopicState
-from oa_khala.server_session import ServerSession
+from oa_khala.server.commands import Subscription
+from oa_khala.server.subscriptions import Subscriptions
 from oa_khala.topics import Topic
 from oa_topics.store import TopicDescription
 from oa_topics.watcher import Watcher
-from services.khala_gateway.app.confirmations import Confirmations
-from services.khala_gateway.app.connection import Connection
-from services.khala_gateway.app.feeds import FeedHub
+from services.khala_gateway.connections.app.delivery import Delivery
+from services.khala_gateway.connections.app.subscriber import TopicSubscriber
+from services.khala_gateway.feeds.app.confirmations import Confirmations
+from services.khala_gateway.feeds.app.repairs import Repairs
 from tests.simulation.schedule import Outcome, SimulationFailure, run_schedule
 from tests.simulation.source import SimTopics
 
@@ -82,22 +84,23 @@ def apply_beyond_holes(monkeypatch: pytest.MonkeyPatch) -> None:
 def lose_a_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     """A session whose check begins with the frame that happens to come first."""
 
-    def delivered(self: ServerSession, topic: str, first_seq: int, count: int) -> list[object]:
-        self.subscriptions[topic].expected = first_seq + count
+    def delivered(self: Subscriptions, subscription: Subscription, first_seq: int, count: int) -> list[object]:
+        subscription.next_seq = first_seq + count
         return []
 
-    whole = Connection._begin
+    whole = Delivery.begin
 
-    def begin(self: Connection, serving: object, next_seq: int) -> None:
-        whole(self, serving, next_seq + 1)  # type: ignore[arg-type]
+    def begin(self: Delivery, subscriber: TopicSubscriber) -> None:
+        subscriber.subscription.next_seq += 1
+        whole(self, subscriber)
 
-    monkeypatch.setattr(ServerSession, "delivered", delivered)
-    monkeypatch.setattr(Connection, "_begin", begin)
+    monkeypatch.setattr(Subscriptions, "delivered", delivered)
+    monkeypatch.setattr(Delivery, "begin", begin)
 
 
 def forget_to_repair(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hub that never reads what is missing."""
-    monkeypatch.setattr(FeedHub, "_repair", lambda self, held: None)
+    monkeypatch.setattr(Repairs, "start", lambda self, held: None)
 
 
 def keep_the_lineage(monkeypatch: pytest.MonkeyPatch) -> None:

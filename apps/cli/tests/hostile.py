@@ -20,7 +20,7 @@ from google.protobuf.message_factory import GetMessageClass
 from oa_base.refusal import Refusal
 from oa_client.cpython.sqlite_store import SqliteStore
 from oa_client.transport import HttpAnswer
-from oa_khala.client_commands import Apply
+from oa_khala.client.commands import Apply
 from oa_khala.frames import Cursor
 from oa_khala.topics import run_events
 from oa_runlog import events as ev

@@ -7,7 +7,7 @@ from oa_runlog.proof.chain import chain_next, chain_start
 
 
 class RunChains:
-    """`oa_khala.client_commands.Chains` for whoever follows runs."""
+    """`oa_khala.client.commands.Chains` for whoever follows runs."""
 
     def start(self, topic: str) -> bytes:
         """Before the first event of a run; empty for other topics."""

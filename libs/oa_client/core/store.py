@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from oa_khala.client_commands import Apply
+from oa_khala.client.commands import Apply
 from oa_khala.frames import Cursor
 
 

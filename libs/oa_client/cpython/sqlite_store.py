@@ -9,7 +9,7 @@ from pathlib import Path
 
 from oa_base.refusal import Refusal
 from oa_client.core.store import Element, continues
-from oa_khala.client_commands import Apply
+from oa_khala.client.commands import Apply
 from oa_khala.frames import Cursor
 
 SCHEMA_VERSION = 2

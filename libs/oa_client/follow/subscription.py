@@ -1,4 +1,4 @@
-"""Follows topics over Khala: drives the pure `oa_khala.client_session` over a socket and a watermark store.
+"""Follows topics over Khala: drives the pure `oa_khala.client.session` over a socket and a watermark store.
 
     async with Subscription(device_id, build, tokens, sockets, store) as subscription:
         await subscription.follow("run:run_01J…:events")
@@ -27,7 +27,7 @@ from oa_client.core.store import StoreMoved, WatermarkStore
 from oa_client.follow.updates import Applied, CaughtUp, Connection, Refused, Restarted, Update
 from oa_client.transport import Socket, SocketClosed, Sockets
 from oa_khala import wire
-from oa_khala.client_commands import (
+from oa_khala.client.commands import (
     Apply,
     ClientLimits,
     Command,
@@ -42,7 +42,7 @@ from oa_khala.client_commands import (
     SyncToken,
     TopicFailed,
 )
-from oa_khala.client_session import ClientSession, State
+from oa_khala.client.session import ClientSession, State
 from oa_khala.frames import ErrorFrame, Form, ServerFrame
 
 MAX_QUEUED_FRAMES = 512

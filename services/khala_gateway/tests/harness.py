@@ -15,7 +15,7 @@ from websockets.typing import Subprotocol
 from oa_base.identity import ISSUER, KHALA_AUDIENCE
 from oa_khala import frames
 from oa_khala.frames import Cursor, Form
-from oa_khala.server_commands import ServerLimits
+from oa_khala.server.limits import SessionLimits
 from oa_khala.wire import decode_server_frame, encode_client_frame
 from oa_platform.auth.jwks import StaticKeys
 from oa_platform.auth.keys import SigningKey, generate_key
@@ -26,19 +26,22 @@ from oa_platform.rpc.client import open_channel
 from oa_platform.system.clock import SystemClock
 from oa_testing.waiting import PATIENCE_S
 from openagents.control.v1.claims_pb2 import SyncTokenClaims
-from services.khala_gateway.__main__ import steady_wall_ms
-from services.khala_gateway.app.confirmations import Confirmations
-from services.khala_gateway.app.connection import Gateway
-from services.khala_gateway.app.feeds import FeedHub, HubLimits
-from services.khala_gateway.app.flusher import Flusher
-from services.khala_gateway.app.live_tokens import LiveTokens
-from services.khala_gateway.app.replays import ReplayReader
-from services.khala_gateway.grpc_api.topic_source import GrpcTopicSource
+from services.khala_gateway.admission.app import Admission, LiveTokens
+from services.khala_gateway.admission.domain import PATH, OriginPolicy
+from services.khala_gateway.admission.door import SyncTokenVerifier
+from services.khala_gateway.admission.limits import AdmissionLimits
+from services.khala_gateway.connections.app.dependencies import Dependencies
+from services.khala_gateway.connections.app.flusher import Flusher
+from services.khala_gateway.feeds.app.confirmations import Confirmations
+from services.khala_gateway.feeds.app.hub import FeedHub
+from services.khala_gateway.feeds.app.replays import ReplayReader
+from services.khala_gateway.feeds.limits import HubLimits
+from services.khala_gateway.sockets.limits import PortLimits
+from services.khala_gateway.sockets.ws_door.server import WebSocketServer
+from services.khala_gateway.sockets.ws_door.socket import Socket
+from services.khala_gateway.sources.door import GrpcTopicSource
 from services.khala_gateway.tests.fake_upstream import FakeUpstream
-from services.khala_gateway.ws_api.handshake import PATH, Door
-from services.khala_gateway.ws_api.server import ServerLimits as PortLimits
-from services.khala_gateway.ws_api.server import WebSocketServer
-from services.khala_gateway.ws_api.tokens import SyncTokenVerifier
+from services.khala_gateway.wiring import steady_wall_ms
 
 USER = "usr_01J9ZQ6T5W3M8K2N4P7R1S0V6X"
 T = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"
@@ -53,7 +56,8 @@ class Limits:
     """All limits of a gateway under test."""
 
     hub: HubLimits = field(default_factory=lambda: HubLimits(audit_interval_ms=200))
-    session: ServerLimits = field(default_factory=ServerLimits)
+    session: SessionLimits = field(default_factory=SessionLimits)
+    admission: AdmissionLimits = field(default_factory=AdmissionLimits)
     port: PortLimits = field(default_factory=lambda: PortLimits(drain_window_ms=0))
 
     def with_session(self, **changes: int) -> "Limits":
@@ -63,6 +67,10 @@ class Limits:
     def with_port(self, **changes: int) -> "Limits":
         """Other limits of the port."""
         return replace(self, port=replace(self.port, **changes))  # type: ignore[arg-type]
+
+    def with_admission(self, **changes: int) -> "Limits":
+        """Other limits of admission."""
+        return replace(self, admission=replace(self.admission, **changes))
 
     def with_socket(self, **changes: int) -> "Limits":
         """Other limits of a socket."""
@@ -215,7 +223,7 @@ async def running(
 def _server(stack: Stack) -> WebSocketServer:
     clock, limits = SystemClock(), stack.limits
     now_ms = steady_wall_ms(clock)
-    gateway = Gateway(
+    dependencies = Dependencies(
         hub=stack.hub,
         replays=ReplayReader(stack.sources, limits.hub.page_frames, limits.hub.page_bytes),
         confirmations=Confirmations(stack.sources, limits.hub.concurrent_confirmations),
@@ -226,7 +234,13 @@ def _server(stack: Stack) -> WebSocketServer:
         now_ms=now_ms,
         jitter=random.random,
     )
-    return WebSocketServer(Address("127.0.0.1", 0), gateway, Door({ORIGIN}), limits.port)
+    admission = Admission(OriginPolicy({ORIGIN}), limits.admission, now_ms)
+    return WebSocketServer(Address("127.0.0.1", 0), dependencies, admission, limits.port)
+
+
+def buffered_bytes(socket: Socket) -> int:
+    """What has been written to a socket of the gateway, and has not left yet."""
+    return socket._tcp.get_write_buffer_size() if socket._tcp is not None else 0
 
 
 async def _stop(tasks: list[asyncio.Task[None]]) -> None:

@@ -80,13 +80,13 @@ async def test_the_token_may_come_in_the_header() -> None:
 
 
 async def test_past_its_limits_the_door_is_shut_with_a_time_to_wait() -> None:
-    async with running(Limits().with_port(handshake_burst=1, handshakes_per_s=1)) as stack:
+    async with running(Limits().with_admission(handshake_burst=1, handshakes_per_s=1)) as stack:
         with pytest.raises(InvalidStatus) as caught:
             await _opened(stack, 100)  # faster than one a second, on any machine
         assert caught.value.response.status_code == 429
         assert caught.value.response.headers["Retry-After"] == "1"
         assert json.loads(caught.value.response.body)["reason"] == "overloaded"
-    async with running(Limits().with_port(max_connections=1)) as stack:
+    async with running(Limits().with_admission(max_connections=1)) as stack:
         await Client.open(stack.url)
         with pytest.raises(InvalidStatus, match="429"):
             await Client.open(stack.url)

@@ -19,9 +19,9 @@ from oa_khala.frames import Cursor
 from oa_platform.auth.keys import to_jwks
 from oa_testing.postgres import REPOSITORY, free_port
 from oa_testing.waiting import PATIENCE_S
+from services.khala_gateway.admission.domain import PATH
 from services.khala_gateway.tests.fake_upstream import FakeUpstream
 from services.khala_gateway.tests.harness import USER, Client, Limits, Stack, T, U
-from services.khala_gateway.ws_api.handshake import PATH
 
 
 class GatewayProcess:

@@ -11,7 +11,7 @@ import pytest
 from oa_base.refusal import Refusal
 from oa_client.core.store import Element, MemoryStore, StoreMoved, WatermarkStore
 from oa_client.cpython.sqlite_store import _MIGRATIONS, SqliteStore
-from oa_khala.client_commands import Apply
+from oa_khala.client.commands import Apply
 from oa_khala.frames import Cursor
 
 TOPIC = "run:run_01JD8V0000000000000000000A:events"

@@ -15,7 +15,7 @@ from oa_client.follow.items import Broken, EventsArchived, Item, Seen, StartedOv
 from oa_client.follow.run_tail import RunTail
 from oa_client.follow.subscription import MAX_BATCH, Subscription
 from oa_client.follow.tests.fake_gateway import EPOCH, FakeGateway, FakeTokens, Fault, Topic
-from oa_khala.client_commands import Apply
+from oa_khala.client.commands import Apply
 from oa_khala.frames import Cursor
 from oa_khala.topics import run_events
 from oa_runlog.proof.chain import chain_over

@@ -16,7 +16,7 @@ from oa_client.cpython.sqlite_store import SqliteStore
 from oa_client.follow.subscription import Subscription
 from oa_client.follow.tests.fake_gateway import EPOCH, FakeGateway, FakeTokens, Fault, Topic
 from oa_client.follow.updates import Applied, CaughtUp, Connection, Refused, Restarted, Update
-from oa_khala.client_commands import Apply
+from oa_khala.client.commands import Apply
 from oa_khala.frames import Cursor, ErrorFrame
 from oa_runlog.proof.chain import chain_over
 from oa_testing.waiting import PATIENCE_S

@@ -19,7 +19,7 @@ from oa_client.follow.tests.test_run_tail import Subscribing
 from oa_client.proofs.receipt_log import LogProofs
 from oa_client.proofs.run_proofs import Proved, RunProofs
 from oa_client.proofs.tests.test_receipt_log import Kept, Log
-from oa_khala.client_commands import Apply
+from oa_khala.client.commands import Apply
 from oa_khala.frames import Cursor
 from oa_khala.topics import run_events
 from oa_runlog.proof.receipt import SignedReceipt

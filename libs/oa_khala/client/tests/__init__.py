@@ -1,0 +1,1 @@
+"""Tests of the client's half: values in, values out."""

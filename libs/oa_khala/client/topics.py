@@ -1,0 +1,169 @@
+"""One topic of a client session: exactly-once application, holes, stale cursors.
+
+The rule that matters: an event is applied only when its seq is `applied + 1` in the cursor's own epoch. One at or
+below is a repetition and is dropped; one above is a hole, and the topic is subscribed again from `applied`.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from oa_base.catalogue import ClientAction, is_reason, reason_info
+from oa_khala.client.commands import Apply, Chains, Command, Live, NoChains, Resync, TopicFailed
+from oa_khala.frames import CaughtUp, Cursor, ErrorFrame, Event, Plan, Snapshot, Subscribed, TopicHead
+
+
+class Phase(Enum):
+    """Where a topic stands on the present connection."""
+
+    IDLE = "idle"  # to be subscribed when the connection and the token allow
+    ASKED = "asked"  # Subscribe is out; what arrives before SUBSCRIBED belongs to an earlier one
+    FOLLOWING = "following"  # SUBSCRIBED came
+    AWAITING_SNAPSHOT = "awaiting_snapshot"  # SUBSCRIBED with a snapshot plan came
+    WAITING = "waiting"  # refused for now; asked again at `retry_at_ms`
+    FAILED = "failed"  # refused for good
+
+
+class Next(Enum):
+    """What the session does with the topic after a frame."""
+
+    NOTHING = "nothing"
+    ASK = "ask"  # subscribe again, from the cursor
+    RETRY = "retry"  # subscribe again after a delay
+    RECONNECT = "reconnect"  # the connection is of no use for it
+
+
+# What a topic's error asks for, by the catalogue's action. Whatever is not here is refused for good.
+_ON_ERROR = {
+    ClientAction.RESYNC: Next.ASK,
+    ClientAction.RETRY: Next.RETRY,
+    ClientAction.RECONNECT: Next.RECONNECT,
+    ClientAction.REAUTHENTICATE: Next.RECONNECT,
+    ClientAction.REREAD: Next.RETRY,
+}
+
+
+def action_of(reason: str) -> ClientAction:
+    """What the catalogue says; a reason from a newer server is worth another try."""
+    return reason_info(reason).action if is_reason(reason) else ClientAction.RETRY
+
+
+@dataclass(slots=True)
+class ClientTopic:
+    """State of one topic. `cursor` is what has been handed out to be applied, None before the first SUBSCRIBED."""
+
+    name: str
+    cursor: Cursor | None
+    chains: Chains = field(default_factory=NoChains)
+    phase: Phase = Phase.IDLE
+    retry_at_ms: int = 0
+    attempts: int = 0
+    repairs: int = 0
+    # The applied seq at the last heartbeat that told of a newer head; -1 when none did.
+    behind_at: int = -1
+    # Where the announced snapshot will stand; until it is applied, there is no cursor.
+    snapshot_at: Cursor | None = None
+
+    def asked(self) -> None:
+        """Subscribe has been sent."""
+        self.phase = Phase.ASKED
+        self.behind_at = -1
+
+    def cut(self) -> None:
+        """The connection is gone."""
+        if self.phase is not Phase.FAILED:
+            self.phase = Phase.IDLE
+        self.behind_at = -1
+
+    def subscribed(self, frame: Subscribed) -> tuple[list[Command], Next]:
+        """SUBSCRIBED: delivery starts at `from_seq + 1` in `epoch`, which must continue what has been applied."""
+        if self.phase in (Phase.IDLE, Phase.WAITING, Phase.FAILED):
+            return [], Next.NOTHING
+        commands: list[Command] = []
+        continues = self.cursor is None or (
+            frame.epoch == self.cursor.epoch and frame.from_seq <= self.cursor.applied_seq
+        )
+        if not continues or frame.plan is Plan.SNAPSHOT:
+            if self.cursor is not None:
+                commands.append(Resync(self.name, "epoch_mismatch" if not continues else "replay_budget_exceeded"))
+            self.cursor = None
+        if not continues:
+            return commands, self._repair()
+        start = Cursor(frame.epoch, frame.from_seq, b"" if frame.from_seq else self.chains.start(self.name))
+        if frame.plan is Plan.SNAPSHOT:
+            self.phase, self.snapshot_at = Phase.AWAITING_SNAPSHOT, start
+        else:
+            self.phase, self.cursor = Phase.FOLLOWING, self.cursor or start
+        return commands, Next.NOTHING
+
+    def snapshot(self, frame: Snapshot) -> tuple[list[Command], Next]:
+        """SNAPSHOT: the whole state as of `seq`, accepted only where one was announced."""
+        if self.phase is not Phase.AWAITING_SNAPSHOT or self.snapshot_at is None:
+            return [], Next.NOTHING
+        if frame.seq != self.snapshot_at.applied_seq:
+            return [], self._repair()
+        self.phase = Phase.FOLLOWING
+        self._progress(self.snapshot_at)
+        return [Apply(self.name, self.snapshot_at, frame.payload, frame.schema_version, snapshot=True)], Next.NOTHING
+
+    def event(self, frame: Event) -> tuple[list[Command], Next]:
+        """EVENT: the next one is applied, an old one dropped, one too far ahead is a hole."""
+        if self.phase is not Phase.FOLLOWING or self.cursor is None or frame.seq <= self.cursor.applied_seq:
+            return [], Next.NOTHING
+        if frame.seq > self.cursor.applied_seq + 1:
+            return [], self._repair()
+        before = self.cursor
+        chain = self.chains.after(before.chain, frame.payload) if before.chain else b""
+        self._progress(Cursor(before.epoch, frame.seq, chain))
+        apply = Apply(self.name, self.cursor, frame.payload, frame.schema_version, follows=before.chain)
+        return [apply], Next.NOTHING
+
+    def caught_up(self, frame: CaughtUp) -> tuple[list[Command], Next]:
+        """CAUGHT_UP: true only if everything up to its seq has been applied; otherwise events are missing."""
+        if self.phase is not Phase.FOLLOWING or self.cursor is None:
+            return [], Next.NOTHING
+        if frame.seq > self.cursor.applied_seq:
+            return [], self._repair()
+        self.attempts = 0
+        return [Live(self.name, self.cursor.applied_seq)], Next.NOTHING
+
+    def head(self, head: TopicHead) -> Next:
+        """A head in a HEARTBEAT: being behind it twice running, without progress, means that a tail was missed."""
+        if self.phase is not Phase.FOLLOWING or self.cursor is None:
+            return Next.NOTHING
+        if head.epoch != self.cursor.epoch or head.head <= self.cursor.applied_seq:
+            self.behind_at = -1
+            return Next.NOTHING
+        if self.behind_at == self.cursor.applied_seq:
+            return self._repair()
+        self.behind_at = self.cursor.applied_seq
+        return Next.NOTHING
+
+    def refused(self, frame: ErrorFrame) -> tuple[list[Command], Next]:
+        """ERROR about this topic: the gateway no longer serves it on this connection."""
+        if self.phase in (Phase.IDLE, Phase.FAILED):
+            return [], Next.NOTHING
+        action = action_of(frame.reason)
+        what = _ON_ERROR.get(action)
+        if what is None:
+            self.phase = Phase.FAILED
+            return [TopicFailed(self.name, frame.reason, frame.message)], Next.NOTHING
+        self.phase = Phase.IDLE
+        if action is not ClientAction.RESYNC:
+            return [], what
+        had_state, self.cursor = self.cursor is not None, None
+        return ([Resync(self.name, frame.reason)] if had_state else []), self._repair()
+
+    def rewind(self, cursor: Cursor | None) -> Next:
+        """The store really stands at `cursor`: go on from there."""
+        self.cursor = cursor
+        return Next.NOTHING if self.phase in (Phase.IDLE, Phase.WAITING, Phase.FAILED) else self._repair()
+
+    def _progress(self, cursor: Cursor) -> None:
+        self.cursor = cursor
+        self.repairs = self.attempts = 0
+        self.behind_at = -1
+
+    def _repair(self) -> Next:
+        self.phase = Phase.IDLE
+        self.repairs += 1
+        return Next.ASK

@@ -1,0 +1,59 @@
+"""What a sync token grants, and whether it grants a topic. Values only: the signature has been checked before."""
+
+from dataclasses import dataclass
+
+from oa_base.refusal import Refusal
+from oa_khala.topics import Topic, parse_topic
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A verified sync token. `expires_at_ms` is in milliseconds since the Unix epoch."""
+
+    subject: str
+    org_id: str
+    scopes: frozenset[str]
+    topics: frozenset[str]
+    session_id: str
+    device_id: str
+    jti: str
+    expires_at_ms: int
+
+
+GRANTS_NOTHING = Grant("", "", frozenset(), frozenset(), "", "", "", 0)
+"""What counts before a token has been accepted."""
+
+
+def admit(grant: Grant, text: str, *, field: str = "topic") -> Topic:
+    """The topic that `text` names, if `grant` allows it.
+
+    Raises Refusal `invalid_topic`, `forbidden_topic` (not in the token) or `missing_scope`, in this order.
+    """
+    topic = parse_topic(text, field=field)
+    if text not in grant.topics:
+        raise Refusal("forbidden_topic", "the token does not grant this topic; get one that does", field=field)
+    if topic.required_scope not in grant.scopes:
+        raise Refusal("missing_scope", f"the topic needs the scope {topic.required_scope}", field=field)
+    return topic
+
+
+def check_owner(grant: Grant, owner_user_id: str, owner_org_id: str) -> None:
+    """Raises Refusal `owner_mismatch` unless the source says that the topic is the token's subject's or org's."""
+    own = owner_user_id != "" and owner_user_id == grant.subject
+    of_org = owner_org_id != "" and owner_org_id == grant.org_id
+    if not own and not of_org:
+        raise Refusal("owner_mismatch", "the topic belongs to somebody else")
+
+
+def check_device(grant: Grant, device_id: str) -> None:
+    """Raises Refusal `invalid_token` when the token was minted for another device than the one that says Hello."""
+    if grant.device_id and grant.device_id != device_id:
+        raise Refusal("invalid_token", "the token belongs to another device", field="hello.device_id")
+
+
+def check_same_session(old: Grant, new: Grant) -> None:
+    """Raises Refusal `invalid_token` unless a refreshing token continues the same session of the same subject."""
+    if (old.subject, old.session_id, old.device_id) != (new.subject, new.session_id, new.device_id):
+        raise Refusal(
+            "invalid_token", "a connection can't change its session; open another", field="refresh_token.token"
+        )

@@ -1,0 +1,79 @@
+"""What a server session asks of the gateway, and the subscription that both speak of."""
+
+from dataclasses import dataclass
+
+from oa_khala.frames import Cursor, ServerFrame
+from oa_khala.topics import Topic
+
+
+@dataclass(slots=True, eq=False)
+class Subscription:
+    """One topic of a connection, from its SUBSCRIBE to its end. The session changes it, the gateway only reads it."""
+
+    topic: Topic
+    name: str
+    cursor: Cursor | None
+    # Whether the source has said that the cursor stands for what it has; one without a chain says nothing to compare.
+    confirmed: bool
+    live: bool = True
+    epoch: str = ""
+    # 0 until it is served, then the next seq to hand over.
+    next_seq: int = 0
+    # Head at the time of SUBSCRIBED, until CAUGHT_UP has been said; then -1.
+    catch_up_to: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class SendFrame:
+    """Send `frame`, after everything that has been sent before."""
+
+    frame: ServerFrame
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyToken:
+    """Verify `token`, or if it is empty the one of the Authorization header; answer `ServerSession.token_accepted` or
+    `refused`. At most one is asked for at a time."""
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class JoinFeed:
+    """Register on the topic's feed; when the feed stands, answer `Subscriptions.ready`, or `refused`."""
+
+    subscription: Subscription
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmCursor:
+    """Ask the topic's source whether what `cursor` stands for is what it has; answer `Subscriptions.cursor_confirmed`
+    or `cursor_refused`."""
+
+    subscription: Subscription
+    cursor: Cursor
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """Deliver from `next_seq` on: history first, then live. All of it goes through `Subscriptions.delivered`."""
+
+    subscription: Subscription
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveFeed:
+    """The connection no longer receives the topic."""
+
+    subscription: Subscription
+
+
+@dataclass(frozen=True, slots=True)
+class CloseConnection:
+    """Close with this WebSocket code; `reason` is the catalogue's."""
+
+    code: int
+    reason: str
+
+
+Command = SendFrame | VerifyToken | JoinFeed | ConfirmCursor | Serve | LeaveFeed | CloseConnection

@@ -1,0 +1,160 @@
+"""One connection, seen by the gateway: what a client may say when, and what it is answered.
+
+The gateway reports what happens and carries out the commands that each call returns, in order; what happens to topics
+it reports to `subscriptions`. It calls `timer` no later than at `wake_at_ms`. All times are milliseconds since the Unix
+epoch by a clock that never goes back.
+"""
+
+import re
+from collections.abc import Callable
+
+from oa_base.refusal import Refusal
+from oa_khala import frames
+from oa_khala.server.admission import Grant
+from oa_khala.server.commands import CloseConnection, Command, SendFrame, VerifyToken
+from oa_khala.server.deadlines import NEVER, Deadlines
+from oa_khala.server.limits import SessionLimits
+from oa_khala.server.states import State, expects, next_state
+from oa_khala.server.subscriptions import Subscriptions, error_frame
+from oa_khala.server.tokens import Tokens
+
+_CLIENT_BUILD = re.compile(r"[A-Za-z0-9._-]{1,48}/[A-Za-z0-9._+-]{1,47}")
+# A reason that names no close code of its own, but ends a connection all the same.
+_DEFAULT_CLOSE_CODE = 1008
+
+
+class ServerSession:
+    """See the module. `head_of` tells the newest deliverable seq of a topic that is being served."""
+
+    def __init__(self, connection_id: str, limits: SessionLimits, head_of: Callable[[str], int], now_ms: int) -> None:
+        self.connection_id = connection_id
+        self.limits = limits
+        self.state = State.AWAIT_HELLO
+        self.subscriptions = Subscriptions(limits, head_of, now_ms)
+        self._tokens = Tokens()
+        self._deadlines = Deadlines(limits, now_ms)
+        # Frames that wait while a token is verified.
+        self._waiting: list[frames.ClientFrame] = []
+
+    def frame(self, frame: frames.ClientFrame, now_ms: int) -> list[Command]:
+        """A valid frame came. What the table of states doesn't have is a protocol violation."""
+        self.heard(now_ms)
+        if self.state is State.CLOSED:
+            return []
+        if not expects(self.state, Grant):
+            return self._take(frame, now_ms)
+        if len(self._waiting) >= self.limits.max_pipelined_frames:
+            return self.refused(Refusal("protocol_violation", "too many frames while the token was being verified"))
+        self._waiting.append(frame)
+        return []
+
+    def heard(self, now_ms: int) -> None:
+        """Anything came from the client, a WebSocket ping or pong too."""
+        self._deadlines.heard(now_ms)
+
+    def blocked(self, blocked: bool, now_ms: int) -> None:
+        """The client can't take anything at present, or can again."""
+        self._deadlines.blocked(blocked, now_ms)
+
+    def token_accepted(self, grant: Grant, now_ms: int) -> list[Command]:
+        """Answer to VerifyToken: what the token grants."""
+        if not expects(self.state, Grant):
+            return []
+        try:
+            self._tokens.accept(grant)
+        except Refusal as refusal:
+            return self.refused(refusal)
+        out = self._welcome(grant, now_ms) if self.state is State.VERIFYING else []
+        self.state = next_state(self.state, grant)
+        self._deadlines.granted(grant.expires_at_ms)
+        out += self.subscriptions.granted(grant)
+        while self._waiting and self.state is State.OPEN:
+            out += self._take(self._waiting.pop(0), now_ms)
+        return out
+
+    def refused(self, refusal: Refusal) -> list[Command]:
+        """The connection can't go on: a malformed frame, a token that is no good or used twice. ERROR and close."""
+        if self.state is State.CLOSED:
+            return []
+        self.state = next_state(self.state, refusal)
+        self._waiting.clear()
+        out = self.subscriptions.end_all()
+        if refusal.reason != "draining":
+            out.append(SendFrame(error_frame(refusal, "")))
+        return [*out, CloseConnection(refusal.info.close_code or _DEFAULT_CLOSE_CODE, refusal.reason)]
+
+    def holds(self, grant: Grant) -> bool:
+        """Whether the connection is open by `grant`."""
+        return self._tokens.grant is grant and self.state is not State.CLOSED
+
+    def drain(self, delay_ms: int, now_ms: int) -> list[Command]:
+        """The gateway goes away: tell the client, and close in `delay_ms`."""
+        if self.state is State.CLOSED or not self._deadlines.drain(delay_ms, now_ms):
+            return []
+        return [SendFrame(frames.Draining(delay_ms))] if self.state is not State.AWAIT_HELLO else []
+
+    def timer(self, now_ms: int) -> list[Command]:
+        """Time has passed; harmless at any time, due at `wake_at_ms`."""
+        if self.state is State.CLOSED:
+            return []
+        refusal = self._deadlines.end(now_ms)
+        if refusal is not None:
+            return self.refused(refusal)
+        return [self._heartbeat(0, now_ms)] if self._deadlines.beat(now_ms) else []
+
+    @property
+    def wake_at_ms(self) -> int:
+        """When `timer` is due; far away once the session is closed."""
+        return NEVER if self.state is State.CLOSED else self._deadlines.wake_at_ms
+
+    # --------------------------------------------------------------------------------------------- inside
+
+    def _take(self, frame: frames.ClientFrame, now_ms: int) -> list[Command]:
+        try:
+            self.state = next_state(self.state, frame)
+            return self._answer(frame, now_ms)
+        except Refusal as refusal:
+            return self.refused(refusal)
+
+    def _answer(self, frame: frames.ClientFrame, now_ms: int) -> list[Command]:
+        match frame:
+            case frames.Hello():
+                _check_compatible(frame)
+                self._tokens.device_id = frame.device_id
+                return [VerifyToken(frame.token)]
+            case frames.RefreshToken():
+                return [VerifyToken(frame.token)]
+            case frames.Subscribe():
+                return self.subscriptions.subscribe(frame, now_ms)
+            case frames.Unsubscribe():
+                return self.subscriptions.unsubscribe(frame.topics)
+            case frames.Ping():
+                return [self._heartbeat(frame.nonce, now_ms)]
+
+    def _heartbeat(self, nonce: int, now_ms: int) -> SendFrame:
+        return SendFrame(frames.Heartbeat(self.subscriptions.heads(), now_ms, nonce))
+
+    def _welcome(self, grant: Grant, now_ms: int) -> list[Command]:
+        limits = self.limits
+        self._deadlines.opened(now_ms)
+        welcome = frames.Welcome(
+            connection_id=self.connection_id,
+            heartbeat_interval_ms=limits.heartbeat_interval_ms,
+            idle_timeout_ms=limits.idle_timeout_ms,
+            max_topics=limits.max_topics,
+            max_frame_bytes=limits.max_frame_bytes,
+            server_time_ms=now_ms,
+            token_expire_time_ms=grant.expires_at_ms,
+        )
+        return [SendFrame(welcome)]
+
+
+def _check_compatible(hello: frames.Hello) -> None:
+    if not _CLIENT_BUILD.fullmatch(hello.client_build_id):
+        raise Refusal("invalid_client_build", "a client build id reads name/version", field="hello.client_build_id")
+    if hello.protocol_version != frames.PROTOCOL_VERSION:
+        message = f"this gateway speaks protocol version {frames.PROTOCOL_VERSION}"
+        raise Refusal("unsupported_protocol_version", message, field="hello.protocol_version")
+    if hello.schema_version < frames.SCHEMA_VERSION:
+        message = f"this gateway sends schema version {frames.SCHEMA_VERSION}"
+        raise Refusal("unsupported_schema_version", message, field="hello.schema_version")

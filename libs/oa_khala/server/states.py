@@ -1,0 +1,60 @@
+"""Where a connection stands: a table of next states. Anything that is not in this table is refused.
+
+                Hello               Grant
+    AWAIT_HELLO -----> VERIFYING -----------> OPEN --+  Subscribe, Unsubscribe, Ping
+                                              |  ^ <-+
+                                 RefreshToken |  | Grant
+                                              v  |
+                                           REFRESHING
+
+A Grant is the answer to the token of Hello or RefreshToken; what the client sends before it has come waits. A Refusal
+leads from every state to CLOSED: a frame that is not in the table, a token that is no good, a deadline.
+"""
+
+from enum import Enum
+
+from oa_base.refusal import Refusal
+from oa_khala.frames import ClientFrame, Hello, Ping, RefreshToken, Subscribe, Unsubscribe
+from oa_khala.server.admission import Grant
+
+Happening = ClientFrame | Grant | Refusal
+
+
+class State(Enum):
+    """Where a connection stands."""
+
+    AWAIT_HELLO = "await_hello"
+    VERIFYING = "verifying"  # Hello came, its token is being verified
+    OPEN = "open"
+    REFRESHING = "refreshing"  # open, and a new token is being verified
+    CLOSED = "closed"
+
+
+NEXT: dict[State, dict[type[Happening], State]] = {
+    State.AWAIT_HELLO: {Hello: State.VERIFYING, Refusal: State.CLOSED},
+    State.VERIFYING: {Grant: State.OPEN, Refusal: State.CLOSED},
+    State.OPEN: {
+        Subscribe: State.OPEN,
+        Unsubscribe: State.OPEN,
+        Ping: State.OPEN,
+        RefreshToken: State.REFRESHING,
+        Refusal: State.CLOSED,
+    },
+    State.REFRESHING: {Grant: State.OPEN, Refusal: State.CLOSED},
+    State.CLOSED: {},
+}
+
+
+def expects(state: State, kind: type[Happening]) -> bool:
+    """Whether the table has something of this kind in `state`."""
+    return kind in NEXT[state]
+
+
+def next_state(state: State, happening: Happening) -> State:
+    """Where `happening` leads from `state`. Raises Refusal `protocol_violation`."""
+    kind = type(happening)
+    if not expects(state, kind):
+        name = kind.__name__
+        message = "Hello must be the first frame" if state is State.AWAIT_HELLO else f"{name} is not allowed here"
+        raise Refusal("protocol_violation", message, field="body")
+    return NEXT[state][kind]

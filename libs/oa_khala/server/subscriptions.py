@@ -1,0 +1,184 @@
+"""What a connection subscribes to: each topic from SUBSCRIBE over SUBSCRIBED to its end.
+
+A subscription's `next_seq` is anchored at its cursor + 1 from the moment of SUBSCRIBED: whatever is handed to the
+client is asserted to start exactly there. A check that began with the first frame that happens to come would accept a
+lost one.
+"""
+
+from collections.abc import Callable
+
+from oa_base.clock import MS_NS
+from oa_base.rate import Rate, TokenBucket
+from oa_base.refusal import Refusal
+from oa_khala import frames
+from oa_khala.cursors import STALE_REASONS, Stale, plan_subscription
+from oa_khala.frames import Cursor, TopicState
+from oa_khala.server.admission import GRANTS_NOTHING, Grant, admit, check_owner
+from oa_khala.server.commands import Command, ConfirmCursor, JoinFeed, LeaveFeed, SendFrame, Serve, Subscription
+from oa_khala.server.limits import SessionLimits
+from oa_khala.topics import Topic
+
+
+class DeliveryBroken(AssertionError):
+    """The gateway was about to hand over something else than the next frame: a defect, and the connection's end."""
+
+
+class Subscriptions:
+    """See the module. Answers about a subscription that has ended meanwhile are not heard."""
+
+    def __init__(self, limits: SessionLimits, head_of: Callable[[str], int], now_ms: int) -> None:
+        """`head_of` tells the newest deliverable seq of a topic that is being served."""
+        self.by_topic: dict[str, Subscription] = {}
+        self._max_topics = limits.max_topics
+        self._head_of = head_of
+        self._grant = GRANTS_NOTHING
+        rate = Rate.per_second(limits.subscribe_per_s, limits.subscribe_burst)
+        self._rate = TokenBucket(rate, now_ms * MS_NS)
+
+    # --------------------------------------------------------------------------------------------- the session
+
+    def granted(self, grant: Grant) -> list[Command]:
+        """`grant` counts from now on: what it lacks is refused."""
+        self._grant = grant
+        out: list[Command] = []
+        for subscription in list(self.by_topic.values()):
+            try:
+                admit(grant, subscription.name)
+            except Refusal as refusal:
+                out += self.refused(subscription, refusal)
+        return out
+
+    def subscribe(self, frame: frames.Subscribe, now_ms: int) -> list[Command]:
+        """Each topic starts afresh at its cursor, or is refused alone."""
+        out: list[Command] = []
+        for index, (name, cursor) in enumerate(frame.topics):
+            out += self._end(name)
+            try:
+                topic = admit(self._grant, name, field=f"subscribe.topics[{index}].topic")
+                _check_chain(topic, cursor, field=f"subscribe.topics[{index}].cursor.chain")
+                self._check_room(now_ms)
+            except Refusal as refusal:
+                out.append(SendFrame(error_frame(refusal, name)))
+                continue
+            confirmed = cursor is None or not cursor.chain
+            subscription = self.by_topic[name] = Subscription(topic, name, cursor, confirmed)
+            out.append(JoinFeed(subscription))
+        return out
+
+    def unsubscribe(self, names: tuple[str, ...]) -> list[Command]:
+        """Topics that nobody subscribes to are none the worse for it."""
+        return [command for name in names for command in self._end(name)]
+
+    def end_all(self) -> list[Command]:
+        """The connection ends."""
+        return self.unsubscribe(tuple(self.by_topic))
+
+    def heads(self) -> tuple[frames.TopicHead, ...]:
+        """Where the topics stand that are being served."""
+        served = (one for one in self.by_topic.values() if one.next_seq > 0)
+        return tuple(frames.TopicHead(one.name, self._head_of(one.name), one.epoch) for one in served)
+
+    # --------------------------------------------------------------------------------------------- the gateway
+
+    def ready(
+        self, subscription: Subscription, state: TopicState, owner_user_id: str, owner_org_id: str
+    ) -> list[Command]:
+        """Answer to JoinFeed: where the feed stands at this moment, and whose the topic is."""
+        if not subscription.live:
+            return []
+        try:
+            check_owner(self._grant, owner_user_id, owner_org_id)
+        except Refusal as refusal:
+            return self.refused(subscription, refusal)
+        return self._serve(subscription, state)
+
+    def cursor_confirmed(self, subscription: Subscription, state: TopicState) -> list[Command]:
+        """Answer to ConfirmCursor; `state` is where the feed stands at this moment."""
+        if not subscription.live:
+            return []
+        subscription.confirmed = True
+        return self._serve(subscription, state)
+
+    def cursor_refused(
+        self, subscription: Subscription, refusal: Refusal, state: TopicState, chain: bytes
+    ) -> list[Command]:
+        """Answer to ConfirmCursor: stale, or not to be confirmed now. `chain` is the source's own, if it differs."""
+        if refusal.reason in STALE_REASONS:
+            return self.stale(subscription, refusal.reason, state, chain)
+        return self.refused(subscription, refusal)
+
+    def refused(self, subscription: Subscription, refusal: Refusal) -> list[Command]:
+        """Answer to JoinFeed, or later news: the topic can't be served (any more)."""
+        if not subscription.live:
+            return []
+        return [*self._end(subscription.name), SendFrame(error_frame(refusal, subscription.name))]
+
+    def stale(self, subscription: Subscription, reason: str, state: TopicState, chain: bytes = b"") -> list[Command]:
+        """The cursor can't be continued, the lineage that is being delivered has ended, or the floor has passed it."""
+        if not subscription.live:
+            return []
+        text, cursor = "the cursor can't be continued", subscription.cursor
+        if chain and cursor is not None:
+            text = (
+                f"the topic's chain at seq {cursor.applied_seq} is {chain.hex()}, the cursor's is {cursor.chain.hex()}"
+            )
+        refusal = Refusal(reason, f"{text}: drop this topic's state and subscribe without one")
+        return [*self._end(subscription.name), SendFrame(error_frame(refusal, subscription.name, state, chain))]
+
+    def delivered(self, subscription: Subscription, first_seq: int, count: int) -> list[Command]:
+        """`count` events from `first_seq` on are handed to the client. Raises DeliveryBroken if those aren't next."""
+        if not subscription.live or first_seq != subscription.next_seq or count < 1:
+            expected = subscription.next_seq
+            raise DeliveryBroken(f"{subscription.name}: {count} frame(s) from {first_seq}, expected {expected}")
+        subscription.next_seq += count
+        return _caught_up(subscription) if -1 < subscription.catch_up_to < subscription.next_seq else []
+
+    # --------------------------------------------------------------------------------------------- inside
+
+    def _serve(self, subscription: Subscription, state: TopicState) -> list[Command]:
+        cursor = subscription.cursor
+        start = plan_subscription(cursor, state, subscription.topic.topic_class.replay_budget)
+        if isinstance(start, Stale):
+            return self.stale(subscription, start.reason, state)
+        if cursor is not None and not subscription.confirmed:
+            return [ConfirmCursor(subscription, cursor)]
+        subscription.epoch = state.epoch
+        subscription.next_seq = start.from_seq + 1
+        subscription.catch_up_to = state.head
+        name = subscription.name
+        subscribed = frames.Subscribed(name, state.epoch, state.floor, state.head, start.plan, start.from_seq)
+        caught_up = _caught_up(subscription) if start.from_seq == state.head else []
+        return [SendFrame(subscribed), *caught_up, Serve(subscription)]
+
+    def _check_room(self, now_ms: int) -> None:
+        wait_ms = self._rate.take(now_ms * MS_NS).wait_ms
+        if wait_ms:
+            raise Refusal("rate_limited", "too many subscriptions a second; wait", retry_after_ms=wait_ms)
+        if len(self.by_topic) >= self._max_topics:
+            message = f"a connection holds at most {self._max_topics} topics; unsubscribe some"
+            raise Refusal("too_many_topics", message)
+
+    def _end(self, name: str) -> list[Command]:
+        subscription = self.by_topic.pop(name, None)
+        if subscription is None:
+            return []
+        subscription.live = False
+        return [LeaveFeed(subscription)]
+
+
+def error_frame(refusal: Refusal, topic: str, state: TopicState | None = None, chain: bytes = b"") -> frames.ErrorFrame:
+    """The ERROR that says `refusal`, of a topic or with an empty one of the connection."""
+    return frames.ErrorFrame(
+        topic, refusal.reason, refusal.message, refusal.field, refusal.retry_after_ms, state, chain
+    )
+
+
+def _caught_up(subscription: Subscription) -> list[Command]:
+    frame = frames.CaughtUp(subscription.name, subscription.catch_up_to)
+    subscription.catch_up_to = -1
+    return [SendFrame(frame)]
+
+
+def _check_chain(topic: Topic, cursor: Cursor | None, field: str) -> None:
+    if cursor is not None and cursor.chain and not topic.topic_class.chained:
+        raise Refusal("invalid_value", "topics of this class have no chain; leave it empty", field=field)

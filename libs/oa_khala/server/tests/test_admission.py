@@ -1,0 +1,53 @@
+"""What a token grants."""
+
+from dataclasses import replace
+
+import pytest
+
+from oa_base.refusal import Refusal
+from oa_khala.server.admission import Grant, admit, check_device, check_owner, check_same_session
+
+RUN = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"
+USER = "user:usr_01J9ZQ6T5W3M8K2N4P7R1S0V6X:runs"
+GRANT = Grant("usr_a", "org_a", frozenset({"runs.read"}), frozenset({RUN, USER}), "ses_1", "dev_1", "jti", 1_000)
+
+
+def reason(call: object, *arguments: object) -> str:
+    with pytest.raises(Refusal) as caught:
+        call(*arguments)  # type: ignore[operator]
+    return caught.value.reason
+
+
+def test_a_granted_topic_is_admitted() -> None:
+    assert str(admit(GRANT, RUN)) == RUN
+
+
+def test_the_refusals_come_in_their_order() -> None:
+    assert reason(admit, GRANT, "nonsense") == "invalid_topic"
+    assert reason(admit, replace(GRANT, topics=frozenset(), scopes=frozenset()), RUN) == "forbidden_topic"
+    assert reason(admit, replace(GRANT, scopes=frozenset()), RUN) == "missing_scope"
+
+
+@pytest.mark.parametrize(
+    ("user", "org", "mine"),
+    [("usr_a", "org_b", True), ("usr_b", "org_a", True), ("usr_b", "org_b", False), ("", "", False)],
+)
+def test_a_topic_is_the_subjects_or_the_orgs(user: str, org: str, mine: bool) -> None:
+    if mine:
+        check_owner(GRANT, user, org)
+    else:
+        assert reason(check_owner, GRANT, user, org) == "owner_mismatch"
+
+
+def test_a_token_without_org_owns_nothing_of_topics_without_org() -> None:
+    nobody = replace(GRANT, subject="", org_id="")
+    assert reason(check_owner, nobody, "", "") == "owner_mismatch"
+
+
+def test_device_and_session_are_bound() -> None:
+    check_device(GRANT, "dev_1")
+    check_device(replace(GRANT, device_id=""), "dev_2")
+    assert reason(check_device, GRANT, "dev_2") == "invalid_token"
+    check_same_session(GRANT, replace(GRANT, jti="other", topics=frozenset()))
+    assert reason(check_same_session, GRANT, replace(GRANT, session_id="ses_2")) == "invalid_token"
+    assert reason(check_same_session, GRANT, replace(GRANT, subject="usr_b")) == "invalid_token"

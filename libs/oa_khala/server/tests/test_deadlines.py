@@ -1,0 +1,55 @@
+"""What ends a connection when, whatever came before."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oa_khala.server.deadlines import Deadlines
+from oa_khala.server.limits import SessionLimits
+
+LIMITS = SessionLimits()
+NOW = 1_800_000_000_000
+
+
+def test_of_two_that_are_over_the_first_one_is_said() -> None:
+    deadlines = Deadlines(LIMITS, NOW)
+    end = deadlines.end(NOW + LIMITS.idle_timeout_ms)
+    assert end is not None
+    assert end.reason == "hello_timeout"
+    deadlines.opened(NOW)
+    end = deadlines.end(NOW + LIMITS.idle_timeout_ms)
+    assert end is not None
+    assert end.reason == "idle_timeout"
+
+
+def test_a_drain_is_announced_once() -> None:
+    deadlines = Deadlines(LIMITS, NOW)
+    assert deadlines.drain(2_000, NOW)
+    assert not deadlines.drain(1, NOW)
+    assert deadlines.end(NOW + 1_999) is None
+    assert deadlines.end(NOW + 2_000) is not None
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["heard", "opened", "granted", "blocked", "free", "drain"]), st.integers(0, 9_999))
+    )
+)
+def test_nothing_is_due_before_the_time_to_wake_and_something_is_due_then(script: list[tuple[str, int]]) -> None:
+    deadlines, now = Deadlines(LIMITS, NOW), NOW
+    for what, ms in script:
+        now += ms
+        match what:
+            case "heard":
+                deadlines.heard(now)
+            case "opened":
+                deadlines.opened(now)
+            case "granted":
+                deadlines.granted(now + ms)
+            case "drain":
+                deadlines.drain(ms, now)
+            case _:
+                deadlines.blocked(what == "blocked", now)
+        wake = deadlines.wake_at_ms
+        assert deadlines.end(wake - 1) is None
+        assert not deadlines.beat(wake - 1)
+        assert deadlines.end(wake) is not None or deadlines.beat(wake)

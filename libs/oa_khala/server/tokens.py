@@ -1,0 +1,20 @@
+"""Which tokens open a connection, and which ones keep it open."""
+
+from oa_khala.server.admission import GRANTS_NOTHING, Grant, check_device, check_same_session
+
+
+class Tokens:
+    """The tokens of one connection, one after the other. `grant` is what the present one grants."""
+
+    def __init__(self) -> None:
+        self.grant = GRANTS_NOTHING
+        # Of Hello.
+        self.device_id = ""
+
+    def accept(self, grant: Grant) -> None:
+        """`grant` counts from now on. Raises Refusal `invalid_token` for one of another device or session."""
+        if self.grant is GRANTS_NOTHING:
+            check_device(grant, self.device_id)
+        else:
+            check_same_session(self.grant, grant)
+        self.grant = grant

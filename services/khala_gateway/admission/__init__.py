@@ -1,0 +1,1 @@
+"""Admission: which handshakes are let in, and what a sync token opens."""

@@ -1,0 +1,36 @@
+"""Sync tokens as they come from control."""
+
+from collections.abc import Callable
+
+from oa_base.clock import Clock
+from oa_base.identity import KHALA_AUDIENCE
+from oa_khala.server.admission import Grant
+from oa_platform.auth.tokens import TokenVerifier
+from openagents.control.v1.claims_pb2 import SyncTokenClaims
+
+
+class SyncTokenVerifier:
+    """Implements `SyncTokens` with control's keys.
+
+    Sessions go by `now_ms`, which never steps; so a grant ends by it as long from now as its token does by the wall
+    clock. A wall clock that was wrong when the gateway started, and was mended, ends no session.
+    """
+
+    def __init__(self, verifier: TokenVerifier, clock: Clock, now_ms: Callable[[], int]) -> None:
+        self._verifier = verifier
+        self._clock = clock
+        self._now_ms = now_ms
+
+    async def verify(self, token: str) -> Grant:
+        """What `token` grants. Raises Refusal, as `TokenVerifier.verify` does."""
+        claims = await self._verifier.verify(token, SyncTokenClaims, audience=KHALA_AUDIENCE)
+        return Grant(
+            subject=claims.sub,
+            org_id=claims.org_id,
+            scopes=frozenset(claims.scopes),
+            topics=frozenset(claims.topics),
+            session_id=claims.session_id,
+            device_id=claims.device_id,
+            jti=claims.jti,
+            expires_at_ms=claims.exp * 1000 - self._clock.now_ms() + self._now_ms(),
+        )

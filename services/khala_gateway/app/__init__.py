@@ -1,1 +1,0 @@
-"""What happens in the gateway: feeds, connections, delivery; and the Protocols that its doors implement."""

@@ -1,0 +1,1 @@
+"""Connections: a session each, and the delivery of what it subscribes to."""

@@ -1,0 +1,178 @@
+"""One connection: what happens on it goes to its session, and what the session asks for is done here, in order."""
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine
+
+import structlog
+
+from oa_base.refusal import Refusal
+from oa_khala.frames import ErrorFrame, Form, ServerFrame
+from oa_khala.server import commands
+from oa_khala.server.admission import Grant
+from oa_khala.server.commands import Subscription
+from oa_khala.server.session import ServerSession
+from oa_khala.wire import decode_client_frame, encode_server_frame
+from oa_platform.telemetry.metrics import count_refusal
+from services.khala_gateway.connections import metrics
+from services.khala_gateway.connections.app.delivery import Delivery
+from services.khala_gateway.connections.app.dependencies import Dependencies
+from services.khala_gateway.connections.app.ports import Transport
+from services.khala_gateway.connections.app.subscriber import TopicSubscriber
+from services.khala_gateway.connections.app.timer import SessionTimer
+from services.khala_gateway.feeds.domain import binary_message, text_message
+
+_log = structlog.get_logger(__name__)
+
+
+class Connection:
+    """See the module. The socket's side calls `message`, `heard`, `malformed`, `blocked` and `closed`."""
+
+    def __init__(self, connection_id: str, transport: Transport, dependencies: Dependencies, header_token: str) -> None:
+        self.connection_id = connection_id
+        self._transport = transport
+        self._dependencies = dependencies
+        self._header_token = header_token
+        self._now_ms = dependencies.now_ms
+        hub = dependencies.hub
+        self._session = ServerSession(connection_id, dependencies.limits, hub.head_of, self._now_ms())
+        self._delivery = Delivery(self._session, transport, dependencies, self._run)
+        self._subscribers: dict[Subscription, TopicSubscriber] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._jti = ""
+        self._todo: deque[commands.Command] = deque()
+        self._running = False
+        self._timer = SessionTimer(self._session, self._now_ms, self._time_has_passed)
+        self._timer.arm()
+
+    # --------------------------------------------------------------------------------------------- from the socket
+
+    def message(self, data: bytes) -> None:
+        """A complete WebSocket message of the connection's form."""
+        try:
+            frame = decode_client_frame(data, self._transport.form)
+        except Refusal as refusal:
+            self.malformed(refusal)
+            return
+        self._run(self._session.frame(frame, self._now_ms()))
+
+    def heard(self) -> None:
+        """Something else came, that shows that the client lives."""
+        self._session.heard(self._now_ms())
+
+    def malformed(self, refusal: Refusal) -> None:
+        """What came is no frame."""
+        self._run(self._session.refused(refusal))
+
+    def blocked(self, blocked: bool) -> None:
+        """The socket takes nothing at present, or again."""
+        self._session.blocked(blocked, self._now_ms())
+        self._delivery.blocked(blocked)
+        self._timer.arm()
+
+    def closed(self) -> None:
+        """The socket is gone."""
+        self._run(self._session.subscriptions.end_all())
+        self._delivery.stop()
+        for task in self._tasks:
+            task.cancel()
+        self._timer.stop()
+        if self._jti:
+            self._dependencies.live_tokens.release(self._jti, self)
+
+    # --------------------------------------------------------------------------------------------- from the gateway
+
+    def drain(self, delay_ms: int) -> None:
+        """Say goodbye, and close in `delay_ms`."""
+        self._run(self._session.drain(delay_ms, self._now_ms()))
+
+    def token_replayed(self) -> None:
+        """Another connection came with the same token."""
+        message = "another connection came with the same token; get a new token for each"
+        self._run(self._session.refused(Refusal("token_replayed", message)))
+
+    def _time_has_passed(self) -> None:
+        self._run(self._session.timer(self._now_ms()))
+
+    # --------------------------------------------------------------------------------------------- commands
+
+    def _run(self, todo: list[commands.Command]) -> None:
+        """Carries out commands in order, also those that carrying out one brings about."""
+        self._todo.extend(todo)
+        if self._running:
+            return
+        self._running = True
+        try:
+            while self._todo:
+                self._do(self._todo.popleft())
+        finally:
+            self._running = False
+        self._timer.arm()
+
+    def _do(self, command: commands.Command) -> None:
+        match command:
+            case commands.SendFrame():
+                self._send(command.frame)
+            case commands.VerifyToken():
+                self._spawn(self._verify(command.token))
+            case commands.JoinFeed():
+                self._join(command.subscription)
+            case commands.ConfirmCursor():
+                subscriber = self._subscribers[command.subscription]
+                self._spawn(subscriber.confirm(command.cursor, self._dependencies))
+            case commands.Serve():
+                self._delivery.begin(self._subscribers[command.subscription])
+            case commands.LeaveFeed():
+                subscriber = self._subscribers.pop(command.subscription)
+                self._dependencies.hub.leave(command.subscription.topic, subscriber)
+            case commands.CloseConnection():
+                self._close(command)
+
+    def _send(self, frame: ServerFrame) -> None:
+        if isinstance(frame, ErrorFrame) and frame.topic:
+            count_refusal(frame.reason, "ws")
+            _log.info("topic_refused", connection_id=self.connection_id, reason=frame.reason)
+        encode = binary_message if self._transport.form is Form.PROTO else text_message
+        self._transport.write(encode(encode_server_frame(frame, self._transport.form)))
+
+    def _join(self, subscription: Subscription) -> None:
+        registered_at = self._dependencies.replays.tick()
+        subscriptions = self._session.subscriptions
+        subscriber = TopicSubscriber(subscription, subscriptions, self._delivery, self._run, registered_at)
+        self._subscribers[subscription] = subscriber
+        self._dependencies.hub.join(subscription.topic, subscriber)
+
+    def _close(self, command: commands.CloseConnection) -> None:
+        _log.info("connection_closing", connection_id=self.connection_id, reason=command.reason, code=command.code)
+        metrics.CLOSES.labels(command.reason).inc()
+        if command.reason != "draining":
+            count_refusal(command.reason, "ws")
+        self._transport.close(command.code, command.reason)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _verify(self, token: str) -> None:
+        try:
+            text = token or self._header_token
+            if not text:
+                raise Refusal(
+                    "missing_authorization", "there is no sync token; send one in the Authorization header or in Hello"
+                )
+            grant = await self._dependencies.tokens.verify(text)
+        except Refusal as refusal:
+            self._run(self._session.refused(refusal))
+            return
+        self._run(self._session.token_accepted(grant, self._now_ms()))
+        if self._session.holds(grant):
+            self._hold(grant)
+
+    def _hold(self, grant: Grant) -> None:
+        live_tokens = self._dependencies.live_tokens
+        if self._jti and self._jti != grant.jti:
+            live_tokens.release(self._jti, self)
+        self._jti = grant.jti
+        live_tokens.claim(grant.jti, self)
+        _log.info("session_open", connection_id=self.connection_id, subject=grant.subject, session_id=grant.session_id)

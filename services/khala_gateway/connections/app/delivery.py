@@ -1,0 +1,189 @@
+"""How a connection is served when its socket can take more.
+
+A subscription is `(feed, next_seq)` and no queue: a slow reader costs an integer. What lies in the ring is written from
+there, topic by topic in slices; what lies below it is read from history, one page at a time for a connection.
+"""
+
+import asyncio
+from collections import deque
+
+import structlog
+
+from oa_base.backoff import RECONNECT
+from oa_base.catalogue import ClientAction
+from oa_base.refusal import Refusal
+from oa_khala.cursors import STALE_REASONS
+from oa_khala.server.session import ServerSession
+from oa_khala.server.subscriptions import DeliveryBroken
+from services.khala_gateway.connections.app.dependencies import Dependencies
+from services.khala_gateway.connections.app.ports import Transport
+from services.khala_gateway.connections.app.subscriber import Run, TopicSubscriber, Waits
+from services.khala_gateway.feeds.app.entries import Segment
+from services.khala_gateway.feeds.app.replays import ReplayPage
+
+_log = structlog.get_logger(__name__)
+# Slices in one turn of a connection, so that one that catches up doesn't hold up the others.
+_SLICES_A_TURN = 8
+
+
+class Delivery:
+    """Writes to one socket what the subscriptions of its connection can have, from rings and from history."""
+
+    def __init__(self, session: ServerSession, transport: Transport, dependencies: Dependencies, run: Run) -> None:
+        """`run` carries out what the session answers."""
+        self._session = session
+        self._transport = transport
+        self._dependencies = dependencies
+        self._run = run
+        self._ready: deque[TopicSubscriber] = deque()
+        self._behind: deque[TopicSubscriber] = deque()
+        self._reading: asyncio.Task[None] | None = None
+        self._writable = asyncio.Event()
+        self._writable.set()
+
+    def begin(self, subscriber: TopicSubscriber) -> None:
+        """The session has said SUBSCRIBED."""
+        if subscriber.feed is not None and subscriber.subscription.next_seq <= subscriber.feed.head:
+            self.mark(subscriber)
+
+    def mark(self, subscriber: TopicSubscriber) -> None:
+        """`subscriber` may have something to deliver."""
+        if subscriber.waits is not Waits.NOTHING:
+            return
+        subscriber.waits = Waits.TURN
+        self._ready.append(subscriber)
+        if self._writable.is_set():
+            self._dependencies.flusher.ask(self)
+
+    def blocked(self, blocked: bool) -> None:
+        """The socket takes nothing at present, or again."""
+        if blocked:
+            self._writable.clear()
+        else:
+            self._writable.set()
+            self._dependencies.flusher.ask(self)
+
+    def stop(self) -> None:
+        """The socket is gone."""
+        if self._reading is not None:
+            self._reading.cancel()
+        self._dependencies.flusher.forget(self)
+
+    def pump(self) -> None:
+        """Writes slices round-robin over the topics whose turn it is, as long as the socket takes them."""
+        turns = _SLICES_A_TURN
+        while self._ready and turns and self._writable.is_set():
+            turns -= 1
+            subscriber = self._ready.popleft()
+            subscriber.waits = Waits.NOTHING
+            if subscriber.subscription.live:
+                self._serve(subscriber)
+        if self._ready and self._writable.is_set():
+            self._dependencies.flusher.ask(self)
+
+    def _serve(self, subscriber: TopicSubscriber) -> None:
+        feed, subscription = subscriber.feed, subscriber.subscription
+        if feed is None:
+            return
+        try:
+            segment = feed.segment(subscription.next_seq, self._transport.form)
+        except Refusal as refusal:
+            self._broken(refusal)
+            return
+        if segment is None:
+            subscriber.waits = Waits.HISTORY
+            self._behind.append(subscriber)
+            self._start_reading()
+        elif segment.frames:
+            self._hand_over(subscriber, segment)
+            if subscription.live and subscription.next_seq <= feed.head:
+                self.mark(subscriber)
+
+    def _hand_over(self, subscriber: TopicSubscriber, segment: Segment) -> None:
+        subscriptions = self._session.subscriptions
+        try:
+            answer = subscriptions.delivered(subscriber.subscription, segment.first_seq, segment.frames)
+        except DeliveryBroken as error:
+            self._broken(error)
+            return
+        subscriber.attempt = 0
+        self._transport.write(segment.data)
+        self._dependencies.flusher.delivered(segment.frames, len(segment.data))
+        if answer:
+            self._run(answer)
+
+    def _broken(self, error: Exception) -> None:
+        _log.error("delivery_broken", connection_id=self._session.connection_id, exc_info=error)
+        self._run(self._session.refused(Refusal("internal", "this is a defect on our side; connect again")))
+
+    # --------------------------------------------------------------------------------------------- history
+
+    def _start_reading(self) -> None:
+        if self._reading is None and self._behind:
+            name = f"replay-{self._session.connection_id}"
+            self._reading = asyncio.create_task(self._read_pages(), name=name)
+
+    async def _read_pages(self) -> None:
+        """One page at a time, each time of another topic that waits."""
+        try:
+            while self._behind:
+                subscriber = self._behind.popleft()
+                if subscriber.subscription.live:
+                    await self._read_page(subscriber)
+        finally:
+            self._reading = None
+
+    async def _read_page(self, subscriber: TopicSubscriber) -> None:
+        subscription, replays = subscriber.subscription, self._dependencies.replays
+        topic, after_seq = subscription.topic, subscription.next_seq - 1
+        try:
+            page = await replays.read(topic, subscription.epoch, after_seq, subscriber.registered_at)
+        except Refusal as refusal:
+            self._page_refused(subscriber, refusal)
+            return
+        self._dependencies.hub.learned(topic, page.state)
+        await self._writable.wait()
+        if subscription.live:
+            self._take_page(subscriber, page)
+
+    def _take_page(self, subscriber: TopicSubscriber, page: ReplayPage) -> None:
+        subscription = subscriber.subscription
+        try:
+            segment = page.segment(self._transport.form)
+        except Refusal as refusal:
+            self._broken(refusal)
+            return
+        if page.epoch != subscription.epoch:
+            self._broken(DeliveryBroken(f"{subscription.name}: history gave {page.epoch}, not {subscription.epoch}"))
+        elif not segment.frames:
+            self._try_later(subscriber)
+        else:
+            subscriber.waits = Waits.NOTHING
+            self._hand_over(subscriber, segment)
+            if subscription.live:
+                self.mark(subscriber)
+
+    def _page_refused(self, subscriber: TopicSubscriber, refusal: Refusal) -> None:
+        subscription, feed = subscriber.subscription, subscriber.feed
+        if not subscription.live or feed is None:
+            return
+        if refusal.reason in STALE_REASONS and feed.stands:
+            self._dependencies.hub.outdated(subscription.topic)
+            subscriber.stale(refusal.reason, feed.state)
+        elif refusal.info.action is ClientAction.GIVE_UP:
+            subscriber.refused(refusal)
+        else:
+            # The source is away or busy: the socket stays open and delivery waits.
+            connection_id, topic = self._session.connection_id, subscription.name
+            _log.info("replay_postponed", connection_id=connection_id, topic=topic, reason=refusal.reason)
+            self._try_later(subscriber)
+
+    def _try_later(self, subscriber: TopicSubscriber) -> None:
+        delay_ms = RECONNECT.wait_ms(subscriber.attempt, self._dependencies.jitter())
+        subscriber.attempt += 1
+        asyncio.get_running_loop().call_later(delay_ms / 1000, self._try_again, subscriber)
+
+    def _try_again(self, subscriber: TopicSubscriber) -> None:
+        subscriber.waits = Waits.NOTHING
+        if subscriber.subscription.live:
+            self.mark(subscriber)

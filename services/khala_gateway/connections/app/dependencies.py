@@ -1,0 +1,26 @@
+"""What connections are made of and share."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from oa_khala.server.limits import SessionLimits
+from services.khala_gateway.admission.app import LiveTokens, SyncTokens
+from services.khala_gateway.connections.app.flusher import Flusher
+from services.khala_gateway.feeds.app.confirmations import Confirmations
+from services.khala_gateway.feeds.app.hub import FeedHub
+from services.khala_gateway.feeds.app.replays import ReplayReader
+
+
+@dataclass(frozen=True, slots=True)
+class Dependencies:
+    """`now_ms` is Unix time by a clock that never goes back; `jitter` gives uniform numbers in [0, 1)."""
+
+    hub: FeedHub
+    replays: ReplayReader
+    confirmations: Confirmations
+    tokens: SyncTokens
+    live_tokens: LiveTokens
+    flusher: Flusher
+    limits: SessionLimits
+    now_ms: Callable[[], int]
+    jitter: Callable[[], float]

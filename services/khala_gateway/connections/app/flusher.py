@@ -1,0 +1,55 @@
+"""When connections are pumped: at once when all was quiet, else once a tick, so that frames leave together."""
+
+import asyncio
+from typing import Protocol
+
+from services.khala_gateway.connections import metrics
+
+
+class Pumped(Protocol):
+    """Something that has work to do."""
+
+    def pump(self) -> None:
+        """Do some of it; ask again for what is left."""
+        ...
+
+
+class Flusher:
+    """Calls `pump` on everything that asked, in the order of asking, no more often than every `tick_ms`."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, tick_ms: float) -> None:
+        self._loop = loop
+        self._tick_s = tick_ms / 1000
+        self._waiting: dict[Pumped, None] = {}
+        self._handle: asyncio.Handle | None = None
+        self._flushed_at = float("-inf")
+        # What was delivered since the metrics were last told: they cost more than a delivery.
+        self._frames = 0
+        self._bytes = 0
+
+    def ask(self, one: Pumped) -> None:
+        """Have `one` pumped soon; asking twice is asking once."""
+        self._waiting[one] = None
+        if self._handle is None:
+            due = self._flushed_at + self._tick_s
+            late = self._loop.time() >= due
+            self._handle = self._loop.call_soon(self._flush) if late else self._loop.call_at(due, self._flush)
+
+    def forget(self, one: Pumped) -> None:
+        """`one` has nothing to do any more."""
+        self._waiting.pop(one, None)
+
+    def delivered(self, frames: int, size: int) -> None:
+        """So much was handed to a connection."""
+        self._frames += frames
+        self._bytes += size
+
+    def _flush(self) -> None:
+        self._handle = None
+        self._flushed_at = self._loop.time()
+        waiting, self._waiting = self._waiting, {}
+        for one in waiting:
+            one.pump()
+        metrics.DELIVERED.inc(self._frames)
+        metrics.DELIVERED_BYTES.inc(self._bytes)
+        self._frames = self._bytes = 0

@@ -1,0 +1,22 @@
+"""What a connection needs of the door that it came through."""
+
+from typing import Protocol
+
+from oa_khala.frames import Form
+
+
+class Transport(Protocol):
+    """The socket of one connection. Writing never blocks: `Connection.blocked` says when to stop."""
+
+    @property
+    def form(self) -> Form:
+        """How frames are written on it."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Complete WebSocket messages, as they are."""
+        ...
+
+    def close(self, code: int, reason: str) -> None:
+        """Begin the closing handshake."""
+        ...

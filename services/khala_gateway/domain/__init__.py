@@ -1,1 +1,0 @@
-"""Decisions of the gateway: plain values in, plain values out."""

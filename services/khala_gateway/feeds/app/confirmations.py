@@ -1,0 +1,46 @@
+"""Asks sources whether cursors stand for what the topics hold: one question for all who come with the same one at once.
+
+Only a source knows. An answer is not kept: a thousand clients that come back together cost a few questions, and what
+a source said of a history is never taken for what it would say of another one.
+"""
+
+import asyncio
+from collections.abc import Mapping
+
+from oa_khala.frames import Cursor
+from oa_khala.topics import Topic
+from services.khala_gateway.feeds.metrics import CURSORS_CONFIRMED
+from services.khala_gateway.sources.app import TopicSource
+
+_Question = tuple[str, Cursor]
+
+
+class Confirmations:
+    """Single-flight questions, at most `concurrent` of them at the same time to one source."""
+
+    def __init__(self, sources: Mapping[str, TopicSource], concurrent: int) -> None:
+        self._sources = sources
+        self._slots = {name: asyncio.Semaphore(concurrent) for name in sources}
+        self._asked: dict[_Question, asyncio.Task[None]] = {}
+
+    async def confirm(self, topic: Topic, cursor: Cursor) -> None:
+        """Return if `cursor` can be continued. Raises Refusal: what makes it stale, or why the source can't say."""
+        question = (str(topic), cursor)
+        task = self._asked.get(question)
+        if task is None:
+            task = self._asked[question] = asyncio.create_task(self._ask(topic, cursor))
+            task.add_done_callback(lambda task: self._answered(question, task))
+        # Shielded: one connection that goes away must not take the answer from the others.
+        await asyncio.shield(task)
+
+    async def _ask(self, topic: Topic, cursor: Cursor) -> None:
+        async with self._slots[topic.source]:
+            CURSORS_CONFIRMED.labels(topic.source).inc()
+            await self._sources[topic.source].replay(
+                str(topic), cursor.epoch, cursor.applied_seq, max_frames=1, max_bytes=1, after_chain=cursor.chain
+            )
+
+    def _answered(self, question: _Question, task: asyncio.Task[None]) -> None:
+        del self._asked[question]
+        if not task.cancelled():
+            task.exception()  # whoever waited has it; if nobody is left, nobody needs it

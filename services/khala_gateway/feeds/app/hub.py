@@ -1,0 +1,178 @@
+"""All feeds of the gateway: opened for the first subscriber, repaired when the fanout loses, dropped after the last.
+
+A source goes away and comes back without anybody being told: sockets stay open, delivery pauses, and the `watched`
+that follows a reconnection shows what was missed, which is then a hole like any other.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from oa_base.catalogue import ClientAction
+from oa_base.refusal import Refusal
+from oa_khala.frames import TopicState
+from oa_khala.topics import Topic
+from services.khala_gateway.feeds import metrics
+from services.khala_gateway.feeds.app.repairs import Repairs
+from services.khala_gateway.feeds.app.topic_feed import Phase, Subscriber, TopicFeed
+from services.khala_gateway.feeds.limits import HubLimits
+from services.khala_gateway.sources.app import TopicSource, WatchedTopic
+
+# What a source refuses only for now.
+_PASSING = frozenset({ClientAction.RETRY, ClientAction.RECONNECT})
+
+
+class FeedHub:
+    """See the module. Implements `SourceEvents`; call `run_audit` in the background."""
+
+    def __init__(self, limits: HubLimits, sources: Mapping[str, TopicSource], jitter: Callable[[], float]) -> None:
+        """`sources` by name ("runtime", "projector"); `jitter` gives uniform numbers in [0, 1)."""
+        self._limits = limits
+        self._sources = sources
+        # All topics that are held, by name.
+        self.feeds: dict[str, TopicFeed] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._repairs = Repairs(limits, sources, jitter, self.refused)
+
+    # --------------------------------------------------------------------------------------------- subscribers
+
+    def join(self, topic: Topic, subscriber: Subscriber) -> None:
+        """Register `subscriber`. It is told `ready`, at once if the feed is up to date, or `refused`; then `moved`."""
+        held = self.feeds.get(str(topic)) or self._open(topic)
+        if not held.subscribers:
+            self._set_timer(held, None)
+        held.subscribers[subscriber] = None
+        metrics.SUBSCRIPTIONS.labels(topic.topic_class.name).inc()
+        if held.phase is Phase.CURRENT:
+            subscriber.ready(held)
+            return
+        held.waiting[subscriber] = None
+        if len(held.waiting) == 1:
+            self._set_timer(held, self._limits.carry_timeout_ms, self._not_carried)
+
+    def leave(self, topic: Topic, subscriber: Subscriber) -> None:
+        """`subscriber` goes; after the last one the feed lingers, then goes."""
+        held = self.feeds.get(str(topic))
+        if held is None or subscriber not in held.subscribers:
+            return
+        del held.subscribers[subscriber]
+        held.waiting.pop(subscriber, None)
+        metrics.SUBSCRIPTIONS.labels(topic.topic_class.name).dec()
+        if not held.subscribers:
+            self._set_timer(held, self._limits.linger_ms, self._drop)
+
+    def learned(self, topic: Topic, state: TopicState) -> None:
+        """A page of history said where the topic stands."""
+        held = self.feeds.get(str(topic))
+        if held is not None and held.feed.observe(state):
+            self._repairs.start(held)
+
+    def outdated(self, topic: Topic) -> None:
+        """History refused what the feed offered: whoever comes now waits until the source has said where it stands."""
+        held = self.feeds.get(str(topic))
+        if held is not None and held.phase is Phase.CURRENT:
+            held.phase = Phase.OUTDATED
+            self._source(held).add([held.name])
+
+    def head_of(self, topic: str) -> int:
+        """Newest deliverable seq of a topic; 0 when it isn't held."""
+        held = self.feeds.get(topic)
+        return held.head if held is not None else 0
+
+    # --------------------------------------------------------------------------------------------- sources
+
+    def watched(self, watched: WatchedTopic) -> None:
+        """A source carries a topic, anew or still."""
+        held = self.feeds.get(watched.topic)
+        if held is None:
+            return
+        waiting, held.waiting = held.waiting, {}
+        if waiting:
+            self._set_timer(held, None)
+        if not held.stands:
+            held.stand(watched)
+        elif held.feed.observe(watched.state):
+            held.phase = Phase.CURRENT
+        else:
+            held.end_lineage("epoch_mismatch", watched.state, spared=waiting)
+            held.stand(watched)
+        held.tell(lambda subscriber: subscriber.ready(held), waiting)
+        self._repairs.start(held)
+
+    def refused(self, topic: str, refusal: Refusal) -> None:
+        """A source can't carry a topic. A feed that stands outlives what passes; else nobody gets the topic."""
+        held = self.feeds.get(topic)
+        if held is None:
+            return
+        passing = held.stands and refusal.info.action in _PASSING
+        held.tell(lambda subscriber: subscriber.refused(refusal), held.waiting if passing else held.subscribers)
+        if not passing:
+            self._drop(held)
+
+    def frames(self, topic: str, epoch: str, first_seq: int, frames: Sequence[bytes]) -> None:
+        """Live frames of a topic."""
+        held = self.feeds.get(topic)
+        if held is None or not held.stands:
+            return
+        if held.feed.epoch != epoch:
+            # Another lineage: what it is and where it stands, only `watched` can tell.
+            self._source(held).add([topic])
+            return
+        metrics.LIVE_FRAMES.labels(held.topic.source).inc(len(frames))
+        held.take(first_seq, frames)
+        self._repairs.start(held)
+
+    async def run_audit(self) -> None:
+        """Now and then asks where the topics stand: the one loss that no later frame would show is that of the last."""
+        while True:
+            await asyncio.sleep(self._limits.audit_interval_ms / 1000)
+            for name, source in self._sources.items():
+                held = (one for one in self.feeds.values() if one.topic.source == name and one.subscribers)
+                source.add([one.name for one in held])
+
+    async def __aenter__(self) -> Self:
+        """Nothing has to be started: feeds come with their subscribers."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop all repairs and timers."""
+        for handle in self._timers.values():
+            handle.cancel()
+        await self._repairs.stop()
+
+    # --------------------------------------------------------------------------------------------- inside
+
+    def _open(self, topic: Topic) -> TopicFeed:
+        held = TopicFeed(topic, self._limits)
+        self.feeds[held.name] = held
+        metrics.FEEDS.labels(topic.topic_class.name).inc()
+        self._source(held).add([held.name])
+        return held
+
+    def _drop(self, held: TopicFeed) -> None:
+        self._set_timer(held, None)
+        if not held.dropped:
+            held.dropped = True
+            del self.feeds[held.name]
+            metrics.FEEDS.labels(held.topic.topic_class.name).dec()
+            self._source(held).remove([held.name])
+
+    def _not_carried(self, held: TopicFeed) -> None:
+        message = "the source of this topic can't be reached now; subscribe again"
+        self.refused(held.name, Refusal("unavailable", message, retry_after_ms=1_000))
+
+    def _source(self, held: TopicFeed) -> TopicSource:
+        return self._sources[held.topic.source]
+
+    def _set_timer(
+        self, held: TopicFeed, delay_ms: int | None, then: Callable[[TopicFeed], None] | None = None
+    ) -> None:
+        old = self._timers.pop(held.name, None)
+        if old is not None:
+            old.cancel()
+        if delay_ms is not None and then is not None:
+            loop = asyncio.get_running_loop()
+            self._timers[held.name] = loop.call_later(delay_ms / 1000, then, held)

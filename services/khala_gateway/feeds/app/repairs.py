@@ -1,0 +1,83 @@
+"""Holes in feeds, repaired from history."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from oa_base.backoff import RECONNECT
+from oa_base.catalogue import ClientAction
+from oa_base.refusal import Refusal
+from oa_khala.cursors import STALE_REASONS
+from oa_khala.frames import TopicState
+from services.khala_gateway.feeds import metrics
+from services.khala_gateway.feeds.app.topic_feed import TopicFeed
+from services.khala_gateway.feeds.limits import HubLimits
+from services.khala_gateway.sources.app import TopicSource
+
+GiveUp = Callable[[str, Refusal], None]
+
+
+class Repairs:
+    """Reads what feeds lack, one page after the other, of few feeds of a source at the same time."""
+
+    def __init__(
+        self,
+        limits: HubLimits,
+        sources: Mapping[str, TopicSource],
+        jitter: Callable[[], float],
+        give_up: GiveUp,
+    ) -> None:
+        """`give_up` is told of topics whose events are lost: nobody is led past them."""
+        self._limits = limits
+        self._sources = sources
+        self._jitter = jitter
+        self._give_up = give_up
+        self._slots = {name: asyncio.Semaphore(limits.concurrent_repairs) for name in sources}
+        self._running: dict[TopicFeed, asyncio.Task[None]] = {}
+
+    def start(self, held: TopicFeed) -> None:
+        """Repair `held`, if it has a hole and that is not being done already."""
+        if held.feed.hole is None or held in self._running:
+            return
+        metrics.HOLES.labels(held.topic.topic_class.name).inc()
+        task = asyncio.create_task(self._repair(held), name=f"repair-{held.name}")
+        self._running[held] = task
+
+    async def stop(self) -> None:
+        """Stop all of them."""
+        tasks = list(self._running.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _repair(self, held: TopicFeed) -> None:
+        """Reads history until nothing is missing, with backoff while it is not to be had."""
+        attempt = 0
+        try:
+            while not held.dropped and held.feed.hole is not None:
+                async with self._slots[held.topic.source]:
+                    moved = await self._read_page(held)
+                attempt = 0 if moved else attempt + 1
+                if not moved:
+                    await asyncio.sleep(RECONNECT.wait_ms(attempt, self._jitter()) / 1000)
+        finally:
+            del self._running[held]
+
+    async def _read_page(self, held: TopicFeed) -> bool:
+        """Reads one page of what is missing. True when the feed moved on."""
+        feed, limits = held.feed, self._limits
+        source, before = self._sources[held.topic.source], feed.head
+        try:
+            page = await source.replay(held.name, feed.epoch, before, limits.page_frames, limits.page_bytes)
+        except Refusal as refusal:
+            if refusal.reason in STALE_REASONS and held.feed is feed:
+                held.end_lineage(refusal.reason, feed.state, spared=held.waiting)
+                held.reopen()
+                source.add([held.name])
+            elif refusal.info.action is ClientAction.GIVE_UP:
+                self._give_up(held.name, refusal)
+            return False
+        if held.feed is not feed or page.epoch != feed.epoch:
+            return False
+        feed.observe(TopicState(page.epoch, page.floor, page.head))
+        held.take(page.first_seq, page.frames)
+        return feed.head > before

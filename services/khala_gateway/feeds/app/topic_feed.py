@@ -1,0 +1,138 @@
+"""One topic in the gateway: its feed, who subscribes to it, and the joined pieces that all of them are written."""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from enum import Enum
+from typing import Protocol
+
+import structlog
+
+from oa_base.refusal import Refusal
+from oa_khala.feed import Feed
+from oa_khala.frames import Form, TopicState
+from oa_khala.topics import Topic
+from services.khala_gateway.feeds import metrics
+from services.khala_gateway.feeds.app.entries import EMPTY, Entry, Segment, entry_size, join
+from services.khala_gateway.feeds.limits import HubLimits
+from services.khala_gateway.sources.app import WatchedTopic
+
+_log = structlog.get_logger(__name__)
+# Before the source has said where a topic stands, nothing is known of it.
+_NOWHERE = TopicState("", 0, 0)
+# Subscribers of one topic stand at few different places: at the head, and where they are catching up.
+_MAX_SEGMENTS = 32
+
+
+class Subscriber(Protocol):
+    """One connection's subscription to one topic."""
+
+    def ready(self, feed: "TopicFeed") -> None:
+        """The feed stands: `feed.state` is where."""
+        ...
+
+    def moved(self) -> None:
+        """The feed has more."""
+        ...
+
+    def stale(self, reason: str, state: TopicState) -> None:
+        """What was being delivered can't go on."""
+        ...
+
+    def refused(self, refusal: Refusal) -> None:
+        """The topic can't be had."""
+        ...
+
+
+class Phase(Enum):
+    """What is known of where a topic stands."""
+
+    OPENING = "opening"  # nothing yet: the source is asked
+    CURRENT = "current"
+    OUTDATED = "outdated"  # the source has pruned what the feed still offers, and is asked anew
+
+
+class TopicFeed:
+    """See the module. Nobody is told where it stands while it is opening or outdated: those who come wait."""
+
+    def __init__(self, topic: Topic, limits: HubLimits) -> None:
+        self.topic = topic
+        self.name = str(topic)
+        self.phase = Phase.OPENING
+        self.feed: Feed[Entry] = Feed(_NOWHERE, entry_size, limits.feed)
+        self.owner_user_id = ""
+        self.owner_org_id = ""
+        self.subscribers: dict[Subscriber, None] = {}
+        # Those of them that have not been told yet where the feed stands.
+        self.waiting: dict[Subscriber, None] = {}
+        self.dropped = False
+        self._limits = limits
+        # By the seq that they start at, negative for the JSON form: a plain number is the cheapest key there is.
+        self._segments: dict[int, Segment] = {}
+
+    @property
+    def stands(self) -> bool:
+        """Whether the source has said where the topic stands, so that it can be delivered."""
+        return self.phase is not Phase.OPENING
+
+    @property
+    def state(self) -> TopicState:
+        """Where the topic stands, as far as it can be delivered."""
+        return self.feed.state
+
+    @property
+    def head(self) -> int:
+        """Newest seq that can be delivered; 0 before the feed stands."""
+        return self.feed.head
+
+    def stand(self, watched: WatchedTopic) -> None:
+        """The source carries the topic: begin afresh at its head, with an empty ring."""
+        self._begin_at(watched.state)
+        self.phase = Phase.CURRENT
+        self.owner_user_id = watched.owner_user_id
+        self.owner_org_id = watched.owner_org_id
+
+    def reopen(self) -> None:
+        """The lineage is over, and which one comes next is not known yet."""
+        self._begin_at(_NOWHERE)
+        self.phase = Phase.OPENING
+
+    def take(self, first_seq: int, frames: Sequence[bytes]) -> None:
+        """Frames, live or from history; subscribers are told when there is more to deliver."""
+        if self.feed.offer(first_seq, [Entry(frame) for frame in frames]):
+            self._segments.clear()
+            self.tell(_moved, self.subscribers)
+
+    def segment(self, next_seq: int, form: Form) -> Segment | None:
+        """The next piece from `next_seq` on, joined once for all who stand there; None when that is below the ring."""
+        if next_seq > self.feed.head:
+            return EMPTY
+        key = next_seq if form is Form.PROTO else -next_seq
+        segment = self._segments.get(key)
+        if segment is None:
+            entries = self.feed.slice(next_seq, self._limits.slice_frames, self._limits.slice_bytes)
+            if entries is None:
+                return None
+            if len(self._segments) >= _MAX_SEGMENTS:
+                self._segments.clear()
+            segment = self._segments[key] = join(next_seq, entries, form)
+        return segment
+
+    def end_lineage(self, reason: str, state: TopicState, spared: Collection[Subscriber]) -> None:
+        """What is being delivered can't go on; `spared` are those to whom nothing has been delivered yet."""
+        metrics.LINEAGES_ENDED.labels(self.topic.topic_class.name).inc()
+        _log.warning("lineage_ended", topic=self.name, reason=reason, epoch=state.epoch)
+        served = [subscriber for subscriber in self.subscribers if subscriber not in spared]
+        self.tell(lambda subscriber: subscriber.stale(reason, state), served)
+
+    def tell(self, what: Callable[[Subscriber], None], whom: Iterable[Subscriber]) -> None:
+        """Tell subscribers something; those that leave meanwhile are spared."""
+        for subscriber in list(whom):
+            if subscriber in self.subscribers:
+                what(subscriber)
+
+    def _begin_at(self, state: TopicState) -> None:
+        self.feed = Feed(state, entry_size, self._limits.feed)
+        self._segments.clear()
+
+
+def _moved(subscriber: Subscriber) -> None:
+    subscriber.moved()

@@ -1,0 +1,18 @@
+"""What is counted of feeds."""
+
+from prometheus_client import Counter, Gauge
+
+from oa_platform.telemetry.metrics import REGISTRY
+
+SUBSCRIPTIONS = Gauge("oa_khala_subscriptions", "Subscriptions, by class of topic.", ["topic_class"], registry=REGISTRY)
+FEEDS = Gauge("oa_khala_feeds", "Topics held, by class.", ["topic_class"], registry=REGISTRY)
+LIVE_FRAMES = Counter("oa_khala_live_frames", "Live frames received.", ["source"], registry=REGISTRY)
+REPLAY_READS = Counter("oa_khala_replay_reads", "Pages of history read for subscribers.", ["source"], registry=REGISTRY)
+REPLAY_JOINED = Counter(
+    "oa_khala_replay_joined", "Pages that came from a read that was under way.", ["source"], registry=REGISTRY
+)
+CURSORS_CONFIRMED = Counter(
+    "oa_khala_cursors_confirmed", "Cursors that a source was asked about.", ["source"], registry=REGISTRY
+)
+HOLES = Counter("oa_khala_feed_holes", "Holes in feeds that were repaired.", ["topic_class"], registry=REGISTRY)
+LINEAGES_ENDED = Counter("oa_khala_lineages_ended", "Feeds whose epoch changed.", ["topic_class"], registry=REGISTRY)

@@ -1,0 +1,146 @@
+"""What subscribers are told while a feed is opening, current and outdated."""
+
+from collections.abc import Iterable
+
+import pytest
+
+from oa_base.refusal import Refusal
+from oa_khala.frames import TopicState
+from oa_khala.topics import parse_topic
+from oa_khala.wire import event_frame
+from oa_testing.waiting import eventually
+from services.khala_gateway.feeds.app.hub import FeedHub
+from services.khala_gateway.feeds.app.topic_feed import Phase, TopicFeed
+from services.khala_gateway.feeds.limits import HubLimits
+from services.khala_gateway.sources.app import HistoryPage, WatchedTopic
+
+T = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"
+TOPIC = parse_topic(T)
+
+
+class Source:
+    """Notes what it is asked for, and refuses history with `refusal`."""
+
+    def __init__(self) -> None:
+        self.added: list[str] = []
+        self.refusal = Refusal("unavailable", "away")
+
+    def add(self, topics: Iterable[str]) -> None:
+        self.added += topics
+
+    def remove(self, topics: Iterable[str]) -> None:
+        pass
+
+    async def replay(
+        self, topic: str, epoch: str, after_seq: int, max_frames: int, max_bytes: int, after_chain: bytes = b""
+    ) -> HistoryPage:
+        raise self.refusal
+
+
+class Subscriber:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[object] = []
+
+    def ready(self, feed: TopicFeed) -> None:
+        self.told.append(feed.state)
+
+    def moved(self) -> None:
+        self.told.append("moved")
+
+    def stale(self, reason: str, state: TopicState) -> None:
+        self.told.append(reason)
+
+    def refused(self, refusal: Refusal) -> None:
+        self.told.append(refusal)
+
+
+@pytest.fixture
+def source() -> Source:
+    return Source()
+
+
+@pytest.fixture
+def hub(source: Source) -> FeedHub:
+    return FeedHub(HubLimits(), {"runtime": source}, lambda: 0.0)
+
+
+def joined(hub: FeedHub) -> Subscriber:
+    subscriber = Subscriber()
+    hub.join(TOPIC, subscriber)
+    return subscriber
+
+
+def watched(hub: FeedHub, state: TopicState) -> None:
+    hub.watched(WatchedTopic(T, state, "usr_a", ""))
+
+
+async def test_while_a_feed_is_opening_nothing_is_known_of_it(hub: FeedHub, source: Source) -> None:
+    async with hub:
+        subscriber = joined(hub)
+        feed = hub.feeds[T]
+        assert (feed.phase, source.added, hub.head_of(T)) == (Phase.OPENING, [T], 0)
+        hub.frames(T, "e", 4, [event_frame(T, 4, b"x")])
+        hub.learned(TOPIC, TopicState("e", 0, 4))
+        hub.outdated(TOPIC)
+        assert (feed.phase, source.added, subscriber.told) == (Phase.OPENING, [T], [])
+        watched(hub, TopicState("e", 0, 4))
+        assert (feed.phase, subscriber.told) == (Phase.CURRENT, [TopicState("e", 0, 4)])
+
+
+async def test_an_outdated_feed_goes_on_for_those_who_are_served_and_the_others_wait(
+    hub: FeedHub, source: Source
+) -> None:
+    async with hub:
+        first = joined(hub)
+        watched(hub, TopicState("e", 0, 4))
+        hub.outdated(TOPIC)
+        hub.outdated(TOPIC)
+        assert source.added == [T, T], "the source is asked once"
+        second = joined(hub)
+        hub.frames(T, "e", 5, [event_frame(T, 5, b"x")])
+        assert first.told == [TopicState("e", 0, 4), "moved"]
+        assert TopicState("e", 0, 4) not in second.told
+        watched(hub, TopicState("e", 3, 5))
+        assert second.told[-1] == TopicState("e", 3, 5)
+        assert first.told == [TopicState("e", 0, 4), "moved"]
+
+
+async def test_what_passes_is_refused_only_to_those_who_wait(hub: FeedHub) -> None:
+    async with hub:
+        first = joined(hub)
+        watched(hub, TopicState("e", 0, 4))
+        hub.outdated(TOPIC)
+        second = joined(hub)
+        away = Refusal("unavailable", "away")
+        hub.refused(T, away)
+        assert (first.told[1:], second.told) == ([], [away])
+        gone = Refusal("not_found", "no")
+        hub.refused(T, gone)
+        assert first.told[1:] == [gone]
+        assert T not in hub.feeds
+
+
+async def test_a_hole_that_can_not_be_filled_opens_the_feed_again(hub: FeedHub, source: Source) -> None:
+    async with hub:
+        subscriber = joined(hub)
+        watched(hub, TopicState("e", 0, 4))
+        source.refusal = Refusal("retention_floor_breach", "pruned")
+        hub.frames(T, "e", 9, [event_frame(T, 9, b"x")])
+        await eventually(lambda: hub.feeds[T].phase is Phase.OPENING)
+        assert subscriber.told[1:] == ["retention_floor_breach"]
+        assert source.added == [T, T]
+        watched(hub, TopicState("e", 8, 9))
+        assert (hub.feeds[T].phase, hub.head_of(T)) == (Phase.CURRENT, 9)
+
+
+async def test_another_lineage_spares_those_who_have_been_delivered_nothing(hub: FeedHub) -> None:
+    async with hub:
+        first = joined(hub)
+        watched(hub, TopicState("e", 0, 4))
+        hub.outdated(TOPIC)
+        second = joined(hub)
+        watched(hub, TopicState("e2", 0, 1))
+        assert first.told[1:] == ["epoch_mismatch"]
+        assert second.told == [TopicState("e2", 0, 1)]

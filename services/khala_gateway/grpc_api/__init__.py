@@ -1,1 +1,0 @@
-"""The gateway as a client of TopicService: where topics come from."""

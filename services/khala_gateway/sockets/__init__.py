@@ -1,0 +1,1 @@
+"""Sockets: the WebSocket port."""

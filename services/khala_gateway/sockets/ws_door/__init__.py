@@ -1,0 +1,1 @@
+"""WebSocket on one side, whole messages on the other."""

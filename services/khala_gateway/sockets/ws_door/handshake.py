@@ -1,0 +1,27 @@
+"""The opening request and its answer, in HTTP."""
+
+import json
+from http import HTTPStatus
+
+from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
+
+from oa_base.refusal import Refusal
+from services.khala_gateway.admission.app import Admission
+
+
+def admit(request: Request, admission: Admission, connections: int) -> str:
+    """The bearer token of `request`, empty without one. Raises Refusal, as `Admission.admit` does."""
+    headers = request.headers
+    return admission.admit(connections, request.path, headers.get_all("Origin"), headers.get_all("Authorization"))
+
+
+def refuse(protocol: ServerProtocol, refusal: Refusal) -> Response:
+    """The HTTP answer to a request that does not come in: the reason as JSON, with Retry-After where it helps."""
+    body = json.dumps({"code": refusal.info.grpc_code.lower(), "reason": refusal.reason, "message": refusal.message})
+    response = protocol.reject(HTTPStatus(refusal.info.http_status), body + "\n")
+    del response.headers["Content-Type"]
+    response.headers["Content-Type"] = "application/json"
+    if refusal.retry_after_ms:
+        response.headers["Retry-After"] = str(-(-refusal.retry_after_ms // 1000))
+    return response

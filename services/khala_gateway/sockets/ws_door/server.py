@@ -1,0 +1,102 @@
+"""The WebSocket port: admission in front, drain at the end."""
+
+import asyncio
+import contextlib
+from types import TracebackType
+from typing import Self
+
+import structlog
+from websockets.http11 import Request
+
+from oa_platform.config.parsers import Address
+from oa_platform.http.server import bind
+from oa_platform.system.ids import new_id
+from services.khala_gateway.admission.app import Admission
+from services.khala_gateway.connections.app.connection import Connection
+from services.khala_gateway.connections.app.dependencies import Dependencies
+from services.khala_gateway.sockets import metrics
+from services.khala_gateway.sockets.domain import drain_delays_ms
+from services.khala_gateway.sockets.limits import PortLimits
+from services.khala_gateway.sockets.ws_door.handshake import admit
+from services.khala_gateway.sockets.ws_door.socket import Socket
+
+_log = structlog.get_logger(__name__)
+
+
+class WebSocketServer:
+    """Listens while entered; leaving it drains. Implements `Sockets`."""
+
+    def __init__(self, address: Address, dependencies: Dependencies, admission: Admission, limits: PortLimits) -> None:
+        self._address = address
+        self._dependencies = dependencies
+        self._admission = admission
+        self._limits = limits
+        self.sockets: dict[Socket, None] = {}
+        self._all_gone = asyncio.Event()
+        self._draining = False
+        self._server: asyncio.Server | None = None
+        self.port = 0
+
+    async def __aenter__(self) -> Self:
+        """Listen; raises Refusal(port_in_use)."""
+        listener = bind(self._address, "OA_WS_ADDRESS")
+        self.port = listener.getsockname()[1]
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._new_socket, sock=listener, backlog=self._limits.backlog)
+        _log.info("ws_listening", address=str(self._address), port=self.port)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Accept no more, tell everybody when to come back, close them one after the other, end what is left."""
+        if self._server is not None:
+            self._server.close()
+        await self._drain()
+        for socket in list(self.sockets):
+            socket.abort()
+        _log.info("ws_stopped", port=self.port)
+
+    async def _drain(self) -> None:
+        self._draining = True
+        self._admission.drain()
+        delays = drain_delays_ms(len(self.sockets), self._limits.drain_window_ms)
+        _log.info("ws_draining", connections=len(delays), window_ms=self._limits.drain_window_ms)
+        for socket, delay_ms in zip(list(self.sockets), delays, strict=True):
+            if socket.connection is not None:
+                socket.connection.drain(delay_ms)
+            else:
+                socket.abort()
+        if not self.sockets:
+            return
+        longest_ms = self._limits.drain_window_ms + self._limits.socket.close_timeout_ms
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(longest_ms / 1000):
+                await self._all_gone.wait()
+
+    def _new_socket(self) -> Socket:
+        socket = Socket(self, self._limits.socket)
+        self.sockets[socket] = None
+        return socket
+
+    # --------------------------------------------------------------------------------------------- Sockets
+
+    def admit(self, request: Request) -> str:
+        """The bearer token of `request`. Raises Refusal when it may not come in."""
+        return admit(request, self._admission, len(self.sockets))
+
+    def opened(self, socket: Socket, header_token: str) -> Connection:
+        """The handshake is done: a new connection."""
+        metrics.CONNECTIONS.inc()
+        connection_id = new_id("con")
+        _log.info("connection_open", connection_id=connection_id, form=socket.form.value)
+        return Connection(connection_id, socket, self._dependencies, header_token)
+
+    def gone(self, socket: Socket) -> None:
+        """The TCP connection is gone."""
+        self.sockets.pop(socket, None)
+        if socket.connection is not None:
+            metrics.CONNECTIONS.dec()
+            _log.info("connection_gone", connection_id=socket.connection.connection_id)
+        if self._draining and not self.sockets:
+            self._all_gone.set()

@@ -1,0 +1,230 @@
+"""One socket: TCP and WebSocket on one side, whole messages on the other.
+
+`websockets`' sans-I/O protocol reads and judges what comes (RFC 6455). What goes out are complete messages that were
+encoded once for everybody, so they are written past it; the open check and the back-pressure that it would have made
+are therefore here, and nowhere else.
+"""
+
+import asyncio
+import logging
+from typing import Protocol, cast
+
+import structlog
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request, Response
+from websockets.protocol import SEND_EOF
+from websockets.protocol import State as WsState
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+from oa_base.refusal import Refusal
+from oa_khala.frames import Form
+from oa_platform.telemetry.metrics import count_refusal
+from services.khala_gateway.connections.app.connection import Connection
+from services.khala_gateway.sockets.limits import SocketLimits
+from services.khala_gateway.sockets.ws_door.handshake import refuse
+
+_log = structlog.get_logger(__name__)
+# At lower levels `websockets` logs each frame, and a frame may hold a token.
+_WS_LOG = logging.getLogger("websockets.khala")
+_WS_LOG.setLevel(logging.WARNING)
+_SUBPROTOCOLS = [Subprotocol(form.value) for form in Form]
+_WRONG_TYPE = {
+    Form.PROTO: Refusal("protocol_violation", f"{Form.PROTO.value} takes binary messages only"),
+    Form.JSON: Refusal("protocol_violation", f"{Form.JSON.value} takes text messages only"),
+}
+_INVALID_DATA = 1007
+_END_OF_REQUEST = b"\r\n\r\n"
+
+
+class Sockets(Protocol):
+    """All sockets of the server."""
+
+    def admit(self, request: Request) -> str:
+        """The bearer token of `request`, empty without one. Raises Refusal when it may not come in."""
+        ...
+
+    def opened(self, socket: "Socket", header_token: str) -> Connection:
+        """The handshake is done: who serves it."""
+        ...
+
+    def gone(self, socket: "Socket") -> None:
+        """The TCP connection is gone."""
+        ...
+
+
+class Socket(asyncio.Protocol):
+    """See the module. Implements `Transport` once it is open."""
+
+    def __init__(self, sockets: Sockets, limits: SocketLimits) -> None:
+        self._sockets = sockets
+        self._limits = limits
+        self._ws = ServerProtocol(subprotocols=_SUBPROTOCOLS, max_size=limits.max_frame_bytes, logger=_WS_LOG)
+        self._tcp: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._parts: list[bytes] = []
+        self._parts_opcode = Opcode.BINARY
+        self._open = False
+        # The last bytes of the request so far, in which its end may have begun; None once it has come.
+        self._request_end: bytes | None = b""
+        self.connection: Connection | None = None
+        self.form = Form.PROTO
+
+    # --------------------------------------------------------------------------------------------- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """TCP is there; the request has to come in time."""
+        self._tcp = cast("asyncio.Transport", transport)
+        self._tcp.set_write_buffer_limits(self._limits.write_high_bytes, self._limits.write_low_bytes)
+        self._abort_in(self._limits.handshake_deadline_ms)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came. What follows the opening request has to wait until that has been answered."""
+        if self._request_end is None:
+            self._receive(data)
+            return
+        seen = self._request_end + data
+        end = seen.find(_END_OF_REQUEST)
+        if end < 0:
+            self._request_end = seen[1 - len(_END_OF_REQUEST) :]
+            self._receive(data)
+            return
+        rest = len(seen) - end - len(_END_OF_REQUEST)
+        self._request_end = None
+        self._receive(data[: len(data) - rest])
+        self._receive(data[len(data) - rest :])
+
+    def _receive(self, data: bytes) -> None:
+        if data and not self._ws.reader.eof:
+            self._ws.receive_data(data)
+            self._process()
+
+    def eof_received(self) -> bool:
+        """The client sends no more. The transport closes when everything has been written."""
+        self._ws.receive_eof()
+        self._process()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """TCP is gone."""
+        self._cancel_timer()
+        self._tcp = None
+        if self.connection is not None:
+            self.connection.closed()
+        self._sockets.gone(self)
+
+    def pause_writing(self) -> None:
+        """The socket is full. What a client sends meanwhile could only add to it, so it is not read."""
+        if self.connection is not None and self._tcp is not None:
+            self._tcp.pause_reading()
+            self.connection.blocked(True)
+
+    def resume_writing(self) -> None:
+        """The socket takes more."""
+        if self.connection is not None and self._tcp is not None:
+            self._tcp.resume_reading()
+            self.connection.blocked(False)
+
+    # --------------------------------------------------------------------------------------------- Transport
+
+    def write(self, data: bytes) -> None:
+        """Complete messages, as they are; nothing once the close has begun."""
+        if self._open and self._tcp is not None:
+            self._tcp.write(data)
+
+    def close(self, code: int, reason: str) -> None:
+        """Begin the closing handshake; the transport goes in any case when `close_timeout_ms` is over."""
+        if self._open:
+            self._ws.send_close(code, reason)
+            self._flush()
+
+    def abort(self) -> None:
+        """End it now."""
+        if self._tcp is not None:
+            self._tcp.abort()
+
+    # --------------------------------------------------------------------------------------------- inside
+
+    def _process(self) -> None:
+        events = self._ws.events_received()
+        self._flush()
+        for event in events:
+            match event:
+                case Request():
+                    self._request(event)
+                case Frame():
+                    self._frame(event)
+        self._flush()
+
+    def _flush(self) -> None:
+        """Writes what the protocol answered by itself (the handshake, pongs, closes), and notes whether it is open."""
+        self._open = self._ws.state is WsState.OPEN
+        if self._tcp is None:
+            return
+        for data in self._ws.data_to_send():
+            if data != SEND_EOF:
+                self._tcp.write(data)
+            elif self._tcp.can_write_eof():
+                self._tcp.write_eof()
+        if self._ws.close_expected() or self._ws.eof_sent:
+            self._tcp.resume_reading()
+            self._abort_in(self._limits.close_timeout_ms)
+
+    def _request(self, request: Request) -> None:
+        try:
+            header_token = self._sockets.admit(request)
+        except Refusal as refusal:
+            _log.info("handshake_refused", reason=refusal.reason)
+            count_refusal(refusal.reason, "ws")
+            self._ws.send_response(refuse(self._ws, refusal))
+            return
+        response: Response = self._ws.accept(request)
+        self._ws.send_response(response)
+        if response.status_code != 101:
+            _log.info("handshake_refused", reason="not_websocket", status=response.status_code)
+            return
+        self._cancel_timer()
+        self.form = Form(self._ws.subprotocol)
+        self._flush()
+        self.connection = self._sockets.opened(self, header_token)
+
+    def _frame(self, frame: Frame) -> None:
+        connection = self.connection
+        if connection is None or not self._open:
+            return
+        if frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+            self._data(connection, frame)
+        else:
+            connection.heard()
+
+    def _data(self, connection: Connection, frame: Frame) -> None:
+        if frame.opcode is not Opcode.CONT:
+            self._parts_opcode = frame.opcode
+        self._parts.append(bytes(frame.data))
+        if not frame.fin:
+            connection.heard()
+            return
+        data, self._parts = b"".join(self._parts), []
+        if (self._parts_opcode is Opcode.TEXT) != (self.form is Form.JSON):
+            connection.malformed(_WRONG_TYPE[self.form])
+        elif self.form is Form.JSON and not _is_utf8(data):
+            self._ws.fail(_INVALID_DATA, "text is not UTF-8")
+        else:
+            connection.message(data)
+
+    def _abort_in(self, delay_ms: int) -> None:
+        self._cancel_timer()
+        self._timer = asyncio.get_running_loop().call_later(delay_ms / 1000, self.abort)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

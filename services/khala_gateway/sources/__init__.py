@@ -1,0 +1,1 @@
+"""Sources: the services that topics come from, as the gateway sees them."""

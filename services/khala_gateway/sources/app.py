@@ -1,0 +1,63 @@
+"""What the gateway asks a source for, and what a source tells."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from oa_base.refusal import Refusal
+from oa_khala.frames import TopicState
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedTopic:
+    """A source carries `topic` from now on; it stands at `state` and belongs to these owners."""
+
+    topic: str
+    state: TopicState
+    owner_user_id: str
+    owner_org_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPage:
+    """Consecutive serialized KhalaFrames from `first_seq` on; `floor` and `head` are the topic's at that moment."""
+
+    epoch: str
+    first_seq: int
+    frames: Sequence[bytes]
+    floor: int
+    head: int
+
+
+class TopicSource(Protocol):
+    """A server of topics: runtime or projector."""
+
+    def add(self, topics: Iterable[str]) -> None:
+        """Carry `topics`; each is answered by `watched` or `refused`, one that is carried already too."""
+        ...
+
+    def remove(self, topics: Iterable[str]) -> None:
+        """Carry `topics` no longer."""
+        ...
+
+    async def replay(
+        self, topic: str, epoch: str, after_seq: int, max_frames: int, max_bytes: int, after_chain: bytes = b""
+    ) -> HistoryPage:
+        """The page from `after_seq + 1` on, if the topic's chain value there is `after_chain`. Raises Refusal."""
+        ...
+
+
+class SourceEvents(Protocol):
+    """What a source tells. Nothing about order or completeness is promised."""
+
+    def watched(self, watched: WatchedTopic) -> None:
+        """A topic is carried now."""
+        ...
+
+    def refused(self, topic: str, refusal: Refusal) -> None:
+        """A topic can't be carried."""
+        ...
+
+    def frames(self, topic: str, epoch: str, first_seq: int, frames: Sequence[bytes]) -> None:
+        """Live frames, consecutive among themselves."""
+        ...

@@ -1,0 +1,166 @@
+"""A TopicService seen from the gateway: one Watch stream, kept up for ever, and reads of history.
+
+While the stream is down nothing is told to anybody. When it stands again all topics are added again; each is answered
+by where it stands now, which shows what was missed.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+
+import grpc.aio
+import structlog
+
+from oa_base.backoff import RECONNECT
+from oa_base.refusal import Refusal
+from oa_khala.frames import TopicState
+from oa_platform.health.failures import refusal_from_rpc_error
+from openagents.sync.v1 import topic_service_pb2, topic_service_pb2_grpc
+from services.khala_gateway.sources.app import HistoryPage, SourceEvents, WatchedTopic
+from services.khala_gateway.sources.limits import SourceLimits
+from services.khala_gateway.sources.metrics import UPSTREAM_UP
+
+_log = structlog.get_logger(__name__)
+# Maximum number of topics in one message (rules of WatchTopicsRequest).
+_TOPICS_IN_A_MESSAGE = 1_000
+
+
+class GrpcTopicSource:
+    """See the module. Implements `TopicSource`; call `run` in the background."""
+
+    def __init__(
+        self,
+        name: str,
+        channel: grpc.aio.Channel,
+        events: Callable[[], SourceEvents],
+        jitter: Callable[[], float],
+        limits: SourceLimits | None = None,
+    ) -> None:
+        """`events` gives who is told; it is asked late, because that one in turn needs its sources."""
+        self.name = name
+        self._channel = channel
+        self._stub = topic_service_pb2_grpc.TopicServiceStub(channel)
+        self._events = events
+        self._jitter = jitter
+        self._limits = limits or SourceLimits()
+        self._wanted: dict[str, None] = {}
+        self._to_add: dict[str, None] = {}
+        self._to_remove: dict[str, None] = {}
+        self._changed = asyncio.Event()
+        self._was_up = False
+        # The stream that stands, if one does.
+        self._stream: object | None = None
+        # Why the source is of no use at present.
+        self.refusal: Refusal | None = Refusal("unavailable", f"{name} has not been reached yet")
+
+    def add(self, topics: Iterable[str]) -> None:
+        """Carry `topics`; each is answered by `watched` or `refused`, one that is carried already too."""
+        for topic in topics:
+            self._wanted[topic] = None
+            self._to_add[topic] = None
+            self._to_remove.pop(topic, None)
+        self._changed.set()
+
+    def remove(self, topics: Iterable[str]) -> None:
+        """Carry `topics` no longer."""
+        for topic in topics:
+            self._wanted.pop(topic, None)
+            self._to_add.pop(topic, None)
+            self._to_remove[topic] = None
+        self._changed.set()
+
+    async def replay(
+        self, topic: str, epoch: str, after_seq: int, max_frames: int, max_bytes: int, after_chain: bytes = b""
+    ) -> HistoryPage:
+        """The page from `after_seq + 1` on. Raises Refusal: the source's own, or `unavailable`, `deadline_exceeded`."""
+        request = topic_service_pb2.ReplayTopicRequest(
+            topic=topic,
+            epoch=epoch,
+            after_seq=after_seq,
+            max_frames=max_frames,
+            max_bytes=max_bytes,
+            after_chain=after_chain,
+        )
+        try:
+            answer = await self._stub.ReplayTopic(request, timeout=self._limits.replay_timeout_ms / 1000)
+        except grpc.aio.AioRpcError as error:
+            raise refusal_from_rpc_error(error) from None
+        page = answer.page
+        first_seq = page.first_seq if page.frames else after_seq + 1
+        return HistoryPage(page.epoch or epoch, first_seq, page.frames, answer.floor, answer.head)
+
+    async def check(self) -> None:
+        """Readiness: raises Refusal until the source has once been reached and accepted us.
+
+        Later it may be away: then delivery waits, and the sockets had better stay here.
+        """
+        if self.refusal is not None and not self._was_up:
+            raise self.refusal
+
+    async def run(self) -> None:
+        """Keeps the stream up until cancelled."""
+        attempt = 0
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            try:
+                await self._channel.channel_ready()
+                await self._watch()
+                refusal = Refusal("unavailable", f"{self.name} ended the stream")
+            except grpc.aio.AioRpcError as error:
+                refusal = refusal_from_rpc_error(error)
+            self.refusal = refusal
+            steady = (loop.time() - began) * 1000 >= self._limits.steady_ms
+            attempt = 0 if steady else attempt + 1
+            _log.warning("upstream_lost", source=self.name, reason=refusal.reason, attempt=attempt)
+            await asyncio.sleep(RECONNECT.wait_ms(attempt, self._jitter()) / 1000)
+
+    async def _watch(self) -> None:
+        self._to_add = dict(self._wanted)
+        self._to_remove.clear()
+        self._changed.set()
+        settled = asyncio.get_running_loop().call_later(self._limits.settle_ms / 1000, self._settled)
+        stream = self._stream = object()
+        try:
+            async for message in self._stub.WatchTopics(self._requests(stream)):
+                self._take(message)
+        finally:
+            self._stream = None
+            self._changed.set()
+            settled.cancel()
+            UPSTREAM_UP.labels(self.name).set(0)
+
+    def _settled(self) -> None:
+        self.refusal = None
+        self._was_up = True
+        UPSTREAM_UP.labels(self.name).set(1)
+        _log.info("upstream_up", source=self.name, topics=len(self._wanted))
+
+    async def _requests(self, stream: object) -> AsyncIterator[topic_service_pb2.WatchTopicsRequest]:
+        while True:
+            await self._changed.wait()
+            if stream is not self._stream:
+                # gRPC lets the requests of a call that broke wait on: they must not take what is the next one's.
+                return
+            add, remove = _pop_some(self._to_add), _pop_some(self._to_remove)
+            if not self._to_add and not self._to_remove:
+                self._changed.clear()
+            if add or remove:
+                yield topic_service_pb2.WatchTopicsRequest(add_topics=add, remove_topics=remove)
+
+    def _take(self, message: topic_service_pb2.WatchTopicsResponse) -> None:
+        events = self._events()
+        for watched in message.watched:
+            state = TopicState(watched.epoch, watched.floor, watched.head)
+            events.watched(WatchedTopic(watched.topic, state, watched.owner_user_id, watched.owner_org_id))
+        for refused in message.refused:
+            text = refused.message or "the source does not carry this topic"
+            events.refused(refused.topic, Refusal.received(refused.reason, text))
+        for batch in message.batches:
+            events.frames(batch.topic, batch.epoch, batch.first_seq, batch.frames)
+
+
+def _pop_some(topics: dict[str, None]) -> list[str]:
+    some = list(topics)[:_TOPICS_IN_A_MESSAGE]
+    for topic in some:
+        del topics[topic]
+    return some

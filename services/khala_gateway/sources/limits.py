@@ -1,0 +1,14 @@
+"""Named limits of a source."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class SourceLimits:
+    """Times in milliseconds."""
+
+    replay_timeout_ms: int = 10_000
+    # A stream that lasted so long was a good one: the next reconnection starts with the shortest pause.
+    steady_ms: int = 5_000
+    # A stream that has not been refused for so long has been accepted: an accepted one says nothing by itself.
+    settle_ms: int = 100

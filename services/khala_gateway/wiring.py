@@ -1,0 +1,81 @@
+"""Builds the gateway from its settings; the only place that knows all features."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from oa_base.clock import Clock
+from oa_platform.auth.authenticator import Authenticator
+from oa_platform.auth.jwks import JwksCache
+from oa_platform.auth.tokens import TokenVerifier
+from oa_platform.config.parsers import Address
+from oa_platform.health.clock_watch import ClockWatch
+from oa_platform.process.lifecycle import Process
+from oa_platform.rpc.client import open_channel
+from oa_platform.rpc.server import GrpcServer
+from services.khala_gateway.admission.app import Admission, LiveTokens
+from services.khala_gateway.admission.domain import OriginPolicy
+from services.khala_gateway.admission.door import SyncTokenVerifier
+from services.khala_gateway.config import GatewaySettings
+from services.khala_gateway.connections.app.dependencies import Dependencies
+from services.khala_gateway.connections.app.flusher import Flusher
+from services.khala_gateway.feeds.app.confirmations import Confirmations
+from services.khala_gateway.feeds.app.hub import FeedHub
+from services.khala_gateway.feeds.app.replays import ReplayReader
+from services.khala_gateway.sockets.ws_door.server import WebSocketServer
+from services.khala_gateway.sources.door import GrpcTopicSource
+
+
+async def start(settings: GatewaySettings, process: Process) -> None:
+    """Put the features together, and have the process run them."""
+    clock = process.clock
+    watch = ClockWatch(settings.service, clock, settings.clock)
+    process.readiness.add("clock", watch.check)
+    keys = await process.enter(JwksCache(settings.jwks, clock, watch=watch))
+    process.readiness.add("keys", keys.check)
+    verifier = TokenVerifier(keys, clock, watch)
+
+    addresses = {"runtime": settings.upstream.runtime, "projector": settings.upstream.projector}
+    sources = {name: await _source(name, at, settings, process, lambda: hub) for name, at in addresses.items()}
+    hub = await process.enter(FeedHub(settings.feeds.limits(), sources, random.random))
+    process.background("audit", hub.run_audit())
+    for name, source in sources.items():
+        process.background(f"watch-{name}", source.run())
+
+    now_ms = steady_wall_ms(clock)
+    dependencies = Dependencies(
+        hub=hub,
+        replays=ReplayReader(sources, settings.feeds.page_frames, settings.feeds.page_bytes),
+        confirmations=Confirmations(sources, settings.feeds.concurrent_confirmations),
+        tokens=SyncTokenVerifier(verifier, clock, now_ms),
+        live_tokens=LiveTokens(),
+        flusher=Flusher(asyncio.get_running_loop(), settings.feeds.flush_tick_ms),
+        limits=settings.session.limits(),
+        now_ms=now_ms,
+        jitter=random.random,
+    )
+    # For health and reflection only.
+    await process.enter(
+        GrpcServer(settings.grpc, Authenticator(settings.service, settings.identity.accepted_services, verifier))
+    )
+    socket = settings.socket
+    admission = Admission(OriginPolicy(socket.allowed_origins), socket.admission(), now_ms)
+    limits = socket.limits(settings.session.max_frame_bytes)
+    await process.enter(WebSocketServer(socket.address, dependencies, admission, limits))
+
+
+async def _source(
+    name: str, address: Address, settings: GatewaySettings, process: Process, hub: Callable[[], FeedHub]
+) -> GrpcTopicSource:
+    channel = await process.enter(open_channel(address, settings.client, settings.identity.service_token))
+    source = GrpcTopicSource(name, channel, hub, random.random, settings.upstream.limits())
+    process.readiness.add(name, source.check)
+    return source
+
+
+def steady_wall_ms(clock: Clock) -> Callable[[], int]:
+    """Unix time in milliseconds that never goes back, whatever happens to the wall clock."""
+    offset_s = clock.time() - clock.monotonic()
+    return lambda: int((offset_s + clock.monotonic()) * 1000)

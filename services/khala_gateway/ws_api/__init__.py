@@ -1,1 +1,0 @@
-"""Sockets: the WebSocket door."""
