@@ -42,7 +42,8 @@ from oa_khala.client_commands import (
     SyncToken,
     TopicFailed,
 )
-from oa_khala.client_session import ClientSession, State
+from oa_khala.client_session import ClientSession
+from oa_khala.client_states import State
 from oa_khala.frames import ErrorFrame, Form, ServerFrame
 
 MAX_QUEUED_FRAMES = 512
