@@ -372,7 +372,7 @@ class ServerSession:
             text = (
                 f"the topic's chain at seq {cursor.applied_seq} is {chain.hex()}, the cursor's is {cursor.chain.hex()}"
             )
-        refusal = Refusal(reason, f"{text}: drop this topic's state and subscribe without one")
+        refusal = Refusal(reason, f"{text}; drop this topic's state and subscribe without one")
         self._drop(name)
         self._send(_error(refusal, name, state, chain))
 
@@ -418,7 +418,7 @@ _TABLE: dict[tuple[State, type], Callable[..., None]] = {
     (State.OPEN, frames.Ping): ServerSession._ping,
 }
 
-_HELLO_TIMEOUT = Refusal("hello_timeout", "Hello did not come in time; connect again and send it first")
+_HELLO_TIMEOUT = Refusal("hello_timeout", "no Hello came in time; connect again and send it first")
 _REAUTH_REQUIRED = Refusal("reauth_required", "the token has expired; get a new one and connect again")
 _SLOW_CONSUMER = Refusal("slow_consumer", "the connection could not take what was delivered; connect again")
 _IDLE_TIMEOUT = Refusal("idle_timeout", "nothing was heard of the client for too long; connect again")
