@@ -4,7 +4,7 @@ __main__    the entry: runs a command, turns refusals into words and exit codes
 program     the click program and what all commands share
 settings    environment variables, and which site and files they come to
 exits       exit codes
-output      the door that all output goes through: people's words, or JSON
+output      the one way out, for people's words and for JSON
 sink        stdout and stderr, which may be closed, full, or read by nobody
 terminal    what a run wrote, as a terminal may have it
 keys        which keys a command trusts

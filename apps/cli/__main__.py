@@ -33,7 +33,7 @@ def _run(cli: Cli, arguments: Sequence[str]) -> Exit:
     try:
         return Exit(oa.main(list(arguments), prog_name="oa", obj=cli, standalone_mode=False) or Exit.OK)
     except EventsArchived as archived:
-        message = f"{archived.message} Read them with: oa replay show {archived.run_id}"
+        message = f"{archived.message}; read them with `oa replay show {archived.run_id}`"
         return _refused(cli, Refusal(archived.reason, message))
     except Refusal as refusal:
         return _refused(cli, refusal)
@@ -44,7 +44,13 @@ def _run(cli: Cli, arguments: Sequence[str]) -> Exit:
         return Exit.INTERRUPTED
     except UnicodeEncodeError:
         # Arguments and settings are refused by name. What is left: the name of this machine, or of a folder.
-        return _refused(cli, Refusal("invalid_value", "A name of this machine is no UTF-8, and can't be sent."))
+        return _refused(
+            cli,
+            Refusal(
+                "invalid_value",
+                "a name of this machine is no UTF-8 and can't be sent; rename the machine or the folder",
+            ),
+        )
     except OSError as error:
         return _refused(cli, _of_this_machine(error)) if error.errno else _unexpected(cli, error)
     except Exception as error:  # noqa: BLE001 - the last resort: words instead of a traceback
@@ -59,11 +65,11 @@ def _refused(cli: Cli, refusal: Refusal) -> Exit:
 def _of_this_machine(error: OSError) -> Refusal:
     """What the operating system refuses is no defect of ours."""
     if error.filename is not None:
-        message = f"{error.filename} can't be used: {error.strerror}. OA_HOME and OA_CLIENT_HOME name the folders."
+        message = f"{error.filename} can't be used: {error.strerror}; OA_HOME and OA_CLIENT_HOME name the folders"
     elif _directory_is_gone():
-        message = "The working directory was removed. Go into another one, or give whole paths (OA_HOME, files)."
+        message = "the working directory was removed; go into another one, or give whole paths (OA_HOME, files)"
     else:
-        message = f"This machine refused: {error.strerror}."
+        message = f"this machine refused: {error.strerror}"
     return Refusal("invalid_setting", message)
 
 
@@ -82,7 +88,7 @@ def _end_of_options(arguments: Sequence[str]) -> int:
 def _unexpected(cli: Cli, error: Exception) -> Exit:
     if os.environ.get("OA_DEBUG"):
         cli.output.trace("".join(traceback.format_exception(error)))
-    message = f"A defect of ours: {type(error).__name__}: {error}. OA_DEBUG=1 shows where; please report it."
+    message = f"a defect of ours: {type(error).__name__}: {error}; OA_DEBUG=1 shows where, please report it"
     cli.output.refusal(Refusal("internal", message))
     return Exit.REFUSED
 

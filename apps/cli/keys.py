@@ -25,5 +25,5 @@ def trusted_keys(cli: Cli, given: tuple[str, ...]) -> dict[str, bytes]:
             raise refusal.under("--key") from None
     pinned = cli.site.pins.load()
     if not pinned:
-        raise Refusal("unknown_key", "No key is pinned for this site yet. Run `oa receipt keys`, or give --key.")
+        raise Refusal("unknown_key", "no key is pinned for this site yet; run `oa receipt keys`, or give --key")
     return pinned

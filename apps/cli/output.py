@@ -1,4 +1,4 @@
-"""The door: all that `oa` says goes through here, and nothing else in apps/cli writes (tests/house holds it to that).
+"""The one way out: all that `oa` says is written here, and nowhere else in apps/cli (tests/house holds it to that).
 
 Words for people are coloured on a terminal and plain when piped. What came from elsewhere in them (titles, reasons,
 names, errors) is made visible either way, see `oa_base.visible`. With `--json` stdout holds JSON and nothing else,
@@ -182,7 +182,7 @@ class Output:
             self._error("Error", message)
 
     def trace(self, text: str) -> None:
-        """The traceback of a defect, on stderr, for who asked for it."""
+        """The traceback of a defect, on stderr, for whoever asked for it."""
         self._line(self._people_err, visible(text, LAYOUT), "")
 
     def _tell_if_lost(self) -> None:
@@ -192,7 +192,7 @@ class Output:
             return
         self._told = True
         why = "is closed" if lost.errno == errno.EBADF else f"can't be written: {lost.strerror}"
-        message = f"Standard output {why}. What was not shown is lost; what the command did, it did."
+        message = f"standard output {why}; what was not shown is lost, but the command did its work"
         if self.as_json:
             _write_json(self._err, {"error": {"reason": "output_lost", "message": message}})
         else:

@@ -76,7 +76,7 @@ def _refuse_what_is_no_text(context: click.Context) -> None:
             if isinstance(text, str) and not is_text(text) and not isinstance(parameter.type, click.Path):
                 name = parameter.opts[0] if isinstance(parameter, click.Option) else str(parameter.name)
                 field = f"{name}[{index}]" if many else name
-                message = f"{field} holds bytes that are no UTF-8, and only text can be sent."
+                message = f"{field} holds bytes that are no UTF-8; give text"
                 raise Refusal("invalid_value", message, field=field)
 
 

@@ -58,7 +58,7 @@ class Sink:
 
 
 class Strays(io.TextIOBase):
-    """`sys.stdout` or `sys.stderr` while a command runs: what click and libraries print comes through the door too."""
+    """`sys.stdout` or `sys.stderr` while a command runs: what click and libraries print is caught too."""
 
     def __init__(self, sink: Sink) -> None:
         super().__init__()

@@ -7,5 +7,6 @@
 - `identity`: who somebody is, as tokens say it.
 - `rate`: how much of something may go now.
 - `refusal`: the one exception that leaves a use case.
+- `ring`: a sequence of numbered items: the newest of them, and what is missing.
 - `visible`: text from elsewhere, as a terminal or a log may have it.
 """

@@ -66,7 +66,6 @@ def _read_catalogue() -> dict[str, ReasonInfo]:
 
 
 _CATALOGUE = MappingProxyType(_read_catalogue())
-_BY_NUMBER = MappingProxyType({info.number: info for info in _CATALOGUE.values()})
 
 
 def reason_info(reason: str) -> ReasonInfo:
@@ -75,14 +74,6 @@ def reason_info(reason: str) -> ReasonInfo:
         return _CATALOGUE[reason]
     except KeyError:
         raise ValueError(f"{reason!r} is not a reason of openagents.common.v1.Reason") from None
-
-
-def reason_of_number(number: int) -> ReasonInfo:
-    """The entry with this enum number; raises ValueError when there is none."""
-    try:
-        return _BY_NUMBER[number]
-    except KeyError:
-        raise ValueError(f"{number} is not a number of openagents.common.v1.Reason") from None
 
 
 def is_reason(reason: str) -> bool:

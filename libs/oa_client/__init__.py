@@ -3,7 +3,7 @@ mobile).
 
 Its rooms, each on top of those below it:
 
-    cpython/      what the core needs of the world, for CPython: httpx, websockets, files, SQLite
+    cpython/      what the core needs from outside, for CPython: httpx, websockets, files, SQLite
     client        all of it put together for one site (one control URL)
     proofs/       what proves a run: receipts, trusted keys, the log of receipts, artifacts
     follow/       following a topic, and a run to its end

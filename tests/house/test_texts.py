@@ -7,15 +7,27 @@ from collections.abc import Iterator
 from tests.house.files import SourceFile, parsed, python_files
 
 ROOMS = (
+    "apps/cli/",
+    "libs/oa_client/",
+    "libs/oa_khala/",
     "libs/oa_localstack/",
     "libs/oa_platform/",
     "libs/oa_topics/",
+    "libs/oa_worker/",
     "services/control/",
     "services/khala_gateway/",
     "services/projector/",
 )
-_REFUSING = {"Deny": 1, "Refusal": 1, "UnusableServer": 0, "_refused": 0}
-"""Calls that make a refusal, and which of their arguments is its text."""
+_REFUSING = {
+    "Deny": 1,
+    "Refusal": 1,
+    "SocketClosed": 0,
+    "UnusableServer": 0,
+    "_failed": 1,
+    "_lose_all": 0,
+    "_refused": 0,
+}
+"""Calls that make a refusal or say why a run failed, and which of their arguments is the text."""
 _VARIABLES = {"message", "text"}
 _TABLES = re.compile(r"_?(?:[A-Z]+_)*MESSAGES")
 """Names of tables from a reason to its text."""
@@ -35,14 +47,14 @@ def other_refusals(files: list[SourceFile]) -> list[str]:
 
 
 def odd_settings(files: list[SourceFile]) -> list[str]:
-    """Settings that say "Most", where "Maximum" is meant, and the like."""
+    """Settings and options that say "Most", where "Maximum" is meant, and the like."""
     return [
         f"{file.path}:{node.lineno} {text}"
         for file in _of_rooms(files)
         for node in ast.walk(parsed(file))
         if isinstance(node, ast.Call)
         for keyword in node.keywords
-        if keyword.arg == "doc" and _NO_WORDS.search(text := _text(keyword.value))
+        if keyword.arg in ("doc", "help") and _NO_WORDS.search(text := _text(keyword.value))
     ]
 
 
@@ -97,11 +109,12 @@ def test_refusals_have_one_form() -> None:
         assert len(other_refusals(_planted(bad))) == 1, bad
     for good in ("Refusal('unavailable', f'the {x} is away; try again')", "Refusal(reason, f'{x}.sql has no number')"):
         assert other_refusals(_planted(good)) == [], good
-    assert other_refusals(_planted("Refusal('x', 'No.')", "libs/oa_client/x.py")) == []
+    assert other_refusals(_planted("Refusal('x', 'No.')", "libs/oa_runlog/x.py")) == []
 
 
 def test_settings_speak_plainly() -> None:
     assert odd_settings(python_files()) == []
     for bad in ("Most connections.", "Least level.", "Lines for who reads."):
         assert len(odd_settings(_planted(f"setting('OA_X', doc='{bad}')"))) == 1, bad
+    assert len(odd_settings(_planted("option('--limit', help='Most runs.')"))) == 1
     assert odd_settings(_planted("setting('OA_X', doc='Maximum number of connections.')")) == []

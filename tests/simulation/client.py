@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from oa_khala.client import commands
-from oa_khala.client.session import ClientSession, State
+from oa_khala.client.session import ClientSession
+from oa_khala.client.states import State
 from oa_khala.frames import CaughtUp, Cursor, Event, Form, ServerFrame, Subscribed
 from oa_khala.wire import decode_server_frame, encode_client_frame
 from tests.simulation.gateway import SimGateway, token_text

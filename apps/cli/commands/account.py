@@ -106,7 +106,7 @@ async def dev_code(mailbox: Path, email: str, skip: int = 0) -> str:
         if codes:
             return str(codes[-1])
         if asyncio.get_running_loop().time() > deadline:
-            message = f"No code for {email} came into {mailbox}. Is this a local stack's folder? `oa up` starts one."
+            message = f"no code for {email} came into {mailbox}; start a local stack there with `oa up`"
             raise Refusal("not_found", message)
         await asyncio.sleep(_POLL_S)
 

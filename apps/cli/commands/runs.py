@@ -70,7 +70,7 @@ async def start(
 
 
 @run_group.command("list")
-@click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="Most runs.")
+@click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="Maximum number of runs.")
 @click.option("--status", type=click.Choice(RUN_STATUSES), default=None, help="Only runs that stand so.")
 @command
 async def list_runs(cli: Cli, limit: int, status: str | None) -> Exit:

@@ -32,7 +32,9 @@ MAX_SLOTS = 1000
     help="What it can execute.",
 )
 @click.option("--name", default=None, help="Name for people; by default this machine's.")
-@click.option("--slots", type=click.IntRange(1, MAX_SLOTS), default=4, show_default=True, help="Most runs at a time.")
+@click.option(
+    "--slots", type=click.IntRange(1, MAX_SLOTS), default=4, show_default=True, help="Maximum number of runs at a time."
+)
 @command
 async def start(cli: Cli, adapters: tuple[str, ...], name: str | None, slots: int) -> Exit:
     """Take runs and execute them, until Ctrl-C: then finish what is at hand. A second Ctrl-C ends it at once.

@@ -102,6 +102,6 @@ async def _attached(process: subprocess.Popen[bytes], log_path: Path, offset: in
         ended, late = process.poll() is not None, asyncio.get_running_loop().time() > deadline
         if ended or late:
             what = f"ended with status {process.returncode}" if ended else "did not attach"
-            message = f"The worker {what}. Its log is {log_path}; the last lines:\n{last_lines(log_path)}"
+            message = f"the worker {what}; its log is {log_path}, the last lines are:\n{last_lines(log_path)}"
             raise Refusal("start_failed", message)
         await asyncio.sleep(_POLL_S)

@@ -79,7 +79,7 @@ async def test_what_can_not_be_written_is_said_once(
 @pytest.mark.parametrize("redirected", [">/dev/full", ">&-"])
 async def test_it_is_one_line_and_with_json_one_document(program: Program, redirected: str) -> None:
     done = await program.in_shell(f'"$@" {redirected}', "--version")
-    one_line(done, "output_lost: Standard output")
+    one_line(done, "output_lost: standard output")
     with_json = await program.in_shell(f'"$@" {redirected}', *SHOW, "--json")
     assert (with_json.status, with_json.error["reason"]) == (Exit.OUTPUT_LOST, "output_lost")
     refused = await program.in_shell(f'"$@" {redirected}', "run", "list")
@@ -198,7 +198,7 @@ async def test_a_working_directory_that_was_removed(program: Program, tmp_path: 
     for arguments in (("status",), ("down",), ("run", "list"), ("up",), ("login", "--dev")):
         done = await program.in_shell(REMOVED, *arguments, env={"OA_HOME": "relative"})
         assert done.status == Exit.REFUSED
-        assert done.stderr.startswith("invalid_setting: The working directory was removed.")
+        assert done.stderr.startswith("invalid_setting: the working directory was removed;")
     whole = (*SHOW[:-1], str(tmp_path / "run.replay"))
     assert (await program.in_shell(REMOVED, *whole)).status == Exit.OK
     assert (await program.in_shell(REMOVED, "status")).status == Exit.UNREACHABLE

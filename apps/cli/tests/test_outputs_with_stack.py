@@ -52,11 +52,11 @@ async def _a_reader_who_has_enough(program: Program, home: Path) -> None:
 async def _a_full_disk(program: Program, home: Path) -> None:
     done = await program.in_shell('"$@" >/dev/full', "run", "start", "--", *UNTIL_TOLD, str(home / "second"))
     assert done.status == Exit.OUTPUT_LOST
-    assert done.stderr.count("output_lost: Standard output can't be written: No space left on device.") == 1
+    assert done.stderr.count("output_lost: standard output can't be written: No space left on device;") == 1
     await _ends(program, "second", _run_id(done))
     detached = await program.in_shell('"$@" >&-', "run", "start", "--detach", "--title", "unseen", "--", "true")
     assert detached.status == Exit.OUTPUT_LOST
-    assert detached.stderr.startswith("output_lost: Standard output is closed.")
+    assert detached.stderr.startswith("output_lost: standard output is closed;")
 
 
 async def _no_stderr(program: Program) -> None:

@@ -1,12 +1,18 @@
 """Ids have one form."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oa_base.ids import ULID_PATTERN, is_id
+from oa_base.ids import ULID_PATTERN
 
 ULIDS = st.from_regex(f"\\A{ULID_PATTERN}\\Z")
+
+
+def is_id(text: str, prefix: str) -> bool:
+    return re.fullmatch(f"{prefix}_{ULID_PATTERN}", text) is not None
 
 
 @given(ULIDS)

@@ -5,7 +5,7 @@ import pickle
 import grpc
 import pytest
 
-from oa_base.catalogue import ReasonInfo, all_reasons, is_reason, reason_info, reason_of_number
+from oa_base.catalogue import ReasonInfo, all_reasons, is_reason, reason_info
 from oa_base.refusal import Refusal
 from openagents.common.v1 import errors_pb2
 
@@ -15,7 +15,7 @@ def test_every_reason_says_how_it_looks_on_each_transport(info: ReasonInfo) -> N
     assert 400 <= info.http_status <= 599
     assert grpc.StatusCode[info.grpc_code] is not grpc.StatusCode.OK
     assert info.close_code in (0, 1008, 1009, 1011, 1012, 1013) or 4000 <= info.close_code <= 4999
-    assert reason_of_number(info.number) is reason_info(info.reason) is info
+    assert reason_info(info.reason) is info
 
 
 def test_the_catalogue_is_the_whole_enum() -> None:
@@ -28,8 +28,6 @@ def test_an_unknown_reason_is_a_defect() -> None:
         Refusal("no_such_reason", "…")
     with pytest.raises(ValueError, match="unspecified"):
         Refusal("unspecified", "…")
-    with pytest.raises(ValueError, match="99999"):
-        reason_of_number(99999)
     assert not is_reason("no_such_reason")
 
 

@@ -70,7 +70,7 @@ def receipt_of(text: bytes) -> SignedReceipt:
         merge_json(text, message)
     except Refusal as refusal:
         where = f" (look at {refusal.field})" if refusal.field else ""
-        what = f"This is no receipt as `oa receipt show --json` writes it{where}."
+        what = f"this is no receipt as `oa receipt show --json` writes it{where}"
         raise Refusal("malformed_message", what) from None
     return receipt_from_wire(message)
 
@@ -149,7 +149,9 @@ def status_number(status: str) -> run_pb2.RunStatus.ValueType:
         return run_pb2.RunStatus.Value(_STATUS_PREFIX + status.upper())
     except ValueError:
         known = ", ".join(RUN_STATUSES)
-        raise Refusal("invalid_enum", f"{status!r} is no status of a run; one of {known}.", field="status") from None
+        raise Refusal(
+            "invalid_enum", f"{status!r} is no status of a run; give one of {known}", field="status"
+        ) from None
 
 
 def _status(number: run_pb2.RunStatus.ValueType) -> str:

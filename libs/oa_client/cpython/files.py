@@ -37,12 +37,16 @@ class ClientHome:
         """The folder of one site. Raises Refusal `invalid_setting` for what is no http(s) URL."""
         parts = urlsplit(control_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            message = f"{control_url!r} is no URL of a control plane; one is http://127.0.0.1:8080."
+            message = f"{control_url!r} is no URL of a control plane; one is http://127.0.0.1:8080"
             raise Refusal("invalid_setting", message, field="OA_CONTROL_URL")
         try:
             port = parts.port or {"http": 80, "https": 443}[parts.scheme]
         except ValueError:
-            raise Refusal("invalid_setting", f"{control_url!r} has no valid port.", field="OA_CONTROL_URL") from None
+            raise Refusal(
+                "invalid_setting",
+                f"{control_url!r} has no valid port; give one from 1 to 65535",
+                field="OA_CONTROL_URL",
+            ) from None
         host = re.sub(r"[^A-Za-z0-9.-]", "_", parts.hostname)
         folder = self.root / "sites" / f"{host}-{port}"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -90,7 +94,10 @@ class FileCredentialStore:
             deadline = asyncio.get_running_loop().time() + LOCK_TIMEOUT_S
             while not _locked(lock.fileno()):
                 if asyncio.get_running_loop().time() > deadline:
-                    raise Refusal("deadline_exceeded", f"Another process has held {self._lock_path} for too long.")
+                    raise Refusal(
+                        "deadline_exceeded",
+                        f"another process has held {self._lock_path} for too long; end it, or try again",
+                    )
                 await asyncio.sleep(_LOCK_POLL_S)
             yield
 
@@ -123,7 +130,7 @@ def write_private_json(path: Path, value: Mapping[str, Any]) -> None:
         _replace(path, descriptor, staging, value)
         _sync_folder(path.parent)
     except OSError as error:
-        message = f"{path} can't be written: {error.strerror or type(error).__name__}."
+        message = f"{path} can't be written: {error.strerror or type(error).__name__}"
         raise Refusal("invalid_setting", message, field="OA_CLIENT_HOME") from None
 
 

@@ -70,12 +70,12 @@ class HttpxHttp:
         try:
             answer = await client.request(method, url, content=body, headers=dict(headers))
         except httpx.TimeoutException:
-            raise Refusal("deadline_exceeded", f"{where} did not answer within {HTTP_TIMEOUT_S:g} s{way}.") from None
+            raise Refusal("deadline_exceeded", f"{where} did not answer within {HTTP_TIMEOUT_S:g} s{way}") from None
         except httpx.HTTPError as error:
-            message = f"{where} can't be reached{way} ({_said(error)}). Is it running? `oa up` starts a stack."
+            message = f"{where} can't be reached{way} ({_said(error)}); is it running? `oa up` starts a stack"
             raise Refusal("unavailable", message) from None
         except httpx.InvalidURL:
-            raise Refusal("invalid_setting", f"{where} is no URL.", field="OA_CONTROL_URL") from None
+            raise Refusal("invalid_setting", f"{where} is no URL", field="OA_CONTROL_URL") from None
         return HttpAnswer(answer.status_code, answer.content, dict(answer.headers))
 
 

@@ -71,7 +71,7 @@ def read_keys(path: Path) -> dict[str, bytes]:
 
 
 def _unreadable(reason: str, path: Path) -> Refusal:
-    message = f"{path} can't be read, so nothing is proved. `oa receipt keys --pin` trusts the site anew."
+    message = f"{path} can't be read, so nothing is proved; `oa receipt keys --pin` trusts the site anew"
     return Refusal(reason, message)
 
 

@@ -122,7 +122,7 @@ class SqliteStore:
             raise self._unusable(error) from None
 
     def _unusable(self, error: sqlite3.Error) -> Refusal:
-        message = f"{self._path} can't be used: {error}. It may be moved away: what it holds is sent again."
+        message = f"{self._path} can't be used: {error}; it may be moved away, what it holds is sent again"
         return Refusal("invalid_setting", message, field="OA_CLIENT_HOME")
 
     def _migrate(self) -> None:
@@ -135,6 +135,6 @@ class SqliteStore:
                 self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         if version > SCHEMA_VERSION:
             message = (
-                f"{self._path} was written by a newer version of this program. Use that one, or move the file away."
+                f"{self._path} was written by a newer version of this program; use that one, or move the file away"
             )
             raise Refusal("invalid_setting", message)

@@ -83,7 +83,7 @@ class Auth:
         """Who is signed in. Raises Refusal `missing_authorization` when nobody is."""
         credentials = self._store.load()
         if credentials is None:
-            raise Refusal("missing_authorization", f"Nobody is signed in at {self._edge.base_url}. Run `oa login`.")
+            raise Refusal("missing_authorization", f"nobody is signed in at {self._edge.base_url}; run `oa login`")
         return credentials
 
     async def start(self, email: str) -> Challenge:
@@ -135,7 +135,7 @@ class Auth:
             except Refusal as refusal:
                 if needs_sign_in(refusal):
                     self._store.clear()
-                    message = f"The session has ended ({refusal.reason}). Sign in again: `oa login`."
+                    message = f"the session has ended ({refusal.reason}); sign in again with `oa login`"
                     raise Refusal("reauth_required", message) from None
                 raise
             credentials = _with_tokens(credentials, answer.tokens)

@@ -107,5 +107,5 @@ def _decoded(answer: HttpAnswer, response: type[M], base_url: str) -> M:
     try:
         return response.FromString(answer.body)
     except DecodeError:
-        message = f"What answers at {base_url} does not speak as the edge does. Check OA_CONTROL_URL."
+        message = f"what answers at {base_url} does not speak as the edge does; check OA_CONTROL_URL"
         raise Refusal("malformed_message", message) from None

@@ -42,7 +42,7 @@ class EventsArchived(Refusal):
     """The run's events have left the log for the archive: its replay artifact has them (`oa_client.proofs`)."""
 
     def __init__(self, run_id: str) -> None:
-        super().__init__("retention_floor_breach", "The run's events have moved to the archive.")
+        super().__init__("retention_floor_breach", "the run's events have moved to the archive")
         self.run_id = run_id
 
 

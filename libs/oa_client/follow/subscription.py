@@ -42,13 +42,14 @@ from oa_khala.client.commands import (
     SyncToken,
     TopicFailed,
 )
-from oa_khala.client.session import ClientSession, State
+from oa_khala.client.session import ClientSession
+from oa_khala.client.states import State
 from oa_khala.frames import ErrorFrame, Form, ServerFrame
 
 MAX_QUEUED_FRAMES = 512
 """Frames that were read and wait to be applied."""
 MAX_BATCH = 256
-"""Most elements persisted in one transaction, by default."""
+"""Maximum number of elements persisted in one transaction, by default."""
 
 
 class SyncTokens(Protocol):

@@ -48,7 +48,7 @@ async def fetch_artifact(pieces: Pieces, run_id: str, into: BinaryIO) -> int:
 
 
 def _not_as_announced() -> Refusal:
-    return Refusal("artifact_malformed", "What came of the artifact is not what the site announced. Fetch it again.")
+    return Refusal("artifact_malformed", "what came of the artifact is not what the site announced; fetch it again")
 
 
 def is_of_another_past(replay: VerifiedReplay, kept: SignedReceipt, keys: Mapping[str, bytes]) -> bool:
@@ -87,15 +87,15 @@ def _unpacked(opened: BinaryIO) -> Iterator[bytes]:
         try:
             yield unpack.decompress(piece)
         except zstandard.ZstdError:
-            raise Refusal("artifact_malformed", "The file is compressed with zstd, and broken.") from None
+            raise Refusal("artifact_malformed", "the file is compressed with zstd, and broken") from None
     if unpack.unused_data:
         raise _goes_on()
     if not unpack.eof:
-        raise Refusal("artifact_malformed", "The file is compressed with zstd, and ends too early.")
+        raise Refusal("artifact_malformed", "the file is compressed with zstd, and ends too early")
 
 
 def _goes_on() -> Refusal:
-    return Refusal("artifact_malformed", "The file is compressed with zstd, and goes on after the end of its content.")
+    return Refusal("artifact_malformed", "the file is compressed with zstd, and goes on after the end of its content")
 
 
 def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:

@@ -32,8 +32,8 @@ def trusted_keys(pinned: Mapping[str, bytes], shown: Mapping[str, bytes]) -> dic
         return {**shown, **pinned}
     raise Refusal(
         "unknown_key",
-        f"The site signs with {', '.join(sorted(shown)) or 'no key'}, but {', '.join(sorted(pinned))} is pinned. "
-        "If it was installed anew, `oa receipt keys --pin` trusts it again.",
+        f"the site signs with {', '.join(sorted(shown)) or 'no key'}, but {', '.join(sorted(pinned))} is pinned; "
+        "if it was installed anew, `oa receipt keys --pin` trusts it again",
         field="key_id",
     )
 
@@ -43,5 +43,5 @@ def keys_of(texts: Iterable[str]) -> dict[str, bytes]:
     try:
         keys = [read_base64(text) for text in texts]
     except ValueError:
-        raise Refusal("invalid_value", "A key is 32 bytes in base64.") from None
+        raise Refusal("invalid_value", "a key is 32 bytes in base64") from None
     return {key_id_of(key): key for key in keys}

@@ -7,9 +7,12 @@ below is a repetition and is dropped; one above is a hole, and the topic is subs
 from dataclasses import dataclass, field
 from enum import Enum
 
+from oa_base.backoff import RECONNECT
 from oa_base.catalogue import ClientAction, is_reason, reason_info
-from oa_khala.client.commands import Apply, Chains, Command, Live, NoChains, Resync, TopicFailed
+from oa_khala.client.commands import Apply, Chains, Command, Instant, Live, NoChains, Resync, TopicFailed
 from oa_khala.frames import CaughtUp, Cursor, ErrorFrame, Event, Plan, Snapshot, Subscribed, TopicHead
+
+TopicFrame = Event | Snapshot | Subscribed | CaughtUp | ErrorFrame
 
 
 class Phase(Enum):
@@ -62,6 +65,20 @@ class ClientTopic:
     behind_at: int = -1
     # Where the announced snapshot will stand; until it is applied, there is no cursor.
     snapshot_at: Cursor | None = None
+
+    def frame(self, frame: TopicFrame) -> tuple[list[Command], Next]:
+        """A frame about it came."""
+        match frame:
+            case Event():
+                return self.event(frame)
+            case Snapshot():
+                return self.snapshot(frame)
+            case Subscribed():
+                return self.subscribed(frame)
+            case CaughtUp():
+                return self.caught_up(frame)
+            case ErrorFrame():
+                return self.refused(frame)
 
     def asked(self) -> None:
         """Subscribe has been sent."""
@@ -152,6 +169,23 @@ class ClientTopic:
             return [], what
         had_state, self.cursor = self.cursor is not None, None
         return ([Resync(self.name, frame.reason)] if had_state else []), self._repair()
+
+    def patience(self, then: Next, max_repairs: int) -> Next:
+        """What to do instead of `then`, when asking at once hasn't mended it: ask later, and then another gateway."""
+        if then is not Next.ASK or self.repairs <= max_repairs:
+            return then
+        self.repairs = 0
+        return Next.RETRY if self.attempts < max_repairs else Next.RECONNECT
+
+    def back_off(self, at: Instant, retry_after_ms: int) -> int:
+        """One more attempt failed: how long to wait before the next, in ms."""
+        wait_ms = max(RECONNECT.wait_ms(self.attempts, at.jitter), retry_after_ms)
+        self.attempts += 1
+        return wait_ms
+
+    def wait(self, until_ms: int) -> None:
+        """It is asked for again at `until_ms`."""
+        self.phase, self.retry_at_ms = Phase.WAITING, until_ms
 
     def rewind(self, cursor: Cursor | None) -> Next:
         """The store really stands at `cursor`: go on from there."""

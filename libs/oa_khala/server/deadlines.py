@@ -9,7 +9,7 @@ NEVER = 1 << 62
 _ENDS = {
     refusal.reason: refusal
     for refusal in (
-        Refusal("hello_timeout", "Hello did not come in time; connect again and send it first"),
+        Refusal("hello_timeout", "no Hello came in time; connect again and send it first"),
         Refusal("reauth_required", "the token has expired; get a new one and connect again"),
         Refusal("slow_consumer", "the connection could not take what was delivered; connect again"),
         Refusal("idle_timeout", "nothing was heard of the client for too long; connect again"),

@@ -122,7 +122,7 @@ class Subscriptions:
             text = (
                 f"the topic's chain at seq {cursor.applied_seq} is {chain.hex()}, the cursor's is {cursor.chain.hex()}"
             )
-        refusal = Refusal(reason, f"{text}: drop this topic's state and subscribe without one")
+        refusal = Refusal(reason, f"{text}; drop this topic's state and subscribe without one")
         return [*self._end(subscription.name), SendFrame(error_frame(refusal, subscription.name, state, chain))]
 
     def delivered(self, subscription: Subscription, first_seq: int, count: int) -> list[Command]:

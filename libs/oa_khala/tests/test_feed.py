@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oa_khala.feed import Feed, FeedLimits, Hole
+from oa_base.ring import Hole
+from oa_khala.feed import Feed, FeedLimits
 from oa_khala.frames import TopicState
 
 

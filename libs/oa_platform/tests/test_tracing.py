@@ -3,7 +3,8 @@
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
-from oa_platform.telemetry.tracing import configure_tracing, current_trace_id, outgoing_headers, span, start_server_span
+from oa_platform.telemetry.tracing import configure_tracing, outgoing_headers, span, start_server_span
+from oa_platform.tests.traces import current_trace_id
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT = f"00-{TRACE_ID}-b7ad6b7169203331-01"

@@ -95,11 +95,6 @@ def _fold(hashes: Sequence[bytes]) -> bytes:
 # ------------------------------------------------------------------------------------------------- making proofs
 
 
-def root_nodes(size: int) -> list[Node]:
-    """The nodes that the root of a log of `size` leaves, and its frontier, are made of; the largest first."""
-    return _nodes_of(Span(0, size))
-
-
 def inclusion_nodes(index: int, size: int) -> list[Node]:
     """The nodes that `inclusion_proof` needs. Raises ValueError when there is no leaf `index` in a log of `size`."""
     return _all_nodes(_inclusion_spans(index, size))

@@ -67,6 +67,16 @@ def split(size: int) -> int:
     return k
 
 
+def perfect_trees(leaves: list[bytes]) -> list[list[bytes]]:
+    """The leaves of the full subtrees that stand side by side, the largest first: one for each bit of the size."""
+    trees, start = [], 0
+    for bit in reversed(range(len(leaves).bit_length())):
+        if len(leaves) >> bit & 1:
+            trees.append(leaves[start : start + (1 << bit)])
+            start += 1 << bit
+    return trees
+
+
 def mth(leaves: list[bytes]) -> bytes:
     """Section 2.1, over leaf hashes."""
     if not leaves:
@@ -118,7 +128,7 @@ def test_everything_is_as_the_rfc_defines_it(size: int) -> None:
     leaves = [leaf_hash(b"%d" % number) for number in range(size)]
     log = Log(leaves)
     assert log.frontier.root == mth(leaves)
-    assert log.frontier.hashes == tuple(log.nodes[node] for node in merkle.root_nodes(size))
+    assert log.frontier.hashes == tuple(mth(perfect) for perfect in perfect_trees(leaves))
     for index in range(size):
         proof = log.inclusion(index, size)
         assert proof == path(index, leaves)

@@ -108,7 +108,7 @@ async def attach(channel: grpc.aio.Channel, token: str, hello: WorkerHello, *, t
             first = await _read(call)
     except TimeoutError:
         call.cancel()
-        raise Refusal("deadline_exceeded", f"The runtime did not answer `attach` within {timeout_s:g} s.") from None
+        raise Refusal("deadline_exceeded", f"the runtime did not answer `attach` within {timeout_s:g} s") from None
     except grpc.aio.AioRpcError as error:
         raise refusal_of_rpc(error) from None
     except asyncio.InvalidStateError:  # the call ended before the write
@@ -118,7 +118,7 @@ async def attach(channel: grpc.aio.Channel, token: str, hello: WorkerHello, *, t
         raise
     if first.WhichOneof("message") != "attached":
         call.cancel()
-        raise Refusal("unavailable", "The runtime's first answer was not `attached`; is this address the runtime?")
+        raise Refusal("unavailable", "the runtime's first answer was not `attached`; check its address")
     return Attachment(call, first.attached)
 
 
@@ -136,6 +136,6 @@ async def _read(call: _Call) -> AttachResponse:
 async def _refusal_of_ended(call: _Call) -> Refusal:
     code, details = await call.code(), await call.details()
     if code is grpc.StatusCode.OK:
-        return Refusal("unavailable", "The runtime closed the stream.")
+        return Refusal("unavailable", "the runtime closed the stream")
     trailers = await call.trailing_metadata()
     return refusal_of_rpc(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailers, details))

@@ -55,7 +55,7 @@ class Execution:
         _log.warning("run %s: the log takes no more: %s", run_id, refusal)
         if refusal.info.action is ClientAction.STOP_WORK:
             return None
-        finish = _failed(refusal.reason, f"The authority refused an event of this run. {refusal.message}")
+        finish = _failed(refusal.reason, f"the authority refused an event of this run: {refusal.message}")
         try:
             await self._appender.append_finish(finish)
         except Refusal as second:
@@ -67,7 +67,7 @@ class Execution:
         """What the adapter says, or what its failure says."""
         assignment = self.assignment
         if self._adapter is None:
-            message = f"This worker has no adapter {assignment.spec.adapter!r}."
+            message = f"this worker has no adapter {assignment.spec.adapter!r}"
             return _failed("adapter_not_available", message)
         try:
             return await self._adapter.run(assignment, self._appender.emit)
@@ -75,7 +75,7 @@ class Execution:
             return _failed(refusal.reason, refusal.message)
         except Exception:  # noqa: BLE001 - one adapter's defect must not take the worker's other runs with it
             _log.exception("adapter %s failed on run %s", assignment.spec.adapter, assignment.run_id)
-            return _failed("adapter_error", f"Adapter {assignment.spec.adapter!r} failed; the worker's log says how.")
+            return _failed("adapter_error", f"adapter {assignment.spec.adapter!r} failed; the worker's log says how")
 
 
 def _failed(reason: str, message: str) -> RunFinished:

@@ -18,9 +18,9 @@ class WorkerLimits:
     max_text_bytes: int = 64 * 1024
     """Longest text of one event; longer text becomes several events."""
     max_append_bytes: int = 192 * 1024
-    """Most bytes of events in one append."""
+    """Maximum size of the events in one append."""
     max_append_events: int = 200
-    """Most events in one append (the contract allows 500)."""
+    """Maximum number of events in one append (the contract allows 500)."""
     max_buffered_bytes: int = 256 * 1024
     """Once that much of a run waits for its append, `emit` waits: a run holds no more than that and one append."""
     max_buffered_events: int = 1000

@@ -56,10 +56,10 @@ class ApiKeyTokens:
         try:
             response = pb.ExchangeKeyResponse.FromString(answer.content)
         except DecodeError:
-            raise Refusal("unavailable", f"{self._url} did not answer as control does. Check the address.") from None
+            raise Refusal("unavailable", f"{self._url} did not answer as control does; check the address") from None
         address = self._runtime_address or response.runtime_grpc_address
         if not response.token or not address:
-            raise Refusal("unavailable", "Control gave no worker token or no address of the runtime.")
+            raise Refusal("unavailable", "control gave no worker token or no address of the runtime")
         # Both times are control's, so their difference needs no clock of ours.
         lifetime_s = response.expire_time.ToMilliseconds() / 1000 - _made_at_s(answer)
         return WorkerToken(response.token, max(1.0, lifetime_s), address)
@@ -72,7 +72,7 @@ class ApiKeyTokens:
                 answer = await client.post(self._url, content=body, headers=headers)
         except httpx.HTTPError as error:
             message = (
-                f"Control can't be reached at {self._url}{self._way.words} ({type(error).__name__}). Is it running?"
+                f"control can't be reached at {self._url}{self._way.words} ({type(error).__name__}); is it running?"
             )
             raise Refusal("unavailable", message) from None
         if answer.status_code != httpx.codes.OK:

@@ -45,5 +45,5 @@ def check_nesting(event: EventBody) -> None:
         AttachRequest.FromString(AttachRequest(append=AppendEventsRequest(events=[event])).SerializeToString())
     except DecodeError:
         raise Refusal(
-            "invalid_value", "The event's JSON is nested too deeply to be read; flatten it.", field=kind
+            "invalid_value", "the event's JSON is nested too deeply to be read; flatten it", field=kind
         ) from None

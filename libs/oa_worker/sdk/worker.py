@@ -108,7 +108,7 @@ class Worker:
         finally:
             for task in (serving, drained):
                 task.cancel()
-            self._lose_all("This worker has ended.")
+            self._lose_all("this worker has ended")
             await asyncio.gather(serving, drained, *self._tasks(), return_exceptions=True)
 
     # ---------------------------------------------------------------------------------------------- connections
@@ -267,7 +267,7 @@ class Worker:
         if held is not None:
             if held.assignment.lease_epoch >= epoch:
                 return  # said twice
-            held.lose(Refusal("stale_epoch", "The run was assigned again."))
+            held.lose(Refusal("stale_epoch", "the run was assigned again"))
         assignment = Assignment(run.run_id, epoch, run.attempt, run.spec)
         appender = RunAppender(run.run_id, epoch, self._submit, self._run_limits())
         execution = Execution(assignment, self._adapters.get(run.spec.adapter), appender)
@@ -294,7 +294,7 @@ class Worker:
     def _lease_lost(self, message: LeaseLost) -> None:
         execution = self._executions.get(message.run_id)
         if execution is not None and execution.assignment.lease_epoch <= message.lease_epoch:
-            execution.lose(Refusal("stale_epoch", "The authority has taken the run back."))
+            execution.lose(Refusal("stale_epoch", "the authority has taken the run back"))
 
     async def _submit(self, request: AppendEventsRequest) -> AppendEventsResponse | AppendRefused:
         numbered, future = self._book.enter(request)
@@ -327,7 +327,7 @@ class Worker:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._limits.drain_timeout_ms / 1000):
                 await self._idle.wait()
-        self._lose_all("The worker drains and its time is over; another worker takes the run.")
+        self._lose_all("the worker drains and its time is over; another worker takes the run")
         await asyncio.gather(*self._tasks(), return_exceptions=True)
 
     def _lose_all(self, why: str) -> None:
@@ -342,5 +342,5 @@ def _said_of(refusal: Refusal, address: str, way: Way) -> Refusal:
     """The same refusal; one of the way there names it."""
     if not way.words or refusal.reason not in ("unavailable", "deadline_exceeded"):
         return refusal
-    message = f"The runtime can't be reached at {address}{way.words}: {refusal.message}"
+    message = f"the runtime can't be reached at {address}{way.words}: {refusal.message}"
     return Refusal(refusal.reason, message, retry_after_ms=refusal.retry_after_ms)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import structlog
 
 from oa_base.refusal import Refusal
+from oa_base.ring import Ring
 from services.runtime.app import metrics
 from services.runtime.app.limits import TailLimits
 from services.runtime.app.ports import LogPages
@@ -23,62 +24,29 @@ Listener = Callable[[Sequence[LogRecord]], None]
 """Takes consecutive records of one partition. Must not block, must not raise."""
 
 
-class _Partition:
-    """The head of one partition and the newest records."""
+class _Partition(Ring[LogRecord]):
+    """The head of one partition, with what stands there, and the newest records."""
 
     def __init__(self, number: int, head: Head, limits: TailLimits) -> None:
+        super().__init__(head.position, _size, limits.ring_entries, limits.ring_bytes)
         self.number = number
-        self.head, self._chain = head
-        self.target = self.head
-        self._limits = limits
-        self._ring: list[LogRecord] = []
-        self._ring_bytes = 0
+        self._chain = head.chain
 
     def offer(self, records: Sequence[LogRecord]) -> Sequence[LogRecord]:
         """Take the records that follow on the head and return them; note how far the partition is known to go."""
-        self.target = max(self.target, records[-1].position)
-        new = records
-        if records[0].position <= self.head:
-            new = [record for record in records if record.position > self.head]
-        if not new or new[0].position != self.head + 1:
-            return ()
-        self.head, self._chain = new[-1].position, new[-1].chain
-        self._ring.extend(new)
-        self._ring_bytes += sum([len(record.data) for record in new])
-        # Cut only when twice too large: cutting moves the whole list.
-        if len(self._ring) > 2 * self._limits.ring_entries or self._ring_bytes > 2 * self._limits.ring_bytes:
-            self._cut()
+        new = self.take(records[0].position, records)
+        if new:
+            self._chain = new[-1].chain
         return new
-
-    def _cut(self) -> None:
-        kept = self._ring[-self._limits.ring_entries :]
-        size = sum([len(record.data) for record in kept])
-        start = 0
-        while size > self._limits.ring_bytes and start < len(kept) - 1:
-            size -= len(kept[start].data)
-            start += 1
-        self._ring, self._ring_bytes = kept[start:], size
 
     @property
     def followed(self) -> Head:
         """The head, with what stands there."""
         return Head(self.head, self._chain)
 
-    def after(self, position: int) -> Sequence[LogRecord] | None:
-        """A page of the records after `position`; None when they reach further back than what is kept."""
-        if position >= self.head:
-            return ()
-        start = position - (self.head - len(self._ring))
-        if start < 0:
-            return None
-        page: list[LogRecord] = []
-        size = 0
-        for record in self._ring[start : start + self._limits.page_entries]:
-            size += len(record.data)
-            if page and size > self._limits.page_bytes:
-                break
-            page.append(record)
-        return page
+
+def _size(record: LogRecord) -> int:
+    return len(record.data)
 
 
 class Tail:
@@ -115,7 +83,7 @@ class Tail:
     @property
     def is_behind(self) -> bool:
         """Something is known to be stored that has not been followed yet."""
-        return any(partition.head < partition.target for partition in self._partitions.values())
+        return any(partition.hole for partition in self._partitions.values())
 
     # ------------------------------------------------------------------------------------------------- what comes in
 
@@ -127,8 +95,8 @@ class Tail:
     def hint(self, partition: int, position: int) -> None:
         """Word that a partition has come to `position`."""
         one = self._partitions.get(partition)
-        if one is not None and position > one.target:
-            one.target = position
+        if one is not None and position > one.known_head:
+            one.expect(position)
             self._note_behind(one)
 
     def _offer(self, partition: _Partition, records: Sequence[LogRecord]) -> None:
@@ -142,7 +110,7 @@ class Tail:
             event.set()
 
     def _note_behind(self, partition: _Partition) -> None:
-        behind = partition.target - partition.head
+        behind = partition.known_head - partition.head
         metrics.TAIL_BEHIND.labels(str(partition.number)).set(behind)
         if behind:
             self._behind.set()
@@ -166,7 +134,7 @@ class Tail:
     async def _catch_up(self, partition: _Partition) -> str:
         """Read until nothing is missing. Returns the reason why something still is, or ""."""
         try:
-            while partition.head < partition.target:
+            while partition.hole:
                 metrics.TAIL_REPAIRS.inc()
                 limits = self._limits
                 records = await self._reader.log_page(
@@ -188,10 +156,11 @@ class Tail:
 
         Raises Refusal as `LogPages.bytes_page`.
         """
-        page = self._partitions[partition].after(after)
+        limits = self._limits
+        page = self._partitions[partition].slice(after + 1, limits.page_entries, limits.page_bytes)
         if page is not None:
             return [record.data for record in page]
-        return await self._reader.bytes_page(partition, after, self._limits.page_entries, self._limits.page_bytes)
+        return await self._reader.bytes_page(partition, after, limits.page_entries, limits.page_bytes)
 
     def waiter(self) -> TailWaiter:
         """Something to wait for news with."""

@@ -23,7 +23,8 @@ from oa_khala.client.commands import (
     SyncToken,
     TopicFailed,
 )
-from oa_khala.client.session import ClientSession, State
+from oa_khala.client.session import ClientSession
+from oa_khala.client.states import State
 from oa_khala.frames import Cursor, Plan, TopicState
 
 T = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"

@@ -42,7 +42,7 @@ class ExecAdapter:
         """Run the command to its end; see `Adapter.run`."""
         spec = assignment.spec.exec
         if not spec.argv:
-            return _failed("invalid_spec", "The run's spec names no command: spec.exec.argv is empty.")
+            return _failed("invalid_spec", "the run's spec names no command; fill spec.exec.argv")
         try:
             process = await Process.start(
                 list(spec.argv),
@@ -172,38 +172,40 @@ def _finish(spec: ExecSpec, cause: str, result: ExecResult, assignment: Assignme
     how = f"signal {_signal_name(result.signal)}" if result.signal else f"status {result.exit_code}"
     name = spec.argv[0]
     if cause == "cancel":
-        message = f"{name} was ended on request ({how})."
+        message = f"{name} was ended on request ({how})"
         return RunFinished(
             outcome=event_pb2.RUN_OUTCOME_CANCELED, reason="canceled", message=_clipped(message), exec=result
         )
     if cause == "timeout":
-        message = f"{name} ran longer than its {spec.timeout_ms} ms and was ended ({how})."
+        message = f"{name} ran longer than its {spec.timeout_ms} ms and was ended ({how})"
         return _failed("timeout", message, result)
     if not result.signal and not result.HasField("exit_code"):
-        message = f"What watched over {name} (its warden) was killed, and {name} with it. Did the command do that?"
+        message = f"{name} was killed together with the warden above it; check whether the command does that"
         return _failed("supervisor_lost", message, result)
     if result.signal:
-        return _failed("killed_by_signal", f"{name} was ended by {how}, not by us.", result)
+        return _failed("killed_by_signal", f"{name} was ended by {how}, not by us", result)
     if result.exit_code:
-        return _failed("nonzero_exit", f"{name} ended with {how}.", result)
+        return _failed("nonzero_exit", f"{name} ended with {how}", result)
     return RunFinished(outcome=event_pb2.RUN_OUTCOME_SUCCEEDED, exec=result)
 
 
 def _not_started(spec: ExecSpec, error: OSError | ValueError) -> RunFinished:
     name, directory = spec.argv[0], spec.working_directory
     if isinstance(error, ValueError):  # a NUL byte in an argument or variable, "=" in a variable's name
-        return _failed("invalid_spec", f"{name!r} can't be started: {error}. Mend the arguments or variables.")
+        return _failed("invalid_spec", f"{name!r} can't be started: {error}; mend the arguments or variables")
     if directory and not os.path.isdir(directory):  # noqa: PTH112 - a plain question, no path object to keep
-        message = f"There is no directory {directory!r} on the worker's machine. Name one that exists there."
+        message = f"there is no directory {directory!r} on the worker's machine; name one that exists there"
         return _failed("working_directory_not_found", message)
     if isinstance(error, FileNotFoundError):
-        message = f"There is no command {name!r} on the worker's machine. Check the name, or give its full path."
+        message = f"there is no command {name!r} on the worker's machine; check the name, or give its full path"
         return _failed("command_not_found", message)
     if isinstance(error, PermissionError):
-        return _failed("command_not_executable", f"{name!r} is there, but the worker may not execute it.")
+        return _failed("command_not_executable", f"{name!r} is there, but the worker may not execute it")
     if error.errno == errno.ENOEXEC:
-        return _failed("command_not_executable", f"{name!r} is not a program; does its first line lack a '#!'?")
-    return _failed("command_not_started", f"{name!r} could not be started: {error.strerror or error}.")
+        return _failed(
+            "command_not_executable", f"{name!r} is not a program; a script needs a first line that begins with '#!'"
+        )
+    return _failed("command_not_started", f"{name!r} can't be started: {error.strerror or error}")
 
 
 def _failed(reason: str, message: str, result: ExecResult | None = None) -> RunFinished:

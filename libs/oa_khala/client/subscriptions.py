@@ -1,0 +1,91 @@
+"""All topics of a client session: which of them to ask for, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+
+from oa_khala.client.commands import Chains, ClientLimits, TopicFailed
+from oa_khala.client.deadlines import NEVER
+from oa_khala.client.topics import ClientTopic, Phase
+from oa_khala.frames import Cursor, Subscribe
+
+
+class Subscriptions:
+    """The topics by name. A topic that failed stays, so that it isn't tried again, until it is followed anew."""
+
+    def __init__(self, limits: ClientLimits, chains: Chains) -> None:
+        self._limits = limits
+        self._chains = chains
+        self._topics: dict[str, ClientTopic] = {}
+
+    def follow(self, name: str, cursor: Cursor | None) -> bool:
+        """One more topic, from `cursor` on. False when it is followed already."""
+        known = self._topics.get(name)
+        if known is not None and known.phase is not Phase.FAILED:
+            return False
+        self._topics[name] = ClientTopic(name, cursor, self._chains)
+        return True
+
+    def unfollow(self, name: str) -> bool:
+        """Forget the topic. False when a gateway has nothing to end: it was not followed, or had failed."""
+        known = self._topics.pop(name, None)
+        return known is not None and known.phase is not Phase.FAILED
+
+    def get(self, name: str) -> ClientTopic | None:
+        """The topic; None when it is not followed."""
+        return self._topics.get(name)
+
+    @property
+    def names(self) -> Collection[str]:
+        """All of them."""
+        return self._topics.keys()
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """Those that a token is needed for."""
+        return frozenset(topic.name for topic in self._topics.values() if topic.phase is not Phase.FAILED)
+
+    def lacking(self, names: Iterable[str], granted: frozenset[str]) -> bool:
+        """Whether one of `names` waits to be asked for, and the token doesn't grant it."""
+        return any(topic.name not in granted for topic in self._idle(names))
+
+    def requests(self, names: Iterable[str], granted: frozenset[str]) -> Iterator[Subscribe]:
+        """The frames that ask for those of `names` that wait for it and are granted."""
+        ready = [topic for topic in self._idle(names) if topic.name in granted]
+        size = self._limits.subscribe_batch
+        for start in range(0, len(ready), size):
+            batch = ready[start : start + size]
+            yield Subscribe(tuple((topic.name, topic.cursor) for topic in batch))
+            for topic in batch:
+                topic.asked()
+
+    def refuse(self, name: str, reason: str) -> list[TopicFailed]:
+        """Control does not grant it."""
+        topic = self._topics.get(name)
+        if topic is None or topic.phase is Phase.FAILED:
+            return []
+        topic.phase = Phase.FAILED
+        return [TopicFailed(name, reason, "the token does not grant this topic")]
+
+    @property
+    def retry_at_ms(self) -> int:
+        """When the first of those that wait is asked for again."""
+        return min((topic.retry_at_ms for topic in self._waiting()), default=NEVER)
+
+    def wake(self, now_ms: int) -> list[str]:
+        """Those whose wait is over; they can be asked for again."""
+        due = [topic for topic in self._waiting() if now_ms >= topic.retry_at_ms]
+        for topic in due:
+            topic.phase = Phase.IDLE
+        return [topic.name for topic in due]
+
+    def cut(self) -> None:
+        """The connection is gone."""
+        for topic in self._topics.values():
+            topic.cut()
+
+    def _idle(self, names: Iterable[str]) -> list[ClientTopic]:
+        return [topic for topic in map(self._topics.__getitem__, names) if topic.phase is Phase.IDLE]
+
+    def _waiting(self) -> list[ClientTopic]:
+        return [topic for topic in self._topics.values() if topic.phase is Phase.WAITING]

@@ -1,0 +1,82 @@
+"""The sync token of a client session: which one it has, for how long, and when it asks for another."""
+
+from __future__ import annotations
+
+from oa_base.backoff import RECONNECT
+from oa_khala.client.commands import ClientLimits, Instant, NeedToken, SyncToken
+from oa_khala.client.deadlines import NEVER
+
+
+class Tokens:
+    """`retry_at_ms` and `refresh_at_ms` say when to ask again: because none was to be had, or because this one ages."""
+
+    def __init__(self, limits: ClientLimits) -> None:
+        self.retry_at_ms = NEVER
+        self.refresh_at_ms = NEVER
+        self._limits = limits
+        self._token: SyncToken | None = None
+        self._ends_ms = 0
+        self._shown: str | None = None
+        self._asked = False
+        self._wanted: frozenset[str] = frozenset()
+        self._attempts = 0
+
+    @property
+    def held(self) -> bool:
+        """Whether there is one."""
+        return self._token is not None
+
+    @property
+    def topics(self) -> frozenset[str]:
+        """What the token grants."""
+        return self._token.topics if self._token else frozenset()
+
+    def usable(self, now_ms: int) -> bool:
+        """Whether it is worth a connection."""
+        return self._token is not None and self._ends_ms > now_ms + self._limits.token_margin_ms
+
+    def ask(self, wanted: frozenset[str]) -> NeedToken | None:
+        """Ask for a token for `wanted`, once at a time; with no topics, there is nothing to ask for."""
+        self.retry_at_ms = self.refresh_at_ms = NEVER
+        if not wanted or self._asked:
+            return None
+        self._asked, self._wanted = True, wanted
+        return NeedToken(wanted)
+
+    def granted(self, token: SyncToken, now_ms: int) -> frozenset[str]:
+        """The answer is `token`. Returns what was asked for and not granted."""
+        self._asked, self._attempts, self.retry_at_ms = False, 0, NEVER
+        self._token = token
+        # Computed with a wrong clock, `expires_in_ms` may be anything; WELCOME then says what is true.
+        self._lives(max(token.expires_in_ms, self._limits.least_token_life_ms), now_ms)
+        return self._wanted - token.topics
+
+    def refused(self, at: Instant) -> None:
+        """The answer is that none is to be had now: ask again later."""
+        self._asked = False
+        self.retry_at_ms = at.now_ms + RECONNECT.wait_ms(self._attempts, at.jitter)
+        self._attempts += 1
+
+    def show(self) -> str | None:
+        """The token's text, to be sent; None when this connection has seen it."""
+        if self._token is None or self._token.text == self._shown:
+            return None
+        self._shown = self._token.text
+        return self._shown
+
+    def welcomed(self, left_ms: int, now_ms: int) -> None:
+        """The gateway says how long the token that it was shown still lives."""
+        if self._token is not None and self._token.text == self._shown:
+            self._lives(left_ms, now_ms)
+
+    def expired(self) -> None:
+        """The gateway no longer takes it."""
+        self._token = None
+
+    def cut(self) -> None:
+        """The connection is gone: the next one has seen no token."""
+        self._shown = None
+
+    def _lives(self, left_ms: int, now_ms: int) -> None:
+        self._ends_ms = now_ms + left_ms
+        self.refresh_at_ms = now_ms + int(left_ms * self._limits.refresh_at_fraction)
