@@ -32,9 +32,9 @@ from benchmarks.peers import eventsourcing_library, message_db
 from benchmarks.producers import producers, text_events
 from benchmarks.stage import Replica, Stage, stage
 from oa_platform.system.ids import new_id
-from services.runtime.domain.batch import Head
-from services.runtime.store import sql
-from services.runtime.store.fanout import Notification
+from services.runtime.authority.domain import Head
+from services.runtime.log.store import sql
+from services.runtime.log.store.fanout import Notification
 
 EVENT_BYTES = 256
 SERIES = (

@@ -14,6 +14,22 @@ from tests.house.files import REPO
 SERVICES = ("control", "khala_gateway", "projector", "runtime")
 PLATFORM_ROOMS = ("auth", "config", "health", "http", "postgres", "process", "rpc", "system", "telemetry")
 WORKER_ROOMS = ("adapters", "sdk")
+FEATURES = {
+    "runtime": (
+        "archive",
+        "authority",
+        "log",
+        "receipts",
+        "replays",
+        "retention",
+        "runs",
+        "topics",
+        "whole_log",
+        "workers",
+    ),
+}
+"""Services whose capabilities are folders; the others have ROOMS."""
+FEATURE_MODULES = ("app", "domain", "door", "limits", "metrics", "store")
 ROOMS = ("app", "domain", "grpc_api", "http_api", "store", "ws_api")
 CLIENT_ROOMS = ("core", "cpython", "edge", "follow", "proofs")
 CLIENT_MODULES = ("client", "transport", "follow/items", "follow/updates", "proofs/event_lines", "proofs/pins")
@@ -37,6 +53,9 @@ EVERY_SURFACE_RULE = "What only CPython has"
 SERVICES_RULE = "Services meet over the contracts"
 SERVICE_LIBRARIES_RULE = "Services use the platform"
 SERVICE_ROOMS_RULE = "Every service has the same rooms"
+RUNTIME_FEATURES_RULE = "The runtime's features have an order"
+RUNTIME_ROOMS_RULE = "Every feature of the runtime has the same rooms"
+RUNTIME_PRIVATE_RULE = "The runtime's features use one another's app"
 PURE_RULE = "Pure rooms hold"
 GENERATED_RULE = "Generated types stop"
 BETTERPROTO_RULE = "betterproto models"
@@ -49,7 +68,8 @@ def rooms(tmp_path: Path) -> Path:
     shutil.copy(REPO / ".importlinter", tmp_path)
     packages = [tmp_path / "apps" / "cli", *(tmp_path / "libs" / name for name in LIBRARIES)]
     packages += [tmp_path / "libs" / "oa_runlog" / room for room in ("proof", "wire")]
-    packages += [tmp_path / "services" / service / room for service in SERVICES for room in (*ROOMS, "tests")]
+    for service in SERVICES:
+        packages += [tmp_path / "services" / service / room for room in (*FEATURES.get(service, ROOMS), "tests")]
     packages += [tmp_path / "libs" / "oa_client" / room for room in CLIENT_ROOMS]
     packages += [tmp_path / "libs" / "oa_platform" / room for room in PLATFORM_ROOMS]
     packages += [tmp_path / "libs" / "oa_worker" / room for room in WORKER_ROOMS]
@@ -63,6 +83,10 @@ def rooms(tmp_path: Path) -> Path:
     for service in SERVICES:
         for module in ("config.py", "__main__.py"):
             (tmp_path / "services" / service / module).touch()
+    for service, features in FEATURES.items():
+        for module in ("wiring", *(f"{feature}/{room}" for feature in features for room in FEATURE_MODULES)):
+            (tmp_path / "services" / service / f"{module}.py").touch()
+    (tmp_path / "services" / "runtime" / "new_epoch.py").touch()
     return tmp_path
 
 
@@ -85,12 +109,15 @@ def _lint(rooms: Path) -> str:
 
 
 ALLOWED = {
-    "services/runtime/__main__.py": "from services.runtime import config, grpc_api, store, app\nimport asyncio",
-    "services/runtime/config.py": "import oa_platform",
-    "services/runtime/grpc_api/__init__.py": "import services.runtime.app, openagents, grpc, oa_runlog.wire",
-    "services/runtime/store/__init__.py": "import services.runtime.app, asyncpg, oa_platform",
-    "services/runtime/app/__init__.py": "import services.runtime.domain, asyncio, oa_runlog, oa_base",
-    "services/runtime/domain/__init__.py": "import oa_runlog, oa_base, hashlib, dataclasses",
+    "services/runtime/__main__.py": "import services.runtime.config, services.runtime.wiring, oa_platform",
+    "services/runtime/new_epoch.py": "import services.runtime.authority.store, asyncio",
+    "services/runtime/wiring.py": "from services.runtime import config\nfrom services.runtime.log import door, store",
+    "services/runtime/config.py": "import oa_platform, services.runtime.log.limits",
+    "services/runtime/log/door.py": "import services.runtime.log.app, openagents, grpc, oa_runlog.wire",
+    "services/runtime/log/store.py": "import services.runtime.log.app, asyncpg, oa_platform",
+    "services/runtime/log/app.py": "from services.runtime.log import domain, metrics\nimport asyncio, oa_runlog",
+    "services/runtime/log/domain.py": "import services.runtime.authority.domain, oa_runlog, hashlib",
+    "services/runtime/archive/app.py": "from services.runtime.receipts import app",
     "services/runtime/tests/test_x.py": "import oa_testing, asyncpg, random, openagents, services.runtime.config",
     "libs/oa_runlog/wire/events.py": "import openagents, oa_base",
     "libs/oa_runlog/proof/signing.py": "import cryptography",
@@ -136,7 +163,7 @@ def test_what_the_rooms_are_for_is_allowed(rooms: Path) -> None:
         ("libs/oa_platform/auth/x.py", "import oa_platform.http", PLATFORM_ROOMS_RULE),
         ("libs/oa_platform/helpers.py", "", PLATFORM_ROOMS_RULE),
         ("libs/oa_worker/sdk/x.py", "import oa_worker.adapters", WORKER_ROOMS_RULE),
-        ("services/control/app/x.py", "import services.runtime.app", SERVICES_RULE),
+        ("services/control/app/x.py", "import services.runtime.log.app", SERVICES_RULE),
         ("services/control/grpc_api/x.py", "import oa_client", SERVICE_LIBRARIES_RULE),
         ("services/control/app/x.py", "import oa_testing", SERVICE_LIBRARIES_RULE),
         ("services/control/app/x.py", "import services.control.store", SERVICE_ROOMS_RULE),
@@ -144,11 +171,27 @@ def test_what_the_rooms_are_for_is_allowed(rooms: Path) -> None:
         ("services/control/domain/x.py", "import services.control.app", SERVICE_ROOMS_RULE),
         ("services/control/grpc_api/x.py", "import services.control.store", SERVICE_ROOMS_RULE),
         ("services/control/helpers.py", "", SERVICE_ROOMS_RULE),
+        ("services/runtime/log/app.py", "import services.runtime.runs.app", RUNTIME_FEATURES_RULE),
+        ("services/runtime/runs/app.py", "import services.runtime.workers.app", RUNTIME_FEATURES_RULE),
+        ("services/runtime/log/app.py", "import services.runtime.config", RUNTIME_FEATURES_RULE),
+        ("services/runtime/helpers.py", "", RUNTIME_FEATURES_RULE),
+        ("services/runtime/log/app.py", "import services.runtime.log.store", RUNTIME_ROOMS_RULE),
+        ("services/runtime/log/domain.py", "import services.runtime.log.app", RUNTIME_ROOMS_RULE),
+        ("services/runtime/log/door.py", "import services.runtime.log.store", RUNTIME_ROOMS_RULE),
+        ("services/runtime/log/helpers.py", "", RUNTIME_ROOMS_RULE),
+        ("services/runtime/workers/app.py", "import services.runtime.log.store", RUNTIME_PRIVATE_RULE),
+        ("services/runtime/workers/door.py", "import services.runtime.log.door", RUNTIME_PRIVATE_RULE),
+        ("services/runtime/log/limits.py", "import openagents", GENERATED_RULE),
+        ("services/runtime/log/app.py", "import openagents", GENERATED_RULE),
+        ("services/runtime/log/store.py", "import openagents", GENERATED_RULE),
+        ("services/runtime/log/app.py", "import asyncpg", SQL_RULE),
+        ("services/runtime/log/door.py", "import asyncpg", SQL_RULE),
+        ("services/runtime/wiring.py", "import asyncpg", SQL_RULE),
         ("libs/oa_khala/x.py", "import asyncio", PURE_RULE),
         ("libs/oa_runlog/x.py", "import time", PURE_RULE),
         ("libs/oa_base/x.py", "import random", PURE_RULE),
         ("libs/oa_runlog/x.py", "import cryptography", PURE_RULE),
-        ("services/runtime/domain/x.py", "import cryptography", PURE_RULE),
+        ("services/runtime/log/domain.py", "import cryptography", PURE_RULE),
         ("libs/oa_wire/x.py", "import logging", PURE_RULE),
         ("libs/oa_client/core/x.py", "import time", PURE_RULE),
         ("libs/oa_client/follow/items.py", "import asyncio", PURE_RULE),
