@@ -325,7 +325,10 @@ class WorkerSettings:
     def __post_init__(self) -> None:
         """Whether a worker that lives has the time to be heard."""
         if self.lost_after_ms <= 2 * self.heartbeat_interval_ms or self.lost_after_ms <= 4 * self.watch_interval_ms:
-            text = "OA_WORKER_LOST_MS must be more than 2 times OA_WORKER_HEARTBEAT_MS and 4 times OA_WORKER_WATCH_MS"
+            text = (
+                "a worker that lives would have no time to be heard; "
+                "set OA_WORKER_LOST_MS to more than 2 times OA_WORKER_HEARTBEAT_MS and 4 times OA_WORKER_WATCH_MS"
+            )
             raise Refusal("invalid_setting", text, field="OA_WORKER_LOST_MS")
 
     def limits(self) -> WorkerLimits:
@@ -455,9 +458,7 @@ class ArchiveSettings:
     def __post_init__(self) -> None:
         """Whether what leaves the log has somewhere to go."""
         if self.classes.ages and not self.url:
-            text = (
-                "OA_RETENTION_CLASSES has ages and needs OA_ARCHIVE_URL: nothing is pruned that is not kept elsewhere"
-            )
+            text = "OA_RETENTION_CLASSES has ages, and nothing is pruned that is not kept elsewhere; set OA_ARCHIVE_URL"
             raise Refusal("invalid_setting", text, field="OA_ARCHIVE_URL")
 
     def limits(self) -> ArchiveLimits:
@@ -526,7 +527,7 @@ class RuntimeSettings(ServiceSettings):
         enough = self.sequencer.writers + _OTHER_CONNECTIONS
         if self.database.pool_max < enough:
             text = (
-                f"OA_DATABASE_POOL_MAX must be at least {enough}: each of OA_SEQUENCER_LANES keeps a connection, "
-                f"and {_OTHER_CONNECTIONS} are for the rest"
+                f"each of OA_SEQUENCER_LANES keeps a connection, and {_OTHER_CONNECTIONS} are for the rest; "
+                f"set OA_DATABASE_POOL_MAX to at least {enough}"
             )
             raise Refusal("invalid_setting", text, field="OA_DATABASE_POOL_MAX")

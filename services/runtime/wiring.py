@@ -44,7 +44,7 @@ from services.runtime.log.app.log import Log
 from services.runtime.log.app.tail import Tail
 from services.runtime.log.door import LogApi
 from services.runtime.log.store.fanout import PostgresFanout
-from services.runtime.log.store.log import CommitTail, PostgresLog
+from services.runtime.log.store.log import CommitNotification, PostgresLog
 from services.runtime.log.store.reads import PostgresReads
 from services.runtime.receipts.app.merger import Merger
 from services.runtime.receipts.app.receipt_log import ReceiptLog
@@ -97,7 +97,7 @@ async def serve(
     archive, artifacts = _archive(replica)
     whole_log = _whole_log(replica, archive, lineage)
     tail, fanout = await _follow(replica, whole_log, lineage)
-    log = await _write(replica, installation, signer, publisher(tail.publish, fanout), fanout.commit_tail)
+    log = await _write(replica, installation, signer, publisher(tail.publish, fanout), fanout.notification)
     topics = _topics(replica, tail, lineage)
     workers, attached = _look_after_workers(replica, log, tail, lineage)
     process.background("lineage", lineage.run())
@@ -200,9 +200,13 @@ async def _follow(replica: _Replica, log: WholeLog, lineage: Lineage) -> tuple[T
 
 
 async def _write(
-    replica: _Replica, installation: Installation, signer: ReceiptSigner, publish: Publish, commit_tail: CommitTail
+    replica: _Replica,
+    installation: Installation,
+    signer: ReceiptSigner,
+    publish: Publish,
+    notification: CommitNotification,
 ) -> Log:
-    store = PostgresLog(replica.postgres, commit_tail)
+    store = PostgresLog(replica.postgres, notification)
     limits = replica.settings.sequencer.limits()
     return await replica.process.enter(Log(installation, store, replica.run_limits, limits, signer.sign, publish))
 

@@ -185,7 +185,7 @@ class RuntimeLog:
         """What the tail of a replica hands out, partition by partition; asserts that each run goes on by `last + 1`."""
         replica = self._replicas[reader % self.replicas]
         after, seqs = dict.fromkeys(CONTENDED_PARTITIONS, 0), dict[str, int]()
-        with replica.tail.waiter() as bell:
+        with replica.tail.bell() as bell:
             while True:
                 bell.rearm()
                 for partition in after:

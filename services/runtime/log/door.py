@@ -33,14 +33,14 @@ class LogApi(LogServiceServicer):
     async def TailLog(
         self, request: log_service_pb2.TailLogRequest, context: Any
     ) -> AsyncIterator[log_service_pb2.TailLogResponse]:
-        """Everything after the given positions, without end. The stream is paced by who reads it.
+        """Everything after the given positions, without end. The reader paces the stream.
 
         Where a partition can't be read the stream ends, but not before the others had their turn: they would otherwise
         stand still with it. It ends with the epoch, too.
         """
         epoch = self._lineage.epoch
         cursors = await self._cursors(request)
-        with self._tail.waiter() as bell:
+        with self._tail.bell() as bell:
             while True:
                 bell.rearm()
                 if epoch != self._lineage.epoch:
@@ -73,10 +73,14 @@ class LogApi(LogServiceServicer):
         for index, place in enumerate(request.after):
             field = f"after[{index}]"
             if place.partition not in heads or place.partition in cursors:
-                raise Refusal("invalid_value", "no such partition, or it is named twice", field=f"{field}.partition")
+                raise Refusal(
+                    "invalid_value",
+                    "there is no such partition, or it is named twice; name those of DescribeLog once",
+                    field=f"{field}.partition",
+                )
             if place.position > heads[place.partition].position:
                 head = {"head": str(heads[place.partition].position)}
-                text = "the position lies beyond the log"
+                text = "the position lies beyond the log; start at its head or before it"
                 raise Refusal("cursor_ahead_of_head", text, field=f"{field}.position", metadata=head)
             cursors[place.partition] = place.position
         return cursors

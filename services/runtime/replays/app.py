@@ -43,7 +43,7 @@ class Replays:
         receipt = await self._receipts.receipt(principal, run_id)
         spool = await self._spool(receipt)
         if offset > spool.size:
-            text = f"the artifact has {spool.size} bytes"
+            text = f"the artifact has {spool.size} bytes; read from an offset within it"
             raise Refusal("invalid_value", text, field="offset", metadata={"total_bytes": str(spool.size)})
         data = await asyncio.to_thread(spool.read, offset, self._limits.page_bytes)
         return Piece(data, spool.size, spool.sha256)

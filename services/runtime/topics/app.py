@@ -67,7 +67,7 @@ class RunTopics:
     def missing(self, topic: Topic, seq: int) -> Refusal:
         """See TopicStore."""
         note_damage("is neither in the log nor in the archive", topic=str(topic), seq=seq)
-        text = "an event of the run is neither in the log nor in the archive; nothing after it is served"
+        text = "an event of the run is neither in the log nor in the archive; ask the operators to restore the archive"
         return Refusal("archive_damaged", text, field="after_seq", metadata={"seq": str(seq)})
 
 

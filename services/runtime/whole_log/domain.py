@@ -68,5 +68,8 @@ def within(entries: Sequence[T], size_of: Callable[[T], int], max_bytes: int) ->
 
 def lost(partition: int, position: int) -> Refusal:
     """What a reader gets where an entry is neither in the log nor in the archive."""
-    text = f"entry {position} of partition {partition} is neither in the log nor in the archive"
+    text = (
+        f"entry {position} of partition {partition} is neither in the log nor in the archive; "
+        "ask the operators to restore the archive"
+    )
     return Refusal("archive_damaged", text, metadata={"partition": str(partition), "position": str(position)})

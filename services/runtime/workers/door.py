@@ -54,7 +54,7 @@ class WorkerApi(WorkerServiceServicer):
         principal = current_principal()
         first = await anext(requests, None)
         if first is None or first.WhichOneof("message") != "attach":
-            raise _out_of_order("the first message of a worker's stream is `attach`")
+            raise _out_of_order("the first message of a worker's stream is `attach`; open another stream with it")
         check_rules(first)
         attachment = await self._workers.attach(principal, _hello(first.attach))
         reading = asyncio.create_task(self._read(requests, principal, attachment))
@@ -96,9 +96,9 @@ class WorkerApi(WorkerServiceServicer):
             case "goodbye":
                 await self._workers.goodbye(attachment)
             case "attach":
-                raise _out_of_order("a worker's stream has one `attach`")
+                raise _out_of_order("a worker's stream has one `attach`; open another stream to attach again")
             case _:
-                raise Refusal("missing_payload", "the message says nothing", field="message")
+                raise Refusal("missing_payload", "the message says nothing; set one of its kinds", field="message")
 
     async def _append(self, request: pb.AppendEventsRequest, principal: Principal, attachment: Attachment) -> None:
         """An append that can't be read is refused like any other, and the stream goes on."""

@@ -84,7 +84,9 @@ class Archive:
     async def read(self, archived: Archived) -> Spool:
         """The artifact in an object, its hash checked. Raises Refusal archive_damaged, unavailable."""
         if self._objects is None:
-            raise Refusal("unavailable", "the run is in the archive, and this replica knows of none: OA_ARCHIVE_URL")
+            raise Refusal(
+                "unavailable", "the run is in the archive, and this replica knows of none; set OA_ARCHIVE_URL"
+            )
         try:
             spool = await self._unpacked(archived, self._objects)
         except ObjectMissing:
@@ -111,7 +113,9 @@ class Archive:
     def _damaged(self, archived: Archived, what: str) -> Refusal:
         note_damage(what, run_id=archived.run_id, object=archived.object)
         return Refusal(
-            "archive_damaged", f"the archived object of the run {what}", metadata={"run_id": archived.run_id}
+            "archive_damaged",
+            f"the archived object of the run {what}; ask the operators to restore the archive",
+            metadata={"run_id": archived.run_id},
         )
 
 

@@ -95,7 +95,9 @@ class Archiver:
         if receipt is None or plain is None:
             if await self._records.find(run_id) is not None:
                 return False
-            raise Refusal("archive_damaged", "the run has no receipt, or events of it are missing in the log")
+            raise Refusal(
+                "archive_damaged", "the run has no receipt, or events of it are missing in the log; look at both"
+            )
         packed = await asyncio.to_thread(pack, plain, 2 * plain.size + (1 << 20), self._limits.zstd_level)
         archived = Archived(run_id, plain.sha256, plain.size, object_name(plain.sha256))
         await self._objects.put(archived.object, packed)
@@ -115,10 +117,14 @@ class Archiver:
         try:
             verified = await asyncio.to_thread(_verify, stored, keys, archived.run_id)
         except Refusal as refusal:
-            text = f"the artifact does not prove the run ({refusal.reason}): {refusal.message}"
+            text = (
+                f"the artifact does not prove the run ({refusal.reason}: {refusal.message}); "
+                "nothing was pruned, find out why"
+            )
             raise Refusal("archive_damaged", text) from None
         if verified.receipt != receipt:
-            raise Refusal("archive_damaged", "the artifact holds another receipt than the run's")
+            text = "the artifact holds another receipt than the run's; nothing was pruned, find out why"
+            raise Refusal("archive_damaged", text)
         return verified
 
 

@@ -41,7 +41,10 @@ class Artifacts:
             # Also while it is made from the log the run may leave it: then the archive has it.
             spool = await self.from_log(receipt) or await self._archive.fetch(receipt.run_id)
         if spool is None:
-            raise Refusal("archive_damaged", "events of the run are neither in the log nor in the archive")
+            raise Refusal(
+                "archive_damaged",
+                "events of the run are neither in the log nor in the archive; ask the operators to restore the archive",
+            )
         return spool
 
     async def from_log(self, receipt: SignedReceipt) -> Spool | None:

@@ -29,9 +29,9 @@ class Spool:
         self.size = 0
 
     def write(self, data: bytes) -> None:
-        """Append. Raises Refusal limit_reached past the most bytes."""
+        """Append. Raises Refusal limit_reached past the maximum of bytes."""
         if self.size + len(data) > self._max_bytes:
-            text = f"the artifact is larger than {self._max_bytes} bytes, the most that this installation makes"
+            text = f"the artifact is larger than {self._max_bytes} bytes, the maximum here; read the run's events"
             raise Refusal("limit_reached", text)
         rest = memoryview(data)
         while rest:

@@ -122,7 +122,7 @@ class S3Objects:
         try:
             return cls(S3Store(bucket, prefix=prefix.strip("/") or None, retry_config=_RETRIES))
         except (BaseError, ValueError) as error:
-            text = f"OA_ARCHIVE_URL can't be used ({type(error).__name__})."
+            text = f"OA_ARCHIVE_URL can't be used ({type(error).__name__}); name a bucket, and set its AWS_ variables"
             raise Refusal("invalid_setting", text, field="OA_ARCHIVE_URL") from None
 
     async def put(self, name: str, data: Spool) -> None:
@@ -170,5 +170,5 @@ def _sync_folder(folder: Path) -> None:
 
 def _away(error: Exception) -> Refusal:
     """What went wrong may name hosts and paths: that is for the log."""
-    text = f"the archive can't be reached now ({type(error).__name__})"
+    text = f"the archive can't be reached now ({type(error).__name__}); try again"
     return Refusal("unavailable", text, retry_after_ms=_RETRY_AFTER_MS)

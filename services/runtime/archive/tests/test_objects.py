@@ -192,7 +192,7 @@ async def test_whoever_may_not_use_the_bucket_hears_that_and_no_more(
         objects = open_objects(url if variable else url.replace(BUCKET, value))
     for call in (objects.put(NAME, spool_of(b"y")), objects.put(NAME, spool_of(bytes(THREE_PARTS))), read(objects)):
         refusal = await refused(call)
-        assert refusal.message == "the archive can't be reached now (PermissionDeniedError)"
+        assert refusal.message == "the archive can't be reached now (PermissionDeniedError); try again"
         assert not refusal.metadata
     assert await read(open_objects(url)) == b"x"
 

@@ -66,7 +66,7 @@ class Sequencer:
             raise Refusal("draining", "this replica is going away; ask another one", retry_after_ms=RETRY_AFTER_MS)
         if self._queue.is_full:
             count_command(type(command).__name__, "overloaded")
-            text = "too many commands wait for their turn; nothing was done"
+            text = "too many commands wait, and nothing was done; send it again later"
             raise Refusal("overloaded", text, retry_after_ms=self._limits.overloaded_retry_ms)
         answer: asyncio.Future[Applied] = asyncio.get_running_loop().create_future()
         self._queue.put(PendingCommand(command, partition, answer, place))

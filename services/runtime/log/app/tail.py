@@ -113,11 +113,6 @@ class Tail:
         """Partition -> how far it has been followed."""
         return {number: partition.followed for number, partition in self._partitions.items()}
 
-    @property
-    def is_behind(self) -> bool:
-        """Something is known to be stored that has not been followed yet."""
-        return any(partition.head < partition.target for partition in self._partitions.values())
-
     # ------------------------------------------------------------------------------------------------- what comes in
 
     def publish(self, records: Mapping[int, Sequence[LogRecord]]) -> None:
@@ -194,19 +189,19 @@ class Tail:
             return [record.data for record in page]
         return await self._reader.bytes_page(partition, after, self._limits.page_entries, self._limits.page_bytes)
 
-    def waiter(self) -> TailWaiter:
-        """Something to wait for news with."""
-        return TailWaiter(self._waiting)
+    def bell(self) -> TailBell:
+        """Rings when there are news."""
+        return TailBell(self._waiting)
 
 
-class TailWaiter:
-    """A reader's bell: rings when anything was followed since the last wait. Use as a context manager."""
+class TailBell:
+    """Rings when anything was followed since the last wait. Use as a context manager."""
 
     def __init__(self, waiting: set[asyncio.Event]) -> None:
         self._waiting = waiting
         self._event = asyncio.Event()
 
-    def __enter__(self) -> TailWaiter:
+    def __enter__(self) -> TailBell:
         self._waiting.add(self._event)
         return self
 

@@ -133,7 +133,7 @@ class Batch:
         if place is not None and (awaited := self._pipeline(place).awaited(place)) and self._known(command) is None:
             return out_of_order(awaited)
         if isinstance(command, AssignRun) and command.worker_id in self._gone:
-            return Refusal("worker_lost", "the worker is lost, or has said good-bye; it gets nothing")
+            return Refusal("worker_lost", "the worker is lost, or has said good-bye; give the run to another")
         decision = decide(self.runs.get(command.run_id), command, self._limits, self._now_ns, self._known(command))
         match decision:
             case Accepted():

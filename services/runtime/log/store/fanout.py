@@ -28,10 +28,10 @@ _OWN_GRACE_S = 0.05
 _NEW_EPOCH = "epoch"
 
 
-class Notification:
+class PostgresNotification:
     """Tells the others by the statement that commits."""
 
-    expression = f"pg_notify('{CHANNEL}', ${sql.FIRST_OF_TAIL})"
+    expression = f"pg_notify('{CHANNEL}', ${sql.FIRST_OF_NOTIFICATION})"
 
     def __init__(self, replica_id: str) -> None:
         self._replica_id = replica_id
@@ -59,7 +59,7 @@ class PostgresFanout(listen.Listener):
         super().__init__(
             settings, "runtime", [CHANNEL], on_notify=self._told, look=self._heads, interval_s=poll_interval_s
         )
-        self.commit_tail = Notification(replica_id)
+        self.notification = PostgresNotification(replica_id)
         """What the store adds to each batch, for the others to be told."""
         self._replica_id = replica_id
         self._hint = hint

@@ -27,18 +27,18 @@ _RUN_WIDTH = 23
 _NO_KEY = (None, None, None)
 
 
-class CommitTail(Protocol):
+class CommitNotification(Protocol):
     """What a fan-out adds to the statement that stores a batch, to take effect with the batch or not at all."""
 
     expression: str
-    """SQL, evaluated once if the batch is stored. Its arguments are numbered from sql.FIRST_OF_TAIL on."""
+    """SQL, evaluated once if the batch is stored. Its arguments are numbered from sql.FIRST_OF_NOTIFICATION on."""
 
     def arguments(self, heads: Mapping[int, Head]) -> Sequence[str]:
         """The arguments, for a batch that moves these heads to there."""
         ...
 
 
-class NoTail:
+class NoNotification:
     """For a fan-out that tells after the commit, and for none."""
 
     expression = "NULL"
@@ -48,31 +48,31 @@ class NoTail:
         return ()
 
 
-_NO_TAIL = NoTail()
+_NO_NOTIFICATION = NoNotification()
 
 
 class PostgresLog:
     """The log store of one replica."""
 
-    def __init__(self, postgres: Postgres, tail: CommitTail = _NO_TAIL) -> None:
+    def __init__(self, postgres: Postgres, notification: CommitNotification = _NO_NOTIFICATION) -> None:
         self._postgres = postgres
-        self._tail = tail
+        self._notification = notification
 
     @asynccontextmanager
-    async def session(self) -> AsyncIterator[LogSession]:
+    async def session(self) -> AsyncIterator[PostgresLogSession]:
         """A connection for a sequencer that has work."""
         async with self._postgres.acquire() as connection:
-            yield LogSession(self._postgres, connection, self._tail)
+            yield PostgresLogSession(self._postgres, connection, self._notification)
 
 
-class LogSession:
+class PostgresLogSession:
     """One connection."""
 
-    def __init__(self, postgres: Postgres, connection: Connection, tail: CommitTail) -> None:
+    def __init__(self, postgres: Postgres, connection: Connection, notification: CommitNotification) -> None:
         self._postgres = postgres
         self._generation = postgres.generation
         self._connection = connection
-        self._batches = _BatchStore(connection, tail, postgres.may_lose_commits)
+        self._batches = _PostgresBatches(connection, notification, postgres.may_lose_commits)
 
     @property
     def is_open(self) -> bool:
@@ -92,18 +92,18 @@ class LogSession:
             return False
 
     @asynccontextmanager
-    async def transaction(self, partitions: Collection[int]) -> AsyncIterator[LogTransaction]:
+    async def transaction(self, partitions: Collection[int]) -> AsyncIterator[PostgresLogTransaction]:
         """Begin, lock the partitions' heads; commit at the end, roll back on any exception."""
         async with self._connection.transaction():
             rows = await self._connection.fetch(sql.LOCK_HEADS, list(partitions))
             heads = {row["partition"]: Head(row["position"], row["chain"] or b"") for row in rows}
-            yield LogTransaction(self._connection, self._batches, heads)
+            yield PostgresLogTransaction(self._connection, self._batches, heads)
 
 
-class LogTransaction:
+class PostgresLogTransaction:
     """A transaction that holds the locks of its partitions' heads."""
 
-    def __init__(self, connection: Connection, batches: _BatchStore, heads: Mapping[int, Head]) -> None:
+    def __init__(self, connection: Connection, batches: _PostgresBatches, heads: Mapping[int, Head]) -> None:
         self._connection = connection
         self._batches = batches
         self.heads = heads
@@ -152,13 +152,13 @@ class LogTransaction:
             raise AssertionError("a locked head has moved")
 
 
-class _BatchStore:
+class _PostgresBatches:
     """Stores batches over one connection."""
 
-    def __init__(self, connection: Connection, tail: CommitTail, may_lose_commits: bool) -> None:
+    def __init__(self, connection: Connection, notification: CommitNotification, may_lose_commits: bool) -> None:
         self._connection = connection
-        self._statement = sql.store_batch(tail.expression)
-        self._tail = tail
+        self._statement = sql.store_batch(notification.expression)
+        self._notification = notification
         self._may_lose_commits = may_lose_commits
 
     async def store(
@@ -182,11 +182,13 @@ class _BatchStore:
             [head.position for head in changes.heads.values()],
             [head.chain for head in changes.heads.values()],
             self._may_lose_commits,
-            *self._tail.arguments(changes.heads),
+            *self._notification.arguments(changes.heads),
         )
         assert row is not None  # it selects from no table
         if not row["keeps"]:
-            raise Refusal("unavailable", "The database may lose what it acknowledges; nothing was stored.")
+            raise Refusal(
+                "unavailable", "the database may lose what it acknowledges, and nothing was stored; send it again"
+            )
         return bool(row["holds"])
 
 

@@ -89,16 +89,16 @@ WITH locked AS MATERIALIZED (
     FROM unnest($4::integer[], $8::bigint[], $9::bytea[]) AS s (partition, position, chain)
     WHERE h.partition = s.partition AND (SELECT holds FROM decided)
 )
-SELECT holds, keeps, CASE WHEN holds THEN {tail} END AS tail FROM decided, durable
+SELECT holds, keeps, CASE WHEN holds THEN {notification} END AS notification FROM decided, durable
 """
 
-FIRST_OF_TAIL = 11
-"""Number of the first argument that the tail has."""
+FIRST_OF_NOTIFICATION = 11
+"""Number of the first argument that the notification has."""
 
 
-def store_batch(tail: str) -> str:
+def store_batch(notification: str) -> str:
     """STORE_BATCH with an expression that is evaluated if the batch is stored, and committed with it."""
-    return STORE_BATCH.format(tail=tail)
+    return STORE_BATCH.format(notification=notification)
 
 
 INSERT_RECEIPTS = """

@@ -16,7 +16,7 @@ from services.runtime.authority.domain import Head
 from services.runtime.log.app.fanout import Fanout, publisher
 from services.runtime.log.domain.batch import Batch, wanted_by
 from services.runtime.log.domain.records import LogRecord
-from services.runtime.log.store.fanout import MAX_NOTIFIED_PARTITIONS, Notification, PostgresFanout
+from services.runtime.log.store.fanout import MAX_NOTIFIED_PARTITIONS, PostgresFanout, PostgresNotification
 from services.runtime.log.store.log import PostgresLog
 from services.runtime.log.tests.one_sequencer import FAST, ORG, PARTITION, SPEC, USER, replica, run_id_in
 
@@ -63,7 +63,7 @@ async def test_a_commit_is_told_and_what_was_not_stored_never_is(runtime_databas
     async with AsyncExitStack() as stack:
         rig = await stack.enter_async_context(replica(runtime_database.runtime))
         other = await stack.enter_async_context(hearing(runtime_database, "other"))
-        telling = PostgresLog(rig.postgres, Notification("one"))
+        telling = PostgresLog(rig.postgres, PostgresNotification("one"))
         await _create(telling, "rolled back", fails=True)
         await _store_on_a_head_that_has_moved(telling)
         assert await _create(telling, "stored") == 1
@@ -76,7 +76,7 @@ async def test_a_fan_out_that_tells_after_the_commit_adds_nothing_to_it(runtime_
         rig = await stack.enter_async_context(replica(runtime_database.runtime))
         other = await stack.enter_async_context(hearing(runtime_database, "other"))
         assert await _create(PostgresLog(rig.postgres), "silent") == 1
-        assert await _create(PostgresLog(rig.postgres, Notification("one")), "told") == 2
+        assert await _create(PostgresLog(rig.postgres, PostgresNotification("one")), "told") == 2
         await other.hears_of(2)
         assert other.heard == [2]
 
@@ -85,7 +85,7 @@ async def test_what_this_replica_committed_itself_is_found_if_its_answer_was_los
     async with AsyncExitStack() as stack:
         rig = await stack.enter_async_context(replica(runtime_database.runtime))
         own = await stack.enter_async_context(hearing(runtime_database, "one"))
-        await _create(PostgresLog(rig.postgres, Notification("one")), "mine")
+        await _create(PostgresLog(rig.postgres, PostgresNotification("one")), "mine")
         await own.hears_of(1)
 
 
@@ -116,7 +116,7 @@ async def _store_on_a_head_that_has_moved(store: PostgresLog) -> None:
 
 def test_a_notification_fits_whatever_a_batch_has_grown() -> None:
     heads = {number: Head(2**63 - 1, b"") for number in range(10_000, 10_000 + 2 * MAX_NOTIFIED_PARTITIONS)}
-    (payload,) = Notification("rep_" + "0" * 26).arguments(heads)
+    (payload,) = PostgresNotification("rep_" + "0" * 26).arguments(heads)
     assert len(payload) < 8000
     assert len(payload.split(" ")) == 1 + MAX_NOTIFIED_PARTITIONS
 

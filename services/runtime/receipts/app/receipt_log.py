@@ -111,7 +111,7 @@ class ReceiptLog:
         """The newest one. Raises Refusal unavailable before the first merge of a new installation."""
         newest = await self._store.checkpoint()
         if newest is None:
-            text = "the log of receipts has no checkpoint yet"
+            text = "the log of receipts has no checkpoint yet; ask again in a moment"
             raise Refusal("unavailable", text, retry_after_ms=self._limits.poll_ms)
         return newest
 
@@ -121,7 +121,7 @@ class ReceiptLog:
         newest = await self.checkpoint()
         index = await self._store.leaf_index(run_id)
         if index is None or index >= newest.size:
-            text = "the receipt is not in the log yet; it is merged in a moment"
+            text = "the receipt is not in the log yet; ask again in a moment"
             raise Refusal("not_logged_yet", text, field="run_id", retry_after_ms=2 * self._limits.pause_ms)
         hashes = await self._store.nodes(inclusion_nodes(index, newest.size))
         return Inclusion(index, inclusion_proof(index, newest.size, hashes), newest.note)
@@ -131,9 +131,13 @@ class ReceiptLog:
         newest = await self.checkpoint()
         if new_size > newest.size:
             size = {"size": str(newest.size)}
-            text = f"the log has {newest.size} leaves"
+            text = f"the log has {newest.size} leaves; ask for no more"
             raise Refusal("invalid_value", text, field="new_size", metadata=size)
         if not 0 < old_size <= new_size <= MAX_LOG_SIZE:
-            raise Refusal("invalid_value", "the earlier log is not larger than the later one", field="old_size")
+            raise Refusal(
+                "invalid_value",
+                "an earlier log has a leaf, and no more than the later one; give the sizes of two checkpoints",
+                field="old_size",
+            )
         hashes = await self._store.nodes(consistency_nodes(old_size, new_size))
         return consistency_proof(old_size, new_size, hashes)

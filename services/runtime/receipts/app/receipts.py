@@ -34,7 +34,7 @@ class Receipts:
         run = await self._runs.get(principal, run_id)
         receipt = await self._store.receipt(run_id)
         if receipt is None:
-            text = f"the run is {run.state.status}; it gets its receipt when it ends"
+            text = f"the run is {run.state.status}; ask again when it has ended"
             raise Refusal("run_not_finished", text, field="run_id", metadata={"status": str(run.state.status)})
         return receipt
 

@@ -80,7 +80,7 @@ class OpenArtifact:
                 return kind, data
         except (KeyError, ValueError):
             pass
-        text = f"the artifact of the run does not have the event {seq} where it should be"
+        text = f"event {seq} is not where it should be in the run's artifact; ask the operators to restore the archive"
         raise Refusal("archive_damaged", text, metadata={"run_id": self.run_id, "seq": str(seq)})
 
 

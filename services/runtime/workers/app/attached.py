@@ -62,7 +62,7 @@ class AttachedWorkers:
         displaced = self.by_id.get(worker_id)
         if displaced is not None:
             self.remove(displaced)
-            displaced.end(Refusal("worker_lost", "a newer stream speaks for this worker; attach again to replace it"))
+            displaced.end(Refusal("worker_lost", "a newer stream speaks for this worker; use that one"))
         self.by_id[worker_id] = attachment
         metrics.WORKERS_ATTACHED.set(len(self.by_id))
 

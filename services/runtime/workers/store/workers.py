@@ -96,8 +96,9 @@ class PostgresWorkers:
         """Mark the workers lost that gave no further sign of life, and return their ids."""
         if not silent:
             return []
+        marks = [(sign.worker_id, sign.attachment, sign.beat) for sign in silent]
         async with self._postgres.acquire() as connection:
-            rows = await connection.fetch(sql.LOSE_WORKERS, *columns([sign[:3] for sign in silent], 3))
+            rows = await connection.fetch(sql.LOSE_WORKERS, *columns(marks, 3))
         return [row["worker_id"] for row in rows]
 
     async def forget_replicas(self, absent: Mapping[str, int]) -> None:
