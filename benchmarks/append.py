@@ -32,9 +32,9 @@ from benchmarks.peers import eventsourcing_library, message_db
 from benchmarks.producers import producers, text_events
 from benchmarks.stage import Replica, Stage, stage
 from oa_platform.system.ids import new_id
-from services.runtime.domain.batch import Head
-from services.runtime.store import sql
-from services.runtime.store.fanout import Notification
+from services.runtime.authority.domain import Head
+from services.runtime.log.store import sql
+from services.runtime.log.store.fanout import PostgresNotification
 
 EVENT_BYTES = 256
 SERIES = (
@@ -97,7 +97,7 @@ async def bare_append(
     row = await connection.fetchrow("SELECT position, chain FROM runtime.log_heads WHERE partition = $1", partition)
     assert row is not None  # the migration inserts it
     head: int = row["position"]
-    body, chain, notice = b"x" * (EVENT_BYTES + 80), b"c" * 32, Notification("bench")
+    body, chain, notice = b"x" * (EVENT_BYTES + 80), b"c" * 32, PostgresNotification("bench")
     statement = sql.store_batch(notice.expression)
     runs = [new_id("run") for _ in range(appends)]
     no_key = (None, None, None)

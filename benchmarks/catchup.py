@@ -26,7 +26,7 @@ from benchmarks.measure import Figures, report
 from benchmarks.producers import producers, text_events
 from benchmarks.readers import Page, by_cursor, head, one_partition, through_replica
 from benchmarks.stage import UNPACED, Stage, stage
-from services.runtime.app.limits import TailLimits
+from services.runtime.log.limits import TailLimits
 
 EVENT_BYTES = 256
 LONGEST_RUN_S = 300

@@ -21,8 +21,8 @@ from oa_platform.process.gc_pauses import calm_garbage_collection
 from oa_platform.process.lifecycle import Process
 from oa_platform.telemetry.logging import configure_logging
 from oa_platform.telemetry.metrics import REGISTRY
-from services.runtime.__main__ import serve
 from services.runtime.config import RuntimeSettings
+from services.runtime.wiring import serve
 
 
 async def _main() -> None:

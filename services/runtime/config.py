@@ -13,16 +13,13 @@ from oa_platform.config.shared import DatabaseSettings, JwksSettings, ServiceSet
 from oa_runlog.decide import Limits
 from oa_runlog.events import DEFAULT_RETENTION_CLASS
 from oa_topics.store import TopicLimits
-from services.runtime.app.limits import (
-    ArchiveLimits,
-    ArtifactCacheLimits,
-    MergeLimits,
-    ReplayLimits,
-    SequencerLimits,
-    TailLimits,
-    WorkerLimits,
-)
-from services.runtime.app.retention import KEEP, RetentionClasses
+from services.runtime.archive.limits import ArchiveLimits, ArtifactLimits
+from services.runtime.log.limits import SequencerLimits, TailLimits
+from services.runtime.receipts.limits import MergeLimits
+from services.runtime.replays.limits import ReplayLimits
+from services.runtime.retention.domain import KEEP, RetentionClasses
+from services.runtime.whole_log.limits import ArtifactCacheLimits
+from services.runtime.workers.limits import WorkerLimits
 
 MAX_AGE_S = 3_153_600_000
 """Longest age of a retention class: a hundred years. What is to stay for longer is kept."""
@@ -32,10 +29,11 @@ _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _CLASS = re.compile(rf"(?P<name>[a-z][a-z0-9_-]{{0,31}})=(?:{KEEP}|(?P<number>[0-9]{{1,10}})(?P<unit>[smhd]))")
 _BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/=-]*)?")
 _RUN, _SEQUENCER, _TAIL, _TOPICS = Limits(), SequencerLimits(), TailLimits(), TopicLimits(watched_topics=200_000)
-_WORKERS, _MERGE, _REPLAY, _ARTIFACT_CACHE, _ARCHIVE = (
+_WORKERS, _MERGE, _REPLAY, _ARTIFACTS, _ARTIFACT_CACHE, _ARCHIVE = (
     WorkerLimits(),
     MergeLimits(),
     ReplayLimits(),
+    ArtifactLimits(),
     ArtifactCacheLimits(),
     ArchiveLimits(),
 )
@@ -327,7 +325,10 @@ class WorkerSettings:
     def __post_init__(self) -> None:
         """Whether a worker that lives has the time to be heard."""
         if self.lost_after_ms <= 2 * self.heartbeat_interval_ms or self.lost_after_ms <= 4 * self.watch_interval_ms:
-            text = "OA_WORKER_LOST_MS must be more than 2 times OA_WORKER_HEARTBEAT_MS and 4 times OA_WORKER_WATCH_MS"
+            text = (
+                "a worker that lives would have no time to be heard; "
+                "set OA_WORKER_LOST_MS to more than 2 times OA_WORKER_HEARTBEAT_MS and 4 times OA_WORKER_WATCH_MS"
+            )
             raise Refusal("invalid_setting", text, field="OA_WORKER_LOST_MS")
 
     def limits(self) -> WorkerLimits:
@@ -362,7 +363,7 @@ class MergeSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ReplaySettings:
-    """How replay artifacts are made and handed out."""
+    """How replay artifacts are handed out."""
 
     page_bytes: int = setting(
         "OA_REPLAY_PAGE_BYTES",
@@ -377,22 +378,32 @@ class ReplaySettings:
         doc="Maximum size of the artifacts that are kept on the temporary disk after they were read. One is kept "
         "whatever its size.",
     )
+
+    def limits(self) -> ReplayLimits:
+        """As replays take them."""
+        return ReplayLimits(**vars(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactSettings:
+    """How replay artifacts are made."""
+
     max_bytes: int = setting(
         "OA_REPLAY_MAX_BYTES",
         integer(1024, 1 << 50),
-        _REPLAY.max_bytes,
+        _ARTIFACTS.max_bytes,
         doc="Maximum size of an artifact. A run with a larger one has no artifact and is not archived.",
     )
     builds: int = setting(
         "OA_REPLAY_BUILDS",
         integer(1, 100),
-        _REPLAY.builds,
+        _ARTIFACTS.builds,
         doc="Maximum number of artifacts that are made at the same time. Others wait.",
     )
 
-    def limits(self) -> ReplayLimits:
-        """As replays take them."""
-        return ReplayLimits(**vars(self))
+    def limits(self) -> ArtifactLimits:
+        """As those who make them take them."""
+        return ArtifactLimits(**vars(self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -447,9 +458,7 @@ class ArchiveSettings:
     def __post_init__(self) -> None:
         """Whether what leaves the log has somewhere to go."""
         if self.classes.ages and not self.url:
-            text = (
-                "OA_RETENTION_CLASSES has ages and needs OA_ARCHIVE_URL: nothing is pruned that is not kept elsewhere"
-            )
+            text = "OA_RETENTION_CLASSES has ages, and nothing is pruned that is not kept elsewhere; set OA_ARCHIVE_URL"
             raise Refusal("invalid_setting", text, field="OA_ARCHIVE_URL")
 
     def limits(self) -> ArchiveLimits:
@@ -509,6 +518,7 @@ class RuntimeSettings(ServiceSettings):
     workers: WorkerSettings = group(WorkerSettings)
     merge: MergeSettings = group(MergeSettings)
     replay: ReplaySettings = group(ReplaySettings)
+    artifacts: ArtifactSettings = group(ArtifactSettings)
     archive: ArchiveSettings = group(ArchiveSettings)
     artifact_cache: ArtifactCacheSettings = group(ArtifactCacheSettings)
 
@@ -517,7 +527,7 @@ class RuntimeSettings(ServiceSettings):
         enough = self.sequencer.writers + _OTHER_CONNECTIONS
         if self.database.pool_max < enough:
             text = (
-                f"OA_DATABASE_POOL_MAX must be at least {enough}: each of OA_SEQUENCER_LANES keeps a connection, "
-                f"and {_OTHER_CONNECTIONS} are for the rest"
+                f"each of OA_SEQUENCER_LANES keeps a connection, and {_OTHER_CONNECTIONS} are for the rest; "
+                f"set OA_DATABASE_POOL_MAX to at least {enough}"
             )
             raise Refusal("invalid_setting", text, field="OA_DATABASE_POOL_MAX")

@@ -21,9 +21,9 @@ from oa_base.visible import LAYOUT, visible
 from oa_platform.config.loading import group, load
 from oa_platform.config.shared import DatabaseSettings
 from oa_platform.postgres.pool import Postgres
-from services.runtime.app.lineage import new_epoch_name
-from services.runtime.domain.lineage import EpochCause, NewEpoch
-from services.runtime.store.lineage import PostgresHistories
+from services.runtime.authority.app import new_epoch_name
+from services.runtime.authority.domain import EpochCause, NewEpoch
+from services.runtime.authority.store import PostgresHistories
 
 SUMMARY = "Give the log a new epoch: every cursor of the old one becomes stale, at all replicas at once."
 REFUSED = 2

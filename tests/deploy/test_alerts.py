@@ -16,7 +16,7 @@ import yaml
 from oa_base.catalogue import is_reason
 from oa_localstack.stack import Stack
 from oa_testing.postgres import REPOSITORY
-from services.runtime.app.limits import SequencerLimits
+from services.runtime.log.limits import SequencerLimits
 
 RULES = sorted((REPOSITORY / "deploy" / "alerts").glob("*.yaml"))
 SEVERITIES = {"page", "ticket"}

@@ -17,7 +17,10 @@ ROOMS = (
     "services/control/",
     "services/khala_gateway/",
     "services/projector/",
+    "services/runtime/",
 )
+ADVISING_ROOMS = ("services/runtime/",)
+"""Rooms whose refusals all say what to do next."""
 _REFUSING = {
     "Deny": 1,
     "Refusal": 1,
@@ -25,6 +28,7 @@ _REFUSING = {
     "UnusableServer": 0,
     "_failed": 1,
     "_lose_all": 0,
+    "_out_of_order": 0,
     "_refused": 0,
 }
 """Calls that make a refusal or say why a run failed, and which of their arguments is the text."""
@@ -43,6 +47,17 @@ def other_refusals(files: list[SourceFile]) -> list[str]:
         for file in _of_rooms(files)
         for line, text in _texts(parsed(file))
         if not _BEGINS.match(text) or text.endswith(".") or re.search(r"[.?!] [A-Z]", text)
+    ]
+
+
+def refusals_without_advice(files: list[SourceFile]) -> list[str]:
+    """Texts of refusals that don't go on with "; " and what to do."""
+    return [
+        f"{file.path}:{line} {text}"
+        for file in files
+        if file.path.startswith(ADVISING_ROOMS) and not file.is_test
+        for line, text in _texts(parsed(file))
+        if "; " not in text
     ]
 
 
@@ -110,6 +125,14 @@ def test_refusals_have_one_form() -> None:
     for good in ("Refusal('unavailable', f'the {x} is away; try again')", "Refusal(reason, f'{x}.sql has no number')"):
         assert other_refusals(_planted(good)) == [], good
     assert other_refusals(_planted("Refusal('x', 'No.')", "libs/oa_runlog/x.py")) == []
+
+
+def test_refusals_say_what_to_do() -> None:
+    assert refusals_without_advice(python_files()) == []
+    room = f"{ADVISING_ROOMS[0]}x.py"
+    assert len(refusals_without_advice(_planted("Refusal('unavailable', 'the database is away')", room))) == 1
+    assert refusals_without_advice(_planted("Refusal('unavailable', 'the database is away; try again')", room)) == []
+    assert refusals_without_advice(_planted("Refusal('x', 'no')")) == []
 
 
 def test_settings_speak_plainly() -> None:

@@ -16,7 +16,7 @@ from oa_localstack.services import ServiceProcess, python_module
 from oa_platform.auth.keys import to_jwks
 from oa_platform.config.shared import token_hash
 from oa_testing.postgres import ON_FAST, Database, free_port
-from services.runtime.store.objects import STAGING
+from services.runtime.archive.store.objects import STAGING
 from services.runtime.tests.rig import CONTROL_TOKEN, Doors, Somebody, somebody
 
 START_TIMEOUT_S = 60.0

@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from oa_testing.postgres import Database
 from oa_testing.waiting import PATIENCE_S
-from services.runtime.store.objects import STAGING_KEPT_S
+from services.runtime.archive.store.objects import STAGING_KEPT_S
 from tests.kills.campaign import RUNS_OF_A_LIFE, campaign, last_look, settled
 from tests.kills.check import Connection, check
 from tests.kills.load import Auditor, People

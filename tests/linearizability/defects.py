@@ -16,11 +16,14 @@ from oa_runlog.commands import Append, CancelDeadline, Command
 from oa_runlog.decide import decide
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.state import RunState, RunStatus
-from services.runtime.app.attachment import AppendAnswer, Attachment, Notice
-from services.runtime.app.ports import LogSession, LogStore, LogTransaction, RunRecord
-from services.runtime.domain import batch
-from services.runtime.domain.batch import Changes, Head, Snapshot, Wanted
-from services.runtime.store import sql
+from services.runtime.authority.domain import Head
+from services.runtime.log.app.ports import LogSession, LogStore, LogTransaction
+from services.runtime.log.domain import batch
+from services.runtime.log.domain.batch import Changes, Snapshot, Wanted
+from services.runtime.log.domain.records import RunRecord
+from services.runtime.log.store import sql
+from services.runtime.workers.app.attachment import Attachment
+from services.runtime.workers.domain.notices import AppendAnswer, Notice
 
 from .grpc_replicas import CANCEL_DEADLINE_MS
 from .replicas import ReaderDefect, RunReader, StoreDefect, no_reader_defect, no_store_defect

@@ -23,12 +23,14 @@ from oa_runlog.events import Custom, EventBody, ExecSpec, Outcome, RunFinished, 
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.state import RunState
 from oa_testing.postgres import Database
-from services.runtime.app.limits import SequencerLimits
-from services.runtime.app.log import Log
-from services.runtime.app.ports import LogStore, RunRecord
-from services.runtime.domain.batch import Applied
-from services.runtime.store.log import PostgresLog
-from services.runtime.store.reads import PostgresReads
+from services.runtime.authority.store import read_installation
+from services.runtime.log.app.log import Log
+from services.runtime.log.app.ports import LogStore
+from services.runtime.log.domain.batch import Applied
+from services.runtime.log.domain.records import RunRecord
+from services.runtime.log.limits import SequencerLimits
+from services.runtime.log.store.log import PostgresLog
+from services.runtime.log.store.reads import PostgresReads
 from tests.order.harness import Trouble
 from tests.order.runtime_log import TroubledStore
 
@@ -152,7 +154,7 @@ class Replicas:
         return await self._stack.enter_async_context(Postgres(settings, name))
 
     async def _log(self, postgres: Postgres, store: LogStore) -> Log:
-        installation = await PostgresReads(postgres).installation()
+        installation = await read_installation(postgres)
         log = Log(installation, store, _LIMITS, SequencerLimits(), _seal, lambda _entries: None)
         return await self._stack.enter_async_context(log)
 

@@ -23,17 +23,22 @@ from oa_runlog.events import Custom, ExecSpec, RunSpec
 from oa_runlog.partitions import partition_of
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.state import RunState
-from services.runtime.app.archive import Archive
-from services.runtime.app.artifact_cache import ArtifactCache
-from services.runtime.app.limits import ArtifactCacheLimits, SequencerLimits, TailLimits
-from services.runtime.app.log import Log
-from services.runtime.app.ports import LogSession, LogStore, LogTransaction
-from services.runtime.app.tail import Tail
-from services.runtime.app.whole_log import WholeLog
-from services.runtime.domain.batch import Changes, Head, LogRecord
-from services.runtime.store.archive import PostgresArchiveRecords
-from services.runtime.store.log import PostgresLog
-from services.runtime.store.reads import PostgresReads
+from services.runtime.archive.app.archive import Archive
+from services.runtime.archive.store.records import PostgresArchiveRecords
+from services.runtime.authority.domain import Head
+from services.runtime.authority.store import read_installation
+from services.runtime.log.app.log import Log
+from services.runtime.log.app.ports import LogSession, LogStore, LogTransaction
+from services.runtime.log.app.tail import Tail
+from services.runtime.log.domain.batch import Changes
+from services.runtime.log.domain.records import LogRecord
+from services.runtime.log.limits import SequencerLimits, TailLimits
+from services.runtime.log.store.log import PostgresLog
+from services.runtime.log.store.reads import PostgresReads
+from services.runtime.whole_log.app.artifact_cache import ArtifactCache
+from services.runtime.whole_log.app.whole_log import WholeLog
+from services.runtime.whole_log.limits import ArtifactCacheLimits
+from services.runtime.whole_log.store import PostgresPrunedLog
 from tests.order.harness import Trouble, Uncertain
 
 ORG, USER = new_id("org"), new_id("usr")
@@ -103,7 +108,8 @@ class _Replica:
         self.postgres = Postgres(settings, f"replica-{number}")
         self.reads = PostgresReads(self.postgres)
         records = PostgresArchiveRecords(self.postgres)
-        whole_log = WholeLog(self.reads, ArtifactCache(records, Archive(records, None, 1), ArtifactCacheLimits()))
+        cache = ArtifactCache(records, Archive(records, None, 1), ArtifactCacheLimits())
+        whole_log = WholeLog(self.reads, PostgresPrunedLog(self.postgres), cache)
         self.tail = Tail(whole_log, TailLimits(ring_entries=64, page_entries=50, repair_retry_ms=10))
         self.store = TroubledStore(PostgresLog(self.postgres), trouble, seed)
         self.log: Log | None = None
@@ -127,7 +133,7 @@ class RuntimeLog:
         self._admin = await asyncpg.connect(self._admin_dsn)
         for replica in self._replicas:
             await self._stack.enter_async_context(replica.postgres)
-            installation = await replica.reads.installation()
+            installation = await read_installation(replica.postgres)
             await replica.tail.start()
             replica.tail.listen(partial(self._tell_others, replica))
             log = Log(installation, replica.store, _FAST, SequencerLimits(), _seal, replica.tail.publish)
@@ -179,7 +185,7 @@ class RuntimeLog:
         """What the tail of a replica hands out, partition by partition; asserts that each run goes on by `last + 1`."""
         replica = self._replicas[reader % self.replicas]
         after, seqs = dict.fromkeys(CONTENDED_PARTITIONS, 0), dict[str, int]()
-        with replica.tail.waiter() as bell:
+        with replica.tail.bell() as bell:
             while True:
                 bell.rearm()
                 for partition in after:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from oa_testing.metrics import value_of
 from oa_testing.postgres import Database
-from services.runtime.app import metrics
+from services.runtime.log import metrics
 from tests.order import harness
 from tests.order.harness import Trouble
 from tests.order.runtime_log import RuntimeLog

@@ -11,7 +11,7 @@ pytest_plugins = ["pytester"]
     ("path", "room"),
     [
         ("libs/oa_khala/tests/test_feed.py", "libs/oa_khala"),
-        ("services/runtime/tests/test_tail.py", "services/runtime"),
+        ("services/runtime/log/tests/test_tail.py", "services/runtime"),
         ("tests/e2e/test_clocks.py", "tests/e2e"),
         ("benchmarks/tests/test_readers.py", "benchmarks"),
     ],

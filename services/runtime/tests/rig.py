@@ -36,8 +36,8 @@ from openagents.runtime.v1.replay_service_pb2_grpc import ReplayServiceStub
 from openagents.runtime.v1.run_service_pb2_grpc import RunServiceStub
 from openagents.runtime.v1.worker_service_pb2_grpc import WorkerServiceStub
 from openagents.sync.v1.topic_service_pb2_grpc import TopicServiceStub
-from services.runtime.__main__ import serve
 from services.runtime.config import RunSettings, RuntimeSettings, WorkerSettings
+from services.runtime.wiring import serve
 
 T = TypeVar("T")
 CONTROL_TOKEN, GATEWAY_TOKEN = "control's token", "the gateway's token"

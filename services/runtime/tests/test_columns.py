@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from services.runtime import store
+from services import runtime
 
-_STORE = Path(store.__file__).parent
+_RUNTIME = Path(runtime.__file__).parent
+_STORES = sorted([*_RUNTIME.glob("*/store.py"), *_RUNTIME.glob("*/store/*.py")])
 
 
 def read_by_number(source: str) -> Iterator[int]:
@@ -33,7 +34,11 @@ def read_by_number(source: str) -> Iterator[int]:
                 yield node.target.lineno
 
 
-@pytest.mark.parametrize("module", sorted(_STORE.glob("*.py")), ids=lambda path: str(path.name))
+def test_every_feature_that_stores_is_read() -> None:
+    assert {path.relative_to(_RUNTIME).parts[0] for path in _STORES} >= {"archive", "authority", "log", "workers"}
+
+
+@pytest.mark.parametrize("module", _STORES, ids=lambda path: str(path.relative_to(_RUNTIME)))
 def test_columns_are_read_by_name(module: Path) -> None:
     assert list(read_by_number(module.read_text("utf-8"))) == []
 

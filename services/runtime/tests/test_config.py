@@ -11,19 +11,11 @@ from oa_base.refusal import Refusal
 from oa_runlog.decide import Limits
 from oa_testing.postgres import Database
 from oa_topics.store import TopicLimits
-from services.runtime.app.limits import (
-    ArchiveLimits,
-    ArtifactCacheLimits,
-    MergeLimits,
-    ReplayLimits,
-    SequencerLimits,
-    TailLimits,
-    WorkerLimits,
-)
-from services.runtime.app.retention import KEEP_ALL
+from services.runtime.archive.limits import ArchiveLimits, ArtifactLimits
 from services.runtime.config import (
     ArchiveSettings,
     ArtifactCacheSettings,
+    ArtifactSettings,
     MergeSettings,
     ReplaySettings,
     RunSettings,
@@ -32,7 +24,13 @@ from services.runtime.config import (
     TopicSettings,
     WorkerSettings,
 )
+from services.runtime.log.limits import SequencerLimits, TailLimits
+from services.runtime.receipts.limits import MergeLimits
+from services.runtime.replays.limits import ReplayLimits
+from services.runtime.retention.domain import KEEP_ALL
 from services.runtime.tests.rig import runtime_settings
+from services.runtime.whole_log.limits import ArtifactCacheLimits
+from services.runtime.workers.limits import WorkerLimits
 
 
 def test_the_pool_has_connections_left_beside_the_writers(runtime_database: Database) -> None:
@@ -52,6 +50,7 @@ def test_the_pool_has_connections_left_beside_the_writers(runtime_database: Data
         (WorkerSettings(), WorkerLimits()),
         (MergeSettings(), MergeLimits()),
         (ReplaySettings(), ReplayLimits()),
+        (ArtifactSettings(), ArtifactLimits()),
         (ArchiveSettings(), ArchiveLimits()),
         (ArtifactCacheSettings(), ArtifactCacheLimits()),
     ],

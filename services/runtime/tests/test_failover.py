@@ -15,8 +15,9 @@ from oa_platform.config.parsers import Secret
 from oa_platform.health.readiness import Readiness
 from oa_runlog.commands import Command, CreateRun
 from oa_testing.postgres import Database
+from services.runtime.authority.tests.test_lineage import epoch_of
 from services.runtime.config import TailSettings
-from services.runtime.tests.one_sequencer import (
+from services.runtime.log.tests.one_sequencer import (
     ORG,
     PARTITION,
     SPEC,
@@ -38,7 +39,6 @@ from services.runtime.tests.servers import (
     synchronous_standby,
     until,
 )
-from services.runtime.tests.test_lineage import epoch_of
 
 WRITERS = 4
 MORE = 20

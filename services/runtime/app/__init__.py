@@ -1,1 +1,0 @@
-"""Use cases of the runtime, and what they need from the store (`ports`)."""

@@ -1,0 +1,1 @@
+"""The archive: finished runs are moved there as artifacts, and read back."""

@@ -1,0 +1,1 @@
+"""Artifacts: made, archived and read back."""

@@ -1,0 +1,67 @@
+"""A file without a name, for what is too large for memory: written once, hashed on the way, then read in pieces."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import weakref
+from collections.abc import Iterator
+
+from oa_base.refusal import Refusal
+
+_READ_BYTES = 256 * 1024
+
+
+class Spool:
+    """Bytes on disk. Nobody else sees them, and they go with the last reference to this, or with the process.
+
+    Writing and reading block: call them in a thread.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        descriptor, path = tempfile.mkstemp(prefix="oa-spool-")
+        os.unlink(path)  # noqa: PTH108 - it never was a path to anybody
+        self._descriptor = descriptor
+        weakref.finalize(self, os.close, descriptor)
+        self._max_bytes = max_bytes
+        self._digest = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> None:
+        """Append. Raises Refusal limit_reached past the maximum of bytes."""
+        if self.size + len(data) > self._max_bytes:
+            text = f"the artifact is larger than {self._max_bytes} bytes, the maximum here; read the run's events"
+            raise Refusal("limit_reached", text)
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(self._descriptor, rest) :]
+        self._digest.update(data)
+        self.size += len(data)
+
+    @property
+    def sha256(self) -> bytes:
+        """SHA-256 of what was written."""
+        return self._digest.digest()
+
+    def read(self, offset: int, count: int) -> bytes:
+        """At most `count` bytes from `offset` on; fewer at the end."""
+        return os.pread(self._descriptor, count, offset)
+
+    def pieces(self) -> Iterator[bytes]:
+        """Everything, in pieces."""
+        offset = 0
+        while piece := self.read(offset, _READ_BYTES):
+            offset += len(piece)
+            yield piece
+
+    def lines(self, max_line_bytes: int) -> Iterator[bytes]:
+        """Everything, in lines with their ends; of one that is too long, only so much that it shows."""
+        rest = b""
+        for piece in self.pieces():
+            *lines, rest = (rest + piece).split(b"\n")
+            yield from (line + b"\n" for line in lines)
+            if len(rest) > max_line_bytes:
+                break
+        if rest:
+            yield rest

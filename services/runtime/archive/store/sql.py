@@ -1,0 +1,29 @@
+"""Statements on the archive, by name."""
+
+# Of each class ($1, with its age in seconds $2) from the front of its part of the index, which is why the time is one
+# that stands still during the statement.
+READ_DUE_RUNS = """
+SELECT r.run_id
+FROM unnest($1::text[], $2::bigint[]) AS c (retention_class, age_s)
+CROSS JOIN LATERAL (
+    SELECT run_id, finish_time + c.age_s * interval '1 second' AS due_time FROM runtime.runs
+    WHERE retention_class = c.retention_class AND NOT archived AND run_id <> ALL($3::text[])
+      AND finish_time <= statement_timestamp() - c.age_s * interval '1 second'
+    ORDER BY finish_time LIMIT $4
+) r
+ORDER BY r.due_time LIMIT $4
+"""
+
+READ_ARCHIVED = "SELECT run_id, sha256, bytes, object FROM runtime.archived_runs WHERE run_id = $1"
+
+READ_ARCHIVED_RUNS = "SELECT run_id, sha256, bytes, object FROM runtime.archived_runs WHERE run_id = ANY($1::text[])"
+
+ARCHIVE_RUN = "SELECT runtime.archive_run($1, $2, $3, $4, $5, $6)"
+
+LONGEST_STATEMENT = "SELECT set_config('statement_timeout', $1, true)"
+
+HOLD_ARCHIVER = """
+UPDATE runtime.archiver SET holder = $1, until = clock_timestamp() + $2 * interval '1 millisecond'
+WHERE holder = $1 OR until < clock_timestamp()
+RETURNING true
+"""

@@ -1,0 +1,1 @@
+"""Which log this is: its epoch, and whether the server still has the past that was followed."""

@@ -1,0 +1,95 @@
+"""The past of the log, as a server has it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+
+from oa_platform.postgres.pool import Connection, Postgres
+from oa_platform.postgres.servers import RawConnection
+from services.runtime.authority.domain import Found, Head, Installation, NewEpoch, ServerHistory
+
+# The name of the file that is written to begins with the timeline, from the moment of a promotion on; what the control
+# file says of it is older.
+_READ_HISTORY = """
+SELECT i.log_epoch, i.system_identifier, i.timeline, s.system_identifier AS server_system_identifier,
+       ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer AS server_timeline
+FROM runtime.installation i CROSS JOIN pg_control_system() s
+"""
+
+# The heads, and whether the event that was followed last is not in the log any more. Where it was archived meanwhile,
+# its number has to do.
+_COMPARE_HEADS = """
+SELECT h.partition, h.position, h.chain, coalesce(
+    h.position < f.position
+    OR f.chain <> '' AND f.chain <> coalesce(e.chain, CASE WHEN h.position = f.position THEN h.chain END), false
+) AS missing
+FROM runtime.log_heads h
+LEFT JOIN unnest($1::integer[], $2::bigint[], $3::bytea[]) AS f (partition, position, chain) USING (partition)
+LEFT JOIN runtime.events e ON e.partition = f.partition AND e.position = f.position
+ORDER BY h.partition
+"""
+
+_GIVE_EPOCH = "SELECT runtime.give_log_epoch($1, $2, $3, $4, $5)"
+
+_NOTE_SERVER = "UPDATE runtime.installation SET system_identifier = $1, timeline = $2"
+
+_READ_INSTALLATION = "SELECT partitions, receipt_log FROM runtime.installation"
+
+
+async def read_installation(postgres: Postgres) -> Installation:
+    """What was fixed when this installation was made."""
+    async with postgres.acquire() as connection:
+        row = await connection.fetchrow(_READ_INSTALLATION)
+    assert row is not None  # the migration inserts it
+    return Installation(row["partitions"], row["receipt_log"])
+
+
+class PostgresHistories:
+    """The server of the moment."""
+
+    def __init__(self, postgres: Postgres) -> None:
+        self._postgres = postgres
+
+    @asynccontextmanager
+    async def history(self) -> AsyncIterator[PostgresHistory]:
+        """Asked over a connection of the pool."""
+        async with self._postgres.acquire() as connection:
+            yield PostgresHistory(connection)
+
+    def on_connect(self, confirm: Callable[[PostgresHistory], Awaitable[None]]) -> None:
+        """Ask over every connection that is made from now on, before anything else is done over it."""
+        self._postgres.on_connect(lambda connection: confirm(PostgresHistory(connection)))
+
+
+class PostgresHistory:
+    """One server, asked over one connection."""
+
+    def __init__(self, connection: Connection | RawConnection) -> None:
+        self._connection = connection
+
+    async def look(self, followed: Mapping[int, Head]) -> Found:
+        """What it has of the log, and which partitions lack what was followed."""
+        row = await self._connection.fetchrow(_READ_HISTORY)
+        assert row is not None  # the migration inserts it
+        seen_on = None
+        if row["system_identifier"] is not None:
+            seen_on = ServerHistory(row["system_identifier"], row["timeline"])
+        heads = followed.values()
+        rows = await self._connection.fetch(
+            _COMPARE_HEADS, list(followed), [head.position for head in heads], [head.chain for head in heads]
+        )
+        return Found(
+            row["log_epoch"],
+            seen_on,
+            ServerHistory(row["server_system_identifier"], row["server_timeline"]),
+            {row["partition"]: Head(row["position"], row["chain"] or b"") for row in rows},
+            tuple(row["partition"] for row in rows if row["missing"]),
+        )
+
+    async def settle(self, found: Found, epoch: str, new: NewEpoch | None, given_by: str) -> None:
+        """Note the server, and give the log `epoch` if it needs a `new` one and still has the one that was found."""
+        async with self._connection.transaction():
+            if new is not None:
+                await self._connection.execute(_GIVE_EPOCH, found.epoch, epoch, str(new.cause), given_by, new.detail)
+            await self._connection.execute(_NOTE_SERVER, *found.server)

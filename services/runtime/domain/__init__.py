@@ -1,1 +1,0 @@
-"""Decisions of the runtime beyond a single run: a batch of commands on one partition."""

@@ -1,1 +1,0 @@
-"""The runtime's doors: wire <-> values. No decisions."""

@@ -1,0 +1,107 @@
+"""Writes one batch over one connection: decides its commands, and stores what they change."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import structlog
+
+from oa_base.refusal import Refusal
+from oa_runlog.decide import Limits
+from oa_runlog.proof.receipt import SignedReceipt
+from oa_runlog.state import RunState
+from services.runtime.authority.domain import Head
+from services.runtime.log import metrics
+from services.runtime.log.app.pending import PendingCommand
+from services.runtime.log.app.ports import LogSession
+from services.runtime.log.domain.batch import Answer, Batch, Decided, Snapshot, has_to_be_read_for, wanted_by
+from services.runtime.log.domain.cache import LogCache
+
+_log = structlog.get_logger(__name__)
+
+
+class Seal(Protocol):
+    """Signs the receipt of a run that has ended."""
+
+    def __call__(self, state: RunState, log_epoch: str) -> SignedReceipt:
+        """The receipt, which states the log's epoch."""
+        ...
+
+
+class BatchWriter:
+    """Decides on what is cached if that is enough, else on what the database holds."""
+
+    def __init__(self, run_limits: Limits, seal: Seal, cache: LogCache) -> None:
+        self._run_limits = run_limits
+        self._seal = seal
+        self._cache = cache
+
+    async def write(self, session: LogSession, commands: Sequence[PendingCommand]) -> Decided:
+        """Commit the commands and give their answers. Whatever is raised, they may or may not have been stored."""
+        started = time.perf_counter()
+        partitions = {one.command.run_id: one.partition for one in commands}
+        decided = await self._from_cache(session, commands, partitions)
+        if decided is None:
+            decided = await self._from_database(session, commands, partitions)
+        metrics.BATCH_SECONDS.observe(time.perf_counter() - started)
+        metrics.BATCH_COMMANDS.observe(len(commands))
+        return decided
+
+    async def _from_cache(
+        self, session: LogSession, commands: Sequence[PendingCommand], partitions: Mapping[str, int]
+    ) -> Decided | None:
+        """Decide on what is cached, and store it if that is still so: one round trip. None if it can't be done."""
+        if has_to_be_read_for([one.command for one in commands]):
+            return None
+        hit = self._cache.look_up(partitions, time.monotonic_ns())
+        if hit is None:
+            return None
+        decided = self._decide(hit.heads, hit.snapshot, commands)
+        if not decided.is_storable_unread:
+            return None
+        if not await session.store(hit.heads, hit.snapshot.runs.values(), decided.changes, hit.snapshot.now_ns):
+            metrics.BATCHES.labels("overtaken").inc()
+            self._cache.overtaken(hit.heads)
+            return None
+        metrics.BATCHES.labels("remembered").inc()
+        self._cache.stored(hit.heads)
+        self._learn(hit.heads, decided, partitions)
+        return decided
+
+    async def _from_database(
+        self, session: LogSession, commands: Sequence[PendingCommand], partitions: Mapping[str, int]
+    ) -> Decided:
+        """Lock the partitions, read, decide, store. What was read is cached."""
+        async with session.transaction(set(partitions.values())) as transaction:
+            snapshot = await transaction.read(wanted_by([one.command for one in commands]))
+            self._cache.clock(snapshot.now_ns, time.monotonic_ns())
+            decided = self._decide(transaction.heads, snapshot, commands)
+            changes = decided.changes
+            if changes.records:
+                receipts = [self._seal(changes.runs[run_id], snapshot.log_epoch) for run_id in changes.finished]
+                await transaction.store(changes, receipts, snapshot.now_ns)
+        metrics.BATCHES.labels("read").inc()
+        self._learn(transaction.heads, decided, partitions)
+        return decided
+
+    def _decide(self, heads: Mapping[int, Head], snapshot: Snapshot, commands: Sequence[PendingCommand]) -> Decided:
+        batch = Batch(heads, snapshot, self._run_limits)
+        return Decided(batch, [_apply(batch, one) for one in commands])
+
+    def _learn(self, heads: Mapping[int, Head], decided: Decided, partitions: Mapping[str, int]) -> None:
+        runs = decided.batch.runs
+        self._cache.learn(heads, decided.batch.heads, [(run, partitions[run_id]) for run_id, run in runs.items()])
+
+
+def _apply(batch: Batch, one: PendingCommand) -> Answer:
+    answer: Answer
+    try:
+        answer = batch.apply(one.command, one.partition, one.place)
+    except Exception:  # noqa: BLE001 - a defect in one command must not take its neighbours with it
+        _log.exception("command_failed", command=type(one.command).__name__, run_id=one.command.run_id)
+        answer = Refusal("internal", "a defect of ours, which was logged; tell the operators when it was")
+    if one.place is not None:
+        batch.answered(one.place, answer)
+    return answer

@@ -1,0 +1,89 @@
+"""What waits for a sequencer, and which partitions a batch is under way for. No I/O."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from services.runtime.log.app.pending import PendingBatch, PendingCommand
+from services.runtime.log.limits import SequencerLimits
+
+
+class CommandQueue:
+    """First come, first served, within each partition.
+
+    A partition is busy while a batch has commands of it. What waits for a busy partition is left alone: neither taken
+    nor answered before what came first.
+    """
+
+    def __init__(self, limits: SequencerLimits) -> None:
+        self._limits = limits
+        self._waiting: deque[PendingCommand] = deque()
+        self._bytes = 0
+        self._busy: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def is_full(self) -> bool:
+        """It takes nothing more."""
+        return len(self._waiting) >= self._limits.queue_commands
+
+    @property
+    def is_due(self) -> bool:
+        """Whether enough waits for another batch to begin; what it may take is another matter.
+
+        While one is under way, little that waits had better wait for its end and share the next commit; much is worth
+        being worked on meanwhile.
+        """
+        return bool(self._waiting) and (not self._busy or self._bytes >= self._limits.concurrent_batch_min_bytes)
+
+    def put(self, command: PendingCommand) -> None:
+        """Let a command wait."""
+        self._waiting.append(command)
+        self._bytes += command.size
+
+    def take(self) -> PendingBatch | None:
+        """The next commands of partitions that are free. They are busy until `done`."""
+        if not self.is_due:
+            return None
+        taken: list[PendingCommand] = []
+        passed: list[PendingCommand] = []
+        size = 0
+        while self._waiting and len(taken) < self._limits.batch_commands:
+            command = self._waiting[0]
+            if not self._is_free(command):
+                passed.append(self._waiting.popleft())
+                continue
+            size += command.size
+            if taken and size > self._limits.batch_bytes:
+                break
+            taken.append(self._waiting.popleft())
+        self._waiting.extendleft(reversed(passed))
+        return self._batch_of(taken) if taken else None
+
+    def give_back(self, batch: PendingBatch) -> None:
+        """Let the commands of a batch wait again, before all others."""
+        self._waiting.extendleft(reversed(batch.commands))
+        self._bytes += sum([command.size for command in batch.commands])
+        self.done(batch)
+
+    def take_free(self) -> list[PendingCommand]:
+        """Everything that waits for partitions that are free; it is not worked on any more."""
+        taken = [command for command in self._waiting if self._is_free(command)]
+        self._waiting = deque([command for command in self._waiting if not self._is_free(command)])
+        self._bytes = sum([command.size for command in self._waiting])
+        return taken
+
+    def done(self, batch: PendingBatch) -> None:
+        """Nobody works on a batch any more."""
+        self._busy -= batch.partitions
+
+    def _is_free(self, command: PendingCommand) -> bool:
+        return command.partition not in self._busy
+
+    def _batch_of(self, taken: list[PendingCommand]) -> PendingBatch:
+        self._bytes -= sum([command.size for command in taken])
+        partitions = frozenset([command.partition for command in taken])
+        self._busy |= partitions
+        return PendingBatch(taken, partitions)

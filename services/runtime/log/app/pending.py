@@ -1,0 +1,66 @@
+"""Commands that wait for a sequencer, and how they are answered."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from functools import cache
+
+from oa_base.refusal import Refusal
+from oa_runlog.commands import Append, Command
+from services.runtime.log import metrics
+from services.runtime.log.domain.batch import Answer, Applied
+from services.runtime.log.domain.pipeline import Place
+
+
+@dataclass(slots=True)
+class PendingCommand:
+    """A command on a run of `partition`, and who waits for its answer."""
+
+    command: Command
+    partition: int
+    answer: asyncio.Future[Applied]
+    place: Place | None = None
+    """An append's among those of its stream."""
+    size: int = field(init=False)
+    """Bytes of its events."""
+    since_s: float = field(default_factory=time.perf_counter)
+    """When it came."""
+
+    def __post_init__(self) -> None:
+        self.size = sum([len(event.data) for event in self.command.events]) if isinstance(self.command, Append) else 0
+
+    def settle(self, answer: Answer) -> None:
+        """Answer it."""
+        name = type(self.command).__name__
+        if self.place is not None:
+            self.place.pipeline.answered(self.place, answer)
+        _seconds_of(name).observe(time.perf_counter() - self.since_s)
+        if isinstance(answer, Refusal):
+            count_command(name, answer.reason)
+            if not self.answer.done():
+                self.answer.set_exception(answer)
+                # Whoever submitted may have gone; asyncio would log an error that nobody asked for.
+                self.answer.exception()
+            return
+        count_command(name, "repeated" if answer.repeated else "stored")
+        if not self.answer.done():
+            self.answer.set_result(answer)
+
+
+@dataclass(slots=True)
+class PendingBatch:
+    """Commands that are decided and stored together. Until it is done, no other batch has one of its partitions."""
+
+    commands: list[PendingCommand]
+    partitions: frozenset[int]
+
+
+def count_command(name: str, outcome: str) -> None:
+    """Count a command of this type by what became of it."""
+    _count_of(name, outcome).inc()
+
+
+# Finding a metric by its labels costs more than counting.
+_seconds_of, _count_of = cache(metrics.COMMAND_SECONDS.labels), cache(metrics.COMMANDS.labels)

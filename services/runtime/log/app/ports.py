@@ -1,0 +1,89 @@
+"""What the log needs from its store, and what of the log others read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from oa_runlog.proof.receipt import SignedReceipt
+from oa_runlog.state import RunState
+from services.runtime.authority.domain import Head
+from services.runtime.log.domain.batch import Changes, Snapshot, Wanted
+from services.runtime.log.domain.records import LogRecord, RunRecord
+
+
+class LogTransaction(Protocol):
+    """One transaction on some partitions, whose heads are locked."""
+
+    heads: Mapping[int, Head]
+    """The head of each of them."""
+
+    async def read(self, wanted: Wanted) -> Snapshot:
+        """What the batch is decided on."""
+        ...
+
+    async def store(self, changes: Changes, receipts: Sequence[SignedReceipt], now_ns: int) -> None:
+        """Store the batch."""
+        ...
+
+
+class LogSession(Protocol):
+    """A connection that a sequencer keeps for as long as it lasts."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the connection is not known to be gone."""
+        ...
+
+    async def store(self, heads: Mapping[int, Head], runs: Collection[RunState], changes: Changes, now_ns: int) -> bool:
+        """Store a batch that was decided on these heads and runs, in one statement; it may not create or finish a run.
+
+        False, and nothing is stored, if one of them is not what it was, by number or by chain, or if an idempotency
+        key of the batch was used before.
+        """
+        ...
+
+    def transaction(self, partitions: Collection[int]) -> AbstractAsyncContextManager[LogTransaction]:
+        """Begin and lock the heads. Left without an exception it is committed, else rolled back."""
+        ...
+
+
+class LogStore(Protocol):
+    """The log, written."""
+
+    def session(self) -> AbstractAsyncContextManager[LogSession]:
+        """A connection. Raises Refusal unavailable."""
+        ...
+
+
+class LogPages(Protocol):
+    """The log by partition and position, whole."""
+
+    async def heads(self) -> dict[int, Head]:
+        """Partition -> its head."""
+        ...
+
+    async def log_page(self, partition: int, after: int, max_entries: int, max_bytes: int) -> Sequence[LogRecord]:
+        """Consecutive entries after a position; empty at the head. Raises Refusal unavailable, archive_damaged."""
+        ...
+
+    async def bytes_page(self, partition: int, after: int, max_entries: int, max_bytes: int) -> Sequence[bytes]:
+        """The same, the stored bytes alone, which is cheaper."""
+        ...
+
+
+class RunPages(Protocol):
+    """The events of runs that are in the log."""
+
+    async def run_page(self, run_id: str, after_seq: int, max_events: int, max_bytes: int) -> list[tuple[int, bytes]]:
+        """Consecutive events of a run: seq and stored bytes."""
+        ...
+
+
+class RunReader(Protocol):
+    """Runs as the log has them."""
+
+    async def run(self, run_id: str) -> RunRecord | None:
+        """A run."""
+        ...

@@ -1,0 +1,187 @@
+"""The one sequencer of the log in this process: many commands, one transaction.
+
+    submit -> CommandQueue -> PendingBatch -> a writer: decide, commit -> publish -> answers
+
+Correct with any number of replicas on the same partitions, because every transaction begins by locking the heads of the
+partitions that it writes, always in the same order. Commands of a partition are decided, and answered, in the order in
+which they were submitted. What is known from the last batches need not be read again: see `domain.cache`.
+
+A transaction costs about the same for one command as for many, so commands of many partitions share one commit. While
+it is under way, another writer begins one beside it, on other partitions, if enough waits to be worth it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
+
+import structlog
+
+from oa_base.refusal import Refusal
+from oa_platform.health.failures import RETRY_AFTER_MS, refusal_of
+from oa_runlog.commands import Command
+from oa_runlog.decide import Limits
+from services.runtime.log import metrics
+from services.runtime.log.app.batch_writer import BatchWriter, Seal
+from services.runtime.log.app.command_queue import CommandQueue
+from services.runtime.log.app.fanout import Publish
+from services.runtime.log.app.pending import PendingBatch, PendingCommand, count_command
+from services.runtime.log.app.ports import LogSession, LogStore
+from services.runtime.log.domain.batch import Applied
+from services.runtime.log.domain.cache import LogCache
+from services.runtime.log.domain.pipeline import Place
+from services.runtime.log.domain.records import LogRecord
+from services.runtime.log.limits import SequencerLimits
+
+_log = structlog.get_logger(__name__)
+
+
+class Sequencer:
+    """Drains the queue of its partitions. `run` does the work until `close` has let it finish."""
+
+    def __init__(
+        self, store: LogStore, run_limits: Limits, limits: SequencerLimits, seal: Seal, publish: Publish
+    ) -> None:
+        self._store = store
+        self._limits = limits
+        self._publish = publish
+        self._queue = CommandQueue(limits)
+        self._cache = LogCache(limits.cached_runs, limits.cache_max_age_ms)
+        self._batches = BatchWriter(run_limits, seal, self._cache)
+        self._changed = asyncio.Event()
+        """Set whenever a writer may have something to do that it had not before."""
+        self._closing = False
+
+    def submit(self, command: Command, partition: int, place: Place | None = None) -> asyncio.Future[Applied]:
+        """Queue a command on a run of `partition`; the future gets its answer, or the Refusal.
+
+        Commands of a partition are carried out and answered in the order of submission. With `place`, an append that
+        would overtake one of its stream is refused.
+        Raises Refusal overloaded when the queue is full, draining when the process goes away. Nobody has to wait for
+        the future: the command is carried out all the same.
+        """
+        if self._closing:
+            raise Refusal("draining", "this replica is going away; ask another one", retry_after_ms=RETRY_AFTER_MS)
+        if self._queue.is_full:
+            count_command(type(command).__name__, "overloaded")
+            text = "too many commands wait, and nothing was done; send it again later"
+            raise Refusal("overloaded", text, retry_after_ms=self._limits.overloaded_retry_ms)
+        answer: asyncio.Future[Applied] = asyncio.get_running_loop().create_future()
+        self._queue.put(PendingCommand(command, partition, answer, place))
+        metrics.QUEUE_COMMANDS.inc()
+        if self._queue.is_due:
+            self._changed.set()
+        return answer
+
+    async def run(self) -> None:
+        """Work until closed, with the queue empty. Whatever ends it, everything that was submitted is answered."""
+        try:
+            async with asyncio.TaskGroup() as writers:
+                for _ in range(self._limits.writers):
+                    writers.create_task(self._write(), name="sequencer-writer")
+        finally:
+            self.close()
+            self._fail_waiting(asyncio.CancelledError())
+
+    def close(self) -> None:
+        """Take nothing more; `run` ends once what is queued is answered."""
+        self._closing = True
+        self._changed.set()
+
+    async def _write(self) -> None:
+        """One writer: commit until closed, on a new connection whenever the old one is gone."""
+        while (batch := await self._next_batch()) is not None:
+            # What fails ends the connection. Whom it concerns has been told, and it has been logged.
+            with suppress(Exception):
+                async with AsyncExitStack() as stack:
+                    session = await self._connect(stack, batch)
+                    await self._write_over(session, batch)
+
+    async def _next_batch(self) -> PendingBatch | None:
+        """Wait for a batch and take it; None once closed, with nothing left."""
+        while (batch := self._queue.take()) is None:
+            if self._closing and not self._queue:
+                return None
+            self._changed.clear()
+            await self._changed.wait()
+        metrics.QUEUE_COMMANDS.dec(len(batch.commands))
+        return batch
+
+    async def _connect(self, stack: AsyncExitStack, batch: PendingBatch) -> LogSession:
+        """A new connection, for a batch that needs one."""
+        try:
+            session = await stack.enter_async_context(self._store.session())
+        except BaseException as error:
+            self._fail_batch(batch, error)
+            self._fail_waiting(error)  # it would only wait longer to hear the same
+            raise
+        self._cache.clear()  # it may be another server, with another past
+        return session
+
+    async def _write_over(self, session: LogSession, first: PendingBatch) -> None:
+        """Commit batch after batch, until closed or for as long as the connection lasts."""
+        batch: PendingBatch | None = first
+        while batch is not None and session.is_open:
+            await self._commit(session, batch)
+            batch = await self._next_batch()
+        if batch is not None:
+            self._give_back(batch)
+
+    async def _commit(self, session: LogSession, batch: PendingBatch) -> None:
+        """Write a batch, publish it, and answer its commands, in this order."""
+        try:
+            decided = await self._batches.write(session, batch.commands)
+            if decided.changes.records:
+                _count_events(decided.changes.records)
+                self._publish(decided.changes.records)
+        except BaseException as error:
+            self._fail_batch(batch, error)
+            raise
+        try:
+            for pending, answer in zip(batch.commands, decided.answers, strict=True):
+                pending.settle(answer)
+        finally:
+            self._done(batch)
+
+    def _done(self, batch: PendingBatch) -> None:
+        self._queue.done(batch)
+        self._changed.set()
+
+    def _give_back(self, batch: PendingBatch) -> None:
+        """Let it wait again, for whichever writer comes first."""
+        metrics.QUEUE_COMMANDS.inc(len(batch.commands))
+        self._queue.give_back(batch)
+        self._changed.set()
+
+    def _fail_batch(self, batch: PendingBatch, error: BaseException) -> None:
+        self._fail(batch.commands, error)
+        self._done(batch)
+
+    def _fail_waiting(self, error: BaseException) -> None:
+        """Fail what waits, but for what would be answered before a command that a batch under way has."""
+        waiting = self._queue.take_free()
+        metrics.QUEUE_COMMANDS.dec(len(waiting))
+        if waiting:
+            self._fail(waiting, error)
+
+    def _fail(self, commands: Sequence[PendingCommand], error: BaseException) -> None:
+        """Answer `unavailable`: whether the commit took place may be unknown, and a retry with the key finds out."""
+        metrics.BATCHES_FAILED.inc()
+        self._cache.clear()
+        known = refusal_of(ConnectionError() if isinstance(error, asyncio.CancelledError) else error)
+        if known is not None:
+            _log.warning("batch_failed", commands=len(commands), reason=known.reason)
+        else:
+            _log.error("batch_failed", commands=len(commands), exc_info=error)
+        text = "the log can't be written now; send it again with the same key"
+        refusal = Refusal("unavailable", text, retry_after_ms=RETRY_AFTER_MS)
+        for pending in commands:
+            pending.settle(refusal)
+
+
+def _count_events(records: Mapping[int, Sequence[LogRecord]]) -> None:
+    types = Counter([record.type for its_own in records.values() for record in its_own])
+    for kind, count in types.items():
+        metrics.EVENTS_STORED.labels(kind).inc(count)

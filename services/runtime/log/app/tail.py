@@ -1,0 +1,186 @@
+"""The log as this replica follows it: own commits, and those of other replicas, merged by position without a hole.
+
+Own commits come from the sequencers (`publish`). Word of others comes by NOTIFY (`hint`) and holds positions only. What
+does not follow on the head is a hole, and a hole is read from the table: so word may get lost, repeat or come late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import structlog
+
+from oa_base.refusal import Refusal
+from oa_base.ring import Ring
+from services.runtime.authority.domain import Head
+from services.runtime.log import metrics
+from services.runtime.log.app.ports import LogPages
+from services.runtime.log.domain.records import LogRecord
+from services.runtime.log.limits import TailLimits
+
+_log = structlog.get_logger(__name__)
+Listener = Callable[[Sequence[LogRecord]], None]
+"""Takes consecutive records of one partition. Must not block, must not raise."""
+
+
+class _Partition(Ring[LogRecord]):
+    """The head of one partition, with what stands there, and the newest records."""
+
+    def __init__(self, number: int, head: Head, limits: TailLimits) -> None:
+        super().__init__(head.position, _size, limits.ring_entries, limits.ring_bytes)
+        self.number = number
+        self._chain = head.chain
+
+    def offer(self, records: Sequence[LogRecord]) -> Sequence[LogRecord]:
+        """Take the records that follow on the head and return them; note how far the partition is known to go."""
+        new = self.take(records[0].position, records)
+        if new:
+            self._chain = new[-1].chain
+        return new
+
+    @property
+    def followed(self) -> Head:
+        """The head, with what stands there."""
+        return Head(self.head, self._chain)
+
+
+def _size(record: LogRecord) -> int:
+    return len(record.data)
+
+
+class Tail:
+    """Follows all partitions. `start` first; `run` repairs holes until cancelled."""
+
+    def __init__(self, reader: LogPages, limits: TailLimits) -> None:
+        self._reader = reader
+        self._limits = limits
+        self._partitions: dict[int, _Partition] = {}
+        self._listeners: list[Listener] = []
+        self._waiting: set[asyncio.Event] = set()
+        self._behind = asyncio.Event()
+        self._behind_since: dict[int, float] = {}
+
+    async def start(self) -> None:
+        """Take the present heads as where following begins."""
+        self.restart(await self._reader.heads())
+
+    def restart(self, heads: Mapping[int, Head]) -> None:
+        """Follow from these heads on and forget what was followed: the log has another past. All readers wake up."""
+        self._partitions = {number: _Partition(number, head, self._limits) for number, head in heads.items()}
+        self._behind_since.clear()
+        for event in self._waiting:
+            event.set()
+
+    def listen(self, listener: Listener) -> None:
+        """Hand every record to `listener` from now on, in the order of each partition."""
+        self._listeners.append(listener)
+
+    def heads(self) -> dict[int, Head]:
+        """Partition -> how far it has been followed."""
+        return {number: partition.followed for number, partition in self._partitions.items()}
+
+    # ------------------------------------------------------------------------------------------------- what comes in
+
+    def publish(self, records: Mapping[int, Sequence[LogRecord]]) -> None:
+        """An own commit: partition -> what it grew by."""
+        for partition, its_own in records.items():
+            self._offer(self._partitions[partition], its_own)
+
+    def hint(self, partition: int, position: int) -> None:
+        """Word that a partition has come to `position`."""
+        one = self._partitions.get(partition)
+        if one is not None and position > one.known_head:
+            one.expect(position)
+            self._note_behind(one)
+
+    def _offer(self, partition: _Partition, records: Sequence[LogRecord]) -> None:
+        new = partition.offer(records)
+        self._note_behind(partition)
+        if not new:
+            return
+        for listener in self._listeners:
+            listener(new)
+        for event in self._waiting:
+            event.set()
+
+    def _note_behind(self, partition: _Partition) -> None:
+        behind = partition.known_head - partition.head
+        metrics.TAIL_BEHIND.labels(str(partition.number)).set(behind)
+        if behind:
+            self._behind.set()
+            self._behind_since.setdefault(partition.number, time.monotonic())
+        elif (since := self._behind_since.pop(partition.number, None)) is not None:
+            metrics.TAIL_LAG_SECONDS.observe(time.monotonic() - since)
+
+    # ------------------------------------------------------------------------------------------------- repair
+
+    async def run(self) -> None:
+        """Read what is missing, until cancelled. A partition that can't be read holds up no other."""
+        while True:
+            await self._behind.wait()
+            self._behind.clear()
+            failures = {await self._catch_up(partition) for partition in self._partitions.values()} - {""}
+            if failures:
+                _log.warning("tail_repair_failed", reasons=sorted(failures))
+                self._behind.set()
+                await asyncio.sleep(self._limits.repair_retry_ms / 1000)
+
+    async def _catch_up(self, partition: _Partition) -> str:
+        """Read until nothing is missing. Returns the reason why something still is, or ""."""
+        try:
+            while partition.hole:
+                metrics.TAIL_REPAIRS.inc()
+                limits = self._limits
+                records = await self._reader.log_page(
+                    partition.number, partition.head, limits.page_entries, limits.page_bytes
+                )
+                if self._partitions[partition.number] is not partition:
+                    return ""  # following has begun anew
+                if not records:
+                    return "unavailable"  # the table does not show yet what is known to be stored
+                self._offer(partition, records)
+        except Refusal as refusal:
+            return refusal.reason
+        return ""
+
+    # ------------------------------------------------------------------------------------------------- readers
+
+    async def read(self, partition: int, after: int) -> Sequence[bytes]:
+        """The stored bytes of the entries after a position: a page of consecutive ones, empty at the head.
+
+        Raises Refusal as `LogPages.bytes_page`.
+        """
+        limits = self._limits
+        page = self._partitions[partition].slice(after + 1, limits.page_entries, limits.page_bytes)
+        if page is not None:
+            return [record.data for record in page]
+        return await self._reader.bytes_page(partition, after, limits.page_entries, limits.page_bytes)
+
+    def bell(self) -> TailBell:
+        """Rings when there are news."""
+        return TailBell(self._waiting)
+
+
+class TailBell:
+    """Rings when anything was followed since the last wait. Use as a context manager."""
+
+    def __init__(self, waiting: set[asyncio.Event]) -> None:
+        self._waiting = waiting
+        self._event = asyncio.Event()
+
+    def __enter__(self) -> TailBell:
+        self._waiting.add(self._event)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._waiting.discard(self._event)
+
+    def rearm(self) -> None:
+        """Forget what has rung: call before reading."""
+        self._event.clear()
+
+    async def wait(self) -> None:
+        """Until something is followed."""
+        await self._event.wait()

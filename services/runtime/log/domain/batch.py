@@ -1,0 +1,211 @@
+"""A batch of commands: each is decided in order against what the ones before it left. Pure.
+
+`Batch` starts from what the database holds (`Snapshot`) and grows what is to be stored (`Changes`). A refused command
+leaves no trace, so it never spoils its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import repeat
+from typing import NamedTuple
+
+from oa_base.refusal import Refusal
+from oa_runlog.commands import Append, AssignRun, Command, CreateRun
+from oa_runlog.decide import Accepted, KnownKey, Limits, NewEvent, Unchanged, decide
+from oa_runlog.state import RunState
+from services.runtime.authority.domain import Head
+from services.runtime.log.domain.pipeline import Pipeline, Place, out_of_order
+from services.runtime.log.domain.records import LogRecord
+
+CreateKey = tuple[str, str, str]
+"""Org, user and idempotency key of a CreateRun."""
+AppendKey = tuple[str, str]
+"""Run and idempotency key of an Append."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What has to be read before a batch can be decided."""
+
+    run_ids: tuple[str, ...]
+    append_keys: tuple[str, ...]
+    create_keys: tuple[CreateKey, ...]
+    assignees: tuple[str, ...]
+    """Workers that are to get a run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the database holds of what is wanted. `now_ns` is its clock, read after the partitions were locked, and so
+    is the log's epoch, which a batch that is decided from the cache does not need."""
+
+    now_ns: int
+    log_epoch: str
+    runs: Mapping[str, RunState]
+    appends: Mapping[AppendKey, KnownKey]
+    creates: Mapping[CreateKey, KnownKey]
+    gone: Collection[str] = ()
+    """Of the workers that are to get a run, those that are lost or stopped."""
+
+
+class StoredKey(NamedTuple):
+    """The idempotency key of an append, to be stored with its first event."""
+
+    idempotency_key: str
+    fingerprint: bytes
+    batch_count: int
+
+
+@dataclass(slots=True)
+class Changes:
+    """What a batch stores. Runs are listed once, in their last state; `created` ones have their commands."""
+
+    records: dict[int, list[LogRecord]] = field(default_factory=dict)
+    """Partition -> its new records, in order."""
+    heads: dict[int, Head] = field(default_factory=dict)
+    """Partition -> its head after the batch, for those that grow."""
+    keys: dict[tuple[str, int], StoredKey] = field(default_factory=dict)
+    """Run and seq of an append's first event -> its key."""
+    created: dict[str, CreateRun] = field(default_factory=dict)
+    runs: dict[str, RunState] = field(default_factory=dict)
+    finished: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The answer to a command that was not refused.
+
+    `repeated`: it had its effect before, and nothing was stored now. `state` is the run's after the command, None when
+    the run of a repeated CreateRun was not read.
+    """
+
+    run_id: str
+    first_seq: int
+    last_seq: int
+    repeated: bool
+    state: RunState | None
+
+
+Answer = Applied | Refusal
+
+
+def wanted_by(commands: list[Command]) -> Wanted:
+    """What has to be read to decide `commands`."""
+    return Wanted(
+        run_ids=tuple(dict.fromkeys(c.run_id for c in commands if not isinstance(c, CreateRun))),
+        append_keys=tuple(dict.fromkeys(c.idempotency_key for c in commands if isinstance(c, Append))),
+        create_keys=tuple(dict.fromkeys(create_key(c) for c in commands if isinstance(c, CreateRun))),
+        assignees=tuple(dict.fromkeys(c.worker_id for c in commands if isinstance(c, AssignRun))),
+    )
+
+
+def has_to_be_read_for(commands: Collection[Command]) -> bool:
+    """Whether a batch of these can't be decided on what is cached: it is not cached whether a worker is still there."""
+    return any(isinstance(command, AssignRun) for command in commands)
+
+
+def create_key(command: CreateRun) -> CreateKey:
+    """What makes a CreateRun the same as another one."""
+    return command.org_id, command.user_id, command.idempotency_key
+
+
+class Batch:
+    """Decides commands one after the other and collects what they change."""
+
+    def __init__(self, heads: Mapping[int, Head], snapshot: Snapshot, limits: Limits) -> None:
+        self.heads = dict(heads)
+        """Partition -> its head, after what was applied."""
+        self._now_ns = snapshot.now_ns
+        self._limits = limits
+        self.runs = dict(snapshot.runs)
+        """Where the runs stand, after what was applied."""
+        self._appends = dict(snapshot.appends)
+        self._creates = dict(snapshot.creates)
+        self._gone = snapshot.gone
+        self._pipelines: dict[Pipeline, Pipeline] = {}
+        """Those that this batch changes, as they are after what was applied: it may yet fail."""
+        self.changes = Changes()
+
+    def apply(self, command: Command, partition: int, place: Place | None = None) -> Answer:
+        """Decide one more command, whose run is in `partition`; `place` is an append's among those of its stream."""
+        if place is not None and (awaited := self._pipeline(place).awaited(place)) and self._known(command) is None:
+            return out_of_order(awaited)
+        if isinstance(command, AssignRun) and command.worker_id in self._gone:
+            return Refusal("worker_lost", "the worker is lost, or has said good-bye; give the run to another")
+        decision = decide(self.runs.get(command.run_id), command, self._limits, self._now_ns, self._known(command))
+        match decision:
+            case Accepted():
+                return self._accept(command, partition, decision)
+            case Unchanged(run_id, first_seq, last_seq):
+                return Applied(run_id, first_seq, last_seq, repeated=True, state=self.runs.get(run_id))
+            case Refusal():
+                return decision
+
+    def answered(self, place: Place, answer: Answer) -> None:
+        """Note what became of an append, for those of its stream that come after it in this batch."""
+        if place.pipeline in self._pipelines or isinstance(answer, Refusal):
+            self._pipelines.setdefault(place.pipeline, place.pipeline.copy()).answered(place, answer)
+
+    def _pipeline(self, place: Place) -> Pipeline:
+        return self._pipelines.get(place.pipeline, place.pipeline)
+
+    def _known(self, command: Command) -> KnownKey | None:
+        match command:
+            case Append():
+                return self._appends.get((command.run_id, command.idempotency_key))
+            case CreateRun():
+                return self._creates.get(create_key(command))
+            case _:
+                return None
+
+    def _accept(self, command: Command, partition: int, accepted: Accepted) -> Applied:
+        state, events = accepted.state, accepted.events
+        first, count = events[0].seq, len(events)
+        changes = self.changes
+        if isinstance(command, CreateRun):
+            self._creates[create_key(command)] = KnownKey(command.run_id, command.fingerprint, first, count)
+            changes.created[command.run_id] = command
+        elif isinstance(command, Append):
+            key = command.idempotency_key
+            self._appends[command.run_id, key] = KnownKey(command.run_id, command.fingerprint, first, count)
+            changes.keys[command.run_id, first] = StoredKey(key, command.fingerprint, count)
+        self._place(command.run_id, partition, events)
+        self.runs[command.run_id] = changes.runs[command.run_id] = state
+        if state.status.is_final:
+            changes.finished.append(command.run_id)
+        return Applied(command.run_id, first, events[-1].seq, repeated=False, state=state)
+
+    def _place(self, run_id: str, partition: int, events: Sequence[NewEvent]) -> None:
+        """Give the events their positions."""
+        before = self.heads[partition].position
+        after = before + len(events)
+        seqs, types, stored, chains = zip(*events, strict=True)
+        positions = range(before + 1, after + 1)
+        records = map(LogRecord, positions, repeat(run_id), seqs, types, stored, chains)
+        self.changes.records.setdefault(partition, []).extend(records)
+        self.heads[partition] = self.changes.heads[partition] = Head(after, chains[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A batch and the answers to its commands, in order."""
+
+    batch: Batch
+    answers: Sequence[Answer]
+
+    @property
+    def changes(self) -> Changes:
+        """What is to be stored."""
+        return self.batch.changes
+
+    @property
+    def is_storable_unread(self) -> bool:
+        """Whether it may be stored, and answered, if it was decided on what is cached.
+
+        Only what is new to the log is. A refusal may be due to what others have changed meanwhile, or stand where a
+        known key has to be recognized; what creates or finishes a run takes more than one statement.
+        """
+        is_new = all(isinstance(answer, Applied) and not answer.repeated for answer in self.answers)
+        return is_new and not self.changes.created and not self.changes.finished

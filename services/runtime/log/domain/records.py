@@ -1,0 +1,30 @@
+"""What the log has: events at their places, and runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from oa_runlog.events import EventType, RunSpec
+from oa_runlog.state import RunState
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A run with its spec."""
+
+    state: RunState
+    spec: RunSpec
+    floor: int = 0
+    """Lowest seq after which the run's events are in the log: its newest once they moved to the archive."""
+
+
+class LogRecord(NamedTuple):
+    """A stored event at its place in the log. `chain`: of its run, up to it; empty where it was not read."""
+
+    position: int
+    run_id: str
+    seq: int
+    type: EventType
+    data: bytes
+    chain: bytes = b""

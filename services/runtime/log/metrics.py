@@ -1,0 +1,61 @@
+"""What is counted of the log: commands, batches, and how it is followed."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from oa_platform.telemetry.metrics import REGISTRY
+
+COMMAND_SECONDS = Histogram(
+    "oa_runtime_command_seconds",
+    "From a command's arrival in its partition's queue to its answer.",
+    ["command"],
+    registry=REGISTRY,
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+COMMANDS = Counter(
+    "oa_runtime_commands",
+    "Commands by what became of them: stored, repeated, or the reason of their refusal.",
+    ["command", "outcome"],
+    registry=REGISTRY,
+)
+QUEUE_COMMANDS = Gauge("oa_runtime_queue_commands", "Commands waiting, all partitions.", registry=REGISTRY)
+BATCH_COMMANDS = Histogram(
+    "oa_runtime_batch_commands",
+    "Commands in a transaction.",
+    registry=REGISTRY,
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
+)
+BATCH_SECONDS = Histogram(
+    "oa_runtime_batch_seconds",
+    "Time of a transaction of a sequencer, with the wait for the partition's lock.",
+    registry=REGISTRY,
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+BATCHES = Counter(
+    "oa_runtime_batches",
+    "Batches by how they were decided: read, remembered, or overtaken (from the cache, by others: decided again).",
+    ["how"],
+    registry=REGISTRY,
+)
+BATCHES_FAILED = Counter(
+    "oa_runtime_batches_failed",
+    "Transactions that failed; their commands were answered unavailable.",
+    registry=REGISTRY,
+)
+EVENTS_STORED = Counter("oa_runtime_events_stored", "Events stored, by type.", ["type"], registry=REGISTRY)
+TAIL_BEHIND = Gauge(
+    "oa_runtime_tail_behind_entries",
+    "Entries known to be stored and not yet followed, by partition.",
+    ["partition"],
+    registry=REGISTRY,
+)
+TAIL_REPAIRS = Counter(
+    "oa_runtime_tail_repairs", "Reads of the log for what other replicas stored, and for holes.", registry=REGISTRY
+)
+TAIL_LAG_SECONDS = Histogram(
+    "oa_runtime_tail_lag_seconds",
+    "From the first word of what another replica stored, to having followed it.",
+    registry=REGISTRY,
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)

@@ -1,0 +1,1 @@
+"""The log in Postgres, and how replicas hear of each other."""

@@ -1,0 +1,89 @@
+"""The fan-out by notifications of Postgres, and a look at the heads now and then.
+
+A replica tells the others by the statement that commits: without a further round trip, and never of what was rolled
+back. A notification is "replica partition:position partition:position …".
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from oa_platform.config.shared import DatabaseSettings
+from oa_platform.postgres import listen
+from services.runtime.authority.domain import Head
+from services.runtime.log.app.fanout import Hint
+from services.runtime.log.store import sql
+
+CHANNEL = "runtime_log"
+"""Also the one on which `runtime.give_log_epoch` says that the log has another epoch."""
+MAX_NOTIFIED_PARTITIONS = 200
+"""Maximum number of partitions named in one notification."""
+
+_log = structlog.get_logger(__name__)
+_OWN_GRACE_S = 0.05
+"""Own commits are followed without a word; this is for one whose answer got lost, so its word can wait."""
+_NEW_EPOCH = "epoch"
+
+
+class PostgresNotification:
+    """Tells the others by the statement that commits."""
+
+    expression = f"pg_notify('{CHANNEL}', ${sql.FIRST_OF_NOTIFICATION})"
+
+    def __init__(self, replica_id: str) -> None:
+        self._replica_id = replica_id
+
+    def arguments(self, heads: Mapping[int, Head]) -> tuple[str]:
+        """Postgres takes less than 8000 bytes; what does not fit is found by looking at the heads."""
+        places = [f"{partition}:{head.position}" for partition, head in heads.items()]
+        return (" ".join([self._replica_id, *places[:MAX_NOTIFIED_PARTITIONS]]),)
+
+
+class PostgresFanout(listen.Listener):
+    """Calls `hint` for every partition that has grown, and `new_epoch` when the log has another one.
+
+    `run` goes on until cancelled, whatever the connection does.
+    """
+
+    def __init__(
+        self,
+        settings: DatabaseSettings,
+        replica_id: str,
+        hint: Hint,
+        new_epoch: Callable[[], None],
+        poll_interval_s: float,
+    ) -> None:
+        super().__init__(
+            settings, "runtime", [CHANNEL], on_notify=self._told, look=self._heads, interval_s=poll_interval_s
+        )
+        self.notification = PostgresNotification(replica_id)
+        """What the store adds to each batch, for the others to be told."""
+        self._replica_id = replica_id
+        self._hint = hint
+        self._new_epoch = new_epoch
+
+    def publish(self, positions: Mapping[int, int]) -> None:
+        """Nothing is left to do: the commit has told the others."""
+
+    async def _heads(self, connection: listen.Connection) -> None:
+        for row in await connection.fetch(sql.READ_HEADS):
+            self._hint(row["partition"], row["position"])
+
+    def _told(self, _channel: str, payload: str) -> None:
+        if payload == _NEW_EPOCH:
+            self._new_epoch()
+            return
+        replica_id, *places = payload.split(" ")
+        try:
+            heads = [(int(partition), int(position)) for partition, position in (one.split(":") for one in places)]
+        except ValueError:
+            _log.warning("strange_notification")
+            return
+        for head in heads:
+            if replica_id == self._replica_id:
+                asyncio.get_running_loop().call_later(_OWN_GRACE_S, self._hint, *head)
+            else:
+                self._hint(*head)

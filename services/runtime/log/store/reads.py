@@ -1,0 +1,61 @@
+"""The log, read: heads, pages of partitions and of runs, and runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from asyncpg import Record
+
+from oa_platform.postgres.pool import Postgres
+from oa_runlog import wire
+from oa_runlog.events import EventType
+from services.runtime.authority.domain import Head
+from services.runtime.log.domain.records import LogRecord, RunRecord
+from services.runtime.log.store import sql
+from services.runtime.log.store.rows import state_of
+
+
+class PostgresReads:
+    """Reads outside of the sequencers' transactions."""
+
+    def __init__(self, postgres: Postgres) -> None:
+        self._postgres = postgres
+
+    async def heads(self) -> dict[int, Head]:
+        """Partition -> its head."""
+        async with self._postgres.acquire() as connection:
+            rows = await connection.fetch(sql.READ_HEADS)
+        return {row["partition"]: Head(row["position"], row["chain"] or b"") for row in rows}
+
+    async def log_page(self, partition: int, after: int, max_entries: int, max_bytes: int) -> list[LogRecord]:
+        """The rows of a partition after a position, in order; some may be missing."""
+        async with self._postgres.acquire() as connection:
+            rows = await connection.fetch(sql.READ_LOG_PAGE, partition, after, max_entries, max_bytes)
+        return [_record(row) for row in rows]
+
+    async def bytes_page(self, partition: int, after: int, max_entries: int, max_bytes: int) -> Sequence[bytes]:
+        """The bodies of the next rows; none unless these are the next entries and together within so many bytes."""
+        async with self._postgres.acquire() as connection:
+            page = await connection.fetchrow(sql.READ_LOG_BYTES, partition, after, max_entries, max_bytes)
+        assert page is not None  # it aggregates
+        bodies: list[bytes] = page["bodies"] or []
+        return bodies if (page["first"], page["last"]) == (after + 1, after + len(bodies)) else ()
+
+    async def run_page(self, run_id: str, after_seq: int, max_events: int, max_bytes: int) -> list[tuple[int, bytes]]:
+        """Consecutive events of a run: seq and stored bytes."""
+        async with self._postgres.acquire() as connection:
+            rows = await connection.fetch(sql.READ_RUN_PAGE, run_id, after_seq, max_events, max_bytes)
+        return [(row["seq"], row["body"]) for row in rows]
+
+    async def run(self, run_id: str) -> RunRecord | None:
+        """A run."""
+        async with self._postgres.acquire() as connection:
+            row = await connection.fetchrow(sql.READ_RUN, run_id)
+        if row is None:
+            return None
+        state = state_of(row)
+        return RunRecord(state, wire.decode_spec(row["spec"]), state.latest_seq if row["archived"] else 0)
+
+
+def _record(row: Record) -> LogRecord:
+    return LogRecord(row["position"], row["run_id"], row["seq"], EventType(row["type"]), row["body"], row["chain"])

@@ -1,0 +1,147 @@
+"""Statements on the log, by name. What is unnested comes as parallel arrays, or as rows of a type."""
+
+# In the order of partitions, so that two replicas never wait for each other.
+LOCK_HEADS = """
+SELECT partition, position, chain FROM runtime.log_heads
+WHERE partition = ANY($1::integer[]) ORDER BY partition FOR UPDATE
+"""
+
+# Always at least one row, for the clock and the log's epoch, which are read after the lock was got.
+READ_RUNS = """
+SELECT c.now_us, c.log_epoch, r.run_id, r.org_id, r.user_id, r.status, r.latest_seq, r.chain_head, r.create_time,
+       r.lease_epoch, r.worker_id, r.fenced, r.attempt, r.cancel_requested_time, r.cancel_reason, r.finish_time,
+       r.finish, r.totals, r.paced_until_ns, k.keys, k.fingerprints, k.first_seqs, k.counts
+FROM (
+    SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us, log_epoch FROM runtime.installation
+) c
+LEFT JOIN runtime.runs r ON r.run_id = ANY($1::text[])
+LEFT JOIN LATERAL (
+    SELECT array_agg(e.idempotency_key) AS keys, array_agg(e.fingerprint) AS fingerprints,
+           array_agg(e.seq) AS first_seqs, array_agg(e.batch_count) AS counts
+    FROM runtime.events e
+    WHERE e.run_id = r.run_id AND e.idempotency_key = ANY($2::text[])
+) k ON true
+"""
+
+# Locked, so that none of them is lost before the batch is stored that gives it a run.
+LOCK_WORKERS = """
+SELECT worker_id, status FROM runtime.workers WHERE worker_id = ANY($1::text[]) ORDER BY worker_id FOR SHARE
+"""
+
+READ_CREATE_KEYS = """
+SELECT r.org_id, r.user_id, r.create_key, r.run_id, r.create_fingerprint
+FROM unnest($1::text[], $2::text[], $3::text[]) AS k (org_id, user_id, create_key)
+JOIN runtime.runs r USING (org_id, user_id, create_key)
+"""
+
+INSERT_RUNS = """
+INSERT INTO runtime.runs (
+    run_id, partition, org_id, user_id, create_key, create_fingerprint, adapter, retention_class, spec, create_time,
+    status, latest_seq, chain_head, lease_epoch, worker_id, fenced, attempt, cancel_requested_time, cancel_reason,
+    finish_time, finish, totals, paced_until_ns)
+SELECT * FROM unnest(
+    $1::text[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[], $8::text[], $9::bytea[],
+    $10::timestamptz[], $11::text[], $12::bigint[], $13::bytea[], $14::bigint[], $15::text[], $16::boolean[],
+    $17::integer[], $18::timestamptz[], $19::text[], $20::timestamptz[], $21::bytea[], $22::text[], $23::bigint[])
+"""
+
+# Events, runs and heads, in one round trip; nothing of it, and false, unless every head, and every run that was known
+# from a cache, still is what the batch was decided on, by number and chain. The lock comes first: what decides reads
+# the locked rows, and what stores asks what was decided. A head that has moved since the statement began is read anew
+# once its lock is got (READ COMMITTED); the runs are as old as the statement, but no run moves unless its head does.
+#
+# Nor is anything stored on a server that would not keep it ($10: unless losing it is allowed). Its settings can change
+# at any time: the one that belongs to the session is held as it is until the transaction has ended.
+#
+# It is completed by `store_batch`.
+STORE_BATCH = """
+WITH locked AS MATERIALIZED (
+    SELECT partition, position, chain FROM runtime.log_heads
+    WHERE partition = ANY($4::integer[]) ORDER BY partition FOR UPDATE
+), durable AS MATERIALIZED (
+    SELECT set_config('synchronous_commit', current_setting('synchronous_commit'), true) <> 'off'
+        AND current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on' OR $10 AS keeps
+), decided AS MATERIALIZED (
+    SELECT (SELECT keeps FROM durable) AND cardinality($4::integer[]) = (
+        SELECT count(*) FROM unnest($4::integer[], $5::bigint[], $6::bytea[]) AS s (partition, position, chain)
+        JOIN locked h USING (partition, position) WHERE h.chain IS NOT DISTINCT FROM s.chain
+    ) AND cardinality($7::runtime.known_run[]) = (
+        SELECT count(*) FROM unnest($7::runtime.known_run[]) AS s
+        JOIN runtime.runs r USING (run_id, latest_seq, chain_head)
+    ) AS holds
+), stored AS (
+    INSERT INTO runtime.events (
+        recorded_at, partition, position, run_id, seq, type, body, chain, idempotency_key, fingerprint, batch_count)
+    SELECT $1::timestamptz, e.partition, e.position, e.run_id, e.seq, e.type, e.body, e.chain, e.idempotency_key,
+           e.fingerprint, e.batch_count
+    FROM unnest($2::runtime.new_event[]) AS e
+    WHERE (SELECT holds FROM decided)
+), moved AS (
+    UPDATE runtime.runs r
+    SET status = s.status, latest_seq = s.latest_seq, chain_head = s.chain_head, lease_epoch = s.lease_epoch,
+        worker_id = s.worker_id, fenced = s.fenced, attempt = s.attempt,
+        cancel_requested_time = s.cancel_requested_time, cancel_reason = s.cancel_reason, finish_time = s.finish_time,
+        finish = s.finish, totals = s.totals, paced_until_ns = s.paced_until_ns
+    FROM unnest($3::runtime.moved_run[]) AS s
+    WHERE r.run_id = s.run_id AND (SELECT holds FROM decided)
+), moved_heads AS (
+    UPDATE runtime.log_heads h SET position = s.position, chain = s.chain
+    FROM unnest($4::integer[], $8::bigint[], $9::bytea[]) AS s (partition, position, chain)
+    WHERE h.partition = s.partition AND (SELECT holds FROM decided)
+)
+SELECT holds, keeps, CASE WHEN holds THEN {notification} END AS notification FROM decided, durable
+"""
+
+FIRST_OF_NOTIFICATION = 11
+"""Number of the first argument that the notification has."""
+
+
+def store_batch(notification: str) -> str:
+    """STORE_BATCH with an expression that is evaluated if the batch is stored, and committed with it."""
+    return STORE_BATCH.format(notification=notification)
+
+
+INSERT_RECEIPTS = """
+INSERT INTO runtime.receipts (run_id, canonical_json, signature, key_id)
+SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::text[])
+"""
+
+READ_HEADS = "SELECT partition, position, chain FROM runtime.log_heads"
+
+# A page is cut where it would pass the bytes, but has one row at least.
+READ_LOG_PAGE = """
+SELECT position, run_id, seq, type, body, chain FROM (
+    SELECT p.*, sum(octet_length(body)) OVER (ORDER BY position) - octet_length(body) AS bytes_before
+    FROM (
+        SELECT position, run_id, seq, type, body, chain FROM runtime.events
+        WHERE partition = $1 AND position > $2 ORDER BY position LIMIT $3
+    ) p
+) q
+WHERE bytes_before < $4 OR bytes_before = 0
+ORDER BY position
+"""
+
+# The same, bodies alone and in one value: what reading costs is mostly the number of values. A page that would pass the
+# bytes is empty.
+READ_LOG_BYTES = """
+WITH page AS MATERIALIZED (
+    SELECT position, body FROM runtime.events WHERE partition = $1 AND position > $2 ORDER BY position LIMIT $3
+)
+SELECT min(position) AS first, max(position) AS last, array_agg(body ORDER BY position) AS bodies FROM page
+WHERE (SELECT sum(octet_length(body)) FROM page) <= $4
+"""
+
+READ_RUN_PAGE = """
+SELECT seq, body FROM (
+    SELECT p.*, sum(octet_length(body)) OVER (ORDER BY seq) - octet_length(body) AS bytes_before
+    FROM (SELECT seq, body FROM runtime.events WHERE run_id = $1 AND seq > $2 ORDER BY seq LIMIT $3) p
+) q
+WHERE bytes_before < $4 OR bytes_before = 0
+ORDER BY seq
+"""
+
+READ_RUN = """
+SELECT run_id, org_id, user_id, status, latest_seq, chain_head, create_time, lease_epoch, worker_id, fenced, attempt,
+       cancel_requested_time, cancel_reason, finish_time, finish, totals, paced_until_ns, spec, archived
+FROM runtime.runs WHERE run_id = $1
+"""

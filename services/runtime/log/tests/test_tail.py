@@ -1,0 +1,238 @@
+"""The tail has no hole, whatever is lost, doubled or late of what it is told; and it remembers only so much."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from oa_base.refusal import Refusal
+from oa_runlog.events import EventType
+from oa_testing.metrics import value_of
+from oa_testing.waiting import PATIENCE_S
+from services.runtime.authority.domain import Head
+from services.runtime.log import metrics
+from services.runtime.log.app.tail import Tail
+from services.runtime.log.domain.records import LogRecord
+from services.runtime.log.limits import TailLimits
+
+LIMITS = TailLimits(ring_entries=8, ring_bytes=1024, page_entries=5, page_bytes=1024, repair_retry_ms=10)
+
+
+def entry(position: int, size: int = 10) -> LogRecord:
+    return LogRecord(position, "run", position, EventType.TEXT_DELTA, position.to_bytes(4) + b"x" * (size - 4))
+
+
+def behind() -> int:
+    """Entries of partition 0 that are known to be stored and were not followed yet."""
+    return int(value_of(metrics.TAIL_BEHIND.labels("0")))
+
+
+class FakeLog:
+    """A table: what was committed. `broken` reads are refused, and all of the partitions in `damaged`."""
+
+    def __init__(self, partitions: int = 1) -> None:
+        self.table: dict[int, list[LogRecord]] = {partition: [] for partition in range(partitions)}
+        self.reads = 0
+        self.broken = 0
+        self.damaged: set[int] = set()
+
+    def commit(self, count: int, partition: int = 0) -> dict[int, list[LogRecord]]:
+        rows = self.table[partition]
+        new = [entry(len(rows) + number) for number in range(1, count + 1)]
+        rows.extend(new)
+        return {partition: new}
+
+    async def heads(self) -> dict[int, Head]:
+        return {partition: Head(len(rows), b"") for partition, rows in self.table.items()}
+
+    async def log_page(self, partition: int, after: int, max_entries: int, max_bytes: int) -> list[LogRecord]:
+        await asyncio.sleep(0)
+        self.reads += 1
+        if self.broken:
+            self.broken -= 1
+            raise Refusal("unavailable", "broken by the test")
+        if partition in self.damaged:
+            raise Refusal("archive_damaged", "damaged by the test")
+        return self.table[partition][after : after + max_entries]
+
+    async def bytes_page(self, partition: int, after: int, max_entries: int, max_bytes: int) -> list[bytes]:
+        return [record.data for record in await self.log_page(partition, after, max_entries, max_bytes)]
+
+
+@asynccontextmanager
+async def following(log: FakeLog, limits: TailLimits = LIMITS) -> AsyncIterator[tuple[Tail, list[int]]]:
+    """A tail that follows, and the positions of partition 0 that it has handed out."""
+    tail, heard = Tail(log, limits), list[int]()
+    await tail.start()
+    tail.listen(lambda records: heard.extend(record.position for record in records))
+    task = asyncio.create_task(tail.run())
+    try:
+        yield tail, heard
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(tail: Tail, position: int) -> None:
+    async with asyncio.timeout(60):
+        while tail.heads()[0].position < position:
+            await asyncio.sleep(0.001)
+
+
+async def test_own_commits_are_followed_without_a_read() -> None:
+    log = FakeLog()
+    async with following(log) as (tail, heard):
+        tail.publish(log.commit(3))
+        tail.publish(log.commit(2))
+        assert heard == [1, 2, 3, 4, 5]
+        assert log.reads == 0
+
+
+async def test_it_begins_where_the_log_stands() -> None:
+    log = FakeLog()
+    log.commit(7)
+    async with following(log) as (tail, heard):
+        tail.publish(log.commit(1))
+        assert (tail.heads(), heard) == ({0: Head(8, b"")}, [8])
+
+
+async def test_the_commits_of_others_are_read_up_to_where_word_says() -> None:
+    log = FakeLog()
+    async with following(log) as (tail, heard):
+        log.commit(12)
+        tail.hint(0, 12)
+        await until(tail, 12)
+        assert heard == list(range(1, 13))
+        assert log.reads == 3, "pages of 5"
+
+
+async def test_an_own_commit_after_one_of_another_replica_waits_for_it() -> None:
+    log = FakeLog()
+    async with following(log) as (tail, heard):
+        log.commit(2)
+        tail.publish(log.commit(1))
+        assert (heard, behind()) == ([], 3)
+        await until(tail, 3)
+        assert (heard, behind()) == ([1, 2, 3], 0)
+
+
+async def test_word_of_a_commit_that_is_no_news_costs_nothing() -> None:
+    log = FakeLog()
+    async with following(log) as (tail, heard):
+        tail.publish(log.commit(3))
+        tail.hint(0, 2)
+        tail.hint(0, 3)
+        tail.hint(99, 5)
+        await asyncio.sleep(0.02)
+        assert (heard, log.reads) == ([1, 2, 3], 0)
+
+
+async def test_a_read_that_fails_is_made_again() -> None:
+    log = FakeLog()
+    log.broken = 3
+    async with following(log) as (tail, heard):
+        log.commit(2)
+        tail.hint(0, 2)
+        await until(tail, 2)
+        assert (heard, log.reads) == ([1, 2], 4)
+
+
+async def test_a_partition_that_can_not_be_read_holds_up_no_other() -> None:
+    log = FakeLog(2)
+    async with following(log) as (tail, heard):
+        log.damaged = {0}
+        for partition in (0, 1):
+            log.commit(3, partition)
+            tail.hint(partition, 3)
+        async with asyncio.timeout(60):
+            while tail.heads()[1].position < 3:
+                await asyncio.sleep(0.001)
+        assert (tail.heads()[0].position, behind() > 0) == (0, True)
+        log.damaged = set()
+        await until(tail, 3)
+        assert heard == [1, 2, 3, 1, 2, 3]
+
+
+async def test_recent_pages_come_from_memory_and_old_ones_from_the_table() -> None:
+    log = FakeLog()
+    async with following(log) as (tail, _):
+        for _ in range(40):
+            tail.publish(log.commit(1))
+        assert await tail.read(0, 37) == [entry(position).data for position in (38, 39, 40)]
+        assert await tail.read(0, 33) == [entry(position).data for position in range(34, 39)], "a page of 5"
+        assert log.reads == 0
+        assert await tail.read(0, 0) == [entry(position).data for position in range(1, 6)]
+        assert log.reads == 1
+        assert await tail.read(0, 40) == []
+        assert await tail.read(0, 41) == [], "the table may be ahead of what is followed"
+
+
+async def test_memory_is_bounded_in_entries_and_bytes() -> None:
+    log = FakeLog()
+    async with following(log) as (tail, _):
+        partition = tail._partitions[0]
+        for _ in range(100):
+            tail.publish(log.commit(1))
+        assert partition.head + 1 - partition.ring_start == LIMITS.ring_entries
+        large = [entry(101 + number, size=600) for number in range(6)]
+        log.table[0].extend(large)
+        for one in large:
+            tail.publish({0: [one]})
+            assert partition.ring_bytes <= LIMITS.ring_bytes
+        assert partition.head + 1 - partition.ring_start == 1
+
+
+async def test_a_bell_rings_for_whoever_waits() -> None:
+    log = FakeLog(2)
+    async with following(log) as (tail, _):
+        with tail.bell() as bell:
+            waiting = asyncio.create_task(bell.wait())
+            await asyncio.sleep(0)
+            tail.publish(log.commit(1, partition=1))
+            async with asyncio.timeout(PATIENCE_S):
+                await waiting
+        assert not tail._waiting
+
+
+OPERATIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("own"), st.integers(1, 4)),
+        st.tuples(st.just("foreign"), st.integers(1, 4)),
+        st.tuples(st.just("silent"), st.integers(1, 4)),
+        st.tuples(st.just("repeat"), st.integers(1, 30)),
+        st.tuples(st.just("breathe"), st.integers(0, 3)),
+    ),
+    max_size=25,
+)
+
+
+@given(OPERATIONS)
+@settings(deadline=None, max_examples=60)
+def test_nothing_is_missed_doubled_or_swapped(operations: Sequence[tuple[str, int]]) -> None:
+    """Own commits, others' with and without word, words said twice, and turns of the loop in between, in any order."""
+
+    async def scenario() -> None:
+        log = FakeLog()
+        async with following(log) as (tail, heard):
+            for what, number in operations:
+                if what == "own":
+                    tail.publish(log.commit(number))
+                elif what in ("foreign", "silent"):
+                    log.commit(number)
+                    if what == "foreign":
+                        tail.hint(0, len(log.table[0]))
+                elif what == "repeat":
+                    tail.hint(0, min(number, len(log.table[0])))
+                else:
+                    for _ in range(number):
+                        await asyncio.sleep(0)
+                assert heard == list(range(1, len(heard) + 1))
+            tail.hint(0, len(log.table[0]))
+            await until(tail, len(log.table[0]))
+            assert heard == list(range(1, len(log.table[0]) + 1))
+
+    asyncio.run(scenario())

@@ -1,0 +1,1 @@
+"""Receipts: handed out, merged into their log, and proved to be in it."""

@@ -1,0 +1,92 @@
+"""Merges receipts into the log of receipts. Every replica tries; the log's lock lets one at a time.
+
+A merge is one transaction: leaves, nodes, frontier and the signed checkpoint are stored together or not at all, so a
+crash in its middle leaves the log as it was, and what was signed is never contradicted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from oa_base.refusal import Refusal
+from oa_runlog.events import EventType
+from oa_runlog.proof.merkle import Frontier
+from oa_runlog.proof.signing import NoteSigner, sign_checkpoint
+from services.runtime.log.domain.records import LogRecord
+from services.runtime.receipts import metrics
+from services.runtime.receipts.app.receipt_log import MergeTransaction, ReceiptLogStore
+from services.runtime.receipts.domain import grow
+from services.runtime.receipts.limits import MergeLimits
+
+_log = structlog.get_logger(__name__)
+
+
+class Merger:
+    """The merger of one replica. It is a listener of the tail: finished runs wake it."""
+
+    def __init__(self, store: ReceiptLogStore, signer: NoteSigner, key_id: str, limits: MergeLimits) -> None:
+        self._store = store
+        self._signer = signer
+        self._key_id = key_id
+        self._limits = limits
+        self._wake = asyncio.Event()
+
+    def on_records(self, records: Sequence[LogRecord]) -> None:
+        """New records of the log."""
+        if EventType.RUN_FINISHED in {record.type for record in records}:
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Until cancelled: soon after a run has finished, and now and then."""
+        while True:
+            try:
+                await self.merge_all()
+            except Refusal as refusal:
+                metrics.MERGES_FAILED.inc()
+                _log.warning("merge_failed", reason=refusal.reason)
+            await self._pause()
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(self._limits.poll_ms / 1000):
+                await self._wake.wait()
+            # What finishes at the same time goes into one checkpoint.
+            await asyncio.sleep(self._limits.pause_ms / 1000)
+        except TimeoutError:
+            pass
+        self._wake.clear()
+
+    async def merge_all(self) -> None:
+        """Merge until nothing waits, or another replica does it. Raises Refusal unavailable."""
+        while await self.merge_page() == self._limits.page:
+            pass
+        backlog = await self._store.backlog()
+        metrics.UNMERGED.set(backlog.receipts)
+        metrics.MERGE_LAG_SECONDS.set(backlog.oldest_s)
+
+    async def merge_page(self) -> int:
+        """Merge one page; returns how many receipts it had."""
+        async with self._store.merging() as transaction:
+            if transaction is None:
+                return 0
+            receipts = await transaction.waiting(self._limits.page)
+            frontier = transaction.frontier
+            if receipts:
+                growth = grow(frontier, receipts)
+                await transaction.grow(growth)
+                frontier = growth.frontier
+            await self._sign(transaction, frontier)
+        if receipts:
+            metrics.RECEIPTS_MERGED.inc(len(receipts))
+            _log.info("receipts_merged", receipts=len(receipts), size=frontier.size, root=frontier.root.hex())
+        metrics.RECEIPT_LOG_SIZE.set(frontier.size)
+        return len(receipts)
+
+    async def _sign(self, transaction: MergeTransaction, frontier: Frontier) -> None:
+        """Also what did not grow, should our key be a new one: who trusts only that can then follow."""
+        if not await transaction.has_checkpoint(frontier.size, self._key_id):
+            note = sign_checkpoint(frontier.size, frontier.root, self._signer)
+            await transaction.add_checkpoint(frontier.size, self._key_id, note)

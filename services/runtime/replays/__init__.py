@@ -1,0 +1,1 @@
+"""Replay artifacts of finished runs, handed out in pieces."""

@@ -1,0 +1,1 @@
+"""Runs: created, shown and canceled by people."""

@@ -1,0 +1,61 @@
+"""What people ask of runs. Owner and org are the principal's; somebody else's run is one that does not exist."""
+
+from __future__ import annotations
+
+from oa_base.identity import Principal
+from oa_platform.system.ids import new_id
+from oa_runlog.commands import CreateRun, RequestCancel
+from oa_runlog.decide import not_found
+from oa_runlog.events import RunSpec
+from oa_runlog.partitions import partition_of
+from services.runtime.log.app.log import Log
+from services.runtime.log.app.ports import RunReader
+from services.runtime.log.domain.records import RunRecord
+
+
+class Runs:
+    """Creates, shows and cancels runs."""
+
+    def __init__(self, log: Log, reader: RunReader) -> None:
+        self._log = log
+        self._reader = reader
+
+    async def create(self, principal: Principal, idempotency_key: str, spec: RunSpec) -> tuple[RunRecord, bool]:
+        """The run, and whether it existed before. Raises Refusal.
+
+        `idempotency_conflict`, `payload_too_large`, `invalid_value` for a retention class that there is not.
+        """
+        run_id = new_run_id(principal.org_id, principal.subject, idempotency_key, self._log.partitions)
+        command = CreateRun.of(run_id, principal.org_id, principal.subject, spec, idempotency_key)
+        applied = await self._log.do(command)
+        return await self._existing(applied.run_id), applied.repeated
+
+    async def get(self, principal: Principal, run_id: str) -> RunRecord:
+        """A run. Raises Refusal not_found."""
+        run = await self._reader.run(run_id)
+        if run is None or run.state.org_id != principal.org_id:
+            raise not_found(run_id)
+        return run
+
+    async def cancel(self, principal: Principal, run_id: str, reason: str) -> RunRecord:
+        """The run, canceling or ended. Raises Refusal not_found."""
+        await self._log.do(RequestCancel(run_id, principal.org_id, principal.subject, reason))
+        return await self._existing(run_id)
+
+    async def _existing(self, run_id: str) -> RunRecord:
+        run = await self._reader.run(run_id)
+        if run is None:
+            raise not_found(run_id)
+        return run
+
+
+def new_run_id(org_id: str, user_id: str, idempotency_key: str, partitions: int) -> str:
+    """A new id whose run falls in the partition of the idempotency key.
+
+    So all requests with one key meet in one sequencer, under one lock, and the second finds the first.
+    """
+    wanted = partition_of(f"{org_id}\0{user_id}\0{idempotency_key}", partitions)
+    while True:
+        run_id = new_id("run")
+        if partition_of(run_id, partitions) == wanted:
+            return run_id

@@ -1,0 +1,45 @@
+"""RunService."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from oa_khala.topics import run_events
+from oa_platform.auth.identity import current_principal
+from oa_runlog import wire
+from openagents.runtime.v1 import run_pb2, run_service_pb2
+from openagents.runtime.v1.run_service_pb2_grpc import RunServiceServicer
+from services.runtime.log.domain.records import RunRecord
+from services.runtime.runs.app import Runs
+
+
+def run_message(run: RunRecord) -> run_pb2.Run:
+    """The message for a run."""
+    return wire.run_to_wire(run.state, run.spec, run_events(run.state.run_id))
+
+
+class RunApi(RunServiceServicer):
+    """Commands on runs."""
+
+    def __init__(self, runs: Runs) -> None:
+        self._runs = runs
+
+    async def CreateRun(
+        self, request: run_service_pb2.CreateRunRequest, context: Any
+    ) -> run_service_pb2.CreateRunResponse:
+        """Create a run."""
+        spec = wire.spec_from_wire(request.spec, path="spec.")
+        run, existed = await self._runs.create(current_principal(), request.idempotency_key, spec)
+        return run_service_pb2.CreateRunResponse(run=run_message(run), already_created=existed)
+
+    async def GetRun(self, request: run_service_pb2.GetRunRequest, context: Any) -> run_service_pb2.GetRunResponse:
+        """Show a run."""
+        run = await self._runs.get(current_principal(), request.run_id)
+        return run_service_pb2.GetRunResponse(run=run_message(run))
+
+    async def CancelRun(
+        self, request: run_service_pb2.CancelRunRequest, context: Any
+    ) -> run_service_pb2.CancelRunResponse:
+        """Ask for a run to end."""
+        run = await self._runs.cancel(current_principal(), request.run_id, request.reason)
+        return run_service_pb2.CancelRunResponse(run=run_message(run))

@@ -1,1 +1,0 @@
-"""The runtime's tables, through asyncpg. The SQL stands in `sql`, by name."""

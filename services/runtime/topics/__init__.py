@@ -1,0 +1,1 @@
+"""Topics: the events of each run, for readers who follow it."""

@@ -1,0 +1,101 @@
+"""Topics that the runtime serves: `run:{id}:events`, from the log."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from itertools import groupby
+from typing import Protocol
+
+from oa_base.refusal import Refusal
+from oa_khala.frames import TopicState
+from oa_khala.topics import RUN_EVENTS, Source, Topic
+from oa_runlog.proof.chain import chain_start
+from oa_topics.hub import TopicHub
+from oa_topics.store import TopicDescription
+from services.runtime.archive.app.archive import note_damage
+from services.runtime.authority.app import Lineage
+from services.runtime.log.app.ports import RunPages
+from services.runtime.log.domain.records import LogRecord
+from services.runtime.topics import metrics
+from services.runtime.topics.domain import RunStanding
+
+
+class Standings(Protocol):
+    """Where runs stand."""
+
+    async def standings(self, run_ids: Sequence[str]) -> list[RunStanding]:
+        """Where these runs stand; those that don't exist are left out."""
+        ...
+
+    async def chain_at(self, run_id: str, seq: int) -> bytes | None:
+        """The chain value at an event of a run; None when it is not in the log, and is not the newest one."""
+        ...
+
+
+class RunTopics:
+    """`oa_topics.store.TopicStore`: each run is a topic."""
+
+    source: Source = "runtime"
+
+    def __init__(self, events: RunPages, standings: Standings, lineage: Lineage) -> None:
+        self._events = events
+        self._standings = standings
+        self._lineage = lineage
+
+    async def epoch(self) -> str:
+        """See TopicStore. What is read on a new connection is read after the lineage was confirmed on it."""
+        return self._lineage.epoch
+
+    async def describe(self, topics: Collection[Topic]) -> Mapping[Topic, TopicDescription]:
+        """See TopicStore."""
+        epoch = self._lineage.epoch
+        runs = {topic.subject_id: topic for topic in topics if topic.topic_class is RUN_EVENTS}
+        found: dict[Topic, TopicDescription] = {}
+        for run in await self._standings.standings(list(runs)) if runs else ():
+            state, topic = TopicState(epoch, run.floor, run.latest_seq), runs[run.run_id]
+            found[topic] = TopicDescription(topic, state, run.user_id, run.org_id)
+        return found
+
+    async def page(self, topic: Topic, after_seq: int, max_events: int, max_bytes: int) -> Sequence[tuple[int, bytes]]:
+        """See TopicStore."""
+        return await self._events.run_page(topic.subject_id, after_seq, max_events, max_bytes)
+
+    async def chain_at(self, topic: Topic, seq: int) -> bytes | None:
+        """See TopicStore."""
+        return await self._standings.chain_at(topic.subject_id, seq) if seq else chain_start(topic.subject_id)
+
+    def missing(self, topic: Topic, seq: int) -> Refusal:
+        """See TopicStore."""
+        note_damage("is neither in the log nor in the archive", topic=str(topic), seq=seq)
+        text = "an event of the run is neither in the log nor in the archive; ask the operators to restore the archive"
+        return Refusal("archive_damaged", text, field="after_seq", metadata={"seq": str(seq)})
+
+
+class HubMetrics:
+    """`oa_topics.hub.HubReport`."""
+
+    def watching(self, difference: int) -> None:
+        """See HubReport."""
+        metrics.TOPICS_WATCHED.inc(difference)
+
+    def dropped(self, frames: int) -> None:
+        """See HubReport."""
+        metrics.FRAMES_DROPPED.inc(frames)
+
+
+class LiveEvents:
+    """A listener of the tail that hands its records to the hub."""
+
+    def __init__(self, hub: TopicHub) -> None:
+        self._hub = hub
+
+    def on_records(self, records: Sequence[LogRecord]) -> None:
+        """New records of the log, in the order of each run."""
+        for run_id, of_run in groupby(records, _run_id):
+            topic = f"{RUN_EVENTS.prefix}{run_id}{RUN_EVENTS.suffix}"
+            if self._hub.watches(topic):
+                self._hub.publish(topic, [(record.seq, record.data) for record in of_run])
+
+
+def _run_id(record: LogRecord) -> str:
+    return record.run_id

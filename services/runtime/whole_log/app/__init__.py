@@ -1,0 +1,1 @@
+"""Pages of the whole log, and the artifacts that they need."""

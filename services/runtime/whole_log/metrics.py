@@ -1,0 +1,17 @@
+"""What is counted of readers below the log's floor."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter
+
+from oa_platform.telemetry.metrics import REGISTRY
+
+ARCHIVED_ENTRIES_READ = Counter(
+    "oa_runtime_archived_entries_read", "Entries of the log that its readers got out of the archive.", registry=REGISTRY
+)
+ARTIFACT_CACHE_FETCHES = Counter(
+    "oa_runtime_shelf_fetches", "Artifacts fetched for readers of the log.", registry=REGISTRY
+)
+ARTIFACT_CACHE_FAILURES = Counter(
+    "oa_runtime_shelf_failures", "Artifacts that could not be had for them, by reason.", ["reason"], registry=REGISTRY
+)

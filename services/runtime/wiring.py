@@ -1,0 +1,260 @@
+"""How the runtime is put together: each feature's objects, from its settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from oa_base.refusal import Refusal
+from oa_platform.auth.authenticator import Authenticator
+from oa_platform.auth.jwks import JwksCache
+from oa_platform.auth.tokens import KeySource, TokenVerifier
+from oa_platform.health.clock_watch import ClockWatch
+from oa_platform.postgres.migrate import check_schema
+from oa_platform.postgres.pool import Postgres
+from oa_platform.process.lifecycle import Process
+from oa_platform.rpc.refusals import note_refusal
+from oa_platform.rpc.server import GrpcServer
+from oa_platform.system.ids import new_id
+from oa_runlog.decide import Limits
+from oa_runlog.proof.checkpoint import log_origin
+from oa_runlog.proof.signing import NoteSigner, ReceiptSigner
+from oa_topics.hub import TopicHub
+from oa_topics.servicer import TopicApi
+from openagents.runtime.v1.log_service_pb2_grpc import add_LogServiceServicer_to_server
+from openagents.runtime.v1.receipt_service_pb2_grpc import add_ReceiptServiceServicer_to_server
+from openagents.runtime.v1.replay_service_pb2_grpc import add_ReplayServiceServicer_to_server
+from openagents.runtime.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
+from openagents.runtime.v1.worker_service_pb2_grpc import add_WorkerServiceServicer_to_server
+from openagents.sync.v1.topic_service_pb2_grpc import add_TopicServiceServicer_to_server
+from services.runtime.archive.app.archive import Archive
+from services.runtime.archive.app.archiver import Archiver
+from services.runtime.archive.app.artifacts import Artifacts
+from services.runtime.archive.store.objects import open_objects
+from services.runtime.archive.store.records import PostgresArchiveRecords
+from services.runtime.authority.app import Lineage
+from services.runtime.authority.domain import Installation
+from services.runtime.authority.store import PostgresHistories, read_installation
+from services.runtime.config import RuntimeSettings
+from services.runtime.log.app.fanout import Publish, publisher
+from services.runtime.log.app.log import Log
+from services.runtime.log.app.tail import Tail
+from services.runtime.log.door import LogApi
+from services.runtime.log.store.fanout import PostgresFanout
+from services.runtime.log.store.log import CommitNotification, PostgresLog
+from services.runtime.log.store.reads import PostgresReads
+from services.runtime.receipts.app.merger import Merger
+from services.runtime.receipts.app.receipt_log import ReceiptLog
+from services.runtime.receipts.app.receipts import Receipts
+from services.runtime.receipts.door import ReceiptApi
+from services.runtime.receipts.store.receipt_log import PostgresReceiptLog
+from services.runtime.receipts.store.receipts import PostgresReceipts
+from services.runtime.replays.app import Replays
+from services.runtime.replays.door import ReplayApi
+from services.runtime.retention.app import RetentionWatch
+from services.runtime.retention.store import PostgresOldestRuns
+from services.runtime.runs.app import Runs
+from services.runtime.runs.door import RunApi
+from services.runtime.topics.app import HubMetrics, LiveEvents, RunTopics
+from services.runtime.topics.store import PostgresStandings
+from services.runtime.whole_log.app.artifact_cache import ArtifactCache
+from services.runtime.whole_log.app.whole_log import WholeLog
+from services.runtime.whole_log.store import PostgresPrunedLog
+from services.runtime.workers.app.attached import AttachedWorkers
+from services.runtime.workers.app.dispatcher import Dispatcher
+from services.runtime.workers.app.watchdog import Watchdog
+from services.runtime.workers.app.workers import Workers
+from services.runtime.workers.door import WorkerApi
+from services.runtime.workers.store.workers import PostgresWorkers
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+async def start(settings: RuntimeSettings, process: Process) -> None:
+    """Start the service."""
+    watch = ClockWatch(settings.service, process.clock, settings.clock)
+    keys = await process.enter(JwksCache(settings.jwks, process.clock, watch=watch))
+    process.readiness.add("keys", keys.check)
+    await serve(settings, process, keys, watch)
+
+
+async def serve(
+    settings: RuntimeSettings, process: Process, keys: KeySource, watch: ClockWatch | None = None
+) -> GrpcServer:
+    """Start it with tokens checked against `keys`."""
+    watch = watch or ClockWatch(settings.service, process.clock, settings.clock)
+    signing_key = _receipt_key(settings)
+    signer = ReceiptSigner(signing_key)
+    postgres = await _database(settings, process, watch)
+    replica = _Replica(settings, process, new_id("rep"), postgres, PostgresReads(postgres))
+    lineage = await _lineage(replica)
+    installation = await read_installation(postgres)
+    await PostgresReceipts(postgres).add_receipt_key(signer.key_id, signer.public_key)
+
+    archive, artifacts = _archive(replica)
+    whole_log = _whole_log(replica, archive, lineage)
+    tail, fanout = await _follow(replica, whole_log, lineage)
+    log = await _write(replica, installation, signer, publisher(tail.publish, fanout), fanout.notification)
+    topics = _topics(replica, tail, lineage)
+    workers, attached = _look_after_workers(replica, log, tail, lineage)
+    process.background("lineage", lineage.run())
+    note_signer = NoteSigner(log_origin(installation.receipt_log), signing_key)
+    receipt_log = _merge_receipts(replica, tail, note_signer, signer.key_id)
+
+    verifier = TokenVerifier(keys, process.clock, watch)
+    server = GrpcServer(settings.grpc, Authenticator("runtime", settings.identity.accepted_services, verifier))
+    server.register(add_LogServiceServicer_to_server, LogApi(tail, whole_log, lineage))
+    server.register(add_TopicServiceServicer_to_server, TopicApi(topics, note_refusal))
+    server.register(add_WorkerServiceServicer_to_server, WorkerApi(workers, replica.run_limits))
+    _serve_runs(replica, server, log, receipt_log, artifacts)
+    process.background("dismissal", _dismiss(server, attached))
+    return await process.enter(server)
+
+
+@dataclass(frozen=True)
+class _Replica:
+    """What every part of this replica is built on."""
+
+    settings: RuntimeSettings
+    process: Process
+    replica_id: str
+    postgres: Postgres
+    reads: PostgresReads
+
+    @property
+    def run_limits(self) -> Limits:
+        """What a run may do."""
+        return self.settings.runs.limits(self.settings.archive.classes)
+
+
+def _receipt_key(settings: RuntimeSettings) -> Ed25519PrivateKey:
+    try:
+        key = load_pem_private_key(settings.receipt_key.reveal().encode(), password=None)
+        if isinstance(key, Ed25519PrivateKey):
+            return key
+    except (ValueError, TypeError):
+        pass
+    text = "OA_RECEIPT_KEY is not an unencrypted Ed25519 private key in PEM; make one with openssl genpkey"
+    raise Refusal("invalid_setting", text, field="OA_RECEIPT_KEY")
+
+
+async def _database(settings: RuntimeSettings, process: Process, watch: ClockWatch) -> Postgres:
+    """The pool, with its schema and its clock checked."""
+    postgres = await process.enter(Postgres(settings.database, "runtime"))
+    process.readiness.add("postgres", postgres.check)
+    watch.compare_with_database(postgres)
+    process.readiness.add("clock", watch.check)
+    await check_schema(settings.database, "runtime", MIGRATIONS)
+    return postgres
+
+
+async def _lineage(replica: _Replica) -> Lineage:
+    """The log's epoch, confirmed over every new connection from now on."""
+    histories = PostgresHistories(replica.postgres)
+    lineage = Lineage(histories, replica.replica_id, replica.settings.tail.poll_interval_ms / 1000)
+    histories.on_connect(lineage.confirm)
+    await lineage.open()
+    return lineage
+
+
+def _archive(replica: _Replica) -> tuple[Archive, Artifacts]:
+    """The archive, read; and, where one is configured and runs leave the log, written."""
+    settings, process, postgres = replica.settings, replica.process, replica.postgres
+    limits, making = settings.archive.limits(), settings.artifacts.limits()
+    objects = open_objects(limits.url) if limits.url else None
+    records, receipts = PostgresArchiveRecords(postgres), PostgresReceipts(postgres)
+    archive = Archive(records, objects, making.max_bytes)
+    artifacts = Artifacts(replica.reads, archive, making)
+    watch = RetentionWatch(PostgresOldestRuns(postgres), limits.classes, limits.poll_ms)
+    process.background("retention", watch.run())
+    if objects is not None and limits.classes.ages:
+        archiver = Archiver(replica.replica_id, receipts, records, objects, artifacts, archive, limits)
+        process.background("archiver", archiver.run())
+    return archive, artifacts
+
+
+def _whole_log(replica: _Replica, archive: Archive, lineage: Lineage) -> WholeLog:
+    limits = replica.settings.artifact_cache.limits()
+    cache = ArtifactCache(PostgresArchiveRecords(replica.postgres), archive, limits)
+    log = WholeLog(replica.reads, PostgresPrunedLog(replica.postgres), cache)
+    lineage.on_change(lambda _: log.forget())
+    return log
+
+
+async def _follow(replica: _Replica, log: WholeLog, lineage: Lineage) -> tuple[Tail, PostgresFanout]:
+    """The tail, which hears of the other replicas over the fan-out."""
+    settings, process = replica.settings, replica.process
+    tail = Tail(log, settings.tail.limits())
+    await tail.start()
+    lineage.follow(tail.heads)
+    lineage.on_change(tail.restart)
+    interval_s = settings.tail.poll_interval_ms / 1000
+    fanout = PostgresFanout(settings.database, replica.replica_id, tail.hint, lineage.wake, interval_s)
+    process.background("tail", tail.run())
+    process.background("fanout", fanout.run())
+    process.readiness.add("tail", fanout.check)
+    return tail, fanout
+
+
+async def _write(
+    replica: _Replica,
+    installation: Installation,
+    signer: ReceiptSigner,
+    publish: Publish,
+    notification: CommitNotification,
+) -> Log:
+    store = PostgresLog(replica.postgres, notification)
+    limits = replica.settings.sequencer.limits()
+    return await replica.process.enter(Log(installation, store, replica.run_limits, limits, signer.sign, publish))
+
+
+def _topics(replica: _Replica, tail: Tail, lineage: Lineage) -> TopicHub:
+    topics = RunTopics(replica.reads, PostgresStandings(replica.postgres), lineage)
+    hub = TopicHub(topics, replica.settings.topics.limits(), HubMetrics())
+    replica.process.background("topics", hub.run())
+    tail.listen(LiveEvents(hub).on_records)
+    lineage.on_change(lambda _: hub.restart())
+    return hub
+
+
+def _look_after_workers(replica: _Replica, log: Log, tail: Tail, lineage: Lineage) -> tuple[Workers, AttachedWorkers]:
+    settings, process = replica.settings, replica.process
+    limits, cancel_deadline_ms = settings.workers.limits(), settings.runs.cancel_deadline_ms
+    store = PostgresWorkers(replica.postgres, replica.replica_id)
+    attached = AttachedWorkers(replica.reads, limits, cancel_deadline_ms)
+    workers = Workers(log, attached, store, limits)
+    process.background("dispatcher", Dispatcher(log, attached, store, limits).run())
+    process.background("watchdog", Watchdog(log, workers, attached, store, limits, cancel_deadline_ms).run())
+    tail.listen(attached.on_records)
+    lineage.on_change(lambda _: workers.forget())
+    return workers, attached
+
+
+def _merge_receipts(replica: _Replica, tail: Tail, signer: NoteSigner, key_id: str) -> PostgresReceiptLog:
+    store = PostgresReceiptLog(replica.postgres)
+    merger = Merger(store, signer, key_id, replica.settings.merge.limits())
+    tail.listen(merger.on_records)
+    replica.process.background("merger", merger.run())
+    return store
+
+
+def _serve_runs(
+    replica: _Replica, server: GrpcServer, log: Log, receipt_log: PostgresReceiptLog, artifacts: Artifacts
+) -> None:
+    """Runs, and what is made of finished ones."""
+    settings = replica.settings
+    runs = Runs(log, replica.reads)
+    receipts = Receipts(runs, PostgresReceipts(replica.postgres))
+    replays = Replays(receipts, artifacts, settings.replay.limits())
+    server.register(add_RunServiceServicer_to_server, RunApi(runs))
+    proofs = ReceiptLog(receipt_log, receipts, settings.merge.limits())
+    server.register(add_ReceiptServiceServicer_to_server, ReceiptApi(receipts, proofs))
+    server.register(add_ReplayServiceServicer_to_server, ReplayApi(replays))
+
+
+async def _dismiss(server: GrpcServer, attached: AttachedWorkers) -> None:
+    await server.draining.wait()
+    attached.drain_all()

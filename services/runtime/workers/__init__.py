@@ -1,0 +1,1 @@
+"""Workers: attached over streams, given runs, and looked after."""

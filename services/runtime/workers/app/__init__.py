@@ -1,0 +1,1 @@
+"""Looking after workers: what they ask, what they are told, and when they are lost."""

@@ -1,0 +1,192 @@
+"""The workers attached to this replica: which runs they hold, and what they must be told.
+
+What happens to a run may be decided on any replica; the one that has the worker's stream learns of it from the tail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+
+import structlog
+
+from oa_base.refusal import Refusal
+from oa_runlog import wire
+from oa_runlog.events import EventType, ExecutorLost, RunCancelRequested, RunEvent, RunFinished, RunStarted
+from oa_runlog.state import RunState, RunStatus
+from services.runtime.log.app.ports import RunReader
+from services.runtime.log.domain.records import LogRecord
+from services.runtime.workers import metrics
+from services.runtime.workers.app.attachment import Attachment, Lease
+from services.runtime.workers.app.ports import LeaseRecord
+from services.runtime.workers.domain.notices import (
+    Assignment,
+    CancelNotice,
+    DrainingNotice,
+    HeldLease,
+    LeaseLostNotice,
+)
+from services.runtime.workers.limits import WorkerLimits
+
+_log = structlog.get_logger(__name__)
+_MOVING = frozenset(
+    {EventType.RUN_STARTED, EventType.RUN_CANCEL_REQUESTED, EventType.RUN_FINISHED, EventType.EXECUTOR_LOST}
+)
+_QUEUEING = frozenset({EventType.RUN_CREATED, EventType.RUN_FINISHED, EventType.EXECUTOR_LOST})
+_OF_INTEREST = _MOVING | _QUEUEING
+
+
+class AttachedWorkers:
+    """Tells attached workers what happens to the runs that they hold. It is a listener of the tail."""
+
+    def __init__(self, reader: RunReader, limits: WorkerLimits, cancel_deadline_ms: int) -> None:
+        self._reader = reader
+        self._limits = limits
+        self._cancel_deadline_ms = cancel_deadline_ms
+        self._pauses_ms = limits.pauses_ms()
+        self.by_id: dict[str, Attachment] = {}
+        """Worker -> the stream that speaks for it."""
+        self._holders: dict[str, Attachment] = {}
+        """Run -> the attached worker that holds it."""
+        self._telling: set[asyncio.Task[None]] = set()
+        self.on_work_available: Callable[[], None] = lambda: None
+        """Called when there may be a run for a worker, or a worker for a run."""
+
+    def work_available(self) -> None:
+        """There may be a run for a worker, or a worker for a run."""
+        self.on_work_available()
+
+    def add(self, attachment: Attachment) -> None:
+        """A stream speaks for its worker from now on; an older one of the same worker ends."""
+        worker_id = attachment.worker.worker_id
+        displaced = self.by_id.get(worker_id)
+        if displaced is not None:
+            self.remove(displaced)
+            displaced.end(Refusal("worker_lost", "a newer stream speaks for this worker; use that one"))
+        self.by_id[worker_id] = attachment
+        metrics.WORKERS_ATTACHED.set(len(self.by_id))
+
+    def remove(self, attachment: Attachment) -> None:
+        """The stream speaks for its worker no longer."""
+        for run_id in list(attachment.leases):
+            self._release(attachment, run_id)
+        if self.by_id.get(attachment.worker.worker_id) is attachment:
+            del self.by_id[attachment.worker.worker_id]
+        metrics.WORKERS_ATTACHED.set(len(self.by_id))
+
+    def end_lost(self, lost: Mapping[str, str]) -> None:
+        """End the streams of workers that are lost: worker -> the attachment that it had."""
+        for worker_id, attachment_id in lost.items():
+            attachment = self.by_id.get(worker_id)
+            if attachment is not None and attachment.attachment_id == attachment_id:
+                self.remove(attachment)
+                attachment.end(Refusal("worker_lost", "this worker was declared lost; attach again"))
+
+    def drain_all(self) -> None:
+        """This replica goes away: ask every worker to attach elsewhere."""
+        for attachment in list(self.by_id.values()):
+            attachment.say(DrainingNotice(self._limits.drain_reconnect_ms))
+
+    # ------------------------------------------------------------------------------------------------- a reconnect
+
+    async def restore(
+        self, attachment: Attachment, leases: Sequence[LeaseRecord], believed: Sequence[HeldLease]
+    ) -> None:
+        """Take what the worker holds, and tell it what it does not know: what it lost, and what it never got."""
+        known = {(lease.run_id, lease.lease_epoch) for lease in believed}
+        for lease in leases:
+            is_known = (lease.run_id, lease.lease_epoch) in known
+            self._hold(attachment, lease.run_id, lease.lease_epoch).told = is_known
+        self.tell_lost(attachment, believed)
+        for lease in leases:
+            run = await self._reader.run(lease.run_id)
+            if run is None or not run.state.is_leased:
+                continue
+            if (lease.run_id, lease.lease_epoch) not in known:
+                attachment.tell(Assignment(run, lease.lease_epoch), self._cancel_of(run.state))
+            elif cancel := self._cancel_of(run.state):
+                attachment.cancel(cancel)
+
+    def tell_lost(self, attachment: Attachment, believed: Sequence[HeldLease]) -> None:
+        """Tell the worker which of the leases that it believes to hold it has lost."""
+        for one in believed:
+            lease = attachment.leases.get(one.run_id)
+            if lease is None or lease.epoch != one.lease_epoch:
+                attachment.say(LeaseLostNotice(one.run_id, one.lease_epoch))
+
+    def tell_again(self, attachment: Attachment) -> None:
+        """Tell the worker the runs that it has got and could not be told."""
+        for run_id, lease in attachment.leases.items():
+            if not lease.told:
+                self._start_telling(attachment, run_id, lease.epoch)
+
+    def _cancel_of(self, state: RunState) -> CancelNotice | None:
+        if state.status is not RunStatus.CANCELING:
+            return None
+        return CancelNotice(state.run_id, state.lease_epoch, state.cancel_reason, self._cancel_deadline_ms)
+
+    # ------------------------------------------------------------------------------------------------- from the tail
+
+    def on_records(self, records: Sequence[LogRecord]) -> None:
+        """New records of the log."""
+        kinds = {record.type for record in records}
+        if not self.by_id or kinds.isdisjoint(_OF_INTEREST):
+            return
+        for record in records:
+            if record.type in _MOVING:
+                self._on_moved(wire.decode_event(record.data))
+        if not kinds.isdisjoint(_QUEUEING):
+            self.on_work_available()
+
+    def _on_moved(self, event: RunEvent) -> None:
+        if isinstance(event.body, RunStarted):
+            attachment = self.by_id.get(event.body.worker_id)
+            if attachment is not None:
+                self._hold(attachment, event.run_id, event.body.lease_epoch)
+                self._start_telling(attachment, event.run_id, event.body.lease_epoch)
+            return
+        if isinstance(event.body, ExecutorLost) and event.body.requeued:
+            pause_ms = self._pauses_ms[min(event.body.attempt, len(self._pauses_ms)) - 1]
+            asyncio.get_running_loop().call_later(pause_ms / 1000, self.work_available)
+        holder = self._holders.get(event.run_id)
+        if holder is not None:
+            self._on_held(holder, event)
+
+    def _on_held(self, attachment: Attachment, event: RunEvent) -> None:
+        epoch = attachment.leases[event.run_id].epoch
+        match event.body:
+            case RunCancelRequested(_, reason):
+                attachment.cancel(CancelNotice(event.run_id, epoch, reason, self._cancel_deadline_ms))
+            case ExecutorLost(lease_epoch=lost) if lost == epoch:
+                self._release(attachment, event.run_id)
+                attachment.say(LeaseLostNotice(event.run_id, epoch))
+            case RunFinished():
+                self._release(attachment, event.run_id)
+                if event.lease_epoch != epoch:  # the authority ended it
+                    attachment.say(LeaseLostNotice(event.run_id, epoch))
+
+    def _start_telling(self, attachment: Attachment, run_id: str, epoch: int) -> None:
+        task = asyncio.create_task(self._tell(attachment, run_id, epoch))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _tell(self, attachment: Attachment, run_id: str, epoch: int) -> None:
+        """Tell a worker the run that it has got. Should the read fail, the next heartbeat tries again."""
+        try:
+            run = await self._reader.run(run_id)
+        except Refusal as refusal:
+            _log.warning("assignment_not_told", run_id=run_id, reason=refusal.reason)
+            return
+        if run is not None and run.state.is_leased and run.state.lease_epoch == epoch:
+            attachment.tell(Assignment(run, epoch), self._cancel_of(run.state))
+
+    def _hold(self, attachment: Attachment, run_id: str, epoch: int) -> Lease:
+        self._holders[run_id] = attachment
+        metrics.LEASES.set(len(self._holders))
+        return attachment.hold(run_id, epoch)
+
+    def _release(self, attachment: Attachment, run_id: str) -> None:
+        attachment.leases.pop(run_id, None)
+        if self._holders.get(run_id) is attachment:
+            del self._holders[run_id]
+        metrics.LEASES.set(len(self._holders))

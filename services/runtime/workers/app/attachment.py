@@ -1,0 +1,117 @@
+"""One attached worker, as this replica sees it, and what is said to it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from oa_runlog.commands import Append
+from oa_runlog.state import WorkerStatus
+from services.runtime.log.domain.batch import Applied
+from services.runtime.log.domain.pipeline import Pipeline, Place
+from services.runtime.workers.app.ports import WorkerRecord
+from services.runtime.workers.domain.notices import AppendAnswer, Assignment, CancelNotice, Notice
+
+
+@dataclass(slots=True)
+class Lease:
+    """A lease of an attached worker. Until the worker has been told of the run, a cancel has to wait."""
+
+    epoch: int
+    pipeline: Pipeline
+    """The appends under it."""
+    told: bool = False
+    cancel: CancelNotice | None = None
+
+
+class Attachment:
+    """One stream of a worker: what it holds, when it was last heard of, and what is to be said to it."""
+
+    def __init__(self, worker: WorkerRecord, attachment_id: str, heard_at: float, pending_limit: int) -> None:
+        self.worker = worker
+        self.attachment_id = attachment_id
+        self.status: WorkerStatus = worker.status
+        self.heard_at = heard_at
+        self.leases: dict[str, Lease] = {}
+        self.reserved = 0
+        """Slots for assignments on their way."""
+        self.outbox: asyncio.Queue[Notice | None] = asyncio.Queue()
+        self.is_over = False
+        self.ended: Exception | None = None
+        """Why the authority ended the stream, if it did: a Refusal, or whatever went wrong."""
+        self.under_way: dict[str, asyncio.Future[Applied]] = {}
+        """Run -> the last append to it that has no answer yet."""
+        self._pending_limit = pending_limit
+        self._pending = asyncio.Semaphore(pending_limit)
+
+    @property
+    def free_slots(self) -> int:
+        """How many more runs it takes."""
+        return max(0, self.worker.max_concurrent_runs - len(self.leases) - self.reserved)
+
+    def takes_runs(self, now: float, quiet_after_s: float) -> bool:
+        """Whether it may get something new now."""
+        is_up = self.status in (WorkerStatus.STARTING, WorkerStatus.RUNNING) and not self.is_over
+        return is_up and self.free_slots > 0 and now - self.heard_at <= quiet_after_s
+
+    def say(self, notice: Notice) -> None:
+        """Queue a notice."""
+        self.outbox.put_nowait(notice)
+
+    def say_in_turn(self, answer: AppendAnswer) -> None:
+        """Answer an append that was refused at once, after those to its run that came before it."""
+        before = self.under_way.get(answer.run_id)
+        if before is None:
+            self.say(answer)
+        else:
+            before.add_done_callback(lambda _: self.say(answer))
+
+    def end(self, reason: Exception | None = None) -> None:
+        """End the stream, after what is queued has been said."""
+        self.is_over = True
+        if self.ended is None:
+            self.ended = reason
+        self.outbox.put_nowait(None)
+
+    def hold(self, run_id: str, epoch: int) -> Lease:
+        """Note a lease."""
+        lease = self.leases.get(run_id)
+        if lease is None or lease.epoch != epoch:
+            lease = self.leases[run_id] = Lease(epoch, Pipeline(self._pending_limit))
+        return lease
+
+    def place_of(self, append: Append) -> Place | None:
+        """The place of an append that has just come; None for one under a lease that the worker does not hold."""
+        lease = self.leases.get(append.run_id)
+        if lease is None or lease.epoch != append.lease_epoch:
+            return None
+        return lease.pipeline.place(append.idempotency_key)
+
+    def tell(self, assignment: Assignment, cancel: CancelNotice | None) -> None:
+        """Say the run to the worker, once, and the cancel that came meanwhile."""
+        lease = self.leases.get(assignment.run.state.run_id)
+        if lease is None or lease.epoch != assignment.lease_epoch or lease.told:
+            return
+        self.say(assignment)
+        lease.told = True
+        pending = lease.cancel or cancel
+        if pending is not None:
+            self.say(pending)
+
+    def cancel(self, notice: CancelNotice) -> None:
+        """Tell the worker to end a run, once it knows of it."""
+        lease = self.leases.get(notice.run_id)
+        if lease is None or lease.epoch != notice.lease_epoch:
+            return
+        if lease.told:
+            self.say(notice)
+        else:
+            lease.cancel = notice
+
+    async def acquire_append(self) -> None:
+        """Wait until the stream may have one more append on its way."""
+        await self._pending.acquire()
+
+    def release_append(self) -> None:
+        """An append was answered."""
+        self._pending.release()

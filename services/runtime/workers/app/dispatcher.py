@@ -1,0 +1,84 @@
+"""Hands waiting runs to attached workers.
+
+Any number of replicas may do it at once: whether a run is assigned is decided under its partition's lock, so the second
+replica to try finds that there is nothing to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import structlog
+
+from oa_base.refusal import Refusal
+from oa_runlog.commands import AssignRun
+from services.runtime.log.app.log import Log
+from services.runtime.workers.app.attached import AttachedWorkers
+from services.runtime.workers.app.attachment import Attachment
+from services.runtime.workers.app.ports import WorkerStore
+from services.runtime.workers.limits import WorkerLimits
+
+_log = structlog.get_logger(__name__)
+
+
+class Dispatcher:
+    """Gives runs to workers with a free slot, the matching adapter and the run's org."""
+
+    def __init__(self, log: Log, attached: AttachedWorkers, store: WorkerStore, limits: WorkerLimits) -> None:
+        self._log = log
+        self._attached = attached
+        self._store = store
+        self._limits = limits
+        self._pauses_ms = limits.pauses_ms()
+        self._wake = asyncio.Event()
+        attached.on_work_available = self._wake.set
+
+    async def run(self) -> None:
+        """Until cancelled: when something may have changed, and now and then."""
+        while True:
+            try:
+                async with asyncio.timeout(self._limits.dispatch_interval_ms / 1000):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            try:
+                await self.dispatch()
+            except Refusal as refusal:
+                _log.warning("dispatch_failed", reason=refusal.reason)
+                await asyncio.sleep(refusal.retry_after_ms / 1000)
+                self._wake.set()
+
+    async def dispatch(self) -> None:
+        """Fill the free slots. Raises Refusal unavailable."""
+        # The least busy first, so that runs spread over workers.
+        for attachment in sorted(self._attached.by_id.values(), key=lambda one: len(one.leases)):
+            if self._takes_runs(attachment):
+                await self._fill(attachment)
+
+    def _takes_runs(self, attachment: Attachment) -> bool:
+        return attachment.takes_runs(time.monotonic(), self._limits.quiet_after_ms / 1000)
+
+    async def _fill(self, attachment: Attachment) -> None:
+        worker = attachment.worker
+        limit = min(attachment.free_slots, self._limits.dispatch_page)
+        run_ids = await self._store.waiting_runs(worker.org_id, worker.adapters, self._pauses_ms, limit)
+        if not self._takes_runs(attachment):
+            return  # it left meanwhile, and would hold the run until it counts as lost
+        await asyncio.gather(*(self._assign(attachment, run_id) for run_id in run_ids))
+        if len(run_ids) == self._limits.dispatch_page:
+            self._wake.set()
+
+    async def _assign(self, attachment: Attachment, run_id: str) -> None:
+        """Try to give a run to the worker, who is told of it when `run.started` comes by in the tail."""
+        attachment.reserved += 1
+        try:
+            await self._log.do(AssignRun(run_id, attachment.worker.worker_id))
+        except Refusal as refusal:
+            # Another replica was faster, or the run has ended: it is not waiting any more.
+            _log.debug("assignment_refused", run_id=run_id, reason=refusal.reason)
+            if refusal.reason in ("unavailable", "overloaded"):
+                raise
+        finally:
+            attachment.reserved -= 1

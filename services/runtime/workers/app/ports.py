@@ -1,0 +1,98 @@
+"""What looking after workers needs from the store. Times of waiting are the database's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from oa_runlog.state import WorkerStatus
+from services.runtime.workers.domain.vigil import SignOfLife
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRecord:
+    """A worker."""
+
+    worker_id: str
+    service_account_id: str
+    org_id: str
+    name: str
+    adapters: tuple[str, ...]
+    max_concurrent_runs: int
+    status: WorkerStatus
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRecord:
+    """A lease."""
+
+    run_id: str
+    worker_id: str
+    lease_epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a look after workers finds."""
+
+    replicas: Mapping[str, int]
+    """Replica -> how often it has looked."""
+    signs: Sequence[SignOfLife]
+    """Of the workers that are not lost or stopped."""
+    lost: Mapping[str, str]
+    """Workers of this replica that are lost -> the attachment that they had."""
+
+
+class WorkerStore(Protocol):
+    """Workers and leases."""
+
+    async def worker(self, worker_id: str) -> WorkerRecord | None:
+        """A worker."""
+        ...
+
+    async def add_worker(self, worker: WorkerRecord, attachment: str) -> None:
+        """Store a new worker."""
+        ...
+
+    async def reattach_worker(self, worker: WorkerRecord, before: WorkerStatus, attachment: str) -> bool:
+        """Give the worker to another stream, if it still is in `before`."""
+        ...
+
+    async def move_worker(self, worker_id: str, attachment: str, status: WorkerStatus) -> bool:
+        """Set the status and note a sign of life; False when the stream does not speak for the worker any more."""
+        ...
+
+    async def look(self, attached: Sequence[str]) -> Seen:
+        """Take part in looking after workers. `attached`: those of this replica."""
+        ...
+
+    async def lose_workers(self, silent: Sequence[SignOfLife]) -> list[str]:
+        """Mark the workers lost that gave no further sign of life, and return their ids."""
+        ...
+
+    async def forget_replicas(self, absent: Mapping[str, int]) -> None:
+        """Drop those that have not looked again."""
+        ...
+
+    async def leases_of_ended_workers(self, limit: int) -> list[LeaseRecord]:
+        """Leases whose workers are lost or stopped."""
+        ...
+
+    async def leases_of(self, worker_id: str) -> list[LeaseRecord]:
+        """The leases of a worker."""
+        ...
+
+    async def lease_holder(self, run_id: str, lease_epoch: int) -> tuple[str, str] | None:
+        """Worker and service account that got the lease, if it is the newest of the run."""
+        ...
+
+    async def canceling_runs(self) -> list[str]:
+        """Runs whose workers were told to end them, the longest ago first."""
+        ...
+
+    async def waiting_runs(
+        self, org_id: str, adapters: Sequence[str], pauses_ms: Sequence[int], limit: int
+    ) -> list[str]:
+        """Runs that wait for a worker and have had their pause, the oldest first."""
+        ...

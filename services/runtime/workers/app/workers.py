@@ -1,0 +1,166 @@
+"""What workers ask: to be attached, to be kept, and to append to the runs that they hold."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import structlog
+
+from oa_base.identity import Principal
+from oa_base.refusal import Refusal
+from oa_platform.system.ids import new_id
+from oa_runlog.commands import Append, LoseLease
+from oa_runlog.state import WorkerStatus
+from oa_runlog.transitions import WorkerTrigger, next_worker_status
+from services.runtime.log.app.log import Log
+from services.runtime.log.domain.batch import Applied
+from services.runtime.workers.app.attached import AttachedWorkers
+from services.runtime.workers.app.attachment import Attachment
+from services.runtime.workers.app.ports import LeaseRecord, WorkerRecord, WorkerStore
+from services.runtime.workers.domain.notices import AppendAnswer, HeldLease, Hello
+from services.runtime.workers.limits import WorkerLimits
+
+_log = structlog.get_logger(__name__)
+_ATTACH_TRIES = 3
+_REMEMBERED_LEASE_HOLDERS = 10_000
+
+
+class Workers:
+    """Does what workers ask for, over their streams and outside of them."""
+
+    def __init__(self, log: Log, attached: AttachedWorkers, store: WorkerStore, limits: WorkerLimits) -> None:
+        self._log = log
+        self._attached = attached
+        self._store = store
+        self.limits = limits
+        self._lease_holders: dict[tuple[str, int], tuple[str, str]] = {}
+        """Run and lease epoch -> worker and service account that got the lease. That never changes in one epoch of the
+        log, so it may be kept as long."""
+
+    def forget(self) -> None:
+        """The log has another past."""
+        self._lease_holders.clear()
+
+    async def attach(self, principal: Principal, hello: Hello) -> Attachment:
+        """A stream for the worker. Raises Refusal not_found, owner_mismatch, worker_lost."""
+        worker, attachment_id = await self._register(principal, hello)
+        attachment = Attachment(worker, attachment_id, time.monotonic(), self.limits.pending_appends)
+        self._attached.add(attachment)
+        try:
+            leases = await self._store.leases_of(worker.worker_id)
+            await self._attached.restore(attachment, leases, hello.held)
+        except BaseException:
+            self.detach(attachment)
+            raise
+        _log.info("worker_attached", worker_id=worker.worker_id, org_id=worker.org_id, adapters=worker.adapters)
+        self._attached.work_available()
+        return attachment
+
+    async def _register(self, principal: Principal, hello: Hello) -> tuple[WorkerRecord, str]:
+        worker = WorkerRecord(
+            worker_id=hello.worker_id or new_id("wrk"),
+            service_account_id=principal.subject,
+            org_id=principal.org_id,
+            name=hello.name,
+            adapters=hello.adapters,
+            max_concurrent_runs=hello.max_concurrent_runs,
+            status=WorkerStatus.STARTING,
+        )
+        attachment_id = new_id("att")
+        if not hello.worker_id:
+            await self._store.add_worker(worker, attachment_id)
+            return worker, attachment_id
+        for _ in range(_ATTACH_TRIES):
+            before = await self._known(principal, hello.worker_id)
+            if before.status in (WorkerStatus.LOST, WorkerStatus.STOPPED):
+                await self.give_up(await self._store.leases_of(worker.worker_id))
+            if await self._store.reattach_worker(worker, before.status, attachment_id):
+                return worker, attachment_id
+        raise Refusal("unavailable", "the worker's status changes too fast; attach again", retry_after_ms=100)
+
+    async def _known(self, principal: Principal, worker_id: str) -> WorkerRecord:
+        worker = await self._store.worker(worker_id)
+        if worker is None or worker.org_id != principal.org_id:
+            raise Refusal("not_found", "there is no such worker; attach without an id", field="attach.worker_id")
+        if worker.service_account_id != principal.subject:
+            text = "the worker belongs to another service account; attach without an id"
+            raise Refusal("owner_mismatch", text, field="attach.worker_id")
+        return worker
+
+    def detach(self, attachment: Attachment) -> None:
+        """The stream is gone. The worker is not: it may come back before it counts as lost."""
+        self._attached.remove(attachment)
+        attachment.end()
+
+    async def heartbeat(self, attachment: Attachment, held: Sequence[HeldLease]) -> None:
+        """A sign of life. Raises Refusal worker_lost."""
+        await self._move(attachment, WorkerTrigger.HEARTBEAT)
+        self._attached.tell_lost(attachment, held)
+        self._attached.tell_again(attachment)
+        self._attached.work_available()
+
+    async def drain(self, attachment: Attachment) -> None:
+        """It takes nothing new."""
+        await self._move(attachment, WorkerTrigger.DRAIN)
+
+    async def goodbye(self, attachment: Attachment) -> None:
+        """It ends: its leases are given up at once."""
+        await self._move(attachment, WorkerTrigger.GOODBYE)
+        await self.give_up(await self._store.leases_of(attachment.worker.worker_id))
+
+    async def _move(self, attachment: Attachment, what: WorkerTrigger) -> None:
+        status = next_worker_status(attachment.status, what)
+        moved = status is not None and await self._store.move_worker(
+            attachment.worker.worker_id, attachment.attachment_id, status
+        )
+        if status is None or not moved:
+            raise Refusal("worker_lost", "this worker was declared lost, or another stream speaks for it; attach again")
+        attachment.status = status
+        attachment.heard_at = time.monotonic()
+
+    async def append(self, attachment: Attachment, request_id: int, command: Append) -> None:
+        """Queue an append by the attached worker; its answer is said to it, in the order of the appends of its run."""
+        await attachment.acquire_append()
+        place = attachment.place_of(command)
+        try:
+            answer = self._log.submit(replace(command, worker_id=attachment.worker.worker_id), place)
+        except Refusal as refusal:
+            if place is not None:
+                place.pipeline.answered(place, refusal)
+            attachment.release_append()
+            attachment.say_in_turn(AppendAnswer(request_id, command.run_id, refusal))
+            return
+
+        def answered(done: asyncio.Future[Applied]) -> None:
+            attachment.release_append()
+            error = done.exception()
+            what = error if isinstance(error, Refusal) else done.result()
+            attachment.say(AppendAnswer(request_id, command.run_id, what))
+            if attachment.under_way.get(command.run_id) is done:
+                del attachment.under_way[command.run_id]
+
+        attachment.under_way[command.run_id] = answer
+        answer.add_done_callback(answered)
+
+    async def append_once(self, principal: Principal, command: Append) -> Applied:
+        """An append outside of a stream, by the service account whose worker holds the run. Raises Refusal."""
+        lease = command.run_id, command.lease_epoch
+        if lease not in self._lease_holders:
+            lease_holder = await self._store.lease_holder(*lease)
+            if lease_holder is not None:
+                self._remember_lease_holder(lease, lease_holder)
+        worker_id, account_id = self._lease_holders.get(lease, ("", ""))
+        return await self._log.do(replace(command, worker_id=worker_id if account_id == principal.subject else ""))
+
+    def _remember_lease_holder(self, lease: tuple[str, int], lease_holder: tuple[str, str]) -> None:
+        while len(self._lease_holders) >= _REMEMBERED_LEASE_HOLDERS:
+            del self._lease_holders[next(iter(self._lease_holders))]
+        self._lease_holders[lease] = lease_holder
+
+    async def give_up(self, leases: Sequence[LeaseRecord]) -> None:
+        """End leases whose holders are gone. Any replica may do it, any number of times."""
+        commands = [LoseLease(lease.run_id, lease.worker_id, lease.lease_epoch) for lease in leases]
+        await asyncio.gather(*(self._log.do(command) for command in commands))

@@ -1,0 +1,1 @@
+"""Decisions on workers: who has gone silent; and what is said to them."""

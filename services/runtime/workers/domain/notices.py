@@ -1,0 +1,74 @@
+"""What a worker says of itself when it attaches, and what it is told over its stream."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from oa_base.refusal import Refusal
+from services.runtime.log.domain.batch import Applied
+from services.runtime.log.domain.records import RunRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """How a worker introduces itself. `worker_id` is empty for a new one."""
+
+    worker_id: str
+    name: str
+    adapters: tuple[str, ...]
+    max_concurrent_runs: int
+    held: Sequence[HeldLease]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLease:
+    """A lease that a worker believes to hold."""
+
+    run_id: str
+    lease_epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A run to execute."""
+
+    run: RunRecord
+    lease_epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelNotice:
+    """A run is to be ended."""
+
+    run_id: str
+    lease_epoch: int
+    reason: str
+    deadline_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseLostNotice:
+    """A lease is gone."""
+
+    run_id: str
+    lease_epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class AppendAnswer:
+    """What became of an append."""
+
+    request_id: int
+    run_id: str
+    answer: Applied | Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class DrainingNotice:
+    """This replica goes away."""
+
+    reconnect_after_ms: int
+
+
+Notice = Assignment | CancelNotice | LeaseLostNotice | AppendAnswer | DrainingNotice

@@ -1,0 +1,207 @@
+"""WorkerService: one stream for each worker, and appends outside of one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+from oa_base.identity import Principal
+from oa_base.refusal import Refusal
+from oa_khala.topics import run_events
+from oa_platform.auth.identity import current_principal
+from oa_platform.rpc.refusals import note_refusal
+from oa_runlog import wire
+from oa_runlog.commands import Append, EncodedBody
+from oa_runlog.decide import Limits
+from oa_wire.rules import check_rules
+from openagents.runtime.v1 import run_pb2
+from openagents.runtime.v1 import worker_service_pb2 as pb
+from openagents.runtime.v1.worker_service_pb2_grpc import WorkerServiceServicer
+from services.runtime.log.domain.batch import Applied
+from services.runtime.log.domain.records import RunRecord
+from services.runtime.workers.app.attachment import Attachment
+from services.runtime.workers.app.workers import Workers
+from services.runtime.workers.domain.notices import (
+    AppendAnswer,
+    Assignment,
+    CancelNotice,
+    DrainingNotice,
+    HeldLease,
+    Hello,
+    LeaseLostNotice,
+    Notice,
+)
+
+_ATTACH = "/openagents.runtime.v1.WorkerService/Attach"
+
+
+class WorkerApi(WorkerServiceServicer):
+    """How workers take runs and append to their logs."""
+
+    def __init__(self, workers: Workers, run_limits: Limits) -> None:
+        self._workers = workers
+        self._run_limits = run_limits
+
+    async def AppendEvents(self, request: pb.AppendEventsRequest, context: Any) -> pb.AppendEventsResponse:
+        """One append outside of a stream."""
+        principal = current_principal()
+        applied = await self._workers.append_once(principal, _append(request, principal))
+        return _appended(request.request_id, applied)
+
+    async def Attach(self, requests: AsyncIterator[pb.AttachRequest], context: Any) -> AsyncIterator[pb.AttachResponse]:
+        """A worker's stream, from its hello to its end."""
+        principal = current_principal()
+        first = await anext(requests, None)
+        if first is None or first.WhichOneof("message") != "attach":
+            raise _out_of_order("the first message of a worker's stream is `attach`; open another stream with it")
+        check_rules(first)
+        attachment = await self._workers.attach(principal, _hello(first.attach))
+        reading = asyncio.create_task(self._read(requests, principal, attachment))
+        try:
+            yield self._attached(attachment)
+            while (notice := await attachment.outbox.get()) is not None:
+                if isinstance(notice, AppendAnswer) and isinstance(notice.answer, Refusal):
+                    note_refusal(_ATTACH, notice.answer)
+                yield _notice(notice)
+            if attachment.ended is not None:
+                raise attachment.ended
+        finally:
+            self._workers.detach(attachment)
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    async def _read(
+        self, requests: AsyncIterator[pb.AttachRequest], principal: Principal, attachment: Attachment
+    ) -> None:
+        """Carry out what the worker says; whatever goes wrong ends the stream, and is answered like in any call."""
+        try:
+            async for request in requests:
+                await self._handle(request, principal, attachment)
+            attachment.end()
+        except Exception as error:  # noqa: BLE001 - raised by `Attach`, which is being answered
+            attachment.end(error)
+
+    async def _handle(self, request: pb.AttachRequest, principal: Principal, attachment: Attachment) -> None:
+        kind = request.WhichOneof("message")
+        if kind == "append":
+            await self._append(request.append, principal, attachment)
+            return
+        check_rules(request)
+        match kind:
+            case "heartbeat":
+                await self._workers.heartbeat(attachment, _held(request.heartbeat.held_leases))
+            case "drain":
+                await self._workers.drain(attachment)
+            case "goodbye":
+                await self._workers.goodbye(attachment)
+            case "attach":
+                raise _out_of_order("a worker's stream has one `attach`; open another stream to attach again")
+            case _:
+                raise Refusal("missing_payload", "the message says nothing; set one of its kinds", field="message")
+
+    async def _append(self, request: pb.AppendEventsRequest, principal: Principal, attachment: Attachment) -> None:
+        """An append that can't be read is refused like any other, and the stream goes on."""
+        try:
+            check_rules(request)
+            command = _append(request, principal)
+        except Refusal as refusal:
+            attachment.say_in_turn(AppendAnswer(request.request_id, request.run_id, refusal))
+            return
+        await self._workers.append(attachment, request.request_id, command)
+
+    def _attached(self, attachment: Attachment) -> pb.AttachResponse:
+        limits = self._workers.limits
+        attached = pb.WorkerAttached(
+            worker_id=attachment.worker.worker_id,
+            heartbeat_interval_ms=limits.heartbeat_interval_ms,
+            lost_after_ms=limits.lost_after_ms,
+            max_event_bytes=self._run_limits.max_event_bytes,
+            max_events_per_second=self._run_limits.events_per_second,
+        )
+        return pb.AttachResponse(attached=attached)
+
+
+def _out_of_order(message: str) -> Refusal:
+    return Refusal("attach_out_of_order", message, field="attach")
+
+
+def _hello(message: pb.WorkerHello) -> Hello:
+    return Hello(
+        message.worker_id,
+        message.name,
+        tuple(message.adapters),
+        message.max_concurrent_runs,
+        _held(message.held_leases),
+    )
+
+
+def _held(leases: Iterable[pb.HeldLease]) -> list[HeldLease]:
+    return [HeldLease(lease.run_id, lease.lease_epoch) for lease in leases]
+
+
+def _append(request: pb.AppendEventsRequest, principal: Principal) -> Append:
+    """The command in a request whose rules were checked; `Workers` says which worker's it is. Raises Refusal."""
+    request.DiscardUnknownFields()
+    expected_seq = request.expected_seq if request.HasField("expected_seq") else None
+    return Append.made_of(
+        request.run_id,
+        principal.org_id,
+        "",
+        request.lease_epoch,
+        request.idempotency_key,
+        _events(request),
+        expected_seq,
+    )
+
+
+def _events(request: pb.AppendEventsRequest) -> list[EncodedBody]:
+    events: list[EncodedBody] = []
+    try:
+        for event in request.events:
+            events.append(EncodedBody.received(event))  # noqa: PERF401 - how far it came is the field of a refusal
+    except Refusal as refusal:
+        raise refusal.under(f"events[{len(events)}]") from None
+    return events
+
+
+def _appended(request_id: int, applied: Applied) -> pb.AppendEventsResponse:
+    return pb.AppendEventsResponse(
+        request_id=request_id,
+        run_id=applied.run_id,
+        first_seq=applied.first_seq,
+        last_seq=applied.last_seq,
+        already_appended=applied.repeated,
+    )
+
+
+def _run(run: RunRecord) -> run_pb2.Run:
+    return wire.run_to_wire(run.state, run.spec, run_events(run.state.run_id))
+
+
+def _notice(notice: Notice) -> pb.AttachResponse:
+    match notice:
+        case AppendAnswer(request_id, run_id, Refusal() as refusal):
+            refused = pb.AppendRefused(
+                request_id=request_id,
+                run_id=run_id,
+                reason=refusal.reason,
+                message=refusal.message,
+                field=refusal.field,
+                metadata=refusal.metadata,
+                retry_after_ms=refusal.retry_after_ms,
+            )
+            return pb.AttachResponse(append_refused=refused)
+        case AppendAnswer(request_id, _, Applied() as applied):
+            return pb.AttachResponse(appended=_appended(request_id, applied))
+        case Assignment(run, epoch):
+            return pb.AttachResponse(assignment=pb.RunAssignment(run=_run(run), lease_epoch=epoch))
+        case CancelNotice(run_id, epoch, reason, deadline_ms):
+            cancel = pb.CancelAssignment(run_id=run_id, lease_epoch=epoch, reason=reason, deadline_ms=deadline_ms)
+            return pb.AttachResponse(cancel=cancel)
+        case LeaseLostNotice(run_id, epoch):
+            return pb.AttachResponse(lease_lost=pb.LeaseLost(run_id=run_id, lease_epoch=epoch))
+        case DrainingNotice(reconnect_after_ms):
+            return pb.AttachResponse(draining=pb.AuthorityDraining(reconnect_after_ms=reconnect_after_ms))
+        case _:
+            raise AssertionError("a notice that has no message")

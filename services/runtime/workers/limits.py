@@ -1,0 +1,43 @@
+"""Limits of workers: when they are silent, lost or late."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from oa_base.backoff import Backoff
+
+_DOUBLINGS = 12
+"""Losses after which a pause does not grow any more: the shortest one has become more than an hour."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerLimits:
+    """When workers are silent, lost, or late."""
+
+    heartbeat_interval_ms: int = 10_000
+    """How often a worker sends a heartbeat."""
+    quiet_after_ms: int = 15_000
+    """Silence after which a worker gets nothing new."""
+    lost_after_ms: int = 30_000
+    """Silence after which a worker is lost."""
+    watch_interval_ms: int = 1_000
+    """Pause between looks for lost workers and late cancels."""
+    watch_page: int = 500
+    """Leases or cancels handled in one look."""
+    dispatch_interval_ms: int = 5_000
+    """Pause between looks for waiting runs without a cause."""
+    dispatch_page: int = 50
+    """Runs given to one worker in one look."""
+    pending_appends: int = 256
+    """Appends of one stream that wait for their commit; at that number the stream is not read."""
+    retry_initial_ms: int = 1_000
+    """Pause before a run whose worker was lost is given to another; twice as long after each further loss."""
+    retry_max_ms: int = 60_000
+    """Longest such pause."""
+    drain_reconnect_ms: int = 100
+    """Wait that a draining replica asks workers for."""
+
+    def pauses_ms(self) -> list[int]:
+        """The pause after the loss of attempt 1, 2, …; the last one is that of all further ones."""
+        backoff = Backoff(self.retry_initial_ms, self.retry_max_ms)
+        return [backoff.ceiling_ms(number) for number in range(_DOUBLINGS)]

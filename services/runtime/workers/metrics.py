@@ -1,0 +1,14 @@
+"""What is counted of workers."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge
+
+from oa_platform.telemetry.metrics import REGISTRY
+
+WORKERS_ATTACHED = Gauge("oa_runtime_workers_attached", "Workers attached to this replica.", registry=REGISTRY)
+LEASES = Gauge("oa_runtime_leases", "Leases of the workers attached to this replica.", registry=REGISTRY)
+WORKERS_LOST = Counter("oa_runtime_workers_lost", "Workers that this replica declared lost.", registry=REGISTRY)
+LOOKS_FAILED = Counter(
+    "oa_runtime_watch_looks_failed", "Looks for lost workers that failed: silence is counted anew.", registry=REGISTRY
+)

@@ -1,0 +1,142 @@
+"""Workers and leases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from oa_platform.postgres.columns import columns
+from oa_platform.postgres.pool import Postgres
+from oa_runlog.state import WorkerStatus
+from services.runtime.workers.app.ports import LeaseRecord, Seen, WorkerRecord
+from services.runtime.workers.domain.vigil import SignOfLife
+from services.runtime.workers.store import sql
+
+_ENDED = {WorkerStatus.LOST, WorkerStatus.STOPPED}
+_HIGHEST_EPOCH = 2**63 - 1
+"""Of the column: a lease beyond it can be asked for and can't exist."""
+
+
+class PostgresWorkers:
+    """The worker store."""
+
+    def __init__(self, postgres: Postgres, replica_id: str) -> None:
+        self._postgres = postgres
+        self._replica_id = replica_id
+
+    async def worker(self, worker_id: str) -> WorkerRecord | None:
+        """A worker."""
+        async with self._postgres.acquire() as connection:
+            row = await connection.fetchrow(sql.READ_WORKER, worker_id)
+        if row is None:
+            return None
+        return WorkerRecord(
+            worker_id=row["worker_id"],
+            service_account_id=row["service_account_id"],
+            org_id=row["org_id"],
+            name=row["name"],
+            adapters=tuple(row["adapters"]),
+            max_concurrent_runs=row["max_concurrent_runs"],
+            status=WorkerStatus(row["status"]),
+        )
+
+    async def add_worker(self, worker: WorkerRecord, attachment: str) -> None:
+        """Store a new worker."""
+        async with self._postgres.acquire() as connection:
+            await connection.execute(
+                sql.INSERT_WORKER,
+                worker.worker_id,
+                worker.service_account_id,
+                worker.org_id,
+                worker.name,
+                list(worker.adapters),
+                worker.max_concurrent_runs,
+                str(worker.status),
+                attachment,
+                self._replica_id,
+            )
+
+    async def reattach_worker(self, worker: WorkerRecord, before: WorkerStatus, attachment: str) -> bool:
+        """Give the worker to another stream, if it still is in `before`."""
+        return await self._holds(
+            sql.REATTACH_WORKER,
+            worker.worker_id,
+            str(before),
+            worker.name,
+            list(worker.adapters),
+            worker.max_concurrent_runs,
+            str(worker.status),
+            attachment,
+            self._replica_id,
+        )
+
+    async def move_worker(self, worker_id: str, attachment: str, status: WorkerStatus) -> bool:
+        """Set the status and note a sign of life; False when the stream does not speak for the worker any more."""
+        return await self._holds(sql.MOVE_WORKER, worker_id, attachment, str(status))
+
+    async def _holds(self, statement: str, *arguments: Any) -> bool:
+        async with self._postgres.acquire() as connection:
+            return bool(await connection.fetchval(statement, *arguments))
+
+    async def look(self, attached: Sequence[str]) -> Seen:
+        """Take part in looking after workers. `attached`: those of this replica."""
+        async with self._postgres.acquire() as connection:
+            await connection.execute(sql.COUNT_LOOK, self._replica_id)
+            replicas = await connection.fetch(sql.READ_REPLICAS)
+            rows = await connection.fetch(sql.READ_SIGNS_OF_LIFE, attached)
+        signs = [
+            SignOfLife(row["worker_id"], row["attachment"], row["last_heartbeat_at"], row["replica_id"])
+            for row in rows
+            if row["status"] not in _ENDED
+        ]
+        lost = {row["worker_id"]: row["attachment"] for row in rows if row["status"] == WorkerStatus.LOST}
+        return Seen({row["replica_id"]: row["looks"] for row in replicas}, signs, lost)
+
+    async def lose_workers(self, silent: Sequence[SignOfLife]) -> list[str]:
+        """Mark the workers lost that gave no further sign of life, and return their ids."""
+        if not silent:
+            return []
+        marks = [(sign.worker_id, sign.attachment, sign.beat) for sign in silent]
+        async with self._postgres.acquire() as connection:
+            rows = await connection.fetch(sql.LOSE_WORKERS, *columns(marks, 3))
+        return [row["worker_id"] for row in rows]
+
+    async def forget_replicas(self, absent: Mapping[str, int]) -> None:
+        """Drop those that have not looked again."""
+        if absent:
+            async with self._postgres.acquire() as connection:
+                await connection.execute(sql.FORGET_REPLICAS, list(absent), list(absent.values()))
+
+    async def leases_of_ended_workers(self, limit: int) -> list[LeaseRecord]:
+        """Leases whose workers are lost or stopped."""
+        async with self._postgres.acquire() as connection:
+            rows = await connection.fetch(sql.READ_LEASES_OF_ENDED_WORKERS, limit)
+        return [LeaseRecord(row["run_id"], row["worker_id"], row["lease_epoch"]) for row in rows]
+
+    async def leases_of(self, worker_id: str) -> list[LeaseRecord]:
+        """The leases of a worker."""
+        async with self._postgres.acquire() as connection:
+            rows = await connection.fetch(sql.READ_LEASES_OF_WORKER, worker_id)
+        return [LeaseRecord(row["run_id"], worker_id, row["lease_epoch"]) for row in rows]
+
+    async def lease_holder(self, run_id: str, lease_epoch: int) -> tuple[str, str] | None:
+        """Worker and service account that got the lease, if it is the newest of the run."""
+        if lease_epoch > _HIGHEST_EPOCH:
+            return None
+        async with self._postgres.acquire() as connection:
+            row = await connection.fetchrow(sql.READ_LEASE_HOLDER, run_id, lease_epoch)
+        return None if row is None else (row["worker_id"], row["service_account_id"])
+
+    async def canceling_runs(self) -> list[str]:
+        """Runs whose workers were told to end them, the longest ago first."""
+        async with self._postgres.acquire() as connection:
+            rows = await connection.fetch(sql.READ_CANCELING_RUNS)
+        return [row["run_id"] for row in rows]
+
+    async def waiting_runs(
+        self, org_id: str, adapters: Sequence[str], pauses_ms: Sequence[int], limit: int
+    ) -> list[str]:
+        """Runs that wait for a worker and have had their pause, the oldest first."""
+        async with self._postgres.acquire() as connection:
+            rows = await connection.fetch(sql.READ_WAITING_RUNS, org_id, list(adapters), limit, list(pauses_ms))
+        return [row["run_id"] for row in rows]
