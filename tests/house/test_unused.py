@@ -17,15 +17,7 @@ _PLAIN = {
     "property",
     "staticmethod",
 }
-    "property",
-    "cached_property",
-    "cache",
-    "staticmethod",
-    "classmethod",
-    "contextmanager",
-    "asynccontextmanager",
-}
-"""Decorators that call nobody. What has another one (`oa.command`) is called by whatever that registered it with."""
+"""Decorators that register nothing. A function with another one (`oa.command`) is called by what it registers with."""
 _OPEN = {"Protocol", "Generic", "NamedTuple", "Enum", "Exception", "ABC"}
 """Foreign bases that call none of the methods of a class. Any other (a servicer, asyncio's protocols) may call all."""
 
