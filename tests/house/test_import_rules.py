@@ -11,28 +11,15 @@ import pytest
 
 from tests.house.files import REPO
 
+RULES = (REPO / ".importlinter").read_text("utf-8")
 SERVICES = ("control", "khala_gateway", "projector", "runtime")
+FEATURE_MODULES = ("app", "domain", "door", "limits", "metrics", "store", "ws_door")
 PLATFORM_ROOMS = ("auth", "config", "health", "http", "postgres", "process", "rpc", "system", "telemetry")
 WORKER_ROOMS = ("adapters", "sdk")
-ROOMS = ("app", "domain", "grpc_api", "http_api", "store", "ws_api")
-CONTROL_FEATURES = (
-    "audit",
-    "calls",
-    "edge",
-    "orgs",
-    "policy",
-    "service_accounts",
-    "sessions",
-    "sign_in",
-    "sync_tokens",
-    "tokens",
-    "transactions",
-    "upstreams",
-)
-FEATURES = {
-    "control": tuple(f"{feature}/{room}" for feature in CONTROL_FEATURES for room in ("app", "door", "store", "tests"))
-}
-"""Services whose capabilities are folders, with the rooms of each; the others have ROOMS."""
+LOCALSTACK_ROOMS = ("installation", "postgres", "processes")
+KHALA_ROOMS = ("client", "server")
+KHALA_MODULES = ("cursors", "feed", "frames", "topics", "wire")
+TOPICS_MODULES = ("history", "servicer", "store", "watcher")
 CLIENT_ROOMS = ("core", "cpython", "edge", "follow", "proofs")
 CLIENT_MODULES = ("client", "transport", "follow/items", "follow/updates", "proofs/event_lines", "proofs/pins")
 LIBRARIES = (
@@ -43,6 +30,7 @@ LIBRARIES = (
     "oa_platform",
     "oa_runlog",
     "oa_testing",
+    "oa_topics",
     "oa_wire",
     "oa_worker",
 )
@@ -50,15 +38,15 @@ LIBRARIES = (
 ROOMS_RULE = "Libraries are layered"
 PLATFORM_ROOMS_RULE = "The platform has rooms"
 WORKER_ROOMS_RULE = "A worker's adapters"
+LOCALSTACK_ROOMS_RULE = "The local stack has rooms"
+KHALA_ROOMS_RULE = "The two halves of Khala"
 CLIENT_ROOMS_RULE = "The client core has rooms"
 EVERY_SURFACE_RULE = "What only CPython has"
 SERVICES_RULE = "Services meet over the contracts"
 SERVICE_LIBRARIES_RULE = "Services use the platform"
-SERVICE_ROOMS_RULE = "Every service has the same rooms"
-FEATURES_RULE = "Control's features have an order"
-FEATURE_ROOMS_RULE = "Control's features have the same rooms"
-ADAPTERS_RULE = "Control's doors and stores"
-INSIDE_RULE = "Behind control's doors and stores"
+FEATURES_RULE = "features have an order"
+FEATURE_ROOMS_RULE = "Every feature of a service has the same rooms"
+PRIVATE_ROOMS_RULE = "A feature uses another through its app"
 PURE_RULE = "Pure rooms hold"
 GENERATED_RULE = "Generated types stop"
 BETTERPROTO_RULE = "betterproto models"
@@ -71,27 +59,34 @@ def rooms(tmp_path: Path) -> Path:
     shutil.copy(REPO / ".importlinter", tmp_path)
     packages = [tmp_path / "apps" / "cli", *(tmp_path / "libs" / name for name in LIBRARIES)]
     packages += [tmp_path / "libs" / "oa_runlog" / room for room in ("proof", "wire")]
-    packages += [
-        tmp_path / "services" / service / room
-        for service in SERVICES
-        for room in (*FEATURES.get(service, ROOMS), "tests")
-    ]
     packages += [tmp_path / "libs" / "oa_client" / room for room in CLIENT_ROOMS]
+    packages += [tmp_path / "libs" / "oa_khala" / room for room in KHALA_ROOMS]
+    packages += [tmp_path / "libs" / "oa_localstack" / room for room in LOCALSTACK_ROOMS]
     packages += [tmp_path / "libs" / "oa_platform" / room for room in PLATFORM_ROOMS]
     packages += [tmp_path / "libs" / "oa_worker" / room for room in WORKER_ROOMS]
+    packages += [tmp_path / "services" / service / "tests" for service in SERVICES]
+    packages += [tmp_path / feature / "tests" for feature in _features()]
     for package in packages:
         package.mkdir(parents=True, exist_ok=True)
     for folder in [path for path in tmp_path.rglob("*") if path.is_dir()]:
         if folder != tmp_path / "libs":
             (folder / "__init__.py").touch()
-    for module in CLIENT_MODULES:
-        (tmp_path / "libs" / "oa_client" / f"{module}.py").touch()
-    for service in SERVICES:
-        for module in ("config.py", "__main__.py"):
-            (tmp_path / "services" / service / module).touch()
-    for service in FEATURES:
-        (tmp_path / "services" / service / "wiring.py").touch()
+    modules = [tmp_path / "libs" / "oa_client" / module for module in CLIENT_MODULES]
+    modules += [tmp_path / "libs" / "oa_khala" / module for module in KHALA_MODULES]
+    modules += [tmp_path / "libs" / "oa_topics" / module for module in TOPICS_MODULES]
+    modules += [
+        tmp_path / "services" / service / name for service in SERVICES for name in ("__main__", "config", "wiring")
+    ]
+    modules += [tmp_path / feature / module for feature in _features() for module in FEATURE_MODULES]
+    for module in modules:
+        module.with_suffix(".py").touch()
+    (tmp_path / "services" / "runtime" / "new_epoch.py").touch()
     return tmp_path
+
+
+def _features() -> list[str]:
+    """The folders of all features, as our contracts list them."""
+    return [found.replace(".", "/") for found in re.findall(r"^ +(services\.\w+\.\w+)$", RULES, re.M)]
 
 
 def _lint(rooms: Path) -> str:
@@ -113,22 +108,19 @@ def _lint(rooms: Path) -> str:
 
 
 ALLOWED = {
-    "services/runtime/__main__.py": "from services.runtime import config, grpc_api, store, app\nimport asyncio",
-    "services/runtime/config.py": "import oa_platform",
-    "services/runtime/grpc_api/__init__.py": "import services.runtime.app, openagents, grpc, oa_runlog.wire",
-    "services/runtime/store/__init__.py": "import services.runtime.app, asyncpg, oa_platform",
-    "services/runtime/app/__init__.py": "import services.runtime.domain, asyncio, oa_runlog, oa_base",
-    "services/runtime/domain/__init__.py": "import oa_runlog, oa_base, hashlib, dataclasses",
-    "services/control/wiring.py": "import services.control.config, services.control.orgs.store, asyncio",
-    "services/control/config.py": "import services.control.edge.limits",
-    "services/control/edge/limits.py": "",
-    "services/control/sign_in/app/x.py": "import services.control.sessions.app, services.control.sign_in.domain",
-    "services/control/sign_in/domain.py": "import oa_khala, services.control.policy.domain",
-    "services/control/policy/domain.py": "import oa_base",
-    "services/control/orgs/door/x.py": "import services.control.orgs.app, openagents, grpc",
-    "services/control/orgs/store/x.py": "import services.control.orgs.app, asyncpg, oa_platform",
-    "services/control/orgs/tests/x.py": "import oa_testing, asyncpg, random, services.control.orgs.store",
+    "services/runtime/__main__.py": "import services.runtime.config, services.runtime.wiring, oa_platform",
+    "services/runtime/new_epoch.py": "import services.runtime.authority.store, asyncio",
+    "services/runtime/wiring.py": "from services.runtime import config\nfrom services.runtime.log import door, store",
+    "services/runtime/config.py": "import oa_platform, services.runtime.log.limits",
+    "services/runtime/log/door.py": "import services.runtime.log.app, openagents, grpc, oa_runlog.wire",
+    "services/runtime/log/store.py": "import services.runtime.log.app, asyncpg, oa_platform",
+    "services/runtime/log/app.py": "from services.runtime.log import domain, metrics\nimport asyncio, oa_runlog",
+    "services/runtime/log/domain.py": "import services.runtime.authority.domain, oa_runlog, hashlib, dataclasses",
+    "services/runtime/archive/app.py": "from services.runtime.receipts import app",
+    "services/runtime/log/tests/test_x.py": "import oa_testing, asyncpg, random, services.runtime.archive.store",
     "services/runtime/tests/test_x.py": "import oa_testing, asyncpg, random, openagents, services.runtime.config",
+    "services/control/sign_in/domain.py": "import oa_khala, services.control.policy.domain",
+    "services/khala_gateway/sockets/ws_door.py": "import services.khala_gateway.connections.app, websockets",
     "libs/oa_runlog/wire/events.py": "import openagents, oa_base",
     "libs/oa_runlog/proof/signing.py": "import cryptography",
     "libs/oa_khala/wire.py": "import openagents",
@@ -137,7 +129,7 @@ ALLOWED = {
     "libs/oa_client/cpython/x.py": "import websockets, os, sqlite3, oa_client.client, oa_client.proofs",
     "libs/oa_client/client.py": "import oa_client.proofs, oa_client.edge, oa_client.follow, openagents",
     "libs/oa_client/follow/x.py": "import asyncio, random, oa_khala.wire, oa_client.transport, oa_client.core",
-    "libs/oa_localstack/postgres.py": "import asyncpg, oa_platform",
+    "libs/oa_localstack/postgres/x.py": "import asyncpg, oa_platform",
     "libs/oa_testing/plugin.py": "import oa_localstack, asyncpg, apps.cli",
     "apps/cli/main.py": "import oa_client, oa_worker, oa_localstack, oa_runlog",
 }
@@ -155,12 +147,15 @@ def test_what_the_rooms_are_for_is_allowed(rooms: Path) -> None:
     [
         ("libs/oa_base/x.py", "import oa_wire", ROOMS_RULE),
         ("libs/oa_wire/x.py", "import oa_khala", ROOMS_RULE),
-        ("libs/oa_khala/x.py", "import oa_runlog", ROOMS_RULE),
+        ("libs/oa_khala/wire.py", "import oa_runlog", ROOMS_RULE),
         ("libs/oa_platform/rpc/x.py", "import oa_client", ROOMS_RULE),
-        ("libs/oa_client/x.py", "import oa_localstack", ROOMS_RULE),
         ("libs/oa_platform/rpc/x.py", "import services.control.orgs.app", ROOMS_RULE),
-        ("libs/oa_localstack/x.py", "import oa_testing", ROOMS_RULE),
+        ("libs/oa_client/core/x.py", "import oa_localstack", ROOMS_RULE),
+        ("libs/oa_localstack/postgres/x.py", "import oa_testing", ROOMS_RULE),
         ("apps/cli/x.py", "import services.control.orgs.app", ROOMS_RULE),
+        ("libs/oa_khala/server/x.py", "import oa_khala.client", KHALA_ROOMS_RULE),
+        ("libs/oa_khala/feed.py", "import oa_khala.server", KHALA_ROOMS_RULE),
+        ("libs/oa_khala/frames.py", "import oa_khala.wire", KHALA_ROOMS_RULE),
         ("libs/oa_client/core/x.py", "import oa_client.transport", CLIENT_ROOMS_RULE),
         ("libs/oa_client/edge/x.py", "import oa_client.follow", CLIENT_ROOMS_RULE),
         ("libs/oa_client/follow/x.py", "import oa_client.proofs", CLIENT_ROOMS_RULE),
@@ -174,47 +169,50 @@ def test_what_the_rooms_are_for_is_allowed(rooms: Path) -> None:
         ("libs/oa_platform/auth/x.py", "import oa_platform.http", PLATFORM_ROOMS_RULE),
         ("libs/oa_platform/helpers.py", "", PLATFORM_ROOMS_RULE),
         ("libs/oa_worker/sdk/x.py", "import oa_worker.adapters", WORKER_ROOMS_RULE),
-        ("services/control/orgs/app/x.py", "import services.runtime.app", SERVICES_RULE),
-        ("services/control/orgs/door/x.py", "import oa_client", SERVICE_LIBRARIES_RULE),
-        ("services/control/orgs/app/x.py", "import oa_testing", SERVICE_LIBRARIES_RULE),
-        ("services/runtime/app/x.py", "import services.runtime.store", SERVICE_ROOMS_RULE),
-        ("services/runtime/store/x.py", "import services.runtime.config", SERVICE_ROOMS_RULE),
-        ("services/runtime/domain/x.py", "import services.runtime.app", SERVICE_ROOMS_RULE),
-        ("services/runtime/grpc_api/x.py", "import services.runtime.store", SERVICE_ROOMS_RULE),
-        ("services/runtime/helpers.py", "", SERVICE_ROOMS_RULE),
-        ("services/control/orgs/app/x.py", "import services.control.sessions.app", FEATURES_RULE),
-        ("services/control/edge/door/x.py", "import services.control.sign_in.app", FEATURES_RULE),
-        ("services/control/orgs/store/x.py", "import services.control.config", FEATURES_RULE),
-        ("services/control/config.py", "import services.control.wiring", FEATURES_RULE),
-        ("services/control/helpers.py", "", FEATURES_RULE),
-        ("services/control/orgs/app/x.py", "import services.control.orgs.store", FEATURE_ROOMS_RULE),
-        ("services/control/orgs/store/x.py", "import services.control.orgs.door", FEATURE_ROOMS_RULE),
-        ("services/control/orgs/domain.py", "import services.control.orgs.app", FEATURE_ROOMS_RULE),
-        ("services/control/orgs/limits.py", "import services.control.orgs.app", FEATURE_ROOMS_RULE),
-        ("services/control/orgs/helpers.py", "", FEATURE_ROOMS_RULE),
-        ("services/control/sign_in/door/x.py", "import services.control.sessions.door", ADAPTERS_RULE),
-        ("services/control/sign_in/store/x.py", "import services.control.sessions.store", ADAPTERS_RULE),
-        ("services/control/sign_in/app/x.py", "import services.control.sessions.store", INSIDE_RULE),
-        ("services/control/config.py", "import services.control.tokens.door", INSIDE_RULE),
-        ("libs/oa_khala/x.py", "import asyncio", PURE_RULE),
+        ("libs/oa_localstack/postgres/x.py", "import oa_localstack.installation", LOCALSTACK_ROOMS_RULE),
+        ("libs/oa_localstack/processes/x.py", "import oa_localstack.postgres", LOCALSTACK_ROOMS_RULE),
+        ("libs/oa_localstack/helpers.py", "", LOCALSTACK_ROOMS_RULE),
+        ("services/control/orgs/app.py", "import services.runtime.log.app", SERVICES_RULE),
+        ("services/control/orgs/door.py", "import oa_client", SERVICE_LIBRARIES_RULE),
+        ("services/control/orgs/app.py", "import oa_testing", SERVICE_LIBRARIES_RULE),
+        ("services/control/orgs/app.py", "import services.control.sessions.app", FEATURES_RULE),
+        ("services/khala_gateway/feeds/app.py", "import services.khala_gateway.admission.app", FEATURES_RULE),
+        ("services/projector/journal/app.py", "import services.projector.projection.app", FEATURES_RULE),
+        ("services/runtime/log/app.py", "import services.runtime.runs.app", FEATURES_RULE),
+        ("services/runtime/log/store.py", "import services.runtime.config", FEATURES_RULE),
+        ("services/runtime/config.py", "import services.runtime.wiring", FEATURES_RULE),
+        *((f"services/{service}/helpers.py", "", FEATURES_RULE) for service in SERVICES),
+        ("services/runtime/log/app.py", "import services.runtime.log.store", FEATURE_ROOMS_RULE),
+        ("services/runtime/log/domain.py", "import services.runtime.log.app", FEATURE_ROOMS_RULE),
+        ("services/runtime/log/door.py", "import services.runtime.log.store", FEATURE_ROOMS_RULE),
+        ("services/runtime/log/limits.py", "import services.runtime.log.domain", FEATURE_ROOMS_RULE),
+        ("services/runtime/log/helpers.py", "", FEATURE_ROOMS_RULE),
+        ("services/khala_gateway/sources/app.py", "import services.khala_gateway.sources.door", FEATURE_ROOMS_RULE),
+        ("services/runtime/workers/app.py", "import services.runtime.log.store", PRIVATE_ROOMS_RULE),
+        ("services/runtime/workers/door.py", "import services.runtime.log.door", PRIVATE_ROOMS_RULE),
+        ("services/control/sign_in/store.py", "import services.control.sessions.store", PRIVATE_ROOMS_RULE),
+        ("services/control/config.py", "import services.control.tokens.door", PRIVATE_ROOMS_RULE),
+        ("libs/oa_khala/server/x.py", "import asyncio", PURE_RULE),
         ("libs/oa_runlog/x.py", "import time", PURE_RULE),
         ("libs/oa_base/x.py", "import random", PURE_RULE),
         ("libs/oa_runlog/x.py", "import cryptography", PURE_RULE),
-        ("services/runtime/domain/x.py", "import cryptography", PURE_RULE),
         ("libs/oa_wire/x.py", "import logging", PURE_RULE),
         ("libs/oa_client/core/x.py", "import time", PURE_RULE),
         ("libs/oa_client/follow/items.py", "import asyncio", PURE_RULE),
+        ("services/runtime/log/domain.py", "import cryptography", PURE_RULE),
         ("services/control/orgs/domain.py", "import secrets", PURE_RULE),
         ("libs/oa_base/x.py", "import openagents", GENERATED_RULE),
-        ("libs/oa_khala/x.py", "import openagents", GENERATED_RULE),
+        ("libs/oa_khala/feed.py", "import openagents", GENERATED_RULE),
         ("libs/oa_runlog/x.py", "import openagents", GENERATED_RULE),
-        ("services/control/orgs/app/x.py", "import openagents", GENERATED_RULE),
-        ("services/control/orgs/store/x.py", "import openagents", GENERATED_RULE),
+        ("services/control/orgs/app.py", "import openagents", GENERATED_RULE),
+        ("services/control/orgs/store.py", "import openagents", GENERATED_RULE),
+        ("services/runtime/log/limits.py", "import openagents", GENERATED_RULE),
         ("apps/cli/x.py", "import openagents", GENERATED_RULE),
-        ("libs/oa_client/x.py", "import openagents_betterproto", BETTERPROTO_RULE),
-        ("services/control/orgs/app/x.py", "import asyncpg", SQL_RULE),
-        ("services/control/orgs/door/x.py", "import asyncpg", SQL_RULE),
-        ("services/control/wiring.py", "import asyncpg", SQL_RULE),
+        ("libs/oa_client/core/x.py", "import openagents_betterproto", BETTERPROTO_RULE),
+        ("services/control/orgs/app.py", "import asyncpg", SQL_RULE),
+        ("services/control/orgs/door.py", "import asyncpg", SQL_RULE),
+        ("services/khala_gateway/sockets/ws_door.py", "import asyncpg", SQL_RULE),
+        ("services/runtime/wiring.py", "import asyncpg", SQL_RULE),
         ("apps/cli/x.py", "import asyncpg", SQL_RULE),
     ],
 )

@@ -17,7 +17,7 @@ _PLAIN = {
     "property",
     "staticmethod",
 }
-"""Decorators that call nobody. What has another one (`oa.command`) is called by whatever that registered it with."""
+"""Decorators that register nothing. A function with another one (`oa.command`) is called by what it registers with."""
 _OPEN = {"Protocol", "Generic", "NamedTuple", "Enum", "Exception", "ABC"}
 """Foreign bases that call none of the methods of a class. Any other (a servicer, asyncio's protocols) may call all."""
 
@@ -28,7 +28,6 @@ ALLOWED = {
     "decode_body": "API: the inverse of encode_body",
     "dump_key": "the inverse of load_key: one module knows the form of a key file",
     "encode_event": "API: writes one event as the authority stores it",
-    "parked": "what a feed holds: the simulation checks its bounds",
     "requested": "API: for authors of adapters",
     "state_hash": "API: recorded histories are compared by it",
     "suspended": "API: for surfaces that go to sleep",
