@@ -27,7 +27,7 @@ from oa_platform.config.parsers import (
     text,
 )
 from oa_platform.config.ports import default_port
-from oa_platform.config.shared import DatabaseSettings, GrpcClientSettings, ServiceSettings
+from oa_platform.config.shared import DRAIN_DEADLINE, DatabaseSettings, GrpcClientSettings, ServiceSettings
 from services.control.app.mailers import ConsoleMailer, SmtpMailer, SmtpRelay
 from services.control.app.ports import Mailer
 from services.control.app.sign_in import SignInLimits
@@ -98,7 +98,13 @@ class EdgeSettings:
         doc="Maximum time for a call, whatever Connect-Timeout-Ms asks for.",
     )
     max_calls: int = setting("OA_HTTP_MAX_CALLS", integer(1, 100_000), 512, doc="Maximum number of concurrent calls.")
-    drain_s: float = setting("OA_HTTP_DRAIN_S", number(0.1, 600), 5.0, doc="Time that calls have to end in a drain.")
+    drain_s: float = setting(
+        "OA_HTTP_DRAIN_S",
+        number(0.1, 600),
+        5.0,
+        doc="Time that calls have to end in a drain.",
+        within=DRAIN_DEADLINE,
+    )
 
     def limits(self) -> EdgeLimits:
         """As the edge takes them."""

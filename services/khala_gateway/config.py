@@ -11,7 +11,7 @@ from oa_khala.feed import FeedLimits
 from oa_khala.server_commands import ServerLimits
 from oa_platform.config.loading import group, own_port, peer_port, setting
 from oa_platform.config.parsers import Address, Parser, address, integer, number
-from oa_platform.config.shared import GrpcClientSettings, JwksSettings, ServiceSettings
+from oa_platform.config.shared import DRAIN_DEADLINE, GrpcClientSettings, JwksSettings, ServiceSettings
 from services.khala_gateway.app.feeds import HubLimits
 from services.khala_gateway.ws_api.server import ServerLimits as PortLimits
 from services.khala_gateway.ws_api.socket import SocketLimits
@@ -32,8 +32,8 @@ def origins() -> Parser[Collection[str]]:
     return Parser(parse, "a list of origins like https://app.example.org,http://127.0.0.1:8080")
 
 
-def _ms(variable: str, default: int, doc: str, *, least: int = 1) -> int:
-    return setting(variable, integer(least, _HOUR_MS), default, doc=doc)
+def _ms(variable: str, default: int, doc: str, *, least: int = 1, within: str = "") -> int:
+    return setting(variable, integer(least, _HOUR_MS), default, doc=doc, within=within)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +63,15 @@ class SocketSettings:
         "OA_WS_HANDSHAKES_PER_S", integer(1, 1_000_000), 200, doc="Handshakes per second in the long run."
     )
     handshake_deadline_ms: int = _ms("OA_WS_HANDSHAKE_DEADLINE_MS", 5_000, "Maximum wait for the opening request.")
-    close_timeout_ms: int = _ms("OA_WS_CLOSE_TIMEOUT_MS", 3_000, "Maximum time of a closing handshake.")
+    close_timeout_ms: int = _ms(
+        "OA_WS_CLOSE_TIMEOUT_MS", 3_000, "Maximum time of a closing handshake.", within=DRAIN_DEADLINE
+    )
     drain_window_ms: int = _ms(
-        "OA_WS_DRAIN_WINDOW_MS", 3_000, "Over how long the closes of a drain are spread.", least=0
+        "OA_WS_DRAIN_WINDOW_MS",
+        3_000,
+        "Over how long the closes of a drain are spread.",
+        least=0,
+        within=DRAIN_DEADLINE,
     )
     write_high_bytes: int = setting(
         "OA_WS_WRITE_HIGH_BYTES",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
-from oa_platform.config.loading import DefaultFrom, group, own_port, setting
+from oa_platform.config.loading import DefaultFrom, Problem, group, own_port, setting
 from oa_platform.config.parsers import (
     Address,
     Secret,
@@ -25,6 +25,9 @@ from oa_platform.config.parsers import (
     service_hashes,
 )
 from oa_platform.config.ports import default_port
+
+DRAIN_DEADLINE = "OA_DRAIN_DEADLINE_S"
+"""What every wait of a drain lies within."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +53,34 @@ class ProcessSettings:
         doc="Maximum time of a start, including the wait for what it needs.",
     )
     drain_deadline_s: float = setting(
-        "OA_DRAIN_DEADLINE_S",
+        DRAIN_DEADLINE,
         number(0.1, 600),
         10.0,
-        doc="Maximum time from the first SIGTERM, SIGINT or SIGHUP to the end.",
+        doc="Maximum time of a drain, from the end of the lame duck to the end of the process.",
     )
+    lame_duck_s: float = setting(
+        "OA_LAME_DUCK_S",
+        number(0, 600),
+        0.0,
+        doc="How long a service that was told to stop goes on taking new work after it said that it is not ready, so "
+        "that balancers learn it. A second signal ends the wait.",
+    )
+    grace_period_s: float | None = setting(
+        "OA_GRACE_PERIOD_S",
+        number(0.1, 3600),
+        None,
+        doc="Time after which the platform kills a process that was told to stop. Lame duck and drain must fit.",
+    )
+
+    def problems(self) -> Iterator[Problem]:
+        """What would not end in time."""
+        if self.grace_period_s is not None and self.lame_duck_s + self.drain_deadline_s > self.grace_period_s:
+            text = (
+                f"OA_LAME_DUCK_S ({self.lame_duck_s:g}) and {DRAIN_DEADLINE} ({self.drain_deadline_s:g}) together are "
+                f"longer than OA_GRACE_PERIOD_S ({self.grace_period_s:g}); shorten them, or raise the grace period "
+                "here and on the platform"
+            )
+            yield "OA_GRACE_PERIOD_S", text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,10 +120,18 @@ class GrpcServerSettings:
         "OA_GRPC_KEEPALIVE_TIMEOUT_MS", integer(100, 600_000), 5_000, doc="Maximum wait for the answer to a ping."
     )
     stream_drain_s: float = setting(
-        "OA_GRPC_STREAM_DRAIN_S", number(0, 600), 2.0, doc="Time that a drain gives streams to end by themselves."
+        "OA_GRPC_STREAM_DRAIN_S",
+        number(0, 600),
+        2.0,
+        doc="Time that a drain gives streams to end by themselves.",
+        within=DRAIN_DEADLINE,
     )
     call_drain_s: float = setting(
-        "OA_GRPC_CALL_DRAIN_S", number(0, 600), 5.0, doc="Time that a drain gives unary calls to end."
+        "OA_GRPC_CALL_DRAIN_S",
+        number(0, 600),
+        5.0,
+        doc="Time that a drain gives unary calls to end.",
+        within=DRAIN_DEADLINE,
     )
 
 
