@@ -71,13 +71,12 @@ async def _upstreams(settings: ControlSettings, process: Process, world: World) 
 
 
 def _handlers(settings: ControlSettings, world: World, upstreams: Upstreams) -> Handlers:
-    runtime = settings.peers.runtime_public or settings.peers.runtime
     return Handlers(
         sign_in=SignIn(world, settings.mail.mailer(), settings.sign_in.limits()),
         account=Account(world),
         service_accounts=ServiceAccountCases(world),
         sync_tokens=SyncTokens(world, upstreams),
-        addresses=PublicAddresses(settings.peers.khala_url, str(runtime)),
+        addresses=PublicAddresses(settings.peers.khala_url, str(settings.peers.worker_address)),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -13,21 +13,29 @@ from urllib.parse import urlsplit
 from oa_base.rate import Rate
 from oa_base.refusal import Refusal
 from oa_platform.auth.keys import load_key
-from oa_platform.config.loading import DefaultFrom, group, own_port, peer_port, setting
+from oa_platform.config.loading import DefaultFrom, Problem, group, own_port, peer_port, setting
 from oa_platform.config.parsers import (
     Address,
     Parser,
     Secret,
+    Target,
     address,
     choice,
     integer,
     number,
     path,
     secret_text,
+    target,
     text,
 )
 from oa_platform.config.ports import default_port
-from oa_platform.config.shared import DRAIN_DEADLINE, DatabaseSettings, GrpcClientSettings, ServiceSettings
+from oa_platform.config.shared import (
+    DRAIN_DEADLINE,
+    DatabaseSettings,
+    GrpcClientSettings,
+    ServiceSettings,
+    doc_of_target,
+)
 from services.control.app.mailers import ConsoleMailer, SmtpMailer, SmtpRelay
 from services.control.app.ports import Mailer
 from services.control.app.sign_in import SignInLimits
@@ -261,9 +269,9 @@ class KeySettings:
 class PeerSettings:
     """The other services: where control calls them, and where clients find them."""
 
-    runtime: Address = setting("OA_RUNTIME_GRPC", address(), peer_port("runtime_grpc"), doc="Address of the runtime.")
-    projector: Address = setting(
-        "OA_PROJECTOR_GRPC", address(), peer_port("projector_grpc"), doc="Address of the projector."
+    runtime: Target = setting("OA_RUNTIME_GRPC", target(), peer_port("runtime_grpc"), doc=doc_of_target("runtime"))
+    projector: Target = setting(
+        "OA_PROJECTOR_GRPC", target(), peer_port("projector_grpc"), doc=doc_of_target("projector")
     )
     khala_url: str = setting(
         "OA_KHALA_URL",
@@ -275,8 +283,22 @@ class PeerSettings:
         doc="Where clients open the WebSocket.",
     )
     runtime_public: Address | None = setting(
-        "OA_RUNTIME_PUBLIC_GRPC", address(), None, doc="Address where workers attach. OA_RUNTIME_GRPC if it is not set."
+        "OA_RUNTIME_PUBLIC_GRPC",
+        address(),
+        None,
+        doc="Address where workers attach, as their tokens say it. OA_RUNTIME_GRPC if it is not set.",
     )
+
+    @property
+    def worker_address(self) -> Address:
+        """Where workers attach."""
+        return self.runtime_public or self.runtime.addresses[0]
+
+    def problems(self) -> Iterator[Problem]:
+        """Several addresses are none that a worker could be given."""
+        if self.runtime_public is None and len(self.runtime.addresses) > 1:
+            name = "OA_RUNTIME_PUBLIC_GRPC"
+            yield name, f"OA_RUNTIME_GRPC has several addresses; set {name} to the one where workers attach"
 
 
 @dataclass(frozen=True, kw_only=True)

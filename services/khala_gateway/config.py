@@ -10,8 +10,8 @@ from typing import ClassVar
 from oa_khala.feed import FeedLimits
 from oa_khala.server_commands import ServerLimits
 from oa_platform.config.loading import group, own_port, peer_port, setting
-from oa_platform.config.parsers import Address, Parser, address, integer, number
-from oa_platform.config.shared import DRAIN_DEADLINE, GrpcClientSettings, JwksSettings, ServiceSettings
+from oa_platform.config.parsers import Address, Parser, Target, address, integer, number, target
+from oa_platform.config.shared import DRAIN_DEADLINE, GrpcClientSettings, JwksSettings, ServiceSettings, doc_of_target
 from services.khala_gateway.app.feeds import HubLimits
 from services.khala_gateway.ws_api.server import ServerLimits as PortLimits
 from services.khala_gateway.ws_api.socket import SocketLimits
@@ -216,9 +216,9 @@ class FeedSettings:
 class UpstreamSettings:
     """Where topics come from."""
 
-    runtime: Address = setting("OA_RUNTIME_GRPC", address(), peer_port("runtime_grpc"), doc="Address of the runtime.")
-    projector: Address = setting(
-        "OA_PROJECTOR_GRPC", address(), peer_port("projector_grpc"), doc="Address of the projector."
+    runtime: Target = setting("OA_RUNTIME_GRPC", target(), peer_port("runtime_grpc"), doc=doc_of_target("runtime"))
+    projector: Target = setting(
+        "OA_PROJECTOR_GRPC", target(), peer_port("projector_grpc"), doc=doc_of_target("projector")
     )
     replay_timeout_ms: int = _ms("OA_REPLAY_TIMEOUT_MS", 10_000, "Maximum time of a read of a page of history.")
 

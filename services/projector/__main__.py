@@ -53,9 +53,7 @@ async def start(settings: ProjectorSettings, process: Process) -> None:
     process.background("hub", hub.run())
 
     store = PgProjectionStore(postgres, codec)
-    channel = await process.enter(
-        open_channel(settings.tail.runtime_address, settings.client, settings.identity.service_token)
-    )
+    channel = await process.enter(open_channel(settings.tail.runtime, settings.client, settings.identity.service_token))
     tail = Tail(
         GrpcLogSource(channel),
         store,

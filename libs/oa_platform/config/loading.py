@@ -28,7 +28,7 @@ from typing import Any, Generic, TypeVar, cast, overload
 from oa_base.refusal import Refusal
 from oa_base.visible import is_text
 from oa_platform.config import ports
-from oa_platform.config.parsers import Address, Parser, Secret
+from oa_platform.config.parsers import Address, Parser, Secret, Target
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -109,11 +109,11 @@ def own_port(plane: str) -> DefaultFrom[Address]:
     return DefaultFrom(make, f"127.0.0.1, the service's own {plane} port")
 
 
-def peer_port(use: str) -> DefaultFrom[Address]:
+def peer_port(use: str) -> DefaultFrom[Target]:
     """Default address of another service: `peer_port("runtime_grpc")`."""
 
-    def make(_: str, env: Mapping[str, str]) -> Address:
-        return Address("127.0.0.1", ports.default_port(use, env))
+    def make(_: str, env: Mapping[str, str]) -> Target:
+        return Target((Address("127.0.0.1", ports.default_port(use, env)),))
 
     return DefaultFrom(make, f"127.0.0.1, OA_PORT_BASE + {ports.PORT_OFFSETS[use]}")
 

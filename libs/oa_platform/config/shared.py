@@ -135,6 +135,11 @@ class GrpcServerSettings:
     )
 
 
+def doc_of_target(service: str) -> str:
+    """What a setting of another service's address says."""
+    return f"Where {service} is called. Of several addresses each healthy one gets a share of the calls."
+
+
 @dataclass(frozen=True, kw_only=True)
 class GrpcClientSettings:
     """How other services are called."""
@@ -156,6 +161,12 @@ class GrpcClientSettings:
     )
     reconnect_max_ms: int = setting(
         "OA_GRPC_RECONNECT_MAX_MS", integer(10, 600_000), 2_000, doc="Maximum pause before connecting again."
+    )
+    resolve_min_ms: int = setting(
+        "OA_GRPC_RESOLVE_MIN_MS",
+        integer(10, 600_000),
+        1_000,
+        doc="Minimum pause between two questions to DNS, which is asked when a connection ends.",
     )
 
 
