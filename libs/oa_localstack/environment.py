@@ -11,6 +11,7 @@ from pathlib import Path
 from oa_localstack.ports import HOST, USES, Ports
 from oa_localstack.roles import DATABASE, PLANES
 from oa_localstack.secrets import SERVICES, Secrets
+from oa_platform.config.production import DEVELOPMENT
 
 ACCEPTED = {
     "control": ("khala_gateway",),
@@ -34,6 +35,7 @@ def service_environment(
     assert service in SERVICES
     control_http = f"http://{HOST}:{ports.control_http}"
     common = {
+        "OA_ENV": DEVELOPMENT,
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),  # the packages that we see
         **{use.env: str(ports.of(use)) for use in USES},

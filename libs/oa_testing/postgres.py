@@ -28,7 +28,9 @@ _PREFIX = "oa-test-"
 _TEST_PORTS = range(20_000, 30_000)
 """Below the range from which systems give out ports for outgoing connections."""
 
-ON_FAST = {"OA_DATABASE_MAY_LOSE_COMMITS": "true"}
+DEVELOPMENT = {"OA_ENV": "development"}
+"""What a service needs in its environment to run with secrets that are none."""
+ON_FAST = {**DEVELOPMENT, "OA_DATABASE_MAY_LOSE_COMMITS": "true"}
 """What a service needs in its environment for a server with `FAST` settings."""
 
 T = TypeVar("T")

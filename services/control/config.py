@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from oa_base.rate import Rate
 from oa_base.refusal import Refusal
-from oa_platform.auth.keys import load_key
+from oa_platform.auth.keys import load_key, weak_key
 from oa_platform.config.loading import DefaultFrom, Problem, group, own_port, peer_port, setting
 from oa_platform.config.parsers import (
     Address,
@@ -29,6 +29,7 @@ from oa_platform.config.parsers import (
     text,
 )
 from oa_platform.config.ports import default_port
+from oa_platform.config.production import weak
 from oa_platform.config.shared import (
     DRAIN_DEADLINE,
     DatabaseSettings,
@@ -203,6 +204,14 @@ class MailSettings:
         "OA_SMTP_TIMEOUT_S", number(0.1, 120), 10.0, doc="Maximum time for a delivery to the relay."
     )
 
+    def production_problems(self) -> Iterator[Problem]:
+        """Codes where others than their owners read them."""
+        if self.provider == "console":
+            text = "OA_CODE_PROVIDER is console, which writes sign-in codes to the log; set it to smtp"
+            yield "OA_CODE_PROVIDER", text
+        if self.dev_file is not None:
+            yield "OA_DEV_MAIL_FILE", "OA_DEV_MAIL_FILE keeps sign-in codes in a file; unset it"
+
     def mailer(self) -> Mailer:
         """The provider. Raises Refusal `invalid_setting` for a relay that isn't described."""
         if self.provider == "console":
@@ -240,6 +249,11 @@ class KeySettings:
         None,
         doc="File of further public keys (PEM): the next one and the previous one.",
     )
+
+    def production_problems(self) -> Iterator[Problem]:
+        """Keys that could be guessed."""
+        yield from weak_key("OA_SIGNING_KEY", self.signing_key.reveal())
+        yield from weak("OA_HMAC_KEY", self.hmac_key.reveal())
 
     def key_ring(self) -> KeyRing:
         """The keys for tokens. Raises Refusal `invalid_setting`; never shows a key."""

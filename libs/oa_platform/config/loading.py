@@ -193,7 +193,7 @@ def _read(one: Setting[T], env: Mapping[str, str], service: str) -> T:
     text = _text_of(one, env)
     if text:
         try:
-            return _parsed(one.parser, text)
+            return _with_source(_parsed(one.parser, text), one, env)
         except ValueError as error:
             shown = "" if one.parser.secret else f" is {text[:80]!r}, but it"
             detail = f" ({error})" if str(error) and not one.parser.secret else ""
@@ -203,6 +203,12 @@ def _read(one: Setting[T], env: Mapping[str, str], service: str) -> T:
     if isinstance(one.default, _Required):
         raise ValueError(f"{one.variable} is not set; it must be {one.parser.expects}")
     return one.default
+
+
+def _with_source(value: T, one: Setting[T], env: Mapping[str, str]) -> T:
+    if isinstance(value, Secret) and not env.get(one.variable):
+        return dataclasses.replace(value, source=Path(env[f"{one.variable}_FILE"]))
+    return value
 
 
 def _parsed(parser: Parser[T], text: str) -> T:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
@@ -31,6 +31,8 @@ class Secret:
     """A text that shows itself only when asked."""
 
     _text: str
+    source: Path | None = field(default=None, compare=False)
+    """The file that it was read from, if it was."""
 
     def reveal(self) -> str:
         """The text itself: for the one place that needs it."""
@@ -178,6 +180,14 @@ def _family(host: str) -> int:
         return ip_address(host).version
     except ValueError:
         raise ValueError("several are IP addresses; give a name alone, and let DNS resolve it to all of them") from None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what is sent to `host` stays on this machine."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def http_url() -> Parser[str]:

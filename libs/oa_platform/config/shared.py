@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
+from urllib.parse import urlsplit
 
 from oa_platform.config.loading import DefaultFrom, Problem, group, own_port, setting
 from oa_platform.config.parsers import (
@@ -18,6 +19,7 @@ from oa_platform.config.parsers import (
     choice,
     http_url,
     integer,
+    is_loopback,
     number,
     path,
     postgres_url,
@@ -25,6 +27,7 @@ from oa_platform.config.parsers import (
     service_hashes,
 )
 from oa_platform.config.ports import default_port
+from oa_platform.config.production import DEVELOPMENT, PRODUCTION, production_problems, weak
 
 DRAIN_DEADLINE = "OA_DRAIN_DEADLINE_S"
 """What every wait of a drain lies within."""
@@ -44,8 +47,14 @@ class LogSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessSettings:
-    """How long starting and stopping may take."""
+    """What depends on a process, and how long its start and its end may take."""
 
+    environment: str = setting(
+        "OA_ENV",
+        choice(PRODUCTION, DEVELOPMENT),
+        PRODUCTION,
+        doc="production refuses what is for a trial alone: see [production checks](operations/production-checks.md).",
+    )
     start_deadline_s: float = setting(
         "OA_START_DEADLINE_S",
         number(0.1, 600),
@@ -184,6 +193,10 @@ class IdentitySettings:
         doc="Services that may call, each with the SHA-256 of its token.",
     )
 
+    def production_problems(self) -> Iterator[Problem]:
+        """A token that could be guessed."""
+        return weak("OA_SERVICE_TOKEN", self.service_token.reveal())
+
 
 def _control_url() -> DefaultFrom[str]:
     return DefaultFrom(
@@ -209,6 +222,13 @@ class JwksSettings:
         "OA_JWKS_MIN_REFRESH_S", number(0.05, 3600), 2.0, doc="Minimum pause between fetches for an unknown key id."
     )
     fetch_timeout_s: float = setting("OA_JWKS_FETCH_TIMEOUT_S", number(0.05, 60), 3.0, doc="Maximum time of a fetch.")
+
+    def production_problems(self) -> Iterator[Problem]:
+        """Keys from a network, where anybody could put in others."""
+        parts = urlsplit(self.control_url)
+        if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+            text = "OA_CONTROL_URL is plain http to another machine, and tokens are believed for what comes from there"
+            yield "OA_CONTROL_URL", f"{text}; use https"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,6 +322,16 @@ class ServiceSettings:
     grpc: GrpcServerSettings = group(GrpcServerSettings)
     identity: IdentitySettings = group(IdentitySettings)
     clock: ClockSettings = group(ClockSettings)
+
+    @property
+    def production(self) -> bool:
+        """Whether somebody depends on the service."""
+        return self.process.environment == PRODUCTION
+
+    def problems(self) -> Iterator[Problem]:
+        """What production refuses."""
+        if self.production:
+            yield from production_problems(self)
 
 
 def token_hash(token: str) -> str:

@@ -55,6 +55,7 @@ from oa_platform.health.failures import refusal_of
 from oa_platform.health.readiness import Readiness
 from oa_platform.http.ops import ops_server
 from oa_platform.http.proxies import forget_proxies
+from oa_platform.postgres.roles import check_roles
 from oa_platform.process.descriptors import watch_descriptors
 from oa_platform.process.gc_pauses import calm_garbage_collection
 from oa_platform.process.signals import stop_signals
@@ -217,7 +218,7 @@ async def _started_and_drained(settings: S, start: Callable[[S, Process], Awaita
 
 async def _start(settings: S, start: Callable[[S, Process], Awaitable[None]], process: Process) -> bool:
     """Start the service's parts; False when a signal came first. Raises Refusal(start_failed) past the deadline."""
-    starting = asyncio.ensure_future(start(settings, process))
+    starting = asyncio.ensure_future(_checked(settings, start, process))
     stopping = asyncio.create_task(process.stopping.wait())
     deadline_s = settings.process.start_deadline_s
     try:
@@ -233,6 +234,12 @@ async def _start(settings: S, start: Callable[[S, Process], Awaitable[None]], pr
         for task in (starting, stopping):
             task.cancel()
         await asyncio.gather(starting, stopping, return_exceptions=True)
+
+
+async def _checked(settings: S, start: Callable[[S, Process], Awaitable[None]], process: Process) -> None:
+    if settings.production:
+        await check_roles(settings)
+    await start(settings, process)
 
 
 async def _drain(process: Process, deadline_s: float) -> int:

@@ -11,6 +11,7 @@ from oa_base.refusal import Refusal
 from oa_platform.config.loading import describe, group, load, peer_port, setting
 from oa_platform.config.parsers import Address, Secret, Target, integer, path, secret_text, target, text
 from oa_platform.config.shared import DatabaseSettings, JwksSettings, ServiceSettings, token_hash
+from oa_testing.postgres import DEVELOPMENT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ class Sample(ServiceSettings):
     place: Path | None = setting("OA_PLACE", path(), None, doc="A place.")
 
 
-REQUIRED = {"OA_NAME": "x", "OA_KEY": "hush", "OA_SERVICE_TOKEN": "t"}
+REQUIRED = {"OA_NAME": "x", "OA_KEY": "hush", "OA_SERVICE_TOKEN": "t", **DEVELOPMENT}
 
 
 def _refusal(env: Mapping[str, str]) -> Refusal:
@@ -105,7 +106,7 @@ def test_a_secret_shows_itself_to_nobody_who_prints_settings() -> None:
 
 def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("from a file\n")
-    env = {"OA_NAME": "x", "OA_SERVICE_TOKEN": "t", "OA_KEY_FILE": str(tmp_path / "key")}
+    env = {"OA_NAME": "x", "OA_SERVICE_TOKEN": "t", **DEVELOPMENT, "OA_KEY_FILE": str(tmp_path / "key")}
     assert load(Sample, env).key.reveal() == "from a file"
     assert "OA_KEY_FILE names a file that can't be read" in _refusal({**env, "OA_KEY_FILE": "/nonexistent"}).message
 

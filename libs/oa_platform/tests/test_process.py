@@ -25,7 +25,7 @@ from oa_base.refusal import Refusal
 from oa_platform.http.proxies import NO_PROXY_OPTION
 from oa_platform.process.lifecycle import EXIT_REFUSED, _report
 from oa_platform.process.signals import STOP_SIGNALS
-from oa_testing.postgres import free_port
+from oa_testing.postgres import DEVELOPMENT, free_port
 from oa_testing.waiting import PATIENCE_S
 
 
@@ -38,6 +38,7 @@ class Service:
             "OA_OPS_ADDRESS": f"127.0.0.1:{self.ops_port}",
             "OA_GRPC_ADDRESS": f"127.0.0.1:{self.grpc_port}",
             "OA_SERVICE_TOKEN": "a token",
+            **DEVELOPMENT,
             "PYTHONPATH": os.pathsep.join(sys.path),
         }
         self.process = subprocess.Popen(

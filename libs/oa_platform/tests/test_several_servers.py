@@ -22,7 +22,7 @@ from oa_platform.config.shared import GrpcClientSettings, token_hash
 from oa_platform.rpc.client import open_channel
 from oa_platform.tests.grpc_sample import EchoStub, Request, refused
 from oa_platform.tests.names import Names
-from oa_testing.postgres import free_port
+from oa_testing.postgres import DEVELOPMENT, free_port
 from oa_testing.waiting import PATIENCE_S
 
 TOKEN = "the gateway's token"
@@ -50,6 +50,7 @@ class Replica:
             "OA_OPS_ADDRESS": f"127.0.0.1:{free_port()}",
             "OA_GRPC_ADDRESS": str(self.address),
             "OA_SERVICE_TOKEN": "a token",
+            **DEVELOPMENT,
             "OA_ACCEPTED_SERVICES": f"khala_gateway={token_hash(TOKEN)}",
             "PYTHONPATH": os.pathsep.join(sys.path),
         }

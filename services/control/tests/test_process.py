@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -38,6 +39,7 @@ def environment(control_database: Database, tmp_path: Path) -> dict[str, str]:
     """All that a control process needs, with secrets in files."""
     signing, mac = tmp_path / "signing.pem", tmp_path / "hmac"
     signing.write_text(dump_key(generate_key()))
+    signing.chmod(0o644)
     mac.write_text(HMAC_KEY + "\n")
     return {
         "OA_PORT_BASE": str(free_port((0, 1000, 1001, 1002, 1100))),
@@ -211,3 +213,51 @@ async def test_a_token_outlives_the_key_that_signed_it(control_database: Databas
 def test_every_kind_of_token_has_its_claims_in_the_contract() -> None:
     assert set(TOKEN_KINDS.values()) == set(TokenKind)
     assert {message.__name__ for message in TOKEN_KINDS} == set(claims_pb2.DESCRIPTOR.message_types_by_name)
+
+
+def _in_production(environment: Mapping[str, str], tmp_path: Path) -> dict[str, str]:
+    """What control needs there, with a mail relay that nobody asks."""
+    mac = tmp_path / "production.hmac"
+    mac.write_text(secrets.token_urlsafe(48))
+    for path in (mac, Path(environment["OA_SIGNING_KEY_FILE"])):
+        path.chmod(0o400)
+    changed = {
+        "OA_ENV": "production",
+        "OA_SERVICE_TOKEN": secrets.token_urlsafe(32),
+        "OA_HMAC_KEY_FILE": str(mac),
+        "OA_CODE_PROVIDER": "smtp",
+        "OA_SMTP_HOST": "127.0.0.1",
+        "OA_SMTP_SENDER": "codes@example.org",
+        "OA_DEV_MAIL_FILE": "",
+    }
+    return {**environment, **changed}
+
+
+async def test_production_starts_with_what_production_needs(environment: dict[str, str], tmp_path: Path) -> None:
+    production = _in_production(environment, tmp_path)
+    async with process_of(production, tmp_path / "log") as process:
+        await (await until_ready(production)).aclose()
+        process.terminate()
+        assert await process.wait() == 0
+
+
+async def test_production_refuses_everything_of_a_trial_at_once(environment: dict[str, str], tmp_path: Path) -> None:
+    refused = {**environment, "OA_ENV": "production", "OA_CODE_PROVIDER": "console"}
+    said = await _refusal_of(refused, tmp_path / "log")
+    for variable in ("OA_CODE_PROVIDER", "OA_DEV_MAIL_FILE", "OA_SERVICE_TOKEN", "OA_SIGNING_KEY_FILE"):
+        assert f"{variable} " in said
+
+
+@pytest.mark.parametrize("role", ["owner", "admin"])
+async def test_production_refuses_a_role_that_may_do_more(
+    environment: dict[str, str], control_database: Database, tmp_path: Path, role: str
+) -> None:
+    url = str(getattr(control_database, role))
+    said = await _refusal_of({**_in_production(environment, tmp_path), "OA_DATABASE_URL": url}, tmp_path / "log")
+    assert "invalid_setting (OA_DATABASE_URL): OA_DATABASE_URL signs in as" in said
+
+
+async def _refusal_of(environment: Mapping[str, str], output: Path) -> str:
+    async with process_of(environment, output) as process, asyncio.timeout(START_DEADLINE_S):
+        assert await process.wait() == 2
+    return await asyncio.to_thread(output.read_text)

@@ -17,7 +17,7 @@ import pytest
 from oa_khala import frames
 from oa_khala.frames import Cursor
 from oa_platform.auth.keys import to_jwks
-from oa_testing.postgres import REPOSITORY, free_port
+from oa_testing.postgres import DEVELOPMENT, REPOSITORY, free_port
 from oa_testing.waiting import PATIENCE_S
 from services.khala_gateway.tests.fake_upstream import FakeUpstream
 from services.khala_gateway.tests.harness import USER, Client, Limits, Stack, T, U
@@ -39,6 +39,7 @@ class GatewayProcess:
             "PATH": os.environ["PATH"],
             "PYTHONPATH": os.pathsep.join(str(REPOSITORY / root) for root in (".", "libs", "gen")),
             "OA_SERVICE_TOKEN": "the gateway's",
+            **DEVELOPMENT,
             "OA_WS_ADDRESS": f"127.0.0.1:{self.ws_port}",
             "OA_GRPC_ADDRESS": f"127.0.0.1:{self.grpc_port}",
             "OA_OPS_ADDRESS": f"127.0.0.1:{self.ops_port}",
