@@ -124,6 +124,19 @@ def test_a_process_without_descriptors_says_so_and_goes_on() -> None:
         service.until(200)
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]"])
+def test_a_service_that_listens_everywhere_is_reached_at_each_address(host: str) -> None:
+    with _service() as free:
+        free.process.kill()
+        ports = {"OA_OPS_ADDRESS": f"{host}:{free.ops_port}", "OA_GRPC_ADDRESS": f"{host}:{free.grpc_port}"}
+    with _service(**ports) as service:
+        service.ops_port, service.grpc_port = free.ops_port, free.grpc_port
+        service.until(200)
+        for address in ("127.0.0.1", "127.0.0.2", *(["::1"] if host == "[::]" else [])):
+            for port in (service.ops_port, service.grpc_port):
+                socket.create_connection((address, port), PATIENCE_S).close()
+
+
 def test_a_process_that_starts_is_alive_and_not_ready() -> None:
     with _service(SAMPLE_MODE="hang") as service:
         assert service.until(503).json()["failures"] == {"process": "starting"}

@@ -215,6 +215,20 @@ def test_every_kind_of_token_has_its_claims_in_the_contract() -> None:
     assert {message.__name__ for message in TOKEN_KINDS} == set(claims_pb2.DESCRIPTOR.message_types_by_name)
 
 
+async def test_a_lame_duck_answers_new_connections(environment: dict[str, str], tmp_path: Path) -> None:
+    base = int(environment["OA_PORT_BASE"])
+    async with process_of({**environment, "OA_LAME_DUCK_S": "600"}, tmp_path / "log") as process:
+        await (await until_ready(environment)).aclose()
+        process.terminate()
+        async with httpx.AsyncClient(trust_env=False) as ops, asyncio.timeout(START_DEADLINE_S):
+            while (await ops.get(f"http://127.0.0.1:{base + 1100}/readyz")).status_code != 503:
+                await asyncio.sleep(0.02)
+        async with httpx.AsyncClient(trust_env=False) as client:
+            assert (await client.get(f"http://127.0.0.1:{base}/.well-known/jwks.json")).status_code == 200
+        process.terminate()
+        assert await process.wait() == 0
+
+
 def _in_production(environment: Mapping[str, str], tmp_path: Path) -> dict[str, str]:
     """What control needs there, with a mail relay that nobody asks."""
     mac = tmp_path / "production.hmac"

@@ -102,6 +102,20 @@ async def gateway(tmp_path: Path) -> AsyncIterator[GatewayProcess]:
     await process.stack.projector.stop()
 
 
+async def test_a_lame_duck_takes_new_clients(gateway: GatewayProcess) -> None:
+    gateway.env["OA_LAME_DUCK_S"] = "600"
+    with gateway.running() as process:
+        await gateway.until(200)
+        process.send_signal(signal.SIGTERM)
+        await gateway.until(503)
+        client = await gateway.connect()
+        await client.follow(T)
+        process.send_signal(signal.SIGTERM)
+        assert (await client.next(frames.Draining)).reconnect_after_ms == 0
+        assert await client.close_code() == ("", 1012)
+        assert await asyncio.to_thread(process.wait, PATIENCE_S) == 0
+
+
 async def test_it_serves_while_control_is_away_and_drains_on_sigterm(gateway: GatewayProcess) -> None:
     with gateway.running() as process:
         await gateway.until(200)
