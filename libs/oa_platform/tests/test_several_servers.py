@@ -20,7 +20,7 @@ import pytest
 from oa_platform.config.parsers import Address, Secret, Target
 from oa_platform.config.shared import GrpcClientSettings, token_hash
 from oa_platform.rpc.client import open_channel
-from oa_platform.tests.grpc_sample import EchoStub, Request, refused
+from oa_platform.tests.grpc_sample import TOKENS, EchoStub, Request, World, refused
 from oa_platform.tests.names import Names
 from oa_testing.postgres import DEVELOPMENT, free_port
 from oa_testing.waiting import PATIENCE_S
@@ -170,9 +170,26 @@ async def test_a_replica_that_is_not_there_costs_no_call_and_is_used_when_it_com
             await _until(stub, first, second)
 
 
-@pytest.mark.parametrize("lame_duck_s", ["0", "1"])
-async def test_replicas_that_are_restarted_one_after_the_other_refuse_no_call(lame_duck_s: str) -> None:
-    with _replicas(Replica(OA_LAME_DUCK_S=lame_duck_s), Replica(OA_LAME_DUCK_S=lame_duck_s)) as replicas:
+async def test_a_call_that_a_draining_server_did_not_take_goes_to_another() -> None:
+    first, second = World(), World()
+    async with first.server, second.server:
+        target = Target(tuple(Address("127.0.0.1", world.server.port) for world in (first, second)))
+        async with open_channel(target, CLIENT, Secret(TOKENS["khala_gateway"])) as channel:
+            stub = EchoStub(channel)
+            async with asyncio.timeout(PATIENCE_S):
+                while not (first.echo.seen and second.echo.seen):
+                    await _who(stub, wait_for_ready=True)
+            taken = first.echo.seen
+            first.server.draining.set()  # and its health has not got here yet
+            for _ in range(CALLS):
+                await _who(stub)
+            assert first.echo.seen == taken
+            second.server.draining.set()
+            assert (await refused(stub.one(Request(topic="a")))).reason == "draining"
+
+
+async def test_replicas_that_are_restarted_one_after_the_other_refuse_no_call() -> None:
+    with _replicas(Replica(OA_LAME_DUCK_S="1"), Replica(OA_LAME_DUCK_S="1")) as replicas:
         async with _channel(_target(*replicas)) as channel:
             stub = EchoStub(channel)
             await _until(stub, *replicas)

@@ -150,6 +150,7 @@ async def test_a_port_in_use_is_named(environment: dict[str, str], tmp_path: Pat
         ("OA_KHALA_URL", "http://127.0.0.1"),
         ("OA_CODE_PROVIDER", "pigeon"),
         ("OA_HTTP_MAX_BODY_BYTES", "1"),
+        ("OA_HTTP_DRAIN_S", "10.5"),  # longer than the drain
         ("OA_SIGN_IN_NETWORK_BURST", "0"),
     ],
 )
@@ -157,6 +158,18 @@ def test_a_wrong_setting_is_named(environment: dict[str, str], variable: str, va
     with pytest.raises(Refusal) as refused:
         load(ControlSettings, environment | {variable: value})
     assert (refused.value.reason, refused.value.field) == ("invalid_setting", variable)
+
+
+def test_several_runtimes_need_the_address_for_workers(environment: dict[str, str]) -> None:
+    several = environment | {"OA_RUNTIME_GRPC": "10.0.0.1:9081,10.0.0.2:9081"}
+    with pytest.raises(Refusal) as refused:
+        load(ControlSettings, several)
+    assert (refused.value.reason, refused.value.field) == ("invalid_setting", "OA_RUNTIME_PUBLIC_GRPC")
+    peers = load(ControlSettings, several | {"OA_RUNTIME_PUBLIC_GRPC": "runtime.example:443"}).peers
+    assert str(peers.worker_address) == "runtime.example:443"
+    assert (
+        str(load(ControlSettings, environment | {"OA_RUNTIME_GRPC": "runtime:1"}).peers.worker_address) == "runtime:1"
+    )
 
 
 def test_keys_that_are_none_are_named_and_not_shown(environment: dict[str, str], tmp_path: Path) -> None:

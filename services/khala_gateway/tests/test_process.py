@@ -14,11 +14,14 @@ from pathlib import Path
 import httpx
 import pytest
 
+from oa_base.refusal import Refusal
 from oa_khala import frames
 from oa_khala.frames import Cursor
 from oa_platform.auth.keys import to_jwks
+from oa_platform.config.loading import load
 from oa_testing.postgres import DEVELOPMENT, REPOSITORY, free_port
 from oa_testing.waiting import PATIENCE_S
+from services.khala_gateway.config import GatewaySettings
 from services.khala_gateway.tests.fake_upstream import FakeUpstream
 from services.khala_gateway.tests.harness import USER, Client, Limits, Stack, T, U
 from services.khala_gateway.ws_api.handshake import PATH
@@ -100,6 +103,16 @@ async def gateway(tmp_path: Path) -> AsyncIterator[GatewayProcess]:
     yield process
     await process.stack.runtime.stop()
     await process.stack.projector.stop()
+
+
+@pytest.mark.parametrize("variable", ["OA_WS_DRAIN_WINDOW_MS", "OA_WS_CLOSE_TIMEOUT_MS"])
+def test_a_part_of_the_drain_that_is_longer_than_the_drain_is_refused(tmp_path: Path, variable: str) -> None:
+    env = GatewayProcess(tmp_path).env
+    load(GatewaySettings, {**env, variable: "10000"})
+    with pytest.raises(Refusal) as refused:
+        load(GatewaySettings, {**env, variable: "10001"})
+    assert refused.value.field == variable
+    assert f"{variable} (10001) is longer than OA_DRAIN_DEADLINE_S (10)" in refused.value.message
 
 
 async def test_a_lame_duck_takes_new_clients(gateway: GatewayProcess) -> None:
