@@ -94,6 +94,7 @@ class Stage:
         return {
             "BENCH_TOKEN_KEY": public.hex(),
             "OA_DATABASE_URL": self.database.runtime,
+            "OA_ENV": "development",
             "OA_SERVICE_TOKEN": "bench-runtime",
             "OA_ACCEPTED_SERVICES": f"control={token_hash(CONTROL_TOKEN)},projector={token_hash(CONTROL_TOKEN)}",
             "OA_RECEIPT_KEY": receipt_key.decode(),

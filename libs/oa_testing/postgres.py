@@ -45,7 +45,9 @@ FAST: Settings = {
 }
 """For tests: survives kill -9 of the server, not of the machine."""
 
-ON_FAST = {"OA_DATABASE_MAY_LOSE_COMMITS": "true"}
+DEVELOPMENT = {"OA_ENV": "development"}
+"""What a service needs in its environment to run with secrets that are none."""
+ON_FAST = {**DEVELOPMENT, "OA_DATABASE_MAY_LOSE_COMMITS": "true"}
 """What a service needs in its environment for a server with `FAST` settings."""
 
 T = TypeVar("T")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -12,21 +12,31 @@ from urllib.parse import urlsplit
 
 from oa_base.rate import Rate
 from oa_base.refusal import Refusal
-from oa_platform.config.loading import DefaultFrom, group, own_port, peer_port, setting
+from oa_platform.auth.keys import weak_key
+from oa_platform.config.loading import DefaultFrom, Problem, group, own_port, peer_port, setting
 from oa_platform.config.parsers import (
     Address,
     Parser,
     Secret,
+    Target,
     address,
     choice,
     integer,
     number,
     path,
     secret_text,
+    target,
     text,
 )
 from oa_platform.config.ports import default_port
-from oa_platform.config.shared import DatabaseSettings, GrpcClientSettings, ServiceSettings
+from oa_platform.config.production import weak
+from oa_platform.config.shared import (
+    DRAIN_DEADLINE,
+    DatabaseSettings,
+    GrpcClientSettings,
+    ServiceSettings,
+    doc_of_target,
+)
 from services.control.edge.limits import EdgeLimits
 from services.control.sign_in.limits import SignInLimits
 
@@ -94,7 +104,13 @@ class EdgeSettings:
         doc="Maximum time for a call, whatever Connect-Timeout-Ms asks for.",
     )
     max_calls: int = setting("OA_HTTP_MAX_CALLS", integer(1, 100_000), 512, doc="Maximum number of concurrent calls.")
-    drain_s: float = setting("OA_HTTP_DRAIN_S", number(0.1, 600), 5.0, doc="Time that calls have to end in a drain.")
+    drain_s: float = setting(
+        "OA_HTTP_DRAIN_S",
+        number(0.1, 600),
+        5.0,
+        doc="Time that calls have to end in a drain.",
+        within=DRAIN_DEADLINE,
+    )
 
     def limits(self) -> EdgeLimits:
         """As the edge takes them."""
@@ -185,6 +201,14 @@ class MailSettings:
         "OA_SMTP_TIMEOUT_S", number(0.1, 120), 10.0, doc="Maximum time for a delivery to the relay."
     )
 
+    def production_problems(self) -> Iterator[Problem]:
+        """Codes where others than their owners read them."""
+        if self.provider == "console":
+            text = "OA_CODE_PROVIDER is console, which writes sign-in codes to the log; set it to smtp"
+            yield "OA_CODE_PROVIDER", text
+        if self.dev_file is not None:
+            yield "OA_DEV_MAIL_FILE", "OA_DEV_MAIL_FILE keeps sign-in codes in a file; unset it"
+
 
 @dataclass(frozen=True, kw_only=True)
 class KeySettings:
@@ -205,6 +229,11 @@ class KeySettings:
         doc="File of further public keys (PEM): the next one and the previous one.",
     )
 
+    def production_problems(self) -> Iterator[Problem]:
+        """Keys that could be guessed."""
+        yield from weak_key("OA_SIGNING_KEY", self.signing_key.reveal())
+        yield from weak("OA_HMAC_KEY", self.hmac_key.reveal())
+
     def hmac_bytes(self) -> bytes:
         """The key for MACs. Raises Refusal `invalid_setting` for one that could be guessed."""
         key = self.hmac_key.reveal()
@@ -218,9 +247,9 @@ class KeySettings:
 class PeerSettings:
     """The other services: where control calls them, and where clients find them."""
 
-    runtime: Address = setting("OA_RUNTIME_GRPC", address(), peer_port("runtime_grpc"), doc="Address of the runtime.")
-    projector: Address = setting(
-        "OA_PROJECTOR_GRPC", address(), peer_port("projector_grpc"), doc="Address of the projector."
+    runtime: Target = setting("OA_RUNTIME_GRPC", target(), peer_port("runtime_grpc"), doc=doc_of_target("runtime"))
+    projector: Target = setting(
+        "OA_PROJECTOR_GRPC", target(), peer_port("projector_grpc"), doc=doc_of_target("projector")
     )
     khala_url: str = setting(
         "OA_KHALA_URL",
@@ -232,8 +261,22 @@ class PeerSettings:
         doc="Where clients open the WebSocket.",
     )
     runtime_public: Address | None = setting(
-        "OA_RUNTIME_PUBLIC_GRPC", address(), None, doc="Address where workers attach. OA_RUNTIME_GRPC if it is not set."
+        "OA_RUNTIME_PUBLIC_GRPC",
+        address(),
+        None,
+        doc="Address where workers attach, as their tokens say it. OA_RUNTIME_GRPC if it is not set.",
     )
+
+    @property
+    def worker_address(self) -> Address:
+        """Where workers attach."""
+        return self.runtime_public or self.runtime.addresses[0]
+
+    def problems(self) -> Iterator[Problem]:
+        """Several addresses are none that a worker could be given."""
+        if self.runtime_public is None and len(self.runtime.addresses) > 1:
+            name = "OA_RUNTIME_PUBLIC_GRPC"
+            yield name, f"OA_RUNTIME_GRPC has several addresses; set {name} to the one where workers attach"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -142,7 +142,7 @@ async def _upstreams(settings: ControlSettings, process: Process, issuer: TokenI
 
 def _handlers(settings: ControlSettings, cases: UseCases) -> Handlers:
     khala_url = settings.peers.khala_url
-    runtime = str(settings.peers.runtime_public or settings.peers.runtime)
+    runtime = str(settings.peers.worker_address)
     apis = (
         AuthApi(cases.sign_in, cases.sessions),
         OrgApi(cases.orgs),

@@ -10,8 +10,8 @@ from typing import ClassVar
 from oa_khala.feed import FeedLimits
 from oa_khala.server.limits import SessionLimits
 from oa_platform.config.loading import group, own_port, peer_port, setting
-from oa_platform.config.parsers import Address, Parser, address, integer, number
-from oa_platform.config.shared import GrpcClientSettings, JwksSettings, ServiceSettings
+from oa_platform.config.parsers import Address, Parser, Target, address, integer, number, target
+from oa_platform.config.shared import DRAIN_DEADLINE, GrpcClientSettings, JwksSettings, ServiceSettings, doc_of_target
 from services.khala_gateway.admission.limits import AdmissionLimits
 from services.khala_gateway.feeds.limits import HubLimits
 from services.khala_gateway.sockets.limits import PortLimits, SocketLimits
@@ -33,8 +33,8 @@ def origins() -> Parser[Collection[str]]:
     return Parser(parse, "a list of origins like https://app.example.org,http://127.0.0.1:8080")
 
 
-def _ms(variable: str, default: int, doc: str, *, least: int = 1) -> int:
-    return setting(variable, integer(least, _HOUR_MS), default, doc=doc)
+def _ms(variable: str, default: int, doc: str, *, least: int = 1, within: str = "") -> int:
+    return setting(variable, integer(least, _HOUR_MS), default, doc=doc, within=within)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +64,15 @@ class SocketSettings:
         "OA_WS_HANDSHAKES_PER_S", integer(1, 1_000_000), 200, doc="Handshakes per second in the long run."
     )
     handshake_deadline_ms: int = _ms("OA_WS_HANDSHAKE_DEADLINE_MS", 5_000, "Maximum wait for the opening request.")
-    close_timeout_ms: int = _ms("OA_WS_CLOSE_TIMEOUT_MS", 3_000, "Maximum time of a closing handshake.")
+    close_timeout_ms: int = _ms(
+        "OA_WS_CLOSE_TIMEOUT_MS", 3_000, "Maximum time of a closing handshake.", within=DRAIN_DEADLINE
+    )
     drain_window_ms: int = _ms(
-        "OA_WS_DRAIN_WINDOW_MS", 3_000, "Over how long the closes of a drain are spread.", least=0
+        "OA_WS_DRAIN_WINDOW_MS",
+        3_000,
+        "Over how long the closes of a drain are spread.",
+        least=0,
+        within=DRAIN_DEADLINE,
     )
     write_high_bytes: int = setting(
         "OA_WS_WRITE_HIGH_BYTES",
@@ -216,9 +222,9 @@ class FeedSettings:
 class UpstreamSettings:
     """Where topics come from."""
 
-    runtime: Address = setting("OA_RUNTIME_GRPC", address(), peer_port("runtime_grpc"), doc="Address of the runtime.")
-    projector: Address = setting(
-        "OA_PROJECTOR_GRPC", address(), peer_port("projector_grpc"), doc="Address of the projector."
+    runtime: Target = setting("OA_RUNTIME_GRPC", target(), peer_port("runtime_grpc"), doc=doc_of_target("runtime"))
+    projector: Target = setting(
+        "OA_PROJECTOR_GRPC", target(), peer_port("projector_grpc"), doc=doc_of_target("projector")
     )
     replay_timeout_ms: int = _ms("OA_REPLAY_TIMEOUT_MS", 10_000, "Maximum time of a read of a page of history.")
 

@@ -10,7 +10,7 @@ from oa_base.clock import Clock
 from oa_platform.auth.authenticator import Authenticator
 from oa_platform.auth.jwks import JwksCache
 from oa_platform.auth.tokens import TokenVerifier
-from oa_platform.config.parsers import Address
+from oa_platform.config.parsers import Target
 from oa_platform.health.clock_watch import ClockWatch
 from oa_platform.process.lifecycle import Process
 from oa_platform.rpc.client import open_channel
@@ -37,8 +37,8 @@ async def start(settings: GatewaySettings, process: Process) -> None:
     process.readiness.add("keys", keys.check)
     verifier = TokenVerifier(keys, clock, watch)
 
-    addresses = {"runtime": settings.upstream.runtime, "projector": settings.upstream.projector}
-    sources = {name: await _source(name, at, settings, process, lambda: hub) for name, at in addresses.items()}
+    targets = {"runtime": settings.upstream.runtime, "projector": settings.upstream.projector}
+    sources = {name: await _source(name, at, settings, process, lambda: hub) for name, at in targets.items()}
     hub = await process.enter(FeedHub(settings.feeds.limits(), sources, random.random))
     process.background("audit", hub.run_audit())
     for name, source in sources.items():
@@ -67,9 +67,9 @@ async def start(settings: GatewaySettings, process: Process) -> None:
 
 
 async def _source(
-    name: str, address: Address, settings: GatewaySettings, process: Process, hub: Callable[[], FeedHub]
+    name: str, target: Target, settings: GatewaySettings, process: Process, hub: Callable[[], FeedHub]
 ) -> GrpcTopicSource:
-    channel = await process.enter(open_channel(address, settings.client, settings.identity.service_token))
+    channel = await process.enter(open_channel(target, settings.client, settings.identity.service_token))
     source = GrpcTopicSource(name, channel, hub, random.random, settings.upstream.limits())
     process.readiness.add(name, source.check)
     return source

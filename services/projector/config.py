@@ -6,8 +6,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from oa_platform.config.loading import group, peer_port, setting
-from oa_platform.config.parsers import Address, address, integer
-from oa_platform.config.shared import DatabaseSettings, GrpcClientSettings, JwksSettings, ServiceSettings
+from oa_platform.config.parsers import Target, integer, target
+from oa_platform.config.shared import (
+    DatabaseSettings,
+    GrpcClientSettings,
+    JwksSettings,
+    ServiceSettings,
+    doc_of_target,
+)
 from oa_topics.store import TopicLimits
 from services.projector.projection.limits import TailLimits
 
@@ -18,9 +24,7 @@ _TAIL = TailLimits()
 class TailSettings:
     """How runtime's log is followed."""
 
-    runtime_address: Address = setting(
-        "OA_RUNTIME_GRPC", address(), peer_port("runtime_grpc"), doc="Address of the runtime."
-    )
+    runtime: Target = setting("OA_RUNTIME_GRPC", target(), peer_port("runtime_grpc"), doc=doc_of_target("runtime"))
     batch_events: int = setting(
         "OA_PROJECTOR_BATCH_EVENTS",
         integer(1, 100_000),

@@ -53,9 +53,7 @@ async def start(settings: ProjectorSettings, process: Process) -> None:
 
     checkpoints = PostgresCheckpointStore(postgres, PROJECTION, VERSION)
     projection = SummaryProjection(transactions(postgres, codec), codec, hub)
-    channel = await process.enter(
-        open_channel(settings.tail.runtime_address, settings.client, settings.identity.service_token)
-    )
+    channel = await process.enter(open_channel(settings.tail.runtime, settings.client, settings.identity.service_token))
     tail = Tail(GrpcLogSource(channel), checkpoints, projection, progress, limits=settings.tail.limits())
     process.background("tail", tail.run())
     process.readiness.add("tail", lambda: _check(progress))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 from oa_base.refusal import Refusal
-from oa_platform.config.loading import group, setting
+from oa_platform.auth.keys import weak_key
+from oa_platform.config.loading import Problem, group, setting
 from oa_platform.config.parsers import Parser, Secret, integer, secret_text
 from oa_platform.config.shared import DatabaseSettings, JwksSettings, ServiceSettings
 from oa_runlog.decide import Limits
@@ -531,3 +533,7 @@ class RuntimeSettings(ServiceSettings):
                 f"set OA_DATABASE_POOL_MAX to at least {enough}"
             )
             raise Refusal("invalid_setting", text, field="OA_DATABASE_POOL_MAX")
+
+    def production_problems(self) -> Iterator[Problem]:
+        """A receipt key that could be guessed."""
+        return weak_key("OA_RECEIPT_KEY", self.receipt_key.reveal())

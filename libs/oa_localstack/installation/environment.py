@@ -11,6 +11,7 @@ from pathlib import Path
 from oa_localstack.installation.ports import HOST, USES, Ports
 from oa_localstack.installation.secrets import SERVICES, Secrets
 from oa_localstack.postgres.roles import DATABASE, PLANES
+from oa_platform.config.production import DEVELOPMENT
 
 ACCEPTED = {
     "control": ("khala_gateway",),
@@ -33,6 +34,7 @@ def service_environment(
     """
     assert service in SERVICES
     common = {
+        "OA_ENV": DEVELOPMENT,
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),  # the packages that we see
         **{use.env: str(ports.of(use)) for use in USES},

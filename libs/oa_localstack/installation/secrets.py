@@ -1,7 +1,7 @@
 """The secrets of one installation: made once, kept with mode 0600, never printed.
 
 Each is a file of its own below `home/secrets`. What services read as files (keys) they get as paths; the rest goes
-into their environment.
+into their environment. Each says that it was made for development: a service that runs in production refuses it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from oa_base.refusal import Refusal
 from oa_localstack.files import staged
 from oa_localstack.postgres.roles import ROLES
 from oa_localstack.postgres.server import SUPERUSER
+from oa_platform.config.production import DEVELOPMENT_MARK
 
 SERVICES = ("control", "runtime", "projector", "khala_gateway")
 _TOKEN_BYTES = 32
@@ -34,7 +35,7 @@ class Secrets:
     signing_key_file: Path
     """Control's first token signing key, PEM PKCS#8, Ed25519."""
     hmac_key_file: Path
-    """What control hashes codes and refresh tokens with: 64 hexadecimal digits."""
+    """What control hashes codes and refresh tokens with."""
     receipt_key_file: Path
     """Runtime's receipt signing key, PEM PKCS#8, Ed25519."""
 
@@ -55,15 +56,16 @@ def load_or_create(directory: Path) -> Secrets:
 
 
 def _token() -> bytes:
-    return secrets.token_urlsafe(_TOKEN_BYTES).encode()
+    return f"{DEVELOPMENT_MARK}-{secrets.token_urlsafe(_TOKEN_BYTES)}".encode()
 
 
 def _hmac_key() -> bytes:
-    return secrets.token_hex(_TOKEN_BYTES).encode()
+    return f"{DEVELOPMENT_MARK}-{secrets.token_hex(_TOKEN_BYTES)}".encode()
 
 
 def _ed25519_pem() -> bytes:
-    return Ed25519PrivateKey.generate().private_bytes(
+    # PEM takes a line of text before the key (RFC 7468, 2).
+    return f"{DEVELOPMENT_MARK}\n".encode() + Ed25519PrivateKey.generate().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
 

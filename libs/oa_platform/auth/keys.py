@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from oa_platform.config.loading import Problem
+from oa_platform.config.production import weakness
 from oa_wire.strict_text import read_any_base64
 
 _PUBLIC_KEY_BYTES = 32
@@ -48,6 +50,16 @@ def load_key(pem: str) -> SigningKey:
     if not isinstance(private_key, Ed25519PrivateKey):
         raise ValueError("not an Ed25519 key")
     return _named(private_key)
+
+
+def weak_key(variable: str, pem: str) -> Iterator[Problem]:
+    """The problem with a private key that could be guessed; whether it is one at all is for `load_key` to say."""
+    try:
+        seed = load_key(pem).private_key.private_bytes_raw()
+    except ValueError:
+        return
+    if weakness(seed):
+        yield variable, f"{variable} is a key that could be guessed; make one with openssl genpkey -algorithm ed25519"
 
 
 def dump_key(key: SigningKey) -> str:

@@ -11,14 +11,16 @@
 
     settings = load(RuntimeSettings, os.environ)
 
-`load` reports every wrong variable at once as Refusal(invalid_setting). A secret (`secret_text`) may also come from
-a file, named by the same variable with `_FILE` appended; it is never printed. docs/config.md is made from `describe`.
+`load` reports every wrong variable at once as Refusal(invalid_setting), and after that all that is wrong between them:
+a time that is longer than the one it must lie `within`, and what a class says in its `problems()`. A secret
+(`secret_text`) may also come from a file, named by the same variable with `_FILE` appended; it is never printed.
+docs/config.md is made from `describe`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast, overload
@@ -26,10 +28,12 @@ from typing import Any, Generic, TypeVar, cast, overload
 from oa_base.refusal import Refusal
 from oa_base.visible import is_text
 from oa_platform.config import ports
-from oa_platform.config.parsers import Address, Parser, Secret
+from oa_platform.config.parsers import Address, Parser, Secret, Target
 
 T = TypeVar("T")
 S = TypeVar("S")
+Problem = tuple[str, str]
+"""A variable, and what is wrong with it."""
 _SETTING = "oa_setting"
 _GROUP = "oa_group"
 
@@ -57,6 +61,8 @@ class Setting(Generic[T]):
     parser: Parser[T]
     default: T | DefaultFrom[T] | _Required
     doc: str
+    within: str = ""
+    """The variable of a time that this time may not exceed."""
 
 
 @dataclass(frozen=True)
@@ -73,17 +79,17 @@ class SettingDoc:
 
 @overload
 def setting(
-    variable: str, parser: Parser[T], default: T | DefaultFrom[T] | _Required = _REQUIRED, *, doc: str
+    variable: str, parser: Parser[T], default: T | DefaultFrom[T] | _Required = _REQUIRED, *, doc: str, within: str = ""
 ) -> T: ...
 
 
 @overload
-def setting(variable: str, parser: Parser[T], default: None, *, doc: str) -> T | None: ...
+def setting(variable: str, parser: Parser[T], default: None, *, doc: str, within: str = "") -> T | None: ...
 
 
-def setting(variable: str, parser: Parser[Any], default: object = _REQUIRED, *, doc: str) -> Any:
+def setting(variable: str, parser: Parser[Any], default: object = _REQUIRED, *, doc: str, within: str = "") -> Any:
     """A dataclass field that is read from `variable`; without a default the variable must be set."""
-    metadata = {_SETTING: Setting(variable, parser, default, doc)}
+    metadata = {_SETTING: Setting(variable, parser, default, doc, within)}
     if isinstance(default, DefaultFrom | _Required):
         return dataclasses.field(metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -103,11 +109,11 @@ def own_port(plane: str) -> DefaultFrom[Address]:
     return DefaultFrom(make, f"127.0.0.1, the service's own {plane} port")
 
 
-def peer_port(use: str) -> DefaultFrom[Address]:
+def peer_port(use: str) -> DefaultFrom[Target]:
     """Default address of another service: `peer_port("runtime_grpc")`."""
 
-    def make(_: str, env: Mapping[str, str]) -> Address:
-        return Address("127.0.0.1", ports.default_port(use, env))
+    def make(_: str, env: Mapping[str, str]) -> Target:
+        return Target((Address("127.0.0.1", ports.default_port(use, env)),))
 
     return DefaultFrom(make, f"127.0.0.1, OA_PORT_BASE + {ports.PORT_OFFSETS[use]}")
 
@@ -120,12 +126,49 @@ def _port_use(service: str, plane: str) -> str:
 
 def load(settings_class: type[S], env: Mapping[str, str]) -> S:
     """Read `settings_class` from `env`; raises Refusal(invalid_setting) naming every variable that is wrong."""
-    problems: list[tuple[str, str]] = []
+    problems: list[Problem] = []
     loaded = _load(settings_class, env, getattr(settings_class, "service", ""), problems)
-    if problems:
-        message = "; ".join(dict.fromkeys(problem for _, problem in problems))
-        raise Refusal("invalid_setting", message, field=problems[0][0])
+    refuse(problems)
+    own = (problem for one in groups_of(loaded) for problem in getattr(one, "problems", tuple)())
+    refuse([*_too_long(loaded), *own])
     return loaded
+
+
+def refuse(problems: Iterable[Problem]) -> None:
+    """Raise Refusal(invalid_setting) that tells all problems; return when there is none."""
+    found = list(problems)
+    if found:
+        message = "; ".join(dict.fromkeys(problem for _, problem in found))
+        raise Refusal("invalid_setting", message, field=found[0][0])
+
+
+def groups_of(settings: object) -> Iterator[object]:
+    """The settings and all groups in them."""
+    yield settings
+    for field in dataclasses.fields(cast("Any", settings)):
+        if _GROUP in field.metadata:
+            yield from groups_of(getattr(settings, field.name))
+
+
+def values_of(settings: object) -> Iterator[tuple[Setting[Any], Any]]:
+    """Every variable of loaded settings with its value."""
+    for one in groups_of(settings):
+        for field in dataclasses.fields(cast("Any", one)):
+            if _SETTING in field.metadata:
+                yield field.metadata[_SETTING], getattr(one, field.name)
+
+
+def _too_long(settings: object) -> Iterator[Problem]:
+    values = {one.variable: value for one, value in values_of(settings)}
+    for one, value in values_of(settings):
+        most = values.get(one.within)
+        if most is not None and _seconds(one.variable, value) > _seconds(one.within, most):
+            names = f"{one.variable} ({value:g}) is longer than {one.within} ({most:g})"
+            yield one.variable, f"{names}; shorten it, or raise {one.within}"
+
+
+def _seconds(variable: str, value: float) -> float:
+    return value / 1000 if variable.endswith("_MS") else value
 
 
 def _load(settings_class: type[S], env: Mapping[str, str], service: str, problems: list[tuple[str, str]]) -> S:
@@ -150,7 +193,7 @@ def _read(one: Setting[T], env: Mapping[str, str], service: str) -> T:
     text = _text_of(one, env)
     if text:
         try:
-            return _parsed(one.parser, text)
+            return _with_source(_parsed(one.parser, text), one, env)
         except ValueError as error:
             shown = "" if one.parser.secret else f" is {text[:80]!r}, but it"
             detail = f" ({error})" if str(error) and not one.parser.secret else ""
@@ -160,6 +203,12 @@ def _read(one: Setting[T], env: Mapping[str, str], service: str) -> T:
     if isinstance(one.default, _Required):
         raise ValueError(f"{one.variable} is not set; it must be {one.parser.expects}")
     return one.default
+
+
+def _with_source(value: T, one: Setting[T], env: Mapping[str, str]) -> T:
+    if isinstance(value, Secret) and not env.get(one.variable):
+        return dataclasses.replace(value, source=Path(env[f"{one.variable}_FILE"]))
+    return value
 
 
 def _parsed(parser: Parser[T], text: str) -> T:

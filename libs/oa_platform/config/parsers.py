@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
 from typing import Generic, TypeVar
@@ -30,6 +31,8 @@ class Secret:
     """A text that shows itself only when asked."""
 
     _text: str
+    source: Path | None = field(default=None, compare=False)
+    """The file that it was read from, if it was."""
 
     def reveal(self) -> str:
         """The text itself: for the one place that needs it."""
@@ -53,6 +56,22 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where another service is called: at an address, all that its name resolves to, or at each of several."""
+
+    addresses: tuple[Address, ...]
+    resolver: str = ""
+    """The DNS server that is asked, host:port; empty for the machine's own."""
+
+    def __str__(self) -> str:
+        """As gRPC takes it."""
+        if len(self.addresses) == 1:
+            return f"dns://{self.resolver}/{self.addresses[0]}"
+        family = "ipv6" if ":" in self.addresses[0].host else "ipv4"
+        return f"{family}:{','.join(str(address) for address in self.addresses)}"
 
 
 def text(max_length: int = 1024) -> Parser[str]:
@@ -133,6 +152,42 @@ def address() -> Parser[Address]:
         return Address(match["six"] or match["name"], int(match["port"]))
 
     return Parser(parse, "an address like 127.0.0.1:9081")
+
+
+def target() -> Parser[Target]:
+    """Addresses of the replicas of a service."""
+    one = address()
+    named = re.compile(r"dns://(?P<resolver>[^/]*)/(?P<address>[^/]+)")
+
+    def parse(given: str) -> Target:
+        match = named.fullmatch(given)
+        if match:
+            resolver = match["resolver"] and str(one.parse(match["resolver"]))
+            return Target((one.parse(match["address"]),), resolver)
+        addresses = tuple(one.parse(part.strip()) for part in given.split(","))
+        if len(addresses) > 1 and len({_family(each.host) for each in addresses}) > 1:
+            raise ValueError("several addresses are of one family")
+        if len(set(addresses)) < len(addresses):
+            raise ValueError("an address stands in it twice")
+        return Target(addresses)
+
+    return Parser(parse, "an address like runtime:9081, or several IP addresses like 10.0.0.1:9081,10.0.0.2:9081")
+
+
+def _family(host: str) -> int:
+    """4 or 6; raises ValueError for a name."""
+    try:
+        return ip_address(host).version
+    except ValueError:
+        raise ValueError("several are IP addresses; give a name alone, and let DNS resolve it to all of them") from None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what is sent to `host` stays on this machine."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def http_url() -> Parser[str]:

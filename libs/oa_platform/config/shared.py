@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
+from urllib.parse import urlsplit
 
-from oa_platform.config.loading import DefaultFrom, group, own_port, setting
+from oa_platform.config.loading import DefaultFrom, Problem, group, own_port, setting
 from oa_platform.config.parsers import (
     Address,
     Secret,
@@ -18,6 +19,7 @@ from oa_platform.config.parsers import (
     choice,
     http_url,
     integer,
+    is_loopback,
     number,
     path,
     postgres_url,
@@ -25,6 +27,10 @@ from oa_platform.config.parsers import (
     service_hashes,
 )
 from oa_platform.config.ports import default_port
+from oa_platform.config.production import DEVELOPMENT, PRODUCTION, production_problems, weak
+
+DRAIN_DEADLINE = "OA_DRAIN_DEADLINE_S"
+"""What every wait of a drain lies within."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +47,14 @@ class LogSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessSettings:
-    """How long starting and stopping may take."""
+    """What depends on a process, and how long its start and its end may take."""
 
+    environment: str = setting(
+        "OA_ENV",
+        choice(PRODUCTION, DEVELOPMENT),
+        PRODUCTION,
+        doc="production refuses what is for a trial alone: see [production checks](operations/production-checks.md).",
+    )
     start_deadline_s: float = setting(
         "OA_START_DEADLINE_S",
         number(0.1, 600),
@@ -50,11 +62,34 @@ class ProcessSettings:
         doc="Maximum time of a start, including the wait for what it needs.",
     )
     drain_deadline_s: float = setting(
-        "OA_DRAIN_DEADLINE_S",
+        DRAIN_DEADLINE,
         number(0.1, 600),
         10.0,
-        doc="Maximum time from the first SIGTERM, SIGINT or SIGHUP to the end.",
+        doc="Maximum time of a drain, from the end of the lame duck to the end of the process.",
     )
+    lame_duck_s: float = setting(
+        "OA_LAME_DUCK_S",
+        number(0, 600),
+        0.0,
+        doc="How long a service that was told to stop goes on taking new work after it said that it is not ready, so "
+        "that balancers learn it. A second signal ends the wait.",
+    )
+    grace_period_s: float | None = setting(
+        "OA_GRACE_PERIOD_S",
+        number(0.1, 3600),
+        None,
+        doc="Time after which the platform kills a process that was told to stop. Lame duck and drain must fit.",
+    )
+
+    def problems(self) -> Iterator[Problem]:
+        """What would not end in time."""
+        if self.grace_period_s is not None and self.lame_duck_s + self.drain_deadline_s > self.grace_period_s:
+            text = (
+                f"OA_LAME_DUCK_S ({self.lame_duck_s:g}) and {DRAIN_DEADLINE} ({self.drain_deadline_s:g}) together are "
+                f"longer than OA_GRACE_PERIOD_S ({self.grace_period_s:g}); shorten them, or raise the grace period "
+                "here and on the platform"
+            )
+            yield "OA_GRACE_PERIOD_S", text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,11 +129,24 @@ class GrpcServerSettings:
         "OA_GRPC_KEEPALIVE_TIMEOUT_MS", integer(100, 600_000), 5_000, doc="Maximum wait for the answer to a ping."
     )
     stream_drain_s: float = setting(
-        "OA_GRPC_STREAM_DRAIN_S", number(0, 600), 2.0, doc="Time that a drain gives streams to end by themselves."
+        "OA_GRPC_STREAM_DRAIN_S",
+        number(0, 600),
+        2.0,
+        doc="Time that a drain gives streams to end by themselves.",
+        within=DRAIN_DEADLINE,
     )
     call_drain_s: float = setting(
-        "OA_GRPC_CALL_DRAIN_S", number(0, 600), 5.0, doc="Time that a drain gives unary calls to end."
+        "OA_GRPC_CALL_DRAIN_S",
+        number(0, 600),
+        5.0,
+        doc="Time that a drain gives unary calls to end.",
+        within=DRAIN_DEADLINE,
     )
+
+
+def doc_of_target(service: str) -> str:
+    """What a setting of another service's address says."""
+    return f"Where {service} is called. Of several addresses each healthy one gets a share of the calls."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +171,12 @@ class GrpcClientSettings:
     reconnect_max_ms: int = setting(
         "OA_GRPC_RECONNECT_MAX_MS", integer(10, 600_000), 2_000, doc="Maximum pause before connecting again."
     )
+    resolve_min_ms: int = setting(
+        "OA_GRPC_RESOLVE_MIN_MS",
+        integer(10, 600_000),
+        1_000,
+        doc="Minimum pause between two questions to DNS, which is asked when a connection ends.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +192,10 @@ class IdentitySettings:
         DefaultFrom(lambda _service, _env: MappingProxyType({}), "none"),
         doc="Services that may call, each with the SHA-256 of its token.",
     )
+
+    def production_problems(self) -> Iterator[Problem]:
+        """A token that could be guessed."""
+        return weak("OA_SERVICE_TOKEN", self.service_token.reveal())
 
 
 def _control_url() -> DefaultFrom[str]:
@@ -164,6 +222,13 @@ class JwksSettings:
         "OA_JWKS_MIN_REFRESH_S", number(0.05, 3600), 2.0, doc="Minimum pause between fetches for an unknown key id."
     )
     fetch_timeout_s: float = setting("OA_JWKS_FETCH_TIMEOUT_S", number(0.05, 60), 3.0, doc="Maximum time of a fetch.")
+
+    def production_problems(self) -> Iterator[Problem]:
+        """Keys from a network, where anybody could put in others."""
+        parts = urlsplit(self.control_url)
+        if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+            text = "OA_CONTROL_URL is plain http to another machine, and tokens are believed for what comes from there"
+            yield "OA_CONTROL_URL", f"{text}; use https"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,6 +322,16 @@ class ServiceSettings:
     grpc: GrpcServerSettings = group(GrpcServerSettings)
     identity: IdentitySettings = group(IdentitySettings)
     clock: ClockSettings = group(ClockSettings)
+
+    @property
+    def production(self) -> bool:
+        """Whether somebody depends on the service."""
+        return self.process.environment == PRODUCTION
+
+    def problems(self) -> Iterator[Problem]:
+        """What production refuses."""
+        if self.production:
+            yield from production_problems(self)
 
 
 def token_hash(token: str) -> str:

@@ -25,10 +25,12 @@
         run_service(RuntimeSettings, start)
 
 What was entered first is left last: servers, entered at the end, drain while everything below them still works.
-SIGTERM, SIGINT and SIGHUP begin the drain; a second one ends the process at once (`oa_platform.process.signals`).
+SIGTERM, SIGINT and SIGHUP end it in this order: readiness goes (/readyz and gRPC health), the listeners go on taking
+new work for `OA_LAME_DUCK_S`, so that balancers can learn it, then the drain. A second signal ends that wait; one in
+the drain ends the process at once (`oa_platform.process.signals`).
 
 Exit codes: 0 after a drain, 1 when something broke or the drain took too long, 2 when the start was refused (one line
-on stderr says why), 130 after a second signal.
+on stderr says why), 130 after a signal in the drain.
 '''
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar, runtime_checkable
 
 import structlog
 
@@ -53,6 +55,7 @@ from oa_platform.health.failures import refusal_of
 from oa_platform.health.readiness import Readiness
 from oa_platform.http.ops import ops_server
 from oa_platform.http.proxies import forget_proxies
+from oa_platform.postgres.roles import check_roles
 from oa_platform.process.descriptors import watch_descriptors
 from oa_platform.process.gc_pauses import calm_garbage_collection
 from oa_platform.process.signals import stop_signals
@@ -69,6 +72,14 @@ T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 
+@runtime_checkable
+class Advertised(Protocol):
+    """A part that tells balancers by itself whether it wants new work."""
+
+    async def withdraw(self) -> None:
+        """Tell them that it wants none any more, and go on serving what comes."""
+
+
 class Process:
     """What a service is made of while it runs. Its `clock` is the only one that its parts look at."""
 
@@ -76,12 +87,17 @@ class Process:
         self.readiness = readiness
         self.clock: Clock = clock or SystemClock()
         self.stopping = asyncio.Event()
-        """Set when the drain begins."""
+        """Set when the process was told to stop."""
+        self._hurry = asyncio.Event()
+        self._waits = False
+        self._advertised: list[Advertised] = []
         self._parts = AsyncExitStack()
         self._failure: BaseException | None = None
 
     async def enter(self, part: AbstractAsyncContextManager[T]) -> T:
         """Start a part of the service; it is stopped by the drain, in reverse order."""
+        if isinstance(part, Advertised):
+            self._advertised.append(part)
         return await self._parts.enter_async_context(part)
 
     def background(self, name: str, work: Coroutine[Any, Any, None]) -> None:
@@ -91,8 +107,25 @@ class Process:
         self._parts.push_async_callback(_cancelled, task)
 
     def stop(self) -> None:
-        """Begin the drain."""
+        """Begin to stop."""
         self.stopping.set()
+
+    def hurry(self) -> bool:
+        """Begin the drain now if the process waits as a lame duck; False if it doesn't."""
+        waits, self._waits = self._waits, False
+        self._hurry.set()
+        return waits
+
+    async def lame_duck(self, wait_s: float) -> None:
+        """Say that there is no readiness any more, and go on serving for `wait_s`, or until told to hurry."""
+        self.readiness.phase, self._waits = "draining", True
+        for part in self._advertised:
+            await part.withdraw()
+        _log.info("lame_duck", wait_s=wait_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._hurry.wait()
+        self._waits = False
 
     @property
     def failed(self) -> bool:
@@ -109,6 +142,7 @@ class Process:
             self._failure = error
             _log.error("background_failed", task=task.get_name(), exc_info=error)
             self.stopping.set()
+            self._hurry.set()
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:
@@ -155,7 +189,7 @@ async def _run(settings: S, start: Callable[[S, Process], Awaitable[None]], cloc
         _log.info("signal", signal=number.name)
         process.stop()
 
-    with stop_signals(told, lambda number: _log.warning("second_signal", signal=number.name)):
+    with stop_signals(told, lambda number: _log.warning("second_signal", signal=number.name), skip=process.hurry):
         return await _started_and_drained(settings, start, process)
 
 
@@ -177,12 +211,14 @@ async def _started_and_drained(settings: S, start: Callable[[S, Process], Awaita
     readiness.phase = "running"
     _log.info("ready", pid=os.getpid(), grpc=str(settings.grpc.address), ops=str(settings.ops.address))
     await process.stopping.wait()
+    if settings.process.lame_duck_s and not process.failed:
+        await process.lame_duck(settings.process.lame_duck_s)
     return await _drain(process, settings.process.drain_deadline_s)
 
 
 async def _start(settings: S, start: Callable[[S, Process], Awaitable[None]], process: Process) -> bool:
     """Start the service's parts; False when a signal came first. Raises Refusal(start_failed) past the deadline."""
-    starting = asyncio.ensure_future(start(settings, process))
+    starting = asyncio.ensure_future(_checked(settings, start, process))
     stopping = asyncio.create_task(process.stopping.wait())
     deadline_s = settings.process.start_deadline_s
     try:
@@ -198,6 +234,12 @@ async def _start(settings: S, start: Callable[[S, Process], Awaitable[None]], pr
         for task in (starting, stopping):
             task.cancel()
         await asyncio.gather(starting, stopping, return_exceptions=True)
+
+
+async def _checked(settings: S, start: Callable[[S, Process], Awaitable[None]], process: Process) -> None:
+    if settings.production:
+        await check_roles(settings)
+    await start(settings, process)
 
 
 async def _drain(process: Process, deadline_s: float) -> int:

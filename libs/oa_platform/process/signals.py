@@ -1,7 +1,8 @@
 """SIGINT, SIGTERM and SIGHUP mean the same in every program of ours that runs until it is told to stop.
 
 The first of them begins the drain, whichever it is. The second one, whichever it is, ends the process at once, with
-status 130 and without a word. What is ignored from the start because of `nohup` (SIGHUP) stays ignored.
+status 130 and without a word; only a wait before the drain ends first. What is ignored from the start because of
+`nohup` (SIGHUP) stays ignored.
 
     with stop_signals(worker.drain):
         await worker.run()
@@ -24,9 +25,14 @@ EXIT_SECOND_SIGNAL = 130
 
 @contextlib.contextmanager
 def stop_signals(
-    first: Callable[[signal.Signals], None], second: Callable[[signal.Signals], None] = lambda number: None
+    first: Callable[[signal.Signals], None],
+    second: Callable[[signal.Signals], None] = lambda number: None,
+    *,
+    skip: Callable[[], bool] = lambda: False,
 ) -> Iterator[None]:
     """Call `first` at the first signal, and `second` (for a last word) at the second one, before the end.
+
+    `skip` is asked first at every later one: True says that there was a wait, which the signal has ended instead.
 
     Use it in the main thread, around all that a signal is to end in order. Once told, also what comes after it (the
     interpreter's own end) is ended by the next signal.
@@ -38,6 +44,8 @@ def stop_signals(
         nonlocal told
         if number == signal.SIGHUP:
             _leave_terminal()
+        if told and skip():
+            return
         if told:
             with contextlib.suppress(Exception):
                 second(number)

@@ -21,7 +21,7 @@ from google.protobuf.message import DecodeError, Message
 from opentelemetry.trace import Span, StatusCode
 
 from oa_base.refusal import Refusal
-from oa_platform.auth.authenticator import Authenticator, MethodPolicy, policy_of
+from oa_platform.auth.authenticator import Authenticator, MethodPolicy, Need, policy_of
 from oa_platform.auth.identity import set_caller
 from oa_platform.config.shared import GrpcServerSettings
 from oa_platform.health.failures import refusal_of
@@ -57,6 +57,8 @@ class _Method:
 
     @property
     def kind(self) -> str:
+        if self.policy.need is Need.NOTHING:
+            return "health"
         return "stream" if self.streaming else "unary"
 
 
@@ -66,8 +68,8 @@ class CallGuard(grpc.aio.ServerInterceptor):
     def __init__(self, settings: GrpcServerSettings, authenticator: Authenticator) -> None:
         self._settings = settings
         self._authenticator = authenticator
-        self._limits = {"unary": settings.max_calls, "stream": settings.max_streams}
-        self._tasks: dict[str, set[asyncio.Task[Any]]] = {"unary": set(), "stream": set()}
+        self._limits = {"unary": settings.max_calls, "stream": settings.max_streams, "health": settings.max_streams}
+        self._tasks: dict[str, set[asyncio.Task[Any]]] = {kind: set() for kind in self._limits}
         self._handlers: dict[str, Handler] = {}
         self.draining = asyncio.Event()
 
@@ -92,11 +94,12 @@ class CallGuard(grpc.aio.ServerInterceptor):
         streams = self._tasks["stream"]
         if streams:
             await asyncio.wait(set(streams), timeout=self._settings.stream_drain_s)
-        left = set(streams)
+        if streams:
+            _log.info("streams_ended_by_drain", count=len(streams))
+        left = streams | self._tasks["health"]  # whoever watches health would do so for ever
         for task in left:
             task.cancel()
         if left:
-            _log.info("streams_ended_by_drain", count=len(left))
             await asyncio.wait(left, timeout=self._settings.stream_drain_s)
 
     def _wrap(self, name: str, inner: Any, label: str) -> Handler:

@@ -1,25 +1,28 @@
 """Channels to other services: who we are, the request id and the trace go along with every call.
 
-    channel = await process.enter(open_channel(settings.runtime_target, settings.client, settings.identity))
+    channel = await process.enter(open_channel(settings.runtime, settings.client, settings.identity.service_token))
     stub = RunServiceStub(channel)
     try:
         await stub.GetRun(request, timeout=5)
     except grpc.aio.AioRpcError as error:
         raise refusal_from_rpc_error(error) from None
 
-The channel reconnects by itself. A call without `timeout` and `wait_for_ready` fails at once (unavailable) while the
-other side is away.
+The channel reconnects by itself. A target with several addresses, listed or by DNS, has a connection to each; calls go
+to those in turn whose health is SERVING. One that dies, stands still (keepalive) or drains gets none from then on, and
+streams on it end as unavailable or draining. What has not left this side, and what a draining server did not take,
+goes to another one. A call without `timeout` and `wait_for_ready` fails at once (unavailable) while nobody is healthy.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc.aio
 
 from oa_platform.auth.authenticator import PRINCIPAL_KEY, SERVICE_TOKEN_KEY
-from oa_platform.config.parsers import Address, Secret
+from oa_platform.config.parsers import Address, Secret, Target
 from oa_platform.config.shared import GrpcClientSettings
 from oa_platform.health.failures import refusal_from_rpc_error
 from oa_platform.http.proxies import NO_PROXY_OPTION
@@ -31,7 +34,7 @@ __all__ = ["PRINCIPAL_KEY", "open_channel", "refusal_from_rpc_error"]
 Details = grpc.aio.ClientCallDetails
 
 
-def open_channel(target: Address, settings: GrpcClientSettings, service_token: Secret) -> grpc.aio.Channel:
+def open_channel(target: Target | Address, settings: GrpcClientSettings, service_token: Secret) -> grpc.aio.Channel:
     """A channel to another service; use it as an async context manager, or close it."""
     interceptors: Sequence[grpc.aio.ClientInterceptor] = [
         kind(service_token.reveal()) for kind in (_UnaryUnary, _UnaryStream, _StreamUnary, _StreamStream)
@@ -39,7 +42,14 @@ def open_channel(target: Address, settings: GrpcClientSettings, service_token: S
     return grpc.aio.insecure_channel(str(target), options=_options(settings), interceptors=interceptors)
 
 
-def _options(settings: GrpcClientSettings) -> list[tuple[str, int]]:
+_SERVICE_CONFIG = json.dumps(
+    {"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}},
+)
+MOVES = 2
+"""How often a unary call that a draining server did not take is tried again: the next one may drain too."""
+
+
+def _options(settings: GrpcClientSettings) -> list[tuple[str, int | str]]:
     return [
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
@@ -53,8 +63,12 @@ def _options(settings: GrpcClientSettings) -> list[tuple[str, int]]:
         ("grpc.min_reconnect_backoff_ms", settings.reconnect_min_ms),
         ("grpc.max_reconnect_backoff_ms", settings.reconnect_max_ms),
         NO_PROXY_OPTION,
-        # Retries are decisions; they are made where the idempotency key is.
-        ("grpc.enable_retries", 0),
+        ("grpc.dns_min_time_between_resolutions_ms", settings.resolve_min_ms),
+        # Without a policy only what no server has seen is sent again. Other retries are decisions; they are made where
+        # the idempotency key is, and DNS has no say in it.
+        ("grpc.enable_retries", 1),
+        ("grpc.service_config", _SERVICE_CONFIG),
+        ("grpc.service_config_disable_resolution", 1),
     ]
 
 
@@ -82,7 +96,20 @@ class _Outgoing:
 
 class _UnaryUnary(_Outgoing, grpc.aio.UnaryUnaryClientInterceptor):
     async def intercept_unary_unary(self, continuation: Any, client_call_details: Details, request: Any) -> Any:
+        for _ in range(MOVES):
+            call = await self._go_on(continuation, client_call_details, request)
+            if not await _not_taken(call):
+                return call
         return await self._go_on(continuation, client_call_details, request)
+
+
+async def _not_taken(call: Any) -> bool:
+    """Whether the call ended because a draining server did not take it."""
+    try:
+        await call
+    except grpc.aio.AioRpcError as error:
+        return refusal_from_rpc_error(error).reason == "draining"
+    return False
 
 
 class _UnaryStream(_Outgoing, grpc.aio.UnaryStreamClientInterceptor):

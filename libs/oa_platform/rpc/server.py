@@ -69,11 +69,15 @@ class GrpcServer:
         _log.info("grpc_listening", address=address, port=self.port)
         return self
 
+    async def withdraw(self) -> None:
+        """Tell whoever watches our health that we want no new calls; those that come are served until the drain."""
+        await self._health.enter_graceful_shutdown()
+
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Drain, then stop."""
-        await self._health.enter_graceful_shutdown()
+        await self.withdraw()
         await self._guard.drain()
         await self._server.stop(self._settings.call_drain_s)
         _log.info("grpc_stopped", port=self.port)

@@ -2,14 +2,16 @@
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from oa_base.refusal import Refusal
 from oa_platform.auth.authenticator import Authenticator
 from oa_platform.config.shared import ServiceSettings
 from oa_platform.process.lifecycle import Process, run_service
 from oa_platform.rpc.server import GrpcServer
+from oa_platform.tests.grpc_sample import Echo, Request, Response, add_echo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,23 @@ class Part:
         os.write(1, f"stopped {self._name}\n".encode())
 
 
+class Named(Echo):
+    """Answers with the address of its server."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__()
+        self._address = address
+
+    async def one(self, request: Request, context: Any) -> Response:
+        """Unary, unary."""
+        return Response(epoch=self._address)
+
+    async def down(self, request: Request, context: Any) -> AsyncIterator[Response]:
+        """Unary, stream; without an end."""
+        yield Response(epoch=self._address)
+        await asyncio.Event().wait()
+
+
 async def _work(mode: str) -> None:
     await asyncio.sleep(0.1)
     if mode == "background_fails":
@@ -54,7 +73,9 @@ async def start(settings: SampleSettings, process: Process) -> None:
     await process.enter(Part("first", 60 if mode == "slow_drain" else 0))
     await process.enter(Part("second"))
     process.background("work", _work(mode))
-    await process.enter(GrpcServer(settings.grpc, Authenticator("runtime", {}, None)))
+    server = GrpcServer(settings.grpc, Authenticator("runtime", settings.identity.accepted_services, None))
+    server.register(add_echo, Named(str(settings.grpc.address)))
+    await process.enter(server)
 
 
 if __name__ == "__main__":

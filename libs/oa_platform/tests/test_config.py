@@ -9,8 +9,9 @@ import pytest
 
 from oa_base.refusal import Refusal
 from oa_platform.config.loading import describe, group, load, peer_port, setting
-from oa_platform.config.parsers import Address, Secret, address, integer, path, secret_text, text
+from oa_platform.config.parsers import Address, Secret, Target, integer, path, secret_text, target, text
 from oa_platform.config.shared import DatabaseSettings, JwksSettings, ServiceSettings, token_hash
+from oa_testing.postgres import DEVELOPMENT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,7 @@ class Inner:
     """A group."""
 
     limit: int = setting("OA_LIMIT", integer(1, 10), 5, doc="A limit.")
-    upstream: Address = setting("OA_UPSTREAM", address(), peer_port("projector_grpc"), doc="Another service.")
+    upstream: Target = setting("OA_UPSTREAM", target(), peer_port("projector_grpc"), doc="Another service.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ class Sample(ServiceSettings):
     place: Path | None = setting("OA_PLACE", path(), None, doc="A place.")
 
 
-REQUIRED = {"OA_NAME": "x", "OA_KEY": "hush", "OA_SERVICE_TOKEN": "t"}
+REQUIRED = {"OA_NAME": "x", "OA_KEY": "hush", "OA_SERVICE_TOKEN": "t", **DEVELOPMENT}
 
 
 def _refusal(env: Mapping[str, str]) -> Refusal:
@@ -44,7 +45,7 @@ def _refusal(env: Mapping[str, str]) -> Refusal:
 
 def test_defaults() -> None:
     settings = load(Sample, REQUIRED)
-    assert settings.inner == Inner(limit=5, upstream=Address("127.0.0.1", 9082))
+    assert settings.inner == Inner(limit=5, upstream=Target((Address("127.0.0.1", 9082),)))
     assert (settings.name, settings.key.reveal(), settings.place) == ("x", "hush", None)
     assert settings.grpc.address == Address("127.0.0.1", 9081)
     assert settings.ops.address == Address("127.0.0.1", 9181)
@@ -59,7 +60,7 @@ def test_values_from_the_environment() -> None:
         "OA_GRPC_ADDRESS": "[::1]:7",
     }
     settings = load(Sample, env)
-    assert settings.inner == Inner(limit=10, upstream=Address("projector", 1))
+    assert settings.inner == Inner(limit=10, upstream=Target((Address("projector", 1),)))
     assert settings.place == Path("/tmp/x")
     assert str(settings.grpc.address) == "[::1]:7"
 
@@ -105,7 +106,7 @@ def test_a_secret_shows_itself_to_nobody_who_prints_settings() -> None:
 
 def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("from a file\n")
-    env = {"OA_NAME": "x", "OA_SERVICE_TOKEN": "t", "OA_KEY_FILE": str(tmp_path / "key")}
+    env = {"OA_NAME": "x", "OA_SERVICE_TOKEN": "t", **DEVELOPMENT, "OA_KEY_FILE": str(tmp_path / "key")}
     assert load(Sample, env).key.reveal() == "from a file"
     assert "OA_KEY_FILE names a file that can't be read" in _refusal({**env, "OA_KEY_FILE": "/nonexistent"}).message
 

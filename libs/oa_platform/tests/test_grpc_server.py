@@ -19,7 +19,7 @@ from oa_platform.config.shared import GrpcServerSettings
 from oa_platform.telemetry import metrics
 from oa_platform.telemetry.context import REQUEST_ID_KEY
 from oa_platform.tests.grpc_sample import ECHO, LOOPBACK, SERVER, EchoStub, Request, World, never, refused, running
-from oa_testing.waiting import eventually
+from oa_testing.waiting import PATIENCE_S, eventually
 
 KINDS = ("one", "down", "up", "both")
 
@@ -274,6 +274,17 @@ async def test_a_drain_lets_calls_end_and_streams_go() -> None:
 async def _finished(stub: EchoStub) -> str:
     answer = await _call(stub, "one", "a")
     return str(answer.epoch)
+
+
+async def test_who_watches_health_holds_up_no_drain() -> None:
+    world = World(replace(SERVER, stream_drain_s=600))
+    await world.server.__aenter__()
+    async with world.bare_channel() as channel:
+        answers = aiter(health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest()))
+        assert (await anext(answers)).status == health_pb2.HealthCheckResponse.SERVING
+        async with asyncio.timeout(PATIENCE_S):
+            await world.server.__aexit__(None, None, None)
+        assert (await refused(answers)).reason == "draining"
 
 
 async def test_a_stream_that_ends_by_itself_in_a_drain_is_not_cut() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from oa_platform.config import parsers
-from oa_platform.config.parsers import Address, Parser
+from oa_platform.config.parsers import Address, Parser, Target
 
 HASH = "a" * 64
 GOOD: list[tuple[Parser[Any], str, object]] = [
@@ -20,6 +20,10 @@ GOOD: list[tuple[Parser[Any], str, object]] = [
     (parsers.address(), "localhost:1", Address("localhost", 1)),
     (parsers.address(), "127.0.0.1:0", Address("127.0.0.1", 0)),
     (parsers.address(), "[fe80::1]:65535", Address("fe80::1", 65535)),
+    (parsers.target(), "runtime:1", Target((Address("runtime", 1),))),
+    (parsers.target(), "dns:///runtime:1", Target((Address("runtime", 1),))),
+    (parsers.target(), "dns://10.0.0.10:53/runtime:1", Target((Address("runtime", 1),), "10.0.0.10:53")),
+    (parsers.target(), "10.0.0.1:1, 10.0.0.2:1", Target((Address("10.0.0.1", 1), Address("10.0.0.2", 1)))),
     (parsers.http_url(), "https://control.example/x/", "https://control.example/x"),
     (parsers.service_hashes(), f"control={HASH}", {"control": HASH}),
 ]
@@ -35,6 +39,12 @@ BAD: list[tuple[Parser[Any], str]] = [
     (parsers.number(0.5, 2), "two"),
     (parsers.boolean(), "maybe"),
     (parsers.choice("a", "b"), "A"),
+    (parsers.target(), ""),
+    (parsers.target(), "runtime-0:1,runtime-1:1"),
+    (parsers.target(), "10.0.0.1:1,[::1]:1"),
+    (parsers.target(), "10.0.0.1:1,10.0.0.1:1"),
+    (parsers.target(), "dns:///runtime"),
+    (parsers.target(), "unix:///runtime:1"),
     (parsers.address(), "localhost"),
     (parsers.address(), "localhost:65536"),
     (parsers.address(), ":80"),

@@ -16,13 +16,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from oa_base.refusal import Refusal
+from oa_platform.http.proxies import NO_PROXY_OPTION
 from oa_platform.process.lifecycle import EXIT_REFUSED, _report
 from oa_platform.process.signals import STOP_SIGNALS
-from oa_testing.postgres import free_port
+from oa_testing.postgres import DEVELOPMENT, free_port
 from oa_testing.waiting import PATIENCE_S
 
 
@@ -35,6 +38,7 @@ class Service:
             "OA_OPS_ADDRESS": f"127.0.0.1:{self.ops_port}",
             "OA_GRPC_ADDRESS": f"127.0.0.1:{self.grpc_port}",
             "OA_SERVICE_TOKEN": "a token",
+            **DEVELOPMENT,
             "PYTHONPATH": os.pathsep.join(sys.path),
         }
         self.process = subprocess.Popen(
@@ -50,6 +54,15 @@ class Service:
             return httpx.get(f"http://127.0.0.1:{self.ops_port}/readyz", trust_env=False)
         except httpx.HTTPError:
             return None
+
+    def health(self) -> int | None:
+        """What gRPC's health service says over a connection of its own; None when there is none to be had."""
+        with grpc.insecure_channel(f"127.0.0.1:{self.grpc_port}", options=[NO_PROXY_OPTION]) as channel:
+            try:
+                answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE_S)
+            except grpc.RpcError:
+                return None
+        return int(answer.status)
 
     def until(self, status: int) -> httpx.Response:
         deadline = time.monotonic() + PATIENCE_S
@@ -79,6 +92,11 @@ def _service(**env: str) -> Iterator[Service]:
             service.process.communicate()
 
 
+def _drain_of(deadline_s: str) -> dict[str, str]:
+    """A short drain: its windows have to lie within."""
+    return dict.fromkeys(("OA_DRAIN_DEADLINE_S", "OA_GRPC_STREAM_DRAIN_S", "OA_GRPC_CALL_DRAIN_S"), deadline_s)
+
+
 @pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_a_signal_drains_in_reverse_order(number: signal.Signals) -> None:
     with _service() as service:
@@ -104,6 +122,19 @@ def test_a_process_without_descriptors_says_so_and_goes_on() -> None:
         resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, limits)
         next(line for line in service.process.stdout if "descriptors_free" in line)
         service.until(200)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]"])
+def test_a_service_that_listens_everywhere_is_reached_at_each_address(host: str) -> None:
+    with _service() as free:
+        free.process.kill()
+        ports = {"OA_OPS_ADDRESS": f"{host}:{free.ops_port}", "OA_GRPC_ADDRESS": f"{host}:{free.grpc_port}"}
+    with _service(**ports) as service:
+        service.ops_port, service.grpc_port = free.ops_port, free.grpc_port
+        service.until(200)
+        for address in ("127.0.0.1", "127.0.0.2", *(["::1"] if host == "[::]" else [])):
+            for port in (service.ops_port, service.grpc_port):
+                socket.create_connection((address, port), PATIENCE_S).close()
 
 
 def test_a_process_that_starts_is_alive_and_not_ready() -> None:
@@ -135,6 +166,24 @@ def test_a_wrong_setting_is_one_line() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("env", "named"),
+    [
+        ({"OA_GRPC_STREAM_DRAIN_S": "11"}, "OA_GRPC_STREAM_DRAIN_S (11) is longer than OA_DRAIN_DEADLINE_S (10)"),
+        ({"OA_GRPC_CALL_DRAIN_S": "10.5"}, "OA_GRPC_CALL_DRAIN_S (10.5) is longer than OA_DRAIN_DEADLINE_S (10)"),
+        (
+            {"OA_LAME_DUCK_S": "5.5", "OA_GRACE_PERIOD_S": "15"},
+            "OA_LAME_DUCK_S (5.5) and OA_DRAIN_DEADLINE_S (10) together are longer than OA_GRACE_PERIOD_S (15)",
+        ),
+    ],
+)
+def test_a_stop_that_would_not_end_in_time_is_refused_at_the_start(env: dict[str, str], named: str) -> None:
+    with _service(**env) as service:
+        code, _, _, err = service.end()
+    assert code == 2
+    assert named in err
+
+
 @pytest.mark.parametrize("which", ["OPS", "GRPC"])
 def test_a_port_in_use_is_one_line_that_names_port_and_variable(which: str) -> None:
     with socket.socket() as taken:
@@ -159,7 +208,7 @@ def test_a_defect_ends_the_process_with_a_log(mode: str, event: str) -> None:
 
 
 def test_a_drain_has_a_deadline() -> None:
-    with _service(SAMPLE_MODE="slow_drain", OA_DRAIN_DEADLINE_S="0.5") as service:
+    with _service(SAMPLE_MODE="slow_drain", **_drain_of("0.5")) as service:
         service.until(200)
         service.process.send_signal(signal.SIGTERM)
         code, records, _, _ = service.end()
@@ -179,6 +228,50 @@ def test_readiness_goes_first_and_a_second_signal_ends_it(first: signal.Signals,
         code, records, _, err = service.end()
     assert (code, err) == (130, "")
     assert records[-1]["event"] == "second_signal"
+
+
+def test_a_lame_duck_takes_new_connections_until_a_second_signal() -> None:
+    with _service(OA_LAME_DUCK_S="600") as service:
+        service.until(200)
+        assert service.health() == health_pb2.HealthCheckResponse.SERVING
+        service.process.send_signal(signal.SIGTERM)
+        assert service.until(503).json()["failures"] == {"process": "draining"}
+        for _ in range(20):
+            assert service.health() == health_pb2.HealthCheckResponse.NOT_SERVING
+        service.process.send_signal(signal.SIGTERM)
+        code, records, lines, _ = service.end()
+    assert (code, lines) == (0, ["stopped second", "stopped first"])
+    events = [record["event"] for record in records]
+    assert events[-5:] == ["signal", "lame_duck", "draining", "grpc_stopped", "stopped"]
+    assert service.health() is None
+
+
+def test_nobody_is_refused_before_readiness_has_been_off_for_the_delay() -> None:
+    delay_s = 1.0
+    with _service(OA_LAME_DUCK_S=str(delay_s)) as service:
+        service.until(200)
+        told_at = time.monotonic()
+        service.process.send_signal(signal.SIGTERM)
+        unready = False
+        while service.health() is not None:
+            answer = service.readyz()
+            unready = unready or (answer is not None and answer.status_code == 503)
+            assert time.monotonic() < told_at + PATIENCE_S
+        assert time.monotonic() - told_at >= delay_s
+        assert unready
+        assert service.end()[0] == 0
+
+
+def test_a_third_signal_ends_the_drain_of_a_lame_duck() -> None:
+    with _service(SAMPLE_MODE="slow_drain", OA_LAME_DUCK_S="600", OA_DRAIN_DEADLINE_S="60") as service:
+        service.until(200)
+        service.process.send_signal(signal.SIGTERM)
+        service.until(503)
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.stdout is not None
+        next(line for line in service.process.stdout if '"draining"' in line)
+        service.process.send_signal(signal.SIGTERM)
+        assert service.end()[0] == 130
 
 
 def test_what_nohup_ignores_stays_ignored() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -36,6 +37,7 @@ def environment(control_database: Database, tmp_path: Path) -> dict[str, str]:
     """All that a control process needs, with secrets in files."""
     signing, mac = tmp_path / "signing.pem", tmp_path / "hmac"
     signing.write_text(dump_key(generate_key()))
+    signing.chmod(0o644)
     mac.write_text(HMAC_KEY + "\n")
     return {
         "OA_PORT_BASE": str(free_port((0, 1000, 1001, 1002, 1100))),
@@ -146,6 +148,7 @@ async def test_a_port_in_use_is_named(environment: dict[str, str], tmp_path: Pat
         ("OA_KHALA_URL", "http://127.0.0.1"),
         ("OA_CODE_PROVIDER", "pigeon"),
         ("OA_HTTP_MAX_BODY_BYTES", "1"),
+        ("OA_HTTP_DRAIN_S", "10.5"),  # longer than the drain
         ("OA_SIGN_IN_NETWORK_BURST", "0"),
     ],
 )
@@ -153,6 +156,18 @@ def test_a_wrong_setting_is_named(environment: dict[str, str], variable: str, va
     with pytest.raises(Refusal) as refused:
         load(ControlSettings, environment | {variable: value})
     assert (refused.value.reason, refused.value.field) == ("invalid_setting", variable)
+
+
+def test_several_runtimes_need_the_address_for_workers(environment: dict[str, str]) -> None:
+    several = environment | {"OA_RUNTIME_GRPC": "10.0.0.1:9081,10.0.0.2:9081"}
+    with pytest.raises(Refusal) as refused:
+        load(ControlSettings, several)
+    assert (refused.value.reason, refused.value.field) == ("invalid_setting", "OA_RUNTIME_PUBLIC_GRPC")
+    peers = load(ControlSettings, several | {"OA_RUNTIME_PUBLIC_GRPC": "runtime.example:443"}).peers
+    assert str(peers.worker_address) == "runtime.example:443"
+    assert (
+        str(load(ControlSettings, environment | {"OA_RUNTIME_GRPC": "runtime:1"}).peers.worker_address) == "runtime:1"
+    )
 
 
 def test_keys_that_are_none_are_named_and_not_shown(environment: dict[str, str], tmp_path: Path) -> None:
@@ -204,3 +219,65 @@ async def test_a_token_outlives_the_key_that_signed_it(control_database: Databas
         assert {key["kid"] for key in keys} == {old.kid, following.kid}
     async with running_control(control_database, tmp_path, OA_SIGNING_KEY=pem) as control:
         assert reason_of(await control.call("control.SessionService/GetCaller", {}, token)) == "invalid_token"
+
+
+async def test_a_lame_duck_answers_new_connections(environment: dict[str, str], tmp_path: Path) -> None:
+    base = int(environment["OA_PORT_BASE"])
+    async with process_of({**environment, "OA_LAME_DUCK_S": "600"}, tmp_path / "log") as process:
+        await (await until_ready(environment)).aclose()
+        process.terminate()
+        async with httpx.AsyncClient(trust_env=False) as ops, asyncio.timeout(START_DEADLINE_S):
+            while (await ops.get(f"http://127.0.0.1:{base + 1100}/readyz")).status_code != 503:
+                await asyncio.sleep(0.02)
+        async with httpx.AsyncClient(trust_env=False) as client:
+            assert (await client.get(f"http://127.0.0.1:{base}/.well-known/jwks.json")).status_code == 200
+        process.terminate()
+        assert await process.wait() == 0
+
+
+def _in_production(environment: Mapping[str, str], tmp_path: Path) -> dict[str, str]:
+    """What control needs there, with a mail relay that nobody asks."""
+    mac = tmp_path / "production.hmac"
+    mac.write_text(secrets.token_urlsafe(48))
+    for path in (mac, Path(environment["OA_SIGNING_KEY_FILE"])):
+        path.chmod(0o400)
+    changed = {
+        "OA_ENV": "production",
+        "OA_SERVICE_TOKEN": secrets.token_urlsafe(32),
+        "OA_HMAC_KEY_FILE": str(mac),
+        "OA_CODE_PROVIDER": "smtp",
+        "OA_SMTP_HOST": "127.0.0.1",
+        "OA_SMTP_SENDER": "codes@example.org",
+        "OA_DEV_MAIL_FILE": "",
+    }
+    return {**environment, **changed}
+
+
+async def test_production_starts_with_what_production_needs(environment: dict[str, str], tmp_path: Path) -> None:
+    production = _in_production(environment, tmp_path)
+    async with process_of(production, tmp_path / "log") as process:
+        await (await until_ready(production)).aclose()
+        process.terminate()
+        assert await process.wait() == 0
+
+
+async def test_production_refuses_everything_of_a_trial_at_once(environment: dict[str, str], tmp_path: Path) -> None:
+    refused = {**environment, "OA_ENV": "production", "OA_CODE_PROVIDER": "console"}
+    said = await _refusal_of(refused, tmp_path / "log")
+    for variable in ("OA_CODE_PROVIDER", "OA_DEV_MAIL_FILE", "OA_SERVICE_TOKEN", "OA_SIGNING_KEY_FILE"):
+        assert f"{variable} " in said
+
+
+@pytest.mark.parametrize("role", ["owner", "admin"])
+async def test_production_refuses_a_role_that_may_do_more(
+    environment: dict[str, str], control_database: Database, tmp_path: Path, role: str
+) -> None:
+    url = str(getattr(control_database, role))
+    said = await _refusal_of({**_in_production(environment, tmp_path), "OA_DATABASE_URL": url}, tmp_path / "log")
+    assert "invalid_setting (OA_DATABASE_URL): OA_DATABASE_URL signs in as" in said
+
+
+async def _refusal_of(environment: Mapping[str, str], output: Path) -> str:
+    async with process_of(environment, output) as process, asyncio.timeout(START_DEADLINE_S):
+        assert await process.wait() == 2
+    return await asyncio.to_thread(output.read_text)

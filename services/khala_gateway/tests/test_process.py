@@ -14,12 +14,15 @@ from pathlib import Path
 import httpx
 import pytest
 
+from oa_base.refusal import Refusal
 from oa_khala import frames
 from oa_khala.frames import Cursor
 from oa_platform.auth.keys import to_jwks
-from oa_testing.postgres import REPOSITORY, free_port
+from oa_platform.config.loading import load
+from oa_testing.postgres import DEVELOPMENT, REPOSITORY, free_port
 from oa_testing.waiting import PATIENCE_S
 from services.khala_gateway.admission.domain import PATH
+from services.khala_gateway.config import GatewaySettings
 from services.khala_gateway.tests.fake_upstream import FakeUpstream
 from services.khala_gateway.tests.harness import USER, Client, Limits, Stack, T, U
 
@@ -39,6 +42,7 @@ class GatewayProcess:
             "PATH": os.environ["PATH"],
             "PYTHONPATH": os.pathsep.join(str(REPOSITORY / root) for root in (".", "libs", "gen")),
             "OA_SERVICE_TOKEN": "the gateway's",
+            **DEVELOPMENT,
             "OA_WS_ADDRESS": f"127.0.0.1:{self.ws_port}",
             "OA_GRPC_ADDRESS": f"127.0.0.1:{self.grpc_port}",
             "OA_OPS_ADDRESS": f"127.0.0.1:{self.ops_port}",
@@ -99,6 +103,30 @@ async def gateway(tmp_path: Path) -> AsyncIterator[GatewayProcess]:
     yield process
     await process.stack.runtime.stop()
     await process.stack.projector.stop()
+
+
+@pytest.mark.parametrize("variable", ["OA_WS_DRAIN_WINDOW_MS", "OA_WS_CLOSE_TIMEOUT_MS"])
+def test_a_part_of_the_drain_that_is_longer_than_the_drain_is_refused(tmp_path: Path, variable: str) -> None:
+    env = GatewayProcess(tmp_path).env
+    load(GatewaySettings, {**env, variable: "10000"})
+    with pytest.raises(Refusal) as refused:
+        load(GatewaySettings, {**env, variable: "10001"})
+    assert refused.value.field == variable
+    assert f"{variable} (10001) is longer than OA_DRAIN_DEADLINE_S (10)" in refused.value.message
+
+
+async def test_a_lame_duck_takes_new_clients(gateway: GatewayProcess) -> None:
+    gateway.env["OA_LAME_DUCK_S"] = "600"
+    with gateway.running() as process:
+        await gateway.until(200)
+        process.send_signal(signal.SIGTERM)
+        await gateway.until(503)
+        client = await gateway.connect()
+        await client.follow(T)
+        process.send_signal(signal.SIGTERM)
+        assert (await client.next(frames.Draining)).reconnect_after_ms == 0
+        assert await client.close_code() == ("", 1012)
+        assert await asyncio.to_thread(process.wait, PATIENCE_S) == 0
 
 
 async def test_it_serves_while_control_is_away_and_drains_on_sigterm(gateway: GatewayProcess) -> None:

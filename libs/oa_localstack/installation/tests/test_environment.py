@@ -11,11 +11,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from oa_base.refusal import Refusal
 from oa_localstack.installation.environment import ACCEPTED, service_environment
 from oa_localstack.installation.ports import USES, Ports
 from oa_localstack.installation.secrets import SERVICES, Secrets, load_or_create
 from oa_platform.config.loading import describe, load
 from oa_platform.config.parsers import address, http_url, postgres_url, service_hashes
+from oa_platform.config.production import DEVELOPMENT_MARK
 from oa_platform.config.shared import ServiceSettings
 
 SHARED = {"OA_CONTROL_URL", "OA_RUNTIME_GRPC", "OA_PROJECTOR_GRPC", "OA_KHALA_URL"}
@@ -46,12 +48,15 @@ def test_a_token_is_accepted_exactly_where_its_service_calls(secrets: Secrets) -
             assert hashlib.sha256(environments[caller]["OA_SERVICE_TOKEN"].encode()).hexdigest() == digest
 
 
-@pytest.mark.parametrize("service", SERVICES)
-def test_a_service_reads_what_is_set_for_it_and_needs_nothing_else(secrets: Secrets, service: str) -> None:
-    env = _environments(secrets)[service]
+def _settings_of(service: str) -> type[ServiceSettings]:
     module = importlib.import_module(f"services.{service}.config")
     found = [item for _, item in inspect.getmembers(module, inspect.isclass) if issubclass(item, ServiceSettings)]
-    settings = next(item for item in found if item.service == service)
+    return next(item for item in found if item.service == service)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_reads_what_is_set_for_it_and_needs_nothing_else(secrets: Secrets, service: str) -> None:
+    env, settings = _environments(secrets)[service], _settings_of(service)
 
     load(settings, env)
 
@@ -104,10 +109,20 @@ def test_settings_of_the_shell_reach_services_but_do_not_break_the_stack(secrets
     assert env["OA_SERVICE_TOKEN"] == secrets.service_tokens["control"]
 
 
+@pytest.mark.parametrize("service", SERVICES)
+def test_no_service_takes_the_secrets_of_a_local_stack_in_production(secrets: Secrets, service: str) -> None:
+    env = {**_environments(secrets, {})[service], "OA_ENV": "production"}
+    with pytest.raises(Refusal) as caught:
+        load(_settings_of(service), env)
+    secret = {row.variable for row in describe(_settings_of(service)) if row.secret}
+    for variable in {name.removesuffix("_FILE") for name in env} & secret:
+        assert f"{variable} was made by a local stack" in caught.value.message
+
+
 def test_keys_are_what_services_expect(secrets: Secrets) -> None:
     for path in (secrets.signing_key_file, secrets.receipt_key_file):
         assert isinstance(load_pem_private_key(path.read_bytes(), None), Ed25519PrivateKey)
-    assert len(bytes.fromhex(secrets.hmac_key_file.read_text())) == 32
+    assert len(bytes.fromhex(secrets.hmac_key_file.read_text().removeprefix(f"{DEVELOPMENT_MARK}-"))) == 32
     assert secrets.signing_key_file.read_bytes() != secrets.receipt_key_file.read_bytes()
 
 
