@@ -15,6 +15,7 @@ from oa_platform.postgres.pool import Postgres
 from oa_platform.process.lifecycle import Process, run_service
 from oa_platform.rpc.client import open_channel
 from oa_platform.rpc.server import GrpcServer
+from oa_platform.tls.protection import Protection, edge_protection
 from services.control.app.account import Account
 from services.control.app.entropy import SystemEntropy
 from services.control.app.gate import Gate
@@ -54,17 +55,21 @@ async def start(settings: ControlSettings, process: Process) -> None:
     gate = Gate(world, AccessTokenVerifier(verifier))
     handlers = _handlers(settings, world, upstreams)
 
-    server = GrpcServer(settings.grpc, Authenticator("control", settings.identity.accepted_services, verifier))
+    authenticator = Authenticator("control", settings.identity.accepted_services, verifier)
+    server = GrpcServer(settings.grpc, authenticator, process.protection)
     register_all(server, handlers.table(), gate)
     await process.enter(server)
     edge = Edge(open_methods(), handlers.table(), gate, upstreams, settings.edge.limits())
-    await process.enter(_http_server(settings, edge, ring, clock))
+    outside = await process.enter(edge_protection(settings.edge_tls, settings.tls, clock))
+    await process.enter(_http_server(settings, edge, ring, clock, outside))
 
 
 async def _upstreams(settings: ControlSettings, process: Process, world: World) -> Upstreams:
     targets = {"runtime": settings.peers.runtime, "projector": settings.peers.projector}
     channels = {
-        audience: await process.enter(open_channel(target, settings.client, settings.identity.service_token))
+        audience: await process.enter(
+            open_channel(target, settings.client, settings.identity.service_token, process.protection)
+        )
         for audience, target in targets.items()
     }
     return Upstreams(channels, world.signer, world.clock, world.entropy)
@@ -81,11 +86,20 @@ def _handlers(settings: ControlSettings, world: World, upstreams: Upstreams) -> 
     )
 
 
-def _http_server(settings: ControlSettings, edge: Edge, ring: KeyRing, clock: Clock) -> HttpServer:
+def _http_server(
+    settings: ControlSettings, edge: Edge, ring: KeyRing, clock: Clock, protection: Protection
+) -> HttpServer:
     limits = settings.edge
     app = edge_app(edge, ring.jwks(), clock, limits.allowed_origins, limits.max_head_bytes)
     protocol = limited_protocol(limits.max_head_bytes, limits.head_timeout_s)
-    return HttpServer(app, limits.address, variable="OA_HTTP_ADDRESS", drain_s=limits.drain_s, protocol=protocol)
+    return HttpServer(
+        app,
+        limits.address,
+        variable="OA_HTTP_ADDRESS",
+        drain_s=limits.drain_s,
+        protocol=protocol,
+        protection=protection,
+    )
 
 
 if __name__ == "__main__":

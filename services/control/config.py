@@ -27,7 +27,7 @@ from oa_platform.config.parsers import (
     text,
 )
 from oa_platform.config.ports import default_port
-from oa_platform.config.shared import DatabaseSettings, GrpcClientSettings, ServiceSettings
+from oa_platform.config.shared import DatabaseSettings, EdgeTlsSettings, GrpcClientSettings, ServiceSettings
 from services.control.app.mailers import ConsoleMailer, SmtpMailer, SmtpRelay
 from services.control.app.ports import Mailer
 from services.control.app.sign_in import SignInLimits
@@ -279,6 +279,7 @@ class ControlSettings(ServiceSettings):
 
     service: ClassVar[str] = "control"
     edge: EdgeSettings = group(EdgeSettings)
+    edge_tls: EdgeTlsSettings = group(EdgeTlsSettings)
     sign_in: SignInSettings = group(SignInSettings)
     mail: MailSettings = group(MailSettings)
     keys: KeySettings = group(KeySettings)

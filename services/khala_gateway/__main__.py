@@ -15,6 +15,7 @@ from oa_platform.health.clock_watch import ClockWatch
 from oa_platform.process.lifecycle import Process, run_service
 from oa_platform.rpc.client import open_channel
 from oa_platform.rpc.server import GrpcServer
+from oa_platform.tls.protection import edge_protection
 from services.khala_gateway.app.confirmations import Confirmations
 from services.khala_gateway.app.connection import Gateway
 from services.khala_gateway.app.feeds import FeedHub
@@ -33,7 +34,7 @@ async def start(settings: GatewaySettings, process: Process) -> None:
     clock = process.clock
     watch = ClockWatch(settings.service, clock, settings.clock)
     process.readiness.add("clock", watch.check)
-    keys = await process.enter(JwksCache(settings.jwks, clock, watch=watch))
+    keys = await process.enter(JwksCache(settings.jwks, clock, watch=watch, protection=process.protection))
     process.readiness.add("keys", keys.check)
     verifier = TokenVerifier(keys, clock, watch)
 
@@ -57,18 +58,20 @@ async def start(settings: GatewaySettings, process: Process) -> None:
         jitter=random.random,
     )
     # For health and reflection only.
-    await process.enter(
-        GrpcServer(settings.grpc, Authenticator(settings.service, settings.identity.accepted_services, verifier))
-    )
+    authenticator = Authenticator(settings.service, settings.identity.accepted_services, verifier)
+    await process.enter(GrpcServer(settings.grpc, authenticator, process.protection))
     door = Door(settings.socket.allowed_origins)
     limits = settings.socket.limits(settings.session.max_frame_bytes)
-    await process.enter(WebSocketServer(settings.socket.address, gateway, door, limits))
+    outside = await process.enter(edge_protection(settings.edge_tls, settings.tls, clock))
+    await process.enter(WebSocketServer(settings.socket.address, gateway, door, limits, outside))
 
 
 async def _source(
     name: str, address: Address, settings: GatewaySettings, process: Process, hub: Callable[[], FeedHub]
 ) -> GrpcTopicSource:
-    channel = await process.enter(open_channel(address, settings.client, settings.identity.service_token))
+    channel = await process.enter(
+        open_channel(address, settings.client, settings.identity.service_token, process.protection)
+    )
     limits = SourceLimits(replay_timeout_ms=settings.upstream.replay_timeout_ms)
     source = GrpcTopicSource(name, channel, hub, random.random, limits)
     process.readiness.add(name, source.check)

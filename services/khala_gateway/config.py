@@ -11,7 +11,7 @@ from oa_khala.feed import FeedLimits
 from oa_khala.server_commands import ServerLimits
 from oa_platform.config.loading import group, own_port, peer_port, setting
 from oa_platform.config.parsers import Address, Parser, address, integer, number
-from oa_platform.config.shared import GrpcClientSettings, JwksSettings, ServiceSettings
+from oa_platform.config.shared import EdgeTlsSettings, GrpcClientSettings, JwksSettings, ServiceSettings
 from services.khala_gateway.app.feeds import HubLimits
 from services.khala_gateway.ws_api.server import ServerLimits as PortLimits
 from services.khala_gateway.ws_api.socket import SocketLimits
@@ -225,6 +225,7 @@ class GatewaySettings(ServiceSettings):
     jwks: JwksSettings = group(JwksSettings)
     client: GrpcClientSettings = group(GrpcClientSettings)
     socket: SocketSettings = group(SocketSettings)
+    edge_tls: EdgeTlsSettings = group(EdgeTlsSettings)
     session: SessionSettings = group(SessionSettings)
     feeds: FeedSettings = group(FeedSettings)
     upstream: UpstreamSettings = group(UpstreamSettings)

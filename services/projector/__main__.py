@@ -46,7 +46,7 @@ async def start(settings: ProjectorSettings, process: Process) -> None:
     watch.compare_with_database(postgres)
     process.readiness.add("clock", watch.check)
     await check_schema(settings.database, settings.service, MIGRATIONS)
-    keys = await process.enter(JwksCache(settings.jwks, clock, watch=watch))
+    keys = await process.enter(JwksCache(settings.jwks, clock, watch=watch, protection=process.protection))
 
     journal = PgJournalStore(postgres)
     hub = TopicHub(JournalTopics(journal), settings.topics.limits(), Unreported())
@@ -54,7 +54,9 @@ async def start(settings: ProjectorSettings, process: Process) -> None:
 
     store = PgProjectionStore(postgres, codec)
     channel = await process.enter(
-        open_channel(settings.tail.runtime_address, settings.client, settings.identity.service_token)
+        open_channel(
+            settings.tail.runtime_address, settings.client, settings.identity.service_token, process.protection
+        )
     )
     tail = Tail(
         GrpcLogSource(channel),
@@ -70,7 +72,7 @@ async def start(settings: ProjectorSettings, process: Process) -> None:
 
     verifier = TokenVerifier(keys, clock, watch)
     authenticator = Authenticator(settings.service, settings.identity.accepted_services, verifier)
-    server = GrpcServer(settings.grpc, authenticator)
+    server = GrpcServer(settings.grpc, authenticator, process.protection)
     topics = TopicApi(hub, note_refusal)
     server.register(topic_service_pb2_grpc.add_TopicServiceServicer_to_server, topics)
     reads = ReadService(Reads(PgReadStore(postgres, codec)))

@@ -78,7 +78,7 @@ def _receipt_key(settings: RuntimeSettings) -> Ed25519PrivateKey:
 async def start(settings: RuntimeSettings, process: Process) -> None:
     """Start the service."""
     watch = ClockWatch(settings.service, process.clock, settings.clock)
-    keys = await process.enter(JwksCache(settings.jwks, process.clock, watch=watch))
+    keys = await process.enter(JwksCache(settings.jwks, process.clock, watch=watch, protection=process.protection))
     process.readiness.add("keys", keys.check)
     await serve(settings, process, keys, watch)
 
@@ -133,7 +133,8 @@ async def serve(
     process.background("merger", merger.run())
 
     verifier = TokenVerifier(keys, process.clock, watch)
-    server = GrpcServer(settings.grpc, Authenticator("runtime", settings.identity.accepted_services, verifier))
+    authenticator = Authenticator("runtime", settings.identity.accepted_services, verifier)
+    server = GrpcServer(settings.grpc, authenticator, process.protection)
     runs = Runs(log, reads)
     server.register(add_RunServiceServicer_to_server, RunApi(runs))
     server.register(add_ReceiptServiceServicer_to_server, ReceiptApi(runs, ReceiptLog(receipt_log, runs, merging)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -51,8 +52,21 @@ class Address:
     host: str
     port: int
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine has it."""
+        return is_loopback(self.host)
+
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or IP address means this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def text(max_length: int = 1024) -> Parser[str]:
@@ -186,3 +200,23 @@ def service_hashes() -> Parser[Mapping[str, str]]:
         return MappingProxyType(accepted)
 
     return Parser(parse, "a list like control=<sha256 in hex>,khala_gateway=<sha256 in hex>")
+
+
+def service_certificates() -> Parser[Mapping[str, str]]:
+    """Names of services with a name of their certificates, as certificate name -> service.
+
+    A service may have several, which is how one is replaced by another.
+    """
+    pattern = re.compile(r"(?P<service>[a-z][a-z0-9_]*)=(?P<name>[!-+\--~]{1,255})")
+
+    def parse(given: str) -> Mapping[str, str]:
+        accepted: dict[str, str] = {}
+        for part in given.split(","):
+            match = pattern.fullmatch(part.strip())
+            if not match or match["name"] in accepted:
+                raise ValueError
+            accepted[match["name"]] = match["service"]
+        return MappingProxyType(accepted)
+
+    expects = "a list like control=control.openagents.svc,projector=spiffe://example.org/projector"
+    return Parser(parse, expects)
