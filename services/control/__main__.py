@@ -55,7 +55,9 @@ async def start(settings: ControlSettings, process: Process) -> None:
     gate = Gate(world, AccessTokenVerifier(verifier))
     handlers = _handlers(settings, world, upstreams)
 
-    authenticator = Authenticator("control", settings.identity.accepted_services, verifier)
+    authenticator = Authenticator(
+        "control", settings.identity.accepted_services, verifier, settings.identity.accepted_certificates
+    )
     server = GrpcServer(settings.grpc, authenticator, process.protection)
     register_all(server, handlers.table(), gate)
     await process.enter(server)

@@ -58,7 +58,9 @@ async def start(settings: GatewaySettings, process: Process) -> None:
         jitter=random.random,
     )
     # For health and reflection only.
-    authenticator = Authenticator(settings.service, settings.identity.accepted_services, verifier)
+    authenticator = Authenticator(
+        settings.service, settings.identity.accepted_services, verifier, settings.identity.accepted_certificates
+    )
     await process.enter(GrpcServer(settings.grpc, authenticator, process.protection))
     door = Door(settings.socket.allowed_origins)
     limits = settings.socket.limits(settings.session.max_frame_bytes)

@@ -71,7 +71,9 @@ async def start(settings: ProjectorSettings, process: Process) -> None:
     REGISTRY.register(ProgressCollector(progress))
 
     verifier = TokenVerifier(keys, clock, watch)
-    authenticator = Authenticator(settings.service, settings.identity.accepted_services, verifier)
+    authenticator = Authenticator(
+        settings.service, settings.identity.accepted_services, verifier, settings.identity.accepted_certificates
+    )
     server = GrpcServer(settings.grpc, authenticator, process.protection)
     topics = TopicApi(hub, note_refusal)
     server.register(topic_service_pb2_grpc.add_TopicServiceServicer_to_server, topics)

@@ -133,7 +133,9 @@ async def serve(
     process.background("merger", merger.run())
 
     verifier = TokenVerifier(keys, process.clock, watch)
-    authenticator = Authenticator("runtime", settings.identity.accepted_services, verifier)
+    authenticator = Authenticator(
+        "runtime", settings.identity.accepted_services, verifier, settings.identity.accepted_certificates
+    )
     server = GrpcServer(settings.grpc, authenticator, process.protection)
     runs = Runs(log, reads)
     server.register(add_RunServiceServicer_to_server, RunApi(runs))

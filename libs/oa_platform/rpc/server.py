@@ -53,7 +53,7 @@ class GrpcServer:
         self._protection = protection
         self._variable = variable
         self._reflection = reflection
-        self._guard = CallGuard(settings, authenticator)
+        self._guard = CallGuard(settings, authenticator, certified=protection.certificates is not None)
         self._server = grpc.aio.server(interceptors=[self._guard], options=_options(settings))
         self._health = health_aio.HealthServicer()
         self._names: list[str] = [health_pb2.DESCRIPTOR.services_by_name["Health"].full_name]

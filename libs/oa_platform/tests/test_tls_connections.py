@@ -309,3 +309,26 @@ async def test_controls_keys_are_fetched_by_https_from_an_authority_of_ours(tmp_
         async with JwksCache(settings, SystemClock()) as keys:
             with pytest.raises(Refusal, match="never fetched"):
                 await keys.check()
+
+
+# ---------------------------------------------------------------------------------------------------- who is calling
+
+
+async def test_a_service_is_known_by_the_name_in_its_certificate(tmp_path: Path) -> None:
+    """Whatever token it sends; and over a connection without a certificate there is none."""
+    accepted = {"gateway.test": "khala_gateway", "spiffe://test/projector": "projector"}
+    gateway, projector = AUTHORITY.issue("gateway.test"), AUTHORITY.issue("spiffe://test/projector")
+    async with AsyncExitStack() as stack:
+        ours = await stack.enter_async_context(Side(tmp_path / "server", AUTHORITY.issue()).protected())
+        echo = Echo()
+        server = GrpcServer(SERVER, Authenticator("runtime", {}, None, accepted), ours)
+        server.register(add_echo, echo)
+        await stack.enter_async_context(server)
+        for name, issued in (("khala_gateway", gateway), ("projector", projector)):
+            theirs = await stack.enter_async_context(Side(tmp_path / name, issued).protected())
+            channel = await stack.enter_async_context(calling(server.port, theirs))
+            answer = await EchoStub(channel).one(Request(topic="a"), timeout=PATIENCE_S)
+            assert answer.owner_user_id == f"ServiceCaller(name='{name}')"
+        nobody = await stack.enter_async_context(Side(tmp_path / "nobody", AUTHORITY.issue()).protected())
+        channel = await stack.enter_async_context(calling(server.port, nobody))
+        assert (await refused(EchoStub(channel).one(Request(topic="a")))).reason == "service_not_accepted"
