@@ -18,7 +18,7 @@ from oa_platform.config.shared import EdgeTlsSettings, TlsSettings
 from oa_platform.system.clock import SystemClock
 from oa_platform.telemetry.metrics import REGISTRY
 from oa_platform.tls.certificates import Certificates
-from oa_platform.tls.pair import PairFiles
+from oa_platform.tls.pair import SERVICE, PairFiles
 from oa_platform.tls.protection import Protection, edge_protection, service_protection
 from oa_testing.authority import Authority, replace_file
 from oa_testing.waiting import PATIENCE_S, eventually
@@ -31,7 +31,7 @@ NEVER_MS = 3_600_000
 @pytest.fixture
 def files(tmp_path: Path) -> PairFiles:
     """A good pair with its authority."""
-    return PairFiles("service", "OA_TLS", *AUTHORITY.issue().write(tmp_path), AUTHORITY.write(tmp_path))
+    return PairFiles("service", SERVICE, *AUTHORITY.issue().write(tmp_path), AUTHORITY.write(tmp_path))
 
 
 def _certificates(files: PairFiles, reload_interval_ms: int = NEVER_MS) -> Certificates:

@@ -31,7 +31,7 @@ class Certificates:
         self._files = files
         self._clock = clock
         self._interval_s = reload_interval_ms / 1000
-        self._contents: Contents = ()
+        self._contents: Contents | None = None
         self._said = ""
         self._task: asyncio.Task[None] | None = None
 

@@ -16,24 +16,36 @@ from oa_base.refusal import Refusal
 
 
 @dataclass(frozen=True)
+class Variables:
+    """The settings that name the files of a pair. For everybody outside there are no authorities."""
+
+    certificate: str
+    key: str
+    authorities: str = ""
+
+
+SERVICE = Variables("OA_TLS_CERT_FILE", "OA_TLS_KEY_FILE", "OA_TLS_CA_FILE")
+EDGE = Variables("OA_EDGE_TLS_CERT_FILE", "OA_EDGE_TLS_KEY_FILE")
+
+
+@dataclass(frozen=True)
 class PairFiles:
-    """Where a pair is. `name` tells it from others in metrics and logs, `prefix` begins its variables (OA_TLS)."""
+    """Where a pair is. `name` tells it from others in metrics and logs, `variables` are the settings of its files."""
 
     name: str
-    prefix: str
+    variables: Variables
     certificate: Path
     key: Path
     authorities: Path | None = None
 
-    @property
-    def variables(self) -> dict[str, Path]:
-        """Each variable with its file, in the order of `Contents`."""
-        found = {f"{self.prefix}_CERT_FILE": self.certificate, f"{self.prefix}_KEY_FILE": self.key}
-        return found | ({f"{self.prefix}_CA_FILE": self.authorities} if self.authorities else {})
 
+@dataclass(frozen=True)
+class Contents:
+    """The bytes of the files."""
 
-Contents = tuple[bytes, ...]
-"""The bytes of certificate, key and authorities."""
+    certificate: bytes
+    key: bytes = field(repr=False)
+    authorities: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -53,28 +65,32 @@ class Pair:
 
 def read_contents(files: PairFiles) -> Contents:
     """What is in the files. Raises Refusal for one that can't be read, or a key that everybody could read."""
-    key_variable = f"{files.prefix}_KEY_FILE"
+    key_variable = files.variables.key
     if _mode(files.key, key_variable) & stat.S_IROTH:
         message = f"{key_variable} names a file that every user of the machine can read; make it private (chmod o=)"
         raise Refusal("invalid_setting", message, field=key_variable)
-    return tuple(_read(path, variable) for variable, path in files.variables.items())
+    return Contents(
+        certificate=_read(files.certificate, files.variables.certificate),
+        key=_read(files.key, key_variable),
+        authorities=_read(files.authorities, files.variables.authorities) if files.authorities else b"",
+    )
 
 
 def pair_of(files: PairFiles, contents: Contents, now: datetime) -> Pair:
     """The pair that the contents are. Raises Refusal for a pair that can't be used, or not at this time."""
-    chain, key, authorities = contents if files.authorities else (*contents, b"")
-    certificates = _certificates(chain, f"{files.prefix}_CERT_FILE")
-    _check_key(files, key, certificates[0])
-    _check_time(files, certificates, now)
+    variables = files.variables
+    certificates = _certificates(contents.certificate, variables.certificate)
+    _check_key(variables, contents.key, certificates[0])
+    _check_time(variables.certificate, certificates, now)
     if files.authorities:
-        _certificates(authorities, f"{files.prefix}_CA_FILE")
+        _certificates(contents.authorities, variables.authorities)
     return Pair(
-        chain=chain,
-        key=key,
-        authorities=authorities,
+        chain=contents.certificate,
+        key=contents.key,
+        authorities=contents.authorities,
         not_after=min(certificate.not_valid_after_utc for certificate in certificates),
         server=_server_context(files),
-        trust=_trust_context(authorities),
+        trust=_trust_context(contents.authorities),
     )
 
 
@@ -105,15 +121,15 @@ def _certificates(pem: bytes, variable: str) -> list[x509.Certificate]:
         raise Refusal("invalid_setting", message, field=variable) from None
 
 
-def _check_key(files: PairFiles, pem: bytes, certificate: x509.Certificate) -> None:
-    variable = f"{files.prefix}_KEY_FILE"
+def _check_key(variables: Variables, pem: bytes, certificate: x509.Certificate) -> None:
+    variable = variables.key
     try:
         key = load_pem_private_key(pem, password=None)
     except (ValueError, TypeError):
         message = f"{variable} names a file that is no unencrypted private key in PEM form; write the whole file anew"
         raise Refusal("invalid_setting", message, field=variable) from None
     if _encoded(key.public_key()) != _encoded(certificate.public_key()):
-        message = f"{variable} is the key of another certificate than {files.prefix}_CERT_FILE; write both files anew"
+        message = f"{variable} is the key of another certificate than {variables.certificate}; write both files anew"
         raise Refusal("invalid_setting", message, field=variable)
 
 
@@ -121,8 +137,7 @@ def _encoded(key: PublicKeyTypes) -> bytes:
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
-def _check_time(files: PairFiles, certificates: list[x509.Certificate], now: datetime) -> None:
-    variable = f"{files.prefix}_CERT_FILE"
+def _check_time(variable: str, certificates: list[x509.Certificate], now: datetime) -> None:
     for certificate in certificates:
         begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         if now >= end:
@@ -141,7 +156,7 @@ def _server_context(files: PairFiles) -> ssl.SSLContext:
         context.load_cert_chain(files.certificate, files.key, password=lambda: "")  # or it would ask on the terminal
     except (OSError, ValueError) as error:
         message = f"the pair can't be used ({type(error).__name__}); write both files anew"
-        raise Refusal("invalid_setting", message, field=f"{files.prefix}_CERT_FILE") from None
+        raise Refusal("invalid_setting", message, field=files.variables.certificate) from None
     return context
 
 

@@ -20,20 +20,18 @@ from oa_base.refusal import Refusal
 from oa_platform.config.parsers import Address, is_loopback
 from oa_platform.config.shared import EdgeTlsSettings, TlsSettings
 from oa_platform.tls.certificates import Certificates
-from oa_platform.tls.pair import PairFiles
+from oa_platform.tls.pair import EDGE, SERVICE, PairFiles, Variables
 
-_SERVICE = "OA_TLS"
-_EDGE = "OA_EDGE_TLS"
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Protection:
-    """Certificates, or None; and whether there may be none beyond loopback. `prefix` begins their variables."""
+    """Certificates, or None; and whether there may be none beyond loopback. `variables` are the settings for them."""
 
     certificates: Certificates | None = None
     allow_plaintext: bool = False
-    prefix: str = _SERVICE
+    variables: Variables = SERVICE
 
     def for_listener(self, address: Address, variable: str) -> Certificates | None:
         """What a listener on the address uses; raises Refusal(invalid_setting) if there must be something."""
@@ -56,7 +54,7 @@ class Protection:
     def _check(self, near: bool, what: str, variable: str) -> None:
         if self.certificates is not None or near or self._allowed(what):
             return
-        needed = f"{self.prefix}_CERT_FILE"
+        needed = self.variables.certificate
         message = f"{what}, which isn't loopback, and there is no certificate; set {needed}{_OR_PLAIN}"
         raise Refusal("invalid_setting", message, field=variable or needed)
 
@@ -74,13 +72,17 @@ PLAIN = Protection()
 @asynccontextmanager
 async def service_protection(settings: TlsSettings, clock: Clock) -> AsyncIterator[Protection]:
     """Towards other services. Raises Refusal(invalid_setting) for files that can't be used."""
-    given = {"CERT_FILE": settings.cert_file, "KEY_FILE": settings.key_file, "CA_FILE": settings.ca_file}
-    if not _all_or_none(_SERVICE, given):
+    given = {
+        SERVICE.certificate: settings.cert_file,
+        SERVICE.key: settings.key_file,
+        SERVICE.authorities: settings.ca_file,
+    }
+    if not _all_or_none(given):
         yield Protection(None, settings.allow_plaintext)
         return
     assert settings.cert_file
     assert settings.key_file
-    files = PairFiles("service", _SERVICE, settings.cert_file, settings.key_file, settings.ca_file)
+    files = PairFiles("service", SERVICE, settings.cert_file, settings.key_file, settings.ca_file)
     async with Certificates(files, clock, settings.reload_interval_ms) as certificates:
         yield Protection(certificates, settings.allow_plaintext)
 
@@ -88,21 +90,20 @@ async def service_protection(settings: TlsSettings, clock: Clock) -> AsyncIterat
 @asynccontextmanager
 async def edge_protection(settings: EdgeTlsSettings, service: TlsSettings, clock: Clock) -> AsyncIterator[Protection]:
     """Towards everybody outside. Raises Refusal(invalid_setting) for files that can't be used."""
-    if not _all_or_none(_EDGE, {"CERT_FILE": settings.cert_file, "KEY_FILE": settings.key_file}):
-        yield Protection(None, service.allow_plaintext, _EDGE)
+    if not _all_or_none({EDGE.certificate: settings.cert_file, EDGE.key: settings.key_file}):
+        yield Protection(None, service.allow_plaintext, EDGE)
         return
     assert settings.cert_file
     assert settings.key_file
-    files = PairFiles("edge", _EDGE, settings.cert_file, settings.key_file)
+    files = PairFiles("edge", EDGE, settings.cert_file, settings.key_file)
     async with Certificates(files, clock, settings.reload_interval_ms) as certificates:
-        yield Protection(certificates, service.allow_plaintext, _EDGE)
+        yield Protection(certificates, service.allow_plaintext, EDGE)
 
 
-def _all_or_none(prefix: str, given: Mapping[str, object]) -> bool:
+def _all_or_none(given: Mapping[str, object]) -> bool:
     """Whether the files are set. Raises Refusal(invalid_setting) when only some are."""
     missing = [name for name, file in given.items() if not file]
     if missing and len(missing) < len(given):
-        variables = " and ".join(f"{prefix}_{name}" for name in missing)
-        message = f"{variables} must be set when the other files of {prefix} are; set all of them or none"
-        raise Refusal("invalid_setting", message, field=f"{prefix}_{missing[0]}")
+        message = f"{' and '.join(missing)} must be set too; set all of {', '.join(given)}, or none"
+        raise Refusal("invalid_setting", message, field=missing[0])
     return not missing
