@@ -62,6 +62,16 @@ def websocket_url() -> Parser[str]:
     return Parser(parse, "a URL like ws://127.0.0.1:8090/khala/v1/ws")
 
 
+def worker_endpoint() -> Parser[str]:
+    """Where workers attach: an address, with grpcs:// before it where that port has a certificate."""
+
+    def parse(given: str) -> str:
+        address().parse(given.removeprefix("grpcs://"))
+        return given
+
+    return Parser(parse, "an address like 127.0.0.1:9081, or grpcs://runtime.example.org:9443 for one with TLS")
+
+
 @dataclass(frozen=True, kw_only=True)
 class EdgeSettings:
     """The public HTTP edge and its limits."""
@@ -268,8 +278,11 @@ class PeerSettings:
         ),
         doc="Where clients open the WebSocket.",
     )
-    runtime_public: Address | None = setting(
-        "OA_RUNTIME_PUBLIC_GRPC", address(), None, doc="Address where workers attach. OA_RUNTIME_GRPC if it is not set."
+    runtime_public: str | None = setting(
+        "OA_RUNTIME_PUBLIC_GRPC",
+        worker_endpoint(),
+        None,
+        doc="Where workers attach, as control tells them. OA_RUNTIME_GRPC if it is not set.",
     )
 
 

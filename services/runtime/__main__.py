@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -18,6 +19,7 @@ from oa_platform.process.lifecycle import Process, run_service
 from oa_platform.rpc.refusals import note_refusal
 from oa_platform.rpc.server import GrpcServer
 from oa_platform.system.ids import new_id
+from oa_platform.tls.protection import edge_protection
 from oa_runlog.proof.checkpoint import log_origin
 from oa_runlog.proof.signing import NoteSigner, ReceiptSigner
 from oa_topics.hub import TopicHub
@@ -144,9 +146,22 @@ async def serve(
     server.register(add_ReplayServiceServicer_to_server, ReplayApi(replays))
     server.register(add_LogServiceServicer_to_server, LogApi(tail, whole_log, lineage))
     server.register(add_TopicServiceServicer_to_server, TopicApi(topics, note_refusal))
-    server.register(add_WorkerServiceServicer_to_server, WorkerApi(workers, run_limits))
-    process.background("dismissal", _dismiss(server, workers))
-    return await process.enter(server)
+    at_workers = await _worker_port(settings, process, authenticator)
+    (at_workers or server).register(add_WorkerServiceServicer_to_server, WorkerApi(workers, run_limits))
+    process.background("dismissal", _dismiss(at_workers or server, workers))
+    await process.enter(server)
+    if at_workers is not None:
+        await process.enter(at_workers)
+    return server
+
+
+async def _worker_port(settings: RuntimeSettings, process: Process, authenticator: Authenticator) -> GrpcServer | None:
+    """A port for workers alone, if they have one: they have no certificate of ours, and services must have one."""
+    if settings.worker_address is None:
+        return None
+    outside = await process.enter(edge_protection(settings.edge_tls, settings.tls, process.clock))
+    grpc_settings = replace(settings.grpc, address=settings.worker_address)
+    return GrpcServer(grpc_settings, authenticator, outside, variable="OA_WORKER_GRPC_ADDRESS", reflection=False)
 
 
 async def _follow(
