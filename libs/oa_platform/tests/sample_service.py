@@ -54,7 +54,7 @@ async def start(settings: SampleSettings, process: Process) -> None:
     await process.enter(Part("first", 60 if mode == "slow_drain" else 0))
     await process.enter(Part("second"))
     process.background("work", _work(mode))
-    await process.enter(GrpcServer(settings.grpc, Authenticator("runtime", {}, None)))
+    await process.enter(GrpcServer(settings.grpc, Authenticator("runtime", {}, None), process.protection))
 
 
 if __name__ == "__main__":
