@@ -15,7 +15,7 @@ import asyncpg
 import grpc.aio
 import uvloop
 
-from benchmarks.stage import CONTROL_TOKEN, Stage
+from benchmarks.stage import PROJECTOR_TOKEN, Stage
 from openagents.common.v1 import cursor_pb2
 from openagents.runtime.v1 import event_pb2, log_service_pb2
 from openagents.runtime.v1.log_service_pb2_grpc import LogServiceStub
@@ -23,7 +23,7 @@ from openagents.runtime.v1.log_service_pb2_grpc import LogServiceStub
 Page = tuple[int, Sequence[bytes]]
 """Position of the first event, and the bytes of all."""
 PARTITION = 0
-AS_SERVICE = [("x-oa-service-token", CONTROL_TOKEN)]
+AS_PROJECTOR = [("x-oa-service-token", PROJECTOR_TOKEN)]
 SELECT = "SELECT position, body FROM runtime.events WHERE partition = $1 AND position > $2 ORDER BY position"
 POLL_S = 0.001
 """Pause of the bare reader when it has found nothing."""
@@ -65,7 +65,7 @@ async def head(target: str) -> int:
     """Newest position of the partition."""
     async with grpc.aio.insecure_channel(target) as channel:
         request = log_service_pb2.DescribeLogRequest()
-        heads = (await LogServiceStub(channel).DescribeLog(request, metadata=AS_SERVICE)).heads
+        heads = (await LogServiceStub(channel).DescribeLog(request, metadata=AS_PROJECTOR)).heads
     return next(place.position for place in heads if place.partition == PARTITION)
 
 
@@ -73,10 +73,10 @@ async def through_replica(target: str, after: int) -> AsyncGenerator[Page, None]
     """LogService.TailLog."""
     async with grpc.aio.insecure_channel(target, options=_MESSAGE_LIMIT) as channel:
         stub = LogServiceStub(channel)
-        epoch = (await stub.DescribeLog(log_service_pb2.DescribeLogRequest(), metadata=AS_SERVICE)).epoch
+        epoch = (await stub.DescribeLog(log_service_pb2.DescribeLogRequest(), metadata=AS_PROJECTOR)).epoch
         place = cursor_pb2.LogPosition(partition=PARTITION, position=after)
         request = log_service_pb2.TailLogRequest(epoch=epoch, after=[place])
-        async for message in stub.TailLog(request, metadata=AS_SERVICE):
+        async for message in stub.TailLog(request, metadata=AS_PROJECTOR):
             yield message.first_position, message.events
 
 

@@ -32,7 +32,7 @@ from openagents.common.v1 import principal_pb2
 from openagents.control.v1 import claims_pb2
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-CONTROL_TOKEN = "bench-control"
+CONTROL_TOKEN, PROJECTOR_TOKEN = "bench-control", "bench-projector"
 WAL = {"min_wal_size": "3GB", "max_wal_size": "8GB"}
 _WAL_PIECES, _WAL_PIECE_BYTES = 192, 15 << 20
 """How much is written ahead to the write-ahead log, so that its files are there before anything is measured."""
@@ -96,7 +96,7 @@ class Stage:
             "OA_DATABASE_URL": self.database.runtime,
             "OA_ENV": "development",
             "OA_SERVICE_TOKEN": "bench-runtime",
-            "OA_ACCEPTED_SERVICES": f"control={token_hash(CONTROL_TOKEN)},projector={token_hash(CONTROL_TOKEN)}",
+            "OA_ACCEPTED_SERVICES": f"control={token_hash(CONTROL_TOKEN)},projector={token_hash(PROJECTOR_TOKEN)}",
             "OA_RECEIPT_KEY": receipt_key.decode(),
             "OA_GRPC_ADDRESS": "127.0.0.1:0",
             "OA_LOG_LEVEL": "warning",

@@ -73,7 +73,7 @@ def _platform_groups() -> list[type[object]]:
 def _words(class_name: str) -> str:
     """`GrpcClientSettings` as `gRPC client`."""
     words = re.sub(r"(?<!^)([A-Z])", r" \1", class_name.removesuffix("Settings")).capitalize()
-    return words.replace("Grpc", "gRPC").replace("Jwks", "JWKS")
+    return words.replace("Grpc", "gRPC").replace("Jwks", "JWKS").replace("tls", "TLS")
 
 
 def _ports() -> str:

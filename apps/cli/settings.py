@@ -44,6 +44,12 @@ class CliSettings:
         doc="HTTP proxy on the way to a site elsewhere: for the edge, Khala and a worker's stream, never for loopback. "
         "`http_proxy` and its like are not used.",
     )
+    ca_file: Path | None = setting(
+        "OA_CA_FILE",
+        path(),
+        None,
+        doc="Certificates of authorities (PEM) that are trusted besides the public ones: for a site with its own.",
+    )
     debug: bool = setting("OA_DEBUG", boolean(), False, doc="Show the traceback of an unexpected error.")
 
 
@@ -84,4 +90,6 @@ def open_site(settings: CliSettings, env: Mapping[str, str]) -> Site:
     """The site that the settings name."""
     proxy = settings.proxy.reveal() if settings.proxy else ""
     url = control_url(settings, env)
-    return Site(ClientHome(client_home(settings)), url, khala_url=settings.khala_url, proxy=proxy)
+    return Site(
+        ClientHome(client_home(settings)), url, khala_url=settings.khala_url, proxy=proxy, ca_file=settings.ca_file
+    )

@@ -5,6 +5,7 @@ Import from the modules, which stand in rooms. Each room may use those below it:
 - `process`: start, run, drain; signals.
 - `rpc`: gRPC servers and channels.
 - `http`, `auth`, `postgres`: an HTTP server and the probes; tokens and who may call what; the database.
+- `tls`: certificates, and where there may be none.
 - `health`: readiness, clocks, failures of what is below us.
 - `telemetry`: logs, metrics, traces.
 - `config`: settings from the environment.

@@ -33,6 +33,7 @@ from oa_platform.config.production import weak
 from oa_platform.config.shared import (
     DRAIN_DEADLINE,
     DatabaseSettings,
+    EdgeTlsSettings,
     GrpcClientSettings,
     ServiceSettings,
     doc_of_target,
@@ -66,6 +67,16 @@ def websocket_url() -> Parser[str]:
         return given
 
     return Parser(parse, "a URL like ws://127.0.0.1:8090/khala/v1/ws")
+
+
+def worker_endpoint() -> Parser[str]:
+    """Where workers attach: an address, with grpcs:// before it where that port has a certificate."""
+
+    def parse(given: str) -> str:
+        address().parse(given.removeprefix("grpcs://"))
+        return given
+
+    return Parser(parse, "an address like 127.0.0.1:9081, or grpcs://runtime.example.org:9443 for one with TLS")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,17 +271,17 @@ class PeerSettings:
         ),
         doc="Where clients open the WebSocket.",
     )
-    runtime_public: Address | None = setting(
+    runtime_public: str | None = setting(
         "OA_RUNTIME_PUBLIC_GRPC",
-        address(),
+        worker_endpoint(),
         None,
-        doc="Address where workers attach, as their tokens say it. OA_RUNTIME_GRPC if it is not set.",
+        doc="Where workers attach, as their tokens say it. OA_RUNTIME_GRPC if it is not set.",
     )
 
     @property
-    def worker_address(self) -> Address:
+    def worker_address(self) -> str:
         """Where workers attach."""
-        return self.runtime_public or self.runtime.addresses[0]
+        return self.runtime_public or str(self.runtime.addresses[0])
 
     def problems(self) -> Iterator[Problem]:
         """Several addresses are none that a worker could be given."""
@@ -285,6 +296,7 @@ class ControlSettings(ServiceSettings):
 
     service: ClassVar[str] = "control"
     edge: EdgeSettings = group(EdgeSettings)
+    edge_tls: EdgeTlsSettings = group(EdgeTlsSettings)
     sign_in: SignInSettings = group(SignInSettings)
     mail: MailSettings = group(MailSettings)
     keys: KeySettings = group(KeySettings)

@@ -19,6 +19,7 @@ from oa_platform.postgres.pool import Connection, Postgres
 from oa_platform.process.lifecycle import Process
 from oa_platform.rpc.client import open_channel
 from oa_platform.rpc.server import GrpcServer
+from oa_platform.tls.protection import Protection, edge_protection
 from services.control.audit.store import PostgresAuditTrail
 from services.control.calls.app import Handlers
 from services.control.calls.door import register_all
@@ -124,17 +125,23 @@ async def start(settings: ControlSettings, process: Process) -> None:
     process.background("housekeeping", keep_sweeping(cases.sign_in))
 
     handlers = _handlers(settings, cases)
-    server = GrpcServer(settings.grpc, Authenticator("control", settings.identity.accepted_services, verifier))
+    authenticator = Authenticator(
+        "control", settings.identity.accepted_services, verifier, settings.identity.accepted_certificates
+    )
+    server = GrpcServer(settings.grpc, authenticator, process.protection)
     register_all(server, handlers, cases.gate)
     await process.enter(server)
     edge = Edge(open_methods(), handlers, cases.gate, upstreams, settings.edge.limits())
-    await process.enter(_http_server(settings, edge, ring, clock))
+    outside = await process.enter(edge_protection(settings.edge_tls, settings.tls, clock))
+    await process.enter(_http_server(settings, edge, ring, clock, outside))
 
 
 async def _upstreams(settings: ControlSettings, process: Process, issuer: TokenIssuer) -> GrpcUpstreams:
     targets = {"runtime": settings.peers.runtime, "projector": settings.peers.projector}
     channels = {
-        audience: await process.enter(open_channel(target, settings.client, settings.identity.service_token))
+        audience: await process.enter(
+            open_channel(target, settings.client, settings.identity.service_token, process.protection)
+        )
         for audience, target in targets.items()
     }
     return GrpcUpstreams(channels, issuer, process.clock)
@@ -142,7 +149,7 @@ async def _upstreams(settings: ControlSettings, process: Process, issuer: TokenI
 
 def _handlers(settings: ControlSettings, cases: UseCases) -> Handlers:
     khala_url = settings.peers.khala_url
-    runtime = str(settings.peers.worker_address)
+    runtime = settings.peers.worker_address
     apis = (
         AuthApi(cases.sign_in, cases.sessions),
         OrgApi(cases.orgs),
@@ -153,11 +160,20 @@ def _handlers(settings: ControlSettings, cases: UseCases) -> Handlers:
     return {name: handler for api in apis for name, handler in api.handlers().items()}
 
 
-def _http_server(settings: ControlSettings, edge: Edge, ring: KeyRing, clock: Clock) -> HttpServer:
+def _http_server(
+    settings: ControlSettings, edge: Edge, ring: KeyRing, clock: Clock, protection: Protection
+) -> HttpServer:
     limits = settings.edge
     app = edge_app(edge, ring.jwks(), clock, limits.allowed_origins, limits.max_head_bytes)
     protocol = limited_protocol(limits.max_head_bytes, limits.head_timeout_s)
-    return HttpServer(app, limits.address, variable="OA_HTTP_ADDRESS", drain_s=limits.drain_s, protocol=protocol)
+    return HttpServer(
+        app,
+        limits.address,
+        variable="OA_HTTP_ADDRESS",
+        drain_s=limits.drain_s,
+        protocol=protocol,
+        protection=protection,
+    )
 
 
 def key_ring(keys: KeySettings) -> KeyRing:

@@ -11,7 +11,14 @@ from oa_khala.feed import FeedLimits
 from oa_khala.server.limits import SessionLimits
 from oa_platform.config.loading import group, own_port, peer_port, setting
 from oa_platform.config.parsers import Address, Parser, Target, address, integer, number, target
-from oa_platform.config.shared import DRAIN_DEADLINE, GrpcClientSettings, JwksSettings, ServiceSettings, doc_of_target
+from oa_platform.config.shared import (
+    DRAIN_DEADLINE,
+    EdgeTlsSettings,
+    GrpcClientSettings,
+    JwksSettings,
+    ServiceSettings,
+    doc_of_target,
+)
 from services.khala_gateway.admission.limits import AdmissionLimits
 from services.khala_gateway.feeds.limits import HubLimits
 from services.khala_gateway.sockets.limits import PortLimits, SocketLimits
@@ -241,6 +248,7 @@ class GatewaySettings(ServiceSettings):
     jwks: JwksSettings = group(JwksSettings)
     client: GrpcClientSettings = group(GrpcClientSettings)
     socket: SocketSettings = group(SocketSettings)
+    edge_tls: EdgeTlsSettings = group(EdgeTlsSettings)
     session: SessionSettings = group(SessionSettings)
     feeds: FeedSettings = group(FeedSettings)
     upstream: UpstreamSettings = group(UpstreamSettings)

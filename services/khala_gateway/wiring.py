@@ -15,6 +15,7 @@ from oa_platform.health.clock_watch import ClockWatch
 from oa_platform.process.lifecycle import Process
 from oa_platform.rpc.client import open_channel
 from oa_platform.rpc.server import GrpcServer
+from oa_platform.tls.protection import edge_protection
 from services.khala_gateway.admission.app import Admission, LiveTokens
 from services.khala_gateway.admission.domain import OriginPolicy
 from services.khala_gateway.admission.door import SyncTokenVerifier
@@ -33,7 +34,7 @@ async def start(settings: GatewaySettings, process: Process) -> None:
     clock = process.clock
     watch = ClockWatch(settings.service, clock, settings.clock)
     process.readiness.add("clock", watch.check)
-    keys = await process.enter(JwksCache(settings.jwks, clock, watch=watch))
+    keys = await process.enter(JwksCache(settings.jwks, clock, watch=watch, protection=process.protection))
     process.readiness.add("keys", keys.check)
     verifier = TokenVerifier(keys, clock, watch)
 
@@ -57,19 +58,23 @@ async def start(settings: GatewaySettings, process: Process) -> None:
         jitter=random.random,
     )
     # For health and reflection only.
-    await process.enter(
-        GrpcServer(settings.grpc, Authenticator(settings.service, settings.identity.accepted_services, verifier))
+    authenticator = Authenticator(
+        settings.service, settings.identity.accepted_services, verifier, settings.identity.accepted_certificates
     )
+    await process.enter(GrpcServer(settings.grpc, authenticator, process.protection))
     socket = settings.socket
     admission = Admission(OriginPolicy(socket.allowed_origins), socket.admission(), now_ms)
     limits = socket.limits(settings.session.max_frame_bytes)
-    await process.enter(WebSocketServer(socket.address, dependencies, admission, limits))
+    outside = await process.enter(edge_protection(settings.edge_tls, settings.tls, clock))
+    await process.enter(WebSocketServer(socket.address, dependencies, admission, limits, outside))
 
 
 async def _source(
     name: str, target: Target, settings: GatewaySettings, process: Process, hub: Callable[[], FeedHub]
 ) -> GrpcTopicSource:
-    channel = await process.enter(open_channel(target, settings.client, settings.identity.service_token))
+    channel = await process.enter(
+        open_channel(target, settings.client, settings.identity.service_token, process.protection)
+    )
     source = GrpcTopicSource(name, channel, hub, random.random, settings.upstream.limits())
     process.readiness.add(name, source.check)
     return source

@@ -46,22 +46,26 @@ async def start(settings: ProjectorSettings, process: Process) -> None:
     watch.compare_with_database(postgres)
     process.readiness.add("clock", watch.check)
     await check_schema(settings.database, settings.service, MIGRATIONS)
-    keys = await process.enter(JwksCache(settings.jwks, clock, watch=watch))
+    keys = await process.enter(JwksCache(settings.jwks, clock, watch=watch, protection=process.protection))
 
     hub = TopicHub(JournalTopics(PostgresJournalStore(postgres)), settings.topics.limits(), Unreported())
     process.background("hub", hub.run())
 
     checkpoints = PostgresCheckpointStore(postgres, PROJECTION, VERSION)
     projection = SummaryProjection(transactions(postgres, codec), codec, hub)
-    channel = await process.enter(open_channel(settings.tail.runtime, settings.client, settings.identity.service_token))
+    channel = await process.enter(
+        open_channel(settings.tail.runtime, settings.client, settings.identity.service_token, process.protection)
+    )
     tail = Tail(GrpcLogSource(channel), checkpoints, projection, progress, limits=settings.tail.limits())
     process.background("tail", tail.run())
     process.readiness.add("tail", lambda: _check(progress))
     REGISTRY.register(ProgressCollector(progress))
 
     verifier = TokenVerifier(keys, clock, watch)
-    authenticator = Authenticator(settings.service, settings.identity.accepted_services, verifier)
-    server = GrpcServer(settings.grpc, authenticator)
+    authenticator = Authenticator(
+        settings.service, settings.identity.accepted_services, verifier, settings.identity.accepted_certificates
+    )
+    server = GrpcServer(settings.grpc, authenticator, process.protection)
     topics = TopicApi(hub, note_refusal)
     server.register(topic_service_pb2_grpc.add_TopicServiceServicer_to_server, topics)
     reads = ReadApi(Reads(PostgresSummaryStore(postgres, codec)), checkpoints)

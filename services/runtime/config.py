@@ -10,8 +10,8 @@ from typing import ClassVar
 from oa_base.refusal import Refusal
 from oa_platform.auth.keys import weak_key
 from oa_platform.config.loading import Problem, group, setting
-from oa_platform.config.parsers import Parser, Secret, integer, secret_text
-from oa_platform.config.shared import DatabaseSettings, JwksSettings, ServiceSettings
+from oa_platform.config.parsers import Address, Parser, Secret, address, integer, secret_text
+from oa_platform.config.shared import DatabaseSettings, EdgeTlsSettings, JwksSettings, ServiceSettings
 from oa_runlog.decide import Limits
 from oa_runlog.events import DEFAULT_RETENTION_CLASS
 from oa_topics.store import TopicLimits
@@ -513,6 +513,14 @@ class RuntimeSettings(ServiceSettings):
         secret_text("an Ed25519 private key in PEM"),
         doc="Signs the receipts of runs, and the log of them.",
     )
+    worker_address: Address | None = setting(
+        "OA_WORKER_GRPC_ADDRESS",
+        address(),
+        None,
+        doc="A port for workers alone, with the certificate for everybody outside. Without it workers attach at "
+        "OA_GRPC_ADDRESS, where OA_TLS_CERT_FILE would keep them out.",
+    )
+    edge_tls: EdgeTlsSettings = group(EdgeTlsSettings)
     runs: RunSettings = group(RunSettings)
     sequencer: SequencerSettings = group(SequencerSettings)
     tail: TailSettings = group(TailSettings)
@@ -533,6 +541,12 @@ class RuntimeSettings(ServiceSettings):
                 f"set OA_DATABASE_POOL_MAX to at least {enough}"
             )
             raise Refusal("invalid_setting", text, field="OA_DATABASE_POOL_MAX")
+        if self.tls.cert_file and not self.worker_address:
+            text = (
+                "with OA_TLS_CERT_FILE every caller at OA_GRPC_ADDRESS needs a certificate, which workers don't have; "
+                "set OA_WORKER_GRPC_ADDRESS"
+            )
+            raise Refusal("invalid_setting", text, field="OA_WORKER_GRPC_ADDRESS")
 
     def production_problems(self) -> Iterator[Problem]:
         """A receipt key that could be guessed."""

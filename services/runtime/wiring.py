@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -19,6 +19,7 @@ from oa_platform.process.lifecycle import Process
 from oa_platform.rpc.refusals import note_refusal
 from oa_platform.rpc.server import GrpcServer
 from oa_platform.system.ids import new_id
+from oa_platform.tls.protection import edge_protection
 from oa_runlog.decide import Limits
 from oa_runlog.proof.checkpoint import log_origin
 from oa_runlog.proof.signing import NoteSigner, ReceiptSigner
@@ -76,7 +77,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 async def start(settings: RuntimeSettings, process: Process) -> None:
     """Start the service."""
     watch = ClockWatch(settings.service, process.clock, settings.clock)
-    keys = await process.enter(JwksCache(settings.jwks, process.clock, watch=watch))
+    keys = await process.enter(JwksCache(settings.jwks, process.clock, watch=watch, protection=process.protection))
     process.readiness.add("keys", keys.check)
     await serve(settings, process, keys, watch)
 
@@ -105,13 +106,29 @@ async def serve(
     receipt_log = _merge_receipts(replica, tail, note_signer, signer.key_id)
 
     verifier = TokenVerifier(keys, process.clock, watch)
-    server = GrpcServer(settings.grpc, Authenticator("runtime", settings.identity.accepted_services, verifier))
+    authenticator = Authenticator(
+        "runtime", settings.identity.accepted_services, verifier, settings.identity.accepted_certificates
+    )
+    server = GrpcServer(settings.grpc, authenticator, process.protection)
     server.register(add_LogServiceServicer_to_server, LogApi(tail, whole_log, lineage))
     server.register(add_TopicServiceServicer_to_server, TopicApi(topics, note_refusal))
-    server.register(add_WorkerServiceServicer_to_server, WorkerApi(workers, replica.run_limits))
     _serve_runs(replica, server, log, receipt_log, artifacts)
-    process.background("dismissal", _dismiss(server, attached))
-    return await process.enter(server)
+    at_workers = await _worker_port(settings, process, authenticator)
+    (at_workers or server).register(add_WorkerServiceServicer_to_server, WorkerApi(workers, replica.run_limits))
+    process.background("dismissal", _dismiss(at_workers or server, attached))
+    await process.enter(server)
+    if at_workers is not None:
+        await process.enter(at_workers)
+    return server
+
+
+async def _worker_port(settings: RuntimeSettings, process: Process, authenticator: Authenticator) -> GrpcServer | None:
+    """A port for workers alone, if they have one: they have no certificate of ours, and services must have one."""
+    if settings.worker_address is None:
+        return None
+    outside = await process.enter(edge_protection(settings.edge_tls, settings.tls, process.clock))
+    grpc_settings = replace(settings.grpc, address=settings.worker_address)
+    return GrpcServer(grpc_settings, authenticator, outside, variable="OA_WORKER_GRPC_ADDRESS", reflection=False)
 
 
 @dataclass(frozen=True)

@@ -145,9 +145,11 @@ class World:
 
 
 @asynccontextmanager
-async def signed_in(stack: StackUnderTest, home: Path, email: str = EMAIL) -> AsyncIterator[World]:
+async def signed_in(
+    stack: StackUnderTest, home: Path, email: str = EMAIL, ca_file: Path | None = None
+) -> AsyncIterator[World]:
     """A person at a device whose client keeps its files in `home`, signed in with a code from the mail."""
-    site = Site(ClientHome(home), stack.urls["control"])
+    site = Site(ClientHome(home), stack.urls["control"], ca_file=ca_file)
     async with site.client() as client:
         challenge = await client.auth.start(email)
         await client.auth.verify(challenge, await code_for(stack, email))

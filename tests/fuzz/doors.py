@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from oa_base.identity import ISSUER
 from oa_base.refusal import Refusal
 from oa_localstack.installation.secrets import Secrets, load_or_create
-from oa_platform.auth.authenticator import AUTHORIZATION_KEY, PRINCIPAL_KEY, SERVICE_TOKEN_KEY, Need
+from oa_platform.auth.authenticator import AUTHORIZATION_KEY, PRINCIPAL_KEY, SERVICE_TOKEN_KEY, Need, policy_of
 from oa_platform.auth.keys import SigningKey, load_key
 from oa_platform.auth.tokens import sign_token
 from oa_platform.system.ids import new_id
@@ -125,12 +125,13 @@ class Rpc:
         """What the method needs, of this person."""
         if target.need is Need.WORKER:
             return ((AUTHORIZATION_KEY, f"Bearer {worker_token}"),)
-        service = self.service(target.process)
+        callers = sorted(policy_of(target.path).callers or ())
+        service = self.service(target.process, callers[0] if callers else "")
         return (*service, self.principal(target.process, person)) if target.need is Need.PRINCIPAL else service
 
-    def service(self, process: str) -> Metadata:
-        """The token of a service that may call `process`."""
-        return ((SERVICE_TOKEN_KEY, self._secrets.service_tokens[CALLER[process]]),)
+    def service(self, process: str, caller: str = "") -> Metadata:
+        """The token of a service that may call `process`, or of this one."""
+        return ((SERVICE_TOKEN_KEY, self._secrets.service_tokens[caller or CALLER[process]]),)
 
     def principal(self, process: str, person: Person) -> tuple[str, str]:
         """The principal token that control would make for this person."""

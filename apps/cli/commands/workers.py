@@ -73,9 +73,9 @@ async def _api_key(cli: Cli, key_file: Path, name: str) -> str:
 
 async def _work(cli: Cli, name: str, adapters: list[Adapter], slots: int, api_key: str) -> None:
     proxy = cli.settings.proxy.reveal() if cli.settings.proxy else ""
-    tokens = ApiKeyTokens(cli.site.control_url, api_key, proxy=proxy)
+    tokens = ApiKeyTokens(cli.site.control_url, api_key, proxy=proxy, ca_file=cli.settings.ca_file)
     view = _View(cli.output)
-    worker = Worker(name, adapters, tokens, slots=slots, proxy=proxy, notify=view.show)
+    worker = Worker(name, adapters, tokens, slots=slots, proxy=proxy, ca_file=cli.settings.ca_file, notify=view.show)
 
     def told(number: signal.Signals) -> None:
         worker.drain()

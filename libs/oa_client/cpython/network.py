@@ -9,6 +9,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -28,6 +29,8 @@ CLOSE_TIMEOUT_S = 2.0
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 """Largest frame that is taken from a gateway."""
 PROXY_VARIABLE = "OA_PROXY"
+CA_VARIABLE = "OA_CA_FILE"
+_UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 _UNUSED = ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
 
 
@@ -35,13 +38,16 @@ class HttpxHttp:
     """An Http that keeps its connections. Close it, or use it in `async with`.
 
     `proxy`: the URL of an HTTP proxy for all but loopback. Without one there is none, whatever the environment has.
+    `ca_file`: certificates of authorities (PEM) that are trusted besides the public ones and this machine's.
     """
 
-    def __init__(self, proxy: str = "") -> None:
+    def __init__(self, proxy: str = "", ca_file: Path | None = None) -> None:
+        """Raises Refusal(invalid_setting) for a `ca_file` that can't be used."""
         self._proxy = proxy
+        trust = tls_context(ca_file)
         # Transports of our own: clients would take proxies from the environment. SSL_CERT_FILE is still heeded.
-        self._local = httpx.AsyncClient(timeout=HTTP_TIMEOUT_S, transport=httpx.AsyncHTTPTransport())
-        transport = httpx.AsyncHTTPTransport(proxy=proxy or None)
+        self._local = httpx.AsyncClient(timeout=HTTP_TIMEOUT_S, transport=httpx.AsyncHTTPTransport(verify=trust))
+        transport = httpx.AsyncHTTPTransport(verify=trust, proxy=proxy or None)
         self._remote = httpx.AsyncClient(timeout=HTTP_TIMEOUT_S, transport=transport)
 
     async def __aenter__(self) -> Self:
@@ -80,10 +86,11 @@ class HttpxHttp:
 
 
 class WebSockets:
-    """A Sockets on the websockets package; `proxy` as for HttpxHttp."""
+    """A Sockets on the websockets package; `proxy` and `ca_file` as for HttpxHttp."""
 
-    def __init__(self, proxy: str = "") -> None:
+    def __init__(self, proxy: str = "", ca_file: Path | None = None) -> None:
         self._proxy = proxy
+        self._ca_file = ca_file
 
     async def open(self, url: str, subprotocol: str) -> WebSocket:
         """See Sockets."""
@@ -91,6 +98,7 @@ class WebSockets:
             connection = await connect(
                 url,
                 subprotocols=[Subprotocol(subprotocol)],
+                ssl=tls_context(self._ca_file) if urlsplit(url).scheme == "wss" else None,
                 proxy=None if is_loopback(url) else self._proxy or None,
                 open_timeout=OPEN_TIMEOUT_S,
                 close_timeout=CLOSE_TIMEOUT_S,
@@ -143,6 +151,19 @@ class WebSocket:
         self._connection.transport.abort()
 
 
+def tls_context(ca_file: Path | None) -> ssl.SSLContext:
+    """Trusts the public authorities, this machine's, and those of the file. Raises Refusal(invalid_setting)."""
+    context = httpx.create_ssl_context()
+    context.load_default_certs()
+    try:
+        if ca_file is not None:
+            context.load_verify_locations(ca_file)
+    except OSError as error:  # ssl.SSLError is one
+        message = f"{ca_file} can't be used ({type(error).__name__}); give a file of certificates in PEM form"
+        raise Refusal("invalid_setting", message, field=CA_VARIABLE) from None
+    return context
+
+
 def is_loopback(url: str) -> bool:
     """Whether the URL names this machine."""
     host = urlsplit(url).hostname or ""
@@ -163,7 +184,8 @@ def words_of_way(url: str, proxy: str, env: Mapping[str, str] = os.environ) -> s
 
 
 def _said(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    said = str(error) or type(error).__name__
+    return f"{said}; set {CA_VARIABLE} if the site has an authority of its own" if _UNTRUSTED in said else said
 
 
 def _closed(closed: websockets.ConnectionClosed) -> SocketClosed:

@@ -78,22 +78,31 @@ def _unreadable(reason: str, path: Path) -> Refusal:
 class Site:
     """One site on this machine: its folder, and clients of it."""
 
-    def __init__(self, home: ClientHome, control_url: str, *, khala_url: str = "", proxy: str = "") -> None:
+    def __init__(
+        self,
+        home: ClientHome,
+        control_url: str,
+        *,
+        khala_url: str = "",
+        proxy: str = "",
+        ca_file: Path | None = None,
+    ) -> None:
         self.control_url = control_url.rstrip("/")
         self.folder = home.site(control_url)
         self.device_id = home.device_id()
         self.pins = FilePins(self.folder)
         self._khala_url = khala_url
         self._proxy = proxy
+        self._ca_file = ca_file
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:
         """A client; its connections are closed at the end."""
-        async with HttpxHttp(self._proxy) as http:
+        async with HttpxHttp(self._proxy, self._ca_file) as http:
             yield Client(
                 self.control_url,
                 http=http,
-                sockets=WebSockets(self._proxy),
+                sockets=WebSockets(self._proxy, self._ca_file),
                 credentials=FileCredentialStore(self.folder),
                 pins=self.pins,
                 checkpoints=FileCheckpoints(self.folder),

@@ -1,11 +1,15 @@
-"""Who may call which method, read from the contracts, and who calls, read from the call's metadata.
+"""Who may call which method, read from the contracts, and who calls, read from the call.
 
-| method                                      | needs                                                          |
-|---------------------------------------------|----------------------------------------------------------------|
-| grpc.health.v1.Health                       | nothing                                                        |
-| with `required_scope` or `any_principal`    | service token of control, and a principal token for this service |
-| of openagents.runtime.v1.WorkerService      | a worker token as bearer                                       |
-| every other, reflection and unknown ones too | a service token                                               |
+| method                                    | needs                                                            |
+|-------------------------------------------|------------------------------------------------------------------|
+| grpc.health.v1.Health                     | nothing                                                          |
+| with `required_scope` or `any_principal`  | control as the caller, and a principal token for this service    |
+| with `worker_token`                       | a worker token as bearer                                         |
+| with `callers`                            | one of these services as the caller                              |
+| `public`, reflection, unknown methods     | any accepted service as the caller                               |
+| of ours without any option                | is closed                                                        |
+
+A service is known by its certificate where `OA_ACCEPTED_CERTIFICATES` names that, otherwise by its service token.
 """
 
 from __future__ import annotations
@@ -13,8 +17,9 @@ from __future__ import annotations
 import enum
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from google.protobuf import descriptor_pool
 
@@ -32,7 +37,8 @@ AUTHORIZATION_KEY = "authorization"
 PRINCIPAL_FORWARDER = "control"
 """The only service whose word about a principal counts."""
 OPEN_SERVICES = frozenset({"grpc.health.v1.Health"})
-WORKER_SERVICES = frozenset({"openagents.runtime.v1.WorkerService"})
+INFRASTRUCTURE = frozenset({"grpc.reflection.v1alpha.ServerReflection"})
+"""Not of our contracts: for any accepted service."""
 WORKER_SCOPE = "workers.attach"
 
 _KINDS = {
@@ -53,10 +59,13 @@ class Need(enum.Enum):
 
 @dataclass(frozen=True)
 class MethodPolicy:
-    """What a method needs; `scope` is empty when any principal may call it."""
+    """What a method needs; `scope` is empty when any principal may call it, `callers` None when any service may."""
 
     need: Need
     scope: str = ""
+    callers: frozenset[str] | None = None
+    method: str = ""
+    """Its name, where a refusal has to name it."""
 
 
 def policy_of(method: str) -> MethodPolicy:
@@ -64,16 +73,18 @@ def policy_of(method: str) -> MethodPolicy:
     service, _, name = method.removeprefix("/").partition("/")
     if service in OPEN_SERVICES:
         return MethodPolicy(Need.NOTHING)
-    if service in WORKER_SERVICES:
-        return MethodPolicy(Need.WORKER)
     try:
-        options = descriptor_pool.Default().FindMethodByName(f"{service}.{name}").GetOptions()
+        options = descriptor_pool.Default().FindMethodByName(f"{service}.{name}").GetOptions().Extensions
     except KeyError:
         return MethodPolicy(Need.SERVICE)
-    scope = options.Extensions[options_pb2.required_scope]
-    if scope or options.Extensions[options_pb2.any_principal]:
+    if options[options_pb2.worker_token]:
+        return MethodPolicy(Need.WORKER)
+    scope = options[options_pb2.required_scope]
+    if scope or options[options_pb2.any_principal]:
         return MethodPolicy(Need.PRINCIPAL, scope)
-    return MethodPolicy(Need.SERVICE)
+    if options[options_pb2.public] or service in INFRASTRUCTURE:
+        return MethodPolicy(Need.SERVICE)
+    return MethodPolicy(Need.SERVICE, callers=frozenset(options[options_pb2.callers]), method=f"{service}/{name}")
 
 
 def principal_of(
@@ -99,37 +110,57 @@ def principal_of(
 class Authenticator:
     """Tells who calls the service `audience`.
 
-    `accepted_services` is service name -> SHA-256 hex of its token. Without a `verifier` no method that needs a
-    principal or a worker can be called.
+    `accepted_services` is service name -> SHA-256 hex of its token, `accepted_certificates` name of a certificate ->
+    service name. Without a `verifier` no method that needs a principal or a worker can be called.
     """
 
-    def __init__(self, audience: str, accepted_services: Mapping[str, str], verifier: TokenVerifier | None) -> None:
+    def __init__(
+        self,
+        audience: str,
+        accepted_services: Mapping[str, str],
+        verifier: TokenVerifier | None,
+        accepted_certificates: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._audience = audience
         self._accepted = dict(accepted_services)
+        self._accepted_certificates = dict(accepted_certificates)
         self._verifier = verifier
 
-    async def authenticate(self, policy: MethodPolicy, metadata: Mapping[str, str]) -> Caller | None:
-        """The caller, as the policy demands one; None when it demands none. Raises Refusal."""
+    async def authenticate(
+        self, policy: MethodPolicy, metadata: Mapping[str, str], certificate_names: Collection[str] = ()
+    ) -> Caller | None:
+        """The caller, as the policy demands one; None when it demands none. Raises Refusal.
+
+        `certificate_names` are those of the certificate that the connection was made with.
+        """
         if policy.need is Need.NOTHING:
             return None
         if policy.need is Need.WORKER:
             return await self._worker(metadata)
-        service = self._service(metadata.get(SERVICE_TOKEN_KEY, ""))
+        service = self._service(metadata.get(SERVICE_TOKEN_KEY, ""), certificate_names)
         if policy.need is Need.SERVICE:
+            _check_caller(policy, service)
             return service
         return await self._person(policy, service, metadata.get(PRINCIPAL_KEY, ""))
 
-    def _service(self, token: str) -> ServiceCaller:
+    def _service(self, token: str, certificate_names: Collection[str]) -> ServiceCaller:
+        certified = {
+            self._accepted_certificates[name] for name in certificate_names if name in self._accepted_certificates
+        }
+        if len(certified) == 1:
+            return ServiceCaller(certified.pop())
+        if certified:
+            message = f"the certificate names several services ({', '.join(sorted(certified))}); give each its own"
+            raise Refusal("service_not_accepted", message)
         if not token:
-            raise Refusal("service_not_accepted", "the call carries no service token; send your own")
+            message = "the call carries no service token, and no certificate that is accepted here; send one of them"
+            raise Refusal("service_not_accepted", message)
         digest = hashlib.sha256(token.encode()).hexdigest()
         # All are compared, so that the time says nothing about which came near.
         matches = [name for name, accepted in self._accepted.items() if hmac.compare_digest(digest, accepted)]
         if not matches:
-            raise Refusal(
-                "service_not_accepted",
-                "the service token is not accepted here; see OA_ACCEPTED_SERVICES",
-            )
+            message = "the service token is not accepted here; see OA_ACCEPTED_SERVICES and OA_ACCEPTED_CERTIFICATES"
+            raise Refusal("service_not_accepted", message)
         return ServiceCaller(matches[0])
 
     async def _person(self, policy: MethodPolicy, service: ServiceCaller, token: str) -> PersonCaller:
@@ -154,3 +185,15 @@ class Authenticator:
         if self._verifier is None:
             raise Refusal("invalid_token", "this service takes no tokens of people or workers")
         return self._verifier
+
+
+def _check_caller(policy: MethodPolicy, service: ServiceCaller) -> None:
+    if policy.callers is None or service.name in policy.callers:
+        return
+    callers = ", ".join(sorted(policy.callers))
+    who = f"only {callers} may" if callers else "nobody may"
+    raise Refusal(
+        "caller_not_allowed",
+        f"{service.name} may not call {policy.method}; {who}",
+        metadata={"method": policy.method, "callers": callers},
+    )

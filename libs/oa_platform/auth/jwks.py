@@ -1,6 +1,6 @@
 """Where public keys come from: control's JWK set over HTTP, kept in memory and in a file; or keys given in advance.
 
-    keys = await process.enter(JwksCache(settings.jwks, clock))
+    keys = await process.enter(JwksCache(settings.jwks, clock, protection=process.protection))
     verifier = TokenVerifier(keys, clock)
 
 The file is what makes tokens verifiable after a restart while control is down (invariant 10).
@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import json
 import os
+import ssl
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -28,6 +29,7 @@ from oa_platform.auth.keys import from_jwks, thumbprint, to_jwks
 from oa_platform.config.shared import JwksSettings
 from oa_platform.health.clock_watch import CLOCK_HEADER, CONTROL, ClockWatch, Moment
 from oa_platform.telemetry.metrics import JWKS_FETCHES
+from oa_platform.tls.protection import PLAIN, Protection
 from oa_wire.strict_text import read_json
 
 JWKS_PATH = "/.well-known/jwks.json"
@@ -55,12 +57,19 @@ class JwksCache:
         clock: Clock,
         transport: httpx.AsyncBaseTransport | None = None,
         watch: ClockWatch | None = None,
+        protection: Protection = PLAIN,
     ) -> None:
-        """`watch` is told control's time, which comes with the keys."""
+        """`watch` is told control's time, which comes with the keys.
+
+        Raises Refusal(invalid_setting) for a URL that may not be called without TLS.
+        """
+        protection.check_url(settings.control_url, "OA_CONTROL_URL")
         self._settings = settings
         self._clock = clock
         self._watch = watch
-        self._client = httpx.AsyncClient(timeout=settings.fetch_timeout_s, transport=transport, trust_env=False)
+        self._transport = transport
+        self._protection = protection
+        self._system_trust = ssl.create_default_context()
         self._keys: Mapping[str, Ed25519PublicKey] = {}
         self._lock = asyncio.Lock()
         self._tried_at = float("-inf")
@@ -81,7 +90,6 @@ class JwksCache:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        await self._client.aclose()
 
     async def check(self) -> None:
         """Readiness: raises Refusal(unavailable) while there are no keys at all."""
@@ -124,9 +132,17 @@ class JwksCache:
                 return
             self._write_file()
 
+    def _client(self) -> httpx.AsyncClient:
+        """For one fetch, with the authorities of the moment: they change with the files."""
+        certificates = self._protection.certificates
+        trust = certificates.current.trust if certificates else self._system_trust
+        timeout_s = self._settings.fetch_timeout_s
+        return httpx.AsyncClient(timeout=timeout_s, transport=self._transport, verify=trust, trust_env=False)
+
     async def _fetch(self) -> Mapping[str, Ed25519PublicKey]:
         asked = self._watch.asking() if self._watch else None
-        response = await self._client.get(f"{self._settings.control_url}{JWKS_PATH}")
+        async with self._client() as client:
+            response = await client.get(f"{self._settings.control_url}{JWKS_PATH}")
         response.raise_for_status()
         if self._watch and asked:
             _tell_time(self._watch, asked, response)

@@ -54,6 +54,11 @@ class Address:
     host: str
     port: int
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine has it."""
+        return is_loopback(self.host)
+
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
@@ -72,6 +77,19 @@ class Target:
             return f"dns://{self.resolver}/{self.addresses[0]}"
         family = "ipv6" if ":" in self.addresses[0].host else "ipv4"
         return f"{family}:{','.join(str(address) for address in self.addresses)}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether every address means this machine."""
+        return all(address.is_loopback for address in self.addresses)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or IP address means this machine."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def text(max_length: int = 1024) -> Parser[str]:
@@ -182,14 +200,6 @@ def _family(host: str) -> int:
         raise ValueError("several are IP addresses; give a name alone, and let DNS resolve it to all of them") from None
 
 
-def is_loopback(host: str) -> bool:
-    """Whether what is sent to `host` stays on this machine."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def http_url() -> Parser[str]:
     """An http(s) URL without credentials, query or trailing slash."""
 
@@ -241,3 +251,23 @@ def service_hashes() -> Parser[Mapping[str, str]]:
         return MappingProxyType(accepted)
 
     return Parser(parse, "a list like control=<sha256 in hex>,khala_gateway=<sha256 in hex>")
+
+
+def service_certificates() -> Parser[Mapping[str, str]]:
+    """Names of services with a name of their certificates, as certificate name -> service.
+
+    A service may have several, which is how one is replaced by another.
+    """
+    pattern = re.compile(r"(?P<service>[a-z][a-z0-9_]*)=(?P<name>[!-+\--~]{1,255})")
+
+    def parse(given: str) -> Mapping[str, str]:
+        accepted: dict[str, str] = {}
+        for part in given.split(","):
+            match = pattern.fullmatch(part.strip())
+            if not match or match["name"] in accepted:
+                raise ValueError
+            accepted[match["name"]] = match["service"]
+        return MappingProxyType(accepted)
+
+    expects = "a list like control=control.openagents.svc,projector=spiffe://example.org/projector"
+    return Parser(parse, expects)

@@ -24,6 +24,7 @@ from oa_platform.config.parsers import (
     path,
     postgres_url,
     secret_text,
+    service_certificates,
     service_hashes,
 )
 from oa_platform.config.ports import default_port
@@ -192,10 +193,67 @@ class IdentitySettings:
         DefaultFrom(lambda _service, _env: MappingProxyType({}), "none"),
         doc="Services that may call, each with the SHA-256 of its token.",
     )
+    accepted_certificates: Mapping[str, str] = setting(
+        "OA_ACCEPTED_CERTIFICATES",
+        service_certificates(),
+        DefaultFrom(lambda _service, _env: MappingProxyType({}), "none"),
+        doc="Services that may call, each with a DNS name or URI of its certificate (subject alternative name).",
+    )
 
     def production_problems(self) -> Iterator[Problem]:
         """A token that could be guessed."""
         return weak("OA_SERVICE_TOKEN", self.service_token.reveal())
+
+
+def _reload_interval_ms() -> int:
+    return setting(
+        "OA_TLS_RELOAD_MS",
+        integer(10, 3_600_000),
+        10_000,
+        doc="Pause between looks at the files of certificates. A change is taken up without a restart.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TlsSettings:
+    """The service's own certificate, which it shows to other services, and what holds without one."""
+
+    cert_file: Path | None = setting(
+        "OA_TLS_CERT_FILE",
+        path(),
+        None,
+        doc="Certificate of this service and the chain above it (PEM): what it shows as a server and as a client.",
+    )
+    key_file: Path | None = setting(
+        "OA_TLS_KEY_FILE", path(), None, doc="Private key of OA_TLS_CERT_FILE (PEM, unencrypted, not world-readable)."
+    )
+    ca_file: Path | None = setting(
+        "OA_TLS_CA_FILE", path(), None, doc="Certificates of the authorities of all services (PEM)."
+    )
+    allow_plaintext: bool = setting(
+        "OA_ALLOW_PLAINTEXT",
+        boolean(),
+        False,
+        doc="Connect and listen without TLS beyond loopback as well, where there is no certificate. Each such address "
+        "is logged.",
+    )
+    reload_interval_ms: int = _reload_interval_ms()
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgeTlsSettings:
+    """The certificate for everybody outside: for the public edge, Khala's port, and the port of workers."""
+
+    cert_file: Path | None = setting(
+        "OA_EDGE_TLS_CERT_FILE", path(), None, doc="Certificate and the chain above it (PEM) for everybody outside."
+    )
+    key_file: Path | None = setting(
+        "OA_EDGE_TLS_KEY_FILE",
+        path(),
+        None,
+        doc="Private key of OA_EDGE_TLS_CERT_FILE (PEM, unencrypted, not world-readable).",
+    )
+    reload_interval_ms: int = _reload_interval_ms()
 
 
 def _control_url() -> DefaultFrom[str]:
@@ -322,6 +380,7 @@ class ServiceSettings:
     grpc: GrpcServerSettings = group(GrpcServerSettings)
     identity: IdentitySettings = group(IdentitySettings)
     clock: ClockSettings = group(ClockSettings)
+    tls: TlsSettings = group(TlsSettings)
 
     @property
     def production(self) -> bool:

@@ -16,9 +16,10 @@ from oa_platform.config.shared import OpsSettings
 from oa_platform.health.readiness import Readiness
 from oa_platform.http.server import HttpServer
 from oa_platform.telemetry import metrics
+from oa_platform.tls.protection import PLAIN, Protection
 
 
-def ops_server(settings: OpsSettings, service: str, readiness: Readiness) -> HttpServer:
+def ops_server(settings: OpsSettings, service: str, readiness: Readiness, protection: Protection = PLAIN) -> HttpServer:
     """The server; an async context manager."""
 
     async def livez(_: Request) -> Response:
@@ -34,4 +35,5 @@ def ops_server(settings: OpsSettings, service: str, readiness: Readiness) -> Htt
 
     routes = [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", show_metrics)]
     # Health is answered to the last: a drain has no requests of this kind to wait for.
-    return HttpServer(Starlette(routes=routes), settings.address, variable="OA_OPS_ADDRESS", drain_s=1.0)
+    app = Starlette(routes=routes)
+    return HttpServer(app, settings.address, variable="OA_OPS_ADDRESS", drain_s=1.0, protection=protection)

@@ -14,6 +14,8 @@ import uvicorn
 
 from oa_base.refusal import Refusal
 from oa_platform.config.parsers import Address
+from oa_platform.tls.certificates import server_context
+from oa_platform.tls.protection import PLAIN, Protection
 
 # What Starlette and uvicorn both call an ASGI application; their types for it differ.
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
@@ -33,11 +35,13 @@ class HttpServer:
         drain_s: float = 3.0,
         limit_concurrency: int | None = None,
         protocol: type[asyncio.Protocol] | None = None,
+        protection: Protection = PLAIN,
     ) -> None:
         """`variable` is the setting that moves the address, for the message when the port is in use. `protocol` is a
         subclass of uvicorn's HttpToolsProtocol, for servers that set limits of their own to a request's head."""
         self._address = address
         self._variable = variable
+        self._protection = protection
         config = uvicorn.Config(
             cast("Any", app),
             http=protocol or "httptools",
@@ -52,13 +56,17 @@ class HttpServer:
             timeout_graceful_shutdown=max(1, round(drain_s)),
             limit_concurrency=limit_concurrency,
         )
+        self._config = config
         self._server = _EmbeddedServer(config)
         self._task: asyncio.Task[None] | None = None
         self.port = 0
         """The port that it listens on, once it does."""
 
     async def __aenter__(self) -> Self:
-        """Listen; raises Refusal(port_in_use)."""
+        """Listen; raises Refusal: port_in_use, or invalid_setting for an address that needs TLS."""
+        certificates = self._protection.for_listener(self._address, self._variable)
+        if certificates is not None:
+            self._config.ssl_context_factory = lambda _config, _default: server_context(certificates)
         listener = bind(self._address, self._variable)
         self.port = listener.getsockname()[1]
         self._task = asyncio.create_task(self._server.serve(sockets=[listener]), name=f"http-{self.port}")

@@ -10,14 +10,15 @@
         watch.compare_with_database(postgres)
         process.readiness.add("postgres", postgres.check)
         await check_schema(settings.database, "runtime", Path(__file__).parent / "migrations")
-        keys = await process.enter(JwksCache(settings.jwks, clock, watch=watch))
+        keys = await process.enter(JwksCache(settings.jwks, clock, watch=watch, protection=process.protection))
         process.readiness.add("keys", keys.check)
 
         sequencer = Sequencer(LogStore(postgres), clock)
         process.background("sequencer", sequencer.run())
 
         verifier = TokenVerifier(keys, clock, watch)
-        server = GrpcServer(settings.grpc, Authenticator("runtime", settings.identity.accepted_services, verifier))
+        authenticator = Authenticator("runtime", settings.identity.accepted_services, verifier)
+        server = GrpcServer(settings.grpc, authenticator, process.protection)
         server.register(add_RunServiceServicer_to_server, RunApi(sequencer))
         await process.enter(server)
 
@@ -62,6 +63,7 @@ from oa_platform.process.signals import stop_signals
 from oa_platform.system.clock import SystemClock
 from oa_platform.telemetry.logging import configure_logging
 from oa_platform.telemetry.tracing import configure_tracing
+from oa_platform.tls.protection import PLAIN, service_protection
 
 EXIT_OK = 0
 EXIT_BROKEN = 1
@@ -86,6 +88,8 @@ class Process:
     def __init__(self, readiness: Readiness, clock: Clock | None = None) -> None:
         self.readiness = readiness
         self.clock: Clock = clock or SystemClock()
+        self.protection = PLAIN
+        """Of its connections with other services."""
         self.stopping = asyncio.Event()
         """Set when the process was told to stop."""
         self._hurry = asyncio.Event()
@@ -197,7 +201,8 @@ async def _started_and_drained(settings: S, start: Callable[[S, Process], Awaita
     readiness = process.readiness
     try:
         process.background("descriptors", watch_descriptors())
-        await process.enter(ops_server(settings.ops, settings.service, readiness))
+        process.protection = await process.enter(service_protection(settings.tls, process.clock))
+        await process.enter(ops_server(settings.ops, settings.service, readiness, process.protection))
         if not await _start(settings, start, process):
             return await _drain(process, settings.process.drain_deadline_s)
     except Exception as error:  # noqa: BLE001 - the last place where it can be told

@@ -41,6 +41,7 @@ else:
     Context = grpc.aio.ServicerContext
 
 _OVERLOADED_RETRY_MS = 200
+_CERTIFICATE_NAMES = "x509_subject_alternative_name"
 _SERVER_FAULTS = frozenset({"internal"})
 _log = structlog.get_logger(__name__)
 
@@ -65,7 +66,9 @@ class _Method:
 class CallGuard(grpc.aio.ServerInterceptor):
     """The one interceptor of a server."""
 
-    def __init__(self, settings: GrpcServerSettings, authenticator: Authenticator) -> None:
+    def __init__(self, settings: GrpcServerSettings, authenticator: Authenticator, *, certified: bool = False) -> None:
+        """`certified`: whoever connects has shown a certificate of our authorities."""
+        self._certified = certified
         self._settings = settings
         self._authenticator = authenticator
         self._limits = {"unary": settings.max_calls, "stream": settings.max_streams, "health": settings.max_streams}
@@ -148,7 +151,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
         except DecodeError:
             raise Refusal("malformed_message", "the request is not a message of the expected type") from None
 
-    async def admit(self, method: _Method, metadata: Mapping[str, str]) -> None:
+    async def admit(self, method: _Method, metadata: Mapping[str, str], context: Context) -> None:
         """Let a call in, or raise the Refusal why not."""
         if self.draining.is_set():
             raise Refusal("draining", "this server is going away; call another replica", retry_after_ms=100)
@@ -156,7 +159,8 @@ class CallGuard(grpc.aio.ServerInterceptor):
         if len(tasks) > self._limits[method.kind]:
             message = f"this server already has {self._limits[method.kind]} calls of this kind; try again"
             raise Refusal("overloaded", message, retry_after_ms=_OVERLOADED_RETRY_MS)
-        set_caller(await self._authenticator.authenticate(method.policy, metadata))
+        names = _certificate_names(context) if self._certified else ()
+        set_caller(await self._authenticator.authenticate(method.policy, metadata, names))
 
     def began(self, method: _Method) -> asyncio.Task[Any]:
         """Note that the current task works on a call."""
@@ -188,7 +192,7 @@ class _Call:
         self._span = start_server_span(self._method.name.lstrip("/"), metadata)
         self._task = self._guard.began(self._method)
         try:
-            await self._guard.admit(self._method, metadata)
+            await self._guard.admit(self._method, metadata, self._context)
         except BaseException as error:
             await self.__aexit__(type(error), error, None)
             raise
@@ -241,6 +245,11 @@ class _Call:
         if self._reason in _SERVER_FAULTS:
             span.set_status(StatusCode.ERROR)
         span.end()
+
+
+def _certificate_names(context: Context) -> list[str]:
+    """The names in the certificate of who connected, which the handshake has checked."""
+    return [name.decode(errors="replace") for name in context.auth_context().get(_CERTIFICATE_NAMES, ())]
 
 
 def _texts(metadata: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:

@@ -1,6 +1,8 @@
 """Channels to other services: who we are, the request id and the trace go along with every call.
 
-    channel = await process.enter(open_channel(settings.runtime, settings.client, settings.identity.service_token))
+    channel = await process.enter(
+        open_channel(settings.runtime, settings.client, settings.identity.service_token, process.protection)
+    )
     stub = RunServiceStub(channel)
     try:
         await stub.GetRun(request, timeout=5)
@@ -26,20 +28,34 @@ from oa_platform.config.parsers import Address, Secret, Target
 from oa_platform.config.shared import GrpcClientSettings
 from oa_platform.health.failures import refusal_from_rpc_error
 from oa_platform.http.proxies import NO_PROXY_OPTION
+from oa_platform.rpc.renewed import RenewedChannel
 from oa_platform.telemetry.context import REQUEST_ID_KEY, current_request_id
 from oa_platform.telemetry.tracing import outgoing_headers
+from oa_platform.tls.protection import PLAIN, Protection
 
 __all__ = ["PRINCIPAL_KEY", "open_channel", "refusal_from_rpc_error"]
 
 Details = grpc.aio.ClientCallDetails
 
 
-def open_channel(target: Target | Address, settings: GrpcClientSettings, service_token: Secret) -> grpc.aio.Channel:
-    """A channel to another service; use it as an async context manager, or close it."""
+def open_channel(
+    target: Target | Address, settings: GrpcClientSettings, service_token: Secret, protection: Protection = PLAIN
+) -> grpc.aio.Channel:
+    """A channel to another service; use it as an async context manager, or close it.
+
+    Raises Refusal(invalid_setting) for a target that may not be called without TLS.
+    """
     interceptors: Sequence[grpc.aio.ClientInterceptor] = [
         kind(service_token.reveal()) for kind in (_UnaryUnary, _UnaryStream, _StreamUnary, _StreamStream)
     ]
-    return grpc.aio.insecure_channel(str(target), options=_options(settings), interceptors=interceptors)
+    address, options = str(target), _options(settings)
+    certificates = protection.for_channel(target)
+    if certificates is None:
+        return grpc.aio.insecure_channel(address, options=options, interceptors=interceptors)
+    return RenewedChannel(
+        certificates,
+        lambda credentials: grpc.aio.secure_channel(address, credentials, options=options, interceptors=interceptors),
+    )
 
 
 _SERVICE_CONFIG = json.dumps(

@@ -1,6 +1,7 @@
 """A gRPC server that asks everybody who they are, checks every request, and answers every error by the catalogue.
 
-    server = GrpcServer(settings.grpc, Authenticator("runtime", settings.identity.accepted_services, verifier))
+    authenticator = Authenticator("runtime", settings.identity.accepted_services, verifier)
+    server = GrpcServer(settings.grpc, authenticator, process.protection)
     server.register(add_RunServiceServicer_to_server, RunApi(...))
     await process.enter(server)
 
@@ -26,9 +27,10 @@ from oa_platform.auth.authenticator import Authenticator
 from oa_platform.config.shared import GrpcServerSettings
 from oa_platform.http.server import bind
 from oa_platform.rpc.calls import CallGuard
+from oa_platform.rpc.credentials import server_credentials
+from oa_platform.tls.protection import PLAIN, Protection
 
 S = TypeVar("S")
-_ADDRESS_VARIABLE = "OA_GRPC_ADDRESS"
 _log = structlog.get_logger(__name__)
 # Larger messages never reach our own check, which answers with a reason; gRPC itself has only a text.
 _TRANSPORT_SLACK_BYTES = 1 << 20
@@ -37,9 +39,21 @@ _TRANSPORT_SLACK_BYTES = 1 << 20
 class GrpcServer:
     """One gRPC port of a service, with health and reflection."""
 
-    def __init__(self, settings: GrpcServerSettings, authenticator: Authenticator) -> None:
+    def __init__(
+        self,
+        settings: GrpcServerSettings,
+        authenticator: Authenticator,
+        protection: Protection = PLAIN,
+        *,
+        variable: str = "OA_GRPC_ADDRESS",
+        reflection: bool = True,
+    ) -> None:
+        """`variable` is the setting of the address, for messages."""
         self._settings = settings
-        self._guard = CallGuard(settings, authenticator)
+        self._protection = protection
+        self._variable = variable
+        self._reflection = reflection
+        self._guard = CallGuard(settings, authenticator, certified=protection.certificates is not None)
         self._server = grpc.aio.server(interceptors=[self._guard], options=_options(settings))
         self._health = health_aio.HealthServicer()
         self._names: list[str] = [health_pb2.DESCRIPTOR.services_by_name["Health"].full_name]
@@ -56,17 +70,22 @@ class GrpcServer:
         add(servicer, cast("grpc.aio.Server", _Registrar(self._server, self._names)))
 
     async def __aenter__(self) -> Self:
-        """Listen; raises Refusal(port_in_use)."""
+        """Listen; raises Refusal: port_in_use, or invalid_setting for an address that needs TLS."""
+        certificates = self._protection.for_listener(self._settings.address, self._variable)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection([*self._names, reflection.SERVICE_NAME], self._server)
+        if self._reflection:
+            reflection.enable_server_reflection([*self._names, reflection.SERVICE_NAME], self._server)
         # gRPC reports a port in use on stderr, in its own words; asked first, we can say it in ours.
-        bind(self._settings.address, _ADDRESS_VARIABLE).close()
+        bind(self._settings.address, self._variable).close()
         address = str(self._settings.address)
-        self.port = self._server.add_insecure_port(address)
+        if certificates is None:
+            self.port = self._server.add_insecure_port(address)
+        else:
+            self.port = self._server.add_secure_port(address, server_credentials(certificates))
         await self._server.start()
         for name in ("", *self._names):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
-        _log.info("grpc_listening", address=address, port=self.port)
+        _log.info("grpc_listening", address=address, port=self.port, tls=certificates is not None)
         return self
 
     async def withdraw(self) -> None:

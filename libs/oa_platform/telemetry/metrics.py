@@ -33,6 +33,18 @@ REFUSALS = Counter(
     "oa_refusals", "Refusals, by reason and where they were sent.", ["reason", "surface"], registry=REGISTRY
 )
 JWKS_FETCHES = Counter("oa_jwks_fetches", "Fetches of control's keys: ok or failed.", ["outcome"], registry=REGISTRY)
+TLS_NOT_AFTER = Gauge(
+    "oa_tls_not_after_seconds",
+    "When the certificate in use expires, in seconds since 1970: service or edge.",
+    ["certificate"],
+    registry=REGISTRY,
+)
+TLS_RELOADS = Counter(
+    "oa_tls_reloads",
+    "Changed files of a certificate that were taken up (ok), and looks that found files which can't be (failed).",
+    ["certificate", "outcome"],
+    registry=REGISTRY,
+)
 CLOCK_AHEAD = Gauge(
     "oa_clock_ahead_seconds",
     "How far this process's clock is ahead of another (negative: behind), as last compared.",

@@ -34,7 +34,7 @@ from openagents.sync.v1 import topic_service_pb2
 LOOPBACK = "127.0.0.1"
 SERVER = GrpcServerSettings(address=Address(LOOPBACK, 0), stream_drain_s=0.2, call_drain_s=0.5)
 CLIENT = GrpcClientSettings(keepalive_interval_ms=1000, keepalive_timeout_ms=500)
-TOKENS = {"control": "control's token", "khala_gateway": "the gateway's token"}
+TOKENS = {"control": "control's token", "khala_gateway": "the gateway's token", "projector": "the projector's token"}
 
 Request = topic_service_pb2.DescribeTopicRequest
 Response = topic_service_pb2.DescribeTopicResponse

@@ -73,7 +73,9 @@ async def start(settings: SampleSettings, process: Process) -> None:
     await process.enter(Part("first", 60 if mode == "slow_drain" else 0))
     await process.enter(Part("second"))
     process.background("work", _work(mode))
-    server = GrpcServer(settings.grpc, Authenticator("runtime", settings.identity.accepted_services, None))
+    server = GrpcServer(
+        settings.grpc, Authenticator("runtime", settings.identity.accepted_services, None), process.protection
+    )
     server.register(add_echo, Named(str(settings.grpc.address)))
     await process.enter(server)
 

@@ -18,6 +18,7 @@ from oa_platform.auth.identity import (
     current_principal,
     set_caller,
 )
+from oa_platform.config.shared import token_hash
 from oa_platform.tests.grpc_sample import TOKENS, World, refused
 from openagents.runtime.v1 import (
     log_service_pb2,
@@ -39,7 +40,13 @@ RUN_ID = f"run_{'0' * 26}"
         ("/openagents.runtime.v1.RunService/CreateRun", MethodPolicy(Need.PRINCIPAL, "runs.write")),
         ("/openagents.runtime.v1.ReceiptService/ListReceiptKeys", MethodPolicy(Need.PRINCIPAL)),
         ("/openagents.runtime.v1.WorkerService/Attach", MethodPolicy(Need.WORKER)),
-        ("/openagents.runtime.v1.LogService/TailLog", MethodPolicy(Need.SERVICE)),
+        (
+            "/openagents.runtime.v1.LogService/TailLog",
+            MethodPolicy(
+                Need.SERVICE, callers=frozenset({"projector"}), method="openagents.runtime.v1.LogService/TailLog"
+            ),
+        ),
+        ("/openagents.control.v1.AuthService/StartChallenge", MethodPolicy(Need.SERVICE)),
         ("/grpc.health.v1.Health/Check", MethodPolicy(Need.NOTHING)),
         ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", MethodPolicy(Need.SERVICE)),
         ("/nobody.knows/This", MethodPolicy(Need.SERVICE)),
@@ -137,7 +144,9 @@ async def test_of_several_identities_none_is_picked(world: World) -> None:
 
 
 async def test_each_identity_opens_its_own_methods_and_no_other(world: World) -> None:
-    control, gateway = ({"x-oa-service-token": TOKENS[name]} for name in ("control", "khala_gateway"))
+    control, gateway, projector = (
+        {"x-oa-service-token": TOKENS[name]} for name in ("control", "khala_gateway", "projector")
+    )
     principal = {"x-oa-principal": world.principal_token()}
     worker = {"authorization": f"Bearer {world.worker_token()}"}
     cases: list[tuple[dict[str, str], dict[str, str]]] = [
@@ -149,11 +158,12 @@ async def test_each_identity_opens_its_own_methods_and_no_other(world: World) ->
                 "Attach": "missing_authorization",
             },
         ),
-        (gateway, {"GetRun": "service_not_accepted", "DescribeLog": "ok", "Attach": "missing_authorization"}),
+        (projector, {"GetRun": "service_not_accepted", "DescribeLog": "ok", "Attach": "missing_authorization"}),
+        (gateway, {"DescribeLog": "caller_not_allowed"}),
         (gateway | principal, {"GetRun": "service_not_accepted", "ListReceiptKeys": "service_not_accepted"}),
         (principal, {"GetRun": "service_not_accepted", "Attach": "missing_authorization"}),
-        (control, {"GetRun": "missing_authorization", "DescribeLog": "ok"}),
-        (control | principal, {"GetRun": "ok", "ListReceiptKeys": "ok", "DescribeLog": "ok"}),
+        (control, {"GetRun": "missing_authorization", "DescribeLog": "caller_not_allowed"}),
+        (control | principal, {"GetRun": "ok", "ListReceiptKeys": "ok"}),
         (worker, {"Attach": "ok", "GetRun": "service_not_accepted", "DescribeLog": "service_not_accepted"}),
         ({"authorization": "Basic abc"}, {"Attach": "invalid_authorization_scheme"}),
         ({"authorization": "Bearer "}, {"Attach": "invalid_authorization_scheme"}),
@@ -183,12 +193,12 @@ async def test_tokens_are_for_this_service_and_hold_the_scope(world: World) -> N
 async def test_the_handler_sees_who_called(world: World, api: Api) -> None:
     control = {"x-oa-service-token": TOKENS["control"], "x-oa-principal": world.principal_token()}
     await _try(world, "GetRun", control)
-    await _try(world, "DescribeLog", control)
+    await _try(world, "DescribeLog", {"x-oa-service-token": TOKENS["projector"]})
     await _try(world, "Attach", {"authorization": f"Bearer {world.worker_token()}"})
     person, service, worker = api.callers
     assert isinstance(person, PersonCaller)
     assert (person.via, person.principal.subject, person.principal.org_id) == ("control", "usr_1", "org_1")
-    assert service == ServiceCaller("control")
+    assert service == ServiceCaller("projector")
     assert isinstance(worker, WorkerCaller)
     assert worker.principal.kind is PrincipalKind.WORKER
 
@@ -198,6 +208,56 @@ async def test_a_service_without_a_verifier_takes_no_principals() -> None:
     with pytest.raises(Refusal) as caught:
         await authenticator.authenticate(MethodPolicy(Need.WORKER), {"authorization": "Bearer x"})
     assert caught.value.reason == "invalid_token"
+
+
+OPEN, CLOSED = MethodPolicy(Need.SERVICE), MethodPolicy(Need.SERVICE, callers=frozenset(), method="a.B/C")
+FOR_TWO = MethodPolicy(Need.SERVICE, callers=frozenset({"projector", "control"}), method="a.B/C")
+CERTIFICATES = {"control.svc": "control", "spiffe://x/control": "control", "projector.svc": "projector"}
+
+
+@pytest.mark.parametrize(
+    ("names", "token", "caller"),
+    [
+        (["projector.svc"], "", "projector"),
+        (["other.svc", "projector.svc"], "", "projector"),
+        (["control.svc", "spiffe://x/control"], "", "control"),
+        (["projector.svc"], TOKENS["control"], "projector"),
+        (["projector.svc"], "a wrong token", "projector"),
+        (["other.svc"], TOKENS["control"], "control"),
+        ([], TOKENS["control"], "control"),
+    ],
+)
+async def test_a_service_is_known_by_its_certificate_and_otherwise_by_its_token(
+    names: list[str], token: str, caller: str
+) -> None:
+    authenticator = Authenticator("runtime", {"control": token_hash(TOKENS["control"])}, None, CERTIFICATES)
+    assert await authenticator.authenticate(OPEN, {"x-oa-service-token": token}, names) == ServiceCaller(caller)
+
+
+@pytest.mark.parametrize(
+    ("names", "token", "why"),
+    [
+        ([], "", "no service token, and no certificate"),
+        (["other.svc", "Projector.svc", "x.projector.svc"], "", "no service token, and no certificate"),
+        (["other.svc"], "a wrong token", "OA_ACCEPTED_CERTIFICATES"),
+        (["control.svc", "projector.svc"], TOKENS["control"], r"several services \(control, projector\)"),
+    ],
+)
+async def test_who_is_no_accepted_service_is_refused(names: list[str], token: str, why: str) -> None:
+    authenticator = Authenticator("runtime", {"control": token_hash(TOKENS["control"])}, None, CERTIFICATES)
+    with pytest.raises(Refusal, match=why) as caught:
+        await authenticator.authenticate(OPEN, {"x-oa-service-token": token}, names)
+    assert caught.value.reason == "service_not_accepted"
+
+
+async def test_a_caller_that_may_not_is_told_who_may() -> None:
+    authenticator = Authenticator("runtime", {}, None, CERTIFICATES | {"gateway.svc": "khala_gateway"})
+    with pytest.raises(Refusal, match=r"khala_gateway may not call a\.B/C; only control, projector may") as caught:
+        await authenticator.authenticate(FOR_TWO, {}, ["gateway.svc"])
+    assert caught.value.reason == "caller_not_allowed"
+    assert caught.value.metadata == {"method": "a.B/C", "callers": "control, projector"}
+    with pytest.raises(Refusal, match=r"control may not call a\.B/C; nobody may"):
+        await authenticator.authenticate(CLOSED, {}, ["control.svc"])
 
 
 def test_there_is_no_caller_outside_of_a_call() -> None:

@@ -138,6 +138,6 @@ async def test_controls_time_comes_with_its_keys(clock: FakeClock, headers: dict
 
     assert clock.now_ms() == 1_767_225_600_000
     watch = ClockWatch("runtime", clock, LIMITS)
-    settings = load(JwksSettings, {"OA_CONTROL_URL": "http://control"})
+    settings = load(JwksSettings, {"OA_CONTROL_URL": "http://127.0.0.1:8080"})
     async with JwksCache(settings, clock, httpx.MockTransport(answer), watch):
         assert watch.ahead_ms("control") == ahead_ms

@@ -15,7 +15,11 @@ from oa_platform.config.shared import JwksSettings
 from oa_testing.clock import FakeClock
 
 SETTINGS = JwksSettings(
-    control_url="http://control", cache_file=None, refresh_interval_s=300, min_refresh_interval_s=2, fetch_timeout_s=1
+    control_url="http://127.0.0.1:8080",
+    cache_file=None,
+    refresh_interval_s=300,
+    min_refresh_interval_s=2,
+    fetch_timeout_s=1,
 )
 
 

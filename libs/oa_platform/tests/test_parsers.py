@@ -26,8 +26,17 @@ GOOD: list[tuple[Parser[Any], str, object]] = [
     (parsers.target(), "10.0.0.1:1, 10.0.0.2:1", Target((Address("10.0.0.1", 1), Address("10.0.0.2", 1)))),
     (parsers.http_url(), "https://control.example/x/", "https://control.example/x"),
     (parsers.service_hashes(), f"control={HASH}", {"control": HASH}),
+    (
+        parsers.service_certificates(),
+        "control=a.svc, control=b.svc,runtime=spiffe://x/y?z=1",
+        {"a.svc": "control", "b.svc": "control", "spiffe://x/y?z=1": "runtime"},
+    ),
 ]
 BAD: list[tuple[Parser[Any], str]] = [
+    (parsers.service_certificates(), "control"),
+    (parsers.service_certificates(), "control="),
+    (parsers.service_certificates(), "control=a.svc,projector=a.svc"),
+    (parsers.service_certificates(), "control=a svc"),
     (parsers.text(3), "abcd"),
     (parsers.integer(1, 10), "0"),
     (parsers.integer(1, 10), "11"),

@@ -25,6 +25,7 @@ from oa_base.refusal import Refusal
 from oa_platform.http.proxies import NO_PROXY_OPTION
 from oa_platform.process.lifecycle import EXIT_REFUSED, _report
 from oa_platform.process.signals import STOP_SIGNALS
+from oa_testing.authority import Authority
 from oa_testing.postgres import DEVELOPMENT, free_port
 from oa_testing.waiting import PATIENCE_S
 
@@ -334,3 +335,33 @@ def test_a_service_knows_of_no_proxy(dead_proxies: dict[str, str]) -> None:
 def test_why_a_service_did_not_start_is_one_line_that_drives_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert _report("sample", Refusal("start_failed", "It said:\n\x1b[2J\u202e")) == EXIT_REFUSED
     assert capsys.readouterr().err == r"sample: start_failed: It said: \x1b[2J\u202e" + "\n"
+
+
+def test_a_service_beyond_loopback_without_certificates_is_refused() -> None:
+    with _service(OA_GRPC_ADDRESS="0.0.0.0:0") as service:
+        code, _, _, err = service.end()
+    assert code == EXIT_REFUSED
+    assert err == (
+        "runtime: invalid_setting (OA_GRPC_ADDRESS): OA_GRPC_ADDRESS is 0.0.0.0:0, which isn't loopback, and there is "
+        "no certificate; set OA_TLS_CERT_FILE, or OA_ALLOW_PLAINTEXT=true where the network protects what is said\n"
+    )
+
+
+def test_a_service_that_may_use_plaintext_says_where_it_does() -> None:
+    with _service(OA_GRPC_ADDRESS="0.0.0.0:0", OA_ALLOW_PLAINTEXT="true") as service:
+        service.until(200)
+        service.process.send_signal(signal.SIGTERM)
+        code, records, _, _ = service.end()
+    assert code == 0
+    said = [(record["what"], record["allowed_by"]) for record in records if record["event"] == "plaintext"]
+    assert said == [("OA_GRPC_ADDRESS is 0.0.0.0:0", "OA_ALLOW_PLAINTEXT")]
+
+
+def test_a_service_with_a_key_that_everybody_can_read_is_refused(tmp_path: Path) -> None:
+    cert_file, key_file = Authority().issue().write(tmp_path)
+    key_file.chmod(0o604)
+    files = {"OA_TLS_CERT_FILE": str(cert_file), "OA_TLS_KEY_FILE": str(key_file), "OA_TLS_CA_FILE": str(cert_file)}
+    with _service(**files) as service:
+        code, _, _, err = service.end()
+    assert code == EXIT_REFUSED
+    assert "OA_TLS_KEY_FILE names a file that every user of the machine can read" in err

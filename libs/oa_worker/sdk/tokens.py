@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ from google.protobuf.message import DecodeError
 
 from oa_base.refusal import Refusal
 from oa_wire.connect import from_connect
+from oa_worker.sdk.trust import tls_context
 from oa_worker.sdk.way import Way
 from openagents.control.v1 import service_account_service_pb2 as pb
 
@@ -22,7 +24,10 @@ EXCHANGE_TIMEOUT_S = 10.0
 
 @dataclass(frozen=True)
 class WorkerToken:
-    """A token for WorkerService, how long it lives from now on, and where to use it ("127.0.0.1:9081")."""
+    """A token for WorkerService, how long it lives from now on, and where to use it.
+
+    That is an address, "127.0.0.1:9081", with grpcs:// before it for a port with TLS.
+    """
 
     token: str
     lifetime_s: float
@@ -40,10 +45,21 @@ class ApiKeyTokens:
     """Exchanges a service account's API key at `control_url` for worker tokens.
 
     `runtime_address` overrides the address that control gives, for workers behind another network. `proxy` is the URL
-    of an HTTP proxy for all but loopback; the environment's are not used.
+    of an HTTP proxy for all but loopback; the environment's are not used. `ca_file` holds certificates of authorities
+    (PEM) that are trusted besides the public ones.
     """
 
-    def __init__(self, control_url: str, api_key: str, *, runtime_address: str = "", proxy: str = "") -> None:
+    def __init__(
+        self,
+        control_url: str,
+        api_key: str,
+        *,
+        runtime_address: str = "",
+        proxy: str = "",
+        ca_file: Path | None = None,
+    ) -> None:
+        """Raises Refusal(invalid_setting) for a `ca_file` that can't be used."""
+        self._trust = tls_context(ca_file)
         self._url = control_url.rstrip("/") + _EXCHANGE_PATH
         self._api_key = api_key
         self._runtime_address = runtime_address
@@ -67,7 +83,8 @@ class ApiKeyTokens:
     async def _post(self, body: bytes) -> httpx.Response:
         headers = {"Content-Type": "application/proto", "Connect-Protocol-Version": "1"}
         try:
-            transport = httpx.AsyncHTTPTransport(proxy=self._way.proxy or None)  # or the environment's would be taken
+            # One of our own, or the environment's proxies would be taken.
+            transport = httpx.AsyncHTTPTransport(verify=self._trust, proxy=self._way.proxy or None)
             async with httpx.AsyncClient(timeout=EXCHANGE_TIMEOUT_S, transport=transport) as client:
                 answer = await client.post(self._url, content=body, headers=headers)
         except httpx.HTTPError as error:

@@ -8,9 +8,8 @@ import dataclasses
 import logging
 import random
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from urllib.parse import urlsplit
-
-import grpc
 
 from oa_base.backoff import Backoff
 from oa_base.catalogue import ClientAction
@@ -23,6 +22,7 @@ from oa_worker.sdk.execution import Execution
 from oa_worker.sdk.limits import DEFAULT_WORKER_LIMITS, WorkerLimits
 from oa_worker.sdk.notices import Attached, Detached, Notice, RunLeft, RunTaken
 from oa_worker.sdk.tokens import TokenSource
+from oa_worker.sdk.trust import SECURE, open_channel
 from oa_worker.sdk.way import Way
 from openagents.runtime.v1.event_pb2 import RunFinished
 from openagents.runtime.v1.worker_service_pb2 import (
@@ -59,6 +59,7 @@ class Worker:
     """Takes runs for its adapters. `run` until `drain`; `notify` hears what happens (for people and tests).
 
     `proxy`: the URL of an HTTP proxy on the way to the runtime, for all but loopback; the environment's are not used.
+    `ca_file`: certificates of authorities (PEM) that are trusted besides the public ones, where the runtime has TLS.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Worker:
         slots: int = 1,
         limits: WorkerLimits = DEFAULT_WORKER_LIMITS,
         proxy: str = "",
+        ca_file: Path | None = None,
         notify: Callable[[Notice], None] = lambda notice: None,
     ) -> None:
         self._name = name
@@ -78,6 +80,7 @@ class Worker:
         self._slots = slots
         self._limits = limits
         self._proxy = proxy
+        self._ca_file = ca_file
         self._notify = notify
         self._book = AppendBook()
         self._executions: dict[str, Execution] = {}
@@ -152,9 +155,9 @@ class Worker:
         """One stream from `attach` to its end, which is always an exception."""
         self._was_attached = False
         token = await self._tokens.get()
-        way = Way(self._proxy, urlsplit(f"//{token.runtime_address}").hostname or "")
+        way = Way(self._proxy, urlsplit(f"//{token.runtime_address.removeprefix(SECURE)}").hostname or "")
         options = [*self._channel_options(), *way.channel_options()]
-        async with grpc.aio.insecure_channel(token.runtime_address, options=options) as channel:
+        async with open_channel(token.runtime_address, options, self._ca_file) as channel:
             timeout_s = self._limits.attach_timeout_ms / 1000
             try:
                 attachment = await attach(channel, token.token, self._hello(), timeout_s=timeout_s)

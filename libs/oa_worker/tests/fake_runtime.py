@@ -93,10 +93,14 @@ class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
         self.address = ""
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[FakeRuntime]:
+    async def running(self, credentials: grpc.ServerCredentials | None = None) -> AsyncIterator[FakeRuntime]:
+        """On loopback; with credentials its address says that it has TLS."""
         server = grpc.aio.server()
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(self, server)
-        self.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        if credentials is None:
+            self.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        else:
+            self.address = f"grpcs://127.0.0.1:{server.add_secure_port('127.0.0.1:0', credentials)}"
         await server.start()
         try:
             yield self

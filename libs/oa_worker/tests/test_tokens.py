@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +24,9 @@ KEY = "oak_secret"
 
 
 @contextmanager
-def edge(status: int, body: bytes, date: str = "") -> Iterator[tuple[str, list[bytes]]]:
+def edge(
+    status: int, body: bytes, date: str = "", tls: ssl.SSLContext | None = None
+) -> Iterator[tuple[str, list[bytes]]]:
     """An HTTP server that always answers so; gives its URL and what it was sent."""
     seen: list[bytes] = []
 
@@ -42,9 +45,12 @@ def edge(status: int, body: bytes, date: str = "") -> Iterator[tuple[str, list[b
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        if tls is not None:
+            # The handshake is for the thread of the connection: one that fails ends nothing else.
+            server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         Thread(target=server.serve_forever, daemon=True).start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}", seen
+            yield f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}", seen
         finally:
             server.shutdown()
 

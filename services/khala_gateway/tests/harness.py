@@ -24,6 +24,7 @@ from oa_platform.config.parsers import Address, Secret
 from oa_platform.config.shared import GrpcClientSettings
 from oa_platform.rpc.client import open_channel
 from oa_platform.system.clock import SystemClock
+from oa_platform.tls.protection import PLAIN, Protection
 from oa_testing.waiting import PATIENCE_S
 from openagents.control.v1.claims_pb2 import SyncTokenClaims
 from services.khala_gateway.admission.app import Admission, LiveTokens
@@ -197,7 +198,10 @@ class Client:
 
 @contextlib.asynccontextmanager
 async def running(
-    limits: Limits | None = None, runtime: FakeUpstream | None = None, projector: FakeUpstream | None = None
+    limits: Limits | None = None,
+    runtime: FakeUpstream | None = None,
+    projector: FakeUpstream | None = None,
+    protection: Protection = PLAIN,
 ) -> AsyncIterator[Stack]:
     """A gateway with a runtime that has `T` (10 events) and a projector that has `U` (3 events)."""
     stack = Stack(runtime or FakeUpstream(), projector or FakeUpstream(), limits or Limits())
@@ -216,11 +220,11 @@ async def running(
         background = [source.run() for source in stack.sources.values()]
         tasks = [asyncio.create_task(work) for work in (*background, stack.hub.run_audit())]
         parts.push_async_callback(_stop, tasks)
-        stack.server = await parts.enter_async_context(_server(stack))
+        stack.server = await parts.enter_async_context(_server(stack, protection))
         yield stack
 
 
-def _server(stack: Stack) -> WebSocketServer:
+def _server(stack: Stack, protection: Protection) -> WebSocketServer:
     clock, limits = SystemClock(), stack.limits
     now_ms = steady_wall_ms(clock)
     dependencies = Dependencies(
@@ -235,7 +239,7 @@ def _server(stack: Stack) -> WebSocketServer:
         jitter=random.random,
     )
     admission = Admission(OriginPolicy({ORIGIN}), limits.admission, now_ms)
-    return WebSocketServer(Address("127.0.0.1", 0), dependencies, admission, limits.port)
+    return WebSocketServer(Address("127.0.0.1", 0), dependencies, admission, limits.port, protection)
 
 
 def buffered_bytes(socket: Socket) -> int:

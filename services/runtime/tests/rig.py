@@ -40,7 +40,8 @@ from services.runtime.config import RunSettings, RuntimeSettings, WorkerSettings
 from services.runtime.wiring import serve
 
 T = TypeVar("T")
-CONTROL_TOKEN, GATEWAY_TOKEN = "control's token", "the gateway's token"
+CONTROL_TOKEN, GATEWAY_TOKEN, PROJECTOR_TOKEN = "control's token", "the gateway's token", "the projector's token"
+_TOKENS = {"control": CONTROL_TOKEN, "khala_gateway": GATEWAY_TOKEN, "projector": PROJECTOR_TOKEN}
 # Many times as fast as in earnest, in the same proportions; whoever beats (`keep_beating`) may miss dozens of beats.
 QUICK_WORKERS = WorkerSettings(
     heartbeat_interval_ms=700,
@@ -67,7 +68,7 @@ def runtime_settings(database: Database, **changes: Any) -> RuntimeSettings:
         "OA_DATABASE_URL": database.runtime,
         **ON_FAST,
         "OA_SERVICE_TOKEN": "runtime's token",
-        "OA_ACCEPTED_SERVICES": f"control={token_hash(CONTROL_TOKEN)},khala_gateway={token_hash(GATEWAY_TOKEN)}",
+        "OA_ACCEPTED_SERVICES": ",".join(f"{name}={token_hash(token)}" for name, token in _TOKENS.items()),
         "OA_RECEIPT_KEY": receipt_pem(),
         "OA_GRPC_ADDRESS": "127.0.0.1:0",
         "OA_GRPC_STREAM_DRAIN_S": "0.5",
@@ -112,7 +113,8 @@ class Somebody:
 
 
 _ALL = ("runs.read", "runs.write")
-AS_SERVICE = [("x-oa-service-token", GATEWAY_TOKEN)]
+AS_GATEWAY = [("x-oa-service-token", GATEWAY_TOKEN)]
+AS_PROJECTOR = [("x-oa-service-token", PROJECTOR_TOKEN)]
 
 
 class Doors:

@@ -22,7 +22,8 @@ from openagents.runtime.v1 import log_service_pb2, receipt_service_pb2, run_serv
 from openagents.sync.v1 import frame_pb2, topic_service_pb2
 from services.runtime.config import TopicSettings
 from services.runtime.tests.rig import (
-    AS_SERVICE,
+    AS_GATEWAY,
+    AS_PROJECTOR,
     FakeWorker,
     Replica,
     Somebody,
@@ -74,7 +75,7 @@ async def follow(runtime: Replica, count: int) -> list[tuple[int, int, bytes]]:
     heads = dict.fromkeys(PARTITIONS, 0)
     seen: list[tuple[int, int, bytes]] = []
     async with asyncio.timeout(60):
-        async for batch in runtime.log.TailLog(log_service_pb2.TailLogRequest(after=after()), metadata=AS_SERVICE):
+        async for batch in runtime.log.TailLog(log_service_pb2.TailLogRequest(after=after()), metadata=AS_PROJECTOR):
             assert batch.first_position == heads[batch.partition] + 1
             for data in batch.events:
                 heads[batch.partition] += 1
@@ -112,13 +113,13 @@ async def test_a_tail_resumes_after_its_positions(runtime: Replica, who: Somebod
     for number in range(8):
         await runtime.create(who, f"k{number}")
     everything = await follow(runtime, 8)
-    described = await runtime.log.DescribeLog(log_service_pb2.DescribeLogRequest(), metadata=AS_SERVICE)
+    described = await runtime.log.DescribeLog(log_service_pb2.DescribeLogRequest(), metadata=AS_PROJECTOR)
     heads = {head.partition: head.position for head in described.heads}
     assert sum(heads.values()) == 8
     partition, position, data = max(everything)
     place = cursor_pb2.LogPosition(partition=partition, position=position - 1)
     request = log_service_pb2.TailLogRequest(epoch=described.epoch, after=[place])
-    async for batch in runtime.log.TailLog(request, metadata=AS_SERVICE):
+    async for batch in runtime.log.TailLog(request, metadata=AS_PROJECTOR):
         assert (batch.epoch, batch.partition, batch.first_position) == (described.epoch, partition, position)
         assert list(batch.events) == [data]
         break
@@ -139,11 +140,11 @@ async def test_positions_that_are_not_of_this_log_are_refused(
     runtime: Replica, epoch: str | None, places: dict[str, int] | None, reason: str, field: str
 ) -> None:
     if epoch is None:
-        epoch = (await runtime.log.DescribeLog(log_service_pb2.DescribeLogRequest(), metadata=AS_SERVICE)).epoch
+        epoch = (await runtime.log.DescribeLog(log_service_pb2.DescribeLogRequest(), metadata=AS_PROJECTOR)).epoch
     positions = [] if places is None else after(**places)
     if places == {}:
         positions.append(cursor_pb2.LogPosition(partition=16))
-    call = runtime.log.TailLog(log_service_pb2.TailLogRequest(epoch=epoch, after=positions), metadata=AS_SERVICE)
+    call = runtime.log.TailLog(log_service_pb2.TailLogRequest(epoch=epoch, after=positions), metadata=AS_PROJECTOR)
     refusal = await refusal_of_call(call.read())
     assert (refusal.reason, refusal.metadata.get("field", refusal.field)) == (
         reason, field,
@@ -155,7 +156,7 @@ async def test_positions_that_are_not_of_this_log_are_refused(
 
 async def watch(runtime: Replica, *topics: str) -> tuple[Any, Any]:
     """A Watch stream, and its first answer."""
-    call = runtime.topics.WatchTopics(metadata=AS_SERVICE)
+    call = runtime.topics.WatchTopics(metadata=AS_GATEWAY)
     await call.write(topic_service_pb2.WatchTopicsRequest(add_topics=topics))
     return call, await call.read()
 
@@ -190,7 +191,7 @@ async def test_live_frames_come_with_the_events_bytes(runtime: Replica, who: Som
     (batch,) = (await call.read()).batches
     assert (batch.topic, batch.epoch, batch.first_seq, seqs_of(batch)) == (run.events_topic, watched.epoch, 3, [3, 4])
     replay = topic_service_pb2.ReplayTopicRequest(topic=run.events_topic, epoch=watched.epoch, after_seq=2)
-    page = (await runtime.topics.ReplayTopic(replay, metadata=AS_SERVICE)).page
+    page = (await runtime.topics.ReplayTopic(replay, metadata=AS_GATEWAY)).page
     assert list(page.frames) == list(batch.frames), "live and replayed are the same bytes"
     call.cancel()
 
@@ -213,7 +214,7 @@ async def test_a_cursor_that_can_not_be_served_is_refused_with_where_the_topic_s
 ) -> None:
     run = await runtime.create(who)
     topic = run.events_topic
-    epoch = (await runtime.log.DescribeLog(log_service_pb2.DescribeLogRequest(), metadata=AS_SERVICE)).epoch
+    epoch = (await runtime.log.DescribeLog(log_service_pb2.DescribeLogRequest(), metadata=AS_PROJECTOR)).epoch
     cases = [
         (topic, "other", 0, "epoch_mismatch"),
         (topic, epoch, 2, "cursor_ahead_of_head"),
@@ -224,7 +225,7 @@ async def test_a_cursor_that_can_not_be_served_is_refused_with_where_the_topic_s
     ]
     for name, lineage, seq, reason in cases:
         request = topic_service_pb2.ReplayTopicRequest(topic=name, epoch=lineage, after_seq=seq)
-        refusal = await refusal_of_call(runtime.topics.ReplayTopic(request, metadata=AS_SERVICE))
+        refusal = await refusal_of_call(runtime.topics.ReplayTopic(request, metadata=AS_GATEWAY))
         assert refusal.reason == reason
         if reason in ("epoch_mismatch", "cursor_ahead_of_head"):
             assert refusal.metadata.items() >= {"epoch": epoch, "floor": "0", "head": "1"}.items()
@@ -256,12 +257,12 @@ async def page(
     runtime: Replica, topic: str, after_seq: int = 0, after_chain: bytes = b""
 ) -> topic_service_pb2.ReplayTopicResponse:
     """A page of history, or its Refusal."""
-    epoch = (await runtime.log.DescribeLog(log_service_pb2.DescribeLogRequest(), metadata=AS_SERVICE)).epoch
+    epoch = (await runtime.log.DescribeLog(log_service_pb2.DescribeLogRequest(), metadata=AS_PROJECTOR)).epoch
     request = topic_service_pb2.ReplayTopicRequest(
         topic=topic, epoch=epoch, after_seq=after_seq, after_chain=after_chain
     )
     answer: topic_service_pb2.ReplayTopicResponse = await refusing(
-        runtime.topics.ReplayTopic(request, metadata=AS_SERVICE)
+        runtime.topics.ReplayTopic(request, metadata=AS_GATEWAY)
     )
     return answer
 
@@ -282,7 +283,7 @@ class RuntimeSource:
     worker: FakeWorker
     topics: tuple[str, str, str]
     admin: str
-    metadata: Any = field(default_factory=lambda: AS_SERVICE)
+    metadata: Any = field(default_factory=lambda: AS_GATEWAY)
     foreign: str = "user:usr_01JD0000000000000000000000:runs"
     commits: int = 0
 
@@ -343,7 +344,7 @@ async def test_other_peoples_runs_do_not_exist(runtime: Replica, who: Somebody) 
     colleague = replace(who, user_id=stranger.user_id)
     assert (await calls["get"](colleague.as_person())).run.run_id == run.run_id, "the org's members with the scope may"
     assert (await refusal_of_call(calls["get"](who.as_person("runs.write")))).reason == "missing_scope"
-    assert (await refusal_of_call(calls["get"](AS_SERVICE))).reason == "service_not_accepted"
+    assert (await refusal_of_call(calls["get"](AS_GATEWAY))).reason == "service_not_accepted"
     refusal = await refusal_of_call(calls["receipt"](who.as_person()))
     assert (refusal.reason, refusal.metadata["status"]) == ("run_not_finished", "created")
     assert (await runtime.run(who, run.run_id)).latest_seq == 1
@@ -353,3 +354,12 @@ async def test_services_only_are_served_the_log(runtime: Replica, who: Somebody)
     for metadata in (who.as_worker(), [], [("x-oa-service-token", "wrong")]):
         call = runtime.log.DescribeLog(log_service_pb2.DescribeLogRequest(), metadata=metadata)
         assert (await refusal_of_call(call)).reason == "service_not_accepted"
+
+
+async def test_each_service_is_served_what_it_may_call(runtime: Replica, who: Somebody) -> None:
+    describe_log = runtime.log.DescribeLog(log_service_pb2.DescribeLogRequest(), metadata=AS_GATEWAY)
+    refusal = await refusal_of_call(describe_log)
+    assert (refusal.reason, refusal.metadata["callers"]) == ("caller_not_allowed", "projector")
+    request = topic_service_pb2.DescribeTopicRequest(topic="run:run_00000000000000000000000000:events")
+    refusal = await refusal_of_call(runtime.topics.DescribeTopic(request, metadata=AS_PROJECTOR))
+    assert (refusal.reason, refusal.metadata["callers"]) == ("caller_not_allowed", "khala_gateway")

@@ -8,7 +8,16 @@ from oa_testing.postgres import Database
 from openagents.common.v1 import cursor_pb2
 from openagents.runtime.v1 import log_service_pb2, receipt_service_pb2, run_pb2
 from openagents.sync.v1 import frame_pb2, topic_service_pb2
-from services.runtime.tests.rig import AS_SERVICE, FakeWorker, finish, replica, runtime_settings, somebody, text
+from services.runtime.tests.rig import (
+    AS_GATEWAY,
+    AS_PROJECTOR,
+    FakeWorker,
+    finish,
+    replica,
+    runtime_settings,
+    somebody,
+    text,
+)
 
 
 async def test_a_run_from_its_creation_to_its_receipt(runtime_database: Database) -> None:
@@ -40,11 +49,11 @@ async def test_a_run_from_its_creation_to_its_receipt(runtime_database: Database
 
         topic = run.events_topic
         described = await runtime.topics.DescribeTopic(
-            topic_service_pb2.DescribeTopicRequest(topic=topic), metadata=AS_SERVICE
+            topic_service_pb2.DescribeTopicRequest(topic=topic), metadata=AS_GATEWAY
         )
         assert (described.floor, described.head, described.owner_org_id) == (0, 5, who.org_id)
         replay = topic_service_pb2.ReplayTopicRequest(topic=topic, epoch=described.epoch)
-        page = (await runtime.topics.ReplayTopic(replay, metadata=AS_SERVICE)).page
+        page = (await runtime.topics.ReplayTopic(replay, metadata=AS_GATEWAY)).page
         frames = [frame_pb2.KhalaFrame.FromString(frame) for frame in page.frames]
         assert [(frame.topic, frame.seq) for frame in frames] == [(topic, seq) for seq in range(1, 6)]
         events = [frame.payload_bytes for frame in frames]
@@ -54,7 +63,7 @@ async def test_a_run_from_its_creation_to_its_receipt(runtime_database: Database
 
         tail = log_service_pb2.TailLogRequest(after=[cursor_pb2.LogPosition(partition=p) for p in range(16)])
         seen: list[bytes] = []
-        async for batch in runtime.log.TailLog(tail, metadata=AS_SERVICE):
+        async for batch in runtime.log.TailLog(tail, metadata=AS_PROJECTOR):
             seen.extend(batch.events)
             if len(seen) == 5:
                 break

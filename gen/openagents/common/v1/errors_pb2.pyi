@@ -146,7 +146,9 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_REAUTH_REQUIRED: _Reason.ValueType  # 109
     """The session needs a new token or a new sign-in."""
     REASON_SERVICE_NOT_ACCEPTED: _Reason.ValueType  # 110
-    """A service called without a service token, or with one that isn't accepted here."""
+    """A service called with neither a service token nor a certificate that is
+    accepted here.
+    """
     REASON_MISSING_SCOPE: _Reason.ValueType  # 111
     """The caller lacks the scope that the method needs."""
     REASON_ORG_SCOPE_DENIED: _Reason.ValueType  # 112
@@ -164,6 +166,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     it came from the future, or had expired, to the one that refuses it. The
     metadata says whose clock (clock), compared with whose (compared_with), and by
     how many milliseconds it is ahead (ahead_ms; negative: behind).
+    """
+    REASON_CALLER_NOT_ALLOWED: _Reason.ValueType  # 118
+    """The service is accepted here, and may not call this method. The metadata says
+    which method (method) and who may (callers).
     """
     REASON_CODE_INCORRECT: _Reason.ValueType  # 150
     """The sign-in code is wrong; some guesses are left."""
@@ -338,7 +344,9 @@ REASON_TOKEN_REPLAYED: Reason.ValueType  # 108
 REASON_REAUTH_REQUIRED: Reason.ValueType  # 109
 """The session needs a new token or a new sign-in."""
 REASON_SERVICE_NOT_ACCEPTED: Reason.ValueType  # 110
-"""A service called without a service token, or with one that isn't accepted here."""
+"""A service called with neither a service token nor a certificate that is
+accepted here.
+"""
 REASON_MISSING_SCOPE: Reason.ValueType  # 111
 """The caller lacks the scope that the method needs."""
 REASON_ORG_SCOPE_DENIED: Reason.ValueType  # 112
@@ -356,6 +364,10 @@ REASON_CLOCK_SKEW: Reason.ValueType  # 117
 it came from the future, or had expired, to the one that refuses it. The
 metadata says whose clock (clock), compared with whose (compared_with), and by
 how many milliseconds it is ahead (ahead_ms; negative: behind).
+"""
+REASON_CALLER_NOT_ALLOWED: Reason.ValueType  # 118
+"""The service is accepted here, and may not call this method. The metadata says
+which method (method) and who may (callers).
 """
 REASON_CODE_INCORRECT: Reason.ValueType  # 150
 """The sign-in code is wrong; some guesses are left."""

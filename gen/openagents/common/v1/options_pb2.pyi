@@ -9,6 +9,7 @@ a rule stands in one place: here, beside the thing it governs.
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pb2 as _descriptor_pb2
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import extension_dict as _extension_dict
 import builtins as _builtins
 import sys
@@ -82,6 +83,8 @@ Global___FieldRules: _TypeAlias = FieldRules  # noqa: Y015
 REQUIRED_SCOPE_FIELD_NUMBER: _builtins.int
 PUBLIC_FIELD_NUMBER: _builtins.int
 ANY_PRINCIPAL_FIELD_NUMBER: _builtins.int
+CALLERS_FIELD_NUMBER: _builtins.int
+WORKER_TOKEN_FIELD_NUMBER: _builtins.int
 RULES_FIELD_NUMBER: _builtins.int
 required_scope: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.str]
 """Scope that a caller needs on the public edge, for example "runs.write". A
@@ -93,5 +96,11 @@ any_principal: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodO
 """The method is reachable from outside by any signed-in person, whatever the
 scopes of the token: it concerns only the caller's own account.
 """
+callers: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _containers.RepeatedScalarFieldContainer[_builtins.str]]
+"""The services that may call the method for themselves, for example
+"projector". A method without any option of this file is closed to everybody.
+"""
+worker_token: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.bool]
+"""The method is for workers: the call carries a worker token."""
 rules: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, Global___FieldRules]
 """What the field may hold."""

@@ -254,7 +254,9 @@ class ExchangeKeyResponse(_message.Message):
     token: _builtins.str
     """Token."""
     runtime_grpc_address: _builtins.str
-    """Where workers attach, for example "127.0.0.1:9081"; only for worker tokens."""
+    """Where workers attach: "127.0.0.1:9081", or "grpcs://runtime.example.org:9443"
+    for a port with TLS. Only for worker tokens.
+    """
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When it expires."""

@@ -73,7 +73,7 @@ class ReadServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListCheckpoints(self, request, context):
-        """How far the projections have come. Internal: callers are services.
+        """How far the projections have come. Internal.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,7 +40,7 @@ class ReadServiceStub:
     ListRunSummaries: _grpc.UnaryUnaryMultiCallable[_read_service_pb2.ListRunSummariesRequest, _read_service_pb2.ListRunSummariesResponse]
     """The caller's runs, the newest first."""
     ListCheckpoints: _grpc.UnaryUnaryMultiCallable[_read_service_pb2.ListCheckpointsRequest, _read_service_pb2.ListCheckpointsResponse]
-    """How far the projections have come. Internal: callers are services."""
+    """How far the projections have come. Internal."""
 
 @_typing.type_check_only
 class ReadServiceAsyncStub(ReadServiceStub):
@@ -54,7 +54,7 @@ class ReadServiceAsyncStub(ReadServiceStub):
     ListRunSummaries: _aio.UnaryUnaryMultiCallable[_read_service_pb2.ListRunSummariesRequest, _read_service_pb2.ListRunSummariesResponse]  # type: ignore[assignment]
     """The caller's runs, the newest first."""
     ListCheckpoints: _aio.UnaryUnaryMultiCallable[_read_service_pb2.ListCheckpointsRequest, _read_service_pb2.ListCheckpointsResponse]  # type: ignore[assignment]
-    """How far the projections have come. Internal: callers are services."""
+    """How far the projections have come. Internal."""
 
 class ReadServiceServicer(metaclass=_abc_1.ABCMeta):
     """Reads what the projector keeps. It lags the authority by what it has not
@@ -83,6 +83,6 @@ class ReadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _read_service_pb2.ListCheckpointsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_read_service_pb2.ListCheckpointsResponse, _abc.Awaitable[_read_service_pb2.ListCheckpointsResponse]]:
-        """How far the projections have come. Internal: callers are services."""
+        """How far the projections have come. Internal."""
 
 def add_ReadServiceServicer_to_server(servicer: ReadServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

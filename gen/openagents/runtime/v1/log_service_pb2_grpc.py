@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class LogServiceStub:
-    """The authority's log by partition and position. Internal: callers are services.
+    """The authority's log by partition and position. Internal: methods say which
+    services may call.
     """
 
     def __init__(self, channel):
@@ -48,7 +49,8 @@ class LogServiceStub:
 
 
 class LogServiceServicer:
-    """The authority's log by partition and position. Internal: callers are services.
+    """The authority's log by partition and position. Internal: methods say which
+    services may call.
     """
 
     def TailLog(self, request, context):
@@ -88,7 +90,8 @@ def add_LogServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class LogService:
-    """The authority's log by partition and position. Internal: callers are services.
+    """The authority's log by partition and position. Internal: methods say which
+    services may call.
     """
 
     @staticmethod

@@ -27,7 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class LogServiceStub:
-    """The authority's log by partition and position. Internal: callers are services."""
+    """The authority's log by partition and position. Internal: methods say which
+    services may call.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -42,7 +44,9 @@ class LogServiceStub:
 
 @_typing.type_check_only
 class LogServiceAsyncStub(LogServiceStub):
-    """The authority's log by partition and position. Internal: callers are services."""
+    """The authority's log by partition and position. Internal: methods say which
+    services may call.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     TailLog: _aio.UnaryStreamMultiCallable[_log_service_pb2.TailLogRequest, _log_service_pb2.TailLogResponse]  # type: ignore[assignment]
@@ -53,7 +57,9 @@ class LogServiceAsyncStub(LogServiceStub):
     """Where the log stands."""
 
 class LogServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The authority's log by partition and position. Internal: callers are services."""
+    """The authority's log by partition and position. Internal: methods say which
+    services may call.
+    """
 
     @_abc_1.abstractmethod
     def TailLog(

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class TopicServiceStub:
-    """Serves topics to gateways. Internal: callers are services.
+    """Serves topics to gateways. Internal: methods say which services may call.
     """
 
     def __init__(self, channel):
@@ -53,7 +53,7 @@ class TopicServiceStub:
 
 
 class TopicServiceServicer:
-    """Serves topics to gateways. Internal: callers are services.
+    """Serves topics to gateways. Internal: methods say which services may call.
     """
 
     def DescribeTopic(self, request, context):
@@ -106,7 +106,7 @@ def add_TopicServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TopicService:
-    """Serves topics to gateways. Internal: callers are services.
+    """Serves topics to gateways. Internal: methods say which services may call.
     """
 
     @staticmethod

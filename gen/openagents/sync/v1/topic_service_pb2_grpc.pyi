@@ -39,7 +39,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class TopicServiceStub:
-    """Serves topics to gateways. Internal: callers are services."""
+    """Serves topics to gateways. Internal: methods say which services may call."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -57,7 +57,7 @@ class TopicServiceStub:
 
 @_typing.type_check_only
 class TopicServiceAsyncStub(TopicServiceStub):
-    """Serves topics to gateways. Internal: callers are services."""
+    """Serves topics to gateways. Internal: methods say which services may call."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     DescribeTopic: _aio.UnaryUnaryMultiCallable[_topic_service_pb2.DescribeTopicRequest, _topic_service_pb2.DescribeTopicResponse]  # type: ignore[assignment]
@@ -71,7 +71,7 @@ class TopicServiceAsyncStub(TopicServiceStub):
     """One page of a topic's history, in order and without a hole."""
 
 class TopicServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Serves topics to gateways. Internal: callers are services."""
+    """Serves topics to gateways. Internal: methods say which services may call."""
 
     @_abc_1.abstractmethod
     def DescribeTopic(

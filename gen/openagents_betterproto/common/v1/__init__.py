@@ -153,7 +153,8 @@ class Reason(betterproto.Enum):
 
     SERVICE_NOT_ACCEPTED = 110
     """
-    A service called without a service token, or with one that isn't accepted here.
+    A service called with neither a service token nor a certificate that is
+     accepted here.
     """
 
     MISSING_SCOPE = 111
@@ -180,6 +181,12 @@ class Reason(betterproto.Enum):
      it came from the future, or had expired, to the one that refuses it. The
      metadata says whose clock (clock), compared with whose (compared_with), and by
      how many milliseconds it is ahead (ahead_ms; negative: behind).
+    """
+
+    CALLER_NOT_ALLOWED = 118
+    """
+    The service is accepted here, and may not call this method. The metadata says
+     which method (method) and who may (callers).
     """
 
     CODE_INCORRECT = 150

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from oa_base.refusal import Refusal
@@ -9,6 +11,7 @@ from oa_client.cpython.network import HttpxHttp, WebSockets
 from oa_client.follow.tests.fake_gateway import FakeGateway
 from oa_client.transport import SocketClosed
 from oa_khala.frames import Form
+from oa_testing.authority import Authority, server_context
 from oa_testing.forward_proxy import ForwardProxy
 from oa_worker.tests.test_tokens import edge
 
@@ -53,3 +56,47 @@ async def test_an_error_names_the_proxy_and_not_its_password(
     for message in (refused.value.message, str(closed.value)):
         assert said in message
         assert "secret" not in message
+
+
+AUTHORITY, FOREIGN = Authority(), Authority("Another authority")
+
+
+async def test_a_site_with_an_authority_of_its_own(tmp_path: Path) -> None:
+    tls, ca_file = server_context(tmp_path, AUTHORITY.issue()), AUTHORITY.write(tmp_path)
+    async with FakeGateway({}).running(tls) as gateway, HttpxHttp(ca_file=ca_file) as http:
+        with edge(200, b"yes", tls=tls) as (url, _):
+            assert (await http.post(url, b"", {})).body == b"yes"
+        await (await WebSockets(ca_file=ca_file).open(gateway.url, Form.PROTO.value)).close()
+
+
+@pytest.mark.parametrize(
+    ("names", "trusts"),
+    [
+        pytest.param((), None, id="no authority of ours"),
+        pytest.param((), FOREIGN, id="another authority"),
+        pytest.param(("site.test",), AUTHORITY, id="another name"),
+    ],
+)
+async def test_a_site_that_is_not_trusted_is_told_nothing(
+    tmp_path: Path, names: tuple[str, ...], trusts: Authority | None
+) -> None:
+    tls = server_context(tmp_path, AUTHORITY.issue(*names))
+    ca_file = trusts.write(tmp_path) if trusts else None
+    async with FakeGateway({}).running(tls) as gateway, HttpxHttp(ca_file=ca_file) as http:
+        with edge(200, b"yes", tls=tls) as (url, seen):
+            with pytest.raises(Refusal, match="set OA_CA_FILE if the site has an authority of its own") as refused:
+                await http.post(url, b"secret", {})
+            assert refused.value.reason == "unavailable"
+            assert seen == []
+        with pytest.raises(SocketClosed, match="set OA_CA_FILE"):
+            await WebSockets(ca_file=ca_file).open(gateway.url, Form.PROTO.value)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no certificate"])
+def test_a_file_of_authorities_that_is_none_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    ca_file = tmp_path / "ca.crt"
+    if content is not None:
+        ca_file.write_bytes(content)
+    with pytest.raises(Refusal, match="can't be used") as refused:
+        HttpxHttp(ca_file=ca_file)
+    assert (refused.value.reason, refused.value.field) == ("invalid_setting", "OA_CA_FILE")

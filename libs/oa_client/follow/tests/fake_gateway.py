@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -62,11 +63,12 @@ class FakeGateway:
         self.changed.set()
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[FakeGateway]:
+    async def running(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[FakeGateway]:
+        """On loopback, with TLS if there is a context for it."""
         async with serve(
-            self._serve, "127.0.0.1", 0, subprotocols=[websockets.Subprotocol(Form.PROTO.value)]
+            self._serve, "127.0.0.1", 0, subprotocols=[websockets.Subprotocol(Form.PROTO.value)], ssl=tls
         ) as server:
-            self.url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/khala/v1/ws"
+            self.url = f"{'wss' if tls else 'ws'}://127.0.0.1:{server.sockets[0].getsockname()[1]}/khala/v1/ws"
             yield self
 
     async def _serve(self, connection: ServerConnection) -> None:

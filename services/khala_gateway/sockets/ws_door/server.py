@@ -11,6 +11,8 @@ from websockets.http11 import Request
 from oa_platform.config.parsers import Address
 from oa_platform.http.server import bind
 from oa_platform.system.ids import new_id
+from oa_platform.tls.certificates import server_context
+from oa_platform.tls.protection import PLAIN, Protection
 from services.khala_gateway.admission.app import Admission
 from services.khala_gateway.connections.app.connection import Connection
 from services.khala_gateway.connections.app.dependencies import Dependencies
@@ -26,8 +28,16 @@ _log = structlog.get_logger(__name__)
 class WebSocketServer:
     """Listens while entered; leaving it drains. Implements `Sockets`."""
 
-    def __init__(self, address: Address, dependencies: Dependencies, admission: Admission, limits: PortLimits) -> None:
+    def __init__(
+        self,
+        address: Address,
+        dependencies: Dependencies,
+        admission: Admission,
+        limits: PortLimits,
+        protection: Protection = PLAIN,
+    ) -> None:
         self._address = address
+        self._protection = protection
         self._dependencies = dependencies
         self._admission = admission
         self._limits = limits
@@ -38,11 +48,18 @@ class WebSocketServer:
         self.port = 0
 
     async def __aenter__(self) -> Self:
-        """Listen; raises Refusal(port_in_use)."""
+        """Listen; raises Refusal: port_in_use, or invalid_setting for an address that needs TLS."""
+        certificates = self._protection.for_listener(self._address, "OA_WS_ADDRESS")
         listener = bind(self._address, "OA_WS_ADDRESS")
         self.port = listener.getsockname()[1]
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._new_socket, sock=listener, backlog=self._limits.backlog)
+        self._server = await loop.create_server(
+            self._new_socket,
+            sock=listener,
+            backlog=self._limits.backlog,
+            ssl=server_context(certificates) if certificates else None,
+            ssl_handshake_timeout=self._limits.socket.handshake_deadline_ms / 1000 if certificates else None,
+        )
         _log.info("ws_listening", address=str(self._address), port=self.port)
         return self
 

@@ -90,10 +90,12 @@ async def test_bad_queries_name_their_field(doors: Doors, query: dict[str, Any],
     assert refusal.reason in ("invalid_value", "invalid_enum")
 
 
-async def test_checkpoints_are_for_services(rig: Rig, doors: Doors) -> None:
+async def test_checkpoints_are_for_control(rig: Rig, doors: Doors) -> None:
     await rig.fill(1)
     request = read_service_pb2.ListCheckpointsRequest()
-    answer = await doors.reads.ListCheckpoints(request, metadata=as_gateway())
+    answer = await doors.reads.ListCheckpoints(request, metadata=((SERVICE_TOKEN_KEY, CONTROL),))
     (checkpoint,) = answer.checkpoints
     assert (checkpoint.projection, checkpoint.version, checkpoint.epoch) == ("run_summaries", 1, "log_test")
     assert (checkpoint.applied.partition, checkpoint.applied.position) == (0, len(h.whole_run(0)))
+    refusal = await refused(doors.reads.ListCheckpoints(request, metadata=as_gateway()))
+    assert (refusal.reason, refusal.metadata["callers"]) == ("caller_not_allowed", "control")

@@ -37,7 +37,7 @@ from services.runtime.retention.store import PostgresOldestRuns
 from services.runtime.tests.archiving import archiver_of
 from services.runtime.tests.finished import finished_runs
 from services.runtime.tests.rig import (
-    AS_SERVICE,
+    AS_GATEWAY,
     Replica,
     Somebody,
     refusal_of_call,
@@ -175,7 +175,7 @@ def test_pruning_needs_an_archive(runtime_database: Database) -> None:
 
 async def _described(runtime: Replica, run_id: str) -> topic_service_pb2.DescribeTopicResponse:
     request = topic_service_pb2.DescribeTopicRequest(topic=f"run:{run_id}:events")
-    return await runtime.topics.DescribeTopic(request, metadata=AS_SERVICE)
+    return await runtime.topics.DescribeTopic(request, metadata=AS_GATEWAY)
 
 
 async def test_the_topic_keeps_its_head_and_says_its_floor(runtime_database: Database, tmp_path: Path) -> None:
@@ -191,17 +191,17 @@ async def test_the_topic_keeps_its_head_and_says_its_floor(runtime_database: Dat
             )
 
         for after in (0, 4):
-            refusal = await refusal_of_call(rig.runtime.topics.ReplayTopic(replay(after), metadata=AS_SERVICE))
+            refusal = await refusal_of_call(rig.runtime.topics.ReplayTopic(replay(after), metadata=AS_GATEWAY))
             assert refusal.reason == "retention_floor_breach"
             assert refusal.metadata["floor"] == "5"
-        at_floor = await rig.runtime.topics.ReplayTopic(replay(5), metadata=AS_SERVICE)
+        at_floor = await rig.runtime.topics.ReplayTopic(replay(5), metadata=AS_GATEWAY)
         assert (list(at_floor.page.frames), at_floor.floor) == ([], 5)
         admin = await asyncpg.connect(runtime_database.admin)
         head = await admin.fetchval("SELECT chain_head FROM runtime.runs WHERE run_id = $1", run_id)
         await admin.close()
-        await rig.runtime.topics.ReplayTopic(replay(5, head), metadata=AS_SERVICE)
+        await rig.runtime.topics.ReplayTopic(replay(5, head), metadata=AS_GATEWAY)
         for after, chain, reason in ((4, head, "retention_floor_breach"), (5, b"?" * 32, "epoch_mismatch")):
-            refusal = await refusal_of_call(rig.runtime.topics.ReplayTopic(replay(after, chain), metadata=AS_SERVICE))
+            refusal = await refusal_of_call(rig.runtime.topics.ReplayTopic(replay(after, chain), metadata=AS_GATEWAY))
             assert refusal.reason == reason
 
 

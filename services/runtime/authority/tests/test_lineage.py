@@ -29,7 +29,8 @@ from services.runtime.authority.domain import EpochCause, Found, NewEpoch, Serve
 from services.runtime.config import MergeSettings, TailSettings
 from services.runtime.tests.lost_events import LaggingStandby
 from services.runtime.tests.rig import (
-    AS_SERVICE,
+    AS_GATEWAY,
+    AS_PROJECTOR,
     FakeWorker,
     Replica,
     Somebody,
@@ -114,7 +115,7 @@ async def runtime(runtime_database: Database, who: Somebody) -> AsyncIterator[Re
 
 
 async def epoch_of(runtime: Replica) -> str:
-    described = await runtime.log.DescribeLog(log_service_pb2.DescribeLogRequest(), metadata=AS_SERVICE)
+    described = await runtime.log.DescribeLog(log_service_pb2.DescribeLogRequest(), metadata=AS_PROJECTOR)
     return str(described.epoch)
 
 
@@ -183,11 +184,11 @@ async def test_those_who_follow_the_log_begin_anew(runtime_database: Database, r
     await worker.attach()
     run_id = await started(runtime, who, worker)
     topic, before = f"run:{run_id}:events", await epoch_of(runtime)
-    watch: Any = runtime.topics.WatchTopics(metadata=AS_SERVICE)
+    watch: Any = runtime.topics.WatchTopics(metadata=AS_GATEWAY)
     await watch.write(topic_service_pb2.WatchTopicsRequest(add_topics=[topic]))
     assert (await watch.read()).watched[0].epoch == before
     places = [cursor_pb2.LogPosition(partition=partition) for partition in range(16)]
-    tail = runtime.log.TailLog(log_service_pb2.TailLogRequest(epoch=before, after=places), metadata=AS_SERVICE)
+    tail = runtime.log.TailLog(log_service_pb2.TailLogRequest(epoch=before, after=places), metadata=AS_PROJECTOR)
 
     await new_epoch(runtime_database, "--by", "ann", "--reason", "a test")
     epoch = await until_epoch_is_not(runtime, before)
@@ -199,7 +200,7 @@ async def test_those_who_follow_the_log_begin_anew(runtime_database: Database, r
         refusal = await refusal_of_call(_to_its_end(tail))
     assert (refusal.reason, refusal.metadata["epoch"]) == ("epoch_mismatch", epoch)
     replay = topic_service_pb2.ReplayTopicRequest(topic=topic, epoch=before, after_seq=1)
-    refusal = await refusal_of_call(runtime.topics.ReplayTopic(replay, metadata=AS_SERVICE))
+    refusal = await refusal_of_call(runtime.topics.ReplayTopic(replay, metadata=AS_GATEWAY))
     assert (refusal.reason, refusal.metadata["epoch"]) == ("epoch_mismatch", epoch)
     watch.cancel()
 
@@ -250,7 +251,7 @@ async def test_what_was_followed_and_is_gone_gives_the_log_a_new_epoch(
     assert [cause for cause, _ in await epochs(runtime_database)] == ["installed", "events_missing"]
     assert (await worker.append(run_id, 1, "c", text(b"new"))).first_seq == 4
     replay = topic_service_pb2.ReplayTopicRequest(topic=f"run:{run_id}:events", epoch=epoch, after_seq=2)
-    frames = (await runtime.topics.ReplayTopic(replay, metadata=AS_SERVICE)).page.frames
+    frames = (await runtime.topics.ReplayTopic(replay, metadata=AS_GATEWAY)).page.frames
     assert [(b"lost" in frame, b"new" in frame) for frame in frames] == [(False, False), (False, True)]
 
 

@@ -34,7 +34,7 @@ from services.runtime.log.store.reads import PostgresReads
 from services.runtime.receipts.tests.test_merger import postgres_of
 from services.runtime.tests.archiving import archiver_of
 from services.runtime.tests.rig import (
-    AS_SERVICE,
+    AS_PROJECTOR,
     FakeWorker,
     Replica,
     Somebody,
@@ -148,12 +148,14 @@ async def tailed(runtime: Replica, after: Mapping[int, int] | None = None) -> Lo
 
     Raises the Refusal that the stream ends with; what came before is its `partial`.
     """
-    described = await runtime.log.DescribeLog(log_service_pb2.DescribeLogRequest(), metadata=AS_SERVICE)
+    described = await runtime.log.DescribeLog(log_service_pb2.DescribeLogRequest(), metadata=AS_PROJECTOR)
     heads = {place.partition: place.position for place in described.heads}
     log: Log = {partition: [] for partition in heads}
     begin = {partition: (after or {}).get(partition, 0) for partition in heads}
     places = [cursor_pb2.LogPosition(partition=one, position=at) for one, at in begin.items()]
-    call = runtime.log.TailLog(log_service_pb2.TailLogRequest(epoch=described.epoch, after=places), metadata=AS_SERVICE)
+    call = runtime.log.TailLog(
+        log_service_pb2.TailLogRequest(epoch=described.epoch, after=places), metadata=AS_PROJECTOR
+    )
     try:
         while any(begin[one] + len(log[one]) < head for one, head in heads.items()):
             message = await refusing(call.read())
@@ -211,7 +213,7 @@ async def test_a_tail_goes_on_from_the_archive_over_the_floor_to_what_is_new(
         await one.archive(*one.runs)
         head = len(one.before[0])
         call = one.runtime.log.TailLog(
-            log_service_pb2.TailLogRequest(after=[cursor_pb2.LogPosition(partition=0)]), metadata=AS_SERVICE
+            log_service_pb2.TailLogRequest(after=[cursor_pb2.LogPosition(partition=0)]), metadata=AS_PROJECTOR
         )
         log: list[bytes] = []
         while len(log) < head:

@@ -1,0 +1,109 @@
+"""How a process protects its connections: with certificates, or not at all, which is for loopback.
+
+    edge = await process.enter(edge_protection(settings.edge_tls, settings.tls, process.clock))
+    await process.enter(HttpServer(app, address, variable="OA_HTTP_ADDRESS", protection=edge))
+
+`process.protection` is the one towards other services.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import structlog
+
+from oa_base.clock import Clock
+from oa_base.refusal import Refusal
+from oa_platform.config.parsers import Address, Target, is_loopback
+from oa_platform.config.shared import EdgeTlsSettings, TlsSettings
+from oa_platform.tls.certificates import Certificates
+from oa_platform.tls.pair import EDGE, SERVICE, PairFiles, Variables
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Protection:
+    """Certificates, or None; and whether there may be none beyond loopback. `variables` are the settings for them."""
+
+    certificates: Certificates | None = None
+    allow_plaintext: bool = False
+    variables: Variables = SERVICE
+
+    def for_listener(self, address: Address, variable: str) -> Certificates | None:
+        """What a listener on the address uses; raises Refusal(invalid_setting) if there must be something."""
+        self._check(address.is_loopback, f"{variable} is {address}", variable)
+        return self.certificates
+
+    def for_channel(self, target: Target | Address) -> Certificates | None:
+        """The same for calls to another service."""
+        self._check(target.is_loopback, f"calls go to {target}", "")
+        return self.certificates
+
+    def check_url(self, url: str, variable: str) -> None:
+        """Raise Refusal(invalid_setting) for a URL that is neither https nor loopback."""
+        parts = urlsplit(url)
+        if parts.scheme == "https" or is_loopback(parts.hostname or "") or self._allowed(f"{variable} is {url}"):
+            return
+        message = f"{variable} is {url}, which is neither https nor loopback; give an https URL{_OR_PLAIN}"
+        raise Refusal("invalid_setting", message, field=variable)
+
+    def _check(self, near: bool, what: str, variable: str) -> None:
+        if self.certificates is not None or near or self._allowed(what):
+            return
+        needed = self.variables.certificate
+        message = f"{what}, which isn't loopback, and there is no certificate; set {needed}{_OR_PLAIN}"
+        raise Refusal("invalid_setting", message, field=variable or needed)
+
+    def _allowed(self, what: str) -> bool:
+        if self.allow_plaintext:
+            _log.warning("plaintext", what=what, allowed_by="OA_ALLOW_PLAINTEXT")
+        return self.allow_plaintext
+
+
+_OR_PLAIN = ", or OA_ALLOW_PLAINTEXT=true where the network protects what is said"
+PLAIN = Protection()
+"""No certificates: for loopback."""
+
+
+@asynccontextmanager
+async def service_protection(settings: TlsSettings, clock: Clock) -> AsyncIterator[Protection]:
+    """Towards other services. Raises Refusal(invalid_setting) for files that can't be used."""
+    given = {
+        SERVICE.certificate: settings.cert_file,
+        SERVICE.key: settings.key_file,
+        SERVICE.authorities: settings.ca_file,
+    }
+    if not _all_or_none(given):
+        yield Protection(None, settings.allow_plaintext)
+        return
+    assert settings.cert_file
+    assert settings.key_file
+    files = PairFiles("service", SERVICE, settings.cert_file, settings.key_file, settings.ca_file)
+    async with Certificates(files, clock, settings.reload_interval_ms) as certificates:
+        yield Protection(certificates, settings.allow_plaintext)
+
+
+@asynccontextmanager
+async def edge_protection(settings: EdgeTlsSettings, service: TlsSettings, clock: Clock) -> AsyncIterator[Protection]:
+    """Towards everybody outside. Raises Refusal(invalid_setting) for files that can't be used."""
+    if not _all_or_none({EDGE.certificate: settings.cert_file, EDGE.key: settings.key_file}):
+        yield Protection(None, service.allow_plaintext, EDGE)
+        return
+    assert settings.cert_file
+    assert settings.key_file
+    files = PairFiles("edge", EDGE, settings.cert_file, settings.key_file)
+    async with Certificates(files, clock, settings.reload_interval_ms) as certificates:
+        yield Protection(certificates, service.allow_plaintext, EDGE)
+
+
+def _all_or_none(given: Mapping[str, object]) -> bool:
+    """Whether the files are set. Raises Refusal(invalid_setting) when only some are."""
+    missing = [name for name, file in given.items() if not file]
+    if missing and len(missing) < len(given):
+        message = f"{' and '.join(missing)} must be set too; set all of {', '.join(given)}, or none"
+        raise Refusal("invalid_setting", message, field=missing[0])
+    return not missing
