@@ -66,7 +66,8 @@ def root(name: str, *, fresh: bool = False) -> Root:
     Raises subprocess.CalledProcessError when it can't be made.
     """
     recipe = (*_RECIPES[name], SUITE)
-    made = Root(name, cache_folder() / name / _digest(*recipe, HOOK.read_text("utf-8")))
+    steps = HOOK.read_text("utf-8") if name == "base" else ""
+    made = Root(name, cache_folder() / name / _digest(*recipe, steps))
     if fresh or not made.archive.exists():
         made.folder.mkdir(parents=True, exist_ok=True)
         part = made.folder / f"root.{os.getpid()}.tar"
