@@ -23,8 +23,8 @@ PYTHON = "python3.11"
 HOOK = CHECKOUT / "deploy" / "images" / "base_hook.sh"
 _MERGED_USR = "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr"
 _RECIPES = {
-    # Change a recipe, and all that is made from it is made anew.
-    "base": ("--variant=extract", f"--include={PYTHON},tzdata", _MERGED_USR, f'--extract-hook={HOOK} "$1"'),
+    # Change a recipe, and all that is made from it is made anew. Wheels bring their libraries, but for libstdc++.
+    "base": ("--variant=extract", f"--include={PYTHON},libstdc++6,tzdata", _MERGED_USR, f'--extract-hook={HOOK} "$1"'),
     "builder": ("--variant=minbase", f"--include={PYTHON}-venv,python3,ca-certificates"),
 }
 

@@ -6,6 +6,7 @@ Exit status 0 when everything held, 1 when something did not, 2 when this machin
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -59,7 +60,11 @@ def _migrate(image: Image) -> list[str]:
 
 
 def _run(images: Mapping[str, Image]) -> list[str]:
-    written = asyncio.run(run_once(images, scratch_directory()))
+    folder = scratch_directory()
+    try:
+        written = asyncio.run(run_once(images, folder))
+    finally:
+        shutil.rmtree(folder)
     return [] if written == EXPECTED else [f"worker: the command wrote {written!r}"]
 
 

@@ -36,7 +36,7 @@ class Image:
         reached under their own names; they must lie below /tmp or /dev.
         """
         uid, _, gid = self.user.partition(":")
-        words = ["bwrap", "--ro-bind", str(self.root), "/", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
+        words = [shutil.which("bwrap") or "bwrap", "--ro-bind", str(self.root), "/", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
         for option, folders in (("--ro-bind", readable), ("--bind", writable)):
             for folder in folders:
                 words += [option, str(folder), str(folder)]
