@@ -47,22 +47,27 @@ def tag_of(target: Target, release: Release) -> str:
     return f"{REPOSITORY}/{target.name}:{release.version}"
 
 
-def build(targets: Iterable[Target], release: Release, *, fresh: bool = False) -> list[str]:
-    """Build these images and return their names. Raises NotBuilt, subprocess.CalledProcessError."""
+def build(targets: Iterable[Target], release: Release, *, fresh: bool = False, cached: bool = True) -> list[str]:
+    """Build these images and return their names. `fresh`: on a new base; not `cached`: with every step done again.
+
+    Raises NotBuilt, subprocess.CalledProcessError.
+    """
     tool = engine.find_engine()
     if tool is None:
         raise NotBuilt(f"none of {', '.join(engine.ENGINES)} works here; install one (Debian: buildah)")
     roots = _bases(tool, fresh)
     debian = [] if os.environ.get("BASE") else list(base.root("base").packages())
-    return [_build(tool, target, release, roots, debian) for target in targets]
+    return [_build(tool, target, release, roots, debian, cached) for target in targets]
 
 
-def _build(tool: str, target: Target, release: Release, roots: Mapping[str, str], debian: list[dict[str, str]]) -> str:
+def _build(
+    tool: str, target: Target, release: Release, roots: Mapping[str, str], debian: list[dict[str, str]], cached: bool
+) -> str:
     tag = tag_of(target, release)
     arguments = {**roots, "VERSION": release.version, "REVISION": release.revision}
-    engine.run(
-        tool, engine.Build(CHECKOUT, CONTAINERFILE, tag, target.name, arguments, _pip_secrets(), release.epoch_s)
-    )
+    secrets = _pip_secrets()
+    work = engine.Build(CHECKOUT, CONTAINERFILE, tag, target.name, arguments, secrets, release.epoch_s, cached)
+    engine.run(tool, work)
     lock = (CHECKOUT / "requirements" / f"{target.name}.lock").read_text("utf-8")
     document = sbom.bill(target.name, release.version, release.revision, lock, debian, release.epoch_s)
     RESULTS.mkdir(parents=True, exist_ok=True)

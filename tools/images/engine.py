@@ -25,6 +25,8 @@ class Build:
     """Files that steps may read while they run, by name. They are in no layer."""
     epoch_s: int = 0
     """The time that everything in the image has."""
+    cached: bool = True
+    """Whether steps that were done before may be taken as done."""
 
 
 def find_engine() -> str | None:
@@ -45,6 +47,7 @@ def command(engine: str, build: Build) -> list[str]:
         ignored = build.file.with_name(f"{build.file.name}.dockerignore")
         words += ["--ignorefile", str(ignored)] if ignored.exists() else []
     words += ["--target", build.target] if build.target else []
+    words += [] if build.cached else ["--no-cache"]
     for name, value in build.arguments.items():
         words += ["--build-arg", f"{name}={value}"]
     for name, path in build.secrets.items():

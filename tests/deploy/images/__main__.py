@@ -13,7 +13,7 @@ from contextlib import ExitStack
 
 from oa_testing.postgres import Databases, SessionServer, scratch_directory
 from tests.deploy.images.checks import defects, has_shell, may_write, migrated, not_migrated
-from tests.deploy.images.sandbox import Image, missing_tools, mounted
+from tests.deploy.images.sandbox import Image, digest, missing_tools, mounted
 from tests.deploy.images.whole import EXPECTED, run_once
 from tools.images.build import Release, build
 from tools.images.targets import TARGETS
@@ -33,6 +33,7 @@ def main() -> int:
         wrong = _look(images, release)
         wrong += _migrate(images["migrate"])
         wrong += _run(images)
+    wrong += _again(tags["migrate"], release)
     sys.stdout.write("".join(f"{line}\n" for line in wrong) or "every image held\n")
     return 1 if wrong else 0
 
@@ -57,6 +58,13 @@ def _migrate(image: Image) -> list[str]:
     finally:
         server.stop()
     return [f"migrate: {line}" for line in not_migrated(said)]
+
+
+def _again(tag: str, release: Release) -> list[str]:
+    """Every step done once more makes the same image."""
+    before = digest(tag)
+    build([TARGETS["migrate"]], release, cached=False)
+    return [] if digest(tag) == before else ["migrate: a second build of the same made another image"]
 
 
 def _run(images: Mapping[str, Image]) -> list[str]:

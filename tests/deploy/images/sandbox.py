@@ -36,7 +36,18 @@ class Image:
         reached under their own names; they must lie below /tmp or /dev.
         """
         uid, _, gid = self.user.partition(":")
-        words = [shutil.which("bwrap") or "bwrap", "--ro-bind", str(self.root), "/", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
+        words = [
+            shutil.which("bwrap") or "bwrap",
+            "--ro-bind",
+            str(self.root),
+            "/",
+            "--proc",
+            "/proc",
+            "--dev",
+            "/dev",
+            "--tmpfs",
+            "/tmp",
+        ]
         for option, folders in (("--ro-bind", readable), ("--bind", writable)):
             for folder in folders:
                 words += [option, str(folder), str(folder)]
@@ -83,6 +94,11 @@ def mounted(tag: str) -> Iterator[Image]:
         yield Image(root, tuple(config["Entrypoint"]), config["User"], environment, config["Labels"])
     finally:
         _buildah("rm", container)
+
+
+def digest(tag: str) -> str:
+    """What the image of that name is known by in a registry: the hash of all that it is."""
+    return str(json.loads(_buildah("inspect", "--type", "image", tag))["FromImageDigest"])
 
 
 def _buildah(*arguments: str) -> str:

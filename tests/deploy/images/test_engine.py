@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,5 +40,6 @@ def test_each_engine_gets_target_arguments_and_secrets() -> None:
     common = "--target runtime --build-arg BASE=b --secret id=pip.conf,src=/p /c"
     assert " ".join(engine.command("docker", BUILD)) == f"docker build --tag t:1 --file /c/F {common}"
     own = "--layers --isolation chroot --timestamp 7"
+    assert "--no-cache" in engine.command("docker", replace(BUILD, cached=False))
     for name in ("buildah", "podman"):
         assert " ".join(engine.command(name, BUILD)) == f"{name} build --tag t:1 --file /c/F {own} {common}"
