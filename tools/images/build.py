@@ -64,9 +64,11 @@ def _build(
     tool: str, target: Target, release: Release, roots: Mapping[str, str], debian: list[dict[str, str]], cached: bool
 ) -> str:
     tag = tag_of(target, release)
-    arguments = {**roots, "VERSION": release.version, "REVISION": release.revision}
-    secrets = _pip_secrets()
-    work = engine.Build(CHECKOUT, CONTAINERFILE, tag, target.name, arguments, secrets, release.epoch_s, cached)
+    said = {"title": f"openagents-{target.name}", "version": release.version, "revision": release.revision}
+    labels = {f"org.opencontainers.image.{name}": value for name, value in said.items()}
+    arguments = {**roots, "REVISION": release.revision}
+    secrets, epoch_s = _pip_secrets(), release.epoch_s
+    work = engine.Build(CHECKOUT, CONTAINERFILE, tag, target.name, arguments, labels, secrets, epoch_s, cached)
     engine.run(tool, work)
     lock = (CHECKOUT / "requirements" / f"{target.name}.lock").read_text("utf-8")
     document = sbom.bill(target.name, release.version, release.revision, lock, debian, release.epoch_s)

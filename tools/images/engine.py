@@ -21,6 +21,8 @@ class Build:
     tag: str
     target: str = ""
     arguments: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """What the image says of itself. Not in the file: there, one made from an argument comes from the cache."""
     secrets: Mapping[str, Path] = field(default_factory=dict)
     """Files that steps may read while they run, by name. They are in no layer."""
     epoch_s: int = 0
@@ -50,6 +52,8 @@ def command(engine: str, build: Build) -> list[str]:
     words += [] if build.cached else ["--no-cache"]
     for name, value in build.arguments.items():
         words += ["--build-arg", f"{name}={value}"]
+    for name, value in build.labels.items():
+        words += ["--label", f"{name}={value}"]
     for name, path in build.secrets.items():
         words += ["--secret", f"id={name},src={path}"]
     return [*words, str(build.context)]

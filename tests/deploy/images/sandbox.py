@@ -63,12 +63,12 @@ class Image:
         return {name.lower().replace("_", "-"): version for name, _, version in (one.rpartition("-") for one in found)}
 
     def code(self) -> set[str]:
-        """Our files in it, without byte code."""
+        """Our files in it, without byte code and the name of the commit."""
         folder = self.root / "app" / "code"
         return {
             path.relative_to(folder).as_posix()
             for path in folder.rglob("*")
-            if path.is_file() and path.suffix != ".pyc"
+            if path.is_file() and path.suffix != ".pyc" and path.name != "REVISION"
         }
 
     def without_byte_code(self) -> list[str]:
@@ -96,9 +96,9 @@ def mounted(tag: str) -> Iterator[Image]:
         _buildah("rm", container)
 
 
-def digest(tag: str) -> str:
-    """What the image of that name is known by in a registry: the hash of all that it is."""
-    return str(json.loads(_buildah("inspect", "--type", "image", tag))["FromImageDigest"])
+def layers(tag: str) -> list[str]:
+    """The hashes of the image's layers: of all files in it, with their modes and times."""
+    return list(json.loads(_buildah("inspect", "--type", "image", tag))["OCIv1"]["rootfs"]["diff_ids"])
 
 
 def _buildah(*arguments: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 from tools.images import engine
 from tools.images.engine import Build
 
-BUILD = Build(Path("/c"), Path("/c/F"), "t:1", "runtime", {"BASE": "b"}, {"pip.conf": Path("/p")}, 7)
+BUILD = Build(Path("/c"), Path("/c/F"), "t:1", "runtime", {"BASE": "b"}, {"l": "v"}, {"pip.conf": Path("/p")}, 7)
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_the_first_engine_that_works_is_taken(programs: Path) -> None:
 
 
 def test_each_engine_gets_target_arguments_and_secrets() -> None:
-    common = "--target runtime --build-arg BASE=b --secret id=pip.conf,src=/p /c"
+    common = "--target runtime --build-arg BASE=b --label l=v --secret id=pip.conf,src=/p /c"
     assert " ".join(engine.command("docker", BUILD)) == f"docker build --tag t:1 --file /c/F {common}"
     own = "--layers --isolation chroot --timestamp 7"
     assert "--no-cache" in engine.command("docker", replace(BUILD, cached=False))
