@@ -1,4 +1,4 @@
-"""Build the images: `python -m tools.images [TARGET…] [--fresh-base]`; all of them when none is named."""
+"""Build the images: `python -m tools.images [TARGET…] [--fresh-base] [--no-cache]`; all of them when none is named."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.images", description=__doc__)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
     parser.add_argument("--fresh-base", action="store_true", help="make the base anew, with today's packages")
+    parser.add_argument("--no-cache", action="store_true", help="do every step again, as for a release")
     arguments = parser.parse_args()
     if unknown := set(arguments.targets) - set(TARGETS):
         parser.error(f"there is no target {', '.join(sorted(unknown))}; there are {', '.join(TARGETS)}")
     try:
         chosen = [TARGETS[name] for name in arguments.targets or TARGETS]
-        tags = build(chosen, Release.of_checkout(), fresh=arguments.fresh_base)
+        tags = build(chosen, Release.of_checkout(), fresh=arguments.fresh_base, cached=not arguments.no_cache)
     except NotBuilt as reason:
         sys.stderr.write(f"images: {reason}\n")
         return 2
