@@ -11,7 +11,7 @@ CMD ?=
 ONCE ?=
 BENCH ?= append tail catchup recovery khala_fanout
 
-.PHONY: help run test busy order kills bench sim lint proto-check gen fmt lock baseline bootstrap clean distclean
+.PHONY: help run test busy order kills bench sim lint proto-check gen fmt lock images images-test baseline bootstrap clean distclean
 
 help: ## list the targets
 	@printf 'OpenAgents Runtime\n\n'
@@ -58,6 +58,12 @@ fmt: bootstrap ## let ruff format and mend what it can
 
 lock: bootstrap ## write requirements/*.lock from pyproject.toml (ARGS=--upgrade moves versions)
 	@tools/lock.sh $(ARGS)
+
+images: bootstrap ## build the container images (ARGS="runtime worker" picks, ARGS=--fresh-base makes the base anew)
+	@$(PY) -m tools.images $(ARGS)
+
+images-test: bootstrap ## build all images, look into each, and run the whole system from them
+	@$(PY) -m tests.deploy.images
 
 baseline: bootstrap ## releases only: make today's contracts the ones that `breaking` compares with
 	@$(VENV)/bin/buf build proto --exclude-source-info --output proto/baseline/v1.binpb

@@ -39,7 +39,7 @@ _TITLES = {
     "cli": "The `oa` program",
     "oa_localstack": "The local stack",
     "postgres": "Migrations",
-    "oa_worker": "Workers",
+    "worker": "A worker by itself",
 }
 
 

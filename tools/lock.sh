@@ -14,9 +14,13 @@ common=(--quiet --universal --python-version 3.11 --generate-hashes --no-header 
 
 # The development set first; what runs in production is a subset of it, at the same versions.
 "$UV" pip compile "${common[@]}" "$@" pyproject.toml --extra dev --output-file requirements/dev.lock
-grep -v '^    --hash' requirements/dev.lock | sed 's/ \\$//' >"${TMPDIR:-/tmp}/openagents-constraints.$$"
-trap 'rm -f "${TMPDIR:-/tmp}/openagents-constraints.$$"' EXIT
-"$UV" pip compile "${common[@]}" --constraint "${TMPDIR:-/tmp}/openagents-constraints.$$" \
-  pyproject.toml --extra stack --output-file requirements/runtime.lock
+constraints="$(mktemp)"
+trap 'rm -f "$constraints"' EXIT
+grep -v '^    --hash' requirements/dev.lock | sed 's/ \\$//' >"$constraints"
+# One lock for each program that is installed by itself, named as its extra.
+for extra in control runtime projector khala-gateway migrate worker cli stack; do
+  "$UV" pip compile "${common[@]}" --constraint "$constraints" pyproject.toml --extra "$extra" \
+    --output-file "requirements/$extra.lock"
+done
 "$UV" pip compile "${common[@]}" "$@" requirements/bootstrap.in --output-file requirements/bootstrap.lock
 wc -l requirements/*.lock

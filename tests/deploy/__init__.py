@@ -1,1 +1,1 @@
-"""What is deployed beside the services: alert rules."""
+"""What is deployed beside the services: container images and alert rules."""

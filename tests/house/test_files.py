@@ -67,7 +67,7 @@ def test_no_file_holds_hosts_paths_secrets_or_unfinished_work(pattern: re.Patter
 
 def test_locks_name_no_host_and_hash_everything() -> None:
     locks = [file for file in tracked() if file.path.startswith("requirements/") and file.path.endswith(".lock")]
-    assert {file.path for file in locks} >= {"requirements/dev.lock", "requirements/runtime.lock"}
+    assert {file.path for file in locks} >= {"requirements/dev.lock", "requirements/stack.lock"}
     for file in locks:
         lines = file.text.splitlines()
         assert not [line for line in lines if "://" in line or line.startswith("-")]

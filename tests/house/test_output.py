@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from tests.house.files import SourceFile, parsed, python_files
 
-ROOM = "apps/"
+ROOM = "apps/cli/"
 DOOR = ("apps/cli/output.py", "apps/cli/sink.py")
 _PRINTING_MODULES = {"rich", "logging", "structlog", "getpass", "curses", "readline"}
 _OF_MODULES = {

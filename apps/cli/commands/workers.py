@@ -11,6 +11,7 @@ import click
 from apps.cli.exits import Exit
 from apps.cli.output import Output
 from apps.cli.program import Cli, command, worker_group
+from apps.worker.settings import MAX_SLOTS
 from oa_base.refusal import Refusal
 from oa_client.cpython.files import read_json, write_private_json
 from oa_platform.process.signals import stop_signals
@@ -18,8 +19,6 @@ from oa_worker import Adapter, ApiKeyTokens, ExecAdapter, Worker
 from oa_worker.sdk.notices import Attached, Detached, Notice, RunLeft, RunTaken
 
 _ADAPTERS: dict[str, type[ExecAdapter]] = {"exec": ExecAdapter}
-MAX_SLOTS = 1000
-"""The contract's bound of a worker's runs at a time."""
 
 
 @worker_group.command("start")

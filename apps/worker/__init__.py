@@ -1,0 +1,1 @@
+"""A worker for a container: the exec adapter, configured by its environment."""

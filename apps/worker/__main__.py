@@ -1,0 +1,77 @@
+"""A worker: takes runs and executes their commands. Run with `python -m apps.worker`.
+
+SIGTERM drains it: it takes no further run, finishes those that it has, and ends. For a person at a terminal there is
+`oa worker start`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+
+import structlog
+
+from apps.worker.settings import WorkerSettings
+from oa_base.refusal import Refusal
+from oa_base.visible import LAYOUT, visible
+from oa_platform.config.loading import load
+from oa_platform.process.signals import stop_signals
+from oa_platform.telemetry.logging import configure_logging
+from oa_worker import ApiKeyTokens, ExecAdapter, Worker
+from oa_worker.sdk.notices import Attached, Detached, Notice, RunLeft, RunTaken
+
+_log = structlog.get_logger(__name__)
+_OURS = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED")
+"""What the image sets for this program. A command that is itself Python must not find our packages."""
+
+
+def main(env: Mapping[str, str]) -> int:
+    """Work until told to stop: 0, 1 when the site refuses this worker, or 2 for settings that make no sense."""
+    try:
+        settings = load(WorkerSettings, env)
+    except Refusal as refusal:
+        sys.stderr.write(f"worker: {visible(str(refusal), LAYOUT)}\n")
+        return 2
+    configure_logging(settings.log, "worker")
+    try:
+        asyncio.run(_work(settings, {name: value for name, value in env.items() if name not in _OURS}))
+    except Refusal as refusal:
+        _log.error("worker_refused", reason=refusal.reason, message=refusal.message)
+        return 1
+    return 0
+
+
+async def _work(settings: WorkerSettings, environment: Mapping[str, str]) -> None:
+    proxy = settings.proxy.reveal() if settings.proxy else ""
+    tokens = ApiKeyTokens(settings.control_url, settings.api_key.reveal(), proxy=proxy)
+    name = settings.name or socket.gethostname() or "worker"
+    adapter = ExecAdapter(environment=environment)
+    worker = Worker(name, [adapter], tokens, slots=settings.slots, proxy=proxy, notify=_note)
+
+    def told(number: signal.Signals) -> None:
+        _log.info("signal", signal=number.name)
+        worker.drain()
+
+    with stop_signals(told):
+        await worker.run()
+    _log.info("stopped")
+
+
+def _note(notice: Notice) -> None:
+    match notice:
+        case Attached(worker_id=worker_id, runtime_address=address):
+            _log.info("attached", worker_id=worker_id, runtime=address)
+        case Detached(refusal=refusal, retry_in_ms=retry_in_ms):
+            _log.warning("detached", reason=refusal.reason, message=refusal.message, retry_in_ms=retry_in_ms)
+        case RunTaken(run_id=run_id, attempt=attempt):
+            _log.info("run_taken", run_id=run_id, attempt=attempt)
+        case RunLeft(run_id=run_id, finish=finish):
+            _log.info("run_left", run_id=run_id, outcome="given up" if finish is None else finish.reason or "succeeded")
+
+
+if __name__ == "__main__":
+    sys.exit(main(os.environ))

@@ -1,0 +1,26 @@
+"""What can be set about a worker that runs by itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from oa_platform.config.loading import group, setting
+from oa_platform.config.parsers import Secret, http_url, integer, proxy_url, secret_text, text
+from oa_platform.config.shared import LogSettings
+
+MAX_SLOTS = 1000
+"""The contract's bound of a worker's runs at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings:
+    """A worker."""
+
+    log: LogSettings = group(LogSettings)
+    control_url: str = setting("OA_CONTROL_URL", http_url(), doc="The public edge of control.")
+    api_key: Secret = setting(
+        "OA_API_KEY", secret_text("an API key, oak_…"), doc="The key of the worker's service account."
+    )
+    name: str = setting("OA_WORKER_NAME", text(100), "", doc="Name for people; by default the host's.")
+    slots: int = setting("OA_WORKER_SLOTS", integer(1, MAX_SLOTS), 4, doc="Maximum number of runs at a time.")
+    proxy: Secret | None = setting("OA_PROXY", proxy_url(), None, doc="HTTP proxy on the way to the site.")

@@ -1,0 +1,54 @@
+"""The worker's program as a container runs it: configured by its environment, logging JSON, drained by SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from apps.cli.tests.test_worker_signals import TIMEOUT_S, control
+from oa_worker.tests.fake_runtime import RUN, FakeRuntime
+from openagents.runtime.v1.event_pb2 import ExecSpec, RunSpec
+
+_PROGRAM = (sys.executable, "-P", "-m", "apps.worker")
+_PATH = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+
+
+async def _started(env: dict[str, str]) -> asyncio.subprocess.Process:
+    pipe = asyncio.subprocess.PIPE
+    return await asyncio.create_subprocess_exec(*_PROGRAM, env={**_PATH, **env}, stdout=pipe, stderr=pipe)
+
+
+async def _ended(process: asyncio.subprocess.Process) -> tuple[int | None, list[str], str]:
+    async with asyncio.timeout(TIMEOUT_S):
+        out, err = await process.communicate()
+    return process.returncode, out.decode().splitlines(), err.decode()
+
+
+async def test_it_executes_a_run_and_finishes_it_when_told_to_stop(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    script = f"echo [$PYTHONPATH$OA_API_KEY]; while ! [ -e {go} ]; do sleep .02; done; echo done"
+    runtime = FakeRuntime({RUN: RunSpec(adapter="exec", exec=ExecSpec(argv=["sh", "-c", script]))})
+    async with runtime.running(), control(runtime) as url:
+        process = await _started({"OA_CONTROL_URL": url, "OA_API_KEY": "oak_test", "OA_LOG_FORMAT": "json"})
+        await runtime.until(lambda: b"]\n" in runtime.logs[RUN].text, TIMEOUT_S)
+        process.send_signal(signal.SIGTERM)
+        await runtime.until(lambda: "drain" in runtime.said, TIMEOUT_S)
+        go.touch()
+        status, lines, err = await _ended(process)
+    assert (status, err, runtime.said[-1]) == (0, "", "goodbye")
+    assert runtime.logs[RUN].text == b"[]\ndone\n", "a command sees neither our packages nor the key"
+    events = [json.loads(line)["event"] for line in lines]
+    assert [event for event in events if event in {"attached", "run_taken", "signal", "run_left", "stopped"}] == [
+        *("attached", "run_taken", "signal", "run_left", "stopped")
+    ]
+    assert "oak_test" not in "".join(lines)
+
+
+async def test_wrong_settings_are_named_all_at_once() -> None:
+    status, lines, err = await _ended(await _started({"OA_WORKER_SLOTS": "0"}))
+    assert (status, lines) == (2, [])
+    assert all(name in err for name in ("OA_CONTROL_URL", "OA_API_KEY", "OA_WORKER_SLOTS"))
