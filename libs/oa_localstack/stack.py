@@ -335,4 +335,4 @@ async def migrate_service(dsn: str, service: str) -> None:
     """Bring a plane's schema up to date; `dsn` is the owner's."""
     from oa_platform.postgres.migrate import migrate
 
-    await migrate(dsn, service, migrations_of(service))
+    await migrate(dsn, service, migrations_of(service), contract=True)  # one machine: nothing of a release before runs
