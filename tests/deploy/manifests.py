@@ -30,10 +30,14 @@ def renderer() -> list[str] | None:
 @cache
 def rendered(overlay: str) -> tuple[Document, ...]:
     """All documents of an overlay. Raises CalledProcessError when it can't be rendered."""
+    return render(f"overlays/{overlay}")
+
+
+def render(folder: str) -> tuple[Document, ...]:
+    """All documents of a kustomization below deploy/k8s."""
     command = renderer()
     assert command is not None, NO_RENDERER
-    folder = str(K8S / "overlays" / overlay)
-    done = subprocess.run([*command, folder], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([*command, str(K8S / folder)], capture_output=True, text=True, check=True, timeout=60)
     return tuple(document for document in yaml.safe_load_all(done.stdout) if document)
 
 

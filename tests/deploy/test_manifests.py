@@ -29,6 +29,7 @@ from tests.deploy.manifests import (
     name_of,
     of_kind,
     pod_of,
+    render,
     rendered,
     renderer,
     secrets_of,
@@ -214,6 +215,16 @@ def _with_secrets(environment: Mapping[str, str], folder: Path) -> dict[str, str
         path.chmod(0o600)
         found[name] = str(path)
     return found
+
+
+def test_the_second_step_of_an_upgrade_is_the_first_with_one_word_more() -> None:
+    (first,) = [document for document in rendered("prod") if document["kind"] == "Job"]
+    (second,) = [document for document in render("contract") if document["kind"] == "Job"]
+    for expands, contracts in zip(containers_of(first), containers_of(second), strict=True):
+        command = list(expands["command"])
+        assert contracts["command"] == [*command[:3], "--contract", *command[3:]]
+        assert contracts["image"] == expands["image"]
+        assert {**contracts, "command": command} == expands
 
 
 def test_containers_run_what_the_code_has(overlay: str) -> None:

@@ -1,7 +1,7 @@
 """The secrets of an installation: what there is, made new, as files and as Secrets of Kubernetes.
 
-A Secret is a folder, and each of its keys a file. The manifests in deploy/k8s refer to them by these names; services read
-them as files (`OA_…_FILE`), except for the hashes of their callers' tokens, which are no secret by themselves.
+A Secret is a folder, and each of its keys a file. The manifests in deploy/k8s refer to them by these names; services
+read them as files (`OA_…_FILE`), except for the hashes of their callers' tokens, which are no secret by themselves.
 """
 
 from __future__ import annotations

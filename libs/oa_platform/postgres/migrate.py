@@ -6,8 +6,8 @@ What was applied is recorded, with a checksum, in `oa_migrations.applied`. A fil
 applied, that is missing, or that comes before one that was applied, is refused (migration_refused): the schema of an
 installation is the sum of its files, so they only ever grow. Each file runs in a transaction of its own.
 
-Releases overlap while an installation is upgraded, so a schema changes in two steps. Migrations *expand*: the code of the
-release before goes on working on what they leave. What takes away waits for the next step, in files named
+Releases overlap while an installation is upgraded, so a schema changes in two steps. Migrations *expand*: the code of
+the release before goes on working on what they leave. What takes away waits for the next step, in files named
 `NNNN_contract_….sql`: they are applied with `--contract`, once nothing of the release before runs any more.
 """
 
@@ -250,7 +250,7 @@ def _refused(message: str) -> Refusal:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`python -m oa_platform.postgres.migrate [--contract] SERVICE DIRECTORY`: 0 when all is applied, 2 when refused."""
+    """`python -m oa_platform.postgres.migrate [--contract] SERVICE DIRECTORY`: 0 when it is done, 2 when refused."""
     contract, arguments = arguments[:1] == ["--contract"], [one for one in arguments if one != "--contract"]
     if len(arguments) != 2:
         sys.stderr.write("usage: python -m oa_platform.postgres.migrate [--contract] SERVICE DIRECTORY\n")
