@@ -15,7 +15,7 @@ BENCH ?= append tail catchup recovery khala_fanout
 
 help: ## list the targets
 	@printf 'OpenAgents Runtime\n\n'
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 	@printf '\nVariables: PYTHON=interpreter for a new .venv · ARGS="…" for pytest, sim, order, kills, bench\n'
 
 run: bootstrap ## start the whole stack and show one real run (ONCE=1: then exit; CMD="…": run that)
