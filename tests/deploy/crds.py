@@ -35,7 +35,7 @@ class _Loader(yaml.SafeLoader):
     """YAML 1.2 has no special value `=`; PyYAML, which reads 1.1, does."""
 
 
-_Loader.add_constructor("tag:yaml.org,2002:value", _Loader.construct_yaml_str)
+_Loader.add_constructor("tag:yaml.org,2002:value", lambda loader, node: str(node.value))
 
 
 def is_custom(document: Any) -> bool:
