@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from apps.cli.admin.database import prepare
+from apps.cli.admin.migrations import bring_up, look
 from apps.cli.admin.secrets import MANIFEST, new_secrets, read_passwords, write_secrets
 from apps.cli.exits import Exit
 from apps.cli.program import Cli, admin_group, command
@@ -54,4 +55,57 @@ async def prepare_database(cli: Cli, folder: Path) -> Exit:
     await prepare(cli.env, read_passwords(folder))
     cli.output.document({"prepared": True})
     cli.output.say("Roles, database and schemas are there. Next: the migrations.")
+    return Exit.OK
+
+
+@admin_group.group("migrate")
+def migrate_group() -> None:
+    """Migrations of all schemas. OA_MIGRATE_DATABASE_URL signs in as the owner of the schemas."""
+
+
+_contract = click.option(
+    "--contract", is_flag=True, help="Also what takes away; nothing of the release before may run any more."
+)
+
+
+@migrate_group.command("status")
+@command
+async def migrate_status(cli: Cli) -> Exit:
+    """Show how far each schema is, and check that what was applied is what this release has."""
+    planes = await look(cli.env, contract=True)
+    rows = [[one.service, str(len(one.applied)), ", ".join(step.name for step in one.now) or "none"] for one in planes]
+    cli.output.document(
+        {one.service: {"applied": one.applied, "pending": [step.name for step in one.now]} for one in planes}
+    )
+    cli.output.table(["schema of", "applied", "pending"], rows)
+    return Exit.OK
+
+
+@migrate_group.command("plan")
+@_contract
+@command
+async def migrate_plan(cli: Cli, contract: bool) -> Exit:
+    """Show the SQL that `up` would run now."""
+    planes = await look(cli.env, contract=contract)
+    cli.output.document({one.service: {step.name: step.sql for step in one.now} for one in planes})
+    for one in planes:
+        for step in one.now:
+            cli.output.say(f"-- {one.service}/{step.name}", "bold")
+            cli.output.say(step.sql.rstrip("\n"), layout="\n\t")
+        if one.later:
+            cli.output.say(f"{one.service}: {', '.join(step.name for step in one.later)} wait for --contract", "dim")
+    if not any(one.now for one in planes):
+        cli.output.say("Nothing is pending.")
+    return Exit.OK
+
+
+@migrate_group.command("up")
+@_contract
+@command
+async def migrate_up(cli: Cli, contract: bool) -> Exit:
+    """Apply what is pending, one file a transaction."""
+    done = await bring_up(cli.env, contract=contract)
+    cli.output.document(done)
+    for service, names in done.items():
+        cli.output.say(f"{service}: {', '.join(names) or 'up to date'}")
     return Exit.OK

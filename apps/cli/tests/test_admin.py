@@ -74,6 +74,32 @@ async def test_a_database_is_prepared_for_these_secrets(tmp_path: Path, own_post
         await _rows(runtime, "CREATE TABLE runtime.mine (id integer)")
 
 
+async def test_migrations_are_seen_planned_and_applied(tmp_path: Path, own_postgres: PostgresServer) -> None:
+    folder = tmp_path / "secrets"
+    program = Program(
+        tmp_path,
+        {
+            "OA_ADMIN_DATABASE_URL": own_postgres.dsn(),
+            "OA_MIGRATE_DATABASE_URL_FILE": str(folder / "openagents-migrate" / "database-url"),
+        },
+    )
+    await program("admin", "secrets", "new", "--database", f"127.0.0.1:{own_postgres.port}", str(folder))
+    await program("admin", "database", "prepare", str(folder))
+    (before,) = (await program("admin", "migrate", "status", "--json")).documents
+    assert before.keys() == {"control", "runtime", "projector"}
+    assert all(plane["applied"] == [] and plane["pending"] for plane in before.values())
+    (plan,) = (await program("admin", "migrate", "plan", "--json")).documents
+    assert {service: list(files) for service, files in plan.items()} == {
+        service: plane["pending"] for service, plane in before.items()
+    }
+    (done,) = (await program("admin", "migrate", "up", "--json")).documents
+    assert done == {service: plane["pending"] for service, plane in before.items()}
+    (after,) = (await program("admin", "migrate", "status", "--json")).documents
+    assert all(plane["pending"] == [] for plane in after.values())
+    shown = await program("admin", "migrate", "plan")
+    assert (shown.status, shown.stdout) == (Exit.OK, b"Nothing is pending.\n")
+
+
 async def test_a_folder_without_passwords_is_refused(tmp_path: Path) -> None:
     done = await Program(tmp_path)("admin", "database", "prepare", str(tmp_path / "none"), "--json")
     assert done.error["reason"] == "invalid_value"

@@ -182,16 +182,23 @@ async def check(dsn: str, service: str, directory: Path, start_timeout_s: float 
     It may have those of a newer release too, as long as they take nothing away.
     """
     files = read_directory(directory)
-    connection = await _connect(dsn, "OA_DATABASE_URL", start_timeout_s)
-    try:
-        applied = await _applied(connection, service)
-    except asyncpg.exceptions.UndefinedTableError:
-        applied = []
-    finally:
-        await connection.close()
+    applied = await read_applied(dsn, service, start_timeout_s, "OA_DATABASE_URL")
     missing = [file for file in pending(files, applied, newer_expansions=True) if not file.contracts]
     if missing:
         raise _refused(f"the database lacks {', '.join(file.name for file in missing)}; migrate it first")
+
+
+async def read_applied(
+    dsn: str, service: str, start_timeout_s: float = START_TIMEOUT_S, variable: str = URL_VARIABLE
+) -> list[Migration]:
+    """The record of what was applied, in order; messages call the DSN `variable`. Raises Refusal(unavailable)."""
+    connection = await _connect(dsn, variable, start_timeout_s)
+    try:
+        return await _applied(connection, service)
+    except asyncpg.exceptions.UndefinedTableError:
+        return []
+    finally:
+        await connection.close()
 
 
 async def check_schema(settings: DatabaseSettings, service: str, directory: Path) -> None:
