@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from oa_localstack.roles import PLANES
 from oa_localstack.stack import migrations_of
 from oa_platform.config.loading import load
-from oa_platform.postgres.migrate import MigrateSettings, Migration, migrate, read_applied, read_directory, steps
+from oa_platform.postgres.migrate import (
+    URL_VARIABLE,
+    MigrateSettings,
+    Migration,
+    check,
+    migrate,
+    read_applied,
+    read_directory,
+    steps,
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,14 @@ async def look(env: Mapping[str, str], *, contract: bool) -> list[PlaneMigration
         later = files[len(applied) + len(now) :]
         found.append(PlaneMigrations(plane.service, [one.name for one in applied], now, later))
     return found
+
+
+async def verify(env: Mapping[str, str]) -> None:
+    """Raise Refusal migration_refused unless this release's services could start on these schemas; unavailable."""
+    settings = load(MigrateSettings, env)
+    for plane in PLANES:
+        files = migrations_of(plane.service)
+        await check(settings.url.reveal(), plane.service, files, settings.start_timeout_s, URL_VARIABLE)
 
 
 async def bring_up(env: Mapping[str, str], *, contract: bool) -> dict[str, list[str]]:

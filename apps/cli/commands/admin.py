@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from apps.cli.admin.database import prepare
-from apps.cli.admin.migrations import bring_up, look
+from apps.cli.admin.migrations import bring_up, look, verify
 from apps.cli.admin.secrets import MANIFEST, new_secrets, read_passwords, write_secrets
 from apps.cli.exits import Exit
 from apps.cli.program import Cli, admin_group, command
@@ -96,6 +96,16 @@ async def migrate_plan(cli: Cli, contract: bool) -> Exit:
             cli.output.say(f"{one.service}: {', '.join(step.name for step in one.later)} wait for --contract", "dim")
     if not any(one.now for one in planes):
         cli.output.say("Nothing is pending.")
+    return Exit.OK
+
+
+@migrate_group.command("verify")
+@command
+async def migrate_verify(cli: Cli) -> Exit:
+    """Check that this release's services could start on the schemas as they are."""
+    await verify(cli.env)
+    cli.output.document({"verified": True})
+    cli.output.say("The schemas are what this release needs.")
     return Exit.OK
 
 

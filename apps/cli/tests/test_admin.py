@@ -92,10 +92,12 @@ async def test_migrations_are_seen_planned_and_applied(tmp_path: Path, own_postg
     assert {service: list(files) for service, files in plan.items()} == {
         service: plane["pending"] for service, plane in before.items()
     }
+    assert (await program("admin", "migrate", "verify", "--json")).error["reason"] == "migration_refused"
     (done,) = (await program("admin", "migrate", "up", "--json")).documents
     assert done == {service: plane["pending"] for service, plane in before.items()}
     (after,) = (await program("admin", "migrate", "status", "--json")).documents
     assert all(plane["pending"] == [] for plane in after.values())
+    assert (await program("admin", "migrate", "verify")).status == Exit.OK
     shown = await program("admin", "migrate", "plan")
     assert (shown.status, shown.stdout) == (Exit.OK, b"Nothing is pending.\n")
 

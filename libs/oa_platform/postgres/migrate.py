@@ -176,13 +176,19 @@ async def migrate(
         await connection.close()
 
 
-async def check(dsn: str, service: str, directory: Path, start_timeout_s: float = START_TIMEOUT_S) -> None:
+async def check(
+    dsn: str,
+    service: str,
+    directory: Path,
+    start_timeout_s: float = START_TIMEOUT_S,
+    variable: str = "OA_DATABASE_URL",
+) -> None:
     """Raise Refusal(migration_refused) unless the database has all migrations in `directory` that expand.
 
     It may have those of a newer release too, as long as they take nothing away.
     """
     files = read_directory(directory)
-    applied = await read_applied(dsn, service, start_timeout_s, "OA_DATABASE_URL")
+    applied = await read_applied(dsn, service, start_timeout_s, variable)
     missing = [file for file in pending(files, applied, newer_expansions=True) if not file.contracts]
     if missing:
         raise _refused(f"the database lacks {', '.join(file.name for file in missing)}; migrate it first")
