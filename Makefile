@@ -11,11 +11,11 @@ CMD ?=
 ONCE ?=
 BENCH ?= append tail catchup recovery khala_fanout
 
-.PHONY: help run test busy order kills bench sim lint proto-check gen fmt lock images images-test baseline bootstrap clean distclean
+.PHONY: help run test busy order kills bench sim lint proto-check gen fmt lock images images-test k8s-check baseline bootstrap clean distclean
 
 help: ## list the targets
 	@printf 'OpenAgents Runtime\n\n'
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 	@printf '\nVariables: PYTHON=interpreter for a new .venv · ARGS="…" for pytest, sim, order, kills, bench\n'
 
 run: bootstrap ## start the whole stack and show one real run (ONCE=1: then exit; CMD="…": run that)
@@ -38,6 +38,9 @@ kills: bootstrap ## the kill test in its long form: 200 times kill -9 of a runti
 
 bench: bootstrap ## every benchmark, each beside its peers or floor (BENCH="append tail" picks; ARGS go to each)
 	@for name in $(BENCH); do $(PY) -m benchmarks.$$name $(ARGS); done
+
+k8s-check: bootstrap ## the Kubernetes manifests: rendered, held against Kubernetes and against the code
+	@$(PY) -m pytest -q tests/deploy/test_manifests.py $(ARGS)
 
 lint: bootstrap ## ruff, mypy --strict, the import rules
 	@$(VENV)/bin/ruff check .

@@ -34,8 +34,10 @@ _PLACES = (
     "libs/oa_platform/postgres/migrate.py",
     "apps/*/config.py",
     "apps/*/settings.py",
+    "apps/cli/admin/database.py",
 )
 _TITLES = {
+    "admin": "`oa admin`",
     "cli": "The `oa` program",
     "oa_localstack": "The local stack",
     "postgres": "Migrations",

@@ -1,4 +1,4 @@
-"""Makes the documents that are read off the code: `python -m tools.gen_docs` writes them, `--check` only compares."""
+"""Makes what is read off the code: `python -m tools.gen_docs` writes it, `--check` only compares."""
 
 import argparse
 from collections.abc import Callable
@@ -8,11 +8,13 @@ from apps.cli.pages import cli_page
 from tools.buf import REPO
 from tools.docs_config import config_page
 from tools.docs_errors import errors_page
+from tools.k8s_rules import rules
 
 PAGES: dict[str, Callable[[], str]] = {
     "docs/errors.md": errors_page,
     "docs/config.md": config_page,
     "docs/cli.md": cli_page,
+    "deploy/k8s/components/monitoring/rules.yaml": rules,
 }
 
 

@@ -104,3 +104,8 @@ def replay_group() -> None:
 @oa.group("receipt")
 def receipt_group() -> None:
     """Receipts: show them, check them, also offline."""
+
+
+@oa.group("admin")
+def admin_group() -> None:
+    """An installation: its secrets and its database."""

@@ -127,7 +127,8 @@ async def prepare_schemas(admin: asyncpg.Connection) -> None:
 
 async def migrate_service(dsn: str, service: str) -> None:
     """Bring a plane's schema up to date; `dsn` is the owner's. Raises Refusal(migration_refused)."""
-    await migrate(dsn, service, migrations_of(service))
+    # On one machine nothing of a release before runs any more.
+    await migrate(dsn, service, migrations_of(service), contract=True)
 
 
 def migrations_of(service: str) -> Path:

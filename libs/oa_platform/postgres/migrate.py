@@ -5,6 +5,10 @@
 What was applied is recorded, with a checksum, in `oa_migrations.applied`. A file that was changed after it was
 applied, that is missing, or that comes before one that was applied, is refused (migration_refused): the schema of an
 installation is the sum of its files, so they only ever grow. Each file runs in a transaction of its own.
+
+Releases overlap while an installation is upgraded, so a schema changes in two steps. Migrations *expand*: the code of
+the release before goes on working on what they leave. What takes away waits for the next step, in files named
+`NNNN_contract_….sql`: they are applied with `--contract`, once nothing of the release before runs any more.
 """
 
 from __future__ import annotations
@@ -14,8 +18,10 @@ import hashlib
 import os
 import re
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +44,11 @@ CONNECT_TIMEOUT_S = 10.0
 START_TIMEOUT_S = 15.0
 """How long one waits for a database that is not there yet."""
 LOCK_TIMEOUT_S = 60
-"""How long one waits for another that migrates the same database."""
+"""How long one waits for another that migrates the same database, and for the locks of a migration's own statements."""
+STATEMENT_LOCK_TIMEOUT_MS = 2_000
+"""How long one statement waits for its lock. Whoever comes after it to the same table waits behind it meanwhile."""
+RETRY_PAUSE_S = 1.0
+"""Pause before a migration that did not get its locks is tried again."""
 _LOCK_KEY = 0x0A_9E_17_5D
 _FILE_NAME = re.compile(r"(?P<number>[0-9]{4})_[a-z0-9_]+\.sql")
 
@@ -81,6 +91,11 @@ class Migration:
     checksum: str
     sql: str = ""
 
+    @property
+    def contracts(self) -> bool:
+        """Whether it takes away what the release before this one needs."""
+        return self.name[len("0000_") :].startswith("contract_")
+
 
 def read_directory(directory: Path) -> list[Migration]:
     """The migrations in `directory`, numbered 1, 2, 3, …; Refusal(migration_refused) for anything else in there."""
@@ -97,12 +112,19 @@ def read_directory(directory: Path) -> list[Migration]:
     return found
 
 
-def pending(files: Sequence[Migration], applied: Sequence[Migration]) -> list[Migration]:
-    """The files still to be applied, in order; Refusal(migration_refused) when files and record disagree."""
+def pending(
+    files: Sequence[Migration], applied: Sequence[Migration], *, newer_expansions: bool = False
+) -> list[Migration]:
+    """The files still to be applied, in order; Refusal(migration_refused) when files and record disagree.
+
+    With `newer_expansions` a record may go on beyond the files, as far as it expands: a newer release was here.
+    """
     by_number: Mapping[int, Migration] = {file.number: file for file in files}
     for record in applied:
         file = by_number.get(record.number)
         if file is None:
+            if newer_expansions and not record.contracts:
+                continue
             raise _refused(
                 f"{record.name} was applied to this database, but is not among the files; deploy the code that has it"
             )
@@ -114,8 +136,27 @@ def pending(files: Sequence[Migration], applied: Sequence[Migration]) -> list[Mi
     return [file for file in files if file.number > highest]
 
 
-async def migrate(dsn: str, service: str, directory: Path, start_timeout_s: float = START_TIMEOUT_S) -> list[str]:
-    """Apply what is pending and return the names of the files applied now.
+def steps(files: Sequence[Migration], applied: Sequence[Migration], *, contract: bool) -> list[Migration]:
+    """What to apply now: all that is pending, or what comes before the first file that contracts.
+
+    A database that has nothing yet has no release before this one, so it takes all. Refusal(migration_refused) when
+    something that expands waits behind a file that contracts: a release was left out.
+    """
+    todo = pending(files, applied)
+    if contract or not applied:
+        return todo
+    now = list(takewhile(lambda file: not file.contracts, todo))
+    behind = next((file.name for file in todo[len(now) :] if not file.contracts), None)
+    if behind is not None:
+        name = todo[len(now)].name
+        raise _refused(f"{behind} waits behind {name}; when nothing of the release before runs, apply it: --contract")
+    return now
+
+
+async def migrate(
+    dsn: str, service: str, directory: Path, start_timeout_s: float = START_TIMEOUT_S, *, contract: bool = False
+) -> list[str]:
+    """Apply what is pending (`steps`) and return the names of the files applied now.
 
     `dsn` signs in as the owner of the schemas; the database is waited for. Raises Refusal(migration_refused),
     Refusal(unavailable), Refusal(invalid_setting).
@@ -127,7 +168,7 @@ async def migrate(dsn: str, service: str, directory: Path, start_timeout_s: floa
         async with connection.transaction():
             await connection.execute(_CREATE_RECORD)
         names = []
-        for migration in pending(files, await _applied(connection, service)):
+        for migration in steps(files, await _applied(connection, service), contract=contract):
             await _apply(connection, service, migration)
             names.append(migration.name)
         return names
@@ -135,19 +176,35 @@ async def migrate(dsn: str, service: str, directory: Path, start_timeout_s: floa
         await connection.close()
 
 
-async def check(dsn: str, service: str, directory: Path, start_timeout_s: float = START_TIMEOUT_S) -> None:
-    """Raise Refusal(migration_refused) unless the database has exactly the migrations in `directory`."""
+async def check(
+    dsn: str,
+    service: str,
+    directory: Path,
+    start_timeout_s: float = START_TIMEOUT_S,
+    variable: str = "OA_DATABASE_URL",
+) -> None:
+    """Raise Refusal(migration_refused) unless the database has all migrations in `directory` that expand.
+
+    It may have those of a newer release too, as long as they take nothing away.
+    """
     files = read_directory(directory)
-    connection = await _connect(dsn, "OA_DATABASE_URL", start_timeout_s)
-    try:
-        applied = await _applied(connection, service)
-    except asyncpg.exceptions.UndefinedTableError:
-        applied = []
-    finally:
-        await connection.close()
-    missing = pending(files, applied)
+    applied = await read_applied(dsn, service, start_timeout_s, variable)
+    missing = [file for file in pending(files, applied, newer_expansions=True) if not file.contracts]
     if missing:
         raise _refused(f"the database lacks {', '.join(file.name for file in missing)}; migrate it first")
+
+
+async def read_applied(
+    dsn: str, service: str, start_timeout_s: float = START_TIMEOUT_S, variable: str = URL_VARIABLE
+) -> list[Migration]:
+    """The record of what was applied, in order; messages call the DSN `variable`. Raises Refusal(unavailable)."""
+    connection = await _connect(dsn, variable, start_timeout_s)
+    try:
+        return await _applied(connection, service)
+    except asyncpg.exceptions.UndefinedTableError:
+        return []
+    finally:
+        await connection.close()
 
 
 async def check_schema(settings: DatabaseSettings, service: str, directory: Path) -> None:
@@ -176,10 +233,27 @@ async def _applied(connection: Connection, service: str) -> list[Migration]:
 
 
 async def _apply(connection: Connection, service: str, migration: Migration) -> None:
+    """Apply one file. Its locks are waited for a little at a time, so that nobody else waits behind it for long."""
+    await connection.execute(f"SET lock_timeout = '{STATEMENT_LOCK_TIMEOUT_MS}ms'")
+    deadline_s = time.monotonic() + LOCK_TIMEOUT_S
+    while not await _applied_now(connection, service, migration):
+        if time.monotonic() > deadline_s:
+            message = (
+                f"{migration.name} got no lock in {LOCK_TIMEOUT_S} s; find who holds it in pg_locks, and try again"
+            )
+            raise _refused(message)
+        await asyncio.sleep(RETRY_PAUSE_S)
+
+
+async def _applied_now(connection: Connection, service: str, migration: Migration) -> bool:
+    """Try it once; False when something else holds a lock that it needs."""
     try:
         async with connection.transaction():
             await connection.execute(migration.sql)
             await connection.execute(_INSERT_APPLIED, service, migration.number, migration.name, migration.checksum)
+        return True
+    except asyncpg.exceptions.LockNotAvailableError:
+        return False
     except asyncpg.PostgresError as error:
         raise _refused(f"{migration.name} can't be applied: {error}") from error
 
@@ -189,14 +263,15 @@ def _refused(message: str) -> Refusal:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`python -m oa_platform.postgres.migrate SERVICE DIRECTORY`: 0 when the schema is up to date, 2 when refused."""
+    """`python -m oa_platform.postgres.migrate [--contract] SERVICE DIRECTORY`: 0 when it is done, 2 when refused."""
+    contract, arguments = arguments[:1] == ["--contract"], [one for one in arguments if one != "--contract"]
     if len(arguments) != 2:
-        sys.stderr.write("usage: python -m oa_platform.postgres.migrate SERVICE DIRECTORY\n")
+        sys.stderr.write("usage: python -m oa_platform.postgres.migrate [--contract] SERVICE DIRECTORY\n")
         return 2
     try:
         settings = load(MigrateSettings, os.environ)
         url, directory = settings.url.reveal(), Path(arguments[1])
-        names = asyncio.run(migrate(url, arguments[0], directory, settings.start_timeout_s))
+        names = asyncio.run(migrate(url, arguments[0], directory, settings.start_timeout_s, contract=contract))
     except Refusal as refusal:
         sys.stderr.write(f"{visible(str(refusal), LAYOUT)}\n")
         return 2

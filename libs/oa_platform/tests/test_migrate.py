@@ -79,12 +79,85 @@ async def test_a_changed_history_is_refused(empty_database: Database, tmp_path: 
     for files, complaint in (
         ((("0001_first.sql", ONE[1] + " "), TWO), "0001_first.sql was changed"),
         ((("0001_renamed.sql", ONE[1]), TWO), "0001_renamed.sql was changed"),
-        ((ONE,), "0002_second.sql was applied to this database, but is not among the files"),
     ):
         _write(directory, *files)
         assert complaint in await _refused(empty_database.owner, directory)
         with pytest.raises(Refusal):
             await check(empty_database.runtime, "runtime", directory)
+
+
+EXPAND = ("0003_third.sql", "ALTER TABLE runtime.first ADD COLUMN m int")
+CONTRACT = ("0004_contract_first.sql", "ALTER TABLE runtime.first DROP COLUMN n")
+NEXT = ("0005_fifth.sql", "CREATE TABLE runtime.fifth (n int)")
+
+
+async def test_the_release_before_starts_on_an_expanded_schema_and_not_on_a_contracted_one(
+    empty_database: Database, tmp_path: Path
+) -> None:
+    before, now = _write(tmp_path / "before", ONE, TWO), tmp_path / "now"
+    await migrate(empty_database.owner, "runtime", before)
+    assert await migrate(empty_database.owner, "runtime", _write(now, ONE, TWO, EXPAND, CONTRACT)) == [EXPAND[0]]
+    await check(empty_database.runtime, "runtime", before)
+    await check(empty_database.runtime, "runtime", now)  # a service does not wait for what only takes away
+    assert "is not among the files" in await _refused(empty_database.owner, before)  # only newer code migrates
+    assert await migrate(empty_database.owner, "runtime", now, contract=True) == [CONTRACT[0]]
+    await check(empty_database.runtime, "runtime", now)
+    with pytest.raises(Refusal) as caught:
+        await check(empty_database.runtime, "runtime", before)
+    assert f"{CONTRACT[0]} was applied to this database" in caught.value.message
+
+
+async def test_a_release_is_not_left_out(empty_database: Database, tmp_path: Path) -> None:
+    directory = _write(tmp_path / "m", ONE, TWO)
+    await migrate(empty_database.owner, "runtime", directory)
+    _write(directory, ONE, TWO, EXPAND, CONTRACT, NEXT)
+    assert f"{NEXT[0]} waits behind {CONTRACT[0]}" in await _refused(empty_database.owner, directory)
+    assert await _fetchval(empty_database.owner, "SELECT to_regclass('runtime.fifth')") is None
+
+
+async def test_a_new_database_takes_all(empty_database: Database, tmp_path: Path) -> None:
+    files = (ONE, TWO, EXPAND, CONTRACT, NEXT)
+    names = await migrate(empty_database.owner, "runtime", _write(tmp_path / "m", *files))
+    assert names == [name for name, _ in files]
+
+
+async def test_nobody_waits_long_behind_a_migration_that_gets_no_lock(
+    empty_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader holds the table: the migration gives way again and again, and is applied once the reader is gone."""
+    monkeypatch.setattr(module, "STATEMENT_LOCK_TIMEOUT_MS", 50)
+    monkeypatch.setattr(module, "RETRY_PAUSE_S", 0.01)
+    directory = _write(tmp_path / "m", ONE)
+    await migrate(empty_database.owner, "runtime", directory)
+    reader = await asyncpg.connect(empty_database.owner)
+    transaction = reader.transaction()
+    await transaction.start()
+    await reader.fetchval("SELECT count(*) FROM runtime.first")
+    third = ("0002_third.sql", EXPAND[1])
+    migrating = asyncio.create_task(migrate(empty_database.owner, "runtime", _write(directory, ONE, third)))
+    gave_way = "SELECT count(*) > 0 FROM pg_stat_database WHERE datname = current_database() AND xact_rollback > 0"
+    async with asyncio.timeout(60):
+        while not await _fetchval(empty_database.owner, gave_way):
+            await asyncio.sleep(0.02)
+    assert not migrating.done()
+    await transaction.rollback()
+    assert await migrating == [third[0]]
+    await reader.close()
+
+
+async def test_a_migration_that_never_gets_its_lock_is_refused(
+    empty_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "STATEMENT_LOCK_TIMEOUT_MS", 50)
+    monkeypatch.setattr(module, "LOCK_TIMEOUT_S", 0)
+    directory = _write(tmp_path / "m", ONE)
+    await migrate(empty_database.owner, "runtime", directory)
+    reader = await asyncpg.connect(empty_database.owner)
+    async with reader.transaction():
+        await reader.fetchval("SELECT count(*) FROM runtime.first")
+        refused = await _refused(empty_database.owner, _write(directory, ONE, ("0002_third.sql", EXPAND[1])))
+    assert "0002_third.sql got no lock" in refused
+    await reader.close()
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,10 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from oa_localstack.postgres import FAST
-from oa_localstack.secrets import SERVICES
-from oa_localstack.stack import Stack
+from oa_localstack.installation.secrets import SERVICES
 from oa_platform.config.ports import PORT_OFFSETS
-from oa_testing.postgres import free_port
+from oa_testing.postgres import FAST, free_port
+from oa_testing.stack import StackUnderTest
 from tests.deploy.images.sandbox import Image
 from tests.e2e.world import Tail, World, signed_in
 
@@ -35,7 +34,7 @@ async def run_once(images: Mapping[str, Image], folder: Path) -> bytes:
     commands = {name: images[name.replace("_", "-")].command(writable=(home,)) for name in SERVICES}
     base = free_port(tuple(PORT_OFFSETS.values()))
     environment = {**os.environ, "OA_READY_TIMEOUT_S": str(PATIENCE_S)}
-    stack = Stack(home, port_base=base, env=environment, commands=commands, postgres_settings=FAST)
+    stack = StackUnderTest(home, port_base=base, env=environment, commands=commands, postgres_settings=FAST)
     await stack.start()
     try:
         async with signed_in(stack, folder / "client") as world, asyncio.timeout(PATIENCE_S):

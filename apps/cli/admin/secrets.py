@@ -1,0 +1,123 @@
+"""The secrets of an installation: what there is, made new, as files and as Secrets of Kubernetes.
+
+A Secret is a folder, and each of its keys a file. The manifests in deploy/k8s refer to them by these names; services
+read them as files (`OA_…_FILE`), except for the hashes of their callers' tokens, which are no secret by themselves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from oa_base.refusal import Refusal
+from oa_localstack.installation.environment import ACCEPTED
+from oa_localstack.postgres.roles import DATABASE, OWNER, PLANES, ROLES
+
+Secrets = Mapping[str, Mapping[str, str]]
+"""Secret name -> key -> text."""
+
+ROLES_SECRET = "openagents-database-roles"
+"""The passwords of all roles, for `oa admin database prepare` and for nothing that runs."""
+MANIFEST = "secrets.json"
+_TOKEN_BYTES = 32
+
+
+def new_secrets(database: str) -> dict[str, dict[str, str]]:
+    """All secrets of an installation whose PostgreSQL is at `database` (`host:port`, or several with commas)."""
+    tokens = {service: secrets.token_urlsafe(_TOKEN_BYTES) for service in ACCEPTED}
+    passwords = {role: secrets.token_urlsafe(_TOKEN_BYTES) for role in ROLES}
+    roles = {plane.service: plane.role for plane in PLANES}
+    made: dict[str, dict[str, str]] = {}
+    for service, token in tokens.items():
+        own = made[f"openagents-{_label(service)}"] = {"service-token": token}
+        if service in roles:
+            own["database-url"] = _dsn(roles[service], passwords, database)
+        made[f"openagents-callers-of-{_label(service)}"] = {"OA_ACCEPTED_SERVICES": _hashes(service, tokens)}
+    made["openagents-control"] |= {"signing-key.pem": _ed25519_pem(), "hmac-key": secrets.token_hex(_TOKEN_BYTES)}
+    made["openagents-runtime"]["receipt-key.pem"] = _ed25519_pem()
+    made["openagents-migrate"] = {"database-url": _dsn(OWNER, passwords, database)}
+    made[ROLES_SECRET] = passwords
+    return made
+
+
+def write_secrets(folder: Path, made: Secrets, namespace: str) -> None:
+    """Write each key as `folder/<secret>/<key>`, and all of them as one manifest, everything for the owner alone.
+
+    Raises Refusal(invalid_value) where something is already: a secret that is replaced by accident locks everybody out.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        message = f"{folder} is not empty; name a new folder, or keep the secrets that are there"
+        raise Refusal("invalid_value", message, field="folder")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    for name, keys in made.items():
+        (folder / name).mkdir(mode=0o700)
+        for key, text in keys.items():
+            _write(folder / name / key, text)
+    _write(folder / MANIFEST, _as_json(manifest(made, namespace)))
+
+
+def read_passwords(folder: Path) -> dict[str, str]:
+    """Role -> password, as `write_secrets` left them. Raises Refusal(invalid_value) when they are not there."""
+    try:
+        return {role: (folder / ROLES_SECRET / role).read_text("utf-8") for role in ROLES}
+    except OSError:
+        message = f"{folder} holds no passwords of roles; make them: oa admin secrets new {folder}"
+        raise Refusal("invalid_value", message, field="folder") from None
+
+
+def manifest(made: Secrets, namespace: str) -> dict[str, Any]:
+    """The secrets that pods use, as a List of Kubernetes for `kubectl apply -f`."""
+    items = [
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "type": "Opaque",
+            "metadata": {
+                "name": name,
+                "namespace": namespace,
+                "labels": {"app.kubernetes.io/part-of": "openagents"},
+            },
+            "stringData": dict(keys),
+        }
+        for name, keys in made.items()
+        if name != ROLES_SECRET
+    ]
+    return {"apiVersion": "v1", "kind": "List", "items": items}
+
+
+def _as_json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, indent=2) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
+    path.touch(mode=0o600, exist_ok=False)
+    path.write_text(text, "utf-8")
+
+
+def _label(service: str) -> str:
+    return service.replace("_", "-")
+
+
+def _dsn(role: str, passwords: Mapping[str, str], database: str) -> str:
+    return f"postgresql://{role}:{quote(passwords[role], safe='')}@{database}/{DATABASE}"
+
+
+def _hashes(service: str, tokens: Mapping[str, str]) -> str:
+    """The callers of a service with the hashes of their tokens, as OA_ACCEPTED_SERVICES has them."""
+    return ",".join(f"{caller}={hashlib.sha256(tokens[caller].encode()).hexdigest()}" for caller in ACCEPTED[service])
+
+
+def _ed25519_pem() -> str:
+    encoded = Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return encoded.decode("ascii")
