@@ -13,8 +13,8 @@ from apps.cli.__main__ import run
 from apps.cli.admin.secrets import MANIFEST, ROLES_SECRET, new_secrets
 from apps.cli.exits import Exit
 from apps.cli.tests.program import Program
-from oa_localstack.postgres.server import PostgresServer
 from oa_localstack.postgres.roles import migrate_service
+from oa_localstack.postgres.server import PostgresServer
 
 SERVICES = ("control", "khala-gateway", "projector", "runtime")
 
