@@ -183,7 +183,7 @@ class FeedSettings:
         "OA_FEED_PAGE_BYTES", integer(1, 4 << 20), 256 * 1024, doc="Maximum size of a page of history."
     )
     linger_ms: int = _ms("OA_FEED_LINGER_MS", 10_000, "How long a topic is held after its last subscriber.")
-    carry_timeout_ms: int = _ms("OA_FEED_ATTACH_TIMEOUT_MS", 10_000, "Maximum wait for a source to carry a topic.")
+    carry_timeout_ms: int = _ms("OA_FEED_CARRY_TIMEOUT_MS", 10_000, "Maximum wait for a source to carry a topic.")
     audit_interval_ms: int = _ms("OA_FEED_AUDIT_MS", 30_000, "Pause between looks at where the topics stand.")
     concurrent_repairs: int = setting(
         "OA_FEED_CONCURRENT_REPAIRS",

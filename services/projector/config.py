@@ -32,7 +32,7 @@ class TailSettings:
         doc="Events after which a transaction takes no further batch of the log.",
     )
     queue_batches: int = setting(
-        "OA_PROJECTOR_LANE_BATCHES",
+        "OA_PROJECTOR_PARTITION_BATCHES",
         integer(1, 10_000),
         _TAIL.queue_batches,
         doc="Batches of one partition that may wait before the stream is held back.",

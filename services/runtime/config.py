@@ -125,13 +125,13 @@ class SequencerSettings:
     """How the sequencer's queue is bounded and drained."""
 
     writers: int = setting(
-        "OA_SEQUENCER_LANES",
+        "OA_SEQUENCER_WRITERS",
         integer(1, 1024),
         _SEQUENCER.writers,
         doc="Number of writers of a sequencer. Each has a connection and commits one batch at a time.",
     )
     concurrent_batch_min_bytes: int = setting(
-        "OA_SEQUENCER_BESIDE_BYTES",
+        "OA_SEQUENCER_CONCURRENT_BATCH_MIN_BYTES",
         integer(0, 1 << 30),
         _SEQUENCER.concurrent_batch_min_bytes,
         doc="Minimum size of the waiting events for which a batch begins while another one is under way.",
@@ -155,14 +155,14 @@ class SequencerSettings:
         doc="Maximum size of the events in one transaction.",
     )
     cached_runs: int = setting(
-        "OA_SEQUENCER_REMEMBERED_RUNS",
+        "OA_SEQUENCER_CACHED_RUNS",
         integer(0, 1_000_000),
         _SEQUENCER.cached_runs,
         doc="Maximum number of runs whose state a sequencer caches. It appends to them without reading first. 0 turns "
         "the cache off.",
     )
     cache_max_age_ms: int = setting(
-        "OA_SEQUENCER_REMEMBERED_MS",
+        "OA_SEQUENCER_CACHE_MAX_AGE_MS",
         integer(0, 600_000),
         _SEQUENCER.cache_max_age_ms,
         doc="Maximum time for which the cache is used without reading the database's clock.",
@@ -473,20 +473,20 @@ class ArtifactCacheSettings:
     """What is kept of the archive for readers of the log who are below its floor."""
 
     artifacts: int = setting(
-        "OA_SHELF_ARTIFACTS",
+        "OA_ARTIFACT_CACHE_ARTIFACTS",
         integer(1, 100_000),
         _ARTIFACT_CACHE.artifacts,
         doc="Maximum number of archived runs' artifacts that are kept open, a file each. Where more runs interleave "
         "in the log, artifacts are fetched again and again.",
     )
     bytes: int = setting(
-        "OA_SHELF_BYTES",
+        "OA_ARTIFACT_CACHE_BYTES",
         integer(0, 1 << 50),
         _ARTIFACT_CACHE.bytes,
         doc="Maximum size of those artifacts on the temporary disk. One that is needed is kept whatever its size.",
     )
     fetches: int = setting(
-        "OA_SHELF_FETCHES",
+        "OA_ARTIFACT_CACHE_FETCHES",
         integer(1, 1000),
         _ARTIFACT_CACHE.fetches,
         doc="Maximum number of artifacts that are fetched at the same time.",
@@ -537,7 +537,7 @@ class RuntimeSettings(ServiceSettings):
         enough = self.sequencer.writers + _OTHER_CONNECTIONS
         if self.database.pool_max < enough:
             text = (
-                f"each of OA_SEQUENCER_LANES keeps a connection, and {_OTHER_CONNECTIONS} are for the rest; "
+                f"each of OA_SEQUENCER_WRITERS keeps a connection, and {_OTHER_CONNECTIONS} are for the rest; "
                 f"set OA_DATABASE_POOL_MAX to at least {enough}"
             )
             raise Refusal("invalid_setting", text, field="OA_DATABASE_POOL_MAX")

@@ -38,7 +38,7 @@ IMPATIENT_RUNTIME = {
 """A runtime that gives workers up after 4 s of silence rather than 30, and a statement after 1 s rather than 10."""
 IMPATIENT_GATEWAY = {
     "OA_KHALA_HEARTBEAT_MS": "500",
-    "OA_FEED_ATTACH_TIMEOUT_MS": "1000",
+    "OA_FEED_CARRY_TIMEOUT_MS": "1000",
     "OA_REPLAY_TIMEOUT_MS": "1000",
 }
 """A gateway whose clients take 1.25 s of silence for its death, and that gives a source up after 1 s rather than 10."""

@@ -26,7 +26,7 @@ async def test_nothing_is_lost_doubled_or_out_of_order(runtime_database: Databas
     assert report.acknowledged == 4_000
     assert report.retries > 100, "the trouble was not enough to prove anything"
     assert report.kills > 10, "no connection was killed"
-    ways = {how: value_of(metrics.BATCHES.labels(how)) for how in ("read", "remembered", "overtaken")}
+    ways = {how: value_of(metrics.BATCHES.labels(how)) for how in ("read", "cached", "overtaken")}
     assert min(ways.values()) > 5, ways
 
 

@@ -34,7 +34,7 @@ BATCH_SECONDS = Histogram(
 )
 BATCHES = Counter(
     "oa_runtime_batches",
-    "Batches by how they were decided: read, remembered, or overtaken (from the cache, by others: decided again).",
+    "Batches by how they were decided: read, cached, or overtaken (from the cache, by others: decided again).",
     ["how"],
     registry=REGISTRY,
 )

@@ -10,8 +10,11 @@ ARCHIVED_ENTRIES_READ = Counter(
     "oa_runtime_archived_entries_read", "Entries of the log that its readers got out of the archive.", registry=REGISTRY
 )
 ARTIFACT_CACHE_FETCHES = Counter(
-    "oa_runtime_shelf_fetches", "Artifacts fetched for readers of the log.", registry=REGISTRY
+    "oa_runtime_artifact_cache_fetches", "Artifacts fetched for readers of the log.", registry=REGISTRY
 )
 ARTIFACT_CACHE_FAILURES = Counter(
-    "oa_runtime_shelf_failures", "Artifacts that could not be had for them, by reason.", ["reason"], registry=REGISTRY
+    "oa_runtime_artifact_cache_failures",
+    "Artifacts that could not be had for them, by reason.",
+    ["reason"],
+    registry=REGISTRY,
 )

@@ -65,7 +65,7 @@ class BatchWriter:
             metrics.BATCHES.labels("overtaken").inc()
             self._cache.overtaken(hit.heads)
             return None
-        metrics.BATCHES.labels("remembered").inc()
+        metrics.BATCHES.labels("cached").inc()
         self._cache.stored(hit.heads)
         self._learn(hit.heads, decided, partitions)
         return decided

@@ -52,7 +52,7 @@ class Counted:
         self._before = self._all()
 
     def _all(self) -> Counter[str]:
-        return Counter({how: int(value_of(metrics.BATCHES.labels(how))) for how in ("read", "remembered", "overtaken")})
+        return Counter({how: int(value_of(metrics.BATCHES.labels(how))) for how in ("read", "cached", "overtaken")})
 
     def __call__(self) -> dict[str, int]:
         """How many, without those that were none."""
@@ -65,7 +65,7 @@ async def test_appends_to_known_runs_are_stored_without_reading(rig: Rig, runtim
     for number in range(5):
         applied = await rig.submit(append(run_id, f"k{number}", text(), text()))
         assert (applied.first_seq, applied.last_seq, applied.repeated) == (3 + 2 * number, 4 + 2 * number, False)
-    assert counted() == {"remembered": 5}
+    assert counted() == {"cached": 5}
     logs = await check_log(runtime_database.runtime, [run_id])
     assert logs[run_id] == [record.data for record in rig.published]
 
@@ -94,9 +94,9 @@ async def test_one_that_needs_more_than_events_is_read_for(rig: Rig) -> None:
     await rig.submit(CreateRun.of(run_id_in(PARTITION), ORG, USER, SPEC, new_id("key")))
     assert counted() == {"read": 1}
     await rig.submit(RequestCancel(run_id, ORG, USER))
-    assert counted() == {"read": 1, "remembered": 1}
+    assert counted() == {"read": 1, "cached": 1}
     await rig.submit(append(run_id, "end", RunFinished(Outcome.CANCELED)))
-    assert counted() == {"read": 2, "remembered": 1}
+    assert counted() == {"read": 2, "cached": 1}
     assert (await refused(rig.submit(append(run_id, "late")))).reason == "invalid_transition"
 
 
@@ -122,7 +122,7 @@ async def test_times_do_not_run_backwards_however_replicas_take_turns(runtime_da
         log = (await check_log(dsn, [run_id]))[run_id]
         times = [wire.decode_event(data).recorded_ns for data in log]
         assert times == sorted(times)
-        assert counted()["remembered"] > 10
+        assert counted()["cached"] > 10
         assert counted()["overtaken"] > 3
 
 
@@ -150,7 +150,7 @@ async def test_a_batch_of_unknown_fate_ends_all_that_was_known(runtime_database:
             counted = Counted()
             assert (await rig.submit(append(run_id, "b"))).first_seq == 4
             assert (await rig.submit(append(run_id, "c"))).first_seq == 5
-            assert counted() == {"read": 1, "remembered": 1}
+            assert counted() == {"read": 1, "cached": 1}
             await check_log(runtime_database.runtime, [run_id])
     finally:
         await admin.close()
