@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from oa_base.refusal import Refusal
 from oa_localstack.installation.environment import ACCEPTED
 from oa_localstack.postgres.roles import DATABASE, OWNER, PLANES, ROLES
+from oa_platform.config.dsn import check_database_url
 
 Secrets = Mapping[str, Mapping[str, str]]
 """Secret name -> key -> text."""
@@ -28,10 +30,20 @@ ROLES_SECRET = "openagents-database-roles"
 """The passwords of all roles, for `oa admin database prepare` and for nothing that runs."""
 MANIFEST = "secrets.json"
 _TOKEN_BYTES = 32
+_PLACE = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?")
 
 
 def new_secrets(database: str) -> dict[str, dict[str, str]]:
-    """All secrets of an installation whose PostgreSQL is at `database` (`host:port`, or several with commas)."""
+    """All secrets of an installation whose PostgreSQL is at `database` (`host:port`, or several with commas).
+
+    Raises Refusal(invalid_value) for what is no such place.
+    """
+    try:
+        if not all(map(_PLACE.fullmatch, database.split(","))):
+            raise ValueError("not a place")
+        check_database_url(f"postgresql://role:password@{database}/{DATABASE}")
+    except ValueError:
+        raise Refusal("invalid_value", "--database is no host:port; give db.example:5432", field="database") from None
     tokens = {service: secrets.token_urlsafe(_TOKEN_BYTES) for service in ACCEPTED}
     passwords = {role: secrets.token_urlsafe(_TOKEN_BYTES) for role in ROLES}
     roles = {plane.service: plane.role for plane in PLANES}

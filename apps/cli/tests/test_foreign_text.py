@@ -75,6 +75,15 @@ COMMANDS: dict[str, Sequence[str]] = {
     "up": (),
     "worker start": ("--adapter", "exec", "--name", WORD),
 }
+ADMIN_COMMANDS: dict[str, Sequence[str]] = {
+    "admin database prepare": (HOSTILE_FILE,),
+    "admin migrate plan": (),
+    "admin migrate status": (),
+    "admin migrate up": (),
+    "admin migrate verify": (),
+    "admin secrets new": ("--database", "db.example:5432", HOSTILE_FILE),
+}
+"""These speak to no site."""
 NOTHING_FOREIGN = {"down", "receipt keys", "receipt verify", "replay verify", "run cancel", "logout"}
 """What these say when all is well is our own words, and what has no room for a hostile one."""
 
@@ -147,7 +156,19 @@ def seen(*outputs: Screen) -> str:
 
 
 def test_every_command_is_here() -> None:
-    assert set(COMMANDS) == {" ".join(path[1:]) for path, _ in commands_of(oa, ("oa",))}
+    assert {*COMMANDS, *ADMIN_COMMANDS} == {" ".join(path[1:]) for path, _ in commands_of(oa, ("oa",))}
+
+
+@pytest.mark.parametrize("command", ADMIN_COMMANDS)
+def test_what_admin_says(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OA_ADMIN_DATABASE_URL", "OA_MIGRATE_DATABASE_URL"):
+        monkeypatch.setenv(name, WORD)
+    out, err = screens(monkeypatch, terminal=True)
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/" + FILE_NAME)
+    arguments = [folder if each == HOSTILE_FILE else each for each in ADMIN_COMMANDS[command]]
+    for _ in range(2):  # a second time what is there already is named
+        run([*command.split(), *arguments])
+    assert seen(out, err)
 
 
 @pytest.mark.parametrize("terminal", [True, False], ids=["terminal", "pipe"])

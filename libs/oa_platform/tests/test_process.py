@@ -130,7 +130,7 @@ def test_a_service_that_listens_everywhere_is_reached_at_each_address(host: str)
     with _service() as free:
         free.process.kill()
         ports = {"OA_OPS_ADDRESS": f"{host}:{free.ops_port}", "OA_GRPC_ADDRESS": f"{host}:{free.grpc_port}"}
-    with _service(**ports) as service:
+    with _service(**ports, OA_ALLOW_PLAINTEXT="true") as service:
         service.ops_port, service.grpc_port = free.ops_port, free.grpc_port
         service.until(200)
         for address in ("127.0.0.1", "127.0.0.2", *(["::1"] if host == "[::]" else [])):

@@ -22,6 +22,7 @@ from oa_platform.config.shared import GrpcClientSettings, token_hash
 from oa_platform.rpc.client import open_channel
 from oa_platform.tests.grpc_sample import TOKENS, EchoStub, Request, World, refused
 from oa_platform.tests.names import Names
+from oa_platform.tls.protection import Protection
 from oa_testing.postgres import DEVELOPMENT, free_port
 from oa_testing.waiting import PATIENCE_S
 
@@ -85,7 +86,7 @@ def _replicas(*replicas: Replica) -> Iterator[tuple[Replica, ...]]:
 
 
 def _channel(target: Target) -> grpc.aio.Channel:
-    return open_channel(target, CLIENT, Secret(TOKEN))
+    return open_channel(target, CLIENT, Secret(TOKEN), Protection(allow_plaintext=True))
 
 
 def _target(*replicas: Replica) -> Target:
