@@ -38,6 +38,7 @@ SELECT pg_backend_pid() AS pid, pg_is_in_recovery() AS standby,
            WHERE current_setting(name) = 'off'
        ) AS off
 """
+"""Which server answers, whether it takes writes, and which of its guards are off."""
 # A server that starts, stops or is full, or a network that is away: what waiting may heal.
 _NOT_NOW = (
     OSError,
