@@ -140,7 +140,7 @@ def pending(
             raise _refused(f"{file.name} was changed after it was applied; restore it and write a new migration")
     highest = max((record.number for record in applied), default=0)
     if highest != len(applied):
-        raise _refused(f"the database has {highest:04} without all before it")
+        raise _refused(f"the database has {highest:04} without all before it; restore the record of migrations")
     return [file for file in files if file.number > highest]
 
 
@@ -263,7 +263,9 @@ async def _applied_now(connection: Connection, service: str, migration: Migratio
     except asyncpg.exceptions.LockNotAvailableError:
         return False
     except asyncpg.PostgresError as error:
-        raise _refused(f"{migration.name} can't be applied: {error}") from error
+        raise _refused(
+            f"{migration.name} can't be applied ({error}); nothing of it was stored: mend it, and try again"
+        ) from error
 
 
 def _refused(message: str) -> Refusal:

@@ -270,7 +270,7 @@ class Worker:
         if held is not None:
             if held.assignment.lease_epoch >= epoch:
                 return  # said twice
-            held.lose(Refusal("stale_epoch", "the run was assigned again"))
+            held.lose(Refusal("stale_epoch", "the run was assigned again; leave it to the new lease"))
         assignment = Assignment(run.run_id, epoch, run.attempt, run.spec)
         appender = RunAppender(run.run_id, epoch, self._submit, self._run_limits())
         execution = Execution(assignment, self._adapters.get(run.spec.adapter), appender)
@@ -297,7 +297,7 @@ class Worker:
     def _lease_lost(self, message: LeaseLost) -> None:
         execution = self._executions.get(message.run_id)
         if execution is not None and execution.assignment.lease_epoch <= message.lease_epoch:
-            execution.lose(Refusal("stale_epoch", "the authority has taken the run back"))
+            execution.lose(Refusal("stale_epoch", "the authority has taken the run back; leave it"))
 
     async def _submit(self, request: AppendEventsRequest) -> AppendEventsResponse | AppendRefused:
         numbered, future = self._book.enter(request)
