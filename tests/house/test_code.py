@@ -7,6 +7,7 @@ from tests.house.files import SourceFile, parsed, python_files
 
 MAX_MODULE_LINES = 600
 MAX_FUNCTION_LINES = 70
+MAX_CLASS_METHODS = 20
 CLOCKS = {"now", "utcnow", "today", "monotonic", "perf_counter", "urandom"}
 
 
@@ -25,6 +26,24 @@ def long_functions(files: list[SourceFile]) -> list[str]:
             if lines > MAX_FUNCTION_LINES:
                 found.append(f"{file.path}:{function.lineno} {function.name}: {lines} lines")
     return found
+
+
+def wide_classes(files: list[SourceFile]) -> list[str]:
+    """Classes with more methods than the house allows. What reads as an attribute is none."""
+    found = []
+    for file in files:
+        for node in ast.walk(parsed(file)):
+            methods = sum(map(_is_method, node.body)) if isinstance(node, ast.ClassDef) else 0
+            if isinstance(node, ast.ClassDef) and methods > MAX_CLASS_METHODS:
+                found.append(f"{file.path}:{node.lineno} {node.name}: {methods} methods")
+    return found
+
+
+def _is_method(node: ast.stmt) -> bool:
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return False
+    decorators = {ast.unparse(each).rpartition(".")[2] for each in node.decorator_list}
+    return decorators.isdisjoint({"property", "cached_property", "overload"})
 
 
 def modules_without_words(files: list[SourceFile]) -> list[str]:
@@ -67,6 +86,15 @@ def test_functions_are_short() -> None:
     assert long_functions(python_files()) == []
     assert long_functions(_planted("libs/x.py", "def f():\n" + "    1\n" * 69)) == []
     assert long_functions(_planted("libs/x.py", "async def f():\n" + "    1\n" * 70)) == ["libs/x.py:1 f: 71 lines"]
+
+
+def test_classes_are_narrow() -> None:
+    assert wide_classes(python_files()) == []
+    methods = "\n".join(f"    def f{number}(self): ..." for number in range(20))
+    properties = "    @property\n    def p(self): ..."
+    assert wide_classes(_planted("libs/x.py", f"class A:\n{methods}\n{properties}")) == []
+    text = f"def f():\n  class A:\n{methods}\n    async def g(self): ..."
+    assert wide_classes(_planted("services/x.py", text)) == ["services/x.py:2 A: 21 methods"]
 
 
 def test_every_module_says_what_it_is_for() -> None:

@@ -30,7 +30,6 @@ _REFUSING = {
     "SocketClosed": 0,
     "UnusableServer": 0,
     "_failed": 1,
-    "_lose_all": 0,
     "_out_of_order": 0,
     "_refused": 0,
 }
@@ -92,7 +91,7 @@ def _helpers(tree: ast.Module) -> Iterator[tuple[str, int]]:
     """Functions of a module that make a refusal with a text that they are given, and which argument that is."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and isinstance(node.returns, ast.Name) and node.returns.id == "Refusal":
-            parameters = [each.arg for each in node.args.args]
+            parameters = [each.arg for each in node.args.args if each.arg != "self"]
             for call in ast.walk(node):
                 match call:
                     case ast.Call(func=ast.Name(id="Refusal"), args=[_, ast.Name(id=text), *_]) if text in parameters:
@@ -102,7 +101,9 @@ def _helpers(tree: ast.Module) -> Iterator[tuple[str, int]]:
 def _said(node: ast.AST, refusing: dict[str, int]) -> list[ast.expr]:
     """What a node says to whoever is refused."""
     match node:
-        case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords) if name in refusing:
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=args, keywords=keywords) if (
+            name in refusing
+        ):
             by_name = [keyword.value for keyword in keywords if keyword.arg in _VARIABLES]
             return [*args[refusing[name] : refusing[name] + 1], *by_name]
         case ast.Assign(targets=[ast.Name(id=name)], value=ast.Dict(values=values)) if _TABLES.fullmatch(name):
@@ -147,6 +148,7 @@ def test_refusals_have_one_form() -> None:
         "Deny('missing_scope', 'The token has no such scope')",
         "Refusal('unavailable', message='The database is away')",
         "def _no(field: str, why: str) -> Refusal:\n    return Refusal('x', why)\n_no('y', 'No.')",
+        "base.Refusal('unavailable', 'The database is away')",
         "_MESSAGES = {'code_incorrect': 'The code is wrong'}",
     ):
         assert len(other_refusals(_planted(bad))) == 1, bad
