@@ -51,6 +51,26 @@ def modules_without_words(files: list[SourceFile]) -> list[str]:
     return [file.path for file in files if file.text.strip() and not ast.get_docstring(parsed(file))]
 
 
+def borrowings(files: list[SourceFile]) -> list[str]:
+    """Imports of test modules. What several tests need stands in a module of its own."""
+    return [
+        f"{file.path}:{line} {name}"
+        for file in files
+        for line, name in _imports(parsed(file))
+        if any(part.startswith("test_") for part in name.split("."))
+    ]
+
+
+def _imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                yield from ((node.lineno, each.name) for each in names)
+            case ast.ImportFrom(module=module, names=names):
+                # What is imported may be a module or a name of one; a name of a test begins with `test_` as well.
+                yield from ((node.lineno, f"{module or ''}.{each.name}") for each in names)
+
+
 def impurities(files: list[SourceFile]) -> list[str]:
     """Awaits and clocks in rooms that decide. What they import is import-linter's part."""
     found = []
@@ -101,6 +121,18 @@ def test_every_module_says_what_it_is_for() -> None:
     assert modules_without_words(python_files()) == []
     assert modules_without_words(_planted("libs/x.py", "import os\n")) == ["libs/x.py"]
     assert modules_without_words(_planted("libs/x/__init__.py", "")) == []
+
+
+def test_no_module_borrows_from_a_test_module() -> None:
+    assert borrowings(python_files()) == []
+    for bad in (
+        "from libs.tests.test_x import f",
+        "import a.tests.test_x",
+        "from a.tests import test_x",
+        "from . import test_x",
+    ):
+        assert len(borrowings(_planted("libs/tests/test_y.py", bad))) == 1, bad
+    assert borrowings(_planted("libs/tests/test_y.py", "from a.tests.helpers import contest_x\nimport a.tests")) == []
 
 
 def test_deciding_rooms_have_no_clock_and_no_await() -> None:
