@@ -69,7 +69,7 @@ def _of_this_machine(error: OSError) -> Refusal:
     elif _directory_is_gone():
         message = "the working directory was removed; go into another one, or give whole paths (OA_HOME, files)"
     else:
-        message = f"this machine refused: {error.strerror}"
+        message = f"this machine refused: {error.strerror}; see to that, and try again"
     return Refusal("invalid_setting", message)
 
 

@@ -58,7 +58,8 @@ def decode_client_frame(data: bytes, form: Form) -> frames.ClientFrame:
     message = _parse(data, form, client_frame_pb2.ClientFrame())
     kind = message.WhichOneof("body")
     if kind is None:
-        raise Refusal("missing_payload", "the frame holds none of the bodies that this protocol has", field="body")
+        text = "the frame holds none of the bodies that this protocol has; set one of them"
+        raise Refusal("missing_payload", text, field="body")
     check_rules(message)
     return _CLIENT_DECODERS[kind](message)
 
@@ -70,7 +71,8 @@ def _subscribe(message: client_frame_pb2.ClientFrame) -> frames.Subscribe:
         if entry.HasField("cursor"):
             if entry.cursor.topic not in ("", entry.topic):
                 field = f"subscribe.topics[{index}].cursor.topic"
-                raise Refusal("payload_mismatch", "the cursor belongs to another topic", field=field)
+                text = "the cursor belongs to another topic; name that of the entry, or none"
+                raise Refusal("payload_mismatch", text, field=field)
             cursor = frames.Cursor(entry.cursor.epoch, entry.cursor.applied_seq, entry.cursor.chain)
         topics.append((entry.topic, cursor))
     return frames.Subscribe(tuple(topics))
@@ -232,7 +234,8 @@ def decode_server_frame(data: bytes, form: Form) -> frames.ServerFrame:
     if decoder is None:
         return frames.UnknownFrame(frame.kind)
     if frame.schema_version != frames.SCHEMA_VERSION:
-        raise Refusal("unsupported_schema_version", "the gateway speaks a newer schema", field="schema_version")
+        message = "the gateway speaks another schema than this client; update the older of the two"
+        raise Refusal("unsupported_schema_version", message, field="schema_version")
     return decoder(frame)
 
 
@@ -254,7 +257,7 @@ def _payload(frame: frame_pb2.KhalaFrame, empty: M) -> M:
         empty.ParseFromString(frame.payload_bytes)
     except DecodeError:
         name = empty.DESCRIPTOR.name
-        raise Refusal("payload_mismatch", f"the payload is not a {name}", field="payload_bytes") from None
+        raise Refusal("payload_mismatch", f"the payload must be a {name}", field="payload_bytes") from None
     return empty
 
 
@@ -278,7 +281,7 @@ def _decode_subscribed(frame: frame_pb2.KhalaFrame) -> frames.Subscribed:
     _need(bool(subscribed.epoch), "epoch")
     plan = _PLANS_BACK.get(subscribed.plan)
     if plan is None:
-        raise Refusal("invalid_enum", "the plan is not one that this version knows", field="plan")
+        raise Refusal("invalid_enum", "the plan is not one that this version knows; update this client", field="plan")
     return frames.Subscribed(
         frame.topic, subscribed.epoch, subscribed.floor, subscribed.head, plan, subscribed.from_seq
     )

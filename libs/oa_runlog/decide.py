@@ -134,7 +134,7 @@ def _decide(
 
 def not_found(run_id: str) -> Refusal:
     """The refusal for a run that does not exist, and for one that the caller may not know of."""
-    return Refusal("not_found", f"there is no run {run_id} that you may see", field="run_id")
+    return Refusal("not_found", f"there is no run {run_id} that you may see; check the id", field="run_id")
 
 
 # ------------------------------------------------------------------------------------------------- create
@@ -206,7 +206,7 @@ def _check_expected_seq(state: RunState, command: Append) -> None:
 def _check_reserved(command: Append) -> None:
     for index, (kind, _, _) in enumerate(command.events):
         if kind in RESERVED:
-            text = f"only the authority appends {kind}"
+            text = f"only the authority appends {kind}; leave it out"
             raise Refusal("event_reserved", text, field=f"events[{index}]", metadata={"event": str(kind)})
 
 
@@ -235,7 +235,7 @@ def _check_transitions(state: RunState, command: Append) -> Unchanged | None:
 def _finish_again(state: RunState, finish: RunFinished, again: RunFinished) -> Unchanged:
     if FINAL_STATUS[again.outcome] is state.status:
         return Unchanged(state.run_id, state.latest_seq, state.latest_seq)
-    text = f"the run has finished: {finish.outcome}"
+    text = f"the run has finished: {finish.outcome}; append nothing more to it"
     raise Refusal("already_finished", text, field="events[0]", metadata={"outcome": str(finish.outcome)})
 
 
@@ -249,7 +249,7 @@ def _check_sizes(events: Sequence[EncodedBody], limits: Limits) -> None:
 
 
 def _too_large(field: str, size: int, limit: int) -> Refusal:
-    text = f"{field} has {size} bytes; at most {limit} are taken. Send it in pieces"
+    text = f"{field} has {size} bytes; send at most {limit}, in pieces"
     return Refusal("payload_too_large", text, field=field, metadata={"limit_bytes": str(limit)})
 
 
@@ -270,7 +270,7 @@ def _pace(state: RunState, events: int, limits: Limits, now_ns: int) -> int:
 def _assign(state: RunState, command: AssignRun, now_ns: int) -> Accepted:
     if state.is_leased:
         epoch = {"current_epoch": str(state.lease_epoch)}
-        raise Refusal("stale_epoch", "another worker holds the run", field="run_id", metadata=epoch)
+        raise Refusal("stale_epoch", "another worker holds the run; leave it there", field="run_id", metadata=epoch)
     started = RunStarted(command.worker_id, state.lease_epoch + 1, state.attempt + 1)
     return _store(state, state.run_id, [EncodedBody.of(started)], AUTHORITY, now_ns)
 

@@ -109,7 +109,7 @@ class History:
         return self._store.missing(topic, seq)
 
 
-_NOT_FOUND = Refusal("not_found", "there is no such topic", field="topic")
+_NOT_FOUND = Refusal("not_found", "there is no such topic; check its name", field="topic")
 
 
 def _check_cursor(described: TopicDescription, epoch: str, after_seq: int) -> None:

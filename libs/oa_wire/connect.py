@@ -44,7 +44,8 @@ def from_connect(http_status: int, body: bytes, retry_after_ms: int = 0) -> Refu
     error = _error_object(body)
     if error is None:
         reason = _REASON_OF_STATUS.get(http_status, "internal")
-        return Refusal(reason, f"The answer was a bare HTTP {http_status}.", retry_after_ms=retry_after_ms)
+        text = f"the answer was a bare HTTP {http_status}; check what answers at this address"
+        return Refusal(reason, text, retry_after_ms=retry_after_ms)
     message = str(error.get("message", ""))
     refusal = from_status_bytes(_status(message, error.get("details")).SerializeToString())
     if refusal is None:

@@ -219,7 +219,7 @@ def _text_check(rules: options_pb2.FieldRules, *, is_text: bool) -> Check | None
         if len(value) < lowest:
             raise Refusal("invalid_value", f"it needs at least {lowest} {unit}")
         if is_text and "\x00" in value:
-            raise Refusal("invalid_value", "text may not hold the character NUL")
+            raise Refusal("invalid_value", "it must not hold the character NUL")
         if pattern is not None and not pattern.fullmatch(value):
             raise Refusal("invalid_value", f"it must match {pattern.pattern}")
 

@@ -28,7 +28,7 @@ def merge_json(text: str | bytes, message: Message) -> None:
     try:
         document = read_json(text)
     except ValueError:
-        raise _refused("", f"The body is not {message.DESCRIPTOR.full_name} in JSON.") from None
+        raise _refused("", f"the body must be {message.DESCRIPTOR.full_name} in JSON") from None
     merge_document(document, message)
 
 
@@ -40,7 +40,7 @@ def merge_document(document: Any, message: Message) -> None:
         json_format.ParseDict(document, message)
     except _UNPARSABLE:
         path = _culprit(document, descriptor, "")
-        raise _refused(path, f"{path or 'The body'} does not hold a value of its type.") from None
+        raise _refused(path, f"{path or 'the body'} must hold a value of its type") from None
     _check_readable(message)
 
 
@@ -49,7 +49,7 @@ def _check_readable(message: Message) -> None:
     try:
         type(message).FromString(message.SerializeToString())
     except (DecodeError, EncodeError):
-        raise _refused("", "The body is nested deeper than the contract's readers go.") from None
+        raise _refused("", "the body is nested deeper than the contract's readers go; make it flatter") from None
 
 
 # ------------------------------------------------------------------------------------------------- shapes
@@ -57,15 +57,15 @@ def _check_readable(message: Message) -> None:
 
 def _check_object(value: Any, descriptor: Descriptor, path: str) -> None:
     if not isinstance(value, dict):
-        raise _refused(path, f"{path or 'The body'} must be a JSON object.")
+        raise _refused(path, f"{path or 'the body'} must be a JSON object")
     seen: set[str] = set()
     for key, inner in value.items():
         field = _field(descriptor, key)
         if field is None:
             unknown = _joined(path, key)
-            raise _refused(unknown, f"{descriptor.full_name} has no field {key[:100]!a}.")
+            raise _refused(unknown, f"{descriptor.full_name} has no field {key[:100]!a}; leave it out")
         if field.name in seen:
-            raise _refused(_joined(path, field.name), f"{field.name} stands twice, under each of its names.")
+            raise _refused(_joined(path, field.name), f"{field.name} stands under both of its names; use one")
         seen.add(field.name)
         # null stands for a field that isn't set.
         if inner is not None:
@@ -74,7 +74,7 @@ def _check_object(value: Any, descriptor: Descriptor, path: str) -> None:
 
 def _check_field(value: Any, field: FieldDescriptor, path: str) -> None:
     if field.is_repeated and not isinstance(value, dict if _is_map(field) else list):
-        raise _refused(path, f"{path} must be a JSON {'object' if _is_map(field) else 'array'}.")
+        raise _refused(path, f"{path} must be a JSON {'object' if _is_map(field) else 'array'}")
     if _holds_bytes(field):
         for where, inner in _parts(value, field, path):
             _check_bytes(inner, where)
@@ -91,7 +91,7 @@ def _check_bytes(value: Any, path: str) -> None:
         if isinstance(value, str):
             read_any_base64(value)
     except ValueError:
-        raise _refused(path, f"{path} is not base64.") from None
+        raise _refused(path, f"{path} must be base64") from None
 
 
 # ------------------------------------------------------------------------------------------------- who is at fault

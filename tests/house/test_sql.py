@@ -1,4 +1,4 @@
-"""SQL in these rooms: every statement is a constant that says what it is for, and columns are read by name."""
+"""SQL of services and platform: each statement is a constant that says what it is for; columns are read by name."""
 
 import ast
 import re
@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from tests.house.files import SourceFile, parsed, python_files
 
-ROOMS = ("services/control/",)
+ROOMS = ("services/", "libs/oa_platform/")
 _METHODS = {"execute", "executemany", "fetch", "fetchrow", "fetchval", "cursor"}
-_SQL = re.compile(r"\s*(?:SELECT|INSERT|UPDATE|DELETE|WITH)\b")
+_SQL = re.compile(r"\s*(?:SELECT|INSERT|UPDATE|DELETE|WITH|SET|CREATE|LOCK|LISTEN)\b")
 
 
 def odd_sql(files: list[SourceFile]) -> list[str]:
@@ -24,7 +24,7 @@ def odd_sql(files: list[SourceFile]) -> list[str]:
 def _unexplained(tree: ast.Module) -> Iterator[tuple[int, str]]:
     for node, following in zip(tree.body, [*tree.body[1:], None], strict=True):
         match node:
-            case ast.Assign(targets=[ast.Name(id=name)], value=value) if not name.startswith("_") and _is_sql(value):
+            case ast.Assign(targets=[ast.Name(id=name)], value=value) if _is_sql(value):
                 if not (isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)):
                     yield node.lineno, f"{name} has no purpose"
 
@@ -54,16 +54,22 @@ def _is_sql(value: ast.expr) -> bool:
 
 def test_sql_has_names_and_purposes_and_columns_have_names() -> None:
     assert odd_sql(python_files()) == []
-    path = "services/control/orgs/store.py"
     for bad in (
         'GET = "SELECT 1"',
+        '_GET = "SELECT 1"',
+        '# Gets.\n_GET = "SELECT 1"',
+        """WAIT = f"SET lock_timeout = '{TIMEOUT_S}s'\"""",
         'GET = f"SELECT {_COLUMNS} FROM x"\nPUT = "UPDATE x"\n"""Puts."""',
         'GET = f"{_SELECT} WHERE x"',
         "await connection.fetchrow('SELECT 1')",
         "await connection.execute(f'DELETE FROM {x}')",
         "name = row[0]",
     ):
-        assert len(odd_sql([SourceFile(path, bad)])) == 1, bad
-    good = 'GET = "SELECT 1"\n"""Gets."""\n_SELECT = "SELECT x"\nawait connection.fetchrow(GET)\nname = row["name"]'
-    assert odd_sql([SourceFile(path, good)]) == []
+        for path in ("services/control/orgs/store.py", "services/runtime/log/store/sql.py", "libs/oa_platform/x.py"):
+            assert len(odd_sql([SourceFile(path, bad)])) == 1, bad
+
+
+def test_named_sql_and_tests_are_left_alone() -> None:
+    good = 'GET = "SELECT 1"\n"""Gets."""\nawait connection.fetchrow(GET)\nname = row["name"]'
+    assert odd_sql([SourceFile("services/control/orgs/store.py", good)]) == []
     assert odd_sql([SourceFile("services/control/orgs/tests/x.py", 'GET = "SELECT 1"')]) == []

@@ -1,4 +1,4 @@
-"""What people read has one form: refusals in these rooms, and what settings say of themselves."""
+"""What people read has one form: refusals, and what settings say of themselves."""
 
 import ast
 import re
@@ -6,28 +6,30 @@ from collections.abc import Iterator
 
 from tests.house.files import SourceFile, parsed, python_files
 
-ROOMS = (
-    "apps/cli/",
-    "libs/oa_client/",
-    "libs/oa_khala/",
-    "libs/oa_localstack/",
-    "libs/oa_platform/",
-    "libs/oa_topics/",
-    "libs/oa_worker/",
-    "services/control/",
-    "services/khala_gateway/",
-    "services/projector/",
-    "services/runtime/",
-)
-ADVISING_ROOMS = ("services/runtime/",)
-"""Rooms whose refusals all say what to do next."""
+ROOMS = ("apps/", "libs/", "services/")
+NO_ADVICE_ROOMS = {
+    "libs/oa_runlog/proof/": "verdicts: what was shown stands, and whoever asked decides what it is worth",
+    "libs/oa_runlog/reducer.py": "says of stored events why they are no run, for those verdicts",
+}
+"""Room -> why its refusals don't say what to do next."""
+NO_ADVICE = {
+    "the client went away": "nobody is left to read it",
+    "the worker did not end it within {} ms": "how a run ended, not a refusal",
+    "the worker was lost in each of {} attempts": "how a run ended, not a refusal",
+    "{} ended with {}": "how a run ended, not a refusal",
+    "{} ran longer than its {} ms and was ended ({})": "how a run ended, not a refusal",
+    "{} was ended by {}, not by us": "how a run ended, not a refusal",
+    "{} was ended on request ({})": "how a run ended, not a refusal",
+}
+"""Text -> why it does not say what to do next."""
+_DEMANDS = re.compile(r"\b(must|at most|at least)\b")
+"""A sentence that says what is wanted says what to do."""
 _REFUSING = {
     "Deny": 1,
     "Refusal": 1,
     "SocketClosed": 0,
     "UnusableServer": 0,
     "_failed": 1,
-    "_lose_all": 0,
     "_out_of_order": 0,
     "_refused": 0,
 }
@@ -51,13 +53,13 @@ def other_refusals(files: list[SourceFile]) -> list[str]:
 
 
 def refusals_without_advice(files: list[SourceFile]) -> list[str]:
-    """Texts of refusals that don't go on with "; " and what to do."""
+    """Texts of refusals that don't go on with "; " and what to do, or with the text of another refusal."""
     return [
         f"{file.path}:{line} {text}"
-        for file in files
-        if file.path.startswith(ADVISING_ROOMS) and not file.is_test
+        for file in _of_rooms(files)
+        if not file.path.startswith(tuple(NO_ADVICE_ROOMS))
         for line, text in _texts(parsed(file))
-        if "; " not in text
+        if not ("; " in text or _DEMANDS.search(text) or text in NO_ADVICE)
     ]
 
 
@@ -78,17 +80,32 @@ def _of_rooms(files: list[SourceFile]) -> list[SourceFile]:
 
 
 def _texts(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    refusing = _REFUSING | dict(_helpers(tree))
     for node in ast.walk(tree):
-        for value in _said(node):
+        for value in _said(node, refusing):
             if text := _text(value):
                 yield value.lineno, text
 
 
-def _said(node: ast.AST) -> list[ast.expr]:
+def _helpers(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """Functions of a module that make a refusal with a text that they are given, and which argument that is."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and isinstance(node.returns, ast.Name) and node.returns.id == "Refusal":
+            parameters = [each.arg for each in node.args.args if each.arg != "self"]
+            for call in ast.walk(node):
+                match call:
+                    case ast.Call(func=ast.Name(id="Refusal"), args=[_, ast.Name(id=text), *_]) if text in parameters:
+                        yield node.name, parameters.index(text)
+
+
+def _said(node: ast.AST, refusing: dict[str, int]) -> list[ast.expr]:
     """What a node says to whoever is refused."""
     match node:
-        case ast.Call(func=ast.Name(id=name), args=args) if name in _REFUSING:
-            return args[_REFUSING[name] : _REFUSING[name] + 1]
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=args, keywords=keywords) if (
+            name in refusing
+        ):
+            by_name = [keyword.value for keyword in keywords if keyword.arg in _VARIABLES]
+            return [*args[refusing[name] : refusing[name] + 1], *by_name]
         case ast.Assign(targets=[ast.Name(id=name)], value=ast.Dict(values=values)) if _TABLES.fullmatch(name):
             return values
         case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in _VARIABLES:
@@ -97,13 +114,23 @@ def _said(node: ast.AST) -> list[ast.expr]:
 
 
 def _text(node: ast.expr) -> str:
-    """What a string literal says, with `{}` for what is filled in; empty for anything else."""
+    """What a string literal says, with `{}` for what is filled in; empty for anything else.
+
+    The text of another refusal is `{…; …}`: it brings its advice.
+    """
     match node:
         case ast.Constant(value=str() as text):
             return text
         case ast.JoinedStr(values=parts):
-            return "".join(_text(part) if isinstance(part, ast.Constant) else "{}" for part in parts)
+            return "".join(_text(part) if isinstance(part, ast.Constant) else _filled_in(part) for part in parts)
     return ""
+
+
+def _filled_in(part: ast.expr) -> str:
+    match part:
+        case ast.FormattedValue(value=ast.Attribute(attr="message")):
+            return "{…; …}"
+    return "{}"
 
 
 def _planted(text: str, path: str = "libs/oa_platform/x.py") -> list[SourceFile]:
@@ -119,20 +146,35 @@ def test_refusals_have_one_form() -> None:
         "message = f'The {x} is away'",
         "_refused(f'{x} was changed. Write a new one')",
         "Deny('missing_scope', 'The token has no such scope')",
+        "Refusal('unavailable', message='The database is away')",
+        "def _no(field: str, why: str) -> Refusal:\n    return Refusal('x', why)\n_no('y', 'No.')",
+        "base.Refusal('unavailable', 'The database is away')",
         "_MESSAGES = {'code_incorrect': 'The code is wrong'}",
     ):
         assert len(other_refusals(_planted(bad))) == 1, bad
     for good in ("Refusal('unavailable', f'the {x} is away; try again')", "Refusal(reason, f'{x}.sql has no number')"):
         assert other_refusals(_planted(good)) == [], good
-    assert other_refusals(_planted("Refusal('x', 'No.')", "libs/oa_runlog/x.py")) == []
+    assert other_refusals(_planted("Refusal('x', 'No.')", "libs/oa_runlog/tests/x.py")) == []
 
 
 def test_refusals_say_what_to_do() -> None:
     assert refusals_without_advice(python_files()) == []
-    room = f"{ADVISING_ROOMS[0]}x.py"
-    assert len(refusals_without_advice(_planted("Refusal('unavailable', 'the database is away')", room))) == 1
-    assert refusals_without_advice(_planted("Refusal('unavailable', 'the database is away; try again')", room)) == []
-    assert refusals_without_advice(_planted("Refusal('x', 'no')")) == []
+    for room in ("apps/worker/", "libs/oa_base/", "libs/oa_wire/", "services/control/", "services/runtime/"):
+        bad = _planted("Refusal('unavailable', 'the database is away')", f"{room}x.py")
+        assert len(refusals_without_advice(bad)) == 1, room
+    for good in (
+        "Refusal('unavailable', 'the database is away; try again')",
+        "Refusal('invalid_value', f'{name} must be set')",
+        "Refusal('unavailable', f'{name} is away: {refusal.message}')",
+    ):
+        assert refusals_without_advice(_planted(good)) == [], good
+
+
+def test_every_exception_from_advice_is_needed() -> None:
+    texts = [(file.path, text) for file in _of_rooms(python_files()) for _, text in _texts(parsed(file))]
+    assert set(NO_ADVICE) <= {text for _, text in texts}
+    without = [path for path, text in texts if "; " not in text]
+    assert [room for room in NO_ADVICE_ROOMS if not any(path.startswith(room) for path in without)] == []
 
 
 def test_settings_speak_plainly() -> None:

@@ -4,10 +4,9 @@ import ast
 from collections.abc import Iterator
 
 from tests.house.files import SourceFile, parsed, python_files
+from tests.house.uses import Program, Uses, module_of, names_of, program_of, uses_of
 
-ROOMS = ("apps/", "libs/")
-NOT_PRODUCTION = ("libs/oa_testing/", "libs/oa_localstack/")
-"""One is for tests, and the other is also what the tests' fixtures start servers with."""
+ROOMS = ("apps/", "libs/", "services/")
 _PLAIN = {
     "asynccontextmanager",
     "cache",
@@ -18,7 +17,7 @@ _PLAIN = {
     "staticmethod",
 }
 """Decorators that register nothing. A function with another one (`oa.command`) is called by what it registers with."""
-_OPEN = {"Protocol", "Generic", "NamedTuple", "Enum", "Exception", "ABC"}
+_OPEN = {"typing.Protocol", "typing.Generic", "typing.NamedTuple", "enum.Enum", "enum.StrEnum", "Exception", "abc.ABC"}
 """Foreign bases that call none of the methods of a class. Any other (a servicer, asyncio's protocols) may call all."""
 
 ALLOWED = {
@@ -28,7 +27,9 @@ ALLOWED = {
     "decode_body": "API: the inverse of encode_body",
     "dump_key": "the inverse of load_key: one module knows the form of a key file",
     "encode_event": "API: writes one event as the authority stores it",
+    "replay": "API: the state that stored events lead to, in one call",
     "requested": "API: for authors of adapters",
+    "resumed": "API: for surfaces that go to sleep",
     "state_hash": "API: recorded histories are compared by it",
     "suspended": "API: for surfaces that go to sleep",
     "worker_lifecycle": "API: the name of a topic that clients may subscribe to",
@@ -39,16 +40,16 @@ ALLOWED = {
 def unused(files: list[SourceFile]) -> list[str]:
     """Public functions, methods, classes and constants of production modules that only tests use.
 
-    A use is told by its name alone, so a namesake that is used hides one that is not.
+    Where nothing says of what class a value is, its attributes count for all classes.
     """
-    used = {name for file in files if not _is_for_tests(file) for name in _used(parsed(file))}
-    production = [file for file in files if _is_production(file)]
-    ours = {node.name for file in production for node in ast.walk(parsed(file)) if isinstance(node, ast.ClassDef)}
+    program = program_of(files)
+    uses = uses_of([file for file in files if not _is_for_tests(file)], program)
     return [
         f"{file.path}:{line} {name}"
-        for file in production
-        for line, name in _offered(parsed(file), ours)
-        if name not in used and name not in ALLOWED
+        for file in files
+        if _is_production(file)
+        for line, name in _unused(file, program, uses)
+        if name not in ALLOWED
     ]
 
 
@@ -57,35 +58,29 @@ def _is_for_tests(file: SourceFile) -> bool:
 
 
 def _is_production(file: SourceFile) -> bool:
-    return file.path.startswith(ROOMS) and not file.path.startswith(NOT_PRODUCTION) and not _is_for_tests(file)
+    return file.path.startswith(ROOMS) and not _is_for_tests(file)
 
 
-def _used(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
-        match node:
-            case ast.Name(id=name, ctx=ast.Load()) | ast.Attribute(attr=name, ctx=ast.Load()):
-                yield name
-
-
-def _offered(tree: ast.Module, ours: set[str]) -> Iterator[tuple[int, str]]:
-    for node in tree.body:
-        yield from _public(node)
-        if isinstance(node, ast.ClassDef) and all(_last_name(base) in ours | _OPEN for base in node.bases):
+def _unused(file: SourceFile, program: Program, uses: Uses) -> Iterator[tuple[int, str]]:
+    module = module_of(file)
+    for node in parsed(file).body:
+        yield from ((node.lineno, name) for name in _public(node) if f"{module}.{name}" not in uses.names)
+        if isinstance(node, ast.ClassDef) and _all_known(program.bases[f"{module}.{node.name}"], program):
             for member in node.body:
-                if isinstance(member, ast.FunctionDef | ast.AsyncFunctionDef):
-                    yield from _public(member)
+                for name in _public(member) if isinstance(member, ast.FunctionDef | ast.AsyncFunctionDef) else ():
+                    if name not in uses.attributes and f"{module}.{node.name}.{name}" not in uses.methods:
+                        yield member.lineno, name
 
 
-def _public(node: ast.stmt) -> Iterator[tuple[int, str]]:
-    names: list[str] = []
-    match node:
-        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
-            names = [name] if all(_last_name(each) in _PLAIN for each in node.decorator_list) else []
-        case ast.ClassDef(name=name) | ast.AnnAssign(target=ast.Name(id=name)):
-            names = [name]
-        case ast.Assign(targets=targets):
-            names = [target.id for target in targets if isinstance(target, ast.Name)]
-    yield from ((node.lineno, name) for name in names if not name.startswith("_"))
+def _all_known(bases: list[str], program: Program) -> bool:
+    """Whether none of the bases is one that may call any method."""
+    return all(_all_known(program.bases[base], program) if base in program.bases else base in _OPEN for base in bases)
+
+
+def _public(node: ast.stmt) -> list[str]:
+    decorators = node.decorator_list if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else []
+    registered = any(_last_name(each) not in _PLAIN for each in decorators)
+    return [] if registered else [name for name in names_of(node) if not name.startswith("_")]
 
 
 def _last_name(node: ast.expr) -> str:
@@ -112,9 +107,10 @@ def test_what_production_offers_is_used_by_more_than_tests() -> None:
         "F = 1",
         "F: int = 1",
         "class _A:\n    def f(self): ...",
-        "class _A(Generic[E]):\n    def f(self): ...",
+        "from typing import Generic\nclass _A(Generic[E]):\n    def f(self): ...",
         "class _A: ...\nclass _B(_A):\n    def f(self): ...",
         "import f\ndef f(): ...",
+        "class _A:\n    def f(self): ...\ndef _g(a: int): return _A(), f",
     ):
         assert len(unused(_planted(bad))) == 1, bad
     for good in (
@@ -122,6 +118,8 @@ def test_what_production_offers_is_used_by_more_than_tests() -> None:
         "class _A:\n    def f(self): ...\n_A().f()",
         "@oa.command()\ndef f(): ...",
         "class _A(Servicer):\n    def F(self): ...",
+        "import asyncio\nclass _A(asyncio.Protocol):\n    def f(self): ...",
+        "class _A:\n    def f(self): ...\ngetattr(_A(), 'f', None)",
         "def _f(): ...\n_F = 1",
     ):
         assert unused(_planted(good)) == [], good
@@ -129,8 +127,40 @@ def test_what_production_offers_is_used_by_more_than_tests() -> None:
 
 def test_a_use_by_a_test_is_none_and_one_by_a_tool_is() -> None:
     for path, count in (("libs/oa_runlog/tests/test_x.py", 1), ("libs/oa_testing/y.py", 1), ("tools/y.py", 0)):
-        assert len(unused(_planted("def f(): ...") + _planted("f()", path))) == count, path
+        assert len(unused(_planted("def f(): ...") + _planted("from oa_runlog.x import f\nf()", path))) == count, path
     assert unused(_planted("def f(): ...", "libs/oa_testing/y.py")) == []
+
+
+def test_a_namesake_that_is_used_hides_none_that_is_not() -> None:
+    """What is imported from elsewhere, and what is called on a value of another class, is another thing."""
+    elsewhere = _planted("def f(): ...\nclass A:\n    def m(self): ...\nclass B(A): ...", "libs/oa_wire/y.py")
+    for use in (
+        "import oa_wire.y\noa_wire.y.f()",
+        "from oa_wire import y\ny.f()",
+        "from oa_wire.y import f as g\ng()",
+        "from oa_runlog.again import f\nf()",
+    ):
+        files = [*_planted("def f(): ..."), *elsewhere, *_planted("from oa_wire.y import f", "libs/oa_runlog/again.py")]
+        found = unused([*files, *_planted(use, "apps/cli/z.py")])
+        assert [entry for entry in found if entry.endswith(" f")] == ["libs/oa_runlog/x.py:1 f"], use
+    for use in (
+        "def _g(a: A): a.m()",
+        "def _g(a: A | None): a.m()",
+        "def _g(b: B): b.m()",
+        "class _C:\n    def __init__(self, a: A): self._a = a\n    def _g(self): self._a.m()",
+        "class _C:\n    _a: A\n    def _g(self): self._a.m()",
+        "class _C(B):\n    def _g(self): self.m()",
+    ):
+        namesake = _planted("class _N:\n    def m(self): ...")
+        found = unused([*namesake, *elsewhere, *_planted(f"from oa_wire.y import A, B\n{use}", "apps/cli/z.py")])
+        assert [entry for entry in found if entry.endswith(" m")] == ["libs/oa_runlog/x.py:2 m"], use
+
+
+def test_where_nothing_says_of_what_class_a_value_is_it_may_be_any() -> None:
+    protocol = "from typing import Protocol\nclass _P(Protocol):\n    def m(self): ...\n"
+    for use in ("def _g(p: _P): p.m()", "def _g(p): p.m()", "def _g(a: _A):\n    a = other()\n    a.m()"):
+        files = _planted("class _N:\n    def m(self): ...") + _planted(f"{protocol}class _A: ...\n{use}", "apps/y.py")
+        assert unused(files) == [], use
 
 
 def test_every_exception_is_needed() -> None:

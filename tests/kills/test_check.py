@@ -7,7 +7,7 @@ from pathlib import Path
 
 from oa_testing.postgres import Database
 from oa_testing.waiting import PATIENCE_S
-from services.runtime.archive.tests.test_archive import archive_rig
+from services.runtime.archive.tests.archive_rig import archive_rig
 from tests.kills.check import Connection, Findings, check
 
 LOST = {

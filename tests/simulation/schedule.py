@@ -59,6 +59,10 @@ def run_schedule(seed: int) -> Outcome:
     return replace(outcome, seen=frozenset(f"{entry['event']} {entry.get('reason', '')}".strip() for entry in logs))
 
 
+def _replicas(gateways: list[SimGateway]) -> list[SimReplica]:
+    return [replica for gateway in gateways for replica in gateway.replicas]
+
+
 class _Schedule:
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -190,15 +194,12 @@ class _Schedule:
         if gateway.up:
             gateway.drain(1_000)
 
-    def _replicas(self) -> list[SimReplica]:
-        return [replica for gateway in self._gateways for replica in gateway.replicas]
-
     def source_down(self) -> None:
-        for replica in self._replicas():
+        for replica in _replicas(self._gateways):
             replica.channel.down()
 
     def source_up(self) -> None:
-        for replica in self._replicas():
+        for replica in _replicas(self._gateways):
             replica.channel.up()
 
     def restore_log(self) -> None:
@@ -209,7 +210,7 @@ class _Schedule:
             self.source_down()
         log = self._world.logs[rng.choice(TOPICS)]
         log.restore(rng.randint(0, log.head + 3))
-        for replica in self._replicas():
+        for replica in _replicas(self._gateways):
             replica.restart(parse_topic(log.topic).source)
         if cut:
             self.source_up()

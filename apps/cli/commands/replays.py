@@ -89,7 +89,9 @@ async def show(cli: Cli, run_or_file: str, keys: tuple[str, ...], raw: bool) -> 
 def _check_kept(receipt_file: Path, trusted: dict[str, bytes], verified: VerifiedReplay) -> None:
     kept = wire.receipt_of(receipt_file.read_bytes())
     if is_of_another_past(verified, kept, trusted):
-        message = "the file holds another receipt of this run than the one that you kept: its past was rewritten"
+        message = (
+            "the file holds another receipt than you kept of this run: its past was rewritten; keep both as evidence"
+        )
         raise Refusal("receipt_foreign", message, field="--receipt")
 
 

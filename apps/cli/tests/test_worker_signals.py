@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import signal
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,32 +12,12 @@ from pathlib import Path
 import pytest
 
 from apps.cli.exits import Exit
+from apps.cli.tests.fake_control import TIMEOUT_S, control
 from apps.cli.tests.program import Program
 from oa_platform.process.signals import STOP_SIGNALS
+from oa_worker.tests.commands import alive, until_dead
 from oa_worker.tests.fake_runtime import RUN, FakeRuntime
-from oa_worker.tests.test_exec import alive, until_dead
-from openagents.control.v1 import service_account_service_pb2 as pb
 from openagents.runtime.v1.event_pb2 import ExecSpec, RunSpec
-
-TIMEOUT_S = 100.0
-
-
-@asynccontextmanager
-async def control(runtime: FakeRuntime) -> AsyncIterator[str]:
-    """Its URL; it knows one answer: a worker token."""
-    token = pb.ExchangeKeyResponse(token="token", runtime_grpc_address=runtime.address)
-    token.expire_time.FromSeconds(int(time.time()) + 3600)
-    body = token.SerializeToString()
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
-        await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 @asynccontextmanager

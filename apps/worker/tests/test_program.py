@@ -9,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
-from apps.cli.tests.test_worker_signals import TIMEOUT_S, control
+from apps.cli.tests.fake_control import TIMEOUT_S, control
 from oa_worker.tests.fake_runtime import RUN, FakeRuntime
 from openagents.runtime.v1.event_pb2 import ExecSpec, RunSpec
 

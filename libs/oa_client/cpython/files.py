@@ -130,7 +130,7 @@ def write_private_json(path: Path, value: Mapping[str, Any]) -> None:
         _replace(path, descriptor, staging, value)
         _sync_folder(path.parent)
     except OSError as error:
-        message = f"{path} can't be written: {error.strerror or type(error).__name__}"
+        message = f"{path} can't be written ({error.strerror or type(error).__name__}); OA_CLIENT_HOME names the folder"
         raise Refusal("invalid_setting", message, field="OA_CLIENT_HOME") from None
 
 

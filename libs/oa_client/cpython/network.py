@@ -76,12 +76,15 @@ class HttpxHttp:
         try:
             answer = await client.request(method, url, content=body, headers=dict(headers))
         except httpx.TimeoutException:
-            raise Refusal("deadline_exceeded", f"{where} did not answer within {HTTP_TIMEOUT_S:g} s{way}") from None
+            message = f"{where} did not answer within {HTTP_TIMEOUT_S:g} s{way}; try again"
+            raise Refusal("deadline_exceeded", message) from None
         except httpx.HTTPError as error:
             message = f"{where} can't be reached{way} ({_said(error)}); is it running? `oa up` starts a stack"
             raise Refusal("unavailable", message) from None
         except httpx.InvalidURL:
-            raise Refusal("invalid_setting", f"{where} is no URL", field="OA_CONTROL_URL") from None
+            raise Refusal(
+                "invalid_setting", f"{where} is no URL; write https:// and a host", field="OA_CONTROL_URL"
+            ) from None
         return HttpAnswer(answer.status_code, answer.content, dict(answer.headers))
 
 
@@ -109,10 +112,14 @@ class WebSockets:
         except websockets.InvalidStatus as refused:
             raise _refused(refused) from None
         except (OSError, TimeoutError, ssl.SSLError, websockets.WebSocketException) as error:
-            raise SocketClosed(f"{url} can't be opened{words_of_way(url, self._proxy)}: {_said(error)}") from None
+            message = (
+                f"{url} can't be opened{words_of_way(url, self._proxy)} ({_said(error)}); check that it is running"
+            )
+            raise SocketClosed(message) from None
         if connection.subprotocol != subprotocol:
             await connection.close()
-            raise SocketClosed(f"{url} does not speak {subprotocol}", reason="unsupported_protocol_version")
+            message = f"{url} does not speak {subprotocol}; check the address, or update this client"
+            raise SocketClosed(message, reason="unsupported_protocol_version")
         return WebSocket(connection)
 
 

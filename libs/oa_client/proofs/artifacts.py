@@ -87,15 +87,15 @@ def _unpacked(opened: BinaryIO) -> Iterator[bytes]:
         try:
             yield unpack.decompress(piece)
         except zstandard.ZstdError:
-            raise Refusal("artifact_malformed", "the file is compressed with zstd, and broken") from None
+            raise Refusal("artifact_malformed", "the file is compressed with zstd, and broken; get it again") from None
     if unpack.unused_data:
         raise _goes_on()
     if not unpack.eof:
-        raise Refusal("artifact_malformed", "the file is compressed with zstd, and ends too early")
+        raise Refusal("artifact_malformed", "the file is compressed with zstd, and ends too early; get it again")
 
 
 def _goes_on() -> Refusal:
-    return Refusal("artifact_malformed", "the file is compressed with zstd, and goes on after the end of its content")
+    return Refusal("artifact_malformed", "the file is compressed with zstd, and goes on after its end; get it again")
 
 
 def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:

@@ -33,7 +33,7 @@ def read_event_lines(lines: Iterable[bytes]) -> Iterator[bytes]:
             yield _payload(line)
         except (ValueError, Refusal) as fault:
             what = fault.message if isinstance(fault, Refusal) else str(fault)
-            message = f"line {number} is no event as `oa run tail --json` writes it: {what}"
+            message = f"line {number} is no event as `oa run tail --json` writes it ({what}); write the file anew"
             raise Refusal("artifact_malformed", message, metadata={"line": str(number)}) from None
 
 

@@ -43,5 +43,5 @@ def keys_of(texts: Iterable[str]) -> dict[str, bytes]:
     try:
         keys = [read_base64(text) for text in texts]
     except ValueError:
-        raise Refusal("invalid_value", "a key is 32 bytes in base64") from None
+        raise Refusal("invalid_value", "a key is 32 bytes in base64; copy it whole") from None
     return {key_id_of(key): key for key in keys}

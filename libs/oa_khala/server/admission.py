@@ -33,7 +33,9 @@ def admit(grant: Grant, text: str, *, field: str = "topic") -> Topic:
     if text not in grant.topics:
         raise Refusal("forbidden_topic", "the token does not grant this topic; get one that does", field=field)
     if topic.required_scope not in grant.scopes:
-        raise Refusal("missing_scope", f"the topic needs the scope {topic.required_scope}", field=field)
+        raise Refusal(
+            "missing_scope", f"the topic needs the scope {topic.required_scope}; get a token that has it", field=field
+        )
     return topic
 
 
@@ -42,13 +44,15 @@ def check_owner(grant: Grant, owner_user_id: str, owner_org_id: str) -> None:
     own = owner_user_id != "" and owner_user_id == grant.subject
     of_org = owner_org_id != "" and owner_org_id == grant.org_id
     if not own and not of_org:
-        raise Refusal("owner_mismatch", "the topic belongs to somebody else")
+        raise Refusal("owner_mismatch", "the topic belongs to somebody else; sign in as its owner")
 
 
 def check_device(grant: Grant, device_id: str) -> None:
     """Raises Refusal `invalid_token` when the token was minted for another device than the one that says Hello."""
     if grant.device_id and grant.device_id != device_id:
-        raise Refusal("invalid_token", "the token belongs to another device", field="hello.device_id")
+        raise Refusal(
+            "invalid_token", "the token belongs to another device; get one for this device", field="hello.device_id"
+        )
 
 
 def check_same_session(old: Grant, new: Grant) -> None:

@@ -44,7 +44,8 @@ class ServerSession:
         if not expects(self.state, Grant):
             return self._take(frame, now_ms)
         if len(self._waiting) >= self.limits.max_pipelined_frames:
-            return self.refused(Refusal("protocol_violation", "too many frames while the token was being verified"))
+            message = "too many frames while the token was being verified; send fewer before the answer to Hello"
+            return self.refused(Refusal("protocol_violation", message))
         self._waiting.append(frame)
         return []
 
@@ -151,10 +152,10 @@ class ServerSession:
 
 def _check_compatible(hello: frames.Hello) -> None:
     if not _CLIENT_BUILD.fullmatch(hello.client_build_id):
-        raise Refusal("invalid_client_build", "a client build id reads name/version", field="hello.client_build_id")
+        raise Refusal("invalid_client_build", "a client build id must read name/version", field="hello.client_build_id")
     if hello.protocol_version != frames.PROTOCOL_VERSION:
-        message = f"this gateway speaks protocol version {frames.PROTOCOL_VERSION}"
+        message = f"this gateway speaks protocol version {frames.PROTOCOL_VERSION}; use a client that speaks it"
         raise Refusal("unsupported_protocol_version", message, field="hello.protocol_version")
     if hello.schema_version < frames.SCHEMA_VERSION:
-        message = f"this gateway sends schema version {frames.SCHEMA_VERSION}"
+        message = f"this gateway sends schema version {frames.SCHEMA_VERSION}; use a client that reads it"
         raise Refusal("unsupported_schema_version", message, field="hello.schema_version")

@@ -117,12 +117,12 @@ class Subscriptions:
         """The cursor can't be continued, the lineage that is being delivered has ended, or the floor has passed it."""
         if not subscription.live:
             return []
-        text, cursor = "the cursor can't be continued", subscription.cursor
+        why, cursor = "the cursor can't be continued", subscription.cursor
         if chain and cursor is not None:
-            text = (
+            why = (
                 f"the topic's chain at seq {cursor.applied_seq} is {chain.hex()}, the cursor's is {cursor.chain.hex()}"
             )
-        refusal = Refusal(reason, f"{text}; drop this topic's state and subscribe without one")
+        refusal = Refusal(reason, f"{why}; drop this topic's state and subscribe without one")
         return [*self._end(subscription.name), SendFrame(error_frame(refusal, subscription.name, state, chain))]
 
     def delivered(self, subscription: Subscription, first_seq: int, count: int) -> list[Command]:

@@ -96,7 +96,8 @@ def principal_of(
         raise Refusal("invalid_token", "the token lacks the kind of its principal, or the org; get a new one")
     worker = isinstance(claims, claims_pb2.WorkerTokenClaims)
     if worker != (kind is PrincipalKind.WORKER):
-        raise Refusal("invalid_token", f"the principal of this token may not be a {kind.value}")
+        message = f"the principal of this token may not be a {kind.value}; get a token of the right kind"
+        raise Refusal("invalid_token", message)
     return Principal(
         kind=kind,
         subject=claims.sub,
@@ -165,7 +166,8 @@ class Authenticator:
 
     async def _person(self, policy: MethodPolicy, service: ServiceCaller, token: str) -> PersonCaller:
         if service.name != PRINCIPAL_FORWARDER:
-            raise Refusal("service_not_accepted", f"only {PRINCIPAL_FORWARDER} may call this on behalf of somebody")
+            message = f"only {PRINCIPAL_FORWARDER} may call this on behalf of somebody; send the call there"
+            raise Refusal("service_not_accepted", message)
         if not token:
             raise Refusal("missing_authorization", "the call is made on nobody's behalf; send a principal token")
         claims = await self._tokens().verify(token, claims_pb2.PrincipalClaims, audience=self._audience)
@@ -183,7 +185,7 @@ class Authenticator:
 
     def _tokens(self) -> TokenVerifier:
         if self._verifier is None:
-            raise Refusal("invalid_token", "this service takes no tokens of people or workers")
+            raise Refusal("invalid_token", "this service takes no tokens of people or workers; send that of a service")
         return self._verifier
 
 

@@ -94,7 +94,8 @@ class JwksCache:
     async def check(self) -> None:
         """Readiness: raises Refusal(unavailable) while there are no keys at all."""
         if not self._keys:
-            raise Refusal("unavailable", f"the keys of control were never fetched from {self._settings.control_url}")
+            where = self._settings.control_url
+            raise Refusal("unavailable", f"the keys of control were never fetched from {where}; check that it is up")
 
     async def public_key(self, kid: str) -> Ed25519PublicKey | None:
         """The key with this id; None when control has none; Refusal(unavailable) when control can't be asked."""

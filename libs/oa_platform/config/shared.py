@@ -285,8 +285,8 @@ class JwksSettings:
         """Keys from a network, where anybody could put in others."""
         parts = urlsplit(self.control_url)
         if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
-            text = "OA_CONTROL_URL is plain http to another machine, and tokens are believed for what comes from there"
-            yield "OA_CONTROL_URL", f"{text}; use https"
+            text = "OA_CONTROL_URL is plain http to another machine, whose word on tokens is believed; use https"
+            yield "OA_CONTROL_URL", text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,6 +31,7 @@ CLOCK_HEADER = "oa-clock-ms"
 RETRY_AFTER_MS = 2_000
 """When to come back to a service whose clock is wrong: clocks are not mended in a moment."""
 _DATABASE_MS = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+"""The clock of the database."""
 _log = structlog.get_logger(__name__)
 
 

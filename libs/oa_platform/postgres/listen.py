@@ -66,7 +66,7 @@ class Listener:
     async def check(self) -> None:
         """Readiness: raises Refusal(unavailable) while notifications don't arrive."""
         if not self.connected:
-            raise Refusal("unavailable", "notifications of the database don't arrive now")
+            raise Refusal("unavailable", "notifications of the database don't arrive now; wait until it is back")
 
     async def run(self) -> None:
         """Listen until cancelled, reconnecting for ever."""

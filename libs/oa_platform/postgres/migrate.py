@@ -63,8 +63,6 @@ class MigrateSettings:
     )
 
 
-# The one transaction that isn't a migration. Everybody may read it: a service checks at its start that its schema is
-# the one it was written for.
 _CREATE_RECORD = """
 CREATE SCHEMA IF NOT EXISTS oa_migrations;
 GRANT USAGE ON SCHEMA oa_migrations TO PUBLIC;
@@ -78,8 +76,18 @@ CREATE TABLE IF NOT EXISTS oa_migrations.applied (
 );
 GRANT SELECT ON oa_migrations.applied TO PUBLIC;
 """
+"""The one transaction that isn't a migration. Everybody may read it: a service checks at its start that its schema is
+the one it was written for."""
 _SELECT_APPLIED = "SELECT number, name, checksum FROM oa_migrations.applied WHERE service = $1 ORDER BY number"
+"""The migrations of a service that were applied."""
 _INSERT_APPLIED = "INSERT INTO oa_migrations.applied (service, number, name, checksum) VALUES ($1, $2, $3, $4)"
+"""Notes a migration as applied."""
+_LOCK_ALL = "SELECT pg_advisory_lock($1)"
+"""Waits until no other process migrates."""
+_WAIT_LONG = f"SET lock_timeout = '{LOCK_TIMEOUT_S}s'"
+"""For the lock on all migrations."""
+_WAIT_A_LITTLE = f"SET lock_timeout = '{STATEMENT_LOCK_TIMEOUT_MS}ms'"
+"""For the locks of one migration: others queue behind it meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +140,7 @@ def pending(
             raise _refused(f"{file.name} was changed after it was applied; restore it and write a new migration")
     highest = max((record.number for record in applied), default=0)
     if highest != len(applied):
-        raise _refused(f"the database has {highest:04} without all before it")
+        raise _refused(f"the database has {highest:04} without all before it; restore the record of migrations")
     return [file for file in files if file.number > highest]
 
 
@@ -220,9 +228,9 @@ async def _connect(dsn: str, variable: str, start_timeout_s: float) -> Connectio
 
 async def _lock(connection: Connection) -> None:
     """Wait until nobody else migrates. The lock ends with the connection."""
-    await connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT_S}s'")
+    await connection.execute(_WAIT_LONG)
     try:
-        await connection.execute("SELECT pg_advisory_lock($1)", _LOCK_KEY)
+        await connection.execute(_LOCK_ALL, _LOCK_KEY)
     except asyncpg.exceptions.LockNotAvailableError:
         raise _refused(f"another process has been migrating for more than {LOCK_TIMEOUT_S} s; try again") from None
 
@@ -234,7 +242,7 @@ async def _applied(connection: Connection, service: str) -> list[Migration]:
 
 async def _apply(connection: Connection, service: str, migration: Migration) -> None:
     """Apply one file. Its locks are waited for a little at a time, so that nobody else waits behind it for long."""
-    await connection.execute(f"SET lock_timeout = '{STATEMENT_LOCK_TIMEOUT_MS}ms'")
+    await connection.execute(_WAIT_A_LITTLE)
     deadline_s = time.monotonic() + LOCK_TIMEOUT_S
     while not await _applied_now(connection, service, migration):
         if time.monotonic() > deadline_s:
@@ -255,7 +263,9 @@ async def _applied_now(connection: Connection, service: str, migration: Migratio
     except asyncpg.exceptions.LockNotAvailableError:
         return False
     except asyncpg.PostgresError as error:
-        raise _refused(f"{migration.name} can't be applied: {error}") from error
+        raise _refused(
+            f"{migration.name} can't be applied ({error}); nothing of it was stored: mend it, and try again"
+        ) from error
 
 
 def _refused(message: str) -> Refusal:

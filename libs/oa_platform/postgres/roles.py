@@ -10,7 +10,6 @@ from oa_platform.config.shared import DatabaseSettings, ServiceSettings
 from oa_platform.postgres.pool import target_of
 from oa_platform.postgres.servers import RawConnection, connect
 
-# What a role has by itself or by another one that it may act as. The owner of a database owns its schema public.
 _ASK = """
 SELECT session_user AS name,
        ARRAY(
@@ -28,6 +27,8 @@ SELECT session_user AS name,
            ORDER BY nspname
        ) AS schemas
 """
+"""Who has signed in, and which powers and schemas it has. What a role has by itself or by another one that it may act
+as. The owner of a database owns its schema public."""
 _HINT = "sign in as a role that owns nothing and may use the service's schema alone"
 
 

@@ -38,6 +38,7 @@ SELECT pg_backend_pid() AS pid, pg_is_in_recovery() AS standby,
            WHERE current_setting(name) = 'off'
        ) AS off
 """
+"""Which server answers, whether it takes writes, and which of its guards are off."""
 # A server that starts, stops or is full, or a network that is away: what waiting may heal.
 _NOT_NOW = (
     OSError,
@@ -104,9 +105,11 @@ def complaint(facts: Facts, where: str, may_lose_commits: bool) -> UnusableServe
     if not facts.own_session:
         return _pooled(where)
     if facts.standby:
-        return UnusableServer(f"the database at {where} takes no writes now: it is a standby")
+        why = f"the database at {where} takes no writes now: it is a standby; promote it, or name the primary too"
+        return UnusableServer(why)
     if facts.read_only:
-        return UnusableServer(f"the database at {where} takes no writes now: default_transaction_read_only is on")
+        why = f"the database at {where} takes no writes now: default_transaction_read_only is on; turn it off"
+        return UnusableServer(why)
     if facts.off and not may_lose_commits:
         return UnusableServer(_loses(facts.off, where), reason="invalid_setting", blamed="OA_DATABASE_MAY_LOSE_COMMITS")
     return None
@@ -250,9 +253,9 @@ def _start_refusal(error: BaseException, dsn: str, variable: str) -> Refusal | N
     if isinstance(error, UnusableServer):
         return error.refusal
     if may_heal(error):
-        hint = f"; {variable} says where it is" if variable else ""
-        return Refusal("unavailable", f"the database at {where} can't be reached ({kind}){hint}", field=variable)
+        hint = f"{variable} says where it is" if variable else "try again"
+        return Refusal("unavailable", f"the database at {where} can't be reached ({kind}); {hint}", field=variable)
     if isinstance(error, _MISCONFIGURED):
-        hint = f"; correct {variable}" if variable else ""
-        return Refusal("invalid_setting", f"the database at {where} refuses the role ({kind}){hint}", field=variable)
+        hint = f"correct {variable}" if variable else "give another one"
+        return Refusal("invalid_setting", f"the database at {where} refuses the role ({kind}); {hint}", field=variable)
     return None

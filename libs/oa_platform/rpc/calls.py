@@ -149,7 +149,8 @@ class CallGuard(grpc.aio.ServerInterceptor):
         try:
             return method.parse(data)
         except DecodeError:
-            raise Refusal("malformed_message", "the request is not a message of the expected type") from None
+            message = "the request is not a message of the expected type; send the one that the contract names"
+            raise Refusal("malformed_message", message) from None
 
     async def admit(self, method: _Method, metadata: Mapping[str, str], context: Context) -> None:
         """Let a call in, or raise the Refusal why not."""
@@ -263,7 +264,7 @@ def _texts(metadata: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
 
 async def _unknown_method(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
     with suppress(StopAsyncIteration):
-        raise Refusal("unknown_method", "there is no such method here")
+        raise Refusal("unknown_method", "there is no such method here; check the name and the address")
     yield b""
 
 

@@ -25,20 +25,20 @@ from oa_platform.auth.authenticator import Authenticator
 from oa_platform.auth.jwks import JwksCache
 from oa_platform.auth.keys import generate_key, to_jwks
 from oa_platform.config.parsers import Address, Secret
-from oa_platform.config.shared import EdgeTlsSettings, JwksSettings, TlsSettings, token_hash
+from oa_platform.config.shared import EdgeTlsSettings, JwksSettings, TlsSettings
 from oa_platform.http.server import HttpServer
 from oa_platform.rpc.client import open_channel
 from oa_platform.rpc.renewed import RenewedChannel
 from oa_platform.rpc.server import GrpcServer
 from oa_platform.system.clock import SystemClock
-from oa_platform.tests.grpc_sample import CLIENT, LOOPBACK, SERVER, TOKENS, Echo, EchoStub, Request, add_echo, refused
+from oa_platform.tests.grpc_sample import CLIENT, LOOPBACK, SERVER, Echo, EchoStub, Request, add_echo, refused
+from oa_platform.tests.tls_calls import ask, calling, serving
 from oa_platform.tls.protection import PLAIN, Protection, edge_protection, service_protection
 from oa_testing.authority import Authority, Issued
 from oa_testing.waiting import PATIENCE_S, eventually
 
 AUTHORITY, FOREIGN = Authority(), Authority("Another authority")
 NEVER_MS = 3_600_000
-ACCEPTED = {name: token_hash(token) for name, token in TOKENS.items()}
 
 
 class Side:
@@ -58,27 +58,6 @@ class Side:
         """Its protection."""
         async with service_protection(self.settings, SystemClock()) as protection:
             yield protection
-
-
-@asynccontextmanager
-async def serving(protection: Protection) -> AsyncIterator[tuple[Echo, int]]:
-    """A gRPC server on loopback, and its port."""
-    echo = Echo()
-    server = GrpcServer(SERVER, Authenticator("runtime", ACCEPTED, None), protection)
-    server.register(add_echo, echo)
-    async with server:
-        yield echo, server.port
-
-
-def calling(port: int, protection: Protection, host: str = LOOPBACK) -> grpc.aio.Channel:
-    """A channel of the gateway."""
-    return open_channel(Address(host, port), CLIENT, Secret(TOKENS["khala_gateway"]), protection)
-
-
-async def ask(channel: grpc.aio.Channel) -> str:
-    """One call, which must succeed."""
-    answer = await EchoStub(channel).one(Request(topic="a"), timeout=PATIENCE_S, wait_for_ready=True)
-    return str(answer.epoch)
 
 
 @asynccontextmanager

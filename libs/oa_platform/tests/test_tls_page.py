@@ -12,7 +12,7 @@ import pytest
 from oa_platform.config.shared import TlsSettings
 from oa_platform.system.clock import SystemClock
 from oa_platform.tests.grpc_sample import LOOPBACK
-from oa_platform.tests.test_tls_connections import ask, calling, serving
+from oa_platform.tests.tls_calls import ask, calling, serving
 from oa_platform.tls.protection import service_protection
 from oa_testing.postgres import REPOSITORY
 

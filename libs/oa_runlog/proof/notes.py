@@ -165,4 +165,4 @@ def strict_base64(text: str) -> bytes | None:
 
 def malformed(text: str) -> Refusal:
     """The refusal of a note or checkpoint; `text` says what is wrong with "it"."""
-    return Refusal("checkpoint_malformed", f"This is no checkpoint: {text}.")
+    return Refusal("checkpoint_malformed", f"this is no checkpoint: {text}")

@@ -262,4 +262,4 @@ def _bytes(members: dict[str, Any], name: str) -> bytes:
 
 
 def _malformed(text: str) -> Refusal:
-    return Refusal("artifact_malformed", f"This is no replay artifact: {text}.")
+    return Refusal("artifact_malformed", f"this is no replay artifact: {text}")

@@ -172,7 +172,8 @@ def checked_body(message: BodyMessage) -> EventBody:
     """What happened, from a message that `check_rules` let pass. Raises Refusal."""
     kind = message.WhichOneof("kind")
     if kind is None:
-        raise Refusal("missing_payload", "the event holds none of the kinds that this version has", field="kind")
+        text = "the event holds none of the kinds that this version has; set one of them"
+        raise Refusal("missing_payload", text, field="kind")
     return part(message, kind, _BODIES[kind])
 
 

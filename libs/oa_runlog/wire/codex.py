@@ -57,5 +57,5 @@ def checked_codex(message: codex_pb2.CodexEvent) -> events.CodexEvent:
     """The report in a message that `check_rules` let pass. Raises Refusal."""
     kind = message.WhichOneof("kind")
     if kind is None:
-        raise Refusal("missing_payload", "the Codex event holds none of its kinds", field="kind")
+        raise Refusal("missing_payload", "the Codex event holds none of its kinds; set one of them", field="kind")
     return events.CodexEvent(part(message, kind, _KINDS[kind]), message.codex_thread_id)

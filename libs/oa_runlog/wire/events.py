@@ -87,5 +87,5 @@ def event_from_wire(message: event_pb2.RunEvent) -> RunEvent:
 
 def _ns(time: Any, field: str) -> int:
     if not 0 <= time.nanos < _NS or not 0 <= time.seconds <= _MAX_SECONDS:
-        raise Refusal("invalid_value", f"{field} is not a time since 1970", field=field)
+        raise Refusal("invalid_value", f"{field} must be a time since 1970", field=field)
     return int(time.seconds) * _NS + int(time.nanos)

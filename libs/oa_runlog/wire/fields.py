@@ -57,5 +57,5 @@ def parse(data: bytes, empty: M) -> M:
     try:
         empty.ParseFromString(data)
     except DecodeError:
-        raise Refusal("malformed_message", f"the bytes are not a {empty.DESCRIPTOR.name}") from None
+        raise Refusal("malformed_message", f"the bytes must be a {empty.DESCRIPTOR.name}") from None
     return empty

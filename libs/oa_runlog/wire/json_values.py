@@ -46,7 +46,7 @@ def value_from_wire(value: struct_pb2.Value, field: str) -> Json:
             return value.bool_value
         case "number_value":
             if not math.isfinite(value.number_value):
-                raise Refusal("invalid_value", f"{field} holds a number that JSON does not have", field=field)
+                raise Refusal("invalid_value", f"{field} must be a number that JSON has", field=field)
             return value.number_value
         case "string_value":
             return value.string_value
@@ -55,7 +55,7 @@ def value_from_wire(value: struct_pb2.Value, field: str) -> Json:
         case "list_value":
             return [value_from_wire(v, f"{field}[{n}]") for n, v in enumerate(value.list_value.values)]
         case _:
-            raise Refusal("missing_payload", f"{field} holds a value of no kind", field=field)
+            raise Refusal("missing_payload", f"{field} holds a value of no kind; set one", field=field)
 
 
 def _object_from_wire(value: struct_pb2.Struct, field: str) -> dict[str, Json]:

@@ -108,7 +108,8 @@ async def attach(channel: grpc.aio.Channel, token: str, hello: WorkerHello, *, t
             first = await _read(call)
     except TimeoutError:
         call.cancel()
-        raise Refusal("deadline_exceeded", f"the runtime did not answer `attach` within {timeout_s:g} s") from None
+        message = f"the runtime did not answer `attach` within {timeout_s:g} s; try again"
+        raise Refusal("deadline_exceeded", message) from None
     except grpc.aio.AioRpcError as error:
         raise refusal_of_rpc(error) from None
     except asyncio.InvalidStateError:  # the call ended before the write
@@ -136,6 +137,6 @@ async def _read(call: _Call) -> AttachResponse:
 async def _refusal_of_ended(call: _Call) -> Refusal:
     code, details = await call.code(), await call.details()
     if code is grpc.StatusCode.OK:
-        return Refusal("unavailable", "the runtime closed the stream")
+        return Refusal("unavailable", "the runtime closed the stream; attach again")
     trailers = await call.trailing_metadata()
     return refusal_of_rpc(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailers, details))

@@ -67,7 +67,7 @@ class Execution:
         """What the adapter says, or what its failure says."""
         assignment = self.assignment
         if self._adapter is None:
-            message = f"this worker has no adapter {assignment.spec.adapter!r}"
+            message = f"this worker has no adapter {assignment.spec.adapter!r}; start one that has it"
             return _failed("adapter_not_available", message)
         try:
             return await self._adapter.run(assignment, self._appender.emit)

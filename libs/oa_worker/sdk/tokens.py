@@ -75,7 +75,8 @@ class ApiKeyTokens:
             raise Refusal("unavailable", f"{self._url} did not answer as control does; check the address") from None
         address = self._runtime_address or response.runtime_grpc_address
         if not response.token or not address:
-            raise Refusal("unavailable", "control gave no worker token or no address of the runtime")
+            message = "control gave no worker token or no address of the runtime; check its settings"
+            raise Refusal("unavailable", message)
         # Both times are control's, so their difference needs no clock of ours.
         lifetime_s = response.expire_time.ToMilliseconds() / 1000 - _made_at_s(answer)
         return WorkerToken(response.token, max(1.0, lifetime_s), address)

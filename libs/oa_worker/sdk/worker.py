@@ -14,27 +14,21 @@ from urllib.parse import urlsplit
 from oa_base.backoff import Backoff
 from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
-from oa_worker.sdk.adapter import Adapter, Assignment
-from oa_worker.sdk.appender import RunAppender
+from oa_worker.sdk.adapter import Adapter
 from oa_worker.sdk.buffer import EVENT_OVERHEAD_BYTES
 from oa_worker.sdk.connection import AppendBook, Attachment, attach
-from oa_worker.sdk.execution import Execution
 from oa_worker.sdk.limits import DEFAULT_WORKER_LIMITS, WorkerLimits
-from oa_worker.sdk.notices import Attached, Detached, Notice, RunLeft, RunTaken
+from oa_worker.sdk.notices import Attached, Detached, Notice
+from oa_worker.sdk.runs import Runs
 from oa_worker.sdk.tokens import TokenSource
 from oa_worker.sdk.trust import SECURE, open_channel
 from oa_worker.sdk.way import Way
-from openagents.runtime.v1.event_pb2 import RunFinished
 from openagents.runtime.v1.worker_service_pb2 import (
     AppendEventsRequest,
     AppendEventsResponse,
     AppendRefused,
     AttachRequest,
     AttachResponse,
-    CancelAssignment,
-    HeldLease,
-    LeaseLost,
-    RunAssignment,
     WorkerDrain,
     WorkerGoodbye,
     WorkerHeartbeat,
@@ -75,7 +69,6 @@ class Worker:
         notify: Callable[[Notice], None] = lambda notice: None,
     ) -> None:
         self._name = name
-        self._adapters = {adapter.name: adapter for adapter in adapters}
         self._tokens = tokens
         self._slots = slots
         self._limits = limits
@@ -83,11 +76,9 @@ class Worker:
         self._ca_file = ca_file
         self._notify = notify
         self._book = AppendBook()
-        self._executions: dict[str, Execution] = {}
+        self._runs = Runs(adapters, notify)
         self._attachment: Attachment | None = None
         self._draining = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._lost_after_ms = limits.reconnect_max_ms * 4
         """What the authority said; until then nothing that would matter."""
         self.worker_id = ""
@@ -111,8 +102,8 @@ class Worker:
         finally:
             for task in (serving, drained):
                 task.cancel()
-            self._lose_all("this worker has ended")
-            await asyncio.gather(serving, drained, *self._tasks(), return_exceptions=True)
+            ended = Refusal("worker_lost", "this worker has ended; another worker takes the run")
+            await asyncio.gather(serving, drained, self._runs.lose_all(ended), return_exceptions=True)
 
     # ---------------------------------------------------------------------------------------------- connections
 
@@ -146,7 +137,7 @@ class Worker:
 
     def _backoff_ms(self, failures: int) -> int:
         longest_ms = self._limits.reconnect_max_ms
-        if self._executions:
+        if not self._runs.idle.is_set():
             # Back well within the time that the authority waits for who holds a run.
             longest_ms = min(longest_ms, self._lost_after_ms // 4)
         return Backoff(self._limits.reconnect_min_ms, longest_ms).wait_ms(failures, random.random())
@@ -218,7 +209,7 @@ class Worker:
     async def _beat(self, attachment: Attachment) -> None:
         interval_s = attachment.attached.heartbeat_interval_ms / 1000
         while True:
-            attachment.send(AttachRequest(heartbeat=WorkerHeartbeat(held_leases=self._held_leases())))
+            attachment.send(AttachRequest(heartbeat=WorkerHeartbeat(held_leases=self._runs.leases())))
             await asyncio.sleep(interval_s)
 
     async def _renew(self, after_s: float) -> None:
@@ -230,29 +221,25 @@ class Worker:
         return WorkerHello(
             worker_id=self.worker_id,
             name=self._name,
-            adapters=sorted(self._adapters),
+            adapters=self._runs.adapters,
             max_concurrent_runs=self._slots,
-            held_leases=self._held_leases(),
+            held_leases=self._runs.leases(),
         )
-
-    def _held_leases(self) -> list[HeldLease]:
-        held = [execution.assignment for execution in self._executions.values()]
-        return [HeldLease(run_id=run.run_id, lease_epoch=run.lease_epoch) for run in held]
 
     # --------------------------------------------------------------------------------------------------- messages
 
     def _handle(self, message: AttachResponse) -> None:
         match message.WhichOneof("message"):
             case "assignment":
-                self._assigned(message.assignment)
+                self._runs.take(message.assignment, self._submit, self._run_limits())
             case "appended":
                 self._book.settle(message.appended)
             case "append_refused":
                 self._append_refused(message.append_refused)
             case "cancel":
-                self._canceled(message.cancel)
+                self._runs.cancel(message.cancel)
             case "lease_lost":
-                self._lease_lost(message.lease_lost)
+                self._runs.lose(message.lease_lost)
             case "draining":
                 raise _Reconnect(message.draining.reconnect_after_ms)
             case _:
@@ -263,41 +250,6 @@ class Worker:
             # Not an answer about the append: attach again, and it will be sent again.
             raise Refusal("worker_lost", refused.message)
         self._book.settle(refused)
-
-    def _assigned(self, message: RunAssignment) -> None:
-        run, epoch = message.run, message.lease_epoch
-        held = self._executions.get(run.run_id)
-        if held is not None:
-            if held.assignment.lease_epoch >= epoch:
-                return  # said twice
-            held.lose(Refusal("stale_epoch", "the run was assigned again"))
-        assignment = Assignment(run.run_id, epoch, run.attempt, run.spec)
-        appender = RunAppender(run.run_id, epoch, self._submit, self._run_limits())
-        execution = Execution(assignment, self._adapters.get(run.spec.adapter), appender)
-        self._executions[run.run_id] = execution
-        self._idle.clear()
-        self._notify(RunTaken(run.run_id, run.attempt))
-        execution.done.add_done_callback(lambda task: self._left(execution))
-
-    def _left(self, execution: Execution) -> None:
-        run_id = execution.assignment.run_id
-        task = execution.done
-        finish = None if task.cancelled() or task.exception() else task.result()
-        if self._executions.get(run_id) is execution:
-            del self._executions[run_id]
-        if not self._executions:
-            self._idle.set()
-        self._notify(RunLeft(run_id, finish))
-
-    def _canceled(self, message: CancelAssignment) -> None:
-        execution = self._executions.get(message.run_id)
-        if execution is not None and execution.assignment.lease_epoch == message.lease_epoch:
-            execution.assignment.cancel.request(message.reason, message.deadline_ms)
-
-    def _lease_lost(self, message: LeaseLost) -> None:
-        execution = self._executions.get(message.run_id)
-        if execution is not None and execution.assignment.lease_epoch <= message.lease_epoch:
-            execution.lose(Refusal("stale_epoch", "the authority has taken the run back"))
 
     async def _submit(self, request: AppendEventsRequest) -> AppendEventsResponse | AppendRefused:
         numbered, future = self._book.enter(request)
@@ -329,16 +281,9 @@ class Worker:
             self._attachment.send(AttachRequest(drain=WorkerDrain()))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._limits.drain_timeout_ms / 1000):
-                await self._idle.wait()
-        self._lose_all("the worker drains and its time is over; another worker takes the run")
-        await asyncio.gather(*self._tasks(), return_exceptions=True)
-
-    def _lose_all(self, why: str) -> None:
-        for execution in list(self._executions.values()):
-            execution.lose(Refusal("worker_lost", why))
-
-    def _tasks(self) -> list[asyncio.Task[RunFinished | None]]:
-        return [execution.done for execution in self._executions.values()]
+                await self._runs.idle.wait()
+        over = "the worker drains and its time is over; another worker takes the run"
+        await self._runs.lose_all(Refusal("worker_lost", over))
 
 
 def _said_of(refusal: Refusal, address: str, way: Way) -> Refusal:

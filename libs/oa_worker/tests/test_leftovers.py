@@ -16,7 +16,7 @@ from oa_testing.waiting import PATIENCE_S
 from oa_worker.adapters.exec.adapter import ExecAdapter
 from oa_worker.adapters.exec.process import Process
 from oa_worker.sdk.limits import ExecLimits
-from oa_worker.tests.test_exec import QUICK, Log, alive, assignment, python, run, until_dead
+from oa_worker.tests.commands import QUICK, Log, alive, assignment, python, run, until_dead
 from openagents.runtime.v1 import event_pb2
 
 WRITES_FOR_EVER = "i=0; while :; do i=$((i+1)); echo $i; sleep .05; done"

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-import ssl
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 
 import pytest
 
@@ -18,47 +13,8 @@ from oa_base.refusal import Refusal
 from oa_testing.forward_proxy import ForwardProxy
 from oa_wire.status import to_status
 from oa_worker.sdk.tokens import ApiKeyTokens
+from oa_worker.tests.fake_edge import KEY, edge, granted
 from openagents.control.v1 import service_account_service_pb2 as pb
-
-KEY = "oak_secret"
-
-
-@contextmanager
-def edge(
-    status: int, body: bytes, date: str = "", tls: ssl.SSLContext | None = None
-) -> Iterator[tuple[str, list[bytes]]]:
-    """An HTTP server that always answers so; gives its URL and what it was sent."""
-    seen: list[bytes] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            seen.append(self.rfile.read(int(self.headers["Content-Length"])))
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def date_time_string(self, timestamp: float | None = None) -> str:
-            return date or super().date_time_string(timestamp)
-
-        def log_message(self, format: str, *arguments: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        if tls is not None:
-            # The handshake is for the thread of the connection: one that fails ends nothing else.
-            server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-        Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}", seen
-        finally:
-            server.shutdown()
-
-
-def granted(token: str = "token", address: str = "127.0.0.1:9081") -> bytes:
-    response = pb.ExchangeKeyResponse(token=token, runtime_grpc_address=address)
-    response.expire_time.FromMilliseconds(int((time.time() + 600) * 1000))
-    return response.SerializeToString()
 
 
 async def test_a_key_becomes_a_worker_token() -> None:

@@ -14,9 +14,9 @@ from oa_testing.waiting import eventually
 from oa_worker import Worker
 from oa_worker.sdk.notices import Detached, Notice
 from oa_worker.sdk.tokens import ApiKeyTokens
+from oa_worker.tests.fake_edge import KEY, edge, granted
 from oa_worker.tests.fake_runtime import FakeTokens
-from oa_worker.tests.test_tokens import KEY, edge, granted
-from oa_worker.tests.test_worker import QUICK, Patient, numbers, scripted
+from oa_worker.tests.scripts import QUICK, Patient, numbers, scripted
 
 AUTHORITY, FOREIGN = Authority(), Authority("Another authority")
 

@@ -19,59 +19,16 @@ from oa_testing.waiting import PATIENCE_S, eventually
 from oa_worker import Adapter, Assignment, Emit, ExecAdapter, ExecLimits, Worker, WorkerLimits
 from oa_worker.sdk.notices import Attached, Detached, Notice, RunLeft, RunTaken
 from oa_worker.tests.fake_runtime import OTHER_RUN, RUN, WORKER, FakeRuntime, FakeTokens, Faults
+from oa_worker.tests.scripts import QUICK, SUCCEEDED, Patient, Script, message, numbers, scripted
 from openagents.runtime.v1 import event_pb2
-from openagents.runtime.v1.event_pb2 import Custom, EventBody, ExecSpec, Message, RunFinished, RunSpec, TextDelta
+from openagents.runtime.v1.event_pb2 import Custom, EventBody, ExecSpec, RunFinished, RunSpec, TextDelta
 
-QUICK = WorkerLimits(
-    flush_interval_ms=5, reconnect_min_ms=10, reconnect_max_ms=50, retry_min_ms=5, drain_timeout_ms=60_000
-)
 STDOUT, STDERR = event_pb2.TEXT_STREAM_STDOUT, event_pb2.TEXT_STREAM_STDERR
-SUCCEEDED = RunFinished(outcome=event_pb2.RUN_OUTCOME_SUCCEEDED)
 Worked = tuple[Worker, list[Notice]]
 
 
 def text(data: bytes, stream: event_pb2.TextStream.ValueType = STDOUT) -> EventBody:
     return EventBody(text_delta=TextDelta(stream=stream, data=data))
-
-
-def message(words: str) -> EventBody:
-    return EventBody(message=Message(role=event_pb2.MESSAGE_ROLE_ASSISTANT, text=words))
-
-
-class Script:
-    """An adapter that emits numbered messages."""
-
-    name = "script"
-
-    def __init__(self, count: int = 20) -> None:
-        self.count = count
-        self.assignments: list[Assignment] = []
-        self.stopped = 0
-
-    async def run(self, assignment: Assignment, emit: Emit) -> RunFinished:
-        self.assignments.append(assignment)
-        try:
-            for number in range(self.count):
-                await emit(message(str(number)))
-                await asyncio.sleep(0)
-        except asyncio.CancelledError:
-            self.stopped += 1
-            raise
-        return SUCCEEDED
-
-
-class Patient(Script):
-    """An adapter that works until it is canceled or stopped."""
-
-    async def run(self, assignment: Assignment, emit: Emit) -> RunFinished:
-        self.assignments.append(assignment)
-        await emit(message("0"))
-        try:
-            await assignment.cancel.wait()
-        except asyncio.CancelledError:
-            self.stopped += 1
-            raise
-        return RunFinished(outcome=event_pb2.RUN_OUTCOME_CANCELED, reason="canceled")
 
 
 @asynccontextmanager
@@ -87,15 +44,6 @@ async def working(
         worker.drain()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-def scripted(*run_ids: str, faults: Faults | None = None, per_second: int = 100_000) -> FakeRuntime:
-    specs = {run_id: RunSpec(adapter="script") for run_id in run_ids or (RUN,)}
-    return FakeRuntime(specs, faults, per_second)
-
-
-def numbers(runtime: FakeRuntime, run_id: str = RUN) -> list[str]:
-    return [event.message.text for event in runtime.logs[run_id].events if event.HasField("message")]
 
 
 async def test_a_run_is_executed_and_its_log_is_what_was_emitted() -> None:

@@ -156,4 +156,4 @@ def _owner_denied(principal: StandingPrincipal, resource: Resource) -> Deny | No
             owned = principal.subject == user_id
         case OrgOwned(org_id):
             owned = principal.org_id == org_id
-    return None if owned else Deny("owner_mismatch", "this belongs to somebody else")
+    return None if owned else Deny("owner_mismatch", "this belongs to somebody else; sign in as its owner")

@@ -12,6 +12,7 @@ from services.control.service_accounts.domain import ServiceAccount
 from services.control.service_accounts.limits import MAX_LISTED
 
 _SELECT = "SELECT service_account_id, org_id, name, created_at, revoked_at FROM control.service_accounts"
+"""Accounts, for statements that say which."""
 
 ADD = """
 INSERT INTO control.service_accounts (service_account_id, org_id, name, key_hash, created_by, created_at)

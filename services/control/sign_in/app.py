@@ -211,17 +211,17 @@ class SignIn:
             return _too_often(wait)
         email = await tx.challenges.email_of(challenge_id)
         if email is None:
-            return _refused("challenge_expired")
+            return _refusal_for("challenge_expired")
         await tx.rates.lock(_address_bucket(email), now)
         challenge = await tx.challenges.locked(challenge_id)
         if challenge is None:
-            return _refused("challenge_expired")
+            return _refusal_for("challenge_expired")
         verdict = judge(challenge, device_id, code_hash(self._hmac_key, challenge_id, code), now)
         await tx.challenges.save(verdict.challenge)
         if verdict.reason:
             entry = AuditEntry(Action.SIGNED_IN, origin, target=email, reason=verdict.reason)
             await tx.audit.add(entry, now)
-            return _refused(verdict.reason, verdict)
+            return _refusal_for(verdict.reason, verdict)
         await tx.rates.reset(_address_bucket(email))
         return await self._signed_in(tx, email, device_id, origin, now)
 
@@ -267,6 +267,6 @@ _MESSAGES = {
 }
 
 
-def _refused(reason: str, verdict: Verdict | None = None) -> Refusal:
+def _refusal_for(reason: str, verdict: Verdict | None = None) -> Refusal:
     left = {"guesses_left": str(verdict.guesses_left)} if verdict and reason == "code_incorrect" else {}
     return Refusal(reason, _MESSAGES[reason], field="code" if left else "", metadata=left)

@@ -50,7 +50,7 @@ class GrpcTopicSource:
         # The stream that stands, if one does.
         self._stream: object | None = None
         # Why the source is of no use at present.
-        self.refusal: Refusal | None = Refusal("unavailable", f"{name} has not been reached yet")
+        self.refusal: Refusal | None = Refusal("unavailable", f"{name} has not been reached yet; try again")
 
     def add(self, topics: Iterable[str]) -> None:
         """Carry `topics`; each is answered by `watched` or `refused`, one that is carried already too."""
@@ -105,7 +105,7 @@ class GrpcTopicSource:
             try:
                 await self._channel.channel_ready()
                 await self._watch()
-                refusal = Refusal("unavailable", f"{self.name} ended the stream")
+                refusal = Refusal("unavailable", f"{self.name} ended the stream; try again")
             except grpc.aio.AioRpcError as error:
                 refusal = refusal_from_rpc_error(error)
             self.refusal = refusal

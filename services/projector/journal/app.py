@@ -72,7 +72,7 @@ class JournalTopics:
 
     def missing(self, topic: Topic, seq: int) -> Refusal:
         """See TopicStore."""
-        return Refusal("internal", f"the journal of {topic} has no seq {seq}")
+        return Refusal("internal", f"the journal of {topic} has no seq {seq}; report it")
 
 
 class Unreported:

@@ -7,31 +7,31 @@ from collections.abc import Collection, Sequence
 from oa_platform.postgres.pool import Connection, Postgres
 from services.projector.journal.domain import JournalEntry, JournalRow, TopicPosition, added, numbered
 
-# The lineage of all topics. Written once, by the migration that made the journal.
 _EPOCH = "SELECT epoch FROM projection.journal_epoch"
+"""The lineage of all topics. Written once, by the migration that made the journal."""
 
-# Where topics stand.
 _POSITIONS = "SELECT topic, floor, head FROM projection.topic_heads WHERE topic = ANY ($1::text[])"
+"""Where topics stand."""
 
-# A page of a topic's past, straight from the primary key.
 _PAGE = """
 SELECT topic, seq, payload FROM projection.journal WHERE topic = $1 AND seq > $2 ORDER BY seq LIMIT $3
 """
+"""A page of a topic's past, straight from the primary key."""
 
-# Make room for new entries. Rows are inserted, and so locked, in the order of their names: two batches that share
-# topics wait for each other but never in a circle. The lock is held until commit, which is what makes seqs gap-free.
 _RAISE_HEADS = """
 INSERT INTO projection.topic_heads AS stored (topic, head)
 SELECT topic, added FROM unnest($1::text[], $2::bigint[]) AS raised (topic, added) ORDER BY topic COLLATE "C"
 ON CONFLICT (topic) DO UPDATE SET head = stored.head + excluded.head
 RETURNING topic, head
 """
+"""Make room for new entries. Rows are inserted, and so locked, in the order of their names: two batches that share
+topics wait for each other but never in a circle. The lock is held until commit, which is what makes seqs gap-free."""
 
-# Store numbered entries.
 _APPEND = """
 INSERT INTO projection.journal (topic, seq, run_id, payload)
 SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bytea[])
 """
+"""Store numbered entries."""
 
 
 class PostgresJournalStore:

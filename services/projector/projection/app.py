@@ -191,7 +191,7 @@ class Tail:
             await _drained(partitions.values())
             raise
         await _drained(partitions.values())
-        raise Refusal("unavailable", "runtime ended the stream")
+        raise Refusal("unavailable", "runtime ended the stream; follow it again")
 
     async def _apply(self, partition: _Partition) -> None:
         while True:

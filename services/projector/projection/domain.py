@@ -81,8 +81,8 @@ def check_lineage(state: LogState, checkpoints: Mapping[int, Checkpoint]) -> Non
         check_epoch(checkpoint.log_epoch, state.epoch)
         if checkpoint.position > state.heads[partition]:
             head = state.heads[partition]
-            message = f"partition {partition}: {checkpoint.position} entries were applied, the log has {head}"
-            raise LogRefused("rewound", message)
+            what = f"partition {partition}: {checkpoint.position} entries were applied, the log has {head}"
+            raise LogRefused("rewound", what)
 
 
 def check_epoch(expected: str, found: str) -> None:

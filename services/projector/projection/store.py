@@ -10,31 +10,32 @@ from oa_platform.postgres.pool import Connection, Postgres
 from services.projector.projection.app import CheckpointMoved
 from services.projector.projection.domain import Checkpoint
 
-# A partition that was never read begins at position 0.
 _ENSURE = """
 INSERT INTO projection.checkpoints (projection, version, partition, log_epoch)
 SELECT $1, $2, partition, $3 FROM unnest($4::int[]) AS partition
 ON CONFLICT DO NOTHING
 """
+"""Makes the checkpoints of partitions that have none. A partition that was never read begins at position 0."""
 
-# Where one projection stands.
 _OF_PARTITIONS = """
 SELECT projection, version, partition, log_epoch, position FROM projection.checkpoints
 WHERE projection = $1 AND version = $2 AND partition = ANY ($3::int[])
 """
+"""Where one projection stands."""
 
-# Where every projection stands.
 _ALL = """
 SELECT projection, version, partition, log_epoch, position FROM projection.checkpoints
 ORDER BY projection, version, partition
 """
+"""Where every projection stands."""
 
-# Compare-and-set. The row stays locked until the end of the transaction, so a partition has one writer at a time.
 _ADVANCE = """
 UPDATE projection.checkpoints SET position = $6, updated_at = now()
 WHERE projection = $1 AND version = $2 AND partition = $3 AND log_epoch = $4 AND position = $5
 RETURNING position
 """
+"""Moves a checkpoint on. Compare-and-set. The row stays locked until the end of the transaction, so a partition has one
+writer at a time."""
 
 
 class PostgresCheckpointStore:

@@ -17,11 +17,9 @@ from services.projector.summaries.domain import (
     SummaryWrite,
 )
 
-# The document of one run, by primary key.
 _ONE = "SELECT document FROM projection.run_summaries WHERE version = $1 AND run_id = $2"
+"""The document of one run, by primary key."""
 
-# A page of an org's runs, newest first. Keyset paging: the cost of a page does not grow with its distance from the
-# first.
 _PAGE = """
 SELECT document FROM projection.run_summaries
 WHERE version = $1 AND org_id = $2
@@ -30,14 +28,15 @@ WHERE version = $1 AND org_id = $2
   AND ($5 = '' OR run_id < $5)
 ORDER BY run_id DESC LIMIT $6
 """
+"""A page of an org's runs, newest first. Keyset paging: the cost of a page does not grow with its distance from the
+first."""
 
-# What a batch's runs looked like before it.
 _OF_RUNS = """
 SELECT run_id, document, summary_hash FROM projection.run_summaries
 WHERE version = $1 AND run_id = ANY ($2::text[])
 """
+"""What a batch's runs looked like before it."""
 
-# What they look like after it; a newer summary is never overwritten.
 _WRITE = """
 INSERT INTO projection.run_summaries AS stored
     (version, run_id, user_id, org_id, status, latest_seq, document, summary_hash)
@@ -49,13 +48,14 @@ ON CONFLICT (version, run_id) DO UPDATE SET
 WHERE stored.latest_seq < excluded.latest_seq
 RETURNING run_id
 """
+"""What they look like after it; a newer summary is never overwritten."""
 
-# A drift that is found again after a restart is one row.
 _RECORD_DRIFT = """
 INSERT INTO projection.drifts (projection, version, run_id, seq, stored_hash, computed_hash, computed_document)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT DO NOTHING
 """
+"""Stores that a summary is not what its events give. A drift that is found again after a restart is one row."""
 
 
 class PostgresSummaryStore:

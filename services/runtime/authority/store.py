@@ -9,16 +9,14 @@ from oa_platform.postgres.pool import Connection, Postgres
 from oa_platform.postgres.servers import RawConnection
 from services.runtime.authority.domain import Found, Head, Installation, NewEpoch, ServerHistory
 
-# The name of the file that is written to begins with the timeline, from the moment of a promotion on; what the control
-# file says of it is older.
 _READ_HISTORY = """
 SELECT i.log_epoch, i.system_identifier, i.timeline, s.system_identifier AS server_system_identifier,
        ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer AS server_timeline
 FROM runtime.installation i CROSS JOIN pg_control_system() s
 """
+"""The lineage that the log was last written in, and the one that this server has. The name of the file that is written
+to begins with the timeline, from the moment of a promotion on; what the control file says of it is older."""
 
-# The heads, and whether the event that was followed last is not in the log any more. Where it was archived meanwhile,
-# its number has to do.
 _COMPARE_HEADS = """
 SELECT h.partition, h.position, h.chain, coalesce(
     h.position < f.position
@@ -29,12 +27,17 @@ LEFT JOIN unnest($1::integer[], $2::bigint[], $3::bytea[]) AS f (partition, posi
 LEFT JOIN runtime.events e ON e.partition = f.partition AND e.position = f.position
 ORDER BY h.partition
 """
+"""The heads, and whether the event that was followed last is not in the log any more. Where it was archived meanwhile,
+its number has to do."""
 
 _GIVE_EPOCH = "SELECT runtime.give_log_epoch($1, $2, $3, $4, $5)"
+"""Gives the log a new epoch, if it still has the old one."""
 
 _NOTE_SERVER = "UPDATE runtime.installation SET system_identifier = $1, timeline = $2"
+"""Notes which server the log is on."""
 
 _READ_INSTALLATION = "SELECT partitions, receipt_log FROM runtime.installation"
+"""What was fixed at the installation."""
 
 
 async def read_installation(postgres: Postgres) -> Installation:

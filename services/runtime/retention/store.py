@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from oa_platform.postgres.pool import Postgres
 
-# The first run of the first class, then of the next class, and so on: as many steps as there are classes.
 READ_OLDEST_RUNS = """
 WITH RECURSIVE oldest AS (
     (SELECT retention_class, finish_time FROM runtime.runs
@@ -20,6 +19,8 @@ WITH RECURSIVE oldest AS (
 SELECT retention_class, greatest(extract(epoch FROM statement_timestamp() - finish_time), 0)::float8 AS age_s
 FROM oldest
 """
+"""The age of each class's longest finished run in the log. The first run of the first class, then of the next class,
+and so on: as many steps as there are classes."""
 
 
 class PostgresOldestRuns:

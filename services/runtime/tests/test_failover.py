@@ -15,7 +15,6 @@ from oa_platform.config.parsers import Secret
 from oa_platform.health.readiness import Readiness
 from oa_runlog.commands import Command, CreateRun
 from oa_testing.postgres import Database
-from services.runtime.authority.tests.test_lineage import epoch_of
 from services.runtime.config import TailSettings
 from services.runtime.log.tests.one_sequencer import (
     ORG,
@@ -29,6 +28,7 @@ from services.runtime.log.tests.one_sequencer import (
     replica,
     run_id_in,
 )
+from services.runtime.tests.epochs import epoch_of
 from services.runtime.tests.rig import replica as whole_replica
 from services.runtime.tests.rig import runtime_settings, somebody
 from services.runtime.tests.servers import (

@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from oa_platform.postgres.pool import Postgres
 from services.runtime.topics.domain import RunStanding
 
-# $1 runs
 _READ_STANDINGS = """
 SELECT run_id, user_id, org_id, latest_seq, CASE WHEN archived THEN latest_seq ELSE 0 END AS floor
 FROM runtime.runs WHERE run_id = ANY ($1::text[])
 """
+"""Where runs ($1) stand."""
 
-# $1 run, $2 seq. The newest event's stays with the run when its events have moved to the archive.
 _READ_CHAIN = """
 SELECT coalesce((SELECT chain FROM runtime.events WHERE run_id = $1 AND seq = $2),
                 (SELECT chain_head FROM runtime.runs WHERE run_id = $1 AND latest_seq = $2))
 """
+"""The chain value of a run ($1) at a seq ($2). The newest event's stays with the run when its events have moved to the
+archive."""
 
 
 class PostgresStandings:

@@ -10,9 +10,8 @@ from services.runtime.log.domain.records import LogRecord
 from services.runtime.whole_log.domain import ArchivedEntry, Entry
 
 _READ_FLOOR = "SELECT position FROM runtime.log_floors WHERE partition = $1"
+"""The highest position of a partition that was archived."""
 
-# The positions after $2, $3 of them: rows, as far as they are within $4 bytes, and what is in the archive, without type
-# and body. One statement sees one moment: whatever is archived meanwhile, each position is in one of the two.
 _READ_WHOLE_PAGE = """
 SELECT position, run_id, seq, type, body, chain FROM (
     SELECT position, run_id, seq, type, body, chain,
@@ -27,6 +26,8 @@ WHERE a.partition = $1 AND a.block BETWEEN $2 / 1024 AND ($2 + $3 - 1) / 1024
   AND p.position > $2 AND p.position <= $2 + $3
 ORDER BY position
 """
+"""The positions after $2, $3 of them: rows, as far as they are within $4 bytes, and what is in the archive, without
+type and body. One statement sees one moment: whatever is archived meanwhile, each position is in one of the two."""
 
 
 class PostgresPrunedLog:

@@ -13,7 +13,7 @@ from oa_client.transport import SocketClosed
 from oa_khala.frames import Form
 from oa_testing.authority import Authority, server_context
 from oa_testing.forward_proxy import ForwardProxy
-from oa_worker.tests.test_tokens import edge
+from oa_worker.tests.fake_edge import edge
 
 DEAD = "http://user:secret@127.0.0.1:9"
 

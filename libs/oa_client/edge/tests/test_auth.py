@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import errno
-import json
 import multiprocessing
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,9 +17,9 @@ from oa_client.cpython.files import LOCK_TIMEOUT_S, ClientHome, FileCredentialSt
 from oa_client.cpython.network import HTTP_TIMEOUT_S
 from oa_client.edge.auth import REFRESH_TIMEOUT_MS, Auth, Credentials
 from oa_client.edge.calls import Edge
+from oa_client.edge.tests.answers import connect_error
 from oa_client.transport import HttpAnswer
 from oa_testing.waiting import PATIENCE_S
-from oa_wire.status import to_status
 from openagents.control.v1 import auth_service_pb2 as pb
 from openagents.control.v1 import session_service_pb2
 
@@ -56,14 +54,6 @@ class FakeHttp:
 
     def count(self, method: str) -> int:
         return sum(called == method for called, _ in self.calls)
-
-
-def connect_error(refusal: Refusal) -> bytes:
-    details = [
-        {"type": any_.type_url.rpartition("/")[2], "value": base64.b64encode(any_.value).decode()}
-        for any_ in to_status(refusal).details
-    ]
-    return json.dumps({"code": "unknown", "message": refusal.message, "details": details}).encode()
 
 
 def tokens(number: int, lifetime_s: float = 3600) -> pb.SessionTokens:

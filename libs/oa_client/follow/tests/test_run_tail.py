@@ -10,11 +10,11 @@ import pytest
 
 from oa_base.refusal import Refusal
 from oa_client.core.store import MemoryStore, WatermarkStore
-from oa_client.cpython.network import WebSockets
 from oa_client.follow.items import Broken, EventsArchived, Item, Seen, StartedOver
 from oa_client.follow.run_tail import RunTail
-from oa_client.follow.subscription import MAX_BATCH, Subscription
-from oa_client.follow.tests.fake_gateway import EPOCH, FakeGateway, FakeTokens, Fault, Topic
+from oa_client.follow.subscription import MAX_BATCH
+from oa_client.follow.tests.fake_gateway import EPOCH, FakeGateway, Fault, Topic
+from oa_client.follow.tests.subscribing import Subscribing
 from oa_khala.client.commands import Apply
 from oa_khala.frames import Cursor
 from oa_khala.topics import run_events
@@ -25,18 +25,6 @@ RUN = record([text(f"{number}\n".encode()) for number in range(6)])
 TOPIC = run_events(RUN.run_id)
 LAST = len(RUN.events)
 TIMEOUT_S = 60.0
-
-
-class Subscribing:
-    """A client whose gateway is `url`; `batches` are the sizes that were asked for."""
-
-    def __init__(self, url: str, refused: tuple[tuple[str, str], ...] = ()) -> None:
-        self.batches: list[int] = []
-        self._tokens = FakeTokens(url, refused=refused)
-
-    def subscription(self, store: WatermarkStore, *, max_batch: int = MAX_BATCH) -> Subscription:
-        self.batches.append(max_batch)
-        return Subscription("dev_01JD8V0000000000000000000A", "oa-test/0", self._tokens, WebSockets(), store)
 
 
 def gateway(count: int = LAST, *faults: Fault, floor: int = 0) -> FakeGateway:

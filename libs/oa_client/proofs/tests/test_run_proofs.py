@@ -15,10 +15,10 @@ from oa_base.refusal import Refusal
 from oa_client.core.models import ArtifactPiece, InclusionProof
 from oa_client.core.store import MemoryStore
 from oa_client.follow.tests.fake_gateway import FakeGateway, Topic
-from oa_client.follow.tests.test_run_tail import Subscribing
+from oa_client.follow.tests.subscribing import Subscribing
 from oa_client.proofs.receipt_log import LogProofs
 from oa_client.proofs.run_proofs import Proved, RunProofs
-from oa_client.proofs.tests.test_receipt_log import Kept, Log
+from oa_client.proofs.tests.signed_log import Kept, Log
 from oa_khala.client.commands import Apply
 from oa_khala.frames import Cursor
 from oa_khala.topics import run_events

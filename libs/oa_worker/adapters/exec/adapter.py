@@ -200,12 +200,15 @@ def _not_started(spec: ExecSpec, error: OSError | ValueError) -> RunFinished:
         message = f"there is no command {name!r} on the worker's machine; check the name, or give its full path"
         return _failed("command_not_found", message)
     if isinstance(error, PermissionError):
-        return _failed("command_not_executable", f"{name!r} is there, but the worker may not execute it")
+        return _failed(
+            "command_not_executable", f"{name!r} is there, but the worker may not execute it; give it the right to"
+        )
     if error.errno == errno.ENOEXEC:
         return _failed(
             "command_not_executable", f"{name!r} is not a program; a script needs a first line that begins with '#!'"
         )
-    return _failed("command_not_started", f"{name!r} can't be started: {error.strerror or error}")
+    message = f"{name!r} can't be started ({error.strerror or error}); see to that on the worker's machine"
+    return _failed("command_not_started", message)
 
 
 def _failed(reason: str, message: str, result: ExecResult | None = None) -> RunFinished:

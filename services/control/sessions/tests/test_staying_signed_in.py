@@ -18,7 +18,7 @@ from oa_base.refusal import Refusal
 from oa_client.cpython.files import FileCredentialStore
 from oa_client.edge.auth import Auth, Credentials
 from oa_client.edge.calls import Edge
-from oa_client.edge.tests.test_auth import connect_error
+from oa_client.edge.tests.answers import connect_error
 from oa_client.transport import HttpAnswer
 from openagents.control.v1 import auth_service_pb2, session_service_pb2
 from services.control.sessions.domain import (

@@ -30,8 +30,8 @@ _WS_LOG = logging.getLogger("websockets.khala")
 _WS_LOG.setLevel(logging.WARNING)
 _SUBPROTOCOLS = [Subprotocol(form.value) for form in Form]
 _WRONG_TYPE = {
-    Form.PROTO: Refusal("protocol_violation", f"{Form.PROTO.value} takes binary messages only"),
-    Form.JSON: Refusal("protocol_violation", f"{Form.JSON.value} takes text messages only"),
+    Form.PROTO: Refusal("protocol_violation", f"{Form.PROTO.value} takes no text; send binary messages"),
+    Form.JSON: Refusal("protocol_violation", f"{Form.JSON.value} takes text alone; send no binary messages"),
 }
 _INVALID_DATA = 1007
 _END_OF_REQUEST = b"\r\n\r\n"

@@ -1,7 +1,5 @@
 """Statements on the archive, by name."""
 
-# Of each class ($1, with its age in seconds $2) from the front of its part of the index, which is why the time is one
-# that stands still during the statement.
 READ_DUE_RUNS = """
 SELECT r.run_id
 FROM unnest($1::text[], $2::bigint[]) AS c (retention_class, age_s)
@@ -13,17 +11,25 @@ CROSS JOIN LATERAL (
 ) r
 ORDER BY r.due_time LIMIT $4
 """
+"""Runs that are old enough to be archived, the ones that are due longest first. Of each class ($1, with its age in
+seconds $2) from the front of its part of the index, which is why the time is one that stands still during the
+statement."""
 
 READ_ARCHIVED = "SELECT run_id, sha256, bytes, object FROM runtime.archived_runs WHERE run_id = $1"
+"""Where the artifact of a run is, and what it hashes to."""
 
 READ_ARCHIVED_RUNS = "SELECT run_id, sha256, bytes, object FROM runtime.archived_runs WHERE run_id = ANY($1::text[])"
+"""The same of several runs."""
 
 ARCHIVE_RUN = "SELECT runtime.archive_run($1, $2, $3, $4, $5, $6)"
+"""Moves a run's events out of the log, in one transaction."""
 
 LONGEST_STATEMENT = "SELECT set_config('statement_timeout', $1, true)"
+"""How long a statement of this transaction may take."""
 
 HOLD_ARCHIVER = """
 UPDATE runtime.archiver SET holder = $1, until = clock_timestamp() + $2 * interval '1 millisecond'
 WHERE holder = $1 OR until < clock_timestamp()
 RETURNING true
 """
+"""Makes one replica the archiver for a while, or for a while longer."""

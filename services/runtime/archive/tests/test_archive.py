@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
@@ -14,7 +12,6 @@ import zstandard
 
 from oa_base.refusal import Refusal
 from oa_platform.config.loading import load
-from oa_platform.postgres.pool import Postgres
 from oa_runlog.proof.replay import artifact_lines
 from oa_runlog.proof.verify import verify_receipt
 from oa_testing.metrics import value_of
@@ -22,81 +19,25 @@ from oa_testing.postgres import Database
 from openagents.runtime.v1 import receipt_service_pb2
 from openagents.sync.v1 import topic_service_pb2
 from services.runtime.archive import metrics
-from services.runtime.archive.app.archive import Archive, Archived, ObjectMissing, Objects
-from services.runtime.archive.app.archiver import Archiver
+from services.runtime.archive.app.archive import Archive, Archived
 from services.runtime.archive.app.spool import Spool
-from services.runtime.archive.limits import ArchiveLimits
 from services.runtime.archive.store.objects import DirectoryObjects
-from services.runtime.archive.store.records import PostgresArchiveRecords
-from services.runtime.config import ArchiveSettings, ReplaySettings, RuntimeSettings, TailSettings
+from services.runtime.archive.tests.archive_rig import OUTPUTS, Rig, archive_rig, only_default
+from services.runtime.archive.tests.damage import DAMAGES, damaged
+from services.runtime.config import ArchiveSettings, RuntimeSettings
 from services.runtime.receipts.store.receipts import PostgresReceipts
-from services.runtime.receipts.tests.test_merger import postgres_of
-from services.runtime.replays.tests.test_replays import fetched, keys_of
-from services.runtime.retention.domain import KEEP_ALL, RetentionClasses
+from services.runtime.retention.domain import KEEP_ALL
 from services.runtime.retention.store import PostgresOldestRuns
-from services.runtime.tests.archiving import archiver_of
+from services.runtime.tests.fetching import fetched, keys_of
 from services.runtime.tests.finished import finished_runs
 from services.runtime.tests.rig import (
     AS_GATEWAY,
     Replica,
-    Somebody,
     refusal_of_call,
     replica,
     runtime_settings,
     somebody,
 )
-
-OUTPUTS = (b"first", b"second", b"third")
-
-
-def only_default(age_s: int) -> RetentionClasses:
-    """One class, with this age."""
-    return RetentionClasses((("default", age_s),))
-
-
-@dataclass
-class Rig:
-    """A replica with three finished runs, and an archiver that is called by hand."""
-
-    runtime: Replica
-    who: Somebody
-    runs: list[str]
-    postgres: Postgres
-    records: PostgresArchiveRecords
-    folder: Path
-    admin: asyncpg.Connection
-
-    def archiver(self, objects: Objects | None = None, age_s: int = 0, **changes: int) -> Archiver:
-        """Takes every finished run, whatever its age."""
-        limits = ArchiveLimits(url=str(self.folder), classes=only_default(age_s), **changes)
-        return archiver_of(self.postgres, self.folder, limits, objects)
-
-    async def events(self, run_id: str) -> int:
-        """Events of the run in the log."""
-        return int(await self.admin.fetchval("SELECT count(*) FROM runtime.events WHERE run_id = $1", run_id))
-
-    def objects(self) -> list[Path]:
-        """Files of the archive."""
-        return sorted(path for path in self.folder.rglob("*") if path.is_file())
-
-
-@asynccontextmanager
-async def archive_rig(database: Database, folder: Path) -> AsyncIterator[Rig]:
-    who = somebody()
-    settings = runtime_settings(
-        database,
-        archive=ArchiveSettings(url=str(folder / "archive")),
-        replay=ReplaySettings(cache_bytes=0),
-        tail=TailSettings(ring_entries=1),
-    )
-    async with AsyncExitStack() as stack:
-        runtime = await stack.enter_async_context(replica(settings, who.key))
-        postgres = await stack.enter_async_context(postgres_of(database.runtime, "archiver"))
-        admin = await asyncpg.connect(database.admin)
-        stack.push_async_callback(admin.close)
-        runs = await finished_runs(runtime, who, *OUTPUTS)
-        yield Rig(runtime, who, runs, postgres, PostgresArchiveRecords(postgres), folder / "archive", admin)
-
 
 # ------------------------------------------------------------------------------------------------- the whole way
 
@@ -288,29 +229,6 @@ class ChangingObjects(DirectoryObjects):
     async def get(self, name: str) -> AsyncIterator[bytes]:
         data = b"".join([piece async for piece in super().get(name)])
         yield damaged(data, self._how)
-
-
-def damaged(data: bytes, how: str) -> bytes:
-    """A stored object after some misfortune."""
-    match how:
-        case "changed":
-            return data[:30] + bytes([data[30] ^ 1]) + data[31:]
-        case "cut":
-            return data[: len(data) // 2]
-        case "another":
-            return zstandard.compress(b"something else")
-        case "larger":
-            return zstandard.compress(bytes(1 << 24))
-        case "longer":
-            return data + bytes(1 << 15)
-        case "skipped":
-            return data + bytes.fromhex("502a4d18") + (4).to_bytes(4, "little") + b"note"
-        case "missing":
-            raise ObjectMissing
-    raise AssertionError(how)
-
-
-DAMAGES = ("changed", "cut", "another", "larger", "longer", "skipped", "missing")
 
 
 @pytest.mark.parametrize("how", DAMAGES)

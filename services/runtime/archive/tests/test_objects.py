@@ -23,11 +23,11 @@ from services.runtime.archive.store.objects import (
     DirectoryObjects,
     open_objects,
 )
+from services.runtime.archive.tests.archive_rig import archive_rig
 from services.runtime.archive.tests.busy_store import busy_store
 from services.runtime.archive.tests.s3_server import BUCKET, FORBIDDEN_BUCKET, S3Server, s3_server
-from services.runtime.archive.tests.test_archive import archive_rig
 from services.runtime.config import ArchiveSettings, ReplaySettings
-from services.runtime.replays.tests.test_replays import fetched
+from services.runtime.tests.fetching import fetched
 from services.runtime.tests.rig import replica, runtime_settings
 
 NAME = "ab/abcd.jsonl.zst"

@@ -27,6 +27,7 @@ from openagents.runtime.v1 import receipt_service_pb2 as receipts_pb2
 from openagents.sync.v1 import topic_service_pb2
 from services.runtime.authority.domain import EpochCause, Found, NewEpoch, ServerHistory, judge
 from services.runtime.config import MergeSettings, TailSettings
+from services.runtime.tests.epochs import epoch_of
 from services.runtime.tests.lost_events import LaggingStandby
 from services.runtime.tests.rig import (
     AS_GATEWAY,
@@ -112,11 +113,6 @@ async def runtime_on(database: Database, who: Somebody, **changes: Any) -> Async
 async def runtime(runtime_database: Database, who: Somebody) -> AsyncIterator[Replica]:
     async with runtime_on(runtime_database, who) as runtime:
         yield runtime
-
-
-async def epoch_of(runtime: Replica) -> str:
-    described = await runtime.log.DescribeLog(log_service_pb2.DescribeLogRequest(), metadata=AS_PROJECTOR)
-    return str(described.epoch)
 
 
 async def until_epoch_is_not(runtime: Replica, before: str) -> str:

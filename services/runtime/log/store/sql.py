@@ -1,12 +1,11 @@
 """Statements on the log, by name. What is unnested comes as parallel arrays, or as rows of a type."""
 
-# In the order of partitions, so that two replicas never wait for each other.
 LOCK_HEADS = """
 SELECT partition, position, chain FROM runtime.log_heads
 WHERE partition = ANY($1::integer[]) ORDER BY partition FOR UPDATE
 """
+"""The heads of partitions, to be moved. In the order of partitions, so that two replicas never wait for each other."""
 
-# Always at least one row, for the clock and the log's epoch, which are read after the lock was got.
 READ_RUNS = """
 SELECT c.now_us, c.log_epoch, r.run_id, r.org_id, r.user_id, r.status, r.latest_seq, r.chain_head, r.create_time,
        r.lease_epoch, r.worker_id, r.fenced, r.attempt, r.cancel_requested_time, r.cancel_reason, r.finish_time,
@@ -22,17 +21,21 @@ LEFT JOIN LATERAL (
     WHERE e.run_id = r.run_id AND e.idempotency_key = ANY($2::text[])
 ) k ON true
 """
+"""Runs, and what was appended to them under some keys. Always at least one row, for the clock and the log's epoch,
+which are read after the lock was got."""
 
-# Locked, so that none of them is lost before the batch is stored that gives it a run.
 LOCK_WORKERS = """
 SELECT worker_id, status FROM runtime.workers WHERE worker_id = ANY($1::text[]) ORDER BY worker_id FOR SHARE
 """
+"""Workers that are to be given a run. Locked, so that none of them is lost before the batch is stored that gives it a
+run."""
 
 READ_CREATE_KEYS = """
 SELECT r.org_id, r.user_id, r.create_key, r.run_id, r.create_fingerprint
 FROM unnest($1::text[], $2::text[], $3::text[]) AS k (org_id, user_id, create_key)
 JOIN runtime.runs r USING (org_id, user_id, create_key)
 """
+"""Runs that were created under these keys."""
 
 INSERT_RUNS = """
 INSERT INTO runtime.runs (
@@ -44,16 +47,8 @@ SELECT * FROM unnest(
     $10::timestamptz[], $11::text[], $12::bigint[], $13::bytea[], $14::bigint[], $15::text[], $16::boolean[],
     $17::integer[], $18::timestamptz[], $19::text[], $20::timestamptz[], $21::bytea[], $22::text[], $23::bigint[])
 """
+"""Stores new runs."""
 
-# Events, runs and heads, in one round trip; nothing of it, and false, unless every head, and every run that was known
-# from a cache, still is what the batch was decided on, by number and chain. The lock comes first: what decides reads
-# the locked rows, and what stores asks what was decided. A head that has moved since the statement began is read anew
-# once its lock is got (READ COMMITTED); the runs are as old as the statement, but no run moves unless its head does.
-#
-# Nor is anything stored on a server that would not keep it ($10: unless losing it is allowed). Its settings can change
-# at any time: the one that belongs to the session is held as it is until the transaction has ended.
-#
-# It is completed by `store_batch`.
 STORE_BATCH = """
 WITH locked AS MATERIALIZED (
     SELECT partition, position, chain FROM runtime.log_heads
@@ -91,6 +86,16 @@ WITH locked AS MATERIALIZED (
 )
 SELECT holds, keeps, CASE WHEN holds THEN {notification} END AS notification FROM decided, durable
 """
+"""Events, runs and heads, in one round trip. Nothing is stored, and the answer is false, unless every head, and every
+run that was known from a cache, still is what the batch was decided on, by number and chain. The lock comes first: what
+decides reads the locked rows, and what stores asks what was decided. A head that has moved since the statement began is
+read anew once its lock is got (READ COMMITTED); the runs are as old as the statement, but no run moves unless its head
+does.
+
+Nor is anything stored on a server that would not keep it ($10: unless losing it is allowed). Its settings can change at
+any time: the one that belongs to the session is held as it is until the transaction has ended.
+
+It is completed by `store_batch`."""
 
 FIRST_OF_NOTIFICATION = 11
 """Number of the first argument that the notification has."""
@@ -105,10 +110,11 @@ INSERT_RECEIPTS = """
 INSERT INTO runtime.receipts (run_id, canonical_json, signature, key_id)
 SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::text[])
 """
+"""Stores the receipts of runs that a batch finished."""
 
 READ_HEADS = "SELECT partition, position, chain FROM runtime.log_heads"
+"""The heads of all partitions."""
 
-# A page is cut where it would pass the bytes, but has one row at least.
 READ_LOG_PAGE = """
 SELECT position, run_id, seq, type, body, chain FROM (
     SELECT p.*, sum(octet_length(body)) OVER (ORDER BY position) - octet_length(body) AS bytes_before
@@ -120,9 +126,9 @@ SELECT position, run_id, seq, type, body, chain FROM (
 WHERE bytes_before < $4 OR bytes_before = 0
 ORDER BY position
 """
+"""A page of a partition, in the order of commits. A page is cut where it would pass the bytes, but has one row at
+least."""
 
-# The same, bodies alone and in one value: what reading costs is mostly the number of values. A page that would pass the
-# bytes is empty.
 READ_LOG_BYTES = """
 WITH page AS MATERIALIZED (
     SELECT position, body FROM runtime.events WHERE partition = $1 AND position > $2 ORDER BY position LIMIT $3
@@ -130,6 +136,8 @@ WITH page AS MATERIALIZED (
 SELECT min(position) AS first, max(position) AS last, array_agg(body ORDER BY position) AS bodies FROM page
 WHERE (SELECT sum(octet_length(body)) FROM page) <= $4
 """
+"""The same, bodies alone and in one value: what reading costs is mostly the number of values. A page that would pass
+the bytes is empty."""
 
 READ_RUN_PAGE = """
 SELECT seq, body FROM (
@@ -139,9 +147,11 @@ SELECT seq, body FROM (
 WHERE bytes_before < $4 OR bytes_before = 0
 ORDER BY seq
 """
+"""A page of a run's events."""
 
 READ_RUN = """
 SELECT run_id, org_id, user_id, status, latest_seq, chain_head, create_time, lease_epoch, worker_id, fenced, attempt,
        cancel_requested_time, cancel_reason, finish_time, finish, totals, paced_until_ns, spec, archived
 FROM runtime.runs WHERE run_id = $1
 """
+"""A run as it is now."""

@@ -13,8 +13,6 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from oa_base.refusal import Refusal
-from oa_platform.config.parsers import Secret
-from oa_platform.config.shared import DatabaseSettings
 from oa_platform.postgres.pool import Postgres
 from oa_platform.system.ids import new_id
 from oa_runlog.proof.checkpoint import Checkpoint, check_growth, verify_checkpoint, verify_logged
@@ -36,21 +34,13 @@ from services.runtime.receipts.app.merger import Merger
 from services.runtime.receipts.domain import Growth
 from services.runtime.receipts.limits import MergeLimits
 from services.runtime.receipts.store.receipt_log import PostgresMerge, PostgresReceiptLog
+from services.runtime.tests.pools import postgres_of
 
 ORIGIN = "openagents.dev/receipts/log_test"
 KEY = Ed25519PrivateKey.generate()
 NOTES = NoteSigner(ORIGIN, KEY)
 SIGNER = ReceiptSigner(KEY)
 QUICK = MergeLimits(page=7, pause_ms=1, poll_ms=20)
-
-
-@asynccontextmanager
-async def postgres_of(dsn: str, name: str = "merger") -> AsyncIterator[Postgres]:
-    settings = DatabaseSettings(
-        url=Secret(dsn), may_lose_commits=True, pool_min=1, pool_max=3, connect_timeout_s=30, acquire_timeout_s=30
-    )
-    async with Postgres(settings, name) as postgres:
-        yield postgres
 
 
 async def add_key(postgres: Postgres, signer: ReceiptSigner) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +17,6 @@ from oa_runlog.proof.signing import ReceiptSigner
 from oa_runlog.proof.verify import verify_artifact
 from oa_runlog.tests.records import KEYS, MALLORY, Record, record, text
 from oa_testing.postgres import Database
-from openagents.runtime.v1 import receipt_service_pb2
 from openagents.runtime.v1 import replay_service_pb2 as pb
 from services.runtime.archive.app.artifacts import Artifacts
 from services.runtime.archive.app.spool import Spool
@@ -26,9 +24,9 @@ from services.runtime.archive.limits import ArtifactLimits
 from services.runtime.config import ArtifactSettings, ReplaySettings
 from services.runtime.replays.app import Replays
 from services.runtime.replays.limits import ReplayLimits
+from services.runtime.tests.fetching import fetched, keys_of
 from services.runtime.tests.finished import finished_runs
 from services.runtime.tests.rig import (
-    Replica,
     Somebody,
     refusal_of_call,
     replica,
@@ -37,26 +35,6 @@ from services.runtime.tests.rig import (
 )
 
 SMALL = ReplaySettings(page_bytes=100)
-
-
-async def fetched(runtime: Replica, who: Somebody, run_id: str) -> bytes:
-    """The whole artifact, piece by piece, held against what each piece says of it."""
-    data = b""
-    while True:
-        request = pb.ReadReplayArtifactRequest(run_id=run_id, offset=len(data))
-        piece = await runtime.replays.ReadReplayArtifact(request, metadata=who.as_person())
-        data += piece.data
-        if not piece.data:
-            assert piece.total_bytes == len(data)
-            assert piece.sha256 == hashlib.sha256(data).digest()
-            return data
-
-
-async def keys_of(runtime: Replica, who: Somebody) -> dict[str, bytes]:
-    answer = await runtime.receipts.ListReceiptKeys(
-        receipt_service_pb2.ListReceiptKeysRequest(), metadata=who.as_person()
-    )
-    return {key.key_id: key.public_key for key in answer.keys}
 
 
 async def test_an_artifact_is_read_in_pieces_and_is_the_same_from_every_replica(runtime_database: Database) -> None:

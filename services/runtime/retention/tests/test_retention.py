@@ -28,12 +28,12 @@ from services.runtime.archive.limits import ArchiveLimits
 from services.runtime.archive.store import sql
 from services.runtime.archive.store.records import PostgresArchiveRecords
 from services.runtime.config import MAX_AGE_S, ArchiveSettings, retention_classes
-from services.runtime.receipts.tests.test_merger import postgres_of
 from services.runtime.retention.app import RetentionWatch
 from services.runtime.retention.domain import KEEP_ALL, RetentionClasses
 from services.runtime.retention.store import READ_OLDEST_RUNS, PostgresOldestRuns
 from services.runtime.tests.archiving import archiver_of
 from services.runtime.tests.finished import finished_runs
+from services.runtime.tests.pools import postgres_of
 from services.runtime.tests.rig import Replica, Somebody, refusal_of_call, replica, runtime_settings, somebody
 from services.runtime.wiring import MIGRATIONS
 

@@ -27,12 +27,12 @@ from services.runtime.archive.app.archiver import Archiver
 from services.runtime.archive.metrics import ARCHIVE_DAMAGED
 from services.runtime.archive.store.objects import DirectoryObjects
 from services.runtime.archive.store.records import PostgresArchiveRecords
-from services.runtime.archive.tests.test_archive import DAMAGES, damaged
+from services.runtime.archive.tests.damage import DAMAGES, damaged
 from services.runtime.config import ArchiveSettings, ArtifactCacheSettings, RuntimeSettings, TailSettings
 from services.runtime.log.domain.records import LogRecord
 from services.runtime.log.store.reads import PostgresReads
-from services.runtime.receipts.tests.test_merger import postgres_of
 from services.runtime.tests.archiving import archiver_of
+from services.runtime.tests.pools import postgres_of
 from services.runtime.tests.rig import (
     AS_PROJECTOR,
     FakeWorker,

@@ -1,0 +1,31 @@
+"""A control for tests that knows one answer: the token of a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from oa_worker.tests.fake_runtime import FakeRuntime
+from openagents.control.v1 import service_account_service_pb2 as pb
+
+TIMEOUT_S = 100.0
+
+
+@asynccontextmanager
+async def control(runtime: FakeRuntime) -> AsyncIterator[str]:
+    """Its URL; it knows one answer: a worker token."""
+    token = pb.ExchangeKeyResponse(token="token", runtime_grpc_address=runtime.address)
+    token.expire_time.FromSeconds(int(time.time()) + 3600)
+    body = token.SerializeToString()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"

@@ -1,0 +1,81 @@
+"""The runs that a worker holds, from their assignment to their end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from oa_base.refusal import Refusal
+from oa_worker.sdk.adapter import Adapter, Assignment
+from oa_worker.sdk.appender import RunAppender, Submit
+from oa_worker.sdk.execution import Execution
+from oa_worker.sdk.limits import WorkerLimits
+from oa_worker.sdk.notices import Notice, RunLeft, RunTaken
+from openagents.runtime.v1.worker_service_pb2 import CancelAssignment, HeldLease, LeaseLost, RunAssignment
+
+
+class Runs:
+    """Each with its adapter, under the newest lease that was given for it."""
+
+    def __init__(self, adapters: Sequence[Adapter], notify: Callable[[Notice], None]) -> None:
+        self._adapters = {adapter.name: adapter for adapter in adapters}
+        self._notify = notify
+        self._executions: dict[str, Execution] = {}
+        self.idle = asyncio.Event()
+        """Set while there are none."""
+        self.idle.set()
+
+    @property
+    def adapters(self) -> list[str]:
+        """What can be executed here."""
+        return sorted(self._adapters)
+
+    def leases(self) -> list[HeldLease]:
+        """For the authority, which compares."""
+        held = [execution.assignment for execution in self._executions.values()]
+        return [HeldLease(run_id=run.run_id, lease_epoch=run.lease_epoch) for run in held]
+
+    def take(self, message: RunAssignment, submit: Submit, limits: WorkerLimits) -> None:
+        """Begin a run that was assigned, unless it is at hand under this lease already."""
+        run, epoch = message.run, message.lease_epoch
+        held = self._executions.get(run.run_id)
+        if held is not None:
+            if held.assignment.lease_epoch >= epoch:
+                return  # said twice
+            held.lose(Refusal("stale_epoch", "the run was assigned again; leave it to the new lease"))
+        assignment = Assignment(run.run_id, epoch, run.attempt, run.spec)
+        appender = RunAppender(run.run_id, epoch, submit, limits)
+        execution = Execution(assignment, self._adapters.get(run.spec.adapter), appender)
+        self._executions[run.run_id] = execution
+        self.idle.clear()
+        self._notify(RunTaken(run.run_id, run.attempt))
+        execution.done.add_done_callback(lambda task: self._left(execution))
+
+    def _left(self, execution: Execution) -> None:
+        run_id = execution.assignment.run_id
+        task = execution.done
+        finish = None if task.cancelled() or task.exception() else task.result()
+        if self._executions.get(run_id) is execution:
+            del self._executions[run_id]
+        if not self._executions:
+            self.idle.set()
+        self._notify(RunLeft(run_id, finish))
+
+    def cancel(self, message: CancelAssignment) -> None:
+        """Ask a run's adapter to end it."""
+        execution = self._executions.get(message.run_id)
+        if execution is not None and execution.assignment.lease_epoch == message.lease_epoch:
+            execution.assignment.cancel.request(message.reason, message.deadline_ms)
+
+    def lose(self, message: LeaseLost) -> None:
+        """End the work on a run that the authority has taken back."""
+        execution = self._executions.get(message.run_id)
+        if execution is not None and execution.assignment.lease_epoch <= message.lease_epoch:
+            execution.lose(Refusal("stale_epoch", "the authority has taken the run back; leave it"))
+
+    async def lose_all(self, refusal: Refusal) -> None:
+        """End the work on all of them, and wait for its end."""
+        executions = list(self._executions.values())
+        for execution in executions:
+            execution.lose(refusal)
+        await asyncio.gather(*(execution.done for execution in executions), return_exceptions=True)
