@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
-from oa_localstack.postgres.roles import OWNER, PLANES, Plane
+from oa_platform.postgres.planes import OWNER, PLANES, Plane
 from oa_testing.postgres import Database, ServerAddress
 
 FOREIGN = [(own, other) for own in PLANES for other in PLANES if own is not other]
