@@ -76,6 +76,8 @@ def schema_statements() -> list[str]:
     everywhere = [
         "REVOKE ALL ON SCHEMA public FROM PUBLIC",
         f"ALTER DEFAULT PRIVILEGES FOR ROLE {OWNER} REVOKE EXECUTE ON ROUTINES FROM PUBLIC",
+        # Large objects are in no schema: whoever may make one keeps data outside of its plane.
+        "REVOKE EXECUTE ON FUNCTION lo_creat(integer), lo_create(oid), lo_from_bytea(oid, bytea) FROM PUBLIC",
     ]
     return everywhere + [statement for plane in PLANES for statement in _schema(plane)]
 
