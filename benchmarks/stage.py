@@ -26,6 +26,7 @@ from oa_localstack.postgres.server import DURABLE, SUPERUSER, PostgresServer
 from oa_platform.auth.keys import SigningKey, generate_key
 from oa_platform.auth.tokens import sign_token
 from oa_platform.config.shared import token_hash
+from oa_platform.postgres.planes import ROLES
 from oa_platform.system.ids import new_id
 from oa_testing.postgres import Database, Databases, ServerAddress, free_port
 from openagents.common.v1 import principal_pb2
@@ -134,7 +135,7 @@ def stage() -> Iterator[Stage]:
         root = Path(tempfile.mkdtemp(prefix="oa-bench-"))
         cleanup.callback(shutil.rmtree, root, ignore_errors=True)
         root.chmod(0o755)  # Postgres may run as another user
-        passwords = {role: secrets.token_urlsafe(16) for role in (SUPERUSER, *roles.ROLES)}
+        passwords = {role: secrets.token_urlsafe(16) for role in (SUPERUSER, *ROLES)}
         address = ServerAddress(free_port(), passwords)
         server = PostgresServer(root / "postgres", address.port, passwords[SUPERUSER], root / "log", {**DURABLE, **WAL})
         asyncio.run(_start(server, address))

@@ -30,6 +30,7 @@ from oa_localstack.processes.child import Child, send_signal
 from oa_localstack.processes.supervision import Change, Event, RestartPolicy, Supervision
 from oa_localstack.services import ServiceProcess, python_module
 from oa_localstack.settings import load_settings
+from oa_platform.postgres.planes import DATABASE, OWNER, PLANES
 
 STOP_ORDER = ("khala_gateway", "control", "projector", "runtime", POSTGRES)
 """Edges first, so that nobody asks for what is already gone; the database is last of all."""
@@ -166,8 +167,8 @@ class Stack:
         warning = f"with data in {root}, which the system may clean: move it, and the link to it" if outside else ""
         self._report(Event(POSTGRES, Change.STARTED, warning))
         await _prepare_database(postgres, secrets)
-        for plane in roles.PLANES:
-            await migrate_service(role_dsn(roles.OWNER, self.ports, secrets), plane.service)
+        for plane in PLANES:
+            await migrate_service(role_dsn(OWNER, self.ports, secrets), plane.service)
 
     async def _start_services(self, secrets: Secrets) -> None:
         services = [self._service(name, secrets) for name in SERVICES]
@@ -242,6 +243,6 @@ async def _prepare_database(postgres: PostgresServer, secrets: Secrets) -> None:
     """Roles, the database and its schemas; what exists stays."""
     async with roles.admin_connection(postgres.dsn()) as admin:
         await roles.prepare_cluster(admin, secrets.database_passwords)
-        await roles.ensure_database(admin, roles.DATABASE)
-    async with roles.admin_connection(postgres.dsn(roles.DATABASE)) as admin:
+        await roles.ensure_database(admin, DATABASE)
+    async with roles.admin_connection(postgres.dsn(DATABASE)) as admin:
         await roles.prepare_schemas(admin)

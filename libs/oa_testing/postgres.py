@@ -23,6 +23,7 @@ import psutil
 from oa_localstack.installation.ports import HOST, is_free
 from oa_localstack.postgres import roles
 from oa_localstack.postgres.server import SUPERUSER, PostgresServer, Settings
+from oa_platform.postgres.planes import OWNER, ROLES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _SHM = Path("/dev/shm")
@@ -62,13 +63,13 @@ class Database:
     passwords: Mapping[str, str] = field(repr=False)
 
     def dsn(self, role: str) -> str:
-        """The DSN for one of `oa_localstack.postgres.roles.ROLES` or the superuser."""
+        """The DSN for one of `oa_platform.postgres.planes.ROLES` or the superuser."""
         return f"postgresql://{role}:{self.passwords[role]}@{HOST}:{self.port}/{self.name}"
 
     @property
     def owner(self) -> str:
         """For migrations: owns every schema."""
-        return self.dsn(roles.OWNER)
+        return self.dsn(OWNER)
 
     @property
     def control(self) -> str:
@@ -108,7 +109,7 @@ class SessionServer:
 
     def __init__(self) -> None:
         self.directory = scratch_directory()
-        passwords = {role: secrets.token_urlsafe(16) for role in (SUPERUSER, *roles.ROLES)}
+        passwords = {role: secrets.token_urlsafe(16) for role in (SUPERUSER, *ROLES)}
         self.address = ServerAddress(free_port(), passwords)
         self.server = PostgresServer(
             root=self.directory / "postgres",

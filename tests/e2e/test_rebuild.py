@@ -17,9 +17,9 @@ import pytest_asyncio
 from oa_client.core.models import Run
 from oa_localstack.installation.environment import role_dsn
 from oa_localstack.installation.secrets import load_or_create
-from oa_localstack.postgres import roles
 from oa_localstack.services import ask
 from oa_platform.config.ports import PORT_OFFSETS
+from oa_platform.postgres.planes import OWNER
 from oa_testing.postgres import FAST, REPOSITORY, free_port
 from oa_testing.stack import StackUnderTest
 from tests.e2e.world import RUN_TIMEOUT_S, STEP_TIMEOUT_S, Counting, World, signed_in
@@ -45,7 +45,7 @@ class ArchivingStack:
     async def owner(self) -> AsyncIterator[Connection]:
         """The role that a runbook's SQL is for."""
         secrets = load_or_create(self.stack.home / "secrets")
-        connection = await asyncpg.connect(role_dsn(roles.OWNER, self.stack.ports, secrets))
+        connection = await asyncpg.connect(role_dsn(OWNER, self.stack.ports, secrets))
         try:
             yield connection
         finally:

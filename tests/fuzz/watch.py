@@ -13,8 +13,8 @@ import httpx
 
 from oa_localstack.installation.environment import role_dsn
 from oa_localstack.installation.secrets import load_or_create
-from oa_localstack.postgres.roles import DATABASE
 from oa_localstack.postgres.server import SUPERUSER
+from oa_platform.postgres.planes import DATABASE
 from oa_testing.stack import StackUnderTest
 
 SERVICES = ("control", "runtime", "projector", "khala_gateway")

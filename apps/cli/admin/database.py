@@ -9,6 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 from oa_localstack.postgres import roles
 from oa_platform.config.loading import load, setting
 from oa_platform.config.parsers import Secret, postgres_url
+from oa_platform.postgres.planes import DATABASE, psql_script
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +26,14 @@ async def prepare(env: Mapping[str, str], passwords: Mapping[str, str]) -> None:
     url = load(AdminDatabaseSettings, env).url.reveal()
     async with roles.admin_connection(url) as admin:
         await roles.prepare_cluster(admin, passwords)
-        await roles.ensure_database(admin, roles.DATABASE)
-    async with roles.admin_connection(_in_database(url, roles.DATABASE)) as admin:
+        await roles.ensure_database(admin, DATABASE)
+    async with roles.admin_connection(_in_database(url, DATABASE)) as admin:
         await roles.prepare_schemas(admin)
+
+
+def script() -> str:
+    """What `prepare` does, for psql; without passwords."""
+    return psql_script(DATABASE)
 
 
 def _in_database(url: str, name: str) -> str:

@@ -20,17 +20,20 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from oa_base.refusal import Refusal
 from oa_localstack.installation.environment import ACCEPTED
-from oa_localstack.postgres.roles import DATABASE, OWNER, PLANES, ROLES
 from oa_platform.config.dsn import check_database_url
+from oa_platform.postgres.planes import DATABASE, OWNER, PLANES, ROLES
 
 Secrets = Mapping[str, Mapping[str, str]]
 """Secret name -> key -> text."""
 
-ROLES_SECRET = "openagents-database-roles"
-"""The passwords of all roles, for `oa admin database prepare` and for nothing that runs."""
 MANIFEST = "secrets.json"
+"""What pods of ours use."""
+DATABASE_MANIFEST = "database-secrets.json"
+"""The roles' passwords, for a PostgreSQL in the cluster (deploy/k8s/components/postgres)."""
 _TOKEN_BYTES = 32
 _PLACE = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?")
+# CloudNativePG gives a role its new password at once when its Secret changes.
+_RELOADED = {"cnpg.io/reload": "true"}
 
 
 def new_secrets(database: str) -> dict[str, dict[str, str]]:
@@ -56,12 +59,12 @@ def new_secrets(database: str) -> dict[str, dict[str, str]]:
     made["openagents-control"] |= {"signing-key.pem": _ed25519_pem(), "hmac-key": secrets.token_hex(_TOKEN_BYTES)}
     made["openagents-runtime"]["receipt-key.pem"] = _ed25519_pem()
     made["openagents-migrate"] = {"database-url": _dsn(OWNER, passwords, database)}
-    made[ROLES_SECRET] = passwords
+    made |= {role_secret(role): {"username": role, "password": password} for role, password in passwords.items()}
     return made
 
 
 def write_secrets(folder: Path, made: Secrets, namespace: str) -> None:
-    """Write each key as `folder/<secret>/<key>`, and all of them as one manifest, everything for the owner alone.
+    """Write each key as `folder/<secret>/<key>`, and all of them as two manifests, everything for the owner alone.
 
     Raises Refusal(invalid_value) where something is already: a secret that is replaced by accident locks everybody out.
     """
@@ -74,34 +77,42 @@ def write_secrets(folder: Path, made: Secrets, namespace: str) -> None:
         (folder / name).mkdir(mode=0o700)
         for key, text in keys.items():
             _write(folder / name / key, text)
-    _write(folder / MANIFEST, _as_json(manifest(made, namespace)))
+    of_roles = {role_secret(role) for role in ROLES}
+    pods = {name: keys for name, keys in made.items() if name not in of_roles}
+    roles = {name: keys for name, keys in made.items() if name in of_roles}
+    _write(folder / MANIFEST, _as_json(_manifest(pods, namespace, "Opaque", {})))
+    _write(folder / DATABASE_MANIFEST, _as_json(_manifest(roles, namespace, "kubernetes.io/basic-auth", _RELOADED)))
 
 
 def read_passwords(folder: Path) -> dict[str, str]:
     """Role -> password, as `write_secrets` left them. Raises Refusal(invalid_value) when they are not there."""
     try:
-        return {role: (folder / ROLES_SECRET / role).read_text("utf-8") for role in ROLES}
+        return {role: (folder / role_secret(role) / "password").read_text("utf-8") for role in ROLES}
     except OSError:
         message = f"{folder} holds no passwords of roles; make them: oa admin secrets new {folder}"
         raise Refusal("invalid_value", message, field="folder") from None
 
 
-def manifest(made: Secrets, namespace: str) -> dict[str, Any]:
-    """The secrets that pods use, as a List of Kubernetes for `kubectl apply -f`."""
+def role_secret(role: str) -> str:
+    """The Secret with the password of a role."""
+    return f"openagents-database-{role.replace('_', '-')}"
+
+
+def _manifest(made: Secrets, namespace: str, kind: str, labels: Mapping[str, str]) -> dict[str, Any]:
+    """Secrets as a List of Kubernetes for `kubectl apply -f`."""
     items = [
         {
             "apiVersion": "v1",
             "kind": "Secret",
-            "type": "Opaque",
+            "type": kind,
             "metadata": {
                 "name": name,
                 "namespace": namespace,
-                "labels": {"app.kubernetes.io/part-of": "openagents"},
+                "labels": {"app.kubernetes.io/part-of": "openagents", **labels},
             },
             "stringData": dict(keys),
         }
         for name, keys in made.items()
-        if name != ROLES_SECRET
     ]
     return {"apiVersion": "v1", "kind": "List", "items": items}
 

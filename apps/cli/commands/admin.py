@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from apps.cli.admin.database import prepare
+from apps.cli.admin.database import prepare, script
 from apps.cli.admin.migrations import bring_up, look, verify
-from apps.cli.admin.secrets import MANIFEST, new_secrets, read_passwords, write_secrets
+from apps.cli.admin.secrets import DATABASE_MANIFEST, MANIFEST, new_secrets, read_passwords, write_secrets
 from apps.cli.exits import Exit
 from apps.cli.program import Cli, admin_group, command
 
@@ -35,6 +35,7 @@ def new(cli: Cli, folder: Path, database: str, namespace: str) -> Exit:
     cli.output.say(f"{sum(map(len, made.values()))} secrets are in {folder}, for your eyes alone.")
     cli.output.say(f"Roles and schemas: oa admin database prepare {folder}", "dim")
     cli.output.say(f"Kubernetes: kubectl apply -f {folder / MANIFEST}", "dim")
+    cli.output.say(f"With a PostgreSQL in the cluster: kubectl apply -f {folder / DATABASE_MANIFEST}", "dim")
     return Exit.OK
 
 
@@ -55,6 +56,16 @@ async def prepare_database(cli: Cli, folder: Path) -> Exit:
     await prepare(cli.env, read_passwords(folder))
     cli.output.document({"prepared": True})
     cli.output.say("Roles, database and schemas are there. Next: the migrations.")
+    return Exit.OK
+
+
+@database_group.command("sql")
+@command
+def database_sql(cli: Cli) -> Exit:
+    """Print the SQL of `prepare` for psql, for those who run it by hand; without passwords."""
+    sql = script()
+    cli.output.document({"sql": sql})
+    cli.output.say(sql.rstrip("\n"), layout="\n\t")
     return Exit.OK
 
 

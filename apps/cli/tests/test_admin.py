@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import stat
+from asyncio.subprocess import PIPE, STDOUT
 from pathlib import Path
 
 import asyncpg
 import pytest
 
 from apps.cli.__main__ import run
-from apps.cli.admin.secrets import MANIFEST, ROLES_SECRET, new_secrets
+from apps.cli.admin.secrets import DATABASE_MANIFEST, MANIFEST, new_secrets, role_secret
 from apps.cli.exits import Exit
 from apps.cli.tests.program import Program
+from oa_localstack.postgres.binaries import find_binaries
 from oa_localstack.postgres.roles import migrate_service
 from oa_localstack.postgres.server import PostgresServer
+from oa_platform.postgres.planes import ROLES
 
 SERVICES = ("control", "khala-gateway", "projector", "runtime")
 
@@ -40,12 +44,23 @@ def test_the_manifest_has_what_pods_use_and_no_more(tmp_path: Path) -> None:
         *(f"openagents-callers-of-{name}" for name in SERVICES),
         "openagents-migrate",
     }
-    assert ROLES_SECRET not in names
+
+
+def test_a_database_in_the_cluster_finds_its_roles_passwords(tmp_path: Path) -> None:
+    run(["admin", "secrets", "new", "--database", "db.example:5432", str(tmp_path / "s")])
+    items = json.loads((tmp_path / "s" / DATABASE_MANIFEST).read_text("utf-8"))["items"]
+    assert {item["type"] for item in items} == {"kubernetes.io/basic-auth"}
+    assert {item["metadata"]["name"] for item in items} == {role_secret(role) for role in ROLES}
+    assert {item["stringData"]["username"] for item in items} == set(ROLES)
+    for item in items:
+        password = (tmp_path / "s" / item["metadata"]["name"] / "password").read_text("utf-8")
+        assert item["stringData"]["password"] == password
 
 
 def test_two_installations_share_nothing() -> None:
     one, two = new_secrets("db:5432"), new_secrets("db:5432")
-    assert not {key: text for name in one for key, text in one[name].items() if two[name][key] == text}
+    same = {key for name in one for key, text in one[name].items() if two[name][key] == text}
+    assert same == {"username"}
 
 
 def test_secrets_are_never_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,6 +94,32 @@ async def test_a_database_is_prepared_for_these_secrets(tmp_path: Path, own_post
         await _rows(control, "SELECT count(*) FROM runtime.events")
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await _rows(runtime, "CREATE TABLE runtime.mine (id integer)")
+
+
+async def test_the_sql_of_a_preparation_can_be_run_by_hand(tmp_path: Path, own_postgres: PostgresServer) -> None:
+    folder = tmp_path / "secrets"
+    program = Program(tmp_path)
+    await program("admin", "secrets", "new", "--database", f"127.0.0.1:{own_postgres.port}", str(folder))
+    script = (await program("admin", "database", "sql")).stdout
+    passwords = {role: (folder / role_secret(role) / "password").read_text("utf-8") for role in ROLES}
+    for _ in range(2):
+        await _psql(own_postgres, script)
+        for role, password in passwords.items():
+            await _psql(own_postgres, f"ALTER ROLE {role} PASSWORD '{password}'".encode())
+    await migrate_service((folder / "openagents-migrate" / "database-url").read_text("utf-8"), "runtime")
+    runtime = (folder / "openagents-runtime" / "database-url").read_text("utf-8")
+    assert await _rows(runtime, "SELECT count(*) FROM events") == 0
+    (document,) = (await program("admin", "database", "sql", "--json")).documents
+    assert document["sql"].encode() == script
+
+
+async def _psql(server: PostgresServer, script: bytes) -> None:
+    program = find_binaries(server.account) / "psql"
+    process = await asyncio.create_subprocess_exec(
+        str(program), "--no-psqlrc", "--set=ON_ERROR_STOP=1", server.dsn(), stdin=PIPE, stdout=PIPE, stderr=STDOUT
+    )
+    output, _ = await process.communicate(script)
+    assert process.returncode == 0, output.decode()
 
 
 async def test_migrations_are_seen_planned_and_applied(tmp_path: Path, own_postgres: PostgresServer) -> None:

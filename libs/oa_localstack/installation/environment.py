@@ -10,8 +10,8 @@ from pathlib import Path
 
 from oa_localstack.installation.ports import HOST, USES, Ports
 from oa_localstack.installation.secrets import SERVICES, Secrets
-from oa_localstack.postgres.roles import DATABASE, PLANES
 from oa_platform.config.production import DEVELOPMENT
+from oa_platform.postgres.planes import DATABASE, PLANES
 
 ACCEPTED = {
     "control": ("khala_gateway",),

@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from oa_base.refusal import Refusal
 from oa_localstack.files import staged
-from oa_localstack.postgres.roles import ROLES
 from oa_localstack.postgres.server import SUPERUSER
 from oa_platform.config.production import DEVELOPMENT_MARK
+from oa_platform.postgres.planes import ROLES
 
 SERVICES = ("control", "runtime", "projector", "khala_gateway")
 _TOKEN_BYTES = 32

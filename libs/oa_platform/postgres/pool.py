@@ -27,13 +27,15 @@ import asyncpg
 import structlog
 
 from oa_base.refusal import Refusal
+from oa_platform.config.dsn import database_location
 from oa_platform.config.shared import DatabaseSettings
 from oa_platform.health.failures import DATABASE_CHANGED, DATABASE_FULL, RETRY_AFTER_MS, refusal_of
+from oa_platform.postgres.facts import UnusableServer, is_tight, no_room
 from oa_platform.postgres.servers import (
     BROKEN,
     RawConnection,
     Target,
-    UnusableServer,
+    ask,
     open_connection,
     patiently,
     refusing_start,
@@ -84,7 +86,6 @@ class Postgres:
         with refusing_start(self._target.dsn, "OA_DATABASE_URL"):
             self._pool = await patiently(self._create_pool, self._settings.start_timeout_s)
         self._usable.set(1)
-        await self._warn()
         self._watching = asyncio.create_task(self._watch(), name="postgres-watch")
         return self
 
@@ -188,15 +189,19 @@ class Postgres:
             return type(error).__name__
         return ""
 
-    async def _warn(self) -> None:
-        """Say once that the server may lose what was acknowledged, where that is allowed."""
-        if not self.may_lose_commits:
-            return
+    async def _look(self) -> None:
+        """What is asked once, before there is a pool: whether it fits, and what somebody should know."""
+        connection = await open_connection(self._target)
         try:
-            async with self.acquire() as connection:
-                facts = await require(connection, self._target)
-        except Refusal:
-            return  # it has gone again; the next call says so
+            facts = await ask(connection)
+        finally:
+            await connection.close()
+        pool_max = self._settings.pool_max
+        error = no_room(facts, database_location(self._target.dsn), pool_max)
+        if error is not None:
+            raise error
+        if is_tight(facts, pool_max):
+            _log.warning("database_connections_tight", allowed=facts.room, pool_max=pool_max)
         if facts.off:
             _log.warning("database_may_lose_commits", off=list(facts.off), allowed_by="OA_DATABASE_MAY_LOSE_COMMITS")
 
@@ -206,6 +211,7 @@ class Postgres:
         return self._pool
 
     async def _create_pool(self) -> Pool:
+        await self._look()
         settings = self._settings
         return await asyncpg.create_pool(
             connect=self._connect,

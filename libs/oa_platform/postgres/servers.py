@@ -2,22 +2,23 @@
 
     connection = await connect(target, 15.0, "OA_DATABASE_URL")
 
-A server will do if it takes writes, keeps what it has acknowledged, and is spoken to without a pooler in between. One
-that will not is an UnusableServer, which says why; to whoever only wants the database it is a connection that failed.
+What a server must be is in `facts`. One that will not do is an UnusableServer, which says why; to whoever only wants
+the database it is a connection that failed.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
 
 from oa_base.refusal import Refusal
 from oa_platform.config.dsn import Host, database_hosts, database_location
+from oa_platform.postgres.facts import ASK, Facts, UnusableServer, complaint, facts_of, pooled
 
 if TYPE_CHECKING:
     # Generic in the type stubs only.
@@ -30,15 +31,6 @@ NEXT_HOST_AFTER_S = 0.25
 _RETRY_S = 0.2
 BROKEN = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 """What asyncpg raises. An InternalClientError is neither of its other two: a connection that died between messages."""
-_ASK = """
-SELECT pg_backend_pid() AS pid, pg_is_in_recovery() AS standby,
-       current_setting('transaction_read_only') = 'on' AS read_only,
-       ARRAY(
-           SELECT name FROM unnest(ARRAY['fsync', 'full_page_writes', 'synchronous_commit']) AS name
-           WHERE current_setting(name) = 'off'
-       ) AS off
-"""
-"""Which server answers, whether it takes writes, and which of its guards are off."""
 # A server that starts, stops or is full, or a network that is away: what waiting may heal.
 _NOT_NOW = (
     OSError,
@@ -66,17 +58,6 @@ _SWAPPED = (
 T = TypeVar("T")
 
 
-class Facts(NamedTuple):
-    """What a server says of itself, and of the session."""
-
-    standby: bool
-    read_only: bool
-    off: tuple[str, ...]
-    """Which of the settings are off without which a crash takes what was acknowledged."""
-    own_session: bool
-    """Whether the session that answers is the one that was opened."""
-
-
 @dataclass(frozen=True)
 class Target:
     """The database that is wanted."""
@@ -90,53 +71,10 @@ class Target:
     """More arguments for `asyncpg.connect`."""
 
 
-class UnusableServer(ConnectionError):
-    """A server that answers and will not do."""
-
-    def __init__(self, why: str, *, reason: str = "unavailable", blamed: str = "OA_DATABASE_URL") -> None:
-        super().__init__(why)
-        self.refusal = Refusal(reason, why, field=blamed)
-        self.may_heal = reason == "unavailable"
-        """Whether waiting may help; else somebody has to do something."""
-
-
-def complaint(facts: Facts, where: str, may_lose_commits: bool) -> UnusableServer | None:
-    """Why a server will not do; None if it will."""
-    if not facts.own_session:
-        return _pooled(where)
-    if facts.standby:
-        why = f"the database at {where} takes no writes now: it is a standby; promote it, or name the primary too"
-        return UnusableServer(why)
-    if facts.read_only:
-        why = f"the database at {where} takes no writes now: default_transaction_read_only is on; turn it off"
-        return UnusableServer(why)
-    if facts.off and not may_lose_commits:
-        return UnusableServer(_loses(facts.off, where), reason="invalid_setting", blamed="OA_DATABASE_MAY_LOSE_COMMITS")
-    return None
-
-
-def _loses(off: Sequence[str], where: str) -> str:
-    names = " and ".join(off)
-    verb, them = ("is", "it") if len(off) == 1 else ("are", "them")
-    return (
-        f"the database at {where} may lose what it has acknowledged: {names} {verb} off; turn {them} on, for the "
-        "server and for the role, or set OA_DATABASE_MAY_LOSE_COMMITS=true if losses don't matter"
-    )
-
-
-def _pooled(where: str) -> UnusableServer:
-    text = (
-        f"a connection pooler (PgBouncer or one like it) answers at {where}, and shares its sessions, which "
-        "notifications, prepared statements and time limits don't bear; name the server itself in OA_DATABASE_URL"
-    )
-    return UnusableServer(text, reason="invalid_setting")
-
-
 async def ask(connection: Any) -> Facts:
     """Ask the server at the other end of a connection, of a pool or not."""
-    row = await connection.fetchrow(_ASK)
-    own = row["pid"] == connection.get_server_pid()
-    return Facts(row["standby"], row["read_only"], tuple(row["off"]), own)
+    row = await connection.fetchrow(ASK)
+    return facts_of(row, own_session=row["pid"] == connection.get_server_pid())
 
 
 async def require(connection: Any, target: Target, where: str = "") -> Facts:
@@ -145,7 +83,7 @@ async def require(connection: Any, target: Target, where: str = "") -> Facts:
     try:
         facts = await ask(connection)
     except _SWAPPED:
-        raise _pooled(place) from None
+        raise pooled(place) from None
     error = complaint(facts, place, target.may_lose_commits)
     if error is not None:
         raise error
@@ -185,7 +123,7 @@ async def _attempt(target: Target, host: Host | None) -> RawConnection:
             )
         except asyncpg.exceptions.ProtocolViolationError as error:
             if "startup parameter" in str(error):
-                raise _pooled(where) from None
+                raise pooled(where) from None
             raise
         try:
             await require(connection, target, where)

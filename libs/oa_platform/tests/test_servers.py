@@ -19,10 +19,11 @@ from oa_localstack.postgres.server import PostgresServer
 from oa_platform.config.dsn import check_database_url, database_hosts, database_location
 from oa_platform.config.parsers import Secret
 from oa_platform.config.shared import DatabaseSettings
+from oa_platform.postgres import facts as server_facts
+from oa_platform.postgres.facts import Facts, complaint, is_tight, no_room
 from oa_platform.postgres.listen import Listener
 from oa_platform.postgres.migrate import migrate
 from oa_platform.postgres.pool import Postgres
-from oa_platform.postgres.servers import Facts, complaint
 from oa_testing.pg_front import pg_front
 from oa_testing.postgres import FAST, Database, free_port
 
@@ -116,19 +117,72 @@ def test_what_is_no_url_of_a_server_that_takes_writes_is_refused(url: str) -> No
 @pytest.mark.parametrize(
     ("facts", "may_lose", "reason", "says"),
     [
-        (Facts(False, False, (), True), False, "", ""),
-        (Facts(False, False, ("fsync",), True), True, "", ""),
-        (Facts(True, True, (), True), True, "unavailable", "is a standby"),
-        (Facts(False, True, (), True), True, "unavailable", "default_transaction_read_only"),
-        (Facts(False, False, ("fsync",), True), False, "invalid_setting", "fsync is off; turn it on"),
-        (Facts(False, False, DURABILITY, True), False, "invalid_setting", "synchronous_commit are off; turn them on"),
-        (Facts(False, False, (), False), True, "invalid_setting", "name the server itself in OA_DATABASE_URL"),
+        (Facts(), False, "", ""),
+        (Facts(off=("fsync",)), True, "", ""),
+        (Facts(standby=True, read_only=True), True, "unavailable", "is a standby"),
+        (Facts(read_only=True), True, "unavailable", "default_transaction_read_only"),
+        (Facts(off=("fsync",)), False, "invalid_setting", "fsync is off; turn it on"),
+        (Facts(off=DURABILITY), False, "invalid_setting", "synchronous_commit are off; turn them on"),
+        (Facts(own_session=False), True, "invalid_setting", "name the server itself in OA_DATABASE_URL"),
+        (Facts(major_version=15), True, "invalid_setting", "db:5432/oa is PostgreSQL 15; upgrade it to 16 or newer"),
+        (Facts(major_version=16), True, "", ""),
+        (Facts(encoding="SQL_ASCII"), True, "invalid_setting", "encoding SQL_ASCII, which can't store every character"),
     ],
 )
 def test_what_a_server_must_be(facts: Facts, may_lose: bool, reason: str, says: str) -> None:
     error = complaint(facts, "db:5432/oa", may_lose)
     assert (error.refusal.reason if error else "") == reason
     assert says in str(error)
+
+
+@pytest.mark.parametrize(("room", "fits", "tight"), [(9, False, True), (10, True, True), (20, True, False)])
+def test_a_pool_must_fit_and_should_fit_twice(room: int, fits: bool, tight: bool) -> None:
+    facts = Facts(room=room)
+    assert (no_room(facts, "db:5432/oa", 10) is None) is fits
+    assert is_tight(facts, 10) is tight
+
+
+async def test_a_server_that_is_too_old_is_refused(empty_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the version that a real server has."""
+    monkeypatch.setattr(server_facts, "MIN_MAJOR_VERSION", 99)
+    refusal = await _refused_start(_settings(empty_database.owner))
+    assert (refusal.reason, refusal.field) == ("invalid_setting", "OA_DATABASE_URL")
+    assert "upgrade it to 99 or newer" in refusal.message
+
+
+async def test_a_database_that_can_not_store_every_character_is_refused(own_postgres: PostgresServer) -> None:
+    async with _admin(own_postgres.dsn()) as admin:
+        await admin.execute(
+            "CREATE DATABASE latin ENCODING 'LATIN1' LOCALE_PROVIDER libc LOCALE 'C' TEMPLATE template0"
+        )
+    refusal = await _refused_start(_settings(own_postgres.dsn("latin")))
+    assert (refusal.reason, refusal.field) == ("invalid_setting", "OA_DATABASE_URL")
+    assert "latin has the encoding LATIN1, which can't store every character; make it anew" in refusal.message
+
+
+async def test_a_pool_that_the_server_has_no_room_for_is_refused(empty_database: Database) -> None:
+    refusal = await _refused_start(_settings(empty_database.owner, pool_max=1000))
+    assert (refusal.reason, refusal.field) == ("invalid_setting", "OA_DATABASE_POOL_MAX")
+    assert "allows 197 connections, and OA_DATABASE_POOL_MAX is 1000; lower it" in refusal.message
+
+
+@pytest.mark.parametrize("limit", ["DATABASE {database}", "ROLE projector_app"])
+async def test_a_pool_that_a_limit_has_no_room_for_is_refused(own_postgres: PostgresServer, limit: str) -> None:
+    dsn = own_postgres.dsn().replace("postgres:only", "projector_app:only")
+    async with _admin(own_postgres.dsn()) as admin:
+        await admin.execute(f"CREATE ROLE projector_app LOGIN PASSWORD '{own_postgres.superuser_password}'")
+        await _started(_settings(dsn))
+        await admin.execute(f"ALTER {limit.format(database='postgres')} CONNECTION LIMIT 1")
+    refusal = await _refused_start(_settings(dsn))
+    assert "allows 1 connections, and OA_DATABASE_POOL_MAX is 2; lower it" in refusal.message
+
+
+async def test_a_pool_that_fits_only_once_is_said(empty_database: Database) -> None:
+    """During an upgrade there are two."""
+    with structlog.testing.capture_logs() as logs:
+        await _started(_settings(empty_database.owner, pool_max=100))
+    (line,) = [line for line in logs if line["event"] == "database_connections_tight"]
+    assert (line["allowed"], line["pool_max"]) == (197, 100)
 
 
 # ------------------------------------------------------------------------------------------------- several hosts

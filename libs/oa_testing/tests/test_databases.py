@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
-from oa_localstack.postgres.roles import PLANES
+from oa_platform.postgres.planes import PLANES
 from oa_testing.postgres import Database
 
 TABLES_OF = """

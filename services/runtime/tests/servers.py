@@ -15,6 +15,7 @@ import asyncpg
 from oa_localstack.postgres import roles
 from oa_localstack.postgres.binaries import find_binaries
 from oa_localstack.postgres.server import SUPERUSER, PostgresServer
+from oa_platform.postgres.planes import ROLES
 from oa_testing.postgres import FAST, Database, free_port
 
 DURABILITY = ("fsync", "full_page_writes", "synchronous_commit")
@@ -34,7 +35,7 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
 @asynccontextmanager
 async def runtime_server(root: Path, settings: dict[str, str]) -> AsyncIterator[tuple[PostgresServer, Database]]:
     """A running server with runtime's schema."""
-    passwords = {role: secrets.token_urlsafe(16) for role in (SUPERUSER, *roles.ROLES)}
+    passwords = {role: secrets.token_urlsafe(16) for role in (SUPERUSER, *ROLES)}
     server = PostgresServer(root / "one", free_port(), passwords[SUPERUSER], root / "one.log", settings)
     await server.start()
     try:

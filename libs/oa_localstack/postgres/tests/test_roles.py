@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
-from oa_localstack.postgres.roles import OWNER, PLANES, Plane
+from oa_platform.postgres.planes import PLANES, ROLES, Plane
 from oa_testing.postgres import Database, ServerAddress
 
 FOREIGN = [(own, other) for own in PLANES for other in PLANES if own is not other]
@@ -68,14 +68,22 @@ async def test_no_role_crosses_into_another_plane(
     [
         "CREATE TABLE mine (x int)",
         "CREATE TABLE public.mine (x int)",
+        "CREATE TABLE mine AS SELECT * FROM things",
+        "CREATE VIEW mine AS SELECT 1 AS x",
+        "CREATE SEQUENCE mine",
+        "CREATE TYPE mine AS (x int)",
+        "CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE INDEX mine ON things (x)",
+        "CREATE RULE mine AS ON DELETE TO things DO INSTEAD NOTHING",
         "CREATE SCHEMA mine",
         "CREATE TEMPORARY TABLE mine (x int)",
         "DROP TABLE things",
         "TRUNCATE things",
         "ALTER TABLE things ADD COLUMN y int",
-        "SELECT * FROM pg_authid",
-        "COPY things TO PROGRAM 'true'",
-        f"SET ROLE {OWNER}",
+        "ALTER TABLE things OWNER TO CURRENT_USER",
+        "COMMENT ON TABLE things IS 'mine'",
+        "SELECT lo_create(0)",
+        "SELECT lo_from_bytea(0, 'mine')",
     ],
 )
 async def test_a_role_changes_no_structure(empty_database: Database, plane: Plane, attempt: str) -> None:
@@ -86,8 +94,66 @@ async def test_a_role_changes_no_structure(empty_database: Database, plane: Plan
     await connection.close()
 
 
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "SET SESSION AUTHORIZATION postgres",
+        "SET ROLE postgres",
+        "SET ROLE pg_read_all_data",
+        "GRANT pg_write_all_data TO CURRENT_USER",
+        "ALTER ROLE CURRENT_USER SUPERUSER",
+        "ALTER ROLE CURRENT_USER CREATEROLE CREATEDB",
+        "ALTER ROLE CURRENT_USER REPLICATION",
+        "ALTER ROLE CURRENT_USER BYPASSRLS",
+        "ALTER ROLE postgres PASSWORD 'mine now'",
+        "CREATE ROLE mine",
+        "CREATE DATABASE mine",
+        "SELECT * FROM pg_authid",
+        "SELECT * FROM pg_read_file('postgresql.conf')",
+        "SELECT * FROM pg_ls_dir('.')",
+        "COPY (SELECT 1) TO PROGRAM 'true'",
+        "COPY (SELECT 1) TO '/tmp/mine'",
+        "ALTER SYSTEM SET fsync = off",
+        "SET fsync = off",
+        "SELECT pg_reload_conf()",
+        "SELECT lo_import('/etc/passwd')",
+        "CREATE FUNCTION mine() RETURNS int LANGUAGE c AS 'mine'",
+        "SELECT pg_create_physical_replication_slot('mine')",
+    ],
+)
+async def test_no_role_has_power_over_the_server(empty_database: Database, role: str, attempt: str) -> None:
+    connection = await asyncpg.connect(empty_database.dsn(role))
+    with pytest.raises((asyncpg.InsufficientPrivilegeError, asyncpg.CantChangeRuntimeParamError)):
+        await connection.execute(attempt)
+    await connection.close()
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_no_role_becomes_another(empty_database: Database, role: str) -> None:
+    connection = await asyncpg.connect(empty_database.dsn(role))
+    for other in ROLES:
+        if other != role:
+            for attempt in (f"SET ROLE {other}", f"SET SESSION AUTHORIZATION {other}", f"GRANT {other} TO {role}"):
+                with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                    await connection.execute(attempt)
+    await connection.close()
+
+
+@pytest.mark.parametrize("plane", PLANES, ids=lambda plane: plane.service)
+async def test_a_role_sees_and_ends_no_session_of_another(empty_database: Database, plane: Plane) -> None:
+    owner = await asyncpg.connect(empty_database.owner)
+    connection = await asyncpg.connect(empty_database.dsn(plane.role))
+    seen = await connection.fetchval("SELECT query FROM pg_stat_activity WHERE pid = $1", owner.get_server_pid())
+    assert seen == "<insufficient privilege>"
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await connection.execute("SELECT pg_terminate_backend($1)", owner.get_server_pid())
+    await connection.close()
+    await owner.close()
+
+
+@pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("database", ["postgres", "template1"])
-async def test_roles_enter_no_other_database(postgres_address: ServerAddress, database: str) -> None:
-    for plane in PLANES:
-        with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await asyncpg.connect(Database(database, postgres_address.port, postgres_address.passwords).dsn(plane.role))
+async def test_roles_enter_no_other_database(postgres_address: ServerAddress, database: str, role: str) -> None:
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await asyncpg.connect(Database(database, postgres_address.port, postgres_address.passwords).dsn(role))
