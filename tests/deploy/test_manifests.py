@@ -13,13 +13,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from oa_platform.config.loading import describe, load
-from oa_platform.config.shared import ServiceSettings
 from oa_platform.postgres.migrate import MigrateSettings
-from services.control.config import ControlSettings
-from services.khala_gateway.config import GatewaySettings
-from services.projector.config import ProjectorSettings
-from services.runtime.config import RuntimeSettings
-from tests.deploy.crds import SchemasMissing, is_custom, problems
+from tests.deploy.crds import is_custom, problems
+from tests.deploy.go_modules import SchemasMissing
 from tests.deploy.manifests import (
     NO_RENDERER,
     OVERLAYS,
@@ -35,15 +31,10 @@ from tests.deploy.manifests import (
     renderer,
     secrets_of,
 )
+from tests.deploy.settings import SETTINGS
 
 pytestmark = pytest.mark.skipif(renderer() is None, reason=NO_RENDERER)
 
-SETTINGS: Mapping[str, type[ServiceSettings]] = {
-    "control": ControlSettings,
-    "khala-gateway": GatewaySettings,
-    "projector": ProjectorSettings,
-    "runtime": RuntimeSettings,
-}
 NEWEST = ("1.35", "1.36", "1.37")
 """The versions of Kubernetes that the manifests are held against: the three newest that the validator knows."""
 PART_OF = {"app.kubernetes.io/part-of": "openagents", "app.kubernetes.io/managed-by": "kustomize"}

@@ -1,7 +1,8 @@
 """The secrets of an installation: what there is, made new, as files and as Secrets of Kubernetes.
 
-A Secret is a folder, and each of its keys a file. The manifests in deploy/k8s refer to them by these names; services
-read them as files (`OA_…_FILE`), except for the hashes of their callers' tokens, which are no secret by themselves.
+A Secret is a folder, and each of its keys a file. deploy/k8s and deploy/compose refer to them by these names; services
+read them as files (`OA_…_FILE`), except for the hashes of their callers' tokens, which are no secret by themselves:
+these are a variable, and stand in a file `<secret>.env` as well, which Compose reads.
 """
 
 from __future__ import annotations
@@ -26,7 +27,11 @@ Secrets = Mapping[str, Mapping[str, str]]
 
 ROLES_SECRET = "openagents-database-roles"
 """The passwords of all roles, for `oa admin database prepare` and for nothing that runs."""
+POSTGRES_SECRET = "openagents-postgres"
+"""The superuser's password, for those who run PostgreSQL themselves: deploy/compose does."""
 MANIFEST = "secrets.json"
+_NOT_FOR_PODS = (ROLES_SECRET, POSTGRES_SECRET)
+_CALLERS = "openagents-callers-of-"
 _TOKEN_BYTES = 32
 
 
@@ -40,16 +45,17 @@ def new_secrets(database: str) -> dict[str, dict[str, str]]:
         own = made[f"openagents-{_label(service)}"] = {"service-token": token}
         if service in roles:
             own["database-url"] = _dsn(roles[service], passwords, database)
-        made[f"openagents-callers-of-{_label(service)}"] = {"OA_ACCEPTED_SERVICES": _hashes(service, tokens)}
+        made[f"{_CALLERS}{_label(service)}"] = {"OA_ACCEPTED_SERVICES": _hashes(service, tokens)}
     made["openagents-control"] |= {"signing-key.pem": _ed25519_pem(), "hmac-key": secrets.token_hex(_TOKEN_BYTES)}
     made["openagents-runtime"]["receipt-key.pem"] = _ed25519_pem()
     made["openagents-migrate"] = {"database-url": _dsn(OWNER, passwords, database)}
     made[ROLES_SECRET] = passwords
+    made[POSTGRES_SECRET] = {"superuser-password": secrets.token_urlsafe(_TOKEN_BYTES)}
     return made
 
 
 def write_secrets(folder: Path, made: Secrets, namespace: str) -> None:
-    """Write each key as `folder/<secret>/<key>`, and all of them as one manifest, everything for the owner alone.
+    """Write each key as `folder/<secret>/<key>`, and those for pods as one manifest, everything for the owner alone.
 
     Raises Refusal(invalid_value) where something is already: a secret that is replaced by accident locks everybody out.
     """
@@ -62,6 +68,8 @@ def write_secrets(folder: Path, made: Secrets, namespace: str) -> None:
         (folder / name).mkdir(mode=0o700)
         for key, text in keys.items():
             _write(folder / name / key, text)
+        if name.startswith(_CALLERS):
+            _write(folder / f"{name}.env", "".join(f"{key}={text}\n" for key, text in keys.items()))
     _write(folder / MANIFEST, _as_json(manifest(made, namespace)))
 
 
@@ -89,7 +97,7 @@ def manifest(made: Secrets, namespace: str) -> dict[str, Any]:
             "stringData": dict(keys),
         }
         for name, keys in made.items()
-        if name != ROLES_SECRET
+        if name not in _NOT_FOR_PODS
     ]
     return {"apiVersion": "v1", "kind": "List", "items": items}
 

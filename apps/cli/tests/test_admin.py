@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from apps.cli.__main__ import run
-from apps.cli.admin.secrets import MANIFEST, ROLES_SECRET, new_secrets
+from apps.cli.admin.secrets import MANIFEST, POSTGRES_SECRET, ROLES_SECRET, new_secrets
 from apps.cli.exits import Exit
 from apps.cli.tests.program import Program
 from oa_localstack.postgres.roles import migrate_service
@@ -40,7 +40,16 @@ def test_the_manifest_has_what_pods_use_and_no_more(tmp_path: Path) -> None:
         *(f"openagents-callers-of-{name}" for name in SERVICES),
         "openagents-migrate",
     }
-    assert ROLES_SECRET not in names
+    assert not names & {ROLES_SECRET, POSTGRES_SECRET}
+
+
+def test_callers_are_an_env_file_as_well(tmp_path: Path) -> None:
+    run(["admin", "secrets", "new", "--database", "postgres:5432", str(tmp_path / "s")])
+    files = {path.name for path in (tmp_path / "s").glob("*.env")}
+    assert files == {f"openagents-callers-of-{s}.env" for s in SERVICES}
+    value = (tmp_path / "s" / "openagents-callers-of-control" / "OA_ACCEPTED_SERVICES").read_text("utf-8")
+    text = (tmp_path / "s" / "openagents-callers-of-control.env").read_text("utf-8")
+    assert text == f"OA_ACCEPTED_SERVICES={value}\n"
 
 
 def test_two_installations_share_nothing() -> None:
