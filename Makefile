@@ -40,7 +40,7 @@ bench: bootstrap ## every benchmark, each beside its peers or floor (BENCH="appe
 	@for name in $(BENCH); do $(PY) -m benchmarks.$$name $(ARGS); done
 
 k8s-check: bootstrap ## the Kubernetes manifests: rendered, held against Kubernetes and against the code
-	@$(PY) -m pytest -q tests/deploy/test_manifests.py $(ARGS)
+	@$(PY) -m pytest -q tests/deploy/test_manifests.py tests/deploy/test_worker.py $(ARGS)
 
 lint: bootstrap ## ruff, mypy --strict, the import rules
 	@$(VENV)/bin/ruff check .

@@ -1,19 +1,15 @@
-"""The schemas of other projects' resources, read from their own Go modules: as strict as a Kubernetes API server.
-
-The modules are named with their versions and verified by Go's checksum database; nothing of them is kept here.
-"""
+"""The schemas of other projects' resources, read from their own Go modules: as strict as a Kubernetes API server."""
 
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import jsonschema
 import yaml
+
+from tests.deploy.go_modules import fetched
 
 MODULES = {
     "cert-manager.io": ("github.com/cert-manager/cert-manager@v1.19.1", "deploy/crds"),
@@ -24,11 +20,6 @@ MODULES = {
     ),
     "postgresql.cnpg.io": ("github.com/cloudnative-pg/cloudnative-pg@v1.27.1", "config/crd/bases"),
 }
-FETCH_TIMEOUT_S = 240
-
-
-class SchemasMissing(Exception):
-    """There is no Go here, or a module can't be fetched."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -55,26 +46,13 @@ def problems(document: Any) -> list[str]:
 def _schemas(group: str, kind: str) -> dict[str, Any]:
     """Version -> schema."""
     module, folder = MODULES[group]
-    for path in sorted((_fetched(module) / folder).glob("*.yaml")):
+    for path in sorted((fetched(module) / folder).glob("*.yaml")):
         text = path.read_text("utf-8")
         if f"    kind: {kind}\n" in text:
             (definition,) = (found for found in yaml.load_all(text, _Loader) if found)
             versions = definition["spec"]["versions"]
             return {version["name"]: _whole(version["schema"]["openAPIV3Schema"]) for version in versions}
     raise AssertionError(f"{module} has no {kind}")
-
-
-def _fetched(module: str) -> Path:
-    go = shutil.which("go")
-    if go is None:
-        raise SchemasMissing("there is no go: other projects' resources are not checked")
-    try:
-        done = subprocess.run(
-            [go, "mod", "download", "-json", module], capture_output=True, check=True, timeout=FETCH_TIMEOUT_S
-        )
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
-        raise SchemasMissing(f"{module} can't be fetched: its resources are not checked") from None
-    return Path(json.loads(done.stdout)["Dir"])
 
 
 def _whole(schema: Any) -> Any:

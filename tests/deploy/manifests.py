@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -19,6 +20,10 @@ NO_RENDERER = "neither kubectl nor kustomize is installed: the manifests are not
 
 Document = Mapping[str, Any]
 
+NEWEST = ("1.35", "1.36", "1.37")
+"""The versions of Kubernetes that the manifests are held against: the three newest that the validator knows."""
+PART_OF = {"app.kubernetes.io/part-of": "openagents", "app.kubernetes.io/managed-by": "kustomize"}
+
 
 def renderer() -> list[str] | None:
     """The command that renders a kustomization, if this machine has one."""
@@ -30,14 +35,14 @@ def renderer() -> list[str] | None:
 @cache
 def rendered(overlay: str) -> tuple[Document, ...]:
     """All documents of an overlay. Raises CalledProcessError when it can't be rendered."""
-    return render(f"overlays/{overlay}")
+    return render(K8S / "overlays" / overlay)
 
 
-def render(folder: str) -> tuple[Document, ...]:
-    """All documents of a kustomization below deploy/k8s."""
+def render(folder: Path) -> tuple[Document, ...]:
+    """All documents of a kustomization."""
     command = renderer()
     assert command is not None, NO_RENDERER
-    done = subprocess.run([*command, str(K8S / folder)], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([*command, str(folder)], capture_output=True, text=True, check=True, timeout=60)
     return tuple(document for document in yaml.safe_load_all(done.stdout) if document)
 
 
@@ -87,3 +92,20 @@ def secrets_of(workload: Document) -> Iterator[tuple[str, bool]]:
     for volume in pod_of(workload)["spec"].get("volumes", ()):
         if "secret" in volume:
             yield volume["secret"]["secretName"], volume["secret"].get("optional", False)
+
+
+def assert_restricted(workload: Document) -> None:
+    """Check that the pod holds to the level `restricted`, and takes no more than it says."""
+    spec = pod_of(workload)["spec"]
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["serviceAccountName"] == name_of(workload)
+    security = spec["securityContext"]
+    assert (security["runAsNonRoot"], security["runAsUser"], security["fsGroup"]) == (True, 10001, 10001)
+    assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in containers_of(workload):
+        own = container["securityContext"]
+        assert own["allowPrivilegeEscalation"] is False
+        assert own["readOnlyRootFilesystem"] is True
+        assert own["capabilities"] == {"drop": ["ALL"]}
+        assert container["resources"]["requests"].keys() >= {"cpu", "memory"}
+        assert "memory" in container["resources"]["limits"]

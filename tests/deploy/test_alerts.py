@@ -24,6 +24,8 @@ SEVERITIES = {"page", "ticket"}
 FOREIGN_METRICS = {"up"}
 _WORDS = re.compile(r"\b(?:oa_[a-z0-9_]+|up)\b")
 _REASONS = re.compile(r'\breason=~?"([a-z_|]+)"')
+PAGES_WITH_METRICS = ("observability.md", "scaling.md", "tls.md")
+_METRICS_OF_PAGE = re.compile(r"`(oa_[a-z0-9_]+)`")
 _HISTOGRAM_PARTS = ("_bucket", "_sum", "_count")
 
 
@@ -112,6 +114,10 @@ async def test_every_metric_is_one_that_a_running_stack_shows(shared_stack: Stac
             for name, kind in re.findall(r"^# TYPE (\w+) (\w+)$", text, re.MULTILINE):
                 shown |= {name + part for part in _HISTOGRAM_PARTS} if kind == "histogram" else {name}
     used = {metric for alert in ALERTS for metric in alert.metrics}
+    for page in PAGES_WITH_METRICS:
+        used |= set(_METRICS_OF_PAGE.findall((REPOSITORY / "docs" / "operations" / page).read_text("utf-8")))
+    # A histogram is shown by its parts.
+    shown |= {name.removesuffix("_bucket") for name in shown}
     assert used - FOREIGN_METRICS - shown == set()
 
 

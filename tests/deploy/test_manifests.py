@@ -13,18 +13,18 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from oa_platform.config.loading import describe, load
-from oa_platform.config.shared import ServiceSettings
 from oa_platform.postgres.migrate import MigrateSettings
-from services.control.config import ControlSettings
-from services.khala_gateway.config import GatewaySettings
-from services.projector.config import ProjectorSettings
-from services.runtime.config import RuntimeSettings
-from tests.deploy.crds import SchemasMissing, is_custom, problems
+from tests.deploy.crds import is_custom, problems
+from tests.deploy.go_modules import SchemasMissing
 from tests.deploy.manifests import (
+    K8S,
+    NEWEST,
     NO_RENDERER,
     OVERLAYS,
+    PART_OF,
     WORKLOADS,
     Document,
+    assert_restricted,
     containers_of,
     environment_of,
     name_of,
@@ -35,18 +35,9 @@ from tests.deploy.manifests import (
     renderer,
     secrets_of,
 )
+from tests.deploy.settings import SETTINGS
 
 pytestmark = pytest.mark.skipif(renderer() is None, reason=NO_RENDERER)
-
-SETTINGS: Mapping[str, type[ServiceSettings]] = {
-    "control": ControlSettings,
-    "khala-gateway": GatewaySettings,
-    "projector": ProjectorSettings,
-    "runtime": RuntimeSettings,
-}
-NEWEST = ("1.35", "1.36", "1.37")
-"""The versions of Kubernetes that the manifests are held against: the three newest that the validator knows."""
-PART_OF = {"app.kubernetes.io/part-of": "openagents", "app.kubernetes.io/managed-by": "kustomize"}
 
 
 @pytest.fixture(params=OVERLAYS)
@@ -88,19 +79,7 @@ def test_a_field_that_nobody_knows_is_found() -> None:
 
 def test_every_pod_is_restricted(overlay: str) -> None:
     for workload in _workloads(overlay):
-        spec = pod_of(workload)["spec"]
-        assert spec["automountServiceAccountToken"] is False
-        assert spec["serviceAccountName"] == name_of(workload)
-        security = spec["securityContext"]
-        assert (security["runAsNonRoot"], security["runAsUser"], security["fsGroup"]) == (True, 10001, 10001)
-        assert security["seccompProfile"] == {"type": "RuntimeDefault"}
-        for container in containers_of(workload):
-            own = container["securityContext"]
-            assert own["allowPrivilegeEscalation"] is False
-            assert own["readOnlyRootFilesystem"] is True
-            assert own["capabilities"] == {"drop": ["ALL"]}
-            assert container["resources"]["requests"].keys() >= {"cpu", "memory"}
-            assert "memory" in container["resources"]["limits"]
+        assert_restricted(workload)
 
 
 def test_every_image_is_of_this_project_and_has_a_version(overlay: str) -> None:
@@ -235,7 +214,7 @@ def _with_secrets(environment: Mapping[str, str], folder: Path) -> dict[str, str
 
 def test_the_second_step_of_an_upgrade_is_the_first_with_one_word_more() -> None:
     (first,) = [document for document in rendered("prod") if document["kind"] == "Job"]
-    (second,) = [document for document in render("contract") if document["kind"] == "Job"]
+    (second,) = [document for document in render(K8S / "contract") if document["kind"] == "Job"]
     for expands, contracts in zip(containers_of(first), containers_of(second), strict=True):
         assert contracts["args"] == ["--contract", *expands["args"]]
         assert {**contracts, "args": expands["args"]} == expands

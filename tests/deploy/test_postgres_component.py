@@ -17,9 +17,9 @@ from oa_platform.config.parsers import Secret
 from oa_platform.config.shared import DatabaseSettings
 from oa_platform.postgres.planes import DATABASE, OWNER, PLANES
 from oa_testing.postgres import Database
-from tests.deploy.crds import SchemasMissing, is_custom, problems
-from tests.deploy.manifests import K8S, NO_RENDERER, Document, containers_of, name_of, render, renderer
-from tests.deploy.test_manifests import NEWEST
+from tests.deploy.crds import is_custom, problems
+from tests.deploy.go_modules import SchemasMissing
+from tests.deploy.manifests import K8S, NEWEST, NO_RENDERER, Document, containers_of, name_of, render, renderer
 
 pytestmark = pytest.mark.skipif(renderer() is None, reason=NO_RENDERER)
 
@@ -42,7 +42,7 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> tuple[Document, ...]:
         "components": [os.path.relpath(K8S / "components" / name, folder) for name in ("postgres", "release")],
     }
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(overlay), "utf-8")
-    return render(str(folder))
+    return render(folder)
 
 
 def _one(documents: tuple[Document, ...], kind: str, name: str) -> Document:

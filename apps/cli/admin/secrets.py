@@ -1,7 +1,8 @@
 """The secrets of an installation: what there is, made new, as files and as Secrets of Kubernetes.
 
-A Secret is a folder, and each of its keys a file. The manifests in deploy/k8s refer to them by these names; services
-read them as files (`OA_…_FILE`), except for the hashes of their callers' tokens, which are no secret by themselves.
+A Secret is a folder, and each of its keys a file. deploy/k8s and deploy/compose refer to them by these names; services
+read them as files (`OA_…_FILE`), except for the hashes of their callers' tokens, which are no secret by themselves:
+these are a variable, and stand in a file `<secret>.env` as well, which Compose reads.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ MANIFEST = "secrets.json"
 """What pods of ours use."""
 DATABASE_MANIFEST = "database-secrets.json"
 """The roles' passwords, for a PostgreSQL in the cluster (deploy/k8s/components/postgres)."""
+POSTGRES_SECRET = "openagents-postgres"
+"""The superuser's password, for those who run PostgreSQL themselves: deploy/compose does."""
+_CALLERS = "openagents-callers-of-"
 _TOKEN_BYTES = 32
 _PLACE = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?")
 # CloudNativePG gives a role its new password at once when its Secret changes.
@@ -55,11 +59,12 @@ def new_secrets(database: str) -> dict[str, dict[str, str]]:
         own = made[f"openagents-{_label(service)}"] = {"service-token": token}
         if service in roles:
             own["database-url"] = _dsn(roles[service], passwords, database)
-        made[f"openagents-callers-of-{_label(service)}"] = {"OA_ACCEPTED_SERVICES": _hashes(service, tokens)}
+        made[f"{_CALLERS}{_label(service)}"] = {"OA_ACCEPTED_SERVICES": _hashes(service, tokens)}
     made["openagents-control"] |= {"signing-key.pem": _ed25519_pem(), "hmac-key": secrets.token_hex(_TOKEN_BYTES)}
     made["openagents-runtime"]["receipt-key.pem"] = _ed25519_pem()
     made["openagents-migrate"] = {"database-url": _dsn(OWNER, passwords, database)}
     made |= {role_secret(role): {"username": role, "password": password} for role, password in passwords.items()}
+    made[POSTGRES_SECRET] = {"superuser-password": secrets.token_urlsafe(_TOKEN_BYTES)}
     return made
 
 
@@ -77,8 +82,10 @@ def write_secrets(folder: Path, made: Secrets, namespace: str) -> None:
         (folder / name).mkdir(mode=0o700)
         for key, text in keys.items():
             _write(folder / name / key, text)
+        if name.startswith(_CALLERS):
+            _write(folder / f"{name}.env", "".join(f"{key}={text}\n" for key, text in keys.items()))
     of_roles = {role_secret(role) for role in ROLES}
-    pods = {name: keys for name, keys in made.items() if name not in of_roles}
+    pods = {name: keys for name, keys in made.items() if name not in {POSTGRES_SECRET, *of_roles}}
     roles = {name: keys for name, keys in made.items() if name in of_roles}
     _write(folder / MANIFEST, _as_json(_manifest(pods, namespace, "Opaque", {})))
     _write(folder / DATABASE_MANIFEST, _as_json(_manifest(roles, namespace, "kubernetes.io/basic-auth", _RELOADED)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ TIMEOUT_S = 100.0
 
 
 @asynccontextmanager
-async def control(runtime: FakeRuntime) -> AsyncIterator[str]:
+async def control(runtime: FakeRuntime, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
     """Its URL; it knows one answer: a worker token."""
     token = pb.ExchangeKeyResponse(token="token", runtime_grpc_address=runtime.address)
     token.expire_time.FromSeconds(int(time.time()) + 3600)
@@ -26,6 +27,6 @@ async def control(runtime: FakeRuntime) -> AsyncIterator[str]:
         await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=tls)
     async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{server.sockets[0].getsockname()[1]}"

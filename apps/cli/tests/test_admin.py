@@ -57,6 +57,15 @@ def test_a_database_in_the_cluster_finds_its_roles_passwords(tmp_path: Path) -> 
         assert item["stringData"]["password"] == password
 
 
+def test_callers_are_an_env_file_as_well(tmp_path: Path) -> None:
+    run(["admin", "secrets", "new", "--database", "postgres:5432", str(tmp_path / "s")])
+    files = {path.name for path in (tmp_path / "s").glob("*.env")}
+    assert files == {f"openagents-callers-of-{s}.env" for s in SERVICES}
+    value = (tmp_path / "s" / "openagents-callers-of-control" / "OA_ACCEPTED_SERVICES").read_text("utf-8")
+    text = (tmp_path / "s" / "openagents-callers-of-control.env").read_text("utf-8")
+    assert text == f"OA_ACCEPTED_SERVICES={value}\n"
+
+
 def test_two_installations_share_nothing() -> None:
     one, two = new_secrets("db:5432"), new_secrets("db:5432")
     same = {key for name in one for key, text in one[name].items() if two[name][key] == text}

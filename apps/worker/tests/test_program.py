@@ -9,7 +9,10 @@ import signal
 import sys
 from pathlib import Path
 
+import grpc
+
 from apps.cli.tests.fake_control import TIMEOUT_S, control
+from oa_testing.authority import Authority, server_context
 from oa_worker.tests.fake_runtime import RUN, FakeRuntime
 from openagents.runtime.v1.event_pb2 import ExecSpec, RunSpec
 
@@ -46,6 +49,28 @@ async def test_it_executes_a_run_and_finishes_it_when_told_to_stop(tmp_path: Pat
         *("attached", "run_taken", "signal", "run_left", "stopped")
     ]
     assert "oak_test" not in "".join(lines)
+
+
+async def test_it_trusts_the_authority_of_a_site_that_has_its_own(tmp_path: Path) -> None:
+    authority = Authority()
+    issued = authority.issue()
+    runtime = FakeRuntime({RUN: RunSpec(adapter="exec", exec=ExecSpec(argv=["echo", "done"]))})
+    credentials = grpc.ssl_server_credentials([(issued.key, issued.certificate)])
+    tls = server_context(tmp_path, issued)
+    async with runtime.running(credentials), control(runtime, tls) as url:
+        env = {"OA_CONTROL_URL": url, "OA_API_KEY": "oak_test", "OA_CA_FILE": str(authority.write(tmp_path))}
+        process = await _started(env)
+        await runtime.until(lambda: runtime.logs[RUN].text == b"done\n", TIMEOUT_S)
+        process.send_signal(signal.SIGTERM)
+        status, _, err = await _ended(process)
+    assert (status, err) == (0, "")
+
+
+async def test_an_authority_that_is_none_ends_it(tmp_path: Path) -> None:
+    env = {"OA_CONTROL_URL": "https://127.0.0.1:9", "OA_API_KEY": "oak_test", "OA_CA_FILE": str(tmp_path / "none")}
+    status, lines, _ = await _ended(await _started(env))
+    assert status == 1
+    assert "can't be used" in lines[-1]
 
 
 async def test_wrong_settings_are_named_all_at_once() -> None:
