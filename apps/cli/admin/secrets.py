@@ -50,7 +50,9 @@ def new_secrets(database: str) -> dict[str, dict[str, str]]:
             raise ValueError("not a place")
         check_database_url(f"postgresql://role:password@{database}/{DATABASE}")
     except ValueError:
-        raise Refusal("invalid_value", "--database is no host:port; give db.example:5432", field="database") from None
+        raise Refusal(
+            "invalid_value", "the option --database is no host:port; give db.example:5432", field="database"
+        ) from None
     tokens = {service: secrets.token_urlsafe(_TOKEN_BYTES) for service in ACCEPTED}
     passwords = {role: secrets.token_urlsafe(_TOKEN_BYTES) for role in ROLES}
     roles = {plane.service: plane.role for plane in PLANES}

@@ -34,6 +34,7 @@ SELECT pg_backend_pid() AS pid, pg_is_in_recovery() AS standby,
            ) AS limits (connections)
        ) AS room
 """
+"""What a server says of itself, of its guards, and of the room that it has for connections."""
 
 
 class Facts(NamedTuple):
