@@ -40,7 +40,7 @@ class Release:
     @property
     def starts_on_what_a_newer_one_expanded(self) -> bool:
         """Whether its start looks for migrations that contract; before, it refused all that it did not know."""
-        return any("newer_expansions" in path.read_text("utf-8") for path in self.root.rglob("migrate.py"))
+        return any("--contract" in path.read_text("utf-8") for path in self.root.rglob("migrate.py"))
 
     def environment(self, own: Mapping[str, str]) -> dict[str, str]:
         """What a process of it finds, and nothing of today's code."""

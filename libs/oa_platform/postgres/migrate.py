@@ -3,12 +3,13 @@
     python -m oa_platform.postgres.migrate runtime services/runtime/migrations     # with OA_MIGRATE_DATABASE_URL
 
 What was applied is recorded, with a checksum, in `oa_migrations.applied`. A file that was changed after it was
-applied, that is missing, or that comes before one that was applied, is refused (migration_refused): the schema of an
-installation is the sum of its files, so they only ever grow. Each file runs in a transaction of its own.
+applied, or that comes before one that was applied, is refused (migration_refused): the schema of an installation is the
+sum of its files, so they only ever grow. Each file runs in a transaction of its own.
 
 Releases overlap while an installation is upgraded, so a schema changes in two steps. Migrations *expand*: the code of
 the release before goes on working on what they leave. What takes away waits for the next step, in files named
-`NNNN_contract_….sql`: they are applied with `--contract`, once nothing of the release before runs any more.
+`NNNN_contract_….sql`: they are applied with `--contract`, once nothing of the release before runs any more. Until then
+the release before may come back, and finds nothing to apply; after that it is refused.
 """
 
 from __future__ import annotations
@@ -120,18 +121,16 @@ def read_directory(directory: Path) -> list[Migration]:
     return found
 
 
-def pending(
-    files: Sequence[Migration], applied: Sequence[Migration], *, newer_expansions: bool = False
-) -> list[Migration]:
+def pending(files: Sequence[Migration], applied: Sequence[Migration]) -> list[Migration]:
     """The files still to be applied, in order; Refusal(migration_refused) when files and record disagree.
 
-    With `newer_expansions` a record may go on beyond the files, as far as it expands: a newer release was here.
+    A record may go on beyond the files, as far as it expands: a newer release was here, and this one is back.
     """
     by_number: Mapping[int, Migration] = {file.number: file for file in files}
     for record in applied:
         file = by_number.get(record.number)
         if file is None:
-            if newer_expansions and not record.contracts:
+            if not record.contracts:
                 continue
             raise _refused(
                 f"{record.name} was applied to this database, but is not among the files; deploy the code that has it"
@@ -197,7 +196,7 @@ async def check(
     """
     files = read_directory(directory)
     applied = await read_applied(dsn, service, start_timeout_s, variable)
-    missing = [file for file in pending(files, applied, newer_expansions=True) if not file.contracts]
+    missing = [file for file in pending(files, applied) if not file.contracts]
     if missing:
         raise _refused(f"the database lacks {', '.join(file.name for file in missing)}; migrate it first")
 

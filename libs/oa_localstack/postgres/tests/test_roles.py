@@ -140,13 +140,14 @@ async def test_no_role_becomes_another(empty_database: Database, role: str) -> N
     await connection.close()
 
 
+_QUERY_OF = "SELECT query FROM pg_stat_activity WHERE datname = current_database() AND pid = $1"
+
+
 @pytest.mark.parametrize("plane", PLANES, ids=lambda plane: plane.service)
 async def test_a_role_sees_and_ends_no_session_of_another(empty_database: Database, plane: Plane) -> None:
     owner = await asyncpg.connect(empty_database.owner)
     connection = await asyncpg.connect(empty_database.dsn(plane.role))
-    seen = await connection.fetchval(
-        "SELECT query FROM pg_stat_activity WHERE datname = current_database() AND pid = $1", owner.get_server_pid()
-    )
+    seen = await connection.fetchval(_QUERY_OF, owner.get_server_pid())
     assert seen == "<insufficient privilege>"
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await connection.execute("SELECT pg_terminate_backend($1)", owner.get_server_pid())
