@@ -77,6 +77,7 @@ COMMANDS: dict[str, Sequence[str]] = {
 }
 ADMIN_COMMANDS: dict[str, Sequence[str]] = {
     "admin database prepare": (HOSTILE_FILE,),
+    "admin database sql": (),
     "admin migrate plan": (),
     "admin migrate status": (),
     "admin migrate up": (),
