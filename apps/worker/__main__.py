@@ -47,10 +47,10 @@ def main(env: Mapping[str, str]) -> int:
 
 async def _work(settings: WorkerSettings, environment: Mapping[str, str]) -> None:
     proxy = settings.proxy.reveal() if settings.proxy else ""
-    tokens = ApiKeyTokens(settings.control_url, settings.api_key.reveal(), proxy=proxy)
+    tokens = ApiKeyTokens(settings.control_url, settings.api_key.reveal(), proxy=proxy, ca_file=settings.ca_file)
     name = settings.name or socket.gethostname() or "worker"
     adapter = ExecAdapter(environment=environment)
-    worker = Worker(name, [adapter], tokens, slots=settings.slots, proxy=proxy, notify=_note)
+    worker = Worker(name, [adapter], tokens, slots=settings.slots, proxy=proxy, ca_file=settings.ca_file, notify=_note)
 
     def told(number: signal.Signals) -> None:
         _log.info("signal", signal=number.name)

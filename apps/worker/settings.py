@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from oa_platform.config.loading import group, setting
-from oa_platform.config.parsers import Secret, http_url, integer, proxy_url, secret_text, text
+from oa_platform.config.parsers import Secret, http_url, integer, path, proxy_url, secret_text, text
 from oa_platform.config.shared import LogSettings
 
 MAX_SLOTS = 1000
@@ -24,3 +25,9 @@ class WorkerSettings:
     name: str = setting("OA_WORKER_NAME", text(100), "", doc="Name for people; by default the host's.")
     slots: int = setting("OA_WORKER_SLOTS", integer(1, MAX_SLOTS), 4, doc="Maximum number of runs at a time.")
     proxy: Secret | None = setting("OA_PROXY", proxy_url(), None, doc="HTTP proxy on the way to the site.")
+    ca_file: Path | None = setting(
+        "OA_CA_FILE",
+        path(),
+        None,
+        doc="Certificates of authorities (PEM) that are trusted besides the public ones: for a site with its own.",
+    )
