@@ -9,6 +9,7 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
+import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -172,6 +173,17 @@ def test_secrets_are_only_referred_to(overlay: str) -> None:
     assert of_kind(overlay, "Secret") == []
     needed = {name for workload in _workloads(overlay) for name, optional in secrets_of(workload) if not optional}
     assert needed >= {f"openagents-{name}" for name in (*SETTINGS, "migrate")}
+
+
+def test_what_an_overlay_sets_stands(overlay: str) -> None:
+    """Components are merged over the overlay that names them: one that sets the same variable would win, silently."""
+    kustomization = yaml.safe_load((K8S / "overlays" / overlay / "kustomization.yaml").read_text("utf-8"))
+    found = {
+        document["metadata"]["name"].rpartition("-")[0]: document["data"] for document in of_kind(overlay, "ConfigMap")
+    }
+    for generator in kustomization["configMapGenerator"]:
+        said = dict(literal.split("=", 1) for literal in generator["literals"])
+        assert said.items() <= found[generator["name"]].items()
 
 
 def test_every_variable_is_a_setting(overlay: str) -> None:

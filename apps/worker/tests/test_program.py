@@ -77,3 +77,10 @@ async def test_wrong_settings_are_named_all_at_once() -> None:
     status, lines, err = await _ended(await _started({"OA_WORKER_SLOTS": "0"}))
     assert (status, lines) == (2, [])
     assert all(name in err for name in ("OA_CONTROL_URL", "OA_API_KEY", "OA_WORKER_SLOTS"))
+
+
+async def test_authorities_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+    env = {"OA_CONTROL_URL": "https://control.test", "OA_API_KEY": "oak_test", "OA_CA_FILE": str(tmp_path / "none")}
+    status, lines, _ = await _ended(await _started(env))
+    assert status == 1
+    assert "invalid_setting" in "".join(lines)

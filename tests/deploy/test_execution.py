@@ -1,0 +1,104 @@
+"""The manifests do what they say: the staging overlay is started as it stands, and used, and rolled."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from oa_testing.stack import StackUnderTest
+from tests.deploy.cluster.running import Cluster, running
+from tests.deploy.cluster.sandbox import Sandbox, cannot_run
+from tests.deploy.cluster.surroundings import Surroundings, surroundings
+from tests.deploy.manifests import rendered
+from tests.e2e.world import RUN_TIMEOUT_S, Tail, World, signed_in
+
+pytestmark = [pytest.mark.serial, pytest.mark.skipif(bool(cannot_run()), reason=cannot_run()), pytest.mark.timeout(600)]
+
+EDGE = "https://api.staging.openagents.example"
+
+
+class Endless:
+    """A command that writes numbered lines until it is told to stop."""
+
+    PAUSE_S = 0.02
+
+    def __init__(self, gates: Path) -> None:
+        gates.mkdir()
+        gates.chmod(0o777)
+        self.gates = gates
+        program = (
+            "import itertools, os, time\n"
+            "for n in itertools.count():\n"
+            "    print(f'line {n}', flush=True)\n"
+            "    if os.path.exists('/gates/stop'): break\n"
+            f"    time.sleep({self.PAUSE_S})\n"
+        )
+        self.command = ["python3", "-c", program]
+
+    def stop(self) -> None:
+        """After the line that it is writing."""
+        (self.gates / "stop").touch()
+
+
+@contextmanager
+def _resolving(hosts: Mapping[str, str]) -> Iterator[None]:
+    """This process finds the Gateway's host names, as everybody in the world does once they are in DNS."""
+    original = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *arguments: Any, **options: Any) -> Any:
+        name = host.decode("ascii") if isinstance(host, bytes) else host
+        return original(hosts.get(name, host), *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", getaddrinfo)
+        yield
+
+
+@asynccontextmanager
+async def _person(cluster: Cluster, around: Surroundings) -> AsyncIterator[World]:
+    stack = SimpleNamespace(home=cluster.home, urls={"control": EDGE})
+    with _resolving(cluster.hosts):
+        client = cluster.home / "client"
+        async with signed_in(cast("StackUnderTest", stack), client, ca_file=around.home / "site-ca.crt") as world:
+            yield world
+
+
+@asynccontextmanager
+async def _worker(cluster: Cluster, world: World, gates: Path) -> AsyncIterator[Sandbox]:
+    account = await world.client.commands.create_service_account("worker")
+    worker = cluster.worker(EDGE, account.api_key, gates)
+    try:
+        yield worker
+    finally:
+        worker.kill()
+
+
+async def test_the_overlay_starts_and_does_a_run(scratch: Path) -> None:
+    endless = Endless(scratch / "gates")
+    async with surroundings(scratch) as around, running(rendered("staging"), around, scratch / "cluster") as cluster:
+        await cluster.install()
+        async with _person(cluster, around) as world, _worker(cluster, world, endless.gates):
+            run = await world.client.commands.start_exec(endless.command)
+            tail, store = Tail(run.run_id), world.open_store()
+
+            async def enough(_: object, seq: int) -> None:
+                if tail.stdout.count(b"\n") >= 20:
+                    endless.stop()
+
+            async with asyncio.timeout(RUN_TIMEOUT_S):
+                await world.follow(tail, store, enough)
+            assert tail.stdout.decode() == "".join(f"line {n}\n" for n in range(tail.stdout.count(b"\n")))
+            assert (await world.assert_proved(tail, store)).attempts == 1
+            await world.assert_summarised(tail)
+        assert cluster.forwarding.refused == {}
+        assert set(cluster.forwarding.carried) == {
+            *("service control-edge", "service khala", "service workers"),
+            *(f"gateway {host}" for host in cluster.hosts),
+        }
