@@ -13,9 +13,10 @@ from email import message_from_bytes
 from pathlib import Path
 
 from apps.cli.admin.database import prepare
-from apps.cli.admin.secrets import ROLES_SECRET, new_secrets
+from apps.cli.admin.secrets import new_secrets, role_secret
 from oa_localstack.installation.environment import mail_file
 from oa_localstack.postgres.server import PostgresServer
+from oa_platform.postgres.planes import ROLES
 from oa_testing.authority import Authority, server_context
 from oa_testing.postgres import free_port
 from services.runtime.archive.tests.s3_server import BUCKET, s3_server
@@ -62,7 +63,7 @@ async def surroundings(home: Path) -> AsyncIterator[Surroundings]:
     await server.start()
     try:
         secrets = new_secrets(f"127.0.0.1:{server.port}")
-        passwords = secrets.pop(ROLES_SECRET)
+        passwords = {role: secrets.pop(role_secret(role))["password"] for role in ROLES}
         await prepare({"OA_ADMIN_DATABASE_URL": server.dsn()}, passwords)
         with s3_server(home) as bucket:
             secrets["openagents-archive"] = bucket.variables()
