@@ -21,6 +21,12 @@ from tests.e2e.world import RUN_TIMEOUT_S, Tail, World, signed_in
 
 pytestmark = [pytest.mark.serial, pytest.mark.skipif(bool(cannot_run()), reason=cannot_run()), pytest.mark.timeout(600)]
 
+DEPLOYMENTS = ("control", "khala-gateway", "runtime")
+"""Those that are rolled. Not projector: under load its replicas take the checkpoint from each other and lose readiness,
+so that none is ready for as long as `minReadySeconds` asks."""
+ROLL_TIMEOUT_S = 400.0
+"""A guard: each Deployment is rolled one pod at a time, and each pod may take its grace period."""
+CALL_PAUSE_S = 0.2
 EDGE = "https://api.staging.openagents.example"
 
 
@@ -102,3 +108,43 @@ async def test_the_overlay_starts_and_does_a_run(scratch: Path) -> None:
             *("service control-edge", "service khala", "service workers"),
             *(f"gateway {host}" for host in cluster.hosts),
         }
+
+
+async def test_deployments_are_rolled_while_a_run_is_appended_to_and_followed(scratch: Path) -> None:
+    endless = Endless(scratch / "gates")
+    async with surroundings(scratch) as around, running(rendered("staging"), around, scratch / "cluster") as cluster:
+        await cluster.install()
+        async with _person(cluster, around) as world, _worker(cluster, world, endless.gates):
+            run = await world.client.commands.start_exec(endless.command)
+            tail, store = Tail(run.run_id), world.open_store()
+            lines = asyncio.Event()
+
+            async def note(_: object, seq: int) -> None:
+                if tail.stdout.count(b"\n") >= 20:
+                    lines.set()
+
+            async with asyncio.timeout(ROLL_TIMEOUT_S), asyncio.TaskGroup() as group:
+                group.create_task(world.follow(tail, store, note))
+                await lines.wait()
+                calling = group.create_task(_call(world))
+                await cluster.roll(*DEPLOYMENTS)
+                calling.cancel()
+                endless.stop()
+            assert tail.stdout.decode() == "".join(f"line {n}\n" for n in range(tail.stdout.count(b"\n")))
+            assert (await world.assert_proved(tail, store)).attempts == 1
+            await world.assert_summarised(tail)
+        assert cluster.forwarding.refused == {}
+        assert {pod.name: pod.exit_status for pod in cluster.stopped} == {
+            f"{name}-{number}": 0 for name in DEPLOYMENTS for number in (1, 2)
+        }
+        assert set(cluster.forwarding.carried) == {
+            *("service control-edge", "service khala", "service workers"),
+            *(f"gateway {host}" for host in cluster.hosts),
+        }
+
+
+async def _call(world: World) -> None:
+    """Ask for the list of runs without a pause, which goes through control to projector; none may be refused."""
+    while True:
+        await world.client.commands.runs()
+        await asyncio.sleep(CALL_PAUSE_S)

@@ -7,6 +7,7 @@ same places: CPython, the packages, and the code in /app/code.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ from oa_localstack.processes.child import last_lines, send_signal
 from tests.house.files import REPO
 
 TOOLS = ("bwrap", "setpriv", "kubectl")
+_POLL_S = 0.05
 _IMAGE = {
     "PATH": f"{sys.base_prefix}/bin:/usr/bin:/bin",
     "PYTHONPATH": "/app/code:/app/code/libs:/app/code/gen:/app/packages",
@@ -79,10 +81,10 @@ class Sandbox:
         """SIGTERM, and SIGKILL when that takes longer than `grace_s`; the exit status."""
         if self.exit_status is None:
             send_signal(self._pid, signal.SIGTERM)
-        try:
-            return await asyncio.to_thread(self._process.wait, grace_s)
-        except subprocess.TimeoutExpired:
-            return self.kill()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                return await self.ended()
+        return self.kill()
 
     def kill(self) -> int:
         """SIGKILL; the exit status."""
@@ -91,7 +93,10 @@ class Sandbox:
 
     async def ended(self) -> int:
         """Wait for the end; the exit status."""
-        return await asyncio.to_thread(self._process.wait)
+        # No thread waits: there are few of them, and many pods stop at a time.
+        while (status := self.exit_status) is None:
+            await asyncio.sleep(_POLL_S)
+        return status
 
 
 def start(
