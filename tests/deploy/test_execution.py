@@ -22,8 +22,8 @@ from tests.e2e.world import RUN_TIMEOUT_S, Tail, World, signed_in
 pytestmark = [pytest.mark.serial, pytest.mark.skipif(bool(cannot_run()), reason=cannot_run()), pytest.mark.timeout(600)]
 
 DEPLOYMENTS = ("control", "khala-gateway", "runtime")
-"""Those that are rolled. Not projector: under load its replicas take the checkpoint from each other and lose readiness,
-so that none is ready for as long as `minReadySeconds` asks."""
+"""Those that are rolled. Not projector: while its pods are replaced, a list of runs is refused as `unavailable` for a
+moment, although one of two is ready at any time."""
 ROLL_TIMEOUT_S = 400.0
 """A guard: each Deployment is rolled one pod at a time, and each pod may take its grace period."""
 CALL_PAUSE_S = 0.2

@@ -3,7 +3,8 @@
 One *session* is: ask where the log stands, read the checkpoints, open the stream after them, apply what comes, with one
 queue for each partition. Whatever goes wrong ends the session, and the next one starts from the checkpoints again: they
 move only in the transaction that stores what they stand for, so no end of a session, not even SIGKILL, loses or repeats
-an entry. A log that is not what a log must be (`LogRefused`) halts the tail instead.
+an entry. Replicas race for each batch: one of them applies it, and the others go on behind it. A log that is not what a
+log must be (`LogRefused`) halts the tail instead.
 """
 
 from __future__ import annotations
@@ -196,18 +197,37 @@ class Tail:
     async def _apply(self, partition: _Partition) -> None:
         while True:
             batch, taken = await partition.next_batch()
-            applied = await self._projection.apply(partition.checkpoint, batch)
-            partition.checkpoint = applied.checkpoint
-            self._progress.moved(
-                batch.partition,
-                batch.last_position,
-                events=len(batch.events),
-                journal_rows=applied.journal_rows,
-                drifts=applied.drifts,
-            )
+            rest: LogBatch | None = batch
+            while rest is not None:
+                rest = await self._apply_once(partition, rest)
             self._failures = 0
             for _ in range(taken):
                 partition.queue.task_done()
+
+    async def _apply_once(self, partition: _Partition, batch: LogBatch) -> LogBatch | None:
+        """Apply the batch; what is left of it if another replica was first with some of it, else None."""
+        try:
+            applied = await self._projection.apply(partition.checkpoint, batch)
+        except CheckpointMoved:
+            partition.checkpoint = await self._moved_on(partition.checkpoint)
+            self._progress.followed(batch.partition, partition.checkpoint.position)
+            return after(partition.checkpoint.position, batch)
+        partition.checkpoint = applied.checkpoint
+        self._progress.moved(
+            batch.partition,
+            batch.last_position,
+            events=len(batch.events),
+            journal_rows=applied.journal_rows,
+            drifts=applied.drifts,
+        )
+        return None
+
+    async def _moved_on(self, known: Checkpoint) -> Checkpoint:
+        """Where another replica has brought the checkpoint. Raises CheckpointMoved if that is not further on."""
+        found = (await self._checkpoints.ensure(known.log_epoch, [known.partition]))[known.partition]
+        if found.log_epoch != known.log_epoch or found.position <= known.position:
+            raise CheckpointMoved(f"partition {known.partition} was at {known.position} and is at {found.position}")
+        return found
 
     async def _watch_heads(self, epoch: str) -> None:
         """Ask now and then where the log stands: lag is the difference, and silence is not a sign of none."""

@@ -50,6 +50,12 @@ class Progress:
         self.heads[partition] = max(position, self.heads.get(partition, 0))
         self._note_catch_up()
 
+    def followed(self, partition: int, position: int) -> None:
+        """Another replica has applied the partition up to `position`."""
+        self.applied[partition] = position
+        self.heads[partition] = max(position, self.heads.get(partition, 0))
+        self._note_catch_up()
+
     def closed(self, cause: str, because: str) -> None:
         """The tail ended; it will be tried again unless it has halted."""
         self.connected = False

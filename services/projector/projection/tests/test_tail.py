@@ -21,8 +21,9 @@ from oa_testing.postgres import Database
 from oa_testing.waiting import PATIENCE_S
 from oa_wire.status import STATUS_METADATA_KEY, to_status, wire_message
 from openagents.runtime.v1 import log_service_pb2 as pb
-from services.projector.projection.app import Applied, Tail
+from services.projector.projection.app import Applied, CheckpointMoved, Tail
 from services.projector.projection.domain import Checkpoint, LogBatch
+from services.projector.projection.door import GrpcLogSource
 from services.projector.projection.limits import TailLimits
 from services.projector.tests import histories as h
 from services.projector.tests.fake_log import EPOCH, PARTITIONS, FakeLog, event_bytes, serving, some_runs, spread
@@ -177,15 +178,35 @@ async def test_entries_that_are_no_events_are_refused(rig: Rig) -> None:
 
 
 async def test_two_projectors_on_one_database_apply_everything_once(postgres: Postgres) -> None:
-    """Whoever loses the race for a batch begins again from the checkpoint."""
+    """Whoever loses the race for a batch goes on behind it, in the same session: a lost race makes nobody unready."""
     runs = some_runs()
     first, second = Rig(postgres), Rig(postgres)
-    log = FakeLog(spread(runs), page=2)
+    log = FakeLog(spread(runs[:20]), page=2)
+    total = sum(len(run) for run in runs)
     async with serving(log) as channel, running(first.tail(channel)), running(second.tail(channel)):
         await until(lambda: first.progress.caught_up_once and second.progress.caught_up_once)
-    # A session that loses a race ends in the middle of its other commits, so what it counted is a lower bound.
-    assert 0 < first.progress.events + second.progress.events <= sum(len(run) for run in runs)
+        for number, run in enumerate(runs[20:], start=20):
+            await log.append(number % PARTITIONS, run)
+        for rig in (first, second):
+            await until(lambda rig=rig: sum(rig.progress.applied.values()) == total)  # type: ignore[misc]
+    assert first.progress.events + second.progress.events == total
+    assert first.progress.reconnects == second.progress.reconnects == {}
     await check_everything_once(first, runs)
+
+
+async def test_a_batch_that_nobody_else_has_applied_is_not_stepped_over(rig: Rig) -> None:
+    """A checkpoint that is said to have moved, and has not, ends the session: there is nothing to go on from."""
+
+    class Never:
+        async def apply(self, checkpoint: Checkpoint, batch: LogBatch) -> Applied:
+            raise CheckpointMoved(f"partition {batch.partition} is said to be elsewhere than {checkpoint.position}")
+
+    log = FakeLog(spread(some_runs(3)))
+    async with serving(log) as channel:
+        tail = Tail(GrpcLogSource(channel), rig.checkpoints, Never(), rig.progress, limits=QUICK)
+        async with running(tail):
+            await until(lambda: rig.progress.reconnects.get("checkpoint_moved", 0) > 1)
+    assert sum(rig.progress.applied.values()) == 0
 
 
 async def test_killed_connections_in_the_middle_of_transactions_lose_and_repeat_nothing(
