@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from oa_base.refusal import Refusal
 from oa_platform.auth.authenticator import Authenticator
 from oa_platform.auth.jwks import JwksCache
+from oa_platform.auth.keys import load_key
 from oa_platform.auth.tokens import KeySource, TokenVerifier
 from oa_platform.health.clock_watch import ClockWatch
 from oa_platform.postgres.migrate import check_schema
@@ -149,13 +149,10 @@ class _Replica:
 
 def _receipt_key(settings: RuntimeSettings) -> Ed25519PrivateKey:
     try:
-        key = load_pem_private_key(settings.receipt_key.reveal().encode(), password=None)
-        if isinstance(key, Ed25519PrivateKey):
-            return key
-    except (ValueError, TypeError):
-        pass
-    text = "OA_RECEIPT_KEY is not an unencrypted Ed25519 private key in PEM; make one with openssl genpkey"
-    raise Refusal("invalid_setting", text, field="OA_RECEIPT_KEY")
+        return load_key(settings.receipt_key.reveal()).private_key
+    except ValueError:
+        text = "OA_RECEIPT_KEY is not an unencrypted Ed25519 private key in PEM; make one with openssl genpkey"
+        raise Refusal("invalid_setting", text, field="OA_RECEIPT_KEY") from None
 
 
 async def _database(settings: RuntimeSettings, process: Process, watch: ClockWatch) -> Postgres:

@@ -25,7 +25,6 @@ ALLOWED = {
     "TRIGGERS": "what the table of runs may be asked about: recorded histories are complete by it",
     "add_registered_method_handlers": "generated code calls it",
     "decode_body": "API: the inverse of encode_body",
-    "dump_key": "the inverse of load_key: one module knows the form of a key file",
     "encode_event": "API: writes one event as the authority stores it",
     "replay": "API: the state that stored events lead to, in one call",
     "requested": "API: for authors of adapters",

@@ -16,11 +16,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from oa_base.refusal import Refusal
 from oa_localstack.installation.environment import ACCEPTED
+from oa_platform.auth.keys import dump_key, generate_key
 from oa_platform.config.dsn import check_database_url
 from oa_platform.postgres.planes import DATABASE, OWNER, PLANES, ROLES
 
@@ -62,8 +60,11 @@ def new_secrets(database: str) -> dict[str, dict[str, str]]:
         if service in roles:
             own["database-url"] = _dsn(roles[service], passwords, database)
         made[f"{_CALLERS}{_label(service)}"] = {"OA_ACCEPTED_SERVICES": _hashes(service, tokens)}
-    made["openagents-control"] |= {"signing-key.pem": _ed25519_pem(), "hmac-key": secrets.token_hex(_TOKEN_BYTES)}
-    made["openagents-runtime"]["receipt-key.pem"] = _ed25519_pem()
+    made["openagents-control"] |= {
+        "signing-key.pem": dump_key(generate_key()),
+        "hmac-key": secrets.token_hex(_TOKEN_BYTES),
+    }
+    made["openagents-runtime"]["receipt-key.pem"] = dump_key(generate_key())
     made["openagents-migrate"] = {"database-url": _dsn(OWNER, passwords, database)}
     made |= {role_secret(role): {"username": role, "password": password} for role, password in passwords.items()}
     made[POSTGRES_SECRET] = {"superuser-password": secrets.token_urlsafe(_TOKEN_BYTES)}
@@ -146,10 +147,3 @@ def _dsn(role: str, passwords: Mapping[str, str], database: str) -> str:
 def _hashes(service: str, tokens: Mapping[str, str]) -> str:
     """The callers of a service with the hashes of their tokens, as OA_ACCEPTED_SERVICES has them."""
     return ",".join(f"{caller}={hashlib.sha256(tokens[caller].encode()).hexdigest()}" for caller in ACCEPTED[service])
-
-
-def _ed25519_pem() -> str:
-    encoded = Ed25519PrivateKey.generate().private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return encoded.decode("ascii")

@@ -13,12 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from oa_base.refusal import Refusal
 from oa_localstack.files import staged
 from oa_localstack.postgres.server import SUPERUSER
+from oa_platform.auth.keys import dump_key, generate_key
 from oa_platform.config.production import DEVELOPMENT_MARK
 from oa_platform.postgres.planes import ROLES
 
@@ -65,9 +63,7 @@ def _hmac_key() -> bytes:
 
 def _ed25519_pem() -> bytes:
     # PEM takes a line of text before the key (RFC 7468, 2).
-    return f"{DEVELOPMENT_MARK}\n".encode() + Ed25519PrivateKey.generate().private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    return f"{DEVELOPMENT_MARK}\n{dump_key(generate_key())}".encode()
 
 
 def _text(path: Path, make: Callable[[], bytes]) -> str:

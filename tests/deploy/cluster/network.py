@@ -17,6 +17,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from oa_platform.tests.names import Names
 from oa_testing.authority import Authority, server_context
 from tests.deploy.cluster.objects import Objects
@@ -220,8 +222,11 @@ def _protocols(route: Document) -> list[str]:
 
 
 def free_network() -> int:
-    """The third number of addresses 127.77.x.y that no other cluster of this machine uses."""
-    for number in random.sample(range(1, 255), 254):
+    """The third number of addresses 127.77.x.y that no other cluster of this machine uses, or has left pods on."""
+    used: set[str] = {found.laddr.ip for found in psutil.net_connections("inet4") if found.laddr}
+    networks = {int(address.split(".")[2]) for address in used if address.startswith("127.77.")}
+    free: list[int] = sorted({*range(1, 255)} - networks)
+    for number in random.sample(free, len(free)):
         with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.bind((f"127.77.{number}.1", 53))
             return number

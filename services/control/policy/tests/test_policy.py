@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from datetime import UTC, datetime
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,22 +24,14 @@ from services.control.policy.domain import (
     UserOwned,
     authorize,
 )
-
-ME, MY_ORG = "usr_01JD8V0000000000000000000A", "org_01JD8V0000000000000000000A"
-OTHER, OTHER_ORG = "usr_01JD8V0000000000000000000B", "org_01JD8V0000000000000000000B"
-RUN = "run_01JD8V0000000000000000000A"
-WORKER = "wrk_01JD8V0000000000000000000A"
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-
-scope_sets = st.frozensets(st.sampled_from(list(Scope)))
-principals = st.builds(
-    StandingPrincipal,
-    st.sampled_from(list(PrincipalKind)),
-    st.just(ME),
-    st.just(MY_ORG),
-    scopes=scope_sets,
-    standing=scope_sets,
+from services.control.policy.tests.principals import (
+    ME,
+    MY_ORG,
+    OTHER,
+    OTHER_ORG,
+    principals,
 )
+
 resources: st.SearchStrategy[Resource | None] = st.sampled_from(
     [None, UserOwned(ME), UserOwned(OTHER), OrgOwned(MY_ORG), OrgOwned(OTHER_ORG)]
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
@@ -15,6 +15,15 @@ from services.control.policy.domain import (
     Scope,
     StandingPrincipal,
 )
+from services.control.policy.tests.principals import (
+    ME,
+    MY_ORG,
+    NOW,
+    OTHER,
+    OTHER_ORG,
+    RUN,
+    principals,
+)
 from services.control.sync_tokens.domain import (
     Grant,
     decide_topic,
@@ -22,22 +31,6 @@ from services.control.sync_tokens.domain import (
     needed_scopes,
     token_expiry,
     token_ttl,
-)
-
-ME, MY_ORG = "usr_01JD8V0000000000000000000A", "org_01JD8V0000000000000000000A"
-OTHER, OTHER_ORG = "usr_01JD8V0000000000000000000B", "org_01JD8V0000000000000000000B"
-RUN = "run_01JD8V0000000000000000000A"
-WORKER = "wrk_01JD8V0000000000000000000A"
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-
-scope_sets = st.frozensets(st.sampled_from(list(Scope)))
-principals = st.builds(
-    StandingPrincipal,
-    st.sampled_from(list(PrincipalKind)),
-    st.just(ME),
-    st.just(MY_ORG),
-    scopes=scope_sets,
-    standing=scope_sets,
 )
 
 
