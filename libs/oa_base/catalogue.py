@@ -35,7 +35,7 @@ class ReasonInfo:
     """One entry of the catalogue.
 
     `grpc_code` is the canonical name ("FAILED_PRECONDITION"); `close_code` is 0 when the reason never ends a
-    WebSocket connection; `number` is the enum's.
+    WebSocket connection; `number` is the enum's; `retry_after_ms` counts where a refusal doesn't say how long to wait.
     """
 
     reason: str
@@ -44,6 +44,7 @@ class ReasonInfo:
     grpc_code: str
     close_code: int
     action: ClientAction
+    retry_after_ms: int
 
 
 def _read_catalogue() -> dict[str, ReasonInfo]:
@@ -61,6 +62,7 @@ def _read_catalogue() -> dict[str, ReasonInfo]:
             grpc_code=spec.grpc_code,
             close_code=spec.close_code,
             action=ClientAction(action),
+            retry_after_ms=spec.retry_after_ms,
         )
     return entries
 

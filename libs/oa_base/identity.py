@@ -10,6 +10,8 @@ ISSUER = "openagents-control"
 EDGE_AUDIENCE = "openagents-edge"
 RUNTIME_AUDIENCE = "runtime"
 KHALA_AUDIENCE = "khala"
+SYNC_CLAIMS_VERSION = 1
+"""Version of the claims of sync tokens; those of another are not understood."""
 
 
 class PrincipalKind(StrEnum):

@@ -175,6 +175,8 @@ class ErrorFrame:
     stale: TopicState | None = None
     # The topic's chain value at the cursor's seq, if the cursor's is another one.
     chain: bytes = b""
+    # Whether an earlier subscription to the topic goes on.
+    subscription_stands: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,6 +210,7 @@ def _error_message(frame: frames.ErrorFrame) -> frame_pb2.Error:
         message=frame.message,
         field=frame.field,
         retry_after_ms=frame.retry_after_ms,
+        subscription_stands=frame.subscription_stands,
     )
     if frame.stale is not None:
         state = frame.stale
@@ -313,6 +314,7 @@ def _decode_error(frame: frame_pb2.KhalaFrame) -> frames.ErrorFrame:
         error.retry_after_ms,
         stale,
         error.stale_cursor.chain,
+        error.subscription_stands,
     )
 
 

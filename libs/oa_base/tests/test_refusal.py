@@ -5,7 +5,7 @@ import pickle
 import grpc
 import pytest
 
-from oa_base.catalogue import ReasonInfo, all_reasons, is_reason, reason_info
+from oa_base.catalogue import ClientAction, ReasonInfo, all_reasons, is_reason, reason_info
 from oa_base.refusal import Refusal
 from openagents.common.v1 import errors_pb2
 
@@ -59,3 +59,12 @@ def test_metadata_is_a_copy() -> None:
     refusal = Refusal("internal", "…", metadata=given)
     given["a"] = "2"
     assert refusal.metadata == {"a": "1"}
+
+
+def test_who_has_to_wait_is_told_how_long_by_the_reason_if_not_by_the_refusal() -> None:
+    assert Refusal("unavailable", "try again").retry_after_ms == 500
+    assert Refusal("unavailable", "try again", retry_after_ms=7).retry_after_ms == 7
+    assert Refusal.received("draining", "try again").retry_after_ms > 0
+    waiting = [one for one in all_reasons() if one.http_status in (429, 503) and one.action is ClientAction.RETRY]
+    silent = [one.reason for one in waiting if not one.retry_after_ms]
+    assert silent == ["publish_rate_limited"], "its refusal says so each time"

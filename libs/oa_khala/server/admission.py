@@ -55,9 +55,15 @@ def check_device(grant: Grant, device_id: str) -> None:
         )
 
 
+def check_time_left(grant: Grant, now_ms: int) -> None:
+    """Raises Refusal `token_expired` when the grant has ended: a connection is not opened to be closed at once."""
+    if grant.expires_at_ms <= now_ms:
+        raise Refusal("token_expired", "the token has expired; get a new one")
+
+
 def check_same_session(old: Grant, new: Grant) -> None:
-    """Raises Refusal `invalid_token` unless a refreshing token continues the same session of the same subject."""
-    if (old.subject, old.session_id, old.device_id) != (new.subject, new.session_id, new.device_id):
-        raise Refusal(
-            "invalid_token", "a connection can't change its session; open another", field="refresh_token.token"
-        )
+    """Raises Refusal `invalid_token` unless a token continues the same session of the same subject in the same org."""
+    of_old = old.subject, old.org_id, old.session_id, old.device_id
+    if of_old != (new.subject, new.org_id, new.session_id, new.device_id):
+        message = "a connection can't change its session or its org; open another"
+        raise Refusal("invalid_token", message, field="refresh_token.token")

@@ -62,7 +62,7 @@ class ServerSession:
         if not expects(self.state, Grant):
             return []
         try:
-            self._tokens.accept(grant)
+            self._tokens.accept(grant, now_ms)
         except Refusal as refusal:
             return self.refused(refusal)
         out = self._welcome(grant, now_ms) if self.state is State.VERIFYING else []

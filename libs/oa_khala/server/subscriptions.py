@@ -6,6 +6,7 @@ lost one.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from oa_base.clock import MS_NS
 from oa_base.rate import Rate, TokenBucket
@@ -16,7 +17,7 @@ from oa_khala.frames import Cursor, TopicState
 from oa_khala.server.admission import GRANTS_NOTHING, Grant, admit, check_owner
 from oa_khala.server.commands import Command, ConfirmCursor, JoinFeed, LeaveFeed, SendFrame, Serve, Subscription
 from oa_khala.server.limits import SessionLimits
-from oa_khala.topics import Topic
+from oa_khala.topics import MAX_TOPIC_LENGTH, Topic
 
 
 class DeliveryBroken(AssertionError):
@@ -49,17 +50,18 @@ class Subscriptions:
         return out
 
     def subscribe(self, frame: frames.Subscribe, now_ms: int) -> list[Command]:
-        """Each topic starts afresh at its cursor, or is refused alone."""
+        """Each topic starts afresh at its cursor, or is refused alone; what stood before it then stands."""
         out: list[Command] = []
         for index, (name, cursor) in enumerate(frame.topics):
-            out += self._end(name)
             try:
                 topic = admit(self._grant, name, field=f"subscribe.topics[{index}].topic")
                 _check_chain(topic, cursor, field=f"subscribe.topics[{index}].cursor.chain")
-                self._check_room(now_ms)
+                self._check_room(name, now_ms)
             except Refusal as refusal:
-                out.append(SendFrame(error_frame(refusal, name)))
+                error = error_frame(refusal, name[:MAX_TOPIC_LENGTH])
+                out.append(SendFrame(replace(error, subscription_stands=name in self.by_topic)))
                 continue
+            out += self._end(name)
             confirmed = cursor is None or not cursor.chain
             subscription = self.by_topic[name] = Subscription(topic, name, cursor, confirmed)
             out.append(JoinFeed(subscription))
@@ -150,11 +152,11 @@ class Subscriptions:
         caught_up = _caught_up(subscription) if start.from_seq == state.head else []
         return [SendFrame(subscribed), *caught_up, Serve(subscription)]
 
-    def _check_room(self, now_ms: int) -> None:
+    def _check_room(self, name: str, now_ms: int) -> None:
         wait_ms = self._rate.take(now_ms * MS_NS).wait_ms
         if wait_ms:
             raise Refusal("rate_limited", "too many subscriptions a second; wait", retry_after_ms=wait_ms)
-        if len(self.by_topic) >= self._max_topics:
+        if name not in self.by_topic and len(self.by_topic) >= self._max_topics:
             message = f"a connection holds at most {self._max_topics} topics; unsubscribe some"
             raise Refusal("too_many_topics", message)
 

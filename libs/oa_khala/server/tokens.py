@@ -1,6 +1,6 @@
 """Which tokens open a connection, and which ones keep it open."""
 
-from oa_khala.server.admission import GRANTS_NOTHING, Grant, check_device, check_same_session
+from oa_khala.server.admission import GRANTS_NOTHING, Grant, check_device, check_same_session, check_time_left
 
 
 class Tokens:
@@ -11,8 +11,13 @@ class Tokens:
         # Of Hello.
         self.device_id = ""
 
-    def accept(self, grant: Grant) -> None:
-        """`grant` counts from now on. Raises Refusal `invalid_token` for one of another device or session."""
+    def accept(self, grant: Grant, now_ms: int) -> None:
+        """`grant` counts from now on.
+
+        Raises Refusal `token_expired` for one that would end at once (who verified it has a leeway for clocks), and
+        `invalid_token` for one of another device, session or org.
+        """
+        check_time_left(grant, now_ms)
         if self.grant is GRANTS_NOTHING:
             check_device(grant, self.device_id)
         else:

@@ -129,7 +129,10 @@ class TokenVerifier:
         else:
             payload = checked.payload
         times = _check_registered_claims(payload, audience)
-        self._check_times(times, audience, TOKEN_KINDS[claims_type].max_age_s)
+        max_age_s = TOKEN_KINDS[claims_type].max_age_s
+        self._check_times(times, audience, max_age_s)
+        if times.ends_ms - times.issued_ms > max_age_s * 1000:
+            raise _invalid(f"says that it holds for more than {max_age_s} s, which none of its kind does")
         if checked is None:
             checked = _Checked(key, kid, payload, _claims_of(payload, claims_type))
             self._remember(name, checked)

@@ -11,6 +11,7 @@ from oa_base.identity import (
     ISSUER,
     KHALA_AUDIENCE,
     RUNTIME_AUDIENCE,
+    SYNC_CLAIMS_VERSION,
     PrincipalKind,
     TokenKind,
 )
@@ -21,7 +22,6 @@ ACCESS_TTL = timedelta(hours=1)
 PRINCIPAL_TTL = timedelta(seconds=60)
 SERVICE_ACCOUNT_EDGE_TTL = timedelta(hours=1)
 WORKER_TTL = timedelta(hours=1)
-CLAIMS_VERSION = 1
 
 _KIND_PREFIX = "PRINCIPAL_KIND_"
 
@@ -79,7 +79,7 @@ def sync_claims(
         "session_id": principal.session_id,
         "device_id": principal.device_id,
         "surface": surface,
-        "claims_version": CLAIMS_VERSION,
+        "claims_version": SYNC_CLAIMS_VERSION,
     }
     return _claims(TokenKind.SYNC, principal.subject, KHALA_AUDIENCE, jti, _Lifetime(now, expires_at), grant)
 

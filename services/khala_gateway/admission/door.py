@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from oa_base.clock import Clock
-from oa_base.identity import KHALA_AUDIENCE
+from oa_base.identity import KHALA_AUDIENCE, SYNC_CLAIMS_VERSION
+from oa_base.refusal import Refusal
 from oa_khala.server.admission import Grant
 from oa_platform.auth.tokens import TokenVerifier
 from openagents.control.v1.claims_pb2 import SyncTokenClaims
@@ -22,8 +23,11 @@ class SyncTokenVerifier:
         self._now_ms = now_ms
 
     async def verify(self, token: str) -> Grant:
-        """What `token` grants. Raises Refusal, as `TokenVerifier.verify` does."""
+        """What `token` grants. Raises Refusal as `TokenVerifier.verify` does, and `invalid_token` for other claims."""
         claims = await self._verifier.verify(token, SyncTokenClaims, audience=KHALA_AUDIENCE)
+        if claims.claims_version != SYNC_CLAIMS_VERSION:
+            text = f"the token's claims are not of version {SYNC_CLAIMS_VERSION}; get one of this release's control"
+            raise Refusal("invalid_token", text)
         return Grant(
             subject=claims.sub,
             org_id=claims.org_id,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from oa_base.refusal import Refusal
+from oa_khala.cursors import STALE_REASONS
 from oa_khala.frames import TopicState
 
 
@@ -27,6 +28,14 @@ class HistoryPage:
     frames: Sequence[bytes]
     floor: int
     head: int
+
+
+def state_said(refusal: Refusal) -> TopicState | None:
+    """Where the topic stands by the refusal of a cursor that can't be continued; None when the source doesn't say."""
+    said = refusal.metadata
+    if refusal.reason not in STALE_REASONS or not {"epoch", "floor", "head"} <= said.keys():
+        return None
+    return TopicState(said["epoch"], int(said["floor"]), int(said["head"]))
 
 
 class TopicSource(Protocol):

@@ -134,7 +134,8 @@ class FakeUpstream(topic_service_pb2_grpc.TopicServiceServicer):
         if request.epoch != log.epoch:
             await _abort(context, Refusal("epoch_mismatch", "another lineage"))
         if request.after_seq < log.floor:
-            await _abort(context, Refusal("retention_floor_breach", "pruned"))
+            stands = {"epoch": log.epoch, "floor": str(log.floor), "head": str(log.head)}
+            await _abort(context, Refusal("retention_floor_breach", "pruned", metadata=stands))
         if log.damaged_at and request.after_seq + 1 >= log.damaged_at:
             await _abort(context, Refusal("archive_damaged", "an event is missing"))
         if request.after_chain and (chain := log.chain(request.after_seq)) != request.after_chain:

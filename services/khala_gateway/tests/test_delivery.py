@@ -298,7 +298,10 @@ async def test_who_comes_after_a_pruning_that_the_gateway_missed_is_served_at_th
         stack.runtime.logs[T].floor = 6
         await second.subscribe(T)
         assert (await second.next(frames.Subscribed)).floor == 0
-        assert (await second.next(frames.ErrorFrame)).reason == "retention_floor_breach"
+        stale = await second.next(frames.ErrorFrame)
+        assert stale.reason == "retention_floor_breach"
+        assert stale.stale is not None
+        assert (stale.stale.floor, stale.stale.head) == (6, 10), "where the topic stands, not where it stood"
         assert (await second.follow(T)).floor == 6
         assert second.seqs[T] == [7, 8, 9, 10]
         stack.runtime.append(T)

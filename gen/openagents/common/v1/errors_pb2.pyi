@@ -485,6 +485,7 @@ class ReasonSpec(_message.Message):
     GRPC_CODE_FIELD_NUMBER: _builtins.int
     CLOSE_CODE_FIELD_NUMBER: _builtins.int
     ACTION_FIELD_NUMBER: _builtins.int
+    RETRY_AFTER_MS_FIELD_NUMBER: _builtins.int
     http_status: _builtins.int
     """HTTP status on the public edge."""
     grpc_code: _builtins.str
@@ -493,6 +494,10 @@ class ReasonSpec(_message.Message):
     """WebSocket close code when the reason ends a connection; 0 when it never does."""
     action: Global___ClientAction.ValueType
     """What the client does."""
+    retry_after_ms: _builtins.int
+    """How long to wait before trying again, in milliseconds, where the refusal itself
+    does not say; 0 for no word about it.
+    """
     def __init__(
         self,
         *,
@@ -500,10 +505,11 @@ class ReasonSpec(_message.Message):
         grpc_code: _builtins.str = ...,
         close_code: _builtins.int = ...,
         action: Global___ClientAction.ValueType = ...,
+        retry_after_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "close_code", b"close_code", "grpc_code", b"grpc_code", "http_status", b"http_status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "close_code", b"close_code", "grpc_code", b"grpc_code", "http_status", b"http_status", "retry_after_ms", b"retry_after_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

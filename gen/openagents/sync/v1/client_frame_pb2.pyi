@@ -118,7 +118,9 @@ class TopicSubscription(_message.Message):
     TOPIC_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
-    """Topic, as the grammar in topic_service.proto has it."""
+    """Topic, as the grammar in topic_service.proto has it.
+    One that is none is refused as `invalid_topic`, alone.
+    """
     @_builtins.property
     def cursor(self) -> _cursor_pb2.Cursor:
         """How far the client has applied it; absent to start at the snapshot or floor."""
@@ -140,7 +142,8 @@ Global___TopicSubscription: _TypeAlias = TopicSubscription  # noqa: Y015
 @_typing.final
 class Subscribe(_message.Message):
     """Starts receiving topics; each is answered by SUBSCRIBED or ERROR. Subscribing
-    again to a topic restarts its delivery at the given cursor.
+    again to a topic restarts its delivery at the given cursor; if that is refused,
+    the earlier subscription stands (`Error.subscription_stands`).
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -336,6 +336,7 @@ class Error(_message.Message):
     FIELD_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_MS_FIELD_NUMBER: _builtins.int
     STALE_CURSOR_FIELD_NUMBER: _builtins.int
+    SUBSCRIPTION_STANDS_FIELD_NUMBER: _builtins.int
     reason: _errors_pb2.Reason.ValueType
     """Reason from the catalogue."""
     reason_name: _builtins.str
@@ -346,6 +347,10 @@ class Error(_message.Message):
     """Field of the client frame that was refused; empty if none in particular."""
     retry_after_ms: _builtins.int
     """How long to wait before trying again, in milliseconds; 0 if it does not help."""
+    subscription_stands: _builtins.bool
+    """Whether an earlier subscription to this topic still stands, and its frames go on
+    coming: it does when a Subscribe that would have replaced it was refused.
+    """
     @_builtins.property
     def stale_cursor(self) -> Global___StaleCursor:
         """For a stale cursor: where the topic stands."""
@@ -359,10 +364,11 @@ class Error(_message.Message):
         field: _builtins.str = ...,
         retry_after_ms: _builtins.int = ...,
         stale_cursor: Global___StaleCursor | None = ...,
+        subscription_stands: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["stale_cursor", b"stale_cursor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "message", b"message", "reason", b"reason", "reason_name", b"reason_name", "retry_after_ms", b"retry_after_ms", "stale_cursor", b"stale_cursor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "message", b"message", "reason", b"reason", "reason_name", b"reason_name", "retry_after_ms", b"retry_after_ms", "stale_cursor", b"stale_cursor", "subscription_stands", b"subscription_stands"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -484,3 +484,9 @@ class ReasonSpec(betterproto.Message):
 
     action: "ClientAction" = betterproto.enum_field(4)
     """What the client does."""
+
+    retry_after_ms: int = betterproto.uint32_field(5)
+    """
+    How long to wait before trying again, in milliseconds, where the refusal itself
+     does not say; 0 for no word about it.
+    """

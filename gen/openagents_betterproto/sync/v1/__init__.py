@@ -115,7 +115,10 @@ class TopicSubscription(betterproto.Message):
     """One topic to receive."""
 
     topic: str = betterproto.string_field(1)
-    """Topic, as the grammar in topic_service.proto has it."""
+    """
+    Topic, as the grammar in topic_service.proto has it.
+     One that is none is refused as `invalid_topic`, alone.
+    """
 
     cursor: "__common_v1__.Cursor" = betterproto.message_field(2)
     """
@@ -127,7 +130,8 @@ class TopicSubscription(betterproto.Message):
 class Subscribe(betterproto.Message):
     """
     Starts receiving topics; each is answered by SUBSCRIBED or ERROR. Subscribing
-     again to a topic restarts its delivery at the given cursor.
+     again to a topic restarts its delivery at the given cursor; if that is refused,
+     the earlier subscription stands (`Error.subscription_stands`).
     """
 
     topics: List["TopicSubscription"] = betterproto.message_field(1)
@@ -302,6 +306,12 @@ class Error(betterproto.Message):
 
     stale_cursor: "StaleCursor" = betterproto.message_field(6)
     """For a stale cursor: where the topic stands."""
+
+    subscription_stands: bool = betterproto.bool_field(7)
+    """
+    Whether an earlier subscription to this topic still stands, and its frames go on
+     coming: it does when a Subscribe that would have replaced it was refused.
+    """
 
 
 @dataclass(eq=False, repr=False)

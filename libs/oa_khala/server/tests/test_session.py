@@ -260,6 +260,33 @@ def test_subscribing_too_fast_is_refused_with_a_time_to_wait() -> None:
     assert errors(session.frame(frames.Subscribe(((U, None),)), NOW + 1_100)) == []
 
 
+def test_a_refused_subscribe_leaves_the_subscription_that_stands() -> None:
+    session = opened(SessionLimits(subscribe_burst=2, subscribe_per_s=1, max_topics=1))
+    session.frame(frames.Subscribe(((T, None),)), NOW)
+    standing = of(session)
+    assert joined(session.frame(frames.Subscribe(((T, Cursor("e", 1)),)), NOW)) == [T], "restarts at its cursor"
+    assert not standing.live
+    standing = of(session)
+    out = session.frame(frames.Subscribe(((T, None), (U, None))), NOW)
+    stands = [command.frame.subscription_stands for command in out if isinstance(command, SendFrame)]  # type: ignore[union-attr]
+    assert (errors(out), stands, left(out)) == ([(T, "rate_limited"), (U, "rate_limited")], [True, False], [])
+    assert standing.live
+    assert of(session) is standing
+
+
+def test_a_token_that_would_end_at_once_opens_nothing() -> None:
+    session = made()
+    session.frame(HELLO, NOW)
+    out = session.token_accepted(replace(GRANT, expires_at_ms=NOW), NOW)
+    assert (errors(out), close_code(out)) == ([("", "token_expired")], 4401)
+
+
+def test_a_token_of_another_org_does_not_refresh() -> None:
+    session = opened()
+    session.frame(frames.RefreshToken("new"), NOW)
+    assert errors(session.token_accepted(replace(GRANT, org_id="org_b"), NOW)) == [("", "invalid_token")]
+
+
 def test_ping_is_answered_with_the_heads() -> None:
     session = subscribed()
     assert session.frame(frames.Ping(7), NOW + 5) == [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from oa_base.identity import ISSUER, KHALA_AUDIENCE
+from oa_base.identity import ISSUER, KHALA_AUDIENCE, SYNC_CLAIMS_VERSION
 from oa_platform.auth.jwks import StaticKeys
 from oa_platform.auth.keys import generate_key
 from oa_platform.auth.tokens import TokenVerifier, sign_token
@@ -28,5 +28,6 @@ async def test_a_clock_that_was_wrong_at_the_start_and_was_mended_ends_no_sessio
     await clock.advance(60)
     now = int(clock.time())
     claims = SyncTokenClaims(iss=ISSUER, sub="usr_1", aud=KHALA_AUDIENCE, iat=now, nbf=now, exp=now + 300, jti="j")
+    claims.claims_version = SYNC_CLAIMS_VERSION
     grant = await tokens.verify(sign_token(claims, KEY))
     assert grant.expires_at_ms - now_ms() == pytest.approx(300_000, abs=2)

@@ -20,6 +20,7 @@ from services.khala_gateway.connections.app.ports import Transport
 from services.khala_gateway.connections.app.subscriber import Run, TopicSubscriber, Waits
 from services.khala_gateway.feeds.app.entries import Segment
 from services.khala_gateway.feeds.app.replays import ReplayPage
+from services.khala_gateway.sources.app import state_said
 
 _log = structlog.get_logger(__name__)
 # Slices in one turn of a connection, so that one that catches up doesn't hold up the others.
@@ -169,7 +170,7 @@ class Delivery:
             return
         if refusal.reason in STALE_REASONS and feed.stands:
             self._dependencies.hub.outdated(subscription.topic)
-            subscriber.stale(refusal.reason, feed.state)
+            subscriber.stale(refusal.reason, state_said(refusal) or feed.state)
         elif refusal.info.action is ClientAction.GIVE_UP:
             subscriber.refused(refusal)
         else:

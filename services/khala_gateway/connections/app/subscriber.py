@@ -11,6 +11,7 @@ from oa_khala.server.commands import Command, Subscription
 from oa_khala.server.subscriptions import Subscriptions
 from services.khala_gateway.connections.app.dependencies import Dependencies
 from services.khala_gateway.feeds.app.topic_feed import TopicFeed
+from services.khala_gateway.sources.app import state_said
 
 Run = Callable[[list[Command]], None]
 
@@ -91,4 +92,5 @@ class TopicSubscriber:
         chain = bytes.fromhex(refusal.metadata.get("chain", ""))
         if refusal.reason in STALE_REASONS and not chain:
             dependencies.hub.outdated(topic)  # its numbers fit the feed, but not what the source has
-        self._run(self._subscriptions.cursor_refused(self.subscription, refusal, state, chain))
+        said = state_said(refusal) or state
+        self._run(self._subscriptions.cursor_refused(self.subscription, refusal, said, chain))

@@ -37,6 +37,17 @@ _INVALID_DATA = 1007
 _END_OF_REQUEST = b"\r\n\r\n"
 
 
+class _ServerProtocol(ServerProtocol):
+    """`websockets`' own, but a Close between the fragments of a message is answered as any other: a control frame may
+    stand there (RFC 6455, 5.4), and what the client no longer wants to say need not be complete."""
+
+    def recv_frame(self, frame: Frame) -> None:
+        """A frame came."""
+        if frame.opcode is Opcode.CLOSE:
+            self.current_size = None
+        super().recv_frame(frame)
+
+
 class Sockets(Protocol):
     """All sockets of the server."""
 
@@ -59,7 +70,7 @@ class Socket(asyncio.Protocol):
     def __init__(self, sockets: Sockets, limits: SocketLimits) -> None:
         self._sockets = sockets
         self._limits = limits
-        self._ws = ServerProtocol(subprotocols=_SUBPROTOCOLS, max_size=limits.max_frame_bytes, logger=_WS_LOG)
+        self._ws = _ServerProtocol(subprotocols=_SUBPROTOCOLS, max_size=limits.max_frame_bytes, logger=_WS_LOG)
         self._tcp: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._parts: list[bytes] = []
