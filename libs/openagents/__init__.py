@@ -61,18 +61,20 @@ HOMES = {
 """Name -> module, or module:name, that it is loaded from."""
 
 
-def __getattr__(name: str) -> object:
-    home = HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, attribute = home.partition(":")
-    try:
-        value = getattr(import_module(module), attribute) if attribute else import_module(module)
-    except ModuleNotFoundError as missing:
-        message = f"openagents.{name} needs the module {missing.name}; install '{DISTRIBUTION}[sdk]'"
-        raise ImportError(message, name=missing.name) from missing
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # for a type checker, a module with this function has every name
+
+    def __getattr__(name: str) -> object:
+        home = HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module, _, attribute = home.partition(":")
+        try:
+            value = getattr(import_module(module), attribute) if attribute else import_module(module)
+        except ModuleNotFoundError as missing:
+            message = f"openagents.{name} needs the module {missing.name}; install '{DISTRIBUTION}[sdk]'"
+            raise ImportError(message, name=missing.name) from missing
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

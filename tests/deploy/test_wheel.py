@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -133,6 +134,49 @@ def test_a_users_own_apps_is_not_hidden_and_services_is_not_there(installed: Ins
     assert Path(seen["apps"]).is_relative_to(installed.folder)
     assert seen["services"] is False
     assert installed.run(installed.oa, "--version") == "oa, version 0.1.0\n"
+
+
+_PROGRAM = """
+import asyncio
+from openagents import Client, ExecSpec, Finish, Refusal, RunFailed, Worker, events
+
+async def main() -> Finish:
+    async with Client.from_env() as client:
+        run = await client.start("exec", ExecSpec(("true",)), key="k", labels={"a": "b"})
+        async for event in run.events():
+            if isinstance(event.body, events.TextDelta):
+                reveal_type(event.body.data)
+        reveal_type(await run.state())
+        reveal_type(Worker)
+        return await run.result()
+"""
+
+
+def test_a_users_program_is_typed_and_its_mistakes_are_found(installed: Installed) -> None:
+    (installed.folder / "program.py").write_text(_PROGRAM, "utf-8")
+    wrong = _PROGRAM.replace('("true",)', '"true"').replace("Worker, events", "Worker, Vorker, events")
+    (installed.folder / "wrong.py").write_text(wrong, "utf-8")
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--cache-dir=mypy"]
+    mypy += ["--python-executable", installed.python, "--config-file="]
+    said = installed.run(*mypy, "program.py").splitlines()
+    revealed = [re.findall(r'Revealed type is "(.*)"', line) for line in said]
+    assert revealed[0] in (["bytes"], ["builtins.bytes"])
+    assert revealed[1] == ["oa_client.core.models.Run"]
+    assert "oa_worker.sdk.worker.Worker" in revealed[2][0]
+    found = subprocess.run(
+        [*mypy, "wrong.py"], cwd=installed.folder, env=installed.variables, capture_output=True, text=True, check=False
+    )
+    assert 'wrong.py:7: error: Argument 1 to "ExecSpec"' in found.stdout
+    assert 'Module "openagents" has no attribute "Vorker"' in found.stdout
+
+
+def test_what_is_missing_is_named_with_what_to_install(installed: Installed) -> None:
+    for path in installed.environment.rglob("locked.pth"):
+        path.unlink()
+    program = "import openagents\ntry: openagents.Client\nexcept ImportError as error: print(error)"
+    said = installed.run(installed.python, "-c", program)
+    assert said.startswith("openagents.Client needs the module ")
+    assert said.endswith("; install 'openagents-runtime[sdk]'\n")
 
 
 def test_oa_says_when_another_distribution_has_replaced_the_package(installed: Installed) -> None:
