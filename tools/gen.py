@@ -44,7 +44,8 @@ def _drop_stubs_without_service(out: Path) -> None:
 
 def _write_inits(out: Path) -> None:
     folders = {path.parent for path in out.rglob("*.py")}
-    for folder in {up for leaf in folders for up in (leaf, *leaf.parents) if out in up.parents}:
+    packages = {up for leaf in folders for up in (leaf, *leaf.parents) if out in up.parents}
+    for folder in packages - {out / "openagents"}:  # people write that one: libs/openagents
         init = folder / "__init__.py"
         if not init.exists() or not init.read_bytes():
             init.write_text(INIT_TEXT, "utf-8")

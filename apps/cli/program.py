@@ -15,7 +15,7 @@ from apps.cli.output import Output
 from apps.cli.settings import CliSettings, load_settings, open_site
 from oa_base.refusal import Refusal
 from oa_base.visible import is_text
-from oa_client.client import VERSION
+from oa_client.core.version import VERSION
 from oa_client.cpython.site import Site
 
 _HELP = """Durable agent runs: start them, watch them live, prove what they did.

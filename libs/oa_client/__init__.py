@@ -3,6 +3,7 @@ mobile).
 
 Its rooms, each on top of those below it:
 
+    sdk/          what programs import as `openagents`: a client that starts runs and follows them
     cpython/      what the core needs from outside, for CPython: httpx, websockets, files, SQLite
     client        all of it put together for one site (one control URL)
     proofs/       what proves a run: receipts, trusted keys, the log of receipts, artifacts
@@ -11,5 +12,6 @@ Its rooms, each on top of those below it:
     transport     what is needed of the network: small Protocols
     core/         plain values and decisions: models, what has been applied, the rule of every store. Pure
 
-All but `cpython` is for every surface: no network library, no file, no path. A browser brings another `cpython`.
+All but `sdk` and `cpython` is for every surface: no network library, no file, no path. A browser brings another
+`cpython`.
 """

@@ -21,7 +21,7 @@ LOCALSTACK_ROOMS = ("installation", "postgres", "processes")
 KHALA_ROOMS = ("client", "server")
 KHALA_MODULES = ("cursors", "feed", "frames", "topics", "wire")
 TOPICS_MODULES = ("history", "servicer", "store", "watcher")
-CLIENT_ROOMS = ("core", "cpython", "edge", "follow", "proofs")
+CLIENT_ROOMS = ("core", "cpython", "edge", "follow", "proofs", "sdk")
 CLIENT_MODULES = ("client", "transport", "follow/items", "follow/updates", "proofs/event_lines", "proofs/pins")
 LIBRARIES = (
     "oa_base",

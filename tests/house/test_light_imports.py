@@ -40,6 +40,8 @@ def heavy_imports(module: str) -> set[str]:
         "oa_runlog.reducer",
         "oa_runlog.state_form",
         "oa_runlog.wire",
+        "openagents",
+        "openagents.runtime.v1.event_pb2",
     ],
 )
 def test_decoding_and_following_load_no_cryptography_no_grpc_and_no_driver(module: str) -> None:

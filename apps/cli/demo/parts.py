@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from apps.cli.settings import running_stack
 from oa_base.refusal import Refusal
 from oa_localstack.processes.child import last_lines, spawn
 from oa_localstack.processes.supervision import Event
+from oa_localstack.services import python_module
 from oa_localstack.stack import Stack
 
 WORKER_ATTACH_TIMEOUT_S = 30.0
@@ -64,7 +63,7 @@ async def attached_worker(cli: Cli, stack: RunningStack, name: str) -> AsyncIter
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with log_path.open("ab") as log:
         offset = log.tell()
-        argv = [sys.executable, "-m", "apps.cli", "worker", "start", "--adapter", "exec", "--name", name, "--json"]
+        argv = [*python_module("openagents._oa"), "worker", "start", "--adapter", "exec", "--name", name, "--json"]
         process = spawn(argv, env=_worker_environment(cli, stack), log=log)
     try:
         worker_id = await _attached(process, log_path, offset)
@@ -81,7 +80,6 @@ async def attached_worker(cli: Cli, stack: RunningStack, name: str) -> AsyncIter
 def _worker_environment(cli: Cli, stack: RunningStack) -> dict[str, str]:
     return {
         **cli.env,
-        "PYTHONPATH": os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path if entry),
         "OA_HOME": str(stack.home),
         "OA_CONTROL_URL": cli.site.control_url,
         "OA_CLIENT_HOME": str(cli.site.folder.parent.parent),

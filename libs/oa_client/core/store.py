@@ -1,8 +1,8 @@
 """The watermark store: the state of each topic and how far it has been applied, persisted in one step.
 
 A store belongs to one user, org and device (its namespace). Implementations: SQLite (`oa_client.cpython.sqlite_store`)
-and memory (here). A topic's state is its elements: the payloads of its events from `first_seq` on, or a snapshot and
-what came after it.
+and memory (here); `CursorStore` keeps no state. A topic's state is its elements: the payloads of its events from
+`first_seq` on, or a snapshot and what came after it.
 """
 
 from __future__ import annotations
@@ -111,3 +111,30 @@ class MemoryStore:
         """See WatermarkStore."""
         known = self._topics.get(topic)
         return iter([each for each in known.elements if each.seq > after_seq] if known else [])
+
+
+class CursorStore:
+    """A WatermarkStore of a reader that takes each element once and keeps none: it holds cursors, and no state."""
+
+    def __init__(self) -> None:
+        self._cursors: dict[str, Cursor] = {}
+
+    def cursor(self, topic: str) -> Cursor | None:
+        """See WatermarkStore."""
+        return self._cursors.get(topic)
+
+    def apply(self, elements: Sequence[Apply]) -> None:
+        """See WatermarkStore."""
+        staged = dict(self._cursors)
+        for each in elements:
+            if continues(staged.get(each.topic), each):
+                staged[each.topic] = each.cursor
+        self._cursors = staged
+
+    def drop(self, topic: str) -> None:
+        """See WatermarkStore."""
+        self._cursors.pop(topic, None)
+
+    def elements(self, topic: str, after_seq: int = 0) -> Iterator[Element]:
+        """See WatermarkStore."""
+        return iter(())

@@ -34,21 +34,8 @@ class ClientHome:
         self.root = root
 
     def site(self, control_url: str) -> Path:
-        """The folder of one site. Raises Refusal `invalid_setting` for what is no http(s) URL."""
-        parts = urlsplit(control_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            message = f"{control_url!r} is no URL of a control plane; one is http://127.0.0.1:8080"
-            raise Refusal("invalid_setting", message, field="OA_CONTROL_URL")
-        try:
-            port = parts.port or {"http": 80, "https": 443}[parts.scheme]
-        except ValueError:
-            raise Refusal(
-                "invalid_setting",
-                f"{control_url!r} has no valid port; give one from 1 to 65535",
-                field="OA_CONTROL_URL",
-            ) from None
-        host = re.sub(r"[^A-Za-z0-9.-]", "_", parts.hostname)
-        folder = self.root / "sites" / f"{host}-{port}"
+        """The folder of one site. Raises Refusal as `site_name` does."""
+        folder = self.root / "sites" / site_name(control_url)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return folder
 
@@ -62,6 +49,24 @@ class ClientHome:
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_private_json(path, {"device_id": device_id})
         return device_id
+
+
+def site_name(control_url: str) -> str:
+    """HOST-PORT of a control URL, fit for a file name. Raises Refusal `invalid_setting` for what is no http(s) URL."""
+    parts = urlsplit(control_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        message = f"{control_url!r} is no URL of a control plane; one is http://127.0.0.1:8080"
+        raise Refusal("invalid_setting", message, field="OA_CONTROL_URL")
+    try:
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    except ValueError:
+        raise Refusal(
+            "invalid_setting",
+            f"{control_url!r} has no valid port; give one from 1 to 65535",
+            field="OA_CONTROL_URL",
+        ) from None
+    host = re.sub(r"[^A-Za-z0-9.-]", "_", parts.hostname)
+    return f"{host}-{port}"
 
 
 class FileCredentialStore:

@@ -12,10 +12,11 @@ from oa_client.core import wire
 from oa_client.core.models import ArtifactPiece, Caller, InclusionProof, NewServiceAccount, Page, Run, SyncGrant
 from oa_client.edge.calls import ATTEMPTS, AccessTokens, Edge, M
 from oa_runlog import wire as runlog_wire
+from oa_runlog.events import ExecSpec, RunSpec
 from oa_runlog.proof.receipt import SignedReceipt
 from openagents.control.v1 import service_account_service_pb2, session_service_pb2, sync_token_service_pb2
 from openagents.projection.v1 import read_service_pb2
-from openagents.runtime.v1 import event_pb2, receipt_service_pb2, replay_service_pb2, run_pb2, run_service_pb2
+from openagents.runtime.v1 import receipt_service_pb2, replay_service_pb2, run_pb2, run_service_pb2
 
 _RUNS = "openagents.runtime.v1.RunService"
 _RECEIPTS = "openagents.runtime.v1.ReceiptService"
@@ -54,12 +55,18 @@ class Commands:
 
         Raises Refusal `invalid_value` for a retention class that the installation does not have; "" is its default.
         """
-        command = event_pb2.ExecSpec(
-            argv=argv, working_directory=working_directory, environment=environment or {}, timeout_ms=timeout_ms
-        )
+        command = ExecSpec(tuple(argv), working_directory, environment or {}, timeout_ms)
+        spec = RunSpec("exec", command, title, retention_class=retention_class)
+        return await self.create_run(spec, idempotency_key)
+
+    async def create_run(self, spec: RunSpec, idempotency_key: str = "") -> Run:
+        """Create a run. The key makes a repeated call safe; without one a new key is made.
+
+        Raises Refusal with the field of the spec that is to blame; `idempotency_conflict` for a key that another spec
+        was sent with.
+        """
         request = run_service_pb2.CreateRunRequest(
-            idempotency_key=idempotency_key or f"oa-{ULID()}",
-            spec=event_pb2.RunSpec(adapter="exec", title=title, exec=command, retention_class=retention_class),
+            idempotency_key=idempotency_key or f"oa-{ULID()}", spec=runlog_wire.spec_to_wire(spec)
         )
         answer = await self._call(f"{_RUNS}/CreateRun", request, run_service_pb2.CreateRunResponse)
         return wire.run(answer.run)

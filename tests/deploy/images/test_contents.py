@@ -14,13 +14,17 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from openagents import HOMES
 from tools.images.build import CONTAINERFILE
 from tools.images.contents import CHECKOUT, contents
 from tools.images.imports import imports_of
 from tools.images.sbom import bill, pins
 from tools.images.targets import TARGETS, Target
 
-PROGRAMS = {name: target.programs for name, target in TARGETS.items()} | {"cli": ("apps.cli",)}
+PROGRAMS = {name: target.programs for name, target in TARGETS.items()} | {
+    "cli": ("apps.cli",),
+    "sdk": tuple(home.partition(":")[0] for home in HOMES.values()),
+}
 """Extra -> what it is for."""
 BY_NAME = {"uvicorn": {"httptools"}}
 """What a package loads by its name, so that no import of ours shows it."""

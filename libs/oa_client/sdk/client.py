@@ -1,0 +1,141 @@
+"""A client of one site for programs, signed in as a service account.
+
+async with Client.from_env() as client:
+    run = await client.start("exec", ExecSpec(("make", "test")), key="build-17")
+    finish = await run.result()
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from ulid import ULID
+
+from oa_base.refusal import Refusal
+from oa_client.core.store import WatermarkStore
+from oa_client.core.version import VERSION
+from oa_client.cpython.files import site_name
+from oa_client.cpython.network import HttpxHttp, WebSockets
+from oa_client.edge.api_keys import ApiKeyAccess
+from oa_client.edge.calls import Edge
+from oa_client.edge.commands import Commands
+from oa_client.follow.subscription import MAX_BATCH, Subscription
+from oa_client.sdk.runs import SURFACE, RunHandle
+from oa_client.transport import Sockets
+from oa_runlog.events import ExecSpec, PromptSpec, RunSpec
+
+_BUILD_ID = f"oa-{SURFACE}/{VERSION}"
+
+
+class Client:
+    """Starts runs and follows them. Use it in `async with`, or close it.
+
+    One client serves any number of tasks of one event loop. Every method may raise Refusal: `unavailable` and its like
+    after a few attempts, `invalid_api_key`, or what the service has against the request.
+    """
+
+    def __init__(
+        self, control_url: str, api_key: str, *, khala_url: str = "", proxy: str = "", ca_file: Path | None = None
+    ) -> None:
+        """`control_url`: of the public edge, https:// for TLS. `khala_url` overrides the address that control gives.
+
+        `proxy`: the URL of an HTTP proxy for all but loopback. `ca_file`: certificates of authorities (PEM) that are
+        trusted besides the public ones. Raises Refusal(invalid_setting).
+        """
+        site_name(control_url)  # refuses what is no URL
+        self._http = HttpxHttp(proxy, ca_file)
+        edge = Edge(control_url, self._http, _BUILD_ID)
+        self._commands = Commands(edge, ApiKeyAccess(edge, api_key))
+        self._following = _Following(self._commands, WebSockets(proxy, ca_file), khala_url)
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] = os.environ) -> Self:
+        """A client as OA_CONTROL_URL and OA_API_KEY say; OA_KHALA_URL, OA_PROXY and OA_CA_FILE may be set.
+
+        The key may also be in a file, which OA_API_KEY_FILE names. Raises Refusal(invalid_setting).
+        """
+        ca_file = env.get("OA_CA_FILE")
+        return cls(
+            _needed(env, "OA_CONTROL_URL"),
+            _api_key(env),
+            khala_url=env.get("OA_KHALA_URL", ""),
+            proxy=env.get("OA_PROXY", ""),
+            ca_file=Path(ca_file) if ca_file else None,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._http.close()
+
+    async def start(
+        self,
+        adapter: str,
+        input: ExecSpec | PromptSpec,
+        *,
+        key: str = "",
+        title: str = "",
+        labels: Mapping[str, str] | None = None,
+        thread_id: str = "",
+        retention_class: str = "",
+    ) -> RunHandle:
+        """Start a run for the workers that have `adapter`. It waits until one of them takes it.
+
+        `key` makes it safe to call this again after a crash: the same key and the same input give the same run, and
+        the same key with another input is refused as `idempotency_conflict`. Without one every call starts a run.
+        """
+        spec = RunSpec(adapter, input, title, thread_id, labels or {}, retention_class)
+        run = await self._commands.create_run(spec, key)
+        return self.run(run.run_id)
+
+    def run(self, run_id: str) -> RunHandle:
+        """The run with this id; nothing is asked of the service yet."""
+        return RunHandle(run_id, self._commands, self._following)
+
+
+class _Following:
+    """Makes subscriptions; an `oa_client.follow.run_tail.Subscribes`."""
+
+    def __init__(self, commands: Commands, sockets: Sockets, khala_url: str) -> None:
+        self._commands = commands
+        self._sockets = sockets
+        self._khala_url = khala_url
+        self._device_id = f"dev_{ULID()}"
+
+    def subscription(self, store: WatermarkStore, *, max_batch: int = MAX_BATCH) -> Subscription:
+        return Subscription(
+            self._device_id,
+            _BUILD_ID,
+            self._commands,
+            self._sockets,
+            store,
+            surface=SURFACE,
+            khala_url=self._khala_url,
+            max_batch=max_batch,
+        )
+
+
+def _needed(env: Mapping[str, str], variable: str) -> str:
+    value = env.get(variable, "")
+    if not value:
+        raise Refusal("invalid_setting", f"{variable} is not set; set it, or give the value to Client", field=variable)
+    return value
+
+
+def _api_key(env: Mapping[str, str]) -> str:
+    file = env.get("OA_API_KEY_FILE")
+    if not file or env.get("OA_API_KEY"):
+        return _needed(env, "OA_API_KEY")
+    try:
+        return Path(file).read_text("utf-8").strip()
+    except (OSError, ValueError) as error:
+        message = f"the file of OA_API_KEY_FILE can't be read ({type(error).__name__}); name one that holds the key"
+        raise Refusal("invalid_setting", message, field="OA_API_KEY_FILE") from None

@@ -1,0 +1,113 @@
+"""One run, for the program that started it or found it by its id."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from oa_base.refusal import Refusal
+from oa_client.core.models import Finish, Run, SyncGrant
+from oa_client.core.store import CursorStore
+from oa_client.edge.commands import Commands
+from oa_client.follow.items import EventsArchived, Seen, StartedOver
+from oa_client.follow.run_tail import RunTail, Subscribes
+from oa_khala.topics import run_events
+from oa_runlog.events import Outcome, RunEvent
+
+SURFACE = "sdk"
+"""What kind of client this is, to the services."""
+
+
+class RunEnded(Exception):
+    """The run has ended without success. `finish` says how, and `reason` why, in one word ("nonzero_exit")."""
+
+    def __init__(self, run_id: str, finish: Finish) -> None:
+        said = f": {finish.message}" if finish.message else ""
+        super().__init__(f"{run_id} {finish.outcome} ({finish.reason}){said}")
+        self.run_id = run_id
+        self.finish = finish
+
+    @property
+    def reason(self) -> str:
+        """Why, as one word."""
+        return self.finish.reason
+
+
+class RunFailed(RunEnded):
+    """The run did not do what was asked."""
+
+
+class RunCanceled(RunEnded):
+    """The run was ended on request."""
+
+
+class RunHandle:
+    """A run at the service, which goes on whether or not anybody holds its handle."""
+
+    def __init__(self, run_id: str, commands: Commands, following: Subscribes) -> None:
+        self.run_id = run_id
+        self._commands = commands
+        self._following = following
+
+    def __repr__(self) -> str:
+        return f"RunHandle({self.run_id})"
+
+    async def state(self) -> Run:
+        """The authority's current state. Raises Refusal `not_found`."""
+        return await self._commands.run(self.run_id)
+
+    async def events(self, *, after_seq: int = 0) -> AsyncGenerator[RunEvent, None]:
+        """The run's events above `after_seq`, in order: first those that there are, then each as it comes, to the last.
+
+        Each is given once. A connection that breaks is made again, and goes on with exactly the next event. Raises
+        Refusal: `retention_floor_breach` when the events have moved to the archive, and the reason why a log can't
+        be continued when it was replaced meanwhile.
+        """
+        tail = RunTail(self._following, CursorStore(), self.run_id)
+        async with aclosing(tail.items()) as items:
+            async for item in items:
+                match item:
+                    case Seen(event=event) if event.seq > after_seq:
+                        yield event
+                    case StartedOver(reason=reason):
+                        message = "the log was replaced while it was followed; read the events from the start"
+                        raise Refusal.received(reason, message)
+
+    async def result(self) -> Finish:
+        """Wait for the run's end and return how it succeeded. Raises RunFailed or RunCanceled when it did not.
+
+        It waits as long as the run takes, also while a service is away: limit it with `asyncio.timeout`. The run is
+        not cancelled with the wait.
+        """
+        state = await self.state()
+        if state.finish is None:
+            await self._until_finished()
+            state = await self.state()
+        if state.finish is None:
+            raise Refusal("unavailable", "the service does not know of the end that it told; try again")
+        match state.finish.outcome:
+            case Outcome.SUCCEEDED:
+                return state.finish
+            case Outcome.CANCELED:
+                raise RunCanceled(self.run_id, state.finish)
+            case _:
+                raise RunFailed(self.run_id, state.finish)
+
+    async def cancel(self, reason: str = "") -> Run:
+        """Ask for the run to end, and return at once. `result` tells when it has."""
+        return await self._commands.cancel(self.run_id, reason)
+
+    async def sync_token(self, *, ttl_s: int = 0) -> SyncGrant:
+        """A token with which somebody else, a browser for example, can follow this run for a while and do nothing else.
+
+        `ttl_s`: 60 to 900, or 0 for the service's default.
+        """
+        return await self._commands.sync_token([run_events(self.run_id)], surface=SURFACE, ttl_seconds=ttl_s)
+
+    async def _until_finished(self) -> None:
+        try:
+            async with aclosing(self.events()) as events:
+                async for _ in events:
+                    pass
+        except EventsArchived:  # so it has ended
+            pass

@@ -1,0 +1,117 @@
+"""What a program gives to the client, and what it gets of a run that can't be followed to its end."""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from oa_base.refusal import Refusal
+from oa_client.core.models import Finish, Run
+from oa_client.edge.commands import Commands
+from oa_client.follow.tests.fake_gateway import EPOCH, FakeGateway, Fault, Topic
+from oa_client.follow.tests.subscribing import Subscribing
+from oa_client.sdk.client import Client
+from oa_client.sdk.runs import RunCanceled, RunFailed, RunHandle
+from oa_khala.topics import run_events
+from oa_runlog.tests.records import record, text
+
+ENV = {"OA_CONTROL_URL": "http://127.0.0.1:1", "OA_API_KEY": "oak_1"}
+RUN = record([text(b"one\n"), text(b"two\n")])
+TOPIC = run_events(RUN.run_id)
+
+
+class Authority:
+    """Answers GetRun with one state after the other; the last one stays."""
+
+    def __init__(self, *finishes: Finish | None) -> None:
+        self._finishes = deque(finishes)
+
+    async def run(self, run_id: str) -> Run:
+        finish = self._finishes.popleft() if len(self._finishes) > 1 else self._finishes[0]
+        return Run(run_id, "", "exec", "running", 0, "", 1, "", finish, {})
+
+
+def handle(gateway: FakeGateway, *finishes: Finish | None) -> RunHandle:
+    return RunHandle(RUN.run_id, cast("Commands", Authority(*finishes)), Subscribing(gateway.url))
+
+
+@pytest.mark.parametrize("missing", sorted(ENV))
+def test_a_variable_that_is_missing_is_named(missing: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        Client.from_env({**ENV, missing: ""})
+    assert (refused.value.reason, refused.value.field) == ("invalid_setting", missing)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("OA_CONTROL_URL", "127.0.0.1:8080"), ("OA_CA_FILE", "/no/such/file"), ("OA_API_KEY_FILE", "/no/such/file")],
+)
+def test_a_variable_that_makes_no_sense_is_named(variable: str, value: str) -> None:
+    env = {**ENV, variable: value}
+    if variable == "OA_API_KEY_FILE":
+        del env["OA_API_KEY"]
+    with pytest.raises(Refusal) as refused:
+        Client.from_env(env)
+    assert (refused.value.reason, refused.value.field) == ("invalid_setting", variable)
+    assert "oak_1" not in str(refused.value)
+
+
+async def test_the_key_may_be_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("oak_1\n", "utf-8")
+    env = {"OA_CONTROL_URL": ENV["OA_CONTROL_URL"], "OA_API_KEY_FILE": str(tmp_path / "key")}
+    async with Client.from_env(env) as client:
+        assert repr(client.run(RUN.run_id)) == f"RunHandle({RUN.run_id})"
+
+
+async def test_events_go_on_exactly_after_a_break_and_after_a_seq() -> None:
+    faults = deque([Fault(cut_after=2)])
+    async with FakeGateway({TOPIC: Topic(list(RUN.events))}, faults).running() as gateway:
+        run = handle(gateway, None)
+        assert [event.seq async for event in run.events()] == list(range(1, len(RUN.events) + 1))
+        assert [event.seq async for event in run.events(after_seq=2)] == list(range(3, len(RUN.events) + 1))
+    first, second, third = gateway.subscribed_from
+    assert (first, third) == (None, None)
+    assert second is not None
+    assert (second.epoch, second.applied_seq) == (EPOCH, 2)
+
+
+async def test_a_log_that_was_replaced_is_not_taken_for_the_same() -> None:
+    seqs: list[int] = []
+
+    async def read(run: RunHandle) -> None:
+        async for event in run.events():
+            seqs.append(event.seq)
+            gateway.topics[TOPIC].epoch = "another"
+
+    faults = deque([Fault(cut_after=2)])
+    async with FakeGateway({TOPIC: Topic(list(RUN.events))}, faults).running() as gateway:
+        with pytest.raises(Refusal) as refused:
+            await read(handle(gateway, None))
+    assert (seqs, refused.value.reason) == ([1, 2], "epoch_mismatch")
+
+
+async def test_a_run_whose_events_are_archived_has_a_result() -> None:
+    async with FakeGateway({TOPIC: Topic(list(RUN.events), floor=len(RUN.events))}).running() as gateway:
+        done = Finish("succeeded", "", "")
+        assert await handle(gateway, None, done).result() == done
+
+
+@pytest.mark.parametrize(("outcome", "raised"), [("failed", RunFailed), ("canceled", RunCanceled)])
+async def test_what_did_not_succeed_is_raised_with_its_reason(
+    outcome: str, raised: type[RunFailed] | type[RunCanceled]
+) -> None:
+    finish = Finish(outcome, "timeout", "it took too long")
+    with pytest.raises(raised) as ended:
+        await handle(FakeGateway({}), finish).result()
+    assert (ended.value.finish, ended.value.reason) == (finish, "timeout")
+    assert str(ended.value) == f"{RUN.run_id} {outcome} (timeout): it took too long"
+
+
+async def test_a_service_that_does_not_know_the_end_yet_is_not_taken_for_success() -> None:
+    async with FakeGateway({TOPIC: Topic(list(RUN.events))}).running() as gateway:
+        with pytest.raises(Refusal) as refused:
+            await handle(gateway, None).result()
+    assert refused.value.reason == "unavailable"

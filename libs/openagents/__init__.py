@@ -1,0 +1,81 @@
+"""OpenAgents Runtime for Python programs: the one name that is imported by those who use it.
+
+    from openagents import Client, ExecSpec
+
+The generated contracts stand below it (`openagents.runtime.v1`, …). In a checkout they lie in another folder, `gen`; a
+wheel has both in one. What the package offers is loaded when it is first used: every service imports the contracts.
+"""
+
+from importlib import import_module
+from pkgutil import extend_path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from oa_base.refusal import Refusal
+    from oa_client.core.models import Finish, SyncGrant
+    from oa_client.core.models import Run as RunState
+    from oa_client.sdk.client import Client
+    from oa_client.sdk.runs import RunCanceled, RunEnded, RunFailed, RunHandle
+    from oa_runlog import events
+    from oa_runlog.events import ExecSpec, PromptSpec, RunEvent
+    from oa_worker import Worker
+
+__path__ = extend_path(__path__, __name__)
+
+DISTRIBUTION = "openagents-runtime"
+"""What this is installed as. Another distribution has a package of this name, so `oa` looks whose it is."""
+
+__all__ = [
+    "Client",
+    "ExecSpec",
+    "Finish",
+    "PromptSpec",
+    "Refusal",
+    "RunCanceled",
+    "RunEnded",
+    "RunEvent",
+    "RunFailed",
+    "RunHandle",
+    "RunState",
+    "SyncGrant",
+    "Worker",
+    "events",
+]
+
+HOMES = {
+    "Client": "oa_client.sdk.client:Client",
+    "ExecSpec": "oa_runlog.events:ExecSpec",
+    "Finish": "oa_client.core.models:Finish",
+    "PromptSpec": "oa_runlog.events:PromptSpec",
+    "Refusal": "oa_base.refusal:Refusal",
+    "RunCanceled": "oa_client.sdk.runs:RunCanceled",
+    "RunEnded": "oa_client.sdk.runs:RunEnded",
+    "RunEvent": "oa_runlog.events:RunEvent",
+    "RunFailed": "oa_client.sdk.runs:RunFailed",
+    "RunHandle": "oa_client.sdk.runs:RunHandle",
+    "RunState": "oa_client.core.models:Run",
+    "SyncGrant": "oa_client.core.models:SyncGrant",
+    "Worker": "oa_worker:Worker",
+    "events": "oa_runlog.events",
+}
+"""Name -> module, or module:name, that it is loaded from."""
+
+
+if not TYPE_CHECKING:  # for a type checker, a module with this function has every name
+
+    def __getattr__(name: str) -> object:
+        home = HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module, _, attribute = home.partition(":")
+        try:
+            value = getattr(import_module(module), attribute) if attribute else import_module(module)
+        except ModuleNotFoundError as missing:
+            message = f"openagents.{name} needs the module {missing.name}; install '{DISTRIBUTION}[sdk]'"
+            raise ImportError(message, name=missing.name) from missing
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
