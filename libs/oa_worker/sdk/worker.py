@@ -149,20 +149,23 @@ class Worker:
         """The wait after so many failures in a row. A stream that was steady has none: the first try is at once."""
         if failures == 0:
             return 0
-        longest_ms = self._limits.reconnect_max_ms
-        if not self._runs.idle.is_set():
-            # Back well within the time that the authority waits for who holds a run.
-            longest_ms = min(longest_ms, self._lost_after_ms // 8)
+        longest_ms = self._within_lost(self._limits.reconnect_max_ms, 8)
         return Backoff(self._limits.reconnect_min_ms, longest_ms).wait_ms(failures - 1, random.random())
+
+    def _attach_timeout_s(self) -> float:
+        return self._within_lost(self._limits.attach_timeout_ms, 4) / 1000
+
+    def _within_lost(self, longest_ms: int, share: int) -> int:
+        """Who holds a run takes only a share of the time that the authority waits for it."""
+        return longest_ms if self._runs.idle.is_set() else min(longest_ms, self._lost_after_ms // share)
 
     async def _attached_once(self, token: WorkerToken) -> None:
         """One stream from `attach` to its end, which is always an exception."""
         way = Way(self._proxy, urlsplit(f"//{token.runtime_address.removeprefix(SECURE)}").hostname or "")
         options = [*self._channel_options(), *way.channel_options()]
         async with open_channel(token.runtime_address, options, self._ca_file) as channel:
-            timeout_s = self._limits.attach_timeout_ms / 1000
             try:
-                attachment = await attach(channel, token.token, self._hello(), timeout_s=timeout_s)
+                attachment = await attach(channel, token.token, self._hello(), timeout_s=self._attach_timeout_s())
             except Refusal as refusal:
                 raise _said_of(refusal, token.runtime_address, way) from None
             try:

@@ -59,14 +59,18 @@ class Watchdog:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            try:
-                await self.look()
-            except Refusal as refusal:
-                self._vigil.forget()
-                metrics.LOOKS_FAILED.inc()
-                _log.warning("watch_failed", reason=refusal.reason)
-                self._send_away(self._now_s())
+            await self.look_once()
             await asyncio.sleep(self._limits.watch_interval_ms / 1000)
+
+    async def look_once(self) -> None:
+        """One look. If it fails, whatever was seen before counts no more."""
+        try:
+            await self._look()
+        except Refusal as refusal:
+            self._vigil.forget()
+            metrics.LOOKS_FAILED.inc()
+            _log.warning("watch_failed", reason=refusal.reason)
+            self._send_away(self._now_s())
 
     def _send_away(self, now_s: float) -> None:
         """Here no sign of life is stored. Another replica may be able to, and would count the workers' silence."""
@@ -80,8 +84,7 @@ class Watchdog:
         metrics.WORKERS_SENT_AWAY.inc(workers)
         self._attached.drain_all()
 
-    async def look(self) -> None:
-        """One look. Raises Refusal unavailable."""
+    async def _look(self) -> None:
         seen = await self._see()
         self._failing_since_s, self._sent_away = None, False
         now_s = self._now_s()
