@@ -7,12 +7,10 @@ import contextlib
 import dataclasses
 import itertools
 import logging
-import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from oa_base.backoff import Backoff
 from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
 from oa_worker.sdk.adapter import Adapter
@@ -23,6 +21,7 @@ from oa_worker.sdk.notices import Attached, Detached, Notice
 from oa_worker.sdk.runs import Runs
 from oa_worker.sdk.tokens import KeptTokens, TokenSource, WorkerToken
 from oa_worker.sdk.trust import SECURE, open_channel
+from oa_worker.sdk.waits import Waits
 from oa_worker.sdk.way import Way
 from openagents.runtime.v1.worker_service_pb2 import (
     AppendEventsRequest,
@@ -80,10 +79,7 @@ class Worker:
         self._runs = Runs(adapters, notify)
         self._attachment: Attachment | None = None
         self._draining = asyncio.Event()
-        self._lost_after_ms = limits.reconnect_max_ms * 4
-        """What the authority said; until then nothing that would matter."""
-        self._attached_at_s: float | None = None
-        """When the newest stream began to stand; None if it never did."""
+        self._waits = Waits(limits, self._runs.idle)
         self.worker_id = ""
 
     def drain(self) -> None:
@@ -114,50 +110,30 @@ class Worker:
         """Attach, again and again, until that is hopeless."""
         failures, rejected = 0, 0
         while True:
-            self._attached_at_s = None
+            self._waits.attached_at_s = None
             try:
                 await self._attached_once(await self._tokens.get(at_once=failures == 0))
             except _Reconnect as planned:
                 failures, rejected = 0, 0
                 await asyncio.sleep(planned.delay_ms / 1000)
             except Refusal as refusal:
-                failures = 0 if self._was_steady() else failures + 1
+                failures = 0 if self._waits.was_steady() else failures + 1
                 if refusal.info.action is ClientAction.REAUTHENTICATE:
                     self._tokens.drop()  # every further attempt comes with a fresh token
                     rejected += refusal.reason not in _OF_CLOCKS
                 if self._hopeless(refusal, rejected):
                     raise
-                delay_ms = max(refusal.retry_after_ms, self._backoff_ms(failures))
+                delay_ms = max(refusal.retry_after_ms, self._waits.backoff_ms(failures))
                 _log.warning("not attached: %s; trying again in %d ms", refusal, delay_ms)
                 self._notify(Detached(refusal, delay_ms))
                 await asyncio.sleep(delay_ms / 1000)
 
     def _hopeless(self, refusal: Refusal, rejected: int) -> bool:
         if refusal.reason in _FORGOTTEN and self.worker_id:
-            if self._attached_at_s is None:
+            if self._waits.attached_at_s is None:
                 self.worker_id = ""  # the authority has forgotten this worker: come back as a new one
             return False  # a stream that does not speak for it any more: another one may, and keeps its leases
         return refusal.info.action in _HOPELESS or rejected >= self._limits.max_rejected_tokens
-
-    def _was_steady(self) -> bool:
-        """Whether the newest stream stood for a while. One that breaks again and again is no reason to hurry."""
-        if self._attached_at_s is None:
-            return False
-        return asyncio.get_running_loop().time() - self._attached_at_s >= self._limits.steady_after_ms / 1000
-
-    def _backoff_ms(self, failures: int) -> int:
-        """The wait after so many failures in a row. A stream that was steady has none: the first try is at once."""
-        if failures == 0:
-            return 0
-        longest_ms = self._within_lost(self._limits.reconnect_max_ms, 8)
-        return Backoff(self._limits.reconnect_min_ms, longest_ms).wait_ms(failures - 1, random.random())
-
-    def _attach_timeout_s(self) -> float:
-        return self._within_lost(self._limits.attach_timeout_ms, 4) / 1000
-
-    def _within_lost(self, longest_ms: int, share: int) -> int:
-        """Who holds a run takes only a share of the time that the authority waits for it."""
-        return longest_ms if self._runs.idle.is_set() else min(longest_ms, self._lost_after_ms // share)
 
     async def _attached_once(self, token: WorkerToken) -> None:
         """One stream from `attach` to its end, which is always an exception."""
@@ -165,7 +141,7 @@ class Worker:
         options = [*self._channel_options(), *way.channel_options()]
         async with open_channel(token.runtime_address, options, self._ca_file) as channel:
             try:
-                attachment = await attach(channel, token.token, self._hello(), timeout_s=self._attach_timeout_s())
+                attachment = await attach(channel, token.token, self._hello(), timeout_s=self._waits.attach_timeout_s())
             except Refusal as refusal:
                 raise _said_of(refusal, token.runtime_address, way) from None
             try:
@@ -193,10 +169,9 @@ class Worker:
         ]
 
     def _take_over(self, attachment: Attachment, address: str) -> None:
-        self._attached_at_s = asyncio.get_running_loop().time()
+        self._waits.stands(attachment.attached.lost_after_ms)
         self._attachment = attachment
         self.worker_id = attachment.attached.worker_id
-        self._lost_after_ms = attachment.attached.lost_after_ms or self._lost_after_ms
         _log.info("attached as %s at %s", self.worker_id, address)
         self._notify(Attached(self.worker_id, address))
         if self._draining.is_set():
@@ -235,7 +210,7 @@ class Worker:
             except Refusal as refusal:
                 if refusal.info.action is not ClientAction.RETRY:
                     raise
-                delay_ms = max(refusal.retry_after_ms, self._backoff_ms(failures))
+                delay_ms = max(refusal.retry_after_ms, self._waits.backoff_ms(failures))
                 _log.warning("no new token: %s; trying again in %d ms", refusal, delay_ms)
                 await asyncio.sleep(delay_ms / 1000)
             else:

@@ -38,14 +38,14 @@ async def _worked(
 async def test_the_first_try_is_at_once_if_the_stream_stood_for_a_while(
     steady_after_ms: int, wait_ms: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oa_worker.sdk.worker.random.random", lambda: 0.99)
+    monkeypatch.setattr("oa_worker.sdk.waits.random.random", lambda: 0.99)
     async with scripted(faults=Faults(drop_before={1})).running() as runtime:
         notices = await _worked(runtime, replace(QUICK, steady_after_ms=steady_after_ms))
     assert [notice.retry_in_ms for notice in notices if isinstance(notice, Detached)] == [wait_ms]
 
 
 async def test_tries_that_fail_are_made_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("oa_worker.sdk.worker.random.random", lambda: 0.99)
+    monkeypatch.setattr("oa_worker.sdk.waits.random.random", lambda: 0.99)
     faults = Faults(attach=[Refusal("unavailable", "not ready")] * 5)
     async with scripted(faults=faults).running() as runtime:
         notices = await _worked(runtime)
@@ -54,7 +54,7 @@ async def test_tries_that_fail_are_made_less_and_less_often(monkeypatch: pytest.
 
 
 async def test_a_wait_that_the_refusal_names_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("oa_worker.sdk.worker.random.random", lambda: 0.99)
+    monkeypatch.setattr("oa_worker.sdk.waits.random.random", lambda: 0.99)
     faults = Faults(attach=[Refusal("unavailable", "not ready", retry_after_ms=ms) for ms in (30, 5)])
     async with scripted(faults=faults).running() as runtime:
         notices = await _worked(runtime)

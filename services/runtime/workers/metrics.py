@@ -5,7 +5,6 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge
 
 from oa_platform.telemetry.metrics import REGISTRY
-from services.runtime.workers.domain.vigil import LossCause
 
 WORKERS_ATTACHED = Gauge("oa_runtime_workers_attached", "Workers attached to this replica.", registry=REGISTRY)
 LEASES = Gauge("oa_runtime_leases", "Leases of the workers attached to this replica.", registry=REGISTRY)
@@ -16,8 +15,6 @@ WORKERS_LOST = Counter(
     ["cause"],
     registry=REGISTRY,
 )
-for _cause in LossCause:
-    WORKERS_LOST.labels(_cause)
 WORKERS_SENT_AWAY = Counter(
     "oa_runtime_workers_sent_away",
     "Workers that this replica asked to attach elsewhere because its looks failed for too long.",

@@ -19,7 +19,7 @@ from services.runtime.workers import metrics
 from services.runtime.workers.app.attached import AttachedWorkers
 from services.runtime.workers.app.ports import Seen, WorkerStore
 from services.runtime.workers.app.workers import Workers
-from services.runtime.workers.domain.vigil import Vigil
+from services.runtime.workers.domain.vigil import LossCause, Vigil
 from services.runtime.workers.limits import WorkerLimits
 
 _log = structlog.get_logger(__name__)
@@ -55,6 +55,8 @@ class Watchdog:
         )
         self._failing_since_s: float | None = None
         self._sent_away = False
+        for cause in LossCause:
+            metrics.WORKERS_LOST.labels(cause)  # shown before the first loss
 
     async def run(self) -> None:
         """Until cancelled."""
