@@ -241,7 +241,12 @@ def _look_after_workers(replica: _Replica, log: Log, tail: Tail, lineage: Lineag
     attached = AttachedWorkers(replica.reads, limits, cancel_deadline_ms)
     workers = Workers(log, attached, store, limits)
     process.background("dispatcher", Dispatcher(log, attached, store, limits).run())
-    process.background("watchdog", Watchdog(log, workers, attached, store, limits, cancel_deadline_ms).run())
+
+    async def accepts() -> bool:
+        return not await process.readiness.failures()
+
+    watchdog = Watchdog(log, workers, attached, store, limits, cancel_deadline_ms, accepts)
+    process.background("watchdog", watchdog.run())
     tail.listen(attached.on_records)
     lineage.on_change(lambda _: workers.forget())
     return workers, attached

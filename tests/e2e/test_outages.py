@@ -16,6 +16,7 @@ import pytest_asyncio
 from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
 from oa_client.core.models import Run
+from oa_client.core.store import WatermarkStore
 from oa_client.follow.subscription import Subscription
 from oa_localstack.installation.secrets import SERVICES, load_or_create
 from oa_localstack.postgres.server import POSTGRES, SUPERUSER
@@ -23,7 +24,7 @@ from oa_localstack.services import ask
 from oa_platform.config.ports import PORT_OFFSETS
 from oa_testing.postgres import FAST, free_port
 from oa_testing.stack import StackUnderTest
-from tests.e2e.world import RUN_TIMEOUT_S, STEP_TIMEOUT_S, Counting, Tail, signed_in
+from tests.e2e.world import RUN_TIMEOUT_S, STEP_TIMEOUT_S, Counting, Tail, World, signed_in
 
 pytestmark = pytest.mark.serial
 
@@ -42,8 +43,10 @@ IMPATIENT_GATEWAY = {
     "OA_REPLAY_TIMEOUT_MS": "1000",
 }
 """A gateway whose clients take 1.25 s of silence for its death, and that gives a source up after 1 s rather than 10."""
-OUTAGE_S = 9.0
-"""Longer than all of them, and than twice the lost limit."""
+OUTAGE_S = 13.0
+"""Longer than all of them, and than three times the lost limit."""
+RESTART_S = 5.0
+"""Longer than the lost limit."""
 
 
 @pytest_asyncio.fixture
@@ -148,11 +151,61 @@ async def test_whatever_is_away_nothing_is_lost_and_nothing_done_twice(
                 counting.go_on()
                 await asyncio.sleep(OUTAGE_S)
             await following
-        assert tail.finish is not None
-        assert tail.finish.outcome == "succeeded"
-        assert (bytes(tail.stdout), bytes(tail.stderr)) == (counting.stdout, counting.stderr)
-        assert (await world.assert_proved(tail, store)).attempts == 1
-        await world.assert_summarised(tail)
+        await _assert_whole(world, tail, store, counting)
+
+
+async def test_a_run_goes_on_across_four_restarts_of_the_whole_stack(stack: StackUnderTest, tmp_path: Path) -> None:
+    """The worker and its command live all the time: no absence of the authority counts as an attempt."""
+    counting = Counting(tmp_path / "gates", lines=100, parts=5)
+
+    async def leave(_: Subscription, seq: int) -> bool:
+        return not tail.stdout
+
+    async with signed_in(stack, tmp_path / "client") as world, asyncio.timeout(3 * RUN_TIMEOUT_S):
+        store = world.open_store()
+        async with world.worker():
+            run = await world.client.commands.start_exec(counting.command)
+            tail = Tail(run.run_id)
+            await world.follow(tail, store, leave)
+            for away_s in (OUTAGE_S, RESTART_S, RESTART_S, RESTART_S):
+                await stack.stop()
+                counting.go_on()
+                await asyncio.sleep(away_s)
+                await stack.start()
+            await world.follow(tail, store)
+        await _assert_whole(world, tail, store, counting)
+
+
+async def test_a_worker_attaches_again_without_control(stack: StackUnderTest, tmp_path: Path) -> None:
+    """Control and runtime go together, and runtime comes back alone: the worker still has a token that lives."""
+    counting = Counting(tmp_path / "gates", lines=100)
+
+    async def leave(_: Subscription, seq: int) -> bool:
+        return not tail.stdout
+
+    async with signed_in(stack, tmp_path / "client") as world, asyncio.timeout(2 * RUN_TIMEOUT_S):
+        store = world.open_store()
+        async with world.worker():
+            run = await world.client.commands.start_exec(counting.command)
+            tail = Tail(run.run_id)
+            await world.follow(tail, store, leave)
+            stack.kill("control")
+            stack.kill("runtime")
+            await stack.start_service("runtime")
+            counting.go_on()
+            await asyncio.sleep(OUTAGE_S)
+            await stack.start_service("control")
+            await world.follow(tail, store)
+        await _assert_whole(world, tail, store, counting)
+
+
+async def _assert_whole(world: World, tail: Tail, store: WatermarkStore, counting: Counting) -> None:
+    """The output of one attempt, and nothing else."""
+    assert tail.finish is not None
+    assert tail.finish.outcome == "succeeded"
+    assert (bytes(tail.stdout), bytes(tail.stderr)) == (counting.stdout, counting.stderr)
+    assert (await world.assert_proved(tail, store)).attempts == 1
+    await world.assert_summarised(tail)
 
 
 async def test_without_its_database_the_stack_says_so_and_comes_back(stack: StackUnderTest, tmp_path: Path) -> None:

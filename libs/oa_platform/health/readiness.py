@@ -34,8 +34,9 @@ class Readiness:
         if self.phase != "running":
             found = {"process": self.phase}
         else:
-            answers = await asyncio.gather(*(self._failure(name) for name in self._checks))
-            found = {name: answer for name, answer in zip(self._checks, answers, strict=True) if answer}
+            names = list(self._checks)  # one may be added meanwhile
+            answers = await asyncio.gather(*(self._failure(name) for name in names))
+            found = {name: answer for name, answer in zip(names, answers, strict=True) if answer}
         metrics.READY.set(0 if found else 1)
         return found
 

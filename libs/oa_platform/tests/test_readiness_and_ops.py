@@ -57,6 +57,14 @@ async def test_ready(client: httpx.AsyncClient, readiness: Readiness) -> None:
     assert answer.json() == {"service": "runtime", "ready": True, "phase": "running", "failures": {}}
 
 
+async def test_a_check_may_be_added_while_others_are_asked(readiness: Readiness) -> None:
+    async def adds() -> None:
+        readiness.add("late", _away)
+
+    readiness.add("early", adds)
+    assert await readiness.failures() == {}
+
+
 async def test_each_failing_check_is_named_with_its_reason(client: httpx.AsyncClient, readiness: Readiness) -> None:
     for name, check in (("fine", _fine), ("away", _away), ("broken", _broken), ("slow", _slow)):
         readiness.add(name, check)

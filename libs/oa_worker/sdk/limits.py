@@ -37,7 +37,9 @@ class WorkerLimits:
     """Ceiling of the first wait before reconnecting; doubles; the wait is random below the ceiling (full jitter)."""
     reconnect_max_ms: int = RECONNECT.longest_ms
     """Highest ceiling of the wait before reconnecting."""
-    keepalive_interval_ms: int = 10_000
+    steady_after_ms: int = 1_000
+    """When a stream that stood for so long breaks, the first try to attach again is at once."""
+    keepalive_interval_ms: int = 5_000
     """Pause between pings of the connection: an authority that is gone without a word is noticed by them."""
     keepalive_timeout_ms: int = 5_000
     """How long a ping may stay unanswered before the worker reconnects."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 from google.protobuf.message import DecodeError
 
+from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
 from oa_wire.connect import from_connect
 from oa_worker.sdk.trust import tls_context
@@ -39,6 +40,45 @@ class TokenSource(Protocol):
 
     async def get(self) -> WorkerToken:
         """A fresh token. Raises Refusal: `unavailable` is worth another try, `invalid_api_key` is not."""
+
+
+class KeptTokens:
+    """The newest token of a source. It is used again while it lives, so that a worker can attach without control."""
+
+    def __init__(self, source: TokenSource) -> None:
+        self._source = source
+        self._kept: WorkerToken | None = None
+        self._ends_s = 0.0
+
+    async def get(self, *, at_once: bool) -> WorkerToken:
+        """A token with the rest of its life: the kept one if it has to be `at_once`, else a fresh one if it can be had.
+
+        Raises Refusal.
+        """
+        kept = self._living()
+        if at_once and kept is not None:
+            return kept
+        try:
+            return await self.renew()
+        except Refusal as refusal:
+            kept = self._living()
+            if kept is None or refusal.info.action is not ClientAction.RETRY:
+                raise
+            return kept
+
+    async def renew(self) -> WorkerToken:
+        """A fresh one. Raises Refusal, and keeps the one that it has."""
+        fresh = await self._source.get()
+        self._kept, self._ends_s = fresh, time.monotonic() + fresh.lifetime_s
+        return fresh
+
+    def drop(self) -> None:
+        """It was refused."""
+        self._kept = None
+
+    def _living(self) -> WorkerToken | None:
+        left_s = self._ends_s - time.monotonic()
+        return None if self._kept is None or left_s <= 0 else replace(self._kept, lifetime_s=left_s)
 
 
 class ApiKeyTokens:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import itertools
 import logging
-import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from oa_base.backoff import Backoff
 from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
 from oa_worker.sdk.adapter import Adapter
@@ -20,8 +19,9 @@ from oa_worker.sdk.connection import AppendBook, Attachment, attach
 from oa_worker.sdk.limits import DEFAULT_WORKER_LIMITS, WorkerLimits
 from oa_worker.sdk.notices import Attached, Detached, Notice
 from oa_worker.sdk.runs import Runs
-from oa_worker.sdk.tokens import TokenSource
+from oa_worker.sdk.tokens import KeptTokens, TokenSource, WorkerToken
 from oa_worker.sdk.trust import SECURE, open_channel
+from oa_worker.sdk.waits import Waits
 from oa_worker.sdk.way import Way
 from openagents.runtime.v1.worker_service_pb2 import (
     AppendEventsRequest,
@@ -69,7 +69,7 @@ class Worker:
         notify: Callable[[Notice], None] = lambda notice: None,
     ) -> None:
         self._name = name
-        self._tokens = tokens
+        self._tokens = KeptTokens(tokens)
         self._slots = slots
         self._limits = limits
         self._proxy = proxy
@@ -79,8 +79,7 @@ class Worker:
         self._runs = Runs(adapters, notify)
         self._attachment: Attachment | None = None
         self._draining = asyncio.Event()
-        self._lost_after_ms = limits.reconnect_max_ms * 4
-        """What the authority said; until then nothing that would matter."""
+        self._waits = Waits(limits, self._runs.idle)
         self.worker_id = ""
 
     def drain(self) -> None:
@@ -111,47 +110,38 @@ class Worker:
         """Attach, again and again, until that is hopeless."""
         failures, rejected = 0, 0
         while True:
+            self._waits.attached_at_s = None
             try:
-                await self._attached_once()
+                await self._attached_once(await self._tokens.get(at_once=failures == 0))
             except _Reconnect as planned:
                 failures, rejected = 0, 0
                 await asyncio.sleep(planned.delay_ms / 1000)
-                continue
             except Refusal as refusal:
-                failures = 0 if self._was_attached else failures
-                if refusal.info.action is ClientAction.REAUTHENTICATE and refusal.reason not in _OF_CLOCKS:
-                    rejected += 1  # every attempt comes with a fresh token
+                failures = 0 if self._waits.was_steady() else failures + 1
+                if refusal.info.action is ClientAction.REAUTHENTICATE:
+                    self._tokens.drop()  # every further attempt comes with a fresh token
+                    rejected += refusal.reason not in _OF_CLOCKS
                 if self._hopeless(refusal, rejected):
                     raise
-                delay_ms = refusal.retry_after_ms or self._backoff_ms(failures)
-                failures += 1
+                delay_ms = max(refusal.retry_after_ms, self._waits.backoff_ms(failures))
                 _log.warning("not attached: %s; trying again in %d ms", refusal, delay_ms)
                 self._notify(Detached(refusal, delay_ms))
                 await asyncio.sleep(delay_ms / 1000)
 
     def _hopeless(self, refusal: Refusal, rejected: int) -> bool:
         if refusal.reason in _FORGOTTEN and self.worker_id:
-            self.worker_id = ""  # the authority has forgotten this worker: come back as a new one
-            return False
+            if self._waits.attached_at_s is None:
+                self.worker_id = ""  # the authority has forgotten this worker: come back as a new one
+            return False  # a stream that does not speak for it any more: another one may, and keeps its leases
         return refusal.info.action in _HOPELESS or rejected >= self._limits.max_rejected_tokens
 
-    def _backoff_ms(self, failures: int) -> int:
-        longest_ms = self._limits.reconnect_max_ms
-        if not self._runs.idle.is_set():
-            # Back well within the time that the authority waits for who holds a run.
-            longest_ms = min(longest_ms, self._lost_after_ms // 4)
-        return Backoff(self._limits.reconnect_min_ms, longest_ms).wait_ms(failures, random.random())
-
-    async def _attached_once(self) -> None:
+    async def _attached_once(self, token: WorkerToken) -> None:
         """One stream from `attach` to its end, which is always an exception."""
-        self._was_attached = False
-        token = await self._tokens.get()
         way = Way(self._proxy, urlsplit(f"//{token.runtime_address.removeprefix(SECURE)}").hostname or "")
         options = [*self._channel_options(), *way.channel_options()]
         async with open_channel(token.runtime_address, options, self._ca_file) as channel:
-            timeout_s = self._limits.attach_timeout_ms / 1000
             try:
-                attachment = await attach(channel, token.token, self._hello(), timeout_s=timeout_s)
+                attachment = await attach(channel, token.token, self._hello(), timeout_s=self._waits.attach_timeout_s())
             except Refusal as refusal:
                 raise _said_of(refusal, token.runtime_address, way) from None
             try:
@@ -179,10 +169,9 @@ class Worker:
         ]
 
     def _take_over(self, attachment: Attachment, address: str) -> None:
-        self._was_attached = True
+        self._waits.stands(attachment.attached.lost_after_ms)
         self._attachment = attachment
         self.worker_id = attachment.attached.worker_id
-        self._lost_after_ms = attachment.attached.lost_after_ms or self._lost_after_ms
         _log.info("attached as %s at %s", self.worker_id, address)
         self._notify(Attached(self.worker_id, address))
         if self._draining.is_set():
@@ -213,9 +202,19 @@ class Worker:
             await asyncio.sleep(interval_s)
 
     async def _renew(self, after_s: float) -> None:
-        """A stream lives no longer than its token: replace both before the token expires."""
+        """Replace the token before it expires, and the stream with it. While control is away the stream stays."""
         await asyncio.sleep(after_s)
-        raise _Reconnect(0)
+        for failures in itertools.count(1):
+            try:
+                await self._tokens.renew()
+            except Refusal as refusal:
+                if refusal.info.action is not ClientAction.RETRY:
+                    raise
+                delay_ms = max(refusal.retry_after_ms, self._waits.backoff_ms(failures))
+                _log.warning("no new token: %s; trying again in %d ms", refusal, delay_ms)
+                await asyncio.sleep(delay_ms / 1000)
+            else:
+                raise _Reconnect(0)
 
     def _hello(self) -> WorkerHello:
         return WorkerHello(

@@ -90,7 +90,7 @@ class WorkerApi(WorkerServiceServicer):
         check_rules(request)
         match kind:
             case "heartbeat":
-                await self._workers.heartbeat(attachment, _held(request.heartbeat.held_leases))
+                self._workers.heartbeat(attachment, _held(request.heartbeat.held_leases))
             case "drain":
                 await self._workers.drain(attachment)
             case "goodbye":

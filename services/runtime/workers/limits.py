@@ -37,6 +37,18 @@ class WorkerLimits:
     drain_reconnect_ms: int = 100
     """Wait that a draining replica asks workers for."""
 
+    @property
+    def late_after_ms(self) -> int:
+        """Half of the lost limit. A replica that stands still for so long is absent; one whose looks fail for so long
+        sends its workers elsewhere, and they have the other half to get there."""
+        return self.lost_after_ms // 2
+
+    @property
+    def absent_after_ms(self) -> int:
+        """A quarter of the lost limit, and at least two pauses between looks. When no replica accepts workers for so
+        long, the authority is absent."""
+        return max(self.lost_after_ms // 4, 2 * self.watch_interval_ms)
+
     def pauses_ms(self) -> list[int]:
         """The pause after the loss of attempt 1, 2, …; the last one is that of all further ones."""
         backoff = Backoff(self.retry_initial_ms, self.retry_max_ms)

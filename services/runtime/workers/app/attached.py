@@ -74,16 +74,31 @@ class AttachedWorkers:
             del self.by_id[attachment.worker.worker_id]
         metrics.WORKERS_ATTACHED.set(len(self.by_id))
 
-    def end_lost(self, lost: Mapping[str, str]) -> None:
-        """End the streams of workers that are lost: worker -> the attachment that it had."""
-        for worker_id, attachment_id in lost.items():
+    def take_heard(self) -> dict[str, str]:
+        """Worker -> attachment of those that gave a sign of life since the last call."""
+        heard = {worker_id: one for worker_id, one in self.by_id.items() if one.is_heard}
+        for one in heard.values():
+            one.is_heard = False
+        return {worker_id: one.attachment_id for worker_id, one in heard.items()}
+
+    def give_back(self, heard: Mapping[str, str]) -> None:
+        """Those signs of life could not be stored: they are still to be."""
+        for worker_id, attachment_id in heard.items():
+            one = self.by_id.get(worker_id)
+            if one is not None and one.attachment_id == attachment_id:
+                one.is_heard = True
+
+    def end_left(self, left: Mapping[str, str]) -> None:
+        """End the streams that do not speak for their workers any more: worker -> the attachment that it has here."""
+        for worker_id, attachment_id in left.items():
             attachment = self.by_id.get(worker_id)
             if attachment is not None and attachment.attachment_id == attachment_id:
                 self.remove(attachment)
-                attachment.end(Refusal("worker_lost", "this worker was declared lost; attach again"))
+                text = "this worker was declared lost, or another stream speaks for it; attach again"
+                attachment.end(Refusal("worker_lost", text))
 
     def drain_all(self) -> None:
-        """This replica goes away: ask every worker to attach elsewhere."""
+        """Nothing can be done for workers here: ask every one to attach elsewhere."""
         for attachment in list(self.by_id.values()):
             attachment.say(DrainingNotice(self._limits.drain_reconnect_ms))
 

@@ -32,6 +32,8 @@ class Attachment:
         self.attachment_id = attachment_id
         self.status: WorkerStatus = worker.status
         self.heard_at = heard_at
+        self.is_heard = False
+        """Whether it gave a sign of life that is not stored yet."""
         self.leases: dict[str, Lease] = {}
         self.reserved = 0
         """Slots for assignments on their way."""

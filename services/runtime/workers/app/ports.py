@@ -37,11 +37,11 @@ class Seen:
     """What a look after workers finds."""
 
     replicas: Mapping[str, int]
-    """Replica -> how often it has looked."""
+    """Replica -> in how many looks it accepted workers."""
     signs: Sequence[SignOfLife]
     """Of the workers that are not lost or stopped."""
-    lost: Mapping[str, str]
-    """Workers of this replica that are lost -> the attachment that they had."""
+    left: Mapping[str, str]
+    """Workers of this replica that are lost or have another attachment -> the attachment that they have here."""
 
 
 class WorkerStore(Protocol):
@@ -63,8 +63,12 @@ class WorkerStore(Protocol):
         """Set the status and note a sign of life; False when the stream does not speak for the worker any more."""
         ...
 
-    async def look(self, attached: Sequence[str]) -> Seen:
-        """Take part in looking after workers. `attached`: those of this replica."""
+    async def look(self, attached: Mapping[str, str], heard: Mapping[str, str], *, accepts: bool) -> Seen:
+        """Take part in looking after workers: store who was `heard`, and see how all are.
+
+        `attached`: the workers of this replica -> their attachments; those that were `heard` since the last look are
+        some of them. `accepts`: whether this replica accepts workers now.
+        """
         ...
 
     async def lose_workers(self, silent: Sequence[SignOfLife]) -> list[str]:

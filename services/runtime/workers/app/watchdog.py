@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -16,9 +17,9 @@ from oa_runlog.commands import CancelDeadline
 from services.runtime.log.app.log import Log
 from services.runtime.workers import metrics
 from services.runtime.workers.app.attached import AttachedWorkers
-from services.runtime.workers.app.ports import WorkerStore
+from services.runtime.workers.app.ports import Seen, WorkerStore
 from services.runtime.workers.app.workers import Workers
-from services.runtime.workers.domain.vigil import Vigil
+from services.runtime.workers.domain.vigil import LossCause, Vigil
 from services.runtime.workers.limits import WorkerLimits
 
 _log = structlog.get_logger(__name__)
@@ -35,36 +36,78 @@ class Watchdog:
         store: WorkerStore,
         limits: WorkerLimits,
         cancel_deadline_ms: int,
+        accepts: Callable[[], Awaitable[bool]],
+        now_s: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`accepts` says whether workers can attach to this replica now; `now_s` is a clock that never goes back."""
         self._log = log
         self._workers = workers
         self._attached = attached
         self._store = store
         self._limits = limits
-        lost_after_s = limits.lost_after_ms / 1000
-        self._vigil = Vigil(lost_after_s, lost_after_s / 2, cancel_deadline_ms / 1000)
+        self._accepts = accepts
+        self._now_s = now_s
+        self._vigil = Vigil(
+            limits.lost_after_ms / 1000,
+            late_after_s=limits.late_after_ms / 1000,
+            absent_after_s=limits.absent_after_ms / 1000,
+            cancel_after_s=cancel_deadline_ms / 1000,
+        )
+        self._failing_since_s: float | None = None
+        self._sent_away = False
+        for cause in LossCause:
+            metrics.WORKERS_LOST.labels(cause)  # shown before the first loss
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            try:
-                await self.look()
-            except Refusal as refusal:
-                self._vigil.forget()
-                metrics.LOOKS_FAILED.inc()
-                _log.warning("watch_failed", reason=refusal.reason)
+            await self.look_once()
             await asyncio.sleep(self._limits.watch_interval_ms / 1000)
 
-    async def look(self) -> None:
-        """One look. Raises Refusal unavailable."""
-        seen = await self._store.look(list(self._attached.by_id))
-        now_s = time.monotonic()
-        for worker_id in await self._store.lose_workers(self._vigil.silent(now_s, seen.replicas, seen.signs)):
-            metrics.WORKERS_LOST.inc()
-            _log.warning("worker_lost", worker_id=worker_id)
+    async def look_once(self) -> None:
+        """One look. If it fails, whatever was seen before counts no more."""
+        try:
+            await self._look()
+        except Refusal as refusal:
+            self._vigil.forget()
+            metrics.LOOKS_FAILED.inc()
+            _log.warning("watch_failed", reason=refusal.reason)
+            self._send_away(self._now_s())
+
+    def _send_away(self, now_s: float) -> None:
+        """Here no sign of life is stored. Another replica may be able to, and would count the workers' silence."""
+        if self._failing_since_s is None:
+            self._failing_since_s = now_s
+        if self._sent_away or now_s - self._failing_since_s < self._limits.late_after_ms / 1000:
+            return
+        self._sent_away = True
+        workers = len(self._attached.by_id)
+        _log.warning("workers_sent_away", workers=workers)
+        metrics.WORKERS_SENT_AWAY.inc(workers)
+        self._attached.drain_all()
+
+    async def _look(self) -> None:
+        seen = await self._see()
+        self._failing_since_s, self._sent_away = None, False
+        now_s = self._now_s()
+        losses = {loss.sign.worker_id: loss for loss in self._vigil.lost(now_s, seen.replicas, seen.signs)}
+        for worker_id in await self._store.lose_workers([loss.sign for loss in losses.values()]):
+            cause = losses[worker_id].cause
+            metrics.WORKERS_LOST.labels(cause).inc()
+            _log.warning("worker_lost", worker_id=worker_id, cause=cause)
         # Also those that another replica marked and did not come to: marking and giving up are two steps.
         await self._workers.give_up(await self._store.leases_of_ended_workers(self._limits.watch_page))
-        self._attached.end_lost(seen.lost)
+        self._attached.end_left(seen.left)
         due = self._vigil.due(now_s, await self._store.canceling_runs())
         await asyncio.gather(*(self._log.do(CancelDeadline(run_id)) for run_id in due[: self._limits.watch_page]))
         await self._store.forget_replicas({one: seen.replicas[one] for one in self._vigil.absent(now_s, seen.replicas)})
+
+    async def _see(self) -> Seen:
+        accepts = await self._accepts()
+        attached = {worker_id: one.attachment_id for worker_id, one in self._attached.by_id.items()}
+        heard = self._attached.take_heard()
+        try:
+            return await self._store.look(attached, heard, accepts=accepts)
+        except BaseException:
+            self._attached.give_back(heard)
+            raise

@@ -95,9 +95,11 @@ class Workers:
         self._attached.remove(attachment)
         attachment.end()
 
-    async def heartbeat(self, attachment: Attachment, held: Sequence[HeldLease]) -> None:
-        """A sign of life. Raises Refusal worker_lost."""
-        await self._move(attachment, WorkerTrigger.HEARTBEAT)
+    def heartbeat(self, attachment: Attachment, held: Sequence[HeldLease]) -> None:
+        """A sign of life. The next look stores it, so a database that is away is no error for the worker."""
+        attachment.status = next_worker_status(attachment.status, WorkerTrigger.HEARTBEAT) or attachment.status
+        attachment.heard_at = time.monotonic()
+        attachment.is_heard = True
         self._attached.tell_lost(attachment, held)
         self._attached.tell_again(attachment)
         self._attached.work_available()

@@ -30,20 +30,29 @@ RETURNING true
 """Moves a worker's status, and notes a sign of life. The attachment in the condition is what makes an older stream of
 the same worker fall silent."""
 
+STORE_HEARTBEATS = """
+UPDATE runtime.workers w
+SET last_heartbeat_at = clock_timestamp(), status = CASE w.status WHEN 'starting' THEN 'running' ELSE w.status END
+FROM unnest($1::text[], $2::text[]) AS s (worker_id, attachment)
+WHERE w.worker_id = s.worker_id AND w.attachment = s.attachment AND w.status IN ('starting', 'running', 'draining')
+"""
+"""Notes signs of life of the workers that were heard, over the streams that still speak for them. A heartbeat moves
+the status as `WORKER_TRANSITIONS` says."""
+
 COUNT_LOOK = """
 INSERT INTO runtime.replicas (replica_id) VALUES ($1)
 ON CONFLICT (replica_id) DO UPDATE SET looks = runtime.replicas.looks + 1
 """
-"""Shows that this replica is there."""
+"""Shows that this replica is there and accepts workers."""
 
 READ_REPLICAS = "SELECT replica_id, looks FROM runtime.replicas"
-"""All replicas, and how often each has looked."""
+"""All replicas, and in how many looks each of them accepted workers."""
 
 FORGET_REPLICAS = """
 DELETE FROM runtime.replicas r USING unnest($1::text[], $2::bigint[]) AS s (replica_id, looks)
 WHERE r.replica_id = s.replica_id AND r.looks = s.looks
 """
-"""Removes replicas that have not looked since."""
+"""Removes replicas that have not accepted workers since."""
 
 READ_SIGNS_OF_LIFE = """
 SELECT worker_id, attachment, last_heartbeat_at, replica_id, status

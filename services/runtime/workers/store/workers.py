@@ -78,19 +78,23 @@ class PostgresWorkers:
         async with self._postgres.acquire() as connection:
             return bool(await connection.fetchval(statement, *arguments))
 
-    async def look(self, attached: Sequence[str]) -> Seen:
-        """Take part in looking after workers. `attached`: those of this replica."""
+    async def look(self, attached: Mapping[str, str], heard: Mapping[str, str], *, accepts: bool) -> Seen:
+        """Take part in looking after workers: store who was `heard`, and see how all are."""
         async with self._postgres.acquire() as connection:
-            await connection.execute(sql.COUNT_LOOK, self._replica_id)
+            if heard:
+                await connection.execute(sql.STORE_HEARTBEATS, list(heard), list(heard.values()))
+            if accepts:
+                await connection.execute(sql.COUNT_LOOK, self._replica_id)
             replicas = await connection.fetch(sql.READ_REPLICAS)
-            rows = await connection.fetch(sql.READ_SIGNS_OF_LIFE, attached)
+            rows = await connection.fetch(sql.READ_SIGNS_OF_LIFE, list(attached))
         signs = [
             SignOfLife(row["worker_id"], row["attachment"], row["last_heartbeat_at"], row["replica_id"])
             for row in rows
             if row["status"] not in _ENDED
         ]
-        lost = {row["worker_id"]: row["attachment"] for row in rows if row["status"] == WorkerStatus.LOST}
-        return Seen({row["replica_id"]: row["looks"] for row in replicas}, signs, lost)
+        stay = {(row["worker_id"], row["attachment"]) for row in rows if row["status"] != WorkerStatus.LOST}
+        left = {worker_id: one for worker_id, one in attached.items() if (worker_id, one) not in stay}
+        return Seen({row["replica_id"]: row["looks"] for row in replicas}, signs, left)
 
     async def lose_workers(self, silent: Sequence[SignOfLife]) -> list[str]:
         """Mark the workers lost that gave no further sign of life, and return their ids."""

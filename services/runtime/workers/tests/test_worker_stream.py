@@ -31,7 +31,7 @@ WORKER = WorkerRecord(
 
 
 class BrokenWorkers:
-    """Attaches, and breaks at the first heartbeat."""
+    """Attaches, and breaks when the worker drains."""
 
     limits = WorkerLimits()
 
@@ -41,7 +41,7 @@ class BrokenWorkers:
     async def attach(self, _principal: Principal, _hello: Hello) -> Attachment:
         return Attachment(WORKER, "att_1", 0.0, 8)
 
-    async def heartbeat(self, _attachment: Attachment, _held: object) -> None:
+    async def drain(self, _attachment: Attachment) -> None:
         raise self._error
 
     def detach(self, attachment: Attachment) -> None:
@@ -50,7 +50,7 @@ class BrokenWorkers:
 
 async def _requests() -> AsyncIterator[pb.AttachRequest]:
     yield pb.AttachRequest(attach=pb.WorkerHello(name="n", adapters=["exec"], max_concurrent_runs=1))
-    yield pb.AttachRequest(heartbeat=pb.WorkerHeartbeat())
+    yield pb.AttachRequest(drain=pb.WorkerDrain())
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a defect"), asyncpg.PostgresConnectionError("gone")], ids=repr)

@@ -1,0 +1,140 @@
+"""How a worker comes back when its stream breaks: at once, under its id, with the token that it has."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from oa_base.refusal import Refusal
+from oa_testing.waiting import PATIENCE_S
+from oa_worker import Worker, WorkerLimits
+from oa_worker.sdk.notices import Detached, Notice
+from oa_worker.sdk.tokens import KeptTokens, WorkerToken
+from oa_worker.tests.fake_runtime import RUN, WORKER, FakeRuntime, FakeTokens, Faults
+from oa_worker.tests.scripts import QUICK, Patient, Script, numbers, scripted
+
+UNAVAILABLE = Refusal("unavailable", "control is away")
+
+
+async def _worked(
+    runtime: FakeRuntime, limits: WorkerLimits = QUICK, tokens: FakeTokens | None = None, count: int = 20
+) -> list[Notice]:
+    """What a worker said while it did the run."""
+    notices: list[Notice] = []
+    worker = Worker("test", [Script(count)], tokens or FakeTokens(runtime), limits=limits, notify=notices.append)
+    working = asyncio.create_task(worker.run())
+    try:
+        await runtime.until(lambda: runtime.logs[RUN].finished)
+    finally:
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+    assert numbers(runtime) == [str(number) for number in range(count)]
+    return notices
+
+
+@pytest.mark.parametrize(("steady_after_ms", "wait_ms"), [(0, 0), (3_600_000, 9)])
+async def test_the_first_try_is_at_once_if_the_stream_stood_for_a_while(
+    steady_after_ms: int, wait_ms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oa_worker.sdk.waits.random.random", lambda: 0.99)
+    async with scripted(faults=Faults(drop_before={1})).running() as runtime:
+        notices = await _worked(runtime, replace(QUICK, steady_after_ms=steady_after_ms))
+    assert [notice.retry_in_ms for notice in notices if isinstance(notice, Detached)] == [wait_ms]
+
+
+async def test_tries_that_fail_are_made_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oa_worker.sdk.waits.random.random", lambda: 0.99)
+    faults = Faults(attach=[Refusal("unavailable", "not ready")] * 5)
+    async with scripted(faults=faults).running() as runtime:
+        notices = await _worked(runtime)
+    waits_ms = [notice.retry_in_ms for notice in notices if isinstance(notice, Detached)]
+    assert waits_ms == [9, 19, 39, 49, 49], "doubled, up to the longest"
+
+
+async def test_a_wait_that_the_refusal_names_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oa_worker.sdk.waits.random.random", lambda: 0.99)
+    faults = Faults(attach=[Refusal("unavailable", "not ready", retry_after_ms=ms) for ms in (30, 5)])
+    async with scripted(faults=faults).running() as runtime:
+        notices = await _worked(runtime)
+    assert [notice.retry_in_ms for notice in notices if isinstance(notice, Detached)] == [30, 19]
+
+
+async def test_a_worker_whose_stream_is_not_its_own_any_more_comes_back_under_its_id() -> None:
+    """It may still hold its leases: the database went back by some seconds, say."""
+    faults = Faults(refuse={2: Refusal("worker_lost", "another stream speaks for it")})
+    limits = replace(QUICK, max_append_events=5)
+    async with scripted(faults=faults).running() as runtime:
+        await _worked(runtime, limits)
+        assert [hello.worker_id for hello in runtime.hellos] == ["", WORKER]
+        assert [lease.run_id for lease in runtime.hellos[1].held_leases] == [RUN]
+
+
+async def test_a_broken_stream_is_replaced_without_control() -> None:
+    async with scripted(faults=Faults(drop_before={1, 2, 3})).running() as runtime:
+        tokens = FakeTokens(runtime)
+        tokens.failures = []
+        get = tokens.get
+
+        async def once() -> WorkerToken:
+            if tokens.given:
+                raise UNAVAILABLE
+            return await get()
+
+        tokens.get = once  # type: ignore[method-assign]
+        await _worked(runtime, tokens=tokens)
+        assert runtime.tokens == ["Bearer token-1"] * 4
+
+
+async def test_a_stream_stays_while_control_has_no_new_token() -> None:
+    async with scripted().running() as runtime:
+        tokens = FakeTokens(runtime, lifetime_s=0.2)
+        notices: list[Notice] = []
+        worker = Worker("test", [Patient()], tokens, limits=QUICK, notify=notices.append)
+        working = asyncio.create_task(worker.run())
+        await runtime.until(lambda: runtime.streams == 1)
+        tokens.failures = [UNAVAILABLE] * 10
+        await runtime.until(lambda: runtime.streams == 2)
+        assert tokens.failures == []
+        assert runtime.tokens == ["Bearer token-1", "Bearer token-2"]
+        assert not any(isinstance(notice, Detached) for notice in notices)
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+
+
+async def test_a_key_that_is_revoked_ends_the_worker_when_its_token_is_to_be_replaced() -> None:
+    async with scripted().running() as runtime:
+        tokens = FakeTokens(runtime, lifetime_s=0.2)
+        worker = Worker("test", [Patient()], tokens, limits=QUICK)
+        working = asyncio.create_task(worker.run())
+        await runtime.until(lambda: runtime.streams == 1)
+        tokens.failures = [Refusal("invalid_api_key", "revoked")]
+        with pytest.raises(Refusal) as caught:
+            async with asyncio.timeout(PATIENCE_S):
+                await working
+    assert caught.value.reason == "invalid_api_key"
+
+
+async def test_a_kept_token_is_used_while_it_lives_and_not_refused() -> None:
+    source = FakeTokens(FakeRuntime({}), lifetime_s=3600)
+    tokens = KeptTokens(source)
+    first = await tokens.get(at_once=True)
+    kept = await tokens.get(at_once=True)
+    assert (kept.token, first.token) == ("token-1", "token-1")
+    assert kept.lifetime_s <= first.lifetime_s
+    assert (await tokens.get(at_once=False)).token == "token-2"
+    source.failures = [UNAVAILABLE]
+    assert (await tokens.get(at_once=False)).token == "token-2"
+    source.failures = [Refusal("invalid_api_key", "revoked")]
+    with pytest.raises(Refusal, match="revoked"):
+        await tokens.get(at_once=False)
+    tokens.drop()
+    source.failures = [UNAVAILABLE]
+    with pytest.raises(Refusal, match="away"):
+        await tokens.get(at_once=True)
+    source.lifetime_s = 0.0
+    await tokens.renew()
+    source.failures = [UNAVAILABLE]
+    with pytest.raises(Refusal, match="away"):
+        await tokens.get(at_once=True)
