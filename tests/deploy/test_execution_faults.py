@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import re
 import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -18,7 +19,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from oa_testing.postgres import scratch_directory
+from oa_testing.postgres import REPOSITORY, scratch_directory
 from oa_testing.waiting import PATIENCE_S
 from tests.deploy.cluster.objects import Missing, Objects
 from tests.deploy.cluster.pods import Pod
@@ -147,6 +148,10 @@ FAULTS = {
     "path of a probe": Fault(_probe_path, ["has nothing at https://", ":9182/healthz"]),
 }
 
+NO_GRANT = ["ended with status 2", "'projector_app', which may not read projection.checkpoints; sign in as"]
+NO_MIGRATION = ["ended with status 2", "migration_refused: the database lacks 0001_read_models.sql; migrate it first"]
+OTHER_NAME = ["not_ready", "not connected to runtime's log", "Hostname Verification Check failed"]
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def around() -> AsyncIterator[Surroundings]:
@@ -198,6 +203,15 @@ async def test_a_fault_in_the_documents_is_told(cluster: Cluster, fault: Fault) 
     await _never_ready(cluster, cluster.objects.edited(documents), fault.deployment, fault.said)
 
 
+async def test_the_page_for_operators_has_what_is_said() -> None:
+    page = (REPOSITORY / "docs" / "operations" / "kubernetes.md").read_text("utf-8")
+    table = page.partition("## When something is wrong")[2].partition("\n## ")[0]
+    listed = re.findall(r"`([^`]+)`", "".join(re.findall(r"^\| (.*?) \|", table, re.MULTILINE)))
+    faults = [fault.said for fault in FAULTS.values() if fault.plant is not _probe_path]
+    for said in [*faults, NO_GRANT, NO_MIGRATION, OTHER_NAME]:
+        assert any(words in one for words in listed for one in said if words != "not_ready"), said
+
+
 async def test_a_secret_that_is_missing_is_named(cluster: Cluster) -> None:
     """As a kubelet does, which starts nothing before all volumes are there."""
     without = cluster.objects.edited(_staging(), without="openagents-projector")
@@ -219,22 +233,19 @@ async def _changed(around: Surroundings, change: str, back: str) -> AsyncIterato
 
 async def test_a_grant_that_is_missing_is_told(cluster: Cluster, around: Surroundings) -> None:
     right = "SELECT ON projection.checkpoints"
-    said = ["ended with status 2", "'projector_app', which may not read projection.checkpoints; sign in as"]
     async with _changed(around, f"REVOKE {right} FROM projector_app", f"GRANT {right} TO projector_app"):
-        await _never_ready(cluster, cluster.objects, "projector", said)
+        await _never_ready(cluster, cluster.objects, "projector", NO_GRANT)
 
 
 async def test_new_code_on_the_schema_of_the_release_before_is_told(cluster: Cluster, around: Surroundings) -> None:
     """The Deployment was rolled before the Job: the record of migrations is what the code looks at."""
-    said = ["ended with status 2", "migration_refused: the database lacks 0001_read_models.sql; migrate it first"]
     async with _changed(around, FORGET_A_MIGRATION, REMEMBER_IT):
-        await _never_ready(cluster, cluster.objects, "projector", said)
+        await _never_ready(cluster, cluster.objects, "projector", NO_MIGRATION)
 
 
 async def test_a_certificate_of_another_name_is_told(around: Surroundings) -> None:
     documents = [one for one in _staging() if one["kind"] != "Job"]
     _one(documents, "Certificate", "runtime")["spec"]["dnsNames"] = ["elsewhere", "workers"]
-    said = ["not_ready", "not connected to runtime's log", "Hostname Verification Check failed"]
     async with running(documents, around, around.home / "other-name") as cluster:
         await cluster.install(*HEALTHY)
-        await _never_ready(cluster, cluster.objects, "projector", said)
+        await _never_ready(cluster, cluster.objects, "projector", OTHER_NAME)
