@@ -11,12 +11,12 @@ CMD ?=
 ONCE ?=
 BENCH ?= append tail catchup recovery khala_fanout
 
-.PHONY: help run test busy order kills bench sim lint proto-check gen fmt lock images images-test k8s-check baseline bootstrap clean distclean
+.PHONY: help run test busy order kills roll bench sim lint proto-check gen fmt lock images images-test k8s-check baseline bootstrap clean distclean
 
 help: ## list the targets
 	@printf 'OpenAgents Runtime\n\n'
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
-	@printf '\nVariables: PYTHON=interpreter for a new .venv · ARGS="…" for pytest, sim, order, kills, bench\n'
+	@printf '\nVariables: PYTHON=interpreter for a new .venv · ARGS="…" for pytest, sim, order, kills, roll, bench\n'
 
 run: bootstrap ## start the whole stack and show one real run (ONCE=1: then exit; CMD="…": run that)
 	@$(VENV)/bin/oa demo $(if $(ONCE),--once) $(ARGS) $(if $(CMD),-- $(CMD))
@@ -35,6 +35,9 @@ order: bootstrap ## the order test in its long form: 10^6 appends, killed connec
 
 kills: bootstrap ## the kill test in its long form: 200 times kill -9 of a runtime (ARGS="--seed 7 --kills 1000")
 	@$(PY) -m tests.kills $(ARGS)
+
+roll: bootstrap ## rolls of the Kubernetes manifests in their long form, under load (ARGS="--rolls 20 --followers 50")
+	@$(PY) -m tests.deploy.cluster $(ARGS)
 
 bench: bootstrap ## every benchmark, each beside its peers or floor (BENCH="append tail" picks; ARGS go to each)
 	@for name in $(BENCH); do $(PY) -m benchmarks.$$name $(ARGS); done

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
 
-from oa_testing.stack import StackUnderTest
-from tests.deploy.cluster.running import Cluster, running
-from tests.deploy.cluster.sandbox import Sandbox, cannot_run
-from tests.deploy.cluster.surroundings import Surroundings, surroundings
+from tests.deploy.cluster.outside import person, worker
+from tests.deploy.cluster.running import running
+from tests.deploy.cluster.sandbox import cannot_run
+from tests.deploy.cluster.surroundings import surroundings
 from tests.deploy.manifests import rendered
-from tests.e2e.world import RUN_TIMEOUT_S, Tail, World, signed_in
+from tests.e2e.world import RUN_TIMEOUT_S, Tail, World
 
 pytestmark = [pytest.mark.serial, pytest.mark.skipif(bool(cannot_run()), reason=cannot_run()), pytest.mark.timeout(600)]
 
@@ -27,7 +22,6 @@ moment, although one of two is ready at any time."""
 ROLL_TIMEOUT_S = 400.0
 """A guard: each Deployment is rolled one pod at a time, and each pod may take its grace period."""
 CALL_PAUSE_S = 0.2
-EDGE = "https://api.staging.openagents.example"
 
 
 class Endless:
@@ -53,44 +47,11 @@ class Endless:
         (self.gates / "stop").touch()
 
 
-@contextmanager
-def _resolving(hosts: Mapping[str, str]) -> Iterator[None]:
-    """This process finds the Gateway's host names, as everybody in the world does once they are in DNS."""
-    original = socket.getaddrinfo
-
-    def getaddrinfo(host: Any, *arguments: Any, **options: Any) -> Any:
-        name = host.decode("ascii") if isinstance(host, bytes) else host
-        return original(hosts.get(name, host), *arguments, **options)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(socket, "getaddrinfo", getaddrinfo)
-        yield
-
-
-@asynccontextmanager
-async def _person(cluster: Cluster, around: Surroundings) -> AsyncIterator[World]:
-    stack = SimpleNamespace(home=cluster.home, urls={"control": EDGE})
-    with _resolving(cluster.hosts):
-        client = cluster.home / "client"
-        async with signed_in(cast("StackUnderTest", stack), client, ca_file=around.home / "site-ca.crt") as world:
-            yield world
-
-
-@asynccontextmanager
-async def _worker(cluster: Cluster, world: World, gates: Path) -> AsyncIterator[Sandbox]:
-    account = await world.client.commands.create_service_account("worker")
-    worker = cluster.worker(EDGE, account.api_key, gates)
-    try:
-        yield worker
-    finally:
-        worker.kill()
-
-
 async def test_the_overlay_starts_and_does_a_run(scratch: Path) -> None:
     endless = Endless(scratch / "gates")
     async with surroundings(scratch) as around, running(rendered("staging"), around, scratch / "cluster") as cluster:
         await cluster.install()
-        async with _person(cluster, around) as world, _worker(cluster, world, endless.gates):
+        async with person(cluster, around) as world, worker(cluster, world, endless.gates):
             run = await world.client.commands.start_exec(endless.command)
             tail, store = Tail(run.run_id), world.open_store()
 
@@ -119,7 +80,7 @@ async def test_deployments_are_rolled_while_a_run_is_appended_to_and_followed(sc
     endless = Endless(scratch / "gates")
     async with surroundings(scratch) as around, running(rendered("staging"), around, scratch / "cluster") as cluster:
         await cluster.install()
-        async with _person(cluster, around) as world, _worker(cluster, world, endless.gates):
+        async with person(cluster, around) as world, worker(cluster, world, endless.gates):
             run = await world.client.commands.start_exec(endless.command)
             tail, store = Tail(run.run_id), world.open_store()
             lines = asyncio.Event()

@@ -109,6 +109,26 @@ def test_a_secret_is_made_anew_from_its_folder(tmp_path: Path) -> None:
     assert (made["metadata"]["name"], made["data"].keys()) == ("openagents-runtime", files)
 
 
+def _kubectl_commands() -> list[list[str]]:
+    """The words of every `kubectl` in the pages, without what follows a pipe. A line may go on in the next."""
+    text = "\n".join(page.read_text("utf-8") for page in sorted(PAGES.glob("*.md"))).replace("\\\n", " ")
+    found = re.findall(r"^ +(kubectl [^\n|&]+)|^(kubectl [^\n|&]+)|`(kubectl -[^`]+)`", text, re.MULTILINE)
+    return [shlex.split("".join(groups)) for groups in found]
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+def test_kubectl_knows_the_commands_of_the_pages_and_their_options() -> None:
+    found = _kubectl_commands()
+    assert len(found) >= 20
+    refused = []
+    for words in [*found, ["kubectl", "logs", "--no-such-option"]]:
+        # Options are read before help is shown. An unknown command gets the help of all.
+        done = subprocess.run([*words, "--help"], capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+        if done.returncode or not re.search(r"^Usage:\n +kubectl \w", done.stdout, re.MULTILINE):
+            refused.append(words)
+    assert refused == [["kubectl", "logs", "--no-such-option"]]
+
+
 def test_every_secret_that_is_made_is_explained(tmp_path: Path) -> None:
     page = (PAGES / "secrets.md").read_text("utf-8")
     for name, keys in new_secrets("db.example:5432").items():

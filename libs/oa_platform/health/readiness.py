@@ -21,6 +21,7 @@ class Readiness:
     def __init__(self, check_timeout_s: float) -> None:
         self._timeout_s = check_timeout_s
         self._checks: dict[str, Check] = {}
+        self._said: frozenset[str] | None = None
         self.phase = "starting"
 
     def add(self, name: str, check: Check) -> None:
@@ -37,8 +38,20 @@ class Readiness:
             names = list(self._checks)  # one may be added meanwhile
             answers = await asyncio.gather(*(self._failure(name) for name in names))
             found = {name: answer for name, answer in zip(names, answers, strict=True) if answer}
+            self._say(found)
         metrics.READY.set(0 if found else 1)
         return found
+
+    def _say(self, failures: dict[str, str]) -> None:
+        """Log what fails when it is something else than before: who probes a pod is shown the status and no reason."""
+        failing = frozenset(failures)
+        if failing == self._said:
+            return
+        self._said = failing
+        if failing:
+            _log.warning("not_ready", failures=failures)
+        else:
+            _log.info("ready")
 
     async def _failure(self, name: str) -> str:
         try:

@@ -1,4 +1,4 @@
-"""The role that a service signs in with may use its schema, and nothing else: production refuses more."""
+"""The role that a service signs in with may use its schema, and nothing else: production refuses more, and less."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from oa_base.refusal import Refusal
 from oa_platform.config.loading import groups_of
 from oa_platform.config.shared import DatabaseSettings, ServiceSettings
+from oa_platform.postgres.planes import PLANES
 from oa_platform.postgres.pool import target_of
 from oa_platform.postgres.servers import RawConnection, connect
 
@@ -25,38 +26,49 @@ SELECT session_user AS name,
            SELECT nspname::text FROM pg_namespace
            WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' AND pg_has_role(session_user, nspowner, 'MEMBER')
            ORDER BY nspname
-       ) AS schemas
+       ) AS schemas,
+       ARRAY(
+           SELECT nspname || '.' || relname FROM pg_class JOIN pg_namespace AS n ON n.oid = relnamespace
+           WHERE nspname = $1 AND relkind IN ('r', 'p', 'v', 'm')
+             AND NOT (has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(pg_class.oid, 'SELECT'))
+           ORDER BY relname
+       ) AS closed
 """
-"""Who has signed in, and which powers and schemas it has. What a role has by itself or by another one that it may act
-as. The owner of a database owns its schema public."""
+"""Who has signed in, which powers and schemas it has, and which tables of its own schema are closed to it. What a role
+has by itself or by another one that it may act as. The owner of a database owns its schema public."""
 _HINT = "sign in as a role that owns nothing and may use the service's schema alone"
+_GRANT_HINT = "sign in as the service's own role, and give it the grants that the migrations give"
 
 
 async def check_roles(settings: ServiceSettings) -> None:
     """Raise Refusal(invalid_setting) when a service signs in to its database as a superuser or an owner of schemas.
 
-    Waits for the database as a pool does.
+    Also when it may not read a table of its own schema: every migration lets its service read what it makes. Waits for
+    the database as a pool does.
     """
+    schema = next((plane.schema for plane in PLANES if plane.service == settings.service), "")
     for one in groups_of(settings):
         if isinstance(one, DatabaseSettings):
             connection = await connect(target_of(one, settings.service), one.start_timeout_s, "OA_DATABASE_URL")
             try:
-                await _check(connection)
+                await _check(connection, schema)
             finally:
                 await connection.close()
 
 
-async def _check(connection: RawConnection) -> None:
-    row = await connection.fetchrow(_ASK)
+async def _check(connection: RawConnection, schema: str) -> None:
+    row = await connection.fetchrow(_ASK, schema)
     assert row is not None
     if row["powers"]:
         _refuse(f"{row['name']!r}, which has {_joined(row['powers'])}")
     if row["schemas"]:
         _refuse(f"{row['name']!r}, which owns {_joined(row['schemas'])}")
+    if row["closed"]:
+        _refuse(f"{row['name']!r}, which may not read {_joined(row['closed'])}", _GRANT_HINT)
 
 
-def _refuse(role: str) -> None:
-    raise Refusal("invalid_setting", f"OA_DATABASE_URL signs in as {role}; {_HINT}", field="OA_DATABASE_URL")
+def _refuse(role: str, hint: str = _HINT) -> None:
+    raise Refusal("invalid_setting", f"OA_DATABASE_URL signs in as {role}; {hint}", field="OA_DATABASE_URL")
 
 
 def _joined(names: Iterable[str]) -> str:

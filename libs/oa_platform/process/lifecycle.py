@@ -214,7 +214,7 @@ async def _started_and_drained(settings: S, start: Callable[[S, Process], Awaita
         return code
     calm_garbage_collection()
     readiness.phase = "running"
-    _log.info("ready", pid=os.getpid(), grpc=str(settings.grpc.address), ops=str(settings.ops.address))
+    _log.info("running", pid=os.getpid(), grpc=str(settings.grpc.address), ops=str(settings.ops.address))
     await process.stopping.wait()
     if settings.process.lame_duck_s and not process.failed:
         await process.lame_duck(settings.process.lame_duck_s)

@@ -107,7 +107,7 @@ def test_a_signal_drains_in_reverse_order(number: signal.Signals) -> None:
     assert (code, err) == (0, "")
     assert lines == ["stopped second", "stopped first"]
     events = [record["event"] for record in records]
-    assert events == ["grpc_listening", "ready", "signal", "draining", "grpc_stopped", "stopped"]
+    assert events == ["grpc_listening", "running", "ready", "signal", "draining", "grpc_stopped", "stopped"]
     assert {record["service"] for record in records} == {"runtime"}
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import asyncpg
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -118,6 +119,20 @@ async def test_a_service_signs_in_as_a_role_that_owns_nothing(runtime_database: 
     assert (caught.value.reason, caught.value.field) == ("invalid_setting", "OA_DATABASE_URL")
     with pytest.raises(Refusal, match=r"'oa_owner', which owns .*runtime"):
         await check_roles(_stored(runtime_database.owner))
+
+
+@pytest.mark.parametrize("lost", ["SELECT ON runtime.runs", "USAGE ON SCHEMA runtime"])
+async def test_a_service_may_read_its_schema(runtime_database: Database, lost: str) -> None:
+    await check_roles(_stored(runtime_database.runtime))
+    owner = await asyncpg.connect(runtime_database.owner)
+    try:
+        await owner.execute(f"REVOKE {lost} FROM runtime_app")
+    finally:
+        await owner.close()
+    text = r"'runtime_app', which may not read .*runtime\.runs\b.*; sign in as the service's own role, and give it the"
+    with pytest.raises(Refusal, match=text) as caught:
+        await check_roles(_stored(runtime_database.runtime))
+    assert (caught.value.reason, caught.value.field) == ("invalid_setting", "OA_DATABASE_URL")
 
 
 def _stored(url: str) -> Stored:

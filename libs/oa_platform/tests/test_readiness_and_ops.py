@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+import structlog
 
 from oa_base.refusal import Refusal
 from oa_platform.config.parsers import Address
@@ -143,3 +144,20 @@ async def test_a_request_under_way_may_end_in_a_drain() -> None:
         release.set()
         assert (await request).status_code == 204
         await leaving
+
+
+async def test_what_is_not_ready_is_logged_when_it_changes(readiness: Readiness) -> None:
+    """A kubelet shows the status of a probe alone; the log has the reason, and not once for every probe."""
+    away: list[bool] = []
+
+    async def check() -> None:
+        if away:
+            await _away()
+
+    readiness.add("database", check)
+    with structlog.testing.capture_logs() as logs:
+        for failing in (False, False, True, True, False):
+            away[:] = [failing] * failing
+            await readiness.failures()
+    assert [entry["event"] for entry in logs] == ["ready", "not_ready", "ready"]
+    assert logs[1]["failures"] == {"database": "unavailable: The database can't be reached."}

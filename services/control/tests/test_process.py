@@ -122,7 +122,7 @@ async def test_a_killed_control_goes_on_where_it_stopped(environment: dict[str, 
     requests = [record for record in records if record["event"] == "http_request"]
     assert {"request_id", "trace_id", "method", "status", "reason", "duration_ms"} <= set(requests[0])
     ops = {record["event"] for record in records}
-    assert {"ready", "draining", "stopped"} <= ops
+    assert {"running", "ready", "draining", "stopped"} <= ops
 
 
 @pytest.mark.serial

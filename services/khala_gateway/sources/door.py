@@ -5,6 +5,7 @@ by where it stands now, which shows what was missed.
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
 
 import grpc.aio
@@ -103,7 +104,7 @@ class GrpcTopicSource:
         while True:
             began = loop.time()
             try:
-                await self._channel.channel_ready()
+                await self._reach()
                 await self._watch()
                 refusal = Refusal("unavailable", f"{self.name} ended the stream; try again")
             except grpc.aio.AioRpcError as error:
@@ -113,6 +114,24 @@ class GrpcTopicSource:
             attempt = 0 if steady else attempt + 1
             _log.warning("upstream_lost", source=self.name, reason=refusal.reason, attempt=attempt)
             await asyncio.sleep(RECONNECT.wait_ms(attempt, self._jitter()) / 1000)
+
+    async def _reach(self) -> None:
+        """Returns once the source can be called; until then says now and then why it can't."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._limits.reach_ms / 1000):
+                    return await self._channel.channel_ready()
+            await self._say_why()
+
+    async def _say_why(self) -> None:
+        """A channel that waits doesn't tell what for; a call on it fails at once, with the reason."""
+        try:
+            await self._stub.ReplayTopic(topic_service_pb2.ReplayTopicRequest(), timeout=self._limits.reach_ms / 1000)
+        except grpc.aio.AioRpcError as error:
+            refusal = refusal_from_rpc_error(error)
+            if refusal.reason == "unavailable":
+                self.refusal = self.refusal if self._was_up else refusal
+                _log.warning("upstream_unreachable", source=self.name, why=refusal.message)
 
     async def _watch(self) -> None:
         self._to_add = dict(self._wanted)

@@ -12,3 +12,5 @@ class SourceLimits:
     steady_ms: int = 5_000
     # A stream that has not been refused for so long has been accepted: an accepted one says nothing by itself.
     settle_ms: int = 100
+    # A source that can't be reached for so long is asked for the reason; and again after as long.
+    reach_ms: int = 3_000

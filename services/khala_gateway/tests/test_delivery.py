@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+import structlog
 
 from oa_base.refusal import Refusal
 from oa_khala import frames
@@ -346,6 +347,22 @@ async def test_a_source_that_does_not_accept_us_is_not_ready() -> None:
         with pytest.raises(Refusal, match="service_not_accepted"):
             await source.check()
         runtime.refuses_watchers = False
+        await eventually(lambda: source.refusal is None)
+
+
+async def test_a_source_that_cannot_be_reached_says_why_before_and_after_it_was() -> None:
+    async with running() as stack:
+        source = stack.sources["runtime"]
+        await eventually(lambda: source.refusal is None)
+        port = stack.runtime.port
+        with structlog.testing.capture_logs() as logs:
+            await stack.runtime.stop()
+            await eventually(lambda: any(entry["event"] == "upstream_unreachable" for entry in logs))
+        said = next(entry for entry in logs if entry["event"] == "upstream_unreachable")
+        assert said["source"] == "runtime"
+        assert f"127.0.0.1:{port}" in said["why"]
+        await source.check()
+        await stack.runtime.start()
         await eventually(lambda: source.refusal is None)
 
 

@@ -18,9 +18,15 @@ class Missing(Exception):
 class Objects:
     """All documents, found by kind and name. `secrets`: those that the installer makes; certificates come here."""
 
-    def __init__(self, documents: Sequence[Document], secrets: Secrets) -> None:
+    def __init__(self, documents: Sequence[Document], secrets: Secrets, authority: Authority | None = None) -> None:
         self._documents = documents
-        self._secrets = {**secrets, **dict(_issued(self.of_kind("Certificate")))}
+        self._authority = authority or Authority("OpenAgents internal CA")
+        self._given = secrets
+        self._secrets = {**secrets, **dict(_issued(self.of_kind("Certificate"), self._authority))}
+
+    def edited(self, documents: Sequence[Document], *, without: str = "") -> Objects:
+        """Others of the same installation and authority, which lack the Secret `without`."""
+        return Objects(documents, {name: self._given[name] for name in self._given if name != without}, self._authority)
 
     def of_kind(self, kind: str) -> list[Document]:
         """All of one kind."""
@@ -54,9 +60,8 @@ class Objects:
         return self.secret(reference["name"], optional=reference.get("optional", False))
 
 
-def _issued(certificates: Sequence[Document]) -> Iterator[tuple[str, Mapping[str, str]]]:
+def _issued(certificates: Sequence[Document], authority: Authority) -> Iterator[tuple[str, Mapping[str, str]]]:
     """What cert-manager makes of the Certificates: the authority's, and those that it issues."""
-    authority = Authority("OpenAgents internal CA")
     for certificate in certificates:
         spec = certificate["spec"]
         if spec.get("isCA"):

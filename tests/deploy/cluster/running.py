@@ -108,7 +108,7 @@ class Cluster:
     async def install(self, *names: str) -> None:
         """The Job first, then the Deployments, all or those that are named; until all of their pods are ready."""
         for job in self.objects.of_kind("Job"):
-            await self._new_pod(job).run_to_the_end()
+            await self._new_pod(job, self.objects).run_to_the_end()
         deployments = [one for one in self.objects.of_kind("Deployment") if not names or name_of(one) in names]
         pods = [self._started(one) for one in deployments for _ in range(one["spec"]["replicas"])]
         await self.until(lambda: all(pod.ready for pod in pods))
@@ -167,18 +167,28 @@ class Cluster:
         self._pods.remove(pod)
 
     def _started(self, deployment: Document) -> Pod:
-        pod = self._new_pod(deployment)
+        pod = self._new_pod(deployment, self.objects)
         pod.run()
         self._pods.append(pod)
         return pod
 
-    def _new_pod(self, workload: Document) -> Pod:
+    @contextlib.contextmanager
+    def beside(self, objects: Objects, name: str) -> Iterator[Pod]:
+        """One more pod of a Deployment, as `objects` say, for a block; no Service leads to it."""
+        pod = self._new_pod(objects.one("Deployment", name), objects)
+        try:
+            pod.run()
+            yield pod
+        finally:
+            pod.kill()
+
+    def _new_pod(self, workload: Document, objects: Objects) -> Pod:
         number = next(self._names.setdefault(name_of(workload), itertools.count(1)))
         name = f"{name_of(workload)}-{number}"
         return Pod(
             name,
             workload["spec"]["template"],
-            self.objects,
+            objects,
             address=next(self._addresses),
             machine=self._machine,
             changed=CHANGED,

@@ -38,7 +38,9 @@ class Surroundings:
 
     def machine(self, dns: str) -> tuple[Mount, ...]:
         """What a node puts into every pod."""
-        resolv, hosts = self.home / "resolv.conf", self.home / "hosts"
+        home = self.home / f"machine-{dns}"
+        home.mkdir()
+        resolv, hosts = home / "resolv.conf", home / "hosts"
         resolv.write_text(f"nameserver {dns}\n")
         hosts.write_text("127.0.0.1 localhost\n")
         authorities = self.site.write(self.home, "site-ca")
