@@ -7,20 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from oa_platform.config.loading import describe
-from services.khala_gateway.config import GatewaySettings
 from services.khala_gateway.sockets.metrics import CONNECTIONS
-from tests.deploy.manifests import (
-    K8S,
-    NO_RENDERER,
-    OVERLAYS,
-    Document,
-    containers_of,
-    environment_of,
-    name_of,
-    of_kind,
-    renderer,
-)
+from tests.deploy.manifests import K8S, NO_RENDERER, OVERLAYS, Document, name_of, of_kind, renderer
+from tests.deploy.sizing import maximum_connections
 
 pytestmark = pytest.mark.skipif(renderer() is None, reason=NO_RENDERER)
 METRIC = next(family.name for family in CONNECTIONS.describe())
@@ -35,14 +24,6 @@ def _pods_metrics(autoscaler: Document) -> dict[str, Any]:
 def _gateways(overlay: str) -> Document:
     (found,) = [one for one in of_kind(overlay, "HorizontalPodAutoscaler") if name_of(one) == "khala-gateway"]
     return found
-
-
-def _maximum(overlay: str) -> int:
-    """OA_WS_MAX_CONNECTIONS, as a gateway of the overlay finds it."""
-    (workload,) = [one for one in of_kind(overlay, "Deployment") if name_of(one) == "khala-gateway"]
-    variable = "OA_WS_MAX_CONNECTIONS"
-    default = next(row.default for row in describe(GatewaySettings) if row.variable == variable)
-    return int(environment_of(overlay, containers_of(workload)[0]).get(variable, default))
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -62,7 +43,7 @@ def test_the_others_have_room_for_the_connections_of_a_gateway_that_is_lost() ->
     target = _pods_metrics(autoscaler)[METRIC]
     assert target["type"] == "AverageValue"
     replicas = autoscaler["spec"]["minReplicas"]
-    assert int(target["averageValue"]) * replicas <= _maximum("prod") * (replicas - 1)
+    assert int(target["averageValue"]) * replicas <= maximum_connections("prod") * (replicas - 1)
 
 
 def test_the_adapter_serves_what_the_autoscaler_asks_for() -> None:
