@@ -65,7 +65,7 @@ class OpenTokens:
         """A grant of its own for everybody."""
         self._count += 1
         scopes, topics = frozenset({"runs.read"}), frozenset({TOPIC})
-        return Grant(USER, "", scopes, topics, "ses_1", "", f"jti_{self._count}", 1 << 60)
+        return Grant(USER, "", scopes, topics, "ses_1", "", f"jti_{self._count}", 1 << 45)
 
 
 class LocalSource:
