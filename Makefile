@@ -9,7 +9,7 @@ PY := $(VENV)/bin/python
 ARGS ?=
 CMD ?=
 ONCE ?=
-BENCH ?= append tail catchup recovery khala_fanout
+BENCH ?= append tail catchup recovery khala_fanout sizing
 
 .PHONY: help run test busy order kills roll bench sim lint proto-check gen fmt lock images images-test k8s-check baseline bootstrap clean distclean
 
@@ -43,7 +43,7 @@ bench: bootstrap ## every benchmark, each beside its peers or floor (BENCH="appe
 	@for name in $(BENCH); do $(PY) -m benchmarks.$$name $(ARGS); done
 
 k8s-check: bootstrap ## the Kubernetes manifests: rendered, held against Kubernetes and against the code
-	@$(PY) -m pytest -q tests/deploy/test_manifests.py tests/deploy/test_worker.py $(ARGS)
+	@$(PY) -m pytest -q tests/deploy/test_manifests.py tests/deploy/test_worker.py tests/deploy/test_autoscaling.py $(ARGS)
 
 lint: bootstrap ## ruff, mypy --strict, the import rules
 	@$(VENV)/bin/ruff check .

@@ -14,29 +14,27 @@ import argparse
 import asyncio
 import contextlib
 import random
-import resource
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
-from typing import cast
 
 import structlog
 import uvloop
 
 from benchmarks.measure import Figures, report
-from oa_khala import frames
-from oa_khala.frames import Form, TopicState
+from benchmarks.sockets import Subscriber, allow_sockets
+from oa_khala.frames import TopicState
 from oa_khala.server.admission import Grant
 from oa_khala.server.limits import SessionLimits
-from oa_khala.wire import encode_client_frame, event_frame
+from oa_khala.wire import event_frame
 from oa_platform.config.parsers import Address
 from oa_platform.system.clock import SystemClock
 from oa_testing.metrics import value_of
 from services.khala_gateway.admission.app import Admission, LiveTokens
-from services.khala_gateway.admission.domain import PATH, OriginPolicy
+from services.khala_gateway.admission.domain import OriginPolicy
 from services.khala_gateway.admission.limits import AdmissionLimits
 from services.khala_gateway.connections.app.dependencies import Dependencies
 from services.khala_gateway.connections.app.flusher import Flusher
@@ -55,7 +53,6 @@ from services.khala_gateway.wiring import steady_wall_ms
 TOPIC = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"
 USER = "usr_01J9ZQ6T5W3M8K2N4P7R1S0V6X"
 TOGETHER = (1, 10, 50)
-SPARE_FILES = 200
 
 
 class OpenTokens:
@@ -68,7 +65,7 @@ class OpenTokens:
         """A grant of its own for everybody."""
         self._count += 1
         scopes, topics = frozenset({"runs.read"}), frozenset({TOPIC})
-        return Grant(USER, "", scopes, topics, "ses_1", "", f"jti_{self._count}", 1 << 60)
+        return Grant(USER, "", scopes, topics, "ses_1", "", f"jti_{self._count}", 1 << 45)
 
 
 class LocalSource:
@@ -199,37 +196,11 @@ def _subscribed() -> float:
 # ------------------------------------------------------------------------------------------------- the reader's process
 
 
-class _Reader(asyncio.Protocol):
-    def __init__(self, khala: bool) -> None:
-        self._khala = khala
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if self._khala:
-            writer = cast("asyncio.Transport", transport)
-            subscribe = frames.Subscribe(((TOPIC, None),))
-            writer.write(_UPGRADE)
-            for frame in (frames.Hello("token", "dev_1", "bench/1"), subscribe):
-                writer.write(_masked(encode_client_frame(frame, Form.PROTO)))
-
-    def data_received(self, data: bytes) -> None:
-        """Discarded."""
-
-
-_UPGRADE = (
-    f"GET {PATH} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-    f"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: {Form.PROTO.value}\r\n\r\n"
-).encode()
-
-
-def _masked(payload: bytes) -> bytes:
-    # A mask of zeros leaves the payload as it is.
-    return bytes((0x82, 0x80 | len(payload))) + bytes(4) + payload
-
-
 async def _read(mode: str, port: int, count: int) -> None:
     loop = asyncio.get_running_loop()
+    reader = (lambda: Subscriber("token", TOPIC)) if mode == "khala" else asyncio.Protocol
     for _ in range(count):
-        await loop.create_connection(lambda: _Reader(mode == "khala"), "127.0.0.1", port)
+        await loop.create_connection(reader, "127.0.0.1", port)
     await asyncio.sleep(3600)
 
 
@@ -249,9 +220,7 @@ def _arguments() -> argparse.Namespace:
 def main() -> None:
     """Entry of `python -m benchmarks.khala_fanout`."""
     arguments = _arguments()
-    needed = arguments.subscribers + SPARE_FILES if not arguments.read else int(arguments.read[2]) + SPARE_FILES
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(needed, hard), hard))
+    allow_sockets(int(arguments.read[2]) if arguments.read else arguments.subscribers)
     if arguments.read:
         mode, port, count = arguments.read
         uvloop.run(_read(mode, int(port), int(count)))

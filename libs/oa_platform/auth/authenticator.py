@@ -111,7 +111,7 @@ def principal_of(
 class Authenticator:
     """Tells who calls the service `audience`.
 
-    `accepted_services` is service name -> SHA-256 hex of its token, `accepted_certificates` name of a certificate ->
+    `accepted_services` is SHA-256 hex of a token -> service name, `accepted_certificates` name of a certificate ->
     service name. Without a `verifier` no method that needs a principal or a worker can be called.
     """
 
@@ -158,7 +158,7 @@ class Authenticator:
             raise Refusal("service_not_accepted", message)
         digest = hashlib.sha256(token.encode()).hexdigest()
         # All are compared, so that the time says nothing about which came near.
-        matches = [name for name, accepted in self._accepted.items() if hmac.compare_digest(digest, accepted)]
+        matches = [name for accepted, name in self._accepted.items() if hmac.compare_digest(digest, accepted)]
         if not matches:
             message = "the service token is not accepted here; see OA_ACCEPTED_SERVICES and OA_ACCEPTED_CERTIFICATES"
             raise Refusal("service_not_accepted", message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -15,6 +16,8 @@ from oa_platform.config.dsn import check_database_url
 from oa_platform.config.ports import HIGHEST_PORT
 
 T = TypeVar("T")
+MAX_TOKENS = 2
+"""Maximum number of tokens of one service that are accepted at a time: the old one and the new one."""
 
 
 @dataclass(frozen=True)
@@ -238,19 +241,27 @@ def postgres_url() -> Parser[Secret]:
 
 
 def service_hashes() -> Parser[Mapping[str, str]]:
-    """Names of services with the SHA-256 of their tokens: "control=<hex>,khala_gateway=<hex>"."""
-    pattern = re.compile(r"(?P<name>[a-z][a-z0-9_]*)=(?P<hash>[0-9a-f]{64})")
+    """Names of services with the SHA-256 of their tokens, as hash -> service: "control=<hex>,khala_gateway=<hex>".
+
+    A service may have two, the old one and the new one, which is how a token is replaced by another.
+    """
+    pattern = re.compile(r"(?P<service>[a-z][a-z0-9_]*)=(?P<hash>[0-9a-f]{64})")
 
     def parse(given: str) -> Mapping[str, str]:
         accepted: dict[str, str] = {}
         for part in given.split(","):
             match = pattern.fullmatch(part.strip())
-            if not match or match["name"] in accepted:
+            if not match or match["hash"] in accepted:
                 raise ValueError
-            accepted[match["name"]] = match["hash"]
+            accepted[match["hash"]] = match["service"]
+        if any(count > MAX_TOKENS for count in Counter(accepted.values()).values()):
+            raise ValueError(f"a service has at most {MAX_TOKENS} tokens at a time")
         return MappingProxyType(accepted)
 
-    return Parser(parse, "a list like control=<sha256 in hex>,khala_gateway=<sha256 in hex>")
+    expects = (
+        f"a list like control=<sha256 in hex>,khala_gateway=<sha256 in hex>, with at most {MAX_TOKENS} for a service"
+    )
+    return Parser(parse, expects)
 
 
 def service_certificates() -> Parser[Mapping[str, str]]:

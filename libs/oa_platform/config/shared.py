@@ -191,7 +191,7 @@ class IdentitySettings:
         "OA_ACCEPTED_SERVICES",
         service_hashes(),
         DefaultFrom(lambda _service, _env: MappingProxyType({}), "none"),
-        doc="Services that may call, each with the SHA-256 of its token.",
+        doc="Services that may call, each with the SHA-256 of its token; with two while one replaces the other.",
     )
     accepted_certificates: Mapping[str, str] = setting(
         "OA_ACCEPTED_CERTIFICATES",

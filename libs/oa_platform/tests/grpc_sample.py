@@ -123,7 +123,7 @@ class World:
         self.key: SigningKey = generate_key()
         self.echo = Echo()
         verifier = TokenVerifier(StaticKeys([self.key.public_key]), SystemClock())
-        accepted = {name: token_hash(token) for name, token in TOKENS.items()}
+        accepted = {token_hash(token): name for name, token in TOKENS.items()}
         self.server = GrpcServer(settings, Authenticator("runtime", accepted, verifier))
         self.server.register(add_echo, self.echo)
 

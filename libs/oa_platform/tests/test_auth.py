@@ -230,7 +230,7 @@ CERTIFICATES = {"control.svc": "control", "spiffe://x/control": "control", "proj
 async def test_a_service_is_known_by_its_certificate_and_otherwise_by_its_token(
     names: list[str], token: str, caller: str
 ) -> None:
-    authenticator = Authenticator("runtime", {"control": token_hash(TOKENS["control"])}, None, CERTIFICATES)
+    authenticator = Authenticator("runtime", {token_hash(TOKENS["control"]): "control"}, None, CERTIFICATES)
     assert await authenticator.authenticate(OPEN, {"x-oa-service-token": token}, names) == ServiceCaller(caller)
 
 
@@ -244,7 +244,7 @@ async def test_a_service_is_known_by_its_certificate_and_otherwise_by_its_token(
     ],
 )
 async def test_who_is_no_accepted_service_is_refused(names: list[str], token: str, why: str) -> None:
-    authenticator = Authenticator("runtime", {"control": token_hash(TOKENS["control"])}, None, CERTIFICATES)
+    authenticator = Authenticator("runtime", {token_hash(TOKENS["control"]): "control"}, None, CERTIFICATES)
     with pytest.raises(Refusal, match=why) as caught:
         await authenticator.authenticate(OPEN, {"x-oa-service-token": token}, names)
     assert caught.value.reason == "service_not_accepted"

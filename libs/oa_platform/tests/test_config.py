@@ -135,6 +135,17 @@ def test_control_is_found_by_the_formula() -> None:
 def test_accepted_services_are_parsed() -> None:
     env = {**REQUIRED, "OA_ACCEPTED_SERVICES": f"control={token_hash('a')}, khala_gateway={token_hash('b')}"}
     assert load(Sample, env).identity.accepted_services == {
-        "control": token_hash("a"),
-        "khala_gateway": token_hash("b"),
+        token_hash("a"): "control",
+        token_hash("b"): "khala_gateway",
     }
+
+
+def test_a_service_has_two_tokens_at_a_time_and_no_third() -> None:
+    two = [f"control={token_hash('old')}", f"control={token_hash('new')}"]
+    loaded = load(Sample, {**REQUIRED, "OA_ACCEPTED_SERVICES": ",".join(two)})
+    assert set(loaded.identity.accepted_services.values()) == {"control"}
+    three = [*two, f"control={token_hash('another')}"]
+    with pytest.raises(Refusal, match="a service has at most 2 tokens at a time"):
+        load(Sample, {**REQUIRED, "OA_ACCEPTED_SERVICES": ",".join(three)})
+    with pytest.raises(Refusal, match="OA_ACCEPTED_SERVICES"):
+        load(Sample, {**REQUIRED, "OA_ACCEPTED_SERVICES": f"{two[0]},projector={token_hash('old')}"})

@@ -27,6 +27,7 @@ from oa_testing.postgres import DEVELOPMENT, free_port
 from oa_testing.waiting import PATIENCE_S
 
 TOKEN = "the gateway's token"
+SUCCESSOR = "the gateway's next token"
 CLIENT = GrpcClientSettings(
     keepalive_interval_ms=1000,
     keepalive_timeout_ms=1000,
@@ -85,8 +86,8 @@ def _replicas(*replicas: Replica) -> Iterator[tuple[Replica, ...]]:
             replica.end()
 
 
-def _channel(target: Target) -> grpc.aio.Channel:
-    return open_channel(target, CLIENT, Secret(TOKEN), Protection(allow_plaintext=True))
+def _channel(target: Target, token: str = TOKEN) -> grpc.aio.Channel:
+    return open_channel(target, CLIENT, Secret(token), Protection(allow_plaintext=True))
 
 
 def _target(*replicas: Replica) -> Target:
@@ -229,3 +230,17 @@ async def test_a_name_stands_for_all_that_dns_says_and_is_asked_again_when_one_i
                 names.addresses = ("127.0.0.3", "127.0.0.4")
                 first.end()
                 await _until(stub, second, third)
+
+
+async def test_a_token_is_replaced_with_both_accepted_in_between() -> None:
+    """The steps of the page on secrets, as the servers find them: what callers show is never refused."""
+    old, new = f"khala_gateway={token_hash(TOKEN)}", f"khala_gateway={token_hash(SUCCESSOR)}"
+    for setting, taken in {old: [TOKEN], f"{old},{new}": [TOKEN, SUCCESSOR], new: [SUCCESSOR]}.items():
+        with _replicas(Replica(OA_ACCEPTED_SERVICES=setting)) as (replica,):
+            for token in (TOKEN, SUCCESSOR, "a third"):
+                async with _channel(Target((replica.address,)), token) as channel:
+                    call = EchoStub(channel).one(Request(topic="x"), timeout=PATIENCE_S)
+                    if token in taken:
+                        await call
+                    else:
+                        assert (await refused(call)).reason == "service_not_accepted"

@@ -17,7 +17,7 @@ from oa_platform.tests.grpc_sample import CLIENT, LOOPBACK, SERVER, TOKENS, Echo
 from oa_platform.tls.protection import Protection
 from oa_testing.waiting import PATIENCE_S
 
-ACCEPTED = {name: token_hash(token) for name, token in TOKENS.items()}
+ACCEPTED = {token_hash(token): name for name, token in TOKENS.items()}
 
 
 @asynccontextmanager

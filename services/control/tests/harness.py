@@ -139,7 +139,7 @@ async def small_runtime(port: int, key: SigningKey, servicer: SmallRuntime) -> A
     """The small runtime on a port."""
     defaults = load(GrpcServerSettings, {"OA_GRPC_ADDRESS": f"{LOOPBACK}:{port}", "OA_GRPC_CALL_DRAIN_S": "0"})
     verifier = TokenVerifier(StaticKeys([key.public_key]), SystemClock())
-    accepted = {"control": token_hash(CONTROL_TOKEN)}
+    accepted = {token_hash(CONTROL_TOKEN): "control"}
     server = GrpcServer(defaults, Authenticator("runtime", accepted, verifier))
     server.register(run_service_pb2_grpc.add_RunServiceServicer_to_server, servicer)
     async with server:

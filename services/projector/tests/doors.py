@@ -50,7 +50,7 @@ class Doors:
 @asynccontextmanager
 async def opened(rig: Rig) -> AsyncIterator[Doors]:
     """The doors of `rig`, and its hub at work."""
-    accepted = {"khala_gateway": token_hash(GATEWAY), "control": token_hash(CONTROL)}
+    accepted = {token_hash(GATEWAY): "khala_gateway", token_hash(CONTROL): "control"}
     verifier = TokenVerifier(StaticKeys([KEY.public_key]), SystemClock())
     settings = load(GrpcServerSettings, {"OA_GRPC_ADDRESS": "127.0.0.1:0", "OA_GRPC_STREAM_DRAIN_S": "0.1"})
     server = GrpcServer(settings, Authenticator("projector", accepted, verifier))

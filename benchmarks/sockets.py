@@ -1,0 +1,68 @@
+"""Sockets of many subscribers, as bytes: what a client sends to be let in, and a protocol that reads and discards."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import sys
+from typing import cast
+
+from oa_khala import frames
+from oa_khala.frames import ClientFrame, Form
+from oa_khala.wire import encode_client_frame
+from services.khala_gateway.admission.domain import PATH
+
+SPARE_FILES = 200
+_UPGRADE = (
+    f"GET {PATH} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    f"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: {Form.PROTO.value}\r\n\r\n"
+).encode()
+
+
+class Subscriber(asyncio.Protocol):
+    """Opens a connection for one topic, from its head on, and discards what comes."""
+
+    def __init__(self, token: str, topic: str, device_id: str = "dev_1") -> None:
+        self._token = token
+        self._topic = topic
+        self._device_id = device_id
+        self._writer: asyncio.Transport
+        self._newest = b""
+        self.heard = asyncio.Event()
+        """Set when the server has said something."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Say everything at once."""
+        self._writer = cast("asyncio.Transport", transport)
+        self._writer.write(_UPGRADE)
+        self._send(frames.Hello(self._token, self._device_id, "bench/1"))
+        self._send(frames.Subscribe(((self._topic, None),)))
+
+    def ping(self) -> None:
+        """Say that the client lives."""
+        self._send(frames.Ping(1))
+
+    def data_received(self, data: bytes) -> None:
+        """Nothing is done with it. What comes last says why a connection ends."""
+        self.heard.set()
+        self._newest = data
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nobody ends it but the server: whoever measures has to know."""
+        print(f"a subscriber's connection has ended: {self._newest[-200:]!r}", file=sys.stderr)
+
+    def _send(self, frame: ClientFrame) -> None:
+        self._writer.write(_masked(encode_client_frame(frame, Form.PROTO)))
+
+
+def _masked(payload: bytes) -> bytes:
+    # A mask of zeros leaves the payload as it is.
+    size = len(payload)
+    head = bytes((0x82, 0x80 | size)) if size < 126 else bytes((0x82, 0xFE)) + size.to_bytes(2, "big")
+    return head + bytes(4) + payload
+
+
+def allow_sockets(count: int) -> None:
+    """Let this process, and those that it starts, have that many sockets, as far as the system does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(count + SPARE_FILES, hard)), hard))
