@@ -21,16 +21,15 @@ from oa_localstack.installation.environment import khala_url, role_dsn, service_
 from oa_localstack.installation.ports import HOST, Ports, ops_use
 from oa_localstack.installation.secrets import SERVICES, Secrets, load_or_create
 from oa_localstack.installation.state import ProcessMark, StackState, read_state, remove_state, write_state
-from oa_localstack.postgres import roles
 from oa_localstack.postgres.placement import data_root, is_cleaned, marker_path
-from oa_localstack.postgres.roles import migrate_service
 from oa_localstack.postgres.server import DURABLE, POSTGRES, SUPERUSER, PostgresServer, Settings
 from oa_localstack.processes.account import postgres_account
 from oa_localstack.processes.child import Child, send_signal
 from oa_localstack.processes.supervision import Change, Event, RestartPolicy, Supervision
 from oa_localstack.services import ServiceProcess, python_module
 from oa_localstack.settings import load_settings
-from oa_platform.postgres.planes import DATABASE, OWNER, PLANES
+from oa_platform.postgres.planes import OWNER, PLANES
+from oa_platform.postgres.preparation import migrate_service, prepare
 
 STOP_ORDER = ("khala_gateway", "control", "projector", "runtime", POSTGRES)
 """Edges first, so that nobody asks for what is already gone; the database is last of all."""
@@ -166,7 +165,7 @@ class Stack:
         outside = (self.home / "postgres").is_symlink() and is_cleaned(root)
         warning = f"with data in {root}, which the system may clean: move it, and the link to it" if outside else ""
         self._report(Event(POSTGRES, Change.STARTED, warning))
-        await _prepare_database(postgres, secrets)
+        await prepare(postgres.dsn(), secrets.database_passwords)
         for plane in PLANES:
             await migrate_service(role_dsn(OWNER, self.ports, secrets), plane.service)
 
@@ -237,12 +236,3 @@ class Stack:
         while any(mark.is_alive() for mark in strays):
             await asyncio.sleep(0.01)
         remove_state(self.home)
-
-
-async def _prepare_database(postgres: PostgresServer, secrets: Secrets) -> None:
-    """Roles, the database and its schemas; what exists stays."""
-    async with roles.admin_connection(postgres.dsn()) as admin:
-        await roles.prepare_cluster(admin, secrets.database_passwords)
-        await roles.ensure_database(admin, DATABASE)
-    async with roles.admin_connection(postgres.dsn(DATABASE)) as admin:
-        await roles.prepare_schemas(admin)
