@@ -19,7 +19,7 @@ from oa_base.refusal import Refusal
 from oa_localstack.files import Lock
 from oa_localstack.installation.environment import khala_url, role_dsn, service_environment
 from oa_localstack.installation.ports import HOST, Ports, ops_use
-from oa_localstack.installation.secrets import SERVICES, Secrets, load_or_create
+from oa_localstack.installation.secrets import Secrets, load_or_create
 from oa_localstack.installation.state import ProcessMark, StackState, read_state, remove_state, write_state
 from oa_localstack.postgres.placement import data_root, is_cleaned, marker_path
 from oa_localstack.postgres.server import DURABLE, POSTGRES, SUPERUSER, PostgresServer, Settings
@@ -28,6 +28,7 @@ from oa_localstack.processes.child import Child, send_signal
 from oa_localstack.processes.supervision import Change, Event, RestartPolicy, Supervision
 from oa_localstack.services import ServiceProcess, python_module
 from oa_localstack.settings import load_settings
+from oa_platform.config.callers import SERVICES
 from oa_platform.postgres.planes import OWNER, PLANES
 from oa_platform.postgres.preparation import migrate_service, prepare
 

@@ -17,10 +17,10 @@ from oa_base.refusal import Refusal
 from oa_localstack.files import staged
 from oa_localstack.postgres.server import SUPERUSER
 from oa_platform.auth.keys import dump_key, generate_key
+from oa_platform.config.callers import SERVICES
 from oa_platform.config.production import DEVELOPMENT_MARK
 from oa_platform.postgres.planes import ROLES
 
-SERVICES = ("control", "runtime", "projector", "khala_gateway")
 _TOKEN_BYTES = 32
 
 
