@@ -36,24 +36,17 @@ def spawn(
     long as the child should: the main one. Elsewhere a killed supervisor's children are found by the next one.
     A session of its own keeps the terminal's Ctrl-C from reaching the child before its supervisor does.
     """
-    account = account or Account()
-    linux = sys.platform == "linux"
+    ids = (account.uid, account.gid) if account and account.uid is not None else (-1, -1)
+    ties = [str(number) for number in (int(death_signal), os.getpid(), *ids)]
     return subprocess.Popen(
-        _tied(argv, account, death_signal) if linux else list(argv),
+        [sys.executable, "-I", "-S", str(_LAUNCHER), *ties, *argv],
         env=dict(env),
         cwd="/",
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-        **({} if linux else account.spawn_options()),
     )
-
-
-def _tied(argv: Sequence[str], account: Account, death_signal: signal.Signals) -> list[str]:
-    ids = [-1 if number is None else number for number in (account.uid, account.gid)]
-    ties = [str(number) for number in (int(death_signal), os.getpid(), *ids)]
-    return [sys.executable, "-I", "-S", str(_LAUNCHER), *ties, *argv]
 
 
 class Child(ABC):

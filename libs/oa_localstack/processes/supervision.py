@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
 from oa_base.backoff import Backoff
@@ -55,7 +55,6 @@ class Supervision:
     report: Callable[[Event], None]
     paused: bool = False
     restarts: int = 0
-    given_up: asyncio.Event = field(default_factory=asyncio.Event)
     _attempt: int = 0
 
     async def run(self) -> None:
@@ -89,6 +88,5 @@ class Supervision:
             self.restarts += 1
             self.report(Event(self.child.name, Change.RESTARTED, f"attempt {self._attempt}"))
             return True
-        self.given_up.set()
         self.report(Event(self.child.name, Change.GAVE_UP, f"after {self._attempt} attempts: {reason}"))
         return False

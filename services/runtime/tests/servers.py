@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -67,17 +66,12 @@ async def synchronous_standby(primary: PostgresServer, root: Path) -> AsyncItera
 
 
 def _base_backup(primary: PostgresServer, standby: PostgresServer) -> None:
-    account = primary.account
-    program = find_binaries(account) / "pg_basebackup"
+    program = find_binaries(primary.account) / "pg_basebackup"
     place = ["--host=127.0.0.1", f"--port={primary.port}", f"--username={SUPERUSER}", f"--pgdata={standby.data}"]
-    subprocess.run(
+    primary.account.run(
         [str(program), *place, "--wal-method=stream", "--checkpoint=fast", "--write-recovery-conf", "--no-sync"],
         env={"PATH": os.defpath, "LC_ALL": "C", "PGPASSWORD": primary.superuser_password},
-        cwd="/",
-        check=True,
-        capture_output=True,
-        **account.spawn_options(),
-    )
+    ).check_returncode()
 
 
 async def _is_synchronous(admin: asyncpg.Connection[asyncpg.Record]) -> bool:
