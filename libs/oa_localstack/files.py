@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import IO
 
 
-def staged(path: Path, data: bytes) -> Path:
-    """A new file beside `path` with `data`, for the owner alone and on the disk; give it its name with `replace`."""
+def replace(path: Path, data: bytes) -> None:
+    """Give `path` this content, whole or not at all, for the owner alone and on the disk."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    return Path(name)
+    Path(name).replace(path)
 
 
 def hold(path: Path) -> IO[str] | None:

@@ -70,8 +70,8 @@ class Stack:
         self._on_event = on_event or (lambda event: None)
         self._children: dict[str, Child] = {}
         self._supervisions: dict[str, Supervision] = {}
-        self._tasks: list[asyncio.Task[None]] = []
-        self._given_up: asyncio.Queue[Event] = asyncio.Queue()
+        self._watches: dict[str, asyncio.Task[None]] = {}
+        self._given_up: asyncio.Queue[Event]
         self._lock: IO[str] | None = None
 
     # ------------------------------------------------------------------ what there is
@@ -104,7 +104,9 @@ class Stack:
             secrets = self._prepare_home()
             await self._start_postgres(secrets)
             await self._start_services(secrets)
-            self._supervise()
+            self._given_up = asyncio.Queue()
+            for name in self._children:
+                self._watch(name)
             self._write_state()
         except BaseException:
             await self.stop()
@@ -114,10 +116,7 @@ class Stack:
         """Drain and stop every service, then Postgres. Idempotent."""
         if self._lock is None:
             return
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
+        await self._unwatch(*self._supervisions)
         for name in STOP_ORDER:
             if name in self._children:
                 await self._children[name].stop()
@@ -194,10 +193,16 @@ class Stack:
         await service.until_ready(self.settings.ready_timeout_s)
         self._report(Event(service.name, Change.STARTED))
 
-    def _supervise(self) -> None:
-        for name, child in self._children.items():
-            self._supervisions[name] = Supervision(child, self._policy, self._report)
-            self._tasks.append(asyncio.create_task(self._supervisions[name].run(), name=f"supervise {name}"))
+    def _watch(self, name: str) -> None:
+        one = self._supervisions.setdefault(name, Supervision(self._children[name], self._policy, self._report))
+        self._watches[name] = asyncio.create_task(one.run(), name=f"supervise {name}")
+
+    async def _unwatch(self, *names: str) -> None:
+        """From here on their deaths are no accidents."""
+        watches = [self._watches[name] for name in names]
+        for watch in watches:
+            watch.cancel()
+        await asyncio.gather(*watches, return_exceptions=True)
 
     # ------------------------------------------------------------------ bookkeeping
 

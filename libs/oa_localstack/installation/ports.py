@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,18 +14,11 @@ from oa_base.refusal import Refusal
 from oa_platform.config.ports import PORT_OFFSETS, NoPortError, default_port, port_variable
 
 HOST = "127.0.0.1"
-_PURPOSES = {
-    "http": "the public HTTP edge",
-    "ws": "Khala's WebSocket",
-    "grpc": "gRPC",
-    "ops": "health and metrics",
-    "postgres": "the database",
-}
 
 
 @dataclass(frozen=True)
 class PortUse:
-    """One port of the stack: who listens on it, and for what. `field` is its name in `oa_platform.config.ports`."""
+    """One port of the stack, and who listens on it. `field` is its name in `oa_platform.config.ports`."""
 
     field: str
 
@@ -33,11 +27,6 @@ class PortUse:
         """Who listens: a service, or Postgres."""
         who = self.field.partition("_")[0]
         return "khala_gateway" if who in ("khala", "gateway") else who
-
-    @property
-    def purpose(self) -> str:
-        """For what, in words."""
-        return _PURPOSES[self.kind]
 
     @property
     def env(self) -> str:
@@ -106,7 +95,7 @@ class Ports:
         number = self.of(use)
         holder = _holder(number)
         by = f" by {holder}" if holder else ""
-        return f"port {number} is in use{by}: {use.owner} wants it for {use.purpose} ({use.env} changes it)"
+        return f"port {number} is in use{by}: {use.owner} wants it ({use.env} changes it)"
 
 
 def ops_use(service: str) -> PortUse:
@@ -128,10 +117,8 @@ def is_free(port: int) -> bool:
 
 def _holder(port: int) -> str:
     """Name and id of the process that listens on `port`, as far as we may see it."""
-    try:
-        for connection in psutil.net_connections(kind="tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:
-                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})" if connection.pid else ""
-    except psutil.Error:
-        pass
+    with contextlib.suppress(psutil.Error):
+        for one in psutil.net_connections(kind="tcp"):
+            if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port and one.pid:
+                return f"{psutil.Process(one.pid).name()} (pid {one.pid})"
     return ""

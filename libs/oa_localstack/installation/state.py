@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import psutil
 
-from oa_localstack.files import staged
+from oa_localstack.files import replace
 from oa_localstack.processes.child import send_signal
 from oa_wire.strict_text import read_json
 
@@ -64,7 +64,7 @@ def state_path(home: Path) -> Path:
 
 def write_state(home: Path, state: StackState) -> None:
     """Replace the state file, whole or not at all."""
-    staged(state_path(home), json.dumps(asdict(state), indent=2).encode()).replace(state_path(home))
+    replace(state_path(home), json.dumps(asdict(state), indent=2).encode())
 
 
 def read_state(home: Path) -> StackState | None:

@@ -20,7 +20,7 @@ from typing import IO
 import psutil
 
 from oa_base.refusal import Refusal
-from oa_localstack.files import hold, staged
+from oa_localstack.files import hold, replace
 from oa_localstack.postgres.binaries import find_binaries, major_version
 from oa_localstack.postgres.placement import cluster_id, lost
 from oa_localstack.processes.account import Account, postgres_account
@@ -109,7 +109,7 @@ class PostgresServer(Child):
             self._check_version()
             await self._clear_leftovers()
             self._process = self._spawn(binaries)
-            await self._until_ready(self._problem, self.start_timeout_s)
+            await self.until_ready(self.start_timeout_s)
         except BaseException:
             await self.stop()
             raise
@@ -131,7 +131,8 @@ class PostgresServer(Child):
             return
         staging = self.root / "data.new"
         shutil.rmtree(staging, ignore_errors=True)
-        password_file = staged(self.root / "superuser", self.superuser_password.encode())
+        password_file = self.root / "superuser.new"
+        replace(password_file, self.superuser_password.encode())
         self.account.take(password_file)
         argv = [
             *(str(binaries / "initdb"), "--pgdata", str(staging), "--username", SUPERUSER),
@@ -159,7 +160,7 @@ class PostgresServer(Child):
 
     def _remember_identity(self) -> None:
         if self.marker is not None and (found := cluster_id(self.data)):
-            staged(self.marker, f"{found}\n".encode()).replace(self.marker)
+            replace(self.marker, f"{found}\n".encode())
 
     def _check_version(self) -> None:
         found = (self.data / "PG_VERSION").read_text().strip()

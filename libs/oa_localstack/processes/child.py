@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -89,13 +89,17 @@ class Child(ABC):
                     await asyncio.to_thread(self._process.wait, patience_s)
         self.kill()
 
-    async def _until_ready(self, problem: Callable[[], Awaitable[str]], timeout_s: float) -> None:
-        """Return once `problem` is empty. Raises Refusal(start_failed) when it ends or takes longer."""
+    @abstractmethod
+    async def _problem(self) -> str:
+        """Why it is not ready; empty when it is."""
+
+    async def until_ready(self, timeout_s: float) -> None:
+        """Return when it is ready; raises Refusal(start_failed) when it ends or takes longer than `timeout_s`."""
         deadline = asyncio.get_running_loop().time() + timeout_s
         while True:
             if self.pid is None:
                 raise self._failed(f"ended with status {self.exit_status} before it was ready")
-            if not (why := await problem()):
+            if not (why := await self._problem()):
                 return
             if asyncio.get_running_loop().time() > deadline:
                 raise self._failed(f"was not ready after {timeout_s:g} s ({why})")

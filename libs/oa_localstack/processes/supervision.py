@@ -48,12 +48,11 @@ class RestartPolicy:
 
 @dataclass
 class Supervision:
-    """Watches one child. `paused` while somebody stops, kills or starts it on purpose."""
+    """Watches one child, as long as `run` does."""
 
     child: Child
     policy: RestartPolicy
     report: Callable[[Event], None]
-    paused: bool = False
     restarts: int = 0
     _attempt: int = 0
 
@@ -63,7 +62,7 @@ class Supervision:
         up_since = loop.time()
         while True:
             await asyncio.sleep(_POLL_S)
-            if self.paused or self.child.pid is not None:
+            if self.child.pid is not None:
                 if loop.time() - up_since > self.policy.forget_after_s:
                     self._attempt = 0
                 continue
@@ -78,8 +77,6 @@ class Supervision:
         while self._attempt < self.policy.attempts:
             await asyncio.sleep(self.policy.backoff.ceiling_ms(self._attempt) / 1000)
             self._attempt += 1
-            if self.paused:
-                return True
             try:
                 await self.child.start()
             except (Refusal, OSError) as error:
