@@ -21,11 +21,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from oa_base.identity import ISSUER
-from oa_localstack.postgres import roles
 from oa_localstack.postgres.server import DURABLE, SUPERUSER, PostgresServer
 from oa_platform.auth.keys import SigningKey, generate_key
 from oa_platform.auth.tokens import sign_token
 from oa_platform.config.shared import token_hash
+from oa_platform.postgres import preparation
 from oa_platform.postgres.planes import ROLES
 from oa_platform.system.ids import new_id
 from oa_testing.postgres import Database, Databases, ServerAddress, free_port
@@ -147,8 +147,8 @@ def stage() -> Iterator[Stage]:
 
 async def _start(server: PostgresServer, address: ServerAddress) -> None:
     await server.start()
-    async with roles.admin_connection(address.admin_dsn()) as admin:
-        await roles.prepare_cluster(admin, address.passwords)
+    async with preparation.admin_connection(address.admin_dsn()) as admin:
+        await preparation.prepare_cluster(admin, address.passwords)
         await _fill_wal(admin)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from oa_base.refusal import Refusal
-from oa_localstack.installation.state import read_state
+from oa_localstack.installation.state import end_strays, read_state
 from oa_localstack.postgres.placement import remove_home
 from oa_localstack.postgres.server import processes_in
 from oa_localstack.processes.child import send_signal
@@ -77,9 +77,9 @@ def remove(home: Path) -> bool:
     if state is not None and state.is_alive():
         message = f"the stack in {home} is running (pid {state.supervisor.pid}); stop it first: `oa down`"
         raise Refusal("already_exists", message)
-    strays = [mark.pid for mark in state.strays()] if state else []
-    for pid in [*strays, *(process.pid for process in processes_in(home / "postgres" / "data"))]:
-        send_signal(pid, signal.SIGKILL)
+    end_strays(home)
+    for process in processes_in(home / "postgres" / "data"):
+        send_signal(process.pid, signal.SIGKILL)
     existed = os.path.lexists(home)
     remove_home(home)
     return existed

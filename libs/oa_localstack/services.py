@@ -48,10 +48,6 @@ class ServiceProcess(Child):
         with self.log_path.open("ab") as log:
             self._process = spawn(self.argv, env=self.env, log=log)
 
-    async def until_ready(self, timeout_s: float) -> None:
-        """Return when /readyz says so; raises Refusal(start_failed) when it ends or takes longer than `timeout_s`."""
-        await self._until_ready(self._problem, timeout_s)
-
     async def stop(self) -> None:
         """SIGTERM, so that it drains; SIGKILL when it takes longer than it may."""
         await self._end((signal.SIGTERM, self.stop_timeout_s))

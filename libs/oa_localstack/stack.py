@@ -10,27 +10,27 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import IO
 
 from oa_base.refusal import Refusal
-from oa_localstack.files import Lock
+from oa_localstack.files import hold
 from oa_localstack.installation.environment import khala_url, role_dsn, service_environment
 from oa_localstack.installation.ports import HOST, Ports, ops_use
-from oa_localstack.installation.secrets import SERVICES, Secrets, load_or_create
-from oa_localstack.installation.state import ProcessMark, StackState, read_state, remove_state, write_state
-from oa_localstack.postgres import roles
+from oa_localstack.installation.secrets import Secrets, load_or_create
+from oa_localstack.installation.state import ProcessMark, StackState, end_strays, remove_state, write_state
 from oa_localstack.postgres.placement import data_root, is_cleaned, marker_path
-from oa_localstack.postgres.roles import migrate_service
 from oa_localstack.postgres.server import DURABLE, POSTGRES, SUPERUSER, PostgresServer, Settings
 from oa_localstack.processes.account import postgres_account
-from oa_localstack.processes.child import Child, send_signal
+from oa_localstack.processes.child import Child
 from oa_localstack.processes.supervision import Change, Event, RestartPolicy, Supervision
 from oa_localstack.services import ServiceProcess, python_module
 from oa_localstack.settings import load_settings
-from oa_platform.postgres.planes import DATABASE, OWNER, PLANES
+from oa_platform.config.callers import SERVICES
+from oa_platform.postgres.planes import OWNER, PLANES
+from oa_platform.postgres.preparation import migrate_service, prepare
 
 STOP_ORDER = ("khala_gateway", "control", "projector", "runtime", POSTGRES)
 """Edges first, so that nobody asks for what is already gone; the database is last of all."""
@@ -70,9 +70,9 @@ class Stack:
         self._on_event = on_event or (lambda event: None)
         self._children: dict[str, Child] = {}
         self._supervisions: dict[str, Supervision] = {}
-        self._tasks: list[asyncio.Task[None]] = []
-        self._lock = Lock(self.home / "lock")
-        self._phase = "stopped"
+        self._watches: dict[str, asyncio.Task[None]] = {}
+        self._given_up: asyncio.Queue[Event]
+        self._lock: IO[str] | None = None
 
     # ------------------------------------------------------------------ what there is
 
@@ -94,18 +94,19 @@ class Stack:
         already_exists when a stack already runs in `home`. After a refusal nothing is left running.
         """
         self.home.mkdir(parents=True, exist_ok=True)
-        if self._lock.held or not self._lock.take():
+        if self._lock is not None or (lock := hold(self.home / "lock")) is None:
             message = f"a stack already runs in {self.home}; stop it with `oa down`, or set OA_HOME and OA_PORT_BASE"
             raise Refusal("already_exists", message)
+        self._lock = lock
         try:
-            await self._end_strays()
+            await asyncio.to_thread(end_strays, self.home)
             self.ports.ensure_free()
-            self._phase = "starting"
             secrets = self._prepare_home()
             await self._start_postgres(secrets)
             await self._start_services(secrets)
-            self._phase = "ready"
-            self._supervise()
+            self._given_up = asyncio.Queue()
+            for name in self._children:
+                self._watch(name)
             self._write_state()
         except BaseException:
             await self.stop()
@@ -113,30 +114,21 @@ class Stack:
 
     async def stop(self) -> None:
         """Drain and stop every service, then Postgres. Idempotent."""
-        if not self._lock.held:
+        if self._lock is None:
             return
-        self._phase = "stopping"
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
+        await self._unwatch(*self._supervisions)
         for name in STOP_ORDER:
             if name in self._children:
                 await self._children[name].stop()
                 self._report(Event(name, Change.STOPPED))
-        self._phase = "stopped"
+        self._supervisions.clear()
         remove_state(self.home)
-        self._lock.release()
+        self._lock.close()
+        self._lock = None
 
     async def wait_given_up(self) -> Event:
-        """Wait until supervision gives something up; returns what."""
-        waits = {asyncio.create_task(one.given_up.wait()): one for one in self._supervisions.values()}
-        try:
-            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            return Event(waits[done.pop()].child.name, Change.GAVE_UP)
-        finally:
-            for task in waits:
-                task.cancel()
+        """Wait until supervision gives something up; returns what. It is told once, to one who waits."""
+        return await self._given_up.get()
 
     # ------------------------------------------------------------------ steps of a start
 
@@ -166,7 +158,7 @@ class Stack:
         outside = (self.home / "postgres").is_symlink() and is_cleaned(root)
         warning = f"with data in {root}, which the system may clean: move it, and the link to it" if outside else ""
         self._report(Event(POSTGRES, Change.STARTED, warning))
-        await _prepare_database(postgres, secrets)
+        await prepare(postgres.dsn(), secrets.database_passwords)
         for plane in PLANES:
             await migrate_service(role_dsn(OWNER, self.ports, secrets), plane.service)
 
@@ -201,16 +193,24 @@ class Stack:
         await service.until_ready(self.settings.ready_timeout_s)
         self._report(Event(service.name, Change.STARTED))
 
-    def _supervise(self) -> None:
-        for name, child in self._children.items():
-            self._supervisions[name] = Supervision(child, self._policy, self._report)
-            self._tasks.append(asyncio.create_task(self._supervisions[name].run(), name=f"supervise {name}"))
+    def _watch(self, name: str) -> None:
+        one = self._supervisions.setdefault(name, Supervision(self._children[name], self._policy, self._report))
+        self._watches[name] = asyncio.create_task(one.run(), name=f"supervise {name}")
+
+    async def _unwatch(self, *names: str) -> None:
+        """From here on their deaths are no accidents."""
+        watches = [self._watches[name] for name in names]
+        for watch in watches:
+            watch.cancel()
+        await asyncio.gather(*watches, return_exceptions=True)
 
     # ------------------------------------------------------------------ bookkeeping
 
     def _report(self, event: Event) -> None:
         if event.change is Change.RESTARTED:
             self._write_state()
+        if event.change is Change.GAVE_UP:
+            self._given_up.put_nowait(event)
         self._on_event(event)
 
     def _write_state(self) -> None:
@@ -220,29 +220,10 @@ class Stack:
         assert supervisor is not None
         state = StackState(
             supervisor=supervisor,
-            phase=self._phase,
+            phase="ready" if self._supervisions else "starting",
             ports=asdict(self.ports),
             urls=self.urls,
             processes={name: mark for name, mark in marks.items() if mark is not None},
             restarts={name: one.restarts for name, one in self._supervisions.items()},
         )
         write_state(self.home, state)
-
-    async def _end_strays(self) -> None:
-        """End services that outlived a killed supervisor; Postgres clears its own."""
-        state = read_state(self.home)
-        strays = state.strays() if state else []
-        for mark in strays:
-            send_signal(mark.pid, signal.SIGKILL)
-        while any(mark.is_alive() for mark in strays):
-            await asyncio.sleep(0.01)
-        remove_state(self.home)
-
-
-async def _prepare_database(postgres: PostgresServer, secrets: Secrets) -> None:
-    """Roles, the database and its schemas; what exists stays."""
-    async with roles.admin_connection(postgres.dsn()) as admin:
-        await roles.prepare_cluster(admin, secrets.database_passwords)
-        await roles.ensure_database(admin, DATABASE)
-    async with roles.admin_connection(postgres.dsn(DATABASE)) as admin:
-        await roles.prepare_schemas(admin)

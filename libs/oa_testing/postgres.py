@@ -21,8 +21,8 @@ import asyncpg
 import psutil
 
 from oa_localstack.installation.ports import HOST, is_free
-from oa_localstack.postgres import roles
 from oa_localstack.postgres.server import SUPERUSER, PostgresServer, Settings
+from oa_platform.postgres import preparation
 from oa_platform.postgres.planes import OWNER, ROLES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -126,8 +126,8 @@ class SessionServer:
 
     async def _start(self) -> None:
         await self.server.start()
-        async with roles.admin_connection(self.address.admin_dsn()) as admin:
-            await roles.prepare_cluster(admin, self.address.passwords)
+        async with preparation.admin_connection(self.address.admin_dsn()) as admin:
+            await preparation.prepare_cluster(admin, self.address.passwords)
 
     def stop(self) -> None:
         """Stop the server and remove its data."""
@@ -148,14 +148,14 @@ class Databases:
         self._made = 0
         self._templates: dict[tuple[str, ...], str] = {}
         self._loop = asyncio.new_event_loop()
-        self._admin: asyncpg.Connection = self._run(roles.connect_admin(address.admin_dsn()))
+        self._admin: asyncpg.Connection = self._run(preparation.connect_admin(address.admin_dsn()))
 
     def create(self, services: tuple[str, ...]) -> Database:
         """A new database with the roles, the schemas and the migrations of `services`."""
         template = self._templates.get(services) or self._run(self._make_template(services))
         self._made += 1
         name = f"test_{self._worker}_{self._made}"
-        self._run(roles.create_database(self._admin, name, template))
+        self._run(preparation.create_database(self._admin, name, template))
         return Database(name, self._address.port, self._address.passwords)
 
     def drop(self, database: Database) -> None:
@@ -169,12 +169,12 @@ class Databases:
 
     async def _make_template(self, services: tuple[str, ...]) -> str:
         name = "_".join(["template", self._worker, *services])
-        await roles.create_database(self._admin, name)
-        async with roles.admin_connection(self._address.admin_dsn(name)) as admin:
-            await roles.prepare_schemas(admin)
+        await preparation.create_database(self._admin, name)
+        async with preparation.admin_connection(self._address.admin_dsn(name)) as admin:
+            await preparation.prepare_schemas(admin)
         owner = Database(name, self._address.port, self._address.passwords).owner
         for service in services:
-            await roles.migrate_service(owner, service)
+            await preparation.migrate_service(owner, service)
         self._templates[services] = name
         return name
 

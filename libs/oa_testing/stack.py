@@ -35,21 +35,22 @@ class StackUnderTest(Stack):
 
     def kill(self, name: str) -> None:
         """SIGKILL a service or Postgres and leave it down until `start_service`."""
-        self._supervisions[name].paused = True
+        self._watches[name].cancel()
         self._children[name].kill()
         self._write_state()
 
     async def stop_service(self, name: str) -> None:
         """SIGTERM a service (or stop Postgres) and leave it down until `start_service`."""
-        self._supervisions[name].paused = True
+        await self._unwatch(name)
         await self._children[name].stop()
         self._write_state()
 
     async def start_service(self, name: str, *, wait_ready: bool = True) -> None:
         """Start what `kill` or `stop_service` ended; returns when it is ready."""
+        await self._unwatch(name)
         child = self._children[name]
         await child.start()
         if wait_ready and isinstance(child, ServiceProcess):
             await child.until_ready(self.settings.ready_timeout_s)
-        self._supervisions[name].paused = False
+        self._watch(name)
         self._write_state()

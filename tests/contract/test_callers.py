@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from oa_localstack.installation.environment import ACCEPTED
 from oa_platform.auth.authenticator import Need, policy_of
+from oa_platform.config.callers import ACCEPTED
 from openagents.common.v1 import options_pb2
 from tests.fuzz.methods import Target, all_targets
 

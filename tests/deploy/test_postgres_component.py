@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from apps.cli.admin.secrets import role_secret
-from oa_localstack.postgres.roles import migrate_service
 from oa_localstack.postgres.server import SUPERUSER, PostgresServer
 from oa_platform.config.parsers import Secret
 from oa_platform.config.shared import DatabaseSettings
 from oa_platform.postgres.planes import DATABASE, OWNER, PLANES
+from oa_platform.postgres.preparation import migrate_service
 from oa_testing.postgres import Database
 from tests.deploy.crds import is_custom, problems
 from tests.deploy.go_modules import SchemasMissing

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from oa_localstack.postgres.roles import migrations_of
 from oa_platform.postgres.migrate import migrate, read_directory
 from oa_platform.postgres.planes import PLANES
+from oa_platform.postgres.preparation import migrations_of
 from oa_testing.postgres import REPOSITORY, Database
 from tests.deploy.manifests import NO_RENDERER, renderer
 

@@ -16,7 +16,7 @@ import pytest_asyncio
 from oa_base.refusal import Refusal
 from oa_client.follow.updates import Applied, Connection
 from oa_khala.topics import run_events
-from oa_localstack.installation.secrets import SERVICES
+from oa_platform.config.callers import SERVICES
 from oa_platform.config.ports import PORT_OFFSETS
 from oa_testing.postgres import FAST, free_port
 from oa_testing.stack import StackUnderTest

@@ -11,8 +11,8 @@ import pytest
 
 from oa_base.refusal import Refusal
 from oa_client.follow.subscription import Subscription
-from oa_localstack.installation.secrets import SERVICES
 from oa_localstack.postgres.server import POSTGRES
+from oa_platform.config.callers import SERVICES
 from oa_testing.stack import StackUnderTest
 from tests.e2e.world import RUN_TIMEOUT_S, Counting, Tail, signed_in
 

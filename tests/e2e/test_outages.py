@@ -18,9 +18,10 @@ from oa_base.refusal import Refusal
 from oa_client.core.models import Run
 from oa_client.core.store import WatermarkStore
 from oa_client.follow.subscription import Subscription
-from oa_localstack.installation.secrets import SERVICES, load_or_create
+from oa_localstack.installation.secrets import load_or_create
 from oa_localstack.postgres.server import POSTGRES, SUPERUSER
 from oa_localstack.services import ask
+from oa_platform.config.callers import SERVICES
 from oa_platform.config.ports import PORT_OFFSETS
 from oa_testing.postgres import FAST, free_port
 from oa_testing.stack import StackUnderTest

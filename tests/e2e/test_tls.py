@@ -18,10 +18,11 @@ import httpx
 import pytest
 
 from oa_client.follow.subscription import Subscription
-from oa_localstack.installation.environment import ACCEPTED, mail_file
+from oa_localstack.installation.environment import mail_file
 from oa_localstack.installation.ports import Ports
-from oa_localstack.installation.secrets import SERVICES, load_or_create
+from oa_localstack.installation.secrets import load_or_create
 from oa_localstack.services import ServiceProcess, python_module
+from oa_platform.config.callers import ACCEPTED, SERVICES
 from oa_testing.authority import Authority
 from oa_testing.postgres import ON_FAST, Database, free_port
 from oa_testing.stack import StackUnderTest

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit, urlunsplit
 
-from oa_localstack.postgres import roles
 from oa_platform.config.loading import load, setting
 from oa_platform.config.parsers import Secret, postgres_url
+from oa_platform.postgres import preparation
 from oa_platform.postgres.planes import DATABASE, psql_script
 
 
@@ -24,17 +23,9 @@ class AdminDatabaseSettings:
 async def prepare(env: Mapping[str, str], passwords: Mapping[str, str]) -> None:
     """Make roles (role -> password), database and schemas. Raises Refusal unavailable, invalid_setting."""
     url = load(AdminDatabaseSettings, env).url.reveal()
-    async with roles.admin_connection(url) as admin:
-        await roles.prepare_cluster(admin, passwords)
-        await roles.ensure_database(admin, DATABASE)
-    async with roles.admin_connection(_in_database(url, DATABASE)) as admin:
-        await roles.prepare_schemas(admin)
+    await preparation.prepare(url, passwords)
 
 
 def script() -> str:
     """What `prepare` does, for psql; without passwords."""
     return psql_script(DATABASE)
-
-
-def _in_database(url: str, name: str) -> str:
-    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))

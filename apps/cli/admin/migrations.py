@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from oa_localstack.postgres.roles import migrations_of
 from oa_platform.config.loading import load
 from oa_platform.postgres.migrate import (
     URL_VARIABLE,
@@ -18,6 +17,7 @@ from oa_platform.postgres.migrate import (
     steps,
 )
 from oa_platform.postgres.planes import PLANES
+from oa_platform.postgres.preparation import migrations_of
 
 
 @dataclass(frozen=True)

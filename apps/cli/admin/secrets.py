@@ -7,7 +7,6 @@ these are a variable, and stand in a file `<secret>.env` as well, which Compose 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import secrets
@@ -17,8 +16,8 @@ from typing import Any
 from urllib.parse import quote
 
 from oa_base.refusal import Refusal
-from oa_localstack.installation.environment import ACCEPTED
 from oa_platform.auth.keys import dump_key, generate_key
+from oa_platform.config.callers import SERVICES, accepted_services
 from oa_platform.config.dsn import check_database_url
 from oa_platform.postgres.planes import DATABASE, OWNER, PLANES, ROLES
 
@@ -51,7 +50,7 @@ def new_secrets(database: str) -> dict[str, dict[str, str]]:
         raise Refusal(
             "invalid_value", "the option --database is no host:port; give db.example:5432", field="database"
         ) from None
-    tokens = {service: secrets.token_urlsafe(_TOKEN_BYTES) for service in ACCEPTED}
+    tokens = {service: secrets.token_urlsafe(_TOKEN_BYTES) for service in SERVICES}
     passwords = {role: secrets.token_urlsafe(_TOKEN_BYTES) for role in ROLES}
     roles = {plane.service: plane.role for plane in PLANES}
     made: dict[str, dict[str, str]] = {}
@@ -59,7 +58,7 @@ def new_secrets(database: str) -> dict[str, dict[str, str]]:
         own = made[f"openagents-{_label(service)}"] = {"service-token": token}
         if service in roles:
             own["database-url"] = _dsn(roles[service], passwords, database)
-        made[f"{_CALLERS}{_label(service)}"] = {"OA_ACCEPTED_SERVICES": _hashes(service, tokens)}
+        made[f"{_CALLERS}{_label(service)}"] = {"OA_ACCEPTED_SERVICES": accepted_services(service, tokens)}
     made["openagents-control"] |= {
         "signing-key.pem": dump_key(generate_key()),
         "hmac-key": secrets.token_hex(_TOKEN_BYTES),
@@ -142,8 +141,3 @@ def _label(service: str) -> str:
 
 def _dsn(role: str, passwords: Mapping[str, str], database: str) -> str:
     return f"postgresql://{role}:{quote(passwords[role], safe='')}@{database}/{DATABASE}"
-
-
-def _hashes(service: str, tokens: Mapping[str, str]) -> str:
-    """The callers of a service with the hashes of their tokens, as OA_ACCEPTED_SERVICES has them."""
-    return ",".join(f"{caller}={hashlib.sha256(tokens[caller].encode()).hexdigest()}" for caller in ACCEPTED[service])

@@ -18,12 +18,12 @@ from oa_base.refusal import Refusal
 from oa_client.core.refusals import needs_sign_in
 from oa_client.core.version import VERSION
 from oa_localstack.installation.ports import ops_use
-from oa_localstack.installation.secrets import SERVICES
 from oa_localstack.installation.state import StackState
 from oa_localstack.lifecycle import run_until_stopped, stop_running
 from oa_localstack.processes.supervision import Change, Event
 from oa_localstack.services import ask
 from oa_localstack.stack import Stack
+from oa_platform.config.callers import SERVICES
 from oa_wire.strict_text import read_json
 
 _STYLES = {Change.DIED: "red", Change.GAVE_UP: "bold red", Change.RESTARTED: "yellow"}

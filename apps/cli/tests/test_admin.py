@@ -16,9 +16,9 @@ from apps.cli.admin.secrets import DATABASE_MANIFEST, MANIFEST, new_secrets, rol
 from apps.cli.exits import Exit
 from apps.cli.tests.program import Program
 from oa_localstack.postgres.binaries import find_binaries
-from oa_localstack.postgres.roles import migrate_service
 from oa_localstack.postgres.server import PostgresServer
 from oa_platform.postgres.planes import ROLES
+from oa_platform.postgres.preparation import migrate_service
 
 SERVICES = ("control", "khala-gateway", "projector", "runtime")
 

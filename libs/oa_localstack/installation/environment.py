@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from oa_localstack.installation.ports import HOST, USES, Ports
-from oa_localstack.installation.secrets import SERVICES, Secrets
+from oa_localstack.installation.secrets import Secrets
+from oa_platform.config.callers import accepted_services
 from oa_platform.config.production import DEVELOPMENT
 from oa_platform.postgres.planes import DATABASE, PLANES
-
-ACCEPTED = {
-    "control": ("khala_gateway",),
-    "runtime": ("control", "projector", "khala_gateway"),
-    "projector": ("control", "khala_gateway"),
-    "khala_gateway": ("control",),
-}
-"""Who may call whom: service -> the services whose token it takes."""
 
 Environment = dict[str, str]
 
@@ -32,14 +24,13 @@ def service_environment(
     `inherited` is ours. It goes in first, so that OA_LOG_LEVEL, OTEL_… and a service's own limits can be set where
     the stack is started; what the stack decides goes over it.
     """
-    assert service in SERVICES
     common = {
         "OA_ENV": DEVELOPMENT,
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),  # the packages that we see
         **{use.env: str(ports.of(use)) for use in USES},
         "OA_SERVICE_TOKEN": secrets.service_tokens[service],
-        "OA_ACCEPTED_SERVICES": _accepted(service, secrets),
+        "OA_ACCEPTED_SERVICES": accepted_services(service, secrets.service_tokens),
         "OA_CONTROL_URL": f"http://{HOST}:{ports.control_http}",
         "OA_RUNTIME_GRPC": f"{HOST}:{ports.runtime_grpc}",
         "OA_PROJECTOR_GRPC": f"{HOST}:{ports.projector_grpc}",
@@ -62,12 +53,6 @@ def role_dsn(role: str, ports: Ports, secrets: Secrets, database: str = DATABASE
 def mail_file(home: Path) -> Path:
     """Where the console provider of a development stack leaves sign-in codes, one JSON object a line."""
     return home / "dev-mail.jsonl"
-
-
-def _accepted(service: str, secrets: Secrets) -> str:
-    callers = ACCEPTED[service]
-    hashes = {caller: hashlib.sha256(secrets.service_tokens[caller].encode()).hexdigest() for caller in callers}
-    return ",".join(f"{caller}={digest}" for caller, digest in hashes.items())
 
 
 def _own(service: str, ports: Ports, secrets: Secrets, home: Path) -> Environment:

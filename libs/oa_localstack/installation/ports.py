@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from typing import Self
 
 import psutil
 
 from oa_base.refusal import Refusal
-from oa_platform.config.ports import NoPortError, default_port, port_variable
+from oa_platform.config.ports import PORT_OFFSETS, NoPortError, default_port, port_variable
 
 HOST = "127.0.0.1"
 
 
 @dataclass(frozen=True)
 class PortUse:
-    """One port of the stack: who listens on it, and for what. Its number comes from `oa_platform.config.ports`."""
+    """One port of the stack, and who listens on it. `field` is its name in `oa_platform.config.ports`."""
 
     field: str
-    owner: str
-    purpose: str
+
+    @property
+    def owner(self) -> str:
+        """Who listens: a service, or Postgres."""
+        who = self.field.partition("_")[0]
+        return "khala_gateway" if who in ("khala", "gateway") else who
 
     @property
     def env(self) -> str:
@@ -30,31 +35,28 @@ class PortUse:
 
     @property
     def kind(self) -> str:
-        """What is spoken there: "http", "ws", "grpc" or "ops"."""
+        """What is spoken there: "http", "ws", "grpc", "ops" or "postgres"."""
         return self.field.rpartition("_")[2]
 
 
-def _listens(owner: str, purpose: str) -> int:
-    """A field of `Ports`."""
-    number: int = field(metadata={"owner": owner, "purpose": purpose})
-    return number
+USES = tuple(map(PortUse, PORT_OFFSETS))
 
 
 @dataclass(frozen=True)
 class Ports:
     """The port numbers of one stack, all on 127.0.0.1. The last word of a name is what is spoken there."""
 
-    control_http: int = _listens("control", "the public HTTP edge")
-    khala_ws: int = _listens("khala_gateway", "Khala's WebSocket")
-    control_grpc: int = _listens("control", "gRPC")
-    runtime_grpc: int = _listens("runtime", "gRPC")
-    projector_grpc: int = _listens("projector", "gRPC")
-    gateway_grpc: int = _listens("khala_gateway", "gRPC health and reflection")
-    control_ops: int = _listens("control", "health and metrics")
-    runtime_ops: int = _listens("runtime", "health and metrics")
-    projector_ops: int = _listens("projector", "health and metrics")
-    gateway_ops: int = _listens("khala_gateway", "health and metrics")
-    postgres: int = _listens("postgres", "the database")
+    control_http: int
+    khala_ws: int
+    control_grpc: int
+    runtime_grpc: int
+    projector_grpc: int
+    gateway_grpc: int
+    control_ops: int
+    runtime_ops: int
+    projector_ops: int
+    gateway_ops: int
+    postgres: int
 
     @classmethod
     def from_env(cls, env: Mapping[str, str], base: int | None = None) -> Self:
@@ -83,22 +85,17 @@ class Ports:
     def ensure_free(self) -> None:
         """Raise Refusal(port_in_use) naming every port that something else holds, who wants it, and what to set."""
         taken = [use for use in USES if not is_free(self.of(use))]
-        if not taken:
-            return
-        each = "\n".join(self._taken(use) for use in taken)
-        message = f"{each}; stop what holds it, or move the whole stack with OA_PORT_BASE"
-        first = taken[0]
-        metadata = {"port": str(self.of(first)), "wanted_by": first.owner}
-        raise Refusal("port_in_use", message, field=first.env, metadata=metadata)
+        if taken:
+            each = "\n".join(self._taken(use) for use in taken)
+            message = f"{each}; stop what holds it, or move the whole stack with OA_PORT_BASE"
+            metadata = {"port": str(self.of(taken[0])), "wanted_by": taken[0].owner}
+            raise Refusal("port_in_use", message, field=taken[0].env, metadata=metadata)
 
     def _taken(self, use: PortUse) -> str:
         number = self.of(use)
         holder = _holder(number)
         by = f" by {holder}" if holder else ""
-        return f"port {number} is in use{by}: {use.owner} wants it for {use.purpose} ({use.env} changes it)"
-
-
-USES = tuple(PortUse(each.name, **each.metadata) for each in fields(Ports))
+        return f"port {number} is in use{by}: {use.owner} wants it ({use.env} changes it)"
 
 
 def ops_use(service: str) -> PortUse:
@@ -120,10 +117,8 @@ def is_free(port: int) -> bool:
 
 def _holder(port: int) -> str:
     """Name and id of the process that listens on `port`, as far as we may see it."""
-    try:
-        for connection in psutil.net_connections(kind="tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:
-                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})" if connection.pid else ""
-    except psutil.Error:
-        pass
+    with contextlib.suppress(psutil.Error):
+        for one in psutil.net_connections(kind="tcp"):
+            if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port and one.pid:
+                return f"{psutil.Process(one.pid).name()} (pid {one.pid})"
     return ""

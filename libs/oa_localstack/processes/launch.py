@@ -23,8 +23,9 @@ def main(arguments: list[str]) -> None:
         os.setgroups([])
         os.setgid(gid)
         os.setuid(uid)
-    # After the change of user: the kernel forgets the setting when credentials change (prctl(2)).
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
+    if sys.platform == "linux":
+        # After the change of user: the kernel forgets the setting when credentials change (prctl(2)).
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
     if os.getppid() != parent_pid:  # it died before the setting took hold
         os._exit(_STATUS_NOT_STARTED)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
 from oa_base.backoff import Backoff
@@ -48,14 +48,12 @@ class RestartPolicy:
 
 @dataclass
 class Supervision:
-    """Watches one child. `paused` while somebody stops, kills or starts it on purpose."""
+    """Watches one child, as long as `run` does."""
 
     child: Child
     policy: RestartPolicy
     report: Callable[[Event], None]
-    paused: bool = False
     restarts: int = 0
-    given_up: asyncio.Event = field(default_factory=asyncio.Event)
     _attempt: int = 0
 
     async def run(self) -> None:
@@ -64,7 +62,7 @@ class Supervision:
         up_since = loop.time()
         while True:
             await asyncio.sleep(_POLL_S)
-            if self.paused or self.child.pid is not None:
+            if self.child.pid is not None:
                 if loop.time() - up_since > self.policy.forget_after_s:
                     self._attempt = 0
                 continue
@@ -79,8 +77,6 @@ class Supervision:
         while self._attempt < self.policy.attempts:
             await asyncio.sleep(self.policy.backoff.ceiling_ms(self._attempt) / 1000)
             self._attempt += 1
-            if self.paused:
-                return True
             try:
                 await self.child.start()
             except (Refusal, OSError) as error:
@@ -89,6 +85,5 @@ class Supervision:
             self.restarts += 1
             self.report(Event(self.child.name, Change.RESTARTED, f"attempt {self._attempt}"))
             return True
-        self.given_up.set()
         self.report(Event(self.child.name, Change.GAVE_UP, f"after {self._attempt} attempts: {reason}"))
         return False

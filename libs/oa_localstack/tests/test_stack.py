@@ -21,7 +21,6 @@ import pytest_asyncio
 from oa_base.backoff import Backoff
 from oa_base.refusal import Refusal
 from oa_localstack import stack as stack_module
-from oa_localstack.installation.secrets import SERVICES
 from oa_localstack.installation.state import read_state, state_path
 from oa_localstack.lifecycle import remove, stop_running
 from oa_localstack.postgres import placement
@@ -29,6 +28,7 @@ from oa_localstack.postgres.placement import cluster_id, marker_path
 from oa_localstack.postgres.server import POSTGRES, processes_in
 from oa_localstack.processes.supervision import Change, Event, RestartPolicy
 from oa_localstack.services import python_module
+from oa_platform.config.callers import SERVICES
 from oa_platform.config.ports import PORT_OFFSETS
 from oa_platform.process.signals import STOP_SIGNALS
 from oa_testing.postgres import FAST, free_port
@@ -332,7 +332,7 @@ def _supervisor(stack: StackUnderTest, behaviour: str = "ready", said: str = "re
 import asyncio, sys
 from pathlib import Path
 from oa_localstack import stack as stack_module
-from oa_localstack.installation.secrets import SERVICES
+from oa_platform.config.callers import SERVICES
 from oa_localstack.lifecycle import run_until_stopped
 from oa_testing.postgres import FAST
 

@@ -14,7 +14,6 @@ import pytest_asyncio
 import structlog
 
 from oa_base.refusal import Refusal
-from oa_localstack.postgres.roles import connect_admin
 from oa_localstack.postgres.server import PostgresServer
 from oa_platform.config.dsn import check_database_url, database_hosts, database_location
 from oa_platform.config.parsers import Secret
@@ -24,6 +23,7 @@ from oa_platform.postgres.facts import Facts, complaint, is_tight, no_room
 from oa_platform.postgres.listen import Listener
 from oa_platform.postgres.migrate import migrate
 from oa_platform.postgres.pool import Postgres
+from oa_platform.postgres.preparation import connect_admin
 from oa_testing.pg_front import pg_front
 from oa_testing.postgres import FAST, Database, free_port
 

@@ -5,24 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
 
-from oa_localstack.postgres import roles
 from oa_localstack.postgres.binaries import find_binaries
 from oa_localstack.postgres.server import SUPERUSER, PostgresServer
-from oa_platform.postgres.planes import ROLES
+from oa_platform.postgres import preparation
+from oa_platform.postgres.planes import DATABASE, ROLES
 from oa_testing.postgres import FAST, Database, free_port
 
 DURABILITY = ("fsync", "full_page_writes", "synchronous_commit")
 CHANGEABLE = {name: value for name, value in FAST.items() if name not in DURABILITY}
 """Without what a start fixes: the tests change it while the server runs."""
 REPLICATING = {**FAST, "wal_level": "replica", "max_wal_senders": "5"}
-NAME = "openagents"
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
@@ -39,13 +37,9 @@ async def runtime_server(root: Path, settings: dict[str, str]) -> AsyncIterator[
     server = PostgresServer(root / "one", free_port(), passwords[SUPERUSER], root / "one.log", settings)
     await server.start()
     try:
-        async with roles.admin_connection(server.dsn()) as admin:
-            await roles.prepare_cluster(admin, passwords)
-            await roles.ensure_database(admin, NAME)
-        async with roles.admin_connection(server.dsn(NAME)) as admin:
-            await roles.prepare_schemas(admin)
-        database = Database(NAME, server.port, passwords)
-        await roles.migrate_service(database.owner, "runtime")
+        await preparation.prepare(server.dsn(), passwords)
+        database = Database(DATABASE, server.port, passwords)
+        await preparation.migrate_service(database.owner, "runtime")
         yield server, database
     finally:
         await server.stop()
@@ -62,7 +56,7 @@ async def synchronous_standby(primary: PostgresServer, root: Path) -> AsyncItera
     await asyncio.to_thread(_base_backup, primary, standby)
     await standby.start()
     try:
-        async with roles.admin_connection(primary.dsn()) as admin:
+        async with preparation.admin_connection(primary.dsn()) as admin:
             await admin.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
             await admin.execute("SELECT pg_reload_conf()")
             await until(lambda: _is_synchronous(admin))
@@ -72,17 +66,12 @@ async def synchronous_standby(primary: PostgresServer, root: Path) -> AsyncItera
 
 
 def _base_backup(primary: PostgresServer, standby: PostgresServer) -> None:
-    account = primary.account
-    program = find_binaries(account) / "pg_basebackup"
+    program = find_binaries(primary.account) / "pg_basebackup"
     place = ["--host=127.0.0.1", f"--port={primary.port}", f"--username={SUPERUSER}", f"--pgdata={standby.data}"]
-    subprocess.run(
+    primary.account.run(
         [str(program), *place, "--wal-method=stream", "--checkpoint=fast", "--write-recovery-conf", "--no-sync"],
         env={"PATH": os.defpath, "LC_ALL": "C", "PGPASSWORD": primary.superuser_password},
-        cwd="/",
-        check=True,
-        capture_output=True,
-        **account.spawn_options(),
-    )
+    ).check_returncode()
 
 
 async def _is_synchronous(admin: asyncpg.Connection[asyncpg.Record]) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from oa_localstack.installation.secrets import SERVICES
+from oa_platform.config.callers import SERVICES
 from oa_platform.config.ports import PORT_OFFSETS
 from oa_testing.postgres import FAST, free_port
 from oa_testing.stack import StackUnderTest

@@ -12,9 +12,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from oa_base.refusal import Refusal
-from oa_localstack.installation.environment import ACCEPTED, service_environment
+from oa_localstack.installation.environment import service_environment
 from oa_localstack.installation.ports import USES, Ports
-from oa_localstack.installation.secrets import SERVICES, Secrets, load_or_create
+from oa_localstack.installation.secrets import Secrets, load_or_create
+from oa_platform.config.callers import ACCEPTED, SERVICES
 from oa_platform.config.loading import describe, load
 from oa_platform.config.parsers import address, http_url, postgres_url, service_hashes
 from oa_platform.config.production import DEVELOPMENT_MARK

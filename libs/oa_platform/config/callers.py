@@ -1,0 +1,21 @@
+"""The services of an installation, who of them may call whom, and how each is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from oa_platform.config.shared import token_hash
+
+ACCEPTED = {
+    "control": ("khala_gateway",),
+    "runtime": ("control", "projector", "khala_gateway"),
+    "projector": ("control", "khala_gateway"),
+    "khala_gateway": ("control",),
+}
+"""Who may call whom: service -> the services whose token it takes."""
+SERVICES = tuple(ACCEPTED)
+
+
+def accepted_services(service: str, tokens: Mapping[str, str]) -> str:
+    """OA_ACCEPTED_SERVICES of a service: its callers with the hashes of their tokens (`tokens`: service -> token)."""
+    return ",".join(f"{caller}={token_hash(tokens[caller])}" for caller in ACCEPTED[service])
