@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,18 +14,22 @@ from typing import Any, cast
 
 import pytest
 
+from oa_testing.measured import MEASURED
 from oa_testing.stack import StackUnderTest
 from tests.deploy.cluster.running import Cluster, running
 from tests.deploy.cluster.sandbox import Sandbox, cannot_run
 from tests.deploy.cluster.surroundings import Surroundings, surroundings
+from tests.deploy.figures import Followers, TimedTail, summary
 from tests.deploy.manifests import rendered
 from tests.e2e.world import RUN_TIMEOUT_S, Tail, World, signed_in
 
 pytestmark = [pytest.mark.serial, pytest.mark.skipif(bool(cannot_run()), reason=cannot_run()), pytest.mark.timeout(600)]
 
-DEPLOYMENTS = ("control", "khala-gateway", "runtime")
-"""Those that are rolled. Not projector: while its pods are replaced, a list of runs is refused as `unavailable` for a
-moment, although one of two is ready at any time."""
+DEPLOYMENTS = ("control", "khala-gateway", "projector", "runtime")
+FOLLOWERS = 8
+"""Beside the one whose log is proved."""
+LINES_BEFORE = 200
+"""So many lines are appended before the roll."""
 ROLL_TIMEOUT_S = 400.0
 """A guard: each Deployment is rolled one pod at a time, and each pod may take its grace period."""
 CALL_PAUSE_S = 0.2
@@ -31,7 +37,7 @@ EDGE = "https://api.staging.openagents.example"
 
 
 class Endless:
-    """A command that writes numbered lines until it is told to stop."""
+    """A command that writes numbered lines, each with the time of its writing, until it is told to stop."""
 
     PAUSE_S = 0.02
 
@@ -42,7 +48,7 @@ class Endless:
         program = (
             "import itertools, os, time\n"
             "for n in itertools.count():\n"
-            "    print(f'line {n}', flush=True)\n"
+            "    print(f'line {n} {time.time_ns()}', flush=True)\n"
             "    if os.path.exists('/gates/stop'): break\n"
             f"    time.sleep({self.PAUSE_S})\n"
         )
@@ -51,6 +57,12 @@ class Endless:
     def stop(self) -> None:
         """After the line that it is writing."""
         (self.gates / "stop").touch()
+
+    @staticmethod
+    def assert_whole(written: bytes | bytearray) -> None:
+        """Every line is there, once, and in order."""
+        lines = written.decode().splitlines()
+        assert [line.rpartition(" ")[0] for line in lines] == [f"line {n}" for n in range(len(lines))]
 
 
 @contextmanager
@@ -100,7 +112,7 @@ async def test_the_overlay_starts_and_does_a_run(scratch: Path) -> None:
 
             async with asyncio.timeout(RUN_TIMEOUT_S):
                 await world.follow(tail, store, enough)
-            assert tail.stdout.decode() == "".join(f"line {n}\n" for n in range(tail.stdout.count(b"\n")))
+            endless.assert_whole(tail.stdout)
             assert (await world.assert_proved(tail, store)).attempts == 1
             await world.assert_summarised(tail)
         assert cluster.forwarding.refused == {}
@@ -110,32 +122,35 @@ async def test_the_overlay_starts_and_does_a_run(scratch: Path) -> None:
         }
 
 
-@pytest.mark.xfail(
-    raises=ExceptionGroup,
-    strict=False,
-    reason="a known defect: in some rolls of control and runtime a list of runs is refused once as unavailable",
-)
-async def test_deployments_are_rolled_while_a_run_is_appended_to_and_followed(scratch: Path) -> None:
+async def test_deployments_are_rolled_while_a_run_is_appended_to_and_followed(
+    scratch: Path, record_property: Callable[[str, object], None]
+) -> None:
     endless = Endless(scratch / "gates")
     async with surroundings(scratch) as around, running(rendered("staging"), around, scratch / "cluster") as cluster:
         await cluster.install()
         async with _person(cluster, around) as world, _worker(cluster, world, endless.gates):
             run = await world.client.commands.start_exec(endless.command)
-            tail, store = Tail(run.run_id), world.open_store()
-            lines = asyncio.Event()
+            tail, store = TimedTail(run.run_id), world.open_store()
+            others, lines = Followers(world, run.run_id, scratch), asyncio.Event()
 
             async def note(_: object, seq: int) -> None:
-                if tail.stdout.count(b"\n") >= 20:
+                if tail.stdout.count(b"\n") >= LINES_BEFORE:
                     lines.set()
 
             async with asyncio.timeout(ROLL_TIMEOUT_S), asyncio.TaskGroup() as group:
                 group.create_task(world.follow(tail, store, note))
+                following = [group.create_task(others.follow(number)) for number in range(FOLLOWERS)]
                 await lines.wait()
+                rolled_at_ns, others.began_s = time.time_ns(), asyncio.get_running_loop().time()
                 calling = group.create_task(_call(world))
                 await cluster.roll(*DEPLOYMENTS)
                 calling.cancel()
                 endless.stop()
-            assert tail.stdout.decode() == "".join(f"line {n}\n" for n in range(tail.stdout.count(b"\n")))
+            for line in summary(tail.appended, rolled_at_ns, others):
+                sys.stdout.write(f"{line}\n")
+                record_property(MEASURED, line)
+            endless.assert_whole(tail.stdout)
+            assert all(one.result().seqs == tail.seqs for one in following)
             assert (await world.assert_proved(tail, store)).attempts == 1
             await world.assert_summarised(tail)
         assert cluster.forwarding.refused == {}
