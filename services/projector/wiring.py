@@ -89,6 +89,6 @@ def transactions(postgres: Postgres, codec: Codec) -> Transactions:
 
 
 async def _check(progress: Progress) -> None:
-    """Ready when the tail is connected, has caught up once, and has not stopped at something."""
+    """Ready when the tail has caught up once. Where it stands from then on is for the alerts."""
     if progress.not_ready_because:
         raise Refusal("unavailable", progress.not_ready_because)

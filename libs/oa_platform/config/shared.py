@@ -176,7 +176,7 @@ class GrpcClientSettings:
         "OA_GRPC_RESOLVE_MIN_MS",
         integer(10, 600_000),
         1_000,
-        doc="Minimum pause between two questions to DNS, which is asked when a connection ends.",
+        doc="Minimum pause between two questions to DNS, which is asked when a connection ends or nobody takes calls.",
     )
 
 

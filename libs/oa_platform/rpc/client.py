@@ -12,7 +12,9 @@
 The channel reconnects by itself. A target with several addresses, listed or by DNS, has a connection to each; calls go
 to those in turn whose health is SERVING. One that dies, stands still (keepalive) or drains gets none from then on, and
 streams on it end as unavailable or draining. What has not left this side, and what a draining server did not take,
-goes to another one. A call without `timeout` and `wait_for_ready` fails at once (unavailable) while nobody is healthy.
+goes to another one; so does a call that lost its connection, once, if the contract says that it is safe to repeat
+(`idempotency_level`). While nobody that is known is healthy, DNS is asked anew; a call without `timeout` and
+`wait_for_ready` fails at once (unavailable) if it knows of nobody else.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import grpc
 import grpc.aio
 
 from oa_platform.auth.authenticator import PRINCIPAL_KEY, SERVICE_TOKEN_KEY
@@ -49,20 +52,18 @@ def open_channel(
         kind(service_token.reveal()) for kind in (_UnaryUnary, _UnaryStream, _StreamUnary, _StreamStream)
     ]
     address, options = str(target), _options(settings)
-    certificates = protection.for_channel(target)
-    if certificates is None:
-        return grpc.aio.insecure_channel(address, options=options, interceptors=interceptors)
-    return RenewedChannel(
-        certificates,
-        lambda credentials: grpc.aio.secure_channel(address, credentials, options=options, interceptors=interceptors),
-    )
+
+    def make(credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
+        if credentials is None:
+            return grpc.aio.insecure_channel(address, options=options, interceptors=interceptors)
+        return grpc.aio.secure_channel(address, credentials, options=options, interceptors=interceptors)
+
+    return RenewedChannel(protection.for_channel(target), make, settings.resolve_min_ms)
 
 
 _SERVICE_CONFIG = json.dumps(
     {"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}},
 )
-MOVES = 2
-"""How often a unary call that a draining server did not take is tried again: the next one may drain too."""
 
 
 def _options(settings: GrpcClientSettings) -> list[tuple[str, int | str]]:
@@ -80,8 +81,7 @@ def _options(settings: GrpcClientSettings) -> list[tuple[str, int | str]]:
         ("grpc.max_reconnect_backoff_ms", settings.reconnect_max_ms),
         NO_PROXY_OPTION,
         ("grpc.dns_min_time_between_resolutions_ms", settings.resolve_min_ms),
-        # Without a policy only what no server has seen is sent again. Other retries are decisions; they are made where
-        # the idempotency key is, and DNS has no say in it.
+        # Without a policy only what no server has seen is sent again. `repeats` decides on the rest; DNS has no say.
         ("grpc.enable_retries", 1),
         ("grpc.service_config", _SERVICE_CONFIG),
         ("grpc.service_config_disable_resolution", 1),
@@ -112,20 +112,7 @@ class _Outgoing:
 
 class _UnaryUnary(_Outgoing, grpc.aio.UnaryUnaryClientInterceptor):
     async def intercept_unary_unary(self, continuation: Any, client_call_details: Details, request: Any) -> Any:
-        for _ in range(MOVES):
-            call = await self._go_on(continuation, client_call_details, request)
-            if not await _not_taken(call):
-                return call
         return await self._go_on(continuation, client_call_details, request)
-
-
-async def _not_taken(call: Any) -> bool:
-    """Whether the call ended because a draining server did not take it."""
-    try:
-        await call
-    except grpc.aio.AioRpcError as error:
-        return refusal_from_rpc_error(error).reason == "draining"
-    return False
 
 
 class _UnaryStream(_Outgoing, grpc.aio.UnaryStreamClientInterceptor):

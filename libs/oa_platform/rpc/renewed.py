@@ -1,12 +1,18 @@
-"""A channel whose certificate changes. gRPC's own channels keep the one that they were made with.
+"""A channel that is made anew when gRPC's own would go on with what it once learned.
 
-Each call goes to a channel that was made with the current pair. The one before takes no new calls, and is closed when
-its calls have ended: streams go on as long as they like.
+- gRPC keeps the certificate that a channel was made with.
+- gRPC asks DNS when a connection ends, and not when the replicas that it knows want no more calls. While a roll stops
+  them one after the other, all of them may be on their way out before one connection has ended, and the new replicas
+  are unknown. A channel that was just made asks DNS at once.
+
+Each call goes to the channel of the moment. The one before takes no new calls, and is closed when its calls have ended:
+streams go on as long as they like. A unary call is made again as `repeats` says, within its time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
@@ -15,21 +21,25 @@ import grpc
 import grpc.aio
 
 from oa_platform.rpc.credentials import channel_credentials
+from oa_platform.rpc.repeats import Repeats
 from oa_platform.tls.certificates import Certificates
 
 _WITHOUT_END_S = 10 * 365 * 86_400.0
 """gRPC cancels a closed channel's calls after a while, which it wants to be told."""
 
+Make = Callable[[grpc.ChannelCredentials | None], grpc.aio.Channel]
+
 
 class RenewedChannel(grpc.aio.Channel):
-    """Made by `make` for each pair of `certificates`, when it is first needed."""
+    """Made by `make` for each pair of `certificates`, and when no replica that it knows takes calls."""
 
-    def __init__(self, certificates: Certificates, make: Callable[[grpc.ChannelCredentials], grpc.aio.Channel]) -> None:
+    def __init__(self, certificates: Certificates | None, make: Make, renew_min_ms: int) -> None:
+        """`renew_min_ms`: minimum age of a channel that is replaced because it knows no replica that takes calls."""
         self._certificates = certificates
         self._make = make
-        self._pair = certificates.current
-        self._channel = make(channel_credentials(self._pair))
+        self._renew_min_s = renew_min_ms / 1000
         self._former: dict[grpc.aio.Channel, asyncio.Task[None]] = {}
+        self._renew()
 
     async def __aenter__(self) -> Self:
         return self
@@ -49,17 +59,30 @@ class RenewedChannel(grpc.aio.Channel):
 
     @property
     def former_channels(self) -> int:
-        """Number of channels with a pair that is no more current, on which calls still run."""
+        """Number of channels that were replaced, on which calls still run."""
         return len(self._former)
 
     def current(self) -> grpc.aio.Channel:
         """The channel for a new call."""
-        if self._pair is not self._certificates.current:
-            retired, self._pair = self._channel, self._certificates.current
-            self._channel = self._make(channel_credentials(self._pair))
+        if self._pair is not self._current_pair() or self._knows_nobody():
+            retired = self._channel
+            self._renew()
             self._former[retired] = closing = asyncio.ensure_future(retired.close(_WITHOUT_END_S))
             closing.add_done_callback(lambda _: self._former.pop(retired, None))
         return self._channel
+
+    def _renew(self) -> None:
+        self._pair = self._current_pair()
+        self._channel = self._make(None if self._pair is None else channel_credentials(self._pair))
+        self._made_at = time.monotonic()
+
+    def _current_pair(self) -> Any:
+        return None if self._certificates is None else self._certificates.current
+
+    def _knows_nobody(self) -> bool:
+        """Of the replicas that it knows none takes calls; and it is not so new that DNS would say the same again."""
+        old = time.monotonic() - self._made_at >= self._renew_min_s
+        return old and self._channel.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         """See `grpc.aio.Channel`."""
@@ -71,11 +94,15 @@ class RenewedChannel(grpc.aio.Channel):
 
     async def channel_ready(self) -> None:
         """See `grpc.aio.Channel`."""
-        await self.current().channel_ready()
+        while (state := self.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
+            if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+                await asyncio.sleep(self._renew_min_s)  # it may stay so; the next one is another channel
+            else:
+                await self._channel.wait_for_state_change(state)
 
     def unary_unary(self, *args: Any, **kwargs: Any) -> Any:
-        """See `grpc.aio.Channel`."""
-        return _Method(self, "unary_unary", args, kwargs)
+        """See `grpc.aio.Channel`; a call is a coroutine."""
+        return _UnaryMethod(self, "unary_unary", args, kwargs)
 
     def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
         """See `grpc.aio.Channel`."""
@@ -106,3 +133,19 @@ class _Method:
         if channel is not self._channel:
             self._channel, self._bound = channel, getattr(channel, self._kind)(*self._args, **self._kwargs)
         return self._bound(*args, **kwargs)
+
+
+class _UnaryMethod(_Method):
+    """A unary method, whose calls may be made again."""
+
+    async def __call__(self, request: Any, *, timeout: float | None = None, **options: Any) -> Any:
+        repeats = Repeats(self._args[0])
+        loop = asyncio.get_running_loop()
+        until = None if timeout is None else loop.time() + timeout
+        while True:
+            left = None if until is None else max(until - loop.time(), 0.0)
+            try:
+                return await super().__call__(request, timeout=left, **options)
+            except grpc.aio.AioRpcError as error:
+                if not repeats.allow(error):
+                    raise

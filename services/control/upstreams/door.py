@@ -53,7 +53,9 @@ def _refusal(error: grpc.aio.AioRpcError, service: str, method: str) -> Refusal:
         _log.error("upstream_refused_control", service_called=service, method=method, reason=refusal.reason)
         return _away(service)
     # Made by the transport: its text names addresses, which are nobody's business outside.
-    _log.warning("upstream_failed", service_called=service, method=method, code=error.code().name)
+    _log.warning(
+        "upstream_failed", service_called=service, method=method, code=error.code().name, detail=error.details()
+    )
     if refusal.reason == "unavailable" or refusal.reason not in _TRANSPORT_REASONS:
         return _away(service)
     return Refusal(refusal.reason, f"the call to {service} ended with {error.code().name}; look for the request id")

@@ -73,12 +73,18 @@ class Progress:
 
     @property
     def not_ready_because(self) -> str:
-        """Why the projection is not what readers should rely on; empty when it is."""
+        """Why readers should not come here; empty from the moment when the read models have been whole.
+
+        What has been applied stays good to read, and other replicas apply to the same read models: that a tail has
+        ended is not a reason to refuse readers. `oa_projector_connected` and the lag tell of it.
+        """
+        if self.caught_up_once:
+            return ""
         if self.halted:
             return f"the projection has stopped ({self.halted}): {self.closed_because}"
         if not self.connected:
             return f"not connected to runtime's log: {self.closed_because}"
-        return "" if self.caught_up_once else "catching up with the log for the first time"
+        return "catching up with the log for the first time"
 
     def _note_catch_up(self) -> None:
         if self.connected and all(self.lag(partition) == 0 for partition in self.heads):

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import grpc.aio
@@ -67,6 +67,12 @@ class Projector:
                 return await client.get(f"http://127.0.0.1:{self.ops_port}{path}")
             except httpx.TransportError:
                 return None
+
+    async def metrics(self) -> str:
+        """What it measures."""
+        answer = await self.get("/metrics")
+        assert answer is not None
+        return answer.text
 
     async def until_ready(self) -> None:
         """Wait for readiness."""
@@ -126,8 +132,23 @@ async def test_ready_serving_measured_and_drained(projector_database: Database, 
             assert await asyncio.to_thread(process.wait, WAIT_S) == 0
 
 
+async def test_it_stays_ready_while_runtime_is_away(projector_database: Database, tmp_path: Path) -> None:
+    """Lists are read from what has been applied; that they grow stale is told by metrics."""
+    with ExitStack() as processes:
+        async with listening(FakeLog(spread(some_runs(8)))) as port:
+            projector = Projector(projector_database, port, tmp_path)
+            processes.enter_context(projector.running())
+            await projector.until_ready()
+        async with asyncio.timeout(WAIT_S):
+            while "oa_projector_connected 0.0" not in await projector.metrics():
+                await asyncio.sleep(0.02)
+        answer = await projector.get("/readyz")
+        assert answer is not None
+        assert answer.status_code == 200
+
+
 async def test_a_hole_is_an_alarm_and_not_a_crash(projector_database: Database, tmp_path: Path) -> None:
-    """Readiness says why; what has been applied is still served, and SIGTERM still drains."""
+    """It is not ready before it has caught up, and says why; what has been applied is served, and SIGTERM drains."""
 
     def hole(number: int, message: object) -> object:
         if message.first_position > 1:  # type: ignore[attr-defined]

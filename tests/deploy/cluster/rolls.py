@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from tests.deploy.cluster.outside import person, worker
 from tests.deploy.cluster.running import Cluster, running
 from tests.deploy.cluster.surroundings import surroundings
 from tests.deploy.manifests import name_of, rendered
-from tests.e2e.world import World
+from tests.e2e.world import Tail, World
 
 PROGRAM = """
 import itertools, os, time
@@ -87,10 +87,13 @@ class Campaign:
 
     figures: Figures
     wrong: Sequence[str]
+    rolled: Set[str]
+    """Names of the pods that were replaced."""
 
 
 async def campaign(folder: Path, *, rolls: int, followers: int) -> Campaign:
-    """Start the staging overlay in `folder` and roll it so many times. Raises Failed when a pod does."""
+    """Start the staging overlay in `folder` and roll it so many times. Raises Failed when a pod does, and AssertionError
+    when the log that is read afterwards, its receipt and its summary don't fit."""
     gates = folder / "gates"
     gates.mkdir()
     gates.chmod(0o777)
@@ -108,9 +111,18 @@ async def campaign(folder: Path, *, rolls: int, followers: int) -> Campaign:
                 await _lines(those)
                 calling.cancel()
                 (gates / "stop").touch()
+            await _prove(world, run.run_id)
         appends = those[0].appends
         figures = Figures(spans, [span for each in those for span in each.breaks], appends)
-        return Campaign(figures, _wrong(cluster, those, refused))
+        return Campaign(figures, _wrong(cluster, those, refused), {pod.name for pod in cluster.stopped})
+
+
+async def _prove(world: World, run_id: str) -> None:
+    """Read the whole run again: its receipt fits, it took one attempt, and lists show it as it is."""
+    tail, store = Tail(run_id), world.open_store()
+    await world.follow(tail, store)
+    assert (await world.assert_proved(tail, store)).attempts == 1
+    await world.assert_summarised(tail)
 
 
 async def _roll(cluster: Cluster, those: Sequence[Follower]) -> Span:

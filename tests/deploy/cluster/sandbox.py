@@ -7,7 +7,9 @@ same places: CPython, the packages, and the code in /app/code.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -64,7 +66,8 @@ class Sandbox:
 
     def __init__(self, process: subprocess.Popen[bytes], pid: int, log: Path) -> None:
         self._process = process
-        self._pid = pid
+        self.pid = pid
+        """Of the program, as its starter sees it."""
         self.log = log
 
     @property
@@ -80,7 +83,7 @@ class Sandbox:
     async def stop(self, grace_s: float) -> int:
         """SIGTERM, and SIGKILL when that takes longer than `grace_s`; the exit status."""
         if self.exit_status is None:
-            send_signal(self._pid, signal.SIGTERM)
+            send_signal(self.pid, signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 return await self.ended()
@@ -88,7 +91,8 @@ class Sandbox:
 
     def kill(self) -> int:
         """SIGKILL; the exit status."""
-        self._process.kill()
+        if self.exit_status is None:
+            send_signal(self.pid, signal.SIGKILL)
         return self._process.wait()
 
     async def ended(self) -> int:
@@ -102,7 +106,7 @@ class Sandbox:
 def start(
     command: Sequence[str], environment: Mapping[str, str], mounts: Sequence[Mount], user: User, log: Path
 ) -> Sandbox:
-    """Start a program in a sandbox. Call it from the main thread: the sandbox ends with the thread that made it."""
+    """Start a program in a sandbox, which ends with this process at the latest."""
     reading, writing = os.pipe()
     words = [*_root(mounts), "--info-fd", str(writing), "--clearenv"]
     for name, value in {**_IMAGE, **environment}.items():
@@ -115,11 +119,30 @@ def start(
     with os.fdopen(reading) as told:
         text = told.read()
     assert text, last_lines(log)
-    return Sandbox(process, json.loads(text)["child-pid"], log)
+    pid = json.loads(text)["child-pid"]
+    _end_with_us(pid)
+    return Sandbox(process, pid, log)
+
+
+def _end_with_us(pid: int) -> None:
+    # bubblewrap's own way ends with the first change of user, and setpriv makes one.
+    told = _watchdog().stdin
+    assert told is not None
+    told.write(f"{pid}\n".encode("ascii"))
+    told.flush()
+
+
+@functools.cache
+def _watchdog() -> subprocess.Popen[bytes]:
+    """One for this process. In a session of its own, so that no signal to this one's group ends it first."""
+    command = [sys.executable, "-I", str(Path(__file__).with_name("watchdog.py"))]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    atexit.register(process.communicate)
+    return process
 
 
 def _root(mounts: Sequence[Mount]) -> list[str]:
-    words = ["bwrap", "--unshare-pid", "--as-pid-1", "--unshare-ipc", "--unshare-uts", "--die-with-parent"]
+    words = ["bwrap", "--unshare-pid", "--as-pid-1", "--unshare-ipc", "--unshare-uts"]
     words += ["--new-session", "--tmpfs", "/", "--proc", "/proc", "--dev", "/dev", "--ro-bind", "/usr", "/usr"]
     for top in ("bin", "lib", "lib64"):
         words += ["--symlink", f"usr/{top}", f"/{top}"]

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from openagents.common.v1 import options_pb2 as openagents_dot_common_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'openagents/control/v1/org_service.proto\x12\x15openagents.control.v1\x1a\"openagents/common/v1/options.proto\"\x11\n\x0fListOrgsRequest\"\x80\x01\n\x03Org\x12\x15\n\x06org_id\x18\x01 \x01(\tR\x05orgId\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n\x08personal\x18\x03 \x01(\x08R\x08personal\x12\x32\n\x04role\x18\x04 \x01(\x0e\x32\x1e.openagents.control.v1.OrgRoleR\x04role\"B\n\x10ListOrgsResponse\x12.\n\x04orgs\x18\x01 \x03(\x0b\x32\x1a.openagents.control.v1.OrgR\x04orgs*u\n\x07OrgRole\x12\x18\n\x14ORG_ROLE_UNSPECIFIED\x10\x00\x12\x12\n\x0eORG_ROLE_OWNER\x10\x01\x12\x12\n\x0eORG_ROLE_ADMIN\x10\x02\x12\x13\n\x0fORG_ROLE_MEMBER\x10\x03\x12\x13\n\x0fORG_ROLE_VIEWER\x10\x04\x32o\n\nOrgService\x12\x61\n\x08ListOrgs\x12&.openagents.control.v1.ListOrgsRequest\x1a\'.openagents.control.v1.ListOrgsResponse\"\x04\xd8\xf3\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'openagents/control/v1/org_service.proto\x12\x15openagents.control.v1\x1a\"openagents/common/v1/options.proto\"\x11\n\x0fListOrgsRequest\"\x80\x01\n\x03Org\x12\x15\n\x06org_id\x18\x01 \x01(\tR\x05orgId\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n\x08personal\x18\x03 \x01(\x08R\x08personal\x12\x32\n\x04role\x18\x04 \x01(\x0e\x32\x1e.openagents.control.v1.OrgRoleR\x04role\"B\n\x10ListOrgsResponse\x12.\n\x04orgs\x18\x01 \x03(\x0b\x32\x1a.openagents.control.v1.OrgR\x04orgs*u\n\x07OrgRole\x12\x18\n\x14ORG_ROLE_UNSPECIFIED\x10\x00\x12\x12\n\x0eORG_ROLE_OWNER\x10\x01\x12\x12\n\x0eORG_ROLE_ADMIN\x10\x02\x12\x13\n\x0fORG_ROLE_MEMBER\x10\x03\x12\x13\n\x0fORG_ROLE_VIEWER\x10\x04\x32r\n\nOrgService\x12\x64\n\x08ListOrgs\x12&.openagents.control.v1.ListOrgsRequest\x1a\'.openagents.control.v1.ListOrgsResponse\"\x07\x90\x02\x01\xd8\xf3\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,7 +33,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'openagents.control.v1.org_s
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ORGSERVICE'].methods_by_name['ListOrgs']._loaded_options = None
-  _globals['_ORGSERVICE'].methods_by_name['ListOrgs']._serialized_options = b'\330\363\030\001'
+  _globals['_ORGSERVICE'].methods_by_name['ListOrgs']._serialized_options = b'\220\002\001\330\363\030\001'
   _globals['_ORGROLE']._serialized_start=320
   _globals['_ORGROLE']._serialized_end=437
   _globals['_LISTORGSREQUEST']._serialized_start=102
@@ -43,5 +43,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTORGSRESPONSE']._serialized_start=252
   _globals['_LISTORGSRESPONSE']._serialized_end=318
   _globals['_ORGSERVICE']._serialized_start=439
-  _globals['_ORGSERVICE']._serialized_end=550
+  _globals['_ORGSERVICE']._serialized_end=553
 # @@protoc_insertion_point(module_scope)

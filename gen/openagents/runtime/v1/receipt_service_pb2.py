@@ -26,7 +26,7 @@ from openagents.common.v1 import options_pb2 as openagents_dot_common_dot_v1_dot
 from openagents.runtime.v1 import receipt_pb2 as openagents_dot_runtime_dot_v1_dot_receipt__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+openagents/runtime/v1/receipt_service.proto\x12\x15openagents.runtime.v1\x1a\"openagents/common/v1/options.proto\x1a#openagents/runtime/v1/receipt.proto\"\x19\n\x17GetLogCheckpointRequest\":\n\x18GetLogCheckpointResponse\x12\x1e\n\ncheckpoint\x18\x01 \x01(\x0cR\ncheckpoint\"U\n\x18GetInclusionProofRequest\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\"r\n\x19GetInclusionProofResponse\x12\x1d\n\nleaf_index\x18\x01 \x01(\x04R\tleafIndex\x12\x16\n\x06hashes\x18\x02 \x03(\x0cR\x06hashes\x12\x1e\n\ncheckpoint\x18\x03 \x01(\x0cR\ncheckpoint\"b\n\x1aGetConsistencyProofRequest\x12!\n\x08old_size\x18\x01 \x01(\x04\x42\x06\x9a\xf4\x18\x02\x08\x01R\x07oldSize\x12!\n\x08new_size\x18\x02 \x01(\x04\x42\x06\x9a\xf4\x18\x02\x08\x01R\x07newSize\"5\n\x1bGetConsistencyProofResponse\x12\x16\n\x06hashes\x18\x01 \x03(\x0cR\x06hashes\"N\n\x11GetReceiptRequest\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\"N\n\x12GetReceiptResponse\x12\x38\n\x07receipt\x18\x01 \x01(\x0b\x32\x1e.openagents.runtime.v1.ReceiptR\x07receipt\"\x18\n\x16ListReceiptKeysRequest\"P\n\x17ListReceiptKeysResponse\x12\x35\n\x04keys\x18\x01 \x03(\x0b\x32!.openagents.runtime.v1.ReceiptKeyR\x04keys2\x82\x05\n\x0eReceiptService\x12p\n\nGetReceipt\x12(.openagents.runtime.v1.GetReceiptRequest\x1a).openagents.runtime.v1.GetReceiptResponse\"\r\xca\xf3\x18\truns.read\x12v\n\x0fListReceiptKeys\x12-.openagents.runtime.v1.ListReceiptKeysRequest\x1a..openagents.runtime.v1.ListReceiptKeysResponse\"\x04\xd8\xf3\x18\x01\x12y\n\x10GetLogCheckpoint\x12..openagents.runtime.v1.GetLogCheckpointRequest\x1a/.openagents.runtime.v1.GetLogCheckpointResponse\"\x04\xd8\xf3\x18\x01\x12\x85\x01\n\x11GetInclusionProof\x12/.openagents.runtime.v1.GetInclusionProofRequest\x1a\x30.openagents.runtime.v1.GetInclusionProofResponse\"\r\xca\xf3\x18\truns.read\x12\x82\x01\n\x13GetConsistencyProof\x12\x31.openagents.runtime.v1.GetConsistencyProofRequest\x1a\x32.openagents.runtime.v1.GetConsistencyProofResponse\"\x04\xd8\xf3\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+openagents/runtime/v1/receipt_service.proto\x12\x15openagents.runtime.v1\x1a\"openagents/common/v1/options.proto\x1a#openagents/runtime/v1/receipt.proto\"\x19\n\x17GetLogCheckpointRequest\":\n\x18GetLogCheckpointResponse\x12\x1e\n\ncheckpoint\x18\x01 \x01(\x0cR\ncheckpoint\"U\n\x18GetInclusionProofRequest\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\"r\n\x19GetInclusionProofResponse\x12\x1d\n\nleaf_index\x18\x01 \x01(\x04R\tleafIndex\x12\x16\n\x06hashes\x18\x02 \x03(\x0cR\x06hashes\x12\x1e\n\ncheckpoint\x18\x03 \x01(\x0cR\ncheckpoint\"b\n\x1aGetConsistencyProofRequest\x12!\n\x08old_size\x18\x01 \x01(\x04\x42\x06\x9a\xf4\x18\x02\x08\x01R\x07oldSize\x12!\n\x08new_size\x18\x02 \x01(\x04\x42\x06\x9a\xf4\x18\x02\x08\x01R\x07newSize\"5\n\x1bGetConsistencyProofResponse\x12\x16\n\x06hashes\x18\x01 \x03(\x0cR\x06hashes\"N\n\x11GetReceiptRequest\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\"N\n\x12GetReceiptResponse\x12\x38\n\x07receipt\x18\x01 \x01(\x0b\x32\x1e.openagents.runtime.v1.ReceiptR\x07receipt\"\x18\n\x16ListReceiptKeysRequest\"P\n\x17ListReceiptKeysResponse\x12\x35\n\x04keys\x18\x01 \x03(\x0b\x32!.openagents.runtime.v1.ReceiptKeyR\x04keys2\x91\x05\n\x0eReceiptService\x12s\n\nGetReceipt\x12(.openagents.runtime.v1.GetReceiptRequest\x1a).openagents.runtime.v1.GetReceiptResponse\"\x10\x90\x02\x01\xca\xf3\x18\truns.read\x12y\n\x0fListReceiptKeys\x12-.openagents.runtime.v1.ListReceiptKeysRequest\x1a..openagents.runtime.v1.ListReceiptKeysResponse\"\x07\x90\x02\x01\xd8\xf3\x18\x01\x12|\n\x10GetLogCheckpoint\x12..openagents.runtime.v1.GetLogCheckpointRequest\x1a/.openagents.runtime.v1.GetLogCheckpointResponse\"\x07\x90\x02\x01\xd8\xf3\x18\x01\x12\x88\x01\n\x11GetInclusionProof\x12/.openagents.runtime.v1.GetInclusionProofRequest\x1a\x30.openagents.runtime.v1.GetInclusionProofResponse\"\x10\x90\x02\x01\xca\xf3\x18\truns.read\x12\x85\x01\n\x13GetConsistencyProof\x12\x31.openagents.runtime.v1.GetConsistencyProofRequest\x1a\x32.openagents.runtime.v1.GetConsistencyProofResponse\"\x07\x90\x02\x01\xd8\xf3\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,15 +42,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETRECEIPTREQUEST'].fields_by_name['run_id']._loaded_options = None
   _globals['_GETRECEIPTREQUEST'].fields_by_name['run_id']._serialized_options = b'\232\364\030\036\010\001\"\032run_[0-9A-HJKMNP-TV-Z]{26}'
   _globals['_RECEIPTSERVICE'].methods_by_name['GetReceipt']._loaded_options = None
-  _globals['_RECEIPTSERVICE'].methods_by_name['GetReceipt']._serialized_options = b'\312\363\030\truns.read'
+  _globals['_RECEIPTSERVICE'].methods_by_name['GetReceipt']._serialized_options = b'\220\002\001\312\363\030\truns.read'
   _globals['_RECEIPTSERVICE'].methods_by_name['ListReceiptKeys']._loaded_options = None
-  _globals['_RECEIPTSERVICE'].methods_by_name['ListReceiptKeys']._serialized_options = b'\330\363\030\001'
+  _globals['_RECEIPTSERVICE'].methods_by_name['ListReceiptKeys']._serialized_options = b'\220\002\001\330\363\030\001'
   _globals['_RECEIPTSERVICE'].methods_by_name['GetLogCheckpoint']._loaded_options = None
-  _globals['_RECEIPTSERVICE'].methods_by_name['GetLogCheckpoint']._serialized_options = b'\330\363\030\001'
+  _globals['_RECEIPTSERVICE'].methods_by_name['GetLogCheckpoint']._serialized_options = b'\220\002\001\330\363\030\001'
   _globals['_RECEIPTSERVICE'].methods_by_name['GetInclusionProof']._loaded_options = None
-  _globals['_RECEIPTSERVICE'].methods_by_name['GetInclusionProof']._serialized_options = b'\312\363\030\truns.read'
+  _globals['_RECEIPTSERVICE'].methods_by_name['GetInclusionProof']._serialized_options = b'\220\002\001\312\363\030\truns.read'
   _globals['_RECEIPTSERVICE'].methods_by_name['GetConsistencyProof']._loaded_options = None
-  _globals['_RECEIPTSERVICE'].methods_by_name['GetConsistencyProof']._serialized_options = b'\330\363\030\001'
+  _globals['_RECEIPTSERVICE'].methods_by_name['GetConsistencyProof']._serialized_options = b'\220\002\001\330\363\030\001'
   _globals['_GETLOGCHECKPOINTREQUEST']._serialized_start=143
   _globals['_GETLOGCHECKPOINTREQUEST']._serialized_end=168
   _globals['_GETLOGCHECKPOINTRESPONSE']._serialized_start=170
@@ -72,5 +72,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTRECEIPTKEYSRESPONSE']._serialized_start=774
   _globals['_LISTRECEIPTKEYSRESPONSE']._serialized_end=854
   _globals['_RECEIPTSERVICE']._serialized_start=857
-  _globals['_RECEIPTSERVICE']._serialized_end=1499
+  _globals['_RECEIPTSERVICE']._serialized_end=1514
 # @@protoc_insertion_point(module_scope)

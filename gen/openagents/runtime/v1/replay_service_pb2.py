@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from openagents.common.v1 import options_pb2 as openagents_dot_common_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*openagents/runtime/v1/replay_service.proto\x12\x15openagents.runtime.v1\x1a\"openagents/common/v1/options.proto\"n\n\x19ReadReplayArtifactRequest\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\x12\x16\n\x06offset\x18\x02 \x01(\x04R\x06offset\"i\n\x1aReadReplayArtifactResponse\x12\x12\n\x04\x64\x61ta\x18\x01 \x01(\x0cR\x04\x64\x61ta\x12\x1f\n\x0btotal_bytes\x18\x02 \x01(\x04R\ntotalBytes\x12\x16\n\x06sha256\x18\x03 \x01(\x0cR\x06sha2562\x9a\x01\n\rReplayService\x12\x88\x01\n\x12ReadReplayArtifact\x12\x30.openagents.runtime.v1.ReadReplayArtifactRequest\x1a\x31.openagents.runtime.v1.ReadReplayArtifactResponse\"\r\xca\xf3\x18\truns.readb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*openagents/runtime/v1/replay_service.proto\x12\x15openagents.runtime.v1\x1a\"openagents/common/v1/options.proto\"n\n\x19ReadReplayArtifactRequest\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\x12\x16\n\x06offset\x18\x02 \x01(\x04R\x06offset\"i\n\x1aReadReplayArtifactResponse\x12\x12\n\x04\x64\x61ta\x18\x01 \x01(\x0cR\x04\x64\x61ta\x12\x1f\n\x0btotal_bytes\x18\x02 \x01(\x04R\ntotalBytes\x12\x16\n\x06sha256\x18\x03 \x01(\x0cR\x06sha2562\x9d\x01\n\rReplayService\x12\x8b\x01\n\x12ReadReplayArtifact\x12\x30.openagents.runtime.v1.ReadReplayArtifactRequest\x1a\x31.openagents.runtime.v1.ReadReplayArtifactResponse\"\x10\x90\x02\x01\xca\xf3\x18\truns.readb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,11 +35,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_READREPLAYARTIFACTREQUEST'].fields_by_name['run_id']._loaded_options = None
   _globals['_READREPLAYARTIFACTREQUEST'].fields_by_name['run_id']._serialized_options = b'\232\364\030\036\010\001\"\032run_[0-9A-HJKMNP-TV-Z]{26}'
   _globals['_REPLAYSERVICE'].methods_by_name['ReadReplayArtifact']._loaded_options = None
-  _globals['_REPLAYSERVICE'].methods_by_name['ReadReplayArtifact']._serialized_options = b'\312\363\030\truns.read'
+  _globals['_REPLAYSERVICE'].methods_by_name['ReadReplayArtifact']._serialized_options = b'\220\002\001\312\363\030\truns.read'
   _globals['_READREPLAYARTIFACTREQUEST']._serialized_start=105
   _globals['_READREPLAYARTIFACTREQUEST']._serialized_end=215
   _globals['_READREPLAYARTIFACTRESPONSE']._serialized_start=217
   _globals['_READREPLAYARTIFACTRESPONSE']._serialized_end=322
   _globals['_REPLAYSERVICE']._serialized_start=325
-  _globals['_REPLAYSERVICE']._serialized_end=479
+  _globals['_REPLAYSERVICE']._serialized_end=482
 # @@protoc_insertion_point(module_scope)

@@ -27,7 +27,7 @@ from openagents.runtime.v1 import event_pb2 as openagents_dot_runtime_dot_v1_dot
 from openagents.runtime.v1 import run_pb2 as openagents_dot_runtime_dot_v1_dot_run__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'openagents/runtime/v1/run_service.proto\x12\x15openagents.runtime.v1\x1a\"openagents/common/v1/options.proto\x1a!openagents/runtime/v1/event.proto\x1a\x1fopenagents/runtime/v1/run.proto\"\x94\x01\n\x10\x43reateRunRequest\x12\x44\n\x0fidempotency_key\x18\x01 \x01(\tB\x1b\x9a\xf4\x18\x17\x08\x01\x18\x80\x01\"\x10[A-Za-z0-9._:-]+R\x0eidempotencyKey\x12:\n\x04spec\x18\x02 \x01(\x0b\x32\x1e.openagents.runtime.v1.RunSpecB\x06\x9a\xf4\x18\x02\x08\x01R\x04spec\"j\n\x11\x43reateRunResponse\x12,\n\x03run\x18\x01 \x01(\x0b\x32\x1a.openagents.runtime.v1.RunR\x03run\x12\'\n\x0f\x61lready_created\x18\x02 \x01(\x08R\x0e\x61lreadyCreated\"J\n\rGetRunRequest\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\">\n\x0eGetRunResponse\x12,\n\x03run\x18\x01 \x01(\x0b\x32\x1a.openagents.runtime.v1.RunR\x03run\"n\n\x10\x43\x61ncelRunRequest\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\x12\x1f\n\x06reason\x18\x02 \x01(\tB\x07\x9a\xf4\x18\x03\x18\xf4\x03R\x06reason\"A\n\x11\x43\x61ncelRunResponse\x12,\n\x03run\x18\x01 \x01(\x0b\x32\x1a.openagents.runtime.v1.RunR\x03run2\xd2\x02\n\nRunService\x12n\n\tCreateRun\x12\'.openagents.runtime.v1.CreateRunRequest\x1a(.openagents.runtime.v1.CreateRunResponse\"\x0e\xca\xf3\x18\nruns.write\x12\x64\n\x06GetRun\x12$.openagents.runtime.v1.GetRunRequest\x1a%.openagents.runtime.v1.GetRunResponse\"\r\xca\xf3\x18\truns.read\x12n\n\tCancelRun\x12\'.openagents.runtime.v1.CancelRunRequest\x1a(.openagents.runtime.v1.CancelRunResponse\"\x0e\xca\xf3\x18\nruns.writeb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'openagents/runtime/v1/run_service.proto\x12\x15openagents.runtime.v1\x1a\"openagents/common/v1/options.proto\x1a!openagents/runtime/v1/event.proto\x1a\x1fopenagents/runtime/v1/run.proto\"\x94\x01\n\x10\x43reateRunRequest\x12\x44\n\x0fidempotency_key\x18\x01 \x01(\tB\x1b\x9a\xf4\x18\x17\x08\x01\x18\x80\x01\"\x10[A-Za-z0-9._:-]+R\x0eidempotencyKey\x12:\n\x04spec\x18\x02 \x01(\x0b\x32\x1e.openagents.runtime.v1.RunSpecB\x06\x9a\xf4\x18\x02\x08\x01R\x04spec\"j\n\x11\x43reateRunResponse\x12,\n\x03run\x18\x01 \x01(\x0b\x32\x1a.openagents.runtime.v1.RunR\x03run\x12\'\n\x0f\x61lready_created\x18\x02 \x01(\x08R\x0e\x61lreadyCreated\"J\n\rGetRunRequest\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\">\n\x0eGetRunResponse\x12,\n\x03run\x18\x01 \x01(\x0b\x32\x1a.openagents.runtime.v1.RunR\x03run\"n\n\x10\x43\x61ncelRunRequest\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\x12\x1f\n\x06reason\x18\x02 \x01(\tB\x07\x9a\xf4\x18\x03\x18\xf4\x03R\x06reason\"A\n\x11\x43\x61ncelRunResponse\x12,\n\x03run\x18\x01 \x01(\x0b\x32\x1a.openagents.runtime.v1.RunR\x03run2\xdb\x02\n\nRunService\x12q\n\tCreateRun\x12\'.openagents.runtime.v1.CreateRunRequest\x1a(.openagents.runtime.v1.CreateRunResponse\"\x11\x90\x02\x02\xca\xf3\x18\nruns.write\x12g\n\x06GetRun\x12$.openagents.runtime.v1.GetRunRequest\x1a%.openagents.runtime.v1.GetRunResponse\"\x10\x90\x02\x01\xca\xf3\x18\truns.read\x12q\n\tCancelRun\x12\'.openagents.runtime.v1.CancelRunRequest\x1a(.openagents.runtime.v1.CancelRunResponse\"\x11\x90\x02\x02\xca\xf3\x18\nruns.writeb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,11 +45,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CANCELRUNREQUEST'].fields_by_name['reason']._loaded_options = None
   _globals['_CANCELRUNREQUEST'].fields_by_name['reason']._serialized_options = b'\232\364\030\003\030\364\003'
   _globals['_RUNSERVICE'].methods_by_name['CreateRun']._loaded_options = None
-  _globals['_RUNSERVICE'].methods_by_name['CreateRun']._serialized_options = b'\312\363\030\nruns.write'
+  _globals['_RUNSERVICE'].methods_by_name['CreateRun']._serialized_options = b'\220\002\002\312\363\030\nruns.write'
   _globals['_RUNSERVICE'].methods_by_name['GetRun']._loaded_options = None
-  _globals['_RUNSERVICE'].methods_by_name['GetRun']._serialized_options = b'\312\363\030\truns.read'
+  _globals['_RUNSERVICE'].methods_by_name['GetRun']._serialized_options = b'\220\002\001\312\363\030\truns.read'
   _globals['_RUNSERVICE'].methods_by_name['CancelRun']._loaded_options = None
-  _globals['_RUNSERVICE'].methods_by_name['CancelRun']._serialized_options = b'\312\363\030\nruns.write'
+  _globals['_RUNSERVICE'].methods_by_name['CancelRun']._serialized_options = b'\220\002\002\312\363\030\nruns.write'
   _globals['_CREATERUNREQUEST']._serialized_start=171
   _globals['_CREATERUNREQUEST']._serialized_end=319
   _globals['_CREATERUNRESPONSE']._serialized_start=321
@@ -63,5 +63,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CANCELRUNRESPONSE']._serialized_start=681
   _globals['_CANCELRUNRESPONSE']._serialized_end=746
   _globals['_RUNSERVICE']._serialized_start=749
-  _globals['_RUNSERVICE']._serialized_end=1087
+  _globals['_RUNSERVICE']._serialized_end=1096
 # @@protoc_insertion_point(module_scope)

@@ -116,6 +116,7 @@ async def test_another_epoch_is_refused(rig: Rig) -> None:
     async with serving(FakeLog(spread(runs[:1]), epoch="restored")) as channel, running(rig.tail(channel)) as task:
         await asyncio.wait_for(task, PATIENCE_S)
     assert rig.progress.halted == "epoch_changed"
+    assert rig.progress.not_ready_because == ""  # what was applied before is good to read
     assert (await rig.checkpoint(0)).position == applied
 
 

@@ -1,0 +1,50 @@
+"""Which unary calls are made again at another replica, after what."""
+
+from __future__ import annotations
+
+import grpc
+import grpc.aio
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor_pb2 import MethodOptions
+
+from oa_platform.health.failures import refusal_from_rpc_error
+from oa_wire.status import STATUS_METADATA_KEY
+
+MOVES = 2
+"""How often a call that a draining server did not take is made again: the next one may drain too."""
+REPEATS = 1
+"""How often a call that is safe to repeat is made again after its connection was lost."""
+
+
+class Repeats:
+    """How often one call may be made again."""
+
+    def __init__(self, method: str) -> None:
+        """`method` is the full name: "/package.Service/Method"."""
+        self._moves = MOVES
+        self._repeats = REPEATS if safe_to_repeat(method) else 0
+
+    def allow(self, error: grpc.aio.AioRpcError) -> bool:
+        """Whether an attempt that ended so is followed by another one, which is counted."""
+        if refusal_from_rpc_error(error).reason == "draining":
+            self._moves -= 1
+            return self._moves >= 0
+        if _connection_lost(error):
+            self._repeats -= 1
+            return self._repeats >= 0
+        return False
+
+
+def safe_to_repeat(method: str) -> bool:
+    """Whether the contract says that making a call twice is the same as once (`idempotency_level`)."""
+    try:
+        found = descriptor_pool.Default().FindMethodByName(method.removeprefix("/").replace("/", "."))
+    except KeyError:
+        return False
+    return bool(found.GetOptions().idempotency_level != MethodOptions.IDEMPOTENCY_UNKNOWN)
+
+
+def _connection_lost(error: grpc.aio.AioRpcError) -> bool:
+    """Whether the transport failed. What a service answered stands, also when it is `unavailable`."""
+    answered = any(key == STATUS_METADATA_KEY for key, _ in error.trailing_metadata() or ())
+    return error.code() is grpc.StatusCode.UNAVAILABLE and not answered
