@@ -92,8 +92,8 @@ class Campaign:
 
 
 async def campaign(folder: Path, *, rolls: int, followers: int) -> Campaign:
-    """Start the staging overlay in `folder` and roll it so many times. Raises Failed when a pod does, and AssertionError
-    when the log that is read afterwards, its receipt and its summary don't fit."""
+    """Start the staging overlay in `folder` and roll it so many times. Raises Failed when a pod does, AssertionError
+    when the log that is read afterwards, its receipt or its summary don't fit."""
     gates = folder / "gates"
     gates.mkdir()
     gates.chmod(0o777)
