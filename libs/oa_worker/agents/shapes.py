@@ -6,7 +6,6 @@ import json
 from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError
 
 from oa_base.refusal import Refusal
 from oa_wire.json_schema import JsonSchema
@@ -48,10 +47,9 @@ class Shape(Generic[T]):
             plain = self._adapter.dump_python(value, mode="json", by_alias=True, warnings="error")
             text = json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
             text.encode()
-        except PydanticSerializationError:
-            raise Misfit(f"it is a {type(value).__name__} with members that the type does not have so") from None
-        except (TypeError, ValueError, AttributeError) as error:
-            raise Misfit(f"it has no form in JSON ({type(error).__name__})") from None
+        except (TypeError, ValueError, AttributeError) as error:  # pydantic's own is a ValueError
+            what = f"a {type(value).__name__} ({type(error).__name__})"
+            raise Misfit(f"{what} has no form in JSON that the type has; return a value of the type") from None
         if fault := self._schema.fault(plain):
             raise Misfit(f"{fault.path} {fault.must}")
         return text
@@ -68,6 +66,6 @@ def plain_json(value: object, field: str) -> Any:
     try:
         plain = _ANYTHING.dump_python(value, mode="json", by_alias=True)
         json.dumps(plain, allow_nan=False)
-    except (PydanticSerializationError, TypeError, ValueError):
+    except (TypeError, ValueError):
         raise Refusal("invalid_value", f"{field} must have a form in JSON; give plain values", field=field) from None
     return plain

@@ -20,7 +20,10 @@ from tools.images.imports import imports_of
 from tools.images.sbom import bill, pins
 from tools.images.targets import TARGETS, Target
 
-PROGRAMS = {name: target.programs for name, target in TARGETS.items()} | {"cli": ("apps.cli",)}
+PROGRAMS = {name: target.programs for name, target in TARGETS.items()} | {
+    "agents": ("oa_worker.agents",),
+    "cli": ("apps.cli",),
+}
 """Extra -> what it is for."""
 BY_NAME = {"uvicorn": {"httptools"}}
 """What a package loads by its name, so that no import of ours shows it."""
