@@ -59,7 +59,7 @@ class AgentAdapter(Generic[In, Out]):
         try:
             value = self._input.read(assignment.spec.agent.input_json)
         except Misfit as misfit:
-            return _failed("invalid_input", f"the input does not fit: {misfit}")
+            return _failed("invalid_input", f"the input does not fit: {misfit}; give one of the agent's type")
         run = Run(assignment, value, emit, self._limits)
         work = asyncio.create_task(self._handler(run), name=f"agent {self.name} {run.id}")
         try:
@@ -94,7 +94,10 @@ class AgentAdapter(Generic[In, Out]):
         if work.cancelled():
             if assignment.cancel.requested:
                 return pb.RunFinished(outcome=pb.RUN_OUTCOME_CANCELED, reason="canceled", message="ended on request")
-            return _failed("agent_error", "CancelledError, though nobody asked for the run to end")
+            return _failed(
+                "agent_error",
+                "the agent ended with CancelledError, and nobody had asked for that; find who canceled it",
+            )
         error = work.exception()
         if isinstance(error, Refusal):
             raise error
@@ -105,7 +108,7 @@ class AgentAdapter(Generic[In, Out]):
             text = self._output.write(work.result())
         except Misfit as misfit:
             run.logger.error("the agent's result does not fit its output type: %s", misfit)
-            return _failed("invalid_result", f"the result does not fit: {misfit}")
+            return _failed("invalid_result", f"the result does not fit: {misfit}; return one of the agent's type")
         return pb.RunFinished(outcome=pb.RUN_OUTCOME_SUCCEEDED, result_json=text)
 
 

@@ -49,7 +49,7 @@ class Shape(Generic[T]):
             text.encode()
         except (TypeError, ValueError, AttributeError) as error:  # pydantic's own is a ValueError
             what = f"a {type(value).__name__} ({type(error).__name__})"
-            raise Misfit(f"{what} has no form in JSON that the type has; return a value of the type") from None
+            raise Misfit(f"{what} has no form in JSON that the type has") from None
         if fault := self._schema.fault(plain):
             raise Misfit(f"{fault.path} {fault.must}")
         return text
