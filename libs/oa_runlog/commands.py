@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from oa_base.refusal import Refusal
 from oa_runlog import wire
 from oa_runlog.events import EventBody, EventType, RunSpec, event_type
 from oa_runlog.fingerprint import fingerprint
@@ -35,7 +36,8 @@ class EncodedBody(NamedTuple):
 class CreateRun:
     """A person or a service account wants a run. `run_id` is the id that it gets if the key is new.
 
-    `spec` is as it is recorded, with a title; `fingerprint` is that of the spec as it was sent.
+    `spec` is as it is recorded, with a title; `fingerprint` is that of the spec as it was sent. `fault` is what speaks
+    against the spec today; it counts for a new key only, or a repetition would be answered by today's workers.
     """
 
     run_id: str
@@ -44,11 +46,21 @@ class CreateRun:
     spec: RunSpec
     idempotency_key: str
     fingerprint: bytes
+    fault: Refusal | None = None
 
     @classmethod
-    def of(cls, run_id: str, org_id: str, user_id: str, spec: RunSpec, idempotency_key: str) -> CreateRun:
+    def of(
+        cls,
+        run_id: str,
+        org_id: str,
+        user_id: str,
+        spec: RunSpec,
+        idempotency_key: str,
+        fault: Refusal | None = None,
+    ) -> CreateRun:
         """The command for a spec as it was sent."""
-        return cls(run_id, org_id, user_id, titled(spec), idempotency_key, fingerprint([wire.encode_spec(spec)]))
+        sent = fingerprint([wire.encode_spec(spec)])
+        return cls(run_id, org_id, user_id, titled(spec), idempotency_key, sent, fault)
 
 
 @dataclass(frozen=True, slots=True)

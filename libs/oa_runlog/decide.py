@@ -28,6 +28,7 @@ from oa_runlog.commands import (
 from oa_runlog.events import (
     DEFAULT_RETENTION_CLASS,
     RESERVED,
+    AgentSpec,
     EventType,
     ExecutorLost,
     Outcome,
@@ -52,6 +53,8 @@ class Limits:
 
     max_event_bytes: int = 262_144
     max_append_bytes: int = 1_048_576
+    max_input_bytes: int = 196_608
+    max_result_bytes: int = 196_608
     events_per_second: int = 240
     burst_events: int = 500
     max_requeues: int = 3
@@ -146,6 +149,9 @@ def _create(command: CreateRun, limits: Limits, now_ns: int, known: KnownKey | N
             raise _idempotency_conflict()
         return Unchanged(known.run_id, known.first_seq, known.first_seq)
     _check_retention(command.spec, limits)
+    _check_input(command.spec, limits)
+    if command.fault is not None:
+        raise command.fault
     created = EncodedBody.of(RunCreated(command.user_id, command.org_id, command.spec))
     _check_sizes([created], limits)
     return _store(None, command.run_id, [created], AUTHORITY, now_ns)
@@ -157,6 +163,11 @@ def _check_retention(spec: RunSpec, limits: Limits) -> None:
     classes = ", ".join(sorted(limits.retention_classes))
     text = f"there is no such retention class here; there are: {classes}"
     raise Refusal("invalid_value", text, field="spec.retention_class", metadata={"retention_classes": classes})
+
+
+def _check_input(spec: RunSpec, limits: Limits) -> None:
+    if isinstance(spec.input, AgentSpec):
+        _check_size("spec.agent.input_json", len(spec.input.input_json.encode()), limits.max_input_bytes)
 
 
 # ------------------------------------------------------------------------------------------------- append
@@ -240,16 +251,25 @@ def _finish_again(state: RunState, finish: RunFinished, again: RunFinished) -> U
 
 
 def _check_sizes(events: Sequence[EncodedBody], limits: Limits) -> None:
+    for index, (_, body, _) in enumerate(events):
+        if isinstance(body, RunFinished):
+            field = f"events[{index}].run_finished.result_json"
+            _check_size(field, len(body.result_json.encode()), limits.max_result_bytes)
     sizes = [len(data) for _, _, data in events]
     if max(sizes) > limits.max_event_bytes:
         index = next(index for index, size in enumerate(sizes) if size > limits.max_event_bytes)
-        raise _too_large(f"events[{index}]", sizes[index], limits.max_event_bytes)
+        raise _too_large(f"events[{index}]", sizes[index], limits.max_event_bytes, "in pieces")
     if sum(sizes) > limits.max_append_bytes:
-        raise _too_large("events", sum(sizes), limits.max_append_bytes)
+        raise _too_large("events", sum(sizes), limits.max_append_bytes, "in pieces")
 
 
-def _too_large(field: str, size: int, limit: int) -> Refusal:
-    text = f"{field} has {size} bytes; send at most {limit}, in pieces"
+def _check_size(field: str, size: int, limit: int) -> None:
+    if size > limit:
+        raise _too_large(field, size, limit, "and a reference to what is larger")
+
+
+def _too_large(field: str, size: int, limit: int, how: str) -> Refusal:
+    text = f"{field} has {size} bytes; send at most {limit}, {how}"
     return Refusal("payload_too_large", text, field=field, metadata={"limit_bytes": str(limit)})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import replace
 
-from oa_runlog.events import ExecSpec, RunSpec
+from oa_runlog.events import AgentSpec, ExecSpec, PromptSpec, RunSpec
 
 TITLE_MAX_CHARS = 200
 """Longest title; the rule of RunSpec.title."""
@@ -17,7 +17,12 @@ def titled(spec: RunSpec) -> RunSpec:
 
 
 def _default_title(spec: RunSpec) -> str:
-    what = spec.input
-    text = shlex.join(what.argv) if isinstance(what, ExecSpec) else what.text.strip()
+    match spec.input:
+        case ExecSpec(argv=argv):
+            text = shlex.join(argv)
+        case PromptSpec(text=prompt):
+            text = prompt.strip()
+        case AgentSpec():
+            text = ""  # what a title would be made of may be anything
     line = text.splitlines()[0] if text else spec.adapter
     return line if len(line) <= TITLE_MAX_CHARS else line[: TITLE_MAX_CHARS - 1] + "…"

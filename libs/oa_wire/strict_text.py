@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from typing import Any, NoReturn
 
 MAX_JSON_DEPTH = 100
@@ -22,7 +23,7 @@ def read_json(text: str | bytes) -> Any:
     """
     plain = text.decode("utf-8") if isinstance(text, bytes) else text
     try:
-        value = json.loads(plain, object_pairs_hook=_without_doubles, parse_constant=_no_constant)
+        value = json.loads(plain, object_pairs_hook=_without_doubles, parse_float=_finite, parse_constant=_no_constant)
     except RecursionError:
         raise _too_deep() from None
     _check_depth(value)
@@ -53,6 +54,13 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         raise ValueError("a key stands twice in one object")
     return found
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError("a number is too large")
+    return number
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -31,6 +31,8 @@ from openagents.runtime.v1.replay_service_pb2_grpc import add_ReplayServiceServi
 from openagents.runtime.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
 from openagents.runtime.v1.worker_service_pb2_grpc import add_WorkerServiceServicer_to_server
 from openagents.sync.v1.topic_service_pb2_grpc import add_TopicServiceServicer_to_server
+from services.runtime.agents.app import Agents
+from services.runtime.agents.store import PostgresAgents
 from services.runtime.archive.app.archive import Archive
 from services.runtime.archive.app.archiver import Archiver
 from services.runtime.archive.app.artifacts import Artifacts
@@ -265,7 +267,7 @@ def _serve_runs(
 ) -> None:
     """Runs, and what is made of finished ones."""
     settings = replica.settings
-    runs = Runs(log, replica.reads)
+    runs = Runs(log, replica.reads, Agents(PostgresAgents(replica.postgres)))
     receipts = Receipts(runs, PostgresReceipts(replica.postgres))
     replays = Replays(receipts, artifacts, settings.replay.limits())
     server.register(add_RunServiceServicer_to_server, RunApi(runs))

@@ -77,6 +77,17 @@ def _events() -> Mapping[str, Message]:
                 ),
             ),
         ),
+        "event_run_created_for_an_agent": _event(
+            1,
+            0,
+            run_created=runtime.RunCreated(
+                user_id=created.user_id,
+                org_id=created.org_id,
+                spec=runtime.RunSpec(
+                    adapter="support", title="support", agent=runtime.AgentSpec(input_json='{"question":"Grüße?"}')
+                ),
+            ),
+        ),
         "event_run_started": _event(2, 0, run_started=runtime.RunStarted(worker_id=WORKER, lease_epoch=1, attempt=1)),
         "event_text_delta": _event(3, text_delta=delta),
         "event_tool_call": _event(
@@ -95,6 +106,13 @@ def _events() -> Mapping[str, Message]:
             12, 0, run_cancel_requested=runtime.RunCancelRequested(requested_by="usr_x", reason="enough")
         ),
         "event_run_finished": _event(13, 2, run_finished=finished),
+        "event_run_finished_with_result": _event(
+            13,
+            2,
+            run_finished=runtime.RunFinished(
+                outcome=runtime.RUN_OUTCOME_SUCCEEDED, result_json='{"text":"Grüße, 世界 🌍"}'
+            ),
+        ),
     }
 
 

@@ -31,6 +31,7 @@ WALKS = [walk for path in sorted(FOLDER.glob("*/workers.jsonl")) for walk in wor
 _FIXED: Mapping[str, Any] = {"run_id": "", "org_id": "", "user_id": "", "create_ns": 0}
 # What is mutated comes after decoding, and decoding is most of the time.
 _decode = cache(wire.decode_event)
+_apply = reducer._apply
 
 
 def _mutants(
@@ -165,15 +166,28 @@ def _start_that_stays_fenced(state: RunState, event: RunEvent) -> RunState:
     return replace(state, worker_id=body.worker_id, lease_epoch=body.lease_epoch, attempt=body.attempt)
 
 
+def _finish_without_its_result(state: RunState, event: RunEvent) -> RunState:
+    after = _apply(state, event)
+    assert after.finish is not None
+    return replace(after, finish=replace(after.finish, result_json=""))
+
+
 @pytest.mark.parametrize(
     ("kind", "mutant"),
     [
         (RunStarted, _attempts_off_by_one),
         (RunStarted, _start_that_stays_fenced),
         (RunFinished, _finish_that_never_fences),
+        (RunFinished, _finish_without_its_result),
         (ExecutorLost, lambda state, _: state),
     ],
-    ids=["attempts off by one", "a start that stays fenced", "a finish that never fences", "a loss that never fences"],
+    ids=[
+        "attempts off by one",
+        "a start that stays fenced",
+        "a finish that never fences",
+        "a finish without its result",
+        "a loss that never fences",
+    ],
 )
 def test_a_changed_meaning_of_an_event_makes_a_history_fail(
     kind: type[EventBody], mutant: Callable[[RunState, RunEvent], RunState], monkeypatch: pytest.MonkeyPatch

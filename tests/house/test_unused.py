@@ -25,12 +25,14 @@ ALLOWED = {
     "TRIGGERS": "what the table of runs may be asked about: recorded histories are complete by it",
     "add_registered_method_handlers": "generated code calls it",
     "decode_body": "API: the inverse of encode_body",
+    "emit": "API: for authors of agents",
     "encode_event": "API: writes one event as the authority stores it",
     "replay": "API: the state that stored events lead to, in one call",
-    "requested": "API: for authors of adapters",
     "resumed": "API: for surfaces that go to sleep",
     "state_hash": "API: recorded histories are compared by it",
     "suspended": "API: for surfaces that go to sleep",
+    "tool": "API: for authors of agents",
+    "verification": "API: for authors of agents",
     "worker_lifecycle": "API: the name of a topic that clients may subscribe to",
 }
 """Name -> why it stays though only tests use it."""

@@ -1,9 +1,11 @@
-"""`oa run start|list|show|tail|cancel`."""
+"""`oa run start|list|show|result|tail|cancel`."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing, closing
+from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,12 +13,15 @@ from apps.cli.exits import Exit, exit_of_outcome
 from apps.cli.output import Output, bytes_words, ms_words
 from apps.cli.program import Cli, command, raw_option, run_group
 from apps.cli.tail import TailView
+from oa_base.refusal import Refusal
+from oa_base.visible import visible_json
 from oa_client.client import Client
 from oa_client.core.models import Run
 from oa_client.core.wire import RUN_STATUSES
 from oa_client.follow.items import Broken, Item, Seen
 from oa_client.follow.run_tail import RunTail
 from oa_runlog import events
+from oa_wire.strict_text import read_json
 
 NO_WORKER_HINT_S = 3.0
 """A run that nobody has taken for so long gets a hint."""
@@ -25,6 +30,8 @@ NO_WORKER_HINT_S = 3.0
 @run_group.command("start", context_settings={"allow_interspersed_args": False})
 @click.option("--title", default="", help="Title for people; made from the command when empty.")
 @click.option("--detach", is_flag=True, help="Do not follow the run; print its id.")
+@click.option("--adapter", "agent", default="", metavar="NAME", help="Agent that gets the input, instead of a command.")
+@click.option("--input", "given", default=None, metavar="JSON|@FILE", help="Input of the agent: JSON, or a file of it.")
 @click.option("--cwd", "working_directory", default="", help="Directory on the worker's machine.")
 @click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="Variable for the command.")
 @click.option("--timeout-ms", type=click.IntRange(min=0), default=0, help="Longest time it may take; 0 for no limit.")
@@ -36,31 +43,37 @@ NO_WORKER_HINT_S = 3.0
     help="Retention class: when its events move to the archive after its end. The default class when not given.",
 )
 @raw_option
-@click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
+@click.argument("argv", nargs=-1, type=click.UNPROCESSED, metavar="[-- CMD...]")
 @command
 async def start(
     cli: Cli,
     argv: tuple[str, ...],
     title: str,
     detach: bool,
+    agent: str,
+    given: str | None,
     working_directory: str,
     variables: tuple[str, ...],
     timeout_ms: int,
     retention_class: str,
     raw: bool,
 ) -> Exit:
-    """Start a run of a command and follow it to its end; the exit code is the run's."""
+    """Start a run of a command or an agent, and follow it to its end; the exit code is the run's."""
     cli.output.raw = raw
     environment = dict(_variable(each) for each in variables)
+    input_json = _input_of(agent, given, argv)
     async with cli.site.client() as client:
-        run = await client.commands.start_exec(
-            argv,
-            title=title,
-            working_directory=working_directory,
-            environment=environment,
-            timeout_ms=timeout_ms,
-            retention_class=retention_class,
-        )
+        if agent:
+            run = await client.commands.start_agent(agent, input_json, title=title, retention_class=retention_class)
+        else:
+            run = await client.commands.start_exec(
+                argv,
+                title=title,
+                working_directory=working_directory,
+                environment=environment,
+                timeout_ms=timeout_ms,
+                retention_class=retention_class,
+            )
         if detach:
             cli.output.say(run.run_id)
             cli.output.document(run.document)
@@ -100,6 +113,27 @@ async def show(cli: Cli, run_id: str) -> Exit:
     cli.output.document(run.document)
     _show_run(cli.output, run)
     return Exit.OK
+
+
+@run_group.command("result")
+@click.argument("run_id")
+@command
+async def result(cli: Cli, run_id: str) -> Exit:
+    """Print what an agent returned, as JSON; the exit code is the run's."""
+    async with cli.site.client() as client:
+        run = await client.commands.run(run_id)
+    finish = run.finish
+    if finish is None:
+        text = f"the run is {run.status} and has no result yet; follow it with oa run tail"
+        raise Refusal("run_not_finished", text, field="run_id")
+    if finish.result_json:
+        cli.output.say(_result_line(finish.result_json))
+        cli.output.document({"result": _result_value(finish.result_json)})
+    else:
+        cli.output.note(
+            f"{run_id} {finish.outcome} without a result" + (f": {finish.message}" if finish.message else "")
+        )
+    return exit_of_outcome(finish.outcome)
 
 
 @run_group.command("tail")
@@ -167,6 +201,45 @@ async def _hint_without_worker(output: Output) -> None:
     output.note("No worker has taken it yet. In another shell: oa worker start --adapter exec")
 
 
+def _input_of(agent: str, given: str | None, argv: tuple[str, ...]) -> str:
+    """The agent's input; empty for a run of a command."""
+    if not agent:
+        if given is not None:
+            raise click.UsageError("--input is for an agent; name it with --adapter.")
+        if not argv:
+            raise click.UsageError("Give a command after --, or an agent with --adapter and --input.")
+        return ""
+    if argv:
+        raise click.UsageError("An agent takes no command; leave out what follows the options.")
+    if given is None:
+        raise click.UsageError("Give the agent its input: --input '{…}', or --input @file.")
+    return _file_text(given[1:]) if given.startswith("@") else given
+
+
+def _file_text(path: str) -> str:
+    try:
+        return Path(path).read_text("utf-8")
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(f"{path!r} can't be read ({type(error).__name__}).", param_hint="--input") from None
+
+
+# JSON has these outside of its strings only.
+_BLANKS = str.maketrans("\n\r\t", "   ")
+
+
+def _result_line(text: str) -> str:
+    """A result to the letter, in one line that a terminal may have."""
+    return visible_json(text.translate(_BLANKS))
+
+
+def _result_value(text: str) -> Any:
+    """A result's value. What is no JSON, though the authority takes nothing else, is shown as a text."""
+    try:
+        return read_json(text)
+    except ValueError:
+        return text
+
+
 def _variable(text: str) -> tuple[str, str]:
     name, separator, value = text.partition("=")
     if not name or not separator:
@@ -190,6 +263,8 @@ def _show_run(output: Output, run: Run) -> None:
     if run.finish is not None:
         finish = run.finish
         rows.append(["finish", " ".join(part for part in (finish.outcome, finish.reason, finish.message) if part)])
+        if finish.result_json:
+            rows.append(["result", _result_line(finish.result_json)])
         if finish.duration_ms:
             code = f"signal {finish.signal}" if finish.signal else f"exit code {finish.exit_code}"
             sizes = f"stdout {bytes_words(finish.stdout_bytes)}, stderr {bytes_words(finish.stderr_bytes)}"

@@ -68,6 +68,7 @@ COMMANDS: dict[str, Sequence[str]] = {
     "replay verify": ("--key", key(), HOSTILE_FILE),
     "run cancel": (RUN, "--reason", WORD),
     "run list": (),
+    "run result": (RUN,),
     "run show": (RUN,),
     "run start": ("--title", WORD, "--", WORD),
     "run tail": ("--from-start", RUN),
@@ -183,7 +184,8 @@ def test_what_a_site_answers(command: str, terminal: bool, tmp_path: Path, monke
     status = run(here.arguments(command))
     text = seen(out, err)
     assert status == (3 if command in ("run start", "run tail") else 0), text
-    assert command in NOTHING_FOREIGN or SHOWN in text
+    shown = json.dumps("\x1b[2J")[1:-1] if command == "run result" else SHOWN  # which prints JSON
+    assert command in NOTHING_FOREIGN or shown in text
 
 
 @pytest.mark.parametrize("terminal", [True, False], ids=["terminal", "pipe"])

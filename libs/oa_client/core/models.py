@@ -11,7 +11,10 @@ JsonDocument = dict[str, Any]
 
 @dataclass(frozen=True)
 class Finish:
-    """How a run ended. `exit_code` is None when a signal ended the command, or it never ran."""
+    """How a run ended. `exit_code` is None when a signal ended the command, or it never ran.
+
+    `result_json` is what an agent returned: a JSON text, empty for none and in the read model's answers.
+    """
 
     outcome: str
     reason: str
@@ -21,6 +24,7 @@ class Finish:
     duration_ms: int = 0
     stdout_bytes: int = 0
     stderr_bytes: int = 0
+    result_json: str = ""
 
 
 @dataclass(frozen=True)

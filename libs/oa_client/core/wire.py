@@ -87,6 +87,7 @@ def finish(message: event_pb2.RunFinished) -> Finish:
         duration_ms=measured.duration_ms,
         stdout_bytes=measured.stdout_bytes,
         stderr_bytes=measured.stderr_bytes,
+        result_json=message.result_json,
     )
 
 

@@ -30,7 +30,7 @@ from oa_runlog.events.run import (
     RunFinished,
     RunStarted,
 )
-from oa_runlog.events.specs import DEFAULT_RETENTION_CLASS, ExecSpec, PromptSpec, RunSpec
+from oa_runlog.events.specs import DEFAULT_RETENTION_CLASS, AgentSpec, ExecSpec, PromptSpec, RunSpec
 from oa_runlog.events.work import (
     Custom,
     Message,
@@ -47,6 +47,7 @@ __all__ = [
     "DEFAULT_RETENTION_CLASS",
     "RESERVED",
     "SCHEMA_VERSION",
+    "AgentSpec",
     "CodexEvent",
     "CodexItem",
     "CodexKind",

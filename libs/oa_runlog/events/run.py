@@ -55,12 +55,16 @@ class ExecResult:
 
 @dataclass(frozen=True, slots=True)
 class RunFinished:
-    """The run ended. Last event of every run; by the worker, or by the authority when no worker can."""
+    """The run ended. Last event of every run; by the worker, or by the authority when no worker can.
+
+    `result_json` is what an agent returned: one JSON text, empty for none and unless it succeeded.
+    """
 
     outcome: Outcome
     reason: str = ""
     message: str = ""
     exec: ExecResult | None = None
+    result_json: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,13 @@ class PromptSpec:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class AgentSpec:
+    """The input of an agent: one JSON text."""
+
+    input_json: str
+
+
 DEFAULT_RETENTION_CLASS = "default"
 """The class of retention of a run that names none."""
 
@@ -33,7 +40,7 @@ class RunSpec:
     """What a run executes. An empty title is filled in when the run is created."""
 
     adapter: str
-    input: ExecSpec | PromptSpec
+    input: ExecSpec | PromptSpec | AgentSpec
     title: str = ""
     thread_id: str = ""
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))

@@ -12,6 +12,7 @@ from oa_runlog import wire
 from oa_runlog.commands import Append, AssignRun, CancelDeadline, Command, CreateRun, LoseLease, RequestCancel
 from oa_runlog.decide import Accepted, KnownKey, Limits, Unchanged, decide
 from oa_runlog.events import (
+    AgentSpec,
     EventBody,
     EventType,
     ExecSpec,
@@ -143,7 +144,29 @@ def test_a_spec_that_is_too_large_is_refused() -> None:
     assert (refusal.reason, refusal.metadata) == ("payload_too_large", {"limit_bytes": "1000"})
 
 
+def test_an_agents_input_has_a_limit_of_its_own() -> None:
+    limits = replace(LIMITS, max_input_bytes=20)
+    at_the_limit = RunSpec("support", AgentSpec('"' + "x" * 16 + 'é"'))
+    assert isinstance(decide(None, create(at_the_limit), limits, NOW), Accepted)
+    beyond = decide(None, create(RunSpec("support", AgentSpec('"' + "x" * 17 + 'é"'))), limits, NOW)
+    assert isinstance(beyond, Refusal)
+    assert (beyond.reason, beyond.field) == ("payload_too_large", "spec.agent.input_json")
+    assert beyond.metadata == {"limit_bytes": "20"}
+
+
 # ------------------------------------------------------------------------------------------------- append, in order
+
+
+def test_an_agents_result_has_a_limit_of_its_own() -> None:
+    limits = replace(LIMITS, max_result_bytes=20)
+    for size, fits in ((20, True), (21, False)):
+        finish = RunFinished(Outcome.SUCCEEDED, result_json="1" * size)
+        decision = decide(RUNNING, append(TEXT, finish), limits, NOW)
+        assert isinstance(decision, Accepted if fits else Refusal)
+        if isinstance(decision, Refusal):
+            assert (decision.reason, decision.field) == ("payload_too_large", "events[1].run_finished.result_json")
+        else:
+            assert decision.state.finish == finish
 
 
 def test_a_batch_is_numbered_and_chained() -> None:

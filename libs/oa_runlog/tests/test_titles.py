@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oa_runlog.events import ExecSpec, PromptSpec, RunSpec
+from oa_runlog.events import AgentSpec, ExecSpec, PromptSpec, RunSpec
 from oa_runlog.titles import TITLE_MAX_CHARS, titled
 
 INPUTS = st.builds(PromptSpec, st.text(max_size=400)) | st.builds(
@@ -19,11 +19,12 @@ INPUTS = st.builds(PromptSpec, st.text(max_size=400)) | st.builds(
         (RunSpec("exec", ExecSpec(("echo", "a\nb"))), "echo 'a"),
         (RunSpec("codex", PromptSpec("  Fix it\nplease")), "Fix it"),
         (RunSpec("codex", PromptSpec("   ")), "codex"),
+        (RunSpec("support", AgentSpec('{"question":"why"}')), "support"),
         (RunSpec("exec", ExecSpec(("x" * 200,))), "x" * 200),
         (RunSpec("exec", ExecSpec(("x" * 300,))), "x" * 199 + "…"),
         (RunSpec("exec", ExecSpec(("a",)), title="Mine"), "Mine"),
     ],
-    ids=["argv", "lines", "prompt", "blank", "longest", "long", "given"],
+    ids=["argv", "lines", "prompt", "blank", "agent", "longest", "long", "given"],
 )
 def test_a_run_without_a_title_gets_one(spec: RunSpec, title: str) -> None:
     assert titled(spec).title == title

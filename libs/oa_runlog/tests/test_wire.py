@@ -66,9 +66,11 @@ SPEC = ev.RunSpec("exec", ev.ExecSpec(("true",), "/", {"A": "b"}, 1), "title", "
 EXAMPLES: tuple[ev.EventBody, ...] = (
     ev.RunCreated("usr_1", "org_1", SPEC),
     ev.RunCreated("usr_1", "org_1", ev.RunSpec("codex", ev.PromptSpec("do it"))),
+    ev.RunCreated("usr_1", "org_1", ev.RunSpec("support", ev.AgentSpec('{"question":"why"}'))),
     ev.RunStarted("wrk_1", 1, 1),
     ev.RunCancelRequested("usr_1", "why"),
     ev.RunFinished(ev.Outcome.FAILED, "timeout", "too long", ev.ExecResult(1, 0, 2, 3, 4)),
+    ev.RunFinished(ev.Outcome.SUCCEEDED, result_json='{"text":"so"}'),
     ev.ExecutorLost("wrk_1", 1, 1, requeued=True),
     ev.TextDelta(ev.TextStream.STDERR, b"x"),
     ev.ToolCall("c", "name", {"a": 1.0}),
@@ -246,3 +248,29 @@ def test_a_received_body_is_stored_as_we_would_write_it(body: ev.EventBody) -> N
     received = event_pb2.EventBody.FromString(message.SerializeToString() + unknown)
     received.DiscardUnknownFields()
     assert wire.received_body(received) == (body, wire.encode_body(body))
+
+
+# ------------------------------------------------------------------------------------------------- JSON texts
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "{", "nothing", '{"a":1,"a":2}', "NaN", "1e999", "[1] [2]", "[" * 102 + "]" * 102, "'a'"]
+)
+def test_a_text_that_is_no_json_with_one_meaning_is_neither_input_nor_result(text: str) -> None:
+    spec = event_pb2.RunSpec(adapter="support", agent=event_pb2.AgentSpec(input_json=text))
+    with pytest.raises(Refusal) as refused:
+        wire.spec_from_wire(spec, path="spec.")
+    assert refused.value.field == "spec.agent.input_json"
+    assert refused.value.reason == ("invalid_value" if text else "missing_field")
+    if text:
+        finish = event_pb2.RunFinished(outcome=event_pb2.RUN_OUTCOME_SUCCEEDED, result_json=text)
+        with pytest.raises(Refusal, match="result_json") as refused:
+            wire.finish_from_wire(finish)
+        assert (refused.value.reason, refused.value.field) == ("invalid_value", "result_json")
+
+
+@pytest.mark.parametrize("outcome", [event_pb2.RUN_OUTCOME_FAILED, event_pb2.RUN_OUTCOME_CANCELED])
+def test_only_a_run_that_succeeded_has_a_result(outcome: event_pb2.RunOutcome.ValueType) -> None:
+    with pytest.raises(Refusal) as refused:
+        wire.finish_from_wire(event_pb2.RunFinished(outcome=outcome, result_json="1"))
+    assert (refused.value.reason, refused.value.field) == ("invalid_value", "result_json")

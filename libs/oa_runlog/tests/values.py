@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import MappingProxyType
 
 from hypothesis import strategies as st
@@ -32,6 +33,7 @@ json_values: st.SearchStrategy[ev.Json] = st.recursive(
 )
 json_objects: st.SearchStrategy[ev.JsonObject] = st.dictionaries(text(), json_values, max_size=3)
 optional_objects = st.none() | json_objects
+json_texts = json_values.map(json.dumps)
 text_maps = st.dictionaries(text(), text(), max_size=3).map(MappingProxyType)
 
 exec_specs = st.builds(
@@ -44,7 +46,7 @@ exec_specs = st.builds(
 specs = st.builds(
     ev.RunSpec,
     adapter=st.from_regex(r"[a-z][a-z0-9_.-]{0,20}", fullmatch=True),
-    input=exec_specs | st.builds(ev.PromptSpec, text=word),
+    input=exec_specs | st.builds(ev.PromptSpec, text=word) | st.builds(ev.AgentSpec, input_json=json_texts),
     title=text(),
     thread_id=text(),
     labels=text_maps,
@@ -64,7 +66,7 @@ finishes = st.builds(
     reason=text(),
     message=text(),
     exec=st.none() | exec_results,
-)
+) | st.builds(ev.RunFinished, outcome=st.just(ev.Outcome.SUCCEEDED), result_json=json_texts)
 codex_events = st.builds(
     ev.CodexEvent,
     kind=st.one_of(

@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as ProtoMessage
 
 from oa_base.refusal import Refusal
+from oa_wire.strict_text import read_json
 
 M = TypeVar("M", bound=ProtoMessage)
 E = TypeVar("E", bound=enum.StrEnum)
@@ -42,6 +43,15 @@ def need(value: Any, field: str) -> Any:
     if not value:
         raise Refusal("missing_field", f"{field} must be set", field=field)
     return value
+
+
+def json_text(text: str, field: str) -> str:
+    """`text`, unless it is no JSON text with one meaning. Raises Refusal `invalid_value`, naming `field`."""
+    try:
+        read_json(text)
+    except ValueError:
+        raise Refusal("invalid_value", f"{field} must be one JSON text, without doubled keys", field=field) from None
+    return text
 
 
 def part(message: Any, name: str, read: Callable[[Any], T]) -> T:

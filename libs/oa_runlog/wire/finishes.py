@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from oa_base.refusal import Refusal
 from oa_runlog import events
-from oa_runlog.wire.fields import EnumMap, parse
+from oa_runlog.wire.fields import EnumMap, json_text, parse
 from oa_wire.rules import check_rules
 from openagents.runtime.v1 import event_pb2
 
@@ -13,7 +14,10 @@ _OUTCOMES = EnumMap(events.Outcome, event_pb2.RunOutcome, "RUN_OUTCOME_")
 def finish_to_wire(finish: events.RunFinished) -> event_pb2.RunFinished:
     """The message for a finish."""
     message = event_pb2.RunFinished(
-        outcome=_OUTCOMES.to_wire(finish.outcome), reason=finish.reason, message=finish.message
+        outcome=_OUTCOMES.to_wire(finish.outcome),
+        reason=finish.reason,
+        message=finish.message,
+        result_json=finish.result_json,
     )
     if finish.exec is not None:
         measured = finish.exec
@@ -48,7 +52,16 @@ def checked_finish(message: event_pb2.RunFinished) -> events.RunFinished:
             stderr_bytes=result.stderr_bytes,
         )
     outcome = _OUTCOMES.from_wire(message.outcome, "outcome")
-    return events.RunFinished(outcome, message.reason, message.message, measured)
+    return events.RunFinished(outcome, message.reason, message.message, measured, _result(message, outcome))
+
+
+def _result(message: event_pb2.RunFinished, outcome: events.Outcome) -> str:
+    if not message.result_json:
+        return ""
+    if outcome is not events.Outcome.SUCCEEDED:
+        text = f"a run that is {outcome} has no result; leave it out"
+        raise Refusal("invalid_value", text, field="result_json")
+    return json_text(message.result_json, "result_json")
 
 
 def encode_finish(finish: events.RunFinished) -> bytes:

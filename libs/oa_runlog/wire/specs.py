@@ -9,7 +9,7 @@ from google.protobuf.message import Message as ProtoMessage
 
 from oa_base.refusal import Refusal
 from oa_runlog import events
-from oa_runlog.wire.fields import parse
+from oa_runlog.wire.fields import json_text, parse
 from oa_wire.rules import check_rules
 from openagents.runtime.v1 import event_pb2
 
@@ -33,6 +33,8 @@ def spec_to_wire(spec: events.RunSpec) -> event_pb2.RunSpec:
             message.exec.timeout_ms = command.timeout_ms
         case events.PromptSpec() as prompt:
             message.prompt.text = prompt.text
+        case events.AgentSpec() as agent:
+            message.agent.input_json = agent.input_json
     return message
 
 
@@ -54,15 +56,16 @@ def checked_spec(message: event_pb2.RunSpec, path: str) -> events.RunSpec:
     match message.WhichOneof("input"):
         case "exec":
             command = message.exec
-            what: events.ExecSpec | events.PromptSpec = events.ExecSpec(
+            what: events.ExecSpec | events.PromptSpec | events.AgentSpec = events.ExecSpec(
                 tuple(command.argv), command.working_directory, _frozen(command.environment), command.timeout_ms
             )
         case "prompt":
             what = events.PromptSpec(message.prompt.text)
+        case "agent":
+            what = events.AgentSpec(json_text(message.agent.input_json, f"{path}agent.input_json"))
         case _:
-            raise Refusal(
-                "missing_payload", "the spec says nothing to execute; set exec or prompt", field=f"{path}input"
-            )
+            text = "the spec says nothing to execute; set exec, prompt or agent"
+            raise Refusal("missing_payload", text, field=f"{path}input")
     labels = _frozen(message.labels)
     return events.RunSpec(message.adapter, what, message.title, message.thread_id, labels, message.retention_class)
 

@@ -34,6 +34,7 @@ def test_what_has_one_meaning_is_read(value: object) -> None:
         '[{"a":1,"\\u0061":2}]',
         "NaN",
         "[-Infinity]",
+        "[1e999]",
         "{} {}",
         "",
         "\ufeff{}",

@@ -24,6 +24,7 @@ from oa_worker.sdk.trust import SECURE, open_channel
 from oa_worker.sdk.waits import Waits
 from oa_worker.sdk.way import Way
 from openagents.runtime.v1.worker_service_pb2 import (
+    Agent,
     AppendEventsRequest,
     AppendEventsResponse,
     AppendRefused,
@@ -52,6 +53,7 @@ class _Reconnect(Exception):
 class Worker:
     """Takes runs for its adapters. `run` until `drain`; `notify` hears what happens (for people and tests).
 
+    `agents`: what the authority is told of adapters with typed input and result.
     `proxy`: the URL of an HTTP proxy on the way to the runtime, for all but loopback; the environment's are not used.
     `ca_file`: certificates of authorities (PEM) that are trusted besides the public ones, where the runtime has TLS.
     """
@@ -63,6 +65,7 @@ class Worker:
         tokens: TokenSource,
         *,
         slots: int = 1,
+        agents: Sequence[Agent] = (),
         limits: WorkerLimits = DEFAULT_WORKER_LIMITS,
         proxy: str = "",
         ca_file: Path | None = None,
@@ -71,6 +74,7 @@ class Worker:
         self._name = name
         self._tokens = KeptTokens(tokens)
         self._slots = slots
+        self._agents = agents
         self._limits = limits
         self._proxy = proxy
         self._ca_file = ca_file
@@ -223,6 +227,7 @@ class Worker:
             adapters=self._runs.adapters,
             max_concurrent_runs=self._slots,
             held_leases=self._runs.leases(),
+            agents=self._agents,
         )
 
     # --------------------------------------------------------------------------------------------------- messages

@@ -106,7 +106,8 @@ def _changes(summary: RunSummary, event: RunEvent) -> dict[str, Any]:
             first = event.recorded_ns if summary.start_ns is None else summary.start_ns
             return {"worker_id": worker_id, "attempt": attempt, "start_ns": first}
         case RunFinished():
-            return {"finish": event.body, "finish_ns": event.recorded_ns}
+            # A page holds two hundred summaries: what an agent returned is the authority's to give.
+            return {"finish": replace(event.body, result_json=""), "finish_ns": event.recorded_ns}
         case TextDelta(data=data):
             return {"text_bytes": _plus(summary.text_bytes, len(data))}
         case ToolCall():

@@ -8,6 +8,7 @@ from oa_runlog.commands import CreateRun, RequestCancel
 from oa_runlog.decide import not_found
 from oa_runlog.events import RunSpec
 from oa_runlog.partitions import partition_of
+from services.runtime.agents.app import Agents
 from services.runtime.log.app.log import Log
 from services.runtime.log.app.ports import RunReader
 from services.runtime.log.domain.records import RunRecord
@@ -16,17 +17,20 @@ from services.runtime.log.domain.records import RunRecord
 class Runs:
     """Creates, shows and cancels runs."""
 
-    def __init__(self, log: Log, reader: RunReader) -> None:
+    def __init__(self, log: Log, reader: RunReader, agents: Agents) -> None:
         self._log = log
         self._reader = reader
+        self._agents = agents
 
     async def create(self, principal: Principal, idempotency_key: str, spec: RunSpec) -> tuple[RunRecord, bool]:
         """The run, and whether it existed before. Raises Refusal.
 
-        `idempotency_conflict`, `payload_too_large`, `invalid_value` for a retention class that there is not.
+        `idempotency_conflict`, `payload_too_large`, `invalid_value` for a retention class that there is not and for
+        an input that no worker would take.
         """
         run_id = new_run_id(principal.org_id, principal.subject, idempotency_key, self._log.partitions)
-        command = CreateRun.of(run_id, principal.org_id, principal.subject, spec, idempotency_key)
+        fault = await self._agents.fault(principal.org_id, spec)
+        command = CreateRun.of(run_id, principal.org_id, principal.subject, spec, idempotency_key, fault)
         applied = await self._log.do(command)
         return await self._existing(applied.run_id), applied.repeated
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -168,8 +168,16 @@ async def replica(settings: RuntimeSettings, key: SigningKey) -> AsyncIterator[R
 class FakeWorker:
     """The worker's end of an Attach stream."""
 
-    def __init__(self, replica: Doors, who: Somebody, worker_id: str = "", slots: int = 4) -> None:
+    def __init__(
+        self,
+        replica: Doors,
+        who: Somebody,
+        worker_id: str = "",
+        slots: int = 4,
+        agents: Sequence[worker_service_pb2.Agent] = (),
+    ) -> None:
         self.call = replica.workers.Attach(metadata=who.as_worker())
+        self._agents = agents
         self.worker_id = worker_id
         self._slots = slots
         self._requests = 0
@@ -180,7 +188,8 @@ class FakeWorker:
         hello = worker_service_pb2.WorkerHello(
             worker_id=self.worker_id,
             name="fake",
-            adapters=["exec"],
+            adapters=["exec", *(agent.name for agent in self._agents)],
+            agents=self._agents,
             max_concurrent_runs=self._slots,
             held_leases=held,
         )

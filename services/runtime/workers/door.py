@@ -18,6 +18,7 @@ from oa_wire.rules import check_rules
 from openagents.runtime.v1 import run_pb2
 from openagents.runtime.v1 import worker_service_pb2 as pb
 from openagents.runtime.v1.worker_service_pb2_grpc import WorkerServiceServicer
+from services.runtime.agents.domain import Agent
 from services.runtime.log.domain.batch import Applied
 from services.runtime.log.domain.records import RunRecord
 from services.runtime.workers.app.attachment import Attachment
@@ -133,7 +134,12 @@ def _hello(message: pb.WorkerHello) -> Hello:
         tuple(message.adapters),
         message.max_concurrent_runs,
         _held(message.held_leases),
+        tuple(_agent(agent) for agent in message.agents),
     )
+
+
+def _agent(message: pb.Agent) -> Agent:
+    return Agent(message.name, message.input_schema_json, message.output_schema_json, message.description)
 
 
 def _held(leases: Iterable[pb.HeldLease]) -> list[HeldLease]:

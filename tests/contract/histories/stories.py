@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from oa_runlog.events import (
+    AgentSpec,
     CodexEvent,
     CodexItem,
     ControlOutcome,
@@ -100,6 +101,15 @@ def kept_by_name(run: Teller) -> None:
     run.create(RunSpec("exec", ExecSpec(("true",)), retention_class="default"))
     run.assign()
     run.append(_SUCCEEDED)
+
+
+def asked_and_answered(run: Teller) -> None:
+    """An agent gets an input and returns a result; both are JSON texts, kept to the letter."""
+    question = AgentSpec('{ "question": "Wie heißt die Hauptstadt von Österreich?", "most": 1.50 }')
+    run.create(RunSpec("support", question))
+    run.assign()
+    run.append(Message(MessageRole.ASSISTANT, "Wien"))
+    run.append(RunFinished(Outcome.SUCCEEDED, result_json='{"text":"Wien","sure":1e0}'))
 
 
 def worked_and_succeeded(run: Teller) -> None:
@@ -282,6 +292,7 @@ STORIES = tuple(
         described,
         commanded,
         kept_by_name,
+        asked_and_answered,
         worked_and_succeeded,
         worked_in_one_batch,
         failed,

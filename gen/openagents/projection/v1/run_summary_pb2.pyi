@@ -82,7 +82,9 @@ class RunSummary(_message.Message):
 
     @_builtins.property
     def finish(self) -> _event_pb2.RunFinished:
-        """How it ended; absent before."""
+        """How it ended, without an agent's result, which the authority gives
+        (RunService.GetRun); absent before.
+        """
 
     def __init__(
         self,

@@ -321,6 +321,7 @@ class RunSpec(_message.Message):
     TITLE_FIELD_NUMBER: _builtins.int
     EXEC_FIELD_NUMBER: _builtins.int
     PROMPT_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     THREAD_ID_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     RETENTION_CLASS_FIELD_NUMBER: _builtins.int
@@ -344,6 +345,10 @@ class RunSpec(_message.Message):
         """For adapters that take a prompt."""
 
     @_builtins.property
+    def agent(self) -> Global___AgentSpec:
+        """For agents: adapters with typed input."""
+
+    @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels of the caller's own."""
 
@@ -354,15 +359,16 @@ class RunSpec(_message.Message):
         title: _builtins.str = ...,
         exec: Global___ExecSpec | None = ...,
         prompt: Global___PromptSpec | None = ...,
+        agent: Global___AgentSpec | None = ...,
         thread_id: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         retention_class: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["exec", b"exec", "input", b"input", "prompt", b"prompt"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "exec", b"exec", "input", b"input", "prompt", b"prompt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "exec", b"exec", "input", b"input", "labels", b"labels", "prompt", b"prompt", "retention_class", b"retention_class", "thread_id", b"thread_id", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "agent", b"agent", "exec", b"exec", "input", b"input", "labels", b"labels", "prompt", b"prompt", "retention_class", b"retention_class", "thread_id", b"thread_id", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["exec", "prompt"]  # noqa: Y015
+    _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["exec", "prompt", "agent"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_input) -> _WhichOneofReturnType_input | None: ...
 
@@ -449,6 +455,31 @@ class PromptSpec(_message.Message):
 Global___PromptSpec: _TypeAlias = PromptSpec  # noqa: Y015
 
 @_typing.final
+class AgentSpec(_message.Message):
+    """The input of an agent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INPUT_JSON_FIELD_NUMBER: _builtins.int
+    input_json: _builtins.str
+    """The input: one JSON text (RFC 8259) with one meaning. No key stands twice in an
+    object, numbers are finite, and nothing is nested deeper than 100 levels. Its
+    longest size is the installation's setting.
+    """
+    def __init__(
+        self,
+        *,
+        input_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input_json", b"input_json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AgentSpec: _TypeAlias = AgentSpec  # noqa: Y015
+
+@_typing.final
 class RunStarted(_message.Message):
     """A worker has the lease and starts, or starts again."""
 
@@ -514,14 +545,19 @@ class RunFinished(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     EXEC_FIELD_NUMBER: _builtins.int
+    RESULT_JSON_FIELD_NUMBER: _builtins.int
     outcome: Global___RunOutcome.ValueType
     """How."""
     reason: _builtins.str
     """Why it failed or was canceled, as a reason word: "nonzero_exit",
-    "command_not_found", "timeout", "executor_lost", "cancel_deadline", "canceled", …
+    "command_not_found", "timeout", "agent_error", "executor_lost", "cancel_deadline", "canceled", …
     """
     message: _builtins.str
     """What happened, for people."""
+    result_json: _builtins.str
+    """What an agent returned: one JSON text, as `AgentSpec.input_json`. Empty when it
+    returned nothing; only with `RUN_OUTCOME_SUCCEEDED`.
+    """
     @_builtins.property
     def exec(self) -> Global___ExecResult:
         """What the exec adapter measured."""
@@ -533,10 +569,11 @@ class RunFinished(_message.Message):
         reason: _builtins.str = ...,
         message: _builtins.str = ...,
         exec: Global___ExecResult | None = ...,
+        result_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["exec", b"exec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exec", b"exec", "message", b"message", "outcome", b"outcome", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exec", b"exec", "message", b"message", "outcome", b"outcome", "reason", b"reason", "result_json", b"result_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

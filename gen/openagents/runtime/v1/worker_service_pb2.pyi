@@ -81,6 +81,7 @@ class WorkerHello(_message.Message):
     ADAPTERS_FIELD_NUMBER: _builtins.int
     MAX_CONCURRENT_RUNS_FIELD_NUMBER: _builtins.int
     HELD_LEASES_FIELD_NUMBER: _builtins.int
+    AGENTS_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     """Its id from an earlier stream of the same process; empty for a new worker."""
     name: _builtins.str
@@ -95,6 +96,10 @@ class WorkerHello(_message.Message):
     def held_leases(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldLease]:
         """Leases that it believes to hold, after a reconnect."""
 
+    @_builtins.property
+    def agents(self) -> _containers.RepeatedCompositeFieldContainer[Global___Agent]:
+        """Its agents: those of `adapters` that say what they take and give."""
+
     def __init__(
         self,
         *,
@@ -103,14 +108,51 @@ class WorkerHello(_message.Message):
         adapters: _abc.Iterable[_builtins.str] | None = ...,
         max_concurrent_runs: _builtins.int = ...,
         held_leases: _abc.Iterable[Global___HeldLease] | None = ...,
+        agents: _abc.Iterable[Global___Agent] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "held_leases", b"held_leases", "max_concurrent_runs", b"max_concurrent_runs", "name", b"name", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "agents", b"agents", "held_leases", b"held_leases", "max_concurrent_runs", b"max_concurrent_runs", "name", b"name", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WorkerHello: _TypeAlias = WorkerHello  # noqa: Y015
+
+@_typing.final
+class Agent(_message.Message):
+    """An adapter with typed input and result."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    INPUT_SCHEMA_JSON_FIELD_NUMBER: _builtins.int
+    OUTPUT_SCHEMA_JSON_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name: one of the worker's adapters."""
+    input_schema_json: _builtins.str
+    """JSON Schema (2020-12) of its input, as a JSON text; empty when it takes any. The
+    input of a new run is held against it. References stay within the schema.
+    """
+    output_schema_json: _builtins.str
+    """JSON Schema of its result, as a JSON text; empty when it gives any."""
+    description: _builtins.str
+    """What it does, for people."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        input_schema_json: _builtins.str = ...,
+        output_schema_json: _builtins.str = ...,
+        description: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "input_schema_json", b"input_schema_json", "name", b"name", "output_schema_json", b"output_schema_json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Agent: _TypeAlias = Agent  # noqa: Y015
 
 @_typing.final
 class HeldLease(_message.Message):

@@ -176,6 +176,9 @@ class RunSpec(betterproto.Message):
     prompt: "PromptSpec" = betterproto.message_field(4, group="input")
     """For adapters that take a prompt."""
 
+    agent: "AgentSpec" = betterproto.message_field(8, group="input")
+    """For agents: adapters with typed input."""
+
     thread_id: str = betterproto.string_field(5)
     """Thread that groups runs; empty for none."""
 
@@ -222,6 +225,18 @@ class PromptSpec(betterproto.Message):
 
 
 @dataclass(eq=False, repr=False)
+class AgentSpec(betterproto.Message):
+    """The input of an agent."""
+
+    input_json: str = betterproto.string_field(1)
+    """
+    The input: one JSON text (RFC 8259) with one meaning. No key stands twice in an
+     object, numbers are finite, and nothing is nested deeper than 100 levels. Its
+     longest size is the installation's setting.
+    """
+
+
+@dataclass(eq=False, repr=False)
 class RunStarted(betterproto.Message):
     """A worker has the lease and starts, or starts again."""
 
@@ -256,7 +271,7 @@ class RunFinished(betterproto.Message):
     reason: str = betterproto.string_field(2)
     """
     Why it failed or was canceled, as a reason word: "nonzero_exit",
-     "command_not_found", "timeout", "executor_lost", "cancel_deadline", "canceled", …
+     "command_not_found", "timeout", "agent_error", "executor_lost", "cancel_deadline", "canceled", …
     """
 
     message: str = betterproto.string_field(3)
@@ -264,6 +279,12 @@ class RunFinished(betterproto.Message):
 
     exec: "ExecResult" = betterproto.message_field(4)
     """What the exec adapter measured."""
+
+    result_json: str = betterproto.string_field(5)
+    """
+    What an agent returned: one JSON text, as `AgentSpec.input_json`. Empty when it
+     returned nothing; only with `RUN_OUTCOME_SUCCEEDED`.
+    """
 
 
 @dataclass(eq=False, repr=False)

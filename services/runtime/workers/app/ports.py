@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from oa_runlog.state import WorkerStatus
+from services.runtime.agents.domain import Agent
 from services.runtime.workers.domain.vigil import SignOfLife
 
 
@@ -21,6 +22,8 @@ class WorkerRecord:
     adapters: tuple[str, ...]
     max_concurrent_runs: int
     status: WorkerStatus
+    agents: tuple[Agent, ...] = ()
+    """As it said in its hello; empty when it was read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from oa_platform.system.ids import new_id
 from oa_runlog.commands import Append, LoseLease
 from oa_runlog.state import WorkerStatus
 from oa_runlog.transitions import WorkerTrigger, next_worker_status
+from services.runtime.agents.domain import check_agents
 from services.runtime.log.app.log import Log
 from services.runtime.log.domain.batch import Applied
 from services.runtime.workers.app.attached import AttachedWorkers
@@ -45,7 +46,11 @@ class Workers:
         self._lease_holders.clear()
 
     async def attach(self, principal: Principal, hello: Hello) -> Attachment:
-        """A stream for the worker. Raises Refusal not_found, owner_mismatch, worker_lost."""
+        """A stream for the worker. Raises Refusal not_found, owner_mismatch, worker_lost, invalid_value for agents."""
+        try:
+            check_agents(hello.agents, hello.adapters)
+        except Refusal as refusal:
+            raise refusal.under("attach") from None
         worker, attachment_id = await self._register(principal, hello)
         attachment = Attachment(worker, attachment_id, time.monotonic(), self.limits.pending_appends)
         self._attached.add(attachment)
@@ -68,6 +73,7 @@ class Workers:
             adapters=hello.adapters,
             max_concurrent_runs=hello.max_concurrent_runs,
             status=WorkerStatus.STARTING,
+            agents=hello.agents,
         )
         attachment_id = new_id("att")
         if not hello.worker_id:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from oa_base.refusal import Refusal
+from services.runtime.agents.domain import Agent
 from services.runtime.log.domain.batch import Applied
 from services.runtime.log.domain.records import RunRecord
 
@@ -19,6 +20,7 @@ class Hello:
     adapters: tuple[str, ...]
     max_concurrent_runs: int
     held: Sequence[HeldLease]
+    agents: tuple[Agent, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

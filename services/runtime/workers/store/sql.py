@@ -2,8 +2,9 @@
 
 INSERT_WORKER = """
 INSERT INTO runtime.workers
-    (worker_id, service_account_id, org_id, name, adapters, max_concurrent_runs, status, attachment, replica_id)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+    (worker_id, service_account_id, org_id, name, adapters, max_concurrent_runs, status, attachment, replica_id,
+     agents)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::jsonb)
 """
 """Stores a worker that attaches for the first time."""
 
@@ -16,6 +17,7 @@ FROM runtime.workers WHERE worker_id = $1
 REATTACH_WORKER = """
 UPDATE runtime.workers
 SET name = $3, adapters = $4, max_concurrent_runs = $5, status = $6, attachment = $7, replica_id = $8,
+    agents = $9::jsonb,
     attached_at = clock_timestamp(), last_heartbeat_at = clock_timestamp()
 WHERE worker_id = $1 AND status = $2
 RETURNING true

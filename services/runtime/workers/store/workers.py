@@ -8,6 +8,7 @@ from typing import Any
 from oa_platform.postgres.columns import columns
 from oa_platform.postgres.pool import Postgres
 from oa_runlog.state import WorkerStatus
+from services.runtime.agents.domain import agents_document
 from services.runtime.workers.app.ports import LeaseRecord, Seen, WorkerRecord
 from services.runtime.workers.domain.vigil import SignOfLife
 from services.runtime.workers.store import sql
@@ -54,6 +55,7 @@ class PostgresWorkers:
                 str(worker.status),
                 attachment,
                 self._replica_id,
+                agents_document(worker.agents),
             )
 
     async def reattach_worker(self, worker: WorkerRecord, before: WorkerStatus, attachment: str) -> bool:
@@ -68,6 +70,7 @@ class PostgresWorkers:
             str(worker.status),
             attachment,
             self._replica_id,
+            agents_document(worker.agents),
         )
 
     async def move_worker(self, worker_id: str, attachment: str, status: WorkerStatus) -> bool:

@@ -1,0 +1,27 @@
+"""Agents: functions with typed input and result, run by a worker.
+
+    worker = Worker.from_env(slots=8)
+
+    @worker.agent("support", input=Ask, output=Answer)
+    async def support(run: Run[Ask]) -> Answer:
+        async with run.assistant() as out:
+            await out.write("Let me see …")
+        return Answer(text=out.text)
+
+    worker.run()                # until SIGTERM or Ctrl-C, which drain
+
+Inputs and results may be dataclasses, pydantic models, TypedDicts and plain JSON types. docs/agents.md is the manual.
+
+    worker     what you make, decorate with, and run
+    run        one run, as its function sees it
+    adapter    a function as an adapter: input in, result or failure out, cancel as CancelledError
+    shapes     types <-> JSON texts, and their schemas
+    failures   what is said of an exception
+    limits     every limit, with its default
+"""
+
+from oa_worker.agents.limits import AgentLimits
+from oa_worker.agents.run import Assistant, Run, ToolUse
+from oa_worker.agents.worker import Worker
+
+__all__ = ["AgentLimits", "Assistant", "Run", "ToolUse", "Worker"]

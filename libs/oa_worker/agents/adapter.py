@@ -1,0 +1,123 @@
+"""A function as an adapter: an input goes in; a result, a failure or a cancel comes out as the run's finish."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, TypeVar
+
+from oa_base.refusal import Refusal
+from oa_wire.rules import check_rules
+from oa_worker.agents.failures import words_of
+from oa_worker.agents.limits import AgentLimits
+from oa_worker.agents.run import Run
+from oa_worker.agents.shapes import Misfit, Shape
+from oa_worker.sdk.adapter import Assignment, Emit
+from openagents.runtime.v1 import event_pb2 as pb
+from openagents.runtime.v1.worker_service_pb2 import Agent
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+Handler = Callable[[Run[In]], Coroutine[Any, Any, Out]]
+"""A function that is an agent."""
+
+_log = logging.getLogger("oa_worker.agents")
+MAX_MESSAGE_CHARS = 2000
+"""The contract's bound of a finish's message."""
+
+
+class AgentAdapter(Generic[In, Out]):
+    """Executes runs of one agent."""
+
+    def __init__(
+        self,
+        name: str,
+        handler: Handler[In, Out],
+        shapes: tuple[Shape[In], Shape[Out]],
+        description: str,
+        limits: AgentLimits,
+    ) -> None:
+        """Raises Refusal for what the contract does not take: a name with a space, a schema without an end."""
+        self.name = name
+        self._handler = handler
+        self._input, self._output = shapes
+        self._limits = limits
+        self.agent = Agent(
+            name=name,
+            input_schema_json=self._input.schema_json,
+            output_schema_json=self._output.schema_json,
+            description=description,
+        )
+        """What the authority is told of it."""
+        check_rules(self.agent)
+
+    async def run(self, assignment: Assignment, emit: Emit) -> pb.RunFinished:
+        """Run the function to its end; see `Adapter.run`."""
+        if assignment.spec.WhichOneof("input") != "agent":
+            return _failed("invalid_input", "the agent takes a JSON input; set spec.agent")
+        try:
+            value = self._input.read(assignment.spec.agent.input_json)
+        except Misfit as misfit:
+            return _failed("invalid_input", f"the input does not fit: {misfit}; give one of the agent's type")
+        run = Run(assignment, value, emit, self._limits)
+        work = asyncio.create_task(self._handler(run), name=f"agent {self.name} {run.id}")
+        try:
+            await self._until_done(work, assignment)
+        except asyncio.CancelledError:
+            await self._stop(work, run)
+            raise
+        return self._finish(work, assignment, run)
+
+    async def _until_done(self, work: asyncio.Task[Out], assignment: Assignment) -> None:
+        """Wait for the function; a cancel of the run reaches it as CancelledError, once and at once."""
+        asked = asyncio.create_task(assignment.cancel.wait())
+        try:
+            await asyncio.wait({work, asked}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                work.cancel("the run's cancel was requested")
+                await asyncio.wait({work})
+        finally:
+            asked.cancel()
+
+    async def _stop(self, work: asyncio.Task[Out], run: Run[In]) -> None:
+        """The run is no longer ours: end the function, and don't wait for ever for one that does not want to."""
+        work.cancel("the run was taken away from this worker")
+        _, running = await asyncio.wait({work}, timeout=self._limits.stop_timeout_ms / 1000)
+        if running:
+            run.logger.error("the agent ignores that its run was taken away, and is left behind")
+            work.add_done_callback(_forget)
+        else:
+            _forget(work)
+
+    def _finish(self, work: asyncio.Task[Out], assignment: Assignment, run: Run[In]) -> pb.RunFinished:
+        if work.cancelled():
+            if assignment.cancel.requested:
+                return pb.RunFinished(outcome=pb.RUN_OUTCOME_CANCELED, reason="canceled", message="ended on request")
+            return _failed(
+                "agent_error",
+                "the agent ended with CancelledError, and nobody had asked for that; find who canceled it",
+            )
+        error = work.exception()
+        if isinstance(error, Refusal):
+            raise error
+        if error is not None:
+            run.logger.error("the agent failed", exc_info=error)
+            return _failed("agent_error", words_of(error, self._limits.max_failure_chars))
+        try:
+            text = self._output.write(work.result())
+        except Misfit as misfit:
+            run.logger.error("the agent's result does not fit its output type: %s", misfit)
+            return _failed("invalid_result", f"the result does not fit: {misfit}; return one of the agent's type")
+        return pb.RunFinished(outcome=pb.RUN_OUTCOME_SUCCEEDED, result_json=text)
+
+
+def _failed(reason: str, message: str) -> pb.RunFinished:
+    said = message.replace("\0", "")[:MAX_MESSAGE_CHARS]
+    return pb.RunFinished(outcome=pb.RUN_OUTCOME_FAILED, reason=reason, message=said)
+
+
+def _forget(work: asyncio.Task[Any]) -> None:
+    """Nobody asks any more what became of it; asyncio would complain."""
+    if not work.cancelled() and (error := work.exception()) is not None:
+        _log.info("an agent whose run was taken away ended with %s", type(error).__name__)

@@ -1,0 +1,38 @@
+"""What a run's log says of an exception: its type and its text, shortened, without what looks like a secret. Pure.
+
+Whoever may read the run reads this. The traceback, which shows more, is for the worker's own log.
+"""
+
+from __future__ import annotations
+
+import re
+
+from oa_base.visible import visible
+
+HIDDEN = "***"
+_SECRETS = (
+    re.compile(r"(?<=://)[^/\s@]*@"),  # user and password of a URL
+    re.compile(r"(?i)(?<=\bbearer )\S+"),
+    re.compile(r"(?i)(?<=\bbasic )[a-z0-9+/=]{8,}"),
+    re.compile(r"\b(?:oak|sk|pk|ghp|gho|xox[abp]|AKIA)[-_A-Z0-9][-\w]{8,}"),
+    re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]*"),  # a JSON Web Token
+    re.compile(
+        r"""(?ix)(?:(?<=password)|(?<=passwd)|(?<=secret)|(?<=token)|(?<=api_key)|(?<=apikey)|(?<=api-key))
+        ['"]?\s*[=:]\s*['"]?[^\s'"&,;]+"""
+    ),
+)
+
+
+def words_of(error: BaseException, max_chars: int) -> str:
+    """The exception for a reader of the run, in at most so many characters."""
+    text = visible(f"{type(error).__name__}: {_text(error)[: 4 * max_chars]}".removesuffix(": "))
+    for pattern in _SECRETS:
+        text = pattern.sub(HIDDEN, text)
+    return text if len(text) <= max_chars else text[: max_chars - 1] + "…"
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - an exception that can't even be said
+        return ""

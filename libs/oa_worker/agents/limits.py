@@ -1,0 +1,22 @@
+"""Limits of agents, with their defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class AgentLimits:
+    """What an agent may say, and how it is ended."""
+
+    max_event_bytes: int = 255 * 1024
+    """Largest event; the authority's limit is 256 KiB with the event's place in the log."""
+    max_message_bytes: int = 128 * 1024
+    """Largest message of an assistant; longer text becomes several messages."""
+    max_failure_chars: int = 500
+    """Characters of what is said of an exception."""
+    stop_timeout_ms: int = 10_000
+    """Longest wait for a function whose run was taken away; what still runs then is left behind, and logged."""
+
+
+DEFAULT_AGENT_LIMITS = AgentLimits()

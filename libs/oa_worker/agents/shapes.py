@@ -1,0 +1,71 @@
+"""Types of inputs and results: their JSON Schemas, and their values as JSON texts and back. By pydantic."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+
+from oa_base.refusal import Refusal
+from oa_wire.json_schema import JsonSchema
+
+T = TypeVar("T")
+_HONEST = ConfigDict(ser_json_inf_nan="constants")
+"""A number that JSON does not have is to be noticed, and not to become null."""
+_ANYTHING: TypeAdapter[Any] = TypeAdapter(Any, config=_HONEST)
+
+
+class Misfit(Exception):
+    """A value is not of the type that was stated; the text says where, and holds nothing of the value."""
+
+
+class Shape(Generic[T]):
+    """One type. `mode` says whether its values are read ("validation") or written ("serialization")."""
+
+    def __init__(self, stated: type[T], mode: Literal["validation", "serialization"]) -> None:
+        """Raises pydantic's error for a type that has no form in JSON."""
+        self._adapter: TypeAdapter[T]
+        try:
+            self._adapter = TypeAdapter(stated, config=_HONEST)
+        except PydanticUserError:  # a model has its own
+            self._adapter = TypeAdapter(stated)
+        self.schema_json = json.dumps(self._adapter.json_schema(mode=mode), ensure_ascii=False)
+        self._schema = JsonSchema(self.schema_json)
+
+    def read(self, text: str) -> T:
+        """The value in a JSON text. Raises Misfit."""
+        try:
+            # Strict, as the schema is: "17" is no integer.
+            return self._adapter.validate_json(text, strict=True)
+        except ValidationError as error:
+            raise Misfit(_first(error)) from None
+
+    def write(self, value: T) -> str:
+        """A value as a JSON text. Raises Misfit."""
+        try:
+            plain = self._adapter.dump_python(value, mode="json", by_alias=True, warnings="error")
+            text = json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+            text.encode()
+        except (TypeError, ValueError, AttributeError) as error:  # pydantic's own is a ValueError
+            what = f"a {type(value).__name__} ({type(error).__name__})"
+            raise Misfit(f"{what} has no form in JSON that the type has") from None
+        if fault := self._schema.fault(plain):
+            raise Misfit(f"{fault.path} {fault.must}")
+        return text
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"])
+    return f"${path}: {first['msg']}"
+
+
+def plain_json(value: object, field: str) -> Any:
+    """Any value as JSON has it: dataclasses and models as objects. Raises Refusal `invalid_value`, naming `field`."""
+    try:
+        plain = _ANYTHING.dump_python(value, mode="json", by_alias=True)
+        json.dumps(plain, allow_nan=False)
+    except (TypeError, ValueError):
+        raise Refusal("invalid_value", f"{field} must have a form in JSON; give plain values", field=field) from None
+    return plain

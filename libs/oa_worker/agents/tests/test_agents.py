@@ -1,0 +1,354 @@
+"""An agent from its input to its end: what it says, what it returns, how it fails, and how it is ended."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import Any
+
+import pydantic
+import pytest
+from google.protobuf.json_format import MessageToDict
+from typing_extensions import TypedDict
+
+from oa_base.refusal import Refusal
+from oa_testing.waiting import PATIENCE_S
+from oa_worker.agents import AgentLimits, Run, Worker
+from oa_worker.agents.tests.rig import Answer, Ask, answers, asked, events_of, finish_of, working
+from oa_worker.tests.fake_runtime import RUN, WORKER, FakeTokens
+from openagents.runtime.v1 import event_pb2 as pb
+
+SUCCEEDED, FAILED, CANCELED = pb.RUN_OUTCOME_SUCCEEDED, pb.RUN_OUTCOME_FAILED, pb.RUN_OUTCOME_CANCELED
+
+
+async def test_what_an_agent_says_stands_in_the_log_in_order() -> None:
+    async def support(run: Run[Ask]) -> Answer:
+        assert (run.id, run.attempt, run.input) == (RUN, 1, Ask("Größe?", 5))
+        async with run.assistant() as out:
+            await out.write("Let me ")
+            await out.write("see 🌍")
+        async with run.tool("search", {"q": "x", "like": Ask("y")}) as call:
+            call.result = [1, Answer("found")]
+        await run.usage("model-1", input=120, output=340, cached=7)
+        await run.verification("spelling", passed=True, detail="none")
+        await run.emit("acme.progress", {"percent": 12.5})
+        return Answer(out.text)
+
+    like = {"question": "y", "most": 3}
+    *said, end = await events_of(support, '{"question": "Größe?", "most": 5}')
+    assert b"".join(event.text_delta.data for event in said).decode() == "Let me see 🌍"
+    rest = [MessageToDict(event) for event in said if event.WhichOneof("kind") != "text_delta"]
+    assert rest == [
+        {"message": {"role": "MESSAGE_ROLE_ASSISTANT", "text": "Let me see 🌍"}},
+        {
+            "toolCall": {
+                "callId": "e1-c1",
+                "name": "search",
+                "arguments": {"q": "x", "like": like},
+            }
+        },
+        {"toolResult": {"callId": "e1-c1", "result": [1, {"text": "found"}]}},
+        {"usage": {"model": "model-1", "inputTokens": "120", "outputTokens": "340", "cachedInputTokens": "7"}},
+        {"verification": {"name": "spelling", "passed": True, "detail": "none"}},
+        {"custom": {"type": "acme.progress", "data": {"percent": 12.5}}},
+    ]
+    assert end.run_finished.outcome == SUCCEEDED
+    assert end.run_finished.result_json == '{"text":"Let me see 🌍"}'
+
+
+async def test_the_worker_says_what_its_agents_take_and_give() -> None:
+    async def described(run: Run[Ask]) -> Answer:
+        """Answers a question.
+
+        More for the programmer.
+        """
+        return Answer("")
+
+    runtime = asked()
+    async with working(runtime, described, Ask, Answer):
+        await runtime.until(lambda: runtime.logs[RUN].finished)
+    (agent,) = runtime.hellos[0].agents
+    assert runtime.hellos[0].adapters == ["a"]
+    assert (agent.name, agent.description) == ("a", "Answers a question.")
+    assert json.loads(agent.input_schema_json)["required"] == ["question"]
+    assert json.loads(agent.output_schema_json)["properties"]["text"]["type"] == "string"
+
+
+class Model(pydantic.BaseModel):
+    """As an input and as a result."""
+
+    names: list[str] = pydantic.Field(min_length=1)
+
+
+class Typed(TypedDict):
+    """The same, with less."""
+
+    names: list[str]
+
+
+@pytest.mark.parametrize(
+    ("stated", "text", "value"),
+    [
+        (Ask, '{"question":"why","most":3}', Ask("why")),
+        (Model, '{"names":["a"]}', Model(names=["a"])),
+        (Typed, '{"names":["a"]}', {"names": ["a"]}),
+        (dict[str, Any], '{"b":[1,2.5,null],"a":true}', {"b": [1, 2.5, None], "a": True}),
+        (list[int], "[1,2]", [1, 2]),
+        (str, '"x"', "x"),
+        (type(None), "null", None),
+    ],
+)
+async def test_inputs_and_results_are_of_any_type_that_has_a_form_in_json(stated: Any, text: str, value: Any) -> None:
+    async def same(run: Run[Any]) -> Any:
+        assert run.input == value
+        return run.input
+
+    finish = await finish_of(same, text, input=stated, output=stated)
+    assert (finish.outcome, finish.result_json) == (SUCCEEDED, text), finish.message
+
+
+@pytest.mark.parametrize(
+    ("stated", "text", "where"),
+    [
+        (Ask, '{"question": "secret", "most": "secret"}', "$.most"),
+        (Ask, '{"secret": "secret"}', "$.question"),
+        (Model, '{"names": []}', "$.names"),
+        (list[int], '[1, "2"]', "$[1]"),
+    ],
+)
+async def test_an_input_of_another_type_never_reaches_the_function(stated: Any, text: str, where: str) -> None:
+    finish = await finish_of(answers, text, input=stated)
+    assert (finish.outcome, finish.reason) == (FAILED, "invalid_input")
+    assert where in finish.message
+    assert "secret" not in finish.message
+
+
+async def test_a_spec_without_a_json_input_never_reaches_the_function() -> None:
+    runtime = asked()
+    runtime.specs[RUN] = pb.RunSpec(adapter="a", prompt=pb.PromptSpec(text="why"))
+    async with working(runtime, answers, Ask, Answer):
+        await runtime.until(lambda: runtime.logs[RUN].finished)
+    assert runtime.logs[RUN].events[-1].run_finished.reason == "invalid_input"
+
+
+@pytest.mark.parametrize(
+    ("stated", "value"),
+    [
+        (Answer, Answer(17)),  # type: ignore[arg-type]
+        (Answer, {"text": "x"}),
+        (Answer, None),
+        (Model, Model.model_construct(names=[])),
+        (Typed, {}),
+        (float, float("nan")),
+        (object, object()),
+        (str, "\ud800"),
+        (dict[str, int], {"a": "x"}),
+    ],
+)
+async def test_a_result_of_another_type_fails_the_run(stated: Any, value: Any) -> None:
+    async def wrong(run: Run[Ask]) -> Any:
+        return value
+
+    finish = await finish_of(wrong, output=stated)
+    assert (finish.outcome, finish.reason, finish.result_json) == (FAILED, "invalid_result", "")
+
+
+async def test_an_exception_is_said_without_secrets_and_its_traceback_is_the_workers(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def broken(run: Run[Ask]) -> Answer:
+        raise ValueError("https://me:hunter2@example.org\0 Bearer abc.def \x1b[2J" + "x" * 5000)
+
+    with caplog.at_level(logging.ERROR, "oa_worker"):
+        finish = await finish_of(broken)
+    assert (finish.outcome, finish.reason) == (FAILED, "agent_error")
+    assert finish.message.startswith("ValueError: https://***")
+    assert len(finish.message) == AgentLimits().max_failure_chars
+    assert not any(hidden in finish.message for hidden in ("hunter2", "abc.def", "\0", "\x1b"))
+    (record,) = [record for record in caplog.records if record.exc_info]
+    assert record.exc_info is not None
+    assert "hunter2" in str(record.exc_info[1])
+    assert record.__dict__["run_id"] == RUN
+
+
+async def test_a_tool_that_raises_has_failed_and_the_run_with_it() -> None:
+    async def broken(run: Run[Ask]) -> Answer:
+        async with run.tool("search"):
+            raise LookupError("nothing there")
+
+    call, result, end = await events_of(broken)
+    assert call.tool_call.call_id == result.tool_result.call_id
+    assert (result.tool_result.failed, result.tool_result.result.string_value) == (True, "LookupError: nothing there")
+    assert end.run_finished.reason == "agent_error"
+
+
+@pytest.mark.parametrize(
+    ("say", "reason", "field"),
+    [
+        (lambda run: run.emit("no type"), "invalid_value", "custom.type"),
+        (lambda run: run.emit("acme.x", {"a": float("nan")}), "invalid_value", "data"),
+        (lambda run: run.emit("acme.x", {"a": object()}), "invalid_value", "data"),
+        (lambda run: run.emit("acme.x", {"a": "x" * 300_000}), "payload_too_large", "custom"),
+        (lambda run: run.verification("", passed=True), "missing_field", "verification.name"),
+        (lambda run: run.assistant().write("a\0b"), "invalid_value", "text"),
+    ],
+)
+async def test_what_cant_stand_in_a_log_is_refused_where_it_was_said(say: Any, reason: str, field: str) -> None:
+    async def agent(run: Run[Ask]) -> str:
+        with pytest.raises(Refusal) as refused:
+            await say(run)
+        return f"{refused.value.reason} {refused.value.field}"
+
+    *said, end = await events_of(agent, output=str)
+    assert (said, json.loads(end.run_finished.result_json)) == ([], f"{reason} {field}")
+
+
+async def test_a_refusal_that_the_agent_lets_go_is_the_runs_reason() -> None:
+    async def agent(run: Run[Ask]) -> Answer:
+        await run.emit("no type")
+        return Answer("")
+
+    assert (await finish_of(agent)).reason == "invalid_value"
+
+
+async def test_long_text_becomes_several_messages_of_whole_characters() -> None:
+    text = "é🌍x" * 1000
+
+    async def agent(run: Run[Ask]) -> Answer:
+        async with run.assistant() as out:
+            await out.write(text)
+        return Answer(str(out.text == text))
+
+    *said, end = await events_of(agent, limits=AgentLimits(max_message_bytes=1000))
+    messages = [event.message.text for event in said if event.HasField("message")]
+    assert "".join(messages) == text
+    assert all(len(message.encode()) <= 1000 for message in messages)
+    assert b"".join(event.text_delta.data for event in said).decode() == text
+    assert json.loads(end.run_finished.result_json) == {"text": "True"}
+
+
+# ------------------------------------------------------------------------------------------------- cancel and loss
+
+
+async def test_a_cancel_is_a_cancelled_error_in_the_function() -> None:
+    begun, heard = asyncio.Event(), asyncio.Event()
+
+    async def patient(run: Run[Ask]) -> Answer:
+        begun.set()
+        try:
+            async with run.assistant() as out:
+                await out.write("half")
+                await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            heard.set()
+            raise
+        return Answer("never")
+
+    runtime = asked()
+    async with working(runtime, patient, Ask, Answer), asyncio.timeout(PATIENCE_S):
+        await begun.wait()
+        runtime.cancel(RUN)
+        await heard.wait()
+        await runtime.until(lambda: runtime.logs[RUN].finished)
+    events = runtime.logs[RUN].events
+    assert [event.WhichOneof("kind") for event in events] == ["text_delta", "run_finished"], "no message of a half text"
+    assert (events[-1].run_finished.outcome, events[-1].run_finished.reason) == (CANCELED, "canceled")
+
+
+async def test_a_function_may_finish_its_work_after_a_cancel() -> None:
+    begun = asyncio.Event()
+
+    async def polite(run: Run[Ask]) -> Answer:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            async with run.assistant() as out:
+                await out.write("in short: yes")
+        return Answer("yes")
+
+    runtime = asked()
+    async with working(runtime, polite, Ask, Answer), asyncio.timeout(PATIENCE_S):
+        await begun.wait()
+        runtime.cancel(RUN)
+        await runtime.until(lambda: runtime.logs[RUN].finished)
+    finish = runtime.logs[RUN].events[-1].run_finished
+    assert (finish.outcome, finish.result_json) == (SUCCEEDED, '{"text":"yes"}')
+
+
+async def test_a_function_that_cancels_itself_has_failed() -> None:
+    async def confused(run: Run[Ask]) -> Answer:
+        raise asyncio.CancelledError
+
+    assert (await finish_of(confused)).reason == "agent_error"
+
+
+async def test_a_function_that_ignores_the_loss_of_its_run_is_left_behind(caplog: pytest.LogCaptureFixture) -> None:
+    begun, let_go, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def deaf(run: Run[Ask]) -> Answer:
+        begun.set()
+        while not let_go.is_set():
+            try:
+                await let_go.wait()
+            except asyncio.CancelledError:
+                continue
+        ended.set()
+        return Answer("")
+
+    runtime = asked()
+    # Left without its end being waited for: the worker drains although the function still runs.
+    async with working(runtime, deaf, Ask, Answer, AgentLimits(stop_timeout_ms=1)), asyncio.timeout(PATIENCE_S):
+        await begun.wait()
+        runtime.take_lease(RUN)
+        await runtime.until(lambda: bool(runtime.held) and runtime.held[-1] == [])
+    assert "left behind" in caplog.text
+    assert not runtime.logs[RUN].events
+    let_go.set()
+    await ended.wait()
+
+
+# ------------------------------------------------------------------------------------------------- the worker
+
+
+def test_agents_have_names_of_their_own_that_the_contract_takes() -> None:
+    worker = Worker("t", FakeTokens(asked()))
+    worker.agent("a", input=Ask, output=Answer)(answers)
+    with pytest.raises(ValueError, match="already"):
+        worker.agent("a", input=Ask, output=Answer)
+    with pytest.raises(Refusal, match="name"):
+        worker.agent("No Name", input=Ask, output=Answer)(answers)
+
+
+async def test_a_worker_without_an_agent_does_not_start() -> None:
+    with pytest.raises(ValueError, match="no agent"):
+        await Worker("t", FakeTokens(asked())).serve()
+
+
+@pytest.mark.parametrize("missing", ["OA_CONTROL_URL", "OA_API_KEY"])
+def test_the_environment_says_where_and_who(missing: str) -> None:
+    env = {"OA_CONTROL_URL": "http://127.0.0.1:1", "OA_API_KEY": "oak_x"}
+    Worker.from_env(slots=8, env=env)
+    with pytest.raises(Refusal) as refused:
+        Worker.from_env(env={name: value for name, value in env.items() if name != missing})
+    assert (refused.value.reason, refused.value.field) == ("invalid_setting", missing)
+
+
+async def test_a_drained_worker_ends_what_it_has() -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(run: Run[Ask]) -> Answer:
+        begun.set()
+        await go_on.wait()
+        return Answer("done")
+
+    runtime = asked()
+    async with working(runtime, slow, Ask, Answer) as worker, asyncio.timeout(PATIENCE_S):
+        await begun.wait()
+        worker.drain()
+        await runtime.until(lambda: "drain" in runtime.said)
+        go_on.set()
+        await runtime.until(lambda: "goodbye" in runtime.said)
+    assert runtime.logs[RUN].events[-1].run_finished.outcome == SUCCEEDED
+    assert WORKER

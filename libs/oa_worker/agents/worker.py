@@ -1,0 +1,141 @@
+"""What you make, decorate functions with, and run."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from oa_base.refusal import Refusal
+from oa_worker.agents.adapter import AgentAdapter, Handler
+from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS, AgentLimits
+from oa_worker.agents.shapes import Shape
+from oa_worker.sdk.limits import DEFAULT_WORKER_LIMITS, WorkerLimits
+from oa_worker.sdk.notices import Notice
+from oa_worker.sdk.tokens import ApiKeyTokens, TokenSource
+from oa_worker.sdk.worker import Worker as Connection
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+class Worker:
+    """Agents, and the process that runs them. The constructor's arguments are those of `oa_worker.Worker`."""
+
+    def __init__(
+        self,
+        name: str,
+        tokens: TokenSource,
+        *,
+        slots: int = 1,
+        limits: WorkerLimits = DEFAULT_WORKER_LIMITS,
+        agent_limits: AgentLimits = DEFAULT_AGENT_LIMITS,
+        proxy: str = "",
+        ca_file: Path | None = None,
+        notify: Callable[[Notice], None] = lambda notice: None,
+    ) -> None:
+        self._name = name
+        self._tokens = tokens
+        self._slots = slots
+        self._limits = limits
+        self._agent_limits = agent_limits
+        self._proxy = proxy
+        self._ca_file = ca_file
+        self._notify = notify
+        self._agents: dict[str, AgentAdapter[Any, Any]] = {}
+        self._connection: Connection | None = None
+        self._draining = False
+
+    @classmethod
+    def from_env(
+        cls,
+        *,
+        slots: int = 1,
+        notify: Callable[[Notice], None] = lambda notice: None,
+        env: Mapping[str, str] = os.environ,
+    ) -> Worker:
+        """A worker from OA_CONTROL_URL and OA_API_KEY, and OA_WORKER_NAME, OA_PROXY, OA_CA_FILE if they are set.
+
+        Raises Refusal `invalid_setting`, naming the variable.
+        """
+        control_url, api_key = _needed(env, "OA_CONTROL_URL"), _needed(env, "OA_API_KEY")
+        proxy = env.get("OA_PROXY", "")
+        ca_file = Path(env["OA_CA_FILE"]) if env.get("OA_CA_FILE") else None
+        tokens = ApiKeyTokens(control_url, api_key, proxy=proxy, ca_file=ca_file)
+        name = env.get("OA_WORKER_NAME", "") or socket.gethostname() or "worker"
+        return cls(name, tokens, slots=slots, proxy=proxy, ca_file=ca_file, notify=notify)
+
+    def agent(
+        self, name: str, *, input: type[In], output: type[Out], description: str = ""
+    ) -> Callable[[Handler[In, Out]], Handler[In, Out]]:
+        """Decorates the function that is the agent `name`; it stays as it is, to be called in a test.
+
+        `description` is for people; by default the first paragraph of the function's docstring. Raises Refusal for a
+        name that no adapter can have, and pydantic's error for a type that has no form in JSON.
+        """
+        if name in self._agents:
+            raise ValueError(f"there is an agent {name!r} already; give each its own name")
+        shapes = Shape(input, "validation"), Shape(output, "serialization")
+
+        def register(handler: Handler[In, Out]) -> Handler[In, Out]:
+            said = description or inspect.cleandoc(handler.__doc__ or "").partition("\n\n")[0]
+            self._agents[name] = AgentAdapter(name, handler, shapes, said, self._agent_limits)
+            return handler
+
+        return register
+
+    def run(self) -> None:
+        """Work until SIGTERM or Ctrl-C: then take nothing new, finish what is at hand, and return. A second one ends
+        the process at once. Raises Refusal when going on is hopeless (a revoked key, say)."""
+        asyncio.run(self._run_until_signal())
+
+    async def serve(self) -> None:
+        """The same within a program of your own, until `drain`."""
+        if not self._agents:
+            raise ValueError("the worker has no agent; decorate a function with worker.agent")
+        adapters = list(self._agents.values())
+        self._connection = Connection(
+            self._name,
+            adapters,
+            self._tokens,
+            slots=self._slots,
+            agents=[adapter.agent for adapter in adapters],
+            limits=self._limits,
+            proxy=self._proxy,
+            ca_file=self._ca_file,
+            notify=self._notify,
+        )
+        if self._draining:
+            self._connection.drain()
+        await self._connection.run()
+
+    def drain(self) -> None:
+        """Finish what is at hand, take nothing new, then return from `serve`."""
+        self._draining = True
+        if self._connection is not None:
+            self._connection.drain()
+
+    async def _run_until_signal(self) -> None:
+        loop = asyncio.get_running_loop()
+        numbers = (signal.SIGTERM, signal.SIGINT)
+
+        def told() -> None:
+            for number in numbers:  # the next one does what it does by default
+                loop.remove_signal_handler(number)
+            self.drain()
+
+        for number in numbers:
+            loop.add_signal_handler(number, told)
+        await self.serve()
+
+
+def _needed(env: Mapping[str, str], name: str) -> str:
+    value = env.get(name, "")
+    if not value:
+        raise Refusal("invalid_setting", f"{name} is not set; set it for this worker", field=name)
+    return value
