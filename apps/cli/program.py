@@ -42,6 +42,11 @@ class Cli:
         """The site that commands go to; raises Refusal(invalid_setting)."""
         return open_site(self.settings, self.env)
 
+    @functools.cached_property
+    def site_of_person(self) -> Site:
+        """The same for what only a person does, whatever API key is set."""
+        return open_site(self.settings, self.env, as_person=True)
+
 
 Body = Callable[..., Coroutine[Any, Any, Exit] | Exit]
 
@@ -94,6 +99,11 @@ def run_group() -> None:
 @oa.group("worker")
 def worker_group() -> None:
     """Workers: take runs and execute them."""
+
+
+@oa.group("key")
+def key_group() -> None:
+    """API keys: how workers and scripts sign in."""
 
 
 @oa.group("replay")

@@ -50,7 +50,7 @@ async def _tell(cli: Cli, argv: tuple[str, ...], once: bool) -> Exit:
     view.opening(reused=running_stack(cli.settings) is not None)
     async with ready_stack(cli, view.process) as stack:
         view.ready(stack.urls)
-        story = Story(cli.site, view)
+        story = Story(cli.site_of_person, view)
         view.step(1, "Sign in")
         await story.sign_in(stack.home / "dev-mail.jsonl")
         view.step(2, "A worker")

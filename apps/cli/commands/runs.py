@@ -72,11 +72,12 @@ async def start(
 @run_group.command("list")
 @click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="Maximum number of runs.")
 @click.option("--status", type=click.Choice(RUN_STATUSES), default=None, help="Only runs that stand so.")
+@click.option("--mine", is_flag=True, help="Only runs that you started yourself, or OA_API_KEY's service account.")
 @command
-async def list_runs(cli: Cli, limit: int, status: str | None) -> Exit:
-    """List your runs, the newest first."""
+async def list_runs(cli: Cli, limit: int, status: str | None, mine: bool) -> Exit:
+    """List the runs of your org, the newest first: of its people and its service accounts."""
     async with cli.site.client() as client:
-        page = await client.commands.runs(page_size=limit, status=status or "")
+        page = await client.commands.runs(page_size=limit, status=status or "", own=mine)
     for run in page.runs:
         cli.output.document(run.document)
     rows = [

@@ -57,6 +57,9 @@ STACK_COMMANDS = ("up", "down", "status", "demo", "worker start")
 COMMANDS: dict[str, Sequence[str]] = {
     "demo": (),
     "down": (),
+    "key create": (WORD,),
+    "key list": ("--all",),
+    "key revoke": ("sva_01JD8V0000000000000000000A",),
     "login": ("--email", WORD),
     "logout": (),
     "receipt keys": (),
@@ -85,7 +88,7 @@ ADMIN_COMMANDS: dict[str, Sequence[str]] = {
     "admin secrets new": ("--database", "db.example:5432", HOSTILE_FILE),
 }
 """These speak to no site."""
-NOTHING_FOREIGN = {"down", "receipt keys", "receipt verify", "replay verify", "run cancel", "logout"}
+NOTHING_FOREIGN = {"down", "key revoke", "receipt keys", "receipt verify", "replay verify", "run cancel", "logout"}
 """What these say when all is well is our own words, and what has no room for a hostile one."""
 
 

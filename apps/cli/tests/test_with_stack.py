@@ -22,6 +22,7 @@ pytestmark = pytest.mark.serial
 
 
 async def signed_in(stack: StackUnderTest, home: Path) -> Program:
+    home.mkdir(exist_ok=True)
     program = Program(home, stack.env)
     done = await program("login", "--dev", "--email", "ann@example.org", "--json")
     assert done.status == Exit.OK, done.stderr
@@ -175,6 +176,40 @@ async def _interrupt(program: Program) -> None:
     (program._home / "go").touch()
     rest = await program("run", "tail", run_id)
     assert (rest.status, rest.stdout) == (Exit.OK, b"two\n")
+
+
+async def test_a_script_with_an_api_key(stack: StackUnderTest, tmp_path: Path) -> None:
+    """A service account needs no session: it starts, follows and lists runs; people of its org see them, too."""
+    person = await signed_in(stack, tmp_path / "person")
+    made = await person("key", "create", "ci")
+    key, account = made.stdout.decode().strip(), made.stderr.split()[1]
+    assert key.startswith("oak_")
+    listed = await person("key", "list", "--json")
+    assert account in [each["serviceAccountId"] for each in listed.documents]
+    assert key.encode() not in listed.stdout
+
+    (tmp_path / "script").mkdir()
+    script = Program(tmp_path / "script", {**stack.env, "OA_API_KEY": key})
+    async with worker(script):
+        started = await script("run", "start", "--", "echo", "hello")
+        assert (started.status, started.stdout) == (Exit.OK, b"hello\n"), started.stderr
+    run_id = next(word for word in started.stderr.split() if word.startswith("run_"))
+    assert (await script("receipt", "verify", run_id)).status == Exit.OK
+    for who, options in ((script, ()), (script, ("--mine",)), (person, ())):
+        async with asyncio.timeout(TIMEOUT_S):
+            while run_id not in await _ids(who, *options):
+                await asyncio.sleep(0.1)
+    assert run_id not in await _ids(person, "--mine")
+    assert (await script("key", "create", "more")).status == Exit.REFUSED
+
+    assert (await person("key", "revoke", account)).status == Exit.OK
+    assert account not in (await person("key", "list")).stdout.decode()
+    refused = await script("run", "list", "--json")
+    assert (refused.status, refused.error["reason"]) == (Exit.SIGN_IN, "invalid_api_key")
+
+
+async def _ids(program: Program, *options: str) -> list[str]:
+    return [each["runId"] for each in (await program("run", "list", "--json", *options)).documents]
 
 
 async def test_signing_in_by_hand_asks_again_after_a_wrong_code(stack: StackUnderTest, tmp_path: Path) -> None:

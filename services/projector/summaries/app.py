@@ -147,15 +147,11 @@ class Reads:
             )
         return summary
 
-    async def summaries(
-        self, principal: Principal, which: ListedRuns, page_size: int, after_key: str
-    ) -> SummaryPage:
+    async def summaries(self, principal: Principal, which: ListedRuns, page_size: int, after_key: str) -> SummaryPage:
         """The page after `after_key`; a page size of 0 is the default, a larger one than the maximum is that."""
         size = min(page_size or self._limits.default_size, self._limits.max_size)
         # One more than asked for tells whether there is a next page.
-        query = SummaryQuery(
-            principal.org_id, which.owner(principal), which.status, which.prefix, after_key, size + 1
-        )
+        query = SummaryQuery(principal.org_id, which.owner(principal), which.status, which.prefix, after_key, size + 1)
         found = await self._store.page(query)
         page = found[:size]
         return SummaryPage(page, page[-1].run_id if len(found) > size else "")

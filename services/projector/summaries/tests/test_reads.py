@@ -50,7 +50,7 @@ async def test_a_list_is_of_ones_own_runs_or_of_the_orgs(rig: Rig, doors: Doors)
 async def test_a_list_is_narrowed_by_the_beginning_of_the_ids(rig: Rig, doors: Doors) -> None:
     await rig.fill(12)
     ids = [h.ulid("run", number) for number in range(12)]
-    for prefix in ("run_", ids[3][:-1], ids[3], ids[11][:-1], ids[11] [:-2] + "ZZ"):
+    for prefix in ("run_", ids[3][:-1], ids[3], ids[11][:-1], ids[11][:-2] + "ZZ"):
         expected = sorted((each for each in ids if each.startswith(prefix)), reverse=True)
         assert (await run_ids(doors, as_person(), run_id_prefix=prefix))[0] == expected
     for wrong in ("x", "run_%", "run_I", ids[0] + "0"):
