@@ -22,7 +22,6 @@ pytestmark = pytest.mark.serial
 
 
 async def signed_in(stack: StackUnderTest, home: Path) -> Program:
-    home.mkdir(exist_ok=True)
     program = Program(home, stack.env)
     done = await program("login", "--dev", "--email", "ann@example.org", "--json")
     assert done.status == Exit.OK, done.stderr
@@ -180,7 +179,10 @@ async def _interrupt(program: Program) -> None:
 
 async def test_a_script_with_an_api_key(stack: StackUnderTest, tmp_path: Path) -> None:
     """A service account needs no session: it starts, follows and lists runs; people of its org see them, too."""
-    person = await signed_in(stack, tmp_path / "person")
+    homes = [tmp_path / name for name in ("person", "script")]
+    for home in homes:
+        home.mkdir()
+    person = await signed_in(stack, homes[0])
     made = await person("key", "create", "ci")
     key, account = made.stdout.decode().strip(), made.stderr.split()[1]
     assert key.startswith("oak_")
@@ -188,8 +190,7 @@ async def test_a_script_with_an_api_key(stack: StackUnderTest, tmp_path: Path) -
     assert account in [each["serviceAccountId"] for each in listed.documents]
     assert key.encode() not in listed.stdout
 
-    (tmp_path / "script").mkdir()
-    script = Program(tmp_path / "script", {**stack.env, "OA_API_KEY": key})
+    script = Program(homes[1], {**stack.env, "OA_API_KEY": key})
     async with worker(script):
         started = await script("run", "start", "--", "echo", "hello")
         assert (started.status, started.stdout) == (Exit.OK, b"hello\n"), started.stderr

@@ -1,4 +1,4 @@
-"""What a person or a service account can ask for, typed. Every method may raise the Refusals of the service behind it."""
+"""What a person or a service account can ask for, typed. Every method may raise its service's Refusals."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ async def test_a_token_that_has_expired_or_was_rejected_is_made_anew() -> None:
     edge = FakeEdge()
     access = edge.access()
     assert await access.current() == "token-1"
-    assert await asyncio.gather(access.renewed("token-1"), access.renewed("token-1")) == ["token-2", "token-2"]
+    assert set(await asyncio.gather(*(access.renewed("token-1") for _ in range(2)))) == {"token-2"}
     edge.now += 3600
     assert await access.current() == "token-3"
 
