@@ -24,7 +24,7 @@ from rich.text import Text
 
 from apps.cli.exits import Exit
 from apps.cli.sink import Sink, Strays
-from apps.cli.terminal import TerminalText
+from apps.cli.terminal import TerminalText, uncoloured
 from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
 from oa_base.visible import LAYOUT, visible, visible_json
@@ -42,6 +42,12 @@ _NEXT = {
 }
 
 
+_OF_COMMANDS = {TextStream.STDOUT, TextStream.STDERR}
+"""A command may write one line on both."""
+_ASIDE = {TextStream.STDERR, TextStream.REASONING}
+"""Not what the run is for: on our stderr."""
+
+
 class Output:
     """One command's output. `as_json` is set by `--json`, `raw` by `--raw`."""
 
@@ -53,12 +59,19 @@ class Output:
         self._out, self._err = Sink(sys.stdout), Sink(sys.stderr)
         self._people_out, self._people_err = _console(self._out), _console(self._err)
         self._run_texts: dict[TextStream, TerminalText] = {}
+        self._begun: dict[object, TextStream] = {}
+        """Where the run has begun a line that it has not ended: place -> its stream."""
         self._told = False
 
     @property
     def rich(self) -> bool:
         """Whether a person watches: colours and progress are wanted."""
         return self._people_out.is_terminal and not self.as_json
+
+    @property
+    def note_width(self) -> int | None:
+        """How many columns a note may have; None where nobody counts them."""
+        return self._people_err.width if self._err.isatty() else None
 
     @property
     def gone(self) -> bool:
@@ -100,7 +113,7 @@ class Output:
             table = Table(*headers, box=None, header_style="bold", pad_edge=False)
             for row in shown:
                 table.add_row(*map(Text, row))
-            self._settle()
+            self._settle(self._out)
             self._people_out.print(table)
             self._tell_if_lost()
             return
@@ -119,7 +132,7 @@ class Output:
         if sys.stdin is None:
             raise click.UsageError(f"{what} can't be asked for: standard input is closed.")
         while True:
-            self._settle()
+            self._settle(self._err)
             self._err.write(f"{what}: ")
             line = sys.stdin.buffer.readline()
             if not line:
@@ -134,19 +147,40 @@ class Output:
         if self.as_json:
             return
         sink = self._sink_of(stream)
+        begun = self._begun.get(sink.place)
+        if begun is not None and begun is not stream and not {begun, stream} <= _OF_COMMANDS:
+            self._settle(sink)
         if sink.isatty() and not self.raw:
-            sink.write(self._run_texts.setdefault(stream, TerminalText()).feed(data))
+            text = self._run_texts.setdefault(stream, TerminalText()).feed(data)
+            sink.write(text)
+            self._note_line(sink, stream, uncoloured(text).encode())
         else:
             sink.write_bytes(data)
+            self._note_line(sink, stream, data)
         self._tell_if_lost()
 
-    def _settle(self) -> None:
+    def end_line(self, stream: TextStream) -> None:
+        """End the line that the run has begun on this stream, if there is one; nothing with `--json`."""
+        if self._begun.get(self._sink_of(stream).place) is stream:
+            self._settle(self._sink_of(stream))
+
+    def _note_line(self, sink: Sink, stream: TextStream, data: bytes) -> None:
+        if data.endswith(b"\n"):
+            self._begun.pop(sink.place, None)
+        elif data:
+            self._begun[sink.place] = stream
+
+    def _settle(self, sink: Sink | None = None) -> None:
+        """What the run wrote is shown to its end; on `sink` something else begins, in a line of its own."""
         for stream, text in self._run_texts.items():
             if settled := text.settle():
                 self._sink_of(stream).write(settled)
+                self._note_line(self._sink_of(stream), stream, uncoloured(settled).encode())
+        if sink is not None and self._begun.pop(sink.place, None) is not None:
+            sink.write("\n")
 
     def _sink_of(self, stream: TextStream) -> Sink:
-        return self._err if stream is TextStream.STDERR else self._out
+        return self._err if stream in _ASIDE else self._out
 
     # ----------------------------------------------------------------------------------------------- for programs
 
@@ -200,12 +234,12 @@ class Output:
 
     def _error(self, reason: str, message: str) -> None:
         """Lines after the first are set in, so that none of them looks like a line of ours."""
-        self._settle()
+        self._settle(self._err)
         self._people_err.print(Text(f"{visible(reason)}: "), style="bold red", end="")
         self._people_err.print(Text(visible(message, LAYOUT).replace("\n", "\n  ")))
 
     def _line(self, console: Console, text: str, style: str) -> None:
-        self._settle()
+        self._settle(self._out if console is self._people_out else self._err)
         console.print(Text(text), style=style or None)
 
 

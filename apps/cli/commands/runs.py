@@ -140,8 +140,8 @@ async def follow(cli: Cli, client: Client, run_id: str, *, show_stored: bool = F
                     hint.cancel() if _says_more(item) else None
                     finish = _finish_of(item)
                     outcome = finish.outcome.value if finish else outcome
-                    if finish or show_stored or not isinstance(item, Seen) or item.live:
-                        view.show(item)
+                    new = finish or show_stored or not isinstance(item, Seen) or item.live
+                    view.show(item) if new else view.skip(item)
                     if cli.output.gone:
                         break  # nobody can see what follows
         except asyncio.CancelledError:
