@@ -29,9 +29,9 @@ def run(arguments: Sequence[str]) -> int:
         return cli.output.finish(_run(cli, arguments))
 
 
-def _run(cli: Cli, arguments: Sequence[str]) -> Exit:
+def _run(cli: Cli, arguments: Sequence[str]) -> int:
     try:
-        return Exit(oa.main(list(arguments), prog_name="oa", obj=cli, standalone_mode=False) or Exit.OK)
+        return int(oa.main(list(arguments), prog_name="oa", obj=cli, standalone_mode=False) or Exit.OK)
     except EventsArchived as archived:
         message = f"{archived.message}; read them with `oa replay show {archived.run_id}`"
         return _refused(cli, Refusal(archived.reason, message))

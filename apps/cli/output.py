@@ -84,14 +84,14 @@ class Output:
         with contextlib.redirect_stdout(Strays(self._out)), contextlib.redirect_stderr(Strays(self._err)):
             yield
 
-    def finish(self, code: Exit) -> Exit:
+    def finish(self, code: int) -> int:
         """The exit code of the program, when the command's own is `code`: nothing is said after this."""
         self._settle()
         self._tell_if_lost()
         lost = self._out.lost
         if lost is None or lost.errno == errno.EPIPE or self.serving:
             return code
-        return Exit.OUTPUT_LOST if code is Exit.OK else code
+        return Exit.OUTPUT_LOST if code == Exit.OK else code
 
     # ------------------------------------------------------------------------------------------------- for people
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import click
 
 import apps.cli.commands  # noqa: F401 - registers them all
-from apps.cli.exits import MEANINGS
+from apps.cli.exits import COMMANDS_OWN, MEANINGS
 from apps.cli.program import oa
 
 _INTRO = """\
@@ -51,10 +51,10 @@ A terminal obeys what it is sent, so nothing that came from elsewhere is sent to
 
 - The reader of a pipe had enough (`oa run list | head -1`): the command ends, and that is no error. A run that was
   followed goes on.
-- stdout is closed or full: one line on stderr, `output_lost`, and exit code 8. What the command does, it does
+- stdout is closed or full: one line on stderr, `output_lost`, and exit code 74. What the command does, it does
   nevertheless; it only stops following a run. `oa up` and `oa worker start` go on without their lines.
 - stderr is closed or full: what goes there is lost, and nothing else changes.
-- The working directory was removed: commands that need it say so, and end with 1. With absolute paths in `OA_HOME` and
+- The working directory was removed: commands that need it say so, and end with 70. With absolute paths in `OA_HOME` and
   for files no command needs it.
 - An argument holds bytes that are no UTF-8: it is refused by name (`invalid_value`, `argv[1]`), unless it is the path
   of a file here.
@@ -64,10 +64,17 @@ docs/errors.md.
 """
 
 
+_EXITS = """\
+`oa run start -- CMD`, `oa run tail` and `oa demo` end as the command would have in a shell: with its exit code, or
+with 128 and the number of the signal that ended it. What is about `oa` itself has codes that commands hardly use, most of
+them from sysexits.h. A command that uses one of them can't be told from `oa` by the code; `oa run show` tells."""
+
+
 def cli_page() -> str:
     """The whole page, ending in a newline."""
-    codes = "\n".join(f"| {int(code)} | {meaning} |" for code, meaning in MEANINGS.items())
-    parts = [_INTRO.rstrip(), f"## Exit codes\n\n| code | meaning |\n|---|---|\n{codes}", "## Commands"]
+    table = {**{str(int(code)): meaning for code, meaning in MEANINGS.items()}, **COMMANDS_OWN}
+    codes = "\n".join(f"| {code} | {meaning} |" for code, meaning in table.items())
+    parts = [_INTRO.rstrip(), f"## Exit codes\n\n{_EXITS}\n\n| code | meaning |\n|---|---|\n{codes}", "## Commands"]
     parts += [_command(path, command) for path, command in commands_of(oa, ("oa",))]
     return "\n\n".join(parts) + "\n"
 

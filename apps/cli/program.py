@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 
-from apps.cli.exits import Exit
 from apps.cli.output import Output
 from apps.cli.settings import CliSettings, load_settings, open_site
 from oa_base.refusal import Refusal
@@ -21,7 +20,8 @@ from oa_client.cpython.site import Site
 _HELP = """Durable agent runs: start them, watch them live, prove what they did.
 
 `oa up` starts a whole stack on this machine; `oa demo` shows the whole path on a real run. Every command takes
-`--json`. The table of exit codes is in docs/cli.md.
+`--json`. A run that is followed ends `oa` with its command's exit code; `oa`'s own are 64 and above: 64 wrong usage,
+65 not proved, 69 not reachable, 70 refused, 74 output lost, 77 not signed in, 79 run canceled, 130 interrupted.
 """
 
 
@@ -48,17 +48,17 @@ class Cli:
         return open_site(self.settings, self.env, as_person=True)
 
 
-Body = Callable[..., Coroutine[Any, Any, Exit] | Exit]
+Body = Callable[..., Coroutine[Any, Any, int] | int]
 
 
-def command(body: Body) -> Callable[..., Exit]:
+def command(body: Body) -> Callable[..., int]:
     """A command from a function, or a coroutine function, that takes the `Cli` first; adds `--json`."""
 
-    def run(cli: Cli, /, *args: Any, as_json: bool, **options: Any) -> Exit:
+    def run(cli: Cli, /, *args: Any, as_json: bool, **options: Any) -> int:
         cli.output.as_json = as_json
         _refuse_what_is_no_text(click.get_current_context())
         result = body(cli, *args, **options)
-        return result if isinstance(result, Exit) else asyncio.run(result)
+        return result if isinstance(result, int) else asyncio.run(result)
 
     functools.update_wrapper(run, body)
     return click.option("--json", "as_json", is_flag=True, help="Write JSON, one document a line.")(click.pass_obj(run))

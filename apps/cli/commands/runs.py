@@ -7,7 +7,7 @@ from contextlib import aclosing, closing
 
 import click
 
-from apps.cli.exits import Exit, exit_of_outcome
+from apps.cli.exits import Exit, exit_of_run
 from apps.cli.output import Output, bytes_words, ms_words
 from apps.cli.program import Cli, command, raw_option, run_group
 from apps.cli.tail import TailView
@@ -48,8 +48,8 @@ async def start(
     timeout_ms: int,
     retention_class: str,
     raw: bool,
-) -> Exit:
-    """Start a run of a command and follow it to its end; the exit code is the run's."""
+) -> int:
+    """Start a run of a command and follow it to its end; the exit code is the command's own."""
     cli.output.raw = raw
     environment = dict(_variable(each) for each in variables)
     async with cli.site.client() as client:
@@ -108,8 +108,8 @@ async def show(cli: Cli, run_id: str) -> Exit:
 @raw_option
 @click.argument("run_id")
 @command
-async def tail(cli: Cli, run_id: str, from_start: bool, raw: bool) -> Exit:
-    """Follow a run to its end, from where you left it; the exit code is the run's."""
+async def tail(cli: Cli, run_id: str, from_start: bool, raw: bool) -> int:
+    """Follow a run to its end, from where you left it; the exit code is that of the run's command."""
     cli.output.raw = raw
     async with cli.site.client() as client:
         return await follow(cli, client, run_id, show_stored=from_start)
@@ -128,18 +128,18 @@ async def cancel(cli: Cli, run_id: str, reason: str) -> Exit:
     return Exit.OK
 
 
-async def follow(cli: Cli, client: Client, run_id: str, *, show_stored: bool = False) -> Exit:
+async def follow(cli: Cli, client: Client, run_id: str, *, show_stored: bool = False) -> int:
     """Show a run to its end. What is stored already is shown with `show_stored`; its finish always."""
     view = TailView(cli.output)
     hint = asyncio.create_task(_hint_without_worker(cli.output))
-    outcome = ""
+    finished: events.RunFinished | None = None
     with closing(cli.site.store(client)) as store:
         try:
             async with aclosing(RunTail(client, store, run_id).items()) as items:
                 async for item in items:
                     hint.cancel() if _says_more(item) else None
                     finish = _finish_of(item)
-                    outcome = finish.outcome.value if finish else outcome
+                    finished = finish or finished
                     new = finish or show_stored or not isinstance(item, Seen) or item.live
                     view.show(item) if new else view.skip(item)
                     if cli.output.gone:
@@ -150,7 +150,7 @@ async def follow(cli: Cli, client: Client, run_id: str, *, show_stored: bool = F
             raise
         finally:
             hint.cancel()
-    return exit_of_outcome(outcome) if outcome else Exit.OK
+    return exit_of_run(finished) if finished else Exit.OK
 
 
 def _finish_of(item: Item) -> events.RunFinished | None:

@@ -51,7 +51,7 @@ async def up(cli: Cli, forget_data: bool) -> Exit:
 @oa.command("down")
 @command
 async def down(cli: Cli) -> Exit:
-    """Stop the stack that another shell runs."""
+    """Stop the stack that another shell runs. Its workers end with it."""
     stopped = await stop_running(cli.settings.home.absolute())
     cli.output.say("Stopped." if stopped else "No stack runs here.")
     cli.output.document({"stopped": stopped})

@@ -16,6 +16,7 @@ from apps.cli.commands import stack as stack_commands
 from apps.cli.commands import workers
 from apps.cli.demo.checks import Check
 from apps.cli.demo.view import View
+from apps.cli.exits import Exit
 from apps.cli.output import Output
 from apps.cli.pages import commands_of
 from apps.cli.program import oa
@@ -185,7 +186,7 @@ def test_what_a_site_answers(command: str, terminal: bool, tmp_path: Path, monke
     out, err = screens(monkeypatch, terminal=terminal, stdin=b"1\n")
     status = run(here.arguments(command))
     text = seen(out, err)
-    assert status == (3 if command in ("run start", "run tail") else 0), text
+    assert status == (1 if command in ("run start", "run tail") else 0), text
     assert command in NOTHING_FOREIGN or SHOWN in text
 
 
@@ -243,7 +244,7 @@ def test_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     urls = {"control": WORD, "khala": WORD}
     monkeypatch.setattr(stack_commands, "Stack", lambda **given: Stack(urls=urls, home=Path(WORD), **given))
     out, err = screens(monkeypatch, terminal=True)
-    assert run(["up"]) == 1
+    assert run(["up"]) == Exit.REFUSED
     assert seen(out).count(SHOWN) > 5
     assert SHOWN in seen(err)
 
@@ -267,7 +268,7 @@ def test_status_and_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         return Answer(503, json.dumps({"failures": {WORD: WORD}}))
 
     monkeypatch.setattr(stack_commands, "ask", ask)
-    assert run(["status"]) == 6
+    assert run(["status"]) == Exit.UNREACHABLE
     assert "not ready: <" in seen(out, err)
 
     async def stopped(_: Path) -> bool:
@@ -323,7 +324,7 @@ def test_a_runs_own_output_is_exact_in_a_pipe_and_when_asked_for(
 ) -> None:
     here = world(tmp_path, monkeypatch, refusing=False, with_output=True)
     out, _ = screens(monkeypatch, terminal=True)
-    assert run(["run", "start", "--raw", "--", "true"]) == 3
+    assert run(["run", "start", "--raw", "--", "true"]) == 1
     assert b"\x1b]0;pwned\a\x1b[2J" in out.written
     piped, _ = screens(monkeypatch, terminal=False)
     assert run(["replay", "show", "--key", key(), str(here.file)]) == 0

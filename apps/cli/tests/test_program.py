@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import tomllib
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from apps.cli.__main__ import run
 from apps.cli.commands.runs import _says_more
-from apps.cli.exits import MEANINGS, Exit, exit_of_outcome, exit_of_refusal
+from apps.cli.exits import MEANINGS, Exit, exit_of_refusal, exit_of_run
 from apps.cli.output import bytes_words, ms_words, next_step
 from apps.cli.pages import commands_of
 from apps.cli.program import oa
@@ -18,6 +19,7 @@ from apps.cli.tests.program import REPOSITORY, Program
 from oa_base.catalogue import all_reasons
 from oa_base.refusal import Refusal
 from oa_client.follow.items import Broken
+from oa_runlog.events import ExecResult, Outcome, RunFinished
 
 COMMANDS = [path[1:] for path, _ in commands_of(oa, ("oa",))]
 RUN = "run_01JD8V0000000000000000000A"
@@ -171,8 +173,32 @@ def test_every_reason_has_an_exit_code_and_every_code_a_meaning() -> None:
     codes = {exit_of_refusal(Refusal(info.reason, "m")) for info in all_reasons()}
     assert codes == {Exit.REFUSED, Exit.SIGN_IN, Exit.UNREACHABLE, Exit.NOT_PROVED}
     assert set(MEANINGS) == set(Exit)
-    outcomes = [exit_of_outcome(outcome) for outcome in ("succeeded", "failed", "canceled")]
-    assert outcomes == [Exit.OK, Exit.RUN_FAILED, Exit.RUN_CANCELED]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "measured", "code"),
+    [
+        (Outcome.SUCCEEDED, ExecResult(0), Exit.OK),
+        (Outcome.SUCCEEDED, None, Exit.OK),
+        (Outcome.FAILED, ExecResult(1), 1),
+        (Outcome.FAILED, ExecResult(5), 5),
+        (Outcome.FAILED, ExecResult(255), 255),
+        (Outcome.FAILED, ExecResult(None, 9), 137),
+        (Outcome.FAILED, ExecResult(None, 15), 143),
+        (Outcome.FAILED, None, Exit.RUN_FAILED),
+        (Outcome.FAILED, ExecResult(None), Exit.RUN_FAILED),
+        (Outcome.FAILED, ExecResult(0), Exit.RUN_FAILED),
+        (Outcome.FAILED, ExecResult(256), Exit.RUN_FAILED),
+        (Outcome.CANCELED, ExecResult(None, 15), Exit.RUN_CANCELED),
+        (Outcome.CANCELED, None, Exit.RUN_CANCELED),
+    ],
+)
+def test_a_followed_run_ends_oa_as_its_command_would(outcome: Outcome, measured: ExecResult | None, code: int) -> None:
+    assert exit_of_run(RunFinished(outcome, exec=measured)) == code
+
+
+def test_the_help_has_the_codes() -> None:
+    assert {code for code in Exit if code >= 64} <= {int(number) for number in re.findall(r"\d+", oa.help or "")}
 
 
 def test_what_to_do_next() -> None:
