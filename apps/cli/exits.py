@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from oa_base.catalogue import ClientAction
-from oa_base.refusal import Refusal
-from oa_client.core.refusals import needs_sign_in
 from oa_runlog.events import Outcome, RunFinished
 
 
@@ -50,19 +47,6 @@ COMMANDS_OWN = {
 """What a run of a command adds."""
 _SIGNALED = 128
 _MAX_CODE = 255
-
-_NOT_PROVED_CODE = "DATA_LOSS"
-
-
-def exit_of_refusal(refusal: Refusal) -> Exit:
-    """The exit code for a command that was refused."""
-    if refusal.info.grpc_code == _NOT_PROVED_CODE:
-        return Exit.NOT_PROVED
-    if needs_sign_in(refusal) or refusal.reason == "invalid_api_key":
-        return Exit.SIGN_IN
-    if refusal.info.action in (ClientAction.RETRY, ClientAction.RECONNECT):
-        return Exit.UNREACHABLE
-    return Exit.REFUSED
 
 
 def exit_of_run(finish: RunFinished) -> int:

@@ -12,35 +12,22 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from typing import IO, Any, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from apps.cli.exits import Exit
 from apps.cli.sink import Sink, Strays
 from apps.cli.terminal import TerminalText, uncoloured
-from oa_base.catalogue import ClientAction
-from oa_base.refusal import Refusal
 from oa_base.visible import LAYOUT, visible, visible_json
 from oa_runlog.events import TextStream
 
-_NEXT = {
-    ClientAction.FIX_REQUEST: "Mend the command and run it again.",
-    ClientAction.RETRY: "Try again in a moment.",
-    ClientAction.REAUTHENTICATE: "Sign in: oa login",
-    ClientAction.REREAD: "Look at the present state, for example with oa run show, and decide again.",
-    ClientAction.RESYNC: "Run the command again; it starts from the beginning of the topic.",
-    ClientAction.RECONNECT: "Run the command again; it goes on where it stopped.",
-    ClientAction.UPGRADE: "Install a newer version of oa.",
-    ClientAction.STOP_WORK: "Nothing is left to do here: the run has ended, or another worker has it.",
-}
-
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _OF_COMMANDS = {TextStream.STDOUT, TextStream.STDERR}
 """A command may write one line on both."""
@@ -57,16 +44,23 @@ class Output:
         self.serving = False
         """Set by what serves until it is told to stop: it is not there for its lines, and goes on without them."""
         self._out, self._err = Sink(sys.stdout), Sink(sys.stderr)
-        self._people_out, self._people_err = _console(self._out), _console(self._err)
         self._run_texts: dict[TextStream, TerminalText] = {}
         self._begun: dict[object, TextStream] = {}
         """Where the run has begun a line that it has not ended: place -> its stream."""
         self._told = False
 
+    @functools.cached_property
+    def _people_out(self) -> Console:
+        return _console(self._out)
+
+    @functools.cached_property
+    def _people_err(self) -> Console:
+        return _console(self._err)
+
     @property
     def rich(self) -> bool:
         """Whether a person watches: colours and progress are wanted."""
-        return self._people_out.is_terminal and not self.as_json
+        return self._out.isatty() and not self.as_json
 
     @property
     def note_width(self) -> int | None:
@@ -110,6 +104,9 @@ class Output:
         """A table for people; nothing with `--json`. Plain columns when piped."""
         shown = [[visible(cell) for cell in row] for row in rows]
         if self.rich:
+            from rich.table import Table
+            from rich.text import Text
+
             table = Table(*headers, box=None, header_style="bold", pad_edge=False)
             for row in shown:
                 table.add_row(*map(Text, row))
@@ -192,15 +189,12 @@ class Output:
 
     # ----------------------------------------------------------------------------------------------------- errors
 
-    def refusal(self, refusal: Refusal) -> None:
-        """An error on stderr: the reason, what happened, and what to do next."""
+    def error(self, reason: str, message: str, document: Mapping[str, Any]) -> None:
+        """An error on stderr; with `--json`: `document`."""
         if self.as_json:
-            _write_json(self._err, {"error": refusal_document(refusal)})
-            return
-        where = f" ({refusal.field})" if refusal.field else ""
-        self._error(f"{refusal.reason}{where}", refusal.message)
-        if hint := next_step(refusal):
-            self.note(hint)
+            _write_json(self._err, {"error": document})
+        else:
+            self._error(reason, message)
 
     def usage(self, error: click.ClickException) -> None:
         """A command that was called wrongly, on stderr."""
@@ -234,43 +228,28 @@ class Output:
 
     def _error(self, reason: str, message: str) -> None:
         """Lines after the first are set in, so that none of them looks like a line of ours."""
+        from rich.text import Text
+
         self._settle(self._err)
         self._people_err.print(Text(f"{visible(reason)}: "), style="bold red", end="")
         self._people_err.print(Text(visible(message, LAYOUT).replace("\n", "\n  ")))
 
     def _line(self, console: Console, text: str, style: str) -> None:
+        from rich.text import Text
+
         self._settle(self._out if console is self._people_out else self._err)
         console.print(Text(text), style=style or None)
 
 
 def _console(sink: Sink) -> Console:
+    from rich.console import Console
+
     return Console(file=cast("IO[str]", sink), highlight=False, emoji=False, markup=False, soft_wrap=not sink.isatty())
 
 
 def _write_json(sink: Sink, value: Any) -> None:
     line = visible_json(json.dumps(value, ensure_ascii=False, separators=(",", ":"))) + "\n"
     sink.write_bytes(line.encode())
-
-
-def next_step(refusal: Refusal) -> str:
-    """What to do next, in the words of this program; empty when the message says it itself or nothing helps."""
-    if "oa " in refusal.message or refusal.field.startswith("OA_"):
-        return ""
-    if refusal.info.action is ClientAction.RETRY and refusal.retry_after_ms:
-        return f"Try again in {-(-refusal.retry_after_ms // 1000)} s."
-    return _NEXT.get(refusal.info.action, "")
-
-
-def refusal_document(refusal: Refusal) -> dict[str, Any]:
-    """A refusal for programs."""
-    return {
-        "reason": refusal.reason,
-        "message": refusal.message,
-        "field": refusal.field,
-        "metadata": refusal.metadata,
-        "retry_after_ms": refusal.retry_after_ms,
-        "action": refusal.info.action.value,
-    }
 
 
 def bytes_words(count: int) -> str:

@@ -66,8 +66,8 @@ docs/errors.md.
 
 _EXITS = """\
 `oa run start -- CMD`, `oa run tail` and `oa demo` end as the command would have in a shell: with its exit code, or
-with 128 and the number of the signal that ended it. What is about `oa` itself has codes that commands hardly use, most of
-them from sysexits.h. A command that uses one of them can't be told from `oa` by the code; `oa run show` tells."""
+with 128 and the number of the signal that ended it. What is about `oa` itself has codes that commands hardly use, most
+of them from sysexits.h. A command that uses one of them can't be told from `oa` by the code; `oa run show` tells."""
 
 
 def cli_page() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from oa_base.version import VERSION
 from oa_client.core.log import AppliedLog, fold
 from oa_client.core.store import WatermarkStore
 from oa_client.edge.api_keys import ApiKeyAccess
@@ -14,9 +15,6 @@ from oa_client.proofs.receipt_log import CheckpointStore
 from oa_client.proofs.run_proofs import RunProofs
 from oa_client.transport import Http, Sockets
 from oa_khala.topics import run_events
-
-VERSION = "0.1.0"
-"""Of the client, and of the whole project."""
 
 
 class Client:

@@ -15,7 +15,7 @@ from apps.cli.output import Output
 from apps.cli.program import Cli, command, oa
 from apps.cli.settings import control_url, running_stack
 from oa_base.refusal import Refusal
-from oa_client.client import VERSION
+from oa_base.version import VERSION
 from oa_client.core.refusals import needs_sign_in
 from oa_localstack.installation.ports import ops_use
 from oa_localstack.installation.secrets import SERVICES

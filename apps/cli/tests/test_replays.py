@@ -1,4 +1,4 @@
-"""`oa replay` on files, offline: each kind of tampering has its own reason, and all one exit code; and on a real stack."""
+"""`oa replay` on files, offline: each kind of tampering has its own reason; and on a real stack."""
 
 from __future__ import annotations
 
