@@ -9,6 +9,7 @@ output      the one way out, for people's words and for JSON
 sink        stdout and stderr, which may be closed, full, or read by nobody
 terminal    what a run wrote, as a terminal may have it
 keys        which keys a command trusts
+run_ids     which run is meant
 rendering   what a person sees of a run's events
 tail        showing a run that is followed
 commands/   one module per noun

@@ -28,11 +28,18 @@ from oa_runlog.events import TextStream
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 _OF_COMMANDS = {TextStream.STDOUT, TextStream.STDERR}
 """A command may write one line on both."""
 _ASIDE = {TextStream.STDERR, TextStream.REASONING}
 """Not what the run is for: on our stderr."""
+
+
+_GAP = 2
+"""Columns between two of a table."""
+_ELASTIC_COLUMNS = 12
+"""What is left of a column that may be cut is at least so wide."""
 
 
 class Output:
@@ -100,18 +107,16 @@ class Output:
         if not self.as_json:
             self._line(self._people_err, visible(text), style)
 
-    def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A table for people; nothing with `--json`. Plain columns when piped."""
+    def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]], *, elastic: str = "") -> None:
+        """A table for people; nothing with `--json`. Plain columns when piped.
+
+        A terminal gets as many columns, from the left, as it has room for, whole; only the one called `elastic` may be
+        cut.
+        """
         shown = [[visible(cell) for cell in row] for row in rows]
         if self.rich:
-            from rich.table import Table
-            from rich.text import Text
-
-            table = Table(*headers, box=None, header_style="bold", pad_edge=False)
-            for row in shown:
-                table.add_row(*map(Text, row))
             self._settle(self._out)
-            self._people_out.print(table)
+            self._people_out.print(_table([list(headers), *shown], elastic, self._people_out.width))
             self._tell_if_lost()
             return
         widths = [max(len(line[column]) for line in (headers, *shown)) for column in range(len(headers))]
@@ -250,6 +255,39 @@ def _console(sink: Sink) -> Console:
 def _write_json(sink: Sink, value: Any) -> None:
     line = visible_json(json.dumps(value, ensure_ascii=False, separators=(",", ":"))) + "\n"
     sink.write_bytes(line.encode())
+
+
+def _table(lines: list[list[str]], elastic: str, width: int) -> Table:
+    """The first line holds the headers."""
+    from rich.cells import cell_len
+    from rich.table import Table
+    from rich.text import Text
+
+    count = columns_that_fit(lines, elastic, width)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    needed = [max(cell_len(line[column]) for line in lines) for column in range(count)]
+    too_much = max(0, sum(needed) + _GAP * (count - 1) - width)
+    for name, columns in zip(lines[0], needed, strict=False):
+        if name == elastic:
+            table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=columns - too_much)
+        else:
+            table.add_column(name, overflow="fold")
+    for line in lines[1:]:
+        table.add_row(*map(Text, line[:count]))
+    return table
+
+
+def columns_that_fit(lines: Sequence[Sequence[str]], elastic: str, width: int) -> int:
+    """How many columns, from the left, fit into `width`; the first is always shown. `lines[0]` are their names."""
+    from rich.cells import cell_len
+
+    room = width
+    for column, name in enumerate(lines[0]):
+        needed = max(cell_len(line[column]) for line in lines)
+        room -= (min(needed, _ELASTIC_COLUMNS) if name == elastic else needed) + (_GAP if column else 0)
+        if room < 0 and column:
+            return column
+    return len(lines[0])
 
 
 def bytes_words(count: int) -> str:

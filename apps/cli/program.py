@@ -86,6 +86,10 @@ raw_option = click.option(
 )
 
 
+run_id_argument = click.argument("run_id")
+"""A run: `apps.cli.run_ids` says which is meant."""
+
+
 def _refuse_what_is_no_text(context: click.Context) -> None:
     """Bytes that are no UTF-8 can be a path of this machine, and nothing that is sent. Raises Refusal `invalid_value`.
 

@@ -9,7 +9,8 @@ import click
 
 from apps.cli.exits import Exit, exit_of_run
 from apps.cli.output import Output, bytes_words, ms_words
-from apps.cli.program import Cli, command, raw_option, run_group
+from apps.cli.program import Cli, command, raw_option, run_group, run_id_argument
+from apps.cli.run_ids import meant_run, remember_started
 from apps.cli.tail import TailView
 from oa_client.client import Client
 from oa_client.core.models import Run
@@ -61,6 +62,7 @@ async def start(
             timeout_ms=timeout_ms,
             retention_class=retention_class,
         )
+        remember_started(client, cli.site.folder, run.run_id)
         if detach:
             cli.output.say(run.run_id)
             cli.output.document(run.document)
@@ -81,23 +83,23 @@ async def list_runs(cli: Cli, limit: int, status: str | None, mine: bool) -> Exi
     for run in page.runs:
         cli.output.document(run.document)
     rows = [
-        [run.run_id, run.status, str(run.latest_seq), bytes_words(run.text_bytes), run.created_at[:19], run.title]
+        [run.run_id, run.status, run.title, run.created_at[:19], str(run.latest_seq), bytes_words(run.text_bytes)]
         for run in page.runs
     ]
     if rows:
-        cli.output.table(["run", "status", "events", "output", "created", "title"], rows)
+        cli.output.table(["run", "status", "title", "created", "events", "output"], rows, elastic="title")
     else:
         cli.output.note("No runs yet. Start one: oa run start -- echo hello")
     return Exit.OK
 
 
 @run_group.command("show")
-@click.argument("run_id")
+@run_id_argument
 @command
 async def show(cli: Cli, run_id: str) -> Exit:
     """Show the authority's state of a run."""
     async with cli.site.client() as client:
-        run = await client.commands.run(run_id)
+        run = await client.commands.run(await meant_run(client, cli.site.folder, run_id))
     cli.output.document(run.document)
     _show_run(cli.output, run)
     return Exit.OK
@@ -106,23 +108,24 @@ async def show(cli: Cli, run_id: str) -> Exit:
 @run_group.command("tail")
 @click.option("--from-start", is_flag=True, help="Show the run from its first event on, not from where you left it.")
 @raw_option
-@click.argument("run_id")
+@run_id_argument
 @command
 async def tail(cli: Cli, run_id: str, from_start: bool, raw: bool) -> int:
     """Follow a run to its end, from where you left it; the exit code is that of the run's command."""
     cli.output.raw = raw
     async with cli.site.client() as client:
-        return await follow(cli, client, run_id, show_stored=from_start)
+        meant = await meant_run(client, cli.site.folder, run_id)
+        return await follow(cli, client, meant, show_stored=from_start)
 
 
 @run_group.command("cancel")
 @click.option("--reason", default="", help="Why, in your words.")
-@click.argument("run_id")
+@run_id_argument
 @command
 async def cancel(cli: Cli, run_id: str, reason: str) -> Exit:
     """Ask for a run to end."""
     async with cli.site.client() as client:
-        run = await client.commands.cancel(run_id, reason)
+        run = await client.commands.cancel(await meant_run(client, cli.site.folder, run_id), reason)
     cli.output.document(run.document)
     cli.output.say(f"{run.run_id} is {run.status}.")
     return Exit.OK
