@@ -290,6 +290,18 @@ def columns_that_fit(lines: Sequence[Sequence[str]], elastic: str, width: int) -
     return len(lines[0])
 
 
+def clipped(text: str, width: int | None) -> str:
+    """`text` in one visible line of at most `width` columns; when it is cut, how many characters are missing."""
+    from rich.cells import cell_len, set_cell_size
+
+    line = visible(text)
+    if width is None or cell_len(line) <= width:
+        return line
+    room = max(0, width - len(f"… {len(line)} more characters"))
+    kept = set_cell_size(line, room).rstrip()
+    return f"{kept}… {len(line) - len(kept)} more characters"
+
+
 def bytes_words(count: int) -> str:
     """A number of bytes for people: "3.2 KiB"."""
     size = float(count)

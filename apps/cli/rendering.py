@@ -9,10 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from rich.cells import cell_len, set_cell_size
-
-from apps.cli.output import bytes_words, ms_words
-from oa_base.visible import visible
+from apps.cli.output import bytes_words, clipped, ms_words
 from oa_runlog import events
 
 
@@ -132,16 +129,6 @@ def _status(body: events.EventBody) -> list[Shown]:
             return [Note(finish_words(body), "green" if body.outcome is events.Outcome.SUCCEEDED else "red")]
         case _:
             return []
-
-
-def clipped(text: str, width: int | None) -> str:
-    """`text` in one visible line of at most `width` columns; when it is cut, how many characters are missing."""
-    line = visible(text)
-    if width is None or cell_len(line) <= width:
-        return line
-    room = max(0, width - len(f"… {len(line)} more characters"))
-    kept = set_cell_size(line, room).rstrip()
-    return f"{kept}… {len(line) - len(kept)} more characters"
 
 
 def finish_words(finish: events.RunFinished) -> str:

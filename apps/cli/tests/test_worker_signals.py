@@ -88,14 +88,14 @@ async def test_it_ends_with_the_local_stack_that_was_stopped(tmp_path: Path, on_
             command = ("worker", "start", "--adapter", "exec")
             started = Program(tmp_path, ports).started(*command, env={"OA_API_KEY": "oak_test"})
             process = await started.__aenter__()
-            await runtime.until(lambda: "heartbeat" in runtime.said, TIMEOUT_S)
+            assert process.stdout is not None
+            async with asyncio.timeout(TIMEOUT_S):
+                assert (await process.stdout.readline()).startswith(b"attached as ")
         if on_purpose:
             remove_state(home)
         else:
             async with asyncio.timeout(TIMEOUT_S):
-                assert process.stdout is not None
-                said = [await process.stdout.readline() for _ in range(2)]
-            assert said[1].startswith(b"not attached: ")
+                assert (await process.stdout.readline()).startswith(b"not attached: ")
             process.send_signal(signal.SIGTERM)
         status, err = await ended(process)
     why = "The stack was stopped, and its worker ends with it."
