@@ -81,23 +81,22 @@ async def test_it_ends_with_the_local_stack_that_was_stopped(tmp_path: Path, on_
     home.mkdir()
     mark = ProcessMark.of(os.getpid())
     assert mark is not None
-    async with control(runtime) as url:
-        async with runtime.running():
-            ports = {"OA_CONTROL_HTTP_PORT": url.rpartition(":")[2]}
-            write_state(home, StackState(mark, "ready", urls={"control": url}))
-            command = ("worker", "start", "--adapter", "exec")
-            started = Program(tmp_path, ports).started(*command, env={"OA_API_KEY": "oak_test"})
-            process = await started.__aenter__()
-            assert process.stdout is not None
-            async with asyncio.timeout(TIMEOUT_S):
-                assert (await process.stdout.readline()).startswith(b"attached as ")
-        if on_purpose:
-            remove_state(home)
-        else:
-            async with asyncio.timeout(TIMEOUT_S):
-                assert (await process.stdout.readline()).startswith(b"not attached: ")
-            process.send_signal(signal.SIGTERM)
-        status, err = await ended(process)
+    async with runtime.running(), control(runtime) as url:
+        ports = {"OA_CONTROL_HTTP_PORT": url.rpartition(":")[2]}
+        write_state(home, StackState(mark, "ready", urls={"control": url}))
+        command = ("worker", "start", "--adapter", "exec")
+        started = Program(tmp_path, ports).started(*command, env={"OA_API_KEY": "oak_test"})
+        process = await started.__aenter__()
+        assert process.stdout is not None
+        async with asyncio.timeout(TIMEOUT_S):
+            assert (await process.stdout.readline()).startswith(b"attached as ")
+    if on_purpose:
+        remove_state(home)
+    else:
+        async with asyncio.timeout(TIMEOUT_S):
+            assert (await process.stdout.readline()).startswith(b"not attached: ")
+        process.send_signal(signal.SIGTERM)
+    status, err = await ended(process)
     why = "The stack was stopped, and its worker ends with it."
     by_signal = "Finishing what is at hand; once more stops at once."
     assert status == Exit.OK
