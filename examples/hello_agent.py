@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from oa_worker.agents import Run, Worker
+from openagents import Run, Worker
 
 
 @dataclass

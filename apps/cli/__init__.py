@@ -4,10 +4,13 @@ __main__    the entry: runs a command, turns refusals into words and exit codes
 program     the click program and what all commands share
 settings    environment variables, and which site and files they come to
 exits       exit codes
+failures    what went wrong, as words and as an exit code
 output      the one way out, for people's words and for JSON
 sink        stdout and stderr, which may be closed, full, or read by nobody
 terminal    what a run wrote, as a terminal may have it
 keys        which keys a command trusts
+run_ids     which run is meant
+rendering   what a person sees of a run's events
 tail        showing a run that is followed
 commands/   one module per noun
 demo/       `oa demo`: the whole path, shown and checked

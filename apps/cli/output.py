@@ -12,34 +12,34 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from typing import IO, Any, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from apps.cli.exits import Exit
 from apps.cli.sink import Sink, Strays
-from apps.cli.terminal import TerminalText
-from oa_base.catalogue import ClientAction
-from oa_base.refusal import Refusal
+from apps.cli.terminal import TerminalText, uncoloured
 from oa_base.visible import LAYOUT, visible, visible_json
 from oa_runlog.events import TextStream
 
-_NEXT = {
-    ClientAction.FIX_REQUEST: "Mend the command and run it again.",
-    ClientAction.RETRY: "Try again in a moment.",
-    ClientAction.REAUTHENTICATE: "Sign in: oa login",
-    ClientAction.REREAD: "Look at the present state, for example with oa run show, and decide again.",
-    ClientAction.RESYNC: "Run the command again; it starts from the beginning of the topic.",
-    ClientAction.RECONNECT: "Run the command again; it goes on where it stopped.",
-    ClientAction.UPGRADE: "Install a newer version of oa.",
-    ClientAction.STOP_WORK: "Nothing is left to do here: the run has ended, or another worker has it.",
-}
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+_OF_COMMANDS = {TextStream.STDOUT, TextStream.STDERR}
+"""A command may write one line on both."""
+_ASIDE = {TextStream.STDERR, TextStream.REASONING}
+"""Not what the run is for: on our stderr."""
+
+
+_GAP = 2
+"""Columns between two of a table."""
+_ELASTIC_COLUMNS = 12
+"""What is left of a column that may be cut is at least so wide."""
 
 
 class Output:
@@ -51,14 +51,28 @@ class Output:
         self.serving = False
         """Set by what serves until it is told to stop: it is not there for its lines, and goes on without them."""
         self._out, self._err = Sink(sys.stdout), Sink(sys.stderr)
-        self._people_out, self._people_err = _console(self._out), _console(self._err)
         self._run_texts: dict[TextStream, TerminalText] = {}
+        self._begun: dict[object, TextStream] = {}
+        """Where the run has begun a line that it has not ended: place -> its stream."""
         self._told = False
+
+    @functools.cached_property
+    def _people_out(self) -> Console:
+        return _console(self._out)
+
+    @functools.cached_property
+    def _people_err(self) -> Console:
+        return _console(self._err)
 
     @property
     def rich(self) -> bool:
         """Whether a person watches: colours and progress are wanted."""
-        return self._people_out.is_terminal and not self.as_json
+        return self._out.isatty() and not self.as_json
+
+    @property
+    def note_width(self) -> int | None:
+        """How many columns a note may have; None where nobody counts them."""
+        return self._people_err.width if self._err.isatty() else None
 
     @property
     def gone(self) -> bool:
@@ -71,14 +85,14 @@ class Output:
         with contextlib.redirect_stdout(Strays(self._out)), contextlib.redirect_stderr(Strays(self._err)):
             yield
 
-    def finish(self, code: Exit) -> Exit:
+    def finish(self, code: int) -> int:
         """The exit code of the program, when the command's own is `code`: nothing is said after this."""
         self._settle()
         self._tell_if_lost()
         lost = self._out.lost
         if lost is None or lost.errno == errno.EPIPE or self.serving:
             return code
-        return Exit.OUTPUT_LOST if code is Exit.OK else code
+        return Exit.OUTPUT_LOST if code == Exit.OK else code
 
     # ------------------------------------------------------------------------------------------------- for people
 
@@ -93,15 +107,16 @@ class Output:
         if not self.as_json:
             self._line(self._people_err, visible(text), style)
 
-    def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A table for people; nothing with `--json`. Plain columns when piped."""
+    def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]], *, elastic: str = "") -> None:
+        """A table for people; nothing with `--json`. Plain columns when piped.
+
+        A terminal gets as many columns, from the left, as it has room for, whole; only the one called `elastic` may be
+        cut.
+        """
         shown = [[visible(cell) for cell in row] for row in rows]
         if self.rich:
-            table = Table(*headers, box=None, header_style="bold", pad_edge=False)
-            for row in shown:
-                table.add_row(*map(Text, row))
-            self._settle()
-            self._people_out.print(table)
+            self._settle(self._out)
+            self._people_out.print(_table([list(headers), *shown], elastic, self._people_out.width))
             self._tell_if_lost()
             return
         widths = [max(len(line[column]) for line in (headers, *shown)) for column in range(len(headers))]
@@ -119,7 +134,7 @@ class Output:
         if sys.stdin is None:
             raise click.UsageError(f"{what} can't be asked for: standard input is closed.")
         while True:
-            self._settle()
+            self._settle(self._err)
             self._err.write(f"{what}: ")
             line = sys.stdin.buffer.readline()
             if not line:
@@ -134,19 +149,40 @@ class Output:
         if self.as_json:
             return
         sink = self._sink_of(stream)
+        begun = self._begun.get(sink.place)
+        if begun is not None and begun is not stream and not {begun, stream} <= _OF_COMMANDS:
+            self._settle(sink)
         if sink.isatty() and not self.raw:
-            sink.write(self._run_texts.setdefault(stream, TerminalText()).feed(data))
+            text = self._run_texts.setdefault(stream, TerminalText()).feed(data)
+            sink.write(text)
+            self._note_line(sink, stream, uncoloured(text).encode())
         else:
             sink.write_bytes(data)
+            self._note_line(sink, stream, data)
         self._tell_if_lost()
 
-    def _settle(self) -> None:
+    def end_line(self, stream: TextStream) -> None:
+        """End the line that the run has begun on this stream, if there is one; nothing with `--json`."""
+        if self._begun.get(self._sink_of(stream).place) is stream:
+            self._settle(self._sink_of(stream))
+
+    def _note_line(self, sink: Sink, stream: TextStream, data: bytes) -> None:
+        if data.endswith(b"\n"):
+            self._begun.pop(sink.place, None)
+        elif data:
+            self._begun[sink.place] = stream
+
+    def _settle(self, sink: Sink | None = None) -> None:
+        """What the run wrote is shown to its end; on `sink` something else begins, in a line of its own."""
         for stream, text in self._run_texts.items():
             if settled := text.settle():
                 self._sink_of(stream).write(settled)
+                self._note_line(self._sink_of(stream), stream, uncoloured(settled).encode())
+        if sink is not None and self._begun.pop(sink.place, None) is not None:
+            sink.write("\n")
 
     def _sink_of(self, stream: TextStream) -> Sink:
-        return self._err if stream is TextStream.STDERR else self._out
+        return self._err if stream in _ASIDE else self._out
 
     # ----------------------------------------------------------------------------------------------- for programs
 
@@ -158,15 +194,12 @@ class Output:
 
     # ----------------------------------------------------------------------------------------------------- errors
 
-    def refusal(self, refusal: Refusal) -> None:
-        """An error on stderr: the reason, what happened, and what to do next."""
+    def error(self, reason: str, message: str, document: Mapping[str, Any]) -> None:
+        """An error on stderr; with `--json`: `document`."""
         if self.as_json:
-            _write_json(self._err, {"error": refusal_document(refusal)})
-            return
-        where = f" ({refusal.field})" if refusal.field else ""
-        self._error(f"{refusal.reason}{where}", refusal.message)
-        if hint := next_step(refusal):
-            self.note(hint)
+            _write_json(self._err, {"error": document})
+        else:
+            self._error(reason, message)
 
     def usage(self, error: click.ClickException) -> None:
         """A command that was called wrongly, on stderr."""
@@ -200,16 +233,22 @@ class Output:
 
     def _error(self, reason: str, message: str) -> None:
         """Lines after the first are set in, so that none of them looks like a line of ours."""
-        self._settle()
+        from rich.text import Text
+
+        self._settle(self._err)
         self._people_err.print(Text(f"{visible(reason)}: "), style="bold red", end="")
         self._people_err.print(Text(visible(message, LAYOUT).replace("\n", "\n  ")))
 
     def _line(self, console: Console, text: str, style: str) -> None:
-        self._settle()
+        from rich.text import Text
+
+        self._settle(self._out if console is self._people_out else self._err)
         console.print(Text(text), style=style or None)
 
 
 def _console(sink: Sink) -> Console:
+    from rich.console import Console
+
     return Console(file=cast("IO[str]", sink), highlight=False, emoji=False, markup=False, soft_wrap=not sink.isatty())
 
 
@@ -218,25 +257,49 @@ def _write_json(sink: Sink, value: Any) -> None:
     sink.write_bytes(line.encode())
 
 
-def next_step(refusal: Refusal) -> str:
-    """What to do next, in the words of this program; empty when the message says it itself or nothing helps."""
-    if "oa " in refusal.message or refusal.field.startswith("OA_"):
-        return ""
-    if refusal.info.action is ClientAction.RETRY and refusal.retry_after_ms:
-        return f"Try again in {-(-refusal.retry_after_ms // 1000)} s."
-    return _NEXT.get(refusal.info.action, "")
+def _table(lines: list[list[str]], elastic: str, width: int) -> Table:
+    """The first line holds the headers."""
+    from rich.cells import cell_len
+    from rich.table import Table
+    from rich.text import Text
+
+    count = columns_that_fit(lines, elastic, width)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    needed = [max(cell_len(line[column]) for line in lines) for column in range(count)]
+    too_much = max(0, sum(needed) + _GAP * (count - 1) - width)
+    for name, columns in zip(lines[0], needed, strict=False):
+        if name == elastic:
+            table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=columns - too_much)
+        else:
+            table.add_column(name, overflow="fold")
+    for line in lines[1:]:
+        table.add_row(*map(Text, line[:count]))
+    return table
 
 
-def refusal_document(refusal: Refusal) -> dict[str, Any]:
-    """A refusal for programs."""
-    return {
-        "reason": refusal.reason,
-        "message": refusal.message,
-        "field": refusal.field,
-        "metadata": refusal.metadata,
-        "retry_after_ms": refusal.retry_after_ms,
-        "action": refusal.info.action.value,
-    }
+def columns_that_fit(lines: Sequence[Sequence[str]], elastic: str, width: int) -> int:
+    """How many columns, from the left, fit into `width`; the first is always shown. `lines[0]` are their names."""
+    from rich.cells import cell_len
+
+    room = width
+    for column, name in enumerate(lines[0]):
+        needed = max(cell_len(line[column]) for line in lines)
+        room -= (min(needed, _ELASTIC_COLUMNS) if name == elastic else needed) + (_GAP if column else 0)
+        if room < 0 and column:
+            return column
+    return len(lines[0])
+
+
+def clipped(text: str, width: int | None) -> str:
+    """`text` in one visible line of at most `width` columns; when it is cut, how many characters are missing."""
+    from rich.cells import cell_len, set_cell_size
+
+    line = visible(text)
+    if width is None or cell_len(line) <= width:
+        return line
+    room = max(0, width - len(f"… {len(line)} more characters"))
+    kept = set_cell_size(line, room).rstrip()
+    return f"{kept}… {len(line) - len(kept)} more characters"
 
 
 def bytes_words(count: int) -> str:

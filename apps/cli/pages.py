@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import click
 
 import apps.cli.commands  # noqa: F401 - registers them all
-from apps.cli.exits import MEANINGS
+from apps.cli.exits import COMMANDS_OWN, MEANINGS
 from apps.cli.program import oa
 
 _INTRO = """\
@@ -27,6 +27,11 @@ _INTRO = """\
   goes to stderr.
 - The client remembers, with every event that it applied, how far it came (SQLite, one transaction). `oa run tail`
   goes on from there, also after a crash of either side.
+- With `OA_API_KEY`, `oa` is the service account that the key belongs to, without a session: for scripts and workers.
+  `oa key create` makes one. Only `oa login`, `oa logout` and `oa demo` are a person's whatever is set.
+- A run is named by its id, by the beginning of its id (`run_` may be left out) if only one run begins so, or as
+  `latest`: the newest that you started. A list leaves out columns that the terminal has no room for; ids are whole.
+- `oa run list` shows all runs of the org, whoever started them; with `--mine`, those of whoever asks.
 - A sign-in lasts as long as it is used once in 30 days. A lost connection, sleep or a killed command never ends it. A
   copy of the client's folder that is used beside the original does, for both: `token_replay`; only `oa login` helps.
 
@@ -48,10 +53,10 @@ A terminal obeys what it is sent, so nothing that came from elsewhere is sent to
 
 - The reader of a pipe had enough (`oa run list | head -1`): the command ends, and that is no error. A run that was
   followed goes on.
-- stdout is closed or full: one line on stderr, `output_lost`, and exit code 8. What the command does, it does
+- stdout is closed or full: one line on stderr, `output_lost`, and exit code 74. What the command does, it does
   nevertheless; it only stops following a run. `oa up` and `oa worker start` go on without their lines.
 - stderr is closed or full: what goes there is lost, and nothing else changes.
-- The working directory was removed: commands that need it say so, and end with 1. With absolute paths in `OA_HOME` and
+- The working directory was removed: commands that need it say so, and end with 70. With absolute paths in `OA_HOME` and
   for files no command needs it.
 - An argument holds bytes that are no UTF-8: it is refused by name (`invalid_value`, `argv[1]`), unless it is the path
   of a file here.
@@ -61,10 +66,17 @@ docs/errors.md.
 """
 
 
+_EXITS = """\
+`oa run start -- CMD`, `oa run tail` and `oa demo` end as the command would have in a shell: with its exit code, or
+with 128 and the number of the signal that ended it. What is about `oa` itself has codes that commands hardly use, most
+of them from sysexits.h. A command that uses one of them can't be told from `oa` by the code; `oa run show` tells."""
+
+
 def cli_page() -> str:
     """The whole page, ending in a newline."""
-    codes = "\n".join(f"| {int(code)} | {meaning} |" for code, meaning in MEANINGS.items())
-    parts = [_INTRO.rstrip(), f"## Exit codes\n\n| code | meaning |\n|---|---|\n{codes}", "## Commands"]
+    table = {**{str(int(code)): meaning for code, meaning in MEANINGS.items()}, **COMMANDS_OWN}
+    codes = "\n".join(f"| {code} | {meaning} |" for code, meaning in table.items())
+    parts = [_INTRO.rstrip(), f"## Exit codes\n\n{_EXITS}\n\n| code | meaning |\n|---|---|\n{codes}", "## Commands"]
     parts += [_command(path, command) for path, command in commands_of(oa, ("oa",))]
     return "\n\n".join(parts) + "\n"
 

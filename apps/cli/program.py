@@ -1,27 +1,32 @@
-"""The click program, and what all commands share."""
+"""The click program, and what all commands share.
+
+A command's module is loaded when the command is called for: `oa --version` pays for none of them, nor for what they
+stand on. So this module and those that it imports stay light; a test holds them to it.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import functools
+import importlib
 import os
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from apps.cli.exits import Exit
 from apps.cli.output import Output
-from apps.cli.settings import CliSettings, load_settings, open_site
-from oa_base.refusal import Refusal
+from oa_base.version import VERSION
 from oa_base.visible import is_text
-from oa_client.core.version import VERSION
-from oa_client.cpython.site import Site
+
+if TYPE_CHECKING:
+    from apps.cli.settings import CliSettings
+    from oa_client.cpython.site import Site
 
 _HELP = """Durable agent runs: start them, watch them live, prove what they did.
 
 `oa up` starts a whole stack on this machine; `oa demo` shows the whole path on a real run. Every command takes
-`--json`. The table of exit codes is in docs/cli.md.
+`--json`. A run that is followed ends `oa` with its command's exit code; `oa`'s own are 64 and above: 64 wrong usage,
+65 not proved, 69 not reachable, 70 refused, 74 output lost, 77 not signed in, 79 run canceled, 130 interrupted.
 """
 
 
@@ -35,33 +40,54 @@ class Cli:
     @functools.cached_property
     def settings(self) -> CliSettings:
         """The settings; raises Refusal(invalid_setting)."""
+        from apps.cli.settings import load_settings
+
         return load_settings(self.env)
 
     @functools.cached_property
     def site(self) -> Site:
         """The site that commands go to; raises Refusal(invalid_setting)."""
+        from apps.cli.settings import open_site
+
         return open_site(self.settings, self.env)
 
+    @functools.cached_property
+    def site_of_person(self) -> Site:
+        """The same for what only a person does, whatever API key is set."""
+        from apps.cli.settings import open_site
 
-Body = Callable[..., Coroutine[Any, Any, Exit] | Exit]
+        return open_site(self.settings, self.env, as_person=True)
 
 
-def command(body: Body) -> Callable[..., Exit]:
+Body = Callable[..., Coroutine[Any, Any, int] | int]
+
+
+def command(body: Body) -> Callable[..., int]:
     """A command from a function, or a coroutine function, that takes the `Cli` first; adds `--json`."""
 
-    def run(cli: Cli, /, *args: Any, as_json: bool, **options: Any) -> Exit:
+    def run(cli: Cli, /, *args: Any, as_json: bool, **options: Any) -> int:
         cli.output.as_json = as_json
         _refuse_what_is_no_text(click.get_current_context())
         result = body(cli, *args, **options)
-        return result if isinstance(result, Exit) else asyncio.run(result)
+        return result if isinstance(result, int) else _finished(result)
 
     functools.update_wrapper(run, body)
     return click.option("--json", "as_json", is_flag=True, help="Write JSON, one document a line.")(click.pass_obj(run))
 
 
+def _finished(body: Coroutine[Any, Any, int]) -> int:
+    import asyncio
+
+    return asyncio.run(body)
+
+
 raw_option = click.option(
     "--raw", is_flag=True, help="On a terminal, too, exactly what the run wrote: it may drive the terminal."
 )
+
+
+run_id_argument = click.argument("run_id")
+"""A run: `apps.cli.run_ids` says which is meant."""
 
 
 def _refuse_what_is_no_text(context: click.Context) -> None:
@@ -76,36 +102,99 @@ def _refuse_what_is_no_text(context: click.Context) -> None:
             if isinstance(text, str) and not is_text(text) and not isinstance(parameter.type, click.Path):
                 name = parameter.opts[0] if isinstance(parameter, click.Option) else str(parameter.name)
                 field = f"{name}[{index}]" if many else name
+                from oa_base.refusal import Refusal
+
                 message = f"{field} holds bytes that are no UTF-8; give text"
                 raise Refusal("invalid_value", message, field=field)
 
 
-@click.group(help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class LazyGroup(click.Group):
+    """A group whose commands are registered when their modules are loaded: each when it is called for."""
+
+    def __init__(self, *args: Any, module: str = "", later: Mapping[str, tuple[str, str]] | None = None, **more: Any):
+        """`module` registers the whole group. `later`: name -> module and short help of a command."""
+        super().__init__(*args, **more)
+        self._module = module
+        self._later = later or {}
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """See click."""
+        self._load(self._module)
+        return sorted({*self.commands, *self._later})
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """See click."""
+        self._load(self._module)
+        if name not in self.commands and name in self._later:
+            self._load(self._later[name][0])
+        return self.commands.get(name)
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """See click. What is not loaded stays so."""
+        names = self.list_commands(context)
+        limit = formatter.width - 6 - max(map(len, names))
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self.short_help_of(name, limit)) for name in names])
+
+    def short_help_of(self, name: str, limit: int) -> str:
+        """The line of one command in the help of its group."""
+        return self.commands[name].get_short_help_str(limit) if name in self.commands else self._later[name][1]
+
+    @staticmethod
+    def _load(module: str) -> None:
+        if module:
+            importlib.import_module(f"apps.cli.commands.{module}")
+
+
+_COMMANDS = {
+    "demo": (
+        "demo",
+        "Show the whole path: start a stack, run a command, watch it.",
+    ),
+    "down": ("stack", "Stop the stack that another shell runs."),
+    "login": ("account", "Sign in with a code sent by e-mail."),
+    "logout": ("account", "End the session, here and at the server."),
+    "status": ("stack", "Show each process of the local stack, whether it is ready."),
+    "up": ("stack", "Start a whole stack on this machine and keep it running until Ctrl-C."),
+}
+
+
+@click.group(
+    cls=LazyGroup,
+    later=_COMMANDS,
+    help=_HELP,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(VERSION, prog_name="oa")
 def oa() -> None:
     """The program itself; its help is `_HELP`."""
 
 
-@oa.group("run")
+@oa.group("run", cls=LazyGroup, module="runs")
 def run_group() -> None:
     """Runs: start, list, show, follow, cancel."""
 
 
-@oa.group("worker")
+@oa.group("worker", cls=LazyGroup, module="workers")
 def worker_group() -> None:
     """Workers: take runs and execute them."""
 
 
-@oa.group("replay")
+@oa.group("key", cls=LazyGroup, module="api_keys")
+def key_group() -> None:
+    """API keys: how workers and scripts sign in."""
+
+
+@oa.group("replay", cls=LazyGroup, module="replays")
 def replay_group() -> None:
     """Replays: a run as one file that proves itself."""
 
 
-@oa.group("receipt")
+@oa.group("receipt", cls=LazyGroup, module="receipts")
 def receipt_group() -> None:
     """Receipts: show them, check them, also offline."""
 
 
-@oa.group("admin")
+@oa.group("admin", cls=LazyGroup, module="admin")
 def admin_group() -> None:
     """An installation: its secrets and its database."""

@@ -35,7 +35,11 @@ class CliSettings:
         "used, else the user's configuration folder.",
     )
     api_key: Secret | None = setting(
-        "OA_API_KEY", secret_text("an API key, oak_…"), None, doc="A service account's key, for `oa worker start`."
+        "OA_API_KEY",
+        secret_text("an API key, oak_…"),
+        None,
+        doc="A service account's key: every command but `oa login`, `oa logout` and "
+        "`oa demo` is that account's, and needs no session.",
     )
     proxy: Secret | None = setting(
         "OA_PROXY",
@@ -86,10 +90,10 @@ def client_home(settings: CliSettings) -> Path:
     return Path(platformdirs.user_config_dir("openagents"))
 
 
-def open_site(settings: CliSettings, env: Mapping[str, str]) -> Site:
-    """The site that the settings name."""
+def open_site(settings: CliSettings, env: Mapping[str, str], *, as_person: bool = False) -> Site:
+    """The site that the settings name, for the API key that is set; `as_person`: for who is signed in, although."""
+    api_key = settings.api_key.reveal() if settings.api_key and not as_person else ""
     proxy = settings.proxy.reveal() if settings.proxy else ""
     url = control_url(settings, env)
-    return Site(
-        ClientHome(client_home(settings)), url, khala_url=settings.khala_url, proxy=proxy, ca_file=settings.ca_file
-    )
+    home = ClientHome(client_home(settings))
+    return Site(home, url, khala_url=settings.khala_url, proxy=proxy, ca_file=settings.ca_file, api_key=api_key)

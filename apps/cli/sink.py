@@ -26,6 +26,8 @@ class Sink:
         self._terminal = stream is not None and stream.isatty()
         self.encoding = (stream.encoding if stream is not None else "") or "utf-8"
         self.lost: OSError | None = None
+        self.place = _place(stream)
+        """Equal for two sinks whose texts meet: one terminal, one pipe, one file."""
 
     def isatty(self) -> bool:
         """Whether it is a terminal."""
@@ -55,6 +57,14 @@ class Sink:
         if written is None:  # whoever shares this file with us has made it non-blocking, and it is full now
             select.select([], [self._raw], [])
         return written or 0
+
+
+def _place(stream: TextIO | None) -> object:
+    try:
+        status = os.fstat(stream.fileno()) if stream is not None else None
+    except (OSError, ValueError):
+        return id(stream)
+    return (status.st_dev, status.st_ino) if status is not None else None
 
 
 class Strays(io.TextIOBase):

@@ -8,5 +8,6 @@
 - `rate`: how much of something may go now.
 - `refusal`: the one exception that leaves a use case.
 - `ring`: a sequence of numbered items: the newest of them, and what is missing.
+- `version`: which release this is.
 - `visible`: text from elsewhere, as a terminal or a log may have it.
 """

@@ -1,10 +1,11 @@
-"""A client of one site, put together: who signs in, asks, follows, and keeps what it learnt."""
+"""A client of one site, put together: who is signed in, asks, follows, and keeps what it learnt."""
 
 from __future__ import annotations
 
+from oa_base.version import VERSION
 from oa_client.core.log import AppliedLog, fold
 from oa_client.core.store import WatermarkStore
-from oa_client.core.version import VERSION
+from oa_client.edge.api_keys import ApiKeyAccess
 from oa_client.edge.auth import Auth, CredentialStore
 from oa_client.edge.calls import Edge
 from oa_client.edge.commands import Commands
@@ -17,7 +18,7 @@ from oa_khala.topics import run_events
 
 
 class Client:
-    """One person on one device at one control URL."""
+    """One person on one device, or one service account, at one control URL."""
 
     def __init__(
         self,
@@ -31,11 +32,14 @@ class Client:
         device_id: str,
         surface: str = "cli",
         khala_url: str = "",
+        api_key: str = "",
     ) -> None:
+        """`api_key`: commands are those of the service account that it belongs to, not of who is signed in here."""
         self.build_id = f"oa-{surface}/{VERSION}"
         self.edge = Edge(control_url, http, self.build_id)
         self.auth = Auth(self.edge, credentials, device_id)
-        self.commands = Commands(self.edge, self.auth)
+        self._service_account = ApiKeyAccess(self.edge, api_key) if api_key else None
+        self.commands = Commands(self.edge, self._service_account or self.auth)
         self._sockets = sockets
         self._surface = surface
         self._khala_url = khala_url
@@ -43,7 +47,9 @@ class Client:
 
     @property
     def namespace(self) -> str:
-        """What the watermarks of this person, org and device are kept under."""
+        """What is kept here of this person, org and device, or of this API key, is kept under it."""
+        if self._service_account is not None:
+            return f"{self._service_account.namespace}/{self.auth.device_id}"
         who = self.auth.credentials()
         return f"{who.user_id}/{who.org_id}/{self.auth.device_id}"
 

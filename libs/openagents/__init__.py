@@ -1,6 +1,7 @@
 """OpenAgents Runtime for Python programs: the one name that is imported by those who use it.
 
-    from openagents import Client, ExecSpec
+    from openagents import Client, ExecSpec         # start runs, follow them, take their results
+    from openagents import Run, Worker              # write agents that do them
 
 The generated contracts stand below it (`openagents.runtime.v1`, …). In a checkout they lie in another folder, `gen`; a
 wheel has both in one. What the package offers is loaded when it is first used: every service imports the contracts.
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from oa_client.sdk.runs import RunCanceled, RunEnded, RunFailed, RunHandle
     from oa_runlog import events
     from oa_runlog.events import ExecSpec, PromptSpec, RunEvent
-    from oa_worker import Worker
+    from oa_worker.agents import Run, Worker
 
 __path__ = extend_path(__path__, __name__)
 
@@ -31,6 +32,7 @@ __all__ = [
     "Finish",
     "PromptSpec",
     "Refusal",
+    "Run",
     "RunCanceled",
     "RunEnded",
     "RunEvent",
@@ -48,6 +50,7 @@ HOMES = {
     "Finish": "oa_client.core.models:Finish",
     "PromptSpec": "oa_runlog.events:PromptSpec",
     "Refusal": "oa_base.refusal:Refusal",
+    "Run": "oa_worker.agents:Run",
     "RunCanceled": "oa_client.sdk.runs:RunCanceled",
     "RunEnded": "oa_client.sdk.runs:RunEnded",
     "RunEvent": "oa_runlog.events:RunEvent",
@@ -55,7 +58,7 @@ HOMES = {
     "RunHandle": "oa_client.sdk.runs:RunHandle",
     "RunState": "oa_client.core.models:Run",
     "SyncGrant": "oa_client.core.models:SyncGrant",
-    "Worker": "oa_worker:Worker",
+    "Worker": "oa_worker.agents:Worker",
     "events": "oa_runlog.events",
 }
 """Name -> module, or module:name, that it is loaded from."""

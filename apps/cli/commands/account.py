@@ -35,15 +35,15 @@ def login(cli: Cli, email: str | None, dev: bool) -> Exit:
         challenge = asyncio.run(_start(cli, email))
         cli.output.note(f"A code is on its way to {challenge.email}.")
         credentials = _login_asking(cli, challenge)
-    cli.output.say(f"Signed in at {cli.site.control_url} as {credentials.email} ({credentials.user_id}).")
+    cli.output.say(f"Signed in at {cli.site_of_person.control_url} as {credentials.email} ({credentials.user_id}).")
     cli.output.document(
         {
             "email": credentials.email,
             "user_id": credentials.user_id,
             "org_id": credentials.org_id,
             "session_id": credentials.session_id,
-            "device_id": cli.site.device_id,
-            "control_url": cli.site.control_url,
+            "device_id": cli.site_of_person.device_id,
+            "control_url": cli.site_of_person.control_url,
         }
     )
     return Exit.OK
@@ -52,7 +52,7 @@ def login(cli: Cli, email: str | None, dev: bool) -> Exit:
 async def _login_dev(cli: Cli, email: str) -> Credentials:
     mailbox = cli.settings.home.absolute() / "dev-mail.jsonl"
     skip = len(mails(mailbox))
-    async with cli.site.client() as client:
+    async with cli.site_of_person.client() as client:
         challenge = await client.auth.start(email)
         return await client.auth.verify(challenge, await dev_code(mailbox, challenge.email, skip))
 
@@ -70,12 +70,12 @@ def _login_asking(cli: Cli, challenge: Challenge) -> Credentials:
 
 
 async def _start(cli: Cli, email: str) -> Challenge:
-    async with cli.site.client() as client:
+    async with cli.site_of_person.client() as client:
         return await client.auth.start(email)
 
 
 async def _verify(cli: Cli, challenge: Challenge, code: str) -> Credentials:
-    async with cli.site.client() as client:
+    async with cli.site_of_person.client() as client:
         return await client.auth.verify(challenge, code)
 
 
@@ -83,7 +83,7 @@ async def _verify(cli: Cli, challenge: Challenge, code: str) -> Credentials:
 @command
 async def logout(cli: Cli) -> Exit:
     """End the session, here and at the server."""
-    async with cli.site.client() as client:
+    async with cli.site_of_person.client() as client:
         credentials = client.auth.credentials()
         try:
             await client.commands.revoke_session()

@@ -14,7 +14,7 @@ import click
 from apps.cli.demo.parts import RunningStack, attached_worker, ready_stack
 from apps.cli.demo.story import Story, Watched
 from apps.cli.demo.view import View
-from apps.cli.exits import Exit, exit_of_outcome
+from apps.cli.exits import Exit, exit_of_run
 from apps.cli.program import Cli, command, oa
 from apps.cli.settings import running_stack
 from oa_platform.process.signals import stop_signals
@@ -27,11 +27,11 @@ _REPOSITORY = Path(__file__).resolve().parents[3]
 @click.option("--once", is_flag=True, help="Stop everything after the proof.")
 @click.argument("argv", nargs=-1, type=click.UNPROCESSED, metavar="[-- CMD...]")
 @command
-async def demo(cli: Cli, argv: tuple[str, ...], once: bool) -> Exit:
+async def demo(cli: Cli, argv: tuple[str, ...], once: bool) -> int:
     """Show the whole path: start a stack, run a command, watch it, cut the connection, resume, prove it.
 
-    By default the command is this repository's own git log --stat. The exit code is the run's, or 7 when anything
-    that must hold does not.
+    By default the command is this repository's own git log --stat. The exit code is the command's own, or 65
+    when anything that must hold does not.
     """
     telling = asyncio.create_task(_tell(cli, argv, once))
     try:
@@ -41,16 +41,16 @@ async def demo(cli: Cli, argv: tuple[str, ...], once: bool) -> Exit:
         return Exit.INTERRUPTED
 
 
-def _cancel(telling: asyncio.Task[Exit]) -> None:
+def _cancel(telling: asyncio.Task[int]) -> None:
     telling.cancel()
 
 
-async def _tell(cli: Cli, argv: tuple[str, ...], once: bool) -> Exit:
+async def _tell(cli: Cli, argv: tuple[str, ...], once: bool) -> int:
     view = View(cli.output)
     view.opening(reused=running_stack(cli.settings) is not None)
     async with ready_stack(cli, view.process) as stack:
         view.ready(stack.urls)
-        story = Story(cli.site, view)
+        story = Story(cli.site_of_person, view)
         view.step(1, "Sign in")
         await story.sign_in(stack.home / "dev-mail.jsonl")
         view.step(2, "A worker")
@@ -58,7 +58,7 @@ async def _tell(cli: Cli, argv: tuple[str, ...], once: bool) -> Exit:
             view.worker(worker.worker_id, worker.pid)
             watched, ok = await _run_and_prove(story, view, argv)
             view.done(ok)
-            exit_code = exit_of_outcome(watched.run_outcome) if ok else Exit.NOT_PROVED
+            exit_code = exit_of_run(watched.finish) if ok and watched.finish else int(Exit.NOT_PROVED)
             if not once and not cli.output.gone:
                 view.staying_up(stack.urls, watched.run.run_id, stack.own is not None, _prefix(cli, stack))
                 with suppress(asyncio.CancelledError):  # Ctrl-C is how this ends

@@ -10,7 +10,8 @@ import click
 from apps.cli.exits import Exit
 from apps.cli.keys import key_option, trusted_keys
 from apps.cli.output import Output
-from apps.cli.program import Cli, command, receipt_group
+from apps.cli.program import Cli, command, receipt_group, run_id_argument
+from apps.cli.run_ids import meant_run
 from oa_client.core import wire
 from oa_client.cpython.artifact_files import scratch
 from oa_client.proofs.event_lines import read_event_lines
@@ -22,12 +23,12 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @receipt_group.command("show")
-@click.argument("run_id")
+@run_id_argument
 @command
 async def show(cli: Cli, run_id: str) -> Exit:
     """Show the receipt of a run that has ended, its signature checked. With --json: the receipt as a file keeps it."""
     async with cli.site.client() as client:
-        receipt, facts = await client.proofs.receipt(run_id)
+        receipt, facts = await client.proofs.receipt(await meant_run(client, cli.site.folder, run_id))
     cli.output.document(wire.receipt_document(receipt))
     show_receipt(cli.output, receipt, facts)
     return Exit.OK
@@ -60,7 +61,8 @@ async def verify(
         facts, count = _verify_files(trusted_keys(cli, keys), receipt_file, events_file)
     else:
         async with cli.site.following() as (client, store):
-            proved = await client.proofs.whole_record(str(run_id), store, scratch)
+            meant = await meant_run(client, cli.site.folder, str(run_id))
+            proved = await client.proofs.whole_record(meant, store, scratch)
             logged = await client.proofs.logged(proved) if in_log else None
         facts, count = proved.facts, proved.facts.count
     checked = f"signature, {count} events, chain and outcome" if count else "signature only (no --events given)"

@@ -8,7 +8,8 @@ import click
 
 from apps.cli.exits import Exit
 from apps.cli.keys import key_option, trusted_keys
-from apps.cli.program import Cli, command, raw_option, replay_group
+from apps.cli.program import Cli, command, raw_option, replay_group, run_id_argument
+from apps.cli.run_ids import LATEST, is_run_id, meant_run
 from apps.cli.tail import TailView
 from oa_base.refusal import Refusal
 from oa_client.core import wire
@@ -23,12 +24,13 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @replay_group.command("save")
-@click.argument("run_id")
+@run_id_argument
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @command
 async def save(cli: Cli, run_id: str, file: Path) -> Exit:
     """Write a run that has ended, with its receipt, into FILE: checked, and the same bytes for everybody."""
     async with cli.site.following() as (client, store):
+        run_id = await meant_run(client, cli.site.folder, run_id)
         proved = await client.proofs.followed_record(run_id, store)
         payloads = (element.payload for element in store.elements(run_events(run_id)))
         size = write_artifact(file, artifact_lines(proved.receipt, payloads))
@@ -41,12 +43,14 @@ async def save(cli: Cli, run_id: str, file: Path) -> Exit:
 @click.option(
     "-o", "--output", "file", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The file."
 )
-@click.argument("run_id")
+@run_id_argument
 @command
 async def fetch(cli: Cli, run_id: str, file: Path) -> Exit:
     """Get the artifact of a run that has ended from the site, archived or not, check it, and write it into a file."""
-    async with cli.site.client() as client, fetched_artifact(client, run_id, file.parent) as fetched:
-        fetched.path.replace(file)
+    async with cli.site.client() as client:
+        run_id = await meant_run(client, cli.site.folder, run_id)
+        async with fetched_artifact(client, run_id, file.parent) as fetched:
+            fetched.path.replace(file)
     cli.output.say(f"{file}: {fetched.replay.facts.count} events, {fetched.size_bytes} bytes, checked.")
     document = {"run_id": run_id, "file": str(file), "events": fetched.replay.facts.count, "bytes": fetched.size_bytes}
     cli.output.document(document)
@@ -78,9 +82,11 @@ async def verify(cli: Cli, file: Path, receipt_file: Path | None, keys: tuple[st
 async def show(cli: Cli, run_or_file: str, keys: tuple[str, ...], raw: bool) -> Exit:
     """Check a run, of the site or in a file, then show it from its first event on."""
     cli.output.raw = raw
-    if _is_run_id(run_or_file):
-        async with cli.site.client() as client, fetched_artifact(client, run_or_file) as fetched:
-            _show(cli, fetched.path)
+    if is_run_id(run_or_file) or run_or_file == LATEST:
+        async with cli.site.client() as client:
+            run_id = await meant_run(client, cli.site.folder, run_or_file)
+            async with fetched_artifact(client, run_id) as fetched:
+                _show(cli, fetched.path)
     else:
         _show_file(cli, Path(run_or_file), keys)
     return Exit.OK
@@ -108,11 +114,3 @@ def _show(cli: Cli, file: Path) -> None:
         view.show(Seen(one.event, one.data, live=False))
         if cli.output.gone:
             return
-
-
-def _is_run_id(text: str) -> bool:
-    try:
-        run_events(text)
-    except Refusal:
-        return False
-    return True

@@ -9,9 +9,10 @@ from typing import Any
 
 import click
 
-from apps.cli.exits import Exit, exit_of_outcome
+from apps.cli.exits import Exit, exit_of_finish, exit_of_run
 from apps.cli.output import Output, bytes_words, ms_words
-from apps.cli.program import Cli, command, raw_option, run_group
+from apps.cli.program import Cli, command, raw_option, run_group, run_id_argument
+from apps.cli.run_ids import meant_run, remember_started
 from apps.cli.tail import TailView
 from oa_base.refusal import Refusal
 from oa_base.visible import visible_json
@@ -57,8 +58,8 @@ async def start(
     timeout_ms: int,
     retention_class: str,
     raw: bool,
-) -> Exit:
-    """Start a run of a command or an agent, and follow it to its end; the exit code is the run's."""
+) -> int:
+    """Start a run of a command or an agent, and follow it to its end; the exit code is that of the run's command."""
     cli.output.raw = raw
     environment = dict(_variable(each) for each in variables)
     input_json = _input_of(agent, given, argv)
@@ -74,6 +75,7 @@ async def start(
                 timeout_ms=timeout_ms,
                 retention_class=retention_class,
             )
+        remember_started(client, cli.site.folder, run.run_id)
         if detach:
             cli.output.say(run.run_id)
             cli.output.document(run.document)
@@ -85,43 +87,44 @@ async def start(
 @run_group.command("list")
 @click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="Maximum number of runs.")
 @click.option("--status", type=click.Choice(RUN_STATUSES), default=None, help="Only runs that stand so.")
+@click.option("--mine", is_flag=True, help="Only runs that you started yourself, or OA_API_KEY's service account.")
 @command
-async def list_runs(cli: Cli, limit: int, status: str | None) -> Exit:
-    """List your runs, the newest first."""
+async def list_runs(cli: Cli, limit: int, status: str | None, mine: bool) -> Exit:
+    """List the runs of your org, the newest first: of its people and its service accounts."""
     async with cli.site.client() as client:
-        page = await client.commands.runs(page_size=limit, status=status or "")
+        page = await client.commands.runs(page_size=limit, status=status or "", own=mine)
     for run in page.runs:
         cli.output.document(run.document)
     rows = [
-        [run.run_id, run.status, str(run.latest_seq), bytes_words(run.text_bytes), run.created_at[:19], run.title]
+        [run.run_id, run.status, run.title, run.created_at[:19], str(run.latest_seq), bytes_words(run.text_bytes)]
         for run in page.runs
     ]
     if rows:
-        cli.output.table(["run", "status", "events", "output", "created", "title"], rows)
+        cli.output.table(["run", "status", "title", "created", "events", "output"], rows, elastic="title")
     else:
         cli.output.note("No runs yet. Start one: oa run start -- echo hello")
     return Exit.OK
 
 
 @run_group.command("show")
-@click.argument("run_id")
+@run_id_argument
 @command
 async def show(cli: Cli, run_id: str) -> Exit:
     """Show the authority's state of a run."""
     async with cli.site.client() as client:
-        run = await client.commands.run(run_id)
+        run = await client.commands.run(await meant_run(client, cli.site.folder, run_id))
     cli.output.document(run.document)
     _show_run(cli.output, run)
     return Exit.OK
 
 
 @run_group.command("result")
-@click.argument("run_id")
+@run_id_argument
 @command
-async def result(cli: Cli, run_id: str) -> Exit:
-    """Print what an agent returned, as JSON; the exit code is the run's."""
+async def result(cli: Cli, run_id: str) -> int:
+    """Print what an agent returned, as JSON; the exit code is as that of following the run."""
     async with cli.site.client() as client:
-        run = await client.commands.run(run_id)
+        run = await client.commands.run(await meant_run(client, cli.site.folder, run_id))
     finish = run.finish
     if finish is None:
         text = f"the run is {run.status} and has no result yet; follow it with oa run tail"
@@ -131,50 +134,51 @@ async def result(cli: Cli, run_id: str) -> Exit:
         cli.output.document({"result": _result_value(finish.result_json)})
     else:
         cli.output.note(
-            f"{run_id} {finish.outcome} without a result" + (f": {finish.message}" if finish.message else "")
+            f"{run.run_id} {finish.outcome} without a result" + (f": {finish.message}" if finish.message else "")
         )
-    return exit_of_outcome(finish.outcome)
+    return exit_of_finish(finish.outcome, finish.exit_code, finish.signal)
 
 
 @run_group.command("tail")
 @click.option("--from-start", is_flag=True, help="Show the run from its first event on, not from where you left it.")
 @raw_option
-@click.argument("run_id")
+@run_id_argument
 @command
-async def tail(cli: Cli, run_id: str, from_start: bool, raw: bool) -> Exit:
-    """Follow a run to its end, from where you left it; the exit code is the run's."""
+async def tail(cli: Cli, run_id: str, from_start: bool, raw: bool) -> int:
+    """Follow a run to its end, from where you left it; the exit code is that of the run's command."""
     cli.output.raw = raw
     async with cli.site.client() as client:
-        return await follow(cli, client, run_id, show_stored=from_start)
+        meant = await meant_run(client, cli.site.folder, run_id)
+        return await follow(cli, client, meant, show_stored=from_start)
 
 
 @run_group.command("cancel")
 @click.option("--reason", default="", help="Why, in your words.")
-@click.argument("run_id")
+@run_id_argument
 @command
 async def cancel(cli: Cli, run_id: str, reason: str) -> Exit:
     """Ask for a run to end."""
     async with cli.site.client() as client:
-        run = await client.commands.cancel(run_id, reason)
+        run = await client.commands.cancel(await meant_run(client, cli.site.folder, run_id), reason)
     cli.output.document(run.document)
     cli.output.say(f"{run.run_id} is {run.status}.")
     return Exit.OK
 
 
-async def follow(cli: Cli, client: Client, run_id: str, *, show_stored: bool = False) -> Exit:
+async def follow(cli: Cli, client: Client, run_id: str, *, show_stored: bool = False) -> int:
     """Show a run to its end. What is stored already is shown with `show_stored`; its finish always."""
     view = TailView(cli.output)
     hint = asyncio.create_task(_hint_without_worker(cli.output))
-    outcome = ""
+    finished: events.RunFinished | None = None
     with closing(cli.site.store(client)) as store:
         try:
             async with aclosing(RunTail(client, store, run_id).items()) as items:
                 async for item in items:
                     hint.cancel() if _says_more(item) else None
                     finish = _finish_of(item)
-                    outcome = finish.outcome.value if finish else outcome
-                    if finish or show_stored or not isinstance(item, Seen) or item.live:
-                        view.show(item)
+                    finished = finish or finished
+                    new = finish or show_stored or not isinstance(item, Seen) or item.live
+                    view.show(item) if new else view.skip(item)
                     if cli.output.gone:
                         break  # nobody can see what follows
         except asyncio.CancelledError:
@@ -183,7 +187,7 @@ async def follow(cli: Cli, client: Client, run_id: str, *, show_stored: bool = F
             raise
         finally:
             hint.cancel()
-    return exit_of_outcome(outcome) if outcome else Exit.OK
+    return exit_of_run(finished) if finished else Exit.OK
 
 
 def _finish_of(item: Item) -> events.RunFinished | None:

@@ -15,8 +15,8 @@ from apps.cli.output import Output
 from apps.cli.program import Cli, command, oa
 from apps.cli.settings import control_url, running_stack
 from oa_base.refusal import Refusal
+from oa_base.version import VERSION
 from oa_client.core.refusals import needs_sign_in
-from oa_client.core.version import VERSION
 from oa_localstack.installation.ports import ops_use
 from oa_localstack.installation.state import StackState
 from oa_localstack.lifecycle import run_until_stopped, stop_running
@@ -51,7 +51,7 @@ async def up(cli: Cli, forget_data: bool) -> Exit:
 @oa.command("down")
 @command
 async def down(cli: Cli) -> Exit:
-    """Stop the stack that another shell runs."""
+    """Stop the stack that another shell runs. Its workers end with it."""
     stopped = await stop_running(cli.settings.home.absolute())
     cli.output.say("Stopped." if stopped else "No stack runs here.")
     cli.output.document({"stopped": stopped})

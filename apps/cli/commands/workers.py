@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -11,9 +12,11 @@ import click
 from apps.cli.exits import Exit
 from apps.cli.output import Output
 from apps.cli.program import Cli, command, worker_group
+from apps.cli.settings import running_stack
 from apps.worker.settings import MAX_SLOTS
 from oa_base.refusal import Refusal
 from oa_client.cpython.files import read_json, write_private_json
+from oa_localstack.installation.state import read_state
 from oa_platform.process.signals import stop_signals
 from oa_worker import Adapter, ApiKeyTokens, ExecAdapter, Worker
 from oa_worker.sdk.notices import Attached, Detached, Notice, RunLeft, RunTaken
@@ -37,6 +40,9 @@ _ADAPTERS: dict[str, type[ExecAdapter]] = {"exec": ExecAdapter}
 @command
 async def start(cli: Cli, adapters: tuple[str, ...], name: str | None, slots: int) -> Exit:
     """Take runs and execute them, until Ctrl-C: then finish what is at hand. A second Ctrl-C ends it at once.
+
+    A worker of a local stack ends with it: after `oa down` it finishes what is at hand, too. While a stack that was not
+    stopped can't be reached, it waits.
 
     Signs in with OA_API_KEY, or with a key of its own that it makes once, with your session, and keeps.
     """
@@ -74,7 +80,14 @@ async def _work(cli: Cli, name: str, adapters: list[Adapter], slots: int, api_ke
     proxy = cli.settings.proxy.reveal() if cli.settings.proxy else ""
     tokens = ApiKeyTokens(cli.site.control_url, api_key, proxy=proxy, ca_file=cli.settings.ca_file)
     view = _View(cli.output)
-    worker = Worker(name, adapters, tokens, slots=slots, proxy=proxy, ca_file=cli.settings.ca_file, notify=view.show)
+    stopped = _local_stack_stopped(cli)
+
+    def notify(notice: Notice) -> None:
+        view.show(notice)
+        if isinstance(notice, Detached) and stopped():
+            worker.drain()
+
+    worker = Worker(name, adapters, tokens, slots=slots, proxy=proxy, ca_file=cli.settings.ca_file, notify=notify)
 
     def told(number: signal.Signals) -> None:
         worker.drain()
@@ -85,19 +98,46 @@ async def _work(cli: Cli, name: str, adapters: list[Adapter], slots: int, api_ke
     cli.output.note("Stopped.")
 
 
+def _local_stack_stopped(cli: Cli) -> Callable[[], bool]:
+    """Whether the local stack that the worker works for was stopped on purpose; says so once.
+
+    A stack that crashed leaves its state behind, and is waited for.
+    """
+    stack = running_stack(cli.settings)
+    ours = stack is not None and stack.urls.get("control", "").rstrip("/") == cli.site.control_url
+    told = False
+
+    def stopped() -> bool:
+        nonlocal told
+        gone = ours and read_state(cli.settings.home.absolute()) is None
+        if gone and not told:
+            told = True
+            cli.output.note("The stack was stopped, and its worker ends with it.")
+        return gone
+
+    return stopped
+
+
 class _View:
+    """Says what happens to a worker. That it has no connection is said once, however often it tries."""
+
     def __init__(self, output: Output) -> None:
         self._output = output
+        self._attached: bool | None = None
 
     def show(self, notice: Notice) -> None:
         """Say what happened."""
         say, document = self._output.say, self._output.document
         match notice:
             case Attached(worker_id=worker_id, runtime_address=address):
-                say(f"attached as {worker_id} at {address}")
+                if not self._attached:
+                    say(f"attached as {worker_id} at {address}")
+                self._attached = True
                 document({"attached": worker_id, "runtime": address})
             case Detached(refusal=refusal, retry_in_ms=retry_in_ms):
-                say(f"not attached: {refusal}; trying again in {retry_in_ms} ms", "yellow")
+                if self._attached is not False:
+                    say(f"not attached: {refusal}; trying until it is", "yellow")
+                self._attached = False
                 document({"detached": refusal.reason, "message": refusal.message, "retry_in_ms": retry_in_ms})
             case RunTaken(run_id=run_id, attempt=attempt):
                 say(f"{run_id} taken" + (f", attempt {attempt}" if attempt > 1 else ""))

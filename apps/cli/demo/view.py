@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from apps.cli.demo.checks import Check
 from apps.cli.output import Output, bytes_words
-from apps.cli.tail import finish_words
+from apps.cli.rendering import finish_words
 from apps.cli.terminal import uncoloured
 from oa_client.core.log import AppliedLog, TextDecoder
 from oa_localstack.processes.supervision import Event

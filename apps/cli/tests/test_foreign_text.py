@@ -16,6 +16,7 @@ from apps.cli.commands import stack as stack_commands
 from apps.cli.commands import workers
 from apps.cli.demo.checks import Check
 from apps.cli.demo.view import View
+from apps.cli.exits import Exit
 from apps.cli.output import Output
 from apps.cli.pages import commands_of
 from apps.cli.program import oa
@@ -57,6 +58,9 @@ STACK_COMMANDS = ("up", "down", "status", "demo", "worker start")
 COMMANDS: dict[str, Sequence[str]] = {
     "demo": (),
     "down": (),
+    "key create": (WORD,),
+    "key list": ("--all",),
+    "key revoke": ("sva_01JD8V0000000000000000000A",),
     "login": ("--email", WORD),
     "logout": (),
     "receipt keys": (),
@@ -86,7 +90,7 @@ ADMIN_COMMANDS: dict[str, Sequence[str]] = {
     "admin secrets new": ("--database", "db.example:5432", HOSTILE_FILE),
 }
 """These speak to no site."""
-NOTHING_FOREIGN = {"down", "receipt keys", "receipt verify", "replay verify", "run cancel", "logout"}
+NOTHING_FOREIGN = {"down", "key revoke", "receipt keys", "receipt verify", "replay verify", "run cancel", "logout"}
 """What these say when all is well is our own words, and what has no room for a hostile one."""
 
 
@@ -183,7 +187,7 @@ def test_what_a_site_answers(command: str, terminal: bool, tmp_path: Path, monke
     out, err = screens(monkeypatch, terminal=terminal, stdin=b"1\n")
     status = run(here.arguments(command))
     text = seen(out, err)
-    assert status == (3 if command in ("run start", "run tail") else 0), text
+    assert status == (1 if command in ("run start", "run tail") else 0), text
     shown = json.dumps("\x1b[2J")[1:-1] if command == "run result" else SHOWN  # which prints JSON
     assert command in NOTHING_FOREIGN or shown in text
 
@@ -242,7 +246,7 @@ def test_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     urls = {"control": WORD, "khala": WORD}
     monkeypatch.setattr(stack_commands, "Stack", lambda **given: Stack(urls=urls, home=Path(WORD), **given))
     out, err = screens(monkeypatch, terminal=True)
-    assert run(["up"]) == 1
+    assert run(["up"]) == Exit.REFUSED
     assert seen(out).count(SHOWN) > 5
     assert SHOWN in seen(err)
 
@@ -266,7 +270,7 @@ def test_status_and_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         return Answer(503, json.dumps({"failures": {WORD: WORD}}))
 
     monkeypatch.setattr(stack_commands, "ask", ask)
-    assert run(["status"]) == 6
+    assert run(["status"]) == Exit.UNREACHABLE
     assert "not ready: <" in seen(out, err)
 
     async def stopped(_: Path) -> bool:
@@ -322,7 +326,7 @@ def test_a_runs_own_output_is_exact_in_a_pipe_and_when_asked_for(
 ) -> None:
     here = world(tmp_path, monkeypatch, refusing=False, with_output=True)
     out, _ = screens(monkeypatch, terminal=True)
-    assert run(["run", "start", "--raw", "--", "true"]) == 3
+    assert run(["run", "start", "--raw", "--", "true"]) == 1
     assert b"\x1b]0;pwned\a\x1b[2J" in out.written
     piped, _ = screens(monkeypatch, terminal=False)
     assert run(["replay", "show", "--key", key(), str(here.file)]) == 0

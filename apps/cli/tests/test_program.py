@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import socket
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -10,14 +13,16 @@ import pytest
 
 from apps.cli.__main__ import run
 from apps.cli.commands.runs import _says_more
-from apps.cli.exits import MEANINGS, Exit, exit_of_outcome, exit_of_refusal
-from apps.cli.output import bytes_words, ms_words, next_step
+from apps.cli.exits import MEANINGS, Exit, exit_of_run
+from apps.cli.failures import exit_of_refusal, next_step
+from apps.cli.output import bytes_words, ms_words
 from apps.cli.pages import commands_of
-from apps.cli.program import oa
+from apps.cli.program import _COMMANDS, oa
 from apps.cli.tests.program import REPOSITORY, Program
 from oa_base.catalogue import all_reasons
 from oa_base.refusal import Refusal
 from oa_client.follow.items import Broken
+from oa_runlog.events import ExecResult, Outcome, RunFinished
 
 COMMANDS = [path[1:] for path, _ in commands_of(oa, ("oa",))]
 RUN = "run_01JD8V0000000000000000000A"
@@ -171,8 +176,53 @@ def test_every_reason_has_an_exit_code_and_every_code_a_meaning() -> None:
     codes = {exit_of_refusal(Refusal(info.reason, "m")) for info in all_reasons()}
     assert codes == {Exit.REFUSED, Exit.SIGN_IN, Exit.UNREACHABLE, Exit.NOT_PROVED}
     assert set(MEANINGS) == set(Exit)
-    outcomes = [exit_of_outcome(outcome) for outcome in ("succeeded", "failed", "canceled")]
-    assert outcomes == [Exit.OK, Exit.RUN_FAILED, Exit.RUN_CANCELED]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "measured", "code"),
+    [
+        (Outcome.SUCCEEDED, ExecResult(0), Exit.OK),
+        (Outcome.SUCCEEDED, None, Exit.OK),
+        (Outcome.FAILED, ExecResult(1), 1),
+        (Outcome.FAILED, ExecResult(5), 5),
+        (Outcome.FAILED, ExecResult(255), 255),
+        (Outcome.FAILED, ExecResult(None, 9), 137),
+        (Outcome.FAILED, ExecResult(None, 15), 143),
+        (Outcome.FAILED, None, Exit.RUN_FAILED),
+        (Outcome.FAILED, ExecResult(None), Exit.RUN_FAILED),
+        (Outcome.FAILED, ExecResult(0), Exit.RUN_FAILED),
+        (Outcome.FAILED, ExecResult(256), Exit.RUN_FAILED),
+        (Outcome.CANCELED, ExecResult(None, 15), Exit.RUN_CANCELED),
+        (Outcome.CANCELED, None, Exit.RUN_CANCELED),
+    ],
+)
+def test_a_followed_run_ends_oa_as_its_command_would(outcome: Outcome, measured: ExecResult | None, code: int) -> None:
+    assert exit_of_run(RunFinished(outcome, exec=measured)) == code
+
+
+@pytest.mark.parametrize("name", _COMMANDS)
+def test_the_help_of_a_command_that_is_not_loaded_is_its_own(name: str) -> None:
+    assert (oa.commands[name].help or "").startswith(_COMMANDS[name][1].rstrip("."))
+
+
+HEAVY = ("asyncio", "asyncpg", "cryptography", "google.protobuf", "grpc", "httpx", "rich", "websockets")
+
+
+@pytest.mark.parametrize("option", ["--version", "--help"])
+def test_what_needs_no_command_loads_none(option: str, tmp_path: Path) -> None:
+    code = (
+        "import sys; from apps.cli.__main__ import run; status = run(sys.argv[1:]); "
+        "print(*sys.modules, sep='\\n', file=sys.stderr); sys.exit(status)"
+    )
+    env = Program(tmp_path)._env
+    done = subprocess.run([sys.executable, "-c", code, option], env=env, capture_output=True, text=True, check=True)
+    loaded = done.stderr.split()
+    assert "apps.cli.program" in loaded
+    assert [name for name in loaded if name in HEAVY or name.startswith("apps.cli.commands")] == []
+
+
+def test_the_help_has_the_codes() -> None:
+    assert {code for code in Exit if code >= 64} <= {int(number) for number in re.findall(r"\d+", oa.help or "")}
 
 
 def test_what_to_do_next() -> None:

@@ -1,4 +1,4 @@
-"""`oa replay` on files, offline: each kind of tampering has its own reason and exit code 7; and on a real stack."""
+"""`oa replay` on files, offline: each kind of tampering has its own reason; and on a real stack."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ async def _outcomes(program: Program) -> None:
     """Exit codes and outputs are those of the run."""
     code = "import sys; sys.stdout.buffer.write(b'out\\xff\\n'); print('err', file=sys.stderr); sys.exit(3)"
     failed = await program("run", "start", "--", sys.executable, "-c", code)
-    assert (failed.status, failed.stdout) == (Exit.RUN_FAILED, b"out\xff\n")
+    assert (failed.status, failed.stdout) == (3, b"out\xff\n")
     assert "err\n" in failed.stderr
     assert "nonzero_exit" in failed.stderr
     missing = await program("run", "start", "no-such-command", "--json")
@@ -73,7 +73,9 @@ async def _outcomes(program: Program) -> None:
     unknown = await program("run", "start", "--json", "--retention", "short", "true")
     assert (unknown.status, unknown.error["field"]) == (Exit.REFUSED, "spec.retention_class")
     slow = await program("run", "start", "--timeout-ms", "300", "sleep", "60")
-    assert (slow.status, "timeout" in slow.stderr) == (Exit.RUN_FAILED, True)
+    assert (slow.status > 128, "timeout" in slow.stderr) == (True, True)
+    killed = await program("run", "start", "sh", "-c", "kill -9 $$")
+    assert killed.status == 128 + signal.SIGKILL
     there = await program("run", "start", "--cwd", "/", "--env", "GREETING=hello", "sh", "-c", 'pwd; echo "$GREETING"')
     assert there.stdout == b"/\nhello\n"
 
@@ -175,6 +177,42 @@ async def _interrupt(program: Program) -> None:
     (program._home / "go").touch()
     rest = await program("run", "tail", run_id)
     assert (rest.status, rest.stdout) == (Exit.OK, b"two\n")
+
+
+async def test_a_script_with_an_api_key(stack: StackUnderTest, tmp_path: Path) -> None:
+    """A service account needs no session: it starts, follows and lists runs; people of its org see them, too."""
+    homes = [tmp_path / name for name in ("person", "script")]
+    for home in homes:
+        home.mkdir()
+    person = await signed_in(stack, homes[0])
+    made = await person("key", "create", "ci")
+    key, account = made.stdout.decode().strip(), made.stderr.split()[1]
+    assert key.startswith("oak_")
+    listed = await person("key", "list", "--json")
+    assert account in [each["serviceAccountId"] for each in listed.documents]
+    assert key.encode() not in listed.stdout
+
+    script = Program(homes[1], {**stack.env, "OA_API_KEY": key})
+    async with worker(script):
+        started = await script("run", "start", "--", "echo", "hello")
+        assert (started.status, started.stdout) == (Exit.OK, b"hello\n"), started.stderr
+    run_id = next(word for word in started.stderr.split() if word.startswith("run_"))
+    assert (await script("receipt", "verify", run_id)).status == Exit.OK
+    for who, options in ((script, ()), (script, ("--mine",)), (person, ())):
+        async with asyncio.timeout(TIMEOUT_S):
+            while run_id not in await _ids(who, *options):
+                await asyncio.sleep(0.1)
+    assert run_id not in await _ids(person, "--mine")
+    assert (await script("key", "create", "more")).status == Exit.REFUSED
+
+    assert (await person("key", "revoke", account)).status == Exit.OK
+    assert account not in (await person("key", "list")).stdout.decode()
+    refused = await script("run", "list", "--json")
+    assert (refused.status, refused.error["reason"]) == (Exit.SIGN_IN, "invalid_api_key")
+
+
+async def _ids(program: Program, *options: str) -> list[str]:
+    return [each["runId"] for each in (await program("run", "list", "--json", *options)).documents]
 
 
 async def test_signing_in_by_hand_asks_again_after_a_wrong_code(stack: StackUnderTest, tmp_path: Path) -> None:

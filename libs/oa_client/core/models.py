@@ -78,12 +78,24 @@ class SyncGrant:
 
 
 @dataclass(frozen=True)
+class ServiceAccount:
+    """A service account. Times are RFC 3339; `revoked_at` is empty while it lives."""
+
+    service_account_id: str
+    name: str
+    created_at: str
+    revoked_at: str
+    document: JsonDocument
+
+
+@dataclass(frozen=True)
 class NewServiceAccount:
     """A service account, and its key, which is shown this once."""
 
     service_account_id: str
     name: str
     api_key: str
+    document: JsonDocument
 
     def __repr__(self) -> str:
         return f"NewServiceAccount({self.service_account_id})"

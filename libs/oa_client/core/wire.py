@@ -10,13 +10,13 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from oa_base.refusal import Refusal
-from oa_client.core.models import Caller, Finish, JsonDocument, Run, SyncGrant
+from oa_client.core.models import Caller, Finish, JsonDocument, NewServiceAccount, Run, ServiceAccount, SyncGrant
 from oa_runlog.events import DEFAULT_RETENTION_CLASS
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.wire import receipt_from_wire, receipt_to_wire
 from oa_wire.strict_json import merge_document, merge_json
 from openagents.common.v1 import errors_pb2
-from openagents.control.v1 import session_service_pb2, sync_token_service_pb2
+from openagents.control.v1 import service_account_service_pb2, session_service_pb2, sync_token_service_pb2
 from openagents.projection.v1 import run_summary_pb2
 from openagents.runtime.v1 import event_pb2, receipt_pb2, run_pb2
 
@@ -142,6 +142,18 @@ def caller(message: session_service_pb2.GetCallerResponse) -> Caller:
     """Who the caller is."""
     principal = message.principal
     return Caller(principal.subject, principal.org_id, message.email, tuple(principal.scopes), message.khala_url)
+
+
+def service_account(message: service_account_service_pb2.ServiceAccount) -> ServiceAccount:
+    """A service account."""
+    made, revoked = _time(message.create_time), _time(message.revoke_time)
+    return ServiceAccount(message.service_account_id, message.name, made, revoked, document(message))
+
+
+def new_service_account(message: service_account_service_pb2.CreateServiceAccountResponse) -> NewServiceAccount:
+    """A service account with its key."""
+    account = message.service_account
+    return NewServiceAccount(account.service_account_id, account.name, message.api_key, document(message))
 
 
 def status_number(status: str) -> run_pb2.RunStatus.ValueType:

@@ -86,6 +86,7 @@ class Site:
         khala_url: str = "",
         proxy: str = "",
         ca_file: Path | None = None,
+        api_key: str = "",
     ) -> None:
         self.control_url = control_url.rstrip("/")
         self.folder = home.site(control_url)
@@ -94,6 +95,7 @@ class Site:
         self._khala_url = khala_url
         self._proxy = proxy
         self._ca_file = ca_file
+        self._api_key = api_key
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:
@@ -108,6 +110,7 @@ class Site:
                 checkpoints=FileCheckpoints(self.folder),
                 device_id=self.device_id,
                 khala_url=self._khala_url,
+                api_key=self._api_key,
             )
 
     @asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Callable
 
@@ -26,6 +27,11 @@ class ApiKeyAccess:
         self._token = ""
         self._expires_at = 0.0
         self._exchanging = asyncio.Lock()
+
+    @property
+    def namespace(self) -> str:
+        """What is kept on this machine for whoever has this key. It does not tell the key."""
+        return f"key-{hashlib.sha256(self._api_key.encode()).hexdigest()[:32]}"
 
     async def current(self) -> str:
         """See `AccessTokens`. Raises Refusal `invalid_api_key`."""

@@ -1,4 +1,4 @@
-"""What a person can ask for, typed. Every method may raise the Refusals of the service behind it."""
+"""What a person or a service account can ask for, typed. Every method may raise its service's Refusals."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ from google.protobuf.message import Message
 from ulid import ULID
 
 from oa_client.core import wire
-from oa_client.core.models import ArtifactPiece, Caller, InclusionProof, NewServiceAccount, Page, Run, SyncGrant
+from oa_client.core.models import (
+    ArtifactPiece,
+    Caller,
+    InclusionProof,
+    NewServiceAccount,
+    Page,
+    Run,
+    ServiceAccount,
+    SyncGrant,
+)
 from oa_client.edge.calls import ATTEMPTS, AccessTokens, Edge, M
 from oa_runlog import wire as runlog_wire
 from oa_runlog.events import AgentSpec, ExecSpec, RunSpec
@@ -99,10 +108,20 @@ class Commands:
         answer = await self._call(f"{_RUNS}/CancelRun", request, run_service_pb2.CancelRunResponse)
         return wire.run(answer.run)
 
-    async def runs(self, *, page_size: int = 0, page_token: str = "", status: str = "") -> Page:
-        """The caller's runs, the newest first, as far as the read model has come."""
-        number = wire.status_number(status) if status else run_pb2.RUN_STATUS_UNSPECIFIED
-        request = read_service_pb2.ListRunSummariesRequest(page_size=page_size, page_token=page_token, status=number)
+    async def runs(
+        self, *, page_size: int = 0, page_token: str = "", status: str = "", own: bool = False, prefix: str = ""
+    ) -> Page:
+        """The runs of the caller's org, the newest first, as far as the read model has come.
+
+        `own`: only those that the caller started. `prefix`: only those whose id begins so.
+        """
+        request = read_service_pb2.ListRunSummariesRequest(
+            page_size=page_size,
+            page_token=page_token,
+            status=wire.status_number(status) if status else run_pb2.RUN_STATUS_UNSPECIFIED,
+            runs=read_service_pb2.LISTED_RUNS_OWN if own else read_service_pb2.LISTED_RUNS_ORG,
+            run_id_prefix=prefix,
+        )
         answer = await self._call(f"{_READS}/ListRunSummaries", request, read_service_pb2.ListRunSummariesResponse)
         return Page(tuple(wire.summary(each) for each in answer.summaries), answer.next_page_token)
 
@@ -160,8 +179,20 @@ class Commands:
         request = service_account_service_pb2.CreateServiceAccountRequest(name=name)
         response = service_account_service_pb2.CreateServiceAccountResponse
         answer = await self._edge.call(f"{_ACCOUNTS}/CreateServiceAccount", request, response, self._tokens)
-        account = answer.service_account
-        return NewServiceAccount(account.service_account_id, account.name, answer.api_key)
+        return wire.new_service_account(answer)
+
+    async def service_accounts(self) -> tuple[ServiceAccount, ...]:
+        """The org's service accounts, the newest first."""
+        request = service_account_service_pb2.ListServiceAccountsRequest()
+        response = service_account_service_pb2.ListServiceAccountsResponse
+        answer = await self._call(f"{_ACCOUNTS}/ListServiceAccounts", request, response)
+        return tuple(map(wire.service_account, answer.service_accounts))
+
+    async def revoke_service_account(self, service_account_id: str) -> None:
+        """End a service account and its key; ending an ended one changes nothing."""
+        request = service_account_service_pb2.RevokeServiceAccountRequest(service_account_id=service_account_id)
+        response = service_account_service_pb2.RevokeServiceAccountResponse
+        await self._call(f"{_ACCOUNTS}/RevokeServiceAccount", request, response)
 
     async def sync_token(self, topics: Sequence[str], *, surface: str, ttl_seconds: int = 0) -> SyncGrant:
         """A token for Khala with those of `topics` that are granted."""

@@ -3,6 +3,7 @@ something. Pure: `run_tail` reads the store and the subscription."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from oa_base.refusal import Refusal
@@ -23,9 +24,14 @@ class Seen:
 
 @dataclass(frozen=True)
 class Broken:
-    """The connection broke; it is being made again."""
+    """The connection broke; it is being made again. However often that fails, this is told once."""
 
     message: str
+
+
+@dataclass(frozen=True)
+class Mended:
+    """What was broken is whole: events come again."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class StartedOver:
     reason: str
 
 
-Item = Seen | Broken | StartedOver
+Item = Seen | Broken | Mended | StartedOver
 
 
 class EventsArchived(Refusal):
@@ -52,6 +58,7 @@ class RunItems:
     def __init__(self, run_id: str) -> None:
         self._run_id = run_id
         self._fold = LogFold(run_id)
+        self._broken = False
 
     @property
     def log(self) -> AppliedLog:
@@ -62,25 +69,33 @@ class RunItems:
         """The next element that the store had already. Raises ValueError when it does not continue the one before."""
         return self._seen(element.seq, element.payload, live=False)
 
-    def update(self, update: Update) -> Item | None:
-        """What an update of the run's topic comes to; None when it says nothing.
+    def update(self, update: Update) -> Sequence[Item]:
+        """What an update of the run's topic comes to.
 
         Raises Refusal when the topic can't be had; EventsArchived when it begins after what was seen.
         """
         match update:
             case Applied(seq=seq, payload=payload):
-                return self._seen(seq, payload, live=True)
-            case Connection(open=False, message=message):
-                return Broken(message)
+                return [*self._mended(), self._seen(seq, payload, live=True)]
+            case Connection(open=False, message=message) if not self._broken:
+                self._broken = True
+                return [Broken(message)]
             case Restarted(reason=reason):
                 self._fold = LogFold(self._run_id)
-                return StartedOver(reason)
-            case CaughtUp(seq=seq) if seq > self.log.last_seq:
-                raise EventsArchived(self._run_id)
+                return [StartedOver(reason)]
+            case CaughtUp(seq=seq):
+                if seq > self.log.last_seq:
+                    raise EventsArchived(self._run_id)
+                return self._mended()
             case Refused(refusal=refusal):
                 raise refusal
             case _:
-                return None
+                return []
+
+    def _mended(self) -> Sequence[Item]:
+        """An open connection alone mends nothing: it may be closed before anything comes."""
+        broken, self._broken = self._broken, False
+        return [Mended()] if broken else []
 
     def _seen(self, seq: int, payload: bytes, *, live: bool) -> Seen:
         return Seen(self._fold.add(seq, payload), payload, live)

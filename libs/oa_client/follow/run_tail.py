@@ -60,8 +60,7 @@ class RunTail:
             await subscription.follow(self._topic)
             async with aclosing(subscription.updates()) as updates:
                 async for update in updates:
-                    item = self._items.update(update)
-                    if item is not None:
+                    for item in self._items.update(update):
                         yield item
                     if self.ended():
                         return

@@ -7,6 +7,7 @@ async with Client.from_env() as client:
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,8 +16,8 @@ from typing import Self
 from ulid import ULID
 
 from oa_base.refusal import Refusal
+from oa_base.version import VERSION
 from oa_client.core.store import WatermarkStore
-from oa_client.core.version import VERSION
 from oa_client.cpython.files import site_name
 from oa_client.cpython.network import HttpxHttp, WebSockets
 from oa_client.edge.api_keys import ApiKeyAccess
@@ -25,7 +26,8 @@ from oa_client.edge.commands import Commands
 from oa_client.follow.subscription import MAX_BATCH, Subscription
 from oa_client.sdk.runs import SURFACE, RunHandle
 from oa_client.transport import Sockets
-from oa_runlog.events import ExecSpec, PromptSpec, RunSpec
+from oa_runlog.events import AgentSpec, ExecSpec, PromptSpec, RunSpec
+from oa_wire.shapes import plain_json
 
 _BUILD_ID = f"oa-{SURFACE}/{VERSION}"
 
@@ -79,7 +81,7 @@ class Client:
     async def start(
         self,
         adapter: str,
-        input: ExecSpec | PromptSpec,
+        input: object,
         *,
         key: str = "",
         title: str = "",
@@ -89,10 +91,15 @@ class Client:
     ) -> RunHandle:
         """Start a run for the workers that have `adapter`. It waits until one of them takes it.
 
+        `input`: an ExecSpec or PromptSpec for adapters that take these; anything else is the input of an agent, and
+        goes as JSON: a dataclass, a pydantic model, or plain JSON values. Raises Refusal `invalid_value` for what has
+        no form in JSON, and for an input that no attached worker takes, with its `path` in the metadata.
+
         `key` makes it safe to call this again after a crash: the same key and the same input give the same run, and
         the same key with another input is refused as `idempotency_conflict`. Without one every call starts a run.
         """
-        spec = RunSpec(adapter, input, title, thread_id, labels or {}, retention_class)
+        given = input if isinstance(input, ExecSpec | PromptSpec) else AgentSpec(_json(input))
+        spec = RunSpec(adapter, given, title, thread_id, labels or {}, retention_class)
         run = await self._commands.create_run(spec, key)
         return self.run(run.run_id)
 
@@ -121,6 +128,10 @@ class _Following:
             khala_url=self._khala_url,
             max_batch=max_batch,
         )
+
+
+def _json(value: object) -> str:
+    return json.dumps(plain_json(value, "input"), ensure_ascii=False, separators=(",", ":"))
 
 
 def _needed(env: Mapping[str, str], variable: str) -> str:

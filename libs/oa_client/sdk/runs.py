@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import TypeVar
 
 from oa_base.refusal import Refusal
 from oa_client.core.models import Finish, Run, SyncGrant
@@ -13,6 +14,9 @@ from oa_client.follow.items import EventsArchived, Seen, StartedOver
 from oa_client.follow.run_tail import RunTail, Subscribes
 from oa_khala.topics import run_events
 from oa_runlog.events import Outcome, RunEvent
+from oa_wire.shapes import Misfit, Shape
+
+T = TypeVar("T")
 
 SURFACE = "sdk"
 """What kind of client this is, to the services."""
@@ -92,6 +96,17 @@ class RunHandle:
                 raise RunCanceled(self.run_id, state.finish)
             case _:
                 raise RunFailed(self.run_id, state.finish)
+
+    async def output(self, type_: type[T]) -> T:
+        """Wait for the run's end and return what its agent returned, as a value of this type. Raises as `result` does,
+        and Refusal `payload_mismatch` when the agent returned nothing, or what is not of the type.
+        """
+        finish = await self.result()
+        try:
+            return Shape(type_, "validation").read(finish.result_json)
+        except Misfit as misfit:
+            message = f"the run's result is not a {type_.__name__} ({misfit}); ask for the type that its agent returns"
+            raise Refusal("payload_mismatch", message, field="result_json") from None
 
     async def cancel(self, reason: str = "") -> Run:
         """Ask for the run to end, and return at once. `result` tells when it has."""

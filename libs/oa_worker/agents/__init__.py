@@ -15,7 +15,6 @@ Inputs and results may be dataclasses, pydantic models, TypedDicts and plain JSO
     worker     what you make, decorate with, and run
     run        one run, as its function sees it
     adapter    a function as an adapter: input in, result or failure out, cancel as CancelledError
-    shapes     types <-> JSON texts, and their schemas
     failures   what is said of an exception
     limits     every limit, with its default
 """

@@ -9,10 +9,10 @@ from typing import Any, Generic, TypeVar
 
 from oa_base.refusal import Refusal
 from oa_wire.rules import check_rules
+from oa_wire.shapes import Misfit, Shape
 from oa_worker.agents.failures import words_of
 from oa_worker.agents.limits import AgentLimits
 from oa_worker.agents.run import Run
-from oa_worker.agents.shapes import Misfit, Shape
 from oa_worker.sdk.adapter import Assignment, Emit
 from openagents.runtime.v1 import event_pb2 as pb
 from openagents.runtime.v1.worker_service_pb2 import Agent

@@ -13,9 +13,9 @@ from google.protobuf.struct_pb2 import Struct, Value
 
 from oa_base.refusal import Refusal
 from oa_wire.rules import check_rules
+from oa_wire.shapes import plain_json
 from oa_worker.agents.failures import words_of
 from oa_worker.agents.limits import AgentLimits
-from oa_worker.agents.shapes import plain_json
 from oa_worker.sdk.adapter import Assignment, Emit
 from openagents.runtime.v1 import event_pb2 as pb
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from oa_base.refusal import Refusal
+from oa_wire.shapes import Shape
 from oa_worker.agents.adapter import AgentAdapter, Handler
 from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS, AgentLimits
-from oa_worker.agents.shapes import Shape
 from oa_worker.sdk.limits import DEFAULT_WORKER_LIMITS, WorkerLimits
 from oa_worker.sdk.notices import Notice
 from oa_worker.sdk.tokens import ApiKeyTokens, TokenSource

@@ -37,6 +37,8 @@ from openagents.runtime.v1.worker_service_pb2 import (
 )
 
 _log = logging.getLogger("oa_worker")
+# Who has not set up logging gets the notices alone, and no warnings on stderr at each try.
+_log.addHandler(logging.NullHandler())
 _HOPELESS = {ClientAction.GIVE_UP, ClientAction.FIX_REQUEST, ClientAction.UPGRADE}
 # A fresh token has not expired: it is a clock that is wrong, here or there, and clocks are mended.
 _OF_CLOCKS = {"token_expired", "token_too_old", "clock_skew"}

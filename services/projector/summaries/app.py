@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Protocol
 
 from oa_base.identity import Principal, PrincipalKind
@@ -21,11 +22,12 @@ from services.projector.summaries.limits import PageLimits
 
 @dataclass(frozen=True, slots=True)
 class SummaryQuery:
-    """Runs of an org, newest first, below the run id `before` when it is set; `user_id` and `status` narrow it."""
+    """Runs of an org, newest first, below the run id `before` when it is set; the others narrow it."""
 
     org_id: str
     user_id: str | None
     status: RunStatus | None
+    prefix: str
     before: str
     limit: int
 
@@ -95,14 +97,36 @@ class SummaryPage:
     next_key: str
 
 
-def list_digest(principal: Principal, status: RunStatus | None) -> bytes:
-    """SHA-256 of what a list is about: a page token of one list can't be used with another, or by another."""
-    parts = ("ListRunSummaries", principal.kind.value, principal.subject, principal.org_id, status or "")
-    return hashlib.sha256("\n".join(parts).encode()).digest()
+class Listed(StrEnum):
+    """Whose runs a list holds."""
+
+    OWN = "own"
+    ORG = "org"
+
+
+@dataclass(frozen=True, slots=True)
+class ListedRuns:
+    """Which runs a list holds; `listed` is None for what is usual for the caller, `prefix` is of run ids."""
+
+    listed: Listed | None = None
+    status: RunStatus | None = None
+    prefix: str = ""
+
+    def owner(self, principal: Principal) -> str | None:
+        """Whose runs `principal` gets; None for everybody's in its org."""
+        usual = Listed.OWN if principal.kind is PrincipalKind.USER else Listed.ORG
+        return principal.subject if (self.listed or usual) is Listed.OWN else None
+
+    def digest(self, principal: Principal) -> bytes:
+        """SHA-256 of what the list is about: a page token of one list can't be used with another, or by another."""
+        owner = self.owner(principal) or ""
+        who = (principal.kind.value, principal.subject, principal.org_id)
+        parts = ("ListRunSummaries", *who, owner, self.status or "", self.prefix)
+        return hashlib.sha256("\n".join(parts).encode()).digest()
 
 
 class Reads:
-    """Owner and org come from the principal: a person's own runs in the org, all of the org's for a service account.
+    """Owner and org come from the principal. A list holds its own runs, or all of the org that it acts in.
 
     A single run may be read by every member of its org, and by whoever started it. What one may not read looks like
     what does not exist.
@@ -123,14 +147,12 @@ class Reads:
             )
         return summary
 
-    async def summaries(
-        self, principal: Principal, status: RunStatus | None, page_size: int, after_key: str
-    ) -> SummaryPage:
+    async def summaries(self, principal: Principal, which: ListedRuns, page_size: int, after_key: str) -> SummaryPage:
         """The page after `after_key`; a page size of 0 is the default, a larger one than the maximum is that."""
         size = min(page_size or self._limits.default_size, self._limits.max_size)
-        user_id = principal.subject if principal.kind is PrincipalKind.USER else None
         # One more than asked for tells whether there is a next page.
-        found = await self._store.page(SummaryQuery(principal.org_id, user_id, status, after_key, size + 1))
+        query = SummaryQuery(principal.org_id, which.owner(principal), which.status, which.prefix, after_key, size + 1)
+        found = await self._store.page(query)
         page = found[:size]
         return SummaryPage(page, page[-1].run_id if len(found) > size else "")
 

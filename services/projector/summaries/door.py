@@ -22,7 +22,7 @@ from openagents.projection.v1 import read_service_pb2 as pb
 from openagents.runtime.v1 import run_pb2
 from services.projector.projection.app import CheckpointStore
 from services.projector.projection.domain import Checkpoint
-from services.projector.summaries.app import Reads, list_digest
+from services.projector.summaries.app import Listed, ListedRuns, Reads
 from services.projector.summaries.domain import RunSummary
 
 
@@ -39,12 +39,12 @@ class ReadApi(read_service_pb2_grpc.ReadServiceServicer):
         return pb.GetRunSummaryResponse(summary=summary_to_wire(summary))
 
     async def ListRunSummaries(self, request: pb.ListRunSummariesRequest, context: Any) -> pb.ListRunSummariesResponse:
-        """A page of the caller's runs."""
+        """A page of runs."""
         principal = current_principal()
-        status = runlog_wire.status_from_wire(request.status) if request.status else None
-        digest = list_digest(principal, status)
+        which = listed_runs_from_wire(request)
+        digest = which.digest(principal)
         after_key = decode_page_token(request.page_token, digest)
-        page = await self._reads.summaries(principal, status, request.page_size, after_key)
+        page = await self._reads.summaries(principal, which, request.page_size, after_key)
         return pb.ListRunSummariesResponse(
             summaries=[summary_to_wire(summary) for summary in page.summaries],
             next_page_token=encode_page_token(page.next_key, digest),
@@ -54,6 +54,15 @@ class ReadApi(read_service_pb2_grpc.ReadServiceServicer):
         """How far every projection has come."""
         checkpoints = await self._checkpoints.all()
         return pb.ListCheckpointsResponse(checkpoints=[checkpoint_to_wire(one) for one in checkpoints])
+
+
+_LISTED = {pb.LISTED_RUNS_OWN: Listed.OWN, pb.LISTED_RUNS_ORG: Listed.ORG}
+
+
+def listed_runs_from_wire(request: pb.ListRunSummariesRequest) -> ListedRuns:
+    """Which runs the request asks for."""
+    status = runlog_wire.status_from_wire(request.status) if request.status else None
+    return ListedRuns(_LISTED.get(request.runs), status, request.run_id_prefix)
 
 
 def encode_page_token(after_key: str, query_digest: bytes) -> str:

@@ -26,10 +26,11 @@ WHERE version = $1 AND org_id = $2
   AND ($3::text IS NULL OR user_id = $3)
   AND ($4::text IS NULL OR status = $4)
   AND ($5 = '' OR run_id < $5)
-ORDER BY run_id DESC LIMIT $6
+  AND ($6 = '' OR (run_id >= $6 AND run_id < $6 || 'a'))
+ORDER BY run_id DESC LIMIT $7
 """
 """A page of an org's runs, newest first. Keyset paging: the cost of a page does not grow with its distance from the
-first."""
+first. The ids that begin with $6 are a range, too: run ids end in capitals and digits, and 'a' comes after those."""
 
 _OF_RUNS = """
 SELECT run_id, document, summary_hash FROM projection.run_summaries
@@ -76,7 +77,7 @@ class PostgresSummaryStore:
         status = None if query.status is None else query.status.value
         async with self._postgres.acquire() as connection:
             rows = await connection.fetch(
-                _PAGE, VERSION, query.org_id, query.user_id, status, query.before, query.limit
+                _PAGE, VERSION, query.org_id, query.user_id, status, query.before, query.prefix, query.limit
             )
         return [self._codec.decode(row["document"]) for row in rows]
 

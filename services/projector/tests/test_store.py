@@ -139,7 +139,7 @@ async def test_pages_of_summaries_newest_first(rig: Rig) -> None:
     events += h.whole_run(9, user_id=h.OTHER_USER)
     events += h.whole_run(10, org_id=h.OTHER_ORG)
     await rig.apply(await rig.checkpoint(), events)
-    mine = SummaryQuery(h.ORG, h.USER, None, "", 3)
+    mine = SummaryQuery(h.ORG, h.USER, None, "", "", 3)
 
     async def ids(query: SummaryQuery) -> list[str]:
         return [summary.run_id for summary in await rig.summaries.page(query)]
@@ -148,7 +148,7 @@ async def test_pages_of_summaries_newest_first(rig: Rig) -> None:
     assert await ids(replace(mine, before=h.ulid("run", 5))) == [h.ulid("run", n) for n in (4, 3, 2)]
     assert await ids(replace(mine, status=RunStatus.CREATED)) == [h.ulid("run", 8)]
     assert await ids(replace(mine, user_id=None)) == [h.ulid("run", n) for n in (9, 8, 6)]
-    assert await ids(SummaryQuery(h.OTHER_ORG, None, None, "", 3)) == [h.ulid("run", 10)]
+    assert await ids(SummaryQuery(h.OTHER_ORG, None, None, "", "", 3)) == [h.ulid("run", 10)]
 
 
 @pytest.mark.parametrize(

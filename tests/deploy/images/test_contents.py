@@ -22,7 +22,6 @@ from tools.images.sbom import bill, pins
 from tools.images.targets import TARGETS, Target
 
 PROGRAMS = {name: target.programs for name, target in TARGETS.items()} | {
-    "agents": ("oa_worker.agents",),
     "cli": ("apps.cli",),
     "sdk": tuple(home.partition(":")[0] for home in HOMES.values()),
 }

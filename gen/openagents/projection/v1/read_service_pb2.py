@@ -28,7 +28,7 @@ from openagents.projection.v1 import run_summary_pb2 as openagents_dot_projectio
 from openagents.runtime.v1 import run_pb2 as openagents_dot_runtime_dot_v1_dot_run__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+openagents/projection/v1/read_service.proto\x12\x18openagents.projection.v1\x1a\"openagents/common/v1/options.proto\x1a)openagents/projection/v1/checkpoint.proto\x1a*openagents/projection/v1/run_summary.proto\x1a\x1fopenagents/runtime/v1/run.proto\"Q\n\x14GetRunSummaryRequest\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\"W\n\x15GetRunSummaryResponse\x12>\n\x07summary\x18\x01 \x01(\x0b\x32$.openagents.projection.v1.RunSummaryR\x07summary\"\xa3\x01\n\x17ListRunSummariesRequest\x12&\n\tpage_size\x18\x01 \x01(\rB\t\x9a\xf4\x18\x05@\xc8\x01H\x01R\x08pageSize\x12&\n\npage_token\x18\x02 \x01(\tB\x07\x9a\xf4\x18\x03\x18\x80\x04R\tpageToken\x12\x38\n\x06status\x18\x03 \x01(\x0e\x32 .openagents.runtime.v1.RunStatusR\x06status\"\x86\x01\n\x18ListRunSummariesResponse\x12\x42\n\tsummaries\x18\x01 \x03(\x0b\x32$.openagents.projection.v1.RunSummaryR\tsummaries\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x18\n\x16ListCheckpointsRequest\"a\n\x17ListCheckpointsResponse\x12\x46\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32$.openagents.projection.v1.CheckpointR\x0b\x63heckpoints2\xa9\x03\n\x0bReadService\x12\x82\x01\n\rGetRunSummary\x12..openagents.projection.v1.GetRunSummaryRequest\x1a/.openagents.projection.v1.GetRunSummaryResponse\"\x10\x90\x02\x01\xca\xf3\x18\truns.read\x12\x8b\x01\n\x10ListRunSummaries\x12\x31.openagents.projection.v1.ListRunSummariesRequest\x1a\x32.openagents.projection.v1.ListRunSummariesResponse\"\x10\x90\x02\x01\xca\xf3\x18\truns.read\x12\x86\x01\n\x0fListCheckpoints\x12\x30.openagents.projection.v1.ListCheckpointsRequest\x1a\x31.openagents.projection.v1.ListCheckpointsResponse\"\x0e\x90\x02\x01\xe2\xf3\x18\x07\x63ontrolb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+openagents/projection/v1/read_service.proto\x12\x18openagents.projection.v1\x1a\"openagents/common/v1/options.proto\x1a)openagents/projection/v1/checkpoint.proto\x1a*openagents/projection/v1/run_summary.proto\x1a\x1fopenagents/runtime/v1/run.proto\"Q\n\x14GetRunSummaryRequest\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\"W\n\x15GetRunSummaryResponse\x12>\n\x07summary\x18\x01 \x01(\x0b\x32$.openagents.projection.v1.RunSummaryR\x07summary\"\xa5\x02\n\x17ListRunSummariesRequest\x12&\n\tpage_size\x18\x01 \x01(\rB\t\x9a\xf4\x18\x05@\xc8\x01H\x01R\x08pageSize\x12&\n\npage_token\x18\x02 \x01(\tB\x07\x9a\xf4\x18\x03\x18\x80\x04R\tpageToken\x12\x38\n\x06status\x18\x03 \x01(\x0e\x32 .openagents.runtime.v1.RunStatusR\x06status\x12\x38\n\x04runs\x18\x04 \x01(\x0e\x32$.openagents.projection.v1.ListedRunsR\x04runs\x12\x46\n\rrun_id_prefix\x18\x05 \x01(\tB\"\x9a\xf4\x18\x1e\"\x1crun_[0-9A-HJKMNP-TV-Z]{0,26}R\x0brunIdPrefix\"\x86\x01\n\x18ListRunSummariesResponse\x12\x42\n\tsummaries\x18\x01 \x03(\x0b\x32$.openagents.projection.v1.RunSummaryR\tsummaries\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x18\n\x16ListCheckpointsRequest\"a\n\x17ListCheckpointsResponse\x12\x46\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32$.openagents.projection.v1.CheckpointR\x0b\x63heckpoints*S\n\nListedRuns\x12\x1b\n\x17LISTED_RUNS_UNSPECIFIED\x10\x00\x12\x13\n\x0fLISTED_RUNS_OWN\x10\x01\x12\x13\n\x0fLISTED_RUNS_ORG\x10\x02\x32\xa9\x03\n\x0bReadService\x12\x82\x01\n\rGetRunSummary\x12..openagents.projection.v1.GetRunSummaryRequest\x1a/.openagents.projection.v1.GetRunSummaryResponse\"\x10\x90\x02\x01\xca\xf3\x18\truns.read\x12\x8b\x01\n\x10ListRunSummaries\x12\x31.openagents.projection.v1.ListRunSummariesRequest\x1a\x32.openagents.projection.v1.ListRunSummariesResponse\"\x10\x90\x02\x01\xca\xf3\x18\truns.read\x12\x86\x01\n\x0fListCheckpoints\x12\x30.openagents.projection.v1.ListCheckpointsRequest\x1a\x31.openagents.projection.v1.ListCheckpointsResponse\"\x0e\x90\x02\x01\xe2\xf3\x18\x07\x63ontrolb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,24 +41,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTRUNSUMMARIESREQUEST'].fields_by_name['page_size']._serialized_options = b'\232\364\030\005@\310\001H\001'
   _globals['_LISTRUNSUMMARIESREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTRUNSUMMARIESREQUEST'].fields_by_name['page_token']._serialized_options = b'\232\364\030\003\030\200\004'
+  _globals['_LISTRUNSUMMARIESREQUEST'].fields_by_name['run_id_prefix']._loaded_options = None
+  _globals['_LISTRUNSUMMARIESREQUEST'].fields_by_name['run_id_prefix']._serialized_options = b'\232\364\030\036\"\034run_[0-9A-HJKMNP-TV-Z]{0,26}'
   _globals['_READSERVICE'].methods_by_name['GetRunSummary']._loaded_options = None
   _globals['_READSERVICE'].methods_by_name['GetRunSummary']._serialized_options = b'\220\002\001\312\363\030\truns.read'
   _globals['_READSERVICE'].methods_by_name['ListRunSummaries']._loaded_options = None
   _globals['_READSERVICE'].methods_by_name['ListRunSummaries']._serialized_options = b'\220\002\001\312\363\030\truns.read'
   _globals['_READSERVICE'].methods_by_name['ListCheckpoints']._loaded_options = None
   _globals['_READSERVICE'].methods_by_name['ListCheckpoints']._serialized_options = b'\220\002\001\342\363\030\007control'
+  _globals['_LISTEDRUNS']._serialized_start=959
+  _globals['_LISTEDRUNS']._serialized_end=1042
   _globals['_GETRUNSUMMARYREQUEST']._serialized_start=229
   _globals['_GETRUNSUMMARYREQUEST']._serialized_end=310
   _globals['_GETRUNSUMMARYRESPONSE']._serialized_start=312
   _globals['_GETRUNSUMMARYRESPONSE']._serialized_end=399
   _globals['_LISTRUNSUMMARIESREQUEST']._serialized_start=402
-  _globals['_LISTRUNSUMMARIESREQUEST']._serialized_end=565
-  _globals['_LISTRUNSUMMARIESRESPONSE']._serialized_start=568
-  _globals['_LISTRUNSUMMARIESRESPONSE']._serialized_end=702
-  _globals['_LISTCHECKPOINTSREQUEST']._serialized_start=704
-  _globals['_LISTCHECKPOINTSREQUEST']._serialized_end=728
-  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_start=730
-  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_end=827
-  _globals['_READSERVICE']._serialized_start=830
-  _globals['_READSERVICE']._serialized_end=1255
+  _globals['_LISTRUNSUMMARIESREQUEST']._serialized_end=695
+  _globals['_LISTRUNSUMMARIESRESPONSE']._serialized_start=698
+  _globals['_LISTRUNSUMMARIESRESPONSE']._serialized_end=832
+  _globals['_LISTCHECKPOINTSREQUEST']._serialized_start=834
+  _globals['_LISTCHECKPOINTSREQUEST']._serialized_end=858
+  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_start=860
+  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_end=957
+  _globals['_READSERVICE']._serialized_start=1045
+  _globals['_READSERVICE']._serialized_end=1470
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from openagents.projection.v1 import checkpoint_pb2 as _checkpoint_pb2
 from openagents.projection.v1 import run_summary_pb2 as _run_summary_pb2
 from openagents.runtime.v1 import run_pb2 as _run_pb2
@@ -20,6 +21,30 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ListedRuns:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ListedRunsEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ListedRuns.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LISTED_RUNS_UNSPECIFIED: _ListedRuns.ValueType  # 0
+    """Of a person: its own. Of a service account: those of its org."""
+    LISTED_RUNS_OWN: _ListedRuns.ValueType  # 1
+    """Those that the caller started, in the org that it acts in."""
+    LISTED_RUNS_ORG: _ListedRuns.ValueType  # 2
+    """All of the org that the caller acts in: of its people and service accounts."""
+
+class ListedRuns(_ListedRuns, metaclass=_ListedRunsEnumTypeWrapper):
+    """Whose runs a list holds."""
+
+LISTED_RUNS_UNSPECIFIED: ListedRuns.ValueType  # 0
+"""Of a person: its own. Of a service account: those of its org."""
+LISTED_RUNS_OWN: ListedRuns.ValueType  # 1
+"""Those that the caller started, in the org that it acts in."""
+LISTED_RUNS_ORG: ListedRuns.ValueType  # 2
+"""All of the org that the caller acts in: of its people and service accounts."""
+Global___ListedRuns: _TypeAlias = ListedRuns  # noqa: Y015
 
 @_typing.final
 class GetRunSummaryRequest(_message.Message):
@@ -69,29 +94,39 @@ Global___GetRunSummaryResponse: _TypeAlias = GetRunSummaryResponse  # noqa: Y015
 
 @_typing.final
 class ListRunSummariesRequest(_message.Message):
-    """Asks for a page of the caller's runs."""
+    """Asks for a page of runs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
+    RUNS_FIELD_NUMBER: _builtins.int
+    RUN_ID_PREFIX_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Most summaries; 0 for 50."""
     page_token: _builtins.str
     """`next_page_token` of the page before; empty for the first."""
     status: _run_pb2.RunStatus.ValueType
     """Only runs that stand so; unspecified for all."""
+    runs: Global___ListedRuns.ValueType
+    """Whose runs. Servers before this field take it for unspecified."""
+    run_id_prefix: _builtins.str
+    """Only runs whose id begins so; empty for all. Servers before this field
+    ignore it.
+    """
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         status: _run_pb2.RunStatus.ValueType = ...,
+        runs: Global___ListedRuns.ValueType = ...,
+        run_id_prefix: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "run_id_prefix", b"run_id_prefix", "runs", b"runs", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -66,7 +66,7 @@ class ReadServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListRunSummaries(self, request, context):
-        """The caller's runs, the newest first.
+        """The caller's runs, or those of its org, the newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

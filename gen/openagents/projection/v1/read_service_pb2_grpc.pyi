@@ -38,7 +38,7 @@ class ReadServiceStub:
     GetRunSummary: _grpc.UnaryUnaryMultiCallable[_read_service_pb2.GetRunSummaryRequest, _read_service_pb2.GetRunSummaryResponse]
     """One run's summary."""
     ListRunSummaries: _grpc.UnaryUnaryMultiCallable[_read_service_pb2.ListRunSummariesRequest, _read_service_pb2.ListRunSummariesResponse]
-    """The caller's runs, the newest first."""
+    """The caller's runs, or those of its org, the newest first."""
     ListCheckpoints: _grpc.UnaryUnaryMultiCallable[_read_service_pb2.ListCheckpointsRequest, _read_service_pb2.ListCheckpointsResponse]
     """How far the projections have come. Internal."""
 
@@ -52,7 +52,7 @@ class ReadServiceAsyncStub(ReadServiceStub):
     GetRunSummary: _aio.UnaryUnaryMultiCallable[_read_service_pb2.GetRunSummaryRequest, _read_service_pb2.GetRunSummaryResponse]  # type: ignore[assignment]
     """One run's summary."""
     ListRunSummaries: _aio.UnaryUnaryMultiCallable[_read_service_pb2.ListRunSummariesRequest, _read_service_pb2.ListRunSummariesResponse]  # type: ignore[assignment]
-    """The caller's runs, the newest first."""
+    """The caller's runs, or those of its org, the newest first."""
     ListCheckpoints: _aio.UnaryUnaryMultiCallable[_read_service_pb2.ListCheckpointsRequest, _read_service_pb2.ListCheckpointsResponse]  # type: ignore[assignment]
     """How far the projections have come. Internal."""
 
@@ -75,7 +75,7 @@ class ReadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _read_service_pb2.ListRunSummariesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_read_service_pb2.ListRunSummariesResponse, _abc.Awaitable[_read_service_pb2.ListRunSummariesResponse]]:
-        """The caller's runs, the newest first."""
+        """The caller's runs, or those of its org, the newest first."""
 
     @_abc_1.abstractmethod
     def ListCheckpoints(

@@ -63,3 +63,10 @@ async def test_a_revoked_key_is_refused() -> None:
     with pytest.raises(Refusal) as refused:
         await edge.access().current()
     assert refused.value.reason == "invalid_api_key"
+
+
+async def test_what_is_kept_is_the_keys_own_and_does_not_tell_it() -> None:
+    edge = FakeEdge()
+    names = {edge.access(key).namespace for key in ("oak_1", "oak_2", "oak_1")}
+    assert len(names) == 2
+    assert not any("oak" in name for name in names)

@@ -6,7 +6,7 @@ import pytest
 
 from oa_base.refusal import Refusal
 from oa_client.core.store import Element
-from oa_client.follow.items import Broken, EventsArchived, Item, RunItems, Seen, StartedOver
+from oa_client.follow.items import Broken, EventsArchived, Item, Mended, RunItems, Seen, StartedOver
 from oa_client.follow.updates import Applied, CaughtUp, Connection, Refused, Restarted, Update
 from oa_khala.topics import run_events
 from oa_runlog.tests.records import record, text
@@ -39,30 +39,41 @@ def test_what_is_stored_and_what_comes_is_one_log(count: int) -> None:
     items = after(count)
     for seq in range(count + 1, LAST + 1):
         assert not items.log.finished
-        assert items.update(applied(seq)) == seen(seq, live=True)
+        assert items.update(applied(seq)) == [seen(seq, live=True)]
     assert (items.log, items.log.finished) == (after(LAST).log, True)
 
 
 @pytest.mark.parametrize(
-    ("update", "item"),
+    ("update", "told"),
     [
-        (Connection(open=True), None),
-        (Connection(open=False, message="gone"), Broken("gone")),
-        (CaughtUp(TOPIC, 2), None),
-        (CaughtUp(TOPIC, 1), None),
+        (Connection(open=True), []),
+        (Connection(open=False, message="gone"), [Broken("gone")]),
+        (CaughtUp(TOPIC, 2), []),
+        (CaughtUp(TOPIC, 1), []),
     ],
 )
-def test_what_else_happens_changes_nothing(update: Update, item: Item | None) -> None:
+def test_what_else_happens_changes_nothing(update: Update, told: list[Item]) -> None:
     items = after(2)
     before = items.log
-    assert (items.update(update), items.log) == (item, before)
+    assert (items.update(update), items.log) == (told, before)
+
+
+@pytest.mark.parametrize("back", [CaughtUp(TOPIC, 2), applied(3)], ids=["caught up", "an event"])
+def test_a_broken_connection_is_told_once_and_that_it_is_back_once(back: Update) -> None:
+    items = after(2)
+    lost, opened = Connection(open=False, message="gone"), Connection(open=True)
+    first, *others = [items.update(each) for each in (lost, lost, opened, lost, opened)]
+    assert (first, others) == ([Broken("gone")], [[]] * 4)
+    assert items.update(back)[0] == Mended()
+    assert items.update(CaughtUp(TOPIC, 2)) == []
+    assert items.update(lost) == [Broken("gone")]
 
 
 def test_what_is_sent_again_is_counted_anew() -> None:
     items = after(3)
-    assert items.update(Restarted(TOPIC, "epoch_mismatch")) == StartedOver("epoch_mismatch")
+    assert items.update(Restarted(TOPIC, "epoch_mismatch")) == [StartedOver("epoch_mismatch")]
     assert items.log == after(0).log
-    assert items.update(applied(1)) == seen(1, live=True)
+    assert items.update(applied(1)) == [seen(1, live=True)]
     assert items.log == after(1).log
 
 

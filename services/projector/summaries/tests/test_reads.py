@@ -32,6 +32,32 @@ async def test_lists_hold_the_callers_own_runs_in_pages(rig: Rig, doors: Doors) 
     assert await run_ids(doors, as_person(h.ulid("usr", 9))) == ([], "")
 
 
+async def test_a_list_is_of_ones_own_runs_or_of_the_orgs(rig: Rig, doors: Doors) -> None:
+    account = h.ulid("sva", 1)
+    events = h.whole_run(0) + h.whole_run(1, user_id=account) + h.whole_run(2, user_id=h.OTHER_USER)
+    await rig.apply(await rig.checkpoint(), [*events, *h.whole_run(3, org_id=h.OTHER_ORG)])
+    own, org = read_service_pb2.LISTED_RUNS_OWN, read_service_pb2.LISTED_RUNS_ORG
+    for who, listed, numbers in (
+        (as_person(), own, [0]),
+        (as_person(), org, [2, 1, 0]),
+        (as_person(account), own, [1]),
+        (as_person(account), org, [2, 1, 0]),
+        (as_person(org_id=h.OTHER_ORG), org, [3]),
+    ):
+        assert (await run_ids(doors, who, runs=listed))[0] == [h.ulid("run", number) for number in numbers]
+
+
+async def test_a_list_is_narrowed_by_the_beginning_of_the_ids(rig: Rig, doors: Doors) -> None:
+    await rig.fill(12)
+    ids = [h.ulid("run", number) for number in range(12)]
+    for prefix in ("run_", ids[3][:-1], ids[3], ids[11][:-1], ids[11][:-2] + "ZZ"):
+        expected = sorted((each for each in ids if each.startswith(prefix)), reverse=True)
+        assert (await run_ids(doors, as_person(), run_id_prefix=prefix))[0] == expected
+    for wrong in ("x", "run_%", "run_I", ids[0] + "0"):
+        refusal = await refused(run_ids(doors, as_person(), run_id_prefix=wrong))
+        assert (refusal.reason, refusal.field) == ("invalid_value", "run_id_prefix")
+
+
 async def test_a_page_has_50_runs_unless_asked_otherwise(rig: Rig, doors: Doors) -> None:
     await rig.fill(51)
     page, token = await run_ids(doors, as_person())
@@ -47,6 +73,8 @@ async def test_a_page_token_is_good_for_its_own_query_only(rig: Rig, doors: Door
         (as_person(h.OTHER_USER), {"page_token": token}),
         (as_person(org_id=h.OTHER_ORG), {"page_token": token}),
         (as_person(), {"page_token": token, "status": run_pb2.RUN_STATUS_FAILED}),
+        (as_person(), {"page_token": token, "runs": read_service_pb2.LISTED_RUNS_ORG}),
+        (as_person(), {"page_token": token, "run_id_prefix": "run_"}),
         (as_person(), {"page_token": "x" + token}),
         (as_person(), {"page_token": token[:-3]}),
         (as_person(), {"page_token": "äöü"}),

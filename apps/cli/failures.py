@@ -1,0 +1,120 @@
+"""What went wrong, as words and as an exit code. Loaded only when something did: it knows the whole catalogue."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from pathlib import Path
+from typing import Any
+
+from apps.cli.exits import Exit
+from apps.cli.output import Output
+from oa_base.catalogue import ClientAction
+from oa_base.refusal import Refusal
+from oa_client.core.refusals import needs_sign_in
+from oa_client.follow.items import EventsArchived
+
+_NEXT = {
+    ClientAction.FIX_REQUEST: "Mend the command and run it again.",
+    ClientAction.RETRY: "Try again in a moment.",
+    ClientAction.REAUTHENTICATE: "Sign in: oa login",
+    ClientAction.REREAD: "Look at the present state, for example with oa run show, and decide again.",
+    ClientAction.RESYNC: "Run the command again; it starts from the beginning of the topic.",
+    ClientAction.RECONNECT: "Run the command again; it goes on where it stopped.",
+    ClientAction.UPGRADE: "Install a newer version of oa.",
+    ClientAction.STOP_WORK: "Nothing is left to do here: the run has ended, or another worker has it.",
+}
+_NOT_PROVED_CODE = "DATA_LOSS"
+
+
+def failed(output: Output, error: Exception) -> Exit:
+    """Say what went wrong; returns the exit code."""
+    refusal = _refusal_of(error)
+    if refusal is None:
+        return _unexpected(output, error)
+    _tell(output, refusal)
+    return exit_of_refusal(refusal)
+
+
+def exit_of_refusal(refusal: Refusal) -> Exit:
+    """The exit code for a command that was refused."""
+    if refusal.info.grpc_code == _NOT_PROVED_CODE:
+        return Exit.NOT_PROVED
+    if needs_sign_in(refusal) or refusal.reason == "invalid_api_key":
+        return Exit.SIGN_IN
+    if refusal.info.action in (ClientAction.RETRY, ClientAction.RECONNECT):
+        return Exit.UNREACHABLE
+    return Exit.REFUSED
+
+
+def next_step(refusal: Refusal) -> str:
+    """What to do next, in the words of this program; empty when the message says it itself or nothing helps."""
+    if "oa " in refusal.message or refusal.field.startswith("OA_"):
+        return ""
+    if refusal.info.action is ClientAction.RETRY and refusal.retry_after_ms:
+        return f"Try again in {-(-refusal.retry_after_ms // 1000)} s."
+    return _NEXT.get(refusal.info.action, "")
+
+
+def _refusal_of(error: Exception) -> Refusal | None:
+    """The error as a refusal; None for a defect of ours."""
+    match error:
+        case EventsArchived():
+            return Refusal(error.reason, f"{error.message}; read them with `oa replay show {error.run_id}`")
+        case Refusal():
+            return error
+        case UnicodeEncodeError():
+            # Arguments and settings are refused by name. What is left: the name of this machine, or of a folder.
+            message = "a name of this machine is no UTF-8 and can't be sent; rename the machine or the folder"
+            return Refusal("invalid_value", message)
+        case OSError() if error.errno:
+            return _of_this_machine(error)
+        case _:
+            return None
+
+
+def _of_this_machine(error: OSError) -> Refusal:
+    """What the operating system refuses is no defect of ours."""
+    if error.filename is not None:
+        message = f"{error.filename} can't be used: {error.strerror}; OA_HOME and OA_CLIENT_HOME name the folders"
+    elif _directory_is_gone():
+        message = "the working directory was removed; go into another one, or give whole paths (OA_HOME, files)"
+    else:
+        message = f"this machine refused: {error.strerror}; see to that, and try again"
+    return Refusal("invalid_setting", message)
+
+
+def _directory_is_gone() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
+
+
+def _unexpected(output: Output, error: Exception) -> Exit:
+    if os.environ.get("OA_DEBUG"):
+        output.trace("".join(traceback.format_exception(error)))
+    message = f"a defect of ours: {type(error).__name__}: {error}; OA_DEBUG=1 shows where, please report it"
+    _tell(output, Refusal("internal", message))
+    return Exit.REFUSED
+
+
+def _tell(output: Output, refusal: Refusal) -> None:
+    """The reason, what happened, and what to do next."""
+    where = f" ({refusal.field})" if refusal.field else ""
+    output.error(f"{refusal.reason}{where}", refusal.message, _document(refusal))
+    if hint := next_step(refusal):
+        output.note(hint)
+
+
+def _document(refusal: Refusal) -> dict[str, Any]:
+    """A refusal for programs."""
+    return {
+        "reason": refusal.reason,
+        "message": refusal.message,
+        "field": refusal.field,
+        "metadata": refusal.metadata,
+        "retry_after_ms": refusal.retry_after_ms,
+        "action": refusal.info.action.value,
+    }

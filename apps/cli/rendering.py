@@ -1,0 +1,168 @@
+"""What a person sees of a run: its events, one after the other, as text and lines. Pure: `tail` shows it.
+
+What the run wrote is shown as it wrote it. Everything else is a note of one line: tool calls, their results, usage and
+where the run stands. What an agent said is shown once: its deltas, and of the whole message only what they lack.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from apps.cli.output import bytes_words, clipped, ms_words
+from oa_runlog import events
+
+
+@dataclass(frozen=True)
+class Wrote:
+    """What the run wrote, byte for byte."""
+
+    stream: events.TextStream
+    data: bytes
+
+
+@dataclass(frozen=True)
+class LineEnds:
+    """The line that the run has begun on this stream ends here, if it has begun one."""
+
+    stream: events.TextStream
+
+
+@dataclass(frozen=True)
+class Said:
+    """A message that was not streamed."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """A line about the run."""
+
+    text: str
+    style: str = "dim"
+
+
+Shown = Wrote | LineEnds | Said | Note
+
+_SPOKEN = events.TextStream.ASSISTANT
+_TURNS = {events.TurnStatus.FAILED: "red", events.TurnStatus.INTERRUPTED: "yellow"}
+
+
+class RunRenderer:
+    """One run, event by event. Notes are cut to `width` columns, which says what was cut; None: they are whole."""
+
+    def __init__(self, width: int | None = None) -> None:
+        self._width = width
+        self._streamed = bytearray()
+        """What was streamed of the message that the agent is at."""
+        self._tools: dict[str, str] = {}
+
+    def render(self, body: events.EventBody) -> list[Shown]:
+        """What the next event comes to."""
+        match body:
+            case events.TextDelta(stream=stream, data=data):
+                if stream is _SPOKEN:
+                    self._streamed += data
+                return [Wrote(stream, data)]
+            case events.Message(role=events.MessageRole.ASSISTANT, text=text):
+                return self._message(text)
+            case events.Message(role=role, text=text):
+                return [self._line(f"{role.value}: {text}")]
+            case events.RunStarted():
+                self._streamed.clear()  # another attempt begins its message anew
+        return _status(body) or self._work(body)
+
+    def _message(self, text: str) -> list[Shown]:
+        streamed = bytes(self._streamed)
+        self._streamed.clear()
+        whole = text.encode()
+        if not streamed.strip():
+            return [Said(text)]
+        if whole.strip() == streamed.strip():
+            return [LineEnds(_SPOKEN)]
+        if whole.startswith(streamed):
+            return [Wrote(_SPOKEN, whole[len(streamed) :]), LineEnds(_SPOKEN)]
+        return [LineEnds(_SPOKEN), Said(text)]
+
+    def _work(self, body: events.EventBody) -> list[Shown]:
+        """What the run's worker tells of its work."""
+        match body:
+            case events.ToolCall(call_id=call_id, name=name, arguments=arguments):
+                self._tools[call_id] = name
+                return [self._line(f"calls {name}{_json(arguments, arguments is not None)}")]
+            case events.ToolResult(call_id=call_id, failed=failed, result=result, has_result=has_result):
+                name = self._tools.pop(call_id, call_id)
+                how = "failed" if failed else "answered"
+                return [self._line(f"{name} {how}{_json(result, has_result)}", "yellow" if failed else "dim")]
+            case events.Usage():
+                return [self._line(_usage_words(body))]
+            case events.Verification(name=name, passed=passed, detail=detail):
+                words = f"check {name} {'passed' if passed else 'failed'}" + (f": {detail}" if detail else "")
+                return [self._line(words, "green" if passed else "red")]
+            case events.Custom(type=kind, data=data):
+                return [self._line(f"{kind}{_json(data, data is not None)}")]
+            case events.CodexEvent(kind=events.ControlRequest(action=action, detail=detail)):
+                return [self._line(f"asks for {action}{_json(detail, detail is not None)}", "yellow")]
+            case events.CodexEvent(kind=events.ControlReceipt(outcome=outcome, message=message)):
+                return [self._line(f"the request was {outcome.value}" + (f": {message}" if message else ""))]
+            case events.CodexEvent(kind=events.TurnStatusChanged(status=status, message=message)) if status in _TURNS:
+                words = f"the turn was {status.value}" if status is events.TurnStatus.INTERRUPTED else "the turn failed"
+                return [self._line(words + (f": {message}" if message else ""), _TURNS[status])]
+            case _:
+                return []
+
+    def _line(self, text: str, style: str = "dim") -> Note:
+        return Note(clipped(text, self._width), style)
+
+
+def _status(body: events.EventBody) -> list[Shown]:
+    """Where the run stands, whole; empty for other events."""
+    match body:
+        case events.RunStarted(worker_id=worker_id, attempt=attempt):
+            return [Note(f"started on {worker_id}" + (f", attempt {attempt}" if attempt > 1 else ""))]
+        case events.RunCancelRequested(reason=reason):
+            return [Note("cancel was requested" + (f": {reason}" if reason else ""), "yellow")]
+        case events.ExecutorLost(worker_id=worker_id, requeued=requeued):
+            return [Note(f"{worker_id} was lost" + ("; waiting for another worker" if requeued else ""), "yellow")]
+        case events.RunFinished():
+            return [Note(finish_words(body), "green" if body.outcome is events.Outcome.SUCCEEDED else "red")]
+        case _:
+            return []
+
+
+def finish_words(finish: events.RunFinished) -> str:
+    """How a run ended, in one line."""
+    words = [finish.outcome.value]
+    if finish.reason:
+        words.append(f"({finish.reason})")
+    if finish.message:
+        words.append(f"- {finish.message}")
+    measured = finish.exec
+    if measured is not None:
+        how = f"signal {measured.signal}" if measured.signal else f"exit code {measured.exit_code}"
+        out, err = bytes_words(measured.stdout_bytes), bytes_words(measured.stderr_bytes)
+        words.append(f"· {how} · {ms_words(measured.duration_ms)} · stdout {out}, stderr {err}")
+    return " ".join(words)
+
+
+def _usage_words(usage: events.Usage) -> str:
+    cached = f" ({usage.cached_input_tokens} cached)" if usage.cached_input_tokens else ""
+    model = f"{usage.model}: " if usage.model else ""
+    return f"used {model}{usage.input_tokens} tokens in{cached}, {usage.output_tokens} out"
+
+
+def _json(value: events.Json, there: bool) -> str:
+    """A value after a word; nothing where there is none. Whole numbers are shown as such."""
+    return " " + json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":")) if there else ""
+
+
+def _plain(value: events.Json) -> object:
+    match value:
+        case float() if value.is_integer() and abs(value) < 2**53:
+            return int(value)
+        case None | bool() | float() | str():
+            return value
+    if hasattr(value, "items"):
+        return {name: _plain(each) for name, each in value.items()}
+    return [_plain(each) for each in value]

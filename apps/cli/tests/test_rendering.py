@@ -1,0 +1,173 @@
+"""What a person sees of a run of an agent: its text once, and everything else in lines of their own."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from apps.cli.output import Output, clipped
+from apps.cli.rendering import LineEnds, Note, RunRenderer, Said, Shown, Wrote
+from apps.cli.tail import TailView
+from apps.cli.terminal import uncoloured
+from apps.cli.tests.hostile import screens
+from oa_client.follow.items import Broken, Mended, Seen
+from oa_runlog import events as ev
+from oa_runlog.tests.records import record
+from oa_runlog.wire import decode_event
+
+SAY = ev.MessageRole.ASSISTANT
+SPOKEN = ev.TextStream.ASSISTANT
+TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]) | st.just("\n"), max_size=30)
+
+
+def shown(*bodies: ev.EventBody, width: int | None = None) -> list[Shown]:
+    renderer = RunRenderer(width)
+    return [each for body in bodies for each in renderer.render(body)]
+
+
+def page(*bodies: ev.EventBody) -> str:
+    """What a reader has of it, where a line is ended that was begun."""
+    data = b""
+    for each in shown(*bodies):
+        match each:
+            case Wrote(data=piece):
+                data += piece
+            case LineEnds():
+                data += b"" if data.endswith(b"\n") or not data else b"\n"
+            case Said(text=text):
+                data += text.encode() + b"\n"
+            case Note(text=text):
+                data += b"[" + text.encode() + b"]\n"
+    return data.decode()
+
+
+def deltas(text: str, cuts: list[int]) -> list[ev.TextDelta]:
+    """The text, cut anywhere, also within characters."""
+    data = text.encode()
+    ends = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    return [ev.TextDelta(SPOKEN, data[a:b]) for a, b in pairwise(ends)]
+
+
+@given(TEXTS, st.lists(st.integers(0, 100), max_size=8))
+@example("", [])
+@example("Grüße 你", [3, 4, 9])
+def test_a_message_is_shown_once_however_it_was_streamed(text: str, cuts: list[int]) -> None:
+    message = ev.Message(SAY, text)
+    assert page(*deltas(text, cuts), message).strip() == page(message).strip() == text.strip()
+
+
+@given(TEXTS, TEXTS, st.lists(st.integers(0, 100), max_size=8))
+def test_of_a_message_that_was_begun_the_rest_is_shown(begun: str, rest: str, cuts: list[int]) -> None:
+    assert page(*deltas(begun, cuts), ev.Message(SAY, begun + rest)).strip() == (begun + rest).strip()
+
+
+@given(st.lists(TEXTS.filter(str.strip), min_size=1, max_size=4), st.data())
+def test_messages_do_not_run_into_each_other(texts: list[str], data: st.DataObject) -> None:
+    bodies: list[ev.EventBody] = []
+    for text in texts:
+        cuts = data.draw(st.lists(st.integers(0, 60), max_size=4))
+        bodies += [*deltas(text, cuts), ev.Message(SAY, text)]
+    assert page(*bodies) == "".join(text if text.endswith("\n") else text + "\n" for text in texts)
+
+
+def test_another_text_than_what_was_streamed_is_shown_whole() -> None:
+    said: list[ev.EventBody] = [*deltas("a draft", []), ev.Message(SAY, "the answer")]
+    assert page(*said) == "a draft\nthe answer\n"
+
+
+def test_another_attempt_begins_its_message_anew() -> None:
+    started = ev.RunStarted("wrk_1", 2, 2)
+    again: list[ev.EventBody] = [*deltas("half", []), started, *deltas("whole", []), ev.Message(SAY, "whole")]
+    assert shown(*again)[2:] == [Wrote(SPOKEN, b"whole"), LineEnds(SPOKEN)]
+
+
+def test_what_an_agent_does_is_one_line_each() -> None:
+    lines = shown(
+        ev.Message(ev.MessageRole.USER, "Mend it.\nPlease."),
+        ev.ToolCall("c1", "read", {"path": "a.py", "lines": 3.0, "deep": [1.5, None, True]}),
+        ev.ToolCall("c2", "now"),
+        ev.ToolResult("c1", result="text\n", has_result=True),
+        ev.ToolResult("c2", failed=True),
+        ev.Usage("model-1", 120, 340, 20),
+        ev.Usage("", 1, 2),
+        ev.Verification("tests", passed=False, detail="2 failed"),
+        ev.Custom("acme.progress", {"done": 4.0}),
+    )
+    assert [each.text for each in lines if isinstance(each, Note)] == [
+        r"user: Mend it.\nPlease.",
+        'calls read {"path":"a.py","lines":3,"deep":[1.5,null,true]}',
+        "calls now",
+        r'read answered "text\n"',
+        "now failed",
+        "used model-1: 120 tokens in (20 cached), 340 out",
+        "used 1 tokens in, 2 out",
+        "check tests failed: 2 failed",
+        'acme.progress {"done":4}',
+    ]
+    assert len(lines) == 9
+
+
+@given(st.text(), st.integers(30, 100))
+def test_a_line_fits_and_says_what_was_cut(text: str, width: int) -> None:
+    line = clipped(text, width)
+    whole = clipped(text, None)
+    assert cell_len(line) <= width
+    if line != whole:
+        kept, _, said = line.rpartition("… ")
+        assert whole.startswith(kept)
+        assert said == f"{len(whole) - len(kept)} more characters"
+
+
+@pytest.mark.parametrize("terminal", [True, False], ids=["terminal", "pipe"])
+def test_no_line_of_ours_is_glued_to_a_text(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Text that ends in the middle of a line, then a note, where both meet."""
+    out, err = screens(monkeypatch, terminal=terminal)
+    output = Output()
+    output._out.place = output._err.place = "one terminal"
+    told: list[bytes] = []
+    for sink in (output._out, output._err):
+        monkeypatch.setattr(sink, "write_bytes", lambda data: told.append(bytes(data)))
+    view = TailView(output)
+    bodies: list[ev.EventBody] = [
+        ev.TextDelta(SPOKEN, b"hello"),
+        ev.ToolCall("c", "read"),
+        ev.TextDelta(ev.TextStream.REASONING, b"hm"),
+        ev.TextDelta(SPOKEN, b"there\n"),
+        ev.Usage("m", 1, 1),
+        ev.TextDelta(ev.TextStream.STDOUT, b"o"),
+        ev.TextDelta(ev.TextStream.STDERR, b"e"),
+    ]
+    run = record(bodies)
+    for payload in run.events:
+        event = decode_event(payload)
+        if not isinstance(event.body, ev.RunCreated | ev.RunStarted):
+            view.show(Seen(event, payload, live=True))
+    lines = uncoloured(b"".join(told).decode()).splitlines()
+    assert lines[:6] == ["hello", "calls read", "hm", "there", "used m: 1 tokens in, 1 out", "oe"]
+    assert lines[6].startswith("succeeded")
+    assert (out.written, err.written) == (b"", b"")
+
+
+def test_a_pipe_gets_exactly_what_the_run_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
+    out, err = screens(monkeypatch, terminal=False)
+    view = TailView(Output())
+    for payload in record([ev.TextDelta(ev.TextStream.STDOUT, b"no end of line")]).events:
+        view.show(Seen(decode_event(payload), payload, live=True))
+    assert out.written == b"no end of line"
+    assert b"succeeded" in err.written
+
+
+def test_a_lost_connection_is_two_lines_on_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
+    out, err = screens(monkeypatch, terminal=False)
+    view = TailView(Output())
+    view.show(Broken("gone"))
+    view.show(Mended())
+    assert out.written == b""
+    assert err.written.decode().splitlines() == [
+        "connection lost (gone); it resumes by itself after the last event",
+        "connected again",
+    ]
