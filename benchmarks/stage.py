@@ -110,7 +110,7 @@ class Stage:
         claims = claims_pb2.PrincipalClaims(
             sub=self.user_id,
             kind=principal_pb2.PRINCIPAL_KIND_USER,
-            **self._claims(("runs.read", "runs.write")),
+            **self._claims(60, ("runs.read", "runs.write")),
         )
         return [("x-oa-service-token", CONTROL_TOKEN), ("x-oa-principal", sign_token(claims, self.key))]
 
@@ -118,13 +118,13 @@ class Stage:
     def as_worker(self) -> list[tuple[str, str]]:
         """Metadata of a worker's call."""
         claims = claims_pb2.WorkerTokenClaims(
-            sub=self.account_id, kind=principal_pb2.PRINCIPAL_KIND_WORKER, **self._claims(("workers.attach",))
+            sub=self.account_id, kind=principal_pb2.PRINCIPAL_KIND_WORKER, **self._claims(600, ("workers.attach",))
         )
         return [("authorization", f"Bearer {sign_token(claims, self.key)}")]
 
-    def _claims(self, scopes: tuple[str, ...]) -> dict[str, Any]:
+    def _claims(self, ttl_s: int, scopes: tuple[str, ...]) -> dict[str, Any]:
         now = int(time.time())
-        times = {"iat": now, "nbf": now, "exp": now + 600}
+        times = {"iat": now, "nbf": now, "exp": now + ttl_s}
         return {"iss": ISSUER, "aud": "runtime", "jti": new_id("jti"), "org_id": self.org_id, "scopes": scopes} | times
 
 

@@ -81,9 +81,10 @@ async def test_start_a_run(caller: Caller, tmp_path: Path) -> None:
 async def test_every_python_block_of_the_tutorial_runs_after_those_before_it(caller: Caller, tmp_path: Path) -> None:
     text = (REPO / "docs" / "tutorial" / "call-from-python.md").read_text("utf-8")
     blocks = _PYTHON_BLOCK.findall(text)
-    assert len(blocks) == text.count("```python\n") >= 5
+    assert len(blocks) == text.count("```python\n") >= 6
     (tmp_path / "tutorial.py").write_text("\n".join([*blocks, "print('done')\n"]), "utf-8")
-    async with caller.world.worker():
+    agent = python(caller, tmp_path, str(REPO / "examples" / "hello_agent.py"))
+    async with caller.world.worker(), agent:
         code, stdout, stderr = await done(caller, tmp_path, "tutorial.py")
     assert (code, stdout.splitlines()[-1:]) == (0, ["done"]), stdout + stderr
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -115,3 +117,33 @@ async def test_a_service_that_does_not_know_the_end_yet_is_not_taken_for_success
         with pytest.raises(Refusal) as refused:
             await handle(gateway, None).result()
     assert refused.value.reason == "unavailable"
+
+
+@dataclass
+class Answer:
+    text: str
+
+
+def succeeded(result_json: str) -> RunHandle:
+    return handle(cast("FakeGateway", SimpleNamespace(url="")), Finish("succeeded", "", "", result_json=result_json))
+
+
+async def test_what_an_agent_returned_comes_back_as_its_type() -> None:
+    assert await succeeded('{"text": "yes"}').output(Answer) == Answer("yes")
+    assert await succeeded("[1, 2]").output(list[int]) == [1, 2]
+
+
+@pytest.mark.parametrize("result_json", ["", "{}", '{"text": "s3cret", "text2": 1', '{"text": 17}'])
+async def test_what_is_no_value_of_the_type_is_refused_without_showing_it(result_json: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        await succeeded(result_json).output(Answer)
+    assert (refused.value.reason, refused.value.field) == ("payload_mismatch", "result_json")
+    assert not {"s3cret", "17"} & set(refused.value.message.split())
+
+
+async def test_an_input_without_a_form_in_json_is_refused_before_anything_is_sent() -> None:
+    async with Client.from_env(ENV) as client:
+        for given in (float("nan"), object(), {"text": "\ud800"}):
+            with pytest.raises(Refusal) as refused:
+                await client.start("hello", given)
+            assert (refused.value.reason, refused.value.field) == ("invalid_value", "input")
