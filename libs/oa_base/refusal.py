@@ -13,8 +13,7 @@ class Refusal(Exception):
     `message` is for people: what happened and what to do next. It never holds a token, a code, a password or a
     DSN, because it is sent, logged and shown. `field` is the path of the field that is to blame
     ("spec.exec.argv[2]"), empty when none is. `metadata` holds what a program may need ("current_seq").
-    `retry_after_ms` is how long to wait before the same request can help; the reason's own where none is given, and 0
-    says nothing about it.
+    `retry_after_ms` is how long to wait before the same request can help; 0 says nothing about it.
 
     An unknown `reason` is a defect, not a refusal: it raises ValueError at once.
     """
@@ -35,7 +34,7 @@ class Refusal(Exception):
         self.message = message
         self.field = field
         self.metadata: dict[str, str] = dict(metadata or {})
-        self.retry_after_ms = retry_after_ms or self.info.retry_after_ms
+        self.retry_after_ms = retry_after_ms
 
     @classmethod
     def received(
@@ -56,6 +55,11 @@ class Refusal(Exception):
     def reason(self) -> str:
         """The reason's string, for example "stale_epoch"."""
         return self.info.reason
+
+    @property
+    def retry_hint_ms(self) -> int:
+        """What a caller is told to wait: `retry_after_ms`, or else what the catalogue says of the reason."""
+        return self.retry_after_ms or self.info.retry_after_ms
 
     def under(self, prefix: str) -> Refusal:
         """The same refusal with its field seen from outside: "argv[2]" under "spec.exec" is "spec.exec.argv[2]"."""

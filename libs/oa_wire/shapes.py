@@ -65,7 +65,7 @@ def plain_json(value: object, field: str) -> Any:
     """Any value as JSON has it: dataclasses and models as objects. Raises Refusal `invalid_value`, naming `field`."""
     try:
         plain = _ANYTHING.dump_python(value, mode="json", by_alias=True)
-        json.dumps(plain, allow_nan=False)
+        json.dumps(plain, ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError):
         raise Refusal("invalid_value", f"{field} must have a form in JSON; give plain values", field=field) from None
     return plain

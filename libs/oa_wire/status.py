@@ -78,10 +78,10 @@ def _cut(text: str, most_bytes: int) -> str:
 
 
 def _retry_details(refusal: Refusal) -> list[error_details_pb2.RetryInfo]:
-    if not refusal.retry_after_ms:
+    if not refusal.retry_hint_ms:
         return []
     delay = duration_pb2.Duration()
-    delay.FromMilliseconds(refusal.retry_after_ms)
+    delay.FromMilliseconds(refusal.retry_hint_ms)
     return [error_details_pb2.RetryInfo(retry_delay=delay)]
 
 

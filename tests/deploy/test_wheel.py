@@ -162,7 +162,7 @@ def test_a_users_program_is_typed_and_its_mistakes_are_found(installed: Installe
     revealed = [re.findall(r'Revealed type is "(.*)"', line) for line in said]
     assert revealed[0] in (["bytes"], ["builtins.bytes"])
     assert revealed[1] == ["oa_client.core.models.Run"]
-    assert "oa_worker.sdk.worker.Worker" in revealed[2][0]
+    assert "oa_worker.agents.worker.Worker" in revealed[2][0]
     found = subprocess.run(
         [*mypy, "wrong.py"], cwd=installed.folder, env=installed.variables, capture_output=True, text=True, check=False
     )

@@ -234,5 +234,5 @@ def test_on_a_terminal_a_run_has_its_colours_and_nothing_else(tmp_path: Path, mo
     monkeypatch.setenv("TERM", "xterm")
     shown = on_a_terminal(tmp_path, *SHOW)
     red = b"\x1b[31mred" + rb"\x1b]0;pwned\x07\x1b[2J10%" + b"\n20%\n" + rb"\x9b1m" + b"\x1b[0m"
-    assert red + rb"\x1b[2Jwords" + b"\n" in shown
+    assert red + b"\n" + rb"\x1b[2Jwords" + b"\n" in shown
     assert hostile in on_a_terminal(tmp_path, *SHOW, "--raw")

@@ -62,9 +62,9 @@ def test_metadata_is_a_copy() -> None:
 
 
 def test_who_has_to_wait_is_told_how_long_by_the_reason_if_not_by_the_refusal() -> None:
-    assert Refusal("unavailable", "try again").retry_after_ms == 500
-    assert Refusal("unavailable", "try again", retry_after_ms=7).retry_after_ms == 7
-    assert Refusal.received("draining", "try again").retry_after_ms > 0
+    assert Refusal("unavailable", "try again").retry_hint_ms == 500
+    assert Refusal("unavailable", "try again", retry_after_ms=7).retry_hint_ms == 7
+    assert Refusal("unavailable", "try again").retry_after_ms == 0, "who was not told waits as it likes"
     waiting = [one for one in all_reasons() if one.http_status in (429, 503) and one.action is ClientAction.RETRY]
     silent = [one.reason for one in waiting if not one.retry_after_ms]
     assert silent == ["publish_rate_limited"], "its refusal says so each time"

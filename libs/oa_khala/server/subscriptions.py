@@ -170,9 +170,7 @@ class Subscriptions:
 
 def error_frame(refusal: Refusal, topic: str, state: TopicState | None = None, chain: bytes = b"") -> frames.ErrorFrame:
     """The ERROR that says `refusal`, of a topic or with an empty one of the connection."""
-    return frames.ErrorFrame(
-        topic, refusal.reason, refusal.message, refusal.field, refusal.retry_after_ms, state, chain
-    )
+    return frames.ErrorFrame(topic, refusal.reason, refusal.message, refusal.field, refusal.retry_hint_ms, state, chain)
 
 
 def _caught_up(subscription: Subscription) -> list[Command]:

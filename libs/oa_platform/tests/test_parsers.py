@@ -25,7 +25,7 @@ GOOD: list[tuple[Parser[Any], str, object]] = [
     (parsers.target(), "dns://10.0.0.10:53/runtime:1", Target((Address("runtime", 1),), "10.0.0.10:53")),
     (parsers.target(), "10.0.0.1:1, 10.0.0.2:1", Target((Address("10.0.0.1", 1), Address("10.0.0.2", 1)))),
     (parsers.http_url(), "https://control.example/x/", "https://control.example/x"),
-    (parsers.service_hashes(), f"control={HASH}", {"control": HASH}),
+    (parsers.service_hashes(), f"control={HASH}", {HASH: "control"}),
     (
         parsers.service_certificates(),
         "control=a.svc, control=b.svc,runtime=spiffe://x/y?z=1",

@@ -46,7 +46,7 @@ async def test_the_first_try_is_at_once_if_the_stream_stood_for_a_while(
 
 async def test_tries_that_fail_are_made_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("oa_worker.sdk.waits.random.random", lambda: 0.99)
-    faults = Faults(attach=[Refusal("unavailable", "not ready")] * 5)
+    faults = Faults(attach=[Refusal("internal", "no word about a wait")] * 5)
     async with scripted(faults=faults).running() as runtime:
         notices = await _worked(runtime)
     waits_ms = [notice.retry_in_ms for notice in notices if isinstance(notice, Detached)]

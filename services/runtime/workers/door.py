@@ -195,7 +195,7 @@ def _notice(notice: Notice) -> pb.AttachResponse:
                 message=refusal.message,
                 field=refusal.field,
                 metadata=refusal.metadata,
-                retry_after_ms=refusal.retry_after_ms,
+                retry_after_ms=refusal.retry_hint_ms,
             )
             return pb.AttachResponse(append_refused=refused)
         case AppendAnswer(request_id, _, Applied() as applied):

@@ -21,8 +21,10 @@ from tools.images.imports import imports_of
 from tools.images.sbom import bill, pins
 from tools.images.targets import TARGETS, Target
 
+COMMANDS = CHECKOUT / "apps" / "cli" / "commands"
+"""Their modules are loaded by name, when they are called for."""
 PROGRAMS = {name: target.programs for name, target in TARGETS.items()} | {
-    "cli": ("apps.cli",),
+    "cli": ("apps.cli", *sorted(f"apps.cli.commands.{path.stem}" for path in COMMANDS.glob("[a-z]*.py"))),
     "sdk": tuple(home.partition(":")[0] for home in HOMES.values()),
 }
 """Extra -> what it is for."""

@@ -39,9 +39,9 @@ def error_body(refusal: Refusal) -> bytes:
 
 def error_headers(refusal: Refusal) -> Mapping[str, str]:
     """Headers that go with the error: Retry-After in whole seconds, rounded up."""
-    if not refusal.retry_after_ms:
+    if not refusal.retry_hint_ms:
         return {}
-    return {"retry-after": str(-(-refusal.retry_after_ms // 1000))}
+    return {"retry-after": str(-(-refusal.retry_hint_ms // 1000))}
 
 
 def _detail(packed: PackedDetail) -> dict[str, object]:

@@ -22,6 +22,6 @@ def refuse(protocol: ServerProtocol, refusal: Refusal) -> Response:
     response = protocol.reject(HTTPStatus(refusal.info.http_status), body + "\n")
     del response.headers["Content-Type"]
     response.headers["Content-Type"] = "application/json"
-    if refusal.retry_after_ms:
-        response.headers["Retry-After"] = str(-(-refusal.retry_after_ms // 1000))
+    if refusal.retry_hint_ms:
+        response.headers["Retry-After"] = str(-(-refusal.retry_hint_ms // 1000))
     return response
