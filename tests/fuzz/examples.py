@@ -102,6 +102,7 @@ EVENTS: list[Json] = [
     {"verification": {"name": "tests", "passed": True, "detail": "12"}},
     {"usage": {"model": "m", "input_tokens": 1, "output_tokens": 2, "cached_input_tokens": 3}},
     {"custom": {"type": "acme.progress", "data": {"percent": 1}}},
+    {"step_completed": {"ordinal": 1, "name": "s", "fingerprint": "A" * 43 + "=", "result_json": "{}"}},
     {"codex_event": {"turn": {"turn_id": "t", "status": "TURN_STATUS_COMPLETED", "message": "m"}}},
     {"codex_event": {"item": {"turn_id": "t", "item_id": "i", "item_type": "x", "content": {}}}},
     {"codex_event": {"control_request": {"request_id": "r", "action": "approve", "detail": {}}}},
