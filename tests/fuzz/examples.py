@@ -133,6 +133,11 @@ async def _append_events(scene: Scene, _: str) -> list[Json]:
     return [_append(await scene.lease(), EVENTS), _append(await scene.lease(), [FINISH])]
 
 
+async def _read_held_run(scene: Scene, _: str) -> list[Json]:
+    lease = await scene.lease()
+    return [{"run_id": lease.run_id, "lease_epoch": lease.epoch, "after_seq": 1}]
+
+
 async def _attach(scene: Scene, _: str) -> list[Json]:
     """One stream with each of its messages. Its worker has an adapter that no run asks for, so it holds nothing: its
     append is refused, and its stream goes on."""
@@ -217,7 +222,7 @@ EXAMPLES: Mapping[str, Example] = {
     ),
     **_of("runtime.v1.ReplayService", ReadReplayArtifact=_artifact),
     **_of("runtime.v1.LogService", TailLog=_tail_log, DescribeLog=_fixed({})),
-    **_of("runtime.v1.WorkerService", Attach=_attach, AppendEvents=_append_events),
+    **_of("runtime.v1.WorkerService", Attach=_attach, AppendEvents=_append_events, ReadHeldRun=_read_held_run),
     **_of(
         "projection.v1.ReadService",
         GetRunSummary=_summarised_run,
