@@ -48,6 +48,8 @@ class HeldRuns:
         _, account_id = await self._store.lease_holder(run_id, lease_epoch) or ("", "")
         if account_id != principal.subject:
             raise not_found(run_id)
+        if after_seq >= run.state.latest_seq:
+            return []
         limits = self._limits
         page = await self._logs.run_page(run_id, after_seq, limits.read_page_events, limits.read_page_bytes)
         return [data for _, data in page]
