@@ -100,6 +100,8 @@ class RunRenderer:
             case events.Verification(name=name, passed=passed, detail=detail):
                 words = f"check {name} {'passed' if passed else 'failed'}" + (f": {detail}" if detail else "")
                 return [self._line(words, "green" if passed else "red")]
+            case events.StepCompleted(ordinal=ordinal, name=name, result_json=result):
+                return [self._line(f"step {ordinal}, {name}: {result}")]
             case events.Custom(type=kind, data=data):
                 return [self._line(f"{kind}{_json(data, data is not None)}")]
             case events.CodexEvent(kind=events.ControlRequest(action=action, detail=detail)):

@@ -38,6 +38,7 @@ from oa_runlog.events import (
     RunFinished,
     RunSpec,
     RunStarted,
+    StepCompleted,
 )
 from oa_runlog.reducer import Fold, invalid_transition
 from oa_runlog.state import FINAL_STATUS, RunState
@@ -252,8 +253,9 @@ def _finish_again(state: RunState, finish: RunFinished, again: RunFinished) -> U
 
 def _check_sizes(events: Sequence[EncodedBody], limits: Limits) -> None:
     for index, (_, body, _) in enumerate(events):
-        if isinstance(body, RunFinished):
-            field = f"events[{index}].run_finished.result_json"
+        if isinstance(body, RunFinished | StepCompleted):
+            kind = "run_finished" if isinstance(body, RunFinished) else "step_completed"
+            field = f"events[{index}].{kind}.result_json"
             _check_size(field, len(body.result_json.encode()), limits.max_result_bytes)
     sizes = [len(data) for _, _, data in events]
     if max(sizes) > limits.max_event_bytes:

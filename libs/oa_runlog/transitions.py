@@ -27,6 +27,7 @@ _WORK = (
     EventType.USAGE,
     EventType.CODEX_EVENT,
     EventType.CUSTOM,
+    EventType.STEP_COMPLETED,
 )
 
 _CREATED, _RUNNING, _CANCELING = RunStatus.CREATED, RunStatus.RUNNING, RunStatus.CANCELING

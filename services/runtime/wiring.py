@@ -68,6 +68,7 @@ from services.runtime.whole_log.app.whole_log import WholeLog
 from services.runtime.whole_log.store import PostgresPrunedLog
 from services.runtime.workers.app.attached import AttachedWorkers
 from services.runtime.workers.app.dispatcher import Dispatcher
+from services.runtime.workers.app.held_runs import HeldRuns
 from services.runtime.workers.app.watchdog import Watchdog
 from services.runtime.workers.app.workers import Workers
 from services.runtime.workers.door import WorkerApi
@@ -116,7 +117,10 @@ async def serve(
     server.register(add_TopicServiceServicer_to_server, TopicApi(topics, note_refusal))
     _serve_runs(replica, server, log, receipt_log, artifacts)
     at_workers = await _worker_port(settings, process, authenticator)
-    (at_workers or server).register(add_WorkerServiceServicer_to_server, WorkerApi(workers, replica.run_limits))
+    store = PostgresWorkers(replica.postgres, replica.replica_id)
+    held_runs = HeldRuns(replica.reads, store, settings.workers.limits())
+    api = WorkerApi(workers, held_runs, replica.run_limits)
+    (at_workers or server).register(add_WorkerServiceServicer_to_server, api)
     process.background("dismissal", _dismiss(at_workers or server, attached))
     await process.enter(server)
     if at_workers is not None:

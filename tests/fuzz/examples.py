@@ -102,6 +102,7 @@ EVENTS: list[Json] = [
     {"verification": {"name": "tests", "passed": True, "detail": "12"}},
     {"usage": {"model": "m", "input_tokens": 1, "output_tokens": 2, "cached_input_tokens": 3}},
     {"custom": {"type": "acme.progress", "data": {"percent": 1}}},
+    {"step_completed": {"ordinal": 1, "name": "s", "fingerprint": "A" * 43 + "=", "result_json": "{}"}},
     {"codex_event": {"turn": {"turn_id": "t", "status": "TURN_STATUS_COMPLETED", "message": "m"}}},
     {"codex_event": {"item": {"turn_id": "t", "item_id": "i", "item_type": "x", "content": {}}}},
     {"codex_event": {"control_request": {"request_id": "r", "action": "approve", "detail": {}}}},
@@ -130,6 +131,11 @@ def _append(lease: Lease, events: list[Json]) -> Json:
 
 async def _append_events(scene: Scene, _: str) -> list[Json]:
     return [_append(await scene.lease(), EVENTS), _append(await scene.lease(), [FINISH])]
+
+
+async def _read_held_run(scene: Scene, _: str) -> list[Json]:
+    lease = await scene.lease()
+    return [{"run_id": lease.run_id, "lease_epoch": lease.epoch, "after_seq": 1}]
 
 
 async def _attach(scene: Scene, _: str) -> list[Json]:
@@ -216,7 +222,7 @@ EXAMPLES: Mapping[str, Example] = {
     ),
     **_of("runtime.v1.ReplayService", ReadReplayArtifact=_artifact),
     **_of("runtime.v1.LogService", TailLog=_tail_log, DescribeLog=_fixed({})),
-    **_of("runtime.v1.WorkerService", Attach=_attach, AppendEvents=_append_events),
+    **_of("runtime.v1.WorkerService", Attach=_attach, AppendEvents=_append_events, ReadHeldRun=_read_held_run),
     **_of(
         "projection.v1.ReadService",
         GetRunSummary=_summarised_run,

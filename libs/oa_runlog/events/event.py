@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from oa_runlog.events.codex import CodexEvent
 from oa_runlog.events.run import ExecutorLost, RunCancelRequested, RunCreated, RunFinished, RunStarted
-from oa_runlog.events.work import Custom, Message, TextDelta, ToolCall, ToolResult, Usage, Verification
+from oa_runlog.events.work import Custom, Message, StepCompleted, TextDelta, ToolCall, ToolResult, Usage, Verification
 
 SCHEMA_VERSION = 1
 """Version of the events that are written today."""
@@ -31,6 +31,7 @@ class EventType(enum.StrEnum):
     USAGE = "usage"
     CODEX_EVENT = "codex.event"
     CUSTOM = "custom"
+    STEP_COMPLETED = "step.completed"
 
 
 EventBody = (
@@ -47,6 +48,7 @@ EventBody = (
     | Usage
     | CodexEvent
     | Custom
+    | StepCompleted
 )
 """What happened, without its place in the log."""
 
@@ -65,6 +67,7 @@ _TYPES: Mapping[type[EventBody], EventType] = MappingProxyType(
         Usage: EventType.USAGE,
         CodexEvent: EventType.CODEX_EVENT,
         Custom: EventType.CUSTOM,
+        StepCompleted: EventType.STEP_COMPLETED,
     }
 )
 

@@ -80,6 +80,16 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class StepCompleted:
+    """A step of an agent is done. `fingerprint`: 32 bytes over its arguments. `result_json`: one JSON text."""
+
+    ordinal: int
+    name: str
+    fingerprint: bytes
+    result_json: str
+
+
+@dataclass(frozen=True, slots=True)
 class Custom:
     """An event of the worker's own type, for example "acme.progress"."""
 

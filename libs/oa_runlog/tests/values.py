@@ -87,6 +87,13 @@ work_bodies: st.SearchStrategy[ev.EventBody] = st.one_of(
     tool_results,
     st.builds(ev.Message, role=st.sampled_from(ev.MessageRole), text=text()),
     st.builds(ev.Verification, name=word, passed=st.booleans(), detail=text()),
+    st.builds(
+        ev.StepCompleted,
+        ordinal=st.integers(1, 1_000_000),
+        name=word,
+        fingerprint=st.binary(min_size=32, max_size=32),
+        result_json=json_texts,
+    ),
     st.builds(ev.Usage, model=text(), input_tokens=uint64, output_tokens=uint64, cached_input_tokens=uint64),
     codex_events,
     st.builds(

@@ -10,7 +10,7 @@ from oa_base.refusal import Refusal
 from oa_runlog import events
 from oa_runlog.events import EventBody
 from oa_runlog.wire.codex import checked_codex, codex_to_wire
-from oa_runlog.wire.fields import EnumMap, need, parse, part
+from oa_runlog.wire.fields import EnumMap, json_text, need, parse, part
 from oa_runlog.wire.finishes import checked_finish, finish_to_wire
 from oa_runlog.wire.json_values import object_to_wire, optional_object, value_from_wire, value_to_wire
 from oa_runlog.wire.specs import checked_spec, spec_to_wire
@@ -19,6 +19,8 @@ from openagents.runtime.v1 import event_pb2
 
 BodyMessage = event_pb2.EventBody
 """The message itself, for callers that receive it and may not import generated types."""
+
+FINGERPRINT_BYTES = 32
 
 _STREAMS = EnumMap(events.TextStream, event_pb2.TextStream, "TEXT_STREAM_")
 _ROLES = EnumMap(events.MessageRole, event_pb2.MessageRole, "MESSAGE_ROLE_")
@@ -54,6 +56,9 @@ def body_to_wire(body: EventBody) -> event_pb2.EventBody:
             return w.EventBody(codex_event=codex_to_wire(body))
         case events.Custom(kind, content):
             return w.EventBody(custom=w.Custom(type=kind, data=object_to_wire(content)))
+        case events.StepCompleted(ordinal, name, fingerprint, result):
+            step = w.StepCompleted(ordinal=ordinal, name=name, fingerprint=fingerprint, result_json=result)
+            return w.EventBody(step_completed=step)
         case _:
             return _authority_body_to_wire(body)
 
@@ -134,6 +139,13 @@ def _custom(m: event_pb2.Custom) -> events.Custom:
     return events.Custom(m.type, optional_object(m, "data"))
 
 
+def _step_completed(m: event_pb2.StepCompleted) -> events.StepCompleted:
+    if len(m.fingerprint) != FINGERPRINT_BYTES:
+        message = f"a fingerprint has {FINGERPRINT_BYTES} bytes; send the SHA-256 of the arguments"
+        raise Refusal("invalid_value", message, field="fingerprint")
+    return events.StepCompleted(m.ordinal, m.name, m.fingerprint, json_text(m.result_json, "result_json"))
+
+
 _BODIES: Mapping[str, Callable[[Any], EventBody]] = MappingProxyType(
     {
         "run_created": _run_created,
@@ -149,6 +161,7 @@ _BODIES: Mapping[str, Callable[[Any], EventBody]] = MappingProxyType(
         "usage": _usage,
         "codex_event": checked_codex,
         "custom": _custom,
+        "step_completed": _step_completed,
     }
 )
 

@@ -15,6 +15,8 @@ class AgentLimits:
     """Largest message of an assistant; longer text becomes several messages."""
     max_failure_chars: int = 500
     """Characters of what is said of an exception."""
+    max_step_bytes: int = 192 * 1024
+    """Largest result of a step, as JSON; the authority's limit is that of results (OA_RUN_MAX_RESULT_BYTES)."""
     stop_timeout_ms: int = 10_000
     """Longest wait for a function whose run was taken away; what still runs then is left behind, and logged."""
 

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
-from collections.abc import Mapping
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct, Value
 
 from oa_base.refusal import Refusal
 from oa_wire.rules import check_rules
-from oa_wire.shapes import plain_json
+from oa_wire.shapes import Shape, plain_json
 from oa_worker.agents.failures import words_of
 from oa_worker.agents.limits import AgentLimits
+from oa_worker.agents.steps import Steps, arguments_of, called, result_shape
 from oa_worker.sdk.adapter import Assignment, Emit
 from openagents.runtime.v1 import event_pb2 as pb
 
 In_co = TypeVar("In_co", covariant=True)
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _LOGGER = logging.getLogger("oa_worker.agents")
 
@@ -129,6 +135,7 @@ class Run(Generic[In_co]):
         self._input = value
         self._log = _Log(emit, limits)
         self._calls = itertools.count(1)
+        self._steps = Steps(assignment, self._log.append, limits)
         extra = {"run_id": self.id, "attempt": self.attempt}
         self.logger = logging.LoggerAdapter(_LOGGER.getChild(assignment.spec.adapter), extra)
         """For the worker's own log; names the run."""
@@ -158,6 +165,40 @@ class Run(Generic[In_co]):
         call_id = f"e{self._assignment.lease_epoch}-c{next(self._calls)}"
         return ToolUse(self._log, call_id, name, arguments)
 
+    @overload
+    async def step(self, name: str, function: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+    @overload
+    async def step(self, name: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+    async def step(self, name: str, function: Callable[..., Any], *args: object, **kwargs: object) -> Any:
+        """Do something once for the run, whatever dies: `quote = await run.step("quote", price_of, item)`.
+
+        The result is stored before it is returned, as JSON of the type that the function's annotation states. After a
+        takeover a step that was done returns its stored result; one that was cut off is done again. A function that
+        is not `async` runs in a thread. Steps are told apart by their order, name and arguments, which therefore have
+        to be the same each time: else the run fails as `step_mismatch`.
+        """
+        arguments, shape = arguments_of(args, kwargs), result_shape(function)
+        return await self._steps.once(name, arguments, shape, lambda: called(function, *args, **kwargs))
+
+    async def now(self) -> datetime:
+        """The time, as a step: the same after a takeover. In UTC."""
+        return await self._steps.once("now", None, _TIME, _utc_now)
+
+    async def random(self) -> float:
+        """A number from 0 to 1, without 1, as a step: the same after a takeover. Not for secrets."""
+        return await self._steps.once("random", None, _NUMBER, _chance)
+
+    async def sleep(self, delay: timedelta) -> None:
+        """Wait until `delay` after this was first called: a takeover waits for the rest of it only."""
+
+        async def until() -> datetime:
+            return datetime.now(UTC) + delay
+
+        end = await self._steps.once("sleep", delay.total_seconds(), _TIME, until)
+        await asyncio.sleep(max(0.0, (end - datetime.now(UTC)).total_seconds()))
+
     async def usage(self, model: str = "", *, input: int = 0, output: int = 0, cached: int = 0) -> None:
         """Tokens that were used since the last report; `cached` of the input came from a cache."""
         usage = pb.Usage(model=model, input_tokens=input, output_tokens=output, cached_input_tokens=cached)
@@ -171,6 +212,18 @@ class Run(Generic[In_co]):
     async def emit(self, type: str, data: Mapping[str, object] | None = None) -> None:
         """An event of your own type, for example "acme.progress"."""
         await self._log.append(pb.EventBody(custom=pb.Custom(type=type, data=_struct(data, "data"))))
+
+
+async def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def _chance() -> float:
+    return random.random()
+
+
+_TIME = Shape(datetime, "validation")
+_NUMBER = Shape(float, "validation")
 
 
 def _struct(value: Mapping[str, object] | None, field: str) -> Struct | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -37,15 +37,46 @@ class CancelSignal:
         await self._event.wait()
 
 
+class ReadRun(Protocol):
+    """Reads the log of a run that this worker holds."""
+
+    def __call__(self, run_id: str, lease_epoch: int) -> AsyncIterator[bytes]:
+        """Its events from the first on, as they are stored, to its end at the moment.
+
+        Waits while the authority is away. Raises Refusal `stale_epoch` once the run is no longer this worker's.
+        """
+        ...
+
+
+async def _nothing(run_id: str, lease_epoch: int) -> AsyncIterator[bytes]:
+    """Of an assignment without a log."""
+    none: tuple[bytes, ...] = ()
+    for event in none:
+        yield event
+
+
+async def _at_once() -> None:
+    """Of an assignment without a log."""
+
+
 @dataclass(frozen=True)
 class Assignment:
-    """A run to execute. `attempt` is 1 on the first worker, and more when executors before it were lost."""
+    """A run to execute. `attempt` is 1 on the first worker, and more when executors before it were lost.
+
+    `read` gives what stands in its log already, and `stored` returns once all that was emitted stands there too.
+    """
 
     run_id: str
     lease_epoch: int
     attempt: int
     spec: RunSpec
     cancel: CancelSignal = field(default_factory=CancelSignal)
+    read: ReadRun = _nothing
+    stored: Callable[[], Awaitable[None]] = _at_once
+
+    def events(self) -> AsyncIterator[bytes]:
+        """The run's log as it stands, as serialized RunEvents. See `ReadRun`."""
+        return self.read(self.run_id, self.lease_epoch)
 
 
 class Adapter(Protocol):

@@ -44,6 +44,7 @@ class RunAppender:
         self._refusal: Refusal | None = None
         self._filled, self._urgent, self._room = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._room.set()
+        self._progress = asyncio.Event()
         self.appended_events = 0
 
     @property
@@ -64,6 +65,13 @@ class RunAppender:
             raise RuntimeError("emit after the adapter returned: the run's log is closed")
         self._put(event)
 
+    async def stored(self) -> None:
+        """Return when everything that was emitted before is stored. Raises Refusal once the log takes no more."""
+        most = self._buffer.added
+        while self.appended_events < most:
+            self._raise_refusal()
+            await self._progress.wait()
+
     async def finish(self, finish: RunFinished) -> None:
         """Queue the last event; `pump` ends when everything has been answered."""
         self._raise_refusal()
@@ -79,7 +87,7 @@ class RunAppender:
         """Take no more, forget what waits, and let everybody who waits know why."""
         if self._refusal is None:
             self._refusal = refusal
-        for event in (self._room, self._filled, self._urgent):
+        for event in (self._room, self._filled, self._urgent, self._progress):
             event.set()
 
     async def pump(self) -> None:
@@ -141,6 +149,8 @@ class RunAppender:
             self._raise_refusal()
         self._pace.take(self._now_ns(), len(events))
         self.appended_events += len(events)
+        self._progress.set()
+        self._progress = asyncio.Event()
 
     def _raise_refusal(self) -> None:
         if self._refusal is not None:

@@ -32,6 +32,8 @@ class EventBuffer:
         self._open: dict[int, _Text] = {}
         self.bytes = 0
         self.only_text = True
+        self.added = 0
+        """How many events were begun in all; the taken ones are the oldest of them."""
 
     def __len__(self) -> int:
         """How many events it would make now."""
@@ -44,6 +46,7 @@ class EventBuffer:
             return
         self._open.clear()
         self._entries.append(event)
+        self.added += 1
         self.bytes += event.ByteSize() + EVENT_OVERHEAD_BYTES
         self.only_text = False
 
@@ -70,6 +73,7 @@ class EventBuffer:
             if text is None or len(text.data) >= self._max_text_bytes:
                 text = self._open[stream] = _Text(stream)
                 self._entries.append(text)
+                self.added += 1
                 self.bytes += EVENT_OVERHEAD_BYTES
             piece = view[: self._max_text_bytes - len(text.data)]
             text.data += piece

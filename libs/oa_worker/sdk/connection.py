@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING
 
 import grpc
 
@@ -16,12 +17,17 @@ from openagents.runtime.v1.worker_service_pb2 import (
     AppendRefused,
     AttachRequest,
     AttachResponse,
+    ReadHeldRunRequest,
     WorkerAttached,
     WorkerHello,
 )
 from openagents.runtime.v1.worker_service_pb2_grpc import WorkerServiceStub
 
+if TYPE_CHECKING:
+    from openagents.runtime.v1.worker_service_pb2_grpc import WorkerServiceAsyncStub
+
 _Call = grpc.aio.StreamStreamCall[AttachRequest, AttachResponse]
+_Metadata = tuple[tuple[str, str], ...]
 _CLOSE_TIMEOUT_S = 2.0
 
 
@@ -62,7 +68,11 @@ class AppendBook:
 class Attachment:
     """An attached stream: `send` requests, iterate answers. Use `attach` to get one."""
 
-    def __init__(self, call: _Call, attached: WorkerAttached) -> None:
+    def __init__(
+        self, stub: WorkerServiceAsyncStub, metadata: _Metadata, call: _Call, attached: WorkerAttached
+    ) -> None:
+        self._stub = stub
+        self._metadata = metadata
         self._call = call
         self._outbox: asyncio.Queue[AttachRequest | None] = asyncio.Queue()
         self._writer = asyncio.create_task(self._write())
@@ -76,6 +86,14 @@ class Attachment:
         """What the authority says. Raises Refusal when the stream breaks; it never ends by itself."""
         while True:
             yield await _read(self._call)
+
+    async def read_run(self, request: ReadHeldRunRequest, *, timeout_s: float) -> Sequence[bytes]:
+        """A page of the log of a run that this worker holds, in a call beside the stream. Raises Refusal."""
+        try:
+            answer = await self._stub.ReadHeldRun(request, metadata=self._metadata, timeout=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise refusal_of_rpc(error) from None
+        return answer.events
 
     async def close(self) -> None:
         """Send what is queued, half-close, and wait a moment for the authority to close its side."""
@@ -101,7 +119,8 @@ class Attachment:
 
 async def attach(channel: grpc.aio.Channel, token: str, hello: WorkerHello, *, timeout_s: float) -> Attachment:
     """Open a stream and introduce the worker. Raises Refusal when the authority does not take it."""
-    call = WorkerServiceStub(channel).Attach(metadata=(("authorization", f"Bearer {token}"),))
+    stub, metadata = WorkerServiceStub(channel), (("authorization", f"Bearer {token}"),)
+    call = stub.Attach(metadata=metadata)
     try:
         async with asyncio.timeout(timeout_s):
             await call.write(AttachRequest(attach=hello))
@@ -120,7 +139,7 @@ async def attach(channel: grpc.aio.Channel, token: str, hello: WorkerHello, *, t
     if first.WhichOneof("message") != "attached":
         call.cancel()
         raise Refusal("unavailable", "the runtime's first answer was not `attached`; check its address")
-    return Attachment(call, first.attached)
+    return Attachment(stub, metadata, call, first.attached)
 
 
 async def _read(call: _Call) -> AttachResponse:

@@ -72,6 +72,8 @@ class Execution:
         try:
             return await self._adapter.run(assignment, self._appender.emit)
         except Refusal as refusal:
+            if refusal.info.action is ClientAction.STOP_WORK:
+                raise  # the run is somebody else's, which the adapter learned first
             return _failed(refusal.reason, refusal.message)
         except Exception:  # noqa: BLE001 - one adapter's defect must not take the worker's other runs with it
             _log.exception("adapter %s failed on run %s", assignment.spec.adapter, assignment.run_id)

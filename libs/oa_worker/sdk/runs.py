@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from oa_base.refusal import Refusal
-from oa_worker.sdk.adapter import Adapter, Assignment
+from oa_worker.sdk.adapter import Adapter, Assignment, ReadRun
 from oa_worker.sdk.appender import RunAppender, Submit
 from oa_worker.sdk.execution import Execution
 from oa_worker.sdk.limits import WorkerLimits
@@ -17,9 +17,10 @@ from openagents.runtime.v1.worker_service_pb2 import CancelAssignment, HeldLease
 class Runs:
     """Each with its adapter, under the newest lease that was given for it."""
 
-    def __init__(self, adapters: Sequence[Adapter], notify: Callable[[Notice], None]) -> None:
+    def __init__(self, adapters: Sequence[Adapter], notify: Callable[[Notice], None], read: ReadRun) -> None:
         self._adapters = {adapter.name: adapter for adapter in adapters}
         self._notify = notify
+        self._read = read
         self._executions: dict[str, Execution] = {}
         self.idle = asyncio.Event()
         """Set while there are none."""
@@ -43,8 +44,8 @@ class Runs:
             if held.assignment.lease_epoch >= epoch:
                 return  # said twice
             held.lose(Refusal("stale_epoch", "the run was assigned again; leave it to the new lease"))
-        assignment = Assignment(run.run_id, epoch, run.attempt, run.spec)
         appender = RunAppender(run.run_id, epoch, submit, limits)
+        assignment = Assignment(run.run_id, epoch, run.attempt, run.spec, read=self._read, stored=appender.stored)
         execution = Execution(assignment, self._adapters.get(run.spec.adapter), appender)
         self._executions[run.run_id] = execution
         self.idle.clear()

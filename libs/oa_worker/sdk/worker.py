@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -30,6 +30,7 @@ from openagents.runtime.v1.worker_service_pb2 import (
     AppendRefused,
     AttachRequest,
     AttachResponse,
+    ReadHeldRunRequest,
     WorkerDrain,
     WorkerGoodbye,
     WorkerHeartbeat,
@@ -82,7 +83,7 @@ class Worker:
         self._ca_file = ca_file
         self._notify = notify
         self._book = AppendBook()
-        self._runs = Runs(adapters, notify)
+        self._runs = Runs(adapters, notify, self._read_run)
         self._attachment: Attachment | None = None
         self._draining = asyncio.Event()
         self._waits = Waits(limits, self._runs.idle)
@@ -265,6 +266,31 @@ class Worker:
             return await future
         finally:
             self._book.forget(numbered.request_id)
+
+    async def _read_run(self, run_id: str, lease_epoch: int) -> AsyncIterator[bytes]:
+        """See `ReadRun`: a page at a time, from whichever stream stands."""
+        after_seq = failures = 0
+        while True:
+            request = ReadHeldRunRequest(run_id=run_id, lease_epoch=lease_epoch, after_seq=after_seq)
+            try:
+                events = await self._read_page(request)
+            except Refusal as refusal:
+                if refusal.info.action is not ClientAction.RETRY:
+                    raise
+                failures += 1
+                await asyncio.sleep(max(refusal.retry_after_ms, self._waits.backoff_ms(failures)) / 1000)
+                continue
+            if not events:
+                return
+            failures = 0
+            after_seq += len(events)
+            for event in events:
+                yield event
+
+    async def _read_page(self, request: ReadHeldRunRequest) -> Sequence[bytes]:
+        if self._attachment is None:
+            raise Refusal("unavailable", "the worker is not attached now; wait until it is")
+        return await self._attachment.read_run(request, timeout_s=self._waits.attach_timeout_s())
 
     def _run_limits(self) -> WorkerLimits:
         """Our limits, or the authority's where it allows less."""

@@ -14,7 +14,7 @@ from oa_testing.waiting import PATIENCE_S
 from oa_wire.status import STATUS_METADATA_KEY, to_status
 from oa_worker.sdk.tokens import WorkerToken
 from openagents.runtime.v1 import run_pb2, worker_service_pb2_grpc
-from openagents.runtime.v1.event_pb2 import EventBody, RunSpec
+from openagents.runtime.v1.event_pb2 import EventBody, RunEvent, RunSpec
 from openagents.runtime.v1.worker_service_pb2 import (
     AppendEventsRequest,
     AppendEventsResponse,
@@ -24,6 +24,8 @@ from openagents.runtime.v1.worker_service_pb2 import (
     AuthorityDraining,
     CancelAssignment,
     LeaseLost,
+    ReadHeldRunRequest,
+    ReadHeldRunResponse,
     RunAssignment,
     WorkerAttached,
     WorkerHello,
@@ -42,6 +44,7 @@ class Stored:
     events: list[EventBody] = field(default_factory=list)
     keys: dict[str, tuple[int, int, bytes]] = field(default_factory=dict)
     lease_epoch: int = 1
+    attempt: int = 1
 
     @property
     def text(self) -> bytes:
@@ -67,6 +70,8 @@ class Faults:
     """This append is refused, once."""
     attach: list[Refusal] = field(default_factory=list)
     """The next attaches are refused."""
+    read: list[Refusal] = field(default_factory=list)
+    """The next reads of a run are refused."""
     append_delay_s: float = 0.0
 
 
@@ -136,6 +141,17 @@ class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
         """Not what a worker uses."""
         raise NotImplementedError
 
+    async def ReadHeldRun(self, request: ReadHeldRunRequest, context: Context) -> ReadHeldRunResponse:
+        """A page of at most two events."""
+        log = self.logs[request.run_id]
+        if self.faults.read:
+            await _abort(context, self.faults.read.pop(0))
+        if request.lease_epoch != log.lease_epoch:
+            await _abort(context, Refusal("stale_epoch", "another worker has it"))
+        page = list(enumerate(log.events, start=1))[request.after_seq : request.after_seq + 2]
+        events = [RunEvent(run_id=request.run_id, seq=seq, body=event).SerializeToString() for seq, event in page]
+        return ReadHeldRunResponse(events=events)
+
     async def Attach(
         self, request_iterator: AsyncIterator[AttachRequest], context: Context
     ) -> AsyncIterator[AttachResponse]:
@@ -171,7 +187,7 @@ class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
         for run_id, spec in self.specs.items():
             log = self.logs[run_id]
             if run_id not in held and not log.finished and log.lease_epoch == 1:
-                run = run_pb2.Run(run_id=run_id, spec=spec, attempt=1)
+                run = run_pb2.Run(run_id=run_id, spec=spec, attempt=log.attempt)
                 outbox.put_nowait(AttachResponse(assignment=RunAssignment(run=run, lease_epoch=1)))
 
     async def _read(self, requests: AsyncIterator[AttachRequest], outbox: asyncio.Queue[AttachResponse | None]) -> None:

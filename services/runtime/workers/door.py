@@ -22,6 +22,7 @@ from services.runtime.agents.domain import Agent
 from services.runtime.log.domain.batch import Applied
 from services.runtime.log.domain.records import RunRecord
 from services.runtime.workers.app.attachment import Attachment
+from services.runtime.workers.app.held_runs import HeldRuns
 from services.runtime.workers.app.workers import Workers
 from services.runtime.workers.domain.notices import (
     AppendAnswer,
@@ -40,8 +41,9 @@ _ATTACH = "/openagents.runtime.v1.WorkerService/Attach"
 class WorkerApi(WorkerServiceServicer):
     """How workers take runs and append to their logs."""
 
-    def __init__(self, workers: Workers, run_limits: Limits) -> None:
+    def __init__(self, workers: Workers, held_runs: HeldRuns, run_limits: Limits) -> None:
         self._workers = workers
+        self._held_runs = held_runs
         self._run_limits = run_limits
 
     async def AppendEvents(self, request: pb.AppendEventsRequest, context: Any) -> pb.AppendEventsResponse:
@@ -49,6 +51,11 @@ class WorkerApi(WorkerServiceServicer):
         principal = current_principal()
         applied = await self._workers.append_once(principal, _append(request, principal))
         return _appended(request.request_id, applied)
+
+    async def ReadHeldRun(self, request: pb.ReadHeldRunRequest, context: Any) -> pb.ReadHeldRunResponse:
+        """A page of a run's log, for its holder."""
+        events = await self._held_runs.page(current_principal(), request.run_id, request.lease_epoch, request.after_seq)
+        return pb.ReadHeldRunResponse(events=events)
 
     async def Attach(self, requests: AsyncIterator[pb.AttachRequest], context: Any) -> AsyncIterator[pb.AttachResponse]:
         """A worker's stream, from its hello to its end."""

@@ -34,6 +34,10 @@ class WorkerLimits:
     """Pause before a run whose worker was lost is given to another; twice as long after each further loss."""
     retry_max_ms: int = 60_000
     """Longest such pause."""
+    read_page_events: int = 1_000
+    """Events that a worker gets in one page of a run that it holds."""
+    read_page_bytes: int = 1 << 20
+    """Bytes of such a page; one event is always given."""
     drain_reconnect_ms: int = 100
     """Wait that a draining replica asks workers for."""
 

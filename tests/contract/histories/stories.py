@@ -26,6 +26,7 @@ from oa_runlog.events import (
     PromptSpec,
     RunFinished,
     RunSpec,
+    StepCompleted,
     TextDelta,
     TextStream,
     ToolCall,
@@ -69,6 +70,8 @@ _WORK: tuple[EventBody, ...] = (
     CodexEvent(TurnStatusChanged("t1", TurnStatus.COMPLETED, "done")),
     Custom("acme.progress", {"percent": 12.5}),
     Custom("acme.done"),
+    StepCompleted(1, "quote", bytes(range(32)), '{"price":12.5}'),
+    StepCompleted(2, "charge", bytes(32), "null"),
 )
 
 

@@ -26,6 +26,7 @@ from oa_runlog.events import (
     RunFinished,
     RunSpec,
     RunStarted,
+    StepCompleted,
     TextDelta,
     TextStream,
     ToolCall,
@@ -71,6 +72,7 @@ def _one_of_each() -> dict[str, EventBody]:
         Usage("m-1", 1200, 34, 1000),
         CodexEvent(TurnStatusChanged("t1", TurnStatus.IN_PROGRESS), "th1"),
         Custom("acme.progress", {"percent": 12.5}),
+        StepCompleted(1, "quote", bytes(range(32)), '{"price":12.5}'),
         *(RunFinished(outcome) for outcome in Outcome),
     )
     return {trigger(body): body for body in bodies}

@@ -209,6 +209,11 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The receipt is not in the log of receipts yet; it gets there in a moment."""
     REASON_APPEND_OUT_OF_ORDER: _Reason.ValueType  # 220
     """An append of the run that was sent before on this stream was refused for now: send that one again first (`resend_from`)."""
+    REASON_STEP_MISMATCH: _Reason.ValueType  # 221
+    """A step of an agent is another one than the run's log has at its place: the agent's
+    code has changed, or asks for other steps each time. The metadata has both names
+    (recorded, asked).
+    """
     REASON_RETENTION_FLOOR_BREACH: _Reason.ValueType  # 300
     """The cursor lies below what is retained."""
     REASON_REPLAY_BUDGET_EXCEEDED: _Reason.ValueType  # 301
@@ -407,6 +412,11 @@ REASON_NOT_LOGGED_YET: Reason.ValueType  # 212
 """The receipt is not in the log of receipts yet; it gets there in a moment."""
 REASON_APPEND_OUT_OF_ORDER: Reason.ValueType  # 220
 """An append of the run that was sent before on this stream was refused for now: send that one again first (`resend_from`)."""
+REASON_STEP_MISMATCH: Reason.ValueType  # 221
+"""A step of an agent is another one than the run's log has at its place: the agent's
+code has changed, or asks for other steps each time. The metadata has both names
+(recorded, asked).
+"""
 REASON_RETENTION_FLOOR_BREACH: Reason.ValueType  # 300
 """The cursor lies below what is retained."""
 REASON_REPLAY_BUDGET_EXCEEDED: Reason.ValueType  # 301

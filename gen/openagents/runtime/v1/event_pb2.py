@@ -28,7 +28,7 @@ from openagents.codex.v1 import event_pb2 as openagents_dot_codex_dot_v1_dot_eve
 from openagents.common.v1 import options_pb2 as openagents_dot_common_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!openagents/runtime/v1/event.proto\x12\x15openagents.runtime.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fopenagents/codex/v1/event.proto\x1a\"openagents/common/v1/options.proto\"\xf2\x01\n\x08RunEvent\x12\x15\n\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x10\n\x03seq\x18\x02 \x01(\x04R\x03seq\x12?\n\rrecorded_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0crecordedTime\x12\x1f\n\x0blease_epoch\x18\x04 \x01(\x04R\nleaseEpoch\x12%\n\x0eschema_version\x18\x05 \x01(\rR\rschemaVersion\x12\x34\n\x04\x62ody\x18\x06 \x01(\x0b\x32 .openagents.runtime.v1.EventBodyR\x04\x62ody\"\x96\x07\n\tEventBody\x12\x44\n\x0brun_created\x18\x01 \x01(\x0b\x32!.openagents.runtime.v1.RunCreatedH\x00R\nrunCreated\x12\x44\n\x0brun_started\x18\x02 \x01(\x0b\x32!.openagents.runtime.v1.RunStartedH\x00R\nrunStarted\x12]\n\x14run_cancel_requested\x18\x03 \x01(\x0b\x32).openagents.runtime.v1.RunCancelRequestedH\x00R\x12runCancelRequested\x12G\n\x0crun_finished\x18\x04 \x01(\x0b\x32\".openagents.runtime.v1.RunFinishedH\x00R\x0brunFinished\x12J\n\rexecutor_lost\x18\x05 \x01(\x0b\x32#.openagents.runtime.v1.ExecutorLostH\x00R\x0c\x65xecutorLost\x12\x41\n\ntext_delta\x18\n \x01(\x0b\x32 .openagents.runtime.v1.TextDeltaH\x00R\ttextDelta\x12>\n\ttool_call\x18\x0b \x01(\x0b\x32\x1f.openagents.runtime.v1.ToolCallH\x00R\x08toolCall\x12\x44\n\x0btool_result\x18\x0c \x01(\x0b\x32!.openagents.runtime.v1.ToolResultH\x00R\ntoolResult\x12:\n\x07message\x18\r \x01(\x0b\x32\x1e.openagents.runtime.v1.MessageH\x00R\x07message\x12I\n\x0cverification\x18\x0e \x01(\x0b\x32#.openagents.runtime.v1.VerificationH\x00R\x0cverification\x12\x34\n\x05usage\x18\x0f \x01(\x0b\x32\x1c.openagents.runtime.v1.UsageH\x00R\x05usage\x12\x42\n\x0b\x63odex_event\x18\x10 \x01(\x0b\x32\x1f.openagents.codex.v1.CodexEventH\x00R\ncodexEvent\x12\x37\n\x06\x63ustom\x18\x11 \x01(\x0b\x32\x1d.openagents.runtime.v1.CustomH\x00R\x06\x63ustomB\x06\n\x04kind\"p\n\nRunCreated\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\x12\x15\n\x06org_id\x18\x02 \x01(\tR\x05orgId\x12\x32\n\x04spec\x18\x03 \x01(\x0b\x32\x1e.openagents.runtime.v1.RunSpecR\x04spec\"\x85\x04\n\x07RunSpec\x12\x35\n\x07\x61\x64\x61pter\x18\x01 \x01(\tB\x1b\x9a\xf4\x18\x17\x08\x01\x18@\"\x11[a-z][a-z0-9_.-]*R\x07\x61\x64\x61pter\x12\x1d\n\x05title\x18\x02 \x01(\tB\x07\x9a\xf4\x18\x03\x18\xc8\x01R\x05title\x12\x35\n\x04\x65xec\x18\x03 \x01(\x0b\x32\x1f.openagents.runtime.v1.ExecSpecH\x00R\x04\x65xec\x12;\n\x06prompt\x18\x04 \x01(\x0b\x32!.openagents.runtime.v1.PromptSpecH\x00R\x06prompt\x12\x38\n\x05\x61gent\x18\x08 \x01(\x0b\x32 .openagents.runtime.v1.AgentSpecH\x00R\x05\x61gent\x12#\n\tthread_id\x18\x05 \x01(\tB\x06\x9a\xf4\x18\x02\x18@R\x08threadId\x12J\n\x06labels\x18\x06 \x03(\x0b\x32*.openagents.runtime.v1.RunSpec.LabelsEntryB\x06\x9a\xf4\x18\x02\x30 R\x06labels\x12\x41\n\x0fretention_class\x18\x07 \x01(\tB\x18\x9a\xf4\x18\x14\x18 \"\x10[a-z][a-z0-9_-]*R\x0eretentionClass\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\x42\x07\n\x05input\"\x9f\x02\n\x08\x45xecSpec\x12!\n\x04\x61rgv\x18\x01 \x03(\tB\r\x9a\xf4\x18\t\x18\x80\x80\x02(\x01\x30\x80\x04R\x04\x61rgv\x12\x34\n\x11working_directory\x18\x02 \x01(\tB\x07\x9a\xf4\x18\x03\x18\x80 R\x10workingDirectory\x12[\n\x0b\x65nvironment\x18\x03 \x03(\x0b\x32\x30.openagents.runtime.v1.ExecSpec.EnvironmentEntryB\x07\x9a\xf4\x18\x03\x30\x80\x01R\x0b\x65nvironment\x12\x1d\n\ntimeout_ms\x18\x04 \x01(\x04R\ttimeoutMs\x1a>\n\x10\x45nvironmentEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\",\n\nPromptSpec\x12\x1e\n\x04text\x18\x01 \x01(\tB\n\x9a\xf4\x18\x06\x08\x01\x18\x80\x80\x04R\x04text\"2\n\tAgentSpec\x12%\n\ninput_json\x18\x01 \x01(\tB\x06\x9a\xf4\x18\x02\x08\x01R\tinputJson\"d\n\nRunStarted\x12\x1b\n\tworker_id\x18\x01 \x01(\tR\x08workerId\x12\x1f\n\x0blease_epoch\x18\x02 \x01(\x04R\nleaseEpoch\x12\x18\n\x07\x61ttempt\x18\x03 \x01(\rR\x07\x61ttempt\"O\n\x12RunCancelRequested\x12!\n\x0crequested_by\x18\x01 \x01(\tR\x0brequestedBy\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\"\xed\x01\n\x0bRunFinished\x12\x43\n\x07outcome\x18\x01 \x01(\x0e\x32!.openagents.runtime.v1.RunOutcomeB\x06\x9a\xf4\x18\x02\x08\x01R\x07outcome\x12\x1e\n\x06reason\x18\x02 \x01(\tB\x06\x9a\xf4\x18\x02\x18@R\x06reason\x12!\n\x07message\x18\x03 \x01(\tB\x07\x9a\xf4\x18\x03\x18\xd0\x0fR\x07message\x12\x35\n\x04\x65xec\x18\x04 \x01(\x0b\x32!.openagents.runtime.v1.ExecResultR\x04\x65xec\x12\x1f\n\x0bresult_json\x18\x05 \x01(\tR\nresultJson\"\xbb\x01\n\nExecResult\x12 \n\texit_code\x18\x01 \x01(\x05H\x00R\x08\x65xitCode\x88\x01\x01\x12\x16\n\x06signal\x18\x02 \x01(\x05R\x06signal\x12\x1f\n\x0b\x64uration_ms\x18\x03 \x01(\x04R\ndurationMs\x12!\n\x0cstdout_bytes\x18\x04 \x01(\x04R\x0bstdoutBytes\x12!\n\x0cstderr_bytes\x18\x05 \x01(\x04R\x0bstderrBytesB\x0c\n\n_exit_code\"\x82\x01\n\x0c\x45xecutorLost\x12\x1b\n\tworker_id\x18\x01 \x01(\tR\x08workerId\x12\x1f\n\x0blease_epoch\x18\x02 \x01(\x04R\nleaseEpoch\x12\x18\n\x07\x61ttempt\x18\x03 \x01(\rR\x07\x61ttempt\x12\x1a\n\x08requeued\x18\x04 \x01(\x08R\x08requeued\"b\n\tTextDelta\x12\x41\n\x06stream\x18\x01 \x01(\x0e\x32!.openagents.runtime.v1.TextStreamB\x06\x9a\xf4\x18\x02\x08\x01R\x06stream\x12\x12\n\x04\x64\x61ta\x18\x02 \x01(\x0cR\x04\x64\x61ta\"\x84\x01\n\x08ToolCall\x12\"\n\x07\x63\x61ll_id\x18\x01 \x01(\tB\t\x9a\xf4\x18\x05\x08\x01\x18\x80\x01R\x06\x63\x61llId\x12\x1d\n\x04name\x18\x02 \x01(\tB\t\x9a\xf4\x18\x05\x08\x01\x18\x80\x01R\x04name\x12\x35\n\targuments\x18\x03 \x01(\x0b\x32\x17.google.protobuf.StructR\targuments\"x\n\nToolResult\x12\"\n\x07\x63\x61ll_id\x18\x01 \x01(\tB\t\x9a\xf4\x18\x05\x08\x01\x18\x80\x01R\x06\x63\x61llId\x12\x16\n\x06\x66\x61iled\x18\x02 \x01(\x08R\x06\x66\x61iled\x12.\n\x06result\x18\x03 \x01(\x0b\x32\x16.google.protobuf.ValueR\x06result\"]\n\x07Message\x12>\n\x04role\x18\x01 \x01(\x0e\x32\".openagents.runtime.v1.MessageRoleB\x06\x9a\xf4\x18\x02\x08\x01R\x04role\x12\x12\n\x04text\x18\x02 \x01(\tR\x04text\"]\n\x0cVerification\x12\x1d\n\x04name\x18\x01 \x01(\tB\t\x9a\xf4\x18\x05\x08\x01\x18\xc8\x01R\x04name\x12\x16\n\x06passed\x18\x02 \x01(\x08R\x06passed\x12\x16\n\x06\x64\x65tail\x18\x03 \x01(\tR\x06\x64\x65tail\"\x9e\x01\n\x05Usage\x12\x1d\n\x05model\x18\x01 \x01(\tB\x07\x9a\xf4\x18\x03\x18\x80\x01R\x05model\x12!\n\x0cinput_tokens\x18\x02 \x01(\x04R\x0binputTokens\x12#\n\routput_tokens\x18\x03 \x01(\x04R\x0coutputTokens\x12.\n\x13\x63\x61\x63hed_input_tokens\x18\x04 \x01(\x04R\x11\x63\x61\x63hedInputTokens\"t\n\x06\x43ustom\x12=\n\x04type\x18\x01 \x01(\tB)\x9a\xf4\x18%\x08\x01\x18\x80\x01\"\x1e[a-z][a-z0-9_]*(\\.[a-z0-9_]+)+R\x04type\x12+\n\x04\x64\x61ta\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructR\x04\x64\x61ta*v\n\nRunOutcome\x12\x1b\n\x17RUN_OUTCOME_UNSPECIFIED\x10\x00\x12\x19\n\x15RUN_OUTCOME_SUCCEEDED\x10\x01\x12\x16\n\x12RUN_OUTCOME_FAILED\x10\x02\x12\x18\n\x14RUN_OUTCOME_CANCELED\x10\x03*\x8f\x01\n\nTextStream\x12\x1b\n\x17TEXT_STREAM_UNSPECIFIED\x10\x00\x12\x16\n\x12TEXT_STREAM_STDOUT\x10\x01\x12\x16\n\x12TEXT_STREAM_STDERR\x10\x02\x12\x19\n\x15TEXT_STREAM_ASSISTANT\x10\x03\x12\x19\n\x15TEXT_STREAM_REASONING\x10\x04*w\n\x0bMessageRole\x12\x1c\n\x18MESSAGE_ROLE_UNSPECIFIED\x10\x00\x12\x15\n\x11MESSAGE_ROLE_USER\x10\x01\x12\x1a\n\x16MESSAGE_ROLE_ASSISTANT\x10\x02\x12\x17\n\x13MESSAGE_ROLE_SYSTEM\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!openagents/runtime/v1/event.proto\x12\x15openagents.runtime.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fopenagents/codex/v1/event.proto\x1a\"openagents/common/v1/options.proto\"\xf2\x01\n\x08RunEvent\x12\x15\n\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x10\n\x03seq\x18\x02 \x01(\x04R\x03seq\x12?\n\rrecorded_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0crecordedTime\x12\x1f\n\x0blease_epoch\x18\x04 \x01(\x04R\nleaseEpoch\x12%\n\x0eschema_version\x18\x05 \x01(\rR\rschemaVersion\x12\x34\n\x04\x62ody\x18\x06 \x01(\x0b\x32 .openagents.runtime.v1.EventBodyR\x04\x62ody\"\xe5\x07\n\tEventBody\x12\x44\n\x0brun_created\x18\x01 \x01(\x0b\x32!.openagents.runtime.v1.RunCreatedH\x00R\nrunCreated\x12\x44\n\x0brun_started\x18\x02 \x01(\x0b\x32!.openagents.runtime.v1.RunStartedH\x00R\nrunStarted\x12]\n\x14run_cancel_requested\x18\x03 \x01(\x0b\x32).openagents.runtime.v1.RunCancelRequestedH\x00R\x12runCancelRequested\x12G\n\x0crun_finished\x18\x04 \x01(\x0b\x32\".openagents.runtime.v1.RunFinishedH\x00R\x0brunFinished\x12J\n\rexecutor_lost\x18\x05 \x01(\x0b\x32#.openagents.runtime.v1.ExecutorLostH\x00R\x0c\x65xecutorLost\x12\x41\n\ntext_delta\x18\n \x01(\x0b\x32 .openagents.runtime.v1.TextDeltaH\x00R\ttextDelta\x12>\n\ttool_call\x18\x0b \x01(\x0b\x32\x1f.openagents.runtime.v1.ToolCallH\x00R\x08toolCall\x12\x44\n\x0btool_result\x18\x0c \x01(\x0b\x32!.openagents.runtime.v1.ToolResultH\x00R\ntoolResult\x12:\n\x07message\x18\r \x01(\x0b\x32\x1e.openagents.runtime.v1.MessageH\x00R\x07message\x12I\n\x0cverification\x18\x0e \x01(\x0b\x32#.openagents.runtime.v1.VerificationH\x00R\x0cverification\x12\x34\n\x05usage\x18\x0f \x01(\x0b\x32\x1c.openagents.runtime.v1.UsageH\x00R\x05usage\x12\x42\n\x0b\x63odex_event\x18\x10 \x01(\x0b\x32\x1f.openagents.codex.v1.CodexEventH\x00R\ncodexEvent\x12\x37\n\x06\x63ustom\x18\x11 \x01(\x0b\x32\x1d.openagents.runtime.v1.CustomH\x00R\x06\x63ustom\x12M\n\x0estep_completed\x18\x12 \x01(\x0b\x32$.openagents.runtime.v1.StepCompletedH\x00R\rstepCompletedB\x06\n\x04kind\"p\n\nRunCreated\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\x12\x15\n\x06org_id\x18\x02 \x01(\tR\x05orgId\x12\x32\n\x04spec\x18\x03 \x01(\x0b\x32\x1e.openagents.runtime.v1.RunSpecR\x04spec\"\x85\x04\n\x07RunSpec\x12\x35\n\x07\x61\x64\x61pter\x18\x01 \x01(\tB\x1b\x9a\xf4\x18\x17\x08\x01\x18@\"\x11[a-z][a-z0-9_.-]*R\x07\x61\x64\x61pter\x12\x1d\n\x05title\x18\x02 \x01(\tB\x07\x9a\xf4\x18\x03\x18\xc8\x01R\x05title\x12\x35\n\x04\x65xec\x18\x03 \x01(\x0b\x32\x1f.openagents.runtime.v1.ExecSpecH\x00R\x04\x65xec\x12;\n\x06prompt\x18\x04 \x01(\x0b\x32!.openagents.runtime.v1.PromptSpecH\x00R\x06prompt\x12\x38\n\x05\x61gent\x18\x08 \x01(\x0b\x32 .openagents.runtime.v1.AgentSpecH\x00R\x05\x61gent\x12#\n\tthread_id\x18\x05 \x01(\tB\x06\x9a\xf4\x18\x02\x18@R\x08threadId\x12J\n\x06labels\x18\x06 \x03(\x0b\x32*.openagents.runtime.v1.RunSpec.LabelsEntryB\x06\x9a\xf4\x18\x02\x30 R\x06labels\x12\x41\n\x0fretention_class\x18\x07 \x01(\tB\x18\x9a\xf4\x18\x14\x18 \"\x10[a-z][a-z0-9_-]*R\x0eretentionClass\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\x42\x07\n\x05input\"\x9f\x02\n\x08\x45xecSpec\x12!\n\x04\x61rgv\x18\x01 \x03(\tB\r\x9a\xf4\x18\t\x18\x80\x80\x02(\x01\x30\x80\x04R\x04\x61rgv\x12\x34\n\x11working_directory\x18\x02 \x01(\tB\x07\x9a\xf4\x18\x03\x18\x80 R\x10workingDirectory\x12[\n\x0b\x65nvironment\x18\x03 \x03(\x0b\x32\x30.openagents.runtime.v1.ExecSpec.EnvironmentEntryB\x07\x9a\xf4\x18\x03\x30\x80\x01R\x0b\x65nvironment\x12\x1d\n\ntimeout_ms\x18\x04 \x01(\x04R\ttimeoutMs\x1a>\n\x10\x45nvironmentEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\",\n\nPromptSpec\x12\x1e\n\x04text\x18\x01 \x01(\tB\n\x9a\xf4\x18\x06\x08\x01\x18\x80\x80\x04R\x04text\"2\n\tAgentSpec\x12%\n\ninput_json\x18\x01 \x01(\tB\x06\x9a\xf4\x18\x02\x08\x01R\tinputJson\"d\n\nRunStarted\x12\x1b\n\tworker_id\x18\x01 \x01(\tR\x08workerId\x12\x1f\n\x0blease_epoch\x18\x02 \x01(\x04R\nleaseEpoch\x12\x18\n\x07\x61ttempt\x18\x03 \x01(\rR\x07\x61ttempt\"O\n\x12RunCancelRequested\x12!\n\x0crequested_by\x18\x01 \x01(\tR\x0brequestedBy\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\"\xed\x01\n\x0bRunFinished\x12\x43\n\x07outcome\x18\x01 \x01(\x0e\x32!.openagents.runtime.v1.RunOutcomeB\x06\x9a\xf4\x18\x02\x08\x01R\x07outcome\x12\x1e\n\x06reason\x18\x02 \x01(\tB\x06\x9a\xf4\x18\x02\x18@R\x06reason\x12!\n\x07message\x18\x03 \x01(\tB\x07\x9a\xf4\x18\x03\x18\xd0\x0fR\x07message\x12\x35\n\x04\x65xec\x18\x04 \x01(\x0b\x32!.openagents.runtime.v1.ExecResultR\x04\x65xec\x12\x1f\n\x0bresult_json\x18\x05 \x01(\tR\nresultJson\"\xbb\x01\n\nExecResult\x12 \n\texit_code\x18\x01 \x01(\x05H\x00R\x08\x65xitCode\x88\x01\x01\x12\x16\n\x06signal\x18\x02 \x01(\x05R\x06signal\x12\x1f\n\x0b\x64uration_ms\x18\x03 \x01(\x04R\ndurationMs\x12!\n\x0cstdout_bytes\x18\x04 \x01(\x04R\x0bstdoutBytes\x12!\n\x0cstderr_bytes\x18\x05 \x01(\x04R\x0bstderrBytesB\x0c\n\n_exit_code\"\x82\x01\n\x0c\x45xecutorLost\x12\x1b\n\tworker_id\x18\x01 \x01(\tR\x08workerId\x12\x1f\n\x0blease_epoch\x18\x02 \x01(\x04R\nleaseEpoch\x12\x18\n\x07\x61ttempt\x18\x03 \x01(\rR\x07\x61ttempt\x12\x1a\n\x08requeued\x18\x04 \x01(\x08R\x08requeued\"b\n\tTextDelta\x12\x41\n\x06stream\x18\x01 \x01(\x0e\x32!.openagents.runtime.v1.TextStreamB\x06\x9a\xf4\x18\x02\x08\x01R\x06stream\x12\x12\n\x04\x64\x61ta\x18\x02 \x01(\x0cR\x04\x64\x61ta\"\x84\x01\n\x08ToolCall\x12\"\n\x07\x63\x61ll_id\x18\x01 \x01(\tB\t\x9a\xf4\x18\x05\x08\x01\x18\x80\x01R\x06\x63\x61llId\x12\x1d\n\x04name\x18\x02 \x01(\tB\t\x9a\xf4\x18\x05\x08\x01\x18\x80\x01R\x04name\x12\x35\n\targuments\x18\x03 \x01(\x0b\x32\x17.google.protobuf.StructR\targuments\"x\n\nToolResult\x12\"\n\x07\x63\x61ll_id\x18\x01 \x01(\tB\t\x9a\xf4\x18\x05\x08\x01\x18\x80\x01R\x06\x63\x61llId\x12\x16\n\x06\x66\x61iled\x18\x02 \x01(\x08R\x06\x66\x61iled\x12.\n\x06result\x18\x03 \x01(\x0b\x32\x16.google.protobuf.ValueR\x06result\"]\n\x07Message\x12>\n\x04role\x18\x01 \x01(\x0e\x32\".openagents.runtime.v1.MessageRoleB\x06\x9a\xf4\x18\x02\x08\x01R\x04role\x12\x12\n\x04text\x18\x02 \x01(\tR\x04text\"]\n\x0cVerification\x12\x1d\n\x04name\x18\x01 \x01(\tB\t\x9a\xf4\x18\x05\x08\x01\x18\xc8\x01R\x04name\x12\x16\n\x06passed\x18\x02 \x01(\x08R\x06passed\x12\x16\n\x06\x64\x65tail\x18\x03 \x01(\tR\x06\x64\x65tail\"\x9e\x01\n\x05Usage\x12\x1d\n\x05model\x18\x01 \x01(\tB\x07\x9a\xf4\x18\x03\x18\x80\x01R\x05model\x12!\n\x0cinput_tokens\x18\x02 \x01(\x04R\x0binputTokens\x12#\n\routput_tokens\x18\x03 \x01(\x04R\x0coutputTokens\x12.\n\x13\x63\x61\x63hed_input_tokens\x18\x04 \x01(\x04R\x11\x63\x61\x63hedInputTokens\"\xa1\x01\n\rStepCompleted\x12&\n\x07ordinal\x18\x01 \x01(\rB\x0c\x9a\xf4\x18\x08\x38\x01@\xc0\x84=H\x01R\x07ordinal\x12\x1d\n\x04name\x18\x02 \x01(\tB\t\x9a\xf4\x18\x05\x08\x01\x18\x80\x01R\x04name\x12 \n\x0b\x66ingerprint\x18\x03 \x01(\x0cR\x0b\x66ingerprint\x12\'\n\x0bresult_json\x18\x04 \x01(\tB\x06\x9a\xf4\x18\x02\x08\x01R\nresultJson\"t\n\x06\x43ustom\x12=\n\x04type\x18\x01 \x01(\tB)\x9a\xf4\x18%\x08\x01\x18\x80\x01\"\x1e[a-z][a-z0-9_]*(\\.[a-z0-9_]+)+R\x04type\x12+\n\x04\x64\x61ta\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructR\x04\x64\x61ta*v\n\nRunOutcome\x12\x1b\n\x17RUN_OUTCOME_UNSPECIFIED\x10\x00\x12\x19\n\x15RUN_OUTCOME_SUCCEEDED\x10\x01\x12\x16\n\x12RUN_OUTCOME_FAILED\x10\x02\x12\x18\n\x14RUN_OUTCOME_CANCELED\x10\x03*\x8f\x01\n\nTextStream\x12\x1b\n\x17TEXT_STREAM_UNSPECIFIED\x10\x00\x12\x16\n\x12TEXT_STREAM_STDOUT\x10\x01\x12\x16\n\x12TEXT_STREAM_STDERR\x10\x02\x12\x19\n\x15TEXT_STREAM_ASSISTANT\x10\x03\x12\x19\n\x15TEXT_STREAM_REASONING\x10\x04*w\n\x0bMessageRole\x12\x1c\n\x18MESSAGE_ROLE_UNSPECIFIED\x10\x00\x12\x15\n\x11MESSAGE_ROLE_USER\x10\x01\x12\x1a\n\x16MESSAGE_ROLE_ASSISTANT\x10\x02\x12\x17\n\x13MESSAGE_ROLE_SYSTEM\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -79,54 +79,62 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VERIFICATION'].fields_by_name['name']._serialized_options = b'\232\364\030\005\010\001\030\310\001'
   _globals['_USAGE'].fields_by_name['model']._loaded_options = None
   _globals['_USAGE'].fields_by_name['model']._serialized_options = b'\232\364\030\003\030\200\001'
+  _globals['_STEPCOMPLETED'].fields_by_name['ordinal']._loaded_options = None
+  _globals['_STEPCOMPLETED'].fields_by_name['ordinal']._serialized_options = b'\232\364\030\0108\001@\300\204=H\001'
+  _globals['_STEPCOMPLETED'].fields_by_name['name']._loaded_options = None
+  _globals['_STEPCOMPLETED'].fields_by_name['name']._serialized_options = b'\232\364\030\005\010\001\030\200\001'
+  _globals['_STEPCOMPLETED'].fields_by_name['result_json']._loaded_options = None
+  _globals['_STEPCOMPLETED'].fields_by_name['result_json']._serialized_options = b'\232\364\030\002\010\001'
   _globals['_CUSTOM'].fields_by_name['type']._loaded_options = None
   _globals['_CUSTOM'].fields_by_name['type']._serialized_options = b'\232\364\030%\010\001\030\200\001\"\036[a-z][a-z0-9_]*(\\.[a-z0-9_]+)+'
-  _globals['_RUNOUTCOME']._serialized_start=3952
-  _globals['_RUNOUTCOME']._serialized_end=4070
-  _globals['_TEXTSTREAM']._serialized_start=4073
-  _globals['_TEXTSTREAM']._serialized_end=4216
-  _globals['_MESSAGEROLE']._serialized_start=4218
-  _globals['_MESSAGEROLE']._serialized_end=4337
+  _globals['_RUNOUTCOME']._serialized_start=4195
+  _globals['_RUNOUTCOME']._serialized_end=4313
+  _globals['_TEXTSTREAM']._serialized_start=4316
+  _globals['_TEXTSTREAM']._serialized_end=4459
+  _globals['_MESSAGEROLE']._serialized_start=4461
+  _globals['_MESSAGEROLE']._serialized_end=4580
   _globals['_RUNEVENT']._serialized_start=193
   _globals['_RUNEVENT']._serialized_end=435
   _globals['_EVENTBODY']._serialized_start=438
-  _globals['_EVENTBODY']._serialized_end=1356
-  _globals['_RUNCREATED']._serialized_start=1358
-  _globals['_RUNCREATED']._serialized_end=1470
-  _globals['_RUNSPEC']._serialized_start=1473
-  _globals['_RUNSPEC']._serialized_end=1990
-  _globals['_RUNSPEC_LABELSENTRY']._serialized_start=1924
-  _globals['_RUNSPEC_LABELSENTRY']._serialized_end=1981
-  _globals['_EXECSPEC']._serialized_start=1993
-  _globals['_EXECSPEC']._serialized_end=2280
-  _globals['_EXECSPEC_ENVIRONMENTENTRY']._serialized_start=2218
-  _globals['_EXECSPEC_ENVIRONMENTENTRY']._serialized_end=2280
-  _globals['_PROMPTSPEC']._serialized_start=2282
-  _globals['_PROMPTSPEC']._serialized_end=2326
-  _globals['_AGENTSPEC']._serialized_start=2328
-  _globals['_AGENTSPEC']._serialized_end=2378
-  _globals['_RUNSTARTED']._serialized_start=2380
-  _globals['_RUNSTARTED']._serialized_end=2480
-  _globals['_RUNCANCELREQUESTED']._serialized_start=2482
-  _globals['_RUNCANCELREQUESTED']._serialized_end=2561
-  _globals['_RUNFINISHED']._serialized_start=2564
-  _globals['_RUNFINISHED']._serialized_end=2801
-  _globals['_EXECRESULT']._serialized_start=2804
-  _globals['_EXECRESULT']._serialized_end=2991
-  _globals['_EXECUTORLOST']._serialized_start=2994
-  _globals['_EXECUTORLOST']._serialized_end=3124
-  _globals['_TEXTDELTA']._serialized_start=3126
-  _globals['_TEXTDELTA']._serialized_end=3224
-  _globals['_TOOLCALL']._serialized_start=3227
-  _globals['_TOOLCALL']._serialized_end=3359
-  _globals['_TOOLRESULT']._serialized_start=3361
-  _globals['_TOOLRESULT']._serialized_end=3481
-  _globals['_MESSAGE']._serialized_start=3483
-  _globals['_MESSAGE']._serialized_end=3576
-  _globals['_VERIFICATION']._serialized_start=3578
-  _globals['_VERIFICATION']._serialized_end=3671
-  _globals['_USAGE']._serialized_start=3674
-  _globals['_USAGE']._serialized_end=3832
-  _globals['_CUSTOM']._serialized_start=3834
-  _globals['_CUSTOM']._serialized_end=3950
+  _globals['_EVENTBODY']._serialized_end=1435
+  _globals['_RUNCREATED']._serialized_start=1437
+  _globals['_RUNCREATED']._serialized_end=1549
+  _globals['_RUNSPEC']._serialized_start=1552
+  _globals['_RUNSPEC']._serialized_end=2069
+  _globals['_RUNSPEC_LABELSENTRY']._serialized_start=2003
+  _globals['_RUNSPEC_LABELSENTRY']._serialized_end=2060
+  _globals['_EXECSPEC']._serialized_start=2072
+  _globals['_EXECSPEC']._serialized_end=2359
+  _globals['_EXECSPEC_ENVIRONMENTENTRY']._serialized_start=2297
+  _globals['_EXECSPEC_ENVIRONMENTENTRY']._serialized_end=2359
+  _globals['_PROMPTSPEC']._serialized_start=2361
+  _globals['_PROMPTSPEC']._serialized_end=2405
+  _globals['_AGENTSPEC']._serialized_start=2407
+  _globals['_AGENTSPEC']._serialized_end=2457
+  _globals['_RUNSTARTED']._serialized_start=2459
+  _globals['_RUNSTARTED']._serialized_end=2559
+  _globals['_RUNCANCELREQUESTED']._serialized_start=2561
+  _globals['_RUNCANCELREQUESTED']._serialized_end=2640
+  _globals['_RUNFINISHED']._serialized_start=2643
+  _globals['_RUNFINISHED']._serialized_end=2880
+  _globals['_EXECRESULT']._serialized_start=2883
+  _globals['_EXECRESULT']._serialized_end=3070
+  _globals['_EXECUTORLOST']._serialized_start=3073
+  _globals['_EXECUTORLOST']._serialized_end=3203
+  _globals['_TEXTDELTA']._serialized_start=3205
+  _globals['_TEXTDELTA']._serialized_end=3303
+  _globals['_TOOLCALL']._serialized_start=3306
+  _globals['_TOOLCALL']._serialized_end=3438
+  _globals['_TOOLRESULT']._serialized_start=3440
+  _globals['_TOOLRESULT']._serialized_end=3560
+  _globals['_MESSAGE']._serialized_start=3562
+  _globals['_MESSAGE']._serialized_end=3655
+  _globals['_VERIFICATION']._serialized_start=3657
+  _globals['_VERIFICATION']._serialized_end=3750
+  _globals['_USAGE']._serialized_start=3753
+  _globals['_USAGE']._serialized_end=3911
+  _globals['_STEPCOMPLETED']._serialized_start=3914
+  _globals['_STEPCOMPLETED']._serialized_end=4075
+  _globals['_CUSTOM']._serialized_start=4077
+  _globals['_CUSTOM']._serialized_end=4193
 # @@protoc_insertion_point(module_scope)

@@ -180,6 +180,7 @@ class EventBody(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     CODEX_EVENT_FIELD_NUMBER: _builtins.int
     CUSTOM_FIELD_NUMBER: _builtins.int
+    STEP_COMPLETED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def run_created(self) -> Global___RunCreated:
         """`run.created`, first event of every run. Authority."""
@@ -232,6 +233,10 @@ class EventBody(_message.Message):
     def custom(self) -> Global___Custom:
         """`custom`."""
 
+    @_builtins.property
+    def step_completed(self) -> Global___StepCompleted:
+        """`step.completed`."""
+
     def __init__(
         self,
         *,
@@ -248,12 +253,13 @@ class EventBody(_message.Message):
         usage: Global___Usage | None = ...,
         codex_event: _event_pb2.CodexEvent | None = ...,
         custom: Global___Custom | None = ...,
+        step_completed: Global___StepCompleted | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["codex_event", b"codex_event", "custom", b"custom", "executor_lost", b"executor_lost", "kind", b"kind", "message", b"message", "run_cancel_requested", b"run_cancel_requested", "run_created", b"run_created", "run_finished", b"run_finished", "run_started", b"run_started", "text_delta", b"text_delta", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage", "verification", b"verification"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["codex_event", b"codex_event", "custom", b"custom", "executor_lost", b"executor_lost", "kind", b"kind", "message", b"message", "run_cancel_requested", b"run_cancel_requested", "run_created", b"run_created", "run_finished", b"run_finished", "run_started", b"run_started", "step_completed", b"step_completed", "text_delta", b"text_delta", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage", "verification", b"verification"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["codex_event", b"codex_event", "custom", b"custom", "executor_lost", b"executor_lost", "kind", b"kind", "message", b"message", "run_cancel_requested", b"run_cancel_requested", "run_created", b"run_created", "run_finished", b"run_finished", "run_started", b"run_started", "text_delta", b"text_delta", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage", "verification", b"verification"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["codex_event", b"codex_event", "custom", b"custom", "executor_lost", b"executor_lost", "kind", b"kind", "message", b"message", "run_cancel_requested", b"run_cancel_requested", "run_created", b"run_created", "run_finished", b"run_finished", "run_started", b"run_started", "step_completed", b"step_completed", "text_delta", b"text_delta", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage", "verification", b"verification"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_created", "run_started", "run_cancel_requested", "run_finished", "executor_lost", "text_delta", "tool_call", "tool_result", "message", "verification", "usage", "codex_event", "custom"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_created", "run_started", "run_cancel_requested", "run_finished", "executor_lost", "text_delta", "tool_call", "tool_result", "message", "verification", "usage", "codex_event", "custom", "step_completed"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -834,6 +840,44 @@ class Usage(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Usage: _TypeAlias = Usage  # noqa: Y015
+
+@_typing.final
+class StepCompleted(_message.Message):
+    """A step of an agent is done. It is done once for the run, whatever dies: who takes
+    the run over takes the result from here.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDINAL_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    RESULT_JSON_FIELD_NUMBER: _builtins.int
+    ordinal: _builtins.int
+    """Its number among the run's steps, in the order in which they were begun: 1, 2, 3, …"""
+    name: _builtins.str
+    """Name that the agent gave it."""
+    fingerprint: _builtins.bytes
+    """SHA-256 over the arguments, as the worker's library writes them: 32 bytes. A step
+    that is asked for with other arguments than it was done with is another one.
+    """
+    result_json: _builtins.str
+    """What it returned: one JSON text."""
+    def __init__(
+        self,
+        *,
+        ordinal: _builtins.int = ...,
+        name: _builtins.str = ...,
+        fingerprint: _builtins.bytes = ...,
+        result_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "name", b"name", "ordinal", b"ordinal", "result_json", b"result_json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepCompleted: _TypeAlias = StepCompleted  # noqa: Y015
 
 @_typing.final
 class Custom(_message.Message):

@@ -45,6 +45,11 @@ class WorkerServiceStub:
                 request_serializer=openagents_dot_runtime_dot_v1_dot_worker__service__pb2.AppendEventsRequest.SerializeToString,
                 response_deserializer=openagents_dot_runtime_dot_v1_dot_worker__service__pb2.AppendEventsResponse.FromString,
                 _registered_method=True)
+        self.ReadHeldRun = channel.unary_unary(
+                '/openagents.runtime.v1.WorkerService/ReadHeldRun',
+                request_serializer=openagents_dot_runtime_dot_v1_dot_worker__service__pb2.ReadHeldRunRequest.SerializeToString,
+                response_deserializer=openagents_dot_runtime_dot_v1_dot_worker__service__pb2.ReadHeldRunResponse.FromString,
+                _registered_method=True)
 
 
 class WorkerServiceServicer:
@@ -74,6 +79,14 @@ class WorkerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadHeldRun(self, request, context):
+        """The log of a run, for the worker that holds it: what was done before it got the
+        run. Whoever lost the lease is refused as `stale_epoch`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WorkerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -86,6 +99,11 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     servicer.AppendEvents,
                     request_deserializer=openagents_dot_runtime_dot_v1_dot_worker__service__pb2.AppendEventsRequest.FromString,
                     response_serializer=openagents_dot_runtime_dot_v1_dot_worker__service__pb2.AppendEventsResponse.SerializeToString,
+            ),
+            'ReadHeldRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadHeldRun,
+                    request_deserializer=openagents_dot_runtime_dot_v1_dot_worker__service__pb2.ReadHeldRunRequest.FromString,
+                    response_serializer=openagents_dot_runtime_dot_v1_dot_worker__service__pb2.ReadHeldRunResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -143,6 +161,33 @@ class WorkerService:
             '/openagents.runtime.v1.WorkerService/AppendEvents',
             openagents_dot_runtime_dot_v1_dot_worker__service__pb2.AppendEventsRequest.SerializeToString,
             openagents_dot_runtime_dot_v1_dot_worker__service__pb2.AppendEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadHeldRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/openagents.runtime.v1.WorkerService/ReadHeldRun',
+            openagents_dot_runtime_dot_v1_dot_worker__service__pb2.ReadHeldRunRequest.SerializeToString,
+            openagents_dot_runtime_dot_v1_dot_worker__service__pb2.ReadHeldRunResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -48,6 +48,10 @@ class WorkerServiceStub:
     Calls that are under way at the same time have no order: wait for each
     answer, or say `expected_seq`.
     """
+    ReadHeldRun: _grpc.UnaryUnaryMultiCallable[_worker_service_pb2.ReadHeldRunRequest, _worker_service_pb2.ReadHeldRunResponse]
+    """The log of a run, for the worker that holds it: what was done before it got the
+    run. Whoever lost the lease is refused as `stale_epoch`.
+    """
 
 @_typing.type_check_only
 class WorkerServiceAsyncStub(WorkerServiceStub):
@@ -68,6 +72,10 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     """One append, outside the stream: for scripts and tools that hold a lease.
     Calls that are under way at the same time have no order: wait for each
     answer, or say `expected_seq`.
+    """
+    ReadHeldRun: _aio.UnaryUnaryMultiCallable[_worker_service_pb2.ReadHeldRunRequest, _worker_service_pb2.ReadHeldRunResponse]  # type: ignore[assignment]
+    """The log of a run, for the worker that holds it: what was done before it got the
+    run. Whoever lost the lease is refused as `stale_epoch`.
     """
 
 class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -98,6 +106,16 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         """One append, outside the stream: for scripts and tools that hold a lease.
         Calls that are under way at the same time have no order: wait for each
         answer, or say `expected_seq`.
+        """
+
+    @_abc_1.abstractmethod
+    def ReadHeldRun(
+        self,
+        request: _worker_service_pb2.ReadHeldRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_service_pb2.ReadHeldRunResponse, _abc.Awaitable[_worker_service_pb2.ReadHeldRunResponse]]:
+        """The log of a run, for the worker that holds it: what was done before it got the
+        run. Whoever lost the lease is refused as `stale_epoch`.
         """
 
 def add_WorkerServiceServicer_to_server(servicer: WorkerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

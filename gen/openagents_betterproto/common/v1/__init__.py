@@ -258,6 +258,13 @@ class Reason(betterproto.Enum):
     An append of the run that was sent before on this stream was refused for now: send that one again first (`resend_from`).
     """
 
+    STEP_MISMATCH = 221
+    """
+    A step of an agent is another one than the run's log has at its place: the agent's
+     code has changed, or asks for other steps each time. The metadata has both names
+     (recorded, asked).
+    """
+
     RETENTION_FLOOR_BREACH = 300
     """The cursor lies below what is retained."""
 

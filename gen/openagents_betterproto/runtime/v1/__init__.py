@@ -145,6 +145,9 @@ class EventBody(betterproto.Message):
     custom: "Custom" = betterproto.message_field(17, group="kind")
     """`custom`."""
 
+    step_completed: "StepCompleted" = betterproto.message_field(18, group="kind")
+    """`step.completed`."""
+
 
 @dataclass(eq=False, repr=False)
 class RunCreated(betterproto.Message):
@@ -408,6 +411,31 @@ class Usage(betterproto.Message):
 
     cached_input_tokens: int = betterproto.uint64_field(4)
     """Tokens read from a cache."""
+
+
+@dataclass(eq=False, repr=False)
+class StepCompleted(betterproto.Message):
+    """
+    A step of an agent is done. It is done once for the run, whatever dies: who takes
+     the run over takes the result from here.
+    """
+
+    ordinal: int = betterproto.uint32_field(1)
+    """
+    Its number among the run's steps, in the order in which they were begun: 1, 2, 3, …
+    """
+
+    name: str = betterproto.string_field(2)
+    """Name that the agent gave it."""
+
+    fingerprint: bytes = betterproto.bytes_field(3)
+    """
+    SHA-256 over the arguments, as the worker's library writes them: 32 bytes. A step
+     that is asked for with other arguments than it was done with is another one.
+    """
+
+    result_json: str = betterproto.string_field(4)
+    """What it returned: one JSON text."""
 
 
 @dataclass(eq=False, repr=False)

@@ -57,7 +57,7 @@ async def _requests() -> AsyncIterator[pb.AttachRequest]:
 async def test_what_goes_wrong_reaches_who_answers_the_call(error: Exception) -> None:
     """So a defect is logged with its traceback, and a database that went away is `unavailable`, not `internal`."""
     set_caller(WorkerCaller(Principal(PrincipalKind.WORKER, "sva_1", "org_1")))
-    api = WorkerApi(cast("Any", BrokenWorkers(error)), Limits())
+    api = WorkerApi(cast("Any", BrokenWorkers(error)), cast("Any", None), Limits())
     answers = api.Attach(_requests(), None)
     assert (await anext(answers)).WhichOneof("message") == "attached"
     with pytest.raises(type(error)) as caught:

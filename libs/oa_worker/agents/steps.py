@@ -1,0 +1,147 @@
+"""Steps: what an agent does once for its run, whatever dies.
+
+A step that is done stands in the run's log with its result. A worker that takes the run over calls the agent's function
+from its start; each step that was done returns its result from the log at once, and the first one that was not is done
+now. So the function has to ask for the same steps in the same order: what may differ between two calls (a time, a
+chance, an answer from elsewhere) belongs into a step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import inspect
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast, get_type_hints
+
+from oa_base.refusal import Refusal
+from oa_wire.shapes import Misfit, Shape, plain_json
+from oa_worker.agents.limits import AgentLimits
+from oa_worker.sdk.adapter import Assignment
+from openagents.runtime.v1 import event_pb2 as pb
+
+R = TypeVar("R")
+Append = Callable[[pb.EventBody], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step as it is asked for, or as it was done. `fingerprint`: SHA-256 over its arguments."""
+
+    ordinal: int
+    name: str
+    fingerprint: bytes
+
+
+class Steps:
+    """The steps of one run on this worker."""
+
+    def __init__(self, assignment: Assignment, append: Append, limits: AgentLimits) -> None:
+        self._assignment = assignment
+        self._append = append
+        self._limits = limits
+        self._last_ordinal = 0
+        self._done: asyncio.Task[dict[int, pb.StepCompleted]] | None = None
+
+    async def once(self, name: str, arguments: object, shape: Shape[R], do: Callable[[], Awaitable[R]]) -> R:
+        """The result of a step: from the log if it was done, else from `do`, once that is stored.
+
+        Steps are numbered in the order in which they are begun. Raises Refusal `step_mismatch` for a step that is
+        another one than the log has at this place, `invalid_result` for a result that is not of the shape's type,
+        and whatever `do` raises: then the step was not done, and is done again after a takeover.
+        """
+        self._last_ordinal += 1
+        step = Step(self._last_ordinal, name, _fingerprint(arguments))
+        recorded = (await self._recorded()).get(step.ordinal)
+        if recorded is None:
+            text = _written(step, shape, await do())
+            size, most = len(text.encode()), self._limits.max_step_bytes
+            if size > most:
+                message = f"the result of step {name!r} has {size} bytes; return at most {most}, or where it is stored"
+                raise Refusal("payload_too_large", message, field="result_json")
+            completed = pb.StepCompleted(
+                ordinal=step.ordinal, name=name, fingerprint=step.fingerprint, result_json=text
+            )
+            await self._append(pb.EventBody(step_completed=completed))
+            await self._assignment.stored()
+        else:
+            _check_same(step, Step(recorded.ordinal, recorded.name, recorded.fingerprint))
+            text = recorded.result_json
+        # Read back in both cases: what a function gets does not depend on who died.
+        return _read(step, shape, text)
+
+    async def _recorded(self) -> dict[int, pb.StepCompleted]:
+        """Ordinal -> what stands in the log. Nothing does at the first attempt."""
+        if self._assignment.attempt <= 1:
+            return {}
+        if self._done is None:
+            self._done = asyncio.ensure_future(self._read_log())
+        return await asyncio.shield(self._done)
+
+    async def _read_log(self) -> dict[int, pb.StepCompleted]:
+        done = {}
+        async for data in self._assignment.events():
+            body = pb.RunEvent.FromString(data).body
+            if body.HasField("step_completed"):
+                done[body.step_completed.ordinal] = body.step_completed
+        return done
+
+
+def result_shape(function: Callable[..., object]) -> Shape[Any]:
+    """The shape of what a function returns, by its annotation; of any JSON without one."""
+    try:
+        returned = get_type_hints(function).get("return", Any)
+    except (NameError, TypeError):  # a type that is only there for type checkers, or no function
+        returned = Any
+    return Shape(cast("type[Any]", returned), "validation")
+
+
+def arguments_of(positional: Sequence[object], named: Mapping[str, object]) -> object:
+    """The arguments of a call, as one value."""
+    return {"args": list(positional), "kwargs": dict(named)}
+
+
+async def called(function: Callable[..., Awaitable[R] | R], *args: object, **kwargs: object) -> R:
+    """The result of a function; one that is not `async` runs in a thread, so that it does not hold up the others."""
+    if inspect.iscoroutinefunction(function):
+        return cast("R", await function(*args, **kwargs))
+    result = await asyncio.to_thread(function, *args, **kwargs)
+    return cast("R", await result if inspect.isawaitable(result) else result)
+
+
+def _fingerprint(arguments: object) -> bytes:
+    plain = plain_json(arguments, "arguments")
+    text = json.dumps(plain, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _check_same(asked: Step, done: Step) -> None:
+    if asked == done:
+        return
+    if asked.name == done.name:
+        what = f"step {asked.ordinal}, {asked.name!r}, was done with other arguments than it is asked for with now"
+    else:
+        what = f"step {asked.ordinal} of this run was {done.name!r}, and {asked.name!r} is asked for now"
+    message = f"{what}; ask for the same steps in the same order, and put into steps what may differ"
+    metadata = {"ordinal": str(asked.ordinal), "recorded": done.name, "asked": asked.name}
+    raise Refusal("step_mismatch", message, metadata=metadata)
+
+
+def _written(step: Step, shape: Shape[R], result: R) -> str:
+    try:
+        return shape.write(result)
+    except Misfit as misfit:
+        raise _misfit(step, f"returned {misfit}") from None
+
+
+def _read(step: Step, shape: Shape[R], text: str) -> R:
+    try:
+        return shape.read(text)
+    except Misfit as misfit:
+        raise _misfit(step, f"has a result that does not fit: {misfit}") from None
+
+
+def _misfit(step: Step, what: str) -> Refusal:
+    return Refusal("invalid_value", f"step {step.name!r} {what}; return what its annotation says", field="result_json")

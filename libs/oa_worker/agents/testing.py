@@ -1,0 +1,150 @@
+"""Agents without a server: run one in memory, and let its worker die wherever that can matter.
+
+    played = await play(support, Ask("why"))
+    assert played.result == Answer("because")
+
+    async for played in play_with_deaths(support, Ask("why")):
+        assert played.result == Answer("because")       # whatever died, and when
+
+The log is a list, and nothing is sent anywhere; what the agent itself calls is called.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast, get_type_hints
+
+from oa_base.refusal import Refusal
+from oa_wire.shapes import Shape
+from oa_worker.agents.adapter import AgentAdapter
+from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS, AgentLimits
+from oa_worker.agents.run import Run
+from oa_worker.sdk.adapter import Assignment, CancelSignal
+from openagents.runtime.v1 import event_pb2 as pb
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+RUN_ID = "run_00000000000000000000000000"
+
+
+@dataclass(frozen=True)
+class Played(Generic[Out]):
+    """A run that was played to its end."""
+
+    finish: pb.RunFinished
+    """How it ended."""
+    events: list[pb.EventBody]
+    """What its workers said, without the finish."""
+    attempts: int
+    """How many workers it took."""
+    output: Shape[Out]
+
+    @property
+    def result(self) -> Out:
+        """What the agent returned. Raises AssertionError, with what is known of the end, if it did not succeed."""
+        if self.finish.outcome != pb.RUN_OUTCOME_SUCCEEDED:
+            raise AssertionError(f"the run failed: {self.finish.reason}: {self.finish.message}")
+        return self.output.read(self.finish.result_json)
+
+    @property
+    def steps(self) -> list[str]:
+        """Names of the steps that were done, in the order in which they were."""
+        return [event.step_completed.name for event in self.events if event.HasField("step_completed")]
+
+    @property
+    def text(self) -> str:
+        """All that the agent said as an assistant, over all attempts."""
+        return b"".join(event.text_delta.data for event in self.events).decode()
+
+
+async def play(
+    agent: Callable[[Run[In]], Coroutine[Any, Any, Out]],
+    value: In,
+    *,
+    death: int | None = None,
+    cancel: CancelSignal | None = None,
+    limits: AgentLimits = DEFAULT_AGENT_LIMITS,
+) -> Played[Out]:
+    """Run an agent with an input to its end.
+
+    `death`: where the first worker dies. 0 is just before the first event is stored, 1 just after it, 2 before the
+    second one, and so on; another worker takes over. `cancel`: to ask for the run's end while it plays.
+    """
+    shapes = Shape(type(value), "validation"), _output_of(agent)
+    adapter = AgentAdapter("agent", agent, shapes, "", limits)
+    spec = pb.RunSpec(adapter="agent", agent=pb.AgentSpec(input_json=Shape(type(value), "serialization").write(value)))
+    log = _Log(death)
+    for attempt in (1, 2):
+        finish = await log.attempt(adapter, Assignment(RUN_ID, attempt, attempt, spec, cancel or CancelSignal()))
+        if finish is not None:
+            return Played(finish, log.events, attempt, Shape(_returned(agent), "validation"))
+    raise AssertionError("the second worker does not die")
+
+
+async def play_with_deaths(
+    agent: Callable[[Run[In]], Coroutine[Any, Any, Out]], value: In, *, limits: AgentLimits = DEFAULT_AGENT_LIMITS
+) -> AsyncIterator[Played[Out]]:
+    """Run an agent once for each place where its first worker can die, and once without a death."""
+    death = 0
+    while (played := await play(agent, value, death=death, limits=limits)).attempts > 1:
+        yield played
+        death += 1
+    yield played
+
+
+class _Log:
+    """The log of one run. The first worker dies at its `death`-th chance; then it can store nothing more."""
+
+    def __init__(self, death: int | None) -> None:
+        self.events: list[pb.EventBody] = []
+        self._death = death
+        self._chances = 0
+
+    async def attempt(self, adapter: AgentAdapter[Any, Any], assignment: Assignment) -> pb.RunFinished | None:
+        """One worker's work on the run; None when it died."""
+        died = asyncio.Event()
+
+        async def emit(event: pb.EventBody) -> None:
+            for stores in (False, True):
+                if died.is_set():
+                    raise Refusal("worker_lost", "this worker has died; another one takes the run")
+                if stores:
+                    self.events.append(event)
+                if self._dies():
+                    died.set()
+                    await asyncio.get_running_loop().create_future()  # nothing more happens in a dead process
+
+        async def read(run_id: str, lease_epoch: int) -> AsyncIterator[bytes]:
+            for seq, event in enumerate(self.events, start=1):
+                yield pb.RunEvent(run_id=run_id, seq=seq, body=event).SerializeToString()
+
+        held = Assignment(
+            assignment.run_id, assignment.lease_epoch, assignment.attempt, assignment.spec, assignment.cancel, read
+        )
+        work = asyncio.ensure_future(adapter.run(held, emit))
+        dying = asyncio.ensure_future(died.wait())
+        try:
+            await asyncio.wait({work, dying}, return_when=asyncio.FIRST_COMPLETED)
+            if died.is_set():
+                return None
+            return work.result()
+        except Refusal as refusal:  # as a worker says it
+            return pb.RunFinished(outcome=pb.RUN_OUTCOME_FAILED, reason=refusal.reason, message=refusal.message)
+        finally:
+            for task in (work, dying):
+                task.cancel()
+            await asyncio.gather(work, dying, return_exceptions=True)
+
+    def _dies(self) -> bool:
+        chance, self._chances = self._chances, self._chances + 1
+        return chance == self._death
+
+
+def _returned(agent: Callable[..., object]) -> type[Any]:
+    return cast("type[Any]", get_type_hints(agent).get("return", Any))
+
+
+def _output_of(agent: Callable[..., object]) -> Shape[Any]:
+    return Shape(_returned(agent), "serialization")

@@ -1,0 +1,55 @@
+"""What a worker may read: the log of a run that it holds, up to where it took it over and beyond."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from oa_base.identity import Principal
+from oa_base.refusal import Refusal
+from oa_runlog.decide import not_found
+from services.runtime.log.domain.records import RunRecord
+from services.runtime.workers.app.ports import WorkerStore
+from services.runtime.workers.limits import WorkerLimits
+
+
+class RunLogs(Protocol):
+    """Runs, and the events of those that are in the log."""
+
+    async def run(self, run_id: str) -> RunRecord | None:
+        """A run."""
+        ...
+
+    async def run_page(self, run_id: str, after_seq: int, max_events: int, max_bytes: int) -> list[tuple[int, bytes]]:
+        """Consecutive events of a run: seq and stored bytes."""
+        ...
+
+
+class HeldRuns:
+    """Reads the logs of runs for their holders."""
+
+    def __init__(self, logs: RunLogs, store: WorkerStore, limits: WorkerLimits) -> None:
+        self._logs = logs
+        self._store = store
+        self._limits = limits
+
+    async def page(self, principal: Principal, run_id: str, lease_epoch: int, after_seq: int) -> list[bytes]:
+        """The next events after `after_seq`, as they are stored; none at the end.
+
+        Raises Refusal `not_found` for a run of another org or of another account's worker, and `stale_epoch` for a
+        lease that is over.
+        """
+        run = await self._logs.run(run_id)
+        if run is None or run.state.org_id != principal.org_id:
+            raise not_found(run_id)
+        if not run.state.is_leased or run.state.lease_epoch != lease_epoch:
+            text = f"lease {lease_epoch} of this run is over; stop working on it"
+            current = {"current_epoch": str(run.state.lease_epoch)}
+            raise Refusal("stale_epoch", text, field="lease_epoch", metadata=current)
+        _, account_id = await self._store.lease_holder(run_id, lease_epoch) or ("", "")
+        if account_id != principal.subject:
+            raise not_found(run_id)
+        if after_seq >= run.state.latest_seq:
+            return []
+        limits = self._limits
+        page = await self._logs.run_page(run_id, after_seq, limits.read_page_events, limits.read_page_bytes)
+        return [data for _, data in page]
