@@ -71,6 +71,7 @@ COMMANDS: dict[str, Sequence[str]] = {
     "replay show": ("--key", key(), HOSTILE_FILE),
     "replay verify": ("--key", key(), HOSTILE_FILE),
     "run cancel": (RUN, "--reason", WORD),
+    "run send": (RUN, WORD),
     "run list": (),
     "run result": (RUN,),
     "run show": (RUN,),
