@@ -100,6 +100,8 @@ class RunRenderer:
             case events.Verification(name=name, passed=passed, detail=detail):
                 words = f"check {name} {'passed' if passed else 'failed'}" + (f": {detail}" if detail else "")
                 return [self._line(words, "green" if passed else "red")]
+            case events.InputReceived(sent_by=sent_by, input_json=said):
+                return [self._line(f"{sent_by} says {said}")]
             case events.StepCompleted(ordinal=ordinal, name=name, result_json=result):
                 return [self._line(f"step {ordinal}, {name}: {result}")]
             case events.Custom(type=kind, data=data):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from oa_base.refusal import Refusal
 from oa_runlog import wire
-from oa_runlog.events import EventBody, EventType, RunSpec, event_type
+from oa_runlog.events import EventBody, EventType, InputReceived, RunSpec, event_type
 from oa_runlog.fingerprint import fingerprint
 from oa_runlog.titles import titled
 
@@ -129,6 +129,23 @@ class RequestCancel:
 
 
 @dataclass(frozen=True, slots=True)
+class SendInput:
+    """Somebody of the run's org says something to it."""
+
+    run_id: str
+    org_id: str
+    idempotency_key: str
+    event: EncodedBody
+    fingerprint: bytes
+
+    @classmethod
+    def of(cls, run_id: str, org_id: str, sent_by: str, idempotency_key: str, input_json: str) -> SendInput:
+        """The command for a JSON text. Keys of people and of workers don't meet, nor do those of two people."""
+        event = EncodedBody.of(InputReceived(sent_by, input_json))
+        return cls(run_id, org_id, f"{sent_by}/{idempotency_key}", event, fingerprint([event.data]))
+
+
+@dataclass(frozen=True, slots=True)
 class LoseLease:
     """The holder of a lease is lost, or has said good-bye."""
 
@@ -144,5 +161,5 @@ class CancelDeadline:
     run_id: str
 
 
-Command = CreateRun | Append | AssignRun | RequestCancel | LoseLease | CancelDeadline
+Command = CreateRun | Append | AssignRun | RequestCancel | SendInput | LoseLease | CancelDeadline
 """Any of them."""

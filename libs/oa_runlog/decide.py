@@ -24,6 +24,7 @@ from oa_runlog.commands import (
     EncodedBody,
     LoseLease,
     RequestCancel,
+    SendInput,
 )
 from oa_runlog.events import (
     DEFAULT_RETENTION_CLASS,
@@ -31,6 +32,7 @@ from oa_runlog.events import (
     AgentSpec,
     EventType,
     ExecutorLost,
+    InputReceived,
     Outcome,
     RunCancelRequested,
     RunCreated,
@@ -130,6 +132,8 @@ def _decide(
             return _assign(state, command, now_ns)
         case RequestCancel():
             return _request_cancel(state, command, now_ns)
+        case SendInput():
+            return _send_input(state, command, limits, now_ns, known)
         case LoseLease():
             return _lose_lease(state, command, limits, now_ns)
         case CancelDeadline():
@@ -307,6 +311,26 @@ def _request_cancel(state: RunState, command: RequestCancel, now_ns: int) -> Acc
         waited = "before a worker had it" if state.attempt == 0 else "while it waited for another worker"
         events.append(_canceled("canceled", f"canceled {waited}"))
     return _store(state, state.run_id, events, AUTHORITY, now_ns)
+
+
+def _send_input(
+    state: RunState, command: SendInput, limits: Limits, now_ns: int, known: KnownKey | None
+) -> Accepted | Unchanged:
+    if state.org_id != command.org_id:
+        raise not_found(command.run_id)
+    if known is not None:
+        if known.fingerprint != command.fingerprint:
+            raise _idempotency_conflict()
+        return Unchanged(state.run_id, known.first_seq, known.first_seq)
+    body = command.event.body
+    if next_status(state.status, body) is None:
+        raise invalid_transition(state.status, body)
+    if isinstance(body, InputReceived):
+        _check_size("input_json", len(body.input_json.encode()), limits.max_input_bytes)
+    _check_sizes([command.event], limits)
+    paced_until_ns = _pace(state, 1, limits, now_ns)
+    accepted = _store(state, state.run_id, [command.event], AUTHORITY, now_ns)
+    return replace(accepted, state=replace(accepted.state, paced_until_ns=paced_until_ns))
 
 
 def _lose_lease(state: RunState, command: LoseLease, limits: Limits, now_ns: int) -> Accepted | Unchanged:

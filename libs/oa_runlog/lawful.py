@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from oa_runlog.events import (
     ExecutorLost,
+    InputReceived,
     Outcome,
     RunCancelRequested,
     RunCreated,
@@ -35,6 +36,8 @@ def fault_of(state: RunState | None, event: RunEvent) -> str:
             return _loss(state, event, body)
         case RunCancelRequested():
             return _unless(event.lease_epoch == _AUTHORITY, "it is under a lease, and only the authority cancels")
+        case InputReceived():
+            return _unless(event.lease_epoch == _AUTHORITY, "it is under a lease, and only the authority takes inputs")
         case RunFinished():
             return _finish(state, event, body)
         case _:

@@ -37,10 +37,12 @@ RUN_TRANSITIONS: Mapping[tuple[RunStatus | None, str], RunStatus] = MappingProxy
         (None, EventType.RUN_CREATED): _CREATED,
         (_CREATED, EventType.RUN_STARTED): _RUNNING,
         (_CREATED, EventType.RUN_CANCEL_REQUESTED): _CANCELING,
+        (_CREATED, EventType.INPUT_RECEIVED): _CREATED,
         # Started again after an executor was lost.
         (_RUNNING, EventType.RUN_STARTED): _RUNNING,
         (_RUNNING, EventType.RUN_CANCEL_REQUESTED): _CANCELING,
         (_RUNNING, EventType.EXECUTOR_LOST): _RUNNING,
+        (_RUNNING, EventType.INPUT_RECEIVED): _RUNNING,
         (_RUNNING, FINISHED[Outcome.SUCCEEDED]): RunStatus.SUCCEEDED,
         (_RUNNING, FINISHED[Outcome.FAILED]): RunStatus.FAILED,
         (_CANCELING, EventType.EXECUTOR_LOST): _CANCELING,

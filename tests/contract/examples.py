@@ -45,6 +45,7 @@ def _event(seq: int, lease_epoch: int = 1, **body: Message) -> runtime.RunEvent:
     )
 
 
+_INPUT = runtime.InputReceived(sent_by="usr_x", input_json='{"say":"Grüße"}')
 _STEP = runtime.StepCompleted(
     ordinal=3, name="quote", fingerprint=bytes(range(32)), result_json='{"price":"12.50","of":"Gerät"}'
 )
@@ -105,6 +106,7 @@ def _events() -> Mapping[str, Message]:
         "event_codex": _event(9, codex_event=codex.CodexEvent(codex_thread_id="th", turn=turn)),
         "event_custom": _event(10, custom=runtime.Custom(type="acme.progress", data=_struct(percent=12.5))),
         "event_step_completed": _event(10, step_completed=_STEP),
+        "event_input_received": _event(11, 0, input_received=_INPUT),
         "event_executor_lost": _event(
             11, 0, executor_lost=runtime.ExecutorLost(worker_id=WORKER, lease_epoch=1, attempt=1, requeued=True)
         ),

@@ -60,6 +60,7 @@ async def test_the_example_answers_what_a_person_asks(stack: StackUnderTest, tmp
             async with asyncio.timeout(TIMEOUT_S):
                 assert await process.wait() == 0
         to_hello = ask[2:]
+        assert (await program("run", "send", "latest", "too late")).status == Exit.REFUSED
         for wrong in (("--input", "1"), to_hello[:2], (*to_hello, "1", "--", "true"), (*to_hello, "@/none"), ()):
             assert (await program("run", "start", *wrong)).status == Exit.USAGE
         waiting = await program("run", "start", "--detach", *to_hello, '{"name": "Cid"}')

@@ -71,6 +71,10 @@ async def _open_run(scene: Scene, _: str) -> list[Json]:
     return [{"run_id": await scene.run(scene.ann)}]
 
 
+async def _send_input(scene: Scene, _: str) -> list[Json]:
+    return [{"run_id": await scene.run(scene.ann), "idempotency_key": new_id("key"), "input_json": '{"say":"hello"}'}]
+
+
 async def _cancel_run(scene: Scene, _: str) -> list[Json]:
     return [{"run_id": await scene.run(scene.ann), "reason": "enough"}]
 
@@ -211,7 +215,9 @@ EXAMPLES: Mapping[str, Example] = {
         ExchangeKey=_exchange_key,
     ),
     **_of("control.v1.SyncTokenService", MintSyncToken=_mint_sync_token),
-    **_of("runtime.v1.RunService", CreateRun=_create_run, GetRun=_open_run, CancelRun=_cancel_run),
+    **_of(
+        "runtime.v1.RunService", CreateRun=_create_run, GetRun=_open_run, SendInput=_send_input, CancelRun=_cancel_run
+    ),
     **_of(
         "runtime.v1.ReceiptService",
         GetReceipt=_finished_run,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import aclosing, closing
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,24 @@ async def tail(cli: Cli, run_id: str, from_start: bool, raw: bool) -> int:
         return await follow(cli, client, meant, show_stored=from_start)
 
 
+@run_group.command("send")
+@click.option("--input", "given", default=None, metavar="JSON|@FILE", help="What to say, as JSON or a file of it.")
+@run_id_argument
+@click.argument("text", required=False)
+@command
+async def send(cli: Cli, run_id: str, text: str | None, given: str | None) -> Exit:
+    """Say something to the agent of a run: TEXT, or any JSON."""
+    if (text is None) == (given is None):
+        raise click.UsageError("Give a TEXT, or --input with JSON.")
+    said = json.dumps(text, ensure_ascii=False) if given is None else _json_of(given)
+    async with cli.site.client() as client:
+        meant = await meant_run(client, cli.site.folder, run_id)
+        seq = await client.commands.send_input(meant, said)
+    cli.output.document({"run_id": meant, "seq": seq})
+    cli.output.note(f"{meant} has got it, as its event {seq}.")
+    return Exit.OK
+
+
 @run_group.command("cancel")
 @click.option("--reason", default="", help="Why, in your words.")
 @run_id_argument
@@ -217,6 +236,10 @@ def _input_of(agent: str, given: str | None, argv: tuple[str, ...]) -> str:
         raise click.UsageError("An agent takes no command; leave out what follows the options.")
     if given is None:
         raise click.UsageError("Give the agent its input: --input '{…}', or --input @file.")
+    return _json_of(given)
+
+
+def _json_of(given: str) -> str:
     return _file_text(given[1:]) if given.startswith("@") else given
 
 

@@ -71,6 +71,7 @@ COMMANDS: dict[str, Sequence[str]] = {
     "replay show": ("--key", key(), HOSTILE_FILE),
     "replay verify": ("--key", key(), HOSTILE_FILE),
     "run cancel": (RUN, "--reason", WORD),
+    "run send": (RUN, WORD),
     "run list": (),
     "run result": (RUN,),
     "run show": (RUN,),
@@ -90,7 +91,16 @@ ADMIN_COMMANDS: dict[str, Sequence[str]] = {
     "admin secrets new": ("--database", "db.example:5432", HOSTILE_FILE),
 }
 """These speak to no site."""
-NOTHING_FOREIGN = {"down", "key revoke", "receipt keys", "receipt verify", "replay verify", "run cancel", "logout"}
+NOTHING_FOREIGN = {
+    "down",
+    "key revoke",
+    "receipt keys",
+    "receipt verify",
+    "replay verify",
+    "run cancel",
+    "run send",
+    "logout",
+}
 """What these say when all is well is our own words, and what has no room for a hostile one."""
 
 

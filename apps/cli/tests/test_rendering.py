@@ -96,6 +96,7 @@ def test_what_an_agent_does_is_one_line_each() -> None:
         ev.Usage("", 1, 2),
         ev.Verification("tests", passed=False, detail="2 failed"),
         ev.Custom("acme.progress", {"done": 4.0}),
+        ev.InputReceived("usr_1", '{"say":"hello"}'),
         ev.StepCompleted(3, "quote", bytes(32), '{"price":12.5}'),
     )
     assert [each.text for each in lines if isinstance(each, Note)] == [
@@ -108,9 +109,10 @@ def test_what_an_agent_does_is_one_line_each() -> None:
         "used 1 tokens in, 2 out",
         "check tests failed: 2 failed",
         'acme.progress {"done":4}',
+        'usr_1 says {"say":"hello"}',
         'step 3, quote: {"price":12.5}',
     ]
-    assert len(lines) == 10
+    assert len(lines) == 11
 
 
 @given(st.text(), st.integers(30, 100))

@@ -102,6 +102,16 @@ class Commands:
         answer = await self._call(f"{_RUNS}/GetRun", request, run_service_pb2.GetRunResponse)
         return wire.run(answer.run)
 
+    async def send_input(self, run_id: str, input_json: str, idempotency_key: str = "") -> int:
+        """Say something, a JSON text, to a run of an agent; the seq of the input. The key makes a repeated call safe.
+
+        Raises Refusal `not_found`, `invalid_transition` for a run that has ended or is to, `idempotency_conflict`.
+        """
+        request = run_service_pb2.SendInputRequest(
+            run_id=run_id, idempotency_key=idempotency_key or f"oa-{ULID()}", input_json=input_json
+        )
+        return (await self._call(f"{_RUNS}/SendInput", request, run_service_pb2.SendInputResponse)).seq
+
     async def cancel(self, run_id: str, reason: str = "") -> Run:
         """Ask for a run to end."""
         request = run_service_pb2.CancelRunRequest(run_id=run_id, reason=reason)

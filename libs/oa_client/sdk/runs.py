@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TypeVar
@@ -14,7 +15,7 @@ from oa_client.follow.items import EventsArchived, Seen, StartedOver
 from oa_client.follow.run_tail import RunTail, Subscribes
 from oa_khala.topics import run_events
 from oa_runlog.events import Outcome, RunEvent
-from oa_wire.shapes import Misfit, Shape
+from oa_wire.shapes import Misfit, Shape, plain_json
 
 T = TypeVar("T")
 
@@ -107,6 +108,15 @@ class RunHandle:
         except Misfit as misfit:
             message = f"the run's result is not a {type_.__name__} ({misfit}); ask for the type that its agent returns"
             raise Refusal("payload_mismatch", message, field="result_json") from None
+
+    async def send(self, value: object, *, key: str = "") -> int:
+        """Say something to the run's agent, which hears it with `run.receive` or `run.inbox`; the seq of the input.
+
+        `value` goes as JSON, like an input of `Client.start`. `key` makes it safe to call this again: the same key says
+        it once. Raises Refusal `invalid_transition` for a run that has ended or is to end.
+        """
+        text = json.dumps(plain_json(value, "value"), ensure_ascii=False, separators=(",", ":"))
+        return await self._commands.send_input(self.run_id, text, key)
 
     async def cancel(self, reason: str = "") -> Run:
         """Ask for the run to end, and return at once. `result` tells when it has."""

@@ -24,6 +24,7 @@ from oa_runlog.events.json_values import Json, JsonObject
 from oa_runlog.events.run import (
     ExecResult,
     ExecutorLost,
+    InputReceived,
     Outcome,
     RunCancelRequested,
     RunCreated,
@@ -61,6 +62,7 @@ __all__ = [
     "ExecResult",
     "ExecSpec",
     "ExecutorLost",
+    "InputReceived",
     "Json",
     "JsonObject",
     "Message",

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from oa_runlog.events.codex import CodexEvent
-from oa_runlog.events.run import ExecutorLost, RunCancelRequested, RunCreated, RunFinished, RunStarted
+from oa_runlog.events.run import ExecutorLost, InputReceived, RunCancelRequested, RunCreated, RunFinished, RunStarted
 from oa_runlog.events.work import Custom, Message, StepCompleted, TextDelta, ToolCall, ToolResult, Usage, Verification
 
 SCHEMA_VERSION = 1
@@ -23,6 +23,7 @@ class EventType(enum.StrEnum):
     RUN_CANCEL_REQUESTED = "run.cancel_requested"
     RUN_FINISHED = "run.finished"
     EXECUTOR_LOST = "executor.lost"
+    INPUT_RECEIVED = "input.received"
     TEXT_DELTA = "text.delta"
     TOOL_CALL = "tool.call"
     TOOL_RESULT = "tool.result"
@@ -40,6 +41,7 @@ EventBody = (
     | RunCancelRequested
     | RunFinished
     | ExecutorLost
+    | InputReceived
     | TextDelta
     | ToolCall
     | ToolResult
@@ -59,6 +61,7 @@ _TYPES: Mapping[type[EventBody], EventType] = MappingProxyType(
         RunCancelRequested: EventType.RUN_CANCEL_REQUESTED,
         RunFinished: EventType.RUN_FINISHED,
         ExecutorLost: EventType.EXECUTOR_LOST,
+        InputReceived: EventType.INPUT_RECEIVED,
         TextDelta: EventType.TEXT_DELTA,
         ToolCall: EventType.TOOL_CALL,
         ToolResult: EventType.TOOL_RESULT,
@@ -78,7 +81,13 @@ def event_type(body: EventBody) -> EventType:
 
 
 RESERVED = frozenset(
-    {EventType.RUN_CREATED, EventType.RUN_STARTED, EventType.RUN_CANCEL_REQUESTED, EventType.EXECUTOR_LOST}
+    {
+        EventType.RUN_CREATED,
+        EventType.RUN_STARTED,
+        EventType.RUN_CANCEL_REQUESTED,
+        EventType.EXECUTOR_LOST,
+        EventType.INPUT_RECEIVED,
+    }
 )
 """What only the authority may append."""
 

@@ -54,6 +54,14 @@ class ExecResult:
 
 
 @dataclass(frozen=True, slots=True)
+class InputReceived:
+    """Somebody says something to the run. `input_json`: one JSON text."""
+
+    sent_by: str
+    input_json: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunFinished:
     """The run ended. Last event of every run; by the worker, or by the authority when no worker can.
 

@@ -8,7 +8,16 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from oa_base.refusal import Refusal
 from oa_runlog import wire
-from oa_runlog.commands import Append, AssignRun, CancelDeadline, Command, CreateRun, LoseLease, RequestCancel
+from oa_runlog.commands import (
+    Append,
+    AssignRun,
+    CancelDeadline,
+    Command,
+    CreateRun,
+    LoseLease,
+    RequestCancel,
+    SendInput,
+)
 from oa_runlog.decide import Accepted, Decision, KnownKey, Limits, Unchanged, decide
 from oa_runlog.events import RESERVED, EventBody, EventType, RunEvent, RunSpec, RunStarted
 from oa_runlog.proof.chain import chain_over
@@ -36,14 +45,14 @@ class AnyRun(RuleBasedStateMachine):
         self.top_epoch = 0
 
     def do(self, command: Command) -> Decision:
-        key = command.idempotency_key if isinstance(command, Append) else ""
+        key = command.idempotency_key if isinstance(command, Append | SendInput) else ""
         decision = decide(self.state, command, LIMITS, self.now_ns, self.keys.get(key))
         if isinstance(decision, Accepted):
             assert self.state is None or not self.state.status.is_final, "a final run grew"
             assert decision.events
             self.state = decision.state
             self.log += [event.data for event in decision.events]
-            if isinstance(command, Append):
+            if isinstance(command, Append | SendInput):
                 first = decision.events[0].seq
                 self.keys[key] = KnownKey(RUN_ID, command.fingerprint, first, len(decision.events))
         return decision
@@ -93,6 +102,20 @@ class AnyRun(RuleBasedStateMachine):
     def request_cancel(self) -> None:
         self.do(RequestCancel(RUN_ID, ORG_ID, USER_ID, "enough"))
         assert self.state is None or self.state.status.is_final or self.state.cancel_requested_ns is not None
+
+    @rule(text=values.json_texts, key=keys)
+    def send(self, text: str, key: str) -> None:
+        before = self.state
+        command = SendInput.of(RUN_ID, ORG_ID, USER_ID, key, text)
+        known = self.keys.get(command.idempotency_key)
+        decision = self.do(command)
+        if known is not None:
+            same = known.fingerprint == command.fingerprint
+            assert isinstance(decision, Unchanged if same else Refusal)
+        elif isinstance(decision, Accepted):
+            assert before is not None
+            assert before.cancel_requested_ns is None, "who is to end hears nothing more"
+            assert self.do(command) == Unchanged(RUN_ID, before.latest_seq + 1, before.latest_seq + 1)
 
     @rule(worker=workers, epoch=epochs)
     def lose(self, worker: str, epoch: int) -> None:

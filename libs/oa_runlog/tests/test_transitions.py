@@ -38,8 +38,14 @@ def test_only_a_creation_makes_a_run() -> None:
 def test_work_does_not_move_a_run(status: RunStatus) -> None:
     work = set(EventType) - {
         EventType.RUN_CREATED, EventType.RUN_STARTED, EventType.RUN_CANCEL_REQUESTED, EventType.RUN_FINISHED,
+        EventType.INPUT_RECEIVED,
     }  # fmt: skip
     assert {RUN_TRANSITIONS[status, str(what)] for what in work} == {status}
+
+
+def test_a_run_is_talked_to_until_it_is_to_end() -> None:
+    heard = {before: after for (before, what), after in RUN_TRANSITIONS.items() if what == EventType.INPUT_RECEIVED}
+    assert heard == {status: status for status in (RunStatus.CREATED, RunStatus.RUNNING)}
 
 
 def test_a_finish_leads_to_its_outcome() -> None:

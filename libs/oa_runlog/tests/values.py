@@ -105,6 +105,7 @@ authority_bodies: st.SearchStrategy[ev.EventBody] = st.one_of(
     st.builds(ev.RunCreated, user_id=word, org_id=word, spec=specs),
     st.builds(ev.RunStarted, worker_id=word, lease_epoch=positive, attempt=st.integers(1, 2**32 - 1)),
     st.builds(ev.RunCancelRequested, requested_by=word, reason=text()),
+    st.builds(ev.InputReceived, sent_by=word, input_json=json_texts),
     st.builds(
         ev.ExecutorLost, worker_id=word, lease_epoch=positive, attempt=st.integers(1, 2**32 - 1),
         requeued=st.booleans(),

@@ -21,6 +21,7 @@ from oa_runlog.wire.bodies import (
     received_body,
 )
 from oa_runlog.wire.events import EventEncoder, decode_event, encode_event, event_from_wire
+from oa_runlog.wire.fields import json_text
 from oa_runlog.wire.finishes import decode_finish, encode_finish, finish_from_wire, finish_to_wire
 from oa_runlog.wire.receipts import receipt_from_wire, receipt_to_wire
 from oa_runlog.wire.runs import run_to_wire, status_from_wire
@@ -43,6 +44,7 @@ __all__ = [
     "event_from_wire",
     "finish_from_wire",
     "finish_to_wire",
+    "json_text",
     "receipt_from_wire",
     "receipt_to_wire",
     "received_body",

@@ -64,7 +64,12 @@ def body_to_wire(body: EventBody) -> event_pb2.EventBody:
 
 
 def _authority_body_to_wire(
-    body: events.RunCreated | events.RunStarted | events.RunCancelRequested | events.RunFinished | events.ExecutorLost,
+    body: events.RunCreated
+    | events.RunStarted
+    | events.RunCancelRequested
+    | events.RunFinished
+    | events.ExecutorLost
+    | events.InputReceived,
 ) -> event_pb2.EventBody:
     w = event_pb2
     match body:
@@ -79,6 +84,8 @@ def _authority_body_to_wire(
         case events.ExecutorLost(worker_id, epoch, attempt, requeued):
             lost = w.ExecutorLost(worker_id=worker_id, lease_epoch=epoch, attempt=attempt, requeued=requeued)
             return w.EventBody(executor_lost=lost)
+        case events.InputReceived(sent_by, input_json):
+            return w.EventBody(input_received=w.InputReceived(sent_by=sent_by, input_json=input_json))
 
 
 def encode_body(body: EventBody) -> bytes:
@@ -107,6 +114,10 @@ def _cancel_requested(m: event_pb2.RunCancelRequested) -> events.RunCancelReques
 def _executor_lost(m: event_pb2.ExecutorLost) -> events.ExecutorLost:
     epoch, attempt = need(m.lease_epoch, "lease_epoch"), need(m.attempt, "attempt")
     return events.ExecutorLost(need(m.worker_id, "worker_id"), epoch, attempt, m.requeued)
+
+
+def _input_received(m: event_pb2.InputReceived) -> events.InputReceived:
+    return events.InputReceived(need(m.sent_by, "sent_by"), json_text(m.input_json, "input_json"))
 
 
 def _text_delta(m: event_pb2.TextDelta) -> events.TextDelta:
@@ -153,6 +164,7 @@ _BODIES: Mapping[str, Callable[[Any], EventBody]] = MappingProxyType(
         "run_cancel_requested": _cancel_requested,
         "run_finished": checked_finish,
         "executor_lost": _executor_lost,
+        "input_received": _input_received,
         "text_delta": _text_delta,
         "tool_call": _tool_call,
         "tool_result": _tool_result,

@@ -15,6 +15,9 @@ Inputs and results may be dataclasses, pydantic models, TypedDicts and plain JSO
     worker     what you make, decorate with, and run
     run        one run, as its function sees it
     adapter    a function as an adapter: input in, result or failure out, cancel as CancelledError
+    steps      what is done once for a run, whatever dies
+    inbox      what people say to a run
+    testing    agents without a server
     failures   what is said of an exception
     limits     every limit, with its default
 """

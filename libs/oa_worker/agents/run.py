@@ -6,18 +6,19 @@ import asyncio
 import itertools
 import logging
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct, Value
 
 from oa_base.refusal import Refusal
 from oa_wire.rules import check_rules
-from oa_wire.shapes import Shape, plain_json
+from oa_wire.shapes import Misfit, Shape, plain_json
 from oa_worker.agents.failures import words_of
+from oa_worker.agents.inbox import Inbox
 from oa_worker.agents.limits import AgentLimits
 from oa_worker.agents.steps import Steps, arguments_of, called, result_shape
 from oa_worker.sdk.adapter import Assignment, Emit
@@ -26,6 +27,7 @@ from openagents.runtime.v1 import event_pb2 as pb
 In_co = TypeVar("In_co", covariant=True)
 P = ParamSpec("P")
 R = TypeVar("R")
+M = TypeVar("M")
 
 _LOGGER = logging.getLogger("oa_worker.agents")
 
@@ -136,6 +138,7 @@ class Run(Generic[In_co]):
         self._log = _Log(emit, limits)
         self._calls = itertools.count(1)
         self._steps = Steps(assignment, self._log.append, limits)
+        self._inbox = Inbox(assignment)
         extra = {"run_id": self.id, "attempt": self.attempt}
         self.logger = logging.LoggerAdapter(_LOGGER.getChild(assignment.spec.adapter), extra)
         """For the worker's own log; names the run."""
@@ -198,6 +201,24 @@ class Run(Generic[In_co]):
 
         end = await self._steps.once("sleep", delay.total_seconds(), _TIME, until)
         await asyncio.sleep(max(0.0, (end - datetime.now(UTC)).total_seconds()))
+
+    async def receive(self, type_: type[M] = object) -> M:  # type: ignore[assignment]
+        """The next thing that somebody says to the run (`oa run send`, `RunHandle.send`); waits for one.
+
+        Every input is heard once, in order; after a takeover from the first one on, since the function begins anew.
+        Raises Refusal `invalid_value` for one that is not of the type.
+        """
+        text = await self._inbox.next()
+        try:
+            return Shape(type_ if type_ is not object else cast("type[M]", Any), "validation").read(text)
+        except Misfit as misfit:
+            message = f"an input of the run does not fit ({misfit}); send one of the agent's type"
+            raise Refusal("invalid_value", message, field="input_json") from None
+
+    async def inbox(self, type_: type[M] = object) -> AsyncIterator[M]:  # type: ignore[assignment]
+        """All that is said to the run, as it comes, without end: `async for message in run.inbox(str)`."""
+        while True:
+            yield await self.receive(type_)
 
     async def usage(self, model: str = "", *, input: int = 0, output: int = 0, cached: int = 0) -> None:
         """Tokens that were used since the last report; `cached` of the input came from a cache."""

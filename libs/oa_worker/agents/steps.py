@@ -82,10 +82,8 @@ class Steps:
 
     async def _read_log(self) -> dict[int, pb.StepCompleted]:
         done = {}
-        async for data in self._assignment.events():
-            body = pb.RunEvent.FromString(data).body
-            if body.HasField("step_completed"):
-                done[body.step_completed.ordinal] = body.step_completed
+        async for event in self._assignment.events("step.completed"):
+            done[event.body.step_completed.ordinal] = event.body.step_completed
         return done
 
 

@@ -12,17 +12,19 @@ The log is a list, and nothing is sent anywhere; what the agent itself calls is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast, get_type_hints
 
 from oa_base.refusal import Refusal
-from oa_wire.shapes import Shape
+from oa_wire.shapes import Shape, plain_json
 from oa_worker.agents.adapter import AgentAdapter
 from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS, AgentLimits
 from oa_worker.agents.run import Run
 from oa_worker.sdk.adapter import Assignment, CancelSignal
 from openagents.runtime.v1 import event_pb2 as pb
+from openagents.runtime.v1.worker_service_pb2 import HeldLease
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -63,11 +65,12 @@ async def play(
     agent: Callable[[Run[In]], Coroutine[Any, Any, Out]],
     value: In,
     *,
+    inputs: Sequence[object] = (),
     death: int | None = None,
     cancel: CancelSignal | None = None,
     limits: AgentLimits = DEFAULT_AGENT_LIMITS,
 ) -> Played[Out]:
-    """Run an agent with an input to its end.
+    """Run an agent with an input to its end. `inputs`: what people say to the run, all of it before it starts.
 
     `death`: where the first worker dies. 0 is just before the first event is stored, 1 just after it, 2 before the
     second one, and so on; another worker takes over. `cancel`: to ask for the run's end while it plays.
@@ -75,7 +78,7 @@ async def play(
     shapes = Shape(type(value), "validation"), _output_of(agent)
     adapter = AgentAdapter("agent", agent, shapes, "", limits)
     spec = pb.RunSpec(adapter="agent", agent=pb.AgentSpec(input_json=Shape(type(value), "serialization").write(value)))
-    log = _Log(death)
+    log = _Log(death, [json.dumps(plain_json(one, "inputs"), ensure_ascii=False) for one in inputs])
     for attempt in (1, 2):
         finish = await log.attempt(adapter, Assignment(RUN_ID, attempt, attempt, spec, cancel or CancelSignal()))
         if finish is not None:
@@ -84,11 +87,15 @@ async def play(
 
 
 async def play_with_deaths(
-    agent: Callable[[Run[In]], Coroutine[Any, Any, Out]], value: In, *, limits: AgentLimits = DEFAULT_AGENT_LIMITS
+    agent: Callable[[Run[In]], Coroutine[Any, Any, Out]],
+    value: In,
+    *,
+    inputs: Sequence[object] = (),
+    limits: AgentLimits = DEFAULT_AGENT_LIMITS,
 ) -> AsyncIterator[Played[Out]]:
     """Run an agent once for each place where its first worker can die, and once without a death."""
     death = 0
-    while (played := await play(agent, value, death=death, limits=limits)).attempts > 1:
+    while (played := await play(agent, value, inputs=inputs, death=death, limits=limits)).attempts > 1:
         yield played
         death += 1
     yield played
@@ -97,8 +104,9 @@ async def play_with_deaths(
 class _Log:
     """The log of one run. The first worker dies at its `death`-th chance; then it can store nothing more."""
 
-    def __init__(self, death: int | None) -> None:
+    def __init__(self, death: int | None, inputs: Sequence[str]) -> None:
         self.events: list[pb.EventBody] = []
+        self._inputs = [pb.EventBody(input_received=pb.InputReceived(input_json=text)) for text in inputs]
         self._death = death
         self._chances = 0
 
@@ -116,9 +124,11 @@ class _Log:
                     died.set()
                     await asyncio.get_running_loop().create_future()  # nothing more happens in a dead process
 
-        async def read(run_id: str, lease_epoch: int) -> AsyncIterator[bytes]:
-            for seq, event in enumerate(self.events, start=1):
-                yield pb.RunEvent(run_id=run_id, seq=seq, body=event).SerializeToString()
+        async def read(lease: HeldLease, after_seq: int, types: Sequence[str]) -> AsyncIterator[bytes]:
+            for seq, event in enumerate([*self._inputs, *self.events], start=1):
+                kind = (event.WhichOneof("kind") or "").replace("_", ".", 1)
+                if seq > after_seq and (kind in types or not types):
+                    yield pb.RunEvent(run_id=lease.run_id, seq=seq, body=event).SerializeToString()
 
         held = Assignment(
             assignment.run_id, assignment.lease_epoch, assignment.attempt, assignment.spec, assignment.cancel, read

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from openagents.runtime.v1.event_pb2 import EventBody, RunFinished, RunSpec
+from openagents.runtime.v1.event_pb2 import EventBody, RunEvent, RunFinished, RunSpec
+from openagents.runtime.v1.worker_service_pb2 import HeldLease
 
 Emit = Callable[[EventBody], Awaitable[None]]
 """Hands an event to the run's log, in order. Waits while the log is behind; raises Refusal once it takes no more."""
@@ -40,15 +41,15 @@ class CancelSignal:
 class ReadRun(Protocol):
     """Reads the log of a run that this worker holds."""
 
-    def __call__(self, run_id: str, lease_epoch: int) -> AsyncIterator[bytes]:
-        """Its events from the first on, as they are stored, to its end at the moment.
+    def __call__(self, lease: HeldLease, after_seq: int, types: Sequence[str]) -> AsyncIterator[bytes]:
+        """Its events after `after_seq`, as they are stored, to its end at the moment; of these types only.
 
         Waits while the authority is away. Raises Refusal `stale_epoch` once the run is no longer this worker's.
         """
         ...
 
 
-async def _nothing(run_id: str, lease_epoch: int) -> AsyncIterator[bytes]:
+async def _nothing(lease: HeldLease, after_seq: int, types: Sequence[str]) -> AsyncIterator[bytes]:
     """Of an assignment without a log."""
     none: tuple[bytes, ...] = ()
     for event in none:
@@ -64,6 +65,7 @@ class Assignment:
     """A run to execute. `attempt` is 1 on the first worker, and more when executors before it were lost.
 
     `read` gives what stands in its log already, and `stored` returns once all that was emitted stands there too.
+    `news` is set when there may be inputs that were not read.
     """
 
     run_id: str
@@ -73,10 +75,13 @@ class Assignment:
     cancel: CancelSignal = field(default_factory=CancelSignal)
     read: ReadRun = _nothing
     stored: Callable[[], Awaitable[None]] = _at_once
+    news: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def events(self) -> AsyncIterator[bytes]:
-        """The run's log as it stands, as serialized RunEvents. See `ReadRun`."""
-        return self.read(self.run_id, self.lease_epoch)
+    async def events(self, *types: str, after_seq: int = 0) -> AsyncIterator[RunEvent]:
+        """The events of these types that the run's log has after `after_seq`, as it stands. See `ReadRun`."""
+        lease = HeldLease(run_id=self.run_id, lease_epoch=self.lease_epoch)
+        async for data in self.read(lease, after_seq, types):
+            yield RunEvent.FromString(data)
 
 
 class Adapter(Protocol):

@@ -11,7 +11,7 @@ from oa_worker.sdk.appender import RunAppender, Submit
 from oa_worker.sdk.execution import Execution
 from oa_worker.sdk.limits import WorkerLimits
 from oa_worker.sdk.notices import Notice, RunLeft, RunTaken
-from openagents.runtime.v1.worker_service_pb2 import CancelAssignment, HeldLease, LeaseLost, RunAssignment
+from openagents.runtime.v1.worker_service_pb2 import CancelAssignment, HeldLease, InputNotice, LeaseLost, RunAssignment
 
 
 class Runs:
@@ -67,6 +67,17 @@ class Runs:
         execution = self._executions.get(message.run_id)
         if execution is not None and execution.assignment.lease_epoch == message.lease_epoch:
             execution.assignment.cancel.request(message.reason, message.deadline_ms)
+
+    def note_input(self, message: InputNotice) -> None:
+        """Somebody has said something to a run."""
+        execution = self._executions.get(message.run_id)
+        if execution is not None:
+            execution.assignment.news.set()
+
+    def note_inputs(self) -> None:
+        """Somebody may have said something to any of them."""
+        for execution in self._executions.values():
+            execution.assignment.news.set()
 
     def lose(self, message: LeaseLost) -> None:
         """End the work on a run that the authority has taken back."""

@@ -23,6 +23,7 @@ from oa_worker.sdk.tokens import KeptTokens, TokenSource, WorkerToken
 from oa_worker.sdk.trust import SECURE, open_channel
 from oa_worker.sdk.waits import Waits
 from oa_worker.sdk.way import Way
+from openagents.runtime.v1.event_pb2 import RunEvent
 from openagents.runtime.v1.worker_service_pb2 import (
     Agent,
     AppendEventsRequest,
@@ -30,6 +31,7 @@ from openagents.runtime.v1.worker_service_pb2 import (
     AppendRefused,
     AttachRequest,
     AttachResponse,
+    HeldLease,
     ReadHeldRunRequest,
     WorkerDrain,
     WorkerGoodbye,
@@ -185,6 +187,7 @@ class Worker:
             attachment.send(AttachRequest(drain=WorkerDrain()))
         for request in self._book.unanswered():
             attachment.send(AttachRequest(append=request))
+        self._runs.note_inputs()  # what came while nobody could be told
 
     @staticmethod
     async def _first_end(*parts: object) -> None:
@@ -245,6 +248,8 @@ class Worker:
                 self._append_refused(message.append_refused)
             case "cancel":
                 self._runs.cancel(message.cancel)
+            case "input":
+                self._runs.note_input(message.input)
             case "lease_lost":
                 self._runs.lose(message.lease_lost)
             case "draining":
@@ -267,11 +272,13 @@ class Worker:
         finally:
             self._book.forget(numbered.request_id)
 
-    async def _read_run(self, run_id: str, lease_epoch: int) -> AsyncIterator[bytes]:
+    async def _read_run(self, lease: HeldLease, after_seq: int, types: Sequence[str]) -> AsyncIterator[bytes]:
         """See `ReadRun`: a page at a time, from whichever stream stands."""
-        after_seq = failures = 0
+        failures = 0
         while True:
-            request = ReadHeldRunRequest(run_id=run_id, lease_epoch=lease_epoch, after_seq=after_seq)
+            request = ReadHeldRunRequest(
+                run_id=lease.run_id, lease_epoch=lease.lease_epoch, after_seq=after_seq, types=types
+            )
             try:
                 events = await self._read_page(request)
             except Refusal as refusal:
@@ -283,7 +290,7 @@ class Worker:
             if not events:
                 return
             failures = 0
-            after_seq += len(events)
+            after_seq = RunEvent.FromString(events[-1]).seq
             for event in events:
                 yield event
 

@@ -14,7 +14,7 @@ from oa_testing.waiting import PATIENCE_S
 from oa_wire.status import STATUS_METADATA_KEY, to_status
 from oa_worker.sdk.tokens import WorkerToken
 from openagents.runtime.v1 import run_pb2, worker_service_pb2_grpc
-from openagents.runtime.v1.event_pb2 import EventBody, RunEvent, RunSpec
+from openagents.runtime.v1.event_pb2 import EventBody, InputReceived, RunEvent, RunSpec
 from openagents.runtime.v1.worker_service_pb2 import (
     AppendEventsRequest,
     AppendEventsResponse,
@@ -23,6 +23,7 @@ from openagents.runtime.v1.worker_service_pb2 import (
     AttachResponse,
     AuthorityDraining,
     CancelAssignment,
+    InputNotice,
     LeaseLost,
     ReadHeldRunRequest,
     ReadHeldRunResponse,
@@ -131,6 +132,13 @@ class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
         if say:
             self.tell(AttachResponse(lease_lost=LeaseLost(run_id=run_id, lease_epoch=1)))
 
+    def send_input(self, run_id: str, text: str, *, say: bool = True) -> None:
+        """Somebody says something to a run."""
+        events = self.logs[run_id].events
+        events.append(EventBody(input_received=InputReceived(sent_by="usr_1", input_json=text)))
+        if say:
+            self.tell(AttachResponse(input=InputNotice(run_id=run_id, lease_epoch=1, seq=len(events))))
+
     def announce_drain(self) -> None:
         """This replica goes away."""
         self.tell(AttachResponse(draining=AuthorityDraining(reconnect_after_ms=20)))
@@ -148,7 +156,9 @@ class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
             await _abort(context, self.faults.read.pop(0))
         if request.lease_epoch != log.lease_epoch:
             await _abort(context, Refusal("stale_epoch", "another worker has it"))
-        page = list(enumerate(log.events, start=1))[request.after_seq : request.after_seq + 2]
+        numbered = [(seq, event) for seq, event in enumerate(log.events, start=1) if seq > request.after_seq]
+        wanted = {name.replace(".", "_") for name in request.types}
+        page = [one for one in numbered if not wanted or one[1].WhichOneof("kind") in wanted][:2]
         events = [RunEvent(run_id=request.run_id, seq=seq, body=event).SerializeToString() for seq, event in page]
         return ReadHeldRunResponse(events=events)
 

@@ -68,6 +68,10 @@ class SmallRuntime(run_service_pb2_grpc.RunServiceServicer):
             raise Refusal("not_found", "There is no such run.", field="run_id")
         return run_service_pb2.GetRunResponse(run=run)
 
+    async def SendInput(self, request: Any, context: Any) -> run_service_pb2.SendInputResponse:
+        """Takes anything."""
+        return run_service_pb2.SendInputResponse(seq=3)
+
     async def CancelRun(self, request: Any, context: Any) -> run_service_pb2.CancelRunResponse:
         """Always too often: for looking at how a refusal travels."""
         metadata = {"current_seq": "7"}

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from oa_base.identity import Principal
+from oa_base.refusal import Refusal
 from oa_platform.system.ids import new_id
-from oa_runlog.commands import CreateRun, RequestCancel
+from oa_runlog.commands import CreateRun, RequestCancel, SendInput
 from oa_runlog.decide import not_found
-from oa_runlog.events import RunSpec
+from oa_runlog.events import ExecSpec, RunSpec
 from oa_runlog.partitions import partition_of
 from services.runtime.agents.app import Agents
 from services.runtime.log.app.log import Log
 from services.runtime.log.app.ports import RunReader
+from services.runtime.log.domain.batch import Applied
 from services.runtime.log.domain.records import RunRecord
 
 
 class Runs:
-    """Creates, shows and cancels runs."""
+    """Creates, shows, talks to and cancels runs."""
 
     def __init__(self, log: Log, reader: RunReader, agents: Agents) -> None:
         self._log = log
@@ -45,6 +47,19 @@ class Runs:
         """The run, canceling or ended. Raises Refusal not_found."""
         await self._log.do(RequestCancel(run_id, principal.org_id, principal.subject, reason))
         return await self._existing(run_id)
+
+    async def send(self, principal: Principal, run_id: str, idempotency_key: str, input_json: str) -> Applied:
+        """Say something to a run; `first_seq` is the input's.
+
+        Raises Refusal not_found, `invalid_value` for what is no JSON text and for a run that hears nothing,
+        payload_too_large, invalid_transition for a run that ends, idempotency_conflict.
+        """
+        run = await self.get(principal, run_id)
+        if isinstance(run.spec.input, ExecSpec):
+            text = "a command takes no inputs; start an agent for a run that is talked to"
+            raise Refusal("invalid_value", text, field="run_id")
+        command = SendInput.of(run_id, principal.org_id, principal.subject, idempotency_key, input_json)
+        return await self._log.do(command)
 
     async def _existing(self, run_id: str) -> RunRecord:
         run = await self._reader.run(run_id)

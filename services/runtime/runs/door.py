@@ -37,6 +37,14 @@ class RunApi(RunServiceServicer):
         run = await self._runs.get(current_principal(), request.run_id)
         return run_service_pb2.GetRunResponse(run=run_message(run))
 
+    async def SendInput(
+        self, request: run_service_pb2.SendInputRequest, context: Any
+    ) -> run_service_pb2.SendInputResponse:
+        """Say something to a run."""
+        text = wire.json_text(request.input_json, "input_json")
+        applied = await self._runs.send(current_principal(), request.run_id, request.idempotency_key, text)
+        return run_service_pb2.SendInputResponse(seq=applied.first_seq, already_sent=applied.repeated)
+
     async def CancelRun(
         self, request: run_service_pb2.CancelRunRequest, context: Any
     ) -> run_service_pb2.CancelRunResponse:

@@ -31,6 +31,7 @@ from services.runtime.workers.domain.notices import (
     DrainingNotice,
     HeldLease,
     Hello,
+    InputNotice,
     LeaseLostNotice,
     Notice,
 )
@@ -54,7 +55,8 @@ class WorkerApi(WorkerServiceServicer):
 
     async def ReadHeldRun(self, request: pb.ReadHeldRunRequest, context: Any) -> pb.ReadHeldRunResponse:
         """A page of a run's log, for its holder."""
-        events = await self._held_runs.page(current_principal(), request.run_id, request.lease_epoch, request.after_seq)
+        lease = HeldLease(request.run_id, request.lease_epoch)
+        events = await self._held_runs.page(current_principal(), lease, request.after_seq, request.types)
         return pb.ReadHeldRunResponse(events=events)
 
     async def Attach(self, requests: AsyncIterator[pb.AttachRequest], context: Any) -> AsyncIterator[pb.AttachResponse]:
@@ -212,6 +214,8 @@ def _notice(notice: Notice) -> pb.AttachResponse:
         case CancelNotice(run_id, epoch, reason, deadline_ms):
             cancel = pb.CancelAssignment(run_id=run_id, lease_epoch=epoch, reason=reason, deadline_ms=deadline_ms)
             return pb.AttachResponse(cancel=cancel)
+        case InputNotice(run_id, epoch, seq):
+            return pb.AttachResponse(input=pb.InputNotice(run_id=run_id, lease_epoch=epoch, seq=seq))
         case LeaseLostNotice(run_id, epoch):
             return pb.AttachResponse(lease_lost=pb.LeaseLost(run_id=run_id, lease_epoch=epoch))
         case DrainingNotice(reconnect_after_ms):

@@ -115,6 +115,18 @@ def asked_and_answered(run: Teller) -> None:
     run.append(RunFinished(Outcome.SUCCEEDED, result_json='{"text":"Wien","sure":1e0}'))
 
 
+def talked_to(run: Teller) -> None:
+    """A person talks to a run: before a worker has it, while one works, and while the run waits for the next one."""
+    run.create(RunSpec("support", AgentSpec("{}")))
+    run.hear('"early"')
+    run.assign()
+    run.hear('{ "say": "Grüße, 世界", "n": 1.50 }')
+    run.lose()
+    run.hear("null")
+    run.assign(1)
+    run.append(RunFinished(Outcome.SUCCEEDED, result_json='"heard"'))
+
+
 def worked_and_succeeded(run: Teller) -> None:
     """Every kind of work, one event an append, then success; nothing can follow it."""
     run.create()
@@ -296,6 +308,7 @@ STORIES = tuple(
         commanded,
         kept_by_name,
         asked_and_answered,
+        talked_to,
         worked_and_succeeded,
         worked_in_one_batch,
         failed,

@@ -10,7 +10,16 @@ from types import MappingProxyType
 from oa_base.refusal import Refusal
 from oa_runlog import decide as deciding
 from oa_runlog import wire
-from oa_runlog.commands import Append, AssignRun, CancelDeadline, Command, CreateRun, LoseLease, RequestCancel
+from oa_runlog.commands import (
+    Append,
+    AssignRun,
+    CancelDeadline,
+    Command,
+    CreateRun,
+    LoseLease,
+    RequestCancel,
+    SendInput,
+)
 from oa_runlog.decide import Accepted, Decision, KnownKey, Limits, Unchanged
 from oa_runlog.events import (
     CodexEvent,
@@ -18,6 +27,7 @@ from oa_runlog.events import (
     EventBody,
     ExecSpec,
     ExecutorLost,
+    InputReceived,
     Message,
     MessageRole,
     Outcome,
@@ -64,6 +74,7 @@ def _one_of_each() -> dict[str, EventBody]:
         RunStarted(WORKERS[0], 1, 1),
         RunCancelRequested(USER, "enough"),
         ExecutorLost(WORKERS[0], 1, 1, requeued=True),
+        InputReceived(USER, '{"say":"Grüße"}'),
         TextDelta(TextStream.STDOUT, b"not utf-8: \xff\xfe\n"),
         ToolCall("c1", "add", {"a": 1.0, "b": [True, None, "two"]}),
         ToolResult("c1", result=4.0, has_result=True),
@@ -110,6 +121,10 @@ class Teller:
     def cancel(self, reason: str = "") -> None:
         """The person wants it to end."""
         self._do(RequestCancel(self.run_id, ORG, USER, reason))
+
+    def hear(self, text: str) -> None:
+        """The person says something to it."""
+        self._do(SendInput.of(self.run_id, ORG, USER, f"input-{self._run.latest_seq}", text))
 
     def lose(self) -> None:
         """Its worker goes silent."""

@@ -172,6 +172,7 @@ class EventBody(_message.Message):
     RUN_CANCEL_REQUESTED_FIELD_NUMBER: _builtins.int
     RUN_FINISHED_FIELD_NUMBER: _builtins.int
     EXECUTOR_LOST_FIELD_NUMBER: _builtins.int
+    INPUT_RECEIVED_FIELD_NUMBER: _builtins.int
     TEXT_DELTA_FIELD_NUMBER: _builtins.int
     TOOL_CALL_FIELD_NUMBER: _builtins.int
     TOOL_RESULT_FIELD_NUMBER: _builtins.int
@@ -200,6 +201,10 @@ class EventBody(_message.Message):
     @_builtins.property
     def executor_lost(self) -> Global___ExecutorLost:
         """`executor.lost`: the worker died. Authority."""
+
+    @_builtins.property
+    def input_received(self) -> Global___InputReceived:
+        """`input.received`: somebody says something to the run. Authority."""
 
     @_builtins.property
     def text_delta(self) -> Global___TextDelta:
@@ -245,6 +250,7 @@ class EventBody(_message.Message):
         run_cancel_requested: Global___RunCancelRequested | None = ...,
         run_finished: Global___RunFinished | None = ...,
         executor_lost: Global___ExecutorLost | None = ...,
+        input_received: Global___InputReceived | None = ...,
         text_delta: Global___TextDelta | None = ...,
         tool_call: Global___ToolCall | None = ...,
         tool_result: Global___ToolResult | None = ...,
@@ -255,11 +261,11 @@ class EventBody(_message.Message):
         custom: Global___Custom | None = ...,
         step_completed: Global___StepCompleted | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["codex_event", b"codex_event", "custom", b"custom", "executor_lost", b"executor_lost", "kind", b"kind", "message", b"message", "run_cancel_requested", b"run_cancel_requested", "run_created", b"run_created", "run_finished", b"run_finished", "run_started", b"run_started", "step_completed", b"step_completed", "text_delta", b"text_delta", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage", "verification", b"verification"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["codex_event", b"codex_event", "custom", b"custom", "executor_lost", b"executor_lost", "input_received", b"input_received", "kind", b"kind", "message", b"message", "run_cancel_requested", b"run_cancel_requested", "run_created", b"run_created", "run_finished", b"run_finished", "run_started", b"run_started", "step_completed", b"step_completed", "text_delta", b"text_delta", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage", "verification", b"verification"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["codex_event", b"codex_event", "custom", b"custom", "executor_lost", b"executor_lost", "kind", b"kind", "message", b"message", "run_cancel_requested", b"run_cancel_requested", "run_created", b"run_created", "run_finished", b"run_finished", "run_started", b"run_started", "step_completed", b"step_completed", "text_delta", b"text_delta", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage", "verification", b"verification"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["codex_event", b"codex_event", "custom", b"custom", "executor_lost", b"executor_lost", "input_received", b"input_received", "kind", b"kind", "message", b"message", "run_cancel_requested", b"run_cancel_requested", "run_created", b"run_created", "run_finished", b"run_finished", "run_started", b"run_started", "step_completed", b"step_completed", "text_delta", b"text_delta", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage", "verification", b"verification"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_created", "run_started", "run_cancel_requested", "run_finished", "executor_lost", "text_delta", "tool_call", "tool_result", "message", "verification", "usage", "codex_event", "custom", "step_completed"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_created", "run_started", "run_cancel_requested", "run_finished", "executor_lost", "input_received", "text_delta", "tool_call", "tool_result", "message", "verification", "usage", "codex_event", "custom", "step_completed"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -658,6 +664,34 @@ class ExecutorLost(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExecutorLost: _TypeAlias = ExecutorLost  # noqa: Y015
+
+@_typing.final
+class InputReceived(_message.Message):
+    """Somebody says something to a run that has not ended. Its worker gets every input of
+    the run in the order of the log; so does the next worker, from the first one on.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SENT_BY_FIELD_NUMBER: _builtins.int
+    INPUT_JSON_FIELD_NUMBER: _builtins.int
+    sent_by: _builtins.str
+    """Who: a person's id or a service account's."""
+    input_json: _builtins.str
+    """What: one JSON text."""
+    def __init__(
+        self,
+        *,
+        sent_by: _builtins.str = ...,
+        input_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input_json", b"input_json", "sent_by", b"sent_by"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InputReceived: _TypeAlias = InputReceived  # noqa: Y015
 
 @_typing.final
 class TextDelta(_message.Message):

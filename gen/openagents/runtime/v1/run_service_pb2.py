@@ -27,7 +27,7 @@ from openagents.runtime.v1 import event_pb2 as openagents_dot_runtime_dot_v1_dot
 from openagents.runtime.v1 import run_pb2 as openagents_dot_runtime_dot_v1_dot_run__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'openagents/runtime/v1/run_service.proto\x12\x15openagents.runtime.v1\x1a\"openagents/common/v1/options.proto\x1a!openagents/runtime/v1/event.proto\x1a\x1fopenagents/runtime/v1/run.proto\"\x94\x01\n\x10\x43reateRunRequest\x12\x44\n\x0fidempotency_key\x18\x01 \x01(\tB\x1b\x9a\xf4\x18\x17\x08\x01\x18\x80\x01\"\x10[A-Za-z0-9._:-]+R\x0eidempotencyKey\x12:\n\x04spec\x18\x02 \x01(\x0b\x32\x1e.openagents.runtime.v1.RunSpecB\x06\x9a\xf4\x18\x02\x08\x01R\x04spec\"j\n\x11\x43reateRunResponse\x12,\n\x03run\x18\x01 \x01(\x0b\x32\x1a.openagents.runtime.v1.RunR\x03run\x12\'\n\x0f\x61lready_created\x18\x02 \x01(\x08R\x0e\x61lreadyCreated\"J\n\rGetRunRequest\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\">\n\x0eGetRunResponse\x12,\n\x03run\x18\x01 \x01(\x0b\x32\x1a.openagents.runtime.v1.RunR\x03run\"n\n\x10\x43\x61ncelRunRequest\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\x12\x1f\n\x06reason\x18\x02 \x01(\tB\x07\x9a\xf4\x18\x03\x18\xf4\x03R\x06reason\"A\n\x11\x43\x61ncelRunResponse\x12,\n\x03run\x18\x01 \x01(\x0b\x32\x1a.openagents.runtime.v1.RunR\x03run2\xdb\x02\n\nRunService\x12q\n\tCreateRun\x12\'.openagents.runtime.v1.CreateRunRequest\x1a(.openagents.runtime.v1.CreateRunResponse\"\x11\x90\x02\x02\xca\xf3\x18\nruns.write\x12g\n\x06GetRun\x12$.openagents.runtime.v1.GetRunRequest\x1a%.openagents.runtime.v1.GetRunResponse\"\x10\x90\x02\x01\xca\xf3\x18\truns.read\x12q\n\tCancelRun\x12\'.openagents.runtime.v1.CancelRunRequest\x1a(.openagents.runtime.v1.CancelRunResponse\"\x11\x90\x02\x02\xca\xf3\x18\nruns.writeb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'openagents/runtime/v1/run_service.proto\x12\x15openagents.runtime.v1\x1a\"openagents/common/v1/options.proto\x1a!openagents/runtime/v1/event.proto\x1a\x1fopenagents/runtime/v1/run.proto\"\x94\x01\n\x10\x43reateRunRequest\x12\x44\n\x0fidempotency_key\x18\x01 \x01(\tB\x1b\x9a\xf4\x18\x17\x08\x01\x18\x80\x01\"\x10[A-Za-z0-9._:-]+R\x0eidempotencyKey\x12:\n\x04spec\x18\x02 \x01(\x0b\x32\x1e.openagents.runtime.v1.RunSpecB\x06\x9a\xf4\x18\x02\x08\x01R\x04spec\"j\n\x11\x43reateRunResponse\x12,\n\x03run\x18\x01 \x01(\x0b\x32\x1a.openagents.runtime.v1.RunR\x03run\x12\'\n\x0f\x61lready_created\x18\x02 \x01(\x08R\x0e\x61lreadyCreated\"J\n\rGetRunRequest\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\">\n\x0eGetRunResponse\x12,\n\x03run\x18\x01 \x01(\x0b\x32\x1a.openagents.runtime.v1.RunR\x03run\"\xb9\x01\n\x10SendInputRequest\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\x12\x43\n\x0fidempotency_key\x18\x02 \x01(\tB\x1a\x9a\xf4\x18\x16\x08\x01\x18@\"\x10[A-Za-z0-9._:-]+R\x0eidempotencyKey\x12%\n\ninput_json\x18\x03 \x01(\tB\x06\x9a\xf4\x18\x02\x08\x01R\tinputJson\"H\n\x11SendInputResponse\x12\x10\n\x03seq\x18\x01 \x01(\x04R\x03seq\x12!\n\x0c\x61lready_sent\x18\x02 \x01(\x08R\x0b\x61lreadySent\"n\n\x10\x43\x61ncelRunRequest\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\x12\x1f\n\x06reason\x18\x02 \x01(\tB\x07\x9a\xf4\x18\x03\x18\xf4\x03R\x06reason\"A\n\x11\x43\x61ncelRunResponse\x12,\n\x03run\x18\x01 \x01(\x0b\x32\x1a.openagents.runtime.v1.RunR\x03run2\xce\x03\n\nRunService\x12q\n\tCreateRun\x12\'.openagents.runtime.v1.CreateRunRequest\x1a(.openagents.runtime.v1.CreateRunResponse\"\x11\x90\x02\x02\xca\xf3\x18\nruns.write\x12g\n\x06GetRun\x12$.openagents.runtime.v1.GetRunRequest\x1a%.openagents.runtime.v1.GetRunResponse\"\x10\x90\x02\x01\xca\xf3\x18\truns.read\x12q\n\tSendInput\x12\'.openagents.runtime.v1.SendInputRequest\x1a(.openagents.runtime.v1.SendInputResponse\"\x11\x90\x02\x02\xca\xf3\x18\nruns.write\x12q\n\tCancelRun\x12\'.openagents.runtime.v1.CancelRunRequest\x1a(.openagents.runtime.v1.CancelRunResponse\"\x11\x90\x02\x02\xca\xf3\x18\nruns.writeb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,6 +40,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATERUNREQUEST'].fields_by_name['spec']._serialized_options = b'\232\364\030\002\010\001'
   _globals['_GETRUNREQUEST'].fields_by_name['run_id']._loaded_options = None
   _globals['_GETRUNREQUEST'].fields_by_name['run_id']._serialized_options = b'\232\364\030\036\010\001\"\032run_[0-9A-HJKMNP-TV-Z]{26}'
+  _globals['_SENDINPUTREQUEST'].fields_by_name['run_id']._loaded_options = None
+  _globals['_SENDINPUTREQUEST'].fields_by_name['run_id']._serialized_options = b'\232\364\030\036\010\001\"\032run_[0-9A-HJKMNP-TV-Z]{26}'
+  _globals['_SENDINPUTREQUEST'].fields_by_name['idempotency_key']._loaded_options = None
+  _globals['_SENDINPUTREQUEST'].fields_by_name['idempotency_key']._serialized_options = b'\232\364\030\026\010\001\030@\"\020[A-Za-z0-9._:-]+'
+  _globals['_SENDINPUTREQUEST'].fields_by_name['input_json']._loaded_options = None
+  _globals['_SENDINPUTREQUEST'].fields_by_name['input_json']._serialized_options = b'\232\364\030\002\010\001'
   _globals['_CANCELRUNREQUEST'].fields_by_name['run_id']._loaded_options = None
   _globals['_CANCELRUNREQUEST'].fields_by_name['run_id']._serialized_options = b'\232\364\030\036\010\001\"\032run_[0-9A-HJKMNP-TV-Z]{26}'
   _globals['_CANCELRUNREQUEST'].fields_by_name['reason']._loaded_options = None
@@ -48,6 +54,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUNSERVICE'].methods_by_name['CreateRun']._serialized_options = b'\220\002\002\312\363\030\nruns.write'
   _globals['_RUNSERVICE'].methods_by_name['GetRun']._loaded_options = None
   _globals['_RUNSERVICE'].methods_by_name['GetRun']._serialized_options = b'\220\002\001\312\363\030\truns.read'
+  _globals['_RUNSERVICE'].methods_by_name['SendInput']._loaded_options = None
+  _globals['_RUNSERVICE'].methods_by_name['SendInput']._serialized_options = b'\220\002\002\312\363\030\nruns.write'
   _globals['_RUNSERVICE'].methods_by_name['CancelRun']._loaded_options = None
   _globals['_RUNSERVICE'].methods_by_name['CancelRun']._serialized_options = b'\220\002\002\312\363\030\nruns.write'
   _globals['_CREATERUNREQUEST']._serialized_start=171
@@ -58,10 +66,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETRUNREQUEST']._serialized_end=503
   _globals['_GETRUNRESPONSE']._serialized_start=505
   _globals['_GETRUNRESPONSE']._serialized_end=567
-  _globals['_CANCELRUNREQUEST']._serialized_start=569
-  _globals['_CANCELRUNREQUEST']._serialized_end=679
-  _globals['_CANCELRUNRESPONSE']._serialized_start=681
-  _globals['_CANCELRUNRESPONSE']._serialized_end=746
-  _globals['_RUNSERVICE']._serialized_start=749
-  _globals['_RUNSERVICE']._serialized_end=1096
+  _globals['_SENDINPUTREQUEST']._serialized_start=570
+  _globals['_SENDINPUTREQUEST']._serialized_end=755
+  _globals['_SENDINPUTRESPONSE']._serialized_start=757
+  _globals['_SENDINPUTRESPONSE']._serialized_end=829
+  _globals['_CANCELRUNREQUEST']._serialized_start=831
+  _globals['_CANCELRUNREQUEST']._serialized_end=941
+  _globals['_CANCELRUNRESPONSE']._serialized_start=943
+  _globals['_CANCELRUNRESPONSE']._serialized_end=1008
+  _globals['_RUNSERVICE']._serialized_start=1011
+  _globals['_RUNSERVICE']._serialized_end=1473
 # @@protoc_insertion_point(module_scope)

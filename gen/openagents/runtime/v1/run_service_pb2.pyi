@@ -123,6 +123,64 @@ class GetRunResponse(_message.Message):
 Global___GetRunResponse: _TypeAlias = GetRunResponse  # noqa: Y015
 
 @_typing.final
+class SendInputRequest(_message.Message):
+    """Says something to a run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    INPUT_JSON_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """Run."""
+    idempotency_key: _builtins.str
+    """Chosen by the caller, and the caller's own in the run; the same key with the same
+    input says it once, with another one it is `idempotency_conflict`.
+    """
+    input_json: _builtins.str
+    """What: one JSON text."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        idempotency_key: _builtins.str = ...,
+        input_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "input_json", b"input_json", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SendInputRequest: _TypeAlias = SendInputRequest  # noqa: Y015
+
+@_typing.final
+class SendInputResponse(_message.Message):
+    """It is said."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQ_FIELD_NUMBER: _builtins.int
+    ALREADY_SENT_FIELD_NUMBER: _builtins.int
+    seq: _builtins.int
+    """Seq of `input.received` in the run's log."""
+    already_sent: _builtins.bool
+    """The key had been used before for this very input."""
+    def __init__(
+        self,
+        *,
+        seq: _builtins.int = ...,
+        already_sent: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["already_sent", b"already_sent", "seq", b"seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SendInputResponse: _TypeAlias = SendInputResponse  # noqa: Y015
+
+@_typing.final
 class CancelRunRequest(_message.Message):
     """Asks for a run to end."""
 

@@ -46,6 +46,11 @@ class RunServiceStub:
                 request_serializer=openagents_dot_runtime_dot_v1_dot_run__service__pb2.GetRunRequest.SerializeToString,
                 response_deserializer=openagents_dot_runtime_dot_v1_dot_run__service__pb2.GetRunResponse.FromString,
                 _registered_method=True)
+        self.SendInput = channel.unary_unary(
+                '/openagents.runtime.v1.RunService/SendInput',
+                request_serializer=openagents_dot_runtime_dot_v1_dot_run__service__pb2.SendInputRequest.SerializeToString,
+                response_deserializer=openagents_dot_runtime_dot_v1_dot_run__service__pb2.SendInputResponse.FromString,
+                _registered_method=True)
         self.CancelRun = channel.unary_unary(
                 '/openagents.runtime.v1.RunService/CancelRun',
                 request_serializer=openagents_dot_runtime_dot_v1_dot_run__service__pb2.CancelRunRequest.SerializeToString,
@@ -72,6 +77,14 @@ class RunServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SendInput(self, request, context):
+        """Says something to a run that has not ended. The run's agent hears it; see
+        docs/agents.md. A run that ends is `invalid_transition`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CancelRun(self, request, context):
         """Asks for a run to end. Asking again changes nothing.
         """
@@ -91,6 +104,11 @@ def add_RunServiceServicer_to_server(servicer, server):
                     servicer.GetRun,
                     request_deserializer=openagents_dot_runtime_dot_v1_dot_run__service__pb2.GetRunRequest.FromString,
                     response_serializer=openagents_dot_runtime_dot_v1_dot_run__service__pb2.GetRunResponse.SerializeToString,
+            ),
+            'SendInput': grpc.unary_unary_rpc_method_handler(
+                    servicer.SendInput,
+                    request_deserializer=openagents_dot_runtime_dot_v1_dot_run__service__pb2.SendInputRequest.FromString,
+                    response_serializer=openagents_dot_runtime_dot_v1_dot_run__service__pb2.SendInputResponse.SerializeToString,
             ),
             'CancelRun': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelRun,
@@ -154,6 +172,33 @@ class RunService:
             '/openagents.runtime.v1.RunService/GetRun',
             openagents_dot_runtime_dot_v1_dot_run__service__pb2.GetRunRequest.SerializeToString,
             openagents_dot_runtime_dot_v1_dot_run__service__pb2.GetRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SendInput(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/openagents.runtime.v1.RunService/SendInput',
+            openagents_dot_runtime_dot_v1_dot_run__service__pb2.SendInputRequest.SerializeToString,
+            openagents_dot_runtime_dot_v1_dot_run__service__pb2.SendInputResponse.FromString,
             options,
             channel_credentials,
             insecure,

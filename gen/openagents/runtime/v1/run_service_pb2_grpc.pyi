@@ -39,6 +39,10 @@ class RunServiceStub:
     """Creates a run and queues it for a worker."""
     GetRun: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.GetRunRequest, _run_service_pb2.GetRunResponse]
     """The authority's current state of a run."""
+    SendInput: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.SendInputRequest, _run_service_pb2.SendInputResponse]
+    """Says something to a run that has not ended. The run's agent hears it; see
+    docs/agents.md. A run that ends is `invalid_transition`.
+    """
     CancelRun: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.CancelRunRequest, _run_service_pb2.CancelRunResponse]
     """Asks for a run to end. Asking again changes nothing."""
 
@@ -53,6 +57,10 @@ class RunServiceAsyncStub(RunServiceStub):
     """Creates a run and queues it for a worker."""
     GetRun: _aio.UnaryUnaryMultiCallable[_run_service_pb2.GetRunRequest, _run_service_pb2.GetRunResponse]  # type: ignore[assignment]
     """The authority's current state of a run."""
+    SendInput: _aio.UnaryUnaryMultiCallable[_run_service_pb2.SendInputRequest, _run_service_pb2.SendInputResponse]  # type: ignore[assignment]
+    """Says something to a run that has not ended. The run's agent hears it; see
+    docs/agents.md. A run that ends is `invalid_transition`.
+    """
     CancelRun: _aio.UnaryUnaryMultiCallable[_run_service_pb2.CancelRunRequest, _run_service_pb2.CancelRunResponse]  # type: ignore[assignment]
     """Asks for a run to end. Asking again changes nothing."""
 
@@ -76,6 +84,16 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_run_service_pb2.GetRunResponse, _abc.Awaitable[_run_service_pb2.GetRunResponse]]:
         """The authority's current state of a run."""
+
+    @_abc_1.abstractmethod
+    def SendInput(
+        self,
+        request: _run_service_pb2.SendInputRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_run_service_pb2.SendInputResponse, _abc.Awaitable[_run_service_pb2.SendInputResponse]]:
+        """Says something to a run that has not ended. The run's agent hears it; see
+        docs/agents.md. A run that ends is `invalid_transition`.
+        """
 
     @_abc_1.abstractmethod
     def CancelRun(

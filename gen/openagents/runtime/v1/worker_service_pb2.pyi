@@ -29,22 +29,28 @@ class ReadHeldRunRequest(_message.Message):
     RUN_ID_FIELD_NUMBER: _builtins.int
     LEASE_EPOCH_FIELD_NUMBER: _builtins.int
     AFTER_SEQ_FIELD_NUMBER: _builtins.int
+    TYPES_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Run."""
     lease_epoch: _builtins.int
     """Epoch of the lease."""
     after_seq: _builtins.int
     """The page begins with the event after this one; 0 to begin with the first."""
+    @_builtins.property
+    def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Types of the events that are wanted, for example "step.completed"; all when empty."""
+
     def __init__(
         self,
         *,
         run_id: _builtins.str = ...,
         lease_epoch: _builtins.int = ...,
         after_seq: _builtins.int = ...,
+        types: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "lease_epoch", b"lease_epoch", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "lease_epoch", b"lease_epoch", "run_id", b"run_id", "types", b"types"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -59,7 +65,9 @@ class ReadHeldRunResponse(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def events(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """Serialized RunEvents, consecutive; none once everything was read."""
+        """Serialized RunEvents in order, without those that are not wanted; none once
+        everything was read.
+        """
 
     def __init__(
         self,
@@ -459,6 +467,7 @@ class AttachResponse(_message.Message):
     CANCEL_FIELD_NUMBER: _builtins.int
     LEASE_LOST_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def attached(self) -> Global___WorkerAttached:
         """Answer to `attach`."""
@@ -487,6 +496,10 @@ class AttachResponse(_message.Message):
     def draining(self) -> Global___AuthorityDraining:
         """This replica goes away: reconnect."""
 
+    @_builtins.property
+    def input(self) -> Global___InputNotice:
+        """Somebody has said something to a run: read it (`ReadHeldRun`)."""
+
     def __init__(
         self,
         *,
@@ -497,12 +510,13 @@ class AttachResponse(_message.Message):
         cancel: Global___CancelAssignment | None = ...,
         lease_lost: Global___LeaseLost | None = ...,
         draining: Global___AuthorityDraining | None = ...,
+        input: Global___InputNotice | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["append_refused", b"append_refused", "appended", b"appended", "assignment", b"assignment", "attached", b"attached", "cancel", b"cancel", "draining", b"draining", "lease_lost", b"lease_lost", "message", b"message"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["append_refused", b"append_refused", "appended", b"appended", "assignment", b"assignment", "attached", b"attached", "cancel", b"cancel", "draining", b"draining", "input", b"input", "lease_lost", b"lease_lost", "message", b"message"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_refused", b"append_refused", "appended", b"appended", "assignment", b"assignment", "attached", b"attached", "cancel", b"cancel", "draining", b"draining", "lease_lost", b"lease_lost", "message", b"message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_refused", b"append_refused", "appended", b"appended", "assignment", b"assignment", "attached", b"attached", "cancel", b"cancel", "draining", b"draining", "input", b"input", "lease_lost", b"lease_lost", "message", b"message"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["attached", "assignment", "appended", "append_refused", "cancel", "lease_lost", "draining"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["attached", "assignment", "appended", "append_refused", "cancel", "lease_lost", "draining", "input"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -607,6 +621,38 @@ class CancelAssignment(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CancelAssignment: _TypeAlias = CancelAssignment  # noqa: Y015
+
+@_typing.final
+class InputNotice(_message.Message):
+    """A run has got an input. It stands in the log; a worker that was away when it came
+    looks there by itself.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    LEASE_EPOCH_FIELD_NUMBER: _builtins.int
+    SEQ_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """Run."""
+    lease_epoch: _builtins.int
+    """Epoch of the lease."""
+    seq: _builtins.int
+    """Seq of `input.received`."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        lease_epoch: _builtins.int = ...,
+        seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_epoch", b"lease_epoch", "run_id", b"run_id", "seq", b"seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InputNotice: _TypeAlias = InputNotice  # noqa: Y015
 
 @_typing.final
 class LeaseLost(_message.Message):

@@ -121,6 +121,9 @@ class EventBody(betterproto.Message):
     executor_lost: "ExecutorLost" = betterproto.message_field(5, group="kind")
     """`executor.lost`: the worker died. Authority."""
 
+    input_received: "InputReceived" = betterproto.message_field(6, group="kind")
+    """`input.received`: somebody says something to the run. Authority."""
+
     text_delta: "TextDelta" = betterproto.message_field(10, group="kind")
     """`text.delta`."""
 
@@ -327,6 +330,20 @@ class ExecutorLost(betterproto.Message):
 
     requeued: bool = betterproto.bool_field(4)
     """Whether the run waits for another worker; otherwise it fails next."""
+
+
+@dataclass(eq=False, repr=False)
+class InputReceived(betterproto.Message):
+    """
+    Somebody says something to a run that has not ended. Its worker gets every input of
+     the run in the order of the log; so does the next worker, from the first one on.
+    """
+
+    sent_by: str = betterproto.string_field(1)
+    """Who: a person's id or a service account's."""
+
+    input_json: str = betterproto.string_field(2)
+    """What: one JSON text."""
 
 
 @dataclass(eq=False, repr=False)

@@ -47,6 +47,16 @@ class PostgresReads:
             rows = await connection.fetch(sql.READ_RUN_PAGE, run_id, after_seq, max_events, max_bytes)
         return [(row["seq"], row["body"]) for row in rows]
 
+    async def events_of_types(
+        self, run_id: str, after_seq: int, types: Sequence[str], max_events: int, max_bytes: int
+    ) -> list[bytes]:
+        """Events of a run after a seq, in order, as they are stored; of these types only, unless none is named."""
+        if not types:
+            return [data for _, data in await self.run_page(run_id, after_seq, max_events, max_bytes)]
+        async with self._postgres.acquire() as connection:
+            rows = await connection.fetch(sql.READ_RUN_TYPES, run_id, after_seq, max_events, max_bytes, list(types))
+        return [row["body"] for row in rows]
+
     async def run(self, run_id: str) -> RunRecord | None:
         """A run."""
         async with self._postgres.acquire() as connection:

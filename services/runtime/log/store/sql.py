@@ -149,6 +149,19 @@ ORDER BY seq
 """
 """A page of a run's events."""
 
+READ_RUN_TYPES = """
+SELECT body FROM (
+    SELECT p.*, sum(octet_length(body)) OVER (ORDER BY seq) - octet_length(body) AS bytes_before
+    FROM (
+        SELECT seq, body FROM runtime.events WHERE run_id = $1 AND seq > $2 AND type = ANY($5::text[])
+        ORDER BY seq LIMIT $3
+    ) p
+) q
+WHERE bytes_before < $4 OR bytes_before = 0
+ORDER BY seq
+"""
+"""A page of a run's events of some types."""
+
 READ_RUN = """
 SELECT run_id, org_id, user_id, status, latest_seq, chain_head, create_time, lease_epoch, worker_id, fenced, attempt,
        cancel_requested_time, cancel_reason, finish_time, finish, totals, paced_until_ns, spec, archived

@@ -12,7 +12,15 @@ import structlog
 
 from oa_base.refusal import Refusal
 from oa_runlog import wire
-from oa_runlog.events import EventType, ExecutorLost, RunCancelRequested, RunEvent, RunFinished, RunStarted
+from oa_runlog.events import (
+    EventType,
+    ExecutorLost,
+    InputReceived,
+    RunCancelRequested,
+    RunEvent,
+    RunFinished,
+    RunStarted,
+)
 from oa_runlog.state import RunState, RunStatus
 from services.runtime.log.app.ports import RunReader
 from services.runtime.log.domain.records import LogRecord
@@ -24,13 +32,20 @@ from services.runtime.workers.domain.notices import (
     CancelNotice,
     DrainingNotice,
     HeldLease,
+    InputNotice,
     LeaseLostNotice,
 )
 from services.runtime.workers.limits import WorkerLimits
 
 _log = structlog.get_logger(__name__)
 _MOVING = frozenset(
-    {EventType.RUN_STARTED, EventType.RUN_CANCEL_REQUESTED, EventType.RUN_FINISHED, EventType.EXECUTOR_LOST}
+    {
+        EventType.RUN_STARTED,
+        EventType.RUN_CANCEL_REQUESTED,
+        EventType.RUN_FINISHED,
+        EventType.EXECUTOR_LOST,
+        EventType.INPUT_RECEIVED,
+    }
 )
 _QUEUEING = frozenset({EventType.RUN_CREATED, EventType.RUN_FINISHED, EventType.EXECUTOR_LOST})
 _OF_INTEREST = _MOVING | _QUEUEING
@@ -172,6 +187,8 @@ class AttachedWorkers:
         match event.body:
             case RunCancelRequested(_, reason):
                 attachment.cancel(CancelNotice(event.run_id, epoch, reason, self._cancel_deadline_ms))
+            case InputReceived():
+                attachment.say(InputNotice(event.run_id, epoch, event.seq))
             case ExecutorLost(lease_epoch=lost) if lost == epoch:
                 self._release(attachment, event.run_id)
                 attachment.say(LeaseLostNotice(event.run_id, epoch))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from oa_base.identity import Principal
@@ -9,6 +10,7 @@ from oa_base.refusal import Refusal
 from oa_runlog.decide import not_found
 from services.runtime.log.domain.records import RunRecord
 from services.runtime.workers.app.ports import WorkerStore
+from services.runtime.workers.domain.notices import HeldLease
 from services.runtime.workers.limits import WorkerLimits
 
 
@@ -19,8 +21,10 @@ class RunLogs(Protocol):
         """A run."""
         ...
 
-    async def run_page(self, run_id: str, after_seq: int, max_events: int, max_bytes: int) -> list[tuple[int, bytes]]:
-        """Consecutive events of a run: seq and stored bytes."""
+    async def events_of_types(
+        self, run_id: str, after_seq: int, types: Sequence[str], max_events: int, max_bytes: int
+    ) -> list[bytes]:
+        """Events of a run after a seq, in order, as they are stored; of these types only, unless none is named."""
         ...
 
 
@@ -32,12 +36,15 @@ class HeldRuns:
         self._store = store
         self._limits = limits
 
-    async def page(self, principal: Principal, run_id: str, lease_epoch: int, after_seq: int) -> list[bytes]:
-        """The next events after `after_seq`, as they are stored; none at the end.
+    async def page(
+        self, principal: Principal, lease: HeldLease, after_seq: int, types: Sequence[str] = ()
+    ) -> list[bytes]:
+        """The next events after `after_seq`, as they are stored, of these types or of all; none at the end.
 
         Raises Refusal `not_found` for a run of another org or of another account's worker, and `stale_epoch` for a
         lease that is over.
         """
+        run_id, lease_epoch = lease.run_id, lease.lease_epoch
         run = await self._logs.run(run_id)
         if run is None or run.state.org_id != principal.org_id:
             raise not_found(run_id)
@@ -51,5 +58,5 @@ class HeldRuns:
         if after_seq >= run.state.latest_seq:
             return []
         limits = self._limits
-        page = await self._logs.run_page(run_id, after_seq, limits.read_page_events, limits.read_page_bytes)
-        return [data for _, data in page]
+        most = limits.read_page_events, limits.read_page_bytes
+        return await self._logs.events_of_types(run_id, after_seq, types, *most)

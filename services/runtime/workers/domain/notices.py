@@ -73,4 +73,13 @@ class DrainingNotice:
     reconnect_after_ms: int
 
 
-Notice = Assignment | CancelNotice | LeaseLostNotice | AppendAnswer | DrainingNotice
+@dataclass(frozen=True, slots=True)
+class InputNotice:
+    """A run has got an input, with this number."""
+
+    run_id: str
+    lease_epoch: int
+    seq: int
+
+
+Notice = Assignment | CancelNotice | InputNotice | LeaseLostNotice | AppendAnswer | DrainingNotice

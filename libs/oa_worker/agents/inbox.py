@@ -1,0 +1,28 @@
+"""What people say to a run, as its agent hears it: every input of the run, in order, from the first one on."""
+
+from __future__ import annotations
+
+from oa_worker.sdk.adapter import Assignment
+
+
+class Inbox:
+    """The inputs of one run. After a takeover the first one comes first again, as the function begins anew too."""
+
+    def __init__(self, assignment: Assignment) -> None:
+        self._assignment = assignment
+        self._read_up_to = 0
+        self._unheard: list[str] = []
+
+    async def next(self) -> str:
+        """The next input, as JSON text; waits for one. Raises Refusal once the run is no longer this worker's."""
+        while not self._unheard:
+            self._assignment.news.clear()  # before the read: what comes during it is looked for again
+            await self._read()
+            if not self._unheard:
+                await self._assignment.news.wait()
+        return self._unheard.pop(0)
+
+    async def _read(self) -> None:
+        async for event in self._assignment.events("input.received", after_seq=self._read_up_to):
+            self._unheard.append(event.body.input_received.input_json)
+            self._read_up_to = event.seq
