@@ -45,12 +45,6 @@ def _event(seq: int, lease_epoch: int = 1, **body: Message) -> runtime.RunEvent:
     )
 
 
-_INPUT = runtime.InputReceived(sent_by="usr_x", input_json='{"say":"Grüße"}')
-_STEP = runtime.StepCompleted(
-    ordinal=3, name="quote", fingerprint=bytes(range(32)), result_json='{"price":"12.50","of":"Gerät"}'
-)
-
-
 def _events() -> Mapping[str, Message]:
     spec = runtime.RunSpec(
         adapter="exec",
@@ -83,17 +77,6 @@ def _events() -> Mapping[str, Message]:
                 ),
             ),
         ),
-        "event_run_created_for_an_agent": _event(
-            1,
-            0,
-            run_created=runtime.RunCreated(
-                user_id=created.user_id,
-                org_id=created.org_id,
-                spec=runtime.RunSpec(
-                    adapter="support", title="support", agent=runtime.AgentSpec(input_json='{"question":"Grüße?"}')
-                ),
-            ),
-        ),
         "event_run_started": _event(2, 0, run_started=runtime.RunStarted(worker_id=WORKER, lease_epoch=1, attempt=1)),
         "event_text_delta": _event(3, text_delta=delta),
         "event_tool_call": _event(
@@ -105,8 +88,6 @@ def _events() -> Mapping[str, Message]:
         "event_usage": _event(8, usage=runtime.Usage(model="m", input_tokens=2**53, output_tokens=7)),
         "event_codex": _event(9, codex_event=codex.CodexEvent(codex_thread_id="th", turn=turn)),
         "event_custom": _event(10, custom=runtime.Custom(type="acme.progress", data=_struct(percent=12.5))),
-        "event_step_completed": _event(10, step_completed=_STEP),
-        "event_input_received": _event(11, 0, input_received=_INPUT),
         "event_executor_lost": _event(
             11, 0, executor_lost=runtime.ExecutorLost(worker_id=WORKER, lease_epoch=1, attempt=1, requeued=True)
         ),
@@ -114,13 +95,28 @@ def _events() -> Mapping[str, Message]:
             12, 0, run_cancel_requested=runtime.RunCancelRequested(requested_by="usr_x", reason="enough")
         ),
         "event_run_finished": _event(13, 2, run_finished=finished),
-        "event_run_finished_with_result": _event(
-            13,
-            2,
-            run_finished=runtime.RunFinished(
-                outcome=runtime.RUN_OUTCOME_SUCCEEDED, result_json='{"text":"Grüße, 世界 🌍"}'
-            ),
+        **_events_of_agents(),
+    }
+
+
+def _events_of_agents() -> Mapping[str, Message]:
+    created = runtime.RunCreated(
+        user_id="usr_01K0000000000000000000000C",
+        org_id="org_01K0000000000000000000000D",
+        spec=runtime.RunSpec(
+            adapter="support", title="support", agent=runtime.AgentSpec(input_json='{"question":"Grüße?"}')
         ),
+    )
+    step = runtime.StepCompleted(
+        ordinal=3, name="quote", fingerprint=bytes(range(32)), result_json='{"price":"12.50","of":"Gerät"}'
+    )
+    said = runtime.InputReceived(sent_by="usr_x", input_json='{"say":"Grüße"}')
+    finished = runtime.RunFinished(outcome=runtime.RUN_OUTCOME_SUCCEEDED, result_json='{"text":"Grüße, 世界 🌍"}')
+    return {
+        "event_run_created_for_an_agent": _event(1, 0, run_created=created),
+        "event_step_completed": _event(10, step_completed=step),
+        "event_input_received": _event(11, 0, input_received=said),
+        "event_run_finished_with_result": _event(13, 2, run_finished=finished),
     }
 
 
