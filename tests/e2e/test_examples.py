@@ -27,7 +27,7 @@ from oa_runlog.wire import decode_event
 from oa_testing.postgres import free_port
 from oa_testing.stack import StackUnderTest
 from oa_testing.waiting import PATIENCE_S
-from openagents import Client, ExecSpec, events
+from openagents import Client, ExecSpec, Refusal, events
 from tests.e2e.callers import Caller, caller_of
 from tests.e2e.world import RUN_TIMEOUT_S
 from tests.house.files import REPO
@@ -87,6 +87,25 @@ async def test_every_python_block_of_the_tutorial_runs_after_those_before_it(cal
     async with caller.world.worker(), agent:
         code, stdout, stderr = await done(caller, tmp_path, "tutorial.py")
     assert (code, stdout.splitlines()[-1:]) == (0, ["done"]), stdout + stderr
+
+
+async def test_somebody_talks_to_an_agent(caller: Caller, tmp_path: Path) -> None:
+    said = []
+    chat = python(caller, tmp_path, str(REPO / "examples" / "chat.py"))
+    async with chat, Client.from_env(caller.env) as client, asyncio.timeout(RUN_TIMEOUT_S):
+        run = await client.start("chat", {"name": "Ann"}, key="chat-1")
+        await run.send("hello", key="m1")
+        await run.send("hello", key="m1")  # as after a call whose answer was lost
+        async for event in run.events():
+            match event.body:
+                case events.Message(text=text):
+                    said.append(text)
+                    await run.send("and you?" if len(said) == 1 else "bye")
+        assert said == ["You say: hello", "You say: and you?"]
+        assert await run.output(int) == 2
+        with pytest.raises(Refusal) as refused:
+            await run.send("still there?")
+        assert refused.value.reason == "invalid_transition"
 
 
 class Given:
