@@ -72,6 +72,8 @@ COMMANDS: dict[str, Sequence[str]] = {
     "replay verify": ("--key", key(), HOSTILE_FILE),
     "run cancel": (RUN, "--reason", WORD),
     "run send": (RUN, WORD),
+    "request answer": (RUN, WORD, WORD),
+    "request list": (RUN, "--all"),
     "run list": (),
     "run result": (RUN,),
     "run show": (RUN,),

@@ -11,6 +11,7 @@ from ulid import ULID
 from oa_client.core import wire
 from oa_client.core.models import (
     ArtifactPiece,
+    AskedRequest,
     Caller,
     InclusionProof,
     NewServiceAccount,
@@ -111,6 +112,20 @@ class Commands:
             run_id=run_id, idempotency_key=idempotency_key or f"oa-{ULID()}", input_json=input_json
         )
         return (await self._call(f"{_RUNS}/SendInput", request, run_service_pb2.SendInputResponse)).seq
+
+    async def requests(self, run_id: str) -> list[AskedRequest]:
+        """What a run has asked people, in order. Raises Refusal `not_found`."""
+        request = run_service_pb2.ListRequestsRequest(run_id=run_id)
+        answer = await self._call(f"{_RUNS}/ListRequests", request, run_service_pb2.ListRequestsResponse)
+        return [wire.asked_request(one) for one in answer.requests]
+
+    async def answer(self, run_id: str, request_id: str, *, option: str = "", text: str = "") -> int:
+        """Answer a request of a run, with an option or a text; the seq of the answer.
+
+        Raises Refusal `request_settled` when another answer came first, `invalid_value` for one that does not fit.
+        """
+        request = run_service_pb2.AnswerRequestRequest(run_id=run_id, request_id=request_id, option=option, text=text)
+        return (await self._call(f"{_RUNS}/AnswerRequest", request, run_service_pb2.AnswerRequestResponse)).seq
 
     async def cancel(self, run_id: str, reason: str = "") -> Run:
         """Ask for a run to end."""

@@ -17,6 +17,7 @@ from openagents.runtime.v1.worker_service_pb2 import (
     AppendRefused,
     AttachRequest,
     AttachResponse,
+    ExpireRequestRequest,
     ReadHeldRunRequest,
     WorkerAttached,
     WorkerHello,
@@ -94,6 +95,13 @@ class Attachment:
         except grpc.aio.AioRpcError as error:
             raise refusal_of_rpc(error) from None
         return answer.events
+
+    async def expire(self, request: ExpireRequestRequest, *, timeout_s: float) -> None:
+        """Say that the time of a request is over. Raises Refusal."""
+        try:
+            await self._stub.ExpireRequest(request, metadata=self._metadata, timeout=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise refusal_of_rpc(error) from None
 
     async def close(self) -> None:
         """Send what is queued, half-close, and wait a moment for the authority to close its side."""
