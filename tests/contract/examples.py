@@ -118,7 +118,7 @@ def _events_of_agents() -> Mapping[str, Message]:
         detail="Grüße",
         options=[runtime.RequestOption(id="a", label="The first"), runtime.RequestOption(id="b")],
         default_option="b",
-        deadline_time=Timestamp(seconds=1_800_000_000, nanos=5),
+        deadline_time=Timestamp(seconds=1_800_000_000, nanos=5_000),
     )
     answered = runtime.RequestAnswered(request_id="r1", option="a", answered_by="usr_x")
     expired = runtime.RequestExpired(request_id="r2", option="no")

@@ -97,6 +97,7 @@ NOTHING_FOREIGN = {
     "down",
     "key revoke",
     "receipt keys",
+    "request answer",
     "receipt verify",
     "replay verify",
     "run cancel",
