@@ -18,7 +18,7 @@ async def list_requests(cli: Cli, run_id: str, settled: bool) -> Exit:
     """List what a run asks, in order."""
     async with cli.site.client() as client:
         meant = await meant_run(client, cli.site.folder, run_id)
-        asked = [one for one in await client.commands.requests(meant) if settled or one.state == "open"]
+        asked = [one for one in await client.commands.talk.requests(meant) if settled or one.state == "open"]
     for one in asked:
         cli.output.document(one.document)
     if asked:
@@ -46,7 +46,7 @@ async def answer(cli: Cli, run_id: str, request_id: str, option: str, text: str)
         raise click.UsageError("Give an OPTION, such as yes, or --text.")
     async with cli.site.client() as client:
         meant = await meant_run(client, cli.site.folder, run_id)
-        seq = await client.commands.answer(meant, request_id, option=option, text=text)
+        seq = await client.commands.talk.answer(meant, request_id, option=option, text=text)
     cli.output.document({"run_id": meant, "request_id": request_id, "seq": seq})
     cli.output.note(f"Answered: it is event {seq} of {meant}.")
     return Exit.OK

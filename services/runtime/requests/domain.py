@@ -14,9 +14,6 @@ from oa_runlog.events import (
     RunEvent,
 )
 
-MAX_TEXT_CHARS = 16_384
-"""Longest answer to a request for text; the contract's bound."""
-
 
 @dataclass(slots=True)
 class Request:
