@@ -175,6 +175,11 @@ def run_group() -> None:
     """Runs: start, list, show, follow, cancel."""
 
 
+@oa.group("request", cls=LazyGroup, module="requests")
+def request_group() -> None:
+    """Requests: what runs ask people, and the answers."""
+
+
 @oa.group("worker", cls=LazyGroup, module="workers")
 def worker_group() -> None:
     """Workers: take runs and execute them."""

@@ -71,7 +71,7 @@ class RunRenderer:
                 return [self._line(f"{role.value}: {text}")]
             case events.RunStarted():
                 self._streamed.clear()  # another attempt begins its message anew
-        return _status(body) or self._work(body)
+        return _status(body) or self._talk(body) or self._work(body)
 
     def _message(self, text: str) -> list[Shown]:
         streamed = bytes(self._streamed)
@@ -84,6 +84,20 @@ class RunRenderer:
         if whole.startswith(streamed):
             return [Wrote(_SPOKEN, whole[len(streamed) :]), LineEnds(_SPOKEN)]
         return [LineEnds(_SPOKEN), Said(text)]
+
+    def _talk(self, body: events.EventBody) -> list[Shown]:
+        """What the run and people say to each other."""
+        match body:
+            case events.RequestOpened():
+                return [self._line(_request_words(body), "yellow")]
+            case events.RequestAnswered(request_id=request_id, option=option, text=text, answered_by=by):
+                return [self._line(f"{by} answers {request_id}: {option or text}")]
+            case events.RequestExpired(request_id=request_id, option=option):
+                return [self._line(f"nobody answered {request_id} in time" + (f": {option} counts" if option else ""))]
+            case events.InputReceived(sent_by=sent_by, input_json=said):
+                return [self._line(f"{sent_by} says {said}")]
+            case _:
+                return []
 
     def _work(self, body: events.EventBody) -> list[Shown]:
         """What the run's worker tells of its work."""
@@ -100,8 +114,6 @@ class RunRenderer:
             case events.Verification(name=name, passed=passed, detail=detail):
                 words = f"check {name} {'passed' if passed else 'failed'}" + (f": {detail}" if detail else "")
                 return [self._line(words, "green" if passed else "red")]
-            case events.InputReceived(sent_by=sent_by, input_json=said):
-                return [self._line(f"{sent_by} says {said}")]
             case events.StepCompleted(ordinal=ordinal, name=name, result_json=result):
                 return [self._line(f"step {ordinal}, {name}: {result}")]
             case events.Custom(type=kind, data=data):
@@ -118,6 +130,12 @@ class RunRenderer:
 
     def _line(self, text: str, style: str = "dim") -> Note:
         return Note(clipped(text, self._width), style)
+
+
+def _request_words(asked: events.RequestOpened) -> str:
+    answers = "/".join(asked.choices) or "a text"
+    detail = f" ({asked.detail})" if asked.detail else ""
+    return f"asks {asked.request_id}: {asked.title}{detail} [{answers}]; answer with oa request answer"
 
 
 def _status(body: events.EventBody) -> list[Shown]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from oa_base.refusal import Refusal
 from oa_runlog import wire
-from oa_runlog.events import EventBody, EventType, InputReceived, RunSpec, event_type
+from oa_runlog.events import EventBody, EventType, InputReceived, RequestAnswered, RequestExpired, RunSpec, event_type
 from oa_runlog.fingerprint import fingerprint
 from oa_runlog.titles import titled
 
@@ -146,6 +146,26 @@ class SendInput:
 
 
 @dataclass(frozen=True, slots=True)
+class SettleRequest:
+    """A request of the run is answered, or its time is over. That it was opened was looked at before: it stays so.
+
+    All of a request's settlements have one key, so the first of them is the only one.
+    """
+
+    run_id: str
+    org_id: str
+    idempotency_key: str
+    event: EncodedBody
+    fingerprint: bytes
+
+    @classmethod
+    def of(cls, run_id: str, org_id: str, settled: RequestAnswered | RequestExpired) -> SettleRequest:
+        """The command for what settles the request."""
+        event = EncodedBody.of(settled)
+        return cls(run_id, org_id, f"request/{settled.request_id}", event, fingerprint([event.data]))
+
+
+@dataclass(frozen=True, slots=True)
 class LoseLease:
     """The holder of a lease is lost, or has said good-bye."""
 
@@ -161,5 +181,5 @@ class CancelDeadline:
     run_id: str
 
 
-Command = CreateRun | Append | AssignRun | RequestCancel | SendInput | LoseLease | CancelDeadline
+Command = CreateRun | Append | AssignRun | RequestCancel | SendInput | SettleRequest | LoseLease | CancelDeadline
 """Any of them."""

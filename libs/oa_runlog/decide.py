@@ -25,6 +25,7 @@ from oa_runlog.commands import (
     LoseLease,
     RequestCancel,
     SendInput,
+    SettleRequest,
 )
 from oa_runlog.events import (
     DEFAULT_RETENTION_CLASS,
@@ -134,6 +135,8 @@ def _decide(
             return _request_cancel(state, command, now_ns)
         case SendInput():
             return _send_input(state, command, limits, now_ns, known)
+        case SettleRequest():
+            return _settle_request(state, command, limits, now_ns, known)
         case LoseLease():
             return _lose_lease(state, command, limits, now_ns)
         case CancelDeadline():
@@ -331,6 +334,23 @@ def _send_input(
     paced_until_ns = _pace(state, 1, limits, now_ns)
     accepted = _store(state, state.run_id, [command.event], AUTHORITY, now_ns)
     return replace(accepted, state=replace(accepted.state, paced_until_ns=paced_until_ns))
+
+
+def _settle_request(
+    state: RunState, command: SettleRequest, limits: Limits, now_ns: int, known: KnownKey | None
+) -> Accepted | Unchanged:
+    if state.org_id != command.org_id:
+        raise not_found(command.run_id)
+    is_answer = command.event.type is EventType.REQUEST_ANSWERED
+    if known is not None and is_answer and known.fingerprint != command.fingerprint:
+        text = "the request was answered before, or its time is over; read what settled it"
+        raise Refusal("request_settled", text, field="request_id", metadata={"seq": str(known.first_seq)})
+    if known is not None:
+        return Unchanged(state.run_id, known.first_seq, known.first_seq)
+    if next_status(state.status, command.event.body) is None:
+        raise invalid_transition(state.status, command.event.body)
+    _check_sizes([command.event], limits)
+    return _store(state, state.run_id, [command.event], AUTHORITY, now_ns)
 
 
 def _lose_lease(state: RunState, command: LoseLease, limits: Limits, now_ns: int) -> Accepted | Unchanged:

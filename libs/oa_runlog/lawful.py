@@ -11,6 +11,8 @@ from oa_runlog.events import (
     ExecutorLost,
     InputReceived,
     Outcome,
+    RequestAnswered,
+    RequestExpired,
     RunCancelRequested,
     RunCreated,
     RunEvent,
@@ -36,8 +38,8 @@ def fault_of(state: RunState | None, event: RunEvent) -> str:
             return _loss(state, event, body)
         case RunCancelRequested():
             return _unless(event.lease_epoch == _AUTHORITY, "it is under a lease, and only the authority cancels")
-        case InputReceived():
-            return _unless(event.lease_epoch == _AUTHORITY, "it is under a lease, and only the authority takes inputs")
+        case InputReceived() | RequestAnswered() | RequestExpired():
+            return _unless(event.lease_epoch == _AUTHORITY, "it is under a lease, and only the authority hears others")
         case RunFinished():
             return _finish(state, event, body)
         case _:

@@ -28,6 +28,7 @@ _WORK = (
     EventType.CODEX_EVENT,
     EventType.CUSTOM,
     EventType.STEP_COMPLETED,
+    EventType.REQUEST_OPENED,
 )
 
 _CREATED, _RUNNING, _CANCELING = RunStatus.CREATED, RunStatus.RUNNING, RunStatus.CANCELING
@@ -43,6 +44,8 @@ RUN_TRANSITIONS: Mapping[tuple[RunStatus | None, str], RunStatus] = MappingProxy
         (_RUNNING, EventType.RUN_CANCEL_REQUESTED): _CANCELING,
         (_RUNNING, EventType.EXECUTOR_LOST): _RUNNING,
         (_RUNNING, EventType.INPUT_RECEIVED): _RUNNING,
+        (_RUNNING, EventType.REQUEST_ANSWERED): _RUNNING,
+        (_RUNNING, EventType.REQUEST_EXPIRED): _RUNNING,
         (_RUNNING, FINISHED[Outcome.SUCCEEDED]): RunStatus.SUCCEEDED,
         (_RUNNING, FINISHED[Outcome.FAILED]): RunStatus.FAILED,
         (_CANCELING, EventType.EXECUTOR_LOST): _CANCELING,

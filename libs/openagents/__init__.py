@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from oa_base.refusal import Refusal
-    from oa_client.core.models import Finish, SyncGrant
+    from oa_client.core.models import AskedRequest, Finish, SyncGrant
     from oa_client.core.models import Run as RunState
     from oa_client.sdk.client import Client
     from oa_client.sdk.runs import RunCanceled, RunEnded, RunFailed, RunHandle
@@ -27,6 +27,7 @@ DISTRIBUTION = "openagents-runtime"
 """What this is installed as. Another distribution has a package of this name, so `oa` looks whose it is."""
 
 __all__ = [
+    "AskedRequest",
     "Client",
     "ExecSpec",
     "Finish",
@@ -45,6 +46,7 @@ __all__ = [
 ]
 
 HOMES = {
+    "AskedRequest": "oa_client.core.models:AskedRequest",
     "Client": "oa_client.sdk.client:Client",
     "ExecSpec": "oa_runlog.events:ExecSpec",
     "Finish": "oa_client.core.models:Finish",

@@ -111,11 +111,25 @@ def _events_of_agents() -> Mapping[str, Message]:
         ordinal=3, name="quote", fingerprint=bytes(range(32)), result_json='{"price":"12.50","of":"Gerät"}'
     )
     said = runtime.InputReceived(sent_by="usr_x", input_json='{"say":"Grüße"}')
+    opened = runtime.RequestOpened(
+        request_id="r1",
+        kind=runtime.REQUEST_KIND_CHOICE,
+        title="Which one?",
+        detail="Grüße",
+        options=[runtime.RequestOption(id="a", label="The first"), runtime.RequestOption(id="b")],
+        default_option="b",
+        deadline_time=Timestamp(seconds=1_800_000_000, nanos=5_000),
+    )
+    answered = runtime.RequestAnswered(request_id="r1", option="a", answered_by="usr_x")
+    expired = runtime.RequestExpired(request_id="r2", option="no")
     finished = runtime.RunFinished(outcome=runtime.RUN_OUTCOME_SUCCEEDED, result_json='{"text":"Grüße, 世界 🌍"}')
     return {
         "event_run_created_for_an_agent": _event(1, 0, run_created=created),
         "event_step_completed": _event(10, step_completed=step),
         "event_input_received": _event(11, 0, input_received=said),
+        "event_request_opened": _event(11, request_opened=opened),
+        "event_request_answered": _event(12, 0, request_answered=answered),
+        "event_request_expired": _event(12, 0, request_expired=expired),
         "event_run_finished_with_result": _event(13, 2, run_finished=finished),
     }
 

@@ -8,7 +8,7 @@ from google.protobuf.descriptor_pb2 import MethodOptions
 from tests.fuzz.methods import Target, all_targets
 
 READS = ("Describe", "Get", "List", "Read", "Replay")
-KEYED = {"CreateRun", "CancelRun", "SendInput"}
+KEYED = {"CreateRun", "CancelRun", "SendInput", "AnswerRequest", "ExpireRequest"}
 """They change something, and the second call finds it changed: by its key, or by its nature."""
 
 

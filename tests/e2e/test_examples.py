@@ -108,6 +108,25 @@ async def test_somebody_talks_to_an_agent(caller: Caller, tmp_path: Path) -> Non
         assert refused.value.reason == "invalid_transition"
 
 
+async def test_an_agent_asks_before_it_spends(caller: Caller, tmp_path: Path) -> None:
+    answers = {"r1": ("yes", ""), "r2": ("air", ""), "r3": ("", "Grüße")}
+    buyer = python(caller, tmp_path, str(REPO / "examples" / "approval.py"))
+    async with buyer, Client.from_env(caller.env) as client, asyncio.timeout(RUN_TIMEOUT_S):
+        run = await client.start("buyer", {"item": "tea", "price": "12.50"})
+        async for event in run.events():
+            match event.body:
+                case events.RequestOpened(request_id=request_id):
+                    option, text = answers[request_id]
+                    await run.answer(request_id, option=option, text=text)
+        assert await run.output(str) == "tea air: Grüße"
+        asked = await run.requests()
+    assert [(one.title, one.answer) for one in asked] == [
+        ("Buy tea?", "yes"),
+        ("How shall it come?", "air"),
+        ("What is to be written on the parcel?", "Grüße"),
+    ]
+
+
 class Given:
     """The token that a backend gave to a browser: an `oa_client.follow.subscription.SyncTokens`."""
 

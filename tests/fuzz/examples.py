@@ -75,6 +75,22 @@ async def _send_input(scene: Scene, _: str) -> list[Json]:
     return [{"run_id": await scene.run(scene.ann), "idempotency_key": new_id("key"), "input_json": '{"say":"hello"}'}]
 
 
+async def _asked(scene: Scene) -> Lease:
+    lease = await scene.lease()
+    asked = {"request_id": "r1", "kind": "REQUEST_KIND_APPROVAL", "title": "Order?", "default_option": "no"}
+    await scene.append(lease, {"request_opened": asked})
+    return lease
+
+
+async def _answer_request(scene: Scene, _: str) -> list[Json]:
+    return [{"run_id": (await _asked(scene)).run_id, "request_id": "r1", "option": "yes", "text": ""}]
+
+
+async def _expire_request(scene: Scene, _: str) -> list[Json]:
+    lease = await _asked(scene)
+    return [{"run_id": lease.run_id, "lease_epoch": lease.epoch, "request_id": "r1"}]
+
+
 async def _cancel_run(scene: Scene, _: str) -> list[Json]:
     return [{"run_id": await scene.run(scene.ann), "reason": "enough"}]
 
@@ -106,6 +122,7 @@ EVENTS: list[Json] = [
     {"verification": {"name": "tests", "passed": True, "detail": "12"}},
     {"usage": {"model": "m", "input_tokens": 1, "output_tokens": 2, "cached_input_tokens": 3}},
     {"custom": {"type": "acme.progress", "data": {"percent": 1}}},
+    {"request_opened": {"request_id": "r9", "kind": "REQUEST_KIND_TEXT", "title": "Why?", "detail": "d"}},
     {"step_completed": {"ordinal": 1, "name": "s", "fingerprint": "A" * 43 + "=", "result_json": "{}"}},
     {"codex_event": {"turn": {"turn_id": "t", "status": "TURN_STATUS_COMPLETED", "message": "m"}}},
     {"codex_event": {"item": {"turn_id": "t", "item_id": "i", "item_type": "x", "content": {}}}},
@@ -216,7 +233,13 @@ EXAMPLES: Mapping[str, Example] = {
     ),
     **_of("control.v1.SyncTokenService", MintSyncToken=_mint_sync_token),
     **_of(
-        "runtime.v1.RunService", CreateRun=_create_run, GetRun=_open_run, SendInput=_send_input, CancelRun=_cancel_run
+        "runtime.v1.RunService",
+        CreateRun=_create_run,
+        GetRun=_open_run,
+        SendInput=_send_input,
+        ListRequests=_open_run,
+        AnswerRequest=_answer_request,
+        CancelRun=_cancel_run,
     ),
     **_of(
         "runtime.v1.ReceiptService",
@@ -228,7 +251,13 @@ EXAMPLES: Mapping[str, Example] = {
     ),
     **_of("runtime.v1.ReplayService", ReadReplayArtifact=_artifact),
     **_of("runtime.v1.LogService", TailLog=_tail_log, DescribeLog=_fixed({})),
-    **_of("runtime.v1.WorkerService", Attach=_attach, AppendEvents=_append_events, ReadHeldRun=_read_held_run),
+    **_of(
+        "runtime.v1.WorkerService",
+        Attach=_attach,
+        AppendEvents=_append_events,
+        ReadHeldRun=_read_held_run,
+        ExpireRequest=_expire_request,
+    ),
     **_of(
         "projection.v1.ReadService",
         GetRunSummary=_summarised_run,

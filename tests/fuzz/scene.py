@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import grpc.aio
+from google.protobuf.json_format import ParseDict
 
 from oa_platform.auth.authenticator import AUTHORIZATION_KEY
 from oa_platform.system.ids import new_id
@@ -73,6 +74,13 @@ class Worker:
         while True:
             await stream.write(pb.AttachRequest(heartbeat=pb.WorkerHeartbeat()))
             await asyncio.sleep(_HEARTBEAT_S)
+
+    async def append(self, lease: Lease, event: event_pb2.EventBody) -> None:
+        """Append to a run that it holds."""
+        request = pb.AppendEventsRequest(
+            run_id=lease.run_id, lease_epoch=lease.epoch, idempotency_key="asked", events=[event]
+        )
+        await self._stub.AppendEvents(request, metadata=self.metadata, timeout=_WAIT_S)
 
     async def finish(self, lease: Lease) -> None:
         """End a run well."""
@@ -189,6 +197,10 @@ class Scene:
             while (lease := await self.worker.leases.get()).run_id != run_id:
                 pass
         return lease
+
+    async def append(self, lease: Lease, event: Mapping[str, object]) -> None:
+        """Append an event, as JSON has it, to a run that ann's worker holds."""
+        await self.worker.append(lease, ParseDict(dict(event), event_pb2.EventBody()))
 
     async def finished_run(self) -> str:
         """The run of ann's that has ended, with a receipt that stands in the log of receipts."""

@@ -27,7 +27,6 @@ ALLOWED = {
     "decode_body": "API: the inverse of encode_body",
     "emit": "API: for authors of agents",
     "encode_event": "API: writes one event as the authority stores it",
-    "inbox": "API: for authors of agents",
     "play_with_deaths": "API: for tests of agents",
     "replay": "API: the state that stored events lead to, in one call",
     "resumed": "API: for surfaces that go to sleep",

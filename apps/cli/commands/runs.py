@@ -165,7 +165,7 @@ async def send(cli: Cli, run_id: str, text: str | None, given: str | None) -> Ex
     said = json.dumps(text, ensure_ascii=False) if given is None else _json_of(given)
     async with cli.site.client() as client:
         meant = await meant_run(client, cli.site.folder, run_id)
-        seq = await client.commands.send_input(meant, said)
+        seq = await client.commands.talk.send(meant, said)
     cli.output.document({"run_id": meant, "seq": seq})
     cli.output.note(f"{meant} has got it, as its event {seq}.")
     return Exit.OK

@@ -96,6 +96,10 @@ def test_what_an_agent_does_is_one_line_each() -> None:
         ev.Usage("", 1, 2),
         ev.Verification("tests", passed=False, detail="2 failed"),
         ev.Custom("acme.progress", {"done": 4.0}),
+        ev.RequestOpened("r1", ev.RequestKind.APPROVAL, "Order?", "12.50"),
+        ev.RequestOpened("r2", ev.RequestKind.TEXT, "Why?"),
+        ev.RequestAnswered("r1", "yes", "", "usr_1"),
+        ev.RequestExpired("r2", ""),
         ev.InputReceived("usr_1", '{"say":"hello"}'),
         ev.StepCompleted(3, "quote", bytes(32), '{"price":12.5}'),
     )
@@ -109,10 +113,14 @@ def test_what_an_agent_does_is_one_line_each() -> None:
         "used 1 tokens in, 2 out",
         "check tests failed: 2 failed",
         'acme.progress {"done":4}',
+        "asks r1: Order? (12.50) [yes/no]; answer with oa request answer",
+        "asks r2: Why? [a text]; answer with oa request answer",
+        "usr_1 answers r1: yes",
+        "nobody answered r2 in time",
         'usr_1 says {"say":"hello"}',
         'step 3, quote: {"price":12.5}',
     ]
-    assert len(lines) == 11
+    assert len(lines) == 15
 
 
 @given(st.text(), st.integers(30, 100))

@@ -28,6 +28,26 @@ class Finish:
 
 
 @dataclass(frozen=True)
+class AskedRequest:
+    """A request of a run. `kind`: approval, choice or text. `options`: id -> what people are shown.
+
+    `state`: open, answered or expired. `answer`: the option or the text that counts; empty while it is open.
+    """
+
+    request_id: str
+    kind: str
+    title: str
+    detail: str
+    options: dict[str, str]
+    opened_at: str
+    deadline_at: str
+    state: str
+    answer: str
+    answered_by: str
+    document: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Run:
     """A run: the authority's own answer, or the read model's (then `chain_head` and `retention_class` are empty).
 

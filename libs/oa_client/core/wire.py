@@ -10,7 +10,16 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from oa_base.refusal import Refusal
-from oa_client.core.models import Caller, Finish, JsonDocument, NewServiceAccount, Run, ServiceAccount, SyncGrant
+from oa_client.core.models import (
+    AskedRequest,
+    Caller,
+    Finish,
+    JsonDocument,
+    NewServiceAccount,
+    Run,
+    ServiceAccount,
+    SyncGrant,
+)
 from oa_runlog.events import DEFAULT_RETENTION_CLASS
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.wire import receipt_from_wire, receipt_to_wire
@@ -18,7 +27,7 @@ from oa_wire.strict_json import merge_document, merge_json
 from openagents.common.v1 import errors_pb2
 from openagents.control.v1 import service_account_service_pb2, session_service_pb2, sync_token_service_pb2
 from openagents.projection.v1 import run_summary_pb2
-from openagents.runtime.v1 import event_pb2, receipt_pb2, run_pb2
+from openagents.runtime.v1 import event_pb2, receipt_pb2, run_pb2, run_service_pb2
 
 _STATUS_PREFIX = "RUN_STATUS_"
 RUN_STATUSES = tuple(name.removeprefix(_STATUS_PREFIX).lower() for name in run_pb2.RunStatus.keys()[1:])
@@ -148,6 +157,28 @@ def service_account(message: service_account_service_pb2.ServiceAccount) -> Serv
     """A service account."""
     made, revoked = _time(message.create_time), _time(message.revoke_time)
     return ServiceAccount(message.service_account_id, message.name, made, revoked, document(message))
+
+
+def asked_request(message: run_service_pb2.Request) -> AskedRequest:
+    """A request of a run, with what became of it."""
+    opened, state = message.opened, message.WhichOneof("settled") or "open"
+    options = {option.id: option.label or option.id for option in opened.options}
+    if opened.kind == event_pb2.REQUEST_KIND_APPROVAL:
+        options = {"yes": "yes", "no": "no"}
+    answered = message.answered
+    return AskedRequest(
+        request_id=opened.request_id,
+        kind=event_pb2.RequestKind.Name(opened.kind).removeprefix("REQUEST_KIND_").lower(),
+        title=opened.title,
+        detail=opened.detail,
+        options=options,
+        opened_at=_time(message.open_time),
+        deadline_at=_time(opened.deadline_time) if opened.HasField("deadline_time") else "",
+        state=state,
+        answer=message.expired.option if state == "expired" else answered.option or answered.text,
+        answered_by=answered.answered_by,
+        document=document(message),
+    )
 
 
 def new_service_account(message: service_account_service_pb2.CreateServiceAccountResponse) -> NewServiceAccount:

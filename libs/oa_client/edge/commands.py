@@ -20,6 +20,7 @@ from oa_client.core.models import (
     SyncGrant,
 )
 from oa_client.edge.calls import ATTEMPTS, AccessTokens, Edge, M
+from oa_client.edge.talk import Talk
 from oa_runlog import wire as runlog_wire
 from oa_runlog.events import AgentSpec, ExecSpec, RunSpec
 from oa_runlog.proof.receipt import SignedReceipt
@@ -43,6 +44,8 @@ class Commands:
     def __init__(self, edge: Edge, tokens: AccessTokens) -> None:
         self._edge = edge
         self._tokens = tokens
+        self.talk = Talk(edge, tokens)
+        """What people and runs say to each other."""
 
     async def _call(self, method: str, request: Message, response: type[M]) -> M:
         return await self._edge.call(method, request, response, self._tokens, attempts=ATTEMPTS)
@@ -101,16 +104,6 @@ class Commands:
         request = run_service_pb2.GetRunRequest(run_id=run_id)
         answer = await self._call(f"{_RUNS}/GetRun", request, run_service_pb2.GetRunResponse)
         return wire.run(answer.run)
-
-    async def send_input(self, run_id: str, input_json: str, idempotency_key: str = "") -> int:
-        """Say something, a JSON text, to a run of an agent; the seq of the input. The key makes a repeated call safe.
-
-        Raises Refusal `not_found`, `invalid_transition` for a run that has ended or is to, `idempotency_conflict`.
-        """
-        request = run_service_pb2.SendInputRequest(
-            run_id=run_id, idempotency_key=idempotency_key or f"oa-{ULID()}", input_json=input_json
-        )
-        return (await self._call(f"{_RUNS}/SendInput", request, run_service_pb2.SendInputResponse)).seq
 
     async def cancel(self, run_id: str, reason: str = "") -> Run:
         """Ask for a run to end."""

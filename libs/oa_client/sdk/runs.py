@@ -8,7 +8,7 @@ from contextlib import aclosing
 from typing import TypeVar
 
 from oa_base.refusal import Refusal
-from oa_client.core.models import Finish, Run, SyncGrant
+from oa_client.core.models import AskedRequest, Finish, Run, SyncGrant
 from oa_client.core.store import CursorStore
 from oa_client.edge.commands import Commands
 from oa_client.follow.items import EventsArchived, Seen, StartedOver
@@ -116,7 +116,18 @@ class RunHandle:
         it once. Raises Refusal `invalid_transition` for a run that has ended or is to end.
         """
         text = json.dumps(plain_json(value, "value"), ensure_ascii=False, separators=(",", ":"))
-        return await self._commands.send_input(self.run_id, text, key)
+        return await self._commands.talk.send(self.run_id, text, key)
+
+    async def requests(self) -> list[AskedRequest]:
+        """What the run has asked people, in order, with what became of it."""
+        return await self._commands.talk.requests(self.run_id)
+
+    async def answer(self, request_id: str, *, option: str = "", text: str = "") -> int:
+        """Answer a request of the run, with an option or a text; the seq of the answer. The first answer counts.
+
+        Raises Refusal `request_settled` when another one came first, `invalid_value` for one that does not fit.
+        """
+        return await self._commands.talk.answer(self.run_id, request_id, option=option, text=text)
 
     async def cancel(self, reason: str = "") -> Run:
         """Ask for the run to end, and return at once. `result` tells when it has."""

@@ -8,8 +8,27 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from oa_runlog.events.codex import CodexEvent
-from oa_runlog.events.run import ExecutorLost, InputReceived, RunCancelRequested, RunCreated, RunFinished, RunStarted
-from oa_runlog.events.work import Custom, Message, StepCompleted, TextDelta, ToolCall, ToolResult, Usage, Verification
+from oa_runlog.events.run import (
+    ExecutorLost,
+    InputReceived,
+    RequestAnswered,
+    RequestExpired,
+    RunCancelRequested,
+    RunCreated,
+    RunFinished,
+    RunStarted,
+)
+from oa_runlog.events.work import (
+    Custom,
+    Message,
+    RequestOpened,
+    StepCompleted,
+    TextDelta,
+    ToolCall,
+    ToolResult,
+    Usage,
+    Verification,
+)
 
 SCHEMA_VERSION = 1
 """Version of the events that are written today."""
@@ -24,6 +43,8 @@ class EventType(enum.StrEnum):
     RUN_FINISHED = "run.finished"
     EXECUTOR_LOST = "executor.lost"
     INPUT_RECEIVED = "input.received"
+    REQUEST_ANSWERED = "request.answered"
+    REQUEST_EXPIRED = "request.expired"
     TEXT_DELTA = "text.delta"
     TOOL_CALL = "tool.call"
     TOOL_RESULT = "tool.result"
@@ -33,6 +54,7 @@ class EventType(enum.StrEnum):
     CODEX_EVENT = "codex.event"
     CUSTOM = "custom"
     STEP_COMPLETED = "step.completed"
+    REQUEST_OPENED = "request.opened"
 
 
 EventBody = (
@@ -42,6 +64,8 @@ EventBody = (
     | RunFinished
     | ExecutorLost
     | InputReceived
+    | RequestAnswered
+    | RequestExpired
     | TextDelta
     | ToolCall
     | ToolResult
@@ -51,6 +75,7 @@ EventBody = (
     | CodexEvent
     | Custom
     | StepCompleted
+    | RequestOpened
 )
 """What happened, without its place in the log."""
 
@@ -62,6 +87,8 @@ _TYPES: Mapping[type[EventBody], EventType] = MappingProxyType(
         RunFinished: EventType.RUN_FINISHED,
         ExecutorLost: EventType.EXECUTOR_LOST,
         InputReceived: EventType.INPUT_RECEIVED,
+        RequestAnswered: EventType.REQUEST_ANSWERED,
+        RequestExpired: EventType.REQUEST_EXPIRED,
         TextDelta: EventType.TEXT_DELTA,
         ToolCall: EventType.TOOL_CALL,
         ToolResult: EventType.TOOL_RESULT,
@@ -71,6 +98,7 @@ _TYPES: Mapping[type[EventBody], EventType] = MappingProxyType(
         CodexEvent: EventType.CODEX_EVENT,
         Custom: EventType.CUSTOM,
         StepCompleted: EventType.STEP_COMPLETED,
+        RequestOpened: EventType.REQUEST_OPENED,
     }
 )
 
@@ -87,6 +115,8 @@ RESERVED = frozenset(
         EventType.RUN_CANCEL_REQUESTED,
         EventType.EXECUTOR_LOST,
         EventType.INPUT_RECEIVED,
+        EventType.REQUEST_ANSWERED,
+        EventType.REQUEST_EXPIRED,
     }
 )
 """What only the authority may append."""

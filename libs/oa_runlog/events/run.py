@@ -62,6 +62,24 @@ class InputReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestAnswered:
+    """Somebody has answered a request; the first answer counts."""
+
+    request_id: str
+    option: str
+    text: str
+    answered_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestExpired:
+    """Nobody has answered a request in its time: its default counts."""
+
+    request_id: str
+    option: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunFinished:
     """The run ended. Last event of every run; by the worker, or by the authority when no worker can.
 

@@ -89,6 +89,42 @@ class StepCompleted:
     result_json: str
 
 
+class RequestKind(enum.StrEnum):
+    """What a request asks for."""
+
+    APPROVAL = "approval"
+    CHOICE = "choice"
+    TEXT = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestOption:
+    """One of the options of a choice; people are shown the label, or the id without one."""
+
+    id: str
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestOpened:
+    """The run asks a person. `deadline_ns` is None for as long as the run lasts."""
+
+    request_id: str
+    kind: RequestKind
+    title: str
+    detail: str = ""
+    options: tuple[RequestOption, ...] = ()
+    default_option: str = ""
+    deadline_ns: int | None = None
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The options that may be chosen; none for a text."""
+        if self.kind is RequestKind.APPROVAL:
+            return ("yes", "no")
+        return tuple(option.id for option in self.options)
+
+
 @dataclass(frozen=True, slots=True)
 class Custom:
     """An event of the worker's own type, for example "acme.progress"."""

@@ -81,12 +81,28 @@ tool_results = st.one_of(
     st.builds(ev.ToolResult, call_id=word, failed=st.booleans()),
     st.builds(ev.ToolResult, call_id=word, failed=st.booleans(), result=json_values, has_result=st.just(True)),
 )
+request_ids = st.from_regex(r"[a-z0-9][a-z0-9._-]{0,9}", fullmatch=True)
+deadlines = st.none() | st.integers(0, 2**60)
+requests_opened = st.one_of(
+    st.builds(
+        ev.RequestOpened, request_id=request_ids, kind=st.just(ev.RequestKind.APPROVAL), title=word, detail=text(),
+        default_option=st.sampled_from(["", "no"]), deadline_ns=deadlines,
+    ),
+    st.builds(
+        ev.RequestOpened, request_id=request_ids, kind=st.just(ev.RequestKind.CHOICE), title=word,
+        options=st.lists(st.builds(ev.RequestOption, id=word, label=text()), min_size=1, max_size=4,
+                         unique_by=lambda option: option.id).map(tuple),
+        deadline_ns=deadlines,
+    ),
+    st.builds(ev.RequestOpened, request_id=request_ids, kind=st.just(ev.RequestKind.TEXT), title=word),
+)  # fmt: skip
 work_bodies: st.SearchStrategy[ev.EventBody] = st.one_of(
     st.builds(ev.TextDelta, stream=st.sampled_from(ev.TextStream), data=st.binary(max_size=40)),
     st.builds(ev.ToolCall, call_id=word, name=word, arguments=optional_objects),
     tool_results,
     st.builds(ev.Message, role=st.sampled_from(ev.MessageRole), text=text()),
     st.builds(ev.Verification, name=word, passed=st.booleans(), detail=text()),
+    requests_opened,
     st.builds(
         ev.StepCompleted,
         ordinal=st.integers(1, 1_000_000),
@@ -106,6 +122,8 @@ authority_bodies: st.SearchStrategy[ev.EventBody] = st.one_of(
     st.builds(ev.RunStarted, worker_id=word, lease_epoch=positive, attempt=st.integers(1, 2**32 - 1)),
     st.builds(ev.RunCancelRequested, requested_by=word, reason=text()),
     st.builds(ev.InputReceived, sent_by=word, input_json=json_texts),
+    st.builds(ev.RequestAnswered, request_id=request_ids, option=text(), text=text(), answered_by=word),
+    st.builds(ev.RequestExpired, request_id=request_ids, option=text()),
     st.builds(
         ev.ExecutorLost, worker_id=word, lease_epoch=positive, attempt=st.integers(1, 2**32 - 1),
         requeued=st.booleans(),

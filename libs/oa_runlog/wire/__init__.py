@@ -4,7 +4,8 @@ Reading is total: it gives a value, or raises Refusal with `missing_field`, `inv
 `missing_payload`, `malformed_message` or `unsupported_schema_version`, and the field's path. Writing is deterministic:
 the same value gives the same bytes in every process.
 
-- `events`: whole events. `bodies`: what happened in them. `specs`, `finishes`, `codex`, `json_values`: parts of bodies.
+- `events`: whole events. `bodies`: what happened in them. `specs`, `finishes`, `codex`, `requests`,
+  `json_values`: parts of bodies.
 - `runs`: a run as the authority shows it. `receipts`: signed receipts.
 - `fields`: what all of them read messages with.
 

@@ -13,6 +13,7 @@ from oa_runlog.wire.codex import checked_codex, codex_to_wire
 from oa_runlog.wire.fields import EnumMap, json_text, need, parse, part
 from oa_runlog.wire.finishes import checked_finish, finish_to_wire
 from oa_runlog.wire.json_values import object_to_wire, optional_object, value_from_wire, value_to_wire
+from oa_runlog.wire.requests import checked_answered, checked_expired, checked_opened, opened_to_wire, settled_to_wire
 from oa_runlog.wire.specs import checked_spec, spec_to_wire
 from oa_wire.rules import check_rules
 from openagents.runtime.v1 import event_pb2
@@ -56,6 +57,8 @@ def body_to_wire(body: EventBody) -> event_pb2.EventBody:
             return w.EventBody(codex_event=codex_to_wire(body))
         case events.Custom(kind, content):
             return w.EventBody(custom=w.Custom(type=kind, data=object_to_wire(content)))
+        case events.RequestOpened():
+            return w.EventBody(request_opened=opened_to_wire(body))
         case events.StepCompleted(ordinal, name, fingerprint, result):
             step = w.StepCompleted(ordinal=ordinal, name=name, fingerprint=fingerprint, result_json=result)
             return w.EventBody(step_completed=step)
@@ -69,7 +72,9 @@ def _authority_body_to_wire(
     | events.RunCancelRequested
     | events.RunFinished
     | events.ExecutorLost
-    | events.InputReceived,
+    | events.InputReceived
+    | events.RequestAnswered
+    | events.RequestExpired,
 ) -> event_pb2.EventBody:
     w = event_pb2
     match body:
@@ -86,6 +91,8 @@ def _authority_body_to_wire(
             return w.EventBody(executor_lost=lost)
         case events.InputReceived(sent_by, input_json):
             return w.EventBody(input_received=w.InputReceived(sent_by=sent_by, input_json=input_json))
+        case events.RequestAnswered() | events.RequestExpired():
+            return settled_to_wire(body)
 
 
 def encode_body(body: EventBody) -> bytes:
@@ -174,6 +181,9 @@ _BODIES: Mapping[str, Callable[[Any], EventBody]] = MappingProxyType(
         "codex_event": checked_codex,
         "custom": _custom,
         "step_completed": _step_completed,
+        "request_opened": checked_opened,
+        "request_answered": checked_answered,
+        "request_expired": checked_expired,
     }
 )
 

@@ -16,6 +16,7 @@ Inputs and results may be dataclasses, pydantic models, TypedDicts and plain JSO
     run        one run, as its function sees it
     adapter    a function as an adapter: input in, result or failure out, cancel as CancelledError
     steps      what is done once for a run, whatever dies
+    requests   what it asks people
     inbox      what people say to a run
     testing    agents without a server
     failures   what is said of an exception

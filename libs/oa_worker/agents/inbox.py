@@ -16,10 +16,10 @@ class Inbox:
     async def next(self) -> str:
         """The next input, as JSON text; waits for one. Raises Refusal once the run is no longer this worker's."""
         while not self._unheard:
-            self._assignment.news.clear()  # before the read: what comes during it is looked for again
+            told = self._assignment.news.count  # before the read: what comes during it is looked for again
             await self._read()
             if not self._unheard:
-                await self._assignment.news.wait()
+                await self._assignment.news.after(told)
         return self._unheard.pop(0)
 
     async def _read(self) -> None:

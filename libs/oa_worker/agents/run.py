@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
@@ -20,6 +20,7 @@ from oa_wire.shapes import Misfit, Shape, plain_json
 from oa_worker.agents.failures import words_of
 from oa_worker.agents.inbox import Inbox
 from oa_worker.agents.limits import AgentLimits
+from oa_worker.agents.requests import Requests, options_of
 from oa_worker.agents.steps import Steps, arguments_of, called, result_shape
 from oa_worker.sdk.adapter import Assignment, Emit
 from openagents.runtime.v1 import event_pb2 as pb
@@ -139,6 +140,7 @@ class Run(Generic[In_co]):
         self._calls = itertools.count(1)
         self._steps = Steps(assignment, self._log.append, limits)
         self._inbox = Inbox(assignment)
+        self._requests = Requests(assignment, self._log.append)
         extra = {"run_id": self.id, "attempt": self.attempt}
         self.logger = logging.LoggerAdapter(_LOGGER.getChild(assignment.spec.adapter), extra)
         """For the worker's own log; names the run."""
@@ -201,6 +203,42 @@ class Run(Generic[In_co]):
 
         end = await self._steps.once("sleep", delay.total_seconds(), _TIME, until)
         await asyncio.sleep(max(0.0, (end - datetime.now(UTC)).total_seconds()))
+
+    async def approve(self, title: str, *, detail: str = "", deadline: timedelta | None = None) -> bool:
+        """Ask a person for a yes, and wait for the answer: `if not await run.approve("Order for 12.50?"): …`.
+
+        Asked once for the run, whatever dies; the first answer counts. When the deadline is over it is no.
+        """
+        request = pb.RequestOpened(kind=pb.REQUEST_KIND_APPROVAL, title=title, detail=detail, default_option="no")
+        return (await self._requests.settle(request, deadline)).option == "yes"
+
+    async def choose(
+        self,
+        title: str,
+        options: Sequence[str] | Mapping[str, str],
+        *,
+        detail: str = "",
+        deadline: timedelta | None = None,
+        default: str = "",
+    ) -> str:
+        """Ask a person to choose: the id of an option. `options`: ids, or ids with what people are shown.
+
+        When the deadline is over it is `default`, or "" without one.
+        """
+        request = pb.RequestOpened(
+            kind=pb.REQUEST_KIND_CHOICE,
+            title=title,
+            detail=detail,
+            options=options_of(options),
+            default_option=default,
+        )
+        return (await self._requests.settle(request, deadline)).option
+
+    async def ask(self, title: str, *, detail: str = "", deadline: timedelta | None = None) -> str | None:
+        """Ask a person for a text. When the deadline is over it is None."""
+        request = pb.RequestOpened(kind=pb.REQUEST_KIND_TEXT, title=title, detail=detail)
+        settled = await self._requests.settle(request, deadline)
+        return settled.text if settled.answered_by else None
 
     async def receive(self, type_: type[M] = object) -> M:  # type: ignore[assignment]
         """The next thing that somebody says to the run (`oa run send`, `RunHandle.send`); waits for one.

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast, get_type_hints
 
@@ -66,11 +66,13 @@ async def play(
     value: In,
     *,
     inputs: Sequence[object] = (),
+    answers: Mapping[str, str] | None = None,
     death: int | None = None,
     cancel: CancelSignal | None = None,
     limits: AgentLimits = DEFAULT_AGENT_LIMITS,
 ) -> Played[Out]:
     """Run an agent with an input to its end. `inputs`: what people say to the run, all of it before it starts.
+    `answers`: title of a request -> its answer, an option or a text; one that is not there expires at once.
 
     `death`: where the first worker dies. 0 is just before the first event is stored, 1 just after it, 2 before the
     second one, and so on; another worker takes over. `cancel`: to ask for the run's end while it plays.
@@ -78,7 +80,7 @@ async def play(
     shapes = Shape(type(value), "validation"), _output_of(agent)
     adapter = AgentAdapter("agent", agent, shapes, "", limits)
     spec = pb.RunSpec(adapter="agent", agent=pb.AgentSpec(input_json=Shape(type(value), "serialization").write(value)))
-    log = _Log(death, [json.dumps(plain_json(one, "inputs"), ensure_ascii=False) for one in inputs])
+    log = _Log(death, [json.dumps(plain_json(one, "inputs"), ensure_ascii=False) for one in inputs], answers or {})
     for attempt in (1, 2):
         finish = await log.attempt(adapter, Assignment(RUN_ID, attempt, attempt, spec, cancel or CancelSignal()))
         if finish is not None:
@@ -91,11 +93,12 @@ async def play_with_deaths(
     value: In,
     *,
     inputs: Sequence[object] = (),
+    answers: Mapping[str, str] | None = None,
     limits: AgentLimits = DEFAULT_AGENT_LIMITS,
 ) -> AsyncIterator[Played[Out]]:
     """Run an agent once for each place where its first worker can die, and once without a death."""
     death = 0
-    while (played := await play(agent, value, inputs=inputs, death=death, limits=limits)).attempts > 1:
+    while (played := await play(agent, value, inputs=inputs, answers=answers, death=death, limits=limits)).attempts > 1:
         yield played
         death += 1
     yield played
@@ -104,9 +107,10 @@ async def play_with_deaths(
 class _Log:
     """The log of one run. The first worker dies at its `death`-th chance; then it can store nothing more."""
 
-    def __init__(self, death: int | None, inputs: Sequence[str]) -> None:
+    def __init__(self, death: int | None, inputs: Sequence[str], answers: Mapping[str, str]) -> None:
         self.events: list[pb.EventBody] = []
         self._inputs = [pb.EventBody(input_received=pb.InputReceived(input_json=text)) for text in inputs]
+        self._answers = answers
         self._death = death
         self._chances = 0
 
@@ -120,6 +124,7 @@ class _Log:
                     raise Refusal("worker_lost", "this worker has died; another one takes the run")
                 if stores:
                     self.events.append(event)
+                    self._answer(event)
                 if self._dies():
                     died.set()
                     await asyncio.get_running_loop().create_future()  # nothing more happens in a dead process
@@ -146,6 +151,20 @@ class _Log:
             for task in (work, dying):
                 task.cancel()
             await asyncio.gather(work, dying, return_exceptions=True)
+
+    def _answer(self, event: pb.EventBody) -> None:
+        """At once, so that nobody waits for it."""
+        opened = event.request_opened
+        if not event.HasField("request_opened"):
+            return
+        answer = self._answers.get(opened.title)
+        if answer is None:
+            expired = pb.RequestExpired(request_id=opened.request_id, option=opened.default_option)
+            self.events.append(pb.EventBody(request_expired=expired))
+            return
+        said = {"text" if opened.kind == pb.REQUEST_KIND_TEXT else "option": answer}
+        answered = pb.RequestAnswered(request_id=opened.request_id, answered_by="usr_test", **said)
+        self.events.append(pb.EventBody(request_answered=answered))
 
     def _dies(self) -> bool:
         chance, self._chances = self._chances, self._chances + 1

@@ -14,6 +14,26 @@ Emit = Callable[[EventBody], Awaitable[None]]
 """Hands an event to the run's log, in order. Waits while the log is behind; raises Refusal once it takes no more."""
 
 
+class News:
+    """Tells that others have written something to the run's log: every waiter is woken once for each time."""
+
+    def __init__(self) -> None:
+        self._told = asyncio.Event()
+        self.count = 0
+        """How often it was told."""
+
+    def tell(self) -> None:
+        """There is something, or may be."""
+        self.count += 1
+        told, self._told = self._told, asyncio.Event()
+        told.set()
+
+    async def after(self, count: int) -> None:
+        """Return once it was told more often than `count` times."""
+        while self.count <= count:
+            await self._told.wait()
+
+
 class CancelSignal:
     """Set once somebody asked for the run to end."""
 
@@ -60,12 +80,16 @@ async def _at_once() -> None:
     """Of an assignment without a log."""
 
 
+async def _no_time(lease: HeldLease, request_id: str) -> None:
+    """Of an assignment without a log."""
+
+
 @dataclass(frozen=True)
 class Assignment:
     """A run to execute. `attempt` is 1 on the first worker, and more when executors before it were lost.
 
     `read` gives what stands in its log already, and `stored` returns once all that was emitted stands there too.
-    `news` is set when there may be inputs that were not read.
+    `news` is told when others have written to the log. `expire` ends the time of a request.
     """
 
     run_id: str
@@ -75,13 +99,18 @@ class Assignment:
     cancel: CancelSignal = field(default_factory=CancelSignal)
     read: ReadRun = _nothing
     stored: Callable[[], Awaitable[None]] = _at_once
-    news: asyncio.Event = field(default_factory=asyncio.Event)
+    news: News = field(default_factory=News)
+    expire: Callable[[HeldLease, str], Awaitable[None]] = _no_time
 
     async def events(self, *types: str, after_seq: int = 0) -> AsyncIterator[RunEvent]:
         """The events of these types that the run's log has after `after_seq`, as it stands. See `ReadRun`."""
-        lease = HeldLease(run_id=self.run_id, lease_epoch=self.lease_epoch)
-        async for data in self.read(lease, after_seq, types):
+        async for data in self.read(self.lease, after_seq, types):
             yield RunEvent.FromString(data)
+
+    @property
+    def lease(self) -> HeldLease:
+        """The lease under which this worker has the run."""
+        return HeldLease(run_id=self.run_id, lease_epoch=self.lease_epoch)
 
 
 class Adapter(Protocol):

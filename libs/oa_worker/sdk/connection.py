@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 
@@ -17,6 +17,7 @@ from openagents.runtime.v1.worker_service_pb2 import (
     AppendRefused,
     AttachRequest,
     AttachResponse,
+    ExpireRequestRequest,
     ReadHeldRunRequest,
     WorkerAttached,
     WorkerHello,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from openagents.runtime.v1.worker_service_pb2_grpc import WorkerServiceAsyncStub
 
 _Call = grpc.aio.StreamStreamCall[AttachRequest, AttachResponse]
+T = TypeVar("T")
 _Metadata = tuple[tuple[str, str], ...]
 _CLOSE_TIMEOUT_S = 2.0
 
@@ -89,11 +91,12 @@ class Attachment:
 
     async def read_run(self, request: ReadHeldRunRequest, *, timeout_s: float) -> Sequence[bytes]:
         """A page of the log of a run that this worker holds, in a call beside the stream. Raises Refusal."""
-        try:
-            answer = await self._stub.ReadHeldRun(request, metadata=self._metadata, timeout=timeout_s)
-        except grpc.aio.AioRpcError as error:
-            raise refusal_of_rpc(error) from None
+        answer = await _answered(self._stub.ReadHeldRun(request, metadata=self._metadata, timeout=timeout_s))
         return answer.events
+
+    async def expire(self, request: ExpireRequestRequest, *, timeout_s: float) -> None:
+        """Say that the time of a request is over. Raises Refusal."""
+        await _answered(self._stub.ExpireRequest(request, metadata=self._metadata, timeout=timeout_s))
 
     async def close(self) -> None:
         """Send what is queued, half-close, and wait a moment for the authority to close its side."""
@@ -140,6 +143,24 @@ async def attach(channel: grpc.aio.Channel, token: str, hello: WorkerHello, *, t
         call.cancel()
         raise Refusal("unavailable", "the runtime's first answer was not `attached`; check its address")
     return Attachment(stub, metadata, call, first.attached)
+
+
+async def _answered(call: Awaitable[T]) -> T:
+    """The answer of a call beside the stream. Raises Refusal.
+
+    When the stream is replaced its channel is closed, and gRPC cancels what is under way there: that is no cancel of
+    the task that waits, to which it looks the same.
+    """
+    task = asyncio.current_task()
+    asked = task.cancelling() if task else 0
+    try:
+        return await call
+    except grpc.aio.AioRpcError as error:
+        raise refusal_of_rpc(error) from None
+    except asyncio.CancelledError:
+        if task is not None and task.cancelling() > asked:
+            raise
+        raise Refusal("unavailable", "the worker's stream was replaced meanwhile; ask by the new one") from None
 
 
 async def _read(call: _Call) -> AttachResponse:

@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Protocol
 
 from oa_base.refusal import Refusal
-from oa_worker.sdk.adapter import Adapter, Assignment, ReadRun
+from oa_worker.sdk.adapter import Adapter, Assignment
 from oa_worker.sdk.appender import RunAppender, Submit
 from oa_worker.sdk.execution import Execution
 from oa_worker.sdk.limits import WorkerLimits
 from oa_worker.sdk.notices import Notice, RunLeft, RunTaken
-from openagents.runtime.v1.worker_service_pb2 import CancelAssignment, HeldLease, InputNotice, LeaseLost, RunAssignment
+from openagents.runtime.v1.worker_service_pb2 import CancelAssignment, HeldLease, LeaseLost, RunAssignment, RunNews
+
+
+class Authority(Protocol):
+    """What is asked of the authority beside a worker's stream."""
+
+    def read_run(self, lease: HeldLease, after_seq: int, types: Sequence[str]) -> AsyncIterator[bytes]:
+        """See `ReadRun`."""
+        ...
+
+    async def expire_request(self, lease: HeldLease, request_id: str) -> None:
+        """The time of a request is over. Waits while the authority is away. Raises Refusal."""
+        ...
 
 
 class Runs:
     """Each with its adapter, under the newest lease that was given for it."""
 
-    def __init__(self, adapters: Sequence[Adapter], notify: Callable[[Notice], None], read: ReadRun) -> None:
+    def __init__(self, adapters: Sequence[Adapter], notify: Callable[[Notice], None], authority: Authority) -> None:
         self._adapters = {adapter.name: adapter for adapter in adapters}
         self._notify = notify
-        self._read = read
+        self._authority = authority
         self._executions: dict[str, Execution] = {}
         self.idle = asyncio.Event()
         """Set while there are none."""
@@ -45,7 +58,15 @@ class Runs:
                 return  # said twice
             held.lose(Refusal("stale_epoch", "the run was assigned again; leave it to the new lease"))
         appender = RunAppender(run.run_id, epoch, submit, limits)
-        assignment = Assignment(run.run_id, epoch, run.attempt, run.spec, read=self._read, stored=appender.stored)
+        assignment = Assignment(
+            run.run_id,
+            epoch,
+            run.attempt,
+            run.spec,
+            read=self._authority.read_run,
+            stored=appender.stored,
+            expire=self._authority.expire_request,
+        )
         execution = Execution(assignment, self._adapters.get(run.spec.adapter), appender)
         self._executions[run.run_id] = execution
         self.idle.clear()
@@ -68,16 +89,16 @@ class Runs:
         if execution is not None and execution.assignment.lease_epoch == message.lease_epoch:
             execution.assignment.cancel.request(message.reason, message.deadline_ms)
 
-    def note_input(self, message: InputNotice) -> None:
-        """Somebody has said something to a run."""
+    def note_news(self, message: RunNews) -> None:
+        """Others have written something to a run."""
         execution = self._executions.get(message.run_id)
         if execution is not None:
-            execution.assignment.news.set()
+            execution.assignment.news.tell()
 
-    def note_inputs(self) -> None:
-        """Somebody may have said something to any of them."""
+    def note_all(self) -> None:
+        """Others may have written something to any of them."""
         for execution in self._executions.values():
-            execution.assignment.news.set()
+            execution.assignment.news.tell()
 
     def lose(self, message: LeaseLost) -> None:
         """End the work on a run that the authority has taken back."""

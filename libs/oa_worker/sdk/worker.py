@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import itertools
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,6 +15,7 @@ from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
 from oa_worker.sdk.adapter import Adapter
 from oa_worker.sdk.buffer import EVENT_OVERHEAD_BYTES
+from oa_worker.sdk.calls import AuthorityCalls
 from oa_worker.sdk.connection import AppendBook, Attachment, attach
 from oa_worker.sdk.limits import DEFAULT_WORKER_LIMITS, WorkerLimits
 from oa_worker.sdk.notices import Attached, Detached, Notice
@@ -23,7 +24,6 @@ from oa_worker.sdk.tokens import KeptTokens, TokenSource, WorkerToken
 from oa_worker.sdk.trust import SECURE, open_channel
 from oa_worker.sdk.waits import Waits
 from oa_worker.sdk.way import Way
-from openagents.runtime.v1.event_pb2 import RunEvent
 from openagents.runtime.v1.worker_service_pb2 import (
     Agent,
     AppendEventsRequest,
@@ -31,8 +31,6 @@ from openagents.runtime.v1.worker_service_pb2 import (
     AppendRefused,
     AttachRequest,
     AttachResponse,
-    HeldLease,
-    ReadHeldRunRequest,
     WorkerDrain,
     WorkerGoodbye,
     WorkerHeartbeat,
@@ -85,10 +83,11 @@ class Worker:
         self._ca_file = ca_file
         self._notify = notify
         self._book = AppendBook()
-        self._runs = Runs(adapters, notify, self._read_run)
+        self._calls = AuthorityCalls()
+        self._runs = Runs(adapters, notify, self._calls)
         self._attachment: Attachment | None = None
         self._draining = asyncio.Event()
-        self._waits = Waits(limits, self._runs.idle)
+        self._waits = self._calls.waits = Waits(limits, self._runs.idle)
         self.worker_id = ""
 
     def drain(self) -> None:
@@ -164,7 +163,7 @@ class Worker:
                 await attachment.close()
                 raise
             finally:
-                self._attachment = None
+                self._attachment = self._calls.attachment = None
                 attachment.abort()
 
     def _channel_options(self) -> list[tuple[str, int | str]]:
@@ -179,7 +178,7 @@ class Worker:
 
     def _take_over(self, attachment: Attachment, address: str) -> None:
         self._waits.stands(attachment.attached.lost_after_ms)
-        self._attachment = attachment
+        self._attachment = self._calls.attachment = attachment
         self.worker_id = attachment.attached.worker_id
         _log.info("attached as %s at %s", self.worker_id, address)
         self._notify(Attached(self.worker_id, address))
@@ -187,7 +186,7 @@ class Worker:
             attachment.send(AttachRequest(drain=WorkerDrain()))
         for request in self._book.unanswered():
             attachment.send(AttachRequest(append=request))
-        self._runs.note_inputs()  # what came while nobody could be told
+        self._runs.note_all()  # what came while nobody could be told
 
     @staticmethod
     async def _first_end(*parts: object) -> None:
@@ -248,8 +247,8 @@ class Worker:
                 self._append_refused(message.append_refused)
             case "cancel":
                 self._runs.cancel(message.cancel)
-            case "input":
-                self._runs.note_input(message.input)
+            case "news":
+                self._runs.note_news(message.news)
             case "lease_lost":
                 self._runs.lose(message.lease_lost)
             case "draining":
@@ -271,33 +270,6 @@ class Worker:
             return await future
         finally:
             self._book.forget(numbered.request_id)
-
-    async def _read_run(self, lease: HeldLease, after_seq: int, types: Sequence[str]) -> AsyncIterator[bytes]:
-        """See `ReadRun`: a page at a time, from whichever stream stands."""
-        failures = 0
-        while True:
-            request = ReadHeldRunRequest(
-                run_id=lease.run_id, lease_epoch=lease.lease_epoch, after_seq=after_seq, types=types
-            )
-            try:
-                events = await self._read_page(request)
-            except Refusal as refusal:
-                if refusal.info.action is not ClientAction.RETRY:
-                    raise
-                failures += 1
-                await asyncio.sleep(max(refusal.retry_after_ms, self._waits.backoff_ms(failures)) / 1000)
-                continue
-            if not events:
-                return
-            failures = 0
-            after_seq = RunEvent.FromString(events[-1]).seq
-            for event in events:
-                yield event
-
-    async def _read_page(self, request: ReadHeldRunRequest) -> Sequence[bytes]:
-        if self._attachment is None:
-            raise Refusal("unavailable", "the worker is not attached now; wait until it is")
-        return await self._attachment.read_run(request, timeout_s=self._waits.attach_timeout_s())
 
     def _run_limits(self) -> WorkerLimits:
         """Our limits, or the authority's where it allows less."""

@@ -14,7 +14,14 @@ from oa_testing.waiting import PATIENCE_S
 from oa_wire.status import STATUS_METADATA_KEY, to_status
 from oa_worker.sdk.tokens import WorkerToken
 from openagents.runtime.v1 import run_pb2, worker_service_pb2_grpc
-from openagents.runtime.v1.event_pb2 import EventBody, InputReceived, RunEvent, RunSpec
+from openagents.runtime.v1.event_pb2 import (
+    EventBody,
+    InputReceived,
+    RequestAnswered,
+    RequestExpired,
+    RunEvent,
+    RunSpec,
+)
 from openagents.runtime.v1.worker_service_pb2 import (
     AppendEventsRequest,
     AppendEventsResponse,
@@ -23,11 +30,13 @@ from openagents.runtime.v1.worker_service_pb2 import (
     AttachResponse,
     AuthorityDraining,
     CancelAssignment,
-    InputNotice,
+    ExpireRequestRequest,
+    ExpireRequestResponse,
     LeaseLost,
     ReadHeldRunRequest,
     ReadHeldRunResponse,
     RunAssignment,
+    RunNews,
     WorkerAttached,
     WorkerHello,
 )
@@ -137,7 +146,15 @@ class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
         events = self.logs[run_id].events
         events.append(EventBody(input_received=InputReceived(sent_by="usr_1", input_json=text)))
         if say:
-            self.tell(AttachResponse(input=InputNotice(run_id=run_id, lease_epoch=1, seq=len(events))))
+            self.tell(AttachResponse(news=RunNews(run_id=run_id, lease_epoch=1, seq=len(events))))
+
+    def answer(self, run_id: str, request_id: str, option: str = "", text: str = "", *, say: bool = True) -> None:
+        """Somebody answers a request of a run."""
+        events = self.logs[run_id].events
+        said = RequestAnswered(request_id=request_id, option=option, text=text, answered_by="usr_1")
+        events.append(EventBody(request_answered=said))
+        if say:
+            self.tell(AttachResponse(news=RunNews(run_id=run_id, lease_epoch=1, seq=len(events))))
 
     def announce_drain(self) -> None:
         """This replica goes away."""
@@ -161,6 +178,17 @@ class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
         page = [one for one in numbered if not wanted or one[1].WhichOneof("kind") in wanted][:2]
         events = [RunEvent(run_id=request.run_id, seq=seq, body=event).SerializeToString() for seq, event in page]
         return ReadHeldRunResponse(events=events)
+
+    async def ExpireRequest(self, request: ExpireRequestRequest, context: Context) -> ExpireRequestResponse:
+        """Settles a request with its default, unless it is settled."""
+        if self.faults.read:
+            await _abort(context, self.faults.read.pop(0))
+        events = self.logs[request.run_id].events
+        opened = next(one.request_opened for one in events if one.request_opened.request_id == request.request_id)
+        if not any(one.request_answered.request_id == request.request_id for one in events):
+            expired = RequestExpired(request_id=request.request_id, option=opened.default_option)
+            events.append(EventBody(request_expired=expired))
+        return ExpireRequestResponse(seq=len(events))
 
     async def Attach(
         self, request_iterator: AsyncIterator[AttachRequest], context: Context

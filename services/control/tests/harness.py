@@ -72,6 +72,14 @@ class SmallRuntime(run_service_pb2_grpc.RunServiceServicer):
         """Takes anything."""
         return run_service_pb2.SendInputResponse(seq=3)
 
+    async def ListRequests(self, request: Any, context: Any) -> run_service_pb2.ListRequestsResponse:
+        """Nothing is asked."""
+        return run_service_pb2.ListRequestsResponse()
+
+    async def AnswerRequest(self, request: Any, context: Any) -> run_service_pb2.AnswerRequestResponse:
+        """Takes anything."""
+        return run_service_pb2.AnswerRequestResponse(seq=4)
+
     async def CancelRun(self, request: Any, context: Any) -> run_service_pb2.CancelRunResponse:
         """Always too often: for looking at how a refusal travels."""
         metadata = {"current_seq": "7"}

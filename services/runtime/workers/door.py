@@ -31,9 +31,9 @@ from services.runtime.workers.domain.notices import (
     DrainingNotice,
     HeldLease,
     Hello,
-    InputNotice,
     LeaseLostNotice,
     Notice,
+    RunNews,
 )
 
 _ATTACH = "/openagents.runtime.v1.WorkerService/Attach"
@@ -58,6 +58,12 @@ class WorkerApi(WorkerServiceServicer):
         lease = HeldLease(request.run_id, request.lease_epoch)
         events = await self._held_runs.page(current_principal(), lease, request.after_seq, request.types)
         return pb.ReadHeldRunResponse(events=events)
+
+    async def ExpireRequest(self, request: pb.ExpireRequestRequest, context: Any) -> pb.ExpireRequestResponse:
+        """The time of a request is over."""
+        lease = HeldLease(request.run_id, request.lease_epoch)
+        seq = await self._held_runs.expire_request(current_principal(), lease, request.request_id)
+        return pb.ExpireRequestResponse(seq=seq)
 
     async def Attach(self, requests: AsyncIterator[pb.AttachRequest], context: Any) -> AsyncIterator[pb.AttachResponse]:
         """A worker's stream, from its hello to its end."""
@@ -214,8 +220,8 @@ def _notice(notice: Notice) -> pb.AttachResponse:
         case CancelNotice(run_id, epoch, reason, deadline_ms):
             cancel = pb.CancelAssignment(run_id=run_id, lease_epoch=epoch, reason=reason, deadline_ms=deadline_ms)
             return pb.AttachResponse(cancel=cancel)
-        case InputNotice(run_id, epoch, seq):
-            return pb.AttachResponse(input=pb.InputNotice(run_id=run_id, lease_epoch=epoch, seq=seq))
+        case RunNews(run_id, epoch, seq):
+            return pb.AttachResponse(news=pb.RunNews(run_id=run_id, lease_epoch=epoch, seq=seq))
         case LeaseLostNotice(run_id, epoch):
             return pb.AttachResponse(lease_lost=pb.LeaseLost(run_id=run_id, lease_epoch=epoch))
         case DrainingNotice(reconnect_after_ms):

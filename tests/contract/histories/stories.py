@@ -24,6 +24,11 @@ from oa_runlog.events import (
     MessageRole,
     Outcome,
     PromptSpec,
+    RequestAnswered,
+    RequestExpired,
+    RequestKind,
+    RequestOpened,
+    RequestOption,
     RunFinished,
     RunSpec,
     StepCompleted,
@@ -72,6 +77,11 @@ _WORK: tuple[EventBody, ...] = (
     Custom("acme.done"),
     StepCompleted(1, "quote", bytes(range(32)), '{"price":12.5}'),
     StepCompleted(2, "charge", bytes(32), "null"),
+    RequestOpened(
+        "r1", RequestKind.APPROVAL, "Order for 12.50?", "the cheapest", default_option="no", deadline_ns=9**18
+    ),
+    RequestOpened("r2", RequestKind.CHOICE, "Which?", options=(RequestOption("a", "The first"), RequestOption("b"))),
+    RequestOpened("r3", RequestKind.TEXT, "Why?"),
 )
 
 
@@ -125,6 +135,19 @@ def talked_to(run: Teller) -> None:
     run.hear("null")
     run.assign(1)
     run.append(RunFinished(Outcome.SUCCEEDED, result_json='"heard"'))
+
+
+def asked_people(run: Teller) -> None:
+    """A run asks for an approval and a text: one is answered, the other's time is over; then it is done."""
+    run.create(RunSpec("support", AgentSpec("{}")))
+    run.assign()
+    run.append(RequestOpened("r1", RequestKind.APPROVAL, "Order?", default_option="no"))
+    run.append(RequestOpened("r2", RequestKind.TEXT, "Why?"))
+    run.settle(RequestAnswered("r1", "yes", "", "usr_answers"))
+    run.lose()
+    run.settle(RequestExpired("r2", ""))
+    run.assign(1)
+    run.append(RunFinished(Outcome.SUCCEEDED, result_json='"ordered"'))
 
 
 def worked_and_succeeded(run: Teller) -> None:
@@ -309,6 +332,7 @@ STORIES = tuple(
         kept_by_name,
         asked_and_answered,
         talked_to,
+        asked_people,
         worked_and_succeeded,
         worked_in_one_batch,
         failed,

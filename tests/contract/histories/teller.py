@@ -19,6 +19,7 @@ from oa_runlog.commands import (
     LoseLease,
     RequestCancel,
     SendInput,
+    SettleRequest,
 )
 from oa_runlog.decide import Accepted, Decision, KnownKey, Limits, Unchanged
 from oa_runlog.events import (
@@ -31,6 +32,10 @@ from oa_runlog.events import (
     Message,
     MessageRole,
     Outcome,
+    RequestAnswered,
+    RequestExpired,
+    RequestKind,
+    RequestOpened,
     RunCancelRequested,
     RunCreated,
     RunFinished,
@@ -74,6 +79,8 @@ def _one_of_each() -> dict[str, EventBody]:
         RunStarted(WORKERS[0], 1, 1),
         RunCancelRequested(USER, "enough"),
         ExecutorLost(WORKERS[0], 1, 1, requeued=True),
+        RequestAnswered("r1", "yes", "", USER),
+        RequestExpired("r1", "no"),
         InputReceived(USER, '{"say":"Grüße"}'),
         TextDelta(TextStream.STDOUT, b"not utf-8: \xff\xfe\n"),
         ToolCall("c1", "add", {"a": 1.0, "b": [True, None, "two"]}),
@@ -83,6 +90,7 @@ def _one_of_each() -> dict[str, EventBody]:
         Usage("m-1", 1200, 34, 1000),
         CodexEvent(TurnStatusChanged("t1", TurnStatus.IN_PROGRESS), "th1"),
         Custom("acme.progress", {"percent": 12.5}),
+        RequestOpened("r1", RequestKind.APPROVAL, "Order?", default_option="no"),
         StepCompleted(1, "quote", bytes(range(32)), '{"price":12.5}'),
         *(RunFinished(outcome) for outcome in Outcome),
     )
@@ -125,6 +133,10 @@ class Teller:
     def hear(self, text: str) -> None:
         """The person says something to it."""
         self._do(SendInput.of(self.run_id, ORG, USER, f"input-{self._run.latest_seq}", text))
+
+    def settle(self, settled: RequestAnswered | RequestExpired) -> None:
+        """A person answers a request, or its time is over."""
+        self._do(SettleRequest.of(self.run_id, ORG, settled))
 
     def lose(self) -> None:
         """Its worker goes silent."""

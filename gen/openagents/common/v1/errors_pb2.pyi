@@ -214,6 +214,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     code has changed, or asks for other steps each time. The metadata has both names
     (recorded, asked).
     """
+    REASON_REQUEST_SETTLED: _Reason.ValueType  # 222
+    """The request was answered before, or its time is over: the first answer counts. The
+    metadata has the seq of what settled it (seq).
+    """
     REASON_RETENTION_FLOOR_BREACH: _Reason.ValueType  # 300
     """The cursor lies below what is retained."""
     REASON_REPLAY_BUDGET_EXCEEDED: _Reason.ValueType  # 301
@@ -416,6 +420,10 @@ REASON_STEP_MISMATCH: Reason.ValueType  # 221
 """A step of an agent is another one than the run's log has at its place: the agent's
 code has changed, or asks for other steps each time. The metadata has both names
 (recorded, asked).
+"""
+REASON_REQUEST_SETTLED: Reason.ValueType  # 222
+"""The request was answered before, or its time is over: the first answer counts. The
+metadata has the seq of what settled it (seq).
 """
 REASON_RETENTION_FLOOR_BREACH: Reason.ValueType  # 300
 """The cursor lies below what is retained."""

@@ -110,6 +110,34 @@ MESSAGE_ROLE_SYSTEM: MessageRole.ValueType  # 3
 """The system around both."""
 Global___MessageRole: _TypeAlias = MessageRole  # noqa: Y015
 
+class _RequestKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RequestKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RequestKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REQUEST_KIND_UNSPECIFIED: _RequestKind.ValueType  # 0
+    """Not set; never valid."""
+    REQUEST_KIND_APPROVAL: _RequestKind.ValueType  # 1
+    """Yes or no."""
+    REQUEST_KIND_CHOICE: _RequestKind.ValueType  # 2
+    """One of some options."""
+    REQUEST_KIND_TEXT: _RequestKind.ValueType  # 3
+    """A text."""
+
+class RequestKind(_RequestKind, metaclass=_RequestKindEnumTypeWrapper):
+    """What a request asks for."""
+
+REQUEST_KIND_UNSPECIFIED: RequestKind.ValueType  # 0
+"""Not set; never valid."""
+REQUEST_KIND_APPROVAL: RequestKind.ValueType  # 1
+"""Yes or no."""
+REQUEST_KIND_CHOICE: RequestKind.ValueType  # 2
+"""One of some options."""
+REQUEST_KIND_TEXT: RequestKind.ValueType  # 3
+"""A text."""
+Global___RequestKind: _TypeAlias = RequestKind  # noqa: Y015
+
 @_typing.final
 class RunEvent(_message.Message):
     """One element of a run's log. Its serialized bytes are made once, by runtime,
@@ -173,6 +201,8 @@ class EventBody(_message.Message):
     RUN_FINISHED_FIELD_NUMBER: _builtins.int
     EXECUTOR_LOST_FIELD_NUMBER: _builtins.int
     INPUT_RECEIVED_FIELD_NUMBER: _builtins.int
+    REQUEST_ANSWERED_FIELD_NUMBER: _builtins.int
+    REQUEST_EXPIRED_FIELD_NUMBER: _builtins.int
     TEXT_DELTA_FIELD_NUMBER: _builtins.int
     TOOL_CALL_FIELD_NUMBER: _builtins.int
     TOOL_RESULT_FIELD_NUMBER: _builtins.int
@@ -182,6 +212,7 @@ class EventBody(_message.Message):
     CODEX_EVENT_FIELD_NUMBER: _builtins.int
     CUSTOM_FIELD_NUMBER: _builtins.int
     STEP_COMPLETED_FIELD_NUMBER: _builtins.int
+    REQUEST_OPENED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def run_created(self) -> Global___RunCreated:
         """`run.created`, first event of every run. Authority."""
@@ -205,6 +236,14 @@ class EventBody(_message.Message):
     @_builtins.property
     def input_received(self) -> Global___InputReceived:
         """`input.received`: somebody says something to the run. Authority."""
+
+    @_builtins.property
+    def request_answered(self) -> Global___RequestAnswered:
+        """`request.answered`: somebody has answered a request. Authority."""
+
+    @_builtins.property
+    def request_expired(self) -> Global___RequestExpired:
+        """`request.expired`: nobody has, in its time. Authority."""
 
     @_builtins.property
     def text_delta(self) -> Global___TextDelta:
@@ -242,6 +281,10 @@ class EventBody(_message.Message):
     def step_completed(self) -> Global___StepCompleted:
         """`step.completed`."""
 
+    @_builtins.property
+    def request_opened(self) -> Global___RequestOpened:
+        """`request.opened`."""
+
     def __init__(
         self,
         *,
@@ -251,6 +294,8 @@ class EventBody(_message.Message):
         run_finished: Global___RunFinished | None = ...,
         executor_lost: Global___ExecutorLost | None = ...,
         input_received: Global___InputReceived | None = ...,
+        request_answered: Global___RequestAnswered | None = ...,
+        request_expired: Global___RequestExpired | None = ...,
         text_delta: Global___TextDelta | None = ...,
         tool_call: Global___ToolCall | None = ...,
         tool_result: Global___ToolResult | None = ...,
@@ -260,12 +305,13 @@ class EventBody(_message.Message):
         codex_event: _event_pb2.CodexEvent | None = ...,
         custom: Global___Custom | None = ...,
         step_completed: Global___StepCompleted | None = ...,
+        request_opened: Global___RequestOpened | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["codex_event", b"codex_event", "custom", b"custom", "executor_lost", b"executor_lost", "input_received", b"input_received", "kind", b"kind", "message", b"message", "run_cancel_requested", b"run_cancel_requested", "run_created", b"run_created", "run_finished", b"run_finished", "run_started", b"run_started", "step_completed", b"step_completed", "text_delta", b"text_delta", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage", "verification", b"verification"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["codex_event", b"codex_event", "custom", b"custom", "executor_lost", b"executor_lost", "input_received", b"input_received", "kind", b"kind", "message", b"message", "request_answered", b"request_answered", "request_expired", b"request_expired", "request_opened", b"request_opened", "run_cancel_requested", b"run_cancel_requested", "run_created", b"run_created", "run_finished", b"run_finished", "run_started", b"run_started", "step_completed", b"step_completed", "text_delta", b"text_delta", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage", "verification", b"verification"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["codex_event", b"codex_event", "custom", b"custom", "executor_lost", b"executor_lost", "input_received", b"input_received", "kind", b"kind", "message", b"message", "run_cancel_requested", b"run_cancel_requested", "run_created", b"run_created", "run_finished", b"run_finished", "run_started", b"run_started", "step_completed", b"step_completed", "text_delta", b"text_delta", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage", "verification", b"verification"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["codex_event", b"codex_event", "custom", b"custom", "executor_lost", b"executor_lost", "input_received", b"input_received", "kind", b"kind", "message", b"message", "request_answered", b"request_answered", "request_expired", b"request_expired", "request_opened", b"request_opened", "run_cancel_requested", b"run_cancel_requested", "run_created", b"run_created", "run_finished", b"run_finished", "run_started", b"run_started", "step_completed", b"step_completed", "text_delta", b"text_delta", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage", "verification", b"verification"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_created", "run_started", "run_cancel_requested", "run_finished", "executor_lost", "input_received", "text_delta", "tool_call", "tool_result", "message", "verification", "usage", "codex_event", "custom", "step_completed"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_created", "run_started", "run_cancel_requested", "run_finished", "executor_lost", "input_received", "request_answered", "request_expired", "text_delta", "tool_call", "tool_result", "message", "verification", "usage", "codex_event", "custom", "step_completed", "request_opened"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -694,6 +740,66 @@ class InputReceived(_message.Message):
 Global___InputReceived: _TypeAlias = InputReceived  # noqa: Y015
 
 @_typing.final
+class RequestAnswered(_message.Message):
+    """Somebody has answered a request; the first answer is the one that counts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    OPTION_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    ANSWERED_BY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Request."""
+    option: _builtins.str
+    """Chosen option: "yes" or "no" for an approval, the id of an option for a choice."""
+    text: _builtins.str
+    """Answer to a request for text."""
+    answered_by: _builtins.str
+    """Who: a person's id or a service account's."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        option: _builtins.str = ...,
+        text: _builtins.str = ...,
+        answered_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_by", b"answered_by", "option", b"option", "request_id", b"request_id", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestAnswered: _TypeAlias = RequestAnswered  # noqa: Y015
+
+@_typing.final
+class RequestExpired(_message.Message):
+    """Nobody has answered a request in its time: its default counts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    OPTION_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Request."""
+    option: _builtins.str
+    """The default: an option, or empty."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        option: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["option", b"option", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestExpired: _TypeAlias = RequestExpired  # noqa: Y015
+
+@_typing.final
 class TextDelta(_message.Message):
     """A piece of output."""
 
@@ -912,6 +1018,82 @@ class StepCompleted(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StepCompleted: _TypeAlias = StepCompleted  # noqa: Y015
+
+@_typing.final
+class RequestOption(_message.Message):
+    """One of the options of a choice."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Id, unique among the options."""
+    label: _builtins.str
+    """What people are shown; the id when empty."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        label: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "label", b"label"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestOption: _TypeAlias = RequestOption  # noqa: Y015
+
+@_typing.final
+class RequestOpened(_message.Message):
+    """The run asks a person."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    DEFAULT_OPTION_FIELD_NUMBER: _builtins.int
+    DEADLINE_TIME_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Id, unique in the run, chosen by the worker's library: the same again after a takeover."""
+    kind: Global___RequestKind.ValueType
+    """What it asks for."""
+    title: _builtins.str
+    """The question."""
+    detail: _builtins.str
+    """What there is to know before one answers."""
+    default_option: _builtins.str
+    """Option that counts when nobody answers in time; empty for none, and never "yes"."""
+    @_builtins.property
+    def options(self) -> _containers.RepeatedCompositeFieldContainer[Global___RequestOption]:
+        """The options of a choice."""
+
+    @_builtins.property
+    def deadline_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when it can be answered; absent for as long as the run lasts."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        kind: Global___RequestKind.ValueType = ...,
+        title: _builtins.str = ...,
+        detail: _builtins.str = ...,
+        options: _abc.Iterable[Global___RequestOption] | None = ...,
+        default_option: _builtins.str = ...,
+        deadline_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline_time", b"deadline_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline_time", b"deadline_time", "default_option", b"default_option", "detail", b"detail", "kind", b"kind", "options", b"options", "request_id", b"request_id", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestOpened: _TypeAlias = RequestOpened  # noqa: Y015
 
 @_typing.final
 class Custom(_message.Message):

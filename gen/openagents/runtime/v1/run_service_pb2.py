@@ -22,12 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from openagents.common.v1 import options_pb2 as openagents_dot_common_dot_v1_dot_options__pb2
 from openagents.runtime.v1 import event_pb2 as openagents_dot_runtime_dot_v1_dot_event__pb2
 from openagents.runtime.v1 import run_pb2 as openagents_dot_runtime_dot_v1_dot_run__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'openagents/runtime/v1/run_service.proto\x12\x15openagents.runtime.v1\x1a\"openagents/common/v1/options.proto\x1a!openagents/runtime/v1/event.proto\x1a\x1fopenagents/runtime/v1/run.proto\"\x94\x01\n\x10\x43reateRunRequest\x12\x44\n\x0fidempotency_key\x18\x01 \x01(\tB\x1b\x9a\xf4\x18\x17\x08\x01\x18\x80\x01\"\x10[A-Za-z0-9._:-]+R\x0eidempotencyKey\x12:\n\x04spec\x18\x02 \x01(\x0b\x32\x1e.openagents.runtime.v1.RunSpecB\x06\x9a\xf4\x18\x02\x08\x01R\x04spec\"j\n\x11\x43reateRunResponse\x12,\n\x03run\x18\x01 \x01(\x0b\x32\x1a.openagents.runtime.v1.RunR\x03run\x12\'\n\x0f\x61lready_created\x18\x02 \x01(\x08R\x0e\x61lreadyCreated\"J\n\rGetRunRequest\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\">\n\x0eGetRunResponse\x12,\n\x03run\x18\x01 \x01(\x0b\x32\x1a.openagents.runtime.v1.RunR\x03run\"\xb9\x01\n\x10SendInputRequest\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\x12\x43\n\x0fidempotency_key\x18\x02 \x01(\tB\x1a\x9a\xf4\x18\x16\x08\x01\x18@\"\x10[A-Za-z0-9._:-]+R\x0eidempotencyKey\x12%\n\ninput_json\x18\x03 \x01(\tB\x06\x9a\xf4\x18\x02\x08\x01R\tinputJson\"H\n\x11SendInputResponse\x12\x10\n\x03seq\x18\x01 \x01(\x04R\x03seq\x12!\n\x0c\x61lready_sent\x18\x02 \x01(\x08R\x0b\x61lreadySent\"n\n\x10\x43\x61ncelRunRequest\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\x12\x1f\n\x06reason\x18\x02 \x01(\tB\x07\x9a\xf4\x18\x03\x18\xf4\x03R\x06reason\"A\n\x11\x43\x61ncelRunResponse\x12,\n\x03run\x18\x01 \x01(\x0b\x32\x1a.openagents.runtime.v1.RunR\x03run2\xce\x03\n\nRunService\x12q\n\tCreateRun\x12\'.openagents.runtime.v1.CreateRunRequest\x1a(.openagents.runtime.v1.CreateRunResponse\"\x11\x90\x02\x02\xca\xf3\x18\nruns.write\x12g\n\x06GetRun\x12$.openagents.runtime.v1.GetRunRequest\x1a%.openagents.runtime.v1.GetRunResponse\"\x10\x90\x02\x01\xca\xf3\x18\truns.read\x12q\n\tSendInput\x12\'.openagents.runtime.v1.SendInputRequest\x1a(.openagents.runtime.v1.SendInputResponse\"\x11\x90\x02\x02\xca\xf3\x18\nruns.write\x12q\n\tCancelRun\x12\'.openagents.runtime.v1.CancelRunRequest\x1a(.openagents.runtime.v1.CancelRunResponse\"\x11\x90\x02\x02\xca\xf3\x18\nruns.writeb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'openagents/runtime/v1/run_service.proto\x12\x15openagents.runtime.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"openagents/common/v1/options.proto\x1a!openagents/runtime/v1/event.proto\x1a\x1fopenagents/runtime/v1/run.proto\"\x94\x01\n\x10\x43reateRunRequest\x12\x44\n\x0fidempotency_key\x18\x01 \x01(\tB\x1b\x9a\xf4\x18\x17\x08\x01\x18\x80\x01\"\x10[A-Za-z0-9._:-]+R\x0eidempotencyKey\x12:\n\x04spec\x18\x02 \x01(\x0b\x32\x1e.openagents.runtime.v1.RunSpecB\x06\x9a\xf4\x18\x02\x08\x01R\x04spec\"j\n\x11\x43reateRunResponse\x12,\n\x03run\x18\x01 \x01(\x0b\x32\x1a.openagents.runtime.v1.RunR\x03run\x12\'\n\x0f\x61lready_created\x18\x02 \x01(\x08R\x0e\x61lreadyCreated\"J\n\rGetRunRequest\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\">\n\x0eGetRunResponse\x12,\n\x03run\x18\x01 \x01(\x0b\x32\x1a.openagents.runtime.v1.RunR\x03run\"\xb9\x01\n\x10SendInputRequest\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\x12\x43\n\x0fidempotency_key\x18\x02 \x01(\tB\x1a\x9a\xf4\x18\x16\x08\x01\x18@\"\x10[A-Za-z0-9._:-]+R\x0eidempotencyKey\x12%\n\ninput_json\x18\x03 \x01(\tB\x06\x9a\xf4\x18\x02\x08\x01R\tinputJson\"H\n\x11SendInputResponse\x12\x10\n\x03seq\x18\x01 \x01(\x04R\x03seq\x12!\n\x0c\x61lready_sent\x18\x02 \x01(\x08R\x0b\x61lreadySent\"P\n\x13ListRequestsRequest\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\"\x94\x02\n\x07Request\x12<\n\x06opened\x18\x01 \x01(\x0b\x32$.openagents.runtime.v1.RequestOpenedR\x06opened\x12\x37\n\topen_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08openTime\x12\x44\n\x08\x61nswered\x18\x03 \x01(\x0b\x32&.openagents.runtime.v1.RequestAnsweredH\x00R\x08\x61nswered\x12\x41\n\x07\x65xpired\x18\x04 \x01(\x0b\x32%.openagents.runtime.v1.RequestExpiredH\x00R\x07\x65xpiredB\t\n\x07settled\"R\n\x14ListRequestsResponse\x12:\n\x08requests\x18\x01 \x03(\x0b\x32\x1e.openagents.runtime.v1.RequestR\x08requests\"\xce\x01\n\x14\x41nswerRequestRequest\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\x12=\n\nrequest_id\x18\x02 \x01(\tB\x1e\x9a\xf4\x18\x1a\x08\x01\x18@\"\x14[a-z0-9][a-z0-9._-]*R\trequestId\x12\x1e\n\x06option\x18\x03 \x01(\tB\x06\x9a\xf4\x18\x02\x18@R\x06option\x12\x1c\n\x04text\x18\x04 \x01(\tB\x08\x9a\xf4\x18\x04\x18\x80\x80\x01R\x04text\"T\n\x15\x41nswerRequestResponse\x12\x10\n\x03seq\x18\x01 \x01(\x04R\x03seq\x12)\n\x10\x61lready_answered\x18\x02 \x01(\x08R\x0f\x61lreadyAnswered\"n\n\x10\x43\x61ncelRunRequest\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\x12\x1f\n\x06reason\x18\x02 \x01(\tB\x07\x9a\xf4\x18\x03\x18\xf4\x03R\x06reason\"A\n\x11\x43\x61ncelRunResponse\x12,\n\x03run\x18\x01 \x01(\x0b\x32\x1a.openagents.runtime.v1.RunR\x03run2\xc8\x05\n\nRunService\x12q\n\tCreateRun\x12\'.openagents.runtime.v1.CreateRunRequest\x1a(.openagents.runtime.v1.CreateRunResponse\"\x11\x90\x02\x02\xca\xf3\x18\nruns.write\x12g\n\x06GetRun\x12$.openagents.runtime.v1.GetRunRequest\x1a%.openagents.runtime.v1.GetRunResponse\"\x10\x90\x02\x01\xca\xf3\x18\truns.read\x12q\n\tSendInput\x12\'.openagents.runtime.v1.SendInputRequest\x1a(.openagents.runtime.v1.SendInputResponse\"\x11\x90\x02\x02\xca\xf3\x18\nruns.write\x12y\n\x0cListRequests\x12*.openagents.runtime.v1.ListRequestsRequest\x1a+.openagents.runtime.v1.ListRequestsResponse\"\x10\x90\x02\x01\xca\xf3\x18\truns.read\x12}\n\rAnswerRequest\x12+.openagents.runtime.v1.AnswerRequestRequest\x1a,.openagents.runtime.v1.AnswerRequestResponse\"\x11\x90\x02\x02\xca\xf3\x18\nruns.write\x12q\n\tCancelRun\x12\'.openagents.runtime.v1.CancelRunRequest\x1a(.openagents.runtime.v1.CancelRunResponse\"\x11\x90\x02\x02\xca\xf3\x18\nruns.writeb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,6 +47,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SENDINPUTREQUEST'].fields_by_name['idempotency_key']._serialized_options = b'\232\364\030\026\010\001\030@\"\020[A-Za-z0-9._:-]+'
   _globals['_SENDINPUTREQUEST'].fields_by_name['input_json']._loaded_options = None
   _globals['_SENDINPUTREQUEST'].fields_by_name['input_json']._serialized_options = b'\232\364\030\002\010\001'
+  _globals['_LISTREQUESTSREQUEST'].fields_by_name['run_id']._loaded_options = None
+  _globals['_LISTREQUESTSREQUEST'].fields_by_name['run_id']._serialized_options = b'\232\364\030\036\010\001\"\032run_[0-9A-HJKMNP-TV-Z]{26}'
+  _globals['_ANSWERREQUESTREQUEST'].fields_by_name['run_id']._loaded_options = None
+  _globals['_ANSWERREQUESTREQUEST'].fields_by_name['run_id']._serialized_options = b'\232\364\030\036\010\001\"\032run_[0-9A-HJKMNP-TV-Z]{26}'
+  _globals['_ANSWERREQUESTREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_ANSWERREQUESTREQUEST'].fields_by_name['request_id']._serialized_options = b'\232\364\030\032\010\001\030@\"\024[a-z0-9][a-z0-9._-]*'
+  _globals['_ANSWERREQUESTREQUEST'].fields_by_name['option']._loaded_options = None
+  _globals['_ANSWERREQUESTREQUEST'].fields_by_name['option']._serialized_options = b'\232\364\030\002\030@'
+  _globals['_ANSWERREQUESTREQUEST'].fields_by_name['text']._loaded_options = None
+  _globals['_ANSWERREQUESTREQUEST'].fields_by_name['text']._serialized_options = b'\232\364\030\004\030\200\200\001'
   _globals['_CANCELRUNREQUEST'].fields_by_name['run_id']._loaded_options = None
   _globals['_CANCELRUNREQUEST'].fields_by_name['run_id']._serialized_options = b'\232\364\030\036\010\001\"\032run_[0-9A-HJKMNP-TV-Z]{26}'
   _globals['_CANCELRUNREQUEST'].fields_by_name['reason']._loaded_options = None
@@ -56,24 +67,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUNSERVICE'].methods_by_name['GetRun']._serialized_options = b'\220\002\001\312\363\030\truns.read'
   _globals['_RUNSERVICE'].methods_by_name['SendInput']._loaded_options = None
   _globals['_RUNSERVICE'].methods_by_name['SendInput']._serialized_options = b'\220\002\002\312\363\030\nruns.write'
+  _globals['_RUNSERVICE'].methods_by_name['ListRequests']._loaded_options = None
+  _globals['_RUNSERVICE'].methods_by_name['ListRequests']._serialized_options = b'\220\002\001\312\363\030\truns.read'
+  _globals['_RUNSERVICE'].methods_by_name['AnswerRequest']._loaded_options = None
+  _globals['_RUNSERVICE'].methods_by_name['AnswerRequest']._serialized_options = b'\220\002\002\312\363\030\nruns.write'
   _globals['_RUNSERVICE'].methods_by_name['CancelRun']._loaded_options = None
   _globals['_RUNSERVICE'].methods_by_name['CancelRun']._serialized_options = b'\220\002\002\312\363\030\nruns.write'
-  _globals['_CREATERUNREQUEST']._serialized_start=171
-  _globals['_CREATERUNREQUEST']._serialized_end=319
-  _globals['_CREATERUNRESPONSE']._serialized_start=321
-  _globals['_CREATERUNRESPONSE']._serialized_end=427
-  _globals['_GETRUNREQUEST']._serialized_start=429
-  _globals['_GETRUNREQUEST']._serialized_end=503
-  _globals['_GETRUNRESPONSE']._serialized_start=505
-  _globals['_GETRUNRESPONSE']._serialized_end=567
-  _globals['_SENDINPUTREQUEST']._serialized_start=570
-  _globals['_SENDINPUTREQUEST']._serialized_end=755
-  _globals['_SENDINPUTRESPONSE']._serialized_start=757
-  _globals['_SENDINPUTRESPONSE']._serialized_end=829
-  _globals['_CANCELRUNREQUEST']._serialized_start=831
-  _globals['_CANCELRUNREQUEST']._serialized_end=941
-  _globals['_CANCELRUNRESPONSE']._serialized_start=943
-  _globals['_CANCELRUNRESPONSE']._serialized_end=1008
-  _globals['_RUNSERVICE']._serialized_start=1011
-  _globals['_RUNSERVICE']._serialized_end=1473
+  _globals['_CREATERUNREQUEST']._serialized_start=204
+  _globals['_CREATERUNREQUEST']._serialized_end=352
+  _globals['_CREATERUNRESPONSE']._serialized_start=354
+  _globals['_CREATERUNRESPONSE']._serialized_end=460
+  _globals['_GETRUNREQUEST']._serialized_start=462
+  _globals['_GETRUNREQUEST']._serialized_end=536
+  _globals['_GETRUNRESPONSE']._serialized_start=538
+  _globals['_GETRUNRESPONSE']._serialized_end=600
+  _globals['_SENDINPUTREQUEST']._serialized_start=603
+  _globals['_SENDINPUTREQUEST']._serialized_end=788
+  _globals['_SENDINPUTRESPONSE']._serialized_start=790
+  _globals['_SENDINPUTRESPONSE']._serialized_end=862
+  _globals['_LISTREQUESTSREQUEST']._serialized_start=864
+  _globals['_LISTREQUESTSREQUEST']._serialized_end=944
+  _globals['_REQUEST']._serialized_start=947
+  _globals['_REQUEST']._serialized_end=1223
+  _globals['_LISTREQUESTSRESPONSE']._serialized_start=1225
+  _globals['_LISTREQUESTSRESPONSE']._serialized_end=1307
+  _globals['_ANSWERREQUESTREQUEST']._serialized_start=1310
+  _globals['_ANSWERREQUESTREQUEST']._serialized_end=1516
+  _globals['_ANSWERREQUESTRESPONSE']._serialized_start=1518
+  _globals['_ANSWERREQUESTRESPONSE']._serialized_end=1602
+  _globals['_CANCELRUNREQUEST']._serialized_start=1604
+  _globals['_CANCELRUNREQUEST']._serialized_end=1714
+  _globals['_CANCELRUNRESPONSE']._serialized_start=1716
+  _globals['_CANCELRUNRESPONSE']._serialized_end=1781
+  _globals['_RUNSERVICE']._serialized_start=1784
+  _globals['_RUNSERVICE']._serialized_end=2496
 # @@protoc_insertion_point(module_scope)

@@ -3,8 +3,11 @@
 isort:skip_file
 Commands on runs, and the authority's own answer about one."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from openagents.runtime.v1 import event_pb2 as _event_pb2
 from openagents.runtime.v1 import run_pb2 as _run_pb2
 import builtins as _builtins
@@ -179,6 +182,156 @@ class SendInputResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SendInputResponse: _TypeAlias = SendInputResponse  # noqa: Y015
+
+@_typing.final
+class ListRequestsRequest(_message.Message):
+    """Asks for the requests of a run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """Run."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRequestsRequest: _TypeAlias = ListRequestsRequest  # noqa: Y015
+
+@_typing.final
+class Request(_message.Message):
+    """A request, and what became of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPENED_FIELD_NUMBER: _builtins.int
+    OPEN_TIME_FIELD_NUMBER: _builtins.int
+    ANSWERED_FIELD_NUMBER: _builtins.int
+    EXPIRED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def opened(self) -> _event_pb2.RequestOpened:
+        """The request."""
+
+    @_builtins.property
+    def open_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was opened."""
+
+    @_builtins.property
+    def answered(self) -> _event_pb2.RequestAnswered:
+        """Somebody answered."""
+
+    @_builtins.property
+    def expired(self) -> _event_pb2.RequestExpired:
+        """Nobody did in time."""
+
+    def __init__(
+        self,
+        *,
+        opened: _event_pb2.RequestOpened | None = ...,
+        open_time: _timestamp_pb2.Timestamp | None = ...,
+        answered: _event_pb2.RequestAnswered | None = ...,
+        expired: _event_pb2.RequestExpired | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answered", b"answered", "expired", b"expired", "open_time", b"open_time", "opened", b"opened", "settled", b"settled"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered", b"answered", "expired", b"expired", "open_time", b"open_time", "opened", b"opened", "settled", b"settled"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_settled: _TypeAlias = _typing.Literal["answered", "expired"]  # noqa: Y015
+    _WhichOneofArgType_settled: _TypeAlias = _typing.Literal["settled", b"settled"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_settled) -> _WhichOneofReturnType_settled | None: ...
+
+Global___Request: _TypeAlias = Request  # noqa: Y015
+
+@_typing.final
+class ListRequestsResponse(_message.Message):
+    """The requests, at most 1000 of them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___Request]:
+        """In the order of asking."""
+
+    def __init__(
+        self,
+        *,
+        requests: _abc.Iterable[Global___Request] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["requests", b"requests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRequestsResponse: _TypeAlias = ListRequestsResponse  # noqa: Y015
+
+@_typing.final
+class AnswerRequestRequest(_message.Message):
+    """Answers a request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    OPTION_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """Run."""
+    request_id: _builtins.str
+    """Request."""
+    option: _builtins.str
+    """Option: "yes" or "no" for an approval, the id of an option for a choice."""
+    text: _builtins.str
+    """Answer to a request for text."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        option: _builtins.str = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["option", b"option", "request_id", b"request_id", "run_id", b"run_id", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerRequestRequest: _TypeAlias = AnswerRequestRequest  # noqa: Y015
+
+@_typing.final
+class AnswerRequestResponse(_message.Message):
+    """It is answered."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQ_FIELD_NUMBER: _builtins.int
+    ALREADY_ANSWERED_FIELD_NUMBER: _builtins.int
+    seq: _builtins.int
+    """Seq of `request.answered` in the run's log."""
+    already_answered: _builtins.bool
+    """The same answer had been given before by the same caller."""
+    def __init__(
+        self,
+        *,
+        seq: _builtins.int = ...,
+        already_answered: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["already_answered", b"already_answered", "seq", b"seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerRequestResponse: _TypeAlias = AnswerRequestResponse  # noqa: Y015
 
 @_typing.final
 class CancelRunRequest(_message.Message):

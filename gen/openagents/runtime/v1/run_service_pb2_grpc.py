@@ -51,6 +51,16 @@ class RunServiceStub:
                 request_serializer=openagents_dot_runtime_dot_v1_dot_run__service__pb2.SendInputRequest.SerializeToString,
                 response_deserializer=openagents_dot_runtime_dot_v1_dot_run__service__pb2.SendInputResponse.FromString,
                 _registered_method=True)
+        self.ListRequests = channel.unary_unary(
+                '/openagents.runtime.v1.RunService/ListRequests',
+                request_serializer=openagents_dot_runtime_dot_v1_dot_run__service__pb2.ListRequestsRequest.SerializeToString,
+                response_deserializer=openagents_dot_runtime_dot_v1_dot_run__service__pb2.ListRequestsResponse.FromString,
+                _registered_method=True)
+        self.AnswerRequest = channel.unary_unary(
+                '/openagents.runtime.v1.RunService/AnswerRequest',
+                request_serializer=openagents_dot_runtime_dot_v1_dot_run__service__pb2.AnswerRequestRequest.SerializeToString,
+                response_deserializer=openagents_dot_runtime_dot_v1_dot_run__service__pb2.AnswerRequestResponse.FromString,
+                _registered_method=True)
         self.CancelRun = channel.unary_unary(
                 '/openagents.runtime.v1.RunService/CancelRun',
                 request_serializer=openagents_dot_runtime_dot_v1_dot_run__service__pb2.CancelRunRequest.SerializeToString,
@@ -85,6 +95,21 @@ class RunServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListRequests(self, request, context):
+        """What a run has asked people, with what became of it, in the order of asking.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AnswerRequest(self, request, context):
+        """Answers a request of a run. The first answer counts: a later one that says
+        something else is `request_settled`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CancelRun(self, request, context):
         """Asks for a run to end. Asking again changes nothing.
         """
@@ -109,6 +134,16 @@ def add_RunServiceServicer_to_server(servicer, server):
                     servicer.SendInput,
                     request_deserializer=openagents_dot_runtime_dot_v1_dot_run__service__pb2.SendInputRequest.FromString,
                     response_serializer=openagents_dot_runtime_dot_v1_dot_run__service__pb2.SendInputResponse.SerializeToString,
+            ),
+            'ListRequests': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRequests,
+                    request_deserializer=openagents_dot_runtime_dot_v1_dot_run__service__pb2.ListRequestsRequest.FromString,
+                    response_serializer=openagents_dot_runtime_dot_v1_dot_run__service__pb2.ListRequestsResponse.SerializeToString,
+            ),
+            'AnswerRequest': grpc.unary_unary_rpc_method_handler(
+                    servicer.AnswerRequest,
+                    request_deserializer=openagents_dot_runtime_dot_v1_dot_run__service__pb2.AnswerRequestRequest.FromString,
+                    response_serializer=openagents_dot_runtime_dot_v1_dot_run__service__pb2.AnswerRequestResponse.SerializeToString,
             ),
             'CancelRun': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelRun,
@@ -199,6 +234,60 @@ class RunService:
             '/openagents.runtime.v1.RunService/SendInput',
             openagents_dot_runtime_dot_v1_dot_run__service__pb2.SendInputRequest.SerializeToString,
             openagents_dot_runtime_dot_v1_dot_run__service__pb2.SendInputResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRequests(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/openagents.runtime.v1.RunService/ListRequests',
+            openagents_dot_runtime_dot_v1_dot_run__service__pb2.ListRequestsRequest.SerializeToString,
+            openagents_dot_runtime_dot_v1_dot_run__service__pb2.ListRequestsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AnswerRequest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/openagents.runtime.v1.RunService/AnswerRequest',
+            openagents_dot_runtime_dot_v1_dot_run__service__pb2.AnswerRequestRequest.SerializeToString,
+            openagents_dot_runtime_dot_v1_dot_run__service__pb2.AnswerRequestResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,12 @@ class RunServiceStub:
     """Says something to a run that has not ended. The run's agent hears it; see
     docs/agents.md. A run that ends is `invalid_transition`.
     """
+    ListRequests: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.ListRequestsRequest, _run_service_pb2.ListRequestsResponse]
+    """What a run has asked people, with what became of it, in the order of asking."""
+    AnswerRequest: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.AnswerRequestRequest, _run_service_pb2.AnswerRequestResponse]
+    """Answers a request of a run. The first answer counts: a later one that says
+    something else is `request_settled`.
+    """
     CancelRun: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.CancelRunRequest, _run_service_pb2.CancelRunResponse]
     """Asks for a run to end. Asking again changes nothing."""
 
@@ -60,6 +66,12 @@ class RunServiceAsyncStub(RunServiceStub):
     SendInput: _aio.UnaryUnaryMultiCallable[_run_service_pb2.SendInputRequest, _run_service_pb2.SendInputResponse]  # type: ignore[assignment]
     """Says something to a run that has not ended. The run's agent hears it; see
     docs/agents.md. A run that ends is `invalid_transition`.
+    """
+    ListRequests: _aio.UnaryUnaryMultiCallable[_run_service_pb2.ListRequestsRequest, _run_service_pb2.ListRequestsResponse]  # type: ignore[assignment]
+    """What a run has asked people, with what became of it, in the order of asking."""
+    AnswerRequest: _aio.UnaryUnaryMultiCallable[_run_service_pb2.AnswerRequestRequest, _run_service_pb2.AnswerRequestResponse]  # type: ignore[assignment]
+    """Answers a request of a run. The first answer counts: a later one that says
+    something else is `request_settled`.
     """
     CancelRun: _aio.UnaryUnaryMultiCallable[_run_service_pb2.CancelRunRequest, _run_service_pb2.CancelRunResponse]  # type: ignore[assignment]
     """Asks for a run to end. Asking again changes nothing."""
@@ -93,6 +105,24 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_run_service_pb2.SendInputResponse, _abc.Awaitable[_run_service_pb2.SendInputResponse]]:
         """Says something to a run that has not ended. The run's agent hears it; see
         docs/agents.md. A run that ends is `invalid_transition`.
+        """
+
+    @_abc_1.abstractmethod
+    def ListRequests(
+        self,
+        request: _run_service_pb2.ListRequestsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_run_service_pb2.ListRequestsResponse, _abc.Awaitable[_run_service_pb2.ListRequestsResponse]]:
+        """What a run has asked people, with what became of it, in the order of asking."""
+
+    @_abc_1.abstractmethod
+    def AnswerRequest(
+        self,
+        request: _run_service_pb2.AnswerRequestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_run_service_pb2.AnswerRequestResponse, _abc.Awaitable[_run_service_pb2.AnswerRequestResponse]]:
+        """Answers a request of a run. The first answer counts: a later one that says
+        something else is `request_settled`.
         """
 
     @_abc_1.abstractmethod

@@ -83,6 +83,58 @@ class ReadHeldRunResponse(_message.Message):
 Global___ReadHeldRunResponse: _TypeAlias = ReadHeldRunResponse  # noqa: Y015
 
 @_typing.final
+class ExpireRequestRequest(_message.Message):
+    """Says that a request's time is over."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    LEASE_EPOCH_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """Run."""
+    lease_epoch: _builtins.int
+    """Epoch of the lease."""
+    request_id: _builtins.str
+    """Request."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        lease_epoch: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_epoch", b"lease_epoch", "request_id", b"request_id", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExpireRequestRequest: _TypeAlias = ExpireRequestRequest  # noqa: Y015
+
+@_typing.final
+class ExpireRequestResponse(_message.Message):
+    """The request is settled."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQ_FIELD_NUMBER: _builtins.int
+    seq: _builtins.int
+    """Seq of `request.expired`, or of the `request.answered` that came before it."""
+    def __init__(
+        self,
+        *,
+        seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["seq", b"seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExpireRequestResponse: _TypeAlias = ExpireRequestResponse  # noqa: Y015
+
+@_typing.final
 class AttachRequest(_message.Message):
     """What a worker says."""
 
@@ -467,7 +519,7 @@ class AttachResponse(_message.Message):
     CANCEL_FIELD_NUMBER: _builtins.int
     LEASE_LOST_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
-    INPUT_FIELD_NUMBER: _builtins.int
+    NEWS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def attached(self) -> Global___WorkerAttached:
         """Answer to `attach`."""
@@ -497,8 +549,8 @@ class AttachResponse(_message.Message):
         """This replica goes away: reconnect."""
 
     @_builtins.property
-    def input(self) -> Global___InputNotice:
-        """Somebody has said something to a run: read it (`ReadHeldRun`)."""
+    def news(self) -> Global___RunNews:
+        """Others have written something to a run: read it (`ReadHeldRun`)."""
 
     def __init__(
         self,
@@ -510,13 +562,13 @@ class AttachResponse(_message.Message):
         cancel: Global___CancelAssignment | None = ...,
         lease_lost: Global___LeaseLost | None = ...,
         draining: Global___AuthorityDraining | None = ...,
-        input: Global___InputNotice | None = ...,
+        news: Global___RunNews | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["append_refused", b"append_refused", "appended", b"appended", "assignment", b"assignment", "attached", b"attached", "cancel", b"cancel", "draining", b"draining", "input", b"input", "lease_lost", b"lease_lost", "message", b"message"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["append_refused", b"append_refused", "appended", b"appended", "assignment", b"assignment", "attached", b"attached", "cancel", b"cancel", "draining", b"draining", "lease_lost", b"lease_lost", "message", b"message", "news", b"news"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_refused", b"append_refused", "appended", b"appended", "assignment", b"assignment", "attached", b"attached", "cancel", b"cancel", "draining", b"draining", "input", b"input", "lease_lost", b"lease_lost", "message", b"message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_refused", b"append_refused", "appended", b"appended", "assignment", b"assignment", "attached", b"attached", "cancel", b"cancel", "draining", b"draining", "lease_lost", b"lease_lost", "message", b"message", "news", b"news"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["attached", "assignment", "appended", "append_refused", "cancel", "lease_lost", "draining", "input"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["attached", "assignment", "appended", "append_refused", "cancel", "lease_lost", "draining", "news"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -623,9 +675,9 @@ class CancelAssignment(_message.Message):
 Global___CancelAssignment: _TypeAlias = CancelAssignment  # noqa: Y015
 
 @_typing.final
-class InputNotice(_message.Message):
-    """A run has got an input. It stands in the log; a worker that was away when it came
-    looks there by itself.
+class RunNews(_message.Message):
+    """Others have written something to a run: an input, or the answer to a request. It
+    stands in the log; a worker that was away when it came looks there by itself.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -638,7 +690,7 @@ class InputNotice(_message.Message):
     lease_epoch: _builtins.int
     """Epoch of the lease."""
     seq: _builtins.int
-    """Seq of `input.received`."""
+    """Seq of the event."""
     def __init__(
         self,
         *,
@@ -652,7 +704,7 @@ class InputNotice(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___InputNotice: _TypeAlias = InputNotice  # noqa: Y015
+Global___RunNews: _TypeAlias = RunNews  # noqa: Y015
 
 @_typing.final
 class LeaseLost(_message.Message):

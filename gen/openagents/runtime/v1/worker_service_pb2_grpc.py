@@ -50,6 +50,11 @@ class WorkerServiceStub:
                 request_serializer=openagents_dot_runtime_dot_v1_dot_worker__service__pb2.ReadHeldRunRequest.SerializeToString,
                 response_deserializer=openagents_dot_runtime_dot_v1_dot_worker__service__pb2.ReadHeldRunResponse.FromString,
                 _registered_method=True)
+        self.ExpireRequest = channel.unary_unary(
+                '/openagents.runtime.v1.WorkerService/ExpireRequest',
+                request_serializer=openagents_dot_runtime_dot_v1_dot_worker__service__pb2.ExpireRequestRequest.SerializeToString,
+                response_deserializer=openagents_dot_runtime_dot_v1_dot_worker__service__pb2.ExpireRequestResponse.FromString,
+                _registered_method=True)
 
 
 class WorkerServiceServicer:
@@ -87,6 +92,14 @@ class WorkerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExpireRequest(self, request, context):
+        """The time of a request that the run has opened is over: it is settled with its
+        default, unless somebody has answered it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WorkerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -104,6 +117,11 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     servicer.ReadHeldRun,
                     request_deserializer=openagents_dot_runtime_dot_v1_dot_worker__service__pb2.ReadHeldRunRequest.FromString,
                     response_serializer=openagents_dot_runtime_dot_v1_dot_worker__service__pb2.ReadHeldRunResponse.SerializeToString,
+            ),
+            'ExpireRequest': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExpireRequest,
+                    request_deserializer=openagents_dot_runtime_dot_v1_dot_worker__service__pb2.ExpireRequestRequest.FromString,
+                    response_serializer=openagents_dot_runtime_dot_v1_dot_worker__service__pb2.ExpireRequestResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -188,6 +206,33 @@ class WorkerService:
             '/openagents.runtime.v1.WorkerService/ReadHeldRun',
             openagents_dot_runtime_dot_v1_dot_worker__service__pb2.ReadHeldRunRequest.SerializeToString,
             openagents_dot_runtime_dot_v1_dot_worker__service__pb2.ReadHeldRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExpireRequest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/openagents.runtime.v1.WorkerService/ExpireRequest',
+            openagents_dot_runtime_dot_v1_dot_worker__service__pb2.ExpireRequestRequest.SerializeToString,
+            openagents_dot_runtime_dot_v1_dot_worker__service__pb2.ExpireRequestResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -52,6 +52,10 @@ class WorkerServiceStub:
     """The log of a run, for the worker that holds it: what was done before it got the
     run. Whoever lost the lease is refused as `stale_epoch`.
     """
+    ExpireRequest: _grpc.UnaryUnaryMultiCallable[_worker_service_pb2.ExpireRequestRequest, _worker_service_pb2.ExpireRequestResponse]
+    """The time of a request that the run has opened is over: it is settled with its
+    default, unless somebody has answered it.
+    """
 
 @_typing.type_check_only
 class WorkerServiceAsyncStub(WorkerServiceStub):
@@ -76,6 +80,10 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     ReadHeldRun: _aio.UnaryUnaryMultiCallable[_worker_service_pb2.ReadHeldRunRequest, _worker_service_pb2.ReadHeldRunResponse]  # type: ignore[assignment]
     """The log of a run, for the worker that holds it: what was done before it got the
     run. Whoever lost the lease is refused as `stale_epoch`.
+    """
+    ExpireRequest: _aio.UnaryUnaryMultiCallable[_worker_service_pb2.ExpireRequestRequest, _worker_service_pb2.ExpireRequestResponse]  # type: ignore[assignment]
+    """The time of a request that the run has opened is over: it is settled with its
+    default, unless somebody has answered it.
     """
 
 class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -116,6 +124,16 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_worker_service_pb2.ReadHeldRunResponse, _abc.Awaitable[_worker_service_pb2.ReadHeldRunResponse]]:
         """The log of a run, for the worker that holds it: what was done before it got the
         run. Whoever lost the lease is refused as `stale_epoch`.
+        """
+
+    @_abc_1.abstractmethod
+    def ExpireRequest(
+        self,
+        request: _worker_service_pb2.ExpireRequestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_service_pb2.ExpireRequestResponse, _abc.Awaitable[_worker_service_pb2.ExpireRequestResponse]]:
+        """The time of a request that the run has opened is over: it is settled with its
+        default, unless somebody has answered it.
         """
 
 def add_WorkerServiceServicer_to_server(servicer: WorkerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

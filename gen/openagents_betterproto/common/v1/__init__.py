@@ -265,6 +265,12 @@ class Reason(betterproto.Enum):
      (recorded, asked).
     """
 
+    REQUEST_SETTLED = 222
+    """
+    The request was answered before, or its time is over: the first answer counts. The
+     metadata has the seq of what settled it (seq).
+    """
+
     RETENTION_FLOOR_BREACH = 300
     """The cursor lies below what is retained."""
 

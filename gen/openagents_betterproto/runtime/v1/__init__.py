@@ -68,6 +68,22 @@ class MessageRole(betterproto.Enum):
     """The system around both."""
 
 
+class RequestKind(betterproto.Enum):
+    """What a request asks for."""
+
+    UNSPECIFIED = 0
+    """Not set; never valid."""
+
+    APPROVAL = 1
+    """Yes or no."""
+
+    CHOICE = 2
+    """One of some options."""
+
+    TEXT = 3
+    """A text."""
+
+
 @dataclass(eq=False, repr=False)
 class RunEvent(betterproto.Message):
     """
@@ -124,6 +140,12 @@ class EventBody(betterproto.Message):
     input_received: "InputReceived" = betterproto.message_field(6, group="kind")
     """`input.received`: somebody says something to the run. Authority."""
 
+    request_answered: "RequestAnswered" = betterproto.message_field(7, group="kind")
+    """`request.answered`: somebody has answered a request. Authority."""
+
+    request_expired: "RequestExpired" = betterproto.message_field(8, group="kind")
+    """`request.expired`: nobody has, in its time. Authority."""
+
     text_delta: "TextDelta" = betterproto.message_field(10, group="kind")
     """`text.delta`."""
 
@@ -150,6 +172,9 @@ class EventBody(betterproto.Message):
 
     step_completed: "StepCompleted" = betterproto.message_field(18, group="kind")
     """`step.completed`."""
+
+    request_opened: "RequestOpened" = betterproto.message_field(19, group="kind")
+    """`request.opened`."""
 
 
 @dataclass(eq=False, repr=False)
@@ -347,6 +372,38 @@ class InputReceived(betterproto.Message):
 
 
 @dataclass(eq=False, repr=False)
+class RequestAnswered(betterproto.Message):
+    """
+    Somebody has answered a request; the first answer is the one that counts.
+    """
+
+    request_id: str = betterproto.string_field(1)
+    """Request."""
+
+    option: str = betterproto.string_field(2)
+    """
+    Chosen option: "yes" or "no" for an approval, the id of an option for a choice.
+    """
+
+    text: str = betterproto.string_field(3)
+    """Answer to a request for text."""
+
+    answered_by: str = betterproto.string_field(4)
+    """Who: a person's id or a service account's."""
+
+
+@dataclass(eq=False, repr=False)
+class RequestExpired(betterproto.Message):
+    """Nobody has answered a request in its time: its default counts."""
+
+    request_id: str = betterproto.string_field(1)
+    """Request."""
+
+    option: str = betterproto.string_field(2)
+    """The default: an option, or empty."""
+
+
+@dataclass(eq=False, repr=False)
 class TextDelta(betterproto.Message):
     """A piece of output."""
 
@@ -453,6 +510,47 @@ class StepCompleted(betterproto.Message):
 
     result_json: str = betterproto.string_field(4)
     """What it returned: one JSON text."""
+
+
+@dataclass(eq=False, repr=False)
+class RequestOption(betterproto.Message):
+    """One of the options of a choice."""
+
+    id: str = betterproto.string_field(1)
+    """Id, unique among the options."""
+
+    label: str = betterproto.string_field(2)
+    """What people are shown; the id when empty."""
+
+
+@dataclass(eq=False, repr=False)
+class RequestOpened(betterproto.Message):
+    """The run asks a person."""
+
+    request_id: str = betterproto.string_field(1)
+    """
+    Id, unique in the run, chosen by the worker's library: the same again after a takeover.
+    """
+
+    kind: "RequestKind" = betterproto.enum_field(2)
+    """What it asks for."""
+
+    title: str = betterproto.string_field(3)
+    """The question."""
+
+    detail: str = betterproto.string_field(4)
+    """What there is to know before one answers."""
+
+    options: List["RequestOption"] = betterproto.message_field(5)
+    """The options of a choice."""
+
+    default_option: str = betterproto.string_field(6)
+    """
+    Option that counts when nobody answers in time; empty for none, and never "yes".
+    """
+
+    deadline_time: datetime = betterproto.message_field(7)
+    """Until when it can be answered; absent for as long as the run lasts."""
 
 
 @dataclass(eq=False, repr=False)

@@ -12,7 +12,7 @@ from itertools import repeat
 from typing import NamedTuple
 
 from oa_base.refusal import Refusal
-from oa_runlog.commands import Append, AssignRun, Command, CreateRun, SendInput
+from oa_runlog.commands import Append, AssignRun, Command, CreateRun, SendInput, SettleRequest
 from oa_runlog.decide import Accepted, KnownKey, Limits, NewEvent, Unchanged, decide
 from oa_runlog.state import RunState
 from services.runtime.authority.domain import Head
@@ -90,12 +90,15 @@ class Applied:
 
 Answer = Applied | Refusal
 
+_KEYED = (Append, SendInput, SettleRequest)
+"""Commands with a key of their own in their run."""
+
 
 def wanted_by(commands: list[Command]) -> Wanted:
     """What has to be read to decide `commands`."""
     return Wanted(
         run_ids=tuple(dict.fromkeys(c.run_id for c in commands if not isinstance(c, CreateRun))),
-        append_keys=tuple(dict.fromkeys(c.idempotency_key for c in commands if isinstance(c, Append | SendInput))),
+        append_keys=tuple(dict.fromkeys(c.idempotency_key for c in commands if isinstance(c, _KEYED))),
         create_keys=tuple(dict.fromkeys(create_key(c) for c in commands if isinstance(c, CreateRun))),
         assignees=tuple(dict.fromkeys(c.worker_id for c in commands if isinstance(c, AssignRun))),
     )
@@ -153,7 +156,7 @@ class Batch:
 
     def _known(self, command: Command) -> KnownKey | None:
         match command:
-            case Append() | SendInput():
+            case Append() | SendInput() | SettleRequest():
                 return self._appends.get((command.run_id, command.idempotency_key))
             case CreateRun():
                 return self._creates.get(create_key(command))
@@ -167,7 +170,7 @@ class Batch:
         if isinstance(command, CreateRun):
             self._creates[create_key(command)] = KnownKey(command.run_id, command.fingerprint, first, count)
             changes.created[command.run_id] = command
-        elif isinstance(command, Append | SendInput):
+        elif isinstance(command, _KEYED):
             key = command.idempotency_key
             self._appends[command.run_id, key] = KnownKey(command.run_id, command.fingerprint, first, count)
             changes.keys[command.run_id, first] = StoredKey(key, command.fingerprint, count)

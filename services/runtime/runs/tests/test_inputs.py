@@ -55,7 +55,7 @@ async def test_the_holder_is_told_and_reads_it(runtime: Replica, who: Somebody) 
     await worker.attach()
     await worker.next("assignment")
     late = await send(runtime, who, said(run_id))
-    notice = (await worker.next("input")).input
+    notice = (await worker.next("news")).news
     assert (notice.run_id, notice.lease_epoch, notice.seq) == (run_id, 1, late.seq)
     request = worker_service_pb2.ReadHeldRunRequest(run_id=run_id, lease_epoch=1, types=["input.received"])
     answer = await runtime.workers.ReadHeldRun(request, metadata=who.as_worker())

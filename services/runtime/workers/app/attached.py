@@ -16,6 +16,8 @@ from oa_runlog.events import (
     EventType,
     ExecutorLost,
     InputReceived,
+    RequestAnswered,
+    RequestExpired,
     RunCancelRequested,
     RunEvent,
     RunFinished,
@@ -32,8 +34,8 @@ from services.runtime.workers.domain.notices import (
     CancelNotice,
     DrainingNotice,
     HeldLease,
-    InputNotice,
     LeaseLostNotice,
+    RunNews,
 )
 from services.runtime.workers.limits import WorkerLimits
 
@@ -45,6 +47,8 @@ _MOVING = frozenset(
         EventType.RUN_FINISHED,
         EventType.EXECUTOR_LOST,
         EventType.INPUT_RECEIVED,
+        EventType.REQUEST_ANSWERED,
+        EventType.REQUEST_EXPIRED,
     }
 )
 _QUEUEING = frozenset({EventType.RUN_CREATED, EventType.RUN_FINISHED, EventType.EXECUTOR_LOST})
@@ -187,8 +191,8 @@ class AttachedWorkers:
         match event.body:
             case RunCancelRequested(_, reason):
                 attachment.cancel(CancelNotice(event.run_id, epoch, reason, self._cancel_deadline_ms))
-            case InputReceived():
-                attachment.say(InputNotice(event.run_id, epoch, event.seq))
+            case InputReceived() | RequestAnswered() | RequestExpired():
+                attachment.say(RunNews(event.run_id, epoch, event.seq))
             case ExecutorLost(lease_epoch=lost) if lost == epoch:
                 self._release(attachment, event.run_id)
                 attachment.say(LeaseLostNotice(event.run_id, epoch))

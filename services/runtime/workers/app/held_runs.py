@@ -3,36 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from oa_base.identity import Principal
 from oa_base.refusal import Refusal
 from oa_runlog.decide import not_found
 from services.runtime.log.domain.records import RunRecord
+from services.runtime.requests.app import Requests, RunLogs
 from services.runtime.workers.app.ports import WorkerStore
 from services.runtime.workers.domain.notices import HeldLease
 from services.runtime.workers.limits import WorkerLimits
 
 
-class RunLogs(Protocol):
-    """Runs, and the events of those that are in the log."""
-
-    async def run(self, run_id: str) -> RunRecord | None:
-        """A run."""
-        ...
-
-    async def events_of_types(
-        self, run_id: str, after_seq: int, types: Sequence[str], max_events: int, max_bytes: int
-    ) -> list[bytes]:
-        """Events of a run after a seq, in order, as they are stored; of these types only, unless none is named."""
-        ...
-
-
 class HeldRuns:
-    """Reads the logs of runs for their holders."""
+    """Reads the logs of runs for their holders, and says when the time of their requests is over."""
 
-    def __init__(self, logs: RunLogs, store: WorkerStore, limits: WorkerLimits) -> None:
+    def __init__(self, logs: RunLogs, store: WorkerStore, requests: Requests, limits: WorkerLimits) -> None:
         self._logs = logs
+        self._requests = requests
         self._store = store
         self._limits = limits
 
@@ -44,6 +31,19 @@ class HeldRuns:
         Raises Refusal `not_found` for a run of another org or of another account's worker, and `stale_epoch` for a
         lease that is over.
         """
+        run = await self._held(principal, lease)
+        if after_seq >= run.state.latest_seq:
+            return []
+        limits = self._limits
+        most = limits.read_page_events, limits.read_page_bytes
+        return await self._logs.events_of_types(lease.run_id, after_seq, types, *most)
+
+    async def expire_request(self, principal: Principal, lease: HeldLease, request_id: str) -> int:
+        """The time of a request of the run is over; the seq of what settles it. Raises Refusal as `page` does."""
+        run = await self._held(principal, lease)
+        return (await self._requests.expire(run.state.org_id, lease.run_id, request_id)).first_seq
+
+    async def _held(self, principal: Principal, lease: HeldLease) -> RunRecord:
         run_id, lease_epoch = lease.run_id, lease.lease_epoch
         run = await self._logs.run(run_id)
         if run is None or run.state.org_id != principal.org_id:
@@ -55,8 +55,4 @@ class HeldRuns:
         _, account_id = await self._store.lease_holder(run_id, lease_epoch) or ("", "")
         if account_id != principal.subject:
             raise not_found(run_id)
-        if after_seq >= run.state.latest_seq:
-            return []
-        limits = self._limits
-        most = limits.read_page_events, limits.read_page_bytes
-        return await self._logs.events_of_types(run_id, after_seq, types, *most)
+        return run

@@ -74,12 +74,12 @@ class DrainingNotice:
 
 
 @dataclass(frozen=True, slots=True)
-class InputNotice:
-    """A run has got an input, with this number."""
+class RunNews:
+    """Others have written something to a run, with this number."""
 
     run_id: str
     lease_epoch: int
     seq: int
 
 
-Notice = Assignment | CancelNotice | InputNotice | LeaseLostNotice | AppendAnswer | DrainingNotice
+Notice = Assignment | CancelNotice | RunNews | LeaseLostNotice | AppendAnswer | DrainingNotice

@@ -1,0 +1,52 @@
+"""`oa request list|answer`: what a run asks people."""
+
+from __future__ import annotations
+
+import click
+
+from apps.cli.exits import Exit
+from apps.cli.program import Cli, command, request_group, run_id_argument
+from apps.cli.run_ids import meant_run
+from oa_client.core.models import AskedRequest
+
+
+@request_group.command("list")
+@click.option("--all", "settled", is_flag=True, help="Also those that are answered, or whose time is over.")
+@run_id_argument
+@command
+async def list_requests(cli: Cli, run_id: str, settled: bool) -> Exit:
+    """List what a run asks, in order."""
+    async with cli.site.client() as client:
+        meant = await meant_run(client, cli.site.folder, run_id)
+        asked = [one for one in await client.commands.talk.requests(meant) if settled or one.state == "open"]
+    for one in asked:
+        cli.output.document(one.document)
+    if asked:
+        cli.output.table(["request", "asks", "answers", "until", "answered"], [_row(one) for one in asked])
+    else:
+        cli.output.note(f"{meant} asks nothing now.")
+    return Exit.OK
+
+
+def _row(one: AskedRequest) -> list[str]:
+    answers = ", ".join(name if name == label else f"{name}: {label}" for name, label in one.options.items())
+    answer = one.answer if one.state == "answered" else "" if one.state == "open" else f"expired {one.answer}".strip()
+    return [one.request_id, one.title, answers or "a text", one.deadline_at[:19], answer]
+
+
+@request_group.command("answer")
+@click.option("--text", default="", help="The answer to a request for text.")
+@run_id_argument
+@click.argument("request_id")
+@click.argument("option", required=False, default="")
+@command
+async def answer(cli: Cli, run_id: str, request_id: str, option: str, text: str) -> Exit:
+    """Answer a request with one of its options, or with a text. The first answer counts."""
+    if bool(option) == bool(text):
+        raise click.UsageError("Give an OPTION, such as yes, or --text.")
+    async with cli.site.client() as client:
+        meant = await meant_run(client, cli.site.folder, run_id)
+        seq = await client.commands.talk.answer(meant, request_id, option=option, text=text)
+    cli.output.document({"run_id": meant, "request_id": request_id, "seq": seq})
+    cli.output.note(f"Answered: it is event {seq} of {meant}.")
+    return Exit.OK

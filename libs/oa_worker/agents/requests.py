@@ -1,0 +1,111 @@
+"""What an agent asks people: each question once for its run, whatever dies, and the first answer counts."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from oa_base.refusal import Refusal
+from oa_wire.rules import check_rules
+from oa_worker.sdk.adapter import Assignment
+from openagents.runtime.v1 import event_pb2 as pb
+
+Append = Callable[[pb.EventBody], Awaitable[None]]
+_TYPES = ("request.opened", "request.answered", "request.expired")
+_NS = 10**9
+
+
+@dataclass(frozen=True)
+class Settled:
+    """How a request ended. `answered_by` is empty when its time was over."""
+
+    option: str
+    text: str
+    answered_by: str
+
+
+class Requests:
+    """The requests of one run on this worker, numbered in the order of asking."""
+
+    def __init__(self, assignment: Assignment, append: Append) -> None:
+        self._assignment = assignment
+        self._append = append
+        self._asked = 0
+        self._read_up_to = 0
+        self._reading = asyncio.Lock()
+        self._opened: dict[str, pb.RequestOpened] = {}
+        self._settled: dict[str, Settled] = {}
+
+    async def settle(self, request: pb.RequestOpened, within: timedelta | None) -> Settled:
+        """Ask, unless that was done before a takeover, and wait until the request is settled.
+
+        Raises Refusal `step_mismatch` for another question than the run has asked at this place.
+        """
+        self._asked += 1
+        request.request_id = f"r{self._asked}"
+        if self._assignment.attempt > 1:
+            await self._read()
+        before = self._opened.get(request.request_id)
+        if before is None:
+            before = request
+            if within is not None:
+                request.deadline_time.FromNanoseconds(time.time_ns() + int(within.total_seconds() * _NS))
+            check_rules(request)
+            await self._append(pb.EventBody(request_opened=request))
+            await self._assignment.stored()
+        _check_same(request, before)
+        return await self._until_settled(before)
+
+    async def _until_settled(self, request: pb.RequestOpened) -> Settled:
+        name = request.request_id
+        while True:
+            told = self._assignment.news.count  # before the read: what comes during it is looked for again
+            await self._read()
+            if name in self._settled:
+                return self._settled[name]
+            try:
+                async with asyncio.timeout(_left_s(request)):
+                    await self._assignment.news.after(told)
+            except TimeoutError:
+                await self._assignment.expire(self._assignment.lease, name)
+
+    async def _read(self) -> None:
+        async with self._reading:
+            async for event in self._assignment.events(*_TYPES, after_seq=self._read_up_to):
+                self._note(event.body)
+                self._read_up_to = event.seq
+
+    def _note(self, body: pb.EventBody) -> None:
+        match body.WhichOneof("kind"):
+            case "request_opened":
+                self._opened[body.request_opened.request_id] = body.request_opened
+            case "request_answered":
+                said = body.request_answered
+                self._settled[said.request_id] = Settled(said.option, said.text, said.answered_by)
+            case "request_expired":
+                self._settled[body.request_expired.request_id] = Settled(body.request_expired.option, "", "")
+
+
+def options_of(options: Sequence[str] | Mapping[str, str]) -> list[pb.RequestOption]:
+    """The options of a choice: ids, or ids with what people are shown."""
+    labels = options if isinstance(options, Mapping) else dict.fromkeys(options, "")
+    return [pb.RequestOption(id=name, label=label) for name, label in labels.items()]
+
+
+def _left_s(request: pb.RequestOpened) -> float | None:
+    if not request.HasField("deadline_time"):
+        return None
+    return max(0.0, (request.deadline_time.ToNanoseconds() - time.time_ns()) / _NS)
+
+
+def _check_same(asked: pb.RequestOpened, before: pb.RequestOpened) -> None:
+    if (asked.kind, asked.title, list(asked.options)) == (before.kind, before.title, list(before.options)):
+        return
+    text = (
+        f"request {asked.request_id} of this run was {before.title!r}, and {asked.title!r} is asked now; ask the same "
+        "questions in the same order"
+    )
+    raise Refusal("step_mismatch", text, metadata={"recorded": before.title, "asked": asked.title})

@@ -1,0 +1,57 @@
+"""Calls to the authority beside the stream: they wait for a stream that stands, and are made again when one breaks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+from oa_base.catalogue import ClientAction
+from oa_base.refusal import Refusal
+from oa_worker.sdk.connection import Attachment
+from oa_worker.sdk.waits import Waits
+from openagents.runtime.v1.event_pb2 import RunEvent
+from openagents.runtime.v1.worker_service_pb2 import ExpireRequestRequest, HeldLease, ReadHeldRunRequest
+
+T = TypeVar("T")
+
+
+class AuthorityCalls:
+    """What the runs of one worker ask for. The worker says by which stream, and how long to wait."""
+
+    def __init__(self) -> None:
+        self.attachment: Attachment | None = None
+        self.waits: Waits
+
+    async def read_run(self, lease: HeldLease, after_seq: int, types: Sequence[str]) -> AsyncIterator[bytes]:
+        """See `ReadRun`: a page at a time."""
+        while True:
+            request = ReadHeldRunRequest(
+                run_id=lease.run_id, lease_epoch=lease.lease_epoch, after_seq=after_seq, types=types
+            )
+            events = await self._made(partial(Attachment.read_run, request=request))
+            if not events:
+                return
+            after_seq = RunEvent.FromString(events[-1]).seq
+            for event in events:
+                yield event
+
+    async def expire_request(self, lease: HeldLease, request_id: str) -> None:
+        """The time of a request is over; it is settled when this returns. Raises Refusal."""
+        request = ExpireRequestRequest(run_id=lease.run_id, lease_epoch=lease.lease_epoch, request_id=request_id)
+        await self._made(partial(Attachment.expire, request=request))
+
+    async def _made(self, call: Callable[..., Awaitable[T]]) -> T:
+        """The answer, as soon as there is one. Raises the Refusal after which another try does not help."""
+        failures = 0
+        while True:
+            try:
+                if self.attachment is None:
+                    raise Refusal("unavailable", "the worker is not attached now; wait until it is")
+                return await call(self.attachment, timeout_s=self.waits.attach_timeout_s())
+            except Refusal as refusal:
+                if refusal.info.action is not ClientAction.RETRY:
+                    raise
+                failures += 1
+                await asyncio.sleep(max(refusal.retry_after_ms, self.waits.backoff_ms(failures)) / 1000)

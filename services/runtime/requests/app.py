@@ -1,0 +1,88 @@
+"""Shows what runs have asked people, and takes the answers. Somebody else's run is one that does not exist."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from oa_base.identity import Principal
+from oa_base.refusal import Refusal
+from oa_runlog import wire
+from oa_runlog.commands import SettleRequest
+from oa_runlog.decide import not_found
+from oa_runlog.events import EventType, RequestAnswered, RequestExpired, RunEvent
+from oa_runlog.reducer import invalid_transition
+from services.runtime.log.app.log import Log
+from services.runtime.log.domain.batch import Applied
+from services.runtime.log.domain.records import RunRecord
+from services.runtime.requests.domain import Request, check_answer, requests_of
+from services.runtime.requests.limits import RequestLimits
+
+_TYPES = (EventType.REQUEST_OPENED, EventType.REQUEST_ANSWERED, EventType.REQUEST_EXPIRED)
+
+
+class RunLogs(Protocol):
+    """Runs, and the events of those that are in the log."""
+
+    async def run(self, run_id: str) -> RunRecord | None:
+        """A run."""
+        ...
+
+    async def events_of_types(
+        self, run_id: str, after_seq: int, types: Sequence[str], max_events: int, max_bytes: int
+    ) -> list[bytes]:
+        """Events of a run after a seq, in order, as they are stored; of these types only, unless none is named."""
+        ...
+
+
+class Requests:
+    """The requests of runs."""
+
+    def __init__(self, log: Log, logs: RunLogs, limits: RequestLimits) -> None:
+        self._log = log
+        self._logs = logs
+        self._limits = limits
+
+    async def of(self, principal: Principal, run_id: str) -> list[Request]:
+        """What a run has asked, in order. Raises Refusal not_found."""
+        await self._run(principal, run_id)
+        return list((await self._requests(run_id)).values())[: self._limits.max_requests]
+
+    async def answer(self, principal: Principal, run_id: str, request_id: str, option: str, text: str) -> Applied:
+        """Settle a request. Raises Refusal not_found, invalid_value, request_settled, invalid_transition."""
+        answered = RequestAnswered(request_id, option, text, principal.subject)
+        run = await self._run(principal, run_id)
+        if run.state.status.is_final:
+            raise invalid_transition(run.state.status, answered)
+        check_answer((await self._request(run_id, request_id)).opened, option, text)
+        return await self._log.do(SettleRequest.of(run_id, principal.org_id, answered))
+
+    async def expire(self, org_id: str, run_id: str, request_id: str) -> Applied:
+        """Let a request's default count, unless it is settled. Raises Refusal not_found, invalid_transition."""
+        request = await self._request(run_id, request_id)
+        expired = RequestExpired(request_id, request.opened.default_option)
+        return await self._log.do(SettleRequest.of(run_id, org_id, expired))
+
+    async def _run(self, principal: Principal, run_id: str) -> RunRecord:
+        run = await self._logs.run(run_id)
+        if run is None or run.state.org_id != principal.org_id:
+            raise not_found(run_id)
+        return run
+
+    async def _request(self, run_id: str, request_id: str) -> Request:
+        request = (await self._requests(run_id)).get(request_id)
+        if request is None:
+            raise Refusal("not_found", "the run has no such request; list its requests", field="request_id")
+        return request
+
+    async def _requests(self, run_id: str) -> dict[str, Request]:
+        limits, events = self._limits, list[RunEvent]()
+        most = 2 * limits.max_requests
+        after_seq = 0
+        while len(events) < most:
+            page = await self._logs.events_of_types(run_id, after_seq, _TYPES, most - len(events), limits.page_bytes)
+            if not page:
+                break
+            events += [wire.decode_event(data) for data in page]
+            after_seq = events[-1].seq
+        return requests_of(events)
