@@ -150,7 +150,7 @@ async def tail(cli: Cli, run_id: str, from_start: bool, raw: bool) -> int:
     cli.output.raw = raw
     async with cli.site.client() as client:
         meant = await meant_run(client, cli.site.folder, run_id)
-        return await follow(cli, client, meant, show_stored=from_start)
+        return await follow(cli, client, meant, show_stored=from_start, patient=False)
 
 
 @run_group.command("send")
@@ -184,8 +184,11 @@ async def cancel(cli: Cli, run_id: str, reason: str) -> Exit:
     return Exit.OK
 
 
-async def follow(cli: Cli, client: Client, run_id: str, *, show_stored: bool = False) -> int:
-    """Show a run to its end. What is stored already is shown with `show_stored`; its finish always."""
+async def follow(cli: Cli, client: Client, run_id: str, *, show_stored: bool = False, patient: bool = True) -> int:
+    """Show a run to its end. What is stored already is shown with `show_stored`; its finish always.
+
+    Raises Refusal when the site can't be reached at first, unless `patient`. Later it is waited for.
+    """
     view = TailView(cli.output)
     hint = asyncio.create_task(_hint_without_worker(cli.output))
     finished: events.RunFinished | None = None
@@ -194,6 +197,9 @@ async def follow(cli: Cli, client: Client, run_id: str, *, show_stored: bool = F
             async with aclosing(RunTail(client, store, run_id).items()) as items:
                 async for item in items:
                     hint.cancel() if _says_more(item) else None
+                    if isinstance(item, Broken) and not patient:
+                        await client.commands.caller()
+                    patient = patient or not isinstance(item, Seen) or item.live
                     finish = _finish_of(item)
                     finished = finish or finished
                     new = finish or show_stored or not isinstance(item, Seen) or item.live
