@@ -10,13 +10,14 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from openagents import _interrupt
+
 if TYPE_CHECKING:
     from apps.cli.program import Cli
 
+_interrupt.ends_at_once()
 # gRPC's own log lines are for its developers.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-_INTERRUPTED = 130
-"""`exits.Exit.INTERRUPTED`, when not even that has been loaded."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -41,6 +42,7 @@ def _run(cli: Cli, arguments: Sequence[str]) -> int:
         cli.output.usage(error)
         return Exit.USAGE
     except (click.Abort, KeyboardInterrupt):
+        cli.output.interrupted(cli.goes_on)
         return Exit.INTERRUPTED
     except Exception as error:  # noqa: BLE001 - words instead of a traceback
         from apps.cli.failures import failed
@@ -59,8 +61,9 @@ def main() -> None:
 
         keep_standard_descriptors()
         status = run(sys.argv[1:])
-    except KeyboardInterrupt:  # while modules are loaded, or while the end is written
-        status = _INTERRUPTED
+        _interrupt.ends_at_once()
+    except KeyboardInterrupt:  # while the end is written
+        _interrupt.end()
     sys.exit(status)
 
 

@@ -214,6 +214,15 @@ class Output:
                 self.note(line, "")
             self._error("Error", message)
 
+    def interrupted(self, goes_on: str = "") -> None:
+        """The one line about Ctrl-C, on stderr; `goes_on`: what does so nevertheless."""
+        message = visible("; ".join(filter(None, ("interrupted", goes_on))))
+        if self.as_json:
+            _write_json(self._err, {"error": {"reason": "interrupted", "message": message}})
+        else:
+            self._settle(self._err)
+            self._err.write(f"\n{message}\n" if self._err.isatty() else f"{message}\n")  # after the terminal's ^C
+
     def trace(self, text: str) -> None:
         """The traceback of a defect, on stderr, for whoever asked for it."""
         self._line(self._people_err, visible(text, LAYOUT), "")

@@ -61,8 +61,8 @@ A terminal obeys what it is sent, so nothing that came from elsewhere is sent to
 - An argument holds bytes that are no UTF-8: it is refused by name (`invalid_value`, `argv[1]`), unless it is the path
   of a file here.
 
-`output_lost`, and `usage` for a command that was called wrongly, are reasons of this program; all others stand in
-docs/errors.md.
+`output_lost`, `interrupted` (Ctrl-C), and `usage` for a command that was called wrongly, are reasons of this program;
+all others stand in docs/errors.md.
 """
 
 

@@ -17,6 +17,7 @@ import click
 from apps.cli.output import Output
 from oa_base.version import VERSION
 from oa_base.visible import is_text
+from openagents import _interrupt
 
 if TYPE_CHECKING:
     from apps.cli.settings import CliSettings
@@ -36,6 +37,8 @@ class Cli:
     def __init__(self) -> None:
         self.output = Output()
         self.env = os.environ
+        self.goes_on = ""
+        """What is said about an interrupted command: what goes on without it."""
 
     @functools.cached_property
     def settings(self) -> CliSettings:
@@ -67,9 +70,13 @@ def command(body: Body) -> Callable[..., int]:
 
     def run(cli: Cli, /, *args: Any, as_json: bool, **options: Any) -> int:
         cli.output.as_json = as_json
+        _interrupt.is_an_exception()
         _refuse_what_is_no_text(click.get_current_context())
-        result = body(cli, *args, **options)
-        return result if isinstance(result, int) else _finished(result)
+        try:
+            result = body(cli, *args, **options)
+            return result if isinstance(result, int) else _finished(result)
+        except KeyboardInterrupt:
+            raise click.Abort from None  # of an interrupt, click itself would write an empty line
 
     functools.update_wrapper(run, body)
     return click.option("--json", "as_json", is_flag=True, help="Write JSON, one document a line.")(click.pass_obj(run))

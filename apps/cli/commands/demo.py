@@ -38,7 +38,7 @@ async def demo(cli: Cli, argv: tuple[str, ...], once: bool) -> int:
         with stop_signals(lambda number: _cancel(telling)):
             return await telling
     except asyncio.CancelledError:
-        return Exit.INTERRUPTED
+        raise click.Abort from None
 
 
 def _cancel(telling: asyncio.Task[int]) -> None:

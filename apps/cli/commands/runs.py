@@ -207,8 +207,7 @@ async def follow(cli: Cli, client: Client, run_id: str, *, show_stored: bool = F
                     if cli.output.gone:
                         break  # nobody can see what follows
         except asyncio.CancelledError:
-            cli.output.note("")
-            cli.output.note(f"The run goes on. oa run tail {run_id} follows it, oa run cancel {run_id} ends it.")
+            cli.goes_on = f"the run goes on: `oa run tail {run_id}` follows it, `oa run cancel {run_id}` ends it"
             raise
         finally:
             hint.cancel()
