@@ -158,7 +158,7 @@ _COMMANDS = {
         "demo",
         "Show the whole path: start a stack, run a command, watch it.",
     ),
-    "down": ("stack", "Stop the stack that another shell runs."),
+    "down": ("stack", "Stop the stack that another shell runs, or that was detached."),
     "login": ("account", "Sign in with a code sent by e-mail."),
     "logout": ("account", "End the session, here and at the server."),
     "status": ("stack", "Show each process of the local stack, whether it is ready."),
