@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from apps.cli.output import Output
 from oa_base.version import VERSION
@@ -62,6 +63,8 @@ class Cli:
         return open_site(self.settings, self.env, as_person=True)
 
 
+_COMPLETION_HELP_COLUMNS = 60
+"""What a shell that shows help beside completions gets of it."""
 Body = Callable[..., Coroutine[Any, Any, int] | int]
 
 
@@ -147,6 +150,12 @@ class LazyGroup(click.Group):
         """The line of one command in the help of its group."""
         return self.commands[name].get_short_help_str(limit) if name in self.commands else self._later[name][1]
 
+    def shell_complete(self, context: click.Context, incomplete: str) -> list[CompletionItem]:
+        """See click. What is not loaded stays so."""
+        names = [name for name in self.list_commands(context) if name.startswith(incomplete)]
+        items = [CompletionItem(name, help=self.short_help_of(name, _COMPLETION_HELP_COLUMNS)) for name in names]
+        return [*items, *click.Command.shell_complete(self, context, incomplete)]
+
     @staticmethod
     def _load(module: str) -> None:
         if module:
@@ -154,6 +163,7 @@ class LazyGroup(click.Group):
 
 
 _COMMANDS = {
+    "completion": ("completion", "Print the script that lets a shell complete commands and options of `oa`."),
     "demo": (
         "demo",
         "Show the whole path: start a stack, run a command, watch it.",

@@ -23,7 +23,7 @@ from oa_runlog.proof.verify import VerifiedReplay, verify_artifact
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-@replay_group.command("save")
+@replay_group.command("save", epilog="Example: oa replay save latest run.oareplay")
 @run_id_argument
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @command
@@ -39,7 +39,7 @@ async def save(cli: Cli, run_id: str, file: Path) -> Exit:
     return Exit.OK
 
 
-@replay_group.command("fetch")
+@replay_group.command("fetch", epilog="Example: oa replay fetch latest -o run.oareplay")
 @click.option(
     "-o", "--output", "file", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The file."
 )
@@ -57,7 +57,7 @@ async def fetch(cli: Cli, run_id: str, file: Path) -> Exit:
     return Exit.OK
 
 
-@replay_group.command("verify")
+@replay_group.command("verify", epilog="Example: oa replay verify run.oareplay")
 @key_option
 @click.option("--receipt", "receipt_file", type=_FILE, help="The receipt that FILE must hold, kept by yourself.")
 @click.argument("file", type=_FILE)
@@ -74,7 +74,7 @@ async def verify(cli: Cli, file: Path, receipt_file: Path | None, keys: tuple[st
     return Exit.OK
 
 
-@replay_group.command("show")
+@replay_group.command("show", epilog="Example: oa replay show run.oareplay")
 @key_option
 @raw_option
 @click.argument("run_or_file", metavar="RUN_ID|FILE", type=click.Path())

@@ -31,7 +31,7 @@ _STYLES = {Change.DIED: "red", Change.GAVE_UP: "bold red", Change.RESTARTED: "ye
 _SAMPLE = re.compile(r"^(oa_projector_position|oa_projector_lag_events)\{[^}]*\} ([0-9.e+]+)$", re.MULTILINE)
 
 
-@oa.command("up")
+@oa.command("up", epilog="Example: oa up --detach")
 @click.option(
     "--forget-data",
     is_flag=True,
@@ -57,7 +57,7 @@ async def up(cli: Cli, forget_data: bool, detach: bool) -> Exit:
     return Exit.OK
 
 
-@oa.command("down")
+@oa.command("down", epilog="Example: oa down")
 @command
 async def down(cli: Cli) -> Exit:
     """Stop the stack that another shell runs, or that was detached. Its workers end with it."""
@@ -67,7 +67,7 @@ async def down(cli: Cli) -> Exit:
     return Exit.OK
 
 
-@oa.command("status")
+@oa.command("status", epilog="Example: oa status --json")
 @command
 async def status(cli: Cli) -> Exit:
     """Show each process of the local stack, whether it is ready, versions, and how far the read model has come."""
