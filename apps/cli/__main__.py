@@ -10,12 +10,12 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from openagents import _interrupt
+from oa_platform.process import interrupts
 
 if TYPE_CHECKING:
     from apps.cli.program import Cli
 
-_interrupt.ends_at_once()
+interrupts.ends_at_once()
 # gRPC's own log lines are for its developers.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
@@ -42,12 +42,19 @@ def _run(cli: Cli, arguments: Sequence[str]) -> int:
         cli.output.usage(error)
         return Exit.USAGE
     except (click.Abort, KeyboardInterrupt):
-        cli.output.interrupted(cli.goes_on)
+        _tell_interrupted(cli)
         return Exit.INTERRUPTED
     except Exception as error:  # noqa: BLE001 - words instead of a traceback
         from apps.cli.failures import failed
 
         return failed(cli.output, error)
+
+
+def _tell_interrupted(cli: Cli) -> None:
+    if cli.output.note_width is not None:
+        cli.output.note("")  # ends the line in which a terminal shows ^C
+    document = {"reason": "interrupted", "message": cli.goes_on or "interrupted"}
+    cli.output.error("interrupted", cli.goes_on, document)
 
 
 def _end_of_options(arguments: Sequence[str]) -> int:
@@ -61,9 +68,9 @@ def main() -> None:
 
         keep_standard_descriptors()
         status = run(sys.argv[1:])
-        _interrupt.ends_at_once()
+        interrupts.ends_at_once()
     except KeyboardInterrupt:  # while the end is written
-        _interrupt.end()
+        interrupts.end()
     sys.exit(status)
 
 

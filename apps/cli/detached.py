@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
 from collections.abc import Mapping
@@ -13,7 +12,6 @@ from typing import Any
 
 import click
 
-from oa_base.catalogue import is_reason
 from oa_base.refusal import Refusal
 from oa_localstack.installation.state import StackState, read_state
 from oa_localstack.processes.child import TAIL_LINES
@@ -64,7 +62,8 @@ def _cancel(task: asyncio.Task[Any]) -> None:
 def _spawn(log: Path, env: Mapping[str, str], forget_data: bool) -> subprocess.Popen[bytes]:
     """In a session of its own: neither Ctrl-C nor the end of this terminal is for it."""
     argv = [*python_module("openagents._oa"), "up", "--json", *(["--forget-data"] if forget_data else [])]
-    with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as file:
+    log.touch(mode=0o600)
+    with log.open("ab") as file:
         return subprocess.Popen(
             argv, env=dict(env), stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
         )
@@ -85,19 +84,19 @@ def _refusal_of(log: Path, offset: int, status: int) -> Refusal:
     with log.open("rb") as file:
         file.seek(offset)
         lines = file.read().decode(errors="replace").splitlines()
-    told = next((error for line in reversed(lines) if (error := _error_in(line))), None)
-    shown = "\n".join(f"  {line}" for line in lines[-TAIL_LINES:] if _error_in(line) is None)
+    told = next((told for line in reversed(lines) if (told := _told_in(line))), None)
+    shown = "\n".join(f"  {line}" for line in lines[-TAIL_LINES:] if _told_in(line) is None)
     tail = f"\nThe last lines of {log}:\n{shown}" if shown else ""
-    if told is None:
-        what = f"the stack ended with status {status} before it was ready; its log is {log}"
-        return Refusal("start_failed", what + tail)
-    return Refusal(told["reason"], f"{told['message']}{tail}", field=str(told.get("field", "")))
+    if told is not None:
+        return Refusal(told.reason, f"{told.message}{tail}", field=told.field)
+    message = f"the stack ended with status {status} before it was ready; read its log {log}{tail}"
+    return Refusal("start_failed", message)
 
 
-def _error_in(line: str) -> dict[str, Any] | None:
-    """The error that a line of the log tells; None when it tells none."""
+def _told_in(line: str) -> Refusal | None:
+    """The refusal that a line of the log tells; None when it tells none."""
     try:
         error = read_json(line)["error"]
-        return error if is_reason(error["reason"]) and isinstance(error["message"], str) else None
+        return Refusal(error["reason"], str(error["message"]), field=str(error["field"]))
     except (ValueError, KeyError, TypeError):
         return None

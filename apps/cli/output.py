@@ -195,7 +195,7 @@ class Output:
     # ----------------------------------------------------------------------------------------------------- errors
 
     def error(self, reason: str, message: str, document: Mapping[str, Any]) -> None:
-        """An error on stderr; with `--json`: `document`."""
+        """An error on stderr, its message may be empty; with `--json`: `document`."""
         if self.as_json:
             _write_json(self._err, {"error": document})
         else:
@@ -213,15 +213,6 @@ class Output:
             for line in (context.get_usage(), f"Try '{context.command_path} --help' for help.", "") if context else ():
                 self.note(line, "")
             self._error("Error", message)
-
-    def interrupted(self, goes_on: str = "") -> None:
-        """The one line about Ctrl-C, on stderr; `goes_on`: what does so nevertheless."""
-        message = visible("; ".join(filter(None, ("interrupted", goes_on))))
-        if self.as_json:
-            _write_json(self._err, {"error": {"reason": "interrupted", "message": message}})
-        else:
-            self._settle(self._err)
-            self._err.write(f"\n{message}\n" if self._err.isatty() else f"{message}\n")  # after the terminal's ^C
 
     def trace(self, text: str) -> None:
         """The traceback of a defect, on stderr, for whoever asked for it."""
@@ -245,7 +236,8 @@ class Output:
         from rich.text import Text
 
         self._settle(self._err)
-        self._people_err.print(Text(f"{visible(reason)}: "), style="bold red", end="")
+        reason = f"{visible(reason)}: " if message else visible(reason)
+        self._people_err.print(Text(reason), style="bold red", end="")
         self._people_err.print(Text(visible(message, LAYOUT).replace("\n", "\n  ")))
 
     def _line(self, console: Console, text: str, style: str) -> None:

@@ -18,7 +18,7 @@ from click.shell_completion import CompletionItem
 from apps.cli.output import Output
 from oa_base.version import VERSION
 from oa_base.visible import is_text
-from openagents import _interrupt
+from oa_platform.process import interrupts
 
 if TYPE_CHECKING:
     from apps.cli.settings import CliSettings
@@ -73,7 +73,7 @@ def command(body: Body) -> Callable[..., int]:
 
     def run(cli: Cli, /, *args: Any, as_json: bool, **options: Any) -> int:
         cli.output.as_json = as_json
-        _interrupt.is_an_exception()
+        interrupts.is_an_exception()
         _refuse_what_is_no_text(click.get_current_context())
         try:
             result = body(cli, *args, **options)

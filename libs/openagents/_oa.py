@@ -4,9 +4,9 @@ Its code stands in the packages `apps` and `services`. A wheel has them in the f
 of `oa` and of the processes that it starts, and on nobody else's: a user's own `apps` stays what it is.
 """
 
-from openagents import _interrupt
+from oa_platform.process import interrupts
 
-_interrupt.ends_at_once()
+interrupts.ends_at_once()
 
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402

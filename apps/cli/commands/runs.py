@@ -218,7 +218,7 @@ async def follow(cli: Cli, client: Client, run_id: str, *, show_stored: bool = F
                     if cli.output.gone:
                         break  # nobody can see what follows
         except asyncio.CancelledError:
-            cli.goes_on = f"the run goes on: `oa run tail {run_id}` follows it, `oa run cancel {run_id}` ends it"
+            cli.goes_on = f"the run goes on; `oa run tail {run_id}` follows it, `oa run cancel {run_id}` ends it"
             raise
         finally:
             hint.cancel()

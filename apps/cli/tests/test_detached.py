@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from apps.cli.detached import _error_in, _refusal_of
+from apps.cli.detached import _refusal_of, _told_in
 from apps.cli.exits import Exit
 from apps.cli.tests.program import REPOSITORY, TIMEOUT_S, Program
 from oa_localstack.installation.state import read_state
@@ -121,10 +121,10 @@ def test_an_end_without_a_word_is_told_too(tmp_path: Path) -> None:
     log = tmp_path / "oa.log"
     log.write_text("Killed\n", "utf-8")
     refusal = _refusal_of(log, 0, -9)
-    assert refusal.message.startswith(f"the stack ended with status -9 before it was ready; its log is {log}\n")
+    assert refusal.message.startswith(f"the stack ended with status -9 before it was ready; read its log {log}\n")
     assert refusal.message.endswith("\n  Killed")
 
 
 @pytest.mark.parametrize("line", ["", "{", "[]", "null", '{"error": 1}', '{"error": {"reason": "no such"}}'])
 def test_what_tells_no_error(line: str) -> None:
-    assert _error_in(line) is None
+    assert _told_in(line) is None

@@ -13,7 +13,7 @@ import pytest
 
 from apps.cli.exits import Exit
 from apps.cli.tests.program import TIMEOUT_S, Program
-from openagents._interrupt import STATUS
+from oa_platform.process.interrupts import STATUS
 
 WHEN_IMPORTED = """
 import os, signal, sys
