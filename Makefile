@@ -18,8 +18,10 @@ help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 	@printf '\nVariables: PYTHON=interpreter for a new .venv · ARGS="…" for pytest, sim, order, kills, roll, bench\n'
 
-run: bootstrap ## start the whole stack and show one real run (ONCE=1: then exit; CMD="…": run that)
-	@$(VENV)/bin/oa demo $(if $(ONCE),--once) $(ARGS) $(if $(CMD),-- $(CMD))
+# As it was given: a dollar in it is the shell's, not make's.
+run: export COMMAND := $(value CMD)
+run: bootstrap ## start the whole stack and show one real run (ONCE=1: then exit; CMD='…': a line of sh to run instead)
+	@$(VENV)/bin/oa demo $(if $(ONCE),--once) $(ARGS) $(if $(value CMD),-- sh -c "$$COMMAND")
 
 test: proto-check lint ## every check: contracts, lint, all tests (ARGS="-k name" picks tests)
 	@tools/run_tests.sh $(ARGS)

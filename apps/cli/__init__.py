@@ -11,6 +11,7 @@ terminal    what a run wrote, as a terminal may have it
 keys        which keys a command trusts
 run_ids     which run is meant
 rendering   what a person sees of a run's events
+detached    a stack that goes on without the command that started it
 tail        showing a run that is followed
 commands/   one module per noun
 demo/       `oa demo`: the whole path, shown and checked

@@ -10,13 +10,14 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from oa_platform.process import interrupts
+
 if TYPE_CHECKING:
     from apps.cli.program import Cli
 
+interrupts.ends_at_once()
 # gRPC's own log lines are for its developers.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-_INTERRUPTED = 130
-"""`exits.Exit.INTERRUPTED`, when not even that has been loaded."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -41,11 +42,19 @@ def _run(cli: Cli, arguments: Sequence[str]) -> int:
         cli.output.usage(error)
         return Exit.USAGE
     except (click.Abort, KeyboardInterrupt):
+        _tell_interrupted(cli)
         return Exit.INTERRUPTED
     except Exception as error:  # noqa: BLE001 - words instead of a traceback
         from apps.cli.failures import failed
 
         return failed(cli.output, error)
+
+
+def _tell_interrupted(cli: Cli) -> None:
+    if cli.output.note_width is not None:
+        cli.output.note("")  # ends the line in which a terminal shows ^C
+    document = {"reason": "interrupted", "message": cli.goes_on or "interrupted"}
+    cli.output.error("interrupted", cli.goes_on, document)
 
 
 def _end_of_options(arguments: Sequence[str]) -> int:
@@ -59,8 +68,9 @@ def main() -> None:
 
         keep_standard_descriptors()
         status = run(sys.argv[1:])
-    except KeyboardInterrupt:  # while modules are loaded, or while the end is written
-        status = _INTERRUPTED
+        interrupts.ends_at_once()
+    except KeyboardInterrupt:  # while the end is written
+        interrupts.end()
     sys.exit(status)
 
 

@@ -15,15 +15,17 @@ from oa_client.core.refusals import needs_sign_in
 from oa_client.follow.items import EventsArchived
 
 _NEXT = {
-    ClientAction.FIX_REQUEST: "Mend the command and run it again.",
-    ClientAction.RETRY: "Try again in a moment.",
-    ClientAction.REAUTHENTICATE: "Sign in: oa login",
-    ClientAction.REREAD: "Look at the present state, for example with oa run show, and decide again.",
-    ClientAction.RESYNC: "Run the command again; it starts from the beginning of the topic.",
-    ClientAction.RECONNECT: "Run the command again; it goes on where it stopped.",
-    ClientAction.UPGRADE: "Install a newer version of oa.",
-    ClientAction.STOP_WORK: "Nothing is left to do here: the run has ended, or another worker has it.",
+    ClientAction.FIX_REQUEST: "mend the command and run it again",
+    ClientAction.RETRY: "try again in a moment",
+    ClientAction.REAUTHENTICATE: "sign in with `oa login`",
+    ClientAction.REREAD: "look at the present state, for example with `oa run show`, and decide again",
+    ClientAction.RESYNC: "run the command again, which starts from the beginning of the topic",
+    ClientAction.RECONNECT: "run the command again, which goes on where it stopped",
+    ClientAction.UPGRADE: "install a newer version of oa",
+    ClientAction.STOP_WORK: "nothing is left to do here: the run has ended, or another worker has it",
 }
+_ONLY_HERE = {ClientAction.REAUTHENTICATE, ClientAction.UPGRADE}
+"""How this is done, only this program knows: it is said although the message says what to do."""
 _NOT_PROVED_CODE = "DATA_LOSS"
 
 
@@ -49,11 +51,12 @@ def exit_of_refusal(refusal: Refusal) -> Exit:
 
 def next_step(refusal: Refusal) -> str:
     """What to do next, in the words of this program; empty when the message says it itself or nothing helps."""
+    action = refusal.info.action
     if "oa " in refusal.message or refusal.field.startswith("OA_"):
         return ""
-    if refusal.info.action is ClientAction.RETRY and refusal.retry_after_ms:
-        return f"Try again in {-(-refusal.retry_after_ms // 1000)} s."
-    return _NEXT.get(refusal.info.action, "")
+    if action is ClientAction.RETRY and refusal.retry_after_ms:
+        return f"try again in {-(-refusal.retry_after_ms // 1000)} s"
+    return "" if "; " in refusal.message and action not in _ONLY_HERE else _NEXT.get(action, "")
 
 
 def _refusal_of(error: Exception) -> Refusal | None:
@@ -101,11 +104,12 @@ def _unexpected(output: Output, error: Exception) -> Exit:
 
 
 def _tell(output: Output, refusal: Refusal) -> None:
-    """The reason, what happened, and what to do next."""
+    """The reason, what happened, and what to do next: one line, and what a message has below its first."""
     where = f" ({refusal.field})" if refusal.field else ""
-    output.error(f"{refusal.reason}{where}", refusal.message, _document(refusal))
-    if hint := next_step(refusal):
-        output.note(hint)
+    said, end, more = refusal.message.partition("\n")
+    hint = next_step(refusal)
+    line = f"{said.rstrip('.')}; {hint}" if hint else said
+    output.error(f"{refusal.reason}{where}", f"{line}{end}{more}", _document(refusal))
 
 
 def _document(refusal: Refusal) -> dict[str, Any]:

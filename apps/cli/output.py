@@ -195,7 +195,7 @@ class Output:
     # ----------------------------------------------------------------------------------------------------- errors
 
     def error(self, reason: str, message: str, document: Mapping[str, Any]) -> None:
-        """An error on stderr; with `--json`: `document`."""
+        """An error on stderr, its message may be empty; with `--json`: `document`."""
         if self.as_json:
             _write_json(self._err, {"error": document})
         else:
@@ -236,7 +236,8 @@ class Output:
         from rich.text import Text
 
         self._settle(self._err)
-        self._people_err.print(Text(f"{visible(reason)}: "), style="bold red", end="")
+        reason = f"{visible(reason)}: " if message else visible(reason)
+        self._people_err.print(Text(reason), style="bold red", end="")
         self._people_err.print(Text(visible(message, LAYOUT).replace("\n", "\n  ")))
 
     def _line(self, console: Console, text: str, style: str) -> None:

@@ -61,11 +61,12 @@ A terminal obeys what it is sent, so nothing that came from elsewhere is sent to
 - An argument holds bytes that are no UTF-8: it is refused by name (`invalid_value`, `argv[1]`), unless it is the path
   of a file here.
 
-`output_lost`, and `usage` for a command that was called wrongly, are reasons of this program; all others stand in
-docs/errors.md.
+`output_lost`, `interrupted` (Ctrl-C), and `usage` for a command that was called wrongly, are reasons of this program;
+all others stand in docs/errors.md.
 """
 
 
+EXAMPLE = "Example: "
 _EXITS = """\
 `oa run start -- CMD`, `oa run tail` and `oa demo` end as the command would have in a shell: with its exit code, or
 with 128 and the number of the signal that ended it. What is about `oa` itself has codes that commands hardly use, most
@@ -95,9 +96,16 @@ def _command(path: tuple[str, ...], command: click.Command) -> str:
     options = [each for each in command.params if isinstance(each, click.Option) and each.name != "as_json"]
     usage = " ".join([*path, *(["[OPTIONS]"] if options else []), *arguments])
     lines = [f"### `{usage}`", inspect.cleandoc(command.help or "")]
+    lines += [f"Example: `{example}`" for example in examples_of(command)]
     if options:
         lines.append("\n".join(["| option | meaning |", "|---|---|", *map(_option, options)]))
     return "\n\n".join(lines)
+
+
+def examples_of(command: click.Command) -> list[str]:
+    """The lines of a shell with which its help ends."""
+    paragraphs = inspect.cleandoc(command.epilog or "").split("\n\n")
+    return [each.removeprefix(EXAMPLE) for each in paragraphs if each.startswith(EXAMPLE)]
 
 
 def _argument(argument: click.Argument) -> str:

@@ -13,10 +13,12 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from apps.cli.output import Output
 from oa_base.version import VERSION
 from oa_base.visible import is_text
+from oa_platform.process import interrupts
 
 if TYPE_CHECKING:
     from apps.cli.settings import CliSettings
@@ -36,6 +38,8 @@ class Cli:
     def __init__(self) -> None:
         self.output = Output()
         self.env = os.environ
+        self.goes_on = ""
+        """What is said about an interrupted command: what goes on without it."""
 
     @functools.cached_property
     def settings(self) -> CliSettings:
@@ -59,6 +63,8 @@ class Cli:
         return open_site(self.settings, self.env, as_person=True)
 
 
+_COMPLETION_HELP_COLUMNS = 60
+"""What a shell that shows help beside completions gets of it."""
 Body = Callable[..., Coroutine[Any, Any, int] | int]
 
 
@@ -67,9 +73,13 @@ def command(body: Body) -> Callable[..., int]:
 
     def run(cli: Cli, /, *args: Any, as_json: bool, **options: Any) -> int:
         cli.output.as_json = as_json
+        interrupts.is_an_exception()
         _refuse_what_is_no_text(click.get_current_context())
-        result = body(cli, *args, **options)
-        return result if isinstance(result, int) else _finished(result)
+        try:
+            result = body(cli, *args, **options)
+            return result if isinstance(result, int) else _finished(result)
+        except KeyboardInterrupt:
+            raise click.Abort from None  # of an interrupt, click itself would write an empty line
 
     functools.update_wrapper(run, body)
     return click.option("--json", "as_json", is_flag=True, help="Write JSON, one document a line.")(click.pass_obj(run))
@@ -140,6 +150,12 @@ class LazyGroup(click.Group):
         """The line of one command in the help of its group."""
         return self.commands[name].get_short_help_str(limit) if name in self.commands else self._later[name][1]
 
+    def shell_complete(self, context: click.Context, incomplete: str) -> list[CompletionItem]:
+        """See click. What is not loaded stays so."""
+        names = [name for name in self.list_commands(context) if name.startswith(incomplete)]
+        items = [CompletionItem(name, help=self.short_help_of(name, _COMPLETION_HELP_COLUMNS)) for name in names]
+        return [*items, *click.Command.shell_complete(self, context, incomplete)]
+
     @staticmethod
     def _load(module: str) -> None:
         if module:
@@ -147,11 +163,12 @@ class LazyGroup(click.Group):
 
 
 _COMMANDS = {
+    "completion": ("completion", "Print the script that lets a shell complete commands and options of `oa`."),
     "demo": (
         "demo",
         "Show the whole path: start a stack, run a command, watch it.",
     ),
-    "down": ("stack", "Stop the stack that another shell runs."),
+    "down": ("stack", "Stop the stack that another shell runs, or that was detached."),
     "login": ("account", "Sign in with a code sent by e-mail."),
     "logout": ("account", "End the session, here and at the server."),
     "status": ("stack", "Show each process of the local stack, whether it is ready."),

@@ -26,6 +26,11 @@ def is_run_id(text: str) -> bool:
     return True
 
 
+def may_be_run(text: str) -> bool:
+    """Whether it could be meant for a run: its id, the beginning of one, or `latest`."""
+    return text == LATEST or _BEGINNING.fullmatch(text.upper()) is not None or is_run_id(text)
+
+
 def remember_started(client: Client, folder: Path, run_id: str) -> None:
     """Keep which run was started last from here: the read model has it a moment later only."""
     write_private_json(folder / _STARTED, {"namespace": client.namespace, "run_id": run_id})

@@ -82,9 +82,10 @@ class Strays(io.TextIOBase):
         """Always."""
         return True
 
-    def write(self, text: str) -> int:
-        """Write lines of text."""
-        self._sink.write(visible(text, LAYOUT))
+    def write(self, text: str | bytes) -> int:
+        """Write lines of text; as bytes, too, as click writes completions."""
+        words = text.decode(errors="backslashreplace") if isinstance(text, bytes) else text
+        self._sink.write(visible(words, LAYOUT))
         return len(text)
 
 

@@ -4,8 +4,12 @@ Its code stands in the packages `apps` and `services`. A wheel has them in the f
 of `oa` and of the processes that it starts, and on nobody else's: a user's own `apps` stays what it is.
 """
 
-import sys
-from pathlib import Path
+from oa_platform.process import interrupts
+
+interrupts.ends_at_once()
+
+import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
 
 _PROGRAMS = Path(__file__).with_name("_programs")
 

@@ -80,6 +80,23 @@ def test_make_lists_every_target() -> None:
     assert set(re.findall(r"^  make ([a-z0-9-]+)", done.stdout, re.M)) == set(phony[1].split())
 
 
+def _demo_of(folder: Path, *arguments: str) -> list[str]:
+    """What `make run` gives to `oa demo`; where that is a command, what it prints."""
+    (folder / "bin").mkdir(exist_ok=True)
+    program = folder / "bin" / "oa"
+    program.write_text('#!/bin/sh\nwhile [ $# -gt 0 ] && [ "$1" != -- ]; do echo "$1"; shift; done\nshift; "$@"\n')
+    program.chmod(0o755)
+    command = ["make", "-o", "bootstrap", "run", f"VENV={folder}", *arguments]
+    return subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()
+
+
+def test_make_run_leaves_a_command_to_the_shell(tmp_path: Path) -> None:
+    loop = "for i in 1 2 3; do echo $i; done"
+    assert _demo_of(tmp_path, f"CMD={loop}") == ["demo", "1", "2", "3"]
+    assert _demo_of(tmp_path, "ONCE=1", """CMD=echo "$(echo 'a  b')" '"$$"' | cat""") == ["demo", "--once", 'a  b "$$"']
+    assert _demo_of(tmp_path, "CMD=echo a, b c") == ["demo", "a, b c"]
+
+
 def _busy(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "BUSY_COMMAND": command}
     return subprocess.run(

@@ -1,5 +1,29 @@
 """The commands; importing this registers them all."""
 
-from apps.cli.commands import account, admin, api_keys, demo, receipts, replays, requests, runs, stack, workers
+from apps.cli.commands import (
+    account,
+    admin,
+    api_keys,
+    completion,
+    demo,
+    receipts,
+    replays,
+    requests,
+    runs,
+    stack,
+    workers,
+)
 
-__all__ = ["account", "admin", "api_keys", "demo", "receipts", "replays", "requests", "runs", "stack", "workers"]
+__all__ = [
+    "account",
+    "admin",
+    "api_keys",
+    "completion",
+    "demo",
+    "receipts",
+    "replays",
+    "requests",
+    "runs",
+    "stack",
+    "workers",
+]

@@ -20,7 +20,7 @@ DEV_MAIL_TIMEOUT_S = 10.0
 _POLL_S = 0.05
 
 
-@oa.command("login")
+@oa.command("login", epilog="Example: oa login --email you@example.org")
 @click.option("--email", default=None, help="Where the code goes; asked for when it is not given.")
 @click.option("--dev", is_flag=True, help="Read the code from the local stack's development mailbox.")
 @command
@@ -79,7 +79,7 @@ async def _verify(cli: Cli, challenge: Challenge, code: str) -> Credentials:
         return await client.auth.verify(challenge, code)
 
 
-@oa.command("logout")
+@oa.command("logout", epilog="Example: oa logout")
 @command
 async def logout(cli: Cli) -> Exit:
     """End the session, here and at the server."""

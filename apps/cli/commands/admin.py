@@ -20,7 +20,7 @@ def secrets_group() -> None:
     """Keys, tokens and passwords of an installation."""
 
 
-@secrets_group.command("new")
+@secrets_group.command("new", epilog="Example: oa admin secrets new --database db.example:5432 secrets")
 @click.option(
     "--database", required=True, metavar="HOST:PORT", help="Where services find PostgreSQL; several with commas."
 )
@@ -44,7 +44,7 @@ def database_group() -> None:
     """The database of an installation."""
 
 
-@database_group.command("prepare")
+@database_group.command("prepare", epilog="Example: oa admin database prepare secrets")
 @click.argument("folder", type=_FOLDER)
 @command
 async def prepare_database(cli: Cli, folder: Path) -> Exit:
@@ -59,7 +59,7 @@ async def prepare_database(cli: Cli, folder: Path) -> Exit:
     return Exit.OK
 
 
-@database_group.command("sql")
+@database_group.command("sql", epilog="Example: oa admin database sql > roles.sql")
 @command
 def database_sql(cli: Cli) -> Exit:
     """Print the SQL of `prepare` for psql, for those who run it by hand; without passwords."""
@@ -79,7 +79,7 @@ _contract = click.option(
 )
 
 
-@migrate_group.command("status")
+@migrate_group.command("status", epilog="Example: oa admin migrate status")
 @command
 async def migrate_status(cli: Cli) -> Exit:
     """Show how far each schema is, and check that what was applied is what this release has."""
@@ -92,7 +92,7 @@ async def migrate_status(cli: Cli) -> Exit:
     return Exit.OK
 
 
-@migrate_group.command("plan")
+@migrate_group.command("plan", epilog="Example: oa admin migrate plan --contract")
 @_contract
 @command
 async def migrate_plan(cli: Cli, contract: bool) -> Exit:
@@ -110,7 +110,7 @@ async def migrate_plan(cli: Cli, contract: bool) -> Exit:
     return Exit.OK
 
 
-@migrate_group.command("verify")
+@migrate_group.command("verify", epilog="Example: oa admin migrate verify")
 @command
 async def migrate_verify(cli: Cli) -> Exit:
     """Check that this release's services could start on the schemas as they are."""
@@ -120,7 +120,7 @@ async def migrate_verify(cli: Cli) -> Exit:
     return Exit.OK
 
 
-@migrate_group.command("up")
+@migrate_group.command("up", epilog="Example: oa admin migrate up")
 @_contract
 @command
 async def migrate_up(cli: Cli, contract: bool) -> Exit:

@@ -8,7 +8,7 @@ from apps.cli.exits import Exit
 from apps.cli.program import Cli, command, key_group
 
 
-@key_group.command("create")
+@key_group.command("create", epilog="Example: oa key create ci > ci.key")
 @click.argument("name")
 @command
 async def create(cli: Cli, name: str) -> Exit:
@@ -24,7 +24,7 @@ async def create(cli: Cli, name: str) -> Exit:
     return Exit.OK
 
 
-@key_group.command("list")
+@key_group.command("list", epilog="Example: oa key list --all")
 @click.option("--all", "revoked", is_flag=True, help="Also those that were revoked.")
 @command
 async def list_keys(cli: Cli, revoked: bool) -> Exit:
@@ -41,7 +41,7 @@ async def list_keys(cli: Cli, revoked: bool) -> Exit:
     return Exit.OK
 
 
-@key_group.command("revoke")
+@key_group.command("revoke", epilog="Example: oa key revoke sva_01JD8V0000000000000000000A")
 @click.argument("service_account_id")
 @command
 async def revoke(cli: Cli, service_account_id: str) -> Exit:

@@ -23,7 +23,11 @@ READ_MODEL_TIMEOUT_S = 15.0
 _REPOSITORY = Path(__file__).resolve().parents[3]
 
 
-@oa.command("demo", context_settings={"allow_interspersed_args": False})
+@oa.command(
+    "demo",
+    epilog="Example: oa demo --once -- sh -c 'echo hello; sleep 1; echo bye'",
+    context_settings={"allow_interspersed_args": False},
+)
 @click.option("--once", is_flag=True, help="Stop everything after the proof.")
 @click.argument("argv", nargs=-1, type=click.UNPROCESSED, metavar="[-- CMD...]")
 @command
@@ -38,7 +42,7 @@ async def demo(cli: Cli, argv: tuple[str, ...], once: bool) -> int:
         with stop_signals(lambda number: _cancel(telling)):
             return await telling
     except asyncio.CancelledError:
-        return Exit.INTERRUPTED
+        raise click.Abort from None
 
 
 def _cancel(telling: asyncio.Task[int]) -> None:

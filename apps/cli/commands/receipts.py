@@ -20,9 +20,14 @@ from oa_runlog.proof.receipt import ReceiptFacts, SignedReceipt
 from oa_runlog.proof.verify import verify_receipt, verify_record
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_VERIFY_EXAMPLES = """\
+Example: oa receipt verify latest
+
+Example: oa receipt verify --receipt receipt.json --events events.jsonl
+"""
 
 
-@receipt_group.command("show")
+@receipt_group.command("show", epilog="Example: oa receipt show latest --json > receipt.json")
 @run_id_argument
 @command
 async def show(cli: Cli, run_id: str) -> Exit:
@@ -34,7 +39,10 @@ async def show(cli: Cli, run_id: str) -> Exit:
     return Exit.OK
 
 
-@receipt_group.command("verify")
+@receipt_group.command(
+    "verify",
+    epilog=_VERIFY_EXAMPLES,
+)
 @click.option("--receipt", "receipt_file", type=_FILE, help="A receipt, from `oa receipt show --json`.")
 @click.option("--events", "events_file", type=_FILE, help="The run's events, from `oa run tail --from-start --json`.")
 @key_option
@@ -75,7 +83,7 @@ async def verify(
     return Exit.OK
 
 
-@receipt_group.command("keys")
+@receipt_group.command("keys", epilog="Example: oa receipt keys")
 @click.option("--pin", is_flag=True, help="Forget the pinned keys and trust those that the site shows now.")
 @command
 async def list_keys(cli: Cli, pin: bool) -> Exit:

@@ -9,7 +9,7 @@ import click
 from apps.cli.exits import Exit
 from apps.cli.keys import key_option, trusted_keys
 from apps.cli.program import Cli, command, raw_option, replay_group, run_id_argument
-from apps.cli.run_ids import LATEST, is_run_id, meant_run
+from apps.cli.run_ids import LATEST, is_run_id, may_be_run, meant_run
 from apps.cli.tail import TailView
 from oa_base.refusal import Refusal
 from oa_client.core import wire
@@ -23,7 +23,7 @@ from oa_runlog.proof.verify import VerifiedReplay, verify_artifact
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-@replay_group.command("save")
+@replay_group.command("save", epilog="Example: oa replay save latest run.oareplay")
 @run_id_argument
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @command
@@ -39,7 +39,7 @@ async def save(cli: Cli, run_id: str, file: Path) -> Exit:
     return Exit.OK
 
 
-@replay_group.command("fetch")
+@replay_group.command("fetch", epilog="Example: oa replay fetch latest -o run.oareplay")
 @click.option(
     "-o", "--output", "file", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The file."
 )
@@ -57,7 +57,7 @@ async def fetch(cli: Cli, run_id: str, file: Path) -> Exit:
     return Exit.OK
 
 
-@replay_group.command("verify")
+@replay_group.command("verify", epilog="Example: oa replay verify run.oareplay")
 @key_option
 @click.option("--receipt", "receipt_file", type=_FILE, help="The receipt that FILE must hold, kept by yourself.")
 @click.argument("file", type=_FILE)
@@ -74,15 +74,18 @@ async def verify(cli: Cli, file: Path, receipt_file: Path | None, keys: tuple[st
     return Exit.OK
 
 
-@replay_group.command("show")
+@replay_group.command("show", epilog="Example: oa replay show run.oareplay")
 @key_option
 @raw_option
 @click.argument("run_or_file", metavar="RUN_ID|FILE", type=click.Path())
 @command
 async def show(cli: Cli, run_or_file: str, keys: tuple[str, ...], raw: bool) -> Exit:
-    """Check a run, of the site or in a file, then show it from its first event on."""
+    """Check a run, of the site or in a file, then show it from its first event on.
+
+    A file in this folder comes before a run whose id only begins so.
+    """
     cli.output.raw = raw
-    if is_run_id(run_or_file) or run_or_file == LATEST:
+    if _is_meant_as_run(run_or_file):
         async with cli.site.client() as client:
             run_id = await meant_run(client, cli.site.folder, run_or_file)
             async with fetched_artifact(client, run_id) as fetched:
@@ -90,6 +93,12 @@ async def show(cli: Cli, run_or_file: str, keys: tuple[str, ...], raw: bool) -> 
     else:
         _show_file(cli, Path(run_or_file), keys)
     return Exit.OK
+
+
+def _is_meant_as_run(run_or_file: str) -> bool:
+    if is_run_id(run_or_file) or run_or_file == LATEST:
+        return True
+    return may_be_run(run_or_file) and not Path(run_or_file).exists()
 
 
 def _check_kept(receipt_file: Path, trusted: dict[str, bytes], verified: VerifiedReplay) -> None:

@@ -10,7 +10,7 @@ from apps.cli.run_ids import meant_run
 from oa_client.core.models import AskedRequest
 
 
-@request_group.command("list")
+@request_group.command("list", epilog="Example: oa request list latest")
 @click.option("--all", "settled", is_flag=True, help="Also those that are answered, or whose time is over.")
 @run_id_argument
 @command
@@ -34,7 +34,7 @@ def _row(one: AskedRequest) -> list[str]:
     return [one.request_id, one.title, answers or "a text", one.deadline_at[:19], answer]
 
 
-@request_group.command("answer")
+@request_group.command("answer", epilog="Example: oa request answer latest r1 yes")
 @click.option("--text", default="", help="The answer to a request for text.")
 @run_id_argument
 @click.argument("request_id")

@@ -29,7 +29,18 @@ NO_WORKER_HINT_S = 3.0
 """A run that nobody has taken for so long gets a hint."""
 
 
-@run_group.command("start", context_settings={"allow_interspersed_args": False})
+_START_EXAMPLES = """\
+Example: oa run start --title nightly -- make test
+
+Example: oa run start --adapter support --input '{"question": "Why?"}'
+"""
+
+
+@run_group.command(
+    "start",
+    epilog=_START_EXAMPLES,
+    context_settings={"allow_interspersed_args": False},
+)
 @click.option("--title", default="", help="Title for people; made from the command when empty.")
 @click.option("--detach", is_flag=True, help="Do not follow the run; print its id.")
 @click.option("--adapter", "agent", default="", metavar="NAME", help="Agent that gets the input, instead of a command.")
@@ -85,7 +96,7 @@ async def start(
         return await follow(cli, client, run.run_id)
 
 
-@run_group.command("list")
+@run_group.command("list", epilog="Example: oa run list --mine --status running")
 @click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="Maximum number of runs.")
 @click.option("--status", type=click.Choice(RUN_STATUSES), default=None, help="Only runs that stand so.")
 @click.option("--mine", is_flag=True, help="Only runs that you started yourself, or OA_API_KEY's service account.")
@@ -107,7 +118,7 @@ async def list_runs(cli: Cli, limit: int, status: str | None, mine: bool) -> Exi
     return Exit.OK
 
 
-@run_group.command("show")
+@run_group.command("show", epilog="Example: oa run show latest")
 @run_id_argument
 @command
 async def show(cli: Cli, run_id: str) -> Exit:
@@ -119,7 +130,7 @@ async def show(cli: Cli, run_id: str) -> Exit:
     return Exit.OK
 
 
-@run_group.command("result")
+@run_group.command("result", epilog="Example: oa run result latest --json")
 @run_id_argument
 @command
 async def result(cli: Cli, run_id: str) -> int:
@@ -140,7 +151,7 @@ async def result(cli: Cli, run_id: str) -> int:
     return exit_of_finish(finish.outcome, finish.exit_code, finish.signal)
 
 
-@run_group.command("tail")
+@run_group.command("tail", epilog="Example: oa run tail latest --from-start")
 @click.option("--from-start", is_flag=True, help="Show the run from its first event on, not from where you left it.")
 @raw_option
 @run_id_argument
@@ -150,10 +161,10 @@ async def tail(cli: Cli, run_id: str, from_start: bool, raw: bool) -> int:
     cli.output.raw = raw
     async with cli.site.client() as client:
         meant = await meant_run(client, cli.site.folder, run_id)
-        return await follow(cli, client, meant, show_stored=from_start)
+        return await follow(cli, client, meant, show_stored=from_start, patient=False)
 
 
-@run_group.command("send")
+@run_group.command("send", epilog="Example: oa run send latest 'Look at the second file, too.'")
 @click.option("--input", "given", default=None, metavar="JSON|@FILE", help="What to say, as JSON or a file of it.")
 @run_id_argument
 @click.argument("text", required=False)
@@ -171,7 +182,7 @@ async def send(cli: Cli, run_id: str, text: str | None, given: str | None) -> Ex
     return Exit.OK
 
 
-@run_group.command("cancel")
+@run_group.command("cancel", epilog="Example: oa run cancel latest --reason 'no longer needed'")
 @click.option("--reason", default="", help="Why, in your words.")
 @run_id_argument
 @command
@@ -184,8 +195,11 @@ async def cancel(cli: Cli, run_id: str, reason: str) -> Exit:
     return Exit.OK
 
 
-async def follow(cli: Cli, client: Client, run_id: str, *, show_stored: bool = False) -> int:
-    """Show a run to its end. What is stored already is shown with `show_stored`; its finish always."""
+async def follow(cli: Cli, client: Client, run_id: str, *, show_stored: bool = False, patient: bool = True) -> int:
+    """Show a run to its end. What is stored already is shown with `show_stored`; its finish always.
+
+    Raises Refusal when the site can't be reached at first, unless `patient`. Later it is waited for.
+    """
     view = TailView(cli.output)
     hint = asyncio.create_task(_hint_without_worker(cli.output))
     finished: events.RunFinished | None = None
@@ -194,6 +208,9 @@ async def follow(cli: Cli, client: Client, run_id: str, *, show_stored: bool = F
             async with aclosing(RunTail(client, store, run_id).items()) as items:
                 async for item in items:
                     hint.cancel() if _says_more(item) else None
+                    if isinstance(item, Broken) and not patient:
+                        await client.commands.caller()
+                    patient = patient or not isinstance(item, Seen) or item.live
                     finish = _finish_of(item)
                     finished = finish or finished
                     new = finish or show_stored or not isinstance(item, Seen) or item.live
@@ -201,8 +218,7 @@ async def follow(cli: Cli, client: Client, run_id: str, *, show_stored: bool = F
                     if cli.output.gone:
                         break  # nobody can see what follows
         except asyncio.CancelledError:
-            cli.output.note("")
-            cli.output.note(f"The run goes on. oa run tail {run_id} follows it, oa run cancel {run_id} ends it.")
+            cli.goes_on = f"the run goes on; `oa run tail {run_id}` follows it, `oa run cancel {run_id}` ends it"
             raise
         finally:
             hint.cancel()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import click
 
+from apps.cli.detached import Detached, start_detached
 from apps.cli.exits import Exit
 from apps.cli.output import Output
 from apps.cli.program import Cli, command, oa
@@ -30,15 +31,23 @@ _STYLES = {Change.DIED: "red", Change.GAVE_UP: "bold red", Change.RESTARTED: "ye
 _SAMPLE = re.compile(r"^(oa_projector_position|oa_projector_lag_events)\{[^}]*\} ([0-9.e+]+)$", re.MULTILINE)
 
 
-@oa.command("up")
+@oa.command("up", epilog="Example: oa up --detach")
 @click.option(
     "--forget-data",
     is_flag=True,
     help="Start with the database that is there, or an empty one, although this stack had another. Removes nothing.",
 )
+@click.option("--detach", is_flag=True, help="Return when it is ready; `oa down` stops it.")
 @command
-async def up(cli: Cli, forget_data: bool) -> Exit:
-    """Start a whole stack on this machine and keep it running until Ctrl-C; a second one ends it at once."""
+async def up(cli: Cli, forget_data: bool, detach: bool) -> Exit:
+    """Start a whole stack on this machine and keep it running until Ctrl-C; a second one ends it at once.
+
+    With --detach it runs on without this shell, and its log is logs/oa.log in OA_HOME.
+    """
+    if detach:
+        return _show_detached(
+            cli.output, await start_detached(cli.settings.home.absolute(), cli.env, forget_data=forget_data)
+        )
     cli.output.serving = True
     stack = Stack(env=cli.env, on_event=lambda event: show_event(cli.output, event), forget_data=forget_data)
     given_up = await run_until_stopped(stack, lambda: _ready(cli.output, stack))
@@ -48,17 +57,17 @@ async def up(cli: Cli, forget_data: bool) -> Exit:
     return Exit.OK
 
 
-@oa.command("down")
+@oa.command("down", epilog="Example: oa down")
 @command
 async def down(cli: Cli) -> Exit:
-    """Stop the stack that another shell runs. Its workers end with it."""
+    """Stop the stack that another shell runs, or that was detached. Its workers end with it."""
     stopped = await stop_running(cli.settings.home.absolute())
     cli.output.say("Stopped." if stopped else "No stack runs here.")
     cli.output.document({"stopped": stopped})
     return Exit.OK
 
 
-@oa.command("status")
+@oa.command("status", epilog="Example: oa status --json")
 @command
 async def status(cli: Cli) -> Exit:
     """Show each process of the local stack, whether it is ready, versions, and how far the read model has come."""
@@ -185,6 +194,13 @@ def show_event(output: Output, event: Event) -> None:
     """Something happened to a process of the stack."""
     output.say(f"{event.name}: {event.change.value} {event.detail}".rstrip(), _STYLES.get(event.change, "dim"))
     output.document({"process": event.name, "change": event.change.value, "detail": event.detail})
+
+
+def _show_detached(output: Output, stack: Detached) -> Exit:
+    output.document({"ready": True, "urls": stack.urls, "pid": stack.pid, "log": str(stack.log)})
+    output.say(f"Ready. control {stack.urls['control']} · khala {stack.urls['khala']} · log {stack.log}", "green")
+    output.say("Next: oa login --dev; oa worker start --adapter exec. oa down stops it.", "dim")
+    return Exit.OK
 
 
 def _ready(output: Output, stack: Stack) -> None:

@@ -24,7 +24,7 @@ from oa_worker.sdk.notices import Attached, Detached, Notice, RunLeft, RunTaken
 _ADAPTERS: dict[str, type[ExecAdapter]] = {"exec": ExecAdapter}
 
 
-@worker_group.command("start")
+@worker_group.command("start", epilog="Example: oa worker start --adapter exec --slots 2")
 @click.option(
     "--adapter",
     "adapters",

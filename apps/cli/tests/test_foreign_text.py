@@ -90,6 +90,7 @@ ADMIN_COMMANDS: dict[str, Sequence[str]] = {
     "admin migrate status": (),
     "admin migrate up": (),
     "admin migrate verify": (),
+    "completion": ("bash",),
     "admin secrets new": ("--database", "db.example:5432", HOSTILE_FILE),
 }
 """These speak to no site."""

@@ -14,8 +14,8 @@ import pytest
 from apps.cli.__main__ import run
 from apps.cli.commands.runs import _says_more
 from apps.cli.exits import MEANINGS, Exit, exit_of_run
-from apps.cli.failures import exit_of_refusal, next_step
-from apps.cli.output import bytes_words, ms_words
+from apps.cli.failures import exit_of_refusal, failed, next_step
+from apps.cli.output import Output, bytes_words, ms_words
 from apps.cli.pages import commands_of
 from apps.cli.program import _COMMANDS, oa
 from apps.cli.tests.program import REPOSITORY, Program
@@ -26,6 +26,32 @@ from oa_runlog.events import ExecResult, Outcome, RunFinished
 
 COMMANDS = [path[1:] for path, _ in commands_of(oa, ("oa",))]
 RUN = "run_01JD8V0000000000000000000A"
+OF_A_SITE: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("key", "create"): ("ci",),
+    ("key", "list"): (),
+    ("key", "revoke"): ("sva_01JD8V0000000000000000000A",),
+    ("login",): ("--dev",),
+    ("receipt", "keys"): (),
+    ("receipt", "show"): (RUN,),
+    ("receipt", "verify"): (RUN,),
+    ("replay", "fetch"): (RUN, "-o", "run.oareplay"),
+    ("replay", "save"): (RUN, "run.oareplay"),
+    ("replay", "show"): (RUN,),
+    ("run", "cancel"): (RUN,),
+    ("run", "list"): (),
+    ("run", "result"): (RUN,),
+    ("run", "send"): (RUN, "hello"),
+    ("run", "show"): ("latest",),
+    ("run", "start"): ("--", "true"),
+    ("run", "tail"): (RUN,),
+    ("status",): (),
+    ("worker", "start"): ("--adapter", "exec"),
+}
+"""What a command is called with, if it speaks to a site and does nothing without it."""
+NOT_OF_A_SITE = {("demo",), ("down",), ("logout",), ("replay", "verify"), ("up",)} | {
+    name for name in COMMANDS if name[0] in {"admin", "completion"}
+}
+"""`oa logout` ends the session here, whatever happens there."""
 
 
 @pytest.fixture
@@ -115,6 +141,27 @@ async def test_a_control_plane_that_is_not_there(program: Program, tmp_path: Pat
     with_json = await program("run", "list", "--json")
     assert (with_json.status, with_json.stdout) == (Exit.UNREACHABLE, b"")
     assert (with_json.error["reason"], with_json.error["action"]) == ("unavailable", "retry")
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in NOT_OF_A_SITE], ids=" ".join)
+async def test_every_command_says_in_one_line_that_control_is_not_there(
+    command: tuple[str, ...], program: Program, tmp_path: Path
+) -> None:
+    _sign_in(tmp_path, program)
+    done = await program(*command, *OF_A_SITE[command])
+    assert (done.status, done.stdout) == (Exit.UNREACHABLE, b"")
+    assert len(done.stderr.splitlines()) == 1
+    assert re.match(r"unavailable: http://127\.0\.0\.1:\d+ can't be reached .*; is it running\?", done.stderr)
+
+
+def test_what_happened_and_what_to_do_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    failed(Output(), Refusal("rate_limited", "too many at once.", retry_after_ms=900))
+    failed(Output(), Refusal("unavailable", "it ended, its last lines are:\n  boom"))
+    assert capsys.readouterr().err.splitlines() == [
+        "rate_limited: too many at once; try again in 1 s",
+        "unavailable: it ended, its last lines are:; try again in a moment",
+        "    boom",
+    ]
 
 
 async def test_no_secret_is_shown(program: Program, tmp_path: Path) -> None:
@@ -226,8 +273,10 @@ def test_the_help_has_the_codes() -> None:
 
 
 def test_what_to_do_next() -> None:
-    assert next_step(Refusal("rate_limited", "Wait.", retry_after_ms=1500)) == "Try again in 2 s."
-    assert next_step(Refusal("invalid_token", "Who?")) == "Sign in: oa login"
+    assert next_step(Refusal("rate_limited", "wait", retry_after_ms=1500)) == "try again in 2 s"
+    assert next_step(Refusal("invalid_token", "who?; sign in again")) == "sign in with `oa login`"
+    assert next_step(Refusal("unavailable", "nobody answers")) == "try again in a moment"
+    assert next_step(Refusal("unavailable", "nobody answers; look at its log")) == ""
     assert next_step(Refusal("missing_authorization", "Run `oa login`.")) == ""
     assert next_step(Refusal("port_in_use", "Taken.", field="OA_CONTROL_HTTP_PORT")) == ""
 

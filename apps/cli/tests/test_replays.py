@@ -172,6 +172,17 @@ def test_what_is_neither_file_nor_run_is_wrong_usage(capsys: pytest.CaptureFixtu
     assert "gone.replay" in capsys.readouterr().err
 
 
+def test_a_file_comes_before_a_run_whose_id_begins_so(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(home)
+    assert run(["replay", "show", "01jd8v", "--key", KEY]) == Exit.SIGN_IN, "asked the site"
+    (home / "01jd8v").write_bytes(b"".join(LINES))
+    capsys.readouterr()
+    assert run(["replay", "show", "01jd8v", "--key", KEY]) == Exit.OK
+    assert capsys.readouterr().out == "one\ntwo\n"
+
+
 # ------------------------------------------------------------------------------------------------- on a real stack
 
 
@@ -186,6 +197,7 @@ async def test_artifacts_and_the_log_of_receipts_of_a_real_stack(tmp_path: Path,
     assert (await program("replay", "save", runs[0], str(saved))).status == Exit.OK
     assert fetched.read_bytes() == saved.read_bytes(), "the authority's artifact is what was watched"
     assert (await program("replay", "show", runs[0])).stdout == b"one\n"
+    assert (await program("replay", "show", runs[0][4:-1].lower())).stdout == b"one\n"
     assert _leftovers(tmp_path) == []
 
     logged = [await _logged(program, run_id) for run_id in runs]

@@ -54,6 +54,12 @@ def test_what_prints_by_itself_drives_no_terminal(tmp_path: Path) -> None:
     assert (tmp_path / "out").read_bytes() == b"a\tb\\x1b[2J\\u202e\\u4f60\n"
 
 
+def test_what_prints_bytes_drives_none_either(tmp_path: Path) -> None:
+    with (tmp_path / "out").open("w", encoding="utf-8") as stream:
+        Strays(Sink(stream)).write(b"a\x1b\xff\n")
+    assert (tmp_path / "out").read_bytes() == b"a\\x1b\\xff\n"
+
+
 def test_open_standard_files_stay_what_they_are() -> None:
     before = [os.fstat(descriptor).st_ino for descriptor in (0, 1, 2)]
     keep_standard_descriptors()
