@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import asyncpg
 import grpc.aio
 import pytest
 
@@ -149,3 +150,20 @@ async def test_todays_code_does_not_start_on_the_schema_of_the_release_before(
     async with TODAYS.running(environment, log) as process, asyncio.timeout(PATIENCE_S):
         assert await process.wait() == 2
     assert f"runtime: migration_refused: the database lacks {missing}; migrate it first" in log.read_text("utf-8")
+
+
+async def test_a_migration_that_needs_todays_code_fails_the_release_before(
+    previous: Release, runtime_database: Database, tmp_path: Path
+) -> None:
+    """So the test above would notice one: this plants a column that the code before knows nothing of."""
+    key = generate_key()
+    connection = await asyncpg.connect(runtime_database.owner)
+    try:
+        await connection.execute("ALTER TABLE runtime.runs ADD COLUMN planted text NOT NULL")
+    finally:
+        await connection.close()
+    async with _old_replica(previous, runtime_database, tmp_path, key) as old:
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await _write(old, key)
+    assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert "NotNullViolationError" in (tmp_path / "old.log").read_text("utf-8")
