@@ -19,6 +19,7 @@ from services.runtime.archive.limits import ArchiveLimits, ArtifactLimits
 from services.runtime.log.limits import SequencerLimits, TailLimits
 from services.runtime.receipts.limits import MergeLimits
 from services.runtime.replays.limits import ReplayLimits
+from services.runtime.requests.limits import RequestLimits
 from services.runtime.retention.domain import KEEP, RetentionClasses
 from services.runtime.whole_log.limits import ArtifactCacheLimits
 from services.runtime.workers.limits import WorkerLimits
@@ -31,8 +32,9 @@ _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _CLASS = re.compile(rf"(?P<name>[a-z][a-z0-9_-]{{0,31}})=(?:{KEEP}|(?P<number>[0-9]{{1,10}})(?P<unit>[smhd]))")
 _BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/=-]*)?")
 _RUN, _SEQUENCER, _TAIL, _TOPICS = Limits(), SequencerLimits(), TailLimits(), TopicLimits(watched_topics=200_000)
-_WORKERS, _MERGE, _REPLAY, _ARTIFACTS, _ARTIFACT_CACHE, _ARCHIVE = (
+_WORKERS, _REQUESTS, _MERGE, _REPLAY, _ARTIFACTS, _ARTIFACT_CACHE, _ARCHIVE = (
     WorkerLimits(),
+    RequestLimits(),
     MergeLimits(),
     ReplayLimits(),
     ArtifactLimits(),
@@ -324,6 +326,18 @@ class WorkerSettings:
     retry_max_ms: int = setting(
         "OA_ATTEMPT_BACKOFF_MAX_MS", integer(0, 3_600_000), _WORKERS.retry_max_ms, doc="Maximum length of that pause."
     )
+    read_page_events: int = setting(
+        "OA_WORKER_READ_PAGE_EVENTS",
+        integer(1, 100_000),
+        _WORKERS.read_page_events,
+        doc="Maximum number of events in a page of a run that a worker reads.",
+    )
+    read_page_bytes: int = setting(
+        "OA_WORKER_READ_PAGE_BYTES",
+        integer(1, 3 << 20),
+        _WORKERS.read_page_bytes,
+        doc="Maximum size of such a page. One event is always given.",
+    )
     drain_reconnect_ms: int = setting(
         "OA_WORKER_DRAIN_RECONNECT_MS",
         integer(0, 60_000),
@@ -343,6 +357,28 @@ class WorkerSettings:
     def limits(self) -> WorkerLimits:
         """As those who look after workers take them."""
         return WorkerLimits(**vars(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestSettings:
+    """What runs ask people."""
+
+    max_requests: int = setting(
+        "OA_RUN_MAX_REQUESTS",
+        integer(1, 100_000),
+        _REQUESTS.max_requests,
+        doc="Maximum number of a run's requests that can be listed and answered.",
+    )
+    page_bytes: int = setting(
+        "OA_REQUESTS_PAGE_BYTES",
+        integer(1, 64 << 20),
+        _REQUESTS.page_bytes,
+        doc="Maximum size of their events that are read at once.",
+    )
+
+    def limits(self) -> RequestLimits:
+        """As those who take answers take them."""
+        return RequestLimits(**vars(self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -533,6 +569,7 @@ class RuntimeSettings(ServiceSettings):
     tail: TailSettings = group(TailSettings)
     topics: TopicSettings = group(TopicSettings)
     workers: WorkerSettings = group(WorkerSettings)
+    requests: RequestSettings = group(RequestSettings)
     merge: MergeSettings = group(MergeSettings)
     replay: ReplaySettings = group(ReplaySettings)
     artifacts: ArtifactSettings = group(ArtifactSettings)

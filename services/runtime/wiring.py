@@ -58,7 +58,6 @@ from services.runtime.receipts.store.receipts import PostgresReceipts
 from services.runtime.replays.app import Replays
 from services.runtime.replays.door import ReplayApi
 from services.runtime.requests.app import Requests
-from services.runtime.requests.limits import RequestLimits
 from services.runtime.retention.app import RetentionWatch
 from services.runtime.retention.store import PostgresOldestRuns
 from services.runtime.runs.app import Runs
@@ -120,7 +119,7 @@ async def serve(
     _serve_runs(replica, server, log, receipt_log, artifacts)
     at_workers = await _worker_port(settings, process, authenticator)
     store = PostgresWorkers(replica.postgres, replica.replica_id)
-    requests = Requests(log, replica.reads, RequestLimits())
+    requests = Requests(log, replica.reads, settings.requests.limits())
     held_runs = HeldRuns(replica.reads, store, requests, settings.workers.limits())
     api = WorkerApi(workers, held_runs, replica.run_limits)
     (at_workers or server).register(add_WorkerServiceServicer_to_server, api)
@@ -277,7 +276,7 @@ def _serve_runs(
     runs = Runs(log, replica.reads, Agents(PostgresAgents(replica.postgres)))
     receipts = Receipts(runs, PostgresReceipts(replica.postgres))
     replays = Replays(receipts, artifacts, settings.replay.limits())
-    requests = Requests(log, replica.reads, RequestLimits())
+    requests = Requests(log, replica.reads, settings.requests.limits())
     server.register(add_RunServiceServicer_to_server, RunApi(runs, requests))
     proofs = ReceiptLog(receipt_log, receipts, settings.merge.limits())
     server.register(add_ReceiptServiceServicer_to_server, ReceiptApi(receipts, proofs))

@@ -41,6 +41,8 @@ OF_A_SITE: dict[tuple[str, ...], tuple[str, ...]] = {
     ("run", "list"): (),
     ("run", "result"): (RUN,),
     ("run", "send"): (RUN, "hello"),
+    ("request", "list"): (RUN,),
+    ("request", "answer"): (RUN, "r1", "yes"),
     ("run", "show"): ("latest",),
     ("run", "start"): ("--", "true"),
     ("run", "tail"): (RUN,),

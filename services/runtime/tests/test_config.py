@@ -18,6 +18,7 @@ from services.runtime.config import (
     ArtifactSettings,
     MergeSettings,
     ReplaySettings,
+    RequestSettings,
     RunSettings,
     SequencerSettings,
     TailSettings,
@@ -27,6 +28,7 @@ from services.runtime.config import (
 from services.runtime.log.limits import SequencerLimits, TailLimits
 from services.runtime.receipts.limits import MergeLimits
 from services.runtime.replays.limits import ReplayLimits
+from services.runtime.requests.limits import RequestLimits
 from services.runtime.retention.domain import KEEP_ALL
 from services.runtime.tests.rig import runtime_settings
 from services.runtime.whole_log.limits import ArtifactCacheLimits
@@ -48,6 +50,7 @@ def test_the_pool_has_connections_left_beside_the_writers(runtime_database: Data
         (SequencerSettings(), SequencerLimits()),
         (TailSettings(), TailLimits()),
         (WorkerSettings(), WorkerLimits()),
+        (RequestSettings(), RequestLimits()),
         (MergeSettings(), MergeLimits()),
         (ReplaySettings(), ReplayLimits()),
         (ArtifactSettings(), ArtifactLimits()),

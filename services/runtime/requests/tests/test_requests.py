@@ -12,6 +12,7 @@ import pytest_asyncio
 from oa_testing.postgres import Database
 from openagents.runtime.v1 import event_pb2 as pb
 from openagents.runtime.v1 import run_service_pb2, worker_service_pb2
+from services.runtime.config import RequestSettings
 from services.runtime.tests.rig import (
     FakeWorker,
     Replica,
@@ -167,3 +168,10 @@ async def test_a_request_that_makes_no_sense_is_not_opened(
     refused = await worker.append(run_id, 1, "asked", pb.EventBody(request_opened=wrong))
     assert refused.reason == "invalid_value"
     assert refused.field.startswith("events[0].request_opened.")
+
+
+async def test_requests_beyond_the_limit_are_not_looked_at(runtime_database: Database, who: Somebody) -> None:
+    settings = runtime_settings(runtime_database, requests=RequestSettings(max_requests=2, page_bytes=1))
+    async with replica(settings, who.key) as runtime:
+        _, run_id = await asking(runtime, who)
+        assert [one.opened.request_id for one in await listed(runtime, who, run_id)] == ["r1", "r2"]
