@@ -10,15 +10,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pytest
-
 from apps.cli.exits import Exit
 from apps.cli.tests.program import TIMEOUT_S, Program
 from oa_testing.stack import StackUnderTest
 from tests.e2e.world import World, signed_in
 from tests.house.files import REPO
-
-pytestmark = pytest.mark.serial
 
 EXAMPLE = REPO / "examples" / "hello_agent.py"
 

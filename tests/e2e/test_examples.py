@@ -32,7 +32,7 @@ from tests.e2e.callers import Caller, caller_of
 from tests.e2e.world import RUN_TIMEOUT_S
 from tests.house.files import REPO
 
-pytestmark = [pytest.mark.serial, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 DEVICE = "dev_01JD8V0000000000000000000A"
 _PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)

@@ -16,7 +16,7 @@ from openagents import Client, ExecSpec, Refusal, RunCanceled, RunFailed, events
 from tests.e2e.callers import Caller, caller_of
 from tests.e2e.world import RUN_TIMEOUT_S, Counting
 
-pytestmark = [pytest.mark.serial, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(loop_scope="module")

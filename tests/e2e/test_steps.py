@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pytest
 import pytest_asyncio
 
 from oa_platform.config.ports import PORT_OFFSETS
@@ -20,8 +19,6 @@ from openagents import Client, RunEvent, events
 from tests.e2e.callers import Caller, caller_of
 from tests.e2e.world import RUN_TIMEOUT_S
 from tests.house.files import REPO
-
-pytestmark = pytest.mark.serial
 
 IMPATIENT = {
     "OA_WORKER_HEARTBEAT_MS": "400",

@@ -18,8 +18,6 @@ from oa_testing.stack import StackUnderTest
 from tests.e2e.world import RUN_TIMEOUT_S
 from tests.house.files import REPO
 
-pytestmark = pytest.mark.serial
-
 TUTORIAL = REPO / "docs" / "tutorial"
 _BLOCK = re.compile(r"(?:^`(?P<file>[a-z_]+\.py)`:\n\n)?^```(?P<language>[a-z]+)\n(?P<text>.*?)^```$", re.M | re.S)
 _NOT_HERE = "pip install "
