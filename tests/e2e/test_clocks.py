@@ -23,8 +23,6 @@ from oa_testing.stack import StackUnderTest
 from oa_worker.sdk.limits import DEFAULT_WORKER_LIMITS
 from tests.e2e.world import RUN_TIMEOUT_S, STEP_TIMEOUT_S, Tail, World, signed_in
 
-pytestmark = pytest.mark.serial
-
 SKEW_MS = -30_000
 MORE_TRIES_THAN_A_WRONG_KEY_GETS = DEFAULT_WORKER_LIMITS.max_rejected_tokens + 1
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
-import pytest
 import pytest_asyncio
 
 from oa_client.core.models import Run
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 else:
     Connection = asyncpg.Connection
 
-pytestmark = pytest.mark.serial
 
 SHORT_RUNS, KEPT_RUNS = 8, 2
 
