@@ -10,11 +10,14 @@ from __future__ import annotations
 import os
 import pwd
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from oa_base.refusal import Refusal
+
+_LAUNCHER = Path(__file__).with_name("launch.py")
 
 
 @dataclass(frozen=True)
@@ -24,18 +27,18 @@ class Account:
     uid: int | None = None
     gid: int | None = None
 
+    def launched(self, argv: Sequence[str], death_signal: int = 0) -> list[str]:
+        """The command that becomes this user and then `argv`, its program as an absolute path; see `launch`.
+
+        Python could change the user itself, but then it forks, and what gRPC and others do in a fork may crash it.
+        """
+        ties = (death_signal, os.getpid(), *((-1, -1) if self.uid is None else (self.uid, self.gid)))
+        return [sys.executable, "-I", "-S", str(_LAUNCHER), *map(str, ties), *argv]
+
     def run(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
         """Run a program to its end as this user; what it says on either way is its `stdout`."""
         return subprocess.run(
-            argv,
-            env=env,
-            cwd="/",
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            check=False,
-            user=self.uid,
-            group=self.gid,
-            extra_groups=None if self.uid is None else [],
+            self.launched(argv), env=env, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
         )
 
     def take(self, path: Path) -> None:

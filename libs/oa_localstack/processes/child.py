@@ -7,7 +7,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,6 @@ from oa_localstack.processes.account import Account
 TAIL_LINES = 20
 _TAIL_BYTES = 16 * 1024
 _POLL_S = 0.02
-_LAUNCHER = Path(__file__).with_name("launch.py")
 
 
 def spawn(
@@ -36,10 +34,8 @@ def spawn(
     long as the child should: the main one. Elsewhere a killed supervisor's children are found by the next one.
     A session of its own keeps the terminal's Ctrl-C from reaching the child before its supervisor does.
     """
-    ids = (account.uid, account.gid) if account and account.uid is not None else (-1, -1)
-    ties = [str(number) for number in (int(death_signal), os.getpid(), *ids)]
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", str(_LAUNCHER), *ties, *argv],
+        (account or Account()).launched(argv, int(death_signal)),
         env=dict(env),
         cwd="/",
         stdin=subprocess.DEVNULL,
