@@ -148,6 +148,12 @@ def not_found(run_id: str) -> Refusal:
     return Refusal("not_found", f"there is no run {run_id} that you may see; check the id", field="run_id")
 
 
+def stale_epoch(state: RunState, lease_epoch: int) -> Refusal:
+    """The refusal for a lease that is not the run's present one."""
+    text = f"lease {lease_epoch} of this run is over; stop working on it"
+    return Refusal("stale_epoch", text, field="lease_epoch", metadata={"current_epoch": str(state.lease_epoch)})
+
+
 # ------------------------------------------------------------------------------------------------- create
 
 
@@ -211,8 +217,7 @@ def _check_lease(state: RunState, command: Append) -> None:
     is_current = command.lease_epoch == state.lease_epoch and command.worker_id == state.worker_id
     if is_current and not state.fenced and state.lease_epoch > 0:
         return
-    text = f"lease {command.lease_epoch} of this run is over; stop working on it"
-    raise Refusal("stale_epoch", text, field="lease_epoch", metadata={"current_epoch": str(state.lease_epoch)})
+    raise stale_epoch(state, command.lease_epoch)
 
 
 def _check_expected_seq(state: RunState, command: Append) -> None:

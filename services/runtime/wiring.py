@@ -104,7 +104,8 @@ async def serve(
     tail, fanout = await _follow(replica, whole_log, lineage)
     log = await _write(replica, installation, signer, publisher(tail.publish, fanout), fanout.notification)
     topics = _topics(replica, tail, lineage)
-    workers, attached = _look_after_workers(replica, log, tail, lineage)
+    requests = Requests(log, replica.reads, settings.requests.limits())
+    worker_api, attached = _look_after_workers(replica, log, tail, lineage, requests)
     process.background("lineage", lineage.run())
     note_signer = NoteSigner(log_origin(installation.receipt_log), signing_key)
     receipt_log = _merge_receipts(replica, tail, note_signer, signer.key_id)
@@ -116,13 +117,9 @@ async def serve(
     server = GrpcServer(settings.grpc, authenticator, process.protection)
     server.register(add_LogServiceServicer_to_server, LogApi(tail, whole_log, lineage))
     server.register(add_TopicServiceServicer_to_server, TopicApi(topics, note_refusal))
-    _serve_runs(replica, server, log, receipt_log, artifacts)
+    _serve_runs(replica, server, log, requests, receipt_log, artifacts)
     at_workers = await _worker_port(settings, process, authenticator)
-    store = PostgresWorkers(replica.postgres, replica.replica_id)
-    requests = Requests(log, replica.reads, settings.requests.limits())
-    held_runs = HeldRuns(replica.reads, store, requests, settings.workers.limits())
-    api = WorkerApi(workers, held_runs, replica.run_limits)
-    (at_workers or server).register(add_WorkerServiceServicer_to_server, api)
+    (at_workers or server).register(add_WorkerServiceServicer_to_server, worker_api)
     process.background("dismissal", _dismiss(at_workers or server, attached))
     await process.enter(server)
     if at_workers is not None:
@@ -242,7 +239,9 @@ def _topics(replica: _Replica, tail: Tail, lineage: Lineage) -> TopicHub:
     return hub
 
 
-def _look_after_workers(replica: _Replica, log: Log, tail: Tail, lineage: Lineage) -> tuple[Workers, AttachedWorkers]:
+def _look_after_workers(
+    replica: _Replica, log: Log, tail: Tail, lineage: Lineage, requests: Requests
+) -> tuple[WorkerApi, AttachedWorkers]:
     settings, process = replica.settings, replica.process
     limits, cancel_deadline_ms = settings.workers.limits(), settings.runs.cancel_deadline_ms
     store = PostgresWorkers(replica.postgres, replica.replica_id)
@@ -256,8 +255,9 @@ def _look_after_workers(replica: _Replica, log: Log, tail: Tail, lineage: Lineag
     watchdog = Watchdog(log, workers, attached, store, limits, cancel_deadline_ms, accepts)
     process.background("watchdog", watchdog.run())
     tail.listen(attached.on_records)
-    lineage.on_change(lambda _: workers.forget())
-    return workers, attached
+    lineage.on_change(lambda _: workers.lease_holders.forget())
+    held_runs = HeldRuns(replica.reads, workers.lease_holders, requests, limits)
+    return WorkerApi(workers, held_runs, replica.run_limits), attached
 
 
 def _merge_receipts(replica: _Replica, tail: Tail, signer: NoteSigner, key_id: str) -> PostgresReceiptLog:
@@ -269,14 +269,18 @@ def _merge_receipts(replica: _Replica, tail: Tail, signer: NoteSigner, key_id: s
 
 
 def _serve_runs(
-    replica: _Replica, server: GrpcServer, log: Log, receipt_log: PostgresReceiptLog, artifacts: Artifacts
+    replica: _Replica,
+    server: GrpcServer,
+    log: Log,
+    requests: Requests,
+    receipt_log: PostgresReceiptLog,
+    artifacts: Artifacts,
 ) -> None:
     """Runs, and what is made of finished ones."""
     settings = replica.settings
     runs = Runs(log, replica.reads, Agents(PostgresAgents(replica.postgres)))
     receipts = Receipts(runs, PostgresReceipts(replica.postgres))
     replays = Replays(receipts, artifacts, settings.replay.limits())
-    requests = Requests(log, replica.reads, settings.requests.limits())
     server.register(add_RunServiceServicer_to_server, RunApi(runs, requests))
     proofs = ReceiptLog(receipt_log, receipts, settings.merge.limits())
     server.register(add_ReceiptServiceServicer_to_server, ReceiptApi(receipts, proofs))

@@ -18,11 +18,12 @@ T = TypeVar("T")
 
 
 class AuthorityCalls:
-    """What the runs of one worker ask for. The worker says by which stream, and how long to wait."""
+    """What the runs of one worker ask for."""
 
-    def __init__(self) -> None:
+    def __init__(self, waits: Waits) -> None:
+        self._waits = waits
         self.attachment: Attachment | None = None
-        self.waits: Waits
+        """The stream that stands, as the worker says; None while there is none."""
 
     async def read_run(self, lease: HeldLease, after_seq: int, types: Sequence[str]) -> AsyncIterator[bytes]:
         """See `ReadRun`: a page at a time."""
@@ -49,9 +50,9 @@ class AuthorityCalls:
             try:
                 if self.attachment is None:
                     raise Refusal("unavailable", "the worker is not attached now; wait until it is")
-                return await call(self.attachment, timeout_s=self.waits.attach_timeout_s())
+                return await call(self.attachment, timeout_s=self._waits.attach_timeout_s())
             except Refusal as refusal:
                 if refusal.info.action is not ClientAction.RETRY:
                     raise
                 failures += 1
-                await asyncio.sleep(max(refusal.retry_after_ms, self.waits.backoff_ms(failures)) / 1000)
+                await asyncio.sleep(max(refusal.retry_after_ms, self._waits.backoff_ms(failures)) / 1000)

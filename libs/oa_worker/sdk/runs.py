@@ -30,13 +30,19 @@ class Authority(Protocol):
 class Runs:
     """Each with its adapter, under the newest lease that was given for it."""
 
-    def __init__(self, adapters: Sequence[Adapter], notify: Callable[[Notice], None], authority: Authority) -> None:
+    def __init__(
+        self,
+        adapters: Sequence[Adapter],
+        notify: Callable[[Notice], None],
+        authority: Authority,
+        idle: asyncio.Event,
+    ) -> None:
+        """`idle` is set while there are none."""
         self._adapters = {adapter.name: adapter for adapter in adapters}
         self._notify = notify
         self._authority = authority
         self._executions: dict[str, Execution] = {}
-        self.idle = asyncio.Event()
-        """Set while there are none."""
+        self.idle = idle
         self.idle.set()
 
     @property

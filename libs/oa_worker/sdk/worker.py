@@ -83,11 +83,11 @@ class Worker:
         self._ca_file = ca_file
         self._notify = notify
         self._book = AppendBook()
-        self._calls = AuthorityCalls()
-        self._runs = Runs(adapters, notify, self._calls)
-        self._attachment: Attachment | None = None
+        idle = asyncio.Event()
+        self._waits = Waits(limits, idle)
+        self._calls = AuthorityCalls(self._waits)
+        self._runs = Runs(adapters, notify, self._calls, idle)
         self._draining = asyncio.Event()
-        self._waits = self._calls.waits = Waits(limits, self._runs.idle)
         self.worker_id = ""
 
     def drain(self) -> None:
@@ -103,9 +103,9 @@ class Worker:
             if serving.done():
                 serving.result()
             drained.result()
-            if self._attachment is not None:
-                self._attachment.send(AttachRequest(goodbye=WorkerGoodbye()))
-                await self._attachment.close()
+            if self._calls.attachment is not None:
+                self._calls.attachment.send(AttachRequest(goodbye=WorkerGoodbye()))
+                await self._calls.attachment.close()
         finally:
             for task in (serving, drained):
                 task.cancel()
@@ -163,7 +163,7 @@ class Worker:
                 await attachment.close()
                 raise
             finally:
-                self._attachment = self._calls.attachment = None
+                self._calls.attachment = None
                 attachment.abort()
 
     def _channel_options(self) -> list[tuple[str, int | str]]:
@@ -178,7 +178,7 @@ class Worker:
 
     def _take_over(self, attachment: Attachment, address: str) -> None:
         self._waits.stands(attachment.attached.lost_after_ms)
-        self._attachment = self._calls.attachment = attachment
+        self._calls.attachment = attachment
         self.worker_id = attachment.attached.worker_id
         _log.info("attached as %s at %s", self.worker_id, address)
         self._notify(Attached(self.worker_id, address))
@@ -264,8 +264,8 @@ class Worker:
 
     async def _submit(self, request: AppendEventsRequest) -> AppendEventsResponse | AppendRefused:
         numbered, future = self._book.enter(request)
-        if self._attachment is not None:
-            self._attachment.send(AttachRequest(append=numbered))
+        if self._calls.attachment is not None:
+            self._calls.attachment.send(AttachRequest(append=numbered))
         try:
             return await future
         finally:
@@ -273,9 +273,9 @@ class Worker:
 
     def _run_limits(self) -> WorkerLimits:
         """Our limits, or the authority's where it allows less."""
-        if self._attachment is None:
+        if self._calls.attachment is None:
             return self._limits
-        attached, ours = self._attachment.attached, self._limits
+        attached, ours = self._calls.attachment.attached, self._limits
         most_text = max(1, attached.max_event_bytes - EVENT_OVERHEAD_BYTES)
         return dataclasses.replace(
             ours,
@@ -288,8 +288,8 @@ class Worker:
     async def _drained(self) -> None:
         """Return when draining was asked for and the runs at hand are over, or have had their time."""
         await self._draining.wait()
-        if self._attachment is not None:
-            self._attachment.send(AttachRequest(drain=WorkerDrain()))
+        if self._calls.attachment is not None:
+            self._calls.attachment.send(AttachRequest(drain=WorkerDrain()))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._limits.drain_timeout_ms / 1000):
                 await self._runs.idle.wait()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
-
 from oa_base.identity import Principal
 from oa_base.refusal import Refusal
 from oa_runlog import wire
@@ -13,6 +10,7 @@ from oa_runlog.decide import not_found
 from oa_runlog.events import EventType, RequestAnswered, RequestExpired, RunEvent
 from oa_runlog.reducer import invalid_transition
 from services.runtime.log.app.log import Log
+from services.runtime.log.app.ports import RunEvents
 from services.runtime.log.domain.batch import Applied
 from services.runtime.log.domain.records import RunRecord
 from services.runtime.requests.domain import Request, check_answer, requests_of
@@ -21,24 +19,10 @@ from services.runtime.requests.limits import RequestLimits
 _TYPES = (EventType.REQUEST_OPENED, EventType.REQUEST_ANSWERED, EventType.REQUEST_EXPIRED)
 
 
-class RunLogs(Protocol):
-    """Runs, and the events of those that are in the log."""
-
-    async def run(self, run_id: str) -> RunRecord | None:
-        """A run."""
-        ...
-
-    async def events_of_types(
-        self, run_id: str, after_seq: int, types: Sequence[str], max_events: int, max_bytes: int
-    ) -> list[bytes]:
-        """Events of a run after a seq, in order, as they are stored; of these types only, unless none is named."""
-        ...
-
-
 class Requests:
     """The requests of runs."""
 
-    def __init__(self, log: Log, logs: RunLogs, limits: RequestLimits) -> None:
+    def __init__(self, log: Log, logs: RunEvents, limits: RequestLimits) -> None:
         self._log = log
         self._logs = logs
         self._limits = limits

@@ -87,3 +87,13 @@ class RunReader(Protocol):
     async def run(self, run_id: str) -> RunRecord | None:
         """A run."""
         ...
+
+
+class RunEvents(RunReader, Protocol):
+    """Runs, and events of those that are in the log."""
+
+    async def events_of_types(
+        self, run_id: str, after_seq: int, types: Sequence[str], max_events: int, max_bytes: int
+    ) -> list[bytes]:
+        """Events of a run after a seq, in order, as they are stored; of these types only, unless none is named."""
+        ...

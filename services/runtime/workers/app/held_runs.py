@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from oa_base.identity import Principal
-from oa_base.refusal import Refusal
-from oa_runlog.decide import not_found
+from oa_runlog.decide import not_found, stale_epoch
+from services.runtime.log.app.ports import RunEvents
 from services.runtime.log.domain.records import RunRecord
-from services.runtime.requests.app import Requests, RunLogs
-from services.runtime.workers.app.ports import WorkerStore
+from services.runtime.requests.app import Requests
+from services.runtime.workers.app.lease_holders import LeaseHolders
 from services.runtime.workers.domain.notices import HeldLease
 from services.runtime.workers.limits import WorkerLimits
 
@@ -17,10 +17,10 @@ from services.runtime.workers.limits import WorkerLimits
 class HeldRuns:
     """Reads the logs of runs for their holders, and says when the time of their requests is over."""
 
-    def __init__(self, logs: RunLogs, store: WorkerStore, requests: Requests, limits: WorkerLimits) -> None:
+    def __init__(self, logs: RunEvents, holders: LeaseHolders, requests: Requests, limits: WorkerLimits) -> None:
         self._logs = logs
         self._requests = requests
-        self._store = store
+        self._holders = holders
         self._limits = limits
 
     async def page(
@@ -44,15 +44,11 @@ class HeldRuns:
         return (await self._requests.expire(run.state.org_id, lease.run_id, request_id)).first_seq
 
     async def _held(self, principal: Principal, lease: HeldLease) -> RunRecord:
-        run_id, lease_epoch = lease.run_id, lease.lease_epoch
-        run = await self._logs.run(run_id)
+        run = await self._logs.run(lease.run_id)
         if run is None or run.state.org_id != principal.org_id:
-            raise not_found(run_id)
-        if not run.state.is_leased or run.state.lease_epoch != lease_epoch:
-            text = f"lease {lease_epoch} of this run is over; stop working on it"
-            current = {"current_epoch": str(run.state.lease_epoch)}
-            raise Refusal("stale_epoch", text, field="lease_epoch", metadata=current)
-        _, account_id = await self._store.lease_holder(run_id, lease_epoch) or ("", "")
-        if account_id != principal.subject:
-            raise not_found(run_id)
+            raise not_found(lease.run_id)
+        if not run.state.is_leased or run.state.lease_epoch != lease.lease_epoch:
+            raise stale_epoch(run.state, lease.lease_epoch)
+        if (await self._holders.of(lease.run_id, lease.lease_epoch)).account_id != principal.subject:
+            raise not_found(lease.run_id)
         return run

@@ -20,13 +20,13 @@ from services.runtime.log.app.log import Log
 from services.runtime.log.domain.batch import Applied
 from services.runtime.workers.app.attached import AttachedWorkers
 from services.runtime.workers.app.attachment import Attachment
+from services.runtime.workers.app.lease_holders import LeaseHolders
 from services.runtime.workers.app.ports import LeaseRecord, WorkerRecord, WorkerStore
 from services.runtime.workers.domain.notices import AppendAnswer, HeldLease, Hello
 from services.runtime.workers.limits import WorkerLimits
 
 _log = structlog.get_logger(__name__)
 _ATTACH_TRIES = 3
-_REMEMBERED_LEASE_HOLDERS = 10_000
 
 
 class Workers:
@@ -37,13 +37,7 @@ class Workers:
         self._attached = attached
         self._store = store
         self.limits = limits
-        self._lease_holders: dict[tuple[str, int], tuple[str, str]] = {}
-        """Run and lease epoch -> worker and service account that got the lease. That never changes in one epoch of the
-        log, so it may be kept as long."""
-
-    def forget(self) -> None:
-        """The log has another past."""
-        self._lease_holders.clear()
+        self.lease_holders = LeaseHolders(store)
 
     async def attach(self, principal: Principal, hello: Hello) -> Attachment:
         """A stream for the worker. Raises Refusal not_found, owner_mismatch, worker_lost, invalid_value for agents."""
@@ -155,18 +149,9 @@ class Workers:
 
     async def append_once(self, principal: Principal, command: Append) -> Applied:
         """An append outside of a stream, by the service account whose worker holds the run. Raises Refusal."""
-        lease = command.run_id, command.lease_epoch
-        if lease not in self._lease_holders:
-            lease_holder = await self._store.lease_holder(*lease)
-            if lease_holder is not None:
-                self._remember_lease_holder(lease, lease_holder)
-        worker_id, account_id = self._lease_holders.get(lease, ("", ""))
-        return await self._log.do(replace(command, worker_id=worker_id if account_id == principal.subject else ""))
-
-    def _remember_lease_holder(self, lease: tuple[str, int], lease_holder: tuple[str, str]) -> None:
-        while len(self._lease_holders) >= _REMEMBERED_LEASE_HOLDERS:
-            del self._lease_holders[next(iter(self._lease_holders))]
-        self._lease_holders[lease] = lease_holder
+        holder = await self.lease_holders.of(command.run_id, command.lease_epoch)
+        worker_id = holder.worker_id if holder.account_id == principal.subject else ""
+        return await self._log.do(replace(command, worker_id=worker_id))
 
     async def give_up(self, leases: Sequence[LeaseRecord]) -> None:
         """End leases whose holders are gone. Any replica may do it, any number of times."""
