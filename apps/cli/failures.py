@@ -55,7 +55,7 @@ def next_step(refusal: Refusal) -> str:
     if "oa " in refusal.message or refusal.field.startswith("OA_"):
         return ""
     if action is ClientAction.RETRY and refusal.retry_after_ms:
-        return f"try again in {-(-refusal.retry_after_ms // 1000)} s"
+        return f"try again in {refusal.retry_hint_s} s"
     return "" if "; " in refusal.message and action not in _ONLY_HERE else _NEXT.get(action, "")
 
 

@@ -61,6 +61,11 @@ class Refusal(Exception):
         """What a caller is told to wait: `retry_after_ms`, or else what the catalogue says of the reason."""
         return self.retry_after_ms or self.info.retry_after_ms
 
+    @property
+    def retry_hint_s(self) -> int:
+        """`retry_hint_ms` in whole seconds, rounded up, as Retry-After has it (RFC 9110, section 10.2.3)."""
+        return -(-self.retry_hint_ms // 1000)
+
     def under(self, prefix: str) -> Refusal:
         """The same refusal with its field seen from outside: "argv[2]" under "spec.exec" is "spec.exec.argv[2]"."""
         separator = "" if not self.field or self.field.startswith("[") else "."

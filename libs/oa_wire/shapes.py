@@ -63,9 +63,19 @@ def _first(error: ValidationError) -> str:
 
 def plain_json(value: object, field: str) -> Any:
     """Any value as JSON has it: dataclasses and models as objects. Raises Refusal `invalid_value`, naming `field`."""
+    return _plain_and_text(value, field)[0]
+
+
+def json_text(value: object, field: str) -> str:
+    """The JSON text of `plain_json`, without spaces. Raises the same."""
+    return _plain_and_text(value, field)[1]
+
+
+def _plain_and_text(value: object, field: str) -> tuple[Any, str]:
     try:
         plain = _ANYTHING.dump_python(value, mode="json", by_alias=True)
-        json.dumps(plain, ensure_ascii=False, allow_nan=False).encode()
+        text = json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text.encode()
     except (TypeError, ValueError):
         raise Refusal("invalid_value", f"{field} must have a form in JSON; give plain values", field=field) from None
-    return plain
+    return plain, text

@@ -64,6 +64,7 @@ def test_metadata_is_a_copy() -> None:
 def test_who_has_to_wait_is_told_how_long_by_the_reason_if_not_by_the_refusal() -> None:
     assert Refusal("unavailable", "try again").retry_hint_ms == 500
     assert Refusal("unavailable", "try again", retry_after_ms=7).retry_hint_ms == 7
+    assert [Refusal("unavailable", "", retry_after_ms=ms).retry_hint_s for ms in (7, 1000, 1001)] == [1, 1, 2]
     assert Refusal("unavailable", "try again").retry_after_ms == 0, "who was not told waits as it likes"
     waiting = [one for one in all_reasons() if one.http_status in (429, 503) and one.action is ClientAction.RETRY]
     silent = [one.reason for one in waiting if not one.retry_after_ms]

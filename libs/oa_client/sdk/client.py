@@ -7,7 +7,6 @@ async with Client.from_env() as client:
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +26,7 @@ from oa_client.follow.subscription import MAX_BATCH, Subscription
 from oa_client.sdk.runs import SURFACE, RunHandle
 from oa_client.transport import Sockets
 from oa_runlog.events import AgentSpec, ExecSpec, PromptSpec, RunSpec
-from oa_wire.shapes import plain_json
+from oa_wire.shapes import json_text
 
 _BUILD_ID = f"oa-{SURFACE}/{VERSION}"
 
@@ -98,7 +97,7 @@ class Client:
         `key` makes it safe to call this again after a crash: the same key and the same input give the same run, and
         the same key with another input is refused as `idempotency_conflict`. Without one every call starts a run.
         """
-        given = input if isinstance(input, ExecSpec | PromptSpec) else AgentSpec(_json(input))
+        given = input if isinstance(input, ExecSpec | PromptSpec) else AgentSpec(json_text(input, "input"))
         spec = RunSpec(adapter, given, title, thread_id, labels or {}, retention_class)
         run = await self._commands.create_run(spec, key)
         return self.run(run.run_id)
@@ -128,10 +127,6 @@ class _Following:
             khala_url=self._khala_url,
             max_batch=max_batch,
         )
-
-
-def _json(value: object) -> str:
-    return json.dumps(plain_json(value, "input"), ensure_ascii=False, separators=(",", ":"))
 
 
 def _needed(env: Mapping[str, str], variable: str) -> str:

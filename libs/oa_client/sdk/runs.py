@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TypeVar
@@ -15,7 +14,7 @@ from oa_client.follow.items import EventsArchived, Seen, StartedOver
 from oa_client.follow.run_tail import RunTail, Subscribes
 from oa_khala.topics import run_events
 from oa_runlog.events import Outcome, RunEvent
-from oa_wire.shapes import Misfit, Shape, plain_json
+from oa_wire.shapes import Misfit, Shape, json_text
 
 T = TypeVar("T")
 
@@ -115,7 +114,7 @@ class RunHandle:
         `value` goes as JSON, like an input of `Client.start`. `key` makes it safe to call this again: the same key says
         it once. Raises Refusal `invalid_transition` for a run that has ended or is to end.
         """
-        text = json.dumps(plain_json(value, "value"), ensure_ascii=False, separators=(",", ":"))
+        text = json_text(value, "value")
         return await self._commands.talk.send(self.run_id, text, key)
 
     async def requests(self) -> list[AskedRequest]:

@@ -12,13 +12,12 @@ The log is a list, and nothing is sent anywhere; what the agent itself calls is 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast, get_type_hints
 
 from oa_base.refusal import Refusal
-from oa_wire.shapes import Shape, plain_json
+from oa_wire.shapes import Shape, json_text
 from oa_worker.agents.adapter import AgentAdapter
 from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS, AgentLimits
 from oa_worker.agents.run import Run
@@ -80,7 +79,7 @@ async def play(
     shapes = Shape(type(value), "validation"), _output_of(agent)
     adapter = AgentAdapter("agent", agent, shapes, "", limits)
     spec = pb.RunSpec(adapter="agent", agent=pb.AgentSpec(input_json=Shape(type(value), "serialization").write(value)))
-    log = _Log(death, [json.dumps(plain_json(one, "inputs"), ensure_ascii=False) for one in inputs], answers or {})
+    log = _Log(death, [json_text(one, "inputs") for one in inputs], answers or {})
     for attempt in (1, 2):
         finish = await log.attempt(adapter, Assignment(RUN_ID, attempt, attempt, spec, cancel or CancelSignal()))
         if finish is not None:

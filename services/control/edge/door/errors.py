@@ -41,7 +41,7 @@ def error_headers(refusal: Refusal) -> Mapping[str, str]:
     """Headers that go with the error: Retry-After in whole seconds, rounded up."""
     if not refusal.retry_hint_ms:
         return {}
-    return {"retry-after": str(-(-refusal.retry_hint_ms // 1000))}
+    return {"retry-after": str(refusal.retry_hint_s)}
 
 
 def _detail(packed: PackedDetail) -> dict[str, object]:

@@ -23,5 +23,5 @@ def refuse(protocol: ServerProtocol, refusal: Refusal) -> Response:
     del response.headers["Content-Type"]
     response.headers["Content-Type"] = "application/json"
     if refusal.retry_hint_ms:
-        response.headers["Retry-After"] = str(-(-refusal.retry_hint_ms // 1000))
+        response.headers["Retry-After"] = str(refusal.retry_hint_s)
     return response
