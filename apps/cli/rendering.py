@@ -147,6 +147,8 @@ def _status(body: events.EventBody) -> list[Shown]:
             return [Note("cancel was requested" + (f": {reason}" if reason else ""), "yellow")]
         case events.ExecutorLost(worker_id=worker_id, requeued=requeued):
             return [Note(f"{worker_id} was lost" + ("; waiting for another worker" if requeued else ""), "yellow")]
+        case events.AttemptFailed(attempt=attempt, failure=failure):
+            return [Note(f"attempt {attempt} {finish_words(failure)}; the run is tried again", "yellow")]
         case events.RunFinished():
             return [Note(finish_words(body), "green" if body.outcome is events.Outcome.SUCCEEDED else "red")]
         case _:

@@ -11,6 +11,8 @@ from typing import Protocol
 
 MS_NS = 1_000_000
 SECOND_NS = 1_000_000_000
+LAST_NS = 253_402_300_799 * SECOND_NS
+"""The last second that a time can be in: that of the year 9999."""
 _US_NS = 1_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

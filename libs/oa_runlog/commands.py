@@ -181,5 +181,14 @@ class CancelDeadline:
     run_id: str
 
 
-Command = CreateRun | Append | AssignRun | RequestCancel | SendInput | SettleRequest | LoseLease | CancelDeadline
+@dataclass(frozen=True, slots=True)
+class TimeLimit:
+    """A time that the run's policy states may be over: nobody has started it, or it has not ended."""
+
+    run_id: str
+
+
+Command = (
+    CreateRun | Append | AssignRun | RequestCancel | SendInput | SettleRequest | LoseLease | CancelDeadline | TimeLimit
+)
 """Any of them."""

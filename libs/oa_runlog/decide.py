@@ -26,11 +26,13 @@ from oa_runlog.commands import (
     RequestCancel,
     SendInput,
     SettleRequest,
+    TimeLimit,
 )
 from oa_runlog.events import (
     DEFAULT_RETENTION_CLASS,
     RESERVED,
     AgentSpec,
+    AttemptFailed,
     EventType,
     ExecutorLost,
     InputReceived,
@@ -44,7 +46,8 @@ from oa_runlog.events import (
     StepCompleted,
 )
 from oa_runlog.reducer import Fold, invalid_transition
-from oa_runlog.state import FINAL_STATUS, RunState
+from oa_runlog.retries import retry_ns
+from oa_runlog.state import FINAL_STATUS, RunState, RunStatus
 from oa_runlog.transitions import next_status
 
 AUTHORITY = 0
@@ -53,7 +56,10 @@ AUTHORITY = 0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a run may take. All of these are settings of the runtime service, see docs/config.md."""
+    """What a run may take. All of these are settings of the runtime service, see docs/config.md.
+
+    `max_running_per_…`: how many runs of an org, and of one person in it, workers hold at a time; 0 is no limit.
+    """
 
     max_event_bytes: int = 262_144
     max_append_bytes: int = 1_048_576
@@ -64,6 +70,8 @@ class Limits:
     max_requeues: int = 3
     cancel_deadline_ms: int = 10_000
     retention_classes: frozenset[str] = frozenset({DEFAULT_RETENTION_CLASS})
+    max_running_per_org: int = 0
+    max_running_per_person: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +149,8 @@ def _decide(
             return _lose_lease(state, command, limits, now_ns)
         case CancelDeadline():
             return _cancel_deadline(state, limits, now_ns)
+        case TimeLimit():
+            return _time_limit(state, now_ns)
 
 
 def not_found(run_id: str) -> Refusal:
@@ -204,8 +214,31 @@ def _append(
         return repeated
     _check_sizes(command.events, limits)
     paced_until_ns = _pace(state, len(command.events), limits, now_ns)
-    accepted = _store(state, state.run_id, command.events, command.lease_epoch, now_ns)
+    accepted = _store_work(state, command, now_ns)
     return replace(accepted, state=replace(accepted.state, paced_until_ns=paced_until_ns))
+
+
+def _store_work(state: RunState, command: Append, now_ns: int) -> Accepted:
+    """Store what a worker appends. Where the run is tried again, the end of this attempt stands for its failure."""
+    failed = _failed_attempt(state, command, now_ns)
+    if failed is None:
+        return _store(state, state.run_id, command.events, command.lease_epoch, now_ns)
+    work: tuple[NewEvent, ...] = ()
+    if len(command.events) > 1:
+        accepted = _store(state, state.run_id, command.events[:-1], command.lease_epoch, now_ns)
+        state, work = accepted.state, accepted.events
+    ended = _store(state, state.run_id, [EncodedBody.of(failed)], AUTHORITY, now_ns)
+    return Accepted(ended.state, work + ended.events)
+
+
+def _failed_attempt(state: RunState, command: Append, now_ns: int) -> AttemptFailed | None:
+    failure = command.events[-1].body
+    if not isinstance(failure, RunFinished) or failure.outcome is not Outcome.FAILED:
+        return None
+    when_ns = retry_ns(state, failure, now_ns) if state.status is RunStatus.RUNNING else None
+    if when_ns is None:
+        return None
+    return AttemptFailed(state.worker_id, state.lease_epoch, state.attempt, failure, when_ns)
 
 
 def _idempotency_conflict() -> Refusal:
@@ -305,6 +338,8 @@ def _assign(state: RunState, command: AssignRun, now_ns: int) -> Accepted:
     if state.is_leased:
         epoch = {"current_epoch": str(state.lease_epoch)}
         raise Refusal("stale_epoch", "another worker holds the run; leave it there", field="run_id", metadata=epoch)
+    if now_ns < (state.not_before_ns or 0):
+        raise Refusal("invalid_transition", "the run waits for its time; give it to a worker then", field="run_id")
     started = RunStarted(command.worker_id, state.lease_epoch + 1, state.attempt + 1)
     return _store(state, state.run_id, [EncodedBody.of(started)], AUTHORITY, now_ns)
 
@@ -362,13 +397,14 @@ def _lose_lease(state: RunState, command: LoseLease, limits: Limits, now_ns: int
     if not state.is_leased or (state.worker_id, state.lease_epoch) != (command.worker_id, command.lease_epoch):
         return Unchanged(state.run_id, state.latest_seq, state.latest_seq)
     canceling = state.cancel_requested_ns is not None
-    requeued = not canceling and state.attempt <= limits.max_requeues
+    losses = state.attempt - state.failures
+    requeued = not canceling and losses <= limits.max_requeues
     lost = ExecutorLost(state.worker_id, state.lease_epoch, state.attempt, requeued)
     events = [EncodedBody.of(lost)]
     if canceling:
         events.append(_canceled("canceled", "the worker was lost after the cancel was requested"))
     elif not requeued:
-        text = f"the worker was lost in each of {state.attempt} attempts"
+        text = f"the worker was lost in each of {losses} attempts"
         events.append(EncodedBody.of(RunFinished(Outcome.FAILED, "executor_lost", text)))
     return _store(state, state.run_id, events, AUTHORITY, now_ns)
 
@@ -380,6 +416,19 @@ def _cancel_deadline(state: RunState, limits: Limits, now_ns: int) -> Accepted |
         return Unchanged(state.run_id, state.latest_seq, state.latest_seq)
     text = f"the worker did not end it within {limits.cancel_deadline_ms} ms"
     return _store(state, state.run_id, [_canceled("cancel_deadline", text)], AUTHORITY, now_ns)
+
+
+def _time_limit(state: RunState, now_ns: int) -> Accepted | Unchanged:
+    is_due = state.deadline_ns is not None and now_ns >= state.deadline_ns
+    if state.status.is_final or state.status is RunStatus.CANCELING or not is_due:
+        return Unchanged(state.run_id, state.latest_seq, state.latest_seq)
+    if state.attempt == 0:
+        text = f"no worker started it within {state.queue.start_timeout_ms} ms; start one, or give it more time"
+        finish = RunFinished(Outcome.FAILED, "start_timeout", text)
+    else:
+        text = f"it did not end within {state.queue.run_timeout_ms} ms of its first start; give it more time"
+        finish = RunFinished(Outcome.FAILED, "run_timeout", text)
+    return _store(state, state.run_id, [EncodedBody.of(finish)], AUTHORITY, now_ns)
 
 
 def _canceled(reason: str, message: str) -> EncodedBody:

@@ -8,6 +8,7 @@ are set back), how many attempts there were, and how long a cancel was waited fo
 from __future__ import annotations
 
 from oa_runlog.events import (
+    AttemptFailed,
     ExecutorLost,
     InputReceived,
     Outcome,
@@ -36,6 +37,8 @@ def fault_of(state: RunState | None, event: RunEvent) -> str:
             return _start(state, event, body)
         case ExecutorLost():
             return _loss(state, event, body)
+        case AttemptFailed():
+            return _failed_attempt(state, event, body)
         case RunCancelRequested():
             return _unless(event.lease_epoch == _AUTHORITY, "it is under a lease, and only the authority cancels")
         case InputReceived() | RequestAnswered() | RequestExpired():
@@ -64,13 +67,25 @@ def _loss(state: RunState, event: RunEvent, body: ExecutorLost) -> str:
     return _unless(not (body.requeued and state.status is RunStatus.CANCELING), "a run being canceled waits for nobody")
 
 
+def _failed_attempt(state: RunState, event: RunEvent, body: AttemptFailed) -> str:
+    if event.lease_epoch != _AUTHORITY:
+        return "it is under a lease, and only the authority says that a run is tried again"
+    held = (state.worker_id, state.lease_epoch, state.attempt)
+    if not state.is_leased or (body.worker_id, body.lease_epoch, body.attempt) != held:
+        return "who failed does not hold the run"
+    policy = state.queue.retry
+    is_retried = policy is not None and state.failures + 1 < policy.max_failures
+    return _unless(is_retried, "by its policy the run is not tried again")
+
+
 def _finish(state: RunState, event: RunEvent, body: RunFinished) -> str:
     if event.lease_epoch != _AUTHORITY:
         return _work(state, event)
     if state.status is RunStatus.CANCELING:
         return _unless(body.outcome is Outcome.CANCELED, "the authority ends a run being canceled in no other way")
-    is_failure = state.ending and body.outcome is Outcome.FAILED
-    return _unless(is_failure, "the authority ends a running run only when its executor was lost for good")
+    is_over = state.ending or state.deadline_ns is not None
+    is_failure = is_over and body.outcome is Outcome.FAILED
+    return _unless(is_failure, "the authority ends a run only when its executor was lost for good, or its time is over")
 
 
 def _work(state: RunState, event: RunEvent) -> str:

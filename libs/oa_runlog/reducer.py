@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from oa_base.clock import LAST_NS, MS_NS
 from oa_base.refusal import Refusal
 from oa_runlog import wire
 from oa_runlog.events import (
+    AttemptFailed,
     EventBody,
     ExecutorLost,
     Message,
@@ -142,7 +144,7 @@ def invalid_transition(status: RunStatus | None, body: EventBody) -> Refusal:
     return Refusal("invalid_transition", text, metadata={"from": origin, "event": what, "allowed": allowed})
 
 
-_MOVING = frozenset({RunCreated, RunStarted, RunCancelRequested, ExecutorLost, RunFinished})
+_MOVING = frozenset({RunCreated, RunStarted, RunCancelRequested, ExecutorLost, AttemptFailed, RunFinished})
 """What changes more of a state than numbers, chain and totals."""
 
 
@@ -150,11 +152,14 @@ def _apply(state: RunState, event: RunEvent) -> RunState:
     """The state after an event of `_MOVING`; status, number, chain and totals are in it already."""
     match event.body:
         case RunStarted(worker_id, epoch, attempt):
-            return replace(state, worker_id=worker_id, lease_epoch=epoch, attempt=attempt, fenced=False)
+            held = replace(state, worker_id=worker_id, lease_epoch=epoch, attempt=attempt, fenced=False)
+            return held if state.attempt else replace(held, deadline_ns=_after(event, state.queue.run_timeout_ms))
         case RunCancelRequested(_, reason):
             return replace(state, cancel_requested_ns=event.recorded_ns, cancel_reason=reason)
         case ExecutorLost(requeued=requeued):
             return replace(state, fenced=True, ending=not requeued)
+        case AttemptFailed(retry_ns=retry_ns):
+            return replace(state, fenced=True, failures=state.failures + 1, not_before_ns=retry_ns)
         case RunFinished() as finish:
             # A finish by the authority takes the lease back: nothing that its holder still writes counts.
             fenced = state.fenced or event.lease_epoch == 0
@@ -165,6 +170,9 @@ def _apply(state: RunState, event: RunEvent) -> RunState:
 
 def _created(status: RunStatus, event: RunEvent, chain_head: bytes) -> RunState:
     assert isinstance(event.body, RunCreated)  # the table allows nothing else
+    queue = event.body.spec.queue
+    # In whole microseconds, as every time in a state: databases count no finer.
+    not_before_ns = None if queue.not_before_ns is None else queue.not_before_ns // 1000 * 1000
     return RunState(
         run_id=event.run_id,
         org_id=event.body.org_id,
@@ -173,7 +181,17 @@ def _created(status: RunStatus, event: RunEvent, chain_head: bytes) -> RunState:
         latest_seq=1,
         chain_head=chain_head,
         create_ns=event.recorded_ns,
+        queue=queue,
+        not_before_ns=not_before_ns,
+        deadline_ns=_after(event, queue.start_timeout_ms, not_before_ns or 0),
     )
+
+
+def _after(event: RunEvent, timeout_ms: int, not_before_ns: int = 0) -> int | None:
+    """The end of a time that begins with the event, or later; None where there is no limit."""
+    if not timeout_ms:
+        return None
+    return min(max(event.recorded_ns, not_before_ns) + timeout_ms * MS_NS, LAST_NS)
 
 
 def _amounts(body: EventBody) -> tuple[tuple[str, int], ...]:

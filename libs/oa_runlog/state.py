@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field, fields
 
-from oa_runlog.events import Outcome, RunFinished
+from oa_runlog.events import AT_ONCE, Outcome, QueuePolicy, RunFinished
 
 MAX_TOTAL = 2**53 - 1
 """Totals stop counting here: the largest integer that every reader of JSON agrees on (RFC 8785, RFC 7493)."""
@@ -82,6 +82,10 @@ class RunState:
     taken back. `chain_head` is the chain over events 1 … `latest_seq`. `paced_until_ns` belongs to the append limit
     (see `decide`); it is not in the log and takes no part in comparisons. `ending` says that the executor was lost and
     nobody takes over, so that the finish comes next: the authority stores both at once, so it is stored nowhere.
+
+    `attempt` counts all of them, `failures` those that a worker ended as failed. No worker gets the run before
+    `not_before_ns`; at `deadline_ns` the authority ends it: that is the end of the start timeout until the first start,
+    and then that of the run timeout.
     """
 
     run_id: str
@@ -100,6 +104,10 @@ class RunState:
     finish_ns: int | None = None
     finish: RunFinished | None = None
     totals: Totals = Totals()
+    queue: QueuePolicy = AT_ONCE
+    not_before_ns: int | None = None
+    deadline_ns: int | None = None
+    failures: int = 0
     paced_until_ns: int = field(default=0, compare=False)
     ending: bool = field(default=False, compare=False)
 

@@ -43,5 +43,7 @@ def _form(value: Any) -> Canonical:
             return str(value)
         case None | bool() | int():
             return value
+        case tuple():
+            return [_form(member) for member in value]
         case _:
             raise TypeError(f"a {type(value).__name__} has no place in a run's state")

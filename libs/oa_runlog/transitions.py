@@ -39,10 +39,13 @@ RUN_TRANSITIONS: Mapping[tuple[RunStatus | None, str], RunStatus] = MappingProxy
         (_CREATED, EventType.RUN_STARTED): _RUNNING,
         (_CREATED, EventType.RUN_CANCEL_REQUESTED): _CANCELING,
         (_CREATED, EventType.INPUT_RECEIVED): _CREATED,
-        # Started again after an executor was lost.
+        # Nobody started it in time.
+        (_CREATED, FINISHED[Outcome.FAILED]): RunStatus.FAILED,
+        # Started again after an executor was lost, or an attempt failed.
         (_RUNNING, EventType.RUN_STARTED): _RUNNING,
         (_RUNNING, EventType.RUN_CANCEL_REQUESTED): _CANCELING,
         (_RUNNING, EventType.EXECUTOR_LOST): _RUNNING,
+        (_RUNNING, EventType.ATTEMPT_FAILED): _RUNNING,
         (_RUNNING, EventType.INPUT_RECEIVED): _RUNNING,
         (_RUNNING, EventType.REQUEST_ANSWERED): _RUNNING,
         (_RUNNING, EventType.REQUEST_EXPIRED): _RUNNING,

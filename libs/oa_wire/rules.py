@@ -3,8 +3,9 @@
 The rules stand in the proto files beside the fields (`openagents.common.v1.rules`). What is checked everywhere, rule or
 not: a oneof has a member, as in these contracts it always says "one of these" (`missing_payload`); an enum holds a
 number that it has (`invalid_enum`); and a string holds no NUL, which no database and no operating system takes
-(`invalid_value`). Refusals name the field ("spec.exec.argv[2]") and never echo its value. Unknown fields pass: a newer
-client may send them. Messages of google.protobuf are not looked into.
+(`invalid_value`), and a time is one of the years 1 to 9999 (`invalid_value`). Refusals name the field
+("spec.exec.argv[2]") and never echo its value. Unknown fields pass: a newer client may send them. Other messages of
+google.protobuf are not looked into.
 
 Checks are compiled once per message type; a message of ten fields costs a few microseconds.
 """
@@ -18,6 +19,7 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from oa_base.refusal import Refusal
 from openagents.common.v1 import options_pb2
@@ -182,6 +184,8 @@ def _value_check(field: FieldDescriptor, rules: options_pb2.FieldRules) -> Check
 
 
 def _message_check(descriptor: Descriptor) -> Check | None:
+    if descriptor.full_name == Timestamp.DESCRIPTOR.full_name:
+        return _check_time
     if descriptor.full_name.startswith(_WELL_KNOWN):
         return None
 
@@ -196,6 +200,14 @@ def _message_check(descriptor: Descriptor) -> Check | None:
             one(message)
 
     return check
+
+
+def _check_time(value: Any) -> None:
+    try:
+        value.ToNanoseconds()
+    except ValueError:
+        text = "it must be a time of the years 1 to 9999, with 0 to 999999999 nanoseconds"
+        raise Refusal("invalid_value", text) from None
 
 
 def _enum_check(numbers: frozenset[int]) -> Check:

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from oa_client.core.models import AskedRequest, Finish, SyncGrant
     from oa_client.core.models import Run as RunState
     from oa_client.sdk.client import Client
+    from oa_client.sdk.queue import Queue, Retry
     from oa_client.sdk.runs import RunCanceled, RunEnded, RunFailed, RunHandle
     from oa_runlog import events
-    from oa_runlog.events import ExecSpec, PromptSpec, RunEvent
+    from oa_runlog.events import Concurrency, ExecSpec, PromptSpec, RunEvent
     from oa_worker.agents import Run, Worker
 
 __path__ = extend_path(__path__, __name__)
@@ -29,10 +30,13 @@ DISTRIBUTION = "openagents-runtime"
 __all__ = [
     "AskedRequest",
     "Client",
+    "Concurrency",
     "ExecSpec",
     "Finish",
     "PromptSpec",
+    "Queue",
     "Refusal",
+    "Retry",
     "Run",
     "RunCanceled",
     "RunEnded",
@@ -48,10 +52,13 @@ __all__ = [
 HOMES = {
     "AskedRequest": "oa_client.core.models:AskedRequest",
     "Client": "oa_client.sdk.client:Client",
+    "Concurrency": "oa_runlog.events:Concurrency",
     "ExecSpec": "oa_runlog.events:ExecSpec",
     "Finish": "oa_client.core.models:Finish",
     "PromptSpec": "oa_runlog.events:PromptSpec",
+    "Queue": "oa_client.sdk.queue:Queue",
     "Refusal": "oa_base.refusal:Refusal",
+    "Retry": "oa_client.sdk.queue:Retry",
     "Run": "oa_worker.agents:Run",
     "RunCanceled": "oa_client.sdk.runs:RunCanceled",
     "RunEnded": "oa_client.sdk.runs:RunEnded",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,27 +9,20 @@ from typing import ClassVar
 from oa_base.refusal import Refusal
 from oa_platform.auth.keys import weak_key
 from oa_platform.config.loading import Problem, group, setting
-from oa_platform.config.parsers import Address, Parser, Secret, address, integer, secret_text
+from oa_platform.config.parsers import Address, Secret, address, integer, secret_text
 from oa_platform.config.shared import DatabaseSettings, EdgeTlsSettings, JwksSettings, ServiceSettings
 from oa_runlog.decide import Limits
-from oa_runlog.events import DEFAULT_RETENTION_CLASS
 from oa_topics.store import TopicLimits
 from services.runtime.archive.limits import ArchiveLimits, ArtifactLimits
+from services.runtime.config_parsers import archive_url, retention_classes
 from services.runtime.log.limits import SequencerLimits, TailLimits
 from services.runtime.receipts.limits import MergeLimits
 from services.runtime.replays.limits import ReplayLimits
 from services.runtime.requests.limits import RequestLimits
-from services.runtime.retention.domain import KEEP, RetentionClasses
+from services.runtime.retention.domain import RetentionClasses
 from services.runtime.whole_log.limits import ArtifactCacheLimits
 from services.runtime.workers.limits import WorkerLimits
 
-MAX_AGE_S = 3_153_600_000
-"""Longest age of a retention class: a hundred years. What is to stay for longer is kept."""
-
-_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-# The name is what the rule of RunSpec.retention_class takes.
-_CLASS = re.compile(rf"(?P<name>[a-z][a-z0-9_-]{{0,31}})=(?:{KEEP}|(?P<number>[0-9]{{1,10}})(?P<unit>[smhd]))")
-_BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/=-]*)?")
 _RUN, _SEQUENCER, _TAIL, _TOPICS = Limits(), SequencerLimits(), TailLimits(), TopicLimits(watched_topics=200_000)
 _WORKERS, _REQUESTS, _MERGE, _REPLAY, _ARTIFACTS, _ARTIFACT_CACHE, _ARCHIVE = (
     WorkerLimits(),
@@ -41,41 +33,6 @@ _WORKERS, _REQUESTS, _MERGE, _REPLAY, _ARTIFACTS, _ARTIFACT_CACHE, _ARCHIVE = (
     ArtifactCacheLimits(),
     ArchiveLimits(),
 )
-
-
-def archive_url() -> Parser[str]:
-    """An absolute path, or a bucket with a prefix."""
-
-    def parse(given: str) -> str:
-        if not (given.startswith("/") or _BUCKET.fullmatch(given)):
-            raise ValueError
-        return given
-
-    return Parser(parse, "an absolute path, or a bucket like s3://bucket/prefix")
-
-
-def retention_classes() -> Parser[RetentionClasses]:
-    """Names with ages: "short=1d,default=30d,audit=keep"."""
-
-    def parse(given: str) -> RetentionClasses:
-        classes: dict[str, int | None] = {}
-        for part in given.split(","):
-            match = _CLASS.fullmatch(part.strip())
-            if not match or match["name"] in classes:
-                raise ValueError
-            classes[match["name"]] = _age_s(match) if match["number"] else None
-        if DEFAULT_RETENTION_CLASS not in classes:
-            raise ValueError(f"{DEFAULT_RETENTION_CLASS!r} is missing, the class of runs that name none")
-        return RetentionClasses(tuple(classes.items()))
-
-    return Parser(parse, "a list like short=1d,default=30d,audit=keep, with the units s, m, h and d")
-
-
-def _age_s(match: re.Match[str]) -> int:
-    age_s = int(match["number"]) * _UNITS_S[match["unit"]]
-    if not 0 < age_s <= MAX_AGE_S:
-        raise ValueError(f"an age is from 1s to {MAX_AGE_S // _UNITS_S['d']}d")
-    return age_s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +73,18 @@ class RunSettings:
         integer(0, 1000),
         _RUN.max_requeues,
         doc="Maximum number of times that a run starts again after its worker was lost.",
+    )
+    max_running_per_org: int = setting(
+        "OA_RUN_MAX_RUNNING_PER_ORG",
+        integer(0, 1_000_000),
+        _RUN.max_running_per_org,
+        doc="Maximum number of an org's runs that workers hold at a time; 0 for any number. The others wait.",
+    )
+    max_running_per_person: int = setting(
+        "OA_RUN_MAX_RUNNING_PER_PERSON",
+        integer(0, 1_000_000),
+        _RUN.max_running_per_person,
+        doc="Maximum number of one person's runs in an org that workers hold at a time; 0 for any number.",
     )
     cancel_deadline_ms: int = setting(
         "OA_RUN_CANCEL_DEADLINE_MS",

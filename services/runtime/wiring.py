@@ -70,6 +70,7 @@ from services.runtime.whole_log.store import PostgresPrunedLog
 from services.runtime.workers.app.attached import AttachedWorkers
 from services.runtime.workers.app.dispatcher import Dispatcher
 from services.runtime.workers.app.held_runs import HeldRuns
+from services.runtime.workers.app.ports import QueueRules
 from services.runtime.workers.app.watchdog import Watchdog
 from services.runtime.workers.app.workers import Workers
 from services.runtime.workers.door import WorkerApi
@@ -247,7 +248,9 @@ def _look_after_workers(
     store = PostgresWorkers(replica.postgres, replica.replica_id)
     attached = AttachedWorkers(replica.reads, limits, cancel_deadline_ms)
     workers = Workers(log, attached, store, limits)
-    process.background("dispatcher", Dispatcher(log, attached, store, limits).run())
+    bounds = settings.runs.max_running_per_org, settings.runs.max_running_per_person
+    rules = QueueRules(limits.pauses_ms(), *bounds)
+    process.background("dispatcher", Dispatcher(log, attached, store, limits, rules).run())
 
     async def accepts() -> bool:
         return not await process.readiness.failures()

@@ -123,7 +123,28 @@ def _events_of_agents() -> Mapping[str, Message]:
     answered = runtime.RequestAnswered(request_id="r1", option="a", answered_by="usr_x")
     expired = runtime.RequestExpired(request_id="r2", option="no")
     finished = runtime.RunFinished(outcome=runtime.RUN_OUTCOME_SUCCEEDED, result_json='{"text":"Grüße, 世界 🌍"}')
+    queue = runtime.QueuePolicy(
+        priority=-7,
+        not_before_time=NOON,
+        start_timeout_ms=60_000,
+        run_timeout_ms=3_600_000,
+        concurrency=runtime.Concurrency(key="gpu", limit=2),
+        retry=runtime.RetryPolicy(max_failures=3, initial_delay_ms=500, max_delay_ms=9_000, reasons=["agent_error"]),
+    )
+    queued = runtime.RunCreated(
+        user_id=created.user_id,
+        org_id=created.org_id,
+        spec=runtime.RunSpec(
+            adapter="support", title="support", agent=runtime.AgentSpec(input_json="null"), queue=queue
+        ),
+    )
+    failure = runtime.RunFinished(outcome=runtime.RUN_OUTCOME_FAILED, reason="agent_error", message="ValueError: Grüße")
+    tried_again = runtime.AttemptFailed(
+        worker_id=WORKER, lease_epoch=1, attempt=1, failure=failure, retry_time=Timestamp(seconds=1_795_608_001)
+    )
     return {
+        "event_run_created_with_queue_policy": _event(1, 0, run_created=queued),
+        "event_attempt_failed": _event(9, 0, attempt_failed=tried_again),
         "event_run_created_for_an_agent": _event(1, 0, run_created=created),
         "event_step_completed": _event(10, step_completed=step),
         "event_input_received": _event(11, 0, input_received=said),

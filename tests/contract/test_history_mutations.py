@@ -12,7 +12,7 @@ import pytest
 
 from oa_base.refusal import Refusal
 from oa_runlog import decide, reducer, transitions, wire
-from oa_runlog.events import EventBody, ExecutorLost, RunEvent, RunFinished, RunStarted
+from oa_runlog.events import EventBody, ExecutorLost, QueuePolicy, RunEvent, RunFinished, RunStarted
 from oa_runlog.proof.chain import chain_next
 from oa_runlog.state import TOTAL_NAMES, RunState, RunStatus, Totals, WorkerStatus
 from oa_runlog.transitions import RUN_TRANSITIONS, TRIGGERS, WORKER_TRANSITIONS, WorkerTrigger
@@ -28,7 +28,13 @@ T = TypeVar("T")
 HISTORIES = [load(path.read_text("utf-8")) for path in sorted(FOLDER.glob("*/runs/*.jsonl"))]
 WALKS = [walk for path in sorted(FOLDER.glob("*/workers.jsonl")) for walk in workers.load(path.read_text("utf-8"))[1]]
 # What the creation alone sets, with another value.
-_FIXED: Mapping[str, Any] = {"run_id": "", "org_id": "", "user_id": "", "create_ns": 0}
+_FIXED: Mapping[str, Any] = {
+    "run_id": "",
+    "org_id": "",
+    "user_id": "",
+    "create_ns": 0,
+    "queue": QueuePolicy(priority=1),
+}
 # What is mutated comes after decoding, and decoding is most of the time.
 _decode = cache(wire.decode_event)
 _apply = reducer._apply
@@ -85,7 +91,7 @@ def test_unchanged_tables_fail_nothing() -> None:
 
 def test_mutants_are_all_there_are() -> None:
     """Each cell of a table of n statuses may hold n + 1 things, and all but the one that it holds are mutants."""
-    assert len(RUN_MUTANTS) == 7 * 20 * 6
+    assert len(RUN_MUTANTS) == 7 * 21 * 6
     assert len(WORKER_MUTANTS) == 6 * 5 * 5
     assert all(dict(mutant) != dict(RUN_TRANSITIONS) for mutant in RUN_MUTANTS.values())
 
@@ -113,7 +119,9 @@ def test_a_history_does_not_notice_what_it_does_not_visit(monkeypatch: pytest.Mo
     table = {**RUN_TRANSITIONS, (RunStatus.FAILED, "usage"): RunStatus.FAILED}
     monkeypatch.setattr(transitions, "RUN_TRANSITIONS", MappingProxyType(table))
     noticed = {history.run_id for history in HISTORIES if _fails(lambda history=history: check(history))}  # type: ignore[misc]
-    assert noticed == {run_id_of("failed"), run_id_of("lost_too_often")}
+    assert noticed == {
+        run_id_of(name) for name in ("failed", "lost_too_often", "failed_as_often_as_it_may", "never_started")
+    }
 
 
 # ------------------------------------------------------------------------------------------------- the reducer

@@ -59,7 +59,16 @@ async def _mint_sync_token(scene: Scene, _: str) -> list[Json]:
 
 async def _create_run(_scene: Scene, _: str) -> list[Json]:
     words = {"adapter": "none", "title": "t", "thread_id": "th", "retention_class": "default"}
-    about = {**words, "labels": {"team": "search"}}
+    retry = {"max_failures": 2, "initial_delay_ms": 1, "max_delay_ms": 2, "reasons": ["agent_error"]}
+    queue = {
+        "priority": 1,
+        "not_before_time": "2026-11-27T00:00:00Z",
+        "start_timeout_ms": 3_600_000,
+        "run_timeout_ms": 3_600_000,
+        "concurrency": {"key": "k", "limit": 2},
+        "retry": retry,
+    }
+    about = {**words, "labels": {"team": "search"}, "queue": queue}
     command = {"argv": ["git", "log"], "working_directory": "/", "environment": {"A": "b"}, "timeout_ms": 1000}
     return [
         {"idempotency_key": new_id("key"), "spec": {**about, "exec": command}},

@@ -21,6 +21,7 @@ from services.runtime.log.app.ports import LogSession, LogStore, LogTransaction
 from services.runtime.log.domain import batch
 from services.runtime.log.domain.batch import Changes, Snapshot, Wanted
 from services.runtime.log.domain.records import RunRecord
+from services.runtime.log.domain.shares import Share
 from services.runtime.log.store import sql
 from services.runtime.workers.app.attachment import Attachment
 from services.runtime.workers.domain.notices import AppendAnswer, Notice
@@ -148,6 +149,9 @@ class _TransactionReadThrough:
 
     async def read(self, wanted: Wanted) -> Snapshot:
         return self._change(await self._transaction.read(wanted))
+
+    async def held(self, shares: Sequence[Share]) -> Mapping[Share, int]:
+        return await self._transaction.held(shares)
 
     async def store(self, changes: Changes, receipts: Sequence[SignedReceipt], now_ns: int) -> None:
         await self._transaction.store(changes, receipts, now_ns)

@@ -185,6 +185,10 @@ class Store:
         await self._ask()
         return []
 
+    async def overdue_runs(self, _limit: int) -> list[str]:
+        await self._ask()
+        return []
+
 
 def _leases(database: Database, worker_id: str) -> list[LeaseRecord]:
     held = [state for state in database.runs.values() if state.is_leased and state.worker_id == worker_id]

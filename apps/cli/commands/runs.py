@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from apps.cli.commands.queue_options import queue_options
 from apps.cli.exits import Exit, exit_of_finish, exit_of_run
 from apps.cli.output import Output, bytes_words, ms_words
 from apps.cli.program import Cli, command, raw_option, run_group, run_id_argument
@@ -55,6 +56,7 @@ Example: oa run start --adapter support --input '{"question": "Why?"}'
     metavar="CLASS",
     help="Retention class: when its events move to the archive after its end. The default class when not given.",
 )
+@queue_options
 @raw_option
 @click.argument("argv", nargs=-1, type=click.UNPROCESSED, metavar="[-- CMD...]")
 @command
@@ -69,24 +71,19 @@ async def start(
     variables: tuple[str, ...],
     timeout_ms: int,
     retention_class: str,
+    queue: events.QueuePolicy,
     raw: bool,
 ) -> int:
     """Start a run of a command or an agent, and follow it to its end; the exit code is that of the run's command."""
     cli.output.raw = raw
     environment = dict(_variable(each) for each in variables)
     input_json = _input_of(agent, given, argv)
+    what: events.AgentSpec | events.ExecSpec = (
+        events.AgentSpec(input_json) if agent else events.ExecSpec(argv, working_directory, environment, timeout_ms)
+    )
+    spec = events.RunSpec(agent or "exec", what, title, retention_class=retention_class, queue=queue)
     async with cli.site.client() as client:
-        if agent:
-            run = await client.commands.start_agent(agent, input_json, title=title, retention_class=retention_class)
-        else:
-            run = await client.commands.start_exec(
-                argv,
-                title=title,
-                working_directory=working_directory,
-                environment=environment,
-                timeout_ms=timeout_ms,
-                retention_class=retention_class,
-            )
+        run = await client.commands.create_run(spec)
         remember_started(client, cli.site.folder, run.run_id)
         if detach:
             cli.output.say(run.run_id)
@@ -300,6 +297,8 @@ def _show_run(output: Output, run: Run) -> None:
         ["attempts", str(run.attempt)],
         ["created", run.created_at],
         ["retention", run.retention_class],
+        *([["not before", run.not_before]] if run.not_before and not run.ended else []),
+        *([["deadline", run.deadline]] if run.deadline and not run.ended else []),
         ["events", str(run.latest_seq)],
         ["chain head", run.chain_head.hex()],
     ]

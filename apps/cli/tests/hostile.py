@@ -69,18 +69,23 @@ def _fill(message: Message, field: FieldDescriptor, depth: int) -> None:
             getattr(message, field.name).append(value) if field.is_repeated else setattr(message, field.name, value)
 
 
+_QUEUE = ev.QueuePolicy(concurrency=ev.Concurrency(WORD[:128], 1), retry=ev.RetryPolicy(3))
+
+
 def _bodies(*, with_output: bool) -> list[ev.EventBody]:
     output: list[ev.EventBody] = [
         ev.TextDelta(stream, data) for stream in ev.TextStream for data in (BYTES, LINES.encode(), b"\x1b[31mred")
     ]
     return [
-        ev.RunCreated(WORD, WORD, ev.RunSpec("exec", ev.ExecSpec((WORD,), WORD), WORD)),
+        ev.RunCreated(WORD, WORD, ev.RunSpec("exec", ev.ExecSpec((WORD,), WORD), WORD, queue=_QUEUE)),
         ev.RunStarted(WORD, 1, 1),
         *(output if with_output else []),
         ev.ToolCall(WORD, WORD),
         ev.Message(ev.MessageRole.ASSISTANT, LINES),
         ev.ExecutorLost(WORD, 1, 1, True),
         ev.RunStarted(WORD, 2, 2),
+        ev.AttemptFailed(WORD, 2, 2, ev.RunFinished(ev.Outcome.FAILED, WORD[:64], WORD), 1),
+        ev.RunStarted(WORD, 3, 3),
         ev.RunCancelRequested(WORD, WORD),
         ev.RunFinished(ev.Outcome.FAILED, WORD[:64], WORD, ev.ExecResult(1)),
     ]
@@ -107,7 +112,7 @@ def lease_epochs(bodies: Iterable[ev.EventBody]) -> Iterator[int]:
     for body in bodies:
         if isinstance(body, ev.RunStarted):
             held = body.lease_epoch
-        authority = (ev.RunCreated, ev.RunCancelRequested, ev.ExecutorLost, ev.RunStarted)
+        authority = (ev.RunCreated, ev.RunCancelRequested, ev.ExecutorLost, ev.AttemptFailed, ev.RunStarted)
         yield 0 if isinstance(body, authority) else held
 
 

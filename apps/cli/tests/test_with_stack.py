@@ -76,6 +76,14 @@ async def _outcomes(program: Program) -> None:
     assert (slow.status > 128, "timeout" in slow.stderr) == (True, True)
     killed = await program("run", "start", "sh", "-c", "kill -9 $$")
     assert killed.status == 128 + signal.SIGKILL
+    again = await program("run", "start", "--retries", "1", "--retry-delay", "10ms", "sh", "-c", "echo x; exit 5")
+    assert (again.status, again.stdout) == (5, b"x\nx\n")
+    assert "attempt 1 failed (nonzero_exit)" in again.stderr
+    overrun = await program("run", "start", "--run-timeout", "300ms", "sleep", "60", "--json")
+    assert (overrun.status, overrun.documents[-1]["event"]["body"]["runFinished"]["reason"]) == (
+        Exit.RUN_FAILED,
+        "run_timeout",
+    )
     there = await program("run", "start", "--cwd", "/", "--env", "GREETING=hello", "sh", "-c", 'pwd; echo "$GREETING"')
     assert there.stdout == b"/\nhello\n"
 

@@ -49,9 +49,10 @@ class AskedRequest:
 
 @dataclass(frozen=True)
 class Run:
-    """A run: the authority's own answer, or the read model's (then `chain_head` and `retention_class` are empty).
+    """A run: the authority's own answer, or the read model's (then what stands behind `document` is mostly empty).
 
-    `status` is one of `wire.RUN_STATUSES`, or the number of one that a newer service has. `created_at` is RFC 3339.
+    No worker gets it before `not_before`, and it is ended at `deadline`; both are empty for no such time.
+    `status` is one of `wire.RUN_STATUSES`, or the number of one that a newer service has. Times are RFC 3339.
     """
 
     run_id: str
@@ -68,6 +69,8 @@ class Run:
     events_topic: str = ""
     text_bytes: int = 0
     retention_class: str = ""
+    not_before: str = ""
+    deadline: str = ""
 
     @property
     def ended(self) -> bool:

@@ -22,7 +22,7 @@ from oa_client.core.models import (
 from oa_client.edge.calls import ATTEMPTS, AccessTokens, Edge, M
 from oa_client.edge.talk import Talk
 from oa_runlog import wire as runlog_wire
-from oa_runlog.events import AgentSpec, ExecSpec, RunSpec
+from oa_runlog.events import ExecSpec, RunSpec
 from oa_runlog.proof.receipt import SignedReceipt
 from openagents.control.v1 import service_account_service_pb2, session_service_pb2, sync_token_service_pb2
 from openagents.projection.v1 import read_service_pb2
@@ -69,22 +69,6 @@ class Commands:
         """
         command = ExecSpec(tuple(argv), working_directory, environment or {}, timeout_ms)
         spec = RunSpec("exec", command, title, retention_class=retention_class)
-        return await self.create_run(spec, idempotency_key)
-
-    async def start_agent(
-        self,
-        agent: str,
-        input_json: str,
-        *,
-        title: str = "",
-        retention_class: str = "",
-        idempotency_key: str = "",
-    ) -> Run:
-        """Create a run of an agent with an input, a JSON text. As `start_exec` otherwise.
-
-        Raises Refusal `invalid_value` for an input that the org's workers don't take, with `path` in its metadata.
-        """
-        spec = RunSpec(agent, AgentSpec(input_json), title, retention_class=retention_class)
         return await self.create_run(spec, idempotency_key)
 
     async def create_run(self, spec: RunSpec, idempotency_key: str = "") -> Run:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -23,6 +24,7 @@ from oa_client.edge.api_keys import ApiKeyAccess
 from oa_client.edge.calls import Edge
 from oa_client.edge.commands import Commands
 from oa_client.follow.subscription import MAX_BATCH, Subscription
+from oa_client.sdk.queue import Queue, policy_of
 from oa_client.sdk.runs import SURFACE, RunHandle
 from oa_client.transport import Sockets
 from oa_runlog.events import AgentSpec, ExecSpec, PromptSpec, RunSpec
@@ -87,6 +89,7 @@ class Client:
         labels: Mapping[str, str] | None = None,
         thread_id: str = "",
         retention_class: str = "",
+        queue: Queue | None = None,
     ) -> RunHandle:
         """Start a run for the workers that have `adapter`. It waits until one of them takes it.
 
@@ -96,9 +99,13 @@ class Client:
 
         `key` makes it safe to call this again after a crash: the same key and the same input give the same run, and
         the same key with another input is refused as `idempotency_conflict`. Without one every call starts a run.
+
+        `queue`: when a worker gets it, how long it may take, and whether it is tried again.
         """
         given = input if isinstance(input, ExecSpec | PromptSpec) else AgentSpec(json_text(input, "input"))
         spec = RunSpec(adapter, given, title, thread_id, labels or {}, retention_class)
+        if queue is not None:
+            spec = replace(spec, queue=policy_of(queue))
         run = await self._commands.create_run(spec, key)
         return self.run(run.run_id)
 

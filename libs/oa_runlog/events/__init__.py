@@ -22,6 +22,7 @@ from oa_runlog.events.codex import (
 from oa_runlog.events.event import RESERVED, SCHEMA_VERSION, EventBody, EventType, RunEvent, event_type
 from oa_runlog.events.json_values import Json, JsonObject
 from oa_runlog.events.run import (
+    AttemptFailed,
     ExecResult,
     ExecutorLost,
     InputReceived,
@@ -33,7 +34,17 @@ from oa_runlog.events.run import (
     RunFinished,
     RunStarted,
 )
-from oa_runlog.events.specs import DEFAULT_RETENTION_CLASS, AgentSpec, ExecSpec, PromptSpec, RunSpec
+from oa_runlog.events.specs import (
+    AT_ONCE,
+    DEFAULT_RETENTION_CLASS,
+    AgentSpec,
+    Concurrency,
+    ExecSpec,
+    PromptSpec,
+    QueuePolicy,
+    RetryPolicy,
+    RunSpec,
+)
 from oa_runlog.events.work import (
     Custom,
     Message,
@@ -51,13 +62,16 @@ from oa_runlog.events.work import (
 )
 
 __all__ = [
+    "AT_ONCE",
     "DEFAULT_RETENTION_CLASS",
     "RESERVED",
     "SCHEMA_VERSION",
     "AgentSpec",
+    "AttemptFailed",
     "CodexEvent",
     "CodexItem",
     "CodexKind",
+    "Concurrency",
     "ControlOutcome",
     "ControlReceipt",
     "ControlRequest",
@@ -74,11 +88,13 @@ __all__ = [
     "MessageRole",
     "Outcome",
     "PromptSpec",
+    "QueuePolicy",
     "RequestAnswered",
     "RequestExpired",
     "RequestKind",
     "RequestOpened",
     "RequestOption",
+    "RetryPolicy",
     "RunCancelRequested",
     "RunCreated",
     "RunEvent",

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from oa_runlog.events.codex import CodexEvent
 from oa_runlog.events.run import (
+    AttemptFailed,
     ExecutorLost,
     InputReceived,
     RequestAnswered,
@@ -42,6 +43,7 @@ class EventType(enum.StrEnum):
     RUN_CANCEL_REQUESTED = "run.cancel_requested"
     RUN_FINISHED = "run.finished"
     EXECUTOR_LOST = "executor.lost"
+    ATTEMPT_FAILED = "attempt.failed"
     INPUT_RECEIVED = "input.received"
     REQUEST_ANSWERED = "request.answered"
     REQUEST_EXPIRED = "request.expired"
@@ -63,6 +65,7 @@ EventBody = (
     | RunCancelRequested
     | RunFinished
     | ExecutorLost
+    | AttemptFailed
     | InputReceived
     | RequestAnswered
     | RequestExpired
@@ -86,6 +89,7 @@ _TYPES: Mapping[type[EventBody], EventType] = MappingProxyType(
         RunCancelRequested: EventType.RUN_CANCEL_REQUESTED,
         RunFinished: EventType.RUN_FINISHED,
         ExecutorLost: EventType.EXECUTOR_LOST,
+        AttemptFailed: EventType.ATTEMPT_FAILED,
         InputReceived: EventType.INPUT_RECEIVED,
         RequestAnswered: EventType.REQUEST_ANSWERED,
         RequestExpired: EventType.REQUEST_EXPIRED,
@@ -114,6 +118,7 @@ RESERVED = frozenset(
         EventType.RUN_STARTED,
         EventType.RUN_CANCEL_REQUESTED,
         EventType.EXECUTOR_LOST,
+        EventType.ATTEMPT_FAILED,
         EventType.INPUT_RECEIVED,
         EventType.REQUEST_ANSWERED,
         EventType.REQUEST_EXPIRED,

@@ -94,6 +94,17 @@ class RunFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptFailed:
+    """A worker ended the run as failed, and it is tried again. Authority. No worker gets it before `retry_ns`."""
+
+    worker_id: str
+    lease_epoch: int
+    attempt: int
+    failure: RunFinished
+    retry_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class ExecutorLost:
     """The worker died or went silent. Authority. `requeued`: the run waits for another one."""
 

@@ -31,6 +31,46 @@ class AgentSpec:
     input_json: str
 
 
+@dataclass(frozen=True, slots=True)
+class Concurrency:
+    """How many runs of an org that have the key may run at a time."""
+
+    key: str
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """When a run that a worker ended as failed is tried again: see `oa_runlog.retries`.
+
+    `max_failures` counts the last one too. Pauses are in milliseconds; `max_delay_ms` 0 is one day. No `reasons` are
+    all those that another attempt may mend.
+    """
+
+    max_failures: int
+    initial_delay_ms: int = 0
+    max_delay_ms: int = 0
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePolicy:
+    """When a run is given to a worker, how long it may take, and whether it is tried again.
+
+    A higher `priority` goes first. `not_before_ns` is a time; a timeout of 0 milliseconds is no limit.
+    """
+
+    priority: int = 0
+    not_before_ns: int | None = None
+    start_timeout_ms: int = 0
+    run_timeout_ms: int = 0
+    concurrency: Concurrency | None = None
+    retry: RetryPolicy | None = None
+
+
+AT_ONCE = QueuePolicy()
+"""The policy of a run that states none: at once, without a limit, and once."""
+
 DEFAULT_RETENTION_CLASS = "default"
 """The class of retention of a run that names none."""
 
@@ -46,6 +86,7 @@ class RunSpec:
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     retention_class: str = ""
     """As it was asked for, and recorded so: `retention` is what it means."""
+    queue: QueuePolicy = AT_ONCE
 
     @property
     def retention(self) -> str:

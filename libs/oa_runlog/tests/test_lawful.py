@@ -12,10 +12,13 @@ import pytest
 from oa_base.refusal import Refusal
 from oa_runlog.canonical import canonical_json
 from oa_runlog.events import (
+    AttemptFailed,
     EventBody,
     ExecSpec,
     ExecutorLost,
     Outcome,
+    QueuePolicy,
+    RetryPolicy,
     RunCancelRequested,
     RunCreated,
     RunFinished,
@@ -62,6 +65,19 @@ def events_of(lines: tuple[Line, ...]) -> list[bytes]:
     return stored([body for _, body in lines], leases=[lease for lease, _ in lines])
 
 
+def failed(epoch: int = 1, attempt: int = 1, worker: str = WORKER_ID) -> Line:
+    return 0, AttemptFailed(worker, epoch, attempt, FAILED, 0)
+
+
+def created(queue: QueuePolicy) -> Line:
+    return 0, RunCreated(USER_ID, ORG_ID, RunSpec("exec", ExecSpec(("ls",)), queue=queue))
+
+
+RETRIED = created(QueuePolicy(retry=RetryPolicy(2)))
+TIMED = created(QueuePolicy(start_timeout_ms=1, run_timeout_ms=1))
+
+_AGAIN_AND_AGAIN = (started(2, 2), failed(2, 2), started(3, 3), (3, FAILED))
+
 LAWFUL: dict[str, tuple[Line, ...]] = {
     "succeeded": (CREATED, started(), work(), (1, SUCCEEDED)),
     "taken over": (CREATED, started(), lost(), started(2, 2, OTHER_WORKER_ID), work(2), (2, FAILED)),
@@ -72,6 +88,11 @@ LAWFUL: dict[str, tuple[Line, ...]] = {
     "canceled by the deadline": (CREATED, started(), CANCEL, (0, CANCELED)),
     "lost while canceling": (CREATED, started(), CANCEL, lost(requeued=False), (0, CANCELED)),
     "succeeded all the same": (CREATED, started(), CANCEL, (1, SUCCEEDED)),
+    "tried again": (RETRIED, started(), work(), failed(), started(2, 2), (2, FAILED)),
+    "canceled between two attempts": (RETRIED, started(), failed(), CANCEL, (0, CANCELED)),
+    "not started in time": (TIMED, (0, FAILED)),
+    "not ended in time": (TIMED, started(), work(), (0, FAILED)),
+    "not ended in time, between two workers": (TIMED, started(), lost(), (0, FAILED)),
 }
 
 UNLAWFUL: dict[str, tuple[Line, ...]] = {
@@ -113,6 +134,17 @@ UNLAWFUL: dict[str, tuple[Line, ...]] = {
     "failed by the authority though it is canceled": (CREATED, started(), CANCEL, (0, FAILED)),
     "canceled by a worker that never had it": (CREATED, CANCEL, (1, CANCELED)),
     "goes on after its end": (CREATED, started(), (1, SUCCEEDED), work()),
+    "tried again without a policy": (CREATED, started(), failed(), started(2, 2), (2, SUCCEEDED)),
+    "tried again once too often": (RETRIED, started(), failed(), *_AGAIN_AND_AGAIN),
+    "tried again by a worker's word": (RETRIED, started(), (1, failed()[1]), started(2, 2), (2, SUCCEEDED)),
+    "another lease failed": (RETRIED, started(), failed(2, 1), started(2, 2), (2, SUCCEEDED)),
+    "somebody else failed": (RETRIED, started(), failed(worker=OTHER_WORKER_ID), started(2, 2), (2, SUCCEEDED)),
+    "failed before a start": (RETRIED, failed(), started(), (1, SUCCEEDED)),
+    "failed after the loss": (RETRIED, started(), lost(), failed(), started(2, 2), (2, SUCCEEDED)),
+    "work after the attempt failed": (RETRIED, started(), failed(), work(), started(2, 2), (2, SUCCEEDED)),
+    "tried again though it is canceled": (RETRIED, started(), CANCEL, failed(), (0, CANCELED)),
+    "not started in a time that is not stated": (CREATED, (0, FAILED)),
+    "success by the authority after its time": (TIMED, started(), (0, SUCCEEDED)),
     "ends twice": (CREATED, started(), (1, SUCCEEDED), (1, SUCCEEDED)),
     "cancel after the end": (CREATED, started(), (1, SUCCEEDED), CANCEL),
 }

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from oa_runlog.events import ExecResult, Outcome, RunFinished
+from oa_runlog.events import Concurrency, ExecResult, Outcome, QueuePolicy, RetryPolicy, RunFinished
 from oa_runlog.state import MAX_TOTAL, RunState, RunStatus, Totals
 from oa_runlog.state_form import state_form, state_hash
 
@@ -52,6 +52,10 @@ CHANGES: dict[str, Any] = {
     "finish_ns": None,
     "finish": RunFinished(Outcome.CANCELED, "canceled", "stopped", ExecResult(exit_code=None, signal=15)),
     "totals": Totals(text_bytes=3, tool_calls=MAX_TOTAL - 1),
+    "queue": QueuePolicy(retry=RetryPolicy(3, 1_000, 0, ("timeout",))),
+    "not_before_ns": NOON_NS + 4,
+    "deadline_ns": NOON_NS + 5,
+    "failures": 1,
 }
 
 
@@ -91,6 +95,17 @@ def test_every_field_that_is_compared_moves_the_hash() -> None:
     assert set(CHANGES) == {item.name for item in fields(RunState) if item.compare}
     hashes = [state_hash(replace(FULL, **{name: value})) for name, value in CHANGES.items()]
     assert len({state_hash(FULL), *hashes}) == len(CHANGES) + 1
+
+
+def test_the_form_of_a_policy() -> None:
+    retry = RetryPolicy(3, initial_delay_ms=1_000, reasons=("timeout", "agent_error"))
+    form = state_form(replace(YOUNG, queue=QueuePolicy(5, concurrency=Concurrency("gpu", 1), retry=retry)))
+    assert isinstance(form, dict)
+    assert form["queue"] == {
+        "priority": 5,
+        "concurrency": {"key": "gpu", "limit": 1},
+        "retry": {"max_failures": 3, "initial_delay_ms": 1_000, "reasons": ["timeout", "agent_error"]},
+    }
 
 
 def test_pacing_takes_no_part() -> None:

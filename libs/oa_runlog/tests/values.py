@@ -43,6 +43,23 @@ exec_specs = st.builds(
     environment=text_maps,
     timeout_ms=uint64,
 )
+long_ms = st.integers(0, 31_536_000_000)
+queues = st.builds(
+    ev.QueuePolicy,
+    priority=st.integers(-100, 100),
+    not_before_ns=st.none() | times_ns,
+    start_timeout_ms=long_ms,
+    run_timeout_ms=long_ms,
+    concurrency=st.none() | st.builds(ev.Concurrency, key=word, limit=st.integers(1, 10_000)),
+    retry=st.none()
+    | st.builds(
+        ev.RetryPolicy,
+        max_failures=st.integers(2, 100),
+        initial_delay_ms=st.integers(0, 86_400_000),
+        max_delay_ms=st.integers(0, 86_400_000),
+        reasons=st.lists(st.from_regex(r"[a-z][a-z0-9_]{0,20}", fullmatch=True), max_size=3).map(tuple),
+    ),
+)
 specs = st.builds(
     ev.RunSpec,
     adapter=st.from_regex(r"[a-z][a-z0-9_.-]{0,20}", fullmatch=True),
@@ -51,6 +68,7 @@ specs = st.builds(
     thread_id=text(),
     labels=text_maps,
     retention_class=st.just("") | st.from_regex(r"[a-z][a-z0-9_-]{0,31}", fullmatch=True),
+    queue=st.just(ev.AT_ONCE) | queues,
 )
 exec_results = st.builds(
     ev.ExecResult,
@@ -127,6 +145,12 @@ authority_bodies: st.SearchStrategy[ev.EventBody] = st.one_of(
     st.builds(
         ev.ExecutorLost, worker_id=word, lease_epoch=positive, attempt=st.integers(1, 2**32 - 1),
         requeued=st.booleans(),
+    ),
+    st.builds(
+        ev.AttemptFailed, worker_id=word, lease_epoch=positive, attempt=st.integers(1, 2**32 - 1),
+        failure=st.builds(ev.RunFinished, outcome=st.just(ev.Outcome.FAILED), reason=text(), message=text(),
+                          exec=st.none() | exec_results),
+        retry_ns=times_ns,
     ),
 )  # fmt: skip
 bodies: st.SearchStrategy[ev.EventBody] = work_bodies | finishes | authority_bodies

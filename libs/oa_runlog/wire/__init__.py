@@ -4,7 +4,7 @@ Reading is total: it gives a value, or raises Refusal with `missing_field`, `inv
 `missing_payload`, `malformed_message` or `unsupported_schema_version`, and the field's path. Writing is deterministic:
 the same value gives the same bytes in every process.
 
-- `events`: whole events. `bodies`: what happened in them. `specs`, `finishes`, `codex`, `requests`,
+- `events`: whole events. `bodies`: what happened in them. `specs`, `queues`, `finishes`, `codex`, `requests`,
   `json_values`: parts of bodies.
 - `runs`: a run as the authority shows it. `receipts`: signed receipts.
 - `fields`: what all of them read messages with.
@@ -24,6 +24,7 @@ from oa_runlog.wire.bodies import (
 from oa_runlog.wire.events import EventEncoder, decode_event, encode_event, event_from_wire
 from oa_runlog.wire.fields import json_text
 from oa_runlog.wire.finishes import decode_finish, encode_finish, finish_from_wire, finish_to_wire
+from oa_runlog.wire.queues import decode_queue, encode_queue
 from oa_runlog.wire.receipts import receipt_from_wire, receipt_to_wire
 from oa_runlog.wire.runs import run_to_wire, status_from_wire
 from oa_runlog.wire.specs import decode_spec, encode_spec, spec_from_wire, spec_to_wire
@@ -37,10 +38,12 @@ __all__ = [
     "decode_body",
     "decode_event",
     "decode_finish",
+    "decode_queue",
     "decode_spec",
     "encode_body",
     "encode_event",
     "encode_finish",
+    "encode_queue",
     "encode_spec",
     "event_from_wire",
     "finish_from_wire",

@@ -11,7 +11,7 @@ from oa_runlog import events
 from oa_runlog.events import EventBody
 from oa_runlog.wire.codex import checked_codex, codex_to_wire
 from oa_runlog.wire.fields import EnumMap, json_text, need, parse, part
-from oa_runlog.wire.finishes import checked_finish, finish_to_wire
+from oa_runlog.wire.finishes import attempt_failed_to_wire, checked_attempt_failed, checked_finish, finish_to_wire
 from oa_runlog.wire.json_values import object_to_wire, optional_object, value_from_wire, value_to_wire
 from oa_runlog.wire.requests import checked_answered, checked_expired, checked_opened, opened_to_wire, settled_to_wire
 from oa_runlog.wire.specs import checked_spec, spec_to_wire
@@ -72,6 +72,7 @@ def _authority_body_to_wire(
     | events.RunCancelRequested
     | events.RunFinished
     | events.ExecutorLost
+    | events.AttemptFailed
     | events.InputReceived
     | events.RequestAnswered
     | events.RequestExpired,
@@ -89,6 +90,8 @@ def _authority_body_to_wire(
         case events.ExecutorLost(worker_id, epoch, attempt, requeued):
             lost = w.ExecutorLost(worker_id=worker_id, lease_epoch=epoch, attempt=attempt, requeued=requeued)
             return w.EventBody(executor_lost=lost)
+        case events.AttemptFailed():
+            return w.EventBody(attempt_failed=attempt_failed_to_wire(body))
         case events.InputReceived(sent_by, input_json):
             return w.EventBody(input_received=w.InputReceived(sent_by=sent_by, input_json=input_json))
         case events.RequestAnswered() | events.RequestExpired():
@@ -171,6 +174,7 @@ _BODIES: Mapping[str, Callable[[Any], EventBody]] = MappingProxyType(
         "run_cancel_requested": _cancel_requested,
         "run_finished": checked_finish,
         "executor_lost": _executor_lost,
+        "attempt_failed": checked_attempt_failed,
         "input_received": _input_received,
         "text_delta": _text_delta,
         "tool_call": _tool_call,

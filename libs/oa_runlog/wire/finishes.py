@@ -1,10 +1,10 @@
-"""The finish of a run <-> `RunFinished`."""
+"""The finish of a run, and of one attempt of it <-> `RunFinished`, `AttemptFailed`."""
 
 from __future__ import annotations
 
 from oa_base.refusal import Refusal
 from oa_runlog import events
-from oa_runlog.wire.fields import EnumMap, json_text, parse
+from oa_runlog.wire.fields import EnumMap, json_text, need, parse, part
 from oa_wire.rules import check_rules
 from openagents.runtime.v1 import event_pb2
 
@@ -62,6 +62,34 @@ def _result(message: event_pb2.RunFinished, outcome: events.Outcome) -> str:
         text = f"a run that is {outcome} has no result; leave it out"
         raise Refusal("invalid_value", text, field="result_json")
     return json_text(message.result_json, "result_json")
+
+
+def attempt_failed_to_wire(failed: events.AttemptFailed) -> event_pb2.AttemptFailed:
+    """The message for an attempt that failed."""
+    message = event_pb2.AttemptFailed(
+        worker_id=failed.worker_id,
+        lease_epoch=failed.lease_epoch,
+        attempt=failed.attempt,
+        failure=finish_to_wire(failed.failure),
+    )
+    message.retry_time.FromNanoseconds(failed.retry_ns)
+    return message
+
+
+def checked_attempt_failed(message: event_pb2.AttemptFailed) -> events.AttemptFailed:
+    """The attempt that failed, from a message whose rules hold. Raises Refusal."""
+    worker_id, epoch = need(message.worker_id, "worker_id"), need(message.lease_epoch, "lease_epoch")
+    attempt = need(message.attempt, "attempt")
+    need(message.HasField("failure"), "failure")
+    need(message.HasField("retry_time"), "retry_time")
+    failure = part(message, "failure", checked_finish)
+    if failure.outcome is not events.Outcome.FAILED:
+        raise Refusal(
+            "invalid_value",
+            "an attempt that is tried again has failed; give the outcome FAILED",
+            field="failure.outcome",
+        )
+    return events.AttemptFailed(worker_id, epoch, attempt, failure, message.retry_time.ToNanoseconds())
 
 
 def encode_finish(finish: events.RunFinished) -> bytes:

@@ -28,6 +28,10 @@ def run_to_wire(state: RunState, spec: RunSpec, events_topic: str) -> run_pb2.Ru
         events_topic=events_topic,
     )
     run.create_time.FromNanoseconds(state.create_ns)
+    if state.not_before_ns is not None:
+        run.not_before_time.FromNanoseconds(state.not_before_ns)
+    if state.deadline_ns is not None:
+        run.deadline_time.FromNanoseconds(state.deadline_ns)
     if state.finish_ns is not None:
         run.finish_time.FromNanoseconds(state.finish_ns)
     if state.finish is not None:

@@ -9,7 +9,8 @@ from google.protobuf.message import Message as ProtoMessage
 
 from oa_base.refusal import Refusal
 from oa_runlog import events
-from oa_runlog.wire.fields import json_text, parse
+from oa_runlog.wire.fields import json_text, parse, part
+from oa_runlog.wire.queues import checked_queue, queue_to_wire
 from oa_wire.rules import check_rules
 from openagents.runtime.v1 import event_pb2
 
@@ -24,6 +25,7 @@ def spec_to_wire(spec: events.RunSpec) -> event_pb2.RunSpec:
         thread_id=spec.thread_id,
         labels=dict(spec.labels),
         retention_class=spec.retention_class,
+        queue=None if spec.queue == events.AT_ONCE else queue_to_wire(spec.queue),
     )
     match spec.input:
         case events.ExecSpec() as command:
@@ -67,7 +69,10 @@ def checked_spec(message: event_pb2.RunSpec, path: str) -> events.RunSpec:
             text = "the spec says nothing to execute; set exec, prompt or agent"
             raise Refusal("missing_payload", text, field=f"{path}input")
     labels = _frozen(message.labels)
-    return events.RunSpec(message.adapter, what, message.title, message.thread_id, labels, message.retention_class)
+    queue = part(message, "queue", checked_queue) if message.HasField("queue") else events.AT_ONCE
+    return events.RunSpec(
+        message.adapter, what, message.title, message.thread_id, labels, message.retention_class, queue
+    )
 
 
 def _frozen(entries: Mapping[str, str]) -> Mapping[str, str]:

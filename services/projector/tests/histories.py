@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hypothesis import strategies as st
 
@@ -76,6 +77,7 @@ _MOVES: st.SearchStrategy[e.EventBody] = st.one_of(
         st.none() | st.builds(e.ExecResult, st.none() | st.integers(-128, 255), st.integers(0, 31), _COUNTS, _COUNTS),
     ),
     st.builds(e.ExecutorLost, st.just(ulid("wrk", 1)), st.integers(1, 5), st.integers(1, 5), st.booleans()),
+    st.just(e.AttemptFailed(ulid("wrk", 1), 1, 1, e.RunFinished(e.Outcome.FAILED, "agent_error"), 0)),
 )
 _WORK: st.SearchStrategy[e.EventBody] = st.one_of(
     st.builds(e.TextDelta, st.sampled_from(e.TextStream), st.binary(max_size=20)),
@@ -94,6 +96,7 @@ _SPECS = st.builds(
     st.builds(e.ExecSpec, st.lists(_WORDS, min_size=1, max_size=4).map(tuple)) | st.builds(e.PromptSpec, _WORDS),
     _WORDS,
     st.sampled_from(["", "thread"]),
+    queue=st.sampled_from([e.AT_ONCE, e.QueuePolicy(start_timeout_ms=9, retry=e.RetryPolicy(3))]),
 )
 _CREATED = st.builds(created, st.sampled_from([USER, OTHER_USER]), st.sampled_from([ORG, OTHER_ORG]), _SPECS)
 
@@ -121,6 +124,8 @@ def _next(state: RunState, body: e.EventBody) -> e.RunEvent:
             body, lease = started(state.attempt + 1), 0
         case e.ExecutorLost(requeued=requeued):
             body, lease = e.ExecutorLost(state.worker_id, state.lease_epoch, state.attempt, requeued), 0
+        case e.AttemptFailed():
+            body, lease = replace(body, lease_epoch=state.lease_epoch, attempt=state.attempt), 0
         case e.RunCancelRequested():
             lease = 0
     return e.RunEvent(state.run_id, state.latest_seq + 1, state.create_ns + state.latest_seq, lease, body)

@@ -29,7 +29,7 @@ from oa_platform.system.ids import new_id
 from oa_testing.postgres import ON_FAST, Database
 from openagents.common.v1 import principal_pb2
 from openagents.control.v1 import claims_pb2
-from openagents.runtime.v1 import event_pb2, run_service_pb2, worker_service_pb2
+from openagents.runtime.v1 import event_pb2, run_pb2, run_service_pb2, worker_service_pb2
 from openagents.runtime.v1.log_service_pb2_grpc import LogServiceStub
 from openagents.runtime.v1.receipt_service_pb2_grpc import ReceiptServiceStub
 from openagents.runtime.v1.replay_service_pb2_grpc import ReplayServiceStub
@@ -129,10 +129,17 @@ class Doors:
         self.topics = TopicServiceStub(channel)
         self.workers = WorkerServiceStub(channel)
 
-    async def create(self, who: Somebody, key: str = "k", *argv: str, retention_class: str = "") -> Any:
+    async def create(
+        self,
+        who: Somebody,
+        key: str = "k",
+        *argv: str,
+        retention_class: str = "",
+        queue: event_pb2.QueuePolicy | None = None,
+    ) -> Any:
         """A run of `argv`."""
         command = event_pb2.ExecSpec(argv=argv or ("true",))
-        spec = event_pb2.RunSpec(adapter="exec", exec=command, retention_class=retention_class)
+        spec = event_pb2.RunSpec(adapter="exec", exec=command, retention_class=retention_class, queue=queue)
         request = run_service_pb2.CreateRunRequest(idempotency_key=key, spec=spec)
         return (await self.runs.CreateRun(request, metadata=who.as_person())).run
 
@@ -269,3 +276,25 @@ def finish(outcome: event_pb2.RunOutcome.ValueType = event_pb2.RUN_OUTCOME_SUCCE
 def somebody() -> Somebody:
     """Somebody new, and the key that control signs with."""
     return Somebody(generate_key())
+
+
+async def attached(runtime: Doors, who: Somebody, slots: int = 4) -> FakeWorker:
+    """A worker with so many slots."""
+    worker = FakeWorker(runtime, who, slots=slots)
+    await worker.attach()
+    return worker
+
+
+async def cancel(runtime: Doors, who: Somebody, run_id: str) -> run_pb2.Run:
+    """The run, once its cancel was asked for."""
+    request = run_service_pb2.CancelRunRequest(run_id=run_id, reason="enough")
+    run: run_pb2.Run = (await runtime.runs.CancelRun(request, metadata=who.as_person())).run
+    return run
+
+
+async def until_status(runtime: Doors, who: Somebody, run_id: str, status: run_pb2.RunStatus.ValueType) -> run_pb2.Run:
+    """The run once it has the status."""
+    async with asyncio.timeout(60):
+        while (run := await runtime.run(who, run_id)).status != status:
+            await asyncio.sleep(0.02)
+    return run  # type: ignore[no-any-return]

@@ -13,6 +13,7 @@ from oa_runlog.events import (
     AgentSpec,
     CodexEvent,
     CodexItem,
+    Concurrency,
     ControlOutcome,
     ControlReceipt,
     ControlRequest,
@@ -24,11 +25,13 @@ from oa_runlog.events import (
     MessageRole,
     Outcome,
     PromptSpec,
+    QueuePolicy,
     RequestAnswered,
     RequestExpired,
     RequestKind,
     RequestOpened,
     RequestOption,
+    RetryPolicy,
     RunFinished,
     RunSpec,
     StepCompleted,
@@ -230,6 +233,57 @@ def lost_too_often(run: Teller) -> None:
     run.try_everything_else()
 
 
+_RETRIED = RunSpec("support", AgentSpec("{}"), queue=QueuePolicy(retry=RetryPolicy(3, initial_delay_ms=1_000)))
+
+
+def failed_and_tried_again(run: Teller) -> None:
+    """An agent fails and is tried again after a pause; that its worker is lost is counted apart; then it succeeds."""
+    run.create(_RETRIED)
+    run.assign()
+    error = RunFinished(Outcome.FAILED, "agent_error", "ValueError: not today")
+    run.append(Message(MessageRole.ASSISTANT, "let me see"), error)
+    run.try_everything_else()
+    run.assign(1, after_ms=1_000)
+    run.lose()
+    run.assign()
+    run.append(RunFinished(Outcome.FAILED, "agent_error", "ValueError: nor today"))
+    run.assign(after_ms=2_000)
+    run.append(RunFinished(Outcome.SUCCEEDED, result_json="1"))
+
+
+def failed_as_often_as_it_may(run: Teller) -> None:
+    """The last failure that the policy allows ends the run."""
+    run.create(_RETRIED)
+    for pause_ms in (0, 1_000, 2_000):
+        run.assign(after_ms=pause_ms)
+        run.append(RunFinished(Outcome.FAILED, "agent_error"))
+    run.try_everything_else()
+
+
+def failed_for_good(run: Teller) -> None:
+    """Another attempt would end alike, by the reason: it is not made."""
+    run.create(_RETRIED)
+    run.assign()
+    run.append(RunFinished(Outcome.FAILED, "invalid_input"))
+
+
+def never_started(run: Teller) -> None:
+    """No worker starts it in the time that its policy states."""
+    run.create(RunSpec("support", AgentSpec("{}"), queue=QueuePolicy(-5, start_timeout_ms=5_000)))
+    run.miss_deadline(5_000)
+    run.try_everything_else()
+
+
+def took_too_long(run: Teller) -> None:
+    """It does not end in the time that its policy states, which goes on while it waits for its second worker."""
+    queue = QueuePolicy(7, run_timeout_ms=60_000, concurrency=Concurrency("deploy", 1))
+    run.create(RunSpec("exec", ExecSpec(("sleep", "90")), queue=queue))
+    run.assign()
+    run.lose()
+    run.assign(1)
+    run.miss_deadline(60_000)
+
+
 def canceled_before_the_first_worker(run: Teller) -> None:
     """A cancel ends a run that no worker has, at once; nothing can follow."""
     run.create()
@@ -341,6 +395,11 @@ STORIES = tuple(
         lost_and_waiting,
         lost_and_taken_over,
         lost_too_often,
+        failed_and_tried_again,
+        failed_as_often_as_it_may,
+        failed_for_good,
+        never_started,
+        took_too_long,
         canceled_before_the_first_worker,
         canceled_between_two_workers,
         canceled_by_its_worker,

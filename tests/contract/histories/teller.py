@@ -20,9 +20,11 @@ from oa_runlog.commands import (
     RequestCancel,
     SendInput,
     SettleRequest,
+    TimeLimit,
 )
 from oa_runlog.decide import Accepted, Decision, KnownKey, Limits, Unchanged
 from oa_runlog.events import (
+    AttemptFailed,
     CodexEvent,
     Custom,
     EventBody,
@@ -79,6 +81,7 @@ def _one_of_each() -> dict[str, EventBody]:
         RunStarted(WORKERS[0], 1, 1),
         RunCancelRequested(USER, "enough"),
         ExecutorLost(WORKERS[0], 1, 1, requeued=True),
+        AttemptFailed(WORKERS[0], 1, 1, RunFinished(Outcome.FAILED, "agent_error"), _START_NS),
         RequestAnswered("r1", "yes", "", USER),
         RequestExpired("r1", "no"),
         InputReceived(USER, '{"say":"Grüße"}'),
@@ -117,8 +120,9 @@ class Teller:
         """A person wants the run."""
         self._do(CreateRun.of(self.run_id, ORG, USER, spec, "create"))
 
-    def assign(self, worker: int = 0) -> None:
-        """One of the workers gets it."""
+    def assign(self, worker: int = 0, after_ms: int = 0) -> None:
+        """One of the workers gets it, once so many milliseconds have passed."""
+        self.now_ns += after_ms * _MS_NS
         self._do(AssignRun(self.run_id, WORKERS[worker]))
 
     def append(self, *bodies: EventBody) -> None:
@@ -142,10 +146,10 @@ class Teller:
         """Its worker goes silent."""
         self._do(LoseLease(self.run_id, self._run.worker_id, self._run.lease_epoch))
 
-    def miss_deadline(self) -> None:
-        """Nobody ended it in time after the cancel."""
-        self.now_ns += LIMITS.cancel_deadline_ms * _MS_NS
-        self._do(CancelDeadline(self.run_id))
+    def miss_deadline(self, policys_ms: int = 0) -> None:
+        """Nobody ended it in time: after the cancel, or within so many milliseconds as its policy states."""
+        self.now_ns += (policys_ms or LIMITS.cancel_deadline_ms) * _MS_NS
+        self._do(TimeLimit(self.run_id) if policys_ms else CancelDeadline(self.run_id))
 
     # ------------------------------------------------------------------------------------------- what changes nothing
 

@@ -203,6 +203,7 @@ class EventBody(_message.Message):
     INPUT_RECEIVED_FIELD_NUMBER: _builtins.int
     REQUEST_ANSWERED_FIELD_NUMBER: _builtins.int
     REQUEST_EXPIRED_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FAILED_FIELD_NUMBER: _builtins.int
     TEXT_DELTA_FIELD_NUMBER: _builtins.int
     TOOL_CALL_FIELD_NUMBER: _builtins.int
     TOOL_RESULT_FIELD_NUMBER: _builtins.int
@@ -244,6 +245,10 @@ class EventBody(_message.Message):
     @_builtins.property
     def request_expired(self) -> Global___RequestExpired:
         """`request.expired`: nobody has, in its time. Authority."""
+
+    @_builtins.property
+    def attempt_failed(self) -> Global___AttemptFailed:
+        """`attempt.failed`: a worker ended the run as failed, and it is tried again. Authority."""
 
     @_builtins.property
     def text_delta(self) -> Global___TextDelta:
@@ -296,6 +301,7 @@ class EventBody(_message.Message):
         input_received: Global___InputReceived | None = ...,
         request_answered: Global___RequestAnswered | None = ...,
         request_expired: Global___RequestExpired | None = ...,
+        attempt_failed: Global___AttemptFailed | None = ...,
         text_delta: Global___TextDelta | None = ...,
         tool_call: Global___ToolCall | None = ...,
         tool_result: Global___ToolResult | None = ...,
@@ -307,11 +313,11 @@ class EventBody(_message.Message):
         step_completed: Global___StepCompleted | None = ...,
         request_opened: Global___RequestOpened | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["codex_event", b"codex_event", "custom", b"custom", "executor_lost", b"executor_lost", "input_received", b"input_received", "kind", b"kind", "message", b"message", "request_answered", b"request_answered", "request_expired", b"request_expired", "request_opened", b"request_opened", "run_cancel_requested", b"run_cancel_requested", "run_created", b"run_created", "run_finished", b"run_finished", "run_started", b"run_started", "step_completed", b"step_completed", "text_delta", b"text_delta", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage", "verification", b"verification"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_failed", b"attempt_failed", "codex_event", b"codex_event", "custom", b"custom", "executor_lost", b"executor_lost", "input_received", b"input_received", "kind", b"kind", "message", b"message", "request_answered", b"request_answered", "request_expired", b"request_expired", "request_opened", b"request_opened", "run_cancel_requested", b"run_cancel_requested", "run_created", b"run_created", "run_finished", b"run_finished", "run_started", b"run_started", "step_completed", b"step_completed", "text_delta", b"text_delta", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage", "verification", b"verification"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["codex_event", b"codex_event", "custom", b"custom", "executor_lost", b"executor_lost", "input_received", b"input_received", "kind", b"kind", "message", b"message", "request_answered", b"request_answered", "request_expired", b"request_expired", "request_opened", b"request_opened", "run_cancel_requested", b"run_cancel_requested", "run_created", b"run_created", "run_finished", b"run_finished", "run_started", b"run_started", "step_completed", b"step_completed", "text_delta", b"text_delta", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage", "verification", b"verification"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_failed", b"attempt_failed", "codex_event", b"codex_event", "custom", b"custom", "executor_lost", b"executor_lost", "input_received", b"input_received", "kind", b"kind", "message", b"message", "request_answered", b"request_answered", "request_expired", b"request_expired", "request_opened", b"request_opened", "run_cancel_requested", b"run_cancel_requested", "run_created", b"run_created", "run_finished", b"run_finished", "run_started", b"run_started", "step_completed", b"step_completed", "text_delta", b"text_delta", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage", "verification", b"verification"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_created", "run_started", "run_cancel_requested", "run_finished", "executor_lost", "input_received", "request_answered", "request_expired", "text_delta", "tool_call", "tool_result", "message", "verification", "usage", "codex_event", "custom", "step_completed", "request_opened"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_created", "run_started", "run_cancel_requested", "run_finished", "executor_lost", "input_received", "request_answered", "request_expired", "attempt_failed", "text_delta", "tool_call", "tool_result", "message", "verification", "usage", "codex_event", "custom", "step_completed", "request_opened"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -383,6 +389,7 @@ class RunSpec(_message.Message):
     THREAD_ID_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     RETENTION_CLASS_FIELD_NUMBER: _builtins.int
+    QUEUE_FIELD_NUMBER: _builtins.int
     adapter: _builtins.str
     """Adapter that a worker needs to have for it, for example "exec"."""
     title: _builtins.str
@@ -410,6 +417,12 @@ class RunSpec(_message.Message):
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels of the caller's own."""
 
+    @_builtins.property
+    def queue(self) -> Global___QueuePolicy:
+        """When the run is given to a worker, how long it may take, and whether it is tried
+        again; absent for at once, without a limit, and once.
+        """
+
     def __init__(
         self,
         *,
@@ -421,16 +434,140 @@ class RunSpec(_message.Message):
         thread_id: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         retention_class: _builtins.str = ...,
+        queue: Global___QueuePolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "exec", b"exec", "input", b"input", "prompt", b"prompt"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "exec", b"exec", "input", b"input", "prompt", b"prompt", "queue", b"queue"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "agent", b"agent", "exec", b"exec", "input", b"input", "labels", b"labels", "prompt", b"prompt", "retention_class", b"retention_class", "thread_id", b"thread_id", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "agent", b"agent", "exec", b"exec", "input", b"input", "labels", b"labels", "prompt", b"prompt", "queue", b"queue", "retention_class", b"retention_class", "thread_id", b"thread_id", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["exec", "prompt", "agent"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_input) -> _WhichOneofReturnType_input | None: ...
 
 Global___RunSpec: _TypeAlias = RunSpec  # noqa: Y015
+
+@_typing.final
+class QueuePolicy(_message.Message):
+    """When a run is given to a worker, how long it may take, and whether it is tried again.
+    Times are the authority's.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    NOT_BEFORE_TIME_FIELD_NUMBER: _builtins.int
+    START_TIMEOUT_MS_FIELD_NUMBER: _builtins.int
+    RUN_TIMEOUT_MS_FIELD_NUMBER: _builtins.int
+    CONCURRENCY_FIELD_NUMBER: _builtins.int
+    RETRY_FIELD_NUMBER: _builtins.int
+    priority: _builtins.int
+    """Among the waiting runs of an org a higher one goes first; 0 is usual."""
+    start_timeout_ms: _builtins.int
+    """Longest time from then, or from the run's creation, until a worker starts it, in
+    milliseconds; 0 for no limit. Over it the run fails as `start_timeout`.
+    """
+    run_timeout_ms: _builtins.int
+    """Longest time from its first start until it ends, in milliseconds, whatever the
+    number of attempts and the pauses between them; 0 for no limit. Over it the run
+    fails as `run_timeout`.
+    """
+    @_builtins.property
+    def not_before_time(self) -> _timestamp_pb2.Timestamp:
+        """No worker gets the run before this; absent for at once."""
+
+    @_builtins.property
+    def concurrency(self) -> Global___Concurrency:
+        """How many runs of one kind may run at a time; absent for any number."""
+
+    @_builtins.property
+    def retry(self) -> Global___RetryPolicy:
+        """Whether a run that fails is tried again; absent for no."""
+
+    def __init__(
+        self,
+        *,
+        priority: _builtins.int = ...,
+        not_before_time: _timestamp_pb2.Timestamp | None = ...,
+        start_timeout_ms: _builtins.int = ...,
+        run_timeout_ms: _builtins.int = ...,
+        concurrency: Global___Concurrency | None = ...,
+        retry: Global___RetryPolicy | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["concurrency", b"concurrency", "not_before_time", b"not_before_time", "retry", b"retry"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency", b"concurrency", "not_before_time", b"not_before_time", "priority", b"priority", "retry", b"retry", "run_timeout_ms", b"run_timeout_ms", "start_timeout_ms", b"start_timeout_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueuePolicy: _TypeAlias = QueuePolicy  # noqa: Y015
+
+@_typing.final
+class Concurrency(_message.Message):
+    """A bound on the runs of an org that run at a time. A run waits while as many others of
+    its key run as its own limit says.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """What the runs have in common, in the caller's words: "deploy-production", "gpu", …"""
+    limit: _builtins.int
+    """The limit."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Concurrency: _TypeAlias = Concurrency  # noqa: Y015
+
+@_typing.final
+class RetryPolicy(_message.Message):
+    """When a run that a worker ended as failed is tried again. What its steps have stored
+    stays. That a worker was lost is another thing: such a run goes on in any case.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_FAILURES_FIELD_NUMBER: _builtins.int
+    INITIAL_DELAY_MS_FIELD_NUMBER: _builtins.int
+    MAX_DELAY_MS_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
+    max_failures: _builtins.int
+    """How many times a worker may fail with the run, the last time included: 2 to 100."""
+    initial_delay_ms: _builtins.int
+    """Pause after the first failure, in milliseconds; twice as long after each further one."""
+    max_delay_ms: _builtins.int
+    """Longest pause, in milliseconds; 0 for one day."""
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Reasons of a failure that is tried again; empty for all but those that say that
+        another attempt would end alike (docs/queue.md lists them).
+        """
+
+    def __init__(
+        self,
+        *,
+        max_failures: _builtins.int = ...,
+        initial_delay_ms: _builtins.int = ...,
+        max_delay_ms: _builtins.int = ...,
+        reasons: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["initial_delay_ms", b"initial_delay_ms", "max_delay_ms", b"max_delay_ms", "max_failures", b"max_failures", "reasons", b"reasons"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryPolicy: _TypeAlias = RetryPolicy  # noqa: Y015
 
 @_typing.final
 class ExecSpec(_message.Message):
@@ -551,7 +688,7 @@ class RunStarted(_message.Message):
     lease_epoch: _builtins.int
     """Epoch of the lease that it got."""
     attempt: _builtins.int
-    """Attempt: 1, and one more each time that an executor was lost."""
+    """Attempt: 1, and one more each time that an executor was lost or failed."""
     def __init__(
         self,
         *,
@@ -798,6 +935,50 @@ class RequestExpired(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RequestExpired: _TypeAlias = RequestExpired  # noqa: Y015
+
+@_typing.final
+class AttemptFailed(_message.Message):
+    """A worker ended the run as failed, and by its retry policy it is tried again. The
+    worker's lease is over.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    LEASE_EPOCH_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    RETRY_TIME_FIELD_NUMBER: _builtins.int
+    worker_id: _builtins.str
+    """Worker (`wrk_…`)."""
+    lease_epoch: _builtins.int
+    """Epoch of the lease that ended."""
+    attempt: _builtins.int
+    """Attempt that failed."""
+    @_builtins.property
+    def failure(self) -> Global___RunFinished:
+        """Why, as it would stand in `run.finished`: reason word, text for people, what was measured."""
+
+    @_builtins.property
+    def retry_time(self) -> _timestamp_pb2.Timestamp:
+        """No worker gets the run before this."""
+
+    def __init__(
+        self,
+        *,
+        worker_id: _builtins.str = ...,
+        lease_epoch: _builtins.int = ...,
+        attempt: _builtins.int = ...,
+        failure: Global___RunFinished | None = ...,
+        retry_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "retry_time", b"retry_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "failure", b"failure", "lease_epoch", b"lease_epoch", "retry_time", b"retry_time", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttemptFailed: _TypeAlias = AttemptFailed  # noqa: Y015
 
 @_typing.final
 class TextDelta(_message.Message):

@@ -26,15 +26,15 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from openagents.runtime.v1 import event_pb2 as openagents_dot_runtime_dot_v1_dot_event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fopenagents/runtime/v1/run.proto\x12\x15openagents.runtime.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!openagents/runtime/v1/event.proto\"\xa9\x04\n\x03Run\x12\x15\n\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x15\n\x06org_id\x18\x03 \x01(\tR\x05orgId\x12\x32\n\x04spec\x18\x04 \x01(\x0b\x32\x1e.openagents.runtime.v1.RunSpecR\x04spec\x12\x38\n\x06status\x18\x05 \x01(\x0e\x32 .openagents.runtime.v1.RunStatusR\x06status\x12\x1d\n\nlatest_seq\x18\x06 \x01(\x04R\tlatestSeq\x12\x1d\n\nchain_head\x18\x07 \x01(\x0cR\tchainHead\x12\x1f\n\x0blease_epoch\x18\x08 \x01(\x04R\nleaseEpoch\x12\x1b\n\tworker_id\x18\t \x01(\tR\x08workerId\x12\x18\n\x07\x61ttempt\x18\n \x01(\rR\x07\x61ttempt\x12;\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0b\x66inish_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nfinishTime\x12:\n\x06\x66inish\x18\r \x01(\x0b\x32\".openagents.runtime.v1.RunFinishedR\x06\x66inish\x12!\n\x0c\x65vents_topic\x18\x0e \x01(\tR\x0b\x65ventsTopic*\xbb\x01\n\tRunStatus\x12\x1a\n\x16RUN_STATUS_UNSPECIFIED\x10\x00\x12\x16\n\x12RUN_STATUS_CREATED\x10\x01\x12\x16\n\x12RUN_STATUS_RUNNING\x10\x02\x12\x18\n\x14RUN_STATUS_CANCELING\x10\x03\x12\x18\n\x14RUN_STATUS_SUCCEEDED\x10\x04\x12\x15\n\x11RUN_STATUS_FAILED\x10\x05\x12\x17\n\x13RUN_STATUS_CANCELED\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fopenagents/runtime/v1/run.proto\x12\x15openagents.runtime.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!openagents/runtime/v1/event.proto\"\xae\x05\n\x03Run\x12\x15\n\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x15\n\x06org_id\x18\x03 \x01(\tR\x05orgId\x12\x32\n\x04spec\x18\x04 \x01(\x0b\x32\x1e.openagents.runtime.v1.RunSpecR\x04spec\x12\x38\n\x06status\x18\x05 \x01(\x0e\x32 .openagents.runtime.v1.RunStatusR\x06status\x12\x1d\n\nlatest_seq\x18\x06 \x01(\x04R\tlatestSeq\x12\x1d\n\nchain_head\x18\x07 \x01(\x0cR\tchainHead\x12\x1f\n\x0blease_epoch\x18\x08 \x01(\x04R\nleaseEpoch\x12\x1b\n\tworker_id\x18\t \x01(\tR\x08workerId\x12\x18\n\x07\x61ttempt\x18\n \x01(\rR\x07\x61ttempt\x12;\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0b\x66inish_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nfinishTime\x12:\n\x06\x66inish\x18\r \x01(\x0b\x32\".openagents.runtime.v1.RunFinishedR\x06\x66inish\x12!\n\x0c\x65vents_topic\x18\x0e \x01(\tR\x0b\x65ventsTopic\x12\x42\n\x0fnot_before_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampR\rnotBeforeTime\x12?\n\rdeadline_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0c\x64\x65\x61\x64lineTime*\xbb\x01\n\tRunStatus\x12\x1a\n\x16RUN_STATUS_UNSPECIFIED\x10\x00\x12\x16\n\x12RUN_STATUS_CREATED\x10\x01\x12\x16\n\x12RUN_STATUS_RUNNING\x10\x02\x12\x18\n\x14RUN_STATUS_CANCELING\x10\x03\x12\x18\n\x14RUN_STATUS_SUCCEEDED\x10\x04\x12\x15\n\x11RUN_STATUS_FAILED\x10\x05\x12\x17\n\x13RUN_STATUS_CANCELED\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'openagents.runtime.v1.run_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RUNSTATUS']._serialized_start=683
-  _globals['_RUNSTATUS']._serialized_end=870
+  _globals['_RUNSTATUS']._serialized_start=816
+  _globals['_RUNSTATUS']._serialized_end=1003
   _globals['_RUN']._serialized_start=127
-  _globals['_RUN']._serialized_end=680
+  _globals['_RUN']._serialized_end=813
 # @@protoc_insertion_point(module_scope)

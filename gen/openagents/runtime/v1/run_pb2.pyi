@@ -79,6 +79,8 @@ class Run(_message.Message):
     FINISH_TIME_FIELD_NUMBER: _builtins.int
     FINISH_FIELD_NUMBER: _builtins.int
     EVENTS_TOPIC_FIELD_NUMBER: _builtins.int
+    NOT_BEFORE_TIME_FIELD_NUMBER: _builtins.int
+    DEADLINE_TIME_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Id (`run_…`)."""
     user_id: _builtins.str
@@ -115,6 +117,18 @@ class Run(_message.Message):
     def finish(self) -> _event_pb2.RunFinished:
         """How it ended; absent while it has not."""
 
+    @_builtins.property
+    def not_before_time(self) -> _timestamp_pb2.Timestamp:
+        """No worker gets it before this: it was asked for, or it is tried again then; absent
+        for no such time.
+        """
+
+    @_builtins.property
+    def deadline_time(self) -> _timestamp_pb2.Timestamp:
+        """When the authority ends it: the end of its start timeout until it is started, and
+        then that of its run timeout; absent for no limit.
+        """
+
     def __init__(
         self,
         *,
@@ -132,10 +146,12 @@ class Run(_message.Message):
         finish_time: _timestamp_pb2.Timestamp | None = ...,
         finish: _event_pb2.RunFinished | None = ...,
         events_topic: _builtins.str = ...,
+        not_before_time: _timestamp_pb2.Timestamp | None = ...,
+        deadline_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "finish", b"finish", "finish_time", b"finish_time", "spec", b"spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline_time", b"deadline_time", "finish", b"finish", "finish_time", b"finish_time", "not_before_time", b"not_before_time", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "chain_head", b"chain_head", "create_time", b"create_time", "events_topic", b"events_topic", "finish", b"finish", "finish_time", b"finish_time", "latest_seq", b"latest_seq", "lease_epoch", b"lease_epoch", "org_id", b"org_id", "run_id", b"run_id", "spec", b"spec", "status", b"status", "user_id", b"user_id", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "chain_head", b"chain_head", "create_time", b"create_time", "deadline_time", b"deadline_time", "events_topic", b"events_topic", "finish", b"finish", "finish_time", b"finish_time", "latest_seq", b"latest_seq", "lease_epoch", b"lease_epoch", "not_before_time", b"not_before_time", "org_id", b"org_id", "run_id", b"run_id", "spec", b"spec", "status", b"status", "user_id", b"user_id", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

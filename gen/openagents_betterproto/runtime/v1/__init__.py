@@ -146,6 +146,11 @@ class EventBody(betterproto.Message):
     request_expired: "RequestExpired" = betterproto.message_field(8, group="kind")
     """`request.expired`: nobody has, in its time. Authority."""
 
+    attempt_failed: "AttemptFailed" = betterproto.message_field(9, group="kind")
+    """
+    `attempt.failed`: a worker ended the run as failed, and it is tried again. Authority.
+    """
+
     text_delta: "TextDelta" = betterproto.message_field(10, group="kind")
     """`text.delta`."""
 
@@ -225,6 +230,90 @@ class RunSpec(betterproto.Message):
      the installation's setting; empty is the class "default".
     """
 
+    queue: "QueuePolicy" = betterproto.message_field(9)
+    """
+    When the run is given to a worker, how long it may take, and whether it is tried
+     again; absent for at once, without a limit, and once.
+    """
+
+
+@dataclass(eq=False, repr=False)
+class QueuePolicy(betterproto.Message):
+    """
+    When a run is given to a worker, how long it may take, and whether it is tried again.
+     Times are the authority's.
+    """
+
+    priority: int = betterproto.sint32_field(1)
+    """
+    Among the waiting runs of an org a higher one goes first; 0 is usual.
+    """
+
+    not_before_time: datetime = betterproto.message_field(2)
+    """No worker gets the run before this; absent for at once."""
+
+    start_timeout_ms: int = betterproto.uint64_field(3)
+    """
+    Longest time from then, or from the run's creation, until a worker starts it, in
+     milliseconds; 0 for no limit. Over it the run fails as `start_timeout`.
+    """
+
+    run_timeout_ms: int = betterproto.uint64_field(4)
+    """
+    Longest time from its first start until it ends, in milliseconds, whatever the
+     number of attempts and the pauses between them; 0 for no limit. Over it the run
+     fails as `run_timeout`.
+    """
+
+    concurrency: "Concurrency" = betterproto.message_field(5)
+    """How many runs of one kind may run at a time; absent for any number."""
+
+    retry: "RetryPolicy" = betterproto.message_field(6)
+    """Whether a run that fails is tried again; absent for no."""
+
+
+@dataclass(eq=False, repr=False)
+class Concurrency(betterproto.Message):
+    """
+    A bound on the runs of an org that run at a time. A run waits while as many others of
+     its key run as its own limit says.
+    """
+
+    key: str = betterproto.string_field(1)
+    """
+    What the runs have in common, in the caller's words: "deploy-production", "gpu", …
+    """
+
+    limit: int = betterproto.uint32_field(2)
+    """The limit."""
+
+
+@dataclass(eq=False, repr=False)
+class RetryPolicy(betterproto.Message):
+    """
+    When a run that a worker ended as failed is tried again. What its steps have stored
+     stays. That a worker was lost is another thing: such a run goes on in any case.
+    """
+
+    max_failures: int = betterproto.uint32_field(1)
+    """
+    How many times a worker may fail with the run, the last time included: 2 to 100.
+    """
+
+    initial_delay_ms: int = betterproto.uint64_field(2)
+    """
+    Pause after the first failure, in milliseconds; twice as long after each further one.
+    """
+
+    max_delay_ms: int = betterproto.uint64_field(3)
+    """Longest pause, in milliseconds; 0 for one day."""
+
+    reasons: List[str] = betterproto.string_field(4)
+    """
+    Reasons of a failure that is tried again; empty for all but those that say that
+     another attempt would end alike (docs/queue.md lists them).
+    """
+
 
 @dataclass(eq=False, repr=False)
 class ExecSpec(betterproto.Message):
@@ -278,7 +367,9 @@ class RunStarted(betterproto.Message):
     """Epoch of the lease that it got."""
 
     attempt: int = betterproto.uint32_field(3)
-    """Attempt: 1, and one more each time that an executor was lost."""
+    """
+    Attempt: 1, and one more each time that an executor was lost or failed.
+    """
 
 
 @dataclass(eq=False, repr=False)
@@ -401,6 +492,31 @@ class RequestExpired(betterproto.Message):
 
     option: str = betterproto.string_field(2)
     """The default: an option, or empty."""
+
+
+@dataclass(eq=False, repr=False)
+class AttemptFailed(betterproto.Message):
+    """
+    A worker ended the run as failed, and by its retry policy it is tried again. The
+     worker's lease is over.
+    """
+
+    worker_id: str = betterproto.string_field(1)
+    """Worker (`wrk_…`)."""
+
+    lease_epoch: int = betterproto.uint64_field(2)
+    """Epoch of the lease that ended."""
+
+    attempt: int = betterproto.uint32_field(3)
+    """Attempt that failed."""
+
+    failure: "RunFinished" = betterproto.message_field(4)
+    """
+    Why, as it would stand in `run.finished`: reason word, text for people, what was measured.
+    """
+
+    retry_time: datetime = betterproto.message_field(5)
+    """No worker gets the run before this."""
 
 
 @dataclass(eq=False, repr=False)

@@ -16,8 +16,17 @@ from services.runtime.authority.domain import Head
 from services.runtime.log import metrics
 from services.runtime.log.app.pending import PendingCommand
 from services.runtime.log.app.ports import LogSession
-from services.runtime.log.domain.batch import Answer, Batch, Decided, Snapshot, has_to_be_read_for, wanted_by
+from services.runtime.log.domain.batch import (
+    NOTHING_HELD,
+    Answer,
+    Batch,
+    Decided,
+    Snapshot,
+    has_to_be_read_for,
+    wanted_by,
+)
 from services.runtime.log.domain.cache import LogCache
+from services.runtime.log.domain.shares import Share, shares_to_grow
 
 _log = structlog.get_logger(__name__)
 
@@ -77,7 +86,9 @@ class BatchWriter:
         async with session.transaction(set(partitions.values())) as transaction:
             snapshot = await transaction.read(wanted_by([one.command for one in commands]))
             self._cache.clock(snapshot.now_ns, time.monotonic_ns())
-            decided = self._decide(transaction.heads, snapshot, commands)
+            shares = shares_to_grow([one.command for one in commands], snapshot.runs, self._run_limits)
+            held = await transaction.held(shares) if shares else NOTHING_HELD
+            decided = self._decide(transaction.heads, snapshot, commands, held)
             changes = decided.changes
             if changes.records:
                 receipts = [self._seal(changes.runs[run_id], snapshot.log_epoch) for run_id in changes.finished]
@@ -86,8 +97,14 @@ class BatchWriter:
         self._learn(transaction.heads, decided, partitions)
         return decided
 
-    def _decide(self, heads: Mapping[int, Head], snapshot: Snapshot, commands: Sequence[PendingCommand]) -> Decided:
-        batch = Batch(heads, snapshot, self._run_limits)
+    def _decide(
+        self,
+        heads: Mapping[int, Head],
+        snapshot: Snapshot,
+        commands: Sequence[PendingCommand],
+        held: Mapping[Share, int] = NOTHING_HELD,
+    ) -> Decided:
+        batch = Batch(heads, snapshot, self._run_limits, held)
         return Decided(batch, [_apply(batch, one) for one in commands])
 
     def _learn(self, heads: Mapping[int, Head], decided: Decided, partitions: Mapping[str, int]) -> None:

@@ -11,6 +11,7 @@ from oa_runlog.state import RunState
 from services.runtime.authority.domain import Head
 from services.runtime.log.domain.batch import Changes, Snapshot, Wanted
 from services.runtime.log.domain.records import LogRecord, RunRecord
+from services.runtime.log.domain.shares import Share
 
 
 class LogTransaction(Protocol):
@@ -21,6 +22,10 @@ class LogTransaction(Protocol):
 
     async def read(self, wanted: Wanted) -> Snapshot:
         """What the batch is decided on."""
+        ...
+
+    async def held(self, shares: Sequence[Share]) -> Mapping[Share, int]:
+        """How many runs workers hold of each share. Until the transaction ends, no other one gives a worker more."""
         ...
 
     async def store(self, changes: Changes, receipts: Sequence[SignedReceipt], now_ns: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
+from types import MappingProxyType
 from typing import NamedTuple
 
 from oa_base.refusal import Refusal
@@ -18,6 +19,7 @@ from oa_runlog.state import RunState
 from services.runtime.authority.domain import Head
 from services.runtime.log.domain.pipeline import Pipeline, Place, out_of_order
 from services.runtime.log.domain.records import LogRecord
+from services.runtime.log.domain.shares import Share, bounds_of
 
 CreateKey = tuple[str, str, str]
 """Org, user and idempotency key of a CreateRun."""
@@ -90,6 +92,9 @@ class Applied:
 
 Answer = Applied | Refusal
 
+NOTHING_HELD: Mapping[Share, int] = MappingProxyType({})
+"""For a batch that gives no run to a worker, or only such as are not bounded."""
+
 _KEYED = (Append, SendInput, SettleRequest)
 """Commands with a key of their own in their run."""
 
@@ -117,7 +122,10 @@ def create_key(command: CreateRun) -> CreateKey:
 class Batch:
     """Decides commands one after the other and collects what they change."""
 
-    def __init__(self, heads: Mapping[int, Head], snapshot: Snapshot, limits: Limits) -> None:
+    def __init__(
+        self, heads: Mapping[int, Head], snapshot: Snapshot, limits: Limits, held: Mapping[Share, int] = NOTHING_HELD
+    ) -> None:
+        """`held`: how many runs workers hold of the bounded shares of those that are to be given to one."""
         self.heads = dict(heads)
         """Partition -> its head, after what was applied."""
         self._now_ns = snapshot.now_ns
@@ -127,6 +135,7 @@ class Batch:
         self._appends = dict(snapshot.appends)
         self._creates = dict(snapshot.creates)
         self._gone = snapshot.gone
+        self._held = dict(held)
         self._pipelines: dict[Pipeline, Pipeline] = {}
         """Those that this batch changes, as they are after what was applied: it may yet fail."""
         self.changes = Changes()
@@ -135,8 +144,8 @@ class Batch:
         """Decide one more command, whose run is in `partition`; `place` is an append's among those of its stream."""
         if place is not None and (awaited := self._pipeline(place).awaited(place)) and self._known(command) is None:
             return out_of_order(awaited)
-        if isinstance(command, AssignRun) and command.worker_id in self._gone:
-            return Refusal("worker_lost", "the worker is lost, or has said good-bye; give the run to another")
+        if isinstance(command, AssignRun) and (fault := self._assign_fault(command)):
+            return fault
         decision = decide(self.runs.get(command.run_id), command, self._limits, self._now_ns, self._known(command))
         match decision:
             case Accepted():
@@ -145,6 +154,16 @@ class Batch:
                 return Applied(run_id, first_seq, last_seq, repeated=True, state=self.runs.get(run_id))
             case Refusal():
                 return decision
+
+    def _assign_fault(self, command: AssignRun) -> Refusal | None:
+        if command.worker_id in self._gone:
+            return Refusal("worker_lost", "the worker is lost, or has said good-bye; give the run to another")
+        run = self.runs.get(command.run_id)
+        bounds = bounds_of(run, self._limits) if run else {}
+        if any(self._held[share] >= bound for share, bound in bounds.items()):
+            text = "as many runs of its kind run as may run at a time; give it to a worker when one of them has ended"
+            return Refusal("invalid_transition", text, field="run_id")
+        return None
 
     def answered(self, place: Place, answer: Answer) -> None:
         """Note what became of an append, for those of its stream that come after it in this batch."""
@@ -174,6 +193,9 @@ class Batch:
             key = command.idempotency_key
             self._appends[command.run_id, key] = KnownKey(command.run_id, command.fingerprint, first, count)
             changes.keys[command.run_id, first] = StoredKey(key, command.fingerprint, count)
+        elif isinstance(command, AssignRun):
+            for share in bounds_of(state, self._limits):
+                self._held[share] += 1
         self._place(command.run_id, partition, events)
         self.runs[command.run_id] = changes.runs[command.run_id] = state
         if state.status.is_final:

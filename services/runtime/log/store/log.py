@@ -19,11 +19,12 @@ from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.state import RunState, WorkerStatus
 from services.runtime.authority.domain import Head
 from services.runtime.log.domain.batch import Changes, CreateKey, Snapshot, Wanted
+from services.runtime.log.domain.shares import Share, ShareKind
 from services.runtime.log.store import sql
-from services.runtime.log.store.rows import moving_values, state_of
+from services.runtime.log.store.rows import moving_values, queue_values, state_of
 
 _KEYS_INDEX = "events_idempotency"
-_RUN_WIDTH = 23
+_RUN_WIDTH = 30
 _NO_KEY = (None, None, None)
 
 
@@ -131,6 +132,12 @@ class PostgresLogTransaction:
         rows = await self._connection.fetch(sql.LOCK_WORKERS, worker_ids)
         return {row["worker_id"] for row in rows if row["status"] in (WorkerStatus.LOST, WorkerStatus.STOPPED)}
 
+    async def held(self, shares: Sequence[Share]) -> dict[Share, int]:
+        """How many runs workers hold of each share, none of which grows elsewhere until the transaction ends."""
+        await self._connection.execute(sql.LOCK_SHARES, ["/".join(share) for share in shares])
+        rows = await self._connection.fetch(sql.COUNT_HELD, *columns(shares, 3))
+        return {Share(ShareKind(row["kind"]), row["org_id"], row["name"]): row["held"] for row in rows}
+
     async def _created(self, keys: Sequence[CreateKey]) -> dict[CreateKey, KnownKey]:
         if not keys:
             return {}
@@ -212,6 +219,7 @@ def _created_row(partition: int, command: CreateRun, state: RunState) -> tuple[o
         spec.retention,
         wire.encode_spec(spec),
         time_of(state.create_ns),
+        *queue_values(state.queue),
         *moving_values(state),
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from oa_base.clock import ns_of, time_of
 from oa_runlog import wire
+from oa_runlog.events import AT_ONCE, QueuePolicy
 from oa_runlog.state import TOTAL_NAMES, RunState, RunStatus, Totals
 
 _NO_TOTALS = Totals()
@@ -18,9 +19,13 @@ def _optional_time(ns: int | None) -> datetime | None:
     return None if ns is None else time_of(ns)
 
 
+def _optional_ns(time: datetime | None) -> int | None:
+    return None if time is None else ns_of(time)
+
+
 def state_of(row: Any) -> RunState:
     """The state in a row of runtime.runs."""
-    asked, finished, finish = row["cancel_requested_time"], row["finish_time"], row["finish"]
+    finish = row["finish"]
     return RunState(
         run_id=row["run_id"],
         org_id=row["org_id"],
@@ -33,17 +38,28 @@ def state_of(row: Any) -> RunState:
         worker_id=row["worker_id"],
         fenced=row["fenced"],
         attempt=row["attempt"],
-        cancel_requested_ns=None if asked is None else ns_of(asked),
+        cancel_requested_ns=_optional_ns(row["cancel_requested_time"]),
         cancel_reason=row["cancel_reason"],
-        finish_ns=None if finished is None else ns_of(finished),
+        finish_ns=_optional_ns(row["finish_time"]),
         finish=None if finish is None else wire.decode_finish(finish),
         totals=_NO_TOTALS if row["totals"] == _NO_TOTALS_TEXT else Totals(**json.loads(row["totals"])),
         paced_until_ns=row["paced_until_ns"],
+        queue=AT_ONCE if row["queue"] is None else wire.decode_queue(row["queue"]),
+        not_before_ns=_optional_ns(row["not_before_time"]),
+        deadline_ns=_optional_ns(row["deadline_time"]),
+        failures=row["failures"],
     )
 
 
+def queue_values(queue: QueuePolicy) -> tuple[Any, ...]:
+    """What a run's policy says, in the order of the statements: queue, priority, concurrency_key, concurrency_limit."""
+    stated = None if queue == AT_ONCE else wire.encode_queue(queue)
+    share = queue.concurrency
+    return stated, queue.priority, share.key if share else "", share.limit if share else 0
+
+
 def moving_values(state: RunState) -> tuple[Any, ...]:
-    """What a command may change, in the order of the statements: status … paced_until_ns."""
+    """What a command may change, in the order of the statements: status … failures."""
     totals = _NO_TOTALS_TEXT if state.totals == _NO_TOTALS else _totals_text(state.totals)
     return (
         str(state.status),
@@ -59,6 +75,9 @@ def moving_values(state: RunState) -> tuple[Any, ...]:
         None if state.finish is None else wire.encode_finish(state.finish),
         totals,
         state.paced_until_ns,
+        _optional_time(state.not_before_ns),
+        _optional_time(state.deadline_ns),
+        state.failures,
     )
 
 

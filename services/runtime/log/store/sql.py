@@ -9,7 +9,8 @@ WHERE partition = ANY($1::integer[]) ORDER BY partition FOR UPDATE
 READ_RUNS = """
 SELECT c.now_us, c.log_epoch, r.run_id, r.org_id, r.user_id, r.status, r.latest_seq, r.chain_head, r.create_time,
        r.lease_epoch, r.worker_id, r.fenced, r.attempt, r.cancel_requested_time, r.cancel_reason, r.finish_time,
-       r.finish, r.totals, r.paced_until_ns, k.keys, k.fingerprints, k.first_seqs, k.counts
+       r.finish, r.totals, r.paced_until_ns, r.not_before_time, r.deadline_time, r.failures, r.queue, k.keys,
+       k.fingerprints, k.first_seqs, k.counts
 FROM (
     SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us, log_epoch FROM runtime.installation
 ) c
@@ -30,6 +31,24 @@ SELECT worker_id, status FROM runtime.workers WHERE worker_id = ANY($1::text[]) 
 """Workers that are to be given a run. Locked, so that none of them is lost before the batch is stored that gives it a
 run."""
 
+LOCK_SHARES = """
+SELECT pg_advisory_xact_lock(key) FROM (
+    SELECT DISTINCT hashtextextended(name, 0) AS key FROM unnest($1::text[]) AS name ORDER BY key
+) keys
+"""
+"""Shares that are to grow, by name. Locked, in one order, so that no other batch gives runs of them before this one is
+stored. Two names with one hash only wait for each other."""
+
+COUNT_HELD = """
+SELECT k.kind, k.org_id, k.name, (
+    SELECT count(*) FROM runtime.runs r
+    WHERE r.org_id = k.org_id AND r.status IN ('running', 'canceling') AND NOT r.fenced
+      AND CASE k.kind WHEN 'person' THEN r.user_id = k.name WHEN 'key' THEN r.concurrency_key = k.name ELSE true END
+) AS held
+FROM unnest($1::text[], $2::text[], $3::text[]) AS k (kind, org_id, name)
+"""
+"""How many runs workers hold of some shares, counted after these were locked."""
+
 READ_CREATE_KEYS = """
 SELECT r.org_id, r.user_id, r.create_key, r.run_id, r.create_fingerprint
 FROM unnest($1::text[], $2::text[], $3::text[]) AS k (org_id, user_id, create_key)
@@ -40,12 +59,15 @@ JOIN runtime.runs r USING (org_id, user_id, create_key)
 INSERT_RUNS = """
 INSERT INTO runtime.runs (
     run_id, partition, org_id, user_id, create_key, create_fingerprint, adapter, retention_class, spec, create_time,
-    status, latest_seq, chain_head, lease_epoch, worker_id, fenced, attempt, cancel_requested_time, cancel_reason,
-    finish_time, finish, totals, paced_until_ns)
+    queue, priority, concurrency_key, concurrency_limit, status, latest_seq, chain_head, lease_epoch, worker_id, fenced,
+    attempt, cancel_requested_time, cancel_reason, finish_time, finish, totals, paced_until_ns, not_before_time,
+    deadline_time, failures)
 SELECT * FROM unnest(
     $1::text[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[], $8::text[], $9::bytea[],
-    $10::timestamptz[], $11::text[], $12::bigint[], $13::bytea[], $14::bigint[], $15::text[], $16::boolean[],
-    $17::integer[], $18::timestamptz[], $19::text[], $20::timestamptz[], $21::bytea[], $22::text[], $23::bigint[])
+    $10::timestamptz[], $11::bytea[], $12::integer[], $13::text[], $14::integer[], $15::text[], $16::bigint[],
+    $17::bytea[], $18::bigint[], $19::text[], $20::boolean[], $21::integer[], $22::timestamptz[], $23::text[],
+    $24::timestamptz[], $25::bytea[], $26::text[], $27::bigint[], $28::timestamptz[], $29::timestamptz[],
+    $30::integer[])
 """
 """Stores new runs."""
 
@@ -76,8 +98,9 @@ WITH locked AS MATERIALIZED (
     SET status = s.status, latest_seq = s.latest_seq, chain_head = s.chain_head, lease_epoch = s.lease_epoch,
         worker_id = s.worker_id, fenced = s.fenced, attempt = s.attempt,
         cancel_requested_time = s.cancel_requested_time, cancel_reason = s.cancel_reason, finish_time = s.finish_time,
-        finish = s.finish, totals = s.totals, paced_until_ns = s.paced_until_ns
-    FROM unnest($3::runtime.moved_run[]) AS s
+        finish = s.finish, totals = s.totals, paced_until_ns = s.paced_until_ns, not_before_time = s.not_before_time,
+        deadline_time = s.deadline_time, failures = s.failures
+    FROM unnest($3::runtime.moved_run_2[]) AS s
     WHERE r.run_id = s.run_id AND (SELECT holds FROM decided)
 ), moved_heads AS (
     UPDATE runtime.log_heads h SET position = s.position, chain = s.chain
@@ -164,7 +187,8 @@ ORDER BY seq
 
 READ_RUN = """
 SELECT run_id, org_id, user_id, status, latest_seq, chain_head, create_time, lease_epoch, worker_id, fenced, attempt,
-       cancel_requested_time, cancel_reason, finish_time, finish, totals, paced_until_ns, spec, archived
+       cancel_requested_time, cancel_reason, finish_time, finish, totals, paced_until_ns, not_before_time,
+       deadline_time, failures, queue, spec, archived
 FROM runtime.runs WHERE run_id = $1
 """
 """A run as it is now."""

@@ -13,6 +13,7 @@ from oa_runlog.state import RunState
 from services.runtime.authority.domain import Head
 from services.runtime.log.domain.batch import Changes, CreateKey, Snapshot, Wanted, create_key
 from services.runtime.log.domain.records import LogRecord
+from services.runtime.log.domain.shares import Share
 
 
 class FakeLog:
@@ -128,6 +129,9 @@ class FakeTransaction:
 
     async def read(self, wanted: Wanted) -> Snapshot:
         return self._log.snapshot(wanted)
+
+    async def held(self, shares: Sequence[Share]) -> dict[Share, int]:
+        raise AssertionError("these runs are not bounded")
 
     async def store(self, changes: Changes, receipts: Sequence[SignedReceipt], now_ns: int) -> None:
         self._log.store("read", changes)

@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
+from oa_base.clock import MS_NS, SECOND_NS
 from oa_base.refusal import Refusal
 from oa_runlog import wire
 from oa_runlog.events import (
+    AttemptFailed,
     EventType,
     ExecutorLost,
     InputReceived,
@@ -46,12 +48,15 @@ _MOVING = frozenset(
         EventType.RUN_CANCEL_REQUESTED,
         EventType.RUN_FINISHED,
         EventType.EXECUTOR_LOST,
+        EventType.ATTEMPT_FAILED,
         EventType.INPUT_RECEIVED,
         EventType.REQUEST_ANSWERED,
         EventType.REQUEST_EXPIRED,
     }
 )
-_QUEUEING = frozenset({EventType.RUN_CREATED, EventType.RUN_FINISHED, EventType.EXECUTOR_LOST})
+_QUEUEING = frozenset(
+    {EventType.RUN_CREATED, EventType.RUN_FINISHED, EventType.EXECUTOR_LOST, EventType.ATTEMPT_FAILED}
+)
 _OF_INTEREST = _MOVING | _QUEUEING
 
 
@@ -180,11 +185,15 @@ class AttachedWorkers:
                 self._start_telling(attachment, event.run_id, event.body.lease_epoch)
             return
         if isinstance(event.body, ExecutorLost) and event.body.requeued:
-            pause_ms = self._pauses_ms[min(event.body.attempt, len(self._pauses_ms)) - 1]
-            asyncio.get_running_loop().call_later(pause_ms / 1000, self.work_available)
+            self._work_available_in(self._pauses_ms[min(event.body.attempt, len(self._pauses_ms)) - 1] * MS_NS)
+        if isinstance(event.body, AttemptFailed):
+            self._work_available_in(event.body.retry_ns - event.recorded_ns)
         holder = self._holders.get(event.run_id)
         if holder is not None:
             self._on_held(holder, event)
+
+    def _work_available_in(self, pause_ns: int) -> None:
+        asyncio.get_running_loop().call_later(pause_ns / SECOND_NS, self.work_available)
 
     def _on_held(self, attachment: Attachment, event: RunEvent) -> None:
         epoch = attachment.leases[event.run_id].epoch
@@ -196,6 +205,8 @@ class AttachedWorkers:
             case ExecutorLost(lease_epoch=lost) if lost == epoch:
                 self._release(attachment, event.run_id)
                 attachment.say(LeaseLostNotice(event.run_id, epoch))
+            case AttemptFailed(lease_epoch=failed) if failed == epoch:
+                self._release(attachment, event.run_id)
             case RunFinished():
                 self._release(attachment, event.run_id)
                 if event.lease_epoch != epoch:  # the authority ended it

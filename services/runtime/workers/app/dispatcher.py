@@ -16,7 +16,8 @@ from oa_runlog.commands import AssignRun
 from services.runtime.log.app.log import Log
 from services.runtime.workers.app.attached import AttachedWorkers
 from services.runtime.workers.app.attachment import Attachment
-from services.runtime.workers.app.ports import WorkerStore
+from services.runtime.workers.app.ports import QueueRules, WaitingRun, WorkerStore
+from services.runtime.workers.domain.turns import Turns
 from services.runtime.workers.limits import WorkerLimits
 
 _log = structlog.get_logger(__name__)
@@ -25,12 +26,16 @@ _log = structlog.get_logger(__name__)
 class Dispatcher:
     """Gives runs to workers with a free slot, the matching adapter and the run's org."""
 
-    def __init__(self, log: Log, attached: AttachedWorkers, store: WorkerStore, limits: WorkerLimits) -> None:
+    def __init__(
+        self, log: Log, attached: AttachedWorkers, store: WorkerStore, limits: WorkerLimits, rules: QueueRules
+    ) -> None:
         self._log = log
         self._attached = attached
         self._store = store
         self._limits = limits
-        self._pauses_ms = limits.pauses_ms()
+        self._rules = rules
+        self._turns = Turns()
+        self._next_look_s = 0.0
         self._wake = asyncio.Event()
         attached.on_work_available = self._wake.set
 
@@ -45,10 +50,20 @@ class Dispatcher:
             self._wake.clear()
             try:
                 await self.dispatch()
+                await self._look_ahead()
             except Refusal as refusal:
                 _log.warning("dispatch_failed", reason=refusal.reason)
                 await asyncio.sleep(refusal.retry_after_ms / 1000)
                 self._wake.set()
+
+    async def _look_ahead(self) -> None:
+        """Once in an interval: be there when the next run's time comes."""
+        if time.monotonic() < self._next_look_s:
+            return
+        self._next_look_s = time.monotonic() + self._limits.dispatch_interval_ms / 1000
+        wait_ms = await self._store.next_time_ms(self._limits.dispatch_interval_ms)
+        if wait_ms is not None:
+            asyncio.get_running_loop().call_later(wait_ms / 1000, self._wake.set)
 
     async def dispatch(self) -> None:
         """Fill the free slots. Raises Refusal unavailable."""
@@ -63,21 +78,22 @@ class Dispatcher:
     async def _fill(self, attachment: Attachment) -> None:
         worker = attachment.worker
         limit = min(attachment.free_slots, self._limits.dispatch_page)
-        run_ids = await self._store.waiting_runs(worker.org_id, worker.adapters, self._pauses_ms, limit)
+        runs = await self._store.waiting_runs(worker.org_id, worker.adapters, limit, self._rules, self._turns.marks)
         if not self._takes_runs(attachment):
             return  # it left meanwhile, and would hold the run until it counts as lost
-        await asyncio.gather(*(self._assign(attachment, run_id) for run_id in run_ids))
-        if len(run_ids) == self._limits.dispatch_page:
+        await asyncio.gather(*(self._assign(attachment, run) for run in runs))
+        if len(runs) == self._limits.dispatch_page:
             self._wake.set()
 
-    async def _assign(self, attachment: Attachment, run_id: str) -> None:
+    async def _assign(self, attachment: Attachment, run: WaitingRun) -> None:
         """Try to give a run to the worker, who is told of it when `run.started` comes by in the tail."""
         attachment.reserved += 1
         try:
-            await self._log.do(AssignRun(run_id, attachment.worker.worker_id))
+            await self._log.do(AssignRun(run.run_id, attachment.worker.worker_id))
+            self._turns.served(run.user_id)
         except Refusal as refusal:
-            # Another replica was faster, or the run has ended: it is not waiting any more.
-            _log.debug("assignment_refused", run_id=run_id, reason=refusal.reason)
+            # Another replica was faster, or the run has ended: it is not waiting any more, or has to wait longer.
+            _log.debug("assignment_refused", run_id=run.run_id, reason=refusal.reason)
             if refusal.reason in ("unavailable", "overloaded"):
                 raise
         finally:

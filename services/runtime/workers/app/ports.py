@@ -47,6 +47,27 @@ class Seen:
     """Workers of this replica that are lost or have another attachment -> the attachment that they have here."""
 
 
+@dataclass(frozen=True, slots=True)
+class QueueRules:
+    """What an installation says of who is next.
+
+    `pauses_ms`: the pause of a run after the loss of attempt 1, 2, …; the last one is that of all further ones.
+    `max_running_per_…`: how many runs of an org and of a person workers may hold at a time; 0 for any number.
+    """
+
+    pauses_ms: Sequence[int]
+    max_running_per_org: int = 0
+    max_running_per_person: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingRun:
+    """A run that a worker may get, and whose it is."""
+
+    run_id: str
+    user_id: str
+
+
 class WorkerStore(Protocol):
     """Workers and leases."""
 
@@ -99,7 +120,15 @@ class WorkerStore(Protocol):
         ...
 
     async def waiting_runs(
-        self, org_id: str, adapters: Sequence[str], pauses_ms: Sequence[int], limit: int
-    ) -> list[str]:
-        """Runs that wait for a worker and have had their pause, the oldest first."""
+        self, org_id: str, adapters: Sequence[str], limit: int, rules: QueueRules, marks: Mapping[str, int]
+    ) -> list[WaitingRun]:
+        """Runs of an org that a worker with these adapters may get now, in their order. `marks`: see `domain.turns`."""
+        ...
+
+    async def next_time_ms(self, within_ms: int) -> int | None:
+        """In how many milliseconds the time of a waiting run comes; None when none does within so many."""
+        ...
+
+    async def overdue_runs(self, limit: int) -> list[str]:
+        """Runs whose start timeout or run timeout is over, the longest ago first."""
         ...

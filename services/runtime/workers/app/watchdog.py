@@ -1,4 +1,6 @@
-"""Finds workers that are lost and cancels that are due. How silence is counted: `domain.vigil`.
+"""Finds workers that are lost, cancels that are due, and runs whose time is over.
+
+How silence is counted: `domain.vigil`.
 
 Any number of replicas may do it at once: a verdict is stored only if the sign of life that it was made on still is the
 last one, and whether a run is lost or ended is decided under its partition's lock.
@@ -13,7 +15,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from oa_base.refusal import Refusal
-from oa_runlog.commands import CancelDeadline
+from oa_runlog.commands import CancelDeadline, TimeLimit
 from services.runtime.log.app.log import Log
 from services.runtime.workers import metrics
 from services.runtime.workers.app.attached import AttachedWorkers
@@ -100,6 +102,8 @@ class Watchdog:
         self._attached.end_left(seen.left)
         due = self._vigil.due(now_s, await self._store.canceling_runs())
         await asyncio.gather(*(self._log.do(CancelDeadline(run_id)) for run_id in due[: self._limits.watch_page]))
+        over = await self._store.overdue_runs(self._limits.watch_page)
+        await asyncio.gather(*(self._log.do(TimeLimit(run_id)) for run_id in over))
         await self._store.forget_replicas({one: seen.replicas[one] for one in self._vigil.absent(now_s, seen.replicas)})
 
     async def _see(self) -> Seen:

@@ -98,14 +98,77 @@ READ_CANCELING_RUNS = "SELECT run_id FROM runtime.runs WHERE status = 'canceling
 """Runs that are to be cancelled, the longest waiting first."""
 
 READ_WAITING_RUNS = """
-SELECT r.run_id FROM runtime.runs r
-WHERE org_id = $1 AND adapter = ANY($2::text[]) AND (status = 'created' OR (status = 'running' AND fenced))
-  AND NOT (attempt > 0 AND EXISTS (
-    SELECT 1 FROM runtime.events e WHERE e.run_id = r.run_id AND e.seq = r.latest_seq
-    AND clock_timestamp() >= e.recorded_at
-    AND clock_timestamp() < e.recorded_at
-        + ($4::integer[])[least(r.attempt, cardinality($4::integer[]))] * interval '1 millisecond'))
-ORDER BY r.run_id LIMIT $3
+WITH RECURSIVE held AS (
+    SELECT user_id, concurrency_key FROM runtime.runs
+    WHERE org_id = $1 AND status IN ('running', 'canceling') AND NOT fenced
+), held_by_person AS (
+    SELECT user_id, count(*) AS held FROM held GROUP BY user_id
+), held_by_key AS (
+    SELECT concurrency_key, count(*) AS held FROM held WHERE concurrency_key <> '' GROUP BY concurrency_key
+), people AS (
+    SELECT a.adapter, (
+        SELECT r.user_id FROM runtime.runs r WHERE r.org_id = $1 AND r.adapter = a.adapter
+        AND (r.status = 'created' OR (r.status = 'running' AND r.fenced)) ORDER BY r.user_id LIMIT 1
+    ) AS user_id
+    FROM unnest($2::text[]) AS a (adapter)
+    UNION ALL
+    SELECT p.adapter, (
+        SELECT r.user_id FROM runtime.runs r WHERE r.org_id = $1 AND r.adapter = p.adapter AND r.user_id > p.user_id
+        AND (r.status = 'created' OR (r.status = 'running' AND r.fenced)) ORDER BY r.user_id LIMIT 1
+    )
+    FROM people p WHERE p.user_id IS NOT NULL
+), ready AS (
+    SELECT f.* FROM people p CROSS JOIN LATERAL (
+        SELECT r.run_id, r.user_id, r.priority, r.concurrency_key, r.concurrency_limit, coalesce(k.held, 0) AS key_held
+        FROM runtime.runs r LEFT JOIN held_by_key k USING (concurrency_key)
+        WHERE r.org_id = $1 AND r.adapter = p.adapter AND r.user_id = p.user_id
+          AND (r.status = 'created' OR (r.status = 'running' AND r.fenced))
+          AND (r.not_before_time IS NULL OR r.not_before_time <= clock_timestamp())
+          AND (r.deadline_time IS NULL OR r.deadline_time > clock_timestamp())
+          AND (r.concurrency_key = '' OR coalesce(k.held, 0) < r.concurrency_limit)
+          AND NOT (r.attempt > r.failures AND EXISTS (
+            SELECT 1 FROM runtime.events e
+            WHERE e.run_id = r.run_id AND e.seq = r.latest_seq AND e.type <> 'attempt.failed'
+            AND clock_timestamp() >= e.recorded_at
+            AND clock_timestamp() < e.recorded_at
+                + ($4::integer[])[least(r.attempt - r.failures, cardinality($4::integer[]))]
+                  * interval '1 millisecond'))
+        ORDER BY r.priority DESC, r.run_id LIMIT $3
+    ) f
+), ranked AS (
+    SELECT r.*, coalesce(h.held, 0) + row_number() OVER of_person AS turn,
+           key_held + row_number() OVER of_key AS key_turn
+    FROM ready r LEFT JOIN held_by_person h USING (user_id)
+    WINDOW of_person AS (PARTITION BY r.user_id ORDER BY r.priority DESC, r.run_id),
+           of_key AS (PARTITION BY r.concurrency_key ORDER BY r.priority DESC, r.run_id)
+)
+SELECT run_id, user_id FROM ranked
+LEFT JOIN unnest($7::text[], $8::bigint[]) AS s (user_id, mark) USING (user_id)
+WHERE ($6 = 0 OR turn <= $6) AND (concurrency_key = '' OR key_turn <= concurrency_limit)
+ORDER BY priority DESC, turn, coalesce(mark, 0), run_id
+LIMIT CASE WHEN $5 = 0 THEN $3 ELSE least($3, greatest(0, $5 - (SELECT count(*) FROM held))) END
 """
-"""Runs of an org that a worker could take now, the oldest first. A run whose worker was lost waits after its newest
-event, which says so. A clock that steps forward makes the pause shorter, and one that steps back ends it."""
+"""Runs of an org that a worker could take now, in their order: the most urgent first; among these, who has the fewest
+runs with workers is next, or was served longest ago ($7, $8: people and a mark that grows); and of one person's runs
+the oldest. $5 and $6: how many runs of the org and of a person may run at a time, 0 for any number.
+
+Each person's first runs are looked up in the index, so that one who has thousands waiting costs the others nothing.
+What is over a limit is left out, lest it stand before runs that could go; that no limit is passed is decided again
+when the run is given away.
+
+A run whose worker was lost waits after its newest event, which says so. A clock that steps forward makes the pause
+shorter, and one that steps back ends it."""
+
+READ_NEXT_TIME = """
+SELECT ceil(extract(epoch FROM min(not_before_time) - clock_timestamp()) * 1000)::bigint AS wait_ms FROM runtime.runs
+WHERE (status = 'created' OR (status = 'running' AND fenced))
+  AND not_before_time > clock_timestamp() AND not_before_time <= clock_timestamp() + $1 * interval '1 millisecond'
+"""
+"""How long the next run waits whose time comes soon; NULL for none."""
+
+READ_OVERDUE_RUNS = """
+SELECT run_id FROM runtime.runs
+WHERE status IN ('created', 'running') AND deadline_time IS NOT NULL AND deadline_time <= clock_timestamp()
+ORDER BY deadline_time LIMIT $1
+"""
+"""Runs whose time is over, the longest ago first."""

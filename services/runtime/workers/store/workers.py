@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from oa_platform.postgres.columns import columns
 from oa_platform.postgres.pool import Postgres
 from oa_runlog.state import WorkerStatus
 from services.runtime.agents.domain import agents_document
-from services.runtime.workers.app.ports import LeaseRecord, Seen, WorkerRecord
+from services.runtime.workers.app.ports import LeaseRecord, QueueRules, Seen, WaitingRun, WorkerRecord
 from services.runtime.workers.domain.vigil import SignOfLife
 from services.runtime.workers.store import sql
 
@@ -141,9 +141,30 @@ class PostgresWorkers:
         return [row["run_id"] for row in rows]
 
     async def waiting_runs(
-        self, org_id: str, adapters: Sequence[str], pauses_ms: Sequence[int], limit: int
-    ) -> list[str]:
-        """Runs that wait for a worker and have had their pause, the oldest first."""
+        self, org_id: str, adapters: Sequence[str], limit: int, rules: QueueRules, marks: Mapping[str, int]
+    ) -> list[WaitingRun]:
+        """Runs that a worker may get now, in their order."""
+        bounds = rules.max_running_per_org, rules.max_running_per_person
         async with self._postgres.acquire() as connection:
-            rows = await connection.fetch(sql.READ_WAITING_RUNS, org_id, list(adapters), limit, list(pauses_ms))
+            rows = await connection.fetch(
+                sql.READ_WAITING_RUNS,
+                org_id,
+                list(adapters),
+                limit,
+                list(rules.pauses_ms),
+                *bounds,
+                list(marks),
+                list(marks.values()),
+            )
+        return [WaitingRun(row["run_id"], row["user_id"]) for row in rows]
+
+    async def next_time_ms(self, within_ms: int) -> int | None:
+        """In how many milliseconds a run's time comes, if one does soon."""
+        async with self._postgres.acquire() as connection:
+            return cast("int | None", await connection.fetchval(sql.READ_NEXT_TIME, within_ms))
+
+    async def overdue_runs(self, limit: int) -> list[str]:
+        """Runs whose start timeout or run timeout is over, the longest ago first."""
+        async with self._postgres.acquire() as connection:
+            rows = await connection.fetch(sql.READ_OVERDUE_RUNS, limit)
         return [row["run_id"] for row in rows]

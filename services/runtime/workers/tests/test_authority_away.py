@@ -84,6 +84,9 @@ class OneWorker:
     async def canceling_runs(self) -> list[str]:
         return []
 
+    async def overdue_runs(self, limit: int) -> list[str]:
+        return []
+
     async def forget_replicas(self, absent: object) -> None:
         pass
 

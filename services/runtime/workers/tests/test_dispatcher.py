@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -12,8 +12,10 @@ from oa_runlog.commands import AssignRun
 from oa_runlog.state import WorkerStatus
 from services.runtime.workers.app.attachment import Attachment
 from services.runtime.workers.app.dispatcher import Dispatcher
-from services.runtime.workers.app.ports import WorkerRecord
+from services.runtime.workers.app.ports import QueueRules, WaitingRun, WorkerRecord
 from services.runtime.workers.limits import WorkerLimits
+
+RULES = QueueRules([])
 
 
 class OneLog:
@@ -32,11 +34,9 @@ class OneRun:
     def __init__(self, meanwhile: Callable[[], None]) -> None:
         self._meanwhile = meanwhile
 
-    async def waiting_runs(
-        self, _org_id: str, _adapters: Collection[str], _pauses_ms: Collection[int], _limit: int
-    ) -> list[str]:
+    async def waiting_runs(self, *_asked: object) -> list[WaitingRun]:
         self._meanwhile()
-        return ["run_1"]
+        return [WaitingRun("run_1", "usr_1")]
 
 
 class Attached:
@@ -61,7 +61,11 @@ async def test_a_worker_that_leaves_while_the_database_is_asked_gets_nothing(
 ) -> None:
     log, worker = OneLog(), attachment("wrk_1")
     dispatcher = Dispatcher(
-        cast("Any", log), cast("Any", Attached(worker)), cast("Any", OneRun(lambda: leaves(worker))), WorkerLimits()
+        cast("Any", log),
+        cast("Any", Attached(worker)),
+        cast("Any", OneRun(lambda: leaves(worker))),
+        WorkerLimits(),
+        RULES,
     )
     await dispatcher.dispatch()
     stays = not worker.is_over and worker.status is WorkerStatus.RUNNING
@@ -71,7 +75,7 @@ async def test_a_worker_that_leaves_while_the_database_is_asked_gets_nothing(
 async def test_a_worker_that_left_while_another_was_served_gets_nothing() -> None:
     log, first, second = OneLog(), attachment("wrk_1"), attachment("wrk_2")
     dispatcher = Dispatcher(
-        cast("Any", log), cast("Any", Attached(first, second)), cast("Any", OneRun(second.end)), WorkerLimits()
+        cast("Any", log), cast("Any", Attached(first, second)), cast("Any", OneRun(second.end)), WorkerLimits(), RULES
     )
     await dispatcher.dispatch()
     assert log.assigned == [AssignRun("run_1", "wrk_1")]

@@ -27,6 +27,8 @@ from services.runtime.tests.rig import (
     FakeWorker,
     Replica,
     Somebody,
+    attached,
+    cancel,
     finish,
     keep_beating,
     refusal_of_call,
@@ -34,6 +36,7 @@ from services.runtime.tests.rig import (
     runtime_settings,
     somebody,
     text,
+    until_status,
 )
 from services.runtime.workers.limits import WorkerLimits
 
@@ -65,28 +68,6 @@ async def started(runtime: Replica, who: Somebody, worker: FakeWorker, key: str 
     assignment = (await worker.next("assignment")).assignment
     assert (assignment.run.run_id, assignment.lease_epoch) == (run.run_id, 1)
     return str(run.run_id)
-
-
-async def attached(runtime: Replica, who: Somebody, slots: int = 4) -> FakeWorker:
-    worker = FakeWorker(runtime, who, slots=slots)
-    await worker.attach()
-    return worker
-
-
-async def cancel(runtime: Replica, who: Somebody, run_id: str) -> run_pb2.Run:
-    request = run_service_pb2.CancelRunRequest(run_id=run_id, reason="enough")
-    run: run_pb2.Run = (await runtime.runs.CancelRun(request, metadata=who.as_person())).run
-    return run
-
-
-async def until_status(
-    runtime: Replica, who: Somebody, run_id: str, status: run_pb2.RunStatus.ValueType
-) -> run_pb2.Run:
-    """The run once it has the status."""
-    async with asyncio.timeout(60):
-        while (run := await runtime.run(who, run_id)).status != status:
-            await asyncio.sleep(0.02)
-    return run  # type: ignore[no-any-return]
 
 
 def held(run_id: str, epoch: int = 1) -> worker_service_pb2.HeldLease:

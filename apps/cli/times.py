@@ -1,0 +1,56 @@
+"""Times and durations as a person writes them on the command line."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import click
+
+_DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d)", re.ASCII)
+_UNITS = {
+    "ms": timedelta(milliseconds=1),
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+}
+
+
+class Duration(click.ParamType[timedelta]):
+    """ "500ms", "10s", "5m", "2h", "1d"; the value is a timedelta."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """The duration; a usage error for anything else."""
+        if isinstance(value, timedelta):
+            return value
+        found = _DURATION.fullmatch(str(value))
+        if found is None:
+            self.fail("Give a number with a unit: 500ms, 10s, 5m, 2h or 1d.", param, ctx)
+        return int(found[1]) * _UNITS[found[2]]
+
+
+class Moment(click.ParamType[datetime]):
+    """ "2026-12-01T08:00:00Z", with any UTC offset, or "+10m" from now; the value is a datetime with a zone."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """The time; a usage error for anything else."""
+        if isinstance(value, datetime):
+            return value
+        text = str(value)
+        if text.startswith("+"):
+            return datetime.now(UTC) + DURATION.convert(text[1:], param, ctx)
+        try:
+            time = datetime.fromisoformat(text)
+        except ValueError:
+            time = None
+        if time is None or time.tzinfo is None:
+            self.fail("Give a time with its zone, as 2026-12-01T08:00:00Z, or +10m for one from now on.", param, ctx)
+        return time
+
+
+DURATION, MOMENT = Duration(), Moment()

@@ -1,0 +1,79 @@
+"""When a run is given to a worker, how long it may take, and whether it is tried again, as programs state it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from oa_base.clock import MS_NS, duration_ns, ns_of
+from oa_base.refusal import Refusal
+from oa_runlog.events import Concurrency, QueuePolicy, RetryPolicy
+
+_NONE = timedelta()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retry:
+    """Whether a run that its agent ends as failed is tried again. What its steps have stored stays."""
+
+    failures: int
+    """How many times it may fail, the last time included: 2 to 100."""
+    delay: timedelta = timedelta(seconds=1)
+    """Pause after the first failure; twice as long after each further one."""
+    longest_delay: timedelta = timedelta(hours=1)
+    """Longest pause."""
+    reasons: Sequence[str] = ()
+    """Reasons of a failure that is tried again; none for all but those that would come back (docs/queue.md)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Queue:
+    """When a run is given to a worker, and how long it may take. Without any of these: at once, without a limit."""
+
+    priority: int = 0
+    """-100 to 100; among the waiting runs of an org a higher one goes first."""
+    not_before: datetime | None = None
+    """No worker gets the run before this time, which has a time zone."""
+    start_timeout: timedelta = _NONE
+    """Longest time until a worker starts it; then it fails as `start_timeout`."""
+    run_timeout: timedelta = _NONE
+    """Longest time from its first start to its end, over all attempts; then it fails as `run_timeout`."""
+    concurrency: Concurrency | None = None
+    """How many runs of the org with this key may run at a time."""
+    retry: Retry | None = None
+    """Whether it is tried again when its agent fails."""
+
+
+def policy_of(queue: Queue) -> QueuePolicy:
+    """As the contract has it. Raises Refusal `invalid_value` for a time without a zone, and for a negative one."""
+    retry = queue.retry
+    return QueuePolicy(
+        queue.priority,
+        None if queue.not_before is None else _time_ns(queue.not_before),
+        _ms(queue.start_timeout, "queue.start_timeout"),
+        _ms(queue.run_timeout, "queue.run_timeout"),
+        queue.concurrency,
+        None
+        if retry is None
+        else RetryPolicy(
+            retry.failures,
+            _ms(retry.delay, "queue.retry.delay"),
+            _ms(retry.longest_delay, "queue.retry.longest_delay"),
+            tuple(retry.reasons),
+        ),
+    )
+
+
+def _time_ns(time: datetime) -> int:
+    if time.tzinfo is None:
+        text = "a time without a zone means another one on each machine; give it one, for example UTC"
+        raise Refusal("invalid_value", text, field="queue.not_before")
+    return ns_of(time)
+
+
+def _ms(duration: timedelta, field: str) -> int:
+    """Whole milliseconds, rounded up: what is not nothing does not become no limit."""
+    if duration < _NONE:
+        raise Refusal("invalid_value", "a time can't be negative; give a longer one, or none", field=field)
+    return -(-duration_ns(duration) // MS_NS)

@@ -1,0 +1,113 @@
+"""How many runs may run at a time: counted for each share, and never by two batches at once."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import asyncpg
+import pytest
+
+from oa_base.refusal import Refusal
+from oa_runlog.commands import AssignRun, Command, CreateRun
+from oa_runlog.decide import Limits
+from oa_runlog.events import Concurrency, ExecSpec, QueuePolicy, RunSpec
+from oa_runlog.state import RunState, RunStatus
+from oa_testing.postgres import Database
+from oa_testing.waiting import eventually
+from services.runtime.authority.domain import Head
+from services.runtime.log.domain.batch import Applied, Batch, Snapshot
+from services.runtime.log.domain.shares import Share, ShareKind, bounds_of, shares_to_grow
+from services.runtime.log.store.log import PostgresLog
+from services.runtime.log.tests.one_sequencer import ORG, SPEC, USER, WORKER, replica, run_id_in
+
+KEYED = RunSpec("exec", ExecSpec(("true",)), queue=QueuePolicy(concurrency=Concurrency("deploy", 2)))
+SHARE = Share(ShareKind.KEY, ORG, "deploy")
+
+
+def run(run_id: str, user_id: str = USER, limit: int = 2, key: str = "deploy") -> RunState:
+    queue = QueuePolicy(concurrency=Concurrency(key, limit)) if key else QueuePolicy()
+    return RunState(run_id, ORG, user_id, RunStatus.CREATED, 1, bytes(32), 0, queue=queue)
+
+
+def test_a_run_counts_in_each_bounded_share() -> None:
+    limits = Limits(max_running_per_org=9, max_running_per_person=3)
+    assert bounds_of(run("run_1"), limits) == {
+        Share(ShareKind.ORG, ORG): 9,
+        Share(ShareKind.PERSON, ORG, USER): 3,
+        SHARE: 2,
+    }
+    assert bounds_of(run("run_1", key=""), Limits()) == {}
+
+
+def test_only_what_is_given_to_a_worker_makes_a_share_grow() -> None:
+    runs = {name: run(name) for name in ("run_1", "run_2")}
+    commands: list[Command] = [
+        CreateRun.of("run_3", ORG, USER, KEYED, "k"),
+        AssignRun("run_1", WORKER),
+        AssignRun("run_9", WORKER),
+    ]
+    assert shares_to_grow(commands, runs, Limits()) == [SHARE]
+    assert shares_to_grow(commands[:1], runs, Limits()) == []
+
+
+@pytest.mark.parametrize(("held", "given"), [(0, 2), (1, 1), (2, 0), (7, 0)])
+def test_one_batch_passes_no_limit(held: int, given: int) -> None:
+    runs = {name: run(name) for name in ("run_1", "run_2", "run_3")}
+    snapshot = Snapshot(0, "log_1", runs, {}, {})
+    batch = Batch({3: Head(0, b"")}, snapshot, Limits(), {SHARE: held})
+    answers = [batch.apply(AssignRun(name, WORKER), 3) for name in runs]
+    assert [isinstance(answer, Applied) for answer in answers] == [True] * given + [False] * (3 - given)
+    assert all(answer.reason == "invalid_transition" for answer in answers if isinstance(answer, Refusal))
+
+
+def test_each_run_states_its_own_limit_of_the_key() -> None:
+    """One that may run alone waits; one that may run beside two others goes."""
+    runs = {"run_1": run("run_1", limit=1), "run_2": run("run_2", limit=3)}
+    batch = Batch({3: Head(0, b"")}, Snapshot(0, "log_1", runs, {}, {}), Limits(), {SHARE: 2})
+    assert isinstance(batch.apply(AssignRun("run_1", WORKER), 3), Refusal)
+    assert isinstance(batch.apply(AssignRun("run_2", WORKER), 3), Applied)
+
+
+async def test_what_workers_hold_is_counted(runtime_database: Database) -> None:
+    async with replica(runtime_database.runtime) as rig:
+        for partition, spec in ((1, KEYED), (2, KEYED), (3, SPEC)):
+            run_id = run_id_in(partition)
+            await rig.submit(CreateRun.of(run_id, ORG, USER, spec, run_id))
+            await rig.submit(AssignRun(run_id, WORKER))
+        waiting = run_id_in(4)
+        await rig.submit(CreateRun.of(waiting, ORG, USER, KEYED, waiting))
+        with pytest.raises(Refusal) as caught:
+            await rig.submit(AssignRun(waiting, WORKER))
+        assert caught.value.reason == "invalid_transition"
+        shares = [SHARE, Share(ShareKind.ORG, ORG), Share(ShareKind.PERSON, ORG, USER), Share(ShareKind.ORG, "org_x")]
+        async with PostgresLog(rig.postgres).session() as session, session.transaction([5]) as transaction:
+            assert await transaction.held(shares) == dict(zip(shares, (2, 3, 3, 0), strict=True))
+
+
+async def test_a_share_is_counted_by_one_batch_at_a_time(runtime_database: Database) -> None:
+    """Of two replicas, on two partitions: the second one counts what the first one has given away."""
+    async with AsyncExitStack() as stack:
+        one, other = [await stack.enter_async_context(replica(runtime_database.runtime)) for _ in range(2)]
+        admin = await asyncpg.connect(runtime_database.admin)
+        stack.push_async_callback(admin.close)
+        waiting = 0
+
+        async def look() -> None:
+            nonlocal waiting
+            while True:
+                waiting = await admin.fetchval(
+                    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+                )
+                await asyncio.sleep(0.01)
+
+        looking = asyncio.create_task(look())
+        stack.callback(looking.cancel)
+        async with PostgresLog(one.postgres).session() as first, first.transaction([1]) as holder:
+            assert await holder.held([SHARE]) == {SHARE: 0}
+            run_id = run_id_in(2)
+            await other.submit(CreateRun.of(run_id, ORG, USER, KEYED, run_id))
+            given = other.submit(AssignRun(run_id, WORKER))
+            await eventually(lambda: waiting == 1 or given.done())
+            assert not given.done(), "it was counted while another batch may give one away"
+        assert not (await given).repeated
