@@ -68,16 +68,15 @@ def test_a_run_that_nobody_starts_in_time_fails(not_before_ns: int | None, begin
     unchanged(state, TIME_LIMIT, now_ns=begins_ns + 2 * SECOND - 1)
     ended = accepted(state, TIME_LIMIT, begins_ns + 2 * SECOND)
     assert ended.status is RunStatus.FAILED
-    assert ended.finish == RunFinished(
-        Outcome.FAILED, "start_timeout", "no worker started it within 2000 ms; start one, or give it more time"
-    )
+    text = "no worker started it within 2000 ms; start one, or give it more time"
+    assert ended.finish == RunFinished(Outcome.FAILED, "start_timeout", text)
 
 
 def test_the_start_ends_the_start_timeout_and_begins_the_run_timeout() -> None:
     state = accepted(created(start_timeout_ms=1_000, run_timeout_ms=60_000), ASSIGN, NOW + SECOND // 2)
     unchanged(state, TIME_LIMIT, now_ns=NOW + 60 * SECOND)
     ended = accepted(state, TIME_LIMIT, NOW + 60 * SECOND + SECOND // 2)
-    text = "it did not end within 60000 ms of its first start; give it more time, or less to do"
+    text = "it did not end within 60000 ms of its first start; give it more time"
     assert (ended.finish, ended.fenced) == (RunFinished(Outcome.FAILED, "run_timeout", text), True)
     late = refused(ended, append(TEXT), NOW + 61 * SECOND)
     assert late.reason == "stale_epoch", "its worker has it no more"

@@ -84,11 +84,8 @@ def checked_attempt_failed(message: event_pb2.AttemptFailed) -> events.AttemptFa
     need(message.HasField("retry_time"), "retry_time")
     failure = part(message, "failure", checked_finish)
     if failure.outcome is not events.Outcome.FAILED:
-        raise Refusal(
-            "invalid_value",
-            "an attempt that is tried again has failed; give the outcome FAILED",
-            field="failure.outcome",
-        )
+        text = "an attempt that is tried again has failed; give that outcome"
+        raise Refusal("invalid_value", text, field="failure.outcome")
     return events.AttemptFailed(worker_id, epoch, attempt, failure, message.retry_time.ToNanoseconds())
 
 
