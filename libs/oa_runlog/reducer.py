@@ -170,7 +170,8 @@ def _apply(state: RunState, event: RunEvent) -> RunState:
 
 def _created(status: RunStatus, event: RunEvent, chain_head: bytes) -> RunState:
     assert isinstance(event.body, RunCreated)  # the table allows nothing else
-    queue = event.body.spec.queue
+    spec = event.body.spec
+    queue = spec.queue
     # In whole microseconds, as every time in a state: databases count no finer.
     not_before_ns = None if queue.not_before_ns is None else queue.not_before_ns // 1000 * 1000
     return RunState(
@@ -183,6 +184,7 @@ def _created(status: RunStatus, event: RunEvent, chain_head: bytes) -> RunState:
         create_ns=event.recorded_ns,
         queue=queue,
         not_before_ns=not_before_ns,
+        thread_id=spec.thread_id if spec.thread_policy else "",
         deadline_ns=_after(event, queue.start_timeout_ms, not_before_ns or 0),
     )
 

@@ -83,6 +83,9 @@ class RunState:
     (see `decide`); it is not in the log and takes no part in comparisons. `ending` says that the executor was lost and
     nobody takes over, so that the finish comes next: the authority stores both at once, so it is stored nowhere.
 
+    `thread_id` is that of the thread in which the run has its turn, empty when it goes on beside the others of its
+    thread.
+
     `attempt` counts all of them, `failures` those that a worker ended as failed. No worker gets the run before
     `not_before_ns`; at `deadline_ns` the authority ends it: that is the end of the start timeout until the first start,
     and then that of the run timeout.
@@ -108,6 +111,7 @@ class RunState:
     not_before_ns: int | None = None
     deadline_ns: int | None = None
     failures: int = 0
+    thread_id: str = ""
     paced_until_ns: int = field(default=0, compare=False)
     ending: bool = field(default=False, compare=False)
 

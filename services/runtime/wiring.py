@@ -62,6 +62,8 @@ from services.runtime.retention.app import RetentionWatch
 from services.runtime.retention.store import PostgresOldestRuns
 from services.runtime.runs.app import Runs
 from services.runtime.runs.door import RunApi
+from services.runtime.threads.app import Threads
+from services.runtime.threads.store import PostgresThreads
 from services.runtime.topics.app import HubMetrics, LiveEvents, RunTopics
 from services.runtime.topics.store import PostgresStandings
 from services.runtime.whole_log.app.artifact_cache import ArtifactCache
@@ -281,7 +283,11 @@ def _serve_runs(
 ) -> None:
     """Runs, and what is made of finished ones."""
     settings = replica.settings
-    runs = Runs(log, replica.reads, Agents(PostgresAgents(replica.postgres)))
+    limits = settings.workers.limits()
+    pace = {"interval_ms": limits.watch_interval_ms, "page": limits.watch_page}
+    threads = Threads(log, PostgresThreads(replica.postgres), **pace)
+    replica.process.background("threads", threads.run())
+    runs = Runs(log, replica.reads, Agents(PostgresAgents(replica.postgres)), threads)
     receipts = Receipts(runs, PostgresReceipts(replica.postgres))
     replays = Replays(receipts, artifacts, settings.replay.limits())
     server.register(add_RunServiceServicer_to_server, RunApi(runs, requests))

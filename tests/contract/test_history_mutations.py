@@ -34,6 +34,7 @@ _FIXED: Mapping[str, Any] = {
     "user_id": "",
     "create_ns": 0,
     "queue": QueuePolicy(priority=1),
+    "thread_id": "thr-2",
 }
 # What is mutated comes after decoding, and decoding is most of the time.
 _decode = cache(wire.decode_event)

@@ -68,7 +68,7 @@ async def _create_run(_scene: Scene, _: str) -> list[Json]:
         "concurrency": {"key": "k", "limit": 2},
         "retry": retry,
     }
-    about = {**words, "labels": {"team": "search"}, "queue": queue}
+    about = {**words, "labels": {"team": "search"}, "queue": queue, "thread_policy": "THREAD_POLICY_ENQUEUE"}
     command = {"argv": ["git", "log"], "working_directory": "/", "environment": {"A": "b"}, "timeout_ms": 1000}
     return [
         {"idempotency_key": new_id("key"), "spec": {**about, "exec": command}},

@@ -150,8 +150,8 @@ class _TransactionReadThrough:
     async def read(self, wanted: Wanted) -> Snapshot:
         return self._change(await self._transaction.read(wanted))
 
-    async def held(self, shares: Sequence[Share]) -> Mapping[Share, int]:
-        return await self._transaction.held(shares)
+    async def counted(self, shares: Sequence[Share]) -> Mapping[Share, int]:
+        return await self._transaction.counted(shares)
 
     async def store(self, changes: Changes, receipts: Sequence[SignedReceipt], now_ns: int) -> None:
         await self._transaction.store(changes, receipts, now_ns)

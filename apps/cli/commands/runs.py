@@ -56,6 +56,13 @@ Example: oa run start --adapter support --input '{"question": "Why?"}'
     metavar="CLASS",
     help="Retention class: when its events move to the archive after its end. The default class when not given.",
 )
+@click.option("--thread", "thread_id", default="", metavar="ID", help="Conversation that the run belongs to.")
+@click.option(
+    "--if-busy",
+    type=click.Choice([policy.value for policy in events.ThreadPolicy]),
+    default=None,
+    help="What to do while an older run of the thread has not ended. Without it they go on side by side.",
+)
 @queue_options
 @raw_option
 @click.argument("argv", nargs=-1, type=click.UNPROCESSED, metavar="[-- CMD...]")
@@ -72,6 +79,8 @@ async def start(
     timeout_ms: int,
     retention_class: str,
     queue: events.QueuePolicy,
+    thread_id: str,
+    if_busy: str | None,
     raw: bool,
 ) -> int:
     """Start a run of a command or an agent, and follow it to its end; the exit code is that of the run's command."""
@@ -81,7 +90,8 @@ async def start(
     what: events.AgentSpec | events.ExecSpec = (
         events.AgentSpec(input_json) if agent else events.ExecSpec(argv, working_directory, environment, timeout_ms)
     )
-    spec = events.RunSpec(agent or "exec", what, title, retention_class=retention_class, queue=queue)
+    policy = events.ThreadPolicy(if_busy) if if_busy else None
+    spec = events.RunSpec(agent or "exec", what, title, thread_id, {}, retention_class, queue, policy)
     async with cli.site.client() as client:
         run = await client.commands.create_run(spec)
         remember_started(client, cli.site.folder, run.run_id)

@@ -79,7 +79,16 @@ async def _outcomes(program: Program) -> None:
     again = await program("run", "start", "--retries", "1", "--retry-delay", "10ms", "sh", "-c", "echo x; exit 5")
     assert (again.status, again.stdout) == (5, b"x\nx\n")
     assert "attempt 1 failed (nonzero_exit)" in again.stderr
-    overrun = await program("run", "start", "--run-timeout", "300ms", "sleep", "60", "--json")
+    thread = ("run", "start", "--thread", "thr-1", "--if-busy")
+    first = await program(*thread, "enqueue", "--detach", "--not-before", "+1h", "true")
+    assert first.status == Exit.OK
+    busy = await program(*thread, "reject", "--json", "true")
+    assert (busy.status, busy.error["reason"]) == (Exit.REFUSED, "thread_busy")
+    instead = await program(*thread, "interrupt", "echo", "instead")
+    assert instead.stdout == b"instead\n"
+    shown = await program("run", "show", first.stdout.decode().strip(), "--json")
+    assert shown.documents[0]["status"] == "RUN_STATUS_CANCELED"
+    overrun = await program("run", "start", "--json", "--run-timeout", "300ms", "sleep", "60")
     assert (overrun.status, overrun.documents[-1]["event"]["body"]["runFinished"]["reason"]) == (
         Exit.RUN_FAILED,
         "run_timeout",

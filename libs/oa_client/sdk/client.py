@@ -24,7 +24,7 @@ from oa_client.edge.api_keys import ApiKeyAccess
 from oa_client.edge.calls import Edge
 from oa_client.edge.commands import Commands
 from oa_client.follow.subscription import MAX_BATCH, Subscription
-from oa_client.sdk.queue import Queue, policy_of
+from oa_client.sdk.queue import Queue, policy_of, thread_policy
 from oa_client.sdk.runs import SURFACE, RunHandle
 from oa_client.transport import Sockets
 from oa_runlog.events import AgentSpec, ExecSpec, PromptSpec, RunSpec
@@ -90,6 +90,7 @@ class Client:
         thread_id: str = "",
         retention_class: str = "",
         queue: Queue | None = None,
+        if_busy: str = "",
     ) -> RunHandle:
         """Start a run for the workers that have `adapter`. It waits until one of them takes it.
 
@@ -101,11 +102,17 @@ class Client:
         the same key with another input is refused as `idempotency_conflict`. Without one every call starts a run.
 
         `queue`: when a worker gets it, how long it may take, and whether it is tried again.
+
+        `thread_id`: runs with one id are one conversation. `if_busy` says what happens while an older one goes on:
+        "reject" (Refusal `thread_busy`), "enqueue" (it waits), "interrupt" (that one is canceled). Without it they go
+        on side by side.
         """
         given = input if isinstance(input, ExecSpec | PromptSpec) else AgentSpec(json_text(input, "input"))
         spec = RunSpec(adapter, given, title, thread_id, labels or {}, retention_class)
         if queue is not None:
             spec = replace(spec, queue=policy_of(queue))
+        if if_busy:
+            spec = replace(spec, thread_policy=thread_policy(if_busy))
         run = await self._commands.create_run(spec, key)
         return self.run(run.run_id)
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from oa_base.clock import MS_NS, duration_ns, ns_of
 from oa_base.refusal import Refusal
-from oa_runlog.events import Concurrency, QueuePolicy, RetryPolicy
+from oa_runlog.events import Concurrency, QueuePolicy, RetryPolicy, ThreadPolicy
 
 _NONE = timedelta()
 
@@ -63,6 +63,15 @@ def policy_of(queue: Queue) -> QueuePolicy:
             tuple(retry.reasons),
         ),
     )
+
+
+def thread_policy(word: str) -> ThreadPolicy:
+    """The policy of a run in its thread. Raises Refusal `invalid_value` for another word."""
+    try:
+        return ThreadPolicy(word)
+    except ValueError:
+        words = ", ".join(ThreadPolicy)
+        raise Refusal("invalid_value", f"there is no such policy; use one of {words}", field="if_busy") from None
 
 
 def _time_ns(time: datetime) -> int:

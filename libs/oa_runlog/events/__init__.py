@@ -44,6 +44,7 @@ from oa_runlog.events.specs import (
     QueuePolicy,
     RetryPolicy,
     RunSpec,
+    ThreadPolicy,
 )
 from oa_runlog.events.work import (
     Custom,
@@ -104,6 +105,7 @@ __all__ = [
     "StepCompleted",
     "TextDelta",
     "TextStream",
+    "ThreadPolicy",
     "ToolCall",
     "ToolResult",
     "TurnStatus",

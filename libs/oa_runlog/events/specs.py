@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -68,6 +69,14 @@ class QueuePolicy:
     retry: RetryPolicy | None = None
 
 
+class ThreadPolicy(enum.StrEnum):
+    """What happens to a run when another one of its thread has not ended. Without a policy they go on side by side."""
+
+    REJECT = "reject"
+    ENQUEUE = "enqueue"
+    INTERRUPT = "interrupt"
+
+
 AT_ONCE = QueuePolicy()
 """The policy of a run that states none: at once, without a limit, and once."""
 
@@ -87,6 +96,7 @@ class RunSpec:
     retention_class: str = ""
     """As it was asked for, and recorded so: `retention` is what it means."""
     queue: QueuePolicy = AT_ONCE
+    thread_policy: ThreadPolicy | None = None
 
     @property
     def retention(self) -> str:

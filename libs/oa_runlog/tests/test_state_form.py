@@ -56,6 +56,7 @@ CHANGES: dict[str, Any] = {
     "not_before_ns": NOON_NS + 4,
     "deadline_ns": NOON_NS + 5,
     "failures": 1,
+    "thread_id": "thr_1",
 }
 
 

@@ -126,7 +126,9 @@ def _spoilers(field: Any) -> list[tuple[str, Spoiler]]:
     needed = rules.required or rules.min_items or field.name in ALSO_NEEDED.get(field.containing_type.name, ())
     found: list[tuple[str, Spoiler]] = []
     if field.enum_type is not None:
-        found += [("invalid_enum", _setter(field, 99)), ("invalid_enum", _setter(field, 0))]
+        found.append(("invalid_enum", _setter(field, 99)))
+        if rules.required:
+            found.append(("invalid_enum", _setter(field, 0)))
     elif needed:
         found.append(("missing_field", _clearer(field)))
     if field.type == FieldDescriptor.TYPE_STRING and not field.is_repeated:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import MappingProxyType
 
 from hypothesis import strategies as st
@@ -60,7 +61,7 @@ queues = st.builds(
         reasons=st.lists(st.from_regex(r"[a-z][a-z0-9_]{0,20}", fullmatch=True), max_size=3).map(tuple),
     ),
 )
-specs = st.builds(
+_specs = st.builds(
     ev.RunSpec,
     adapter=st.from_regex(r"[a-z][a-z0-9_.-]{0,20}", fullmatch=True),
     input=exec_specs | st.builds(ev.PromptSpec, text=word) | st.builds(ev.AgentSpec, input_json=json_texts),
@@ -69,6 +70,12 @@ specs = st.builds(
     labels=text_maps,
     retention_class=st.just("") | st.from_regex(r"[a-z][a-z0-9_-]{0,31}", fullmatch=True),
     queue=st.just(ev.AT_ONCE) | queues,
+)
+specs = _specs | st.builds(
+    lambda spec, thread_id, policy: replace(spec, thread_id=thread_id, thread_policy=policy),
+    _specs,
+    word,
+    st.sampled_from(ev.ThreadPolicy),
 )
 exec_results = st.builds(
     ev.ExecResult,

@@ -9,11 +9,12 @@ from google.protobuf.message import Message as ProtoMessage
 
 from oa_base.refusal import Refusal
 from oa_runlog import events
-from oa_runlog.wire.fields import json_text, parse, part
+from oa_runlog.wire.fields import EnumMap, json_text, parse, part
 from oa_runlog.wire.queues import checked_queue, queue_to_wire
 from oa_wire.rules import check_rules
 from openagents.runtime.v1 import event_pb2
 
+_THREADS = EnumMap(events.ThreadPolicy, event_pb2.ThreadPolicy, "THREAD_POLICY_")
 _EMPTY: Mapping[str, str] = MappingProxyType({})
 
 
@@ -27,6 +28,8 @@ def spec_to_wire(spec: events.RunSpec) -> event_pb2.RunSpec:
         retention_class=spec.retention_class,
         queue=None if spec.queue == events.AT_ONCE else queue_to_wire(spec.queue),
     )
+    if spec.thread_policy:
+        message.thread_policy = _THREADS.to_wire(spec.thread_policy)
     match spec.input:
         case events.ExecSpec() as command:
             message.exec.argv.extend(command.argv)
@@ -71,8 +74,25 @@ def checked_spec(message: event_pb2.RunSpec, path: str) -> events.RunSpec:
     labels = _frozen(message.labels)
     queue = part(message, "queue", checked_queue) if message.HasField("queue") else events.AT_ONCE
     return events.RunSpec(
-        message.adapter, what, message.title, message.thread_id, labels, message.retention_class, queue
+        message.adapter,
+        what,
+        message.title,
+        message.thread_id,
+        labels,
+        message.retention_class,
+        queue,
+        _thread_policy(message, path),
     )
+
+
+def _thread_policy(message: event_pb2.RunSpec, path: str) -> events.ThreadPolicy | None:
+    if not message.thread_policy:
+        return None
+    if not message.thread_id:
+        text = "a policy is that of a thread; set its id, or leave the policy out"
+        raise Refusal("missing_field", text, field=f"{path}thread_id")
+    policy: events.ThreadPolicy = _THREADS.from_wire(message.thread_policy, f"{path}thread_policy")
+    return policy
 
 
 def _frozen(entries: Mapping[str, str]) -> Mapping[str, str]:

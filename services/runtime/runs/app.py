@@ -7,33 +7,37 @@ from oa_base.refusal import Refusal
 from oa_platform.system.ids import new_id
 from oa_runlog.commands import CreateRun, RequestCancel, SendInput
 from oa_runlog.decide import not_found
-from oa_runlog.events import ExecSpec, RunSpec
+from oa_runlog.events import ExecSpec, RunSpec, ThreadPolicy
 from oa_runlog.partitions import partition_of
 from services.runtime.agents.app import Agents
 from services.runtime.log.app.log import Log
 from services.runtime.log.app.ports import RunReader
 from services.runtime.log.domain.batch import Applied
 from services.runtime.log.domain.records import RunRecord
+from services.runtime.threads.app import Threads
 
 
 class Runs:
     """Creates, shows, talks to and cancels runs."""
 
-    def __init__(self, log: Log, reader: RunReader, agents: Agents) -> None:
+    def __init__(self, log: Log, reader: RunReader, agents: Agents, threads: Threads) -> None:
         self._log = log
         self._reader = reader
         self._agents = agents
+        self._threads = threads
 
     async def create(self, principal: Principal, idempotency_key: str, spec: RunSpec) -> tuple[RunRecord, bool]:
         """The run, and whether it existed before. Raises Refusal.
 
         `idempotency_conflict`, `payload_too_large`, `invalid_value` for a retention class that there is not and for
-        an input that no worker would take.
+        an input that no worker would take, `thread_busy` for a thread in which it was not to wait.
         """
         run_id = new_run_id(principal.org_id, principal.subject, idempotency_key, self._log.partitions)
         fault = await self._agents.fault(principal.org_id, spec)
         command = CreateRun.of(run_id, principal.org_id, principal.subject, spec, idempotency_key, fault)
         applied = await self._log.do(command)
+        if spec.thread_policy is ThreadPolicy.INTERRUPT:
+            self._threads.look_soon()
         return await self._existing(applied.run_id), applied.repeated
 
     async def get(self, principal: Principal, run_id: str) -> RunRecord:

@@ -136,10 +136,12 @@ class Doors:
         *argv: str,
         retention_class: str = "",
         queue: event_pb2.QueuePolicy | None = None,
+        thread: tuple[str, event_pb2.ThreadPolicy.ValueType] = ("", event_pb2.THREAD_POLICY_UNSPECIFIED),
     ) -> Any:
         """A run of `argv`."""
         command = event_pb2.ExecSpec(argv=argv or ("true",))
         spec = event_pb2.RunSpec(adapter="exec", exec=command, retention_class=retention_class, queue=queue)
+        spec.thread_id, spec.thread_policy = thread
         request = run_service_pb2.CreateRunRequest(idempotency_key=key, spec=spec)
         return (await self.runs.CreateRun(request, metadata=who.as_person())).run
 

@@ -37,6 +37,7 @@ from oa_runlog.events import (
     StepCompleted,
     TextDelta,
     TextStream,
+    ThreadPolicy,
     ToolCall,
     ToolResult,
     TurnStatus,
@@ -274,6 +275,13 @@ def never_started(run: Teller) -> None:
     run.try_everything_else()
 
 
+def waited_in_its_thread(run: Teller) -> None:
+    """A run that has its turn in a thread; whether others of the thread go on is not in its log."""
+    run.create(RunSpec("support", AgentSpec("{}"), thread_id="thr-1", thread_policy=ThreadPolicy.INTERRUPT))
+    run.assign()
+    run.append(RunFinished(Outcome.SUCCEEDED, result_json="1"))
+
+
 def took_too_long(run: Teller) -> None:
     """It does not end in the time that its policy states, which goes on while it waits for its second worker."""
     queue = QueuePolicy(7, run_timeout_ms=60_000, concurrency=Concurrency("deploy", 1))
@@ -399,6 +407,7 @@ STORIES = tuple(
         failed_as_often_as_it_may,
         failed_for_good,
         never_started,
+        waited_in_its_thread,
         took_too_long,
         canceled_before_the_first_worker,
         canceled_between_two_workers,

@@ -218,6 +218,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The request was answered before, or its time is over: the first answer counts. The
     metadata has the seq of what settled it (seq).
     """
+    REASON_THREAD_BUSY: _Reason.ValueType  # 223
+    """Another run of the thread has not ended, and the new one was not to wait for it."""
     REASON_RETENTION_FLOOR_BREACH: _Reason.ValueType  # 300
     """The cursor lies below what is retained."""
     REASON_REPLAY_BUDGET_EXCEEDED: _Reason.ValueType  # 301
@@ -425,6 +427,8 @@ REASON_REQUEST_SETTLED: Reason.ValueType  # 222
 """The request was answered before, or its time is over: the first answer counts. The
 metadata has the seq of what settled it (seq).
 """
+REASON_THREAD_BUSY: Reason.ValueType  # 223
+"""Another run of the thread has not ended, and the new one was not to wait for it."""
 REASON_RETENTION_FLOOR_BREACH: Reason.ValueType  # 300
 """The cursor lies below what is retained."""
 REASON_REPLAY_BUDGET_EXCEEDED: Reason.ValueType  # 301

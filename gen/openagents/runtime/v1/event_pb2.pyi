@@ -22,6 +22,36 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _ThreadPolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ThreadPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ThreadPolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    THREAD_POLICY_UNSPECIFIED: _ThreadPolicy.ValueType  # 0
+    """Not set: they go on side by side."""
+    THREAD_POLICY_REJECT: _ThreadPolicy.ValueType  # 1
+    """It is not created: `thread_busy`."""
+    THREAD_POLICY_ENQUEUE: _ThreadPolicy.ValueType  # 2
+    """It waits until all older ones have ended."""
+    THREAD_POLICY_INTERRUPT: _ThreadPolicy.ValueType  # 3
+    """It waits as well, and they are canceled."""
+
+class ThreadPolicy(_ThreadPolicy, metaclass=_ThreadPolicyEnumTypeWrapper):
+    """What happens to a run when another one of its thread has not ended. Runs of a thread
+    count by the order of their ids, and whatever their own policy is.
+    """
+
+THREAD_POLICY_UNSPECIFIED: ThreadPolicy.ValueType  # 0
+"""Not set: they go on side by side."""
+THREAD_POLICY_REJECT: ThreadPolicy.ValueType  # 1
+"""It is not created: `thread_busy`."""
+THREAD_POLICY_ENQUEUE: ThreadPolicy.ValueType  # 2
+"""It waits until all older ones have ended."""
+THREAD_POLICY_INTERRUPT: ThreadPolicy.ValueType  # 3
+"""It waits as well, and they are canceled."""
+Global___ThreadPolicy: _TypeAlias = ThreadPolicy  # noqa: Y015
+
 class _RunOutcome:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -390,17 +420,20 @@ class RunSpec(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     RETENTION_CLASS_FIELD_NUMBER: _builtins.int
     QUEUE_FIELD_NUMBER: _builtins.int
+    THREAD_POLICY_FIELD_NUMBER: _builtins.int
     adapter: _builtins.str
     """Adapter that a worker needs to have for it, for example "exec"."""
     title: _builtins.str
     """Title for people; made from the spec when empty."""
     thread_id: _builtins.str
-    """Thread that groups runs; empty for none."""
+    """Thread: the runs of an org with one id are one conversation; empty for none."""
     retention_class: _builtins.str
     """Class of retention: how long the run's events stay in the log after its end,
     before they move to the archive. Which classes there are and what they mean is
     the installation's setting; empty is the class "default".
     """
+    thread_policy: Global___ThreadPolicy.ValueType
+    """What happens when another run of the thread has not ended; needs `thread_id`."""
     @_builtins.property
     def exec(self) -> Global___ExecSpec:
         """For the adapter "exec"."""
@@ -435,10 +468,11 @@ class RunSpec(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         retention_class: _builtins.str = ...,
         queue: Global___QueuePolicy | None = ...,
+        thread_policy: Global___ThreadPolicy.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "exec", b"exec", "input", b"input", "prompt", b"prompt", "queue", b"queue"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "agent", b"agent", "exec", b"exec", "input", b"input", "labels", b"labels", "prompt", b"prompt", "queue", b"queue", "retention_class", b"retention_class", "thread_id", b"thread_id", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "agent", b"agent", "exec", b"exec", "input", b"input", "labels", b"labels", "prompt", b"prompt", "queue", b"queue", "retention_class", b"retention_class", "thread_id", b"thread_id", "thread_policy", b"thread_policy", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["exec", "prompt", "agent"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015

@@ -271,6 +271,11 @@ class Reason(betterproto.Enum):
      metadata has the seq of what settled it (seq).
     """
 
+    THREAD_BUSY = 223
+    """
+    Another run of the thread has not ended, and the new one was not to wait for it.
+    """
+
     RETENTION_FLOOR_BREACH = 300
     """The cursor lies below what is retained."""
 

@@ -17,6 +17,25 @@ import betterproto.lib.google.protobuf as betterproto_lib_google_protobuf
 from ...codex import v1 as __codex_v1__
 
 
+class ThreadPolicy(betterproto.Enum):
+    """
+    What happens to a run when another one of its thread has not ended. Runs of a thread
+     count by the order of their ids, and whatever their own policy is.
+    """
+
+    UNSPECIFIED = 0
+    """Not set: they go on side by side."""
+
+    REJECT = 1
+    """It is not created: `thread_busy`."""
+
+    ENQUEUE = 2
+    """It waits until all older ones have ended."""
+
+    INTERRUPT = 3
+    """It waits as well, and they are canceled."""
+
+
 class RunOutcome(betterproto.Enum):
     """How a run ended."""
 
@@ -216,7 +235,9 @@ class RunSpec(betterproto.Message):
     """For agents: adapters with typed input."""
 
     thread_id: str = betterproto.string_field(5)
-    """Thread that groups runs; empty for none."""
+    """
+    Thread: the runs of an org with one id are one conversation; empty for none.
+    """
 
     labels: Dict[str, str] = betterproto.map_field(
         6, betterproto.TYPE_STRING, betterproto.TYPE_STRING
@@ -234,6 +255,11 @@ class RunSpec(betterproto.Message):
     """
     When the run is given to a worker, how long it may take, and whether it is tried
      again; absent for at once, without a limit, and once.
+    """
+
+    thread_policy: "ThreadPolicy" = betterproto.enum_field(10)
+    """
+    What happens when another run of the thread has not ended; needs `thread_id`.
     """
 
 

@@ -17,7 +17,7 @@ from services.runtime.log import metrics
 from services.runtime.log.app.pending import PendingCommand
 from services.runtime.log.app.ports import LogSession
 from services.runtime.log.domain.batch import (
-    NOTHING_HELD,
+    NO_SHARES,
     Answer,
     Batch,
     Decided,
@@ -87,8 +87,8 @@ class BatchWriter:
             snapshot = await transaction.read(wanted_by([one.command for one in commands]))
             self._cache.clock(snapshot.now_ns, time.monotonic_ns())
             shares = shares_to_grow([one.command for one in commands], snapshot.runs, self._run_limits)
-            held = await transaction.held(shares) if shares else NOTHING_HELD
-            decided = self._decide(transaction.heads, snapshot, commands, held)
+            counted = await transaction.counted(shares) if shares else NO_SHARES
+            decided = self._decide(transaction.heads, snapshot, commands, counted)
             changes = decided.changes
             if changes.records:
                 receipts = [self._seal(changes.runs[run_id], snapshot.log_epoch) for run_id in changes.finished]
@@ -102,9 +102,9 @@ class BatchWriter:
         heads: Mapping[int, Head],
         snapshot: Snapshot,
         commands: Sequence[PendingCommand],
-        held: Mapping[Share, int] = NOTHING_HELD,
+        counted: Mapping[Share, int] = NO_SHARES,
     ) -> Decided:
-        batch = Batch(heads, snapshot, self._run_limits, held)
+        batch = Batch(heads, snapshot, self._run_limits, counted)
         return Decided(batch, [_apply(batch, one) for one in commands])
 
     def _learn(self, heads: Mapping[int, Head], decided: Decided, partitions: Mapping[str, int]) -> None:

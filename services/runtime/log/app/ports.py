@@ -24,8 +24,8 @@ class LogTransaction(Protocol):
         """What the batch is decided on."""
         ...
 
-    async def held(self, shares: Sequence[Share]) -> Mapping[Share, int]:
-        """How many runs workers hold of each share. Until the transaction ends, no other one gives a worker more."""
+    async def counted(self, shares: Sequence[Share]) -> Mapping[Share, int]:
+        """How many runs count in each share. Until the transaction ends, none of them grows by another one."""
         ...
 
     async def store(self, changes: Changes, receipts: Sequence[SignedReceipt], now_ns: int) -> None:

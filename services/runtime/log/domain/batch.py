@@ -92,8 +92,8 @@ class Applied:
 
 Answer = Applied | Refusal
 
-NOTHING_HELD: Mapping[Share, int] = MappingProxyType({})
-"""For a batch that gives no run to a worker, or only such as are not bounded."""
+NO_SHARES: Mapping[Share, int] = MappingProxyType({})
+"""For a batch with which no share grows."""
 
 _KEYED = (Append, SendInput, SettleRequest)
 """Commands with a key of their own in their run."""
@@ -110,8 +110,11 @@ def wanted_by(commands: list[Command]) -> Wanted:
 
 
 def has_to_be_read_for(commands: Collection[Command]) -> bool:
-    """Whether a batch of these can't be decided on what is cached: it is not cached whether a worker is still there."""
-    return any(isinstance(command, AssignRun) for command in commands)
+    """Whether a batch of these can't be decided on what is cached: neither workers nor shares are."""
+    return any(
+        isinstance(command, AssignRun) or (isinstance(command, CreateRun) and command.spec.thread_policy is not None)
+        for command in commands
+    )
 
 
 def create_key(command: CreateRun) -> CreateKey:
@@ -123,9 +126,9 @@ class Batch:
     """Decides commands one after the other and collects what they change."""
 
     def __init__(
-        self, heads: Mapping[int, Head], snapshot: Snapshot, limits: Limits, held: Mapping[Share, int] = NOTHING_HELD
+        self, heads: Mapping[int, Head], snapshot: Snapshot, limits: Limits, counted: Mapping[Share, int] = NO_SHARES
     ) -> None:
-        """`held`: how many runs workers hold of the bounded shares of those that are to be given to one."""
+        """`counted`: how many runs count in the shares that grow with the batch."""
         self.heads = dict(heads)
         """Partition -> its head, after what was applied."""
         self._now_ns = snapshot.now_ns
@@ -135,7 +138,7 @@ class Batch:
         self._appends = dict(snapshot.appends)
         self._creates = dict(snapshot.creates)
         self._gone = snapshot.gone
-        self._held = dict(held)
+        self._counted = dict(counted)
         self._pipelines: dict[Pipeline, Pipeline] = {}
         """Those that this batch changes, as they are after what was applied: it may yet fail."""
         self.changes = Changes()
@@ -144,9 +147,10 @@ class Batch:
         """Decide one more command, whose run is in `partition`; `place` is an append's among those of its stream."""
         if place is not None and (awaited := self._pipeline(place).awaited(place)) and self._known(command) is None:
             return out_of_order(awaited)
-        if isinstance(command, AssignRun) and (fault := self._assign_fault(command)):
+        known = self._known(command)
+        if known is None and (fault := self._fault(command)):
             return fault
-        decision = decide(self.runs.get(command.run_id), command, self._limits, self._now_ns, self._known(command))
+        decision = decide(self.runs.get(command.run_id), command, self._limits, self._now_ns, known)
         match decision:
             case Accepted():
                 return self._accept(command, partition, decision)
@@ -155,15 +159,18 @@ class Batch:
             case Refusal():
                 return decision
 
-    def _assign_fault(self, command: AssignRun) -> Refusal | None:
-        if command.worker_id in self._gone:
+    def _fault(self, command: Command) -> Refusal | None:
+        """What speaks against the command that its run does not know of."""
+        if isinstance(command, AssignRun) and command.worker_id in self._gone:
             return Refusal("worker_lost", "the worker is lost, or has said good-bye; give the run to another")
-        run = self.runs.get(command.run_id)
-        bounds = bounds_of(run, self._limits) if run else {}
-        if any(self._held[share] >= bound for share, bound in bounds.items()):
-            text = "as many runs of its kind run as may run at a time; give it to a worker when one of them has ended"
-            return Refusal("invalid_transition", text, field="run_id")
-        return None
+        bounds = bounds_of(command, self.runs, self._limits)
+        if all(self._counted[share] < bound for share, bound in bounds.items()):
+            return None
+        if isinstance(command, CreateRun):
+            text = "another run of the thread has not ended; wait for it, or let the new one wait or interrupt it"
+            return Refusal("thread_busy", text, field="spec.thread_id")
+        text = "as many runs of its kind run as may run at a time; give it to a worker when one of them has ended"
+        return Refusal("invalid_transition", text, field="run_id")
 
     def answered(self, place: Place, answer: Answer) -> None:
         """Note what became of an append, for those of its stream that come after it in this batch."""
@@ -186,6 +193,8 @@ class Batch:
         state, events = accepted.state, accepted.events
         first, count = events[0].seq, len(events)
         changes = self.changes
+        for share in bounds_of(command, self.runs, self._limits):
+            self._counted[share] += 1
         if isinstance(command, CreateRun):
             self._creates[create_key(command)] = KnownKey(command.run_id, command.fingerprint, first, count)
             changes.created[command.run_id] = command
@@ -193,9 +202,6 @@ class Batch:
             key = command.idempotency_key
             self._appends[command.run_id, key] = KnownKey(command.run_id, command.fingerprint, first, count)
             changes.keys[command.run_id, first] = StoredKey(key, command.fingerprint, count)
-        elif isinstance(command, AssignRun):
-            for share in bounds_of(state, self._limits):
-                self._held[share] += 1
         self._place(command.run_id, partition, events)
         self.runs[command.run_id] = changes.runs[command.run_id] = state
         if state.status.is_final:

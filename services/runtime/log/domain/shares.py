@@ -1,34 +1,55 @@
-"""How many runs may run at a time: of an org, of a person in it, and of what has a key in common. Pure."""
+"""How many runs may run at a time: of an org, of a person in it, of what has a key in common, and of a thread. Pure."""
 
 from __future__ import annotations
 
 import enum
+import sys
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from oa_runlog.commands import AssignRun, Command
+from oa_runlog.commands import AssignRun, Command, CreateRun
 from oa_runlog.decide import Limits
+from oa_runlog.events import ThreadPolicy
 from oa_runlog.state import RunState
+
+UNBOUNDED = sys.maxsize
 
 
 class ShareKind(enum.StrEnum):
-    """What the runs of a share have in common, besides their org."""
+    """What the runs of a share have in common, besides their org, and which of them count.
+
+    ORG, PERSON and KEY: those that a worker holds. THREAD: those that were started and have not ended. OPEN_THREAD:
+    those that have not ended.
+    """
 
     ORG = "org"
     PERSON = "person"
     KEY = "key"
+    THREAD = "thread"
+    OPEN_THREAD = "open_thread"
 
 
 class Share(NamedTuple):
-    """Runs of an org that count together. `name` is the person or the key; empty for all of the org."""
+    """Runs of an org that count together. `name` is the person, key or thread; empty for all of the org."""
 
     kind: ShareKind
     org_id: str
     name: str = ""
 
 
-def bounds_of(run: RunState, limits: Limits) -> dict[Share, int]:
-    """The shares that the run counts in and that are bounded: how many runs of each may run at a time."""
+def bounds_of(command: Command, runs: Mapping[str, RunState], limits: Limits) -> dict[Share, int]:
+    """The shares that grow with the command, and how many runs each may have then."""
+    match command:
+        case AssignRun(run_id) if run := runs.get(run_id):
+            return _of_start(run, limits)
+        case CreateRun(org_id=org_id, spec=spec) if spec.thread_policy:
+            bound = 1 if spec.thread_policy is ThreadPolicy.REJECT else UNBOUNDED
+            return {Share(ShareKind.OPEN_THREAD, org_id, spec.thread_id): bound}
+        case _:
+            return {}
+
+
+def _of_start(run: RunState, limits: Limits) -> dict[Share, int]:
     bounds: dict[Share, int] = {}
     if limits.max_running_per_org:
         bounds[Share(ShareKind.ORG, run.org_id)] = limits.max_running_per_org
@@ -36,10 +57,11 @@ def bounds_of(run: RunState, limits: Limits) -> dict[Share, int]:
         bounds[Share(ShareKind.PERSON, run.org_id, run.user_id)] = limits.max_running_per_person
     if run.queue.concurrency is not None:
         bounds[Share(ShareKind.KEY, run.org_id, run.queue.concurrency.key)] = run.queue.concurrency.limit
+    if run.thread_id and run.attempt == 0:  # one that is started again has had its turn, and keeps it
+        bounds[Share(ShareKind.THREAD, run.org_id, run.thread_id)] = 1
     return bounds
 
 
 def shares_to_grow(commands: Iterable[Command], runs: Mapping[str, RunState], limits: Limits) -> list[Share]:
-    """The bounded shares of the runs that are to be given to workers."""
-    assigned = (runs.get(command.run_id) for command in commands if isinstance(command, AssignRun))
-    return list(dict.fromkeys(share for run in assigned if run is not None for share in bounds_of(run, limits)))
+    """All shares that grow with the commands."""
+    return list(dict.fromkeys(share for command in commands for share in bounds_of(command, runs, limits)))

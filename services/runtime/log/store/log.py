@@ -24,7 +24,7 @@ from services.runtime.log.store import sql
 from services.runtime.log.store.rows import moving_values, queue_values, state_of
 
 _KEYS_INDEX = "events_idempotency"
-_RUN_WIDTH = 30
+_RUN_WIDTH = 32
 _NO_KEY = (None, None, None)
 
 
@@ -132,11 +132,11 @@ class PostgresLogTransaction:
         rows = await self._connection.fetch(sql.LOCK_WORKERS, worker_ids)
         return {row["worker_id"] for row in rows if row["status"] in (WorkerStatus.LOST, WorkerStatus.STOPPED)}
 
-    async def held(self, shares: Sequence[Share]) -> dict[Share, int]:
-        """How many runs workers hold of each share, none of which grows elsewhere until the transaction ends."""
+    async def counted(self, shares: Sequence[Share]) -> dict[Share, int]:
+        """How many runs count in each share, none of which grows elsewhere until the transaction ends."""
         await self._connection.execute(sql.LOCK_SHARES, ["/".join(share) for share in shares])
-        rows = await self._connection.fetch(sql.COUNT_HELD, *columns(shares, 3))
-        return {Share(ShareKind(row["kind"]), row["org_id"], row["name"]): row["held"] for row in rows}
+        rows = await self._connection.fetch(sql.COUNT_SHARES, *columns(shares, 3))
+        return {Share(ShareKind(row["kind"]), row["org_id"], row["name"]): row["runs"] for row in rows}
 
     async def _created(self, keys: Sequence[CreateKey]) -> dict[CreateKey, KnownKey]:
         if not keys:
@@ -219,7 +219,7 @@ def _created_row(partition: int, command: CreateRun, state: RunState) -> tuple[o
         spec.retention,
         wire.encode_spec(spec),
         time_of(state.create_ns),
-        *queue_values(state.queue),
+        *queue_values(spec),
         *moving_values(state),
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from oa_base.clock import ns_of, time_of
 from oa_runlog import wire
-from oa_runlog.events import AT_ONCE, QueuePolicy
+from oa_runlog.events import AT_ONCE, RunSpec
 from oa_runlog.state import TOTAL_NAMES, RunState, RunStatus, Totals
 
 _NO_TOTALS = Totals()
@@ -48,14 +48,16 @@ def state_of(row: Any) -> RunState:
         not_before_ns=_optional_ns(row["not_before_time"]),
         deadline_ns=_optional_ns(row["deadline_time"]),
         failures=row["failures"],
+        thread_id=row["thread_id"],
     )
 
 
-def queue_values(queue: QueuePolicy) -> tuple[Any, ...]:
-    """What a run's policy says, in the order of the statements: queue, priority, concurrency_key, concurrency_limit."""
+def queue_values(spec: RunSpec) -> tuple[Any, ...]:
+    """What the queue is read by, in the order of the statements: queue, priority, concurrency_key … thread_policy."""
+    queue, share = spec.queue, spec.queue.concurrency
     stated = None if queue == AT_ONCE else wire.encode_queue(queue)
-    share = queue.concurrency
-    return stated, queue.priority, share.key if share else "", share.limit if share else 0
+    key, limit = (share.key, share.limit) if share else ("", 0)
+    return stated, queue.priority, key, limit, spec.thread_id, str(spec.thread_policy or "")
 
 
 def moving_values(state: RunState) -> tuple[Any, ...]:

@@ -9,7 +9,8 @@ WHERE partition = ANY($1::integer[]) ORDER BY partition FOR UPDATE
 READ_RUNS = """
 SELECT c.now_us, c.log_epoch, r.run_id, r.org_id, r.user_id, r.status, r.latest_seq, r.chain_head, r.create_time,
        r.lease_epoch, r.worker_id, r.fenced, r.attempt, r.cancel_requested_time, r.cancel_reason, r.finish_time,
-       r.finish, r.totals, r.paced_until_ns, r.not_before_time, r.deadline_time, r.failures, r.queue, k.keys,
+       r.finish, r.totals, r.paced_until_ns, r.not_before_time, r.deadline_time, r.failures, r.queue,
+       CASE WHEN r.thread_policy <> '' THEN r.thread_id ELSE '' END AS thread_id, k.keys,
        k.fingerprints, k.first_seqs, k.counts
 FROM (
     SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us, log_epoch FROM runtime.installation
@@ -39,15 +40,30 @@ SELECT pg_advisory_xact_lock(key) FROM (
 """Shares that are to grow, by name. Locked, in one order, so that no other batch gives runs of them before this one is
 stored. Two names with one hash only wait for each other."""
 
-COUNT_HELD = """
-SELECT k.kind, k.org_id, k.name, (
-    SELECT count(*) FROM runtime.runs r
-    WHERE r.org_id = k.org_id AND r.status IN ('running', 'canceling') AND NOT r.fenced
-      AND CASE k.kind WHEN 'person' THEN r.user_id = k.name WHEN 'key' THEN r.concurrency_key = k.name ELSE true END
-) AS held
+COUNT_SHARES = """
+SELECT k.kind, k.org_id, k.name, CASE k.kind
+    WHEN 'org' THEN (
+        SELECT count(*) FROM runtime.runs r
+        WHERE r.org_id = k.org_id AND r.status IN ('running', 'canceling') AND NOT r.fenced)
+    WHEN 'person' THEN (
+        SELECT count(*) FROM runtime.runs r
+        WHERE r.org_id = k.org_id AND r.user_id = k.name AND r.status IN ('running', 'canceling') AND NOT r.fenced)
+    WHEN 'key' THEN (
+        SELECT count(*) FROM runtime.runs r
+        WHERE r.org_id = k.org_id AND r.concurrency_key = k.name AND r.concurrency_key <> ''
+          AND r.status IN ('running', 'canceling') AND NOT r.fenced)
+    WHEN 'thread' THEN (
+        SELECT count(*) FROM runtime.runs r
+        WHERE r.org_id = k.org_id AND r.thread_id = k.name AND r.thread_id <> ''
+          AND r.status IN ('running', 'canceling'))
+    WHEN 'open_thread' THEN (
+        SELECT count(*) FROM runtime.runs r
+        WHERE r.org_id = k.org_id AND r.thread_id = k.name AND r.thread_id <> ''
+          AND r.status IN ('created', 'running', 'canceling'))
+END AS runs
 FROM unnest($1::text[], $2::text[], $3::text[]) AS k (kind, org_id, name)
 """
-"""How many runs workers hold of some shares, counted after these were locked."""
+"""How many runs count in some shares, after these were locked."""
 
 READ_CREATE_KEYS = """
 SELECT r.org_id, r.user_id, r.create_key, r.run_id, r.create_fingerprint
@@ -59,15 +75,15 @@ JOIN runtime.runs r USING (org_id, user_id, create_key)
 INSERT_RUNS = """
 INSERT INTO runtime.runs (
     run_id, partition, org_id, user_id, create_key, create_fingerprint, adapter, retention_class, spec, create_time,
-    queue, priority, concurrency_key, concurrency_limit, status, latest_seq, chain_head, lease_epoch, worker_id, fenced,
-    attempt, cancel_requested_time, cancel_reason, finish_time, finish, totals, paced_until_ns, not_before_time,
-    deadline_time, failures)
+    queue, priority, concurrency_key, concurrency_limit, thread_id, thread_policy, status, latest_seq, chain_head,
+    lease_epoch, worker_id, fenced, attempt, cancel_requested_time, cancel_reason, finish_time, finish, totals,
+    paced_until_ns, not_before_time, deadline_time, failures)
 SELECT * FROM unnest(
     $1::text[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[], $8::text[], $9::bytea[],
-    $10::timestamptz[], $11::bytea[], $12::integer[], $13::text[], $14::integer[], $15::text[], $16::bigint[],
-    $17::bytea[], $18::bigint[], $19::text[], $20::boolean[], $21::integer[], $22::timestamptz[], $23::text[],
-    $24::timestamptz[], $25::bytea[], $26::text[], $27::bigint[], $28::timestamptz[], $29::timestamptz[],
-    $30::integer[])
+    $10::timestamptz[], $11::bytea[], $12::integer[], $13::text[], $14::integer[], $15::text[], $16::text[],
+    $17::text[], $18::bigint[], $19::bytea[], $20::bigint[], $21::text[], $22::boolean[], $23::integer[],
+    $24::timestamptz[], $25::text[], $26::timestamptz[], $27::bytea[], $28::text[], $29::bigint[], $30::timestamptz[],
+    $31::timestamptz[], $32::integer[])
 """
 """Stores new runs."""
 
@@ -188,7 +204,8 @@ ORDER BY seq
 READ_RUN = """
 SELECT run_id, org_id, user_id, status, latest_seq, chain_head, create_time, lease_epoch, worker_id, fenced, attempt,
        cancel_requested_time, cancel_reason, finish_time, finish, totals, paced_until_ns, not_before_time,
-       deadline_time, failures, queue, spec, archived
+       deadline_time, failures, queue, CASE WHEN thread_policy <> '' THEN thread_id ELSE '' END AS thread_id, spec,
+       archived
 FROM runtime.runs WHERE run_id = $1
 """
 """A run as it is now."""

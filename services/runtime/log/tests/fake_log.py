@@ -130,8 +130,8 @@ class FakeTransaction:
     async def read(self, wanted: Wanted) -> Snapshot:
         return self._log.snapshot(wanted)
 
-    async def held(self, shares: Sequence[Share]) -> dict[Share, int]:
-        raise AssertionError("these runs are not bounded")
+    async def counted(self, shares: Sequence[Share]) -> dict[Share, int]:
+        raise AssertionError("no share grows here")
 
     async def store(self, changes: Changes, receipts: Sequence[SignedReceipt], now_ns: int) -> None:
         self._log.store("read", changes)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import asyncpg
 import pytest
 
 from oa_base.refusal import Refusal
+from oa_platform.system.ids import new_id
 from oa_runlog.commands import AssignRun, Command, CreateRun
-from oa_runlog.decide import Limits
-from oa_runlog.events import Concurrency, ExecSpec, QueuePolicy, RunSpec
+from oa_runlog.decide import KnownKey, Limits
+from oa_runlog.events import Concurrency, ExecSpec, QueuePolicy, RunSpec, ThreadPolicy
 from oa_runlog.state import RunState, RunStatus
 from oa_testing.postgres import Database
 from oa_testing.waiting import eventually
@@ -23,6 +25,7 @@ from services.runtime.log.tests.one_sequencer import ORG, SPEC, USER, WORKER, re
 
 KEYED = RunSpec("exec", ExecSpec(("true",)), queue=QueuePolicy(concurrency=Concurrency("deploy", 2)))
 SHARE = Share(ShareKind.KEY, ORG, "deploy")
+OPEN = Share(ShareKind.OPEN_THREAD, ORG, "thr")
 
 
 def run(run_id: str, user_id: str = USER, limit: int = 2, key: str = "deploy") -> RunState:
@@ -32,12 +35,13 @@ def run(run_id: str, user_id: str = USER, limit: int = 2, key: str = "deploy") -
 
 def test_a_run_counts_in_each_bounded_share() -> None:
     limits = Limits(max_running_per_org=9, max_running_per_person=3)
-    assert bounds_of(run("run_1"), limits) == {
+    runs = {"run_1": run("run_1"), "run_2": run("run_2", key="")}
+    assert bounds_of(AssignRun("run_1", WORKER), runs, limits) == {
         Share(ShareKind.ORG, ORG): 9,
         Share(ShareKind.PERSON, ORG, USER): 3,
         SHARE: 2,
     }
-    assert bounds_of(run("run_1", key=""), Limits()) == {}
+    assert bounds_of(AssignRun("run_2", WORKER), runs, Limits()) == {}
 
 
 def test_only_what_is_given_to_a_worker_makes_a_share_grow() -> None:
@@ -49,6 +53,45 @@ def test_only_what_is_given_to_a_worker_makes_a_share_grow() -> None:
     ]
     assert shares_to_grow(commands, runs, Limits()) == [SHARE]
     assert shares_to_grow(commands[:1], runs, Limits()) == []
+
+
+def create(policy: ThreadPolicy | None, thread_id: str = "thr", key: str = "k") -> CreateRun:
+    spec = RunSpec("exec", ExecSpec(("true",)), thread_id=thread_id, thread_policy=policy)
+    return CreateRun.of(new_id("run"), ORG, USER, spec, key)
+
+
+def test_a_run_that_has_had_its_turn_keeps_it() -> None:
+    waiting = replace(run("run_1", key=""), thread_id="thr")
+    turn = Share(ShareKind.THREAD, ORG, "thr")
+    assert bounds_of(AssignRun("run_1", WORKER), {"run_1": waiting}, Limits()) == {turn: 1}
+    assert bounds_of(AssignRun("run_1", WORKER), {"run_1": replace(waiting, attempt=1)}, Limits()) == {}
+
+
+@pytest.mark.parametrize(
+    ("policies", "created"),
+    [
+        ([ThreadPolicy.REJECT, ThreadPolicy.REJECT], [True, False]),
+        ([ThreadPolicy.ENQUEUE, ThreadPolicy.REJECT], [True, False]),
+        ([ThreadPolicy.INTERRUPT, ThreadPolicy.REJECT], [True, False]),
+        ([ThreadPolicy.REJECT, ThreadPolicy.ENQUEUE, ThreadPolicy.INTERRUPT], [True, True, True]),
+    ],
+)
+def test_who_is_not_to_wait_is_refused_beside_others_of_one_batch(
+    policies: list[ThreadPolicy], created: list[bool]
+) -> None:
+    batch = Batch({3: Head(0, b"")}, Snapshot(0, "log_1", {}, {}, {}), Limits(), {OPEN: 0})
+    answers = [batch.apply(create(policy, key=str(n)), 3) for n, policy in enumerate(policies)]
+    assert [isinstance(answer, Applied) for answer in answers] == created
+    assert {answer.reason for answer in answers if isinstance(answer, Refusal)} <= {"thread_busy"}
+
+
+def test_a_repetition_is_answered_as_the_first_time_though_the_thread_is_busy() -> None:
+    command = create(ThreadPolicy.REJECT)
+    known = {(ORG, USER, "k"): KnownKey(command.run_id, command.fingerprint, 1, 1)}
+    batch = Batch({3: Head(0, b"")}, Snapshot(0, "log_1", {}, {}, known), Limits(), {OPEN: 1})
+    answer = batch.apply(command, 3)
+    assert isinstance(answer, Applied)
+    assert answer.repeated
 
 
 @pytest.mark.parametrize(("held", "given"), [(0, 2), (1, 1), (2, 0), (7, 0)])
@@ -82,7 +125,7 @@ async def test_what_workers_hold_is_counted(runtime_database: Database) -> None:
         assert caught.value.reason == "invalid_transition"
         shares = [SHARE, Share(ShareKind.ORG, ORG), Share(ShareKind.PERSON, ORG, USER), Share(ShareKind.ORG, "org_x")]
         async with PostgresLog(rig.postgres).session() as session, session.transaction([5]) as transaction:
-            assert await transaction.held(shares) == dict(zip(shares, (2, 3, 3, 0), strict=True))
+            assert await transaction.counted(shares) == dict(zip(shares, (2, 3, 3, 0), strict=True))
 
 
 async def test_a_share_is_counted_by_one_batch_at_a_time(runtime_database: Database) -> None:
@@ -104,7 +147,7 @@ async def test_a_share_is_counted_by_one_batch_at_a_time(runtime_database: Datab
         looking = asyncio.create_task(look())
         stack.callback(looking.cancel)
         async with PostgresLog(one.postgres).session() as first, first.transaction([1]) as holder:
-            assert await holder.held([SHARE]) == {SHARE: 0}
+            assert await holder.counted([SHARE]) == {SHARE: 0}
             run_id = run_id_in(2)
             await other.submit(CreateRun.of(run_id, ORG, USER, KEYED, run_id))
             given = other.submit(AssignRun(run_id, WORKER))

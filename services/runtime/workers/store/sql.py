@@ -126,6 +126,10 @@ WITH RECURSIVE held AS (
           AND (r.not_before_time IS NULL OR r.not_before_time <= clock_timestamp())
           AND (r.deadline_time IS NULL OR r.deadline_time > clock_timestamp())
           AND (r.concurrency_key = '' OR coalesce(k.held, 0) < r.concurrency_limit)
+          AND (r.thread_policy = '' OR r.attempt > 0 OR NOT EXISTS (
+            SELECT 1 FROM runtime.runs o
+            WHERE o.org_id = r.org_id AND o.thread_id = r.thread_id AND o.thread_id <> '' AND o.run_id < r.run_id
+              AND o.status IN ('created', 'running', 'canceling')))
           AND NOT (r.attempt > r.failures AND EXISTS (
             SELECT 1 FROM runtime.events e
             WHERE e.run_id = r.run_id AND e.seq = r.latest_seq AND e.type <> 'attempt.failed'
@@ -153,8 +157,8 @@ runs with workers is next, or was served longest ago ($7, $8: people and a mark 
 the oldest. $5 and $6: how many runs of the org and of a person may run at a time, 0 for any number.
 
 Each person's first runs are looked up in the index, so that one who has thousands waiting costs the others nothing.
-What is over a limit is left out, lest it stand before runs that could go; that no limit is passed is decided again
-when the run is given away.
+What is over a limit, or behind an older run of its thread, is left out, lest it stand before runs that could go; that
+no limit is passed is decided again when the run is given away.
 
 A run whose worker was lost waits after its newest event, which says so. A clock that steps forward makes the pause
 shorter, and one that steps back ends it."""

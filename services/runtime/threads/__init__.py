@@ -1,0 +1,1 @@
+"""Threads: a run that interrupts the older ones of its thread."""
