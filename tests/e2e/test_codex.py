@@ -6,6 +6,7 @@ The only model is the test's (`oa_testing.model_server`). Skipped where Codex is
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from apps.cli.exits import Exit
 from oa_platform.config.ports import PORT_OFFSETS
 from oa_testing.codex import codex_environment, installed_codex
 from oa_testing.model_server import Call, ModelServer, Say, Wait
@@ -186,6 +188,95 @@ async def test_turns_approvals_cancel_and_steer(scene: Scene) -> None:
             await fourth.result()
         assert turns_of(await log_of(fourth))[-1] is events.TurnStatus.INTERRUPTED
         await scene.until_no_app_server()
+
+
+@asynccontextmanager
+async def talking(scene: Scene, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`oa codex`, with pipes for a keyboard and a screen."""
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    env = {**os.environ, **scene.stack.env, **scene.caller.env, "PYTHONPATH": path}
+    env["OA_CLIENT_HOME"] = str(scene.folder / "talker")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "apps.cli", "codex", *arguments),
+        env=env,
+        cwd=scene.work,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def shown(process: asyncio.subprocess.Process, words: str) -> str:
+    """What is shown until these words are."""
+    assert process.stdout is not None
+    text = ""
+    while words not in text:
+        piece = await process.stdout.read(4096)
+        assert piece, text
+        text += piece.decode()
+    return text
+
+
+def types(process: asyncio.subprocess.Process, line: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(f"{line}\n".encode())
+
+
+async def test_a_person_talks_to_codex(scene: Scene) -> None:
+    async with asyncio.timeout(RUN_TIMEOUT_S), scene.worker():
+        wait = Wait()
+        scene.model.script([Call("exec_command", {"cmd": "touch made"})], [Say("It is there.")])
+        async with talking(scene, "make it") as oa:
+            text = await shown(oa, "yes or no?")
+            assert "Run /bin/bash -lc 'touch made'?" in text
+            assert f"  In {scene.work}." in text.splitlines()
+            assert not (scene.work / "made").exists()
+            types(oa, "YES")
+            assert "It is there." in await shown(oa, "succeeded")
+            assert (scene.work / "made").exists()
+
+            scene.model.script([Say("I begin"), wait], [Say("To the left.")])
+            types(oa, "now go")
+            await shown(oa, "begin")
+            types(oa, "to the left")
+            await shown(oa, "the request was applied")
+            wait.opened.set()
+            await shown(oa, "succeeded")
+            assert scene.model.asked("It is there.")
+            assert scene.model.asked("to the left")
+
+            scene.model.script([Say("I begin"), Wait()])
+            types(oa, "again")
+            await shown(oa, "begin")
+            oa.send_signal(signal.SIGINT)
+            await shown(oa, "the turn was interrupted")
+            assert oa.stdin is not None
+            oa.stdin.close()
+            assert await oa.wait() == Exit.RUN_CANCELED
+
+        scene.model.script([Say("Left it was.")])
+        async with talking(scene, "--continue", "latest", "which way?") as oa:
+            assert oa.stdin is not None
+            oa.stdin.close()
+            await shown(oa, "Left it was.")
+            assert await oa.wait() == Exit.OK
+        assert "To the left." in json.dumps(scene.model.requests[-1])
+        runs = (await scene.caller.world.client.commands.runs()).runs
+        assert len({str(run.document["threadId"]) for run in runs}) == 1
+
+        scene.model.script([Say("I begin"), Wait()])
+        async with talking(scene, "and off") as oa:
+            await shown(oa, "begin")
+            oa.send_signal(signal.SIGINT)
+            await shown(oa, "Interrupting the turn")
+            oa.send_signal(signal.SIGINT)  # in the turn, or after it: it is the second one
+            assert await oa.wait() == Exit.INTERRUPTED
 
 
 async def test_kills_in_the_middle_of_a_turn(scene: Scene) -> None:

@@ -27,6 +27,7 @@ from oa_runlog.events import ExecResult, Outcome, RunFinished
 COMMANDS = [path[1:] for path, _ in commands_of(oa, ("oa",))]
 RUN = "run_01JD8V0000000000000000000A"
 OF_A_SITE: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("codex",): ("hello",),
     ("key", "create"): ("ci",),
     ("key", "list"): (),
     ("key", "revoke"): ("sva_01JD8V0000000000000000000A",),
