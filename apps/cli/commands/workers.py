@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket
 from collections.abc import Callable
@@ -71,8 +72,11 @@ async def start(cli: Cli, adapters: tuple[str, ...], name: str | None, slots: in
 def _adapter(cli: Cli, name: str) -> ExecAdapter | CodexAdapter:
     if name == "exec":
         return ExecAdapter()
-    sandbox = cast("Sandbox", cli.settings.codex_sandbox)
-    return CodexAdapter(CodexSettings(cli.settings.codex_program, sandbox, dict(cli.env)))
+    program = cli.settings.codex_program
+    if shutil.which(program) is None:  # every run would fail
+        message = f"there is no program {program!r} here; install Codex, or name it"
+        raise Refusal("invalid_setting", message, field="OA_CODEX_PROGRAM")
+    return CodexAdapter(CodexSettings(program, cast("Sandbox", cli.settings.codex_sandbox), dict(cli.env)))
 
 
 async def _api_key(cli: Cli, key_file: Path, name: str) -> str:

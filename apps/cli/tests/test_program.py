@@ -182,6 +182,13 @@ async def test_a_wrong_setting_is_named(tmp_path: Path, variable: str, value: st
     assert (done.error["reason"], done.error["field"]) == ("invalid_setting", variable)
 
 
+async def test_a_worker_without_the_codex_that_it_is_to_drive(program: Program, tmp_path: Path) -> None:
+    _sign_in(tmp_path, program)
+    done = await program("worker", "start", "--adapter", "codex", "--json", env={"OA_CODEX_PROGRAM": "no-such-codex"})
+    assert done.status == Exit.REFUSED
+    assert (done.error["reason"], done.error["field"]) == ("invalid_setting", "OA_CODEX_PROGRAM")
+
+
 async def test_a_folder_that_can_not_be_used_is_named(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()

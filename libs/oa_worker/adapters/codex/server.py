@@ -121,9 +121,6 @@ class AppServer:
     async def close(self) -> int:
         """End the app-server and all that it started; returns how many processes could not be ended."""
         await self._process.close()
-        if self._stderr:
-            text = harmless(self._stderr.decode(errors="replace"), self._limits.stderr_bytes)
-            _log.debug("the end of the app-server's stderr: %s", text)
         return self._process.left
 
     async def _request_once(self, method: str, params: Message) -> Message:
@@ -161,10 +158,13 @@ class AppServer:
         await self._process.end(0)
         status = self._process.returncode
         how = "was killed" if status is None else f"was ended by signal {-status}" if status < 0 else f"ended: {status}"
-        _log.warning("a codex app-server %s in the middle of a turn", how)
+        _log.warning("a codex app-server %s in the middle of a turn; its last words: %s", how, self._last_words())
         return AgentFailure(
             "codex_died", f"the app-server {how}, in the middle of its turn; the worker's log may say why"
         )
+
+    def _last_words(self) -> str:
+        return harmless(self._stderr.decode(errors="replace"), self._limits.stderr_bytes)
 
     def _end(self, failure: AgentFailure) -> None:
         """Nobody answers any more."""

@@ -26,13 +26,21 @@ class Turn:
     """`take` it once. Raises AgentFailure with the reason word of docs/codex.md."""
 
     def __init__(
-        self, assignment: Assignment, emit: Emit, command: Sequence[str], env: Mapping[str, str], limits: CodexLimits
+        self,
+        assignment: Assignment,
+        emit: Emit,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        limits: CodexLimits,
+        busy: set[str],
     ) -> None:
+        """`busy`: Codex threads that are at a turn on this worker."""
         self._assignment = assignment
         self._emit = emit
         self._command = command
         self._env = env
         self._limits = limits
+        self._busy = busy
         self._events = TurnEvents("", "", limits)
         self._completed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._approvals: Approvals | None = None
@@ -41,6 +49,13 @@ class Turn:
         """Start an app-server, let it do the turn, and end it in any case."""
         await self._refuse_what_was_begun(run)
         folder = _folder(run.input.working_directory)
+        self._reserve(run.input.resume)
+        try:
+            return await self._on_app_server(run, folder)
+        finally:
+            self._busy -= {run.input.resume, self._events.thread_id}
+
+    async def _on_app_server(self, run: Run[CodexTurn], folder: str) -> CodexResult:
         server = await AppServer.start(self._command, cwd=folder, env=self._env, limits=self._limits)
         requests = Requests(self._assignment, self._put)
         within = timedelta(milliseconds=run.input.approval_timeout_ms)
@@ -67,6 +82,14 @@ class Turn:
             left = await server.close()
             if left:
                 run.logger.warning("%d processes of Codex could not be ended", left)
+
+    def _reserve(self, thread_id: str) -> None:
+        """A thread is at one turn at a time: two app-servers would write one history."""
+        if thread_id in self._busy:
+            message = f"the Codex thread {thread_id} is at another turn; send that turn an input, or wait for its end"
+            raise AgentFailure("codex_thread_busy", message)
+        if thread_id:
+            self._busy.add(thread_id)
 
     async def _refuse_what_was_begun(self, run: Run[CodexTurn]) -> None:
         """A turn is taken at most once: nobody knows what it has done when its worker was lost."""
@@ -117,7 +140,10 @@ class Turn:
         self._events.thread_id = _text(told.get("thread"), "id") or given.resume
         self._events.model = _text(told, "model")
         if not self._events.thread_id:
-            raise AgentFailure("codex_bad_message", "the app-server opened a thread and did not name it")
+            message = "the app-server opened a thread and did not name it; see which Codex the worker has"
+            raise AgentFailure("codex_bad_message", message)
+        if not given.resume:
+            self._busy.add(self._events.thread_id)
         return told
 
     async def _until_completed(self, run: Run[CodexTurn], server: AppServer) -> Mapping[str, Any]:

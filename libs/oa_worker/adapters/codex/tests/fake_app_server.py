@@ -7,6 +7,7 @@ under `method*`. An act is an object of one member:
     {"error": …}        answer it with an error
     {"say": …}          say something: a notification or a request
     {"raw": "…"}        write a line that may be nothing
+    {"stderr": "…"}     write to stderr
     {"flood": N}        write N bytes and no line's end
     {"await": ID}       read until our request ID is answered; the answer is written to the file `answers`
     {"child": FILE}     start a process that ignores SIGTERM in a session of its own; its pid goes to FILE
@@ -55,6 +56,9 @@ def act(what: str, value: Any, call: dict[str, Any]) -> None:
         case "raw":
             sys.stdout.write(value + "\n")
             sys.stdout.flush()
+        case "stderr":
+            sys.stderr.write(value)
+            sys.stderr.flush()
         case "flood":
             sys.stdout.write("x" * value)
             sys.stdout.flush()

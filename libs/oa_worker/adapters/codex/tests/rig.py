@@ -30,9 +30,11 @@ Act = Mapping[str, Any]
 
 @dataclass
 class Log:
-    """The run's log. `answers`: title of a request -> option, at once; others wait for `answer`."""
+    """The run's log. `answers`: title of a request -> option, at once; others wait for `answer`. `in_vain`: what
+    counts when a request's time is over."""
 
     answers: Mapping[str, str] = field(default_factory=dict)
+    in_vain: str = "no"
     events: list[pb.EventBody] = field(default_factory=list)
     news: News = field(default_factory=News)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -68,7 +70,7 @@ class Log:
 
     async def expire(self, lease: HeldLease, request_id: str) -> None:
         """The time of a request is over."""
-        self.append(pb.EventBody(request_expired=pb.RequestExpired(request_id=request_id, option="no")))
+        self.append(pb.EventBody(request_expired=pb.RequestExpired(request_id=request_id, option=self.in_vain)))
 
     async def until(self, holds: Callable[[Log], bool]) -> None:
         """Wait until something holds of it."""

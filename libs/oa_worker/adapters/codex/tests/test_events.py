@@ -15,6 +15,7 @@ from oa_worker.adapters.codex.events import TurnEvents
 from oa_worker.adapters.codex.fitting import cut, fitted, pieces
 from oa_worker.adapters.codex.limits import CodexLimits
 from oa_worker.adapters.codex.lines import BadLine, Lines
+from oa_worker.adapters.codex.tests.odd import JSON
 from oa_worker.sdk.wire import check_nesting
 from openagents.codex.v1 import event_pb2 as codex_pb2
 from openagents.runtime.v1 import event_pb2 as pb
@@ -32,11 +33,6 @@ METHODS = [
     "turn/started",
     "",
 ]
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(), max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
-    max_leaves=20,
-)
 KEYS = ["threadId", "turnId", "itemId", "item", "delta", "turn", "tokenUsage", "error", "id", "type", "text", "status"]
 PARAMS = st.dictionaries(
     st.sampled_from(KEYS) | st.text(max_size=5),

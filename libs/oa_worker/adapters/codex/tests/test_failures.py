@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from oa_worker.adapters.codex.limits import CodexLimits
 from oa_worker.adapters.codex.tests.rig import (
     BEGUN,
     QUICK,
+    WELL,
     Act,
     Log,
     assignment,
@@ -167,3 +169,52 @@ async def test_a_turn_that_had_not_begun_is_taken_by_the_next_worker(tmp_path: P
     adapter = scripted(tmp_path / "second", {})
     run = assignment(log, {"prompt": "p", "working_directory": str(tmp_path)}, attempt=2)
     assert (await adapter.run(run, log.emit)).outcome == pb.RUN_OUTCOME_SUCCEEDED
+
+
+async def test_a_thread_is_at_one_turn_at_a_time(tmp_path: Path) -> None:
+    log, other = Log(), Log()
+    resumes, begins = WELL["thread/start"], [BEGUN, said("turn/started"), HANG]
+    adapter = scripted(tmp_path, {"thread/resume": resumes, "turn/start": begins})
+    first = assignment(log, {"prompt": "p", "resume": "thread-1"})
+    second = assignment(other, {"prompt": "q", "resume": "thread-1"})
+    async with at_work(adapter, first, log) as working:
+        await log.until(lambda log: "turn progress" in log.kinds)
+        assert (await adapter.run(second, other.emit)).reason == "codex_thread_busy"
+        first.cancel.request("enough", 0)
+        await working
+    (tmp_path / "script.json").write_text(json.dumps({**WELL, "thread/resume": resumes}))
+    again = await adapter.run(second, other.emit)
+    assert again.outcome == pb.RUN_OUTCOME_SUCCEEDED
+
+
+async def test_a_new_thread_is_at_its_turn_too(tmp_path: Path) -> None:
+    log, other = Log(), Log()
+    adapter = scripted(tmp_path, {"turn/start": [BEGUN, said("turn/started"), HANG]})
+    async with at_work(adapter, assignment(log, {"prompt": "p"}), log):
+        await log.until(lambda log: "turn progress" in log.kinds)
+        second = assignment(other, {"prompt": "q", "resume": "thread-1"})
+        assert (await adapter.run(second, other.emit)).reason == "codex_thread_busy"
+
+
+async def test_a_cancel_before_the_turn_has_begun(tmp_path: Path) -> None:
+    log = Log()
+    adapter = scripted(tmp_path, {"initialize": [HANG]})
+    run = assignment(log, {"prompt": "p"})
+    async with at_work(adapter, run, log) as working:
+        while not (tmp_path / "heard").exists():
+            await asyncio.sleep(0.02)
+        run.cancel.request("enough", 0)
+        assert (await working).outcome == pb.RUN_OUTCOME_CANCELED
+    assert log.events == []
+
+
+async def test_what_an_app_server_says_last_is_in_the_worker_s_log_without_secrets(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = {"stderr": "panic at the disco, api_key=hunter2 " + "x" * 10_000 + " the end"}
+    await finish_of(tmp_path, {"turn/start": [BEGUN, {"stderr": "api_key=hunter2 panicked"}, {"exit": 101}]})
+    assert "panicked" in caplog.text
+    assert "hunter2" not in caplog.text
+    await finish_of(tmp_path / "long", {"turn/start": [BEGUN, words, {"exit": 101}]})
+    assert "the end" in caplog.text
+    assert max(len(record.getMessage()) for record in caplog.records) < 6_000

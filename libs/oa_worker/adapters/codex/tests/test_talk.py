@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from oa_testing.waiting import PATIENCE_S
+from oa_wire.rules import check_rules
+from oa_worker.adapters.codex.events import TurnEvents
 from oa_worker.adapters.codex.limits import CodexLimits
+from oa_worker.adapters.codex.talk import Approvals
+from oa_worker.adapters.codex.tests.odd import JSON
 from oa_worker.adapters.codex.tests.rig import BEGUN, Act, Log, assignment, at_work, completed, heard, scripted
 from openagents.runtime.v1 import event_pb2 as pb
 
@@ -60,8 +68,10 @@ async def test_an_answer_reaches_the_app_server(tmp_path: Path, option: str, dec
     assert opened.detail == "rm all\n\nIn /x.\n\nto tidy"
 
 
-async def test_a_deadline_is_a_no(tmp_path: Path) -> None:
-    log = await play(tmp_path, asks(7, command="rm all"), {"await": 7}, approval_timeout_ms=1)
+@pytest.mark.parametrize("in_vain", ["no", ""])
+async def test_a_deadline_is_a_no(tmp_path: Path, in_vain: str) -> None:
+    log = Log(in_vain=in_vain)
+    await play(tmp_path, asks(7, command="rm all"), {"await": 7}, log=log, approval_timeout_ms=1)
     assert answer_to(tmp_path, 7)["result"] == {"decision": "decline"}
     assert log.receipts == {"r1": "expired"}
 
@@ -133,3 +143,18 @@ async def test_a_question_is_cut_to_what_a_request_holds(tmp_path: Path) -> None
     assert opened.title.endswith("…?")
     assert len(opened.title) == 200
     assert "cut here" in opened.detail
+
+
+@given(st.dictionaries(st.sampled_from(["command", "cwd", "reason", "itemId", "grantRoot", "permissions"]), JSON))
+def test_whatever_is_asked_is_a_question_that_a_log_takes(params: dict[str, Any]) -> None:
+    events = TurnEvents("T", "m", CodexLimits())
+    approvals = Approvals(Mock(), events, Mock(), Mock(), CodexLimits(), timedelta(hours=1))
+    approvals.note({"item": {"type": "fileChange", "id": str(params.get("itemId")), "changes": [params, None]}})
+    for method in ("commandExecution", "fileChange", "permissions"):
+        question = approvals._question(f"item/{method}/requestApproval", params)
+        assert question is not None
+        check_rules(
+            pb.RequestOpened(
+                request_id="r1", kind=pb.REQUEST_KIND_APPROVAL, title=question.title, detail=question.detail
+            )
+        )
