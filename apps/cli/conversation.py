@@ -103,8 +103,8 @@ class Conversation:
                     async for item in items:
                         if _says_more(item):
                             hint.cancel()
-                        view.show(item)
                         body = item.event.body if isinstance(item, Seen) else None
+                        view.skip(item) if _said_better(body) and not output.as_json else view.show(item)
                         self._note(body, talk)
                         if isinstance(body, events.RunFinished):
                             return body
@@ -145,6 +145,7 @@ class _Talk:
     def asked(self, request: events.RequestOpened) -> None:
         """Codex asks: all that there is to know is shown."""
         self._open.append(request.request_id)
+        self._cli.output.note(f"Codex asks: {request.title}", "yellow")
         for line in request.detail.splitlines():
             self._cli.output.note(f"  {line}", "")
         if not self._typed.ended:
@@ -240,6 +241,14 @@ def _interrupts(first: Callable[[], None], second: Callable[[], object]) -> Iter
     finally:
         loop.remove_signal_handler(signal.SIGINT)
         signal.signal(signal.SIGINT, kept)
+
+
+def _said_better(body: events.EventBody | None) -> bool:
+    """What the conversation tells in its own words, or need not tell."""
+    match body:
+        case events.RequestOpened() | events.StepCompleted() | events.CodexEvent(kind=events.ControlRequest()):
+            return True
+    return False
 
 
 def _says_more(item: Item) -> bool:
