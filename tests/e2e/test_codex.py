@@ -24,7 +24,7 @@ from oa_testing.codex import codex_environment, installed_codex
 from oa_testing.model_server import Call, ModelServer, Say, Wait
 from oa_testing.postgres import FAST, free_port
 from oa_testing.stack import StackUnderTest
-from openagents import Client, RunCanceled, RunEvent, RunFailed, RunHandle, events
+from openagents import Client, Refusal, RunCanceled, RunEvent, RunFailed, RunHandle, events
 from tests.e2e.callers import Caller, caller_of
 from tests.e2e.world import RUN_TIMEOUT_S, STEP_TIMEOUT_S
 
@@ -180,6 +180,10 @@ async def test_turns_approvals_cancel_and_steer(scene: Scene) -> None:
         assert (await third.output(dict[str, str]))["text"] == "To the left."
         assert scene.model.asked("to the left")
 
+        with pytest.raises(Refusal) as refused:  # where it is created: the worker has told the types
+            await scene.start("go", sandbox="none")
+        assert (refused.value.reason, refused.value.metadata["path"]) == ("invalid_value", "$.sandbox")
+
         scene.model.script([Say("I begin"), Wait()])
         fourth = await scene.start("go")
         await until_said(fourth, "begin")
@@ -298,7 +302,8 @@ async def test_kills_in_the_middle_of_a_turn(scene: Scene) -> None:
             scene.model.script([Say("Before."), Wait()])
             run = await scene.start("the app-server dies")
             await until_said(run, "Before.")
-            os.kill(scene.app_servers()[-1], signal.SIGKILL)
+            for pid in scene.app_servers():
+                os.kill(pid, signal.SIGKILL)
             assert await failure_of(run) == "codex_died"
             await scene.until_no_app_server()
 

@@ -72,6 +72,7 @@ class AppServer:
     async def listen(self, heard: Heard) -> None:
         """Hear the app-server to its end, which always raises AgentFailure."""
         lines = Lines(self._limits.max_line_bytes)
+        ending = asyncio.create_task(self._last_call())
         try:
             while chunk := await self._process.outputs.read():
                 stream, data = chunk
@@ -88,6 +89,14 @@ class AppServer:
         except AgentFailure as failure:
             self._end(failure)
             raise
+        finally:
+            ending.cancel()
+
+    async def _last_call(self) -> None:
+        """Once it has ended: what it started may hold its outputs open, and is not waited for."""
+        await self._process.exited.wait()
+        limits = DEFAULT_EXEC_LIMITS
+        self._process.outputs.last_call(limits.leftover_grace_ms / 1000, limits.foreign_output_bytes)
 
     async def initialize(self) -> Message:
         """The first that is said to it. Returns what it says of itself."""

@@ -121,7 +121,8 @@ async def test_what_a_run_may_not_ask_for(tmp_path: Path, given: Mapping[str, An
 async def test_a_turn_that_takes_too_long_is_interrupted(tmp_path: Path) -> None:
     log = Log()
     script = {"turn/start": [BEGUN], "turn/interrupt": [{"result": {}}, completed("interrupted")]}
-    finish = await finish_of(tmp_path, script, log, timeout_ms=20)
+    patient = CodexLimits(interrupt_grace_ms=60_000)
+    finish = await finish_of(tmp_path, script, log, patient, timeout_ms=20)
     assert finish.reason == "timeout"
     assert log.kinds[-1] == "turn interrupted"
     assert len(heard(tmp_path, "turn/interrupt")) == 1
@@ -137,6 +138,12 @@ async def test_a_turn_that_does_not_heed_its_interrupt_is_ended(tmp_path: Path) 
         run.cancel.request("enough", 10_000)
         finish = await working
     assert (finish.outcome, log.kinds[-1]) == (pb.RUN_OUTCOME_CANCELED, "turn interrupted")
+    await until_dead(int((tmp_path / "child").read_text()))
+
+
+async def test_an_app_server_that_ends_is_missed_though_others_hold_its_output(tmp_path: Path) -> None:
+    script = {"turn/start": [BEGUN, {"child": str(tmp_path / "child")}, {"exit": 3}]}
+    assert (await finish_of(tmp_path, script)).reason == "codex_died"
     await until_dead(int((tmp_path / "child").read_text()))
 
 
