@@ -11,7 +11,7 @@ CMD ?=
 ONCE ?=
 BENCH ?= append tail catchup recovery khala_fanout sizing
 
-.PHONY: help run test busy order kills roll bench sim lint proto-check gen fmt lock images images-test k8s-check baseline bootstrap clean distclean
+.PHONY: help run test busy order kills roll bench sim lint proto-check gen fmt lock images images-test k8s-check baseline bootstrap codex clean distclean
 
 help: ## list the targets
 	@printf 'OpenAgents Runtime\n\n'
@@ -79,6 +79,9 @@ baseline: bootstrap ## releases only: make today's contracts the ones that `brea
 
 bootstrap: ## create or update .venv from the lock
 	@tools/bootstrap.sh
+
+codex: ## install the Codex that the tests drive, as its lock says (needs npm; its tests are skipped without it)
+	@npm ci --prefix tools/codex --omit=dev --no-audit --no-fund
 
 clean: ## remove the stack's data and all caches
 	@[ ! -x $(PY) ] || $(PY) -m oa_localstack clean

@@ -14,6 +14,7 @@ import contextlib
 import errno
 import functools
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -36,6 +37,7 @@ _ASIDE = {TextStream.STDERR, TextStream.REASONING}
 """Not what the run is for: on our stderr."""
 
 
+_TYPED_BYTES = 4096
 _GAP = 2
 """Columns between two of a table."""
 _ELASTIC_COLUMNS = 12
@@ -245,6 +247,23 @@ class Output:
 
         self._settle(self._out if console is self._people_out else self._err)
         console.print(Text(text), style=style or None)
+
+
+def typed_pieces() -> Iterator[bytes]:
+    """What a person types, as it comes, to its end. It waits: call it in a thread of its own.
+
+    The file descriptor itself is read, so that no lock is held that the interpreter wants at its end.
+    """
+    if sys.stdin is None:
+        return
+    try:
+        fd = sys.stdin.fileno()
+    except (OSError, ValueError):  # a test's
+        yield sys.stdin.buffer.read()
+        return
+    with contextlib.suppress(OSError):
+        while piece := os.read(fd, _TYPED_BYTES):
+            yield piece
 
 
 def _console(sink: Sink) -> Console:

@@ -163,6 +163,7 @@ class LazyGroup(click.Group):
 
 
 _COMMANDS = {
+    "codex": ("codex", "Talk to Codex: it works in a folder, shows what it does, and asks you."),
     "completion": ("completion", "Print the script that lets a shell complete commands and options of `oa`."),
     "demo": (
         "demo",

@@ -7,6 +7,7 @@ where the run stands. What an agent said is shown once: its deltas, and of the w
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from apps.cli.output import bytes_words, clipped, ms_words
@@ -125,6 +126,8 @@ class RunRenderer:
             case events.CodexEvent(kind=events.TurnStatusChanged(status=status, message=message)) if status in _TURNS:
                 words = f"the turn was {status.value}" if status is events.TurnStatus.INTERRUPTED else "the turn failed"
                 return [self._line(words + (f": {message}" if message else ""), _TURNS[status])]
+            case events.CodexEvent(kind=events.CodexItem() as item):
+                return [self._line(words) for words in _item_words(item)]
             case _:
                 return []
 
@@ -168,6 +171,26 @@ def finish_words(finish: events.RunFinished) -> str:
         out, err = bytes_words(measured.stdout_bytes), bytes_words(measured.stderr_bytes)
         words.append(f"· {how} · {ms_words(measured.duration_ms)} · stdout {out}, stderr {err}")
     return " ".join(words)
+
+
+def _item_words(item: events.CodexItem) -> list[str]:
+    """What Codex does: a command or a change of files, at its start and at its end. Nothing of the rest."""
+    content = item.content or {}
+    status = str(content.get("status", ""))
+    match item.item_type:
+        case "commandExecution":
+            command, code = content.get("command", ""), content.get("exitCode")
+            ended = f"{status}, exit code {_plain(code)}" if isinstance(code, float) else status
+            return [f"runs {command}" if status == "inProgress" else f"ran {command}: {ended}"]
+        case "fileChange":
+            paths = ", ".join(_paths_of(content.get("changes")))
+            return [f"changes {paths}" if status == "inProgress" else f"changed {paths}: {status}"]
+    return []
+
+
+def _paths_of(changes: events.Json) -> list[str]:
+    found = changes if isinstance(changes, Sequence) else ()
+    return [str(change.get("path", "")) for change in found if isinstance(change, Mapping)]
 
 
 def _usage_words(usage: events.Usage) -> str:

@@ -13,7 +13,7 @@ from oa_client.cpython.site import Site
 from oa_localstack.installation.ports import Ports
 from oa_localstack.installation.state import StackState, read_state
 from oa_platform.config.loading import load, setting
-from oa_platform.config.parsers import Secret, boolean, http_url, path, proxy_url, secret_text, text
+from oa_platform.config.parsers import Secret, boolean, choice, http_url, path, proxy_url, secret_text, text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +53,15 @@ class CliSettings:
         path(),
         None,
         doc="Certificates of authorities (PEM) that are trusted besides the public ones: for a site with its own.",
+    )
+    codex_program: str = setting(
+        "OA_CODEX_PROGRAM", text(1024), "codex", doc="Codex, by name or path: for `oa worker start --adapter codex`."
+    )
+    codex_sandbox: str = setting(
+        "OA_CODEX_SANDBOX",
+        choice("read-only", "workspace-write", "danger-full-access"),
+        "workspace-write",
+        doc="The widest sandbox that a run may ask a worker's Codex for.",
     )
     debug: bool = setting("OA_DEBUG", boolean(), False, doc="Show the traceback of an unexpected error.")
 

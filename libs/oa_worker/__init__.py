@@ -8,6 +8,7 @@ run is no longer this worker's, and the adapter is told so.
 
     adapter      what executes a run: the Protocol that you implement
     exec         the built-in adapter: runs a command
+    codex        the built-in adapter: takes a turn of Codex
     process      a command below a warden of its own
     warden       the warden's program: ends whatever the command started
     outputs      the command's output, read as fast as it is taken

@@ -62,7 +62,16 @@ def _git_names() -> list[str]:
 
 def _walked_names() -> list[str]:
     relative = (path.relative_to(REPO) for path in REPO.rglob("*"))
-    hidden = (".venv", ".oa", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", "__pycache__")
+    hidden = (
+        ".venv",
+        ".oa",
+        ".mypy_cache",
+        ".ruff_cache",
+        ".pytest_cache",
+        ".hypothesis",
+        "__pycache__",
+        "node_modules",
+    )
     return [path.as_posix() for path in relative if not any(part in hidden for part in path.parts)]
 
 

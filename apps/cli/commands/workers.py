@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import click
 
@@ -18,10 +20,12 @@ from oa_base.refusal import Refusal
 from oa_client.cpython.files import read_json, write_private_json
 from oa_localstack.installation.state import read_state
 from oa_platform.process.signals import stop_signals
-from oa_worker import Adapter, ApiKeyTokens, ExecAdapter, Worker
+from oa_worker import ApiKeyTokens, ExecAdapter, Worker
+from oa_worker.adapters.codex.adapter import CodexAdapter, CodexSettings
+from oa_worker.adapters.codex.inputs import Sandbox
 from oa_worker.sdk.notices import Attached, Detached, Notice, RunLeft, RunTaken
 
-_ADAPTERS: dict[str, type[ExecAdapter]] = {"exec": ExecAdapter}
+_ADAPTERS = ("codex", "exec")
 
 
 @worker_group.command("start", epilog="Example: oa worker start --adapter exec --slots 2")
@@ -29,7 +33,7 @@ _ADAPTERS: dict[str, type[ExecAdapter]] = {"exec": ExecAdapter}
     "--adapter",
     "adapters",
     multiple=True,
-    type=click.Choice(sorted(_ADAPTERS)),
+    type=click.Choice(_ADAPTERS),
     required=True,
     help="What it can execute.",
 )
@@ -45,10 +49,13 @@ async def start(cli: Cli, adapters: tuple[str, ...], name: str | None, slots: in
     stopped can't be reached, it waits.
 
     Signs in with OA_API_KEY, or with a key of its own that it makes once, with your session, and keeps.
+
+    The adapter `exec` runs commands. `codex` takes turns of Codex, which has to be installed and set up on this machine
+    (docs/codex.md).
     """
     cli.output.serving = True
     name = name or socket.gethostname() or "worker"
-    chosen: list[Adapter] = [_ADAPTERS[adapter]() for adapter in dict.fromkeys(adapters)]
+    chosen = [_adapter(cli, adapter) for adapter in dict.fromkeys(adapters)]
     key_file = cli.site.folder / "worker-key.json"
     stored = cli.settings.api_key is None and key_file.exists()
     try:
@@ -60,6 +67,16 @@ async def start(cli: Cli, adapters: tuple[str, ...], name: str | None, slots: in
         key_file.unlink()
         await _work(cli, name, chosen, slots, await _api_key(cli, key_file, name))
     return Exit.OK
+
+
+def _adapter(cli: Cli, name: str) -> ExecAdapter | CodexAdapter:
+    if name == "exec":
+        return ExecAdapter()
+    program = cli.settings.codex_program
+    if shutil.which(program) is None:  # every run would fail
+        message = f"there is no program {program!r} here; install Codex, or name it"
+        raise Refusal("invalid_setting", message, field="OA_CODEX_PROGRAM")
+    return CodexAdapter(CodexSettings(program, cast("Sandbox", cli.settings.codex_sandbox), dict(cli.env)))
 
 
 async def _api_key(cli: Cli, key_file: Path, name: str) -> str:
@@ -76,7 +93,7 @@ async def _api_key(cli: Cli, key_file: Path, name: str) -> str:
     return account.api_key
 
 
-async def _work(cli: Cli, name: str, adapters: list[Adapter], slots: int, api_key: str) -> None:
+async def _work(cli: Cli, name: str, adapters: list[ExecAdapter | CodexAdapter], slots: int, api_key: str) -> None:
     proxy = cli.settings.proxy.reveal() if cli.settings.proxy else ""
     tokens = ApiKeyTokens(cli.site.control_url, api_key, proxy=proxy, ca_file=cli.settings.ca_file)
     view = _View(cli.output)
@@ -87,7 +104,16 @@ async def _work(cli: Cli, name: str, adapters: list[Adapter], slots: int, api_ke
         if isinstance(notice, Detached) and stopped():
             worker.drain()
 
-    worker = Worker(name, adapters, tokens, slots=slots, proxy=proxy, ca_file=cli.settings.ca_file, notify=notify)
+    worker = Worker(
+        name,
+        adapters,
+        tokens,
+        slots=slots,
+        agents=[adapter.agent for adapter in adapters if isinstance(adapter, CodexAdapter)],
+        proxy=proxy,
+        ca_file=cli.settings.ca_file,
+        notify=notify,
+    )
 
     def told(number: signal.Signals) -> None:
         worker.drain()

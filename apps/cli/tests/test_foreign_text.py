@@ -56,6 +56,7 @@ HOSTILE_FILE = "FILE"
 """Stands for a file with a hostile name that holds a hostile run."""
 STACK_COMMANDS = ("up", "down", "status", "demo", "worker start")
 COMMANDS: dict[str, Sequence[str]] = {
+    "codex": ("--cwd", WORD, "--model", WORD, WORD),
     "demo": (),
     "down": (),
     "key create": (WORD,),
@@ -196,12 +197,12 @@ def test_what_admin_says(command: str, tmp_path: Path, monkeypatch: pytest.Monke
 def test_what_a_site_answers(command: str, terminal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = world(tmp_path, monkeypatch, refusing=False, with_output=terminal)
     namespace = f"{WORD}/{WORD}/{ClientHome(tmp_path / 'client').device_id()}"
-    if command != "run start":
+    if command not in ("run start", "codex"):
         keep(ClientHome(tmp_path / "client").site(CONTROL_URL) / "watermarks.sqlite3", namespace, here.run)
     out, err = screens(monkeypatch, terminal=terminal, stdin=b"1\n")
     status = run(here.arguments(command))
     text = seen(out, err)
-    assert status == (1 if command in ("run start", "run tail") else 0), text
+    assert status == (1 if command in ("run start", "run tail", "codex") else 0), text
     shown = json.dumps("\x1b[2J")[1:-1] if command == "run result" else SHOWN  # which prints JSON
     assert command in NOTHING_FOREIGN or shown in text
 

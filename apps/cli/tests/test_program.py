@@ -27,6 +27,7 @@ from oa_runlog.events import ExecResult, Outcome, RunFinished
 COMMANDS = [path[1:] for path, _ in commands_of(oa, ("oa",))]
 RUN = "run_01JD8V0000000000000000000A"
 OF_A_SITE: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("codex",): ("hello",),
     ("key", "create"): ("ci",),
     ("key", "list"): (),
     ("key", "revoke"): ("sva_01JD8V0000000000000000000A",),
@@ -179,6 +180,13 @@ async def test_a_wrong_setting_is_named(tmp_path: Path, variable: str, value: st
     done = await Program(tmp_path, {variable: value})("run", "list", "--json")
     assert done.status == Exit.REFUSED
     assert (done.error["reason"], done.error["field"]) == ("invalid_setting", variable)
+
+
+async def test_a_worker_without_the_codex_that_it_is_to_drive(program: Program, tmp_path: Path) -> None:
+    _sign_in(tmp_path, program)
+    done = await program("worker", "start", "--adapter", "codex", "--json", env={"OA_CODEX_PROGRAM": "no-such-codex"})
+    assert done.status == Exit.REFUSED
+    assert (done.error["reason"], done.error["field"]) == ("invalid_setting", "OA_CODEX_PROGRAM")
 
 
 async def test_a_folder_that_can_not_be_used_is_named(tmp_path: Path) -> None:

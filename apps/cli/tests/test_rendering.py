@@ -185,3 +185,27 @@ def test_a_lost_connection_is_two_lines_on_stderr(monkeypatch: pytest.MonkeyPatc
         "connection lost (gone); it resumes by itself after the last event",
         "connected again",
     ]
+
+
+def item(kind: str, **content: ev.Json) -> ev.CodexEvent:
+    return ev.CodexEvent(ev.CodexItem(kind, content=content))
+
+
+def test_what_codex_does_is_told_at_its_start_and_at_its_end() -> None:
+    changes: ev.Json = [{"path": "a.py", "diff": "+x"}, {"path": "b.py"}, None]
+    assert page(
+        item("commandExecution", command="make", status="inProgress"),
+        item("commandExecution", command="make", status="completed", exitCode=2.0),
+        item("commandExecution", command="rm", status="declined", exitCode=None),
+        item("fileChange", changes=changes, status="inProgress"),
+        item("fileChange", changes=changes, status="completed"),
+        item("fileChange", changes="odd", status="failed"),
+        item("reasoning", summary=["hm"]),
+    ).splitlines() == [
+        "[runs make]",
+        "[ran make: completed, exit code 2]",
+        "[ran rm: declined]",
+        "[changes a.py, b.py]",
+        "[changed a.py, b.py: completed]",
+        "[changed : failed]",
+    ]

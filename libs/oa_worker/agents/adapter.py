@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from oa_base.refusal import Refusal
 from oa_wire.rules import check_rules
 from oa_wire.shapes import Misfit, Shape
-from oa_worker.agents.failures import words_of
+from oa_worker.agents.failures import AgentFailure, words_of
 from oa_worker.agents.limits import AgentLimits
 from oa_worker.agents.run import Run
 from oa_worker.sdk.adapter import Assignment, Emit
@@ -101,6 +101,8 @@ class AgentAdapter(Generic[In, Out]):
         error = work.exception()
         if isinstance(error, Refusal):
             raise error
+        if isinstance(error, AgentFailure):
+            return _failed(error.reason, error.message)
         if error is not None:
             run.logger.error("the agent failed", exc_info=error)
             return _failed("agent_error", words_of(error, self._limits.max_failure_chars))

@@ -23,9 +23,23 @@ _SECRETS = (
 )
 
 
+class AgentFailure(Exception):
+    """The run fails with this reason word, and this message for people. Neither may hold a secret."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(reason, message)
+        self.reason = reason
+        self.message = message
+
+
 def words_of(error: BaseException, max_chars: int) -> str:
     """The exception for a reader of the run, in at most so many characters."""
-    text = visible(f"{type(error).__name__}: {_text(error)[: 4 * max_chars]}".removesuffix(": "))
+    return harmless(f"{type(error).__name__}: {_text(error)[: 4 * max_chars]}".removesuffix(": "), max_chars)
+
+
+def harmless(text: str, max_chars: int) -> str:
+    """A text from elsewhere for a reader of the run: shortened, visible, without what looks like a secret."""
+    text = visible(text[: 4 * max_chars])
     for pattern in _SECRETS:
         text = pattern.sub(HIDDEN, text)
     return text if len(text) <= max_chars else text[: max_chars - 1] + "…"

@@ -21,6 +21,7 @@ class Process:
 
     def __init__(self, outputs: Outputs, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
+        self._input: asyncio.StreamWriter | None = None
         self._listener: asyncio.Task[None] | None = None
         self.outputs = outputs
         self.pid = 0
@@ -38,29 +39,56 @@ class Process:
 
     @classmethod
     async def start(
-        cls, argv: Sequence[str], *, cwd: str | None, env: Mapping[str, str], limits: ExecLimits, all_below: bool = True
+        cls,
+        argv: Sequence[str],
+        *,
+        cwd: str | None,
+        env: Mapping[str, str],
+        limits: ExecLimits,
+        all_below: bool = True,
+        with_input: bool = False,
     ) -> Process:
         """Start `argv` without a shell. Raises OSError or ValueError when that can't be done.
 
         `all_below`: end all that it starts, where the system allows that, and not its process group alone.
+        `with_input`: its standard input is what `write` sends; otherwise it has none.
         """
+        ours, theirs = socket.socketpair() if with_input else (None, None)
         order: warden.Order = (
             [os.fsencode(argument) for argument in argv],
             os.fsencode(cwd) if cwd else None,
             {os.fsencode(name): os.fsencode(value) for name, value in env.items()},
             all_below,
             limits.kill_timeout_ms / 1000,
+            theirs.fileno() if theirs else None,
         )
-        process = await cls._with_warden(limits)
         try:
+            with theirs or contextlib.nullcontext():
+                process = await cls._with_warden(limits, theirs)
+        except BaseException:
+            if ours:
+                ours.close()
+            raise
+        try:
+            if ours:
+                ours.setblocking(False)
+                _, process._input = await asyncio.open_connection(sock=ours)
             await process._begin(order)
         except BaseException:
             await process.close()
             raise
         return process
 
+    async def write(self, data: bytes) -> None:
+        """Write to the command's standard input; waits while the command does not read. Its end is not noticed here."""
+        if self._input is None:
+            raise ValueError("the command was started without an input; start it with one")
+        with contextlib.suppress(ConnectionError):
+            self._input.write(data)
+            await self._input.drain()
+
     @classmethod
-    async def _with_warden(cls, limits: ExecLimits) -> Process:
+    async def _with_warden(cls, limits: ExecLimits, given: socket.socket | None) -> Process:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         reader, writer = await asyncio.open_connection(sock=ours)
@@ -73,6 +101,7 @@ class Process:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,  # what is sent to the worker's group or terminal is not for it
+                pass_fds=(given.fileno(),) if given else (),
             )
         except BaseException:
             writer.close()
@@ -113,6 +142,8 @@ class Process:
                 await self.gone.wait()
         finally:
             self._writer.close()  # an order to kill by itself, should we be disturbed
+            if self._input is not None:
+                self._input.close()
             self.outputs.close()
         await self.outputs.child_over.wait()
         if self._listener is not None:

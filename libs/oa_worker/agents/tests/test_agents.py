@@ -15,6 +15,7 @@ from typing_extensions import TypedDict
 from oa_base.refusal import Refusal
 from oa_testing.waiting import PATIENCE_S
 from oa_worker.agents import AgentLimits, Run, Worker
+from oa_worker.agents.failures import AgentFailure
 from oa_worker.agents.tests.rig import Answer, Ask, answers, asked, events_of, finish_of, working
 from oa_worker.tests.fake_runtime import RUN, WORKER, FakeTokens
 from openagents.runtime.v1 import event_pb2 as pb
@@ -352,3 +353,12 @@ async def test_a_drained_worker_ends_what_it_has() -> None:
         await runtime.until(lambda: "goodbye" in runtime.said)
     assert runtime.logs[RUN].events[-1].run_finished.outcome == SUCCEEDED
     assert WORKER
+
+
+async def test_an_agent_may_say_with_which_word_it_fails() -> None:
+    async def sold_out(run: Run[Ask]) -> Answer:
+        raise AgentFailure("sold_out", "there is no tea left; ask for coffee")
+
+    finish = await finish_of(sold_out)
+    assert (finish.outcome, finish.reason) == (FAILED, "sold_out")
+    assert finish.message == "there is no tea left; ask for coffee"

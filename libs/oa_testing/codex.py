@@ -1,0 +1,49 @@
+"""The real Codex, for tests: where it is, and a home for it whose only model is the test's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+CODEX = Path(__file__).parents[2] / "tools" / "codex" / "node_modules" / ".bin" / "codex"
+"""Where `make codex` puts it."""
+PROVIDER_KEY = "sk-test-0123456789abcdef"
+"""What the worker's environment has for the provider; it is to stand in no log."""
+
+
+def installed_codex() -> Path:
+    """The program. Skips the test where it is not installed."""
+    if not CODEX.exists():
+        pytest.skip("Codex is not installed here: `make codex` does it, where there is npm")
+    return CODEX
+
+
+def codex_environment(home: Path, base_url: str) -> Mapping[str, str]:
+    """Variables of a worker whose Codex has its home in `home`, and asks the provider at `base_url`."""
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "config.toml").write_text(
+        f"""
+model = "test-model"
+model_provider = "test"
+
+[model_providers.test]
+name = "test"
+base_url = "{base_url}"
+env_key = "TEST_PROVIDER_KEY"
+wire_api = "responses"
+request_max_retries = 0
+stream_max_retries = 0
+
+[analytics]
+enabled = false
+
+[otel]
+exporter = "none"
+""",
+        "utf-8",
+    )
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ}
+    return {**kept, "HOME": str(home), "CODEX_HOME": str(home), "TEST_PROVIDER_KEY": PROVIDER_KEY}

@@ -1,0 +1,153 @@
+"""A model's provider on loopback that says what a test wrote down: `POST /responses`, answered by server-sent events.
+
+    async with ModelServer() as model:
+        model.script([Say("I look."), Call("exec_command", {"cmd": "ls"})], [Say("Done.")])
+
+Each request takes the next reply of the script. No model is behind it, and nothing leaves the machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+INPUT_TOKENS, CACHED_TOKENS, OUTPUT_TOKENS = 10, 4, 5
+"""What each reply is said to have used."""
+
+
+@dataclass(frozen=True)
+class Say:
+    """A message of the assistant, told word by word."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """The model calls a tool."""
+
+    name: str
+    arguments: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Nothing comes until the test opens it; `reached` tells the test that it may."""
+
+    opened: asyncio.Event = field(default_factory=asyncio.Event)
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(frozen=True)
+class Fail:
+    """The provider refuses the request."""
+
+    status: int = 400
+
+
+Part = Say | Call | Wait | Fail
+
+
+class ModelServer:
+    """Use it in `async with`."""
+
+    def __init__(self) -> None:
+        self.requests: list[dict[str, Any]] = []
+        """Bodies of what was asked, in order."""
+        self._replies: list[Sequence[Part]] = []
+        self._server: asyncio.Server | None = None
+        self._answering: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in self._answering:
+            task.cancel()
+        await asyncio.gather(*self._answering, return_exceptions=True)
+        await self._server.wait_closed()
+
+    @property
+    def base_url(self) -> str:
+        """For the provider's settings."""
+        assert self._server is not None
+        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    def script(self, *replies: Sequence[Part]) -> None:
+        """Add replies."""
+        self._replies += replies
+
+    def asked(self, text: str) -> bool:
+        """Whether a request held this text."""
+        return any(text in json.dumps(request, ensure_ascii=False) for request in self.requests)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._answering.add(task)
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                await self._answer(reader, writer)
+        except asyncio.CancelledError:
+            pass  # the test is over; asyncio would complain
+        finally:
+            self._answering.discard(task)
+            writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        lengths = [line.partition(":")[2] for line in head.split("\r\n") if line.startswith("content-length:")]
+        if not head.startswith("post /responses ") or not lengths:
+            writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            return
+        self.requests.append(json.loads(await reader.readexactly(int(lengths[0]))))
+        if not self._replies:
+            raise AssertionError("the model was asked more often than the script says")
+        reply = self._replies.pop(0)
+        if reply and isinstance(reply[0], Fail):
+            body = json.dumps({"error": {"message": "the script says no"}}).encode()
+            writer.write(f"HTTP/1.1 {reply[0].status} No\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+            return
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
+        await _tell(writer, reply, f"resp_{len(self.requests)}")
+
+
+async def _tell(writer: asyncio.StreamWriter, reply: Sequence[Part], name: str) -> None:
+    async def event(kind: str, **values: object) -> None:
+        writer.write(f"event: {kind}\ndata: {json.dumps({'type': kind, **values})}\n\n".encode())
+        await writer.drain()
+
+    await event("response.created", response={"id": name})
+    for index, part in enumerate(reply):
+        match part:
+            case Wait():
+                part.reached.set()
+                await part.opened.wait()
+            case Say(text=text):
+                item: dict[str, object] = {"type": "message", "id": f"{name}_m{index}", "role": "assistant"}
+                await event("response.output_item.added", output_index=index, item={**item, "content": []})
+                for word in re.findall(r"\S+\s*|\s+", text):
+                    await event("response.output_text.delta", item_id=item["id"], output_index=index, delta=word)
+                whole = {**item, "content": [{"type": "output_text", "text": text}]}
+                await event("response.output_item.done", output_index=index, item=whole)
+            case Call(name=tool, arguments=arguments):
+                called = {"type": "function_call", "id": f"{name}_f{index}", "call_id": f"{name}_c{index}"}
+                called |= {"name": tool, "arguments": json.dumps(arguments)}
+                await event("response.output_item.added", output_index=index, item=called)
+                await event("response.output_item.done", output_index=index, item=called)
+    usage = {
+        "input_tokens": INPUT_TOKENS,
+        "input_tokens_details": {"cached_tokens": CACHED_TOKENS},
+        "output_tokens": OUTPUT_TOKENS,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": INPUT_TOKENS + OUTPUT_TOKENS,
+    }
+    await event("response.completed", response={"id": name, "usage": usage})

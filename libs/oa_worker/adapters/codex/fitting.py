@@ -1,0 +1,72 @@
+"""JSON from elsewhere as an event may hold it: text that can be stored, not too deep, not too large. Pure.
+
+Whatever is left out says so in its place.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.struct_pb2 import Struct
+
+_SHORTEST_CHARS = 64
+"""Texts are not cut below this; what is too large then has too many parts."""
+
+
+def fitted(content: Any, max_bytes: int, max_nesting: int) -> Struct:
+    """The content as an event holds it; what is no object is the `value` of one."""
+    whole = content if isinstance(content, dict) else {"value": content}
+    longest = max_bytes
+    while True:
+        made = _struct(_plain(whole, longest, max_nesting))
+        if made.ByteSize() <= max_bytes:
+            return made
+        if longest <= _SHORTEST_CHARS:
+            return _struct({"left_out": f"{made.ByteSize()} bytes, more than {max_bytes}"})
+        longest //= 2
+
+
+def storable(text: str) -> str:
+    """The text without what no log takes: NUL, and halves of a character."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def cut(text: str, max_bytes: int) -> str:
+    """The beginning of a text, in at most so many bytes; a text that was cut says how much is missing."""
+    data = text.encode()
+    if len(data) <= max_bytes:
+        return text
+    note = f"… {len(data)} bytes in all, cut here"
+    return data[: max(0, max_bytes - len(note.encode()))].decode("utf-8", "ignore") + note
+
+
+def pieces(text: str, max_bytes: int) -> list[str]:
+    """A text in parts of at most so many bytes, which together are the whole."""
+    most = max_bytes // 4  # a character has at most four bytes
+    return [text[start : start + most] for start in range(0, len(text), most)]
+
+
+def _plain(value: Any, longest: int, levels: int) -> Any:
+    if isinstance(value, dict | list) and not levels:
+        return "left out: nested too deeply"
+    match value:
+        case dict():
+            return {storable(name)[:longest]: _plain(each, longest, levels - 1) for name, each in value.items()}
+        case list():
+            return [_plain(each, longest, levels - 1) for each in value]
+        case str():
+            return cut(storable(value), longest)
+        case bool() | None:
+            return value
+        case int() if abs(value) >= 2**53:  # an event's numbers are doubles
+            return str(value)
+        case float() if not math.isfinite(value):  # 1e999
+            return str(value)
+        case _:
+            return value
+
+
+def _struct(plain: dict[str, Any]) -> Struct:
+    return json_format.ParseDict(plain, Struct())

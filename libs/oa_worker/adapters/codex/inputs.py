@@ -1,0 +1,48 @@
+"""What a run of the adapter `codex` gives, and what it gets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+Sandbox = Literal["read-only", "workspace-write", "danger-full-access"]
+"""What commands may do without an approval, from the least to the most."""
+Approval = Literal["untrusted", "on-request", "never"]
+"""When people are asked: before every command that is not known to be harmless; when Codex finds it needs more than
+the sandbox gives; or never, so that what would need an approval fails."""
+SANDBOXES: tuple[Sandbox, ...] = ("read-only", "workspace-write", "danger-full-access")
+"""From the least to the most."""
+HOUR_MS = 3_600_000
+
+
+@dataclass
+class CodexTurn:
+    """One turn of a Codex thread."""
+
+    prompt: Annotated[str, Field(min_length=1, max_length=262_144)]
+    """What Codex is asked to do."""
+    working_directory: Annotated[str, Field(max_length=4096)] = ""
+    """Folder on the worker's machine; empty for the worker's own."""
+    sandbox: Sandbox = "read-only"
+    approval: Approval = "untrusted"
+    model: Annotated[str, Field(max_length=128)] = ""
+    """Empty for the one that the worker's Codex is set to."""
+    resume: Annotated[str, Field(max_length=128)] = ""
+    """Codex thread that goes on; empty for a new one."""
+    timeout_ms: Annotated[int, Field(ge=0)] = 0
+    """Longest time the turn may take; 0 for no limit."""
+    approval_timeout_ms: Annotated[int, Field(ge=1)] = HOUR_MS
+    """How long people have to approve something; after that it is declined."""
+
+
+@dataclass
+class CodexResult:
+    """What became of a turn that Codex completed."""
+
+    codex_thread_id: str
+    """The thread, to be resumed."""
+    turn_id: str
+    text: str
+    """The last message, cut where it is long."""

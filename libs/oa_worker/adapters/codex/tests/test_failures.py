@@ -1,0 +1,227 @@
+"""What goes wrong with an app-server: each has its reason word (docs/codex.md), and leaves nothing running."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from oa_testing.waiting import PATIENCE_S
+from oa_worker.adapters.codex.adapter import CodexAdapter, CodexSettings
+from oa_worker.adapters.codex.limits import CodexLimits
+from oa_worker.adapters.codex.tests.rig import (
+    BEGUN,
+    QUICK,
+    WELL,
+    Act,
+    Log,
+    assignment,
+    at_work,
+    completed,
+    heard,
+    said,
+    scripted,
+)
+from oa_worker.tests.commands import until_dead
+from openagents.runtime.v1 import event_pb2 as pb
+
+OVERLOADED: Act = {"error": {"code": -32001, "message": "Server overloaded; retry later."}}
+ASKS: Act = {
+    "say": {
+        "method": "item/commandExecution/requestApproval",
+        "id": 7,
+        "params": {"threadId": "thread-1", "turnId": "turn-1", "itemId": "i", "command": "rm all"},
+    }
+}
+HANG: Act = {"hang": True}
+
+
+async def finish_of(
+    folder: Path,
+    script: Mapping[str, Sequence[Act]],
+    log: Log | None = None,
+    limits: CodexLimits = QUICK,
+    **given: object,
+) -> pb.RunFinished:
+    """How a turn ends whose app-server does this."""
+    log = log or Log()
+    async with asyncio.timeout(PATIENCE_S):
+        run = assignment(log, {"prompt": "p", "working_directory": str(folder), **given})
+        return await scripted(folder, script, limits).run(run, log.emit)
+
+
+@pytest.mark.parametrize(
+    ("script", "reason", "words"),
+    [
+        ({"initialize": [{"exit": 3}]}, "codex_died", "ended: 3"),
+        ({"turn/start": [BEGUN, {"exit": 0}]}, "codex_died", "ended: 0"),
+        ({"turn/start": [BEGUN, {"exit": -signal.SIGKILL}]}, "codex_died", "signal 9"),
+        ({"turn/start": [BEGUN, {"raw": "Segmentation fault"}]}, "codex_bad_message", "no JSON"),
+        ({"turn/start": [BEGUN, {"raw": '{"a": NaN}'}]}, "codex_bad_message", "no JSON"),
+        ({"turn/start": [BEGUN, {"raw": "[" * 100_000}]}, "codex_bad_message", "no JSON"),
+        ({"turn/start": [BEGUN, {"raw": "[1]"}]}, "codex_bad_message", "no object"),
+        ({"turn/start": [BEGUN, {"raw": '{"method": 1}'}]}, "codex_bad_message", "neither"),
+        ({"turn/start": [BEGUN, {"flood": 3_000_000}, HANG]}, "codex_bad_message", "longer than"),
+        ({"turn/start*": [OVERLOADED], "turn/start": [OVERLOADED]}, "codex_overloaded", "too busy for turn/start"),
+        ({"initialize": [HANG]}, "codex_not_answering", "initialize"),
+        ({"thread/start": [{"error": {"code": -32600, "message": "no such model"}}]}, "codex_refused", "no such model"),
+        ({"thread/start": [{"result": {}}]}, "codex_bad_message", "did not name it"),
+        ({"turn/start": [BEGUN, completed("failed", error={"message": "no money"})]}, "codex_turn_failed", "no money"),
+        ({"turn/start": [BEGUN, completed("failed")]}, "codex_turn_failed", "does not say why"),
+        ({"turn/start": [BEGUN, completed("interrupted")]}, "codex_interrupted", "itself"),
+    ],
+)
+async def test_each_failure_has_its_reason(
+    tmp_path: Path, script: Mapping[str, Sequence[Act]], reason: str, words: str
+) -> None:
+    limits = CodexLimits(max_line_bytes=2_000_000, overload_first_ms=1, overload_longest_ms=2)
+    if reason == "codex_not_answering":
+        limits = CodexLimits(answer_timeout_ms=50)
+    finish = await finish_of(tmp_path, script, limits=limits)
+    assert (finish.outcome, finish.reason) == (pb.RUN_OUTCOME_FAILED, reason)
+    assert words in finish.message
+
+
+async def test_codex_is_not_there(tmp_path: Path) -> None:
+    log = Log()
+    run = assignment(log, {"prompt": "p"})
+    missing = await CodexAdapter(CodexSettings(program="no-such-codex")).run(run, log.emit)
+    (tmp_path / "plain").write_text("not a program")
+    useless = await CodexAdapter(CodexSettings(program=str(tmp_path / "plain"))).run(run, log.emit)
+    assert (missing.reason, useless.reason) == ("codex_not_found", "codex_not_started")
+    assert "no-such-codex" in missing.message
+
+
+async def test_an_app_server_that_is_busy_for_a_moment_is_asked_again(tmp_path: Path) -> None:
+    script = {"turn/start": [OVERLOADED], "turn/start*": [BEGUN, completed()]}
+    assert (await finish_of(tmp_path, script)).outcome == pb.RUN_OUTCOME_SUCCEEDED
+    assert len(heard(tmp_path, "turn/start")) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"working_directory": "/no/such/place"}, "working_directory_not_found"),
+        ({"sandbox": "danger-full-access"}, "sandbox_not_allowed"),
+        ({"sandbox": "whatever"}, "invalid_input"),
+        ({"prompt": ""}, "invalid_input"),
+        ({"approval_timeout_ms": 0}, "invalid_input"),
+    ],
+)
+async def test_what_a_run_may_not_ask_for(tmp_path: Path, given: Mapping[str, Any], reason: str) -> None:
+    assert (await finish_of(tmp_path, {}, **given)).reason == reason
+    assert not (tmp_path / "heard").exists(), "no app-server was started"
+
+
+async def test_a_turn_that_takes_too_long_is_interrupted(tmp_path: Path) -> None:
+    log = Log()
+    script = {"turn/start": [BEGUN], "turn/interrupt": [{"result": {}}, completed("interrupted")]}
+    patient = CodexLimits(interrupt_grace_ms=60_000)
+    finish = await finish_of(tmp_path, script, log, patient, timeout_ms=20)
+    assert finish.reason == "timeout"
+    assert log.kinds[-1] == "turn interrupted"
+    assert len(heard(tmp_path, "turn/interrupt")) == 1
+
+
+async def test_a_turn_that_does_not_heed_its_interrupt_is_ended(tmp_path: Path) -> None:
+    log = Log()
+    begins = said("turn/started", turn={"id": "turn-1"})
+    script = {"turn/start": [BEGUN, {"child": str(tmp_path / "child")}, begins, HANG]}
+    run = assignment(log, {"prompt": "p", "working_directory": str(tmp_path)})
+    async with at_work(scripted(tmp_path, script), run, log) as working:
+        await log.until(lambda log: "turn progress" in log.kinds)
+        run.cancel.request("enough", 10_000)
+        finish = await working
+    assert (finish.outcome, log.kinds[-1]) == (pb.RUN_OUTCOME_CANCELED, "turn interrupted")
+    await until_dead(int((tmp_path / "child").read_text()))
+
+
+async def test_an_app_server_that_ends_is_missed_though_others_hold_its_output(tmp_path: Path) -> None:
+    script = {"turn/start": [BEGUN, {"child": str(tmp_path / "child")}, {"exit": 3}]}
+    assert (await finish_of(tmp_path, script)).reason == "codex_died"
+    await until_dead(int((tmp_path / "child").read_text()))
+
+
+async def test_a_run_that_is_taken_away_leaves_nothing(tmp_path: Path) -> None:
+    log = Log()
+    script = {"turn/start": [BEGUN, {"child": str(tmp_path / "child")}, ASKS, HANG]}
+    run = assignment(log, {"prompt": "p", "working_directory": str(tmp_path)})
+    async with at_work(scripted(tmp_path, script), run, log) as working:
+        await log.until(lambda log: "request_opened" in log.kinds)
+        working.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await working
+    await until_dead(int((tmp_path / "child").read_text()))
+    assert log.kinds[-1] == "request_opened", "nothing was said after it"
+
+
+async def test_a_turn_is_not_taken_twice(tmp_path: Path) -> None:
+    log = Log()
+    assert (await finish_of(tmp_path, {"turn/start": [BEGUN, {"exit": 1}]}, log)).reason == "codex_died"
+    adapter = scripted(tmp_path / "second", {})
+    again = await adapter.run(assignment(log, {"prompt": "p"}, attempt=2), log.emit)
+    assert again.reason == "codex_turn_lost"
+    assert "thread-1" in again.message
+    assert not (tmp_path / "second" / "heard").exists(), "no app-server was started"
+
+
+async def test_a_turn_that_had_not_begun_is_taken_by_the_next_worker(tmp_path: Path) -> None:
+    log = Log()
+    assert (await finish_of(tmp_path, {"thread/start": [{"exit": 1}]}, log)).reason == "codex_died"
+    adapter = scripted(tmp_path / "second", {})
+    run = assignment(log, {"prompt": "p", "working_directory": str(tmp_path)}, attempt=2)
+    assert (await adapter.run(run, log.emit)).outcome == pb.RUN_OUTCOME_SUCCEEDED
+
+
+async def test_a_thread_is_at_one_turn_at_a_time(tmp_path: Path) -> None:
+    log, other = Log(), Log()
+    resumes, begins = WELL["thread/start"], [BEGUN, said("turn/started"), HANG]
+    adapter = scripted(tmp_path, {"thread/resume": resumes, "turn/start": begins})
+    first = assignment(log, {"prompt": "p", "resume": "thread-1"})
+    second = assignment(other, {"prompt": "q", "resume": "thread-1"})
+    async with at_work(adapter, first, log) as working:
+        await log.until(lambda log: "turn progress" in log.kinds)
+        assert (await adapter.run(second, other.emit)).reason == "codex_thread_busy"
+        first.cancel.request("enough", 0)
+        await working
+    (tmp_path / "script.json").write_text(json.dumps({**WELL, "thread/resume": resumes}))
+    again = await adapter.run(second, other.emit)
+    assert again.outcome == pb.RUN_OUTCOME_SUCCEEDED
+
+
+async def test_a_new_thread_is_at_its_turn_too(tmp_path: Path) -> None:
+    log, other = Log(), Log()
+    adapter = scripted(tmp_path, {"turn/start": [BEGUN, said("turn/started"), HANG]})
+    async with at_work(adapter, assignment(log, {"prompt": "p"}), log):
+        await log.until(lambda log: "turn progress" in log.kinds)
+        second = assignment(other, {"prompt": "q", "resume": "thread-1"})
+        assert (await adapter.run(second, other.emit)).reason == "codex_thread_busy"
+
+
+async def test_a_cancel_before_the_turn_has_begun(tmp_path: Path) -> None:
+    log = Log()
+    adapter = scripted(tmp_path, {"initialize": [HANG]})
+    run = assignment(log, {"prompt": "p"})
+    async with at_work(adapter, run, log) as working:
+        while not (tmp_path / "heard").exists():
+            await asyncio.sleep(0.02)
+        run.cancel.request("enough", 0)
+        assert (await working).outcome == pb.RUN_OUTCOME_CANCELED
+    assert log.events == []
+
+
+async def test_what_an_app_server_says_last_is_in_the_worker_s_log_without_secrets(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = {"stderr": "panic at the disco, api_key=hunter2 " + "x" * 10_000 + " the end"}
+    await finish_of(tmp_path, {"turn/start": [BEGUN, {"stderr": "api_key=hunter2 panicked"}, {"exit": 101}]})
+    assert "panicked" in caplog.text
+    assert "hunter2" not in caplog.text
+    await finish_of(tmp_path / "long", {"turn/start": [BEGUN, words, {"exit": 101}]})
+    assert "the end" in caplog.text
+    assert max(len(record.getMessage()) for record in caplog.records) < 6_000

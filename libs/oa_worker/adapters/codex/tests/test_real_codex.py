@@ -1,0 +1,152 @@
+"""A real Codex, whose only model is the test's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from oa_testing.codex import PROVIDER_KEY
+from oa_testing.model_server import Call, Fail, ModelServer, Say, Wait
+from oa_testing.waiting import PATIENCE_S
+from oa_worker.adapters.codex.tests.rig import Log, assignment, at_work, real
+from openagents.runtime.v1 import event_pb2 as pb
+
+
+async def test_a_turn(tmp_path: Path) -> None:
+    log = Log()
+    async with ModelServer() as model, asyncio.timeout(PATIENCE_S):
+        adapter = real(tmp_path, model)
+        model.script([Say("It is a bird, and no plane.")])
+        run = assignment(log, {"prompt": "What is it?", "working_directory": str(tmp_path)})
+        finish = await adapter.run(run, log.emit)
+        assert model.asked("What is it?")
+    assert (finish.outcome, finish.message) == (pb.RUN_OUTCOME_SUCCEEDED, "")
+    result = json.loads(finish.result_json)
+    assert result["text"] == "It is a bird, and no plane."
+    assert log.text() == "It is a bird, and no plane."
+    assert log.messages == ["It is a bird, and no plane."]
+    assert [word for word in log.kinds if not word.startswith("item")] == [
+        "step_completed",
+        "turn progress",
+        "assistant",
+        "message",
+        "usage",
+        "turn completed",
+    ]
+    usage = next(event.usage for event in log.events if event.HasField("usage"))
+    assert (usage.model, usage.input_tokens, usage.cached_input_tokens, usage.output_tokens) == ("test-model", 10, 4, 5)
+    threads = {event.codex_event.codex_thread_id for event in log.events if event.HasField("codex_event")}
+    assert threads == {result["codex_thread_id"]}
+
+
+async def test_a_thread_goes_on_and_its_usage_is_counted_once(tmp_path: Path) -> None:
+    async with ModelServer() as model, asyncio.timeout(PATIENCE_S):
+        adapter = real(tmp_path, model)
+        model.script([Say("First.")], [Say("Second.")])
+        given = {"prompt": "one", "working_directory": str(tmp_path)}
+        first = json.loads((await adapter.run(assignment(Log(), given), Log().emit)).result_json)
+        log = Log()
+        given = {**given, "prompt": "two", "resume": first["codex_thread_id"]}
+        second = json.loads((await adapter.run(assignment(log, given), log.emit)).result_json)
+        assert "First." in json.dumps(model.requests[1]), "Codex remembers"
+    assert second["codex_thread_id"] == first["codex_thread_id"]
+    assert (second["text"], log.messages) == ("Second.", ["Second."])
+    assert sum(event.usage.input_tokens for event in log.events) == 10
+
+
+async def test_a_thread_that_this_codex_does_not_have(tmp_path: Path) -> None:
+    log = Log()
+    async with ModelServer() as model, asyncio.timeout(PATIENCE_S):
+        given = {"prompt": "on", "working_directory": str(tmp_path), "resume": "01a21b35-64b2-71c0-992e-7389ae1e34f0"}
+        finish = await real(tmp_path, model).run(assignment(log, given), log.emit)
+    assert finish.reason == "codex_thread_not_resumed"
+
+
+@pytest.mark.parametrize(("answer", "made"), [("yes", True), ("no", False)])
+async def test_people_decide_about_a_command(tmp_path: Path, answer: str, made: bool) -> None:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    log = Log()
+    async with ModelServer() as model:
+        adapter = real(tmp_path, model)
+        model.script([Call("exec_command", {"cmd": "touch made; env"})], [Say("So be it.")])
+        run = assignment(log, {"prompt": "make it", "working_directory": str(folder)})
+        async with at_work(adapter, run, log) as working:
+            await log.until(lambda log: any(event.HasField("request_opened") for event in log.events))
+            opened = next(event.request_opened for event in log.events if event.HasField("request_opened"))
+            assert (opened.kind, opened.default_option) == (pb.REQUEST_KIND_APPROVAL, "no")
+            assert "touch made" in opened.title
+            assert str(folder) in opened.detail
+            assert not (folder / "made").exists()
+            log.answer(opened.request_id, answer)
+            finish = await working
+    assert finish.outcome == pb.RUN_OUTCOME_SUCCEEDED
+    assert (folder / "made").exists() is made
+    assert log.receipts == {"r1": "applied" if made else "declined"}
+    commands = log.items("commandExecution")
+    assert [command["status"] for command in commands] == ["inProgress", "completed" if made else "declined"]
+    everything = b"".join(event.SerializeToString() for event in log.events).decode(errors="replace")
+    assert ("CODEX_THREAD_ID" in everything) is made, "its environment was shown"
+    assert PROVIDER_KEY not in everything, "without the key"
+
+
+async def test_people_are_shown_the_files_that_would_change(tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    patch = "*** Begin Patch\n*** Add File: hello.txt\n+good morning\n*** End Patch"
+    log = Log(answers={"Change files?": "yes"})
+    async with ModelServer() as model, asyncio.timeout(PATIENCE_S):
+        adapter = real(tmp_path, model)
+        model.script([Call("exec_command", {"cmd": f"apply_patch <<'EOF'\n{patch}\nEOF"})], [Say("Changed.")])
+        finish = await adapter.run(assignment(log, {"prompt": "p", "working_directory": str(folder)}), log.emit)
+    assert finish.outcome == pb.RUN_OUTCOME_SUCCEEDED
+    opened = next(event.request_opened for event in log.events if event.HasField("request_opened"))
+    assert "hello.txt" in opened.detail
+    assert "good morning" in opened.detail
+    assert (folder / "hello.txt").read_text() == "good morning\n"
+
+
+async def test_a_cancel_interrupts_the_turn(tmp_path: Path) -> None:
+    log, wait = Log(), Wait()
+    async with ModelServer() as model:
+        adapter = real(tmp_path, model)
+        model.script([Say("I begin"), wait])
+        run = assignment(log, {"prompt": "go", "working_directory": str(tmp_path)})
+        async with at_work(adapter, run, log) as working:
+            await log.until(lambda log: "begin" in log.text())
+            run.cancel.request("enough", 10_000)
+            finish = await working
+    assert (finish.outcome, finish.reason) == (pb.RUN_OUTCOME_CANCELED, "canceled")
+    assert log.kinds[-1] == "turn interrupted"
+
+
+async def test_what_people_say_reaches_the_turn(tmp_path: Path) -> None:
+    log, wait = Log(), Wait()
+    async with ModelServer() as model:
+        adapter = real(tmp_path, model)
+        model.script([Say("I begin"), wait], [Say("As you like.")])
+        run = assignment(log, {"prompt": "go", "working_directory": str(tmp_path)})
+        async with at_work(adapter, run, log) as working:
+            await log.until(lambda log: "begin" in log.text())
+            log.send("left, not right")
+            log.send({"no": "text"})
+            await log.until(lambda log: len(log.receipts) == 2)
+            wait.opened.set()
+            finish = await working
+            assert model.asked("left, not right")
+    assert log.receipts == {"input-1": "applied", "input-2": "failed"}
+    assert json.loads(finish.result_json)["text"] == "As you like."
+
+
+async def test_a_turn_that_its_model_fails(tmp_path: Path) -> None:
+    log = Log()
+    async with ModelServer() as model, asyncio.timeout(PATIENCE_S):
+        adapter = real(tmp_path, model)
+        model.script([Fail(400)])
+        finish = await adapter.run(assignment(log, {"prompt": "p", "working_directory": str(tmp_path)}), log.emit)
+    assert finish.reason == "codex_turn_failed"
+    assert "the script says no" in finish.message
+    assert log.kinds[-1] == "turn failed"

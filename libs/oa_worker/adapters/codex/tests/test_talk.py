@@ -1,0 +1,160 @@
+"""What Codex asks, and what becomes of it: never a yes that nobody gave."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oa_testing.waiting import PATIENCE_S
+from oa_wire.rules import check_rules
+from oa_worker.adapters.codex.events import TurnEvents
+from oa_worker.adapters.codex.limits import CodexLimits
+from oa_worker.adapters.codex.talk import Approvals
+from oa_worker.adapters.codex.tests.odd import JSON
+from oa_worker.adapters.codex.tests.rig import BEGUN, Act, Log, assignment, at_work, completed, heard, scripted
+from openagents.runtime.v1 import event_pb2 as pb
+
+MINE = {"threadId": "thread-1", "turnId": "turn-1", "itemId": "i"}
+
+
+def asks(number: int, method: str = "item/commandExecution/requestApproval", **params: Any) -> Act:
+    return {"say": {"method": method, "id": number, "params": {**MINE, **params}}}
+
+
+async def play(
+    folder: Path, *acts: Act, log: Log | None = None, limits: CodexLimits | None = None, **given: Any
+) -> Log:
+    """A turn with these acts in it."""
+    log = log or Log()
+    adapter = scripted(folder, {"turn/start": [BEGUN, *acts, completed()]}, limits or CodexLimits())
+    run = assignment(log, {"prompt": "p", "working_directory": str(folder), **given})
+    async with asyncio.timeout(PATIENCE_S):
+        finish = await adapter.run(run, log.emit)
+    assert finish.outcome == pb.RUN_OUTCOME_SUCCEEDED, finish.message
+    return log
+
+
+def answer_to(folder: Path, number: int) -> dict[str, Any]:
+    """What the app-server was told."""
+    (answer,) = heard(folder, str(number))
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("option", "decision", "became"), [("yes", "accept", "applied"), ("no", "decline", "declined")]
+)
+async def test_an_answer_reaches_the_app_server(tmp_path: Path, option: str, decision: str, became: str) -> None:
+    log = Log(answers={"Run rm all?": option})
+    await play(tmp_path, asks(7, command="rm all", cwd="/x", reason="to tidy"), {"await": 7}, log=log)
+    assert answer_to(tmp_path, 7)["result"] == {"decision": decision}
+    assert log.receipts == {"r1": became}
+    assert log.kinds == [
+        "item thread",
+        "step_completed",
+        "control_request",
+        "request_opened",
+        "request_answered",
+        "control_receipt",
+        "turn completed",
+    ]
+    opened = next(event.request_opened for event in log.events if event.HasField("request_opened"))
+    assert opened.detail == "rm all\n\nIn /x.\n\nto tidy"
+
+
+@pytest.mark.parametrize("in_vain", ["no", ""])
+async def test_a_deadline_is_a_no(tmp_path: Path, in_vain: str) -> None:
+    log = Log(in_vain=in_vain)
+    await play(tmp_path, asks(7, command="rm all"), {"await": 7}, log=log, approval_timeout_ms=1)
+    assert answer_to(tmp_path, 7)["result"] == {"decision": "decline"}
+    assert log.receipts == {"r1": "expired"}
+
+
+async def test_a_turn_that_ends_does_not_wait_for_an_answer(tmp_path: Path) -> None:
+    log = await play(tmp_path, asks(7, command="rm all"))
+    assert heard(tmp_path, "7") == []
+    assert log.receipts == {"r1": "expired"}
+
+
+async def test_a_cancel_is_no_yes(tmp_path: Path) -> None:
+    log = Log()
+    script = {
+        "turn/start": [BEGUN, asks(7, command="rm all")],
+        "turn/interrupt": [{"result": {}}, completed("interrupted")],
+    }
+    run = assignment(log, {"prompt": "p", "working_directory": str(tmp_path)})
+    async with at_work(scripted(tmp_path, script), run, log) as working:
+        await log.until(lambda log: "request_opened" in log.kinds)
+        run.cancel.request("no", 0)
+        finish = await working
+    assert finish.outcome == pb.RUN_OUTCOME_CANCELED
+    assert heard(tmp_path, "7") == []
+    assert log.receipts == {"r1": "expired"}
+
+
+async def test_several_are_asked_at_a_time(tmp_path: Path) -> None:
+    log = Log(answers={"Run one?": "yes", "Run two?": "no"})
+    acts = [BEGUN, asks(7, command="one"), asks(8, command="two")]
+    both = {"turn/start": acts, "turn/steer": [{"result": {}}, completed()]}
+    run = assignment(log, {"prompt": "p", "working_directory": str(tmp_path)})
+    async with at_work(scripted(tmp_path, both), run, log) as working:
+        await log.until(lambda log: len(log.receipts) == 2)
+        log.send("go on")
+        await working
+    assert answer_to(tmp_path, 7)["result"] == {"decision": "accept"}
+    assert answer_to(tmp_path, 8)["result"] == {"decision": "decline"}
+    assert log.receipts == {"r1": "applied", "r2": "declined", "input-1": "applied"}
+
+
+async def test_more_than_the_limit_are_declined(tmp_path: Path) -> None:
+    log = await play(
+        tmp_path, asks(7, command="one"), asks(8, command="two"), {"await": 8}, limits=CodexLimits(max_open_approvals=1)
+    )
+    assert answer_to(tmp_path, 8)["result"] == {"decision": "decline"}
+    assert log.receipts == {"r1": "expired"}
+
+
+@pytest.mark.parametrize(("option", "granted"), [("yes", {"network": {"enabled": True}}), ("no", {})])
+async def test_more_rights_are_given_for_the_turn_only(tmp_path: Path, option: str, granted: dict[str, Any]) -> None:
+    log = Log(answers={"Give more rights for this turn?": option})
+    method = "item/permissions/requestApproval"
+    await play(tmp_path, asks(7, method, permissions={"network": {"enabled": True}}), {"await": 7}, log=log)
+    result = answer_to(tmp_path, 7)["result"]
+    assert result["permissions"] == granted
+    assert result.get("scope", "turn") == "turn"
+
+
+async def test_what_a_newer_version_asks_is_refused_and_kept(tmp_path: Path) -> None:
+    log = await play(tmp_path, asks(7, "item/somethingNew/request", what="?"), {"await": 7})
+    assert answer_to(tmp_path, 7)["error"]["code"] == -32601
+    assert log.items("item/somethingNew/request") == [{**MINE, "what": "?"}]
+    assert "request_opened" not in log.kinds
+
+
+async def test_a_question_is_cut_to_what_a_request_holds(tmp_path: Path) -> None:
+    log = await play(tmp_path, asks(7, command="x" * 100_000 + "\0\ud800"), {"await": 7}, approval_timeout_ms=1)
+    opened = next(event.request_opened for event in log.events if event.HasField("request_opened"))
+    assert opened.title.endswith("…?")
+    assert len(opened.title) == 200
+    assert "cut here" in opened.detail
+
+
+@given(st.dictionaries(st.sampled_from(["command", "cwd", "reason", "itemId", "grantRoot", "permissions"]), JSON))
+def test_whatever_is_asked_is_a_question_that_a_log_takes(params: dict[str, Any]) -> None:
+    events = TurnEvents("T", "m", CodexLimits())
+    approvals = Approvals(Mock(), events, Mock(), Mock(), CodexLimits(), timedelta(hours=1))
+    approvals.note({"item": {"type": "fileChange", "id": str(params.get("itemId")), "changes": [params, None]}})
+    for method in ("commandExecution", "fileChange", "permissions"):
+        question = approvals._question(f"item/{method}/requestApproval", params)
+        assert question is not None
+        check_rules(
+            pb.RequestOpened(
+                request_id="r1", kind=pb.REQUEST_KIND_APPROVAL, title=question.title, detail=question.detail
+            )
+        )
