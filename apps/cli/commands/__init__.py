@@ -10,6 +10,7 @@ from apps.cli.commands import (
     replays,
     requests,
     runs,
+    schedules,
     stack,
     workers,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "replays",
     "requests",
     "runs",
+    "schedules",
     "stack",
     "workers",
 ]
