@@ -110,10 +110,12 @@ async def _logged(scene: Scene, door: str, mark: int, refused: Counter[str]) -> 
 
 
 def fresh(document: Json) -> Json:
-    """The request with another idempotency key, where it has one: so that it is not held for a repeated one."""
+    """The request with another idempotency key, where it has one: so that it is not held for a repeated one. A name
+    beside the key is one that nothing else may have."""
     if not isinstance(document, dict) or "idempotency_key" not in document:
         return document
-    return {**document, "idempotency_key": new_id("key")}
+    name = {"name": new_id("key").lower()} if "name" in document else {}
+    return {**document, "idempotency_key": new_id("key"), **name}
 
 
 def foreign(good: Json, owned: Callable[[str], str]) -> Iterator[Mutation]:
