@@ -28,8 +28,8 @@ class ScheduleLimits:
     """Between looks for schedules that are due."""
     page: int = 16
     """Schedules that are looked after in one transaction."""
-    missed_page: int = 1_000
-    """Missed times of a schedule that are counted in one transaction."""
+    missed_page: int = 100
+    """Missed times of a schedule that are counted in one transaction: each of them is computed, and others wait."""
     kept_times: int = 50
     """Newest records of what became of a schedule's times."""
     shown_times: int = 5

@@ -81,6 +81,9 @@ class ScheduleClock:
     async def look_after_page(self) -> bool:
         """Look after some schedules that are due; whether there may be more. Raises Refusal unavailable."""
         async with self._store.due(self._limits.page, list(self._waiting)) as change:
+            if change.schedules:
+                late = change.now - change.schedules[0].next_time
+                metrics.LATE.set(max(0.0, late.total_seconds()))
             done = await self._settled(change)
             for one in done:
                 await change.store(one.after, one.records)

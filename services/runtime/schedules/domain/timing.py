@@ -88,6 +88,9 @@ def _cron_times(timing: CronTiming, after: datetime) -> Iterator[datetime]:
                 yield time
     except OverflowError:
         return
+    except (AssertionError, ValueError) as error:  # defects of the library end no process
+        text = f"the times of this expression can't be told ({type(error).__name__}); write it in another way"
+        raise Refusal("invalid_value", text, field="cron.expression") from error
 
 
 def _cron(expression: str, after: datetime) -> CronSim:

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from oa_base.refusal import Refusal
+from oa_platform.telemetry.metrics import REGISTRY
 from oa_runlog.commands import Command, CreateRun
 from oa_testing.postgres import Database
+from oa_testing.waiting import PATIENCE_S
 from openagents.runtime.v1 import schedule_service_pb2 as pb
 from services.runtime.log.app.log import Log
 from services.runtime.log.domain.batch import Applied
@@ -133,5 +135,11 @@ async def test_a_schedule_that_somebody_holds_keeps_up_no_other_one(runtime_data
         async with scheduling(runtime_database, who) as runtime:
             await settled(runtime, who, 1, "free")
             assert list((await show(runtime, who, "held")).recent) == []
+            async with asyncio.timeout(PATIENCE_S):
+                while not REGISTRY.get_sample_value("oa_runtime_schedules_late_seconds"):
+                    await asyncio.sleep(0.01)
             await holding.rollback()
             await settled(runtime, who, 1, "held")
+            async with asyncio.timeout(PATIENCE_S):
+                while REGISTRY.get_sample_value("oa_runtime_schedules_late_seconds"):
+                    await asyncio.sleep(0.01)

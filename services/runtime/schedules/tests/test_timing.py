@@ -94,6 +94,24 @@ def test_times_grow_and_each_follows_from_the_one_before_it_alone(
     assert found[:-1] == times_within(timing, found[0], found[-1], 100)
 
 
+_WORDS = st.text(st.sampled_from("0123456789*/,-#LWMONSUJAFEB?"), max_size=8)
+
+
+@given(fields=st.tuples(*[st.one_of(_WORDS, st.sampled_from(["*", "0", "L", "LW", "1#5", "*/7"]))] * 5))
+@settings(deadline=None, max_examples=500)
+def test_whatever_is_sent_for_an_expression_has_times_or_is_refused(fields: tuple[str, ...]) -> None:
+    timing = CronTiming(" ".join(fields), ZURICH)
+    refused: Refusal | None = None
+    try:
+        check_timing(timing, ScheduleLimits(), NOW)
+    except Refusal as refusal:
+        refused = refusal
+    if refused is None:
+        assert next_after(timing, NOW) is not None
+    else:
+        assert (refused.reason, refused.field) == ("invalid_value", "cron.expression")
+
+
 _FAR = st.integers(-(10**9), 10**9).map(lambda second: at(2026, 1, 1) + timedelta(seconds=second))
 
 
