@@ -174,6 +174,33 @@ async def test_a_run_can_not_be_started_and_the_schedule_goes_on_until_it_pauses
         assert await hand.runs(made) == {}
 
 
+async def test_a_schedule_whose_time_zone_is_gone_pauses_itself_and_keeps_up_no_other_one(
+    runtime: Replica, who: Somebody, hand: Hand
+) -> None:
+    cron = pb.CronTiming(expression="0 * * * *", time_zone="Europe/Zurich")
+    made, other = await create(runtime, who, cron=cron), await create(runtime, who, "other", catch_up_ms=DAYS_MS)
+    await pause(runtime, who)
+    async with hand.connection() as connection:  # as if the machine had lost its rules, and the time had come
+        await connection.execute(
+            "UPDATE runtime.schedules SET time_zone = 'Europe/Nowhere', status = 'active', pause_reason = '',"
+            " next_time = clock_timestamp() WHERE schedule_id = $1",
+            made.schedule_id,
+        )
+    await hand.set_back(other)
+    await settled(runtime, who, 1, "other")
+    async with asyncio.timeout(PATIENCE_S):
+        while (await _listed(runtime, who))["nightly"].status != pb.SCHEDULE_STATUS_PAUSED:
+            await asyncio.sleep(0.01)
+    shown = await show(runtime, who)
+    assert "Europe/Nowhere" in shown.schedule.pause_reason
+    assert await hand.runs(made) == {}
+
+
+async def _listed(runtime: Replica, who: Somebody) -> dict[str, pb.Schedule]:
+    listed = await runtime.schedules.ListSchedules(pb.ListSchedulesRequest(), metadata=who.as_person())
+    return {one.name: one for one in listed.schedules}
+
+
 # ------------------------------------------------------------------------------------------------------- overlap
 
 
