@@ -198,6 +198,11 @@ def request_group() -> None:
     """Requests: what runs ask people, and the answers."""
 
 
+@oa.group("schedule", cls=LazyGroup, module="schedules")
+def schedule_group() -> None:
+    """Schedules: runs that start by the clock."""
+
+
 @oa.group("worker", cls=LazyGroup, module="workers")
 def worker_group() -> None:
     """Workers: take runs and execute them."""

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from oa_base.refusal import Refusal
     from oa_client.core.models import AskedRequest, Finish, SyncGrant
     from oa_client.core.models import Run as RunState
+    from oa_client.core.schedules import Cron, Every, Schedule, ScheduleDetails
     from oa_client.sdk.client import Client
     from oa_client.sdk.queue import Queue, Retry
     from oa_client.sdk.runs import RunCanceled, RunEnded, RunFailed, RunHandle
+    from oa_client.sdk.schedules import ScheduleHandle
     from oa_runlog import events
     from oa_runlog.events import Concurrency, ExecSpec, PromptSpec, RunEvent
     from oa_worker.agents import Run, Worker
@@ -31,6 +33,8 @@ __all__ = [
     "AskedRequest",
     "Client",
     "Concurrency",
+    "Cron",
+    "Every",
     "ExecSpec",
     "Finish",
     "PromptSpec",
@@ -44,6 +48,9 @@ __all__ = [
     "RunFailed",
     "RunHandle",
     "RunState",
+    "Schedule",
+    "ScheduleDetails",
+    "ScheduleHandle",
     "SyncGrant",
     "Worker",
     "events",
@@ -53,6 +60,8 @@ HOMES = {
     "AskedRequest": "oa_client.core.models:AskedRequest",
     "Client": "oa_client.sdk.client:Client",
     "Concurrency": "oa_runlog.events:Concurrency",
+    "Cron": "oa_client.core.schedules:Cron",
+    "Every": "oa_client.core.schedules:Every",
     "ExecSpec": "oa_runlog.events:ExecSpec",
     "Finish": "oa_client.core.models:Finish",
     "PromptSpec": "oa_runlog.events:PromptSpec",
@@ -66,6 +75,9 @@ HOMES = {
     "RunFailed": "oa_client.sdk.runs:RunFailed",
     "RunHandle": "oa_client.sdk.runs:RunHandle",
     "RunState": "oa_client.core.models:Run",
+    "Schedule": "oa_client.core.schedules:Schedule",
+    "ScheduleDetails": "oa_client.core.schedules:ScheduleDetails",
+    "ScheduleHandle": "oa_client.sdk.schedules:ScheduleHandle",
     "SyncGrant": "oa_client.core.models:SyncGrant",
     "Worker": "oa_worker.agents:Worker",
     "events": "oa_runlog.events",

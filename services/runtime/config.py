@@ -20,6 +20,7 @@ from services.runtime.receipts.limits import MergeLimits
 from services.runtime.replays.limits import ReplayLimits
 from services.runtime.requests.limits import RequestLimits
 from services.runtime.retention.domain import RetentionClasses
+from services.runtime.schedule_settings import ScheduleSettings
 from services.runtime.whole_log.limits import ArtifactCacheLimits
 from services.runtime.workers.limits import WorkerLimits
 
@@ -539,6 +540,7 @@ class RuntimeSettings(ServiceSettings):
     topics: TopicSettings = group(TopicSettings)
     workers: WorkerSettings = group(WorkerSettings)
     requests: RequestSettings = group(RequestSettings)
+    schedules: ScheduleSettings = group(ScheduleSettings)
     merge: MergeSettings = group(MergeSettings)
     replay: ReplaySettings = group(ReplaySettings)
     artifacts: ArtifactSettings = group(ArtifactSettings)

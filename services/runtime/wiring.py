@@ -29,6 +29,7 @@ from openagents.runtime.v1.log_service_pb2_grpc import add_LogServiceServicer_to
 from openagents.runtime.v1.receipt_service_pb2_grpc import add_ReceiptServiceServicer_to_server
 from openagents.runtime.v1.replay_service_pb2_grpc import add_ReplayServiceServicer_to_server
 from openagents.runtime.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
+from openagents.runtime.v1.schedule_service_pb2_grpc import add_ScheduleServiceServicer_to_server
 from openagents.runtime.v1.worker_service_pb2_grpc import add_WorkerServiceServicer_to_server
 from openagents.sync.v1.topic_service_pb2_grpc import add_TopicServiceServicer_to_server
 from services.runtime.agents.app import Agents
@@ -62,6 +63,10 @@ from services.runtime.retention.app import RetentionWatch
 from services.runtime.retention.store import PostgresOldestRuns
 from services.runtime.runs.app import Runs
 from services.runtime.runs.door import RunApi
+from services.runtime.schedules.app.clock import ScheduleClock
+from services.runtime.schedules.app.schedules import Schedules
+from services.runtime.schedules.door import ScheduleApi
+from services.runtime.schedules.store.schedules import PostgresSchedules
 from services.runtime.threads.app import Threads
 from services.runtime.threads.store import PostgresThreads
 from services.runtime.topics.app import HubMetrics, LiveEvents, RunTopics
@@ -287,13 +292,23 @@ def _serve_runs(
     pace = {"interval_ms": limits.watch_interval_ms, "page": limits.watch_page}
     threads = Threads(log, PostgresThreads(replica.postgres), **pace)
     replica.process.background("threads", threads.run())
-    runs = Runs(log, replica.reads, Agents(PostgresAgents(replica.postgres)), threads)
+    agents = Agents(PostgresAgents(replica.postgres))
+    runs = Runs(log, replica.reads, agents, threads)
+    server.register(add_ScheduleServiceServicer_to_server, ScheduleApi(_schedules(replica, runs, agents)))
     receipts = Receipts(runs, PostgresReceipts(replica.postgres))
     replays = Replays(receipts, artifacts, settings.replay.limits())
     server.register(add_RunServiceServicer_to_server, RunApi(runs, requests))
     proofs = ReceiptLog(receipt_log, receipts, settings.merge.limits())
     server.register(add_ReceiptServiceServicer_to_server, ReceiptApi(receipts, proofs))
     server.register(add_ReplayServiceServicer_to_server, ReplayApi(replays))
+
+
+def _schedules(replica: _Replica, runs: Runs, agents: Agents) -> Schedules:
+    """Schedules, and the clock that starts their runs."""
+    limits = replica.settings.schedules.limits()
+    store = PostgresSchedules(replica.postgres, limits.kept_times)
+    replica.process.background("schedules", ScheduleClock(store, runs, limits).run())
+    return Schedules(store, runs, agents, replica.run_limits, limits)
 
 
 async def _dismiss(server: GrpcServer, attached: AttachedWorkers) -> None:

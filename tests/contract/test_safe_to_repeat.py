@@ -8,7 +8,10 @@ from google.protobuf.descriptor_pb2 import MethodOptions
 from tests.fuzz.methods import Target, all_targets
 
 READS = ("Describe", "Get", "List", "Read", "Replay")
-KEYED = {"CreateRun", "CancelRun", "SendInput", "AnswerRequest", "ExpireRequest"}
+KEYED = {
+    *("CreateRun", "CancelRun", "SendInput", "AnswerRequest", "ExpireRequest"),
+    *("CreateSchedule", "PauseSchedule", "ResumeSchedule", "TriggerSchedule", "BackfillSchedule", "DeleteSchedule"),
+}
 """They change something, and the second call finds it changed: by its key, or by its nature."""
 
 

@@ -121,6 +121,37 @@ async def _artifact(scene: Scene, _: str) -> list[Json]:
     return [{"run_id": await scene.finished_run(), "offset": 0}]
 
 
+# ------------------------------------------------------------------------------------------------- schedules
+
+
+async def _create_schedule(_scene: Scene, _: str) -> list[Json]:
+    command = {"argv": ["git", "log"], "working_directory": "/", "environment": {"A": "b"}, "timeout_ms": 1000}
+    about = {"overlap": "OVERLAP_POLICY_ALLOW", "catch_up_ms": 60000, "spec": {"adapter": "none", "exec": command}}
+    cron = {"expression": "0 0 1 1 *", "time_zone": "Europe/Zurich"}
+    interval = {"every_ms": 315360000000, "anchor_time": "2026-01-01T00:00:00Z"}
+    return [
+        {"idempotency_key": new_id("key"), "name": new_id("key").lower(), "cron": cron, **about},
+        {"idempotency_key": new_id("key"), "name": new_id("key").lower(), "interval": interval, **about},
+    ]
+
+
+async def _schedule(scene: Scene, _: str) -> list[Json]:
+    return [{"schedule": await scene.schedule(scene.ann)}]
+
+
+async def _pause_schedule(scene: Scene, _: str) -> list[Json]:
+    return [{"schedule": await scene.schedule(scene.ann), "reason": "holidays"}]
+
+
+async def _trigger_schedule(scene: Scene, _: str) -> list[Json]:
+    return [{"schedule": await scene.schedule(scene.ann), "idempotency_key": new_id("key")}]
+
+
+async def _backfill_schedule(scene: Scene, _: str) -> list[Json]:
+    span = {"from_time": "2025-06-01T00:00:00Z", "to_time": "2026-06-01T00:00:00Z"}
+    return [{"schedule": await scene.schedule(scene.ann), **span}]
+
+
 # ------------------------------------------------------------------------------------------------- workers
 
 EVENTS: list[Json] = [
@@ -249,6 +280,17 @@ EXAMPLES: Mapping[str, Example] = {
         ListRequests=_open_run,
         AnswerRequest=_answer_request,
         CancelRun=_cancel_run,
+    ),
+    **_of(
+        "runtime.v1.ScheduleService",
+        CreateSchedule=_create_schedule,
+        GetSchedule=_schedule,
+        ListSchedules=_fixed({"page_size": 10}),
+        PauseSchedule=_pause_schedule,
+        ResumeSchedule=_schedule,
+        TriggerSchedule=_trigger_schedule,
+        BackfillSchedule=_backfill_schedule,
+        DeleteSchedule=_schedule,
     ),
     **_of(
         "runtime.v1.ReceiptService",

@@ -18,7 +18,7 @@ from tests.fuzz.watch import SERVICES, defects_in, refusals_in
 
 _SHOWN = 12
 _WAIT_S = 60.0
-_ID = re.compile(r"\b(run|ses|sva|usr|org|wrk)_[0-9A-HJKMNP-TV-Z]{26}\b")
+_ID = re.compile(r"\b(run|sch|ses|sva|usr|org|wrk)_[0-9A-HJKMNP-TV-Z]{26}\b")
 FOREIGN = frozenset({"not_found", "owner_mismatch", "forbidden_topic", "stale_epoch"})
 """What somebody hears of what is not theirs."""
 NOBODY = "00000000000000000000000000"
@@ -110,10 +110,12 @@ async def _logged(scene: Scene, door: str, mark: int, refused: Counter[str]) -> 
 
 
 def fresh(document: Json) -> Json:
-    """The request with another idempotency key, where it has one: so that it is not held for a repeated one."""
+    """The request with another idempotency key, where it has one: so that it is not held for a repeated one. A name
+    beside the key is one that nothing else may have."""
     if not isinstance(document, dict) or "idempotency_key" not in document:
         return document
-    return {**document, "idempotency_key": new_id("key")}
+    name = {"name": new_id("key").lower()} if "name" in document else {}
+    return {**document, "idempotency_key": new_id("key"), **name}
 
 
 def foreign(good: Json, owned: Callable[[str], str]) -> Iterator[Mutation]:

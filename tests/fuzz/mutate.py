@@ -125,10 +125,19 @@ def _in_submessage(field: FieldDescriptor, value: Json, place: _Place) -> Iterat
         return
     yield place.unreadable("a word for a message", MARK)
     yield place.unreadable("a list for a message", [MARK])
-    if name == "google.protobuf.Struct":
+    if name == "google.protobuf.Timestamp":
+        yield from _times(place)
+    elif name == "google.protobuf.Struct":
         yield place.odd("a nest", {"a": _nest(40), "\u202e\U0001f600": 1e308})
     elif value is not None:
         yield from _in_message(field.message_type, value, place)
+
+
+def _times(place: _Place) -> Iterator[Mutation]:
+    for what, value in (("a number", 7), ("no such day", "2026-02-30T00:00:00Z"), ("no offset", "2026-02-03T00:00:00")):
+        yield place.unreadable(f"{what} for a moment", value)
+    yield place.odd("the first moment", "0001-01-01T00:00:00Z")
+    yield place.odd("the last moment", "9999-12-31T23:59:59.999999999Z")
 
 
 def _nest(depth: int) -> Json:

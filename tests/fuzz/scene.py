@@ -28,6 +28,7 @@ _WAIT_S = 60.0
 _AUTH = "openagents.control.v1.AuthService"
 _ACCOUNTS = "openagents.control.v1.ServiceAccountService"
 _RUNS = "openagents.runtime.v1.RunService"
+_SCHEDULES = "openagents.runtime.v1.ScheduleService"
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,7 @@ class Scene:
         async with worker.attached():
             self.foreign = {
                 "run": await self.run(bob),
+                "sch": await self.schedule(bob),
                 "ses": bob.session_id,
                 "sva": (await self.service_account(bob))["service_account"],
                 "usr": bob.user_id,
@@ -189,6 +191,14 @@ class Scene:
         request = {"idempotency_key": new_id("key"), "spec": {"adapter": adapter, "prompt": {"text": "x"}}}
         answer = await self.edge.call(f"{_RUNS}/CreateRun", request, person.access_token)
         return str(answer["run"]["runId"])
+
+    async def schedule(self, person: Person) -> str:
+        """A new schedule, whose next time is not soon."""
+        spec = {"adapter": "none", "prompt": {"text": "x"}}
+        timing = {"cron": {"expression": "0 0 1 1 *", "time_zone": "Europe/Zurich"}}
+        request = {"idempotency_key": new_id("key"), "name": new_id("key").lower(), "spec": spec, **timing}
+        answer = await self.edge.call(f"{_SCHEDULES}/CreateSchedule", request, person.access_token)
+        return str(answer["schedule"]["scheduleId"])
 
     async def lease(self) -> Lease:
         """A run of ann's that her worker holds."""

@@ -24,6 +24,7 @@ ALLOWED = {
     "MemoryStore": "API: for a client that keeps nothing between two starts",
     "TRIGGERS": "what the table of runs may be asked about: recorded histories are complete by it",
     "add_registered_method_handlers": "generated code calls it",
+    "create_schedule": "API: for programs that schedule runs; `oa` has options where these have values",
     "decode_body": "API: the inverse of encode_body",
     "emit": "API: for authors of agents",
     "encode_event": "API: writes one event as the authority stores it",

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import grpc.aio
@@ -48,8 +49,10 @@ def objects_in(archive: Path) -> set[str]:
 class Site:
     """The process, what it stands on, and the way to it; an async context manager. Starts nothing by itself."""
 
-    def __init__(self, database: Database, root: Path) -> None:
+    def __init__(self, database: Database, root: Path, settings: Mapping[str, str] | None = None) -> None:
+        """`settings`: variables of the process, beside those that all have here."""
         self.database = database
+        self._settings = settings or {}
         self.archive = root / "archive"
         self.who: Somebody = somebody()
         self.kills = 0
@@ -121,4 +124,5 @@ class Site:
             "OA_ARCHIVE_URL": str(self.archive),
             "OA_RETENTION_CLASSES": f"default={RETENTION_S}s",
             **HURRIED,
+            **self._settings,
         }

@@ -11,6 +11,7 @@ from apps.cli.commands import (
     replays,
     requests,
     runs,
+    schedules,
     stack,
     workers,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "replays",
     "requests",
     "runs",
+    "schedules",
     "stack",
     "workers",
 ]

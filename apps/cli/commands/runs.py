@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import aclosing, closing
-from pathlib import Path
 from typing import Any
 
 import click
@@ -15,6 +14,7 @@ from apps.cli.exits import Exit, exit_of_finish, exit_of_run
 from apps.cli.output import Output, bytes_words, ms_words
 from apps.cli.program import Cli, command, raw_option, run_group, run_id_argument
 from apps.cli.run_ids import meant_run, remember_started
+from apps.cli.run_specs import input_of, json_of, variable
 from apps.cli.tail import TailView
 from oa_base.refusal import Refusal
 from oa_base.visible import visible_json
@@ -85,8 +85,8 @@ async def start(
 ) -> int:
     """Start a run of a command or an agent, and follow it to its end; the exit code is that of the run's command."""
     cli.output.raw = raw
-    environment = dict(_variable(each) for each in variables)
-    input_json = _input_of(agent, given, argv)
+    environment = dict(variable(each) for each in variables)
+    input_json = input_of(agent, given, argv)
     what: events.AgentSpec | events.ExecSpec = (
         events.AgentSpec(input_json) if agent else events.ExecSpec(argv, working_directory, environment, timeout_ms)
     )
@@ -180,7 +180,7 @@ async def send(cli: Cli, run_id: str, text: str | None, given: str | None) -> Ex
     """Say something to the agent of a run: TEXT, or any JSON."""
     if (text is None) == (given is None):
         raise click.UsageError("Give a TEXT, or --input with JSON.")
-    said = json.dumps(text, ensure_ascii=False) if given is None else _json_of(given)
+    said = json.dumps(text, ensure_ascii=False) if given is None else json_of(given)
     async with cli.site.client() as client:
         meant = await meant_run(client, cli.site.folder, run_id)
         seq = await client.commands.talk.send(meant, said)
@@ -247,32 +247,6 @@ async def _hint_without_worker(output: Output) -> None:
     output.note("No worker has taken it yet. In another shell: oa worker start --adapter exec")
 
 
-def _input_of(agent: str, given: str | None, argv: tuple[str, ...]) -> str:
-    """The agent's input; empty for a run of a command."""
-    if not agent:
-        if given is not None:
-            raise click.UsageError("--input is for an agent; name it with --adapter.")
-        if not argv:
-            raise click.UsageError("Give a command after --, or an agent with --adapter and --input.")
-        return ""
-    if argv:
-        raise click.UsageError("An agent takes no command; leave out what follows the options.")
-    if given is None:
-        raise click.UsageError("Give the agent its input: --input '{…}', or --input @file.")
-    return _json_of(given)
-
-
-def _json_of(given: str) -> str:
-    return _file_text(given[1:]) if given.startswith("@") else given
-
-
-def _file_text(path: str) -> str:
-    try:
-        return Path(path).read_text("utf-8")
-    except (OSError, ValueError) as error:
-        raise click.BadParameter(f"{path!r} can't be read ({type(error).__name__}).", param_hint="--input") from None
-
-
 # JSON has these outside of its strings only.
 _BLANKS = str.maketrans("\n\r\t", "   ")
 
@@ -288,13 +262,6 @@ def _result_value(text: str) -> Any:
         return read_json(text)
     except ValueError:
         return text
-
-
-def _variable(text: str) -> tuple[str, str]:
-    name, separator, value = text.partition("=")
-    if not name or not separator:
-        raise click.BadParameter(f"{text!r} is not NAME=VALUE.", param_hint="--env")
-    return name, value
 
 
 def _show_run(output: Output, run: Run) -> None:

@@ -80,6 +80,14 @@ COMMANDS: dict[str, Sequence[str]] = {
     "run show": (RUN,),
     "run start": ("--title", WORD, "--", WORD),
     "run tail": ("--from-start", RUN),
+    "schedule backfill": ("--from", "2026-01-01", "--to", "2026-01-02", WORD),
+    "schedule create": ("--every", "1h", WORD, "--", WORD),
+    "schedule delete": ("nightly",),
+    "schedule list": (),
+    "schedule pause": (WORD, "--reason", WORD),
+    "schedule resume": (WORD,),
+    "schedule show": (WORD,),
+    "schedule trigger": ("nightly",),
     "status": (),
     "up": (),
     "worker start": ("--adapter", "exec", "--name", WORD),
@@ -104,6 +112,8 @@ NOTHING_FOREIGN = {
     "replay verify",
     "run cancel",
     "run send",
+    "schedule delete",
+    "schedule trigger",
     "logout",
 }
 """What these say when all is well is our own words, and what has no room for a hostile one."""

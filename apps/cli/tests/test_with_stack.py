@@ -45,6 +45,7 @@ async def test_what_a_person_does_by_hand(stack: StackUnderTest, tmp_path: Path)
         run_id = await _a_run_and_its_proof(program, tmp_path)
         await _reads(program, run_id)
         await _foreign_text(program)
+        await _schedules(program)
         await _cancel(program)
         await _interrupt(program)
         process.send_signal(signal.SIGTERM)
@@ -59,6 +60,30 @@ async def test_what_a_person_does_by_hand(stack: StackUnderTest, tmp_path: Path)
     assert "ann@example.org" in remote.documents[0]["signed_in"]
     assert (await program("logout")).status == Exit.OK
     assert (await program("run", "list")).status == Exit.SIGN_IN
+
+
+async def _schedules(program: Program) -> None:
+    """What is scheduled shows, runs on request and for times that are past, and ends."""
+    cron = ("--cron", "30 2 * * *", "--time-zone", "Europe/Zurich")
+    made = await program("schedule", "create", "nightly", *cron, "--json", "--", "sh", "-c", "echo nightly")
+    assert made.documents[0]["cron"] == {"expression": "30 2 * * *", "timeZone": "Europe/Zurich"}
+    again = await program("schedule", "create", "nightly", "--every", "1h", "--json", "--", "true")
+    assert (again.status, again.error["reason"], again.error["field"]) == (Exit.REFUSED, "already_exists", "name")
+    run_id = (await program("schedule", "trigger", "nightly")).stdout.decode().strip()
+    assert (await program("run", "tail", run_id, "--from-start")).stdout == b"nightly\n"
+    days = ("--from", "2026-10-24", "--to", "2026-10-26")  # on the second one the clocks are put back
+    past = await program("schedule", "backfill", "nightly", *days, "--json")
+    assert [each["nominalTime"] for each in past.documents] == ["2026-10-24T00:30:00Z", "2026-10-25T00:30:00Z"]
+    paused = await program("schedule", "pause", "nightly", "--reason", "holidays")
+    assert paused.stdout == b"nightly is paused: holidays\n"
+    shown = (await program("schedule", "show", "nightly")).stdout.decode()
+    assert "30 2 * * * (Europe/Zurich)" in shown
+    assert shown.count("backfill") == 2
+    assert run_id in shown
+    assert b"nightly   paused" in (await program("schedule", "list")).stdout
+    assert (await program("schedule", "resume", "nightly")).stdout == b"nightly is active.\n"
+    assert (await program("schedule", "delete", "nightly")).status == Exit.OK
+    assert (await program("schedule", "show", "nightly")).status == Exit.REFUSED
 
 
 async def _outcomes(program: Program) -> None:

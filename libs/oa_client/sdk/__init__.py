@@ -1,5 +1,6 @@
 """What programs use to start runs and follow them. They import it as `openagents`.
 
-client   a client of one site, signed in with an API key
-runs     one run: its state, its events, its result
+client     a client of one site, signed in with an API key
+runs       one run: its state, its events, its result
+schedules  one schedule: runs that start by the clock
 """

@@ -8,8 +8,9 @@ async with Client.from_env() as client:
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Self
 
@@ -17,6 +18,7 @@ from ulid import ULID
 
 from oa_base.refusal import Refusal
 from oa_base.version import VERSION
+from oa_client.core.schedules import Cron, Every, Schedule, milliseconds
 from oa_client.core.store import WatermarkStore
 from oa_client.cpython.files import site_name
 from oa_client.cpython.network import HttpxHttp, WebSockets
@@ -26,6 +28,7 @@ from oa_client.edge.commands import Commands
 from oa_client.follow.subscription import MAX_BATCH, Subscription
 from oa_client.sdk.queue import Queue, policy_of, thread_policy
 from oa_client.sdk.runs import SURFACE, RunHandle
+from oa_client.sdk.schedules import ScheduleHandle
 from oa_client.transport import Sockets
 from oa_runlog.events import AgentSpec, ExecSpec, PromptSpec, RunSpec
 from oa_wire.shapes import json_text
@@ -107,18 +110,59 @@ class Client:
         "reject" (Refusal `thread_busy`), "enqueue" (it waits), "interrupt" (that one is canceled). Without it they go
         on side by side.
         """
-        given = input if isinstance(input, ExecSpec | PromptSpec) else AgentSpec(json_text(input, "input"))
-        spec = RunSpec(adapter, given, title, thread_id, labels or {}, retention_class)
-        if queue is not None:
-            spec = replace(spec, queue=policy_of(queue))
-        if if_busy:
-            spec = replace(spec, thread_policy=thread_policy(if_busy))
+        spec = _spec(adapter, input, title, thread_id, labels, retention_class, queue, if_busy)
         run = await self._commands.create_run(spec, key)
         return self.run(run.run_id)
 
     def run(self, run_id: str) -> RunHandle:
         """The run with this id; nothing is asked of the service yet."""
         return RunHandle(run_id, self._commands, self._following)
+
+    async def create_schedule(
+        self,
+        name: str,
+        timing: Cron | Every,
+        adapter: str,
+        input: object,
+        *,
+        overlap: str = "skip",
+        catch_up: timedelta = timedelta(0),
+        key: str = "",
+        title: str = "",
+        labels: Mapping[str, str] | None = None,
+        thread_id: str = "",
+        retention_class: str = "",
+        queue: Queue | None = None,
+        if_busy: str = "",
+    ) -> ScheduleHandle:
+        """Start a run of `adapter` with `input`, as `start` does, at each time of `timing`.
+
+        `overlap` says what happens while the last run has not ended: skip, allow or cancel_previous. `catch_up`: how
+        late a run may start; 0 for the installation's default. `key` is as that of `start`.
+
+        Raises Refusal `already_exists` for a name that another schedule of the org has, `limit_reached`, and as
+        `start` does for an input.
+        """
+        spec = _spec(adapter, input, title or name, thread_id, labels, retention_class, queue, if_busy)
+        await self._commands.schedules.create(
+            name, timing, spec, overlap=overlap, catch_up_ms=milliseconds(catch_up), idempotency_key=key
+        )
+        return self.schedule(name)
+
+    def schedule(self, name: str) -> ScheduleHandle:
+        """The schedule of this name or id; nothing is asked of the service yet."""
+        return ScheduleHandle(name, self._commands, self._following)
+
+    async def schedules(self) -> AsyncGenerator[Schedule, None]:
+        """All schedules of the org, the newest first."""
+        token = ""
+        while True:
+            page = await self._commands.schedules.page(page_token=token)
+            for one in page.schedules:
+                yield one
+            token = page.next_page_token
+            if not token:
+                return
 
 
 class _Following:
@@ -141,6 +185,23 @@ class _Following:
             khala_url=self._khala_url,
             max_batch=max_batch,
         )
+
+
+def _spec(
+    adapter: str,
+    input: object,
+    title: str,
+    thread_id: str,
+    labels: Mapping[str, str] | None,
+    retention_class: str,
+    queue: Queue | None,
+    if_busy: str,
+) -> RunSpec:
+    given = input if isinstance(input, ExecSpec | PromptSpec) else AgentSpec(json_text(input, "input"))
+    spec = RunSpec(adapter, given, title, thread_id, labels or {}, retention_class)
+    if queue is not None:
+        spec = replace(spec, queue=policy_of(queue))
+    return replace(spec, thread_policy=thread_policy(if_busy)) if if_busy else spec
 
 
 def _needed(env: Mapping[str, str], variable: str) -> str:

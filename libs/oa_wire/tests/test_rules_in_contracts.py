@@ -18,7 +18,14 @@ from openagents.codex.v1 import event_pb2 as codex_event_pb2
 from openagents.common.v1 import options_pb2
 from openagents.control.v1 import auth_service_pb2, org_service_pb2, service_account_service_pb2, session_service_pb2
 from openagents.projection.v1 import read_service_pb2
-from openagents.runtime.v1 import event_pb2, log_service_pb2, receipt_service_pb2, run_service_pb2, worker_service_pb2
+from openagents.runtime.v1 import (
+    event_pb2,
+    log_service_pb2,
+    receipt_service_pb2,
+    run_service_pb2,
+    schedule_service_pb2,
+    worker_service_pb2,
+)
 from openagents.sync.v1 import client_frame_pb2, topic_service_pb2
 
 F = descriptor_pb2.FieldDescriptorProto
@@ -170,8 +177,8 @@ FILES: list[FileDescriptor] = [
     module.DESCRIPTOR
     for module in (
         auth_service_pb2, client_frame_pb2, codex_event_pb2, event_pb2, log_service_pb2, org_service_pb2,
-        read_service_pb2, receipt_service_pb2, run_service_pb2, service_account_service_pb2, session_service_pb2,
-        topic_service_pb2, worker_service_pb2,
+        read_service_pb2, receipt_service_pb2, run_service_pb2, schedule_service_pb2, service_account_service_pb2,
+        session_service_pb2, topic_service_pb2, worker_service_pb2,
     )
 ]  # fmt: skip
 

@@ -1,13 +1,7 @@
-"""openagents.projection.v1.ReadService, the documents of summaries, and page tokens.
-
-A page token is opaque to callers and bound to the query that it came from.
-"""
+"""openagents.projection.v1.ReadService, and the documents of summaries."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hmac
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -16,7 +10,8 @@ from oa_base.refusal import Refusal
 from oa_platform.auth.identity import current_principal
 from oa_runlog import wire as runlog_wire
 from oa_runlog.state import RunStatus
-from openagents.common.v1 import cursor_pb2, paging_pb2
+from oa_wire.page_tokens import decode_page_token, encode_page_token
+from openagents.common.v1 import cursor_pb2
 from openagents.projection.v1 import checkpoint_pb2, read_service_pb2_grpc, run_summary_pb2
 from openagents.projection.v1 import read_service_pb2 as pb
 from openagents.runtime.v1 import run_pb2
@@ -63,34 +58,6 @@ def listed_runs_from_wire(request: pb.ListRunSummariesRequest) -> ListedRuns:
     """Which runs the request asks for."""
     status = runlog_wire.status_from_wire(request.status) if request.status else None
     return ListedRuns(_LISTED.get(request.runs), status, request.run_id_prefix)
-
-
-def encode_page_token(after_key: str, query_digest: bytes) -> str:
-    """The token of the page after `after_key`; empty when there is none."""
-    if not after_key:
-        return ""
-    token = paging_pb2.PageToken(after_key=after_key, query_digest=query_digest)
-    return base64.urlsafe_b64encode(token.SerializeToString(deterministic=True)).decode().rstrip("=")
-
-
-def decode_page_token(text: str, query_digest: bytes) -> str:
-    """The key that the page comes after; empty for the first page. Raises Refusal(invalid_page_token)."""
-    if not text:
-        return ""
-    token = paging_pb2.PageToken()
-    try:
-        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        token.ParseFromString(data)
-    except (binascii.Error, ValueError, DecodeError):
-        raise _invalid() from None
-    if not token.after_key or not hmac.compare_digest(token.query_digest, query_digest):
-        raise _invalid()
-    return token.after_key
-
-
-def _invalid() -> Refusal:
-    message = "the page token is not one that this query returned; start again without one"
-    return Refusal("invalid_page_token", message, field="page_token")
 
 
 class SummaryCodec:

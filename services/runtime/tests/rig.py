@@ -34,6 +34,7 @@ from openagents.runtime.v1.log_service_pb2_grpc import LogServiceStub
 from openagents.runtime.v1.receipt_service_pb2_grpc import ReceiptServiceStub
 from openagents.runtime.v1.replay_service_pb2_grpc import ReplayServiceStub
 from openagents.runtime.v1.run_service_pb2_grpc import RunServiceStub
+from openagents.runtime.v1.schedule_service_pb2_grpc import ScheduleServiceStub
 from openagents.runtime.v1.worker_service_pb2_grpc import WorkerServiceStub
 from openagents.sync.v1.topic_service_pb2_grpc import TopicServiceStub
 from services.runtime.config import RunSettings, RuntimeSettings, WorkerSettings
@@ -125,6 +126,7 @@ class Doors:
         self.runs = RunServiceStub(channel)
         self.receipts = ReceiptServiceStub(channel)
         self.replays = ReplayServiceStub(channel)
+        self.schedules = ScheduleServiceStub(channel)
         self.log = LogServiceStub(channel)
         self.topics = TopicServiceStub(channel)
         self.workers = WorkerServiceStub(channel)

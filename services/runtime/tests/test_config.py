@@ -30,6 +30,8 @@ from services.runtime.receipts.limits import MergeLimits
 from services.runtime.replays.limits import ReplayLimits
 from services.runtime.requests.limits import RequestLimits
 from services.runtime.retention.domain import KEEP_ALL
+from services.runtime.schedule_settings import ScheduleSettings
+from services.runtime.schedules.limits import ScheduleLimits
 from services.runtime.tests.rig import runtime_settings
 from services.runtime.whole_log.limits import ArtifactCacheLimits
 from services.runtime.workers.limits import WorkerLimits
@@ -51,6 +53,7 @@ def test_the_pool_has_connections_left_beside_the_writers(runtime_database: Data
         (TailSettings(), TailLimits()),
         (WorkerSettings(), WorkerLimits()),
         (RequestSettings(), RequestLimits()),
+        (ScheduleSettings(), ScheduleLimits()),
         (MergeSettings(), MergeLimits()),
         (ReplaySettings(), ReplayLimits()),
         (ArtifactSettings(), ArtifactLimits()),

@@ -28,8 +28,8 @@ PROGRAMS = {name: target.programs for name, target in TARGETS.items()} | {
     "sdk": tuple(home.partition(":")[0] for home in HOMES.values()),
 }
 """Extra -> what it is for."""
-BY_NAME = {"uvicorn": {"httptools"}}
-"""What a package loads by its name, so that no import of ours shows it."""
+BY_NAME = {"uvicorn": {"httptools"}, "cronsim": {"tzdata"}}
+"""What a package loads by its name, so that no import of ours shows it; for cron expressions zoneinfo does."""
 PROJECT = "openagents-runtime"
 EVERY = pytest.mark.parametrize("target", TARGETS.values(), ids=lambda target: str(target.name))
 

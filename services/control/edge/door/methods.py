@@ -24,6 +24,7 @@ from openagents.runtime.v1 import (
     receipt_service_pb2,
     replay_service_pb2,
     run_service_pb2,
+    schedule_service_pb2,
     worker_service_pb2,
 )
 from services.control.policy.domain import Access, AnyPrincipal, Public, Scope, Scoped
@@ -37,6 +38,7 @@ FILES: tuple[FileDescriptor, ...] = (
     run_service_pb2.DESCRIPTOR,
     receipt_service_pb2.DESCRIPTOR,
     replay_service_pb2.DESCRIPTOR,
+    schedule_service_pb2.DESCRIPTOR,
     worker_service_pb2.DESCRIPTOR,
     log_service_pb2.DESCRIPTOR,
     read_service_pb2.DESCRIPTOR,

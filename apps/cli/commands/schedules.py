@@ -1,0 +1,259 @@
+"""`oa schedule create|list|show|pause|resume|trigger|backfill|delete`: runs that start by the clock."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
+import click
+
+from apps.cli.exits import Exit
+from apps.cli.output import Output
+from apps.cli.program import Cli, command, schedule_group
+from apps.cli.run_specs import input_of, variable
+from oa_client.core.schedules import OVERLAPS, Cron, Every, Schedule, ScheduleDetails, ScheduledTime, milliseconds
+from oa_runlog.events import AgentSpec, ExecSpec, RunSpec
+
+_DURATION = re.compile(r"(?P<number>[0-9]{1,12})(?P<unit>ms|[smhd])")
+_UNITS = {
+    "ms": timedelta(milliseconds=1),
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+}
+_CREATE_EXAMPLES = """\
+Example: oa schedule create nightly --every 1d -- make test
+
+Example: oa schedule create tick --cron '0 9 * * 1-5' -- ./report
+"""
+
+
+class Duration(click.ParamType[timedelta]):
+    """A whole number with a unit: 15m."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """See click."""
+        if isinstance(value, timedelta):
+            return value
+        found = _DURATION.fullmatch(str(value))
+        with suppress(OverflowError):
+            if found:
+                return int(found["number"]) * _UNITS[found["unit"]]
+        return self.fail(f"{value!r} is no duration such as 15m; the units are ms, s, m, h and d.", param, ctx)
+
+
+class Moment(click.ParamType[datetime]):
+    """A date or a time in ISO 8601; without an offset it is UTC."""
+
+    name = "moment"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """See click."""
+        try:
+            moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+        except (ValueError, OverflowError):
+            return self.fail(f"{value!r} is no moment such as 2026-11-27T09:00+01:00.", param, ctx)
+
+
+schedule_argument = click.argument("schedule")
+
+
+@schedule_group.command("create", epilog=_CREATE_EXAMPLES)
+@click.option("--cron", "expression", default="", help="Minute, hour, day of month, month, day of week.")
+@click.option("--time-zone", default="UTC", show_default=True, metavar="ZONE", help="IANA zone of --cron.")
+@click.option("--every", type=Duration(), default=None, metavar="15m", help="Distance of its times, instead of --cron.")
+@click.option("--anchor", type=Moment(), default=None, metavar="TIME", help="A time that --every goes through.")
+@click.option(
+    "--overlap",
+    type=click.Choice(OVERLAPS),
+    default="skip",
+    show_default=True,
+    help="What happens while the last run has not ended.",
+)
+@click.option("--catch-up", type=Duration(), default=None, metavar="1h", help="How late a run may start.")
+@click.option("--title", default="", help="Title of its runs; the name of the schedule when empty.")
+@click.option("--adapter", "agent", default="", metavar="NAME", help="Agent that gets the input, instead of a command.")
+@click.option("--input", "given", default=None, metavar="JSON|@FILE", help="Input of the agent: JSON, or a file of it.")
+@click.option("--cwd", "working_directory", default="", help="Directory on the worker's machine.")
+@click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="Variable for the command.")
+@click.option("--timeout-ms", type=click.IntRange(min=0), default=0, help="Longest time of a run; 0 for no limit.")
+@click.option("--retention", "retention_class", default="", metavar="CLASS", help="Retention class of its runs.")
+@click.argument("name")
+@click.argument("argv", nargs=-1, type=click.UNPROCESSED, metavar="[-- CMD...]")
+@command
+async def create(
+    cli: Cli,
+    name: str,
+    argv: tuple[str, ...],
+    expression: str,
+    time_zone: str,
+    every: timedelta | None,
+    anchor: datetime | None,
+    overlap: str,
+    catch_up: timedelta | None,
+    title: str,
+    agent: str,
+    given: str | None,
+    working_directory: str,
+    variables: tuple[str, ...],
+    timeout_ms: int,
+    retention_class: str,
+) -> Exit:
+    """Start runs of a command or an agent by the clock, until the schedule is paused or deleted."""
+    timing = _timing(expression, time_zone, every, anchor)
+    input_json = input_of(agent, given, argv)
+    environment = dict(variable(each) for each in variables)
+    executes = AgentSpec(input_json) if agent else ExecSpec(argv, working_directory, environment, timeout_ms)
+    spec = RunSpec(agent or "exec", executes, title or name, retention_class=retention_class)
+    catch_up_ms = milliseconds(catch_up) if catch_up is not None else 0
+    async with cli.site.client() as client:
+        made = await client.commands.schedules.create(name, timing, spec, overlap=overlap, catch_up_ms=catch_up_ms)
+    cli.output.document(made.document)
+    cli.output.say(f"{made.name} starts its first run at {made.next_at[:19]}Z.")
+    return Exit.OK
+
+
+@schedule_group.command("list", epilog="Example: oa schedule list")
+@click.option(
+    "--limit", type=click.IntRange(1, 200), default=50, show_default=True, help="Maximum number of schedules."
+)
+@command
+async def list_schedules(cli: Cli, limit: int) -> Exit:
+    """List the schedules of your org, the newest first."""
+    async with cli.site.client() as client:
+        page = await client.commands.schedules.page(page_size=limit)
+    for one in page.schedules:
+        cli.output.document(one.document)
+    if page.schedules:
+        headers = ["schedule", "status", "times", "next", "started", "skipped", "refused"]
+        cli.output.table(headers, [_row(one) for one in page.schedules])
+    else:
+        cli.output.note("No schedules yet. Create one: oa schedule create nightly --every 1d -- make test")
+    return Exit.OK
+
+
+@schedule_group.command("show", epilog="Example: oa schedule show nightly")
+@schedule_argument
+@command
+async def show(cli: Cli, schedule: str) -> Exit:
+    """Show a schedule by its name or id: its next times, and what became of the last ones."""
+    async with cli.site.client() as client:
+        found = await client.commands.schedules.get(schedule)
+    cli.output.document(found.document)
+    _show(cli.output, found)
+    return Exit.OK
+
+
+@schedule_group.command("pause", epilog="Example: oa schedule pause nightly --reason holidays")
+@click.option("--reason", default="", help="Why, in your words.")
+@schedule_argument
+@command
+async def pause(cli: Cli, schedule: str, reason: str) -> Exit:
+    """Start no more runs until it is resumed."""
+    async with cli.site.client() as client:
+        paused = await client.commands.schedules.pause(schedule, reason)
+    cli.output.document(paused.document)
+    cli.output.say(f"{paused.name} is {paused.status}: {paused.pause_reason}")
+    return Exit.OK
+
+
+@schedule_group.command("resume", epilog="Example: oa schedule resume nightly")
+@schedule_argument
+@command
+async def resume(cli: Cli, schedule: str) -> Exit:
+    """Go on, with the newest missed time if that is within the catch-up window."""
+    async with cli.site.client() as client:
+        resumed = await client.commands.schedules.resume(schedule)
+    cli.output.document(resumed.document)
+    cli.output.say(f"{resumed.name} is {resumed.status}.")
+    return Exit.OK
+
+
+@schedule_group.command("trigger", epilog="Example: oa schedule trigger nightly")
+@click.option("--key", default="", help="Idempotency key: the same one starts one run.")
+@schedule_argument
+@command
+async def trigger(cli: Cli, schedule: str, key: str) -> Exit:
+    """Start a run now, also of a paused schedule, and print its id."""
+    async with cli.site.client() as client:
+        run = await client.commands.schedules.trigger(schedule, key)
+    cli.output.document(run.document)
+    cli.output.say(run.run_id)
+    return Exit.OK
+
+
+@schedule_group.command("backfill", epilog="Example: oa schedule backfill tick --from 2026-11-01 --to 2026-11-08")
+@click.option("--from", "start", type=Moment(), required=True, metavar="TIME", help="First moment of the range.")
+@click.option("--to", "end", type=Moment(), required=True, metavar="TIME", help="End of the range, not part of it.")
+@schedule_argument
+@command
+async def backfill(cli: Cli, schedule: str, start: datetime, end: datetime) -> Exit:
+    """Start a run for each past time of a range that has none yet. Times without an offset are UTC."""
+    async with cli.site.client() as client:
+        runs = await client.commands.schedules.backfill(schedule, start, end)
+    for one in runs:
+        cli.output.document(one.document)
+    if runs:
+        rows = [[one.nominal_at[:19], one.run_id, "had one" if one.existed else "started"] for one in runs]
+        cli.output.table(["time", "run", ""], rows)
+    else:
+        cli.output.note("It has no time in this range.")
+    return Exit.OK
+
+
+@schedule_group.command("delete", epilog="Example: oa schedule delete nightly")
+@schedule_argument
+@command
+async def delete(cli: Cli, schedule: str) -> Exit:
+    """End a schedule; its runs go on."""
+    async with cli.site.client() as client:
+        await client.commands.schedules.delete(schedule)
+    cli.output.document({"schedule": schedule})
+    cli.output.say(f"{schedule} is deleted.")
+    return Exit.OK
+
+
+def _timing(expression: str, time_zone: str, every: timedelta | None, anchor: datetime | None) -> Cron | Every:
+    if bool(expression) == (every is not None):
+        raise click.UsageError("Give --cron with an expression, or --every with a distance such as 15m.")
+    if every is not None:
+        return Every(every, anchor)
+    if anchor is not None:
+        raise click.UsageError("--anchor is for --every; leave it out.")
+    return Cron(expression, time_zone)
+
+
+def _row(one: Schedule) -> list[str]:
+    next_at = one.next_at[:19] if one.status == "active" else ""
+    return [one.name, one.status, one.timing, next_at, str(one.started), str(one.skipped), str(one.refused)]
+
+
+def _show(output: Output, found: ScheduleDetails) -> None:
+    one = found.schedule
+    rows = [
+        ["schedule", one.name],
+        ["id", one.schedule_id],
+        ["status", f"{one.status}: {one.pause_reason}" if one.pause_reason else one.status],
+        ["times", one.timing],
+        ["next", ", ".join(time[:19] for time in found.next_times) or "none"],
+        ["adapter", one.adapter],
+        ["owner", one.owner],
+        ["overlap", one.overlap],
+        ["catch-up", f"{one.catch_up_ms} ms"],
+        ["last run", one.last_run_id or "none"],
+        ["counted", f"{one.started} started, {one.skipped} skipped, {one.refused} refused"],
+    ]
+    output.pairs(rows)
+    if found.recent:
+        output.table(["time", "by", "outcome", "run or reason"], [_fate(time) for time in found.recent])
+
+
+def _fate(time: ScheduledTime) -> list[str]:
+    outcome = time.outcome if time.times == 1 else f"{time.times} {time.outcome}"
+    why = time.run_id or f"{time.reason}: {time.message}"
+    return [time.nominal_at[:19], time.cause, outcome, why]

@@ -1,0 +1,53 @@
+"""One schedule, for the program that created it or knows its name."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from oa_client.core.schedules import Schedule, ScheduleDetails
+from oa_client.edge.commands import Commands
+from oa_client.follow.run_tail import Subscribes
+from oa_client.sdk.runs import RunHandle
+
+
+class ScheduleHandle:
+    """A schedule at the service, by its name or its id. Every method may raise Refusal `not_found`."""
+
+    def __init__(self, name: str, commands: Commands, following: Subscribes) -> None:
+        self.name = name
+        self._commands = commands
+        self._schedules = commands.schedules
+        self._following = following
+
+    def __repr__(self) -> str:
+        return f"ScheduleHandle({self.name})"
+
+    async def state(self) -> ScheduleDetails:
+        """Where it stands: its next times, and what became of the last ones."""
+        return await self._schedules.get(self.name)
+
+    async def pause(self, reason: str = "") -> Schedule:
+        """Start no more runs until it is resumed."""
+        return await self._schedules.pause(self.name, reason)
+
+    async def resume(self) -> Schedule:
+        """Go on, with the newest missed time if that is within the catch-up window."""
+        return await self._schedules.resume(self.name)
+
+    async def trigger(self, *, key: str = "") -> RunHandle:
+        """Start a run now, whatever its overlap policy. `key` makes it safe to call this again."""
+        return self._run((await self._schedules.trigger(self.name, key)).run_id)
+
+    async def backfill(self, start: datetime, end: datetime) -> list[RunHandle]:
+        """The run of each past time from `start` on and before `end`, in order, started if it had not been.
+
+        Moments without a time zone are UTC. Raises Refusal `limit_reached` for a range with too many times.
+        """
+        return [self._run(one.run_id) for one in await self._schedules.backfill(self.name, start, end)]
+
+    async def delete(self) -> None:
+        """End it; its runs go on."""
+        await self._schedules.delete(self.name)
+
+    def _run(self, run_id: str) -> RunHandle:
+        return RunHandle(run_id, self._commands, self._following)

@@ -1,0 +1,40 @@
+"""Page tokens: opaque to callers, and bound to the query that they came from."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+
+from google.protobuf.message import DecodeError
+
+from oa_base.refusal import Refusal
+from openagents.common.v1 import paging_pb2
+
+
+def encode_page_token(after_key: str, query_digest: bytes) -> str:
+    """The token of the page after `after_key`; empty when there is none."""
+    if not after_key:
+        return ""
+    token = paging_pb2.PageToken(after_key=after_key, query_digest=query_digest)
+    return base64.urlsafe_b64encode(token.SerializeToString(deterministic=True)).decode().rstrip("=")
+
+
+def decode_page_token(text: str, query_digest: bytes) -> str:
+    """The key that the page comes after; empty for the first page. Raises Refusal(invalid_page_token)."""
+    if not text:
+        return ""
+    token = paging_pb2.PageToken()
+    try:
+        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        token.ParseFromString(data)
+    except (binascii.Error, ValueError, DecodeError):
+        raise _invalid() from None
+    if not token.after_key or not hmac.compare_digest(token.query_digest, query_digest):
+        raise _invalid()
+    return token.after_key
+
+
+def _invalid() -> Refusal:
+    message = "the page token is not one that this query returned; start again without one"
+    return Refusal("invalid_page_token", message, field="page_token")

@@ -1,0 +1,111 @@
+"""Settings of schedules, a group of those in `config`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from oa_platform.config.loading import setting
+from oa_platform.config.parsers import integer
+from services.runtime.schedules.limits import ScheduleLimits
+
+_SCHEDULES = ScheduleLimits()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleSettings:
+    """How many schedules there may be, how often they start runs, and how much is kept of them."""
+
+    max_schedules: int = setting(
+        "OA_SCHEDULES_MAX",
+        integer(0, 1_000_000),
+        _SCHEDULES.max_schedules,
+        doc="Maximum number of schedules of an org. Deleted ones don't count.",
+    )
+    max_name_chars: int = setting(
+        "OA_SCHEDULES_MAX_NAME_CHARS",
+        integer(1, 200),
+        _SCHEDULES.max_name_chars,
+        doc="Maximum length of a schedule's name.",
+    )
+    max_cron_chars: int = setting(
+        "OA_SCHEDULES_MAX_CRON_CHARS",
+        integer(9, 1000),
+        _SCHEDULES.max_cron_chars,
+        doc="Maximum length of a cron expression.",
+    )
+    max_spec_bytes: int = setting(
+        "OA_SCHEDULES_MAX_SPEC_BYTES",
+        integer(1, 4 << 20),
+        _SCHEDULES.max_spec_bytes,
+        doc="Maximum size of what a schedule's runs execute, with their input.",
+    )
+    min_distance_ms: int = setting(
+        "OA_SCHEDULES_MIN_DISTANCE_MS",
+        integer(1, 31_536_000_000),
+        _SCHEDULES.min_distance_ms,
+        doc="Minimum distance between two times of a new schedule.",
+    )
+    catch_up_ms: int = setting(
+        "OA_SCHEDULES_CATCH_UP_MS",
+        integer(1, 2_592_000_000),
+        _SCHEDULES.catch_up_ms,
+        doc="How late a run may start, of a new schedule that says nothing of it. What is later is skipped.",
+    )
+    min_catch_up_ms: int = setting(
+        "OA_SCHEDULES_MIN_CATCH_UP_MS",
+        integer(1, 2_592_000_000),
+        _SCHEDULES.min_catch_up_ms,
+        doc="Minimum catch-up window that a new schedule may ask for.",
+    )
+    max_backfill: int = setting(
+        "OA_SCHEDULES_MAX_BACKFILL",
+        integer(1, 10_000),
+        _SCHEDULES.max_backfill,
+        doc="Maximum number of past times that one backfill starts.",
+    )
+    max_refusals: int = setting(
+        "OA_SCHEDULES_MAX_REFUSALS",
+        integer(1, 10_000),
+        _SCHEDULES.max_refusals,
+        doc="Number of refused runs in a row after which a schedule pauses itself.",
+    )
+    look_interval_ms: int = setting(
+        "OA_SCHEDULES_LOOK_MS",
+        integer(10, 60_000),
+        _SCHEDULES.look_interval_ms,
+        doc="Pause between looks for schedules that are due.",
+    )
+    page: int = setting(
+        "OA_SCHEDULES_PAGE",
+        integer(1, 1000),
+        _SCHEDULES.page,
+        doc="Maximum number of schedules that are looked after in one transaction.",
+    )
+    missed_page: int = setting(
+        "OA_SCHEDULES_MISSED_PAGE",
+        integer(2, 100_000),
+        _SCHEDULES.missed_page,
+        doc="Maximum number of a schedule's missed times that are counted in one transaction.",
+    )
+    kept_times: int = setting(
+        "OA_SCHEDULES_KEPT_TIMES",
+        integer(1, 1000),
+        _SCHEDULES.kept_times,
+        doc="Maximum number of a schedule's times of which it is kept what became of them.",
+    )
+    shown_times: int = setting(
+        "OA_SCHEDULES_SHOWN_TIMES",
+        integer(1, 1000),
+        _SCHEDULES.shown_times,
+        doc="Number of next times that are shown of a schedule.",
+    )
+    keep_deleted_ms: int = setting(
+        "OA_SCHEDULES_KEEP_DELETED_MS",
+        integer(0, 31_536_000_000),
+        _SCHEDULES.keep_deleted_ms,
+        doc="Time for which the id and the idempotency key of a deleted schedule are known.",
+    )
+
+    def limits(self) -> ScheduleLimits:
+        """As those who look after schedules take them."""
+        return ScheduleLimits(**vars(self))

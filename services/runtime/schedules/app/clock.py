@@ -1,0 +1,157 @@
+"""Starts runs when the times of schedules come.
+
+Any number of replicas do so. One locks the rows of some schedules that are due, creates their runs, moves the schedules
+on to their next times, and commits. Whoever dies in between leaves the rows as they were: another one takes them, finds
+the runs that there are by their keys, and goes on from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+
+from oa_base.catalogue import ClientAction
+from oa_base.refusal import Refusal
+from oa_runlog import wire
+from services.runtime.runs.app import Runs
+from services.runtime.schedules import metrics
+from services.runtime.schedules.app.ports import Change, Due, ScheduleStore
+from services.runtime.schedules.domain.schedule import (
+    Outcome,
+    Schedule,
+    ScheduledTime,
+    Settled,
+    Standing,
+    Status,
+    Step,
+    come,
+    moved,
+    plan,
+    run_key,
+    skipped_for_overlap,
+    step_of,
+    unusable,
+)
+from services.runtime.schedules.limits import ScheduleLimits
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Moved:
+    """A schedule before and after its times were dealt with, and what is recorded of them."""
+
+    before: Schedule
+    after: Schedule
+    records: Sequence[ScheduledTime]
+
+
+class ScheduleClock:
+    """The clock of one replica."""
+
+    def __init__(self, store: ScheduleStore, runs: Runs, limits: ScheduleLimits) -> None:
+        self._store = store
+        self._runs = runs
+        self._limits = limits
+        self._waiting: set[str] = set()
+        """Schedules whose runs can't be created for a moment: they are tried again at the next look."""
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(self._limits.look_interval_ms / 1000)
+
+    async def look(self) -> None:
+        """Look after all that is due, until nothing is."""
+        self._waiting.clear()
+        try:
+            while await self.look_after_page():
+                pass
+            metrics.LATE.set(await self._store.late_s())
+            await self._store.forget_deleted(self._limits.keep_deleted_ms)
+        except Refusal as refusal:
+            metrics.LOOKS_FAILED.inc()
+            _log.warning("schedules_not_seen", reason=refusal.reason)
+
+    async def look_after_page(self) -> bool:
+        """Look after some schedules that are due; whether there may be more. Raises Refusal unavailable."""
+        async with self._store.due(self._limits.page, list(self._waiting)) as change:
+            if change.schedules:
+                late = change.now - change.schedules[0].next_time
+                metrics.LATE.set(max(0.0, late.total_seconds()))
+            done = await self._settled(change)
+            for one in done:
+                await change.store(one.after, one.records)
+        for one in done:
+            _tell(one, change)
+        return bool(change.schedules)
+
+    async def _settled(self, change: Change) -> list[_Moved]:
+        due, done = list[Due](), list[_Moved]()
+        for schedule in change.schedules:
+            try:
+                due.append(Due(schedule, come(schedule, change.now, self._limits.missed_page)))
+            except Refusal as refusal:
+                done.append(_Moved(schedule, unusable(schedule, refusal), ()))
+        standings = await change.standings(due) if due else []
+        moves = await asyncio.gather(
+            *(self._move(one, standing, change.now) for one, standing in zip(due, standings, strict=True))
+        )
+        return done + [one for one in moves if one is not None]
+
+    async def _move(self, one: Due, standing: Standing, now: datetime) -> _Moved | None:
+        """None: its run can't be created now, and is tried again."""
+        schedule, settled = one.schedule, None
+        planned = plan(schedule, one.come, now, standing)
+        if planned.due is not None:
+            settled = await self._settle(schedule, planned.due, planned.run_id, standing)
+            if settled is None:
+                return None
+        return _Moved(schedule, *moved(schedule, planned, settled, self._limits.max_refusals))
+
+    async def _settle(self, schedule: Schedule, due: datetime, run_id: str, standing: Standing) -> Settled | None:
+        """Start the run of a due time, if it may and there is none. None: not now."""
+        if run_id:
+            return Settled(Outcome.STARTED, run_id=run_id)
+        try:
+            return await self._start(schedule, due, step_of(schedule.overlap, standing))
+        except Refusal as refusal:
+            if refusal.info.action is not ClientAction.RETRY:
+                return Settled(Outcome.REFUSED, refusal.reason, refusal.message)
+            self._waiting.add(schedule.schedule_id)
+            _log.warning("schedule_waits", schedule_id=schedule.schedule_id, reason=refusal.reason)
+            return None
+
+    async def _start(self, schedule: Schedule, due: datetime, step: Step) -> Settled:
+        if step is Step.SKIP:
+            return skipped_for_overlap()
+        if step is Step.REPLACE:
+            why = f"the schedule {schedule.name} starts its next run"
+            await self._runs.cancel(schedule.owner, schedule.last_run_id, why)
+        key = run_key(schedule.schedule_id, due)
+        run, _ = await self._runs.create(schedule.owner, key, wire.decode_spec(schedule.spec))
+        return Settled(Outcome.STARTED, run_id=run.state.run_id)
+
+
+def _tell(one: _Moved, change: Change) -> None:
+    """Count what became of the times, and log what somebody may want to know. After the commit: it may have failed."""
+    about = {"schedule_id": one.after.schedule_id, "name": one.after.name, "org_id": one.after.org_id}
+    for record in one.records:
+        metrics.TIMES.labels(record.outcome, record.reason).inc(record.times)
+        nominal = record.nominal.isoformat()
+        match record.outcome:
+            case Outcome.STARTED:
+                metrics.LATENESS.observe(max(0.0, (change.now - record.nominal).total_seconds()))
+                _log.info("schedule_started", **about, nominal=nominal, run_id=record.run_id)
+            case Outcome.SKIPPED:
+                _log.warning("schedule_skipped", **about, nominal=nominal, times=record.times, reason=record.reason)
+            case Outcome.REFUSED:
+                _log.warning("schedule_refused", **about, nominal=nominal, reason=record.reason)
+    if one.before.status is Status.ACTIVE and one.after.status is Status.PAUSED:
+        metrics.PAUSED.inc()
+        _log.warning("schedule_paused_itself", **about, why=one.after.pause_reason)

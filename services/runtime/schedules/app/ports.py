@@ -1,0 +1,116 @@
+"""What schedules need of their store. Times are those of one clock, the store's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from services.runtime.schedules.domain.schedule import Come, Schedule, ScheduledTime, Standing, run_key
+
+
+@dataclass(frozen=True, slots=True)
+class NewSchedule:
+    """A schedule to be stored, with the key and the fingerprint of the request."""
+
+    schedule: Schedule
+    key: str
+    fingerprint: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A schedule with what became of its last times, the newest first, at the moment `now`."""
+
+    schedule: Schedule
+    recent: list[ScheduledTime]
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A schedule with times that have come."""
+
+    schedule: Schedule
+    come: Come
+
+    @property
+    def keys(self) -> tuple[str, str]:
+        """The idempotency keys of the runs of its first and its last time."""
+        first, last = self.come.times[0], self.come.times[-1]
+        return run_key(self.schedule.schedule_id, first), run_key(self.schedule.schedule_id, last)
+
+
+class Adding(Protocol):
+    """A transaction that may add a schedule to an org."""
+
+    now: datetime
+
+    async def by_key(self, user_id: str, key: str) -> tuple[Schedule, bytes] | None:
+        """The schedule that a key created, deleted or not, with the fingerprint of what it was created from."""
+        ...
+
+    async def count(self, name: str) -> tuple[int, bool]:
+        """How many schedules the org has, and whether one of them has this name."""
+        ...
+
+    async def add(self, new: NewSchedule) -> None:
+        """Store a new schedule."""
+        ...
+
+
+class Change(Protocol):
+    """A transaction that has locked schedules."""
+
+    now: datetime
+    schedules: list[Schedule]
+
+    async def standings(self, due: Sequence[Due]) -> list[Standing]:
+        """Of each of these, whether its last run has ended, and the first run that its times have already."""
+        ...
+
+    async def store(self, schedule: Schedule, records: Sequence[ScheduledTime] = ()) -> None:
+        """Store where a schedule stands, and what became of its times."""
+        ...
+
+
+class ScheduleStore(Protocol):
+    """Schedules. Every method may raise Refusal unavailable."""
+
+    async def find(self, org_id: str, handle: str) -> Schedule | None:
+        """A schedule by its id, deleted or not, or by its name."""
+        ...
+
+    async def listed(self, org_id: str, below: str, most: int) -> list[Schedule]:
+        """Schedules of an org below an id ("" for all), the newest first."""
+        ...
+
+    async def shown(self, org_id: str, handle: str) -> Stored | None:
+        """A schedule by its id or its name, with what became of its last times, as they were at one moment."""
+        ...
+
+    async def now(self) -> datetime:
+        """What the time is."""
+        ...
+
+    async def late_s(self) -> float:
+        """For how many seconds the schedule that is due longest has been so."""
+        ...
+
+    async def forget_deleted(self, keep_ms: int) -> None:
+        """Drop schedules that were deleted so long ago."""
+        ...
+
+    def adding(self, org_id: str) -> AbstractAsyncContextManager[Adding]:
+        """A transaction that may add a schedule to an org; others that would wait."""
+        ...
+
+    def changing(self, schedule_id: str) -> AbstractAsyncContextManager[Change]:
+        """A transaction that has locked one schedule, unless it is gone."""
+        ...
+
+    def due(self, most: int, except_for: Sequence[str]) -> AbstractAsyncContextManager[Change]:
+        """A transaction that has locked schedules whose time has come, and that nobody else has locked."""
+        ...

@@ -1,0 +1,307 @@
+"""What a schedule is, and what becomes of it when its times come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+from oa_base.identity import Principal, PrincipalKind
+from oa_base.refusal import Refusal
+from oa_runlog.fingerprint import fingerprint
+from services.runtime.schedules.domain.timing import CronTiming, Timing, next_after, times_after
+from services.runtime.schedules.limits import ScheduleLimits
+
+
+class Overlap(StrEnum):
+    """What happens at a time when the last run has not ended."""
+
+    SKIP = "skip"
+    ALLOW = "allow"
+    CANCEL_PREVIOUS = "cancel_previous"
+
+
+class Status(StrEnum):
+    """Whether a schedule starts runs."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    DELETED = "deleted"
+
+
+class Cause(StrEnum):
+    """What asks for a run."""
+
+    CLOCK = "clock"
+    TRIGGER = "trigger"
+    BACKFILL = "backfill"
+
+
+class Outcome(StrEnum):
+    """What became of a time."""
+
+    STARTED = "started"
+    SKIPPED = "skipped"
+    REFUSED = "refused"
+
+
+MISSED, OVERLAP = "missed", "overlap"
+"""Why a time is skipped."""
+_WHY_SKIPPED = {
+    MISSED: "it was over when the schedule could be looked after; `oa schedule backfill` starts it all the same",
+    OVERLAP: "the last run had not ended",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A schedule as somebody asks for it. `catch_up_ms` 0 is the default; `spec` is an encoded RunSpec."""
+
+    name: str
+    timing: Timing
+    overlap: Overlap
+    catch_up_ms: int
+    spec: bytes
+
+    @property
+    def fingerprint(self) -> bytes:
+        """What tells a repeated request from another one under the same key."""
+        timing = repr((type(self.timing).__name__, *(getattr(self.timing, name) for name in self.timing.__slots__)))
+        return fingerprint(
+            (self.name.encode(), timing.encode(), self.overlap.encode(), str(self.catch_up_ms).encode(), self.spec)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A schedule. `next_time` is the first time that nothing was decided about."""
+
+    schedule_id: str
+    org_id: str
+    user_id: str
+    name: str
+    timing: Timing
+    overlap: Overlap
+    catch_up_ms: int
+    spec: bytes
+    create_time: datetime
+    next_time: datetime
+    status: Status = Status.ACTIVE
+    pause_reason: str = ""
+    last_run_id: str = ""
+    started: int = 0
+    skipped: int = 0
+    refused: int = 0
+    refused_in_row: int = 0
+
+    @property
+    def owner(self) -> Principal:
+        """Who its runs belong to."""
+        kind = PrincipalKind.SERVICE_ACCOUNT if self.user_id.startswith("sva_") else PrincipalKind.USER
+        return Principal(kind, self.user_id, self.org_id)
+
+    def with_run(self, run_id: str) -> Schedule:
+        """The schedule after it started a run; an older one than its last does not take that one's place."""
+        return replace(self, last_run_id=max(self.last_run_id, run_id))  # ids are in the order of creation
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledTime:
+    """What became of a time, or of several (`times`) that were skipped together, of which `nominal` is the newest."""
+
+    nominal: datetime
+    cause: Cause
+    outcome: Outcome
+    times: int = 1
+    reason: str = ""
+    message: str = ""
+    run_id: str = ""
+    recorded: datetime | None = None
+    """When; None until it is."""
+
+
+def check_draft(draft: Draft, limits: ScheduleLimits) -> None:
+    """Raise Refusal `invalid_value`, `payload_too_large` for what a schedule can't be, apart from its timing."""
+    if len(draft.name) > limits.max_name_chars:
+        text = f"a name has at most {limits.max_name_chars} characters; give a shorter one"
+        raise Refusal("invalid_value", text, field="name")
+    if len(draft.spec) > limits.max_spec_bytes:
+        text = f"the spec has more than {limits.max_spec_bytes} bytes; give the run a smaller input"
+        raise Refusal("payload_too_large", text, field="spec")
+    if 0 < draft.catch_up_ms < limits.min_catch_up_ms:
+        text = f"a catch-up window must have at least {limits.min_catch_up_ms} ms, or 0 for the default"
+        raise Refusal("invalid_value", text, field="catch_up_ms")
+
+
+def run_key(schedule_id: str, nominal: datetime) -> str:
+    """The idempotency key of the run of a schedule's time: whoever starts it, and however often, it is one run."""
+    return f"{schedule_id}:{nominal.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
+def trigger_key(schedule_id: str, key: str) -> str:
+    """The idempotency key of a run that somebody starts now."""
+    return f"{schedule_id}:trigger:{key}"
+
+
+@dataclass(frozen=True, slots=True)
+class Come:
+    """The times of a schedule that have come, or the first of them; and the time thereafter, None for none."""
+
+    times: tuple[datetime, ...]
+    following: datetime | None
+
+
+def come(schedule: Schedule, now: datetime, most: int) -> Come:
+    """The times that have come at `now`, which is not before the schedule's next time; at most so many.
+
+    Raises Refusal for a timing that can't be read any more.
+    """
+    times = [schedule.next_time]
+    for time in times_after(schedule.timing, schedule.next_time):
+        if time > now or len(times) == most:
+            return Come(tuple(times), time)
+        times.append(time)
+    return Come(tuple(times), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is stored of a schedule's runs: whether its last one has ended, and the first one of a time that has come.
+
+    There is one if whoever created it died before the schedule had moved on, and after a backfill.
+    """
+
+    last_ended: bool
+    key: str = ""
+    run_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done about the times of a schedule that have come.
+
+    `missed` of them are skipped, the newest of which is `newest_missed`; `due` gets a run if it can have one: `run_id`
+    if that exists. Then the schedule goes on with `next_time`; None when there is no other.
+    """
+
+    missed: int
+    newest_missed: datetime | None
+    due: datetime | None
+    next_time: datetime | None
+    run_id: str = ""
+
+
+def plan(schedule: Schedule, come: Come, now: datetime, standing: Standing) -> Plan:
+    """What is to be done at `now`.
+
+    A time whose run exists is done first. Otherwise the newest time that has come gets a run, if it is no older than
+    the catch-up window.
+    """
+    times, following = come.times, come.following
+    keys = {run_key(schedule.schedule_id, time): index for index, time in enumerate(times)} if standing.key else {}
+    if standing.key in keys:
+        index = keys[standing.key]
+        return _plan(times[:index], times[index], [*times[index + 1 :], following][0], standing.run_id)
+    is_late = now - times[-1] > timedelta(milliseconds=schedule.catch_up_ms)
+    if is_late or (following is not None and following <= now):
+        return _plan(times, None, following)
+    return _plan(times[:-1], times[-1], following)
+
+
+def _plan(missed: Sequence[datetime], due: datetime | None, next_time: datetime | None, run_id: str = "") -> Plan:
+    return Plan(len(missed), missed[-1] if missed else None, due, next_time, run_id)
+
+
+class Step(StrEnum):
+    """What is done about a due time."""
+
+    START = "start"
+    SKIP = "skip"
+    REPLACE = "replace"
+
+
+def step_of(overlap: Overlap, standing: Standing) -> Step:
+    """What is done about a due time that has no run."""
+    if standing.last_ended or overlap is Overlap.ALLOW:
+        return Step.START
+    return Step.REPLACE if overlap is Overlap.CANCEL_PREVIOUS else Step.SKIP
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of a due time."""
+
+    outcome: Outcome
+    reason: str = ""
+    message: str = ""
+    run_id: str = ""
+
+
+def skipped_for_overlap() -> Settled:
+    """A time at which the last run had not ended."""
+    return Settled(Outcome.SKIPPED, OVERLAP, _WHY_SKIPPED[OVERLAP])
+
+
+def moved(
+    schedule: Schedule, plan: Plan, settled: Settled | None, max_refusals: int
+) -> tuple[Schedule, list[ScheduledTime]]:
+    """The schedule after its times were dealt with, and what is recorded of them. `settled` is the due one's fate."""
+    records = []
+    if plan.newest_missed is not None:
+        skipped = ScheduledTime(plan.newest_missed, Cause.CLOCK, Outcome.SKIPPED, plan.missed, MISSED)
+        records.append(replace(skipped, message=_WHY_SKIPPED[MISSED]))
+        schedule = replace(schedule, skipped=schedule.skipped + plan.missed)
+    if plan.due is not None and settled is not None:
+        fate = settled.outcome, 1, settled.reason, settled.message, settled.run_id
+        records.append(ScheduledTime(plan.due, Cause.CLOCK, *fate))
+        schedule = _counted(schedule, settled, max_refusals)
+    if plan.next_time is None:
+        return paused(schedule, "it has no other time"), records
+    return replace(schedule, next_time=plan.next_time), records
+
+
+def _counted(schedule: Schedule, settled: Settled, max_refusals: int) -> Schedule:
+    match settled.outcome:
+        case Outcome.STARTED:
+            return replace(schedule.with_run(settled.run_id), started=schedule.started + 1, refused_in_row=0)
+        case Outcome.SKIPPED:
+            return replace(schedule, skipped=schedule.skipped + 1)
+    in_row = schedule.refused_in_row + 1
+    schedule = replace(schedule, refused=schedule.refused + 1, refused_in_row=in_row)
+    if in_row < max_refusals:
+        return schedule
+    return paused(schedule, f"{in_row} runs in a row were refused, the last one as {settled.reason}: {settled.message}")
+
+
+def paused(schedule: Schedule, reason: str) -> Schedule:
+    """The schedule, paused; one that is paused already keeps its reason."""
+    if schedule.status is not Status.ACTIVE:
+        return schedule
+    return replace(schedule, status=Status.PAUSED, pause_reason=reason)
+
+
+def resumed(schedule: Schedule) -> Schedule:
+    """The schedule, which goes on where it was paused: what it has missed is looked after at the next look."""
+    if schedule.status is not Status.PAUSED:
+        return schedule
+    return replace(schedule, status=Status.ACTIVE, pause_reason="", refused_in_row=0)
+
+
+def shown_times(schedule: Schedule, now: datetime, most: int) -> list[datetime]:
+    """The times that come next, none of them past; none while it is paused."""
+    if schedule.status is not Status.ACTIVE:
+        return []
+    first = next_after(schedule.timing, now) if schedule.next_time <= now else schedule.next_time
+    times = [] if first is None else [first]
+    for time in times_after(schedule.timing, first) if first is not None else ():
+        if len(times) == most:
+            break
+        times.append(time)
+    return times
+
+
+def unusable(schedule: Schedule, refusal: Refusal) -> Schedule:
+    """The schedule, paused because its timing can't be read any more, for example in a time zone that was renamed."""
+    zone = f" in {schedule.timing.time_zone}" if isinstance(schedule.timing, CronTiming) else ""
+    return paused(schedule, f"its times{zone} can't be told: {refusal.message}")

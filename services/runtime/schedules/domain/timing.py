@@ -1,0 +1,142 @@
+"""When a schedule's times are. Times are UTC, and each is later than the one before it.
+
+Cron expressions are read as Debian's cron reads them, daylight saving included: at fixed hours a time that a day does
+not have is the next minute that there is, and one that it has twice is the first of the two; an expression whose minute
+or hour begins with `*` goes by the clock on the wall, and so skips what is missing and repeats what is doubled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from itertools import islice, pairwise, takewhile
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
+from cronsim import CronSim, CronSimError
+
+from oa_base.refusal import Refusal
+from services.runtime.schedules.limits import ScheduleLimits
+
+_FIELDS = 5
+_LOOKED_AT = 200
+"""So many next times of a cron expression are held against the shortest distance."""
+_LOOK_AHEAD = timedelta(days=366)
+
+
+@dataclass(frozen=True, slots=True)
+class CronTiming:
+    """Times by a cron expression of five fields, read in an IANA time zone."""
+
+    expression: str
+    time_zone: str
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalTiming:
+    """Times that are a multiple of `every_ms` away from the anchor, before it too. Without one: from the creation."""
+
+    every_ms: int
+    anchor: datetime | None = None
+
+
+Timing = CronTiming | IntervalTiming
+
+
+def anchored(timing: Timing, now: datetime) -> Timing:
+    """The timing with an anchor, if it needs one and has none."""
+    if isinstance(timing, IntervalTiming) and timing.anchor is None:
+        return replace(timing, anchor=now.replace(microsecond=now.microsecond // 1000 * 1000))
+    return timing
+
+
+def times_after(timing: Timing, after: datetime) -> Iterator[datetime]:
+    """The times later than `after`, in order, as long as there are any. Raises Refusal `invalid_value`."""
+    return _interval_times(timing, after) if isinstance(timing, IntervalTiming) else _cron_times(timing, after)
+
+
+def next_after(timing: Timing, after: datetime) -> datetime | None:
+    """The first time later than `after`; None when there is none. Raises Refusal `invalid_value`."""
+    return next(times_after(timing, after), None)
+
+
+def times_within(timing: Timing, start: datetime, end: datetime, most: int) -> list[datetime]:
+    """The first `most` times from `start` on and before `end`. Raises Refusal `invalid_value`."""
+    found = times_after(timing, start - timedelta(microseconds=1))
+    return list(islice(takewhile(lambda time: time < end, found), most))
+
+
+def _interval_times(timing: IntervalTiming, after: datetime) -> Iterator[datetime]:
+    assert timing.anchor is not None, "anchored when it was created"
+    every = timedelta(milliseconds=timing.every_ms)
+    try:
+        time = timing.anchor + ((after - timing.anchor) // every + 1) * every
+        while True:
+            yield time
+            time += every
+    except OverflowError:  # the end of the calendar
+        return
+
+
+def _cron_times(timing: CronTiming, after: datetime) -> Iterator[datetime]:
+    try:
+        for local in _cron(timing.expression, after.astimezone(_zone(timing.time_zone))):
+            time = local.astimezone(UTC)
+            if time > after:  # a time that does not exist may be moved onto the next one
+                after = time
+                yield time
+    except OverflowError:
+        return
+    except (AssertionError, ValueError) as error:  # defects of the library end no process
+        text = f"the times of this expression can't be told ({type(error).__name__}); write it in another way"
+        raise Refusal("invalid_value", text, field="cron.expression") from error
+
+
+def _cron(expression: str, after: datetime) -> CronSim:
+    try:
+        if len(expression.split()) == _FIELDS:
+            return CronSim(expression, after)
+        why = f"it has {len(expression.split())} fields"
+    except (CronSimError, AssertionError, ValueError) as error:
+        why = str(error) or "it can't be read"
+    text = f"this is no cron expression ({why}); give minute, hour, day of month, month and day of week"
+    raise Refusal("invalid_value", text, field="cron.expression")
+
+
+@lru_cache(1)
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        if name in _zones():
+            return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        pass
+    text = 'there is no such time zone here; give a name of the IANA database, such as "Europe/Zurich"'
+    raise Refusal("invalid_value", text, field="cron.time_zone")
+
+
+def check_timing(timing: Timing, limits: ScheduleLimits, now: datetime) -> None:
+    """Raise Refusal `invalid_value` for a timing that a new schedule can't have."""
+    if isinstance(timing, IntervalTiming):
+        if timing.every_ms < limits.min_distance_ms:
+            raise _too_close("interval.every_ms", limits)
+        return
+    if len(timing.expression) > limits.max_cron_chars:
+        text = f"a cron expression has at most {limits.max_cron_chars} characters; give a shorter one"
+        raise Refusal("invalid_value", text, field="cron.expression")
+    looked_at = list(islice(takewhile(lambda time: time < now + _LOOK_AHEAD, times_after(timing, now)), _LOOKED_AT))
+    if not looked_at and next_after(timing, now) is None:
+        text = "the expression has no time in the next 50 years; give one that has"
+        raise Refusal("invalid_value", text, field="cron.expression")
+    shortest = timedelta(milliseconds=limits.min_distance_ms)
+    if any(later - earlier < shortest for earlier, later in pairwise(looked_at)):
+        raise _too_close("cron.expression", limits)
+
+
+def _too_close(field: str, limits: ScheduleLimits) -> Refusal:
+    text = f"two times of a schedule must be at least {limits.min_distance_ms} ms apart"
+    return Refusal("invalid_value", text, field=field, metadata={"min_distance_ms": str(limits.min_distance_ms)})
