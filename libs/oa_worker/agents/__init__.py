@@ -19,6 +19,7 @@ Inputs and results may be dataclasses, pydantic models, TypedDicts and plain JSO
     requests   what it asks people
     inbox      what people say to a run
     testing    agents without a server
+    replaying  today's agents against recorded runs: `recorded` reads them, `history` hands out what they have
     failures   what is said of an exception
     limits     every limit, with its default
 """

@@ -202,7 +202,7 @@ class Run(Generic[In_co]):
             return datetime.now(UTC) + delay
 
         end = await self._steps.once("sleep", delay.total_seconds(), _TIME, until)
-        await asyncio.sleep(max(0.0, (end - datetime.now(UTC)).total_seconds()))
+        await self._until(end)
 
     async def approve(self, title: str, *, detail: str = "", deadline: timedelta | None = None) -> bool:
         """Ask a person for a yes, and wait for the answer: `if not await run.approve("Order for 12.50?"): …`.
@@ -271,6 +271,9 @@ class Run(Generic[In_co]):
     async def emit(self, type: str, data: Mapping[str, object] | None = None) -> None:
         """An event of your own type, for example "acme.progress"."""
         await self._log.append(pb.EventBody(custom=pb.Custom(type=type, data=_struct(data, "data"))))
+
+    async def _until(self, end: datetime) -> None:
+        await asyncio.sleep(max(0.0, (end - datetime.now(UTC)).total_seconds()))
 
 
 async def _utc_now() -> datetime:
