@@ -116,6 +116,8 @@ class RunRenderer:
                 return [self._line(words, "green" if passed else "red")]
             case events.StepCompleted(ordinal=ordinal, name=name, result_json=result):
                 return [self._line(f"step {ordinal}, {name}: {result}")]
+            case events.CheckpointSaved(number=number, state_json=state):
+                return [self._line(f"checkpoint {number}, {bytes_words(len(state.encode()))}: {state}")]
             case events.Custom(type=kind, data=data):
                 return [self._line(f"{kind}{_json(data, data is not None)}")]
             case events.CodexEvent(kind=events.ControlRequest(action=action, detail=detail)):

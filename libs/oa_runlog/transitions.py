@@ -29,6 +29,7 @@ _WORK = (
     EventType.CUSTOM,
     EventType.STEP_COMPLETED,
     EventType.REQUEST_OPENED,
+    EventType.CHECKPOINT_SAVED,
 )
 
 _CREATED, _RUNNING, _CANCELING = RunStatus.CREATED, RunStatus.RUNNING, RunStatus.CANCELING

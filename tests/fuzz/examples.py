@@ -124,6 +124,7 @@ EVENTS: list[Json] = [
     {"custom": {"type": "acme.progress", "data": {"percent": 1}}},
     {"request_opened": {"request_id": "r9", "kind": "REQUEST_KIND_TEXT", "title": "Why?", "detail": "d"}},
     {"step_completed": {"ordinal": 1, "name": "s", "fingerprint": "A" * 43 + "=", "result_json": "{}"}},
+    {"checkpoint_saved": {"number": 1, "state_json": "{}"}},
     {"codex_event": {"turn": {"turn_id": "t", "status": "TURN_STATUS_COMPLETED", "message": "m"}}},
     {"codex_event": {"item": {"turn_id": "t", "item_id": "i", "item_type": "x", "content": {}}}},
     {"codex_event": {"control_request": {"request_id": "r", "action": "approve", "detail": {}}}},

@@ -32,6 +32,7 @@ ALLOWED = {
     "replay_folder": "API: for tests of agents",
     "resumed": "API: for surfaces that go to sleep",
     "state_hash": "API: recorded histories are compared by it",
+    "saved": "API: for tests of agents",
     "steps": "API: for tests of agents",
     "suspended": "API: for surfaces that go to sleep",
     "tool": "API: for authors of agents",

@@ -102,6 +102,7 @@ def test_what_an_agent_does_is_one_line_each() -> None:
         ev.RequestExpired("r2", ""),
         ev.InputReceived("usr_1", '{"say":"hello"}'),
         ev.StepCompleted(3, "quote", bytes(32), '{"price":12.5}'),
+        ev.CheckpointSaved(4, '{"done":3}'),
     )
     assert [each.text for each in lines if isinstance(each, Note)] == [
         r"user: Mend it.\nPlease.",
@@ -119,8 +120,9 @@ def test_what_an_agent_does_is_one_line_each() -> None:
         "nobody answered r2 in time",
         'usr_1 says {"say":"hello"}',
         'step 3, quote: {"price":12.5}',
+        'checkpoint 4, 10 bytes: {"done":3}',
     ]
-    assert len(lines) == 15
+    assert len(lines) == 16
 
 
 @given(st.text(), st.integers(30, 100))

@@ -35,6 +35,7 @@ from oa_runlog.events.run import (
 )
 from oa_runlog.events.specs import DEFAULT_RETENTION_CLASS, AgentSpec, ExecSpec, PromptSpec, RunSpec
 from oa_runlog.events.work import (
+    CheckpointSaved,
     Custom,
     Message,
     MessageRole,
@@ -55,6 +56,7 @@ __all__ = [
     "RESERVED",
     "SCHEMA_VERSION",
     "AgentSpec",
+    "CheckpointSaved",
     "CodexEvent",
     "CodexItem",
     "CodexKind",

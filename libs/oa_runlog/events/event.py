@@ -19,6 +19,7 @@ from oa_runlog.events.run import (
     RunStarted,
 )
 from oa_runlog.events.work import (
+    CheckpointSaved,
     Custom,
     Message,
     RequestOpened,
@@ -55,6 +56,7 @@ class EventType(enum.StrEnum):
     CUSTOM = "custom"
     STEP_COMPLETED = "step.completed"
     REQUEST_OPENED = "request.opened"
+    CHECKPOINT_SAVED = "checkpoint.saved"
 
 
 EventBody = (
@@ -76,6 +78,7 @@ EventBody = (
     | Custom
     | StepCompleted
     | RequestOpened
+    | CheckpointSaved
 )
 """What happened, without its place in the log."""
 
@@ -99,6 +102,7 @@ _TYPES: Mapping[type[EventBody], EventType] = MappingProxyType(
         Custom: EventType.CUSTOM,
         StepCompleted: EventType.STEP_COMPLETED,
         RequestOpened: EventType.REQUEST_OPENED,
+        CheckpointSaved: EventType.CHECKPOINT_SAVED,
     }
 )
 

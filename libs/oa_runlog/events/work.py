@@ -89,6 +89,14 @@ class StepCompleted:
     result_json: str
 
 
+@dataclass(frozen=True, slots=True)
+class CheckpointSaved:
+    """An agent has saved where it is. `state_json`: one JSON text; the newest one of the run counts."""
+
+    number: int
+    state_json: str
+
+
 class RequestKind(enum.StrEnum):
     """What a request asks for."""
 

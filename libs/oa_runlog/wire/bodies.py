@@ -62,6 +62,8 @@ def body_to_wire(body: EventBody) -> event_pb2.EventBody:
         case events.StepCompleted(ordinal, name, fingerprint, result):
             step = w.StepCompleted(ordinal=ordinal, name=name, fingerprint=fingerprint, result_json=result)
             return w.EventBody(step_completed=step)
+        case events.CheckpointSaved(number, state):
+            return w.EventBody(checkpoint_saved=w.CheckpointSaved(number=number, state_json=state))
         case _:
             return _authority_body_to_wire(body)
 
@@ -164,6 +166,10 @@ def _step_completed(m: event_pb2.StepCompleted) -> events.StepCompleted:
     return events.StepCompleted(m.ordinal, m.name, m.fingerprint, json_text(m.result_json, "result_json"))
 
 
+def _checkpoint_saved(m: event_pb2.CheckpointSaved) -> events.CheckpointSaved:
+    return events.CheckpointSaved(m.number, json_text(m.state_json, "state_json"))
+
+
 _BODIES: Mapping[str, Callable[[Any], EventBody]] = MappingProxyType(
     {
         "run_created": _run_created,
@@ -181,6 +187,7 @@ _BODIES: Mapping[str, Callable[[Any], EventBody]] = MappingProxyType(
         "codex_event": checked_codex,
         "custom": _custom,
         "step_completed": _step_completed,
+        "checkpoint_saved": _checkpoint_saved,
         "request_opened": checked_opened,
         "request_answered": checked_answered,
         "request_expired": checked_expired,

@@ -14,8 +14,10 @@ Inputs and results may be dataclasses, pydantic models, TypedDicts and plain JSO
 
     worker     what you make, decorate with, and run
     run        one run, as its function sees it
+    saying     what it says: text, tool calls, usage
     adapter    a function as an adapter: input in, result or failure out, cancel as CancelledError
     steps      what is done once for a run, whatever dies
+    checkpoints  what it saves, for the worker that takes the run over
     requests   what it asks people
     inbox      what people say to a run
     testing    agents without a server
@@ -25,7 +27,8 @@ Inputs and results may be dataclasses, pydantic models, TypedDicts and plain JSO
 """
 
 from oa_worker.agents.limits import AgentLimits
-from oa_worker.agents.run import Assistant, Run, ToolUse
+from oa_worker.agents.run import Run
+from oa_worker.agents.saying import Assistant, ToolUse
 from oa_worker.agents.worker import Worker
 
 __all__ = ["AgentLimits", "Assistant", "Run", "ToolUse", "Worker"]

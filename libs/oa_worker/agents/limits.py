@@ -17,6 +17,8 @@ class AgentLimits:
     """Characters of what is said of an exception."""
     max_step_bytes: int = 192 * 1024
     """Largest result of a step, as JSON; the authority's limit is that of results (OA_RUN_MAX_RESULT_BYTES)."""
+    max_checkpoint_bytes: int = 192 * 1024
+    """Most that is saved at once, as JSON; the authority's limit is OA_RUN_MAX_CHECKPOINT_BYTES."""
     stop_timeout_ms: int = 10_000
     """Longest wait for a function whose run was taken away; what still runs then is left behind, and logged."""
 

@@ -113,6 +113,12 @@ class RecordedRun:
         return max((event.body.attempt for event in self.events if isinstance(event.body, RunStarted)), default=1)
 
     @property
+    def before_last_attempt(self) -> tuple[RunEvent, ...]:
+        """What stood in the log when the last attempt began."""
+        starts = [event.seq for event in self.events if isinstance(event.body, RunStarted)]
+        return self.events[: max(starts, default=0)]
+
+    @property
     def end(self) -> RunEvent | None:
         """The finish, if the worker wrote it; one by the authority says nothing of the agent."""
         last = self.events[-1]

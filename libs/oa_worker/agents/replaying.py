@@ -193,11 +193,14 @@ def _finish(work: asyncio.Future[pb.RunFinished]) -> RunFinished:
         return finish_from_wire(failed)
 
 
-async def _read(run: RecordedRun, lease: HeldLease, after_seq: int, types: Sequence[str]) -> AsyncIterator[bytes]:
-    for event in run.events:
-        if event.seq > after_seq and (str(event.type) in types or not types):
-            body = encode_body(event.body)
-            yield encode_event(event.run_id, event.seq, event.recorded_ns, event.lease_epoch, body)
+async def _read(
+    run: RecordedRun, lease: HeldLease, after_seq: int, types: Sequence[str], newest_only: bool = False
+) -> AsyncIterator[bytes]:
+    """What the last attempt found: this is for checkpoints, and all else comes from the history."""
+    found = [event for event in run.before_last_attempt if event.seq > after_seq and str(event.type) in types]
+    for event in found[-1:] if newest_only else found:
+        body = encode_body(event.body)
+        yield encode_event(event.run_id, event.seq, event.recorded_ns, event.lease_epoch, body)
 
 
 async def _unheard(event: pb.EventBody) -> None:

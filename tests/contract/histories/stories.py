@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from oa_runlog.events import (
     AgentSpec,
+    CheckpointSaved,
     CodexEvent,
     CodexItem,
     ControlOutcome,
@@ -82,6 +83,8 @@ _WORK: tuple[EventBody, ...] = (
     ),
     RequestOpened("r2", RequestKind.CHOICE, "Which?", options=(RequestOption("a", "The first"), RequestOption("b"))),
     RequestOpened("r3", RequestKind.TEXT, "Why?"),
+    CheckpointSaved(1, '{ "done": 1.50, "next": "ß" }'),
+    CheckpointSaved(2, "null"),
 )
 
 

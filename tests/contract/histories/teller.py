@@ -23,6 +23,7 @@ from oa_runlog.commands import (
 )
 from oa_runlog.decide import Accepted, Decision, KnownKey, Limits, Unchanged
 from oa_runlog.events import (
+    CheckpointSaved,
     CodexEvent,
     Custom,
     EventBody,
@@ -92,6 +93,7 @@ def _one_of_each() -> dict[str, EventBody]:
         Custom("acme.progress", {"percent": 12.5}),
         RequestOpened("r1", RequestKind.APPROVAL, "Order?", default_option="no"),
         StepCompleted(1, "quote", bytes(range(32)), '{"price":12.5}'),
+        CheckpointSaved(1, '{"done":3}'),
         *(RunFinished(outcome) for outcome in Outcome),
     )
     return {trigger(body): body for body in bodies}

@@ -213,6 +213,7 @@ class EventBody(_message.Message):
     CUSTOM_FIELD_NUMBER: _builtins.int
     STEP_COMPLETED_FIELD_NUMBER: _builtins.int
     REQUEST_OPENED_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_SAVED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def run_created(self) -> Global___RunCreated:
         """`run.created`, first event of every run. Authority."""
@@ -285,6 +286,10 @@ class EventBody(_message.Message):
     def request_opened(self) -> Global___RequestOpened:
         """`request.opened`."""
 
+    @_builtins.property
+    def checkpoint_saved(self) -> Global___CheckpointSaved:
+        """`checkpoint.saved`."""
+
     def __init__(
         self,
         *,
@@ -306,12 +311,13 @@ class EventBody(_message.Message):
         custom: Global___Custom | None = ...,
         step_completed: Global___StepCompleted | None = ...,
         request_opened: Global___RequestOpened | None = ...,
+        checkpoint_saved: Global___CheckpointSaved | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["codex_event", b"codex_event", "custom", b"custom", "executor_lost", b"executor_lost", "input_received", b"input_received", "kind", b"kind", "message", b"message", "request_answered", b"request_answered", "request_expired", b"request_expired", "request_opened", b"request_opened", "run_cancel_requested", b"run_cancel_requested", "run_created", b"run_created", "run_finished", b"run_finished", "run_started", b"run_started", "step_completed", b"step_completed", "text_delta", b"text_delta", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage", "verification", b"verification"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint_saved", b"checkpoint_saved", "codex_event", b"codex_event", "custom", b"custom", "executor_lost", b"executor_lost", "input_received", b"input_received", "kind", b"kind", "message", b"message", "request_answered", b"request_answered", "request_expired", b"request_expired", "request_opened", b"request_opened", "run_cancel_requested", b"run_cancel_requested", "run_created", b"run_created", "run_finished", b"run_finished", "run_started", b"run_started", "step_completed", b"step_completed", "text_delta", b"text_delta", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage", "verification", b"verification"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["codex_event", b"codex_event", "custom", b"custom", "executor_lost", b"executor_lost", "input_received", b"input_received", "kind", b"kind", "message", b"message", "request_answered", b"request_answered", "request_expired", b"request_expired", "request_opened", b"request_opened", "run_cancel_requested", b"run_cancel_requested", "run_created", b"run_created", "run_finished", b"run_finished", "run_started", b"run_started", "step_completed", b"step_completed", "text_delta", b"text_delta", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage", "verification", b"verification"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_saved", b"checkpoint_saved", "codex_event", b"codex_event", "custom", b"custom", "executor_lost", b"executor_lost", "input_received", b"input_received", "kind", b"kind", "message", b"message", "request_answered", b"request_answered", "request_expired", b"request_expired", "request_opened", b"request_opened", "run_cancel_requested", b"run_cancel_requested", "run_created", b"run_created", "run_finished", b"run_finished", "run_started", b"run_started", "step_completed", b"step_completed", "text_delta", b"text_delta", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage", "verification", b"verification"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_created", "run_started", "run_cancel_requested", "run_finished", "executor_lost", "input_received", "request_answered", "request_expired", "text_delta", "tool_call", "tool_result", "message", "verification", "usage", "codex_event", "custom", "step_completed", "request_opened"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_created", "run_started", "run_cancel_requested", "run_finished", "executor_lost", "input_received", "request_answered", "request_expired", "text_delta", "tool_call", "tool_result", "message", "verification", "usage", "codex_event", "custom", "step_completed", "request_opened", "checkpoint_saved"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -1018,6 +1024,34 @@ class StepCompleted(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StepCompleted: _TypeAlias = StepCompleted  # noqa: Y015
+
+@_typing.final
+class CheckpointSaved(_message.Message):
+    """An agent has saved where it is: the newest one of a run is what the worker that takes
+    the run over goes on from.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    STATE_JSON_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Its number among the run's checkpoints: 1, 2, 3, …"""
+    state_json: _builtins.str
+    """What was saved: one JSON text. Its longest size is the installation's setting."""
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        state_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "state_json", b"state_json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckpointSaved: _TypeAlias = CheckpointSaved  # noqa: Y015
 
 @_typing.final
 class RequestOption(_message.Message):

@@ -176,6 +176,9 @@ class EventBody(betterproto.Message):
     request_opened: "RequestOpened" = betterproto.message_field(19, group="kind")
     """`request.opened`."""
 
+    checkpoint_saved: "CheckpointSaved" = betterproto.message_field(20, group="kind")
+    """`checkpoint.saved`."""
+
 
 @dataclass(eq=False, repr=False)
 class RunCreated(betterproto.Message):
@@ -510,6 +513,22 @@ class StepCompleted(betterproto.Message):
 
     result_json: str = betterproto.string_field(4)
     """What it returned: one JSON text."""
+
+
+@dataclass(eq=False, repr=False)
+class CheckpointSaved(betterproto.Message):
+    """
+    An agent has saved where it is: the newest one of a run is what the worker that takes
+     the run over goes on from.
+    """
+
+    number: int = betterproto.uint32_field(1)
+    """Its number among the run's checkpoints: 1, 2, 3, …"""
+
+    state_json: str = betterproto.string_field(2)
+    """
+    What was saved: one JSON text. Its longest size is the installation's setting.
+    """
 
 
 @dataclass(eq=False, repr=False)
