@@ -35,12 +35,14 @@ worker = Worker.from_env(slots=8)
 
 @worker.agent("digests", input=Files, output=Digests)
 async def digests(run: Run[Files]) -> Digests:
-    """Reads files, and saves what it has after each."""
+    """Reads files, saves what it has after each, and says how far it is."""
     found = await run.restore(Digests) or Digests()
     for name in run.input.files[len(found.by_file) :]:
         content = await asyncio.to_thread(Path(name).read_bytes)
         found.by_file[name] = hashlib.sha256(content).hexdigest()
         await run.save(found)
+        done, total = len(found.by_file), len(run.input.files)
+        await run.progress(f"{done} of {total} files", done=done, total=total)
         await asyncio.sleep(run.input.wait_s)
     return found
 

@@ -118,6 +118,8 @@ class RunRenderer:
                 return [self._line(f"step {ordinal}, {name}: {result}")]
             case events.CheckpointSaved(number=number, state_json=state):
                 return [self._line(f"checkpoint {number}, {bytes_words(len(state.encode()))}: {state}")]
+            case events.ProgressReported(text=text, done=done, total=total):
+                return [self._line(f"progress: {progress_words(text, done, total)}")]
             case events.Custom(type=kind, data=data):
                 return [self._line(f"{kind}{_json(data, data is not None)}")]
             case events.CodexEvent(kind=events.ControlRequest(action=action, detail=detail)):
@@ -168,6 +170,13 @@ def finish_words(finish: events.RunFinished) -> str:
         out, err = bytes_words(measured.stdout_bytes), bytes_words(measured.stderr_bytes)
         words.append(f"· {how} · {ms_words(measured.duration_ms)} · stdout {out}, stderr {err}")
     return " ".join(words)
+
+
+def progress_words(text: str, done: int | None, total: int | None) -> str:
+    """How far a run is, in one line: "3 of 10 files [3/10]"."""
+    if done is None and total is None:
+        return text
+    return f"{text} [{'?' if done is None else done}/{'?' if total is None else total}]"
 
 
 def _usage_words(usage: events.Usage) -> str:

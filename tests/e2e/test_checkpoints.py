@@ -36,4 +36,6 @@ async def test_the_next_worker_goes_on_where_the_first_one_was(scratch: Path) ->
         seen = [event.body async for event in run.events()]
     assert result == {"by_file": {str(file): hashlib.sha256(file.name.encode()).hexdigest() for file in files}}
     assert [body.number for body in seen if isinstance(body, events.CheckpointSaved)] == [1, 2, 3]
+    told = [body for body in seen if isinstance(body, events.ProgressReported)]
+    assert told[-1] == events.ProgressReported("3 of 3 files", 3, 3)
     assert [body.attempt for body in seen if isinstance(body, events.RunStarted)] == [1, 2]

@@ -13,6 +13,7 @@ import click
 from apps.cli.exits import Exit, exit_of_finish, exit_of_run
 from apps.cli.output import Output, bytes_words, ms_words
 from apps.cli.program import Cli, command, raw_option, run_group, run_id_argument
+from apps.cli.rendering import progress_words
 from apps.cli.run_ids import meant_run, remember_started
 from apps.cli.tail import TailView
 from oa_base.refusal import Refusal
@@ -107,12 +108,16 @@ async def list_runs(cli: Cli, limit: int, status: str | None, mine: bool) -> Exi
         page = await client.commands.runs(page_size=limit, status=status or "", own=mine)
     for run in page.runs:
         cli.output.document(run.document)
+    headers = ["run", "status", "title", "created", "events", "output"]
     rows = [
         [run.run_id, run.status, run.title, run.created_at[:19], str(run.latest_seq), bytes_words(run.text_bytes)]
         for run in page.runs
     ]
+    if any(run.progress for run in page.runs):
+        headers.append("progress")
+        rows = [[*row, _progress_words(run)] for row, run in zip(rows, page.runs, strict=True)]
     if rows:
-        cli.output.table(["run", "status", "title", "created", "events", "output"], rows, elastic="title")
+        cli.output.table(headers, rows, elastic="title")
     else:
         cli.output.note("No runs yet. Start one: oa run start -- echo hello")
     return Exit.OK
@@ -125,8 +130,10 @@ async def show(cli: Cli, run_id: str) -> Exit:
     """Show the authority's state of a run."""
     async with cli.site.client() as client:
         run = await client.commands.run(await meant_run(client, cli.site.folder, run_id))
-    cli.output.document(run.document)
-    _show_run(cli.output, run)
+        listed = await _listed(client, run.run_id)
+    progress = {"progress": listed.document["progress"]} if listed and listed.progress else {}
+    cli.output.document({**run.document, **progress})
+    _show_run(cli.output, run, _progress_words(listed))
     return Exit.OK
 
 
@@ -290,7 +297,21 @@ def _variable(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _show_run(output: Output, run: Run) -> None:
+async def _listed(client: Client, run_id: str) -> Run | None:
+    """The read model's view of a run, which knows its progress. None if it can't be had now."""
+    try:
+        page = await client.commands.runs(page_size=1, prefix=run_id)
+    except Refusal:
+        return None
+    return next((run for run in page.runs if run.run_id == run_id), None)
+
+
+def _progress_words(run: Run | None) -> str:
+    progress = run.progress if run else None
+    return progress_words(progress.text, progress.done, progress.total) if progress else ""
+
+
+def _show_run(output: Output, run: Run, progress: str) -> None:
     rows = [
         ["run", run.run_id],
         ["title", run.title],
@@ -303,6 +324,8 @@ def _show_run(output: Output, run: Run) -> None:
         ["events", str(run.latest_seq)],
         ["chain head", run.chain_head.hex()],
     ]
+    if progress:
+        rows.append(["progress", progress])
     if run.finish is not None:
         finish = run.finish
         rows.append(["finish", " ".join(part for part in (finish.outcome, finish.reason, finish.message) if part)])

@@ -103,6 +103,10 @@ def test_what_an_agent_does_is_one_line_each() -> None:
         ev.InputReceived("usr_1", '{"say":"hello"}'),
         ev.StepCompleted(3, "quote", bytes(32), '{"price":12.5}'),
         ev.CheckpointSaved(4, '{"done":3}'),
+        ev.ProgressReported("reads\nfiles"),
+        ev.ProgressReported("files", 3, 10),
+        ev.ProgressReported("files", 0),
+        ev.ProgressReported("files", None, 10),
     )
     assert [each.text for each in lines if isinstance(each, Note)] == [
         r"user: Mend it.\nPlease.",
@@ -121,8 +125,12 @@ def test_what_an_agent_does_is_one_line_each() -> None:
         'usr_1 says {"say":"hello"}',
         'step 3, quote: {"price":12.5}',
         'checkpoint 4, 10 bytes: {"done":3}',
+        r"progress: reads\nfiles",
+        "progress: files [3/10]",
+        "progress: files [0/?]",
+        "progress: files [?/10]",
     ]
-    assert len(lines) == 16
+    assert len(lines) == 20
 
 
 @given(st.text(), st.integers(30, 100))

@@ -48,8 +48,18 @@ class AskedRequest:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How far a run is, for people. `done` and `total` are in the agent's own units; None when it does not count."""
+
+    text: str
+    done: int | None
+    total: int | None
+
+
+@dataclass(frozen=True)
 class Run:
     """A run: the authority's own answer, or the read model's (then `chain_head` and `retention_class` are empty).
+    Only the read model knows of `progress`.
 
     `status` is one of `wire.RUN_STATUSES`, or the number of one that a newer service has. `created_at` is RFC 3339.
     """
@@ -68,6 +78,7 @@ class Run:
     events_topic: str = ""
     text_bytes: int = 0
     retention_class: str = ""
+    progress: Progress | None = None
 
     @property
     def ended(self) -> bool:

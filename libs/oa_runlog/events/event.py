@@ -22,6 +22,7 @@ from oa_runlog.events.work import (
     CheckpointSaved,
     Custom,
     Message,
+    ProgressReported,
     RequestOpened,
     StepCompleted,
     TextDelta,
@@ -57,6 +58,7 @@ class EventType(enum.StrEnum):
     STEP_COMPLETED = "step.completed"
     REQUEST_OPENED = "request.opened"
     CHECKPOINT_SAVED = "checkpoint.saved"
+    PROGRESS_REPORTED = "progress.reported"
 
 
 EventBody = (
@@ -79,6 +81,7 @@ EventBody = (
     | StepCompleted
     | RequestOpened
     | CheckpointSaved
+    | ProgressReported
 )
 """What happened, without its place in the log."""
 
@@ -103,6 +106,7 @@ _TYPES: Mapping[type[EventBody], EventType] = MappingProxyType(
         StepCompleted: EventType.STEP_COMPLETED,
         RequestOpened: EventType.REQUEST_OPENED,
         CheckpointSaved: EventType.CHECKPOINT_SAVED,
+        ProgressReported: EventType.PROGRESS_REPORTED,
     }
 )
 

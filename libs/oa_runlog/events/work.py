@@ -97,6 +97,15 @@ class CheckpointSaved:
     state_json: str
 
 
+@dataclass(frozen=True, slots=True)
+class ProgressReported:
+    """How far a run is, for people. `done` and `total` are in units of the agent's own; None when it does not count."""
+
+    text: str
+    done: int | None = None
+    total: int | None = None
+
+
 class RequestKind(enum.StrEnum):
     """What a request asks for."""
 

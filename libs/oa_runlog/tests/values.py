@@ -111,6 +111,7 @@ work_bodies: st.SearchStrategy[ev.EventBody] = st.one_of(
         result_json=json_texts,
     ),
     st.builds(ev.CheckpointSaved, number=st.integers(1, 1_000_000_000), state_json=json_texts),
+    st.builds(ev.ProgressReported, text=word, done=st.none() | uint64, total=st.none() | uint64),
     st.builds(ev.Usage, model=text(), input_tokens=uint64, output_tokens=uint64, cached_input_tokens=uint64),
     codex_events,
     st.builds(

@@ -18,6 +18,7 @@ Inputs and results may be dataclasses, pydantic models, TypedDicts and plain JSO
     adapter    a function as an adapter: input in, result or failure out, cancel as CancelledError
     steps      what is done once for a run, whatever dies
     checkpoints  what it saves, for the worker that takes the run over
+    progress   how far it is, for people
     requests   what it asks people
     inbox      what people say to a run
     testing    agents without a server

@@ -66,9 +66,12 @@ class AgentAdapter(Generic[In, Out]):
         work = asyncio.create_task(self._handler(run), name=f"agent {self.name} {run.id}")
         try:
             await self._until_done(work, assignment)
+            await run.said_all()
         except asyncio.CancelledError:
             await self._stop(work, run)
             raise
+        finally:
+            run.say_no_more()
         return self._finish(work, assignment, run)
 
     async def _until_done(self, work: asyncio.Task[Out], assignment: Assignment) -> None:

@@ -15,6 +15,7 @@ from oa_wire.rules import check_rules
 from oa_wire.shapes import plain_json
 from oa_worker.agents.failures import words_of
 from oa_worker.agents.limits import AgentLimits
+from oa_worker.agents.progress import Progress
 from oa_worker.sdk.adapter import Emit
 from openagents.runtime.v1 import event_pb2 as pb
 
@@ -118,6 +119,7 @@ class Saying:
 
     def __init__(self, log: RunLog, lease_epoch: int) -> None:
         self._log = log
+        self._progress = Progress(log.append, log.limits.progress_interval_ms)
         # Unique in the run: no other worker ever has this epoch.
         self._call_ids = (f"e{lease_epoch}-c{number}" for number in itertools.count(1))
 
@@ -128,6 +130,22 @@ class Saying:
     def tool(self, name: str, arguments: Mapping[str, object] | None = None) -> ToolUse:
         """A call of a tool: `async with run.tool("search", {"q": "x"}) as call: call.result = …`."""
         return ToolUse(self._log, next(self._call_ids), name, arguments)
+
+    async def progress(self, text: str, *, done: int | None = None, total: int | None = None) -> None:
+        """How far the run is, for people: `await run.progress("3 of 10 files", done=3, total=10)`.
+
+        Say it as often as you like. Reports that come faster than one a second are joined: the newest one is stored,
+        and the last one before the run ends.
+        """
+        await self._progress.report(text, done, total)
+
+    async def said_all(self) -> None:
+        """Store what is to be said and is not stored yet: the run ends. The worker calls it."""
+        await self._progress.last()
+
+    def say_no_more(self) -> None:
+        """The run is over, or no longer this worker's. The worker calls it."""
+        self._progress.forget()
 
     async def usage(self, model: str = "", *, input: int = 0, output: int = 0, cached: int = 0) -> None:
         """Tokens that were used since the last report; `cached` of the input came from a cache."""

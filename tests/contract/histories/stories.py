@@ -24,6 +24,7 @@ from oa_runlog.events import (
     Message,
     MessageRole,
     Outcome,
+    ProgressReported,
     PromptSpec,
     RequestAnswered,
     RequestExpired,
@@ -85,6 +86,8 @@ _WORK: tuple[EventBody, ...] = (
     RequestOpened("r3", RequestKind.TEXT, "Why?"),
     CheckpointSaved(1, '{ "done": 1.50, "next": "ß" }'),
     CheckpointSaved(2, "null"),
+    ProgressReported("begins"),
+    ProgressReported("3 von 10 Größen", 0, 10),
 )
 
 

@@ -33,6 +33,7 @@ from oa_runlog.events import (
     Message,
     MessageRole,
     Outcome,
+    ProgressReported,
     RequestAnswered,
     RequestExpired,
     RequestKind,
@@ -94,6 +95,7 @@ def _one_of_each() -> dict[str, EventBody]:
         RequestOpened("r1", RequestKind.APPROVAL, "Order?", default_option="no"),
         StepCompleted(1, "quote", bytes(range(32)), '{"price":12.5}'),
         CheckpointSaved(1, '{"done":3}'),
+        ProgressReported("3 of 10", 3, 10),
         *(RunFinished(outcome) for outcome in Outcome),
     )
     return {trigger(body): body for body in bodies}

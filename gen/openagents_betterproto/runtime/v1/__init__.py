@@ -179,6 +179,9 @@ class EventBody(betterproto.Message):
     checkpoint_saved: "CheckpointSaved" = betterproto.message_field(20, group="kind")
     """`checkpoint.saved`."""
 
+    progress_reported: "ProgressReported" = betterproto.message_field(21, group="kind")
+    """`progress.reported`."""
+
 
 @dataclass(eq=False, repr=False)
 class RunCreated(betterproto.Message):
@@ -528,6 +531,25 @@ class CheckpointSaved(betterproto.Message):
     state_json: str = betterproto.string_field(2)
     """
     What was saved: one JSON text. Its longest size is the installation's setting.
+    """
+
+
+@dataclass(eq=False, repr=False)
+class ProgressReported(betterproto.Message):
+    """How far a run is, for people. The newest one counts."""
+
+    text: str = betterproto.string_field(1)
+    """What there is to say, for example "3 of 10 files"."""
+
+    done: Optional[int] = betterproto.uint64_field(2, optional=True)
+    """
+    How much is done, in units of the agent's own; absent when it does not count.
+    """
+
+    total: Optional[int] = betterproto.uint64_field(3, optional=True)
+    """
+    How much there is to do, in the same units, as far as the agent knows; absent when it
+     does not. It may change, and be less than `done`.
     """
 
 
