@@ -10,7 +10,9 @@ import json
 from dataclasses import dataclass
 
 from apps.cli.output import bytes_words, clipped, ms_words
+from oa_base.refusal import Refusal
 from oa_runlog import events
+from oa_runlog.stdin import read_piece
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class RunRenderer:
         self._streamed = bytearray()
         """What was streamed of the message that the agent is at."""
         self._tools: dict[str, str] = {}
+        self._reads_stdin = False
 
     def render(self, body: events.EventBody) -> list[Shown]:
         """What the next event comes to."""
@@ -69,6 +72,8 @@ class RunRenderer:
                 return self._message(text)
             case events.Message(role=role, text=text):
                 return [self._line(f"{role.value}: {text}")]
+            case events.RunCreated(spec=events.RunSpec(input=events.ExecSpec(stdin=stdin))):
+                self._reads_stdin = stdin
             case events.RunStarted():
                 self._streamed.clear()  # another attempt begins its message anew
         return _status(body) or self._talk(body) or self._work(body)
@@ -95,7 +100,7 @@ class RunRenderer:
             case events.RequestExpired(request_id=request_id, option=option):
                 return [self._line(f"nobody answered {request_id} in time" + (f": {option} counts" if option else ""))]
             case events.InputReceived(sent_by=sent_by, input_json=said):
-                return [self._line(f"{sent_by} says {said}")]
+                return [self._line(f"{sent_by} {_stdin_words(said) if self._reads_stdin else f'says {said}'}")]
             case _:
                 return []
 
@@ -134,6 +139,18 @@ class RunRenderer:
 
     def _line(self, text: str, style: str = "dim") -> Note:
         return Note(clipped(text, self._width), style)
+
+
+def _stdin_words(said: str) -> str:
+    """What an input of a command comes to: its bytes are the command's business."""
+    try:
+        piece = read_piece(said)
+    except Refusal:  # of a release that knows other forms
+        return f"says {said}"
+    wrote = f"writes {bytes_words(len(piece.data))} to the command"
+    if not piece.ends:
+        return wrote
+    return f"{wrote}, and that is all" if piece.data else "ends the command's input"
 
 
 def _request_words(asked: events.RequestOpened) -> str:

@@ -15,6 +15,7 @@ from apps.cli.output import Output, bytes_words, ms_words
 from apps.cli.program import Cli, command, raw_option, run_group, run_id_argument
 from apps.cli.rendering import progress_words
 from apps.cli.run_ids import meant_run, remember_started
+from apps.cli.stdin import attached
 from apps.cli.tail import TailView
 from oa_base.refusal import Refusal
 from oa_base.visible import visible_json
@@ -24,6 +25,7 @@ from oa_client.core.wire import RUN_STATUSES
 from oa_client.follow.items import Broken, Item, Seen
 from oa_client.follow.run_tail import RunTail
 from oa_runlog import events
+from oa_runlog.stdin import StdinPiece, piece_json
 from oa_wire.strict_text import read_json
 
 NO_WORKER_HINT_S = 3.0
@@ -32,6 +34,8 @@ NO_WORKER_HINT_S = 3.0
 
 _START_EXAMPLES = """\
 Example: oa run start --title nightly -- make test
+
+Example: oa run start --stdin -- sort < names
 
 Example: oa run start --adapter support --input '{"question": "Why?"}'
 """
@@ -49,6 +53,7 @@ Example: oa run start --adapter support --input '{"question": "Why?"}'
 @click.option("--cwd", "working_directory", default="", help="Directory on the worker's machine.")
 @click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="Variable for the command.")
 @click.option("--timeout-ms", type=click.IntRange(min=0), default=0, help="Longest time it may take; 0 for no limit.")
+@click.option("--stdin", is_flag=True, help="Standard input of `oa` goes to the command; what `oa run send` says, too.")
 @click.option(
     "--retention",
     "retention_class",
@@ -69,10 +74,16 @@ async def start(
     working_directory: str,
     variables: tuple[str, ...],
     timeout_ms: int,
+    stdin: bool,
     retention_class: str,
     raw: bool,
 ) -> int:
-    """Start a run of a command or an agent, and follow it to its end; the exit code is that of the run's command."""
+    """Start a run of a command or an agent, and follow it to its end; the exit code is that of the run's command.
+
+    With --stdin the command reads what comes on standard input, and its end; with --detach, what `oa run send` says.
+    """
+    if stdin and agent:
+        raise click.UsageError("--stdin is for a command; an agent hears what oa run send says.")
     cli.output.raw = raw
     environment = dict(_variable(each) for each in variables)
     input_json = _input_of(agent, given, argv)
@@ -86,6 +97,7 @@ async def start(
                 working_directory=working_directory,
                 environment=environment,
                 timeout_ms=timeout_ms,
+                stdin=stdin,
                 retention_class=retention_class,
             )
         remember_started(client, cli.site.folder, run.run_id)
@@ -94,7 +106,10 @@ async def start(
             cli.output.document(run.document)
             return Exit.OK
         cli.output.note(f"{run.run_id} · {run.title or ' '.join(argv)}")
-        return await follow(cli, client, run.run_id)
+        if not stdin:
+            return await follow(cli, client, run.run_id)
+        async with attached(client.commands.talk, run.run_id, cli.output):
+            return await follow(cli, client, run.run_id)
 
 
 @run_group.command("list", epilog="Example: oa run list --mine --status running")
@@ -173,16 +188,22 @@ async def tail(cli: Cli, run_id: str, from_start: bool, raw: bool) -> int:
 
 @run_group.command("send", epilog="Example: oa run send latest 'Look at the second file, too.'")
 @click.option("--input", "given", default=None, metavar="JSON|@FILE", help="What to say, as JSON or a file of it.")
+@click.option("--end", "ends", is_flag=True, help="The standard input of the run's command ends here.")
 @run_id_argument
 @click.argument("text", required=False)
 @command
-async def send(cli: Cli, run_id: str, text: str | None, given: str | None) -> Exit:
-    """Say something to the agent of a run: TEXT, or any JSON."""
-    if (text is None) == (given is None):
-        raise click.UsageError("Give a TEXT, or --input with JSON.")
-    said = json.dumps(text, ensure_ascii=False) if given is None else _json_of(given)
+async def send(cli: Cli, run_id: str, text: str | None, given: str | None, ends: bool) -> Exit:
+    """Say something to the agent of a run: TEXT, or any JSON.
+
+    A command that was started with --stdin reads TEXT as a line.
+    """
+    if (text is not None) + (given is not None) + ends != 1:
+        raise click.UsageError("Give a TEXT, or --input with JSON, or --end.")
+    said = _said(text, given)
     async with cli.site.client() as client:
         meant = await meant_run(client, cli.site.folder, run_id)
+        if ends and "exec" not in (await client.commands.run(meant)).document.get("spec", {}):
+            raise click.UsageError("--end is for the run of a command; an agent hears what it is told.")
         seq = await client.commands.talk.send(meant, said)
     cli.output.document({"run_id": meant, "seq": seq})
     cli.output.note(f"{meant} has got it, as its event {seq}.")
@@ -245,6 +266,13 @@ def _says_more(item: Item) -> bool:
 async def _hint_without_worker(output: Output) -> None:
     await asyncio.sleep(NO_WORKER_HINT_S)
     output.note("No worker has taken it yet. In another shell: oa worker start --adapter exec")
+
+
+def _said(text: str | None, given: str | None) -> str:
+    """What is said to a run, as JSON."""
+    if text is not None:
+        return json.dumps(text, ensure_ascii=False)
+    return piece_json(StdinPiece(b"", ends=True)) if given is None else _json_of(given)
 
 
 def _input_of(agent: str, given: str | None, argv: tuple[str, ...]) -> str:

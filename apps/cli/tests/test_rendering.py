@@ -193,3 +193,16 @@ def test_a_lost_connection_is_two_lines_on_stderr(monkeypatch: pytest.MonkeyPatc
         "connection lost (gone); it resumes by itself after the last event",
         "connected again",
     ]
+
+
+def test_what_a_command_reads_is_told_by_its_size() -> None:
+    spec = ev.RunSpec("exec", ev.ExecSpec(("cat",), stdin=True))
+    said = ['"line"', '{"base64":"AP8="}', '{"text":"ab","end":true}', '{"end":true}', '{"from":"tomorrow"}']
+    lines = shown(ev.RunCreated("usr_1", "org_1", spec), *(ev.InputReceived("usr_1", text) for text in said))
+    assert [each.text for each in lines if isinstance(each, Note)] == [
+        "usr_1 writes 5 bytes to the command",
+        "usr_1 writes 2 bytes to the command",
+        "usr_1 writes 2 bytes to the command, and that is all",
+        "usr_1 ends the command's input",
+        'usr_1 says {"from":"tomorrow"}',
+    ]

@@ -42,6 +42,7 @@ exec_specs = st.builds(
     working_directory=text(),
     environment=text_maps,
     timeout_ms=uint64,
+    stdin=st.booleans(),
 )
 specs = st.builds(
     ev.RunSpec,

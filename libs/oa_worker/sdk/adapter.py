@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -107,7 +107,7 @@ class Assignment:
     news: News = field(default_factory=News)
     expire: Callable[[HeldLease, str], Awaitable[None]] = _no_time
 
-    async def events(self, *types: str, after_seq: int = 0) -> AsyncIterator[RunEvent]:
+    async def events(self, *types: str, after_seq: int = 0) -> AsyncGenerator[RunEvent, None]:
         """The events of these types that the run's log has after `after_seq`, as it stands. See `ReadRun`."""
         async for data in self.read(self.lease, after_seq, types):
             yield RunEvent.FromString(data)

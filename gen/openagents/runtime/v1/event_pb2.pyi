@@ -474,10 +474,16 @@ class ExecSpec(_message.Message):
     WORKING_DIRECTORY_FIELD_NUMBER: _builtins.int
     ENVIRONMENT_FIELD_NUMBER: _builtins.int
     TIMEOUT_MS_FIELD_NUMBER: _builtins.int
+    STDIN_FIELD_NUMBER: _builtins.int
     working_directory: _builtins.str
     """Directory to run in, on the worker's machine; empty for the worker's own."""
     timeout_ms: _builtins.int
     """Longest time it may take, in milliseconds; 0 for no limit."""
+    stdin: _builtins.bool
+    """Whether the run's inputs (`input.received`) go to the command's standard input, in
+    order. Without it that is empty, and the run takes no inputs. What an input says is
+    in docs/exec.md.
+    """
     @_builtins.property
     def argv(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Program and arguments."""
@@ -493,10 +499,11 @@ class ExecSpec(_message.Message):
         working_directory: _builtins.str = ...,
         environment: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         timeout_ms: _builtins.int = ...,
+        stdin: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "environment", b"environment", "timeout_ms", b"timeout_ms", "working_directory", b"working_directory"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "environment", b"environment", "stdin", b"stdin", "timeout_ms", b"timeout_ms", "working_directory", b"working_directory"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

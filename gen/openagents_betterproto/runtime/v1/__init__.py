@@ -252,6 +252,13 @@ class ExecSpec(betterproto.Message):
     timeout_ms: int = betterproto.uint64_field(4)
     """Longest time it may take, in milliseconds; 0 for no limit."""
 
+    stdin: bool = betterproto.bool_field(5)
+    """
+    Whether the run's inputs (`input.received`) go to the command's standard input, in
+     order. Without it that is empty, and the run takes no inputs. What an input says is
+     in docs/exec.md.
+    """
+
 
 @dataclass(eq=False, repr=False)
 class PromptSpec(betterproto.Message):

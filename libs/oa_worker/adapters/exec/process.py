@@ -13,14 +13,19 @@ from collections.abc import Mapping, Sequence
 
 from oa_worker.adapters.exec import warden
 from oa_worker.adapters.exec.outputs import Outputs
+from oa_worker.adapters.exec.stdin import Stdin
 from oa_worker.sdk.limits import ExecLimits
 
 
 class Process:
     """Start it with `start`, read its `outputs`, `end` what it left running, and `close` it in any case."""
 
-    def __init__(self, outputs: Outputs, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, outputs: Outputs, stdin: Stdin | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         self._reader, self._writer = reader, writer
+        self.stdin = stdin
+        """The command's standard input, if it has one that is not empty."""
         self._listener: asyncio.Task[None] | None = None
         self.outputs = outputs
         self.pid = 0
@@ -38,20 +43,38 @@ class Process:
 
     @classmethod
     async def start(
-        cls, argv: Sequence[str], *, cwd: str | None, env: Mapping[str, str], limits: ExecLimits, all_below: bool = True
+        cls,
+        argv: Sequence[str],
+        *,
+        cwd: str | None,
+        env: Mapping[str, str],
+        limits: ExecLimits,
+        all_below: bool = True,
+        stdin: bool = False,
     ) -> Process:
         """Start `argv` without a shell. Raises OSError or ValueError when that can't be done.
 
         `all_below`: end all that it starts, where the system allows that, and not its process group alone.
+        `stdin`: its standard input is a pipe and not empty.
         """
+        pipe, reading = await Stdin.open(limits.stdin_buffer_bytes) if stdin else (None, None)
+        try:
+            process = await cls._with_warden(limits, pipe, reading)
+        except BaseException:
+            if pipe is not None:
+                pipe.close()
+            raise
+        finally:
+            if reading is not None:
+                os.close(reading)
         order: warden.Order = (
             [os.fsencode(argument) for argument in argv],
             os.fsencode(cwd) if cwd else None,
             {os.fsencode(name): os.fsencode(value) for name, value in env.items()},
             all_below,
             limits.kill_timeout_ms / 1000,
+            reading,
         )
-        process = await cls._with_warden(limits)
         try:
             await process._begin(order)
         except BaseException:
@@ -60,7 +83,7 @@ class Process:
         return process
 
     @classmethod
-    async def _with_warden(cls, limits: ExecLimits) -> Process:
+    async def _with_warden(cls, limits: ExecLimits, stdin: Stdin | None, reading: int | None) -> Process:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         reader, writer = await asyncio.open_connection(sock=ours)
@@ -72,6 +95,7 @@ class Process:
                 stdin=theirs.fileno(),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
+                pass_fds=() if reading is None else (reading,),
                 start_new_session=True,  # what is sent to the worker's group or terminal is not for it
             )
         except BaseException:
@@ -79,7 +103,7 @@ class Process:
             raise
         finally:
             theirs.close()
-        return cls(outputs, reader, writer)
+        return cls(outputs, stdin, reader, writer)
 
     async def _begin(self, order: warden.Order) -> None:
         self._writer.write(warden.packed(order))
@@ -112,6 +136,8 @@ class Process:
                 self._writer.write(b"K")
                 await self.gone.wait()
         finally:
+            if self.stdin is not None:
+                self.stdin.close()
             self._writer.close()  # an order to kill by itself, should we be disturbed
             self.outputs.close()
         await self.outputs.child_over.wait()

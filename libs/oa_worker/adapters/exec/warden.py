@@ -38,8 +38,9 @@ _LENGTH_BYTES = 8
 _PAUSE_S = 0.01
 """Between looks at what dies without a word: after SIGKILL, and at a process group."""
 
-Order = tuple[list[bytes], bytes | None, dict[bytes, bytes], bool, float]
-"""Arguments, directory, environment, whether to be a subreaper, and for how many seconds to kill."""
+Order = tuple[list[bytes], bytes | None, dict[bytes, bytes], bool, float, int | None]
+"""Arguments, directory, environment, whether to be a subreaper, for how many seconds to kill, and the file descriptor
+that is to be the command's standard input (None for an empty one)."""
 
 
 def packed(order: Order) -> bytes:
@@ -181,7 +182,7 @@ def become_subreaper() -> bool:
 def main() -> None:
     """The warden itself."""
     woken = _hear_of_children()
-    argv, directory, environment, all_below, kill_timeout_s = _read_order()
+    argv, directory, environment, all_below, kill_timeout_s, stdin = _read_order()
     all_below = all_below and become_subreaper()
     began_s = time.monotonic()
     try:
@@ -190,13 +191,15 @@ def main() -> None:
             executable=program_of(argv, environment),
             cwd=directory,
             env=environment,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if stdin is None else stdin,
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
         number = error.errno or 0 if isinstance(error, OSError) else 0
         _say(f"refused {number} {error}")
         return
+    if stdin is not None:
+        os.close(stdin)  # its writer is to notice when the command reads no more
     _let_go_of_outputs()
     _say(f"started {command.pid}")
     _watch(Family(command.pid, all_below), woken, began_s, kill_timeout_s)
