@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from apps.cli.output import bytes_words, clipped, ms_words
+from oa_base.refusal import Refusal
 from oa_runlog import events
+from oa_runlog.stdin import read_piece
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class RunRenderer:
         self._streamed = bytearray()
         """What was streamed of the message that the agent is at."""
         self._tools: dict[str, str] = {}
+        self._reads_stdin = False
 
     def render(self, body: events.EventBody) -> list[Shown]:
         """What the next event comes to."""
@@ -70,6 +73,8 @@ class RunRenderer:
                 return self._message(text)
             case events.Message(role=role, text=text):
                 return [self._line(f"{role.value}: {text}")]
+            case events.RunCreated(spec=events.RunSpec(input=events.ExecSpec(stdin=stdin))):
+                self._reads_stdin = stdin
             case events.RunStarted():
                 self._streamed.clear()  # another attempt begins its message anew
         return _status(body) or self._talk(body) or self._work(body)
@@ -96,7 +101,7 @@ class RunRenderer:
             case events.RequestExpired(request_id=request_id, option=option):
                 return [self._line(f"nobody answered {request_id} in time" + (f": {option} counts" if option else ""))]
             case events.InputReceived(sent_by=sent_by, input_json=said):
-                return [self._line(f"{sent_by} says {said}")]
+                return [self._line(f"{sent_by} {_stdin_words(said) if self._reads_stdin else f'says {said}'}")]
             case _:
                 return []
 
@@ -117,22 +122,46 @@ class RunRenderer:
                 return [self._line(words, "green" if passed else "red")]
             case events.StepCompleted(ordinal=ordinal, name=name, result_json=result):
                 return [self._line(f"step {ordinal}, {name}: {result}")]
+            case events.CheckpointSaved(number=number, state_json=state):
+                return [self._line(f"checkpoint {number}, {bytes_words(len(state.encode()))}: {state}")]
+            case events.ProgressReported(text=text, done=done, total=total):
+                return [self._line(f"progress: {progress_words(text, done, total)}")]
             case events.Custom(type=kind, data=data):
                 return [self._line(f"{kind}{_json(data, data is not None)}")]
-            case events.CodexEvent(kind=events.ControlRequest(action=action, detail=detail)):
+            case events.CodexEvent(kind=kind):
+                return self._codex(kind)
+            case _:
+                return []
+
+    def _codex(self, kind: events.CodexKind) -> list[Shown]:
+        """What Codex does and asks."""
+        match kind:
+            case events.ControlRequest(action=action, detail=detail):
                 return [self._line(f"asks for {action}{_json(detail, detail is not None)}", "yellow")]
-            case events.CodexEvent(kind=events.ControlReceipt(outcome=outcome, message=message)):
+            case events.ControlReceipt(outcome=outcome, message=message):
                 return [self._line(f"the request was {outcome.value}" + (f": {message}" if message else ""))]
-            case events.CodexEvent(kind=events.TurnStatusChanged(status=status, message=message)) if status in _TURNS:
+            case events.TurnStatusChanged(status=status, message=message) if status in _TURNS:
                 words = f"the turn was {status.value}" if status is events.TurnStatus.INTERRUPTED else "the turn failed"
                 return [self._line(words + (f": {message}" if message else ""), _TURNS[status])]
-            case events.CodexEvent(kind=events.CodexItem() as item):
+            case events.CodexItem() as item:
                 return [self._line(words) for words in _item_words(item)]
             case _:
                 return []
 
     def _line(self, text: str, style: str = "dim") -> Note:
         return Note(clipped(text, self._width), style)
+
+
+def _stdin_words(said: str) -> str:
+    """What an input of a command comes to: its bytes are the command's business."""
+    try:
+        piece = read_piece(said)
+    except Refusal:  # of a release that knows other forms
+        return f"says {said}"
+    wrote = f"writes {bytes_words(len(piece.data))} to the command"
+    if not piece.ends:
+        return wrote
+    return f"{wrote}, and that is all" if piece.data else "ends the command's input"
 
 
 def _request_words(asked: events.RequestOpened) -> str:
@@ -191,6 +220,13 @@ def _item_words(item: events.CodexItem) -> list[str]:
 def _paths_of(changes: events.Json) -> list[str]:
     found = changes if isinstance(changes, Sequence) else ()
     return [str(change.get("path", "")) for change in found if isinstance(change, Mapping)]
+
+
+def progress_words(text: str, done: int | None, total: int | None) -> str:
+    """How far a run is, in one line: "3 of 10 files [3/10]"."""
+    if done is None and total is None:
+        return text
+    return f"{text} [{'?' if done is None else done}/{'?' if total is None else total}]"
 
 
 def _usage_words(usage: events.Usage) -> str:

@@ -33,6 +33,7 @@ from oa_runlog.events import (
     RESERVED,
     AgentSpec,
     AttemptFailed,
+    CheckpointSaved,
     EventType,
     ExecutorLost,
     InputReceived,
@@ -65,6 +66,7 @@ class Limits:
     max_append_bytes: int = 1_048_576
     max_input_bytes: int = 196_608
     max_result_bytes: int = 196_608
+    max_checkpoint_bytes: int = 196_608
     events_per_second: int = 240
     burst_events: int = 500
     max_requeues: int = 3
@@ -302,6 +304,9 @@ def _check_sizes(events: Sequence[EncodedBody], limits: Limits) -> None:
             kind = "run_finished" if isinstance(body, RunFinished) else "step_completed"
             field = f"events[{index}].{kind}.result_json"
             _check_size(field, len(body.result_json.encode()), limits.max_result_bytes)
+        elif isinstance(body, CheckpointSaved):
+            field = f"events[{index}].checkpoint_saved.state_json"
+            _check_size(field, len(body.state_json.encode()), limits.max_checkpoint_bytes)
     sizes = [len(data) for _, _, data in events]
     if max(sizes) > limits.max_event_bytes:
         index = next(index for index, size in enumerate(sizes) if size > limits.max_event_bytes)

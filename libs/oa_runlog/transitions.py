@@ -29,6 +29,8 @@ _WORK = (
     EventType.CUSTOM,
     EventType.STEP_COMPLETED,
     EventType.REQUEST_OPENED,
+    EventType.CHECKPOINT_SAVED,
+    EventType.PROGRESS_REPORTED,
 )
 
 _CREATED, _RUNNING, _CANCELING = RunStatus.CREATED, RunStatus.RUNNING, RunStatus.CANCELING

@@ -49,12 +49,15 @@ class RunSettings:
         _RUN.max_append_bytes,
         doc="Maximum size of the events in one append.",
     )
-    # Both stand in one event, beside the rest of it.
+    # Each stands in one event, beside the rest of it.
     max_input_bytes: int = setting(
         "OA_RUN_MAX_INPUT_BYTES", integer(1, 4 << 20), _RUN.max_input_bytes, doc="Maximum size of an agent's input."
     )
     max_result_bytes: int = setting(
         "OA_RUN_MAX_RESULT_BYTES", integer(1, 4 << 20), _RUN.max_result_bytes, doc="Maximum size of an agent's result."
+    )
+    max_checkpoint_bytes: int = setting(
+        "OA_RUN_MAX_CHECKPOINT_BYTES", integer(1, 4 << 20), _RUN.max_checkpoint_bytes, doc="Maximum checkpoint size."
     )
     events_per_second: int = setting(
         "OA_RUN_EVENTS_PER_SECOND",

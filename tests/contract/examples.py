@@ -110,6 +110,8 @@ def _events_of_agents() -> Mapping[str, Message]:
     step = runtime.StepCompleted(
         ordinal=3, name="quote", fingerprint=bytes(range(32)), result_json='{"price":"12.50","of":"Gerät"}'
     )
+    saved = runtime.CheckpointSaved(number=7, state_json='{"done":["a","ß"],"next":1.50}')
+    progress = runtime.ProgressReported(text="3 von 10 Größen", done=3, total=10)
     said = runtime.InputReceived(sent_by="usr_x", input_json='{"say":"Grüße"}')
     opened = runtime.RequestOpened(
         request_id="r1",
@@ -147,6 +149,8 @@ def _events_of_agents() -> Mapping[str, Message]:
         "event_attempt_failed": _event(9, 0, attempt_failed=tried_again),
         "event_run_created_for_an_agent": _event(1, 0, run_created=created),
         "event_step_completed": _event(10, step_completed=step),
+        "event_checkpoint_saved": _event(10, checkpoint_saved=saved),
+        "event_progress_reported": _event(10, progress_reported=progress),
         "event_input_received": _event(11, 0, input_received=said),
         "event_request_opened": _event(11, request_opened=opened),
         "event_request_answered": _event(12, 0, request_answered=answered),

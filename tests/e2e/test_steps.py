@@ -3,75 +3,63 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
+import pytest
 import pytest_asyncio
 
-from oa_platform.config.ports import PORT_OFFSETS
-from oa_testing.postgres import FAST, free_port
-from oa_testing.stack import StackUnderTest
 from openagents import Client, RunEvent, events
-from tests.e2e.callers import Caller, caller_of
+from openagents.testing import RecordedRun, replay
+from tests.e2e.callers import Caller
+from tests.e2e.killed import example, impatient
 from tests.e2e.world import RUN_TIMEOUT_S
 from tests.house.files import REPO
-
-IMPATIENT = {
-    "OA_WORKER_HEARTBEAT_MS": "400",
-    "OA_WORKER_QUIET_MS": "1600",
-    "OA_WORKER_LOST_MS": "4000",
-    "OA_WORKER_WATCH_MS": "100",
-}
 
 
 @pytest_asyncio.fixture
 async def caller(scratch: Path) -> AsyncIterator[Caller]:
-    stack = StackUnderTest(
-        scratch / "home",
-        port_base=free_port(tuple(PORT_OFFSETS.values())),
-        postgres_settings=FAST,
-        overrides={"runtime": IMPATIENT},
-    )
-    await stack.start()
-    async with caller_of(stack, scratch) as caller:
+    async with impatient(scratch) as caller:
         yield caller
-    await stack.stop()
 
 
-@asynccontextmanager
-async def example(caller: Caller) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A worker with the agent `order`."""
-    env = {**os.environ, **caller.env, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
-    process = await asyncio.create_subprocess_exec(sys.executable, str(REPO / "examples" / "steps.py"), env=env)
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+def the_example(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The example's module, in this process."""
+    for name in ("OA_CONTROL_URL", "OA_API_KEY"):
+        monkeypatch.setenv(name, caller.env[name])
+    spec = spec_from_file_location("example_of_steps", REPO / "examples" / "steps.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look there
+    spec.loader.exec_module(module)
+    return module
 
 
-async def test_nobody_pays_twice(caller: Caller, scratch: Path) -> None:
+async def test_nobody_pays_twice(caller: Caller, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = scratch / "ledger"
     order = {"item": "tea", "ledger": str(ledger), "wait_s": 6.0}
     seen: list[RunEvent] = []
     async with Client.from_env(caller.env) as client, asyncio.timeout(RUN_TIMEOUT_S):
         run = await client.start("order", order, key="order-1")
-        async with example(caller) as first:
+        async with example(caller, "steps.py") as first:
             async for event in run.events():
                 match event.body:
                     case events.StepCompleted(name="sleep"):
                         break  # what comes before it is stored
             first.send_signal(signal.SIGKILL)
             await first.wait()
-        async with example(caller):
+        async with example(caller, "steps.py"):
             assert await run.output(dict[str, str]) == {"item": "tea", "paid": "15.50"}
         seen = [event async for event in run.events()]
     steps = [event.body for event in seen if isinstance(event.body, events.StepCompleted)]
     assert [(step.ordinal, step.name) for step in steps] == [(1, "quote"), (2, "charge"), (3, "sleep")]
     assert [event.body.attempt for event in seen if isinstance(event.body, events.RunStarted)] == [1, 2]
     assert ledger.read_text("utf-8") == "15.50\n", "once"
+    replayed = await replay(the_example(caller, monkeypatch).worker, RecordedRun.of(seen))
+    replayed.check(whole=True)
+    assert ledger.read_text("utf-8") == "15.50\n", "nor is it paid again when the record is replayed"

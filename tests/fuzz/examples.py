@@ -164,6 +164,8 @@ EVENTS: list[Json] = [
     {"custom": {"type": "acme.progress", "data": {"percent": 1}}},
     {"request_opened": {"request_id": "r9", "kind": "REQUEST_KIND_TEXT", "title": "Why?", "detail": "d"}},
     {"step_completed": {"ordinal": 1, "name": "s", "fingerprint": "A" * 43 + "=", "result_json": "{}"}},
+    {"checkpoint_saved": {"number": 1, "state_json": "{}"}},
+    {"progress_reported": {"text": "3 of 10", "done": "3", "total": "10"}},
     {"codex_event": {"turn": {"turn_id": "t", "status": "TURN_STATUS_COMPLETED", "message": "m"}}},
     {"codex_event": {"item": {"turn_id": "t", "item_id": "i", "item_type": "x", "content": {}}}},
     {"codex_event": {"control_request": {"request_id": "r", "action": "approve", "detail": {}}}},
@@ -196,7 +198,8 @@ async def _append_events(scene: Scene, _: str) -> list[Json]:
 
 async def _read_held_run(scene: Scene, _: str) -> list[Json]:
     lease = await scene.lease()
-    return [{"run_id": lease.run_id, "lease_epoch": lease.epoch, "after_seq": 1}]
+    newest = {"run_id": lease.run_id, "lease_epoch": lease.epoch, "types": ["run.started"], "newest_only": True}
+    return [{"run_id": lease.run_id, "lease_epoch": lease.epoch, "after_seq": 1}, newest]
 
 
 async def _attach(scene: Scene, _: str) -> list[Json]:

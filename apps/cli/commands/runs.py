@@ -13,8 +13,10 @@ from apps.cli.commands.queue_options import queue_options
 from apps.cli.exits import Exit, exit_of_finish, exit_of_run
 from apps.cli.output import Output, bytes_words, ms_words
 from apps.cli.program import Cli, command, raw_option, run_group, run_id_argument
+from apps.cli.rendering import progress_words
 from apps.cli.run_ids import meant_run, remember_started
 from apps.cli.run_specs import input_of, json_of, variable
+from apps.cli.stdin import attached
 from apps.cli.tail import TailView
 from oa_base.refusal import Refusal
 from oa_base.visible import visible_json
@@ -24,6 +26,7 @@ from oa_client.core.wire import RUN_STATUSES
 from oa_client.follow.items import Broken, Item, Seen
 from oa_client.follow.run_tail import RunTail
 from oa_runlog import events
+from oa_runlog.stdin import StdinPiece, piece_json
 from oa_wire.strict_text import read_json
 
 NO_WORKER_HINT_S = 3.0
@@ -32,6 +35,8 @@ NO_WORKER_HINT_S = 3.0
 
 _START_EXAMPLES = """\
 Example: oa run start --title nightly -- make test
+
+Example: oa run start --stdin -- sort < names
 
 Example: oa run start --adapter support --input '{"question": "Why?"}'
 """
@@ -49,6 +54,7 @@ Example: oa run start --adapter support --input '{"question": "Why?"}'
 @click.option("--cwd", "working_directory", default="", help="Directory on the worker's machine.")
 @click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="Variable for the command.")
 @click.option("--timeout-ms", type=click.IntRange(min=0), default=0, help="Longest time it may take; 0 for no limit.")
+@click.option("--stdin", is_flag=True, help="Standard input of `oa` goes to the command; what `oa run send` says, too.")
 @click.option(
     "--retention",
     "retention_class",
@@ -77,18 +83,26 @@ async def start(
     working_directory: str,
     variables: tuple[str, ...],
     timeout_ms: int,
+    stdin: bool,
     retention_class: str,
     queue: events.QueuePolicy,
     thread_id: str,
     if_busy: str | None,
     raw: bool,
 ) -> int:
-    """Start a run of a command or an agent, and follow it to its end; the exit code is that of the run's command."""
+    """Start a run of a command or an agent, and follow it to its end; the exit code is that of the run's command.
+
+    With --stdin the command reads what comes on standard input, and its end; with --detach, what `oa run send` says.
+    """
+    if stdin and agent:
+        raise click.UsageError("--stdin is for a command; an agent hears what oa run send says.")
     cli.output.raw = raw
     environment = dict(variable(each) for each in variables)
     input_json = input_of(agent, given, argv)
     what: events.AgentSpec | events.ExecSpec = (
-        events.AgentSpec(input_json) if agent else events.ExecSpec(argv, working_directory, environment, timeout_ms)
+        events.AgentSpec(input_json)
+        if agent
+        else events.ExecSpec(argv, working_directory, environment, timeout_ms, stdin)
     )
     policy = events.ThreadPolicy(if_busy) if if_busy else None
     spec = events.RunSpec(agent or "exec", what, title, thread_id, {}, retention_class, queue, policy)
@@ -100,7 +114,10 @@ async def start(
             cli.output.document(run.document)
             return Exit.OK
         cli.output.note(f"{run.run_id} · {run.title or ' '.join(argv)}")
-        return await follow(cli, client, run.run_id)
+        if not stdin:
+            return await follow(cli, client, run.run_id)
+        async with attached(client.commands.talk, run.run_id, cli.output):
+            return await follow(cli, client, run.run_id)
 
 
 @run_group.command("list", epilog="Example: oa run list --mine --status running")
@@ -114,12 +131,16 @@ async def list_runs(cli: Cli, limit: int, status: str | None, mine: bool) -> Exi
         page = await client.commands.runs(page_size=limit, status=status or "", own=mine)
     for run in page.runs:
         cli.output.document(run.document)
+    headers = ["run", "status", "title", "created", "events", "output"]
     rows = [
         [run.run_id, run.status, run.title, run.created_at[:19], str(run.latest_seq), bytes_words(run.text_bytes)]
         for run in page.runs
     ]
+    if any(run.progress for run in page.runs):
+        headers.append("progress")
+        rows = [[*row, _progress_words(run)] for row, run in zip(rows, page.runs, strict=True)]
     if rows:
-        cli.output.table(["run", "status", "title", "created", "events", "output"], rows, elastic="title")
+        cli.output.table(headers, rows, elastic="title")
     else:
         cli.output.note("No runs yet. Start one: oa run start -- echo hello")
     return Exit.OK
@@ -132,8 +153,10 @@ async def show(cli: Cli, run_id: str) -> Exit:
     """Show the authority's state of a run."""
     async with cli.site.client() as client:
         run = await client.commands.run(await meant_run(client, cli.site.folder, run_id))
-    cli.output.document(run.document)
-    _show_run(cli.output, run)
+        listed = await _listed(client, run.run_id)
+    progress = {"progress": listed.document["progress"]} if listed and listed.progress else {}
+    cli.output.document({**run.document, **progress})
+    _show_run(cli.output, run, _progress_words(listed))
     return Exit.OK
 
 
@@ -173,16 +196,22 @@ async def tail(cli: Cli, run_id: str, from_start: bool, raw: bool) -> int:
 
 @run_group.command("send", epilog="Example: oa run send latest 'Look at the second file, too.'")
 @click.option("--input", "given", default=None, metavar="JSON|@FILE", help="What to say, as JSON or a file of it.")
+@click.option("--end", "ends", is_flag=True, help="The standard input of the run's command ends here.")
 @run_id_argument
 @click.argument("text", required=False)
 @command
-async def send(cli: Cli, run_id: str, text: str | None, given: str | None) -> Exit:
-    """Say something to the agent of a run: TEXT, or any JSON."""
-    if (text is None) == (given is None):
-        raise click.UsageError("Give a TEXT, or --input with JSON.")
-    said = json.dumps(text, ensure_ascii=False) if given is None else json_of(given)
+async def send(cli: Cli, run_id: str, text: str | None, given: str | None, ends: bool) -> Exit:
+    """Say something to the agent of a run: TEXT, or any JSON.
+
+    A command that was started with --stdin reads TEXT as a line.
+    """
+    if (text is not None) + (given is not None) + ends != 1:
+        raise click.UsageError("Give a TEXT, or --input with JSON, or --end.")
+    said = _said(text, given)
     async with cli.site.client() as client:
         meant = await meant_run(client, cli.site.folder, run_id)
+        if ends and "exec" not in (await client.commands.run(meant)).document.get("spec", {}):
+            raise click.UsageError("--end is for the run of a command; an agent hears what it is told.")
         seq = await client.commands.talk.send(meant, said)
     cli.output.document({"run_id": meant, "seq": seq})
     cli.output.note(f"{meant} has got it, as its event {seq}.")
@@ -247,6 +276,13 @@ async def _hint_without_worker(output: Output) -> None:
     output.note("No worker has taken it yet. In another shell: oa worker start --adapter exec")
 
 
+def _said(text: str | None, given: str | None) -> str:
+    """What is said to a run, as JSON."""
+    if text is not None:
+        return json.dumps(text, ensure_ascii=False)
+    return piece_json(StdinPiece(b"", ends=True)) if given is None else json_of(given)
+
+
 # JSON has these outside of its strings only.
 _BLANKS = str.maketrans("\n\r\t", "   ")
 
@@ -264,7 +300,21 @@ def _result_value(text: str) -> Any:
         return text
 
 
-def _show_run(output: Output, run: Run) -> None:
+async def _listed(client: Client, run_id: str) -> Run | None:
+    """The read model's view of a run, which knows its progress. None if it can't be had now."""
+    try:
+        page = await client.commands.runs(page_size=1, prefix=run_id)
+    except Refusal:
+        return None
+    return next((run for run in page.runs if run.run_id == run_id), None)
+
+
+def _progress_words(run: Run | None) -> str:
+    progress = run.progress if run else None
+    return progress_words(progress.text, progress.done, progress.total) if progress else ""
+
+
+def _show_run(output: Output, run: Run, progress: str) -> None:
     rows = [
         ["run", run.run_id],
         ["title", run.title],
@@ -279,6 +329,8 @@ def _show_run(output: Output, run: Run) -> None:
         ["events", str(run.latest_seq)],
         ["chain head", run.chain_head.hex()],
     ]
+    if progress:
+        rows.append(["progress", progress])
     if run.finish is not None:
         finish = run.finish
         rows.append(["finish", " ".join(part for part in (finish.outcome, finish.reason, finish.message) if part)])

@@ -103,6 +103,11 @@ def test_what_an_agent_does_is_one_line_each() -> None:
         ev.InputReceived("usr_1", '{"say":"hello"}'),
         ev.StepCompleted(3, "quote", bytes(32), '{"price":12.5}'),
         ev.AttemptFailed("wrk_1", 1, 1, ev.RunFinished(ev.Outcome.FAILED, "agent_error", "ValueError: no"), 0),
+        ev.CheckpointSaved(4, '{"done":3}'),
+        ev.ProgressReported("reads\nfiles"),
+        ev.ProgressReported("files", 3, 10),
+        ev.ProgressReported("files", 0),
+        ev.ProgressReported("files", None, 10),
     )
     assert [each.text for each in lines if isinstance(each, Note)] == [
         r"user: Mend it.\nPlease.",
@@ -121,8 +126,13 @@ def test_what_an_agent_does_is_one_line_each() -> None:
         'usr_1 says {"say":"hello"}',
         'step 3, quote: {"price":12.5}',
         "attempt 1 failed (agent_error) - ValueError: no; the run is tried again",
+        'checkpoint 4, 10 bytes: {"done":3}',
+        r"progress: reads\nfiles",
+        "progress: files [3/10]",
+        "progress: files [0/?]",
+        "progress: files [?/10]",
     ]
-    assert len(lines) == 16
+    assert len(lines) == 21
 
 
 @given(st.text(), st.integers(30, 100))
@@ -208,4 +218,17 @@ def test_what_codex_does_is_told_at_its_start_and_at_its_end() -> None:
         "[changes a.py, b.py]",
         "[changed a.py, b.py: completed]",
         "[changed : failed]",
+    ]
+
+
+def test_what_a_command_reads_is_told_by_its_size() -> None:
+    spec = ev.RunSpec("exec", ev.ExecSpec(("cat",), stdin=True))
+    said = ['"line"', '{"base64":"AP8="}', '{"text":"ab","end":true}', '{"end":true}', '{"from":"tomorrow"}']
+    lines = shown(ev.RunCreated("usr_1", "org_1", spec), *(ev.InputReceived("usr_1", text) for text in said))
+    assert [each.text for each in lines if isinstance(each, Note)] == [
+        "usr_1 writes 5 bytes to the command",
+        "usr_1 writes 2 bytes to the command",
+        "usr_1 writes 2 bytes to the command, and that is all",
+        "usr_1 ends the command's input",
+        'usr_1 says {"from":"tomorrow"}',
     ]

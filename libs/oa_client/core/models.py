@@ -48,11 +48,21 @@ class AskedRequest:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How far a run is, for people. `done` and `total` are in the agent's own units; None when it does not count."""
+
+    text: str
+    done: int | None
+    total: int | None
+
+
+@dataclass(frozen=True)
 class Run:
     """A run: the authority's own answer, or the read model's (then what stands behind `document` is mostly empty).
 
-    No worker gets it before `not_before`, and it is ended at `deadline`; both are empty for no such time.
-    `status` is one of `wire.RUN_STATUSES`, or the number of one that a newer service has. Times are RFC 3339.
+    Only the read model knows of `progress`. No worker gets it before `not_before`, and it is ended at `deadline`; both
+    are empty for no such time. `status` is one of `wire.RUN_STATUSES`, or the number of one that a newer service has.
+    Times are RFC 3339.
     """
 
     run_id: str
@@ -71,6 +81,7 @@ class Run:
     retention_class: str = ""
     not_before: str = ""
     deadline: str = ""
+    progress: Progress | None = None
 
     @property
     def ended(self) -> bool:

@@ -16,6 +16,7 @@ from oa_client.core.models import (
     Finish,
     JsonDocument,
     NewServiceAccount,
+    Progress,
     Run,
     ServiceAccount,
     SyncGrant,
@@ -135,7 +136,13 @@ def summary(message: run_summary_pb2.RunSummary) -> Run:
         finish=finish(message.finish) if message.HasField("finish") else None,
         document=document(message),
         text_bytes=message.text_bytes,
+        progress=_progress(message.progress) if message.HasField("progress") else None,
     )
+
+
+def _progress(message: event_pb2.ProgressReported) -> Progress:
+    done = message.done if message.HasField("done") else None
+    return Progress(message.text, done, message.total if message.HasField("total") else None)
 
 
 def sync_grant(message: sync_token_service_pb2.MintSyncTokenResponse, now_ms: int) -> SyncGrant:

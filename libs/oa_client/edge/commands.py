@@ -63,14 +63,16 @@ class Commands:
         working_directory: str = "",
         environment: Mapping[str, str] | None = None,
         timeout_ms: int = 0,
+        stdin: bool = False,
         retention_class: str = "",
         idempotency_key: str = "",
     ) -> Run:
-        """Create a run of a command. The key makes a repeated call safe; without one a new key is made.
+        """Create a run of a command. The key makes a repeated call safe; without one a new key is made. `stdin`: what
+        is said to the run goes to the command's standard input.
 
         Raises Refusal `invalid_value` for a retention class that the installation does not have; "" is its default.
         """
-        command = ExecSpec(tuple(argv), working_directory, environment or {}, timeout_ms)
+        command = ExecSpec(tuple(argv), working_directory, environment or {}, timeout_ms, stdin)
         spec = RunSpec("exec", command, title, retention_class=retention_class)
         return await self.create_run(spec, idempotency_key)
 

@@ -24,7 +24,7 @@ class Talk:
         return await self._edge.call(method, request, response, self._tokens, attempts=ATTEMPTS)
 
     async def send(self, run_id: str, input_json: str, idempotency_key: str = "") -> int:
-        """Say something, a JSON text, to a run of an agent; the seq of the input. The key makes a repeated call safe.
+        """Say something, a JSON text, to a run; the seq of the input. The key makes a repeated call safe.
 
         Raises Refusal `not_found`, `invalid_transition` for a run that has ended or is to, `idempotency_conflict`.
         """

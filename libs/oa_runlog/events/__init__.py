@@ -47,9 +47,11 @@ from oa_runlog.events.specs import (
     ThreadPolicy,
 )
 from oa_runlog.events.work import (
+    CheckpointSaved,
     Custom,
     Message,
     MessageRole,
+    ProgressReported,
     RequestKind,
     RequestOpened,
     RequestOption,
@@ -69,6 +71,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "AgentSpec",
     "AttemptFailed",
+    "CheckpointSaved",
     "CodexEvent",
     "CodexItem",
     "CodexKind",
@@ -88,6 +91,7 @@ __all__ = [
     "Message",
     "MessageRole",
     "Outcome",
+    "ProgressReported",
     "PromptSpec",
     "QueuePolicy",
     "RequestAnswered",

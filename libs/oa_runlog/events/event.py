@@ -20,8 +20,10 @@ from oa_runlog.events.run import (
     RunStarted,
 )
 from oa_runlog.events.work import (
+    CheckpointSaved,
     Custom,
     Message,
+    ProgressReported,
     RequestOpened,
     StepCompleted,
     TextDelta,
@@ -57,6 +59,8 @@ class EventType(enum.StrEnum):
     CUSTOM = "custom"
     STEP_COMPLETED = "step.completed"
     REQUEST_OPENED = "request.opened"
+    CHECKPOINT_SAVED = "checkpoint.saved"
+    PROGRESS_REPORTED = "progress.reported"
 
 
 EventBody = (
@@ -79,6 +83,8 @@ EventBody = (
     | Custom
     | StepCompleted
     | RequestOpened
+    | CheckpointSaved
+    | ProgressReported
 )
 """What happened, without its place in the log."""
 
@@ -103,6 +109,8 @@ _TYPES: Mapping[type[EventBody], EventType] = MappingProxyType(
         Custom: EventType.CUSTOM,
         StepCompleted: EventType.STEP_COMPLETED,
         RequestOpened: EventType.REQUEST_OPENED,
+        CheckpointSaved: EventType.CHECKPOINT_SAVED,
+        ProgressReported: EventType.PROGRESS_REPORTED,
     }
 )
 

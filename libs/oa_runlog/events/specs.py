@@ -10,12 +10,13 @@ from types import MappingProxyType
 
 @dataclass(frozen=True, slots=True)
 class ExecSpec:
-    """A command, run without a shell. `timeout_ms` 0 is no limit."""
+    """A command, run without a shell. `timeout_ms` 0 is no limit. `stdin`: the run's inputs are its standard input."""
 
     argv: tuple[str, ...]
     working_directory: str = ""
     environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     timeout_ms: int = 0
+    stdin: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,23 @@ class StepCompleted:
     result_json: str
 
 
+@dataclass(frozen=True, slots=True)
+class CheckpointSaved:
+    """An agent has saved where it is. `state_json`: one JSON text; the newest one of the run counts."""
+
+    number: int
+    state_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressReported:
+    """How far a run is, for people. `done` and `total` are in units of the agent's own; None when it does not count."""
+
+    text: str
+    done: int | None = None
+    total: int | None = None
+
+
 class RequestKind(enum.StrEnum):
     """What a request asks for."""
 

@@ -10,10 +10,10 @@ from oa_runlog import wire
 from oa_runlog.events import RunEvent
 from oa_runlog.proof.chain import chain_over
 from oa_runlog.proof.ed25519 import signature_fits
-from oa_runlog.proof.receipt import ReceiptFacts, SignedReceipt, facts_of, read_facts
-from oa_runlog.proof.replay import ReplayEvent, ReplayReader
+from oa_runlog.proof.outcome import finished, next_state
+from oa_runlog.proof.receipt import ReceiptFacts, SignedReceipt, read_facts
+from oa_runlog.proof.replay import ReplayReader
 from oa_runlog.proof.sequence import in_sequence
-from oa_runlog.reducer import advance
 from oa_runlog.state import RunState
 
 Keys = Mapping[str, bytes]
@@ -57,7 +57,7 @@ def verify_record(
     _check_sequence(read, facts)
     _check_chain(data, facts)
     state = _replay(read, data)
-    _finished(state, facts)
+    finished(state, facts)
     return facts
 
 
@@ -87,18 +87,8 @@ def _check_chain(data: list[bytes], facts: ReceiptFacts) -> None:
 
 def _replay(events: list[RunEvent], data: list[bytes]) -> RunState | None:
     state: RunState | None = None
-    try:
-        for event, stored in zip(events, data, strict=True):
-            state = advance(state, event, stored)
-    except Refusal as refusal:
-        raise Refusal("outcome_mismatch", f"the events are no run: {refusal.message}") from None
-    return state
-
-
-def _finished(state: RunState | None, facts: ReceiptFacts) -> RunState:
-    """The state that the events led to, once it is the one that the receipt states."""
-    if state is None or state.finish is None or facts_of(state, facts.log_epoch, facts.kid) != facts:
-        raise Refusal("outcome_mismatch", "the events lead to another outcome or other totals than the receipt's")
+    for event, stored in zip(events, data, strict=True):
+        state = next_state(state, event, stored)
     return state
 
 
@@ -124,7 +114,7 @@ def verify_artifact(lines: Iterable[bytes], keys: Keys, *, run_id: str | None = 
     reader = ReplayReader(lines)
     state: RunState | None = None
     for one in reader.events():
-        state = _advance(state, one)
+        state = next_state(state, one.event, one.data)
     receipt = reader.receipt()
     facts = verify_receipt(receipt, keys, run_id=reader.run_id)
     if run_id is not None and run_id != reader.run_id:
@@ -132,12 +122,4 @@ def verify_artifact(lines: Iterable[bytes], keys: Keys, *, run_id: str | None = 
     reader.check_count(facts.count)
     if reader.chain.hex() != facts.chain_head:
         raise Refusal("chain_mismatch", "the events do not give the receipt's chain head")
-    return VerifiedReplay(receipt, facts, _finished(state, facts))
-
-
-def _advance(state: RunState | None, one: ReplayEvent) -> RunState:
-    try:
-        return advance(state, one.event, one.data)
-    except Refusal as refusal:
-        metadata = {"seq": str(one.event.seq)}
-        raise Refusal("outcome_mismatch", f"the events are no run: {refusal.message}", metadata=metadata) from None
+    return VerifiedReplay(receipt, facts, finished(state, facts))

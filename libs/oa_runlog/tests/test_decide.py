@@ -13,6 +13,7 @@ from oa_runlog.commands import Append, AssignRun, CancelDeadline, Command, LoseL
 from oa_runlog.decide import Accepted, KnownKey, Unchanged, decide
 from oa_runlog.events import (
     AgentSpec,
+    CheckpointSaved,
     EventBody,
     EventType,
     ExecSpec,
@@ -138,6 +139,16 @@ def test_an_agents_result_has_a_limit_of_its_own() -> None:
             assert (decision.reason, decision.field) == ("payload_too_large", "events[1].run_finished.result_json")
         else:
             assert decision.state.finish == finish
+
+
+def test_a_checkpoint_has_a_limit_of_its_own() -> None:
+    limits = replace(LIMITS, max_checkpoint_bytes=20)
+    for size, fits in ((20, True), (21, False)):
+        decision = decide(RUNNING, append(TEXT, CheckpointSaved(1, "1" * size)), limits, NOW)
+        assert isinstance(decision, Accepted if fits else Refusal)
+        if isinstance(decision, Refusal):
+            assert (decision.reason, decision.field) == ("payload_too_large", "events[1].checkpoint_saved.state_json")
+            assert decision.metadata == {"limit_bytes": "20"}
 
 
 def test_a_batch_is_numbered_and_chained() -> None:

@@ -43,6 +43,7 @@ exec_specs = st.builds(
     working_directory=text(),
     environment=text_maps,
     timeout_ms=uint64,
+    stdin=st.booleans(),
 )
 long_ms = st.integers(0, 31_536_000_000)
 queues = st.builds(
@@ -135,6 +136,8 @@ work_bodies: st.SearchStrategy[ev.EventBody] = st.one_of(
         fingerprint=st.binary(min_size=32, max_size=32),
         result_json=json_texts,
     ),
+    st.builds(ev.CheckpointSaved, number=st.integers(1, 1_000_000_000), state_json=json_texts),
+    st.builds(ev.ProgressReported, text=word, done=st.none() | uint64, total=st.none() | uint64),
     st.builds(ev.Usage, model=text(), input_tokens=uint64, output_tokens=uint64, cached_input_tokens=uint64),
     codex_events,
     st.builds(

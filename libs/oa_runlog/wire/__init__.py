@@ -19,6 +19,8 @@ from oa_runlog.wire.bodies import (
     checked_body,
     decode_body,
     encode_body,
+    progress_from_wire,
+    progress_to_wire,
     received_body,
 )
 from oa_runlog.wire.events import EventEncoder, decode_event, encode_event, event_from_wire
@@ -49,6 +51,8 @@ __all__ = [
     "finish_from_wire",
     "finish_to_wire",
     "json_text",
+    "progress_from_wire",
+    "progress_to_wire",
     "receipt_from_wire",
     "receipt_to_wire",
     "received_body",

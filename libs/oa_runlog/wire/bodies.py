@@ -35,6 +35,11 @@ def _tool_result_to_wire(body: events.ToolResult) -> event_pb2.ToolResult:
     return event_pb2.ToolResult(call_id=body.call_id, failed=body.failed, result=result)
 
 
+def progress_to_wire(progress: events.ProgressReported) -> event_pb2.ProgressReported:
+    """The message for how far a run is."""
+    return event_pb2.ProgressReported(text=progress.text, done=progress.done, total=progress.total)
+
+
 def body_to_wire(body: EventBody) -> event_pb2.EventBody:
     """The message for what happened."""
     w = event_pb2
@@ -59,11 +64,25 @@ def body_to_wire(body: EventBody) -> event_pb2.EventBody:
             return w.EventBody(custom=w.Custom(type=kind, data=object_to_wire(content)))
         case events.RequestOpened():
             return w.EventBody(request_opened=opened_to_wire(body))
+        case events.StepCompleted() | events.CheckpointSaved() | events.ProgressReported():
+            return _place_to_wire(body)
+        case _:
+            return _authority_body_to_wire(body)
+
+
+def _place_to_wire(
+    body: events.StepCompleted | events.CheckpointSaved | events.ProgressReported,
+) -> event_pb2.EventBody:
+    """Where an agent is."""
+    w = event_pb2
+    match body:
         case events.StepCompleted(ordinal, name, fingerprint, result):
             step = w.StepCompleted(ordinal=ordinal, name=name, fingerprint=fingerprint, result_json=result)
             return w.EventBody(step_completed=step)
-        case _:
-            return _authority_body_to_wire(body)
+        case events.CheckpointSaved(number, state):
+            return w.EventBody(checkpoint_saved=w.CheckpointSaved(number=number, state_json=state))
+        case events.ProgressReported():
+            return w.EventBody(progress_reported=progress_to_wire(body))
 
 
 def _authority_body_to_wire(
@@ -167,6 +186,16 @@ def _step_completed(m: event_pb2.StepCompleted) -> events.StepCompleted:
     return events.StepCompleted(m.ordinal, m.name, m.fingerprint, json_text(m.result_json, "result_json"))
 
 
+def _checkpoint_saved(m: event_pb2.CheckpointSaved) -> events.CheckpointSaved:
+    return events.CheckpointSaved(m.number, json_text(m.state_json, "state_json"))
+
+
+def progress_from_wire(m: event_pb2.ProgressReported) -> events.ProgressReported:
+    """How far a run is, from its message."""
+    done = m.done if m.HasField("done") else None
+    return events.ProgressReported(m.text, done, m.total if m.HasField("total") else None)
+
+
 _BODIES: Mapping[str, Callable[[Any], EventBody]] = MappingProxyType(
     {
         "run_created": _run_created,
@@ -185,6 +214,8 @@ _BODIES: Mapping[str, Callable[[Any], EventBody]] = MappingProxyType(
         "codex_event": checked_codex,
         "custom": _custom,
         "step_completed": _step_completed,
+        "checkpoint_saved": _checkpoint_saved,
+        "progress_reported": progress_from_wire,
         "request_opened": checked_opened,
         "request_answered": checked_answered,
         "request_expired": checked_expired,

@@ -36,6 +36,7 @@ def spec_to_wire(spec: events.RunSpec) -> event_pb2.RunSpec:
             message.exec.working_directory = command.working_directory
             message.exec.environment.update(command.environment)
             message.exec.timeout_ms = command.timeout_ms
+            message.exec.stdin = command.stdin
         case events.PromptSpec() as prompt:
             message.prompt.text = prompt.text
         case events.AgentSpec() as agent:
@@ -62,7 +63,11 @@ def checked_spec(message: event_pb2.RunSpec, path: str) -> events.RunSpec:
         case "exec":
             command = message.exec
             what: events.ExecSpec | events.PromptSpec | events.AgentSpec = events.ExecSpec(
-                tuple(command.argv), command.working_directory, _frozen(command.environment), command.timeout_ms
+                tuple(command.argv),
+                command.working_directory,
+                _frozen(command.environment),
+                command.timeout_ms,
+                command.stdin,
             )
         case "prompt":
             what = events.PromptSpec(message.prompt.text)

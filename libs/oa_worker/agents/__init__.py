@@ -14,17 +14,22 @@ Inputs and results may be dataclasses, pydantic models, TypedDicts and plain JSO
 
     worker     what you make, decorate with, and run
     run        one run, as its function sees it
+    saying     what it says: text, tool calls, usage
     adapter    a function as an adapter: input in, result or failure out, cancel as CancelledError
     steps      what is done once for a run, whatever dies
+    checkpoints  what it saves, for the worker that takes the run over
+    progress   how far it is, for people
     requests   what it asks people
     inbox      what people say to a run
     testing    agents without a server
+    replaying  today's agents against recorded runs: `recorded` reads them, `history` hands out what they have
     failures   what is said of an exception
     limits     every limit, with its default
 """
 
 from oa_worker.agents.limits import AgentLimits
-from oa_worker.agents.run import Assistant, Run, ToolUse
+from oa_worker.agents.run import Run
+from oa_worker.agents.saying import Assistant, ToolUse
 from oa_worker.agents.worker import Worker
 
 __all__ = ["AgentLimits", "Assistant", "Run", "ToolUse", "Worker"]

@@ -21,6 +21,8 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 Handler = Callable[[Run[In]], Coroutine[Any, Any, Out]]
 """A function that is an agent."""
+Begin = Callable[[Assignment, In, Emit, AgentLimits], Run[In]]
+"""Makes the run that the function gets."""
 
 _log = logging.getLogger("oa_worker.agents")
 MAX_MESSAGE_CHARS = 2000
@@ -52,7 +54,7 @@ class AgentAdapter(Generic[In, Out]):
         """What the authority is told of it."""
         check_rules(self.agent)
 
-    async def run(self, assignment: Assignment, emit: Emit) -> pb.RunFinished:
+    async def run(self, assignment: Assignment, emit: Emit, begin: Begin[In] = Run) -> pb.RunFinished:
         """Run the function to its end; see `Adapter.run`."""
         if assignment.spec.WhichOneof("input") != "agent":
             return _failed("invalid_input", "the agent takes a JSON input; set spec.agent")
@@ -60,13 +62,16 @@ class AgentAdapter(Generic[In, Out]):
             value = self._input.read(assignment.spec.agent.input_json)
         except Misfit as misfit:
             return _failed("invalid_input", f"the input does not fit: {misfit}; give one of the agent's type")
-        run = Run(assignment, value, emit, self._limits)
+        run = begin(assignment, value, emit, self._limits)
         work = asyncio.create_task(self._handler(run), name=f"agent {self.name} {run.id}")
         try:
             await self._until_done(work, assignment)
+            await run.said_all()
         except asyncio.CancelledError:
             await self._stop(work, run)
             raise
+        finally:
+            run.say_no_more()
         return self._finish(work, assignment, run)
 
     async def _until_done(self, work: asyncio.Task[Out], assignment: Assignment) -> None:

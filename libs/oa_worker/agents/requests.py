@@ -101,8 +101,13 @@ def _left_s(request: pb.RequestOpened) -> float | None:
     return max(0.0, (request.deadline_time.ToNanoseconds() - time.time_ns()) / _NS)
 
 
+def is_same(asked: pb.RequestOpened, before: pb.RequestOpened) -> bool:
+    """Whether both are the same question."""
+    return (asked.kind, asked.title, list(asked.options)) == (before.kind, before.title, list(before.options))
+
+
 def _check_same(asked: pb.RequestOpened, before: pb.RequestOpened) -> None:
-    if (asked.kind, asked.title, list(asked.options)) == (before.kind, before.title, list(before.options)):
+    if is_same(asked, before):
         return
     text = (
         f"request {asked.request_id} of this run was {before.title!r}, and {asked.title!r} is asked now; ask the same "

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from types import TracebackType
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
-from google.protobuf import json_format
-from google.protobuf.struct_pb2 import Struct, Value
-
 from oa_base.refusal import Refusal
-from oa_wire.rules import check_rules
-from oa_wire.shapes import Misfit, Shape, plain_json
-from oa_worker.agents.failures import words_of
+from oa_wire.shapes import Misfit, Shape, json_text
+from oa_worker.agents.checkpoints import Checkpoints
 from oa_worker.agents.inbox import Inbox
 from oa_worker.agents.limits import AgentLimits
 from oa_worker.agents.requests import Requests, options_of
+from oa_worker.agents.saying import RunLog, Saying
 from oa_worker.agents.steps import Steps, arguments_of, called, result_shape
 from oa_worker.sdk.adapter import Assignment, Emit
 from openagents.runtime.v1 import event_pb2 as pb
@@ -33,113 +28,19 @@ M = TypeVar("M")
 _LOGGER = logging.getLogger("oa_worker.agents")
 
 
-class _Log:
-    """The run's log, as far as a worker's event is right by itself: what is refused is refused where it was made."""
-
-    def __init__(self, emit: Emit, limits: AgentLimits) -> None:
-        self._emit = emit
-        self.limits = limits
-
-    async def append(self, event: pb.EventBody) -> None:
-        """Append in order. Raises Refusal for an event that no authority would take."""
-        check_rules(event)
-        size, most = event.ByteSize(), self.limits.max_event_bytes
-        if event.WhichOneof("kind") != "text_delta" and size > most:
-            text = f"the event has {size} bytes; say at most {most} at once"
-            raise Refusal("payload_too_large", text, field=event.WhichOneof("kind") or "")
-        await self._emit(event)
-
-
-class Assistant:
-    """What the agent says: pieces as they come, then the message that they make.
-
-    A block that ends with an exception makes no message; its pieces stay.
-    """
-
-    def __init__(self, log: _Log) -> None:
-        self._log = log
-        self._pieces: list[str] = []
-        self._unsaid: list[str] = []
-        self._unsaid_bytes = 0
-
-    @property
-    def text(self) -> str:
-        """All that was written."""
-        return "".join(self._pieces)
-
-    async def write(self, text: str) -> None:
-        """Say a piece of it; it goes out at once. Waits while the log is behind."""
-        if "\0" in text:
-            raise Refusal("invalid_value", "text must not hold the character NUL; take it out", field="text")
-        most = self._log.limits.max_message_bytes
-        for start in range(0, len(text), most // 4):  # a character has at most four bytes
-            piece = text[start : start + most // 4]
-            data = piece.encode()
-            if self._unsaid_bytes + len(data) > most:
-                await self._say()
-            await self._log.append(pb.EventBody(text_delta=pb.TextDelta(stream=pb.TEXT_STREAM_ASSISTANT, data=data)))
-            self._pieces.append(piece)
-            self._unsaid.append(piece)
-            self._unsaid_bytes += len(data)
-
-    async def _say(self) -> None:
-        """Make a message of what has none yet."""
-        text = "".join(self._unsaid)
-        self._unsaid, self._unsaid_bytes = [], 0
-        if text:
-            await self._log.append(pb.EventBody(message=pb.Message(role=pb.MESSAGE_ROLE_ASSISTANT, text=text)))
-
-    async def __aenter__(self) -> Assistant:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if error is None:
-            await self._say()
-
-
-class ToolUse:
-    """A call of a tool: recorded at the start of its block, and answered at the end with `result`.
-
-    A block that ends with an exception answers that the tool failed, and with what.
-    """
-
-    def __init__(self, log: _Log, call_id: str, name: str, arguments: Mapping[str, object] | None) -> None:
-        self._log = log
-        self._name = name
-        self._arguments = arguments
-        self.call_id = call_id
-        self.result: object = None
-        """What the tool answered: set it within the block."""
-
-    async def __aenter__(self) -> ToolUse:
-        call = pb.ToolCall(call_id=self.call_id, name=self._name, arguments=_struct(self._arguments, "arguments"))
-        await self._log.append(pb.EventBody(tool_call=call))
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        answer = self.result if error is None else words_of(error, self._log.limits.max_failure_chars)
-        result = json_format.ParseDict(plain_json(answer, "result"), Value())
-        answered = pb.ToolResult(call_id=self.call_id, failed=error is not None, result=result)
-        await self._log.append(pb.EventBody(tool_result=answered))
-
-
-class Run(Generic[In_co]):
+class Run(Saying, Generic[In_co]):
     """A run that this worker holds. Everything that it says goes to the run's log, in order, once.
 
     Every method may raise Refusal: of what can't stand in a log at once, and of everything when the log takes no more.
     """
 
     def __init__(self, assignment: Assignment, value: In_co, emit: Emit, limits: AgentLimits) -> None:
+        super().__init__(RunLog(emit, limits), assignment.lease_epoch)
         self._assignment = assignment
         self._input = value
-        self._log = _Log(emit, limits)
-        self._calls = itertools.count(1)
         self._steps = Steps(assignment, self._log.append, limits)
         self._inbox = Inbox(assignment)
+        self._checkpoints = Checkpoints(assignment, self._log.append, limits)
         self._requests = Requests(assignment, self._log.append)
         extra = {"run_id": self.id, "attempt": self.attempt}
         self.logger = logging.LoggerAdapter(_LOGGER.getChild(assignment.spec.adapter), extra)
@@ -159,16 +60,6 @@ class Run(Generic[In_co]):
     def attempt(self) -> int:
         """1, and one more for each worker that was lost with the run."""
         return self._assignment.attempt
-
-    def assistant(self) -> Assistant:
-        """What the agent says: `async with run.assistant() as out: await out.write(…)`."""
-        return Assistant(self._log)
-
-    def tool(self, name: str, arguments: Mapping[str, object] | None = None) -> ToolUse:
-        """A call of a tool: `async with run.tool("search", {"q": "x"}) as call: call.result = …`."""
-        # Unique in the run: no other worker ever has this epoch.
-        call_id = f"e{self._assignment.lease_epoch}-c{next(self._calls)}"
-        return ToolUse(self._log, call_id, name, arguments)
 
     @overload
     async def step(self, name: str, function: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R: ...
@@ -202,7 +93,22 @@ class Run(Generic[In_co]):
             return datetime.now(UTC) + delay
 
         end = await self._steps.once("sleep", delay.total_seconds(), _TIME, until)
-        await asyncio.sleep(max(0.0, (end - datetime.now(UTC)).total_seconds()))
+        await self._until(end)
+
+    async def save(self, value: object) -> int:
+        """Store where the agent is, for a worker that takes the run over; the number of the checkpoint in the run.
+
+        It is stored when this returns, as JSON. The newest one of the run counts. Raises Refusal `payload_too_large`.
+        """
+        return await self._checkpoints.save(json_text(value, "value"))
+
+    async def restore(self, type_: type[M] = object) -> M | None:  # type: ignore[assignment]
+        """What was saved last in this run, on whatever worker; None if nothing was.
+
+        Raises Refusal `invalid_value` for what is not of the type.
+        """
+        text = await self._checkpoints.newest()
+        return None if text is None else _read(type_, text, "what the run has saved", "state_json")
 
     async def approve(self, title: str, *, detail: str = "", deadline: timedelta | None = None) -> bool:
         """Ask a person for a yes, and wait for the answer: `if not await run.approve("Order for 12.50?"): …`.
@@ -246,31 +152,25 @@ class Run(Generic[In_co]):
         Every input is heard once, in order; after a takeover from the first one on, since the function begins anew.
         Raises Refusal `invalid_value` for one that is not of the type.
         """
-        text = await self._inbox.next()
-        try:
-            return Shape(type_ if type_ is not object else cast("type[M]", Any), "validation").read(text)
-        except Misfit as misfit:
-            message = f"an input of the run does not fit ({misfit}); send one of the agent's type"
-            raise Refusal("invalid_value", message, field="input_json") from None
+        return _read(type_, await self._inbox.next(), "an input of the run", "input_json")
 
     async def inbox(self, type_: type[M] = object) -> AsyncIterator[M]:  # type: ignore[assignment]
         """All that is said to the run, as it comes, without end: `async for message in run.inbox(str)`."""
         while True:
             yield await self.receive(type_)
 
-    async def usage(self, model: str = "", *, input: int = 0, output: int = 0, cached: int = 0) -> None:
-        """Tokens that were used since the last report; `cached` of the input came from a cache."""
-        usage = pb.Usage(model=model, input_tokens=input, output_tokens=output, cached_input_tokens=cached)
-        await self._log.append(pb.EventBody(usage=usage))
+    async def _until(self, end: datetime) -> None:
+        await asyncio.sleep(max(0.0, (end - datetime.now(UTC)).total_seconds()))
 
-    async def verification(self, name: str, *, passed: bool, detail: str = "") -> None:
-        """The result of a check that the agent made of its own work."""
-        checked = pb.Verification(name=name, passed=passed, detail=detail)
-        await self._log.append(pb.EventBody(verification=checked))
 
-    async def emit(self, type: str, data: Mapping[str, object] | None = None) -> None:
-        """An event of your own type, for example "acme.progress"."""
-        await self._log.append(pb.EventBody(custom=pb.Custom(type=type, data=_struct(data, "data"))))
+def _read(type_: type[M], text: str, what: str, field: str) -> M:
+    stated = type_ if type_ is not object else cast("type[M]", Any)
+    try:
+        return Shape(stated, "validation").read(text)
+    except Misfit as misfit:
+        raise Refusal(
+            "invalid_value", f"{what} does not fit ({misfit}); use one of the agent's type", field=field
+        ) from None
 
 
 async def _utc_now() -> datetime:
@@ -283,10 +183,3 @@ async def _chance() -> float:
 
 _TIME = Shape(datetime, "validation")
 _NUMBER = Shape(float, "validation")
-
-
-def _struct(value: Mapping[str, object] | None, field: str) -> Struct | None:
-    if value is None:
-        return None
-    plain: Any = plain_json(value, field)
-    return json_format.ParseDict(plain, Struct())

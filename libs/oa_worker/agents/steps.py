@@ -53,7 +53,7 @@ class Steps:
         and whatever `do` raises: then the step was not done, and is done again after a takeover.
         """
         self._last_ordinal += 1
-        step = Step(self._last_ordinal, name, _fingerprint(arguments))
+        step = Step(self._last_ordinal, name, fingerprint_of(arguments))
         recorded = (await self._recorded()).get(step.ordinal)
         if recorded is None:
             text = _written(step, shape, await do())
@@ -70,7 +70,7 @@ class Steps:
             _check_same(step, Step(recorded.ordinal, recorded.name, recorded.fingerprint))
             text = recorded.result_json
         # Read back in both cases: what a function gets does not depend on who died.
-        return _read(step, shape, text)
+        return read_result(step, shape, text)
 
     async def _recorded(self) -> dict[int, pb.StepCompleted]:
         """Ordinal -> what stands in the log. Nothing does at the first attempt."""
@@ -109,7 +109,7 @@ async def called(function: Callable[..., Awaitable[R] | R], *args: object, **kwa
     return cast("R", await result if inspect.isawaitable(result) else result)
 
 
-def _fingerprint(arguments: object) -> bytes:
+def fingerprint_of(arguments: object) -> bytes:
     plain = plain_json(arguments, "arguments")
     text = json.dumps(plain, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).digest()
@@ -134,7 +134,7 @@ def _written(step: Step, shape: Shape[R], result: R) -> str:
         raise _misfit(step, f"returned {misfit}") from None
 
 
-def _read(step: Step, shape: Shape[R], text: str) -> R:
+def read_result(step: Step, shape: Shape[R], text: str) -> R:
     try:
         return shape.read(text)
     except Misfit as misfit:

@@ -12,6 +12,7 @@ The log is a list, and nothing is sent anywhere; what the agent itself calls is 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast, get_type_hints
@@ -53,6 +54,12 @@ class Played(Generic[Out]):
     def steps(self) -> list[str]:
         """Names of the steps that were done, in the order in which they were."""
         return [event.step_completed.name for event in self.events if event.HasField("step_completed")]
+
+    @property
+    def saved(self) -> list[Any]:
+        """What was saved, in order, over all attempts: as plain JSON values."""
+        saved = [event.checkpoint_saved for event in self.events if event.HasField("checkpoint_saved")]
+        return [json.loads(one.state_json) for one in saved]
 
     @property
     def text(self) -> str:
@@ -128,11 +135,17 @@ class _Log:
                     died.set()
                     await asyncio.get_running_loop().create_future()  # nothing more happens in a dead process
 
-        async def read(lease: HeldLease, after_seq: int, types: Sequence[str]) -> AsyncIterator[bytes]:
-            for seq, event in enumerate([*self._inputs, *self.events], start=1):
-                kind = (event.WhichOneof("kind") or "").replace("_", ".", 1)
-                if seq > after_seq and (kind in types or not types):
-                    yield pb.RunEvent(run_id=lease.run_id, seq=seq, body=event).SerializeToString()
+        async def read(
+            lease: HeldLease, after_seq: int, types: Sequence[str], newest_only: bool = False
+        ) -> AsyncIterator[bytes]:
+            numbered = enumerate([*self._inputs, *self.events], start=1)
+            found = [
+                pb.RunEvent(run_id=lease.run_id, seq=seq, body=event).SerializeToString()
+                for seq, event in numbered
+                if seq > after_seq and (_type_of(event) in types or not types)
+            ]
+            for data in found[-1:] if newest_only else found:
+                yield data
 
         held = Assignment(
             assignment.run_id, assignment.lease_epoch, assignment.attempt, assignment.spec, assignment.cancel, read
@@ -168,6 +181,10 @@ class _Log:
     def _dies(self) -> bool:
         chance, self._chances = self._chances, self._chances + 1
         return chance == self._death
+
+
+def _type_of(event: pb.EventBody) -> str:
+    return (event.WhichOneof("kind") or "").replace("_", ".", 1)
 
 
 def _returned(agent: Callable[..., object]) -> type[Any]:

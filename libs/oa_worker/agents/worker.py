@@ -70,6 +70,11 @@ class Worker:
         name = env.get("OA_WORKER_NAME", "") or socket.gethostname() or "worker"
         return cls(name, tokens, slots=slots, proxy=proxy, ca_file=ca_file, notify=notify)
 
+    @property
+    def agents(self) -> Mapping[str, AgentAdapter[Any, Any]]:
+        """Its agents, by their names."""
+        return self._agents
+
     def agent(
         self, name: str, *, input: type[In], output: type[Out], description: str = ""
     ) -> Callable[[Handler[In, Out]], Handler[In, Out]]:

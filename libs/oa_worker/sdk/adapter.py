@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -61,15 +61,20 @@ class CancelSignal:
 class ReadRun(Protocol):
     """Reads the log of a run that this worker holds."""
 
-    def __call__(self, lease: HeldLease, after_seq: int, types: Sequence[str]) -> AsyncIterator[bytes]:
-        """Its events after `after_seq`, as they are stored, to its end at the moment; of these types only.
+    def __call__(
+        self, lease: HeldLease, after_seq: int, types: Sequence[str], newest_only: bool = False
+    ) -> AsyncIterator[bytes]:
+        """Its events after `after_seq`, as they are stored, to its end at the moment; of these types only. With
+        `newest_only` the newest one of them.
 
         Waits while the authority is away. Raises Refusal `stale_epoch` once the run is no longer this worker's.
         """
         ...
 
 
-async def _nothing(lease: HeldLease, after_seq: int, types: Sequence[str]) -> AsyncIterator[bytes]:
+async def _nothing(
+    lease: HeldLease, after_seq: int, types: Sequence[str], newest_only: bool = False
+) -> AsyncIterator[bytes]:
     """Of an assignment without a log."""
     none: tuple[bytes, ...] = ()
     for event in none:
@@ -102,10 +107,16 @@ class Assignment:
     news: News = field(default_factory=News)
     expire: Callable[[HeldLease, str], Awaitable[None]] = _no_time
 
-    async def events(self, *types: str, after_seq: int = 0) -> AsyncIterator[RunEvent]:
+    async def events(self, *types: str, after_seq: int = 0) -> AsyncGenerator[RunEvent, None]:
         """The events of these types that the run's log has after `after_seq`, as it stands. See `ReadRun`."""
         async for data in self.read(self.lease, after_seq, types):
             yield RunEvent.FromString(data)
+
+    async def newest(self, type: str) -> RunEvent | None:
+        """The newest event of this type in the run's log, as it stands; None if there is none. See `ReadRun`."""
+        async for data in self.read(self.lease, 0, [type], True):
+            return RunEvent.FromString(data)
+        return None
 
     @property
     def lease(self) -> HeldLease:

@@ -25,11 +25,17 @@ class AuthorityCalls:
         self.attachment: Attachment | None = None
         """The stream that stands, as the worker says; None while there is none."""
 
-    async def read_run(self, lease: HeldLease, after_seq: int, types: Sequence[str]) -> AsyncIterator[bytes]:
+    async def read_run(
+        self, lease: HeldLease, after_seq: int, types: Sequence[str], newest_only: bool = False
+    ) -> AsyncIterator[bytes]:
         """See `ReadRun`: a page at a time."""
         while True:
             request = ReadHeldRunRequest(
-                run_id=lease.run_id, lease_epoch=lease.lease_epoch, after_seq=after_seq, types=types
+                run_id=lease.run_id,
+                lease_epoch=lease.lease_epoch,
+                after_seq=after_seq,
+                types=types,
+                newest_only=newest_only,
             )
             events = await self._made(partial(Attachment.read_run, request=request))
             if not events:
@@ -37,6 +43,8 @@ class AuthorityCalls:
             after_seq = RunEvent.FromString(events[-1]).seq
             for event in events:
                 yield event
+            if newest_only:
+                return
 
     async def expire_request(self, lease: HeldLease, request_id: str) -> None:
         """The time of a request is over; it is settled when this returns. Raises Refusal."""

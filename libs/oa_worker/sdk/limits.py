@@ -60,6 +60,8 @@ class ExecLimits:
 
     pipe_buffer_bytes: int = 128 * 1024
     """Once that much output waits for `emit`, the pipes are not read: the command waits in its own write."""
+    stdin_buffer_bytes: int = 64 * 1024
+    """Once that much of the run's inputs waits for the command to read it, no more of them are read from the log."""
     terminate_grace_ms: int = 5_000
     """Time between SIGTERM and SIGKILL when a command is canceled or timed out."""
     leftover_grace_ms: int = 2_000

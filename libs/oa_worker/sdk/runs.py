@@ -18,7 +18,9 @@ from openagents.runtime.v1.worker_service_pb2 import CancelAssignment, HeldLease
 class Authority(Protocol):
     """What is asked of the authority beside a worker's stream."""
 
-    def read_run(self, lease: HeldLease, after_seq: int, types: Sequence[str]) -> AsyncIterator[bytes]:
+    def read_run(
+        self, lease: HeldLease, after_seq: int, types: Sequence[str], newest_only: bool = False
+    ) -> AsyncIterator[bytes]:
         """See `ReadRun`."""
         ...
 

@@ -175,7 +175,8 @@ class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
             await _abort(context, Refusal("stale_epoch", "another worker has it"))
         numbered = [(seq, event) for seq, event in enumerate(log.events, start=1) if seq > request.after_seq]
         wanted = {name.replace(".", "_") for name in request.types}
-        page = [one for one in numbered if not wanted or one[1].WhichOneof("kind") in wanted][:2]
+        page = [one for one in numbered if not wanted or one[1].WhichOneof("kind") in wanted]
+        page = page[-1:] if request.newest_only else page[:2]
         events = [RunEvent(run_id=request.run_id, seq=seq, body=event).SerializeToString() for seq, event in page]
         return ReadHeldRunResponse(events=events)
 

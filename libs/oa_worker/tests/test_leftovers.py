@@ -190,32 +190,6 @@ async def test_a_warden_that_is_killed_takes_the_command_with_it() -> None:
     await until_dead(command)
 
 
-async def test_a_command_that_is_spoken_to() -> None:
-    process = await Process.start(
-        ["sh", "-c", "while read word; do echo got $word; [ $word = end ] && exit 3; done"],
-        cwd=None,
-        env={"PATH": os.environ["PATH"]},
-        limits=QUICK,
-        with_input=True,
-    )
-    async with asyncio.timeout(PATIENCE_S):
-        for word in ("one", "two", "end"):
-            await process.write(f"{word}\n".encode())
-            assert await process.outputs.read() == (1, f"got {word}\n".encode())
-        await process.exited.wait()
-        for _ in range(3):
-            await process.write(b"nobody reads this\n" * 10_000)  # neither fails nor waits
-        await process.close()
-    assert process.returncode == 3
-
-
-async def test_a_command_without_an_input_is_not_spoken_to() -> None:
-    process = await Process.start(["cat"], cwd=None, env={"PATH": os.environ["PATH"]}, limits=QUICK)
-    with pytest.raises(ValueError, match="without an input"):
-        await process.write(b"x")
-    await process.close()
-
-
 async def test_without_a_subreaper_the_process_group_ends(tmp_path: Path) -> None:
     """As on macOS."""
     pid_file = tmp_path / "pid"

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from oa_base.refusal import Refusal
 from oa_khala.topics import org_runs, user_runs
 from oa_runlog.events import (
+    ProgressReported,
     RunCreated,
     RunEvent,
     RunFinished,
@@ -34,7 +35,11 @@ from services.projector.projection.domain import LogRefused
 
 PROJECTION = "run_summaries"
 VERSION = 1
-"""Raised when the code gives other documents for the same events: a new version is built beside the old one."""
+"""Raised when the code gives other documents for the same events: a new version is built beside the old one.
+
+A member that only a new kind of event sets (`progress`) raises nothing: no log of before has such an event, and a
+projector of before does not read past one (ADR 0022).
+"""
 PERSON_PREFIX = "usr_"
 
 
@@ -63,6 +68,8 @@ class RunSummary:
     text_bytes: int = 0
     tool_calls: int = 0
     total_tokens: int = 0
+    progress: ProgressReported | None = None
+    """What the newest attempt has reported last."""
 
 
 def project(summary: RunSummary | None, event: RunEvent) -> RunSummary:
@@ -104,12 +111,15 @@ def _changes(summary: RunSummary, event: RunEvent) -> dict[str, Any]:
     match event.body:
         case RunStarted(worker_id=worker_id, attempt=attempt):
             first = event.recorded_ns if summary.start_ns is None else summary.start_ns
-            return {"worker_id": worker_id, "attempt": attempt, "start_ns": first}
+            # What a lost worker has reported is done anew, as far as anybody knows.
+            return {"worker_id": worker_id, "attempt": attempt, "start_ns": first, "progress": None}
         case RunFinished():
             # A page holds two hundred summaries: what an agent returned is the authority's to give.
             return {"finish": replace(event.body, result_json=""), "finish_ns": event.recorded_ns}
         case TextDelta(data=data):
             return {"text_bytes": _plus(summary.text_bytes, len(data))}
+        case ProgressReported() as progress:
+            return {"progress": progress}
         case ToolCall():
             return {"tool_calls": _plus(summary.tool_calls, 1)}
         case Usage(input_tokens=read, output_tokens=written):

@@ -106,6 +106,8 @@ def summary_to_wire(summary: RunSummary) -> run_summary_pb2.RunSummary:
         message.finish_time.FromNanoseconds(summary.finish_ns)
     if summary.finish is not None:
         message.finish.CopyFrom(runlog_wire.finish_to_wire(summary.finish))
+    if summary.progress is not None:
+        message.progress.CopyFrom(runlog_wire.progress_to_wire(summary.progress))
     return message
 
 
@@ -129,6 +131,7 @@ def summary_from_wire(message: run_summary_pb2.RunSummary) -> RunSummary:
         text_bytes=message.text_bytes,
         tool_calls=message.tool_calls,
         total_tokens=message.total_tokens,
+        progress=runlog_wire.progress_from_wire(message.progress) if message.HasField("progress") else None,
     )
 
 

@@ -89,6 +89,8 @@ _WORK: st.SearchStrategy[e.EventBody] = st.one_of(
     st.builds(e.Custom, st.just("acme.progress")),
     st.just(e.RequestOpened("r1", e.RequestKind.APPROVAL, "Order?")),
     st.builds(e.StepCompleted, st.integers(1, 9), st.just("quote"), st.just(bytes(32)), st.just("{}")),
+    st.builds(e.CheckpointSaved, st.integers(1, 9), st.just("{}")),
+    st.builds(e.ProgressReported, st.just("on"), st.none() | _COUNTS, st.none() | _COUNTS),
 )
 _SPECS = st.builds(
     e.RunSpec,

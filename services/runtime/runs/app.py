@@ -9,6 +9,7 @@ from oa_runlog.commands import CreateRun, RequestCancel, SendInput
 from oa_runlog.decide import not_found
 from oa_runlog.events import ExecSpec, RunSpec, ThreadPolicy
 from oa_runlog.partitions import partition_of
+from oa_runlog.stdin import read_piece
 from services.runtime.agents.app import Agents
 from services.runtime.log.app.log import Log
 from services.runtime.log.app.ports import RunReader
@@ -55,13 +56,16 @@ class Runs:
     async def send(self, principal: Principal, run_id: str, idempotency_key: str, input_json: str) -> Applied:
         """Say something to a run; `first_seq` is the input's.
 
-        Raises Refusal not_found, `invalid_value` for what is no JSON text and for a run that hears nothing,
+        Raises Refusal not_found, `invalid_value` for what is no JSON text, for a run that hears nothing, and for what
+        says nothing to a command's standard input;
         payload_too_large, invalid_transition for a run that ends, idempotency_conflict.
         """
         run = await self.get(principal, run_id)
         if isinstance(run.spec.input, ExecSpec):
-            text = "a command takes no inputs; start an agent for a run that is talked to"
-            raise Refusal("invalid_value", text, field="run_id")
+            if not run.spec.input.stdin:
+                text = "this command takes no inputs; start it with spec.exec.stdin (oa run start --stdin)"
+                raise Refusal("invalid_value", text, field="run_id")
+            read_piece(input_json)
         command = SendInput.of(run_id, principal.org_id, principal.subject, idempotency_key, input_json)
         return await self._log.do(command)
 

@@ -56,7 +56,8 @@ class WorkerApi(WorkerServiceServicer):
     async def ReadHeldRun(self, request: pb.ReadHeldRunRequest, context: Any) -> pb.ReadHeldRunResponse:
         """A page of a run's log, for its holder."""
         lease = HeldLease(request.run_id, request.lease_epoch)
-        events = await self._held_runs.page(current_principal(), lease, request.after_seq, request.types)
+        read = self._held_runs.newest if request.newest_only else self._held_runs.page
+        events = await read(current_principal(), lease, request.after_seq, request.types)
         return pb.ReadHeldRunResponse(events=events)
 
     async def ExpireRequest(self, request: pb.ExpireRequestRequest, context: Any) -> pb.ExpireRequestResponse:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from oa_runlog.events import (
     AgentSpec,
+    CheckpointSaved,
     CodexEvent,
     CodexItem,
     Concurrency,
@@ -24,6 +25,7 @@ from oa_runlog.events import (
     Message,
     MessageRole,
     Outcome,
+    ProgressReported,
     PromptSpec,
     QueuePolicy,
     RequestAnswered,
@@ -86,6 +88,10 @@ _WORK: tuple[EventBody, ...] = (
     ),
     RequestOpened("r2", RequestKind.CHOICE, "Which?", options=(RequestOption("a", "The first"), RequestOption("b"))),
     RequestOpened("r3", RequestKind.TEXT, "Why?"),
+    CheckpointSaved(1, '{ "done": 1.50, "next": "ß" }'),
+    CheckpointSaved(2, "null"),
+    ProgressReported("begins"),
+    ProgressReported("3 von 10 Größen", 0, 10),
 )
 
 

@@ -42,6 +42,7 @@ class RunSummary(_message.Message):
     TOOL_CALLS_FIELD_NUMBER: _builtins.int
     TOTAL_TOKENS_FIELD_NUMBER: _builtins.int
     THREAD_ID_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Run."""
     user_id: _builtins.str
@@ -86,6 +87,10 @@ class RunSummary(_message.Message):
         (RunService.GetRun); absent before.
         """
 
+    @_builtins.property
+    def progress(self) -> _event_pb2.ProgressReported:
+        """What its newest attempt has reported last; absent before, and for runs that don't."""
+
     def __init__(
         self,
         *,
@@ -106,10 +111,11 @@ class RunSummary(_message.Message):
         tool_calls: _builtins.int = ...,
         total_tokens: _builtins.int = ...,
         thread_id: _builtins.str = ...,
+        progress: _event_pb2.ProgressReported | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "finish", b"finish", "finish_time", b"finish_time", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "finish", b"finish", "finish_time", b"finish_time", "progress", b"progress", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "attempt", b"attempt", "create_time", b"create_time", "finish", b"finish", "finish_time", b"finish_time", "latest_seq", b"latest_seq", "org_id", b"org_id", "run_id", b"run_id", "start_time", b"start_time", "status", b"status", "text_bytes", b"text_bytes", "thread_id", b"thread_id", "title", b"title", "tool_calls", b"tool_calls", "total_tokens", b"total_tokens", "user_id", b"user_id", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "attempt", b"attempt", "create_time", b"create_time", "finish", b"finish", "finish_time", b"finish_time", "latest_seq", b"latest_seq", "org_id", b"org_id", "progress", b"progress", "run_id", b"run_id", "start_time", b"start_time", "status", b"status", "text_bytes", b"text_bytes", "thread_id", b"thread_id", "title", b"title", "tool_calls", b"tool_calls", "total_tokens", b"total_tokens", "user_id", b"user_id", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

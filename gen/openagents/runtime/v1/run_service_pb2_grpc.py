@@ -89,7 +89,8 @@ class RunServiceServicer:
 
     def SendInput(self, request, context):
         """Says something to a run that has not ended. The run's agent hears it; see
-        docs/agents.md. A run that ends is `invalid_transition`.
+        docs/agents.md. A command reads it from its standard input if its spec says so
+        (`ExecSpec.stdin`); see docs/exec.md. A run that ends is `invalid_transition`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

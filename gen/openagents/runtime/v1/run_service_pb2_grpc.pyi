@@ -41,7 +41,8 @@ class RunServiceStub:
     """The authority's current state of a run."""
     SendInput: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.SendInputRequest, _run_service_pb2.SendInputResponse]
     """Says something to a run that has not ended. The run's agent hears it; see
-    docs/agents.md. A run that ends is `invalid_transition`.
+    docs/agents.md. A command reads it from its standard input if its spec says so
+    (`ExecSpec.stdin`); see docs/exec.md. A run that ends is `invalid_transition`.
     """
     ListRequests: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.ListRequestsRequest, _run_service_pb2.ListRequestsResponse]
     """What a run has asked people, with what became of it, in the order of asking."""
@@ -65,7 +66,8 @@ class RunServiceAsyncStub(RunServiceStub):
     """The authority's current state of a run."""
     SendInput: _aio.UnaryUnaryMultiCallable[_run_service_pb2.SendInputRequest, _run_service_pb2.SendInputResponse]  # type: ignore[assignment]
     """Says something to a run that has not ended. The run's agent hears it; see
-    docs/agents.md. A run that ends is `invalid_transition`.
+    docs/agents.md. A command reads it from its standard input if its spec says so
+    (`ExecSpec.stdin`); see docs/exec.md. A run that ends is `invalid_transition`.
     """
     ListRequests: _aio.UnaryUnaryMultiCallable[_run_service_pb2.ListRequestsRequest, _run_service_pb2.ListRequestsResponse]  # type: ignore[assignment]
     """What a run has asked people, with what became of it, in the order of asking."""
@@ -104,7 +106,8 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_run_service_pb2.SendInputResponse, _abc.Awaitable[_run_service_pb2.SendInputResponse]]:
         """Says something to a run that has not ended. The run's agent hears it; see
-        docs/agents.md. A run that ends is `invalid_transition`.
+        docs/agents.md. A command reads it from its standard input if its spec says so
+        (`ExecSpec.stdin`); see docs/exec.md. A run that ends is `invalid_transition`.
         """
 
     @_abc_1.abstractmethod

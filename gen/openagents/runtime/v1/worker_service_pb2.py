@@ -27,7 +27,7 @@ from openagents.runtime.v1 import event_pb2 as openagents_dot_runtime_dot_v1_dot
 from openagents.runtime.v1 import run_pb2 as openagents_dot_runtime_dot_v1_dot_run__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*openagents/runtime/v1/worker_service.proto\x12\x15openagents.runtime.v1\x1a\"openagents/common/v1/options.proto\x1a!openagents/runtime/v1/event.proto\x1a\x1fopenagents/runtime/v1/run.proto\"\xc2\x01\n\x12ReadHeldRunRequest\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\x12\x1f\n\x0blease_epoch\x18\x02 \x01(\x04R\nleaseEpoch\x12\x1b\n\tafter_seq\x18\x03 \x01(\x04R\x08\x61\x66terSeq\x12\x33\n\x05types\x18\x04 \x03(\tB\x1d\x9a\xf4\x18\x19\x18@\"\x13[a-z]+([._][a-z]+)*0\x10R\x05types\"-\n\x13ReadHeldRunResponse\x12\x16\n\x06\x65vents\x18\x01 \x03(\x0cR\x06\x65vents\"\xb1\x01\n\x14\x45xpireRequestRequest\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\x12\x1f\n\x0blease_epoch\x18\x02 \x01(\x04R\nleaseEpoch\x12=\n\nrequest_id\x18\x03 \x01(\tB\x1e\x9a\xf4\x18\x1a\x08\x01\x18@\"\x14[a-z0-9][a-z0-9._-]*R\trequestId\")\n\x15\x45xpireRequestResponse\x12\x10\n\x03seq\x18\x01 \x01(\x04R\x03seq\"\xe4\x02\n\rAttachRequest\x12<\n\x06\x61ttach\x18\x01 \x01(\x0b\x32\".openagents.runtime.v1.WorkerHelloH\x00R\x06\x61ttach\x12\x46\n\theartbeat\x18\x02 \x01(\x0b\x32&.openagents.runtime.v1.WorkerHeartbeatH\x00R\theartbeat\x12\x44\n\x06\x61ppend\x18\x03 \x01(\x0b\x32*.openagents.runtime.v1.AppendEventsRequestH\x00R\x06\x61ppend\x12:\n\x05\x64rain\x18\x04 \x01(\x0b\x32\".openagents.runtime.v1.WorkerDrainH\x00R\x05\x64rain\x12@\n\x07goodbye\x18\x05 \x01(\x0b\x32$.openagents.runtime.v1.WorkerGoodbyeH\x00R\x07goodbyeB\t\n\x07message\"\xec\x02\n\x0bWorkerHello\x12=\n\tworker_id\x18\x01 \x01(\tB \x9a\xf4\x18\x1c\"\x1awrk_[0-9A-HJKMNP-TV-Z]{26}R\x08workerId\x12\x1c\n\x04name\x18\x02 \x01(\tB\x08\x9a\xf4\x18\x04\x08\x01\x18\x64R\x04name\x12\x39\n\x08\x61\x64\x61pters\x18\x03 \x03(\tB\x1d\x9a\xf4\x18\x19\x18@\"\x11[a-z][a-z0-9_.-]*(\x01\x30 R\x08\x61\x64\x61pters\x12;\n\x13max_concurrent_runs\x18\x04 \x01(\rB\x0b\x9a\xf4\x18\x07\x38\x01@\xe8\x07H\x01R\x11maxConcurrentRuns\x12J\n\x0bheld_leases\x18\x05 \x03(\x0b\x32 .openagents.runtime.v1.HeldLeaseB\x07\x9a\xf4\x18\x03\x30\xe8\x07R\nheldLeases\x12<\n\x06\x61gents\x18\x06 \x03(\x0b\x32\x1c.openagents.runtime.v1.AgentB\x06\x9a\xf4\x18\x02\x30 R\x06\x61gents\"\xd1\x01\n\x05\x41gent\x12/\n\x04name\x18\x01 \x01(\tB\x1b\x9a\xf4\x18\x17\x08\x01\x18@\"\x11[a-z][a-z0-9_.-]*R\x04name\x12\x34\n\x11input_schema_json\x18\x02 \x01(\tB\x08\x9a\xf4\x18\x04\x18\x80\x80\x04R\x0finputSchemaJson\x12\x36\n\x12output_schema_json\x18\x03 \x01(\tB\x08\x9a\xf4\x18\x04\x18\x80\x80\x04R\x10outputSchemaJson\x12)\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x07\x9a\xf4\x18\x03\x18\xd0\x0fR\x0b\x64\x65scription\"g\n\tHeldLease\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\x12\x1f\n\x0blease_epoch\x18\x02 \x01(\x04R\nleaseEpoch\"]\n\x0fWorkerHeartbeat\x12J\n\x0bheld_leases\x18\x01 \x03(\x0b\x32 .openagents.runtime.v1.HeldLeaseB\x07\x9a\xf4\x18\x03\x30\xe8\x07R\nheldLeases\"\r\n\x0bWorkerDrain\"\x0f\n\rWorkerGoodbye\"\xd4\x02\n\x13\x41ppendEventsRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\x04R\trequestId\x12\x39\n\x06run_id\x18\x02 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\x12\x1f\n\x0blease_epoch\x18\x03 \x01(\x04R\nleaseEpoch\x12\x44\n\x0fidempotency_key\x18\x04 \x01(\tB\x1b\x9a\xf4\x18\x17\x08\x01\x18\x80\x01\"\x10[A-Za-z0-9._:-]+R\x0eidempotencyKey\x12&\n\x0c\x65xpected_seq\x18\x05 \x01(\x04H\x00R\x0b\x65xpectedSeq\x88\x01\x01\x12\x43\n\x06\x65vents\x18\x06 \x03(\x0b\x32 .openagents.runtime.v1.EventBodyB\t\x9a\xf4\x18\x05(\x01\x30\xf4\x03R\x06\x65ventsB\x0f\n\r_expected_seq\"\xaf\x01\n\x14\x41ppendEventsResponse\x12\x1d\n\nrequest_id\x18\x01 \x01(\x04R\trequestId\x12\x15\n\x06run_id\x18\x02 \x01(\tR\x05runId\x12\x1b\n\tfirst_seq\x18\x03 \x01(\x04R\x08\x66irstSeq\x12\x19\n\x08last_seq\x18\x04 \x01(\x04R\x07lastSeq\x12)\n\x10\x61lready_appended\x18\x05 \x01(\x08R\x0f\x61lreadyAppended\"\xc0\x02\n\rAppendRefused\x12\x1d\n\nrequest_id\x18\x01 \x01(\x04R\trequestId\x12\x15\n\x06run_id\x18\x02 \x01(\tR\x05runId\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\x12\x18\n\x07message\x18\x04 \x01(\tR\x07message\x12\x14\n\x05\x66ield\x18\x05 \x01(\tR\x05\x66ield\x12N\n\x08metadata\x18\x06 \x03(\x0b\x32\x32.openagents.runtime.v1.AppendRefused.MetadataEntryR\x08metadata\x12$\n\x0eretry_after_ms\x18\x07 \x01(\rR\x0cretryAfterMs\x1a;\n\rMetadataEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xc6\x04\n\x0e\x41ttachResponse\x12\x43\n\x08\x61ttached\x18\x01 \x01(\x0b\x32%.openagents.runtime.v1.WorkerAttachedH\x00R\x08\x61ttached\x12\x46\n\nassignment\x18\x02 \x01(\x0b\x32$.openagents.runtime.v1.RunAssignmentH\x00R\nassignment\x12I\n\x08\x61ppended\x18\x03 \x01(\x0b\x32+.openagents.runtime.v1.AppendEventsResponseH\x00R\x08\x61ppended\x12M\n\x0e\x61ppend_refused\x18\x04 \x01(\x0b\x32$.openagents.runtime.v1.AppendRefusedH\x00R\rappendRefused\x12\x41\n\x06\x63\x61ncel\x18\x05 \x01(\x0b\x32\'.openagents.runtime.v1.CancelAssignmentH\x00R\x06\x63\x61ncel\x12\x41\n\nlease_lost\x18\x06 \x01(\x0b\x32 .openagents.runtime.v1.LeaseLostH\x00R\tleaseLost\x12\x46\n\x08\x64raining\x18\x07 \x01(\x0b\x32(.openagents.runtime.v1.AuthorityDrainingH\x00R\x08\x64raining\x12\x34\n\x04news\x18\x08 \x01(\x0b\x32\x1e.openagents.runtime.v1.RunNewsH\x00R\x04newsB\t\n\x07message\"\xe0\x01\n\x0eWorkerAttached\x12\x1b\n\tworker_id\x18\x01 \x01(\tR\x08workerId\x12\x32\n\x15heartbeat_interval_ms\x18\x02 \x01(\rR\x13heartbeatIntervalMs\x12\"\n\rlost_after_ms\x18\x03 \x01(\rR\x0blostAfterMs\x12&\n\x0fmax_event_bytes\x18\x04 \x01(\rR\rmaxEventBytes\x12\x31\n\x15max_events_per_second\x18\x05 \x01(\rR\x12maxEventsPerSecond\"^\n\rRunAssignment\x12,\n\x03run\x18\x01 \x01(\x0b\x32\x1a.openagents.runtime.v1.RunR\x03run\x12\x1f\n\x0blease_epoch\x18\x02 \x01(\x04R\nleaseEpoch\"\x83\x01\n\x10\x43\x61ncelAssignment\x12\x15\n\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x1f\n\x0blease_epoch\x18\x02 \x01(\x04R\nleaseEpoch\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1f\n\x0b\x64\x65\x61\x64line_ms\x18\x04 \x01(\rR\ndeadlineMs\"S\n\x07RunNews\x12\x15\n\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x1f\n\x0blease_epoch\x18\x02 \x01(\x04R\nleaseEpoch\x12\x10\n\x03seq\x18\x03 \x01(\x04R\x03seq\"C\n\tLeaseLost\x12\x15\n\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x1f\n\x0blease_epoch\x18\x02 \x01(\x04R\nleaseEpoch\"A\n\x11\x41uthorityDraining\x12,\n\x12reconnect_after_ms\x18\x01 \x01(\rR\x10reconnectAfterMs2\xc3\x03\n\rWorkerService\x12_\n\x06\x41ttach\x12$.openagents.runtime.v1.AttachRequest\x1a%.openagents.runtime.v1.AttachResponse\"\x04\xe8\xf3\x18\x01(\x01\x30\x01\x12m\n\x0c\x41ppendEvents\x12*.openagents.runtime.v1.AppendEventsRequest\x1a+.openagents.runtime.v1.AppendEventsResponse\"\x04\xe8\xf3\x18\x01\x12m\n\x0bReadHeldRun\x12).openagents.runtime.v1.ReadHeldRunRequest\x1a*.openagents.runtime.v1.ReadHeldRunResponse\"\x07\x90\x02\x01\xe8\xf3\x18\x01\x12s\n\rExpireRequest\x12+.openagents.runtime.v1.ExpireRequestRequest\x1a,.openagents.runtime.v1.ExpireRequestResponse\"\x07\x90\x02\x02\xe8\xf3\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*openagents/runtime/v1/worker_service.proto\x12\x15openagents.runtime.v1\x1a\"openagents/common/v1/options.proto\x1a!openagents/runtime/v1/event.proto\x1a\x1fopenagents/runtime/v1/run.proto\"\xe3\x01\n\x12ReadHeldRunRequest\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\x12\x1f\n\x0blease_epoch\x18\x02 \x01(\x04R\nleaseEpoch\x12\x1b\n\tafter_seq\x18\x03 \x01(\x04R\x08\x61\x66terSeq\x12\x33\n\x05types\x18\x04 \x03(\tB\x1d\x9a\xf4\x18\x19\x18@\"\x13[a-z]+([._][a-z]+)*0\x10R\x05types\x12\x1f\n\x0bnewest_only\x18\x05 \x01(\x08R\nnewestOnly\"-\n\x13ReadHeldRunResponse\x12\x16\n\x06\x65vents\x18\x01 \x03(\x0cR\x06\x65vents\"\xb1\x01\n\x14\x45xpireRequestRequest\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\x12\x1f\n\x0blease_epoch\x18\x02 \x01(\x04R\nleaseEpoch\x12=\n\nrequest_id\x18\x03 \x01(\tB\x1e\x9a\xf4\x18\x1a\x08\x01\x18@\"\x14[a-z0-9][a-z0-9._-]*R\trequestId\")\n\x15\x45xpireRequestResponse\x12\x10\n\x03seq\x18\x01 \x01(\x04R\x03seq\"\xe4\x02\n\rAttachRequest\x12<\n\x06\x61ttach\x18\x01 \x01(\x0b\x32\".openagents.runtime.v1.WorkerHelloH\x00R\x06\x61ttach\x12\x46\n\theartbeat\x18\x02 \x01(\x0b\x32&.openagents.runtime.v1.WorkerHeartbeatH\x00R\theartbeat\x12\x44\n\x06\x61ppend\x18\x03 \x01(\x0b\x32*.openagents.runtime.v1.AppendEventsRequestH\x00R\x06\x61ppend\x12:\n\x05\x64rain\x18\x04 \x01(\x0b\x32\".openagents.runtime.v1.WorkerDrainH\x00R\x05\x64rain\x12@\n\x07goodbye\x18\x05 \x01(\x0b\x32$.openagents.runtime.v1.WorkerGoodbyeH\x00R\x07goodbyeB\t\n\x07message\"\xec\x02\n\x0bWorkerHello\x12=\n\tworker_id\x18\x01 \x01(\tB \x9a\xf4\x18\x1c\"\x1awrk_[0-9A-HJKMNP-TV-Z]{26}R\x08workerId\x12\x1c\n\x04name\x18\x02 \x01(\tB\x08\x9a\xf4\x18\x04\x08\x01\x18\x64R\x04name\x12\x39\n\x08\x61\x64\x61pters\x18\x03 \x03(\tB\x1d\x9a\xf4\x18\x19\x18@\"\x11[a-z][a-z0-9_.-]*(\x01\x30 R\x08\x61\x64\x61pters\x12;\n\x13max_concurrent_runs\x18\x04 \x01(\rB\x0b\x9a\xf4\x18\x07\x38\x01@\xe8\x07H\x01R\x11maxConcurrentRuns\x12J\n\x0bheld_leases\x18\x05 \x03(\x0b\x32 .openagents.runtime.v1.HeldLeaseB\x07\x9a\xf4\x18\x03\x30\xe8\x07R\nheldLeases\x12<\n\x06\x61gents\x18\x06 \x03(\x0b\x32\x1c.openagents.runtime.v1.AgentB\x06\x9a\xf4\x18\x02\x30 R\x06\x61gents\"\xd1\x01\n\x05\x41gent\x12/\n\x04name\x18\x01 \x01(\tB\x1b\x9a\xf4\x18\x17\x08\x01\x18@\"\x11[a-z][a-z0-9_.-]*R\x04name\x12\x34\n\x11input_schema_json\x18\x02 \x01(\tB\x08\x9a\xf4\x18\x04\x18\x80\x80\x04R\x0finputSchemaJson\x12\x36\n\x12output_schema_json\x18\x03 \x01(\tB\x08\x9a\xf4\x18\x04\x18\x80\x80\x04R\x10outputSchemaJson\x12)\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x07\x9a\xf4\x18\x03\x18\xd0\x0fR\x0b\x64\x65scription\"g\n\tHeldLease\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\x12\x1f\n\x0blease_epoch\x18\x02 \x01(\x04R\nleaseEpoch\"]\n\x0fWorkerHeartbeat\x12J\n\x0bheld_leases\x18\x01 \x03(\x0b\x32 .openagents.runtime.v1.HeldLeaseB\x07\x9a\xf4\x18\x03\x30\xe8\x07R\nheldLeases\"\r\n\x0bWorkerDrain\"\x0f\n\rWorkerGoodbye\"\xd4\x02\n\x13\x41ppendEventsRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\x04R\trequestId\x12\x39\n\x06run_id\x18\x02 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\x12\x1f\n\x0blease_epoch\x18\x03 \x01(\x04R\nleaseEpoch\x12\x44\n\x0fidempotency_key\x18\x04 \x01(\tB\x1b\x9a\xf4\x18\x17\x08\x01\x18\x80\x01\"\x10[A-Za-z0-9._:-]+R\x0eidempotencyKey\x12&\n\x0c\x65xpected_seq\x18\x05 \x01(\x04H\x00R\x0b\x65xpectedSeq\x88\x01\x01\x12\x43\n\x06\x65vents\x18\x06 \x03(\x0b\x32 .openagents.runtime.v1.EventBodyB\t\x9a\xf4\x18\x05(\x01\x30\xf4\x03R\x06\x65ventsB\x0f\n\r_expected_seq\"\xaf\x01\n\x14\x41ppendEventsResponse\x12\x1d\n\nrequest_id\x18\x01 \x01(\x04R\trequestId\x12\x15\n\x06run_id\x18\x02 \x01(\tR\x05runId\x12\x1b\n\tfirst_seq\x18\x03 \x01(\x04R\x08\x66irstSeq\x12\x19\n\x08last_seq\x18\x04 \x01(\x04R\x07lastSeq\x12)\n\x10\x61lready_appended\x18\x05 \x01(\x08R\x0f\x61lreadyAppended\"\xc0\x02\n\rAppendRefused\x12\x1d\n\nrequest_id\x18\x01 \x01(\x04R\trequestId\x12\x15\n\x06run_id\x18\x02 \x01(\tR\x05runId\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\x12\x18\n\x07message\x18\x04 \x01(\tR\x07message\x12\x14\n\x05\x66ield\x18\x05 \x01(\tR\x05\x66ield\x12N\n\x08metadata\x18\x06 \x03(\x0b\x32\x32.openagents.runtime.v1.AppendRefused.MetadataEntryR\x08metadata\x12$\n\x0eretry_after_ms\x18\x07 \x01(\rR\x0cretryAfterMs\x1a;\n\rMetadataEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xc6\x04\n\x0e\x41ttachResponse\x12\x43\n\x08\x61ttached\x18\x01 \x01(\x0b\x32%.openagents.runtime.v1.WorkerAttachedH\x00R\x08\x61ttached\x12\x46\n\nassignment\x18\x02 \x01(\x0b\x32$.openagents.runtime.v1.RunAssignmentH\x00R\nassignment\x12I\n\x08\x61ppended\x18\x03 \x01(\x0b\x32+.openagents.runtime.v1.AppendEventsResponseH\x00R\x08\x61ppended\x12M\n\x0e\x61ppend_refused\x18\x04 \x01(\x0b\x32$.openagents.runtime.v1.AppendRefusedH\x00R\rappendRefused\x12\x41\n\x06\x63\x61ncel\x18\x05 \x01(\x0b\x32\'.openagents.runtime.v1.CancelAssignmentH\x00R\x06\x63\x61ncel\x12\x41\n\nlease_lost\x18\x06 \x01(\x0b\x32 .openagents.runtime.v1.LeaseLostH\x00R\tleaseLost\x12\x46\n\x08\x64raining\x18\x07 \x01(\x0b\x32(.openagents.runtime.v1.AuthorityDrainingH\x00R\x08\x64raining\x12\x34\n\x04news\x18\x08 \x01(\x0b\x32\x1e.openagents.runtime.v1.RunNewsH\x00R\x04newsB\t\n\x07message\"\xe0\x01\n\x0eWorkerAttached\x12\x1b\n\tworker_id\x18\x01 \x01(\tR\x08workerId\x12\x32\n\x15heartbeat_interval_ms\x18\x02 \x01(\rR\x13heartbeatIntervalMs\x12\"\n\rlost_after_ms\x18\x03 \x01(\rR\x0blostAfterMs\x12&\n\x0fmax_event_bytes\x18\x04 \x01(\rR\rmaxEventBytes\x12\x31\n\x15max_events_per_second\x18\x05 \x01(\rR\x12maxEventsPerSecond\"^\n\rRunAssignment\x12,\n\x03run\x18\x01 \x01(\x0b\x32\x1a.openagents.runtime.v1.RunR\x03run\x12\x1f\n\x0blease_epoch\x18\x02 \x01(\x04R\nleaseEpoch\"\x83\x01\n\x10\x43\x61ncelAssignment\x12\x15\n\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x1f\n\x0blease_epoch\x18\x02 \x01(\x04R\nleaseEpoch\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1f\n\x0b\x64\x65\x61\x64line_ms\x18\x04 \x01(\rR\ndeadlineMs\"S\n\x07RunNews\x12\x15\n\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x1f\n\x0blease_epoch\x18\x02 \x01(\x04R\nleaseEpoch\x12\x10\n\x03seq\x18\x03 \x01(\x04R\x03seq\"C\n\tLeaseLost\x12\x15\n\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x1f\n\x0blease_epoch\x18\x02 \x01(\x04R\nleaseEpoch\"A\n\x11\x41uthorityDraining\x12,\n\x12reconnect_after_ms\x18\x01 \x01(\rR\x10reconnectAfterMs2\xc3\x03\n\rWorkerService\x12_\n\x06\x41ttach\x12$.openagents.runtime.v1.AttachRequest\x1a%.openagents.runtime.v1.AttachResponse\"\x04\xe8\xf3\x18\x01(\x01\x30\x01\x12m\n\x0c\x41ppendEvents\x12*.openagents.runtime.v1.AppendEventsRequest\x1a+.openagents.runtime.v1.AppendEventsResponse\"\x04\xe8\xf3\x18\x01\x12m\n\x0bReadHeldRun\x12).openagents.runtime.v1.ReadHeldRunRequest\x1a*.openagents.runtime.v1.ReadHeldRunResponse\"\x07\x90\x02\x01\xe8\xf3\x18\x01\x12s\n\rExpireRequest\x12+.openagents.runtime.v1.ExpireRequestRequest\x1a,.openagents.runtime.v1.ExpireRequestResponse\"\x07\x90\x02\x02\xe8\xf3\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -83,49 +83,49 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WORKERSERVICE'].methods_by_name['ExpireRequest']._loaded_options = None
   _globals['_WORKERSERVICE'].methods_by_name['ExpireRequest']._serialized_options = b'\220\002\002\350\363\030\001'
   _globals['_READHELDRUNREQUEST']._serialized_start=174
-  _globals['_READHELDRUNREQUEST']._serialized_end=368
-  _globals['_READHELDRUNRESPONSE']._serialized_start=370
-  _globals['_READHELDRUNRESPONSE']._serialized_end=415
-  _globals['_EXPIREREQUESTREQUEST']._serialized_start=418
-  _globals['_EXPIREREQUESTREQUEST']._serialized_end=595
-  _globals['_EXPIREREQUESTRESPONSE']._serialized_start=597
-  _globals['_EXPIREREQUESTRESPONSE']._serialized_end=638
-  _globals['_ATTACHREQUEST']._serialized_start=641
-  _globals['_ATTACHREQUEST']._serialized_end=997
-  _globals['_WORKERHELLO']._serialized_start=1000
-  _globals['_WORKERHELLO']._serialized_end=1364
-  _globals['_AGENT']._serialized_start=1367
-  _globals['_AGENT']._serialized_end=1576
-  _globals['_HELDLEASE']._serialized_start=1578
-  _globals['_HELDLEASE']._serialized_end=1681
-  _globals['_WORKERHEARTBEAT']._serialized_start=1683
-  _globals['_WORKERHEARTBEAT']._serialized_end=1776
-  _globals['_WORKERDRAIN']._serialized_start=1778
-  _globals['_WORKERDRAIN']._serialized_end=1791
-  _globals['_WORKERGOODBYE']._serialized_start=1793
-  _globals['_WORKERGOODBYE']._serialized_end=1808
-  _globals['_APPENDEVENTSREQUEST']._serialized_start=1811
-  _globals['_APPENDEVENTSREQUEST']._serialized_end=2151
-  _globals['_APPENDEVENTSRESPONSE']._serialized_start=2154
-  _globals['_APPENDEVENTSRESPONSE']._serialized_end=2329
-  _globals['_APPENDREFUSED']._serialized_start=2332
-  _globals['_APPENDREFUSED']._serialized_end=2652
-  _globals['_APPENDREFUSED_METADATAENTRY']._serialized_start=2593
-  _globals['_APPENDREFUSED_METADATAENTRY']._serialized_end=2652
-  _globals['_ATTACHRESPONSE']._serialized_start=2655
-  _globals['_ATTACHRESPONSE']._serialized_end=3237
-  _globals['_WORKERATTACHED']._serialized_start=3240
-  _globals['_WORKERATTACHED']._serialized_end=3464
-  _globals['_RUNASSIGNMENT']._serialized_start=3466
-  _globals['_RUNASSIGNMENT']._serialized_end=3560
-  _globals['_CANCELASSIGNMENT']._serialized_start=3563
-  _globals['_CANCELASSIGNMENT']._serialized_end=3694
-  _globals['_RUNNEWS']._serialized_start=3696
-  _globals['_RUNNEWS']._serialized_end=3779
-  _globals['_LEASELOST']._serialized_start=3781
-  _globals['_LEASELOST']._serialized_end=3848
-  _globals['_AUTHORITYDRAINING']._serialized_start=3850
-  _globals['_AUTHORITYDRAINING']._serialized_end=3915
-  _globals['_WORKERSERVICE']._serialized_start=3918
-  _globals['_WORKERSERVICE']._serialized_end=4369
+  _globals['_READHELDRUNREQUEST']._serialized_end=401
+  _globals['_READHELDRUNRESPONSE']._serialized_start=403
+  _globals['_READHELDRUNRESPONSE']._serialized_end=448
+  _globals['_EXPIREREQUESTREQUEST']._serialized_start=451
+  _globals['_EXPIREREQUESTREQUEST']._serialized_end=628
+  _globals['_EXPIREREQUESTRESPONSE']._serialized_start=630
+  _globals['_EXPIREREQUESTRESPONSE']._serialized_end=671
+  _globals['_ATTACHREQUEST']._serialized_start=674
+  _globals['_ATTACHREQUEST']._serialized_end=1030
+  _globals['_WORKERHELLO']._serialized_start=1033
+  _globals['_WORKERHELLO']._serialized_end=1397
+  _globals['_AGENT']._serialized_start=1400
+  _globals['_AGENT']._serialized_end=1609
+  _globals['_HELDLEASE']._serialized_start=1611
+  _globals['_HELDLEASE']._serialized_end=1714
+  _globals['_WORKERHEARTBEAT']._serialized_start=1716
+  _globals['_WORKERHEARTBEAT']._serialized_end=1809
+  _globals['_WORKERDRAIN']._serialized_start=1811
+  _globals['_WORKERDRAIN']._serialized_end=1824
+  _globals['_WORKERGOODBYE']._serialized_start=1826
+  _globals['_WORKERGOODBYE']._serialized_end=1841
+  _globals['_APPENDEVENTSREQUEST']._serialized_start=1844
+  _globals['_APPENDEVENTSREQUEST']._serialized_end=2184
+  _globals['_APPENDEVENTSRESPONSE']._serialized_start=2187
+  _globals['_APPENDEVENTSRESPONSE']._serialized_end=2362
+  _globals['_APPENDREFUSED']._serialized_start=2365
+  _globals['_APPENDREFUSED']._serialized_end=2685
+  _globals['_APPENDREFUSED_METADATAENTRY']._serialized_start=2626
+  _globals['_APPENDREFUSED_METADATAENTRY']._serialized_end=2685
+  _globals['_ATTACHRESPONSE']._serialized_start=2688
+  _globals['_ATTACHRESPONSE']._serialized_end=3270
+  _globals['_WORKERATTACHED']._serialized_start=3273
+  _globals['_WORKERATTACHED']._serialized_end=3497
+  _globals['_RUNASSIGNMENT']._serialized_start=3499
+  _globals['_RUNASSIGNMENT']._serialized_end=3593
+  _globals['_CANCELASSIGNMENT']._serialized_start=3596
+  _globals['_CANCELASSIGNMENT']._serialized_end=3727
+  _globals['_RUNNEWS']._serialized_start=3729
+  _globals['_RUNNEWS']._serialized_end=3812
+  _globals['_LEASELOST']._serialized_start=3814
+  _globals['_LEASELOST']._serialized_end=3881
+  _globals['_AUTHORITYDRAINING']._serialized_start=3883
+  _globals['_AUTHORITYDRAINING']._serialized_end=3948
+  _globals['_WORKERSERVICE']._serialized_start=3951
+  _globals['_WORKERSERVICE']._serialized_end=4402
 # @@protoc_insertion_point(module_scope)

@@ -30,12 +30,15 @@ class ReadHeldRunRequest(_message.Message):
     LEASE_EPOCH_FIELD_NUMBER: _builtins.int
     AFTER_SEQ_FIELD_NUMBER: _builtins.int
     TYPES_FIELD_NUMBER: _builtins.int
+    NEWEST_ONLY_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Run."""
     lease_epoch: _builtins.int
     """Epoch of the lease."""
     after_seq: _builtins.int
     """The page begins with the event after this one; 0 to begin with the first."""
+    newest_only: _builtins.bool
+    """Of the events that are wanted only the newest one: a page of one event, or none."""
     @_builtins.property
     def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Types of the events that are wanted, for example "step.completed"; all when empty."""
@@ -47,10 +50,11 @@ class ReadHeldRunRequest(_message.Message):
         lease_epoch: _builtins.int = ...,
         after_seq: _builtins.int = ...,
         types: _abc.Iterable[_builtins.str] | None = ...,
+        newest_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "lease_epoch", b"lease_epoch", "run_id", b"run_id", "types", b"types"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "lease_epoch", b"lease_epoch", "newest_only", b"newest_only", "run_id", b"run_id", "types", b"types"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -200,6 +200,12 @@ class EventBody(betterproto.Message):
     request_opened: "RequestOpened" = betterproto.message_field(19, group="kind")
     """`request.opened`."""
 
+    checkpoint_saved: "CheckpointSaved" = betterproto.message_field(20, group="kind")
+    """`checkpoint.saved`."""
+
+    progress_reported: "ProgressReported" = betterproto.message_field(21, group="kind")
+    """`progress.reported`."""
+
 
 @dataclass(eq=False, repr=False)
 class RunCreated(betterproto.Message):
@@ -360,6 +366,13 @@ class ExecSpec(betterproto.Message):
 
     timeout_ms: int = betterproto.uint64_field(4)
     """Longest time it may take, in milliseconds; 0 for no limit."""
+
+    stdin: bool = betterproto.bool_field(5)
+    """
+    Whether the run's inputs (`input.received`) go to the command's standard input, in
+     order. Without it that is empty, and the run takes no inputs. What an input says is
+     in docs/exec.md.
+    """
 
 
 @dataclass(eq=False, repr=False)
@@ -652,6 +665,41 @@ class StepCompleted(betterproto.Message):
 
     result_json: str = betterproto.string_field(4)
     """What it returned: one JSON text."""
+
+
+@dataclass(eq=False, repr=False)
+class CheckpointSaved(betterproto.Message):
+    """
+    An agent has saved where it is: the newest one of a run is what the worker that takes
+     the run over goes on from.
+    """
+
+    number: int = betterproto.uint32_field(1)
+    """Its number among the run's checkpoints: 1, 2, 3, …"""
+
+    state_json: str = betterproto.string_field(2)
+    """
+    What was saved: one JSON text. Its longest size is the installation's setting.
+    """
+
+
+@dataclass(eq=False, repr=False)
+class ProgressReported(betterproto.Message):
+    """How far a run is, for people. The newest one counts."""
+
+    text: str = betterproto.string_field(1)
+    """What there is to say, for example "3 of 10 files"."""
+
+    done: Optional[int] = betterproto.uint64_field(2, optional=True)
+    """
+    How much is done, in units of the agent's own; absent when it does not count.
+    """
+
+    total: Optional[int] = betterproto.uint64_field(3, optional=True)
+    """
+    How much there is to do, in the same units, as far as the agent knows; absent when it
+     does not. It may change, and be less than `done`.
+    """
 
 
 @dataclass(eq=False, repr=False)

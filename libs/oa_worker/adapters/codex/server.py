@@ -60,7 +60,7 @@ class AppServer:
     ) -> AppServer:
         """Start the process. Raises AgentFailure."""
         try:
-            process = await Process.start(command, cwd=cwd, env=env, limits=DEFAULT_EXEC_LIMITS, with_input=True)
+            process = await Process.start(command, cwd=cwd, env=env, limits=DEFAULT_EXEC_LIMITS, stdin=True)
         except FileNotFoundError:
             message = f"there is no program {command[0]!r} on the worker's machine; install Codex there, or name it"
             raise AgentFailure("codex_not_found", f"{message} with OA_CODEX_PROGRAM") from None
@@ -160,7 +160,9 @@ class AppServer:
             waiting.set_result(message)
 
     async def _send(self, message: Message) -> None:
-        await self._process.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+        assert self._process.stdin is not None  # it was started with one
+        # Once nobody reads it any more, its outputs end as well, and `listen` says so.
+        await self._process.stdin.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
 
     async def _death(self) -> AgentFailure:
         """Its outputs have ended: so has it, or it can't be used any more."""

@@ -16,8 +16,10 @@ import logging
 import os
 import signal
 from collections.abc import Mapping
+from contextlib import aclosing
 from typing import Any
 
+from oa_runlog.stdin import read_piece
 from oa_worker.adapters.exec.process import Process
 from oa_worker.sdk.adapter import Assignment, Emit
 from oa_worker.sdk.limits import DEFAULT_EXEC_LIMITS, ExecLimits
@@ -25,6 +27,7 @@ from openagents.runtime.v1 import event_pb2
 from openagents.runtime.v1.event_pb2 import EventBody, ExecResult, ExecSpec, RunFinished, TextDelta
 
 _STREAMS = {1: event_pb2.TEXT_STREAM_STDOUT, 2: event_pb2.TEXT_STREAM_STDERR}
+_INPUT = "input.received"
 _PRIVATE_PREFIX = "OA_"
 _log = logging.getLogger("oa_worker")
 
@@ -49,6 +52,7 @@ class ExecAdapter:
                 cwd=spec.working_directory or None,
                 env=command_environment(self._environment, spec.environment),
                 limits=self._limits,
+                stdin=spec.stdin,
             )
         except (OSError, ValueError) as error:
             return _not_started(spec, error)
@@ -67,6 +71,7 @@ class _Execution:
 
     def __init__(self, process: Process, assignment: Assignment, emit: Emit, limits: ExecLimits) -> None:
         self._process = process
+        self._assignment = assignment
         self._cancel = assignment.cancel
         self._emit = emit
         self._limits = limits
@@ -78,10 +83,11 @@ class _Execution:
         if timeout_ms:
             self._deadline_s = asyncio.get_running_loop().time() + timeout_ms / 1000
         pump = asyncio.create_task(self._pump())
+        feed = asyncio.create_task(self._feed())
         exited = asyncio.create_task(self._process.exited.wait())
         canceled = asyncio.create_task(self._cancel.wait())
         try:
-            cause = await self._first_cause(pump, exited, canceled)
+            cause = await self._first_cause(pump, feed, exited, canceled)
             if cause == "exit":
                 cause = await self._leftovers(pump, canceled)
             else:
@@ -89,9 +95,9 @@ class _Execution:
             await self._rest(pump, canceled)
             return cause
         finally:
-            for task in (pump, exited, canceled):
+            for task in (pump, feed, exited, canceled):
                 task.cancel()
-            await asyncio.gather(pump, exited, canceled, return_exceptions=True)
+            await asyncio.gather(pump, feed, exited, canceled, return_exceptions=True)
 
     def result(self) -> ExecResult:
         """What was measured."""
@@ -110,16 +116,38 @@ class _Execution:
             self._bytes[stream] += len(data)
             await self._emit(EventBody(text_delta=TextDelta(stream=_STREAMS[stream], data=data)))
 
+    async def _feed(self) -> None:
+        """Write the run's inputs to the command, from the first one on, as fast as it reads them."""
+        stdin, after_seq = self._process.stdin, 0
+        while stdin is not None:
+            told = self._assignment.news.count  # before the read: what comes during it is looked for again
+            async with aclosing(self._assignment.events(_INPUT, after_seq=after_seq)) as inputs:
+                async for event in inputs:
+                    after_seq = event.seq
+                    piece = read_piece(event.body.input_received.input_json)
+                    if not await stdin.write(piece.data):
+                        return  # the command has closed it, or is over
+                    if piece.ends:
+                        stdin.end()
+                        return
+            await self._assignment.news.after(told)
+
     async def _first_cause(
-        self, pump: asyncio.Task[None], exited: asyncio.Task[bool], canceled: asyncio.Task[None]
+        self,
+        pump: asyncio.Task[None],
+        feed: asyncio.Task[None],
+        exited: asyncio.Task[bool],
+        canceled: asyncio.Task[None],
     ) -> str:
-        running: set[asyncio.Task[Any]] = {pump, exited, canceled}
+        running: set[asyncio.Task[Any]] = {pump, feed, exited, canceled}
         while True:
             done, running = await asyncio.wait(
                 running, timeout=self._remaining_s(), return_when=asyncio.FIRST_COMPLETED
             )
             if pump in done:
                 pump.result()  # a refused emit ends the run; end of output alone (both pipes closed) does not
+            if feed in done:
+                feed.result()  # a run that is no longer ours, or an input that no authority takes
             if exited in done:
                 return "exit"
             if canceled in done:

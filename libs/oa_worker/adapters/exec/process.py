@@ -13,15 +13,19 @@ from collections.abc import Mapping, Sequence
 
 from oa_worker.adapters.exec import warden
 from oa_worker.adapters.exec.outputs import Outputs
+from oa_worker.adapters.exec.stdin import Stdin
 from oa_worker.sdk.limits import ExecLimits
 
 
 class Process:
     """Start it with `start`, read its `outputs`, `end` what it left running, and `close` it in any case."""
 
-    def __init__(self, outputs: Outputs, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, outputs: Outputs, stdin: Stdin | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         self._reader, self._writer = reader, writer
-        self._input: asyncio.StreamWriter | None = None
+        self.stdin = stdin
+        """The command's standard input, if it has one that is not empty."""
         self._listener: asyncio.Task[None] | None = None
         self.outputs = outputs
         self.pid = 0
@@ -46,49 +50,40 @@ class Process:
         env: Mapping[str, str],
         limits: ExecLimits,
         all_below: bool = True,
-        with_input: bool = False,
+        stdin: bool = False,
     ) -> Process:
         """Start `argv` without a shell. Raises OSError or ValueError when that can't be done.
 
         `all_below`: end all that it starts, where the system allows that, and not its process group alone.
-        `with_input`: its standard input is what `write` sends; otherwise it has none.
+        `stdin`: its standard input is a pipe and not empty.
         """
-        ours, theirs = socket.socketpair() if with_input else (None, None)
+        pipe, reading = await Stdin.open(limits.stdin_buffer_bytes) if stdin else (None, None)
+        try:
+            process = await cls._with_warden(limits, pipe, reading)
+        except BaseException:
+            if pipe is not None:
+                pipe.close()
+            raise
+        finally:
+            if reading is not None:
+                os.close(reading)
         order: warden.Order = (
             [os.fsencode(argument) for argument in argv],
             os.fsencode(cwd) if cwd else None,
             {os.fsencode(name): os.fsencode(value) for name, value in env.items()},
             all_below,
             limits.kill_timeout_ms / 1000,
-            theirs.fileno() if theirs else None,
+            reading,
         )
         try:
-            with theirs or contextlib.nullcontext():
-                process = await cls._with_warden(limits, theirs)
-        except BaseException:
-            if ours:
-                ours.close()
-            raise
-        try:
-            if ours:
-                ours.setblocking(False)
-                _, process._input = await asyncio.open_connection(sock=ours)
             await process._begin(order)
         except BaseException:
             await process.close()
             raise
         return process
 
-    async def write(self, data: bytes) -> None:
-        """Write to the command's standard input; waits while the command does not read. Its end is not noticed here."""
-        if self._input is None:
-            raise ValueError("the command was started without an input; start it with one")
-        with contextlib.suppress(ConnectionError):
-            self._input.write(data)
-            await self._input.drain()
-
     @classmethod
-    async def _with_warden(cls, limits: ExecLimits, given: socket.socket | None) -> Process:
+    async def _with_warden(cls, limits: ExecLimits, stdin: Stdin | None, reading: int | None) -> Process:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         reader, writer = await asyncio.open_connection(sock=ours)
@@ -100,15 +95,15 @@ class Process:
                 stdin=theirs.fileno(),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
+                pass_fds=() if reading is None else (reading,),
                 start_new_session=True,  # what is sent to the worker's group or terminal is not for it
-                pass_fds=(given.fileno(),) if given else (),
             )
         except BaseException:
             writer.close()
             raise
         finally:
             theirs.close()
-        return cls(outputs, reader, writer)
+        return cls(outputs, stdin, reader, writer)
 
     async def _begin(self, order: warden.Order) -> None:
         self._writer.write(warden.packed(order))
@@ -141,9 +136,9 @@ class Process:
                 self._writer.write(b"K")
                 await self.gone.wait()
         finally:
+            if self.stdin is not None:
+                self.stdin.close()
             self._writer.close()  # an order to kill by itself, should we be disturbed
-            if self._input is not None:
-                self._input.close()
             self.outputs.close()
         await self.outputs.child_over.wait()
         if self._listener is not None:

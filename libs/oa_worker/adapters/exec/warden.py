@@ -40,7 +40,7 @@ _PAUSE_S = 0.01
 
 Order = tuple[list[bytes], bytes | None, dict[bytes, bytes], bool, float, int | None]
 """Arguments, directory, environment, whether to be a subreaper, for how many seconds to kill, and the file descriptor
-that becomes the command's standard input (None: it has none)."""
+that is to be the command's standard input (None for an empty one)."""
 
 
 def packed(order: Order) -> bytes:
@@ -198,9 +198,9 @@ def main() -> None:
         number = error.errno or 0 if isinstance(error, OSError) else 0
         _say(f"refused {number} {error}")
         return
-    _let_go_of_outputs()
     if stdin is not None:
-        os.close(stdin)
+        os.close(stdin)  # its writer is to notice when the command reads no more
+    _let_go_of_outputs()
     _say(f"started {command.pid}")
     _watch(Family(command.pid, all_below), woken, began_s, kill_timeout_s)
 

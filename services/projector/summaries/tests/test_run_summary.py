@@ -13,7 +13,15 @@ from oa_runlog import events as e
 from oa_runlog.reducer import advance
 from oa_runlog.state import MAX_TOTAL, RunStatus
 from services.projector.projection.domain import LogRefused
-from services.projector.summaries.domain import Plan, RunSummary, StoredSummary, plan_batch, project, topics_of
+from services.projector.summaries.domain import (
+    VERSION,
+    Plan,
+    RunSummary,
+    StoredSummary,
+    plan_batch,
+    project,
+    topics_of,
+)
 from services.projector.summaries.door import SummaryCodec
 from services.projector.tests import histories as h
 
@@ -67,6 +75,30 @@ def test_a_run_from_creation_to_finish() -> None:
         tool_calls=1,
         total_tokens=120,
     )
+
+
+def test_the_newest_progress_of_the_newest_attempt_is_shown() -> None:
+    bodies: list[e.EventBody] = [
+        h.created(),
+        h.started(),
+        e.ProgressReported("1 of 3", 1, 3),
+        e.ProgressReported("2 of 3", 2),
+        e.ExecutorLost(h.ulid("wrk", 1), 1, 1, requeued=True),
+        h.started(2),
+        e.ProgressReported("begins"),
+        h.SUCCEEDED,
+    ]
+    events = h.history(7, bodies)
+    shown = [summary_of(events[:count]).progress for count in range(1, 9)]
+    first, second, third = bodies[2], bodies[3], bodies[6]
+    assert shown == [None, None, first, second, second, None, third, third]
+
+
+def test_a_run_without_progress_has_the_document_of_before() -> None:
+    """So the version stays: no stored document and no hash is another one, and no read model is built anew."""
+    document = CODEC.encode(summary_of(h.whole_run(1)))
+    assert hashlib.sha256(document).hexdigest() == "475be7ad82e7fdea8d465f5197c00a74fc290b5f9b165d7a03d4ce2700525d48"
+    assert VERSION == 1
 
 
 @given(h.interleavings(), st.data())

@@ -102,3 +102,7 @@ class RunEvents(RunReader, Protocol):
     ) -> list[bytes]:
         """Events of a run after a seq, in order, as they are stored; of these types only, unless none is named."""
         ...
+
+    async def newest_of_types(self, run_id: str, after_seq: int, types: Sequence[str]) -> bytes | None:
+        """The newest event of a run after a seq, of these types only, unless none is named; None if there is none."""
+        ...

@@ -57,6 +57,12 @@ class PostgresReads:
             rows = await connection.fetch(sql.READ_RUN_TYPES, run_id, after_seq, max_events, max_bytes, list(types))
         return [row["body"] for row in rows]
 
+    async def newest_of_types(self, run_id: str, after_seq: int, types: Sequence[str]) -> bytes | None:
+        """The newest event of a run after a seq, of these types only, unless none is named."""
+        async with self._postgres.acquire() as connection:
+            data: bytes | None = await connection.fetchval(sql.READ_RUN_NEWEST, run_id, after_seq, list(types))
+        return data
+
     async def run(self, run_id: str) -> RunRecord | None:
         """A run."""
         async with self._postgres.acquire() as connection:

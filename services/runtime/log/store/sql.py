@@ -201,6 +201,12 @@ ORDER BY seq
 """
 """A page of a run's events of some types."""
 
+READ_RUN_NEWEST = """
+SELECT body FROM runtime.events WHERE run_id = $1 AND seq > $2 AND ($3::text[] = '{}' OR type = ANY($3::text[]))
+ORDER BY seq DESC LIMIT 1
+"""
+"""The newest of a run's events of some types."""
+
 READ_RUN = """
 SELECT run_id, org_id, user_id, status, latest_seq, chain_head, create_time, lease_epoch, worker_id, fenced, attempt,
        cancel_requested_time, cancel_reason, finish_time, finish, totals, paced_until_ns, not_before_time,

@@ -120,10 +120,32 @@ async def test_what_is_too_large_is_refused(runtime: Replica, who: Somebody) -> 
     assert (refused.reason, refused.field) == ("payload_too_large", "input_json")
 
 
+async def command_run(runtime: Replica, who: Somebody) -> str:
+    """A run of a command that reads what is said."""
+    spec = event_pb2.RunSpec(adapter="exec", exec=event_pb2.ExecSpec(argv=["cat"], stdin=True))
+    request = run_service_pb2.CreateRunRequest(idempotency_key="c", spec=spec)
+    return str((await runtime.runs.CreateRun(request, metadata=who.as_person())).run.run_id)
+
+
+async def test_a_command_reads_what_its_spec_asks_for(runtime: Replica, who: Somebody) -> None:
+    run_id = await command_run(runtime, who)
+    assert (await send(runtime, who, said(run_id, '"a line"', "i1"))).seq == 2
+    assert (await send(runtime, who, said(run_id, '{"base64":"AP8="}', "i2"))).seq == 3
+    assert (await send(runtime, who, said(run_id, '{"end":true}', "i3"))).seq == 4
+
+
+@pytest.mark.parametrize("text", ["17", "null", "[]", '{"say":"a"}', '{"base64":"?"}', '"\\ud800"', "{"])
+async def test_what_says_nothing_to_a_standard_input_is_refused(text: str, runtime: Replica, who: Somebody) -> None:
+    run_id = await command_run(runtime, who)
+    refused = await refusal_of_call(runtime.runs.SendInput(said(run_id, text), metadata=who.as_person()))
+    assert (refused.reason, refused.field) == ("invalid_value", "input_json")
+
+
 async def test_commands_hear_nothing_and_others_do_not_learn_of_the_run(runtime: Replica, who: Somebody) -> None:
     command = (await runtime.create(who, "c")).run_id
     refused = await refusal_of_call(runtime.runs.SendInput(said(command), metadata=who.as_person()))
     assert (refused.reason, refused.field) == ("invalid_value", "run_id")
+    assert "oa run start --stdin" in refused.message
     stranger = Somebody(who.key)
     run_id = await agent_run(runtime, who)
     refused = await refusal_of_call(runtime.runs.SendInput(said(run_id), metadata=stranger.as_person()))

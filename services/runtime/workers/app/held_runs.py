@@ -38,6 +38,14 @@ class HeldRuns:
         most = limits.read_page_events, limits.read_page_bytes
         return await self._logs.events_of_types(lease.run_id, after_seq, types, *most)
 
+    async def newest(self, principal: Principal, lease: HeldLease, after_seq: int, types: Sequence[str]) -> list[bytes]:
+        """The newest of these events, as it is stored; none if there is none. Raises Refusal as `page` does."""
+        run = await self._held(principal, lease)
+        if after_seq >= run.state.latest_seq:
+            return []
+        data = await self._logs.newest_of_types(lease.run_id, after_seq, types)
+        return [] if data is None else [data]
+
     async def expire_request(self, principal: Principal, lease: HeldLease, request_id: str) -> int:
         """The time of a request of the run is over; the seq of what settles it. Raises Refusal as `page` does."""
         run = await self._held(principal, lease)

@@ -67,6 +67,24 @@ async def test_the_holder_reads_what_stands_in_the_log(runtime: Replica, who: So
     assert await page(runtime, who, asked(run_id, after_seq=4)) == []
 
 
+async def test_the_newest_event_of_a_type_is_read_alone(runtime: Replica, who: Somebody) -> None:
+    worker, run_id = await held(runtime, who)
+    saved = [event_pb2.CheckpointSaved(number=number, state_json=str(number)) for number in (1, 2, 3)]
+    await worker.append(run_id, 1, "a", *(event_pb2.EventBody(checkpoint_saved=one) for one in saved), text(b"one"))
+
+    def newest(*types: str, after_seq: int = 0) -> worker_service_pb2.ReadHeldRunRequest:
+        return worker_service_pb2.ReadHeldRunRequest(
+            run_id=run_id, lease_epoch=1, after_seq=after_seq, types=types, newest_only=True
+        )
+
+    (event,) = await page(runtime, who, newest("checkpoint.saved"))
+    assert (event.seq, event.body.checkpoint_saved) == (5, saved[-1])
+    assert [event.seq for event in await page(runtime, who, newest())] == [6]
+    assert [event.seq for event in await page(runtime, who, newest("checkpoint.saved", after_seq=4))] == [5]
+    for nothing in (newest("checkpoint.saved", after_seq=5), newest("step.completed"), newest(after_seq=6)):
+        assert await page(runtime, who, nothing) == []
+
+
 async def test_a_page_ends_where_its_limits_are(
     runtime: Replica, who: Somebody, monkeypatch: pytest.MonkeyPatch
 ) -> None:

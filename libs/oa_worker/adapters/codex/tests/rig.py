@@ -61,7 +61,9 @@ class Log:
         """Somebody says something."""
         self.append(pb.EventBody(input_received=pb.InputReceived(sent_by="usr_test", input_json=json.dumps(value))))
 
-    async def read(self, lease: HeldLease, after_seq: int, types: Sequence[str]) -> AsyncIterator[bytes]:
+    async def read(
+        self, lease: HeldLease, after_seq: int, types: Sequence[str], newest_only: bool = False
+    ) -> AsyncIterator[bytes]:
         """See `ReadRun`."""
         for seq, event in enumerate(list(self.events), start=1):
             kind = (event.WhichOneof("kind") or "").replace("_", ".", 1)

@@ -1,0 +1,72 @@
+"""What an input of a run says to the standard input of its command, and how bytes become inputs.
+
+A JSON string is a line: its text in UTF-8, and a line feed unless it ends with one. An object has what is written as it
+is, `text` or the bytes in `base64`, and may have `end`: true says that nothing follows.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from oa_base.refusal import Refusal
+from oa_wire.strict_text import read_base64, read_json
+
+MAX_PIECE_BYTES = 128 * 1024
+"""So many bytes fit into one input, in base64 too, where the installation has not lowered OA_RUN_MAX_INPUT_BYTES."""
+_LINE_END = b"\n"
+_MEMBERS = {"text", "base64", "end"}
+_FORMS = 'send a string, which is a line, or an object like {"text": "…"}, {"base64": "…"} or {"end": true}'
+
+
+@dataclass(frozen=True, slots=True)
+class StdinPiece:
+    """Bytes for a command's standard input; `ends` when nothing follows them."""
+
+    data: bytes
+    ends: bool = False
+
+
+def read_piece(input_json: str) -> StdinPiece:
+    """What an input says. Raises Refusal `invalid_value` for one that says nothing to a standard input."""
+    try:
+        value = read_json(input_json)
+        if isinstance(value, str):
+            line = value.encode()
+            return StdinPiece(line if line.endswith(_LINE_END) else line + _LINE_END)
+        return _object(value)
+    except ValueError:  # no JSON, half of a surrogate pair, another base64
+        raise _misfit("it is no JSON text of bytes") from None
+
+
+def piece_json(piece: StdinPiece) -> str:
+    """The input that says a piece: as text where that can be read and is no longer, else in base64."""
+    members: dict[str, object] = {"end": True} if piece.ends else {}
+    if not piece.data and piece.ends:
+        return _json(members)
+    in_base64 = _json({"base64": base64.b64encode(piece.data).decode(), **members})
+    try:
+        as_text = _json({"text": piece.data.decode(), **members})
+    except UnicodeDecodeError:
+        return in_base64
+    return as_text if b"\0" not in piece.data and len(as_text.encode()) <= len(in_base64) else in_base64
+
+
+def _object(value: Any) -> StdinPiece:
+    if not isinstance(value, dict) or not value or not set(value) <= _MEMBERS or {"text", "base64"} <= set(value):
+        raise _misfit("the command has no use for it")
+    text, data, ends = value.get("text", ""), value.get("base64", ""), value.get("end", False)
+    if not isinstance(text, str) or not isinstance(data, str) or not isinstance(ends, bool):
+        raise _misfit("a member is of another type")
+    return StdinPiece(text.encode() or read_base64(data), ends)
+
+
+def _misfit(what: str) -> Refusal:
+    text = f"the input goes to a command's standard input, and {what}; {_FORMS}"
+    return Refusal("invalid_value", text, field="input_json")
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,274 @@
+"""What a recorded run has, handed to today's function in the order in which the log got it.
+
+Results are handed over one by one, each when the function does not move any more and everything that the log has before
+it was asked for. So branches that go on at once come to the same places as they did then, and a function that asks in
+another order is noticed: it waits for what can't come. Nobody waits by the clock here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NoReturn
+
+from oa_base.visible import visible
+from oa_runlog.events import (
+    InputReceived,
+    Outcome,
+    RequestAnswered,
+    RequestExpired,
+    RequestOpened,
+    RunEvent,
+    RunFinished,
+    StepCompleted,
+)
+from oa_runlog.wire import body_to_wire
+from oa_wire.strict_text import read_json
+from oa_worker.agents.recorded import RecordedRun
+from oa_worker.agents.requests import Settled, is_same
+from oa_worker.agents.steps import Step
+from oa_worker.sdk.adapter import News
+from openagents.runtime.v1 import event_pb2 as pb
+
+_END = 2**63
+"""Beyond every seq."""
+_SHOWN_CHARS = 200
+"""Of a result that differs."""
+_RAISED = (
+    "; or did the step raise when the run was recorded? The log has no result then: say in `raised` what it raised"
+)
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The first place where today's function does something else than the log has."""
+
+    seq: int
+    """Of the event in the log; 0 when the log has none at this place."""
+    ordinal: int
+    """Number of the step, the request or the input that was asked for; 0 for the run's end."""
+    recorded: str
+    """What the log has."""
+    asked: str
+    """What was asked for, or done."""
+    advice: str = ""
+
+    def __str__(self) -> str:
+        return f"seq {self.seq}: the log has {self.recorded}; now it is {self.asked}{self.advice}"
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Something that the function waits for. `until_seq`: where the log has it, None if it does not."""
+
+    text: str
+    ordinal: int
+    until_seq: int | None
+    kind: str
+    key: str
+    """Its own, of a step or a request."""
+    future: asyncio.Future[None]
+
+    @property
+    def is_step(self) -> bool:
+        """Whether it is one."""
+        return self.kind == "step"
+
+
+class History:
+    """One recorded run, and what today's function has asked for so far. `news` is told of everything that it asks."""
+
+    def __init__(self, recorded: RecordedRun, raised: Mapping[str, BaseException]) -> None:
+        """`raised`: name of a step -> what it raised, for steps of which the log has no result."""
+        self._recorded = recorded
+        self._raised = raised
+        self._cancel = recorded.cancel
+        self._steps: dict[int, tuple[int, StepCompleted]] = {}
+        self._opened: dict[str, tuple[int, RequestOpened]] = {}
+        self._settled: dict[str, tuple[int, Settled]] = {}
+        self._inputs: list[tuple[int, str]] = []
+        self._due: deque[tuple[int, str, str]] = deque()
+        """What has to be asked for, in the order of the log: seq, key, text."""
+        self._begun: set[str] = set()
+        self._waiting: list[_Asked] = []
+        self.news = News()
+        self.divergence: Divergence | None = None
+        self.stopped = ""
+        """What the log has no more of, once the function waits for that."""
+        for event in recorded.events:
+            self._note(event)
+
+    def _note(self, event: RunEvent) -> None:
+        match event.body:
+            case StepCompleted() as step:
+                self._steps[step.ordinal] = event.seq, step
+                self._due.append((event.seq, f"step {step.ordinal}", _step_text(step.ordinal, step.name)))
+            case RequestOpened() as opened:
+                self._opened[opened.request_id] = event.seq, opened
+                text = _request_text(opened.request_id, opened.title)
+                self._due.append((event.seq, f"request {opened.request_id}", text))
+            case RequestAnswered(request_id, option, text, answered_by):
+                self._settled[request_id] = event.seq, Settled(option, text, answered_by)
+            case RequestExpired(request_id, option):
+                self._settled[request_id] = event.seq, Settled(option, "", "")
+            case InputReceived(input_json=text):
+                self._inputs.append((event.seq, text))
+
+    async def step(self, step: Step) -> str:
+        """The stored result of a step. Raises what `raised` has of it."""
+        key, text = f"step {step.ordinal}", _step_text(step.ordinal, step.name)
+        seq, recorded = self._steps.get(step.ordinal, (None, None))
+        if recorded is None or seq is None:
+            if step.name in self._raised:
+                raise self._raised[step.name]
+            await self._wait("step", key, text, step.ordinal, None)
+            raise AssertionError("nothing ends this wait")
+        if recorded.name != step.name:
+            await self._ends(Divergence(seq, step.ordinal, _step_text(step.ordinal, recorded.name), text))
+        if recorded.fingerprint != step.fingerprint:
+            await self._ends(Divergence(seq, step.ordinal, text, f"{text} with other arguments"))
+        await self._wait("step", key, text, step.ordinal, seq)
+        return recorded.result_json
+
+    def misfit(self, step: Step, what: str) -> None:
+        """The stored result of a step is not of the type that the function states now."""
+        text = _step_text(step.ordinal, step.name)
+        self._diverge(Divergence(self._steps[step.ordinal][0], step.ordinal, text, f"of a type that {what}"))
+
+    async def request(self, asked: pb.RequestOpened, ordinal: int) -> Settled:
+        """How a request was settled."""
+        name = asked.request_id
+        text = _request_text(name, asked.title)
+        seq, recorded = self._opened.get(name, (None, None))
+        if recorded is not None and seq is not None and not is_same(asked, body_to_wire(recorded).request_opened):
+            other = "" if recorded.title != asked.title else " of another kind or with other options"
+            await self._ends(Divergence(seq, ordinal, _request_text(name, recorded.title), f"{text}{other}"))
+        await self._wait("request", f"request {name}", text, ordinal, seq)
+        settled_seq, settled = self._settled.get(name, (None, None))
+        await self._wait("answer", "", f"the answer to {text}", ordinal, settled_seq)
+        assert settled is not None  # else nothing ends the wait
+        return settled
+
+    async def input(self, number: int) -> str:
+        """The input with this number, from 1, as JSON text."""
+        seq, text = self._inputs[number - 1] if number <= len(self._inputs) else (None, "")
+        await self._wait("input", "", f"input {number}", number, seq)
+        return text
+
+    async def _wait(self, kind: str, key: str, text: str, ordinal: int, seq: int | None) -> None:
+        asked = _Asked(text, ordinal, seq, kind, key, asyncio.get_running_loop().create_future())
+        self._begun.add(key)
+        self._waiting.append(asked)
+        self.news.tell()
+        try:
+            await asked.future
+        finally:
+            self._waiting.remove(asked)
+            self.news.tell()
+
+    def hand_over(self) -> bool:
+        """The function does not move any more: give it the next thing that it waits for, if the log has come to that.
+        Whether there was one.
+        """
+        self._forget_what_nobody_waits_for()
+        ready = [one for one in self._waiting if one.until_seq is not None and one.until_seq <= self._next_seq]
+        if not ready:
+            return False
+        first = min(ready, key=lambda one: one.until_seq or 0)
+        if first.until_seq == self._next_seq:
+            self._due.popleft()
+        first.future.set_result(None)
+        return True
+
+    def _forget_what_nobody_waits_for(self) -> None:
+        """Of what was begun: the function may have given it up, as `asyncio.timeout` does."""
+        keys = {one.key for one in self._waiting}
+        while self._due and self._due[0][1] in self._begun - keys:
+            self._due.popleft()
+
+    @property
+    def _next_seq(self) -> int:
+        """Of the first event in the log that was not asked for yet."""
+        return self._due[0][0] if self._due else _END
+
+    def takes_cancel(self) -> bool:
+        """Whether the function has come to where somebody asked for the run's end; true once."""
+        if self._cancel is None or self._cancel.seq > self._next_seq:
+            return False
+        self._cancel = None
+        return True
+
+    def judge(self) -> bool:
+        """The function does not move any more. Whether it waits for something of the run: then `divergence` says what
+        the log has instead, or `stopped` that the log has no more."""
+        if not self._waiting:
+            return False
+        beyond = [one for one in self._waiting if one.until_seq is None]
+        asked = min(beyond or self._waiting, key=lambda one: one.kind == "input")  # the first one that is not
+        end = self._recorded.end
+        if self._may_have_raised(asked) or (not self._due and end is None):
+            self.stopped = asked.text
+            return True
+        seq, recorded = (self._due[0][0], self._due[0][2]) if self._due else self._end_of_log()
+        self._diverge(Divergence(seq, asked.ordinal, recorded, asked.text, _RAISED if asked.is_step else ""))
+        return True
+
+    def _end_of_log(self) -> tuple[int, str]:
+        end = self._recorded.end
+        assert end is not None
+        assert isinstance(end.body, RunFinished)
+        return end.seq, _finish_text(end.body)
+
+    def _may_have_raised(self, asked: _Asked) -> bool:
+        """Whether the step may have been begun, and have raised, when the run was recorded: it has no result then."""
+        if not asked.is_step:
+            return False
+        end = self._recorded.end
+        has_failed = end is not None and isinstance(end.body, RunFinished) and end.body.outcome is Outcome.FAILED
+        return asked.ordinal < max(self._steps, default=0) or (has_failed and not self._due)
+
+    def ended(self, finish: RunFinished) -> None:
+        """The function has ended so: it must have asked for all that the log has, and ended as it did then."""
+        end = self._recorded.end
+        unasked = [(seq, text) for seq, key, text in self._due if key not in self._begun]
+        if unasked:
+            seq, recorded = unasked[0]
+            self._diverge(Divergence(seq, 0, recorded, _finish_text(finish)))
+        elif end is not None and isinstance(end.body, RunFinished) and not _is_alike(finish, end.body):
+            self._diverge(Divergence(end.seq, 0, _finish_text(end.body), _finish_text(finish)))
+
+    async def _ends(self, divergence: Divergence) -> NoReturn:
+        """The function gets no answer: it would go on with what is not its own."""
+        self._diverge(divergence)
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError("nothing ends this wait")
+
+    def _diverge(self, divergence: Divergence) -> None:
+        self.divergence = self.divergence or divergence
+        self.news.tell()
+
+
+def _is_alike(now: RunFinished, then: RunFinished) -> bool:
+    """The messages may differ: they are for people."""
+    return (now.outcome, now.reason, _value(now.result_json)) == (then.outcome, then.reason, _value(then.result_json))
+
+
+def _value(result_json: str) -> object:
+    return read_json(result_json) if result_json else None
+
+
+def _finish_text(finish: RunFinished) -> str:
+    """How a run ended, in a few words."""
+    said = f"{finish.outcome} {finish.reason or finish.result_json}".strip()
+    shown = said if len(said) <= _SHOWN_CHARS else said[: _SHOWN_CHARS - 1] + "…"
+    return f"the end of the run, {visible(shown)}"
+
+
+def _step_text(ordinal: int, name: str) -> str:
+    return f"step {ordinal}, {name!r}"
+
+
+def _request_text(request_id: str, title: str) -> str:
+    return f"request {request_id}, {title!r}"

@@ -1,0 +1,78 @@
+"""Progress for people: reports that come faster than the log is to have them are joined; the newest one is stored."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from oa_base.refusal import Refusal
+from oa_wire.rules import check_rules
+from openagents.runtime.v1 import event_pb2 as pb
+
+Append = Callable[[pb.EventBody], Awaitable[None]]
+_MAX = 2**64 - 1
+
+
+class Progress:
+    """The progress of one run on this worker: at most one event an interval, and the last report in any case."""
+
+    def __init__(self, append: Append, interval_ms: int) -> None:
+        self._append = append
+        self._interval_s = interval_ms / 1000
+        self._newest: pb.ProgressReported | None = None
+        """What is not stored yet."""
+        self._free_at_s = 0.0
+        self._later: asyncio.Task[None] | None = None
+        self._ends = asyncio.Event()
+
+    async def report(self, text: str, done: int | None, total: int | None) -> None:
+        """Say how far it is; waits while the log is behind. Raises Refusal for what can't be said."""
+        for name, number in (("done", done), ("total", total)):
+            if number is not None and not 0 <= number <= _MAX:
+                raise Refusal("invalid_value", f"{name} must be from 0 to {_MAX}; count in whole things", field=name)
+        reported = pb.ProgressReported(text=text, done=done, total=total)
+        check_rules(reported)
+        self._newest = reported
+        if self._later is None and self._wait_s() <= 0:
+            await self._store()
+        elif self._later is None:
+            self._later = asyncio.create_task(self._store_later())
+
+    async def last(self) -> None:
+        """Store what is not stored yet: the run ends. Raises Refusal when the log takes no more."""
+        self._ends.set()
+        if self._later is not None:
+            await self._later
+        await self._store()
+
+    def forget(self) -> None:
+        """Store nothing more: the run is no longer this worker's."""
+        if self._later is not None:
+            self._later.cancel()
+
+    async def _store_later(self) -> None:
+        try:
+            while self._newest is not None:
+                try:
+                    async with asyncio.timeout(self._wait_s()):
+                        await self._ends.wait()
+                except TimeoutError:
+                    pass  # its time has come
+                await self._store()
+        except Refusal:
+            pass  # of the log, which says so to everything that is appended
+        finally:
+            self._later = None
+
+    async def _store(self) -> None:
+        newest, self._newest = self._newest, None
+        if newest is not None:
+            self._free_at_s = self._now_s() + self._interval_s
+            await self._append(pb.EventBody(progress_reported=newest))
+
+    def _wait_s(self) -> float:
+        return self._free_at_s - self._now_s()
+
+    @staticmethod
+    def _now_s() -> float:
+        return asyncio.get_running_loop().time()

@@ -1,0 +1,259 @@
+"""Today's code against runs that were recorded: does it still ask for the same, in the same order?
+
+    for replayed in await replay_folder(worker, "tests/runs"):
+        replayed.check()
+
+The function is called in memory, as a worker calls it that takes the run over. What it asks of the run (steps, answers,
+inputs) comes from the log, and nothing that the log has a result of is called. What it says is thrown away. What else
+it calls is called, but nobody waits for that while the function waits for something that the log has not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from oa_base.refusal import Refusal
+from oa_runlog.events import RunFinished
+from oa_runlog.wire import encode_body, encode_event, finish_from_wire, spec_to_wire
+from oa_wire.rules import check_rules
+from oa_wire.shapes import Shape
+from oa_worker.agents.adapter import AgentAdapter
+from oa_worker.agents.history import Divergence, History
+from oa_worker.agents.inbox import Inbox
+from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS, AgentLimits
+from oa_worker.agents.recorded import RecordedRun
+from oa_worker.agents.requests import Requests, Settled
+from oa_worker.agents.run import Run
+from oa_worker.agents.steps import Step, Steps, fingerprint_of, read_result
+from oa_worker.agents.worker import Worker
+from oa_worker.sdk.adapter import Assignment, CancelSignal, Emit
+from openagents.runtime.v1 import event_pb2 as pb
+from openagents.runtime.v1.worker_service_pb2 import HeldLease
+
+R = TypeVar("R")
+Agent = Worker | Callable[[Run[Any]], Coroutine[Any, Any, Any]]
+"""A worker with its agents, or one agent's function."""
+PATTERN = "*.oareplay"
+"""Names of recorded runs in a folder, if nothing else is said."""
+_QUIET_TURNS = 100
+"""So many turns of the event loop without anything asked: the function does not move by itself any more."""
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What came of one recorded run with today's code."""
+
+    recorded: RecordedRun
+    divergence: Divergence | None
+    """Where it first differs from the log; None if it does not."""
+    stopped: str
+    """What it asked for last, when the log has no more of that; empty when it came to its end."""
+
+    @property
+    def is_same(self) -> bool:
+        """Whether it does what the log has, as far as the log goes."""
+        return self.divergence is None
+
+    def check(self, *, whole: bool = False) -> None:
+        """Raises AssertionError, with the place, if the code diverges. `whole`: also if it did not come to its end."""
+        if self.divergence is not None or (whole and self.stopped):
+            raise AssertionError(str(self))
+
+    def __str__(self) -> str:
+        if self.divergence is not None:
+            return f"{self.recorded.source} diverges at {self.divergence}"
+        if self.stopped:
+            return f"{self.recorded.source} is the same as far as the log goes; it has no result of {self.stopped}"
+        return f"{self.recorded.source} is the same"
+
+
+async def replay(
+    agent: Agent,
+    recorded: RecordedRun | Path | str,
+    *,
+    name: str = "",
+    input: type[Any] | None = None,
+    output: type[Any] | None = None,
+    raised: Mapping[str, BaseException] | None = None,
+    limits: AgentLimits = DEFAULT_AGENT_LIMITS,
+) -> Replayed:
+    """Call today's code with a recorded run, or the file of one, and say whether it does the same.
+
+    `agent`: a worker, whose agent of the run's name is called, or the function of one. With a function, `name` is the
+    agent's, and the run of another is refused; `input` and `output` are its types where its annotations don't say them.
+    `raised`: name of a step -> what it raised when the run was recorded; the log does not have that.
+
+    Raises Refusal `invalid_value` for the run of another agent, and what `RecordedRun.file` raises for the file.
+    """
+    run = recorded if isinstance(recorded, RecordedRun) else RecordedRun.file(recorded)
+    adapter = _adapter(agent, run, name, input, output, limits)
+    history = History(run, raised or {})
+    cancel = CancelSignal()
+    spec = spec_to_wire(run.spec)
+    assignment = Assignment(run.run_id, run.attempt, run.attempt, spec, cancel, partial(_read, run))
+    begin = partial(_ReplayedRun, history)
+    work = asyncio.ensure_future(adapter.run(assignment, _unheard, begin))
+    try:
+        await _until_judged(work, history, cancel)
+        if work.done() and history.divergence is None:
+            history.ended(_finish(work))
+    finally:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+    return Replayed(run, history.divergence, history.stopped)
+
+
+async def replay_folder(agent: Agent, folder: Path | str, *, pattern: str = PATTERN, **how: Any) -> list[Replayed]:
+    """`replay` with each file of a folder, in the order of their names; `how` are its arguments.
+
+    Raises FileNotFoundError when no file has such a name: a test of no run shows nothing.
+    """
+    return [await replay(agent, path, **how) for path in _files(Path(folder), pattern)]
+
+
+def _files(folder: Path, pattern: str) -> list[Path]:
+    files = sorted(path for path in folder.glob(pattern) if path.is_file())
+    if not files:
+        raise FileNotFoundError(f"there is no file {pattern} in {folder}; record runs with oa replay save")
+    return files
+
+
+async def _until_judged(work: asyncio.Future[Any], history: History, cancel: CancelSignal) -> None:
+    """Return when the function has ended or diverged, or waits for what the log has not."""
+    quiet, seen = 0, history.news.count
+    while not work.done() and history.divergence is None:
+        if quiet < _QUIET_TURNS:
+            await asyncio.sleep(0)
+        elif history.hand_over():
+            pass
+        elif history.takes_cancel():
+            cancel.request("recorded", 0)
+        elif history.judge():
+            return
+        else:  # it does something by itself
+            asked = asyncio.ensure_future(history.news.after(seen))
+            await asyncio.wait({work, asked}, return_when=asyncio.FIRST_COMPLETED)
+            asked.cancel()
+        quiet = quiet + 1 if history.news.count == seen and quiet < _QUIET_TURNS else 0
+        seen = history.news.count
+
+
+def _adapter(
+    agent: Agent, run: RecordedRun, name: str, input: type[Any] | None, output: type[Any] | None, limits: AgentLimits
+) -> AgentAdapter[Any, Any]:
+    of = run.spec.adapter
+    if isinstance(agent, Worker):
+        known = agent.agents
+        if of in known and name in ("", of):
+            return known[of]
+        names = name or ", ".join(sorted(known)) or "none"
+        raise _of_another(run, f"the worker's agents that are to be replayed are {names}")
+    if name and name != of:
+        raise _of_another(run, f"the function is the agent {name}")
+    shapes = Shape(input or _input_of(agent), "validation"), Shape(output or _output_of(agent), "serialization")
+    return AgentAdapter(of, agent, shapes, "", limits)
+
+
+def _of_another(run: RecordedRun, what: str) -> Refusal:
+    text = f"{run.source} is a run of the agent {run.spec.adapter}; {what}"
+    return Refusal("invalid_value", text, field="recorded", metadata={"agent": run.spec.adapter})
+
+
+def _hints(agent: Callable[..., object]) -> dict[str, Any]:
+    try:
+        return get_type_hints(agent)
+    except NameError as unknown:
+        text = f"the types of the agent's function can't be read ({unknown}); give them as `input` and `output`"
+        raise TypeError(text) from None
+
+
+def _input_of(agent: Callable[..., object]) -> Any:
+    stated = next((hint for name, hint in _hints(agent).items() if name != "return"), None)
+    arguments = get_args(stated)
+    if get_origin(stated) is not Run or not arguments:
+        raise TypeError("the agent's function does not state the type of its input, as in Run[Ask]; give it as `input`")
+    return arguments[0]
+
+
+def _output_of(agent: Callable[..., object]) -> Any:
+    return _hints(agent).get("return", Any)
+
+
+def _finish(work: asyncio.Future[pb.RunFinished]) -> RunFinished:
+    try:
+        return finish_from_wire(work.result())
+    except Refusal as refusal:  # as a worker says it
+        failed = pb.RunFinished(outcome=pb.RUN_OUTCOME_FAILED, reason=refusal.reason, message=refusal.message)
+        return finish_from_wire(failed)
+
+
+async def _read(
+    run: RecordedRun, lease: HeldLease, after_seq: int, types: Sequence[str], newest_only: bool = False
+) -> AsyncIterator[bytes]:
+    """What the last attempt found: this is for checkpoints, and all else comes from the history."""
+    found = [event for event in run.before_last_attempt if event.seq > after_seq and str(event.type) in types]
+    for event in found[-1:] if newest_only else found:
+        body = encode_body(event.body)
+        yield encode_event(event.run_id, event.seq, event.recorded_ns, event.lease_epoch, body)
+
+
+async def _unheard(event: pb.EventBody) -> None:
+    """What the function says is not compared: after a takeover it is said again."""
+
+
+class _ReplayedRun(Run[Any]):
+    """A run whose answers all come from a recorded one."""
+
+    def __init__(self, history: History, assignment: Assignment, value: Any, emit: Emit, limits: AgentLimits) -> None:
+        super().__init__(assignment, value, emit, limits)
+        self._steps = _ReplayedSteps(history, assignment, self._log.append, limits)
+        self._requests = _ReplayedRequests(history, assignment, self._log.append)
+        self._inbox = _ReplayedInbox(history, assignment)
+
+    async def _until(self, end: datetime) -> None:
+        """Its time is over, or else the log has nothing after it."""
+
+
+class _ReplayedSteps(Steps):
+    def __init__(self, history: History, *of_a_run: Any) -> None:
+        super().__init__(*of_a_run)
+        self._history = history
+
+    async def once(self, name: str, arguments: object, shape: Shape[R], do: Callable[[], Awaitable[R]]) -> R:
+        self._last_ordinal += 1
+        step = Step(self._last_ordinal, name, fingerprint_of(arguments))
+        text = await self._history.step(step)
+        try:
+            return read_result(step, shape, text)
+        except Refusal as refusal:
+            self._history.misfit(step, refusal.message)
+            raise
+
+
+class _ReplayedRequests(Requests):
+    def __init__(self, history: History, *of_a_run: Any) -> None:
+        super().__init__(*of_a_run)
+        self._history = history
+
+    async def settle(self, request: pb.RequestOpened, within: timedelta | None) -> Settled:
+        self._asked += 1
+        request.request_id = f"r{self._asked}"
+        check_rules(request)
+        return await self._history.request(request, self._asked)
+
+
+class _ReplayedInbox(Inbox):
+    def __init__(self, history: History, assignment: Assignment) -> None:
+        super().__init__(assignment)
+        self._history = history
+        self._heard = 0
+
+    async def next(self) -> str:
+        self._heard += 1
+        return await self._history.input(self._heard)

@@ -1,0 +1,169 @@
+"""What an agent says: text, tool calls, usage, checks, and events of its own type."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.struct_pb2 import Struct, Value
+
+from oa_base.refusal import Refusal
+from oa_wire.rules import check_rules
+from oa_wire.shapes import plain_json
+from oa_worker.agents.failures import words_of
+from oa_worker.agents.limits import AgentLimits
+from oa_worker.agents.progress import Progress
+from oa_worker.sdk.adapter import Emit
+from openagents.runtime.v1 import event_pb2 as pb
+
+
+class RunLog:
+    """The run's log, as far as a worker's event is right by itself: what is refused is refused where it was made."""
+
+    def __init__(self, emit: Emit, limits: AgentLimits) -> None:
+        self._emit = emit
+        self.limits = limits
+
+    async def append(self, event: pb.EventBody) -> None:
+        """Append in order. Raises Refusal for an event that no authority would take."""
+        check_rules(event)
+        size, most = event.ByteSize(), self.limits.max_event_bytes
+        if event.WhichOneof("kind") != "text_delta" and size > most:
+            text = f"the event has {size} bytes; say at most {most} at once"
+            raise Refusal("payload_too_large", text, field=event.WhichOneof("kind") or "")
+        await self._emit(event)
+
+
+class Assistant:
+    """What the agent says: pieces as they come, then the message that they make.
+
+    A block that ends with an exception makes no message; its pieces stay.
+    """
+
+    def __init__(self, log: RunLog) -> None:
+        self._log = log
+        self._pieces: list[str] = []
+        self._unsaid: list[str] = []
+        self._unsaid_bytes = 0
+
+    @property
+    def text(self) -> str:
+        """All that was written."""
+        return "".join(self._pieces)
+
+    async def write(self, text: str) -> None:
+        """Say a piece of it; it goes out at once. Waits while the log is behind."""
+        if "\0" in text:
+            raise Refusal("invalid_value", "text must not hold the character NUL; take it out", field="text")
+        most = self._log.limits.max_message_bytes
+        for start in range(0, len(text), most // 4):  # a character has at most four bytes
+            piece = text[start : start + most // 4]
+            data = piece.encode()
+            if self._unsaid_bytes + len(data) > most:
+                await self._say()
+            await self._log.append(pb.EventBody(text_delta=pb.TextDelta(stream=pb.TEXT_STREAM_ASSISTANT, data=data)))
+            self._pieces.append(piece)
+            self._unsaid.append(piece)
+            self._unsaid_bytes += len(data)
+
+    async def _say(self) -> None:
+        """Make a message of what has none yet."""
+        text = "".join(self._unsaid)
+        self._unsaid, self._unsaid_bytes = [], 0
+        if text:
+            await self._log.append(pb.EventBody(message=pb.Message(role=pb.MESSAGE_ROLE_ASSISTANT, text=text)))
+
+    async def __aenter__(self) -> Assistant:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            await self._say()
+
+
+class ToolUse:
+    """A call of a tool: recorded at the start of its block, and answered at the end with `result`.
+
+    A block that ends with an exception answers that the tool failed, and with what.
+    """
+
+    def __init__(self, log: RunLog, call_id: str, name: str, arguments: Mapping[str, object] | None) -> None:
+        self._log = log
+        self._name = name
+        self._arguments = arguments
+        self.call_id = call_id
+        self.result: object = None
+        """What the tool answered: set it within the block."""
+
+    async def __aenter__(self) -> ToolUse:
+        call = pb.ToolCall(call_id=self.call_id, name=self._name, arguments=_struct(self._arguments, "arguments"))
+        await self._log.append(pb.EventBody(tool_call=call))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        answer = self.result if error is None else words_of(error, self._log.limits.max_failure_chars)
+        result = json_format.ParseDict(plain_json(answer, "result"), Value())
+        answered = pb.ToolResult(call_id=self.call_id, failed=error is not None, result=result)
+        await self._log.append(pb.EventBody(tool_result=answered))
+
+
+class Saying:
+    """What a run's function may say. All of it goes to the run's log, in order, once."""
+
+    def __init__(self, log: RunLog, lease_epoch: int) -> None:
+        self._log = log
+        self._progress = Progress(log.append, log.limits.progress_interval_ms)
+        # Unique in the run: no other worker ever has this epoch.
+        self._call_ids = (f"e{lease_epoch}-c{number}" for number in itertools.count(1))
+
+    def assistant(self) -> Assistant:
+        """What the agent says: `async with run.assistant() as out: await out.write(…)`."""
+        return Assistant(self._log)
+
+    def tool(self, name: str, arguments: Mapping[str, object] | None = None) -> ToolUse:
+        """A call of a tool: `async with run.tool("search", {"q": "x"}) as call: call.result = …`."""
+        return ToolUse(self._log, next(self._call_ids), name, arguments)
+
+    async def progress(self, text: str, *, done: int | None = None, total: int | None = None) -> None:
+        """How far the run is, for people: `await run.progress("3 of 10 files", done=3, total=10)`.
+
+        Say it as often as you like. Reports that come faster than one a second are joined: the newest one is stored,
+        and the last one before the run ends.
+        """
+        await self._progress.report(text, done, total)
+
+    async def said_all(self) -> None:
+        """Store what is to be said and is not stored yet: the run ends. The worker calls it."""
+        await self._progress.last()
+
+    def say_no_more(self) -> None:
+        """The run is over, or no longer this worker's. The worker calls it."""
+        self._progress.forget()
+
+    async def usage(self, model: str = "", *, input: int = 0, output: int = 0, cached: int = 0) -> None:
+        """Tokens that were used since the last report; `cached` of the input came from a cache."""
+        usage = pb.Usage(model=model, input_tokens=input, output_tokens=output, cached_input_tokens=cached)
+        await self._log.append(pb.EventBody(usage=usage))
+
+    async def verification(self, name: str, *, passed: bool, detail: str = "") -> None:
+        """The result of a check that the agent made of its own work."""
+        checked = pb.Verification(name=name, passed=passed, detail=detail)
+        await self._log.append(pb.EventBody(verification=checked))
+
+    async def emit(self, type: str, data: Mapping[str, object] | None = None) -> None:
+        """An event of your own type, for example "acme.progress"."""
+        await self._log.append(pb.EventBody(custom=pb.Custom(type=type, data=_struct(data, "data"))))
+
+
+def _struct(value: Mapping[str, object] | None, field: str) -> Struct | None:
+    if value is None:
+        return None
+    plain: Any = plain_json(value, field)
+    return json_format.ParseDict(plain, Struct())
