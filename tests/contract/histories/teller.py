@@ -25,6 +25,7 @@ from oa_runlog.commands import (
 from oa_runlog.decide import Accepted, Decision, KnownKey, Limits, Unchanged
 from oa_runlog.events import (
     AttemptFailed,
+    CheckpointSaved,
     CodexEvent,
     Custom,
     EventBody,
@@ -34,6 +35,7 @@ from oa_runlog.events import (
     Message,
     MessageRole,
     Outcome,
+    ProgressReported,
     RequestAnswered,
     RequestExpired,
     RequestKind,
@@ -95,6 +97,8 @@ def _one_of_each() -> dict[str, EventBody]:
         Custom("acme.progress", {"percent": 12.5}),
         RequestOpened("r1", RequestKind.APPROVAL, "Order?", default_option="no"),
         StepCompleted(1, "quote", bytes(range(32)), '{"price":12.5}'),
+        CheckpointSaved(1, '{"done":3}'),
+        ProgressReported("3 of 10", 3, 10),
         *(RunFinished(outcome) for outcome in Outcome),
     )
     return {trigger(body): body for body in bodies}
