@@ -29,11 +29,14 @@ class Duration(click.ParamType[timedelta]):
         found = _DURATION.fullmatch(str(value))
         if found is None:
             self.fail("Give a number with a unit: 500ms, 10s, 5m, 2h or 1d.", param, ctx)
-        return int(found[1]) * _UNITS[found[2]]
+        try:
+            return int(found[1]) * _UNITS[found[2]]
+        except OverflowError:
+            return self.fail("Give a duration of less than 2 million years.", param, ctx)
 
 
 class Moment(click.ParamType[datetime]):
-    """ "2026-12-01T08:00:00Z", with any UTC offset, or "+10m" from now; the value is a datetime with a zone."""
+    """A time as 2026-12-01T08:00+01:00, in UTC without an offset; a date; +10m from now. The value is in UTC."""
 
     name = "time"
 
@@ -42,15 +45,13 @@ class Moment(click.ParamType[datetime]):
         if isinstance(value, datetime):
             return value
         text = str(value)
-        if text.startswith("+"):
-            return datetime.now(UTC) + DURATION.convert(text[1:], param, ctx)
         try:
+            if text.startswith("+"):
+                return datetime.now(UTC) + DURATION.convert(text[1:], param, ctx)
             time = datetime.fromisoformat(text)
-        except ValueError:
-            time = None
-        if time is None or time.tzinfo is None:
-            self.fail("Give a time with its zone, as 2026-12-01T08:00:00Z, or +10m for one from now on.", param, ctx)
-        return time
+            return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
+        except (ValueError, OverflowError):
+            return self.fail("Give a time as 2026-12-01T08:00+01:00, in UTC without an offset, or +10m.", param, ctx)
 
 
 DURATION, MOMENT = Duration(), Moment()

@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import aclosing, closing
+from dataclasses import replace
 from typing import Any
 
 import click
 
-from apps.cli.commands.queue_options import queue_options
+from apps.cli.commands.run_options import json_of, run_options
 from apps.cli.exits import Exit, exit_of_finish, exit_of_run
 from apps.cli.output import Output, bytes_words, ms_words
 from apps.cli.program import Cli, command, raw_option, run_group, run_id_argument
 from apps.cli.rendering import progress_words
 from apps.cli.run_ids import meant_run, remember_started
-from apps.cli.run_specs import input_of, json_of, variable
 from apps.cli.stdin import attached
 from apps.cli.tail import TailView
 from oa_base.refusal import Refusal
@@ -47,65 +47,19 @@ Example: oa run start --adapter support --input '{"question": "Why?"}'
     epilog=_START_EXAMPLES,
     context_settings={"allow_interspersed_args": False},
 )
-@click.option("--title", default="", help="Title for people; made from the command when empty.")
 @click.option("--detach", is_flag=True, help="Do not follow the run; print its id.")
-@click.option("--adapter", "agent", default="", metavar="NAME", help="Agent that gets the input, instead of a command.")
-@click.option("--input", "given", default=None, metavar="JSON|@FILE", help="Input of the agent: JSON, or a file of it.")
-@click.option("--cwd", "working_directory", default="", help="Directory on the worker's machine.")
-@click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="Variable for the command.")
-@click.option("--timeout-ms", type=click.IntRange(min=0), default=0, help="Longest time it may take; 0 for no limit.")
 @click.option("--stdin", is_flag=True, help="Standard input of `oa` goes to the command; what `oa run send` says, too.")
-@click.option(
-    "--retention",
-    "retention_class",
-    default="",
-    metavar="CLASS",
-    help="Retention class: when its events move to the archive after its end. The default class when not given.",
-)
-@click.option("--thread", "thread_id", default="", metavar="ID", help="Conversation that the run belongs to.")
-@click.option(
-    "--if-busy",
-    type=click.Choice([policy.value for policy in events.ThreadPolicy]),
-    default=None,
-    help="What to do while an older run of the thread has not ended. Without it they go on side by side.",
-)
-@queue_options
 @raw_option
-@click.argument("argv", nargs=-1, type=click.UNPROCESSED, metavar="[-- CMD...]")
+@run_options
 @command
-async def start(
-    cli: Cli,
-    argv: tuple[str, ...],
-    title: str,
-    detach: bool,
-    agent: str,
-    given: str | None,
-    working_directory: str,
-    variables: tuple[str, ...],
-    timeout_ms: int,
-    stdin: bool,
-    retention_class: str,
-    queue: events.QueuePolicy,
-    thread_id: str,
-    if_busy: str | None,
-    raw: bool,
-) -> int:
+async def start(cli: Cli, spec: events.RunSpec, detach: bool, stdin: bool, raw: bool) -> int:
     """Start a run of a command or an agent, and follow it to its end; the exit code is that of the run's command.
 
     With --stdin the command reads what comes on standard input, and its end; with --detach, what `oa run send` says.
     """
-    if stdin and agent:
-        raise click.UsageError("--stdin is for a command; an agent hears what oa run send says.")
     cli.output.raw = raw
-    environment = dict(variable(each) for each in variables)
-    input_json = input_of(agent, given, argv)
-    what: events.AgentSpec | events.ExecSpec = (
-        events.AgentSpec(input_json)
-        if agent
-        else events.ExecSpec(argv, working_directory, environment, timeout_ms, stdin)
-    )
-    policy = events.ThreadPolicy(if_busy) if if_busy else None
-    spec = events.RunSpec(agent or "exec", what, title, thread_id, {}, retention_class, queue, policy)
+    if stdin:
+        spec = _reading_stdin(spec)
     async with cli.site.client() as client:
         run = await client.commands.create_run(spec)
         remember_started(client, cli.site.folder, run.run_id)
@@ -113,11 +67,17 @@ async def start(
             cli.output.say(run.run_id)
             cli.output.document(run.document)
             return Exit.OK
-        cli.output.note(f"{run.run_id} · {run.title or ' '.join(argv)}")
+        cli.output.note(f"{run.run_id} · {run.title}")
         if not stdin:
             return await follow(cli, client, run.run_id)
         async with attached(client.commands.talk, run.run_id, cli.output):
             return await follow(cli, client, run.run_id)
+
+
+def _reading_stdin(spec: events.RunSpec) -> events.RunSpec:
+    if not isinstance(spec.input, events.ExecSpec):
+        raise click.UsageError("--stdin is for a command; an agent hears what oa run send says.")
+    return replace(spec, input=replace(spec.input, stdin=True))
 
 
 @run_group.command("list", epilog="Example: oa run list --mine --status running")

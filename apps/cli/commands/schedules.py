@@ -2,62 +2,24 @@
 
 from __future__ import annotations
 
-import re
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import click
 
+from apps.cli.commands.run_options import run_options
 from apps.cli.exits import Exit
 from apps.cli.output import Output
 from apps.cli.program import Cli, command, schedule_group
-from apps.cli.run_specs import input_of, variable
+from apps.cli.times import DURATION, MOMENT
 from oa_client.core.schedules import OVERLAPS, Cron, Every, Schedule, ScheduleDetails, ScheduledTime, milliseconds
-from oa_runlog.events import AgentSpec, ExecSpec, RunSpec
+from oa_runlog.events import RunSpec
 
-_DURATION = re.compile(r"(?P<number>[0-9]{1,12})(?P<unit>ms|[smhd])")
-_UNITS = {
-    "ms": timedelta(milliseconds=1),
-    "s": timedelta(seconds=1),
-    "m": timedelta(minutes=1),
-    "h": timedelta(hours=1),
-    "d": timedelta(days=1),
-}
 _CREATE_EXAMPLES = """\
 Example: oa schedule create nightly --every 1d -- make test
 
 Example: oa schedule create tick --cron '0 9 * * 1-5' -- ./report
 """
-
-
-class Duration(click.ParamType[timedelta]):
-    """A whole number with a unit: 15m."""
-
-    name = "duration"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """See click."""
-        if isinstance(value, timedelta):
-            return value
-        found = _DURATION.fullmatch(str(value))
-        with suppress(OverflowError):
-            if found:
-                return int(found["number"]) * _UNITS[found["unit"]]
-        return self.fail(f"{value!r} is no duration such as 15m; the units are ms, s, m, h and d.", param, ctx)
-
-
-class Moment(click.ParamType[datetime]):
-    """A date or a time in ISO 8601; without an offset it is UTC."""
-
-    name = "moment"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """See click."""
-        try:
-            moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-        except (ValueError, OverflowError):
-            return self.fail(f"{value!r} is no moment such as 2026-11-27T09:00+01:00.", param, ctx)
 
 
 schedule_argument = click.argument("schedule")
@@ -66,8 +28,8 @@ schedule_argument = click.argument("schedule")
 @schedule_group.command("create", epilog=_CREATE_EXAMPLES)
 @click.option("--cron", "expression", default="", help="Minute, hour, day of month, month, day of week.")
 @click.option("--time-zone", default="UTC", show_default=True, metavar="ZONE", help="IANA zone of --cron.")
-@click.option("--every", type=Duration(), default=None, metavar="15m", help="Distance of its times, instead of --cron.")
-@click.option("--anchor", type=Moment(), default=None, metavar="TIME", help="A time that --every goes through.")
+@click.option("--every", type=DURATION, default=None, metavar="15m", help="Distance of its times, instead of --cron.")
+@click.option("--anchor", type=MOMENT, default=None, metavar="TIME", help="A time that --every goes through.")
 @click.option(
     "--overlap",
     type=click.Choice(OVERLAPS),
@@ -75,41 +37,24 @@ schedule_argument = click.argument("schedule")
     show_default=True,
     help="What happens while the last run has not ended.",
 )
-@click.option("--catch-up", type=Duration(), default=None, metavar="1h", help="How late a run may start.")
-@click.option("--title", default="", help="Title of its runs; the name of the schedule when empty.")
-@click.option("--adapter", "agent", default="", metavar="NAME", help="Agent that gets the input, instead of a command.")
-@click.option("--input", "given", default=None, metavar="JSON|@FILE", help="Input of the agent: JSON, or a file of it.")
-@click.option("--cwd", "working_directory", default="", help="Directory on the worker's machine.")
-@click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="Variable for the command.")
-@click.option("--timeout-ms", type=click.IntRange(min=0), default=0, help="Longest time of a run; 0 for no limit.")
-@click.option("--retention", "retention_class", default="", metavar="CLASS", help="Retention class of its runs.")
+@click.option("--catch-up", type=DURATION, default=None, metavar="1h", help="How late a run may start.")
 @click.argument("name")
-@click.argument("argv", nargs=-1, type=click.UNPROCESSED, metavar="[-- CMD...]")
+@run_options
 @command
 async def create(
     cli: Cli,
     name: str,
-    argv: tuple[str, ...],
+    spec: RunSpec,
     expression: str,
     time_zone: str,
     every: timedelta | None,
     anchor: datetime | None,
     overlap: str,
     catch_up: timedelta | None,
-    title: str,
-    agent: str,
-    given: str | None,
-    working_directory: str,
-    variables: tuple[str, ...],
-    timeout_ms: int,
-    retention_class: str,
 ) -> Exit:
     """Start runs of a command or an agent by the clock, until the schedule is paused or deleted."""
     timing = _timing(expression, time_zone, every, anchor)
-    input_json = input_of(agent, given, argv)
-    environment = dict(variable(each) for each in variables)
-    executes = AgentSpec(input_json) if agent else ExecSpec(argv, working_directory, environment, timeout_ms)
-    spec = RunSpec(agent or "exec", executes, title or name, retention_class=retention_class)
+    spec = replace(spec, title=spec.title or name)
     catch_up_ms = milliseconds(catch_up) if catch_up is not None else 0
     async with cli.site.client() as client:
         made = await client.commands.schedules.create(name, timing, spec, overlap=overlap, catch_up_ms=catch_up_ms)
@@ -188,8 +133,8 @@ async def trigger(cli: Cli, schedule: str, key: str) -> Exit:
 
 
 @schedule_group.command("backfill", epilog="Example: oa schedule backfill tick --from 2026-11-01 --to 2026-11-08")
-@click.option("--from", "start", type=Moment(), required=True, metavar="TIME", help="First moment of the range.")
-@click.option("--to", "end", type=Moment(), required=True, metavar="TIME", help="End of the range, not part of it.")
+@click.option("--from", "start", type=MOMENT, required=True, metavar="TIME", help="First moment of the range.")
+@click.option("--to", "end", type=MOMENT, required=True, metavar="TIME", help="End of the range, not part of it.")
 @schedule_argument
 @command
 async def backfill(cli: Cli, schedule: str, start: datetime, end: datetime) -> Exit:

@@ -1,0 +1,147 @@
+"""The options that say what a run executes, when a worker gets it, and what becomes of it when it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from apps.cli.times import DURATION, MOMENT
+from oa_client.sdk.queue import Queue, Retry, policy_of
+from oa_runlog.events import AgentSpec, Concurrency, ExecSpec, RunSpec, ThreadPolicy
+
+_NONE = timedelta()
+
+
+class _Concurrent(click.ParamType[Concurrency]):
+    """ "deploy=1"."""
+
+    name = "concurrency"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Concurrency:
+        """The key and its limit; a usage error for anything else."""
+        if isinstance(value, Concurrency):
+            return value
+        key, _, limit = str(value).rpartition("=")
+        if not key or not (limit.isascii() and limit.isdecimal() and 1 <= int(limit[:6]) <= 10_000):
+            self.fail("Give a key and a number from 1 to 10000, as deploy=1.", param, ctx)
+        return Concurrency(key, int(limit))
+
+
+_WHAT = (
+    click.option("--title", default="", help="Title for people; made from the command when empty."),
+    click.option("--adapter", "agent", default="", metavar="NAME", help="Agent that gets the input, not a command."),
+    click.option("--input", "given", default=None, metavar="JSON|@FILE", help="Input of the agent: JSON, or its file."),
+    click.option("--cwd", "working_directory", default="", help="Directory on the worker's machine."),
+    click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="Variable for the command."),
+    click.option("--timeout-ms", type=click.IntRange(min=0), default=0, help="Longest time of the command; 0 for any."),
+    click.option(
+        "--retention",
+        "retention_class",
+        default="",
+        metavar="CLASS",
+        help="Retention class: when its events move to the archive after its end. The default class when not given.",
+    ),
+    click.option("--thread", "thread_id", default="", metavar="ID", help="Conversation that the run belongs to."),
+    click.option(
+        "--if-busy",
+        type=click.Choice([policy.value for policy in ThreadPolicy]),
+        default=None,
+        help="What to do while an older run of the thread has not ended. Without it they go on side by side.",
+    ),
+)
+_QUEUE = (
+    click.option("--priority", type=click.IntRange(-100, 100), default=0, help="A higher one goes first; 0 is usual."),
+    click.option("--not-before", type=MOMENT, metavar="TIME|+DURATION", help="No worker gets it before."),
+    click.option("--start-timeout", type=DURATION, default=_NONE, help="It fails if no worker starts it for so long."),
+    click.option("--run-timeout", type=DURATION, default=_NONE, help="It fails if it goes on for so long."),
+    click.option("--concurrency", type=_Concurrent(), metavar="KEY=N", help="At most N runs with this key at a time."),
+    click.option("--retries", type=click.IntRange(0, 99), default=0, help="How often it is tried again if it fails."),
+    click.option("--retry-delay", type=DURATION, default="1s", show_default=True, help="Pause before; then doubled."),
+)
+_ARGV = click.argument("argv", nargs=-1, type=click.UNPROCESSED, metavar="[-- CMD...]")
+
+
+def run_options(run: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command these options, and the command line of a run as its last argument; it gets a RunSpec as `spec`."""
+
+    @wraps(run)
+    def with_spec(
+        *args: Any,
+        title: str,
+        agent: str,
+        given: str | None,
+        working_directory: str,
+        variables: tuple[str, ...],
+        timeout_ms: int,
+        retention_class: str,
+        thread_id: str,
+        if_busy: str | None,
+        argv: tuple[str, ...],
+        priority: int,
+        not_before: datetime | None,
+        start_timeout: timedelta,
+        run_timeout: timedelta,
+        concurrency: Concurrency | None,
+        retries: int,
+        retry_delay: timedelta,
+        **others: Any,
+    ) -> Any:
+        environment = dict(_variable(each) for each in variables)
+        input_json = _input_of(agent, given, argv)
+        command = ExecSpec(argv, working_directory, environment, timeout_ms)
+        queue = Queue(
+            priority=priority,
+            not_before=not_before,
+            start_timeout=start_timeout,
+            run_timeout=run_timeout,
+            concurrency=concurrency,
+            retry=Retry(failures=retries + 1, delay=retry_delay) if retries else None,
+        )
+        policy = ThreadPolicy(if_busy) if if_busy else None
+        what = AgentSpec(input_json) if agent else command
+        spec = RunSpec(agent or "exec", what, title, thread_id, {}, retention_class, policy_of(queue), policy)
+        return run(*args, spec=spec, **others)
+
+    made: Callable[..., Any] = _ARGV(with_spec)
+    for option in reversed((*_WHAT, *_QUEUE)):
+        made = option(made)
+    return made
+
+
+def json_of(given: str) -> str:
+    """A JSON text, or that of the file whose name stands behind an @."""
+    return _file_text(given[1:]) if given.startswith("@") else given
+
+
+def _input_of(agent: str, given: str | None, argv: tuple[str, ...]) -> str:
+    """The agent's input; empty for a run of a command."""
+    if not agent:
+        if given is not None:
+            raise click.UsageError("--input is for an agent; name it with --adapter.")
+        if not argv:
+            raise click.UsageError("Give a command after --, or an agent with --adapter and --input.")
+        return ""
+    if argv:
+        raise click.UsageError("An agent takes no command; leave out what follows the options.")
+    if given is None:
+        raise click.UsageError("Give the agent its input: --input '{…}', or --input @file.")
+    return json_of(given)
+
+
+def _file_text(path: str) -> str:
+    try:
+        return Path(path).read_text("utf-8")
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(f"{path!r} can't be read ({type(error).__name__}).", param_hint="--input") from None
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not name or not separator:
+        raise click.BadParameter(f"{text!r} is not NAME=VALUE.", param_hint="--env")
+    return name, value
