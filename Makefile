@@ -24,6 +24,8 @@ run: bootstrap ## start the whole stack and show one real run (ONCE=1: then exit
 	@$(VENV)/bin/oa demo $(if $(ONCE),--once) $(ARGS) $(if $(value CMD),-- sh -c "$$COMMAND")
 
 test: proto-check lint ## every check: contracts, lint, all tests (ARGS="-k name" picks tests)
+	@if ! command -v npm >/dev/null; then echo "no npm here: tests that drive a real Codex are skipped"; \
+	elif ! $(MAKE) --no-print-directory codex; then echo "Codex can't be installed: tests that drive it are skipped"; fi
 	@tools/run_tests.sh $(ARGS)
 
 busy: bootstrap ## `make test` beside busy loops, to find what only a fast machine passes (ARGS="3 4 -k name": 3 times, 4 loops)
@@ -80,13 +82,16 @@ baseline: bootstrap ## releases only: make today's contracts the ones that `brea
 bootstrap: ## create or update .venv from the lock
 	@tools/bootstrap.sh
 
-codex: ## install the Codex that the tests drive, as its lock says (needs npm; its tests are skipped without it)
-	@npm ci --prefix tools/codex --omit=dev --no-audit --no-fund
+CODEX = tools/codex/node_modules/.package-lock.json
+codex: $(CODEX) ## install the Codex that the tests drive, as its lock says (needs npm; its tests are skipped without it)
+$(CODEX): tools/codex/package-lock.json
+	@npm ci --prefix tools/codex --omit=dev --no-audit --no-fund --loglevel=error
+	@touch $@
 
 clean: ## remove the stack's data and all caches
 	@[ ! -x $(PY) ] || $(PY) -m oa_localstack clean
 	@rm -rf .oa .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 	@find . -path ./$(VENV) -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
-distclean: clean ## clean, and .venv too
-	@rm -rf $(VENV)
+distclean: clean ## clean, and all that was installed
+	@rm -rf $(VENV) tools/codex/node_modules
