@@ -61,12 +61,17 @@ class Model(Protocol[State, Call_contra, Answer_contra]):
         ...
 
 
+class SearchTooLong(Exception):
+    """There are more states to visit than was allowed."""
+
+
 def linearize(
-    model: Model[State, Call, Answer], history: Sequence[Operation[Call, Answer]]
+    model: Model[State, Call, Answer], history: Sequence[Operation[Call, Answer]], max_states: float = inf
 ) -> list[Operation[Call, Answer]] | None:
     """An order of the history that the model accepts and that keeps real time, or None if there is none.
 
-    Without recursion, so that long histories don't end at the interpreter's limit.
+    Without recursion, so that long histories don't end at the interpreter's limit. Raises SearchTooLong when it would
+    visit more than `max_states`: with many calls without an answer there is no end to them.
     """
     operations = sorted(history, key=lambda operation: operation.invoked)
     everything = (1 << len(operations)) - 1
@@ -93,6 +98,8 @@ def linearize(
         if (after, state) in visited:
             continue
         visited.add((after, state))
+        if len(visited) > max_states:
+            raise SearchTooLong
         dones.append(done)
         done = after
         chosen.append(operations[index])

@@ -8,7 +8,10 @@ from dataclasses import replace
 from math import inf
 from typing import TypeVar
 
-from .checker import UNKNOWN, Model, Operation, linearize
+from .checker import UNKNOWN, Model, Operation, SearchTooLong, linearize
+
+MAX_STATES = 50_000
+"""States that are visited to make a history shorter by one operation."""
 
 State = TypeVar("State", bound=Hashable)
 Call = TypeVar("Call", bound=Hashable)
@@ -25,12 +28,26 @@ def shortest_failure(
     Both keep the verdict true: a beginning of an explainable history is explainable, and so is one without an operation
     that changed nothing. Calls without an answer stay: they are what might have explained it, and did not.
     """
+    try:
+        return _shortened(model, history, has_no_effect)
+    except SearchTooLong:  # on a slow machine many calls get no answer; the whole history is true as well
+        return list(history)
+
+
+def _shortened(
+    model: Model[State, Call, Answer],
+    history: Sequence[Operation[Call, Answer]],
+    has_no_effect: Callable[[Operation[Call, Answer]], bool],
+) -> list[Operation[Call, Answer]]:
+    def is_refused(some: Sequence[Operation[Call, Answer]]) -> bool:
+        return linearize(model, some, MAX_STATES) is None
+
     moments = sorted({operation.returned for operation in history if operation.returned != inf})
-    first = bisect_left(moments, True, key=lambda moment: linearize(model, until(history, moment)) is None)
+    first = bisect_left(moments, True, key=lambda moment: is_refused(until(history, moment)))
     failing = until(history, moments[first])
     for operation in list(failing):
         rest = [other for other in failing if other is not operation]
-        if has_no_effect(operation) and linearize(model, rest) is None:
+        if has_no_effect(operation) and is_refused(rest):
             failing = rest
     return failing
 

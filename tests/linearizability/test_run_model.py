@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from . import explain
 from .checker import UNKNOWN
 from .explain import shortest_failure, show, until
 from .run_model import (
@@ -90,6 +91,15 @@ def test_a_failure_is_shown_without_what_it_does_not_need() -> None:
     shortest = shortest_failure(RunModel(), history, has_no_effect)
     assert shortest == [history[0], history[2], history[3]]
     assert show(shortest).splitlines()[1] == "4000.00 –5000.00  b    Read() -> Latest(seq=0, status='running', epoch=1)"
+
+
+def test_a_failure_that_takes_too_long_to_be_made_shorter_is_shown_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explain, "MAX_STATES", 0)
+    history = [
+        RunOperation("a", Append("k1", "x", 1), Appended(1, 1, again=False), 0.0, 1.0),
+        RunOperation("b", Read(), Latest(0), 4.0, 5.0),
+    ]
+    assert shortest_failure(RunModel(), history, has_no_effect) == history
 
 
 def test_a_beginning_of_a_history_knows_no_later_answers() -> None:

@@ -232,9 +232,13 @@ class FakeWorker:
         await self.write(worker_service_pb2.AttachRequest(heartbeat=beat))
 
     async def write(self, request: worker_service_pb2.AttachRequest) -> None:
-        """Send one message, while heartbeats may be sent beside it."""
+        """Send one message, while heartbeats may be sent beside it. Raises the Refusal that has ended the stream."""
         async with self._writing:
-            await self.call.write(request)
+            try:
+                await refusing(self.call.write(request))
+            except asyncio.InvalidStateError:  # gRPC's word for a stream that was over before
+                await refusing(self.call.read())
+                raise
 
     async def leave(self) -> None:
         """End the stream; once this returns, the replica gives this worker nothing more."""
@@ -261,9 +265,9 @@ async def refusal_of_call(call: Any) -> Refusal:
 
 
 async def keep_beating(worker: FakeWorker) -> None:
-    """Signs of life, until cancelled."""
+    """Signs of life, until cancelled. The one that is being sent is sent: gRPC cancels a call with a write of it."""
     while True:
-        await worker.heartbeat()
+        await asyncio.shield(worker.heartbeat())
         await asyncio.sleep(0.1)
 
 
