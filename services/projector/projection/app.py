@@ -137,23 +137,37 @@ class Tail:
 
     async def run(self) -> None:
         """Sessions with backoff between them. Returns when the log was refused; see `Progress.halted`."""
-        while True:
-            try:
-                await self._session()
-            except* LogRefused as group:
-                refused = _first(group)
-                assert isinstance(refused, LogRefused)
-                self._progress.halt(refused.cause, str(refused))
-                # An error, and the line that alarms are made from: it does not heal by itself.
-                _log.error("projection_halted", cause=refused.cause, detail=str(refused))
-            except* CheckpointMoved as group:
-                await self._pause("checkpoint_moved", _first(group))
-            except* Refusal as group:
-                refusal = _first(group)
-                assert isinstance(refusal, Refusal)
-                await self._pause(refusal.reason, refusal)
-            if self._progress.halted:
-                return
+        while not self._progress.halted:
+            ended = await self._until_ended()
+            if ended is not None:
+                await self._pause(*ended)
+
+    async def _until_ended(self) -> tuple[str, Exception] | None:
+        """One session, and what has ended it; None when the log was refused."""
+        # In a task of its own: where a group of tasks fails and is cancelled at once, the failure hides the cancel, and
+        # nobody hears it (CPython before 3.13).
+        session = asyncio.create_task(self._session())
+        try:
+            await asyncio.wait([session])
+        finally:
+            session.cancel()
+            await asyncio.gather(session, return_exceptions=True)
+        ended: tuple[str, Exception] | None = None
+        try:
+            session.result()
+        except* LogRefused as group:
+            refused = _first(group)
+            assert isinstance(refused, LogRefused)
+            self._progress.halt(refused.cause, str(refused))
+            # An error, and the line that alarms are made from: it does not heal by itself.
+            _log.error("projection_halted", cause=refused.cause, detail=str(refused))
+        except* CheckpointMoved as group:
+            ended = "checkpoint_moved", _first(group)
+        except* Refusal as group:
+            refusal = _first(group)
+            assert isinstance(refusal, Refusal)
+            ended = refusal.reason, refusal
+        return None if self._progress.halted else ended
 
     async def _session(self) -> None:
         first = await self._source.describe()
@@ -239,8 +253,6 @@ class Tail:
 
     async def _pause(self, cause: str, error: Exception) -> None:
         """Wait for the next session, the longer the more have failed since something was applied."""
-        if self._progress.halted:
-            return
         self._progress.closed(cause, str(error))
         delay_ms = self._backoff.wait_ms(self._failures, self._jitter())
         self._failures += 1

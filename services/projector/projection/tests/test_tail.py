@@ -210,6 +210,28 @@ async def test_a_batch_that_nobody_else_has_applied_is_not_stepped_over(rig: Rig
     assert sum(rig.progress.applied.values()) == 0
 
 
+@pytest.mark.parametrize("after_s", [0.0, 0.2], ids=["at that moment", "in the pause"])
+async def test_a_cancel_is_heard_also_while_a_session_fails(rig: Rig, after_s: float) -> None:
+    tasks: list[asyncio.Task[None]] = []
+
+    class Fails:
+        async def apply(self, checkpoint: Checkpoint, batch: LogBatch) -> Applied:
+            if tasks and after_s:
+                asyncio.get_running_loop().call_later(after_s, tasks.pop().cancel)
+            elif tasks:
+                tasks.pop().cancel()
+            raise Refusal("unavailable", "away; try again")
+
+    async with serving(FakeLog(spread(some_runs(3)))) as channel:
+        limits = replace(QUICK, backoff_min_ms=60_000, backoff_max_ms=60_000)
+        tail = Tail(GrpcLogSource(channel), rig.checkpoints, Fails(), rig.progress, limits=limits, jitter=lambda: 1.0)
+        task = asyncio.create_task(tail.run())
+        tasks.append(task)
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.wait([task])
+        assert task.cancelled(), task.exception()
+
+
 async def test_killed_connections_in_the_middle_of_transactions_lose_and_repeat_nothing(
     rig: Rig, projector_database: Database
 ) -> None:

@@ -25,8 +25,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-SCRIPT = Path(sys.argv[1])
 CHILD = "import os, signal, time; os.setsid(); signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(3600)"
+
+
+def _script() -> Path:
+    return Path(sys.argv[1])
 
 
 def say(message: dict[str, Any]) -> None:
@@ -41,7 +44,7 @@ def read() -> dict[str, Any]:
     if not line:
         sys.exit(0)
     message: dict[str, Any] = json.loads(line)
-    with SCRIPT.with_name("heard").open("a") as heard:
+    with _script().with_name("heard").open("a") as heard:
         heard.write(line)
     return message
 
@@ -78,7 +81,7 @@ def act(what: str, value: Any, call: dict[str, Any]) -> None:
 
 def main() -> None:
     """Until the end of the input, or of the script's patience."""
-    script: dict[str, list[dict[str, Any]]] = json.loads(SCRIPT.read_text())
+    script: dict[str, list[dict[str, Any]]] = json.loads(_script().read_text())
     while True:
         call = read()
         method = call.get("method", "")
