@@ -78,6 +78,7 @@ from services.runtime.workers.app.attached import AttachedWorkers
 from services.runtime.workers.app.dispatcher import Dispatcher
 from services.runtime.workers.app.held_runs import HeldRuns
 from services.runtime.workers.app.ports import QueueRules
+from services.runtime.workers.app.queue_watch import QueueWatch
 from services.runtime.workers.app.watchdog import Watchdog
 from services.runtime.workers.app.workers import Workers
 from services.runtime.workers.door import WorkerApi
@@ -258,6 +259,7 @@ def _look_after_workers(
     bounds = settings.runs.max_running_per_org, settings.runs.max_running_per_person
     rules = QueueRules(limits.pauses_ms(), *bounds)
     process.background("dispatcher", Dispatcher(log, attached, store, limits, rules).run())
+    process.background("queue", QueueWatch(store, limits.dispatch_interval_ms).run())
 
     async def accepts() -> bool:
         return not await process.readiness.failures()

@@ -20,6 +20,22 @@ WORKERS_SENT_AWAY = Counter(
     "Workers that this replica asked to attach elsewhere because its looks failed for too long.",
     registry=REGISTRY,
 )
+RUNS_WAITING = Gauge(
+    "oa_runtime_runs_waiting",
+    "Runs that wait for a worker, of all orgs; those whose time has not come are left out.",
+    registry=REGISTRY,
+)
+OLDEST_WAITING_SECONDS = Gauge(
+    "oa_runtime_oldest_waiting_seconds",
+    "For how long the first of them has waited; 0 when none does.",
+    registry=REGISTRY,
+)
+RUNS_TIMED_OUT = Counter(
+    "oa_runtime_runs_timed_out",
+    "Runs that this replica ended because a time that they state was over, by reason: start_timeout, run_timeout.",
+    ["reason"],
+    registry=REGISTRY,
+)
 LOOKS_FAILED = Counter(
     "oa_runtime_watch_looks_failed", "Looks for lost workers that failed: silence is counted anew.", registry=REGISTRY
 )

@@ -61,6 +61,14 @@ class QueueRules:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """How many runs wait for a worker whose time has come, and for how many seconds the first of them has waited."""
+
+    runs: int
+    oldest_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class WaitingRun:
     """A run that a worker may get, and whose it is."""
 
@@ -123,6 +131,10 @@ class WorkerStore(Protocol):
         self, org_id: str, adapters: Sequence[str], limit: int, rules: QueueRules, marks: Mapping[str, int]
     ) -> list[WaitingRun]:
         """Runs of an org that a worker with these adapters may get now, in their order. `marks`: see `domain.turns`."""
+        ...
+
+    async def waiting(self) -> Waiting:
+        """What waits, of all orgs."""
         ...
 
     async def next_time_ms(self, within_ms: int) -> int | None:

@@ -103,8 +103,15 @@ class Watchdog:
         due = self._vigil.due(now_s, await self._store.canceling_runs())
         await asyncio.gather(*(self._log.do(CancelDeadline(run_id)) for run_id in due[: self._limits.watch_page]))
         over = await self._store.overdue_runs(self._limits.watch_page)
-        await asyncio.gather(*(self._log.do(TimeLimit(run_id)) for run_id in over))
+        await asyncio.gather(*(self._end_overdue(run_id) for run_id in over))
         await self._store.forget_replicas({one: seen.replicas[one] for one in self._vigil.absent(now_s, seen.replicas)})
+
+    async def _end_overdue(self, run_id: str) -> None:
+        applied = await self._log.do(TimeLimit(run_id))
+        if not applied.repeated and applied.state is not None and applied.state.finish is not None:
+            reason = applied.state.finish.reason
+            metrics.RUNS_TIMED_OUT.labels(reason).inc()
+            _log.info("run_timed_out", run_id=run_id, reason=reason)
 
     async def _see(self) -> Seen:
         accepts = await self._accepts()

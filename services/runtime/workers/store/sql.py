@@ -163,6 +163,15 @@ no limit is passed is decided again when the run is given away.
 A run whose worker was lost waits after its newest event, which says so. A clock that steps forward makes the pause
 shorter, and one that steps back ends it."""
 
+READ_WAITING = """
+SELECT count(*) AS runs, coalesce(greatest(extract(epoch FROM
+    clock_timestamp() - min(greatest(create_time, not_before_time))), 0), 0)::float8 AS oldest_s
+FROM runtime.runs
+WHERE (status = 'created' OR (status = 'running' AND fenced))
+  AND (not_before_time IS NULL OR not_before_time <= clock_timestamp())
+"""
+"""How many runs wait whose time has come, and how long the first of them has, since its creation or its time."""
+
 READ_NEXT_TIME = """
 SELECT ceil(extract(epoch FROM min(not_before_time) - clock_timestamp()) * 1000)::bigint AS wait_ms FROM runtime.runs
 WHERE (status = 'created' OR (status = 'running' AND fenced))

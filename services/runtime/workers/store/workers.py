@@ -9,7 +9,7 @@ from oa_platform.postgres.columns import columns
 from oa_platform.postgres.pool import Postgres
 from oa_runlog.state import WorkerStatus
 from services.runtime.agents.domain import agents_document
-from services.runtime.workers.app.ports import LeaseRecord, QueueRules, Seen, WaitingRun, WorkerRecord
+from services.runtime.workers.app.ports import LeaseRecord, QueueRules, Seen, Waiting, WaitingRun, WorkerRecord
 from services.runtime.workers.domain.vigil import SignOfLife
 from services.runtime.workers.store import sql
 
@@ -157,6 +157,13 @@ class PostgresWorkers:
                 list(marks.values()),
             )
         return [WaitingRun(row["run_id"], row["user_id"]) for row in rows]
+
+    async def waiting(self) -> Waiting:
+        """What waits, of all orgs."""
+        async with self._postgres.acquire() as connection:
+            row = await connection.fetchrow(sql.READ_WAITING)
+        assert row is not None  # it counts
+        return Waiting(row["runs"], row["oldest_s"])
 
     async def next_time_ms(self, within_ms: int) -> int | None:
         """In how many milliseconds a run's time comes, if one does soon."""

@@ -14,7 +14,9 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from oa_platform.postgres.pool import Postgres
 from oa_platform.system.ids import new_id
+from oa_testing.metrics import value_of
 from oa_testing.postgres import Database
 from oa_testing.waiting import eventually
 from openagents.runtime.v1 import event_pb2, run_pb2, worker_service_pb2
@@ -33,6 +35,10 @@ from services.runtime.tests.rig import (
     text,
     until_status,
 )
+from services.runtime.workers.app.ports import Waiting
+from services.runtime.workers.app.queue_watch import QueueWatch
+from services.runtime.workers.metrics import OLDEST_WAITING_SECONDS, RUNS_TIMED_OUT, RUNS_WAITING
+from services.runtime.workers.store.workers import PostgresWorkers
 
 FAILED = event_pb2.RUN_OUTCOME_FAILED
 HOUR_MS = 3_600_000
@@ -303,6 +309,37 @@ async def test_a_waiting_retry_outlives_its_replica(runtime_database: Database, 
     async with replica(settings, who.key) as runtime:
         worker = await attached(runtime, who)
         assert await assigned(worker) == (run.run_id, 2)
+
+
+# ------------------------------------------------------------------------------------------------- what is seen
+
+
+async def test_what_waits_is_counted_and_for_how_long(
+    runtime: Replica, who: Somebody, runtime_database: Database
+) -> None:
+    async with Postgres(runtime_settings(runtime_database).database, "test") as postgres:
+        store = PostgresWorkers(postgres, "rep_1")
+        assert await store.waiting() == Waiting(0, 0.0)
+        for number in range(2):
+            await runtime.create(who, f"k{number}")
+        later = queue()
+        later.not_before_time.FromNanoseconds(time.time_ns() + 3600 * 10**9)
+        await runtime.create(who, "later", queue=later)
+        admin = await asyncpg.connect(runtime_database.admin)
+        await admin.execute(
+            "UPDATE runtime.runs SET create_time = create_time - interval '1 hour' WHERE create_key = 'k1'"
+        )
+        await admin.close()
+        await QueueWatch(store, 1).look()
+        assert value_of(RUNS_WAITING) == 2, "one whose time has not come does not wait for a worker"
+        assert 3600 <= value_of(OLDEST_WAITING_SECONDS) < 7200
+
+
+async def test_runs_that_time_out_are_counted(runtime: Replica, who: Somebody) -> None:
+    before = value_of(RUNS_TIMED_OUT.labels("start_timeout"))
+    run = await runtime.create(who, queue=queue(start_timeout_ms=50))
+    await until_status(runtime, who, run.run_id, run_pb2.RUN_STATUS_FAILED)
+    await eventually(lambda: value_of(RUNS_TIMED_OUT.labels("start_timeout")) == before + 1)
 
 
 # ------------------------------------------------------------------------------------------------- bad input

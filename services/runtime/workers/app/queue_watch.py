@@ -1,0 +1,37 @@
+"""Says how many runs wait for a worker, and for how long the first of them has waited."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from oa_base.refusal import Refusal
+from services.runtime.workers import metrics
+from services.runtime.workers.app.ports import WorkerStore
+
+_log = structlog.get_logger(__name__)
+
+
+class QueueWatch:
+    """The watch of one replica. All of them see the same queue."""
+
+    def __init__(self, store: WorkerStore, interval_ms: int) -> None:
+        """`interval_ms`: the pause between looks."""
+        self._store = store
+        self._interval_ms = interval_ms
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except Refusal as refusal:
+                _log.warning("queue_not_seen", reason=refusal.reason)
+            await asyncio.sleep(self._interval_ms / 1000)
+
+    async def look(self) -> None:
+        """Look once. Raises Refusal unavailable."""
+        waiting = await self._store.waiting()
+        metrics.RUNS_WAITING.set(waiting.runs)
+        metrics.OLDEST_WAITING_SECONDS.set(waiting.oldest_s)
