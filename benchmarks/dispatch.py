@@ -1,0 +1,206 @@
+"""How soon does a worker get a run, and how many go through? `python -m benchmarks.dispatch [--json FILE]`
+
+One replica as a process of its own, one worker stream, a durable Postgres (`fsync` and `synchronous_commit` on). A run
+is created as control creates it, given to the worker, and ended at once; all of that is in its log, with a receipt.
+
+- **one at a time**: from before CreateRun is called until the worker has the assignment; the next run is created when
+  that one has ended.
+- **beside a queue**: the same for the runs of a person who has none waiting, while another person's runs wait and keep
+  all of the worker's slots busy. In the order of creation each would wait for the whole queue.
+- **flat out**: runs from creation to end, 64 at a time.
+- **bare queue** (floor): a table with `FOR UPDATE SKIP LOCKED`, by asyncpg: a row is inserted, taken and deleted, in
+  a transaction each. It knows no owner, no log and no receipt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import grpc.aio
+import uvloop
+
+from benchmarks.measure import Figures, report
+from benchmarks.stage import Stage, stage
+from oa_platform.system.ids import new_id
+from openagents.runtime.v1 import event_pb2, run_service_pb2
+from openagents.runtime.v1 import worker_service_pb2 as pb
+from openagents.runtime.v1.run_service_pb2_grpc import RunServiceStub
+from openagents.runtime.v1.worker_service_pb2_grpc import WorkerServiceStub
+
+SLOTS = 64
+QUEUED = 1_000
+"""Runs that wait at the beginning, where there is a queue."""
+_SPEC = event_pb2.RunSpec(adapter="exec", exec=event_pb2.ExecSpec(argv=["true"]))
+_FINISH = event_pb2.EventBody(run_finished=event_pb2.RunFinished(outcome=event_pb2.RUN_OUTCOME_SUCCEEDED))
+
+
+class Worker:
+    """Ends each run as soon as it has it, after `pause_s`. `on_run` is called with each when it comes."""
+
+    def __init__(self, call: Any, pause_s: float) -> None:
+        self._call = call
+        self._pause_s = pause_s
+        self._writing = asyncio.Lock()
+        self._ending: set[asyncio.Task[None]] = set()
+        self.on_run: Callable[[str], None] = lambda _: None
+        self.ended: dict[str, asyncio.Event] = {}
+        self._reading = asyncio.create_task(self._read())
+
+    def end_of(self, run_id: str) -> asyncio.Event:
+        """Set once the run's end is stored."""
+        return self.ended.setdefault(run_id, asyncio.Event())
+
+    async def close(self) -> None:
+        """Give up what it holds, and hang up."""
+        self._reading.cancel()
+        for task in self._ending:
+            task.cancel()
+        await asyncio.gather(self._reading, *self._ending, return_exceptions=True)
+        self._call.cancel()
+
+    async def _read(self) -> None:
+        while (message := await self._call.read()) is not grpc.aio.EOF:
+            match message.WhichOneof("message"):
+                case "assignment":
+                    run_id = message.assignment.run.run_id
+                    self.on_run(run_id)
+                    task = asyncio.create_task(self._end(run_id, message.assignment.lease_epoch))
+                    self._ending.add(task)
+                    task.add_done_callback(self._ending.discard)
+                case "appended":
+                    self.end_of(message.appended.run_id).set()
+
+    async def _end(self, run_id: str, epoch: int) -> None:
+        if self._pause_s:
+            await asyncio.sleep(self._pause_s)
+        append = pb.AppendEventsRequest(run_id=run_id, lease_epoch=epoch, idempotency_key="end", events=[_FINISH])
+        async with self._writing:
+            await self._call.write(pb.AttachRequest(append=append))
+
+
+@asynccontextmanager
+async def attached(scene: Stage, channel: grpc.aio.Channel, slots: int, pause_s: float = 0.0) -> AsyncIterator[Worker]:
+    """A worker with so many slots, for a block."""
+    call = WorkerServiceStub(channel).Attach(metadata=scene.as_worker)
+    hello = pb.WorkerHello(name="bench", adapters=["exec"], max_concurrent_runs=slots)
+    await call.write(pb.AttachRequest(attach=hello))
+    await call.read()
+    worker = Worker(call, pause_s)
+    try:
+        yield worker
+    finally:
+        await worker.close()
+
+
+async def create(scene: Stage, channel: grpc.aio.Channel) -> str:
+    """A run of the stage's person."""
+    request = run_service_pb2.CreateRunRequest(idempotency_key=new_id("key"), spec=_SPEC)
+    answer = await RunServiceStub(channel).CreateRun(request, metadata=scene.as_person)
+    return str(answer.run.run_id)
+
+
+async def one_at_a_time(scene: Stage, channel: grpc.aio.Channel, worker: Worker, setting: str, runs: int) -> Figures:
+    """From the call of CreateRun to the assignment."""
+    came: dict[str, float] = {}
+
+    def on_run(run_id: str) -> None:
+        came[run_id] = time.perf_counter()
+
+    worker.on_run = on_run
+    latencies = []
+    started = time.perf_counter()
+    for _ in range(runs):
+        begin = time.perf_counter()
+        run_id = await create(scene, channel)
+        await worker.end_of(run_id).wait()
+        latencies.append((came[run_id] - begin) * 1000)
+    return Figures("created → assigned", setting, runs, time.perf_counter() - started, latencies)
+
+
+async def beside_a_queue(scene: Stage, channel: grpc.aio.Channel, runs: int) -> Figures:
+    """One person's runs, while another one's wait for four slots that are always taken."""
+    crowd = replace(scene, user_id=new_id("usr"))
+    await asyncio.gather(*(create(crowd, channel) for _ in range(QUEUED)))
+    async with attached(scene, channel, slots=4, pause_s=0.01) as worker:
+        setting = f"{QUEUED:,} of another person wait, 4 slots, runs of 10 ms"
+        return await one_at_a_time(scene, channel, worker, setting, runs)
+
+
+async def flat_out(scene: Stage, channel: grpc.aio.Channel, worker: Worker, runs: int) -> Figures:
+    """From creation to end, as many at a time as there are slots."""
+    latencies: list[float] = []
+    left = iter(range(runs))
+
+    async def one_after_the_other() -> None:
+        for _ in left:
+            begin = time.perf_counter()
+            await worker.end_of(await create(scene, channel)).wait()
+            latencies.append((time.perf_counter() - begin) * 1000)
+
+    started = time.perf_counter()
+    await asyncio.gather(*(one_after_the_other() for _ in range(SLOTS)))
+    return Figures("created → ended", f"flat out, {SLOTS} at a time", runs, time.perf_counter() - started, latencies)
+
+
+async def bare_queue(dsn: str, runs: int, at_a_time: int) -> Figures:
+    """The floor."""
+    pool = await asyncpg.create_pool(dsn, min_size=at_a_time, max_size=at_a_time)
+    await pool.execute("CREATE TABLE IF NOT EXISTS bare_queue (id bigserial PRIMARY KEY, taken boolean DEFAULT false)")
+    latencies: list[float] = []
+    left = iter(range(runs))
+    take = """
+        UPDATE bare_queue SET taken = true WHERE id = (
+            SELECT id FROM bare_queue WHERE NOT taken ORDER BY id FOR UPDATE SKIP LOCKED LIMIT 1) RETURNING id
+    """
+
+    async def one_after_the_other() -> None:
+        async with pool.acquire() as connection:
+            for _ in left:
+                begin = time.perf_counter()
+                await connection.execute("INSERT INTO bare_queue DEFAULT VALUES")
+                taken = await connection.fetchval(take)
+                await connection.execute("DELETE FROM bare_queue WHERE id = $1", taken)
+                latencies.append((time.perf_counter() - begin) * 1000)
+
+    started = time.perf_counter()
+    await asyncio.gather(*(one_after_the_other() for _ in range(at_a_time)))
+    seconds = time.perf_counter() - started
+    await pool.close()
+    return Figures("bare queue (floor)", f"{at_a_time} at a time", runs, seconds, latencies)
+
+
+async def measured(scene: Stage, target: str, runs: int) -> list[Figures]:
+    """All series."""
+    rows = []
+    async with grpc.aio.insecure_channel(target) as channel:
+        async with attached(scene, channel, SLOTS) as worker:
+            await one_at_a_time(scene, channel, worker, "warm-up", 50)
+            rows.append(await one_at_a_time(scene, channel, worker, "one at a time, nothing waits", runs))
+            rows.append(await flat_out(scene, channel, worker, runs * 10))
+        rows.append(await beside_a_queue(scene, channel, runs))
+    rows.append(await bare_queue(scene.database.admin, runs, 1))
+    rows.append(await bare_queue(scene.database.admin, runs * 10, 16))
+    return rows
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--runs", type=int, default=300, help="runs of a series")
+    arguments = parser.parse_args()
+    with stage() as scene, scene.replica() as replica:
+        rows = uvloop.run(measured(scene, replica.target, arguments.runs))
+    report("dispatch: how soon does a worker get a run? (a row's events are runs)", rows, arguments.json)
+
+
+if __name__ == "__main__":
+    main()
