@@ -172,8 +172,7 @@ def _created(status: RunStatus, event: RunEvent, chain_head: bytes) -> RunState:
     assert isinstance(event.body, RunCreated)  # the table allows nothing else
     spec = event.body.spec
     queue = spec.queue
-    # In whole microseconds, as every time in a state: databases count no finer.
-    not_before_ns = None if queue.not_before_ns is None else queue.not_before_ns // 1000 * 1000
+    not_before_ns = None if queue.not_before_ns is None else _storable(queue.not_before_ns)
     return RunState(
         run_id=event.run_id,
         org_id=event.body.org_id,
@@ -187,6 +186,11 @@ def _created(status: RunStatus, event: RunEvent, chain_head: bytes) -> RunState:
         thread_id=spec.thread_id if spec.thread_policy else "",
         deadline_ns=_after(event, queue.start_timeout_ms, not_before_ns or 0),
     )
+
+
+def _storable(time_ns: int) -> int:
+    """A time as states have them: in whole microseconds, from 1970 on, and short of what databases call infinity."""
+    return min(max(time_ns // 1000 * 1000, 0), LAST_NS)
 
 
 def _after(event: RunEvent, timeout_ms: int, not_before_ns: int = 0) -> int | None:

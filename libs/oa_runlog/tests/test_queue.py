@@ -59,6 +59,11 @@ def test_a_time_counts_in_whole_microseconds_as_databases_do() -> None:
     assert created(not_before_ns=NOW + 1_999).not_before_ns == NOW + 1_000
 
 
+@pytest.mark.parametrize(("given_ns", "counts_ns"), [(-62_135_596_800 * SECOND, 0), (LAST_NS + SECOND - 1, LAST_NS)])
+def test_a_time_before_all_others_and_one_after_them_are_times(given_ns: int, counts_ns: int) -> None:
+    assert created(not_before_ns=given_ns).not_before_ns == counts_ns
+
+
 # ------------------------------------------------------------------------------------------------- timeouts
 
 
