@@ -100,6 +100,10 @@ class RunRenderer:
                 return [self._line(f"{by} answers {request_id}: {option or text}")]
             case events.RequestExpired(request_id=request_id, option=option):
                 return [self._line(f"nobody answered {request_id} in time" + (f": {option} counts" if option else ""))]
+            case events.ChildStarted(child_id=child_id, run_id=run_id, adapter=adapter):
+                return [self._line(f"starts child {child_id}, {adapter}: {run_id}")]
+            case events.ChildFinished(run_id=run_id, finish=finish):
+                return [self._line(f"child {run_id} {finish_words(finish)}")]
             case events.InputReceived(sent_by=sent_by, input_json=said):
                 return [self._line(f"{sent_by} {_stdin_words(said) if self._reads_stdin else f'says {said}'}")]
             case _:

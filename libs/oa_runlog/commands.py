@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from oa_base.refusal import Refusal
 from oa_runlog import wire
-from oa_runlog.events import EventBody, EventType, InputReceived, RequestAnswered, RequestExpired, RunSpec, event_type
+from oa_runlog.events import (
+    ChildFinished,
+    EventBody,
+    EventType,
+    InputReceived,
+    RequestAnswered,
+    RequestExpired,
+    RunSpec,
+    event_type,
+)
 from oa_runlog.fingerprint import fingerprint
 from oa_runlog.titles import titled
 
@@ -47,6 +56,8 @@ class CreateRun:
     idempotency_key: str
     fingerprint: bytes
     fault: Refusal | None = None
+    parent_run_id: str = ""
+    cancel_with_parent: bool = False
 
     @classmethod
     def of(
@@ -61,6 +72,10 @@ class CreateRun:
         """The command for a spec as it was sent."""
         sent = fingerprint([wire.encode_spec(spec)])
         return cls(run_id, org_id, user_id, titled(spec), idempotency_key, sent, fault)
+
+    def child_of(self, parent_run_id: str, *, cancel_with_parent: bool) -> CreateRun:
+        """The same, for a run that another one starts."""
+        return replace(self, parent_run_id=parent_run_id, cancel_with_parent=cancel_with_parent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +181,23 @@ class SettleRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class TellChild:
+    """A child of the run has ended. It is told once, whoever tells it."""
+
+    run_id: str
+    org_id: str
+    idempotency_key: str
+    event: EncodedBody
+    fingerprint: bytes
+
+    @classmethod
+    def of(cls, run_id: str, org_id: str, finished: ChildFinished) -> TellChild:
+        """The command for the parent `run_id`."""
+        event = EncodedBody.of(finished)
+        return cls(run_id, org_id, f"child/{finished.run_id}", event, fingerprint([event.data]))
+
+
+@dataclass(frozen=True, slots=True)
 class LoseLease:
     """The holder of a lease is lost, or has said good-bye."""
 
@@ -189,6 +221,15 @@ class TimeLimit:
 
 
 Command = (
-    CreateRun | Append | AssignRun | RequestCancel | SendInput | SettleRequest | LoseLease | CancelDeadline | TimeLimit
+    CreateRun
+    | Append
+    | AssignRun
+    | RequestCancel
+    | SendInput
+    | SettleRequest
+    | TellChild
+    | LoseLease
+    | CancelDeadline
+    | TimeLimit
 )
 """Any of them."""

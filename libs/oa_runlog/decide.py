@@ -26,6 +26,7 @@ from oa_runlog.commands import (
     RequestCancel,
     SendInput,
     SettleRequest,
+    TellChild,
     TimeLimit,
 )
 from oa_runlog.events import (
@@ -147,6 +148,8 @@ def _decide(
             return _send_input(state, command, limits, now_ns, known)
         case SettleRequest():
             return _settle_request(state, command, limits, now_ns, known)
+        case TellChild():
+            return _tell_child(state, command, now_ns, known)
         case LoseLease():
             return _lose_lease(state, command, limits, now_ns)
         case CancelDeadline():
@@ -178,7 +181,7 @@ def _create(command: CreateRun, limits: Limits, now_ns: int, known: KnownKey | N
     _check_input(command.spec, limits)
     if command.fault is not None:
         raise command.fault
-    created = EncodedBody.of(RunCreated(command.user_id, command.org_id, command.spec))
+    created = EncodedBody.of(RunCreated(command.user_id, command.org_id, command.spec, command.parent_run_id))
     _check_sizes([created], limits)
     return _store(None, command.run_id, [created], AUTHORITY, now_ns)
 
@@ -395,6 +398,14 @@ def _settle_request(
     if next_status(state.status, command.event.body) is None:
         raise invalid_transition(state.status, command.event.body)
     _check_sizes([command.event], limits)
+    return _store(state, state.run_id, [command.event], AUTHORITY, now_ns)
+
+
+def _tell_child(state: RunState, command: TellChild, now_ns: int, known: KnownKey | None) -> Accepted | Unchanged:
+    if known is not None:
+        return Unchanged(state.run_id, known.first_seq, known.first_seq)
+    if next_status(state.status, command.event.body) is None:
+        raise invalid_transition(state.status, command.event.body)
     return _store(state, state.run_id, [command.event], AUTHORITY, now_ns)
 
 

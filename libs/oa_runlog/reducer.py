@@ -184,6 +184,7 @@ def _created(status: RunStatus, event: RunEvent, chain_head: bytes) -> RunState:
         queue=queue,
         not_before_ns=not_before_ns,
         thread_id=spec.thread_id if spec.thread_policy else "",
+        parent_run_id=event.body.parent_run_id,
         deadline_ns=_after(event, queue.start_timeout_ms, not_before_ns or 0),
     )
 

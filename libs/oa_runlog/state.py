@@ -86,6 +86,8 @@ class RunState:
     `thread_id` is that of the thread in which the run has its turn, empty when it goes on beside the others of its
     thread.
 
+    `parent_run_id` is the run that started it, empty for none.
+
     `attempt` counts all of them, `failures` those that a worker ended as failed. No worker gets the run before
     `not_before_ns`; at `deadline_ns` the authority ends it: that is the end of the start timeout until the first start,
     and then that of the run timeout.
@@ -112,6 +114,7 @@ class RunState:
     deadline_ns: int | None = None
     failures: int = 0
     thread_id: str = ""
+    parent_run_id: str = ""
     paced_until_ns: int = field(default=0, compare=False)
     ending: bool = field(default=False, compare=False)
 

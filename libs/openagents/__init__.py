@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from oa_client.sdk.schedules import ScheduleHandle
     from oa_runlog import events
     from oa_runlog.events import Concurrency, ExecSpec, PromptSpec, RunEvent
-    from oa_worker.agents import Run, Worker
+    from oa_worker.agents import Child, ChildFailed, Run, Worker
 
 __path__ = extend_path(__path__, __name__)
 
@@ -31,6 +31,8 @@ DISTRIBUTION = "openagents-runtime"
 
 __all__ = [
     "AskedRequest",
+    "Child",
+    "ChildFailed",
     "Client",
     "Concurrency",
     "Cron",
@@ -58,6 +60,8 @@ __all__ = [
 
 HOMES = {
     "AskedRequest": "oa_client.core.models:AskedRequest",
+    "Child": "oa_worker.agents:Child",
+    "ChildFailed": "oa_worker.agents:ChildFailed",
     "Client": "oa_client.sdk.client:Client",
     "Concurrency": "oa_runlog.events:Concurrency",
     "Cron": "oa_client.core.schedules:Cron",

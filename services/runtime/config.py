@@ -14,6 +14,7 @@ from oa_platform.config.shared import DatabaseSettings, EdgeTlsSettings, JwksSet
 from oa_runlog.decide import Limits
 from oa_topics.store import TopicLimits
 from services.runtime.archive.limits import ArchiveLimits, ArtifactLimits
+from services.runtime.children.limits import ChildLimits
 from services.runtime.config_parsers import archive_url, retention_classes
 from services.runtime.log.limits import SequencerLimits, TailLimits
 from services.runtime.receipts.limits import MergeLimits
@@ -25,9 +26,10 @@ from services.runtime.whole_log.limits import ArtifactCacheLimits
 from services.runtime.workers.limits import WorkerLimits
 
 _RUN, _SEQUENCER, _TAIL, _TOPICS = Limits(), SequencerLimits(), TailLimits(), TopicLimits(watched_topics=200_000)
-_WORKERS, _REQUESTS, _MERGE, _REPLAY, _ARTIFACTS, _ARTIFACT_CACHE, _ARCHIVE = (
+_WORKERS, _REQUESTS, _CHILDREN, _MERGE, _REPLAY, _ARTIFACTS, _ARTIFACT_CACHE, _ARCHIVE = (
     WorkerLimits(),
     RequestLimits(),
+    ChildLimits(),
     MergeLimits(),
     ReplayLimits(),
     ArtifactLimits(),
@@ -355,6 +357,28 @@ class RequestSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ChildSettings:
+    """Runs that are started by runs."""
+
+    max_children: int = setting(
+        "OA_RUN_MAX_CHILDREN",
+        integer(0, 1_000_000),
+        _CHILDREN.max_children,
+        doc="Maximum number of runs that one run starts.",
+    )
+    max_depth: int = setting(
+        "OA_RUN_MAX_DEPTH",
+        integer(1, 1_000),
+        _CHILDREN.max_depth,
+        doc="Maximum number of generations of runs above one.",
+    )
+
+    def limits(self) -> ChildLimits:
+        """As those who look after children take them."""
+        return ChildLimits(**vars(self))
+
+
+@dataclass(frozen=True, kw_only=True)
 class MergeSettings:
     """How receipts get into the log of receipts."""
 
@@ -543,6 +567,7 @@ class RuntimeSettings(ServiceSettings):
     topics: TopicSettings = group(TopicSettings)
     workers: WorkerSettings = group(WorkerSettings)
     requests: RequestSettings = group(RequestSettings)
+    children: ChildSettings = group(ChildSettings)
     schedules: ScheduleSettings = group(ScheduleSettings)
     merge: MergeSettings = group(MergeSettings)
     replay: ReplaySettings = group(ReplaySettings)

@@ -42,6 +42,8 @@ from services.runtime.archive.store.records import PostgresArchiveRecords
 from services.runtime.authority.app import Lineage
 from services.runtime.authority.domain import Installation
 from services.runtime.authority.store import PostgresHistories, read_installation
+from services.runtime.children.app import Children
+from services.runtime.children.store import PostgresFamilies
 from services.runtime.config import RuntimeSettings
 from services.runtime.log.app.fanout import Publish, publisher
 from services.runtime.log.app.log import Log
@@ -268,7 +270,11 @@ def _look_after_workers(
     process.background("watchdog", watchdog.run())
     tail.listen(attached.on_records)
     lineage.on_change(lambda _: workers.lease_holders.forget())
-    held_runs = HeldRuns(replica.reads, workers.lease_holders, requests, limits)
+    families, agents = PostgresFamilies(replica.postgres), Agents(PostgresAgents(replica.postgres))
+    children = Children(log, replica.reads, families, agents, settings.children.limits())
+    process.background("children", children.run())
+    tail.listen(children.on_records)
+    held_runs = HeldRuns(replica.reads, workers.lease_holders, requests, children, limits)
     return WorkerApi(workers, held_runs, replica.run_limits), attached
 
 

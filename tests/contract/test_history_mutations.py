@@ -35,6 +35,7 @@ _FIXED: Mapping[str, Any] = {
     "create_ns": 0,
     "queue": QueuePolicy(priority=1),
     "thread_id": "thr-2",
+    "parent_run_id": "run_2",
 }
 # What is mutated comes after decoding, and decoding is most of the time.
 _decode = cache(wire.decode_event)
@@ -92,7 +93,7 @@ def test_unchanged_tables_fail_nothing() -> None:
 
 def test_mutants_are_all_there_are() -> None:
     """Each cell of a table of n statuses may hold n + 1 things, and all but the one that it holds are mutants."""
-    assert len(RUN_MUTANTS) == 7 * 23 * 6
+    assert len(RUN_MUTANTS) == 7 * 25 * 6
     assert len(WORKER_MUTANTS) == 6 * 5 * 5
     assert all(dict(mutant) != dict(RUN_TRANSITIONS) for mutant in RUN_MUTANTS.values())
 

@@ -9,7 +9,7 @@ from tests.fuzz.methods import Target, all_targets
 
 READS = ("Describe", "Get", "List", "Read", "Replay")
 KEYED = {
-    *("CreateRun", "CancelRun", "SendInput", "AnswerRequest", "ExpireRequest"),
+    *("CreateRun", "CancelRun", "SendInput", "AnswerRequest", "ExpireRequest", "StartChild"),
     *("CreateSchedule", "PauseSchedule", "ResumeSchedule", "TriggerSchedule", "BackfillSchedule", "DeleteSchedule"),
 }
 """They change something, and the second call finds it changed: by its key, or by its nature."""

@@ -100,6 +100,13 @@ async def _expire_request(scene: Scene, _: str) -> list[Json]:
     return [{"run_id": lease.run_id, "lease_epoch": lease.epoch, "request_id": "r1"}]
 
 
+async def _start_child(scene: Scene, _: str) -> list[Json]:
+    lease = await scene.lease()
+    spec = {"adapter": "none", "agent": {"input_json": "{}"}}
+    about = {"run_id": lease.run_id, "lease_epoch": lease.epoch}
+    return [{**about, "child_id": "c1", "spec": spec, "cancel_with_parent": True}]
+
+
 async def _cancel_run(scene: Scene, _: str) -> list[Json]:
     return [{"run_id": await scene.run(scene.ann), "reason": "enough"}]
 
@@ -163,6 +170,7 @@ EVENTS: list[Json] = [
     {"usage": {"model": "m", "input_tokens": 1, "output_tokens": 2, "cached_input_tokens": 3}},
     {"custom": {"type": "acme.progress", "data": {"percent": 1}}},
     {"request_opened": {"request_id": "r9", "kind": "REQUEST_KIND_TEXT", "title": "Why?", "detail": "d"}},
+    {"child_started": {"child_id": "c1", "run_id": "run_01JD8V0000000000000000000A", "adapter": "a"}},
     {"step_completed": {"ordinal": 1, "name": "s", "fingerprint": "A" * 43 + "=", "result_json": "{}"}},
     {"checkpoint_saved": {"number": 1, "state_json": "{}"}},
     {"progress_reported": {"text": "3 of 10", "done": "3", "total": "10"}},
@@ -311,6 +319,7 @@ EXAMPLES: Mapping[str, Example] = {
         AppendEvents=_append_events,
         ReadHeldRun=_read_held_run,
         ExpireRequest=_expire_request,
+        StartChild=_start_child,
     ),
     **_of(
         "projection.v1.ReadService",

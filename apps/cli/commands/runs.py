@@ -284,6 +284,7 @@ def _show_run(output: Output, run: Run, progress: str) -> None:
         ["attempts", str(run.attempt)],
         ["created", run.created_at],
         ["retention", run.retention_class],
+        *([["parent", run.parent_run_id]] if run.parent_run_id else []),
         *([["not before", run.not_before]] if run.not_before and not run.ended else []),
         *([["deadline", run.deadline]] if run.deadline and not run.ended else []),
         ["events", str(run.latest_seq)],

@@ -103,6 +103,8 @@ def test_what_an_agent_does_is_one_line_each() -> None:
         ev.InputReceived("usr_1", '{"say":"hello"}'),
         ev.StepCompleted(3, "quote", bytes(32), '{"price":12.5}'),
         ev.AttemptFailed("wrk_1", 1, 1, ev.RunFinished(ev.Outcome.FAILED, "agent_error", "ValueError: no"), 0),
+        ev.ChildStarted("c1", "run_2", "quote"),
+        ev.ChildFinished("run_2", ev.RunFinished(ev.Outcome.SUCCEEDED)),
         ev.CheckpointSaved(4, '{"done":3}'),
         ev.ProgressReported("reads\nfiles"),
         ev.ProgressReported("files", 3, 10),
@@ -126,13 +128,15 @@ def test_what_an_agent_does_is_one_line_each() -> None:
         'usr_1 says {"say":"hello"}',
         'step 3, quote: {"price":12.5}',
         "attempt 1 failed (agent_error) - ValueError: no; the run is tried again",
+        "starts child c1, quote: run_2",
+        "child run_2 succeeded",
         'checkpoint 4, 10 bytes: {"done":3}',
         r"progress: reads\nfiles",
         "progress: files [3/10]",
         "progress: files [0/?]",
         "progress: files [?/10]",
     ]
-    assert len(lines) == 21
+    assert len(lines) == 23
 
 
 @given(st.text(), st.integers(30, 100))

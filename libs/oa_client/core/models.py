@@ -62,7 +62,7 @@ class Run:
 
     Only the read model knows of `progress`. No worker gets it before `not_before`, and it is ended at `deadline`; both
     are empty for no such time. `status` is one of `wire.RUN_STATUSES`, or the number of one that a newer service has.
-    Times are RFC 3339.
+    Times are RFC 3339. `parent_run_id`: the run that started it, empty for none.
     """
 
     run_id: str
@@ -81,6 +81,7 @@ class Run:
     retention_class: str = ""
     not_before: str = ""
     deadline: str = ""
+    parent_run_id: str = ""
     progress: Progress | None = None
 
     @property

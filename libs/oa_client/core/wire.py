@@ -119,6 +119,7 @@ def run(message: run_pb2.Run) -> Run:
         retention_class=message.spec.retention_class or DEFAULT_RETENTION_CLASS,
         not_before=_time(message.not_before_time) if message.HasField("not_before_time") else "",
         deadline=_time(message.deadline_time) if message.HasField("deadline_time") else "",
+        parent_run_id=message.parent_run_id,
     )
 
 

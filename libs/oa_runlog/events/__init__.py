@@ -23,6 +23,7 @@ from oa_runlog.events.event import RESERVED, SCHEMA_VERSION, EventBody, EventTyp
 from oa_runlog.events.json_values import Json, JsonObject
 from oa_runlog.events.run import (
     AttemptFailed,
+    ChildFinished,
     ExecResult,
     ExecutorLost,
     InputReceived,
@@ -48,6 +49,7 @@ from oa_runlog.events.specs import (
 )
 from oa_runlog.events.work import (
     CheckpointSaved,
+    ChildStarted,
     Custom,
     Message,
     MessageRole,
@@ -72,6 +74,8 @@ __all__ = [
     "AgentSpec",
     "AttemptFailed",
     "CheckpointSaved",
+    "ChildFinished",
+    "ChildStarted",
     "CodexEvent",
     "CodexItem",
     "CodexKind",

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from oa_runlog.events.codex import CodexEvent
 from oa_runlog.events.run import (
     AttemptFailed,
+    ChildFinished,
     ExecutorLost,
     InputReceived,
     RequestAnswered,
@@ -21,6 +22,7 @@ from oa_runlog.events.run import (
 )
 from oa_runlog.events.work import (
     CheckpointSaved,
+    ChildStarted,
     Custom,
     Message,
     ProgressReported,
@@ -59,6 +61,8 @@ class EventType(enum.StrEnum):
     CUSTOM = "custom"
     STEP_COMPLETED = "step.completed"
     REQUEST_OPENED = "request.opened"
+    CHILD_STARTED = "child.started"
+    CHILD_FINISHED = "child.finished"
     CHECKPOINT_SAVED = "checkpoint.saved"
     PROGRESS_REPORTED = "progress.reported"
 
@@ -83,6 +87,8 @@ EventBody = (
     | Custom
     | StepCompleted
     | RequestOpened
+    | ChildStarted
+    | ChildFinished
     | CheckpointSaved
     | ProgressReported
 )
@@ -109,6 +115,8 @@ _TYPES: Mapping[type[EventBody], EventType] = MappingProxyType(
         Custom: EventType.CUSTOM,
         StepCompleted: EventType.STEP_COMPLETED,
         RequestOpened: EventType.REQUEST_OPENED,
+        ChildStarted: EventType.CHILD_STARTED,
+        ChildFinished: EventType.CHILD_FINISHED,
         CheckpointSaved: EventType.CHECKPOINT_SAVED,
         ProgressReported: EventType.PROGRESS_REPORTED,
     }
@@ -130,6 +138,7 @@ RESERVED = frozenset(
         EventType.INPUT_RECEIVED,
         EventType.REQUEST_ANSWERED,
         EventType.REQUEST_EXPIRED,
+        EventType.CHILD_FINISHED,
     }
 )
 """What only the authority may append."""

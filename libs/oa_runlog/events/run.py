@@ -18,11 +18,12 @@ class Outcome(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunCreated:
-    """A run exists. Authority; first event of every run."""
+    """A run exists. Authority; first event of every run. `parent_run_id`: the run that started it, empty for none."""
 
     user_id: str
     org_id: str
     spec: RunSpec
+    parent_run_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,14 @@ class AttemptFailed:
     attempt: int
     failure: RunFinished
     retry_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChildFinished:
+    """A run that this one has started has ended. Authority."""
+
+    run_id: str
+    finish: RunFinished
 
 
 @dataclass(frozen=True, slots=True)

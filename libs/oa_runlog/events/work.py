@@ -148,3 +148,12 @@ class Custom:
 
     type: str
     data: JsonObject | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChildStarted:
+    """The run has started another one. `child_id` is its number in the run, the same again after a takeover."""
+
+    child_id: str
+    run_id: str
+    adapter: str

@@ -57,6 +57,7 @@ CHANGES: dict[str, Any] = {
     "deadline_ns": NOON_NS + 5,
     "failures": 1,
     "thread_id": "thr_1",
+    "parent_run_id": "run_c",
 }
 
 

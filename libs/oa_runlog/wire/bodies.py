@@ -64,6 +64,8 @@ def body_to_wire(body: EventBody) -> event_pb2.EventBody:
             return w.EventBody(custom=w.Custom(type=kind, data=object_to_wire(content)))
         case events.RequestOpened():
             return w.EventBody(request_opened=opened_to_wire(body))
+        case events.ChildStarted(child_id, run_id, adapter):
+            return w.EventBody(child_started=w.ChildStarted(child_id=child_id, run_id=run_id, adapter=adapter))
         case events.StepCompleted() | events.CheckpointSaved() | events.ProgressReported():
             return _place_to_wire(body)
         case _:
@@ -94,12 +96,17 @@ def _authority_body_to_wire(
     | events.AttemptFailed
     | events.InputReceived
     | events.RequestAnswered
-    | events.RequestExpired,
+    | events.RequestExpired
+    | events.ChildFinished,
 ) -> event_pb2.EventBody:
     w = event_pb2
     match body:
-        case events.RunCreated(user_id, org_id, spec):
-            return w.EventBody(run_created=w.RunCreated(user_id=user_id, org_id=org_id, spec=spec_to_wire(spec)))
+        case events.RunCreated(user_id, org_id, spec, parent):
+            sent = spec_to_wire(spec)
+            created = w.RunCreated(user_id=user_id, org_id=org_id, spec=sent, parent_run_id=parent)
+            return w.EventBody(run_created=created)
+        case events.ChildFinished(run_id, finish):
+            return w.EventBody(child_finished=w.ChildFinished(run_id=run_id, finish=finish_to_wire(finish)))
         case events.RunStarted(worker_id, epoch, attempt):
             return w.EventBody(run_started=w.RunStarted(worker_id=worker_id, lease_epoch=epoch, attempt=attempt))
         case events.RunCancelRequested(requested_by, reason):
@@ -128,7 +135,7 @@ def encode_body(body: EventBody) -> bytes:
 def _run_created(m: event_pb2.RunCreated) -> events.RunCreated:
     need(m.HasField("spec"), "spec")
     user_id, org_id = need(m.user_id, "user_id"), need(m.org_id, "org_id")
-    return events.RunCreated(user_id, org_id, checked_spec(m.spec, "spec."))
+    return events.RunCreated(user_id, org_id, checked_spec(m.spec, "spec."), m.parent_run_id)
 
 
 def _run_started(m: event_pb2.RunStarted) -> events.RunStarted:
@@ -175,6 +182,15 @@ def _usage(m: event_pb2.Usage) -> events.Usage:
     return events.Usage(m.model, m.input_tokens, m.output_tokens, m.cached_input_tokens)
 
 
+def _child_started(m: event_pb2.ChildStarted) -> events.ChildStarted:
+    return events.ChildStarted(m.child_id, m.run_id, m.adapter)
+
+
+def _child_finished(m: event_pb2.ChildFinished) -> events.ChildFinished:
+    need(m.HasField("finish"), "finish")
+    return events.ChildFinished(need(m.run_id, "run_id"), part(m, "finish", checked_finish))
+
+
 def _custom(m: event_pb2.Custom) -> events.Custom:
     return events.Custom(m.type, optional_object(m, "data"))
 
@@ -219,6 +235,8 @@ _BODIES: Mapping[str, Callable[[Any], EventBody]] = MappingProxyType(
         "request_opened": checked_opened,
         "request_answered": checked_answered,
         "request_expired": checked_expired,
+        "child_started": _child_started,
+        "child_finished": _child_finished,
     }
 )
 

@@ -26,6 +26,7 @@ def run_to_wire(state: RunState, spec: RunSpec, events_topic: str) -> run_pb2.Ru
         worker_id=state.holder,
         attempt=state.attempt,
         events_topic=events_topic,
+        parent_run_id=state.parent_run_id,
     )
     run.create_time.FromNanoseconds(state.create_ns)
     if state.not_before_ns is not None:

@@ -20,6 +20,7 @@ Inputs and results may be dataclasses, pydantic models, TypedDicts and plain JSO
     checkpoints  what it saves, for the worker that takes the run over
     progress   how far it is, for people
     requests   what it asks people
+    children   runs that it starts
     inbox      what people say to a run
     testing    agents without a server
     replaying  today's agents against recorded runs: `recorded` reads them, `history` hands out what they have
@@ -27,9 +28,10 @@ Inputs and results may be dataclasses, pydantic models, TypedDicts and plain JSO
     limits     every limit, with its default
 """
 
+from oa_worker.agents.children import Child, ChildFailed
 from oa_worker.agents.limits import AgentLimits
 from oa_worker.agents.run import Run
 from oa_worker.agents.saying import Assistant, ToolUse
 from oa_worker.agents.worker import Worker
 
-__all__ = ["AgentLimits", "Assistant", "Run", "ToolUse", "Worker"]
+__all__ = ["AgentLimits", "Assistant", "Child", "ChildFailed", "Run", "ToolUse", "Worker"]

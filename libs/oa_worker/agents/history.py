@@ -15,6 +15,8 @@ from typing import NoReturn
 
 from oa_base.visible import visible
 from oa_runlog.events import (
+    ChildFinished,
+    ChildStarted,
     InputReceived,
     Outcome,
     RequestAnswered,
@@ -89,6 +91,8 @@ class History:
         self._opened: dict[str, tuple[int, RequestOpened]] = {}
         self._settled: dict[str, tuple[int, Settled]] = {}
         self._inputs: list[tuple[int, str]] = []
+        self._children: dict[str, tuple[int, ChildStarted]] = {}
+        self._ended: dict[str, tuple[int, RunFinished]] = {}
         self._due: deque[tuple[int, str, str]] = deque()
         """What has to be asked for, in the order of the log: seq, key, text."""
         self._begun: set[str] = set()
@@ -115,6 +119,11 @@ class History:
                 self._settled[request_id] = event.seq, Settled(option, "", "")
             case InputReceived(input_json=text):
                 self._inputs.append((event.seq, text))
+            case ChildStarted() as child:
+                self._children[child.child_id] = event.seq, child
+                self._due.append((event.seq, f"child {child.child_id}", _child_text(child.child_id, child.adapter)))
+            case ChildFinished(run_id, finish):
+                self._ended[run_id] = event.seq, finish
 
     async def step(self, step: Step) -> str:
         """The stored result of a step. Raises what `raised` has of it."""
@@ -150,6 +159,23 @@ class History:
         await self._wait("answer", "", f"the answer to {text}", ordinal, settled_seq)
         assert settled is not None  # else nothing ends the wait
         return settled
+
+    async def child(self, child_id: str, agent: str, ordinal: int) -> str:
+        """The run that was started as this child."""
+        text = _child_text(child_id, agent)
+        seq, recorded = self._children.get(child_id, (None, None))
+        if recorded is not None and seq is not None and recorded.adapter != agent:
+            await self._ends(Divergence(seq, ordinal, _child_text(child_id, recorded.adapter), text))
+        await self._wait("child", f"child {child_id}", text, ordinal, seq)
+        assert recorded is not None  # else nothing ends the wait
+        return recorded.run_id
+
+    async def end_of_child(self, run_id: str) -> RunFinished:
+        """How a child ended."""
+        seq, finish = self._ended.get(run_id, (None, None))
+        await self._wait("end", "", f"the end of {run_id}", 0, seq)
+        assert finish is not None  # else nothing ends the wait
+        return finish
 
     async def input(self, number: int) -> str:
         """The input with this number, from 1, as JSON text."""
@@ -268,6 +294,10 @@ def _finish_text(finish: RunFinished) -> str:
 
 def _step_text(ordinal: int, name: str) -> str:
     return f"step {ordinal}, {name!r}"
+
+
+def _child_text(child_id: str, agent: str) -> str:
+    return f"child {child_id}, {agent!r}"
 
 
 def _request_text(request_id: str, title: str) -> str:

@@ -20,10 +20,11 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from oa_base.refusal import Refusal
 from oa_runlog.events import RunFinished
-from oa_runlog.wire import encode_body, encode_event, finish_from_wire, spec_to_wire
+from oa_runlog.wire import encode_body, encode_event, finish_from_wire, finish_to_wire, spec_to_wire
 from oa_wire.rules import check_rules
 from oa_wire.shapes import Shape
 from oa_worker.agents.adapter import AgentAdapter
+from oa_worker.agents.children import Child, Children
 from oa_worker.agents.history import Divergence, History
 from oa_worker.agents.inbox import Inbox
 from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS, AgentLimits
@@ -215,6 +216,7 @@ class _ReplayedRun(Run[Any]):
         self._steps = _ReplayedSteps(history, assignment, self._log.append, limits)
         self._requests = _ReplayedRequests(history, assignment, self._log.append)
         self._inbox = _ReplayedInbox(history, assignment)
+        self._children = _ReplayedChildren(history, assignment, self._log.append)
 
     async def _until(self, end: datetime) -> None:
         """Its time is over, or else the log has nothing after it."""
@@ -246,6 +248,19 @@ class _ReplayedRequests(Requests):
         request.request_id = f"r{self._asked}"
         check_rules(request)
         return await self._history.request(request, self._asked)
+
+
+class _ReplayedChildren(Children):
+    def __init__(self, history: History, *of_a_run: Any) -> None:
+        super().__init__(*of_a_run)
+        self._history = history
+
+    async def start(self, spec: pb.RunSpec, *, cancel_with_parent: bool) -> Child:
+        self._asked += 1
+        return Child(self, await self._history.child(f"c{self._asked}", spec.adapter, self._asked))
+
+    async def finish_of(self, run_id: str) -> pb.RunFinished:
+        return finish_to_wire(await self._history.end_of_child(run_id))
 
 
 class _ReplayedInbox(Inbox):

@@ -10,8 +10,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from oa_base.refusal import Refusal
+from oa_wire.rules import check_rules
 from oa_wire.shapes import Misfit, Shape, json_text
 from oa_worker.agents.checkpoints import Checkpoints
+from oa_worker.agents.children import Child, Children
 from oa_worker.agents.inbox import Inbox
 from oa_worker.agents.limits import AgentLimits
 from oa_worker.agents.requests import Requests, options_of
@@ -42,6 +44,7 @@ class Run(Saying, Generic[In_co]):
         self._inbox = Inbox(assignment)
         self._checkpoints = Checkpoints(assignment, self._log.append, limits)
         self._requests = Requests(assignment, self._log.append)
+        self._children = Children(assignment, self._log.append)
         extra = {"run_id": self.id, "attempt": self.attempt}
         self.logger = logging.LoggerAdapter(_LOGGER.getChild(assignment.spec.adapter), extra)
         """For the worker's own log; names the run."""
@@ -109,6 +112,20 @@ class Run(Saying, Generic[In_co]):
         """
         text = await self._checkpoints.newest()
         return None if text is None else _read(type_, text, "what the run has saved", "state_json")
+
+    async def start_child(
+        self, agent: str, input: object, *, title: str = "", cancel_with_parent: bool = True
+    ) -> Child:
+        """Start a run of another agent: `child = await run.start_child("quote", Ask(item))`, and later
+        `await child.result(Answer)`.
+
+        It is a run of its own, which belongs to the same person and org. It is started once, whatever dies.
+        `cancel_with_parent`: it is canceled when this run is to end, or has ended. Raises Refusal `limit_reached`, and
+        `invalid_value` for an input that no worker takes.
+        """
+        spec = pb.RunSpec(adapter=agent, title=title, agent=pb.AgentSpec(input_json=json_text(input, "input")))
+        check_rules(spec)
+        return await self._children.start(spec, cancel_with_parent=cancel_with_parent)
 
     async def approve(self, title: str, *, detail: str = "", deadline: timedelta | None = None) -> bool:
         """Ask a person for a yes, and wait for the answer: `if not await run.approve("Order for 12.50?"): …`.

@@ -14,12 +14,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar, cast, get_type_hints
 
 from oa_base.refusal import Refusal
 from oa_wire.shapes import Shape, json_text
 from oa_worker.agents.adapter import AgentAdapter
+from oa_worker.agents.failures import words_of
 from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS, AgentLimits
 from oa_worker.agents.run import Run
 from oa_worker.sdk.adapter import Assignment, CancelSignal
@@ -73,12 +74,14 @@ async def play(
     *,
     inputs: Sequence[object] = (),
     answers: Mapping[str, str] | None = None,
+    children: Mapping[str, object] | None = None,
     death: int | None = None,
     cancel: CancelSignal | None = None,
     limits: AgentLimits = DEFAULT_AGENT_LIMITS,
 ) -> Played[Out]:
     """Run an agent with an input to its end. `inputs`: what people say to the run, all of it before it starts.
     `answers`: title of a request -> its answer, an option or a text; one that is not there expires at once.
+    `children`: agent -> what the runs of it return that this one starts, or an exception with which they fail.
 
     `death`: where the first worker dies. 0 is just before the first event is stored, 1 just after it, 2 before the
     second one, and so on; another worker takes over. `cancel`: to ask for the run's end while it plays.
@@ -86,7 +89,7 @@ async def play(
     shapes = Shape(type(value), "validation"), _output_of(agent)
     adapter = AgentAdapter("agent", agent, shapes, "", limits)
     spec = pb.RunSpec(adapter="agent", agent=pb.AgentSpec(input_json=Shape(type(value), "serialization").write(value)))
-    log = _Log(death, [json_text(one, "inputs") for one in inputs], answers or {})
+    log = _Log(death, [json_text(one, "inputs") for one in inputs], answers or {}, children or {})
     for attempt in (1, 2):
         finish = await log.attempt(adapter, Assignment(RUN_ID, attempt, attempt, spec, cancel or CancelSignal()))
         if finish is not None:
@@ -100,11 +103,13 @@ async def play_with_deaths(
     *,
     inputs: Sequence[object] = (),
     answers: Mapping[str, str] | None = None,
+    children: Mapping[str, object] | None = None,
     limits: AgentLimits = DEFAULT_AGENT_LIMITS,
 ) -> AsyncIterator[Played[Out]]:
     """Run an agent once for each place where its first worker can die, and once without a death."""
     death = 0
-    while (played := await play(agent, value, inputs=inputs, answers=answers, death=death, limits=limits)).attempts > 1:
+    how: dict[str, Any] = {"inputs": inputs, "answers": answers, "children": children, "limits": limits}
+    while (played := await play(agent, value, death=death, **how)).attempts > 1:
         yield played
         death += 1
     yield played
@@ -113,7 +118,10 @@ async def play_with_deaths(
 class _Log:
     """The log of one run. The first worker dies at its `death`-th chance; then it can store nothing more."""
 
-    def __init__(self, death: int | None, inputs: Sequence[str], answers: Mapping[str, str]) -> None:
+    def __init__(
+        self, death: int | None, inputs: Sequence[str], answers: Mapping[str, str], children: Mapping[str, object]
+    ) -> None:
+        self._children = children
         self.events: list[pb.EventBody] = []
         self._inputs = [pb.EventBody(input_received=pb.InputReceived(input_json=text)) for text in inputs]
         self._answers = answers
@@ -147,9 +155,7 @@ class _Log:
             for data in found[-1:] if newest_only else found:
                 yield data
 
-        held = Assignment(
-            assignment.run_id, assignment.lease_epoch, assignment.attempt, assignment.spec, assignment.cancel, read
-        )
+        held = replace(assignment, read=read, start_child=self._start_child)
         work = asyncio.ensure_future(adapter.run(held, emit))
         dying = asyncio.ensure_future(died.wait())
         try:
@@ -166,6 +172,10 @@ class _Log:
 
     def _answer(self, event: pb.EventBody) -> None:
         """At once, so that nobody waits for it."""
+        if event.HasField("child_started"):
+            finish = self._end_of(event.child_started.adapter)
+            finished = pb.ChildFinished(run_id=event.child_started.run_id, finish=finish)
+            self.events.append(pb.EventBody(child_finished=finished))
         opened = event.request_opened
         if not event.HasField("request_opened"):
             return
@@ -177,6 +187,19 @@ class _Log:
         said = {"text" if opened.kind == pb.REQUEST_KIND_TEXT else "option": answer}
         answered = pb.RequestAnswered(request_id=opened.request_id, answered_by="usr_test", **said)
         self.events.append(pb.EventBody(request_answered=answered))
+
+    async def _start_child(self, lease: HeldLease, child_id: str, spec: pb.RunSpec, cancel_with_parent: bool) -> str:
+        if spec.adapter not in self._children:
+            text = f"there is no result of {spec.adapter!r}; give it in `children`"
+            raise Refusal("invalid_value", text, field="spec.adapter")
+        return f"run_{int(child_id[1:]):026d}"
+
+    def _end_of(self, agent: str) -> pb.RunFinished:
+        returned = self._children[agent]
+        if isinstance(returned, BaseException):
+            said = words_of(returned, DEFAULT_AGENT_LIMITS.max_failure_chars)  # as its worker says it
+            return pb.RunFinished(outcome=pb.RUN_OUTCOME_FAILED, reason="agent_error", message=said)
+        return pb.RunFinished(outcome=pb.RUN_OUTCOME_SUCCEEDED, result_json=json_text(returned, "children"))
 
     def _dies(self) -> bool:
         chance, self._chances = self._chances, self._chances + 1

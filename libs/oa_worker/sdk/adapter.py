@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from oa_base.refusal import Refusal
 from openagents.runtime.v1.event_pb2 import EventBody, RunEvent, RunFinished, RunSpec
 from openagents.runtime.v1.worker_service_pb2 import HeldLease
 
@@ -89,12 +90,18 @@ async def _no_time(lease: HeldLease, request_id: str) -> None:
     """Of an assignment without a log."""
 
 
+async def _no_child(lease: HeldLease, child_id: str, spec: RunSpec, cancel_with_parent: bool) -> str:
+    """Of an assignment without an authority."""
+    raise Refusal("unavailable", "there is no authority to start a run; run the agent on a worker")
+
+
 @dataclass(frozen=True)
 class Assignment:
     """A run to execute. `attempt` is 1 on the first worker, and more when executors before it were lost.
 
     `read` gives what stands in its log already, and `stored` returns once all that was emitted stands there too.
-    `news` is told when others have written to the log. `expire` ends the time of a request.
+    `news` is told when others have written to the log. `expire` ends the time of a request;
+    `start_child` starts another run, and returns its id.
     """
 
     run_id: str
@@ -106,6 +113,7 @@ class Assignment:
     stored: Callable[[], Awaitable[None]] = _at_once
     news: News = field(default_factory=News)
     expire: Callable[[HeldLease, str], Awaitable[None]] = _no_time
+    start_child: Callable[[HeldLease, str, RunSpec, bool], Awaitable[str]] = _no_child
 
     async def events(self, *types: str, after_seq: int = 0) -> AsyncGenerator[RunEvent, None]:
         """The events of these types that the run's log has after `after_seq`, as it stands. See `ReadRun`."""

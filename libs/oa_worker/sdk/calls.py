@@ -11,8 +11,13 @@ from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
 from oa_worker.sdk.connection import Attachment
 from oa_worker.sdk.waits import Waits
-from openagents.runtime.v1.event_pb2 import RunEvent
-from openagents.runtime.v1.worker_service_pb2 import ExpireRequestRequest, HeldLease, ReadHeldRunRequest
+from openagents.runtime.v1.event_pb2 import RunEvent, RunSpec
+from openagents.runtime.v1.worker_service_pb2 import (
+    ExpireRequestRequest,
+    HeldLease,
+    ReadHeldRunRequest,
+    StartChildRequest,
+)
 
 T = TypeVar("T")
 
@@ -50,6 +55,17 @@ class AuthorityCalls:
         """The time of a request is over; it is settled when this returns. Raises Refusal."""
         request = ExpireRequestRequest(run_id=lease.run_id, lease_epoch=lease.lease_epoch, request_id=request_id)
         await self._made(partial(Attachment.expire, request=request))
+
+    async def start_child(self, lease: HeldLease, child_id: str, spec: RunSpec, cancel_with_parent: bool) -> str:
+        """Start a child of the run, unless it is there; its run's id. Raises Refusal."""
+        request = StartChildRequest(
+            run_id=lease.run_id,
+            lease_epoch=lease.lease_epoch,
+            child_id=child_id,
+            spec=spec,
+            cancel_with_parent=cancel_with_parent,
+        )
+        return await self._made(partial(Attachment.start_child, request=request))
 
     async def _made(self, call: Callable[..., Awaitable[T]]) -> T:
         """The answer, as soon as there is one. Raises the Refusal after which another try does not help."""

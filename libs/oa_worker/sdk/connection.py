@@ -19,6 +19,7 @@ from openagents.runtime.v1.worker_service_pb2 import (
     AttachResponse,
     ExpireRequestRequest,
     ReadHeldRunRequest,
+    StartChildRequest,
     WorkerAttached,
     WorkerHello,
 )
@@ -97,6 +98,11 @@ class Attachment:
     async def expire(self, request: ExpireRequestRequest, *, timeout_s: float) -> None:
         """Say that the time of a request is over. Raises Refusal."""
         await _answered(self._stub.ExpireRequest(request, metadata=self._metadata, timeout=timeout_s))
+
+    async def start_child(self, request: StartChildRequest, *, timeout_s: float) -> str:
+        """Start a child of a run that this worker holds; its run's id. Raises Refusal."""
+        answer = await _answered(self._stub.StartChild(request, metadata=self._metadata, timeout=timeout_s))
+        return answer.child_run_id
 
     async def close(self) -> None:
         """Send what is queued, half-close, and wait a moment for the authority to close its side."""

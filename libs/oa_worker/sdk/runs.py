@@ -12,6 +12,7 @@ from oa_worker.sdk.appender import RunAppender, Submit
 from oa_worker.sdk.execution import Execution
 from oa_worker.sdk.limits import WorkerLimits
 from oa_worker.sdk.notices import Notice, RunLeft, RunTaken
+from openagents.runtime.v1.event_pb2 import RunSpec
 from openagents.runtime.v1.worker_service_pb2 import CancelAssignment, HeldLease, LeaseLost, RunAssignment, RunNews
 
 
@@ -26,6 +27,10 @@ class Authority(Protocol):
 
     async def expire_request(self, lease: HeldLease, request_id: str) -> None:
         """The time of a request is over. Waits while the authority is away. Raises Refusal."""
+        ...
+
+    async def start_child(self, lease: HeldLease, child_id: str, spec: RunSpec, cancel_with_parent: bool) -> str:
+        """Start a child; its run's id. Waits while the authority is away. Raises Refusal."""
         ...
 
 
@@ -74,6 +79,7 @@ class Runs:
             read=self._authority.read_run,
             stored=appender.stored,
             expire=self._authority.expire_request,
+            start_child=self._authority.start_child,
         )
         execution = Execution(assignment, self._adapters.get(run.spec.adapter), appender)
         self._executions[run.run_id] = execution

@@ -37,6 +37,8 @@ from openagents.runtime.v1.worker_service_pb2 import (
     ReadHeldRunResponse,
     RunAssignment,
     RunNews,
+    StartChildRequest,
+    StartChildResponse,
     WorkerAttached,
     WorkerHello,
 )
@@ -96,6 +98,7 @@ class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
         self.faults = faults or Faults()
         self.hellos: list[WorkerHello] = []
         self.tokens: list[str] = []
+        self.children: dict[str, StartChildRequest] = {}
         self.said: list[str] = []
         self.held: list[list[str]] = []
         self.appends = 0
@@ -156,6 +159,12 @@ class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
         if say:
             self.tell(AttachResponse(news=RunNews(run_id=run_id, lease_epoch=1, seq=len(events))))
 
+    def write(self, run_id: str, event: EventBody) -> None:
+        """The authority writes something to a run."""
+        events = self.logs[run_id].events
+        events.append(event)
+        self.tell(AttachResponse(news=RunNews(run_id=run_id, lease_epoch=1, seq=len(events))))
+
     def announce_drain(self) -> None:
         """This replica goes away."""
         self.tell(AttachResponse(draining=AuthorityDraining(reconnect_after_ms=20)))
@@ -190,6 +199,15 @@ class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
             expired = RequestExpired(request_id=request.request_id, option=opened.default_option)
             events.append(EventBody(request_expired=expired))
         return ExpireRequestResponse(seq=len(events))
+
+    async def StartChild(self, request: StartChildRequest, context: Context) -> StartChildResponse:
+        """Takes note, and gives ids in order."""
+        if self.faults.read:
+            await _abort(context, self.faults.read.pop(0))
+        existed = request.child_id in self.children
+        self.children[request.child_id] = request
+        number = list(self.children).index(request.child_id)
+        return StartChildResponse(child_run_id=f"run_{number:026d}", already_started=existed)
 
     async def Attach(
         self, request_iterator: AsyncIterator[AttachRequest], context: Context

@@ -87,6 +87,7 @@ _WORK: st.SearchStrategy[e.EventBody] = st.one_of(
     st.builds(e.Verification, st.just("tests"), st.booleans()),
     st.builds(e.Usage, st.just("m"), _COUNTS, _COUNTS, _COUNTS),
     st.builds(e.Custom, st.just("acme.progress")),
+    st.just(e.ChildStarted("c1", ulid("run", 9), "quote")),
     st.just(e.RequestOpened("r1", e.RequestKind.APPROVAL, "Order?")),
     st.builds(e.StepCompleted, st.integers(1, 9), st.just("quote"), st.just(bytes(32)), st.just("{}")),
     st.builds(e.CheckpointSaved, st.integers(1, 9), st.just("{}")),

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from oa_base.identity import Principal
 from oa_base.refusal import Refusal
-from oa_platform.system.ids import new_id
 from oa_runlog.commands import CreateRun, RequestCancel, SendInput
 from oa_runlog.decide import not_found
 from oa_runlog.events import ExecSpec, RunSpec, ThreadPolicy
-from oa_runlog.partitions import partition_of
 from oa_runlog.stdin import read_piece
 from services.runtime.agents.app import Agents
 from services.runtime.log.app.log import Log
 from services.runtime.log.app.ports import RunReader
+from services.runtime.log.app.run_ids import new_run_id
 from services.runtime.log.domain.batch import Applied
 from services.runtime.log.domain.records import RunRecord
 from services.runtime.threads.app import Threads
@@ -74,15 +73,3 @@ class Runs:
         if run is None:
             raise not_found(run_id)
         return run
-
-
-def new_run_id(org_id: str, user_id: str, idempotency_key: str, partitions: int) -> str:
-    """A new id whose run falls in the partition of the idempotency key.
-
-    So all requests with one key meet in one sequencer, under one lock, and the second finds the first.
-    """
-    wanted = partition_of(f"{org_id}\0{user_id}\0{idempotency_key}", partitions)
-    while True:
-        run_id = new_id("run")
-        if partition_of(run_id, partitions) == wanted:
-            return run_id

@@ -66,6 +66,15 @@ class WorkerApi(WorkerServiceServicer):
         seq = await self._held_runs.expire_request(current_principal(), lease, request.request_id)
         return pb.ExpireRequestResponse(seq=seq)
 
+    async def StartChild(self, request: pb.StartChildRequest, context: Any) -> pb.StartChildResponse:
+        """Start a child of a run."""
+        lease = HeldLease(request.run_id, request.lease_epoch)
+        spec = wire.spec_from_wire(request.spec, path="spec.")
+        run_id, existed = await self._held_runs.start_child(
+            current_principal(), lease, request.child_id, spec, cancel_with_parent=request.cancel_with_parent
+        )
+        return pb.StartChildResponse(child_run_id=run_id, already_started=existed)
+
     async def Attach(self, requests: AsyncIterator[pb.AttachRequest], context: Any) -> AsyncIterator[pb.AttachResponse]:
         """A worker's stream, from its hello to its end."""
         principal = current_principal()

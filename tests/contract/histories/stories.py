@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from oa_runlog.events import (
     AgentSpec,
     CheckpointSaved,
+    ChildFinished,
+    ChildStarted,
     CodexEvent,
     CodexItem,
     Concurrency,
@@ -90,6 +92,7 @@ _WORK: tuple[EventBody, ...] = (
     RequestOpened("r3", RequestKind.TEXT, "Why?"),
     CheckpointSaved(1, '{ "done": 1.50, "next": "ß" }'),
     CheckpointSaved(2, "null"),
+    ChildStarted("c1", "run_01K0000000000000000000000C", "quote"),
     ProgressReported("begins"),
     ProgressReported("3 von 10 Größen", 0, 10),
 )
@@ -281,6 +284,19 @@ def never_started(run: Teller) -> None:
     run.try_everything_else()
 
 
+def started_children(run: Teller) -> None:
+    """A run that another one started starts two itself: one ends, and the other's end is told after a takeover."""
+    run.create(RunSpec("support", AgentSpec("{}")), "run_01K0000000000000000000000P")
+    run.assign()
+    first, second = "run_01K0000000000000000000000C", "run_01K0000000000000000000000D"
+    run.append(ChildStarted("c1", first, "quote"), ChildStarted("c2", second, "quote"))
+    run.settle(ChildFinished(first, RunFinished(Outcome.SUCCEEDED, result_json='"12.50"')))
+    run.lose()
+    run.settle(ChildFinished(second, RunFinished(Outcome.FAILED, "agent_error", "ValueError: no")))
+    run.assign(1)
+    run.append(RunFinished(Outcome.SUCCEEDED, result_json="1"))
+
+
 def waited_in_its_thread(run: Teller) -> None:
     """A run that has its turn in a thread; whether others of the thread go on is not in its log."""
     run.create(RunSpec("support", AgentSpec("{}"), thread_id="thr-1", thread_policy=ThreadPolicy.INTERRUPT))
@@ -413,6 +429,7 @@ STORIES = tuple(
         failed_as_often_as_it_may,
         failed_for_good,
         never_started,
+        started_children,
         waited_in_its_thread,
         took_too_long,
         canceled_before_the_first_worker,

@@ -20,12 +20,15 @@ from oa_runlog.commands import (
     RequestCancel,
     SendInput,
     SettleRequest,
+    TellChild,
     TimeLimit,
 )
 from oa_runlog.decide import Accepted, Decision, KnownKey, Limits, Unchanged
 from oa_runlog.events import (
     AttemptFailed,
     CheckpointSaved,
+    ChildFinished,
+    ChildStarted,
     CodexEvent,
     Custom,
     EventBody,
@@ -87,6 +90,7 @@ def _one_of_each() -> dict[str, EventBody]:
         RequestAnswered("r1", "yes", "", USER),
         RequestExpired("r1", "no"),
         InputReceived(USER, '{"say":"Grüße"}'),
+        ChildFinished("run_01K0000000000000000000000C", RunFinished(Outcome.FAILED, "agent_error")),
         TextDelta(TextStream.STDOUT, b"not utf-8: \xff\xfe\n"),
         ToolCall("c1", "add", {"a": 1.0, "b": [True, None, "two"]}),
         ToolResult("c1", result=4.0, has_result=True),
@@ -98,6 +102,7 @@ def _one_of_each() -> dict[str, EventBody]:
         RequestOpened("r1", RequestKind.APPROVAL, "Order?", default_option="no"),
         StepCompleted(1, "quote", bytes(range(32)), '{"price":12.5}'),
         CheckpointSaved(1, '{"done":3}'),
+        ChildStarted("c1", "run_01K0000000000000000000000C", "quote"),
         ProgressReported("3 of 10", 3, 10),
         *(RunFinished(outcome) for outcome in Outcome),
     )
@@ -120,9 +125,10 @@ class Teller:
 
     # ------------------------------------------------------------------------------------------- what is commanded
 
-    def create(self, spec: RunSpec = SPEC) -> None:
-        """A person wants the run."""
-        self._do(CreateRun.of(self.run_id, ORG, USER, spec, "create"))
+    def create(self, spec: RunSpec = SPEC, parent: str = "") -> None:
+        """A person wants the run, or another run does."""
+        create = CreateRun.of(self.run_id, ORG, USER, spec, "create")
+        self._do(create.child_of(parent, cancel_with_parent=True))
 
     def assign(self, worker: int = 0, after_ms: int = 0) -> None:
         """One of the workers gets it, once so many milliseconds have passed."""
@@ -142,9 +148,12 @@ class Teller:
         """The person says something to it."""
         self._do(SendInput.of(self.run_id, ORG, USER, f"input-{self._run.latest_seq}", text))
 
-    def settle(self, settled: RequestAnswered | RequestExpired) -> None:
-        """A person answers a request, or its time is over."""
-        self._do(SettleRequest.of(self.run_id, ORG, settled))
+    def settle(self, settled: RequestAnswered | RequestExpired | ChildFinished) -> None:
+        """A person answers a request, or its time is over; or a child has ended."""
+        if isinstance(settled, ChildFinished):
+            self._do(TellChild.of(self.run_id, ORG, settled))
+        else:
+            self._do(SettleRequest.of(self.run_id, ORG, settled))
 
     def lose(self) -> None:
         """Its worker goes silent."""

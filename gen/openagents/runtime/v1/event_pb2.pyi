@@ -246,6 +246,8 @@ class EventBody(_message.Message):
     REQUEST_OPENED_FIELD_NUMBER: _builtins.int
     CHECKPOINT_SAVED_FIELD_NUMBER: _builtins.int
     PROGRESS_REPORTED_FIELD_NUMBER: _builtins.int
+    CHILD_STARTED_FIELD_NUMBER: _builtins.int
+    CHILD_FINISHED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def run_created(self) -> Global___RunCreated:
         """`run.created`, first event of every run. Authority."""
@@ -330,6 +332,14 @@ class EventBody(_message.Message):
     def progress_reported(self) -> Global___ProgressReported:
         """`progress.reported`."""
 
+    @_builtins.property
+    def child_started(self) -> Global___ChildStarted:
+        """`child.started`."""
+
+    @_builtins.property
+    def child_finished(self) -> Global___ChildFinished:
+        """`child.finished`: a run that this one has started has ended. Authority."""
+
     def __init__(
         self,
         *,
@@ -354,12 +364,14 @@ class EventBody(_message.Message):
         request_opened: Global___RequestOpened | None = ...,
         checkpoint_saved: Global___CheckpointSaved | None = ...,
         progress_reported: Global___ProgressReported | None = ...,
+        child_started: Global___ChildStarted | None = ...,
+        child_finished: Global___ChildFinished | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_failed", b"attempt_failed", "checkpoint_saved", b"checkpoint_saved", "codex_event", b"codex_event", "custom", b"custom", "executor_lost", b"executor_lost", "input_received", b"input_received", "kind", b"kind", "message", b"message", "progress_reported", b"progress_reported", "request_answered", b"request_answered", "request_expired", b"request_expired", "request_opened", b"request_opened", "run_cancel_requested", b"run_cancel_requested", "run_created", b"run_created", "run_finished", b"run_finished", "run_started", b"run_started", "step_completed", b"step_completed", "text_delta", b"text_delta", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage", "verification", b"verification"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_failed", b"attempt_failed", "checkpoint_saved", b"checkpoint_saved", "child_finished", b"child_finished", "child_started", b"child_started", "codex_event", b"codex_event", "custom", b"custom", "executor_lost", b"executor_lost", "input_received", b"input_received", "kind", b"kind", "message", b"message", "progress_reported", b"progress_reported", "request_answered", b"request_answered", "request_expired", b"request_expired", "request_opened", b"request_opened", "run_cancel_requested", b"run_cancel_requested", "run_created", b"run_created", "run_finished", b"run_finished", "run_started", b"run_started", "step_completed", b"step_completed", "text_delta", b"text_delta", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage", "verification", b"verification"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_failed", b"attempt_failed", "checkpoint_saved", b"checkpoint_saved", "codex_event", b"codex_event", "custom", b"custom", "executor_lost", b"executor_lost", "input_received", b"input_received", "kind", b"kind", "message", b"message", "progress_reported", b"progress_reported", "request_answered", b"request_answered", "request_expired", b"request_expired", "request_opened", b"request_opened", "run_cancel_requested", b"run_cancel_requested", "run_created", b"run_created", "run_finished", b"run_finished", "run_started", b"run_started", "step_completed", b"step_completed", "text_delta", b"text_delta", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage", "verification", b"verification"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_failed", b"attempt_failed", "checkpoint_saved", b"checkpoint_saved", "child_finished", b"child_finished", "child_started", b"child_started", "codex_event", b"codex_event", "custom", b"custom", "executor_lost", b"executor_lost", "input_received", b"input_received", "kind", b"kind", "message", b"message", "progress_reported", b"progress_reported", "request_answered", b"request_answered", "request_expired", b"request_expired", "request_opened", b"request_opened", "run_cancel_requested", b"run_cancel_requested", "run_created", b"run_created", "run_finished", b"run_finished", "run_started", b"run_started", "step_completed", b"step_completed", "text_delta", b"text_delta", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage", "verification", b"verification"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_created", "run_started", "run_cancel_requested", "run_finished", "executor_lost", "input_received", "request_answered", "request_expired", "attempt_failed", "text_delta", "tool_call", "tool_result", "message", "verification", "usage", "codex_event", "custom", "step_completed", "request_opened", "checkpoint_saved", "progress_reported"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_created", "run_started", "run_cancel_requested", "run_finished", "executor_lost", "input_received", "request_answered", "request_expired", "attempt_failed", "text_delta", "tool_call", "tool_result", "message", "verification", "usage", "codex_event", "custom", "step_completed", "request_opened", "checkpoint_saved", "progress_reported", "child_started", "child_finished"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -374,10 +386,13 @@ class RunCreated(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     ORG_ID_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
+    PARENT_RUN_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """Person who started it (`usr_…`)."""
     org_id: _builtins.str
     """Org that owns it (`org_…`)."""
+    parent_run_id: _builtins.str
+    """Run that started it (`run_…`); empty for one that a person or a program started."""
     @_builtins.property
     def spec(self) -> Global___RunSpec:
         """What is to be executed."""
@@ -388,10 +403,11 @@ class RunCreated(_message.Message):
         user_id: _builtins.str = ...,
         org_id: _builtins.str = ...,
         spec: Global___RunSpec | None = ...,
+        parent_run_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["org_id", b"org_id", "spec", b"spec", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["org_id", b"org_id", "parent_run_id", b"parent_run_id", "spec", b"spec", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1395,6 +1411,64 @@ class RequestOpened(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RequestOpened: _TypeAlias = RequestOpened  # noqa: Y015
+
+@_typing.final
+class ChildStarted(_message.Message):
+    """The run has started another one, its child."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHILD_ID_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    ADAPTER_FIELD_NUMBER: _builtins.int
+    child_id: _builtins.str
+    """Its number among the run's children, chosen by the worker's library: the same again after a takeover."""
+    run_id: _builtins.str
+    """The child (`run_…`)."""
+    adapter: _builtins.str
+    """Adapter that executes it."""
+    def __init__(
+        self,
+        *,
+        child_id: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+        adapter: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "child_id", b"child_id", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChildStarted: _TypeAlias = ChildStarted  # noqa: Y015
+
+@_typing.final
+class ChildFinished(_message.Message):
+    """A child of the run has ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    FINISH_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """The child (`run_…`)."""
+    @_builtins.property
+    def finish(self) -> Global___RunFinished:
+        """How it ended, as it stands in its own log."""
+
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        finish: Global___RunFinished | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["finish", b"finish"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish", b"finish", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChildFinished: _TypeAlias = ChildFinished  # noqa: Y015
 
 @_typing.final
 class Custom(_message.Message):

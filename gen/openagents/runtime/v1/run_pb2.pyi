@@ -81,6 +81,7 @@ class Run(_message.Message):
     EVENTS_TOPIC_FIELD_NUMBER: _builtins.int
     NOT_BEFORE_TIME_FIELD_NUMBER: _builtins.int
     DEADLINE_TIME_FIELD_NUMBER: _builtins.int
+    PARENT_RUN_ID_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Id (`run_…`)."""
     user_id: _builtins.str
@@ -101,6 +102,8 @@ class Run(_message.Message):
     """Attempts so far."""
     events_topic: _builtins.str
     """Topic of its events."""
+    parent_run_id: _builtins.str
+    """Run that started it; empty for one that a person or a program started."""
     @_builtins.property
     def spec(self) -> _event_pb2.RunSpec:
         """What it executes."""
@@ -148,10 +151,11 @@ class Run(_message.Message):
         events_topic: _builtins.str = ...,
         not_before_time: _timestamp_pb2.Timestamp | None = ...,
         deadline_time: _timestamp_pb2.Timestamp | None = ...,
+        parent_run_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline_time", b"deadline_time", "finish", b"finish", "finish_time", b"finish_time", "not_before_time", b"not_before_time", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "chain_head", b"chain_head", "create_time", b"create_time", "deadline_time", b"deadline_time", "events_topic", b"events_topic", "finish", b"finish", "finish_time", b"finish_time", "latest_seq", b"latest_seq", "lease_epoch", b"lease_epoch", "not_before_time", b"not_before_time", "org_id", b"org_id", "run_id", b"run_id", "spec", b"spec", "status", b"status", "user_id", b"user_id", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "chain_head", b"chain_head", "create_time", b"create_time", "deadline_time", b"deadline_time", "events_topic", b"events_topic", "finish", b"finish", "finish_time", b"finish_time", "latest_seq", b"latest_seq", "lease_epoch", b"lease_epoch", "not_before_time", b"not_before_time", "org_id", b"org_id", "parent_run_id", b"parent_run_id", "run_id", b"run_id", "spec", b"spec", "status", b"status", "user_id", b"user_id", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -87,6 +87,72 @@ class ReadHeldRunResponse(_message.Message):
 Global___ReadHeldRunResponse: _TypeAlias = ReadHeldRunResponse  # noqa: Y015
 
 @_typing.final
+class StartChildRequest(_message.Message):
+    """Starts a child of a run that the worker holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    LEASE_EPOCH_FIELD_NUMBER: _builtins.int
+    CHILD_ID_FIELD_NUMBER: _builtins.int
+    SPEC_FIELD_NUMBER: _builtins.int
+    CANCEL_WITH_PARENT_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """The run, its parent."""
+    lease_epoch: _builtins.int
+    """Epoch of the lease."""
+    child_id: _builtins.str
+    """Number of the child in its parent."""
+    cancel_with_parent: _builtins.bool
+    """Whether the child is canceled when its parent is to end, or has ended."""
+    @_builtins.property
+    def spec(self) -> _event_pb2.RunSpec:
+        """What the child executes."""
+
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        lease_epoch: _builtins.int = ...,
+        child_id: _builtins.str = ...,
+        spec: _event_pb2.RunSpec | None = ...,
+        cancel_with_parent: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_with_parent", b"cancel_with_parent", "child_id", b"child_id", "lease_epoch", b"lease_epoch", "run_id", b"run_id", "spec", b"spec"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartChildRequest: _TypeAlias = StartChildRequest  # noqa: Y015
+
+@_typing.final
+class StartChildResponse(_message.Message):
+    """The child."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHILD_RUN_ID_FIELD_NUMBER: _builtins.int
+    ALREADY_STARTED_FIELD_NUMBER: _builtins.int
+    child_run_id: _builtins.str
+    """The child (`run_…`)."""
+    already_started: _builtins.bool
+    """Whether it was there already."""
+    def __init__(
+        self,
+        *,
+        child_run_id: _builtins.str = ...,
+        already_started: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["already_started", b"already_started", "child_run_id", b"child_run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartChildResponse: _TypeAlias = StartChildResponse  # noqa: Y015
+
+@_typing.final
 class ExpireRequestRequest(_message.Message):
     """Says that a request's time is over."""
 

@@ -50,6 +50,11 @@ class WorkerServiceStub:
                 request_serializer=openagents_dot_runtime_dot_v1_dot_worker__service__pb2.ReadHeldRunRequest.SerializeToString,
                 response_deserializer=openagents_dot_runtime_dot_v1_dot_worker__service__pb2.ReadHeldRunResponse.FromString,
                 _registered_method=True)
+        self.StartChild = channel.unary_unary(
+                '/openagents.runtime.v1.WorkerService/StartChild',
+                request_serializer=openagents_dot_runtime_dot_v1_dot_worker__service__pb2.StartChildRequest.SerializeToString,
+                response_deserializer=openagents_dot_runtime_dot_v1_dot_worker__service__pb2.StartChildResponse.FromString,
+                _registered_method=True)
         self.ExpireRequest = channel.unary_unary(
                 '/openagents.runtime.v1.WorkerService/ExpireRequest',
                 request_serializer=openagents_dot_runtime_dot_v1_dot_worker__service__pb2.ExpireRequestRequest.SerializeToString,
@@ -92,6 +97,15 @@ class WorkerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StartChild(self, request, context):
+        """Start a child of the run: a run of its own, that belongs to the same person and org.
+        The same `child_id` again gives the same child, and with another spec
+        `idempotency_conflict`. Over the limits of the installation: `limit_reached`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ExpireRequest(self, request, context):
         """The time of a request that the run has opened is over: it is settled with its
         default, unless somebody has answered it.
@@ -117,6 +131,11 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     servicer.ReadHeldRun,
                     request_deserializer=openagents_dot_runtime_dot_v1_dot_worker__service__pb2.ReadHeldRunRequest.FromString,
                     response_serializer=openagents_dot_runtime_dot_v1_dot_worker__service__pb2.ReadHeldRunResponse.SerializeToString,
+            ),
+            'StartChild': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartChild,
+                    request_deserializer=openagents_dot_runtime_dot_v1_dot_worker__service__pb2.StartChildRequest.FromString,
+                    response_serializer=openagents_dot_runtime_dot_v1_dot_worker__service__pb2.StartChildResponse.SerializeToString,
             ),
             'ExpireRequest': grpc.unary_unary_rpc_method_handler(
                     servicer.ExpireRequest,
@@ -206,6 +225,33 @@ class WorkerService:
             '/openagents.runtime.v1.WorkerService/ReadHeldRun',
             openagents_dot_runtime_dot_v1_dot_worker__service__pb2.ReadHeldRunRequest.SerializeToString,
             openagents_dot_runtime_dot_v1_dot_worker__service__pb2.ReadHeldRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartChild(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/openagents.runtime.v1.WorkerService/StartChild',
+            openagents_dot_runtime_dot_v1_dot_worker__service__pb2.StartChildRequest.SerializeToString,
+            openagents_dot_runtime_dot_v1_dot_worker__service__pb2.StartChildResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -52,6 +52,11 @@ class WorkerServiceStub:
     """The log of a run, for the worker that holds it: what was done before it got the
     run. Whoever lost the lease is refused as `stale_epoch`.
     """
+    StartChild: _grpc.UnaryUnaryMultiCallable[_worker_service_pb2.StartChildRequest, _worker_service_pb2.StartChildResponse]
+    """Start a child of the run: a run of its own, that belongs to the same person and org.
+    The same `child_id` again gives the same child, and with another spec
+    `idempotency_conflict`. Over the limits of the installation: `limit_reached`.
+    """
     ExpireRequest: _grpc.UnaryUnaryMultiCallable[_worker_service_pb2.ExpireRequestRequest, _worker_service_pb2.ExpireRequestResponse]
     """The time of a request that the run has opened is over: it is settled with its
     default, unless somebody has answered it.
@@ -80,6 +85,11 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     ReadHeldRun: _aio.UnaryUnaryMultiCallable[_worker_service_pb2.ReadHeldRunRequest, _worker_service_pb2.ReadHeldRunResponse]  # type: ignore[assignment]
     """The log of a run, for the worker that holds it: what was done before it got the
     run. Whoever lost the lease is refused as `stale_epoch`.
+    """
+    StartChild: _aio.UnaryUnaryMultiCallable[_worker_service_pb2.StartChildRequest, _worker_service_pb2.StartChildResponse]  # type: ignore[assignment]
+    """Start a child of the run: a run of its own, that belongs to the same person and org.
+    The same `child_id` again gives the same child, and with another spec
+    `idempotency_conflict`. Over the limits of the installation: `limit_reached`.
     """
     ExpireRequest: _aio.UnaryUnaryMultiCallable[_worker_service_pb2.ExpireRequestRequest, _worker_service_pb2.ExpireRequestResponse]  # type: ignore[assignment]
     """The time of a request that the run has opened is over: it is settled with its
@@ -124,6 +134,17 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_worker_service_pb2.ReadHeldRunResponse, _abc.Awaitable[_worker_service_pb2.ReadHeldRunResponse]]:
         """The log of a run, for the worker that holds it: what was done before it got the
         run. Whoever lost the lease is refused as `stale_epoch`.
+        """
+
+    @_abc_1.abstractmethod
+    def StartChild(
+        self,
+        request: _worker_service_pb2.StartChildRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_service_pb2.StartChildResponse, _abc.Awaitable[_worker_service_pb2.StartChildResponse]]:
+        """Start a child of the run: a run of its own, that belongs to the same person and org.
+        The same `child_id` again gives the same child, and with another spec
+        `idempotency_conflict`. Over the limits of the installation: `limit_reached`.
         """
 
     @_abc_1.abstractmethod

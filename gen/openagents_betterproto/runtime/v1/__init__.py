@@ -206,6 +206,14 @@ class EventBody(betterproto.Message):
     progress_reported: "ProgressReported" = betterproto.message_field(21, group="kind")
     """`progress.reported`."""
 
+    child_started: "ChildStarted" = betterproto.message_field(22, group="kind")
+    """`child.started`."""
+
+    child_finished: "ChildFinished" = betterproto.message_field(23, group="kind")
+    """
+    `child.finished`: a run that this one has started has ended. Authority.
+    """
+
 
 @dataclass(eq=False, repr=False)
 class RunCreated(betterproto.Message):
@@ -219,6 +227,11 @@ class RunCreated(betterproto.Message):
 
     spec: "RunSpec" = betterproto.message_field(3)
     """What is to be executed."""
+
+    parent_run_id: str = betterproto.string_field(4)
+    """
+    Run that started it (`run_…`); empty for one that a person or a program started.
+    """
 
 
 @dataclass(eq=False, repr=False)
@@ -741,6 +754,33 @@ class RequestOpened(betterproto.Message):
 
     deadline_time: datetime = betterproto.message_field(7)
     """Until when it can be answered; absent for as long as the run lasts."""
+
+
+@dataclass(eq=False, repr=False)
+class ChildStarted(betterproto.Message):
+    """The run has started another one, its child."""
+
+    child_id: str = betterproto.string_field(1)
+    """
+    Its number among the run's children, chosen by the worker's library: the same again after a takeover.
+    """
+
+    run_id: str = betterproto.string_field(2)
+    """The child (`run_…`)."""
+
+    adapter: str = betterproto.string_field(3)
+    """Adapter that executes it."""
+
+
+@dataclass(eq=False, repr=False)
+class ChildFinished(betterproto.Message):
+    """A child of the run has ended."""
+
+    run_id: str = betterproto.string_field(1)
+    """The child (`run_…`)."""
+
+    finish: "RunFinished" = betterproto.message_field(2)
+    """How it ended, as it stands in its own log."""
 
 
 @dataclass(eq=False, repr=False)

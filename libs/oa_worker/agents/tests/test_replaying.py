@@ -76,6 +76,43 @@ async def test_whatever_died_when_it_was_recorded(calls: list[str]) -> None:
         assert calls == []
 
 
+async def lets_others_work(run: Run[Ask]) -> Answer:
+    """Two children, whose ends are awaited in the other order."""
+    first = await run.start_child("quote", run.input.question)
+    second = await run.start_child("stock", None)
+    left = await second.result(int)
+    return Answer(f"{left} for {await first.result(str)}")
+
+
+async def other_child(run: Run[Ask]) -> Answer:
+    await run.start_child("price", run.input.question)
+    return Answer("")
+
+
+async def one_child_less(run: Run[Ask]) -> Answer:
+    first = await run.start_child("quote", run.input.question)
+    return Answer(f"3 for {await first.result(str)}")
+
+
+async def test_children_are_those_that_were_recorded() -> None:
+    played = await play(lets_others_work, Ask("tea"), children={"quote": "12.50", "stock": 3})
+    run = recorded(played, Ask("tea"))
+    (await replay(lets_others_work, run)).check(whole=True)
+    other = (await replay(other_child, run)).divergence
+    assert other is not None
+    assert (other.recorded, other.asked) == ("child c1, 'quote'", "child c1, 'price'")
+    less = (await replay(one_child_less, run)).divergence
+    assert less is not None
+    assert less.recorded == "child c2, 'stock'"
+
+
+async def test_a_run_that_waits_for_its_child_is_followed_as_far_as_it_goes() -> None:
+    played = await play(lets_others_work, Ask("tea"), children={"quote": "12.50", "stock": 3})
+    replayed = await replay(lets_others_work, recorded(played, Ask("tea"), upto=3))
+    assert replayed.is_same
+    assert replayed.stopped == "the end of run_00000000000000000000000002"
+
+
 async def other_name(run: Run[Ask]) -> Answer:
     await run.step("price", note, run.input.question)
     return Answer("")

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from oa_base.refusal import Refusal
-from oa_runlog.commands import Append, AssignRun, Command, CreateRun, SendInput, SettleRequest
+from oa_runlog.commands import Append, AssignRun, Command, CreateRun, SendInput, SettleRequest, TellChild
 from oa_runlog.decide import Accepted, KnownKey, Limits, NewEvent, Unchanged, decide
 from oa_runlog.state import RunState
 from services.runtime.authority.domain import Head
@@ -95,7 +95,7 @@ Answer = Applied | Refusal
 NO_SHARES: Mapping[Share, int] = MappingProxyType({})
 """For a batch with which no share grows."""
 
-_KEYED = (Append, SendInput, SettleRequest)
+_KEYED = (Append, SendInput, SettleRequest, TellChild)
 """Commands with a key of their own in their run."""
 
 
@@ -182,7 +182,7 @@ class Batch:
 
     def _known(self, command: Command) -> KnownKey | None:
         match command:
-            case Append() | SendInput() | SettleRequest():
+            case Append() | SendInput() | SettleRequest() | TellChild():
                 return self._appends.get((command.run_id, command.idempotency_key))
             case CreateRun():
                 return self._creates.get(create_key(command))

@@ -24,7 +24,7 @@ from services.runtime.log.store import sql
 from services.runtime.log.store.rows import moving_values, queue_values, state_of
 
 _KEYS_INDEX = "events_idempotency"
-_RUN_WIDTH = 32
+_RUN_WIDTH = 34
 _NO_KEY = (None, None, None)
 
 
@@ -220,6 +220,8 @@ def _created_row(partition: int, command: CreateRun, state: RunState) -> tuple[o
         wire.encode_spec(spec),
         time_of(state.create_ns),
         *queue_values(spec),
+        command.parent_run_id,
+        command.cancel_with_parent,
         *moving_values(state),
     )
 

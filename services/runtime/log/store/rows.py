@@ -49,6 +49,7 @@ def state_of(row: Any) -> RunState:
         deadline_ns=_optional_ns(row["deadline_time"]),
         failures=row["failures"],
         thread_id=row["thread_id"],
+        parent_run_id=row["parent_run_id"],
     )
 
 

@@ -10,7 +10,7 @@ READ_RUNS = """
 SELECT c.now_us, c.log_epoch, r.run_id, r.org_id, r.user_id, r.status, r.latest_seq, r.chain_head, r.create_time,
        r.lease_epoch, r.worker_id, r.fenced, r.attempt, r.cancel_requested_time, r.cancel_reason, r.finish_time,
        r.finish, r.totals, r.paced_until_ns, r.not_before_time, r.deadline_time, r.failures, r.queue,
-       CASE WHEN r.thread_policy <> '' THEN r.thread_id ELSE '' END AS thread_id, k.keys,
+       CASE WHEN r.thread_policy <> '' THEN r.thread_id ELSE '' END AS thread_id, r.parent_run_id, k.keys,
        k.fingerprints, k.first_seqs, k.counts
 FROM (
     SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us, log_epoch FROM runtime.installation
@@ -75,15 +75,15 @@ JOIN runtime.runs r USING (org_id, user_id, create_key)
 INSERT_RUNS = """
 INSERT INTO runtime.runs (
     run_id, partition, org_id, user_id, create_key, create_fingerprint, adapter, retention_class, spec, create_time,
-    queue, priority, concurrency_key, concurrency_limit, thread_id, thread_policy, status, latest_seq, chain_head,
-    lease_epoch, worker_id, fenced, attempt, cancel_requested_time, cancel_reason, finish_time, finish, totals,
-    paced_until_ns, not_before_time, deadline_time, failures)
+    queue, priority, concurrency_key, concurrency_limit, thread_id, thread_policy, parent_run_id, cancel_with_parent,
+    status, latest_seq, chain_head, lease_epoch, worker_id, fenced, attempt, cancel_requested_time, cancel_reason,
+    finish_time, finish, totals, paced_until_ns, not_before_time, deadline_time, failures)
 SELECT * FROM unnest(
     $1::text[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[], $8::text[], $9::bytea[],
     $10::timestamptz[], $11::bytea[], $12::integer[], $13::text[], $14::integer[], $15::text[], $16::text[],
-    $17::text[], $18::bigint[], $19::bytea[], $20::bigint[], $21::text[], $22::boolean[], $23::integer[],
-    $24::timestamptz[], $25::text[], $26::timestamptz[], $27::bytea[], $28::text[], $29::bigint[], $30::timestamptz[],
-    $31::timestamptz[], $32::integer[])
+    $17::text[], $18::boolean[], $19::text[], $20::bigint[], $21::bytea[], $22::bigint[], $23::text[], $24::boolean[],
+    $25::integer[], $26::timestamptz[], $27::text[], $28::timestamptz[], $29::bytea[], $30::text[], $31::bigint[],
+    $32::timestamptz[], $33::timestamptz[], $34::integer[])
 """
 """Stores new runs."""
 
@@ -210,8 +210,8 @@ ORDER BY seq DESC LIMIT 1
 READ_RUN = """
 SELECT run_id, org_id, user_id, status, latest_seq, chain_head, create_time, lease_epoch, worker_id, fenced, attempt,
        cancel_requested_time, cancel_reason, finish_time, finish, totals, paced_until_ns, not_before_time,
-       deadline_time, failures, queue, CASE WHEN thread_policy <> '' THEN thread_id ELSE '' END AS thread_id, spec,
-       archived
+       deadline_time, failures, queue, CASE WHEN thread_policy <> '' THEN thread_id ELSE '' END AS thread_id,
+       parent_run_id, spec, archived
 FROM runtime.runs WHERE run_id = $1
 """
 """A run as it is now."""

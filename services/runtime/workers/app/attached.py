@@ -15,6 +15,7 @@ from oa_base.refusal import Refusal
 from oa_runlog import wire
 from oa_runlog.events import (
     AttemptFailed,
+    ChildFinished,
     EventType,
     ExecutorLost,
     InputReceived,
@@ -52,6 +53,7 @@ _MOVING = frozenset(
         EventType.INPUT_RECEIVED,
         EventType.REQUEST_ANSWERED,
         EventType.REQUEST_EXPIRED,
+        EventType.CHILD_FINISHED,
     }
 )
 _QUEUEING = frozenset(
@@ -200,7 +202,7 @@ class AttachedWorkers:
         match event.body:
             case RunCancelRequested(_, reason):
                 attachment.cancel(CancelNotice(event.run_id, epoch, reason, self._cancel_deadline_ms))
-            case InputReceived() | RequestAnswered() | RequestExpired():
+            case InputReceived() | RequestAnswered() | RequestExpired() | ChildFinished():
                 attachment.say(RunNews(event.run_id, epoch, event.seq))
             case ExecutorLost(lease_epoch=lost) if lost == epoch:
                 self._release(attachment, event.run_id)

@@ -1,4 +1,4 @@
-"""What a worker may read: the log of a run that it holds, up to where it took it over and beyond."""
+"""What a worker does with a run that it holds beside its stream: read its log, expire requests, start children."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from oa_base.identity import Principal
 from oa_runlog.decide import not_found, stale_epoch
+from oa_runlog.events import RunSpec
+from services.runtime.children.app import Children
 from services.runtime.log.app.ports import RunEvents
 from services.runtime.log.domain.records import RunRecord
 from services.runtime.requests.app import Requests
@@ -15,10 +17,18 @@ from services.runtime.workers.limits import WorkerLimits
 
 
 class HeldRuns:
-    """Reads the logs of runs for their holders, and says when the time of their requests is over."""
+    """The runs that workers hold, for their holders."""
 
-    def __init__(self, logs: RunEvents, holders: LeaseHolders, requests: Requests, limits: WorkerLimits) -> None:
+    def __init__(
+        self,
+        logs: RunEvents,
+        holders: LeaseHolders,
+        requests: Requests,
+        children: Children,
+        limits: WorkerLimits,
+    ) -> None:
         self._logs = logs
+        self._children = children
         self._requests = requests
         self._holders = holders
         self._limits = limits
@@ -50,6 +60,14 @@ class HeldRuns:
         """The time of a request of the run is over; the seq of what settles it. Raises Refusal as `page` does."""
         run = await self._held(principal, lease)
         return (await self._requests.expire(run.state.org_id, lease.run_id, request_id)).first_seq
+
+    async def start_child(
+        self, principal: Principal, lease: HeldLease, child_id: str, spec: RunSpec, *, cancel_with_parent: bool
+    ) -> tuple[str, bool]:
+        """Start a child of the run; its id, and whether it was there. Raises Refusal as `page` and `Children` do."""
+        run = await self._held(principal, lease)
+        child, existed = await self._children.start(run, child_id, spec, cancel_with_parent=cancel_with_parent)
+        return child.state.run_id, existed
 
     async def _held(self, principal: Principal, lease: HeldLease) -> RunRecord:
         run = await self._logs.run(lease.run_id)

@@ -1,0 +1,125 @@
+"""Runs that an agent starts, and how they end: each is started once for the run, whatever dies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, cast
+
+from oa_base.refusal import Refusal
+from oa_wire.rules import check_rules
+from oa_wire.shapes import Misfit, Shape
+from oa_worker.sdk.adapter import Assignment
+from openagents.runtime.v1 import event_pb2 as pb
+
+Append = Callable[[pb.EventBody], Awaitable[None]]
+M = TypeVar("M")
+_TYPES = ("child.started", "child.finished")
+
+
+class ChildFailed(Exception):
+    """A child has ended without success. `reason` says why, in one word, and `message` for people."""
+
+    def __init__(self, run_id: str, finish: pb.RunFinished) -> None:
+        how = "was canceled" if finish.outcome == pb.RUN_OUTCOME_CANCELED else "failed"
+        said = f": {finish.message}" if finish.message else ""
+        super().__init__(f"{run_id} {how} ({finish.reason}){said}")
+        self.run_id = run_id
+        self.reason = finish.reason
+        self.message = finish.message
+
+
+class Child:
+    """A run that this one has started. It goes on whether or not anybody waits for it."""
+
+    def __init__(self, children: Children, run_id: str) -> None:
+        self.run_id = run_id
+        self._children = children
+
+    def __repr__(self) -> str:
+        return f"Child({self.run_id})"
+
+    async def result(self, type_: type[M] = object) -> M:  # type: ignore[assignment]
+        """Wait for its end and return what its agent returned, as a value of the type.
+
+        Raises ChildFailed if it did not succeed, and Refusal `payload_mismatch` for what is not of the type.
+        """
+        finish = await self._children.finish_of(self.run_id)
+        if finish.outcome != pb.RUN_OUTCOME_SUCCEEDED:
+            raise ChildFailed(self.run_id, finish)
+        stated = type_ if type_ is not object else cast("type[M]", Any)
+        try:
+            return Shape(stated, "validation").read(finish.result_json or "null")
+        except Misfit as misfit:
+            text = f"the result of {self.run_id} does not fit ({misfit}); ask for the type that its agent returns"
+            raise Refusal("payload_mismatch", text, field="result_json") from None
+
+
+class Children:
+    """The children of one run, numbered in the order in which they are started."""
+
+    def __init__(self, assignment: Assignment, append: Append) -> None:
+        self._assignment = assignment
+        self._append = append
+        self._asked = 0
+        self._read_up_to = 0
+        self._reading = asyncio.Lock()
+        self._started: dict[str, pb.ChildStarted] = {}
+        self._finished: dict[str, pb.RunFinished] = {}
+
+    async def start(self, spec: pb.RunSpec, *, cancel_with_parent: bool) -> Child:
+        """Start a run, unless that was done before a takeover.
+
+        Raises Refusal `step_mismatch` for another one than was started at this place, and what the authority has
+        against it.
+        """
+        self._asked += 1
+        child_id = f"c{self._asked}"
+        if self._assignment.attempt > 1:
+            await self._read()
+        before = self._started.get(child_id)
+        if before is None:
+            before = pb.ChildStarted(child_id=child_id, run_id=await self._made(child_id, spec, cancel_with_parent))
+            before.adapter = spec.adapter
+            check_rules(before)
+            await self._append(pb.EventBody(child_started=before))
+            await self._assignment.stored()
+        if before.adapter != spec.adapter:
+            raise _mismatch(child_id, before.adapter, spec.adapter)
+        return Child(self, before.run_id)
+
+    async def _made(self, child_id: str, spec: pb.RunSpec, cancel_with_parent: bool) -> str:
+        try:
+            return await self._assignment.start_child(self._assignment.lease, child_id, spec, cancel_with_parent)
+        except Refusal as refusal:
+            if refusal.reason != "idempotency_conflict":
+                raise
+            # Its worker died between its start and the word of it.
+            raise _mismatch(child_id, "started with another input", spec.adapter) from None
+
+    async def finish_of(self, run_id: str) -> pb.RunFinished:
+        """How a child has ended; waits for it. Raises Refusal once the run is no longer this worker's."""
+        while True:
+            told = self._assignment.news.count  # before the read: what comes during it is looked for again
+            await self._read()
+            if run_id in self._finished:
+                return self._finished[run_id]
+            await self._assignment.news.after(told)
+
+    async def _read(self) -> None:
+        async with self._reading:
+            async for event in self._assignment.events(*_TYPES, after_seq=self._read_up_to):
+                match event.body.WhichOneof("kind"):
+                    case "child_started":
+                        self._started[event.body.child_started.child_id] = event.body.child_started
+                    case "child_finished":
+                        self._finished[event.body.child_finished.run_id] = event.body.child_finished.finish
+                self._read_up_to = event.seq
+
+
+def _mismatch(child_id: str, recorded: str, asked: str) -> Refusal:
+    text = (
+        f"child {child_id} of this run was {recorded!r}, and {asked!r} is started now; start the same runs in the same "
+        "order"
+    )
+    return Refusal("step_mismatch", text, metadata={"recorded": recorded, "asked": asked})

@@ -1,0 +1,167 @@
+"""Starts children, tells parents how they have ended, and ends those that are to end with their parents.
+
+That a child has ended is told by whoever looks: the parent's log takes it once. So nothing that dies between the end of
+the child and the word to its parent leaves the parent waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from oa_base.refusal import Refusal
+from oa_runlog.commands import CreateRun, RequestCancel, TellChild
+from oa_runlog.decide import not_found
+from oa_runlog.events import ChildFinished, ChildStarted, EventType, RunFinished, RunSpec
+from oa_runlog.reducer import invalid_transition
+from oa_runlog.state import RunStatus
+from services.runtime.agents.app import Agents
+from services.runtime.children.limits import ChildLimits
+from services.runtime.log.app.log import Log
+from services.runtime.log.app.ports import RunReader
+from services.runtime.log.app.run_ids import new_run_id
+from services.runtime.log.domain.records import LogRecord, RunRecord
+
+_log = structlog.get_logger(__name__)
+_CAUSES = frozenset({EventType.RUN_FINISHED, EventType.RUN_CANCEL_REQUESTED})
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """How many generations a child of a run would have above it, and how many children it has."""
+
+    depth: int
+    children: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndedChild:
+    """A child that has ended and that its parent was not told of. `is_awaited`: the parent goes on."""
+
+    run_id: str
+    finish: RunFinished
+    parent_run_id: str
+    org_id: str
+    is_awaited: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """A child that is to end because its parent is to, or has ended."""
+
+    run_id: str
+    org_id: str
+    user_id: str
+    parent_run_id: str
+
+
+class Families(Protocol):
+    """Runs and the runs that they have started."""
+
+    async def family(self, run_id: str) -> Family:
+        """Where a run stands."""
+        ...
+
+    async def ended(self, limit: int) -> Sequence[EndedChild]:
+        """Children that have ended and that nothing was done about, the longest ago first."""
+        ...
+
+    async def told(self, run_ids: Sequence[str]) -> None:
+        """Nothing is to be done about these any more."""
+        ...
+
+    async def orphans(self, limit: int) -> Sequence[Orphan]:
+        """Children that nobody has asked to end yet."""
+        ...
+
+
+class Children:
+    """The children of all runs, as one replica looks after them."""
+
+    def __init__(self, log: Log, reader: RunReader, families: Families, agents: Agents, limits: ChildLimits) -> None:
+        self._log = log
+        self._reader = reader
+        self._families = families
+        self._agents = agents
+        self._limits = limits
+        self._wake = asyncio.Event()
+
+    async def start(
+        self, parent: RunRecord, child_id: str, spec: RunSpec, *, cancel_with_parent: bool
+    ) -> tuple[RunRecord, bool]:
+        """The child of a run that its caller holds, and whether it was there. It belongs to its parent's owner.
+
+        Raises Refusal `limit_reached`, `idempotency_conflict` for another spec under the same `child_id`,
+        `invalid_transition` for a parent that is to end, and as a created run does.
+        """
+        state = parent.state
+        if state.status is not RunStatus.RUNNING:
+            raise invalid_transition(state.status, ChildStarted(child_id, state.run_id, spec.adapter))
+        key = f"child/{state.run_id}/{child_id}"
+        run_id = new_run_id(state.org_id, state.user_id, key, self._log.partitions)
+        fault = await self._fault(parent, spec)
+        create = CreateRun.of(run_id, state.org_id, state.user_id, spec, key, fault)
+        applied = await self._log.do(create.child_of(state.run_id, cancel_with_parent=cancel_with_parent))
+        child = await self._reader.run(applied.run_id)
+        if child is None:
+            raise not_found(applied.run_id)
+        return child, applied.repeated
+
+    async def _fault(self, parent: RunRecord, spec: RunSpec) -> Refusal | None:
+        """What speaks against another child; it counts for one that is not there yet."""
+        family, limits = await self._families.family(parent.state.run_id), self._limits
+        if family.children >= limits.max_children:
+            text = f"a run has at most {limits.max_children} children; let them do more each"
+            return Refusal("limit_reached", text, metadata={"limit": str(limits.max_children)})
+        if family.depth > limits.max_depth:
+            text = f"runs may have at most {limits.max_depth} generations above them; let a run higher up start it"
+            return Refusal("limit_reached", text, metadata={"limit": str(limits.max_depth)})
+        return await self._agents.fault(parent.state.org_id, spec)
+
+    # ------------------------------------------------------------------------------------------------- looking after
+
+    def on_records(self, records: Sequence[LogRecord]) -> None:
+        """New records of the log: one of them may be the end of a child, or that of a parent."""
+        if not _CAUSES.isdisjoint(record.type for record in records):
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._limits.interval_ms / 1000):
+                    await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self.look_once()
+            except Refusal as refusal:
+                _log.warning("children_not_seen", reason=refusal.reason)
+            await asyncio.sleep(self._limits.pause_ms / 1000)
+
+    async def look_once(self) -> None:
+        """Tell parents, and end orphans. Raises Refusal unavailable."""
+        ended = await self._families.ended(self._limits.page)
+        await asyncio.gather(*(self._tell(child) for child in ended if child.is_awaited))
+        if ended:
+            await self._families.told([child.run_id for child in ended])
+        orphans = await self._families.orphans(self._limits.page)
+        await asyncio.gather(*(self._log.do(_cancel(orphan)) for orphan in orphans))
+        if len(ended) == self._limits.page or len(orphans) == self._limits.page:
+            self._wake.set()
+
+    async def _tell(self, child: EndedChild) -> None:
+        told = TellChild.of(child.parent_run_id, child.org_id, ChildFinished(child.run_id, child.finish))
+        try:
+            await self._log.do(told)
+        except Refusal as refusal:
+            if refusal.reason != "invalid_transition":  # the parent is to end meanwhile, and waits no more
+                raise
+
+
+def _cancel(orphan: Orphan) -> RequestCancel:
+    return RequestCancel(orphan.run_id, orphan.org_id, orphan.user_id, f"its parent {orphan.parent_run_id} ends")

@@ -1,0 +1,81 @@
+"""Runs and the runs that they have started, in Postgres."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from oa_platform.postgres.pool import Postgres
+from oa_runlog import wire
+from services.runtime.children.app import EndedChild, Family, Orphan
+
+READ_FAMILY = """
+WITH RECURSIVE above AS (
+    SELECT parent_run_id, 0 AS depth FROM runtime.runs WHERE run_id = $1
+    UNION ALL
+    SELECT r.parent_run_id, a.depth + 1 FROM above a JOIN runtime.runs r ON r.run_id = a.parent_run_id
+    WHERE a.parent_run_id <> ''
+)
+SELECT (SELECT coalesce(max(depth), 0) + 1 FROM above) AS depth,
+       (SELECT count(*) FROM runtime.runs WHERE parent_run_id = $1 AND parent_run_id <> '') AS children
+"""
+"""How many generations a child of a run would have above it, and how many children the run has."""
+
+READ_ENDED = """
+SELECT c.run_id, c.finish, c.parent_run_id, c.org_id, p.status = 'running' AS is_awaited
+FROM runtime.runs c JOIN runtime.runs p ON p.run_id = c.parent_run_id
+WHERE c.parent_run_id <> '' AND NOT c.parent_told AND c.finish_time IS NOT NULL
+ORDER BY c.finish_time LIMIT $1
+"""
+"""Children that have ended and that nothing was done about."""
+
+MARK_TOLD = "UPDATE runtime.runs SET parent_told = true WHERE run_id = ANY($1::text[])"
+"""Nothing is to be done about these any more: their parents were told, or have ended."""
+
+READ_ORPHANS = """
+SELECT c.run_id, c.org_id, p.user_id, c.parent_run_id
+FROM runtime.runs c JOIN runtime.runs p ON p.run_id = c.parent_run_id
+WHERE c.parent_run_id <> '' AND c.cancel_with_parent AND c.status IN ('created', 'running')
+  AND p.status NOT IN ('created', 'running')
+ORDER BY c.run_id LIMIT $1
+"""
+"""Children that end with their parents, whose parents are to end or have ended."""
+
+
+class PostgresFamilies:
+    """The families of all orgs."""
+
+    def __init__(self, postgres: Postgres) -> None:
+        self._postgres = postgres
+
+    async def family(self, run_id: str) -> Family:
+        """How many generations a child of the run would have above it, and how many children it has."""
+        async with self._postgres.acquire() as connection:
+            row = await connection.fetchrow(READ_FAMILY, run_id)
+        assert row is not None  # it counts
+        return Family(row["depth"], row["children"])
+
+    async def ended(self, limit: int) -> list[EndedChild]:
+        """Children that have ended and that nothing was done about, the longest ago first."""
+        async with self._postgres.acquire() as connection:
+            rows = await connection.fetch(READ_ENDED, limit)
+        return [
+            EndedChild(
+                row["run_id"],
+                wire.decode_finish(row["finish"]),
+                row["parent_run_id"],
+                row["org_id"],
+                row["is_awaited"],
+            )
+            for row in rows
+        ]
+
+    async def told(self, run_ids: Sequence[str]) -> None:
+        """Nothing is to be done about these any more."""
+        async with self._postgres.acquire() as connection:
+            await connection.execute(MARK_TOLD, list(run_ids))
+
+    async def orphans(self, limit: int) -> list[Orphan]:
+        """Children that nobody has asked to end yet."""
+        async with self._postgres.acquire() as connection:
+            rows = await connection.fetch(READ_ORPHANS, limit)
+        return [Orphan(row["run_id"], row["org_id"], row["user_id"], row["parent_run_id"]) for row in rows]

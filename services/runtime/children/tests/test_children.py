@@ -1,0 +1,171 @@
+"""Runs that are started by runs, over real gRPC: whose they are, what their parents hear, and their end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from oa_base.refusal import Refusal
+from oa_platform.system.ids import new_id
+from oa_testing.postgres import Database
+from openagents.runtime.v1 import event_pb2, run_pb2, worker_service_pb2
+from services.runtime.config import ChildSettings
+from services.runtime.tests.rig import (
+    FakeWorker,
+    Replica,
+    Somebody,
+    attached,
+    cancel,
+    finish,
+    refusal_of_call,
+    replica,
+    runtime_settings,
+    somebody,
+    text,
+    until_status,
+)
+
+
+@pytest.fixture
+def who() -> Somebody:
+    return somebody()
+
+
+@pytest_asyncio.fixture
+async def runtime(runtime_database: Database, who: Somebody) -> AsyncIterator[Replica]:
+    async with replica(runtime_settings(runtime_database), who.key) as runtime:
+        yield runtime
+
+
+def asked(run_id: str, child_id: str = "c1", epoch: int = 1, **changes: Any) -> worker_service_pb2.StartChildRequest:
+    spec = event_pb2.RunSpec(adapter="exec", exec=event_pb2.ExecSpec(argv=changes.pop("argv", ["true"])))
+    return worker_service_pb2.StartChildRequest(
+        run_id=run_id, lease_epoch=epoch, child_id=child_id, spec=spec, **changes
+    )
+
+
+async def start(runtime: Replica, who: Somebody, request: worker_service_pb2.StartChildRequest) -> Any:
+    return await runtime.workers.StartChild(request, metadata=who.as_worker())
+
+
+async def parent(runtime: Replica, who: Somebody, slots: int = 4) -> tuple[FakeWorker, str]:
+    worker = await attached(runtime, who, slots=slots)
+    run_id = (await runtime.create(who, "parent")).run_id
+    assert (await worker.next("assignment")).assignment.run.run_id == run_id
+    return worker, run_id
+
+
+async def events(runtime: Replica, who: Somebody, run_id: str, epoch: int = 1) -> list[event_pb2.EventBody]:
+    request = worker_service_pb2.ReadHeldRunRequest(run_id=run_id, lease_epoch=epoch)
+    answer = await runtime.workers.ReadHeldRun(request, metadata=who.as_worker())
+    return [event_pb2.RunEvent.FromString(data).body for data in answer.events]
+
+
+# ------------------------------------------------------------------------------------------------- a child
+
+
+async def test_a_child_belongs_to_its_parents_owner_and_is_started_once(runtime: Replica, who: Somebody) -> None:
+    worker, run_id = await parent(runtime, who)
+    first = await start(runtime, who, asked(run_id))
+    again = await start(runtime, who, asked(run_id))
+    assert (again.child_run_id, first.already_started, again.already_started) == (first.child_run_id, False, True)
+    child = await runtime.run(who, first.child_run_id)
+    assert (child.parent_run_id, child.user_id, child.org_id) == (run_id, who.user_id, who.org_id)
+    assert (await start(runtime, who, asked(run_id, "c2"))).child_run_id != first.child_run_id
+    other = await refusal_of_call(start(runtime, who, asked(run_id, argv=["false"])))
+    assert (other.reason, other.field) == ("idempotency_conflict", "idempotency_key")
+    assert (await worker.next("assignment")).assignment.run.run_id == first.child_run_id
+
+
+async def test_a_parent_hears_how_its_child_has_ended(runtime: Replica, who: Somebody) -> None:
+    worker, run_id = await parent(runtime, who)
+    child_id = (await start(runtime, who, asked(run_id))).child_run_id
+    assert (await worker.next("assignment")).assignment.run.run_id == child_id
+    await worker.append(child_id, 1, "end", text(b"x"), finish(event_pb2.RUN_OUTCOME_FAILED))
+    news = (await worker.next("news")).news
+    assert (news.run_id, news.lease_epoch) == (run_id, 1)
+    told = (await events(runtime, who, run_id))[-1].child_finished
+    assert (told.run_id, told.finish.outcome) == (child_id, event_pb2.RUN_OUTCOME_FAILED)
+
+
+async def test_what_ended_while_nobody_looked_is_told_later_and_once(runtime_database: Database, who: Somebody) -> None:
+    """The replica that stored the end of the child is gone; a worker takes the parent over."""
+    settings = runtime_settings(runtime_database)
+    async with replica(settings, who.key) as runtime:
+        worker, run_id = await parent(runtime, who)
+        child_id = (await start(runtime, who, asked(run_id))).child_run_id
+        await worker.next("assignment")
+        await worker.append(child_id, 1, "end", finish())
+    async with replica(settings, who.key) as one, replica(settings, who.key):
+        back = FakeWorker(one, who, worker.worker_id)
+        await back.attach(worker_service_pb2.HeldLease(run_id=run_id, lease_epoch=1))
+        await until_status(one, who, child_id, run_pb2.RUN_STATUS_SUCCEEDED)
+        while not any(body.HasField("child_finished") for body in await events(one, who, run_id)):
+            await asyncio.sleep(0.05)
+        told = [body for body in await events(one, who, run_id) if body.HasField("child_finished")]
+        assert [body.child_finished.run_id for body in told] == [child_id]
+
+
+# ------------------------------------------------------------------------------------------------- its end
+
+
+@pytest.mark.parametrize("how", ["canceled", "failed", "succeeded"])
+async def test_a_child_ends_with_its_parent_if_it_is_to(runtime: Replica, who: Somebody, how: str) -> None:
+    worker, run_id = await parent(runtime, who, slots=1)  # so no child starts before its parent has ended
+    ends = (await start(runtime, who, asked(run_id, "c1", cancel_with_parent=True))).child_run_id
+    stays = (await start(runtime, who, asked(run_id, "c2"))).child_run_id
+    if how == "canceled":
+        await cancel(runtime, who, run_id)
+        await worker.next("cancel")
+    else:
+        outcome = event_pb2.RUN_OUTCOME_FAILED if how == "failed" else event_pb2.RUN_OUTCOME_SUCCEEDED
+        await worker.write(worker_service_pb2.AttachRequest(drain=worker_service_pb2.WorkerDrain()))
+        await worker.append(run_id, 1, "end", finish(outcome))
+    ended = await until_status(runtime, who, ends, run_pb2.RUN_STATUS_CANCELED)
+    assert (ended.finish.reason, ended.attempt) == ("canceled", 0)
+    assert (await runtime.run(who, stays)).status == run_pb2.RUN_STATUS_CREATED
+
+
+# ------------------------------------------------------------------------------------------------- refusals
+
+
+async def test_only_the_holder_starts_children_and_only_of_a_run_that_goes_on(runtime: Replica, who: Somebody) -> None:
+    worker, run_id = await parent(runtime, who)
+    for stranger in (Somebody(who.key), replace(who, account_id=new_id("sva"))):
+        assert (await refusal_of_call(start(runtime, stranger, asked(run_id)))).reason == "not_found"
+    assert (await refusal_of_call(start(runtime, who, asked(run_id, epoch=2)))).reason == "stale_epoch"
+    await cancel(runtime, who, run_id)
+    await worker.next("cancel")
+    assert (await refusal_of_call(start(runtime, who, asked(run_id)))).reason == "invalid_transition"
+
+
+@pytest.mark.parametrize(("field", "request_"), [("child_id", asked("run_x", "C 1")), ("spec.exec.argv", None)])
+async def test_what_makes_no_child_is_refused_with_its_field(
+    runtime: Replica, who: Somebody, field: str, request_: worker_service_pb2.StartChildRequest | None
+) -> None:
+    _, run_id = await parent(runtime, who)
+    bad = request_ or asked(run_id, argv=[])
+    bad.run_id = run_id
+    refusal: Refusal = await refusal_of_call(start(runtime, who, bad))
+    assert (refusal.reason, refusal.field) == ("invalid_value" if request_ else "missing_field", field)
+
+
+async def test_a_run_has_so_many_children_and_generations(runtime_database: Database, who: Somebody) -> None:
+    settings = replace(runtime_settings(runtime_database), children=ChildSettings(max_children=2, max_depth=2))
+    async with replica(settings, who.key) as runtime:
+        worker, run_id = await parent(runtime, who)
+        first = (await start(runtime, who, asked(run_id, "c1"))).child_run_id
+        await start(runtime, who, asked(run_id, "c2"))
+        third = await refusal_of_call(start(runtime, who, asked(run_id, "c3")))
+        assert (third.reason, dict(third.metadata)) == ("limit_reached", {"limit": "2"})
+        assert (await start(runtime, who, asked(run_id, "c1"))).already_started, "one that is there is no new one"
+        got = {(await worker.next("assignment")).assignment.run.run_id for _ in range(2)}
+        assert first in got
+        grandchild = (await start(runtime, who, asked(first))).child_run_id
+        assert (await worker.next("assignment")).assignment.run.run_id == grandchild
+        assert (await refusal_of_call(start(runtime, who, asked(grandchild)))).reason == "limit_reached"
