@@ -10,6 +10,7 @@ from oa_base.refusal import Refusal
 from oa_runlog import wire
 from oa_runlog.events import (
     ChildFinished,
+    ChildStarted,
     EventBody,
     EventType,
     InputReceived,
@@ -182,7 +183,7 @@ class SettleRequest:
 
 @dataclass(frozen=True, slots=True)
 class TellChild:
-    """A child of the run has ended. It is told once, whoever tells it."""
+    """A child of the run was started, or has ended. Each is told once, whoever tells it."""
 
     run_id: str
     org_id: str
@@ -191,10 +192,11 @@ class TellChild:
     fingerprint: bytes
 
     @classmethod
-    def of(cls, run_id: str, org_id: str, finished: ChildFinished) -> TellChild:
+    def of(cls, run_id: str, org_id: str, told: ChildStarted | ChildFinished) -> TellChild:
         """The command for the parent `run_id`."""
-        event = EncodedBody.of(finished)
-        return cls(run_id, org_id, f"child/{finished.run_id}", event, fingerprint([event.data]))
+        event = EncodedBody.of(told)
+        what = "started" if isinstance(told, ChildStarted) else "finished"
+        return cls(run_id, org_id, f"child/{what}/{told.run_id}", event, fingerprint([event.data]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from oa_runlog.events import (
     AttemptFailed,
     ChildFinished,
+    ChildStarted,
     ExecutorLost,
     InputReceived,
     Outcome,
@@ -42,7 +43,7 @@ def fault_of(state: RunState | None, event: RunEvent) -> str:
             return _failed_attempt(state, event, body)
         case RunCancelRequested():
             return _unless(event.lease_epoch == _AUTHORITY, "it is under a lease, and only the authority cancels")
-        case InputReceived() | RequestAnswered() | RequestExpired() | ChildFinished():
+        case InputReceived() | RequestAnswered() | RequestExpired() | ChildStarted() | ChildFinished():
             return _unless(event.lease_epoch == _AUTHORITY, "it is under a lease, and only the authority hears others")
         case RunFinished():
             return _finish(state, event, body)

@@ -29,7 +29,6 @@ _WORK = (
     EventType.CUSTOM,
     EventType.STEP_COMPLETED,
     EventType.REQUEST_OPENED,
-    EventType.CHILD_STARTED,
     EventType.CHECKPOINT_SAVED,
     EventType.PROGRESS_REPORTED,
 )
@@ -52,6 +51,7 @@ RUN_TRANSITIONS: Mapping[tuple[RunStatus | None, str], RunStatus] = MappingProxy
         (_RUNNING, EventType.INPUT_RECEIVED): _RUNNING,
         (_RUNNING, EventType.REQUEST_ANSWERED): _RUNNING,
         (_RUNNING, EventType.REQUEST_EXPIRED): _RUNNING,
+        (_RUNNING, EventType.CHILD_STARTED): _RUNNING,
         (_RUNNING, EventType.CHILD_FINISHED): _RUNNING,
         (_RUNNING, FINISHED[Outcome.SUCCEEDED]): RunStatus.SUCCEEDED,
         (_RUNNING, FINISHED[Outcome.FAILED]): RunStatus.FAILED,

@@ -147,7 +147,7 @@ def _events_of_agents() -> Mapping[str, Message]:
     return {
         "event_run_created_with_queue_policy": _event(1, 0, run_created=queued),
         "event_child_started": _event(
-            9, child_started=runtime.ChildStarted(child_id="c1", run_id=RUN, adapter="quote")
+            9, 0, child_started=runtime.ChildStarted(child_id="c1", run_id=RUN, adapter="quote")
         ),
         "event_child_finished": _event(9, 0, child_finished=runtime.ChildFinished(run_id=RUN, finish=failure)),
         "event_attempt_failed": _event(9, 0, attempt_failed=tried_again),

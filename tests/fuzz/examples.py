@@ -170,7 +170,6 @@ EVENTS: list[Json] = [
     {"usage": {"model": "m", "input_tokens": 1, "output_tokens": 2, "cached_input_tokens": 3}},
     {"custom": {"type": "acme.progress", "data": {"percent": 1}}},
     {"request_opened": {"request_id": "r9", "kind": "REQUEST_KIND_TEXT", "title": "Why?", "detail": "d"}},
-    {"child_started": {"child_id": "c1", "run_id": "run_01JD8V0000000000000000000A", "adapter": "a"}},
     {"step_completed": {"ordinal": 1, "name": "s", "fingerprint": "A" * 43 + "=", "result_json": "{}"}},
     {"checkpoint_saved": {"number": 1, "state_json": "{}"}},
     {"progress_reported": {"text": "3 of 10", "done": "3", "total": "10"}},

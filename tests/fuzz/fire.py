@@ -110,8 +110,10 @@ async def _logged(scene: Scene, door: str, mark: int, refused: Counter[str]) -> 
 
 
 def fresh(document: Json) -> Json:
-    """The request with another idempotency key, where it has one: so that it is not held for a repeated one. A name
-    beside the key is one that nothing else may have."""
+    """The request with another idempotency key, where it has one: so that it is not held for a repeated one; so is the
+    number of a child. A name beside the key is one that nothing else may have."""
+    if isinstance(document, dict) and "child_id" in document:
+        return {**document, "child_id": new_id("key").lower()}
     if not isinstance(document, dict) or "idempotency_key" not in document:
         return document
     name = {"name": new_id("key").lower()} if "name" in document else {}

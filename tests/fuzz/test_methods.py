@@ -19,7 +19,7 @@ def test_the_events_are_all_that_a_worker_may_append() -> None:
     kinds = {name for event in [*EVENTS, FINISH] for name in event}
     authority = {
         *("run_created", "run_started", "run_cancel_requested", "executor_lost", "attempt_failed"),
-        *("input_received", "request_answered", "request_expired", "child_finished"),
+        *("input_received", "request_answered", "request_expired", "child_started", "child_finished"),
     }
     body = worker_service_pb2.AppendEventsRequest.DESCRIPTOR.fields_by_name["events"].message_type
     assert body is not None

@@ -138,6 +138,7 @@ RESERVED = frozenset(
         EventType.INPUT_RECEIVED,
         EventType.REQUEST_ANSWERED,
         EventType.REQUEST_EXPIRED,
+        EventType.CHILD_STARTED,
         EventType.CHILD_FINISHED,
     }
 )

@@ -152,7 +152,7 @@ class Custom:
 
 @dataclass(frozen=True, slots=True)
 class ChildStarted:
-    """The run has started another one. `child_id` is its number in the run, the same again after a takeover."""
+    """The run has started another one. Authority. `child_id`: its number in the run, the same after a takeover."""
 
     child_id: str
     run_id: str

@@ -39,7 +39,7 @@ def test_work_does_not_move_a_run(status: RunStatus) -> None:
     work = set(EventType) - {
         EventType.RUN_CREATED, EventType.RUN_STARTED, EventType.RUN_CANCEL_REQUESTED, EventType.RUN_FINISHED,
         EventType.INPUT_RECEIVED, EventType.REQUEST_ANSWERED, EventType.REQUEST_EXPIRED, EventType.ATTEMPT_FAILED,
-        EventType.CHILD_FINISHED,
+        EventType.CHILD_STARTED, EventType.CHILD_FINISHED,
     }  # fmt: skip
     assert {RUN_TRANSITIONS[status, str(what)] for what in work} == {status}
 

@@ -64,8 +64,6 @@ def body_to_wire(body: EventBody) -> event_pb2.EventBody:
             return w.EventBody(custom=w.Custom(type=kind, data=object_to_wire(content)))
         case events.RequestOpened():
             return w.EventBody(request_opened=opened_to_wire(body))
-        case events.ChildStarted(child_id, run_id, adapter):
-            return w.EventBody(child_started=w.ChildStarted(child_id=child_id, run_id=run_id, adapter=adapter))
         case events.StepCompleted() | events.CheckpointSaved() | events.ProgressReported():
             return _place_to_wire(body)
         case _:
@@ -97,6 +95,7 @@ def _authority_body_to_wire(
     | events.InputReceived
     | events.RequestAnswered
     | events.RequestExpired
+    | events.ChildStarted
     | events.ChildFinished,
 ) -> event_pb2.EventBody:
     w = event_pb2
@@ -105,6 +104,8 @@ def _authority_body_to_wire(
             sent = spec_to_wire(spec)
             created = w.RunCreated(user_id=user_id, org_id=org_id, spec=sent, parent_run_id=parent)
             return w.EventBody(run_created=created)
+        case events.ChildStarted(child_id, run_id, adapter):
+            return w.EventBody(child_started=w.ChildStarted(child_id=child_id, run_id=run_id, adapter=adapter))
         case events.ChildFinished(run_id, finish):
             return w.EventBody(child_finished=w.ChildFinished(run_id=run_id, finish=finish_to_wire(finish)))
         case events.RunStarted(worker_id, epoch, attempt):

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 
 from oa_base.refusal import Refusal
-from oa_wire.rules import check_rules
 from oa_wire.shapes import Misfit, Shape
 from oa_worker.sdk.adapter import Assignment
 from openagents.runtime.v1 import event_pb2 as pb
 
-Append = Callable[[pb.EventBody], Awaitable[None]]
 M = TypeVar("M")
 _TYPES = ("child.started", "child.finished")
 
@@ -58,9 +55,8 @@ class Child:
 class Children:
     """The children of one run, numbered in the order in which they are started."""
 
-    def __init__(self, assignment: Assignment, append: Append) -> None:
+    def __init__(self, assignment: Assignment) -> None:
         self._assignment = assignment
-        self._append = append
         self._asked = 0
         self._read_up_to = 0
         self._reading = asyncio.Lock()
@@ -79,22 +75,19 @@ class Children:
             await self._read()
         before = self._started.get(child_id)
         if before is None:
-            before = pb.ChildStarted(child_id=child_id, run_id=await self._made(child_id, spec, cancel_with_parent))
-            before.adapter = spec.adapter
-            check_rules(before)
-            await self._append(pb.EventBody(child_started=before))
-            await self._assignment.stored()
+            return Child(self, await self._made(child_id, spec, cancel_with_parent))
         if before.adapter != spec.adapter:
             raise _mismatch(child_id, before.adapter, spec.adapter)
         return Child(self, before.run_id)
 
     async def _made(self, child_id: str, spec: pb.RunSpec, cancel_with_parent: bool) -> str:
+        await self._assignment.stored()  # what the function did before it stands before it in the log
         try:
             return await self._assignment.start_child(self._assignment.lease, child_id, spec, cancel_with_parent)
         except Refusal as refusal:
             if refusal.reason != "idempotency_conflict":
                 raise
-            # Its worker died between its start and the word of it.
+            # It was created, and its parent died before its log took the word of it.
             raise _mismatch(child_id, "started with another input", spec.adapter) from None
 
     async def finish_of(self, run_id: str) -> pb.RunFinished:

@@ -216,7 +216,7 @@ class _ReplayedRun(Run[Any]):
         self._steps = _ReplayedSteps(history, assignment, self._log.append, limits)
         self._requests = _ReplayedRequests(history, assignment, self._log.append)
         self._inbox = _ReplayedInbox(history, assignment)
-        self._children = _ReplayedChildren(history, assignment, self._log.append)
+        self._children = _ReplayedChildren(history, assignment)
 
     async def _until(self, end: datetime) -> None:
         """Its time is over, or else the log has nothing after it."""

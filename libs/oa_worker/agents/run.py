@@ -44,7 +44,7 @@ class Run(Saying, Generic[In_co]):
         self._inbox = Inbox(assignment)
         self._checkpoints = Checkpoints(assignment, self._log.append, limits)
         self._requests = Requests(assignment, self._log.append)
-        self._children = Children(assignment, self._log.append)
+        self._children = Children(assignment)
         extra = {"run_id": self.id, "attempt": self.attempt}
         self.logger = logging.LoggerAdapter(_LOGGER.getChild(assignment.spec.adapter), extra)
         """For the worker's own log; names the run."""

@@ -143,19 +143,16 @@ class _Log:
                     died.set()
                     await asyncio.get_running_loop().create_future()  # nothing more happens in a dead process
 
-        async def read(
-            lease: HeldLease, after_seq: int, types: Sequence[str], newest_only: bool = False
-        ) -> AsyncIterator[bytes]:
-            numbered = enumerate([*self._inputs, *self.events], start=1)
-            found = [
-                pb.RunEvent(run_id=lease.run_id, seq=seq, body=event).SerializeToString()
-                for seq, event in numbered
-                if seq > after_seq and (_type_of(event) in types or not types)
-            ]
-            for data in found[-1:] if newest_only else found:
-                yield data
+        async def start_child(lease: HeldLease, child_id: str, spec: pb.RunSpec, cancel_with_parent: bool) -> str:
+            if spec.adapter not in self._children:
+                text = f"there is no result of {spec.adapter!r}; give it in `children`"
+                raise Refusal("invalid_value", text, field="spec.adapter")
+            child = pb.ChildStarted(child_id=child_id, run_id=f"run_{int(child_id[1:]):026d}", adapter=spec.adapter)
+            if pb.EventBody(child_started=child) not in self.events:
+                await emit(pb.EventBody(child_started=child))
+            return child.run_id
 
-        held = replace(assignment, read=read, start_child=self._start_child)
+        held = replace(assignment, read=self._read, start_child=start_child)
         work = asyncio.ensure_future(adapter.run(held, emit))
         dying = asyncio.ensure_future(died.wait())
         try:
@@ -169,6 +166,18 @@ class _Log:
             for task in (work, dying):
                 task.cancel()
             await asyncio.gather(work, dying, return_exceptions=True)
+
+    async def _read(
+        self, lease: HeldLease, after_seq: int, types: Sequence[str], newest_only: bool = False
+    ) -> AsyncIterator[bytes]:
+        numbered = enumerate([*self._inputs, *self.events], start=1)
+        found = [
+            pb.RunEvent(run_id=lease.run_id, seq=seq, body=event).SerializeToString()
+            for seq, event in numbered
+            if seq > after_seq and (_type_of(event) in types or not types)
+        ]
+        for data in found[-1:] if newest_only else found:
+            yield data
 
     def _answer(self, event: pb.EventBody) -> None:
         """At once, so that nobody waits for it."""
@@ -187,12 +196,6 @@ class _Log:
         said = {"text" if opened.kind == pb.REQUEST_KIND_TEXT else "option": answer}
         answered = pb.RequestAnswered(request_id=opened.request_id, answered_by="usr_test", **said)
         self.events.append(pb.EventBody(request_answered=answered))
-
-    async def _start_child(self, lease: HeldLease, child_id: str, spec: pb.RunSpec, cancel_with_parent: bool) -> str:
-        if spec.adapter not in self._children:
-            text = f"there is no result of {spec.adapter!r}; give it in `children`"
-            raise Refusal("invalid_value", text, field="spec.adapter")
-        return f"run_{int(child_id[1:]):026d}"
 
     def _end_of(self, agent: str) -> pb.RunFinished:
         returned = self._children[agent]

@@ -15,6 +15,7 @@ from oa_wire.status import STATUS_METADATA_KEY, to_status
 from oa_worker.sdk.tokens import WorkerToken
 from openagents.runtime.v1 import run_pb2, worker_service_pb2_grpc
 from openagents.runtime.v1.event_pb2 import (
+    ChildStarted,
     EventBody,
     InputReceived,
     RequestAnswered,
@@ -207,7 +208,11 @@ class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
         existed = request.child_id in self.children
         self.children[request.child_id] = request
         number = list(self.children).index(request.child_id)
-        return StartChildResponse(child_run_id=f"run_{number:026d}", already_started=existed)
+        run_id = f"run_{number:026d}"
+        if not existed:
+            child = ChildStarted(child_id=request.child_id, run_id=run_id, adapter=request.spec.adapter)
+            self.logs[request.run_id].events.append(EventBody(child_started=child))
+        return StartChildResponse(child_run_id=run_id, already_started=existed)
 
     async def Attach(
         self, request_iterator: AsyncIterator[AttachRequest], context: Context

@@ -77,6 +77,7 @@ _MOVES: st.SearchStrategy[e.EventBody] = st.one_of(
         st.none() | st.builds(e.ExecResult, st.none() | st.integers(-128, 255), st.integers(0, 31), _COUNTS, _COUNTS),
     ),
     st.builds(e.ExecutorLost, st.just(ulid("wrk", 1)), st.integers(1, 5), st.integers(1, 5), st.booleans()),
+    st.just(e.ChildStarted("c1", ulid("run", 9), "quote")),
     st.just(e.AttemptFailed(ulid("wrk", 1), 1, 1, e.RunFinished(e.Outcome.FAILED, "agent_error"), 0)),
 )
 _WORK: st.SearchStrategy[e.EventBody] = st.one_of(
@@ -87,7 +88,6 @@ _WORK: st.SearchStrategy[e.EventBody] = st.one_of(
     st.builds(e.Verification, st.just("tests"), st.booleans()),
     st.builds(e.Usage, st.just("m"), _COUNTS, _COUNTS, _COUNTS),
     st.builds(e.Custom, st.just("acme.progress")),
-    st.just(e.ChildStarted("c1", ulid("run", 9), "quote")),
     st.just(e.RequestOpened("r1", e.RequestKind.APPROVAL, "Order?")),
     st.builds(e.StepCompleted, st.integers(1, 9), st.just("quote"), st.just(bytes(32)), st.just("{}")),
     st.builds(e.CheckpointSaved, st.integers(1, 9), st.just("{}")),
@@ -129,7 +129,7 @@ def _next(state: RunState, body: e.EventBody) -> e.RunEvent:
             body, lease = e.ExecutorLost(state.worker_id, state.lease_epoch, state.attempt, requeued), 0
         case e.AttemptFailed():
             body, lease = replace(body, lease_epoch=state.lease_epoch, attempt=state.attempt), 0
-        case e.RunCancelRequested():
+        case e.RunCancelRequested() | e.ChildStarted():
             lease = 0
     return e.RunEvent(state.run_id, state.latest_seq + 1, state.create_ns + state.latest_seq, lease, body)
 

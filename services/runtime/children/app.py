@@ -1,4 +1,4 @@
-"""Starts children, tells parents how they have ended, and ends those that are to end with their parents.
+"""Starts children, tells parents of their start and their end, and ends those that are to end with their parents.
 
 That a child has ended is told by whoever looks: the parent's log takes it once. So nothing that dies between the end of
 the child and the word to its parent leaves the parent waiting.
@@ -107,6 +107,8 @@ class Children:
         fault = await self._fault(parent, spec)
         create = CreateRun.of(run_id, state.org_id, state.user_id, spec, key, fault)
         applied = await self._log.do(create.child_of(state.run_id, cancel_with_parent=cancel_with_parent))
+        started = ChildStarted(child_id, applied.run_id, spec.adapter)
+        await self._log.do(TellChild.of(state.run_id, state.org_id, started))
         child = await self._reader.run(applied.run_id)
         if child is None:
             raise not_found(applied.run_id)

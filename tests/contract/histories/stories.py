@@ -92,7 +92,6 @@ _WORK: tuple[EventBody, ...] = (
     RequestOpened("r3", RequestKind.TEXT, "Why?"),
     CheckpointSaved(1, '{ "done": 1.50, "next": "ß" }'),
     CheckpointSaved(2, "null"),
-    ChildStarted("c1", "run_01K0000000000000000000000C", "quote"),
     ProgressReported("begins"),
     ProgressReported("3 von 10 Größen", 0, 10),
 )
@@ -289,7 +288,8 @@ def started_children(run: Teller) -> None:
     run.create(RunSpec("support", AgentSpec("{}")), "run_01K0000000000000000000000P")
     run.assign()
     first, second = "run_01K0000000000000000000000C", "run_01K0000000000000000000000D"
-    run.append(ChildStarted("c1", first, "quote"), ChildStarted("c2", second, "quote"))
+    run.settle(ChildStarted("c1", first, "quote"))
+    run.settle(ChildStarted("c2", second, "quote"))
     run.settle(ChildFinished(first, RunFinished(Outcome.SUCCEEDED, result_json='"12.50"')))
     run.lose()
     run.settle(ChildFinished(second, RunFinished(Outcome.FAILED, "agent_error", "ValueError: no")))

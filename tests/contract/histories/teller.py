@@ -148,9 +148,9 @@ class Teller:
         """The person says something to it."""
         self._do(SendInput.of(self.run_id, ORG, USER, f"input-{self._run.latest_seq}", text))
 
-    def settle(self, settled: RequestAnswered | RequestExpired | ChildFinished) -> None:
-        """A person answers a request, or its time is over; or a child has ended."""
-        if isinstance(settled, ChildFinished):
+    def settle(self, settled: RequestAnswered | RequestExpired | ChildStarted | ChildFinished) -> None:
+        """A person answers a request, or its time is over; or a child was started or has ended."""
+        if isinstance(settled, ChildStarted | ChildFinished):
             self._do(TellChild.of(self.run_id, ORG, settled))
         else:
             self._do(SettleRequest.of(self.run_id, ORG, settled))

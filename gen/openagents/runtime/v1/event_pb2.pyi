@@ -334,7 +334,7 @@ class EventBody(_message.Message):
 
     @_builtins.property
     def child_started(self) -> Global___ChildStarted:
-        """`child.started`."""
+        """`child.started`: the run has started another one. Authority."""
 
     @_builtins.property
     def child_finished(self) -> Global___ChildFinished:

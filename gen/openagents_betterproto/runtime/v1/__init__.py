@@ -207,7 +207,7 @@ class EventBody(betterproto.Message):
     """`progress.reported`."""
 
     child_started: "ChildStarted" = betterproto.message_field(22, group="kind")
-    """`child.started`."""
+    """`child.started`: the run has started another one. Authority."""
 
     child_finished: "ChildFinished" = betterproto.message_field(23, group="kind")
     """

@@ -48,7 +48,7 @@ def stored_of(
     for number, body in enumerate(work):
         if number == cancel_at:
             bodies.append((ev.RunCancelRequested(values.USER_ID), 0))
-        is_others = isinstance(body, ev.RequestAnswered | ev.RequestExpired | ev.ChildFinished)
+        is_others = isinstance(body, ev.RequestAnswered | ev.RequestExpired | ev.ChildStarted | ev.ChildFinished)
         bodies.append((body, 0 if is_others else 1))
     if cancel_at == len(work):
         bodies.append((ev.RunCancelRequested(values.USER_ID), 0))
