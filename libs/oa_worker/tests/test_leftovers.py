@@ -190,6 +190,29 @@ async def test_a_warden_that_is_killed_takes_the_command_with_it() -> None:
     await until_dead(command)
 
 
+def test_a_loop_that_ends_ends_the_command(tmp_path: Path) -> None:
+    """It cancels all tasks at once, the one that hears the warden too."""
+    pid_file = tmp_path / "pid"
+
+    async def run_for_ever(started: asyncio.Event) -> None:
+        script = f"echo $$ > {pid_file}; sleep 307"
+        process = await Process.start(["sh", "-c", script], cwd=None, env={"PATH": os.environ["PATH"]}, limits=QUICK)
+        try:
+            started.set()
+            await process.exited.wait()
+        finally:
+            await process.close()
+
+    async def main() -> int:
+        started = asyncio.Event()
+        running = asyncio.create_task(run_for_ever(started))
+        await started.wait()
+        assert not running.done()
+        return await until_written(pid_file)
+
+    asyncio.run(until_dead(asyncio.run(main())))
+
+
 async def test_without_a_subreaper_the_process_group_ends(tmp_path: Path) -> None:
     """As on macOS."""
     pid_file = tmp_path / "pid"

@@ -142,24 +142,27 @@ class Process:
             self.outputs.close()
         await self.outputs.child_over.wait()
         if self._listener is not None:
-            await self._listener
+            await asyncio.wait([self._listener])
 
     async def _listen(self) -> None:
         """What the warden says, to its end."""
-        while not self.gone.is_set():
-            word, rest = await self._line()
-            match word:
-                case "exited":
-                    status, _, duration_ms = rest.partition(" ")
-                    self.returncode, self.duration_ms = int(status), int(duration_ms)
-                    self.exited.set()
-                case "gone" | "left":
-                    self.left = int(rest or 0)
-                    self.gone.set()
-                case _:  # the end: somebody has killed the warden
-                    self._end_group()
-                    self.gone.set()
-        self.exited.set()
+        try:
+            while not self.gone.is_set():
+                word, rest = await self._line()
+                match word:
+                    case "exited":
+                        status, _, duration_ms = rest.partition(" ")
+                        self.returncode, self.duration_ms = int(status), int(duration_ms)
+                        self.exited.set()
+                    case "gone" | "left":
+                        self.left = int(rest or 0)
+                        self.gone.set()
+                    case _:  # the end: somebody has killed the warden
+                        self._end_group()
+                        self.gone.set()
+        finally:  # also when the loop ends and cancels everything: whoever waits would wait for ever
+            self.exited.set()
+            self.gone.set()
 
     async def _line(self) -> tuple[str, str]:
         try:
