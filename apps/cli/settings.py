@@ -94,9 +94,17 @@ def client_home(settings: CliSettings) -> Path:
     """Where the client keeps its files. Beside a local stack, so that `make clean` forgets both together."""
     if settings.client_home is not None:
         return settings.client_home
-    if settings.control_url is None and settings.home.is_dir():
+    if settings.home.is_dir() and _is_local(settings):
         return settings.home.absolute() / "client"
     return Path(platformdirs.user_config_dir("openagents"))
+
+
+def _is_local(settings: CliSettings) -> bool:
+    """The site is the local stack's: none is named, or that one by its address."""
+    if settings.control_url is None:
+        return True
+    stack = read_state(settings.home.absolute())
+    return stack is not None and stack.urls.get("control", "").rstrip("/") == settings.control_url.rstrip("/")
 
 
 def open_site(settings: CliSettings, env: Mapping[str, str], *, as_person: bool = False) -> Site:

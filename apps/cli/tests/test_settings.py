@@ -1,0 +1,33 @@
+"""Which site, and whose files."""
+
+from pathlib import Path
+
+from apps.cli.settings import CliSettings, client_home
+from oa_localstack.installation.state import ProcessMark, StackState, write_state
+
+LOCAL = "http://127.0.0.1:8080"
+
+
+def _home(tmp_path: Path) -> Path:
+    write_state(tmp_path, StackState(ProcessMark(1, 0.0), "ready", urls={"control": LOCAL}))
+    return tmp_path
+
+
+def test_the_local_stack_named_by_its_address_is_the_local_stack(tmp_path: Path) -> None:
+    """Who is signed in stays so when OA_CONTROL_URL is exported."""
+    home = _home(tmp_path)
+    beside_it = home / "client"
+    for url in (None, LOCAL, f"{LOCAL}/"):
+        assert client_home(CliSettings(home=home, control_url=url)) == beside_it
+
+
+def test_another_sites_files_are_not_beside_the_local_stack(tmp_path: Path) -> None:
+    home = _home(tmp_path)
+    for url in ("https://agents.example", "http://127.0.0.1:8081"):
+        assert home not in client_home(CliSettings(home=home, control_url=url)).parents
+    assert client_home(CliSettings(home=home, client_home=tmp_path / "mine")) == tmp_path / "mine"
+
+
+def test_without_a_local_stack_the_files_are_the_persons(tmp_path: Path) -> None:
+    assert tmp_path not in client_home(CliSettings(home=tmp_path / "none")).parents
+    assert tmp_path not in client_home(CliSettings(home=tmp_path, control_url=LOCAL)).parents
