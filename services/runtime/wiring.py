@@ -271,7 +271,7 @@ def _look_after_workers(
     tail.listen(attached.on_records)
     lineage.on_change(lambda _: workers.lease_holders.forget())
     families, agents = PostgresFamilies(replica.postgres), Agents(PostgresAgents(replica.postgres))
-    children = Children(log, replica.reads, families, agents, settings.children.limits())
+    children = Children(log, families, agents, settings.children.limits())
     process.background("children", children.run())
     tail.listen(children.on_records)
     held_runs = HeldRuns(replica.reads, workers.lease_holders, requests, children, limits)

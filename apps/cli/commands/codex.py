@@ -9,9 +9,7 @@ import click
 from apps.cli.conversation import Conversation, thread_of
 from apps.cli.program import Cli, command, oa
 from apps.cli.run_ids import meant_run
-
-SANDBOXES = ("read-only", "workspace-write", "danger-full-access")
-APPROVALS = ("untrusted", "on-request", "never")
+from oa_worker.adapters.codex.inputs import APPROVALS, SANDBOXES
 
 
 @oa.command("codex", epilog="Example: oa codex --sandbox workspace-write 'Make the tests pass.'")

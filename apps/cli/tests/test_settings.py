@@ -2,8 +2,12 @@
 
 from pathlib import Path
 
-from apps.cli.settings import CliSettings, client_home
+import pytest
+
+from apps.cli.settings import CliSettings, client_home, load_settings
+from oa_base.refusal import Refusal
 from oa_localstack.installation.state import ProcessMark, StackState, write_state
+from oa_worker.adapters.codex.inputs import SANDBOXES
 
 LOCAL = "http://127.0.0.1:8080"
 
@@ -31,3 +35,12 @@ def test_another_sites_files_are_not_beside_the_local_stack(tmp_path: Path) -> N
 def test_without_a_local_stack_the_files_are_the_persons(tmp_path: Path) -> None:
     assert tmp_path not in client_home(CliSettings(home=tmp_path / "none")).parents
     assert tmp_path not in client_home(CliSettings(home=tmp_path, control_url=LOCAL)).parents
+
+
+def test_a_worker_may_be_given_each_sandbox_that_there_is() -> None:
+    """The settings name them again: they are read without the worker's library, which takes its time."""
+    for sandbox in SANDBOXES:
+        assert load_settings({"OA_CODEX_SANDBOX": sandbox}).codex_sandbox == sandbox
+    with pytest.raises(Refusal) as refused:
+        load_settings({"OA_CODEX_SANDBOX": "none"})
+    assert all(sandbox in str(refused.value) for sandbox in SANDBOXES)

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 from oa_base.refusal import Refusal
 from oa_worker.agents.limits import AgentLimits
-from oa_worker.sdk.adapter import Assignment
+from oa_worker.sdk.adapter import Assignment, Emit
 from openagents.runtime.v1 import event_pb2 as pb
 
-Append = Callable[[pb.EventBody], Awaitable[None]]
 _TYPE = "checkpoint.saved"
 
 
 class Checkpoints:
     """The checkpoints of one run on this worker."""
 
-    def __init__(self, assignment: Assignment, append: Append, limits: AgentLimits) -> None:
+    def __init__(self, assignment: Assignment, append: Emit, limits: AgentLimits) -> None:
         self._assignment = assignment
         self._append = append
         self._limits = limits

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, TypeVar, cast
+from typing import TypeVar
 
 from oa_base.refusal import Refusal
 from oa_wire.shapes import Misfit, Shape
@@ -44,9 +44,8 @@ class Child:
         finish = await self._children.finish_of(self.run_id)
         if finish.outcome != pb.RUN_OUTCOME_SUCCEEDED:
             raise ChildFailed(self.run_id, finish)
-        stated = type_ if type_ is not object else cast("type[M]", Any)
         try:
-            return Shape(stated, "validation").read(finish.result_json or "null")
+            return Shape(type_, "validation").read(finish.result_json or "null")
         except Misfit as misfit:
             text = f"the result of {self.run_id} does not fit ({misfit}); ask for the type that its agent returns"
             raise Refusal("payload_mismatch", text, field="result_json") from None

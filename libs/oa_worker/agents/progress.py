@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 from oa_base.refusal import Refusal
 from oa_wire.rules import check_rules
+from oa_worker.sdk.adapter import Emit
 from openagents.runtime.v1 import event_pb2 as pb
 
-Append = Callable[[pb.EventBody], Awaitable[None]]
 _MAX = 2**64 - 1
 
 
 class Progress:
     """The progress of one run on this worker: at most one event an interval, and the last report in any case."""
 
-    def __init__(self, append: Append, interval_ms: int) -> None:
+    def __init__(self, append: Emit, interval_ms: int) -> None:
         self._append = append
         self._interval_s = interval_ms / 1000
         self._newest: pb.ProgressReported | None = None

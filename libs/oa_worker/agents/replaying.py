@@ -34,6 +34,7 @@ from oa_worker.agents.run import Run
 from oa_worker.agents.steps import Step, Steps, fingerprint_of, read_result
 from oa_worker.agents.worker import Worker
 from oa_worker.sdk.adapter import Assignment, CancelSignal, Emit
+from oa_worker.sdk.execution import failed
 from openagents.runtime.v1 import event_pb2 as pb
 from openagents.runtime.v1.worker_service_pb2 import HeldLease
 
@@ -190,8 +191,7 @@ def _finish(work: asyncio.Future[pb.RunFinished]) -> RunFinished:
     try:
         return finish_from_wire(work.result())
     except Refusal as refusal:  # as a worker says it
-        failed = pb.RunFinished(outcome=pb.RUN_OUTCOME_FAILED, reason=refusal.reason, message=refusal.message)
-        return finish_from_wire(failed)
+        return finish_from_wire(failed(refusal.reason, refusal.message))
 
 
 async def _read(

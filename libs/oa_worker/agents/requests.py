@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from oa_base.refusal import Refusal
 from oa_wire.rules import check_rules
-from oa_worker.sdk.adapter import Assignment
+from oa_worker.sdk.adapter import Assignment, Emit
 from openagents.runtime.v1 import event_pb2 as pb
 
-Append = Callable[[pb.EventBody], Awaitable[None]]
 _TYPES = ("request.opened", "request.answered", "request.expired")
 _NS = 10**9
 
@@ -30,7 +29,7 @@ class Settled:
 class Requests:
     """The requests of one run on this worker, numbered in the order of asking."""
 
-    def __init__(self, assignment: Assignment, append: Append) -> None:
+    def __init__(self, assignment: Assignment, append: Emit) -> None:
         self._assignment = assignment
         self._append = append
         self._asked = 0

@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from oa_base.refusal import Refusal
 from oa_wire.rules import check_rules
@@ -181,9 +181,8 @@ class Run(Saying, Generic[In_co]):
 
 
 def _read(type_: type[M], text: str, what: str, field: str) -> M:
-    stated = type_ if type_ is not object else cast("type[M]", Any)
     try:
-        return Shape(stated, "validation").read(text)
+        return Shape(type_, "validation").read(text)
     except Misfit as misfit:
         raise Refusal(
             "invalid_value", f"{what} does not fit ({misfit}); use one of the agent's type", field=field

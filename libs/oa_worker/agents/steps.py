@@ -19,11 +19,10 @@ from typing import Any, TypeVar, cast, get_type_hints
 from oa_base.refusal import Refusal
 from oa_wire.shapes import Misfit, Shape, plain_json
 from oa_worker.agents.limits import AgentLimits
-from oa_worker.sdk.adapter import Assignment
+from oa_worker.sdk.adapter import Assignment, Emit
 from openagents.runtime.v1 import event_pb2 as pb
 
 R = TypeVar("R")
-Append = Callable[[pb.EventBody], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Step:
 class Steps:
     """The steps of one run on this worker."""
 
-    def __init__(self, assignment: Assignment, append: Append, limits: AgentLimits) -> None:
+    def __init__(self, assignment: Assignment, append: Emit, limits: AgentLimits) -> None:
         self._assignment = assignment
         self._append = append
         self._limits = limits

@@ -24,6 +24,7 @@ from oa_worker.agents.failures import words_of
 from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS, AgentLimits
 from oa_worker.agents.run import Run
 from oa_worker.sdk.adapter import Assignment, CancelSignal
+from oa_worker.sdk.execution import failed
 from openagents.runtime.v1 import event_pb2 as pb
 from openagents.runtime.v1.worker_service_pb2 import HeldLease
 
@@ -161,7 +162,7 @@ class _Log:
                 return None
             return work.result()
         except Refusal as refusal:  # as a worker says it
-            return pb.RunFinished(outcome=pb.RUN_OUTCOME_FAILED, reason=refusal.reason, message=refusal.message)
+            return failed(refusal.reason, refusal.message)
         finally:
             for task in (work, dying):
                 task.cancel()
@@ -201,7 +202,7 @@ class _Log:
         returned = self._children[agent]
         if isinstance(returned, BaseException):
             said = words_of(returned, DEFAULT_AGENT_LIMITS.max_failure_chars)  # as its worker says it
-            return pb.RunFinished(outcome=pb.RUN_OUTCOME_FAILED, reason="agent_error", message=said)
+            return failed("agent_error", said)
         return pb.RunFinished(outcome=pb.RUN_OUTCOME_SUCCEEDED, result_json=json_text(returned, "children"))
 
     def _dies(self) -> bool:

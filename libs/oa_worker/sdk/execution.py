@@ -55,7 +55,7 @@ class Execution:
         _log.warning("run %s: the log takes no more: %s", run_id, refusal)
         if refusal.info.action is ClientAction.STOP_WORK:
             return None
-        finish = _failed(refusal.reason, f"the authority refused an event of this run: {refusal.message}")
+        finish = failed(refusal.reason, f"the authority refused an event of this run: {refusal.message}")
         try:
             await self._appender.append_finish(finish)
         except Refusal as second:
@@ -68,17 +68,18 @@ class Execution:
         assignment = self.assignment
         if self._adapter is None:
             message = f"this worker has no adapter {assignment.spec.adapter!r}; start one that has it"
-            return _failed("adapter_not_available", message)
+            return failed("adapter_not_available", message)
         try:
             return await self._adapter.run(assignment, self._appender.emit)
         except Refusal as refusal:
             if refusal.info.action is ClientAction.STOP_WORK:
                 raise  # the run is somebody else's, which the adapter learned first
-            return _failed(refusal.reason, refusal.message)
+            return failed(refusal.reason, refusal.message)
         except Exception:  # noqa: BLE001 - one adapter's defect must not take the worker's other runs with it
             _log.exception("adapter %s failed on run %s", assignment.spec.adapter, assignment.run_id)
-            return _failed("adapter_error", f"adapter {assignment.spec.adapter!r} failed; the worker's log says how")
+            return failed("adapter_error", f"adapter {assignment.spec.adapter!r} failed; the worker's log says how")
 
 
-def _failed(reason: str, message: str) -> RunFinished:
+def failed(reason: str, message: str) -> RunFinished:
+    """The finish of a run that failed, as a worker states it."""
     return RunFinished(outcome=event_pb2.RUN_OUTCOME_FAILED, reason=reason, message=message[:2000])

@@ -14,6 +14,7 @@ from typing import Protocol
 import structlog
 
 from oa_base.refusal import Refusal
+from oa_platform.process.word import Word
 from oa_platform.system.ids import new_id
 from services.runtime.authority import metrics
 from services.runtime.authority.domain import Found, Head, NewEpoch, judge
@@ -57,7 +58,7 @@ class Lineage:
         self._followed: Callable[[], Mapping[int, Head]] = dict
         self._changed: list[Callable[[Mapping[int, Head]], None]] = []
         self._turn = asyncio.Lock()
-        self._word = asyncio.Event()
+        self._word = Word()
 
     @property
     def epoch(self) -> str:
@@ -74,7 +75,7 @@ class Lineage:
 
     def wake(self) -> None:
         """Word that the epoch has changed."""
-        self._word.set()
+        self._word.give()
 
     async def open(self) -> None:
         """Learn the epoch. Raises Refusal unavailable."""
@@ -84,18 +85,13 @@ class Lineage:
     async def run(self) -> None:
         """Look when there is word, and now and then."""
         while True:
-            try:
-                async with asyncio.timeout(self._interval_s):
-                    await self._word.wait()
-            except TimeoutError:
-                pass
-            self._word.clear()
+            await self._word.within(self._interval_s)
             try:
                 await self.open()
             except Refusal as refusal:
                 _log.warning("lineage_not_confirmed", reason=refusal.reason)
                 await asyncio.sleep(self._interval_s)
-                self._word.set()
+                self._word.give()
 
     async def confirm(self, history: History) -> None:
         """Compare what was followed with what the server has; give the log a new epoch where it needs one."""

@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
 
 from oa_base.refusal import Refusal
+from oa_platform.process.word import Word
 from oa_runlog.commands import CreateRun, RequestCancel, TellChild
-from oa_runlog.decide import not_found
 from oa_runlog.events import ChildFinished, ChildStarted, EventType, RunFinished, RunSpec
 from oa_runlog.reducer import invalid_transition
 from oa_runlog.state import RunStatus
 from services.runtime.agents.app import Agents
 from services.runtime.children.limits import ChildLimits
 from services.runtime.log.app.log import Log
-from services.runtime.log.app.ports import RunReader
 from services.runtime.log.app.run_ids import new_run_id
 from services.runtime.log.domain.records import LogRecord, RunRecord
 
@@ -83,18 +81,17 @@ class Families(Protocol):
 class Children:
     """The children of all runs, as one replica looks after them."""
 
-    def __init__(self, log: Log, reader: RunReader, families: Families, agents: Agents, limits: ChildLimits) -> None:
+    def __init__(self, log: Log, families: Families, agents: Agents, limits: ChildLimits) -> None:
         self._log = log
-        self._reader = reader
         self._families = families
         self._agents = agents
         self._limits = limits
-        self._wake = asyncio.Event()
+        self._word = Word()
 
     async def start(
         self, parent: RunRecord, child_id: str, spec: RunSpec, *, cancel_with_parent: bool
-    ) -> tuple[RunRecord, bool]:
-        """The child of a run that its caller holds, and whether it was there. It belongs to its parent's owner.
+    ) -> tuple[str, bool]:
+        """The id of a child of a run that its caller holds, and whether it was there. It belongs to its parent's owner.
 
         Raises Refusal `limit_reached`, `idempotency_conflict` for another spec under the same `child_id`,
         `invalid_transition` for a parent that is to end, and as a created run does.
@@ -109,10 +106,7 @@ class Children:
         applied = await self._log.do(create.child_of(state.run_id, cancel_with_parent=cancel_with_parent))
         started = ChildStarted(child_id, applied.run_id, spec.adapter)
         await self._log.do(TellChild.of(state.run_id, state.org_id, started))
-        child = await self._reader.run(applied.run_id)
-        if child is None:
-            raise not_found(applied.run_id)
-        return child, applied.repeated
+        return applied.run_id, applied.repeated
 
     async def _fault(self, parent: RunRecord, spec: RunSpec) -> Refusal | None:
         """What speaks against another child; it counts for one that is not there yet."""
@@ -130,15 +124,12 @@ class Children:
     def on_records(self, records: Sequence[LogRecord]) -> None:
         """New records of the log: one of them may be the end of a child, or that of a parent."""
         if not _CAUSES.isdisjoint(record.type for record in records):
-            self._wake.set()
+            self._word.give()
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._limits.interval_ms / 1000):
-                    await self._wake.wait()
-            self._wake.clear()
+            await self._word.within(self._limits.interval_ms / 1000)
             try:
                 await self.look_once()
             except Refusal as refusal:
@@ -154,7 +145,7 @@ class Children:
         orphans = await self._families.orphans(self._limits.page)
         await asyncio.gather(*(self._log.do(_cancel(orphan)) for orphan in orphans))
         if len(ended) == self._limits.page or len(orphans) == self._limits.page:
-            self._wake.set()
+            self._word.give()
 
     async def _tell(self, child: EndedChild) -> None:
         told = TellChild.of(child.parent_run_id, child.org_id, ChildFinished(child.run_id, child.finish))

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
 
 from oa_base.refusal import Refusal
+from oa_platform.process.word import Word
 from oa_runlog.commands import RequestCancel
 from services.runtime.log.app.log import Log
 
@@ -48,19 +48,16 @@ class Threads:
         self._store = store
         self._interval_ms = interval_ms
         self._page = page
-        self._wake = asyncio.Event()
+        self._word = Word()
 
     def look_soon(self) -> None:
         """There is a run that may interrupt others."""
-        self._wake.set()
+        self._word.give()
 
     async def run(self) -> None:
         """Until cancelled: when there may be something, and now and then."""
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._interval_ms / 1000):
-                    await self._wake.wait()
-            self._wake.clear()
+            await self._word.within(self._interval_ms / 1000)
             try:
                 await self.look_once()
             except Refusal as refusal:

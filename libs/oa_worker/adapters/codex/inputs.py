@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
@@ -12,8 +12,9 @@ Sandbox = Literal["read-only", "workspace-write", "danger-full-access"]
 Approval = Literal["untrusted", "on-request", "never"]
 """When people are asked: before every command that is not known to be harmless; when Codex finds it needs more than
 the sandbox gives; or never, so that what would need an approval fails."""
-SANDBOXES: tuple[Sandbox, ...] = ("read-only", "workspace-write", "danger-full-access")
+SANDBOXES: tuple[Sandbox, ...] = get_args(Sandbox)
 """From the least to the most."""
+APPROVALS: tuple[Approval, ...] = get_args(Approval)
 HOUR_MS = 3_600_000
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -17,10 +17,10 @@ from oa_worker.adapters.codex.limits import CodexLimits
 from oa_worker.adapters.codex.server import AppServer, Message, RequestRefused
 from oa_worker.agents.requests import Requests, Settled
 from oa_worker.agents.run import Run
+from oa_worker.sdk.adapter import Emit
 from openagents.codex.v1 import event_pb2 as codex_pb2
 from openagents.runtime.v1 import event_pb2 as pb
 
-Put = Callable[[pb.EventBody], Awaitable[None]]
 _MAX_TITLE_CHARS = 200
 _MAX_DETAIL_BYTES = 16_000
 _MAX_KNOWN_CHANGES = 64
@@ -45,7 +45,7 @@ class Approvals:
         server: AppServer,
         events: TurnEvents,
         requests: Requests,
-        put: Put,
+        put: Emit,
         limits: CodexLimits,
         within: timedelta,
     ) -> None:
@@ -147,7 +147,7 @@ class Approvals:
         return None
 
 
-async def steer(run: Run[CodexTurn], server: AppServer, events: TurnEvents, put: Put, turn_id: str) -> None:
+async def steer(run: Run[CodexTurn], server: AppServer, events: TurnEvents, put: Emit, turn_id: str) -> None:
     """Hand to the turn what people say to the run, as it comes, without end. Each is receipted.
 
     Raises Refusal once the run is no longer this worker's, and AgentFailure once the app-server is gone.

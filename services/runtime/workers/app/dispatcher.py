@@ -12,6 +12,7 @@ import time
 import structlog
 
 from oa_base.refusal import Refusal
+from oa_platform.process.word import Word
 from oa_runlog.commands import AssignRun
 from services.runtime.log.app.log import Log
 from services.runtime.workers.app.attached import AttachedWorkers
@@ -36,25 +37,20 @@ class Dispatcher:
         self._rules = rules
         self._turns = Turns()
         self._next_look_s = 0.0
-        self._wake = asyncio.Event()
-        attached.on_work_available = self._wake.set
+        self._word = Word()
+        attached.on_work_available = self._word.give
 
     async def run(self) -> None:
         """Until cancelled: when something may have changed, and now and then."""
         while True:
-            try:
-                async with asyncio.timeout(self._limits.dispatch_interval_ms / 1000):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
-            self._wake.clear()
+            await self._word.within(self._limits.dispatch_interval_ms / 1000)
             try:
                 await self.dispatch()
                 await self._look_ahead()
             except Refusal as refusal:
                 _log.warning("dispatch_failed", reason=refusal.reason)
                 await asyncio.sleep(refusal.retry_after_ms / 1000)
-                self._wake.set()
+                self._word.give()
 
     async def _look_ahead(self) -> None:
         """Once in an interval: be there when the next run's time comes."""
@@ -63,7 +59,7 @@ class Dispatcher:
         self._next_look_s = time.monotonic() + self._limits.dispatch_interval_ms / 1000
         wait_ms = await self._store.next_time_ms(self._limits.dispatch_interval_ms)
         if wait_ms is not None:
-            asyncio.get_running_loop().call_later(wait_ms / 1000, self._wake.set)
+            asyncio.get_running_loop().call_later(wait_ms / 1000, self._word.give)
 
     async def dispatch(self) -> None:
         """Fill the free slots. Raises Refusal unavailable."""
@@ -83,7 +79,7 @@ class Dispatcher:
             return  # it left meanwhile, and would hold the run until it counts as lost
         await asyncio.gather(*(self._assign(attachment, run) for run in runs))
         if len(runs) == self._limits.dispatch_page:
-            self._wake.set()
+            self._word.give()
 
     async def _assign(self, attachment: Attachment, run: WaitingRun) -> None:
         """Try to give a run to the worker, who is told of it when `run.started` comes by in the tail."""

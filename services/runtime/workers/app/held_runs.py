@@ -66,8 +66,7 @@ class HeldRuns:
     ) -> tuple[str, bool]:
         """Start a child of the run; its id, and whether it was there. Raises Refusal as `page` and `Children` do."""
         run = await self._held(principal, lease)
-        child, existed = await self._children.start(run, child_id, spec, cancel_with_parent=cancel_with_parent)
-        return child.state.run_id, existed
+        return await self._children.start(run, child_id, spec, cancel_with_parent=cancel_with_parent)
 
     async def _held(self, principal: Principal, lease: HeldLease) -> RunRecord:
         run = await self._logs.run(lease.run_id)
