@@ -38,7 +38,7 @@ async def example(world: World) -> AsyncIterator[asyncio.subprocess.Process]:
 
 async def test_the_example_answers_what_a_person_asks(stack: StackUnderTest, tmp_path: Path) -> None:
     async with signed_in(stack, tmp_path / "client", "ann@example.org") as world:
-        program = Program(tmp_path, stack.env)
+        program = Program.of_a_person(tmp_path, stack)
         assert (await program("login", "--dev", "--email", "ann@example.org")).status == Exit.OK
         async with example(world) as process:
             ask = ("run", "start", "--adapter", "hello", "--input")

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from oa_testing.stack import StackUnderTest
+
 REPOSITORY = Path(__file__).resolve().parents[3]
 TIMEOUT_S = 60.0
 _OA = (sys.executable, "-m", "apps.cli")
@@ -46,6 +48,11 @@ class Program:
         own = {"PYTHONPATH": path, "HOME": str(home), "XDG_CONFIG_HOME": str(home / "config")}
         self._env = {**kept, **own, "OA_HOME": str(home / "stack"), **(env or {})}
         self._home = home
+
+    @classmethod
+    def of_a_person(cls, home: Path, stack: StackUnderTest, env: Mapping[str, str] | None = None) -> Program:
+        """For one of several people on a stack: each has their own files, not those beside the stack."""
+        return cls(home, {**stack.env, "OA_CLIENT_HOME": str(home / "client"), **(env or {})})
 
     async def __call__(self, *arguments: str, text: str = "", env: Mapping[str, str] | None = None) -> Done:
         """Run a command to its end."""

@@ -17,7 +17,7 @@ UNTIL_TOLD = ("sh", "-c", 'while [ ! -e "$1" ]; do echo again; sleep 0.05; done'
 
 
 async def test_runs_go_on_whoever_looks(stack: StackUnderTest, tmp_path: Path) -> None:
-    program = Program(tmp_path, stack.env)
+    program = Program.of_a_person(tmp_path, stack)
     assert (await program("login", "--dev", "--email", "ann@example.org")).status == Exit.OK
     worker = program.started_in_shell('exec "$@" >/dev/full 2>&-', "worker", "start", "--adapter", "exec")
     async with worker as process:

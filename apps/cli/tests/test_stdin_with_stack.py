@@ -18,7 +18,7 @@ pytestmark = pytest.mark.serial
 
 
 async def test_standard_input_reaches_the_command(stack: StackUnderTest, tmp_path: Path) -> None:
-    program = Program(tmp_path, stack.env)
+    program = Program.of_a_person(tmp_path, stack)
     assert (await program("login", "--dev", "--email", "ann@example.org")).status == Exit.OK
     async with program.started("worker", "start", "--adapter", "exec") as process:
         await _a_pipe(program)

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.serial
 
 
 async def signed_in(stack: StackUnderTest, home: Path) -> Program:
-    program = Program(home, stack.env)
+    program = Program.of_a_person(home, stack)
     done = await program("login", "--dev", "--email", "ann@example.org", "--json")
     assert done.status == Exit.OK, done.stderr
     assert done.documents[0]["email"] == "ann@example.org"
@@ -234,7 +234,7 @@ async def test_a_script_with_an_api_key(stack: StackUnderTest, tmp_path: Path) -
     assert account in [each["serviceAccountId"] for each in listed.documents]
     assert key.encode() not in listed.stdout
 
-    script = Program(homes[1], {**stack.env, "OA_API_KEY": key})
+    script = Program.of_a_person(homes[1], stack, {"OA_API_KEY": key})
     async with worker(script):
         started = await script("run", "start", "--", "echo", "hello")
         assert (started.status, started.stdout) == (Exit.OK, b"hello\n"), started.stderr
@@ -258,7 +258,7 @@ async def _ids(program: Program, *options: str) -> list[str]:
 
 
 async def test_signing_in_by_hand_asks_again_after_a_wrong_code(stack: StackUnderTest, tmp_path: Path) -> None:
-    program = Program(tmp_path, stack.env)
+    program = Program.of_a_person(tmp_path, stack)
     async with program.started("login", "--email", "bob@example.org") as login:
         assert login.stdin is not None
         assert login.stderr is not None
