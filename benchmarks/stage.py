@@ -34,6 +34,7 @@ from openagents.control.v1 import claims_pb2
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONTROL_TOKEN, PROJECTOR_TOKEN = "bench-control", "bench-projector"
+_TOKEN_USE_S = 20
 WAL = {"min_wal_size": "3GB", "max_wal_size": "8GB"}
 _WAL_PIECES, _WAL_PIECE_BYTES = 192, 15 << 20
 """How much is written ahead to the write-ahead log, so that its files are there before anything is measured."""
@@ -68,6 +69,8 @@ class Stage:
     org_id: str = field(default_factory=lambda: new_id("org"))
     user_id: str = field(default_factory=lambda: new_id("usr"))
     account_id: str = field(default_factory=lambda: new_id("sva"))
+    _principal: tuple[int, str] = (0, "")
+    """When the person's token was made, and the token."""
 
     @contextmanager
     def replica(self, env: Mapping[str, str] = UNPACED) -> Iterator[Replica]:
@@ -106,13 +109,16 @@ class Stage:
 
     @property
     def as_person(self) -> list[tuple[str, str]]:
-        """Metadata of a call that control makes for a person."""
-        claims = claims_pb2.PrincipalClaims(
-            sub=self.user_id,
-            kind=principal_pb2.PRINCIPAL_KIND_USER,
-            **self._claims(60, ("runs.read", "runs.write")),
-        )
-        return [("x-oa-service-token", CONTROL_TOKEN), ("x-oa-principal", sign_token(claims, self.key))]
+        """Metadata of a call that control makes for a person, with a token that it uses for as long as control does."""
+        now = int(time.time())
+        if now - self._principal[0] >= _TOKEN_USE_S:
+            claims = claims_pb2.PrincipalClaims(
+                sub=self.user_id,
+                kind=principal_pb2.PRINCIPAL_KIND_USER,
+                **self._claims(60, ("runs.read", "runs.write")),
+            )
+            self._principal = now, sign_token(claims, self.key)
+        return [("x-oa-service-token", CONTROL_TOKEN), ("x-oa-principal", self._principal[1])]
 
     @property
     def as_worker(self) -> list[tuple[str, str]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Generic, Literal, TypeVar
+from collections.abc import Hashable
+from functools import lru_cache
+from typing import Any, Generic, Literal, TypeVar, cast
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
@@ -13,6 +15,8 @@ from oa_wire.json_schema import JsonSchema
 T = TypeVar("T")
 _HONEST = ConfigDict(ser_json_inf_nan="constants")
 """A number that JSON does not have is to be noticed, and not to become null."""
+MAX_SHAPES = 256
+"""Shapes that are remembered: making one takes longer than reading a thousand values."""
 _ANYTHING: TypeAdapter[Any] = TypeAdapter(Any, config=_HONEST)
 
 
@@ -53,6 +57,19 @@ class Shape(Generic[T]):
         if fault := self._schema.fault(plain):
             raise Misfit(f"{fault.path} {fault.must}")
         return text
+
+
+def shape_of(stated: type[T], mode: Literal["validation", "serialization"]) -> Shape[T]:
+    """The shape of a type, made once."""
+    try:
+        return _remembered(cast("Hashable", stated), mode)
+    except TypeError:  # a type with a part that can't be hashed
+        return Shape(stated, mode)
+
+
+@lru_cache(MAX_SHAPES)
+def _remembered(stated: Any, mode: Literal["validation", "serialization"]) -> Shape[Any]:
+    return Shape(stated, mode)
 
 
 def _first(error: ValidationError) -> str:

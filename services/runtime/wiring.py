@@ -116,7 +116,7 @@ async def serve(
     log = await _write(replica, installation, signer, publisher(tail.publish, fanout), fanout.notification)
     topics = _topics(replica, tail, lineage)
     requests = Requests(log, replica.reads, settings.requests.limits())
-    worker_api, attached = _look_after_workers(replica, log, tail, lineage, requests)
+    workers = _look_after_workers(replica, log, tail, lineage, requests)
     process.background("lineage", lineage.run())
     note_signer = NoteSigner(log_origin(installation.receipt_log), signing_key)
     receipt_log = _merge_receipts(replica, tail, note_signer, signer.key_id)
@@ -128,10 +128,10 @@ async def serve(
     server = GrpcServer(settings.grpc, authenticator, process.protection)
     server.register(add_LogServiceServicer_to_server, LogApi(tail, whole_log, lineage))
     server.register(add_TopicServiceServicer_to_server, TopicApi(topics, note_refusal))
-    _serve_runs(replica, server, log, requests, receipt_log, artifacts)
+    _serve_runs(replica, server, log, workers, requests, receipt_log, artifacts)
     at_workers = await _worker_port(settings, process, authenticator)
-    (at_workers or server).register(add_WorkerServiceServicer_to_server, worker_api)
-    process.background("dismissal", _dismiss(at_workers or server, attached))
+    (at_workers or server).register(add_WorkerServiceServicer_to_server, workers.api)
+    process.background("dismissal", _dismiss(at_workers or server, workers.attached))
     await process.enter(server)
     if at_workers is not None:
         await process.enter(at_workers)
@@ -161,6 +161,16 @@ class _Replica:
     def run_limits(self) -> Limits:
         """What a run may do."""
         return self.settings.runs.limits(self.settings.archive.classes)
+
+
+@dataclass(frozen=True)
+class _Workers:
+    """What looks after workers, for those who need it."""
+
+    api: WorkerApi
+    attached: AttachedWorkers
+    agents: Agents
+    dispatcher: Dispatcher
 
 
 def _receipt_key(settings: RuntimeSettings) -> Ed25519PrivateKey:
@@ -250,17 +260,17 @@ def _topics(replica: _Replica, tail: Tail, lineage: Lineage) -> TopicHub:
     return hub
 
 
-def _look_after_workers(
-    replica: _Replica, log: Log, tail: Tail, lineage: Lineage, requests: Requests
-) -> tuple[WorkerApi, AttachedWorkers]:
+def _look_after_workers(replica: _Replica, log: Log, tail: Tail, lineage: Lineage, requests: Requests) -> _Workers:
     settings, process = replica.settings, replica.process
     limits, cancel_deadline_ms = settings.workers.limits(), settings.runs.cancel_deadline_ms
     store = PostgresWorkers(replica.postgres, replica.replica_id)
     attached = AttachedWorkers(replica.reads, limits, cancel_deadline_ms)
-    workers = Workers(log, attached, store, limits)
+    agents = Agents(PostgresAgents(replica.postgres))
+    workers = Workers(log, attached, store, limits, agents.forget)
     bounds = settings.runs.max_running_per_org, settings.runs.max_running_per_person
     rules = QueueRules(limits.pauses_ms(), *bounds)
-    process.background("dispatcher", Dispatcher(log, attached, store, limits, rules).run())
+    dispatcher = Dispatcher(log, attached, store, limits, rules)
+    process.background("dispatcher", dispatcher.run())
     process.background("queue", QueueWatch(store, limits.dispatch_interval_ms).run())
 
     async def accepts() -> bool:
@@ -270,12 +280,12 @@ def _look_after_workers(
     process.background("watchdog", watchdog.run())
     tail.listen(attached.on_records)
     lineage.on_change(lambda _: workers.lease_holders.forget())
-    families, agents = PostgresFamilies(replica.postgres), Agents(PostgresAgents(replica.postgres))
-    children = Children(log, families, agents, settings.children.limits())
+    families = PostgresFamilies(replica.postgres)
+    children = Children(log, dispatcher.create, families, agents, settings.children.limits())
     process.background("children", children.run())
     tail.listen(children.on_records)
     held_runs = HeldRuns(replica.reads, workers.lease_holders, requests, children, limits)
-    return WorkerApi(workers, held_runs, replica.run_limits), attached
+    return _Workers(WorkerApi(workers, held_runs, replica.run_limits), attached, agents, dispatcher)
 
 
 def _merge_receipts(replica: _Replica, tail: Tail, signer: NoteSigner, key_id: str) -> PostgresReceiptLog:
@@ -290,6 +300,7 @@ def _serve_runs(
     replica: _Replica,
     server: GrpcServer,
     log: Log,
+    workers: _Workers,
     requests: Requests,
     receipt_log: PostgresReceiptLog,
     artifacts: Artifacts,
@@ -300,9 +311,8 @@ def _serve_runs(
     pace = {"interval_ms": limits.watch_interval_ms, "page": limits.watch_page}
     threads = Threads(log, PostgresThreads(replica.postgres), **pace)
     replica.process.background("threads", threads.run())
-    agents = Agents(PostgresAgents(replica.postgres))
-    runs = Runs(log, replica.reads, agents, threads)
-    server.register(add_ScheduleServiceServicer_to_server, ScheduleApi(_schedules(replica, runs, agents)))
+    runs = Runs(log, workers.dispatcher.create, replica.reads, workers.agents, threads)
+    server.register(add_ScheduleServiceServicer_to_server, ScheduleApi(_schedules(replica, runs, workers.agents)))
     receipts = Receipts(runs, PostgresReceipts(replica.postgres))
     replays = Replays(receipts, artifacts, settings.replay.limits())
     server.register(add_RunServiceServicer_to_server, RunApi(runs, requests))

@@ -14,7 +14,6 @@ from unittest import mock
 
 from oa_runlog.commands import Append, CancelDeadline, Command
 from oa_runlog.decide import decide
-from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.state import RunState, RunStatus
 from services.runtime.authority.domain import Head
 from services.runtime.log.app.ports import LogSession, LogStore, LogTransaction
@@ -153,8 +152,8 @@ class _TransactionReadThrough:
     async def counted(self, shares: Sequence[Share]) -> Mapping[Share, int]:
         return await self._transaction.counted(shares)
 
-    async def store(self, changes: Changes, receipts: Sequence[SignedReceipt], now_ns: int) -> None:
-        await self._transaction.store(changes, receipts, now_ns)
+    async def store(self, changes: Changes, now_ns: int) -> None:
+        await self._transaction.store(changes, now_ns)
 
 
 def forgets_keys(store: LogStore) -> LogStore:

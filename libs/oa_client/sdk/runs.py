@@ -14,7 +14,7 @@ from oa_client.follow.items import EventsArchived, Seen, StartedOver
 from oa_client.follow.run_tail import RunTail, Subscribes
 from oa_khala.topics import run_events
 from oa_runlog.events import Outcome, RunEvent
-from oa_wire.shapes import Misfit, Shape, json_text
+from oa_wire.shapes import Misfit, json_text, shape_of
 
 T = TypeVar("T")
 
@@ -103,7 +103,7 @@ class RunHandle:
         """
         finish = await self.result()
         try:
-            return Shape(type_, "validation").read(finish.result_json)
+            return shape_of(type_, "validation").read(finish.result_json)
         except Misfit as misfit:
             message = f"the run's result is not a {type_.__name__} ({misfit}); ask for the type that its agent returns"
             raise Refusal("payload_mismatch", message, field="result_json") from None

@@ -6,7 +6,7 @@ import asyncio
 from typing import TypeVar
 
 from oa_base.refusal import Refusal
-from oa_wire.shapes import Misfit, Shape
+from oa_wire.shapes import Misfit, shape_of
 from oa_worker.sdk.adapter import Assignment
 from openagents.runtime.v1 import event_pb2 as pb
 
@@ -45,7 +45,7 @@ class Child:
         if finish.outcome != pb.RUN_OUTCOME_SUCCEEDED:
             raise ChildFailed(self.run_id, finish)
         try:
-            return Shape(type_, "validation").read(finish.result_json or "null")
+            return shape_of(type_, "validation").read(finish.result_json or "null")
         except Misfit as misfit:
             text = f"the result of {self.run_id} does not fit ({misfit}); ask for the type that its agent returns"
             raise Refusal("payload_mismatch", text, field="result_json") from None

@@ -11,7 +11,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from oa_base.refusal import Refusal
 from oa_wire.rules import check_rules
-from oa_wire.shapes import Misfit, Shape, json_text
+from oa_wire.shapes import Misfit, Shape, json_text, shape_of
 from oa_worker.agents.checkpoints import Checkpoints
 from oa_worker.agents.children import Child, Children
 from oa_worker.agents.inbox import Inbox
@@ -182,7 +182,7 @@ class Run(Saying, Generic[In_co]):
 
 def _read(type_: type[M], text: str, what: str, field: str) -> M:
     try:
-        return Shape(type_, "validation").read(text)
+        return shape_of(type_, "validation").read(text)
     except Misfit as misfit:
         raise Refusal(
             "invalid_value", f"{what} does not fit ({misfit}); use one of the agent's type", field=field

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast, get_type_hints
 
 from oa_base.refusal import Refusal
-from oa_wire.shapes import Misfit, Shape, plain_json
+from oa_wire.shapes import Misfit, Shape, plain_json, shape_of
 from oa_worker.agents.limits import AgentLimits
 from oa_worker.sdk.adapter import Assignment, Emit
 from openagents.runtime.v1 import event_pb2 as pb
@@ -92,7 +92,7 @@ def result_shape(function: Callable[..., object]) -> Shape[Any]:
         returned = get_type_hints(function).get("return", Any)
     except (NameError, TypeError):  # a type that is only there for type checkers, or no function
         returned = Any
-    return Shape(cast("type[Any]", returned), "validation")
+    return shape_of(cast("type[Any]", returned), "validation")
 
 
 def arguments_of(positional: Sequence[object], named: Mapping[str, object]) -> object:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from oa_platform.system.ids import new_id
 from services.control.policy.domain import StandingPrincipal
 from services.control.tokens.domain import (
+    PRINCIPAL_TTL,
     SERVICE_ACCOUNT_EDGE_TTL,
     Claims,
     access_claims,
@@ -17,6 +19,11 @@ from services.control.tokens.domain import (
     sync_claims,
     worker_claims,
 )
+
+LEFT_FOR_A_CALL = timedelta(seconds=40)
+"""How long a token that was used before still holds when it is used again."""
+MAX_UPSTREAM_TOKENS = 10_000
+"""Tokens for calls of services that are kept to be used again."""
 
 
 class TokenSigner(Protocol):
@@ -40,6 +47,8 @@ class TokenIssuer:
 
     def __init__(self, signer: TokenSigner) -> None:
         self._signer = signer
+        self._upstream: OrderedDict[tuple[StandingPrincipal, str], IssuedToken] = OrderedDict()
+        """The newest tokens for calls of services, the one used last at the end."""
 
     def for_session(self, principal: StandingPrincipal, jti: str, issued_at: datetime) -> IssuedToken:
         """An access token of a session. The same arguments always give the same token, byte for byte."""
@@ -54,8 +63,20 @@ class TokenIssuer:
         return self._issued(worker_claims(service_account_id, org_id, _new_jti(), now))
 
     def for_upstream(self, principal: StandingPrincipal, audience: str, now: datetime) -> IssuedToken:
-        """A token with which control calls the service `audience` for `principal`."""
-        return self._issued(principal_claims(principal, audience, _new_jti(), now))
+        """A token with which control calls the service `audience` for `principal`.
+
+        Calls that follow on each other get the same one: signing it, and checking it there, costs more than the rest of
+        a small call. It says what the principal may do right now: another standing is another token.
+        """
+        name = principal, audience
+        issued = self._upstream.get(name)
+        if issued is None or not issued.expires_at - PRINCIPAL_TTL <= now <= issued.expires_at - LEFT_FOR_A_CALL:
+            issued = self._issued(principal_claims(principal, audience, _new_jti(), now))
+            self._upstream[name] = issued
+        self._upstream.move_to_end(name)
+        if len(self._upstream) > MAX_UPSTREAM_TOKENS:
+            self._upstream.popitem(last=False)
+        return issued
 
     def for_topics(
         self,

@@ -21,7 +21,7 @@ from oa_runlog.reducer import invalid_transition
 from oa_runlog.state import RunStatus
 from services.runtime.agents.app import Agents
 from services.runtime.children.limits import ChildLimits
-from services.runtime.log.app.log import Log
+from services.runtime.log.app.log import Create, Log
 from services.runtime.log.app.run_ids import new_run_id
 from services.runtime.log.domain.records import LogRecord, RunRecord
 
@@ -81,8 +81,9 @@ class Families(Protocol):
 class Children:
     """The children of all runs, as one replica looks after them."""
 
-    def __init__(self, log: Log, families: Families, agents: Agents, limits: ChildLimits) -> None:
+    def __init__(self, log: Log, create: Create, families: Families, agents: Agents, limits: ChildLimits) -> None:
         self._log = log
+        self._create = create
         self._families = families
         self._agents = agents
         self._limits = limits
@@ -103,7 +104,7 @@ class Children:
         run_id = new_run_id(state.org_id, state.user_id, key, self._log.partitions)
         fault = await self._fault(parent, spec)
         create = CreateRun.of(run_id, state.org_id, state.user_id, spec, key, fault)
-        applied = await self._log.do(create.child_of(state.run_id, cancel_with_parent=cancel_with_parent))
+        applied = await self._create(create.child_of(state.run_id, cancel_with_parent=cancel_with_parent))
         started = ChildStarted(child_id, applied.run_id, spec.adapter)
         await self._log.do(TellChild.of(state.run_id, state.org_id, started))
         return applied.run_id, applied.repeated

@@ -9,7 +9,7 @@ from oa_runlog.decide import not_found
 from oa_runlog.events import ExecSpec, RunSpec, ThreadPolicy
 from oa_runlog.stdin import read_piece
 from services.runtime.agents.app import Agents
-from services.runtime.log.app.log import Log
+from services.runtime.log.app.log import Create, Log
 from services.runtime.log.app.ports import RunReader
 from services.runtime.log.app.run_ids import new_run_id
 from services.runtime.log.domain.batch import Applied
@@ -20,8 +20,9 @@ from services.runtime.threads.app import Threads
 class Runs:
     """Creates, shows, talks to and cancels runs."""
 
-    def __init__(self, log: Log, reader: RunReader, agents: Agents, threads: Threads) -> None:
+    def __init__(self, log: Log, create: Create, reader: RunReader, agents: Agents, threads: Threads) -> None:
         self._log = log
+        self._create = create
         self._reader = reader
         self._agents = agents
         self._threads = threads
@@ -35,10 +36,12 @@ class Runs:
         run_id = new_run_id(principal.org_id, principal.subject, idempotency_key, self._log.partitions)
         fault = await self._agents.fault(principal.org_id, spec)
         command = CreateRun.of(run_id, principal.org_id, principal.subject, spec, idempotency_key, fault)
-        applied = await self._log.do(command)
+        applied = await self._create(command)
         if spec.thread_policy is ThreadPolicy.INTERRUPT:
             self._threads.look_soon()
-        return await self._existing(applied.run_id), applied.repeated
+        if applied.repeated or applied.state is None:
+            return await self._existing(applied.run_id), applied.repeated
+        return RunRecord(applied.state, command.spec), False
 
     async def get(self, principal: Principal, run_id: str) -> RunRecord:
         """A run. Raises Refusal not_found."""

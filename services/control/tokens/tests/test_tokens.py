@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+
+import pytest
 
 from oa_base.identity import PrincipalKind, TokenKind
 from oa_platform.auth.keys import generate_key
 from oa_platform.auth.tokens import TOKEN_KINDS
 from openagents.control.v1 import claims_pb2
 from services.control.policy.domain import Scope, StandingPrincipal
-from services.control.tokens.app import TokenIssuer
+from services.control.tokens import app
+from services.control.tokens.app import LEFT_FOR_A_CALL, TokenIssuer
 from services.control.tokens.domain import PRINCIPAL_TTL, SERVICE_ACCOUNT_EDGE_TTL, WORKER_TTL
 from services.control.tokens.door import JwtSigner
 
@@ -46,6 +50,28 @@ def test_whoever_gets_a_token_is_told_when_it_expires_as_the_token_says() -> Non
     ):
         assert issued.expires_at == expires_at.replace(microsecond=0)
         assert claims_in(issued.token)["exp"] == issued.expires_at.timestamp()
+
+
+def test_calls_that_follow_on_each_other_have_one_token_and_another_standing_has_another() -> None:
+    issuer = TokenIssuer(JwtSigner(generate_key()))
+    first = issuer.for_upstream(PERSON, "runtime", NOW)
+    last_use = first.expires_at - LEFT_FOR_A_CALL
+    assert issuer.for_upstream(PERSON, "runtime", last_use) == first
+    assert issuer.for_upstream(PERSON, "projector", NOW) != first
+    less = issuer.for_upstream(replace(PERSON, standing=frozenset()), "runtime", NOW)
+    assert "scopes" not in claims_in(less.token)
+    for now in (last_use + timedelta(seconds=1), NOW - timedelta(seconds=1)):
+        assert issuer.for_upstream(PERSON, "runtime", now).expires_at == (now + PRINCIPAL_TTL).replace(microsecond=0)
+
+
+def test_the_token_that_was_used_longest_ago_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "MAX_UPSTREAM_TOKENS", 2)
+    issuer = TokenIssuer(JwtSigner(generate_key()))
+    one, two = (issuer.for_upstream(PERSON, audience, NOW) for audience in ("runtime", "projector"))
+    assert issuer.for_upstream(PERSON, "runtime", NOW) == one
+    issuer.for_upstream(PERSON, "third", NOW)
+    assert issuer.for_upstream(PERSON, "runtime", NOW) == one
+    assert issuer.for_upstream(PERSON, "projector", NOW) != two
 
 
 def test_a_service_is_called_with_what_the_caller_may_do_now_and_no_more() -> None:

@@ -9,6 +9,7 @@ from typing import Protocol
 import structlog
 
 from oa_base.refusal import Refusal
+from oa_runlog.commands import CreateRun
 from oa_runlog.decide import Limits
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.state import RunState
@@ -20,9 +21,9 @@ from services.runtime.log.domain.batch import (
     NO_SHARES,
     Answer,
     Batch,
+    Changes,
     Decided,
     Snapshot,
-    has_to_be_read_for,
     wanted_by,
 )
 from services.runtime.log.domain.cache import LogCache
@@ -62,14 +63,15 @@ class BatchWriter:
         self, session: LogSession, commands: Sequence[PendingCommand], partitions: Mapping[str, int]
     ) -> Decided | None:
         """Decide on what is cached, and store it if that is still so: one round trip. None if it can't be done."""
-        if has_to_be_read_for([one.command for one in commands]):
-            return None
-        hit = self._cache.look_up(partitions, time.monotonic_ns())
-        if hit is None:
+        created = {one.command.run_id for one in commands if isinstance(one.command, CreateRun)}
+        known = {run_id: number for run_id, number in partitions.items() if run_id not in created}
+        hit = self._cache.look_up(known, set(partitions.values()), time.monotonic_ns())
+        if hit is None or self._shares(hit.snapshot, commands):
             return None
         decided = self._decide(hit.heads, hit.snapshot, commands)
         if not decided.is_storable_unread:
             return None
+        self._seal_finished(decided.changes, hit.snapshot)
         if not await session.store(hit.heads, hit.snapshot.runs.values(), decided.changes, hit.snapshot.now_ns):
             metrics.BATCHES.labels("overtaken").inc()
             self._cache.overtaken(hit.heads)
@@ -85,17 +87,26 @@ class BatchWriter:
         """Lock the partitions, read, decide, store. What was read is cached."""
         async with session.transaction(set(partitions.values())) as transaction:
             snapshot = await transaction.read(wanted_by([one.command for one in commands]))
-            self._cache.clock(snapshot.now_ns, time.monotonic_ns())
-            shares = shares_to_grow([one.command for one in commands], snapshot.runs, self._run_limits)
+            self._cache.clock(snapshot.now_ns, time.monotonic_ns(), snapshot.log_epoch)
+            shares = self._shares(snapshot, commands)
             counted = await transaction.counted(shares) if shares else NO_SHARES
             decided = self._decide(transaction.heads, snapshot, commands, counted)
-            changes = decided.changes
-            if changes.records:
-                receipts = [self._seal(changes.runs[run_id], snapshot.log_epoch) for run_id in changes.finished]
-                await transaction.store(changes, receipts, snapshot.now_ns)
+            if decided.changes.records:
+                self._seal_finished(decided.changes, snapshot)
+                await transaction.store(decided.changes, snapshot.now_ns)
         metrics.BATCHES.labels("read").inc()
         self._learn(transaction.heads, decided, partitions)
         return decided
+
+    def _shares(self, snapshot: Snapshot, commands: Sequence[PendingCommand]) -> Sequence[Share]:
+        """Shares that grow with the commands: they have to be locked and counted first."""
+        return shares_to_grow([one.command for one in commands], snapshot.runs, self._run_limits)
+
+    def _seal_finished(self, changes: Changes, snapshot: Snapshot) -> None:
+        """Sign the receipts of the runs that ended."""
+        if changes.finished:
+            changes.log_epoch = snapshot.log_epoch
+            changes.receipts = [self._seal(changes.runs[run_id], snapshot.log_epoch) for run_id in changes.finished]
 
     def _decide(
         self,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
-from oa_runlog.commands import Command
+from oa_runlog.commands import Command, CreateRun
 from oa_runlog.decide import Limits
 from oa_runlog.partitions import partition_of
 from services.runtime.authority.domain import Installation
@@ -17,6 +18,9 @@ from services.runtime.log.app.sequencer import Sequencer
 from services.runtime.log.domain.batch import Applied
 from services.runtime.log.domain.pipeline import Place
 from services.runtime.log.limits import SequencerLimits
+
+Create = Callable[[CreateRun], Awaitable[Applied]]
+"""Creates a run, as `Log.do` does; raises Refusal."""
 
 
 class Log:

@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.state import RunState
 from services.runtime.authority.domain import Head
 from services.runtime.log.domain.batch import Changes, Snapshot, Wanted
@@ -28,7 +27,7 @@ class LogTransaction(Protocol):
         """How many runs count in each share. Until the transaction ends, none of them grows by another one."""
         ...
 
-    async def store(self, changes: Changes, receipts: Sequence[SignedReceipt], now_ns: int) -> None:
+    async def store(self, changes: Changes, now_ns: int) -> None:
         """Store the batch."""
         ...
 
@@ -42,10 +41,11 @@ class LogSession(Protocol):
         ...
 
     async def store(self, heads: Mapping[int, Head], runs: Collection[RunState], changes: Changes, now_ns: int) -> bool:
-        """Store a batch that was decided on these heads and runs, in one statement; it may not create or finish a run.
+        """Store a batch that was decided on these heads and runs, in one statement.
 
-        False, and nothing is stored, if one of them is not what it was, by number or by chain, or if an idempotency
-        key of the batch was used before.
+        False, and nothing is stored, if one of them is not what it was, by number or by chain, if a worker that gets a
+        run is lost or stopped, if the receipts state another epoch than the log's, or if an idempotency key of the
+        batch was used before.
         """
         ...
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from oa_base.refusal import Refusal
 from oa_runlog.commands import Append, AssignRun, Command, CreateRun, SendInput, SettleRequest, TellChild
 from oa_runlog.decide import Accepted, KnownKey, Limits, NewEvent, Unchanged, decide
+from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.state import RunState
 from services.runtime.authority.domain import Head
 from services.runtime.log.domain.pipeline import Pipeline, Place, out_of_order
@@ -41,7 +42,7 @@ class Wanted:
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """What the database holds of what is wanted. `now_ns` is its clock, read after the partitions were locked, and so
-    is the log's epoch, which a batch that is decided from the cache does not need."""
+    is the log's epoch."""
 
     now_ns: int
     log_epoch: str
@@ -73,6 +74,12 @@ class Changes:
     created: dict[str, CreateRun] = field(default_factory=dict)
     runs: dict[str, RunState] = field(default_factory=dict)
     finished: list[str] = field(default_factory=list)
+    receipts: list[SignedReceipt] = field(default_factory=list)
+    """Of the runs that finished."""
+    log_epoch: str = ""
+    """What the receipts state; empty without one."""
+    takers: list[str] = field(default_factory=list)
+    """Workers that get a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +113,6 @@ def wanted_by(commands: list[Command]) -> Wanted:
         append_keys=tuple(dict.fromkeys(c.idempotency_key for c in commands if isinstance(c, _KEYED))),
         create_keys=tuple(dict.fromkeys(create_key(c) for c in commands if isinstance(c, CreateRun))),
         assignees=tuple(dict.fromkeys(c.worker_id for c in commands if isinstance(c, AssignRun))),
-    )
-
-
-def has_to_be_read_for(commands: Collection[Command]) -> bool:
-    """Whether a batch of these can't be decided on what is cached: neither workers nor shares are."""
-    return any(
-        isinstance(command, AssignRun) or (isinstance(command, CreateRun) and command.spec.thread_policy is not None)
-        for command in commands
     )
 
 
@@ -198,6 +197,8 @@ class Batch:
         if isinstance(command, CreateRun):
             self._creates[create_key(command)] = KnownKey(command.run_id, command.fingerprint, first, count)
             changes.created[command.run_id] = command
+        elif isinstance(command, AssignRun):
+            changes.takers.append(command.worker_id)
         elif isinstance(command, _KEYED):
             key = command.idempotency_key
             self._appends[command.run_id, key] = KnownKey(command.run_id, command.fingerprint, first, count)
@@ -235,8 +236,7 @@ class Decided:
     def is_storable_unread(self) -> bool:
         """Whether it may be stored, and answered, if it was decided on what is cached.
 
-        Only what is new to the log is. A refusal may be due to what others have changed meanwhile, or stand where a
-        known key has to be recognized; what creates or finishes a run takes more than one statement.
+        Only what is new to the log is: a refusal may be due to what others have changed meanwhile, or stand where a
+        known key has to be recognized.
         """
-        is_new = all(isinstance(answer, Applied) and not answer.repeated for answer in self.answers)
-        return is_new and not self.changes.created and not self.changes.finished
+        return all(isinstance(answer, Applied) and not answer.repeated for answer in self.answers)

@@ -18,7 +18,7 @@ in a partition don't run backwards.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from oa_runlog.state import RunState
@@ -57,10 +57,13 @@ class LogCache:
         self._partitions: dict[int, _Partition] = {}
         self._runs = 0
         self._clock: tuple[int, int] | None = None
+        self._log_epoch = ""
 
-    def look_up(self, wanted: Mapping[str, int], tick_ns: int) -> CacheHit | None:
-        """Runs (with their partitions) as last known; None unless all are, or when it is time to read again."""
-        numbers = set(wanted.values())
+    def look_up(self, wanted: Mapping[str, int], numbers: Collection[int], tick_ns: int) -> CacheHit | None:
+        """Runs (with their partitions) as last known; None unless all are, or when it is time to read again.
+
+        `numbers`: the partitions of these and of what is new.
+        """
         trusted = [self._trusts(number) for number in numbers]
         if not all(trusted):
             return None
@@ -75,7 +78,7 @@ class LogCache:
             runs[run_id] = known[run_id]
         now_ns = self._clock[0] + tick_ns - self._clock[1]
         heads = {number: head for number in numbers if (head := self._partitions[number].head) is not None}
-        return CacheHit(heads, Snapshot(now_ns // 1000 * 1000, "", runs, {}, {}))
+        return CacheHit(heads, Snapshot(now_ns // 1000 * 1000, self._log_epoch, runs, {}, {}))
 
     def _trusts(self, number: int) -> bool:
         """Whether what is known of a partition may be used; each time that it may not, it is nearer to it."""
@@ -87,9 +90,10 @@ class LogCache:
             return False
         return True
 
-    def clock(self, now_ns: int, tick_ns: int) -> None:
-        """What the database's clock said, and when that came."""
+    def clock(self, now_ns: int, tick_ns: int, log_epoch: str) -> None:
+        """What the database's clock said and when that came, and the log's epoch."""
         self._clock = (now_ns, tick_ns)
+        self._log_epoch = log_epoch
 
     def learn(
         self, before: Mapping[int, Head], after: Mapping[int, Head], runs: Iterable[tuple[RunState, int]]

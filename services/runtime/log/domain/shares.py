@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from oa_runlog.commands import AssignRun, Command, CreateRun
 from oa_runlog.decide import Limits
-from oa_runlog.events import ThreadPolicy
+from oa_runlog.events import QueuePolicy, ThreadPolicy
 from oa_runlog.state import RunState
 
 UNBOUNDED = sys.maxsize
@@ -41,7 +41,8 @@ def bounds_of(command: Command, runs: Mapping[str, RunState], limits: Limits) ->
     """The shares that grow with the command, and how many runs each may have then."""
     match command:
         case AssignRun(run_id) if run := runs.get(run_id):
-            return _of_start(run, limits)
+            # One that is started again has had its turn in its thread, and keeps it.
+            return _of_start(run.org_id, run.user_id, run.queue, run.thread_id if run.attempt == 0 else "", limits)
         case CreateRun(org_id=org_id, spec=spec) if spec.thread_policy:
             bound = 1 if spec.thread_policy is ThreadPolicy.REJECT else UNBOUNDED
             return {Share(ShareKind.OPEN_THREAD, org_id, spec.thread_id): bound}
@@ -49,19 +50,30 @@ def bounds_of(command: Command, runs: Mapping[str, RunState], limits: Limits) ->
             return {}
 
 
-def _of_start(run: RunState, limits: Limits) -> dict[Share, int]:
+def _of_start(org_id: str, user_id: str, queue: QueuePolicy, thread_id: str, limits: Limits) -> dict[Share, int]:
+    """`thread_id`: the thread in which the run has to have its turn; empty for none."""
     bounds: dict[Share, int] = {}
     if limits.max_running_per_org:
-        bounds[Share(ShareKind.ORG, run.org_id)] = limits.max_running_per_org
+        bounds[Share(ShareKind.ORG, org_id)] = limits.max_running_per_org
     if limits.max_running_per_person:
-        bounds[Share(ShareKind.PERSON, run.org_id, run.user_id)] = limits.max_running_per_person
-    if run.queue.concurrency is not None:
-        bounds[Share(ShareKind.KEY, run.org_id, run.queue.concurrency.key)] = run.queue.concurrency.limit
-    if run.thread_id and run.attempt == 0:  # one that is started again has had its turn, and keeps it
-        bounds[Share(ShareKind.THREAD, run.org_id, run.thread_id)] = 1
+        bounds[Share(ShareKind.PERSON, org_id, user_id)] = limits.max_running_per_person
+    if queue.concurrency is not None:
+        bounds[Share(ShareKind.KEY, org_id, queue.concurrency.key)] = queue.concurrency.limit
+    if thread_id:
+        bounds[Share(ShareKind.THREAD, org_id, thread_id)] = 1
     return bounds
 
 
 def shares_to_grow(commands: Iterable[Command], runs: Mapping[str, RunState], limits: Limits) -> list[Share]:
-    """All shares that grow with the commands."""
-    return list(dict.fromkeys(share for command in commands for share in bounds_of(command, runs, limits)))
+    """All shares that grow with the commands, some of which may create the runs of others."""
+    shares: dict[Share, int] = {}
+    created: dict[str, CreateRun] = {}
+    for command in commands:
+        shares |= bounds_of(command, runs, limits)
+        if isinstance(command, CreateRun):
+            created[command.run_id] = command
+        elif isinstance(command, AssignRun) and (create := created.get(command.run_id)):
+            spec = create.spec
+            thread_id = spec.thread_id if spec.thread_policy else ""
+            shares |= _of_start(create.org_id, create.user_id, spec.queue, thread_id, limits)
+    return list(shares)

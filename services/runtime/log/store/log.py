@@ -15,7 +15,6 @@ from oa_platform.postgres.pool import Connection, Postgres
 from oa_runlog import wire
 from oa_runlog.commands import CreateRun
 from oa_runlog.decide import KnownKey
-from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.state import RunState, WorkerStatus
 from services.runtime.authority.domain import Head
 from services.runtime.log.domain.batch import Changes, CreateKey, Snapshot, Wanted
@@ -23,8 +22,8 @@ from services.runtime.log.domain.shares import Share, ShareKind
 from services.runtime.log.store import sql
 from services.runtime.log.store.rows import moving_values, queue_values, state_of
 
-_KEYS_INDEX = "events_idempotency"
-_RUN_WIDTH = 34
+_KEYS = {"events_idempotency", "runs_create_key"}
+"""The indexes that find an idempotency key that was used before."""
 _NO_KEY = (None, None, None)
 
 
@@ -88,7 +87,7 @@ class PostgresLogSession:
         try:
             return await self._batches.store(heads, runs, changes, now_ns)
         except asyncpg.UniqueViolationError as error:
-            if error.constraint_name != _KEYS_INDEX:
+            if error.constraint_name not in _KEYS:
                 raise
             return False
 
@@ -147,14 +146,8 @@ class PostgresLogTransaction:
             for row in rows
         }
 
-    async def store(self, changes: Changes, receipts: Sequence[SignedReceipt], now_ns: int) -> None:
+    async def store(self, changes: Changes, now_ns: int) -> None:
         """Store the batch."""
-        if changes.created:
-            created = _created_rows(changes)
-            await self._connection.execute(sql.INSERT_RUNS, *columns(created, _RUN_WIDTH))
-        if receipts:
-            signed = [(r.run_id, r.canonical_json, r.signature, r.key_id) for r in receipts]
-            await self._connection.execute(sql.INSERT_RECEIPTS, *columns(signed, 4))
         if not await self._batches.store(self.heads, (), changes, now_ns):
             raise AssertionError("a locked head has moved")
 
@@ -171,7 +164,7 @@ class _PostgresBatches:
     async def store(
         self, heads: Mapping[int, Head], known: Collection[RunState], changes: Changes, now_ns: int
     ) -> bool:
-        """Store events, runs and heads, if the partitions that grow still have `heads`, and the runs stand as `known`.
+        """Store a batch, if the partitions that grow still have `heads`, and the runs stand as `known`.
 
         Raises Refusal unavailable if the server would not keep them.
         """
@@ -189,6 +182,10 @@ class _PostgresBatches:
             [head.position for head in changes.heads.values()],
             [head.chain for head in changes.heads.values()],
             self._may_lose_commits,
+            _created_rows(changes),
+            [(one.run_id, one.canonical_json, one.signature, one.key_id) for one in changes.receipts],
+            changes.log_epoch,
+            changes.takers,
             *self._notification.arguments(changes.heads),
         )
         assert row is not None  # it selects from no table
@@ -200,6 +197,9 @@ class _PostgresBatches:
 
 
 def _created_rows(changes: Changes) -> list[tuple[object, ...]]:
+    """The new runs as rows of runtime.new_run."""
+    if not changes.created:
+        return []
     partitions = {record.run_id: partition for partition, records in changes.records.items() for record in records}
     return [
         _created_row(partitions[run_id], command, changes.runs[run_id]) for run_id, command in changes.created.items()

@@ -72,30 +72,24 @@ JOIN runtime.runs r USING (org_id, user_id, create_key)
 """
 """Runs that were created under these keys."""
 
-INSERT_RUNS = """
-INSERT INTO runtime.runs (
-    run_id, partition, org_id, user_id, create_key, create_fingerprint, adapter, retention_class, spec, create_time,
-    queue, priority, concurrency_key, concurrency_limit, thread_id, thread_policy, parent_run_id, cancel_with_parent,
-    status, latest_seq, chain_head, lease_epoch, worker_id, fenced, attempt, cancel_requested_time, cancel_reason,
-    finish_time, finish, totals, paced_until_ns, not_before_time, deadline_time, failures)
-SELECT * FROM unnest(
-    $1::text[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[], $8::text[], $9::bytea[],
-    $10::timestamptz[], $11::bytea[], $12::integer[], $13::text[], $14::integer[], $15::text[], $16::text[],
-    $17::text[], $18::boolean[], $19::text[], $20::bigint[], $21::bytea[], $22::bigint[], $23::text[], $24::boolean[],
-    $25::integer[], $26::timestamptz[], $27::text[], $28::timestamptz[], $29::bytea[], $30::text[], $31::bigint[],
-    $32::timestamptz[], $33::timestamptz[], $34::integer[])
-"""
-"""Stores new runs."""
-
 STORE_BATCH = """
 WITH locked AS MATERIALIZED (
     SELECT partition, position, chain FROM runtime.log_heads
     WHERE partition = ANY($4::integer[]) ORDER BY partition FOR UPDATE
+), takers AS MATERIALIZED (
+    SELECT status FROM runtime.workers
+    WHERE worker_id = ANY($14::text[]) AND (SELECT count(*) FROM locked) > 0 ORDER BY worker_id FOR SHARE
+), epoch AS MATERIALIZED (
+    SELECT log_epoch FROM runtime.installation
+    WHERE $13::text <> '' AND (SELECT count(*) FROM locked) > 0 FOR SHARE
 ), durable AS MATERIALIZED (
     SELECT set_config('synchronous_commit', current_setting('synchronous_commit'), true) <> 'off'
         AND current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on' OR $10 AS keeps
 ), decided AS MATERIALIZED (
-    SELECT (SELECT keeps FROM durable) AND cardinality($4::integer[]) = (
+    SELECT (SELECT keeps FROM durable)
+        AND NOT EXISTS (SELECT 1 FROM takers WHERE status IN ('lost', 'stopped'))
+        AND ($13::text = '' OR $13::text = (SELECT log_epoch FROM epoch))
+        AND cardinality($4::integer[]) = (
         SELECT count(*) FROM unnest($4::integer[], $5::bigint[], $6::bytea[]) AS s (partition, position, chain)
         JOIN locked h USING (partition, position) WHERE h.chain IS NOT DISTINCT FROM s.chain
     ) AND cardinality($7::runtime.known_run[]) = (
@@ -122,21 +116,35 @@ WITH locked AS MATERIALIZED (
     UPDATE runtime.log_heads h SET position = s.position, chain = s.chain
     FROM unnest($4::integer[], $8::bigint[], $9::bytea[]) AS s (partition, position, chain)
     WHERE h.partition = s.partition AND (SELECT holds FROM decided)
+), created AS (
+    INSERT INTO runtime.runs (
+        run_id, partition, org_id, user_id, create_key, create_fingerprint, adapter, retention_class, spec, create_time,
+        queue, priority, concurrency_key, concurrency_limit, thread_id, thread_policy, parent_run_id,
+        cancel_with_parent, status, latest_seq, chain_head, lease_epoch, worker_id, fenced, attempt,
+        cancel_requested_time, cancel_reason, finish_time, finish, totals, paced_until_ns, not_before_time,
+        deadline_time, failures)
+    SELECT * FROM unnest($11::runtime.new_run[]) WHERE (SELECT holds FROM decided)
+), sealed AS (
+    INSERT INTO runtime.receipts (run_id, canonical_json, signature, key_id)
+    SELECT * FROM unnest($12::runtime.new_receipt[]) WHERE (SELECT holds FROM decided)
 )
 SELECT holds, keeps, CASE WHEN holds THEN {notification} END AS notification FROM decided, durable
 """
-"""Events, runs and heads, in one round trip. Nothing is stored, and the answer is false, unless every head, and every
-run that was known from a cache, still is what the batch was decided on, by number and chain. The lock comes first: what
-decides reads the locked rows, and what stores asks what was decided. A head that has moved since the statement began is
-read anew once its lock is got (READ COMMITTED); the runs are as old as the statement, but no run moves unless its head
-does.
+"""Events, runs, receipts and heads, in one round trip. Nothing is stored, and the answer is false, unless every head,
+and every run that was known from a cache, still is what the batch was decided on, by number and chain; every worker
+that gets a run ($14) is there; and the log has the epoch that the receipts state ($13). An idempotency key that was
+used before is found by its unique index.
+
+The locks come first: what decides reads the locked rows, and what stores asks what was decided. What is locked is read
+anew once its lock is got (READ COMMITTED), if it has changed since the statement began: heads, workers and the epoch.
+The runs are as old as the statement, but no run moves unless its head does.
 
 Nor is anything stored on a server that would not keep it ($10: unless losing it is allowed). Its settings can change at
 any time: the one that belongs to the session is held as it is until the transaction has ended.
 
 It is completed by `store_batch`."""
 
-FIRST_OF_NOTIFICATION = 11
+FIRST_OF_NOTIFICATION = 15
 """Number of the first argument that the notification has."""
 
 
@@ -144,12 +152,6 @@ def store_batch(notification: str) -> str:
     """STORE_BATCH with an expression that is evaluated if the batch is stored, and committed with it."""
     return STORE_BATCH.format(notification=notification)
 
-
-INSERT_RECEIPTS = """
-INSERT INTO runtime.receipts (run_id, canonical_json, signature, key_id)
-SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::text[])
-"""
-"""Stores the receipts of runs that a batch finished."""
 
 READ_HEADS = "SELECT partition, position, chain FROM runtime.log_heads"
 """The heads of all partitions."""

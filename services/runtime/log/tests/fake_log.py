@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 
 from oa_base.refusal import Refusal
 from oa_runlog.decide import KnownKey
-from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.state import RunState
 from services.runtime.authority.domain import Head
 from services.runtime.log.domain.batch import Changes, CreateKey, Snapshot, Wanted, create_key
@@ -97,7 +96,9 @@ class FakeLog:
 
     def has_key(self, changes: Changes) -> bool:
         """Whether an idempotency key of these was used before."""
-        return any((run_id, key.idempotency_key) in self._appends for (run_id, _), key in changes.keys.items())
+        return any((run_id, key.idempotency_key) in self._appends for (run_id, _), key in changes.keys.items()) or any(
+            create_key(created) in self._creates for created in changes.created.values()
+        )
 
 
 class FakeSession:
@@ -133,5 +134,5 @@ class FakeTransaction:
     async def counted(self, shares: Sequence[Share]) -> dict[Share, int]:
         raise AssertionError("no share grows here")
 
-    async def store(self, changes: Changes, receipts: Sequence[SignedReceipt], now_ns: int) -> None:
+    async def store(self, changes: Changes, now_ns: int) -> None:
         self._log.store("read", changes)

@@ -97,7 +97,7 @@ async def _create(store: PostgresLog, key: str, *, fails: bool = False) -> int:
             snapshot = await transaction.read(wanted_by([command]))
             batch = Batch(transaction.heads, snapshot, FAST)
             batch.apply(command, PARTITION)
-            await transaction.store(batch.changes, [], snapshot.now_ns)
+            await transaction.store(batch.changes, snapshot.now_ns)
             if fails:
                 raise ZeroDivisionError
     return batch.heads[PARTITION].position

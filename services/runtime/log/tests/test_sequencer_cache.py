@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import asyncpg
 import pytest_asyncio
 
 from oa_platform.system.ids import new_id
 from oa_runlog import wire
-from oa_runlog.commands import Append, CreateRun, LoseLease, RequestCancel
-from oa_runlog.events import Outcome, RunFinished
+from oa_runlog.commands import Append, AssignRun, CreateRun, LoseLease, RequestCancel
+from oa_runlog.events import Concurrency, Outcome, QueuePolicy, RunFinished
+from oa_runlog.state import WorkerStatus
 from oa_testing.metrics import value_of
 from oa_testing.postgres import Database
 from services.runtime.log import metrics
+from services.runtime.log.domain.batch import Applied
 from services.runtime.log.limits import SequencerLimits
 from services.runtime.log.tests.one_sequencer import (
     ORG,
@@ -31,7 +35,10 @@ from services.runtime.log.tests.one_sequencer import (
     run_id_in,
     text,
 )
+from services.runtime.receipts.store.receipts import PostgresReceipts
 from services.runtime.tests.lost_events import LaggingStandby
+from services.runtime.workers.app.ports import WorkerRecord
+from services.runtime.workers.store.workers import PostgresWorkers
 
 _WAITS = """
 SELECT count(*) FROM pg_stat_activity
@@ -87,17 +94,97 @@ async def test_what_is_not_new_is_answered_by_the_database(rig: Rig) -> None:
     assert counted()["read"] == 5
 
 
-async def test_one_that_needs_more_than_events_is_read_for(rig: Rig) -> None:
+async def test_a_whole_run_is_stored_without_reading(rig: Rig, runtime_database: Database) -> None:
+    await rig.started_run()  # from here on, the partition is known
+    counted = Counted()
     run_id = await rig.started_run()
     await rig.submit(append(run_id, "a"))
-    counted = Counted()
-    await rig.submit(CreateRun.of(run_id_in(PARTITION), ORG, USER, SPEC, new_id("key")))
-    assert counted() == {"read": 1}
     await rig.submit(RequestCancel(run_id, ORG, USER))
-    assert counted() == {"read": 1, "cached": 1}
     await rig.submit(append(run_id, "end", RunFinished(Outcome.CANCELED)))
-    assert counted() == {"read": 2, "cached": 1}
+    assert counted()["cached"] >= 4, "creating and giving away may have shared one"
+    assert set(counted()) == {"cached"}
     assert (await refused(rig.submit(append(run_id, "late")))).reason == "invalid_transition"
+    await check_log(runtime_database.runtime, [run_id])
+    receipt = await PostgresReceipts(rig.postgres).receipt(run_id)
+    assert receipt is not None
+    assert json.loads(receipt.canonical_json)["run_id"] == run_id
+
+
+async def test_a_run_is_created_and_given_away_by_one_batch(rig: Rig, runtime_database: Database) -> None:
+    await rig.started_run()
+    counted = Counted()
+    run_id = run_id_in(PARTITION)
+    created = rig.submit(CreateRun.of(run_id, ORG, USER, SPEC, run_id))
+    given = rig.submit(AssignRun(run_id, WORKER))
+    assert ((await created).first_seq, (await given).first_seq) == (1, 2)
+    assert counted() == {"cached": 1}
+    await check_log(runtime_database.runtime, [run_id])
+
+
+async def test_a_run_that_was_created_before_is_found(rig: Rig) -> None:
+    await rig.started_run()
+    first, again = (CreateRun.of(run_id_in(PARTITION), ORG, USER, SPEC, "one key") for _ in range(2))
+    await rig.submit(first)
+    counted = Counted()
+    applied = await rig.submit(again)
+    assert (applied.run_id, applied.repeated) == (first.run_id, True)
+    assert counted() == {"overtaken": 1, "read": 1}
+    other = CreateRun.of(again.run_id, ORG, USER, replace(SPEC, labels={"a": "b"}), "one key")
+    assert (await refused(rig.submit(other))).reason == "idempotency_conflict"
+
+
+async def test_what_counts_in_a_share_is_counted_in_the_batch_that_creates_it(rig: Rig) -> None:
+    await rig.started_run()
+    spec = replace(SPEC, queue=QueuePolicy(concurrency=Concurrency("key", 1)))
+    runs = [run_id_in(PARTITION) for _ in range(2)]
+    answers: list[asyncio.Future[Applied]] = []
+    for run_id in runs:
+        answers += [rig.submit(CreateRun.of(run_id, ORG, USER, spec, run_id)), rig.submit(AssignRun(run_id, WORKER))]
+    assert [(await answer).first_seq for answer in answers[:3]] == [1, 2, 1]
+    assert (await refused(answers[3])).reason == "invalid_transition"
+
+
+async def test_a_worker_that_is_lost_meanwhile_gets_nothing(rig: Rig, runtime_database: Database) -> None:
+    """The batch waits for the worker's row, and reads it anew."""
+    await rig.started_run()
+    worker_id = new_id("wrk")
+    workers = PostgresWorkers(rig.postgres, "one")
+    record = WorkerRecord(worker_id, new_id("sva"), ORG, "", ("exec",), 1, WorkerStatus.RUNNING)
+    await workers.add_worker(record, "attachment")
+    run_id = run_id_in(PARTITION)
+    admin = await asyncpg.connect(runtime_database.admin)
+    try:
+        counted = Counted()
+        async with admin.transaction():
+            await admin.execute("UPDATE runtime.workers SET status = 'lost' WHERE worker_id = $1", worker_id)
+            created = rig.submit(CreateRun.of(run_id, ORG, USER, SPEC, run_id))
+            given = rig.submit(AssignRun(run_id, worker_id))
+            while not await admin.fetchval(_WAITS):
+                await asyncio.sleep(0.01)
+        assert (await created).first_seq == 1
+        assert (await refused(given)).reason == "worker_lost"
+        assert counted() == {"overtaken": 1, "read": 1}
+    finally:
+        await admin.close()
+
+
+async def test_a_receipt_states_the_epoch_in_which_it_is_stored(rig: Rig, runtime_database: Database) -> None:
+    run_id = await rig.started_run()
+    await rig.submit(append(run_id, "a"))
+    admin = await asyncpg.connect(runtime_database.admin)
+    try:
+        async with admin.transaction():
+            before = await admin.fetchval("SELECT log_epoch FROM runtime.installation")
+            await admin.execute("SELECT runtime.give_log_epoch($1, 'another', 'ordered', 'test', '')", before)
+            ended = rig.submit(append(run_id, "end", RunFinished(Outcome.SUCCEEDED)))
+            while not await admin.fetchval(_WAITS):
+                await asyncio.sleep(0.01)
+        await ended
+    finally:
+        await admin.close()
+    receipt = await PostgresReceipts(rig.postgres).receipt(run_id)
+    assert receipt is not None
+    assert json.loads(receipt.canonical_json)["log_epoch"] == "another"
 
 
 async def test_what_others_wrote_is_seen(runtime_database: Database) -> None:

@@ -28,7 +28,7 @@ from oa_runlog.events import (
 )
 from oa_runlog.state import RunState, RunStatus
 from services.runtime.log.app.ports import RunReader
-from services.runtime.log.domain.records import LogRecord
+from services.runtime.log.domain.records import LogRecord, RunRecord
 from services.runtime.workers import metrics
 from services.runtime.workers.app.attachment import Attachment, Lease
 from services.runtime.workers.app.ports import LeaseRecord
@@ -56,9 +56,8 @@ _MOVING = frozenset(
         EventType.CHILD_FINISHED,
     }
 )
-_QUEUEING = frozenset(
-    {EventType.RUN_CREATED, EventType.RUN_FINISHED, EventType.EXECUTOR_LOST, EventType.ATTEMPT_FAILED}
-)
+_QUEUEING = frozenset({EventType.RUN_CREATED, EventType.EXECUTOR_LOST, EventType.ATTEMPT_FAILED})
+"""A run begins to wait, unless it is given to a worker with that."""
 _OF_INTEREST = _MOVING | _QUEUEING
 
 
@@ -75,12 +74,10 @@ class AttachedWorkers:
         self._holders: dict[str, Attachment] = {}
         """Run -> the attached worker that holds it."""
         self._telling: set[asyncio.Task[None]] = set()
-        self.on_work_available: Callable[[], None] = lambda: None
-        """Called when there may be a run for a worker, or a worker for a run."""
-
-    def work_available(self) -> None:
-        """There may be a run for a worker, or a worker for a run."""
-        self.on_work_available()
+        self.on_run_waits: Callable[[], None] = lambda: None
+        """Called when a run may have begun to wait for a worker."""
+        self.on_worker_free: Callable[[], None] = lambda: None
+        """Called when a worker may have begun to wait for a run."""
 
     def add(self, attachment: Attachment) -> None:
         """A stream speaks for its worker from now on; an older one of the same worker ends."""
@@ -176,26 +173,31 @@ class AttachedWorkers:
         for record in records:
             if record.type in _MOVING:
                 self._on_moved(wire.decode_event(record.data))
+        if EventType.RUN_FINISHED in kinds:
+            self.on_worker_free()
         if not kinds.isdisjoint(_QUEUEING):
-            self.on_work_available()
+            started = {record.run_id for record in records if record.type is EventType.RUN_STARTED}
+            if not all(record.run_id in started for record in records if record.type in _QUEUEING):
+                self.on_run_waits()
 
     def _on_moved(self, event: RunEvent) -> None:
         if isinstance(event.body, RunStarted):
             attachment = self.by_id.get(event.body.worker_id)
             if attachment is not None:
                 self._hold(attachment, event.run_id, event.body.lease_epoch)
-                self._start_telling(attachment, event.run_id, event.body.lease_epoch)
+                if event.run_id not in attachment.giving:  # else whoever gives it tells it
+                    self._start_telling(attachment, event.run_id, event.body.lease_epoch)
             return
         if isinstance(event.body, ExecutorLost) and event.body.requeued:
-            self._work_available_in(self._pauses_ms[min(event.body.attempt, len(self._pauses_ms)) - 1] * MS_NS)
+            self._run_waits_in(self._pauses_ms[min(event.body.attempt, len(self._pauses_ms)) - 1] * MS_NS)
         if isinstance(event.body, AttemptFailed):
-            self._work_available_in(event.body.retry_ns - event.recorded_ns)
+            self._run_waits_in(event.body.retry_ns - event.recorded_ns)
         holder = self._holders.get(event.run_id)
         if holder is not None:
             self._on_held(holder, event)
 
-    def _work_available_in(self, pause_ns: int) -> None:
-        asyncio.get_running_loop().call_later(pause_ns / SECOND_NS, self.work_available)
+    def _run_waits_in(self, pause_ns: int) -> None:
+        asyncio.get_running_loop().call_later(pause_ns / SECOND_NS, self.on_run_waits)
 
     def _on_held(self, attachment: Attachment, event: RunEvent) -> None:
         epoch = attachment.leases[event.run_id].epoch
@@ -227,7 +229,11 @@ class AttachedWorkers:
             _log.warning("assignment_not_told", run_id=run_id, reason=refusal.reason)
             return
         if run is not None and run.state.is_leased and run.state.lease_epoch == epoch:
-            attachment.tell(Assignment(run, epoch), self._cancel_of(run.state))
+            self.tell(attachment, run)
+
+    def tell(self, attachment: Attachment, run: RunRecord) -> None:
+        """Tell a worker a run that it has got, as it stands, unless it was told. It has to hold it by then."""
+        attachment.tell(Assignment(run, run.state.lease_epoch), self._cancel_of(run.state))
 
     def _hold(self, attachment: Attachment, run_id: str, epoch: int) -> Lease:
         self._holders[run_id] = attachment

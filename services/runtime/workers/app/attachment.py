@@ -35,8 +35,10 @@ class Attachment:
         self.is_heard = False
         """Whether it gave a sign of life that is not stored yet."""
         self.leases: dict[str, Lease] = {}
-        self.reserved = 0
-        """Slots for assignments on their way."""
+        self.giving: set[str] = set()
+        """Runs on their way to it: the log is asked to give them to it."""
+        self.nothing_waits = False
+        """No run waits for it, not even for another one to end: the last look left none, and none has come since."""
         self.outbox: asyncio.Queue[Notice | None] = asyncio.Queue()
         self.is_over = False
         self.ended: Exception | None = None
@@ -49,7 +51,7 @@ class Attachment:
     @property
     def free_slots(self) -> int:
         """How many more runs it takes."""
-        return max(0, self.worker.max_concurrent_runs - len(self.leases) - self.reserved)
+        return max(0, self.worker.max_concurrent_runs - len(self.leases.keys() | self.giving))
 
     def takes_runs(self, now: float, quiet_after_s: float) -> bool:
         """Whether it may get something new now."""

@@ -1,7 +1,10 @@
-"""Hands waiting runs to attached workers.
+"""Hands runs to attached workers: those that wait, and new ones as they are created.
 
 Any number of replicas may do it at once: whether a run is assigned is decided under its partition's lock, so the second
 replica to try finds that there is nothing to do.
+
+A new run that a worker of this replica can take, while no other run waits for that worker, is given to it by the batch
+that creates it. Otherwise it waits, and has its turn in a look at all that waits.
 """
 
 from __future__ import annotations
@@ -13,8 +16,10 @@ import structlog
 
 from oa_base.refusal import Refusal
 from oa_platform.process.word import Word
-from oa_runlog.commands import AssignRun
+from oa_runlog.commands import AssignRun, CreateRun
 from services.runtime.log.app.log import Log
+from services.runtime.log.domain.batch import Applied
+from services.runtime.log.domain.records import RunRecord
 from services.runtime.workers.app.attached import AttachedWorkers
 from services.runtime.workers.app.attachment import Attachment
 from services.runtime.workers.app.ports import QueueRules, WaitingRun, WorkerStore
@@ -38,59 +43,117 @@ class Dispatcher:
         self._turns = Turns()
         self._next_look_s = 0.0
         self._word = Word()
-        attached.on_work_available = self._word.give
+        self._began_to_wait = 0
+        """How many times a run may have begun to wait."""
+        attached.on_run_waits = self._run_waits
+        attached.on_worker_free = self._word.give
+
+    def _run_waits(self) -> None:
+        self._look_at_all()
+        self._word.give()
+
+    def _look_at_all(self) -> None:
+        """Something may wait for any worker, whatever was found before."""
+        self._began_to_wait += 1
+        for attachment in self._attached.by_id.values():
+            attachment.nothing_waits = False
+
+    # ------------------------------------------------------------------------------------------------- new runs
+
+    async def create(self, command: CreateRun) -> Applied:
+        """Create a run, and give it to a worker at once if one waits for it. Raises Refusal."""
+        created = self._log.submit(command)
+        attachment = self._taker(command)
+        if attachment is not None:
+            _ = self._give(attachment, WaitingRun(command.run_id, command.user_id, command.spec))
+            workers, worker_id = self._attached.by_id, attachment.worker.worker_id
+            workers[worker_id] = workers.pop(worker_id)  # the others come before it now
+        return await asyncio.shield(created)
+
+    def _taker(self, command: CreateRun) -> Attachment | None:
+        """Who may have a new run at once; None if the run, or another one, has to wait for something else."""
+        queue, org_id, adapter = command.spec.queue, command.org_id, command.spec.adapter
+        if queue.not_before_ns is not None or queue.concurrency is not None or command.spec.thread_policy is not None:
+            return None
+        for one in self._attached.by_id.values():
+            fits = one.worker.org_id == org_id and adapter in one.worker.adapters
+            if fits and one.nothing_waits and self._takes_runs(one):
+                return one
+        return None
+
+    # ------------------------------------------------------------------------------------------------- what waits
 
     async def run(self) -> None:
         """Until cancelled: when something may have changed, and now and then."""
         while True:
             await self._word.within(self._limits.dispatch_interval_ms / 1000)
             try:
+                if time.monotonic() >= self._next_look_s:
+                    self._next_look_s = time.monotonic() + self._limits.dispatch_interval_ms / 1000
+                    self._look_at_all()
+                    await self._look_ahead()
                 await self.dispatch()
-                await self._look_ahead()
             except Refusal as refusal:
                 _log.warning("dispatch_failed", reason=refusal.reason)
                 await asyncio.sleep(refusal.retry_after_ms / 1000)
                 self._word.give()
 
     async def _look_ahead(self) -> None:
-        """Once in an interval: be there when the next run's time comes."""
-        if time.monotonic() < self._next_look_s:
-            return
-        self._next_look_s = time.monotonic() + self._limits.dispatch_interval_ms / 1000
+        """Be there when the next run's time comes."""
         wait_ms = await self._store.next_time_ms(self._limits.dispatch_interval_ms)
         if wait_ms is not None:
-            asyncio.get_running_loop().call_later(wait_ms / 1000, self._word.give)
+            asyncio.get_running_loop().call_later(wait_ms / 1000, self._run_waits)
 
     async def dispatch(self) -> None:
         """Fill the free slots. Raises Refusal unavailable."""
         # The least busy first, so that runs spread over workers.
         for attachment in sorted(self._attached.by_id.values(), key=lambda one: len(one.leases)):
-            if self._takes_runs(attachment):
+            if not attachment.nothing_waits and self._takes_runs(attachment):
                 await self._fill(attachment)
 
     def _takes_runs(self, attachment: Attachment) -> bool:
         return attachment.takes_runs(time.monotonic(), self._limits.quiet_after_ms / 1000)
 
     async def _fill(self, attachment: Attachment) -> None:
-        worker = attachment.worker
+        worker, began_to_wait = attachment.worker, self._began_to_wait
         limit = min(attachment.free_slots, self._limits.dispatch_page)
-        runs = await self._store.waiting_runs(worker.org_id, worker.adapters, limit, self._rules, self._turns.marks)
+        queue = await self._store.waiting_runs(worker.org_id, worker.adapters, limit, self._rules, self._turns.marks)
         if not self._takes_runs(attachment):
             return  # it left meanwhile, and would hold the run until it counts as lost
-        await asyncio.gather(*(self._assign(attachment, run) for run in runs))
-        if len(runs) == self._limits.dispatch_page:
+        attachment.nothing_waits = not queue.others and self._began_to_wait == began_to_wait
+        answers = [self._give(attachment, run) for run in queue.runs]
+        for answer in await asyncio.gather(*answers, return_exceptions=True):
+            # Refused otherwise: another replica was faster, or the run does not wait any more, or has to wait longer.
+            if isinstance(answer, BaseException) and not _is_decided(answer):
+                raise answer
+        if len(queue.runs) == self._limits.dispatch_page:
             self._word.give()
 
-    async def _assign(self, attachment: Attachment, run: WaitingRun) -> None:
-        """Try to give a run to the worker, who is told of it when `run.started` comes by in the tail."""
-        attachment.reserved += 1
+    # ------------------------------------------------------------------------------------------------- giving
+
+    def _give(self, attachment: Attachment, run: WaitingRun) -> asyncio.Future[Applied]:
+        """Try to give a run to the worker, and tell it once that is stored. The answer may be a Refusal."""
         try:
-            await self._log.do(AssignRun(run.run_id, attachment.worker.worker_id))
-            self._turns.served(run.user_id)
+            answer = self._log.submit(AssignRun(run.run_id, attachment.worker.worker_id))
         except Refusal as refusal:
-            # Another replica was faster, or the run has ended: it is not waiting any more, or has to wait longer.
-            _log.debug("assignment_refused", run_id=run.run_id, reason=refusal.reason)
-            if refusal.reason in ("unavailable", "overloaded"):
-                raise
-        finally:
-            attachment.reserved -= 1
+            answer = asyncio.get_running_loop().create_future()
+            answer.set_exception(refusal)
+        attachment.giving.add(run.run_id)
+        answer.add_done_callback(lambda done: self._given(attachment, run, done))
+        return answer
+
+    def _given(self, attachment: Attachment, run: WaitingRun, answer: asyncio.Future[Applied]) -> None:
+        attachment.giving.discard(run.run_id)
+        error = answer.exception()
+        if error is not None:
+            _log.debug("assignment_refused", run_id=run.run_id, reason=getattr(error, "reason", ""))
+            return
+        self._turns.served(run.user_id)
+        state = answer.result().state
+        if state is not None:
+            # Where the tail has not come so far, it tells the worker once it has.
+            self._attached.tell(attachment, RunRecord(state, run.spec))
+
+
+def _is_decided(error: BaseException) -> bool:
+    return isinstance(error, Refusal) and error.reason not in ("unavailable", "overloaded", "draining")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from oa_runlog.events import RunSpec
 from oa_runlog.state import WorkerStatus
 from services.runtime.agents.domain import Agent
 from services.runtime.workers.domain.vigil import SignOfLife
@@ -70,10 +71,19 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class WaitingRun:
-    """A run that a worker may get, and whose it is."""
+    """A run that a worker may get, whose it is, and what it executes."""
 
     run_id: str
     user_id: str
+    spec: RunSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What waits for a worker: the `runs` that it may get now, in their order, and whether `others` wait, too."""
+
+    runs: Sequence[WaitingRun]
+    others: bool
 
 
 class WorkerStore(Protocol):
@@ -129,8 +139,9 @@ class WorkerStore(Protocol):
 
     async def waiting_runs(
         self, org_id: str, adapters: Sequence[str], limit: int, rules: QueueRules, marks: Mapping[str, int]
-    ) -> list[WaitingRun]:
-        """Runs of an org that a worker with these adapters may get now, in their order. `marks`: see `domain.turns`."""
+    ) -> Queue:
+        """What waits for a worker of an org with these adapters; of those that may go now, so many. `marks`: see
+        `domain.turns`."""
         ...
 
     async def waiting(self) -> Waiting:

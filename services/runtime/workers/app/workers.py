@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import structlog
@@ -32,11 +32,20 @@ _ATTACH_TRIES = 3
 class Workers:
     """Does what workers ask for, over their streams and outside of them."""
 
-    def __init__(self, log: Log, attached: AttachedWorkers, store: WorkerStore, limits: WorkerLimits) -> None:
+    def __init__(
+        self,
+        log: Log,
+        attached: AttachedWorkers,
+        store: WorkerStore,
+        limits: WorkerLimits,
+        on_agents: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_agents` is called when a worker has said which agents it has."""
         self._log = log
         self._attached = attached
         self._store = store
         self.limits = limits
+        self._on_agents = on_agents
         self.lease_holders = LeaseHolders(store)
 
     async def attach(self, principal: Principal, hello: Hello) -> Attachment:
@@ -46,6 +55,7 @@ class Workers:
         except Refusal as refusal:
             raise refusal.under("attach") from None
         worker, attachment_id = await self._register(principal, hello)
+        self._on_agents()
         attachment = Attachment(worker, attachment_id, time.monotonic(), self.limits.pending_appends)
         self._attached.add(attachment)
         try:
@@ -55,7 +65,7 @@ class Workers:
             self.detach(attachment)
             raise
         _log.info("worker_attached", worker_id=worker.worker_id, org_id=worker.org_id, adapters=worker.adapters)
-        self._attached.work_available()
+        self._attached.on_worker_free()
         return attachment
 
     async def _register(self, principal: Principal, hello: Hello) -> tuple[WorkerRecord, str]:
@@ -102,7 +112,7 @@ class Workers:
         attachment.is_heard = True
         self._attached.tell_lost(attachment, held)
         self._attached.tell_again(attachment)
-        self._attached.work_available()
+        self._attached.on_worker_free()
 
     async def drain(self, attachment: Attachment) -> None:
         """It takes nothing new."""

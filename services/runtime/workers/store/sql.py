@@ -145,12 +145,22 @@ WITH RECURSIVE held AS (
     FROM ready r LEFT JOIN held_by_person h USING (user_id)
     WINDOW of_person AS (PARTITION BY r.user_id ORDER BY r.priority DESC, r.run_id),
            of_key AS (PARTITION BY r.concurrency_key ORDER BY r.priority DESC, r.run_id)
+), chosen AS (
+    SELECT ranked.*, row_number() OVER (ORDER BY priority DESC, turn, coalesce(mark, 0), run_id) AS place FROM ranked
+    LEFT JOIN unnest($7::text[], $8::bigint[]) AS s (user_id, mark) USING (user_id)
+    WHERE ($6 = 0 OR turn <= $6) AND (concurrency_key = '' OR key_turn <= concurrency_limit)
+    ORDER BY place
+    LIMIT CASE WHEN $5 = 0 THEN $3 ELSE least($3, greatest(0, $5 - (SELECT count(*) FROM held))) END
+), waiting AS (
+    SELECT count(*) AS waiting FROM (
+        SELECT 1 FROM runtime.runs
+        WHERE org_id = $1 AND adapter = ANY($2::text[]) AND (status = 'created' OR (status = 'running' AND fenced))
+          AND (not_before_time IS NULL OR not_before_time <= clock_timestamp())
+        LIMIT $3 + 1
+    ) w
 )
-SELECT run_id, user_id FROM ranked
-LEFT JOIN unnest($7::text[], $8::bigint[]) AS s (user_id, mark) USING (user_id)
-WHERE ($6 = 0 OR turn <= $6) AND (concurrency_key = '' OR key_turn <= concurrency_limit)
-ORDER BY priority DESC, turn, coalesce(mark, 0), run_id
-LIMIT CASE WHEN $5 = 0 THEN $3 ELSE least($3, greatest(0, $5 - (SELECT count(*) FROM held))) END
+SELECT waiting, run_id, user_id, (SELECT r.spec FROM runtime.runs r WHERE r.run_id = chosen.run_id) AS spec
+FROM waiting LEFT JOIN chosen ON true ORDER BY place
 """
 """Runs of an org that a worker could take now, in their order: the most urgent first; among these, who has the fewest
 runs with workers is next, or was served longest ago ($7, $8: people and a mark that grows); and of one person's runs
@@ -158,7 +168,8 @@ the oldest. $5 and $6: how many runs of the org and of a person may run at a tim
 
 Each person's first runs are looked up in the index, so that one who has thousands waiting costs the others nothing.
 What is over a limit, or behind an older run of its thread, is left out, lest it stand before runs that could go; that
-no limit is passed is decided again when the run is given away.
+no limit is passed is decided again when the run is given away. `waiting` counts it, up to one more than was asked for.
+There is always a row, without a run if none could go.
 
 A run whose worker was lost waits after its newest event, which says so. A clock that steps forward makes the pause
 shorter, and one that steps back ends it."""

@@ -7,9 +7,10 @@ from typing import Any, cast
 
 from oa_platform.postgres.columns import columns
 from oa_platform.postgres.pool import Postgres
+from oa_runlog import wire
 from oa_runlog.state import WorkerStatus
 from services.runtime.agents.domain import agents_document
-from services.runtime.workers.app.ports import LeaseRecord, QueueRules, Seen, Waiting, WaitingRun, WorkerRecord
+from services.runtime.workers.app.ports import LeaseRecord, Queue, QueueRules, Seen, Waiting, WaitingRun, WorkerRecord
 from services.runtime.workers.domain.vigil import SignOfLife
 from services.runtime.workers.store import sql
 
@@ -142,8 +143,8 @@ class PostgresWorkers:
 
     async def waiting_runs(
         self, org_id: str, adapters: Sequence[str], limit: int, rules: QueueRules, marks: Mapping[str, int]
-    ) -> list[WaitingRun]:
-        """Runs that a worker may get now, in their order."""
+    ) -> Queue:
+        """What waits for a worker."""
         bounds = rules.max_running_per_org, rules.max_running_per_person
         async with self._postgres.acquire() as connection:
             rows = await connection.fetch(
@@ -156,7 +157,10 @@ class PostgresWorkers:
                 list(marks),
                 list(marks.values()),
             )
-        return [WaitingRun(row["run_id"], row["user_id"]) for row in rows]
+        runs = [
+            WaitingRun(row["run_id"], row["user_id"], wire.decode_spec(row["spec"])) for row in rows if row["run_id"]
+        ]
+        return Queue(runs, rows[0]["waiting"] > len(runs))
 
     async def waiting(self) -> Waiting:
         """What waits, of all orgs."""

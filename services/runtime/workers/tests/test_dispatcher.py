@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
-from oa_runlog.commands import AssignRun
+from oa_runlog.commands import AssignRun, CreateRun
+from oa_runlog.events import Concurrency, ExecSpec, QueuePolicy, RunSpec, ThreadPolicy
 from oa_runlog.state import WorkerStatus
+from services.runtime.log.domain.batch import Applied
 from services.runtime.workers.app.attachment import Attachment
 from services.runtime.workers.app.dispatcher import Dispatcher
-from services.runtime.workers.app.ports import QueueRules, WaitingRun, WorkerRecord
+from services.runtime.workers.app.ports import Queue, QueueRules, WaitingRun, WorkerRecord
 from services.runtime.workers.limits import WorkerLimits
 
 RULES = QueueRules([])
+SPEC = RunSpec("exec", ExecSpec(("true",)))
 
 
 class OneLog:
@@ -24,8 +29,12 @@ class OneLog:
     def __init__(self) -> None:
         self.assigned: list[AssignRun] = []
 
-    async def do(self, command: AssignRun) -> None:
-        self.assigned.append(command)
+    def submit(self, command: AssignRun | CreateRun) -> asyncio.Future[Applied]:
+        if isinstance(command, AssignRun):
+            self.assigned.append(command)
+        answer: asyncio.Future[Applied] = asyncio.get_running_loop().create_future()
+        answer.set_result(Applied(command.run_id, 2, 2, repeated=False, state=None))
+        return answer
 
 
 class OneRun:
@@ -34,9 +43,9 @@ class OneRun:
     def __init__(self, meanwhile: Callable[[], None]) -> None:
         self._meanwhile = meanwhile
 
-    async def waiting_runs(self, *_asked: object) -> list[WaitingRun]:
+    async def waiting_runs(self, *_asked: object) -> Queue:
         self._meanwhile()
-        return [WaitingRun("run_1", "usr_1")]
+        return Queue([WaitingRun("run_1", "usr_1", SPEC)], others=False)
 
 
 class Attached:
@@ -44,10 +53,11 @@ class Attached:
 
     def __init__(self, *attachments: Attachment) -> None:
         self.by_id = {attachment.worker.worker_id: attachment for attachment in attachments}
+        self.on_run_waits: Callable[[], None]
 
 
-def attachment(worker_id: str) -> Attachment:
-    worker = WorkerRecord(worker_id, "sva_1", "org_1", "n", ("exec",), 1, WorkerStatus.RUNNING)
+def attachment(worker_id: str, slots: int = 1) -> Attachment:
+    worker = WorkerRecord(worker_id, "sva_1", "org_1", "n", ("exec",), slots, WorkerStatus.RUNNING)
     return Attachment(worker, "att_1", time.monotonic(), 8)
 
 
@@ -79,3 +89,100 @@ async def test_a_worker_that_left_while_another_was_served_gets_nothing() -> Non
     )
     await dispatcher.dispatch()
     assert log.assigned == [AssignRun("run_1", "wrk_1")]
+
+
+# ---------------------------------------------------------------------------------------------------- new runs
+
+
+class Waiting:
+    """What a look at the queue finds; something may happen while it is made."""
+
+    def __init__(self, others: bool = False, meanwhile: Callable[[], None] = lambda: None) -> None:
+        self.others = others
+        self.meanwhile = meanwhile
+        self.looks = 0
+
+    async def waiting_runs(self, *_asked: object) -> Queue:
+        self.looks += 1
+        self.meanwhile()
+        return Queue([], self.others)
+
+
+class Desk:
+    """A dispatcher with workers of one org that take two runs each."""
+
+    def __init__(self, *worker_ids: str, waiting: Waiting | None = None) -> None:
+        self.log = OneLog()
+        self.attached = Attached(*(attachment(one, slots=2) for one in worker_ids))
+        self.waiting = waiting or Waiting()
+        parts = cast("Any", self.log), cast("Any", self.attached), cast("Any", self.waiting)
+        self.dispatcher = Dispatcher(*parts, WorkerLimits(), RULES)
+        self._created = 0
+
+    async def create(self, spec: RunSpec = SPEC, org_id: str = "org_1") -> str:
+        """Create a run; the worker that it was given to at once, or ""."""
+        self._created += 1
+        before = len(self.log.assigned)
+        run_id = f"run_{self._created}"
+        await self.dispatcher.create(CreateRun.of(run_id, org_id, "usr_1", spec, run_id))
+        given = self.log.assigned[before:]
+        assert [one.run_id for one in given] in ([], [run_id])
+        return given[0].worker_id if given else ""
+
+
+async def test_a_new_run_is_given_away_at_once_while_nothing_waits() -> None:
+    desk = Desk("wrk_1", "wrk_2")
+    assert await desk.create() == "", "nobody has looked yet"
+    await desk.dispatcher.dispatch()
+    assert [await desk.create() for _ in range(3)] == ["wrk_1", "wrk_2", "wrk_1"], "in turns"
+    looks = desk.waiting.looks
+    await desk.dispatcher.dispatch()
+    assert desk.waiting.looks == looks, "who knows that nothing waits need not look"
+
+
+async def test_a_new_run_does_not_overtake_one_that_waits() -> None:
+    desk = Desk("wrk_1", waiting=Waiting(others=True))
+    await desk.dispatcher.dispatch()
+    assert await desk.create() == ""
+    desk.waiting.others = False
+    await desk.dispatcher.dispatch()
+    assert await desk.create() == "wrk_1"
+    desk.attached.on_run_waits()
+    assert await desk.create() == ""
+
+
+async def test_what_begins_to_wait_during_a_look_is_not_overtaken() -> None:
+    desk = Desk("wrk_1")
+    desk.waiting.meanwhile = desk.attached.on_run_waits
+    await desk.dispatcher.dispatch()
+    assert await desk.create() == ""
+
+
+WAITS_BY_ITSELF = [
+    replace(SPEC, queue=QueuePolicy(not_before_ns=1)),
+    replace(SPEC, queue=QueuePolicy(concurrency=Concurrency("key", 1))),
+    replace(SPEC, thread_id="thr_1", thread_policy=ThreadPolicy.ENQUEUE),
+]
+
+
+@pytest.mark.parametrize("spec", WAITS_BY_ITSELF, ids=["time", "concurrency", "thread"])
+async def test_a_run_that_may_have_to_wait_has_its_turn_in_a_look(spec: RunSpec) -> None:
+    desk = Desk("wrk_1")
+    await desk.dispatcher.dispatch()
+    assert await desk.create(spec) == ""
+    assert await desk.create() == "wrk_1"
+
+
+async def test_only_a_worker_that_may_take_it_gets_a_new_run() -> None:
+    desk = Desk("wrk_1")
+    await desk.dispatcher.dispatch()
+    assert await desk.create(org_id="org_2") == ""
+    assert await desk.create(replace(SPEC, adapter="other")) == ""
+    worker = desk.attached.by_id["wrk_1"]
+    worker.hold("run_a", 1)
+    worker.giving |= {"run_a", "run_b"}  # one of them is there already
+    assert await desk.create() == ""
+    worker.giving.clear()
+    assert await desk.create() == "wrk_1"
+    drains(worker)
+    assert await desk.create() == ""
