@@ -161,11 +161,22 @@ class Replicas:
     async def new_run(self) -> ReplicatedRun:
         """A new run that "w0" has got, without any trouble."""
         run_id, worker, spec = new_id("run"), "w0", RunSpec("exec", ExecSpec(("true",)))
-        await self._setup.do(commands.CreateRun.of(run_id, ORG, USER, spec, run_id))
-        await self._setup.do(commands.AssignRun(run_id, worker))
+        await self._set_up(commands.CreateRun.of(run_id, ORG, USER, spec, run_id))
+        await self._set_up(commands.AssignRun(run_id, worker))
         start = RunLog(seq=2, worker=worker, epoch=1)
         model = RunModel(start=start, max_requeues=_LIMITS.max_requeues)
         return ReplicatedRun(self.replicas, self._calls, run_id, model)
+
+    async def _set_up(self, command: commands.Command) -> None:
+        """Carry it out, though the commits of others may let this one fail where a defect is tried out."""
+        while True:
+            try:
+                await self._setup.do(command)
+            except Refusal as refusal:
+                if refusal.reason != "unavailable":
+                    raise
+            else:
+                return
 
     async def _kill_connections(self) -> None:
         chance = random.Random(self._seed)

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, TypeVar
 import grpc
 
 from oa_base.refusal import Refusal
+from oa_wire.batches import batches
 from oa_worker.sdk.wire import refusal_of_rpc
 from openagents.runtime.v1.worker_service_pb2 import (
     AppendEventsRequest,
     AppendEventsResponse,
     AppendRefused,
     AttachRequest,
+    AttachRequestBatch,
     AttachResponse,
     ExpireRequestRequest,
     ReadHeldRunRequest,
@@ -88,7 +90,11 @@ class Attachment:
     async def messages(self) -> AsyncIterator[AttachResponse]:
         """What the authority says. Raises Refusal when the stream breaks; it never ends by itself."""
         while True:
-            yield await _read(self._call)
+            message = await _read(self._call)
+            if not message.HasField("batch"):
+                yield message
+            for one in message.batch.responses:
+                yield one
 
     async def read_run(self, request: ReadHeldRunRequest, *, timeout_s: float) -> Sequence[bytes]:
         """A page of the log of a run that this worker holds, in a call beside the stream. Raises Refusal."""
@@ -121,9 +127,22 @@ class Attachment:
 
     async def _write(self) -> None:
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # the reader reports the break
-            while (request := await self._outbox.get()) is not None:
-                await self._call.write(request)
+            over = False
+            while not over:
+                queued = [await self._outbox.get()]
+                while not self._outbox.empty():
+                    queued.append(self._outbox.get_nowait())
+                over = None in queued
+                for requests in batches(request for request in queued if request is not None):
+                    await self._write_all(requests)
             await self._call.done_writing()
+
+    async def _write_all(self, requests: list[AttachRequest]) -> None:
+        if len(requests) > 1 and self.attached.takes_batches:
+            await self._call.write(AttachRequest(batch=AttachRequestBatch(requests=requests)))
+        else:
+            for request in requests:
+                await self._call.write(request)
 
 
 async def attach(channel: grpc.aio.Channel, token: str, hello: WorkerHello, *, timeout_s: float) -> Attachment:

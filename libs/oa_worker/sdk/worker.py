@@ -233,6 +233,7 @@ class Worker:
             max_concurrent_runs=self._slots,
             held_leases=self._runs.leases(),
             agents=self._agents,
+            takes_batches=True,
         )
 
     # --------------------------------------------------------------------------------------------------- messages

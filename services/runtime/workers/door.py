@@ -14,6 +14,7 @@ from oa_platform.rpc.refusals import note_refusal
 from oa_runlog import wire
 from oa_runlog.commands import Append, EncodedBody
 from oa_runlog.decide import Limits
+from oa_wire.batches import batches
 from oa_wire.rules import check_rules
 from openagents.runtime.v1 import run_pb2
 from openagents.runtime.v1 import worker_service_pb2 as pb
@@ -86,10 +87,13 @@ class WorkerApi(WorkerServiceServicer):
         reading = asyncio.create_task(self._read(requests, principal, attachment))
         try:
             yield self._attached(attachment)
-            while (notice := await attachment.outbox.get()) is not None:
-                if isinstance(notice, AppendAnswer) and isinstance(notice.answer, Refusal):
-                    note_refusal(_ATTACH, notice.answer)
-                yield _notice(notice)
+            while notices := await attachment.notices():
+                for responses in batches(_noted(notice) for notice in notices):
+                    if len(responses) > 1 and first.attach.takes_batches:
+                        yield pb.AttachResponse(batch=pb.AttachResponseBatch(responses=responses))
+                    else:
+                        for response in responses:
+                            yield response
             if attachment.ended is not None:
                 raise attachment.ended
         finally:
@@ -113,6 +117,9 @@ class WorkerApi(WorkerServiceServicer):
         if kind == "append":
             await self._append(request.append, principal, attachment)
             return
+        if kind == "batch":
+            await self._handle_all(request.batch.requests, principal, attachment)
+            return
         check_rules(request)
         match kind:
             case "heartbeat":
@@ -125,6 +132,17 @@ class WorkerApi(WorkerServiceServicer):
                 raise _out_of_order("a worker's stream has one `attach`; open another stream to attach again")
             case _:
                 raise Refusal("missing_payload", "the message says nothing; set one of its kinds", field="message")
+
+    async def _handle_all(
+        self, requests: Iterable[pb.AttachRequest], principal: Principal, attachment: Attachment
+    ) -> None:
+        for index, request in enumerate(requests):
+            try:
+                if request.HasField("batch"):
+                    raise _out_of_order("a batch holds no batch; send its messages themselves")
+                await self._handle(request, principal, attachment)
+            except Refusal as refusal:
+                raise refusal.under(f"batch.requests[{index}]") from None
 
     async def _append(self, request: pb.AppendEventsRequest, principal: Principal, attachment: Attachment) -> None:
         """An append that can't be read is refused like any other, and the stream goes on."""
@@ -144,6 +162,7 @@ class WorkerApi(WorkerServiceServicer):
             lost_after_ms=limits.lost_after_ms,
             max_event_bytes=self._run_limits.max_event_bytes,
             max_events_per_second=self._run_limits.events_per_second,
+            takes_batches=True,
         )
         return pb.AttachResponse(attached=attached)
 
@@ -208,6 +227,12 @@ def _appended(request_id: int, applied: Applied) -> pb.AppendEventsResponse:
 
 def _run(run: RunRecord) -> run_pb2.Run:
     return wire.run_to_wire(run.state, run.spec, run_events(run.state.run_id))
+
+
+def _noted(notice: Notice) -> pb.AttachResponse:
+    if isinstance(notice, AppendAnswer) and isinstance(notice.answer, Refusal):
+        note_refusal(_ATTACH, notice.answer)
+    return _notice(notice)
 
 
 def _notice(notice: Notice) -> pb.AttachResponse:

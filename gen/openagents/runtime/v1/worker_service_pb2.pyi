@@ -215,6 +215,7 @@ class AttachRequest(_message.Message):
     APPEND_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
     GOODBYE_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def attach(self) -> Global___WorkerHello:
         """First message of every stream."""
@@ -235,6 +236,10 @@ class AttachRequest(_message.Message):
     def goodbye(self) -> Global___WorkerGoodbye:
         """It ends; its leases, if any are left, are given up at once."""
 
+    @_builtins.property
+    def batch(self) -> Global___AttachRequestBatch:
+        """Several messages as one, to an authority that `takes_batches`."""
+
     def __init__(
         self,
         *,
@@ -243,16 +248,41 @@ class AttachRequest(_message.Message):
         append: Global___AppendEventsRequest | None = ...,
         drain: Global___WorkerDrain | None = ...,
         goodbye: Global___WorkerGoodbye | None = ...,
+        batch: Global___AttachRequestBatch | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["append", b"append", "attach", b"attach", "drain", b"drain", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message", b"message"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["append", b"append", "attach", b"attach", "batch", b"batch", "drain", b"drain", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message", b"message"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["append", b"append", "attach", b"attach", "drain", b"drain", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message", b"message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["append", b"append", "attach", b"attach", "batch", b"batch", "drain", b"drain", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message", b"message"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["attach", "heartbeat", "append", "drain", "goodbye"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["attach", "heartbeat", "append", "drain", "goodbye", "batch"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
 Global___AttachRequest: _TypeAlias = AttachRequest  # noqa: Y015
+
+@_typing.final
+class AttachRequestBatch(_message.Message):
+    """Several messages of a worker, in order. Each counts as if it had come alone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttachRequest]:
+        """The messages; none of them is an `attach` or a batch."""
+
+    def __init__(
+        self,
+        *,
+        requests: _abc.Iterable[Global___AttachRequest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["requests", b"requests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttachRequestBatch: _TypeAlias = AttachRequestBatch  # noqa: Y015
 
 @_typing.final
 class WorkerHello(_message.Message):
@@ -266,12 +296,15 @@ class WorkerHello(_message.Message):
     MAX_CONCURRENT_RUNS_FIELD_NUMBER: _builtins.int
     HELD_LEASES_FIELD_NUMBER: _builtins.int
     AGENTS_FIELD_NUMBER: _builtins.int
+    TAKES_BATCHES_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     """Its id from an earlier stream of the same process; empty for a new worker."""
     name: _builtins.str
     """Name for people, for example "laptop-1"."""
     max_concurrent_runs: _builtins.int
     """Most runs at a time."""
+    takes_batches: _builtins.bool
+    """Whether several messages may come to it as one `batch`."""
     @_builtins.property
     def adapters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Adapters that it has."""
@@ -293,10 +326,11 @@ class WorkerHello(_message.Message):
         max_concurrent_runs: _builtins.int = ...,
         held_leases: _abc.Iterable[Global___HeldLease] | None = ...,
         agents: _abc.Iterable[Global___Agent] | None = ...,
+        takes_batches: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "agents", b"agents", "held_leases", b"held_leases", "max_concurrent_runs", b"max_concurrent_runs", "name", b"name", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "agents", b"agents", "held_leases", b"held_leases", "max_concurrent_runs", b"max_concurrent_runs", "name", b"name", "takes_batches", b"takes_batches", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -590,6 +624,7 @@ class AttachResponse(_message.Message):
     LEASE_LOST_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
     NEWS_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def attached(self) -> Global___WorkerAttached:
         """Answer to `attach`."""
@@ -622,6 +657,10 @@ class AttachResponse(_message.Message):
     def news(self) -> Global___RunNews:
         """Others have written something to a run: read it (`ReadHeldRun`)."""
 
+    @_builtins.property
+    def batch(self) -> Global___AttachResponseBatch:
+        """Several messages as one, to a worker that `takes_batches`."""
+
     def __init__(
         self,
         *,
@@ -633,16 +672,41 @@ class AttachResponse(_message.Message):
         lease_lost: Global___LeaseLost | None = ...,
         draining: Global___AuthorityDraining | None = ...,
         news: Global___RunNews | None = ...,
+        batch: Global___AttachResponseBatch | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["append_refused", b"append_refused", "appended", b"appended", "assignment", b"assignment", "attached", b"attached", "cancel", b"cancel", "draining", b"draining", "lease_lost", b"lease_lost", "message", b"message", "news", b"news"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["append_refused", b"append_refused", "appended", b"appended", "assignment", b"assignment", "attached", b"attached", "batch", b"batch", "cancel", b"cancel", "draining", b"draining", "lease_lost", b"lease_lost", "message", b"message", "news", b"news"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_refused", b"append_refused", "appended", b"appended", "assignment", b"assignment", "attached", b"attached", "cancel", b"cancel", "draining", b"draining", "lease_lost", b"lease_lost", "message", b"message", "news", b"news"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_refused", b"append_refused", "appended", b"appended", "assignment", b"assignment", "attached", b"attached", "batch", b"batch", "cancel", b"cancel", "draining", b"draining", "lease_lost", b"lease_lost", "message", b"message", "news", b"news"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["attached", "assignment", "appended", "append_refused", "cancel", "lease_lost", "draining", "news"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["attached", "assignment", "appended", "append_refused", "cancel", "lease_lost", "draining", "news", "batch"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
 Global___AttachResponse: _TypeAlias = AttachResponse  # noqa: Y015
+
+@_typing.final
+class AttachResponseBatch(_message.Message):
+    """Several messages of the authority, in order. Each counts as if it had come alone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESPONSES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def responses(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttachResponse]:
+        """The messages; none of them is a batch."""
+
+    def __init__(
+        self,
+        *,
+        responses: _abc.Iterable[Global___AttachResponse] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["responses", b"responses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttachResponseBatch: _TypeAlias = AttachResponseBatch  # noqa: Y015
 
 @_typing.final
 class WorkerAttached(_message.Message):
@@ -655,6 +719,7 @@ class WorkerAttached(_message.Message):
     LOST_AFTER_MS_FIELD_NUMBER: _builtins.int
     MAX_EVENT_BYTES_FIELD_NUMBER: _builtins.int
     MAX_EVENTS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    TAKES_BATCHES_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     """Its id, to come back with."""
     heartbeat_interval_ms: _builtins.int
@@ -665,6 +730,8 @@ class WorkerAttached(_message.Message):
     """Largest event, serialized, in bytes."""
     max_events_per_second: _builtins.int
     """Most events of one run in a second."""
+    takes_batches: _builtins.bool
+    """Whether several messages may come to it as one `batch`."""
     def __init__(
         self,
         *,
@@ -673,10 +740,11 @@ class WorkerAttached(_message.Message):
         lost_after_ms: _builtins.int = ...,
         max_event_bytes: _builtins.int = ...,
         max_events_per_second: _builtins.int = ...,
+        takes_batches: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval_ms", b"heartbeat_interval_ms", "lost_after_ms", b"lost_after_ms", "max_event_bytes", b"max_event_bytes", "max_events_per_second", b"max_events_per_second", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval_ms", b"heartbeat_interval_ms", "lost_after_ms", b"lost_after_ms", "max_event_bytes", b"max_event_bytes", "max_events_per_second", b"max_events_per_second", "takes_batches", b"takes_batches", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

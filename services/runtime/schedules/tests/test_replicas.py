@@ -11,16 +11,16 @@ import pytest
 
 from oa_base.refusal import Refusal
 from oa_platform.telemetry.metrics import REGISTRY
-from oa_runlog.commands import Command, CreateRun
+from oa_runlog.commands import CreateRun
 from oa_testing.postgres import Database
 from oa_testing.waiting import PATIENCE_S
 from openagents.runtime.v1 import schedule_service_pb2 as pb
-from services.runtime.log.app.log import Log
 from services.runtime.log.domain.batch import Applied
 from services.runtime.schedules.domain.schedule import Schedule, ScheduledTime
 from services.runtime.schedules.store.schedules import PostgresChange
 from services.runtime.schedules.tests.scene import HOUR_MS, Hand, create, key_of, scheduling, settled, show
 from services.runtime.tests.rig import somebody
+from services.runtime.workers.app.dispatcher import Dispatcher
 
 SCHEDULES = 12
 ROUNDS = 4
@@ -105,17 +105,17 @@ async def test_what_is_refused_for_a_moment_is_tried_again(
     runtime_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     who, hand = somebody(), Hand(runtime_database)
-    do, left = Log.do, [3]
+    create_run, left = Dispatcher.create, [3]
 
-    async def overloaded(log: Log, command: Command) -> Applied:
-        if isinstance(command, CreateRun) and left[0]:
+    async def overloaded(dispatcher: Dispatcher, command: CreateRun) -> Applied:
+        if left[0]:
             left[0] -= 1
             raise Refusal("overloaded", "too much is going on; try again")
-        return await do(log, command)
+        return await create_run(dispatcher, command)
 
+    monkeypatch.setattr(Dispatcher, "create", overloaded)
     async with scheduling(runtime_database, who) as runtime:
         made = await create(runtime, who, **ALL_DAY)
-        monkeypatch.setattr(Log, "do", overloaded)
         await hand.set_back(made)
         shown = await settled(runtime, who, 1)
         assert left == [0]

@@ -62,6 +62,19 @@ class Attachment:
         """Queue a notice."""
         self.outbox.put_nowait(notice)
 
+    async def notices(self) -> list[Notice]:
+        """Wait for something to say, and return all that there is, in order; nothing once the stream is to end."""
+        notices: list[Notice] = []
+        notice = await self.outbox.get()
+        while notice is not None:
+            notices.append(notice)
+            if self.outbox.empty():
+                return notices
+            notice = self.outbox.get_nowait()
+        if notices:
+            self.outbox.put_nowait(None)  # the end comes after these
+        return notices
+
     def say_in_turn(self, answer: AppendAnswer) -> None:
         """Answer an append that was refused at once, after those to its run that came before it."""
         before = self.under_way.get(answer.run_id)
