@@ -98,7 +98,7 @@ async def bare_append(
     assert row is not None  # the migration inserts it
     head: int = row["position"]
     body, chain, notice = b"x" * (EVENT_BYTES + 80), b"c" * 32, PostgresNotification("bench")
-    statement = sql.store_batch(notice.expression)
+    statement = sql.store_batch(notice.expression, more=False)
     runs = [new_id("run") for _ in range(appends)]
     no_key = (None, None, None)
 

@@ -15,6 +15,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast, get_type_hints
+from weakref import WeakKeyDictionary
 
 from oa_base.refusal import Refusal
 from oa_wire.shapes import Misfit, Shape, plain_json, shape_of
@@ -23,6 +24,8 @@ from oa_worker.sdk.adapter import Assignment, Emit
 from openagents.runtime.v1 import event_pb2 as pb
 
 R = TypeVar("R")
+_SHAPES: WeakKeyDictionary[Callable[..., object], Shape[Any]] = WeakKeyDictionary()
+"""Functions of steps -> the shapes of what they return."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,17 @@ class Steps:
 
 
 def result_shape(function: Callable[..., object]) -> Shape[Any]:
-    """The shape of what a function returns, by its annotation; of any JSON without one."""
+    """The shape of what a function returns, by its annotation; of any JSON without one. Made once for a function."""
+    named = getattr(function, "__func__", function)  # a method is another object each time
+    try:
+        if named not in _SHAPES:
+            _SHAPES[named] = _result_shape(function)
+        return _SHAPES[named]
+    except TypeError:  # an object that can't be hashed, or forgotten
+        return _result_shape(function)
+
+
+def _result_shape(function: Callable[..., object]) -> Shape[Any]:
     try:
         returned = get_type_hints(function).get("return", Any)
     except (NameError, TypeError):  # a type that is only there for type checkers, or no function

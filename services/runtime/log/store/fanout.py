@@ -31,10 +31,12 @@ _NEW_EPOCH = "epoch"
 class PostgresNotification:
     """Tells the others by the statement that commits."""
 
-    expression = f"pg_notify('{CHANNEL}', ${sql.FIRST_OF_NOTIFICATION})"
-
     def __init__(self, replica_id: str) -> None:
         self._replica_id = replica_id
+
+    def expression(self, first: int) -> str:
+        """With one argument."""
+        return f"pg_notify('{CHANNEL}', ${first})"
 
     def arguments(self, heads: Mapping[int, Head]) -> tuple[str]:
         """Postgres takes less than 8000 bytes; what does not fit is found by looking at the heads."""

@@ -30,8 +30,9 @@ _NO_KEY = (None, None, None)
 class CommitNotification(Protocol):
     """What a fan-out adds to the statement that stores a batch, to take effect with the batch or not at all."""
 
-    expression: str
-    """SQL, evaluated once if the batch is stored. Its arguments are numbered from sql.FIRST_OF_NOTIFICATION on."""
+    def expression(self, first: int) -> str:
+        """SQL, evaluated once if the batch is stored. Its arguments are numbered from `first` on."""
+        ...
 
     def arguments(self, heads: Mapping[int, Head]) -> Sequence[str]:
         """The arguments, for a batch that moves these heads to there."""
@@ -41,7 +42,9 @@ class CommitNotification(Protocol):
 class NoNotification:
     """For a fan-out that tells after the commit, and for none."""
 
-    expression = "NULL"
+    def expression(self, _first: int) -> str:
+        """None."""
+        return "NULL"
 
     def arguments(self, _heads: Mapping[int, Head]) -> Sequence[str]:
         """None."""
@@ -157,7 +160,7 @@ class _PostgresBatches:
 
     def __init__(self, connection: Connection, notification: CommitNotification, may_lose_commits: bool) -> None:
         self._connection = connection
-        self._statement = sql.store_batch(notification.expression)
+        self._appending, self._whole = (sql.store_batch(notification.expression, more=more) for more in (False, True))
         self._notification = notification
         self._may_lose_commits = may_lose_commits
 
@@ -170,8 +173,9 @@ class _PostgresBatches:
         """
         before = [heads[partition] for partition in changes.heads]
         moved = [(run_id, *moving_values(run)) for run_id, run in changes.runs.items() if run_id not in changes.created]
+        more = bool(changes.created or changes.receipts or changes.takers)
         row = await self._connection.fetchrow(
-            self._statement,
+            self._whole if more else self._appending,
             time_of(now_ns),
             _event_rows(changes),
             moved,
@@ -182,10 +186,7 @@ class _PostgresBatches:
             [head.position for head in changes.heads.values()],
             [head.chain for head in changes.heads.values()],
             self._may_lose_commits,
-            _created_rows(changes),
-            [(one.run_id, one.canonical_json, one.signature, one.key_id) for one in changes.receipts],
-            changes.log_epoch,
-            changes.takers,
+            *(_more(changes) if more else ()),
             *self._notification.arguments(changes.heads),
         )
         assert row is not None  # it selects from no table
@@ -196,10 +197,14 @@ class _PostgresBatches:
         return bool(row["holds"])
 
 
+def _more(changes: Changes) -> tuple[object, ...]:
+    """What `sql.store_batch` takes more: new runs, receipts, their epoch, and who gets a run."""
+    receipts = [(one.run_id, one.canonical_json, one.signature, one.key_id) for one in changes.receipts]
+    return _created_rows(changes), receipts, changes.log_epoch, changes.takers
+
+
 def _created_rows(changes: Changes) -> list[tuple[object, ...]]:
     """The new runs as rows of runtime.new_run."""
-    if not changes.created:
-        return []
     partitions = {record.run_id: partition for partition, records in changes.records.items() for record in records}
     return [
         _created_row(partitions[run_id], command, changes.runs[run_id]) for run_id, command in changes.created.items()

@@ -1,5 +1,7 @@
 """Statements on the log, by name. What is unnested comes as parallel arrays, or as rows of a type."""
 
+from collections.abc import Callable
+
 LOCK_HEADS = """
 SELECT partition, position, chain FROM runtime.log_heads
 WHERE partition = ANY($1::integer[]) ORDER BY partition FOR UPDATE
@@ -76,20 +78,11 @@ STORE_BATCH = """
 WITH locked AS MATERIALIZED (
     SELECT partition, position, chain FROM runtime.log_heads
     WHERE partition = ANY($4::integer[]) ORDER BY partition FOR UPDATE
-), takers AS MATERIALIZED (
-    SELECT status FROM runtime.workers
-    WHERE worker_id = ANY($14::text[]) AND (SELECT count(*) FROM locked) > 0 ORDER BY worker_id FOR SHARE
-), epoch AS MATERIALIZED (
-    SELECT log_epoch FROM runtime.installation
-    WHERE $13::text <> '' AND (SELECT count(*) FROM locked) > 0 FOR SHARE
-), durable AS MATERIALIZED (
+{locks}), durable AS MATERIALIZED (
     SELECT set_config('synchronous_commit', current_setting('synchronous_commit'), true) <> 'off'
         AND current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on' OR $10 AS keeps
 ), decided AS MATERIALIZED (
-    SELECT (SELECT keeps FROM durable)
-        AND NOT EXISTS (SELECT 1 FROM takers WHERE status IN ('lost', 'stopped'))
-        AND ($13::text = '' OR $13::text = (SELECT log_epoch FROM epoch))
-        AND cardinality($4::integer[]) = (
+    SELECT (SELECT keeps FROM durable){conditions} AND cardinality($4::integer[]) = (
         SELECT count(*) FROM unnest($4::integer[], $5::bigint[], $6::bytea[]) AS s (partition, position, chain)
         JOIN locked h USING (partition, position) WHERE h.chain IS NOT DISTINCT FROM s.chain
     ) AND cardinality($7::runtime.known_run[]) = (
@@ -116,7 +109,34 @@ WITH locked AS MATERIALIZED (
     UPDATE runtime.log_heads h SET position = s.position, chain = s.chain
     FROM unnest($4::integer[], $8::bigint[], $9::bytea[]) AS s (partition, position, chain)
     WHERE h.partition = s.partition AND (SELECT holds FROM decided)
-), created AS (
+{rows})
+SELECT holds, keeps, CASE WHEN holds THEN {notification} END AS notification FROM decided, durable
+"""
+"""Events, runs and heads, in one round trip. Nothing is stored, and the answer is false, unless every head, and every
+run that was known from a cache, still is what the batch was decided on, by number and chain. An idempotency key that
+was used before is found by its unique index.
+
+The locks come first: what decides reads the locked rows, and what stores asks what was decided. What is locked is read
+anew once its lock is got (READ COMMITTED), if it has changed since the statement began. The runs are as old as the
+statement, but no run moves unless its head does.
+
+Nor is anything stored on a server that would not keep it ($10: unless losing it is allowed). Its settings can change at
+any time: the one that belongs to the session is held as it is until the transaction has ended.
+
+It is completed by `store_batch`."""
+
+_MORE_LOCKS = """), takers AS MATERIALIZED (
+    SELECT status FROM runtime.workers
+    WHERE worker_id = ANY($14::text[]) AND (SELECT count(*) FROM locked) > 0 ORDER BY worker_id FOR SHARE
+), epoch AS MATERIALIZED (
+    SELECT log_epoch FROM runtime.installation
+    WHERE $13::text <> '' AND (SELECT count(*) FROM locked) > 0 FOR SHARE
+"""
+_MORE_CONDITIONS = """
+        AND NOT EXISTS (SELECT 1 FROM takers WHERE status IN ('lost', 'stopped'))
+        AND ($13::text = '' OR $13::text = (SELECT log_epoch FROM epoch))
+       """
+_MORE_ROWS = """), created AS (
     INSERT INTO runtime.runs (
         run_id, partition, org_id, user_id, create_key, create_fingerprint, adapter, retention_class, spec, create_time,
         queue, priority, concurrency_key, concurrency_limit, thread_id, thread_policy, parent_run_id,
@@ -127,30 +147,22 @@ WITH locked AS MATERIALIZED (
 ), sealed AS (
     INSERT INTO runtime.receipts (run_id, canonical_json, signature, key_id)
     SELECT * FROM unnest($12::runtime.new_receipt[]) WHERE (SELECT holds FROM decided)
-)
-SELECT holds, keeps, CASE WHEN holds THEN {notification} END AS notification FROM decided, durable
 """
-"""Events, runs, receipts and heads, in one round trip. Nothing is stored, and the answer is false, unless every head,
-and every run that was known from a cache, still is what the batch was decided on, by number and chain; every worker
-that gets a run ($14) is there; and the log has the epoch that the receipts state ($13). An idempotency key that was
-used before is found by its unique index.
-
-The locks come first: what decides reads the locked rows, and what stores asks what was decided. What is locked is read
-anew once its lock is got (READ COMMITTED), if it has changed since the statement began: heads, workers and the epoch.
-The runs are as old as the statement, but no run moves unless its head does.
-
-Nor is anything stored on a server that would not keep it ($10: unless losing it is allowed). Its settings can change at
-any time: the one that belongs to the session is held as it is until the transaction has ended.
-
-It is completed by `store_batch`."""
-
-FIRST_OF_NOTIFICATION = 15
-"""Number of the first argument that the notification has."""
+"""What STORE_BATCH has, too, for a batch that creates ($11), ends ($12) or gives away runs. A worker that gets one
+($14) has to be there, and the log has to have the epoch that the receipts state ($13). Batches of appends do without:
+opening the tables, and their indexes, costs them a fifth of the statement."""
 
 
-def store_batch(notification: str) -> str:
-    """STORE_BATCH with an expression that is evaluated if the batch is stored, and committed with it."""
-    return STORE_BATCH.format(notification=notification)
+def store_batch(notification: Callable[[int], str], *, more: bool) -> str:
+    """The statement that stores a batch; with `more` one that creates, ends or gives away runs.
+
+    `notification` gets the number of its first argument. It gives an expression that is evaluated if the batch is
+    stored, and committed with it.
+    """
+    if not more:
+        return STORE_BATCH.format(locks="", conditions="", rows="", notification=notification(11))
+    parts = {"locks": _MORE_LOCKS, "conditions": _MORE_CONDITIONS, "rows": _MORE_ROWS}
+    return STORE_BATCH.format(**parts, notification=notification(15))
 
 
 READ_HEADS = "SELECT partition, position, chain FROM runtime.log_heads"

@@ -106,10 +106,18 @@ class Dispatcher:
 
     async def dispatch(self) -> None:
         """Fill the free slots. Raises Refusal unavailable."""
+        idle: dict[tuple[str, frozenset[str]], int] = {}
         # The least busy first, so that runs spread over workers.
         for attachment in sorted(self._attached.by_id.values(), key=lambda one: len(one.leases)):
-            if not attachment.nothing_waits and self._takes_runs(attachment):
-                await self._fill(attachment)
+            if attachment.nothing_waits or not self._takes_runs(attachment):
+                continue
+            kind = attachment.worker.org_id, frozenset(attachment.worker.adapters)
+            if idle.get(kind) == self._began_to_wait:
+                attachment.nothing_waits = True  # as was found for another one that takes the same
+                continue
+            await self._fill(attachment)
+            if attachment.nothing_waits:
+                idle[kind] = self._began_to_wait
 
     def _takes_runs(self, attachment: Attachment) -> bool:
         return attachment.takes_runs(time.monotonic(), self._limits.quiet_after_ms / 1000)

@@ -140,6 +140,17 @@ async def test_a_new_run_is_given_away_at_once_while_nothing_waits() -> None:
     assert desk.waiting.looks == looks, "who knows that nothing waits need not look"
 
 
+async def test_workers_that_take_the_same_are_looked_for_once() -> None:
+    desk = Desk("wrk_1", "wrk_2", "wrk_3")
+    await desk.dispatcher.dispatch()
+    assert desk.waiting.looks == 1
+    assert [await desk.create() for _ in range(3)] == ["wrk_1", "wrk_2", "wrk_3"]
+    desk.waiting.others = True
+    desk.attached.on_run_waits()
+    await desk.dispatcher.dispatch()
+    assert desk.waiting.looks == 4, "where something waits, everybody has to be asked for"
+
+
 async def test_a_new_run_does_not_overtake_one_that_waits() -> None:
     desk = Desk("wrk_1", waiting=Waiting(others=True))
     await desk.dispatcher.dispatch()
