@@ -24,6 +24,7 @@ from oa_testing.codex import codex_environment, installed_codex
 from oa_testing.model_server import Call, ModelServer, Say, Wait
 from oa_testing.postgres import FAST, free_port
 from oa_testing.stack import StackUnderTest
+from oa_testing.waiting import eventually
 from openagents import Client, Refusal, RunCanceled, RunEvent, RunFailed, RunHandle, events
 from tests.e2e.callers import Caller, caller_of
 from tests.e2e.world import RUN_TIMEOUT_S, STEP_TIMEOUT_S
@@ -318,6 +319,46 @@ async def test_kills_in_the_middle_of_a_turn(scene: Scene) -> None:
             log = await log_of(run)
             assert [event.body.attempt for event in log if isinstance(event.body, events.RunStarted)] == [1, 2]
             assert len(scene.model.requests) == 3, "nobody asked the model again"
+
+
+async def test_the_gateway_is_killed_in_the_middle_of_a_turn(scene: Scene) -> None:
+    first, second, third = ("".join(POEM[start : start + 10]) for start in (0, 10, 20))
+    away, back = Wait(), Wait()
+    scene.model.script([Say(first), away, Say(second), back, Say(third)])
+    seen: list[RunEvent] = []
+
+    async def follow(run: RunHandle) -> None:
+        async for event in run.events():
+            seen.append(event)
+
+    async with asyncio.timeout(RUN_TIMEOUT_S), scene.worker():
+        run = await scene.start("the gateway dies")
+        following = asyncio.create_task(follow(run))
+        await eventually(lambda: text_of(seen) == first)
+        connections = scene.caller.way.accepted
+        scene.stack.kill("khala_gateway")
+        away.opened.set()
+        await back.reached.wait()
+        await until_stored(run, seen[-1].seq)  # the turn goes on, though nobody can follow it
+        assert text_of(seen) == first
+        await scene.stack.start_service("khala_gateway")
+        await eventually(lambda: text_of(seen) == first + second)
+        back.opened.set()
+        assert (await run.output(dict[str, str]))["text"] == third
+        await following
+        assert scene.caller.way.accepted > connections
+        assert [event.seq for event in seen] == list(range(1, (await run.state()).latest_seq + 1))
+        assert seen == await log_of(run)
+        assert text_of(seen) == first + second + third
+        assert [event.body.text for event in seen if isinstance(event.body, events.Message)] == [first, second, third]
+        assert [event.body.attempt for event in seen if isinstance(event.body, events.RunStarted)] == [1]
+        assert turns_of(seen) == [events.TurnStatus.IN_PROGRESS, events.TurnStatus.COMPLETED]
+
+
+async def until_stored(run: RunHandle, seq: int) -> None:
+    """Until the run's log has more than that."""
+    while (await run.state()).latest_seq <= seq:
+        await asyncio.sleep(0.05)
 
 
 async def failure_of(run: RunHandle) -> str:
