@@ -37,10 +37,11 @@ class Call:
 
 @dataclass(frozen=True)
 class Wait:
-    """Nothing comes until the test opens it; `reached` tells the test that it may."""
+    """Nothing comes until the test opens it; `reached` tells the test that it may, `left` that the client hung up."""
 
     opened: asyncio.Event = field(default_factory=asyncio.Event)
     reached: asyncio.Event = field(default_factory=asyncio.Event)
+    left: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,20 @@ class Fail:
     status: int = 400
 
 
-Part = Say | Call | Wait | Fail
+@dataclass(frozen=True)
+class Break:
+    """The connection breaks; what was said just before may be lost with it."""
+
+
+Part = Say | Call | Wait | Fail | Break
 
 
 class ModelServer:
-    """Use it in `async with`."""
+    """Use it in `async with`. `port`: of one that was there before."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
+        self.port = port
+        """Where it listens, also when it has stopped."""
         self.requests: list[dict[str, Any]] = []
         """Bodies of what was asked, in order."""
         self._replies: list[Sequence[Part]] = []
@@ -64,10 +72,15 @@ class ModelServer:
         self._answering: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """As if its process died: what it is saying ends in the middle, and nobody is there any more."""
         assert self._server is not None
         self._server.close()
         for task in self._answering:
@@ -78,8 +91,7 @@ class ModelServer:
     @property
     def base_url(self) -> str:
         """For the provider's settings."""
-        assert self._server is not None
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return f"http://127.0.0.1:{self.port}"
 
     def script(self, *replies: Sequence[Part]) -> None:
         """Add replies."""
@@ -117,10 +129,24 @@ class ModelServer:
             writer.write(f"HTTP/1.1 {reply[0].status} No\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
             return
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
-        await _tell(writer, reply, f"resp_{len(self.requests)}")
+        await _tell(reader, writer, reply, f"resp_{len(self.requests)}")
 
 
-async def _tell(writer: asyncio.StreamWriter, reply: Sequence[Part], name: str) -> None:
+async def _wait(reader: asyncio.StreamReader, wait: Wait) -> None:
+    """Until it is opened. Raises ConnectionError when the client hangs up first."""
+    wait.reached.set()
+    opened, hung_up = asyncio.ensure_future(wait.opened.wait()), asyncio.ensure_future(reader.read())
+    try:
+        await asyncio.wait({opened, hung_up}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        opened.cancel()
+        hung_up.cancel()
+    if not wait.opened.is_set():
+        wait.left.set()
+        raise ConnectionError
+
+
+async def _tell(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, reply: Sequence[Part], name: str) -> None:
     async def event(kind: str, **values: object) -> None:
         writer.write(f"event: {kind}\ndata: {json.dumps({'type': kind, **values})}\n\n".encode())
         await writer.drain()
@@ -129,8 +155,10 @@ async def _tell(writer: asyncio.StreamWriter, reply: Sequence[Part], name: str) 
     for index, part in enumerate(reply):
         match part:
             case Wait():
-                part.reached.set()
-                await part.opened.wait()
+                await _wait(reader, part)
+            case Break():
+                writer.transport.abort()
+                return
             case Say(text=text):
                 item: dict[str, object] = {"type": "message", "id": f"{name}_m{index}", "role": "assistant"}
                 await event("response.output_item.added", output_index=index, item={**item, "content": []})

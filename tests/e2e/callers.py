@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from oa_testing.fault_proxy import FaultProxy
 from oa_testing.stack import StackUnderTest
+from openagents import RunHandle, events
 from tests.e2e.world import World, signed_in
 
 
@@ -40,3 +41,13 @@ async def caller_of(stack: StackUnderTest, folder: Path) -> AsyncIterator[Caller
             yield Caller(world, env, way)
         finally:
             await way.close()
+
+
+async def until_said(run: RunHandle, words: str) -> None:
+    """Until so much was said to somebody who follows."""
+    said = ""
+    async for event in run.events():
+        if isinstance(event.body, events.TextDelta):
+            said += event.body.data.decode()
+        if words in said:
+            return

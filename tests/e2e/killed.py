@@ -1,13 +1,17 @@
-"""Examples whose worker is killed, on a stack that notices that soon."""
+"""Examples as processes, whose worker is killed on a stack that notices that soon, and as modules."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
+
+import pytest
 
 from oa_platform.config.ports import PORT_OFFSETS
 from oa_testing.postgres import FAST, free_port
@@ -49,3 +53,16 @@ async def example(caller: Caller, file: str) -> AsyncIterator[asyncio.subprocess
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+def module_of(file: str, env: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The module of an example, in this process. `env`: what it finds in its environment when it is loaded."""
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    spec = spec_from_file_location(f"example_{Path(file).stem}", REPO / "examples" / file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look there
+    spec.loader.exec_module(module)
+    return module

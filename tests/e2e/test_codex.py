@@ -26,7 +26,7 @@ from oa_testing.postgres import FAST, free_port
 from oa_testing.stack import StackUnderTest
 from oa_testing.waiting import eventually
 from openagents import Client, Refusal, RunCanceled, RunEvent, RunFailed, RunHandle, events
-from tests.e2e.callers import Caller, caller_of
+from tests.e2e.callers import Caller, caller_of, until_said
 from tests.e2e.world import RUN_TIMEOUT_S, STEP_TIMEOUT_S
 
 IMPATIENT = {
@@ -128,16 +128,6 @@ def text_of(log: list[RunEvent]) -> str:
 def turns_of(log: list[RunEvent]) -> list[events.TurnStatus]:
     kinds = [event.body.kind for event in log if isinstance(event.body, events.CodexEvent)]
     return [kind.status for kind in kinds if isinstance(kind, events.TurnStatusChanged)]
-
-
-async def until_said(run: RunHandle, words: str) -> None:
-    """Until so much was said to somebody who follows."""
-    said = ""
-    async for event in run.events():
-        if isinstance(event.body, events.TextDelta):
-            said += event.body.data.decode()
-        if words in said:
-            return
 
 
 async def until_asked(run: RunHandle) -> events.RequestOpened:
@@ -329,7 +319,7 @@ async def test_the_gateway_is_killed_in_the_middle_of_a_turn(scene: Scene) -> No
 
     async def follow(run: RunHandle) -> None:
         async for event in run.events():
-            seen.append(event)
+            seen.append(event)  # noqa: PERF401 - others look at what is there so far
 
     async with asyncio.timeout(RUN_TIMEOUT_S), scene.worker():
         run = await scene.start("the gateway dies")

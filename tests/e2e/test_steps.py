@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 from collections.abc import AsyncIterator
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import pytest_asyncio
@@ -16,28 +13,14 @@ import pytest_asyncio
 from openagents import Client, RunEvent, events
 from openagents.testing import RecordedRun, replay
 from tests.e2e.callers import Caller
-from tests.e2e.killed import example, impatient
+from tests.e2e.killed import example, impatient, module_of
 from tests.e2e.world import RUN_TIMEOUT_S
-from tests.house.files import REPO
 
 
 @pytest_asyncio.fixture
 async def caller(scratch: Path) -> AsyncIterator[Caller]:
     async with impatient(scratch) as caller:
         yield caller
-
-
-def the_example(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The example's module, in this process."""
-    for name in ("OA_CONTROL_URL", "OA_API_KEY"):
-        monkeypatch.setenv(name, caller.env[name])
-    spec = spec_from_file_location("example_of_steps", REPO / "examples" / "steps.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look there
-    spec.loader.exec_module(module)
-    return module
 
 
 async def test_nobody_pays_twice(caller: Caller, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,6 +43,6 @@ async def test_nobody_pays_twice(caller: Caller, scratch: Path, monkeypatch: pyt
     assert [(step.ordinal, step.name) for step in steps] == [(1, "quote"), (2, "charge"), (3, "sleep")]
     assert [event.body.attempt for event in seen if isinstance(event.body, events.RunStarted)] == [1, 2]
     assert ledger.read_text("utf-8") == "15.50\n", "once"
-    replayed = await replay(the_example(caller, monkeypatch).worker, RecordedRun.of(seen))
+    replayed = await replay(module_of("steps.py", caller.env, monkeypatch).worker, RecordedRun.of(seen))
     replayed.check(whole=True)
     assert ledger.read_text("utf-8") == "15.50\n", "nor is it paid again when the record is replayed"
