@@ -21,7 +21,7 @@ from oa_base.visible import LAYOUT, visible
 from oa_platform.config.loading import load
 from oa_platform.process.signals import stop_signals
 from oa_platform.telemetry.logging import configure_logging
-from oa_worker import ApiKeyTokens, ExecAdapter, Worker
+from oa_worker import ApiKeyTokens, ExecAdapter, Worker, WorkerLimits
 from oa_worker.sdk.notices import Attached, Detached, Notice, RunLeft, RunTaken
 
 _log = structlog.get_logger(__name__)
@@ -50,7 +50,16 @@ async def _work(settings: WorkerSettings, environment: Mapping[str, str]) -> Non
     tokens = ApiKeyTokens(settings.control_url, settings.api_key.reveal(), proxy=proxy, ca_file=settings.ca_file)
     name = settings.name or socket.gethostname() or "worker"
     adapter = ExecAdapter(environment=environment)
-    worker = Worker(name, [adapter], tokens, slots=settings.slots, proxy=proxy, ca_file=settings.ca_file, notify=_note)
+    worker = Worker(
+        name,
+        [adapter],
+        tokens,
+        slots=settings.slots,
+        limits=WorkerLimits(drain_timeout_ms=settings.drain_s * 1000),
+        proxy=proxy,
+        ca_file=settings.ca_file,
+        notify=_note,
+    )
 
     def told(number: signal.Signals) -> None:
         _log.info("signal", signal=number.name)

@@ -24,6 +24,12 @@ class WorkerSettings:
     )
     name: str = setting("OA_WORKER_NAME", text(100), "", doc="Name for people; by default the host's.")
     slots: int = setting("OA_WORKER_SLOTS", integer(1, MAX_SLOTS), 4, doc="Maximum number of runs at a time.")
+    drain_s: int = setting(
+        "OA_WORKER_DRAIN_S",
+        integer(0, 99_999),
+        30,
+        doc="Time for the runs at hand when the worker is told to stop; then other workers take them over.",
+    )
     proxy: Secret | None = setting("OA_PROXY", proxy_url(), None, doc="HTTP proxy on the way to the site.")
     ca_file: Path | None = setting(
         "OA_CA_FILE",

@@ -85,6 +85,11 @@ def test_a_worker_of_the_cluster_starts_from_what_its_pod_finds(
     assert settings.control_url.removeprefix("https://") in served
 
 
+def test_a_worker_of_the_cluster_hands_its_runs_over_before_it_is_killed(with_worker: tuple[Document, ...]) -> None:
+    (own,) = (one["data"] for one in with_worker if one["kind"] == "ConfigMap" and name_of(one).startswith("worker-"))
+    assert int(own["OA_WORKER_DRAIN_S"]) < pod_of(_worker(with_worker))["spec"]["terminationGracePeriodSeconds"]
+
+
 def test_a_worker_sees_no_key_of_a_service(with_worker: tuple[Document, ...]) -> None:
     secrets = {one["name"]: one["secret"] for one in pod_of(_worker(with_worker))["spec"]["volumes"] if "secret" in one}
     assert [item["key"] for item in secrets["tls"]["items"]] == ["ca.crt"]

@@ -10,9 +10,14 @@ import sys
 from pathlib import Path
 
 import grpc
+import pytest
 
 from apps.cli.tests.fake_control import TIMEOUT_S, control
+from apps.worker import __main__ as program
+from apps.worker.settings import WorkerSettings
+from oa_platform.config.loading import load
 from oa_testing.authority import Authority, server_context
+from oa_worker import WorkerLimits
 from oa_worker.tests.fake_runtime import RUN, FakeRuntime
 from openagents.runtime.v1.event_pb2 import ExecSpec, RunSpec
 
@@ -49,6 +54,26 @@ async def test_it_executes_a_run_and_finishes_it_when_told_to_stop(tmp_path: Pat
         *("attached", "run_taken", "signal", "run_left", "stopped")
     ]
     assert "oak_test" not in "".join(lines)
+
+
+class Told:
+    """Takes the place of the worker, and notes what it is made of."""
+
+    limits: WorkerLimits
+
+    def __init__(self, *_: object, limits: WorkerLimits, **more: object) -> None:
+        Told.limits = limits
+
+    async def run(self) -> None:
+        """It ends at once."""
+
+
+async def test_it_has_the_time_for_a_drain_that_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "Worker", Told)
+    env = {"OA_CONTROL_URL": "http://127.0.0.1:9", "OA_API_KEY": "oak_test", "OA_WORKER_DRAIN_S": "5"}
+    await program._work(load(WorkerSettings, env), {})
+    assert Told.limits.drain_timeout_ms == 5_000
+    assert WorkerLimits().drain_timeout_ms == load(WorkerSettings, env | {"OA_WORKER_DRAIN_S": ""}).drain_s * 1000
 
 
 async def test_it_trusts_the_authority_of_a_site_that_has_its_own(tmp_path: Path) -> None:

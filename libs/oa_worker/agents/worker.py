@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import re
 import signal
 import socket
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +22,7 @@ from oa_worker.sdk.notices import Notice
 from oa_worker.sdk.tokens import ApiKeyTokens, TokenSource
 from oa_worker.sdk.worker import Worker as Connection
 
+_DRAIN = "OA_WORKER_DRAIN_S"
 In = TypeVar("In")
 Out = TypeVar("Out")
 
@@ -59,7 +62,8 @@ class Worker:
         notify: Callable[[Notice], None] = lambda notice: None,
         env: Mapping[str, str] = os.environ,
     ) -> Worker:
-        """A worker from OA_CONTROL_URL and OA_API_KEY, and OA_WORKER_NAME, OA_PROXY, OA_CA_FILE if they are set.
+        """A worker from OA_CONTROL_URL and OA_API_KEY, and OA_WORKER_NAME, OA_WORKER_DRAIN_S, OA_PROXY, OA_CA_FILE if
+        they are set.
 
         Raises Refusal `invalid_setting`, naming the variable.
         """
@@ -68,7 +72,7 @@ class Worker:
         ca_file = Path(env["OA_CA_FILE"]) if env.get("OA_CA_FILE") else None
         tokens = ApiKeyTokens(control_url, api_key, proxy=proxy, ca_file=ca_file)
         name = env.get("OA_WORKER_NAME", "") or socket.gethostname() or "worker"
-        return cls(name, tokens, slots=slots, proxy=proxy, ca_file=ca_file, notify=notify)
+        return cls(name, tokens, slots=slots, limits=_limits(env), proxy=proxy, ca_file=ca_file, notify=notify)
 
     @property
     def agents(self) -> Mapping[str, AgentAdapter[Any, Any]]:
@@ -137,6 +141,16 @@ class Worker:
         for number in numbers:
             loop.add_signal_handler(number, told)
         await self.serve()
+
+
+def _limits(env: Mapping[str, str]) -> WorkerLimits:
+    """The defaults, but for the time of a drain."""
+    given = env.get(_DRAIN, "")
+    if not given:
+        return DEFAULT_WORKER_LIMITS
+    if not re.fullmatch(r"[0-9]{1,5}", given):
+        raise Refusal("invalid_setting", f"{_DRAIN} must be a whole number of seconds, 99999 at most", field=_DRAIN)
+    return replace(DEFAULT_WORKER_LIMITS, drain_timeout_ms=int(given) * 1000)
 
 
 def _needed(env: Mapping[str, str], name: str) -> str:

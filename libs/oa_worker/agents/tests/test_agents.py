@@ -17,6 +17,7 @@ from oa_testing.waiting import PATIENCE_S
 from oa_worker.agents import AgentLimits, Run, Worker
 from oa_worker.agents.failures import AgentFailure
 from oa_worker.agents.tests.rig import Answer, Ask, answers, asked, events_of, finish_of, working
+from oa_worker.sdk.limits import WorkerLimits
 from oa_worker.tests.fake_runtime import RUN, WORKER, FakeTokens
 from openagents.runtime.v1 import event_pb2 as pb
 
@@ -334,6 +335,29 @@ def test_the_environment_says_where_and_who(missing: str) -> None:
     with pytest.raises(Refusal) as refused:
         Worker.from_env(env={name: value for name, value in env.items() if name != missing})
     assert (refused.value.reason, refused.value.field) == ("invalid_setting", missing)
+
+
+async def test_the_environment_says_how_long_a_drain_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[WorkerLimits] = []
+
+    class Told:
+        def __init__(self, *_: object, limits: WorkerLimits, **more: object) -> None:
+            told.append(limits)
+
+        async def run(self) -> None:
+            """It ends at once."""
+
+    monkeypatch.setattr("oa_worker.agents.worker.Connection", Told)
+    env = {"OA_CONTROL_URL": "http://127.0.0.1:1", "OA_API_KEY": "oak_x"}
+    for given in ("", "0", "600"):
+        worker = Worker.from_env(env=env | {"OA_WORKER_DRAIN_S": given})
+        worker.agent("a", input=Ask, output=Answer)(answers)
+        await worker.serve()
+    assert [limits.drain_timeout_ms for limits in told] == [WorkerLimits().drain_timeout_ms, 0, 600_000]
+    for wrong in ("10 s", "-1", "100000"):
+        with pytest.raises(Refusal) as refused:
+            Worker.from_env(env=env | {"OA_WORKER_DRAIN_S": wrong})
+        assert (refused.value.reason, refused.value.field) == ("invalid_setting", "OA_WORKER_DRAIN_S")
 
 
 async def test_a_drained_worker_ends_what_it_has() -> None:
