@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import shlex
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from oa_testing.stack import StackUnderTest
+from tests.e2e.pages import Block, blocks_of, keep
 from tests.e2e.world import RUN_TIMEOUT_S
 from tests.house.files import REPO
 
-TUTORIAL = REPO / "docs" / "tutorial"
-_BLOCK = re.compile(r"(?:^`(?P<file>[a-z_]+\.py)`:\n\n)?^```(?P<language>[a-z]+)\n(?P<text>.*?)^```$", re.M | re.S)
 _NOT_HERE = "pip install "
 """The package is installed already: as a checkout."""
+_ELSEWHERE = ("docker", "kubectl")
+"""There is neither a registry nor a cluster: these do nothing. tests/deploy/test_tutorial_page.py looks at them."""
 
 
 _SHELL = """
@@ -31,28 +30,12 @@ trap 'kill $(jobs -p) 2> /dev/null || true' EXIT
 """
 
 
-@dataclass(frozen=True)
-class Block:
-    """One block of a page; `file` is the name under which the page says to keep it."""
-
-    language: str
-    text: str
-    file: str = ""
-
-
-def blocks_of(page: str) -> list[Block]:
-    """The blocks of a page, in order."""
-    found = _BLOCK.finditer((TUTORIAL / page).read_text("utf-8"))
-    return [Block(one["language"], one["text"], one["file"] or "") for one in found]
-
-
-def script_of(blocks: list[Block], folder: Path) -> Iterator[str]:
-    """The lines of bash that follow a page; outputs that it shows are compared."""
+def script_of(blocks: list[Block]) -> Iterator[str]:
+    """The lines of bash that follow a page whose files are kept; outputs that it shows are compared."""
     for before, block in zip([None, *blocks], blocks, strict=False):
         match block.language:
-            case "python":
+            case "python" | "dockerfile" | "yaml":
                 assert block.file, "a page says under which name to keep a program"
-                (folder / block.file).write_text(block.text, "utf-8")
             case "sh" if not block.text.startswith(_NOT_HERE):
                 following = blocks[blocks.index(block) + 1 :]
                 if following and following[0].language == "text":
@@ -74,6 +57,9 @@ def environment(stack: StackUnderTest, folder: Path) -> dict[str, str]:
     for name, module in (("oa", "-m openagents._oa"), ("python", "")):
         (programs / name).write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {module} "$@"\n')
         (programs / name).chmod(0o755)
+    for name in _ELSEWHERE:
+        (programs / name).write_text("#!/bin/sh\n")
+        (programs / name).chmod(0o755)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OA_", "PYTHON"))}
     path = os.pathsep.join(str(REPO / part) for part in ("", "libs", "gen"))
     own = {"PATH": f"{programs}{os.pathsep}{kept['PATH']}", "PYTHONPATH": f"{path}{os.pathsep}{folder}"}
@@ -81,12 +67,14 @@ def environment(stack: StackUnderTest, folder: Path) -> dict[str, str]:
     return kept | own | home | {"OA_CONTROL_URL": stack.urls["control"]}
 
 
-@pytest.mark.parametrize("page", ["write-a-worker.md", "call-the-api.md"])
+@pytest.mark.parametrize("page", ["write-a-worker.md", "deploy-it.md", "call-the-api.md"])
 async def test_a_page_can_be_followed(page: str, stack: StackUnderTest, tmp_path: Path) -> None:
     for tool in ("curl", "jq"):
         if page == "call-the-api.md" and shutil.which(tool) is None:
             pytest.skip(f"{tool} is not here, and the page needs it")
-    lines = list(script_of(blocks_of(page), tmp_path))
+    blocks = blocks_of(page)
+    keep(blocks, tmp_path)
+    lines = list(script_of(blocks))
     assert len(lines) >= 6
     script = "\n".join([_SHELL, "oa login --dev", *lines])
     process = await asyncio.create_subprocess_exec(
