@@ -8,6 +8,7 @@ failures    what went wrong, as words and as an exit code
 output      the one way out, for people's words and for JSON
 sink        stdout and stderr, which may be closed, full, or read by nobody
 terminal    what a run wrote, as a terminal may have it
+tty         the terminal that a run gets
 keys        which keys a command trusts
 run_ids     which run is meant
 rendering   what a person sees of a run's events

@@ -44,7 +44,7 @@ A terminal obeys what it is sent, so nothing that came from elsewhere is sent to
   title makes a line that looks like one of ours.
 - What a run wrote, when piped: exactly its bytes. On a terminal: text and colours; a carriage return ends the line, so
   that nothing is written over, and other control characters are made visible. `--raw` sends exactly the bytes to a
-  terminal, too. It is for runs that you trust.
+  terminal, too. It is for runs that you trust. A run with a terminal of its own (`--tty`) is shown alike.
 - `--json`: UTF-8 whatever the locale, with JSON's own escapes (`\\u001b`) for all those characters; its values are
   exact.
 - What the locale lacks comes with a backslash: `\\u4f60` for 你 where the terminal knows Latin-1 only.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from oa_client.sdk.runs import RunCanceled, RunEnded, RunFailed, RunHandle
     from oa_client.sdk.schedules import ScheduleHandle
     from oa_runlog import events
-    from oa_runlog.events import Concurrency, ExecSpec, PromptSpec, RunEvent
+    from oa_runlog.events import Concurrency, ExecSpec, PromptSpec, RunEvent, Terminal
     from oa_worker.agents import Child, ChildFailed, Run, Worker
 
 __path__ = extend_path(__path__, __name__)
@@ -54,6 +54,7 @@ __all__ = [
     "ScheduleDetails",
     "ScheduleHandle",
     "SyncGrant",
+    "Terminal",
     "Worker",
     "events",
 ]
@@ -83,6 +84,7 @@ HOMES = {
     "ScheduleDetails": "oa_client.core.schedules:ScheduleDetails",
     "ScheduleHandle": "oa_client.sdk.schedules:ScheduleHandle",
     "SyncGrant": "oa_client.core.models:SyncGrant",
+    "Terminal": "oa_runlog.events:Terminal",
     "Worker": "oa_worker.agents:Worker",
     "events": "oa_runlog.events",
 }

@@ -18,6 +18,7 @@ from apps.cli.rendering import progress_words
 from apps.cli.run_ids import meant_run, remember_started
 from apps.cli.stdin import attached
 from apps.cli.tail import TailView
+from apps.cli.tty import terminal_like_ours
 from oa_base.refusal import Refusal
 from oa_base.visible import visible_json
 from oa_client.client import Client
@@ -38,6 +39,8 @@ Example: oa run start --title nightly -- make test
 
 Example: oa run start --stdin -- sort < names
 
+Example: oa run start --tty -- ls --color
+
 Example: oa run start --adapter support --input '{"question": "Why?"}'
 """
 
@@ -49,17 +52,20 @@ Example: oa run start --adapter support --input '{"question": "Why?"}'
 )
 @click.option("--detach", is_flag=True, help="Do not follow the run; print its id.")
 @click.option("--stdin", is_flag=True, help="Standard input of `oa` goes to the command; what `oa run send` says, too.")
+@click.option("--tty", "-t", is_flag=True, help="The command has a terminal, as large as yours, or 80 times 24.")
 @raw_option
 @run_options
 @command
-async def start(cli: Cli, spec: events.RunSpec, detach: bool, stdin: bool, raw: bool) -> int:
+async def start(cli: Cli, spec: events.RunSpec, detach: bool, stdin: bool, tty: bool, raw: bool) -> int:
     """Start a run of a command or an agent, and follow it to its end; the exit code is that of the run's command.
 
     With --stdin the command reads what comes on standard input, and its end; with --detach, what `oa run send` says.
+
+    With --tty it reads and writes at a terminal of its own. Yours shows what it may of that: see --raw.
     """
     cli.output.raw = raw
-    if stdin:
-        spec = _reading_stdin(spec)
+    if stdin or tty:
+        spec = _with_files(spec, stdin, tty)
     async with cli.site.client() as client:
         run = await client.commands.create_run(spec)
         remember_started(client, cli.site.folder, run.run_id)
@@ -74,10 +80,12 @@ async def start(cli: Cli, spec: events.RunSpec, detach: bool, stdin: bool, raw: 
             return await follow(cli, client, run.run_id)
 
 
-def _reading_stdin(spec: events.RunSpec) -> events.RunSpec:
+def _with_files(spec: events.RunSpec, stdin: bool, tty: bool) -> events.RunSpec:
     if not isinstance(spec.input, events.ExecSpec):
-        raise click.UsageError("--stdin is for a command; an agent hears what oa run send says.")
-    return replace(spec, input=replace(spec.input, stdin=True))
+        if stdin:
+            raise click.UsageError("--stdin is for a command; an agent hears what oa run send says.")
+        raise click.UsageError("--tty is for a command; an agent has no terminal.")
+    return replace(spec, input=replace(spec.input, stdin=stdin, terminal=terminal_like_ours() if tty else None))
 
 
 @run_group.command("list", epilog="Example: oa run list --mine --status running")

@@ -115,6 +115,8 @@ def test_every_command_takes_json(command: tuple[str, ...]) -> None:
         ("run", "list", "--limit", "0"),
         ("run", "list", "--status", "sleepy"),
         ("run", "start", "--env", "=x", "--", "true"),
+        ("run", "start", "--stdin", "--adapter", "hello", "--input", "{}"),
+        ("run", "start", "--tty", "--adapter", "hello", "--input", "{}"),
         ("schedule", "create", "nightly", "--", "true"),
         ("schedule", "create", "nightly", "--cron", "* * * * *", "--every", "1m", "--", "true"),
         ("schedule", "create", "nightly", "--cron", "* * * * *", "--anchor", "2026-01-01", "--", "true"),

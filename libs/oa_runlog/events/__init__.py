@@ -45,6 +45,7 @@ from oa_runlog.events.specs import (
     QueuePolicy,
     RetryPolicy,
     RunSpec,
+    Terminal,
     ThreadPolicy,
 )
 from oa_runlog.events.work import (
@@ -111,6 +112,7 @@ __all__ = [
     "RunSpec",
     "RunStarted",
     "StepCompleted",
+    "Terminal",
     "TextDelta",
     "TextStream",
     "ThreadPolicy",

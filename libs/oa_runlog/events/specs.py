@@ -9,14 +9,26 @@ from types import MappingProxyType
 
 
 @dataclass(frozen=True, slots=True)
+class Terminal:
+    """A pseudo terminal of a command: how many characters wide and lines high, 1 to 1000 each."""
+
+    columns: int = 80
+    rows: int = 24
+
+
+@dataclass(frozen=True, slots=True)
 class ExecSpec:
-    """A command, run without a shell. `timeout_ms` 0 is no limit. `stdin`: the run's inputs are its standard input."""
+    """A command, run without a shell. `timeout_ms` 0 is no limit. `stdin`: the run's inputs are its standard input.
+
+    With a `terminal`, that is its standard input, output and error; without one they are pipes.
+    """
 
     argv: tuple[str, ...]
     working_directory: str = ""
     environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     timeout_ms: int = 0
     stdin: bool = False
+    terminal: Terminal | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,9 @@ def test_arbitrary_bytes_give_a_value_or_a_refusal(data: bytes) -> None:
 
 Spoiler = Callable[[Message], bool]
 """Breaks a message; False when there was nothing to break."""
-SPEC = ev.RunSpec("exec", ev.ExecSpec(("true",), "/", {"A": "b"}, 1), "title", "thread", {"a": "b"})
+SPEC = ev.RunSpec(
+    "exec", ev.ExecSpec(("true",), "/", {"A": "b"}, 1, True, ev.Terminal()), "title", "thread", {"a": "b"}
+)
 EXAMPLES: tuple[ev.EventBody, ...] = (
     ev.RunCreated("usr_1", "org_1", SPEC),
     ev.RunCreated("usr_1", "org_1", ev.RunSpec("codex", ev.PromptSpec("do it"))),

@@ -44,6 +44,7 @@ exec_specs = st.builds(
     environment=text_maps,
     timeout_ms=uint64,
     stdin=st.booleans(),
+    terminal=st.none() | st.builds(ev.Terminal, st.integers(1, 1000), st.integers(1, 1000)),
 )
 long_ms = st.integers(0, 31_536_000_000)
 queues = st.builds(

@@ -37,6 +37,9 @@ def spec_to_wire(spec: events.RunSpec) -> event_pb2.RunSpec:
             message.exec.environment.update(command.environment)
             message.exec.timeout_ms = command.timeout_ms
             message.exec.stdin = command.stdin
+            if command.terminal is not None:
+                size = command.terminal
+                message.exec.terminal.CopyFrom(event_pb2.Terminal(columns=size.columns, rows=size.rows))
         case events.PromptSpec() as prompt:
             message.prompt.text = prompt.text
         case events.AgentSpec() as agent:
@@ -68,6 +71,7 @@ def checked_spec(message: event_pb2.RunSpec, path: str) -> events.RunSpec:
                 _frozen(command.environment),
                 command.timeout_ms,
                 command.stdin,
+                _terminal(command),
             )
         case "prompt":
             what = events.PromptSpec(message.prompt.text)
@@ -88,6 +92,12 @@ def checked_spec(message: event_pb2.RunSpec, path: str) -> events.RunSpec:
         queue,
         _thread_policy(message, path),
     )
+
+
+def _terminal(command: event_pb2.ExecSpec) -> events.Terminal | None:
+    if not command.HasField("terminal"):
+        return None
+    return events.Terminal(command.terminal.columns, command.terminal.rows)
 
 
 def _thread_policy(message: event_pb2.RunSpec, path: str) -> events.ThreadPolicy | None:

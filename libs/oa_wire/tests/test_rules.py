@@ -16,6 +16,11 @@ def _create(**spec: object) -> run_service_pb2.CreateRunRequest:
     return run_service_pb2.CreateRunRequest(idempotency_key="k", spec=event_pb2.RunSpec(**full))  # type: ignore[arg-type]
 
 
+def _at_a_terminal(columns: int, rows: int) -> run_service_pb2.CreateRunRequest:
+    size = event_pb2.Terminal(columns=columns, rows=rows)
+    return _create(exec=event_pb2.ExecSpec(argv=["top"], terminal=size))
+
+
 def _append(*events: event_pb2.EventBody) -> worker_service_pb2.AppendEventsRequest:
     return worker_service_pb2.AppendEventsRequest(run_id=RUN, idempotency_key="k", events=events)
 
@@ -27,6 +32,7 @@ def _text(stream: int) -> event_pb2.EventBody:
 GOOD: list[Message] = [
     _create(),
     _create(title="ü" * 200, labels={"a": "b"}, exec=event_pb2.ExecSpec(argv=["x"] * 512)),
+    *(_at_a_terminal(size, size) for size in (1, 1000)),
     _append(_text(1), _text(4)),
     topic_service_pb2.ReplayTopicRequest(topic="t", epoch="e", max_frames=5000),
     topic_service_pb2.WatchTopicsRequest(),
@@ -44,6 +50,8 @@ BAD: list[tuple[Message, str, str]] = [
     (_create(exec=event_pb2.ExecSpec(argv=["x"] * 513)), "invalid_value", "spec.exec.argv"),
     (_create(exec=event_pb2.ExecSpec(argv=["a", "b", "c\0"])), "invalid_value", "spec.exec.argv[2]"),
     (_create(exec=event_pb2.ExecSpec(argv=["a"], environment={"A": "\0"})), "invalid_value", "spec.exec.environment"),
+    *((_at_a_terminal(size, 24), "invalid_value", "spec.exec.terminal.columns") for size in (0, 1001)),
+    *((_at_a_terminal(80, size), "invalid_value", "spec.exec.terminal.rows") for size in (0, 1001)),
     (_create(labels={str(n): "" for n in range(33)}), "invalid_value", "spec.labels"),
     (_append(), "missing_field", "events"),
     (_append(*[_text(1)] * 501), "invalid_value", "events"),

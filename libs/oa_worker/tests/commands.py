@@ -53,6 +53,10 @@ async def run(*argv: str, log: Log | None = None, limits: ExecLimits = QUICK, ti
     return await ExecAdapter(limits).run(assignment(*argv, timeout_ms=timeout_ms), (log or Log()).emit)
 
 
+def open_files() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
+
+
 def alive(pid: int) -> bool:
     """Whether it runs; a zombie that nobody has reaped does not."""
     try:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 
 import pytest
 
@@ -15,49 +13,12 @@ from oa_runlog.stdin import MAX_PIECE_BYTES, StdinPiece, piece_json
 from oa_testing.waiting import PATIENCE_S
 from oa_worker.adapters.exec.adapter import ExecAdapter
 from oa_worker.adapters.exec.stdin import Stdin
-from oa_worker.sdk.adapter import Assignment, News
-from oa_worker.tests.commands import QUICK, Log, assignment, python
+from oa_worker.tests.commands import QUICK, Log, assignment, open_files, python
+from oa_worker.tests.inputs import END, Inputs
 from openagents.runtime.v1 import event_pb2
-from openagents.runtime.v1.event_pb2 import EventBody, InputReceived, RunEvent, RunFinished
-from openagents.runtime.v1.worker_service_pb2 import HeldLease
+from openagents.runtime.v1.event_pb2 import RunFinished
 
-END = '{"end":true}'
 DIGEST = "import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())"
-
-
-class Inputs:
-    """What people say to one run, for as many attempts as read it."""
-
-    def __init__(self, *texts: str) -> None:
-        self.texts = list(texts)
-        self.news = News()
-        self.read_up_to = 0
-        self.refusal: Refusal | None = None
-
-    def say(self, text: str) -> None:
-        self.texts.append(text)
-        self.news.tell()
-
-    async def read(
-        self, lease: HeldLease, after_seq: int, types: Sequence[str], newest_only: bool = False
-    ) -> AsyncIterator[bytes]:
-        assert list(types) == ["input.received"]
-        if self.refusal is not None:
-            raise self.refusal
-        for seq, text in enumerate(list(self.texts), start=1):
-            if seq > after_seq:
-                self.read_up_to = seq
-                body = EventBody(input_received=InputReceived(input_json=text))
-                yield RunEvent(seq=seq, body=body).SerializeToString()
-
-    def assignment(self, *argv: str, timeout_ms: int = 0) -> Assignment:
-        plain = assignment(*argv, timeout_ms=timeout_ms)
-        plain.spec.exec.stdin = True
-        return Assignment(plain.run_id, 1, 1, plain.spec, plain.cancel, self.read, news=self.news)
-
-
-def open_files() -> int:
-    return len(list(Path("/dev/fd").iterdir()))
 
 
 async def run(inputs: Inputs, *argv: str, log: Log | None = None) -> RunFinished:

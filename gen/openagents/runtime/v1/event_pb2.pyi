@@ -662,6 +662,7 @@ class ExecSpec(_message.Message):
     ENVIRONMENT_FIELD_NUMBER: _builtins.int
     TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     STDIN_FIELD_NUMBER: _builtins.int
+    TERMINAL_FIELD_NUMBER: _builtins.int
     working_directory: _builtins.str
     """Directory to run in, on the worker's machine; empty for the worker's own."""
     timeout_ms: _builtins.int
@@ -679,6 +680,12 @@ class ExecSpec(_message.Message):
     def environment(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Variables added to the worker's environment."""
 
+    @_builtins.property
+    def terminal(self) -> Global___Terminal:
+        """The terminal that is the command's standard input, output and error; absent for none:
+        then they are pipes. What it writes there is its standard output.
+        """
+
     def __init__(
         self,
         *,
@@ -687,14 +694,41 @@ class ExecSpec(_message.Message):
         environment: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         timeout_ms: _builtins.int = ...,
         stdin: _builtins.bool = ...,
+        terminal: Global___Terminal | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["terminal", b"terminal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "environment", b"environment", "stdin", b"stdin", "timeout_ms", b"timeout_ms", "working_directory", b"working_directory"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "environment", b"environment", "stdin", b"stdin", "terminal", b"terminal", "timeout_ms", b"timeout_ms", "working_directory", b"working_directory"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExecSpec: _TypeAlias = ExecSpec  # noqa: Y015
+
+@_typing.final
+class Terminal(_message.Message):
+    """A pseudo terminal of a command. Its size stays as it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    columns: _builtins.int
+    """Width, in characters."""
+    rows: _builtins.int
+    """Height, in lines."""
+    def __init__(
+        self,
+        *,
+        columns: _builtins.int = ...,
+        rows: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Terminal: _TypeAlias = Terminal  # noqa: Y015
 
 @_typing.final
 class PromptSpec(_message.Message):

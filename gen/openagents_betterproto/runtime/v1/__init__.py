@@ -387,6 +387,23 @@ class ExecSpec(betterproto.Message):
      in docs/exec.md.
     """
 
+    terminal: "Terminal" = betterproto.message_field(6)
+    """
+    The terminal that is the command's standard input, output and error; absent for none:
+     then they are pipes. What it writes there is its standard output.
+    """
+
+
+@dataclass(eq=False, repr=False)
+class Terminal(betterproto.Message):
+    """A pseudo terminal of a command. Its size stays as it is."""
+
+    columns: int = betterproto.uint32_field(1)
+    """Width, in characters."""
+
+    rows: int = betterproto.uint32_field(2)
+    """Height, in lines."""
+
 
 @dataclass(eq=False, repr=False)
 class PromptSpec(betterproto.Message):

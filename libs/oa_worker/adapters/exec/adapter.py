@@ -3,8 +3,8 @@
 A run is its command: it ends when the command does, with the command's status. What the command left running has a
 moment to finish its output and is then ended too, whatever it did to get away; so is everything at a cancel, at the
 deadline, and when the worker itself is killed. `warden` says how, and what can't be caught; docs/exec.md says what a
-person sees. The command's environment is the worker's without the worker's own `OA_…` settings, which hold
-secrets, plus the spec's variables.
+person sees. The command's files are pipes, or one terminal if the spec asks for that. Its environment is the worker's
+without the worker's own `OA_…` settings, which hold secrets, plus the spec's variables.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ from openagents.runtime.v1.event_pb2 import EventBody, ExecResult, ExecSpec, Run
 _STREAMS = {1: event_pb2.TEXT_STREAM_STDOUT, 2: event_pb2.TEXT_STREAM_STDERR}
 _INPUT = "input.received"
 _PRIVATE_PREFIX = "OA_"
+_OF_A_TERMINAL = {"TERM", "COLUMNS", "LINES", "COLORTERM", "TERMCAP"}
+_TERM = "xterm-256color"
+"""What a command takes its terminal for, if its spec does not say another TERM."""
 _log = logging.getLogger("oa_worker")
 
 
@@ -50,9 +53,10 @@ class ExecAdapter:
             process = await Process.start(
                 list(spec.argv),
                 cwd=spec.working_directory or None,
-                env=command_environment(self._environment, spec.environment),
+                env=command_environment(self._environment, spec.environment, has_terminal=spec.HasField("terminal")),
                 limits=self._limits,
                 stdin=spec.stdin,
+                terminal=(spec.terminal.columns, spec.terminal.rows) if spec.HasField("terminal") else None,
             )
         except (OSError, ValueError) as error:
             return _not_started(spec, error)
@@ -119,6 +123,9 @@ class _Execution:
     async def _feed(self) -> None:
         """Write the run's inputs to the command, from the first one on, as fast as it reads them."""
         stdin, after_seq = self._process.stdin, 0
+        if stdin is not None and not self._assignment.spec.exec.stdin:
+            stdin.end()  # a terminal at which nobody types
+            return
         while stdin is not None:
             told = self._assignment.news.count  # before the read: what comes during it is looked for again
             async with aclosing(self._assignment.events(_INPUT, after_seq=after_seq)) as inputs:
@@ -190,9 +197,16 @@ class _Execution:
         return grace_ms / 1000
 
 
-def command_environment(worker: Mapping[str, str], added: Mapping[str, str]) -> dict[str, str]:
-    """The command's environment: the worker's without its own settings (`OA_…`), and then the spec's."""
+def command_environment(
+    worker: Mapping[str, str], added: Mapping[str, str], *, has_terminal: bool = False
+) -> dict[str, str]:
+    """The command's environment: the worker's without its own settings (`OA_…`), and then the spec's.
+
+    What the worker's says of a terminal is not true of the command's own.
+    """
     kept = {name: value for name, value in worker.items() if not name.startswith(_PRIVATE_PREFIX)}
+    if has_terminal:
+        kept = {name: value for name, value in kept.items() if name not in _OF_A_TERMINAL} | {"TERM": _TERM}
     return {**kept, **added}
 
 

@@ -1,22 +1,25 @@
-"""Standard output and error of a child process, read only as fast as they are taken."""
+"""Standard output and error of a child process, or its terminal, read only as fast as they are taken."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 
 
 class Outputs(asyncio.SubprocessProtocol):
-    """`read` gives what the child's pipes bring, until it gives None.
+    """`read` gives what the child's pipes bring, until it gives None. `fds`: 1 and 2, or 1 alone for a terminal, which
+    is told by `pipe_opened`.
 
-    Memory is bounded: when `buffer_bytes` wait to be read, both pipes pause, and the kernel stops the writer.
+    Memory is bounded: when `buffer_bytes` wait to be read, all pipes pause, and the kernel stops the writer.
     """
 
-    def __init__(self, buffer_bytes: int) -> None:
+    def __init__(self, buffer_bytes: int, fds: Iterable[int] = (1, 2)) -> None:
         self._buffer_bytes = buffer_bytes
         self._chunks: deque[tuple[int, bytes]] = deque()
         self._buffered = 0
-        self._open = {1, 2}
+        self._open = set(fds)
+        self._pipes: dict[int, asyncio.ReadTransport] = {}
         self._paused = False
         self._changed = asyncio.Event()
         self._patience_s: float | None = None
@@ -63,13 +66,14 @@ class Outputs(asyncio.SubprocessProtocol):
         """Close the pipes, and let go of the child once it has ended: closing its transport would kill it."""
         self._closing = True
         self.stop()
-        if self._transport is None:
-            return
-        for fd in (1, 2):
-            if (pipe := self._transport.get_pipe_transport(fd)) is not None:
-                pipe.close()
-        if self.child_over.is_set():
+        for pipe in self._pipes.values():
+            pipe.close()
+        if self._transport is not None and self.child_over.is_set():
             self._transport.close()
+
+    def pipe_opened(self, fd: int, pipe: asyncio.ReadTransport) -> None:
+        """From now on the file descriptor is read, and paused when too much waits."""
+        self._pipes[fd] = pipe
 
     # ------------------------------------------------------------------------------ asyncio.SubprocessProtocol
 
@@ -77,6 +81,9 @@ class Outputs(asyncio.SubprocessProtocol):
         """Called by the loop."""
         assert isinstance(transport, asyncio.SubprocessTransport)
         self._transport = transport
+        for fd in self._open:
+            if isinstance(pipe := transport.get_pipe_transport(fd), asyncio.ReadTransport):
+                self.pipe_opened(fd, pipe)
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         """Called by the loop."""
@@ -105,12 +112,9 @@ class Outputs(asyncio.SubprocessProtocol):
             self._transport.close()
 
     def _flow(self, *, paused: bool) -> None:
-        assert self._transport is not None
         self._paused = paused
-        for fd in self._open:
-            pipe = self._transport.get_pipe_transport(fd)
-            if isinstance(pipe, asyncio.ReadTransport):
-                if paused:
-                    pipe.pause_reading()
-                else:
-                    pipe.resume_reading()
+        for fd in self._open & self._pipes.keys():
+            if paused:
+                self._pipes[fd].pause_reading()
+            else:
+                self._pipes[fd].resume_reading()

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from oa_worker.adapters.exec import warden
 from oa_worker.adapters.exec.outputs import Outputs
 from oa_worker.adapters.exec.stdin import Stdin
+from oa_worker.adapters.exec.terminal import Size, open_terminal
 from oa_worker.sdk.limits import ExecLimits
 
 
@@ -25,7 +26,7 @@ class Process:
     ) -> None:
         self._reader, self._writer = reader, writer
         self.stdin = stdin
-        """The command's standard input, if it has one that is not empty."""
+        """The command's standard input, if it has one that is not empty, or a terminal."""
         self._listener: asyncio.Task[None] | None = None
         self.outputs = outputs
         self.pid = 0
@@ -51,29 +52,35 @@ class Process:
         limits: ExecLimits,
         all_below: bool = True,
         stdin: bool = False,
+        terminal: Size | None = None,
     ) -> Process:
         """Start `argv` without a shell. Raises OSError or ValueError when that can't be done.
 
         `all_below`: end all that it starts, where the system allows that, and not its process group alone.
         `stdin`: its standard input is a pipe and not empty.
+        `terminal`: it has a terminal of this size in place of pipes, and that is its standard input in any case.
         """
-        pipe, reading = await Stdin.open(limits.stdin_buffer_bytes) if stdin else (None, None)
+        has_terminal = terminal is not None
+        outputs = Outputs(limits.pipe_buffer_bytes, (1,) if has_terminal else (1, 2))
+        pipe, theirs = await _standard_input(stdin, terminal, outputs, limits)
         try:
-            process = await cls._with_warden(limits, pipe, reading)
+            process = await cls._with_warden(outputs, pipe, theirs, has_terminal)
         except BaseException:
+            outputs.close()
             if pipe is not None:
                 pipe.close()
             raise
         finally:
-            if reading is not None:
-                os.close(reading)
+            if theirs is not None:
+                os.close(theirs)
         order: warden.Order = (
             [os.fsencode(argument) for argument in argv],
             os.fsencode(cwd) if cwd else None,
             {os.fsencode(name): os.fsencode(value) for name, value in env.items()},
             all_below,
             limits.kill_timeout_ms / 1000,
-            reading,
+            theirs,
+            has_terminal,
         )
         try:
             await process._begin(order)
@@ -83,19 +90,23 @@ class Process:
         return process
 
     @classmethod
-    async def _with_warden(cls, limits: ExecLimits, stdin: Stdin | None, reading: int | None) -> Process:
+    async def _with_warden(
+        cls, outputs: Outputs, stdin: Stdin | None, input_fd: int | None, has_terminal: bool
+    ) -> Process:
+        """`input_fd`: what is to be the command's standard input, and with a terminal all three of its files."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         reader, writer = await asyncio.open_connection(sock=ours)
         try:
-            _, outputs = await asyncio.get_running_loop().subprocess_exec(
-                lambda: Outputs(limits.pipe_buffer_bytes),
+            output_fd = input_fd if has_terminal else subprocess.PIPE
+            await asyncio.get_running_loop().subprocess_exec(
+                lambda: outputs,
                 *(sys.executable, "-I", "-S", warden.__file__),
                 env={},
                 stdin=theirs.fileno(),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                pass_fds=() if reading is None else (reading,),
+                stdout=output_fd,
+                stderr=output_fd,
+                pass_fds=() if input_fd is None else (input_fd,),
                 start_new_session=True,  # what is sent to the worker's group or terminal is not for it
             )
         except BaseException:
@@ -176,3 +187,12 @@ class Process:
         if not self.exited.is_set():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
+
+
+async def _standard_input(
+    stdin: bool, terminal: Size | None, outputs: Outputs, limits: ExecLimits
+) -> tuple[Stdin | None, int | None]:
+    """Our end and the command's, which the caller closes; None for an empty one."""
+    if terminal is not None:
+        return await open_terminal(terminal, outputs, limits.stdin_buffer_bytes)
+    return await Stdin.open(limits.stdin_buffer_bytes) if stdin else (None, None)

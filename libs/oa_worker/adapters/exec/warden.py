@@ -24,12 +24,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import marshal
 import os
 import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 
@@ -38,9 +40,9 @@ _LENGTH_BYTES = 8
 _PAUSE_S = 0.01
 """Between looks at what dies without a word: after SIGKILL, and at a process group."""
 
-Order = tuple[list[bytes], bytes | None, dict[bytes, bytes], bool, float, int | None]
-"""Arguments, directory, environment, whether to be a subreaper, for how many seconds to kill, and the file descriptor
-that is to be the command's standard input (None for an empty one)."""
+Order = tuple[list[bytes], bytes | None, dict[bytes, bytes], bool, float, int | None, bool]
+"""Arguments, directory, environment, whether to be a subreaper, for how many seconds to kill, the file descriptor
+that is to be the command's standard input (None for an empty one), and whether that is to be its terminal."""
 
 
 def packed(order: Order) -> bytes:
@@ -182,7 +184,7 @@ def become_subreaper() -> bool:
 def main() -> None:
     """The warden itself."""
     woken = _hear_of_children()
-    argv, directory, environment, all_below, kill_timeout_s, stdin = _read_order()
+    argv, directory, environment, all_below, kill_timeout_s, stdin, has_terminal = _read_order()
     all_below = all_below and become_subreaper()
     began_s = time.monotonic()
     try:
@@ -193,20 +195,27 @@ def main() -> None:
             env=environment,
             stdin=subprocess.DEVNULL if stdin is None else stdin,
             start_new_session=True,
+            preexec_fn=_take_terminal if has_terminal else None,  # noqa: PLW1509 - the warden has no threads
         )
     except (OSError, ValueError) as error:
         number = error.errno or 0 if isinstance(error, OSError) else 0
         _say(f"refused {number} {error}")
         return
-    if stdin is not None:
+    if stdin is not None and not has_terminal:
         os.close(stdin)  # its writer is to notice when the command reads no more
     _let_go_of_outputs()
     _say(f"started {command.pid}")
-    _watch(Family(command.pid, all_below), woken, began_s, kill_timeout_s)
+    _watch(Family(command.pid, all_below), woken, began_s, kill_timeout_s, stdin if has_terminal else None)
 
 
-def _watch(family: Family, woken: int, began_s: float, kill_timeout_s: float) -> None:
-    """Until nothing is left, or what is left can't be ended."""
+def _take_terminal() -> None:
+    """In the command's process, which leads a session by now: standard input becomes its controlling terminal."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def _watch(family: Family, woken: int, began_s: float, kill_timeout_s: float, terminal: int | None) -> None:
+    """Until nothing is left, or what is left can't be ended. The terminal is kept open while the command lives: one
+    that nobody has open looks like the end of its output, though the command may open it again as /dev/tty."""
     left: int | None = None
     told = False
     while True:
@@ -214,6 +223,8 @@ def _watch(family: Family, woken: int, began_s: float, kill_timeout_s: float) ->
         if family.status is not None and not told:
             _say(f"exited {family.status} {round((time.monotonic() - began_s) * 1000)}")
             told = True
+            if terminal is not None:
+                os.close(terminal)
         if over or left is not None:
             return _say("gone" if over else f"left {left}")
         look_again_s = _PAUSE_S if told and not family.all_below else None  # a group's end is not told to us

@@ -1,0 +1,73 @@
+"""`oa run start --tty` through the whole stack, piped and at a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from apps.cli.exits import Exit
+from apps.cli.tests.program import TIMEOUT_S, Program
+from oa_testing.stack import StackUnderTest
+
+pytestmark = pytest.mark.serial
+
+SPAWN = """import os, pty, sys
+sized = ["bash", "-c", 'stty cols 91 rows 33; "$@"', "bash", *sys.argv[1:]]
+sys.exit(os.waitstatus_to_exitcode(pty.spawn(sized)))"""
+"""A program at a terminal of its own, which it shows on its standard output."""
+AT_A_TERMINAL = f'{sys.executable} -c {shlex.quote(SPAWN)} "$@"'
+
+
+async def test_a_command_at_a_terminal(stack: StackUnderTest, tmp_path: Path) -> None:
+    program = Program.of_a_person(tmp_path, stack)
+    assert (await program("login", "--dev", "--email", "ann@example.org")).status == Exit.OK
+    async with program.started("worker", "start", "--adapter", "exec") as process:
+        await _piped(program)
+        await _at_a_terminal(program)
+        await _typed(program)
+        await _sent(program)
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(TIMEOUT_S):
+            assert await process.wait() == Exit.OK
+
+
+async def _piped(program: Program) -> None:
+    """There is no terminal to be like; the bytes are exact, and so is the exit code."""
+    script = "stty size; echo to-stderr >&2; printf '\\033[2J'; exit 7"
+    done = await program("run", "start", "--tty", "--", "sh", "-c", script)
+    assert (done.status, done.stdout) == (7, b"24 80\r\nto-stderr\r\n\x1b[2J"), done.stderr
+
+
+async def _at_a_terminal(program: Program) -> None:
+    """The terminal of the command is as large as ours, and does not drive ours."""
+    script = "stty size; printf '\\033[2J\\033]0;pwned\\007'; exit 7"
+    done = await program.in_shell(AT_A_TERMINAL, "run", "start", "-t", "--", "sh", "-c", script)
+    assert done.status == 7, done.stdout
+    assert b"33 91" in done.stdout
+    assert rb"\x1b[2J\x1b]0;pwned\x07" in done.stdout
+    assert b"\x1b[2J" not in done.stdout
+    shown = await program.in_shell(AT_A_TERMINAL, "run", "tail", "--from-start", "latest")
+    assert rb"\x1b[2J" in shown.stdout
+    assert b"\x1b[2J" not in shown.stdout
+    raw = await program.in_shell(AT_A_TERMINAL, "run", "tail", "--raw", "--from-start", "latest")
+    assert b"\x1b[2J\x1b]0;pwned\x07" in raw.stdout
+
+
+async def _typed(program: Program) -> None:
+    done = await program.in_shell('printf "hi\\nho" | "$@"', "run", "start", "--tty", "--stdin", "--", "cat")
+    assert done.status == Exit.OK, done.stderr
+    assert sorted(done.stdout.replace(b"\r\n", b"\n").replace(b"ho", b"ho\n").split()) == [b"hi", b"hi", b"ho", b"ho"]
+
+
+async def _sent(program: Program) -> None:
+    started = await program("run", "start", "--tty", "--stdin", "--detach", "--", "cat")
+    run_id = started.stdout.decode().strip()
+    assert (await program("run", "send", run_id, "Grüße")).status == Exit.OK
+    assert (await program("run", "send", run_id, "--end")).status == Exit.OK
+    tail = await program("run", "tail", run_id, "--from-start")
+    assert (tail.status, tail.stdout.decode()) == (Exit.OK, "Grüße\r\nGrüße\r\n")
