@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,43 @@ async def test_start_a_run(caller: Caller, tmp_path: Path) -> None:
         assert (code, stdout) == (1, "")
         assert "nonzero_exit" in stderr
         assert "Traceback" not in stderr
+
+
+def piping(caller: Caller, folder: Path, programs: Path) -> Caller:
+    """The caller who has `oa` in the folder `programs`, and its files below `folder`."""
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    return replace(caller, env=caller.env | {"PATH": path, "OA_CLIENT_HOME": str(folder / "oa")})
+
+
+async def test_a_pipeline_of_commands(caller: Caller, tmp_path: Path) -> None:
+    caller = piping(caller, tmp_path, Path(sys.executable).parent)
+    example = str(REPO / "examples" / "exec_pipeline.py")
+    lines = (r"printf 'b\na\nb\377\n'", "sort", "sh -c 'echo aside >&2; cat -v'")
+    async with caller.world.worker():
+        code, stdout, stderr = await done(caller, tmp_path, example, *lines)
+        assert (code, stdout) == (0, "a\nb\nbM-^?\n"), stderr
+        assert stderr.count(", and proved\n") == 3
+        assert "aside\n" in stderr
+        never = tmp_path / "never"
+        code, stdout, stderr = await done(caller, tmp_path, example, "echo b", "sh -c 'exit 7'", f"touch {never}")
+        assert (code, stdout, never.exists()) == (1, "", False), stderr
+        assert "command 2 of 3, \"sh -c 'exit 7'\": run_" in stderr
+        assert "(nonzero_exit)" in stderr
+        assert "Traceback" not in stderr
+
+
+async def test_a_pipeline_stops_at_a_receipt_that_proves_nothing(caller: Caller, tmp_path: Path) -> None:
+    doubting = tmp_path / "oa-that-doubts" / "oa"
+    doubting.parent.mkdir()
+    doubting.write_text("#!/bin/sh\necho signature_invalid: it does not fit >&2\nexit 65\n")
+    doubting.chmod(0o755)
+    caller, never = piping(caller, tmp_path, doubting.parent), tmp_path / "never"
+    example = str(REPO / "examples" / "exec_pipeline.py")
+    async with caller.world.worker():
+        code, stdout, stderr = await done(caller, tmp_path, example, "echo b", f"touch {never}")
+    assert (code, stdout, never.exists()) == (1, "", False), stderr
+    assert "command 1 of 2, 'echo b': run_" in stderr
+    assert "is not proved: signature_invalid" in stderr
 
 
 async def test_every_python_block_of_the_tutorial_runs_after_those_before_it(caller: Caller, tmp_path: Path) -> None:
