@@ -56,18 +56,18 @@ class Site:
         self.archive = root / "archive"
         self.who: Somebody = somebody()
         self.kills = 0
-        self._grpc_port, self._ops_port = free_port(), free_port()
+        self.grpc_port, self.ops_port = free_port(), free_port()
         self._process = ServiceProcess(
             name="runtime",
             argv=python_module("services.runtime"),
             env=self._environment(root),
             log_path=root / "runtime.log",
-            ops_port=self._ops_port,
+            ops_port=self.ops_port,
             stop_timeout_s=10,
         )
 
     async def __aenter__(self) -> Site:
-        self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{self._grpc_port}", options=_CHANNEL)
+        self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{self.grpc_port}", options=_CHANNEL)
         self.doors = Doors(self._channel)
         return self
 
@@ -113,8 +113,8 @@ class Site:
             "PYTHONUNBUFFERED": "1",
             "OA_DATABASE_URL": self.database.runtime,
             **ON_FAST,
-            "OA_GRPC_ADDRESS": f"127.0.0.1:{self._grpc_port}",
-            "OA_OPS_ADDRESS": f"127.0.0.1:{self._ops_port}",
+            "OA_GRPC_ADDRESS": f"127.0.0.1:{self.grpc_port}",
+            "OA_OPS_ADDRESS": f"127.0.0.1:{self.ops_port}",
             "OA_SERVICE_TOKEN": "runtime's token",
             "OA_ACCEPTED_SERVICES": f"control={token_hash(CONTROL_TOKEN)}",
             "OA_RECEIPT_KEY": pem.decode(),
