@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -37,6 +36,8 @@ from services.runtime.log.store import sql
 from services.runtime.log.store.fanout import PostgresNotification
 
 EVENT_BYTES = 256
+BODY_BYTES = EVENT_BYTES + 80
+"""Of such an event as it is stored."""
 SERIES = (
     # producers, appends in flight of each, events of an append
     (1, 1, 1),
@@ -59,10 +60,10 @@ async def ours(stage: Stage, count: int, window: int, size: int, seconds: float)
     """One series against a replica of its own, so that each begins alike."""
     with stage.replica() as replica:
         async with producers(stage, [replica.target], count) as made:
-            before = _batches(replica)
+            before = batched(replica)
             appends = [producer.append(text_events(size, EVENT_BYTES)) for producer in made for _ in range(window)]
             row = await closed_loop("runtime", _setting(count, window, size), appends, seconds)
-            commands, batches = (after - was for after, was in zip(_batches(replica), before, strict=True))
+            commands, batches = (after - was for after, was in zip(batched(replica), before, strict=True))
     return replace(row, note=f"{commands / batches:.1f} appends a transaction")
 
 
@@ -70,19 +71,17 @@ def _setting(count: int, window: int, size: int) -> str:
     return f"{count} producers, {window} in flight, {size} events each"
 
 
-def _batches(replica: Replica) -> tuple[float, float]:
+def batched(replica: Replica) -> tuple[float, float]:
     """Commands committed and transactions made so far, from the replica's metrics."""
-    with urllib.request.urlopen(f"http://{replica.metrics}/metrics", timeout=5) as answer:
-        lines = answer.read().decode().splitlines()
-    values = dict(line.rsplit(" ", 1) for line in lines if line.startswith("oa_runtime_batch_commands_"))
-    return float(values["oa_runtime_batch_commands_sum"]), float(values["oa_runtime_batch_commands_count"])
+    commands, batches = (replica.metric(f"oa_runtime_batch_commands_{what}") for what in ("sum", "count"))
+    return commands, batches
 
 
-async def floor(stage: Stage, appends: int, size: int, seconds: float) -> Figures:
+async def floor(stage: Stage, appends: int, size: int, seconds: float, body_bytes: int = BODY_BYTES) -> Figures:
     """The runtime's own statement by one writer: `appends` runs' appends of `size` events in each transaction."""
     connection = await asyncpg.connect(stage.database.runtime)
     try:
-        append = await bare_append(connection, appends, size)
+        append = await bare_append(connection, appends, size, body_bytes)
         setting = f"1 connection, {appends} appends of {size} a transaction"
         return await closed_loop("bare group commit", setting, [append], seconds)
     finally:
@@ -90,14 +89,19 @@ async def floor(stage: Stage, appends: int, size: int, seconds: float) -> Figure
 
 
 async def bare_append(
-    connection: asyncpg.Connection[asyncpg.Record], appends: int, size: int, *, may_lose_commits: bool = False
+    connection: asyncpg.Connection[asyncpg.Record],
+    appends: int,
+    size: int,
+    body_bytes: int = BODY_BYTES,
+    *,
+    may_lose_commits: bool = False,
 ) -> Append:
     """Stores the next batch each time that it is called."""
     partition, batch = 0, appends * size
     row = await connection.fetchrow("SELECT position, chain FROM runtime.log_heads WHERE partition = $1", partition)
     assert row is not None  # the migration inserts it
     head: int = row["position"]
-    body, chain, notice = b"x" * (EVENT_BYTES + 80), b"c" * 32, PostgresNotification("bench")
+    body, chain, notice = b"x" * body_bytes, b"c" * 32, PostgresNotification("bench")
     statement = sql.store_batch(notice.expression, more=False)
     runs = [new_id("run") for _ in range(appends)]
     no_key = (None, None, None)

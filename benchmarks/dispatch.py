@@ -3,10 +3,11 @@
 One replica as a process of its own, one worker stream, a durable Postgres (`fsync` and `synchronous_commit` on). A run
 is created as control creates it, given to the worker, and ended at once; all of that is in its log, with a receipt.
 
-- **one at a time**: from before CreateRun is called until the worker has the assignment; the next run is created when
-  that one has ended.
-- **beside a queue**: the same for the runs of a person who has none waiting, while another person's runs wait and keep
-  all of the worker's slots busy. In the order of creation each would wait for the whole queue.
+- **created → assigned**: from before CreateRun is called until the bare stream of a worker has the assignment; the next
+  run is created when that one has ended.
+- **created → handler running**: the same until the first line of an agent's function, in the process of a real worker.
+- **beside a queue**: both for the runs of a person who has none waiting, while another person's runs wait, always so
+  many, and keep all of the worker's slots busy. In the order of creation each would wait for the whole queue.
 - **flat out**: runs from creation to end, 64 at a time.
 - **bare queue** (floor): a table with `FOR UPDATE SKIP LOCKED`, by asyncpg: a row is inserted, taken and deleted, in
   a transaction each. It knows no owner, no log and no receipt.
@@ -17,7 +18,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,8 +28,9 @@ import asyncpg
 import grpc.aio
 import uvloop
 
+from benchmarks.caller import Caller, caller, until_attached, worker_process
 from benchmarks.measure import Figures, report
-from benchmarks.stage import Stage, stage
+from benchmarks.stage import Replica, Stage, stage
 from oa_platform.system.ids import new_id
 from openagents.runtime.v1 import event_pb2, run_service_pb2
 from openagents.runtime.v1 import worker_service_pb2 as pb
@@ -37,7 +39,11 @@ from openagents.runtime.v1.worker_service_pb2_grpc import WorkerServiceStub
 
 SLOTS = 64
 QUEUED = 1_000
-"""Runs that wait at the beginning, where there is a queue."""
+"""Runs that wait, where there is a queue. Who takes one finds another one soon."""
+QUEUE_SLOTS = 4
+QUEUED_RUN_S = 0.01
+BESIDE_A_QUEUE = f"{QUEUED:,} of another person wait, {QUEUE_SLOTS} slots, runs of {QUEUED_RUN_S * 1000:.0f} ms"
+_REFILL_S = 0.05
 _SPEC = event_pb2.RunSpec(adapter="exec", exec=event_pb2.ExecSpec(argv=["true"]))
 _FINISH = event_pb2.EventBody(run_finished=event_pb2.RunFinished(outcome=event_pb2.RUN_OUTCOME_SUCCEEDED))
 
@@ -125,13 +131,73 @@ async def one_at_a_time(scene: Stage, channel: grpc.aio.Channel, worker: Worker,
     return Figures("created → assigned", setting, runs, time.perf_counter() - started, latencies)
 
 
-async def beside_a_queue(scene: Stage, channel: grpc.aio.Channel, runs: int) -> Figures:
-    """One person's runs, while another one's wait for four slots that are always taken."""
+async def until_running(by: Caller, setting: str, runs: int, run_s: float = 0.0) -> Figures:
+    """From the call of CreateRun to the first line of the agent's function, for runs of `run_s` seconds."""
+    latencies = []
+    started = time.monotonic()
+    for _ in range(runs):
+        begin = time.monotonic()
+        began = await by.result(await by.start("punctual", run_s))
+        latencies.append((began - begin) * 1000)
+    return Figures("created → handler running", setting, runs, time.monotonic() - started, latencies)
+
+
+@asynccontextmanager
+async def queue(crowd: Stage, start: Callable[[], Awaitable[str]]) -> AsyncIterator[None]:
+    """`QUEUED` runs of the crowd's person wait, for a block; `start` starts another one."""
+    connection = await asyncpg.connect(crowd.database.admin)
+    count = "SELECT count(*) FROM runtime.runs WHERE user_id = $1 AND status = 'created'"
+
+    async def fill() -> None:
+        waiting = await connection.fetchval(count, crowd.user_id)
+        await asyncio.gather(*(start() for _ in range(QUEUED - waiting)))
+
+    async def keep_full() -> None:
+        while True:
+            await fill()
+            await asyncio.sleep(_REFILL_S)
+
+    await fill()
+    filling = asyncio.create_task(keep_full())
+    try:
+        yield
+        assert not filling.done(), filling
+    finally:
+        filling.cancel()
+        await asyncio.gather(filling, return_exceptions=True)
+        await connection.close()
+
+
+async def assigned_beside_a_queue(scene: Stage, channel: grpc.aio.Channel, runs: int) -> Figures:
+    """One person's runs, while another one's wait for slots that are always taken."""
     crowd = replace(scene, user_id=new_id("usr"))
-    await asyncio.gather(*(create(crowd, channel) for _ in range(QUEUED)))
-    async with attached(scene, channel, slots=4, pause_s=0.01) as worker:
-        setting = f"{QUEUED:,} of another person wait, 4 slots, runs of 10 ms"
-        return await one_at_a_time(scene, channel, worker, setting, runs)
+    async with (
+        queue(crowd, lambda: create(crowd, channel)),
+        attached(scene, channel, slots=QUEUE_SLOTS, pause_s=QUEUED_RUN_S) as worker,
+    ):
+        return await one_at_a_time(scene, channel, worker, BESIDE_A_QUEUE, runs)
+
+
+async def running_beside_a_queue(scene: Stage, replica: Replica, runs: int) -> Figures:
+    """The same in the process of a worker."""
+    crowd = replace(scene, user_id=new_id("usr"))
+    async with (
+        grpc.aio.insecure_channel(replica.target) as channel,
+        caller(scene, replica) as by_person,
+        queue(crowd, lambda: Caller(crowd, channel).start("punctual", QUEUED_RUN_S)),
+    ):
+        with worker_process(scene, replica, slots=QUEUE_SLOTS):
+            await until_attached(replica, 1)
+            return await until_running(by_person, BESIDE_A_QUEUE, runs, QUEUED_RUN_S)
+
+
+async def nothing_waits(scene: Stage, replica: Replica, runs: int) -> Figures:
+    """One run after the other, in the process of a worker that has nothing else."""
+    with worker_process(scene, replica, slots=SLOTS):
+        await until_attached(replica, 1)
+        async with caller(scene, replica) as by:
+            await until_running(by, "warm-up", 50)
+            return await until_running(by, "one at a time, nothing waits", runs)
 
 
 async def flat_out(scene: Stage, channel: grpc.aio.Channel, worker: Worker, runs: int) -> Figures:
@@ -177,15 +243,17 @@ async def bare_queue(dsn: str, runs: int, at_a_time: int) -> Figures:
     return Figures("bare queue (floor)", f"{at_a_time} at a time", runs, seconds, latencies)
 
 
-async def measured(scene: Stage, target: str, runs: int) -> list[Figures]:
+async def measured(scene: Stage, replica: Replica, runs: int) -> list[Figures]:
     """All series."""
     rows = []
-    async with grpc.aio.insecure_channel(target) as channel:
+    async with grpc.aio.insecure_channel(replica.target) as channel:
         async with attached(scene, channel, SLOTS) as worker:
             await one_at_a_time(scene, channel, worker, "warm-up", 50)
             rows.append(await one_at_a_time(scene, channel, worker, "one at a time, nothing waits", runs))
             rows.append(await flat_out(scene, channel, worker, runs * 10))
-        rows.append(await beside_a_queue(scene, channel, runs))
+        rows.append(await nothing_waits(scene, replica, runs))
+        rows.append(await assigned_beside_a_queue(scene, channel, runs))
+        rows.append(await running_beside_a_queue(scene, replica, runs))
     rows.append(await bare_queue(scene.database.admin, runs, 1))
     rows.append(await bare_queue(scene.database.admin, runs * 10, 16))
     return rows
@@ -198,7 +266,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=300, help="runs of a series")
     arguments = parser.parse_args()
     with stage() as scene, scene.replica() as replica:
-        rows = uvloop.run(measured(scene, replica.target, arguments.runs))
+        rows = uvloop.run(measured(scene, replica, arguments.runs))
     report("dispatch: how soon does a worker get a run? (a row's events are runs)", rows, arguments.json)
 
 

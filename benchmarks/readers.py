@@ -30,7 +30,7 @@ POLL_S = 0.001
 
 _MARK = b"\x00begun:\x00"
 _STAMP_BYTES = len(_MARK) + 8
-_MESSAGE_LIMIT = [("grpc.max_receive_message_length", 8 << 20)]
+MESSAGE_LIMIT = [("grpc.max_receive_message_length", 8 << 20)]
 
 
 # ------------------------------------------------------------------------------------------------- stamps
@@ -71,7 +71,7 @@ async def head(target: str) -> int:
 
 async def through_replica(target: str, after: int) -> AsyncGenerator[Page, None]:
     """LogService.TailLog."""
-    async with grpc.aio.insecure_channel(target, options=_MESSAGE_LIMIT) as channel:
+    async with grpc.aio.insecure_channel(target, options=MESSAGE_LIMIT) as channel:
         stub = LogServiceStub(channel)
         epoch = (await stub.DescribeLog(log_service_pb2.DescribeLogRequest(), metadata=AS_PROJECTOR)).epoch
         place = cursor_pb2.LogPosition(partition=PARTITION, position=after)

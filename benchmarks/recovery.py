@@ -64,7 +64,7 @@ class Runner:
 
     async def start(self) -> None:
         """Start, and return when it serves."""
-        env = {**UNPACED, "OA_GRPC_ADDRESS": self.target, "OA_WORKER_LOST_MS": "600000", "OA_LOG_LEVEL": "error"}
+        env = {**UNPACED, "OA_GRPC_ADDRESS": self.target, "OA_LOG_LEVEL": "error"}
         self._block = self.stage.replica(env)
         self._replica = await asyncio.to_thread(self._block.__enter__)
 

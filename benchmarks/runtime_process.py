@@ -32,6 +32,7 @@ async def _main() -> None:
     process = Process(Readiness(1))
     try:
         server = await serve(settings, process, keys)
+        process.readiness.phase = "running"  # to a replica that accepts no workers none is ever lost
         calm_garbage_collection()
         metrics, _ = start_http_server(0, addr="127.0.0.1", registry=REGISTRY)
         sys.stdout.write(f"{server.port} {metrics.server_port}\n")

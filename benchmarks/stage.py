@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -38,6 +39,8 @@ _TOKEN_USE_S = 20
 WAL = {"min_wal_size": "3GB", "max_wal_size": "8GB"}
 _WAL_PIECES, _WAL_PIECE_BYTES = 192, 15 << 20
 """How much is written ahead to the write-ahead log, so that its files are there before anything is measured."""
+_SILENCE_ALLOWED_MS = "600000"
+"""Producers send appends and no heartbeats; nobody is lost, or gets nothing new, because a series lasts."""
 UNPACED = {"OA_RUN_EVENTS_PER_SECOND": "1000000", "OA_RUN_BURST_EVENTS": "1000000"}
 """The pace of a run is a limit for people's sake, not the log's: benchmarks lift it."""
 
@@ -56,6 +59,12 @@ class Replica:
         """SIGKILL."""
         self.process.kill()
         self.process.wait()
+
+    def metric(self, name: str) -> float:
+        """What its metric without labels says now."""
+        with urllib.request.urlopen(f"http://{self.metrics}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        return float(next(line for line in lines if line.startswith(f"{name} ")).removeprefix(f"{name} "))
 
 
 @dataclass
@@ -91,6 +100,7 @@ class Stage:
         finally:
             process.stdin.close()
             process.wait(20)
+            process.stdout.close()
 
     def _environment(self) -> dict[str, str]:
         public = self.key.public_key.public_bytes(Encoding.Raw, PublicFormat.Raw)
@@ -103,6 +113,8 @@ class Stage:
             "OA_ACCEPTED_SERVICES": f"control={token_hash(CONTROL_TOKEN)},projector={token_hash(PROJECTOR_TOKEN)}",
             "OA_RECEIPT_KEY": receipt_key.decode(),
             "OA_GRPC_ADDRESS": "127.0.0.1:0",
+            "OA_WORKER_QUIET_MS": _SILENCE_ALLOWED_MS,
+            "OA_WORKER_LOST_MS": _SILENCE_ALLOWED_MS,
             "OA_LOG_LEVEL": "warning",
             "OA_LOG_FORMAT": "console",
         }
@@ -135,8 +147,11 @@ class Stage:
 
 
 @contextmanager
-def stage() -> Iterator[Stage]:
-    """A stage in a temporary directory, removed afterwards. Not in an event loop."""
+def stage(*, as_used: bool = True) -> Iterator[Stage]:
+    """A stage in a temporary directory, removed afterwards. Not in an event loop.
+
+    Without `as_used` its server is a new one: enough for who measures nothing, and there at once.
+    """
     with ExitStack() as cleanup:
         root = Path(tempfile.mkdtemp(prefix="oa-bench-"))
         cleanup.callback(shutil.rmtree, root, ignore_errors=True)
@@ -144,18 +159,19 @@ def stage() -> Iterator[Stage]:
         passwords = {role: secrets.token_urlsafe(16) for role in (SUPERUSER, *ROLES)}
         address = ServerAddress(free_port(), passwords)
         server = PostgresServer(root / "postgres", address.port, passwords[SUPERUSER], root / "log", {**DURABLE, **WAL})
-        asyncio.run(_start(server, address))
+        asyncio.run(_start(server, address, as_used))
         cleanup.callback(lambda: asyncio.run(server.stop()))
         databases = Databases(address, "bench")
         cleanup.callback(databases.close)
         yield Stage(server, databases, databases.create(("runtime",)), generate_key())
 
 
-async def _start(server: PostgresServer, address: ServerAddress) -> None:
+async def _start(server: PostgresServer, address: ServerAddress, as_used: bool) -> None:
     await server.start()
     async with preparation.admin_connection(address.admin_dsn()) as admin:
         await preparation.prepare_cluster(admin, address.passwords)
-        await _fill_wal(admin)
+        if as_used:
+            await _fill_wal(admin)
 
 
 async def _fill_wal(admin: asyncpg.Connection[asyncpg.Record]) -> None:

@@ -32,15 +32,13 @@ import uvloop
 from benchmarks.measure import Figures, report
 from benchmarks.producers import Producer, producers
 from benchmarks.readers import Watch, head, one_partition, stamped_events, watch
-from benchmarks.stage import UNPACED, Replica, Stage, stage
+from benchmarks.stage import Replica, Stage, stage
 
 EVENT_BYTES = 256
 LONGEST_RUN_S = 300
 """After this the benchmark tells where it stands still, and ends."""
 PRODUCERS = 4
 WATCHERS = (1, 4, 16)
-PATIENT = {**UNPACED, "OA_WORKER_LOST_MS": "600000"}
-"""The producers send no heartbeats."""
 _SETTLE_S = 0.7
 """Time for watchers to connect, and for the load to be what it is."""
 
@@ -108,7 +106,7 @@ def main() -> None:
     with stage() as made, ProcessPoolExecutor(1, get_context("spawn")) as pool:
         asyncio.run(one_partition(made))
         pool.submit(time.monotonic_ns).result(30)  # so that no series pays for the start of the process
-        with made.replica(PATIENT) as replica:
+        with made.replica() as replica:
             rows = uvloop.run(run(made, replica, arguments.seconds, pool))
     setting = f"{PRODUCERS} producers, {EVENT_BYTES}-byte events, one partition, {arguments.seconds:g} s a series"
     report(f"Live tail: {setting}", rows, arguments.json)

@@ -1,13 +1,21 @@
-"""One worker as a process of its own, for benchmarks: an agent of the SDK that does as many steps as its input says.
+"""Workers in a process of their own, for benchmarks: agents of the SDK, each attached over a connection of its own.
 
-`BENCH_WORKER_TOKEN` and `BENCH_RUNTIME` say who it is and where it attaches; `BENCH_SLOTS` how many runs it takes at a
-time. It ends at SIGTERM.
+`BENCH_WORKER_TOKEN` and `BENCH_RUNTIME` say who they are and where they attach; `BENCH_WORKERS` how many they are, and
+`BENCH_SLOTS` how many runs each takes at a time. It ends at SIGTERM, and gives up at once what it has.
+
+Moments are of the machine's monotonic clock, which all processes share, in seconds.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
+import time
+from dataclasses import dataclass
+from typing import Literal
 
+from oa_platform.process.signals import stop_signals
+from oa_worker import WorkerLimits
 from oa_worker.sdk.tokens import WorkerToken
 from openagents import Run, Worker
 
@@ -19,15 +27,11 @@ class _Given:
         return WorkerToken(os.environ["BENCH_WORKER_TOKEN"], 600.0, os.environ["BENCH_RUNTIME"])
 
 
-worker = Worker("bench", _Given(), slots=int(os.environ["BENCH_SLOTS"]))
-
-
 async def add(number: int) -> int:
     """A step that costs nothing."""
     return number + 1
 
 
-@worker.agent("adding", input=int, output=int)
 async def adding(run: Run[int]) -> int:
     """Counts to its input, a step each."""
     number = 0
@@ -36,5 +40,77 @@ async def adding(run: Run[int]) -> int:
     return number
 
 
+async def punctual(run: Run[float]) -> float:
+    """Lasts for so many seconds, and returns when it began."""
+    began = time.monotonic()
+    await asyncio.sleep(run.input)
+    return began
+
+
+async def lasting(run: Run[None]) -> float:
+    """Says which process has it, and lasts until that is gone; on the next worker it returns when it began there."""
+    began = time.monotonic()
+    if run.attempt == 1:
+        await run.emit("bench.began", {"pid": os.getpid()})
+        await asyncio.Event().wait()
+    return began
+
+
+@dataclass
+class Talk:
+    """What to say, for how many seconds: pieces of text, or events with a text, of so many bytes each."""
+
+    kind: Literal["text", "events"]
+    seconds: float
+    piece_bytes: int
+
+
+@dataclass
+class Talked:
+    """When it began and when all was stored, and how many pieces it said."""
+
+    began: float
+    stored: float
+    pieces: int
+
+
+async def talking(run: Run[Talk]) -> Talked:
+    """Says as much as the log takes."""
+    text = "x" * run.input.piece_bytes
+    began, pieces = time.monotonic(), 0
+    async with run.assistant() as out:
+        while time.monotonic() < began + run.input.seconds:
+            if run.input.kind == "text":
+                await out.write(text)
+            else:
+                await run.emit("bench.said", {"text": text})
+            pieces += 1
+    await run.now()  # a step: it is stored, and so is all that was said before
+    return Talked(began, time.monotonic(), pieces)
+
+
+def made(number: int) -> Worker:
+    """One of them."""
+    # Each has a pause of its own, as gRPC lets channels with the same options share a connection.
+    limits = WorkerLimits(drain_timeout_ms=0, keepalive_interval_ms=WorkerLimits.keepalive_interval_ms + number)
+    worker = Worker(f"bench-{number}", _Given(), slots=int(os.environ["BENCH_SLOTS"]), limits=limits)
+    worker.agent("adding", input=int, output=int)(adding)
+    worker.agent("punctual", input=float, output=float)(punctual)
+    worker.agent("lasting", input=type(None), output=float)(lasting)
+    worker.agent("talking", input=Talk, output=Talked)(talking)
+    return worker
+
+
+async def _main() -> None:
+    workers = [made(number) for number in range(int(os.environ["BENCH_WORKERS"]))]
+
+    def drain(_: int) -> None:
+        for worker in workers:
+            worker.drain()
+
+    with stop_signals(drain):
+        await asyncio.gather(*(worker.serve() for worker in workers))
+
+
 if __name__ == "__main__":
-    worker.run()
+    asyncio.run(_main())
