@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+
+from oa_testing import mcp_server
 
 CODEX = Path(__file__).parents[2] / "tools" / "codex" / "node_modules" / ".bin" / "codex"
 """Where `make codex` puts it."""
@@ -21,8 +24,22 @@ def installed_codex() -> Path:
     return CODEX
 
 
-def codex_environment(home: Path, base_url: str) -> Mapping[str, str]:
-    """Variables of a worker whose Codex has its home in `home`, and asks the provider at `base_url`."""
+ASKING = f"""
+[mcp_servers.booking]
+command = "{sys.executable}"
+args = ["{mcp_server.__file__}"]
+
+[features]
+default_mode_request_user_input = true
+"""
+"""Settings of a Codex that may ask people itself, and whose MCP server `booking` does (`oa_testing.mcp_server`)."""
+
+
+def codex_environment(home: Path, base_url: str, more: str = "") -> Mapping[str, str]:
+    """Variables of a worker whose Codex has its home in `home`, and asks the provider at `base_url`.
+
+    `more`: what else stands in its config.toml.
+    """
     home.mkdir(parents=True, exist_ok=True)
     (home / "config.toml").write_text(
         f"""
@@ -42,7 +59,7 @@ enabled = false
 
 [otel]
 exporter = "none"
-""",
+{more}""",
         "utf-8",
     )
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ}

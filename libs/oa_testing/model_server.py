@@ -33,6 +33,8 @@ class Call:
 
     name: str
     arguments: Mapping[str, object]
+    namespace: str = ""
+    """That of the tool, where it has one: `mcp__NAME` of an MCP server."""
 
 
 @dataclass(frozen=True)
@@ -166,9 +168,10 @@ async def _tell(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, repl
                     await event("response.output_text.delta", item_id=item["id"], output_index=index, delta=word)
                 whole = {**item, "content": [{"type": "output_text", "text": text}]}
                 await event("response.output_item.done", output_index=index, item=whole)
-            case Call(name=tool, arguments=arguments):
+            case Call(name=tool, arguments=arguments, namespace=namespace):
                 called = {"type": "function_call", "id": f"{name}_f{index}", "call_id": f"{name}_c{index}"}
                 called |= {"name": tool, "arguments": json.dumps(arguments)}
+                called |= {"namespace": namespace} if namespace else {}
                 await event("response.output_item.added", output_index=index, item=called)
                 await event("response.output_item.done", output_index=index, item=called)
     usage = {

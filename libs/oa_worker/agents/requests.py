@@ -38,13 +38,19 @@ class Requests:
         self._opened: dict[str, pb.RequestOpened] = {}
         self._settled: dict[str, Settled] = {}
 
+    def name(self) -> str:
+        """The id of one more request."""
+        self._asked += 1
+        return f"r{self._asked}"
+
     async def settle(self, request: pb.RequestOpened, within: timedelta | None) -> Settled:
         """Ask, unless that was done before a takeover, and wait until the request is settled.
 
+        A request without an id gets the next one.
+
         Raises Refusal `step_mismatch` for another question than the run has asked at this place.
         """
-        self._asked += 1
-        request.request_id = f"r{self._asked}"
+        request.request_id = request.request_id or self.name()
         if self._assignment.attempt > 1:
             await self._read()
         before = self._opened.get(request.request_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import os
 import signal
@@ -260,3 +261,29 @@ async def test_a_command_hears_signals_as_its_worker_does() -> None:
     finally:
         signal.signal(signal.SIGHUP, before)
     assert log.stdout == b"1 0 0 0\n"
+
+
+async def test_a_file_stays_open_until_all_is_gone_and_only_for_the_warden(tmp_path: Path) -> None:
+    (tmp_path / "kept").touch()
+    kept = os.open(tmp_path / "kept", os.O_RDWR)
+    fcntl.flock(kept, fcntl.LOCK_EX)
+    shows = f"[ -e /dev/fd/{kept} ] && echo open || echo closed; exec sleep 307"
+    async with asyncio.timeout(PATIENCE_S):
+        command = ("sh", "-c", shows)
+        process = await Process.start(command, cwd=None, env=dict(os.environ), limits=QUICK, kept=kept)
+        os.close(kept)
+        try:
+            assert await process.outputs.read() == (1, b"closed\n")
+            assert not may_be_locked(tmp_path / "kept")
+        finally:
+            await process.close()
+    assert may_be_locked(tmp_path / "kept")
+
+
+def may_be_locked(path: Path) -> bool:
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True

@@ -51,7 +51,6 @@ class CodexAdapter:
     def __init__(self, settings: CodexSettings | None = None, limits: CodexLimits = DEFAULT_CODEX_LIMITS) -> None:
         self._settings = settings or CodexSettings()
         self._limits = limits
-        self._busy: set[str] = set()
         self._shapes = Shape(CodexTurn, "validation"), Shape(CodexResult, "serialization")
         self.agent = self._as_agent(_nothing).agent
         """What the authority is told of it: the types of its input and result."""
@@ -59,7 +58,7 @@ class CodexAdapter:
     async def run(self, assignment: Assignment, emit: Emit) -> RunFinished:
         """Take the turn; see `Adapter.run`."""
         environment = command_environment(self._settings.environment, {})
-        turn = Turn(assignment, emit, (self._settings.program, *_ARGUMENTS), environment, self._limits, self._busy)
+        turn = Turn(assignment, emit, (self._settings.program, *_ARGUMENTS), environment, self._limits)
 
         async def take(run: Run[CodexTurn]) -> CodexResult:
             self._check_sandbox(run.input.sandbox)

@@ -33,8 +33,12 @@ class CodexLimits:
     """Most of the last message that the run's result has."""
     max_message_chars: int = 1_000
     """Characters of what the app-server says of a failure."""
-    max_open_approvals: int = 32
-    """Approvals that may wait for people at a time; one more is declined."""
+    max_open_requests: int = 32
+    """Requests of the turn that may wait for people at a time; what would open more is declined."""
+    max_answers: int = 3
+    """So often are people asked for a field of a form, until an answer fits; then the form is given up."""
+    max_url_chars: int = 2_000
+    """Longest address of a page that people are asked to open; they are shown the whole of it."""
     stderr_bytes: int = 4 * 1024
     """How much of the end of the app-server's stderr is kept, for the worker's own log."""
 

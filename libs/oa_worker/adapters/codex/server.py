@@ -56,11 +56,12 @@ class AppServer:
 
     @classmethod
     async def start(
-        cls, command: Sequence[str], *, cwd: str | None, env: Mapping[str, str], limits: CodexLimits
+        cls, command: Sequence[str], *, cwd: str | None, env: Mapping[str, str], limits: CodexLimits, kept: int
     ) -> AppServer:
-        """Start the process. Raises AgentFailure."""
+        """Start the process; the file descriptor `kept` stays open until all that it started is gone. Raises
+        AgentFailure."""
         try:
-            process = await Process.start(command, cwd=cwd, env=env, limits=DEFAULT_EXEC_LIMITS, stdin=True)
+            process = await Process.start(command, cwd=cwd, env=env, limits=DEFAULT_EXEC_LIMITS, stdin=True, kept=kept)
         except FileNotFoundError:
             message = f"there is no program {command[0]!r} on the worker's machine; install Codex there, or name it"
             raise AgentFailure("codex_not_found", f"{message} with OA_CODEX_PROGRAM") from None

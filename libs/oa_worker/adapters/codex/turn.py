@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
@@ -13,8 +14,9 @@ from oa_wire.rules import check_rules
 from oa_worker.adapters.codex.events import TurnEvents, error_words
 from oa_worker.adapters.codex.inputs import CodexResult, CodexTurn
 from oa_worker.adapters.codex.limits import CodexLimits
+from oa_worker.adapters.codex.lock import TurnLock, codex_home
 from oa_worker.adapters.codex.server import AppServer, Message, RequestRefused
-from oa_worker.adapters.codex.talk import Approvals, steer
+from oa_worker.adapters.codex.talk import Questions, steer
 from oa_worker.agents.failures import AgentFailure
 from oa_worker.agents.requests import Requests
 from oa_worker.agents.run import Run
@@ -32,36 +34,31 @@ class Turn:
         command: Sequence[str],
         env: Mapping[str, str],
         limits: CodexLimits,
-        busy: set[str],
     ) -> None:
-        """`busy`: Codex threads that are at a turn on this worker."""
         self._assignment = assignment
         self._emit = emit
         self._command = command
         self._env = env
         self._limits = limits
-        self._busy = busy
         self._events = TurnEvents("", "", limits)
         self._completed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._approvals: Approvals | None = None
+        self._questions: Questions | None = None
 
     async def take(self, run: Run[CodexTurn]) -> CodexResult:
         """Start an app-server, let it do the turn, and end it in any case."""
         await self._refuse_what_was_begun(run)
         folder = _folder(run.input.working_directory)
-        self._reserve(run.input.resume)
-        try:
-            return await self._on_app_server(run, folder)
-        finally:
-            self._busy -= {run.input.resume, self._events.thread_id}
+        with closing(TurnLock.take(codex_home(self._env, folder), run.input.resume)) as lock:
+            return await self._on_app_server(run, folder, lock)
 
-    async def _on_app_server(self, run: Run[CodexTurn], folder: str) -> CodexResult:
-        server = await AppServer.start(self._command, cwd=folder, env=self._env, limits=self._limits)
+    async def _on_app_server(self, run: Run[CodexTurn], folder: str, lock: TurnLock) -> CodexResult:
+        # A killed worker's lock lasts as long as its app-server: two of them would write one history.
+        server = await AppServer.start(self._command, cwd=folder, env=self._env, limits=self._limits, kept=lock.fd)
         requests = Requests(self._assignment, self._put)
         within = timedelta(milliseconds=run.input.approval_timeout_ms)
-        self._approvals = Approvals(server, self._events, requests, self._put, self._limits, within)
+        self._questions = Questions(server, self._events, requests, self._put, self._limits, within)
         listening = asyncio.create_task(server.listen(self._heard))
-        work = asyncio.create_task(self._work(run, server, folder))
+        work = asyncio.create_task(self._work(run, server, folder, lock))
         try:
             await asyncio.wait({listening, work}, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
@@ -72,24 +69,16 @@ class Turn:
                 await self._interrupt(server)
             raise
         except AgentFailure:
-            await self._approvals.close()
+            await self._questions.close()
             raise
         finally:
-            await self._approvals.stop()
+            await self._questions.stop()
             for task in (listening, work):
                 task.cancel()
             await asyncio.gather(listening, work, return_exceptions=True)
             left = await server.close()
             if left:
                 run.logger.warning("%d processes of Codex could not be ended", left)
-
-    def _reserve(self, thread_id: str) -> None:
-        """A thread is at one turn at a time: two app-servers would write one history."""
-        if thread_id in self._busy:
-            message = f"the Codex thread {thread_id} is at another turn; send that turn an input, or wait for its end"
-            raise AgentFailure("codex_thread_busy", message)
-        if thread_id:
-            self._busy.add(thread_id)
 
     async def _refuse_what_was_begun(self, run: Run[CodexTurn]) -> None:
         """A turn is taken at most once: nobody knows what it has done when its worker was lost."""
@@ -102,11 +91,12 @@ class Turn:
             )
             raise AgentFailure("codex_turn_lost", message)
 
-    async def _work(self, run: Run[CodexTurn], server: AppServer, folder: str) -> CodexResult:
+    async def _work(self, run: Run[CodexTurn], server: AppServer, folder: str, lock: TurnLock) -> CodexResult:
         given = run.input
         try:
             told = await server.initialize()
             thread = await self._thread(server, given, folder)
+            lock.name(self._events.thread_id)
             await self._put(self._events.item("thread", _facts(told, thread)))
 
             async def begins() -> str:
@@ -142,8 +132,6 @@ class Turn:
         if not self._events.thread_id:
             message = "the app-server opened a thread and did not name it; see which Codex the worker has"
             raise AgentFailure("codex_bad_message", message)
-        if not given.resume:
-            self._busy.add(self._events.thread_id)
         return told
 
     async def _until_completed(self, run: Run[CodexTurn], server: AppServer) -> Mapping[str, Any]:
@@ -164,8 +152,8 @@ class Turn:
 
     async def _interrupt(self, server: AppServer) -> None:
         """Let the turn end by itself, for a moment."""
-        assert self._approvals is not None
-        await self._approvals.close()
+        assert self._questions is not None
+        await self._questions.close()
         if not self._events.turn_id or self._completed.done():
             return
         grace_ms = self._limits.interrupt_grace_ms
@@ -182,20 +170,20 @@ class Turn:
     async def _heard(self, message: Message) -> None:
         """What the app-server says by itself, in order."""
         method = message["method"]
-        assert self._approvals is not None
+        assert self._questions is not None
         if "id" in message:
-            await self._approvals.asked(message)
+            await self._questions.asked(message)
             return
         params = message["params"] if isinstance(message.get("params"), dict) else {}
         own = params.get("threadId") == self._events.thread_id
         if method == "item/started":
-            self._approvals.note(params)
+            self._questions.note(params)
         turn_id = _text(params.get("turn"), "id")
         if method in ("turn/started", "turn/completed") and own:
             self._events.turn_id = self._events.turn_id or turn_id  # before we saw what turn/start answered
         is_end = method == "turn/completed" and own and turn_id == self._events.turn_id
         if is_end:
-            await self._approvals.close()
+            await self._questions.close()
         for event in self._events.of(method, params):
             await self._put(event)
         if is_end and not self._completed.done():

@@ -53,18 +53,20 @@ class Process:
         all_below: bool = True,
         stdin: bool = False,
         terminal: Size | None = None,
+        kept: int | None = None,
     ) -> Process:
         """Start `argv` without a shell. Raises OSError or ValueError when that can't be done.
 
         `all_below`: end all that it starts, where the system allows that, and not its process group alone.
         `stdin`: its standard input is a pipe and not empty.
         `terminal`: it has a terminal of this size in place of pipes, and that is its standard input in any case.
+        `kept`: a file descriptor that the warden has open to its end, and the command has not.
         """
         has_terminal = terminal is not None
         outputs = Outputs(limits.pipe_buffer_bytes, (1,) if has_terminal else (1, 2))
         pipe, theirs = await _standard_input(stdin, terminal, outputs, limits)
         try:
-            process = await cls._with_warden(outputs, pipe, theirs, has_terminal)
+            process = await cls._with_warden(outputs, pipe, theirs, has_terminal, kept)
         except BaseException:
             outputs.close()
             if pipe is not None:
@@ -91,7 +93,7 @@ class Process:
 
     @classmethod
     async def _with_warden(
-        cls, outputs: Outputs, stdin: Stdin | None, input_fd: int | None, has_terminal: bool
+        cls, outputs: Outputs, stdin: Stdin | None, input_fd: int | None, has_terminal: bool, kept: int | None
     ) -> Process:
         """`input_fd`: what is to be the command's standard input, and with a terminal all three of its files."""
         ours, theirs = socket.socketpair()
@@ -106,7 +108,7 @@ class Process:
                 stdin=theirs.fileno(),
                 stdout=output_fd,
                 stderr=output_fd,
-                pass_fds=() if input_fd is None else (input_fd,),
+                pass_fds=[fd for fd in (input_fd, kept) if fd is not None],
                 start_new_session=True,  # what is sent to the worker's group or terminal is not for it
             )
         except BaseException:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -30,10 +31,10 @@ Act = Mapping[str, Any]
 
 @dataclass
 class Log:
-    """The run's log. `answers`: title of a request -> option, at once; others wait for `answer`. `in_vain`: what
-    counts when a request's time is over."""
+    """The run's log. `answers`: title of a request -> option or text, at once, or several for several times; others
+    wait for `answer`. `in_vain`: what counts when a request's time is over."""
 
-    answers: Mapping[str, str] = field(default_factory=dict)
+    answers: Mapping[str, str | list[str]] = field(default_factory=dict)
     in_vain: str = "no"
     events: list[pb.EventBody] = field(default_factory=list)
     news: News = field(default_factory=News)
@@ -43,8 +44,8 @@ class Log:
         """Append, as a worker does."""
         self.append(event)
         opened = event.request_opened
-        if event.HasField("request_opened") and opened.title in self.answers:
-            self.answer(opened.request_id, self.answers[opened.title])
+        if event.HasField("request_opened") and (said := self.answers.get(opened.title)):
+            self.answer(opened.request_id, said if isinstance(said, str) else said.pop(0))
 
     def append(self, event: pb.EventBody) -> None:
         """Append, as anybody does."""
@@ -52,9 +53,11 @@ class Log:
         self.news.tell()
         self.changed.set()
 
-    def answer(self, request_id: str, option: str) -> None:
-        """Somebody answers."""
-        answered = pb.RequestAnswered(request_id=request_id, option=option, answered_by="usr_test")
+    def answer(self, request_id: str, said: str) -> None:
+        """Somebody answers, as the authority would take it."""
+        (kind,) = [asked.kind for asked in self.opened if asked.request_id == request_id]
+        how = {"text" if kind == pb.REQUEST_KIND_TEXT else "option": said}
+        answered = pb.RequestAnswered(request_id=request_id, answered_by="usr_test", **how)
         self.append(pb.EventBody(request_answered=answered))
 
     def send(self, value: object) -> None:
@@ -100,6 +103,22 @@ class Log:
         """Contents of the items of one type."""
         found = [event.codex_event.item for event in self.events if event.codex_event.HasField("item")]
         return [dict(item.content) for item in found if item.item_type == kind]
+
+    @property
+    def opened(self) -> list[pb.RequestOpened]:
+        """What people were asked."""
+        return [event.request_opened for event in self.events if event.HasField("request_opened")]
+
+    @property
+    def titles(self) -> list[str]:
+        """Of what people were asked."""
+        return [opened.title for opened in self.opened]
+
+    @property
+    def whys(self) -> list[str]:
+        """What people are told of what became of requests."""
+        found = [event.codex_event for event in self.events if event.codex_event.HasField("control_receipt")]
+        return [event.control_receipt.message for event in found]
 
     @property
     def receipts(self) -> dict[str, str]:
@@ -148,14 +167,17 @@ async def at_work(adapter: CodexAdapter, run: Assignment, log: Log) -> AsyncIter
             await asyncio.gather(working, return_exceptions=True)
 
 
-def scripted(folder: Path, script: Mapping[str, Sequence[Act]], limits: CodexLimits = QUICK) -> CodexAdapter:
+def scripted(
+    folder: Path, script: Mapping[str, Sequence[Act]], limits: CodexLimits = QUICK, home: Path | None = None
+) -> CodexAdapter:
     """An adapter whose Codex is `fake_app_server`. What the script lacks is answered as a turn goes well."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "script.json").write_text(json.dumps({**WELL, **script}))
     program = folder / "codex"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} {fake_app_server.__file__} {folder}/script.json "$@"\n')
     program.chmod(0o755)
-    return CodexAdapter(CodexSettings(program=str(program)), limits)
+    environment = {**os.environ, "CODEX_HOME": str(home or folder / "codex-home")}
+    return CodexAdapter(CodexSettings(program=str(program), environment=environment), limits)
 
 
 def heard(folder: Path, method: str) -> list[dict[str, Any]]:
@@ -164,9 +186,9 @@ def heard(folder: Path, method: str) -> list[dict[str, Any]]:
     return [one for one in said if one.get("method", str(one.get("id"))) == method]
 
 
-def real(folder: Path, model: ModelServer, limits: CodexLimits = QUICK) -> CodexAdapter:
-    """An adapter with the real Codex. Skips the test where it is not installed."""
-    environment = codex_environment(folder / "codex-home", model.base_url)
+def real(folder: Path, model: ModelServer, limits: CodexLimits = QUICK, more: str = "") -> CodexAdapter:
+    """An adapter with the real Codex; `more`: of its config.toml. Skips the test where it is not installed."""
+    environment = codex_environment(folder / "codex-home", model.base_url, more)
     return CodexAdapter(CodexSettings(program=str(installed_codex()), environment=environment), limits)
 
 
@@ -180,6 +202,31 @@ def completed(status: str = "completed", **more: Any) -> Act:
     return said("turn/completed", turn={"id": TURN, "status": status, "items": [], **more})
 
 
+def asks(number: int, method: str = "item/commandExecution/requestApproval", **params: Any) -> Act:
+    """The app-server asks for something."""
+    return {"say": {"method": method, "id": number, "params": {**MINE, **params}}}
+
+
+async def play(
+    folder: Path, *acts: Act, log: Log | None = None, limits: CodexLimits | None = None, **given: Any
+) -> Log:
+    """A turn with these acts in it."""
+    log = log or Log()
+    adapter = scripted(folder, {"turn/start": [BEGUN, *acts, completed()]}, limits or CodexLimits())
+    run = assignment(log, {"prompt": "p", "working_directory": str(folder), **given})
+    async with asyncio.timeout(PATIENCE_S):
+        finish = await adapter.run(run, log.emit)
+    assert finish.outcome == pb.RUN_OUTCOME_SUCCEEDED, finish.message
+    return log
+
+
+def answer_to(folder: Path, number: int) -> dict[str, Any]:
+    """What the app-server was told."""
+    (answer,) = heard(folder, str(number))
+    return answer
+
+
+MINE = {"threadId": THREAD, "turnId": TURN, "itemId": "i"}
 BEGUN: Act = {"result": {"turn": {"id": TURN, "status": "inProgress"}}}
 WELL: dict[str, list[Act]] = {
     "initialize": [{"result": {"userAgent": "fake/1"}}],

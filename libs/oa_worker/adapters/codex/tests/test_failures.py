@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -90,9 +91,10 @@ async def test_each_failure_has_its_reason(
 async def test_codex_is_not_there(tmp_path: Path) -> None:
     log = Log()
     run = assignment(log, {"prompt": "p"})
-    missing = await CodexAdapter(CodexSettings(program="no-such-codex")).run(run, log.emit)
+    home = {**os.environ, "CODEX_HOME": str(tmp_path / "codex-home")}
+    missing = await CodexAdapter(CodexSettings("no-such-codex", environment=home)).run(run, log.emit)
     (tmp_path / "plain").write_text("not a program")
-    useless = await CodexAdapter(CodexSettings(program=str(tmp_path / "plain"))).run(run, log.emit)
+    useless = await CodexAdapter(CodexSettings(str(tmp_path / "plain"), environment=home)).run(run, log.emit)
     assert (missing.reason, useless.reason) == ("codex_not_found", "codex_not_started")
     assert "no-such-codex" in missing.message
 

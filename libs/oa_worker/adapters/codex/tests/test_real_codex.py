@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from oa_testing.codex import PROVIDER_KEY
+from oa_testing.codex import ASKING, PROVIDER_KEY
 from oa_testing.model_server import Call, Fail, ModelServer, Say, Wait
 from oa_testing.waiting import PATIENCE_S
 from oa_worker.adapters.codex.tests.rig import Log, assignment, at_work, real
@@ -107,6 +107,75 @@ async def test_people_are_shown_the_files_that_would_change(tmp_path: Path) -> N
     assert "hello.txt" in opened.detail
     assert "good morning" in opened.detail
     assert (folder / "hello.txt").read_text() == "good morning\n"
+
+
+ASKS_TITLE = 'booking: Allow the booking MCP server to run tool "ask"?'
+FORM = {
+    "message": "Who travels?",
+    "requestedSchema": {
+        "type": "object",
+        "properties": {"age": {"type": "integer"}, "seat": {"type": "string", "enum": ["aisle", "window"]}},
+        "required": ["age"],
+    },
+}
+TRAVELER = {"age": 7, "seat": "window"}
+PAGE = {"mode": "url", "message": "Sign in.", "url": "https://example.org/sign", "elicitationId": "e1"}
+
+
+async def test_people_answer_what_codex_asks(tmp_path: Path) -> None:
+    options = [{"label": "red", "description": "Warm."}, {"label": "blue", "description": "Cold."}]
+    questions = [
+        {"id": "color", "header": "Color", "question": "Which color?", "options": options},
+        {"id": "other", "header": "Other", "question": "And then?", "options": options},
+    ]
+    log = Log(answers={"Which color?": "2", "And then?": ["0", "green, at last"]})
+    async with ModelServer() as model, asyncio.timeout(PATIENCE_S):
+        adapter = real(tmp_path, model, more=ASKING)
+        model.script([Call("request_user_input", {"questions": questions})], [Say("So be it.")])
+        finish = await adapter.run(assignment(log, {"prompt": "p", "working_directory": str(tmp_path)}), log.emit)
+        told = {"answers": {"color": {"answers": ["blue"]}, "other": {"answers": ["green, at last"]}}}
+        (output,) = [item for item in model.requests[1]["input"] if item["type"] == "function_call_output"]
+        assert json.loads(output["output"]) == told
+    assert finish.outcome == pb.RUN_OUTCOME_SUCCEEDED
+    assert log.receipts == {"r1": "applied"}
+
+
+@pytest.mark.parametrize(
+    ("elicit", "answers", "came"),
+    [
+        (
+            FORM,
+            {"Who travels?": "yes", "age": "7", "seat": "2"},
+            {"action": "accept", "content": {"age": 7, "seat": "window"}},
+        ),
+        (FORM, {"Who travels?": "no"}, {"action": "decline"}),
+        (PAGE, {"open a page of example.org?": "yes"}, {"action": "accept", "content": {}}),
+        (PAGE, {"open a page of example.org?": "no"}, {"action": "decline"}),
+    ],
+)
+async def test_people_answer_what_an_mcp_server_asks(
+    tmp_path: Path, elicit: dict[str, object], answers: dict[str, str], came: dict[str, object]
+) -> None:
+    log = Log(answers={ASKS_TITLE: "yes", **{f"booking: {title}": answer for title, answer in answers.items()}})
+    async with ModelServer() as model, asyncio.timeout(PATIENCE_S):
+        adapter = real(tmp_path, model, more=ASKING)
+        model.script([Call("ask", {"elicit": elicit}, "mcp__booking")], [Say("So be it.")])
+        finish = await adapter.run(assignment(log, {"prompt": "p", "working_directory": str(tmp_path)}), log.emit)
+    assert finish.outcome == pb.RUN_OUTCOME_SUCCEEDED
+    call = log.items("mcpToolCall")[-1]
+    assert json.loads(call["result"]["content"][0]["text"]) == came
+    assert list(log.receipts.values()) == ["applied", "applied" if came["action"] == "accept" else "declined"]
+
+
+async def test_a_tool_of_an_mcp_server_is_not_called_without_a_yes(tmp_path: Path) -> None:
+    log = Log(answers={ASKS_TITLE: "no"})
+    async with ModelServer() as model, asyncio.timeout(PATIENCE_S):
+        adapter = real(tmp_path, model, more=ASKING)
+        model.script([Call("ask", {"elicit": FORM}, "mcp__booking")], [Say("So be it.")])
+        await adapter.run(assignment(log, {"prompt": "p", "working_directory": str(tmp_path)}), log.emit)
+    assert log.items("mcpToolCall")[-1]["status"] == "failed"
+    assert log.titles == [ASKS_TITLE]
+    assert log.receipts == {"r1": "declined"}
 
 
 async def test_a_cancel_interrupts_the_turn(tmp_path: Path) -> None:

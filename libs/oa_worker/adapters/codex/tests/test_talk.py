@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,39 +13,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oa_testing.waiting import PATIENCE_S
 from oa_wire.rules import check_rules
 from oa_worker.adapters.codex.events import TurnEvents
 from oa_worker.adapters.codex.limits import CodexLimits
-from oa_worker.adapters.codex.talk import Approvals
+from oa_worker.adapters.codex.talk import Questions
 from oa_worker.adapters.codex.tests.odd import JSON
-from oa_worker.adapters.codex.tests.rig import BEGUN, Act, Log, assignment, at_work, completed, heard, scripted
+from oa_worker.adapters.codex.tests.rig import (
+    BEGUN,
+    MINE,
+    Log,
+    answer_to,
+    asks,
+    assignment,
+    at_work,
+    completed,
+    heard,
+    play,
+    scripted,
+)
+from oa_worker.agents.requests import Settled
 from openagents.runtime.v1 import event_pb2 as pb
-
-MINE = {"threadId": "thread-1", "turnId": "turn-1", "itemId": "i"}
-
-
-def asks(number: int, method: str = "item/commandExecution/requestApproval", **params: Any) -> Act:
-    return {"say": {"method": method, "id": number, "params": {**MINE, **params}}}
-
-
-async def play(
-    folder: Path, *acts: Act, log: Log | None = None, limits: CodexLimits | None = None, **given: Any
-) -> Log:
-    """A turn with these acts in it."""
-    log = log or Log()
-    adapter = scripted(folder, {"turn/start": [BEGUN, *acts, completed()]}, limits or CodexLimits())
-    run = assignment(log, {"prompt": "p", "working_directory": str(folder), **given})
-    async with asyncio.timeout(PATIENCE_S):
-        finish = await adapter.run(run, log.emit)
-    assert finish.outcome == pb.RUN_OUTCOME_SUCCEEDED, finish.message
-    return log
-
-
-def answer_to(folder: Path, number: int) -> dict[str, Any]:
-    """What the app-server was told."""
-    (answer,) = heard(folder, str(number))
-    return answer
 
 
 @pytest.mark.parametrize(
@@ -114,10 +102,11 @@ async def test_several_are_asked_at_a_time(tmp_path: Path) -> None:
 
 async def test_more_than_the_limit_are_declined(tmp_path: Path) -> None:
     log = await play(
-        tmp_path, asks(7, command="one"), asks(8, command="two"), {"await": 8}, limits=CodexLimits(max_open_approvals=1)
+        tmp_path, asks(7, command="one"), asks(8, command="two"), {"await": 8}, limits=CodexLimits(max_open_requests=1)
     )
     assert answer_to(tmp_path, 8)["result"] == {"decision": "decline"}
-    assert log.receipts == {"r1": "expired"}
+    assert log.receipts == {"r1": "expired", "r2": "failed"}
+    assert log.titles == ["Run one?"]
 
 
 @pytest.mark.parametrize(("option", "granted"), [("yes", {"network": {"enabled": True}}), ("no", {})])
@@ -145,16 +134,55 @@ async def test_a_question_is_cut_to_what_a_request_holds(tmp_path: Path) -> None
     assert "cut here" in opened.detail
 
 
-@given(st.dictionaries(st.sampled_from(["command", "cwd", "reason", "itemId", "grantRoot", "permissions"]), JSON))
-def test_whatever_is_asked_is_a_question_that_a_log_takes(params: dict[str, Any]) -> None:
-    events = TurnEvents("T", "m", CodexLimits())
-    approvals = Approvals(Mock(), events, Mock(), Mock(), CodexLimits(), timedelta(hours=1))
-    approvals.note({"item": {"type": "fileChange", "id": str(params.get("itemId")), "changes": [params, None]}})
-    for method in ("commandExecution", "fileChange", "permissions"):
-        question = approvals._question(f"item/{method}/requestApproval", params)
-        assert question is not None
-        check_rules(
-            pb.RequestOpened(
-                request_id="r1", kind=pb.REQUEST_KIND_APPROVAL, title=question.title, detail=question.detail
-            )
-        )
+METHODS = ["item/tool/requestUserInput", "mcpServer/elicitation/request"]
+METHODS += [f"item/{kind}/requestApproval" for kind in ("commandExecution", "fileChange", "permissions")]
+FIELD = st.fixed_dictionaries(
+    {"type": st.sampled_from(["string", "boolean", "integer", "number", "array", "odd"])},
+    optional={
+        "title": JSON,
+        "enum": st.lists(JSON, max_size=40),
+        "oneOf": st.lists(st.fixed_dictionaries({"const": JSON, "title": JSON}), max_size=3),
+        "items": st.fixed_dictionaries({"enum": st.lists(st.text(), max_size=3)}),
+        **dict.fromkeys(["default", "minimum", "maximum", "minLength", "maxItems", "format", "description"], JSON),
+    },
+)
+FORM = st.fixed_dictionaries({"properties": st.dictionaries(st.text(), FIELD, max_size=3), "required": JSON})
+OPTION = st.fixed_dictionaries({"label": JSON, "description": JSON})
+ASKED = st.fixed_dictionaries({"id": JSON, "question": JSON, "options": JSON | st.lists(OPTION, max_size=40)})
+PARAMS = st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(["command", "cwd", "reason", "itemId", "grantRoot", "permissions", "serverName"], JSON),
+        **dict.fromkeys(["message", "_meta"], JSON),
+        "mode": st.sampled_from(["form", "url"]) | JSON,
+        "url": st.just("https://example.org/a") | JSON,
+        "requestedSchema": FORM | JSON,
+        "questions": st.lists(ASKED, max_size=3) | JSON,
+    },
+)
+
+
+@given(st.sampled_from(METHODS), PARAMS, st.data())
+def test_whatever_is_asked_is_a_question_that_a_log_takes(
+    method: str, params: dict[str, Any], data: st.DataObject
+) -> None:
+    async def ask(opened: pb.RequestOpened) -> Settled:
+        opened.request_id = "r1"
+        check_rules(opened)
+        names = [option.id for option in opened.options] or ["yes", "no"]
+        assert len(set(names)) == len(names)
+        if not data.draw(st.booleans()):
+            return Settled(opened.default_option, "", "")
+        if opened.kind == pb.REQUEST_KIND_TEXT:
+            return Settled("", data.draw(st.text(min_size=1)), "usr_1")
+        return Settled(data.draw(st.sampled_from(names)), "", "usr_1")
+
+    questions = Questions(
+        Mock(), TurnEvents("T", "m", CodexLimits()), Mock(), Mock(), CodexLimits(), timedelta(hours=1)
+    )
+    questions.note({"item": {"type": "fileChange", "id": str(params.get("itemId")), "changes": [params, None]}})
+    question = questions._question(method, params)
+    assert question is not None
+    reply = asyncio.run(question.decide(ask))
+    assert json.loads(json.dumps(reply.result)) is not None
+    assert reply.outcome

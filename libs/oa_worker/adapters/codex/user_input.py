@@ -1,0 +1,88 @@
+"""Questions that Codex has itself: each becomes a choice, or a request for a text. Who asks them is given.
+
+Codex is told what was answered when all questions are settled. A question that nobody answered is left out, and the
+turn goes on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from oa_worker.adapters.codex.questions import (
+    APPLIED,
+    EXPIRED,
+    MAX_OPTIONS,
+    Ask,
+    Params,
+    Question,
+    Reply,
+    asked_for,
+    detail_of,
+    dicts,
+    refusal,
+    title_of,
+    together,
+)
+
+_ACTION = "ask_user"
+_OTHER = "0"
+_NOTHING: dict[str, Any] = {"answers": {}}
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """One question. `labels`: option's id -> what Codex calls it; empty for a question that takes any text."""
+
+    id: str
+    title: str
+    detail: str
+    labels: dict[str, str]
+    may_be_other: bool
+
+    @classmethod
+    def of(cls, told: Params) -> _Asked:
+        words = str(told.get("question") or told.get("header") or "Codex has a question")
+        options = dicts(told.get("options"))
+        labels = {str(number): str(option.get("label") or "") for number, option in enumerate(options, start=1)}
+        described = "\n".join(f"{option.get('label')}: {option.get('description') or ''}" for option in options)
+        title = title_of(words)
+        detail = detail_of(words if title != words else "", described)
+        may_be_other = bool(told.get("isOther"))
+        if len(labels) + may_be_other > MAX_OPTIONS:
+            labels = {}  # they stand in the detail, and any text is taken
+        return cls(str(told.get("id")), title, detail, labels, may_be_other)
+
+    async def answer(self, ask: Ask) -> str | None:
+        """In Codex's words, or somebody's; None when nobody answers."""
+        if self.labels:
+            shown = self.labels | ({_OTHER: "Something else"} if self.may_be_other else {})
+            settled = await ask(asked_for(self.title, self.detail, shown))
+            if settled.option != _OTHER:
+                return self.labels.get(settled.option)
+        settled = await ask(asked_for(self.title, self.detail, {}))
+        return settled.text if settled.answered_by else None
+
+
+def user_input(params: Params) -> Question:
+    """What `item/tool/requestUserInput` asks."""
+    told = dicts(params.get("questions"))
+    if not told:
+        return refusal(_ACTION, _NOTHING, "there is no question in it")
+    if any(question.get("isSecret") for question in told):
+        why = "it asks for a secret, and an answer would stand in the run's log: set it up on the worker's machine"
+        return refusal(_ACTION, _NOTHING, why)
+    questions = [_Asked.of(question) for question in told]
+
+    async def decide(ask: Ask) -> Reply:
+        answers = await together(question.answer(ask) for question in questions)
+        given = {
+            question.id: {"answers": [answer]}
+            for question, answer in zip(questions, answers, strict=True)
+            if answer is not None
+        }
+        if len(given) == len(questions):
+            return Reply({"answers": given}, APPLIED)
+        return Reply({"answers": given}, EXPIRED, f"{len(given)} of {len(questions)} questions were answered in time")
+
+    return Question(_ACTION, decide, _NOTHING, len(questions))
