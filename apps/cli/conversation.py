@@ -1,7 +1,8 @@
 """A conversation with Codex: one run for each turn, and what a person types goes where it belongs.
 
-Between turns a line is the next prompt. In a turn it is the answer to what Codex asks, if it is a yes or a no; else it
-is said to the turn. The first Ctrl-C in a turn interrupts the turn, a second one leaves it alone and ends `oa`.
+Between turns a line is the next prompt. In a turn it is the answer to what Codex asks, if it is one: a yes or a no, one
+of the options, or any line where a text is asked for. Else it is said to the turn. The first Ctrl-C in a turn
+interrupts the turn, a second one leaves it alone and ends `oa`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,12 @@ NO_WORKER_HINT_S = 3.0
 """A turn that nobody has taken for so long gets a hint."""
 MAX_TITLE_CHARS = 200
 ADAPTER = "codex"
-_YES, _NO = {"y", "yes"}, {"n", "no"}
+_YES_OR_NO = {"y": "yes", "yes": "yes", "n": "no", "no": "no"}
+_HOW = {
+    events.RequestKind.APPROVAL: "yes or no?",
+    events.RequestKind.CHOICE: "which one? Its number, or its words",
+    events.RequestKind.TEXT: "your answer?",
+}
 
 
 class Conversation:
@@ -137,24 +143,34 @@ class _Talk:
         self._commands = client.commands
         self._run_id = run_id
         self._typed = typed
-        self._open: list[str] = []
+        self._open: list[events.RequestOpened] = []
         self._saying = asyncio.Lock()
         self._unsaid = ""
         self._canceling: asyncio.Task[None] | None = None
 
     def asked(self, request: events.RequestOpened) -> None:
-        """Codex asks: all that there is to know is shown."""
-        self._open.append(request.request_id)
-        self._cli.output.note(f"Codex asks: {request.title}", "yellow")
-        for line in request.detail.splitlines():
-            self._cli.output.note(f"  {line}", "")
-        if not self._typed.ended:
-            self._cli.output.note("yes or no?", "yellow")
+        """Codex asks. The oldest question is shown, the next one when that is settled."""
+        self._open.append(request)
+        if len(self._open) == 1:
+            self._show(request)
 
     def settled(self, request_id: str) -> None:
         """Somebody has answered, or nobody in time."""
-        if request_id in self._open:
-            self._open.remove(request_id)
+        shown = self._open[:1]
+        self._open = [request for request in self._open if request.request_id != request_id]
+        if self._open and self._open[:1] != shown:
+            self._show(self._open[0])
+
+    def _show(self, request: events.RequestOpened) -> None:
+        """All that there is to know."""
+        self._cli.output.note(f"Codex asks: {request.title}", "yellow")
+        for line in request.detail.splitlines():
+            self._cli.output.note(f"  {line}", "")
+        if request.kind is events.RequestKind.CHOICE:
+            for option in request.options:
+                self._cli.output.note(f"  {option.id}: {option.label or option.id}", "")
+        if not self._typed.ended:
+            self._cli.output.note(_HOW[request.kind], "yellow")
 
     async def listen(self) -> None:
         """Bring each line to the turn, to the end of the input."""
@@ -186,9 +202,11 @@ class _Talk:
             self._cli.output.note(f"not interrupted: {refusal}", "yellow")
 
     async def _say(self, line: str) -> None:
-        word = line.lower()
-        if self._open and word in _YES | _NO:
-            await self._talk.answer(self._run_id, self._open[0], option="yes" if word in _YES else "no")
+        asked = self._open[0] if self._open else None
+        option, text = answer_of(asked, line) if asked else ("", "")
+        if asked and (option or text):
+            await self._talk.answer(self._run_id, asked.request_id, option=option, text=text)
+            self.settled(asked.request_id)  # the next line is not for it
         else:
             await self._talk.send(self._run_id, json.dumps(line, ensure_ascii=False))
 
@@ -197,6 +215,19 @@ class _Talk:
             self._unsaid = f"{self._unsaid}\n{line}" if self._unsaid else line
             return
         self._cli.output.note(f"not said: {refusal}", "yellow")
+
+
+def answer_of(asked: events.RequestOpened, line: str) -> tuple[str, str]:
+    """The option and the text that a line means as an answer; two empty ones for a line that is no answer."""
+    word = " ".join(line.split()).casefold()
+    match asked.kind:
+        case events.RequestKind.TEXT:
+            return "", line
+        case events.RequestKind.APPROVAL:
+            return _YES_OR_NO.get(word, ""), ""
+    names = {option.label.casefold(): option.id for option in asked.options if option.label}
+    names |= {option.id.casefold(): option.id for option in asked.options}
+    return names.get(word, ""), ""
 
 
 async def thread_of(cli: Cli, client: Client, run_id: str) -> tuple[str, str]:

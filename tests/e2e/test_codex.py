@@ -20,7 +20,7 @@ import pytest_asyncio
 
 from apps.cli.exits import Exit
 from oa_platform.config.ports import PORT_OFFSETS
-from oa_testing.codex import codex_environment, installed_codex
+from oa_testing.codex import ASKING, codex_environment, installed_codex
 from oa_testing.model_server import Call, ModelServer, Say, Wait
 from oa_testing.postgres import FAST, free_port
 from oa_testing.stack import StackUnderTest
@@ -68,7 +68,10 @@ class Scene:
     async def worker(self) -> AsyncIterator[asyncio.subprocess.Process]:
         """`oa worker start --adapter codex`."""
         path = os.pathsep.join(entry for entry in sys.path if entry)
-        codex = {**codex_environment(self.home, self.model.base_url), "OA_CODEX_PROGRAM": str(installed_codex())}
+        codex = {
+            **codex_environment(self.home, self.model.base_url, ASKING),
+            "OA_CODEX_PROGRAM": str(installed_codex()),
+        }
         env = {**codex, **self.stack.env, **self.caller.env, "PYTHONPATH": path}
         argv = (sys.executable, "-P", "-m", "apps.cli", "worker", "start", "--adapter", "codex")
         process = await asyncio.create_subprocess_exec(*argv, env=env, cwd=self.folder)
@@ -254,6 +257,25 @@ async def test_a_person_talks_to_codex(scene: Scene) -> None:
             assert oa.stdin is not None
             oa.stdin.close()
             assert await oa.wait() == Exit.RUN_CANCELED
+
+        options = [{"label": "red", "description": "Warm."}, {"label": "blue", "description": "Cold."}]
+        questions = [
+            {"id": "color", "header": "Color", "question": "Which color?", "options": options},
+            {"id": "again", "header": "Again", "question": "And then?", "options": options},
+        ]
+        scene.model.script([Call("request_user_input", {"questions": questions})], [Say("So be it.")])
+        async with talking(scene, "--continue", "latest", "paint it") as oa:
+            text = await shown(oa, "which one?")
+            assert "  2: blue" in text.splitlines()
+            assert "And then?" not in text, "one after the other"
+            types(oa, "Blue")
+            await shown(oa, "And then?")
+            types(oa, "0")
+            await shown(oa, "your answer?")
+            types(oa, "as you like")
+            assert "So be it." in await shown(oa, "succeeded")
+        told = json.loads(scene.model.requests[-1]["input"][-1]["output"])
+        assert told == {"answers": {"color": {"answers": ["blue"]}, "again": {"answers": ["as you like"]}}}
 
         scene.model.script([Say("Left it was.")])
         async with talking(scene, "--continue", "latest", "which way?") as oa:

@@ -38,9 +38,9 @@ async def codex(
 ) -> int:
     """Talk to Codex: it works in a folder, shows what it does, and asks you before it does more than it may.
 
-    Each turn is a run. Type during a turn to steer it; a yes or a no answers what it asks. Ctrl-C interrupts the turn.
-    Between turns, type the next prompt; Ctrl-D ends. The exit code is that of the last turn. A worker with the adapter
-    codex has to run on this machine (docs/codex.md).
+    Each turn is a run. Type during a turn to steer it; a yes or a no, a number or a text answers what it asks. Ctrl-C
+    interrupts the turn. Between turns, type the next prompt; Ctrl-D ends. The exit code is that of the last turn. A
+    worker with the adapter codex has to run on this machine (docs/codex.md).
     """
     folder = working_directory or str(Path.cwd())
     options = {"working_directory": folder, "sandbox": sandbox, "approval": approval}

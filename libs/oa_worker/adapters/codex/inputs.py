@@ -35,7 +35,7 @@ class CodexTurn:
     timeout_ms: Annotated[int, Field(ge=0)] = 0
     """Longest time the turn may take; 0 for no limit."""
     approval_timeout_ms: Annotated[int, Field(ge=1)] = HOUR_MS
-    """How long people have to approve something; after that it is declined."""
+    """How long people have for each request; what is not approved by then is declined."""
 
 
 @dataclass

@@ -40,7 +40,7 @@ class Question:
     """One request of Codex. `action`: its name in the log."""
 
     action: str
-    decide: Callable[[Ask], Awaitable[Reply]]
+    decide: Callable[[Ask], Coroutine[Any, Any, Reply]]
     """Asks people what there is to ask."""
     unasked: Mapping[str, Any]
     """What Codex is told when people can't be asked."""
