@@ -82,7 +82,7 @@ class Conversation:
         run = await self._client.commands.create_run(spec)
         remember_started(self._client, self._cli.site.folder, run.run_id)
         self._cli.output.note(run.run_id)
-        talk = _Talk(self._cli, self._client, run.run_id, self._typed)
+        talk = Talk(self._cli, self._client, run.run_id, self._typed)
         following = asyncio.create_task(self._follow(run.run_id, talk))
         listening = asyncio.create_task(talk.listen())
         try:
@@ -98,7 +98,7 @@ class Conversation:
         finished = following.result()
         return exit_of_run(finished) if finished else Exit.OK
 
-    async def _follow(self, run_id: str, talk: _Talk) -> events.RunFinished | None:
+    async def _follow(self, run_id: str, talk: Talk) -> events.RunFinished | None:
         """Show the turn to its end."""
         output = self._cli.output
         view = TailView(output)
@@ -120,7 +120,7 @@ class Conversation:
                 hint.cancel()
         return None
 
-    def _note(self, body: events.EventBody | None, talk: _Talk) -> None:
+    def _note(self, body: events.EventBody | None, talk: Talk) -> None:
         match body:
             case events.CodexEvent(codex_thread_id=thread_id) if thread_id and not self._resume:
                 self._resume = thread_id  # the first that is named is the turn's own
@@ -134,7 +134,7 @@ class Conversation:
         self._cli.output.note("No worker has taken it yet. In another shell: oa worker start --adapter codex")
 
 
-class _Talk:
+class Talk:
     """What is typed during one turn."""
 
     def __init__(self, cli: Cli, client: Client, run_id: str, typed: TypedLines) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from unittest.mock import AsyncMock, Mock, call
+
 import pytest
 
-from apps.cli.conversation import answer_of
+from apps.cli.conversation import Talk, answer_of
 from oa_runlog.events import RequestKind, RequestOpened, RequestOption
 
 OPTIONS = (RequestOption("1", "The red one"), RequestOption("2", "1"), RequestOption("yes", ""))
@@ -26,3 +28,28 @@ OPTIONS = (RequestOption("1", "The red one"), RequestOption("2", "1"), RequestOp
 )
 def test_a_line_as_an_answer(kind: RequestKind, line: str, option: str, text: str) -> None:
     assert answer_of(RequestOpened("r1", kind, "What?", options=OPTIONS), line) == (option, text)
+
+
+async def test_a_line_is_for_the_question_that_was_shown_last() -> None:
+    cli, client = Mock(), AsyncMock()
+    typed = AsyncMock(ended=False)
+    typed.next.side_effect = ["red", "2", "as you like", "to the left", None]
+    conversation = Talk(cli, client, "run_1", typed)
+    for name, kind in [("r1", RequestKind.CHOICE), ("r2", RequestKind.CHOICE), ("r3", RequestKind.TEXT)]:
+        conversation.asked(RequestOpened(name, kind, f"What is {name}?", options=OPTIONS))
+    assert titles_in(cli) == ["Codex asks: What is r1?"]
+    conversation.settled("r1")  # by somebody else
+    assert titles_in(cli) == ["Codex asks: What is r1?", "Codex asks: What is r2?"]
+    await conversation.listen()
+    talk = client.commands.talk
+    assert talk.answer.await_args_list == [
+        call("run_1", "r2", option="2", text=""),
+        call("run_1", "r3", option="", text="as you like"),
+    ]
+    assert talk.send.await_args_list == [call("run_1", '"red"'), call("run_1", '"to the left"')]
+    assert titles_in(cli)[2:] == ["Codex asks: What is r3?"]
+
+
+def titles_in(cli: Mock) -> list[str]:
+    shown = [str(noted.args[0]) for noted in cli.output.note.call_args_list]
+    return [line for line in shown if line.startswith("Codex asks: ")]

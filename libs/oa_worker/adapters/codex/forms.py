@@ -177,6 +177,6 @@ _WHOLE = re.compile(r"-?[0-9]{1,300}")
 _FORMATS: Mapping[str, Callable[[str], bool]] = {
     "email": _holds(lambda text: re.fullmatch(r"[^@\s]+@[^@\s]+", text)),
     "uri": _holds(lambda text: re.fullmatch(r"\S+", text) and urlsplit(text).scheme),
-    "date": _holds(lambda text: re.fullmatch(r"\d{4}-\d\d-\d\d", text) and date.fromisoformat(text)),
+    "date": _holds(lambda text: re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text) and date.fromisoformat(text)),
     "date-time": _holds(lambda text: "T" in text and datetime.fromisoformat(text).tzinfo),
 }

@@ -58,8 +58,10 @@ class AppServer:
     async def start(
         cls, command: Sequence[str], *, cwd: str | None, env: Mapping[str, str], limits: CodexLimits, kept: int
     ) -> AppServer:
-        """Start the process; the file descriptor `kept` stays open until all that it started is gone. Raises
-        AgentFailure."""
+        """Start the process. Raises AgentFailure.
+
+        `kept`: a file descriptor that is open until all that it starts is gone, also when this worker is killed.
+        """
         try:
             process = await Process.start(command, cwd=cwd, env=env, limits=DEFAULT_EXEC_LIMITS, stdin=True, kept=kept)
         except FileNotFoundError:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
@@ -48,7 +47,7 @@ class Turn:
         """Start an app-server, let it do the turn, and end it in any case."""
         await self._refuse_what_was_begun(run)
         folder = _folder(run.input.working_directory)
-        with closing(TurnLock.take(codex_home(self._env, folder), run.input.resume)) as lock:
+        with contextlib.closing(TurnLock.take(codex_home(self._env, folder), run.input.resume)) as lock:
             return await self._on_app_server(run, folder, lock)
 
     async def _on_app_server(self, run: Run[CodexTurn], folder: str, lock: TurnLock) -> CodexResult:

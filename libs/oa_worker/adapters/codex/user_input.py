@@ -42,11 +42,11 @@ class _Asked:
 
     @classmethod
     def of(cls, told: Params) -> _Asked:
-        words = str(told.get("question") or told.get("header") or "Codex has a question")
+        words = str(told.get("question") or told.get("header") or "").strip()
         options = dicts(told.get("options"))
         labels = {str(number): str(option.get("label") or "") for number, option in enumerate(options, start=1)}
         described = "\n".join(f"{option.get('label')}: {option.get('description') or ''}" for option in options)
-        title = title_of(words)
+        title = title_of(words) or "Codex has a question"
         detail = detail_of(words if title != words else "", described)
         may_be_other = bool(told.get("isOther"))
         if len(labels) + may_be_other > MAX_OPTIONS:
@@ -81,8 +81,8 @@ def user_input(params: Params) -> Question:
             for question, answer in zip(questions, answers, strict=True)
             if answer is not None
         }
-        if len(given) == len(questions):
-            return Reply({"answers": given}, APPLIED)
-        return Reply({"answers": given}, EXPIRED, f"{len(given)} of {len(questions)} questions were answered in time")
+        if missing := answers.count(None):
+            return Reply({"answers": given}, EXPIRED, f"{missing} of {len(answers)} questions had no answer in time")
+        return Reply({"answers": given}, APPLIED)
 
     return Question(_ACTION, decide, _NOTHING, len(questions))

@@ -79,7 +79,7 @@ async def test_what_nobody_answers_is_left_out(tmp_path: Path) -> None:
     log = Log(answers={"What name?": "Jo"}, in_vain="")
     await play(tmp_path, asks_user(COLORED, NAME), WAITS, log=log, approval_timeout_ms=1)
     assert answer_to(tmp_path, 7)["result"] == {"answers": {"name": {"answers": ["Jo"]}}}
-    assert (log.receipts, log.whys) == ({"r1": "expired"}, ["1 of 2 questions were answered in time"])
+    assert (log.receipts, log.whys) == ({"r1": "expired"}, ["1 of 2 questions had no answer in time"])
 
 
 async def test_more_options_than_a_choice_has_stand_in_the_detail(tmp_path: Path) -> None:
