@@ -115,19 +115,19 @@ class Dispatcher:
             if idle.get(kind) == self._began_to_wait:
                 attachment.nothing_waits = True  # as was found for another one that takes the same
                 continue
-            await self._fill(attachment)
-            if attachment.nothing_waits:
+            if await self._fill(attachment):
                 idle[kind] = self._began_to_wait
 
     def _takes_runs(self, attachment: Attachment) -> bool:
         return attachment.takes_runs(time.monotonic(), self._limits.quiet_after_ms / 1000)
 
-    async def _fill(self, attachment: Attachment) -> None:
+    async def _fill(self, attachment: Attachment) -> bool:
+        """Give it what it may have; whether nothing waits after that."""
         worker, began_to_wait = attachment.worker, self._began_to_wait
         limit = min(attachment.free_slots, self._limits.dispatch_page)
         queue = await self._store.waiting_runs(worker.org_id, worker.adapters, limit, self._rules, self._turns.marks)
         if not self._takes_runs(attachment):
-            return  # it left meanwhile, and would hold the run until it counts as lost
+            return False  # it left meanwhile, and would hold the run until it counts as lost
         attachment.nothing_waits = not queue.others and self._began_to_wait == began_to_wait
         answers = [self._give(attachment, run) for run in queue.runs]
         for answer in await asyncio.gather(*answers, return_exceptions=True):
@@ -136,6 +136,7 @@ class Dispatcher:
                 raise answer
         if len(queue.runs) == self._limits.dispatch_page:
             self._word.give()
+        return attachment.nothing_waits
 
     # ------------------------------------------------------------------------------------------------- giving
 
