@@ -296,7 +296,7 @@ class WorkerSettings:
         "OA_ATTEMPT_BACKOFF_MS",
         integer(0, 3_600_000),
         _WORKERS.retry_initial_ms,
-        doc="Pause before another worker gets a run whose worker was lost. Each further loss doubles it.",
+        doc="Pause before another worker gets a run whose worker was lost without a good-bye. Each loss doubles it.",
     )
     retry_max_ms: int = setting(
         "OA_ATTEMPT_BACKOFF_MAX_MS", integer(0, 3_600_000), _WORKERS.retry_max_ms, doc="Maximum length of that pause."

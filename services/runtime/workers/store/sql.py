@@ -136,7 +136,9 @@ WITH RECURSIVE held AS (
             AND clock_timestamp() >= e.recorded_at
             AND clock_timestamp() < e.recorded_at
                 + ($4::integer[])[least(r.attempt - r.failures, cardinality($4::integer[]))]
-                  * interval '1 millisecond'))
+                  * interval '1 millisecond')
+            AND NOT EXISTS (
+                SELECT 1 FROM runtime.workers w WHERE w.worker_id = r.worker_id AND w.status = 'stopped'))
         ORDER BY r.priority DESC, r.run_id LIMIT $3
     ) f
 ), ranked AS (
@@ -171,8 +173,8 @@ What is over a limit, or behind an older run of its thread, is left out, lest it
 no limit is passed is decided again when the run is given away. `waiting` counts it, up to one more than was asked for.
 There is always a row, without a run if none could go.
 
-A run whose worker was lost waits after its newest event, which says so. A clock that steps forward makes the pause
-shorter, and one that steps back ends it."""
+A run whose worker was lost waits after its newest event, which says so; one whose worker said good-bye does not. A clock
+that steps forward makes the pause shorter, and one that steps back ends it."""
 
 READ_WAITING = """
 SELECT count(*) AS runs, coalesce(greatest(extract(epoch FROM

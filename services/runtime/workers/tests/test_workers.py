@@ -520,16 +520,28 @@ async def test_a_run_whose_worker_was_lost_has_a_pause(runtime_database: Databas
         run_id = await started(runtime, who, leaving)
         staying = await attached(runtime, who)
         beating = asyncio.create_task(keep_beating(staying))
-        await leaving.call.write(worker_service_pb2.AttachRequest(goodbye=worker_service_pb2.WorkerGoodbye()))
-        async with asyncio.timeout(30):
+        admin = await asyncpg.connect(runtime_database.admin)
+        await admin.execute("UPDATE runtime.workers SET status = 'lost' WHERE worker_id = $1", leaving.worker_id)
+        async with asyncio.timeout(60):
             again = (await staying.next("assignment")).assignment
         beating.cancel()
         assert (again.run.run_id, again.run.attempt) == (run_id, 2)
-        admin = await asyncpg.connect(runtime_database.admin)
         times = await admin.fetch("SELECT recorded_at FROM runtime.events WHERE run_id = $1 ORDER BY seq", run_id)
         await admin.close()
         _created, _started, lost, restarted = (row["recorded_at"] for row in times)
         assert (restarted - lost).total_seconds() >= 0.6
+
+
+async def test_a_run_whose_worker_said_goodbye_has_none(runtime_database: Database, who: Somebody) -> None:
+    limits = replace(PATIENT_WORKERS, retry_initial_ms=3_600_000, retry_max_ms=3_600_000)
+    async with replica(runtime_settings(runtime_database, workers=limits), who.key) as runtime:
+        leaving = await attached(runtime, who)
+        run_id = await started(runtime, who, leaving)
+        staying = await attached(runtime, who)
+        await leaving.call.write(worker_service_pb2.AttachRequest(goodbye=worker_service_pb2.WorkerGoodbye()))
+        async with asyncio.timeout(60):
+            again = (await staying.next("assignment")).assignment
+        assert (again.run.run_id, again.run.attempt) == (run_id, 2)
 
 
 def test_pauses_grow_up_to_the_longest() -> None:
