@@ -12,8 +12,8 @@ between two heartbeats:
 
 The time is from the signal until the first line of the agent's function on the other worker. The bound stands in the
 setting: the lost limit from the last heartbeat on that the replica saw, and the look for lost workers that comes after
-it (neither where the worker said goodbye); then the pause of `OA_ATTEMPT_BACKOFF_MS` before the second attempt. The
-note has the time of every round, in order of size.
+it; then the pause of `OA_ATTEMPT_BACKOFF_MS` before the second attempt. Where the worker said goodbye, there is none of
+them. The note has the time of every round, in order of size.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ async def takeovers(scene: Stage, replica: Replica, way: str, rounds: int, lost_
 
 def _bound_ms(way: str, lost_after_ms: int) -> int:
     if way == "drained":
-        return DEFAULTS.retry_initial_ms
+        return 0
     return lost_after_ms + 2 * DEFAULTS.watch_interval_ms + DEFAULTS.retry_initial_ms
 
 

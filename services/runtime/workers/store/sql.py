@@ -173,8 +173,8 @@ What is over a limit, or behind an older run of its thread, is left out, lest it
 no limit is passed is decided again when the run is given away. `waiting` counts it, up to one more than was asked for.
 There is always a row, without a run if none could go.
 
-A run whose worker was lost waits after its newest event, which says so; one whose worker said good-bye does not. A clock
-that steps forward makes the pause shorter, and one that steps back ends it."""
+A run whose worker was lost waits after its newest event, which says so; one whose worker said good-bye does not. A
+clock that steps forward makes the pause shorter, and one that steps back ends it."""
 
 READ_WAITING = """
 SELECT count(*) AS runs, coalesce(greatest(extract(epoch FROM
