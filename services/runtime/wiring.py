@@ -116,15 +116,15 @@ async def serve(
     log = await _write(replica, installation, signer, publisher(tail.publish, fanout), fanout.notification)
     topics = _topics(replica, tail, lineage)
     requests = Requests(log, replica.reads, settings.requests.limits())
-    workers = _look_after_workers(replica, log, tail, lineage, requests)
-    process.background("lineage", lineage.run())
-    note_signer = NoteSigner(log_origin(installation.receipt_log), signing_key)
-    receipt_log = _merge_receipts(replica, tail, note_signer, signer.key_id)
-
     verifier = TokenVerifier(keys, process.clock, watch)
     authenticator = Authenticator(
         "runtime", settings.identity.accepted_services, verifier, settings.identity.accepted_certificates
     )
+    workers = _look_after_workers(replica, log, tail, lineage, requests, authenticator)
+    process.background("lineage", lineage.run())
+    note_signer = NoteSigner(log_origin(installation.receipt_log), signing_key)
+    receipt_log = _merge_receipts(replica, tail, note_signer, signer.key_id)
+
     server = GrpcServer(settings.grpc, authenticator, process.protection)
     server.register(add_LogServiceServicer_to_server, LogApi(tail, whole_log, lineage))
     server.register(add_TopicServiceServicer_to_server, TopicApi(topics, note_refusal))
@@ -260,7 +260,9 @@ def _topics(replica: _Replica, tail: Tail, lineage: Lineage) -> TopicHub:
     return hub
 
 
-def _look_after_workers(replica: _Replica, log: Log, tail: Tail, lineage: Lineage, requests: Requests) -> _Workers:
+def _look_after_workers(
+    replica: _Replica, log: Log, tail: Tail, lineage: Lineage, requests: Requests, authenticator: Authenticator
+) -> _Workers:
     settings, process = replica.settings, replica.process
     limits, cancel_deadline_ms = settings.workers.limits(), settings.runs.cancel_deadline_ms
     store = PostgresWorkers(replica.postgres, replica.replica_id)
@@ -285,7 +287,8 @@ def _look_after_workers(replica: _Replica, log: Log, tail: Tail, lineage: Lineag
     process.background("children", children.run())
     tail.listen(children.on_records)
     held_runs = HeldRuns(replica.reads, workers.lease_holders, requests, children, limits)
-    return _Workers(WorkerApi(workers, held_runs, replica.run_limits), attached, agents, dispatcher)
+    api = WorkerApi(workers, held_runs, replica.run_limits, authenticator.worker)
+    return _Workers(api, attached, agents, dispatcher)
 
 
 def _merge_receipts(replica: _Replica, tail: Tail, signer: NoteSigner, key_id: str) -> PostgresReceiptLog:

@@ -137,7 +137,7 @@ class Authenticator:
         if policy.need is Need.NOTHING:
             return None
         if policy.need is Need.WORKER:
-            return await self._worker(metadata)
+            return await self.worker(bearer_token(metadata.get(AUTHORIZATION_KEY)))
         service = self._service(metadata.get(SERVICE_TOKEN_KEY, ""), certificate_names)
         if policy.need is Need.SERVICE:
             _check_caller(policy, service)
@@ -176,12 +176,12 @@ class Authenticator:
             require_scope(principal, policy.scope)
         return PersonCaller(principal, service.name)
 
-    async def _worker(self, metadata: Mapping[str, str]) -> WorkerCaller:
-        token = bearer_token(metadata.get(AUTHORIZATION_KEY))
+    async def worker(self, token: str) -> WorkerCaller:
+        """Who a worker's token speaks of. Raises Refusal."""
         claims = await self._tokens().verify(token, claims_pb2.WorkerTokenClaims, audience=self._audience)
         principal = principal_of(claims)
         require_scope(principal, WORKER_SCOPE)
-        return WorkerCaller(principal)
+        return WorkerCaller(principal, self._tokens().left_s(claims.exp))
 
     def _tokens(self) -> TokenVerifier:
         if self._verifier is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -26,9 +27,10 @@ class PersonCaller:
 
 @dataclass(frozen=True)
 class WorkerCaller:
-    """A worker process with its own token."""
+    """A worker process with its own token, which holds for so long from when it was checked."""
 
     principal: Principal
+    holds_for_s: float = math.inf
 
 
 Caller = ServiceCaller | PersonCaller | WorkerCaller

@@ -140,8 +140,15 @@ class TokenVerifier:
         claims.CopyFrom(checked.claims)  # type: ignore[arg-type] # remembered under its type
         return claims
 
+    def left_s(self, expires_s: int) -> float:
+        """For how long a token with this `exp` is not refused as expired yet."""
+        return max(0.0, expires_s + self._leeway_ms() / 1000 - self._clock.time())
+
+    def _leeway_ms(self) -> int:
+        return self._watch.leeway_ms if self._watch else CLOCK_LEEWAY_MS
+
     def _check_times(self, times: _Times, audience: str, max_age_s: int) -> None:
-        leeway_ms = self._watch.leeway_ms if self._watch else CLOCK_LEEWAY_MS
+        leeway_ms = self._leeway_ms()
         ahead_ms = self._watch.ahead_ms(CONTROL) if self._watch else 0
         service = self._watch.service if self._watch else audience
         allowed = f"a leeway of {leeway_ms} (OA_CLOCK_LEEWAY_MS)"

@@ -201,6 +201,7 @@ async def test_the_handler_sees_who_called(world: World, api: Api) -> None:
     assert service == ServiceCaller("projector")
     assert isinstance(worker, WorkerCaller)
     assert worker.principal.kind is PrincipalKind.WORKER
+    assert 0 < worker.holds_for_s < 3600
 
 
 async def test_a_service_without_a_verifier_takes_no_principals() -> None:

@@ -24,6 +24,7 @@ from openagents.runtime.v1.worker_service_pb2 import (
     StartChildRequest,
     WorkerAttached,
     WorkerHello,
+    WorkerRenewal,
 )
 from openagents.runtime.v1.worker_service_pb2_grpc import WorkerServiceStub
 
@@ -87,6 +88,11 @@ class Attachment:
         """Queue a request. The queue is short: one append per run, one heartbeat per interval."""
         self._outbox.put_nowait(request)
 
+    def renew(self, token: str) -> None:
+        """Go on under a fresh token, on the stream and beside it."""
+        self._metadata = _bearer(token)
+        self.send(AttachRequest(renew=WorkerRenewal(token=token)))
+
     async def messages(self) -> AsyncIterator[AttachResponse]:
         """What the authority says. Raises Refusal when the stream breaks; it never ends by itself."""
         while True:
@@ -145,9 +151,13 @@ class Attachment:
                 await self._call.write(request)
 
 
+def _bearer(token: str) -> _Metadata:
+    return (("authorization", f"Bearer {token}"),)
+
+
 async def attach(channel: grpc.aio.Channel, token: str, hello: WorkerHello, *, timeout_s: float) -> Attachment:
     """Open a stream and introduce the worker. Raises Refusal when the authority does not take it."""
-    stub, metadata = WorkerServiceStub(channel), (("authorization", f"Bearer {token}"),)
+    stub, metadata = WorkerServiceStub(channel), _bearer(token)
     call = stub.Attach(metadata=metadata)
     try:
         async with asyncio.timeout(timeout_s):

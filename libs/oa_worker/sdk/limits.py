@@ -45,8 +45,8 @@ class WorkerLimits:
     """How long a ping may stay unanswered before the worker reconnects."""
     attach_timeout_ms: int = 10_000
     """Longest wait for the answer to `attach`."""
-    token_share: float = 0.8
-    """Share of a token's life after which the worker attaches again with a new one."""
+    token_share: float = 0.5
+    """Share of a token's life after which the worker gets a new one. Control may be away for the rest of it."""
     max_rejected_tokens: int = 3
     """So many fresh tokens refused in a row end the worker: something is wrong with its key. Refusals
     that only a wrong clock brings about don't count."""

@@ -157,7 +157,7 @@ class Worker:
                 await self._first_end(
                     self._receive(attachment),
                     self._beat(attachment),
-                    self._renew(token.lifetime_s * self._limits.token_share),
+                    self._renew(attachment, token),
                 )
             except _Reconnect:
                 await attachment.close()
@@ -210,20 +210,30 @@ class Worker:
             attachment.send(AttachRequest(heartbeat=WorkerHeartbeat(held_leases=self._runs.leases())))
             await asyncio.sleep(interval_s)
 
-    async def _renew(self, after_s: float) -> None:
-        """Replace the token before it expires, and the stream with it. While control is away the stream stays."""
-        await asyncio.sleep(after_s)
+    async def _renew(self, attachment: Attachment, token: WorkerToken) -> None:
+        """Go on under a fresh token each time before the one before expires; with another stream where that is needed.
+
+        While control is away the stream stays, to the end of its token.
+        """
+        while True:
+            await asyncio.sleep(token.lifetime_s * self._limits.token_share)
+            fresh = await self._fresh_token()
+            if not attachment.attached.takes_renewals or fresh.runtime_address != token.runtime_address:
+                raise _Reconnect(0)
+            attachment.renew(fresh.token)
+            token = fresh
+
+    async def _fresh_token(self) -> WorkerToken:
         for failures in itertools.count(1):
             try:
-                await self._tokens.renew()
+                return await self._tokens.renew()
             except Refusal as refusal:
                 if refusal.info.action is not ClientAction.RETRY:
                     raise
                 delay_ms = max(refusal.retry_after_ms, self._waits.backoff_ms(failures))
                 _log.warning("no new token: %s; trying again in %d ms", refusal, delay_ms)
                 await asyncio.sleep(delay_ms / 1000)
-            else:
-                raise _Reconnect(0)
+        raise AssertionError("the count has no end")
 
     def _hello(self) -> WorkerHello:
         return WorkerHello(

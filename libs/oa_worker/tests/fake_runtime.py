@@ -105,6 +105,9 @@ class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
         self.appends = 0
         self.streams = 0
         self.max_events_per_second = max_events_per_second
+        self.takes_renewals = False
+        self.renewals: list[str] = []
+        """Tokens that came over streams."""
         self.max_event_bytes = 256 * 1024
         self.append_sizes: list[int] = []
         self.changed = asyncio.Condition()
@@ -232,6 +235,7 @@ class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
                 lost_after_ms=30_000,
                 max_event_bytes=self.max_event_bytes,
                 max_events_per_second=self.max_events_per_second,
+                takes_renewals=self.takes_renewals,
             )
         )
         self._assign(hello, outbox)
@@ -260,6 +264,8 @@ class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
                 if not await self._append(request.append, outbox):
                     outbox.put_nowait(None)
                     return await asyncio.sleep(3600)
+            elif kind == "renew":
+                self.renewals.append(request.renew.token)
             elif kind == "heartbeat":
                 self.held.append([lease.run_id for lease in request.heartbeat.held_leases])
             async with self.changed:
@@ -327,9 +333,14 @@ class FakeTokens:
     lifetime_s: float = 3600.0
     failures: list[Refusal] = field(default_factory=list)
     given: int = 0
+    elsewhere: bool = False
+    """The authority has another address now, which leads to the same one."""
 
     async def get(self) -> WorkerToken:
         if self.failures:
             raise self.failures.pop(0)
         self.given += 1
-        return WorkerToken(f"token-{self.given}", self.lifetime_s, self.runtime.address)
+        address = self.runtime.address
+        if self.elsewhere:
+            address = address.replace("127.0.0.1", "localhost")
+        return WorkerToken(f"token-{self.given}", self.lifetime_s, address)

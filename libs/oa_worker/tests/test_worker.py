@@ -268,6 +268,18 @@ async def test_a_token_is_replaced_before_it_expires() -> None:
     assert numbers(runtime) == ["0"]
 
 
+async def test_where_that_is_taken_the_stream_goes_on_under_the_next_token() -> None:
+    runtime = scripted()
+    runtime.takes_renewals = True
+    tokens = FakeTokens(runtime, lifetime_s=0.2)
+    async with runtime.running(), working(runtime, Patient(), tokens=tokens):
+        await runtime.until(lambda: len(runtime.renewals) >= 3)
+        assert runtime.renewals[:3] == ["token-2", "token-3", "token-4"]
+        assert (runtime.streams, runtime.tokens) == (1, ["Bearer token-1"])
+        tokens.elsewhere = True
+        await runtime.until(lambda: runtime.streams == 2)
+
+
 async def test_a_draining_replica_is_left_and_found_again() -> None:
     async with scripted().running() as runtime, working(runtime, Patient()):
         await runtime.until(lambda: numbers(runtime) == ["0"])

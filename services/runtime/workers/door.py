@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 from oa_base.identity import Principal
 from oa_base.refusal import Refusal
 from oa_khala.topics import run_events
-from oa_platform.auth.identity import current_principal
+from oa_platform.auth.identity import WorkerCaller, current_caller, current_principal
 from oa_platform.rpc.refusals import note_refusal
 from oa_runlog import wire
 from oa_runlog.commands import Append, EncodedBody
@@ -37,14 +37,18 @@ from services.runtime.workers.domain.notices import (
     RunNews,
 )
 
+Authenticate = Callable[[str], Awaitable[WorkerCaller]]
+"""Whom a worker's token speaks of; raises Refusal."""
 _ATTACH = "/openagents.runtime.v1.WorkerService/Attach"
 
 
 class WorkerApi(WorkerServiceServicer):
     """How workers take runs and append to their logs."""
 
-    def __init__(self, workers: Workers, held_runs: HeldRuns, run_limits: Limits) -> None:
+    def __init__(self, workers: Workers, held_runs: HeldRuns, run_limits: Limits, authenticate: Authenticate) -> None:
+        """`authenticate` tells whom the token of a `renew` speaks of."""
         self._workers = workers
+        self._authenticate = authenticate
         self._held_runs = held_runs
         self._run_limits = run_limits
 
@@ -78,12 +82,15 @@ class WorkerApi(WorkerServiceServicer):
 
     async def Attach(self, requests: AsyncIterator[pb.AttachRequest], context: Any) -> AsyncIterator[pb.AttachResponse]:
         """A worker's stream, from its hello to its end."""
-        principal = current_principal()
+        caller = current_caller()
+        assert isinstance(caller, WorkerCaller)  # so the contract says of this method
+        principal = caller.principal
         first = await anext(requests, None)
         if first is None or first.WhichOneof("message") != "attach":
             raise _out_of_order("the first message of a worker's stream is `attach`; open another stream with it")
         check_rules(first)
         attachment = await self._workers.attach(principal, _hello(first.attach))
+        attachment.lasts(caller.holds_for_s)
         reading = asyncio.create_task(self._read(requests, principal, attachment))
         try:
             yield self._attached(attachment)
@@ -128,6 +135,8 @@ class WorkerApi(WorkerServiceServicer):
                 await self._workers.drain(attachment)
             case "goodbye":
                 await self._workers.goodbye(attachment)
+            case "renew":
+                await self._renew(request.renew.token, principal, attachment)
             case "attach":
                 raise _out_of_order("a worker's stream has one `attach`; open another stream to attach again")
             case _:
@@ -143,6 +152,14 @@ class WorkerApi(WorkerServiceServicer):
                 await self._handle(request, principal, attachment)
             except Refusal as refusal:
                 raise refusal.under(f"batch.requests[{index}]") from None
+
+    async def _renew(self, token: str, principal: Principal, attachment: Attachment) -> None:
+        """The stream goes on under another token of whom it belongs to."""
+        caller = await self._authenticate(token)
+        if (caller.principal.subject, caller.principal.org_id) != (principal.subject, principal.org_id):
+            text = "the token belongs to another service account than the stream; attach with it"
+            raise Refusal("owner_mismatch", text, field="renew.token")
+        attachment.lasts(caller.holds_for_s)
 
     async def _append(self, request: pb.AppendEventsRequest, principal: Principal, attachment: Attachment) -> None:
         """An append that can't be read is refused like any other, and the stream goes on."""
@@ -163,6 +180,7 @@ class WorkerApi(WorkerServiceServicer):
             max_event_bytes=self._run_limits.max_event_bytes,
             max_events_per_second=self._run_limits.events_per_second,
             takes_batches=True,
+            takes_renewals=True,
         )
         return pb.AttachResponse(attached=attached)
 

@@ -216,6 +216,7 @@ class AttachRequest(_message.Message):
     DRAIN_FIELD_NUMBER: _builtins.int
     GOODBYE_FIELD_NUMBER: _builtins.int
     BATCH_FIELD_NUMBER: _builtins.int
+    RENEW_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def attach(self) -> Global___WorkerHello:
         """First message of every stream."""
@@ -240,6 +241,10 @@ class AttachRequest(_message.Message):
     def batch(self) -> Global___AttachRequestBatch:
         """Several messages as one, to an authority that `takes_batches`."""
 
+    @_builtins.property
+    def renew(self) -> Global___WorkerRenewal:
+        """The stream goes on under a fresh token, at an authority that `takes_renewals`."""
+
     def __init__(
         self,
         *,
@@ -249,16 +254,41 @@ class AttachRequest(_message.Message):
         drain: Global___WorkerDrain | None = ...,
         goodbye: Global___WorkerGoodbye | None = ...,
         batch: Global___AttachRequestBatch | None = ...,
+        renew: Global___WorkerRenewal | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["append", b"append", "attach", b"attach", "batch", b"batch", "drain", b"drain", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message", b"message"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["append", b"append", "attach", b"attach", "batch", b"batch", "drain", b"drain", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message", b"message", "renew", b"renew"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["append", b"append", "attach", b"attach", "batch", b"batch", "drain", b"drain", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message", b"message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["append", b"append", "attach", b"attach", "batch", b"batch", "drain", b"drain", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message", b"message", "renew", b"renew"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["attach", "heartbeat", "append", "drain", "goodbye", "batch"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["attach", "heartbeat", "append", "drain", "goodbye", "batch", "renew"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
 Global___AttachRequest: _TypeAlias = AttachRequest  # noqa: Y015
+
+@_typing.final
+class WorkerRenewal(_message.Message):
+    """A fresh token of the worker's service account. A stream ends with its token, as
+    `token_expired`.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """The token."""
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkerRenewal: _TypeAlias = WorkerRenewal  # noqa: Y015
 
 @_typing.final
 class AttachRequestBatch(_message.Message):
@@ -720,6 +750,7 @@ class WorkerAttached(_message.Message):
     MAX_EVENT_BYTES_FIELD_NUMBER: _builtins.int
     MAX_EVENTS_PER_SECOND_FIELD_NUMBER: _builtins.int
     TAKES_BATCHES_FIELD_NUMBER: _builtins.int
+    TAKES_RENEWALS_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     """Its id, to come back with."""
     heartbeat_interval_ms: _builtins.int
@@ -732,6 +763,8 @@ class WorkerAttached(_message.Message):
     """Most events of one run in a second."""
     takes_batches: _builtins.bool
     """Whether several messages may come to it as one `batch`."""
+    takes_renewals: _builtins.bool
+    """Whether a `renew` may come to it; else another stream is needed for another token."""
     def __init__(
         self,
         *,
@@ -741,10 +774,11 @@ class WorkerAttached(_message.Message):
         max_event_bytes: _builtins.int = ...,
         max_events_per_second: _builtins.int = ...,
         takes_batches: _builtins.bool = ...,
+        takes_renewals: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval_ms", b"heartbeat_interval_ms", "lost_after_ms", b"lost_after_ms", "max_event_bytes", b"max_event_bytes", "max_events_per_second", b"max_events_per_second", "takes_batches", b"takes_batches", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval_ms", b"heartbeat_interval_ms", "lost_after_ms", b"lost_after_ms", "max_event_bytes", b"max_event_bytes", "max_events_per_second", b"max_events_per_second", "takes_batches", b"takes_batches", "takes_renewals", b"takes_renewals", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from oa_base.refusal import Refusal
 from oa_runlog.commands import Append
 from oa_runlog.state import WorkerStatus
 from services.runtime.log.domain.batch import Applied
 from services.runtime.log.domain.pipeline import Pipeline, Place
 from services.runtime.workers.app.ports import WorkerRecord
 from services.runtime.workers.domain.notices import AppendAnswer, Assignment, CancelNotice, Notice
+
+_FOR_EVER_S = 10.0**9
+"""Longer than any token holds, and than a loop can wait."""
 
 
 @dataclass(slots=True)
@@ -46,6 +50,7 @@ class Attachment:
         self.under_way: dict[str, asyncio.Future[Applied]] = {}
         """Run -> the last append to it that has no answer yet."""
         self._pending_limit = pending_limit
+        self._expiry: asyncio.TimerHandle | None = None
         self._pending = asyncio.Semaphore(pending_limit)
 
     @property
@@ -83,9 +88,19 @@ class Attachment:
         else:
             before.add_done_callback(lambda _: self.say(answer))
 
+    def lasts(self, seconds: float) -> None:
+        """Its token holds for so long from now; then the stream ends, unless another token has come."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+        if not self.is_over and seconds < _FOR_EVER_S:
+            expired = Refusal("token_expired", "the token of this stream has expired; attach again with a new one")
+            self._expiry = asyncio.get_running_loop().call_later(seconds, self.end, expired)
+
     def end(self, reason: Exception | None = None) -> None:
         """End the stream, after what is queued has been said."""
         self.is_over = True
+        if self._expiry is not None:
+            self._expiry.cancel()
         if self.ended is None:
             self.ended = reason
         self.outbox.put_nowait(None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
@@ -9,9 +11,11 @@ import asyncpg
 import pytest
 
 from oa_base.identity import Principal, PrincipalKind
+from oa_base.refusal import Refusal
 from oa_platform.auth.identity import WorkerCaller, set_caller
 from oa_runlog.decide import Limits
 from oa_runlog.state import WorkerStatus
+from oa_testing.waiting import PATIENCE_S
 from openagents.runtime.v1 import worker_service_pb2 as pb
 from services.runtime.workers.app.attachment import Attachment
 from services.runtime.workers.app.ports import WorkerRecord
@@ -57,9 +61,84 @@ async def _requests() -> AsyncIterator[pb.AttachRequest]:
 async def test_what_goes_wrong_reaches_who_answers_the_call(error: Exception) -> None:
     """So a defect is logged with its traceback, and a database that went away is `unavailable`, not `internal`."""
     set_caller(WorkerCaller(Principal(PrincipalKind.WORKER, "sva_1", "org_1")))
-    api = WorkerApi(cast("Any", BrokenWorkers(error)), cast("Any", None), Limits())
+    api = WorkerApi(cast("Any", BrokenWorkers(error)), cast("Any", None), Limits(), cast("Any", None))
     answers = api.Attach(_requests(), None)
     assert (await anext(answers)).WhichOneof("message") == "attached"
     with pytest.raises(type(error)) as caught:
         await anext(answers)
     assert caught.value is error
+
+
+class Quiet:
+    """Attaches."""
+
+    limits = WorkerLimits()
+
+    async def attach(self, _principal: Principal, _hello: Hello) -> Attachment:
+        return Attachment(WORKER, "att_1", 0.0, 8)
+
+    def detach(self, attachment: Attachment) -> None:
+        attachment.end()
+
+
+def worker(account: str = "sva_1", holds_for_s: float = math.inf) -> WorkerCaller:
+    return WorkerCaller(Principal(PrincipalKind.WORKER, account, "org_1"), holds_for_s)
+
+
+class Stream:
+    """A stream of a worker whose token holds for so long. A token names an account, and for how long it holds."""
+
+    def __init__(self, holds_for_s: float) -> None:
+        self.said: asyncio.Queue[pb.AttachRequest] = asyncio.Queue()
+        set_caller(worker(holds_for_s=holds_for_s))
+        api = WorkerApi(cast("Any", Quiet()), cast("Any", None), Limits(), self._authenticate)
+        self.answers = api.Attach(self._requests(), None)
+
+    async def _authenticate(self, token: str) -> WorkerCaller:
+        account, holds_for_s = token.split()
+        return worker(account, float(holds_for_s))
+
+    async def _requests(self) -> AsyncIterator[pb.AttachRequest]:
+        yield pb.AttachRequest(attach=pb.WorkerHello(name="n", adapters=["exec"], max_concurrent_runs=1))
+        while True:
+            yield await self.said.get()
+
+    def renew(self, token: str) -> None:
+        self.said.put_nowait(pb.AttachRequest(renew=pb.WorkerRenewal(token=token)))
+
+    async def refused(self) -> Refusal:
+        with pytest.raises(Refusal) as caught:
+            async with asyncio.timeout(PATIENCE_S):
+                await anext(self.answers)
+        return caught.value
+
+
+async def test_a_stream_ends_with_its_token() -> None:
+    stream = Stream(holds_for_s=0.01)
+    assert (await anext(stream.answers)).attached.takes_renewals
+    assert (await stream.refused()).reason == "token_expired"
+
+
+@pytest.mark.parametrize(
+    ("token", "reason", "field"),
+    [("sva_1 0.01", "token_expired", ""), ("sva_2 600", "owner_mismatch", "renew.token")],
+    ids=["the newer one has expired", "it is somebody else's"],
+)
+async def test_another_token_takes_the_place_of_the_first(token: str, reason: str, field: str) -> None:
+    stream = Stream(holds_for_s=600)
+    await anext(stream.answers)
+    stream.renew(token)
+    refusal = await stream.refused()
+    assert (refusal.reason, refusal.field) == (reason, field)
+
+
+async def test_a_stream_goes_on_when_another_token_has_come() -> None:
+    attachment = Attachment(WORKER, "att_1", 0.0, 8)
+    attachment.lasts(0.0)
+    attachment.lasts(math.inf)
+    for _ in range(10):
+        await asyncio.sleep(0.001)
+    assert not attachment.is_over
+    attachment.lasts(0.0)
+    assert await attachment.notices() == []
+    assert isinstance(attachment.ended, Refusal)
