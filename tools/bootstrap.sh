@@ -51,6 +51,8 @@ moved() { [ -f "$VENV/.place" ] && [ "$(cat "$VENV/.place")" != "$(pwd)" ]; }
 
 make_venv() {
   if [ -x "$VENV/bin/python" ] && usable "$VENV/bin/python" && ! moved; then return; fi
+  # Clearing it would empty the environment of whoever it leads to.
+  if [ -L "$VENV" ]; then die "$VENV is a symbolic link; remove it, and this makes an environment of its own there"; fi
   local python
   python="$(find_python)"
   say "creating $VENV with $("$python" -V 2>&1) ($python)"

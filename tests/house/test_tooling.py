@@ -117,6 +117,22 @@ def test_the_busy_run_repeats_what_it_is_given_and_ends_with_the_worst_status() 
     assert _busy("echo", "0").returncode == 2
 
 
+def test_bootstrap_empties_nobody_elses_environment(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / ".place").write_text("/elsewhere")
+    (tmp_path / "ours").symlink_to(tmp_path / "theirs")
+    done = subprocess.run(
+        [str(REPO / "tools" / "bootstrap.sh")],
+        env={**os.environ, "VENV": str(tmp_path / "ours")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "is a symbolic link; remove it" in done.stderr
+    assert (tmp_path / "theirs" / ".place").exists()
+
+
 def test_bootstrap_without_a_usable_python_says_which_it_needs(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHON": "/bin/false", "VENV": str(tmp_path / "venv")}
     done = subprocess.run(
