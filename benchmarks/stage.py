@@ -78,7 +78,7 @@ class Stage:
     org_id: str = field(default_factory=lambda: new_id("org"))
     user_id: str = field(default_factory=lambda: new_id("usr"))
     account_id: str = field(default_factory=lambda: new_id("sva"))
-    _principal: tuple[int, str] = (0, "")
+    _principal: tuple[int, str] = field(default=(0, ""), init=False)  # another person's stage has another
     """When the person's token was made, and the token."""
 
     @contextmanager

@@ -153,6 +153,8 @@ class Dispatcher:
 
     def _given(self, attachment: Attachment, run: WaitingRun, answer: asyncio.Future[Applied]) -> None:
         attachment.giving.discard(run.run_id)
+        if answer.cancelled():
+            return  # this replica ends
         error = answer.exception()
         if error is not None:
             _log.debug("assignment_refused", run_id=run.run_id, reason=getattr(error, "reason", ""))
