@@ -184,7 +184,7 @@ async def test_the_org_of_a_run_may_read_it() -> None:
 
 async def test_expiry_ends_the_connection_and_a_refresh_puts_it_off() -> None:
     async with running() as stack:
-        brief, refreshed = await stack.connect(T, ttl=1), await stack.connect(T, ttl=1)
+        refreshed, brief = await stack.connect(T, ttl=10), await stack.connect(T, ttl=10)
         await refreshed.send(frames.RefreshToken(stack.token(T, U)))
         assert await brief.close_code() == ("reauth_required", 4401)
         await refreshed.follow(U)
