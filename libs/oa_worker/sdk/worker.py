@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import itertools
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -224,16 +223,17 @@ class Worker:
             token = fresh
 
     async def _fresh_token(self) -> WorkerToken:
-        for failures in itertools.count(1):
+        failures = 0
+        while True:
             try:
                 return await self._tokens.renew()
             except Refusal as refusal:
                 if refusal.info.action is not ClientAction.RETRY:
                     raise
+                failures += 1
                 delay_ms = max(refusal.retry_after_ms, self._waits.backoff_ms(failures))
                 _log.warning("no new token: %s; trying again in %d ms", refusal, delay_ms)
                 await asyncio.sleep(delay_ms / 1000)
-        raise AssertionError("the count has no end")
 
     def _hello(self) -> WorkerHello:
         return WorkerHello(

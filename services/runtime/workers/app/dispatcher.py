@@ -128,12 +128,13 @@ class Dispatcher:
         queue = await self._store.waiting_runs(worker.org_id, worker.adapters, limit, self._rules, self._turns.marks)
         if not self._takes_runs(attachment):
             return False  # it left meanwhile, and would hold the run until it counts as lost
-        attachment.nothing_waits = not queue.others and self._began_to_wait == began_to_wait
-        answers = [self._give(attachment, run) for run in queue.runs]
-        for answer in await asyncio.gather(*answers, return_exceptions=True):
+        given = await asyncio.gather(*(self._give(attachment, run) for run in queue.runs), return_exceptions=True)
+        refused = [answer for answer in given if isinstance(answer, BaseException)]
+        for error in refused:
             # Refused otherwise: another replica was faster, or the run does not wait any more, or has to wait longer.
-            if isinstance(answer, BaseException) and not _is_decided(answer):
-                raise answer
+            if not _is_decided(error):
+                raise error
+        attachment.nothing_waits = not (queue.others or refused) and self._began_to_wait == began_to_wait
         if len(queue.runs) == self._limits.dispatch_page:
             self._word.give()
         return attachment.nothing_waits

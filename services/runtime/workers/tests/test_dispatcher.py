@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
+from oa_base.refusal import Refusal
 from oa_runlog.commands import AssignRun, CreateRun
 from oa_runlog.events import Concurrency, ExecSpec, QueuePolicy, RunSpec, ThreadPolicy
 from oa_runlog.state import WorkerStatus
@@ -28,12 +30,17 @@ class OneLog:
 
     def __init__(self) -> None:
         self.assigned: list[AssignRun] = []
+        self.refusal: Refusal | None = None
+        """What everything is answered with, if it is set."""
 
     def submit(self, command: AssignRun | CreateRun) -> asyncio.Future[Applied]:
         if isinstance(command, AssignRun):
             self.assigned.append(command)
         answer: asyncio.Future[Applied] = asyncio.get_running_loop().create_future()
-        answer.set_result(Applied(command.run_id, 2, 2, repeated=False, state=None))
+        if self.refusal is not None:
+            answer.set_exception(self.refusal)
+        else:
+            answer.set_result(Applied(command.run_id, 2, 2, repeated=False, state=None))
         return answer
 
 
@@ -97,15 +104,21 @@ async def test_a_worker_that_left_while_another_was_served_gets_nothing() -> Non
 class Waiting:
     """What a look at the queue finds; something may happen while it is made."""
 
-    def __init__(self, others: bool = False, meanwhile: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        others: bool = False,
+        meanwhile: Callable[[], None] = lambda: None,
+        runs: Sequence[WaitingRun] = (),
+    ) -> None:
         self.others = others
+        self.runs = runs
         self.meanwhile = meanwhile
         self.looks = 0
 
     async def waiting_runs(self, *_asked: object) -> Queue:
         self.looks += 1
         self.meanwhile()
-        return Queue([], self.others)
+        return Queue(self.runs, self.others)
 
 
 class Desk:
@@ -149,6 +162,18 @@ async def test_workers_that_take_the_same_are_looked_for_once() -> None:
     desk.attached.on_run_waits()
     await desk.dispatcher.dispatch()
     assert desk.waiting.looks == 4, "where something waits, everybody has to be asked for"
+
+
+@pytest.mark.parametrize("reason", ["invalid_transition", "overloaded"])
+async def test_a_run_that_could_not_be_given_away_still_waits(reason: str) -> None:
+    desk = Desk("wrk_1", waiting=Waiting(runs=[WaitingRun("run_old", "usr_1", SPEC)]))
+    desk.log.refusal = Refusal(reason, "not now")
+    with suppress(Refusal):
+        await desk.dispatcher.dispatch()
+    desk.log.refusal, desk.log.assigned = None, []
+    assert await desk.create() == "", "it would overtake"
+    await desk.dispatcher.dispatch()
+    assert desk.log.assigned == [AssignRun("run_old", "wrk_1")], "and is looked for again"
 
 
 async def test_a_new_run_does_not_overtake_one_that_waits() -> None:
