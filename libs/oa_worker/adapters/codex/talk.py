@@ -7,11 +7,8 @@ import itertools
 from datetime import timedelta
 
 from oa_base.refusal import Refusal
-from oa_worker.adapters.codex.elicitation import elicitation
-from oa_worker.adapters.codex.events import TurnEvents
-from oa_worker.adapters.codex.inputs import CodexTurn
-from oa_worker.adapters.codex.limits import CodexLimits
-from oa_worker.adapters.codex.questions import (
+from oa_worker.adapters.codex.asking.elicitation import elicitation
+from oa_worker.adapters.codex.asking.questions import (
     EXPIRED,
     FAILED,
     Outcome,
@@ -23,8 +20,11 @@ from oa_worker.adapters.codex.questions import (
     permissions,
     refusal,
 )
+from oa_worker.adapters.codex.asking.user_input import user_input
+from oa_worker.adapters.codex.events import TurnEvents
+from oa_worker.adapters.codex.inputs import CodexTurn
+from oa_worker.adapters.codex.limits import CodexLimits
 from oa_worker.adapters.codex.server import AppServer, Message, RequestRefused
-from oa_worker.adapters.codex.user_input import user_input
 from oa_worker.agents.requests import Requests, Settled
 from oa_worker.agents.run import Run
 from oa_worker.sdk.adapter import Emit

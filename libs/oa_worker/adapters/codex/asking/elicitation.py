@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from oa_worker.adapters.codex.forms import LEFT_OUT, Field, Misfit, fields_of
-from oa_worker.adapters.codex.limits import CodexLimits
-from oa_worker.adapters.codex.questions import (
+from oa_worker.adapters.codex.asking.forms import LEFT_OUT, Field, Misfit, fields_of
+from oa_worker.adapters.codex.asking.questions import (
     APPLIED,
     DECLINED,
     EXPIRED,
@@ -30,6 +29,7 @@ from oa_worker.adapters.codex.questions import (
     title_of,
     together,
 )
+from oa_worker.adapters.codex.limits import CodexLimits
 
 _DECLINE, _CANCEL = {"action": "decline"}, {"action": "cancel"}
 _WHOLE_URL = re.compile(r"https?://[!-~]+")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from oa_worker.adapters.codex.questions import (
+from oa_worker.adapters.codex.asking.questions import (
     APPLIED,
     EXPIRED,
     MAX_OPTIONS,
