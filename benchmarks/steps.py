@@ -6,6 +6,8 @@ CreateRun is called until the caller has `run.finished`. An agent does 1 step, o
 
 - **dbos** (peer): the same steps in a durable function of the library, awaited in the caller's process, on the same
   Postgres. There is no worker to give it to, nobody who watches, and no receipt.
+- **bare commits** (floor): as many messages to another process, each stored and answered before the next is sent, as a
+  run has appends, and nothing else. See `benchmarks.peers.bare_commits`.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import uvloop
 
 from benchmarks.caller import caller, worker_process
 from benchmarks.measure import Figures, report
-from benchmarks.peers import dbos_library
+from benchmarks.peers import bare_commits, dbos_library
 from benchmarks.readers import one_partition
 from benchmarks.stage import Replica, Stage, stage
 
@@ -49,21 +51,22 @@ async def series(subject: str, call: Call, steps: int, at_a_time: int, runs: int
     return Figures(subject, f"{steps} steps, {at_a_time} at a time", runs, seconds, latencies)
 
 
-async def measured(scene: Stage, replica: Replica, flow: dbos_library.Flow, runs: int) -> list[Figures]:
-    """Every series, ours and the peer's in turns."""
+async def measured(scene: Stage, replica: Replica, flow: dbos_library.Flow, floor_at: str, runs: int) -> list[Figures]:
+    """Every series: ours, the peer's and the floor's in turns."""
     rows = []
-    async with caller(scene, replica) as by_caller:
+    async with caller(scene, replica) as by_caller, bare_commits.flow(floor_at) as floor:
 
         async def ours(steps: int) -> None:
             assert await by_caller.result(await by_caller.start("adding", steps)) == steps
 
         for _ in range(20):  # the worker's process is there, and both have their code and statements ready
-            await asyncio.gather(ours(1), flow(1))
+            await asyncio.gather(ours(1), flow(1), floor(1))
         for steps in STEPS:
             for at_a_time in AT_A_TIME:
                 count = runs if at_a_time == 1 else runs * 4
                 rows.append(await series("runtime and worker", ours, steps, at_a_time, count))
                 rows.append(await series(f"dbos {dbos_library.version()}", flow, steps, at_a_time, count))
+                rows.append(await series("bare commits", floor, steps, at_a_time, count))
     return rows
 
 
@@ -75,8 +78,12 @@ def main() -> None:
     arguments = parser.parse_args()
     with stage() as scene, dbos_library.flow(scene.database.admin) as flow:
         asyncio.run(one_partition(scene))
-        with scene.replica() as replica, worker_process(scene, replica, slots=SLOTS):
-            rows = uvloop.run(measured(scene, replica, flow, arguments.runs))
+        with (
+            scene.replica() as replica,
+            worker_process(scene, replica, slots=SLOTS),
+            bare_commits.server(scene.database.admin) as floor_at,
+        ):
+            rows = uvloop.run(measured(scene, replica, flow, floor_at, arguments.runs))
     report("steps: how fast is a run with steps? (a row's events are runs)", rows, arguments.json)
 
 

@@ -187,7 +187,7 @@ class RuntimeLog:
         after, seqs = dict.fromkeys(CONTENDED_PARTITIONS, 0), dict[str, int]()
         with replica.tail.bell() as bell:
             while True:
-                bell.rearm()
+                bell.moved()
                 for partition in after:
                     for event in map(wire.decode_event, await self._page(replica, partition, after[partition])):
                         assert event.seq == seqs.get(event.run_id, 0) + 1, "a hole, or an event twice"

@@ -41,26 +41,29 @@ class LogApi(LogServiceServicer):
         epoch = self._lineage.epoch
         cursors = await self._cursors(request)
         with self._tail.bell() as bell:
+            unread: set[int] = set()
             while True:
-                bell.rearm()
+                unread |= bell.moved() & cursors.keys()
                 if epoch != self._lineage.epoch:
                     raise _other_epoch(self._lineage.epoch)
-                moved, failure = False, None
-                for partition, after in cursors.items():
+                failure = None
+                for partition in sorted(unread):
+                    after = cursors[partition]
                     try:
                         events = await self._tail.read(partition, after)
                     except Refusal as refusal:
                         failure = refusal
                         continue
-                    if events:
-                        moved = True
-                        cursors[partition] = after + len(events)
-                        yield log_service_pb2.TailLogResponse(
-                            epoch=epoch, partition=partition, first_position=after + 1, events=events
-                        )
+                    if not events:
+                        unread.discard(partition)
+                        continue
+                    cursors[partition] = after + len(events)
+                    yield log_service_pb2.TailLogResponse(
+                        epoch=epoch, partition=partition, first_position=after + 1, events=events
+                    )
                 if failure is not None:
                     raise failure
-                if not moved:
+                if not unread:
                     await bell.wait()
 
     async def _cursors(self, request: log_service_pb2.TailLogRequest) -> dict[int, int]:

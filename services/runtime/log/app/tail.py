@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 
 import structlog
+from prometheus_client import Gauge
 
 from oa_base.refusal import Refusal
 from oa_base.ring import Ring
@@ -23,6 +25,11 @@ from services.runtime.log.limits import TailLimits
 _log = structlog.get_logger(__name__)
 Listener = Callable[[Sequence[LogRecord]], None]
 """Takes consecutive records of one partition. Must not block, must not raise."""
+
+
+@cache  # finding a metric by its label costs more than setting it
+def _behind_of(partition: int) -> Gauge:
+    return metrics.TAIL_BEHIND.labels(str(partition))
 
 
 class _Partition(Ring[LogRecord]):
@@ -58,7 +65,7 @@ class Tail:
         self._limits = limits
         self._partitions: dict[int, _Partition] = {}
         self._listeners: list[Listener] = []
-        self._waiting: set[asyncio.Event] = set()
+        self._bells: set[TailBell] = set()
         self._behind = asyncio.Event()
         self._behind_since: dict[int, float] = {}
 
@@ -70,8 +77,8 @@ class Tail:
         """Follow from these heads on and forget what was followed: the log has another past. All readers wake up."""
         self._partitions = {number: _Partition(number, head, self._limits) for number, head in heads.items()}
         self._behind_since.clear()
-        for event in self._waiting:
-            event.set()
+        for bell in self._bells:
+            bell.ring(self._partitions)
 
     def listen(self, listener: Listener) -> None:
         """Hand every record to `listener` from now on, in the order of each partition."""
@@ -102,12 +109,12 @@ class Tail:
             return
         for listener in self._listeners:
             listener(new)
-        for event in self._waiting:
-            event.set()
+        for bell in self._bells:
+            bell.ring((partition.number,))
 
     def _note_behind(self, partition: _Partition) -> None:
         behind = partition.known_head - partition.head
-        metrics.TAIL_BEHIND.labels(str(partition.number)).set(behind)
+        _behind_of(partition.number).set(behind)
         if behind:
             self._behind.set()
             self._behind_since.setdefault(partition.number, time.monotonic())
@@ -160,27 +167,35 @@ class Tail:
 
     def bell(self) -> TailBell:
         """Rings when there are news."""
-        return TailBell(self._waiting)
+        return TailBell(self._bells, self._partitions)
 
 
 class TailBell:
-    """Rings when anything was followed since the last wait. Use as a context manager."""
+    """Tells one reader which partitions have news. Use as a context manager."""
 
-    def __init__(self, waiting: set[asyncio.Event]) -> None:
-        self._waiting = waiting
-        self._event = asyncio.Event()
+    def __init__(self, bells: set[TailBell], partitions: Iterable[int]) -> None:
+        self._bells = bells
+        self._moved = set(partitions)
+        self._rung = asyncio.Event()
 
     def __enter__(self) -> TailBell:
-        self._waiting.add(self._event)
+        self._bells.add(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._waiting.discard(self._event)
+        self._bells.discard(self)
 
-    def rearm(self) -> None:
-        """Forget what has rung: call before reading."""
-        self._event.clear()
+    def ring(self, partitions: Iterable[int]) -> None:
+        """There are news of these."""
+        self._moved.update(partitions)
+        self._rung.set()
+
+    def moved(self) -> set[int]:
+        """Partitions with news since it was last asked; at first all. Ask before reading."""
+        moved, self._moved = self._moved, set()
+        self._rung.clear()
+        return moved
 
     async def wait(self) -> None:
-        """Until something is followed."""
-        await self._event.wait()
+        """Until it has rung since `moved` was last asked."""
+        await self._rung.wait()

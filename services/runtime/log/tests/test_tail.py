@@ -186,16 +186,22 @@ async def test_memory_is_bounded_in_entries_and_bytes() -> None:
         assert partition.head + 1 - partition.ring_start == 1
 
 
-async def test_a_bell_rings_for_whoever_waits() -> None:
+async def test_a_bell_rings_for_whoever_waits_and_says_for_which_partition() -> None:
     log = FakeLog(2)
     async with following(log) as (tail, _):
         with tail.bell() as bell:
+            assert bell.moved() == {0, 1}, "what stands there already was never read"
             waiting = asyncio.create_task(bell.wait())
             await asyncio.sleep(0)
+            assert not waiting.done()
             tail.publish(log.commit(1, partition=1))
             async with asyncio.timeout(PATIENCE_S):
                 await waiting
-        assert not tail._waiting
+            assert bell.moved() == {1}
+            assert bell.moved() == set()
+            tail.restart(await log.heads())
+            assert bell.moved() == {0, 1}
+        assert not tail._bells
 
 
 OPERATIONS = st.lists(
