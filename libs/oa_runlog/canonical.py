@@ -14,6 +14,8 @@ from oa_runlog.state import MAX_TOTAL
 Canonical = None | bool | int | str | Sequence["Canonical"] | Mapping[str, "Canonical"]
 """What has a canonical form."""
 
+_AS_IS = json.JSONEncoder(ensure_ascii=False)
+
 
 def canonical_json(value: Canonical) -> bytes:
     """The canonical form of `value` in UTF-8. Raises ValueError for what has none (a float, a lone surrogate)."""
@@ -24,7 +26,7 @@ def _text(value: object) -> str:
     match value:
         case None | bool() | str():
             # json's escapes are those of RFC 8785: the short ones, \u00xx in lower case, nothing beyond need.
-            return json.dumps(value, ensure_ascii=False)
+            return _AS_IS.encode(value)
         case int():
             if abs(value) > MAX_TOTAL:
                 raise ValueError("an integer beyond 2^53 - 1 has no canonical form")

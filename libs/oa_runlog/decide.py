@@ -218,9 +218,8 @@ def _append(
     if repeated is not None:
         return repeated
     _check_sizes(command.events, limits)
-    paced_until_ns = _pace(state, len(command.events), limits, now_ns)
-    accepted = _store_work(state, command, now_ns)
-    return replace(accepted, state=replace(accepted.state, paced_until_ns=paced_until_ns))
+    paced = replace(state, paced_until_ns=_pace(state, len(command.events), limits, now_ns))
+    return _store_work(paced, command, now_ns)
 
 
 def _store_work(state: RunState, command: Append, now_ns: int) -> Accepted:
