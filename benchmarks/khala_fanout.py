@@ -12,115 +12,33 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import random
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
 import uvloop
 
+from benchmarks.khala_stage import TOPIC, delivered, gateway, subscribed
 from benchmarks.measure import Figures, report
 from benchmarks.sockets import Subscriber, allow_sockets
-from oa_khala.frames import TopicState
-from oa_khala.server.admission import Grant
-from oa_khala.server.limits import SessionLimits
 from oa_khala.wire import event_frame
-from oa_platform.config.parsers import Address
-from oa_platform.system.clock import SystemClock
-from oa_testing.metrics import value_of
-from services.khala_gateway.admission.app import Admission, LiveTokens
-from services.khala_gateway.admission.domain import OriginPolicy
-from services.khala_gateway.admission.limits import AdmissionLimits
-from services.khala_gateway.connections.app.dependencies import Dependencies
-from services.khala_gateway.connections.app.flusher import Flusher
-from services.khala_gateway.connections.metrics import DELIVERED
-from services.khala_gateway.feeds.app.confirmations import Confirmations
 from services.khala_gateway.feeds.app.hub import FeedHub
-from services.khala_gateway.feeds.app.replays import ReplayReader
 from services.khala_gateway.feeds.domain import binary_message
-from services.khala_gateway.feeds.limits import HubLimits
-from services.khala_gateway.feeds.metrics import SUBSCRIPTIONS
-from services.khala_gateway.sockets.limits import PortLimits
-from services.khala_gateway.sockets.ws_door.server import WebSocketServer
-from services.khala_gateway.sources.app import HistoryPage, WatchedTopic
-from services.khala_gateway.wiring import steady_wall_ms
 
-TOPIC = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"
-USER = "usr_01J9ZQ6T5W3M8K2N4P7R1S0V6X"
 TOGETHER = (1, 10, 50)
-
-
-class OpenTokens:
-    """Takes any token: what it costs to verify one is not the question here."""
-
-    def __init__(self) -> None:
-        self._count = 0
-
-    async def verify(self, token: str) -> Grant:
-        """A grant of its own for everybody."""
-        self._count += 1
-        scopes, topics = frozenset({"runs.read"}), frozenset({TOPIC})
-        return Grant(USER, "", scopes, topics, "ses_1", "", f"jti_{self._count}", 1 << 45)
-
-
-class LocalSource:
-    """A source in this process: what an upstream costs is not the question here."""
-
-    def __init__(self) -> None:
-        self.hub: FeedHub
-
-    def add(self, topics: Iterable[str]) -> None:
-        """Each topic stands at 0."""
-        for topic in topics:
-            watched = WatchedTopic(topic, TopicState("e1", 0, 0), USER, "")
-            asyncio.get_running_loop().call_soon(self.hub.watched, watched)
-
-    def remove(self, topics: Iterable[str]) -> None:
-        """Nothing to do."""
-
-    async def replay(
-        self, topic: str, epoch: str, after_seq: int, max_frames: int, max_bytes: int, after_chain: bytes = b""
-    ) -> HistoryPage:
-        """Nobody falls behind here."""
-        raise NotImplementedError
-
-
-@contextlib.asynccontextmanager
-async def gateway() -> AsyncIterator[tuple[FeedHub, WebSocketServer]]:
-    """A running gateway."""
-    source, limits = LocalSource(), HubLimits()
-    sources = {"runtime": source, "projector": source}
-    hub = source.hub = FeedHub(limits, sources, random.random)
-    now_ms = steady_wall_ms(SystemClock())
-    dependencies = Dependencies(
-        hub=hub,
-        replays=ReplayReader(sources, limits.page_frames, limits.page_bytes),
-        confirmations=Confirmations(sources, limits.concurrent_confirmations),
-        tokens=OpenTokens(),
-        live_tokens=LiveTokens(),
-        flusher=Flusher(asyncio.get_running_loop(), 0.0),
-        limits=SessionLimits(),
-        now_ms=now_ms,
-        jitter=random.random,
-    )
-    admission = Admission(OriginPolicy(()), AdmissionLimits(handshake_burst=1 << 20), now_ms)
-    port = PortLimits(drain_window_ms=0)
-    async with WebSocketServer(Address("127.0.0.1", 0), dependencies, admission, port) as server, hub:
-        yield hub, server
 
 
 async def measure_gateway(subscribers: int, rounds: int, payload: int) -> list[Figures]:
     """One row for each number of frames that come together."""
-    async with gateway() as (hub, server):
+    async with gateway() as (hub, server, _):
         reader = await asyncio.create_subprocess_exec(*_reader_command("khala", server.port, subscribers))
         try:
             async with asyncio.timeout(60):
-                while _subscribed() < subscribers:
+                while subscribed() < subscribers:
                     await asyncio.sleep(0.01)
             rows, head = [], 0
             for together in TOGETHER:
@@ -143,10 +61,10 @@ async def _deliver(
         head += together
     first, cpu_s = head - rounds * together + 1, 0.0
     for batch in batches:
-        target = _delivered() + subscribers * together
+        target = delivered() + subscribers * together
         began = time.process_time()
         hub.frames(TOPIC, "e1", first, batch)
-        while _delivered() < target:
+        while delivered() < target:
             await asyncio.sleep(0)
         await asyncio.sleep(0)
         cpu_s += time.process_time() - began
@@ -183,14 +101,6 @@ def measure_floor(subscribers: int, rounds: int, payload: int) -> Figures:
 
 def _reader_command(mode: str, port: int, count: int) -> Sequence[str]:
     return [sys.executable, "-m", "benchmarks.khala_fanout", "--read", mode, str(port), str(count)]
-
-
-def _delivered() -> float:
-    return value_of(DELIVERED)
-
-
-def _subscribed() -> float:
-    return value_of(SUBSCRIPTIONS.labels("run_events"))
 
 
 # ------------------------------------------------------------------------------------------------- the reader's process

@@ -8,7 +8,7 @@ import sys
 from typing import cast
 
 from oa_khala import frames
-from oa_khala.frames import ClientFrame, Form
+from oa_khala.frames import ClientFrame, Cursor, Form
 from oa_khala.wire import encode_client_frame
 from services.khala_gateway.admission.domain import PATH
 
@@ -20,9 +20,11 @@ _UPGRADE = (
 
 
 class Subscriber(asyncio.Protocol):
-    """Opens a connection for one topic, from its head on, and discards what comes."""
+    """Opens a connection for one topic, and discards what comes."""
 
-    def __init__(self, token: str, topic: str, device_id: str = "dev_1") -> None:
+    def __init__(self, token: str, topic: str, device_id: str = "dev_1", cursor: Cursor | None = None) -> None:
+        """Without a `cursor` it begins at the head."""
+        self._cursor = cursor
         self._token = token
         self._topic = topic
         self._device_id = device_id
@@ -36,7 +38,7 @@ class Subscriber(asyncio.Protocol):
         self._writer = cast("asyncio.Transport", transport)
         self._writer.write(_UPGRADE)
         self._send(frames.Hello(self._token, self._device_id, "bench/1"))
-        self._send(frames.Subscribe(((self._topic, None),)))
+        self._send(frames.Subscribe(((self._topic, self._cursor),)))
 
     def ping(self) -> None:
         """Say that the client lives."""

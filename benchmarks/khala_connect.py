@@ -1,0 +1,272 @@
+"""What does it cost the gateway to let clients in, and to bring them up to date when all come back at once?
+
+    python -m benchmarks.khala_connect [--clients 1000] [--storm 3000] [--missed 300] [--json FILE]
+
+The real gateway (tokens, hub, connections, sockets on uvloop) against clients in another process that read and discard.
+CPU time of the gateway's process, kernel included. Each client has a token of its own, which is verified.
+
+- **connect and subscribe**: until all are subscribed, and what one then keeps of memory.
+- **storm**: all come back at once with the same cursor, and are served what they missed. Its note says how often the
+  source was read.
+- **idle**: all are subscribed, and nothing happens.
+- **bare handshake** (floor): the same library for the handshake, which answers the upgrade and then takes what comes;
+  no token, no frame, no topic.
+- **bare Ed25519** (floor): one check of one signature.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import psutil
+import structlog
+import uvloop
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+from benchmarks.khala_stage import EPOCH, TOPIC, USER, delivered, gateway, subscribed
+from benchmarks.measure import Figures, report
+from benchmarks.sockets import Subscriber, allow_sockets
+from oa_base.identity import ISSUER, KHALA_AUDIENCE, SYNC_CLAIMS_VERSION
+from oa_khala.frames import Cursor, Form
+from oa_khala.wire import event_frame
+from oa_platform.auth.jwks import StaticKeys
+from oa_platform.auth.keys import SigningKey, generate_key
+from oa_platform.auth.tokens import TokenVerifier, sign_token
+from oa_platform.system.clock import SystemClock
+from oa_platform.system.ids import new_id
+from openagents.control.v1.claims_pb2 import SyncTokenClaims
+from services.khala_gateway.admission.door import SyncTokenVerifier
+from services.khala_gateway.wiring import steady_wall_ms
+
+PAYLOAD_BYTES = 200
+AT_A_TIME = 64
+"""Handshakes that the clients have under way."""
+IDLE_S = 5.0
+PATIENCE_S = 120.0
+_TTL_S = 600
+_BARE = "bare"
+
+
+def tokens(key: SigningKey, count: int) -> list[str]:
+    """Sync tokens for the topic, one a client."""
+    now = int(time.time())
+    claims = SyncTokenClaims(
+        iss=ISSUER,
+        sub=USER,
+        aud=KHALA_AUDIENCE,
+        iat=now,
+        nbf=now,
+        exp=now + _TTL_S,
+        org_id=new_id("org"),
+        scopes=["runs.read"],
+        topics=[TOPIC],
+        surface="cli",
+        claims_version=SYNC_CLAIMS_VERSION,
+    )
+    made = []
+    for _ in range(count):
+        claims.jti, claims.session_id = new_id("tok"), new_id("ses")
+        made.append(sign_token(claims, key))
+    return made
+
+
+def verifier(key: SigningKey) -> SyncTokenVerifier:
+    """As the gateway makes it."""
+    clock = SystemClock()
+    return SyncTokenVerifier(TokenVerifier(StaticKeys([key.public_key]), clock), clock, steady_wall_ms(clock))
+
+
+async def until(reached: Callable[[], bool]) -> None:
+    """Return when it is so."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not reached():
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def clients(port: int, given: Sequence[str], after_seq: int = -1) -> AsyncIterator[None]:
+    """So many clients in a process of their own, for a block: one a token, which `_BARE` ones don't have."""
+    with tempfile.NamedTemporaryFile("w", suffix=".tokens") as file:
+        file.write("\n".join(given))
+        file.flush()
+        command = [sys.executable, "-m", "benchmarks.khala_connect", "--read", str(port), file.name, str(after_seq)]
+        process = await asyncio.create_subprocess_exec(*command)
+        try:
+            yield
+        finally:
+            process.kill()
+            await process.wait()
+
+
+class _Spent:
+    """What this process spends from now on."""
+
+    def __init__(self) -> None:
+        self._cpu_s, self._at, self._bytes = time.process_time(), time.perf_counter(), _resident_bytes()
+
+    @property
+    def cpu_s(self) -> float:
+        """Seconds of CPU."""
+        return time.process_time() - self._cpu_s
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds."""
+        return time.perf_counter() - self._at
+
+    @property
+    def kept_bytes(self) -> int:
+        """By how much it has grown."""
+        return _resident_bytes() - self._bytes
+
+
+def _resident_bytes() -> int:
+    return int(psutil.Process().memory_info().rss)
+
+
+def _a_client(subject: str, setting: str, count: int, spent: _Spent, note: str = "") -> Figures:
+    words = f"{spent.cpu_s / count * 1e3:.2f} ms of CPU a client, all in {spent.wall_s:.2f} s"
+    return Figures(subject, setting, count, spent.cpu_s, note=f"{words}{note and '; '}{note}")
+
+
+async def connect_and_idle(key: SigningKey, count: int, idle_s: float) -> list[Figures]:
+    """All come, and stay."""
+    given = tokens(key, count)
+    async with gateway(verifier(key)) as (_, server, _):
+        spent = _Spent()
+        async with clients(server.port, given):
+            await until(lambda: subscribed() == count)
+            note = f"{spent.kept_bytes / count / 1024:.1f} KiB of memory a client"
+            rows = [_a_client("khala_gateway", "connect and subscribe", count, spent, note)]
+            idle = _Spent()
+            await asyncio.sleep(idle_s)
+            note = f"{idle.cpu_s / idle_s * 100:.2f} % of a core"
+            rows.append(Figures("khala_gateway", "idle", count, idle.cpu_s, note=note))
+        return rows
+
+
+async def storm(key: SigningKey, count: int, missed: int) -> Figures:
+    """All come back at once."""
+    given = tokens(key, count)
+    history = [event_frame(TOPIC, seq, bytes(PAYLOAD_BYTES)) for seq in range(1, missed + 1)]
+    async with gateway(verifier(key), history) as (_, server, source):
+        target = delivered() + count * missed
+        spent = _Spent()
+        async with clients(server.port, given, after_seq=0):
+            await until(lambda: delivered() >= target)
+            note = f"{spent.cpu_s:.2f} s of CPU, the topic was read {source.reads} times"
+            return _a_client("khala_gateway", f"storm, {missed} missed each", count, spent, note)
+
+
+async def handshakes(count: int) -> Figures:
+    """The floor."""
+    open_now: set[_Handshake] = set()
+    server = await asyncio.get_running_loop().create_server(lambda: _Handshake(open_now), "127.0.0.1", 0, backlog=4096)
+    spent = _Spent()
+    async with server, clients(server.sockets[0].getsockname()[1], [_BARE] * count):
+        await until(lambda: len(open_now) == count)
+        note = f"{spent.kept_bytes / count / 1024:.1f} KiB of memory a client"
+        return _a_client("bare handshake", "connect", count, spent, note)
+
+
+class _Handshake(asyncio.Protocol):
+    """Answers an upgrade, and takes what comes."""
+
+    def __init__(self, open_now: set[_Handshake]) -> None:
+        self._open_now = open_now
+        logger = logging.getLogger("benchmarks.handshake")
+        self._ws = ServerProtocol(subprotocols=[Subprotocol(Form.PROTO.value)], logger=logger)
+        self._tcp: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._tcp = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._ws.receive_data(data)
+        for event in self._ws.events_received():
+            if isinstance(event, Request):
+                self._ws.send_response(self._ws.accept(event))
+                self._open_now.add(self)
+        for answer in self._ws.data_to_send():
+            self._tcp.write(answer)
+
+
+def signatures(count: int) -> Figures:
+    """The other floor."""
+    key = generate_key()
+    text = bytes(600)
+    signature = key.private_key.sign(text)
+    spent = _Spent()
+    for _ in range(count):
+        key.public_key.verify(signature, text)
+    return _a_client("bare Ed25519", "check a signature", count, spent)
+
+
+async def measured(count: int, storming: int, missed: int, idle_s: float = IDLE_S) -> list[Figures]:
+    """Every row."""
+    key = generate_key()
+    rows = [signatures(count), await handshakes(count)]
+    rows += await connect_and_idle(key, count, idle_s)
+    return [*rows, await storm(key, storming, missed)]
+
+
+# ------------------------------------------------------------------------------------------------- the clients' process
+
+
+async def _come(port: int, given: Sequence[str], after_seq: int) -> None:
+    loop = asyncio.get_running_loop()
+    cursor = Cursor(EPOCH, after_seq) if after_seq >= 0 else None
+    free = asyncio.Semaphore(AT_A_TIME)
+
+    async def one(token: str) -> None:
+        async with free:
+            _, client = await loop.create_connection(lambda: Subscriber(token, TOPIC, cursor=cursor), "127.0.0.1", port)
+            await client.heard.wait()
+
+    await asyncio.gather(*map(one, given))
+    await asyncio.sleep(3600)
+
+
+# ------------------------------------------------------------------------------------------------- command line
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="CPU time of letting a client in, and of a storm.")
+    parser.add_argument("--clients", type=int, default=1_000)
+    parser.add_argument("--storm", type=int, default=3_000, help="clients that come back at once")
+    parser.add_argument("--missed", type=int, default=300, help="events that each of them missed")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--read", nargs=3, metavar=("PORT", "TOKENS", "AFTER"), help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Entry of `python -m benchmarks.khala_connect`."""
+    arguments = _arguments()
+    if arguments.read:
+        port, file, after_seq = arguments.read
+        given = Path(file).read_text("ascii").split()
+        allow_sockets(len(given))
+        uvloop.run(_come(int(port), given, int(after_seq)))
+        return
+    allow_sockets(max(arguments.clients, arguments.storm))
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    rows = uvloop.run(measured(arguments.clients, arguments.storm, arguments.missed))
+    shown = [replace(row, seconds=row.seconds or 1e-9) for row in rows]
+    report("Letting clients in: clients a second of the gateway's CPU", shown, arguments.json)
+
+
+if __name__ == "__main__":
+    main()

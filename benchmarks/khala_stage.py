@@ -1,0 +1,110 @@
+"""A gateway in the process that measures it: the real hub, connections and sockets, and a source that costs nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Iterable, Sequence
+
+from oa_khala.frames import TopicState
+from oa_khala.server.admission import Grant
+from oa_khala.server.limits import SessionLimits
+from oa_platform.config.parsers import Address
+from oa_platform.system.clock import SystemClock
+from oa_testing.metrics import value_of
+from services.khala_gateway.admission.app import Admission, LiveTokens, SyncTokens
+from services.khala_gateway.admission.domain import OriginPolicy
+from services.khala_gateway.admission.limits import AdmissionLimits
+from services.khala_gateway.connections.app.dependencies import Dependencies
+from services.khala_gateway.connections.app.flusher import Flusher
+from services.khala_gateway.connections.metrics import DELIVERED
+from services.khala_gateway.feeds.app.confirmations import Confirmations
+from services.khala_gateway.feeds.app.hub import FeedHub
+from services.khala_gateway.feeds.app.replays import ReplayReader
+from services.khala_gateway.feeds.limits import HubLimits
+from services.khala_gateway.feeds.metrics import SUBSCRIPTIONS
+from services.khala_gateway.sockets.limits import PortLimits
+from services.khala_gateway.sockets.ws_door.server import WebSocketServer
+from services.khala_gateway.sources.app import HistoryPage, WatchedTopic
+from services.khala_gateway.wiring import steady_wall_ms
+
+TOPIC = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"
+USER = "usr_01J9ZQ6T5W3M8K2N4P7R1S0V6X"
+EPOCH = "e1"
+
+
+class OpenTokens:
+    """Takes any token, for benchmarks that don't ask what it costs to verify one."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    async def verify(self, token: str) -> Grant:
+        """A grant of its own for everybody."""
+        self._count += 1
+        scopes, topics = frozenset({"runs.read"}), frozenset({TOPIC})
+        return Grant(USER, "", scopes, topics, "ses_1", "", f"jti_{self._count}", 1 << 45)
+
+
+class LocalSource:
+    """A source in this process: what an upstream costs is not the question. Every topic holds `history`."""
+
+    def __init__(self, history: Sequence[bytes]) -> None:
+        self._history = history
+        self.hub: FeedHub
+        self.reads = 0
+
+    def add(self, topics: Iterable[str]) -> None:
+        """Each topic stands at the end of the history."""
+        for topic in topics:
+            watched = WatchedTopic(topic, TopicState(EPOCH, 0, len(self._history)), USER, "")
+            asyncio.get_running_loop().call_soon(self.hub.watched, watched)
+
+    def remove(self, topics: Iterable[str]) -> None:
+        """Nothing to do."""
+
+    async def replay(
+        self, topic: str, epoch: str, after_seq: int, max_frames: int, max_bytes: int, after_chain: bytes = b""
+    ) -> HistoryPage:
+        """A page of the history, after the time that one takes from another process."""
+        self.reads += 1
+        await asyncio.sleep(0.002)
+        frames = self._history[after_seq : after_seq + max_frames]
+        return HistoryPage(EPOCH, after_seq + 1, frames, 0, len(self._history))
+
+
+@contextlib.asynccontextmanager
+async def gateway(
+    tokens: SyncTokens | None = None, history: Sequence[bytes] = ()
+) -> AsyncIterator[tuple[FeedHub, WebSocketServer, LocalSource]]:
+    """A running gateway, for a block."""
+    source, limits = LocalSource(history), HubLimits()
+    sources = {"runtime": source, "projector": source}
+    hub = source.hub = FeedHub(limits, sources, random.random)
+    now_ms = steady_wall_ms(SystemClock())
+    dependencies = Dependencies(
+        hub=hub,
+        replays=ReplayReader(sources, limits.page_frames, limits.page_bytes),
+        confirmations=Confirmations(sources, limits.concurrent_confirmations),
+        tokens=tokens or OpenTokens(),
+        live_tokens=LiveTokens(),
+        flusher=Flusher(asyncio.get_running_loop(), 0.0),
+        limits=SessionLimits(),
+        now_ms=now_ms,
+        jitter=random.random,
+    )
+    admission = Admission(OriginPolicy(()), AdmissionLimits(handshake_burst=1 << 20), now_ms)
+    port = PortLimits(drain_window_ms=0)
+    async with WebSocketServer(Address("127.0.0.1", 0), dependencies, admission, port) as server, hub:
+        yield hub, server, source
+
+
+def delivered() -> float:
+    """Frames that were handed to sockets, by all gateways of this process."""
+    return value_of(DELIVERED)
+
+
+def subscribed() -> float:
+    """Subscriptions to runs that are served now."""
+    return value_of(SUBSCRIPTIONS.labels("run_events"))
