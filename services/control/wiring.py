@@ -20,6 +20,7 @@ from oa_platform.process.lifecycle import Process
 from oa_platform.rpc.client import open_channel
 from oa_platform.rpc.server import GrpcServer
 from oa_platform.tls.protection import Protection, edge_protection
+from openagents.control.v1.revocation_service_pb2_grpc import add_RevocationServiceServicer_to_server
 from services.control.audit.store import PostgresAuditTrail
 from services.control.calls.app import Handlers
 from services.control.calls.door import register_all
@@ -32,13 +33,17 @@ from services.control.orgs.app import Orgs
 from services.control.orgs.door import OrgApi
 from services.control.orgs.store import PostgresPeople
 from services.control.policy.app import AccessTokenVerifier, Gate
+from services.control.revocations import store as revocations_store
+from services.control.revocations.app import RevocationFeed
+from services.control.revocations.door import RevocationApi
+from services.control.revocations.limits import RevocationLimits
 from services.control.service_accounts.app import ServiceAccounts
 from services.control.service_accounts.door import ServiceAccountApi
 from services.control.service_accounts.store import PostgresServiceAccounts
 from services.control.sessions.app import Sessions
 from services.control.sessions.door import SessionApi
 from services.control.sessions.store import PostgresSessions
-from services.control.sign_in.app import Mailer, SignIn, keep_sweeping
+from services.control.sign_in.app import Mailer, SignIn
 from services.control.sign_in.door.api import AuthApi
 from services.control.sign_in.door.mail import ConsoleMailer, SmtpMailer, SmtpRelay
 from services.control.sign_in.limits import SignInLimits
@@ -47,11 +52,12 @@ from services.control.sync_tokens.app import RunOwnership, SyncTokens
 from services.control.sync_tokens.door import RuntimeOwnership, SyncTokenApi
 from services.control.tokens.app import TokenIssuer, TokenSigner
 from services.control.tokens.door import JwtSigner, JwtVerifier, KeyRing, public_keys_of_pem
-from services.control.transactions.app import Transactions
+from services.control.transactions.app import Transactions, keep_sweeping
 from services.control.transactions.store import PostgresTransactions
 from services.control.upstreams.door import GrpcUpstreams
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+REVOCATION_LIMITS = RevocationLimits()
 
 
 class Tables:
@@ -62,6 +68,7 @@ class Tables:
         self.challenges = PostgresChallenges(connection)
         self.people = PostgresPeople(connection)
         self.rates = PostgresRates(connection)
+        self.revocations = revocations_store.PostgresRevocations(connection)
         self.service_accounts = PostgresServiceAccounts(connection)
         self.sessions = PostgresSessions(connection)
 
@@ -87,6 +94,7 @@ class UseCases:
         hmac_key = dependencies.hmac_key
         issuer = TokenIssuer(dependencies.signer)
         self.orgs = Orgs(transactions)
+        self.revocations = RevocationFeed(transactions, clock, REVOCATION_LIMITS)
         self.sessions = Sessions(transactions, clock, issuer, hmac_key)
         self.service_accounts = ServiceAccounts(transactions, clock, issuer, hmac_key)
         self.sync_tokens = SyncTokens(transactions, clock, issuer, self.sessions, dependencies.ownership)
@@ -122,7 +130,11 @@ async def start(settings: ControlSettings, process: Process) -> None:
         hmac_key=settings.keys.hmac_bytes(),
     )
     cases = UseCases(dependencies, settings.sign_in.limits())
-    process.background("housekeeping", keep_sweeping(cases.sign_in))
+    process.background("housekeeping", keep_sweeping(cases.sign_in.sweep, cases.revocations.sweep))
+    await cases.revocations.start()
+    listener = revocations_store.listener(settings.database, cases.revocations, REVOCATION_LIMITS.look_interval_s)
+    process.background("revocations", cases.revocations.run())
+    process.background("revocations-listener", listener.run())
 
     handlers = _handlers(settings, cases)
     authenticator = Authenticator(
@@ -130,6 +142,7 @@ async def start(settings: ControlSettings, process: Process) -> None:
     )
     server = GrpcServer(settings.grpc, authenticator, process.protection)
     register_all(server, handlers, cases.gate)
+    server.register(add_RevocationServiceServicer_to_server, RevocationApi(cases.revocations))
     await process.enter(server)
     edge = Edge(open_methods(), handlers, cases.gate, upstreams, settings.edge.limits())
     outside = await process.enter(edge_protection(settings.edge_tls, settings.tls, clock))

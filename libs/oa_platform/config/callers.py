@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from oa_platform.config.shared import token_hash
 
 ACCEPTED = {
-    "control": ("khala_gateway",),
+    "control": ("khala_gateway", "runtime"),
     "runtime": ("control", "projector", "khala_gateway"),
     "projector": ("control", "khala_gateway"),
     "khala_gateway": ("control",),

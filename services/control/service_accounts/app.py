@@ -22,6 +22,8 @@ from services.control.policy.domain import (
     StandingPrincipal,
     authorize,
 )
+from services.control.revocations.app import Revoking
+from services.control.revocations.domain import Revocation
 from services.control.service_accounts.domain import (
     API_KEY_BYTES,
     ServiceAccount,
@@ -67,7 +69,7 @@ class ServiceAccountStore(Protocol):
         ...
 
 
-class Transaction(Audited, Protocol):
+class Transaction(Audited, Revoking, Protocol):
     """A transaction with service accounts."""
 
     @property
@@ -117,6 +119,7 @@ class ServiceAccounts:
                 return
             now = self._clock.now()
             await tx.service_accounts.revoke(service_account_id, now)
+            await tx.revocations.add(Revocation.of_service_account(service_account_id), now)
             await tx.audit.add(by(principal, Action.SERVICE_ACCOUNT_REVOKED, origin, service_account_id), now)
 
     async def exchange(self, key: str, use: Use, origin: Origin) -> IssuedToken:

@@ -14,6 +14,8 @@ from oa_platform.system.ids import new_id
 from services.control.audit.app import Audited
 from services.control.audit.domain import Action, AuditEntry, Origin, by
 from services.control.policy.domain import Role, Scopes, StandingPrincipal, role_scopes
+from services.control.revocations.app import Revoking
+from services.control.revocations.domain import Revocation
 from services.control.sessions.domain import (
     REVOKED_SHOWN_FOR,
     RefreshToken,
@@ -68,7 +70,7 @@ class SessionStore(Protocol):
         ...
 
 
-class Transaction(Audited, Protocol):
+class Transaction(Audited, Revoking, Protocol):
     """A transaction with sessions."""
 
     @property
@@ -101,7 +103,7 @@ class Sessions:
         """A new session of a person on a device; those that the device had are ended."""
         for old in await tx.sessions.of_device(user_id, device_id):
             reason = RevokeReason.DEVICE_REPLACED
-            await tx.sessions.save(old.revoked(reason, now))
+            await _end(tx, old.revoked(reason, now), now)
             await tx.audit.add(_of(old, Action.SESSION_REVOKED, origin, reason.value), now)
         session = Session(
             session_id=new_id("ses"),
@@ -141,7 +143,7 @@ class Sessions:
             return Refusal("token_revoked", _REFRESH_MESSAGES["token_revoked"])
         refreshed = decide_refresh(before, presented.counter, device_id, now)
         if refreshed.session is not before:
-            await tx.sessions.save(refreshed.session)
+            await (_end(tx, refreshed.session, now) if refreshed.reason else tx.sessions.save(refreshed.session))
             action = Action.SESSION_REVOKED if refreshed.reason else Action.SESSION_REFRESHED
             await tx.audit.add(_of(before, action, origin, refreshed.reason or ""), now)
         if refreshed.reason:
@@ -169,7 +171,7 @@ class Sessions:
                 return
             now = self._clock.now()
             reason = RevokeReason.USER_REQUESTED
-            await tx.sessions.save(session.revoked(reason, now))
+            await _end(tx, session.revoked(reason, now), now)
             await tx.audit.add(by(principal, Action.SESSION_REVOKED, origin, target, reason.value), now)
 
     async def expiry(self, tx: Transaction, principal: StandingPrincipal) -> datetime | None:
@@ -189,6 +191,13 @@ class Sessions:
             if counter > session.used_counter:
                 await tx.sessions.mark_used(session.session_id, counter)
         return role_scopes(found.role)
+
+
+async def _end(tx: Transaction, revoked: Session, now: datetime) -> None:
+    """Store that a session has ended, and tell everybody who takes its tokens."""
+    assert revoked.revoke_reason is not None
+    await tx.sessions.save(revoked)
+    await tx.revocations.add(Revocation.of_session(revoked.session_id, revoked.revoke_reason), now)
 
 
 def _of(session: Session, action: Action, origin: Origin, reason: str) -> AuditEntry:

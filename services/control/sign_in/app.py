@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
-
-import structlog
 
 from oa_base.clock import Clock
 from oa_base.rate import Rate
@@ -32,10 +29,8 @@ from services.control.sign_in.domain.challenge import (
     resend_wait,
 )
 from services.control.sign_in.domain.email import canonical_email
-from services.control.sign_in.limits import CHALLENGES_KEPT_FOR, SWEEP_INTERVAL_S, SignInLimits
+from services.control.sign_in.limits import CHALLENGES_KEPT_FOR, SignInLimits
 from services.control.transactions.app import Transactions, settled
-
-_log = structlog.get_logger(__name__)
 
 
 class Mailer(Protocol):
@@ -238,16 +233,6 @@ class SignIn:
         async with self._transactions.autocommit() as tx:
             await tx.rates.sweep(now)
             await tx.challenges.sweep(now - CHALLENGES_KEPT_FOR)
-
-
-async def keep_sweeping(sign_in: SignIn) -> None:
-    """Sweep until it is cancelled. A sweep that fails is tried again after the next interval."""
-    while True:
-        await asyncio.sleep(SWEEP_INTERVAL_S)
-        try:
-            await sign_in.sweep()
-        except Refusal as refusal:
-            _log.warning("sweep_failed", reason=refusal.reason)
 
 
 def _address_bucket(email: str) -> str:

@@ -11,10 +11,6 @@ MAX_SMTP_DELIVERIES = 8
 """Maximum number of e-mails on their way to the relay at a time; each takes a thread."""
 CHALLENGES_KEPT_FOR = timedelta(days=1)
 """How long a challenge is kept; it is over long before."""
-SWEEP_INTERVAL_S = 60.0
-"""Time between two sweeps."""
-MAX_SWEPT_ROWS = 10_000
-"""Maximum number of rows of a table that one sweep removes."""
 
 
 @dataclass(frozen=True)

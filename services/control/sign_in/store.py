@@ -10,7 +10,7 @@ from oa_base.clock import ns_of, time_of
 from oa_base.rate import Rate, take
 from oa_platform.postgres.pool import Connection
 from services.control.sign_in.domain.challenge import Challenge, Ended
-from services.control.sign_in.limits import MAX_SWEPT_ROWS
+from services.control.transactions.limits import MAX_SWEPT_ROWS
 
 _COLUMNS = "challenge_id, email, device_id, code_hash, created_at, guesses, ended"
 

@@ -76,6 +76,8 @@ class Cases(UseCases):
 
     def __init__(self, dependencies: Dependencies, letters: Letters, runs: Runs) -> None:
         super().__init__(dependencies, LIMITS)
+        self.transactions = dependencies.transactions
+        self.clock = dependencies.clock
         self.letters = letters
         self.runs = runs
 

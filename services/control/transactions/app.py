@@ -6,10 +6,17 @@ of them. So features share transactions without knowing each other's tables.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
+import structlog
+
 from oa_base.refusal import Refusal
+from services.control.transactions.limits import SWEEP_INTERVAL_S
+
+_log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -35,3 +42,14 @@ def settled(outcome: T | Refusal) -> T:
     if isinstance(outcome, Refusal):
         raise outcome
     return outcome
+
+
+async def keep_sweeping(*sweeps: Callable[[], Awaitable[None]]) -> None:
+    """Sweep until it is cancelled. A sweep that fails is tried again after the next interval."""
+    while True:
+        await asyncio.sleep(SWEEP_INTERVAL_S)
+        for sweep in sweeps:
+            try:
+                await sweep()
+            except Refusal as refusal:
+                _log.warning("sweep_failed", reason=refusal.reason)

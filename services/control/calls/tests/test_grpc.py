@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import grpc.aio
 import pytest
@@ -16,6 +17,8 @@ from openagents.control.v1 import (
     auth_service_pb2,
     auth_service_pb2_grpc,
     claims_pb2,
+    revocation_service_pb2,
+    revocation_service_pb2_grpc,
     session_service_pb2,
     session_service_pb2_grpc,
 )
@@ -74,3 +77,25 @@ async def test_public_methods_need_a_service_inside(control: Control) -> None:
         assert (await stub.StartChallenge(request, metadata=metadata)).challenge_id.startswith("chl_")
         with pytest.raises(grpc.aio.AioRpcError):
             await stub.StartChallenge(request)
+
+
+async def test_services_that_take_tokens_hear_what_was_revoked_and_nobody_else_does(control: Control) -> None:
+    signed_in = await control.sign_in()
+    request = revocation_service_pb2.WatchRevocationsRequest()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{control.grpc_port}") as channel:
+        watch = revocation_service_pb2_grpc.RevocationServiceStub(channel).WatchRevocations
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await watch(request, metadata=((SERVICE_TOKEN_KEY, CONTROL_TOKEN),)).read()
+        assert refusal_from_rpc_error(refused.value).reason == "caller_not_allowed"
+
+        call: Any = watch(request, metadata=((SERVICE_TOKEN_KEY, GATEWAY_TOKEN),), timeout=PATIENCE_S)
+        assert await call.read() == revocation_service_pb2.WatchRevocationsResponse(caught_up=True)
+        await control.ok("control.SessionService/RevokeSession", {}, signed_in["tokens"]["accessToken"])
+        while not (response := await call.read()).revocations:
+            assert response.caught_up
+        (revocation,) = response.revocations
+        assert (revocation.position, response.position, response.caught_up) == (1, 1, True)
+        assert (revocation.reason, revocation.HasField("issued_before")) == ("user_requested", False)
+        caller = await control.ok("control.SessionService/ListSessions", {}, await control.access_token())
+        assert revocation.session_id in {session["sessionId"] for session in caller["sessions"]}
+        call.cancel()

@@ -14,6 +14,7 @@ from openagents.common.v1 import options_pb2
 from openagents.control.v1 import (
     auth_service_pb2,
     org_service_pb2,
+    revocation_service_pb2,
     service_account_service_pb2,
     session_service_pb2,
     sync_token_service_pb2,
@@ -32,6 +33,7 @@ from services.control.policy.domain import Access, AnyPrincipal, Public, Scope, 
 FILES: tuple[FileDescriptor, ...] = (
     auth_service_pb2.DESCRIPTOR,
     org_service_pb2.DESCRIPTOR,
+    revocation_service_pb2.DESCRIPTOR,
     service_account_service_pb2.DESCRIPTOR,
     session_service_pb2.DESCRIPTOR,
     sync_token_service_pb2.DESCRIPTOR,

@@ -15,9 +15,9 @@ from oa_base.refusal import Refusal
 from oa_testing.clock import FakeClock
 from services.control.audit.domain import Origin
 from services.control.sign_in.app import SignedIn, Started
-from services.control.sign_in.limits import MAX_SWEPT_ROWS
 from services.control.tests.cases import LIMITS, ORIGIN, Cases
 from services.control.tests.harness import HMAC_KEY, new_id
+from services.control.transactions.limits import MAX_SWEPT_ROWS
 
 EMAIL = "ada@example.org"
 DEVICE = new_id("dev")

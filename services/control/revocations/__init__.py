@@ -1,0 +1,1 @@
+"""What was revoked, told to every service that takes tokens."""

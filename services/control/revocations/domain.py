@@ -1,0 +1,42 @@
+"""What a revocation ends: every token that matches it, wherever one is used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from oa_base.identity import TokenKind
+
+ACCOUNT_REVOKED = "account_revoked"
+KEPT_FOR = timedelta(seconds=max(kind.max_age_s for kind in TokenKind)) + timedelta(hours=1)
+"""How long a revocation is kept: no token that it ends is taken any more by then, whatever the clocks say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """Ends the tokens that match each text that isn't empty. `issued_before` leaves those that came later alone."""
+
+    reason: str
+    session_id: str = ""
+    subject: str = ""
+    org_id: str = ""
+    issued_before: datetime | None = None
+
+    @classmethod
+    def of_session(cls, session_id: str, reason: str) -> Revocation:
+        """A session ends. Its id never comes back."""
+        return cls(reason, session_id=session_id)
+
+    @classmethod
+    def of_service_account(cls, service_account_id: str) -> Revocation:
+        """A service account ends. Its id never comes back."""
+        return cls(ACCOUNT_REVOKED, subject=service_account_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A revocation at its place in the order of all: 1, 2, 3, …"""
+
+    position: int
+    revoked_at: datetime
+    revocation: Revocation

@@ -1,0 +1,21 @@
+"""Limits of the stream of revocations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class RevocationLimits:
+    """How revocations are handed on."""
+
+    ring_items: int = 10_000
+    """Newest revocations that are kept in memory; older ones are read from the database."""
+    page_items: int = 500
+    """Maximum number of revocations in a message."""
+    look_interval_s: float = 1.0
+    """Time between two looks at the database, should word of a revocation have got lost."""
+    alive_interval_s: float = 5.0
+    """Time after which a stream without news says that it lives."""
+    retry_s: float = 0.2
+    """Wait before a read that failed is made again."""

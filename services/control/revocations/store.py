@@ -1,0 +1,84 @@
+"""Revocations in Postgres."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from oa_platform.config.shared import DatabaseSettings
+from oa_platform.postgres.listen import Connection as ListeningConnection
+from oa_platform.postgres.listen import Listener
+from oa_platform.postgres.pool import Connection
+from services.control.revocations.app import RevocationFeed
+from services.control.revocations.domain import Recorded, Revocation
+from services.control.transactions.limits import MAX_SWEPT_ROWS
+
+CHANNEL = "control_revocations"
+
+ADD = f"""
+WITH place AS (
+    UPDATE control.revocation_head SET position = position + 1 RETURNING position
+), stored AS (
+    INSERT INTO control.revocations (position, session_id, subject, org_id, issued_before, revoked_at, reason)
+    SELECT position, $1, $2, $3, $4, $5, $6 FROM place RETURNING position
+)
+SELECT pg_notify('{CHANNEL}', position::text) FROM stored"""  # noqa: S608 - constants
+"""Stores a revocation at the next position, and tells all replicas once that is committed."""
+HEAD = "SELECT position FROM control.revocation_head"
+"""The newest position."""
+AFTER = """
+SELECT position, session_id, subject, org_id, issued_before, revoked_at, reason
+FROM control.revocations WHERE position > $1 ORDER BY position LIMIT $2"""
+"""What follows on a position."""
+SWEEP = """
+DELETE FROM control.revocations WHERE position IN (
+    SELECT position FROM control.revocations WHERE revoked_at < $1 ORDER BY revoked_at LIMIT $2)"""
+"""Removes the oldest. The head stays: positions never come twice."""
+
+
+def listener(settings: DatabaseSettings, feed: RevocationFeed, interval_s: float) -> Listener:
+    """Brings word of what any replica commits to `feed`."""
+
+    async def look(connection: ListeningConnection) -> None:
+        known = feed.head
+        feed.looked(known, int(await connection.fetchval(HEAD)))
+
+    def heard(_: str, position: str) -> None:
+        feed.word(int(position))
+
+    return Listener(settings, "control", [CHANNEL], on_notify=heard, look=look, interval_s=interval_s)
+
+
+class PostgresRevocations:
+    """See `app.RevocationStore`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def add(self, revocation: Revocation, now: datetime) -> None:
+        await self._connection.execute(
+            ADD,
+            revocation.session_id,
+            revocation.subject,
+            revocation.org_id,
+            revocation.issued_before,
+            now,
+            revocation.reason,
+        )
+
+    async def head(self) -> int:
+        return int(await self._connection.fetchval(HEAD))
+
+    async def after(self, position: int, limit: int) -> Sequence[Recorded]:
+        rows = await self._connection.fetch(AFTER, position, limit)
+        return [
+            Recorded(
+                row["position"],
+                row["revoked_at"],
+                Revocation(row["reason"], row["session_id"], row["subject"], row["org_id"], row["issued_before"]),
+            )
+            for row in rows
+        ]
+
+    async def sweep(self, revoked_before: datetime) -> None:
+        await self._connection.execute(SWEEP, revoked_before, MAX_SWEPT_ROWS)

@@ -1,0 +1,224 @@
+"""What is revoked has one order, and everybody who follows gets all of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from oa_base.identity import TokenKind
+from oa_base.refusal import Refusal
+from oa_platform.config.loading import load
+from oa_platform.config.shared import DatabaseSettings
+from oa_testing.clock import FakeClock
+from oa_testing.postgres import ON_FAST, Database
+from oa_testing.waiting import PATIENCE_S, eventually
+from services.control.revocations.app import Page, RevocationFeed
+from services.control.revocations.domain import KEPT_FOR, Recorded, Revocation
+from services.control.revocations.limits import RevocationLimits
+from services.control.revocations.store import listener
+from services.control.tests.cases import ORIGIN, Cases, cases_on
+from services.control.tests.harness import new_id
+from services.control.transactions.limits import MAX_SWEPT_ROWS
+
+LIMITS = RevocationLimits(ring_items=8, page_items=3, look_interval_s=0.2, alive_interval_s=0.2, retry_s=0.05)
+
+
+@asynccontextmanager
+async def followed(cases: Cases, database: Database, clock: FakeClock) -> AsyncIterator[RevocationFeed]:
+    """The feed of a replica that follows the database, for a block."""
+    feed = RevocationFeed(cases.transactions, clock, LIMITS)
+    await feed.start()
+    settings = load(DatabaseSettings, {"OA_DATABASE_URL": database.control, **ON_FAST})
+    hearing = listener(settings, feed, LIMITS.look_interval_s)
+    tasks = [asyncio.create_task(feed.run()), asyncio.create_task(hearing.run())]
+    try:
+        yield feed
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def taken(feed: RevocationFeed, after: int, up_to: int) -> list[Recorded]:
+    """What a follower gets until it has `up_to`."""
+    items: list[Recorded] = []
+    async with asyncio.timeout(PATIENCE_S), contextlib.aclosing(feed.follow(after)) as pages:
+        async for page in pages:
+            items += page.items
+            if page.position >= up_to:
+                return items
+    raise AssertionError("a follower's pages have no end")
+
+
+async def revoke(cases: Cases, count: int) -> list[str]:
+    """So many service accounts, one after the other; their ids."""
+    ids = [new_id("sva") for _ in range(count)]
+    for one in ids:
+        async with cases.transactions.begin() as tx:
+            await tx.revocations.add(Revocation.of_service_account(one), cases.clock.now())
+    return ids
+
+
+def subjects(items: Sequence[Recorded]) -> list[str]:
+    return [one.revocation.subject for one in items]
+
+
+async def test_every_end_of_a_session_and_of_an_account_is_told_with_its_reason(cases: Cases) -> None:
+    device = new_id("dev")
+    first = await cases.signed_in(device_id=device)
+    second = await cases.signed_in(device_id=device)  # replaces the first
+    thief = second.tokens.refresh_token
+    newer = await cases.sessions.refresh(thief, device, ORIGIN)
+    await cases.admitted(newer.access_token)
+    with pytest.raises(Refusal, match="token_replay"):
+        await cases.sessions.refresh(thief, device, ORIGIN)
+    third = await cases.principal()
+    await cases.sessions.revoke(third, "", ORIGIN)
+    await cases.sessions.revoke(await cases.principal(), third.session_id, ORIGIN)  # has ended already
+    owner = await cases.principal("grace@example.org")
+    account, _ = await cases.service_accounts.create(owner, "ci", ORIGIN)
+    for _ in range(2):
+        await cases.service_accounts.revoke(owner, account.service_account_id, ORIGIN)
+
+    async with cases.transactions.autocommit() as tx:
+        rows = await tx.revocations.after(0, 100)
+    told = [(one.position, one.revocation) for one in rows]
+    assert told == [
+        (1, Revocation("device_replaced", session_id=first.session.session_id)),
+        (2, Revocation("token_replay", session_id=second.session.session_id)),
+        (3, Revocation("user_requested", session_id=third.session_id)),
+        (4, Revocation("account_revoked", subject=account.service_account_id)),
+    ]
+
+
+async def test_positions_have_no_hole_and_the_order_of_the_commits_on_every_replica(
+    cases: Cases, control_database: Database, clock: FakeClock
+) -> None:
+    async def one(by: Cases, number: int) -> None:
+        with contextlib.suppress(ZeroDivisionError):
+            async with by.transactions.begin() as tx:
+                await tx.revocations.add(Revocation.of_service_account(f"sva_{number}"), clock.now())
+                await asyncio.sleep(0)
+                if number % 5 == 0:
+                    raise ZeroDivisionError  # rolled back: its position goes to the next one
+
+    async with (
+        cases_on(control_database, clock) as other,
+        followed(cases, control_database, clock) as here,
+        followed(other, control_database, clock) as there,
+    ):
+        following = [asyncio.create_task(taken(feed, 0, 40)) for feed in (here, there)]
+        await asyncio.gather(*(one((cases, other)[number % 2], number) for number in range(50)))
+        seen_here, seen_there = await asyncio.gather(*following)
+    assert [one.position for one in seen_here] == list(range(1, 41))
+    assert seen_here == seen_there
+    assert set(subjects(seen_here)) == {f"sva_{number}" for number in range(50) if number % 5}
+
+
+async def test_who_comes_later_gets_what_is_no_longer_in_memory_too(
+    cases: Cases, control_database: Database, clock: FakeClock
+) -> None:
+    before = await revoke(cases, 5)
+    async with followed(cases, control_database, clock) as feed:
+        after = await revoke(cases, 3 * LIMITS.ring_items)
+        everything = before + after
+        for position in (0, 2, 5, 20):
+            items = await taken(feed, position, len(everything))
+            assert subjects(items) == everything[position:]
+            assert [one.position for one in items] == list(range(position + 1, len(everything) + 1))
+
+
+async def test_a_stream_without_news_says_that_it_lives_and_that_it_has_everything(
+    cases: Cases, control_database: Database, clock: FakeClock
+) -> None:
+    await revoke(cases, 4)
+    async with followed(cases, control_database, clock) as feed, contextlib.aclosing(feed.follow(0)) as pages:
+        async with asyncio.timeout(PATIENCE_S):
+            seen = [await anext(pages) for _ in range(4)]
+    assert [(len(page.items), page.position, page.caught_up) for page in seen] == [
+        (3, 3, False),
+        (1, 4, True),
+        (0, 4, True),
+        (0, 4, True),
+    ]
+
+
+async def test_word_that_got_lost_is_made_up_for_by_a_look(
+    cases: Cases, control_database: Database, clock: FakeClock, admin: Any
+) -> None:
+    async with followed(cases, control_database, clock) as feed:
+        following = asyncio.create_task(taken(feed, 0, 2))
+        await admin.execute("UPDATE control.revocation_head SET position = 2")
+        await admin.execute(
+            "INSERT INTO control.revocations "
+            "SELECT n, '', 'sva_' || n, '', NULL, now(), 'x' FROM generate_series(1, 2) n"
+        )
+        assert subjects(await following) == ["sva_1", "sva_2"]
+
+
+async def test_a_broken_listener_and_a_database_that_was_away_lose_nothing(
+    cases: Cases, control_database: Database, clock: FakeClock, admin: Any
+) -> None:
+    end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'control_app'"
+    async with followed(cases, control_database, clock) as feed:
+        following = asyncio.create_task(taken(feed, 0, 6))
+        expected = await revoke(cases, 3)
+        await admin.fetchval(end + " AND datname = current_database()")
+        async with asyncio.timeout(PATIENCE_S):
+            while len(expected) < 6:
+                with contextlib.suppress(Refusal, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                    expected += await revoke(cases, 1)
+        assert subjects(await following) == expected
+
+
+async def test_a_database_that_went_back_gives_its_own_order_to_everybody(
+    cases: Cases, control_database: Database, clock: FakeClock, admin: Any
+) -> None:
+    kept = (await revoke(cases, 5))[:2]
+    async with followed(cases, control_database, clock) as feed:
+        await admin.execute("DELETE FROM control.revocations WHERE position > 2")
+        await admin.execute("UPDATE control.revocation_head SET position = 2")
+        await eventually(lambda: feed.head == 2)
+        new = await revoke(cases, 1)
+        pages: list[Page] = []
+        async with asyncio.timeout(PATIENCE_S), contextlib.aclosing(feed.follow(5)) as following:
+            async for page in following:
+                pages.append(page)
+                if page.position == 3:
+                    break
+    assert subjects([one for page in pages for one in page.items]) == kept + new
+
+
+async def test_what_ends_no_token_any_more_is_removed_and_its_position_never_comes_back(
+    cases: Cases, control_database: Database, clock: FakeClock, admin: Any
+) -> None:
+    assert max(kind.max_age_s for kind in TokenKind) < KEPT_FOR.total_seconds()
+    feed = RevocationFeed(cases.transactions, clock, LIMITS)
+    await revoke(cases, 2)
+    await clock.advance(60)
+    young = await revoke(cases, 1)
+    await clock.advance((KEPT_FOR - timedelta(seconds=30)).total_seconds())
+    await feed.sweep()
+    async with cases.transactions.autocommit() as tx:
+        assert subjects(await tx.revocations.after(0, 10)) == young
+    await clock.advance(60)
+    await feed.sweep()
+    await revoke(cases, 1)
+    async with cases.transactions.autocommit() as tx:
+        assert [one.position for one in await tx.revocations.after(0, 10)] == [4]
+
+    await admin.execute(
+        "INSERT INTO control.revocations "
+        "SELECT n + 10, '', 'sva', '', NULL, 'epoch', 'x' FROM generate_series(1, $1) n",
+        MAX_SWEPT_ROWS + 3,
+    )
+    for left in (4, 1):
+        await feed.sweep()
+        assert await admin.fetchval("SELECT count(*) FROM control.revocations") == left
