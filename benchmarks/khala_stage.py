@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from oa_khala.frames import TopicState
 from oa_khala.server.admission import Grant
 from oa_khala.server.limits import SessionLimits
+from oa_platform.auth.revocations import Revocations
 from oa_platform.config.parsers import Address
 from oa_platform.system.clock import SystemClock
 from oa_testing.metrics import value_of
@@ -89,6 +90,7 @@ async def gateway(
         confirmations=Confirmations(sources, limits.concurrent_confirmations),
         tokens=tokens or OpenTokens(),
         live_tokens=LiveTokens(),
+        revocations=Revocations(SystemClock()),
         flusher=Flusher(asyncio.get_running_loop(), 0.0),
         limits=SessionLimits(),
         now_ms=now_ms,

@@ -52,3 +52,13 @@ class TokenKind(Enum):
     def __init__(self, typ: str, max_age_s: int) -> None:
         self.typ = typ
         self.max_age_s = max_age_s
+
+
+@dataclass(frozen=True, slots=True)
+class TokenHolder:
+    """Whose a token is, and when it was issued, in seconds since 1970: what a revocation is compared with."""
+
+    subject: str
+    org_id: str
+    session_id: str = ""
+    issued_s: int = 0

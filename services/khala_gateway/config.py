@@ -16,6 +16,7 @@ from oa_platform.config.shared import (
     EdgeTlsSettings,
     GrpcClientSettings,
     JwksSettings,
+    RevocationSettings,
     ServiceSettings,
     doc_of_target,
 )
@@ -246,6 +247,7 @@ class GatewaySettings(ServiceSettings):
 
     service: ClassVar[str] = "khala_gateway"
     jwks: JwksSettings = group(JwksSettings)
+    revocations: RevocationSettings = group(RevocationSettings)
     client: GrpcClientSettings = group(GrpcClientSettings)
     socket: SocketSettings = group(SocketSettings)
     edge_tls: EdgeTlsSettings = group(EdgeTlsSettings)

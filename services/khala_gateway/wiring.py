@@ -13,6 +13,7 @@ from oa_platform.auth.tokens import TokenVerifier
 from oa_platform.config.parsers import Target
 from oa_platform.health.clock_watch import ClockWatch
 from oa_platform.process.lifecycle import Process
+from oa_platform.process.revocations import follow_revocations
 from oa_platform.rpc.client import open_channel
 from oa_platform.rpc.server import GrpcServer
 from oa_platform.tls.protection import edge_protection
@@ -36,7 +37,10 @@ async def start(settings: GatewaySettings, process: Process) -> None:
     process.readiness.add("clock", watch.check)
     keys = await process.enter(JwksCache(settings.jwks, clock, watch=watch, protection=process.protection))
     process.readiness.add("keys", keys.check)
-    verifier = TokenVerifier(keys, clock, watch)
+    revocations = await follow_revocations(
+        process, settings.revocations.control, settings.client, settings.identity.service_token
+    )
+    verifier = TokenVerifier(keys, clock, watch, revocations)
 
     targets = {"runtime": settings.upstream.runtime, "projector": settings.upstream.projector}
     sources = {name: await _source(name, at, settings, process, lambda: hub) for name, at in targets.items()}
@@ -52,6 +56,7 @@ async def start(settings: GatewaySettings, process: Process) -> None:
         confirmations=Confirmations(sources, settings.feeds.concurrent_confirmations),
         tokens=SyncTokenVerifier(verifier, clock, now_ms),
         live_tokens=LiveTokens(),
+        revocations=revocations,
         flusher=Flusher(asyncio.get_running_loop(), settings.feeds.flush_tick_ms),
         limits=settings.session.limits(),
         now_ms=now_ms,

@@ -11,11 +11,13 @@ from oa_base.refusal import Refusal
 from oa_platform.auth.authenticator import Authenticator
 from oa_platform.auth.jwks import JwksCache
 from oa_platform.auth.keys import load_key
+from oa_platform.auth.revocations import Revocations
 from oa_platform.auth.tokens import KeySource, TokenVerifier
 from oa_platform.health.clock_watch import ClockWatch
 from oa_platform.postgres.migrate import check_schema
 from oa_platform.postgres.pool import Postgres
 from oa_platform.process.lifecycle import Process
+from oa_platform.process.revocations import follow_revocations
 from oa_platform.rpc.refusals import note_refusal
 from oa_platform.rpc.server import GrpcServer
 from oa_platform.system.ids import new_id
@@ -83,7 +85,7 @@ from services.runtime.workers.app.ports import QueueRules
 from services.runtime.workers.app.queue_watch import QueueWatch
 from services.runtime.workers.app.watchdog import Watchdog
 from services.runtime.workers.app.workers import Workers
-from services.runtime.workers.door import WorkerApi
+from services.runtime.workers.door import Authenticate, WorkerApi
 from services.runtime.workers.store.workers import PostgresWorkers
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -94,14 +96,22 @@ async def start(settings: RuntimeSettings, process: Process) -> None:
     watch = ClockWatch(settings.service, process.clock, settings.clock)
     keys = await process.enter(JwksCache(settings.jwks, process.clock, watch=watch, protection=process.protection))
     process.readiness.add("keys", keys.check)
-    await serve(settings, process, keys, watch)
+    revocations = await follow_revocations(
+        process, settings.revocations.control, settings.client, settings.identity.service_token
+    )
+    await serve(settings, process, keys, watch, revocations)
 
 
 async def serve(
-    settings: RuntimeSettings, process: Process, keys: KeySource, watch: ClockWatch | None = None
+    settings: RuntimeSettings,
+    process: Process,
+    keys: KeySource,
+    watch: ClockWatch | None = None,
+    revocations: Revocations | None = None,
 ) -> GrpcServer:
-    """Start it with tokens checked against `keys`."""
+    """Start it with tokens checked against `keys`, and against what `revocations` holds."""
     watch = watch or ClockWatch(settings.service, process.clock, settings.clock)
+    revocations = revocations or Revocations(process.clock)
     signing_key = _receipt_key(settings)
     signer = ReceiptSigner(signing_key)
     postgres = await _database(settings, process, watch)
@@ -116,11 +126,12 @@ async def serve(
     log = await _write(replica, installation, signer, publisher(tail.publish, fanout), fanout.notification)
     topics = _topics(replica, tail, lineage)
     requests = Requests(log, replica.reads, settings.requests.limits())
-    verifier = TokenVerifier(keys, process.clock, watch)
+    verifier = TokenVerifier(keys, process.clock, watch, revocations)
     authenticator = Authenticator(
         "runtime", settings.identity.accepted_services, verifier, settings.identity.accepted_certificates
     )
-    workers = _look_after_workers(replica, log, tail, lineage, requests, authenticator)
+    tokens = _WorkerTokens(authenticator.worker, revocations)
+    workers = _look_after_workers(replica, log, tail, lineage, requests, tokens)
     process.background("lineage", lineage.run())
     note_signer = NoteSigner(log_origin(installation.receipt_log), signing_key)
     receipt_log = _merge_receipts(replica, tail, note_signer, signer.key_id)
@@ -171,6 +182,14 @@ class _Workers:
     attached: AttachedWorkers
     agents: Agents
     dispatcher: Dispatcher
+
+
+@dataclass(frozen=True)
+class _WorkerTokens:
+    """Whom workers' tokens speak of, and which of them were revoked."""
+
+    authenticate: Authenticate
+    revocations: Revocations
 
 
 def _receipt_key(settings: RuntimeSettings) -> Ed25519PrivateKey:
@@ -261,7 +280,7 @@ def _topics(replica: _Replica, tail: Tail, lineage: Lineage) -> TopicHub:
 
 
 def _look_after_workers(
-    replica: _Replica, log: Log, tail: Tail, lineage: Lineage, requests: Requests, authenticator: Authenticator
+    replica: _Replica, log: Log, tail: Tail, lineage: Lineage, requests: Requests, tokens: _WorkerTokens
 ) -> _Workers:
     settings, process = replica.settings, replica.process
     limits, cancel_deadline_ms = settings.workers.limits(), settings.runs.cancel_deadline_ms
@@ -287,7 +306,7 @@ def _look_after_workers(
     process.background("children", children.run())
     tail.listen(children.on_records)
     held_runs = HeldRuns(replica.reads, workers.lease_holders, requests, children, limits)
-    api = WorkerApi(workers, held_runs, replica.run_limits, authenticator.worker)
+    api = WorkerApi(workers, held_runs, replica.run_limits, tokens.authenticate, tokens.revocations)
     return _Workers(api, attached, agents, dispatcher)
 
 

@@ -155,7 +155,10 @@ def test_calls_go_where_somebody_listens(whole: Document) -> None:
         served |= {f"{one}:{port}" for one in names for port in _bound(environment_of(service))}
     for name in SETTINGS:
         environment = environment_of(whole["services"][name])
-        calls = [environment.get(key, "") for key in ("OA_RUNTIME_GRPC", "OA_PROJECTOR_GRPC", "OA_CONTROL_URL")]
+        calls = [
+            environment.get(key, "")
+            for key in ("OA_CONTROL_GRPC", "OA_RUNTIME_GRPC", "OA_PROJECTOR_GRPC", "OA_CONTROL_URL")
+        ]
         assert [call for call in calls if call and call.rpartition("/")[2] not in served] == []
 
 

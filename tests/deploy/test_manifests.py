@@ -147,7 +147,7 @@ def test_addresses_between_services_are_services(overlay: str) -> None:
     }
     for workload in of_kind(overlay, "Deployment"):
         environment = environment_of(overlay, containers_of(workload)[0])
-        for name in ("OA_RUNTIME_GRPC", "OA_PROJECTOR_GRPC", "OA_CONTROL_URL"):
+        for name in ("OA_CONTROL_GRPC", "OA_RUNTIME_GRPC", "OA_PROJECTOR_GRPC", "OA_CONTROL_URL"):
             if name in environment:
                 assert environment[name].rpartition("/")[2] in served
 

@@ -134,6 +134,7 @@ class TlsSite:
             # Control's keys come from its edge, whose authority a service trusts as the machine does.
             "SSL_CERT_FILE": str(self.outside_ca),
             "OA_CONTROL_URL": self.urls["control"],
+            "OA_CONTROL_GRPC": f"localhost:{ports.control_grpc}",
             "OA_RUNTIME_GRPC": f"localhost:{ports.runtime_grpc}",
             "OA_PROJECTOR_GRPC": f"localhost:{ports.projector_grpc}",
             # Beyond loopback, which without certificates would be refused.

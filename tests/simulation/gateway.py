@@ -14,6 +14,8 @@ from oa_khala.frames import Form
 from oa_khala.server.admission import Grant
 from oa_khala.server.limits import SessionLimits
 from oa_khala.topics import Source
+from oa_platform.auth.revocations import Revocations
+from oa_platform.system.clock import SystemClock
 from oa_topics.store import TopicLimits
 from services.khala_gateway.admission.app import LiveTokens
 from services.khala_gateway.connections.app.connection import Connection
@@ -87,6 +89,7 @@ class SimGateway:
             confirmations=Confirmations(sources, self._limits.concurrent_confirmations),
             tokens=SimTokens(world),
             live_tokens=LiveTokens(),
+            revocations=Revocations(SystemClock()),
             flusher=Flusher(asyncio.get_running_loop(), 1.0),
             limits=SESSION_LIMITS,
             now_ms=world.now_ms,

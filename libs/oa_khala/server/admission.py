@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from oa_base.identity import TokenHolder
 from oa_base.refusal import Refusal
 from oa_khala.topics import Topic, parse_topic
 
@@ -18,6 +19,13 @@ class Grant:
     device_id: str
     jti: str
     expires_at_ms: int
+    issued_s: int = 0
+    """When it was issued, in seconds since the Unix epoch."""
+
+    @property
+    def holder(self) -> TokenHolder:
+        """Whose token it is."""
+        return TokenHolder(self.subject, self.org_id, self.session_id, self.issued_s)
 
 
 GRANTS_NOTHING = Grant("", "", frozenset(), frozenset(), "", "", "", 0)

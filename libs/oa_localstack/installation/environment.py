@@ -32,6 +32,7 @@ def service_environment(
         "OA_SERVICE_TOKEN": secrets.service_tokens[service],
         "OA_ACCEPTED_SERVICES": accepted_services(service, secrets.service_tokens),
         "OA_CONTROL_URL": f"http://{HOST}:{ports.control_http}",
+        "OA_CONTROL_GRPC": f"{HOST}:{ports.control_grpc}",
         "OA_RUNTIME_GRPC": f"{HOST}:{ports.runtime_grpc}",
         "OA_PROJECTOR_GRPC": f"{HOST}:{ports.projector_grpc}",
         "OA_KHALA_URL": khala_url(ports),

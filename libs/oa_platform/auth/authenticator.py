@@ -181,7 +181,7 @@ class Authenticator:
         claims = await self._tokens().verify(token, claims_pb2.WorkerTokenClaims, audience=self._audience)
         principal = principal_of(claims)
         require_scope(principal, WORKER_SCOPE)
-        return WorkerCaller(principal, self._tokens().left_s(claims.exp))
+        return WorkerCaller(principal, self._tokens().left_s(claims.exp), claims.iat)
 
     def _tokens(self) -> TokenVerifier:
         if self._verifier is None:

@@ -6,7 +6,7 @@ import math
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from oa_base.identity import Principal
+from oa_base.identity import Principal, TokenHolder
 from oa_base.refusal import Refusal
 
 
@@ -31,6 +31,13 @@ class WorkerCaller:
 
     principal: Principal
     holds_for_s: float = math.inf
+    issued_s: int = 0
+    """When its token was issued, in seconds since 1970."""
+
+    @property
+    def holder(self) -> TokenHolder:
+        """Whose its token is."""
+        return TokenHolder(self.principal.subject, self.principal.org_id, self.principal.session_id, self.issued_s)
 
 
 Caller = ServiceCaller | PersonCaller | WorkerCaller

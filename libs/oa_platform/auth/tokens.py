@@ -21,10 +21,11 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from oa_base.clock import Clock
-from oa_base.identity import ISSUER, TokenKind
+from oa_base.identity import ISSUER, TokenHolder, TokenKind
 from oa_base.refusal import Refusal
 from oa_platform.auth.jws import ALGORITHM, SignedText, read_jws
 from oa_platform.auth.keys import SigningKey
+from oa_platform.auth.revocations import Revocations
 from oa_platform.config.shared import CLOCK_LEEWAY_MS
 from oa_platform.health.clock_watch import CONTROL, ClockWatch, skew
 from openagents.control.v1 import claims_pb2
@@ -90,12 +91,20 @@ class TokenVerifier:
     """Verifies tokens against control's keys.
 
     A token comes with every call of its bearer, so the last few whose signature held are remembered (by their hash).
-    Its times, and whether its key still counts, are looked at every time. `watch` has the leeway for clocks, and knows
-    how far ours is from control's: a token that is refused for its times only because of that is refused for the clock.
+    Its times, whether its key still counts, and whether it was revoked, are looked at every time. `watch` has the
+    leeway for clocks, and knows how far ours is from control's: a token that is refused for its times only because of
+    that is refused for the clock.
     """
 
-    def __init__(self, keys: KeySource, clock: Clock, watch: ClockWatch | None = None) -> None:
+    def __init__(
+        self,
+        keys: KeySource,
+        clock: Clock,
+        watch: ClockWatch | None = None,
+        revocations: Revocations | None = None,
+    ) -> None:
         self._keys = keys
+        self._revocations = revocations
         self._clock = clock
         self._watch = watch
         self._checked: dict[tuple[bytes, type[Claims]], _Checked] = {}
@@ -103,8 +112,8 @@ class TokenVerifier:
     async def verify(self, token: str, claims_type: type[C], *, audience: str) -> C:
         """The claims of `token`, once everything about it was checked.
 
-        Raises Refusal: invalid_token, token_expired, token_too_old, missing_jti, missing_iat; clock_skew when a clock
-        is wrong and not the token; unavailable when the key is unknown and control can't be asked.
+        Raises Refusal: invalid_token, token_expired, token_too_old, token_revoked, missing_jti, missing_iat; clock_skew
+        when a clock is wrong and not the token; unavailable when the key is unknown and control can't be asked.
         """
         name = hashlib.sha256(token.encode(errors="surrogatepass")).digest(), claims_type
         checked = self._checked.get(name)
@@ -125,6 +134,8 @@ class TokenVerifier:
         if checked is None:
             checked = _Checked(key, kid, payload, _claims_of(payload, claims_type))
             self._remember(name, checked)
+        if self._revocations is not None:
+            self._revocations.check(holder_of(checked.claims))
         claims = claims_type()
         claims.CopyFrom(checked.claims)  # type: ignore[arg-type] # remembered under its type
         return claims
@@ -156,6 +167,12 @@ class TokenVerifier:
         while len(self._checked) >= MAX_REMEMBERED_TOKENS:
             del self._checked[next(iter(self._checked))]
         self._checked[name] = checked
+
+
+def holder_of(claims: Claims) -> TokenHolder:
+    """Whose a token with these claims is."""
+    session_id = "" if isinstance(claims, claims_pb2.WorkerTokenClaims) else claims.session_id
+    return TokenHolder(claims.sub, claims.org_id, session_id, claims.iat)
 
 
 def _claims_of(payload: Mapping[str, Any], claims_type: type[C]) -> C:

@@ -10,10 +10,11 @@ from types import MappingProxyType
 from typing import ClassVar
 from urllib.parse import urlsplit
 
-from oa_platform.config.loading import DefaultFrom, Problem, group, own_port, setting
+from oa_platform.config.loading import DefaultFrom, Problem, group, own_port, peer_port, setting
 from oa_platform.config.parsers import (
     Address,
     Secret,
+    Target,
     address,
     boolean,
     choice,
@@ -26,6 +27,7 @@ from oa_platform.config.parsers import (
     secret_text,
     service_certificates,
     service_hashes,
+    target,
 )
 from oa_platform.config.ports import default_port
 from oa_platform.config.production import DEVELOPMENT, PRODUCTION, production_problems, weak
@@ -287,6 +289,13 @@ class JwksSettings:
         if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
             text = "OA_CONTROL_URL is plain http to another machine, whose word on tokens is believed; use https"
             yield "OA_CONTROL_URL", text
+
+
+@dataclass(frozen=True, kw_only=True)
+class RevocationSettings:
+    """Where word of what was revoked comes from."""
+
+    control: Target = setting("OA_CONTROL_GRPC", target(), peer_port("control_grpc"), doc=doc_of_target("control"))
 
 
 @dataclass(frozen=True, kw_only=True)

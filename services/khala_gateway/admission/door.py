@@ -37,4 +37,5 @@ class SyncTokenVerifier:
             device_id=claims.device_id,
             jti=claims.jti,
             expires_at_ms=claims.exp * 1000 - self._clock.now_ms() + self._now_ms(),
+            issued_s=claims.iat,
         )

@@ -19,6 +19,7 @@ from oa_khala.server.limits import SessionLimits
 from oa_khala.wire import decode_server_frame, encode_client_frame
 from oa_platform.auth.jwks import StaticKeys
 from oa_platform.auth.keys import SigningKey, generate_key
+from oa_platform.auth.revocations import Revocations
 from oa_platform.auth.tokens import TokenVerifier, sign_token
 from oa_platform.config.parsers import Address, Secret
 from oa_platform.config.shared import GrpcClientSettings
@@ -86,6 +87,7 @@ class Stack:
         self.projector = projector
         self.limits = limits
         self.key: SigningKey = generate_key()
+        self.revocations = Revocations(SystemClock())
         self.hub: FeedHub
         self.server: WebSocketServer
         self.sources: dict[str, GrpcTopicSource] = {}
@@ -227,12 +229,14 @@ async def running(
 def _server(stack: Stack, protection: Protection) -> WebSocketServer:
     clock, limits = SystemClock(), stack.limits
     now_ms = steady_wall_ms(clock)
+    verifier = TokenVerifier(StaticKeys([stack.key.public_key]), clock, revocations=stack.revocations)
     dependencies = Dependencies(
         hub=stack.hub,
         replays=ReplayReader(stack.sources, limits.hub.page_frames, limits.hub.page_bytes),
         confirmations=Confirmations(stack.sources, limits.hub.concurrent_confirmations),
-        tokens=SyncTokenVerifier(TokenVerifier(StaticKeys([stack.key.public_key]), clock), clock, now_ms),
+        tokens=SyncTokenVerifier(verifier, clock, now_ms),
         live_tokens=LiveTokens(),
+        revocations=stack.revocations,
         flusher=Flusher(asyncio.get_running_loop(), 1.0),
         limits=limits.session,
         now_ms=now_ms,

@@ -17,6 +17,7 @@ from oa_base.identity import ISSUER
 from oa_base.refusal import Refusal
 from oa_platform.auth.jwks import StaticKeys
 from oa_platform.auth.keys import SigningKey, generate_key
+from oa_platform.auth.revocations import Revocations
 from oa_platform.auth.tokens import sign_token
 from oa_platform.config.loading import load
 from oa_platform.config.parsers import Address, Secret
@@ -156,8 +157,11 @@ class Doors:
 class Replica(Doors):
     """One runtime process's worth, in this process."""
 
-    def __init__(self, server: GrpcServer, channel: grpc.aio.Channel, readiness: Readiness) -> None:
+    def __init__(
+        self, server: GrpcServer, channel: grpc.aio.Channel, readiness: Readiness, revocations: Revocations
+    ) -> None:
         super().__init__(channel)
+        self.revocations = revocations
         self.server = server
         self.readiness = readiness
 
@@ -169,11 +173,12 @@ async def replica(settings: RuntimeSettings, key: SigningKey) -> AsyncIterator[R
     process.readiness.phase = "running"
     async with AsyncExitStack() as stack:
         closing = stack.push_async_callback(process.close)
-        server = await serve(settings, process, StaticKeys([key.public_key]))
+        revocations = Revocations(process.clock)
+        server = await serve(settings, process, StaticKeys([key.public_key]), revocations=revocations)
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{server.port}"))
         # Left first: what a drain says to its clients is heard.
         stack.push_async_callback(closing)
-        yield Replica(server, channel, process.readiness)
+        yield Replica(server, channel, process.readiness, revocations)
 
 
 class FakeWorker:

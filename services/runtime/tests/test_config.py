@@ -12,10 +12,8 @@ from oa_runlog.decide import Limits
 from oa_testing.postgres import Database
 from oa_topics.store import TopicLimits
 from services.runtime.archive.limits import ArchiveLimits, ArtifactLimits
+from services.runtime.archive_settings import ArchiveSettings, ArtifactCacheSettings, ArtifactSettings
 from services.runtime.config import (
-    ArchiveSettings,
-    ArtifactCacheSettings,
-    ArtifactSettings,
     MergeSettings,
     ReplaySettings,
     RequestSettings,

@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from oa_base.refusal import Refusal
 from oa_platform.auth.jwks import StaticKeys
+from oa_platform.auth.revocations import Revocations
 from oa_platform.config.parsers import Address
 from oa_platform.config.shared import EdgeTlsSettings, TlsSettings
 from oa_platform.health.readiness import Readiness
@@ -42,7 +43,7 @@ async def _replica(stack: AsyncExitStack, settings: RuntimeSettings, who_key: St
     stack.push_async_callback(process.close)
     server = await serve(settings, process, who_key)
     channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{server.port}"))
-    return Replica(server, channel, process.readiness)
+    return Replica(server, channel, process.readiness, Revocations(process.clock))
 
 
 async def test_workers_attach_at_their_port_with_tls_and_find_nothing_else(

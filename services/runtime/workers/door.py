@@ -10,6 +10,7 @@ from oa_base.identity import Principal
 from oa_base.refusal import Refusal
 from oa_khala.topics import run_events
 from oa_platform.auth.identity import WorkerCaller, current_caller, current_principal
+from oa_platform.auth.revocations import Revocations
 from oa_platform.rpc.refusals import note_refusal
 from oa_runlog import wire
 from oa_runlog.commands import Append, EncodedBody
@@ -45,8 +46,16 @@ _ATTACH = "/openagents.runtime.v1.WorkerService/Attach"
 class WorkerApi(WorkerServiceServicer):
     """How workers take runs and append to their logs."""
 
-    def __init__(self, workers: Workers, held_runs: HeldRuns, run_limits: Limits, authenticate: Authenticate) -> None:
+    def __init__(
+        self,
+        workers: Workers,
+        held_runs: HeldRuns,
+        run_limits: Limits,
+        authenticate: Authenticate,
+        revocations: Revocations,
+    ) -> None:
         """`authenticate` tells whom the token of a `renew` speaks of."""
+        self._revocations = revocations
         self._workers = workers
         self._authenticate = authenticate
         self._held_runs = held_runs
@@ -91,6 +100,7 @@ class WorkerApi(WorkerServiceServicer):
         check_rules(first)
         attachment = await self._workers.attach(principal, _hello(first.attach))
         attachment.lasts(caller.holds_for_s)
+        unwatch = self._revocations.watch(caller.holder, lambda why: self._workers.revoked(attachment, why))
         reading = asyncio.create_task(self._read(requests, principal, attachment))
         try:
             yield self._attached(attachment)
@@ -104,6 +114,7 @@ class WorkerApi(WorkerServiceServicer):
             if attachment.ended is not None:
                 raise attachment.ended
         finally:
+            unwatch()
             self._workers.detach(attachment)
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)

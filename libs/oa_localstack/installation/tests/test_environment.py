@@ -21,7 +21,7 @@ from oa_platform.config.parsers import address, http_url, postgres_url, service_
 from oa_platform.config.production import DEVELOPMENT_MARK
 from oa_platform.config.shared import ServiceSettings
 
-SHARED = {"OA_CONTROL_URL", "OA_RUNTIME_GRPC", "OA_PROJECTOR_GRPC", "OA_KHALA_URL"}
+SHARED = {"OA_CONTROL_URL", "OA_CONTROL_GRPC", "OA_RUNTIME_GRPC", "OA_PROJECTOR_GRPC", "OA_KHALA_URL"}
 """Addresses of the stack: every service gets all of them, whether it calls there or not."""
 
 
@@ -84,7 +84,7 @@ def test_every_address_parses_and_none_is_shared(secrets: Secrets) -> None:
     for env in _environments(secrets).values():
         own = [env[name] for name in env if name.startswith("OA_") and name.endswith("_ADDRESS")]
         listening.extend(str(address().parse(text)) for text in own)
-        for variable in ("OA_RUNTIME_GRPC", "OA_PROJECTOR_GRPC"):
+        for variable in ("OA_CONTROL_GRPC", "OA_RUNTIME_GRPC", "OA_PROJECTOR_GRPC"):
             assert str(address().parse(env[variable])) == env[variable]
         assert http_url().parse(env["OA_CONTROL_URL"]) == "http://127.0.0.1:8080"
         if "OA_DATABASE_URL" in env:

@@ -166,11 +166,13 @@ async def test_word_that_got_lost_is_made_up_for_by_a_look(
 async def test_a_broken_listener_and_a_database_that_was_away_lose_nothing(
     cases: Cases, control_database: Database, clock: FakeClock, admin: Any
 ) -> None:
-    end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'control_app'"
+    end = """
+        SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE datname = current_database() AND usename = 'control_app'"""
     async with followed(cases, control_database, clock) as feed:
         following = asyncio.create_task(taken(feed, 0, 6))
         expected = await revoke(cases, 3)
-        await admin.fetchval(end + " AND datname = current_database()")
+        await admin.fetchval(end)
         async with asyncio.timeout(PATIENCE_S):
             while len(expected) < 6:
                 with contextlib.suppress(Refusal, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):

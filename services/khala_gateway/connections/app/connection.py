@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 
 import structlog
 
@@ -40,6 +40,7 @@ class Connection:
         self._subscribers: dict[Subscription, TopicSubscriber] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._jti = ""
+        self._unwatch: Callable[[], None] = lambda: None
         self._todo: deque[commands.Command] = deque()
         self._running = False
         self._timer = SessionTimer(self._session, self._now_ms, self._time_has_passed)
@@ -77,6 +78,7 @@ class Connection:
         for task in self._tasks:
             task.cancel()
         self._timer.stop()
+        self._unwatch()
         if self._jti:
             self._dependencies.live_tokens.release(self._jti, self)
 
@@ -90,6 +92,10 @@ class Connection:
         """Another connection came with the same token."""
         message = "another connection came with the same token; get a new token for each"
         self._run(self._session.refused(Refusal("token_replayed", message)))
+
+    def _revoked(self, refusal: Refusal) -> None:
+        """What the token stands for has ended."""
+        self._run(self._session.refused(refusal))
 
     def _time_has_passed(self) -> None:
         self._run(self._session.timer(self._now_ms()))
@@ -175,4 +181,6 @@ class Connection:
             live_tokens.release(self._jti, self)
         self._jti = grant.jti
         live_tokens.claim(grant.jti, self)
+        self._unwatch()
+        self._unwatch = self._dependencies.revocations.watch(grant.holder, self._revoked)
         _log.info("session_open", connection_id=self.connection_id, subject=grant.subject, session_id=grant.session_id)

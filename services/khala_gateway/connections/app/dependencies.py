@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from oa_khala.server.limits import SessionLimits
+from oa_platform.auth.revocations import Revocations
 from services.khala_gateway.admission.app import LiveTokens, SyncTokens
 from services.khala_gateway.connections.app.flusher import Flusher
 from services.khala_gateway.feeds.app.confirmations import Confirmations
@@ -20,6 +21,7 @@ class Dependencies:
     confirmations: Confirmations
     tokens: SyncTokens
     live_tokens: LiveTokens
+    revocations: Revocations
     flusher: Flusher
     limits: SessionLimits
     now_ms: Callable[[], int]

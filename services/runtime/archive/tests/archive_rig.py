@@ -15,7 +15,8 @@ from services.runtime.archive.app.archive import Objects
 from services.runtime.archive.app.archiver import Archiver
 from services.runtime.archive.limits import ArchiveLimits
 from services.runtime.archive.store.records import PostgresArchiveRecords
-from services.runtime.config import ArchiveSettings, ReplaySettings, TailSettings
+from services.runtime.archive_settings import ArchiveSettings
+from services.runtime.config import ReplaySettings, TailSettings
 from services.runtime.retention.domain import RetentionClasses
 from services.runtime.tests.archiving import archiver_of
 from services.runtime.tests.finished import finished_runs

@@ -24,7 +24,8 @@ from services.runtime.archive.app.spool import Spool
 from services.runtime.archive.store.objects import DirectoryObjects
 from services.runtime.archive.tests.archive_rig import OUTPUTS, Rig, archive_rig, only_default
 from services.runtime.archive.tests.damage import DAMAGES, damaged
-from services.runtime.config import ArchiveSettings, RuntimeSettings
+from services.runtime.archive_settings import ArchiveSettings
+from services.runtime.config import RuntimeSettings
 from services.runtime.receipts.store.receipts import PostgresReceipts
 from services.runtime.retention.domain import KEEP_ALL
 from services.runtime.retention.store import PostgresOldestRuns

@@ -26,7 +26,8 @@ from services.runtime.archive.store.objects import (
 from services.runtime.archive.tests.archive_rig import archive_rig
 from services.runtime.archive.tests.busy_store import busy_store
 from services.runtime.archive.tests.s3_server import BUCKET, FORBIDDEN_BUCKET, S3Server, s3_server
-from services.runtime.config import ArchiveSettings, ReplaySettings
+from services.runtime.archive_settings import ArchiveSettings
+from services.runtime.config import ReplaySettings
 from services.runtime.tests.fetching import fetched
 from services.runtime.tests.rig import replica, runtime_settings
 

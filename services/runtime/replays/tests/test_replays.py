@@ -21,7 +21,8 @@ from openagents.runtime.v1 import replay_service_pb2 as pb
 from services.runtime.archive.app.artifacts import Artifacts
 from services.runtime.archive.app.spool import Spool
 from services.runtime.archive.limits import ArtifactLimits
-from services.runtime.config import ArtifactSettings, ReplaySettings
+from services.runtime.archive_settings import ArtifactSettings
+from services.runtime.config import ReplaySettings
 from services.runtime.replays.app import Replays
 from services.runtime.replays.limits import ReplayLimits
 from services.runtime.tests.fetching import fetched, keys_of

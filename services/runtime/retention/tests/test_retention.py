@@ -27,7 +27,7 @@ from openagents.runtime.v1 import event_pb2, run_service_pb2
 from services.runtime.archive.limits import ArchiveLimits
 from services.runtime.archive.store import sql
 from services.runtime.archive.store.records import PostgresArchiveRecords
-from services.runtime.config import ArchiveSettings
+from services.runtime.archive_settings import ArchiveSettings
 from services.runtime.config_parsers import MAX_AGE_S, retention_classes
 from services.runtime.retention.app import RetentionWatch
 from services.runtime.retention.domain import KEEP_ALL, RetentionClasses

@@ -28,7 +28,8 @@ from services.runtime.archive.metrics import ARCHIVE_DAMAGED
 from services.runtime.archive.store.objects import DirectoryObjects
 from services.runtime.archive.store.records import PostgresArchiveRecords
 from services.runtime.archive.tests.damage import DAMAGES, damaged
-from services.runtime.config import ArchiveSettings, ArtifactCacheSettings, RuntimeSettings, TailSettings
+from services.runtime.archive_settings import ArchiveSettings, ArtifactCacheSettings
+from services.runtime.config import RuntimeSettings, TailSettings
 from services.runtime.log.domain.records import LogRecord
 from services.runtime.log.store.reads import PostgresReads
 from services.runtime.tests.archiving import archiver_of

@@ -47,6 +47,7 @@ class Workers:
         self.limits = limits
         self._on_agents = on_agents
         self.lease_holders = LeaseHolders(store)
+        self._letting_go: set[asyncio.Task[None]] = set()
 
     async def attach(self, principal: Principal, hello: Hello) -> Attachment:
         """A stream for the worker. Raises Refusal not_found, owner_mismatch, worker_lost, invalid_value for agents."""
@@ -122,6 +123,21 @@ class Workers:
         """It ends: its leases are given up at once."""
         await self._move(attachment, WorkerTrigger.GOODBYE)
         await self.give_up(await self._store.leases_of(attachment.worker.worker_id))
+
+    def revoked(self, attachment: Attachment, refusal: Refusal) -> None:
+        """Its token was revoked: the stream ends, and what it holds goes to others at once."""
+        _log.info("worker_revoked", worker_id=attachment.worker.worker_id, org_id=attachment.worker.org_id)
+        attachment.end(refusal)
+        task = asyncio.create_task(self._let_go(attachment))
+        self._letting_go.add(task)
+        task.add_done_callback(self._letting_go.discard)
+
+    async def _let_go(self, attachment: Attachment) -> None:
+        try:
+            await self.goodbye(attachment)
+        except Refusal as refusal:
+            # Whoever watches for silence does it later: it can't attach again.
+            _log.warning("runs_not_given_up", worker_id=attachment.worker.worker_id, reason=refusal.reason)
 
     async def _move(self, attachment: Attachment, what: WorkerTrigger) -> None:
         status = next_worker_status(attachment.status, what)

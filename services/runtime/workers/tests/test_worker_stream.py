@@ -13,6 +13,8 @@ import pytest
 from oa_base.identity import Principal, PrincipalKind
 from oa_base.refusal import Refusal
 from oa_platform.auth.identity import WorkerCaller, set_caller
+from oa_platform.auth.revocations import Revocations
+from oa_platform.system.clock import SystemClock
 from oa_runlog.decide import Limits
 from oa_runlog.state import WorkerStatus
 from oa_testing.waiting import PATIENCE_S
@@ -61,7 +63,8 @@ async def _requests() -> AsyncIterator[pb.AttachRequest]:
 async def test_what_goes_wrong_reaches_who_answers_the_call(error: Exception) -> None:
     """So a defect is logged with its traceback, and a database that went away is `unavailable`, not `internal`."""
     set_caller(WorkerCaller(Principal(PrincipalKind.WORKER, "sva_1", "org_1")))
-    api = WorkerApi(cast("Any", BrokenWorkers(error)), cast("Any", None), Limits(), cast("Any", None))
+    workers = cast("Any", BrokenWorkers(error))
+    api = WorkerApi(workers, cast("Any", None), Limits(), cast("Any", None), Revocations(SystemClock()))
     answers = api.Attach(_requests(), None)
     assert (await anext(answers)).WhichOneof("message") == "attached"
     with pytest.raises(type(error)) as caught:
@@ -91,7 +94,8 @@ class Stream:
     def __init__(self, holds_for_s: float) -> None:
         self.said: asyncio.Queue[pb.AttachRequest] = asyncio.Queue()
         set_caller(worker(holds_for_s=holds_for_s))
-        api = WorkerApi(cast("Any", Quiet()), cast("Any", None), Limits(), self._authenticate)
+        revocations = Revocations(SystemClock())
+        api = WorkerApi(cast("Any", Quiet()), cast("Any", None), Limits(), self._authenticate, revocations)
         self.answers = api.Attach(self._requests(), None)
 
     async def _authenticate(self, token: str) -> WorkerCaller:

@@ -1,0 +1,132 @@
+"""What control has revoked, as a service knows it, and who is told at once.
+
+    revocations = Revocations(clock)
+    verifier = TokenVerifier(keys, clock, watch, revocations)  # takes no revoked token from then on
+    stop = revocations.watch(holder, end_the_socket)           # ends what is open by one
+
+`oa_platform.rpc.revocation_watch` brings in what control says. See ADR 0029.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from oa_base.clock import Clock
+from oa_base.identity import TokenHolder, TokenKind
+from oa_base.refusal import Refusal
+
+KEPT_S = max(kind.max_age_s for kind in TokenKind) + 3600
+"""How long a revocation is remembered: no token that it ends is taken any more by then, whatever the clocks say."""
+OnRevoked = Callable[[Refusal], None]
+"""Ends what is open by a token. Must not block, must not raise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """Ends the tokens that match each text that isn't empty, with `issued_before_s` only those from before then."""
+
+    session_id: str = ""
+    subject: str = ""
+    org_id: str = ""
+    issued_before_s: float | None = None
+
+    @property
+    def name(self) -> str:
+        """What every token that it ends has in it."""
+        return self.session_id or self.subject
+
+    def ends(self, holder: TokenHolder) -> bool:
+        """Whether it ends a token of this holder."""
+        return (
+            bool(self.name)
+            and self.session_id in ("", holder.session_id)
+            and self.subject in ("", holder.subject)
+            and self.org_id in ("", holder.org_id)
+            and (self.issued_before_s is None or holder.issued_s < self.issued_before_s)
+        )
+
+
+class _Watched:
+    """Something that is open by a token."""
+
+    def __init__(self, holder: TokenHolder, on_revoked: OnRevoked) -> None:
+        self.holder = holder
+        self.on_revoked = on_revoked
+
+
+class Revocations:
+    """All revocations that may still end a token, and everything that is open by one.
+
+    It grows with what is revoked in `KEPT_S`, and with what is open.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.position = 0
+        """Of the newest one that is known, in control's order."""
+        self._by_name: dict[str, list[Revocation]] = {}
+        self._ages: deque[tuple[float, Revocation]] = deque()
+        self._watched: dict[str, set[_Watched]] = {}
+
+    def take(self, revocations: Sequence[Revocation], position: int) -> None:
+        """These follow on what is known, and lead to `position`; everybody whom they concern is told."""
+        now = self._clock.monotonic()
+        self._forget(now)
+        self.position = position
+        for revocation in revocations:
+            known = self._by_name.setdefault(revocation.name, [])
+            if revocation not in known:
+                known.append(revocation)
+                self._ages.append((now, revocation))
+            self._tell(revocation)
+
+    def check(self, holder: TokenHolder) -> None:
+        """Raises Refusal `token_revoked` if the holder's token was revoked."""
+        for name in _names(holder):
+            if any(revocation.ends(holder) for revocation in self._by_name.get(name, ())):
+                raise _revoked()
+
+    def watch(self, holder: TokenHolder, on_revoked: OnRevoked) -> Callable[[], None]:
+        """Something is open by a token, until what is returned is called. `on_revoked` is called when the token is
+        revoked; at once if it is already: it may have been since somebody looked at it."""
+        watched = _Watched(holder, on_revoked)
+        for name in _names(holder):
+            self._watched.setdefault(name, set()).add(watched)
+        try:
+            self.check(holder)
+        except Refusal as refusal:
+            on_revoked(refusal)
+        return lambda: self._unwatch(watched)
+
+    def _unwatch(self, watched: _Watched) -> None:
+        for name in _names(watched.holder):
+            others = self._watched.get(name, set())
+            others.discard(watched)
+            if not others:
+                self._watched.pop(name, None)
+
+    def _tell(self, revocation: Revocation) -> None:
+        for watched in list(self._watched.get(revocation.name, ())):
+            if revocation.ends(watched.holder):
+                watched.on_revoked(_revoked())
+
+    def _forget(self, now: float) -> None:
+        while self._ages and now - self._ages[0][0] > KEPT_S:
+            _, revocation = self._ages.popleft()
+            others = self._by_name[revocation.name]
+            others.remove(revocation)
+            if not others:
+                del self._by_name[revocation.name]
+
+
+def _names(holder: TokenHolder) -> Iterator[str]:
+    if holder.session_id:
+        yield holder.session_id
+    if holder.subject:
+        yield holder.subject
+
+
+def _revoked() -> Refusal:
+    return Refusal("token_revoked", "the session or the key behind the token was revoked; sign in again")

@@ -1,0 +1,84 @@
+"""What control revokes ends sockets, wherever they stand, and opens none."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from oa_khala import frames
+from oa_khala.frames import Cursor
+from oa_platform.auth.revocations import Revocation
+from oa_testing.waiting import PATIENCE_S, eventually
+from services.khala_gateway.tests.harness import USER, Client, Stack, T, running
+
+EPOCH = "e1"
+REVOKED = ("token_revoked", 4401)
+
+
+def revoke(stack: Stack, *revocations: Revocation) -> None:
+    stack.revocations.take(revocations, stack.revocations.position + len(revocations))
+
+
+@pytest.mark.parametrize(
+    "revocation",
+    [Revocation(session_id="ses_1"), Revocation(subject=USER), Revocation(subject=USER, issued_before_s=2.0**40)],
+    ids=str,
+)
+async def test_sockets_of_what_was_revoked_are_closed_with_the_reason_and_others_are_not(
+    revocation: Revocation,
+) -> None:
+    async with running() as stack:
+        mine, mine_too = await stack.connect(T), await stack.connect(T)
+        other = await stack.connect(T, session_id="ses_2", sub="usr_01J9ZQ6T5W3M8K2N4P7R1S0V6Z")
+        await mine.follow(T)
+        revoke(stack, revocation)
+        assert await mine.close_code() == REVOKED
+        assert await mine_too.close_code() == REVOKED
+        await other.send(frames.Ping(7))
+        assert (await other.next(frames.Heartbeat)).nonce == 7
+        await eventually(lambda: len(stack.server.sockets) == 1)
+
+
+async def test_a_token_from_before_opens_nothing_any_more() -> None:
+    async with running() as stack:
+        token = stack.token(T)
+        revoke(stack, Revocation(session_id="ses_1"))
+        client = await Client.open(stack.url)
+        await client.hello(token)
+        assert await client.close_code() == REVOKED
+
+
+async def test_a_connection_does_not_go_on_with_a_token_that_was_revoked() -> None:
+    async with running() as stack:
+        now = int(time.time())
+        client = await stack.connect(T)
+        revoke(stack, Revocation(subject=USER, issued_before_s=now - 50.0))
+        await client.follow(T)
+        await client.send(frames.RefreshToken(stack.token(T, iat=now - 100)))
+        assert await client.close_code() == REVOKED
+
+
+async def test_a_replay_ends_in_the_middle() -> None:
+    async with running() as stack:
+        stack.runtime.page_frames = 4
+        client = await stack.connect(T)
+        stack.runtime.replay_gate.clear()
+        await client.subscribe(T, Cursor(EPOCH, 0))
+        await eventually(lambda: bool(stack.runtime.replays))
+        revoke(stack, Revocation(session_id="ses_1"))
+        stack.runtime.replay_gate.set()
+        assert await client.close_code() == REVOKED
+        assert T not in client.seqs
+
+
+async def test_a_session_that_has_ended_is_watched_no_longer() -> None:
+    async with running() as stack:
+        clients = [await stack.connect(T) for _ in range(3)]
+        assert stack.revocations._watched
+        for client in clients:
+            await client.socket.close()
+        async with asyncio.timeout(PATIENCE_S):
+            while stack.revocations._watched:
+                await asyncio.sleep(0.01)
