@@ -47,16 +47,22 @@ _MOST_BYTES_TILL_CUT = {Direction.TO_SERVER: 30_000, Direction.TO_CLIENT: 5_000}
 
 
 class GrpcReplicas:
-    """Three replicas; an async context manager. `cancel_deadline_ms` is the one they keep, rightly or not."""
+    """Three replicas; an async context manager. A cancel has `CANCEL_DEADLINE_MS`; clients count on `promised_ms`."""
 
     def __init__(
-        self, database: Database, trouble: Trouble, seed: int, cancel_deadline_ms: int = CANCEL_DEADLINE_MS
+        self,
+        database: Database,
+        trouble: Trouble,
+        seed: int,
+        *,
+        promised_ms: int = CANCEL_DEADLINE_MS,
     ) -> None:
         self._database = database
+        self._promised_s = promised_ms / 1000
         self._trouble = trouble
         self._chance = random.Random(seed)
         self._runs = RunSettings(
-            events_per_second=1_000_000, burst_events=1_000_000, cancel_deadline_ms=cancel_deadline_ms
+            events_per_second=1_000_000, burst_events=1_000_000, cancel_deadline_ms=CANCEL_DEADLINE_MS
         )
         self._key = generate_key()
         self._stack = AsyncExitStack()
@@ -99,7 +105,8 @@ class GrpcReplicas:
         await worker.next("assignment")
         await end(worker.call)
         start = RunLog(seq=2, worker=worker.worker_id, epoch=1)
-        return RemoteRun(self._direct, self._channels, who, run.run_id, RunModel(start=start), self._chance)
+        model = RunModel(start=start)
+        return RemoteRun(self._direct, self._channels, who, run.run_id, model, self._chance, self._promised_s)
 
     async def _cut_connections(self) -> None:
         """Each cut falls somewhere in what is asked or answered next."""
@@ -138,9 +145,9 @@ class RemoteRun:
     run_id: str
     model: RunModel
     _chance: random.Random
+    cancel_deadline_s: float | None
     replicas: int = REPLICAS
     takes: tuple[type, ...] = (Append, Read, Cancel)
-    cancel_deadline_s: float | None = CANCEL_DEADLINE_MS / 1000
 
     async def carry_out(self, replica: int, call: Call) -> Answer:
         """Ask a replica. What the transport says instead of the service leaves everything open."""

@@ -83,7 +83,9 @@ async def test_a_defect_is_found(runtime_database: Database, defect: Defect) -> 
 async def test_a_defect_of_whole_replicas_is_found(runtime_database: Database, defect: StreamDefect) -> None:
     await _migrate(runtime_database, defect.migration)
     with defect.surroundings():
-        async with GrpcReplicas(runtime_database, WHOLE_REPLICAS_TROUBLE, SEED, defect.cancel_deadline_ms) as replicas:
+        async with GrpcReplicas(
+            runtime_database, WHOLE_REPLICAS_TROUBLE, SEED, promised_ms=defect.promised_ms
+        ) as replicas:
             plans = [Plan(SEED + number) for number in range(300)]
             outcome = await check_many(replicas.new_run, plans, stop_at_failure=True)
     assert any(defect.found in failure for failure in outcome.failures), f"nobody noticed: {outcome}"

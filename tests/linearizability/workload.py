@@ -31,6 +31,8 @@ from .run_model import (
 
 LONGEST_CALL_S = 5.0
 """What takes longer gets no answer."""
+_LONGEST_DEADLINE_S = 1.0
+"""Nobody waits longer to see what becomes of a cancel."""
 _CLOCKS_AGREE = 0.99
 """The deadline is by the database's clock, the history by ours; both run about as fast."""
 
@@ -152,7 +154,7 @@ async def _see_deadline(client: Client, plan: Plan, notebook: Notebook, deadline
         await client.ask(Cancel())
     if notebook.canceling:
         for _ in range(4):  # too early, and late enough
-            await asyncio.sleep(deadline_s / 2)
+            await asyncio.sleep(min(deadline_s, _LONGEST_DEADLINE_S) / 2)
             await client.ask(Read())
 
 

@@ -151,8 +151,11 @@ async def _renew(protection: Protection, folder: Path, issued: Issued) -> None:
     assert before.current is not old
 
 
+RENEWALS = 5
+
+
 async def test_a_renewal_under_load_loses_no_call(tmp_path: Path) -> None:
-    """Unary calls go on by the hundred, streams for the whole time, while both sides' certificates change ten times."""
+    """Unary calls by the hundred, and streams, go on while both sides' certificates change again and again."""
     async with (
         pair_of_sides(tmp_path, server=AUTHORITY.issue(), client=AUTHORITY.issue()) as (echo, port, ours, theirs),
         calling(port, theirs) as channel,
@@ -179,11 +182,11 @@ async def test_a_renewal_under_load_loses_no_call(tmp_path: Path) -> None:
             counts = [group.create_task(many()) for _ in range(4)]
             stream = group.create_task(long())
             await eventually(lambda: echo.seen > 10)
-            for _ in range(10):
+            for _ in range(RENEWALS):
                 await _renew(theirs, tmp_path / "client", AUTHORITY.issue())
                 await _renew(ours, tmp_path / "server", AUTHORITY.issue())
                 seen = echo.seen
-                await eventually(lambda seen=seen: echo.seen > seen + 20)  # type: ignore[misc]
+                await eventually(lambda seen=seen: echo.seen > seen + 10)  # type: ignore[misc]
             assert channel.former_channels == 1  # the stream's: those that have no calls are closed
             over.set()
         assert stream.result() == ["first", "last"]
