@@ -86,7 +86,7 @@ async def gateway(
     now_ms = steady_wall_ms(SystemClock())
     dependencies = Dependencies(
         hub=hub,
-        replays=ReplayReader(sources, limits.page_frames, limits.page_bytes),
+        replays=ReplayReader(sources, limits),
         confirmations=Confirmations(sources, limits.concurrent_confirmations),
         tokens=tokens or OpenTokens(),
         live_tokens=LiveTokens(),

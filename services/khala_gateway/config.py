@@ -183,6 +183,13 @@ class FeedSettings:
     page_bytes: int = setting(
         "OA_FEED_PAGE_BYTES", integer(1, 4 << 20), 256 * 1024, doc="Maximum size of a page of history."
     )
+    kept_pages_bytes: int = setting(
+        "OA_FEED_KEPT_PAGES_BYTES",
+        integer(0, 1 << 30),
+        16 << 20,
+        doc="Maximum size of the pages of history that are kept for others who want them at the same time.",
+    )
+    kept_pages_ms: int = _ms("OA_FEED_KEPT_PAGES_MS", 5_000, "How long such a page is kept.")
     linger_ms: int = _ms("OA_FEED_LINGER_MS", 10_000, "How long a topic is held after its last subscriber.")
     carry_timeout_ms: int = _ms("OA_FEED_CARRY_TIMEOUT_MS", 10_000, "Maximum wait for a source to carry a topic.")
     audit_interval_ms: int = _ms("OA_FEED_AUDIT_MS", 30_000, "Pause between looks at where the topics stand.")
@@ -220,6 +227,8 @@ class FeedSettings:
             carry_timeout_ms=self.carry_timeout_ms,
             page_frames=self.page_frames,
             page_bytes=self.page_bytes,
+            kept_pages_bytes=self.kept_pages_bytes,
+            kept_pages_ms=self.kept_pages_ms,
             concurrent_repairs=self.concurrent_repairs,
             concurrent_confirmations=self.concurrent_confirmations,
             audit_interval_ms=self.audit_interval_ms,

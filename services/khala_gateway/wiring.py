@@ -52,7 +52,7 @@ async def start(settings: GatewaySettings, process: Process) -> None:
     now_ms = steady_wall_ms(clock)
     dependencies = Dependencies(
         hub=hub,
-        replays=ReplayReader(sources, settings.feeds.page_frames, settings.feeds.page_bytes),
+        replays=ReplayReader(sources, settings.feeds.limits()),
         confirmations=Confirmations(sources, settings.feeds.concurrent_confirmations),
         tokens=SyncTokenVerifier(verifier, clock, now_ms),
         live_tokens=LiveTokens(),

@@ -85,7 +85,7 @@ class SimGateway:
         self.hub = FeedHub(self._limits, sources, rng.random)
         self._dependencies = Dependencies(
             hub=self.hub,
-            replays=ReplayReader(sources, self._limits.page_frames, self._limits.page_bytes),
+            replays=ReplayReader(sources, self._limits),
             confirmations=Confirmations(sources, self._limits.concurrent_confirmations),
             tokens=SimTokens(world),
             live_tokens=LiveTokens(),

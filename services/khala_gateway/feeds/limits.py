@@ -18,6 +18,9 @@ class HubLimits:
     carry_timeout_ms: int = 10_000
     page_frames: int = 500
     page_bytes: int = 256 * 1024
+    # Pages that were read a moment ago are kept for those who want the same ones: so many bytes, so long.
+    kept_pages_bytes: int = 16 << 20
+    kept_pages_ms: int = 5_000
     # Holes that are repaired at the same time, from one source.
     concurrent_repairs: int = 16
     # Cursors that one source is asked about at the same time.

@@ -11,6 +11,9 @@ REPLAY_READS = Counter("oa_khala_replay_reads", "Pages of history read for subsc
 REPLAY_JOINED = Counter(
     "oa_khala_replay_joined", "Pages that came from a read that was under way.", ["source"], registry=REGISTRY
 )
+REPLAY_KEPT = Counter(
+    "oa_khala_replay_kept", "Pages that had been read a moment before.", ["source"], registry=REGISTRY
+)
 CURSORS_CONFIRMED = Counter(
     "oa_khala_cursors_confirmed", "Cursors that a source was asked about.", ["source"], registry=REGISTRY
 )

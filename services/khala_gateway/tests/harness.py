@@ -232,7 +232,7 @@ def _server(stack: Stack, protection: Protection) -> WebSocketServer:
     verifier = TokenVerifier(StaticKeys([stack.key.public_key]), clock, revocations=stack.revocations)
     dependencies = Dependencies(
         hub=stack.hub,
-        replays=ReplayReader(stack.sources, limits.hub.page_frames, limits.hub.page_bytes),
+        replays=ReplayReader(stack.sources, limits.hub),
         confirmations=Confirmations(stack.sources, limits.hub.concurrent_confirmations),
         tokens=SyncTokenVerifier(verifier, clock, now_ms),
         live_tokens=LiveTokens(),

@@ -1,8 +1,9 @@
 """Reads of history for subscribers that are behind the ring: one read for all that want the same page at the same time.
 
 A read that is under way may be joined only by a subscriber that was registered on the feed before the read began:
-what the read doesn't have yet, the feed then does. Who comes later waits until it ends, and with all who came
-meanwhile shares the next one: a thousand clients that come back at the same cursor cost two reads.
+what the read doesn't have yet, the feed then does. Who comes later waits until it ends, and takes what it has: a page
+that holds something is kept for a moment. A thousand clients that come back at the same cursor cost one read, and one
+for what has happened since.
 """
 
 import asyncio
@@ -11,9 +12,14 @@ from dataclasses import dataclass
 
 from oa_khala.frames import Form, TopicState
 from oa_khala.topics import Topic
-from services.khala_gateway.feeds.app.entries import Entry, Segment, join
-from services.khala_gateway.feeds.metrics import REPLAY_JOINED, REPLAY_READS
+from services.khala_gateway.feeds.app.entries import Entry, Segment, entry_size, join
+from services.khala_gateway.feeds.app.kept_pages import KeptPages
+from services.khala_gateway.feeds.limits import HubLimits
+from services.khala_gateway.feeds.metrics import REPLAY_JOINED, REPLAY_KEPT, REPLAY_READS
 from services.khala_gateway.sources.app import HistoryPage, TopicSource
+
+_Key = tuple[str, str, int]
+"""Topic, epoch, and the seq that the page comes after."""
 
 
 class ReplayPage:
@@ -29,6 +35,11 @@ class ReplayPage:
     def __len__(self) -> int:
         return len(self._entries)
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of its frames."""
+        return sum(map(entry_size, self._entries))
+
     def segment(self, form: Form) -> Segment:
         """The whole page in `form`."""
         if form not in self._segments:
@@ -43,13 +54,13 @@ class _Read:
 
 
 class ReplayReader:
-    """Single-flight reads of pages of at most `page_frames` frames and `page_bytes` bytes."""
+    """Single-flight reads of pages, of which the newest are kept for a moment."""
 
-    def __init__(self, sources: Mapping[str, TopicSource], page_frames: int, page_bytes: int) -> None:
+    def __init__(self, sources: Mapping[str, TopicSource], limits: HubLimits) -> None:
         self._sources = sources
-        self._page_frames = page_frames
-        self._page_bytes = page_bytes
-        self._reads: dict[tuple[str, str, int], _Read] = {}
+        self._limits = limits
+        self._kept: KeptPages[_Key, ReplayPage] = KeptPages(limits.kept_pages_bytes, limits.kept_pages_ms / 1000)
+        self._reads: dict[_Key, _Read] = {}
         self._ticks = 0
 
     def tick(self) -> int:
@@ -60,8 +71,14 @@ class ReplayReader:
     async def read(self, topic: Topic, epoch: str, after_seq: int, registered_at: int) -> ReplayPage:
         """The page from `after_seq + 1` on, for a subscriber registered at that tick. Raises Refusal."""
         key = (str(topic), epoch, after_seq)
+        if (kept := self._kept.get(key, _now_s())) is not None:
+            REPLAY_KEPT.labels(topic.source).inc()
+            return kept
         while (read := self._reads.get(key)) is not None and read.began_at < registered_at:
             await asyncio.wait([read.task])
+            if (kept := self._kept.get(key, _now_s())) is not None:
+                REPLAY_KEPT.labels(topic.source).inc()
+                return kept
         if read is None:
             read = self._begin(topic, key)
         else:
@@ -69,7 +86,7 @@ class ReplayReader:
         # Shielded: one connection that goes away must not take the page from the others.
         return await asyncio.shield(read.task)
 
-    def _begin(self, topic: Topic, key: tuple[str, str, int]) -> _Read:
+    def _begin(self, topic: Topic, key: _Key) -> _Read:
         REPLAY_READS.labels(topic.source).inc()
         read = _Read(asyncio.create_task(self._fetch(topic, key)), self.tick())
         self._reads[key] = read
@@ -83,7 +100,18 @@ class ReplayReader:
         read.task.add_done_callback(ended)
         return read
 
-    async def _fetch(self, topic: Topic, key: tuple[str, str, int]) -> ReplayPage:
+    async def _fetch(self, topic: Topic, key: _Key) -> ReplayPage:
         name, epoch, after_seq = key
-        source = self._sources[topic.source]
-        return ReplayPage(await source.replay(name, epoch, after_seq, self._page_frames, self._page_bytes))
+        limits = self._limits
+        page = ReplayPage(
+            await self._sources[topic.source].replay(name, epoch, after_seq, limits.page_frames, limits.page_bytes)
+        )
+        now_s = _now_s()
+        self._kept.forget_old(now_s)
+        if len(page):
+            self._kept.keep(key, page, page.size_bytes, now_s)
+        return page
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
