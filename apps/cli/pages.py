@@ -28,12 +28,13 @@ _INTRO = """\
 - The client remembers, with every event that it applied, how far it came (SQLite, one transaction). `oa run tail`
   goes on from there, also after a crash of either side.
 - With `OA_API_KEY`, `oa` is the service account that the key belongs to, without a session: for scripts and workers.
-  `oa key create` makes one. Only `oa login`, `oa logout` and `oa demo` are a person's whatever is set.
+  `oa key create` makes one. Only `oa login`, `oa logout`, `oa session` and `oa demo` are a person's whatever is set.
 - A run is named by its id, by the beginning of its id (`run_` may be left out) if only one run begins so, or as
   `latest`: the newest that you started. A list leaves out columns that the terminal has no room for; ids are whole.
 - `oa run list` shows all runs of the org, whoever started them; with `--mine`, those of whoever asks.
-- A sign-in lasts as long as it is used once in 30 days. A lost connection, sleep or a killed command never ends it. A
-  copy of the client's folder that is used beside the original does, for both: `token_replay`; only `oa login` helps.
+- A sign-in lasts as long as it is used once in 30 days, and 180 days at most. A lost connection,
+  sleep or a killed command never ends it. A copy of the client's folder that is used beside the original does, for
+  both: `token_replay`; only `oa login` helps. `oa session` shows and ends those of other devices.
 
 ## What reaches a terminal
 

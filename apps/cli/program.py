@@ -213,6 +213,11 @@ def key_group() -> None:
     """API keys: how workers and scripts sign in."""
 
 
+@oa.group("session", cls=LazyGroup, module="sessions")
+def session_group() -> None:
+    """Sessions: where you are signed in."""
+
+
 @oa.group("replay", cls=LazyGroup, module="replays")
 def replay_group() -> None:
     """Replays: a run as one file that proves itself."""

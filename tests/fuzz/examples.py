@@ -41,6 +41,10 @@ async def _revoke_session(scene: Scene, _: str) -> list[Json]:
     return [{"session_id": (await scene.sign_in("ann")).session_id}]
 
 
+async def _revoke_sessions(scene: Scene, _: str) -> list[Json]:
+    return [{"device_id": new_id("dev"), "keep_current": True}]
+
+
 async def _revoke_service_account(scene: Scene, _: str) -> list[Json]:
     return [{"service_account_id": (await scene.service_account(scene.ann))["service_account"]}]
 
@@ -272,6 +276,7 @@ EXAMPLES: Mapping[str, Example] = {
         GetCaller=_fixed({}),
         ListSessions=_fixed({}),
         RevokeSession=_revoke_session,
+        RevokeSessions=_revoke_sessions,
     ),
     **_of("control.v1.OrgService", ListOrgs=_fixed({})),
     **_of(
@@ -282,6 +287,7 @@ EXAMPLES: Mapping[str, Example] = {
         ExchangeKey=_exchange_key,
     ),
     **_of("control.v1.SyncTokenService", MintSyncToken=_mint_sync_token),
+    **_of("control.v1.RevocationService", WatchRevocations=_fixed({"after_position": 1})),
     **_of(
         "runtime.v1.RunService",
         CreateRun=_create_run,

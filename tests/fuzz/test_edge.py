@@ -159,9 +159,9 @@ _JSON = st.recursive(
 )
 
 
-# Nothing at all is a good request to it, that ends the session that everything else here is asked in.
-_ENDS_OUR_SESSION = "openagents.control.v1.SessionService/RevokeSession"
-_ANY = st.sampled_from([target for target in OPEN if target.path != _ENDS_OUR_SESSION])
+# Nothing at all is a good request to these, that ends the session that everything else here is asked in.
+_END_OUR_SESSION = {f"openagents.control.v1.SessionService/{method}" for method in ("RevokeSession", "RevokeSessions")}
+_ANY = st.sampled_from([target for target in OPEN if target.path not in _END_OUR_SESSION])
 
 
 @settings(max_examples=150)

@@ -12,6 +12,7 @@ from apps.cli.commands import (
     requests,
     runs,
     schedules,
+    sessions,
     stack,
     workers,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "requests",
     "runs",
     "schedules",
+    "sessions",
     "stack",
     "workers",
 ]

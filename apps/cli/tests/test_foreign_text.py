@@ -88,6 +88,8 @@ COMMANDS: dict[str, Sequence[str]] = {
     "schedule resume": (WORD,),
     "schedule show": (WORD,),
     "schedule trigger": ("nightly",),
+    "session list": ("--all",),
+    "session revoke": ("--others",),
     "status": (),
     "up": (),
     "worker start": ("--adapter", "exec", "--name", WORD),
@@ -114,6 +116,7 @@ NOTHING_FOREIGN = {
     "run send",
     "schedule delete",
     "schedule trigger",
+    "session revoke",
     "logout",
 }
 """What these say when all is well is our own words, and what has no room for a hostile one."""

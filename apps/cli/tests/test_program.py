@@ -32,6 +32,8 @@ OF_A_SITE: dict[tuple[str, ...], tuple[str, ...]] = {
     ("key", "list"): (),
     ("key", "revoke"): ("sva_01JD8V0000000000000000000A",),
     ("login",): ("--dev",),
+    ("session", "list"): (),
+    ("session", "revoke"): ("--others",),
     ("receipt", "keys"): (),
     ("receipt", "show"): (RUN,),
     ("receipt", "verify"): (RUN,),

@@ -113,6 +113,20 @@ class SyncGrant:
 
 
 @dataclass(frozen=True)
+class Session:
+    """A sign-in on a device. Times are RFC 3339; `revoked_at` is empty while it was not revoked."""
+
+    session_id: str
+    device_id: str
+    created_at: str
+    refreshed_at: str
+    revoked_at: str
+    revoke_reason: str
+    current: bool
+    document: JsonDocument
+
+
+@dataclass(frozen=True)
 class ServiceAccount:
     """A service account. Times are RFC 3339; `revoked_at` is empty while it lives."""
 

@@ -19,6 +19,7 @@ from oa_client.core.models import (
     Progress,
     Run,
     ServiceAccount,
+    Session,
     SyncGrant,
 )
 from oa_runlog.events import DEFAULT_RETENTION_CLASS
@@ -161,6 +162,20 @@ def caller(message: session_service_pb2.GetCallerResponse) -> Caller:
     """Who the caller is."""
     principal = message.principal
     return Caller(principal.subject, principal.org_id, message.email, tuple(principal.scopes), message.khala_url)
+
+
+def session(message: session_service_pb2.Session) -> Session:
+    """A session."""
+    return Session(
+        session_id=message.session_id,
+        device_id=message.device_id,
+        created_at=_time(message.create_time),
+        refreshed_at=_time(message.refresh_time),
+        revoked_at=_time(message.revoke_time),
+        revoke_reason=message.revoke_reason,
+        current=message.current,
+        document=document(message),
+    )
 
 
 def service_account(message: service_account_service_pb2.ServiceAccount) -> ServiceAccount:

@@ -17,6 +17,7 @@ from oa_client.core.models import (
     Page,
     Run,
     ServiceAccount,
+    Session,
     SyncGrant,
 )
 from oa_client.edge.calls import ATTEMPTS, AccessTokens, Edge, M
@@ -165,6 +166,18 @@ class Commands:
         request = session_service_pb2.RevokeSessionRequest(session_id=session_id)
         response = session_service_pb2.RevokeSessionResponse
         await self._call(f"{_SESSIONS}/RevokeSession", request, response)
+
+    async def sessions(self) -> tuple[Session, ...]:
+        """Our sessions, the newest first; revoked ones for a while."""
+        request = session_service_pb2.ListSessionsRequest()
+        answer = await self._call(f"{_SESSIONS}/ListSessions", request, session_service_pb2.ListSessionsResponse)
+        return tuple(map(wire.session, answer.sessions))
+
+    async def revoke_sessions(self, device_id: str = "", *, keep_current: bool = False) -> tuple[str, ...]:
+        """End all our sessions, or those of a device; the ids of those that have ended by it."""
+        request = session_service_pb2.RevokeSessionsRequest(device_id=device_id, keep_current=keep_current)
+        answer = await self._call(f"{_SESSIONS}/RevokeSessions", request, session_service_pb2.RevokeSessionsResponse)
+        return tuple(answer.session_ids)
 
     async def create_service_account(self, name: str) -> NewServiceAccount:
         """Make a service account with an API key."""

@@ -68,6 +68,7 @@ class RevocationFeed:
         self._clock = clock
         self._limits = limits
         self._ring = self._ring_at(0)
+        self._looked_s = clock.monotonic()
         self._word = asyncio.Event()
         self._followers: set[asyncio.Event] = set()
 
@@ -88,6 +89,11 @@ class RevocationFeed:
 
     def looked(self, known: int, position: int) -> None:
         """The database was asked where it stands, when `known` was the head here."""
+        was_stale = self._stale
+        self._looked_s = self._clock.monotonic()
+        metrics.LOOKED.set(self._clock.time())
+        if was_stale:
+            self._tell()
         if position < known:
             _log.warning("revocations_went_back", position=position, known=known)  # to a backup
             self._restart(position)
@@ -109,6 +115,7 @@ class RevocationFeed:
     async def follow(self, after_position: int) -> AsyncGenerator[Page]:
         """Pages without end; an empty one is a sign of life. The reader paces it. Raises Refusal `unavailable`.
 
+        While the database can't be asked there is no sign of life, and nobody has caught up: what is known grows old.
         Who comes from beyond the head knows an order that is no more, and gets this one from its beginning.
         """
         news = asyncio.Event()
@@ -119,9 +126,13 @@ class RevocationFeed:
             while True:
                 news.clear()
                 page = await self._page(position if position <= self._ring.head else 0)
-                position = page.position
-                yield page
-                if page.caught_up:
+                at_head = page.caught_up
+                if self._stale:
+                    page = page._replace(caught_up=False)
+                if page.items or page.caught_up:
+                    position = page.position
+                    yield page
+                if at_head:
                     await _within(news, self._limits.alive_interval_s)
         finally:
             self._followers.discard(news)
@@ -131,6 +142,11 @@ class RevocationFeed:
         """Remove what ends no token any more."""
         async with self._transactions.autocommit() as tx:
             await tx.revocations.sweep(self._clock.now() - KEPT_FOR)
+
+    @property
+    def _stale(self) -> bool:
+        """Whether what was revoked lately may be unknown here."""
+        return self._clock.monotonic() - self._looked_s > self._limits.alive_interval_s
 
     async def _page(self, position: int) -> Page:
         head, limit = self._ring.head, self._limits.page_items

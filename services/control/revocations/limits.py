@@ -16,6 +16,6 @@ class RevocationLimits:
     look_interval_s: float = 1.0
     """Time between two looks at the database, should word of a revocation have got lost."""
     alive_interval_s: float = 5.0
-    """Time after which a stream without news says that it lives."""
+    """Time after which a stream without news says that it lives; also, after which a look is too old for that."""
     retry_s: float = 0.2
     """Wait before a read that failed is made again."""

@@ -26,6 +26,7 @@ from services.control.sessions.domain import (
     decide_refresh,
     parse_refresh_token,
     refresh_token,
+    to_revoke,
     used_counter,
 )
 from services.control.tokens.app import TokenIssuer
@@ -34,7 +35,7 @@ from services.control.transactions.app import Transactions, settled
 _REFRESH_MESSAGES = {
     "token_replay": "an old refresh token was used again, so the session was ended; sign in again",
     "token_revoked": "the session was ended; sign in again",
-    "reauth_required": "the session was not used for too long; sign in again",
+    "reauth_required": "the session was not used for too long, or is too old; sign in again",
 }
 
 
@@ -51,6 +52,10 @@ class SessionStore(Protocol):
 
     async def of_device(self, user_id: str, device_id: str) -> Sequence[Session]:
         """The person's sessions on the device that were not revoked, locked."""
+        ...
+
+    async def of_person(self, user_id: str) -> Sequence[Session]:
+        """The person's sessions that were not revoked, locked."""
         ...
 
     async def save(self, session: Session) -> None:
@@ -122,7 +127,8 @@ class Sessions:
         answer. (Once the access token has expired, a lost answer is given again with a new one; the refresh token
         stays the same.)"""
         jti = access_token_id(session.session_id, session.counter)
-        access = self._issuer.for_session(StandingSession(session, role).principal, jti, session.refreshed_at)
+        principal = StandingSession(session, role).principal
+        access = self._issuer.for_session(principal, jti, session.refreshed_at, session.access_ttl)
         refresh = refresh_token(self._hmac_key, session.session_id, session.counter)
         return SessionTokens(access.token, access.expires_at, refresh)
 
@@ -173,6 +179,24 @@ class Sessions:
             reason = RevokeReason.USER_REQUESTED
             await _end(tx, session.revoked(reason, now), now)
             await tx.audit.add(by(principal, Action.SESSION_REVOKED, origin, target, reason.value), now)
+
+    async def revoke_many(
+        self, principal: StandingPrincipal, device_id: str, origin: Origin, *, keep_current: bool
+    ) -> Sequence[str]:
+        """End the caller's sessions on a device, on all with an empty id, its own one too unless `keep_current`. The
+        ids of those that have ended by it: all in one transaction."""
+        if principal.kind is not PrincipalKind.USER:
+            return ()
+        async with self._transactions.begin() as tx:
+            now, reason = self._clock.now(), RevokeReason.USER_REQUESTED
+            kept = principal.session_id if keep_current else ""
+            ending = to_revoke(await tx.sessions.of_person(principal.subject), device_id, kept)
+            for session in ending:
+                target = session.session_id
+                await tx.audit.add(by(principal, Action.SESSION_REVOKED, origin, target, reason.value), now)
+            for session in ending:
+                await _end(tx, session.revoked(reason, now), now)
+        return [session.session_id for session in ending]
 
     async def expiry(self, tx: Transaction, principal: StandingPrincipal) -> datetime | None:
         """When the caller's session ends by itself; None for a caller without one."""

@@ -12,6 +12,7 @@ import base64
 import hashlib
 import hmac
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -22,6 +23,9 @@ from services.control.policy.domain import Role, StandingPrincipal, role_scopes
 from services.control.tokens.domain import ACCESS_TTL
 
 SESSION_IDLE_TTL = timedelta(days=30)
+"""A session that is not refreshed for so long has ended."""
+SESSION_MAX_TTL = timedelta(days=180)
+"""Maximum lifetime of a session, however often it is refreshed."""
 REVOKED_SHOWN_FOR = timedelta(days=30)
 _SESSION_PREFIX = "ses_"
 _NEVER = -1
@@ -56,8 +60,13 @@ class Session:
 
     @property
     def expires_at(self) -> datetime:
-        """Ends by itself then, unless it is refreshed before."""
-        return self.refreshed_at + SESSION_IDLE_TTL
+        """Ends by itself then, unless it is refreshed before and has not reached its maximum lifetime."""
+        return min(self.refreshed_at + SESSION_IDLE_TTL, self.created_at + SESSION_MAX_TTL)
+
+    @property
+    def access_ttl(self) -> timedelta:
+        """Lifetime of its present access token, which does not outlive it."""
+        return min(ACCESS_TTL, self.expires_at - self.refreshed_at)
 
     @property
     def newest_in_use(self) -> bool:
@@ -71,6 +80,11 @@ class Session:
     def revoked(self, reason: RevokeReason, now: datetime) -> Session:
         """The session, ended. Ending an ended one changes nothing."""
         return self if self.revoked_at else replace(self, revoked_at=now, revoke_reason=reason)
+
+
+def to_revoke(sessions: Sequence[Session], device_id: str, kept_id: str) -> Sequence[Session]:
+    """Those that are to end: of the device, of all with an empty id, but not the one to be kept."""
+    return [one for one in sessions if device_id in ("", one.device_id) and one.session_id != kept_id]
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ class SessionApi:
 
     def handlers(self) -> Handlers:
         """One handler a method."""
-        return handlers_of("SessionService", self.GetCaller, self.ListSessions, self.RevokeSession)
+        return handlers_of("SessionService", self.GetCaller, self.ListSessions, self.RevokeSession, self.RevokeSessions)
 
     async def GetCaller(self, _: session_pb2.GetCallerRequest, call: Call) -> Message:
         """Who the caller is."""
@@ -44,6 +44,13 @@ class SessionApi:
         """The session ends."""
         await self._sessions.revoke(call.caller, request.session_id, call.origin)
         return session_pb2.RevokeSessionResponse()
+
+    async def RevokeSessions(self, request: session_pb2.RevokeSessionsRequest, call: Call) -> Message:
+        """Many sessions end."""
+        ended = await self._sessions.revoke_many(
+            call.caller, request.device_id, call.origin, keep_current=request.keep_current
+        )
+        return session_pb2.RevokeSessionsResponse(session_ids=ended)
 
 
 def _principal(principal: StandingPrincipal) -> principal_pb2.Principal:

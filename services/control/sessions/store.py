@@ -28,6 +28,11 @@ SELECT {_COLUMNS} FROM control.sessions s
 WHERE user_id = $1 AND device_id = $2 AND revoked_at IS NULL ORDER BY session_id FOR UPDATE"""  # noqa: S608
 """The sessions of a person that a new one on the same device ends."""
 
+OF_PERSON = f"""
+SELECT {_COLUMNS} FROM control.sessions s
+WHERE user_id = $1 AND revoked_at IS NULL ORDER BY session_id FOR UPDATE"""  # noqa: S608
+"""All sessions of a person that can still be ended."""
+
 SAVE = """
 UPDATE control.sessions SET counter = $2, refreshed_at = $3, revoked_at = $4, revoke_reason = $5
 WHERE session_id = $1"""
@@ -73,6 +78,9 @@ class PostgresSessions:
 
     async def of_device(self, user_id: str, device_id: str) -> Sequence[Session]:
         return [_session(row) for row in await self._connection.fetch(OF_DEVICE, user_id, device_id)]
+
+    async def of_person(self, user_id: str) -> Sequence[Session]:
+        return [_session(row) for row in await self._connection.fetch(OF_PERSON, user_id)]
 
     async def save(self, session: Session) -> None:
         reason = session.revoke_reason.value if session.revoke_reason else None

@@ -11,6 +11,7 @@ from typing import Protocol
 from oa_platform.system.ids import new_id
 from services.control.policy.domain import StandingPrincipal
 from services.control.tokens.domain import (
+    ACCESS_TTL,
     PRINCIPAL_TTL,
     SERVICE_ACCOUNT_EDGE_TTL,
     Claims,
@@ -50,9 +51,11 @@ class TokenIssuer:
         self._upstream: OrderedDict[tuple[StandingPrincipal, str], IssuedToken] = OrderedDict()
         """The newest tokens for calls of services, the one used last at the end."""
 
-    def for_session(self, principal: StandingPrincipal, jti: str, issued_at: datetime) -> IssuedToken:
+    def for_session(
+        self, principal: StandingPrincipal, jti: str, issued_at: datetime, ttl: timedelta = ACCESS_TTL
+    ) -> IssuedToken:
         """An access token of a session. The same arguments always give the same token, byte for byte."""
-        return self._issued(access_claims(principal, jti, issued_at))
+        return self._issued(access_claims(principal, jti, issued_at, ttl))
 
     def for_service_account(self, principal: StandingPrincipal, now: datetime) -> IssuedToken:
         """An access token with which a script calls the edge."""

@@ -50,6 +50,11 @@ class SessionServiceStub:
                 request_serializer=openagents_dot_control_dot_v1_dot_session__service__pb2.RevokeSessionRequest.SerializeToString,
                 response_deserializer=openagents_dot_control_dot_v1_dot_session__service__pb2.RevokeSessionResponse.FromString,
                 _registered_method=True)
+        self.RevokeSessions = channel.unary_unary(
+                '/openagents.control.v1.SessionService/RevokeSessions',
+                request_serializer=openagents_dot_control_dot_v1_dot_session__service__pb2.RevokeSessionsRequest.SerializeToString,
+                response_deserializer=openagents_dot_control_dot_v1_dot_session__service__pb2.RevokeSessionsResponse.FromString,
+                _registered_method=True)
 
 
 class SessionServiceServicer:
@@ -77,6 +82,13 @@ class SessionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RevokeSessions(self, request, context):
+        """Ends many of the caller's sessions, all or none of them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SessionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +106,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.RevokeSession,
                     request_deserializer=openagents_dot_control_dot_v1_dot_session__service__pb2.RevokeSessionRequest.FromString,
                     response_serializer=openagents_dot_control_dot_v1_dot_session__service__pb2.RevokeSessionResponse.SerializeToString,
+            ),
+            'RevokeSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeSessions,
+                    request_deserializer=openagents_dot_control_dot_v1_dot_session__service__pb2.RevokeSessionsRequest.FromString,
+                    response_serializer=openagents_dot_control_dot_v1_dot_session__service__pb2.RevokeSessionsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -178,6 +195,33 @@ class SessionService:
             '/openagents.control.v1.SessionService/RevokeSession',
             openagents_dot_control_dot_v1_dot_session__service__pb2.RevokeSessionRequest.SerializeToString,
             openagents_dot_control_dot_v1_dot_session__service__pb2.RevokeSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/openagents.control.v1.SessionService/RevokeSessions',
+            openagents_dot_control_dot_v1_dot_session__service__pb2.RevokeSessionsRequest.SerializeToString,
+            openagents_dot_control_dot_v1_dot_session__service__pb2.RevokeSessionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

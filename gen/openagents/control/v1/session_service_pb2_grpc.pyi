@@ -39,6 +39,8 @@ class SessionServiceStub:
     """The caller's sessions."""
     RevokeSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.RevokeSessionRequest, _session_service_pb2.RevokeSessionResponse]
     """Ends one of the caller's sessions. Ending an ended one changes nothing."""
+    RevokeSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.RevokeSessionsRequest, _session_service_pb2.RevokeSessionsResponse]
+    """Ends many of the caller's sessions, all or none of them."""
 
 @_typing.type_check_only
 class SessionServiceAsyncStub(SessionServiceStub):
@@ -51,6 +53,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """The caller's sessions."""
     RevokeSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.RevokeSessionRequest, _session_service_pb2.RevokeSessionResponse]  # type: ignore[assignment]
     """Ends one of the caller's sessions. Ending an ended one changes nothing."""
+    RevokeSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.RevokeSessionsRequest, _session_service_pb2.RevokeSessionsResponse]  # type: ignore[assignment]
+    """Ends many of the caller's sessions, all or none of them."""
 
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     """The caller's own account: who it is and where it is signed in."""
@@ -78,5 +82,13 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.RevokeSessionResponse, _abc.Awaitable[_session_service_pb2.RevokeSessionResponse]]:
         """Ends one of the caller's sessions. Ending an ended one changes nothing."""
+
+    @_abc_1.abstractmethod
+    def RevokeSessions(
+        self,
+        request: _session_service_pb2.RevokeSessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_service_pb2.RevokeSessionsResponse, _abc.Awaitable[_session_service_pb2.RevokeSessionsResponse]]:
+        """Ends many of the caller's sessions, all or none of them."""
 
 def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

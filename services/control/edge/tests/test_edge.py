@@ -566,3 +566,17 @@ async def test_an_answer_of_the_contract_is_strict_json(control: Control) -> Non
     assert session["createTime"].endswith("Z")
     proto = await control.call("control.SessionService/ListSessions", b"", token, content_type="application/proto")
     assert len(session_service_pb2.ListSessionsResponse.FromString(proto.content).sessions) == 1
+
+
+async def test_a_person_ends_the_sessions_of_other_devices(control: Control) -> None:
+    method = "control.SessionService/RevokeSessions"
+    phone, laptop = await control.sign_in(), await control.sign_in()
+    token = laptop["tokens"]["accessToken"]
+    [ended] = (await control.ok(method, {"keepCurrent": True}, token))["sessionIds"]
+    shown = (await control.ok("control.SessionService/ListSessions", {}, token))["sessions"]
+    revoked = {one["sessionId"]: one["deviceId"] for one in shown if "revokeTime" in one}
+    assert revoked == {ended: phone["deviceId"]}
+    assert reason_of(await control.call(method, {"deviceId": "phone"}, token)) == "invalid_value"
+    assert await control.ok(method, {"deviceId": phone["deviceId"]}, token) == {}
+    assert len((await control.ok(method, {}, token))["sessionIds"]) == 1
+    assert reason_of(await control.call(method, {}, token)) == "token_revoked"

@@ -150,6 +150,37 @@ async def test_a_stream_without_news_says_that_it_lives_and_that_it_has_everythi
     ]
 
 
+async def test_without_the_database_nobody_is_told_that_he_has_everything(cases: Cases, clock: FakeClock) -> None:
+    """Who follows takes each sign of life for fresh knowledge."""
+    feed = RevocationFeed(cases.transactions, clock, LIMITS)
+    await revoke(cases, 4)
+    feed.looked(0, 4)
+    reading = asyncio.create_task(feed.run())
+    await eventually(lambda: feed.head == 4)
+    await clock.advance(LIMITS.alive_interval_s + 0.1)
+    async with asyncio.timeout(PATIENCE_S), contextlib.aclosing(feed.follow(0)) as pages:
+        seen = [await anext(pages) for _ in range(2)]
+        assert [(page.position, page.caught_up) for page in seen] == [(3, False), (4, False)]
+        waiting = asyncio.ensure_future(anext(pages))
+        for _ in range(3):
+            await asyncio.sleep(LIMITS.alive_interval_s)
+            assert not waiting.done()
+        feed.looked(4, 4)
+        assert await waiting == Page([], 4, caught_up=True)
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+
+
+async def test_a_person_who_comes_back_to_an_org_has_tokens_that_stay(cases: Cases, clock: FakeClock) -> None:
+    gone = Revocation.of_person_in_org("usr_1", "org_1", "membership_ended", clock.now())
+    async with cases.transactions.begin() as tx:
+        await tx.revocations.add(gone, clock.now())
+    async with cases.transactions.autocommit() as tx:
+        [stored] = await tx.revocations.after(0, 10)
+    assert stored.revocation == gone
+    assert (gone.subject, gone.org_id, gone.issued_before) == ("usr_1", "org_1", clock.now())
+
+
 async def test_word_that_got_lost_is_made_up_for_by_a_look(
     cases: Cases, control_database: Database, clock: FakeClock, admin: Any
 ) -> None:

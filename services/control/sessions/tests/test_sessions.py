@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -16,7 +17,9 @@ from oa_platform.system.clock import SystemClock
 from oa_testing.clock import FakeClock
 from oa_testing.postgres import Database
 from services.control.policy.domain import Scope, Scoped
+from services.control.service_accounts.domain import Use
 from services.control.sessions.app import SessionTokens
+from services.control.sessions.domain import SESSION_MAX_TTL
 from services.control.sessions.limits import MAX_LISTED
 from services.control.tests.cases import ORIGIN, Cases, Letters, cases_on
 from services.control.tests.harness import new_id
@@ -178,3 +181,93 @@ async def test_the_list_has_an_end(cases: Cases, admin: Any) -> None:
         MAX_LISTED,
     )
     assert len(await cases.sessions.list(person)) == MAX_LISTED
+
+
+@pytest.mark.parametrize(
+    ("on_phone", "keep_current", "expected"),
+    [
+        (False, False, {"laptop", "phone", "tablet"}),
+        (False, True, {"phone", "tablet"}),
+        (True, False, {"phone"}),
+        (True, True, {"phone"}),
+    ],
+)
+async def test_many_sessions_end_at_once_and_each_is_told_and_audited(
+    cases: Cases, admin: Any, on_phone: bool, keep_current: bool, expected: set[str]
+) -> None:
+    signed_in = {name: await cases.signed_in() for name in ("laptop", "phone", "tablet")}
+    ended_before = await cases.signed_in()
+    strangers = await cases.signed_in("grace@example.org")
+    caller = await cases.admitted(signed_in["laptop"].tokens.access_token)
+    await cases.sessions.revoke(caller, ended_before.session.session_id, ORIGIN)
+
+    device = signed_in["phone"].session.device_id if on_phone else ""
+    ended = await cases.sessions.revoke_many(caller, device, ORIGIN, keep_current=keep_current)
+    assert set(ended) == {signed_in[name].session.session_id for name in expected}
+    for name, one in signed_in.items():
+        if name in expected:
+            with pytest.raises(Refusal, match="token_revoked"):
+                await cases.admitted(one.tokens.access_token)
+        else:
+            await cases.admitted(one.tokens.access_token)
+    await cases.admitted(strangers.tokens.access_token)
+    told = await admin.fetch("SELECT session_id, reason FROM control.revocations WHERE position > 1 ORDER BY position")
+    assert [tuple(row) for row in told] == [(one, "user_requested") for one in ended]
+    audited = "SELECT target, reason, actor FROM control.audit_events WHERE action = 'session.revoked'"
+    rows = [tuple(row) for row in await admin.fetch(f"{audited} ORDER BY audit_id OFFSET 1")]
+    assert rows == [(one, "user_requested", caller.subject) for one in ended]
+    assert await cases.sessions.revoke_many(caller, device, ORIGIN, keep_current=keep_current) == []
+
+
+async def test_many_sessions_end_all_or_none(cases: Cases, admin: Any) -> None:
+    first, second = await cases.signed_in(), await cases.signed_in()
+    caller = await cases.admitted(first.tokens.access_token)
+    await admin.execute("ALTER TABLE control.revocations ADD CHECK (position < 2)")
+    with pytest.raises(asyncpg.CheckViolationError):
+        await cases.sessions.revoke_many(caller, "", ORIGIN, keep_current=False)
+    for one in (first, second):
+        await cases.admitted(one.tokens.access_token)
+    assert await admin.fetchval("SELECT position FROM control.revocation_head") == 0
+
+
+async def test_a_service_account_has_no_sessions_to_end(cases: Cases) -> None:
+    owner = await cases.principal()
+    _, key = await cases.service_accounts.create(owner, "ci", ORIGIN)
+    token = await cases.service_accounts.exchange(key, Use.EDGE, ORIGIN)
+    script = await cases.admitted(token.token)
+    assert await cases.sessions.revoke_many(script, "", ORIGIN, keep_current=False) == ()
+
+
+async def test_sessions_that_end_each_other_at_once_all_end_once(
+    control_database: Database, clock: FakeClock, admin: Any
+) -> None:
+    key, letters = generate_key(), Letters()
+    async with (
+        cases_on(control_database, clock, key, letters) as one,
+        cases_on(control_database, clock, key, letters) as other,
+    ):
+        callers = [await one.principal() for _ in range(6)]
+        ended = await asyncio.gather(
+            *(
+                (one, other)[at % 2].sessions.revoke_many(caller, "", ORIGIN, keep_current=False)
+                for at, caller in enumerate(callers)
+            )
+        )
+    assert sorted(one for ids in ended for one in ids) == sorted(caller.session_id for caller in callers)
+    assert await admin.fetchval("SELECT count(*) FROM control.revocations") == len(callers)
+
+
+async def test_a_session_ends_at_its_greatest_age_however_often_it_is_used(cases: Cases, clock: FakeClock) -> None:
+    signed_in = await cases.signed_in()
+    device, tokens = signed_in.session.device_id, signed_in.tokens
+    end = signed_in.session.created_at + SESSION_MAX_TTL
+    while clock.now() + timedelta(days=20) < end:
+        await clock.advance(timedelta(days=20).total_seconds())
+        tokens = await cases.sessions.refresh(tokens.refresh_token, device, ORIGIN)
+        await cases.admitted(tokens.access_token)
+    await clock.advance((end - clock.now() - timedelta(minutes=10)).total_seconds())
+    tokens = await cases.sessions.refresh(tokens.refresh_token, device, ORIGIN)
+    assert tokens.access_expires_at == end.replace(microsecond=0), "no token outlives it"
+    await clock.advance(timedelta(minutes=10).total_seconds())
+    with pytest.raises(Refusal, match="reauth_required"):
+        await cases.sessions.refresh(tokens.refresh_token, device, ORIGIN)

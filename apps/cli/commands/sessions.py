@@ -1,0 +1,67 @@
+"""`oa session list|revoke`: where a person is signed in."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import click
+
+from apps.cli.exits import Exit
+from apps.cli.program import Cli, command, session_group
+from oa_client.client import Client
+
+
+@session_group.command("list", epilog="Example: oa session list --all")
+@click.option("--all", "revoked", is_flag=True, help="Also those that were revoked, for 30 days.")
+@command
+async def list_sessions(cli: Cli, revoked: bool) -> Exit:
+    """List your sessions, the newest first. An asterisk marks the one that you use now."""
+    async with cli.site_of_person.client() as client:
+        sessions = [each for each in await client.commands.sessions() if revoked or not each.revoked_at]
+    for each in sessions:
+        cli.output.document(each.document)
+    rows = [
+        [
+            each.session_id,
+            "*" if each.current else "",
+            each.device_id,
+            each.created_at[:19],
+            each.refreshed_at[:19],
+            each.revoke_reason,
+        ]
+        for each in sessions
+    ]
+    cli.output.table(["session", "", "device", "created", "refreshed", "revoked"], rows)
+    return Exit.OK
+
+
+@session_group.command("revoke", epilog="Example: oa session revoke --others")
+@click.argument("session_id", required=False)
+@click.option("--others", is_flag=True, help="All but the one that you use now.")
+@click.option("--all", "everywhere", is_flag=True, help="All of them: you are signed out here, too.")
+@click.option("--device", metavar="DEVICE_ID", default="", help="All of one device.")
+@command
+async def revoke(cli: Cli, session_id: str | None, others: bool, everywhere: bool, device: str) -> Exit:
+    """End a session, or many at once. What is open by them ends within moments, everywhere.
+
+    Runs go on: end those with oa run cancel.
+    """
+    if sum((bool(session_id), others, everywhere, bool(device))) != 1:
+        raise click.UsageError("name one session, or give one of --others, --all and --device")
+    async with cli.site_of_person.client() as client:
+        if session_id:
+            await client.commands.revoke_session(session_id)
+            ended: Collection[str] = (session_id,)
+        else:
+            ended = await client.commands.revoke_sessions(device, keep_current=others)
+        _forget_own(client, ended)
+    cli.output.say(f"Revoked {len(ended)} session{'' if len(ended) == 1 else 's'}.")
+    for each in ended:
+        cli.output.document({"session_id": each, "revoked": True})
+    return Exit.OK
+
+
+def _forget_own(client: Client, ended: Collection[str]) -> None:
+    """Keep no credentials of a session that has ended."""
+    if client.auth.credentials().session_id in ended:
+        client.auth.forget()
