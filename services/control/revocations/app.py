@@ -17,6 +17,7 @@ from services.control.revocations.domain import KEPT_FOR, Recorded, Revocation
 from services.control.revocations.limits import RevocationLimits
 from services.control.transactions.app import Transactions
 
+_RETRY_AFTER_MS = 1_000
 _log = structlog.get_logger(__name__)
 
 
@@ -113,11 +114,15 @@ class RevocationFeed:
                 self._word.set()
 
     async def follow(self, after_position: int) -> AsyncGenerator[Page]:
-        """Pages without end; an empty one is a sign of life. The reader paces it. Raises Refusal `unavailable`.
+        """Pages without end; an empty one is a sign of life. The reader paces it. Raises Refusal `overloaded`,
+        `unavailable`.
 
         While the database can't be asked there is no sign of life, and nobody has caught up: what is known grows old.
         Who comes from beyond the head knows an order that is no more, and gets this one from its beginning.
         """
+        if len(self._followers) >= self._limits.max_streams:
+            message = f"this replica already has {self._limits.max_streams} streams of revocations; try another one"
+            raise Refusal("overloaded", message, retry_after_ms=_RETRY_AFTER_MS)
         news = asyncio.Event()
         self._followers.add(news)
         metrics.WATCHERS.inc()

@@ -11,6 +11,8 @@ class RevocationLimits:
 
     ring_items: int = 10_000
     """Newest revocations that are kept in memory; older ones are read from the database."""
+    max_streams: int = 256
+    """Maximum number of streams of a replica; each replica of a service that takes tokens has one."""
     page_items: int = 500
     """Maximum number of revocations in a message."""
     look_interval_s: float = 1.0

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -169,6 +170,17 @@ async def test_without_the_database_nobody_is_told_that_he_has_everything(cases:
         assert await waiting == Page([], 4, caught_up=True)
     reading.cancel()
     await asyncio.gather(reading, return_exceptions=True)
+
+
+async def test_streams_are_limited(cases: Cases, clock: FakeClock) -> None:
+    feed = RevocationFeed(cases.transactions, clock, replace(LIMITS, max_streams=2))
+    async with contextlib.AsyncExitStack() as streams:
+        for _ in range(2):
+            await anext(await streams.enter_async_context(contextlib.aclosing(feed.follow(0))))
+        with pytest.raises(Refusal, match="overloaded"):
+            await anext(feed.follow(0))
+    async with contextlib.aclosing(feed.follow(0)) as pages:
+        assert (await anext(pages)).caught_up
 
 
 async def test_a_person_who_comes_back_to_an_org_has_tokens_that_stay(cases: Cases, clock: FakeClock) -> None:
