@@ -32,11 +32,6 @@ class Revocation:
         """A service account ends. Its id never comes back."""
         return cls(ACCOUNT_REVOKED, subject=service_account_id)
 
-    @classmethod
-    def of_person_in_org(cls, user_id: str, org_id: str, reason: str, now: datetime) -> Revocation:
-        """A person has no more to do with an org. Tokens from after `now` stay: the person may come back."""
-        return cls(reason, subject=user_id, org_id=org_id, issued_before=now)
-
 
 @dataclass(frozen=True, slots=True)
 class Recorded:

@@ -183,16 +183,6 @@ async def test_streams_are_limited(cases: Cases, clock: FakeClock) -> None:
         assert (await anext(pages)).caught_up
 
 
-async def test_a_person_who_comes_back_to_an_org_has_tokens_that_stay(cases: Cases, clock: FakeClock) -> None:
-    gone = Revocation.of_person_in_org("usr_1", "org_1", "membership_ended", clock.now())
-    async with cases.transactions.begin() as tx:
-        await tx.revocations.add(gone, clock.now())
-    async with cases.transactions.autocommit() as tx:
-        [stored] = await tx.revocations.after(0, 10)
-    assert stored.revocation == gone
-    assert (gone.subject, gone.org_id, gone.issued_before) == ("usr_1", "org_1", clock.now())
-
-
 async def test_word_that_got_lost_is_made_up_for_by_a_look(
     cases: Cases, control_database: Database, clock: FakeClock, admin: Any
 ) -> None:
