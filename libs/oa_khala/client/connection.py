@@ -23,6 +23,7 @@ from oa_khala.frames import ClientFrame, ErrorFrame, Hello, Ping, RefreshToken, 
 
 # A connection that ends for a reason with one of these actions is not tried again.
 FATAL = frozenset({ClientAction.FIX_REQUEST, ClientAction.GIVE_UP, ClientAction.UPGRADE, ClientAction.STOP_WORK})
+_REVOKED = "token_revoked"
 
 
 class Connection:
@@ -127,7 +128,8 @@ class Connection:
         """It is over: back off and connect again, unless that can't help."""
         self._forget()
         action = action_of(reason) if reason else ClientAction.RECONNECT
-        if action in FATAL:
+        # The session may live and only the token be dead: another one is asked for, once.
+        if action in FATAL or (reason == _REVOKED and self.tokens.revoked_again()):
             self.fail(reason, message)
             return
         if action is ClientAction.REAUTHENTICATE:

@@ -20,6 +20,7 @@ class Tokens:
         self._asked = False
         self._wanted: frozenset[str] = frozenset()
         self._attempts = 0
+        self._revoked = False
 
     @property
     def held(self) -> bool:
@@ -66,8 +67,14 @@ class Tokens:
 
     def welcomed(self, left_ms: int, now_ms: int) -> None:
         """The gateway says how long the token that it was shown still lives."""
+        self._revoked = False
         if self._token is not None and self._token.text == self._shown:
             self._lives(left_ms, now_ms)
+
+    def revoked_again(self) -> bool:
+        """The gateway says that it was revoked. Whether that was said of the one before, too: one more won't help."""
+        again, self._revoked = self._revoked, True
+        return again
 
     def expired(self) -> None:
         """The gateway no longer takes it."""

@@ -42,6 +42,8 @@ _log.addHandler(logging.NullHandler())
 _HOPELESS = {ClientAction.GIVE_UP, ClientAction.FIX_REQUEST, ClientAction.UPGRADE}
 # A fresh token has not expired: it is a clock that is wrong, here or there, and clocks are mended.
 _OF_CLOCKS = {"token_expired", "token_too_old", "clock_skew"}
+# One token may be revoked and its key be good: a fresh token is tried, once.
+_REVOKED = "token_revoked"
 _FORGOTTEN = {"worker_lost", "not_found"}
 
 
@@ -94,7 +96,7 @@ class Worker:
         self._draining.set()
 
     async def run(self) -> None:
-        """Work until drained. Raises Refusal when going on is hopeless (a revoked key, say)."""
+        """Work until drained. Raises Refusal when going on is hopeless (a revoked key or account, say)."""
         serving = asyncio.create_task(self._serve())
         drained = asyncio.create_task(self._drained())
         try:
@@ -115,20 +117,25 @@ class Worker:
 
     async def _serve(self) -> None:
         """Attach, again and again, until that is hopeless."""
-        failures, rejected = 0, 0
+        failures, rejected, revoked = 0, 0, 0
         while True:
             self._waits.attached_at_s = None
             try:
                 await self._attached_once(await self._tokens.get(at_once=failures == 0))
             except _Reconnect as planned:
-                failures, rejected = 0, 0
+                failures, rejected, revoked = 0, 0, 0
                 await asyncio.sleep(planned.delay_ms / 1000)
             except Refusal as refusal:
-                failures = 0 if self._waits.was_steady() else failures + 1
+                steady = self._waits.was_steady()
+                failures = 0 if steady else failures + 1
+                revoked = 0 if steady else revoked
+                if refusal.reason == _REVOKED:
+                    revoked += 1
+                    await self._runs.lose_all(refusal)  # the authority has given them to others
                 if refusal.info.action is ClientAction.REAUTHENTICATE:
                     self._tokens.drop()  # every further attempt comes with a fresh token
                     rejected += refusal.reason not in _OF_CLOCKS
-                if self._hopeless(refusal, rejected):
+                if self._hopeless(refusal, rejected) or revoked > 1:
                     raise
                 delay_ms = max(refusal.retry_after_ms, self._waits.backoff_ms(failures))
                 _log.warning("not attached: %s; trying again in %d ms", refusal, delay_ms)

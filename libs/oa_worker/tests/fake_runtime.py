@@ -111,6 +111,7 @@ class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
         self.max_event_bytes = 256 * 1024
         self.append_sizes: list[int] = []
         self.changed = asyncio.Condition()
+        self._ends: Refusal | None = None
         self._outboxes: list[asyncio.Queue[AttachResponse | None]] = []
         self.address = ""
 
@@ -168,6 +169,11 @@ class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
         events = self.logs[run_id].events
         events.append(event)
         self.tell(AttachResponse(news=RunNews(run_id=run_id, lease_epoch=1, seq=len(events))))
+
+    def refuse(self, refusal: Refusal) -> None:
+        """End the present stream so."""
+        self._ends = refusal
+        self._outboxes[-1].put_nowait(None)
 
     def announce_drain(self) -> None:
         """This replica goes away."""
@@ -245,6 +251,9 @@ class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
                 yield message
         finally:
             reader.cancel()
+        if self._ends is not None:
+            refusal, self._ends = self._ends, None
+            await _abort(context, refusal)
         if not reader.done() or reader.cancelled():
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the stream broke")
 

@@ -138,3 +138,47 @@ async def test_a_kept_token_is_used_while_it_lives_and_not_refused() -> None:
     source.failures = [UNAVAILABLE]
     with pytest.raises(Refusal, match="away"):
         await tokens.get(at_once=True)
+
+
+# ------------------------------------------------------------------------------------------------- revocations
+
+REVOKED = Refusal("token_revoked", "the key behind the token was ended")
+
+
+async def test_a_worker_whose_token_was_revoked_stops_its_handlers_and_comes_back_once_with_a_fresh_one() -> None:
+    async with scripted().running() as runtime:
+        adapter, tokens = Patient(), FakeTokens(runtime)
+        working = asyncio.create_task(Worker("test", [adapter], tokens, limits=QUICK).run())
+        await runtime.until(lambda: bool(runtime.logs[RUN].events))
+        runtime.take_lease(RUN, say=False)  # as a runtime does that ends a stream for this
+        runtime.refuse(REVOKED)
+        await runtime.until(lambda: runtime.streams == 2)
+        assert adapter.stopped == 1
+        assert runtime.tokens == ["Bearer token-1", "Bearer token-2"]
+        assert list(runtime.hellos[1].held_leases) == []
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+
+
+async def test_a_worker_whose_fresh_token_is_revoked_too_ends_and_says_so() -> None:
+    async with scripted(faults=Faults(attach=[REVOKED] * 10)).running() as runtime:
+        notices: list[Notice] = []
+        worker = Worker("test", [Patient()], FakeTokens(runtime), limits=QUICK, notify=notices.append)
+        with pytest.raises(Refusal) as caught:
+            async with asyncio.timeout(PATIENCE_S):
+                await worker.run()
+    assert (caught.value.reason, runtime.tokens) == ("token_revoked", ["Bearer token-1", "Bearer token-2"])
+    assert len([notice for notice in notices if isinstance(notice, Detached)]) == 1
+
+
+async def test_a_worker_whose_account_was_revoked_ends_when_its_key_gives_no_token_any_more() -> None:
+    async with scripted().running() as runtime:
+        adapter, tokens = Patient(), FakeTokens(runtime)
+        working = asyncio.create_task(Worker("test", [adapter], tokens, limits=QUICK).run())
+        await runtime.until(lambda: bool(runtime.logs[RUN].events))
+        tokens.failures = [Refusal("invalid_api_key", "the key is unknown or revoked")]
+        runtime.refuse(REVOKED)
+        with pytest.raises(Refusal) as caught:
+            async with asyncio.timeout(PATIENCE_S):
+                await working
+    assert (caught.value.reason, adapter.stopped, runtime.streams) == ("invalid_api_key", 1, 1)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from oa_base.refusal import Refusal
+from oa_client.core.models import SyncGrant
 from oa_client.core.store import MemoryStore, WatermarkStore
 from oa_client.cpython.network import WebSockets
 from oa_client.cpython.sqlite_store import SqliteStore
@@ -198,6 +199,31 @@ async def test_a_refused_token_is_replaced() -> None:
     async with gateway(2, fault).running() as served, subscription(FakeTokens(served.url), MemoryStore()) as subscribed:
         assert seqs(await follow_to(subscribed, 2)) == [1, 2]
     assert [hello.token for hello in served.hellos] == ["token-1", "token-2"]
+
+
+async def test_a_revoked_token_is_replaced_once() -> None:
+    fault = Fault(close_with=ErrorFrame("", "token_revoked", "the session was ended"))
+    async with gateway(2, fault).running() as served, subscription(FakeTokens(served.url), MemoryStore()) as subscribed:
+        assert seqs(await follow_to(subscribed, 2)) == [1, 2]
+    assert [hello.token for hello in served.hellos] == ["token-1", "token-2"]
+
+
+async def test_a_session_that_was_revoked_ends_the_subscription_for_that_reason() -> None:
+    fault = Fault(close_with=ErrorFrame("", "token_revoked", "the session was ended"))
+    async with gateway(2, fault).running() as served:
+        tokens = FakeTokens(served.url)
+        grant = tokens.sync_token
+
+        async def once(topics: Sequence[str], *, surface: str, ttl_seconds: int = 0) -> SyncGrant:
+            if served.hellos:
+                raise Refusal("reauth_required", "the session has ended (token_revoked)")
+            return await grant(topics, surface=surface, ttl_seconds=ttl_seconds)
+
+        tokens.sync_token = once  # type: ignore[method-assign]
+        async with subscription(tokens, MemoryStore()) as subscribed:
+            with pytest.raises(Refusal) as caught:
+                await follow_to(subscribed, 2)
+    assert (caught.value.reason, len(served.hellos)) == ("reauth_required", 1)
 
 
 async def test_what_a_gateway_says_of_the_end_is_passed_on() -> None:

@@ -233,6 +233,52 @@ def test_an_expired_session_asks_for_a_new_token_before_it_connects() -> None:
     assert driver.sent() == [frames.Hello("second", "dev_1", "test/1")]
 
 
+REVOKED = frames.ErrorFrame("", "token_revoked", "the session was ended")
+
+
+def _revoked(driver: Driver) -> None:
+    """The gateway says that the token was revoked, and closes."""
+    driver.frame(REVOKED)
+    driver.do("disconnected", driver.session.generation)
+
+
+def test_a_revoked_token_is_replaced_once_and_the_topics_go_on() -> None:
+    driver = Driver(T).open(T).following()
+    _revoked(driver)
+    assert driver.only(NeedToken) == [NeedToken(frozenset({T}))]
+    driver.token(T, text="second")
+    driver.do("connected", driver.session.generation)
+    assert driver.sent() == [frames.Hello("second", "dev_1", "test/1")]
+    driver.welcome()
+    assert driver.session.state is State.OPEN
+
+
+def test_another_revoked_token_in_a_row_ends_the_session() -> None:
+    driver = Driver(T).open(T)
+    _revoked(driver)
+    driver.token(T, text="second")
+    driver.do("connected", driver.session.generation)
+    _revoked(driver)
+    assert driver.only(SessionFailed)[0].reason == "token_revoked"
+    assert (driver.session.state, driver.session.wake_at_ms) == (State.STOPPED, None)
+
+
+def test_a_token_that_was_taken_starts_the_count_of_revoked_ones_anew() -> None:
+    driver = Driver(T).open(T)
+    for number in range(3):
+        _revoked(driver)
+        driver.token(T, text=f"token {number}")
+        driver.do("connected", driver.session.generation)
+        driver.welcome()
+    assert driver.session.state is State.OPEN
+
+
+def test_a_session_that_control_has_ended_gets_no_token_and_stops() -> None:
+    driver = Driver(T).open(T)
+    _revoked(driver)
+    assert driver.do("no_token", "token_revoked", "sign in")[-1] == SessionFailed("token_revoked", "sign in")
+
+
 @pytest.mark.parametrize("reason", ["protocol_violation", "origin_not_allowed", "unsupported_protocol_version"])
 def test_a_reason_that_trying_again_cannot_help_stops_the_session(reason: str) -> None:
     driver = Driver(T).open(T)
