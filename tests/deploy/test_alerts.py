@@ -108,6 +108,19 @@ def test_the_bound_of_the_queue_is_the_default_one() -> None:
 
 @pytest.mark.serial
 @pytest.mark.asyncio(loop_scope="module")
+async def test_only_a_service_that_follows_control_says_when_it_heard_what_was_revoked(shared_stack: Stack) -> None:
+    """In any other one it would be 0 for ever, and somebody would be called for that."""
+    ports = shared_stack.ports
+    followers = {ports.control_ops: False, ports.runtime_ops: True, ports.projector_ops: False, ports.gateway_ops: True}
+    async with httpx.AsyncClient(trust_env=False) as client:
+        for port, follows in followers.items():
+            text = (await client.get(f"http://127.0.0.1:{port}/metrics")).text
+            said = re.findall(r"^oa_revocations_heard_timestamp_seconds (\S+)$", text, re.MULTILINE)
+            assert [float(time) > 0 for time in said] == [True] * follows
+
+
+@pytest.mark.serial
+@pytest.mark.asyncio(loop_scope="module")
 async def test_every_metric_is_one_that_a_running_stack_shows(shared_stack: Stack) -> None:
     ports = shared_stack.ports
     shown = set()

@@ -18,17 +18,27 @@ from typing import Any
 
 import grpc.aio
 import structlog
+from prometheus_client import Gauge
 
 from oa_base.backoff import Backoff
 from oa_base.clock import SECOND_NS, Clock
 from oa_base.refusal import Refusal
 from oa_platform.auth.revocations import Revocation, Revocations
 from oa_platform.health.failures import refusal_from_rpc_error
-from oa_platform.telemetry.metrics import REVOCATIONS_HEARD, REVOCATIONS_POSITION
+from oa_platform.telemetry.metrics import REGISTRY
 from openagents.control.v1 import revocation_service_pb2 as pb
 from openagents.control.v1.revocation_service_pb2_grpc import RevocationServiceStub
 
 _log = structlog.get_logger(__name__)
+# Here, so that only a service that follows control shows them: an alert looks at everybody who does.
+REVOCATIONS_HEARD = Gauge(
+    "oa_revocations_heard_timestamp_seconds",
+    "When control last said what was revoked, or that nothing was, in seconds since 1970; 0 before the first time.",
+    registry=REGISTRY,
+)
+REVOCATIONS_POSITION = Gauge(
+    "oa_revocations_position", "Position of the newest revocation that is known here.", registry=REGISTRY
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,14 +33,6 @@ REFUSALS = Counter(
     "oa_refusals", "Refusals, by reason and where they were sent.", ["reason", "surface"], registry=REGISTRY
 )
 JWKS_FETCHES = Counter("oa_jwks_fetches", "Fetches of control's keys: ok or failed.", ["outcome"], registry=REGISTRY)
-REVOCATIONS_HEARD = Gauge(
-    "oa_revocations_heard_timestamp_seconds",
-    "When control last said what was revoked, or that nothing was, in seconds since 1970; 0 before the first time.",
-    registry=REGISTRY,
-)
-REVOCATIONS_POSITION = Gauge(
-    "oa_revocations_position", "Position of the newest revocation that is known here.", registry=REGISTRY
-)
 TLS_NOT_AFTER = Gauge(
     "oa_tls_not_after_seconds",
     "When the certificate in use expires, in seconds since 1970: service or edge.",
