@@ -80,12 +80,12 @@ class World:
         return store
 
     @asynccontextmanager
-    async def worker(self) -> AsyncIterator[subprocess.Popen[bytes]]:
-        """A real worker process, attached or about to be."""
-        if not self._api_key:
+    async def worker(self, api_key: str = "") -> AsyncIterator[subprocess.Popen[bytes]]:
+        """A real worker process, attached or about to be; of an account that all of them share, or of that of a key."""
+        if not api_key and not self._api_key:
             self._api_key = (await self.client.commands.create_service_account("e2e")).api_key
         path = os.pathsep.join(entry for entry in sys.path if entry)
-        env = {**os.environ, **self.stack.env, "OA_API_KEY": self._api_key, "PYTHONPATH": path}
+        env = {**os.environ, **self.stack.env, "OA_API_KEY": api_key or self._api_key, "PYTHONPATH": path}
         with self.stack.log_path("worker").open("ab") as log:
             process = await asyncio.to_thread(subprocess.Popen, WORKER, env=env, stdout=log, stderr=log)
         try:

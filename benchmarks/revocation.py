@@ -1,0 +1,288 @@
+"""How soon is somebody out whose session or account is revoked? `python -m benchmarks.revocation [--json FILE]`
+
+A whole stack on loopback, as `oa up` starts it. Nothing else goes on.
+
+- **session revoked → socket closed**: from the answer to RevokeSession until a Khala socket of that session has ended,
+  for all sockets of all sessions, one session after the other.
+- **account revoked → stream ended**: from the answer to RevokeServiceAccount until a worker's stream of that account
+  has ended, one account after the other.
+- **bare round trip** (floor): one byte there and back over a TCP connection of this process with itself.
+
+What ended before the answer came counts as 0. The goal is 500 ms for the p99 of both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc.aio
+import uvloop
+import websockets.asyncio.client as ws_client
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
+
+from benchmarks.measure import Figures, report
+from benchmarks.sockets import allow_sockets
+from oa_base.refusal import Refusal
+from oa_client.cpython.network import HttpxHttp
+from oa_client.edge.auth import Auth, Credentials
+from oa_client.edge.calls import Edge
+from oa_client.edge.commands import Commands
+from oa_khala import frames
+from oa_khala.frames import Form
+from oa_khala.topics import run_events
+from oa_khala.wire import decode_server_frame, encode_client_frame
+from oa_localstack.installation.environment import mail_file
+from oa_localstack.stack import Stack
+from oa_platform.config.ports import PORT_OFFSETS
+from oa_platform.system.ids import new_id
+from oa_testing.postgres import free_port
+from oa_worker import ApiKeyTokens
+from oa_worker.sdk.connection import Attachment, attach
+from openagents.runtime.v1.worker_service_pb2 import WorkerHello
+
+GOAL_MS = 500.0
+PATIENCE_S = 120.0
+_BUILD = "oa-bench/0"
+_MANY = "10000"
+# So many sign in from one place at once.
+_LET_IN = {"OA_SIGN_IN_NETWORK_BURST": _MANY, "OA_SIGN_IN_GUESS_BURST": _MANY}
+
+
+class _Kept:
+    """Credentials, in memory."""
+
+    def __init__(self) -> None:
+        self._credentials: Credentials | None = None
+
+    def load(self) -> Credentials | None:
+        return self._credentials
+
+    def save(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+
+    def clear(self) -> None:
+        self._credentials = None
+
+    @asynccontextmanager
+    async def exclusive(self) -> AsyncIterator[None]:
+        yield
+
+
+@dataclass
+class Session:
+    """A person of their own, signed in."""
+
+    auth: Auth
+    commands: Commands
+
+
+class Site:
+    """A stack, and the people who sign in there."""
+
+    def __init__(self, stack: Stack, http: HttpxHttp) -> None:
+        self._stack = stack
+        self._http = http
+
+    async def session(self, number: int) -> Session:
+        """Person `number` signs in."""
+        edge = Edge(self._stack.urls["control"], self._http, _BUILD)
+        auth = Auth(edge, _Kept(), new_id("dev"))
+        email = f"person{number}@example.org"
+        challenge = await auth.start(email)
+        await auth.verify(challenge, await self._code(email))
+        return Session(auth, Commands(edge, auth))
+
+    def tokens(self, api_key: str) -> ApiKeyTokens:
+        """What a worker with this key gets."""
+        return ApiKeyTokens(self._stack.urls["control"], api_key)
+
+    async def _code(self, email: str) -> str:
+        path = mail_file(self._stack.home)
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                lines = path.read_text("utf-8").splitlines() if path.exists() else []
+                for mail in map(json.loads, reversed(lines)):
+                    if mail["email"] == email:
+                        return str(mail["code"])
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def site() -> AsyncIterator[Site]:
+    """A stack of its own, for a block."""
+    with tempfile.TemporaryDirectory(prefix="oa-bench-") as folder:
+        base = free_port(tuple(PORT_OFFSETS.values()))
+        stack = Stack(Path(folder) / "home", port_base=base, overrides={"control": _LET_IN})
+        await stack.start()
+        try:
+            async with HttpxHttp() as http:
+                yield Site(stack, http)
+        finally:
+            await stack.stop()
+
+
+async def _ended_after_ms(revoke: Awaitable[None], ends: Sequence[Awaitable[float]]) -> list[float]:
+    """Milliseconds from the answer of `revoke` until each of `ends`, which return the moment."""
+    waiting = [asyncio.ensure_future(end) for end in ends]
+    await asyncio.sleep(0)
+    await revoke
+    answered = time.perf_counter()
+    async with asyncio.timeout(PATIENCE_S):
+        return [max(0.0, (moment - answered) * 1000) for moment in await asyncio.gather(*waiting)]
+
+
+def _figures(subject: str, setting: str, latencies_ms: Sequence[float]) -> Figures:
+    figures = Figures(subject, setting, len(latencies_ms), sum(latencies_ms) / 1000, latencies_ms)
+    note = f"p99 {figures.percentile(0.99) / GOAL_MS:.0%} of the goal of {GOAL_MS:.0f} ms"
+    return Figures(subject, setting, figures.events, figures.seconds, latencies_ms, note)
+
+
+# ------------------------------------------------------------------------------------------------- sockets
+
+
+async def _socket(session: Session, topic: str) -> ws_client.ClientConnection:
+    """A socket of the session that gets the topic."""
+    grant = await session.commands.sync_token([topic], surface="cli")
+    options = {"subprotocols": [Subprotocol(Form.PROTO.value)], "compression": None, "proxy": None}
+    socket = await ws_client.connect(grant.khala_url, **options)  # type: ignore[arg-type]
+    hello = frames.Hello(grant.token, session.auth.device_id, _BUILD)
+    for frame in (hello, frames.Subscribe(((topic, None),))):
+        await socket.send(encode_client_frame(frame, Form.PROTO))
+    async with asyncio.timeout(PATIENCE_S):
+        while not isinstance(decode_server_frame(await _message(socket), Form.PROTO), frames.CaughtUp):
+            pass
+    return socket
+
+
+async def _message(socket: ws_client.ClientConnection) -> bytes:
+    message = await socket.recv()
+    assert isinstance(message, bytes)
+    return message
+
+
+async def _closed(socket: ws_client.ClientConnection) -> float:
+    """When it has ended; because of the revocation, or nothing was measured."""
+    reason = ""
+    with contextlib.suppress(ConnectionClosed):
+        while True:
+            frame = decode_server_frame(await _message(socket), Form.PROTO)
+            reason = frame.reason if isinstance(frame, frames.ErrorFrame) else reason
+    moment = time.perf_counter()
+    assert reason == "token_revoked", reason
+    return moment
+
+
+async def sockets(site: Site, sessions: int, each: int) -> Figures:
+    """Session after session is revoked, with all sockets of all of them open."""
+    people = [await site.session(number) for number in range(sessions)]
+    open_now = []
+    for person in people:
+        topic = run_events((await person.commands.start_exec(["true"])).run_id)
+        open_now.append([await _socket(person, topic) for _ in range(each)])
+    latencies_ms: list[float] = []
+    for person, of_person in zip(people, open_now, strict=True):
+        latencies_ms += await _ended_after_ms(person.commands.revoke_session(), [_closed(one) for one in of_person])
+    setting = f"{sessions * each} sockets of {sessions} sessions"
+    return _figures("session revoked → socket closed", setting, latencies_ms)
+
+
+# ------------------------------------------------------------------------------------------------- workers' streams
+
+
+async def _until_ended(stream: Attachment) -> float:
+    """When it has ended; because of the revocation, or nothing was measured."""
+    reason = ""
+    try:
+        async for _ in stream.messages():
+            pass
+    except Refusal as refusal:
+        reason = refusal.reason
+    moment = time.perf_counter()
+    assert reason == "token_revoked", reason
+    return moment
+
+
+async def streams(site: Site, accounts: int, each: int) -> Figures:
+    """Account after account is revoked, with all streams of all of them open."""
+    person = await site.session(10_000)
+    made = [await person.commands.create_service_account(f"worker {number}") for number in range(accounts)]
+    latencies_ms: list[float] = []
+    async with AsyncExitStack() as channels:
+        open_now = []
+        for account in made:
+            token = await site.tokens(account.api_key).get()
+            of_account = []
+            for _ in range(each):
+                channel = await channels.enter_async_context(grpc.aio.insecure_channel(token.runtime_address))
+                hello = WorkerHello(name="bench", adapters=["exec"], max_concurrent_runs=1)
+                of_account.append(await attach(channel, token.token, hello, timeout_s=PATIENCE_S))
+            open_now.append(of_account)
+        for account, of_account in zip(made, open_now, strict=True):
+            revoke = person.commands.revoke_service_account(account.service_account_id)
+            latencies_ms += await _ended_after_ms(revoke, [_until_ended(one) for one in of_account])
+    setting = f"{accounts * each} streams of {accounts} accounts"
+    return _figures("account revoked → stream ended", setting, latencies_ms)
+
+
+# ------------------------------------------------------------------------------------------------- the floor
+
+
+async def round_trips(count: int) -> Figures:
+    """The floor."""
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while byte := await reader.read(1):
+            writer.write(byte)
+        writer.close()
+
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    async with server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.sockets[0].getsockname()[1])
+        latencies_ms = []
+        for _ in range(count):
+            began = time.perf_counter()
+            writer.write(b"x")
+            await reader.readexactly(1)
+            latencies_ms.append((time.perf_counter() - began) * 1000)
+        writer.close()
+        await writer.wait_closed()
+    return Figures("bare round trip", "one byte", count, sum(latencies_ms) / 1000, latencies_ms)
+
+
+async def measured(sessions: int, sockets_each: int, accounts: int, streams_each: int) -> list[Figures]:
+    """Every row."""
+    async with site() as here:
+        return [
+            await sockets(here, sessions, sockets_each),
+            await streams(here, accounts, streams_each),
+            await round_trips(sessions * sockets_each),
+        ]
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--sessions", type=int, default=100)
+    parser.add_argument("--sockets", type=int, default=5, help="of each session")
+    parser.add_argument("--accounts", type=int, default=20)
+    parser.add_argument("--streams", type=int, default=5, help="of each account")
+    arguments = parser.parse_args()
+    allow_sockets(arguments.sessions * arguments.sockets + arguments.accounts * arguments.streams)
+    counts = arguments.sessions, arguments.sockets, arguments.accounts, arguments.streams
+    rows = uvloop.run(measured(*counts))
+    report("revocation: how soon is somebody out?", rows, arguments.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""What is revoked is over at once: sockets and streams that are open end, and nothing opens another one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from oa_base.refusal import Refusal
+from oa_client.client import Client
+from oa_client.core.models import SyncGrant
+from oa_client.follow.subscription import Subscription
+from oa_khala import frames
+from oa_khala.topics import run_events
+from oa_platform.config.ports import PORT_OFFSETS
+from oa_testing.postgres import FAST, free_port
+from oa_testing.stack import StackUnderTest
+from services.khala_gateway.tests.harness import Client as Socket
+from tests.e2e.world import RUN_TIMEOUT_S, STEP_TIMEOUT_S, Counting, Tail, World, signed_in
+
+pytestmark = pytest.mark.serial
+
+REVOKED = ("token_revoked", 4401)
+NEVER_LOST = {
+    "OA_WORKER_LOST_MS": "3600000",
+    "OA_ATTEMPT_BACKOFF_MS": "3600000",
+    "OA_ATTEMPT_BACKOFF_MAX_MS": "3600000",
+}
+"""A worker's silence is none for an hour, and its runs would wait for another: what moves earlier was given back."""
+
+
+@pytest_asyncio.fixture
+async def stack(scratch: Path) -> AsyncIterator[StackUnderTest]:
+    stack = StackUnderTest(
+        scratch / "home",
+        port_base=free_port(tuple(PORT_OFFSETS.values())),
+        postgres_settings=FAST,
+        overrides={"runtime": NEVER_LOST},
+    )
+    await stack.start()
+    yield stack
+    await stack.stop()
+
+
+class Device:
+    """A device on which somebody watches a run, with sockets of its own."""
+
+    def __init__(self, client: Client, topic: str) -> None:
+        self._client = client
+        self._topic = topic
+
+    @property
+    def session_id(self) -> str:
+        return self._client.auth.credentials().session_id
+
+    async def grant(self) -> SyncGrant:
+        """A sync token for the run."""
+        return await self._client.commands.sync_token([self._topic], surface="cli")
+
+    async def socket(self, grant: SyncGrant) -> Socket:
+        """One that has said hello with this token."""
+        socket = await Socket.open(grant.khala_url)
+        await socket.send(frames.Hello(grant.token, self._client.auth.device_id, "test/1"))
+        return socket
+
+    async def watching(self) -> Socket:
+        """A socket that gets the run's events, with a token of its own."""
+        socket = await self.socket(await self.grant())
+        await socket.next(frames.Welcome)
+        await socket.follow(self._topic)
+        return socket
+
+
+async def _waiting_run(world: World) -> str:
+    """The topic of a run that waits for a worker."""
+    return run_events((await world.client.commands.start_exec(["true"])).run_id)
+
+
+async def test_whoever_watches_under_a_revoked_session_is_told_so_and_comes_back_by_no_way(
+    stack: StackUnderTest, tmp_path: Path
+) -> None:
+    async with AsyncExitStack() as devices, asyncio.timeout(RUN_TIMEOUT_S):
+        world = await devices.enter_async_context(signed_in(stack, tmp_path / "phone"))
+        other = await devices.enter_async_context(signed_in(stack, tmp_path / "laptop"))
+        topic = await _waiting_run(world)
+        phone, laptop = Device(world.client, topic), Device(other.client, topic)
+        old, spare = await phone.grant(), await phone.grant()
+        access_token = world.client.auth.credentials().access_token
+        sockets = [await phone.watching() for _ in range(3)]
+        staying = await laptop.watching()
+
+        await other.client.commands.revoke_session(phone.session_id)
+
+        for socket in sockets:
+            assert await socket.close_code() == REVOKED
+        assert await (await phone.socket(old)).close_code() == REVOKED
+        await staying.send(frames.RefreshToken((await laptop.grant()).token))
+        await staying.send(frames.Ping(7))
+        assert (await staying.next(frames.Heartbeat)).nonce == 7, "another session of the same person goes on"
+        await staying.send(frames.RefreshToken(spare.token))
+        assert await staying.close_code() == REVOKED, "and ends with a token of the one that was revoked"
+        with pytest.raises(Refusal) as refused:
+            await world.client.auth.renewed(access_token)
+        assert refused.value.reason == "reauth_required"
+
+
+async def test_a_client_whose_session_was_revoked_ends_with_that_reason(stack: StackUnderTest, tmp_path: Path) -> None:
+    async with AsyncExitStack() as devices, asyncio.timeout(RUN_TIMEOUT_S):
+        world = await devices.enter_async_context(signed_in(stack, tmp_path / "phone"))
+        other = await devices.enter_async_context(signed_in(stack, tmp_path / "laptop"))
+        run = await world.client.commands.start_exec(["true"])
+        begun = asyncio.Event()
+
+        async def begin(_: Subscription, seq: int) -> None:
+            begun.set()
+
+        following = asyncio.create_task(world.follow(Tail(run.run_id), world.open_store(), begin))
+        await begun.wait()
+        await other.client.commands.revoke_session(world.client.auth.credentials().session_id)
+        with pytest.raises(Refusal) as ended:
+            await following
+        assert ended.value.reason == "token_revoked"
+
+
+async def test_a_gateway_that_stood_still_meanwhile_closes_when_it_goes_on(
+    stack: StackUnderTest, tmp_path: Path
+) -> None:
+    async with signed_in(stack, tmp_path / "phone") as world, asyncio.timeout(RUN_TIMEOUT_S):
+        phone = Device(world.client, await _waiting_run(world))
+        old = await phone.grant()
+        socket = await phone.watching()
+        pid = stack.pid("khala_gateway")
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            await world.client.commands.revoke_session(phone.session_id)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert await socket.close_code() == REVOKED
+        assert await (await phone.socket(old)).close_code() == REVOKED
+
+
+async def test_a_gateway_that_starts_again_knows_what_was_revoked_before(stack: StackUnderTest, tmp_path: Path) -> None:
+    async with signed_in(stack, tmp_path / "phone") as world, asyncio.timeout(RUN_TIMEOUT_S):
+        phone = Device(world.client, await _waiting_run(world))
+        old = await phone.grant()
+        stack.kill("khala_gateway")
+        await world.client.commands.revoke_session(phone.session_id)
+        await stack.start_service("khala_gateway")
+        assert await (await phone.socket(old)).close_code() == REVOKED
+
+
+async def test_the_worker_of_a_revoked_account_ends_and_its_run_goes_to_another_account(
+    stack: StackUnderTest, tmp_path: Path
+) -> None:
+    counting = Counting(tmp_path / "gates", lines=40)
+    async with signed_in(stack, tmp_path / "client") as world, asyncio.timeout(RUN_TIMEOUT_S):
+        commands, store = world.client.commands, world.open_store()
+        revoked = await commands.create_service_account("revoked")
+        staying = await commands.create_service_account("staying")
+        said = asyncio.Event()
+
+        async def note(_: Subscription, seq: int) -> None:
+            if tail.stdout:
+                said.set()
+
+        async with world.worker(revoked.api_key) as first:
+            run = await commands.start_exec(counting.command)
+            tail = Tail(run.run_id)
+            following = asyncio.create_task(world.follow(tail, store, note))
+            await said.wait()
+            async with world.worker(staying.api_key):
+                await commands.revoke_service_account(revoked.service_account_id)
+                assert await asyncio.to_thread(first.wait, STEP_TIMEOUT_S) != 0, "it ends by itself"
+                counting.go_on()
+                await following
+        assert tail.finish is not None
+        assert tail.finish.outcome == "succeeded"
+        assert tail.stdout.endswith(counting.stdout), "the second attempt's output is whole"
+        assert (await world.assert_proved(tail, store)).attempts == 2
