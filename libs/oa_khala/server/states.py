@@ -8,7 +8,7 @@
                                            REFRESHING
 
 A Grant is the answer to the token of Hello or RefreshToken; what the client sends before it has come waits. A Refusal
-leads from every state to CLOSED: a frame that is not in the table, a token that is no good, a deadline.
+leads from every state to CLOSED: a frame that is not in the table, a token that is no good or was revoked, a deadline.
 """
 
 from enum import Enum

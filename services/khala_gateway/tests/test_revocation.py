@@ -8,13 +8,15 @@ import time
 import pytest
 
 from oa_khala import frames
-from oa_khala.frames import Cursor
+from oa_khala.frames import Cursor, Form
 from oa_platform.auth.revocations import Revocation
 from oa_testing.waiting import PATIENCE_S, eventually
-from services.khala_gateway.tests.harness import USER, Client, Stack, T, running
+from services.khala_gateway.sockets.ws_door.socket import Socket
+from services.khala_gateway.tests.harness import USER, Client, Limits, Stack, T, buffered_bytes, running
 
 EPOCH = "e1"
 REVOKED = ("token_revoked", 4401)
+SLOW = Limits().with_socket(write_high_bytes=64 * 1024, write_low_bytes=1024, close_timeout_ms=60_000)
 
 
 def revoke(stack: Stack, *revocations: Revocation) -> None:
@@ -82,3 +84,60 @@ async def test_a_session_that_has_ended_is_watched_no_longer() -> None:
         async with asyncio.timeout(PATIENCE_S):
             while stack.revocations._watched:
                 await asyncio.sleep(0.01)
+
+
+async def test_a_client_of_json_is_told_too() -> None:
+    async with running() as stack:
+        client = await stack.connect(T, form=Form.JSON)
+        await client.follow(T)
+        revoke(stack, Revocation(session_id="ses_1"))
+        assert await client.close_code() == REVOKED
+
+
+async def test_a_refreshed_connection_goes_by_its_newest_token() -> None:
+    now = int(time.time())
+    async with running() as stack:
+        client = await stack.connect(T, iat=now - 100)
+        await client.send(frames.RefreshToken(stack.token(T)))
+        await client.follow(T)
+        revoke(stack, Revocation(session_id="ses_1", issued_before_s=now - 50.0))
+        stack.runtime.append(T)
+        await client.until_up_to(T, 11)
+
+
+async def _full(stack: Stack, client: Client) -> Socket:
+    """The client takes nothing, and its socket holds as much as it may."""
+    client.socket.transport.pause_reading()
+    held = next(iter(stack.server.sockets))
+    async with asyncio.timeout(PATIENCE_S):
+        while buffered_bytes(held) < SLOW.port.socket.write_high_bytes:
+            stack.runtime.append(T, 10, size=10_000)
+            await asyncio.sleep(0.01)
+    return held
+
+
+async def test_a_slow_client_is_told_once_it_reads_and_gets_no_event_more() -> None:
+    async with running(SLOW) as stack:
+        client = await stack.connect(T)
+        await client.follow(T)
+        held = await _full(stack, client)
+        full = buffered_bytes(held)
+        revoke(stack, Revocation(session_id="ses_1"))
+        stack.runtime.append(T, 100, size=10_000)
+        for _ in range(20):
+            await asyncio.sleep(0.01)
+            assert buffered_bytes(held) < full + 1_000, "the ERROR and the close are added, and nothing else"
+        client.socket.transport.resume_reading()
+        assert await client.close_code() == REVOKED
+        assert client.seqs[T][-1] < stack.runtime.logs[T].head
+
+
+async def test_a_slow_client_that_never_reads_is_gone_after_the_close_timeout() -> None:
+    async with running(SLOW.with_socket(close_timeout_ms=100)) as stack:
+        client = await stack.connect(T)
+        await client.follow(T)
+        await _full(stack, client)
+        revoke(stack, Revocation(session_id="ses_1"))
+        await eventually(lambda: not stack.server.sockets)
+        client.socket.transport.resume_reading()
+        assert (await client.close_code())[1] in (1006, 4401)

@@ -125,6 +125,8 @@ class WorkerApi(WorkerServiceServicer):
         """Carry out what the worker says; whatever goes wrong ends the stream, and is answered like in any call."""
         try:
             async for request in requests:
+                if attachment.is_over:
+                    return  # what it still says counts no more
                 await self._handle(request, principal, attachment)
             attachment.end()
         except Exception as error:  # noqa: BLE001 - raised by `Attach`, which is being answered

@@ -499,3 +499,44 @@ def test_whatever_happens_every_feed_is_joined_and_left_once_and_nothing_follows
         assert at_feeds == list(session.subscriptions.by_topic.values())
         closes = [command for command in out if isinstance(command, CloseConnection)]
         assert len(closes) == (session.state is State.CLOSED and not was_closed)
+
+
+# ------------------------------------------------------------------------------------------------- revocations
+
+REVOKED = Refusal("token_revoked", "the session was ended")
+
+
+def _at(state: State) -> ServerSession:
+    """A session in `state`, with a subscription where one can be."""
+    if state is State.AWAIT_HELLO:
+        return made()
+    if state is State.VERIFYING:
+        session = made()
+        session.frame(HELLO, NOW)
+        return session
+    session = subscribed()
+    if state is State.REFRESHING:
+        session.frame(frames.RefreshToken("another"), NOW)
+    return session
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.CLOSED], ids=str)
+def test_a_revoked_token_ends_the_connection_and_its_topics_in_every_state(state: State) -> None:
+    session = _at(state)
+    assert session.state is state
+    out = session.refused(REVOKED)
+    assert left(out) == ([T] if state in (State.OPEN, State.REFRESHING) else [])
+    assert errors(out) == [("", "token_revoked")]
+    assert out[-1] == CloseConnection(4401, "token_revoked")
+    assert session.state is State.CLOSED
+    assert session.token_accepted(GRANT, NOW) == [], "what is on its way opens nothing"
+    assert session.refused(REVOKED) == []
+
+
+def test_nothing_is_handed_over_after_the_token_was_revoked() -> None:
+    session = subscribed()
+    subscription = of(session)
+    session.refused(REVOKED)
+    assert not subscription.live
+    with pytest.raises(DeliveryBroken):
+        session.subscriptions.delivered(subscription, subscription.next_seq, 1)

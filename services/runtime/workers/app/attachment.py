@@ -105,6 +105,12 @@ class Attachment:
             self.ended = reason
         self.outbox.put_nowait(None)
 
+    def cut(self, reason: Refusal) -> None:
+        """End the stream at once: what is queued is not said any more."""
+        while not self.outbox.empty():
+            self.outbox.get_nowait()
+        self.end(reason)
+
     def hold(self, run_id: str, epoch: int) -> Lease:
         """Note a lease."""
         lease = self.leases.get(run_id)

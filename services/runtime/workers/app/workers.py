@@ -127,7 +127,8 @@ class Workers:
     def revoked(self, attachment: Attachment, refusal: Refusal) -> None:
         """Its token was revoked: the stream ends, and what it holds goes to others at once."""
         _log.info("worker_revoked", worker_id=attachment.worker.worker_id, org_id=attachment.worker.org_id)
-        attachment.end(refusal)
+        self._attached.remove(attachment)
+        attachment.cut(refusal)
         task = asyncio.create_task(self._let_go(attachment))
         self._letting_go.add(task)
         task.add_done_callback(self._letting_go.discard)

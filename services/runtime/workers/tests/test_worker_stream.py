@@ -21,7 +21,7 @@ from oa_testing.waiting import PATIENCE_S
 from openagents.runtime.v1 import worker_service_pb2 as pb
 from services.runtime.workers.app.attachment import Attachment
 from services.runtime.workers.app.ports import WorkerRecord
-from services.runtime.workers.domain.notices import Hello
+from services.runtime.workers.domain.notices import DrainingNotice, Hello
 from services.runtime.workers.door import WorkerApi
 from services.runtime.workers.limits import WorkerLimits
 
@@ -146,3 +146,14 @@ async def test_a_stream_goes_on_when_another_token_has_come() -> None:
     attachment.lasts(0.0)
     assert await attachment.notices() == []
     assert isinstance(attachment.ended, Refusal)
+
+
+async def test_a_stream_that_is_cut_says_nothing_more_but_why() -> None:
+    attachment = Attachment(WORKER, "att_1", 0.0, 8)
+    attachment.say(DrainingNotice(1))
+    attachment.cut(Refusal("token_revoked", "the account was ended"))
+    attachment.say(DrainingNotice(2))
+    assert await attachment.notices() == []
+    assert isinstance(attachment.ended, Refusal)
+    assert attachment.ended.reason == "token_revoked"
+    assert not attachment.takes_runs(0.0, 60.0)
