@@ -35,6 +35,7 @@ from oa_platform.config.shared import (
     DatabaseSettings,
     EdgeTlsSettings,
     GrpcClientSettings,
+    ProxySettings,
     ServiceSettings,
     doc_of_target,
 )
@@ -90,12 +91,6 @@ class EdgeSettings:
         DefaultFrom(lambda _service, _env: (), "none"),
         doc="Web origins whose pages may call the edge.",
     )
-    trusted_hops: int = setting(
-        "OA_TRUSTED_PROXY_HOPS",
-        integer(0, 10),
-        0,
-        doc="Number of our own proxies in front, whose X-Forwarded-For is believed.",
-    )
     max_body_bytes: int = setting(
         "OA_HTTP_MAX_BODY_BYTES", integer(1024, 64 << 20), 1 << 20, doc="Maximum size of a request."
     )
@@ -130,7 +125,6 @@ class EdgeSettings:
             max_body_bytes=self.max_body_bytes,
             body_timeout_s=self.body_timeout_s,
             call_timeout_s=self.call_timeout_s,
-            trusted_hops=self.trusted_hops,
         )
 
 
@@ -297,6 +291,7 @@ class ControlSettings(ServiceSettings):
     service: ClassVar[str] = "control"
     edge: EdgeSettings = group(EdgeSettings)
     edge_tls: EdgeTlsSettings = group(EdgeTlsSettings)
+    proxies: ProxySettings = group(ProxySettings)
     sign_in: SignInSettings = group(SignInSettings)
     mail: MailSettings = group(MailSettings)
     keys: KeySettings = group(KeySettings)

@@ -144,7 +144,7 @@ async def start(settings: ControlSettings, process: Process) -> None:
     register_all(server, handlers, cases.gate)
     server.register(add_RevocationServiceServicer_to_server, RevocationApi(cases.revocations))
     await process.enter(server)
-    edge = Edge(open_methods(), handlers, cases.gate, upstreams, settings.edge.limits())
+    edge = Edge(open_methods(), handlers, cases.gate, upstreams, settings.edge.limits(), settings.proxies.trusted)
     outside = await process.enter(edge_protection(settings.edge_tls, settings.tls, clock))
     await process.enter(_http_server(settings, edge, ring, clock, outside))
 

@@ -232,7 +232,7 @@ def test_the_option_replaces_the_certificate_for_everybody_outside(secrets: Path
         assert found["OA_TLS_CERT_FILE"] == f"{secrets}/tls/{name}/tls.crt"
     control = settings_of("control", services["control"])
     assert isinstance(control, ControlSettings)
-    assert control.edge.trusted_hops == 0
+    assert control.proxies.trusted == ()
     assert services["control"]["networks"]["default"]["aliases"] == ["control-edge", "api.openagents.example"]
 
 

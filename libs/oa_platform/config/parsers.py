@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from types import MappingProxyType
 from typing import Generic, TypeVar
@@ -93,6 +93,19 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def networks() -> Parser[Sequence[IPv4Network | IPv6Network]]:
+    """IP networks, separated by commas; none is an empty text. A network that has everybody in it is refused."""
+
+    def parse(given: str) -> Sequence[IPv4Network | IPv6Network]:
+        parts = [part.strip() for part in given.split(",")] if given.strip() else []
+        found = tuple(ip_network(part) for part in parts)
+        if any(network.prefixlen == 0 for network in found):
+            raise ValueError
+        return found
+
+    return Parser(parse, "a list of networks like 10.0.0.0/8,192.0.2.7,2001:db8::/32, none with everybody in it")
 
 
 def text(max_length: int = 1024) -> Parser[str]:

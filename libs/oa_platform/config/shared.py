@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -21,6 +21,7 @@ from oa_platform.config.parsers import (
     http_url,
     integer,
     is_loopback,
+    networks,
     number,
     path,
     postgres_url,
@@ -31,6 +32,7 @@ from oa_platform.config.parsers import (
 )
 from oa_platform.config.ports import default_port
 from oa_platform.config.production import DEVELOPMENT, PRODUCTION, production_problems, weak
+from oa_platform.http.proxies import IpNetwork
 
 DRAIN_DEADLINE = "OA_DRAIN_DEADLINE_S"
 """What every wait of a drain lies within."""
@@ -256,6 +258,18 @@ class EdgeTlsSettings:
         doc="Private key of OA_EDGE_TLS_CERT_FILE (PEM, unencrypted, not world-readable).",
     )
     reload_interval_ms: int = _reload_interval_ms()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProxySettings:
+    """The proxies in front of a port that everybody can reach."""
+
+    trusted: Sequence[IpNetwork] = setting(
+        "OA_TRUSTED_PROXIES",
+        networks(),
+        DefaultFrom(lambda _service, _env: (), "none"),
+        doc="Networks of our own proxies in front, whose X-Forwarded-For is believed.",
+    )
 
 
 def _control_url() -> DefaultFrom[str]:

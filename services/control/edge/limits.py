@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class EdgeLimits:
-    """What one request may cost. `trusted_hops`: how many proxies of ours stand in front."""
+    """What one request may cost."""
 
     max_calls: int
     max_body_bytes: int
     body_timeout_s: float
     call_timeout_s: float
-    trusted_hops: int

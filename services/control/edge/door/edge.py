@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from google.protobuf.message import DecodeError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from oa_base.refusal import Refusal
+from oa_platform.http.proxies import IpNetwork, client_network
 from oa_platform.telemetry.context import current_request_id
 from oa_wire.rules import check_rules
 from services.control.audit.domain import Origin
 from services.control.calls.app import Call, Handlers
-from services.control.edge.domain import check_protocol_version, client_network, timeout_s
+from services.control.edge.domain import check_protocol_version, timeout_s
 from services.control.edge.door.body import packed_if_wanted, read_body
 from services.control.edge.door.codec import Codec, codec_of, decode, encode
 from services.control.edge.door.methods import Method, Plane
@@ -36,6 +37,7 @@ class Edge:
         gate: Gate,
         upstreams: Upstreams,
         limits: EdgeLimits,
+        trusted_proxies: Sequence[IpNetwork] = (),
     ) -> None:
         unserved = {name for name, method in methods.items() if method.plane is Plane.CONTROL} - set(handlers)
         if unserved:
@@ -45,6 +47,7 @@ class Edge:
         self._gate = gate
         self._upstreams = upstreams
         self._limits = limits
+        self._trusted_proxies = trusted_proxies
         self._calls = 0
 
     async def serve(self, request: Request) -> Response:
@@ -116,5 +119,5 @@ class Edge:
 
     def _origin(self, request: Request) -> Origin:
         peer = request.client.host if request.client else ""
-        forwarded_for = request.headers.get("x-forwarded-for", "")
-        return Origin(current_request_id(), client_network(peer, forwarded_for, self._limits.trusted_hops))
+        forwarded_for = ",".join(request.headers.getlist("x-forwarded-for"))
+        return Origin(current_request_id(), client_network(peer, forwarded_for, self._trusted_proxies))

@@ -580,3 +580,34 @@ async def test_a_person_ends_the_sessions_of_other_devices(control: Control) -> 
     assert await control.ok(method, {"deviceId": phone["deviceId"]}, token) == {}
     assert len((await control.ok(method, {}, token))["sessionIds"]) == 1
     assert reason_of(await control.call(method, {}, token)) == "token_revoked"
+
+
+# ------------------------------------------------------------------------------------------------- networks
+
+
+ONE_CODE: dict[str, Any] = {"OA_SIGN_IN_NETWORK_BURST": "1", "OA_SIGN_IN_NETWORK_PERIOD_S": "3600"}
+
+
+async def asked_from(control: Control, forwarded: str) -> int:
+    """The status of a call for a code with this X-Forwarded-For."""
+    body = GOOD | {"email": f"{new_id('usr')}@example.org"}
+    return (await control.call(START, body, x_forwarded_for=forwarded)).status_code
+
+
+async def test_a_client_names_no_network_of_its_own(control_database: Database, tmp_path: Path) -> None:
+    async with running_control(control_database, tmp_path, **ONE_CODE) as control:
+        # Nobody in front is trusted: six names are one caller.
+        assert [await asked_from(control, f"198.51.100.{n}") for n in range(6)] == [200] + [429] * 5
+
+
+async def test_behind_a_trusted_proxy_each_client_has_limits_of_its_own(
+    control_database: Database, tmp_path: Path
+) -> None:
+    async with running_control(
+        control_database, tmp_path, OA_TRUSTED_PROXIES="127.0.0.1,10.0.0.0/8", **ONE_CODE
+    ) as control:
+        assert await asked_from(control, "198.51.100.1") == 200
+        assert await asked_from(control, "198.51.100.2:4711, 10.1.1.1") == 200
+        assert await asked_from(control, "6.6.6.6, 198.51.100.1") == 429
+        assert await asked_from(control, "[2001:db8:1:2::1]:443") == 200
+        assert await asked_from(control, "2001:db8:1:2::2") == 429
