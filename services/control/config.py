@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -40,6 +40,7 @@ from oa_platform.config.shared import (
     doc_of_target,
 )
 from services.control.edge.limits import EdgeLimits
+from services.control.edge.rates import CallClass
 from services.control.sign_in.limits import SignInLimits
 
 MIN_HMAC_KEY_CHARS = 32
@@ -80,6 +81,16 @@ def worker_endpoint() -> Parser[str]:
     return Parser(parse, "an address like 127.0.0.1:9081, or grpcs://runtime.example.org:9443 for one with TLS")
 
 
+def _calls_per_s(kind: str, default: float, what: str) -> float:
+    return setting(
+        f"OA_CALLS_{kind}_PER_S", number(0.001, 1_000_000), default, doc=f"Number of {what}, a second in the long run."
+    )
+
+
+def _calls_at_once(kind: str, default: int, what: str) -> int:
+    return setting(f"OA_CALLS_{kind}_BURST", integer(1, 1_000_000), default, doc=f"Maximum number of {what}, at once.")
+
+
 @dataclass(frozen=True, kw_only=True)
 class EdgeSettings:
     """The public HTTP edge and its limits."""
@@ -109,7 +120,42 @@ class EdgeSettings:
         30.0,
         doc="Maximum time for a call, whatever Connect-Timeout-Ms asks for.",
     )
-    max_calls: int = setting("OA_HTTP_MAX_CALLS", integer(1, 100_000), 512, doc="Maximum number of concurrent calls.")
+    min_body_bytes_per_s: int = setting(
+        "OA_HTTP_MIN_BODY_BYTES_PER_S",
+        integer(1, 1 << 30),
+        4096,
+        doc="Minimum speed of a body, on the average, after its first 5 seconds.",
+    )
+    max_calls: int = setting(
+        "OA_HTTP_MAX_CALLS", integer(1, 100_000), 512, doc="Maximum number of concurrent calls with a token."
+    )
+    max_calls_of_one: int = setting(
+        "OA_HTTP_MAX_CALLS_OF_ONE",
+        integer(1, 100_000),
+        128,
+        doc="Maximum number of concurrent calls of a person or service account.",
+    )
+    max_anonymous_calls: int = setting(
+        "OA_HTTP_MAX_ANONYMOUS_CALLS",
+        integer(1, 100_000),
+        128,
+        doc="Maximum number of concurrent calls without a token.",
+    )
+    max_anonymous_calls_of_network: int = setting(
+        "OA_HTTP_MAX_ANONYMOUS_CALLS_OF_NETWORK",
+        integer(1, 100_000),
+        64,
+        doc="Maximum number of concurrent calls without a token of a network, with those whose body is on its way.",
+    )
+    max_connections: int = setting(
+        "OA_HTTP_MAX_CONNECTIONS", integer(1, 1_000_000), 8192, doc="Maximum number of connections."
+    )
+    max_connections_of_network: int = setting(
+        "OA_HTTP_MAX_CONNECTIONS_OF_NETWORK",
+        integer(1, 1_000_000),
+        512,
+        doc="Maximum number of connections of a network, apart from trusted proxies.",
+    )
     drain_s: float = setting(
         "OA_HTTP_DRAIN_S",
         number(0.1, 600),
@@ -118,14 +164,42 @@ class EdgeSettings:
         within=DRAIN_DEADLINE,
     )
 
-    def limits(self) -> EdgeLimits:
+    def limits(self, rates: Mapping[CallClass, Rate]) -> EdgeLimits:
         """As the edge takes them."""
         return EdgeLimits(
             max_calls=self.max_calls,
             max_body_bytes=self.max_body_bytes,
             body_timeout_s=self.body_timeout_s,
+            min_body_bytes_per_s=self.min_body_bytes_per_s,
             call_timeout_s=self.call_timeout_s,
+            max_calls_of_one=self.max_calls_of_one,
+            max_anonymous_calls=self.max_anonymous_calls,
+            max_anonymous_calls_of_network=self.max_anonymous_calls_of_network,
+            rates=rates,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallRateSettings:
+    """How often one caller may call, on each replica."""
+
+    reads_per_s: float = _calls_per_s("READS", 200, "reads of a person or service account")
+    reads_burst: int = _calls_at_once("READS", 2000, "reads of a person or service account")
+    writes_per_s: float = _calls_per_s("WRITES", 100, "writes of a person or service account")
+    writes_burst: int = _calls_at_once("WRITES", 1000, "writes of a person or service account")
+    mints_per_s: float = _calls_per_s("MINTS", 50, "sync tokens that a person or service account asks for")
+    mints_burst: int = _calls_at_once("MINTS", 500, "sync tokens that a person or service account asks for")
+    public_per_s: float = _calls_per_s("PUBLIC", 50, "calls without a token of a network")
+    public_burst: int = _calls_at_once("PUBLIC", 2000, "calls without a token of a network")
+
+    def rates(self) -> Mapping[CallClass, Rate]:
+        """As the edge takes them."""
+        return {
+            CallClass.READ: Rate.per_second(self.reads_per_s, self.reads_burst),
+            CallClass.WRITE: Rate.per_second(self.writes_per_s, self.writes_burst),
+            CallClass.MINT: Rate.per_second(self.mints_per_s, self.mints_burst),
+            CallClass.PUBLIC: Rate.per_second(self.public_per_s, self.public_burst),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,6 +364,7 @@ class ControlSettings(ServiceSettings):
 
     service: ClassVar[str] = "control"
     edge: EdgeSettings = group(EdgeSettings)
+    calls: CallRateSettings = group(CallRateSettings)
     edge_tls: EdgeTlsSettings = group(EdgeTlsSettings)
     proxies: ProxySettings = group(ProxySettings)
     sign_in: SignInSettings = group(SignInSettings)

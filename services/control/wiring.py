@@ -27,7 +27,7 @@ from services.control.calls.door import register_all
 from services.control.config import ControlSettings, KeySettings, MailSettings
 from services.control.edge.door.edge import Edge
 from services.control.edge.door.methods import open_methods
-from services.control.edge.door.protocol import limited_protocol
+from services.control.edge.door.protocol import Connections, limited_protocol
 from services.control.edge.door.routes import edge_app
 from services.control.orgs.app import Orgs
 from services.control.orgs.door import OrgApi
@@ -144,7 +144,8 @@ async def start(settings: ControlSettings, process: Process) -> None:
     register_all(server, handlers, cases.gate)
     server.register(add_RevocationServiceServicer_to_server, RevocationApi(cases.revocations))
     await process.enter(server)
-    edge = Edge(open_methods(), handlers, cases.gate, upstreams, settings.edge.limits(), settings.proxies.trusted)
+    limits = settings.edge.limits(settings.calls.rates())
+    edge = Edge(open_methods(), handlers, cases.gate, upstreams, limits, clock, settings.proxies.trusted)
     outside = await process.enter(edge_protection(settings.edge_tls, settings.tls, clock))
     await process.enter(_http_server(settings, edge, ring, clock, outside))
 
@@ -178,7 +179,8 @@ def _http_server(
 ) -> HttpServer:
     limits = settings.edge
     app = edge_app(edge, ring.jwks(), clock, limits.allowed_origins, limits.max_head_bytes)
-    protocol = limited_protocol(limits.max_head_bytes, limits.head_timeout_s)
+    connections = Connections(limits.max_connections, limits.max_connections_of_network, settings.proxies.trusted)
+    protocol = limited_protocol(limits.max_head_bytes, limits.head_timeout_s, connections)
     return HttpServer(
         app,
         limits.address,

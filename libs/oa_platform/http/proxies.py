@@ -51,6 +51,12 @@ def client_network(peer: str, forwarded_for: str, trusted: Sequence[IpNetwork]) 
     return _network(client)
 
 
+def is_within(peer: str, networks: Sequence[IpNetwork]) -> bool:
+    """Whether an address is in one of `networks`. What is no address is in none."""
+    address = _address(peer)
+    return address is not None and _within(address, networks)
+
+
 def _address(text: str) -> IpAddress | None:
     """The address in `192.0.2.1`, `192.0.2.1:443`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:443`."""
     text = text.strip()

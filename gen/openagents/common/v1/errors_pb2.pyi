@@ -102,7 +102,7 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_UNSUPPORTED_MEDIA_TYPE: _Reason.ValueType  # 9
     """The content type is not one that the edge speaks."""
     REASON_METHOD_NOT_ALLOWED: _Reason.ValueType  # 10
-    """The HTTP method is not POST."""
+    """The HTTP method is not one by which this is called."""
     REASON_REQUEST_TOO_LARGE: _Reason.ValueType  # 11
     """The request is larger than the edge takes."""
     REASON_NOT_FOUND: _Reason.ValueType  # 12
@@ -125,6 +125,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The caller abandoned the request before it was answered."""
     REASON_LIMIT_REACHED: _Reason.ValueType  # 21
     """The org has as many things of this kind as it may have: remove some first."""
+    REASON_UNSUPPORTED_ENCODING: _Reason.ValueType  # 22
+    """The message is packed in a way that the edge does not unpack; the metadata says
+    which it does (supported).
+    """
     REASON_MISSING_AUTHORIZATION: _Reason.ValueType  # 100
     """No token was given."""
     REASON_INVALID_AUTHORIZATION_SCHEME: _Reason.ValueType  # 101
@@ -311,7 +315,7 @@ REASON_UNKNOWN_METHOD: Reason.ValueType  # 8
 REASON_UNSUPPORTED_MEDIA_TYPE: Reason.ValueType  # 9
 """The content type is not one that the edge speaks."""
 REASON_METHOD_NOT_ALLOWED: Reason.ValueType  # 10
-"""The HTTP method is not POST."""
+"""The HTTP method is not one by which this is called."""
 REASON_REQUEST_TOO_LARGE: Reason.ValueType  # 11
 """The request is larger than the edge takes."""
 REASON_NOT_FOUND: Reason.ValueType  # 12
@@ -334,6 +338,10 @@ REASON_CANCELLED: Reason.ValueType  # 20
 """The caller abandoned the request before it was answered."""
 REASON_LIMIT_REACHED: Reason.ValueType  # 21
 """The org has as many things of this kind as it may have: remove some first."""
+REASON_UNSUPPORTED_ENCODING: Reason.ValueType  # 22
+"""The message is packed in a way that the edge does not unpack; the metadata says
+which it does (supported).
+"""
 REASON_MISSING_AUTHORIZATION: Reason.ValueType  # 100
 """No token was given."""
 REASON_INVALID_AUTHORIZATION_SCHEME: Reason.ValueType  # 101

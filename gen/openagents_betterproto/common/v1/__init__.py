@@ -80,7 +80,7 @@ class Reason(betterproto.Enum):
     """The content type is not one that the edge speaks."""
 
     METHOD_NOT_ALLOWED = 10
-    """The HTTP method is not POST."""
+    """The HTTP method is not one by which this is called."""
 
     REQUEST_TOO_LARGE = 11
     """The request is larger than the edge takes."""
@@ -115,6 +115,12 @@ class Reason(betterproto.Enum):
     LIMIT_REACHED = 21
     """
     The org has as many things of this kind as it may have: remove some first.
+    """
+
+    UNSUPPORTED_ENCODING = 22
+    """
+    The message is packed in a way that the edge does not unpack; the metadata says
+     which it does (supported).
     """
 
     MISSING_AUTHORIZATION = 100

@@ -6,47 +6,72 @@ import asyncio
 import gzip
 import re
 import zlib
+from enum import Enum
 
 from starlette.requests import ClientDisconnect, Request
 
 from oa_base.refusal import Refusal
+from services.control.edge.limits import EdgeLimits
 
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
+BODY_GRACE_S = 5.0
+"""A body may take so long before its speed counts."""
 GZIP_FROM_BYTES = 1024
 """Smaller answers are not worth packing."""
 _GZIP_LEVEL = 5
 _DECLINED = re.compile(r"q=0(\.0{0,3})?")
 
 
-async def read_body(request: Request, max_bytes: int, timeout_s: float) -> bytes:
-    """The body, unpacked. Raises Refusal `request_too_large` (packed or not), `deadline_exceeded`,
-    `malformed_message`, `unsupported_media_type` for a packing that the edge doesn't know, `cancelled`."""
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("identity", "gzip"):
-        raise Refusal("unsupported_media_type", "this content encoding is not spoken here; send gzip or none")
-    declared = request.headers.get("content-length", "")
-    if declared.isascii() and declared.isdigit() and int(declared) > max_bytes:
-        raise _too_large(max_bytes)
+class Packing(Enum):
+    """How a message is packed. The value is the content coding."""
+
+    NONE = "identity"
+    GZIP = "gzip"
+
+
+def packing_of(coding: str) -> Packing:
+    """The packing that a Content-Encoding names; none for an empty text. Raises Refusal `unsupported_encoding`."""
     try:
-        async with asyncio.timeout(timeout_s):
-            packed = await _received(request, max_bytes)
-    except TimeoutError:
-        raise Refusal("deadline_exceeded", f"the body did not come within {timeout_s:g} s; send it sooner") from None
-    return packed if encoding == "identity" else unpacked(packed, max_bytes)
+        return Packing(coding.strip().lower() or Packing.NONE.value)
+    except ValueError:
+        known = ", ".join(packing.value for packing in Packing)
+        message = f"this content encoding is not spoken here; send one of {known}"
+        raise Refusal("unsupported_encoding", message, metadata={"supported": known}) from None
 
 
-async def _received(request: Request, max_bytes: int) -> bytes:
+async def read_body(request: Request, packing: Packing, limits: EdgeLimits) -> bytes:
+    """The body, unpacked. Raises Refusal `request_too_large` (packed or not), `deadline_exceeded`,
+    `malformed_message`, `cancelled`."""
+    declared = request.headers.get("content-length", "")
+    if declared.isascii() and declared.isdigit() and int(declared) > limits.max_body_bytes:
+        raise _too_large(limits.max_body_bytes)
+    packed = await _received(request, limits)
+    return unpacked(packed, limits.max_body_bytes) if packing is Packing.GZIP else packed
+
+
+async def _received(request: Request, limits: EdgeLimits) -> bytes:
+    """The body as it comes: whole within its time, and never slower on the average than its minimum speed."""
     chunks: list[bytes] = []
     size = 0
+    started = asyncio.get_running_loop().time()
     try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > max_bytes:
-                raise _too_large(max_bytes)
-            chunks.append(chunk)
+        async with asyncio.timeout_at(started + _allowed_s(0, limits)) as time:
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > limits.max_body_bytes:
+                    raise _too_large(limits.max_body_bytes)
+                chunks.append(chunk)
+                time.reschedule(started + _allowed_s(size, limits))
+    except TimeoutError:
+        raise Refusal("deadline_exceeded", "the body came too slowly; send it sooner") from None
     except ClientDisconnect:
         raise Refusal("cancelled", "the client went away") from None
     return b"".join(chunks)
+
+
+def _allowed_s(size: int, limits: EdgeLimits) -> float:
+    """How long a body may be on its way after `size` bytes of it."""
+    return min(BODY_GRACE_S + size / limits.min_body_bytes_per_s, limits.body_timeout_s)
 
 
 def unpacked(packed: bytes, max_bytes: int) -> bytes:

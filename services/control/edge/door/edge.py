@@ -1,4 +1,4 @@
-"""The endpoint of all methods: POST /package.Service/Method."""
+"""The endpoint of all methods: POST /package.Service/Method, and GET for those that change nothing."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from google.protobuf.message import DecodeError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from oa_base.clock import Clock
 from oa_base.refusal import Refusal
 from oa_platform.http.proxies import IpNetwork, client_network
 from oa_platform.telemetry.context import current_request_id
 from oa_wire.rules import check_rules
 from services.control.audit.domain import Origin
 from services.control.calls.app import Call, Handlers
-from services.control.edge.domain import check_protocol_version, timeout_s
-from services.control.edge.door.body import packed_if_wanted, read_body
-from services.control.edge.door.codec import Codec, codec_of, decode, encode
+from services.control.edge.domain import Room, timeout_s
+from services.control.edge.door.body import packed_if_wanted
+from services.control.edge.door.carried import Carried, carried
+from services.control.edge.door.codec import Codec, decode, encode
 from services.control.edge.door.methods import Method, Plane
 from services.control.edge.limits import EdgeLimits
+from services.control.edge.rates import CallRates
 from services.control.policy.app import Gate
-from services.control.policy.domain import StandingPrincipal
+from services.control.policy.domain import Public, StandingPrincipal
 from services.control.upstreams.app import Upstreams
-
-_OVERLOADED_RETRY_MS = 200
 
 
 class Edge:
@@ -37,6 +38,7 @@ class Edge:
         gate: Gate,
         upstreams: Upstreams,
         limits: EdgeLimits,
+        clock: Clock,
         trusted_proxies: Sequence[IpNetwork] = (),
     ) -> None:
         unserved = {name for name, method in methods.items() if method.plane is Plane.CONTROL} - set(handlers)
@@ -48,51 +50,57 @@ class Edge:
         self._upstreams = upstreams
         self._limits = limits
         self._trusted_proxies = trusted_proxies
-        self._calls = 0
+        self._rates = CallRates(limits.rates, clock)
+        self._known = Room(limits.max_calls, limits.max_calls_of_one)
+        self._anonymous = Room(limits.max_anonymous_calls, limits.max_anonymous_calls_of_network)
 
     async def serve(self, request: Request) -> Response:
         """Answer one call. Raises Refusal, which `middleware` answers."""
         method = self._method(request)
-        codec = codec_of(request.headers.get("content-type", ""))
-        check_protocol_version(request.headers)
+        message = carried(request)
         seconds = timeout_s(request.headers, self._limits.call_timeout_s)
-        answer = await self._within_limits(request, method, codec, seconds)
-        body, headers = packed_if_wanted(answer, request.headers.get("accept-encoding", ""))
-        return Response(body, headers=headers | {"content-type": codec.value, "vary": "accept-encoding, origin"})
-
-    async def _within_limits(self, request: Request, method: Method, codec: Codec, seconds: float) -> bytes:
-        if self._calls >= self._limits.max_calls:
-            message = f"the edge has {self._calls} calls going on; try again"
-            raise Refusal("overloaded", message, retry_after_ms=_OVERLOADED_RETRY_MS)
-        self._calls += 1
         deadline = asyncio.get_running_loop().time() + seconds
         try:
             async with asyncio.timeout_at(deadline):
-                return await self._answer(request, method, codec, deadline)
+                answer = await self._answer(request, method, message, deadline)
         except TimeoutError:
-            message = "the call ran out of its time and may have taken effect; look before you try again"
-            raise Refusal("deadline_exceeded", message) from None
-        finally:
-            self._calls -= 1
+            text = "the call ran out of its time and may have taken effect; look before you try again"
+            raise Refusal("deadline_exceeded", text) from None
+        body, headers = packed_if_wanted(answer, request.headers.get("accept-encoding", ""))
+        if request.method == "GET":
+            headers["cache-control"] = "private, no-store"
+        headers |= {"content-type": message.codec.value, "vary": "accept-encoding, origin"}
+        return Response(body, headers=headers)
 
     def _method(self, request: Request) -> Method:
-        name = request.url.path.removeprefix("/")
+        # As it was sent: a path in which an escaped slash stands is no name of a method.
+        name = request.scope["raw_path"].decode("latin-1").removeprefix("/")
         method = self._methods.get(name)
         if method is None:
             raise Refusal("unknown_method", "there is no such method; see proto/ for those there are")
         # Known to the access log and the metrics from here on: names that exist, and no others.
         request.state.method = method.name
-        if request.method != "POST":
-            raise Refusal("method_not_allowed", "this is not the way to call a method; use POST")
+        allowed = ("GET", "POST") if method.reads_only else ("POST",)
+        if request.method not in allowed:
+            text = f"this is not the way to call a method; use {' or '.join(allowed)}"
+            raise Refusal("method_not_allowed", text, metadata={"allow": ", ".join(allowed)})
         return method
 
-    async def _answer(self, request: Request, method: Method, codec: Codec, deadline: float) -> bytes:
+    async def _answer(self, request: Request, method: Method, message: Carried, deadline: float) -> bytes:
+        room = self._anonymous if isinstance(method.access, Public) else self._known
         origin = self._origin(request)
         # Before the body, which is not read from a caller that may not call.
         authorization = ", ".join(request.headers.getlist("authorization"))
-        principal = await self._gate.admit(authorization, method.access, method.name, origin)
-        body = await read_body(request, self._limits.max_body_bytes, self._limits.body_timeout_s)
-        call = Call(principal, origin)
+        with room.working():
+            principal = await self._gate.admit(authorization, method.access, method.name, origin)
+        caller = principal.subject if principal else origin.network
+        self._rates.take(method.call_class, caller)
+        with room.coming(caller):
+            body = await message.content(request, self._limits)
+            with room.working():
+                return await self._done(method, message.codec, body, Call(principal, origin), deadline)
+
+    async def _done(self, method: Method, codec: Codec, body: bytes, call: Call, deadline: float) -> bytes:
         if method.plane is Plane.CONTROL:
             return await self._own(method, codec, body, call)
         return await self._forwarded(method, codec, body, call.caller, deadline)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
+from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
@@ -28,6 +29,7 @@ from openagents.runtime.v1 import (
     schedule_service_pb2,
     worker_service_pb2,
 )
+from services.control.edge.rates import CallClass
 from services.control.policy.domain import Access, AnyPrincipal, Public, Scope, Scoped
 
 FILES: tuple[FileDescriptor, ...] = (
@@ -46,6 +48,9 @@ FILES: tuple[FileDescriptor, ...] = (
     read_service_pb2.DESCRIPTOR,
 )
 """Every file with a service of a plane that the edge may lead to; the options say which methods it does lead to."""
+
+
+_MINTS = frozenset({"openagents.control.v1.SyncTokenService/MintSyncToken"})
 
 
 class Plane(Enum):
@@ -70,6 +75,17 @@ class Method:
     access: Access
     request_type: type[Message]
     response_type: type[Message]
+    reads_only: bool
+    """Whether the contract says that it changes nothing (`NO_SIDE_EFFECTS`)."""
+
+    @property
+    def call_class(self) -> CallClass:
+        """What a call costs."""
+        if isinstance(self.access, Public):
+            return CallClass.PUBLIC
+        if self.name in _MINTS:
+            return CallClass.MINT
+        return CallClass.READ if self.reads_only else CallClass.WRITE
 
 
 def open_methods(files: Iterable[FileDescriptor] = FILES) -> Mapping[str, Method]:
@@ -104,6 +120,7 @@ def _method(descriptor: MethodDescriptor) -> Method | None:
         access=access,
         request_type=GetMessageClass(descriptor.input_type),
         response_type=GetMessageClass(descriptor.output_type),
+        reads_only=descriptor.GetOptions().idempotency_level == MethodOptions.NO_SIDE_EFFECTS,
     )
 
 

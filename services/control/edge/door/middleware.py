@@ -18,6 +18,7 @@ from oa_platform.health.failures import refusal_of
 from oa_platform.telemetry import metrics
 from oa_platform.telemetry.context import REQUEST_ID_KEY, adopt_request_id
 from oa_platform.telemetry.tracing import start_server_span
+from services.control.edge.domain import is_same_origin
 from services.control.edge.door.errors import error_body, error_headers
 
 _log = structlog.get_logger(__name__)
@@ -93,7 +94,9 @@ class _Exchange:
         self._scope = scope
         self._send = send
         self._origin = headers.get("origin")
-        self._origin_allowed = self._origin in allowed_origins
+        self._origin_allowed = self._origin in allowed_origins or (
+            self._origin is not None and is_same_origin(self._origin, headers.get("host", ""))
+        )
         self._preflight = scope["method"] == "OPTIONS" and "access-control-request-method" in headers
         self._request_id = adopt_request_id(headers.get(REQUEST_ID_KEY))
         self._span: Span = start_server_span(scope["path"], dict(headers))
@@ -110,7 +113,7 @@ class _Exchange:
         if not self._preflight:
             return False
         headers = {
-            "access-control-allow-methods": "POST",
+            "access-control-allow-methods": "GET, POST",
             "access-control-allow-headers": _ALLOWED_HEADERS,
             "access-control-max-age": str(_PREFLIGHT_MAX_AGE_S),
         }
@@ -142,6 +145,8 @@ class _Exchange:
         headers = {"content-type": "application/json", **error_headers(refusal)}
         if refusal.reason == "method_not_allowed":
             headers["allow"] = refusal.metadata.get("allow", "POST")
+        if refusal.reason == "unsupported_encoding":
+            headers["accept-encoding"] = refusal.metadata["supported"]
         body = error_body(refusal)
         if refusal.reason not in _BODY_UNREAD:
             await Response(body, refusal.info.http_status, headers)(self._scope, receive, self.send)

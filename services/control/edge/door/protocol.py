@@ -1,14 +1,46 @@
-"""HTTP/1.1 with limits on the head of a request: bytes and time. The parser beneath has neither."""
+"""HTTP/1.1 with limits on connections, and on the head of a request: bytes and time. The parser beneath has none."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from oa_platform.http.proxies import IpNetwork, client_network, is_within
+
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_TOO_MANY = b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_NOWHERE = ("", 0)
+
+
+class Connections:
+    """How many connections there are, and of which networks. Those of `proxies` have no limit of their own: behind one
+    of them are many people."""
+
+    def __init__(self, maximum: int, max_of_network: int, proxies: Sequence[IpNetwork] = ()) -> None:
+        self._maximum = maximum
+        self._max_of_network = max_of_network
+        self._proxies = proxies
+        self._of: Counter[str] = Counter()
+
+    def open(self, peer: str) -> str | None:
+        """Count a connection from an address. The network to `close` later; None when there are too many."""
+        network = client_network(peer, "", ())
+        full = self._of[network] >= self._max_of_network and not is_within(peer, self._proxies)
+        if full or self._of.total() >= self._maximum:
+            return None
+        self._of[network] += 1
+        return network
+
+    def close(self, network: str) -> None:
+        """Count it no longer."""
+        self._of[network] -= 1
+        if not self._of[network]:
+            del self._of[network]
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
@@ -16,6 +48,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     max_head_bytes: ClassVar[int] = 16 * 1024
     head_timeout_s: ClassVar[float] = 10.0
+    connections_open: ClassVar[Connections] = Connections(8192, 512)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The clock for the first head starts with the connection."""
@@ -23,15 +56,24 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._in_head = False
         self._head_timer: asyncio.TimerHandle | None = None
+        peer = transport.get_extra_info("peername") or _NOWHERE
+        self._network = self.connections_open.open(str(peer[0]))
+        if self._network is None:
+            self._refuse(_TOO_MANY)
+            return
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is left to wait for."""
         self._stop_timer()
+        if self._network is not None:
+            self.connections_open.close(self._network)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Count what belongs to an unfinished head."""
+        if self.transport.is_closing():
+            return
         super().data_received(data)
         if not self._in_head or self.transport.is_closing():
             return
@@ -68,7 +110,11 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-def limited_protocol(max_head_bytes: int, head_timeout_s: float) -> type[LimitedHttpProtocol]:
+def limited_protocol(max_head_bytes: int, head_timeout_s: float, connections: Connections) -> type[LimitedHttpProtocol]:
     """The protocol with these limits, as uvicorn takes it: a class."""
-    limits: dict[str, Any] = {"max_head_bytes": max_head_bytes, "head_timeout_s": head_timeout_s}
+    limits: dict[str, Any] = {
+        "max_head_bytes": max_head_bytes,
+        "head_timeout_s": head_timeout_s,
+        "connections_open": connections,
+    }
     return type("ConfiguredHttpProtocol", (LimitedHttpProtocol,), limits)

@@ -37,7 +37,7 @@ class _Routes:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        answer = self._key_set(request) if request.url.path == JWKS_PATH else await self._edge.serve(request)
+        answer = self._key_set(request) if scope["raw_path"] == JWKS_PATH.encode() else await self._edge.serve(request)
         await answer(scope, receive, send)
 
     def _key_set(self, request: Request) -> Response:

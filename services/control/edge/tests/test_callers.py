@@ -1,0 +1,291 @@
+"""What one caller can take of the edge, and that the others go on: real sockets of several networks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from oa_base.clock import SECOND_NS
+from oa_base.rate import Rate
+from oa_base.refusal import Refusal
+from oa_testing.clock import FakeClock
+from oa_testing.postgres import Database
+from oa_testing.waiting import PATIENCE_S
+from services.control.edge.domain import BODIES_PER_CALL, Room, is_same_origin
+from services.control.edge.door.protocol import Connections
+from services.control.edge.rates import CallClass, CallRates
+from services.control.tests.harness import Control, new_id, reason_of, running_control
+
+START = "control.AuthService/StartChallenge"
+CALLER = "control.SessionService/GetCaller"
+GOOD = {"email": "ada@example.org", "deviceId": "dev_01JD8V0000000000000000000A"}
+SLOW = 600
+HALF_A_REQUEST = (
+    b"POST /openagents.control.v1.AuthService/StartChallenge HTTP/1.1\r\nhost: x\r\n"
+    b"content-type: application/json\r\ncontent-length: 100\r\n\r\n{"
+)
+
+
+# ------------------------------------------------------------------------------------------------- slow requests
+
+
+async def _half_a_request(control: Control, from_address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    url = control.http.base_url
+    reader, writer = await asyncio.open_connection(url.host, url.port, local_addr=(from_address, 0))
+    writer.write(HALF_A_REQUEST)
+    await writer.drain()
+    return reader, writer
+
+
+@contextlib.asynccontextmanager
+async def slow_requests(control: Control, count: int, from_address: str) -> AsyncIterator[list[asyncio.StreamReader]]:
+    """So many connections that send a head and one byte."""
+    made = [await _half_a_request(control, from_address) for _ in range(count)]
+    try:
+        yield [reader for reader, _ in made]
+    finally:
+        for _, writer in made:
+            writer.close()
+
+
+@pytest.mark.parametrize("from_address", ["127.0.0.1", "127.0.0.2"])
+async def test_slow_strangers_stop_nobody_who_is_known(
+    control_database: Database, tmp_path: Path, from_address: str
+) -> None:
+    # From the caller's own network and from another one; no limit of connections helps here.
+    async with running_control(
+        control_database,
+        tmp_path,
+        OA_HTTP_MAX_CONNECTIONS_OF_NETWORK="1000",
+        OA_HTTP_BODY_TIMEOUT_S=str(4 * PATIENCE_S),
+        OA_HTTP_MIN_BODY_BYTES_PER_S="1",
+    ) as control:
+        token = await control.access_token()
+        async with slow_requests(control, SLOW, from_address) as readers:
+            # The last of them was looked at: it is refused at once, as its network has its places.
+            async with asyncio.timeout(PATIENCE_S):
+                assert (await readers[-1].readline()).startswith(b"HTTP/1.1 429 ")
+            async with httpx.AsyncClient(base_url=control.base_url, trust_env=False, timeout=PATIENCE_S) as fresh:
+                for _ in range(20):
+                    answer = await fresh.post(
+                        "/openagents.control.v1.SessionService/GetCaller",
+                        json={},
+                        headers={"authorization": f"Bearer {token}"},
+                    )
+                    assert answer.status_code == 200, answer.text
+            if from_address != "127.0.0.1":
+                assert (await control.call(START, GOOD | {"email": "bob@example.org"})).status_code == 200
+
+
+async def test_a_network_has_a_limited_number_of_connections(control_database: Database, tmp_path: Path) -> None:
+    async with running_control(
+        control_database, tmp_path, OA_HTTP_MAX_CONNECTIONS_OF_NETWORK="4", OA_HTTP_BODY_TIMEOUT_S="60"
+    ) as control:
+        async with slow_requests(control, 4, "127.0.0.2"):
+            reader, writer = await _half_a_request(control, "127.0.0.2")
+            async with asyncio.timeout(PATIENCE_S):
+                assert (await reader.readline()).startswith(b"HTTP/1.1 429 ")
+            writer.close()
+            assert (await control.call(START, GOOD)).status_code == 200
+        # Closed ones don't count.
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                async with slow_requests(control, 4, "127.0.0.2") as readers:
+                    if not any(reader.at_eof() for reader in readers):
+                        break
+
+
+def test_connections_are_counted_by_network_and_together() -> None:
+    connections = Connections(5, 2)
+    first = connections.open("192.0.2.1")
+    assert first == "192.0.2.1"
+    assert connections.open("192.0.2.1")
+    assert connections.open("192.0.2.1") is None
+    connections.close(first)
+    assert connections.open("192.0.2.1")
+    assert connections.open("2001:db8:0:1::1")
+    assert connections.open("2001:db8:0:1::2") == "2001:db8:0:1::/64"
+    assert connections.open("2001:db8:0:1::3") is None
+    assert connections.open("192.0.2.2")
+    assert connections.open("192.0.2.3") is None, "five are all"
+
+
+async def test_a_trusted_proxy_has_no_limit_of_connections(control_database: Database, tmp_path: Path) -> None:
+    async with (
+        running_control(
+            control_database, tmp_path, OA_HTTP_MAX_CONNECTIONS_OF_NETWORK="1", OA_TRUSTED_PROXIES="127.0.0.2"
+        ) as control,
+        slow_requests(control, 4, "127.0.0.2") as readers,
+    ):
+        assert (await control.call(START, GOOD)).status_code == 200
+        assert not any(reader.at_eof() for reader in readers)
+
+
+async def test_a_body_that_comes_in_drops_is_not_waited_for(control_database: Database, tmp_path: Path) -> None:
+    async with running_control(control_database, tmp_path, OA_HTTP_MIN_BODY_BYTES_PER_S="1000000") as control:
+        reader, writer = await _half_a_request(control, "127.0.0.1")
+        dropping = asyncio.create_task(_drop(writer))
+        async with asyncio.timeout(PATIENCE_S):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 504 ")
+        dropping.cancel()
+        writer.close()
+
+
+async def _drop(writer: asyncio.StreamWriter) -> None:
+    for _ in range(90):
+        writer.write(b" ")
+        await asyncio.sleep(0.2)
+
+
+def test_a_room_counts_each_caller_those_on_their_way_and_those_at_work() -> None:
+    room = Room(max_calls=1, max_of_one=2)
+    with contextlib.ExitStack() as held:
+        held.enter_context(room.coming("a"))
+        held.enter_context(room.coming("a"))
+        with pytest.raises(Refusal, match="2 calls of yours"), room.coming("a"):
+            pass
+        with room.working(), pytest.raises(Refusal, match="overloaded"), room.working():
+            pass
+        for number in range(BODIES_PER_CALL - 2):
+            held.enter_context(room.coming(f"b{number}"))
+        with pytest.raises(Refusal, match="on their way"), room.coming("c"):
+            pass
+    with room.coming("a"), room.working():
+        pass
+
+
+# ------------------------------------------------------------------------------------------------- rates
+
+
+def test_each_caller_has_a_bucket_of_each_kind_and_is_told_when_to_come_back() -> None:
+    clock = FakeClock()
+    rates = CallRates(dict.fromkeys(CallClass, Rate(2, 10 * SECOND_NS)), clock)
+    for _ in range(2):
+        rates.take(CallClass.READ, "ada")
+    with pytest.raises(Refusal) as refused:
+        rates.take(CallClass.READ, "ada")
+    assert (refused.value.reason, refused.value.retry_after_ms) == ("rate_limited", 10_000)
+    rates.take(CallClass.WRITE, "ada")
+    rates.take(CallClass.READ, "bob")
+
+
+def test_a_flood_of_callers_takes_a_limited_memory() -> None:
+    rates = CallRates(dict.fromkeys(CallClass, Rate(1, SECOND_NS)), FakeClock(), max_buckets=100)
+    for number in range(1000):
+        rates.take(CallClass.PUBLIC, f"network {number}")
+    assert len(rates._full_at_ns) <= 100
+    with pytest.raises(Refusal, match="rate_limited"):
+        rates.take(CallClass.PUBLIC, "network 999")
+
+
+async def test_reads_writes_and_mints_have_limits_of_their_own(control_database: Database, tmp_path: Path) -> None:
+    slow = {f"OA_CALLS_{kind}_{what}": "0.001" for kind in ("READS", "WRITES", "MINTS") for what in ("PER_S",)}
+    bursts = {"OA_CALLS_READS_BURST": "3", "OA_CALLS_WRITES_BURST": "2", "OA_CALLS_MINTS_BURST": "1"}
+    limits: dict[str, Any] = slow | bursts
+    async with running_control(control_database, tmp_path, **limits) as control:
+        ada, bob = await control.access_token(), await control.access_token("bob@example.org")
+        user = (await control.ok(CALLER, {}, ada))["principal"]["subject"]
+        mint, write = "control.SyncTokenService/MintSyncToken", "control.ServiceAccountService/CreateServiceAccount"
+        topics = {"topics": [f"user:{user}:runs"]}
+        asked = {CALLER: ({}, 2), mint: (topics, 1), write: ({"name": "script"}, 2)}
+        for method, (body, left) in asked.items():
+            answers = [await control.call(method, body, ada) for _ in range(left + 1)]
+            assert [answer.status_code for answer in answers] == [200] * left + [429], method
+            assert reason_of(answers[-1]) == "rate_limited"
+            assert int(answers[-1].headers["retry-after"]) > 0
+        assert (await control.call(CALLER, {}, bob)).status_code == 200
+
+
+async def test_keys_and_refreshes_are_limited_for_a_network(control_database: Database, tmp_path: Path) -> None:
+    async with running_control(
+        control_database,
+        tmp_path,
+        OA_CALLS_PUBLIC_PER_S="0.001",
+        OA_CALLS_PUBLIC_BURST="3",
+        OA_TRUSTED_PROXIES="127.0.0.1",
+    ) as control:
+        exchange = {"apiKey": "oak_" + "A" * 43, "use": "TOKEN_USE_EDGE"}
+        method = "control.ServiceAccountService/ExchangeKey"
+        statuses = [
+            (await control.call(method, exchange, x_forwarded_for="198.51.100.1")).status_code for _ in range(4)
+        ]
+        assert 429 not in statuses[:3]
+        assert statuses[3] == 429
+        assert (await control.call(method, exchange, x_forwarded_for="198.51.100.2")).status_code != 429
+
+
+# ------------------------------------------------------------------------------------------------- networks
+
+
+ONE_CODE: dict[str, Any] = {"OA_SIGN_IN_NETWORK_BURST": "1", "OA_SIGN_IN_NETWORK_PERIOD_S": "3600"}
+
+
+async def asked_from(control: Control, forwarded: str) -> int:
+    """The status of a call for a code with this X-Forwarded-For."""
+    body = GOOD | {"email": f"{new_id('usr')}@example.org"}
+    return (await control.call(START, body, x_forwarded_for=forwarded)).status_code
+
+
+async def test_a_client_names_no_network_of_its_own(control_database: Database, tmp_path: Path) -> None:
+    async with running_control(control_database, tmp_path, **ONE_CODE) as control:
+        # Nobody in front is trusted: six names are one caller.
+        assert [await asked_from(control, f"198.51.100.{n}") for n in range(6)] == [200] + [429] * 5
+
+
+async def test_behind_a_trusted_proxy_each_client_has_limits_of_its_own(
+    control_database: Database, tmp_path: Path
+) -> None:
+    async with running_control(
+        control_database, tmp_path, OA_TRUSTED_PROXIES="127.0.0.1,10.0.0.0/8", **ONE_CODE
+    ) as control:
+        assert await asked_from(control, "198.51.100.1") == 200
+        assert await asked_from(control, "198.51.100.2:4711, 10.1.1.1") == 200
+        assert await asked_from(control, "6.6.6.6, 198.51.100.1") == 429
+        assert await asked_from(control, "[2001:db8:1:2::1]:443") == 200
+        assert await asked_from(control, "2001:db8:1:2::2") == 429
+
+
+# ------------------------------------------------------------------------------------------------- origins
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "same"),
+    [
+        ("http://127.0.0.1:8080", "127.0.0.1:8080", True),
+        ("https://api.example.org", "api.example.org", True),  # TLS ended at a proxy
+        ("https://api.example.org", "api.example.org:443", True),
+        ("https://API.example.org", "api.EXAMPLE.org", True),
+        ("http://[::1]:8080", "[::1]:8080", True),
+        ("https://api.example.org", "api.example.org:80", False),
+        ("https://api.example.org:8443", "api.example.org", False),
+        ("https://api.example.org.evil.org", "api.example.org", False),
+        ("https://evil.org", "api.example.org", False),
+        ("null", "null", False),
+        ("null", "", False),
+        ("", "", False),
+        ("https://", "", False),
+        ("ftp://api.example.org", "api.example.org", False),
+        ("https://api.example.org/path", "api.example.org", False),
+        ("https://api.example.org:x", "api.example.org:x", False),
+        ("https://api.example.org", "api.example.org/x", False),
+    ],
+)
+def test_a_page_of_the_edges_own_origin(origin: str, host: str, same: bool) -> None:
+    assert is_same_origin(origin, host) is same
+
+
+async def test_a_page_of_the_edges_own_origin_may_call(control: Control) -> None:
+    own = str(control.http.base_url).rstrip("/")
+    assert (await control.call(START, GOOD, origin=own)).status_code == 200
+    answer = await control.call(START, GOOD, origin="https://api.example.org", host="api.example.org")
+    assert reason_of(answer) == "rate_limited", "it got through to sign-in"
+    answer = await control.call(START, GOOD, origin="https://evil.example.org")
+    assert (answer.status_code, reason_of(answer)) == (403, "origin_not_allowed")
+    assert json.loads(answer.content)["code"] == "permission_denied"
