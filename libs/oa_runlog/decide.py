@@ -136,7 +136,7 @@ def _decide(
     if isinstance(command, CreateRun):
         return _create(command, limits, now_ns, known)
     if state is None:
-        raise not_found(command.run_id)
+        raise not_found()
     match command:
         case Append():
             return _append(state, command, limits, now_ns, known)
@@ -158,9 +158,9 @@ def _decide(
             return _time_limit(state, now_ns)
 
 
-def not_found(run_id: str) -> Refusal:
+def not_found() -> Refusal:
     """The refusal for a run that does not exist, and for one that the caller may not know of."""
-    return Refusal("not_found", f"there is no run {run_id} that you may see; check the id", field="run_id")
+    return Refusal("not_found", "there is no such run that you may see; check the id", field="run_id")
 
 
 def stale_epoch(state: RunState, lease_epoch: int) -> Refusal:
@@ -206,7 +206,7 @@ def _append(
     state: RunState, command: Append, limits: Limits, now_ns: int, known: KnownKey | None
 ) -> Accepted | Unchanged:
     if state.org_id != command.org_id:
-        raise not_found(command.run_id)
+        raise not_found()
     if known is not None:
         if known.fingerprint != command.fingerprint:
             raise _idempotency_conflict()
@@ -353,7 +353,7 @@ def _assign(state: RunState, command: AssignRun, now_ns: int) -> Accepted:
 
 def _request_cancel(state: RunState, command: RequestCancel, now_ns: int) -> Accepted | Unchanged:
     if state.org_id != command.org_id:
-        raise not_found(command.run_id)
+        raise not_found()
     if state.status.is_final or state.cancel_requested_ns is not None:
         return Unchanged(state.run_id, state.latest_seq, state.latest_seq)
     events = [EncodedBody.of(RunCancelRequested(command.requested_by, command.reason))]
@@ -367,7 +367,7 @@ def _send_input(
     state: RunState, command: SendInput, limits: Limits, now_ns: int, known: KnownKey | None
 ) -> Accepted | Unchanged:
     if state.org_id != command.org_id:
-        raise not_found(command.run_id)
+        raise not_found()
     if known is not None:
         if known.fingerprint != command.fingerprint:
             raise _idempotency_conflict()
@@ -387,7 +387,7 @@ def _settle_request(
     state: RunState, command: SettleRequest, limits: Limits, now_ns: int, known: KnownKey | None
 ) -> Accepted | Unchanged:
     if state.org_id != command.org_id:
-        raise not_found(command.run_id)
+        raise not_found()
     is_answer = command.event.type is EventType.REQUEST_ANSWERED
     if known is not None and is_answer and known.fingerprint != command.fingerprint:
         text = "the request was answered before, or its time is over; read what settled it"

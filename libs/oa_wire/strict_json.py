@@ -24,7 +24,8 @@ _UNPARSABLE = (json_format.ParseError, ValueError, TypeError, AttributeError, Re
 
 
 def merge_json(text: str | bytes, message: Message) -> None:
-    """Read `text` into `message`. Raises Refusal `malformed_message` with the path of the field; no value is echoed."""
+    """Read `text` into `message`. Raises Refusal `malformed_message` with the path of the field; no value and
+    no name that isn't the contract's is echoed."""
     try:
         document = read_json(text)
     except ValueError:
@@ -59,11 +60,11 @@ def _check_object(value: Any, descriptor: Descriptor, path: str) -> None:
     if not isinstance(value, dict):
         raise _refused(path, f"{path or 'the body'} must be a JSON object")
     seen: set[str] = set()
-    for key, inner in value.items():
+    for number, (key, inner) in enumerate(value.items(), start=1):
         field = _field(descriptor, key)
         if field is None:
-            unknown = _joined(path, key)
-            raise _refused(unknown, f"{descriptor.full_name} has no field {key[:100]!a}; leave it out")
+            where = path or "the body"
+            raise _refused(path, f"member {number} of {where} is no field of {descriptor.full_name}; leave it out")
         if field.name in seen:
             raise _refused(_joined(path, field.name), f"{field.name} stands under both of its names; use one")
         seen.add(field.name)
@@ -133,12 +134,13 @@ def _parses(document: dict[str, Any], descriptor: Descriptor) -> bool:
 
 
 def _parts(value: Any, field: FieldDescriptor, path: str) -> Iterator[tuple[str, Any]]:
-    """The values in a field's JSON with their paths: one, or each of a list or map."""
+    """The values in a field's JSON with their paths: one, or each of a list or map. A map's keys are the sender's own
+    words, and no path has them."""
     if not field.is_repeated:
         yield path, value
     elif _is_map(field):
-        for key, inner in value.items():
-            yield f"{path}[{key!r}]", inner
+        for inner in value.values():
+            yield path, inner
     else:
         for index, inner in enumerate(value):
             yield f"{path}[{index}]", inner
@@ -169,7 +171,7 @@ def _field(descriptor: Descriptor, key: str) -> FieldDescriptor | None:
 
 
 def _joined(path: str, name: str) -> str:
-    return f"{path}.{name[:100]}" if path else name[:100]
+    return f"{path}.{name}" if path else name
 
 
 def _refused(field: str, message: str) -> Refusal:

@@ -39,8 +39,7 @@ from oa_platform.config.shared import (
     ServiceSettings,
     doc_of_target,
 )
-from services.control.edge.limits import EdgeLimits
-from services.control.edge.rates import CallClass
+from services.control.edge.limits import CallClass, EdgeLimits
 from services.control.sign_in.limits import SignInLimits
 
 MIN_HMAC_KEY_CHARS = 32

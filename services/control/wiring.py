@@ -21,6 +21,7 @@ from oa_platform.rpc.client import open_channel
 from oa_platform.rpc.server import GrpcServer
 from oa_platform.tls.protection import Protection, edge_protection
 from openagents.control.v1.revocation_service_pb2_grpc import add_RevocationServiceServicer_to_server
+from services.control.audit.app import RefusedCredentials
 from services.control.audit.store import PostgresAuditTrail
 from services.control.calls.app import Handlers
 from services.control.calls.door import register_all
@@ -93,6 +94,7 @@ class UseCases:
         transactions, clock = dependencies.transactions, dependencies.clock
         hmac_key = dependencies.hmac_key
         issuer = TokenIssuer(dependencies.signer)
+        self.refused = RefusedCredentials(transactions, clock)
         self.orgs = Orgs(transactions)
         self.revocations = RevocationFeed(transactions, clock, REVOCATION_LIMITS)
         self.sessions = Sessions(transactions, clock, issuer, hmac_key)
@@ -145,7 +147,8 @@ async def start(settings: ControlSettings, process: Process) -> None:
     server.register(add_RevocationServiceServicer_to_server, RevocationApi(cases.revocations))
     await process.enter(server)
     limits = settings.edge.limits(settings.calls.rates())
-    edge = Edge(open_methods(), handlers, cases.gate, upstreams, limits, clock, settings.proxies.trusted)
+    process.background("audit of refusals", cases.refused.keep_writing())
+    edge = Edge(open_methods(), handlers, cases.gate, upstreams, limits, clock, cases.refused, settings.proxies.trusted)
     outside = await process.enter(edge_protection(settings.edge_tls, settings.tls, clock))
     await process.enter(_http_server(settings, edge, ring, clock, outside))
 

@@ -49,7 +49,7 @@ class Tally:
         expected = code or refusal.info.grpc_code
         if outcome.is_defect or not is_reason(refusal.reason) or outcome.status != expected:
             self.problems.append(f"{what}: {outcome.status} {refusal!r}")
-        if MARK in outcome.text.lower():
+        if MARK in outcome.text.lower() or NOBODY in outcome.text:
             self.problems.append(f"{what}: echoes what was sent: {outcome.text}")
         return True
 
@@ -61,8 +61,7 @@ class Tally:
         reason, field = outcome.refusal.reason, outcome.refusal.field
         if reason not in mutation.reasons:
             self.problems.append(f"{mutation}: refused for {reason}, not for {sorted(mutation.reasons)}")
-        # Where a map's entry is at fault, its key may be named after the map.
-        if field.partition("['")[0] != mutation.field:
+        if field != mutation.field:
             self.problems.append(f"{mutation}: the refusal names the field {field!r}")
 
     def settle(self) -> None:

@@ -88,7 +88,7 @@ def mutations(descriptor: Descriptor, good: Mapping[str, Json]) -> Iterator[Muta
 
 
 def _in_message(descriptor: Descriptor, here: Mapping[str, Json], place: _Place) -> Iterator[Mutation]:
-    yield place.member("no_such_field").unreadable("unknown field", MARK)
+    yield replace(place.member(f"no_such_{MARK}").unreadable("unknown field", MARK), field=place.path)
     for oneof in descriptor.oneofs:
         names = [field.name for field in oneof.fields]
         present = next((name for name in names if name in here), None)

@@ -16,6 +16,7 @@ from oa_platform.config.dsn import check_database_url
 from oa_platform.config.ports import HIGHEST_PORT
 
 T = TypeVar("T")
+IpNetwork = IPv4Network | IPv6Network
 MAX_TOKENS = 2
 """Maximum number of tokens of one service that are accepted at a time: the old one and the new one."""
 
@@ -95,10 +96,10 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def networks() -> Parser[Sequence[IPv4Network | IPv6Network]]:
+def networks() -> Parser[Sequence[IpNetwork]]:
     """IP networks, separated by commas; none is an empty text. A network that has everybody in it is refused."""
 
-    def parse(given: str) -> Sequence[IPv4Network | IPv6Network]:
+    def parse(given: str) -> Sequence[IpNetwork]:
         parts = [part.strip() for part in given.split(",")] if given.strip() else []
         found = tuple(ip_network(part) for part in parts)
         if any(network.prefixlen == 0 for network in found):

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from oa_platform.config.loading import DefaultFrom, Problem, group, own_port, peer_port, setting
 from oa_platform.config.parsers import (
     Address,
+    IpNetwork,
     Secret,
     Target,
     address,
@@ -32,7 +33,6 @@ from oa_platform.config.parsers import (
 )
 from oa_platform.config.ports import default_port
 from oa_platform.config.production import DEVELOPMENT, PRODUCTION, production_problems, weak
-from oa_platform.http.proxies import IpNetwork
 
 DRAIN_DEADLINE = "OA_DRAIN_DEADLINE_S"
 """What every wait of a drain lies within."""

@@ -14,6 +14,8 @@ import ipaddress
 import re
 from collections.abc import MutableMapping, Sequence
 
+from oa_platform.config.parsers import IpNetwork
+
 NO_PROXY_OPTION = ("grpc.enable_http_proxy", 0)
 """For channels that are made where the environment still has a proxy."""
 UNKNOWN_NETWORK = "unknown"
@@ -23,7 +25,6 @@ _IPV6_NETWORK_BITS = 64
 _WITH_PORT = re.compile(r"\[([^\]]+)\](?::[0-9]+)?|([0-9.]+):[0-9]+")
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def forget_proxies(environment: MutableMapping[str, str]) -> None:

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from datetime import datetime
 from typing import Protocol
 
-from services.control.audit.domain import AuditEntry
+import structlog
+
+from oa_base.clock import Clock
+from oa_base.refusal import Refusal
+from services.control.audit.domain import Action, AuditEntry, Origin
+from services.control.transactions.app import Transactions
+
+_log = structlog.get_logger(__name__)
+INTERVAL_S = 60.0
+MAX_NETWORKS = 1000
+"""Maximum number of networks with a row of their own in a minute."""
+OTHER_NETWORKS = "others"
+"""Stands for all networks beyond `MAX_NETWORKS`."""
 
 
 class AuditTrail(Protocol):
@@ -21,3 +35,57 @@ class Audited(Protocol):
 
     @property
     def audit(self) -> AuditTrail: ...
+
+
+class RefusedCredentials:
+    """Refused keys, codes and refresh tokens: one row a minute for each network, with a count.
+
+    A row for each would let a stranger fill the table. So they are counted here, and written down when the minute is
+    over; a process that is killed loses the counts of one minute. The log has them one by one.
+    """
+
+    def __init__(self, transactions: Transactions[Audited], clock: Clock) -> None:
+        self._transactions = transactions
+        self._clock = clock
+        self._refused: dict[str, Counter[str]] = {}
+
+    def note(self, network: str, reason: str) -> None:
+        """Count a credential that came from a network and was refused."""
+        if network not in self._refused and len(self._refused) >= MAX_NETWORKS:
+            network = OTHER_NETWORKS
+        self._refused.setdefault(network, Counter())[reason] += 1
+
+    async def write_down(self) -> None:
+        """A row for each network that has something. Raises Refusal `unavailable`; the counts are kept then."""
+        written, self._refused = self._refused, {}
+        if not written:
+            return
+        try:
+            async with self._transactions.begin() as tx:
+                for network, reasons in written.items():
+                    await tx.audit.add(_entry(network, reasons), self._clock.now())
+        except Exception:
+            for network, reasons in written.items():
+                self._refused.setdefault(network, Counter()).update(reasons)
+            raise
+
+    async def keep_writing(self, interval_s: float = INTERVAL_S) -> None:
+        """Write down each minute, and once more when cancelled."""
+        try:
+            while True:
+                await asyncio.sleep(interval_s)
+                await self._try_to_write()
+        finally:
+            await self._try_to_write()
+
+    async def _try_to_write(self) -> None:
+        try:
+            await self.write_down()
+        except Refusal as refusal:
+            _log.warning("audit_of_refusals_waits", reason=refusal.reason)
+
+
+def _entry(network: str, reasons: Counter[str]) -> AuditEntry:
+    most = reasons.most_common()
+    counts = ", ".join(f"{count} {reason}" for reason, count in most)
+    return AuditEntry(Action.CREDENTIALS_REFUSED, Origin(network=network), target=counts, reason=most[0][0])

@@ -20,6 +20,7 @@ class Action(StrEnum):
     SERVICE_ACCOUNT_CREATED = "service_account.created"
     SERVICE_ACCOUNT_REVOKED = "service_account.revoked"
     KEY_EXCHANGED = "service_account.key_exchanged"
+    CREDENTIALS_REFUSED = "credentials.refused"  # a row for many
     CALL_DENIED = "call.denied"
 
 

@@ -9,13 +9,12 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from oa_base.refusal import Refusal
+from services.control.edge.limits import BODIES_PER_CALL
 
 _TIMEOUT = re.compile(r"[0-9]{1,10}")
 _PROTOCOL_VERSION = "1"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _OVERLOADED_RETRY_MS = 200
-BODIES_PER_CALL = 4
-"""So many requests may be on their way in for each one that may be worked on."""
 
 
 def check_protocol_version(version: str | None) -> None:

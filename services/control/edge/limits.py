@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 
 from oa_base.rate import Rate
-from services.control.edge.rates import CallClass
+
+BODIES_PER_CALL = 4
+"""So many requests may be on their way in for each one that may be worked on."""
+
+
+class CallClass(Enum):
+    """What a call costs; the value is what it is called in a refusal."""
+
+    READ = "reads"
+    WRITE = "writes"
+    MINT = "new tokens"
+    PUBLIC = "calls without a token"
+    """By whom nobody knows yet: counted for a network."""
 
 
 @dataclass(frozen=True)

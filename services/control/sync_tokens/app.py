@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from services.control.sync_tokens.domain import (
     decide_topic,
     granted_topics,
     needed_scopes,
+    summary,
     token_expiry,
     token_ttl,
 )
@@ -110,10 +111,9 @@ class SyncTokens:
     async def _record(
         self, tx: Transaction, principal: StandingPrincipal, grants: tuple[Grant, ...], origin: Origin
     ) -> tuple[str, ...] | Refusal:
-        now = self._clock.now()
-        entry = by(principal, Action.SYNC_TOKEN_MINTED, origin)
-        for grant in grants:
-            await tx.audit.add(replace(entry, target=grant.topic, reason=grant.reason or ""), now)
+        reason = next((grant.reason for grant in grants if grant.reason), "")
+        entry = by(principal, Action.SYNC_TOKEN_MINTED, origin, summary(grants), reason)
+        await tx.audit.add(entry, self._clock.now())
         try:
             return granted_topics(grants)
         except Refusal as refusal:

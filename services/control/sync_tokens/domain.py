@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,6 +14,8 @@ from services.control.policy.domain import OrgOwned, Resource, Scope, Scoped, St
 DEFAULT_TTL_S = 300
 MIN_TTL_S = 60
 MAX_TTL_S = 900
+MAX_AUDITED_TOPICS = 8
+"""Maximum number of topics that the audit row of a mint names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,15 @@ def granted_topics(grants: Sequence[Grant]) -> tuple[str, ...]:
     first = grants[0]
     message = f"no topic was granted, and the first was refused for {first.reason}; ask for topics that you may read"
     raise Refusal(str(first.reason), message, field="topics")
+
+
+def summary(grants: Sequence[Grant]) -> str:
+    """What the audit trail says of a mint, in one row however much was asked for: how many topics were granted, and the
+    first of them; how many were refused, and for what. A refused topic is the caller's own text, and isn't in it."""
+    granted = [grant.topic for grant in grants if grant.reason is None]
+    refused = Counter(grant.reason for grant in grants if grant.reason)
+    parts = [f"{len(granted)} granted", *granted[:MAX_AUDITED_TOPICS], f"{refused.total()} refused"]
+    return ", ".join(parts + [f"{count} {reason}" for reason, count in sorted(refused.items())])
 
 
 def needed_scopes(topics: Sequence[Topic]) -> tuple[str, ...]:

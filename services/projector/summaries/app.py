@@ -142,7 +142,7 @@ class Reads:
         if summary is None or not _may_read(principal, summary):
             raise Refusal(
                 "not_found",
-                f"there is no run {run_id} in the read model; a new one takes a moment",
+                "there is no such run in the read model; a new one takes a moment",
                 field="run_id",
             )
         return summary

@@ -50,7 +50,7 @@ class Requests:
     async def _run(self, principal: Principal, run_id: str) -> RunRecord:
         run = await self._logs.run(run_id)
         if run is None or run.state.org_id != principal.org_id:
-            raise not_found(run_id)
+            raise not_found()
         return run
 
     async def _request(self, run_id: str, request_id: str) -> Request:

@@ -47,7 +47,7 @@ class Runs:
         """A run. Raises Refusal not_found."""
         run = await self._reader.run(run_id)
         if run is None or run.state.org_id != principal.org_id:
-            raise not_found(run_id)
+            raise not_found()
         return run
 
     async def cancel(self, principal: Principal, run_id: str, reason: str) -> RunRecord:
@@ -74,5 +74,5 @@ class Runs:
     async def _existing(self, run_id: str) -> RunRecord:
         run = await self._reader.run(run_id)
         if run is None:
-            raise not_found(run_id)
+            raise not_found()
         return run

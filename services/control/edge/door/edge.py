@@ -11,18 +11,20 @@ from starlette.responses import Response
 
 from oa_base.clock import Clock
 from oa_base.refusal import Refusal
-from oa_platform.http.proxies import IpNetwork, client_network
+from oa_platform.config.parsers import IpNetwork
+from oa_platform.http.proxies import client_network
 from oa_platform.telemetry.context import current_request_id
 from oa_wire.rules import check_rules
+from services.control.audit.app import RefusedCredentials
 from services.control.audit.domain import Origin
 from services.control.calls.app import Call, Handlers
+from services.control.edge.app import CallRates
 from services.control.edge.domain import Room, timeout_s
 from services.control.edge.door.body import packed_if_wanted
 from services.control.edge.door.carried import Carried, carried
 from services.control.edge.door.codec import Codec, decode, encode
 from services.control.edge.door.methods import Method, Plane
 from services.control.edge.limits import EdgeLimits
-from services.control.edge.rates import CallRates
 from services.control.policy.app import Gate
 from services.control.policy.domain import Public, StandingPrincipal
 from services.control.upstreams.app import Upstreams
@@ -39,6 +41,7 @@ class Edge:
         upstreams: Upstreams,
         limits: EdgeLimits,
         clock: Clock,
+        refused: RefusedCredentials,
         trusted_proxies: Sequence[IpNetwork] = (),
     ) -> None:
         unserved = {name for name, method in methods.items() if method.plane is Plane.CONTROL} - set(handlers)
@@ -50,6 +53,7 @@ class Edge:
         self._upstreams = upstreams
         self._limits = limits
         self._trusted_proxies = trusted_proxies
+        self._refused = refused
         self._rates = CallRates(limits.rates, clock)
         self._known = Room(limits.max_calls, limits.max_calls_of_one)
         self._anonymous = Room(limits.max_anonymous_calls, limits.max_anonymous_calls_of_network)
@@ -108,7 +112,12 @@ class Edge:
     async def _own(self, method: Method, codec: Codec, body: bytes, call: Call) -> bytes:
         message = decode(codec, body, method.request_type)
         check_rules(message)
-        return encode(codec, await self._handlers[method.name](message, call))
+        try:
+            return encode(codec, await self._handlers[method.name](message, call))
+        except Refusal as refusal:
+            if call.principal is None and refusal.info.grpc_code == "UNAUTHENTICATED":
+                self._refused.note(call.origin.network, refusal.reason)
+            raise
 
     async def _forwarded(
         self, method: Method, codec: Codec, body: bytes, principal: StandingPrincipal, deadline: float

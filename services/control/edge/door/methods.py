@@ -29,7 +29,7 @@ from openagents.runtime.v1 import (
     schedule_service_pb2,
     worker_service_pb2,
 )
-from services.control.edge.rates import CallClass
+from services.control.edge.limits import CallClass
 from services.control.policy.domain import Access, AnyPrincipal, Public, Scope, Scoped
 
 FILES: tuple[FileDescriptor, ...] = (

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 
@@ -18,9 +19,12 @@ from oa_base.refusal import Refusal
 from oa_testing.clock import FakeClock
 from oa_testing.postgres import Database
 from oa_testing.waiting import PATIENCE_S
-from services.control.edge.domain import BODIES_PER_CALL, Room, is_same_origin
+from services.control.audit.app import MAX_NETWORKS, OTHER_NETWORKS
+from services.control.edge.app import CallRates
+from services.control.edge.domain import Room, is_same_origin
 from services.control.edge.door.protocol import Connections
-from services.control.edge.rates import CallClass, CallRates
+from services.control.edge.limits import BODIES_PER_CALL, CallClass
+from services.control.tests.cases import Cases
 from services.control.tests.harness import Control, new_id, reason_of, running_control
 
 START = "control.AuthService/StartChallenge"
@@ -219,6 +223,48 @@ async def test_keys_and_refreshes_are_limited_for_a_network(control_database: Da
         assert 429 not in statuses[:3]
         assert statuses[3] == 429
         assert (await control.call(method, exchange, x_forwarded_for="198.51.100.2")).status_code != 429
+
+
+# ------------------------------------------------------------------------------------------------- wrong keys
+
+
+WRONG_KEY = {"apiKey": "oak_" + "A" * 43, "use": "TOKEN_USE_EDGE"}
+REFUSED = "SELECT network, reason, target FROM control.audit_events WHERE action = 'credentials.refused'"
+
+
+async def test_wrong_keys_are_on_record_in_one_row_for_a_network(
+    control_database: Database, tmp_path: Path, admin: Any
+) -> None:
+    exchange = "control.ServiceAccountService/ExchangeKey"
+    async with running_control(control_database, tmp_path, OA_TRUSTED_PROXIES="127.0.0.1") as control:
+        for number in range(12):
+            answer = await control.call(exchange, WRONG_KEY, x_forwarded_for=f"198.51.100.{number % 2}")
+            assert reason_of(answer) == "invalid_api_key"
+        refresh = {"refreshToken": "ort_" + "A" * 43, "deviceId": new_id("dev")}
+        answer = await control.call("control.AuthService/RefreshSession", refresh, x_forwarded_for="198.51.100.0")
+        assert answer.status_code == 401, answer.text
+        other = reason_of(answer)
+    # Written down at the end, and else when the minute is over.
+    rows = {row["network"]: (row["reason"], row["target"]) for row in await admin.fetch(REFUSED)}
+    assert rows == {
+        "198.51.100.0": ("invalid_api_key", f"6 invalid_api_key, 1 {other}"),
+        "198.51.100.1": ("invalid_api_key", "6 invalid_api_key"),
+    }
+
+
+async def test_counts_wait_for_the_database_and_for_nothing_else(cases: Cases, admin: Any) -> None:
+    refused = cases.refused
+    for number in range(MAX_NETWORKS + 2):
+        refused.note(f"network {number}", "invalid_api_key")
+    await admin.execute("REVOKE INSERT ON control.audit_events FROM control_app")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await refused.write_down()
+    await admin.execute("GRANT INSERT ON control.audit_events TO control_app")
+    await refused.write_down()
+    await refused.write_down()
+    counts = {row["network"]: row["target"] for row in await admin.fetch(REFUSED)}
+    assert len(counts) == MAX_NETWORKS + 1
+    assert (counts["network 0"], counts[OTHER_NETWORKS]) == ("1 invalid_api_key", "2 invalid_api_key")
 
 
 # ------------------------------------------------------------------------------------------------- networks

@@ -53,7 +53,7 @@ BAD_JSON = [
     (b'{"email": {"a": 1}}', "malformed_message", "email"),
     (b'{"email": "\\ud800@b.org"}', "malformed_message", "email"),
     (b'{"email": "a@b.org", "deviceId": true}', "malformed_message", "device_id"),
-    (b'{"email": "a@b.org", "colour": "red"}', "malformed_message", "colour"),
+    (b'{"email": "a@b.org", "colour": "red"}', "malformed_message", ""),
     (b"{}", "missing_field", "email"),
     (b'{"email": null}', "missing_field", "email"),
     (b'{"email": "ada"}', "invalid_value", "email"),
@@ -73,10 +73,10 @@ async def test_bad_json_is_refused_with_the_field(control: Control, subtests: py
 
 BAD_SPECS = [
     ({"adapter": "exec", "exec": {"argv": "git"}}, "malformed_message", "spec.exec.argv"),
-    ({"adapter": "exec", "exec": {"cmd": "git"}}, "malformed_message", "spec.exec.cmd"),
+    ({"adapter": "exec", "exec": {"cmd": "git"}}, "malformed_message", "spec.exec"),
     ({"adapter": "exec", "exec": {}, "prompt": {}}, "malformed_message", "spec"),
     ("exec", "malformed_message", "spec"),
-    ({"labels": {"a": 1}}, "malformed_message", "spec.labels['a']"),
+    ({"labels": {"a": 1}}, "malformed_message", "spec.labels"),
 ]
 
 
@@ -101,13 +101,17 @@ async def test_errors_never_echo_what_was_sent(control: Control) -> None:
     for body in (
         {"email": secret},
         {"email": {"x": secret}},
-        {secret + "!": 1},
+        {secret: 1},
+        {"email": "a@b.org", "deviceId": {secret: 1}},
         {"email": 1.5e300, "deviceId": secret},
     ):
         response = await control.call(START, body)
         assert response.status_code == 400
-        # The name of an unknown field is told, a value never.
-        assert secret not in response.text or f"{secret}!" in body
+        assert secret not in response.text
+    labels = RUN | {"spec": {"adapter": "exec", "exec": {"argv": ["x"]}, "labels": {secret: 7}}}
+    response = await control.call(CREATE_RUN, labels, await control.access_token())
+    assert (response.status_code, field_of(response)) == (400, "spec.labels")
+    assert secret not in response.text
 
 
 @pytest.mark.parametrize("content_type", ["application/proto", "application/proto; charset=utf-8"])

@@ -107,7 +107,7 @@ class Schedules:
     async def _add(self, adding: Adding, principal: Principal, key: str, draft: Draft) -> Schedule:
         count, taken = await adding.count(draft.name)
         if taken:
-            text = f"the org has a schedule {draft.name}; give another name, or delete that one"
+            text = "the org has a schedule of this name; give another name, or delete that one"
             raise Refusal("already_exists", text, field="name")
         if count >= self._limits.max_schedules:
             text = f"the org has {count} schedules, and may have no more; delete one"

@@ -71,9 +71,9 @@ class HeldRuns:
     async def _held(self, principal: Principal, lease: HeldLease) -> RunRecord:
         run = await self._logs.run(lease.run_id)
         if run is None or run.state.org_id != principal.org_id:
-            raise not_found(lease.run_id)
+            raise not_found()
         if not run.state.is_leased or run.state.lease_epoch != lease.lease_epoch:
             raise stale_epoch(run.state, lease.lease_epoch)
         if (await self._holders.of(lease.run_id, lease.lease_epoch)).account_id != principal.subject:
-            raise not_found(lease.run_id)
+            raise not_found()
         return run

@@ -8,24 +8,14 @@ could guess at (codes of sign-in) is counted in the database, by sign-in.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
 
 from oa_base.clock import SECOND_NS, Clock
 from oa_base.rate import Rate, take
 from oa_base.refusal import Refusal
+from services.control.edge.limits import CallClass
 
 MAX_BUCKETS = 100_000
 """Maximum number of callers that are remembered at a time. Beyond it the one that came first is forgotten."""
-
-
-class CallClass(Enum):
-    """What a call costs; the value is what it is called in a refusal."""
-
-    READ = "reads"
-    WRITE = "writes"
-    MINT = "new tokens"
-    PUBLIC = "calls without a token"
-    """By whom nobody knows yet: counted for a network."""
 
 
 class CallRates:
