@@ -11,7 +11,7 @@ CMD ?=
 ONCE ?=
 BENCH ?= append tail catchup recovery khala_fanout dispatch takeover worker_stream attached steps revocation sizing
 
-.PHONY: help run test busy order kills roll bench sim lint proto-check gen fmt lock images images-test k8s-check baseline bootstrap codex clean distclean
+.PHONY: help run test busy order kills roll conformance bench sim lint proto-check gen fmt lock images images-test k8s-check baseline bootstrap codex clean distclean
 
 help: ## list the targets
 	@printf 'OpenAgents Runtime\n\n'
@@ -42,6 +42,9 @@ kills: bootstrap ## the kill test in its long form: 200 times kill -9 of a runti
 
 roll: bootstrap ## rolls of the Kubernetes manifests in their long form, under load (ARGS="--rolls 20 --followers 50")
 	@$(PY) -m tests.deploy.cluster $(ARGS)
+
+conformance: bootstrap ## Connect's conformance suite against the edge (needs Go; ARGS="-v")
+	@PY=$(PY) tools/run_conformance.sh $(ARGS)
 
 bench: bootstrap ## every benchmark, each beside its peers or floor (BENCH="append tail" picks; ARGS go to each)
 	@for name in $(BENCH); do $(PY) -m benchmarks.$$name $(ARGS); done

@@ -146,7 +146,7 @@ class _Exchange:
         if refusal.reason == "method_not_allowed":
             headers["allow"] = refusal.metadata.get("allow", "POST")
         if refusal.reason == "unsupported_encoding":
-            headers["accept-encoding"] = refusal.metadata["supported"]
+            headers["accept-encoding"] = refusal.metadata.get("supported", "")
         body = error_body(refusal)
         if refusal.reason not in _BODY_UNREAD:
             await Response(body, refusal.info.http_status, headers)(self._scope, receive, self.send)

@@ -11,6 +11,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from oa_platform.config.parsers import IpNetwork
 from oa_platform.http.proxies import client_network, is_within
+from oa_platform.telemetry import metrics
 
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
@@ -60,6 +61,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         peer = transport.get_extra_info("peername") or _NOWHERE
         self._network = self.connections_open.open(str(peer[0]))
         if self._network is None:
+            metrics.count_refusal("overloaded", "http")
             self._refuse(_TOO_MANY)
             return
         self._start_timer()

@@ -1,0 +1,1 @@
+"""Connect's own conformance suite against the edge: `make conformance`."""

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Connect's own conformance suite against the edge. It is a Go module: Go has to be there, and nothing else of this
+# project needs it. What is known to fail is listed with its reasons, and has to fail.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+suite=connectrpc.com/conformance version=v1.0.7
+if ! command -v go >/dev/null; then
+  echo "no Go here; install it for the conformance suite" >&2
+  exit 1
+fi
+mkdir -p build/conformance
+export GOBIN=$PWD/build/conformance
+[ -x "$GOBIN/connectconformance" ] || go install "$suite/cmd/connectconformance@$version"
+proto=$(cd build/conformance && go mod download -json "$suite@$version" | "$OLDPWD/$PY" -c 'import json, sys; print(json.load(sys.stdin)["Dir"])')/proto
+exec "$GOBIN/connectconformance" --mode server --conf tests/conformance/config.yaml \
+  --known-failing @tests/conformance/known_failing.txt --parallel 2 --max-servers 1 "$@" \
+  -- "$PY" -m tests.conformance.server "$proto"
