@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from google.protobuf.message import DecodeError
 from starlette.requests import Request
@@ -57,6 +57,11 @@ class Edge:
         self._rates = CallRates(limits.rates, clock)
         self._known = Room(limits.max_calls, limits.max_calls_of_one)
         self._anonymous = Room(limits.max_anonymous_calls, limits.max_anonymous_calls_of_network)
+
+    @property
+    def methods(self) -> Collection[Method]:
+        """Every method that it serves."""
+        return self._methods.values()
 
     async def serve(self, request: Request) -> Response:
         """Answer one call. Raises Refusal, which `middleware` answers."""

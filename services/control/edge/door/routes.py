@@ -1,9 +1,10 @@
-"""The ASGI application of the edge: the key set, and the methods."""
+"""The ASGI application of the edge: the key set, the OpenAPI document, and the methods."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,6 +16,7 @@ from oa_platform.auth.jwks import JWKS_PATH
 from oa_platform.health.clock_watch import CLOCK_HEADER
 from services.control.edge.door.edge import Edge
 from services.control.edge.door.middleware import AroundRequests
+from services.control.edge.door.openapi import OPENAPI_PATH, openapi
 
 JWKS_MAX_AGE_S = 300
 """How long a key set may be kept: a new key is published at least this long before it signs."""
@@ -28,31 +30,48 @@ def edge_app(
 
 
 class _Routes:
-    """The two kinds of things that there are. Raises Refusal, which the middleware answers."""
+    """Two documents, and the methods. Raises Refusal, which the middleware answers."""
 
     def __init__(self, edge: Edge, jwks: Mapping[str, object], clock: Clock) -> None:
         self._edge = edge
         self._clock = clock
-        self._jwks = json.dumps(jwks, separators=(",", ":")).encode()
+        self._documents = {
+            JWKS_PATH.encode(): _Document("jwks", "application/jwk-set+json", _as_json(jwks)),
+            OPENAPI_PATH.encode(): _Document("openapi", "application/json", _as_json(openapi(edge.methods))),
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        answer = self._key_set(request) if scope["raw_path"] == JWKS_PATH.encode() else await self._edge.serve(request)
+        document = self._documents.get(scope["raw_path"])
+        answer = self._read(request, document) if document else await self._edge.serve(request)
         await answer(scope, receive, send)
 
-    def _key_set(self, request: Request) -> Response:
-        request.state.method = "jwks"
+    def _read(self, request: Request, document: _Document) -> Response:
+        request.state.method = document.name
         if request.method not in ("GET", "HEAD"):
             raise Refusal(
                 "method_not_allowed",
-                "this is not the way to read the key set; use GET",
+                "this is not the way to read a document; use GET",
                 metadata={"allow": "GET, HEAD"},
             )
         headers = {
-            "content-type": "application/jwk-set+json",
+            "content-type": document.media_type,
             "cache-control": f"public, max-age={JWKS_MAX_AGE_S}",
             "cross-origin-resource-policy": "cross-origin",
             # What other services compare their clocks with.
             CLOCK_HEADER: str(self._clock.now_ms()),
         }
-        return Response(self._jwks, headers=headers)
+        return Response(document.content, headers=headers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """What everybody may read. `name` is for the log and the metrics."""
+
+    name: str
+    media_type: str
+    content: bytes
+
+
+def _as_json(document: Mapping[str, object]) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()

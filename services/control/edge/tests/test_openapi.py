@@ -1,0 +1,120 @@
+"""The OpenAPI document says of every method what the edge really takes and answers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message_factory import GetMessageClass
+from jsonschema import Draft202012Validator
+
+from services.control.edge.door.codec import Codec, encode
+from services.control.edge.door.methods import Method, open_methods
+from services.control.edge.door.openapi import openapi
+from services.control.policy.domain import Public
+from services.control.tests.harness import Control, reason_of
+
+DOCUMENT = openapi(open_methods().values())
+
+
+def validator(name: str) -> Draft202012Validator:
+    """Checks JSON against a message's schema."""
+    return Draft202012Validator({"$ref": f"#/components/schemas/{name}", "components": DOCUMENT["components"]})
+
+
+def test_every_method_is_in_it_with_its_verbs_and_its_token() -> None:
+    methods = open_methods()
+    assert DOCUMENT["paths"].keys() == {f"/{name}" for name in methods}
+    for name, method in methods.items():
+        path = DOCUMENT["paths"][f"/{name}"]
+        assert path.keys() == ({"get", "post"} if method.reads_only else {"post"})
+        assert path["post"]["security"] == ([] if isinstance(method.access, Public) else [{"access_token": []}])
+    operations = [one["operationId"] for path in DOCUMENT["paths"].values() for one in path.values()]
+    assert len(operations) == len(set(operations))
+
+
+def test_every_schema_is_one_and_every_reference_leads_somewhere() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    for schema in schemas.values():
+        Draft202012Validator.check_schema(schema)
+    parts = json.dumps(DOCUMENT).split('"$ref": "#/components/schemas/')[1:]
+    assert {part.partition('"')[0] for part in parts} <= schemas.keys()
+
+
+def test_a_name_of_a_well_known_type_is_in_its_list() -> None:
+    assert not [name for name in DOCUMENT["components"]["schemas"] if name.startswith("google.")]
+
+
+@pytest.mark.parametrize("method", open_methods().values(), ids=lambda method: method.name.rpartition(".")[2])
+def test_what_the_edge_writes_is_what_the_schema_says(method: Method) -> None:
+    """Messages in which every field is set, apart from texts that have a pattern of their own."""
+    for message_type in (method.request_type, method.response_type):
+        name = message_type.DESCRIPTOR.full_name
+        document = json.loads(encode(Codec.JSON, filled(message_type.DESCRIPTOR, 4)))
+        wrong = [error for error in validator(name).iter_errors(document) if error.validator in ("type", "enum")]
+        assert not wrong, (name, wrong[0].message)
+        known = DOCUMENT["components"]["schemas"][name]["properties"]
+        assert document.keys() <= known.keys()
+
+
+def filled(descriptor: Any, depth: int) -> Any:
+    """A message with every field set, of each oneof the last."""
+    message = GetMessageClass(descriptor)()
+    for field in descriptor.fields:
+        if field.message_type is not None and field.message_type.full_name.startswith("google.protobuf."):
+            continue
+        is_map = field.message_type is not None and field.message_type.GetOptions().map_entry
+        if is_map:
+            continue
+        if field.message_type is not None:
+            if depth:
+                inner = filled(field.message_type, depth - 1)
+                holder = getattr(message, field.name)
+                holder.append(inner) if field.is_repeated else holder.CopyFrom(inner)
+            continue
+        value = _sample(field)
+        getattr(message, field.name).append(value) if field.is_repeated else setattr(message, field.name, value)
+    return message
+
+
+def _sample(field: FieldDescriptor) -> object:
+    if field.enum_type is not None:
+        return field.enum_type.values[-1].number
+    if field.type == FieldDescriptor.TYPE_BYTES:
+        return b"\xff\x00"
+    if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
+        return "text"
+    if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
+        return True
+    return 7.5 if field.cpp_type in (FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT) else 7
+
+
+async def test_it_is_served_and_real_answers_fit_it(control: Control) -> None:
+    answer = await control.http.get("/openapi.json")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+    assert answer.json() == DOCUMENT
+    refused = await control.http.post("/openapi.json")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
+    validator("Error").validate(refused.json())
+    assert reason_of(refused) == "method_not_allowed"
+
+    token = await control.access_token()
+    run = {"idempotencyKey": "k1", "spec": {"adapter": "exec", "exec": {"argv": ["git", "log"]}}}
+    for name, body in (
+        ("control.SessionService/GetCaller", {}),
+        ("control.SessionService/ListSessions", {}),
+        ("control.ServiceAccountService/CreateServiceAccount", {"name": "script"}),
+        ("runtime.RunService/CreateRun", run),
+    ):
+        method = open_methods()[f"openagents.{name.replace('.', '.v1.', 1)}"]
+        validator(method.request_type.DESCRIPTOR.full_name).validate(body)
+        validator(method.response_type.DESCRIPTOR.full_name).validate(await control.ok(name, body, token))
+
+
+def test_what_the_contract_refuses_the_schema_refuses() -> None:
+    start = validator("openagents.control.v1.StartChallengeRequest")
+    for bad in ({}, {"email": "ada@example.org"}, {"email": 7, "deviceId": "dev_01JD8V0000000000000000000A"}):
+        assert not start.is_valid(bad), bad
+    assert not start.is_valid({"email": "ada@example.org", "deviceId": "dev_1"})
