@@ -78,7 +78,6 @@ def test_the_contract_decides_what_is_open_and_for_whom() -> None:
         "openagents.runtime.v1.LogService/TailLog",
         "openagents.runtime.v1.LogService/DescribeLog",
         "openagents.projection.v1.ReadService/ListCheckpoints",
-        "openagents.control.v1.RevocationService/WatchRevocations",
     }
 
 
