@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from email.headerregistry import Address as MailAddress
 from pathlib import Path
 from typing import ClassVar
 from urllib.parse import urlsplit
@@ -40,9 +41,11 @@ from oa_platform.config.shared import (
     doc_of_target,
 )
 from services.control.edge.limits import CallClass, EdgeLimits
+from services.control.mail.domain.address import sender_address
 from services.control.sign_in.limits import SignInLimits
 
 MIN_HMAC_KEY_CHARS = 32
+_OWN_MACHINE = frozenset({"127.0.0.1", "::1", "localhost"})
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]{1,5})?")
 
 
@@ -88,6 +91,11 @@ def _calls_per_s(kind: str, default: float, what: str) -> float:
 
 def _calls_at_once(kind: str, default: int, what: str) -> int:
     return setting(f"OA_CALLS_{kind}_BURST", integer(1, 1_000_000), default, doc=f"Maximum number of {what}, at once.")
+
+
+def sender() -> Parser[MailAddress]:
+    """An address that mail comes from, with or without a name."""
+    return Parser(sender_address, "an address like sign-in@example.org or Example <sign-in@example.org>")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,14 +216,41 @@ class SignInSettings:
     address_burst: int = setting(
         "OA_SIGN_IN_ADDRESS_BURST",
         integer(1, 10_000),
-        10,
-        doc="Maximum number of codes sent to an address at once, without a sign-in.",
+        20,
+        doc="Maximum number of codes sent to an address at once, without a sign-in, for devices that it was never "
+        "signed in on.",
     )
     address_period_s: float = setting(
         "OA_SIGN_IN_ADDRESS_PERIOD_S",
         number(0.001, 86_400),
-        360.0,
-        doc="Time after which an address may get one more code.",
+        180.0,
+        doc="Time after which an address may get one more such code.",
+    )
+    address_network_burst: int = setting(
+        "OA_SIGN_IN_ADDRESS_NETWORK_BURST",
+        integer(1, 10_000),
+        3,
+        doc="How many of an address's codes one network may ask for at once. The address's own burst and period "
+        "divided by this is how many networks of strangers leave room for its owner.",
+    )
+    address_network_period_s: float = setting(
+        "OA_SIGN_IN_ADDRESS_NETWORK_PERIOD_S",
+        number(0.001, 86_400),
+        1200.0,
+        doc="Time after which a network may ask for one more code for an address.",
+    )
+    device_burst: int = setting(
+        "OA_SIGN_IN_DEVICE_BURST",
+        integer(1, 10_000),
+        5,
+        doc="Maximum number of codes at once for a device that the address was signed in on. They are apart from all "
+        "the others.",
+    )
+    device_period_s: float = setting(
+        "OA_SIGN_IN_DEVICE_PERIOD_S",
+        number(0.001, 86_400),
+        120.0,
+        doc="Time after which such a device may get one more code.",
     )
     network_burst: int = setting(
         "OA_SIGN_IN_NETWORK_BURST",
@@ -233,7 +268,7 @@ class SignInSettings:
         "OA_SIGN_IN_GUESS_BURST",
         integer(1, 1_000_000),
         100,
-        doc="Maximum number of codes that a network tries at once.",
+        doc="Maximum number of codes that a network tries at once for challenges that aren't the device's own.",
     )
     guess_period_s: float = setting(
         "OA_SIGN_IN_GUESS_PERIOD_S", number(0.001, 86_400), 6.0, doc="Time after which a network may try one more code."
@@ -243,6 +278,10 @@ class SignInSettings:
         """As sign-in takes them."""
         return SignInLimits(
             per_address=Rate.every(timedelta(seconds=self.address_period_s), self.address_burst),
+            per_address_and_network=Rate.every(
+                timedelta(seconds=self.address_network_period_s), self.address_network_burst
+            ),
+            per_known_device=Rate.every(timedelta(seconds=self.device_period_s), self.device_burst),
             per_network=Rate.every(timedelta(seconds=self.network_period_s), self.network_burst),
             guesses_per_network=Rate.every(timedelta(seconds=self.guess_period_s), self.guess_burst),
         )
@@ -274,7 +313,9 @@ class MailSettings:
     )
     smtp_user: str = setting("OA_SMTP_USER", text(255), "", doc="User at the relay. Empty: no authentication.")
     smtp_password: Secret = setting("OA_SMTP_PASSWORD", secret_text(), Secret(""), doc="Password at the relay.")
-    smtp_sender: str = setting("OA_SMTP_SENDER", text(320), "", doc="Address from which codes are sent. smtp needs it.")
+    smtp_sender: MailAddress | None = setting(
+        "OA_SMTP_SENDER", sender(), None, doc="Address from which codes are sent. smtp needs it."
+    )
     smtp_timeout_s: float = setting(
         "OA_SMTP_TIMEOUT_S", number(0.1, 120), 10.0, doc="Maximum time for a delivery to the relay."
     )
@@ -284,6 +325,9 @@ class MailSettings:
         if self.provider == "console":
             text = "OA_CODE_PROVIDER is console, which writes sign-in codes to the log; set it to smtp"
             yield "OA_CODE_PROVIDER", text
+        if self.provider == "smtp" and self.smtp_tls == "none" and self.smtp_host not in _OWN_MACHINE:
+            problem = "OA_SMTP_TLS is none, which lets others read sign-in codes; set it to starttls or implicit"
+            yield "OA_SMTP_TLS", problem
         if self.dev_file is not None:
             yield "OA_DEV_MAIL_FILE", "OA_DEV_MAIL_FILE keeps sign-in codes in a file; unset it"
 

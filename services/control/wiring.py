@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,10 @@ from services.control.edge.door.edge import Edge
 from services.control.edge.door.methods import open_methods
 from services.control.edge.door.protocol import Connections, limited_protocol
 from services.control.edge.door.routes import edge_app
+from services.control.mail.app import Carrier, Delivery
+from services.control.mail.domain.letters import Kind, Letter, Mail
+from services.control.mail.door import ConsoleCarrier, SmtpCarrier, SmtpRelay
+from services.control.mail.store import PostgresMail
 from services.control.orgs.app import Orgs
 from services.control.orgs.door import OrgApi
 from services.control.orgs.store import PostgresPeople
@@ -44,9 +49,8 @@ from services.control.service_accounts.store import PostgresServiceAccounts
 from services.control.sessions.app import Sessions
 from services.control.sessions.door import SessionApi
 from services.control.sessions.store import PostgresSessions
-from services.control.sign_in.app import Mailer, SignIn
-from services.control.sign_in.door.api import AuthApi
-from services.control.sign_in.door.mail import ConsoleMailer, SmtpMailer, SmtpRelay
+from services.control.sign_in.app import SignIn
+from services.control.sign_in.door import AuthApi
 from services.control.sign_in.limits import SignInLimits
 from services.control.sign_in.store import PostgresChallenges, PostgresRates
 from services.control.sync_tokens.app import RunOwnership, SyncTokens
@@ -67,6 +71,7 @@ class Tables:
     def __init__(self, connection: Connection) -> None:
         self.audit = PostgresAuditTrail(connection)
         self.challenges = PostgresChallenges(connection)
+        self.mail = PostgresMail(connection)
         self.people = PostgresPeople(connection)
         self.rates = PostgresRates(connection)
         self.revocations = revocations_store.PostgresRevocations(connection)
@@ -83,7 +88,7 @@ class Dependencies:
     signer: TokenSigner
     verifier: AccessTokenVerifier
     ownership: RunOwnership
-    mailer: Mailer
+    carrier: Carrier
     hmac_key: bytes
 
 
@@ -100,7 +105,12 @@ class UseCases:
         self.sessions = Sessions(transactions, clock, issuer, hmac_key)
         self.service_accounts = ServiceAccounts(transactions, clock, issuer, hmac_key)
         self.sync_tokens = SyncTokens(transactions, clock, issuer, self.sessions, dependencies.ownership)
-        self.sign_in = SignIn(transactions, clock, hmac_key, self.orgs, self.sessions, dependencies.mailer, limits)
+        writers: dict[Kind, Callable[[Mail], Letter]] = {}
+        self.delivery = Delivery(transactions, clock, dependencies.carrier, writers)
+        self.sign_in = SignIn(
+            transactions, clock, hmac_key, self.orgs, self.sessions, limits, mail_waits=self.delivery.wake
+        )
+        writers[Kind.SIGN_IN_CODE] = self.sign_in.letter
         standings = {
             PrincipalKind.USER: self.sessions.standing,
             PrincipalKind.SERVICE_ACCOUNT: self.service_accounts.standing,
@@ -128,10 +138,11 @@ async def start(settings: ControlSettings, process: Process) -> None:
         signer=signer,
         verifier=JwtVerifier(verifier),
         ownership=RuntimeOwnership(upstreams),
-        mailer=mailer(settings.mail),
+        carrier=carrier(settings.mail),
         hmac_key=settings.keys.hmac_bytes(),
     )
     cases = UseCases(dependencies, settings.sign_in.limits())
+    process.background("mail", cases.delivery.run())
     process.background("housekeeping", keep_sweeping(cases.sign_in.sweep, cases.revocations.sweep))
     await cases.revocations.start()
     listener = revocations_store.listener(settings.database, cases.revocations, REVOCATION_LIMITS.look_interval_s)
@@ -211,14 +222,16 @@ def key_ring(keys: KeySettings) -> KeyRing:
         raise Refusal("invalid_setting", message, field="OA_PUBLISHED_KEYS_FILE") from None
 
 
-def mailer(mail: MailSettings) -> Mailer:
-    """The provider of codes. Raises Refusal `invalid_setting` for a relay that isn't described."""
+def carrier(mail: MailSettings) -> Carrier:
+    """How mail leaves. Raises Refusal `invalid_setting` for a relay that isn't described."""
     if mail.provider == "console":
-        return ConsoleMailer(mail.dev_file)
-    for variable, value in (("OA_SMTP_HOST", mail.smtp_host), ("OA_SMTP_SENDER", mail.smtp_sender)):
-        if not value:
-            message = f"OA_CODE_PROVIDER=smtp needs {variable}; set it"
-            raise Refusal("invalid_setting", message, field=variable)
+        return ConsoleCarrier(mail.dev_file)
+    if not mail.smtp_host:
+        message = "OA_CODE_PROVIDER=smtp needs OA_SMTP_HOST; set it"
+        raise Refusal("invalid_setting", message, field="OA_SMTP_HOST")
+    if mail.smtp_sender is None:
+        message = "OA_CODE_PROVIDER=smtp needs OA_SMTP_SENDER; set it"
+        raise Refusal("invalid_setting", message, field="OA_SMTP_SENDER")
     relay = SmtpRelay(
         host=mail.smtp_host,
         port=mail.smtp_port,
@@ -228,4 +241,4 @@ def mailer(mail: MailSettings) -> Mailer:
         password=mail.smtp_password.reveal(),
         timeout_s=mail.smtp_timeout_s,
     )
-    return SmtpMailer(relay)
+    return SmtpCarrier(relay)

@@ -152,19 +152,21 @@ async def signed_in(
     site = Site(ClientHome(home), stack.urls["control"], ca_file=ca_file)
     async with site.client() as client:
         challenge = await client.auth.start(email)
-        await client.auth.verify(challenge, await code_for(stack, email))
+        await client.auth.verify(challenge, await code_for(stack, challenge.challenge_id))
         world = World(stack, client, site)
         with world.closing:
             yield world
 
 
-async def code_for(stack: StackUnderTest, email: str) -> str:
-    """The newest sign-in code that was sent to `email`."""
+async def code_for(stack: StackUnderTest, challenge_id: str) -> str:
+    """The code of a challenge, once its mail has left."""
     path = mail_file(stack.home)
     async with asyncio.timeout(STEP_TIMEOUT_S):
         while True:
             lines = await asyncio.to_thread(lambda: path.read_text().splitlines() if path.exists() else [])
-            codes = [mail["code"] for mail in map(json.loads, lines) if mail["email"] == email]
+            # A relay that only reads letters doesn't know of challenges.
+            mails = [mail for mail in map(json.loads, lines) if mail.get("challenge_id", challenge_id) == challenge_id]
+            codes = [mail["code"] for mail in mails]
             if codes:
                 return str(codes[-1])
             await asyncio.sleep(0.02)

@@ -150,7 +150,7 @@ class Scene:
         """A sign-in that has begun: challenge, code, device."""
         email, device = f"{name}@example.org", new_id("dev")
         begun = await self.edge.call(f"{_AUTH}/StartChallenge", {"email": email, "device_id": device})
-        return begun["challengeId"], await code_for(self.stack, email), device
+        return begun["challengeId"], await code_for(self.stack, begun["challengeId"]), device
 
     async def sign_in(self, name: str) -> Person:
         """A new session of a person, on a device of its own."""

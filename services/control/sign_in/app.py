@@ -2,54 +2,54 @@
 
 from __future__ import annotations
 
-import secrets
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from oa_base.clock import Clock
-from oa_base.rate import Rate
 from oa_base.refusal import Refusal
 from oa_platform.system.ids import new_id
 from services.control.audit.domain import Action, AuditEntry, Origin
+from services.control.mail import app as mail_app
+from services.control.mail.domain.address import canonical_email
+from services.control.mail.domain.letters import Kind, Letter, Mail
 from services.control.orgs import app as orgs_app
 from services.control.orgs.domain import User
 from services.control.policy.domain import Role
 from services.control.sessions import app as sessions_app
 from services.control.sessions.domain import Session
 from services.control.sign_in.domain.challenge import (
-    CODE_DIGITS,
     RESEND_AFTER,
     Challenge,
     Ended,
+    Party,
     Verdict,
-    code_from_number,
     code_hash,
+    code_of,
     judge,
     resend_wait,
 )
-from services.control.sign_in.domain.email import canonical_email
+from services.control.sign_in.domain.letter import code_letter
+from services.control.sign_in.domain.shares import Share, address_bucket, address_buckets, guess_shares, shares_of
 from services.control.sign_in.limits import CHALLENGES_KEPT_FOR, SignInLimits
 from services.control.transactions.app import Transactions, settled
-
-
-class Mailer(Protocol):
-    """Delivers sign-in codes."""
-
-    async def send_code(self, email: str, code: str, expires_at: datetime) -> None:
-        """Hand the code over for delivery. Raises Refusal `unavailable` when that was not possible."""
-        ...
 
 
 class ChallengeStore(Protocol):
     """Sign-in codes."""
 
-    async def live(self, email: str) -> Challenge | None:
-        """The address's one challenge that has not ended (it may have expired), locked."""
+    async def live(self, email: str, device_id: str) -> Challenge | None:
+        """The newest challenge of the address and device that has not ended (it may have expired), locked."""
         ...
 
-    async def email_of(self, challenge_id: str) -> str | None:
-        """Address of a challenge, without locking it."""
+    async def known_device(self, email: str, device_id: str) -> bool:
+        """Whether the account of the address was signed in on the device, and no session there ended for safety's sake.
+        It takes the same time for an address without an account."""
+        ...
+
+    async def party(self, challenge_id: str) -> Party | None:
+        """Who began a challenge, without locking it."""
         ...
 
     async def locked(self, challenge_id: str) -> Challenge | None:
@@ -76,9 +76,13 @@ class ChallengeStore(Protocol):
 class RateStore(Protocol):
     """Rate limits, shared by all replicas."""
 
-    async def take(self, bucket: str, rate: Rate, now: datetime) -> timedelta | None:
-        """Take one; None if there was room, otherwise how long until there is. Locks the bucket until the
-        transaction ends."""
+    async def wait(self, shares: Sequence[Share], now: datetime) -> timedelta:
+        """How long until there is room in all of them; zero for now. Locks the buckets, in this order, until the
+        transaction ends, and takes nothing."""
+        ...
+
+    async def take(self, shares: Sequence[Share], now: datetime) -> None:
+        """Take one from each. There is room: `wait` has said so in this transaction."""
         ...
 
     async def lock(self, bucket: str, now: datetime) -> None:
@@ -94,7 +98,7 @@ class RateStore(Protocol):
         ...
 
 
-class Transaction(orgs_app.Transaction, sessions_app.Transaction, Protocol):
+class Transaction(orgs_app.Transaction, sessions_app.Transaction, mail_app.Transaction, Protocol):
     """A transaction with all that signing in changes."""
 
     @property
@@ -124,10 +128,11 @@ class SignedIn:
 
 
 class SignIn:
-    """The e-mail-code flow. `hmac_key` hashes codes.
+    """The e-mail-code flow. `hmac_key` makes and hashes codes.
 
-    Locks are taken in one order, network bucket, address bucket, challenge, so that no two calls wait for each other.
-    The address's bucket thereby also makes two starts for one address happen one after the other.
+    Locks are taken in one order, network's bucket, address's bucket, its buckets for networks and devices, challenge,
+    so that no two calls wait for each other. The address's bucket thereby also makes two starts for one address happen
+    one after the other.
     """
 
     def __init__(
@@ -137,55 +142,58 @@ class SignIn:
         hmac_key: bytes,
         orgs: orgs_app.Orgs,
         sessions: sessions_app.Sessions,
-        mailer: Mailer,
         limits: SignInLimits,
+        mail_waits: Callable[[], None],
     ) -> None:
         self._transactions = transactions
         self._clock = clock
         self._hmac_key = hmac_key
         self._orgs = orgs
         self._sessions = sessions
-        self._mailer = mailer
         self._limits = limits
+        self._mail_waits = mail_waits
 
     async def start(self, email: str, device_id: str, origin: Origin) -> Started:
-        """Send a code. The answer is alike for known and unknown addresses: everybody with a mailbox may sign in.
+        """Let a code wait for delivery. The answer is alike for known and unknown addresses, and takes the same work.
 
-        Raises Refusal `rate_limited` with the wait, `unavailable` when the code could not be handed over.
+        Raises Refusal `rate_limited` with the wait.
         """
         address = canonical_email(email)
-        code = code_from_number(secrets.randbelow(10**CODE_DIGITS))
         async with self._transactions.begin() as tx:
-            outcome = await self._start(tx, address, device_id, code, origin)
+            outcome = await self._start(tx, address, device_id, origin)
         challenge = settled(outcome)
-        try:
-            await self._mailer.send_code(address, code, challenge.expires_at)
-        except Refusal:
-            # Nobody got this code: it must not hold the next one back.
-            async with self._transactions.begin() as tx:
-                await tx.challenges.end(challenge.challenge_id, Ended.REPLACED)
-            raise
+        self._mail_waits()
         return Started(challenge.challenge_id, address, challenge.expires_at, RESEND_AFTER)
 
-    async def _start(
-        self, tx: Transaction, email: str, device_id: str, code: str, origin: Origin
-    ) -> Challenge | Refusal:
+    async def _start(self, tx: Transaction, email: str, device_id: str, origin: Origin) -> Challenge | Refusal:
         now = self._clock.now()
-        wait = await tx.rates.take(f"start:net:{origin.network}", self._limits.per_network, now)
-        wait = wait or await tx.rates.take(_address_bucket(email), self._limits.per_address, now)
+        known = await tx.challenges.known_device(email, device_id)
+        shares = shares_of(self._limits, email, device_id, origin.network, known_device=known)
+        if known:
+            await tx.rates.lock(address_bucket(email), now)
+        wait = await tx.rates.wait(shares, now)
+        live = await tx.challenges.live(email, device_id)
+        wait = max(wait, resend_wait(live, now))
         if wait:
             return _too_often(wait)
-        live = await tx.challenges.live(email)
-        if wait := resend_wait(live, now):
-            return _too_often(wait)
+        await tx.rates.take(shares, now)
         if live:
             await tx.challenges.end(live.challenge_id, Ended.REPLACED)
+            await tx.mail.drop(live.challenge_id)
+        return await self._add(tx, email, device_id, origin, now)
+
+    async def _add(self, tx: Transaction, email: str, device_id: str, origin: Origin, now: datetime) -> Challenge:
         challenge_id = new_id("chl")
-        hashed = code_hash(self._hmac_key, challenge_id, code)
+        hashed = code_hash(self._hmac_key, challenge_id, code_of(self._hmac_key, challenge_id))
         challenge = Challenge(challenge_id, email, device_id, hashed, now)
         await tx.challenges.add(challenge)
+        await tx.mail.add(Mail(new_id("mal"), Kind.SIGN_IN_CODE, email, challenge_id, challenge.expires_at), now)
         await tx.audit.add(AuditEntry(Action.CHALLENGE_STARTED, origin, target=email), now)
         return challenge
+
+    def letter(self, mail: Mail) -> Letter:
+        """The letter with the code of the challenge that the mail is about."""
+        return code_letter(mail, code_of(self._hmac_key, mail.about))
 
     async def verify(self, challenge_id: str, code: str, device_id: str, origin: Origin) -> SignedIn:
         """Exchange a code for a session; the first time, the person and its own org are made.
@@ -201,24 +209,29 @@ class SignIn:
         self, tx: Transaction, challenge_id: str, code: str, device_id: str, origin: Origin
     ) -> SignedIn | Refusal:
         now = self._clock.now()
-        wait = await tx.rates.take(f"guess:net:{origin.network}", self._limits.guesses_per_network, now)
-        if wait:
-            return _too_often(wait)
-        email = await tx.challenges.email_of(challenge_id)
-        if email is None:
+        party = await tx.challenges.party(challenge_id)
+        if party is None or party.device_id != device_id:
+            # Whoever brings a challenge of its own has that challenge's guesses, however much its network has tried.
+            shares = guess_shares(self._limits, origin.network)
+            if wait := await tx.rates.wait(shares, now):
+                return _too_often(wait)
+            await tx.rates.take(shares, now)
+        if party is None:
             return _refusal_for("challenge_expired")
-        await tx.rates.lock(_address_bucket(email), now)
+        await tx.rates.lock(address_bucket(party.email), now)
         challenge = await tx.challenges.locked(challenge_id)
         if challenge is None:
             return _refusal_for("challenge_expired")
         verdict = judge(challenge, device_id, code_hash(self._hmac_key, challenge_id, code), now)
         await tx.challenges.save(verdict.challenge)
         if verdict.reason:
-            entry = AuditEntry(Action.SIGNED_IN, origin, target=email, reason=verdict.reason)
+            entry = AuditEntry(Action.SIGNED_IN, origin, target=party.email, reason=verdict.reason)
             await tx.audit.add(entry, now)
             return _refusal_for(verdict.reason, verdict)
-        await tx.rates.reset(_address_bucket(email))
-        return await self._signed_in(tx, email, device_id, origin, now)
+        for bucket in address_buckets(party.email, device_id, origin.network):
+            await tx.rates.reset(bucket)
+        await tx.mail.drop(challenge_id)
+        return await self._signed_in(tx, party.email, device_id, origin, now)
 
     async def _signed_in(self, tx: Transaction, email: str, device_id: str, origin: Origin, now: datetime) -> SignedIn:
         user, new_user = await self._orgs.person(tx, email, now)
@@ -233,10 +246,6 @@ class SignIn:
         async with self._transactions.autocommit() as tx:
             await tx.rates.sweep(now)
             await tx.challenges.sweep(now - CHALLENGES_KEPT_FOR)
-
-
-def _address_bucket(email: str) -> str:
-    return f"start:address:{email}"
 
 
 def _too_often(wait: timedelta) -> Refusal:

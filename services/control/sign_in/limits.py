@@ -7,16 +7,17 @@ from datetime import timedelta
 
 from oa_base.rate import Rate
 
-MAX_SMTP_DELIVERIES = 8
-"""Maximum number of e-mails on their way to the relay at a time; each takes a thread."""
 CHALLENGES_KEPT_FOR = timedelta(days=1)
 """How long a challenge is kept; it is over long before."""
 
 
 @dataclass(frozen=True)
 class SignInLimits:
-    """How often codes may be asked for and tried. Per address: a sign-in gives all of it back."""
+    """How often codes may be asked for and tried. All but those of a network are for one address, and a sign-in gives
+    them back. `per_address` bounds what strangers can send to a mailbox; `per_known_device` is apart from it."""
 
     per_address: Rate
+    per_address_and_network: Rate
+    per_known_device: Rate
     per_network: Rate
     guesses_per_network: Rate

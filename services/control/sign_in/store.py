@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import asyncpg
 
 from oa_base.clock import ns_of, time_of
-from oa_base.rate import Rate, take
+from oa_base.rate import Taken, take
 from oa_platform.postgres.pool import Connection
-from services.control.sign_in.domain.challenge import Challenge, Ended
+from services.control.sign_in.domain.challenge import Challenge, Ended, Party
+from services.control.sign_in.domain.shares import Share
 from services.control.transactions.limits import MAX_SWEPT_ROWS
 
 _COLUMNS = "challenge_id, email, device_id, code_hash, created_at, guesses, ended"
 
-LIVE = f"SELECT {_COLUMNS} FROM control.challenges WHERE email = $1 AND ended IS NULL FOR UPDATE"  # noqa: S608
-"""The one challenge of an address that has not ended, to be changed."""
+LIVE = f"""
+SELECT {_COLUMNS} FROM control.challenges WHERE email = $1 AND device_id = $2 AND ended IS NULL
+ORDER BY created_at DESC LIMIT 1 FOR UPDATE"""  # noqa: S608
+"""The newest challenge of an address and a device that has not ended, to be changed."""
+KNOWN_DEVICE = """
+SELECT EXISTS (SELECT 1 FROM control.sessions s JOIN control.users u USING (user_id)
+               WHERE s.device_id = $2 AND u.email = $1)
+   AND NOT EXISTS (SELECT 1 FROM control.sessions s JOIN control.users u USING (user_id)
+                   WHERE s.device_id = $2 AND u.email = $1
+                     AND s.revoke_reason IN ('token_replay', 'admin_revoked', 'security_policy'))"""
+"""Whether an account has been used on a device that is still believed to be its person's."""
 LOCKED = f"SELECT {_COLUMNS} FROM control.challenges WHERE challenge_id = $1 FOR UPDATE"  # noqa: S608
 """A challenge, to be changed."""
-EMAIL_OF = "SELECT email FROM control.challenges WHERE challenge_id = $1"
-"""The address of a challenge, whose bucket is locked before the challenge is."""
+PARTY = "SELECT email, device_id FROM control.challenges WHERE challenge_id = $1"
+"""The address of a challenge, whose bucket is locked before the challenge is, and its device."""
 ADD = """
 INSERT INTO control.challenges (challenge_id, email, device_id, code_hash, created_at) VALUES ($1, $2, $3, $4, $5)"""
 """Stores a new challenge."""
@@ -53,12 +64,16 @@ class PostgresChallenges:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def live(self, email: str) -> Challenge | None:
-        return _challenge(await self._connection.fetchrow(LIVE, email))
+    async def live(self, email: str, device_id: str) -> Challenge | None:
+        return _challenge(await self._connection.fetchrow(LIVE, email, device_id))
 
-    async def email_of(self, challenge_id: str) -> str | None:
-        email: str | None = await self._connection.fetchval(EMAIL_OF, challenge_id)
-        return email
+    async def known_device(self, email: str, device_id: str) -> bool:
+        known: bool = await self._connection.fetchval(KNOWN_DEVICE, email, device_id)
+        return known
+
+    async def party(self, challenge_id: str) -> Party | None:
+        row = await self._connection.fetchrow(PARTY, challenge_id)
+        return Party(row["email"], row["device_id"]) if row else None
 
     async def locked(self, challenge_id: str) -> Challenge | None:
         return _challenge(await self._connection.fetchrow(LOCKED, challenge_id))
@@ -90,11 +105,18 @@ class PostgresRates:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def take(self, bucket: str, rate: Rate, now: datetime) -> timedelta | None:
-        full_at = await self._connection.fetchval(LOCK_BUCKET, bucket, now)
-        taken = take(rate, ns_of(full_at), ns_of(now))
-        await self._connection.execute(SAVE_BUCKET, bucket, time_of(taken.full_at_ns))
-        return timedelta(microseconds=taken.wait_ns // 1000) or None
+    async def wait(self, shares: Sequence[Share], now: datetime) -> timedelta:
+        waits = [(await self._taken(share, now)).wait_ns for share in shares]
+        return timedelta(microseconds=-(-max(waits) // 1000))
+
+    async def take(self, shares: Sequence[Share], now: datetime) -> None:
+        for share in shares:
+            full_at_ns = (await self._taken(share, now)).full_at_ns
+            await self._connection.execute(SAVE_BUCKET, share.bucket, time_of(full_at_ns))
+
+    async def _taken(self, share: Share, now: datetime) -> Taken:
+        full_at = await self._connection.fetchval(LOCK_BUCKET, share.bucket, now)
+        return take(share.rate, ns_of(full_at), ns_of(now))
 
     async def lock(self, bucket: str, now: datetime) -> None:
         await self._connection.fetchval(LOCK_BUCKET, bucket, now)

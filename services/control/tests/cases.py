@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from oa_base.clock import Clock
 from oa_base.rate import Rate
@@ -19,8 +19,9 @@ from oa_platform.config.shared import DatabaseSettings
 from oa_platform.postgres.pool import Postgres
 from oa_testing.postgres import ON_FAST, Database
 from services.control.audit.domain import Origin
+from services.control.mail.domain.letters import Letter, Outcome
 from services.control.policy.domain import AnyPrincipal, StandingPrincipal
-from services.control.sign_in.app import SignedIn
+from services.control.sign_in.app import SignedIn, Started
 from services.control.sign_in.limits import SignInLimits
 from services.control.tests.harness import HMAC_KEY, new_id
 from services.control.tokens.door import JwtSigner, JwtVerifier
@@ -29,7 +30,9 @@ from services.control.wiring import Dependencies, Tables, UseCases
 
 ORIGIN = Origin("req_test", "192.0.2.1")
 LIMITS = SignInLimits(
-    per_address=Rate.every(timedelta(minutes=6), 10),
+    per_address=Rate.every(timedelta(minutes=3), 20),
+    per_address_and_network=Rate.every(timedelta(minutes=20), 3),
+    per_known_device=Rate.every(timedelta(minutes=2), 5),
     per_network=Rate.every(timedelta(seconds=10), 60),
     guesses_per_network=Rate.every(timedelta(seconds=6), 100),
 )
@@ -37,16 +40,24 @@ LIMITS = SignInLimits(
 
 @dataclass
 class Letters:
-    """A mailer that keeps what it should send, or refuses."""
+    """A carrier that keeps what it should send, or doesn't take it."""
 
     codes: dict[str, str] = field(default_factory=dict)
-    broken: bool = False
+    sent: list[Letter] = field(default_factory=list)
+    answer: Outcome = Outcome.SENT
+    held: asyncio.Event | None = None
+    begun: int = 0
+    timeout: timedelta = timedelta(seconds=10)
 
-    async def send_code(self, email: str, code: str, expires_at: datetime) -> None:
+    async def carry(self, letter: Letter) -> Outcome:
         """Keep it."""
-        if self.broken:
-            raise Refusal("unavailable", "no relay")
-        self.codes[email] = code
+        self.begun += 1
+        if self.held:
+            await self.held.wait()
+        if self.answer is Outcome.SENT:
+            self.codes[letter.address] = letter.facts["code"]
+            self.sent.append(letter)
+        return self.answer
 
 
 @dataclass
@@ -78,13 +89,20 @@ class Cases(UseCases):
         super().__init__(dependencies, LIMITS)
         self.transactions = dependencies.transactions
         self.clock = dependencies.clock
+        self.origin = ORIGIN
         self.letters = letters
         self.runs = runs
+
+    async def started(self, email: str, device_id: str, origin: Origin = ORIGIN) -> Started:
+        """A code is asked for, and its mail has left."""
+        started = await self.sign_in.start(email, device_id, origin)
+        await self.delivery.deliver_due()
+        return started
 
     async def signed_in(self, email: str = "ada@example.org", device_id: str = "") -> SignedIn:
         """A person signs in."""
         device_id = device_id or new_id("dev")
-        started = await self.sign_in.start(email, device_id, ORIGIN)
+        started = await self.started(email, device_id)
         return await self.sign_in.verify(started.challenge_id, self.letters.codes[email], device_id, ORIGIN)
 
     async def principal(self, email: str = "ada@example.org") -> StandingPrincipal:
@@ -113,7 +131,7 @@ async def cases_on(
             signer=JwtSigner(key),
             verifier=JwtVerifier(TokenVerifier(StaticKeys([key.public_key]), clock)),
             ownership=runs,
-            mailer=letters,
+            carrier=letters,
             hmac_key=HMAC_KEY.encode(),
         )
         yield Cases(dependencies, letters, runs)

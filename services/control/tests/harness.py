@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -115,16 +116,22 @@ class Control:
         answer: dict[str, Any] = response.json()
         return answer
 
-    def newest_code(self, email: str) -> str:
-        """The newest code for an address."""
-        lines = [json.loads(line) for line in self.mail_file.read_text().splitlines()]
-        return str(next(line["code"] for line in reversed(lines) if line["email"] == email.lower()))
+    async def mail_of(self, challenge_id: str) -> dict[str, str]:
+        """The mail of a challenge, once it has left."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                lines = self.mail_file.read_text().splitlines() if self.mail_file.exists() else []
+                for mail in map(json.loads, lines):
+                    if mail["challenge_id"] == challenge_id:
+                        return dict(mail)
+                await asyncio.sleep(0.01)
 
     async def sign_in(self, email: str = "ada@example.org", device_id: str = "") -> dict[str, Any]:
         """VerifyChallengeResponse of a person that signs in, with `deviceId`."""
         device_id = device_id or new_id("dev")
         started = await self.ok("control.AuthService/StartChallenge", {"email": email, "deviceId": device_id})
-        guess = {"challengeId": started["challengeId"], "code": self.newest_code(email), "deviceId": device_id}
+        code = (await self.mail_of(started["challengeId"]))["code"]
+        guess = {"challengeId": started["challengeId"], "code": code, "deviceId": device_id}
         return await self.ok("control.AuthService/VerifyChallenge", guess) | {"deviceId": device_id}
 
     async def access_token(self, email: str = "ada@example.org") -> str:

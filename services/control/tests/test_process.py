@@ -20,10 +20,11 @@ from oa_base.refusal import Refusal
 from oa_platform.auth.keys import dump_key, generate_key
 from oa_platform.config.loading import load
 from oa_testing.postgres import ON_FAST, REPOSITORY, Database, free_port
-from services.control.config import ControlSettings
+from oa_testing.waiting import eventually
+from services.control.config import ControlSettings, MailSettings
 from services.control.tests.harness import HMAC_KEY, new_id, reason_of, running_control
 from services.control.tokens.door import public_keys_of_pem
-from services.control.wiring import key_ring, mailer
+from services.control.wiring import carrier, key_ring
 
 START_DEADLINE_S = 60.0
 PEM_PUBLIC = """-----BEGIN PUBLIC KEY-----
@@ -105,9 +106,12 @@ async def test_a_killed_control_goes_on_where_it_stopped(environment: dict[str, 
             started = (await start_challenge(http, "ada@example.org", device)).json()
         process.kill()
         await process.wait()
-    code = json.loads((tmp_path / "mail.jsonl").read_text())["code"]
+    mails = tmp_path / "mail.jsonl"
     async with process_of(environment, output) as process:
         async with await until_ready(environment) as http:
+            # Whether it left before or waits until the killed one is given up: once it was asked for, it comes.
+            await eventually(lambda: mails.exists() and mails.read_text().endswith("\n"))
+            code = json.loads(mails.read_text().splitlines()[0])["code"]
             guess = {"challengeId": started["challengeId"], "code": code, "deviceId": device}
             verified = await http.post("/openagents.control.v1.AuthService/VerifyChallenge", json=guess)
             assert verified.status_code == 200, verified.text
@@ -187,7 +191,7 @@ def test_keys_that_are_none_are_named_and_not_shown(environment: dict[str, str],
     for variable, changes in cases:
         settings = load(ControlSettings, environment | changes)
         with pytest.raises(Refusal) as refused:
-            key_ring(settings.keys), settings.keys.hmac_bytes(), mailer(settings.mail)
+            key_ring(settings.keys), settings.keys.hmac_bytes(), carrier(settings.mail)
         assert refused.value.field == variable
         assert not_a_key not in str(refused.value)
         assert HMAC_KEY not in repr(settings)
@@ -268,6 +272,15 @@ async def test_production_refuses_everything_of_a_trial_at_once(environment: dic
     said = await _refusal_of(refused, tmp_path / "log")
     for variable in ("OA_CODE_PROVIDER", "OA_DEV_MAIL_FILE", "OA_SERVICE_TOKEN", "OA_SIGNING_KEY_FILE"):
         assert f"{variable} " in said
+
+
+@pytest.mark.parametrize(
+    ("host", "tls", "refused"),
+    [("mail.example.org", "none", True), ("mail.example.org", "starttls", False), ("127.0.0.1", "none", False)],
+)
+def test_production_sends_no_code_that_others_read_on_the_way(host: str, tls: str, refused: bool) -> None:
+    mail = load(MailSettings, {"OA_CODE_PROVIDER": "smtp", "OA_SMTP_HOST": host, "OA_SMTP_TLS": tls})
+    assert [variable for variable, _ in mail.production_problems()] == ["OA_SMTP_TLS"] * refused
 
 
 @pytest.mark.parametrize("role", ["owner", "admin"])

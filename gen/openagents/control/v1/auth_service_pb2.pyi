@@ -27,7 +27,8 @@ class StartChallengeRequest(_message.Message):
     DEVICE_ID_FIELD_NUMBER: _builtins.int
     email: _builtins.str
     """Address to send it to. Blanks around it don't count; of the rest the server
-    makes the canonical form (NFC, lower case), of at most 254 characters.
+    makes the canonical form (NFC, lower case, the domain in ASCII), of at most
+    254 bytes.
     Control characters and others that nobody sees are refused.
     """
     device_id: _builtins.str

@@ -56,7 +56,7 @@ BAD_JSON = [
     (b'{"email": "a@b.org", "colour": "red"}', "malformed_message", ""),
     (b"{}", "missing_field", "email"),
     (b'{"email": null}', "missing_field", "email"),
-    (b'{"email": "ada"}', "invalid_value", "email"),
+    (b'{"email": "ada", "deviceId": "dev_01JD8V0000000000000000000A"}', "invalid_value", "email"),
     (b'{"email": "ada@example.org"}', "missing_field", "device_id"),
     (b'{"email": "ada@example.org", "deviceId": "dev_1"}', "invalid_value", "device_id"),
 ]

@@ -23,6 +23,14 @@ class Ended(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Party:
+    """Who began a challenge: an address, and the device that alone may bring its code."""
+
+    email: str
+    device_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Challenge:
     """A code on its way to an address. The code itself is nowhere: `code_hash` is a MAC over it and the challenge."""
 
@@ -44,9 +52,10 @@ class Challenge:
         return self.ended is None and now < self.expires_at
 
 
-def code_from_number(number: int) -> str:
-    """The code for a random number below 10**CODE_DIGITS, with leading zeros."""
-    return f"{number:0{CODE_DIGITS}d}"
+def code_of(key: bytes, challenge_id: str) -> str:
+    """The code of a challenge: as good as random without the key, and nowhere stored with it."""
+    number = int.from_bytes(hmac.digest(key, f"code:{challenge_id}".encode(), hashlib.sha256))
+    return f"{number % 10**CODE_DIGITS:0{CODE_DIGITS}d}"
 
 
 def code_hash(key: bytes, challenge_id: str, code: str) -> bytes:
@@ -55,7 +64,7 @@ def code_hash(key: bytes, challenge_id: str, code: str) -> bytes:
 
 
 def resend_wait(live: Challenge | None, now: datetime) -> timedelta:
-    """How long until another code may be sent while `live` is the address's live one; zero for at once.
+    """How long until another code may be sent while `live` is that of the same address and device; zero for at once.
 
     Only a code that can still be used holds the next one back: after a sign-in there is no wait.
     """

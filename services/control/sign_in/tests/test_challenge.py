@@ -16,8 +16,8 @@ from services.control.sign_in.domain.challenge import (
     RESEND_AFTER,
     Challenge,
     Ended,
-    code_from_number,
     code_hash,
+    code_of,
     judge,
     resend_wait,
 )
@@ -96,11 +96,16 @@ def test_the_next_code_waits_only_for_one_that_can_still_be_used(age_s: int) -> 
     assert resend_wait(None, now) == timedelta(0)
 
 
-@given(st.integers(0, 10**CODE_DIGITS - 1))
-def test_every_number_is_a_code_of_eight_digits(number: int) -> None:
-    code = code_from_number(number)
+@given(st.text(max_size=30))
+def test_every_challenge_has_a_code_of_eight_digits(challenge_id: str) -> None:
+    code = code_of(KEY, challenge_id)
     assert len(code) == CODE_DIGITS
-    assert int(code) == number
+    assert code.isdecimal()
+
+
+def test_the_code_depends_on_key_and_challenge() -> None:
+    codes = {code_of(key, f"chl_{number}") for key in (KEY, b"other") for number in range(500)}
+    assert len(codes) >= 999, "of 1000 of 10^8, hardly two are alike"
 
 
 def test_the_hash_depends_on_key_challenge_and_code() -> None:

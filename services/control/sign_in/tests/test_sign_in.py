@@ -12,10 +12,14 @@ import pytest
 
 from oa_base.clock import SECOND_NS
 from oa_base.refusal import Refusal
+from oa_platform.system.clock import SystemClock
 from oa_testing.clock import FakeClock
+from oa_testing.postgres import Database
 from services.control.audit.domain import Origin
+from services.control.mail.domain.letters import Outcome
 from services.control.sign_in.app import SignedIn, Started
-from services.control.tests.cases import LIMITS, ORIGIN, Cases
+from services.control.sign_in.domain.challenge import code_of
+from services.control.tests.cases import LIMITS, ORIGIN, Cases, cases_on
 from services.control.tests.harness import HMAC_KEY, new_id
 from services.control.transactions.limits import MAX_SWEPT_ROWS
 
@@ -32,8 +36,8 @@ async def outcomes(calls: Sequence[Awaitable[Any]]) -> Counter[str]:
     return Counter(result.reason if isinstance(result, Refusal) else "ok" for result in results)
 
 
-async def started(cases: Cases, email: str = EMAIL, network: str = "192.0.2.1") -> Started:
-    return await cases.sign_in.start(email, DEVICE, Origin("req", network))
+async def started(cases: Cases, email: str = EMAIL, network: str = "192.0.2.1", device_id: str = DEVICE) -> Started:
+    return await cases.started(email, device_id, Origin("req", network))
 
 
 async def guess(cases: Cases, challenge_id: str, code: str, network: str = ORIGIN.network) -> SignedIn:
@@ -119,13 +123,73 @@ async def test_an_unknown_challenge_is_an_expired_one(cases: Cases) -> None:
 
 
 async def test_an_address_gets_a_limited_number_of_codes(cases: Cases, clock: FakeClock) -> None:
-    limit, tries, pause_s = LIMITS.per_address, 16, 60
+    limit, tries, pause_s = LIMITS.per_address, 40, 60
     found = Counter[str]()
     for number in range(tries):
         found += await outcomes([started(cases, network=f"192.0.2.{number}")])
         await clock.advance(pause_s)
     sent = limit.burst + (tries - 1) * pause_s * SECOND_NS // limit.period_ns
     assert found == {"ok": sent, "rate_limited": tries - sent}
+
+
+async def test_a_network_gets_a_limited_number_of_codes_for_one_address(cases: Cases, clock: FakeClock) -> None:
+    burst = LIMITS.per_address_and_network.burst
+    found = Counter[str]()
+    for _ in range(burst + 2):
+        found += await outcomes([started(cases, device_id=new_id("dev"))])
+    assert found == {"ok": burst, "rate_limited": 2}
+    await clock.advance(1200)
+    assert await outcomes([started(cases, device_id=new_id("dev"))]) == {"ok": 1}
+
+
+async def test_a_known_device_gets_a_limited_number_of_codes(cases: Cases, clock: FakeClock) -> None:
+    await cases.signed_in(device_id=DEVICE)
+    limit, tries, pause_s = LIMITS.per_known_device, 20, 60
+    found = Counter[str]()
+    for _ in range(tries):
+        found += await outcomes([started(cases)])
+        await clock.advance(pause_s)
+    assert found["ok"] == limit.burst + (tries - 1) * pause_s * SECOND_NS // limit.period_ns
+
+
+async def test_a_device_whose_session_was_stolen_is_known_no_more(cases: Cases, admin: Any) -> None:
+    await cases.signed_in(device_id=DEVICE)
+    await admin.execute("UPDATE control.sessions SET revoked_at = now(), revoke_reason = 'token_replay'")
+    assert (await started(cases)).email == EMAIL
+    buckets = {row["bucket"] for row in await admin.fetch("SELECT bucket FROM control.rate_limits")}
+    assert f"start:address:{EMAIL}" in buckets
+
+
+async def test_a_refused_start_takes_nothing_from_any_limit(cases: Cases, admin: Any) -> None:
+    await started(cases)
+    read = "SELECT bucket, empty_at FROM control.rate_limits ORDER BY bucket"
+    before = await admin.fetch(read)
+    assert await outcomes([started(cases) for _ in range(3)]) == {"rate_limited": 3}
+    assert await admin.fetch(read) == before
+
+
+async def test_junk_guesses_of_its_network_keep_nobody_from_its_own_challenge(cases: Cases) -> None:
+    challenge = await started(cases)
+    for _ in range(LIMITS.guesses_per_network.burst + 1):
+        await outcomes([guess(cases, new_id("chl"), "12345678")])
+    assert (await guess(cases, challenge.challenge_id, cases.letters.codes[EMAIL])).new_user
+
+
+async def test_fifty_guesses_at_once_on_two_replicas_are_five(control_database: Database, admin: Any) -> None:
+    clock = SystemClock()
+    async with cases_on(control_database, clock) as one, cases_on(control_database, clock) as other:
+        challenge = await started(one)
+        bad = wrong(one.letters.codes[EMAIL])
+        found = await outcomes([guess((one, other)[n % 2], challenge.challenge_id, bad) for n in range(50)])
+        assert found == {"code_incorrect": 4, "too_many_guesses": 46}
+    assert tuple(await admin.fetchrow("SELECT guesses, ended FROM control.challenges")) == (5, "exhausted")
+
+
+async def test_a_strangers_code_leaves_the_owners_alone(cases: Cases) -> None:
+    mine = await started(cases)
+    code = cases.letters.codes[EMAIL]
+    await started(cases, network="198.51.100.66", device_id=new_id("dev"))
+    assert (await guess(cases, mine.challenge_id, code)).new_user
 
 
 async def test_a_network_gets_a_limited_number_of_codes(cases: Cases) -> None:
@@ -144,12 +208,15 @@ async def test_a_network_may_try_a_limited_number_of_codes(cases: Cases) -> None
     assert found == {"challenge_expired": burst, "rate_limited": 2}
 
 
-async def test_a_code_that_could_not_be_sent_does_not_hold_the_next_one_back(cases: Cases) -> None:
-    cases.letters.broken = True
-    with pytest.raises(Refusal, match="unavailable"):
-        await started(cases)
-    cases.letters.broken = False
+async def test_a_start_is_answered_while_no_mail_leaves_and_the_code_comes_when_it_does(
+    cases: Cases, clock: FakeClock
+) -> None:
+    cases.letters.answer = Outcome.LATER
     challenge = await started(cases)
+    assert not cases.letters.codes
+    cases.letters.answer = Outcome.SENT
+    await clock.advance(2)
+    await cases.delivery.deliver_due()
     assert (await guess(cases, challenge.challenge_id, cases.letters.codes[EMAIL])).new_user
 
 
@@ -158,14 +225,17 @@ async def test_the_database_holds_no_code_key_or_token(cases: Cases, admin: Any)
     code = cases.letters.codes[EMAIL]
     principal = await cases.admitted(signed_in.tokens.access_token)
     _, api_key = await cases.service_accounts.create(principal, "laptop", ORIGIN)
-    await started(cases, "bob@example.org")
+    cases.letters.answer = Outcome.LATER
+    waiting = await started(cases, "bob@example.org")
+    waiting_code = code_of(HMAC_KEY.encode(), waiting.challenge_id)
+    assert await admin.fetchval("SELECT count(*) FROM control.mails") == 1, "a code is on its way"
     tables = await admin.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'control'")
     dump = ""
     for table in tables:
         rows = await admin.fetch(f"SELECT to_jsonb(t) FROM control.{table['tablename']} t")  # noqa: S608 - our names
         dump += str([list(row) for row in rows])
     assert principal.subject in dump, "the dump is of the right tables"
-    secrets = [code, cases.letters.codes["bob@example.org"], api_key, api_key[4:], HMAC_KEY]
+    secrets = [code, waiting_code, api_key, api_key[4:], HMAC_KEY]
     secrets += [signed_in.tokens.refresh_token, signed_in.tokens.refresh_token.rsplit(".", 1)[1]]
     secrets += [signed_in.tokens.access_token]
     assert [secret for secret in secrets if secret in dump] == []
@@ -215,7 +285,11 @@ async def test_sweeping_removes_what_is_over_and_nothing_else(cases: Cases, admi
     await cases.sign_in.sweep()
     assert [row["email"] for row in await admin.fetch("SELECT email FROM control.challenges")] == ["bob@example.org"]
     buckets = {row["bucket"] for row in await admin.fetch("SELECT bucket FROM control.rate_limits")}
-    assert buckets == {"start:net:192.0.2.1", "start:address:bob@example.org"}
+    assert buckets == {
+        "start:net:192.0.2.1",
+        "start:address:bob@example.org",
+        "start:address-net:192.0.2.1:bob@example.org",
+    }
 
 
 async def test_a_sweep_takes_a_limited_number_at_a_time(cases: Cases, admin: Any, clock: FakeClock) -> None:

@@ -1,0 +1,138 @@
+"""How mail leaves: through a relay, or into the log of a developer's machine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import ssl
+from dataclasses import dataclass, field
+from datetime import timedelta
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP as SMTP_POLICY
+from email.utils import formatdate
+from pathlib import Path
+
+import structlog
+from aiosmtplib import SMTP
+from aiosmtplib.errors import (
+    SMTPDataError,
+    SMTPException,
+    SMTPNotSupported,
+    SMTPRecipientRefused,
+    SMTPRecipientsRefused,
+)
+
+from services.control.mail.domain.letters import Letter, Outcome
+
+MAX_LINE_LENGTH = 998
+"""RFC 5322, 2.1.1. A header with an address is not folded before: folding writes a long address as something else."""
+_PERMANENT = 500
+"""From here on a relay's code says that asking again is of no use."""
+
+_log = structlog.get_logger(__name__)
+
+
+class ConsoleCarrier:
+    """For development: the letter's facts are in the log and, when there is a file, in its last line as JSON."""
+
+    timeout = timedelta(seconds=10)
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+
+    async def carry(self, letter: Letter) -> Outcome:
+        """Show the letter to whoever can read this machine's log. The one place where a code is written."""
+        _log.warning("development_mail", facts=dict(letter.facts), note="console: development only")
+        if self._file is None:
+            return Outcome.SENT
+        try:
+            await asyncio.to_thread(_append_private, self._file, json.dumps(dict(letter.facts)))
+        except OSError as error:
+            _log.error("dev_mail_file_failed", error=type(error).__name__)
+            return Outcome.LATER
+        return Outcome.SENT
+
+
+def _append_private(file: Path, line: str) -> None:
+    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "a", encoding="utf-8") as out:
+        os.fchmod(descriptor, 0o600)
+        out.write(line + "\n")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmtpRelay:
+    """Where mail is handed over. `user` empty: without signing in. `tls`: "starttls", "implicit" or "none"; a
+    certificate is checked against `trusted`, or what the system trusts."""
+
+    host: str
+    port: int
+    sender: Address
+    tls: str = "starttls"
+    user: str = ""
+    password: str = field(default="", repr=False)
+    timeout_s: float = 10.0
+    trusted: ssl.SSLContext | None = None
+
+
+class SmtpCarrier:
+    """Hands letters to a relay."""
+
+    def __init__(self, relay: SmtpRelay) -> None:
+        self._relay = relay
+        self.timeout = timedelta(seconds=relay.timeout_s)
+
+    async def carry(self, letter: Letter) -> Outcome:
+        """Hand it over, within the relay's time."""
+        try:
+            async with asyncio.timeout(self._relay.timeout_s):
+                await self._send(letter)
+        except (OSError, SMTPException, UnicodeError) as error:
+            outcome = Outcome.REFUSED if _is_permanent(error) else Outcome.LATER
+            where = f"{self._relay.host}:{self._relay.port}"
+            _log.error("smtp_failed", relay=where, error=type(error).__name__, outcome=outcome)
+            return outcome
+        return Outcome.SENT
+
+    async def _send(self, letter: Letter) -> None:
+        relay = self._relay
+        options = [] if letter.address.isascii() else ["SMTPUTF8"]
+        smtp = SMTP(
+            hostname=relay.host,
+            port=relay.port,
+            username=relay.user or None,
+            password=relay.password or None,
+            timeout=relay.timeout_s,
+            use_tls=relay.tls == "implicit",
+            start_tls=relay.tls == "starttls",
+            tls_context=relay.trusted or ssl.create_default_context(),
+        )
+        async with smtp:
+            await smtp.sendmail(
+                relay.sender.addr_spec, [letter.address], message_of(relay.sender, letter), mail_options=options
+            )
+
+
+def message_of(sender: Address, letter: Letter) -> bytes:
+    """The mail as it is handed over. Its `To:` is the address of its envelope, and nothing else."""
+    local, _, domain = letter.address.rpartition("@")
+    policy = SMTP_POLICY.clone(utf8=not letter.address.isascii(), max_line_length=MAX_LINE_LENGTH)
+    message = EmailMessage(policy)
+    message["From"] = sender
+    message["To"] = Address(username=local, domain=domain)
+    message["Date"] = formatdate()
+    message["Message-ID"] = f"<{letter.mail_id}@{sender.domain}>"
+    message["Subject"] = letter.subject
+    message.set_content(letter.text)
+    return message.as_bytes()
+
+
+def _is_permanent(error: Exception) -> bool:
+    """Whether the relay refuses this letter for good, and not only us, or now."""
+    if isinstance(error, SMTPRecipientsRefused):
+        return all(map(_is_permanent, error.recipients))
+    if isinstance(error, SMTPRecipientRefused | SMTPDataError):
+        return error.code >= _PERMANENT
+    return isinstance(error, SMTPNotSupported)

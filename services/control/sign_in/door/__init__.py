@@ -1,1 +1,0 @@
-"""The sign-in methods, and how codes get to people."""
