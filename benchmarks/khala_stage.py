@@ -33,6 +33,16 @@ from services.khala_gateway.wiring import steady_wall_ms
 TOPIC = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"
 USER = "usr_01J9ZQ6T5W3M8K2N4P7R1S0V6X"
 EPOCH = "e1"
+_MANY = 1 << 20
+OPEN_DOOR = AdmissionLimits(
+    handshake_burst=_MANY,
+    handshake_burst_per_address=_MANY,
+    waiting_per_address=_MANY,
+    connections_per_address=_MANY,
+    connections_per_session=_MANY,
+    connections_per_principal=_MANY,
+)
+"""Lets everybody in: they all come from one address, many of one person."""
 
 
 class OpenTokens:
@@ -55,6 +65,7 @@ class LocalSource:
         self._history = history
         self.hub: FeedHub
         self.reads = 0
+        self.away = False
 
     def add(self, topics: Iterable[str]) -> None:
         """Each topic stands at the end of the history."""
@@ -89,14 +100,14 @@ async def gateway(
         replays=ReplayReader(sources, limits),
         confirmations=Confirmations(sources, limits.concurrent_confirmations),
         tokens=tokens or OpenTokens(),
-        live_tokens=LiveTokens(),
+        live_tokens=LiveTokens(OPEN_DOOR),
         revocations=Revocations(SystemClock()),
         flusher=Flusher(asyncio.get_running_loop(), 0.0),
         limits=SessionLimits(),
         now_ms=now_ms,
         jitter=random.random,
     )
-    admission = Admission(OriginPolicy(()), AdmissionLimits(handshake_burst=1 << 20), now_ms)
+    admission = Admission(OriginPolicy(()), OPEN_DOOR, now_ms)
     port = PortLimits(drain_window_ms=0)
     async with WebSocketServer(Address("127.0.0.1", 0), dependencies, admission, port) as server, hub:
         yield hub, server, source

@@ -91,7 +91,16 @@ async def site() -> AsyncIterator[Site]:
         "OA_ARCHIVE_POLL_MS": "1000",
         "OA_RETENTION_CLASSES": f"default=keep,{ARCHIVED_CLASS}=1s",
     }
-    gateway = {"OA_WS_HANDSHAKE_BURST": "100000"}
+    # All clients of a benchmark are one person's, and on one machine.
+    limits = (
+        "HANDSHAKE_BURST",
+        "HANDSHAKE_BURST_PER_ADDRESS",
+        "WAITING_PER_ADDRESS",
+        "CONNECTIONS_PER_ADDRESS",
+        "CONNECTIONS_PER_SESSION",
+        "CONNECTIONS_PER_PRINCIPAL",
+    )
+    gateway = {f"OA_WS_{limit}": "100000" for limit in limits}
     stack = StackUnderTest(
         root / "home",
         port_base=free_port(tuple(PORT_OFFSETS.values())),

@@ -147,11 +147,12 @@ class CaughtUp:
 
 @dataclass(frozen=True, slots=True)
 class TopicHead:
-    """Where a subscribed topic stands, as far as the gateway knows."""
+    """Where a subscribed topic stands, as far as the gateway knows; `source_away`: it can't ask at present."""
 
     topic: str
     head: int
     epoch: str
+    source_away: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,7 +179,10 @@ def _control_payload(frame: _Control) -> tuple[frame_pb2.FrameKind.ValueType, Me
         case frames.CaughtUp():
             return _KIND.FRAME_KIND_CAUGHT_UP, frame_pb2.CaughtUp(seq=frame.seq)
         case frames.Heartbeat():
-            heads = [frame_pb2.TopicHead(topic=head.topic, head=head.head, epoch=head.epoch) for head in frame.heads]
+            heads = [
+                frame_pb2.TopicHead(topic=head.topic, head=head.head, epoch=head.epoch, source_away=head.source_away)
+                for head in frame.heads
+            ]
             beat = frame_pb2.Heartbeat(heads=heads, nonce=frame.nonce)
             beat.server_time.FromMilliseconds(frame.server_time_ms)
             return _KIND.FRAME_KIND_HEARTBEAT, beat
@@ -295,7 +298,7 @@ def _decode_caught_up(frame: frame_pb2.KhalaFrame) -> frames.CaughtUp:
 
 def _decode_heartbeat(frame: frame_pb2.KhalaFrame) -> frames.Heartbeat:
     beat = _payload(frame, frame_pb2.Heartbeat())
-    heads = tuple(frames.TopicHead(head.topic, head.head, head.epoch) for head in beat.heads)
+    heads = tuple(frames.TopicHead(head.topic, head.head, head.epoch, head.source_away) for head in beat.heads)
     return frames.Heartbeat(heads, beat.server_time.ToMilliseconds(), beat.nonce)
 
 

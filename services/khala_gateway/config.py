@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from oa_khala.feed import FeedLimits
 from oa_khala.server.limits import SessionLimits
 from oa_platform.config.loading import group, own_port, peer_port, setting
-from oa_platform.config.parsers import Address, Parser, Target, address, integer, number, target
+from oa_platform.config.parsers import Address, IpNetwork, Parser, Target, address, integer, number, target
 from oa_platform.config.shared import (
     DRAIN_DEADLINE,
     EdgeTlsSettings,
     GrpcClientSettings,
     JwksSettings,
+    ProxySettings,
     RevocationSettings,
     ServiceSettings,
     doc_of_target,
@@ -45,6 +46,10 @@ def _ms(variable: str, default: int, doc: str, *, least: int = 1, within: str = 
     return setting(variable, integer(least, _HOUR_MS), default, doc=doc, within=within)
 
 
+def _count(variable: str, default: int, doc: str) -> int:
+    return setting(variable, integer(1, 1_000_000), default, doc=doc)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SocketSettings:
     """The WebSocket port."""
@@ -65,11 +70,36 @@ class SocketSettings:
     handshake_burst: int = setting(
         "OA_WS_HANDSHAKE_BURST",
         integer(1, 1_000_000),
-        500,
+        1_000,
         doc="Maximum number of handshakes at once; more are refused as `overloaded`.",
     )
     handshakes_per_s: int = setting(
-        "OA_WS_HANDSHAKES_PER_S", integer(1, 1_000_000), 200, doc="Handshakes per second in the long run."
+        "OA_WS_HANDSHAKES_PER_S", integer(1, 1_000_000), 500, doc="Handshakes per second in the long run."
+    )
+    handshake_burst_per_address: int = _count(
+        "OA_WS_HANDSHAKE_BURST_PER_ADDRESS",
+        200,
+        "Handshakes at once from one IPv4 address or IPv6 /64; more are refused as `rate_limited`.",
+    )
+    handshakes_per_s_per_address: int = _count(
+        "OA_WS_HANDSHAKES_PER_S_PER_ADDRESS", 50, "Handshakes per second from one of them in the long run."
+    )
+    connections_per_address: int = _count(
+        "OA_WS_CONNECTIONS_PER_ADDRESS", 1_000, "Connections of one of them; more are refused as `rate_limited`."
+    )
+    waiting_per_address: int = _count(
+        "OA_WS_WAITING_PER_ADDRESS",
+        200,
+        "TCP connections of one address that have sent no request; more are closed. Not counted behind own proxies.",
+    )
+    addresses: int = _count("OA_WS_ADDRESSES", 10_000, "Maximum number of them whose handshakes are remembered.")
+    connections_per_session: int = _count(
+        "OA_WS_CONNECTIONS_PER_SESSION", 32, "Connections of one session; more are refused as `rate_limited`."
+    )
+    connections_per_principal: int = _count(
+        "OA_WS_CONNECTIONS_PER_PRINCIPAL",
+        256,
+        "Connections of one person or service account; more are refused as `rate_limited`.",
     )
     handshake_deadline_ms: int = _ms("OA_WS_HANDSHAKE_DEADLINE_MS", 5_000, "Maximum wait for the opening request.")
     close_timeout_ms: int = _ms(
@@ -81,6 +111,11 @@ class SocketSettings:
         "Over how long the closes of a drain are spread.",
         least=0,
         within=DRAIN_DEADLINE,
+    )
+    linger_ms: int = _ms(
+        "OA_WS_LINGER_MS",
+        30_000,
+        "Maximum time for what was written to leave, once the close of a connection has begun.",
     )
     write_high_bytes: int = setting(
         "OA_WS_WRITE_HIGH_BYTES",
@@ -95,17 +130,41 @@ class SocketSettings:
         doc="Writing goes on when the socket holds less than this.",
     )
 
-    def limits(self, max_frame_bytes: int) -> PortLimits:
-        """As the port takes them."""
+    answers_bytes: int = setting(
+        "OA_WS_ANSWERS_BYTES",
+        integer(0, 1 << 30),
+        16 * 1024,
+        doc="Answers that may be added meanwhile, before the client is no longer read.",
+    )
+    send_buffer_bytes: int = setting(
+        "OA_WS_SEND_BUFFER_BYTES",
+        integer(4096, 1 << 30),
+        256 * 1024,
+        doc="What the system may keep of what was written to a socket (`SO_SNDBUF`).",
+    )
+    unsent_bytes: int = setting(
+        "OA_WS_UNSENT_BYTES",
+        integer(1024, 1 << 30),
+        64 * 1024,
+        doc="How much of that may be unsent (`TCP_NOTSENT_LOWAT`).",
+    )
+
+    def limits(self, max_frame_bytes: int, trusted: Sequence[IpNetwork]) -> PortLimits:
+        """As the port takes them; `trusted` are our own proxies in front."""
         return PortLimits(
             socket=SocketLimits(
                 max_frame_bytes=max_frame_bytes,
                 handshake_deadline_ms=self.handshake_deadline_ms,
                 close_timeout_ms=self.close_timeout_ms,
+                linger_ms=self.linger_ms,
                 write_high_bytes=self.write_high_bytes,
                 write_low_bytes=self.write_low_bytes,
+                answers_bytes=self.answers_bytes,
+                send_buffer_bytes=self.send_buffer_bytes,
+                unsent_bytes=self.unsent_bytes,
             ),
             drain_window_ms=self.drain_window_ms,
+            trusted=trusted,
         )
 
     def admission(self) -> AdmissionLimits:
@@ -114,6 +173,13 @@ class SocketSettings:
             max_connections=self.max_connections,
             handshake_burst=self.handshake_burst,
             handshakes_per_s=self.handshakes_per_s,
+            handshake_burst_per_address=self.handshake_burst_per_address,
+            handshakes_per_s_per_address=self.handshakes_per_s_per_address,
+            connections_per_address=self.connections_per_address,
+            waiting_per_address=self.waiting_per_address,
+            addresses=self.addresses,
+            connections_per_session=self.connections_per_session,
+            connections_per_principal=self.connections_per_principal,
         )
 
 
@@ -125,7 +191,7 @@ class SessionSettings:
     heartbeat_interval_ms: int = _ms("OA_KHALA_HEARTBEAT_MS", 15_000, "Pause between HEARTBEATs.")
     idle_timeout_ms: int = _ms("OA_KHALA_IDLE_TIMEOUT_MS", 60_000, "Maximum silence of a client.")
     slow_consumer_ms: int = _ms(
-        "OA_KHALA_SLOW_CONSUMER_MS", 30_000, "How long a client may be unable to take anything."
+        "OA_KHALA_SLOW_CONSUMER_MS", 30_000, "How long a client may take no byte of what waits for it."
     )
     max_topics: int = setting(
         "OA_KHALA_MAX_TOPICS", integer(1, 128), 128, doc="Maximum number of topics of a connection."
@@ -243,11 +309,15 @@ class UpstreamSettings:
     projector: Target = setting(
         "OA_PROJECTOR_GRPC", target(), peer_port("projector_grpc"), doc=doc_of_target("projector")
     )
+    ask_interval_ms: int = _ms("OA_UPSTREAM_ASK_MS", 2_000, "Pause between questions to a source whether it answers.")
+    answer_ms: int = _ms("OA_UPSTREAM_ANSWER_MS", 3_000, "Wait for the answer, after which the source counts as away.")
     replay_timeout_ms: int = _ms("OA_REPLAY_TIMEOUT_MS", 10_000, "Maximum time of a read of a page of history.")
 
     def limits(self) -> SourceLimits:
         """As sources take them."""
-        return SourceLimits(replay_timeout_ms=self.replay_timeout_ms)
+        return SourceLimits(
+            replay_timeout_ms=self.replay_timeout_ms, ask_interval_ms=self.ask_interval_ms, answer_ms=self.answer_ms
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,6 +329,7 @@ class GatewaySettings(ServiceSettings):
     revocations: RevocationSettings = group(RevocationSettings)
     client: GrpcClientSettings = group(GrpcClientSettings)
     socket: SocketSettings = group(SocketSettings)
+    proxies: ProxySettings = group(ProxySettings)
     edge_tls: EdgeTlsSettings = group(EdgeTlsSettings)
     session: SessionSettings = group(SessionSettings)
     feeds: FeedSettings = group(FeedSettings)

@@ -48,6 +48,7 @@ async def start(settings: GatewaySettings, process: Process) -> None:
     process.background("audit", hub.run_audit())
     for name, source in sources.items():
         process.background(f"watch-{name}", source.run())
+        process.background(f"ask-{name}", source.run_asking())
 
     now_ms = steady_wall_ms(clock)
     dependencies = Dependencies(
@@ -55,7 +56,7 @@ async def start(settings: GatewaySettings, process: Process) -> None:
         replays=ReplayReader(sources, settings.feeds.limits()),
         confirmations=Confirmations(sources, settings.feeds.concurrent_confirmations),
         tokens=SyncTokenVerifier(verifier, clock, now_ms),
-        live_tokens=LiveTokens(),
+        live_tokens=LiveTokens(settings.socket.admission()),
         revocations=revocations,
         flusher=Flusher(asyncio.get_running_loop(), settings.feeds.flush_tick_ms),
         limits=settings.session.limits(),
@@ -69,7 +70,7 @@ async def start(settings: GatewaySettings, process: Process) -> None:
     await process.enter(GrpcServer(settings.grpc, authenticator, process.protection))
     socket = settings.socket
     admission = Admission(OriginPolicy(socket.allowed_origins), socket.admission(), now_ms)
-    limits = socket.limits(settings.session.max_frame_bytes)
+    limits = socket.limits(settings.session.max_frame_bytes, settings.proxies.trusted)
     outside = await process.enter(edge_protection(settings.edge_tls, settings.tls, clock))
     await process.enter(WebSocketServer(socket.address, dependencies, admission, limits, outside))
 

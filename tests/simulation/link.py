@@ -33,6 +33,7 @@ class _Way:
         self._queue: deque[bytes | str] = deque()
         self._moving = False
         self.held_bytes = 0
+        self.moved_bytes = 0
         self.dead = False
         self.stalled = False
 
@@ -58,6 +59,7 @@ class _Way:
             return
         item = self._queue.popleft()
         self.held_bytes -= len(item)
+        self.moved_bytes += len(item)
         if isinstance(item, bytes):
             self._deliver(item)
             self._move()
@@ -89,6 +91,11 @@ class Link:
         self._up = _Way(world, self._message, lambda _: self._gateway_gone())
 
     # What the gateway does.
+
+    @property
+    def taken_bytes(self) -> int:
+        """What the client has taken."""
+        return self._down.moved_bytes
 
     def write(self, data: bytes) -> None:
         """Messages to the client."""

@@ -10,7 +10,7 @@ class SessionLimits:
     hello_deadline_ms: int = 5_000
     heartbeat_interval_ms: int = 15_000
     idle_timeout_ms: int = 60_000
-    # How long a client may be unable to take anything.
+    # How long a client may take no byte of what waits for it.
     slow_consumer_ms: int = 30_000
     max_topics: int = 128
     max_frame_bytes: int = 64 * 1024

@@ -24,13 +24,21 @@ _DEFAULT_CLOSE_CODE = 1008
 
 
 class ServerSession:
-    """See the module. `head_of` tells the newest deliverable seq of a topic that is being served."""
+    """See the module. `head_of` tells the newest deliverable seq of a topic that is being served, `away` whether its
+    source does not answer at present."""
 
-    def __init__(self, connection_id: str, limits: SessionLimits, head_of: Callable[[str], int], now_ms: int) -> None:
+    def __init__(
+        self,
+        connection_id: str,
+        limits: SessionLimits,
+        head_of: Callable[[str], int],
+        now_ms: int,
+        away: Callable[[str], bool] = lambda _topic: False,
+    ) -> None:
         self.connection_id = connection_id
         self.limits = limits
         self.state = State.AWAIT_HELLO
-        self.subscriptions = Subscriptions(limits, head_of, now_ms)
+        self.subscriptions = Subscriptions(limits, head_of, now_ms, away)
         self._tokens = Tokens()
         self._deadlines = Deadlines(limits, now_ms)
         # Frames that wait while a token is verified.
@@ -54,8 +62,12 @@ class ServerSession:
         self._deadlines.heard(now_ms)
 
     def blocked(self, blocked: bool, now_ms: int) -> None:
-        """The client can't take anything at present, or can again."""
+        """The client has not taken all that it could have by now, or has caught up."""
         self._deadlines.blocked(blocked, now_ms)
+
+    def taken(self, total_bytes: int, now_ms: int) -> None:
+        """The client has taken so many bytes since it connected. Due with `timer`, before it, while it is blocked."""
+        self._deadlines.taken(total_bytes, now_ms)
 
     def token_accepted(self, grant: Grant, now_ms: int) -> list[Command]:
         """Answer to VerifyToken: what the token grants."""

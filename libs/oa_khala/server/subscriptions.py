@@ -27,11 +27,15 @@ class DeliveryBroken(AssertionError):
 class Subscriptions:
     """See the module. Answers about a subscription that has ended meanwhile are not heard."""
 
-    def __init__(self, limits: SessionLimits, head_of: Callable[[str], int], now_ms: int) -> None:
-        """`head_of` tells the newest deliverable seq of a topic that is being served."""
+    def __init__(
+        self, limits: SessionLimits, head_of: Callable[[str], int], now_ms: int, away: Callable[[str], bool]
+    ) -> None:
+        """`head_of` tells the newest deliverable seq of a topic that is being served, `away` whether its source does
+        not answer at present."""
         self.by_topic: dict[str, Subscription] = {}
         self._max_topics = limits.max_topics
         self._head_of = head_of
+        self._away = away
         self._grant = GRANTS_NOTHING
         rate = Rate.per_second(limits.subscribe_per_s, limits.subscribe_burst)
         self._rate = TokenBucket(rate, now_ms * MS_NS)
@@ -78,7 +82,9 @@ class Subscriptions:
     def heads(self) -> tuple[frames.TopicHead, ...]:
         """Where the topics stand that are being served."""
         served = (one for one in self.by_topic.values() if one.next_seq > 0)
-        return tuple(frames.TopicHead(one.name, self._head_of(one.name), one.epoch) for one in served)
+        return tuple(
+            frames.TopicHead(one.name, self._head_of(one.name), one.epoch, self._away(one.name)) for one in served
+        )
 
     # --------------------------------------------------------------------------------------------- the gateway
 

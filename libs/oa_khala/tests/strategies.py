@@ -35,7 +35,7 @@ server_frames = st.one_of(
     st.builds(frames.CaughtUp, topics, seqs),
     st.builds(
         frames.Heartbeat,
-        st.lists(st.builds(frames.TopicHead, topics, seqs, epochs), max_size=4).map(tuple),
+        st.lists(st.builds(frames.TopicHead, topics, seqs, epochs, st.booleans()), max_size=4).map(tuple),
         times,
         seqs,
     ),

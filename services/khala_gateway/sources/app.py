@@ -41,6 +41,11 @@ def state_said(refusal: Refusal) -> TopicState | None:
 class TopicSource(Protocol):
     """A server of topics: runtime or projector."""
 
+    @property
+    def away(self) -> bool:
+        """Whether it does not answer at present: a topic may have more than it was heard of."""
+        ...
+
     def add(self, topics: Iterable[str]) -> None:
         """Carry `topics`; each is answered by `watched` or `refused`, one that is carried already too."""
         ...

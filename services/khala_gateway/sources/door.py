@@ -14,6 +14,7 @@ import structlog
 from oa_base.backoff import RECONNECT
 from oa_base.refusal import Refusal
 from oa_khala.frames import TopicState
+from oa_khala.topics import run_events, user_runs
 from oa_platform.health.failures import refusal_from_rpc_error
 from openagents.sync.v1 import topic_service_pb2, topic_service_pb2_grpc
 from services.khala_gateway.sources.app import HistoryPage, SourceEvents, WatchedTopic
@@ -23,6 +24,11 @@ from services.khala_gateway.sources.metrics import UPSTREAM_UP
 _log = structlog.get_logger(__name__)
 # Maximum number of topics in one message (rules of WatchTopicsRequest).
 _TOPICS_IN_A_MESSAGE = 1_000
+# A topic of each source that nobody has, to ask for while none is wanted: whether it exists, only its database knows.
+_NOBODYS = {
+    "runtime": run_events("run_00000000000000000000000000"),
+    "projector": user_runs("usr_00000000000000000000000000"),
+}
 
 
 class GrpcTopicSource:
@@ -48,6 +54,8 @@ class GrpcTopicSource:
         self._to_remove: dict[str, None] = {}
         self._changed = asyncio.Event()
         self._was_up = False
+        self._stands = False
+        self._answers = True
         # The stream that stands, if one does.
         self._stream: object | None = None
         # Why the source is of no use at present.
@@ -115,6 +123,41 @@ class GrpcTopicSource:
             _log.warning("upstream_lost", source=self.name, reason=refusal.reason, attempt=attempt)
             await asyncio.sleep(RECONNECT.wait_ms(attempt, self._jitter()) / 1000)
 
+    @property
+    def away(self) -> bool:
+        """Whether it does not answer at present."""
+        return not (self._stands and self._answers)
+
+    async def run_asking(self) -> None:
+        """Asks the source now and then, until cancelled, whether it answers.
+
+        A stream that stands says nothing: a source whose process or database has stopped keeps it open. So the source
+        is asked for what it has to look up.
+        """
+        while True:
+            refusal = await self._ask()
+            if self._answers and refusal is not None:
+                _log.warning("upstream_silent", source=self.name, reason=refusal.reason, why=refusal.message)
+            elif not self._answers and refusal is None:
+                _log.info("upstream_answers", source=self.name)
+            self._answers = refusal is None
+            self._tell()
+            await asyncio.sleep(self._limits.ask_interval_ms / 1000)
+
+    async def _ask(self) -> Refusal | None:
+        """Why the source does not answer; None when it does, be it that there is no such topic."""
+        topic = next(iter(self._wanted), _NOBODYS.get(self.name, ""))
+        request = topic_service_pb2.DescribeTopicRequest(topic=topic)
+        try:
+            await self._stub.DescribeTopic(request, timeout=self._limits.answer_ms / 1000)
+        except grpc.aio.AioRpcError as error:
+            refusal = refusal_from_rpc_error(error)
+            return None if refusal.reason == "not_found" else refusal
+        return None
+
+    def _tell(self) -> None:
+        UPSTREAM_UP.labels(self.name).set(0 if self.away else 1)
+
     async def _reach(self) -> None:
         """Returns once the source can be called; until then says now and then why it can't."""
         while True:
@@ -146,12 +189,13 @@ class GrpcTopicSource:
             self._stream = None
             self._changed.set()
             settled.cancel()
-            UPSTREAM_UP.labels(self.name).set(0)
+            self._stands = False
+            self._tell()
 
     def _settled(self) -> None:
         self.refusal = None
-        self._was_up = True
-        UPSTREAM_UP.labels(self.name).set(1)
+        self._was_up = self._stands = True
+        self._tell()
         _log.info("upstream_up", source=self.name, topics=len(self._wanted))
 
     async def _requests(self, stream: object) -> AsyncIterator[topic_service_pb2.WatchTopicsRequest]:

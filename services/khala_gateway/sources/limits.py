@@ -12,5 +12,9 @@ class SourceLimits:
     steady_ms: int = 5_000
     # A stream that has not been refused for so long has been accepted: an accepted one says nothing by itself.
     settle_ms: int = 100
+    # So often each source is asked whether it answers, and so long it may take. One that stops is known to be away
+    # after both.
+    ask_interval_ms: int = 2_000
+    answer_ms: int = 3_000
     # A source that can't be reached for so long is asked for the reason; and again after as long.
     reach_ms: int = 3_000

@@ -4,4 +4,6 @@ from prometheus_client import Gauge
 
 from oa_platform.telemetry.metrics import REGISTRY
 
-UPSTREAM_UP = Gauge("oa_khala_upstream_up", "1 while the source's stream stands.", ["source"], registry=REGISTRY)
+UPSTREAM_UP = Gauge(
+    "oa_khala_upstream_up", "1 while the source's stream stands and the source answers.", ["source"], registry=REGISTRY
+)

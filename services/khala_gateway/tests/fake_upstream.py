@@ -58,6 +58,9 @@ class FakeUpstream(topic_service_pb2_grpc.TopicServiceServicer):
         self.replays: list[pb.ReplayTopicRequest] = []
         self.replay_gate = asyncio.Event()
         self.replay_gate.set()
+        self.asked = 0
+        self.ask_gate = asyncio.Event()
+        self.ask_gate.set()
         self.port = 0
         self.page_frames = 1_000
         self.refuses_watchers = False
@@ -125,7 +128,10 @@ class FakeUpstream(topic_service_pb2_grpc.TopicServiceServicer):
                 self.watchers.remove(watcher)
 
     async def DescribeTopic(self, request: pb.DescribeTopicRequest, context: Context) -> pb.DescribeTopicResponse:
-        raise NotImplementedError("the gateway reads where a topic stands from its watch stream")
+        self.asked += 1
+        await self.ask_gate.wait()
+        await _abort(context, Refusal("not_found", "there is no such topic"))
+        raise AssertionError
 
     async def ReplayTopic(self, request: pb.ReplayTopicRequest, context: Context) -> pb.ReplayTopicResponse:
         self.replays.append(request)

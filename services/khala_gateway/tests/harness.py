@@ -42,6 +42,7 @@ from services.khala_gateway.sockets.limits import PortLimits
 from services.khala_gateway.sockets.ws_door.server import WebSocketServer
 from services.khala_gateway.sockets.ws_door.socket import Socket
 from services.khala_gateway.sources.door import GrpcTopicSource
+from services.khala_gateway.sources.limits import SourceLimits
 from services.khala_gateway.tests.fake_upstream import FakeUpstream
 from services.khala_gateway.wiring import steady_wall_ms
 
@@ -60,13 +61,14 @@ class Limits:
     hub: HubLimits = field(default_factory=lambda: HubLimits(audit_interval_ms=200))
     session: SessionLimits = field(default_factory=SessionLimits)
     admission: AdmissionLimits = field(default_factory=AdmissionLimits)
+    source: SourceLimits = field(default_factory=SourceLimits)
     port: PortLimits = field(default_factory=lambda: PortLimits(drain_window_ms=0))
 
     def with_session(self, **changes: int) -> "Limits":
         """Other limits of a session."""
         return replace(self, session=replace(self.session, **changes))
 
-    def with_port(self, **changes: int) -> "Limits":
+    def with_port(self, **changes: Any) -> "Limits":
         """Other limits of the port."""
         return replace(self, port=replace(self.port, **changes))  # type: ignore[arg-type]
 
@@ -217,9 +219,10 @@ async def running(
             channel = await parts.enter_async_context(
                 open_channel(Address("127.0.0.1", upstream.port), settings, Secret("token"))
             )
-            stack.sources[name] = GrpcTopicSource(name, channel, lambda: stack.hub, random.random)
+            source_limits = stack.limits.source
+            stack.sources[name] = GrpcTopicSource(name, channel, lambda: stack.hub, random.random, source_limits)
         stack.hub = await parts.enter_async_context(FeedHub(stack.limits.hub, stack.sources, random.random))
-        background = [source.run() for source in stack.sources.values()]
+        background = [work for source in stack.sources.values() for work in (source.run(), source.run_asking())]
         tasks = [asyncio.create_task(work) for work in (*background, stack.hub.run_audit())]
         parts.push_async_callback(_stop, tasks)
         stack.server = await parts.enter_async_context(_server(stack, protection))
@@ -235,7 +238,7 @@ def _server(stack: Stack, protection: Protection) -> WebSocketServer:
         replays=ReplayReader(stack.sources, limits.hub),
         confirmations=Confirmations(stack.sources, limits.hub.concurrent_confirmations),
         tokens=SyncTokenVerifier(verifier, clock, now_ms),
-        live_tokens=LiveTokens(),
+        live_tokens=LiveTokens(limits.admission),
         revocations=stack.revocations,
         flusher=Flusher(asyncio.get_running_loop(), 1.0),
         limits=limits.session,

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ipaddress
 import json
 import time
 from typing import Any
@@ -93,9 +94,78 @@ async def test_past_its_limits_the_door_is_shut_with_a_time_to_wait() -> None:
             await Client.open(stack.url)
 
 
-async def _opened(stack: Stack, count: int) -> None:
-    for _ in range(count):
+async def test_a_flood_of_one_address_is_refused_before_its_token_is_looked_at() -> None:
+    limits = Limits().with_admission(handshake_burst_per_address=2, handshakes_per_s_per_address=1)
+    async with running(limits.with_port(trusted=(ipaddress.ip_network("127.0.0.0/8"),))) as stack:
+        flood = {"Authorization": "Bearer x.y.z", "X-Forwarded-For": "6.6.6.6, 2001:db8::1"}
+        with pytest.raises(InvalidStatus) as caught:
+            await _opened(stack, 100, flood)  # faster than one a second, on any machine
+        assert caught.value.response.status_code == 429
+        assert int(caught.value.response.headers["Retry-After"]) >= 1
+        assert json.loads(caught.value.response.body)["reason"] == "rate_limited"
+        same_customer = {"X-Forwarded-For": "2001:db8::2"}
+        with pytest.raises(InvalidStatus, match="429"):
+            await _opened(stack, 100, same_customer)
+        other = await Client.open(stack.url, additional_headers={"X-Forwarded-For": "2001:db8:0:1::1"})
+        await other.hello(stack.token(T))
+        await other.next(frames.Welcome)
+
+
+async def test_what_a_client_claims_of_its_address_counts_only_with_our_proxies_in_front() -> None:
+    async with running(Limits().with_admission(handshake_burst_per_address=1, handshakes_per_s_per_address=1)) as stack:
+        with pytest.raises(InvalidStatus, match="429"):
+            await _opened(stack, 100, *({"X-Forwarded-For": f"192.0.2.{number}"} for number in range(100)))
+
+
+@pytest.mark.parametrize("limit", ["connections_per_session", "connections_per_principal"])
+async def test_a_session_or_principal_has_so_many_connections_and_those_stay(limit: str) -> None:
+    async with running(Limits().with_admission(**{limit: 2})) as stack:
+        standing = [await stack.connect(T) for _ in range(2)]
+        refused = await Client.open(stack.url)
+        await refused.hello(stack.token(T))
+        error = await refused.next(frames.ErrorFrame)
+        assert (error.reason, error.retry_after_ms) == ("rate_limited", 5_000)
+        assert await refused.close_code() == ("", 4429)
+        for client in standing:
+            await client.send(frames.RefreshToken(stack.token(T)))
+            await client.follow(T)
+        await standing[0].socket.close()
+        await eventually(lambda: len(stack.server.sockets) == 1)
+        await (await stack.connect(T)).follow(T)
+
+
+async def test_who_holds_connections_and_asks_for_nothing_takes_no_room_and_has_few() -> None:
+    limits = Limits().with_admission(max_connections=1, waiting_per_address=2)
+    async with running(limits.with_socket(handshake_deadline_ms=600_000)) as stack:
+        held = [await asyncio.open_connection("127.0.0.1", stack.server.port) for _ in range(3)]
+        async with asyncio.timeout(PATIENCE_S):
+            with contextlib.suppress(ConnectionResetError):
+                assert await held[2][0].read() == b"", "one too many is closed at once"
+        await eventually(lambda: len(stack.server.sockets) == 2)
+        held[1][1].close()
+        await eventually(lambda: len(stack.server.sockets) == 1)
+        client = await Client.open(stack.url)
+        await client.hello(stack.token(T))
+        await client.next(frames.Welcome)
+        for _, writer in held:
+            writer.close()
+            with contextlib.suppress(ConnectionResetError):
+                await writer.wait_closed()
+
+
+async def test_an_address_has_so_many_connections_and_they_are_counted_when_they_go() -> None:
+    async with running(Limits().with_admission(connections_per_address=1)) as stack:
+        first = await Client.open(stack.url)
+        with pytest.raises(InvalidStatus, match="429"):
+            await Client.open(stack.url)
+        await first.socket.close()
+        await eventually(lambda: not stack.server.sockets)
         await Client.open(stack.url)
+
+
+async def _opened(stack: Stack, count: int, *headers: dict[str, str]) -> None:
+    for number in range(count):
+        await Client.open(stack.url, additional_headers=headers[number % len(headers)] if headers else None)
 
 
 async def test_who_never_asks_is_cut_off() -> None:

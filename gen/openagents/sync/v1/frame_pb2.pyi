@@ -267,22 +267,28 @@ class TopicHead(_message.Message):
     TOPIC_FIELD_NUMBER: _builtins.int
     HEAD_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    SOURCE_AWAY_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
     """Topic."""
     head: _builtins.int
     """Newest seq that the gateway knows."""
     epoch: _builtins.str
     """Lineage of the topic."""
+    source_away: _builtins.bool
+    """Set by the gateway while the topic's source does not answer it: the topic may then have more than `head`, and what it
+    has comes later. Unset by gateways that don't ask.
+    """
     def __init__(
         self,
         *,
         topic: _builtins.str = ...,
         head: _builtins.int = ...,
         epoch: _builtins.str = ...,
+        source_away: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "head", b"head", "topic", b"topic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "head", b"head", "source_away", b"source_away", "topic", b"topic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

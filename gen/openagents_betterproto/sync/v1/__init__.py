@@ -257,6 +257,12 @@ class TopicHead(betterproto.Message):
     epoch: str = betterproto.string_field(3)
     """Lineage of the topic."""
 
+    source_away: bool = betterproto.bool_field(4)
+    """
+    Set by the gateway while the topic's source does not answer it: the topic may then have more than `head`, and what it
+     has comes later. Unset by gateways that don't ask.
+    """
+
 
 @dataclass(eq=False, repr=False)
 class Heartbeat(betterproto.Message):

@@ -29,9 +29,30 @@ def test_a_drain_is_announced_once() -> None:
     assert deadlines.end(NOW + 2_000) is not None
 
 
+def test_who_takes_a_byte_in_time_is_never_too_slow_nor_silent_and_who_takes_none_is() -> None:
+    deadlines, now = Deadlines(LIMITS, NOW), NOW
+    deadlines.opened(NOW)
+    deadlines.taken(5_000, NOW - 1)
+    deadlines.blocked(True, NOW)
+    deadlines.taken(5_000, NOW)
+    for taken in range(5_001, 5_100):
+        now += LIMITS.slow_consumer_ms - 1
+        deadlines.taken(taken, now)
+        assert deadlines.end(now) is None
+    stopped = now
+    while (end := deadlines.end(now)) is None:
+        deadlines.taken(5_099, now)
+        now = deadlines.wake_at_ms if deadlines.wake_at_ms > now else now + LIMITS.heartbeat_interval_ms
+        deadlines.beat(now)
+    assert end.reason == "slow_consumer"
+    assert now == stopped + LIMITS.slow_consumer_ms
+
+
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["heard", "opened", "granted", "blocked", "free", "drain"]), st.integers(0, 9_999))
+        st.tuples(
+            st.sampled_from(["heard", "opened", "granted", "blocked", "free", "taken", "drain"]), st.integers(0, 9_999)
+        )
     )
 )
 def test_nothing_is_due_before_the_time_to_wake_and_something_is_due_then(script: list[tuple[str, int]]) -> None:
@@ -47,9 +68,13 @@ def test_nothing_is_due_before_the_time_to_wake_and_something_is_due_then(script
                 deadlines.granted(now + ms)
             case "drain":
                 deadlines.drain(ms, now)
+            case "taken":
+                deadlines.taken(ms, now)
             case _:
                 deadlines.blocked(what == "blocked", now)
         wake = deadlines.wake_at_ms
         assert deadlines.end(wake - 1) is None
         assert not deadlines.beat(wake - 1)
-        assert deadlines.end(wake) is not None or deadlines.beat(wake)
+        before = deadlines.wake_at_ms
+        deadlines.taken(0, wake)  # as due as the rest
+        assert deadlines.end(wake) is not None or deadlines.beat(wake) or deadlines.wake_at_ms > before

@@ -1,13 +1,18 @@
 """Which handshakes are let in."""
 
+from contextlib import nullcontext
+from dataclasses import replace
+
 import pytest
 
 from oa_base.refusal import Refusal
-from services.khala_gateway.admission.app import Admission
-from services.khala_gateway.admission.domain import PATH, OriginPolicy
+from oa_khala.server.admission import GRANTS_NOTHING, Grant
+from services.khala_gateway.admission.app import Admission, LiveTokens
+from services.khala_gateway.admission.domain import PATH, Crowd, OriginPolicy, Pace
 from services.khala_gateway.admission.limits import AdmissionLimits
 
 OURS = "https://app.example.org"
+HERE = "192.0.2.1"
 NOW = 1_800_000_000_000
 
 
@@ -15,18 +20,20 @@ def made(**limits: int) -> Admission:
     return Admission(OriginPolicy({OURS}), AdmissionLimits(**limits), lambda: NOW)
 
 
-def refused(admission: Admission, connections: int = 1, path: str = PATH, **headers: list[str]) -> str:
+def refused(
+    admission: Admission, connections: int = 1, path: str = PATH, network: str = HERE, **headers: list[str]
+) -> str:
     """Why a handshake is not let in; empty when it is."""
     try:
-        admission.admit(connections, path, headers.get("origins", []), headers.get("authorizations", []))
+        admission.admit(connections, network, path, headers.get("origins", []), headers.get("authorizations", []))
     except Refusal as refusal:
         return refusal.reason
     return ""
 
 
 def test_the_token_of_the_header_is_handed_on() -> None:
-    assert made().admit(1, f"{PATH}?x=1", [OURS], ["Bearer abc"]) == "abc"
-    assert made().admit(1, PATH, [], []) == ""
+    assert made().admit(1, HERE, f"{PATH}?x=1", [OURS], ["Bearer abc"]) == "abc"
+    assert made().admit(1, HERE, PATH, [], []) == ""
 
 
 @pytest.mark.parametrize("origins", [["https://evil.example"], [OURS, "https://evil.example"], ["null"], [""]])
@@ -45,3 +52,73 @@ def test_past_its_limits_and_while_draining_nobody_is_let_in() -> None:
     admission.drain()
     assert refused(admission) == "draining"
     assert refused(admission, path="/") == "draining", "room is looked at first: it costs least"
+
+
+def test_a_flood_from_one_address_leaves_the_door_open_for_others() -> None:
+    admission = made(handshake_burst=10, handshakes_per_s=1, handshake_burst_per_address=4)
+    assert [refused(admission) for _ in range(100)] == [""] * 4 + ["rate_limited"] * 96
+    assert [refused(admission, network="192.0.2.2") for _ in range(4)] == [""] * 4
+
+
+def test_the_addresses_that_are_remembered_are_bounded_and_the_quiet_ones_go_first() -> None:
+    pace = Pace(AdmissionLimits(addresses=3, handshake_burst_per_address=1))
+    for network in ("a", "b", "c"):
+        pace.take(network, NOW)
+    for network in ("a", "d"):  # a, refused, came last but one
+        with pytest.raises(Refusal) if network == "a" else nullcontext():
+            pace.take(network, NOW)
+    assert len(pace) == 3
+    pace.take("b", NOW)  # forgotten
+    with pytest.raises(Refusal, match="rate_limited"):
+        pace.take("a", NOW)
+
+
+def test_one_network_has_so_many_connections_and_no_more() -> None:
+    admission = made(connections_per_address=2)
+    for _ in range(2):
+        assert refused(admission) == ""
+        admission.came(HERE)
+    assert refused(admission) == "rate_limited"
+    assert refused(admission, network="192.0.2.2") == ""
+    admission.went(HERE)
+    assert refused(admission) == ""
+
+
+def test_who_is_gone_is_not_remembered() -> None:
+    crowd = Crowd("session", 1)
+    crowd.came("a")
+    with pytest.raises(Refusal, match="rate_limited"):
+        crowd.check("a")
+    crowd.went("a")
+    crowd.check("a")
+    crowd.check("")
+    assert len(crowd) == 0
+
+
+class Nobody:
+    def token_replayed(self) -> None:
+        """Whoever came second has the token."""
+
+
+def grant(jti: str, session_id: str, subject: str = "usr_1") -> Grant:
+    return replace(GRANTS_NOTHING, jti=jti, session_id=session_id, subject=subject)
+
+
+def test_sessions_and_principals_have_so_many_connections_and_refreshes_count_for_nothing() -> None:
+    tokens = LiveTokens(AdmissionLimits(connections_per_session=2, connections_per_principal=3))
+    first, second = Nobody(), Nobody()
+    tokens.claim(grant("1", "s1"), first)
+    tokens.claim(grant("2", "s1"), second)
+    with pytest.raises(Refusal, match="session has at most 2"):
+        tokens.check(grant("3", "s1"))
+    tokens.check(grant("2", "s1"))  # takes the place of the one that holds it
+    tokens.release(grant("1", "s1"), first)
+    tokens.claim(grant("4", "s1"), first)
+    with pytest.raises(Refusal, match="rate_limited"):
+        tokens.check(grant("3", "s1"))
+    tokens.claim(grant("5", "s2"), Nobody())
+    with pytest.raises(Refusal, match="principal has at most 3"):
+        tokens.check(grant("6", "s3"))
+    tokens.check(grant("6", "s3", "usr_2"))
+    tokens.release(grant("2", "s1"), second)
+    tokens.check(grant("6", "s1"))

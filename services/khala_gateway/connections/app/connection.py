@@ -35,11 +35,11 @@ class Connection:
         self._header_token = header_token
         self._now_ms = dependencies.now_ms
         hub = dependencies.hub
-        self._session = ServerSession(connection_id, dependencies.limits, hub.head_of, self._now_ms())
+        self._session = ServerSession(connection_id, dependencies.limits, hub.head_of, self._now_ms(), hub.source_away)
         self._delivery = Delivery(self._session, transport, dependencies, self._run)
         self._subscribers: dict[Subscription, TopicSubscriber] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._jti = ""
+        self._held: Grant | None = None
         self._unwatch: Callable[[], None] = lambda: None
         self._todo: deque[commands.Command] = deque()
         self._running = False
@@ -67,7 +67,9 @@ class Connection:
 
     def blocked(self, blocked: bool) -> None:
         """The socket takes nothing at present, or again."""
-        self._session.blocked(blocked, self._now_ms())
+        now_ms = self._now_ms()
+        self._session.blocked(blocked, now_ms)
+        self._session.taken(self._transport.taken_bytes, now_ms)
         self._delivery.blocked(blocked)
         self._timer.arm()
 
@@ -79,8 +81,8 @@ class Connection:
             task.cancel()
         self._timer.stop()
         self._unwatch()
-        if self._jti:
-            self._dependencies.live_tokens.release(self._jti, self)
+        if self._held is not None:
+            self._dependencies.live_tokens.release(self._held, self)
 
     # --------------------------------------------------------------------------------------------- from the gateway
 
@@ -98,7 +100,9 @@ class Connection:
         self._run(self._session.refused(refusal))
 
     def _time_has_passed(self) -> None:
-        self._run(self._session.timer(self._now_ms()))
+        now_ms = self._now_ms()
+        self._session.taken(self._transport.taken_bytes, now_ms)
+        self._run(self._session.timer(now_ms))
 
     # --------------------------------------------------------------------------------------------- commands
 
@@ -168,6 +172,8 @@ class Connection:
                     "missing_authorization", "there is no sync token; send one in the Authorization header or in Hello"
                 )
             grant = await self._dependencies.tokens.verify(text)
+            if self._held is None:
+                self._dependencies.live_tokens.check(grant)
         except Refusal as refusal:
             self._run(self._session.refused(refusal))
             return
@@ -177,10 +183,10 @@ class Connection:
 
     def _hold(self, grant: Grant) -> None:
         live_tokens = self._dependencies.live_tokens
-        if self._jti and self._jti != grant.jti:
-            live_tokens.release(self._jti, self)
-        self._jti = grant.jti
-        live_tokens.claim(grant.jti, self)
+        if self._held is not None:
+            live_tokens.release(self._held, self)
+        self._held = grant
+        live_tokens.claim(grant, self)
         self._unwatch()
         self._unwatch = self._dependencies.revocations.watch(grant.holder, self._revoked)
         _log.info("session_open", connection_id=self.connection_id, subject=grant.subject, session_id=grant.session_id)

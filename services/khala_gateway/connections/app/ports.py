@@ -13,6 +13,11 @@ class Transport(Protocol):
         """How frames are written on it."""
         ...
 
+    @property
+    def taken_bytes(self) -> int:
+        """How much the client has taken since it connected, as far as the system knows."""
+        ...
+
     def write(self, data: bytes) -> None:
         """Complete WebSocket messages, as they are."""
         ...

@@ -80,6 +80,11 @@ class FeedHub:
         held = self.feeds.get(topic)
         return held.head if held is not None else 0
 
+    def source_away(self, topic: str) -> bool:
+        """Whether the source of a topic that is held does not answer at present."""
+        held = self.feeds.get(topic)
+        return held is not None and self._source(held).away
+
     # --------------------------------------------------------------------------------------------- sources
 
     def watched(self, watched: WatchedTopic) -> None:

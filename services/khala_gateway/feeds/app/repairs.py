@@ -11,7 +11,7 @@ from oa_khala.frames import TopicState
 from services.khala_gateway.feeds import metrics
 from services.khala_gateway.feeds.app.topic_feed import TopicFeed
 from services.khala_gateway.feeds.limits import HubLimits
-from services.khala_gateway.sources.app import TopicSource
+from services.khala_gateway.sources.app import TopicSource, state_said
 
 GiveUp = Callable[[str, Refusal], None]
 
@@ -70,7 +70,7 @@ class Repairs:
             page = await source.replay(held.name, feed.epoch, before, limits.page_frames, limits.page_bytes)
         except Refusal as refusal:
             if refusal.reason in STALE_REASONS and held.feed is feed:
-                held.end_lineage(refusal.reason, feed.state, spared=held.waiting)
+                held.end_lineage(refusal.reason, state_said(refusal) or feed.state, spared=held.waiting)
                 held.reopen()
                 source.add([held.name])
             elif refusal.info.action is ClientAction.GIVE_UP:

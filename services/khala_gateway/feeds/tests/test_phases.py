@@ -23,6 +23,7 @@ class Source:
 
     def __init__(self) -> None:
         self.added: list[str] = []
+        self.away = False
         self.refusal = Refusal("unavailable", "away")
 
     def add(self, topics: Iterable[str]) -> None:

@@ -9,6 +9,7 @@ import structlog
 from websockets.http11 import Request
 
 from oa_platform.config.parsers import Address
+from oa_platform.http.proxies import is_within
 from oa_platform.http.server import bind
 from oa_platform.system.ids import new_id
 from oa_platform.tls.certificates import server_context
@@ -19,8 +20,9 @@ from services.khala_gateway.connections.app.dependencies import Dependencies
 from services.khala_gateway.sockets import metrics
 from services.khala_gateway.sockets.domain import drain_delays_ms
 from services.khala_gateway.sockets.limits import PortLimits
-from services.khala_gateway.sockets.ws_door.handshake import admit
+from services.khala_gateway.sockets.ws_door.handshake import admit, network_of
 from services.khala_gateway.sockets.ws_door.socket import Socket
+from services.khala_gateway.sockets.ws_door.tcp import bound_memory
 
 _log = structlog.get_logger(__name__)
 
@@ -42,6 +44,7 @@ class WebSocketServer:
         self._admission = admission
         self._limits = limits
         self.sockets: dict[Socket, None] = {}
+        self._open = 0
         self._all_gone = asyncio.Event()
         self._draining = False
         self._server: asyncio.Server | None = None
@@ -51,6 +54,7 @@ class WebSocketServer:
         """Listen; raises Refusal: port_in_use, or invalid_setting for an address that needs TLS."""
         certificates = self._protection.for_listener(self._address, "OA_WS_ADDRESS")
         listener = bind(self._address, "OA_WS_ADDRESS")
+        bound_memory(listener, self._limits.socket)
         self.port = listener.getsockname()[1]
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
@@ -98,13 +102,30 @@ class WebSocketServer:
 
     # --------------------------------------------------------------------------------------------- Sockets
 
-    def admit(self, request: Request) -> str:
+    def arrived(self, socket: Socket) -> bool:
+        """A TCP connection is there, which has asked for nothing yet. False when its address has too many of those."""
+        # Behind proxies of ours all come from few addresses, and the proxies see to it.
+        if not is_within(socket.peer, self._limits.trusted):
+            socket.waits = self._admission.arrived(socket.peer)
+            return socket.waits
+        return True
+
+    def _asked(self, socket: Socket) -> None:
+        if socket.waits:
+            socket.waits = False
+            self._admission.asked(socket.peer)
+
+    def admit(self, socket: Socket, request: Request) -> str:
         """The bearer token of `request`. Raises Refusal when it may not come in."""
-        return admit(request, self._admission, len(self.sockets))
+        self._asked(socket)
+        socket.network = network_of(request, socket.peer, self._limits.trusted)
+        return admit(request, self._admission, self._open + 1, socket.network)
 
     def opened(self, socket: Socket, header_token: str) -> Connection:
         """The handshake is done: a new connection."""
         metrics.CONNECTIONS.inc()
+        self._open += 1
+        self._admission.came(socket.network)
         connection_id = new_id("con")
         _log.info("connection_open", connection_id=connection_id, form=socket.form.value)
         return Connection(connection_id, socket, self._dependencies, header_token)
@@ -112,8 +133,11 @@ class WebSocketServer:
     def gone(self, socket: Socket) -> None:
         """The TCP connection is gone."""
         self.sockets.pop(socket, None)
+        self._asked(socket)
         if socket.connection is not None:
             metrics.CONNECTIONS.dec()
+            self._open -= 1
+            self._admission.went(socket.network)
             _log.info("connection_gone", connection_id=socket.connection.connection_id)
         if self._draining and not self.sockets:
             self._all_gone.set()

@@ -23,6 +23,7 @@ from oa_platform.telemetry.metrics import count_refusal
 from services.khala_gateway.connections.app.connection import Connection
 from services.khala_gateway.sockets.limits import SocketLimits
 from services.khala_gateway.sockets.ws_door.handshake import refuse
+from services.khala_gateway.sockets.ws_door.tcp import taken_bytes
 
 _log = structlog.get_logger(__name__)
 # At lower levels `websockets` logs each frame, and a frame may hold a token.
@@ -51,7 +52,11 @@ class _ServerProtocol(ServerProtocol):
 class Sockets(Protocol):
     """All sockets of the server."""
 
-    def admit(self, request: Request) -> str:
+    def arrived(self, socket: "Socket") -> bool:
+        """A TCP connection is there. False when it may not stay."""
+        ...
+
+    def admit(self, socket: "Socket", request: Request) -> str:
         """The bearer token of `request`, empty without one. Raises Refusal when it may not come in."""
         ...
 
@@ -76,18 +81,31 @@ class Socket(asyncio.Protocol):
         self._parts: list[bytes] = []
         self._parts_opcode = Opcode.BINARY
         self._open = False
+        self._ending = False
+        # The size of the write buffer from which the client is no longer read; None while all is written.
+        self._read_up_to: int | None = None
         # The last bytes of the request so far, in which its end may have begun; None once it has come.
         self._request_end: bytes | None = b""
         self.connection: Connection | None = None
         self.form = Form.PROTO
+        # Where the connection comes from, and the network that limits count for.
+        self.peer = ""
+        # Whether it is counted among those that have asked for nothing yet.
+        self.waits = False
+        self.network = ""
 
     # --------------------------------------------------------------------------------------------- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """TCP is there; the request has to come in time."""
         self._tcp = cast("asyncio.Transport", transport)
+        address = transport.get_extra_info("peername")
+        self.peer = address[0] if address else ""
         self._tcp.set_write_buffer_limits(self._limits.write_high_bytes, self._limits.write_low_bytes)
-        self._abort_in(self._limits.handshake_deadline_ms)
+        if self._sockets.arrived(self):
+            self._abort_in(self._limits.handshake_deadline_ms)
+        else:
+            self.abort()
 
     def data_received(self, data: bytes) -> None:
         """Bytes came. What follows the opening request has to wait until that has been answered."""
@@ -109,6 +127,7 @@ class Socket(asyncio.Protocol):
         if data and not self._ws.reader.eof:
             self._ws.receive_data(data)
             self._process()
+            self._read_no_more()
 
     def eof_received(self) -> bool:
         """The client sends no more. The transport closes when everything has been written."""
@@ -125,18 +144,26 @@ class Socket(asyncio.Protocol):
         self._sockets.gone(self)
 
     def pause_writing(self) -> None:
-        """The socket is full. What a client sends meanwhile could only add to it, so it is not read."""
-        if self.connection is not None and self._tcp is not None:
-            self._tcp.pause_reading()
+        """The socket is full. What the client sends meanwhile is read as long as the answers are small."""
+        if self.connection is not None and self._tcp is not None and not self._ending:
+            self._read_up_to = self._tcp.get_write_buffer_size() + self._limits.answers_bytes
             self.connection.blocked(True)
 
     def resume_writing(self) -> None:
-        """The socket takes more."""
-        if self.connection is not None and self._tcp is not None:
+        """The socket takes more; or, once the close has begun, everything has left."""
+        if self._ending:
+            self._abort_in(self._limits.close_timeout_ms)
+        elif self.connection is not None and self._tcp is not None:
+            self._read_up_to = None
             self._tcp.resume_reading()
             self.connection.blocked(False)
 
     # --------------------------------------------------------------------------------------------- Transport
+
+    @property
+    def taken_bytes(self) -> int:
+        """How much the client has taken since it connected, as far as the system knows."""
+        return taken_bytes(self._tcp) if self._tcp is not None else 0
 
     def write(self, data: bytes) -> None:
         """Complete messages, as they are; nothing once the close has begun."""
@@ -144,7 +171,7 @@ class Socket(asyncio.Protocol):
             self._tcp.write(data)
 
     def close(self, code: int, reason: str) -> None:
-        """Begin the closing handshake; the transport goes in any case when `close_timeout_ms` is over."""
+        """Begin the closing handshake behind what was written; `linger_ms` for that, `close_timeout_ms` for this."""
         if self._open:
             self._ws.send_close(code, reason)
             self._flush()
@@ -177,13 +204,12 @@ class Socket(asyncio.Protocol):
                 self._tcp.write(data)
             elif self._tcp.can_write_eof():
                 self._tcp.write_eof()
-        if self._ws.close_expected() or self._ws.eof_sent:
-            self._tcp.resume_reading()
-            self._abort_in(self._limits.close_timeout_ms)
+        if not self._ending and (self._ws.close_expected() or self._ws.eof_sent):
+            self._end(self._tcp)
 
     def _request(self, request: Request) -> None:
         try:
-            header_token = self._sockets.admit(request)
+            header_token = self._sockets.admit(self, request)
         except Refusal as refusal:
             _log.info("handshake_refused", reason=refusal.reason)
             count_refusal(refusal.reason, "ws")
@@ -222,6 +248,20 @@ class Socket(asyncio.Protocol):
             self._ws.fail(_INVALID_DATA, "text is not UTF-8")
         else:
             connection.message(data)
+
+    def _read_no_more(self) -> None:
+        tcp, up_to = self._tcp, self._read_up_to
+        if tcp is not None and up_to is not None and tcp.get_write_buffer_size() > up_to:
+            tcp.pause_reading()
+
+    def _end(self, tcp: asyncio.Transport) -> None:
+        """The close has begun. A client that was too slow has time to take what waits for it, and so learns why."""
+        self._ending = True
+        self._read_up_to = None
+        tcp.resume_reading()
+        tcp.set_write_buffer_limits(1, 0)
+        waits = tcp.get_write_buffer_size() > 0
+        self._abort_in(self._limits.linger_ms if waits else self._limits.close_timeout_ms)
 
     def _abort_in(self, delay_ms: int) -> None:
         self._cancel_timer()
