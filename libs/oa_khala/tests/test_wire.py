@@ -68,7 +68,7 @@ HELLO = {"deviceId": "dev_1", "clientBuildId": "t/1", "protocolVersion": 1, "sch
         ({"hello": {**HELLO, "deviceId": "d" * 65}}, "invalid_value", "hello.device_id"),
         ({"hello": {**HELLO, "token": "t" * 8193}}, "invalid_value", "hello.token"),
         ({"hello": {**HELLO, "token": 5}}, "malformed_message", "hello.token"),
-        ({"hello": {**HELLO, "surprise": 5}}, "malformed_message", "hello.surprise"),
+        ({"hello": {**HELLO, "surprise": 5}}, "malformed_message", "hello"),
         ({"hello": {**HELLO, "schemaVersion": -1}}, "malformed_message", "hello.schema_version"),
         ({"hello": HELLO, "ping": {}}, "malformed_message", ""),
         ({"subscribe": {}}, "missing_field", "subscribe.topics"),

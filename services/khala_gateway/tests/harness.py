@@ -70,7 +70,7 @@ class Limits:
 
     def with_port(self, **changes: Any) -> "Limits":
         """Other limits of the port."""
-        return replace(self, port=replace(self.port, **changes))  # type: ignore[arg-type]
+        return replace(self, port=replace(self.port, **changes))
 
     def with_admission(self, **changes: int) -> "Limits":
         """Other limits of admission."""
