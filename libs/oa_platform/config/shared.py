@@ -170,6 +170,12 @@ class GrpcClientSettings:
     keepalive_timeout_ms: int = setting(
         "OA_GRPC_KEEPALIVE_TIMEOUT_MS", integer(100, 600_000), 5_000, doc="Maximum wait for the answer to a ping."
     )
+    connect_timeout_ms: int = setting(
+        "OA_GRPC_CONNECT_TIMEOUT_MS",
+        integer(100, 600_000),
+        2_000,
+        doc="Maximum time for making a connection, its TLS handshake included; a host that is gone may say nothing.",
+    )
     reconnect_min_ms: int = setting(
         "OA_GRPC_RECONNECT_MIN_MS", integer(10, 600_000), 100, doc="First pause before connecting again."
     )

@@ -77,7 +77,8 @@ def _options(settings: GrpcClientSettings) -> list[tuple[str, int | str]]:
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.initial_reconnect_backoff_ms", settings.reconnect_min_ms),
-        ("grpc.min_reconnect_backoff_ms", settings.reconnect_min_ms),
+        # Its name notwithstanding, this is how long an attempt to connect may take.
+        ("grpc.min_reconnect_backoff_ms", settings.connect_timeout_ms),
         ("grpc.max_reconnect_backoff_ms", settings.reconnect_max_ms),
         NO_PROXY_OPTION,
         ("grpc.dns_min_time_between_resolutions_ms", settings.resolve_min_ms),

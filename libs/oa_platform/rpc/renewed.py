@@ -21,12 +21,17 @@ import grpc
 import grpc.aio
 
 from oa_platform.rpc.credentials import channel_credentials
-from oa_platform.rpc.repeats import Repeats
+from oa_platform.rpc.repeats import Repeats, connection_lost
 from oa_platform.tls.certificates import Certificates
 
 _WITHOUT_END_S = 10 * 365 * 86_400.0
 """gRPC cancels a closed channel's calls after a while, which it wants to be told."""
+SETTLE_S = 0.1
+"""Maximum pause before a call that lost its connection is made again. gRPC fails the calls of such a connection a
+moment before it stops giving it new ones: a call made again at once could be lost with the same connection."""
+_SETTLE_POLL_S = 0.005
 
+_READY = grpc.ChannelConnectivity.READY
 Make = Callable[[grpc.ChannelCredentials | None], grpc.aio.Channel]
 
 
@@ -149,3 +154,12 @@ class _UnaryMethod(_Method):
             except grpc.aio.AioRpcError as error:
                 if not repeats.allow(error):
                     raise
+                if connection_lost(error):
+                    await self._settled()
+
+    async def _settled(self) -> None:
+        """Return when the channel has noticed the loss, or `SETTLE_S` later: with other replicas it stays ready."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + SETTLE_S
+        while self._channel and self._channel.get_state() is _READY and loop.time() < until:
+            await asyncio.sleep(_SETTLE_POLL_S)

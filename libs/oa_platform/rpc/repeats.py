@@ -29,7 +29,7 @@ class Repeats:
         if refusal_from_rpc_error(error).reason == "draining":
             self._moves -= 1
             return self._moves >= 0
-        if _connection_lost(error):
+        if connection_lost(error):
             self._repeats -= 1
             return self._repeats >= 0
         return False
@@ -44,7 +44,7 @@ def safe_to_repeat(method: str) -> bool:
     return bool(found.GetOptions().idempotency_level != MethodOptions.IDEMPOTENCY_UNKNOWN)
 
 
-def _connection_lost(error: grpc.aio.AioRpcError) -> bool:
+def connection_lost(error: grpc.aio.AioRpcError) -> bool:
     """Whether the transport failed. What a service answered stands, also when it is `unavailable`."""
     answered = any(key == STATUS_METADATA_KEY for key, _ in error.trailing_metadata() or ())
     return error.code() is grpc.StatusCode.UNAVAILABLE and not answered

@@ -27,13 +27,16 @@ from oa_platform.rpc.client import open_channel
 from oa_platform.rpc.server import GrpcServer
 from oa_platform.system.clock import SystemClock
 from oa_platform.system.ids import new_id
+from oa_testing.waiting import PATIENCE_S
 from openagents.common.v1 import principal_pb2
 from openagents.control.v1 import claims_pb2
 from openagents.sync.v1 import topic_service_pb2
 
 LOOPBACK = "127.0.0.1"
+_PATIENCE_MS = int(PATIENCE_S * 1000)
 SERVER = GrpcServerSettings(address=Address(LOOPBACK, 0), stream_drain_s=0.2, call_drain_s=0.5)
-CLIENT = GrpcClientSettings(keepalive_interval_ms=1000, keepalive_timeout_ms=500)
+CLIENT = GrpcClientSettings(keepalive_timeout_ms=_PATIENCE_MS, connect_timeout_ms=_PATIENCE_MS)
+"""Loses no connection because the machine is slow."""
 TOKENS = {"control": "control's token", "khala_gateway": "the gateway's token", "projector": "the projector's token"}
 
 Request = topic_service_pb2.DescribeTopicRequest
@@ -41,15 +44,15 @@ Response = topic_service_pb2.DescribeTopicResponse
 Behave = Callable[[Request], Awaitable[None]]
 
 
-async def _nothing(_: Request) -> None:
-    return None
+async def nothing(_: Request) -> None:
+    """Answer at once."""
 
 
 @dataclass
 class Echo:
     """Answers with the topic it was asked for, after `behave` had its way."""
 
-    behave: Behave = _nothing
+    behave: Behave = nothing
     seen: int = 0
     answers: int = 3
     padding: str = ""
@@ -127,10 +130,10 @@ class World:
         self.server = GrpcServer(settings, Authenticator("runtime", accepted, verifier))
         self.server.register(add_echo, self.echo)
 
-    def channel(self, caller: str = "khala_gateway", **settings: Any) -> grpc.aio.Channel:
-        """A channel with a service's token; with an unknown name it has a wrong one."""
+    def channel(self, caller: str = "khala_gateway", port: int | None = None, **settings: Any) -> grpc.aio.Channel:
+        """A channel with a service's token; with an unknown name it has a wrong one. `port`: of who stands between."""
         token = Secret(TOKENS.get(caller, "a wrong token"))
-        return open_channel(Address(LOOPBACK, self.server.port), replace(CLIENT, **settings), token)
+        return open_channel(Address(LOOPBACK, port or self.server.port), replace(CLIENT, **settings), token)
 
     def bare_channel(self) -> grpc.aio.Channel:
         """A channel of somebody who has nothing."""

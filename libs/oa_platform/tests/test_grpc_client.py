@@ -1,6 +1,8 @@
 """Our channels: what goes along with a call, and how they live through the other side's restarts."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -13,10 +15,35 @@ from oa_platform.config.parsers import Address
 from oa_platform.health.failures import refusal_from_rpc_error
 from oa_platform.telemetry.context import adopt_request_id, current_request_id
 from oa_platform.telemetry.tracing import configure_tracing, span
-from oa_platform.tests.grpc_sample import LOOPBACK, SERVER, EchoStub, Request, World, never, refused, running
+from oa_platform.tests.grpc_sample import (
+    LOOPBACK,
+    SERVER,
+    Behave,
+    EchoStub,
+    Request,
+    World,
+    never,
+    nothing,
+    refused,
+    running,
+)
 from oa_platform.tests.traces import current_trace_id
+from oa_testing.fault_proxy import FaultProxy
 from oa_testing.plugin import FaultProxies
 from oa_testing.waiting import PATIENCE_S
+
+
+@asynccontextmanager
+async def _behind_a_proxy(
+    fault_proxies: FaultProxies, behave: Behave = nothing, **settings: Any
+) -> AsyncIterator[tuple[FaultProxy, grpc.aio.Channel]]:
+    """A server, and a channel that reaches it through a proxy."""
+    world = World()
+    world.echo.behave = behave
+    async with world.server:
+        proxy = await fault_proxies(LOOPBACK, world.server.port)
+        async with world.channel(port=proxy.port, **settings) as channel:
+            yield proxy, channel
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -81,6 +108,21 @@ async def test_a_server_that_is_away_is_unavailable_and_used_again_when_it_is_ba
             assert answer.epoch == "a"
 
 
+async def test_connecting_may_take_longer_than_the_pauses_between_attempts(fault_proxies: FaultProxies) -> None:
+    async with _behind_a_proxy(fault_proxies, reconnect_min_ms=50, reconnect_max_ms=100) as (proxy, channel):
+        proxy.delay(0.5)
+        assert (await EchoStub(channel).one(Request(topic="a"), timeout=PATIENCE_S)).epoch == "a"
+
+
+async def test_a_peer_that_does_not_answer_is_given_up_after_the_time_for_connecting(
+    fault_proxies: FaultProxies,
+) -> None:
+    async with _behind_a_proxy(fault_proxies, connect_timeout_ms=100) as (proxy, channel):
+        proxy.stall()
+        async with asyncio.timeout(PATIENCE_S):
+            assert (await refused(EchoStub(channel).one(Request(topic="a")))).reason == "unavailable"
+
+
 async def test_a_broken_connection_ends_a_stream_typed(fault_proxies: FaultProxies) -> None:
     world = World()
     async with world.server:
@@ -97,20 +139,14 @@ async def test_a_broken_connection_ends_a_stream_typed(fault_proxies: FaultProxi
 
 async def test_a_connection_that_is_silent_is_given_up(fault_proxies: FaultProxies) -> None:
     """Keepalive: a peer that is gone without a word is noticed."""
-    world = World()
-    async with world.server:
-        proxy = await fault_proxies(LOOPBACK, world.server.port)
-        world.echo.behave = never
-        target, world.server.port = world.server.port, proxy.port
-        channel = world.channel(keepalive_interval_ms=1000, keepalive_timeout_ms=2000)
-        world.server.port = target
-        async with channel:
-            call: Any = EchoStub(channel).down(Request(topic="a"))
-            answers = aiter(call)
-            await anext(answers)
-            proxy.stall()
-            async with asyncio.timeout(PATIENCE_S):
-                assert (await refused(answers)).reason == "unavailable"
+    limits = {"keepalive_interval_ms": 1000, "keepalive_timeout_ms": 2000}
+    async with _behind_a_proxy(fault_proxies, never, **limits) as (proxy, channel):
+        call: Any = EchoStub(channel).down(Request(topic="a"))
+        answers = aiter(call)
+        await anext(answers)
+        proxy.stall()
+        async with asyncio.timeout(PATIENCE_S):
+            assert (await refused(answers)).reason == "unavailable"
 
 
 def test_a_foreign_error_gets_the_nearest_reason() -> None:
