@@ -13,10 +13,9 @@ import sys
 import structlog
 
 from oa_testing.postgres import Database, Databases, SessionServer
-from tests.order.harness import Trouble
 
 from .campaign import Outcome, check_many
-from .grpc_replicas import WHOLE_REPLICAS_TROUBLE, GrpcReplicas
+from .grpc_replicas import GrpcReplicas
 from .replicas import Replicas
 from .workload import Plan
 
@@ -24,8 +23,8 @@ from .workload import Plan
 async def _run(database: Database, arguments: argparse.Namespace) -> Outcome:
     seeds = range(arguments.seed, arguments.seed + arguments.histories)
     plans = [Plan(seed, arguments.clients, arguments.operations) for seed in seeds]
-    kind, trouble = (GrpcReplicas, WHOLE_REPLICAS_TROUBLE) if arguments.grpc else (Replicas, Trouble())
-    async with kind(database, trouble, arguments.seed) as replicas:
+    kind = GrpcReplicas if arguments.grpc else Replicas
+    async with kind(database, arguments.seed) as replicas:
         return await check_many(replicas.new_run, plans, stop_at_failure=True)
 
 

@@ -27,9 +27,8 @@ from openagents.runtime.v1.run_service_pb2_grpc import RunServiceStub
 from openagents.runtime.v1.worker_service_pb2_grpc import WorkerServiceStub
 from services.runtime.config import RunSettings, WorkerSettings
 from services.runtime.tests.rig import FakeWorker, Replica, Somebody, replica, runtime_settings
-from tests.order.harness import Trouble
 
-from .replicas import REPLICAS, UNCERTAIN, refused
+from .replicas import REPLICAS, UNCERTAIN, Calls, refused
 from .run_model import Answer, Append, Appended, Assign, Call, Cancel, Done, Latest, LoseLease, Read, RunLog, RunModel
 from .streams import BROKEN, Lease, StreamClient, append_request, end, say_goodbye
 from .workload import Notebook, Recorder, Uncertain
@@ -37,7 +36,8 @@ from .workload import Notebook, Recorder, Uncertain
 # Nobody is lost for being slow: what happens to a lease is what the test does.
 _PATIENT = WorkerSettings(lost_after_ms=600_000, quiet_after_ms=600_000, watch_interval_ms=10, dispatch_interval_ms=50)
 CANCEL_DEADLINE_MS = 120
-WHOLE_REPLICAS_TROUBLE = Trouble(kill_interval_s=0.15)
+_CALLS_PER_CUT = 40
+"""On average; and so many from one killed connection of the database to the next."""
 _CHANNEL = [("grpc.initial_reconnect_backoff_ms", 5), ("grpc.max_reconnect_backoff_ms", 20)]
 _MOST_HANDOVERS = 2
 _SETUP_S = 0.5
@@ -47,28 +47,29 @@ _MOST_BYTES_TILL_CUT = {Direction.TO_SERVER: 30_000, Direction.TO_CLIENT: 5_000}
 
 
 class GrpcReplicas:
-    """Three replicas; an async context manager. A cancel has `CANCEL_DEADLINE_MS`; clients count on `promised_ms`."""
+    """Three replicas; an async context manager."""
 
     def __init__(
         self,
         database: Database,
-        trouble: Trouble,
         seed: int,
         *,
-        promised_ms: int = CANCEL_DEADLINE_MS,
+        kept_deadline_ms: int = CANCEL_DEADLINE_MS,
+        promised_deadline_ms: int = CANCEL_DEADLINE_MS,
     ) -> None:
+        """The two deadlines are for a canceled run to end: the replicas keep the one, and clients expect the other."""
         self._database = database
-        self._promised_s = promised_ms / 1000
-        self._trouble = trouble
+        self._promised_deadline_s = promised_deadline_ms / 1000
         self._chance = random.Random(seed)
         self._runs = RunSettings(
-            events_per_second=1_000_000, burst_events=1_000_000, cancel_deadline_ms=CANCEL_DEADLINE_MS
+            events_per_second=1_000_000, burst_events=1_000_000, cancel_deadline_ms=kept_deadline_ms
         )
         self._key = generate_key()
         self._stack = AsyncExitStack()
         self._direct: list[Replica] = []
         self._proxies: list[FaultProxy] = []
         self._channels: list[grpc.aio.Channel] = []
+        self._calls = Calls()
         self.cuts = 0
 
     async def __aenter__(self) -> GrpcReplicas:
@@ -105,13 +106,21 @@ class GrpcReplicas:
         await worker.next("assignment")
         await end(worker.call)
         start = RunLog(seq=2, worker=worker.worker_id, epoch=1)
-        model = RunModel(start=start)
-        return RemoteRun(self._direct, self._channels, who, run.run_id, model, self._chance, self._promised_s)
+        return RemoteRun(
+            self._direct,
+            self._channels,
+            self._calls,
+            who,
+            run.run_id,
+            RunModel(start=start),
+            self._chance,
+            self._promised_deadline_s,
+        )
 
     async def _cut_connections(self) -> None:
         """Each cut falls somewhere in what is asked or answered next."""
         while True:
-            await asyncio.sleep(self._chance.random() * 2 * self._trouble.kill_interval_s)
+            await self._calls.passed(self._chance.random() * 2 * _CALLS_PER_CUT)
             proxy, direction = self._chance.choice(self._proxies), self._chance.choice(list(Direction))
             proxy.truncate(self._chance.randrange(_MOST_BYTES_TILL_CUT[direction]), direction)
             self.cuts += 1
@@ -120,7 +129,7 @@ class GrpcReplicas:
         admin = await asyncpg.connect(self._database.admin)
         try:
             while True:
-                await asyncio.sleep(self._chance.random() * 2 * self._trouble.kill_interval_s)
+                await self._calls.passed(self._chance.random() * 2 * _CALLS_PER_CUT)
                 pids = await admin.fetch(
                     "SELECT pid FROM pg_stat_activity"
                     " WHERE datname = current_database() AND application_name = 'runtime' ORDER BY pid"
@@ -141,6 +150,7 @@ class RemoteRun:
 
     _direct: list[Replica]
     _channels: list[grpc.aio.Channel]
+    _calls: Calls
     _who: Somebody
     run_id: str
     model: RunModel
@@ -151,6 +161,7 @@ class RemoteRun:
 
     async def carry_out(self, replica: int, call: Call) -> Answer:
         """Ask a replica. What the transport says instead of the service leaves everything open."""
+        self._calls.note()
         try:
             return await self._ask(self._channels[replica], call)
         except grpc.aio.AioRpcError as error:

@@ -59,7 +59,7 @@ UNCERTAIN = frozenset({"unavailable", "overloaded", "deadline_exceeded"})
 """Refusals after which the command may have been carried out, or may be still."""
 _KEY = Ed25519PrivateKey.generate()
 _CALLS_PER_KILL = 12
-"""On average. Kills are counted by calls and not by time, so that a slow machine gets no more of them."""
+"""On average."""
 
 StoreDefect = Callable[[LogStore], LogStore]
 """Makes a store that has a defect out of one that has not."""
@@ -86,8 +86,8 @@ def no_reader_defect(reader: RunReader) -> RunReader:
     return reader
 
 
-class _Calls:
-    """How many were made."""
+class Calls:
+    """How many were made: trouble is counted by them and not by time, so that a slow machine gets no more of it."""
 
     def __init__(self) -> None:
         self._made = 0
@@ -110,25 +110,23 @@ class _Replica:
 
 
 class Replicas:
-    """Three replicas on a database; an async context manager. Connections are killed all the time if `trouble`."""
+    """Three replicas on a database, whose connections are killed all the time; an async context manager."""
 
     def __init__(
         self,
         database: Database,
-        trouble: Trouble,
         seed: int,
         store_defect: StoreDefect = no_store_defect,
         reader_defect: ReaderDefect = no_reader_defect,
     ) -> None:
         self._database = database
-        self._trouble = trouble
         self._seed = seed
         self._store_defect = store_defect
         self._reader_defect = reader_defect
         self._stack = AsyncExitStack()
         self.replicas: list[_Replica] = []
         self.kills = 0
-        self._calls = _Calls()
+        self._calls = Calls()
         self._setup: Log
 
     async def __aenter__(self) -> Replicas:
@@ -145,7 +143,7 @@ class Replicas:
 
     async def _start(self, number: int) -> _Replica:
         postgres = await self._pool(f"replica-{number}")
-        troubled = TroubledStore(PostgresLog(postgres), self._trouble, self._seed + number)
+        troubled = TroubledStore(PostgresLog(postgres), Trouble(), self._seed + number)
         log = await self._log(postgres, self._store_defect(troubled))
         return _Replica(self._reader_defect(PostgresReads(postgres)), log)
 
@@ -200,7 +198,7 @@ class ReplicatedRun:
     """One run of them."""
 
     _replicas: Sequence[_Replica]
-    _calls: _Calls
+    _calls: Calls
     run_id: str
     model: RunModel
     replicas: int = REPLICAS

@@ -31,8 +31,7 @@ from .run_model import (
 
 LONGEST_CALL_S = 5.0
 """What takes longer gets no answer."""
-_LONGEST_DEADLINE_S = 1.0
-"""Nobody waits longer to see what becomes of a cancel."""
+_LOOK_PAUSE_S = 0.06
 _CLOCKS_AGREE = 0.99
 """The deadline is by the database's clock, the history by ours; both run about as fast."""
 
@@ -140,7 +139,7 @@ async def record(run: Run, plan: Plan) -> Recorder:
     try:
         await asyncio.gather(*(client.work() for client in clients))
         if run.cancel_deadline_s is not None:
-            await _see_deadline(clients[0], plan, notebook, run.cancel_deadline_s)
+            await _see_deadline(clients[0], plan, notebook)
     finally:
         meanwhile.cancel()
         await asyncio.gather(meanwhile, return_exceptions=True)
@@ -148,13 +147,13 @@ async def record(run: Run, plan: Plan) -> Recorder:
     return recorder
 
 
-async def _see_deadline(client: Client, plan: Plan, notebook: Notebook, deadline_s: float) -> None:
+async def _see_deadline(client: Client, plan: Plan, notebook: Notebook) -> None:
     """What becomes of a run that is canceled; every third is, if it was not before."""
     if plan.seed % 3 == 0:
         await client.ask(Cancel())
     if notebook.canceling:
         for _ in range(4):  # too early, and late enough
-            await asyncio.sleep(min(deadline_s, _LONGEST_DEADLINE_S) / 2)
+            await asyncio.sleep(_LOOK_PAUSE_S)
             await client.ask(Read())
 
 
