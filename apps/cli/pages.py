@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import pkgutil
 from collections.abc import Iterator
 
 import click
 
-import apps.cli.commands  # noqa: F401 - registers them all
+import apps.cli.commands
 from apps.cli.exits import COMMANDS_OWN, MEANINGS
 from apps.cli.program import oa
+
+for _module in pkgutil.iter_modules(apps.cli.commands.__path__, "apps.cli.commands."):
+    importlib.import_module(_module.name)  # registers its commands
 
 _INTRO = """\
 # The `oa` program

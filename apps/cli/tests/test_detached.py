@@ -41,7 +41,7 @@ def _sixty_seconds() -> tuple[str, str]:
     return first, second
 
 
-@pytest.mark.serial
+@pytest.mark.long
 async def test_sixty_seconds_of_the_readme_as_one_block(program: Program, scratch: Path) -> None:
     (scratch / ".venv").symlink_to(sys.prefix)
     commands, request = _sixty_seconds()
@@ -59,7 +59,6 @@ async def test_sixty_seconds_of_the_readme_as_one_block(program: Program, scratc
     assert read_state(scratch / "stack") is None
 
 
-@pytest.mark.serial
 async def test_it_returns_when_ready_and_down_stops_it(program: Program, scratch: Path) -> None:
     up = await program("up", "--detach", "--json")
     assert up.status == Exit.OK, up.stderr
@@ -77,7 +76,6 @@ async def test_it_returns_when_ready_and_down_stops_it(program: Program, scratch
     assert log.stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.serial
 async def test_a_signal_before_it_is_ready_stops_it(program: Program, scratch: Path) -> None:
     home = scratch / "stack"
     async with program.started("up", "--detach") as up:

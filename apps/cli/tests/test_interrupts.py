@@ -44,7 +44,7 @@ MOMENTS = [
 
 
 def _interrupted(home: Path, moment: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    env = Program(home, {"OA_CONTROL_URL": "http://127.0.0.1:9"})._env
+    env = Program(home, {"OA_CONTROL_URL": "http://127.0.0.1:9", "OA_API_KEY": "oak_test"})._env
     command = [sys.executable, "-c", WHEN_IMPORTED, moment, *arguments]
     return subprocess.run(command, env=env, cwd=home, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
 
@@ -56,7 +56,7 @@ def test_while_modules_load(moment: str, arguments: tuple[str, ...], tmp_path: P
 
 
 def test_the_moment_is_what_interrupts(tmp_path: Path) -> None:
-    assert _interrupted(tmp_path, "no.such.module", *LIST).returncode == Exit.SIGN_IN
+    assert _interrupted(tmp_path, "no.such.module", *LIST).returncode == Exit.UNREACHABLE
 
 
 def test_as_json(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from apps.cli.exits import Exit
 from apps.cli.tests.program import TIMEOUT_S, Done, Program
 from oa_testing.stack import StackUnderTest
 
-pytestmark = pytest.mark.serial
+pytestmark = pytest.mark.long
 UNTIL_TOLD = ("sh", "-c", 'while [ ! -e "$1" ]; do echo again; sleep 0.05; done', "sh")
 
 

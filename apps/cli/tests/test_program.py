@@ -282,20 +282,33 @@ def test_the_help_of_a_command_that_is_not_loaded_is_its_own(name: str) -> None:
     assert (oa.commands[name].help or "").startswith(_COMMANDS[name][1].rstrip("."))
 
 
+_COMMAND = re.compile(r"apps\.cli\.commands\.")
 HEAVY = ("asyncio", "asyncpg", "cryptography", "google.protobuf", "grpc", "httpx", "rich", "websockets")
 
 
-@pytest.mark.parametrize("option", ["--version", "--help"])
-def test_what_needs_no_command_loads_none(option: str, tmp_path: Path) -> None:
+def _loaded_by(tmp_path: Path, *arguments: str) -> list[str]:
+    """The modules that `oa` with these arguments has loaded in the end."""
     code = (
         "import sys; from apps.cli.__main__ import run; status = run(sys.argv[1:]); "
         "print(*sys.modules, sep='\\n', file=sys.stderr); sys.exit(status)"
     )
-    env = Program(tmp_path)._env
-    done = subprocess.run([sys.executable, "-c", code, option], env=env, capture_output=True, text=True, check=True)
-    loaded = done.stderr.split()
+    command, env = [sys.executable, "-c", code, *arguments], Program(tmp_path)._env
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=True).stderr.split()
+
+
+@pytest.mark.parametrize("option", ["--version", "--help"])
+def test_what_needs_no_command_loads_none(option: str, tmp_path: Path) -> None:
+    loaded = _loaded_by(tmp_path, option)
     assert "apps.cli.program" in loaded
     assert [name for name in loaded if name in HEAVY or name.startswith("apps.cli.commands")] == []
+
+
+@pytest.mark.parametrize(
+    ("module", "command"), [("runs", ("run", "list")), ("receipts", ("receipt", "show")), ("account", ("login",))]
+)
+def test_a_command_loads_no_module_of_other_commands(module: str, command: tuple[str, ...], tmp_path: Path) -> None:
+    loaded = {name.rpartition(".")[2] for name in _loaded_by(tmp_path, *command, "--help") if _COMMAND.match(name)}
+    assert loaded - {"run_options"} == {module}
 
 
 def test_the_help_has_the_codes() -> None:

@@ -186,7 +186,7 @@ def test_a_file_comes_before_a_run_whose_id_begins_so(
 # ------------------------------------------------------------------------------------------------- on a real stack
 
 
-@pytest.mark.serial
+@pytest.mark.long
 async def test_artifacts_and_the_log_of_receipts_of_a_real_stack(tmp_path: Path, stack: Stack) -> None:
     program = Program(tmp_path, {"OA_HOME": str(stack.home), "OA_CLIENT_HOME": str(tmp_path / "client")})
     assert (await program("login", "--dev", "--email", "ann@example.com")).status == Exit.OK
@@ -250,7 +250,6 @@ def archiving(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OA_ARCHIVE_POLL_MS", "100")
 
 
-@pytest.mark.serial
 async def test_an_archived_run_is_shown_and_proved_as_before(tmp_path: Path, archiving: None, stack: Stack) -> None:
     program = Program(tmp_path, {"OA_HOME": str(stack.home), "OA_CLIENT_HOME": str(tmp_path / "client")})
     assert (await program("login", "--dev", "--email", "ann@example.com")).status == Exit.OK

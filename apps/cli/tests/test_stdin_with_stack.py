@@ -8,13 +8,9 @@ import os
 import signal
 from pathlib import Path
 
-import pytest
-
 from apps.cli.exits import Exit
 from apps.cli.tests.program import TIMEOUT_S, Program
 from oa_testing.stack import StackUnderTest
-
-pytestmark = pytest.mark.serial
 
 
 async def test_standard_input_reaches_the_command(stack: StackUnderTest, tmp_path: Path) -> None:

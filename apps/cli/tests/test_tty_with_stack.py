@@ -8,13 +8,9 @@ import signal
 import sys
 from pathlib import Path
 
-import pytest
-
 from apps.cli.exits import Exit
 from apps.cli.tests.program import TIMEOUT_S, Program
 from oa_testing.stack import StackUnderTest
-
-pytestmark = pytest.mark.serial
 
 SPAWN = """import os, pty, sys
 sized = ["bash", "-c", 'stty cols 91 rows 33; "$@"', "bash", *sys.argv[1:]]

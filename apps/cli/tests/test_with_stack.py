@@ -18,7 +18,7 @@ from oa_platform.config.ports import PORT_OFFSETS
 from oa_testing.postgres import free_port
 from oa_testing.stack import StackUnderTest
 
-pytestmark = pytest.mark.serial
+pytestmark = pytest.mark.long
 
 
 async def signed_in(stack: StackUnderTest, home: Path) -> Program:
