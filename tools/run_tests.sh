@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
-# All tests: first those that share the machine, on two workers, then those marked `serial`, one at a time.
+# All tests: first those that share the machine, then those marked `serial`, one at a time. Tests wait more than they
+# work, so there is a worker more than there are processors; WORKERS says otherwise.
 # Arguments go to pytest both times. The status is that of the worst half; picking no test at all is an error.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-PYTEST=("${VENV:-.venv}/bin/python" -m pytest)
+PYTEST=("${VENV:-.venv}/bin/python" -m pytest --durations 10)
+WORKERS="${WORKERS:-$(($(getconf _NPROCESSORS_ONLN) + 1))}"
 NO_TESTS=5
 
-"${PYTEST[@]}" -m "not serial" --numprocesses 2 --dist loadfile "$@"
+# A module stays with one worker, and the modules in their order: `long_first` of libs/oa_testing has put it right.
+"${PYTEST[@]}" -m "not serial" --numprocesses "$WORKERS" --dist loadfile --no-loadscope-reorder "$@"
 shared=$?
-"${PYTEST[@]}" -m serial --durations 10 "$@"
+"${PYTEST[@]}" -m serial "$@"
 serial=$?
 
 if [ "$shared" -ne 0 ] && [ "$shared" -ne "$NO_TESTS" ]; then exit "$shared"; fi

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 from benchmarks.sizing.__main__ import PARTS, measure
 from benchmarks.sizing.example import needed
 from benchmarks.sizing.meter import Meters, Subject
@@ -70,7 +68,6 @@ def test_the_example_is_worked_from_the_figures() -> None:
     assert "longer ones" in needed({**figures, "projector.event": Measured(800.0), "postgres.event_bytes": Measured(1)})
 
 
-@pytest.mark.serial
 def test_every_row_is_measured() -> None:
     figures = asyncio.run(measure(SMALL, list(PARTS)))
     assert {label(name) for name in figures} == set(all_rows())

@@ -10,7 +10,7 @@ import pytest
 from benchmarks import attached, dispatch, takeover, worker_stream
 from benchmarks.stage import Stage, stage
 
-pytestmark = pytest.mark.serial
+pytestmark = pytest.mark.long
 
 RUNS = 2
 

@@ -20,8 +20,7 @@ running event loop. The server is started once per test session (with xdist: onc
 
 **The whole stack.** `stack` is a running `oa_testing.stack.StackUnderTest`: Postgres, migrations and the four real
 services on free ports, about 3 s to start; `await stack.stop()`, `stack.kill(name)`, `await stack.start_service(name)`,
-`stack.pid(name)`, `stack.urls`, `stack.env`. When the test fails, the ends of all logs are in its report. Tests that
-stop parts of it, or keep the machine busy, are `@pytest.mark.serial`; those that follow a few runs share the machine.
+`stack.pid(name)`, `stack.urls`, `stack.env`. When the test fails, the ends of all logs are in its report.
 `shared_stack` is one stack for all tests of a module, which leave it as it was; they run in the module's event loop:
 `pytestmark = pytest.mark.asyncio(loop_scope="module")`.
 

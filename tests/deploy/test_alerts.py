@@ -106,7 +106,6 @@ def test_the_bound_of_the_queue_is_the_default_one() -> None:
     assert rule.expression == f"oa_runtime_queue_commands > {SequencerLimits().queue_commands * 4 // 5}"
 
 
-@pytest.mark.serial
 @pytest.mark.asyncio(loop_scope="module")
 async def test_only_a_service_that_follows_control_says_when_it_heard_what_was_revoked(shared_stack: Stack) -> None:
     """In any other one it would be 0 for ever, and somebody would be called for that."""

@@ -26,7 +26,6 @@ from tests.deploy.compose import COMPOSE, ONE_MACHINE, Document, environment_of,
 from tests.deploy.settings import SETTINGS
 
 pytestmark = [
-    pytest.mark.serial,
     pytest.mark.skipif(shutil.which("openssl") is None, reason="this machine has no openssl"),
 ]
 

@@ -18,7 +18,7 @@ from tests.deploy.cluster.surroundings import surroundings
 from tests.deploy.manifests import rendered
 from tests.e2e.world import RUN_TIMEOUT_S, Tail
 
-pytestmark = [pytest.mark.serial, pytest.mark.skipif(bool(cannot_run()), reason=cannot_run()), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.skipif(bool(cannot_run()), reason=cannot_run()), pytest.mark.timeout(600)]
 
 DEPLOYMENTS = ("control", "khala-gateway", "projector", "runtime")
 FOLLOWERS = 8
@@ -73,6 +73,7 @@ async def test_the_overlay_starts_and_does_a_run(scratch: Path) -> None:
         }
 
 
+@pytest.mark.serial
 async def test_deployments_are_rolled_while_a_run_is_appended_to_and_followed(
     scratch: Path, record_property: Callable[[str, object], None]
 ) -> None:

@@ -29,7 +29,7 @@ from tests.deploy.cluster.surroundings import Surroundings, surroundings
 from tests.deploy.manifests import Document, name_of, rendered
 
 pytestmark = [
-    pytest.mark.serial,
+    pytest.mark.long,
     pytest.mark.skipif(bool(cannot_run()), reason=cannot_run()),
     pytest.mark.timeout(600),
     pytest.mark.asyncio(loop_scope="module"),

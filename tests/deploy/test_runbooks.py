@@ -12,7 +12,7 @@ from oa_localstack.installation.secrets import load_or_create
 from oa_localstack.stack import Stack
 from oa_testing.postgres import REPOSITORY
 
-pytestmark = [pytest.mark.serial, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 _STATEMENT = re.compile(r"""-c (?:'([^']+)'|"([^"]+)")""")
 _ROLES = {"projection.": "projector_app", "control.": "control_app"}

@@ -188,7 +188,6 @@ def test_oa_says_when_another_distribution_has_replaced_the_package(installed: I
     assert "another distribution has replaced the package openagents" in done.stderr
 
 
-@pytest.mark.serial
 async def test_a_stack_and_a_run_from_the_wheel(installed: Installed) -> None:
     ports = str(free_port(tuple(PORT_OFFSETS.values())))
     async with _started(installed, ports, "up") as stack:

@@ -11,7 +11,7 @@ from oa_testing.stack import StackUnderTest
 from oa_wire.connect import from_connect
 from tests.e2e.world import signed_in
 
-pytestmark = [pytest.mark.serial, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def test_tokens_that_nobody_issued_are_refused_by_name(shared_stack: StackUnderTest, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from oa_platform.config.callers import SERVICES
 from oa_testing.stack import StackUnderTest
 from tests.e2e.world import RUN_TIMEOUT_S, Counting, Tail, signed_in
 
-pytestmark = pytest.mark.serial
+pytestmark = pytest.mark.long
 
 
 @pytest.mark.parametrize("victim", [*SERVICES, POSTGRES])

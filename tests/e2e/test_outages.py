@@ -27,7 +27,7 @@ from oa_testing.postgres import FAST, free_port
 from oa_testing.stack import StackUnderTest
 from tests.e2e.world import RUN_TIMEOUT_S, STEP_TIMEOUT_S, Counting, Tail, World, signed_in
 
-pytestmark = pytest.mark.serial
+pytestmark = pytest.mark.long
 
 IMPATIENT_RUNTIME = {
     "OA_WORKER_HEARTBEAT_MS": "400",

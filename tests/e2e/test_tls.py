@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import cast
 
 import httpx
-import pytest
 
 from oa_client.follow.subscription import Subscription
 from oa_localstack.installation.environment import mail_file
@@ -28,8 +27,6 @@ from oa_testing.postgres import ON_FAST, Database, free_port
 from oa_testing.stack import StackUnderTest
 from oa_testing.waiting import PATIENCE_S
 from tests.e2e.world import RUN_TIMEOUT_S, Counting, Tail, signed_in
-
-pytestmark = pytest.mark.serial
 
 INSIDE, OUTSIDE = Authority("Services"), Authority("Site")
 OFFSETS = (0, 10, 500, 1000, 1001, 1002, 1003, 1100, 1101, 1102, 1103)

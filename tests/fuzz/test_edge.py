@@ -19,7 +19,7 @@ from tests.fuzz.mutate import Json, Mutation, mutations
 from tests.fuzz.scene import Scene
 from tests.fuzz.wire_mutate import UNKNOWN_FIELD, wire_mutations
 
-pytestmark = [pytest.mark.serial, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PROTO = "application/proto"
 _MAX_BODY = 1 << 20

@@ -26,7 +26,7 @@ from tests.fuzz.fire import under_fire
 from tests.fuzz.mutate import Json, mutations
 from tests.fuzz.scene import Scene
 
-pytestmark = [pytest.mark.serial, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 _WAIT_S = 60.0
 _NONCE = 77

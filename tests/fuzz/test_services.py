@@ -19,7 +19,7 @@ from tests.fuzz.mutate import Json, Mutation, mutations
 from tests.fuzz.scene import Scene
 from tests.fuzz.wire_mutate import UNKNOWN_FIELD, inside, nested_value, wire_mutations
 
-pytestmark = [pytest.mark.serial, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 TARGETS = all_targets()
 # Control's own port takes services other than itself, and only control speaks for people: nobody can call these there.

@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import asyncpg
-import pytest
 
 from oa_platform.system.ids import new_id
 from oa_testing.postgres import Database
@@ -19,8 +18,6 @@ from openagents.runtime.v1 import event_pb2
 from openagents.runtime.v1 import schedule_service_pb2 as pb
 from tests.kills.check import Connection
 from tests.kills.site import Site
-
-pytestmark = pytest.mark.serial
 
 SCHEDULES = 8
 EVERY_MS = 200

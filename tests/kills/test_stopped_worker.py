@@ -26,7 +26,7 @@ from openagents.runtime.v1 import event_pb2, run_pb2, run_service_pb2
 from services.runtime.tests.rig import until_status
 from tests.kills.site import Site
 
-pytestmark = pytest.mark.serial
+pytestmark = pytest.mark.long
 
 LOST_S = 4.0
 STOPPED_S = 3 * LOST_S

@@ -19,6 +19,8 @@ from .grpc_replicas import GrpcReplicas
 from .replicas import Replicas
 from .workload import Plan
 
+pytestmark = pytest.mark.long
+
 SEED = 20261122
 
 

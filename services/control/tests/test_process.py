@@ -97,7 +97,6 @@ async def test_a_server_that_may_lose_commits_is_refused_in_one_line(
     assert "fsync and full_page_writes are off" in line
 
 
-@pytest.mark.serial
 async def test_a_killed_control_goes_on_where_it_stopped(environment: dict[str, str], tmp_path: Path) -> None:
     output, device = tmp_path / "log", new_id("dev")
     async with process_of(environment, output) as process:
@@ -129,7 +128,6 @@ async def test_a_killed_control_goes_on_where_it_stopped(environment: dict[str, 
     assert {"running", "ready", "draining", "stopped"} <= ops
 
 
-@pytest.mark.serial
 async def test_a_port_in_use_is_named(environment: dict[str, str], tmp_path: Path) -> None:
     output = tmp_path / "log"
     server = await asyncio.start_server(

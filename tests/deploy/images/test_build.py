@@ -29,7 +29,6 @@ def image() -> Iterator[Image]:
         yield image
 
 
-@pytest.mark.serial
 def test_an_image_holds_what_it_should_and_makes_the_schema(image: Image, empty_database: Database) -> None:
     assert defects(image, TARGET, RELEASE) == []
     assert not has_shell(image)
@@ -37,7 +36,6 @@ def test_an_image_holds_what_it_should_and_makes_the_schema(image: Image, empty_
     assert not_migrated(migrated(image, TARGET, empty_database)) == []
 
 
-@pytest.mark.serial
 def test_what_does_not_belong_there_is_seen(image: Image) -> None:
     assert defects(image, TARGETS["worker"], RELEASE) != []
     assert defects(image, TARGET, Release("0", "none", 0)) != []
