@@ -27,8 +27,9 @@ from openagents.runtime.v1.run_service_pb2_grpc import RunServiceStub
 from openagents.runtime.v1.worker_service_pb2_grpc import WorkerServiceStub
 from services.runtime.config import RunSettings, WorkerSettings
 from services.runtime.tests.rig import FakeWorker, Replica, Somebody, replica, runtime_settings
+from tests.order.harness import Calls
 
-from .replicas import REPLICAS, UNCERTAIN, Calls, refused
+from .replicas import REPLICAS, UNCERTAIN, refused
 from .run_model import Answer, Append, Appended, Assign, Call, Cancel, Done, Latest, LoseLease, Read, RunLog, RunModel
 from .streams import BROKEN, Lease, StreamClient, append_request, end, say_goodbye
 from .workload import Notebook, Recorder, Uncertain

@@ -31,7 +31,7 @@ from services.runtime.log.domain.records import RunRecord
 from services.runtime.log.limits import SequencerLimits
 from services.runtime.log.store.log import PostgresLog
 from services.runtime.log.store.reads import PostgresReads
-from tests.order.harness import Trouble
+from tests.order.harness import Calls, Trouble
 from tests.order.runtime_log import TroubledStore
 
 from .run_model import (
@@ -84,23 +84,6 @@ def no_store_defect(store: LogStore) -> LogStore:
 def no_reader_defect(reader: RunReader) -> RunReader:
     """The reader as it is."""
     return reader
-
-
-class Calls:
-    """How many were made: trouble is counted by them and not by time, so that a slow machine gets no more of it."""
-
-    def __init__(self) -> None:
-        self._made = 0
-
-    def note(self) -> None:
-        """One more."""
-        self._made += 1
-
-    async def passed(self, count: float) -> None:
-        """Return when so many more were made."""
-        goal = self._made + count
-        while self._made < goal:
-            await asyncio.sleep(0.001)
 
 
 @dataclass

@@ -19,7 +19,7 @@ from tests.order.runtime_log import RuntimeLog
 
 
 async def _run(database: Database, arguments: argparse.Namespace) -> Report:
-    trouble = Trouble(longest_delay_s=arguments.delay_ms / 1000, kill_interval_s=arguments.kill_every_s)
+    trouble = Trouble(longest_delay_s=arguments.delay_ms / 1000, appends_per_kill=arguments.appends_per_kill)
     async with RuntimeLog(database.runtime, database.admin, arguments.writers, trouble, arguments.seed) as log:
         return await harness.run(
             log,
@@ -39,7 +39,7 @@ def main() -> int:
     parser.add_argument("--writers", type=int, default=16)
     parser.add_argument("--readers", type=int, default=3)
     parser.add_argument("--delay-ms", type=float, default=1.0, help="longest delay of a commit")
-    parser.add_argument("--kill-every-s", type=float, default=0.5, help="mean time between killed connections")
+    parser.add_argument("--appends-per-kill", type=float, default=500, help="mean number between killed connections")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))

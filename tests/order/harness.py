@@ -19,13 +19,31 @@ class Uncertain(Exception):
     """The append may or may not have been stored; to be sent again with the same key."""
 
 
+class Calls:
+    """How many were made: connections are killed by them and not by time, so that a slow machine has no more of it."""
+
+    def __init__(self) -> None:
+        self._made = 0
+
+    def note(self) -> None:
+        """One more."""
+        self._made += 1
+
+    async def passed(self, count: float) -> None:
+        """Return when so many more were made."""
+        goal = self._made + count
+        while self._made < goal:
+            await asyncio.sleep(0.001)
+
+
 @dataclass(frozen=True)
 class Trouble:
-    """What goes wrong, by chance. Times are in seconds."""
+    """What goes wrong, by chance."""
 
     longest_delay_s: float = 0.004
     rollback_share: float = 0.10
-    kill_interval_s: float = 0.05
+    appends_per_kill: float = 40.0
+    """On average, tried ones."""
 
 
 class Subject(Protocol):
@@ -70,6 +88,7 @@ async def run(
     """`appends` in all, spread over `writers`; ends when the readers have seen all, or nothing new for `settle_s`."""
     rng = random.Random(seed)
     seen: list[list[tuple[str, str]]] = [[] for _ in range(readers)]
+    tried = Calls()
     retries = 0
     kills = 0
 
@@ -78,6 +97,7 @@ async def run(
         chance = random.Random(seed * 1000 + writer)
         for number in range(share):
             while True:
+                tried.note()
                 try:
                     await subject.append(chance.randrange(subject.replicas), writer, f"{writer}:{number}")
                     break
@@ -92,7 +112,7 @@ async def run(
     async def kill() -> None:
         nonlocal kills
         while True:
-            await asyncio.sleep(rng.random() * 2 * trouble.kill_interval_s)
+            await tried.passed(rng.random() * 2 * trouble.appends_per_kill)
             await subject.kill_a_connection(rng)
             kills += 1
 
