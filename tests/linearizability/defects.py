@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
@@ -24,12 +23,14 @@ from services.runtime.log.domain.shares import Share
 from services.runtime.log.store import sql
 from services.runtime.workers.app.attachment import Attachment
 from services.runtime.workers.domain.notices import AppendAnswer, Notice
+from tests.order.harness import Calls
 
 from .grpc_replicas import CANCEL_DEADLINE_MS
 from .replicas import ReaderDefect, RunReader, StoreDefect, no_reader_defect, no_store_defect
 
-_LATE_S = 0.004
-"""Or as long as the transaction took, where that is longer: on a slow machine reads take longer to come, too."""
+_READS_BEFORE_COMMIT = 3
+_LATEST_COMMIT_S = 1.0
+"""When everybody waits for the commit, nobody reads before it."""
 _ROLLBACK_SHARE = 0.1
 _READS_FROM_MEMORY = 4
 
@@ -44,10 +45,11 @@ class _ReadsAlways:
 
 
 class AcknowledgesEarly(_ReadsAlways):
-    """Answers first and commits a little later. Nothing gets lost, and yet a read can miss what was acknowledged."""
+    """Answers first and commits after a few reads. Nothing gets lost, and yet a read misses what was acknowledged."""
 
-    def __init__(self, store: LogStore) -> None:
+    def __init__(self, store: LogStore, reads: Calls) -> None:
         self._store = store
+        self._reads = reads
         self._late: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
@@ -57,25 +59,39 @@ class AcknowledgesEarly(_ReadsAlways):
     @asynccontextmanager
     async def transaction(self, partitions: Collection[int]) -> AsyncIterator[LogTransaction]:
         stack = AsyncExitStack()
-        begun = time.perf_counter()
         try:
             session = await stack.enter_async_context(self._store.session())
             yield await stack.enter_async_context(session.transaction(partitions))
         except BaseException:
             await stack.__aexit__(*sys.exc_info())
             raise
-        task = asyncio.create_task(self._commit(stack, max(_LATE_S, time.perf_counter() - begun)))
+        task = asyncio.create_task(self._commit(stack))
         self._late.add(task)
         task.add_done_callback(self._done)
 
-    async def _commit(self, stack: AsyncExitStack, late_s: float) -> None:
-        await asyncio.sleep(late_s)
+    async def _commit(self, stack: AsyncExitStack) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LATEST_COMMIT_S):
+                await self._reads.passed(_READS_BEFORE_COMMIT)
         await stack.aclose()
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._late.discard(task)
         if not task.cancelled():
             task.exception()  # a commit that failed, and that nobody hears of: that is the defect
+
+
+class _CountsReads:
+    """Notes what it has answered."""
+
+    def __init__(self, reader: RunReader, reads: Calls) -> None:
+        self._reader = reader
+        self._reads = reads
+
+    async def run(self, run_id: str) -> RunRecord | None:
+        found = await self._reader.run(run_id)
+        self._reads.note()
+        return found
 
 
 class _RolledBack(Exception):
@@ -255,8 +271,15 @@ class Defect:
     migration: str = ""
 
 
+def _acknowledging_early() -> Defect:
+    reads = Calls()
+    return Defect(
+        store=lambda store: AcknowledgesEarly(store, reads), reader=lambda reader: _CountsReads(reader, reads)
+    )
+
+
 DEFECTS = {
-    "acknowledges before the commit": Defect(store=AcknowledgesEarly),
+    "acknowledges before the commit": _acknowledging_early(),
     "acknowledges what was rolled back": Defect(store=SwallowsRollbacks),
     "reads old state": Defect(reader=ReadsOldState),
     "overlooks fences": Defect(store=overlooks_fences),
