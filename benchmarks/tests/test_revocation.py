@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 from benchmarks.revocation import measured
-
-pytestmark = pytest.mark.serial
 
 
 def test_every_socket_and_every_stream_is_timed_until_it_is_closed_for_that_reason() -> None:

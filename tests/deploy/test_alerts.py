@@ -118,7 +118,6 @@ async def test_only_a_service_that_follows_control_says_when_it_heard_what_was_r
             assert [float(time) > 0 for time in said] == [True] * follows
 
 
-@pytest.mark.serial
 @pytest.mark.asyncio(loop_scope="module")
 async def test_every_metric_is_one_that_a_running_stack_shows(shared_stack: Stack) -> None:
     ports = shared_stack.ports

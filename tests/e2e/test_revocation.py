@@ -24,7 +24,7 @@ from oa_testing.stack import StackUnderTest
 from services.khala_gateway.tests.harness import Client as Socket
 from tests.e2e.world import RUN_TIMEOUT_S, STEP_TIMEOUT_S, Counting, Tail, World, signed_in
 
-pytestmark = pytest.mark.serial
+pytestmark = pytest.mark.long
 
 REVOKED = ("token_revoked", 4401)
 NEVER_LOST = {
