@@ -8,11 +8,12 @@ from pathlib import Path
 
 import platformdirs
 
+from apps.worker.settings import WorkSettings
 from oa_client.cpython.files import ClientHome
 from oa_client.cpython.site import Site
 from oa_localstack.installation.ports import Ports
 from oa_localstack.installation.state import StackState, read_state
-from oa_platform.config.loading import load, setting
+from oa_platform.config.loading import group, load, setting
 from oa_platform.config.parsers import Secret, boolean, choice, http_url, path, proxy_url, secret_text, text
 
 
@@ -54,6 +55,7 @@ class CliSettings:
         None,
         doc="Certificates of authorities (PEM) that are trusted besides the public ones: for a site with its own.",
     )
+    work: WorkSettings = group(WorkSettings)
     codex_program: str = setting(
         "OA_CODEX_PROGRAM", text(1024), "codex", doc="Codex, by name or path: for `oa worker start --adapter codex`."
     )

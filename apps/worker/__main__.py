@@ -48,14 +48,14 @@ def main(env: Mapping[str, str]) -> int:
 async def _work(settings: WorkerSettings, environment: Mapping[str, str]) -> None:
     proxy = settings.proxy.reveal() if settings.proxy else ""
     tokens = ApiKeyTokens(settings.control_url, settings.api_key.reveal(), proxy=proxy, ca_file=settings.ca_file)
-    name = settings.name or socket.gethostname() or "worker"
-    adapter = ExecAdapter(environment=environment)
+    name = settings.work.name or socket.gethostname() or "worker"
+    adapter = ExecAdapter(environment=environment, allowed=settings.work.exec_env)
     worker = Worker(
         name,
         [adapter],
         tokens,
-        slots=settings.slots,
-        limits=WorkerLimits(drain_timeout_ms=settings.drain_s * 1000),
+        slots=settings.work.slots,
+        limits=WorkerLimits(drain_timeout_ms=settings.work.drain_s * 1000),
         proxy=proxy,
         ca_file=settings.ca_file,
         notify=_note,

@@ -6,11 +6,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from oa_platform.config.loading import group, setting
-from oa_platform.config.parsers import Secret, http_url, integer, path, proxy_url, secret_text, text
+from oa_platform.config.parsers import Secret, http_url, integer, path, proxy_url, secret_text, text, variables
 from oa_platform.config.shared import LogSettings
 
 MAX_SLOTS = 1000
 """The contract's bound of a worker's runs at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkSettings:
+    """How a worker works, by itself and as `oa worker start`."""
+
+    name: str = setting("OA_WORKER_NAME", text(100), "", doc="A worker's name for people; by default the host's.")
+    slots: int = setting("OA_WORKER_SLOTS", integer(1, MAX_SLOTS), 4, doc="Maximum number of runs at a time.")
+    drain_s: int = setting(
+        "OA_WORKER_DRAIN_S",
+        integer(0, 99_999),
+        30,
+        doc="Time for the runs at hand when a worker is told to stop; then other workers take them over.",
+    )
+    exec_env: tuple[str, ...] = setting(
+        "OA_EXEC_ENV",
+        variables(never="OA_"),
+        (),
+        doc="What a command gets of its worker's environment besides the usual names: further names, or `PREFIX_*`.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,14 +42,7 @@ class WorkerSettings:
     api_key: Secret = setting(
         "OA_API_KEY", secret_text("an API key, oak_…"), doc="The key of the worker's service account."
     )
-    name: str = setting("OA_WORKER_NAME", text(100), "", doc="Name for people; by default the host's.")
-    slots: int = setting("OA_WORKER_SLOTS", integer(1, MAX_SLOTS), 4, doc="Maximum number of runs at a time.")
-    drain_s: int = setting(
-        "OA_WORKER_DRAIN_S",
-        integer(0, 99_999),
-        30,
-        doc="Time for the runs at hand when the worker is told to stop; then other workers take them over.",
-    )
+    work: WorkSettings = group(WorkSettings)
     proxy: Secret | None = setting("OA_PROXY", proxy_url(), None, doc="HTTP proxy on the way to the site.")
     ca_file: Path | None = setting(
         "OA_CA_FILE",

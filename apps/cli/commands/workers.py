@@ -20,7 +20,7 @@ from oa_base.refusal import Refusal
 from oa_client.cpython.files import read_json, write_private_json
 from oa_localstack.installation.state import read_state
 from oa_platform.process.signals import stop_signals
-from oa_worker import ApiKeyTokens, ExecAdapter, Worker
+from oa_worker import ApiKeyTokens, ExecAdapter, Worker, WorkerLimits
 from oa_worker.adapters.codex.adapter import CodexAdapter, CodexSettings
 from oa_worker.adapters.codex.inputs import Sandbox
 from oa_worker.sdk.notices import Attached, Detached, Notice, RunLeft, RunTaken
@@ -37,16 +37,21 @@ _ADAPTERS = ("codex", "exec")
     required=True,
     help="What it can execute.",
 )
-@click.option("--name", default=None, help="Name for people; by default this machine's.")
+@click.option("--name", default=None, help="Name for people; by default OA_WORKER_NAME, or this machine's.")
 @click.option(
-    "--slots", type=click.IntRange(1, MAX_SLOTS), default=4, show_default=True, help="Maximum number of runs at a time."
+    "--slots",
+    type=click.IntRange(1, MAX_SLOTS),
+    default=None,
+    help="Maximum number of runs at a time; by default OA_WORKER_SLOTS, or 4.",
 )
 @command
-async def start(cli: Cli, adapters: tuple[str, ...], name: str | None, slots: int) -> Exit:
+async def start(cli: Cli, adapters: tuple[str, ...], name: str | None, slots: int | None) -> Exit:
     """Take runs and execute them, until Ctrl-C: then finish what is at hand. A second Ctrl-C ends it at once.
 
     A worker of a local stack ends with it: after `oa down` it finishes what is at hand, too. While a stack that was not
     stopped can't be reached, it waits.
+
+    After Ctrl-C or SIGTERM the runs at hand have OA_WORKER_DRAIN_S (30 s); then other workers take them over.
 
     Signs in with OA_API_KEY, or with a key of its own that it makes once, with your session, and keeps.
 
@@ -54,7 +59,8 @@ async def start(cli: Cli, adapters: tuple[str, ...], name: str | None, slots: in
     (docs/codex.md).
     """
     cli.output.serving = True
-    name = name or socket.gethostname() or "worker"
+    name = name or cli.settings.work.name or socket.gethostname() or "worker"
+    slots = slots or cli.settings.work.slots
     chosen = [_adapter(cli, adapter) for adapter in dict.fromkeys(adapters)]
     key_file = cli.site.folder / "worker-key.json"
     stored = cli.settings.api_key is None and key_file.exists()
@@ -71,7 +77,7 @@ async def start(cli: Cli, adapters: tuple[str, ...], name: str | None, slots: in
 
 def _adapter(cli: Cli, name: str) -> ExecAdapter | CodexAdapter:
     if name == "exec":
-        return ExecAdapter()
+        return ExecAdapter(environment=cli.env, allowed=cli.settings.work.exec_env)
     program = cli.settings.codex_program
     if shutil.which(program) is None:  # every run would fail
         message = f"there is no program {program!r} here; install Codex, or name it"
@@ -109,6 +115,7 @@ async def _work(cli: Cli, name: str, adapters: list[ExecAdapter | CodexAdapter],
         adapters,
         tokens,
         slots=slots,
+        limits=WorkerLimits(drain_timeout_ms=cli.settings.work.drain_s * 1000),
         agents=[adapter.agent for adapter in adapters if isinstance(adapter, CodexAdapter)],
         proxy=proxy,
         ca_file=cli.settings.ca_file,

@@ -1,15 +1,21 @@
 """Which site, and whose files."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from apps.cli.settings import CliSettings, client_home, load_settings
+from apps.worker.settings import WorkSettings
 from oa_base.refusal import Refusal
 from oa_localstack.installation.state import ProcessMark, StackState, write_state
 from oa_worker.adapters.codex.inputs import SANDBOXES
 
 LOCAL = "http://127.0.0.1:8080"
+
+
+def _settings(**given: Any) -> CliSettings:
+    return CliSettings(work=WorkSettings(), **given)
 
 
 def _home(tmp_path: Path) -> Path:
@@ -22,19 +28,19 @@ def test_the_local_stack_named_by_its_address_is_the_local_stack(tmp_path: Path)
     home = _home(tmp_path)
     beside_it = home / "client"
     for url in (None, LOCAL, f"{LOCAL}/"):
-        assert client_home(CliSettings(home=home, control_url=url)) == beside_it
+        assert client_home(_settings(home=home, control_url=url)) == beside_it
 
 
 def test_another_sites_files_are_not_beside_the_local_stack(tmp_path: Path) -> None:
     home = _home(tmp_path)
     for url in ("https://agents.example", "http://127.0.0.1:8081"):
-        assert home not in client_home(CliSettings(home=home, control_url=url)).parents
-    assert client_home(CliSettings(home=home, client_home=tmp_path / "mine")) == tmp_path / "mine"
+        assert home not in client_home(_settings(home=home, control_url=url)).parents
+    assert client_home(_settings(home=home, client_home=tmp_path / "mine")) == tmp_path / "mine"
 
 
 def test_without_a_local_stack_the_files_are_the_persons(tmp_path: Path) -> None:
-    assert tmp_path not in client_home(CliSettings(home=tmp_path / "none")).parents
-    assert tmp_path not in client_home(CliSettings(home=tmp_path, control_url=LOCAL)).parents
+    assert tmp_path not in client_home(_settings(home=tmp_path / "none")).parents
+    assert tmp_path not in client_home(_settings(home=tmp_path, control_url=LOCAL)).parents
 
 
 def test_a_worker_may_be_given_each_sandbox_that_there_is() -> None:

@@ -38,17 +38,23 @@ async def _ended(process: asyncio.subprocess.Process) -> tuple[int | None, list[
 
 async def test_it_executes_a_run_and_finishes_it_when_told_to_stop(tmp_path: Path) -> None:
     go = tmp_path / "go"
-    script = f"echo [$PYTHONPATH$OA_API_KEY]; while ! [ -e {go} ]; do sleep .02; done; echo done"
+    script = f"echo [$PYTHONPATH$OA_API_KEY$DB_PASSWORD$PIP_INDEX]; while ! [ -e {go} ]; do sleep .02; done; echo done"
     runtime = FakeRuntime({RUN: RunSpec(adapter="exec", exec=ExecSpec(argv=["sh", "-c", script]))})
     async with runtime.running(), control(runtime) as url:
-        process = await _started({"OA_CONTROL_URL": url, "OA_API_KEY": "oak_test", "OA_LOG_FORMAT": "json"})
+        env = {
+            "OA_CONTROL_URL": url,
+            "OA_API_KEY": "oak_test",
+            "OA_LOG_FORMAT": "json",
+            "OA_EXEC_ENV": "JAVA_HOME,PIP_*",
+        }
+        process = await _started(env | {"DB_PASSWORD": "s3cret", "PIP_INDEX": "mirror"})
         await runtime.until(lambda: b"]\n" in runtime.logs[RUN].text, TIMEOUT_S)
         process.send_signal(signal.SIGTERM)
         await runtime.until(lambda: "drain" in runtime.said, TIMEOUT_S)
         go.touch()
         status, lines, err = await _ended(process)
     assert (status, err, runtime.said[-1]) == (0, "", "goodbye")
-    assert runtime.logs[RUN].text == b"[]\ndone\n", "a command sees neither our packages nor the key"
+    assert runtime.logs[RUN].text == b"[mirror]\ndone\n", "a command sees what was let through"
     events = [json.loads(line)["event"] for line in lines]
     assert [event for event in events if event in {"attached", "run_taken", "signal", "run_left", "stopped"}] == [
         *("attached", "run_taken", "signal", "run_left", "stopped")
@@ -73,7 +79,7 @@ async def test_it_has_the_time_for_a_drain_that_is_set(monkeypatch: pytest.Monke
     env = {"OA_CONTROL_URL": "http://127.0.0.1:9", "OA_API_KEY": "oak_test", "OA_WORKER_DRAIN_S": "5"}
     await program._work(load(WorkerSettings, env), {})
     assert Told.limits.drain_timeout_ms == 5_000
-    assert WorkerLimits().drain_timeout_ms == load(WorkerSettings, env | {"OA_WORKER_DRAIN_S": ""}).drain_s * 1000
+    assert WorkerLimits().drain_timeout_ms == load(WorkerSettings, env | {"OA_WORKER_DRAIN_S": ""}).work.drain_s * 1000
 
 
 async def test_it_trusts_the_authority_of_a_site_that_has_its_own(tmp_path: Path) -> None:

@@ -252,6 +252,6 @@ def _default_text(one: Setting[Any]) -> str:
         return "required"
     if isinstance(one.default, DefaultFrom):
         return one.default.text
-    if isinstance(one.default, Secret) or one.default is None or one.default == "":
+    if isinstance(one.default, Secret) or one.default in (None, "", ()):
         return "none"
     return str(one.default)

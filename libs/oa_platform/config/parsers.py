@@ -171,6 +171,22 @@ def choice(*options: str) -> Parser[str]:
     return Parser(parse, f"one of {', '.join(options)}")
 
 
+def variables(never: str) -> Parser[tuple[str, ...]]:
+    """Names of environment variables, or what their names begin with; none that could begin with `never`."""
+    pattern = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\*?")
+
+    def parse(given: str) -> tuple[str, ...]:
+        names = tuple(part.strip() for part in given.split(","))
+        for name in names:
+            if not pattern.fullmatch(name):
+                raise ValueError
+            if name.startswith(never):
+                raise ValueError(f"what begins with {never} stays with the program")
+        return names
+
+    return Parser(parse, "a list like JAVA_HOME,PIP_*")
+
+
 def path() -> Parser[Path]:
     """A path of this machine."""
     return Parser(Path, "a path")

@@ -9,10 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from oa_base.refusal import Refusal
 from oa_testing.waiting import PATIENCE_S
-from oa_worker.adapters.exec.adapter import ExecAdapter, command_environment
+from oa_worker.adapters.exec.adapter import ExecAdapter
+from oa_worker.adapters.exec.environment import command_environment
 from oa_worker.sdk.limits import ExecLimits
 from oa_worker.tests.commands import QUICK, Log, assignment, python, run, until_dead
 from openagents.runtime.v1 import event_pb2
@@ -219,9 +222,21 @@ async def test_cancellation_of_the_task_kills_the_command() -> None:
     await until_dead(int(log.stdout))
 
 
-def test_the_workers_own_settings_do_not_reach_the_command() -> None:
-    worker = {"PATH": "/bin", "OA_API_KEY": "secret", "HOME": "/root"}
-    assert command_environment(worker, {"X": "1", "HOME": "/h"}) == {"PATH": "/bin", "HOME": "/h", "X": "1"}
+def test_a_command_gets_the_usual_names_what_was_allowed_and_what_its_spec_says() -> None:
+    worker = {"PATH": "/bin", "HOME": "/root", "LC_ALL": "C", "LC": "no", "AWS_SECRET": "s3cret", "http_proxy": "u:p@h"}
+    assert command_environment(worker, {"X": "1", "HOME": "/h"}) == {
+        "PATH": "/bin", "HOME": "/h", "LC_ALL": "C", "X": "1",
+    }  # fmt: skip
+    assert command_environment(worker, {}, allowed=("AWS_*", "http_proxy", "GONE")) == {
+        key: value for key, value in worker.items() if key != "LC"
+    }
+
+
+@given(names=st.sets(st.text(max_size=12)), allowed=st.lists(st.text(max_size=12)))
+def test_nothing_lets_the_workers_own_settings_through(names: set[str], allowed: list[str]) -> None:
+    worker = dict.fromkeys({"OA_API_KEY", "OA_", *names, *(f"OA_{name}" for name in names)}, "s3cret")
+    for patterns in (allowed, ["*", "O*", "OA_*", "OA_API_KEY", *allowed]):
+        assert not [name for name in command_environment(worker, {}, allowed=patterns) if name.startswith("OA_")]
 
 
 async def test_directory_and_variables_of_the_spec(tmp_path: Path) -> None:
@@ -229,3 +244,19 @@ async def test_directory_and_variables_of_the_spec(tmp_path: Path) -> None:
     task = assignment("sh", "-c", 'pwd; echo "$GREETING"', cwd=str(tmp_path), env={"GREETING": "hé"})
     await ExecAdapter(QUICK).run(task, log.emit)
     assert log.stdout.decode() == f"{tmp_path}\nhé\n"
+
+
+async def test_a_real_command_sees_the_list_and_nothing_more() -> None:
+    log = Log()
+    worker = {
+        "PATH": os.environ["PATH"],
+        "TZ": "UTC",
+        "OA_API_KEY": "s3cret",
+        "DB_PASSWORD": "s3cret",
+        "PIP_INDEX": "m",
+    }
+    adapter = ExecAdapter(QUICK, worker, allowed=("PIP_*",))
+    await adapter.run(assignment("env", env={"GREETING": "hi"}), log.emit)
+    assert {line.partition("=")[0] for line in log.stdout.decode().splitlines()} - {"LC_CTYPE"} == {
+        "PATH", "TZ", "PIP_INDEX", "GREETING",
+    }  # fmt: skip

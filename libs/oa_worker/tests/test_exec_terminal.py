@@ -15,7 +15,8 @@ import pytest
 
 from oa_runlog.stdin import StdinPiece, piece_json
 from oa_testing.waiting import PATIENCE_S
-from oa_worker.adapters.exec.adapter import ExecAdapter, command_environment
+from oa_worker.adapters.exec.adapter import ExecAdapter
+from oa_worker.adapters.exec.environment import command_environment
 from oa_worker.adapters.exec.outputs import Outputs
 from oa_worker.adapters.exec.terminal import end_of_input
 from oa_worker.sdk.adapter import Assignment

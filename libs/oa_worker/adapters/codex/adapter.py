@@ -14,7 +14,7 @@ from oa_wire.shapes import Shape
 from oa_worker.adapters.codex.inputs import SANDBOXES, CodexResult, CodexTurn, Sandbox
 from oa_worker.adapters.codex.limits import DEFAULT_CODEX_LIMITS, CodexLimits
 from oa_worker.adapters.codex.turn import Turn
-from oa_worker.adapters.exec.adapter import command_environment
+from oa_worker.adapters.exec.environment import without_settings
 from oa_worker.agents.adapter import AgentAdapter, Handler
 from oa_worker.agents.failures import AgentFailure
 from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS
@@ -57,7 +57,7 @@ class CodexAdapter:
 
     async def run(self, assignment: Assignment, emit: Emit) -> RunFinished:
         """Take the turn; see `Adapter.run`."""
-        environment = command_environment(self._settings.environment, {})
+        environment = without_settings(self._settings.environment)
         turn = Turn(assignment, emit, (self._settings.program, *_ARGUMENTS), environment, self._limits)
 
         async def take(run: Run[CodexTurn]) -> CodexResult:

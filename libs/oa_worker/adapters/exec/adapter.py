@@ -3,8 +3,8 @@
 A run is its command: it ends when the command does, with the command's status. What the command left running has a
 moment to finish its output and is then ended too, whatever it did to get away; so is everything at a cancel, at the
 deadline, and when the worker itself is killed. `warden` says how, and what can't be caught; docs/exec.md says what a
-person sees. The command's files are pipes, or one terminal if the spec asks for that. Its environment is the worker's
-without the worker's own `OA_…` settings, which hold secrets, plus the spec's variables.
+person sees. The command's files are pipes, or one terminal if the spec asks for that. `environment` says what it gets
+of the worker's environment.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import errno
 import logging
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
 from oa_runlog.stdin import read_piece
+from oa_worker.adapters.exec.environment import command_environment
 from oa_worker.adapters.exec.process import Process
 from oa_worker.sdk.adapter import Assignment, Emit
 from oa_worker.sdk.limits import DEFAULT_EXEC_LIMITS, ExecLimits
@@ -28,10 +29,6 @@ from openagents.runtime.v1.event_pb2 import EventBody, ExecResult, ExecSpec, Run
 
 _STREAMS = {1: event_pb2.TEXT_STREAM_STDOUT, 2: event_pb2.TEXT_STREAM_STDERR}
 _INPUT = "input.received"
-_PRIVATE_PREFIX = "OA_"
-_OF_A_TERMINAL = {"TERM", "COLUMNS", "LINES", "COLORTERM", "TERMCAP"}
-_TERM = "xterm-256color"
-"""What a command takes its terminal for, if its spec does not say another TERM."""
 _log = logging.getLogger("oa_worker")
 
 
@@ -40,9 +37,19 @@ class ExecAdapter:
 
     name = "exec"
 
-    def __init__(self, limits: ExecLimits = DEFAULT_EXEC_LIMITS, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        limits: ExecLimits = DEFAULT_EXEC_LIMITS,
+        environment: Mapping[str, str] | None = None,
+        *,
+        allowed: Sequence[str] = (),
+    ) -> None:
+        """`environment`: the worker's, of which a command gets what `environment.KEPT` and `allowed` name; by default
+        this process's. `allowed`: names of variables, or beginnings of names with a `*` after them.
+        """
         self._limits = limits
         self._environment = dict(os.environ if environment is None else environment)
+        self._allowed = tuple(allowed)
 
     async def run(self, assignment: Assignment, emit: Emit) -> RunFinished:
         """Run the command to its end; see `Adapter.run`."""
@@ -53,7 +60,7 @@ class ExecAdapter:
             process = await Process.start(
                 list(spec.argv),
                 cwd=spec.working_directory or None,
-                env=command_environment(self._environment, spec.environment, has_terminal=spec.HasField("terminal")),
+                env=self._environment_of(spec),
                 limits=self._limits,
                 stdin=spec.stdin,
                 terminal=(spec.terminal.columns, spec.terminal.rows) if spec.HasField("terminal") else None,
@@ -68,6 +75,11 @@ class ExecAdapter:
             if process.left:
                 _log.warning("run %s: %d processes could not be ended", assignment.run_id, process.left)
         return _finish(spec, cause, execution.result(), assignment)
+
+    def _environment_of(self, spec: ExecSpec) -> dict[str, str]:
+        return command_environment(
+            self._environment, spec.environment, allowed=self._allowed, has_terminal=spec.HasField("terminal")
+        )
 
 
 class _Execution:
@@ -195,19 +207,6 @@ class _Execution:
         if self._cancel.deadline_ms:  # leave the authority time to store the finish before it fences the run
             grace_ms = min(grace_ms, self._cancel.deadline_ms // 2)
         return grace_ms / 1000
-
-
-def command_environment(
-    worker: Mapping[str, str], added: Mapping[str, str], *, has_terminal: bool = False
-) -> dict[str, str]:
-    """The command's environment: the worker's without its own settings (`OA_…`), and then the spec's.
-
-    What the worker's says of a terminal is not true of the command's own.
-    """
-    kept = {name: value for name, value in worker.items() if not name.startswith(_PRIVATE_PREFIX)}
-    if has_terminal:
-        kept = {name: value for name, value in kept.items() if name not in _OF_A_TERMINAL} | {"TERM": _TERM}
-    return {**kept, **added}
 
 
 def _finish(spec: ExecSpec, cause: str, result: ExecResult, assignment: Assignment) -> RunFinished:
