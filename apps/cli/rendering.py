@@ -162,6 +162,8 @@ def _stdin_words(said: str) -> str:
         piece = read_piece(said)
     except Refusal:  # of a release that knows other forms
         return f"says {said}"
+    if piece.size is not None:
+        return "gives the terminal {} columns and {} rows".format(*piece.size)
     wrote = f"writes {bytes_words(len(piece.data))} to the command"
     if not piece.ends:
         return wrote

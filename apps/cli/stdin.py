@@ -5,31 +5,53 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import ExitStack, aclosing, asynccontextmanager
+from typing import Any
 
 from ulid import ULID
 
 from apps.cli.output import Output
+from apps.cli.tty import keys_alone, left_in_order, sizes
 from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
 from oa_client.edge.talk import Talk
+from oa_runlog.events import Terminal
 from oa_runlog.stdin import MAX_PIECE_BYTES, StdinPiece, piece_json
 
+LEAVE = b"\x1d"
+"""Ctrl-] at a terminal."""
 _STDIN = 0
+_MOST_READS = 64
+"""So many reads of a terminal wait to be sent."""
 _RETRY_MS = 500
 """Pause before an input is sent again that a service could not take now, when it names none."""
 
 
 @asynccontextmanager
-async def attached(talk: Talk, run_id: str, output: Output, fd: int = _STDIN) -> AsyncIterator[None]:
-    """Within the block what comes on standard input goes to the run, and its end too. What can't be sent is told."""
-    sending = asyncio.create_task(_send_all(talk, run_id, output, fd))
-    try:
-        yield
-    finally:
-        sending.cancel()
-        await asyncio.gather(sending, return_exceptions=True)
+async def attached(
+    talk: Talk, run_id: str, output: Output, fd: int = _STDIN, *, stdin: bool = True, terminal: Terminal | None = None
+) -> AsyncIterator[None]:
+    """Within the block what comes on standard input goes to the run, and its end too. What can't be sent is told.
+
+    `stdin`: whether it does. `terminal`: the size of the run's terminal, which follows ours. A person who types at ours
+    types at the run's, then: every key goes there, but for LEAVE, which leaves the block with click's Abort.
+    """
+    with ExitStack() as stack:
+        leave = None
+        if stdin and terminal is not None and os.isatty(fd):
+            leave = stack.enter_context(left_in_order())
+            stack.enter_context(keys_alone(fd))
+            output.note("Every key goes to the command; Ctrl-] leaves it.")
+        parts = [_send_all(talk, run_id, fd, leave)] if stdin else []
+        parts += [_send_sizes(talk, run_id, terminal)] if terminal is not None else []
+        sending = [asyncio.create_task(_told(output, part)) for part in parts]
+        try:
+            yield
+        finally:
+            for task in sending:
+                task.cancel()
+            await asyncio.gather(*sending, return_exceptions=True)
 
 
 async def pieces(fd: int) -> AsyncIterator[bytes]:
@@ -41,14 +63,53 @@ async def pieces(fd: int) -> AsyncIterator[bytes]:
         return  # it is closed, or of a terminal that is gone
 
 
-async def _send_all(talk: Talk, run_id: str, output: Output, fd: int) -> None:
-    try:
+async def typed(fd: int, leave: Callable[[], None]) -> AsyncIterator[bytes]:
+    """What is typed up to LEAVE, which is heard at once: also while what was typed before it can't be sent."""
+    keys: asyncio.Queue[bytes] = asyncio.Queue(_MOST_READS)
+
+    async def read() -> None:
         async for data in pieces(fd):
-            await _send(talk, run_id, StdinPiece(data))
-        await _send(talk, run_id, StdinPiece(b"", ends=True))
+            before, left, _ = data.partition(LEAVE)
+            await keys.put(before) if before else None
+            if left:
+                leave()
+                return
+        await keys.put(b"")
+
+    reading = asyncio.create_task(read())
+    try:
+        while data := await keys.get():
+            while not keys.empty() and len(data) < MAX_PIECE_BYTES:
+                more = keys.get_nowait()
+                if not more:
+                    yield data
+                    return
+                data += more
+            for start in range(0, len(data), MAX_PIECE_BYTES):
+                yield data[start : start + MAX_PIECE_BYTES]
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+
+async def _told(output: Output, part: Coroutine[Any, Any, None]) -> None:
+    try:
+        await part
     except Refusal as refusal:
         if refusal.reason != "invalid_transition":  # the run has ended, or is to end: it needs no more
             output.note(f"standard input is not sent any more ({refusal.reason}): {refusal.message}", "yellow")
+
+
+async def _send_all(talk: Talk, run_id: str, fd: int, leave: Callable[[], None] | None) -> None:
+    async for data in typed(fd, leave) if leave else pieces(fd):
+        await _send(talk, run_id, StdinPiece(data))
+    await _send(talk, run_id, StdinPiece(b"", ends=True))
+
+
+async def _send_sizes(talk: Talk, run_id: str, given: Terminal) -> None:
+    async with aclosing(sizes(given)) as changed:
+        async for now in changed:
+            await _send(talk, run_id, StdinPiece(b"", size=(now.columns, now.rows)))
 
 
 async def _send(talk: Talk, run_id: str, piece: StdinPiece) -> None:

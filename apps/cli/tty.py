@@ -1,13 +1,21 @@
-"""The terminal that a run gets: one like ours."""
+"""The terminal that a run gets: one like ours, also after ours has changed, and what is typed at ours."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
-from collections.abc import Iterable
+import signal
+import termios
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import click
 
 from oa_runlog.events import Terminal
 
 _OUR_FILES = (1, 0, 2)
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 _LONGEST_SIDE = 1000
 """Of a terminal that the contract takes."""
 
@@ -22,3 +30,65 @@ def terminal_like_ours(files: Iterable[int] = _OUR_FILES) -> Terminal:
         if columns and rows:
             return Terminal(min(columns, _LONGEST_SIDE), min(rows, _LONGEST_SIDE))
     return Terminal()
+
+
+async def sizes(given: Terminal, files: Iterable[int] = _OUR_FILES) -> AsyncGenerator[Terminal, None]:
+    """Each size that our terminal has after the `given` one. While nobody asks, only the newest counts."""
+    files, loop, changed = tuple(files), asyncio.get_running_loop(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGWINCH, changed.set)
+    try:
+        while True:
+            now = terminal_like_ours(files)
+            if now != given:
+                given = now
+                yield now
+            await changed.wait()
+            changed.clear()
+    finally:
+        loop.remove_signal_handler(signal.SIGWINCH)
+
+
+@contextmanager
+def keys_alone(fd: int) -> Iterator[None]:
+    """Within the block each key of the terminal comes as it is pressed: none is shown, and none means anything here.
+
+    What is written there is as ever. However the block is left, the terminal is as it was.
+    """
+    kept = termios.tcgetattr(fd)
+    mode = termios.tcgetattr(fd)
+    mode[0] &= ~(termios.BRKINT | termios.ICRNL | termios.INLCR | termios.IGNCR | termios.ISTRIP | termios.IXON)
+    mode[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.IEXTEN | termios.ISIG)
+    mode[6][termios.VMIN], mode[6][termios.VTIME] = 1, 0
+    try:
+        termios.tcsetattr(fd, termios.TCSADRAIN, mode)
+        yield
+    finally:
+        with contextlib.suppress(termios.error):  # it is gone
+            termios.tcsetattr(fd, termios.TCSADRAIN, kept)
+
+
+@contextmanager
+def left_in_order() -> Iterator[Callable[[], None]]:
+    """Gives what ends the block from elsewhere, with click's Abort; so do SIGTERM and SIGHUP, which would not wait."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    left = False
+
+    def leave() -> None:
+        nonlocal left
+        if not left:
+            left = True
+            task.cancel()
+
+    numbers = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in numbers:
+        loop.add_signal_handler(number, leave)
+    try:
+        yield leave
+    except asyncio.CancelledError:
+        if left and not task.uncancel():
+            raise click.Abort from None
+        raise
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)

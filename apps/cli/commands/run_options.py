@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import wraps
 from pathlib import Path
@@ -12,7 +13,7 @@ import click
 
 from apps.cli.times import DURATION, MOMENT
 from oa_client.sdk.queue import Queue, Retry, policy_of
-from oa_runlog.events import AgentSpec, Concurrency, ExecSpec, RunSpec, ThreadPolicy
+from oa_runlog.events import AgentSpec, Concurrency, ExecSpec, RunSpec, Terminal, ThreadPolicy
 
 _NONE = timedelta()
 
@@ -111,6 +112,13 @@ def run_options(run: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed((*_WHAT, *_QUEUE)):
         made = option(made)
     return made
+
+
+def with_terminal(spec: RunSpec, terminal: Terminal) -> RunSpec:
+    """The same run of a command, with a terminal."""
+    if not isinstance(spec.input, ExecSpec):
+        raise click.UsageError("--tty is for a command; an agent has no terminal.")
+    return replace(spec, input=replace(spec.input, terminal=terminal))
 
 
 def json_of(given: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from apps.cli.commands.run_options import json_of, run_options
+from apps.cli.commands.run_options import json_of, run_options, with_terminal
 from apps.cli.exits import Exit, exit_of_finish, exit_of_run
 from apps.cli.output import Output, bytes_words, ms_words
 from apps.cli.program import Cli, command, raw_option, run_group, run_id_argument
@@ -41,6 +41,8 @@ Example: oa run start --stdin -- sort < names
 
 Example: oa run start --tty -- ls --color
 
+Example: oa run start --tty --stdin --raw -- bash
+
 Example: oa run start --adapter support --input '{"question": "Why?"}'
 """
 
@@ -61,11 +63,12 @@ async def start(cli: Cli, spec: events.RunSpec, detach: bool, stdin: bool, tty: 
 
     With --stdin the command reads what comes on standard input, and its end; with --detach, what `oa run send` says.
 
-    With --tty it reads and writes at a terminal of its own. Yours shows what it may of that: see --raw.
+    With --tty it reads and writes at a terminal of its own, which takes the size of yours. Yours shows what it may of
+    that: see --raw. With --stdin, too, what you type goes there key by key; Ctrl-] leaves the run alone.
     """
     cli.output.raw = raw
-    if stdin or tty:
-        spec = _with_files(spec, stdin, tty)
+    spec = _with_stdin(spec) if stdin else spec
+    spec = with_terminal(spec, terminal_like_ours()) if tty else spec
     async with cli.site.client() as client:
         run = await client.commands.create_run(spec)
         remember_started(client, cli.site.folder, run.run_id)
@@ -74,18 +77,15 @@ async def start(cli: Cli, spec: events.RunSpec, detach: bool, stdin: bool, tty: 
             cli.output.document(run.document)
             return Exit.OK
         cli.output.note(f"{run.run_id} · {run.title}")
-        if not stdin:
-            return await follow(cli, client, run.run_id)
-        async with attached(client.commands.talk, run.run_id, cli.output):
+        terminal = spec.input.terminal if isinstance(spec.input, events.ExecSpec) else None
+        async with attached(client.commands.talk, run.run_id, cli.output, stdin=stdin, terminal=terminal):
             return await follow(cli, client, run.run_id)
 
 
-def _with_files(spec: events.RunSpec, stdin: bool, tty: bool) -> events.RunSpec:
+def _with_stdin(spec: events.RunSpec) -> events.RunSpec:
     if not isinstance(spec.input, events.ExecSpec):
-        if stdin:
-            raise click.UsageError("--stdin is for a command; an agent hears what oa run send says.")
-        raise click.UsageError("--tty is for a command; an agent has no terminal.")
-    return replace(spec, input=replace(spec.input, stdin=stdin, terminal=terminal_like_ours() if tty else None))
+        raise click.UsageError("--stdin is for a command; an agent hears what oa run send says.")
+    return replace(spec, input=replace(spec.input, stdin=True))
 
 
 @run_group.command("list", epilog="Example: oa run list --mine --status running")

@@ -7,13 +7,13 @@ from datetime import datetime, timedelta
 
 import click
 
-from apps.cli.commands.run_options import run_options
+from apps.cli.commands.run_options import run_options, with_terminal
 from apps.cli.exits import Exit
 from apps.cli.output import Output
 from apps.cli.program import Cli, command, schedule_group
 from apps.cli.times import DURATION, MOMENT
 from oa_client.core.schedules import OVERLAPS, Cron, Every, Schedule, ScheduleDetails, ScheduledTime, milliseconds
-from oa_runlog.events import RunSpec
+from oa_runlog.events import RunSpec, Terminal
 
 _CREATE_EXAMPLES = """\
 Example: oa schedule create nightly --every 1d -- make test
@@ -38,6 +38,7 @@ schedule_argument = click.argument("schedule")
     help="What happens while the last run has not ended.",
 )
 @click.option("--catch-up", type=DURATION, default=None, metavar="1h", help="How late a run may start.")
+@click.option("--tty", "-t", is_flag=True, help="The command has a terminal, 80 times 24.")
 @click.argument("name")
 @run_options
 @command
@@ -51,10 +52,11 @@ async def create(
     anchor: datetime | None,
     overlap: str,
     catch_up: timedelta | None,
+    tty: bool,
 ) -> Exit:
     """Start runs of a command or an agent by the clock, until the schedule is paused or deleted."""
     timing = _timing(expression, time_zone, every, anchor)
-    spec = replace(spec, title=spec.title or name)
+    spec = replace(with_terminal(spec, Terminal()) if tty else spec, title=spec.title or name)
     catch_up_ms = milliseconds(catch_up) if catch_up is not None else 0
     async with cli.site.client() as client:
         made = await client.commands.schedules.create(name, timing, spec, overlap=overlap, catch_up_ms=catch_up_ms)

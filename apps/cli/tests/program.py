@@ -79,6 +79,10 @@ class Program:
         """A command that runs; killed at the end if it still does."""
         return self._run(*_OA, *arguments, env=env)
 
+    def at_terminal(self, fd: int, *arguments: str) -> AbstractAsyncContextManager[asyncio.subprocess.Process]:
+        """See `started`. All three of its files are this terminal."""
+        return self._run(*_OA, *arguments, env=None, files=fd)
+
     def started_in_shell(
         self, script: str, *arguments: str | bytes, env: Mapping[str, str] | None = None
     ) -> AbstractAsyncContextManager[asyncio.subprocess.Process]:
@@ -87,15 +91,15 @@ class Program:
 
     @asynccontextmanager
     async def _run(
-        self, *command: str | bytes, env: Mapping[str, str] | None
+        self, *command: str | bytes, env: Mapping[str, str] | None, files: int = subprocess.PIPE
     ) -> AsyncIterator[asyncio.subprocess.Process]:
         process = await asyncio.create_subprocess_exec(
             *command,
             cwd=self._home,
             env={**self._env, **(env or {})},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdin=files,
+            stdout=files,
+            stderr=files,
         )
         try:
             yield process

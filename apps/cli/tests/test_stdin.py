@@ -6,17 +6,20 @@ import asyncio
 import io
 import os
 import pty
-from collections.abc import Iterator
+import termios
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import click
 import pytest
 
 from apps.cli.output import Output
-from apps.cli.stdin import attached, pieces
+from apps.cli.stdin import LEAVE, attached, pieces
+from apps.cli.tty import terminal_like_ours
 from oa_base.refusal import Refusal
 from oa_runlog.stdin import MAX_PIECE_BYTES, read_piece
-from oa_testing.waiting import PATIENCE_S
+from oa_testing.waiting import PATIENCE_S, eventually
 
 
 class FakeTalk:
@@ -107,6 +110,60 @@ async def test_a_line_of_a_terminal_is_sent_when_it_is_there_and_ctrl_d_ends() -
     finally:
         os.close(ours)
         os.close(theirs)
+
+
+@contextmanager
+def at_a_terminal() -> Iterator[tuple[int, int]]:
+    ours, theirs = pty.openpty()
+    try:
+        yield ours, theirs
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+async def typed_at(fd: int, talk: FakeTalk, keys: Callable[[], Coroutine[None, None, None]]) -> None:
+    async with attached(talk, "run_1", Output(), fd, terminal=terminal_like_ours()):  # type: ignore[arg-type]
+        await keys()
+        await asyncio.sleep(PATIENCE_S)
+
+
+async def test_at_a_terminal_every_key_goes_to_the_run_and_one_leaves_it() -> None:
+    talk = FakeTalk()
+    with at_a_terminal() as (ours, theirs):
+
+        async def keys() -> None:
+            os.write(ours, b"a\x03\x04\x1a\r")
+            await eventually(lambda: talk.data == b"a\x03\x04\x1a\r")
+            os.write(ours, LEAVE)
+
+        before = termios.tcgetattr(theirs)
+        with pytest.raises(click.Abort):
+            await typed_at(theirs, talk, keys)
+        assert termios.tcgetattr(theirs) == before
+    assert not talk.ended, "the run goes on, and somebody else may type"
+
+
+async def test_the_key_that_leaves_is_heard_while_nothing_can_be_sent() -> None:
+    talk = FakeTalk(*[Refusal("unavailable", "away", retry_after_ms=60_000)] * 9)
+    with at_a_terminal() as (ours, theirs):
+
+        async def keys() -> None:
+            os.write(ours, b"a")
+            await eventually(lambda: bool(talk.keys))
+            os.write(ours, b"b" + LEAVE)
+
+        with pytest.raises(click.Abort):
+            await typed_at(theirs, talk, keys)
+    assert talk.data == b""
+
+
+async def test_of_a_pipe_that_key_is_a_byte() -> None:
+    talk = FakeTalk()
+    with piped(b"a" + LEAVE + b"b") as fd:
+        async with attached(talk, "run_1", Output(), fd, terminal=terminal_like_ours()):  # type: ignore[arg-type]
+            await talk.until_ended()
+    assert talk.data == b"a" + LEAVE + b"b"
 
 
 async def test_what_a_service_can_not_take_now_is_sent_again_under_its_key() -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import select
 import shlex
 import signal
 import sys
+import termios
 from pathlib import Path
 
 from apps.cli.exits import Exit
@@ -27,6 +30,7 @@ async def test_a_command_at_a_terminal(stack: StackUnderTest, tmp_path: Path) ->
         await _at_a_terminal(program)
         await _typed(program)
         await _sent(program)
+        await _a_person(program)
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(TIMEOUT_S):
             assert await process.wait() == Exit.OK
@@ -67,3 +71,60 @@ async def _sent(program: Program) -> None:
     assert (await program("run", "send", run_id, "--end")).status == Exit.OK
     tail = await program("run", "tail", run_id, "--from-start")
     assert (tail.status, tail.stdout.decode()) == (Exit.OK, "Grüße\r\nGrüße\r\n")
+
+
+SHOWS = """import os, signal, sys, tty
+def show(*_): print(*os.get_terminal_size(0), flush=True)
+signal.signal(signal.SIGWINCH, show)
+signal.signal(signal.SIGINT, lambda *_: print("interrupted", flush=True))
+show()
+while True:
+    line = input()
+    print("read", line, flush=True)"""
+
+
+async def _a_person(program: Program) -> None:
+    """Keys go to the command, Ctrl-C too; the window gets another size; Ctrl-] leaves, and the run goes on."""
+    ours, theirs = os.openpty()
+    try:
+        termios.tcsetwinsize(theirs, (33, 91))
+        before = termios.tcgetattr(theirs)
+        arguments = ("run", "start", "-t", "--stdin", "--", sys.executable, "-c", SHOWS)
+        async with program.at_terminal(theirs, *arguments) as process:
+            shown = Shown(ours)
+            await shown.until(b"91 33")
+            termios.tcsetwinsize(theirs, (44, 101))
+            process.send_signal(signal.SIGWINCH)
+            await shown.until(b"101 44")
+            os.write(ours, b"\x03")
+            await shown.until(b"interrupted")
+            os.write(ours, b"hello\r")
+            await shown.until(b"read hello")
+            os.write(ours, b"\x1d")
+            async with asyncio.timeout(TIMEOUT_S):
+                assert await process.wait() == Exit.INTERRUPTED
+            await shown.until(b"the run goes on")
+        assert termios.tcgetattr(theirs) == before
+        assert (await program("run", "cancel", "latest")).status == Exit.OK
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+class Shown:
+    """What a terminal has shown so far."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._text = b""
+
+    async def until(self, text: bytes) -> None:
+        """Wait for it, and forget what came before."""
+        async with asyncio.timeout(TIMEOUT_S):
+            while text not in self._text:
+                self._text += await asyncio.to_thread(self._more)
+        self._text = self._text.partition(text)[2]
+
+    def _more(self) -> bytes:
+        ready, _, _ = select.select([self._fd], [], [], 0.5)
+        return os.read(self._fd, 65536) if ready else b""

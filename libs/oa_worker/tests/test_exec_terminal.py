@@ -104,6 +104,41 @@ def test_its_environment_is_as_ever_but_for_what_is_said_of_another_terminal() -
     assert command_environment(worker, {})["TERM"] == "dumb"
 
 
+# --------------------------------------------------------------------------------------------------------- size
+
+WATCHES = """import os, signal, sys
+def show(*_): print(*os.get_terminal_size(0), flush=True)
+signal.signal(signal.SIGWINCH, show)
+show()
+while True: signal.pause()"""
+"""Shows the size of its terminal: at first, and whenever it is told of another."""
+
+
+@pytest.mark.parametrize("stdin", [True, False])
+async def test_another_size_is_told_to_the_command_with_and_without_somebody_who_types(stdin: bool) -> None:
+    log, inputs = Log(), Inputs()
+    task = inputs.assignment(*python(WATCHES))
+    task.spec.exec.stdin = stdin
+    running = asyncio.create_task(run(task, log))
+    await until_shown(log, b"132 43\r\n")
+    inputs.say(piece_json(StdinPiece(b"", size=(91, 33))))
+    await until_shown(log, b"91 33\r\n")
+    if stdin:
+        inputs.say(END)
+    inputs.say(piece_json(StdinPiece(b"", size=(1000, 1))))
+    await until_shown(log, b"1000 1\r\n")
+    task.cancel.request("enough", 0)
+    assert (await running).outcome == event_pb2.RUN_OUTCOME_CANCELED
+
+
+async def test_a_new_attempt_has_the_newest_size() -> None:
+    log, inputs = Log(), Inputs(*(piece_json(StdinPiece(b"", size=size)) for size in ((9, 9), (91, 33))))
+    running = asyncio.create_task(run(task := inputs.assignment(*python(WATCHES)), log))
+    await until_shown(log, b"91 33\r\n")
+    task.cancel.request("enough", 0)
+    await running
+
+
 # ------------------------------------------------------------------------------------------------------- typing
 
 

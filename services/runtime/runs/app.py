@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from oa_base.identity import Principal
-from oa_base.refusal import Refusal
 from oa_runlog.commands import CreateRun, RequestCancel, SendInput
 from oa_runlog.decide import not_found
 from oa_runlog.events import ExecSpec, RunSpec, ThreadPolicy
-from oa_runlog.stdin import read_piece
+from oa_runlog.stdin import check_is_heard
 from services.runtime.agents.app import Agents
 from services.runtime.log.app.log import Create, Log
 from services.runtime.log.app.ports import RunReader
@@ -59,15 +58,12 @@ class Runs:
         """Say something to a run; `first_seq` is the input's.
 
         Raises Refusal not_found, `invalid_value` for what is no JSON text, for a run that hears nothing, and for what
-        says nothing to a command's standard input;
+        says nothing to a command's standard input or terminal;
         payload_too_large, invalid_transition for a run that ends, idempotency_conflict.
         """
         run = await self.get(principal, run_id)
         if isinstance(run.spec.input, ExecSpec):
-            if not run.spec.input.stdin:
-                text = "this command takes no inputs; start it with spec.exec.stdin (oa run start --stdin)"
-                raise Refusal("invalid_value", text, field="run_id")
-            read_piece(input_json)
+            check_is_heard(run.spec.input, input_json)
         command = SendInput.of(run_id, principal.org_id, principal.subject, idempotency_key, input_json)
         return await self._log.do(command)
 

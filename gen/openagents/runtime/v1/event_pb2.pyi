@@ -706,7 +706,7 @@ Global___ExecSpec: _TypeAlias = ExecSpec  # noqa: Y015
 
 @_typing.final
 class Terminal(_message.Message):
-    """A pseudo terminal of a command. Its size stays as it is."""
+    """A pseudo terminal of a command: its size at the start. An input may say another."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

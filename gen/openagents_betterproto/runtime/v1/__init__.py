@@ -396,7 +396,9 @@ class ExecSpec(betterproto.Message):
 
 @dataclass(eq=False, repr=False)
 class Terminal(betterproto.Message):
-    """A pseudo terminal of a command. Its size stays as it is."""
+    """
+    A pseudo terminal of a command: its size at the start. An input may say another.
+    """
 
     columns: int = betterproto.uint32_field(1)
     """Width, in characters."""

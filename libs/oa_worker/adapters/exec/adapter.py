@@ -15,11 +15,11 @@ import errno
 import logging
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from oa_runlog.stdin import read_piece
+from oa_runlog.stdin import StdinPiece, read_piece
 from oa_worker.adapters.exec.environment import command_environment
 from oa_worker.adapters.exec.process import Process
 from oa_worker.sdk.adapter import Assignment, Emit
@@ -134,21 +134,33 @@ class _Execution:
 
     async def _feed(self) -> None:
         """Write the run's inputs to the command, from the first one on, as fast as it reads them."""
-        stdin, after_seq = self._process.stdin, 0
-        if stdin is not None and not self._assignment.spec.exec.stdin:
-            stdin.end()  # a terminal at which nobody types
+        stdin, spec = self._process.stdin, self._assignment.spec.exec
+        if stdin is None:
             return
-        while stdin is not None:
+        hears = spec.stdin
+        if not hears:
+            stdin.end()  # a terminal at which nobody types
+        async with aclosing(self._pieces()) as pieces:
+            async for piece in pieces:
+                if piece.size is not None:
+                    stdin.resize(piece.size)
+                elif hears and not await stdin.write(piece.data):
+                    return  # the command has closed it, or is over
+                elif hears and piece.ends:
+                    stdin.end()
+                    hears = False
+                if not hears and not spec.HasField("terminal"):
+                    return
+
+    async def _pieces(self) -> AsyncGenerator[StdinPiece, None]:
+        """What the run's inputs say, from the first one on; those that come are waited for."""
+        after_seq = 0
+        while True:
             told = self._assignment.news.count  # before the read: what comes during it is looked for again
             async with aclosing(self._assignment.events(_INPUT, after_seq=after_seq)) as inputs:
                 async for event in inputs:
                     after_seq = event.seq
-                    piece = read_piece(event.body.input_received.input_json)
-                    if not await stdin.write(piece.data):
-                        return  # the command has closed it, or is over
-                    if piece.ends:
-                        stdin.end()
-                        return
+                    yield read_piece(event.body.input_received.input_json)
             await self._assignment.news.after(told)
 
     async def _first_cause(

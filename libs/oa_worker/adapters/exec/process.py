@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 
 from oa_worker.adapters.exec import warden
 from oa_worker.adapters.exec.outputs import Outputs
-from oa_worker.adapters.exec.stdin import Stdin
-from oa_worker.adapters.exec.terminal import Size, open_terminal
+from oa_worker.adapters.exec.stdin import Size, Stdin
+from oa_worker.adapters.exec.terminal import open_terminal
 from oa_worker.sdk.limits import ExecLimits
 
 

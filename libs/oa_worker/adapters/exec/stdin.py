@@ -6,6 +6,9 @@ import asyncio
 import os
 from typing import cast
 
+Size = tuple[int, int]
+"""Of a terminal: columns, rows."""
+
 
 class Stdin(asyncio.BaseProtocol):
     """The writing end. Of what is not read yet `buffer_bytes` and one piece wait here, and the rest in the kernel."""
@@ -41,6 +44,9 @@ class Stdin(asyncio.BaseProtocol):
         """Nothing follows: the command reads the end once it has read what was written."""
         if self._is_open and self._transport is not None:
             self._transport.close()
+
+    def resize(self, size: Size) -> None:
+        """A pipe has no size."""
 
     def close(self) -> None:
         """The command is over: what it has not read is forgotten."""

@@ -10,10 +10,7 @@ import termios
 from typing import Any, cast
 
 from oa_worker.adapters.exec.outputs import Outputs
-from oa_worker.adapters.exec.stdin import Stdin
-
-Size = tuple[int, int]
-"""Columns, rows."""
+from oa_worker.adapters.exec.stdin import Size, Stdin
 
 _END_OF_FILE = b"\x04"
 _DISABLED = b"\0"
@@ -43,6 +40,13 @@ class Keyboard(Stdin):
             with contextlib.suppress(termios.error):  # it is gone
                 mode = termios.tcgetattr(self._transport.get_extra_info("pipe"))
                 self._transport.write(end_of_input(self._last, mode))
+
+    def resize(self, size: Size) -> None:
+        """Give the terminal another size. The system tells who is in its foreground (SIGWINCH), if it is another."""
+        columns, rows = size
+        if self._is_open and self._transport is not None:
+            with contextlib.suppress(termios.error):  # it is gone
+                termios.tcsetwinsize(self._transport.get_extra_info("pipe"), (rows, columns))
 
 
 def end_of_input(last: bytes, mode: list[Any]) -> bytes:
