@@ -16,7 +16,7 @@ from typing import Self
 
 from ulid import ULID
 
-from oa_base.refusal import Refusal
+from oa_base.environment import SiteAccess
 from oa_base.version import VERSION
 from oa_client.core.schedules import Cron, Every, Schedule, milliseconds
 from oa_client.core.store import WatermarkStore
@@ -63,14 +63,9 @@ class Client:
 
         The key may also be in a file, which OA_API_KEY_FILE names. Raises Refusal(invalid_setting).
         """
-        ca_file = env.get("OA_CA_FILE")
-        return cls(
-            _needed(env, "OA_CONTROL_URL"),
-            _api_key(env),
-            khala_url=env.get("OA_KHALA_URL", ""),
-            proxy=env.get("OA_PROXY", ""),
-            ca_file=Path(ca_file) if ca_file else None,
-        )
+        site = SiteAccess.from_env(env)
+        khala_url = env.get("OA_KHALA_URL", "")
+        return cls(site.control_url, site.api_key, khala_url=khala_url, proxy=site.proxy, ca_file=site.ca_file)
 
     async def __aenter__(self) -> Self:
         return self
@@ -202,21 +197,3 @@ def _spec(
     if queue is not None:
         spec = replace(spec, queue=policy_of(queue))
     return replace(spec, thread_policy=thread_policy(if_busy)) if if_busy else spec
-
-
-def _needed(env: Mapping[str, str], variable: str) -> str:
-    value = env.get(variable, "")
-    if not value:
-        raise Refusal("invalid_setting", f"{variable} is not set; set it, or give the value to Client", field=variable)
-    return value
-
-
-def _api_key(env: Mapping[str, str]) -> str:
-    file = env.get("OA_API_KEY_FILE")
-    if not file or env.get("OA_API_KEY"):
-        return _needed(env, "OA_API_KEY")
-    try:
-        return Path(file).read_text("utf-8").strip()
-    except (OSError, ValueError) as error:
-        message = f"the file of OA_API_KEY_FILE can't be read ({type(error).__name__}); name one that holds the key"
-        raise Refusal("invalid_setting", message, field="OA_API_KEY_FILE") from None

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast, overload
 
+from oa_base.environment import secret_text
 from oa_base.refusal import Refusal
 from oa_base.visible import is_text
 from oa_platform.config import ports
@@ -220,14 +221,7 @@ def _parsed(parser: Parser[T], text: str) -> T:
 
 
 def _text_of(one: Setting[T], env: Mapping[str, str]) -> str:
-    text = env.get(one.variable, "")
-    file_variable = f"{one.variable}_FILE"
-    if text or not one.parser.secret or not env.get(file_variable):
-        return text
-    try:
-        return Path(env[file_variable]).read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file_variable} names a file that can't be read: {type(error).__name__}") from None
+    return secret_text(env, one.variable) if one.parser.secret else env.get(one.variable, "")
 
 
 def describe(settings_class: type[object]) -> Iterator[SettingDoc]:

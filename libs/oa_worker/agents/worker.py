@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from oa_base.environment import SiteAccess
 from oa_base.refusal import Refusal
 from oa_wire.shapes import Shape
 from oa_worker.agents.adapter import AgentAdapter, Handler
@@ -22,7 +23,6 @@ from oa_worker.sdk.notices import Notice
 from oa_worker.sdk.tokens import ApiKeyTokens, TokenSource
 from oa_worker.sdk.worker import Worker as Connection
 
-_DRAIN = "OA_WORKER_DRAIN_S"
 In = TypeVar("In")
 Out = TypeVar("Out")
 
@@ -58,21 +58,29 @@ class Worker:
     def from_env(
         cls,
         *,
-        slots: int = 1,
+        slots: int | None = None,
         notify: Callable[[Notice], None] = lambda notice: None,
         env: Mapping[str, str] = os.environ,
     ) -> Worker:
-        """A worker from OA_CONTROL_URL and OA_API_KEY, and OA_WORKER_NAME, OA_WORKER_DRAIN_S, OA_PROXY, OA_CA_FILE if
-        they are set.
+        """A worker from OA_CONTROL_URL and OA_API_KEY, and OA_WORKER_NAME, OA_WORKER_SLOTS, OA_WORKER_DRAIN_S, OA_PROXY
+        and OA_CA_FILE if they are set. The key may also be in a file, which OA_API_KEY_FILE names.
 
-        Raises Refusal `invalid_setting`, naming the variable.
+        `slots` comes before OA_WORKER_SLOTS; without both it is 1. Raises Refusal `invalid_setting`, naming the
+        variable.
         """
-        control_url, api_key = _needed(env, "OA_CONTROL_URL"), _needed(env, "OA_API_KEY")
-        proxy = env.get("OA_PROXY", "")
-        ca_file = Path(env["OA_CA_FILE"]) if env.get("OA_CA_FILE") else None
-        tokens = ApiKeyTokens(control_url, api_key, proxy=proxy, ca_file=ca_file)
+        site = SiteAccess.from_env(env)
+        tokens = ApiKeyTokens(site.control_url, site.api_key, proxy=site.proxy, ca_file=site.ca_file)
         name = env.get("OA_WORKER_NAME", "") or socket.gethostname() or "worker"
-        return cls(name, tokens, slots=slots, limits=_limits(env), proxy=proxy, ca_file=ca_file, notify=notify)
+        drain_ms = _number(env, "OA_WORKER_DRAIN_S", 0, 99_999, DEFAULT_WORKER_LIMITS.drain_timeout_ms // 1000) * 1000
+        return cls(
+            name,
+            tokens,
+            slots=slots if slots is not None else _number(env, "OA_WORKER_SLOTS", 1, 1000, 1),
+            limits=replace(DEFAULT_WORKER_LIMITS, drain_timeout_ms=drain_ms),
+            proxy=site.proxy,
+            ca_file=site.ca_file,
+            notify=notify,
+        )
 
     @property
     def agents(self) -> Mapping[str, AgentAdapter[Any, Any]]:
@@ -143,18 +151,11 @@ class Worker:
         await self.serve()
 
 
-def _limits(env: Mapping[str, str]) -> WorkerLimits:
-    """The defaults, but for the time of a drain."""
-    given = env.get(_DRAIN, "")
+def _number(env: Mapping[str, str], variable: str, least: int, most: int, default: int) -> int:
+    given = env.get(variable, "")
     if not given:
-        return DEFAULT_WORKER_LIMITS
-    if not re.fullmatch(r"[0-9]{1,5}", given):
-        raise Refusal("invalid_setting", f"{_DRAIN} must be a whole number of seconds, 99999 at most", field=_DRAIN)
-    return replace(DEFAULT_WORKER_LIMITS, drain_timeout_ms=int(given) * 1000)
-
-
-def _needed(env: Mapping[str, str], name: str) -> str:
-    value = env.get(name, "")
-    if not value:
-        raise Refusal("invalid_setting", f"{name} is not set; set it for this worker", field=name)
-    return value
+        return default
+    if not re.fullmatch(r"[0-9]{1,9}", given) or not least <= int(given) <= most:
+        text = f"{variable} is no whole number from {least} to {most}; set one"
+        raise Refusal("invalid_setting", text, field=variable)
+    return int(given)

@@ -1,0 +1,62 @@
+"""Settings of a program that works at one site: the same variables for clients, workers and `oa`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from oa_base.refusal import Refusal
+
+
+def secret_text(env: Mapping[str, str], variable: str) -> str:
+    """A secret: the variable's text, or that of the file that the variable with `_FILE` appended names; else "".
+
+    Raises ValueError for a file that can't be read.
+    """
+    text, file_variable = env.get(variable, ""), f"{variable}_FILE"
+    if text or not env.get(file_variable):
+        return text
+    try:
+        return Path(env[file_variable]).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file_variable} names a file that can't be read: {type(error).__name__}") from None
+
+
+@dataclass(frozen=True)
+class SiteAccess:
+    """Which site, as whom, and how to get there."""
+
+    control_url: str
+    api_key: str
+    proxy: str = ""
+    ca_file: Path | None = None
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Self:
+        """From OA_CONTROL_URL, OA_API_KEY, OA_PROXY and OA_CA_FILE; key and proxy may be in files (`…_FILE`).
+
+        Raises Refusal `invalid_setting`, naming the variable.
+        """
+        ca_file = env.get("OA_CA_FILE")
+        return cls(
+            _needed("OA_CONTROL_URL", env.get("OA_CONTROL_URL", "")),
+            _needed("OA_API_KEY", _secret(env, "OA_API_KEY")),
+            _secret(env, "OA_PROXY"),
+            Path(ca_file) if ca_file else None,
+        )
+
+
+def _needed(variable: str, value: str) -> str:
+    if not value:
+        raise Refusal("invalid_setting", f"{variable} is not set; set it for this program", field=variable)
+    return value
+
+
+def _secret(env: Mapping[str, str], variable: str) -> str:
+    try:
+        return secret_text(env, variable)
+    except ValueError as error:
+        text = f"{error}; name one that this program may read"
+        raise Refusal("invalid_setting", text, field=f"{variable}_FILE") from None
