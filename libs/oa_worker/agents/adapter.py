@@ -64,6 +64,7 @@ class AgentAdapter(Generic[In, Out]):
             return _failed("invalid_input", f"the input does not fit: {misfit}; give one of the agent's type")
         run = begin(assignment, value, emit, self._limits)
         work = asyncio.create_task(self._handler(run), name=f"agent {self.name} {run.id}")
+        run.begins_in(work)
         try:
             await self._until_done(work, assignment)
             await run.said_all()

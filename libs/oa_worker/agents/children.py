@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TypeVar
 
 from oa_base.refusal import Refusal
@@ -41,7 +43,8 @@ class Child:
 
         Raises ChildFailed if it did not succeed, and Refusal `payload_mismatch` for what is not of the type.
         """
-        finish = await self._children.finish_of(self.run_id)
+        async with self._children.waiting():
+            finish = await self._children.finish_of(self.run_id)
         if finish.outcome != pb.RUN_OUTCOME_SUCCEEDED:
             raise ChildFailed(self.run_id, finish)
         try:
@@ -61,6 +64,8 @@ class Children:
         self._reading = asyncio.Lock()
         self._started: dict[str, pb.ChildStarted] = {}
         self._finished: dict[str, pb.RunFinished] = {}
+        self.waiting: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+        """Within it the run waits for one of them."""
 
     async def start(self, spec: pb.RunSpec, *, cancel_with_parent: bool) -> Child:
         """Start a run, unless that was done before a takeover.

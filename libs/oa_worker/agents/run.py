@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
@@ -16,7 +17,7 @@ from oa_worker.agents.checkpoints import Checkpoints
 from oa_worker.agents.children import Child, Children
 from oa_worker.agents.inbox import Inbox
 from oa_worker.agents.limits import AgentLimits
-from oa_worker.agents.requests import Requests, options_of
+from oa_worker.agents.requests import Requests, Settled, options_of
 from oa_worker.agents.saying import RunLog, Saying
 from oa_worker.agents.steps import Steps, arguments_of, called, result_shape
 from oa_worker.sdk.adapter import Assignment, Emit
@@ -45,6 +46,8 @@ class Run(Saying, Generic[In_co]):
         self._checkpoints = Checkpoints(assignment, self._log.append, limits)
         self._requests = Requests(assignment, self._log.append)
         self._children = Children(assignment)
+        self._children.waiting = self.waiting
+        self._task: asyncio.Task[Any] | None = None
         extra = {"run_id": self.id, "attempt": self.attempt}
         self.logger = logging.LoggerAdapter(_LOGGER.getChild(assignment.spec.adapter), extra)
         """For the worker's own log; names the run."""
@@ -81,6 +84,24 @@ class Run(Saying, Generic[In_co]):
         arguments, shape = arguments_of(args, kwargs), result_shape(function)
         return await self._steps.once(name, arguments, shape, lambda: called(function, *args, **kwargs))
 
+    @asynccontextmanager
+    async def waiting(self) -> AsyncGenerator[None, None]:
+        """While the block waits, other runs may have the run's slot: `async with run.waiting(): await gather(…)`.
+
+        What waits for people, time or children does so by itself, where it stands in the function's own task. In a
+        task of its own it keeps the slot, since the function may be at work beside it. The end of the block waits for
+        a slot.
+        """
+        if asyncio.current_task() is not self._task:
+            yield
+            return
+        async with self._assignment.waiting():
+            yield
+
+    def begins_in(self, task: asyncio.Task[Any]) -> None:
+        """The function's own task. The worker calls it."""
+        self._task = task
+
     async def now(self) -> datetime:
         """The time, as a step: the same after a takeover. In UTC."""
         return await self._steps.once("now", None, _TIME, _utc_now)
@@ -96,7 +117,8 @@ class Run(Saying, Generic[In_co]):
             return datetime.now(UTC) + delay
 
         end = await self._steps.once("sleep", delay.total_seconds(), _TIME, until)
-        await self._until(end)
+        async with self.waiting():
+            await self._until(end)
 
     async def save(self, value: object) -> int:
         """Store where the agent is, for a worker that takes the run over; the number of the checkpoint in the run.
@@ -133,7 +155,7 @@ class Run(Saying, Generic[In_co]):
         Asked once for the run, whatever dies; the first answer counts. When the deadline is over it is no.
         """
         request = pb.RequestOpened(kind=pb.REQUEST_KIND_APPROVAL, title=title, detail=detail, default_option="no")
-        return (await self._requests.settle(request, deadline)).option == "yes"
+        return (await self._settled(request, deadline)).option == "yes"
 
     async def choose(
         self,
@@ -155,12 +177,12 @@ class Run(Saying, Generic[In_co]):
             options=options_of(options),
             default_option=default,
         )
-        return (await self._requests.settle(request, deadline)).option
+        return (await self._settled(request, deadline)).option
 
     async def ask(self, title: str, *, detail: str = "", deadline: timedelta | None = None) -> str | None:
         """Ask a person for a text. When the deadline is over it is None."""
         request = pb.RequestOpened(kind=pb.REQUEST_KIND_TEXT, title=title, detail=detail)
-        settled = await self._requests.settle(request, deadline)
+        settled = await self._settled(request, deadline)
         return settled.text if settled.answered_by else None
 
     async def receive(self, type_: type[M] = object) -> M:  # type: ignore[assignment]
@@ -169,12 +191,18 @@ class Run(Saying, Generic[In_co]):
         Every input is heard once, in order; after a takeover from the first one on, since the function begins anew.
         Raises Refusal `invalid_value` for one that is not of the type.
         """
-        return _read(type_, await self._inbox.next(), "an input of the run", "input_json")
+        async with self.waiting():
+            text = await self._inbox.next()
+        return _read(type_, text, "an input of the run", "input_json")
 
     async def inbox(self, type_: type[M] = object) -> AsyncIterator[M]:  # type: ignore[assignment]
         """All that is said to the run, as it comes, without end: `async for message in run.inbox(str)`."""
         while True:
             yield await self.receive(type_)
+
+    async def _settled(self, request: pb.RequestOpened, deadline: timedelta | None) -> Settled:
+        async with self.waiting():
+            return await self._requests.settle(request, deadline)
 
     async def _until(self, end: datetime) -> None:
         await asyncio.sleep(max(0.0, (end - datetime.now(UTC)).total_seconds()))

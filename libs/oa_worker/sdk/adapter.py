@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -101,7 +102,7 @@ class Assignment:
 
     `read` gives what stands in its log already, and `stored` returns once all that was emitted stands there too.
     `news` is told when others have written to the log. `expire` ends the time of a request;
-    `start_child` starts another run, and returns its id.
+    `start_child` starts another run, and returns its id. Within `waiting` the run's slot is for others.
     """
 
     run_id: str
@@ -114,6 +115,7 @@ class Assignment:
     news: News = field(default_factory=News)
     expire: Callable[[HeldLease, str], Awaitable[None]] = _no_time
     start_child: Callable[[HeldLease, str, RunSpec, bool], Awaitable[str]] = _no_child
+    waiting: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
 
     async def events(self, *types: str, after_seq: int = 0) -> AsyncGenerator[RunEvent, None]:
         """The events of these types that the run's log has after `after_seq`, as it stands. See `ReadRun`."""

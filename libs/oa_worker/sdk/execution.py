@@ -9,6 +9,7 @@ from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
 from oa_worker.sdk.adapter import Adapter, Assignment
 from oa_worker.sdk.appender import RunAppender
+from oa_worker.sdk.slots import Place
 from openagents.runtime.v1 import event_pb2
 from openagents.runtime.v1.event_pb2 import RunFinished
 
@@ -16,20 +17,33 @@ _log = logging.getLogger("oa_worker")
 
 
 class Execution:
-    """Runs an assignment to its end. `done` is the task; its result is the finish, or None when the run was lost."""
+    """Runs an assignment to its end, once it has a slot. `done` is the task; its result is the finish, or None when the
+    run was lost.
+    """
 
-    def __init__(self, assignment: Assignment, adapter: Adapter | None, appender: RunAppender) -> None:
+    def __init__(self, assignment: Assignment, adapter: Adapter | None, appender: RunAppender, place: Place) -> None:
         self.assignment = assignment
         self._adapter = adapter
         self._appender = appender
+        self._place = place
         self.done = asyncio.create_task(self._run(), name=f"run {assignment.run_id}")
 
     def lose(self, refusal: Refusal) -> None:
         """The run is no longer ours: stop at once, write nothing more."""
         self._appender.close(refusal)
+        self._place.ends()
         self.done.cancel()
 
+    def cancel(self, reason: str, deadline_ms: int) -> None:
+        """The run is to end; see `CancelSignal`."""
+        self._place.ends()
+        self.assignment.cancel.request(reason, deadline_ms)
+
     async def _run(self) -> RunFinished | None:
+        async with self._place:
+            return await self._at_work()
+
+    async def _at_work(self) -> RunFinished | None:
         pump = asyncio.create_task(self._appender.pump())
         work = asyncio.create_task(self._adapted())
         try:

@@ -50,6 +50,10 @@ class WorkerLimits:
     max_rejected_tokens: int = 3
     """So many fresh tokens refused in a row end the worker: something is wrong with its key. Refusals
     that only a wrong clock brings about don't count."""
+    max_waiting_runs: int = 500
+    """Maximum number of runs that wait without a slot. Beyond that number a run keeps its slot while it waits."""
+    keep_slot_ms: int = 100
+    """A wait that is over sooner keeps its slot."""
     drain_timeout_ms: int = 30_000
     """Draining waits this long for the runs at hand; then they are given up, and the authority requeues them."""
 

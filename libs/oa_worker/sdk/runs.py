@@ -12,6 +12,7 @@ from oa_worker.sdk.appender import RunAppender, Submit
 from oa_worker.sdk.execution import Execution
 from oa_worker.sdk.limits import WorkerLimits
 from oa_worker.sdk.notices import Notice, RunLeft, RunTaken
+from oa_worker.sdk.slots import Place, Slots
 from openagents.runtime.v1.event_pb2 import RunSpec
 from openagents.runtime.v1.worker_service_pb2 import CancelAssignment, HeldLease, LeaseLost, RunAssignment, RunNews
 
@@ -43,12 +44,14 @@ class Runs:
         notify: Callable[[Notice], None],
         authority: Authority,
         idle: asyncio.Event,
+        slots: Slots,
     ) -> None:
         """`idle` is set while there are none."""
         self._adapters = {adapter.name: adapter for adapter in adapters}
         self._notify = notify
         self._authority = authority
         self._executions: dict[str, Execution] = {}
+        self.slots = slots
         self.idle = idle
         self.idle.set()
 
@@ -71,6 +74,7 @@ class Runs:
                 return  # said twice
             held.lose(Refusal("stale_epoch", "the run was assigned again; leave it to the new lease"))
         appender = RunAppender(run.run_id, epoch, submit, limits)
+        place = Place(self.slots)
         assignment = Assignment(
             run.run_id,
             epoch,
@@ -80,8 +84,9 @@ class Runs:
             stored=appender.stored,
             expire=self._authority.expire_request,
             start_child=self._authority.start_child,
+            waiting=place.waiting,
         )
-        execution = Execution(assignment, self._adapters.get(run.spec.adapter), appender)
+        execution = Execution(assignment, self._adapters.get(run.spec.adapter), appender, place)
         self._executions[run.run_id] = execution
         self.idle.clear()
         self._notify(RunTaken(run.run_id, run.attempt))
@@ -101,7 +106,7 @@ class Runs:
         """Ask a run's adapter to end it."""
         execution = self._executions.get(message.run_id)
         if execution is not None and execution.assignment.lease_epoch == message.lease_epoch:
-            execution.assignment.cancel.request(message.reason, message.deadline_ms)
+            execution.cancel(message.reason, message.deadline_ms)
 
     def note_news(self, message: RunNews) -> None:
         """Others have written something to a run."""

@@ -19,6 +19,7 @@ from oa_worker.sdk.connection import AppendBook, Attachment, attach
 from oa_worker.sdk.limits import DEFAULT_WORKER_LIMITS, WorkerLimits
 from oa_worker.sdk.notices import Attached, Detached, Notice
 from oa_worker.sdk.runs import Runs
+from oa_worker.sdk.slots import Slots
 from oa_worker.sdk.tokens import KeptTokens, TokenSource, WorkerToken
 from oa_worker.sdk.trust import SECURE, open_channel
 from oa_worker.sdk.waits import Waits
@@ -30,6 +31,7 @@ from openagents.runtime.v1.worker_service_pb2 import (
     AppendRefused,
     AttachRequest,
     AttachResponse,
+    WorkerCapacity,
     WorkerDrain,
     WorkerGoodbye,
     WorkerHeartbeat,
@@ -57,6 +59,7 @@ class _Reconnect(Exception):
 class Worker:
     """Takes runs for its adapters. `run` until `drain`; `notify` hears what happens (for people and tests).
 
+    `slots`: so many runs are at work at a time. Those that only wait take none (`Assignment.waiting`).
     `agents`: what the authority is told of adapters with typed input and result.
     `proxy`: the URL of an HTTP proxy on the way to the runtime, for all but loopback; the environment's are not used.
     `ca_file`: certificates of authorities (PEM) that are trusted besides the public ones, where the runtime has TLS.
@@ -87,7 +90,7 @@ class Worker:
         idle = asyncio.Event()
         self._waits = Waits(limits, idle)
         self._calls = AuthorityCalls(self._waits)
-        self._runs = Runs(adapters, notify, self._calls, idle)
+        self._runs = Runs(adapters, notify, self._calls, idle, Slots(slots, limits, self._tell_capacity))
         self._draining = asyncio.Event()
         self.worker_id = ""
 
@@ -193,6 +196,8 @@ class Worker:
         for request in self._book.unanswered():
             attachment.send(AttachRequest(append=request))
         self._runs.note_all()  # what came while nobody could be told
+        if self._runs.slots.capacity != self._slots:
+            self._tell_capacity()
 
     @staticmethod
     async def _first_end(*parts: object) -> None:
@@ -252,6 +257,12 @@ class Worker:
             agents=self._agents,
             takes_batches=True,
         )
+
+    def _tell_capacity(self) -> None:
+        """How many runs the worker may hold now: more than it has slots, while some of them only wait."""
+        attachment = self._calls.attachment
+        if attachment is not None and attachment.attached.takes_capacity:
+            attachment.send(AttachRequest(capacity=WorkerCapacity(max_held_runs=self._runs.slots.capacity)))
 
     # --------------------------------------------------------------------------------------------------- messages
 

@@ -108,6 +108,7 @@ class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
         self.takes_renewals = False
         self.renewals: list[str] = []
         """Tokens that came over streams."""
+        self.capacities: list[int] = []
         self.max_event_bytes = 256 * 1024
         self.append_sizes: list[int] = []
         self.changed = asyncio.Condition()
@@ -242,6 +243,7 @@ class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
                 max_event_bytes=self.max_event_bytes,
                 max_events_per_second=self.max_events_per_second,
                 takes_renewals=self.takes_renewals,
+                takes_capacity=True,
             )
         )
         self._assign(hello, outbox)
@@ -275,6 +277,8 @@ class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
                     return await asyncio.sleep(3600)
             elif kind == "renew":
                 self.renewals.append(request.renew.token)
+            elif kind == "capacity":
+                self.capacities.append(request.capacity.max_held_runs)
             elif kind == "heartbeat":
                 self.held.append([lease.run_id for lease in request.heartbeat.held_leases])
             async with self.changed:

@@ -148,6 +148,8 @@ class WorkerApi(WorkerServiceServicer):
                 await self._workers.drain(attachment)
             case "goodbye":
                 await self._workers.goodbye(attachment)
+            case "capacity":
+                self._workers.set_capacity(attachment, request.capacity.max_held_runs)
             case "renew":
                 await self._renew(request.renew.token, principal, attachment)
             case "attach":
@@ -194,6 +196,7 @@ class WorkerApi(WorkerServiceServicer):
             max_events_per_second=self._run_limits.events_per_second,
             takes_batches=True,
             takes_renewals=True,
+            takes_capacity=True,
         )
         return pb.AttachResponse(attached=attached)
 

@@ -217,6 +217,7 @@ class AttachRequest(_message.Message):
     GOODBYE_FIELD_NUMBER: _builtins.int
     BATCH_FIELD_NUMBER: _builtins.int
     RENEW_FIELD_NUMBER: _builtins.int
+    CAPACITY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def attach(self) -> Global___WorkerHello:
         """First message of every stream."""
@@ -245,6 +246,10 @@ class AttachRequest(_message.Message):
     def renew(self) -> Global___WorkerRenewal:
         """The stream goes on under a fresh token, at an authority that `takes_renewals`."""
 
+    @_builtins.property
+    def capacity(self) -> Global___WorkerCapacity:
+        """It may hold another number of runs now, at an authority that `takes_capacity`."""
+
     def __init__(
         self,
         *,
@@ -255,16 +260,42 @@ class AttachRequest(_message.Message):
         goodbye: Global___WorkerGoodbye | None = ...,
         batch: Global___AttachRequestBatch | None = ...,
         renew: Global___WorkerRenewal | None = ...,
+        capacity: Global___WorkerCapacity | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["append", b"append", "attach", b"attach", "batch", b"batch", "drain", b"drain", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message", b"message", "renew", b"renew"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["append", b"append", "attach", b"attach", "batch", b"batch", "capacity", b"capacity", "drain", b"drain", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message", b"message", "renew", b"renew"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["append", b"append", "attach", b"attach", "batch", b"batch", "drain", b"drain", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message", b"message", "renew", b"renew"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["append", b"append", "attach", b"attach", "batch", b"batch", "capacity", b"capacity", "drain", b"drain", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message", b"message", "renew", b"renew"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["attach", "heartbeat", "append", "drain", "goodbye", "batch", "renew"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["attach", "heartbeat", "append", "drain", "goodbye", "batch", "renew", "capacity"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
 Global___AttachRequest: _TypeAlias = AttachRequest  # noqa: Y015
+
+@_typing.final
+class WorkerCapacity(_message.Message):
+    """How many runs a worker may hold from now on, on this stream; until it says so,
+    `max_concurrent_runs`. It is more than that while runs that it holds only wait, for
+    people, time or children: these are not at work.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_HELD_RUNS_FIELD_NUMBER: _builtins.int
+    max_held_runs: _builtins.int
+    """Most runs at a time."""
+    def __init__(
+        self,
+        *,
+        max_held_runs: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_held_runs", b"max_held_runs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkerCapacity: _TypeAlias = WorkerCapacity  # noqa: Y015
 
 @_typing.final
 class WorkerRenewal(_message.Message):
@@ -332,7 +363,7 @@ class WorkerHello(_message.Message):
     name: _builtins.str
     """Name for people, for example "laptop-1"."""
     max_concurrent_runs: _builtins.int
-    """Most runs at a time."""
+    """Most runs at a time; see `capacity`."""
     takes_batches: _builtins.bool
     """Whether several messages may come to it as one `batch`."""
     @_builtins.property
@@ -751,6 +782,7 @@ class WorkerAttached(_message.Message):
     MAX_EVENTS_PER_SECOND_FIELD_NUMBER: _builtins.int
     TAKES_BATCHES_FIELD_NUMBER: _builtins.int
     TAKES_RENEWALS_FIELD_NUMBER: _builtins.int
+    TAKES_CAPACITY_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     """Its id, to come back with."""
     heartbeat_interval_ms: _builtins.int
@@ -765,6 +797,8 @@ class WorkerAttached(_message.Message):
     """Whether several messages may come to it as one `batch`."""
     takes_renewals: _builtins.bool
     """Whether a `renew` may come to it; else another stream is needed for another token."""
+    takes_capacity: _builtins.bool
+    """Whether a `capacity` may come to it."""
     def __init__(
         self,
         *,
@@ -775,10 +809,11 @@ class WorkerAttached(_message.Message):
         max_events_per_second: _builtins.int = ...,
         takes_batches: _builtins.bool = ...,
         takes_renewals: _builtins.bool = ...,
+        takes_capacity: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval_ms", b"heartbeat_interval_ms", "lost_after_ms", b"lost_after_ms", "max_event_bytes", b"max_event_bytes", "max_events_per_second", b"max_events_per_second", "takes_batches", b"takes_batches", "takes_renewals", b"takes_renewals", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval_ms", b"heartbeat_interval_ms", "lost_after_ms", b"lost_after_ms", "max_event_bytes", b"max_event_bytes", "max_events_per_second", b"max_events_per_second", "takes_batches", b"takes_batches", "takes_capacity", b"takes_capacity", "takes_renewals", b"takes_renewals", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

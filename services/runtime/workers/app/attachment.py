@@ -35,6 +35,8 @@ class Attachment:
         self.worker = worker
         self.attachment_id = attachment_id
         self.status: WorkerStatus = worker.status
+        self.capacity = worker.max_concurrent_runs
+        """How many runs it may hold: more than that while some only wait."""
         self.heard_at = heard_at
         self.is_heard = False
         """Whether it gave a sign of life that is not stored yet."""
@@ -56,7 +58,7 @@ class Attachment:
     @property
     def free_slots(self) -> int:
         """How many more runs it takes."""
-        return max(0, self.worker.max_concurrent_runs - len(self.leases.keys() | self.giving))
+        return max(0, self.capacity - len(self.leases.keys() | self.giving))
 
     def takes_runs(self, now: float, quiet_after_s: float) -> bool:
         """Whether it may get something new now."""

@@ -115,6 +115,11 @@ class Workers:
         self._attached.tell_again(attachment)
         self._attached.on_worker_free()
 
+    def set_capacity(self, attachment: Attachment, max_held_runs: int) -> None:
+        """So many runs it may hold from now on. Those that it has too many it keeps."""
+        attachment.capacity = max_held_runs
+        self._attached.on_worker_free()
+
     async def drain(self, attachment: Attachment) -> None:
         """It takes nothing new."""
         await self._move(attachment, WorkerTrigger.DRAIN)
