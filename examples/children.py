@@ -8,7 +8,7 @@ again: no price is asked for twice.
 
 from __future__ import annotations
 
-import asyncio
+from contextlib import suppress
 
 from openagents import ChildFailed, Run, Worker
 
@@ -27,15 +27,11 @@ async def price(run: Run[str]) -> int:
 async def report(run: Run[list[str]]) -> dict[str, int]:
     """What all of them cost, without what has no price."""
     children = {thing: await run.start_child("price", thing) for thing in run.input}
-
-    async def cost_of(thing: str) -> int | None:
-        try:
-            return await children[thing].result(int)
-        except ChildFailed:
-            return None
-
-    costs = await asyncio.gather(*(cost_of(thing) for thing in children))
-    return {thing: cost for thing, cost in zip(children, costs, strict=True) if cost is not None}
+    costs = dict[str, int]()
+    for thing, child in children.items():  # they work at the same time, whoever is waited for first
+        with suppress(ChildFailed):
+            costs[thing] = await child.result(int)
+    return costs
 
 
 if __name__ == "__main__":
