@@ -108,6 +108,7 @@ class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
         self.takes_renewals = False
         self.renewals: list[str] = []
         """Tokens that came over streams."""
+        self.takes_capacity = True
         self.capacities: list[int] = []
         self.max_event_bytes = 256 * 1024
         self.append_sizes: list[int] = []
@@ -243,7 +244,7 @@ class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
                 max_event_bytes=self.max_event_bytes,
                 max_events_per_second=self.max_events_per_second,
                 takes_renewals=self.takes_renewals,
-                takes_capacity=True,
+                takes_capacity=self.takes_capacity,
             )
         )
         self._assign(hello, outbox)

@@ -106,3 +106,22 @@ async def test_what_can_not_be_asked_is_refused_where_it_is_asked() -> None:
 
     finish = (await play(wordy, Ask("x"))).finish
     assert (finish.outcome, finish.reason) == (pb.RUN_OUTCOME_FAILED, "invalid_value")
+
+
+async def approves(run: Run[Ask]) -> Answer:
+    """An agent that waits for a person."""
+    return Answer(str(await run.approve("May I?")))
+
+
+@pytest.mark.parametrize("takes_capacity", [True, False], ids=["this release", "an older authority"])
+async def test_an_authority_is_told_on_each_stream_that_a_run_only_waits(takes_capacity: bool) -> None:
+    runtime = asked()
+    runtime.takes_capacity = takes_capacity
+    async with working(runtime, approves, Ask, Answer):
+        await runtime.until(lambda: len(runtime.capacities) == 1 or not takes_capacity)
+        runtime.announce_drain()
+        await runtime.until(lambda: runtime.streams == 2 and (len(runtime.capacities) == 2 or not takes_capacity))
+        runtime.answer(RUN, "r1", option="yes")
+        await runtime.until(lambda: runtime.logs[RUN].finished)
+    assert runtime.capacities[:2] == ([2, 2] if takes_capacity else [])
+    assert "" not in runtime.said

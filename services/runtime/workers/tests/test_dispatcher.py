@@ -98,6 +98,22 @@ async def test_a_worker_that_left_while_another_was_served_gets_nothing() -> Non
     assert log.assigned == [AssignRun("run_1", "wrk_1")]
 
 
+async def test_a_worker_whose_runs_only_wait_gets_more_than_it_has_slots() -> None:
+    log, worker = OneLog(), attachment("wrk_1")
+    dispatcher = Dispatcher(
+        cast("Any", log), cast("Any", Attached(worker)), cast("Any", OneRun(lambda: None)), WorkerLimits(), RULES
+    )
+    worker.hold("run_0", 1)
+    await dispatcher.dispatch()
+    assert log.assigned == []
+    worker.capacity = 2
+    await dispatcher.dispatch()
+    assert log.assigned == [AssignRun("run_1", "wrk_1")]
+    worker.hold("run_1", 1)
+    worker.capacity = 1
+    assert worker.free_slots == 0, "what it has too many it keeps"
+
+
 # ---------------------------------------------------------------------------------------------------- new runs
 
 

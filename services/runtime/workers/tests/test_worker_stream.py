@@ -157,3 +157,12 @@ async def test_a_stream_that_is_cut_says_nothing_more_but_why() -> None:
     assert isinstance(attachment.ended, Refusal)
     assert attachment.ended.reason == "token_revoked"
     assert not attachment.takes_runs(0.0, 60.0)
+
+
+@pytest.mark.parametrize("said", [0, 1001])
+async def test_a_capacity_beyond_the_contract_ends_the_stream(said: int) -> None:
+    stream = Stream(holds_for_s=600)
+    await anext(stream.answers)
+    stream.said.put_nowait(pb.AttachRequest(capacity=pb.WorkerCapacity(max_held_runs=said)))
+    refusal = await stream.refused()
+    assert refusal.field == "capacity.max_held_runs"
