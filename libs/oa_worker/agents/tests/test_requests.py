@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from oa_base.refusal import Refusal
 from oa_worker.agents import Run
 from oa_worker.agents.testing import play, play_with_deaths
