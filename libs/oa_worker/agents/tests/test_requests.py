@@ -120,7 +120,7 @@ async def test_an_authority_is_told_on_each_stream_that_a_run_only_waits(takes_c
     runtime = asked()
     runtime.takes_capacity = takes_capacity
     async with working(runtime, approves, Ask, Answer):
-        await runtime.until(lambda: len(runtime.capacities) == 1 or not takes_capacity)
+        await runtime.until(lambda: runtime.streams == 1 and (len(runtime.capacities) == 1 or not takes_capacity))
         runtime.announce_drain()
         await runtime.until(lambda: runtime.streams == 2 and (len(runtime.capacities) == 2 or not takes_capacity))
         runtime.answer(RUN, "r1", option="yes")
