@@ -115,7 +115,7 @@ class SocketSettings:
     linger_ms: int = _ms(
         "OA_WS_LINGER_MS",
         30_000,
-        "Maximum time for what was written to leave, once the close of a connection has begun.",
+        "How long a client that was closed for being too slow has to take what was written to it.",
     )
     write_high_bytes: int = setting(
         "OA_WS_WRITE_HIGH_BYTES",

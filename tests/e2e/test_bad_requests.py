@@ -37,7 +37,7 @@ async def test_tokens_that_nobody_issued_are_refused_by_name(shared_stack: Stack
         (b'{"page_size": "many"}', "page_size"),
         (b'{"page_size": -1}', "page_size"),
         (b'{"status": "RUN_STATUS_NONE_SUCH"}', "status"),
-        (b'{"no_such_field": 1}', "no_such_field"),
+        (b'{"no_such_field": 1}', "member 1 of the body"),
     ],
 )
 async def test_a_malformed_request_is_named_and_harms_nothing(

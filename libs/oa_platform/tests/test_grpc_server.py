@@ -135,7 +135,7 @@ async def test_bytes_that_are_no_message(kind: str) -> None:
     async with running() as (world, _), world.channel() as channel:
         stub = EchoStub(channel, serialize=lambda data: data)
         argument: Any = several() if kind in ("up", "both") else b"\x0a\x05ab"
-        assert (await refused(getattr(stub, kind)(argument))).reason == "malformed_message"
+        assert (await refused(getattr(stub, kind)(argument, wait_for_ready=True))).reason == "malformed_message"
 
 
 async def test_a_request_may_have_the_limit_and_no_more() -> None:

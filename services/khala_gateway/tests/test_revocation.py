@@ -133,7 +133,7 @@ async def test_a_slow_client_is_told_once_it_reads_and_gets_no_event_more() -> N
 
 
 async def test_a_slow_client_that_never_reads_is_gone_after_the_close_timeout() -> None:
-    async with running(SLOW.with_socket(close_timeout_ms=100)) as stack:
+    async with running(SLOW.with_socket(close_timeout_ms=100, linger_ms=3_600_000)) as stack:
         client = await stack.connect(T)
         await client.follow(T)
         await _full(stack, client)

@@ -35,6 +35,7 @@ _WRONG_TYPE = {
     Form.JSON: Refusal("protocol_violation", f"{Form.JSON.value} takes text alone; send no binary messages"),
 }
 _INVALID_DATA = 1007
+_TOO_SLOW = "slow_consumer"
 _END_OF_REQUEST = b"\r\n\r\n"
 
 
@@ -82,6 +83,7 @@ class Socket(asyncio.Protocol):
         self._parts_opcode = Opcode.BINARY
         self._open = False
         self._ending = False
+        self._lingers = False
         # The size of the write buffer from which the client is no longer read; None while all is written.
         self._read_up_to: int | None = None
         # The last bytes of the request so far, in which its end may have begun; None once it has come.
@@ -171,8 +173,9 @@ class Socket(asyncio.Protocol):
             self._tcp.write(data)
 
     def close(self, code: int, reason: str) -> None:
-        """Begin the closing handshake behind what was written; `linger_ms` for that, `close_timeout_ms` for this."""
+        """Begin the closing handshake behind what was written. Only who was too slow has `linger_ms` to take that."""
         if self._open:
+            self._lingers = reason == _TOO_SLOW
             self._ws.send_close(code, reason)
             self._flush()
 
@@ -260,8 +263,8 @@ class Socket(asyncio.Protocol):
         self._read_up_to = None
         tcp.resume_reading()
         tcp.set_write_buffer_limits(1, 0)
-        waits = tcp.get_write_buffer_size() > 0
-        self._abort_in(self._limits.linger_ms if waits else self._limits.close_timeout_ms)
+        lingers = self._lingers and tcp.get_write_buffer_size() > 0
+        self._abort_in(self._limits.linger_ms if lingers else self._limits.close_timeout_ms)
 
     def _abort_in(self, delay_ms: int) -> None:
         self._cancel_timer()
