@@ -9,7 +9,7 @@ PY := $(VENV)/bin/python
 ARGS ?=
 CMD ?=
 ONCE ?=
-BENCH ?= append tail catchup recovery khala_fanout dispatch takeover worker_stream attached steps revocation sizing
+BENCH ?= append tail catchup recovery khala_fanout khala_connect dispatch takeover worker_stream attached steps revocation sizing
 
 .PHONY: help run test busy order kills roll conformance bench sim lint proto-check gen fmt lock images images-test k8s-check baseline bootstrap codex clean distclean
 

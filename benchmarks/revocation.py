@@ -31,7 +31,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from benchmarks.measure import Figures, report
-from benchmarks.sockets import allow_sockets
+from benchmarks.sockets import LET_ALL_IN, allow_sockets
 from oa_base.refusal import Refusal
 from oa_client.cpython.network import HttpxHttp
 from oa_client.edge.auth import Auth, Credentials
@@ -122,7 +122,9 @@ async def site() -> AsyncIterator[Site]:
     """A stack of its own, for a block."""
     with tempfile.TemporaryDirectory(prefix="oa-bench-") as folder:
         base = free_port(tuple(PORT_OFFSETS.values()))
-        stack = Stack(Path(folder) / "home", port_base=base, overrides={"control": _LET_IN})
+        stack = Stack(
+            Path(folder) / "home", port_base=base, overrides={"control": _LET_IN, "khala_gateway": LET_ALL_IN}
+        )
         await stack.start()
         try:
             async with HttpxHttp() as http:

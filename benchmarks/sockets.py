@@ -13,6 +13,18 @@ from oa_khala.wire import encode_client_frame
 from services.khala_gateway.admission.domain import PATH
 
 SPARE_FILES = 200
+LET_ALL_IN = {
+    f"OA_WS_{limit}": "100000"
+    for limit in (
+        "HANDSHAKE_BURST",
+        "HANDSHAKE_BURST_PER_ADDRESS",
+        "WAITING_PER_ADDRESS",
+        "CONNECTIONS_PER_ADDRESS",
+        "CONNECTIONS_PER_SESSION",
+        "CONNECTIONS_PER_PRINCIPAL",
+    )
+}
+"""Settings of a gateway. All clients of a benchmark are on one machine, and maybe one person's."""
 _UPGRADE = (
     f"GET {PATH} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     f"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: {Form.PROTO.value}\r\n\r\n"

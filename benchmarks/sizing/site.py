@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.sizing.meter import Meters, Subject, process
 from benchmarks.sizing.rows import SERVICES
+from benchmarks.sockets import LET_ALL_IN
 from benchmarks.stage import UNPACED
 from oa_client.client import Client
 from oa_client.cpython.files import ClientHome
@@ -91,20 +92,10 @@ async def site() -> AsyncIterator[Site]:
         "OA_ARCHIVE_POLL_MS": "1000",
         "OA_RETENTION_CLASSES": f"default=keep,{ARCHIVED_CLASS}=1s",
     }
-    # All clients of a benchmark are one person's, and on one machine.
-    limits = (
-        "HANDSHAKE_BURST",
-        "HANDSHAKE_BURST_PER_ADDRESS",
-        "WAITING_PER_ADDRESS",
-        "CONNECTIONS_PER_ADDRESS",
-        "CONNECTIONS_PER_SESSION",
-        "CONNECTIONS_PER_PRINCIPAL",
-    )
-    gateway = {f"OA_WS_{limit}": "100000" for limit in limits}
     stack = StackUnderTest(
         root / "home",
         port_base=free_port(tuple(PORT_OFFSETS.values())),
-        overrides={"runtime": runtime, "khala_gateway": gateway},
+        overrides={"runtime": runtime, "khala_gateway": LET_ALL_IN},
     )
     try:
         await stack.start()
