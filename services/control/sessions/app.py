@@ -37,6 +37,7 @@ _REFRESH_MESSAGES = {
     "token_revoked": "the session was ended; sign in again",
     "reauth_required": "the session was not used for too long, or is too old; sign in again",
 }
+_OTHER_DEVICE = "the refresh token came from another device than its own, so the session was ended; sign in again"
 
 
 class SessionStore(Protocol):
@@ -153,7 +154,8 @@ class Sessions:
             action = Action.SESSION_REVOKED if refreshed.reason else Action.SESSION_REFRESHED
             await tx.audit.add(_of(before, action, origin, refreshed.reason or ""), now)
         if refreshed.reason:
-            return Refusal(refreshed.reason, _REFRESH_MESSAGES[refreshed.reason])
+            message = _OTHER_DEVICE if refreshed.other_device else _REFRESH_MESSAGES[refreshed.reason]
+            return Refusal(refreshed.reason, message)
         standing = await tx.sessions.standing(before.session_id)
         return self.tokens(refreshed.session, standing.role if standing else None)
 

@@ -154,6 +154,8 @@ class Refreshed:
 
     session: Session
     reason: str | None = None
+    other_device: bool = False
+    """Whether it is refused because another device presented the token."""
 
 
 def decide_refresh(session: Session, counter: int, device_id: str, now: datetime) -> Refreshed:
@@ -170,4 +172,4 @@ def decide_refresh(session: Session, counter: int, device_id: str, now: datetime
     if same_device and counter == session.counter - 1 and not session.newest_in_use:
         outlived = now >= session.refreshed_at + ACCESS_TTL
         return Refreshed(replace(session, refreshed_at=now) if outlived else session)
-    return Refreshed(session.revoked(RevokeReason.TOKEN_REPLAY, now), "token_replay")
+    return Refreshed(session.revoked(RevokeReason.TOKEN_REPLAY, now), "token_replay", other_device=not same_device)

@@ -148,6 +148,15 @@ async def test_nobody_ends_somebody_elses_session(cases: Cases) -> None:
     assert (await cases.admitted(victim.tokens.access_token)).subject == victim.user.user_id
 
 
+async def test_a_token_that_comes_from_another_device_ends_the_session_and_that_is_what_is_said(cases: Cases) -> None:
+    signed_in = await cases.signed_in()
+    with pytest.raises(Refusal, match="another device") as refused:
+        await cases.sessions.refresh(signed_in.tokens.refresh_token, new_id("dev"), ORIGIN)
+    assert refused.value.reason == "token_replay"
+    with pytest.raises(Refusal, match="token_replay"):
+        await cases.sessions.refresh(signed_in.tokens.refresh_token, signed_in.session.device_id, ORIGIN)
+
+
 async def test_a_sign_in_on_the_same_device_replaces_the_session(cases: Cases) -> None:
     device = new_id("dev")
     first = await cases.signed_in(device_id=device)
