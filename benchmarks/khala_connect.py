@@ -147,9 +147,10 @@ async def connect_and_idle(key: SigningKey, count: int, idle_s: float) -> list[F
     """All come, and stay."""
     given = tokens(key, count)
     async with gateway(verifier(key)) as (_, server, _):
+        target = subscribed() + count
         spent = _Spent()
         async with clients(server.port, given):
-            await until(lambda: subscribed() == count)
+            await until(lambda: subscribed() == target)
             note = f"{spent.kept_bytes / count / 1024:.1f} KiB of memory a client"
             rows = [_a_client("khala_gateway", "connect and subscribe", count, spent, note)]
             idle = _Spent()
