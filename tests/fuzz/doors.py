@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import grpc.aio
@@ -33,6 +35,9 @@ CALLER = {"control": "khala_gateway", "runtime": "control", "projector": "contro
 _TIMEOUT_S = 60.0
 _QUIET_S = 5.0
 """How long a stream that never ends by itself is listened to."""
+_TOO_FAST = HTTPStatus.TOO_MANY_REQUESTS
+_PATIENCE_S = 5.0
+"""A door that is asked for too much at once says to come back sooner than this; limits of a feature take longer."""
 _DEFECTS = {"UNKNOWN", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 Metadata = Sequence[tuple[str, str]]
 
@@ -68,6 +73,15 @@ class Person:
     refresh_token: str
 
 
+def wait_of(status: int, headers: Mapping[str, str]) -> float:
+    """The seconds after which a door that was asked too fast wants to be asked again; 0 for every other answer.
+
+    A fast machine asks more often in a second than one network may.
+    """
+    wait_s = float(headers.get("retry-after", 0)) if status == _TOO_FAST else 0.0
+    return wait_s if wait_s < _PATIENCE_S else 0.0
+
+
 class Edge:
     """The public HTTP edge."""
 
@@ -83,6 +97,9 @@ class Edge:
         if token:
             sent["authorization"] = f"Bearer {token}"
         answer = await self._http.post(f"{self._base_url}/{path}", content=body, headers=sent)
+        while wait_s := wait_of(answer.status_code, answer.headers):
+            await asyncio.sleep(wait_s)
+            answer = await self._http.post(f"{self._base_url}/{path}", content=body, headers=sent)
         if answer.status_code == 200:
             return Outcome("200", None, answer=answer.content)
         return Outcome(str(answer.status_code), from_connect(answer.status_code, answer.content), answer.text)

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 import pytest
 import websockets.asyncio.client as ws_client
 from google.protobuf import json_format
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from oa_base.refusal import Refusal
@@ -21,7 +21,7 @@ from oa_khala import frames
 from oa_khala.frames import Form
 from oa_khala.wire import decode_server_frame
 from openagents.sync.v1 import client_frame_pb2
-from tests.fuzz.doors import Outcome
+from tests.fuzz.doors import Outcome, wait_of
 from tests.fuzz.fire import under_fire
 from tests.fuzz.mutate import Json, mutations
 from tests.fuzz.scene import Scene
@@ -95,7 +95,14 @@ class _Client:
 async def _connected(scene: Scene, form: Form) -> AsyncIterator[_Client]:
     subprotocols = [Subprotocol(form.value)]
     url = scene.stack.urls["khala"]
-    socket = await ws_client.connect(url, subprotocols=subprotocols, compression=None, proxy=None)
+    socket = None
+    while socket is None:
+        try:
+            socket = await ws_client.connect(url, subprotocols=subprotocols, compression=None, proxy=None)
+        except InvalidStatus as refused:
+            if not (wait_s := wait_of(refused.response.status_code, refused.response.headers)):
+                raise
+            await asyncio.sleep(wait_s)
     try:
         yield _Client(socket, form)
     finally:
