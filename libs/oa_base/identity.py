@@ -54,6 +54,10 @@ class TokenKind(Enum):
         self.max_age_s = max_age_s
 
 
+REVOCATION_KEPT_S = max(kind.max_age_s for kind in TokenKind) + 3600
+"""How long a revocation is kept: no token that it ends is taken any more by then, whatever the clocks say."""
+
+
 @dataclass(frozen=True, slots=True)
 class TokenHolder:
     """Whose a token is, and when it was issued, in seconds since 1970: what a revocation is compared with."""

@@ -6,11 +6,14 @@ nothing is taken that would move it further than a whole burst away.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Self
+from typing import Generic, Self, TypeVar
 
 from oa_base.clock import MS_NS, SECOND_NS, duration_ns
+
+K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +96,24 @@ class TokenBucket:
     def wait_ns(self, now_ns: int) -> int:
         """How long until one can be taken; 0 when it can be now. Takes nothing."""
         return take(self._rate, self._full_at_ns, now_ns).wait_ns
+
+
+class TokenBuckets(Generic[K]):
+    """A bucket for each key, in memory. `most` of them are remembered: the one that was asked for the longest time ago
+    is forgotten first, and is full again when it is asked next."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        # In the order of asking.
+        self._full_at_ns: dict[K, int] = {}
+
+    def take(self, rate: Rate, key: K, now_ns: int) -> Taken:
+        """Take one from the bucket of `key`, or nothing and say how long to wait."""
+        taken = take(rate, self._full_at_ns.pop(key, now_ns), now_ns)
+        self._full_at_ns[key] = taken.full_at_ns
+        if len(self._full_at_ns) > self._most:
+            del self._full_at_ns[next(iter(self._full_at_ns))]
+        return taken
+
+    def __len__(self) -> int:
+        return len(self._full_at_ns)

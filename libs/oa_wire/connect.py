@@ -5,8 +5,6 @@ Needs `googleapis-common-protos`.
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -16,7 +14,7 @@ from google.rpc import status_pb2
 
 from oa_base.refusal import Refusal
 from oa_wire.status import from_code, from_status_bytes
-from oa_wire.strict_text import read_json
+from oa_wire.strict_text import read_any_base64, read_json
 
 _TYPE_URL = "type.googleapis.com/"
 # What a bare HTTP status says: a proxy made it, or something that is not the edge at all.
@@ -69,9 +67,8 @@ def _status(message: str, details: Any) -> status_pb2.Status:
     status = status_pb2.Status(message=message)
     for detail in details if isinstance(details, list) else []:
         try:
-            value = str(detail["value"])
-            data = base64.b64decode(value + "=" * (-len(value) % 4), validate=True)
+            data = read_any_base64(str(detail["value"]))
             status.details.append(any_pb2.Any(type_url=_TYPE_URL + str(detail["type"]), value=data))
-        except (binascii.Error, ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError):
             continue
     return status

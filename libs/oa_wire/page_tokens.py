@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
 
 from google.protobuf.message import DecodeError
 
 from oa_base.refusal import Refusal
+from oa_wire.strict_text import read_any_base64
 from openagents.common.v1 import paging_pb2
 
 
@@ -26,9 +26,8 @@ def decode_page_token(text: str, query_digest: bytes) -> str:
         return ""
     token = paging_pb2.PageToken()
     try:
-        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        token.ParseFromString(data)
-    except (binascii.Error, ValueError, DecodeError):
+        token.ParseFromString(read_any_base64(text))
+    except (ValueError, DecodeError):
         raise _invalid() from None
     if not token.after_key or not hmac.compare_digest(token.query_digest, query_digest):
         raise _invalid()

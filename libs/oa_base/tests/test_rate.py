@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oa_base.clock import MS_NS, SECOND_NS
-from oa_base.rate import Rate, TokenBucket, available, take
+from oa_base.rate import Rate, TokenBucket, TokenBuckets, available, take
 
 NOW = 1_767_225_600 * SECOND_NS
 RATES = st.builds(Rate, st.integers(1, 20), st.integers(1, 100 * SECOND_NS))
@@ -94,3 +94,11 @@ def test_a_rate_of_nothing_is_refused(make: object) -> None:
 def test_a_rate_in_either_form() -> None:
     assert Rate.per_second(2.5, burst=3) == Rate(3, 400 * MS_NS)
     assert Rate.every(timedelta(minutes=6), burst=10) == Rate(10, 360 * SECOND_NS)
+
+
+def test_of_many_buckets_the_one_that_was_not_asked_for_is_forgotten() -> None:
+    rate, buckets = Rate(1, SECOND_NS), TokenBuckets[str](most=2)
+    assert [buckets.take(rate, key, NOW).wait_ns for key in ("ada", "bob", "ada")] == [0, 0, SECOND_NS]
+    assert buckets.take(rate, "eve", NOW).wait_ns == 0
+    assert len(buckets) == 2
+    assert [buckets.take(rate, key, NOW).wait_ns for key in ("ada", "bob")] == [SECOND_NS, 0]

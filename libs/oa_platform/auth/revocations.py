@@ -14,11 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from oa_base.clock import Clock
-from oa_base.identity import TokenHolder, TokenKind
+from oa_base.identity import REVOCATION_KEPT_S, TokenHolder
 from oa_base.refusal import Refusal
 
-KEPT_S = max(kind.max_age_s for kind in TokenKind) + 3600
-"""How long a revocation is remembered: no token that it ends is taken any more by then, whatever the clocks say."""
 OnRevoked = Callable[[Refusal], None]
 """Ends what is open by a token. Must not block, must not raise."""
 
@@ -59,7 +57,7 @@ class _Watched:
 class Revocations:
     """All revocations that may still end a token, and everything that is open by one.
 
-    It grows with what is revoked in `KEPT_S`, and with what is open.
+    It grows with what is revoked in `REVOCATION_KEPT_S`, and with what is open.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -113,7 +111,7 @@ class Revocations:
                 watched.on_revoked(_revoked())
 
     def _forget(self, now: float) -> None:
-        while self._ages and now - self._ages[0][0] > KEPT_S:
+        while self._ages and now - self._ages[0][0] > REVOCATION_KEPT_S:
             _, revocation = self._ages.popleft()
             others = self._by_name[revocation.name]
             others.remove(revocation)

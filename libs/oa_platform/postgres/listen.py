@@ -28,6 +28,7 @@ from oa_base.refusal import Refusal
 from oa_platform.config.shared import DatabaseSettings
 from oa_platform.postgres.pool import target_of
 from oa_platform.postgres.servers import open_connection, require
+from oa_platform.system.events import until_set
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -94,17 +95,9 @@ class Listener:
                 await require(connection, self._target)
                 await self._look(connection)
                 self.connected = True
-                await _wait(lost, self._interval_s)
+                await until_set(lost, self._interval_s)
         finally:
             connection.terminate()
 
     def _notified(self, _connection: Any, _pid: int, channel: str, payload: object) -> None:
         self._on_notify(channel, str(payload))
-
-
-async def _wait(event: asyncio.Event, most_s: float) -> None:
-    try:
-        async with asyncio.timeout(most_s):
-            await event.wait()
-    except TimeoutError:
-        return

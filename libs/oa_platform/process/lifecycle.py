@@ -61,6 +61,7 @@ from oa_platform.process.descriptors import watch_descriptors
 from oa_platform.process.gc_pauses import calm_garbage_collection
 from oa_platform.process.signals import stop_signals
 from oa_platform.system.clock import SystemClock
+from oa_platform.system.events import until_set
 from oa_platform.telemetry.logging import configure_logging
 from oa_platform.telemetry.tracing import configure_tracing
 from oa_platform.tls.protection import PLAIN, service_protection
@@ -126,9 +127,7 @@ class Process:
         for part in self._advertised:
             await part.withdraw()
         _log.info("lame_duck", wait_s=wait_s)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(wait_s):
-                await self._hurry.wait()
+        await until_set(self._hurry, wait_s)
         self._waits = False
 
     @property

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from oa_platform.system.events import until_set
+
 
 class Word:
     """What is given while nobody waits is kept; given several times before it is heard, it is one word."""
@@ -17,9 +19,5 @@ class Word:
 
     async def within(self, seconds: float) -> None:
         """Return when there is word, or when the time is over. The word is heard then."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._given.wait()
-        except TimeoutError:
-            pass
+        await until_set(self._given, seconds)
         self._given.clear()

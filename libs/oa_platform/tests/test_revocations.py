@@ -15,11 +15,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oa_base.identity import ISSUER, TokenHolder
+from oa_base.identity import ISSUER, REVOCATION_KEPT_S, TokenHolder
 from oa_base.refusal import Refusal
 from oa_platform.auth.jwks import StaticKeys
 from oa_platform.auth.keys import generate_key
-from oa_platform.auth.revocations import KEPT_S, Revocation, Revocations
+from oa_platform.auth.revocations import Revocation, Revocations
 from oa_platform.auth.tokens import TokenVerifier, sign_token
 from oa_platform.rpc.revocation_watch import RevocationWatch, RevocationWatchLimits
 from oa_testing.clock import FakeClock
@@ -104,12 +104,12 @@ async def test_it_forgets_what_ends_no_token_any_more() -> None:
     clock = FakeClock()
     revocations = Revocations(clock)
     revocations.take([Revocation(session_id="ses_1"), Revocation(session_id="ses_1")], 2)
-    await clock.advance(KEPT_S / 2)
+    await clock.advance(REVOCATION_KEPT_S / 2)
     revocations.take([Revocation(subject="sva_ci")], 3)
-    await clock.advance(KEPT_S / 2 + 1)
+    await clock.advance(REVOCATION_KEPT_S / 2 + 1)
     revocations.take([], 3)
     assert (is_revoked(revocations, ADA), is_revoked(revocations, CI)) == (False, True)
-    await clock.advance(KEPT_S)
+    await clock.advance(REVOCATION_KEPT_S)
     revocations.take([], 3)
     assert (revocations._by_name, len(revocations._ages)) == ({}, 0)
 

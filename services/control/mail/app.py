@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -13,6 +12,7 @@ import structlog
 
 from oa_base.clock import Clock
 from oa_base.refusal import Refusal
+from oa_platform.process.word import Word
 from services.control.mail.domain.letters import Kind, Letter, Mail, Outcome, next_try
 from services.control.mail.limits import CLAIM_MARGIN, LOOK_INTERVAL_S, MAX_DELIVERIES
 from services.control.mail.metrics import LOOKS_FAILED, MAILS, OLDEST
@@ -91,16 +91,15 @@ class Delivery:
         self._clock = clock
         self._carrier = carrier
         self._writers = writers
-        self._woken = asyncio.Event()
+        self._queued = Word()
 
     def wake(self) -> None:
         """Look at once: something was queued here."""
-        self._woken.set()
+        self._queued.give()
 
     async def run(self) -> None:
         """Deliver until it is cancelled. A look that fails is made again."""
         while True:
-            self._woken.clear()
             try:
                 busy = await self.deliver_due() == MAX_DELIVERIES
             except Exception as error:  # noqa: BLE001 - a look that breaks must not end all looks
@@ -109,8 +108,7 @@ class Delivery:
                 _log.warning("mail_not_seen", reason=reason)
                 busy = False
             if not busy:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._woken.wait(), LOOK_INTERVAL_S)
+                await self._queued.within(LOOK_INTERVAL_S)
 
     async def deliver_due(self) -> int:
         """Try what is due, as much as may be on its way at a time; how many mails that were."""

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
 import structlog
 
 from oa_base.clock import Clock
+from oa_base.identity import REVOCATION_KEPT_S
 from oa_base.refusal import Refusal
 from oa_base.ring import Ring
+from oa_platform.system.events import until_set
 from services.control.revocations import metrics
-from services.control.revocations.domain import KEPT_FOR, Recorded, Revocation
+from services.control.revocations.domain import Recorded, Revocation
 from services.control.revocations.limits import RevocationLimits
 from services.control.transactions.app import Transactions
 
@@ -138,7 +140,7 @@ class RevocationFeed:
                     position = page.position
                     yield page
                 if at_head:
-                    await _within(news, self._limits.alive_interval_s)
+                    await until_set(news, self._limits.alive_interval_s)
         finally:
             self._followers.discard(news)
             metrics.WATCHERS.dec()
@@ -146,7 +148,7 @@ class RevocationFeed:
     async def sweep(self) -> None:
         """Remove what ends no token any more."""
         async with self._transactions.autocommit() as tx:
-            await tx.revocations.sweep(self._clock.now() - KEPT_FOR)
+            await tx.revocations.sweep(self._clock.now() - timedelta(seconds=REVOCATION_KEPT_S))
 
     @property
     def _stale(self) -> bool:
@@ -182,11 +184,3 @@ class RevocationFeed:
         metrics.POSITION.set(self._ring.head)
         for news in self._followers:
             news.set()
-
-
-async def _within(event: asyncio.Event, most_s: float) -> None:
-    try:
-        async with asyncio.timeout(most_s):
-            await event.wait()
-    except TimeoutError:
-        return

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-
-from oa_base.identity import TokenKind
+from datetime import datetime
 
 ACCOUNT_REVOKED = "account_revoked"
-KEPT_FOR = timedelta(seconds=max(kind.max_age_s for kind in TokenKind)) + timedelta(hours=1)
-"""How long a revocation is kept: no token that it ends is taken any more by then, whatever the clocks say."""
 
 
 @dataclass(frozen=True, slots=True)

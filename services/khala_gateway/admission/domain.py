@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from oa_base.clock import MS_NS
-from oa_base.rate import Rate, TokenBucket, take
+from oa_base.rate import Rate, TokenBucket, TokenBuckets
 from oa_base.refusal import Refusal
 from services.khala_gateway.admission.limits import AdmissionLimits
 
@@ -87,24 +87,18 @@ class Pace:
     """How fast each network may come, for the `addresses` that came last."""
 
     def __init__(self, limits: AdmissionLimits) -> None:
-        self._limits = limits
         self._rate = Rate.per_second(limits.handshakes_per_s_per_address, limits.handshake_burst_per_address)
-        # By network: when its bucket is full again. In the order of coming.
-        self._full_at_ns: dict[str, int] = {}
+        self._buckets = TokenBuckets[str](limits.addresses)
 
     def take(self, network: str, now_ms: int) -> None:
         """One more of `network`. Raises Refusal `rate_limited`."""
-        now_ns = now_ms * MS_NS
-        taken = take(self._rate, self._full_at_ns.pop(network, now_ns), now_ns)
-        self._full_at_ns[network] = taken.full_at_ns
-        if len(self._full_at_ns) > self._limits.addresses:
-            del self._full_at_ns[next(iter(self._full_at_ns))]
+        taken = self._buckets.take(self._rate, network, now_ms * MS_NS)
         if taken.wait_ns:
             text = "too many clients are connecting from this address at once; try again"
             raise Refusal("rate_limited", text, retry_after_ms=taken.wait_ms)
 
     def __len__(self) -> int:
-        return len(self._full_at_ns)
+        return len(self._buckets)
 
 
 def check_path(path: str) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from dataclasses import dataclass
 
 from starlette.requests import Request
 
 from oa_base.refusal import Refusal
+from oa_wire.strict_text import read_any_base64
 from services.control.edge.domain import check_protocol_version
 from services.control.edge.door.body import Packing, packing_of, read_body, unpacked
 from services.control.edge.door.codec import Codec, codec_of
@@ -31,7 +30,7 @@ class Carried:
         """The message, unpacked. Raises Refusal as `body.read_body` does."""
         if self.text is None:
             return await read_body(request, self.packing, limits)
-        packed = _bytes_of_base64(self.text) if self.is_base64 else self.text.encode()
+        packed = _of_base64(self.text) if self.is_base64 else self.text.encode()
         return unpacked(packed, limits.max_body_bytes) if self.packing is Packing.GZIP else packed
 
 
@@ -62,10 +61,9 @@ def _in_query(request: Request) -> Carried:
     return Carried(codec, packing_of(query.get("compression", "")), query["message"], query.get("base64") == "1")
 
 
-def _bytes_of_base64(text: str) -> bytes:
-    """URL-safe base64, with or without its padding."""
+def _of_base64(text: str) -> bytes:
     try:
-        return base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
+        return read_any_base64(text)
+    except ValueError:
         message = "the parameter message is not URL-safe base64; encode it so, or leave base64=1 out"
         raise Refusal("malformed_message", message, field="message") from None

@@ -184,7 +184,7 @@ def test_a_flood_of_callers_takes_a_limited_memory() -> None:
     rates = CallRates(dict.fromkeys(CallClass, Rate(1, SECOND_NS)), FakeClock(), max_buckets=100)
     for number in range(1000):
         rates.take(CallClass.PUBLIC, f"network {number}")
-    assert len(rates._full_at_ns) <= 100
+    assert len(rates._buckets) <= 100
     with pytest.raises(Refusal, match="rate_limited"):
         rates.take(CallClass.PUBLIC, "network 999")
 

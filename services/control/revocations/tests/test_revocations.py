@@ -7,13 +7,12 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 import asyncpg
 import pytest
 
-from oa_base.identity import TokenKind
+from oa_base.identity import REVOCATION_KEPT_S, TokenKind
 from oa_base.refusal import Refusal
 from oa_platform.config.loading import load
 from oa_platform.config.shared import DatabaseSettings
@@ -21,7 +20,7 @@ from oa_testing.clock import FakeClock
 from oa_testing.postgres import ON_FAST, Database
 from oa_testing.waiting import PATIENCE_S, eventually
 from services.control.revocations.app import Page, RevocationFeed
-from services.control.revocations.domain import KEPT_FOR, Recorded, Revocation
+from services.control.revocations.domain import Recorded, Revocation
 from services.control.revocations.limits import RevocationLimits
 from services.control.revocations.store import listener
 from services.control.tests.cases import ORIGIN, Cases, cases_on
@@ -234,12 +233,12 @@ async def test_a_database_that_went_back_gives_its_own_order_to_everybody(
 async def test_what_ends_no_token_any_more_is_removed_and_its_position_never_comes_back(
     cases: Cases, control_database: Database, clock: FakeClock, admin: Any
 ) -> None:
-    assert max(kind.max_age_s for kind in TokenKind) < KEPT_FOR.total_seconds()
+    assert max(kind.max_age_s for kind in TokenKind) < REVOCATION_KEPT_S
     feed = RevocationFeed(cases.transactions, clock, LIMITS)
     await revoke(cases, 2)
     await clock.advance(60)
     young = await revoke(cases, 1)
-    await clock.advance((KEPT_FOR - timedelta(seconds=30)).total_seconds())
+    await clock.advance(REVOCATION_KEPT_S - 30)
     await feed.sweep()
     async with cases.transactions.autocommit() as tx:
         assert subjects(await tx.revocations.after(0, 10)) == young
