@@ -16,12 +16,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
-import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import grpc.aio
@@ -31,106 +28,17 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from benchmarks.measure import Figures, report
-from benchmarks.sockets import LET_ALL_IN, allow_sockets
+from benchmarks.people import BUILD, PATIENCE_S, Session, Site, site
+from benchmarks.sockets import allow_sockets
 from oa_base.refusal import Refusal
-from oa_client.cpython.network import HttpxHttp
-from oa_client.edge.auth import Auth, Credentials
-from oa_client.edge.calls import Edge
-from oa_client.edge.commands import Commands
 from oa_khala import frames
 from oa_khala.frames import Form
 from oa_khala.topics import run_events
 from oa_khala.wire import decode_server_frame, encode_client_frame
-from oa_localstack.installation.environment import mail_file
-from oa_localstack.stack import Stack
-from oa_platform.config.ports import PORT_OFFSETS
-from oa_platform.system.ids import new_id
-from oa_testing.postgres import free_port
-from oa_worker import ApiKeyTokens
 from oa_worker.sdk.connection import Attachment, attach
 from openagents.runtime.v1.worker_service_pb2 import WorkerHello
 
 GOAL_MS = 500.0
-PATIENCE_S = 120.0
-_BUILD = "oa-bench/0"
-_MANY = "10000"
-# So many sign in from one place at once.
-_LET_IN = {"OA_SIGN_IN_NETWORK_BURST": _MANY, "OA_SIGN_IN_GUESS_BURST": _MANY}
-
-
-class _Kept:
-    """Credentials, in memory."""
-
-    def __init__(self) -> None:
-        self._credentials: Credentials | None = None
-
-    def load(self) -> Credentials | None:
-        return self._credentials
-
-    def save(self, credentials: Credentials) -> None:
-        self._credentials = credentials
-
-    def clear(self) -> None:
-        self._credentials = None
-
-    @asynccontextmanager
-    async def exclusive(self) -> AsyncIterator[None]:
-        yield
-
-
-@dataclass
-class Session:
-    """A person of their own, signed in."""
-
-    auth: Auth
-    commands: Commands
-
-
-class Site:
-    """A stack, and the people who sign in there."""
-
-    def __init__(self, stack: Stack, http: HttpxHttp) -> None:
-        self._stack = stack
-        self._http = http
-
-    async def session(self, number: int) -> Session:
-        """Person `number` signs in."""
-        edge = Edge(self._stack.urls["control"], self._http, _BUILD)
-        auth = Auth(edge, _Kept(), new_id("dev"))
-        email = f"person{number}@example.org"
-        challenge = await auth.start(email)
-        await auth.verify(challenge, await self._code(email))
-        return Session(auth, Commands(edge, auth))
-
-    def tokens(self, api_key: str) -> ApiKeyTokens:
-        """What a worker with this key gets."""
-        return ApiKeyTokens(self._stack.urls["control"], api_key)
-
-    async def _code(self, email: str) -> str:
-        path = mail_file(self._stack.home)
-        async with asyncio.timeout(PATIENCE_S):
-            while True:
-                lines = path.read_text("utf-8").splitlines() if path.exists() else []
-                for mail in map(json.loads, reversed(lines)):
-                    if mail["email"] == email:
-                        return str(mail["code"])
-                await asyncio.sleep(0.01)
-
-
-@asynccontextmanager
-async def site() -> AsyncIterator[Site]:
-    """A stack of its own, for a block."""
-    with tempfile.TemporaryDirectory(prefix="oa-bench-") as folder:
-        base = free_port(tuple(PORT_OFFSETS.values()))
-        stack = Stack(
-            Path(folder) / "home", port_base=base, overrides={"control": _LET_IN, "khala_gateway": LET_ALL_IN}
-        )
-        await stack.start()
-        try:
-            async with HttpxHttp() as http:
-                yield Site(stack, http)
-        finally:
-            await stack.stop()
 
 
 async def _ended_after_ms(revoke: Awaitable[None], ends: Sequence[Awaitable[float]]) -> list[float]:
@@ -157,7 +65,7 @@ async def _socket(session: Session, topic: str) -> ws_client.ClientConnection:
     grant = await session.commands.sync_token([topic], surface="cli")
     options = {"subprotocols": [Subprotocol(Form.PROTO.value)], "compression": None, "proxy": None}
     socket = await ws_client.connect(grant.khala_url, **options)  # type: ignore[arg-type]
-    hello = frames.Hello(grant.token, session.auth.device_id, _BUILD)
+    hello = frames.Hello(grant.token, session.auth.device_id, BUILD)
     for frame in (hello, frames.Subscribe(((topic, None),))):
         await socket.send(encode_client_frame(frame, Form.PROTO))
     async with asyncio.timeout(PATIENCE_S):
