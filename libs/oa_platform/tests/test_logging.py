@@ -150,3 +150,26 @@ def test_a_locale_that_lacks_a_character_costs_no_record() -> None:
     for _ in _configured("console", out):
         structlog.get_logger().info("named", title="你")
     assert rb"title=\u4f60" in written.getvalue()
+
+
+class _Gone(io.StringIO):
+    def write(self, _: str) -> int:
+        raise BrokenPipeError
+
+
+def test_whoever_logs_goes_on_when_nobody_takes_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in _configured("json", _Gone()):
+        structlog.get_logger("ours").info("said")
+        logging.getLogger("theirs").warning("said")
+    assert "theirs" not in capsys.readouterr().out
+
+
+def test_exceptions_come_with_their_traceback(stream: io.StringIO) -> None:
+    log = structlog.get_logger("a")
+    try:
+        raise ValueError("three")
+    except ValueError:
+        log.exception("broke", at=1)
+    (record,) = _records(stream)
+    assert (record["level"], record["event"], record["at"]) == ("error", "broke", 1)
+    assert "ValueError: three" in record["exception"]
