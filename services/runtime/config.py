@@ -9,7 +9,7 @@ from typing import ClassVar
 from oa_base.refusal import Refusal
 from oa_platform.auth.keys import weak_key
 from oa_platform.config.loading import Problem, group, setting
-from oa_platform.config.parsers import Address, Secret, address, integer, secret_text
+from oa_platform.config.parsers import Address, Secret, address, integer, nats_url, secret_text, text
 from oa_platform.config.shared import (
     DatabaseSettings,
     EdgeTlsSettings,
@@ -201,6 +201,24 @@ class TailSettings:
     def limits(self) -> TailLimits:
         """As the tail takes them."""
         return TailLimits(**vars(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FanoutSettings:
+    """How replicas hear of each other's commits."""
+
+    nats_url: Secret | None = setting(
+        "OA_FANOUT_NATS_URL",
+        nats_url(),
+        None,
+        doc="NATS server over which replicas tell each other of commits. Without one Postgres tells, with the commit.",
+    )
+    subject: str = setting(
+        "OA_FANOUT_SUBJECT",
+        text(100),
+        "openagents.runtime.log",
+        doc="NATS subject for that. Give each installation that uses the server another one.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -452,6 +470,7 @@ class RuntimeSettings(ServiceSettings):
     runs: RunSettings = group(RunSettings)
     sequencer: SequencerSettings = group(SequencerSettings)
     tail: TailSettings = group(TailSettings)
+    fanout: FanoutSettings = group(FanoutSettings)
     topics: TopicSettings = group(TopicSettings)
     workers: WorkerSettings = group(WorkerSettings)
     requests: RequestSettings = group(RequestSettings)

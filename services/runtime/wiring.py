@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from oa_base.refusal import Refusal
+from oa_fanout.channel import Channel, Heard
 from oa_platform.auth.authenticator import Authenticator
 from oa_platform.auth.jwks import JwksCache
 from oa_platform.auth.keys import load_key
@@ -21,7 +24,7 @@ from oa_platform.process.revocations import follow_revocations
 from oa_platform.rpc.refusals import note_refusal
 from oa_platform.rpc.server import GrpcServer
 from oa_platform.system.ids import new_id
-from oa_platform.tls.protection import edge_protection
+from oa_platform.tls.protection import Protection, edge_protection
 from oa_runlog.decide import Limits
 from oa_runlog.proof.checkpoint import log_origin
 from oa_runlog.proof.signing import NoteSigner, ReceiptSigner
@@ -46,13 +49,14 @@ from services.runtime.authority.domain import Installation
 from services.runtime.authority.store import PostgresHistories, read_installation
 from services.runtime.children.app import Children
 from services.runtime.children.store import PostgresFamilies
-from services.runtime.config import RuntimeSettings
-from services.runtime.log.app.fanout import Publish, publisher
+from services.runtime.config import FanoutSettings, RuntimeSettings
+from services.runtime.log.app.channel_fanout import ChannelFanout, note_connected
+from services.runtime.log.app.fanout import Fanout, Publish, publisher
 from services.runtime.log.app.log import Log
 from services.runtime.log.app.tail import Tail
 from services.runtime.log.door import LogApi
 from services.runtime.log.store.fanout import PostgresFanout
-from services.runtime.log.store.log import CommitNotification, PostgresLog
+from services.runtime.log.store.log import CommitNotification, NoNotification, PostgresLog
 from services.runtime.log.store.reads import PostgresReads
 from services.runtime.receipts.app.merger import Merger
 from services.runtime.receipts.app.receipt_log import ReceiptLog
@@ -122,8 +126,8 @@ async def serve(
 
     archive, artifacts = _archive(replica)
     whole_log = _whole_log(replica, archive, lineage)
-    tail, fanout = await _follow(replica, whole_log, lineage)
-    log = await _write(replica, installation, signer, publisher(tail.publish, fanout), fanout.notification)
+    tail, fanout, notification = await _follow(replica, whole_log, lineage)
+    log = await _write(replica, installation, signer, publisher(tail.publish, fanout), notification)
     topics = _topics(replica, tail, lineage)
     requests = Requests(log, replica.reads, settings.requests.limits())
     verifier = TokenVerifier(keys, process.clock, watch, revocations)
@@ -243,19 +247,35 @@ def _whole_log(replica: _Replica, archive: Archive, lineage: Lineage) -> WholeLo
     return log
 
 
-async def _follow(replica: _Replica, log: WholeLog, lineage: Lineage) -> tuple[Tail, PostgresFanout]:
-    """The tail, which hears of the other replicas over the fan-out."""
+async def _follow(replica: _Replica, log: WholeLog, lineage: Lineage) -> tuple[Tail, Fanout, CommitNotification]:
+    """The tail, which hears of the other replicas over the fan-out, and what that adds to a commit."""
     settings, process = replica.settings, replica.process
     tail = Tail(log, settings.tail.limits())
     await tail.start()
     lineage.follow(tail.heads)
     lineage.on_change(tail.restart)
     interval_s = settings.tail.poll_interval_ms / 1000
-    fanout = PostgresFanout(settings.database, replica.replica_id, tail.hint, lineage.wake, interval_s)
+    # Whichever way is chosen, this one looks at the heads now and then, and hears of another epoch.
+    postgres = PostgresFanout(settings.database, replica.replica_id, tail.hint, lineage.wake, interval_s)
     process.background("tail", tail.run())
-    process.background("fanout", fanout.run())
-    process.readiness.add("tail", fanout.check)
-    return tail, fanout
+    process.background("fanout", postgres.run())
+    process.readiness.add("tail", postgres.check)
+    if not settings.fanout.nats_url:
+        return tail, postgres, postgres.notification
+    channel = ChannelFanout(_nats(settings.fanout, settings.fanout.nats_url.reveal(), process.protection), tail.hint)
+    process.background("channel", channel.run())
+    return tail, channel, NoNotification()
+
+
+def _nats(settings: FanoutSettings, url: str, protection: Protection) -> Callable[[Heard], Channel]:
+    from oa_fanout.nats import NatsChannel  # few installations have one
+
+    protection.check_url(url, "OA_FANOUT_NATS_URL", secure="tls")
+
+    def opened(heard: Heard) -> Channel:
+        return NatsChannel(url, settings.subject, heard, random.random, note_connected, lambda: protection.trust)
+
+    return opened
 
 
 async def _write(

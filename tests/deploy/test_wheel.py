@@ -27,6 +27,7 @@ OURS = {
     "openagents_betterproto",
     "oa_base",
     "oa_client",
+    "oa_fanout",
     "oa_khala",
     "oa_localstack",
     "oa_platform",

@@ -6,8 +6,8 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from oa_localstack.installation.ports import HOST
 from oa_localstack.installation.secrets import load_or_create
 from oa_localstack.services import ask
 from oa_platform.config.ports import PORT_OFFSETS
+from oa_testing.nats import nats_server
 from oa_testing.postgres import FAST, free_port
 from oa_testing.stack import StackUnderTest
 from tests.e2e.world import RUN_TIMEOUT_S, STEP_TIMEOUT_S, Counting, Tail, signed_in
@@ -28,8 +29,12 @@ KEEPALIVE = {"OA_GRPC_KEEPALIVE_MS": "1000", "OA_GRPC_KEEPALIVE_TIMEOUT_MS": "10
 
 
 @asynccontextmanager
-async def _two_runtimes(scratch: Path) -> AsyncIterator[StackUnderTest]:
-    """A stack whose services know of a second runtime, which starts last and is the one that workers attach to."""
+async def _two_runtimes(scratch: Path, settings: Mapping[str, str] | None = None) -> AsyncIterator[StackUnderTest]:
+    """A stack whose services know of a second runtime, which starts last and is the one that workers attach to.
+
+    `settings` are those of both runtimes.
+    """
+    settings = settings or {}
     base = free_port(tuple(PORT_OFFSETS.values()))
     first = f"{HOST}:{base + PORT_OFFSETS['runtime_grpc']}"
     second, ops_port = f"{HOST}:{free_port()}", free_port()
@@ -38,11 +43,13 @@ async def _two_runtimes(scratch: Path) -> AsyncIterator[StackUnderTest]:
         "control": {**knowing, "OA_RUNTIME_PUBLIC_GRPC": second},
         "projector": knowing,
         "khala_gateway": knowing,
+        "runtime": settings,
     }
     stack = StackUnderTest(scratch / "home", port_base=base, postgres_settings=FAST, overrides=overrides)
     await stack.start()
     try:
-        async with _runtime(stack, {"OA_GRPC_ADDRESS": second, "OA_OPS_ADDRESS": f"{HOST}:{ops_port}"}):
+        addresses = {"OA_GRPC_ADDRESS": second, "OA_OPS_ADDRESS": f"{HOST}:{ops_port}"}
+        async with _runtime(stack, {**settings, **addresses}):
             async with asyncio.timeout(STEP_TIMEOUT_S):
                 while not (await ask(ops_port)).ready:
                     await asyncio.sleep(0.05)
@@ -105,4 +112,23 @@ async def test_a_run_is_watched_to_its_end_while_one_runtime_is_away(
             assert tail.finish is not None
             assert (bytes(tail.stdout), bytes(tail.stderr)) == (counting.stdout, counting.stderr)
             assert (await world.assert_proved(tail, store)).attempts == 1
+            await world.assert_summarised(tail)
+
+
+@pytest.mark.parametrize("over_nats", [False, True], ids=["postgres", "nats"])
+async def test_each_runtime_hears_of_the_others_commits_at_once(over_nats: bool, scratch: Path, tmp_path: Path) -> None:
+    """Neither ever looks at the heads: what the other stores is followed because it is told."""
+    async with AsyncExitStack() as stack_of, asyncio.timeout(RUN_TIMEOUT_S):
+        settings = {"OA_TAIL_POLL_MS": "600000"}
+        if over_nats:
+            settings["OA_FANOUT_NATS_URL"] = (await stack_of.enter_async_context(nats_server())).url
+        stack = await stack_of.enter_async_context(_two_runtimes(scratch, settings))
+        world = await stack_of.enter_async_context(signed_in(stack, tmp_path / "client"))
+        store = world.open_store()
+        await stack_of.enter_async_context(world.worker())
+        for _ in range(4):
+            run = await world.client.commands.start_exec(["seq", "20"])
+            tail = Tail(run.run_id)
+            await world.follow(tail, store)
+            assert tail.finish is not None
             await world.assert_summarised(tail)

@@ -26,6 +26,7 @@ CLIENT_MODULES = ("client", "transport", "follow/items", "follow/updates", "proo
 LIBRARIES = (
     "oa_base",
     "oa_client",
+    "oa_fanout",
     "oa_khala",
     "oa_localstack",
     "oa_platform",

@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import json
 import os
-import ssl
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -69,7 +68,6 @@ class JwksCache:
         self._watch = watch
         self._transport = transport
         self._protection = protection
-        self._system_trust = ssl.create_default_context()
         self._keys: Mapping[str, Ed25519PublicKey] = {}
         self._lock = asyncio.Lock()
         self._tried_at = float("-inf")
@@ -135,9 +133,7 @@ class JwksCache:
 
     def _client(self) -> httpx.AsyncClient:
         """For one fetch, with the authorities of the moment: they change with the files."""
-        certificates = self._protection.certificates
-        trust = certificates.current.trust if certificates else self._system_trust
-        timeout_s = self._settings.fetch_timeout_s
+        timeout_s, trust = self._settings.fetch_timeout_s, self._protection.trust
         return httpx.AsyncClient(timeout=timeout_s, transport=self._transport, verify=trust, trust_env=False)
 
     async def _fetch(self) -> Mapping[str, Ed25519PublicKey]:

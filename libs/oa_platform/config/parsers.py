@@ -257,6 +257,18 @@ def proxy_url() -> Parser[Secret]:
     return Parser(parse, "a URL like http://proxy.example.com:3128", secret=True)
 
 
+def nats_url() -> Parser[Secret]:
+    """A NATS server; secret, because it may hold a password or a token."""
+
+    def parse(given: str) -> Secret:
+        parts = urlsplit(given)
+        if parts.scheme not in ("nats", "tls") or not parts.hostname or parts.path.strip("/") or parts.query:
+            raise ValueError
+        return Secret(given.rstrip("/"))
+
+    return Parser(parse, "a URL like nats://user:password@nats.example.com:4222, or tls://…", secret=True)
+
+
 def postgres_url() -> Parser[Secret]:
     """A database URL; secret, because it holds a password."""
 

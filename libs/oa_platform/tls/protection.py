@@ -8,9 +8,11 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from urllib.parse import urlsplit
 
 import structlog
@@ -43,13 +45,19 @@ class Protection:
         self._check(target.is_loopback, f"calls go to {target}", "")
         return self.certificates
 
-    def check_url(self, url: str, variable: str) -> None:
-        """Raise Refusal(invalid_setting) for a URL that is neither https nor loopback."""
+    def check_url(self, url: str, variable: str, secure: str = "https") -> None:
+        """Raise Refusal(invalid_setting) for a URL that is neither of the scheme `secure` nor loopback."""
         parts = urlsplit(url)
-        if parts.scheme == "https" or is_loopback(parts.hostname or "") or self._allowed(f"{variable} is {url}"):
+        shown = f"{variable} is {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        if parts.scheme == secure or is_loopback(parts.hostname or "") or self._allowed(shown):
             return
-        message = f"{variable} is {url}, which is neither https nor loopback; give an https URL{_OR_PLAIN}"
+        message = f"{shown}, which is neither {secure} nor loopback; give a URL with {secure}{_OR_PLAIN}"
         raise Refusal("invalid_setting", message, field=variable)
+
+    @property
+    def trust(self) -> ssl.SSLContext:
+        """Whom a client of a server with TLS believes: the system's authorities, and ours."""
+        return self.certificates.current.trust if self.certificates else _system_trust()
 
     def _check(self, near: bool, what: str, variable: str) -> None:
         if self.certificates is not None or near or self._allowed(what):
@@ -62,6 +70,11 @@ class Protection:
         if self.allow_plaintext:
             _log.warning("plaintext", what=what, allowed_by="OA_ALLOW_PLAINTEXT")
         return self.allow_plaintext
+
+
+@cache  # reading the system's authorities takes tens of milliseconds
+def _system_trust() -> ssl.SSLContext:
+    return ssl.create_default_context()
 
 
 _OR_PLAIN = ", or OA_ALLOW_PLAINTEXT=true where the network protects what is said"

@@ -19,6 +19,12 @@ COMMANDS = Counter(
     ["command", "outcome"],
     registry=REGISTRY,
 )
+FANOUT_CONNECTED = Gauge(
+    "oa_runtime_fanout_connected",
+    "1 while the channel of OA_FANOUT_NATS_URL is connected; also without one.",
+    registry=REGISTRY,
+)
+FANOUT_CONNECTED.set(1)
 QUEUE_COMMANDS = Gauge("oa_runtime_queue_commands", "Commands waiting, all partitions.", registry=REGISTRY)
 BATCH_COMMANDS = Histogram(
     "oa_runtime_batch_commands",

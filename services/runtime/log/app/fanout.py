@@ -31,10 +31,6 @@ class Fanout(Protocol):
         """Call the hint for whatever others have committed, until cancelled."""
         ...
 
-    async def check(self) -> None:
-        """Readiness. Raises Refusal unavailable while nothing can be heard."""
-        ...
-
 
 def publisher(publish: Publish, fanout: Fanout) -> Publish:
     """Hands what this replica has committed to `publish`, and tells the other replicas."""

@@ -15,12 +15,11 @@ from oa_platform.config.shared import DatabaseSettings
 from oa_platform.postgres import listen
 from services.runtime.authority.domain import Head
 from services.runtime.log.app.fanout import Hint
+from services.runtime.log.domain.places import MAX_PLACES, places_of, places_text
 from services.runtime.log.store import sql
 
 CHANNEL = "runtime_log"
 """Also the one on which `runtime.give_log_epoch` says that the log has another epoch."""
-MAX_NOTIFIED_PARTITIONS = 200
-"""Maximum number of partitions named in one notification."""
 
 _log = structlog.get_logger(__name__)
 _OWN_GRACE_S = 0.05
@@ -40,8 +39,8 @@ class PostgresNotification:
 
     def arguments(self, heads: Mapping[int, Head]) -> tuple[str]:
         """Postgres takes less than 8000 bytes; what does not fit is found by looking at the heads."""
-        places = [f"{partition}:{head.position}" for partition, head in heads.items()]
-        return (" ".join([self._replica_id, *places[:MAX_NOTIFIED_PARTITIONS]]),)
+        places = [(partition, head.position) for partition, head in heads.items()]
+        return (f"{self._replica_id} {places_text(places[:MAX_PLACES])}",)
 
 
 class PostgresFanout(listen.Listener):
@@ -78,9 +77,9 @@ class PostgresFanout(listen.Listener):
         if payload == _NEW_EPOCH:
             self._new_epoch()
             return
-        replica_id, *places = payload.split(" ")
+        replica_id, _, places = payload.partition(" ")
         try:
-            heads = [(int(partition), int(position)) for partition, position in (one.split(":") for one in places)]
+            heads = places_of(places)
         except ValueError:
             _log.warning("strange_notification")
             return

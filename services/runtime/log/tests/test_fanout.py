@@ -15,8 +15,9 @@ from oa_testing.postgres import Database
 from services.runtime.authority.domain import Head
 from services.runtime.log.app.fanout import Fanout, publisher
 from services.runtime.log.domain.batch import Batch, wanted_by
+from services.runtime.log.domain.places import MAX_PLACES
 from services.runtime.log.domain.records import LogRecord
-from services.runtime.log.store.fanout import MAX_NOTIFIED_PARTITIONS, PostgresFanout, PostgresNotification
+from services.runtime.log.store.fanout import PostgresFanout, PostgresNotification
 from services.runtime.log.store.log import PostgresLog
 from services.runtime.log.tests.one_sequencer import FAST, ORG, PARTITION, SPEC, USER, replica, run_id_in
 
@@ -115,10 +116,10 @@ async def _store_on_a_head_that_has_moved(store: PostgresLog) -> None:
 
 
 def test_a_notification_fits_whatever_a_batch_has_grown() -> None:
-    heads = {number: Head(2**63 - 1, b"") for number in range(10_000, 10_000 + 2 * MAX_NOTIFIED_PARTITIONS)}
+    heads = {number: Head(2**63 - 1, b"") for number in range(10_000, 10_000 + 2 * MAX_PLACES)}
     (payload,) = PostgresNotification("rep_" + "0" * 26).arguments(heads)
     assert len(payload) < 8000
-    assert len(payload.split(" ")) == 1 + MAX_NOTIFIED_PARTITIONS
+    assert len(payload.split(" ")) == 1 + MAX_PLACES
 
 
 class _Remembered:
@@ -131,9 +132,6 @@ class _Remembered:
         self.told.append(dict(positions))
 
     async def run(self) -> None:
-        raise NotImplementedError
-
-    async def check(self) -> None:
         raise NotImplementedError
 
 

@@ -1,0 +1,176 @@
+"""Every channel carries what one says to all others, and to itself nothing; and goes on when its way was broken."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from oa_fanout.channel import Channel, Heard
+from oa_fanout.nats import NatsChannel
+from oa_testing.memory_channel import MemoryHub
+from oa_testing.nats import nats_server
+from oa_testing.waiting import eventually
+
+Open = Callable[[Heard], Channel]
+SUBJECT = "test.words"
+
+
+def _ignore(_: str) -> None:
+    pass
+
+
+@dataclass
+class Member:
+    """One of those that talk."""
+
+    open_channel: Open
+    heard: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.channel = self.open_channel(self.heard.append)
+
+
+@asynccontextmanager
+async def members(open_channel: Open, count: int) -> AsyncIterator[list[Member]]:
+    """So many that hear each other already."""
+    talking = [Member(open_channel) for _ in range(count)]
+    tasks = [asyncio.create_task(each.channel.run()) for each in talking]
+    try:
+        await all_hear(talking, "ready")
+        for each in talking:
+            each.heard.clear()
+        yield talking
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def all_hear(talking: list[Member], text: str) -> None:
+    """Each says it until all others have heard it: the first ones may be lost."""
+    for one in talking:
+        others = [each for each in talking if each is not one]
+        while not all(f"{text} {id(one)}" in each.heard for each in others):
+            await one.channel.say(f"{text} {id(one)}")
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def in_memory() -> AsyncIterator[Open]:
+    yield MemoryHub().channel
+
+
+@asynccontextmanager
+async def over_nats() -> AsyncIterator[Open]:
+    async with nats_server() as server:
+        yield lambda heard: NatsChannel(server.url, SUBJECT, heard, lambda: 0.5)
+
+
+@pytest.mark.parametrize("way", [in_memory, over_nats])
+async def test_all_others_hear_it_in_its_order_and_whoever_says_it_does_not(
+    way: Callable[[], AbstractAsyncContextManager[Open]],
+) -> None:
+    async with way() as open_channel, members(open_channel, 3) as (one, two, three):
+        for number in range(100):
+            await one.channel.say(f"word {number}")
+        await eventually(lambda: len(two.heard) == len(three.heard) == 100)
+        assert two.heard == three.heard == [f"word {number}" for number in range(100)]
+        assert one.heard == []
+
+
+@pytest.mark.parametrize("way", [in_memory, over_nats])
+async def test_who_has_ended_hears_nothing_and_costs_the_others_nothing(
+    way: Callable[[], AbstractAsyncContextManager[Open]],
+) -> None:
+    async with way() as open_channel, members(open_channel, 2) as (one, two):
+        gone = Member(open_channel)
+        task = asyncio.create_task(gone.channel.run())
+        await all_hear([one, two, gone], "here")
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        heard = len(gone.heard)
+        await one.channel.say("later")
+        await eventually(lambda: "later" in two.heard)
+        assert len(gone.heard) == heard
+        await gone.channel.say("to nobody")
+
+
+async def test_a_hub_carries_as_it_is_told_to() -> None:
+    hub = MemoryHub(carry=lambda text: () if text == "lost" else (text, text))
+    async with members(hub.channel, 2) as (one, two):
+        for text in ("lost", "twice"):
+            await one.channel.say(text)
+        assert two.heard == ["twice", "twice"]
+
+
+async def test_a_server_that_goes_away_is_come_back_to() -> None:
+    said: list[str] = []
+
+    def opened(heard: Heard) -> NatsChannel:
+        return NatsChannel(server.url, SUBJECT, heard, lambda: 0.5, said.append)
+
+    async with nats_server() as server, members(opened, 2) as talking:
+        assert said == ["", ""]
+        await server.kill()
+        await eventually(lambda: len(said) >= 4)
+        await talking[0].channel.say("lost")
+        await server.start()
+        await all_hear(talking, "again")
+        assert "lost" not in talking[1].heard
+        assert said[-1] == ""
+        assert all(said[2:4])
+
+
+async def test_a_server_that_is_not_there_yet_is_waited_for() -> None:
+    why: list[str] = []
+    channel = NatsChannel("nats://127.0.0.1:1", SUBJECT, _ignore, lambda: 0.5, why.append)
+    task = asyncio.create_task(channel.run())
+    await eventually(lambda: len(why) >= 2)
+    assert not channel.connected
+    assert all(why)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def test_a_server_that_wants_a_password_gets_it() -> None:
+    async with nats_server("--user", "log", "--pass", "word") as server:
+        right = server.url.replace("//", "//log:word@")
+        async with members(lambda heard: NatsChannel(right, SUBJECT, heard, lambda: 0.5), 2):
+            why: list[str] = []
+            wrong = NatsChannel(server.url, SUBJECT, _ignore, lambda: 0.5, why.append)
+            task = asyncio.create_task(wrong.run())
+            await eventually(lambda: len(why) >= 2)
+            assert all(why)
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+async def test_bytes_that_are_no_text_are_passed_over() -> None:
+    async with (
+        nats_server() as server,
+        members(lambda heard: NatsChannel(server.url, SUBJECT, heard, lambda: 0.5), 2) as (one, two),
+    ):
+        assert isinstance(one.channel, NatsChannel)
+        assert one.channel._connection is not None
+        await one.channel._connection.publish(SUBJECT, b"\xff\xfe")
+        await one.channel.say("text")
+        await eventually(lambda: two.heard == ["text"])
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.001, 0.005, 0.02, 0.05])
+async def test_it_ends_when_it_is_cancelled_whatever_it_does(after_s: float) -> None:
+    async with nats_server("--user", "log", "--pass", "word") as server:
+        channel = NatsChannel(server.url, SUBJECT, _ignore, lambda: 0.0)
+        task = asyncio.create_task(channel.run())
+        await asyncio.sleep(after_s)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task

@@ -1,0 +1,63 @@
+"""The fan-out over a channel that Postgres has no part in: told after the commit, by whatever carries short texts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from oa_fanout.channel import Channel, Heard
+from oa_platform.process.word import Word
+from services.runtime.log import metrics
+from services.runtime.log.app.fanout import Hint
+from services.runtime.log.domain.places import places_of, texts_of
+
+_log = structlog.get_logger(__name__)
+_LOOK_S = 60.0
+
+
+class ChannelFanout:
+    """A `Fanout`. What is committed while a text is on its way goes out with the next one, each partition once."""
+
+    def __init__(self, open_channel: Callable[[Heard], Channel], hint: Hint) -> None:
+        self._channel = open_channel(self._heard)
+        self._hint = hint
+        self._untold: dict[int, int] = {}
+        self._word = Word()
+
+    def publish(self, positions: Mapping[int, int]) -> None:
+        """Tell the others soon."""
+        self._untold.update(positions)
+        self._word.give()
+
+    async def run(self) -> None:
+        """Tell and hear, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._channel.run())
+            tasks.create_task(self._say())
+
+    async def _say(self) -> None:
+        while True:
+            await self._word.within(_LOOK_S)
+            untold, self._untold = self._untold, {}
+            for text in texts_of(untold):
+                await self._channel.say(text)
+
+    def _heard(self, text: str) -> None:
+        try:
+            places = places_of(text)
+        except ValueError:
+            _log.warning("strange_notification")
+            return
+        for partition, position in places:
+            self._hint(partition, position)
+
+
+def note_connected(why: str) -> None:
+    """The way to the other replicas is there, or is not and why."""
+    metrics.FANOUT_CONNECTED.set(0 if why else 1)
+    if why:
+        _log.warning("fanout_disconnected", why=why)
+    else:
+        _log.info("fanout_connected")

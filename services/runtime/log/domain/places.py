@@ -1,0 +1,24 @@
+"""How far partitions have come, as a text: "partition:position partition:position …"."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+MAX_PLACES = 200
+"""Maximum number of partitions that are named in one text. A notification of Postgres has less than 8000 bytes."""
+
+
+def places_text(places: Iterable[tuple[int, int]]) -> str:
+    """The text of at most MAX_PLACES."""
+    return " ".join(f"{partition}:{position}" for partition, position in places)
+
+
+def places_of(text: str) -> list[tuple[int, int]]:
+    """What a text names. Raises ValueError for another one."""
+    return [(int(partition), int(position)) for partition, position in (one.split(":") for one in text.split(" "))]
+
+
+def texts_of(positions: Mapping[int, int]) -> Sequence[str]:
+    """As many texts as it takes for all of them."""
+    places = list(positions.items())
+    return [places_text(places[start : start + MAX_PLACES]) for start in range(0, len(places), MAX_PLACES)]
