@@ -11,7 +11,9 @@ EDGE_AUDIENCE = "openagents-edge"
 RUNTIME_AUDIENCE = "runtime"
 KHALA_AUDIENCE = "khala"
 SYNC_CLAIMS_VERSION = 1
-"""Version of the claims of sync tokens; those of another are not understood."""
+"""Version of the claims of sync tokens that name each topic."""
+SYNC_GRANTS_VERSION = 2
+"""Version of the claims of sync tokens that grant topics by their form, one by one or all of an owner."""
 
 
 class PrincipalKind(StrEnum):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from oa_base.version import VERSION
 from oa_client.core.log import AppliedLog, fold
 from oa_client.core.store import WatermarkStore
@@ -53,8 +55,13 @@ class Client:
         who = self.auth.credentials()
         return f"{who.user_id}/{who.org_id}/{self.auth.device_id}"
 
-    def subscription(self, store: WatermarkStore, *, max_batch: int = MAX_BATCH) -> Subscription:
-        """A subscription that persists into `store`, at most `max_batch` elements in one transaction."""
+    def subscription(
+        self, store: WatermarkStore, *, max_batch: int = MAX_BATCH, grants: Collection[str] = ()
+    ) -> Subscription:
+        """A subscription that persists into `store`, at most `max_batch` elements in one transaction.
+
+        `grants`: see `Subscription`; `oa_khala.grants.runs_of` makes one.
+        """
         return Subscription(
             self.auth.device_id,
             self.build_id,
@@ -64,6 +71,7 @@ class Client:
             surface=self._surface,
             khala_url=self._khala_url,
             max_batch=max_batch,
+            grants=grants,
         )
 
 

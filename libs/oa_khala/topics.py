@@ -22,6 +22,7 @@ class TopicClass:
     `name` is for logs and metric labels. `required_scope` must stand in the token. `source` is the service that
     serves them. `replay_budget` is the maximum number of events that one resume may replay where a snapshot is the
     alternative. `chained`: its events have chain values, so its cursors can be bound to what was applied.
+    `owner_prefixes` begin the ids of those whose topics of this class can be granted all together (`grants`).
     """
 
     name: str
@@ -32,10 +33,29 @@ class TopicClass:
     source: Source
     replay_budget: int
     chained: bool = False
+    owner_prefixes: tuple[str, ...] = ()
+
+    @property
+    def form(self) -> str:
+        """The form of its topics, with * for the id: `run:*:events`."""
+        return f"{self.prefix}*{self.suffix}"
 
 
-RUN_EVENTS = TopicClass("run_events", "run:", "run_", ":events", "runs.read", "runtime", 20_000, chained=True)
-WORKER_LIFECYCLE = TopicClass("worker_lifecycle", "worker:", "wrk_", ":lifecycle", "workers.read", "runtime", 10_000)
+_PEOPLE, _ORGS = ("usr_", "sva_"), ("org_",)
+RUN_EVENTS = TopicClass(
+    "run_events",
+    "run:",
+    "run_",
+    ":events",
+    "runs.read",
+    "runtime",
+    20_000,
+    chained=True,
+    owner_prefixes=_PEOPLE + _ORGS,
+)
+WORKER_LIFECYCLE = TopicClass(
+    "worker_lifecycle", "worker:", "wrk_", ":lifecycle", "workers.read", "runtime", 10_000, owner_prefixes=_ORGS
+)
 USER_RUNS = TopicClass("user_runs", "user:", "usr_", ":runs", "runs.read", "projector", 500)
 ORG_RUNS = TopicClass("org_runs", "org:", "org_", ":runs", "runs.read", "projector", 500)
 ORG_WORKERS = TopicClass("org_workers", "org:", "org_", ":workers", "workers.read", "projector", 500)

@@ -10,8 +10,9 @@ import pytest
 import pytest_asyncio
 
 from oa_client.follow.subscription import Subscription
-from oa_client.follow.updates import Applied
-from oa_khala.topics import user_runs
+from oa_client.follow.updates import Applied, Refused
+from oa_khala.grants import runs_of
+from oa_khala.topics import run_events, user_runs
 from oa_testing.stack import StackUnderTest
 from tests.e2e.world import RUN_TIMEOUT_S, STEP_TIMEOUT_S, Counting, Tail, World, signed_in
 
@@ -54,6 +55,30 @@ async def test_a_run_is_watched_cut_resumed_and_proved(world: World, tmp_path: P
     assert tail.finish.exec.duration_ms >= 120 * Counting.PAUSE_S * 1000
     await world.assert_proved(tail, store)
     await world.assert_summarised(tail)
+
+
+async def test_all_runs_of_an_org_are_followed_by_one_token_as_they_come(world: World) -> None:
+    grant = runs_of((await world.client.commands.caller()).org_id)
+    following = world.client.subscription(world.open_store(), grants=[grant])
+    tails: dict[str, Tail] = {}
+
+    async def start_one() -> None:
+        run = await world.client.commands.start_exec(["true"])
+        tails[run_events(run.run_id)] = Tail(run.run_id)
+        await following.follow(run_events(run.run_id))
+
+    async with world.worker(), asyncio.timeout(RUN_TIMEOUT_S), following:
+        await start_one()
+        async for update in following.updates():
+            assert not isinstance(update, Refused), update
+            if isinstance(update, Applied):
+                tail = tails[update.topic]
+                tail.take(update.seq, update.payload)
+                if tail.finish and len(tails) == 3:
+                    break
+                if tail.finish:
+                    await start_one()
+    assert all(tail.finish for tail in tails.values())
 
 
 async def test_a_client_that_comes_back_later_resumes_from_what_it_persisted(world: World, tmp_path: Path) -> None:

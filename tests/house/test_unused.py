@@ -31,6 +31,7 @@ ALLOWED = {
     "replay": "API: the state that stored events lead to, in one call",
     "replay_folder": "API: for tests of agents",
     "resumed": "API: for surfaces that go to sleep",
+    "runs_of": "API: for programs that follow many runs by one token",
     "state_hash": "API: recorded histories are compared by it",
     "saved": "API: for tests of agents",
     "steps": "API: for tests of agents",

@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import random
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from typing import Protocol, Self
 
 from oa_base.catalogue import ClientAction
@@ -75,13 +75,17 @@ class Subscription:
         max_batch: int = MAX_BATCH,
         limits: ClientLimits | None = None,
         now_ms: Callable[[], int] | None = None,
+        grants: Collection[str] = (),
     ) -> None:
         """`khala_url` overrides the address that comes with the token.
+
+        `grants`: topics of owners, as `run:org_<ULID>:events`, that tokens are asked for in place of each such topic by
+        name. Whoever follows many runs needs one token for them, and none for a run that comes later.
 
         `max_batch`: most elements persisted in one transaction. With 1, an `Applied` is handed out before the next
         element is persisted.
         """
-        self._session = ClientSession(device_id, client_build_id, limits, RunChains())
+        self._session = ClientSession(device_id, client_build_id, limits, RunChains(), grants)
         self._tokens = tokens
         self._sockets = sockets
         self._store = store

@@ -16,7 +16,7 @@ class Instant:
 
 @dataclass(frozen=True, slots=True)
 class SyncToken:
-    """A token from control: its text, the topics it grants, and for how long it is valid from now on.
+    """A token from control: its text, what it grants (`oa_khala.grants`), and for how long it is valid from now on.
 
     `refused` holds topics that were asked for and not granted, each with its reason.
     """
@@ -99,7 +99,8 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class NeedToken:
-    """Get a sync token for `topics`; answer with `token` or `no_token`. At most one is asked for at a time."""
+    """Get a sync token for `topics`, or all of an owner (`oa_khala.grants`); answer with `token` or
+    `no_token`. At most one is asked for at a time."""
 
     topics: frozenset[str]
 

@@ -32,10 +32,12 @@ class Connection:
     `end_reason` is why the gateway will close it, once it has said so.
     """
 
-    def __init__(self, topics: Subscriptions, limits: ClientLimits, out: list[Command]) -> None:
+    def __init__(
+        self, topics: Subscriptions, limits: ClientLimits, out: list[Command], grants: Collection[str]
+    ) -> None:
         self.state = State.IDLE
         self.generation = 0
-        self.tokens = Tokens(limits)
+        self.tokens = Tokens(limits, grants)
         self.deadlines = Deadlines(limits)
         self.reconnecting = Reconnecting()
         self._topics = topics

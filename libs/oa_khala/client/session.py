@@ -10,6 +10,8 @@ generation reports is dropped, so a late socket can't disturb the present one. W
 expect it (`states`) is dropped too.
 """
 
+from collections.abc import Collection
+
 from oa_base.catalogue import ClientAction
 from oa_khala.client.commands import (
     Chains,
@@ -50,15 +52,16 @@ class ClientSession:
         client_build_id: str,
         limits: ClientLimits | None = None,
         chains: Chains | None = None,
+        grants: Collection[str] = (),
     ) -> None:
-        """`chains` binds cursors to what was applied; without it they are numbers only."""
+        """`chains` binds cursors to what was applied; without it they are numbers only. `grants`: see `Tokens`."""
         self.unknown_frames = 0
         self.limits = limits or ClientLimits()
         self._device_id = device_id
         self._client_build_id = client_build_id
         self._out: list[Command] = []
         self._topics = Subscriptions(self.limits, chains or NoChains())
-        self._connection = Connection(self._topics, self.limits, self._out)
+        self._connection = Connection(self._topics, self.limits, self._out, grants)
 
     @property
     def state(self) -> State:

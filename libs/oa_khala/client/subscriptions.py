@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 
 from oa_khala.client.commands import Chains, ClientLimits, TopicFailed
 from oa_khala.client.deadlines import NEVER
@@ -45,11 +45,11 @@ class Subscriptions:
         """Those that a token is needed for."""
         return frozenset(topic.name for topic in self._topics.values() if topic.phase is not Phase.FAILED)
 
-    def lacking(self, names: Iterable[str], granted: frozenset[str]) -> bool:
+    def lacking(self, names: Iterable[str], granted: Container[str]) -> bool:
         """Whether one of `names` waits to be asked for, and the token doesn't grant it."""
         return any(topic.name not in granted for topic in self._idle(names))
 
-    def requests(self, names: Iterable[str], granted: frozenset[str]) -> Iterator[Subscribe]:
+    def requests(self, names: Iterable[str], granted: Container[str]) -> Iterator[Subscribe]:
         """The frames that ask for those of `names` that wait for it and are granted."""
         ready = [topic for topic in self._idle(names) if topic.name in granted]
         size = self._limits.subscribe_batch

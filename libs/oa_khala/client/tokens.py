@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from oa_base.backoff import RECONNECT
 from oa_khala.client.commands import ClientLimits, Instant, NeedToken, SyncToken
 from oa_khala.client.deadlines import NEVER
+from oa_khala.grants import Grants, grants_of
 
 
 class Tokens:
     """`retry_at_ms` and `refresh_at_ms` say when to ask again: because none was to be had, or because this one ages."""
 
-    def __init__(self, limits: ClientLimits) -> None:
+    def __init__(self, limits: ClientLimits, grants: Collection[str] = ()) -> None:
+        """`grants`: topics of owners that are asked for in place of each topic by name, as in `oa_khala.grants`."""
         self.retry_at_ms = NEVER
         self.refresh_at_ms = NEVER
         self._limits = limits
@@ -19,6 +23,8 @@ class Tokens:
         self._shown: str | None = None
         self._asked = False
         self._wanted: frozenset[str] = frozenset()
+        self._granted = Grants()
+        self._grants = frozenset(grants)
         self._attempts = 0
         self._revoked = False
 
@@ -28,9 +34,9 @@ class Tokens:
         return self._token is not None
 
     @property
-    def topics(self) -> frozenset[str]:
-        """What the token grants."""
-        return self._token.topics if self._token else frozenset()
+    def topics(self) -> Grants:
+        """What the token may open."""
+        return self._granted if self._token else Grants()
 
     def usable(self, now_ms: int) -> bool:
         """Whether it is worth a connection."""
@@ -41,13 +47,18 @@ class Tokens:
         self.retry_at_ms = self.refresh_at_ms = NEVER
         if not wanted or self._asked:
             return None
-        self._asked, self._wanted = True, wanted
-        return NeedToken(wanted)
+        opened = grants_of(self._grants)
+        self._asked = True
+        self._wanted = self._grants | {topic for topic in wanted if topic not in opened}
+        return NeedToken(self._wanted)
 
     def granted(self, token: SyncToken, now_ms: int) -> frozenset[str]:
-        """The answer is `token`. Returns what was asked for and not granted."""
+        """The answer is `token`. Returns what was asked for and not granted; topics of an owner that were not are no
+        longer asked for: each is by its name from then on."""
         self._asked, self._attempts, self.retry_at_ms = False, 0, NEVER
         self._token = token
+        self._granted = grants_of(token.topics)
+        self._grants &= token.topics
         # Computed with a wrong clock, `expires_in_ms` may be anything; WELCOME then says what is true.
         self._lives(max(token.expires_in_ms, self._limits.least_token_life_ms), now_ms)
         return self._wanted - token.topics

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 from oa_base.identity import TokenHolder
 from oa_base.refusal import Refusal
+from oa_khala.grants import AllOf, Grants
 from oa_khala.topics import Topic, parse_topic
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A verified sync token. `expires_at_ms` is in milliseconds since the Unix epoch."""
+    """A verified sync token: `topics` by name, and `all_of` an owner's. `expires_at_ms` is since the Unix epoch."""
 
     subject: str
     org_id: str
@@ -21,11 +22,17 @@ class Grant:
     expires_at_ms: int
     issued_s: int = 0
     """When it was issued, in seconds since the Unix epoch."""
+    all_of: frozenset[AllOf] = frozenset()
 
     @property
     def holder(self) -> TokenHolder:
         """Whose token it is."""
         return TokenHolder(self.subject, self.org_id, self.session_id, self.issued_s)
+
+    @property
+    def grants(self) -> Grants:
+        """What it may open."""
+        return Grants(self.topics, self.all_of)
 
 
 GRANTS_NOTHING = Grant("", "", frozenset(), frozenset(), "", "", "", 0)
@@ -33,13 +40,13 @@ GRANTS_NOTHING = Grant("", "", frozenset(), frozenset(), "", "", "", 0)
 
 
 def admit(grant: Grant, text: str, *, field: str = "topic") -> Topic:
-    """The topic that `text` names, if `grant` allows it.
+    """The topic that `text` names, if `grant` may open it: `check_owner` says whether it does.
 
     Raises Refusal `invalid_topic`, `forbidden_topic` (not in the token) or `missing_scope`, in this order.
     """
     topic = parse_topic(text, field=field)
-    if text not in grant.topics:
-        raise Refusal("forbidden_topic", "the token does not grant this topic; get one that does", field=field)
+    if text not in grant.grants:
+        raise _forbidden(field)
     if topic.required_scope not in grant.scopes:
         raise Refusal(
             "missing_scope", f"the topic needs the scope {topic.required_scope}; get a token that has it", field=field
@@ -47,12 +54,31 @@ def admit(grant: Grant, text: str, *, field: str = "topic") -> Topic:
     return topic
 
 
-def check_owner(grant: Grant, owner_user_id: str, owner_org_id: str) -> None:
-    """Raises Refusal `owner_mismatch` unless the source says that the topic is the token's subject's or org's."""
+def check_owner(grant: Grant, topic: Topic, owner_user_id: str, owner_org_id: str) -> None:
+    """Raises Refusal unless `grant` opens `topic`, which its source says belongs to these owners.
+
+    `owner_mismatch` if the token names the topic, which is neither its subject's nor its org's; `forbidden_topic` if
+    the topic is of none of the owners whose topics the token grants.
+    """
+    if str(topic) not in grant.topics:
+        if not any(one.opens(topic, owner_user_id, owner_org_id, grant.org_id) for one in grant.all_of):
+            raise _forbidden()
+        return
     own = owner_user_id != "" and owner_user_id == grant.subject
     of_org = owner_org_id != "" and owner_org_id == grant.org_id
     if not own and not of_org:
         raise Refusal("owner_mismatch", "the topic belongs to somebody else; sign in as its owner")
+
+
+def concealed(grant: Grant, topic: Topic, refusal: Refusal) -> Refusal:
+    """What a client hears of `refusal`: where its token doesn't name the topic, one that is not there is refused like
+    one that is somebody else's."""
+    named = str(topic) in grant.topics
+    return refusal if named or refusal.reason != "not_found" else _forbidden()
+
+
+def _forbidden(field: str = "") -> Refusal:
+    return Refusal("forbidden_topic", "the token does not grant this topic; get one that does", field=field)
 
 
 def check_device(grant: Grant, device_id: str) -> None:

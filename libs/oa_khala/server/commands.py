@@ -21,6 +21,8 @@ class Subscription:
     next_seq: int = 0
     # Head at the time of SUBSCRIBED, until CAUGHT_UP has been said; then -1.
     catch_up_to: int = -1
+    # Whose the source says that it is, user and org; None before it has.
+    owners: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

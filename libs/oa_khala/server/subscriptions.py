@@ -14,7 +14,7 @@ from oa_base.refusal import Refusal
 from oa_khala import frames
 from oa_khala.cursors import STALE_REASONS, Stale, plan_subscription
 from oa_khala.frames import Cursor, TopicState
-from oa_khala.server.admission import GRANTS_NOTHING, Grant, admit, check_owner
+from oa_khala.server.admission import GRANTS_NOTHING, Grant, admit, check_owner, concealed
 from oa_khala.server.commands import Command, ConfirmCursor, JoinFeed, LeaveFeed, SendFrame, Serve, Subscription
 from oa_khala.server.limits import SessionLimits
 from oa_khala.topics import MAX_TOPIC_LENGTH, Topic
@@ -49,6 +49,8 @@ class Subscriptions:
         for subscription in list(self.by_topic.values()):
             try:
                 admit(grant, subscription.name)
+                if subscription.owners is not None:
+                    check_owner(grant, subscription.topic, *subscription.owners)
             except Refusal as refusal:
                 out += self.refused(subscription, refusal)
         return out
@@ -94,8 +96,9 @@ class Subscriptions:
         """Answer to JoinFeed: where the feed stands at this moment, and whose the topic is."""
         if not subscription.live:
             return []
+        subscription.owners = owner_user_id, owner_org_id
         try:
-            check_owner(self._grant, owner_user_id, owner_org_id)
+            check_owner(self._grant, subscription.topic, *subscription.owners)
         except Refusal as refusal:
             return self.refused(subscription, refusal)
         return self._serve(subscription, state)
@@ -119,7 +122,8 @@ class Subscriptions:
         """Answer to JoinFeed, or later news: the topic can't be served (any more)."""
         if not subscription.live:
             return []
-        return [*self._end(subscription.name), SendFrame(error_frame(refusal, subscription.name))]
+        error = error_frame(concealed(self._grant, subscription.topic, refusal), subscription.name)
+        return [*self._end(subscription.name), SendFrame(error)]
 
     def stale(self, subscription: Subscription, reason: str, state: TopicState, chain: bytes = b"") -> list[Command]:
         """The cursor can't be continued, the lineage that is being delivered has ended, or the floor has passed it."""

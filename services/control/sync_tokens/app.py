@@ -10,14 +10,15 @@ from typing import Protocol
 
 from oa_base.clock import Clock
 from oa_base.refusal import Refusal
-from oa_khala.topics import parse_topic
+from oa_khala.grants import parse_grant
+from oa_khala.topics import Topic
 from services.control.audit.domain import Action, Origin, by
 from services.control.policy.domain import StandingPrincipal
 from services.control.sessions.app import Sessions, Transaction
 from services.control.sync_tokens.domain import (
     Grant,
     asks_runtime,
-    decide_topic,
+    decide,
     granted_topics,
     needed_scopes,
     summary,
@@ -75,38 +76,39 @@ class SyncTokens:
         with no topic granted the reason of the first.
         """
         ttl = token_ttl(ttl_seconds)
-        grants = await self._decide_all(principal, tuple(dict.fromkeys(topics)))
+        grants = await self._decide_all(principal, tuple(dict.fromkeys(topics)), surface)
         async with self._transactions.begin() as tx:
             outcome = await self._record(tx, principal, grants, origin)
             session_end = await self._sessions.expiry(tx, principal)
-        topics_granted = settled(outcome)
+        granted = [parse_grant(topic) for topic in settled(outcome)]
         now = self._clock.now()
         expires_at = token_expiry(ttl, now, session_end)
-        scopes = needed_scopes([parse_topic(topic) for topic in topics_granted])
-        issued = self._issuer.for_topics(principal, topics_granted, scopes, surface, now, expires_at)
+        issued = self._issuer.for_topics(principal, granted, needed_scopes(granted), surface, now, expires_at)
         by_topic = {grant.topic: grant for grant in grants}
         in_order = tuple(by_topic[topic] for topic in topics)
         return SyncToken(issued.token, issued.expires_at, in_order)
 
-    async def _decide_all(self, principal: StandingPrincipal, topics: tuple[str, ...]) -> tuple[Grant, ...]:
+    async def _decide_all(
+        self, principal: StandingPrincipal, topics: tuple[str, ...], surface: str
+    ) -> tuple[Grant, ...]:
         permits = asyncio.Semaphore(MAX_OWNERSHIP_QUESTIONS)
 
-        async def decide(text: str) -> Grant:
+        async def decided(text: str) -> Grant:
             async with permits:
-                return await self._decide(principal, text)
+                return Grant(text, await self._decide(principal, text, surface))
 
-        return tuple(await asyncio.gather(*map(decide, topics)))
+        return tuple(await asyncio.gather(*map(decided, topics)))
 
-    async def _decide(self, principal: StandingPrincipal, text: str) -> Grant:
+    async def _decide(self, principal: StandingPrincipal, text: str, surface: str) -> str | None:
         try:
-            topic = parse_topic(text)
+            grant = parse_grant(text)
         except Refusal as refusal:
-            return Grant(text, refusal.reason)
+            return refusal.reason
         # Without the scope nobody's ownership is asked about: the answer would tell who owns what.
-        if topic.required_scope not in principal.effective_scopes or not asks_runtime(topic):
-            return Grant(text, decide_topic(principal, topic, principal.org_id))
-        run_org_id = await self._ownership.org_of_run(principal, topic.subject_id)
-        return Grant(text, decide_topic(principal, topic, run_org_id))
+        run_org_id: str | None = principal.org_id
+        if grant.required_scope in principal.effective_scopes and isinstance(grant, Topic) and asks_runtime(grant):
+            run_org_id = await self._ownership.org_of_run(principal, grant.subject_id)
+        return decide(principal, grant, surface, run_org_id)
 
     async def _record(
         self, tx: Transaction, principal: StandingPrincipal, grants: tuple[Grant, ...], origin: Origin

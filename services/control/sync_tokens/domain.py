@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from oa_base.refusal import Refusal
+from oa_khala.grants import AllOf
 from oa_khala.topics import ORG_RUNS, ORG_WORKERS, RUN_EVENTS, USER_NOTIFICATIONS, USER_RUNS, Topic
 from services.control.policy.domain import OrgOwned, Resource, Scope, Scoped, StandingPrincipal, UserOwned, authorize
 
@@ -16,6 +17,9 @@ MIN_TTL_S = 60
 MAX_TTL_S = 900
 MAX_AUDITED_TOPICS = 8
 """Maximum number of topics that the audit row of a mint names."""
+WIDE_SURFACES = frozenset({"cli", "sdk", "web", "desktop", "mobile"})
+"""Surfaces whose tokens may open all topics of an owner. Those of others, as a page that shows a run to somebody, open
+what they name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,24 +50,27 @@ def asks_runtime(topic: Topic) -> bool:
     return topic.topic_class is RUN_EVENTS
 
 
-def decide_topic(principal: StandingPrincipal, topic: Topic, run_org_id: str | None) -> str | None:
-    """None when `principal` may read `topic`, otherwise the catalogue's reason.
+def decide(principal: StandingPrincipal, grant: Topic | AllOf, surface: str, run_org_id: str | None) -> str | None:
+    """None when a token of `principal` for `surface` may carry `grant`, otherwise the catalogue's reason.
 
     `run_org_id` is the org that runtime says owns the run; None when there is no such run for this caller.
     """
-    owner = _owner(topic, run_org_id)
+    owner = _owner(grant, run_org_id)
     if owner is None:
         return "forbidden_topic"
-    denied = authorize(principal, Scoped(Scope(topic.required_scope)), owner)
-    return denied.reason if denied else None
+    if denied := authorize(principal, Scoped(Scope(grant.required_scope)), owner):
+        return denied.reason
+    return "surface_policy_denied" if isinstance(grant, AllOf) and surface not in WIDE_SURFACES else None
 
 
-def _owner(topic: Topic, run_org_id: str | None) -> Resource | None:
-    kind = topic.topic_class
+def _owner(grant: Topic | AllOf, run_org_id: str | None) -> Resource | None:
+    if isinstance(grant, AllOf):
+        return OrgOwned(grant.owner_id) if grant.of_org else UserOwned(grant.owner_id)
+    kind = grant.topic_class
     if kind in (USER_RUNS, USER_NOTIFICATIONS):
-        return UserOwned(topic.subject_id)
+        return UserOwned(grant.subject_id)
     if kind in (ORG_RUNS, ORG_WORKERS):
-        return OrgOwned(topic.subject_id)
+        return OrgOwned(grant.subject_id)
     if kind is RUN_EVENTS and run_org_id:
         return OrgOwned(run_org_id)
     return None
@@ -88,6 +95,6 @@ def summary(grants: Sequence[Grant]) -> str:
     return ", ".join(parts + [f"{count} {reason}" for reason, count in sorted(refused.items())])
 
 
-def needed_scopes(topics: Sequence[Topic]) -> tuple[str, ...]:
-    """The scopes that these topics need, sorted: the token carries them and no others."""
-    return tuple(sorted({topic.required_scope for topic in topics}))
+def needed_scopes(grants: Sequence[Topic | AllOf]) -> tuple[str, ...]:
+    """The scopes that these need, sorted: the token carries them and no others."""
+    return tuple(sorted({grant.required_scope for grant in grants}))

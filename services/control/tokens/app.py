@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from oa_khala.grants import AllOf
+from oa_khala.topics import Topic
 from oa_platform.system.ids import new_id
 from services.control.policy.domain import StandingPrincipal
 from services.control.tokens.domain import (
@@ -84,14 +86,14 @@ class TokenIssuer:
     def for_topics(
         self,
         principal: StandingPrincipal,
-        topics: Sequence[str],
+        grants: Sequence[Topic | AllOf],
         scopes: Sequence[str],
         surface: str,
         now: datetime,
         expires_at: datetime,
     ) -> IssuedToken:
-        """A sync token for `topics`, which have been decided."""
-        return self._issued(sync_claims(principal, topics, scopes, surface, _new_jti(), now, expires_at))
+        """A sync token with `grants`, which have been decided."""
+        return self._issued(sync_claims(principal, grants, scopes, surface, _new_jti(), now, expires_at))
 
     def _issued(self, claims: Claims) -> IssuedToken:
         return IssuedToken(self._signer.sign(claims), claims.expires_at)

@@ -11,11 +11,12 @@ from oa_base.identity import (
     ISSUER,
     KHALA_AUDIENCE,
     RUNTIME_AUDIENCE,
-    SYNC_CLAIMS_VERSION,
     PrincipalKind,
     TokenKind,
 )
 from oa_base.refusal import Refusal
+from oa_khala.grants import AllOf, write_claims
+from oa_khala.topics import Topic
 from services.control.policy.domain import WORKER_SCOPES, StandingPrincipal, known_scopes
 
 ACCESS_TTL = timedelta(hours=1)
@@ -64,24 +65,26 @@ def worker_claims(service_account_id: str, org_id: str, jti: str, now: datetime)
 
 def sync_claims(
     principal: StandingPrincipal,
-    topics: Sequence[str],
+    grants: Sequence[Topic | AllOf],
     scopes: Sequence[str],
     surface: str,
     jti: str,
     now: datetime,
     expires_at: datetime,
 ) -> Claims:
-    """Claims of a sync token for `topics`, which have been decided."""
-    grant = {
+    """Claims of a sync token with `grants`, which have been decided."""
+    claimed = write_claims(grants)
+    values = {
         "org_id": principal.org_id,
         "scopes": list(scopes),
-        "topics": list(topics),
+        "topics": list(claimed.topics),
+        "grants": [{"form": form, "ids": list(ids)} for form, ids in claimed.ids.items()],
         "session_id": principal.session_id,
         "device_id": principal.device_id,
         "surface": surface,
-        "claims_version": SYNC_CLAIMS_VERSION,
+        "claims_version": claimed.version,
     }
-    return _claims(TokenKind.SYNC, principal.subject, KHALA_AUDIENCE, jti, _Lifetime(now, expires_at), grant)
+    return _claims(TokenKind.SYNC, principal.subject, KHALA_AUDIENCE, jti, _Lifetime(now, expires_at), values)
 
 
 def principal_of(claims: Mapping[str, object]) -> StandingPrincipal:

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from oa_base.clock import Clock
-from oa_base.identity import KHALA_AUDIENCE, SYNC_CLAIMS_VERSION
-from oa_base.refusal import Refusal
+from oa_base.identity import KHALA_AUDIENCE
+from oa_khala.grants import GrantClaims, read_claims
 from oa_khala.server.admission import Grant
 from oa_platform.auth.tokens import TokenVerifier
 from openagents.control.v1.claims_pb2 import SyncTokenClaims
@@ -25,17 +25,17 @@ class SyncTokenVerifier:
     async def verify(self, token: str) -> Grant:
         """What `token` grants. Raises Refusal as `TokenVerifier.verify` does, and `invalid_token` for other claims."""
         claims = await self._verifier.verify(token, SyncTokenClaims, audience=KHALA_AUDIENCE)
-        if claims.claims_version != SYNC_CLAIMS_VERSION:
-            text = f"the token's claims are not of version {SYNC_CLAIMS_VERSION}; get one of this release's control"
-            raise Refusal("invalid_token", text)
+        ids = {grant.form: grant.ids for grant in claims.grants}
+        grants = read_claims(GrantClaims(claims.claims_version, claims.topics, ids))
         return Grant(
             subject=claims.sub,
             org_id=claims.org_id,
             scopes=frozenset(claims.scopes),
-            topics=frozenset(claims.topics),
+            topics=grants.topics,
             session_id=claims.session_id,
             device_id=claims.device_id,
             jti=claims.jti,
             expires_at_ms=claims.exp * 1000 - self._clock.now_ms() + self._now_ms(),
             issued_s=claims.iat,
+            all_of=grants.all_of,
         )

@@ -5,6 +5,7 @@ import contextlib
 import ipaddress
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,10 +14,13 @@ from websockets.frames import Close, Frame, Opcode
 
 from oa_khala import frames
 from oa_khala.frames import Form
+from oa_khala.grants import parse_grant, write_claims
 from oa_khala.wire import encode_client_frame
 from oa_testing.waiting import PATIENCE_S, eventually
-from services.khala_gateway.tests.harness import ORIGIN, T2, Client, Limits, Stack, T, U, running
+from openagents.control.v1.claims_pb2 import SyncTokenClaims
+from services.khala_gateway.tests.harness import ORIGIN, T2, USER, Client, Limits, Stack, T, U, running
 
+ORG = "org_01J9ZQ6T5W3M8K2N4P7R1S0V6X"
 HELLO = frames.Hello("", "dev_1", "test/1")
 
 
@@ -204,7 +208,7 @@ async def test_silence_has_a_deadline_and_a_websocket_ping_ends_it() -> None:
         ({"ttl": -60}, "token_expired", 4401),
         ({"ttl": -1}, "token_expired", 4401),  # within the leeway for clocks
         ({"ttl": 24 * 3600}, "invalid_token", 4401),
-        ({"claims_version": 2}, "invalid_token", 4401),
+        ({"claims_version": 3}, "invalid_token", 4401),
         ({"device_id": "dev_2"}, "invalid_token", 4401),
     ],
 )
@@ -250,6 +254,65 @@ async def test_the_org_of_a_run_may_read_it() -> None:
         stack.runtime.logs[T].owner_org_id = "org_1"
         client = await stack.connect(T, sub="usr_other", org_id="org_1")
         await client.follow(T)
+
+
+def claims_of_runs(*owner_ids: str) -> dict[str, Any]:
+    """Claims that grant all runs of owners."""
+    grant = SyncTokenClaims.TopicGrant(form="run:*:events", ids=owner_ids)
+    return {"claims_version": 2, "grants": [grant], "org_id": ORG}
+
+
+async def test_one_connection_follows_128_runs_by_one_token_and_one_that_was_created_after_it() -> None:
+    def created(stack: Stack, number: int) -> str:
+        topic = f"run:run_01J9ZQ6T5W3M8K2N4P7R1S0{number:03}:events"
+        stack.runtime.create(topic, "usr_colleague", 2).owner_org_id = ORG
+        return topic
+
+    async with running() as stack:
+        topics = [created(stack, number) for number in range(127)]
+        client = await stack.connect(**claims_of_runs(ORG))
+        topics.append(created(stack, 127))
+        await client.send(frames.Subscribe(tuple((topic, None) for topic in topics)))
+        for topic in topics:
+            stack.runtime.append(topic)
+        for topic in topics:
+            await client.up_to(topic, 3)
+        assert client.seqs == {topic: [1, 2, 3] for topic in topics}
+
+
+async def test_of_an_owners_runs_one_of_somebody_else_is_refused_like_one_that_is_not_there() -> None:
+    async with running() as stack:
+        stack.runtime.logs[T].owner_org_id = "org_other"
+        client = await stack.connect(**claims_of_runs(ORG, USER))
+        refusals = []
+        for topic in (T, T2):
+            await client.subscribe(topic)
+            refusals.append(await client.next(frames.ErrorFrame))
+        not_yours, not_there = refusals
+        assert not_yours.reason == "forbidden_topic", "its subject's run, in another org"
+        assert not_there == replace(not_yours, topic=T2)
+
+
+async def test_128_topics_are_named_by_one_token_in_the_header_in_hello_and_in_a_refresh() -> None:
+    ids = [f"run_01J9ZQ6T5W3M8K2N4P7R1S0{number:03}" for number in range(128)]
+    texts = [f"run:{one}:events" for one in ids]
+    claimed = write_claims([parse_grant(text) for text in texts])
+    grants = [SyncTokenClaims.TopicGrant(form=form, ids=ids) for form, ids in claimed.ids.items()]
+    claims: dict[str, Any] = {"claims_version": claimed.version, "grants": grants}
+    async with running() as stack:
+        for text in texts:
+            stack.runtime.create(text, USER, 1)
+        header = {"Authorization": f"Bearer {stack.token(**claims)}"}
+        in_header = await Client.open(stack.url, additional_headers=header)
+        await in_header.hello("")
+        await in_header.next(frames.Welcome)
+        in_hello = await stack.connect(**claims)
+        refreshed = await stack.connect(T)
+        await refreshed.send(frames.RefreshToken(stack.token(**claims)))
+        for client in (in_header, in_hello, refreshed):
+            await client.send(frames.Subscribe(tuple((text, None) for text in texts)))
+            for text in texts:
+                await client.up_to(text, 1)
 
 
 async def test_expiry_ends_the_connection_and_a_refresh_puts_it_off() -> None:

@@ -175,6 +175,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The service is accepted here, and may not call this method. The metadata says
     which method (method) and who may (callers).
     """
+    REASON_SURFACE_POLICY_DENIED: _Reason.ValueType  # 119
+    """A token for this surface may not open all topics of an owner: name the topics."""
     REASON_CODE_INCORRECT: _Reason.ValueType  # 150
     """The sign-in code is wrong; some guesses are left."""
     REASON_CHALLENGE_EXPIRED: _Reason.ValueType  # 151
@@ -388,6 +390,8 @@ REASON_CALLER_NOT_ALLOWED: Reason.ValueType  # 118
 """The service is accepted here, and may not call this method. The metadata says
 which method (method) and who may (callers).
 """
+REASON_SURFACE_POLICY_DENIED: Reason.ValueType  # 119
+"""A token for this surface may not open all topics of an owner: name the topics."""
 REASON_CODE_INCORRECT: Reason.ValueType  # 150
 """The sign-in code is wrong; some guesses are left."""
 REASON_CHALLENGE_EXPIRED: Reason.ValueType  # 151

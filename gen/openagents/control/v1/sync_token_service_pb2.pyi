@@ -35,7 +35,10 @@ class MintSyncTokenRequest(_message.Message):
     """Kind of surface, for example "cli"."""
     @_builtins.property
     def topics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Topics to subscribe to."""
+        """Topics to subscribe to. With the id of an owner in the place of a run's or a
+        worker's, all that belong to that owner, also those that are made later:
+        `run:org_…:events`, `run:usr_…:events`, `worker:org_…:lifecycle`.
+        """
 
     def __init__(
         self,
@@ -62,7 +65,7 @@ class TopicGrant(_message.Message):
     GRANTED_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
-    """Topic."""
+    """Topic, or topics of an owner, as they were asked for."""
     granted: _builtins.bool
     """Whether the token carries it."""
     reason: _errors_pb2.Reason.ValueType

@@ -13,6 +13,12 @@ Grammar of topics (ids are `prefix_` + 26 characters of Crockford base 32):
         / "org:" org_id ":runs"               source projector, scope runs.read
         / "org:" org_id ":workers"            source projector, scope workers.read
         / "user:" user_id ":notifications"    source projector, scope notifications.read
+
+A sync token may also grant all topics of a form that belong to an owner. That is
+written as a topic, with the owner's id in the place of the run's or the worker's:
+
+  owned = "run:" (user_id / service_account_id / org_id) ":events"
+        / "worker:" org_id ":lifecycle"
 """
 
 from collections import abc as _abc

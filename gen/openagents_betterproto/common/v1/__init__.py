@@ -195,6 +195,11 @@ class Reason(betterproto.Enum):
      which method (method) and who may (callers).
     """
 
+    SURFACE_POLICY_DENIED = 119
+    """
+    A token for this surface may not open all topics of an owner: name the topics.
+    """
+
     CODE_INCORRECT = 150
     """The sign-in code is wrong; some guesses are left."""
 

@@ -38,8 +38,10 @@ C = TypeVar("C", bound=Command)
 class Driver:
     """A session with a clock; `out` holds the commands of the last call, `applied` all that were ever applied."""
 
-    def __init__(self, *topics: str, cursor: Cursor | None = None, chains: Chains | None = None) -> None:
-        self.session = ClientSession("dev_1", "test/1", chains=chains)
+    def __init__(
+        self, *topics: str, cursor: Cursor | None = None, chains: Chains | None = None, grants: tuple[str, ...] = ()
+    ) -> None:
+        self.session = ClientSession("dev_1", "test/1", chains=chains, grants=grants)
         self.now_ms = 0
         self.applied: list[Apply] = []
         self.out: list[Command] = []
@@ -506,3 +508,31 @@ def test_whatever_a_gateway_says_each_lineage_is_applied_without_repetition_or_h
             elif isinstance(command, Apply):
                 assert last is None or command.cursor == Cursor(last.epoch, last.applied_seq + 1)
                 last = command.cursor
+
+
+ORG_RUNS = "run:org_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"
+T2 = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6Y:events"
+
+
+def test_all_runs_of_an_owner_are_asked_for_once_and_a_run_that_comes_later_needs_no_token() -> None:
+    driver = Driver(T, U, grants=(ORG_RUNS,))
+    assert driver.do("start") == [NeedToken(frozenset({ORG_RUNS, U}))]
+    driver.token(ORG_RUNS, U)
+    driver.do("connected", driver.session.generation)
+    driver.welcome()
+    assert driver.sent() == [frames.Subscribe(((T, None), (U, None)))]
+    driver.do("subscribe", T2, None)
+    assert driver.only(NeedToken) == []
+    assert driver.sent() == [frames.Subscribe(((T2, None),))]
+
+
+def test_with_an_owner_that_is_not_granted_topics_are_asked_for_by_name() -> None:
+    driver = Driver(T, U, grants=(ORG_RUNS,))
+    driver.do("start")
+    driver.token(U, refused=((ORG_RUNS, "surface_policy_denied"),))
+    driver.do("connected", driver.session.generation)
+    driver.welcome()
+    assert driver.only(NeedToken) == [NeedToken(frozenset({T, U}))]
+    driver.token(T, U, text="second")
+    assert frames.Subscribe(((T, None),)) in driver.sent()
+    assert driver.only(NeedToken) == []

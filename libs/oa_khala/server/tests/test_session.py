@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from oa_base.refusal import Refusal
 from oa_khala import frames
 from oa_khala.frames import Cursor, Plan, TopicState
+from oa_khala.grants import AllOf
 from oa_khala.server.admission import Grant
 from oa_khala.server.commands import (
     CloseConnection,
@@ -26,6 +27,7 @@ from oa_khala.server.session import ServerSession
 from oa_khala.server.states import State
 from oa_khala.server.subscriptions import DeliveryBroken
 from oa_khala.tests.strategies import client_frames
+from oa_khala.topics import RUN_EVENTS
 
 T = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"
 U = "user:usr_01J9ZQ6T5W3M8K2N4P7R1S0V6X:runs"
@@ -540,3 +542,46 @@ def test_nothing_is_handed_over_after_the_token_was_revoked() -> None:
     assert not subscription.live
     with pytest.raises(DeliveryBroken):
         session.subscriptions.delivered(subscription, subscription.next_seq, 1)
+
+
+WIDE = replace(GRANT, topics=frozenset(), all_of=frozenset({AllOf(RUN_EVENTS, "org_a")}))
+STATE = TopicState("e", 0, 3)
+
+
+def opened_wide() -> ServerSession:
+    session = made()
+    session.frame(HELLO, NOW)
+    session.token_accepted(WIDE, NOW)
+    assert joined(session.frame(frames.Subscribe(((T, None),)), NOW)) == [T]
+    return session
+
+
+def test_an_orgs_run_is_served_and_one_of_somebody_else_is_refused_like_one_that_is_not_there() -> None:
+    served = opened_wide()
+    assert errors(ready(served, STATE, "usr_b", "org_a")) == []
+    assert of(served).next_seq == 1
+    not_yours, not_there = opened_wide(), opened_wide()
+    foreign = ready(not_yours, STATE, "usr_b", "org_b")
+    absent = not_there.subscriptions.refused(of(not_there), Refusal("not_found", "there is no such run"))
+    assert errors(foreign) == [(T, "forbidden_topic")]
+    sent = [[one for one in out if isinstance(one, SendFrame)] for out in (foreign, absent)]
+    assert sent[0] == sent[1], "nobody can tell them apart"
+
+
+def test_a_fresh_token_of_other_owners_ends_what_it_does_not_open() -> None:
+    session = opened_wide()
+    ready(session, STATE, "usr_b", "org_a")
+    again = replace(WIDE, jti="again")
+    session.frame(frames.RefreshToken("t"), NOW)
+    assert errors(session.token_accepted(again, NOW)) == []
+    of_me = replace(WIDE, all_of=frozenset({AllOf(RUN_EVENTS, "usr_a")}))
+    session.frame(frames.RefreshToken("t"), NOW)
+    assert errors(session.token_accepted(of_me, NOW)) == [(T, "forbidden_topic")]
+
+
+def test_a_fresh_token_counts_for_a_subscription_whose_owner_is_not_known_yet() -> None:
+    session = opened_wide()
+    session.frame(frames.RefreshToken("t"), NOW)
+    of_me = replace(WIDE, all_of=frozenset({AllOf(RUN_EVENTS, "usr_a")}))
+    assert errors(session.token_accepted(of_me, NOW)) == []
+    assert errors(ready(session, STATE, "usr_b", "org_a")) == [(T, "forbidden_topic")]

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from oa_base.identity import PrincipalKind
 from oa_base.refusal import Refusal
-from oa_khala.topics import TOPIC_CLASSES, Topic
+from oa_khala.grants import AllOf
+from oa_khala.topics import RUN_EVENTS, TOPIC_CLASSES, WORKER_LIFECYCLE, Topic, TopicClass
 from services.control.policy.domain import (
     Scope,
     StandingPrincipal,
@@ -26,7 +27,7 @@ from services.control.policy.tests.principals import (
 )
 from services.control.sync_tokens.domain import (
     Grant,
-    decide_topic,
+    decide,
     granted_topics,
     needed_scopes,
     token_expiry,
@@ -46,17 +47,34 @@ def test_a_topic_is_granted_to_members_and_owners_with_the_scope_only(
     }
     kind = next(found for found in TOPIC_CLASSES if found is topic_class)
     topic = Topic(kind, subjects[kind.id_prefix])
-    reason = decide_topic(principal, topic, MY_ORG if own else OTHER_ORG)
+    reason = decide(principal, topic, "cli", MY_ORG if own else OTHER_ORG)
     has_scope = kind.required_scope in principal.effective_scopes
     # Nobody can say yet who owns a worker, so nobody is let in.
     assert (reason is None) == (has_scope and own and kind.id_prefix != "wrk_")
+
+
+@given(
+    principals,
+    st.sampled_from([(RUN_EVENTS, ME), (RUN_EVENTS, MY_ORG), (WORKER_LIFECYCLE, MY_ORG)]),
+    st.booleans(),
+    st.sampled_from(["cli", "sdk", "embed", ""]),
+)
+def test_all_topics_of_an_owner_are_granted_to_the_owner_with_the_scope_on_surfaces_of_our_own(
+    principal: StandingPrincipal, kind_and_owner: tuple[TopicClass, str], own: bool, surface: str
+) -> None:
+    topic_class, mine = kind_and_owner
+    others = OTHER_ORG if mine == MY_ORG else OTHER
+    reason = decide(principal, AllOf(topic_class, mine if own else others), surface, None)
+    may_read = own and topic_class.required_scope in principal.effective_scopes
+    assert (reason is None) == (may_read and surface in ("cli", "sdk"))
+    assert (reason == "surface_policy_denied") == (may_read and surface not in ("cli", "sdk"))
 
 
 def test_a_run_that_runtime_does_not_know_is_forbidden() -> None:
     everything = frozenset(Scope)
     principal = StandingPrincipal(PrincipalKind.USER, ME, MY_ORG, everything, standing=everything)
     run_events = next(found for found in TOPIC_CLASSES if found.id_prefix == "run_")
-    assert decide_topic(principal, Topic(run_events, RUN), None) == "forbidden_topic"
+    assert decide(principal, Topic(run_events, RUN), "cli", None) == "forbidden_topic"
 
 
 @pytest.mark.parametrize(("asked", "given_s"), [(0, 300), (60, 60), (900, 900)])

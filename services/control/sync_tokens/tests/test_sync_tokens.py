@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import jwt
 import pytest
 
+from oa_base.identity import PrincipalKind
 from oa_base.refusal import Refusal
+from oa_khala.grants import MAX_GRANTS, runs_of
+from oa_khala.topics import TOPIC_CLASSES, Topic, TopicClass
+from oa_platform.auth.keys import generate_key
+from oa_platform.auth.tokens import MAX_TOKEN_CHARS
+from services.control.policy.domain import StandingPrincipal
 from services.control.sync_tokens.domain import MAX_AUDITED_TOPICS
 from services.control.sync_tokens.limits import MAX_OWNERSHIP_QUESTIONS
 from services.control.tests.cases import ORIGIN, Cases
 from services.control.tests.harness import new_id
+from services.control.tokens.app import TokenIssuer
+from services.control.tokens.door import JwtSigner
 
 
 async def test_topics_are_granted_or_refused_by_name(cases: Cases) -> None:
@@ -99,3 +109,35 @@ async def test_the_row_names_a_limited_number_of_topics(cases: Cases, admin: Any
     await cases.sync_tokens.mint(me, topics, 0, "", ORIGIN)
     target = await admin.fetchval("SELECT target FROM control.audit_events WHERE action = 'sync_token.minted'")
     assert target == ", ".join(["128 granted", *topics[:MAX_AUDITED_TOPICS], "0 refused"])
+
+
+async def test_all_runs_of_an_owner_are_granted_without_a_question_about_any(cases: Cases) -> None:
+    me = await cases.principal()
+    asked = [runs_of(me.org_id), runs_of(me.subject), runs_of(new_id("org")), f"worker:{me.org_id}:lifecycle"]
+    minted = await cases.sync_tokens.mint(me, asked, 0, "cli", ORIGIN)
+    assert [grant.reason for grant in minted.grants] == [None, None, "owner_mismatch", None]
+    assert cases.runs.asked == 0
+    claims: dict[str, Any] = jwt.decode(minted.token, options={"verify_signature": False})
+    assert (claims["claims_version"], claims.get("topics", [])) == (2, [])
+    assert claims["grants"] == [
+        {"form": "run:*:events", "ids": [me.org_id, me.subject]},
+        {"form": "worker:*:lifecycle", "ids": [me.org_id]},
+    ]
+    assert claims["scopes"] == ["runs.read", "workers.read"]
+
+
+async def test_a_token_for_a_page_of_somebody_else_opens_no_more_than_it_names(cases: Cases) -> None:
+    me = await cases.principal()
+    with pytest.raises(Refusal, match="surface_policy_denied"):
+        await cases.sync_tokens.mint(me, [runs_of(me.org_id)], 0, "embed", ORIGIN)
+
+
+@pytest.mark.parametrize("topic_class", TOPIC_CLASSES, ids=lambda one: one.name)
+def test_as_many_topics_as_can_be_asked_for_fit_into_a_token(topic_class: TopicClass) -> None:
+    me = StandingPrincipal(PrincipalKind.USER, new_id("usr"), new_id("org"), session_id="s" * 30, device_id="d" * 64)
+    topics = [Topic(topic_class, new_id(topic_class.id_prefix[:-1])) for _ in range(MAX_GRANTS)]
+    end = datetime.now(UTC) + timedelta(seconds=900)
+    scopes = sorted({one.required_scope for one in TOPIC_CLASSES})
+    issuer = TokenIssuer(JwtSigner(generate_key()))
+    issued = issuer.for_topics(me, topics, scopes, "s" * 32, datetime.now(UTC), end)
+    assert len(issued.token) <= MAX_TOKEN_CHARS

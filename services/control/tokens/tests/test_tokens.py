@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from oa_base.identity import PrincipalKind, TokenKind
+from oa_khala.topics import RUN_EVENTS, Topic
 from oa_platform.auth.keys import generate_key
 from oa_platform.auth.tokens import TOKEN_KINDS
 from openagents.control.v1 import claims_pb2
@@ -46,7 +47,7 @@ def test_whoever_gets_a_token_is_told_when_it_expires_as_the_token_says() -> Non
         (issuer.for_service_account(PERSON, NOW), NOW + SERVICE_ACCOUNT_EDGE_TTL),
         (issuer.for_worker("sva_1", "org_1", NOW), NOW + WORKER_TTL),
         (issuer.for_upstream(PERSON, "runtime", NOW), NOW + PRINCIPAL_TTL),
-        (issuer.for_topics(PERSON, ["run:run_1:events"], ["runs.read"], "cli", NOW, end), end),
+        (issuer.for_topics(PERSON, [Topic(RUN_EVENTS, "run_1")], ["runs.read"], "cli", NOW, end), end),
     ):
         assert issued.expires_at == expires_at.replace(microsecond=0)
         assert claims_in(issued.token)["exp"] == issued.expires_at.timestamp()
