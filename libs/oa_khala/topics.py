@@ -124,5 +124,15 @@ def org_runs(org_id: str) -> str:
     return _named(ORG_RUNS, org_id)
 
 
+def user_notifications(user_id: str) -> str:
+    """Name of the topic with what a user is told of their runs. Raises Refusal `invalid_topic` for another id."""
+    return _named(USER_NOTIFICATIONS, user_id)
+
+
+def org_workers(org_id: str) -> str:
+    """Name of the topic with an org's workers. Raises Refusal `invalid_topic` for another id."""
+    return _named(ORG_WORKERS, org_id)
+
+
 def _named(topic_class: TopicClass, subject_id: str) -> str:
     return str(parse_topic(str(Topic(topic_class, subject_id))))

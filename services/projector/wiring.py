@@ -25,14 +25,18 @@ from openagents.sync.v1 import topic_service_pb2_grpc
 from services.projector.config import ProjectorSettings
 from services.projector.journal.app import JournalTopics, Unreported
 from services.projector.journal.store import PostgresJournalStore, PostgresJournalWriter
+from services.projector.notifications.door import encode_notification
 from services.projector.projection.app import Tail
 from services.projector.projection.door import GrpcLogSource
 from services.projector.projection.metrics import Progress, ProgressCollector
 from services.projector.projection.store import PostgresCheckpointStore, PostgresCheckpointWriter
 from services.projector.summaries.app import Reads, SummaryProjection, Transaction, Transactions
-from services.projector.summaries.domain import PROJECTION, VERSION, Codec
+from services.projector.summaries.domain import PROJECTION, VERSION, Codec, Encoders
 from services.projector.summaries.door import ReadApi, SummaryCodec
 from services.projector.summaries.store import PostgresSummaryStore, PostgresSummaryWriter
+from services.projector.workers.app import WorkersFollower
+from services.projector.workers.door import GrpcWorkerSource
+from services.projector.workers.store import PostgresTurns
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -52,13 +56,15 @@ async def start(settings: ProjectorSettings, process: Process) -> None:
     process.background("hub", hub.run())
 
     checkpoints = PostgresCheckpointStore(postgres, PROJECTION, VERSION)
-    projection = SummaryProjection(transactions(postgres, codec), codec, hub)
+    projection = SummaryProjection(transactions(postgres, codec), Encoders(codec.encode, encode_notification), hub)
     channel = await process.enter(
         open_channel(settings.tail.runtime, settings.client, settings.identity.service_token, process.protection)
     )
     tail = Tail(GrpcLogSource(channel), checkpoints, projection, progress, limits=settings.tail.limits())
     process.background("tail", tail.run())
     process.readiness.add("tail", lambda: _check(progress))
+    workers = WorkersFollower(GrpcWorkerSource(channel), PostgresTurns(postgres, PostgresJournalWriter), hub)
+    process.background("workers", workers.run())
     REGISTRY.register(ProgressCollector(progress))
 
     verifier = TokenVerifier(keys, clock, watch)

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from oa_base.refusal import Refusal
 from oa_fanout.channel import Channel, Heard
+from oa_khala.topics import RUN_EVENTS, WORKER_LIFECYCLE
 from oa_platform.auth.authenticator import Authenticator
 from oa_platform.auth.jwks import JwksCache
 from oa_platform.auth.keys import load_key
@@ -36,6 +37,7 @@ from openagents.runtime.v1.replay_service_pb2_grpc import add_ReplayServiceServi
 from openagents.runtime.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
 from openagents.runtime.v1.schedule_service_pb2_grpc import add_ScheduleServiceServicer_to_server
 from openagents.runtime.v1.worker_service_pb2_grpc import add_WorkerServiceServicer_to_server
+from openagents.runtime.v1.worker_watch_service_pb2_grpc import add_WorkerWatchServiceServicer_to_server
 from openagents.sync.v1.topic_service_pb2_grpc import add_TopicServiceServicer_to_server
 from services.runtime.agents.app import Agents
 from services.runtime.agents.store import PostgresAgents
@@ -77,11 +79,23 @@ from services.runtime.schedules.door import ScheduleApi
 from services.runtime.schedules.store.schedules import PostgresSchedules
 from services.runtime.threads.app import Threads
 from services.runtime.threads.store import PostgresThreads
-from services.runtime.topics.app import HubMetrics, LiveEvents, RunTopics
-from services.runtime.topics.store import PostgresStandings
+from services.runtime.topics.app import (
+    HubMetrics,
+    LiveEvents,
+    RuntimeTopics,
+    RunTopics,
+    WorkerTopics,
+    is_worker_topic,
+)
+from services.runtime.topics.door import encode_worker_event
+from services.runtime.topics.store import PostgresStandings, PostgresWorkerEvents
 from services.runtime.whole_log.app.artifact_cache import ArtifactCache
 from services.runtime.whole_log.app.whole_log import WholeLog
 from services.runtime.whole_log.store import PostgresPrunedLog
+from services.runtime.worker_watch.app import WorkerWatch
+from services.runtime.worker_watch.door import WorkerWatchApi
+from services.runtime.worker_watch.limits import WorkerWatchLimits
+from services.runtime.worker_watch.store import PostgresStandingWorkers
 from services.runtime.workers.app.attached import AttachedWorkers
 from services.runtime.workers.app.dispatcher import Dispatcher
 from services.runtime.workers.app.held_runs import HeldRuns
@@ -126,9 +140,9 @@ async def serve(
 
     archive, artifacts = _archive(replica)
     whole_log = _whole_log(replica, archive, lineage)
-    tail, fanout, notification = await _follow(replica, whole_log, lineage)
-    log = await _write(replica, installation, signer, publisher(tail.publish, fanout), notification)
-    topics = _topics(replica, tail, lineage)
+    tail, word = await _follow(replica, whole_log, lineage)
+    log = await _write(replica, installation, signer, publisher(tail.publish, word.fanout), word.notification)
+    topics = _topics(replica, tail, word.database, lineage)
     requests = Requests(log, replica.reads, settings.requests.limits())
     verifier = TokenVerifier(keys, process.clock, watch, revocations)
     authenticator = Authenticator(
@@ -143,6 +157,7 @@ async def serve(
     server = GrpcServer(settings.grpc, authenticator, process.protection)
     server.register(add_LogServiceServicer_to_server, LogApi(tail, whole_log, lineage))
     server.register(add_TopicServiceServicer_to_server, TopicApi(topics, note_refusal))
+    server.register(add_WorkerWatchServiceServicer_to_server, _watch_workers(replica, tail, word.database))
     _serve_runs(replica, server, log, workers, requests, receipt_log, artifacts)
     at_workers = await _worker_port(settings, process, authenticator)
     (at_workers or server).register(add_WorkerServiceServicer_to_server, workers.api)
@@ -247,24 +262,33 @@ def _whole_log(replica: _Replica, archive: Archive, lineage: Lineage) -> WholeLo
     return log
 
 
-async def _follow(replica: _Replica, log: WholeLog, lineage: Lineage) -> tuple[Tail, Fanout, CommitNotification]:
-    """The tail, which hears of the other replicas over the fan-out, and what that adds to a commit."""
+@dataclass(frozen=True)
+class _Word:
+    """How replicas hear of each other: of commits over `fanout`, which adds `notification` to each of them; of all else,
+    and of what was missed, over `database`."""
+
+    database: PostgresFanout
+    fanout: Fanout
+    notification: CommitNotification
+
+
+async def _follow(replica: _Replica, log: WholeLog, lineage: Lineage) -> tuple[Tail, _Word]:
+    """The tail, and how it hears of the other replicas."""
     settings, process = replica.settings, replica.process
     tail = Tail(log, settings.tail.limits())
     await tail.start()
     lineage.follow(tail.heads)
     lineage.on_change(tail.restart)
     interval_s = settings.tail.poll_interval_ms / 1000
-    # Whichever way is chosen, this one looks at the heads now and then, and hears of another epoch.
     postgres = PostgresFanout(settings.database, replica.replica_id, tail.hint, lineage.wake, interval_s)
     process.background("tail", tail.run())
     process.background("fanout", postgres.run())
     process.readiness.add("tail", postgres.check)
     if not settings.fanout.nats_url:
-        return tail, postgres, postgres.notification
+        return tail, _Word(postgres, postgres, postgres.notification)
     channel = ChannelFanout(_nats(settings.fanout, settings.fanout.nats_url.reveal(), process.protection), tail.hint)
     process.background("channel", channel.run())
-    return tail, channel, NoNotification()
+    return tail, _Word(postgres, channel, NoNotification())
 
 
 def _nats(settings: FanoutSettings, url: str, protection: Protection) -> Callable[[Heard], Channel]:
@@ -290,11 +314,14 @@ async def _write(
     return await replica.process.enter(Log(installation, store, replica.run_limits, limits, signer.sign, publish))
 
 
-def _topics(replica: _Replica, tail: Tail, lineage: Lineage) -> TopicHub:
-    topics = RunTopics(replica.reads, PostgresStandings(replica.postgres), lineage)
+def _topics(replica: _Replica, tail: Tail, fanout: PostgresFanout, lineage: Lineage) -> TopicHub:
+    runs = RunTopics(replica.reads, PostgresStandings(replica.postgres))
+    workers = WorkerTopics(PostgresWorkerEvents(replica.postgres, encode_worker_event))
+    topics = RuntimeTopics({RUN_EVENTS: runs, WORKER_LIFECYCLE: workers}, lineage)
     hub = TopicHub(topics, replica.settings.topics.limits(), HubMetrics())
     replica.process.background("topics", hub.run())
     tail.listen(LiveEvents(hub).on_records)
+    fanout.on_workers(lambda: hub.read_again(is_worker_topic))
     lineage.on_change(lambda _: hub.restart())
     return hub
 
@@ -328,6 +355,14 @@ def _look_after_workers(
     held_runs = HeldRuns(replica.reads, workers.lease_holders, requests, children, limits)
     api = WorkerApi(workers, held_runs, replica.run_limits, tokens.authenticate, tokens.revocations)
     return _Workers(api, attached, agents, dispatcher)
+
+
+def _watch_workers(replica: _Replica, tail: Tail, fanout: PostgresFanout) -> WorkerWatchApi:
+    limits = WorkerWatchLimits()
+    watch = WorkerWatch(PostgresStandingWorkers(replica.postgres), limits)
+    tail.listen(watch.on_records)
+    fanout.on_workers(watch.changed)
+    return WorkerWatchApi(watch, limits.page)
 
 
 def _merge_receipts(replica: _Replica, tail: Tail, signer: NoteSigner, key_id: str) -> PostgresReceiptLog:

@@ -12,8 +12,10 @@ import pytest_asyncio
 from oa_client.follow.subscription import Subscription
 from oa_client.follow.updates import Applied, Refused
 from oa_khala.grants import runs_of
-from oa_khala.topics import run_events, user_runs
+from oa_khala.topics import org_workers, run_events, user_notifications, user_runs, worker_lifecycle
 from oa_testing.stack import StackUnderTest
+from openagents.projection.v1.notification_pb2 import Notification
+from openagents.runtime.v1.worker_pb2 import Worker, WorkerEvent
 from tests.e2e.world import RUN_TIMEOUT_S, STEP_TIMEOUT_S, Counting, Tail, World, signed_in
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -79,6 +81,41 @@ async def test_all_runs_of_an_org_are_followed_by_one_token_as_they_come(world: 
                 if tail.finish:
                     await start_one()
     assert all(tail.finish for tail in tails.values())
+
+
+async def test_workers_and_what_a_person_is_told_are_followed_live(world: World) -> None:
+    caller = await world.client.commands.caller()
+    workers, told = org_workers(caller.org_id), user_notifications(caller.subject)
+    following = world.client.subscription(world.open_store(), grants=[f"worker:{caller.org_id}:lifecycle"])
+    run_id, worker_id, lives = "", "", []
+    held, finished = set[str](), set[str]()
+
+    async def at_work(worker: Worker) -> None:
+        """The worker is there: give it a run, and follow its life."""
+        nonlocal run_id, worker_id
+        worker_id = worker.worker_id
+        run_id = (await world.client.commands.start_exec(["sleep", "1"])).run_id
+        await following.follow(worker_lifecycle(worker_id))
+
+    async with world.worker(), asyncio.timeout(RUN_TIMEOUT_S), following:
+        await following.follow(workers)
+        await following.follow(told)
+        async for update in following.updates():
+            assert not isinstance(update, Refused), update
+            if not isinstance(update, Applied):
+                continue
+            if update.topic == workers:
+                worker = Worker.FromString(update.payload)
+                held.update(worker.run_ids)
+                if not run_id:
+                    await at_work(worker)
+            elif update.topic == told:
+                finished.add(Notification.FromString(update.payload).run_id)
+            else:
+                lives.append(WorkerEvent.FromString(update.payload))
+            if run_id in finished & held and lives:
+                break
+    assert lives[0].worker_id == worker_id
 
 
 async def test_a_client_that_comes_back_later_resumes_from_what_it_persisted(world: World, tmp_path: Path) -> None:

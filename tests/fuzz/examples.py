@@ -318,6 +318,7 @@ EXAMPLES: Mapping[str, Example] = {
     ),
     **_of("runtime.v1.ReplayService", ReadReplayArtifact=_artifact),
     **_of("runtime.v1.LogService", TailLog=_tail_log, DescribeLog=_fixed({})),
+    **_of("runtime.v1.WorkerWatchService", WatchWorkers=_fixed({"worker_ids": ["wrk_01JD0000000000000000000000"]})),
     **_of(
         "runtime.v1.WorkerService",
         Attach=_attach,

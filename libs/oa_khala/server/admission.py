@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from oa_base.identity import TokenHolder
 from oa_base.refusal import Refusal
 from oa_khala.grants import AllOf, Grants
-from oa_khala.topics import Topic, parse_topic
+from oa_khala.topics import WORKER_LIFECYCLE, Topic, parse_topic
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,24 +57,30 @@ def admit(grant: Grant, text: str, *, field: str = "topic") -> Topic:
 def check_owner(grant: Grant, topic: Topic, owner_user_id: str, owner_org_id: str) -> None:
     """Raises Refusal unless `grant` opens `topic`, which its source says belongs to these owners.
 
-    `owner_mismatch` if the token names the topic, which is neither its subject's nor its org's; `forbidden_topic` if
-    the topic is of none of the owners whose topics the token grants.
+    `owner_mismatch` if control knew whose the topic is when it named it, and it is neither the subject's nor the org's
+    any more; `forbidden_topic` if that is known only now.
     """
-    if str(topic) not in grant.topics:
-        if not any(one.opens(topic, owner_user_id, owner_org_id, grant.org_id) for one in grant.all_of):
-            raise _forbidden()
-        return
-    own = owner_user_id != "" and owner_user_id == grant.subject
-    of_org = owner_org_id != "" and owner_org_id == grant.org_id
-    if not own and not of_org:
+    if str(topic) in grant.topics:
+        of_person = owner_user_id != "" and owner_user_id == grant.subject
+        of_org = owner_org_id != "" and owner_org_id == grant.org_id
+        opened = of_person or of_org
+    else:
+        opened = any(one.opens(topic, owner_user_id, owner_org_id, grant.org_id) for one in grant.all_of)
+    if not opened and _was_known(grant, topic):
         raise Refusal("owner_mismatch", "the topic belongs to somebody else; sign in as its owner")
+    if not opened:
+        raise _forbidden()
 
 
 def concealed(grant: Grant, topic: Topic, refusal: Refusal) -> Refusal:
-    """What a client hears of `refusal`: where its token doesn't name the topic, one that is not there is refused like
+    """What a client hears of `refusal`: unless control knew whose the topic is, one that is not there is refused like
     one that is somebody else's."""
-    named = str(topic) in grant.topics
-    return refusal if named or refusal.reason != "not_found" else _forbidden()
+    return refusal if _was_known(grant, topic) or refusal.reason != "not_found" else _forbidden()
+
+
+def _was_known(grant: Grant, topic: Topic) -> bool:
+    """Whether control knew whose `topic` is: it names what it knows, and workers, whose owners it does not ask for."""
+    return str(topic) in grant.topics and topic.topic_class is not WORKER_LIFECYCLE
 
 
 def _forbidden(field: str = "") -> Refusal:

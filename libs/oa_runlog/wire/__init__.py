@@ -28,6 +28,7 @@ from oa_runlog.wire.fields import json_text
 from oa_runlog.wire.finishes import decode_finish, encode_finish, finish_from_wire, finish_to_wire
 from oa_runlog.wire.queues import decode_queue, encode_queue
 from oa_runlog.wire.receipts import receipt_from_wire, receipt_to_wire
+from oa_runlog.wire.requests import opened_to_wire
 from oa_runlog.wire.runs import run_to_wire, status_from_wire
 from oa_runlog.wire.specs import decode_spec, encode_spec, spec_from_wire, spec_to_wire
 
@@ -51,6 +52,7 @@ __all__ = [
     "finish_from_wire",
     "finish_to_wire",
     "json_text",
+    "opened_to_wire",
     "progress_from_wire",
     "progress_to_wire",
     "receipt_from_wire",

@@ -55,7 +55,7 @@ def decide(principal: StandingPrincipal, grant: Topic | AllOf, surface: str, run
 
     `run_org_id` is the org that runtime says owns the run; None when there is no such run for this caller.
     """
-    owner = _owner(grant, run_org_id)
+    owner = _owner(principal, grant, run_org_id)
     if owner is None:
         return "forbidden_topic"
     if denied := authorize(principal, Scoped(Scope(grant.required_scope)), owner):
@@ -63,7 +63,7 @@ def decide(principal: StandingPrincipal, grant: Topic | AllOf, surface: str, run
     return "surface_policy_denied" if isinstance(grant, AllOf) and surface not in WIDE_SURFACES else None
 
 
-def _owner(grant: Topic | AllOf, run_org_id: str | None) -> Resource | None:
+def _owner(principal: StandingPrincipal, grant: Topic | AllOf, run_org_id: str | None) -> Resource | None:
     if isinstance(grant, AllOf):
         return OrgOwned(grant.owner_id) if grant.of_org else UserOwned(grant.owner_id)
     kind = grant.topic_class
@@ -71,9 +71,10 @@ def _owner(grant: Topic | AllOf, run_org_id: str | None) -> Resource | None:
         return UserOwned(grant.subject_id)
     if kind in (ORG_RUNS, ORG_WORKERS):
         return OrgOwned(grant.subject_id)
-    if kind is RUN_EVENTS and run_org_id:
-        return OrgOwned(run_org_id)
-    return None
+    if kind is RUN_EVENTS:
+        return OrgOwned(run_org_id) if run_org_id else None
+    # Whose a worker is, runtime says when the topic is subscribed: nobody is served what is not their org's.
+    return OrgOwned(principal.org_id)
 
 
 def granted_topics(grants: Sequence[Grant]) -> tuple[str, ...]:

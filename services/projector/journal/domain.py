@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """A document to append to a topic, which gives it its seq."""
+    """A document to append to a topic, which gives it its seq. `about`: the run or the worker that it is about."""
 
     topic: str
-    run_id: str
+    about: str
     payload: bytes
 
 
@@ -26,7 +26,7 @@ class NumberedEntry:
 
 @dataclass(frozen=True, slots=True)
 class JournalRow:
-    """One element of a topic; `payload` is a serialized RunSummary."""
+    """One element of a topic; `payload` is a serialized document of the topic's class."""
 
     topic: str
     seq: int

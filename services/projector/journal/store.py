@@ -73,7 +73,7 @@ class PostgresJournalWriter:
             _APPEND,
             [one.entry.topic for one in placed],
             [one.seq for one in placed],
-            [one.entry.run_id for one in placed],
+            [one.entry.about for one in placed],
             [one.entry.payload for one in placed],
         )
         return [JournalRow(one.entry.topic, one.seq, one.entry.payload) for one in placed]

@@ -16,7 +16,7 @@ from oa_topics.hub import TopicHub
 from services.projector.journal.app import JournalWriter, publish
 from services.projector.projection.app import Applied, CheckpointWriter
 from services.projector.projection.domain import Checkpoint, LogBatch
-from services.projector.summaries.domain import Codec, Drift, RunSummary, StoredSummary, SummaryWrite, plan_batch
+from services.projector.summaries.domain import Drift, Encoders, RunSummary, StoredSummary, SummaryWrite, plan_batch
 from services.projector.summaries.limits import PageLimits
 
 
@@ -71,9 +71,9 @@ Transactions = Callable[[], AbstractAsyncContextManager[Transaction]]
 class SummaryProjection:
     """`projection.app.Projection`: the read model, the topics and the checkpoint change together, or not at all."""
 
-    def __init__(self, transactions: Transactions, codec: Codec, hub: TopicHub) -> None:
+    def __init__(self, transactions: Transactions, encoders: Encoders, hub: TopicHub) -> None:
         self._transactions = transactions
-        self._codec = codec
+        self._encoders = encoders
         self._hub = hub
 
     async def apply(self, checkpoint: Checkpoint, batch: LogBatch) -> Applied:
@@ -81,7 +81,7 @@ class SummaryProjection:
         async with self._transactions() as transaction:
             await transaction.checkpoints.advance(checkpoint, batch.last_position)
             stored = await transaction.summaries.read({event.run_id for event in batch.events})
-            plan = plan_batch(stored, batch.events, self._codec.encode)
+            plan = plan_batch(stored, batch.events, self._encoders)
             await transaction.summaries.write(plan.writes)
             await transaction.summaries.record(plan.drifts)
             rows = await transaction.journal.append(plan.entries)

@@ -31,6 +31,7 @@ from oa_runlog.state import MAX_TOTAL, RunStatus
 from oa_runlog.titles import titled
 from oa_runlog.transitions import next_status, trigger
 from services.projector.journal.domain import JournalEntry
+from services.projector.notifications.domain import Encode, notifications
 from services.projector.projection.domain import LogRefused
 
 PROJECTION = "run_summaries"
@@ -172,35 +173,50 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that a batch changes. One write, and one entry on each topic, for each run that it moved."""
+    """All that a batch changes. One write, and one entry on each topic of summaries, for each run that it moved; and
+    one entry for each event that somebody is told of."""
 
     writes: tuple[SummaryWrite, ...]
     entries: tuple[JournalEntry, ...]
     drifts: tuple[Drift, ...]
 
 
-def plan_batch(
-    stored: Mapping[str, StoredSummary], events: Iterable[RunEvent], encode: Callable[[RunSummary], bytes]
-) -> Plan:
+@dataclass(frozen=True, slots=True)
+class Encoders:
+    """How documents are written."""
+
+    summary: Callable[[RunSummary], bytes]
+    notification: Encode
+
+
+def plan_batch(stored: Mapping[str, StoredSummary], events: Iterable[RunEvent], encoders: Encoders) -> Plan:
     """What `events`, in log order, do to the summaries of their runs. Raises LogRefused, see `project`."""
     by_run: defaultdict[str, list[RunEvent]] = defaultdict(list)
     for event in events:
         by_run[event.run_id].append(event)
     writes: list[SummaryWrite] = []
     drifts: list[Drift] = []
+    entries: list[JournalEntry] = []
     for run_id, own in by_run.items():
         known = stored.get(run_id)
         if known is not None and own[0].seq == 1:
-            drifts.extend(_compare(known, own, encode))
-        summary = _advance(None if known is None else known.summary, own)
-        if summary is not None:
-            writes.append(_write(summary, encode))
-    entries = [
-        JournalEntry(topic, write.summary.run_id, write.document)
-        for write in writes
-        for topic in topics_of(write.summary)
-    ]
+            drifts.extend(_compare(known, own, encoders.summary))
+        before = None if known is None else known.summary
+        summary, fresh = _advance(before, own)
+        if summary is not None and fresh:
+            write = _write(summary, encoders.summary)
+            writes.append(write)
+            entries += _entries(write, fresh, encoders.notification)
     return Plan(tuple(writes), tuple(entries), tuple(drifts))
+
+
+def _entries(write: SummaryWrite, fresh: Iterable[RunEvent], encode: Encode) -> list[JournalEntry]:
+    """What is said of a run that moved: the summary on its topics, and to its person what they are told."""
+    summary = write.summary
+    entries = [JournalEntry(topic, summary.run_id, write.document) for topic in topics_of(summary)]
+    if summary.user_id.startswith(PERSON_PREFIX):
+        entries += notifications(summary.user_id, summary.title, fresh, encode)
+    return entries
 
 
 def topics_of(summary: RunSummary) -> tuple[str, ...]:
@@ -212,19 +228,19 @@ def topics_of(summary: RunSummary) -> tuple[str, ...]:
         raise LogRefused("invalid_event", f"{summary.run_id}: its owner has no topic ({error.message})") from error
 
 
-def _advance(summary: RunSummary | None, events: Iterable[RunEvent]) -> RunSummary | None:
-    """The summary after what is new among `events`; None when nothing is."""
+def _advance(summary: RunSummary | None, events: Iterable[RunEvent]) -> tuple[RunSummary | None, list[RunEvent]]:
+    """The summary after what is new among `events`, and what that is."""
     latest = 0 if summary is None else summary.latest_seq
     fresh = [event for event in events if event.seq > latest]
     for event in fresh:
         summary = project(summary, event)
-    return summary if fresh else None
+    return summary, fresh
 
 
 def _compare(known: StoredSummary, events: list[RunEvent], encode: Callable[[RunSummary], bytes]) -> list[Drift]:
     """Project the run again up to the stored seq, as far as `events` reach, and compare there."""
     seq = known.summary.latest_seq
-    again = _advance(None, [event for event in events if event.seq <= seq])
+    again, _ = _advance(None, [event for event in events if event.seq <= seq])
     if again is None or again.latest_seq != seq:
         return []
     computed = _write(again, encode)

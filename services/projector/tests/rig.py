@@ -17,6 +17,7 @@ from oa_topics.hub import TopicHub
 from oa_topics.store import TopicLimits
 from services.projector.journal.app import JournalTopics, Unreported
 from services.projector.journal.store import PostgresJournalStore
+from services.projector.notifications.door import encode_notification
 from services.projector.projection.app import Applied, Tail
 from services.projector.projection.domain import Checkpoint
 from services.projector.projection.door import GrpcLogSource
@@ -24,7 +25,7 @@ from services.projector.projection.limits import TailLimits
 from services.projector.projection.metrics import Progress
 from services.projector.projection.store import PostgresCheckpointStore
 from services.projector.summaries.app import Reads, SummaryProjection
-from services.projector.summaries.domain import PROJECTION, VERSION
+from services.projector.summaries.domain import PROJECTION, VERSION, Encoders
 from services.projector.summaries.door import SummaryCodec
 from services.projector.summaries.store import PostgresSummaryStore
 from services.projector.tests import histories as h
@@ -32,6 +33,7 @@ from services.projector.tests.fake_log import EPOCH
 from services.projector.wiring import transactions
 
 CODEC = SummaryCodec()
+ENCODERS = Encoders(CODEC.encode, encode_notification)
 TOPIC_LIMITS = TopicLimits(poll_interval_ms=500)
 QUICK = TailLimits(backoff_min_ms=1, backoff_max_ms=10, heads_interval_ms=20)
 WAIT_S = PATIENCE_S
@@ -52,7 +54,7 @@ class Rig:
         self.progress = Progress()
         self.hub = TopicHub(JournalTopics(self.journal), limits, Unreported())
         self.reads = Reads(self.summaries)
-        self.projection = SummaryProjection(transactions(postgres, CODEC), CODEC, self.hub)
+        self.projection = SummaryProjection(transactions(postgres, CODEC), ENCODERS, self.hub)
 
     async def applied(self, checkpoint: Checkpoint, events: list[e.RunEvent]) -> Applied:
         """Apply what follows `checkpoint`."""

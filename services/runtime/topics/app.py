@@ -1,4 +1,4 @@
-"""Topics that the runtime serves: `run:{id}:events`, from the log."""
+"""Topics that the runtime serves: `run:{id}:events` from the log, `worker:{id}:lifecycle` from the workers' events."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 from oa_base.refusal import Refusal
 from oa_khala.frames import TopicState
-from oa_khala.topics import RUN_EVENTS, Source, Topic
+from oa_khala.topics import RUN_EVENTS, WORKER_LIFECYCLE, Source, Topic, TopicClass
 from oa_runlog.proof.chain import chain_start
 from oa_topics.hub import TopicHub
 from oa_topics.store import TopicDescription
@@ -17,7 +17,7 @@ from services.runtime.authority.app import Lineage
 from services.runtime.log.app.ports import RunPages
 from services.runtime.log.domain.records import LogRecord
 from services.runtime.topics import metrics
-from services.runtime.topics.domain import RunStanding
+from services.runtime.topics.domain import RunStanding, WorkerStanding
 
 
 class Standings(Protocol):
@@ -32,14 +32,45 @@ class Standings(Protocol):
         ...
 
 
-class RunTopics:
-    """`oa_topics.store.TopicStore`: each run is a topic."""
+class WorkerEvents(Protocol):
+    """What has become of workers."""
+
+    async def standings(self, worker_ids: Sequence[str]) -> list[WorkerStanding]:
+        """Where these workers' events stand; workers that don't exist are left out."""
+        ...
+
+    async def page(self, worker_id: str, after_seq: int, max_events: int) -> Sequence[tuple[int, bytes]]:
+        """Events of a worker, in order: seq and document."""
+        ...
+
+
+class ClassOfTopics(Protocol):
+    """One class of the runtime's topics. All of it but `describe` is as in `oa_topics.store.TopicStore`."""
+
+    async def describe(self, epoch: str, topics: Mapping[str, Topic]) -> Sequence[TopicDescription]:
+        """Where these topics stand, each by the id in its name; those that don't exist are left out."""
+        ...
+
+    async def page(self, topic: Topic, after_seq: int, max_events: int, max_bytes: int) -> Sequence[tuple[int, bytes]]:
+        """See TopicStore."""
+        ...
+
+    async def chain_at(self, topic: Topic, seq: int) -> bytes | None:
+        """See TopicStore."""
+        ...
+
+    def missing(self, topic: Topic, seq: int) -> Refusal:
+        """See TopicStore."""
+        ...
+
+
+class RuntimeTopics:
+    """`oa_topics.store.TopicStore` over all classes that the runtime serves."""
 
     source: Source = "runtime"
 
-    def __init__(self, events: RunPages, standings: Standings, lineage: Lineage) -> None:
-        self._events = events
-        self._standings = standings
+    def __init__(self, classes: Mapping[TopicClass, ClassOfTopics], lineage: Lineage) -> None:
+        self._classes = classes
         self._lineage = lineage
 
     async def epoch(self) -> str:
@@ -49,12 +80,39 @@ class RunTopics:
     async def describe(self, topics: Collection[Topic]) -> Mapping[Topic, TopicDescription]:
         """See TopicStore."""
         epoch = self._lineage.epoch
-        runs = {topic.subject_id: topic for topic in topics if topic.topic_class is RUN_EVENTS}
         found: dict[Topic, TopicDescription] = {}
-        for run in await self._standings.standings(list(runs)) if runs else ():
-            state, topic = TopicState(epoch, run.floor, run.latest_seq), runs[run.run_id]
-            found[topic] = TopicDescription(topic, state, run.user_id, run.org_id)
+        for topic_class, served in self._classes.items():
+            by_id = {topic.subject_id: topic for topic in topics if topic.topic_class is topic_class}
+            if by_id:
+                found.update((one.topic, one) for one in await served.describe(epoch, by_id))
         return found
+
+    async def page(self, topic: Topic, after_seq: int, max_events: int, max_bytes: int) -> Sequence[tuple[int, bytes]]:
+        """See TopicStore."""
+        return await self._classes[topic.topic_class].page(topic, after_seq, max_events, max_bytes)
+
+    async def chain_at(self, topic: Topic, seq: int) -> bytes | None:
+        """See TopicStore."""
+        return await self._classes[topic.topic_class].chain_at(topic, seq)
+
+    def missing(self, topic: Topic, seq: int) -> Refusal:
+        """See TopicStore."""
+        return self._classes[topic.topic_class].missing(topic, seq)
+
+
+class RunTopics:
+    """`ClassOfTopics`: each run is a topic."""
+
+    def __init__(self, events: RunPages, standings: Standings) -> None:
+        self._events = events
+        self._standings = standings
+
+    async def describe(self, epoch: str, topics: Mapping[str, Topic]) -> Sequence[TopicDescription]:
+        """See ClassOfTopics."""
+        return [
+            TopicDescription(topics[run.run_id], TopicState(epoch, run.floor, run.latest_seq), run.user_id, run.org_id)
+            for run in await self._standings.standings(list(topics))
+        ]
 
     async def page(self, topic: Topic, after_seq: int, max_events: int, max_bytes: int) -> Sequence[tuple[int, bytes]]:
         """See TopicStore."""
@@ -69,6 +127,37 @@ class RunTopics:
         note_damage("is neither in the log nor in the archive", topic=str(topic), seq=seq)
         text = "an event of the run is neither in the log nor in the archive; ask the operators to restore the archive"
         return Refusal("archive_damaged", text, field="after_seq", metadata={"seq": str(seq)})
+
+
+class WorkerTopics:
+    """`ClassOfTopics`: each worker is a topic, of its org."""
+
+    def __init__(self, events: WorkerEvents) -> None:
+        self._events = events
+
+    async def describe(self, epoch: str, topics: Mapping[str, Topic]) -> Sequence[TopicDescription]:
+        """See ClassOfTopics."""
+        return [
+            TopicDescription(topics[one.worker_id], TopicState(epoch, one.floor, one.head), "", one.org_id)
+            for one in await self._events.standings(list(topics))
+        ]
+
+    async def page(self, topic: Topic, after_seq: int, max_events: int, max_bytes: int) -> Sequence[tuple[int, bytes]]:
+        """See TopicStore. Events are small, so the number bounds their bytes."""
+        return await self._events.page(topic.subject_id, after_seq, max_events)
+
+    async def chain_at(self, topic: Topic, seq: int) -> bytes | None:
+        """See TopicStore. Workers' events have no chain."""
+        return None
+
+    def missing(self, topic: Topic, seq: int) -> Refusal:
+        """See TopicStore."""
+        return Refusal("internal", f"the events of {topic} have no seq {seq}; report it")
+
+
+def is_worker_topic(topic: str) -> bool:
+    """Whether the topic of this name is a worker's."""
+    return topic.startswith(WORKER_LIFECYCLE.prefix)
 
 
 class HubMetrics:

@@ -25,15 +25,17 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"openagents/runtime/v1/worker.proto\x12\x15openagents.runtime.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x87\x03\n\x06Worker\x12\x1b\n\tworker_id\x18\x01 \x01(\tR\x08workerId\x12,\n\x12service_account_id\x18\x02 \x01(\tR\x10serviceAccountId\x12\x15\n\x06org_id\x18\x03 \x01(\tR\x05orgId\x12\x12\n\x04name\x18\x04 \x01(\tR\x04name\x12\x1a\n\x08\x61\x64\x61pters\x18\x05 \x03(\tR\x08\x61\x64\x61pters\x12.\n\x13max_concurrent_runs\x18\x06 \x01(\rR\x11maxConcurrentRuns\x12;\n\x06status\x18\x07 \x01(\x0e\x32#.openagents.runtime.v1.WorkerStatusR\x06status\x12;\n\x0b\x61ttach_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nattachTime\x12\x41\n\x0eheartbeat_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\rheartbeatTime*\xb3\x01\n\x0cWorkerStatus\x12\x1d\n\x19WORKER_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16WORKER_STATUS_STARTING\x10\x01\x12\x19\n\x15WORKER_STATUS_RUNNING\x10\x02\x12\x1a\n\x16WORKER_STATUS_DRAINING\x10\x03\x12\x19\n\x15WORKER_STATUS_STOPPED\x10\x04\x12\x16\n\x12WORKER_STATUS_LOST\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"openagents/runtime/v1/worker.proto\x12\x15openagents.runtime.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa0\x03\n\x06Worker\x12\x1b\n\tworker_id\x18\x01 \x01(\tR\x08workerId\x12,\n\x12service_account_id\x18\x02 \x01(\tR\x10serviceAccountId\x12\x15\n\x06org_id\x18\x03 \x01(\tR\x05orgId\x12\x12\n\x04name\x18\x04 \x01(\tR\x04name\x12\x1a\n\x08\x61\x64\x61pters\x18\x05 \x03(\tR\x08\x61\x64\x61pters\x12.\n\x13max_concurrent_runs\x18\x06 \x01(\rR\x11maxConcurrentRuns\x12;\n\x06status\x18\x07 \x01(\x0e\x32#.openagents.runtime.v1.WorkerStatusR\x06status\x12;\n\x0b\x61ttach_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nattachTime\x12\x41\n\x0eheartbeat_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\rheartbeatTime\x12\x17\n\x07run_ids\x18\n \x03(\tR\x06runIds\"\x9a\x02\n\x0bWorkerEvent\x12\x1b\n\tworker_id\x18\x01 \x01(\tR\x08workerId\x12\x10\n\x03seq\x18\x02 \x01(\x04R\x03seq\x12?\n\rrecorded_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0crecordedTime\x12;\n\x06status\x18\x04 \x01(\x0e\x32#.openagents.runtime.v1.WorkerStatusR\x06status\x12\x12\n\x04name\x18\x05 \x01(\tR\x04name\x12\x1a\n\x08\x61\x64\x61pters\x18\x06 \x03(\tR\x08\x61\x64\x61pters\x12.\n\x13max_concurrent_runs\x18\x07 \x01(\rR\x11maxConcurrentRuns*\xb3\x01\n\x0cWorkerStatus\x12\x1d\n\x19WORKER_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16WORKER_STATUS_STARTING\x10\x01\x12\x19\n\x15WORKER_STATUS_RUNNING\x10\x02\x12\x1a\n\x16WORKER_STATUS_DRAINING\x10\x03\x12\x19\n\x15WORKER_STATUS_STOPPED\x10\x04\x12\x16\n\x12WORKER_STATUS_LOST\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'openagents.runtime.v1.worker_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_WORKERSTATUS']._serialized_start=489
-  _globals['_WORKERSTATUS']._serialized_end=668
+  _globals['_WORKERSTATUS']._serialized_start=799
+  _globals['_WORKERSTATUS']._serialized_end=978
   _globals['_WORKER']._serialized_start=95
-  _globals['_WORKER']._serialized_end=486
+  _globals['_WORKER']._serialized_end=511
+  _globals['_WORKEREVENT']._serialized_start=514
+  _globals['_WORKEREVENT']._serialized_end=796
 # @@protoc_insertion_point(module_scope)

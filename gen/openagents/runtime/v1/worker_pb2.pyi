@@ -71,6 +71,7 @@ class Worker(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     ATTACH_TIME_FIELD_NUMBER: _builtins.int
     HEARTBEAT_TIME_FIELD_NUMBER: _builtins.int
+    RUN_IDS_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     """Id (`wrk_…`)."""
     service_account_id: _builtins.str
@@ -95,6 +96,10 @@ class Worker(_message.Message):
     def heartbeat_time(self) -> _timestamp_pb2.Timestamp:
         """When it was last heard of."""
 
+    @_builtins.property
+    def run_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Runs that it holds, sorted."""
+
     def __init__(
         self,
         *,
@@ -107,11 +112,64 @@ class Worker(_message.Message):
         status: Global___WorkerStatus.ValueType = ...,
         attach_time: _timestamp_pb2.Timestamp | None = ...,
         heartbeat_time: _timestamp_pb2.Timestamp | None = ...,
+        run_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attach_time", b"attach_time", "heartbeat_time", b"heartbeat_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "attach_time", b"attach_time", "heartbeat_time", b"heartbeat_time", "max_concurrent_runs", b"max_concurrent_runs", "name", b"name", "org_id", b"org_id", "service_account_id", b"service_account_id", "status", b"status", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "attach_time", b"attach_time", "heartbeat_time", b"heartbeat_time", "max_concurrent_runs", b"max_concurrent_runs", "name", b"name", "org_id", b"org_id", "run_ids", b"run_ids", "service_account_id", b"service_account_id", "status", b"status", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Worker: _TypeAlias = Worker  # noqa: Y015
+
+@_typing.final
+class WorkerEvent(_message.Message):
+    """Payload of EVENT on `worker:…:lifecycle`: the worker has attached with another
+    stream (its status is then STARTING), or has come to another status.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    SEQ_FIELD_NUMBER: _builtins.int
+    RECORDED_TIME_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    ADAPTERS_FIELD_NUMBER: _builtins.int
+    MAX_CONCURRENT_RUNS_FIELD_NUMBER: _builtins.int
+    worker_id: _builtins.str
+    """Worker."""
+    seq: _builtins.int
+    """Seq in its topic."""
+    status: Global___WorkerStatus.ValueType
+    """Where it stands from then on."""
+    name: _builtins.str
+    """Name for people, as of its newest stream."""
+    max_concurrent_runs: _builtins.int
+    """Most runs at a time."""
+    @_builtins.property
+    def recorded_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was recorded."""
+
+    @_builtins.property
+    def adapters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Adapters that it has."""
+
+    def __init__(
+        self,
+        *,
+        worker_id: _builtins.str = ...,
+        seq: _builtins.int = ...,
+        recorded_time: _timestamp_pb2.Timestamp | None = ...,
+        status: Global___WorkerStatus.ValueType = ...,
+        name: _builtins.str = ...,
+        adapters: _abc.Iterable[_builtins.str] | None = ...,
+        max_concurrent_runs: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["recorded_time", b"recorded_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "max_concurrent_runs", b"max_concurrent_runs", "name", b"name", "recorded_time", b"recorded_time", "seq", b"seq", "status", b"status", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkerEvent: _TypeAlias = WorkerEvent  # noqa: Y015

@@ -38,8 +38,9 @@ class _FrameKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FrameKind.V
     """Answer to one topic of Subscribe; the payload is a Subscribed."""
     FRAME_KIND_EVENT: _FrameKind.ValueType  # 3
     """One element of the topic; the payload is what the source stored: a
-    serialized RunEvent for `run:…:events`, a serialized RunSummary for
-    `user:…:runs` and `org:…:runs`.
+    serialized RunEvent for `run:…:events`, a WorkerEvent for
+    `worker:…:lifecycle`, a RunSummary for `user:…:runs` and `org:…:runs`, a
+    Worker for `org:…:workers`, a Notification for `user:…:notifications`.
     """
     FRAME_KIND_SNAPSHOT: _FrameKind.ValueType  # 4
     """State of the topic as of `seq`; EVENTs go on at seq + 1."""
@@ -65,8 +66,9 @@ FRAME_KIND_SUBSCRIBED: FrameKind.ValueType  # 2
 """Answer to one topic of Subscribe; the payload is a Subscribed."""
 FRAME_KIND_EVENT: FrameKind.ValueType  # 3
 """One element of the topic; the payload is what the source stored: a
-serialized RunEvent for `run:…:events`, a serialized RunSummary for
-`user:…:runs` and `org:…:runs`.
+serialized RunEvent for `run:…:events`, a WorkerEvent for
+`worker:…:lifecycle`, a RunSummary for `user:…:runs` and `org:…:runs`, a
+Worker for `org:…:workers`, a Notification for `user:…:notifications`.
 """
 FRAME_KIND_SNAPSHOT: FrameKind.ValueType  # 4
 """State of the topic as of `seq`; EVENTs go on at seq + 1."""

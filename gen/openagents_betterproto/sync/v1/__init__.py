@@ -29,8 +29,9 @@ class FrameKind(betterproto.Enum):
     EVENT = 3
     """
     One element of the topic; the payload is what the source stored: a
-     serialized RunEvent for `run:…:events`, a serialized RunSummary for
-     `user:…:runs` and `org:…:runs`.
+     serialized RunEvent for `run:…:events`, a WorkerEvent for
+     `worker:…:lifecycle`, a RunSummary for `user:…:runs` and `org:…:runs`, a
+     Worker for `org:…:workers`, a Notification for `user:…:notifications`.
     """
 
     SNAPSHOT = 4

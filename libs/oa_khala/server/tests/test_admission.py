@@ -74,3 +74,11 @@ def test_what_is_not_there_is_refused_like_what_is_somebody_elses_unless_the_tok
     assert (not_there.reason, not_there.message) == (not_yours.value.reason, not_yours.value.message)
     assert concealed(GRANT, RUN_TOPIC, Refusal("not_found", "there is no such run")).reason == "not_found"
     assert concealed(WIDE, RUN_TOPIC, Refusal("unavailable", "away")).reason == "unavailable"
+
+
+def test_whose_a_named_worker_is_is_known_only_when_it_is_subscribed() -> None:
+    worker = parse_topic("worker:wrk_01J9ZQ6T5W3M8K2N4P7R1S0V6X:lifecycle")
+    named = replace(GRANT, topics=frozenset({str(worker)}))
+    check_owner(named, worker, "", "org_a")
+    assert reason(check_owner, named, worker, "", "org_b") == "forbidden_topic"
+    assert concealed(named, worker, Refusal("not_found", "there is no such worker")).reason == "forbidden_topic"

@@ -49,8 +49,8 @@ def test_a_topic_is_granted_to_members_and_owners_with_the_scope_only(
     topic = Topic(kind, subjects[kind.id_prefix])
     reason = decide(principal, topic, "cli", MY_ORG if own else OTHER_ORG)
     has_scope = kind.required_scope in principal.effective_scopes
-    # Nobody can say yet who owns a worker, so nobody is let in.
-    assert (reason is None) == (has_scope and own and kind.id_prefix != "wrk_")
+    # Whose a worker is, runtime says when it is subscribed.
+    assert (reason is None) == (has_scope and (own or kind is WORKER_LIFECYCLE))
 
 
 @given(

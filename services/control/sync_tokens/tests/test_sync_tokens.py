@@ -50,7 +50,7 @@ async def test_topics_are_granted_or_refused_by_name(cases: Cases) -> None:
                 "owner_mismatch",
                 None,
                 "owner_mismatch",
-                "forbidden_topic",
+                None,
                 "invalid_topic",
             ],
             strict=True,

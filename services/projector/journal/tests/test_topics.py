@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import asyncpg
@@ -20,6 +19,7 @@ from openagents.sync.v1 import frame_pb2, topic_service_pb2
 from services.projector.tests import histories as h
 from services.projector.tests.doors import MINE, OURS, Doors, as_gateway, refused
 from services.projector.tests.rig import Rig
+from services.projector.tests.source import ProjectorSource
 
 
 def frames_of(page: topic_service_pb2.TopicFrames) -> list[tuple[int, run_summary_pb2.RunSummary]]:
@@ -158,37 +158,10 @@ async def test_only_services_may_ask_for_topics(doors: Doors) -> None:
 # ------------------------------------------------------------------------------------------------- conformance
 
 
-@dataclass
-class ProjectorSource:
-    """`oa_topics.tests.conformance.Source`: each event is a whole run of a user."""
-
-    rig: Rig
-    stub: Any
-    owner: str
-    metadata: Any = field(default_factory=as_gateway)
-    topics: tuple[str, str, str] = (MINE, f"user:{h.OTHER_USER}:runs", f"user:{h.ulid('usr', 3)}:runs")
-    foreign: str = f"run:{h.ulid('run', 1)}:events"
-    runs: int = 0
-
-    async def commit(self, topic: str, count: int, size: int = 0) -> None:
-        user_id = topic.removeprefix("user:").removesuffix(":runs")
-        spec = replace(h.SPEC, title="x" * size)
-        events = []
-        for _ in range(count):
-            self.runs += 1
-            events += h.history(self.runs, [h.created(user_id, spec=spec), h.started(), h.SUCCEEDED])
-        await self.rig.apply(await self.rig.checkpoint(), events)
-
-    async def lose(self, topic: str, seq: int) -> None:
-        owner = await asyncpg.connect(self.owner)
-        await owner.execute("DELETE FROM projection.journal WHERE topic = $1 AND seq = $2", topic, seq)
-        await owner.close()
-
-
 class TestTopics(TopicSourceSuite):
     @pytest.fixture
     def source(self, rig: Rig, doors: Doors, projector_database: Database) -> Source:
-        return ProjectorSource(rig, doors.topics, projector_database.projector)
+        return ProjectorSource(rig, doors.topics, projector_database.projector, "runs")
 
     @pytest.mark.parametrize("topic", ["user:me:runs", "runs", f"user:{h.ORG}:runs"])
     async def test_a_name_that_is_none_is_refused(self, doors: Doors, topic: str) -> None:

@@ -24,6 +24,7 @@ from services.projector.summaries.domain import (
 )
 from services.projector.summaries.door import SummaryCodec
 from services.projector.tests import histories as h
+from services.projector.tests.rig import ENCODERS
 
 CODEC = SummaryCodec()
 
@@ -38,7 +39,7 @@ def summary_of(events: list[e.RunEvent]) -> RunSummary:
 
 def apply(stored: dict[str, StoredSummary], events: list[e.RunEvent]) -> Plan:
     """What the store does with a plan."""
-    plan = plan_batch(stored, events, CODEC.encode)
+    plan = plan_batch(stored, events, ENCODERS)
     stored.update({write.summary.run_id: StoredSummary(write.summary, write.summary_hash) for write in plan.writes})
     return plan
 
@@ -151,8 +152,8 @@ def test_a_document_survives_the_wire(events: list[e.RunEvent]) -> None:
 
 def test_one_entry_for_each_run_and_topic_however_many_events_a_batch_has() -> None:
     events = [*h.whole_run(1), *h.whole_run(2, h.OTHER_USER)]
-    plan = plan_batch({}, events, CODEC.encode)
-    assert [(entry.topic, entry.run_id) for entry in plan.entries] == [
+    plan = plan_batch({}, events, ENCODERS)
+    assert [(entry.topic, entry.about) for entry in plan.entries if entry.topic.endswith(":runs")] == [
         (f"org:{h.ORG}:runs", h.ulid("run", 1)),
         (f"user:{h.USER}:runs", h.ulid("run", 1)),
         (f"org:{h.ORG}:runs", h.ulid("run", 2)),
@@ -188,20 +189,20 @@ def test_a_hole_in_a_run_is_refused(missing: int) -> None:
     events = h.whole_run(1)
     del events[missing]
     with pytest.raises(LogRefused) as caught:
-        plan_batch({}, events, CODEC.encode)
+        plan_batch({}, events, ENCODERS)
     assert caught.value.cause == "run_hole"
 
 
 def test_an_event_that_the_state_machine_does_not_allow_is_refused() -> None:
     events = h.history(1, [h.created(), h.SUCCEEDED])
     with pytest.raises(LogRefused) as caught:
-        plan_batch({}, events, CODEC.encode)
+        plan_batch({}, events, ENCODERS)
     assert caught.value.cause == "invalid_event"
 
 
 def test_an_owner_that_has_no_topic_is_refused() -> None:
     with pytest.raises(LogRefused) as caught:
-        plan_batch({}, h.whole_run(1, org_id="org_nobody"), CODEC.encode)
+        plan_batch({}, h.whole_run(1, org_id="org_nobody"), ENCODERS)
     assert caught.value.cause == "invalid_event"
 
 

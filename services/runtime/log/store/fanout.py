@@ -19,12 +19,14 @@ from services.runtime.log.domain.places import MAX_PLACES, places_of, places_tex
 from services.runtime.log.store import sql
 
 CHANNEL = "runtime_log"
-"""Also the one on which `runtime.give_log_epoch` says that the log has another epoch."""
+"""Also the one on which `runtime.give_log_epoch` says that the log has another epoch, and `runtime.note_workers` that a
+worker's status has changed."""
 
 _log = structlog.get_logger(__name__)
 _OWN_GRACE_S = 0.05
 """Own commits are followed without a word; this is for one whose answer got lost, so its word can wait."""
 _NEW_EPOCH = "epoch"
+_WORKERS = "workers"
 
 
 class PostgresNotification:
@@ -65,6 +67,11 @@ class PostgresFanout(listen.Listener):
         self._replica_id = replica_id
         self._hint = hint
         self._new_epoch = new_epoch
+        self._workers_changed: list[Callable[[], None]] = []
+
+    def on_workers(self, listener: Callable[[], None]) -> None:
+        """Call `listener` when workers may have changed: at once, and now and then, for what was missed."""
+        self._workers_changed.append(listener)
 
     def publish(self, positions: Mapping[int, int]) -> None:
         """Nothing is left to do: the commit has told the others."""
@@ -72,10 +79,18 @@ class PostgresFanout(listen.Listener):
     async def _heads(self, connection: listen.Connection) -> None:
         for row in await connection.fetch(sql.READ_HEADS):
             self._hint(row["partition"], row["position"])
+        self._tell_of_workers()
+
+    def _tell_of_workers(self) -> None:
+        for listener in self._workers_changed:
+            listener()
 
     def _told(self, _channel: str, payload: str) -> None:
         if payload == _NEW_EPOCH:
             self._new_epoch()
+            return
+        if payload == _WORKERS:
+            self._tell_of_workers()
             return
         replica_id, _, places = payload.partition(" ")
         try:

@@ -1,0 +1,42 @@
+"""Which events of a run its person is told of. A pure function, so the same log tells the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from oa_khala.topics import user_notifications
+from oa_runlog.events import RequestAnswered, RequestExpired, RequestOpened, RunEvent, RunFinished
+from services.projector.journal.domain import JournalEntry
+
+Told = RunFinished | RequestOpened | RequestAnswered | RequestExpired
+"""Events that a person is told of: how a run ended, and what it waits for, or no longer does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """`openagents.projection.v1.Notification`. `recorded_ns` is nanoseconds since the Unix epoch."""
+
+    run_id: str
+    title: str
+    run_seq: int
+    recorded_ns: int
+    about: Told
+
+
+Encode = Callable[[Notification], bytes]
+"""The notification's document, always the same bytes for the same."""
+
+
+def notifications(user_id: str, title: str, events: Iterable[RunEvent], encode: Encode) -> list[JournalEntry]:
+    """What the person `user_id`, who started the run of this title, is told of `events`, in their order."""
+    topic = user_notifications(user_id)
+    told = (event for event in events if isinstance(event.body, Told))
+    return [JournalEntry(topic, event.run_id, encode(_notification(event, title))) for event in told]
+
+
+def _notification(event: RunEvent, title: str) -> Notification:
+    assert isinstance(event.body, Told)
+    # What an agent returned is the authority's to give, as with summaries.
+    about = replace(event.body, result_json="") if isinstance(event.body, RunFinished) else event.body
+    return Notification(event.run_id, title, event.seq, event.recorded_ns, about)
