@@ -23,11 +23,12 @@ from services.khala_gateway.connections.metrics import DELIVERED
 from services.khala_gateway.feeds.app.confirmations import Confirmations
 from services.khala_gateway.feeds.app.hub import FeedHub
 from services.khala_gateway.feeds.app.replays import ReplayReader
+from services.khala_gateway.feeds.app.snapshots import Snapshots
 from services.khala_gateway.feeds.limits import HubLimits
 from services.khala_gateway.feeds.metrics import SUBSCRIPTIONS
 from services.khala_gateway.sockets.limits import PortLimits
 from services.khala_gateway.sockets.ws_door.server import WebSocketServer
-from services.khala_gateway.sources.app import HistoryPage, WatchedTopic
+from services.khala_gateway.sources.app import HistoryPage, TopicSnapshot, WatchedTopic
 from services.khala_gateway.wiring import steady_wall_ms
 
 TOPIC = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"
@@ -76,6 +77,10 @@ class LocalSource:
     def remove(self, topics: Iterable[str]) -> None:
         """Nothing to do."""
 
+    async def snapshot(self, topic: str) -> TopicSnapshot:
+        """Nobody asks for one: no topic here has any."""
+        raise NotImplementedError
+
     async def replay(
         self, topic: str, epoch: str, after_seq: int, max_frames: int, max_bytes: int, after_chain: bytes = b""
     ) -> HistoryPage:
@@ -99,6 +104,7 @@ async def gateway(
         hub=hub,
         replays=ReplayReader(sources, limits),
         confirmations=Confirmations(sources, limits.concurrent_confirmations),
+        snapshots=Snapshots(sources, limits.concurrent_snapshots),
         tokens=tokens or OpenTokens(),
         live_tokens=LiveTokens(OPEN_DOOR),
         revocations=Revocations(SystemClock()),

@@ -35,6 +35,7 @@ class Feed(Ring[E]):
         super().__init__(state.head, size, self.limits.ring_events, self.limits.ring_bytes)
         self.epoch = state.epoch
         self.floor = state.floor
+        self.snapshot_available = state.snapshot_available
         # What waits behind a hole, by seq.
         self.parked: dict[int, E] = {}
         self._parked_bytes = 0
@@ -42,7 +43,7 @@ class Feed(Ring[E]):
     @property
     def state(self) -> TopicState:
         """Where the topic stands, as far as it can be delivered."""
-        return TopicState(self.epoch, self.floor, self.head)
+        return TopicState(self.epoch, self.floor, self.head, self.snapshot_available)
 
     @property
     def hole(self) -> Hole | None:
@@ -56,6 +57,7 @@ class Feed(Ring[E]):
         if state.epoch != self.epoch:
             return False
         self.floor = max(self.floor, state.floor)
+        self.snapshot_available = self.snapshot_available or state.snapshot_available
         self.expect(state.head)
         return True
 

@@ -23,6 +23,15 @@ class Page:
     frames: list[bytes]
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A topic's state at `seq` of the lineage `epoch`, as the payload of a SNAPSHOT."""
+
+    epoch: str
+    seq: int
+    payload: bytes
+
+
 class History:
     """Describes and replays topics."""
 
@@ -82,6 +91,16 @@ class History:
         if not frames and after_seq < described.state.head:
             raise await self._not_there(topic, after_seq + 1)
         return Page(described, after_seq + 1, frames)
+
+    async def snapshot(self, text: str) -> Snapshot:
+        """A topic's state. Raises Refusal invalid_topic, not_found, unavailable when its lineage changes just now."""
+        topic, epoch = self.parse(text), await self._store.epoch()
+        found = await self._store.snapshot(topic)
+        if found is None:
+            raise Refusal("not_found", "the topic has no snapshot; read its history", field="topic")
+        if await self._store.epoch() != epoch:
+            raise Refusal("unavailable", "the topic has got another lineage; ask again")
+        return Snapshot(epoch, *found)
 
     async def _describe(self, topic: Topic) -> TopicDescription:
         described = (await self._store.describe([topic])).get(topic)

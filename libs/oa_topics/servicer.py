@@ -54,6 +54,11 @@ class TopicApi(TopicServiceServicer):
         frames = pb.TopicFrames(topic=request.topic, epoch=state.epoch, first_seq=page.first_seq, frames=page.frames)
         return pb.ReplayTopicResponse(page=frames, floor=state.floor, head=state.head)
 
+    async def ReadSnapshot(self, request: pb.ReadSnapshotRequest, context: Any) -> pb.ReadSnapshotResponse:
+        """A topic's state."""
+        found = await self._hub.history.snapshot(request.topic)
+        return pb.ReadSnapshotResponse(epoch=found.epoch, seq=found.seq, payload=found.payload)
+
     async def WatchTopics(
         self, requests: AsyncIterator[pb.WatchTopicsRequest], context: Any
     ) -> AsyncIterator[pb.WatchTopicsResponse]:
@@ -113,6 +118,7 @@ def _watched(described: TopicDescription) -> pb.WatchedTopic:
         head=described.state.head,
         owner_user_id=described.owner_user_id,
         owner_org_id=described.owner_org_id,
+        snapshot_available=described.state.snapshot_available,
     )
 
 

@@ -57,6 +57,10 @@ class TopicStore(Protocol):
         """Events after `after_seq`, in order: seq and stored bytes. A store may give more bytes than asked for."""
         ...
 
+    async def snapshot(self, topic: Topic) -> tuple[int, bytes] | None:
+        """The topic's state and the seq that it stands at, read together; None for a topic that has none."""
+        ...
+
     async def chain_at(self, topic: Topic, seq: int) -> bytes | None:
         """Chain value of a topic that has one; None when what had that seq is not kept."""
         ...

@@ -271,6 +271,12 @@ class FeedSettings:
         64,
         doc="Maximum number of cursors that one source is asked about at a time.",
     )
+    concurrent_snapshots: int = setting(
+        "OA_FEED_CONCURRENT_SNAPSHOTS",
+        integer(1, 10_000),
+        8,
+        doc="Maximum number of snapshots that are read at a time from one source.",
+    )
     flush_tick_ms: float = setting(
         "OA_FEED_FLUSH_TICK_MS",
         number(0, 1000),
@@ -297,6 +303,7 @@ class FeedSettings:
             kept_pages_ms=self.kept_pages_ms,
             concurrent_repairs=self.concurrent_repairs,
             concurrent_confirmations=self.concurrent_confirmations,
+            concurrent_snapshots=self.concurrent_snapshots,
             audit_interval_ms=self.audit_interval_ms,
         )
 

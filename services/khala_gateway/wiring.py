@@ -26,6 +26,7 @@ from services.khala_gateway.connections.app.flusher import Flusher
 from services.khala_gateway.feeds.app.confirmations import Confirmations
 from services.khala_gateway.feeds.app.hub import FeedHub
 from services.khala_gateway.feeds.app.replays import ReplayReader
+from services.khala_gateway.feeds.app.snapshots import Snapshots
 from services.khala_gateway.sockets.ws_door.server import WebSocketServer
 from services.khala_gateway.sources.door import GrpcTopicSource
 
@@ -55,6 +56,7 @@ async def start(settings: GatewaySettings, process: Process) -> None:
         hub=hub,
         replays=ReplayReader(sources, settings.feeds.limits()),
         confirmations=Confirmations(sources, settings.feeds.concurrent_confirmations),
+        snapshots=Snapshots(sources, settings.feeds.concurrent_snapshots),
         tokens=SyncTokenVerifier(verifier, clock, now_ms),
         live_tokens=LiveTokens(settings.socket.admission()),
         revocations=revocations,

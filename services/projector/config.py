@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from oa_base.refusal import Refusal
 from oa_platform.config.loading import group, peer_port, setting
 from oa_platform.config.parsers import Target, integer, target
 from oa_platform.config.shared import (
@@ -18,6 +19,7 @@ from oa_topics.store import TopicLimits
 from services.projector.projection.limits import TailLimits
 
 _TAIL = TailLimits()
+_LEAST_CONNECTIONS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,3 +125,12 @@ class ProjectorSettings(ServiceSettings):
     client: GrpcClientSettings = group(GrpcClientSettings)
     tail: TailSettings = group(TailSettings)
     topics: TopicSettings = group(TopicSettings)
+
+    def __post_init__(self) -> None:
+        """Whether there is a connection left for what is not following workers."""
+        if self.database.pool_max < _LEAST_CONNECTIONS:
+            text = (
+                "the replica that follows runtime's workers keeps a connection; "
+                f"set OA_DATABASE_POOL_MAX to at least {_LEAST_CONNECTIONS}"
+            )
+            raise Refusal("invalid_setting", text, field="OA_DATABASE_POOL_MAX")

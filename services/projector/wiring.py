@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from oa_base.refusal import Refusal
+from oa_khala.topics import ORG_RUNS, ORG_WORKERS, USER_RUNS, TopicClass
 from oa_platform.auth.authenticator import Authenticator
 from oa_platform.auth.jwks import JwksCache
 from oa_platform.auth.tokens import TokenVerifier
@@ -23,7 +24,8 @@ from oa_topics.servicer import TopicApi
 from openagents.projection.v1 import read_service_pb2_grpc
 from openagents.sync.v1 import topic_service_pb2_grpc
 from services.projector.config import ProjectorSettings
-from services.projector.journal.app import JournalTopics, Unreported
+from services.projector.journal.app import Documents, JournalTopics, Pruner, Unreported
+from services.projector.journal.door import encode_documents
 from services.projector.journal.store import PostgresJournalStore, PostgresJournalWriter
 from services.projector.notifications.door import encode_notification
 from services.projector.projection.app import Tail
@@ -33,10 +35,10 @@ from services.projector.projection.store import PostgresCheckpointStore, Postgre
 from services.projector.summaries.app import Reads, SummaryProjection, Transaction, Transactions
 from services.projector.summaries.domain import PROJECTION, VERSION, Codec, Encoders
 from services.projector.summaries.door import ReadApi, SummaryCodec
-from services.projector.summaries.store import PostgresSummaryStore, PostgresSummaryWriter
+from services.projector.summaries.store import PostgresRunDocuments, PostgresSummaryStore, PostgresSummaryWriter
 from services.projector.workers.app import WorkersFollower
 from services.projector.workers.door import GrpcWorkerSource
-from services.projector.workers.store import PostgresTurns
+from services.projector.workers.store import PostgresTurns, PostgresWorkerDocuments
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -52,8 +54,9 @@ async def start(settings: ProjectorSettings, process: Process) -> None:
     await check_schema(settings.database, settings.service, MIGRATIONS)
     keys = await process.enter(JwksCache(settings.jwks, clock, watch=watch, protection=process.protection))
 
-    hub = TopicHub(JournalTopics(PostgresJournalStore(postgres)), settings.topics.limits(), Unreported())
+    hub = TopicHub(journal_topics(postgres), settings.topics.limits(), Unreported())
     process.background("hub", hub.run())
+    process.background("pruner", Pruner(PostgresJournalStore(postgres)).run())
 
     checkpoints = PostgresCheckpointStore(postgres, PROJECTION, VERSION)
     projection = SummaryProjection(transactions(postgres, codec), Encoders(codec.encode, encode_notification), hub)
@@ -77,6 +80,13 @@ async def start(settings: ProjectorSettings, process: Process) -> None:
     reads = ReadApi(Reads(PostgresSummaryStore(postgres, codec)), checkpoints)
     server.register(read_service_pb2_grpc.add_ReadServiceServicer_to_server, reads)
     await process.enter(server)
+
+
+def journal_topics(postgres: Postgres) -> JournalTopics:
+    """The topics, with snapshots of those that tell how things stand."""
+    runs, workers = PostgresRunDocuments(postgres), PostgresWorkerDocuments(postgres)
+    documents: dict[TopicClass, Documents] = {USER_RUNS: runs, ORG_RUNS: runs, ORG_WORKERS: workers}
+    return JournalTopics(PostgresJournalStore(postgres), documents, encode_documents)
 
 
 def transactions(postgres: Postgres, codec: Codec) -> Transactions:

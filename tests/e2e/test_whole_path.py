@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from oa_client.core.store import MemoryStore
+from oa_client.core.wire import documents
 from oa_client.follow.subscription import Subscription
 from oa_client.follow.updates import Applied, Refused
 from oa_khala.grants import runs_of
 from oa_khala.topics import org_workers, run_events, user_notifications, user_runs, worker_lifecycle
 from oa_testing.stack import StackUnderTest
 from openagents.projection.v1.notification_pb2 import Notification
+from openagents.projection.v1.run_summary_pb2 import RunSummary
 from openagents.runtime.v1.worker_pb2 import Worker, WorkerEvent
 from tests.e2e.world import RUN_TIMEOUT_S, STEP_TIMEOUT_S, Counting, Tail, World, signed_in
 
@@ -105,10 +108,10 @@ async def test_workers_and_what_a_person_is_told_are_followed_live(world: World)
             if not isinstance(update, Applied):
                 continue
             if update.topic == workers:
-                worker = Worker.FromString(update.payload)
-                held.update(worker.run_ids)
-                if not run_id:
-                    await at_work(worker)
+                for worker in map(Worker.FromString, documents(update.payload, snapshot=update.snapshot)):
+                    held.update(worker.run_ids)
+                    if not run_id:
+                        await at_work(worker)
             elif update.topic == told:
                 finished.add(Notification.FromString(update.payload).run_id)
             else:
@@ -116,6 +119,32 @@ async def test_workers_and_what_a_person_is_told_are_followed_live(world: World)
             if run_id in finished & held and lives:
                 break
     assert lives[0].worker_id == worker_id
+
+
+async def test_who_has_no_cursor_gets_a_list_as_it_stands_and_then_what_changes(world: World) -> None:
+    topic = user_runs(world.client.auth.credentials().user_id)
+    runs: dict[str, RunSummary] = {}
+    async with world.worker(), asyncio.timeout(RUN_TIMEOUT_S):
+        for _ in range(3):
+            run = await world.client.commands.start_exec(["true"])
+            tail = Tail(run.run_id)
+            await world.follow(tail, world.open_store())
+            await world.assert_summarised(tail)
+        async with world.client.subscription(MemoryStore()) as subscription:
+            await subscription.follow(topic)
+            was_snapshot = []
+            async for update in subscription.updates():
+                if isinstance(update, Applied):
+                    was_snapshot.append(update.snapshot)
+                    for one in map(RunSummary.FromString, documents(update.payload, snapshot=update.snapshot)):
+                        runs[one.run_id] = one
+                    if len(was_snapshot) == 1:
+                        assert len(runs) == 3
+                        run = await world.client.commands.start_exec(["true"])
+                    if run.run_id in runs:
+                        break
+    assert was_snapshot[0]
+    assert not any(was_snapshot[1:])
 
 
 async def test_a_client_that_comes_back_later_resumes_from_what_it_persisted(world: World, tmp_path: Path) -> None:

@@ -336,6 +336,7 @@ EXAMPLES: Mapping[str, Example] = {
     **_of(
         "sync.v1.TopicService",
         DescribeTopic=_describe_topic,
+        ReadSnapshot=_describe_topic,
         WatchTopics=_watch_topics,
         ReplayTopic=_replay_topic,
     ),

@@ -32,6 +32,7 @@ class SimClient:
         self.store: dict[str, Applied] = {}
         self.applied = 0
         self.resyncs = 0
+        self.snapshots = 0
         self._world = world
         self._gateways = gateways
         self._form = form
@@ -125,6 +126,14 @@ class SimClient:
     def _apply(self, command: commands.Apply) -> None:
         log, cursor = self._world.logs[command.topic], command.cursor
         have = self.store.get(command.topic)
+        if command.snapshot:
+            if command.payload != log.snapshot(cursor.epoch, cursor.applied_seq):
+                raise Broken(f"{self.name} got {command.payload!r} as the state at {cursor}")
+            if have is not None:
+                raise Broken(f"{self.name} got a snapshot at {cursor} and has {have.cursor}")
+            self.store[command.topic] = Applied(cursor.applied_seq, cursor)
+            self.snapshots += 1
+            return
         if not log.had(cursor.epoch, cursor.applied_seq, command.payload):
             raise Broken(f"{self.name} got {command.payload!r} as {cursor}")
         if have is None:

@@ -24,6 +24,7 @@ from services.khala_gateway.connections.app.flusher import Flusher
 from services.khala_gateway.feeds.app.confirmations import Confirmations
 from services.khala_gateway.feeds.app.hub import FeedHub
 from services.khala_gateway.feeds.app.replays import ReplayReader
+from services.khala_gateway.feeds.app.snapshots import Snapshots
 from services.khala_gateway.feeds.limits import HubLimits
 from services.khala_gateway.sources.door import GrpcTopicSource
 from tests.simulation.link import Link
@@ -87,6 +88,7 @@ class SimGateway:
             hub=self.hub,
             replays=ReplayReader(sources, self._limits),
             confirmations=Confirmations(sources, self._limits.concurrent_confirmations),
+            snapshots=Snapshots(sources, self._limits.concurrent_snapshots),
             tokens=SimTokens(world),
             live_tokens=LiveTokens(),
             revocations=Revocations(SystemClock()),

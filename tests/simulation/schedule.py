@@ -43,6 +43,7 @@ class Outcome:
     seed: int
     applied: int
     resyncs: int
+    snapshots: int
     virtual_s: float
     seen: frozenset[str]
 
@@ -104,7 +105,8 @@ class _Schedule:
         await self._quiet()
         clients = self._clients
         applied, resyncs = sum(one.applied for one in clients), sum(one.resyncs for one in clients)
-        return Outcome(self._seed, applied, resyncs, loop.time(), frozenset())
+        snapshots = sum(one.snapshots for one in clients)
+        return Outcome(self._seed, applied, resyncs, snapshots, loop.time(), frozenset())
 
     async def _storm(self) -> None:
         rng = self._world.rng

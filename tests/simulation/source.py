@@ -56,6 +56,14 @@ class SimTopics:
         await self._answered()
         return events
 
+    async def snapshot(self, topic: Topic) -> tuple[int, bytes] | None:
+        """See TopicStore."""
+        await self._asked()
+        log = self._log(topic)
+        found = log.head, log.snapshot(log.epoch, log.head)
+        await self._answered()
+        return found if log.is_list else None
+
     async def chain_at(self, topic: Topic, seq: int) -> bytes | None:
         """See TopicStore."""
         await self._asked()

@@ -7,7 +7,7 @@ import pytest
 from oa_khala.client.topics import ClientTopic, Next
 from oa_khala.feed import Feed
 from oa_khala.frames import Event, TopicState
-from oa_khala.server.commands import Subscription
+from oa_khala.server.commands import Command, Subscription
 from oa_khala.server.subscriptions import Subscriptions
 from oa_khala.topics import Topic
 from oa_topics.store import TopicDescription
@@ -22,7 +22,7 @@ from tests.simulation.source import SimTopics
 SCHEDULES = 200
 PART = 50
 # A mutation that this many schedules don't notice would go unnoticed.
-BITES_WITHIN = 200
+BITES_WITHIN = 400
 
 
 def run_schedules(first: int, count: int) -> list[Outcome]:
@@ -48,11 +48,13 @@ def test_the_schedules_reach_what_they_are_for() -> None:
         "replay_postponed unavailable",
         "frames_dropped",
         "resync",
+        "snapshot",
     }
     for seed in range(SCHEDULES):
         outcome = run_schedule(seed)
         assert outcome.applied > 0
         missing -= outcome.seen | ({"resync"} if outcome.resyncs else set())
+        missing -= {"snapshot"} if outcome.snapshots else set()
         if not missing:
             break
     assert missing == set()
@@ -169,7 +171,20 @@ def label_with_the_past(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SimTopics, "epoch", epoch)
 
 
+def begin_where_the_feed_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session that takes a snapshot for one of the feed's head."""
+    whole = Subscriptions.snapshot
+
+    def snapshot(
+        self: Subscriptions, subscription: Subscription, state: TopicState, seq: int, payload: bytes
+    ) -> list[Command]:
+        return whole(self, subscription, state, state.head, payload)
+
+    monkeypatch.setattr(Subscriptions, "snapshot", snapshot)
+
+
 MUTATIONS = [
+    begin_where_the_feed_stands,
     forget_what_found_no_room,
     label_with_the_past,
     trust_the_numbers,

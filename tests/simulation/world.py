@@ -10,7 +10,7 @@ from typing import Protocol
 
 from oa_client.core.chains import RunChains
 from oa_khala.frames import TopicState
-from oa_khala.topics import Topic, parse_topic
+from oa_khala.topics import USER_RUNS, Topic, parse_topic
 
 USER = "usr_01J9ZQ6T5W3M8K2N4P7R1S0V6X"
 
@@ -75,7 +75,16 @@ class Log:
     @property
     def state(self) -> TopicState:
         """Where it stands."""
-        return TopicState(self.epoch, self.floor, self.head)
+        return TopicState(self.epoch, self.floor, self.head, self.is_list and self.head > 0)
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it tells how things stand, so that there is a snapshot of it."""
+        return parse_topic(self.topic).topic_class is USER_RUNS
+
+    def snapshot(self, epoch: str, seq: int) -> bytes:
+        """The state at `seq` of `epoch`."""
+        return f"{self.topic}/{epoch} up to {seq}".encode()
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from openagents.common.v1 import errors_pb2
 from openagents.control.v1 import service_account_service_pb2, session_service_pb2, sync_token_service_pb2
 from openagents.projection.v1 import run_summary_pb2
 from openagents.runtime.v1 import event_pb2, receipt_pb2, run_pb2, run_service_pb2
+from openagents.sync.v1 import frame_pb2
 
 _STATUS_PREFIX = "RUN_STATUS_"
 RUN_STATUSES = tuple(name.removeprefix(_STATUS_PREFIX).lower() for name in run_pb2.RunStatus.keys()[1:])
@@ -145,6 +146,11 @@ def summary(message: run_summary_pb2.RunSummary) -> Run:
 def _progress(message: event_pb2.ProgressReported) -> Progress:
     done = message.done if message.HasField("done") else None
     return Progress(message.text, done, message.total if message.HasField("total") else None)
+
+
+def documents(payload: bytes, *, snapshot: bool) -> tuple[bytes, ...]:
+    """What an applied element of a summary topic tells of: one document of an event, all of a snapshot."""
+    return tuple(frame_pb2.DocumentSet.FromString(payload).documents) if snapshot else (payload,)
 
 
 def sync_grant(message: sync_token_service_pb2.MintSyncTokenResponse, now_ms: int) -> SyncGrant:

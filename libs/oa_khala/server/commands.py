@@ -48,6 +48,13 @@ class JoinFeed:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadSnapshot:
+    """Read the topic's snapshot; answer `Subscriptions.snapshot`, or `refused`."""
+
+    subscription: Subscription
+
+
+@dataclass(frozen=True, slots=True)
 class ConfirmCursor:
     """Ask the topic's source whether what `cursor` stands for is what it has; answer `Subscriptions.cursor_confirmed`
     or `cursor_refused`."""
@@ -78,4 +85,4 @@ class CloseConnection:
     reason: str
 
 
-Command = SendFrame | VerifyToken | JoinFeed | ConfirmCursor | Serve | LeaveFeed | CloseConnection
+Command = SendFrame | VerifyToken | JoinFeed | ReadSnapshot | ConfirmCursor | Serve | LeaveFeed | CloseConnection

@@ -13,9 +13,18 @@ from oa_base.rate import Rate, TokenBucket
 from oa_base.refusal import Refusal
 from oa_khala import frames
 from oa_khala.cursors import STALE_REASONS, Stale, plan_subscription
-from oa_khala.frames import Cursor, TopicState
+from oa_khala.frames import Cursor, Plan, TopicState
 from oa_khala.server.admission import GRANTS_NOTHING, Grant, admit, check_owner, concealed
-from oa_khala.server.commands import Command, ConfirmCursor, JoinFeed, LeaveFeed, SendFrame, Serve, Subscription
+from oa_khala.server.commands import (
+    Command,
+    ConfirmCursor,
+    JoinFeed,
+    LeaveFeed,
+    ReadSnapshot,
+    SendFrame,
+    Serve,
+    Subscription,
+)
 from oa_khala.server.limits import SessionLimits
 from oa_khala.topics import MAX_TOPIC_LENGTH, Topic
 
@@ -118,6 +127,15 @@ class Subscriptions:
             return self.stale(subscription, refusal.reason, state, chain)
         return self.refused(subscription, refusal)
 
+    def snapshot(self, subscription: Subscription, state: TopicState, seq: int, payload: bytes) -> list[Command]:
+        """Answer to ReadSnapshot: the topic's state as of `seq`. `state` is where the feed stands at this moment, in
+        the snapshot's lineage; it may be behind the snapshot, and nothing is delivered before it has come there."""
+        if not subscription.live:
+            return []
+        stands = replace(state, head=max(state.head, seq))
+        frame = SendFrame(frames.Snapshot(subscription.name, seq, payload))
+        return self._begin(subscription, stands, Plan.SNAPSHOT, seq, frame)
+
     def refused(self, subscription: Subscription, refusal: Refusal) -> list[Command]:
         """Answer to JoinFeed, or later news: the topic can't be served (any more)."""
         if not subscription.live:
@@ -154,13 +172,19 @@ class Subscriptions:
             return self.stale(subscription, start.reason, state)
         if cursor is not None and not subscription.confirmed:
             return [ConfirmCursor(subscription, cursor)]
+        if start.plan is Plan.SNAPSHOT:
+            return [ReadSnapshot(subscription)]
+        return self._begin(subscription, state, start.plan, start.from_seq)
+
+    def _begin(
+        self, subscription: Subscription, state: TopicState, plan: Plan, from_seq: int, *snapshot: Command
+    ) -> list[Command]:
         subscription.epoch = state.epoch
-        subscription.next_seq = start.from_seq + 1
+        subscription.next_seq = from_seq + 1
         subscription.catch_up_to = state.head
-        name = subscription.name
-        subscribed = frames.Subscribed(name, state.epoch, state.floor, state.head, start.plan, start.from_seq)
-        caught_up = _caught_up(subscription) if start.from_seq == state.head else []
-        return [SendFrame(subscribed), *caught_up, Serve(subscription)]
+        subscribed = frames.Subscribed(subscription.name, state.epoch, state.floor, state.head, plan, from_seq)
+        caught_up = _caught_up(subscription) if from_seq == state.head else []
+        return [SendFrame(subscribed), *snapshot, *caught_up, Serve(subscription)]
 
     def _check_room(self, name: str, now_ms: int) -> None:
         wait_ms = self._rate.take(now_ms * MS_NS).wait_ms

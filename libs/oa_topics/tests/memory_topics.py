@@ -47,6 +47,10 @@ class MemoryTopics:
         events = self.events[str(topic)][after_seq : after_seq + max_events]
         return list(enumerate(events, after_seq + 1))
 
+    async def snapshot(self, topic: Topic) -> tuple[int, bytes] | None:
+        """See TopicStore."""
+        return None
+
     async def chain_at(self, topic: Topic, seq: int) -> bytes | None:
         """See TopicStore."""
         raise NotImplementedError

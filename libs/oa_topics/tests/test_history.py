@@ -22,6 +22,11 @@ class Replaced(MemoryTopics):
         self.lineage, self.events[str(topic)] = "e2", [b"new"] * 3
         return await super().page(topic, after_seq, max_events, max_bytes)
 
+    async def snapshot(self, topic: Topic) -> tuple[int, bytes] | None:
+        found = len(self.events[str(topic)]), self.lineage.encode()
+        self.lineage = "e2"
+        return found
+
 
 async def test_a_page_of_another_past_is_not_served_under_the_name_of_the_one_before() -> None:
     history = History(Replaced({T: [b"old"] * 3}), TopicLimits())
@@ -30,3 +35,19 @@ async def test_a_page_of_another_past_is_not_served_under_the_name_of_the_one_be
     assert caught.value.reason == "epoch_mismatch"
     assert caught.value.metadata["epoch"] == "e2"
     assert len((await history.replay(T, "e2", 1, 0, 0)).frames) == 2
+
+
+async def test_a_snapshot_of_another_past_is_not_served_either() -> None:
+    history = History(Replaced({T: [b"old"] * 3}), TopicLimits())
+    with pytest.raises(Refusal, match="unavailable"):
+        await history.snapshot(T)
+    found = await history.snapshot(T)
+    assert (found.epoch, found.seq, found.payload) == ("e2", 3, b"e2")
+
+
+async def test_of_a_topic_without_a_snapshot_none_is_found() -> None:
+    history = History(MemoryTopics({T: [b"x"]}), TopicLimits())
+    with pytest.raises(Refusal, match="not_found"):
+        await history.snapshot(T)
+    with pytest.raises(Refusal, match="invalid_topic"):
+        await history.snapshot("nonsense")

@@ -25,5 +25,7 @@ class HubLimits:
     concurrent_repairs: int = 16
     # Cursors that one source is asked about at the same time.
     concurrent_confirmations: int = 64
+    # Snapshots that are read from one source at the same time.
+    concurrent_snapshots: int = 8
     # How often each source is asked where its topics stand, so that a lost last frame doesn't stay lost.
     audit_interval_ms: int = 30_000

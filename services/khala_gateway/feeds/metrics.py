@@ -17,5 +17,6 @@ REPLAY_KEPT = Counter(
 CURSORS_CONFIRMED = Counter(
     "oa_khala_cursors_confirmed", "Cursors that a source was asked about.", ["source"], registry=REGISTRY
 )
+SNAPSHOTS_READ = Counter("oa_khala_snapshots_read", "Snapshots read for subscribers.", ["source"], registry=REGISTRY)
 HOLES = Counter("oa_khala_feed_holes", "Holes in feeds that were repaired.", ["topic_class"], registry=REGISTRY)
 LINEAGES_ENDED = Counter("oa_khala_lineages_ended", "Feeds whose epoch changed.", ["topic_class"], registry=REGISTRY)

@@ -30,6 +30,15 @@ class HistoryPage:
     head: int
 
 
+@dataclass(frozen=True, slots=True)
+class TopicSnapshot:
+    """A topic's state at `seq` of the lineage `epoch`."""
+
+    epoch: str
+    seq: int
+    payload: bytes
+
+
 def state_said(refusal: Refusal) -> TopicState | None:
     """Where the topic stands by the refusal of a cursor that can't be continued; None when the source doesn't say."""
     said = refusal.metadata
@@ -58,6 +67,10 @@ class TopicSource(Protocol):
         self, topic: str, epoch: str, after_seq: int, max_frames: int, max_bytes: int, after_chain: bytes = b""
     ) -> HistoryPage:
         """The page from `after_seq + 1` on, if the topic's chain value there is `after_chain`. Raises Refusal."""
+        ...
+
+    async def snapshot(self, topic: str) -> TopicSnapshot:
+        """The topic's state. Raises Refusal."""
         ...
 
 

@@ -17,7 +17,7 @@ from oa_khala.frames import TopicState
 from oa_khala.topics import run_events, user_runs
 from oa_platform.health.failures import refusal_from_rpc_error
 from openagents.sync.v1 import topic_service_pb2, topic_service_pb2_grpc
-from services.khala_gateway.sources.app import HistoryPage, SourceEvents, WatchedTopic
+from services.khala_gateway.sources.app import HistoryPage, SourceEvents, TopicSnapshot, WatchedTopic
 from services.khala_gateway.sources.limits import SourceLimits
 from services.khala_gateway.sources.metrics import UPSTREAM_UP
 
@@ -96,6 +96,15 @@ class GrpcTopicSource:
         page = answer.page
         first_seq = page.first_seq if page.frames else after_seq + 1
         return HistoryPage(page.epoch or epoch, first_seq, page.frames, answer.floor, answer.head)
+
+    async def snapshot(self, topic: str) -> TopicSnapshot:
+        """The topic's state. Raises Refusal: the source's own, or `unavailable`, `deadline_exceeded`."""
+        request = topic_service_pb2.ReadSnapshotRequest(topic=topic)
+        try:
+            found = await self._stub.ReadSnapshot(request, timeout=self._limits.replay_timeout_ms / 1000)
+        except grpc.aio.AioRpcError as error:
+            raise refusal_from_rpc_error(error) from None
+        return TopicSnapshot(found.epoch, found.seq, found.payload)
 
     async def check(self) -> None:
         """Readiness: raises Refusal until the source has once been reached and accepted us.
@@ -213,7 +222,7 @@ class GrpcTopicSource:
     def _take(self, message: topic_service_pb2.WatchTopicsResponse) -> None:
         events = self._events()
         for watched in message.watched:
-            state = TopicState(watched.epoch, watched.floor, watched.head)
+            state = TopicState(watched.epoch, watched.floor, watched.head, watched.snapshot_available)
             events.watched(WatchedTopic(watched.topic, state, watched.owner_user_id, watched.owner_org_id))
         for refused in message.refused:
             text = refused.message or "the source does not carry this topic"

@@ -29,6 +29,7 @@ class Log:
     floor: int = 0
     frames: list[bytes] = field(default_factory=list)
     damaged_at: int = 0
+    has_snapshot: bool = False
 
     @property
     def head(self) -> int:
@@ -56,6 +57,7 @@ class FakeUpstream(topic_service_pb2_grpc.TopicServiceServicer):
         self.faults = faults or Faults()
         self.logs: dict[str, Log] = {}
         self.replays: list[pb.ReplayTopicRequest] = []
+        self.snapshots = 0
         self.replay_gate = asyncio.Event()
         self.replay_gate.set()
         self.asked = 0
@@ -133,6 +135,14 @@ class FakeUpstream(topic_service_pb2_grpc.TopicServiceServicer):
         await _abort(context, Refusal("not_found", "there is no such topic"))
         raise AssertionError
 
+    async def ReadSnapshot(self, request: pb.ReadSnapshotRequest, context: Context) -> pb.ReadSnapshotResponse:
+        self.snapshots += 1
+        await self.replay_gate.wait()
+        log = self.logs[request.topic]
+        if not log.has_snapshot:
+            await _abort(context, Refusal("not_found", "the topic has no snapshot"))
+        return pb.ReadSnapshotResponse(epoch=log.epoch, seq=log.head, payload=b"as of %d" % log.head)
+
     async def ReplayTopic(self, request: pb.ReplayTopicRequest, context: Context) -> pb.ReplayTopicResponse:
         self.replays.append(request)
         await self.replay_gate.wait()
@@ -179,6 +189,7 @@ class _Watcher:
             head=log.head,
             owner_user_id=log.owner_user_id,
             owner_org_id=log.owner_org_id,
+            snapshot_available=log.has_snapshot,
         )
         return pb.WatchTopicsResponse(watched=[watched])
 

@@ -37,6 +37,7 @@ from services.khala_gateway.connections.app.flusher import Flusher
 from services.khala_gateway.feeds.app.confirmations import Confirmations
 from services.khala_gateway.feeds.app.hub import FeedHub
 from services.khala_gateway.feeds.app.replays import ReplayReader
+from services.khala_gateway.feeds.app.snapshots import Snapshots
 from services.khala_gateway.feeds.limits import HubLimits
 from services.khala_gateway.sockets.limits import PortLimits
 from services.khala_gateway.sockets.ws_door.server import WebSocketServer
@@ -47,6 +48,7 @@ from services.khala_gateway.tests.fake_upstream import FakeUpstream
 from services.khala_gateway.wiring import steady_wall_ms
 
 USER = "usr_01J9ZQ6T5W3M8K2N4P7R1S0V6X"
+ORG = "org_01J9ZQ6T5W3M8K2N4P7R1S0V6X"
 T = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"
 T2 = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6Y:events"
 U = f"user:{USER}:runs"
@@ -79,6 +81,12 @@ class Limits:
     def with_socket(self, **changes: int) -> "Limits":
         """Other limits of a socket."""
         return replace(self, port=replace(self.port, socket=replace(self.port.socket, **changes)))
+
+
+def claims_of_runs(*owner_ids: str) -> dict[str, Any]:
+    """Claims that grant all runs of owners."""
+    grant = SyncTokenClaims.TopicGrant(form="run:*:events", ids=owner_ids)
+    return {"claims_version": 2, "grants": [grant], "org_id": ORG}
 
 
 class Stack:
@@ -237,6 +245,7 @@ def _server(stack: Stack, protection: Protection) -> WebSocketServer:
         hub=stack.hub,
         replays=ReplayReader(stack.sources, limits.hub),
         confirmations=Confirmations(stack.sources, limits.hub.concurrent_confirmations),
+        snapshots=Snapshots(stack.sources, limits.hub.concurrent_snapshots),
         tokens=SyncTokenVerifier(verifier, clock, now_ms),
         live_tokens=LiveTokens(limits.admission),
         revocations=stack.revocations,

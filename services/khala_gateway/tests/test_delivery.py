@@ -474,3 +474,80 @@ async def test_a_busy_topic_does_not_hold_up_a_quiet_one() -> None:
         stack.runtime.replay_gate.set()
         await client.until_up_to(T, 3_010)
         assert client.seqs[T] == list(range(1, 3_011))
+
+
+async def test_who_has_no_cursor_gets_the_snapshot_and_then_what_follows_it() -> None:
+    async with running() as stack:
+        stack.projector.logs[U].has_snapshot = True
+        client = await stack.connect(U)
+        await client.subscribe(U)
+        subscribed = await client.next(frames.Subscribed)
+        assert (subscribed.plan, subscribed.from_seq, subscribed.head) == (frames.Plan.SNAPSHOT, 3, 3)
+        assert await client.next(frames.Snapshot) == frames.Snapshot(U, 3, b"as of 3")
+        assert (await client.next(frames.CaughtUp)).seq == 3
+        stack.projector.append(U, 2)
+        await client.up_to(U, 5)
+        assert client.seqs[U] == [4, 5]
+        resumed = await stack.connect(U)
+        assert (await resumed.follow(U, Cursor("e1", 4))).plan is frames.Plan.REPLAY, "who has a cursor goes on"
+
+
+async def test_a_snapshot_ahead_of_the_feed_is_not_followed_by_what_it_holds() -> None:
+    async with running(projector=FakeUpstream(Faults(lose=1.0))) as stack:
+        stack.projector.logs[U].has_snapshot = True
+        stack.projector.replay_gate.clear()
+        client = await stack.connect(U)
+        await client.subscribe(U)
+        await eventually(lambda: stack.projector.snapshots == 1)
+        stack.projector.append(U, 2)  # nobody tells the feed
+        stack.projector.replay_gate.set()
+        assert (await client.next(frames.Subscribed)).from_seq == 5
+        assert (await client.next(frames.Snapshot)).seq == 5
+        assert (await client.next(frames.CaughtUp)).seq == 5
+        stack.projector.append(U)
+        await client.up_to(U, 6)
+        assert client.seqs[U] == [6]
+
+
+async def test_many_who_come_at_once_cost_few_snapshots() -> None:
+    async with running() as stack:
+        stack.projector.logs[U].has_snapshot = True
+        clients = [await stack.connect(U) for _ in range(20)]
+        stack.projector.replay_gate.clear()
+        for client in clients:
+            await client.subscribe(U)
+        await eventually(lambda: stack.projector.snapshots > 0 and len(stack.hub.feeds[U].subscribers) == 20)
+        stack.projector.replay_gate.set()
+        for client in clients:
+            await client.next(frames.Subscribed)
+            await client.next(frames.Snapshot)
+        assert stack.projector.snapshots == 1
+
+
+async def test_further_behind_than_the_budget_a_cursor_is_refused_where_there_is_a_snapshot() -> None:
+    async with running() as stack:
+        stack.projector.logs[U].has_snapshot = True
+        stack.projector.append(U, 501)
+        client = await stack.connect(U)
+        await client.subscribe(U, Cursor("e1", 3))
+        error = await client.next(frames.ErrorFrame)
+        assert error.reason == "replay_budget_exceeded"
+        assert error.stale is not None
+        assert error.stale.snapshot_available
+        await client.subscribe(U)
+        assert (await client.next(frames.Subscribed)).from_seq == 504
+
+
+async def test_a_snapshot_of_another_lineage_is_not_taken() -> None:
+    async with running() as stack:
+        log = stack.projector.logs[U]
+        log.has_snapshot = True
+        client = await stack.connect(U)
+        stack.projector.replay_gate.clear()
+        await client.subscribe(U)
+        await eventually(lambda: stack.projector.snapshots == 1)
+        log.epoch = "e2"
+        stack.projector.replay_gate.set()
+        assert (await client.next(frames.ErrorFrame)).reason == "unavailable"
+        await client.subscribe(U)
+        assert (await client.next(frames.Subscribed)).epoch == "e2"

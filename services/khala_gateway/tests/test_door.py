@@ -18,9 +18,20 @@ from oa_khala.grants import parse_grant, write_claims
 from oa_khala.wire import encode_client_frame
 from oa_testing.waiting import PATIENCE_S, eventually
 from openagents.control.v1.claims_pb2 import SyncTokenClaims
-from services.khala_gateway.tests.harness import ORIGIN, T2, USER, Client, Limits, Stack, T, U, running
+from services.khala_gateway.tests.harness import (
+    ORG,
+    ORIGIN,
+    T2,
+    USER,
+    Client,
+    Limits,
+    Stack,
+    T,
+    U,
+    claims_of_runs,
+    running,
+)
 
-ORG = "org_01J9ZQ6T5W3M8K2N4P7R1S0V6X"
 HELLO = frames.Hello("", "dev_1", "test/1")
 
 
@@ -125,11 +136,12 @@ async def test_what_a_client_claims_of_its_address_counts_only_with_our_proxies_
 async def test_a_session_or_principal_has_so_many_connections_and_those_stay(limit: str) -> None:
     async with running(Limits().with_admission(**{limit: 2})) as stack:
         standing = [await stack.connect(T) for _ in range(2)]
-        refused = await Client.open(stack.url)
-        await refused.hello(stack.token(T))
-        error = await refused.next(frames.ErrorFrame)
-        assert (error.reason, error.retry_after_ms) == ("rate_limited", 5_000)
-        assert await refused.close_code() == ("", 4429)
+        for token in (stack.token(T), stack.token(**claims_of_runs(USER))):
+            refused = await Client.open(stack.url)
+            await refused.hello(token)
+            error = await refused.next(frames.ErrorFrame)
+            assert (error.reason, error.retry_after_ms) == ("rate_limited", 5_000)
+            assert await refused.close_code() == ("", 4429)
         for client in standing:
             await client.send(frames.RefreshToken(stack.token(T)))
             await client.follow(T)
@@ -254,12 +266,6 @@ async def test_the_org_of_a_run_may_read_it() -> None:
         stack.runtime.logs[T].owner_org_id = "org_1"
         client = await stack.connect(T, sub="usr_other", org_id="org_1")
         await client.follow(T)
-
-
-def claims_of_runs(*owner_ids: str) -> dict[str, Any]:
-    """Claims that grant all runs of owners."""
-    grant = SyncTokenClaims.TopicGrant(form="run:*:events", ids=owner_ids)
-    return {"claims_version": 2, "grants": [grant], "org_id": ORG}
 
 
 async def test_one_connection_follows_128_runs_by_one_token_and_one_that_was_created_after_it() -> None:

@@ -12,7 +12,17 @@ from oa_khala.frames import Cursor, Form
 from oa_platform.auth.revocations import Revocation
 from oa_testing.waiting import PATIENCE_S, eventually
 from services.khala_gateway.sockets.ws_door.socket import Socket
-from services.khala_gateway.tests.harness import USER, Client, Limits, Stack, T, buffered_bytes, running
+from services.khala_gateway.tests.harness import (
+    USER,
+    Client,
+    Limits,
+    Stack,
+    T,
+    U,
+    buffered_bytes,
+    claims_of_runs,
+    running,
+)
 
 EPOCH = "e1"
 REVOKED = ("token_revoked", 4401)
@@ -73,6 +83,34 @@ async def test_a_replay_ends_in_the_middle() -> None:
         stack.runtime.replay_gate.set()
         assert await client.close_code() == REVOKED
         assert T not in client.seqs
+
+
+async def test_a_token_of_all_runs_of_a_person_ends_with_its_session_too() -> None:
+    async with running() as stack:
+        claims = claims_of_runs(USER)
+        stack.runtime.logs[T].owner_org_id = claims["org_id"]
+        client = await stack.connect(**claims)
+        await client.follow(T)
+        token = stack.token(**claims)
+        revoke(stack, Revocation(session_id="ses_1"))
+        stack.runtime.append(T)
+        assert await client.close_code() == REVOKED
+        late = await Client.open(stack.url)
+        await late.hello(token)
+        assert await late.close_code() == REVOKED
+
+
+async def test_a_snapshot_that_was_being_read_is_not_handed_over() -> None:
+    async with running() as stack:
+        stack.projector.logs[U].has_snapshot = True
+        client = await stack.connect(U)
+        stack.projector.replay_gate.clear()
+        await client.subscribe(U)
+        await eventually(lambda: stack.projector.snapshots == 1)
+        revoke(stack, Revocation(session_id="ses_1"))
+        stack.projector.replay_gate.set()
+        assert (await client.next(frames.ErrorFrame)).reason == "token_revoked", "and nothing before it"
+        assert (await client.close_code())[1] == 4401
 
 
 async def test_a_session_that_has_ended_is_watched_no_longer() -> None:

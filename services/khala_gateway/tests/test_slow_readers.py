@@ -17,7 +17,7 @@ from oa_khala.wire import decode_server_frame, encode_client_frame
 from oa_testing.waiting import PATIENCE_S, eventually
 from services.khala_gateway.admission.domain import PATH
 from services.khala_gateway.feeds.domain import binary_message
-from services.khala_gateway.tests.harness import Limits, Stack, T, running
+from services.khala_gateway.tests.harness import Limits, Stack, T, U, running
 
 SLOW_MS = 4_000
 # A small system buffer, so that what is not read soon waits at the gateway.
@@ -185,6 +185,27 @@ async def _a_slow_reader_is_heard_until_its_answers_are_too_much() -> None:
         while 39 not in [frame.nonce for frame in reader.frames() if isinstance(frame, frames.Heartbeat)]:
             assert await reader.take(65_536)
         assert 7 in [frame.nonce for frame in reader.frames() if isinstance(frame, frames.Heartbeat)]
+
+
+async def test_a_list_is_read_for_a_slow_reader_only_once_it_reads() -> None:
+    async with running(Limits().with_socket(write_high_bytes=64 * 1024, write_low_bytes=1024)) as stack:
+        stack.projector.logs[U].has_snapshot = True
+        client = await stack.connect(T, U)
+        await client.follow(T)
+        client.socket.transport.pause_reading()
+        held = next(iter(stack.server.sockets))
+        async with asyncio.timeout(PATIENCE_S):
+            while held._read_up_to is None:
+                stack.runtime.append(T, 10, size=10_000)
+                await asyncio.sleep(0.01)
+        await client.subscribe(U)
+        await eventually(lambda: U in stack.hub.feeds and stack.hub.feeds[U].stands)
+        for _ in range(20):
+            await asyncio.sleep(0.01)
+            assert stack.projector.snapshots == 0
+        client.socket.transport.resume_reading()
+        assert (await client.next(frames.Subscribed)).topic == U
+        assert (await client.next(frames.Snapshot)).seq == 3
 
 
 @pytest.mark.parametrize("limit", ["SO_SNDBUF", "TCP_NOTSENT_LOWAT"])

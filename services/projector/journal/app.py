@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import groupby
 from typing import Protocol
 
+import structlog
+
 from oa_base.refusal import Refusal
 from oa_khala.frames import TopicState
-from oa_khala.topics import Source, Topic
+from oa_khala.topics import Source, Topic, TopicClass
 from oa_topics.hub import TopicHub
 from oa_topics.store import TopicDescription
-from services.projector.journal.domain import NOWHERE, JournalEntry, JournalRow, TopicPosition
+from services.projector.journal.domain import (
+    NOWHERE,
+    DocumentSet,
+    JournalEntry,
+    JournalRow,
+    TopicPosition,
+    snapshot_of,
+)
+from services.projector.journal.limits import RETENTION, SWEEP_INTERVAL_S, SWEEP_TOPICS, Retention, SnapshotLimits
+from services.projector.journal.metrics import ROWS_PRUNED
+
+_log = structlog.get_logger(__name__)
 
 
 class JournalStore(Protocol):
@@ -27,6 +41,23 @@ class JournalStore(Protocol):
         """At most `limit` rows after `after_seq`, in order."""
 
 
+class Documents(Protocol):
+    """What the topics of one class tell of."""
+
+    async def as_of_head(self, topic: Topic, limit: int) -> tuple[int, list[bytes]]:
+        """The topic's head, and its newest documents at that head, at most `limit`, the newest first."""
+
+
+class Prunable(Protocol):
+    """The journals, for who prunes them. Raises Refusal when the database is away."""
+
+    async def due(self, form: str, keep: Retention, limit: int) -> list[str]:
+        """Topics of `form` ("user:*:runs") that hold more than `keep`, at most `limit`."""
+
+    async def prune(self, topic: str, keep: Retention) -> int:
+        """Raise the topic's floor to what is kept, and delete what lies below, both or neither; how many rows."""
+
+
 class JournalWriter(Protocol):
     """The journals in a batch's transaction."""
 
@@ -39,8 +70,18 @@ class JournalTopics:
 
     source: Source = "projector"
 
-    def __init__(self, journal: JournalStore) -> None:
+    def __init__(
+        self,
+        journal: JournalStore,
+        documents: Mapping[TopicClass, Documents],
+        encode: Callable[[DocumentSet], bytes],
+        limits: SnapshotLimits | None = None,
+    ) -> None:
+        """`documents`: of the classes that have snapshots; `encode` makes a snapshot's payload."""
         self._journal = journal
+        self._documents = documents
+        self._encode = encode
+        self._limits = limits or SnapshotLimits()
         self._epoch = ""
 
     async def epoch(self) -> str:
@@ -58,13 +99,22 @@ class JournalTopics:
             position = positions.get(str(topic), NOWHERE)
             by_user = topic.topic_class.prefix == "user:"
             owner_user_id, owner_org_id = (topic.subject_id, "") if by_user else ("", topic.subject_id)
-            state = TopicState(epoch, position.floor, position.head)
+            has_snapshot = position.head > 0 and topic.topic_class in self._documents
+            state = TopicState(epoch, position.floor, position.head, has_snapshot)
             found[topic] = TopicDescription(topic, state, owner_user_id, owner_org_id)
         return found
 
     async def page(self, topic: Topic, after_seq: int, max_events: int, max_bytes: int) -> Sequence[tuple[int, bytes]]:
         """See TopicStore."""
         return [(row.seq, row.payload) for row in await self._journal.page(str(topic), after_seq, max_events)]
+
+    async def snapshot(self, topic: Topic) -> tuple[int, bytes] | None:
+        """See TopicStore."""
+        documents = self._documents.get(topic.topic_class)
+        if documents is None:
+            return None
+        head, newest = await documents.as_of_head(topic, self._limits.documents + 1)
+        return head, self._encode(snapshot_of(newest, self._limits))
 
     async def chain_at(self, topic: Topic, seq: int) -> bytes | None:
         """See TopicStore. Summaries have no chain."""
@@ -73,6 +123,29 @@ class JournalTopics:
     def missing(self, topic: Topic, seq: int) -> Refusal:
         """See TopicStore."""
         return Refusal("internal", f"the journal of {topic} has no seq {seq}; report it")
+
+
+class Pruner:
+    """Keeps the journals within their retention. Every replica may do it, any number of times."""
+
+    def __init__(self, journal: Prunable, retention: Mapping[TopicClass, Retention] = RETENTION) -> None:
+        self._journal = journal
+        self._retention = retention
+
+    async def run(self) -> None:
+        """Prune now and then, until cancelled."""
+        while True:
+            try:
+                await self.prune()
+            except Refusal as refusal:
+                _log.warning("journals_not_pruned", reason=refusal.reason)
+            await asyncio.sleep(SWEEP_INTERVAL_S)
+
+    async def prune(self) -> None:
+        """Prune what is due. Raises Refusal when the database is away."""
+        for topic_class, keep in self._retention.items():
+            for topic in await self._journal.due(topic_class.form, keep, SWEEP_TOPICS):
+                ROWS_PRUNED.labels(topic_class.name).inc(await self._journal.prune(topic, keep))
 
 
 class Unreported:

@@ -6,6 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from services.projector.journal.limits import DOCUMENT_OVERHEAD_BYTES, SnapshotLimits
+
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
@@ -59,3 +61,23 @@ def numbered(entries: Sequence[JournalEntry], heads: Mapping[str, int]) -> list[
         for topic, listed in sorted(by_topic.items())
         for place, entry in enumerate(listed, start=1)
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentSet:
+    """What a topic tells of, the oldest first; `older_left_out`: there are older ones, which found no room."""
+
+    documents: tuple[bytes, ...]
+    older_left_out: bool
+
+
+def snapshot_of(newest: Sequence[bytes], limits: SnapshotLimits) -> DocumentSet:
+    """The set of `newest`, which come with the newest first, as far as they find room."""
+    taken: list[bytes] = []
+    size = 0
+    for document in newest[: limits.documents]:
+        size += len(document) + DOCUMENT_OVERHEAD_BYTES
+        if size > limits.bytes:
+            break
+        taken.append(document)
+    return DocumentSet(tuple(reversed(taken)), len(taken) < len(newest))

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 
 from oa_platform.postgres.pool import Connection, Postgres
 from services.projector.journal.domain import JournalEntry, JournalRow, TopicPosition, added, numbered
+from services.projector.journal.limits import Retention
 
 _EPOCH = "SELECT epoch FROM projection.journal_epoch"
 """The lineage of all topics. Written once, by the migration that made the journal."""
@@ -33,6 +34,24 @@ SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bytea[])
 """
 """Store numbered entries."""
 
+_DUE = """
+SELECT h.topic FROM projection.topic_heads h JOIN projection.journal j ON j.topic = h.topic AND j.seq = h.floor + 1
+WHERE h.topic LIKE $1 AND (h.head - h.floor > $2 OR j.recorded_at < now() - $3 * interval '1 second')
+ORDER BY h.topic LIMIT $4
+"""
+"""Topics of a form ($1) with more rows than are kept, or with a row that is older."""
+
+_RAISE_FLOOR = """
+UPDATE projection.topic_heads h SET floor = greatest(h.floor, h.head - $2, coalesce((
+    SELECT max(j.seq) FROM projection.journal j
+    WHERE j.topic = h.topic AND j.recorded_at < now() - $3 * interval '1 second'), 0))
+WHERE h.topic = $1 RETURNING h.floor
+"""
+"""Raise the floor of a topic ($1): at most so many rows ($2), none older than so many seconds ($3), stay above it."""
+
+_PRUNE = "DELETE FROM projection.journal WHERE topic = $1 AND seq <= $2"
+"""Delete what lies below a floor."""
+
 
 class PostgresJournalStore:
     """`app.JournalStore`."""
@@ -56,6 +75,19 @@ class PostgresJournalStore:
         async with self._postgres.acquire() as connection:
             rows = await connection.fetch(_PAGE, topic, after_seq, limit)
         return [JournalRow(row["topic"], row["seq"], row["payload"]) for row in rows]
+
+    async def due(self, form: str, keep: Retention, limit: int) -> list[str]:
+        """See Prunable."""
+        async with self._postgres.acquire() as connection:
+            rows = await connection.fetch(_DUE, form.replace("*", "%"), keep.rows, keep.age_s, limit)
+        return [row["topic"] for row in rows]
+
+    async def prune(self, topic: str, keep: Retention) -> int:
+        """See Prunable. One topic in a transaction: two that wait for each other's heads would wait for ever."""
+        async with self._postgres.transaction() as connection:
+            floor = await connection.fetchval(_RAISE_FLOOR, topic, keep.rows, keep.age_s)
+            done: str = await connection.execute(_PRUNE, topic, floor)
+        return int(done.removeprefix("DELETE "))
 
 
 class PostgresJournalWriter:

@@ -4,4 +4,5 @@ CREATE TABLE projection.workers (
     org_id    text  NOT NULL,
     document  bytea NOT NULL
 );
+CREATE INDEX workers_of_orgs ON projection.workers (org_id, worker_id);
 COMMENT ON COLUMN projection.journal.run_id IS 'The run or the worker that the row is about.';

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from oa_khala.topics import USER_RUNS, Topic
 from oa_platform.postgres.pool import Connection, Postgres
 from services.projector.projection.app import CheckpointMoved
 from services.projector.summaries.app import SummaryQuery
@@ -130,3 +131,29 @@ class PostgresSummaryWriter:
                 for drift in drifts
             ],
         )
+
+
+_OF_USER = """
+SELECT coalesce((SELECT head FROM projection.topic_heads WHERE topic = $1), 0) AS head, ARRAY(
+    SELECT document FROM projection.run_summaries WHERE version = $2 AND user_id = $3 ORDER BY run_id DESC LIMIT $4
+) AS documents
+"""
+"""A person's newest runs ($3, $4), and the head of their topic ($1): one statement sees one moment."""
+
+_OF_ORG = _OF_USER.replace("user_id = $3", "org_id = $3")
+"""An org's."""
+
+
+class PostgresRunDocuments:
+    """`journal.app.Documents`: the runs of a person or an org."""
+
+    def __init__(self, postgres: Postgres) -> None:
+        self._postgres = postgres
+
+    async def as_of_head(self, topic: Topic, limit: int) -> tuple[int, list[bytes]]:
+        """See Documents."""
+        statement = _OF_USER if topic.topic_class is USER_RUNS else _OF_ORG
+        async with self._postgres.acquire() as connection:
+            row = await connection.fetchrow(statement, str(topic), VERSION, topic.subject_id, limit)
+        assert row is not None  # it counts
+        return row["head"], list(row["documents"])

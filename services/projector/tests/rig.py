@@ -15,7 +15,7 @@ from oa_testing.postgres import ON_FAST, Database
 from oa_testing.waiting import PATIENCE_S
 from oa_topics.hub import TopicHub
 from oa_topics.store import TopicLimits
-from services.projector.journal.app import JournalTopics, Unreported
+from services.projector.journal.app import Unreported
 from services.projector.journal.store import PostgresJournalStore
 from services.projector.notifications.door import encode_notification
 from services.projector.projection.app import Applied, Tail
@@ -30,7 +30,7 @@ from services.projector.summaries.door import SummaryCodec
 from services.projector.summaries.store import PostgresSummaryStore
 from services.projector.tests import histories as h
 from services.projector.tests.fake_log import EPOCH
-from services.projector.wiring import transactions
+from services.projector.wiring import journal_topics, transactions
 
 CODEC = SummaryCodec()
 ENCODERS = Encoders(CODEC.encode, encode_notification)
@@ -52,7 +52,7 @@ class Rig:
         self.journal = PostgresJournalStore(postgres)
         self.summaries = PostgresSummaryStore(postgres, CODEC)
         self.progress = Progress()
-        self.hub = TopicHub(JournalTopics(self.journal), limits, Unreported())
+        self.hub = TopicHub(journal_topics(postgres), limits, Unreported())
         self.reads = Reads(self.summaries)
         self.projection = SummaryProjection(transactions(postgres, CODEC), ENCODERS, self.hub)
 

@@ -16,10 +16,13 @@ import grpc.aio
 import httpx
 import pytest
 
+from oa_base.refusal import Refusal
+from oa_platform.config.loading import load
 from oa_platform.config.shared import token_hash
 from oa_testing.postgres import ON_FAST, REPOSITORY, Database, free_port
 from oa_testing.waiting import PATIENCE_S
 from openagents.sync.v1 import topic_service_pb2, topic_service_pb2_grpc
+from services.projector.config import ProjectorSettings
 from services.projector.tests import histories as h
 from services.projector.tests.fake_log import FakeLog, listening, some_runs, spread
 from services.projector.tests.rig import Rig, check_everything_once
@@ -178,3 +181,11 @@ async def test_without_its_migrations_it_does_not_start(empty_database: Database
     with projector.running() as process:
         assert await asyncio.to_thread(process.wait, WAIT_S) == 2
     assert "migration_refused" in projector.output.read_text()
+
+
+def test_who_follows_workers_leaves_a_connection_for_the_rest(projector_database: Database, tmp_path: Path) -> None:
+    env = {**Projector(projector_database, free_port(), tmp_path).env, "OA_DATABASE_POOL_MIN": "1"}
+    load(ProjectorSettings, {**env, "OA_DATABASE_POOL_MAX": "2"})
+    with pytest.raises(Refusal, match="at least 2") as refused:
+        load(ProjectorSettings, {**env, "OA_DATABASE_POOL_MAX": "1"})
+    assert refused.value.field == "OA_DATABASE_POOL_MAX"

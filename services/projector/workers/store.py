@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
+from oa_khala.topics import Topic
 from oa_platform.postgres.pool import Connection, Postgres
 from services.projector.journal.app import JournalWriter
 from services.projector.journal.domain import JournalRow
@@ -77,3 +78,25 @@ class PostgresTurns:
             finally:
                 if not connection.is_closed():
                     await connection.execute(_END_TURN)
+
+
+_OF_ORG = """
+SELECT coalesce((SELECT head FROM projection.topic_heads WHERE topic = $1), 0) AS head, ARRAY(
+    SELECT document FROM projection.workers WHERE org_id = $2 ORDER BY worker_id DESC LIMIT $3
+) AS documents
+"""
+"""An org's newest workers ($2, $3), and the head of its topic ($1) at the same moment."""
+
+
+class PostgresWorkerDocuments:
+    """`journal.app.Documents`: the workers of an org that have not ended."""
+
+    def __init__(self, postgres: Postgres) -> None:
+        self._postgres = postgres
+
+    async def as_of_head(self, topic: Topic, limit: int) -> tuple[int, list[bytes]]:
+        """See Documents."""
+        async with self._postgres.acquire() as connection:
+            row = await connection.fetchrow(_OF_ORG, str(topic), topic.subject_id, limit)
+        assert row is not None  # it counts
+        return row["head"], list(row["documents"])

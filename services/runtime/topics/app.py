@@ -91,6 +91,10 @@ class RuntimeTopics:
         """See TopicStore."""
         return await self._classes[topic.topic_class].page(topic, after_seq, max_events, max_bytes)
 
+    async def snapshot(self, topic: Topic) -> tuple[int, bytes] | None:
+        """See TopicStore. The runtime's topics are told whole, or from their floor."""
+        return None
+
     async def chain_at(self, topic: Topic, seq: int) -> bytes | None:
         """See TopicStore."""
         return await self._classes[topic.topic_class].chain_at(topic, seq)

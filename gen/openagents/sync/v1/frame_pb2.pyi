@@ -43,7 +43,9 @@ class _FrameKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FrameKind.V
     Worker for `org:…:workers`, a Notification for `user:…:notifications`.
     """
     FRAME_KIND_SNAPSHOT: _FrameKind.ValueType  # 4
-    """State of the topic as of `seq`; EVENTs go on at seq + 1."""
+    """State of the topic as of `seq`; EVENTs go on at seq + 1. The payload is a
+    DocumentSet.
+    """
     FRAME_KIND_CAUGHT_UP: _FrameKind.ValueType  # 5
     """All that stood in the topic when it was subscribed has been sent; the
     payload is a CaughtUp.
@@ -71,7 +73,9 @@ serialized RunEvent for `run:…:events`, a WorkerEvent for
 Worker for `org:…:workers`, a Notification for `user:…:notifications`.
 """
 FRAME_KIND_SNAPSHOT: FrameKind.ValueType  # 4
-"""State of the topic as of `seq`; EVENTs go on at seq + 1."""
+"""State of the topic as of `seq`; EVENTs go on at seq + 1. The payload is a
+DocumentSet.
+"""
 FRAME_KIND_CAUGHT_UP: FrameKind.ValueType  # 5
 """All that stood in the topic when it was subscribed has been sent; the
 payload is a CaughtUp.
@@ -237,6 +241,36 @@ class Subscribed(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Subscribed: _TypeAlias = Subscribed  # noqa: Y015
+
+@_typing.final
+class DocumentSet(_message.Message):
+    """Payload of SNAPSHOT: what the topic tells of, each as its newest event has it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    OLDER_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    older_left_out: _builtins.bool
+    """Whether there are older ones, which found no room."""
+    @_builtins.property
+    def documents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Payloads of EVENTs, the oldest first: RunSummary for `user:…:runs` and
+        `org:…:runs`, Worker for `org:…:workers`.
+        """
+
+    def __init__(
+        self,
+        *,
+        documents: _abc.Iterable[_builtins.bytes] | None = ...,
+        older_left_out: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "older_left_out", b"older_left_out"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DocumentSet: _TypeAlias = DocumentSet  # noqa: Y015
 
 @_typing.final
 class CaughtUp(_message.Message):

@@ -144,6 +144,7 @@ class WatchedTopic(_message.Message):
     HEAD_FIELD_NUMBER: _builtins.int
     OWNER_USER_ID_FIELD_NUMBER: _builtins.int
     OWNER_ORG_ID_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_AVAILABLE_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
     """Topic."""
     epoch: _builtins.str
@@ -156,6 +157,8 @@ class WatchedTopic(_message.Message):
     """Person that the topic's content belongs to."""
     owner_org_id: _builtins.str
     """Org that the topic's content belongs to."""
+    snapshot_available: _builtins.bool
+    """Whether a snapshot can be read."""
     def __init__(
         self,
         *,
@@ -165,10 +168,11 @@ class WatchedTopic(_message.Message):
         head: _builtins.int = ...,
         owner_user_id: _builtins.str = ...,
         owner_org_id: _builtins.str = ...,
+        snapshot_available: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "floor", b"floor", "head", b"head", "owner_org_id", b"owner_org_id", "owner_user_id", b"owner_user_id", "topic", b"topic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "floor", b"floor", "head", b"head", "owner_org_id", b"owner_org_id", "owner_user_id", b"owner_user_id", "snapshot_available", b"snapshot_available", "topic", b"topic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -354,3 +358,55 @@ class ReplayTopicResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReplayTopicResponse: _TypeAlias = ReplayTopicResponse  # noqa: Y015
+
+@_typing.final
+class ReadSnapshotRequest(_message.Message):
+    """Asks for a topic's state."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_FIELD_NUMBER: _builtins.int
+    topic: _builtins.str
+    """Topic. One without a snapshot is refused as `not_found`."""
+    def __init__(
+        self,
+        *,
+        topic: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadSnapshotRequest: _TypeAlias = ReadSnapshotRequest  # noqa: Y015
+
+@_typing.final
+class ReadSnapshotResponse(_message.Message):
+    """A topic's state."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    SEQ_FIELD_NUMBER: _builtins.int
+    PAYLOAD_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.str
+    """Lineage that `seq` counts in."""
+    seq: _builtins.int
+    """Seq that the state stands at; events go on at `seq + 1`."""
+    payload: _builtins.bytes
+    """Payload of the SNAPSHOT: a serialized DocumentSet."""
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.str = ...,
+        seq: _builtins.int = ...,
+        payload: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "payload", b"payload", "seq", b"seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadSnapshotResponse: _TypeAlias = ReadSnapshotResponse  # noqa: Y015

@@ -45,6 +45,11 @@ class TopicServiceStub:
                 request_serializer=openagents_dot_sync_dot_v1_dot_topic__service__pb2.WatchTopicsRequest.SerializeToString,
                 response_deserializer=openagents_dot_sync_dot_v1_dot_topic__service__pb2.WatchTopicsResponse.FromString,
                 _registered_method=True)
+        self.ReadSnapshot = channel.unary_unary(
+                '/openagents.sync.v1.TopicService/ReadSnapshot',
+                request_serializer=openagents_dot_sync_dot_v1_dot_topic__service__pb2.ReadSnapshotRequest.SerializeToString,
+                response_deserializer=openagents_dot_sync_dot_v1_dot_topic__service__pb2.ReadSnapshotResponse.FromString,
+                _registered_method=True)
         self.ReplayTopic = channel.unary_unary(
                 '/openagents.sync.v1.TopicService/ReplayTopic',
                 request_serializer=openagents_dot_sync_dot_v1_dot_topic__service__pb2.ReplayTopicRequest.SerializeToString,
@@ -72,6 +77,13 @@ class TopicServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadSnapshot(self, request, context):
+        """A topic's whole state as of its newest seq, where it has one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReplayTopic(self, request, context):
         """One page of a topic's history, in order and without a hole.
         """
@@ -91,6 +103,11 @@ def add_TopicServiceServicer_to_server(servicer, server):
                     servicer.WatchTopics,
                     request_deserializer=openagents_dot_sync_dot_v1_dot_topic__service__pb2.WatchTopicsRequest.FromString,
                     response_serializer=openagents_dot_sync_dot_v1_dot_topic__service__pb2.WatchTopicsResponse.SerializeToString,
+            ),
+            'ReadSnapshot': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadSnapshot,
+                    request_deserializer=openagents_dot_sync_dot_v1_dot_topic__service__pb2.ReadSnapshotRequest.FromString,
+                    response_serializer=openagents_dot_sync_dot_v1_dot_topic__service__pb2.ReadSnapshotResponse.SerializeToString,
             ),
             'ReplayTopic': grpc.unary_unary_rpc_method_handler(
                     servicer.ReplayTopic,
@@ -153,6 +170,33 @@ class TopicService:
             '/openagents.sync.v1.TopicService/WatchTopics',
             openagents_dot_sync_dot_v1_dot_topic__service__pb2.WatchTopicsRequest.SerializeToString,
             openagents_dot_sync_dot_v1_dot_topic__service__pb2.WatchTopicsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/openagents.sync.v1.TopicService/ReadSnapshot',
+            openagents_dot_sync_dot_v1_dot_topic__service__pb2.ReadSnapshotRequest.SerializeToString,
+            openagents_dot_sync_dot_v1_dot_topic__service__pb2.ReadSnapshotResponse.FromString,
             options,
             channel_credentials,
             insecure,

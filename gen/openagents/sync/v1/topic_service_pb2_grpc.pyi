@@ -58,6 +58,8 @@ class TopicServiceStub:
     lose, repeat and reorder; the caller repairs holes with ReplayTopic. What is
     committed after a topic's WatchedTopic was sent is offered to the stream.
     """
+    ReadSnapshot: _grpc.UnaryUnaryMultiCallable[_topic_service_pb2.ReadSnapshotRequest, _topic_service_pb2.ReadSnapshotResponse]
+    """A topic's whole state as of its newest seq, where it has one."""
     ReplayTopic: _grpc.UnaryUnaryMultiCallable[_topic_service_pb2.ReplayTopicRequest, _topic_service_pb2.ReplayTopicResponse]
     """One page of a topic's history, in order and without a hole."""
 
@@ -73,6 +75,8 @@ class TopicServiceAsyncStub(TopicServiceStub):
     lose, repeat and reorder; the caller repairs holes with ReplayTopic. What is
     committed after a topic's WatchedTopic was sent is offered to the stream.
     """
+    ReadSnapshot: _aio.UnaryUnaryMultiCallable[_topic_service_pb2.ReadSnapshotRequest, _topic_service_pb2.ReadSnapshotResponse]  # type: ignore[assignment]
+    """A topic's whole state as of its newest seq, where it has one."""
     ReplayTopic: _aio.UnaryUnaryMultiCallable[_topic_service_pb2.ReplayTopicRequest, _topic_service_pb2.ReplayTopicResponse]  # type: ignore[assignment]
     """One page of a topic's history, in order and without a hole."""
 
@@ -97,6 +101,14 @@ class TopicServiceServicer(metaclass=_abc_1.ABCMeta):
         lose, repeat and reorder; the caller repairs holes with ReplayTopic. What is
         committed after a topic's WatchedTopic was sent is offered to the stream.
         """
+
+    @_abc_1.abstractmethod
+    def ReadSnapshot(
+        self,
+        request: _topic_service_pb2.ReadSnapshotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_topic_service_pb2.ReadSnapshotResponse, _abc.Awaitable[_topic_service_pb2.ReadSnapshotResponse]]:
+        """A topic's whole state as of its newest seq, where it has one."""
 
     @_abc_1.abstractmethod
     def ReplayTopic(

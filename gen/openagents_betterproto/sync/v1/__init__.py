@@ -35,7 +35,10 @@ class FrameKind(betterproto.Enum):
     """
 
     SNAPSHOT = 4
-    """State of the topic as of `seq`; EVENTs go on at seq + 1."""
+    """
+    State of the topic as of `seq`; EVENTs go on at seq + 1. The payload is a
+     DocumentSet.
+    """
 
     CAUGHT_UP = 5
     """
@@ -235,6 +238,22 @@ class Subscribed(betterproto.Message):
     """
     Cursor from which delivery starts: the first EVENT is `from_seq + 1`.
     """
+
+
+@dataclass(eq=False, repr=False)
+class DocumentSet(betterproto.Message):
+    """
+    Payload of SNAPSHOT: what the topic tells of, each as its newest event has it.
+    """
+
+    documents: List[bytes] = betterproto.bytes_field(1)
+    """
+    Payloads of EVENTs, the oldest first: RunSummary for `user:…:runs` and
+     `org:…:runs`, Worker for `org:…:workers`.
+    """
+
+    older_left_out: bool = betterproto.bool_field(2)
+    """Whether there are older ones, which found no room."""
 
 
 @dataclass(eq=False, repr=False)

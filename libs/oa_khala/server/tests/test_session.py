@@ -540,6 +540,7 @@ def test_nothing_is_handed_over_after_the_token_was_revoked() -> None:
     subscription = of(session)
     session.refused(REVOKED)
     assert not subscription.live
+    assert session.subscriptions.snapshot(subscription, TopicState("e", 0, 3), 3, b"x") == []
     with pytest.raises(DeliveryBroken):
         session.subscriptions.delivered(subscription, subscription.next_seq, 1)
 

@@ -130,6 +130,8 @@ class Connection:
             case commands.ConfirmCursor():
                 subscriber = self._subscribers[command.subscription]
                 self._spawn(subscriber.confirm(command.cursor, self._dependencies))
+            case commands.ReadSnapshot():
+                self._spawn(self._delivery.read_snapshot(self._subscribers[command.subscription]))
             case commands.Serve():
                 self._delivery.begin(self._subscribers[command.subscription])
             case commands.LeaveFeed():

@@ -1,7 +1,8 @@
 """How a connection is served when its socket can take more.
 
 A subscription is `(feed, next_seq)` and no queue: a slow reader costs an integer. What lies in the ring is written from
-there, topic by topic in slices; what lies below it is read from history, one page at a time for a connection.
+there, topic by topic in slices; what lies below it is read from history, one page at a time for a connection. Snapshots
+that topics begin with are read one at a time, too.
 """
 
 import asyncio
@@ -39,6 +40,7 @@ class Delivery:
         self._ready: deque[TopicSubscriber] = deque()
         self._behind: deque[TopicSubscriber] = deque()
         self._reading: asyncio.Task[None] | None = None
+        self._snapshot_turn = asyncio.Lock()
         self._writable = asyncio.Event()
         self._writable.set()
 
@@ -117,7 +119,14 @@ class Delivery:
         _log.error("delivery_broken", connection_id=self._session.connection_id, exc_info=error)
         self._run(self._session.refused(Refusal("internal", "this is a defect on our side; connect again")))
 
-    # --------------------------------------------------------------------------------------------- history
+    # ----------------------------------------------------------------------------------- snapshots and history
+
+    async def read_snapshot(self, subscriber: TopicSubscriber) -> None:
+        """What `subscriber` begins with: one at a time, and none for a socket that takes nothing."""
+        async with self._snapshot_turn:
+            await self._writable.wait()
+            if subscriber.subscription.live:
+                await subscriber.read_snapshot(self._dependencies)
 
     def _start_reading(self) -> None:
         if self._reading is None and self._behind:

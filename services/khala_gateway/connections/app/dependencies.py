@@ -10,6 +10,7 @@ from services.khala_gateway.connections.app.flusher import Flusher
 from services.khala_gateway.feeds.app.confirmations import Confirmations
 from services.khala_gateway.feeds.app.hub import FeedHub
 from services.khala_gateway.feeds.app.replays import ReplayReader
+from services.khala_gateway.feeds.app.snapshots import Snapshots
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Dependencies:
     hub: FeedHub
     replays: ReplayReader
     confirmations: Confirmations
+    snapshots: Snapshots
     tokens: SyncTokens
     live_tokens: LiveTokens
     revocations: Revocations

@@ -94,3 +94,22 @@ class TopicSubscriber:
             dependencies.hub.outdated(topic)  # its numbers fit the feed, but not what the source has
         said = state_said(refusal) or state
         self._run(self._subscriptions.cursor_refused(self.subscription, refusal, said, chain))
+
+    async def read_snapshot(self, dependencies: Dependencies) -> None:
+        """Read the topic's state, and tell the session where the feed stands then."""
+        topic = self.subscription.topic
+        try:
+            found = await dependencies.snapshots.read(topic)
+        except Refusal as refusal:
+            self.refused(refusal)
+            return
+        if not self.subscription.live or self.feed is None or not self.feed.stands:
+            return  # who ended it has said so
+        state = self.feed.state
+        if found.epoch != state.epoch:
+            dependencies.hub.outdated(topic)
+            self.refused(Refusal("unavailable", "the topic has got another lineage; subscribe again"))
+            return
+        # Before the feed is told: what that brings about is delivered once the snapshot has been.
+        self._run(self._subscriptions.snapshot(self.subscription, state, found.seq, found.payload))
+        dependencies.hub.learned(topic, TopicState(found.epoch, state.floor, found.seq))

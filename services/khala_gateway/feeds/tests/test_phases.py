@@ -12,7 +12,7 @@ from oa_testing.waiting import eventually
 from services.khala_gateway.feeds.app.hub import FeedHub
 from services.khala_gateway.feeds.app.topic_feed import Phase, TopicFeed
 from services.khala_gateway.feeds.limits import HubLimits
-from services.khala_gateway.sources.app import HistoryPage, WatchedTopic
+from services.khala_gateway.sources.app import HistoryPage, TopicSnapshot, WatchedTopic
 
 T = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"
 TOPIC = parse_topic(T)
@@ -31,6 +31,10 @@ class Source:
 
     def remove(self, topics: Iterable[str]) -> None:
         pass
+
+    async def snapshot(self, topic: str) -> TopicSnapshot:
+        """Nobody asks for one here."""
+        raise NotImplementedError
 
     async def replay(
         self, topic: str, epoch: str, after_seq: int, max_frames: int, max_bytes: int, after_chain: bytes = b""
