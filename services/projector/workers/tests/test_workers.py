@@ -86,7 +86,7 @@ async def test_one_replica_has_the_turn_until_its_connection_is_gone(
             async with turns_of(another)() as second:
                 assert second is None
             await owner.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+                "SELECT pg_terminate_backend(pid, 30000) FROM pg_locks WHERE locktype = 'advisory' AND granted"
                 " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
             )
             await turn.store([told(1, b"old")])
