@@ -264,8 +264,8 @@ def _whole_log(replica: _Replica, archive: Archive, lineage: Lineage) -> WholeLo
 
 @dataclass(frozen=True)
 class _Word:
-    """How replicas hear of each other: of commits over `fanout`, which adds `notification` to each of them; of all else,
-    and of what was missed, over `database`."""
+    """How replicas hear of each other: of commits over `fanout`, which adds `notification` to each; of all else, and of
+    what was missed, over `database`."""
 
     database: PostgresFanout
     fanout: Fanout
