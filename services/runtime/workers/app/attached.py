@@ -130,20 +130,35 @@ class AttachedWorkers:
     async def restore(
         self, attachment: Attachment, leases: Sequence[LeaseRecord], believed: Sequence[HeldLease]
     ) -> None:
-        """Take what the worker holds, and tell it what it does not know: what it lost, and what it never got."""
-        known = {(lease.run_id, lease.lease_epoch) for lease in believed}
+        """Take what the worker holds, and tell it what it does not know: what it lost, and what it never got.
+
+        `leases` were read while the tail went on, so what the tail has said of a run may be newer. What both came too
+        early for, or too late, is seen in the runs as they are once the leases are noted.
+        """
+        if attachment.is_over:
+            return
         for lease in leases:
-            is_known = (lease.run_id, lease.lease_epoch) in known
-            self._hold(attachment, lease.run_id, lease.lease_epoch).told = is_known
+            self._hold(attachment, lease.run_id, lease.lease_epoch)
+        for one in believed:
+            held = attachment.leases.get(one.run_id)
+            if held is not None and held.epoch == one.lease_epoch:
+                held.told = True
         self.tell_lost(attachment, believed)
-        for lease in leases:
-            run = await self._reader.run(lease.run_id)
-            if run is None or not run.state.is_leased:
-                continue
-            if (lease.run_id, lease.lease_epoch) not in known:
-                attachment.tell(Assignment(run, lease.lease_epoch), self._cancel_of(run.state))
-            elif cancel := self._cancel_of(run.state):
-                attachment.cancel(cancel)
+        attachment.is_restored = True
+        for run_id, held in list(attachment.leases.items()):
+            self._restore_one(attachment, held, run_id, await self._reader.run(run_id))
+
+    def _restore_one(self, attachment: Attachment, lease: Lease, run_id: str, run: RunRecord | None) -> None:
+        if attachment.leases.get(run_id) is not lease:
+            return  # it has ended meanwhile, as the tail said
+        if run is None or not run.state.is_leased or run.state.lease_epoch != lease.epoch:
+            self._release(attachment, run_id)  # it had ended before it was noted
+            if lease.told:
+                attachment.say(LeaseLostNotice(run_id, lease.epoch))
+            return
+        self.tell(attachment, run)
+        if cancel := self._cancel_of(run.state):
+            attachment.cancel(cancel)
 
     def tell_lost(self, attachment: Attachment, believed: Sequence[HeldLease]) -> None:
         """Tell the worker which of the leases that it believes to hold it has lost."""
@@ -235,10 +250,16 @@ class AttachedWorkers:
         """Tell a worker a run that it has got, as it stands, unless it was told. It has to hold it by then."""
         attachment.tell(Assignment(run, run.state.lease_epoch), self._cancel_of(run.state))
 
-    def _hold(self, attachment: Attachment, run_id: str, epoch: int) -> Lease:
+    def _hold(self, attachment: Attachment, run_id: str, epoch: int) -> None:
+        """Note who holds a run, unless a newer lease of it is known, or the stream is over."""
+        holder = self._holders.get(run_id)
+        if attachment.is_over or (holder is not None and holder.leases[run_id].epoch > epoch):
+            return
+        if holder is not None and holder is not attachment:
+            self._release(holder, run_id)
         self._holders[run_id] = attachment
+        attachment.hold(run_id, epoch)
         metrics.LEASES.set(len(self._holders))
-        return attachment.hold(run_id, epoch)
 
     def _release(self, attachment: Attachment, run_id: str) -> None:
         attachment.leases.pop(run_id, None)

@@ -26,6 +26,7 @@ class Lease:
     """The appends under it."""
     told: bool = False
     cancel: CancelNotice | None = None
+    """That it is to end the run, once that is known."""
 
 
 class Attachment:
@@ -43,6 +44,8 @@ class Attachment:
         self.leases: dict[str, Lease] = {}
         self.giving: set[str] = set()
         """Runs on their way to it: the log is asked to give them to it."""
+        self.is_restored = False
+        """Whether it is known what the worker holds. Until then it gets nothing, and is told of no run."""
         self.nothing_waits = False
         """No run waits for it, not even for another one to end: the last look left none, and none has come since."""
         self.outbox: asyncio.Queue[Notice | None] = asyncio.Queue()
@@ -62,7 +65,7 @@ class Attachment:
 
     def takes_runs(self, now: float, quiet_after_s: float) -> bool:
         """Whether it may get something new now."""
-        is_up = self.status in (WorkerStatus.STARTING, WorkerStatus.RUNNING) and not self.is_over
+        is_up = self.status in (WorkerStatus.STARTING, WorkerStatus.RUNNING) and self.is_restored and not self.is_over
         return is_up and self.free_slots > 0 and now - self.heard_at <= quiet_after_s
 
     def say(self, notice: Notice) -> None:
@@ -130,23 +133,22 @@ class Attachment:
     def tell(self, assignment: Assignment, cancel: CancelNotice | None) -> None:
         """Say the run to the worker, once, and the cancel that came meanwhile."""
         lease = self.leases.get(assignment.run.state.run_id)
-        if lease is None or lease.epoch != assignment.lease_epoch or lease.told:
+        if lease is None or lease.epoch != assignment.lease_epoch or lease.told or not self.is_restored:
             return
         self.say(assignment)
         lease.told = True
-        pending = lease.cancel or cancel
-        if pending is not None:
-            self.say(pending)
+        lease.cancel = lease.cancel or cancel
+        if lease.cancel is not None:
+            self.say(lease.cancel)
 
     def cancel(self, notice: CancelNotice) -> None:
-        """Tell the worker to end a run, once it knows of it."""
+        """Tell the worker to end a run, once, as soon as it knows of it."""
         lease = self.leases.get(notice.run_id)
-        if lease is None or lease.epoch != notice.lease_epoch:
+        if lease is None or lease.epoch != notice.lease_epoch or lease.cancel is not None:
             return
+        lease.cancel = notice
         if lease.told:
             self.say(notice)
-        else:
-            lease.cancel = notice
 
     async def acquire_append(self) -> None:
         """Wait until the stream may have one more append on its way."""

@@ -159,6 +159,7 @@ class Dispatcher:
         error = answer.exception()
         if error is not None:
             _log.debug("assignment_refused", run_id=run.run_id, reason=getattr(error, "reason", ""))
+            self._attached.tell_again(attachment)  # it may have got the run a moment before, while this was on its way
             return
         self._turns.served(run.user_id)
         state = answer.result().state

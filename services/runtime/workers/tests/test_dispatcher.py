@@ -61,11 +61,17 @@ class Attached:
     def __init__(self, *attachments: Attachment) -> None:
         self.by_id = {attachment.worker.worker_id: attachment for attachment in attachments}
         self.on_run_waits: Callable[[], None]
+        self.told_again: list[Attachment] = []
+
+    def tell_again(self, attachment: Attachment) -> None:
+        self.told_again.append(attachment)
 
 
 def attachment(worker_id: str, slots: int = 1) -> Attachment:
     worker = WorkerRecord(worker_id, "sva_1", "org_1", "n", ("exec",), slots, WorkerStatus.RUNNING)
-    return Attachment(worker, "att_1", time.monotonic(), 8)
+    attachment = Attachment(worker, "att_1", time.monotonic(), 8)
+    attachment.is_restored = True
+    return attachment
 
 
 def drains(one: Attachment) -> None:
@@ -190,6 +196,14 @@ async def test_a_run_that_could_not_be_given_away_still_waits(reason: str) -> No
     assert await desk.create() == "", "it would overtake"
     await desk.dispatcher.dispatch()
     assert desk.log.assigned == [AssignRun("run_old", "wrk_1")], "and is looked for again"
+
+
+async def test_a_worker_that_has_the_run_already_is_told_of_it() -> None:
+    """It was given the run twice at once, and whoever follows the log left it to the second one to tell it."""
+    desk = Desk("wrk_1", waiting=Waiting(runs=[WaitingRun("run_old", "usr_1", SPEC)]))
+    desk.log.refusal = Refusal("stale_epoch", "another worker holds the run")
+    await desk.dispatcher.dispatch()
+    assert desk.attached.told_again == [desk.attached.by_id["wrk_1"]]
 
 
 async def test_a_new_run_does_not_overtake_one_that_waits() -> None:
