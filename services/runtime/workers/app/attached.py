@@ -204,15 +204,13 @@ class AttachedWorkers:
                     self._start_telling(attachment, event.run_id, event.body.lease_epoch)
             return
         if isinstance(event.body, ExecutorLost) and event.body.requeued:
-            self._run_waits_in(self._pauses_ms[min(event.body.attempt, len(self._pauses_ms)) - 1] * MS_NS)
+            pause_ms = self._pauses_ms[min(event.body.attempt, len(self._pauses_ms)) - 1]
+            _call_later(pause_ms * MS_NS, self.on_run_waits)
         if isinstance(event.body, AttemptFailed):
-            self._run_waits_in(event.body.retry_ns - event.recorded_ns)
+            _call_later(event.body.retry_ns - event.recorded_ns, self.on_run_waits)
         holder = self._holders.get(event.run_id)
         if holder is not None:
             self._on_held(holder, event)
-
-    def _run_waits_in(self, pause_ns: int) -> None:
-        asyncio.get_running_loop().call_later(pause_ns / SECOND_NS, self.on_run_waits)
 
     def _on_held(self, attachment: Attachment, event: RunEvent) -> None:
         epoch = attachment.leases[event.run_id].epoch
@@ -266,3 +264,7 @@ class AttachedWorkers:
         if self._holders.get(run_id) is attachment:
             del self._holders[run_id]
         metrics.LEASES.set(len(self._holders))
+
+
+def _call_later(pause_ns: int, call: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_later(pause_ns / SECOND_NS, call)
