@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -52,6 +52,8 @@ from services.runtime.authority.store import PostgresHistories, read_installatio
 from services.runtime.children.app import Children
 from services.runtime.children.store import PostgresFamilies
 from services.runtime.config import FanoutSettings, RuntimeSettings
+from services.runtime.ended_accounts.app import EndedAccounts, OnEnd
+from services.runtime.ended_accounts.store import PostgresEndedAccounts
 from services.runtime.log.app.channel_fanout import ChannelFanout, note_connected
 from services.runtime.log.app.fanout import Fanout, Publish, publisher
 from services.runtime.log.app.log import Log
@@ -158,7 +160,8 @@ async def serve(
     server.register(add_LogServiceServicer_to_server, LogApi(tail, whole_log, lineage))
     server.register(add_TopicServiceServicer_to_server, TopicApi(topics, note_refusal))
     server.register(add_WorkerWatchServiceServicer_to_server, _watch_workers(replica, tail, word.database))
-    _serve_runs(replica, server, log, workers, requests, receipt_log, artifacts)
+    schedules = _serve_runs(replica, server, log, workers, requests, receipt_log, artifacts)
+    _follow_ends(replica, revocations, [workers.workers.end_account, schedules.end_owner])
     at_workers = await _worker_port(settings, process, authenticator)
     (at_workers or server).register(add_WorkerServiceServicer_to_server, workers.api)
     process.background("dismissal", _dismiss(at_workers or server, workers.attached))
@@ -198,6 +201,7 @@ class _Workers:
     """What looks after workers, for those who need it."""
 
     api: WorkerApi
+    workers: Workers
     attached: AttachedWorkers
     agents: Agents
     dispatcher: Dispatcher
@@ -354,7 +358,7 @@ def _look_after_workers(
     tail.listen(children.on_records)
     held_runs = HeldRuns(replica.reads, workers.lease_holders, requests, children, limits)
     api = WorkerApi(workers, held_runs, replica.run_limits, tokens.authenticate, tokens.revocations)
-    return _Workers(api, attached, agents, dispatcher)
+    return _Workers(api, workers, attached, agents, dispatcher)
 
 
 def _watch_workers(replica: _Replica, tail: Tail, fanout: PostgresFanout) -> WorkerWatchApi:
@@ -381,21 +385,30 @@ def _serve_runs(
     requests: Requests,
     receipt_log: PostgresReceiptLog,
     artifacts: Artifacts,
-) -> None:
-    """Runs, and what is made of finished ones."""
+) -> Schedules:
+    """Runs, what starts them by the clock, and what is made of finished ones."""
     settings = replica.settings
     limits = settings.workers.limits()
     pace = {"interval_ms": limits.watch_interval_ms, "page": limits.watch_page}
     threads = Threads(log, PostgresThreads(replica.postgres), **pace)
     replica.process.background("threads", threads.run())
     runs = Runs(log, workers.dispatcher.create, replica.reads, workers.agents, threads)
-    server.register(add_ScheduleServiceServicer_to_server, ScheduleApi(_schedules(replica, runs, workers.agents)))
+    schedules = _schedules(replica, runs, workers.agents)
+    server.register(add_ScheduleServiceServicer_to_server, ScheduleApi(schedules))
     receipts = Receipts(runs, PostgresReceipts(replica.postgres))
     replays = Replays(receipts, artifacts, settings.replay.limits())
     server.register(add_RunServiceServicer_to_server, RunApi(runs, requests))
     proofs = ReceiptLog(receipt_log, receipts, settings.merge.limits())
     server.register(add_ReceiptServiceServicer_to_server, ReceiptApi(receipts, proofs))
     server.register(add_ReplayServiceServicer_to_server, ReplayApi(replays))
+    return schedules
+
+
+def _follow_ends(replica: _Replica, revocations: Revocations, on_end: Sequence[OnEnd]) -> None:
+    """What accounts have here ends with them."""
+    accounts = EndedAccounts(PostgresEndedAccounts(replica.postgres), on_end)
+    revocations.listen(accounts.on_revocation)
+    replica.process.background("ended accounts", accounts.run())
 
 
 def _schedules(replica: _Replica, runs: Runs, agents: Agents) -> Schedules:

@@ -3,6 +3,7 @@
     revocations = Revocations(clock)
     verifier = TokenVerifier(keys, clock, watch, revocations)  # takes no revoked token from then on
     stop = revocations.watch(holder, end_the_socket)           # ends what is open by one
+    revocations.listen(look_at)                                # gets every one that is known, or will be
 
 `oa_platform.rpc.revocation_watch` brings in what control says. See ADR 0029.
 """
@@ -17,6 +18,8 @@ from oa_base.clock import Clock
 from oa_base.identity import REVOCATION_KEPT_S, TokenHolder
 from oa_base.refusal import Refusal
 
+Listener = Callable[["Revocation"], None]
+"""Takes what was revoked, perhaps more than once. Must not block, must not raise."""
 OnRevoked = Callable[[Refusal], None]
 """Ends what is open by a token. Must not block, must not raise."""
 
@@ -34,6 +37,12 @@ class Revocation:
     def name(self) -> str:
         """What every token that it ends has in it."""
         return self.session_id or self.subject
+
+    @property
+    def ended_subject(self) -> str:
+        """Who has ended for good, with every token that there is or will be; empty when only some of them end."""
+        is_partial = self.session_id or self.org_id or self.issued_before_s is not None
+        return "" if is_partial else self.subject
 
     def ends(self, holder: TokenHolder) -> bool:
         """Whether it ends a token of this holder."""
@@ -67,6 +76,13 @@ class Revocations:
         self._by_name: dict[str, list[Revocation]] = {}
         self._ages: deque[tuple[float, Revocation]] = deque()
         self._watched: dict[str, set[_Watched]] = {}
+        self._listeners: list[Listener] = []
+
+    def listen(self, listener: Listener) -> None:
+        """Hand everything that was revoked to `listener`: what is known now, and what comes."""
+        self._listeners.append(listener)
+        for _, revocation in self._ages:
+            listener(revocation)
 
     def take(self, revocations: Sequence[Revocation], position: int) -> None:
         """These follow on what is known, and lead to `position`; everybody whom they concern is told."""
@@ -106,6 +122,8 @@ class Revocations:
                 self._watched.pop(name, None)
 
     def _tell(self, revocation: Revocation) -> None:
+        for listener in self._listeners:
+            listener(revocation)
         for watched in list(self._watched.get(revocation.name, ())):
             if revocation.ends(watched.holder):
                 watched.on_revoked(_revoked())

@@ -26,7 +26,7 @@ LATE = Gauge(
 )
 PAUSED = Counter(
     "oa_runtime_schedules_paused",
-    "Schedules that paused themselves because their runs were refused.",
+    "Schedules that paused themselves: their runs were refused, or their owner was revoked.",
     registry=REGISTRY,
 )
 LOOKS_FAILED = Counter(

@@ -30,6 +30,7 @@ from services.runtime.schedules.domain.schedule import (
     Step,
     come,
     moved,
+    orphaned,
     plan,
     run_key,
     skipped_for_overlap,
@@ -94,6 +95,9 @@ class ScheduleClock:
     async def _settled(self, change: Change) -> list[_Moved]:
         due, done = list[Due](), list[_Moved]()
         for schedule in change.schedules:
+            if schedule.owner_ended:  # it was created while word of that was on its way
+                done.append(_Moved(schedule, orphaned(schedule), ()))
+                continue
             try:
                 due.append(Due(schedule, come(schedule, change.now, self._limits.missed_page)))
             except Refusal as refusal:
@@ -140,7 +144,7 @@ class ScheduleClock:
 
 def _tell(one: _Moved, change: Change) -> None:
     """Count what became of the times, and log what somebody may want to know. After the commit: it may have failed."""
-    about = {"schedule_id": one.after.schedule_id, "name": one.after.name, "org_id": one.after.org_id}
+    about = _about(one.after)
     for record in one.records:
         metrics.TIMES.labels(record.outcome, record.reason).inc(record.times)
         nominal = record.nominal.isoformat()
@@ -153,5 +157,14 @@ def _tell(one: _Moved, change: Change) -> None:
             case Outcome.REFUSED:
                 _log.warning("schedule_refused", **about, nominal=nominal, reason=record.reason)
     if one.before.status is Status.ACTIVE and one.after.status is Status.PAUSED:
-        metrics.PAUSED.inc()
-        _log.warning("schedule_paused_itself", **about, why=one.after.pause_reason)
+        tell_paused(one.after)
+
+
+def tell_paused(schedule: Schedule) -> None:
+    """Count a schedule that has paused itself, and log why."""
+    metrics.PAUSED.inc()
+    _log.warning("schedule_paused_itself", **_about(schedule), why=schedule.pause_reason)
+
+
+def _about(schedule: Schedule) -> dict[str, str]:
+    return {"schedule_id": schedule.schedule_id, "name": schedule.name, "org_id": schedule.org_id}

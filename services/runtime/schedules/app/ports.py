@@ -91,6 +91,10 @@ class ScheduleStore(Protocol):
         """A schedule by its id or its name, with what became of its last times, as they were at one moment."""
         ...
 
+    async def active_of(self, user_id: str) -> list[str]:
+        """The ids of an owner's schedules that start runs."""
+        ...
+
     async def now(self) -> datetime:
         """What the time is."""
         ...

@@ -19,6 +19,7 @@ from oa_runlog.decide import Limits, decide
 from services.runtime.agents.app import Agents
 from services.runtime.log.domain.records import RunRecord
 from services.runtime.runs.app import Runs
+from services.runtime.schedules.app.clock import tell_paused
 from services.runtime.schedules.app.ports import Adding, Change, NewSchedule, ScheduleStore
 from services.runtime.schedules.domain.schedule import (
     Cause,
@@ -28,6 +29,8 @@ from services.runtime.schedules.domain.schedule import (
     ScheduledTime,
     Status,
     check_draft,
+    check_owner,
+    orphaned,
     paused,
     resumed,
     run_key,
@@ -152,8 +155,26 @@ class Schedules:
         return await self._change(principal, handle, lambda one: paused(one, reason or f"by {principal.subject}"))
 
     async def resume(self, principal: Principal, handle: str) -> Schedule:
-        """The schedule, which goes on. Raises Refusal not_found."""
-        return await self._change(principal, handle, resumed)
+        """The schedule, which goes on. Raises Refusal not_found, `invalid_transition` once its owner has ended."""
+
+        def to(schedule: Schedule) -> Schedule:
+            check_owner(schedule)
+            return resumed(schedule)
+
+        return await self._change(principal, handle, to)
+
+    async def end_owner(self, user_id: str) -> None:
+        """The owner has ended: the owner's schedules start nothing any more, and say why.
+
+        Any replica may do it, any number of times. Raises Refusal unavailable.
+        """
+        for schedule_id in await self._store.active_of(user_id):
+            async with self._store.changing(schedule_id) as change:
+                ending = [one for one in change.schedules if one.status is Status.ACTIVE]
+                for one in ending:
+                    await change.store(orphaned(one))
+            for one in ending:
+                tell_paused(orphaned(one))
 
     async def delete(self, principal: Principal, handle: str) -> bool:
         """End a schedule; whether it had ended before. Raises Refusal not_found."""
@@ -189,8 +210,12 @@ class Schedules:
     # --------------------------------------------------------------------------------------------------------- start
 
     async def trigger(self, principal: Principal, handle: str, key: str) -> tuple[RunRecord, bool]:
-        """A run now, and whether this key had started it before. Raises Refusal not_found, and as `Runs.create`."""
+        """A run now, and whether this key had started it before.
+
+        Raises Refusal not_found, `invalid_transition` once the owner has ended, and as `Runs.create`.
+        """
         schedule = await self._find(principal, handle)
+        check_owner(schedule)
         spec = wire.decode_spec(schedule.spec)
         run, existed = await self._runs.create(schedule.owner, trigger_key(schedule.schedule_id, key), spec)
         now = await self._store.now()
@@ -202,10 +227,12 @@ class Schedules:
     async def backfill(self, principal: Principal, handle: str, start: datetime, end: datetime) -> list[Backfilled]:
         """A run for each time from `start` on and before `end`, in order; those that are there already, too.
 
-        Raises Refusal not_found, `invalid_value` for a range that is none or not past, `limit_reached` for one with
-        too many times, and as `Runs.create`: then those before it were started, and asking again goes on.
+        Raises Refusal not_found, `invalid_transition` once the owner has ended, `invalid_value` for a range that is
+        none or not past, `limit_reached` for one with too many times, and as `Runs.create`: then those before it were
+        started, and asking again goes on.
         """
         schedule = await self._find(principal, handle)
+        check_owner(schedule)
         _check_range(start, end, await self._store.now())
         times = times_within(schedule.timing, start, end, self._limits.max_backfill + 1)
         if len(times) > self._limits.max_backfill:

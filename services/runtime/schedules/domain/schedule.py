@@ -94,6 +94,8 @@ class Schedule:
     skipped: int = 0
     refused: int = 0
     refused_in_row: int = 0
+    owner_ended: bool = False
+    """Whether its owner is an account that has ended for good."""
 
     @property
     def owner(self) -> Principal:
@@ -299,6 +301,18 @@ def shown_times(schedule: Schedule, now: datetime, most: int) -> list[datetime]:
             break
         times.append(time)
     return times
+
+
+def orphaned(schedule: Schedule) -> Schedule:
+    """The schedule, paused because its owner has ended."""
+    return paused(schedule, f"its owner {schedule.user_id} was revoked; delete it, or create it anew as somebody else")
+
+
+def check_owner(schedule: Schedule) -> None:
+    """Raise Refusal `invalid_transition` for a schedule that starts nothing any more, as its owner has ended."""
+    if schedule.owner_ended:
+        text = f"the schedule's owner {schedule.user_id} was revoked, and runs would be theirs; create it anew"
+        raise Refusal("invalid_transition", text, field="schedule")
 
 
 def unusable(schedule: Schedule, refusal: Refusal) -> Schedule:

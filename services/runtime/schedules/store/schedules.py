@@ -56,6 +56,12 @@ class PostgresSchedules:
             now = await connection.fetchval(sql.NOW)
         return Stored(schedule_of(row), [_time_of(one) for one in times], now)
 
+    async def active_of(self, user_id: str) -> list[str]:
+        """The ids of an owner's schedules that start runs."""
+        async with self._postgres.acquire() as connection:
+            rows = await connection.fetch(sql.ACTIVE_OF, user_id)
+        return [row["schedule_id"] for row in rows]
+
     async def now(self) -> datetime:
         """What the time is."""
         async with self._postgres.acquire() as connection:
@@ -174,6 +180,7 @@ def schedule_of(row: asyncpg.Record) -> Schedule:
         skipped=row["skipped"],
         refused=row["refused"],
         refused_in_row=row["refused_in_row"],
+        owner_ended=row["owner_ended"],
     )
 
 

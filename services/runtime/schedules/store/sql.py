@@ -3,7 +3,7 @@
 _SELECT = """
 SELECT schedule_id, org_id, user_id, name, create_fingerprint, cron, time_zone, every_ms, anchor_time, overlap,
     catch_up_ms, spec, create_time, next_time, status, pause_reason, last_run_id, started, skipped, refused,
-    refused_in_row
+    refused_in_row, EXISTS (SELECT FROM runtime.ended_accounts e WHERE e.account_id = user_id) AS owner_ended
 FROM runtime.schedules"""
 """Schedules, for statements that say which."""
 
@@ -40,6 +40,9 @@ WHERE org_id = $1 AND status <> 'deleted' AND ($2 = '' OR schedule_id < $2)
 ORDER BY schedule_id DESC LIMIT $3
 """
 """Schedules of an org below an id, the newest first."""
+
+ACTIVE_OF = "SELECT schedule_id FROM runtime.schedules WHERE user_id = $1 AND status = 'active' ORDER BY schedule_id"
+"""The schedules of an owner that start runs."""
 
 TAKE_DUE = f"""{_SELECT}
 WHERE status = 'active' AND next_time <= clock_timestamp() AND schedule_id <> ALL($2::text[])

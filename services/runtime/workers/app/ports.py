@@ -121,6 +121,10 @@ class WorkerStore(Protocol):
         """Drop those that have not looked again."""
         ...
 
+    async def stop_workers_of(self, service_account_id: str) -> list[str]:
+        """Stop the workers of an account, and return the ids of those that had not ended."""
+        ...
+
     async def leases_of_ended_workers(self, limit: int) -> list[LeaseRecord]:
         """Leases whose workers are lost or stopped."""
         ...

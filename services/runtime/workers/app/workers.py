@@ -142,8 +142,18 @@ class Workers:
         try:
             await self.goodbye(attachment)
         except Refusal as refusal:
-            # Whoever watches for silence does it later: it can't attach again.
-            _log.warning("runs_not_given_up", worker_id=attachment.worker.worker_id, reason=refusal.reason)
+            if refusal.reason != "worker_lost":  # else its runs are given up by whoever has ended it
+                # Whoever watches for silence does it later: it can't attach again.
+                _log.warning("runs_not_given_up", worker_id=attachment.worker.worker_id, reason=refusal.reason)
+
+    async def end_account(self, service_account_id: str) -> None:
+        """The account has ended: what its workers hold goes to others at once, also of those that are not attached.
+
+        Any replica may do it, any number of times. Raises Refusal unavailable.
+        """
+        for worker_id in await self._store.stop_workers_of(service_account_id):
+            _log.info("worker_stopped", worker_id=worker_id, service_account_id=service_account_id)
+            await self.give_up(await self._store.leases_of(worker_id))
 
     async def _move(self, attachment: Attachment, what: WorkerTrigger) -> None:
         status = next_worker_status(attachment.status, what)

@@ -73,6 +73,13 @@ RETURNING w.worker_id
 """
 """Loses workers that have given no sign of life since."""
 
+STOP_WORKERS_OF = """
+UPDATE runtime.workers SET status = 'stopped'
+WHERE service_account_id = $1 AND status IN ('starting', 'running', 'draining')
+RETURNING worker_id
+"""
+"""Stops the workers of an account, attached or not."""
+
 READ_LEASES_OF_ENDED_WORKERS = """
 SELECT r.run_id, r.worker_id, r.lease_epoch
 FROM runtime.workers w JOIN runtime.runs r USING (worker_id)

@@ -115,6 +115,12 @@ class PostgresWorkers:
             async with self._postgres.acquire() as connection:
                 await connection.execute(sql.FORGET_REPLICAS, list(absent), list(absent.values()))
 
+    async def stop_workers_of(self, service_account_id: str) -> list[str]:
+        """Stop the workers of an account, and return the ids of those that had not ended."""
+        async with self._postgres.acquire() as connection:
+            rows = await connection.fetch(sql.STOP_WORKERS_OF, service_account_id)
+        return [row["worker_id"] for row in rows]
+
     async def leases_of_ended_workers(self, limit: int) -> list[LeaseRecord]:
         """Leases whose workers are lost or stopped."""
         async with self._postgres.acquire() as connection:

@@ -1,0 +1,59 @@
+"""Ends what an account has here, once control has told that the account has ended.
+
+Every replica hears of it and does the same, any number of times: who has died in the middle has left nothing undone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+import structlog
+
+from oa_base.refusal import Refusal
+from oa_platform.auth.revocations import Revocation
+from services.runtime.ended_accounts.limits import RETRY_S
+
+_log = structlog.get_logger(__name__)
+OnEnd = Callable[[str], Awaitable[None]]
+"""Ends what an account has. May be called again; may raise Refusal, and is then."""
+
+
+class EndedAccountStore(Protocol):
+    """The accounts that have ended."""
+
+    async def add(self, account_id: str) -> None:
+        """Remember one for good. Raises Refusal unavailable."""
+        ...
+
+
+class EndedAccounts:
+    """What one replica has heard of."""
+
+    def __init__(self, store: EndedAccountStore, on_end: Sequence[OnEnd], retry_s: float = RETRY_S) -> None:
+        self._store = store
+        self._on_end = on_end
+        self._retry_s = retry_s
+        self._to_end: asyncio.Queue[str] = asyncio.Queue()
+
+    def on_revocation(self, revocation: Revocation) -> None:
+        """Something was revoked: an account, or less than that."""
+        if revocation.ended_subject:
+            self._to_end.put_nowait(revocation.ended_subject)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            account_id = await self._to_end.get()
+            try:
+                await self._end(account_id)
+            except Refusal as refusal:
+                _log.warning("account_not_ended", account_id=account_id, reason=refusal.reason)
+                self._to_end.put_nowait(account_id)
+                await asyncio.sleep(self._retry_s)
+
+    async def _end(self, account_id: str) -> None:
+        await self._store.add(account_id)  # first: what the account begins from now on is stopped by that
+        for end in self._on_end:
+            await end(account_id)

@@ -1,0 +1,6 @@
+"""Limits of ended accounts."""
+
+from __future__ import annotations
+
+RETRY_S = 1.0
+"""Pause before what could not be ended is tried again."""
