@@ -31,10 +31,24 @@ _CAUSES = frozenset({EventType.RUN_FINISHED, EventType.RUN_CANCEL_REQUESTED})
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """How many generations a child of a run would have above it, and how many children it has."""
+    """How many generations a child of a run would have above it, and how many children the run has.
+
+    `keys` and `threads`: the concurrency keys and the threads of those above the child that have not ended.
+    """
 
     depth: int
     children: int
+    keys: frozenset[str] = frozenset()
+    threads: frozenset[str] = frozenset()
+
+    def shared_with(self, spec: RunSpec) -> str:
+        """The field by which a child would wait for a run above it, or end it; empty for none.
+
+        Whatever the limit of the key is: as many families, each with a run that waits for its child, fill it.
+        """
+        if spec.queue.concurrency is not None and spec.queue.concurrency.key in self.keys:
+            return "spec.queue.concurrency.key"
+        return "spec.thread_id" if spec.thread_policy is not None and spec.thread_id in self.threads else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +109,8 @@ class Children:
         """The id of a child of a run that its caller holds, and whether it was there. It belongs to its parent's owner.
 
         Raises Refusal `limit_reached`, `idempotency_conflict` for another spec under the same `child_id`,
-        `invalid_transition` for a parent that is to end, and as a created run does.
+        `invalid_value` for one that would wait for a run above it, `invalid_transition` for a parent that is to end,
+        and as a created run does.
         """
         state = parent.state
         if state.status is not RunStatus.RUNNING:
@@ -118,6 +133,9 @@ class Children:
         if family.depth > limits.max_depth:
             text = f"runs may have at most {limits.max_depth} generations above them; let a run higher up start it"
             return Refusal("limit_reached", text, metadata={"limit": str(limits.max_depth)})
+        if field := family.shared_with(spec):
+            text = "a run above the child has the same, and each of them would wait for the other; give another one"
+            return Refusal("invalid_value", text, field=field)
         return await self._agents.fault(parent.state.org_id, spec)
 
     # ------------------------------------------------------------------------------------------------- looking after

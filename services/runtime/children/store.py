@@ -10,15 +10,21 @@ from services.runtime.children.app import EndedChild, Family, Orphan
 
 READ_FAMILY = """
 WITH RECURSIVE above AS (
-    SELECT parent_run_id, 0 AS depth FROM runtime.runs WHERE run_id = $1
+    SELECT parent_run_id, status, concurrency_key, thread_id, 0 AS depth FROM runtime.runs WHERE run_id = $1
     UNION ALL
-    SELECT r.parent_run_id, a.depth + 1 FROM above a JOIN runtime.runs r ON r.run_id = a.parent_run_id
+    SELECT r.parent_run_id, r.status, r.concurrency_key, r.thread_id, a.depth + 1
+    FROM above a JOIN runtime.runs r ON r.run_id = a.parent_run_id
     WHERE a.parent_run_id <> ''
+), going_on AS (
+    SELECT concurrency_key, thread_id FROM above WHERE status IN ('created', 'running', 'canceling')
 )
 SELECT (SELECT coalesce(max(depth), 0) + 1 FROM above) AS depth,
-       (SELECT count(*) FROM runtime.runs WHERE parent_run_id = $1 AND parent_run_id <> '') AS children
+       (SELECT count(*) FROM runtime.runs WHERE parent_run_id = $1 AND parent_run_id <> '') AS children,
+       ARRAY(SELECT concurrency_key FROM going_on WHERE concurrency_key <> '') AS keys,
+       ARRAY(SELECT thread_id FROM going_on WHERE thread_id <> '') AS threads
 """
-"""How many generations a child of a run would have above it, and how many children the run has."""
+"""How many generations a child of a run would have above it, and how many children the run has; the concurrency keys
+and the threads of those above it that have not ended."""
 
 READ_ENDED = """
 SELECT c.run_id, c.finish, c.parent_run_id, c.org_id, p.status = 'running' AS is_awaited
@@ -48,11 +54,11 @@ class PostgresFamilies:
         self._postgres = postgres
 
     async def family(self, run_id: str) -> Family:
-        """How many generations a child of the run would have above it, and how many children it has."""
+        """Where a run stands."""
         async with self._postgres.acquire() as connection:
             row = await connection.fetchrow(READ_FAMILY, run_id)
         assert row is not None  # it counts
-        return Family(row["depth"], row["children"])
+        return Family(row["depth"], row["children"], frozenset(row["keys"]), frozenset(row["threads"]))
 
     async def ended(self, limit: int) -> list[EndedChild]:
         """Children that have ended and that nothing was done about, the longest ago first."""

@@ -155,6 +155,51 @@ async def test_what_makes_no_child_is_refused_with_its_field(
     assert (refusal.reason, refusal.field) == ("invalid_value" if request_ else "missing_field", field)
 
 
+def keyed(key: str, limit: int = 1) -> event_pb2.QueuePolicy:
+    return event_pb2.QueuePolicy(concurrency=event_pb2.Concurrency(key=key, limit=limit))
+
+
+@pytest.mark.parametrize("generations", [1, 2])
+async def test_a_child_does_not_wait_for_a_run_above_it_by_their_key(
+    runtime: Replica, who: Somebody, generations: int
+) -> None:
+    worker = await attached(runtime, who)
+    above = run_id = (await runtime.create(who, "parent", queue=keyed("gpu", 5))).run_id
+    await worker.next("assignment")
+    for _ in range(generations - 1):
+        above = (await start(runtime, who, asked(above))).child_run_id
+        assert (await worker.next("assignment")).assignment.run.run_id == above
+    request = asked(above, "last")
+    request.spec.queue.CopyFrom(keyed("gpu", 5))
+    refusal = await refusal_of_call(start(runtime, who, request))
+    assert (refusal.reason, refusal.field) == ("invalid_value", "spec.queue.concurrency.key")
+    request.spec.queue.CopyFrom(keyed("other"))
+    child_id = (await start(runtime, who, request)).child_run_id
+    assert (await worker.next("assignment")).assignment.run.run_id == child_id
+    if generations > 1:
+        await worker.append(run_id, 1, "end", finish())
+        request.child_id = "next"
+        request.spec.queue.CopyFrom(keyed("gpu"))
+        assert (await start(runtime, who, request)).child_run_id, "a run that has ended is in nobody's way"
+
+
+@pytest.mark.parametrize("policy", [event_pb2.THREAD_POLICY_ENQUEUE, event_pb2.THREAD_POLICY_INTERRUPT])
+async def test_a_child_does_not_wait_for_a_run_above_it_in_their_thread(
+    runtime: Replica, who: Somebody, policy: event_pb2.ThreadPolicy.ValueType
+) -> None:
+    worker = await attached(runtime, who)
+    run_id = (await runtime.create(who, thread=("talk", event_pb2.THREAD_POLICY_UNSPECIFIED))).run_id
+    await worker.next("assignment")
+    request = asked(run_id)
+    request.spec.thread_id, request.spec.thread_policy = "talk", policy
+    refusal = await refusal_of_call(start(runtime, who, request))
+    assert (refusal.reason, refusal.field) == ("invalid_value", "spec.thread_id")
+    request.spec.thread_policy = event_pb2.THREAD_POLICY_UNSPECIFIED
+    child_id = (await start(runtime, who, request)).child_run_id
+    assert (await worker.next("assignment")).assignment.run.run_id == child_id, "beside each other they may go on"
+    assert (await runtime.run(who, run_id)).status == run_pb2.RUN_STATUS_RUNNING
+
+
 async def test_a_run_has_so_many_children_and_generations(runtime_database: Database, who: Somebody) -> None:
     settings = replace(runtime_settings(runtime_database), children=ChildSettings(max_children=2, max_depth=2))
     async with replica(settings, who.key) as runtime:
