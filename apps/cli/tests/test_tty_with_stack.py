@@ -11,6 +11,8 @@ import sys
 import termios
 from pathlib import Path
 
+import pytest
+
 from apps.cli.exits import Exit
 from apps.cli.tests.program import TIMEOUT_S, Program
 from oa_testing.stack import StackUnderTest
@@ -22,6 +24,7 @@ sys.exit(os.waitstatus_to_exitcode(pty.spawn(sized)))"""
 AT_A_TERMINAL = f'{sys.executable} -c {shlex.quote(SPAWN)} "$@"'
 
 
+@pytest.mark.long
 async def test_a_command_at_a_terminal(stack: StackUnderTest, tmp_path: Path) -> None:
     program = Program.of_a_person(tmp_path, stack)
     assert (await program("login", "--dev", "--email", "ann@example.org")).status == Exit.OK
@@ -31,6 +34,9 @@ async def test_a_command_at_a_terminal(stack: StackUnderTest, tmp_path: Path) ->
         await _typed(program)
         await _sent(program)
         await _a_person(program)
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            await _killed(program, number)
+        await _hung_up(program)
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(TIMEOUT_S):
             assert await process.wait() == Exit.OK
@@ -109,6 +115,41 @@ async def _a_person(program: Program) -> None:
     finally:
         os.close(ours)
         os.close(theirs)
+
+
+async def _killed(program: Program, number: signal.Signals) -> None:
+    """Whoever ends `oa` has a terminal as it was, and the run goes on."""
+    ours, theirs = os.openpty()
+    try:
+        before = termios.tcgetattr(theirs)
+        async with program.at_terminal(theirs, "run", "start", "-t", "--stdin", "--", "cat") as process:
+            shown = Shown(ours)
+            await shown.until(b"Every key goes to the command")
+            os.write(ours, b"hello\r")
+            await shown.until(b"hello")
+            assert not termios.tcgetattr(theirs)[3] & (termios.ECHO | termios.ICANON | termios.ISIG)
+            process.send_signal(number)
+            async with asyncio.timeout(TIMEOUT_S):
+                assert await process.wait() == Exit.INTERRUPTED, number
+            await shown.until(b"the run goes on")
+        assert termios.tcgetattr(theirs) == before, number
+        assert (await program("run", "cancel", "latest")).status == Exit.OK
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+async def _hung_up(program: Program) -> None:
+    """The window is closed: there is no terminal to put in order, and `oa` ends all the same."""
+    ours, theirs = os.openpty()
+    async with program.at_terminal(theirs, "run", "start", "-t", "--stdin", "--", "cat") as process:
+        os.close(theirs)
+        await Shown(ours).until(b"Every key goes to the command")
+        os.close(ours)
+        process.send_signal(signal.SIGHUP)
+        async with asyncio.timeout(TIMEOUT_S):
+            assert await process.wait() != 0
+    assert (await program("run", "cancel", "latest")).status == Exit.OK
 
 
 class Shown:
