@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,14 @@ import pytest_asyncio
 from oa_base.refusal import Refusal
 from oa_client.client import Client
 from oa_client.core.models import SyncGrant
+from oa_client.core.schedules import Every
+from oa_client.cpython.files import ClientHome
+from oa_client.cpython.site import Site
 from oa_client.follow.subscription import Subscription
 from oa_khala import frames
 from oa_khala.topics import run_events
 from oa_platform.config.ports import PORT_OFFSETS
+from oa_runlog.events import ExecSpec, RunSpec
 from oa_testing.postgres import FAST, free_port
 from oa_testing.stack import StackUnderTest
 from services.khala_gateway.tests.harness import Client as Socket
@@ -184,3 +189,23 @@ async def test_the_worker_of_a_revoked_account_ends_and_its_run_goes_to_another_
         assert tail.finish.outcome == "succeeded"
         assert tail.stdout.endswith(counting.stdout), "the second attempt's output is whole"
         assert (await world.assert_proved(tail, store)).attempts == 2
+
+
+async def test_schedules_of_a_revoked_account_are_paused(stack: StackUnderTest, tmp_path: Path) -> None:
+    async with signed_in(stack, tmp_path / "client") as world, asyncio.timeout(RUN_TIMEOUT_S):
+        commands = world.client.commands
+        account = await commands.create_service_account("ci")
+        site = Site(ClientHome(tmp_path / "ci"), stack.urls["control"], api_key=account.api_key)
+        spec = RunSpec("exec", ExecSpec(("true",)))
+        async with site.client() as ci:
+            made = await ci.commands.schedules.create("left", Every(timedelta(days=1)), spec)
+        await commands.schedules.create("mine", Every(timedelta(days=1)), spec)
+
+        await commands.revoke_service_account(account.service_account_id)
+
+        while (left := (await commands.schedules.get("left")).schedule).status == made.status:
+            await asyncio.sleep(0.05)
+        assert (left.status, account.service_account_id in left.pause_reason) == ("paused", True)
+        with pytest.raises(Refusal, match="invalid_transition"):
+            await commands.schedules.resume("left")
+        assert (await commands.schedules.get("mine")).schedule.status == made.status
