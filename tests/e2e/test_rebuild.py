@@ -72,9 +72,10 @@ async def archiving(scratch: Path) -> AsyncIterator[ArchivingStack]:
 
 @dataclass
 class ReadModels:
-    """What can be made again: the documents of all runs, and for each topic the newest row of each run.
+    """What can be made again from the log: the documents of all runs, and for each topic the newest row of each run.
 
-    How many rows led to the newest is not: a batch leaves one row of a run, however many of its events it has.
+    How many rows led to the newest is not: a batch leaves one row of a run, however many of its events it has. Nor are
+    rows of workers: runtime tells of those that have not ended.
     """
 
     summaries: dict[str, tuple[int, bytes]]
@@ -89,7 +90,7 @@ class ReadModels:
             assert [row["seq"] for row in journal if row["topic"] == topic] == list(range(1, head + 1))
         return cls(
             {row["run_id"]: (row["latest_seq"], row["summary_hash"]) for row in rows},
-            {(row["topic"], row["run_id"]): row["payload"] for row in journal},
+            {(row["topic"], row["run_id"]): row["payload"] for row in journal if not row["topic"].endswith(":workers")},
         )
 
 
