@@ -21,7 +21,7 @@ SERVICES = ("control", "runtime", "projector", "khala_gateway")
 WAIT_S = 60.0
 _REFUSALS = re.compile(r'^oa_refusals_total\{reason="(\w+)".*\} (\S+)$', re.MULTILINE)
 _BUSY = """
-SELECT EXISTS (SELECT FROM runtime.receipts_unmerged)
+SELECT EXISTS (SELECT FROM runtime.receipts_unmerged) OR EXISTS (SELECT FROM control.mails)
     OR (SELECT sum(position) FROM runtime.log_heads) > (SELECT sum(position) FROM projection.checkpoints)
 """
 IGNORED_TABLES = frozenset(
@@ -76,7 +76,7 @@ class Watch:
         return {row["name"]: row["digest"] or "" for row in rows}
 
     async def settled(self) -> dict[str, str]:
-        """The digest, once receipts are merged and the projection has caught up."""
+        """The digest, once receipts are merged, mails delivered, and the projection has caught up."""
         async with asyncio.timeout(WAIT_S):
             while await self.fetchval(_BUSY):
                 await asyncio.sleep(0.02)
