@@ -62,9 +62,10 @@ REVOCATION_KEPT_S = max(kind.max_age_s for kind in TokenKind) + 3600
 
 @dataclass(frozen=True, slots=True)
 class TokenHolder:
-    """Whose a token is, and when it was issued, in seconds since 1970: what a revocation is compared with."""
+    """Whose a token is, and when it was issued, in seconds since 1970 and to the millisecond: what a revocation is
+    compared with."""
 
     subject: str
     org_id: str
     session_id: str = ""
-    issued_s: int = 0
+    issued_s: float = 0.0

@@ -210,6 +210,23 @@ class CallRateSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OrgSettings:
+    """Orgs of several people."""
+
+    delete_grace_days: int = setting(
+        "OA_ORG_DELETE_GRACE_DAYS",
+        integer(1, 3650),
+        30,
+        doc="How long a deleted org can be restored, in days; then it is gone.",
+    )
+
+    @property
+    def delete_grace(self) -> timedelta:
+        """How long a deleted org can be restored."""
+        return timedelta(days=self.delete_grace_days)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SignInSettings:
     """How often sign-in codes may be asked for and tried."""
 
@@ -411,6 +428,7 @@ class ControlSettings(ServiceSettings):
     edge_tls: EdgeTlsSettings = group(EdgeTlsSettings)
     proxies: ProxySettings = group(ProxySettings)
     sign_in: SignInSettings = group(SignInSettings)
+    orgs: OrgSettings = group(OrgSettings)
     mail: MailSettings = group(MailSettings)
     keys: KeySettings = group(KeySettings)
     peers: PeerSettings = group(PeerSettings)

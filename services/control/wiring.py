@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from oa_base.clock import Clock
@@ -31,13 +32,19 @@ from services.control.edge.door.edge import Edge
 from services.control.edge.door.methods import open_methods
 from services.control.edge.door.protocol import Connections, limited_protocol
 from services.control.edge.door.routes import edge_app
+from services.control.invitations.app import Invitations
+from services.control.invitations.door import InvitationApi
+from services.control.invitations.store import PostgresInvitations
 from services.control.mail.app import Carrier, Delivery
 from services.control.mail.domain.letters import Kind, Letter, Mail
 from services.control.mail.door import ConsoleCarrier, SmtpCarrier, SmtpRelay
 from services.control.mail.store import PostgresMail
+from services.control.members.app import Members
+from services.control.members.door import MemberApi
+from services.control.members.store import PostgresMembers
 from services.control.orgs.app import Orgs
 from services.control.orgs.door import OrgApi
-from services.control.orgs.store import PostgresPeople
+from services.control.orgs.store import PostgresOrgs, PostgresPeople
 from services.control.policy.app import AccessTokenVerifier, Gate
 from services.control.revocations import store as revocations_store
 from services.control.revocations.app import RevocationFeed
@@ -71,7 +78,10 @@ class Tables:
     def __init__(self, connection: Connection) -> None:
         self.audit = PostgresAuditTrail(connection)
         self.challenges = PostgresChallenges(connection)
+        self.invitations = PostgresInvitations(connection)
         self.mail = PostgresMail(connection)
+        self.members = PostgresMembers(connection)
+        self.orgs = PostgresOrgs(connection)
         self.people = PostgresPeople(connection)
         self.rates = PostgresRates(connection)
         self.revocations = revocations_store.PostgresRevocations(connection)
@@ -81,7 +91,8 @@ class Tables:
 
 @dataclass(frozen=True, kw_only=True)
 class Dependencies:
-    """What the use cases work with. `hmac_key` hashes codes and API keys and makes refresh tokens."""
+    """What the use cases work with. `hmac_key` hashes codes and API keys and makes refresh tokens. For
+    `delete_grace` a deleted org can be restored."""
 
     transactions: Transactions[Tables]
     clock: Clock
@@ -90,6 +101,7 @@ class Dependencies:
     ownership: RunOwnership
     carrier: Carrier
     hmac_key: bytes
+    delete_grace: timedelta
 
 
 class UseCases:
@@ -100,7 +112,8 @@ class UseCases:
         hmac_key = dependencies.hmac_key
         issuer = TokenIssuer(dependencies.signer)
         self.refused = RefusedCredentials(transactions, clock)
-        self.orgs = Orgs(transactions)
+        self.orgs = Orgs(transactions, clock, dependencies.delete_grace)
+        self.members = Members(transactions, clock)
         self.revocations = RevocationFeed(transactions, clock, REVOCATION_LIMITS)
         self.sessions = Sessions(transactions, clock, issuer, hmac_key)
         self.service_accounts = ServiceAccounts(transactions, clock, issuer, hmac_key)
@@ -110,11 +123,19 @@ class UseCases:
         self.sign_in = SignIn(
             transactions, clock, hmac_key, self.orgs, self.sessions, limits, mail_waits=self.delivery.wake
         )
+        self.invitations = Invitations(transactions, clock, mail_waits=self.delivery.wake)
         writers[Kind.SIGN_IN_CODE] = self.sign_in.letter
+        writers[Kind.INVITATION] = self.invitations.letter
         standings = {
             PrincipalKind.USER: self.sessions.standing,
             PrincipalKind.SERVICE_ACCOUNT: self.service_accounts.standing,
         }
+        self.sweeps = (
+            self.sign_in.sweep,
+            self.revocations.sweep,
+            self.invitations.sweep,
+            self.orgs.sweep,
+        )
         self.gate = Gate(transactions, clock, dependencies.verifier, standings)
 
 
@@ -140,10 +161,11 @@ async def start(settings: ControlSettings, process: Process) -> None:
         ownership=RuntimeOwnership(upstreams),
         carrier=carrier(settings.mail),
         hmac_key=settings.keys.hmac_bytes(),
+        delete_grace=settings.orgs.delete_grace,
     )
     cases = UseCases(dependencies, settings.sign_in.limits())
     process.background("mail", cases.delivery.run())
-    process.background("housekeeping", keep_sweeping(cases.sign_in.sweep, cases.revocations.sweep))
+    process.background("housekeeping", keep_sweeping(*cases.sweeps))
     await cases.revocations.start()
     listener = revocations_store.listener(settings.database, cases.revocations, REVOCATION_LIMITS.look_interval_s)
     process.background("revocations", cases.revocations.run())
@@ -180,6 +202,8 @@ def _handlers(settings: ControlSettings, cases: UseCases) -> Handlers:
     runtime = settings.peers.worker_address
     apis = (
         AuthApi(cases.sign_in, cases.sessions),
+        InvitationApi(cases.invitations),
+        MemberApi(cases.members),
         OrgApi(cases.orgs),
         ServiceAccountApi(cases.service_accounts, runtime),
         SessionApi(cases.sessions, cases.orgs, khala_url),

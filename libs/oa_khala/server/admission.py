@@ -20,7 +20,7 @@ class Grant:
     device_id: str
     jti: str
     expires_at_ms: int
-    issued_s: int = 0
+    issued_s: float = 0.0
     """When it was issued, in seconds since the Unix epoch."""
     all_of: frozenset[AllOf] = frozenset()
 

@@ -27,7 +27,7 @@ from oa_base.identity import Principal, PrincipalKind
 from oa_base.refusal import Refusal
 from oa_platform.auth.bearer import bearer_token
 from oa_platform.auth.identity import Caller, PersonCaller, ServiceCaller, WorkerCaller, require_scope
-from oa_platform.auth.tokens import TokenVerifier
+from oa_platform.auth.tokens import TokenVerifier, issued_s
 from openagents.common.v1 import options_pb2, principal_pb2
 from openagents.control.v1 import claims_pb2
 
@@ -181,7 +181,7 @@ class Authenticator:
         claims = await self._tokens().verify(token, claims_pb2.WorkerTokenClaims, audience=self._audience)
         principal = principal_of(claims)
         require_scope(principal, WORKER_SCOPE)
-        return WorkerCaller(principal, self._tokens().left_s(claims.exp), claims.iat)
+        return WorkerCaller(principal, self._tokens().left_s(claims.exp), issued_s(claims))
 
     def _tokens(self) -> TokenVerifier:
         if self._verifier is None:

@@ -31,7 +31,7 @@ class WorkerCaller:
 
     principal: Principal
     holds_for_s: float = math.inf
-    issued_s: int = 0
+    issued_s: float = 0.0
     """When its token was issued, in seconds since 1970."""
 
     @property

@@ -35,8 +35,8 @@ class Revocation:
 
     @property
     def name(self) -> str:
-        """What every token that it ends has in it."""
-        return self.session_id or self.subject
+        """What every token that it ends has in it: the narrowest that is known."""
+        return self.session_id or self.subject or self.org_id
 
     @property
     def ended_subject(self) -> str:
@@ -142,6 +142,8 @@ def _names(holder: TokenHolder) -> Iterator[str]:
         yield holder.session_id
     if holder.subject:
         yield holder.subject
+    if holder.org_id:
+        yield holder.org_id
 
 
 def _revoked() -> Refusal:

@@ -169,10 +169,15 @@ class TokenVerifier:
         self._checked[name] = checked
 
 
+def issued_s(claims: Claims) -> float:
+    """When a token with these claims was issued, in seconds since 1970 and to the millisecond."""
+    return claims.iat + claims.iat_ms / 1000
+
+
 def holder_of(claims: Claims) -> TokenHolder:
     """Whose a token with these claims is."""
     session_id = "" if isinstance(claims, claims_pb2.WorkerTokenClaims) else claims.session_id
-    return TokenHolder(claims.sub, claims.org_id, session_id, claims.iat)
+    return TokenHolder(claims.sub, claims.org_id, session_id, issued_s(claims))
 
 
 def _claims_of(payload: Mapping[str, Any], claims_type: type[C]) -> C:

@@ -58,7 +58,10 @@ def is_revoked(revocations: Revocations, holder: TokenHolder) -> bool:
         (Revocation(subject="usr_ada", issued_before_s=100.5), ADA, True),
         (Revocation(subject="usr_ada", issued_before_s=100.0), ADA, False),
         (Revocation(), ADA, False),
-        (Revocation(org_id="org_1"), ADA, False),  # control sends none without a name
+        (Revocation(org_id="org_1"), ADA, True),
+        (Revocation(org_id="org_2"), ADA, False),
+        (Revocation(org_id="org_1", issued_before_s=100.001), ADA, True),
+        (Revocation(org_id="org_1", issued_before_s=100.0), ADA, False),
     ],
 )
 def test_a_revocation_ends_what_matches_all_that_it_says(
@@ -232,4 +235,4 @@ async def test_a_service_waits_a_while_for_what_was_revoked_before_it_began_and_
 def test_ids_are_not_mixed_up() -> None:
     for session_id, subject, org_id in itertools.product(["", "x"], repeat=3):
         revocation = Revocation(session_id, subject, org_id)
-        assert revocation.ends(TokenHolder("x", "x", "x")) == bool(session_id or subject)
+        assert revocation.ends(TokenHolder("x", "x", "x")) == bool(session_id or subject or org_id)

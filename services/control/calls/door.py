@@ -14,6 +14,8 @@ from oa_platform.rpc.server import GrpcServer
 from oa_platform.telemetry.context import current_request_id
 from openagents.control.v1 import (
     auth_service_pb2_grpc,
+    invitation_service_pb2_grpc,
+    member_service_pb2_grpc,
     org_service_pb2_grpc,
     service_account_service_pb2_grpc,
     session_service_pb2_grpc,
@@ -26,6 +28,8 @@ from services.control.policy.domain import StandingPrincipal, known_scopes
 
 _ADDERS: Mapping[str, Callable[..., None]] = {
     "AuthService": auth_service_pb2_grpc.add_AuthServiceServicer_to_server,
+    "InvitationService": invitation_service_pb2_grpc.add_InvitationServiceServicer_to_server,
+    "MemberService": member_service_pb2_grpc.add_MemberServiceServicer_to_server,
     "OrgService": org_service_pb2_grpc.add_OrgServiceServicer_to_server,
     "ServiceAccountService": service_account_service_pb2_grpc.add_ServiceAccountServiceServicer_to_server,
     "SessionService": session_service_pb2_grpc.add_SessionServiceServicer_to_server,

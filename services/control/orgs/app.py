@@ -1,20 +1,38 @@
-"""People and their orgs: who signs in for the first time, and what orgs somebody is a member of."""
+"""People and their orgs: who signs in for the first time, and what somebody does with orgs of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Protocol
 
+from oa_base.clock import Clock
 from oa_base.identity import PrincipalKind
+from oa_base.refusal import Refusal
 from oa_platform.system.ids import new_id
-from services.control.orgs.domain import Membership, User, personal_org_name
-from services.control.policy.domain import StandingPrincipal
+from services.control.audit.app import Audited
+from services.control.audit.domain import Action, AuditEntry, Origin, by
+from services.control.orgs.domain import (
+    Membership,
+    Org,
+    User,
+    acting_as,
+    deleted,
+    no_such_org,
+    personal_org_name,
+    require_open,
+    restored,
+)
+from services.control.orgs.limits import MAX_ENDED_AT_A_TIME, MAX_OWNED_ORGS
+from services.control.policy.domain import OrgOwned, Role, Scope, Scoped, StandingPrincipal, authorize
+from services.control.revocations.app import Revoking
+from services.control.revocations.domain import Revocation
 from services.control.transactions.app import Transactions
 
 
 class PeopleStore(Protocol):
-    """Users, orgs and memberships."""
+    """Users."""
 
     async def by_email(self, email: str) -> User | None:
         """The person with the address."""
@@ -28,30 +46,87 @@ class PeopleStore(Protocol):
         """The person's address, empty if there is no such person."""
         ...
 
+
+class OrgStore(Protocol):
+    """Orgs, and who is in them. Whatever changes an org or its members holds the org's lock first."""
+
+    async def add(self, org: Org, owner_id: str) -> None:
+        """Store a new org with its owner."""
+        ...
+
     async def memberships(self, user_id: str) -> Sequence[Membership]:
         """The person's orgs, the own one first."""
         ...
 
+    async def membership(self, org_id: str, user_id: str) -> Membership | None:
+        """An org of the person's."""
+        ...
 
-class Transaction(Protocol):
+    async def locked(self, org_id: str, user_id: str) -> Membership | None:
+        """The same, with the org locked until the transaction ends. Nothing is locked for one who is no member."""
+        ...
+
+    async def shared(self, org_id: str, user_id: str) -> Membership | None:
+        """The same, while others may keep it as it is, too."""
+        ...
+
+    async def locked_for_invited(self, org_id: str) -> Org | None:
+        """An org that somebody is invited into, locked until the transaction ends."""
+        ...
+
+    async def save(self, org: Org) -> None:
+        """Store its name and its deletion."""
+        ...
+
+    async def count_owned(self, user_id: str) -> int:
+        """How many orgs the person owns beside the own one. Locks the person, so that the number stays right."""
+        ...
+
+    async def end_due(self, now: datetime, limit: int) -> Sequence[str]:
+        """End for good what can't be restored any more; the ids of those."""
+        ...
+
+
+class ActingSessions(Protocol):
+    """The orgs that sessions act in."""
+
+    async def fall_back(self, org_id: str, user_id: str = "") -> None:
+        """Let the sessions that act in the org, of all people or of one, act in their person's own org."""
+        ...
+
+
+class PeopleTransaction(Protocol):
     """A transaction with people."""
 
     @property
     def people(self) -> PeopleStore: ...
 
 
+class Transaction(PeopleTransaction, Audited, Revoking, Protocol):
+    """A transaction with all that an org's end changes."""
+
+    @property
+    def orgs(self) -> OrgStore: ...
+    @property
+    def sessions(self) -> ActingSessions: ...
+
+
 class Orgs:
-    """People and the orgs that they are members of."""
+    """People and the orgs that they are members of. `delete_grace` is how long a deleted org can be restored."""
 
-    def __init__(self, transactions: Transactions[Transaction]) -> None:
+    def __init__(self, transactions: Transactions[Transaction], clock: Clock, delete_grace: timedelta) -> None:
         self._transactions = transactions
+        self._clock = clock
+        self._delete_grace = delete_grace
 
-    async def list(self, principal: StandingPrincipal) -> Sequence[Membership]:
-        """The caller's orgs, the own one first. A service account is no member of any."""
-        if principal.kind is not PrincipalKind.USER:
-            return ()
-        async with self._transactions.autocommit() as tx:
-            return await tx.people.memberships(principal.subject)
+    async def person(self, tx: PeopleTransaction, email: str, now: datetime) -> tuple[User, bool]:
+        """The person with the address, and whether it is new: the first time, the person and its own org are made."""
+        known = await tx.people.by_email(email)
+        if known:
+            return known, False
+        user = User(new_id("usr"), email, new_id("org"))
+        await tx.people.add(user, personal_org_name(email), now)
+        return user, True
 
     async def email(self, principal: StandingPrincipal) -> str:
         """The caller's address; empty for a service account."""
@@ -60,11 +135,105 @@ class Orgs:
         async with self._transactions.autocommit() as tx:
             return await tx.people.email(principal.subject)
 
-    async def person(self, tx: Transaction, email: str, now: datetime) -> tuple[User, bool]:
-        """The person with the address, and whether it is new: the first time, the person and its own org are made."""
-        known = await tx.people.by_email(email)
-        if known:
-            return known, False
-        user = User(new_id("usr"), email, new_id("org"))
-        await tx.people.add(user, personal_org_name(email), now)
-        return user, True
+    async def list(self, principal: StandingPrincipal) -> Sequence[Membership]:
+        """The caller's orgs, the own one first. A service account is no member of any."""
+        if principal.kind is not PrincipalKind.USER:
+            return ()
+        async with self._transactions.autocommit() as tx:
+            return await tx.orgs.memberships(principal.subject)
+
+    async def get(self, principal: StandingPrincipal, org_id: str) -> Membership:
+        """One of the caller's orgs. Raises Refusal `not_found`, `missing_scope`."""
+        async with self._transactions.autocommit() as tx:
+            return await reading(tx, principal, org_id, Scope.MEMBERS_READ)
+
+    async def create(self, principal: StandingPrincipal, name: str, origin: Origin) -> Membership:
+        """A new org with the caller as its owner. Raises Refusal `missing_scope`, `limit_reached`."""
+        now = self._clock.now()
+        made = Membership(Org(new_id("org"), name, personal=False, created_at=now), Role.OWNER)
+        # Whatever may not do an owner's work makes nobody an owner: a service account, or a token for less.
+        _require(principal, made, Scope.ORGS_OWN)
+        async with self._transactions.begin() as tx:
+            if await tx.orgs.count_owned(principal.subject) >= MAX_OWNED_ORGS:
+                message = f"you are an owner of {MAX_OWNED_ORGS} orgs; leave some, or wait until deleted ones are gone"
+                raise Refusal("limit_reached", message)
+            await tx.orgs.add(made.org, principal.subject)
+            await tx.audit.add(done(principal, Action.ORG_CREATED, origin, made.org.org_id), now)
+        return made
+
+    async def rename(self, principal: StandingPrincipal, org_id: str, name: str, origin: Origin) -> Membership:
+        """Another name. Raises Refusal `not_found`, `missing_scope`, `org_scope_denied`, `org_deleted`."""
+        async with self._transactions.begin() as tx:
+            membership = await acting(tx, principal, org_id, Scope.ORGS_WRITE)
+            require_open(membership.org)
+            if name == membership.org.name:
+                return membership
+            renamed = replace(membership, org=replace(membership.org, name=name))
+            await tx.orgs.save(renamed.org)
+            await tx.audit.add(done(principal, Action.ORG_RENAMED, origin, org_id), self._clock.now())
+        return renamed
+
+    async def delete(self, principal: StandingPrincipal, org_id: str, origin: Origin) -> Membership:
+        """Close an org for everybody, to be restored or gone. Raises Refusal as `rename`, and `personal_org`."""
+        async with self._transactions.begin() as tx:
+            membership = await acting(tx, principal, org_id, Scope.ORGS_OWN)
+            now = self._clock.now()
+            closed = replace(membership, org=deleted(membership.org, now, self._delete_grace))
+            if closed == membership:
+                return membership
+            await tx.orgs.save(closed.org)
+            await tx.sessions.fall_back(org_id)
+            await tx.audit.add(done(principal, Action.ORG_DELETED, origin, org_id), now)
+            await tx.revocations.add(Revocation.of_org(org_id, now), now)
+        return closed
+
+    async def restore(self, principal: StandingPrincipal, org_id: str, origin: Origin) -> Membership:
+        """Open a deleted org again. Raises Refusal as `rename`."""
+        async with self._transactions.begin() as tx:
+            membership = await acting(tx, principal, org_id, Scope.ORGS_OWN)
+            if membership.org.delete_at is None:
+                return membership
+            opened = replace(membership, org=restored(membership.org))
+            await tx.orgs.save(opened.org)
+            await tx.audit.add(done(principal, Action.ORG_RESTORED, origin, org_id), self._clock.now())
+        return opened
+
+    async def sweep(self) -> None:
+        """End the deleted orgs that can't be restored any more, a limited number at a time."""
+        async with self._transactions.begin() as tx:
+            now = self._clock.now()
+            for org_id in await tx.orgs.end_due(now, MAX_ENDED_AT_A_TIME):
+                await tx.audit.add(AuditEntry(Action.ORG_ENDED, Origin(), org_id=org_id, target=org_id), now)
+
+
+async def acting(tx: Transaction, principal: StandingPrincipal, org_id: str, scope: Scope) -> Membership:
+    """The caller as a member of an org, with the org locked, and allowed by the role in it to do what needs `scope`.
+
+    Raises Refusal `not_found` for an org that isn't the caller's, `missing_scope`, `org_scope_denied`.
+    """
+    return _allowed(principal, await tx.orgs.locked(org_id, principal.subject), scope)
+
+
+async def reading(tx: Transaction, principal: StandingPrincipal, org_id: str, scope: Scope) -> Membership:
+    """As `acting`, with nothing locked."""
+    return _allowed(principal, await tx.orgs.membership(org_id, principal.subject), scope)
+
+
+def done(
+    principal: StandingPrincipal, action: Action, origin: Origin, org_id: str, target: str = "", reason: str = ""
+) -> AuditEntry:
+    """What the caller did in an org, whatever org its token acts in. Without a target it was done to the org."""
+    return replace(by(principal, action, origin, target or org_id, reason), org_id=org_id)
+
+
+def _allowed(principal: StandingPrincipal, membership: Membership | None, scope: Scope) -> Membership:
+    if membership is None:
+        raise no_such_org()
+    _require(principal, membership, scope)
+    return membership
+
+
+def _require(principal: StandingPrincipal, membership: Membership, scope: Scope) -> None:
+    acts = acting_as(principal, membership)
+    if denied := authorize(acts, Scoped(scope), OrgOwned(membership.org.org_id)):
+        raise Refusal(denied.reason, denied.message)

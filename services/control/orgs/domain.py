@@ -1,10 +1,12 @@
-"""People and orgs as plain values."""
+"""People and orgs as plain values, and what an org's state allows."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
-from services.control.policy.domain import Role
+from oa_base.refusal import Refusal
+from services.control.policy.domain import Role, StandingPrincipal, role_scopes
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,15 +19,75 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
-class Membership:
-    """An org as one of its members has it."""
+class Org:
+    """An org. `personal`: a person's own. `delete_at`: it was deleted, and will be gone then."""
 
     org_id: str
     name: str
     personal: bool
+    created_at: datetime
+    delete_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """An org as one of its members has it."""
+
+    org: Org
     role: Role
+
+
+_ROLE_PREFIX = "ORG_ROLE_"
+
+
+def role_name(role: Role) -> str:
+    """Name of the role in the contract's enum."""
+    return _ROLE_PREFIX + role.value.upper()
+
+
+def role_named(name: str) -> Role:
+    """The role with a name of the contract's enum."""
+    return Role(name.removeprefix(_ROLE_PREFIX).lower())
 
 
 def personal_org_name(email: str) -> str:
     """Name of a person's own org, until it is given a better one."""
     return email.partition("@")[0]
+
+
+def acting_as(principal: StandingPrincipal, membership: Membership) -> StandingPrincipal:
+    """The caller as it stands in an org of its own, whatever org its token acts in: what the token carries still
+    bounds it."""
+    return replace(principal, org_id=membership.org.org_id, standing=role_scopes(membership.role))
+
+
+def require_open(org: Org) -> None:
+    """Raises Refusal `org_deleted` for an org that nobody acts in."""
+    if org.delete_at is not None:
+        raise Refusal("org_deleted", "the org was deleted; have an owner restore it", field="org_id")
+
+
+def require_shared(org: Org) -> None:
+    """Raises Refusal for an org whose members don't change: `personal_org`, `org_deleted`."""
+    if org.personal:
+        raise Refusal(
+            "personal_org", "this is a person's own org, for nobody else; make an org to share", field="org_id"
+        )
+    require_open(org)
+
+
+def deleted(org: Org, now: datetime, grace: timedelta) -> Org:
+    """The org, deleted; one that was before stays as it is. Raises Refusal `personal_org`."""
+    if org.personal:
+        raise Refusal("personal_org", "a person's own org can't be deleted; delete another one", field="org_id")
+    return org if org.delete_at else replace(org, delete_at=now + grace)
+
+
+def restored(org: Org) -> Org:
+    """The org, open again."""
+    return replace(org, delete_at=None)
+
+
+def no_such_org() -> Refusal:
+    """What everybody hears of an org that isn't theirs, whether there is one or not."""
+    return Refusal("not_found", "there is no such org of yours; list your orgs", field="org_id")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+import asyncpg
+
 from oa_platform.postgres.pool import Connection
-from services.control.orgs.domain import Membership, User
+from services.control.orgs.domain import Membership, Org, User
 from services.control.policy.domain import Role
 
 BY_EMAIL = """
@@ -16,16 +18,49 @@ JOIN control.orgs o ON o.personal_of = u.user_id WHERE u.email = $1"""
 ADD_USER = "INSERT INTO control.users (user_id, email, created_at) VALUES ($1, $2, $3)"
 """Stores a new person."""
 ADD_ORG = "INSERT INTO control.orgs (org_id, name, personal_of, created_at) VALUES ($1, $2, $3, $4)"
-"""Stores a person's own org."""
-ADD_MEMBER = "INSERT INTO control.memberships (org_id, user_id, role, created_at) VALUES ($1, $2, $3, $4)"
-"""Makes a person a member of an org."""
+"""Stores an org; a person's own, if it names one."""
+ADD_OWNER = "INSERT INTO control.memberships (org_id, user_id, role, created_at) VALUES ($1, $2, 'owner', $3)"
+"""Makes a person the owner of a new org."""
 EMAIL = "SELECT email FROM control.users WHERE user_id = $1"
 """A person's address."""
-MEMBERSHIPS = """
-SELECT o.org_id, o.name, o.personal_of IS NOT DISTINCT FROM m.user_id AS personal, m.role
-FROM control.memberships m JOIN control.orgs o USING (org_id)
-WHERE m.user_id = $1 ORDER BY personal DESC, o.name, o.org_id"""
+
+_COLUMNS = "o.org_id, o.name, o.personal_of IS NOT NULL AS personal, o.created_at, o.delete_at"
+MEMBERSHIPS = f"""
+SELECT {_COLUMNS}, m.role FROM control.memberships m JOIN control.orgs o USING (org_id)
+WHERE m.user_id = $1 ORDER BY personal DESC, o.name, o.org_id"""  # noqa: S608 - constants
 """The orgs of a person, the own one first."""
+MEMBERSHIP = f"""
+SELECT {_COLUMNS}, m.role FROM control.memberships m JOIN control.orgs o USING (org_id)
+WHERE m.org_id = $1 AND m.user_id = $2"""  # noqa: S608
+"""An org of a person."""
+LOCK = """
+SELECT 1 FROM control.orgs WHERE org_id = $1
+AND EXISTS (SELECT 1 FROM control.memberships m WHERE m.org_id = $1 AND m.user_id = $2) FOR NO KEY UPDATE"""
+"""Makes those that change an org or its members come one after the other; only for one of its members."""
+LOCK_INVITED = "SELECT 1 FROM control.orgs WHERE org_id = $1 FOR NO KEY UPDATE"
+"""The same for who is to become a member."""
+SHARE = """
+SELECT 1 FROM control.orgs WHERE org_id = $1
+AND EXISTS (SELECT 1 FROM control.memberships m WHERE m.org_id = $1 AND m.user_id = $2) FOR SHARE"""
+"""Keeps an org and its members as they are until the transaction ends."""
+GET = f"SELECT {_COLUMNS} FROM control.orgs o WHERE o.org_id = $1"  # noqa: S608
+"""An org."""
+SAVE = "UPDATE control.orgs SET name = $2, delete_at = $3 WHERE org_id = $1"
+"""Stores an org's name and deletion."""
+LOCK_USER = "SELECT 1 FROM control.users WHERE user_id = $1 FOR NO KEY UPDATE"
+"""Makes those that count a person's orgs come one after the other."""
+COUNT_OWNED = """
+SELECT count(*) FROM control.memberships m JOIN control.orgs o USING (org_id)
+WHERE m.user_id = $1 AND m.role = 'owner' AND o.personal_of IS NULL"""
+"""How many orgs a person is an owner of, without the own one."""
+TO_GO = """
+SELECT org_id FROM control.orgs WHERE delete_at <= $1 AND gone_at IS NULL
+ORDER BY delete_at LIMIT $2 FOR UPDATE SKIP LOCKED"""
+"""Orgs whose time to be restored is over."""
+DROP_MEMBERS = "DELETE FROM control.memberships WHERE org_id = ANY($1)"
+"""Nobody is a member of what is gone."""
+GONE = "UPDATE control.orgs SET gone_at = $2, name = '' WHERE org_id = ANY($1)"
+"""Ends orgs for good."""
 
 
 class PostgresPeople:
@@ -41,11 +76,60 @@ class PostgresPeople:
     async def add(self, user: User, org_name: str, now: datetime) -> None:
         await self._connection.execute(ADD_USER, user.user_id, user.email, now)
         await self._connection.execute(ADD_ORG, user.org_id, org_name, user.user_id, now)
-        await self._connection.execute(ADD_MEMBER, user.org_id, user.user_id, Role.OWNER.value, now)
+        await self._connection.execute(ADD_OWNER, user.org_id, user.user_id, now)
 
     async def email(self, user_id: str) -> str:
         return await self._connection.fetchval(EMAIL, user_id) or ""
 
+
+class PostgresOrgs:
+    """See `app.OrgStore`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def add(self, org: Org, owner_id: str) -> None:
+        await self._connection.execute(ADD_ORG, org.org_id, org.name, None, org.created_at)
+        await self._connection.execute(ADD_OWNER, org.org_id, owner_id, org.created_at)
+
     async def memberships(self, user_id: str) -> Sequence[Membership]:
-        rows = await self._connection.fetch(MEMBERSHIPS, user_id)
-        return [Membership(row["org_id"], row["name"], row["personal"], Role(row["role"])) for row in rows]
+        return [_membership(row) for row in await self._connection.fetch(MEMBERSHIPS, user_id)]
+
+    async def membership(self, org_id: str, user_id: str) -> Membership | None:
+        row = await self._connection.fetchrow(MEMBERSHIP, org_id, user_id)
+        return _membership(row) if row else None
+
+    async def locked(self, org_id: str, user_id: str) -> Membership | None:
+        await self._connection.fetchval(LOCK, org_id, user_id)
+        return await self.membership(org_id, user_id)
+
+    async def shared(self, org_id: str, user_id: str) -> Membership | None:
+        await self._connection.fetchval(SHARE, org_id, user_id)
+        return await self.membership(org_id, user_id)
+
+    async def locked_for_invited(self, org_id: str) -> Org | None:
+        await self._connection.fetchval(LOCK_INVITED, org_id)
+        row = await self._connection.fetchrow(GET, org_id)
+        return _org(row) if row else None
+
+    async def save(self, org: Org) -> None:
+        await self._connection.execute(SAVE, org.org_id, org.name, org.delete_at)
+
+    async def count_owned(self, user_id: str) -> int:
+        await self._connection.fetchval(LOCK_USER, user_id)
+        return int(await self._connection.fetchval(COUNT_OWNED, user_id))
+
+    async def end_due(self, now: datetime, limit: int) -> Sequence[str]:
+        org_ids = [row["org_id"] for row in await self._connection.fetch(TO_GO, now, limit)]
+        if org_ids:
+            await self._connection.execute(DROP_MEMBERS, org_ids)
+            await self._connection.execute(GONE, org_ids, now)
+        return org_ids
+
+
+def _org(row: asyncpg.Record) -> Org:
+    return Org(row["org_id"], row["name"], row["personal"], row["created_at"], row["delete_at"])
+
+
+def _membership(row: asyncpg.Record) -> Membership:
+    return Membership(_org(row), Role(row["role"]))

@@ -22,6 +22,10 @@ class Scope(StrEnum):
     NOTIFICATIONS_READ = "notifications.read"
     SERVICE_ACCOUNTS_READ = "service_accounts.read"
     SERVICE_ACCOUNTS_WRITE = "service_accounts.write"
+    MEMBERS_READ = "members.read"
+    MEMBERS_WRITE = "members.write"
+    ORGS_WRITE = "orgs.write"
+    ORGS_OWN = "orgs.own"
 
 
 class Role(StrEnum):
@@ -35,17 +39,22 @@ class Role(StrEnum):
 
 Scopes = frozenset[Scope]
 
-_VIEWER: Scopes = frozenset({Scope.RUNS_READ, Scope.WORKERS_READ, Scope.NOTIFICATIONS_READ})
+_VIEWER: Scopes = frozenset({Scope.RUNS_READ, Scope.WORKERS_READ, Scope.NOTIFICATIONS_READ, Scope.MEMBERS_READ})
 _MEMBER: Scopes = _VIEWER | {Scope.RUNS_WRITE, Scope.SERVICE_ACCOUNTS_READ}
-_ADMIN: Scopes = _MEMBER | {Scope.SERVICE_ACCOUNTS_WRITE}
+_ADMIN: Scopes = _MEMBER | {Scope.SERVICE_ACCOUNTS_WRITE, Scope.MEMBERS_WRITE, Scope.ORGS_WRITE}
+_OWNER: Scopes = _ADMIN | {Scope.ORGS_OWN}
 
 ROLE_SCOPES: Mapping[Role, Scopes] = {
-    Role.OWNER: _ADMIN,
+    Role.OWNER: _OWNER,
     Role.ADMIN: _ADMIN,
     Role.MEMBER: _MEMBER,
     Role.VIEWER: _VIEWER,
 }
 """Role -> scopes. No role gives `workers.attach`: only a worker token, made from an API key, carries it."""
+
+PERSON_SCOPES: Scopes = frozenset().union(*ROLE_SCOPES.values())
+"""What the token of a person carries: what any role gives. The role in the org decides, at every call; so a role that
+is given has its effect at once, with the token that is there."""
 
 SERVICE_ACCOUNT_SCOPES: Scopes = frozenset({Scope.RUNS_READ, Scope.RUNS_WRITE, Scope.WORKERS_READ})
 """What a script may do with an API key: the org's runs, but neither people's notifications nor more keys."""

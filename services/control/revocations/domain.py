@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 ACCOUNT_REVOKED = "account_revoked"
+ORG_DELETED = "org_deleted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,16 @@ class Revocation:
     def of_service_account(cls, service_account_id: str) -> Revocation:
         """A service account ends. Its id never comes back."""
         return cls(ACCOUNT_REVOKED, subject=service_account_id)
+
+    @classmethod
+    def of_member(cls, user_id: str, org_id: str, reason: str, now: datetime) -> Revocation:
+        """A person has lost something in an org. What it has there from now on comes with other tokens."""
+        return cls(reason, subject=user_id, org_id=org_id, issued_before=now)
+
+    @classmethod
+    def of_org(cls, org_id: str, now: datetime) -> Revocation:
+        """An org is closed for everybody, and may be opened again."""
+        return cls(ORG_DELETED, org_id=org_id, issued_before=now)
 
 
 @dataclass(frozen=True, slots=True)

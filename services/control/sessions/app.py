@@ -13,6 +13,8 @@ from oa_base.refusal import Refusal
 from oa_platform.system.ids import new_id
 from services.control.audit.app import Audited
 from services.control.audit.domain import Action, AuditEntry, Origin, by
+from services.control.orgs.app import OrgStore
+from services.control.orgs.domain import no_such_org, require_open
 from services.control.policy.domain import Role, Scopes, StandingPrincipal, role_scopes
 from services.control.revocations.app import Revoking
 from services.control.revocations.domain import Revocation
@@ -63,6 +65,10 @@ class SessionStore(Protocol):
         """Store what became of it: counter, refresh, revocation."""
         ...
 
+    async def switch(self, session_id: str, org_id: str) -> None:
+        """Let it act in another org."""
+        ...
+
     async def mark_used(self, session_id: str, counter: int) -> None:
         """Record that an access token of this counter was let in, unless a newer one was before."""
         ...
@@ -81,6 +87,8 @@ class Transaction(Audited, Revoking, Protocol):
 
     @property
     def sessions(self) -> SessionStore: ...
+    @property
+    def orgs(self) -> OrgStore: ...
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,7 @@ class SessionTokens:
     access_token: str
     access_expires_at: datetime
     refresh_token: str
+    org_id: str
 
 
 class Sessions:
@@ -131,7 +140,7 @@ class Sessions:
         principal = StandingSession(session, role).principal
         access = self._issuer.for_session(principal, jti, session.refreshed_at, session.access_ttl)
         refresh = refresh_token(self._hmac_key, session.session_id, session.counter)
-        return SessionTokens(access.token, access.expires_at, refresh)
+        return SessionTokens(access.token, access.expires_at, refresh, session.org_id)
 
     async def refresh(self, token: str, device_id: str, origin: Origin) -> SessionTokens:
         """New tokens for a refresh token. Raises Refusal `invalid_token`, `token_replay`, `token_revoked`,
@@ -200,6 +209,21 @@ class Sessions:
                 await _end(tx, session.revoked(reason, now), now)
         return [session.session_id for session in ending]
 
+    async def switch(self, principal: StandingPrincipal, org_id: str, origin: Origin) -> None:
+        """Let the caller's session act in another org of the person's. Raises Refusal `not_found`, `org_deleted`."""
+        async with self._transactions.begin() as tx:
+            # Kept as it is: who leaves or is removed meanwhile finds the session here, and takes it along.
+            membership = await tx.orgs.shared(org_id, principal.subject)
+            if membership is None:
+                raise no_such_org()
+            require_open(membership.org)
+            session = await tx.sessions.locked(principal.session_id)
+            if session is None or not session.is_of(principal.subject):
+                raise Refusal("token_revoked", _REFRESH_MESSAGES["token_revoked"])
+            if session.org_id != org_id:
+                await tx.sessions.switch(session.session_id, org_id)
+                await tx.audit.add(by(principal, Action.ORG_SWITCHED, origin, org_id), self._clock.now())
+
     async def expiry(self, tx: Transaction, principal: StandingPrincipal) -> datetime | None:
         """When the caller's session ends by itself; None for a caller without one."""
         found = await tx.sessions.standing(principal.session_id) if principal.session_id else None
@@ -209,9 +233,13 @@ class Sessions:
         """What a person's role gives now; None when the session has ended. See `policy.app.Standing`."""
         async with self._transactions.autocommit() as tx:
             found = await tx.sessions.standing(principal.session_id)
-            if found is None or not found.session.is_of(principal.subject, principal.org_id):
+            if found is None or not found.session.is_of(principal.subject):
                 return None
             session = found.session
+            if session.org_id != principal.org_id:
+                # Its token is not counted as used: the client is about to bring the refresh token that goes with it.
+                message = "the session acts in another org now; get a new access token for it"
+                raise Refusal("org_changed", message)
             # Recorded before the caller is let in: from here on the refresh token before this one is a stolen one.
             counter = used_counter(session.session_id, jti)
             if counter > session.used_counter:

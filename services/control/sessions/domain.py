@@ -19,7 +19,7 @@ from enum import StrEnum
 
 from oa_base.identity import PrincipalKind
 from oa_base.refusal import Refusal
-from services.control.policy.domain import Role, StandingPrincipal, role_scopes
+from services.control.policy.domain import PERSON_SCOPES, Role, StandingPrincipal, role_scopes
 from services.control.tokens.domain import ACCESS_TTL
 
 SESSION_IDLE_TTL = timedelta(days=30)
@@ -73,9 +73,9 @@ class Session:
         """Whether the answer that carried the current token is known to have arrived."""
         return self.used_counter >= self.counter
 
-    def is_of(self, user_id: str, org_id: str) -> bool:
-        """Whether it still stands for this person in this org."""
-        return self.revoked_at is None and self.user_id == user_id and self.org_id == org_id
+    def is_of(self, user_id: str) -> bool:
+        """Whether it still stands for this person."""
+        return self.revoked_at is None and self.user_id == user_id
 
     def revoked(self, reason: RevokeReason, now: datetime) -> Session:
         """The session, ended. Ending an ended one changes nothing."""
@@ -97,15 +97,14 @@ class StandingSession:
     @property
     def principal(self) -> StandingPrincipal:
         """The person of the session, as a caller of the edge."""
-        scopes = role_scopes(self.role)
         return StandingPrincipal(
             kind=PrincipalKind.USER,
             subject=self.session.user_id,
             org_id=self.session.org_id,
-            scopes=scopes,
+            scopes=PERSON_SCOPES,
             session_id=self.session.session_id,
             device_id=self.session.device_id,
-            standing=scopes,
+            standing=role_scopes(self.role),
         )
 
 

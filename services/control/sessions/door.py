@@ -24,7 +24,9 @@ class SessionApi:
 
     def handlers(self) -> Handlers:
         """One handler a method."""
-        return handlers_of("SessionService", self.GetCaller, self.ListSessions, self.RevokeSession, self.RevokeSessions)
+        return handlers_of(
+            "SessionService", self.GetCaller, self.ListSessions, self.RevokeSession, self.RevokeSessions, self.SwitchOrg
+        )
 
     async def GetCaller(self, _: session_pb2.GetCallerRequest, call: Call) -> Message:
         """Who the caller is."""
@@ -52,6 +54,11 @@ class SessionApi:
         )
         return session_pb2.RevokeSessionsResponse(session_ids=ended)
 
+    async def SwitchOrg(self, request: session_pb2.SwitchOrgRequest, call: Call) -> Message:
+        """The session acts in another org."""
+        await self._sessions.switch(call.caller, request.org_id, call.origin)
+        return session_pb2.SwitchOrgResponse()
+
 
 def _principal(principal: StandingPrincipal) -> principal_pb2.Principal:
     """With the scopes that it may use now."""
@@ -73,5 +80,6 @@ def _session(session: Session, current_id: str) -> session_pb2.Session:
         refresh_time=timestamp(session.refreshed_at),
         current=session.session_id == current_id,
         revoke_time=timestamp(session.revoked_at) if session.revoked_at else None,
+        org_id=session.org_id,
         revoke_reason=session.revoke_reason.value if session.revoke_reason else "",
     )

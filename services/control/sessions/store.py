@@ -38,6 +38,18 @@ UPDATE control.sessions SET counter = $2, refreshed_at = $3, revoked_at = $4, re
 WHERE session_id = $1"""
 """Stores what a refresh or an end made of a session."""
 
+SWITCH = "UPDATE control.sessions SET org_id = $2 WHERE session_id = $1"
+"""Lets a session act in another org."""
+
+FALL_BACK = """
+WITH acting AS (
+    SELECT session_id, user_id FROM control.sessions
+    WHERE org_id = $1 AND ($2 = '' OR user_id = $2) AND revoked_at IS NULL ORDER BY session_id FOR UPDATE
+)
+UPDATE control.sessions s SET org_id = o.org_id
+FROM acting a JOIN control.orgs o ON o.personal_of = a.user_id WHERE s.session_id = a.session_id"""
+"""Lets the sessions that act in an org act in their person's own. Locked in one order, as by all that lock several."""
+
 MARK_USED = "UPDATE control.sessions SET used_counter = $2 WHERE session_id = $1 AND used_counter < $2"
 """Records that a counter's access token was let in. It only grows, whatever order calls come in."""
 
@@ -87,6 +99,12 @@ class PostgresSessions:
         await self._connection.execute(
             SAVE, session.session_id, session.counter, session.refreshed_at, session.revoked_at, reason
         )
+
+    async def switch(self, session_id: str, org_id: str) -> None:
+        await self._connection.execute(SWITCH, session_id, org_id)
+
+    async def fall_back(self, org_id: str, user_id: str = "") -> None:
+        await self._connection.execute(FALL_BACK, org_id, user_id)
 
     async def mark_used(self, session_id: str, counter: int) -> None:
         await self._connection.execute(MARK_USED, session_id, counter)

@@ -98,7 +98,7 @@ class RateStore(Protocol):
         ...
 
 
-class Transaction(orgs_app.Transaction, sessions_app.Transaction, mail_app.Transaction, Protocol):
+class Transaction(orgs_app.PeopleTransaction, sessions_app.Transaction, mail_app.Transaction, Protocol):
     """A transaction with all that signing in changes."""
 
     @property

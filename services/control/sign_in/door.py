@@ -53,4 +53,5 @@ def _tokens(tokens: SessionTokens) -> auth_pb2.SessionTokens:
         access_token=tokens.access_token,
         access_expire_time=timestamp(tokens.access_expires_at),
         refresh_token=tokens.refresh_token,
+        org_id=tokens.org_id,
     )

@@ -36,6 +36,7 @@ LIMITS = SignInLimits(
     per_network=Rate.every(timedelta(seconds=10), 60),
     guesses_per_network=Rate.every(timedelta(seconds=6), 100),
 )
+DELETE_GRACE = timedelta(days=30)
 
 
 @dataclass
@@ -55,7 +56,8 @@ class Letters:
         if self.held:
             await self.held.wait()
         if self.answer is Outcome.SENT:
-            self.codes[letter.address] = letter.facts["code"]
+            if "code" in letter.facts:
+                self.codes[letter.address] = letter.facts["code"]
             self.sent.append(letter)
         return self.answer
 
@@ -133,5 +135,6 @@ async def cases_on(
             ownership=runs,
             carrier=letters,
             hmac_key=HMAC_KEY.encode(),
+            delete_grace=DELETE_GRACE,
         )
         yield Cases(dependencies, letters, runs)

@@ -122,7 +122,7 @@ class Control:
             while True:
                 lines = self.mail_file.read_text().splitlines() if self.mail_file.exists() else []
                 for mail in map(json.loads, lines):
-                    if mail["challenge_id"] == challenge_id:
+                    if mail.get("challenge_id") == challenge_id:
                         return dict(mail)
                 await asyncio.sleep(0.01)
 

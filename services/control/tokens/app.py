@@ -83,6 +83,10 @@ class TokenIssuer:
             self._upstream.popitem(last=False)
         return issued
 
+    def forget_upstream(self, principal: StandingPrincipal, audience: str) -> None:
+        """The next token for these is a new one."""
+        self._upstream.pop((principal, audience), None)
+
     def for_topics(
         self,
         principal: StandingPrincipal,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from oa_base.clock import ns_of
 from oa_base.identity import (
     EDGE_AUDIENCE,
     ISSUER,
@@ -120,7 +121,7 @@ class _Lifetime:
 def _claims(
     kind: TokenKind, subject: str, audience: str, jti: str, lifetime: _Lifetime, rest: Mapping[str, object]
 ) -> Claims:
-    issued = int(lifetime.issued_at.timestamp())
+    issued, issued_ms = divmod(ns_of(lifetime.issued_at) // 1_000_000, 1000)
     registered = {
         "iss": ISSUER,
         "sub": subject,
@@ -129,6 +130,7 @@ def _claims(
         "nbf": issued,
         "exp": int(lifetime.expires_at.timestamp()),
         "jti": jti,
+        "iat_ms": issued_ms,
     }
     return Claims(kind, registered | dict(rest), lifetime.expires_at.replace(microsecond=0))
 

@@ -35,18 +35,40 @@ class GrpcUpstreams:
         self, audience: str, method: str, body: bytes, principal: StandingPrincipal, timeout_s: float
     ) -> bytes:
         """The serialized answer. Raises Refusal: the service's own reason, or `unavailable` when it isn't there."""
-        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channels[audience].unary_unary(f"/{method}")
-        issued = self._issuer.for_upstream(principal, audience, self._clock.now())
-        metadata = ((PRINCIPAL_KEY, issued.token),)
+        ends_s = self._clock.monotonic() + timeout_s
         try:
-            return await call(body, timeout=max(timeout_s, 0.001), metadata=metadata)
+            return await self._call(audience, method, body, principal, timeout_s)
+        except grpc.aio.AioRpcError as error:
+            if not _is_revoked(error):
+                raise _refusal(error, audience, method) from None
+        # The principal has just been found to stand, so it is the token that is from before: of a member who left and
+        # came back. Nothing was done, since the token is looked at first.
+        self._issuer.forget_upstream(principal, audience)
+        try:
+            return await self._call(audience, method, body, principal, ends_s - self._clock.monotonic())
         except grpc.aio.AioRpcError as error:
             raise _refusal(error, audience, method) from None
+
+    async def _call(
+        self, audience: str, method: str, body: bytes, principal: StandingPrincipal, timeout_s: float
+    ) -> bytes:
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channels[audience].unary_unary(f"/{method}")
+        issued = self._issuer.for_upstream(principal, audience, self._clock.now())
+        return await call(body, timeout=max(timeout_s, 0.001), metadata=((PRINCIPAL_KEY, issued.token),))
+
+
+def _of_service(error: grpc.aio.AioRpcError) -> bool:
+    """Whether the service itself said it, and not the way there."""
+    return any(key == STATUS_METADATA_KEY for key, _ in error.trailing_metadata() or ())
+
+
+def _is_revoked(error: grpc.aio.AioRpcError) -> bool:
+    return _of_service(error) and refusal_from_rpc_error(error).reason == "token_revoked"
 
 
 def _refusal(error: grpc.aio.AioRpcError, service: str, method: str) -> Refusal:
     refusal = refusal_from_rpc_error(error)
-    if any(key == STATUS_METADATA_KEY for key, _ in error.trailing_metadata() or ()):
+    if _of_service(error):
         if refusal.info.grpc_code != "UNAUTHENTICATED":
             return refusal
         # It is our own tokens that were refused; the caller's was good, and a new one wouldn't help.

@@ -6,7 +6,7 @@ from oa_base.clock import Clock
 from oa_base.identity import KHALA_AUDIENCE
 from oa_khala.grants import GrantClaims, read_claims
 from oa_khala.server.admission import Grant
-from oa_platform.auth.tokens import TokenVerifier
+from oa_platform.auth.tokens import TokenVerifier, issued_s
 from openagents.control.v1.claims_pb2 import SyncTokenClaims
 
 
@@ -36,6 +36,6 @@ class SyncTokenVerifier:
             device_id=claims.device_id,
             jti=claims.jti,
             expires_at_ms=claims.exp * 1000 - self._clock.now_ms() + self._now_ms(),
-            issued_s=claims.iat,
+            issued_s=issued_s(claims),
             all_of=grants.all_of,
         )

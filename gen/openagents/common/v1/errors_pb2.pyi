@@ -175,8 +175,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The service is accepted here, and may not call this method. The metadata says
     which method (method) and who may (callers).
     """
-    REASON_SURFACE_POLICY_DENIED: _Reason.ValueType  # 119
-    """A token for this surface may not open all topics of an owner: name the topics."""
+    REASON_ORG_CHANGED: _Reason.ValueType  # 119
+    """The session acts in another org than the token: get a new token, and look at its
+    org before sending the same request again.
+    """
     REASON_CODE_INCORRECT: _Reason.ValueType  # 150
     """The sign-in code is wrong; some guesses are left."""
     REASON_CHALLENGE_EXPIRED: _Reason.ValueType  # 151
@@ -187,6 +189,12 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """An old refresh token was used again; the session has been revoked."""
     REASON_INVALID_API_KEY: _Reason.ValueType  # 154
     """The API key is unknown or revoked."""
+    REASON_LAST_OWNER: _Reason.ValueType  # 170
+    """The org would be without an owner: make another member an owner first."""
+    REASON_PERSONAL_ORG: _Reason.ValueType  # 171
+    """It is a person's own org, which nobody else gets into, and which stays."""
+    REASON_ORG_DELETED: _Reason.ValueType  # 172
+    """The org was deleted; an owner can still restore it."""
     REASON_IDEMPOTENCY_CONFLICT: _Reason.ValueType  # 200
     """The idempotency key was used before with other content."""
     REASON_STALE_EPOCH: _Reason.ValueType  # 201
@@ -390,8 +398,10 @@ REASON_CALLER_NOT_ALLOWED: Reason.ValueType  # 118
 """The service is accepted here, and may not call this method. The metadata says
 which method (method) and who may (callers).
 """
-REASON_SURFACE_POLICY_DENIED: Reason.ValueType  # 119
-"""A token for this surface may not open all topics of an owner: name the topics."""
+REASON_ORG_CHANGED: Reason.ValueType  # 119
+"""The session acts in another org than the token: get a new token, and look at its
+org before sending the same request again.
+"""
 REASON_CODE_INCORRECT: Reason.ValueType  # 150
 """The sign-in code is wrong; some guesses are left."""
 REASON_CHALLENGE_EXPIRED: Reason.ValueType  # 151
@@ -402,6 +412,12 @@ REASON_TOKEN_REPLAY: Reason.ValueType  # 153
 """An old refresh token was used again; the session has been revoked."""
 REASON_INVALID_API_KEY: Reason.ValueType  # 154
 """The API key is unknown or revoked."""
+REASON_LAST_OWNER: Reason.ValueType  # 170
+"""The org would be without an owner: make another member an owner first."""
+REASON_PERSONAL_ORG: Reason.ValueType  # 171
+"""It is a person's own org, which nobody else gets into, and which stays."""
+REASON_ORG_DELETED: Reason.ValueType  # 172
+"""The org was deleted; an owner can still restore it."""
 REASON_IDEMPOTENCY_CONFLICT: Reason.ValueType  # 200
 """The idempotency key was used before with other content."""
 REASON_STALE_EPOCH: Reason.ValueType  # 201

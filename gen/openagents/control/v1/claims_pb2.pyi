@@ -41,6 +41,7 @@ class AccessTokenClaims(_message.Message):
     SCOPES_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
     DEVICE_ID_FIELD_NUMBER: _builtins.int
+    IAT_MS_FIELD_NUMBER: _builtins.int
     iss: _builtins.str
     """Issuer: "openagents-control"."""
     sub: _builtins.str
@@ -63,6 +64,10 @@ class AccessTokenClaims(_message.Message):
     """Session; empty for service accounts."""
     device_id: _builtins.str
     """Device; empty for service accounts."""
+    iat_ms: _builtins.int
+    """Milliseconds of the second `iat` at which it was issued: what was revoked in the
+    same second ended before or after. Absent from servers before this field.
+    """
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Scopes."""
@@ -82,10 +87,11 @@ class AccessTokenClaims(_message.Message):
         scopes: _abc.Iterable[_builtins.str] | None = ...,
         session_id: _builtins.str = ...,
         device_id: _builtins.str = ...,
+        iat_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aud", b"aud", "device_id", b"device_id", "exp", b"exp", "iat", b"iat", "iss", b"iss", "jti", b"jti", "kind", b"kind", "nbf", b"nbf", "org_id", b"org_id", "scopes", b"scopes", "session_id", b"session_id", "sub", b"sub"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aud", b"aud", "device_id", b"device_id", "exp", b"exp", "iat", b"iat", "iat_ms", b"iat_ms", "iss", b"iss", "jti", b"jti", "kind", b"kind", "nbf", b"nbf", "org_id", b"org_id", "scopes", b"scopes", "session_id", b"session_id", "sub", b"sub"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -111,6 +117,7 @@ class PrincipalClaims(_message.Message):
     SCOPES_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
     DEVICE_ID_FIELD_NUMBER: _builtins.int
+    IAT_MS_FIELD_NUMBER: _builtins.int
     iss: _builtins.str
     """Issuer: "openagents-control"."""
     sub: _builtins.str
@@ -133,6 +140,10 @@ class PrincipalClaims(_message.Message):
     """Session; empty for service accounts."""
     device_id: _builtins.str
     """Device; empty for service accounts."""
+    iat_ms: _builtins.int
+    """Milliseconds of the second `iat` at which it was issued: what was revoked in the
+    same second ended before or after. Absent from servers before this field.
+    """
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Scopes."""
@@ -152,10 +163,11 @@ class PrincipalClaims(_message.Message):
         scopes: _abc.Iterable[_builtins.str] | None = ...,
         session_id: _builtins.str = ...,
         device_id: _builtins.str = ...,
+        iat_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aud", b"aud", "device_id", b"device_id", "exp", b"exp", "iat", b"iat", "iss", b"iss", "jti", b"jti", "kind", b"kind", "nbf", b"nbf", "org_id", b"org_id", "scopes", b"scopes", "session_id", b"session_id", "sub", b"sub"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aud", b"aud", "device_id", b"device_id", "exp", b"exp", "iat", b"iat", "iat_ms", b"iat_ms", "iss", b"iss", "jti", b"jti", "kind", b"kind", "nbf", b"nbf", "org_id", b"org_id", "scopes", b"scopes", "session_id", b"session_id", "sub", b"sub"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -177,6 +189,7 @@ class WorkerTokenClaims(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     ORG_ID_FIELD_NUMBER: _builtins.int
     SCOPES_FIELD_NUMBER: _builtins.int
+    IAT_MS_FIELD_NUMBER: _builtins.int
     iss: _builtins.str
     """Issuer: "openagents-control"."""
     sub: _builtins.str
@@ -195,6 +208,10 @@ class WorkerTokenClaims(_message.Message):
     """Kind of the principal: worker."""
     org_id: _builtins.str
     """Org whose runs the worker takes."""
+    iat_ms: _builtins.int
+    """Milliseconds of the second `iat` at which it was issued: what was revoked in the
+    same second ended before or after. Absent from servers before this field.
+    """
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Scopes: "workers.attach"."""
@@ -212,10 +229,11 @@ class WorkerTokenClaims(_message.Message):
         kind: _principal_pb2.PrincipalKind.ValueType = ...,
         org_id: _builtins.str = ...,
         scopes: _abc.Iterable[_builtins.str] | None = ...,
+        iat_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aud", b"aud", "exp", b"exp", "iat", b"iat", "iss", b"iss", "jti", b"jti", "kind", b"kind", "nbf", b"nbf", "org_id", b"org_id", "scopes", b"scopes", "sub", b"sub"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aud", b"aud", "exp", b"exp", "iat", b"iat", "iat_ms", b"iat_ms", "iss", b"iss", "jti", b"jti", "kind", b"kind", "nbf", b"nbf", "org_id", b"org_id", "scopes", b"scopes", "sub", b"sub"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -226,35 +244,6 @@ class SyncTokenClaims(_message.Message):
     """Sync token, for the Khala gateway. Audience "khala"."""
 
     DESCRIPTOR: _descriptor.Descriptor
-
-    @_typing.final
-    class TopicGrant(_message.Message):
-        """Topics of one form."""
-
-        DESCRIPTOR: _descriptor.Descriptor
-
-        FORM_FIELD_NUMBER: _builtins.int
-        IDS_FIELD_NUMBER: _builtins.int
-        form: _builtins.str
-        """The topics' form, with * where the id stands: "run:*:events"."""
-        @_builtins.property
-        def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-            """Ids that stand for *, each of one topic: `run_…`. The id of an owner (`usr_…`,
-            `sva_…`, `org_…`) in the place of a run's or a worker's stands for all that
-            belong to that owner in the token's org, also those that are made later.
-            """
-
-        def __init__(
-            self,
-            *,
-            form: _builtins.str = ...,
-            ids: _abc.Iterable[_builtins.str] | None = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["form", b"form", "ids", b"ids"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     ISS_FIELD_NUMBER: _builtins.int
     SUB_FIELD_NUMBER: _builtins.int
@@ -270,7 +259,7 @@ class SyncTokenClaims(_message.Message):
     DEVICE_ID_FIELD_NUMBER: _builtins.int
     SURFACE_FIELD_NUMBER: _builtins.int
     CLAIMS_VERSION_FIELD_NUMBER: _builtins.int
-    GRANTS_FIELD_NUMBER: _builtins.int
+    IAT_MS_FIELD_NUMBER: _builtins.int
     iss: _builtins.str
     """Issuer: "openagents-control"."""
     sub: _builtins.str
@@ -294,8 +283,10 @@ class SyncTokenClaims(_message.Message):
     surface: _builtins.str
     """Kind of surface, for example "cli"."""
     claims_version: _builtins.int
-    """Version of these claims: 1 or 2. Control makes version 1, which every release
-    reads, for few topics that are all named.
+    """Version of these claims: 1."""
+    iat_ms: _builtins.int
+    """Milliseconds of the second `iat` at which it was issued: what was revoked in the
+    same second ended before or after. Absent from servers before this field.
     """
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -303,13 +294,7 @@ class SyncTokenClaims(_message.Message):
 
     @_builtins.property
     def topics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Topics that may be subscribed, in version 1; empty in version 2."""
-
-    @_builtins.property
-    def grants(self) -> _containers.RepeatedCompositeFieldContainer[Global___SyncTokenClaims.TopicGrant]:
-        """What may be subscribed, in version 2; absent in version 1. A form that the
-        reader does not know grants nothing.
-        """
+        """Topics that may be subscribed."""
 
     def __init__(
         self,
@@ -328,11 +313,11 @@ class SyncTokenClaims(_message.Message):
         device_id: _builtins.str = ...,
         surface: _builtins.str = ...,
         claims_version: _builtins.int = ...,
-        grants: _abc.Iterable[Global___SyncTokenClaims.TopicGrant] | None = ...,
+        iat_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aud", b"aud", "claims_version", b"claims_version", "device_id", b"device_id", "exp", b"exp", "grants", b"grants", "iat", b"iat", "iss", b"iss", "jti", b"jti", "nbf", b"nbf", "org_id", b"org_id", "scopes", b"scopes", "session_id", b"session_id", "sub", b"sub", "surface", b"surface", "topics", b"topics"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aud", b"aud", "claims_version", b"claims_version", "device_id", b"device_id", "exp", b"exp", "iat", b"iat", "iat_ms", b"iat_ms", "iss", b"iss", "jti", b"jti", "nbf", b"nbf", "org_id", b"org_id", "scopes", b"scopes", "session_id", b"session_id", "sub", b"sub", "surface", b"surface", "topics", b"topics"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

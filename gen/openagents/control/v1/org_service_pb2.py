@@ -22,26 +22,69 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from openagents.common.v1 import options_pb2 as openagents_dot_common_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'openagents/control/v1/org_service.proto\x12\x15openagents.control.v1\x1a\"openagents/common/v1/options.proto\"\x11\n\x0fListOrgsRequest\"\x80\x01\n\x03Org\x12\x15\n\x06org_id\x18\x01 \x01(\tR\x05orgId\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n\x08personal\x18\x03 \x01(\x08R\x08personal\x12\x32\n\x04role\x18\x04 \x01(\x0e\x32\x1e.openagents.control.v1.OrgRoleR\x04role\"B\n\x10ListOrgsResponse\x12.\n\x04orgs\x18\x01 \x03(\x0b\x32\x1a.openagents.control.v1.OrgR\x04orgs*u\n\x07OrgRole\x12\x18\n\x14ORG_ROLE_UNSPECIFIED\x10\x00\x12\x12\n\x0eORG_ROLE_OWNER\x10\x01\x12\x12\n\x0eORG_ROLE_ADMIN\x10\x02\x12\x13\n\x0fORG_ROLE_MEMBER\x10\x03\x12\x13\n\x0fORG_ROLE_VIEWER\x10\x04\x32r\n\nOrgService\x12\x64\n\x08ListOrgs\x12&.openagents.control.v1.ListOrgsRequest\x1a\'.openagents.control.v1.ListOrgsResponse\"\x07\x90\x02\x01\xd8\xf3\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'openagents/control/v1/org_service.proto\x12\x15openagents.control.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"openagents/common/v1/options.proto\"\xfa\x01\n\x03Org\x12\x15\n\x06org_id\x18\x01 \x01(\tR\x05orgId\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n\x08personal\x18\x03 \x01(\x08R\x08personal\x12\x32\n\x04role\x18\x04 \x01(\x0e\x32\x1e.openagents.control.v1.OrgRoleR\x04role\x12;\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0b\x64\x65lete_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ndeleteTime\"\x11\n\x0fListOrgsRequest\"B\n\x10ListOrgsResponse\x12.\n\x04orgs\x18\x01 \x03(\x0b\x32\x1a.openagents.control.v1.OrgR\x04orgs\"J\n\rGetOrgRequest\x12\x39\n\x06org_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1aorg_[0-9A-HJKMNP-TV-Z]{26}R\x05orgId\">\n\x0eGetOrgResponse\x12,\n\x03org\x18\x01 \x01(\x0b\x32\x1a.openagents.control.v1.OrgR\x03org\"0\n\x10\x43reateOrgRequest\x12\x1c\n\x04name\x18\x01 \x01(\tB\x08\x9a\xf4\x18\x04\x08\x01\x18\x64R\x04name\"A\n\x11\x43reateOrgResponse\x12,\n\x03org\x18\x01 \x01(\x0b\x32\x1a.openagents.control.v1.OrgR\x03org\"k\n\x10RenameOrgRequest\x12\x39\n\x06org_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1aorg_[0-9A-HJKMNP-TV-Z]{26}R\x05orgId\x12\x1c\n\x04name\x18\x02 \x01(\tB\x08\x9a\xf4\x18\x04\x08\x01\x18\x64R\x04name\"A\n\x11RenameOrgResponse\x12,\n\x03org\x18\x01 \x01(\x0b\x32\x1a.openagents.control.v1.OrgR\x03org\"M\n\x10\x44\x65leteOrgRequest\x12\x39\n\x06org_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1aorg_[0-9A-HJKMNP-TV-Z]{26}R\x05orgId\"A\n\x11\x44\x65leteOrgResponse\x12,\n\x03org\x18\x01 \x01(\x0b\x32\x1a.openagents.control.v1.OrgR\x03org\"N\n\x11RestoreOrgRequest\x12\x39\n\x06org_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1aorg_[0-9A-HJKMNP-TV-Z]{26}R\x05orgId\"B\n\x12RestoreOrgResponse\x12,\n\x03org\x18\x01 \x01(\x0b\x32\x1a.openagents.control.v1.OrgR\x03org*u\n\x07OrgRole\x12\x18\n\x14ORG_ROLE_UNSPECIFIED\x10\x00\x12\x12\n\x0eORG_ROLE_OWNER\x10\x01\x12\x12\n\x0eORG_ROLE_ADMIN\x10\x02\x12\x13\n\x0fORG_ROLE_MEMBER\x10\x03\x12\x13\n\x0fORG_ROLE_VIEWER\x10\x04\x32\xed\x04\n\nOrgService\x12\x64\n\x08ListOrgs\x12&.openagents.control.v1.ListOrgsRequest\x1a\'.openagents.control.v1.ListOrgsResponse\"\x07\x90\x02\x01\xd8\xf3\x18\x01\x12^\n\x06GetOrg\x12$.openagents.control.v1.GetOrgRequest\x1a%.openagents.control.v1.GetOrgResponse\"\x07\x90\x02\x01\xd8\xf3\x18\x01\x12\x64\n\tCreateOrg\x12\'.openagents.control.v1.CreateOrgRequest\x1a(.openagents.control.v1.CreateOrgResponse\"\x04\xd8\xf3\x18\x01\x12\x64\n\tRenameOrg\x12\'.openagents.control.v1.RenameOrgRequest\x1a(.openagents.control.v1.RenameOrgResponse\"\x04\xd8\xf3\x18\x01\x12\x64\n\tDeleteOrg\x12\'.openagents.control.v1.DeleteOrgRequest\x1a(.openagents.control.v1.DeleteOrgResponse\"\x04\xd8\xf3\x18\x01\x12g\n\nRestoreOrg\x12(.openagents.control.v1.RestoreOrgRequest\x1a).openagents.control.v1.RestoreOrgResponse\"\x04\xd8\xf3\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'openagents.control.v1.org_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_GETORGREQUEST'].fields_by_name['org_id']._loaded_options = None
+  _globals['_GETORGREQUEST'].fields_by_name['org_id']._serialized_options = b'\232\364\030\036\010\001\"\032org_[0-9A-HJKMNP-TV-Z]{26}'
+  _globals['_CREATEORGREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_CREATEORGREQUEST'].fields_by_name['name']._serialized_options = b'\232\364\030\004\010\001\030d'
+  _globals['_RENAMEORGREQUEST'].fields_by_name['org_id']._loaded_options = None
+  _globals['_RENAMEORGREQUEST'].fields_by_name['org_id']._serialized_options = b'\232\364\030\036\010\001\"\032org_[0-9A-HJKMNP-TV-Z]{26}'
+  _globals['_RENAMEORGREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_RENAMEORGREQUEST'].fields_by_name['name']._serialized_options = b'\232\364\030\004\010\001\030d'
+  _globals['_DELETEORGREQUEST'].fields_by_name['org_id']._loaded_options = None
+  _globals['_DELETEORGREQUEST'].fields_by_name['org_id']._serialized_options = b'\232\364\030\036\010\001\"\032org_[0-9A-HJKMNP-TV-Z]{26}'
+  _globals['_RESTOREORGREQUEST'].fields_by_name['org_id']._loaded_options = None
+  _globals['_RESTOREORGREQUEST'].fields_by_name['org_id']._serialized_options = b'\232\364\030\036\010\001\"\032org_[0-9A-HJKMNP-TV-Z]{26}'
   _globals['_ORGSERVICE'].methods_by_name['ListOrgs']._loaded_options = None
   _globals['_ORGSERVICE'].methods_by_name['ListOrgs']._serialized_options = b'\220\002\001\330\363\030\001'
-  _globals['_ORGROLE']._serialized_start=320
-  _globals['_ORGROLE']._serialized_end=437
-  _globals['_LISTORGSREQUEST']._serialized_start=102
-  _globals['_LISTORGSREQUEST']._serialized_end=119
-  _globals['_ORG']._serialized_start=122
-  _globals['_ORG']._serialized_end=250
-  _globals['_LISTORGSRESPONSE']._serialized_start=252
-  _globals['_LISTORGSRESPONSE']._serialized_end=318
-  _globals['_ORGSERVICE']._serialized_start=439
-  _globals['_ORGSERVICE']._serialized_end=553
+  _globals['_ORGSERVICE'].methods_by_name['GetOrg']._loaded_options = None
+  _globals['_ORGSERVICE'].methods_by_name['GetOrg']._serialized_options = b'\220\002\001\330\363\030\001'
+  _globals['_ORGSERVICE'].methods_by_name['CreateOrg']._loaded_options = None
+  _globals['_ORGSERVICE'].methods_by_name['CreateOrg']._serialized_options = b'\330\363\030\001'
+  _globals['_ORGSERVICE'].methods_by_name['RenameOrg']._loaded_options = None
+  _globals['_ORGSERVICE'].methods_by_name['RenameOrg']._serialized_options = b'\330\363\030\001'
+  _globals['_ORGSERVICE'].methods_by_name['DeleteOrg']._loaded_options = None
+  _globals['_ORGSERVICE'].methods_by_name['DeleteOrg']._serialized_options = b'\330\363\030\001'
+  _globals['_ORGSERVICE'].methods_by_name['RestoreOrg']._loaded_options = None
+  _globals['_ORGSERVICE'].methods_by_name['RestoreOrg']._serialized_options = b'\330\363\030\001'
+  _globals['_ORGROLE']._serialized_start=1202
+  _globals['_ORGROLE']._serialized_end=1319
+  _globals['_ORG']._serialized_start=136
+  _globals['_ORG']._serialized_end=386
+  _globals['_LISTORGSREQUEST']._serialized_start=388
+  _globals['_LISTORGSREQUEST']._serialized_end=405
+  _globals['_LISTORGSRESPONSE']._serialized_start=407
+  _globals['_LISTORGSRESPONSE']._serialized_end=473
+  _globals['_GETORGREQUEST']._serialized_start=475
+  _globals['_GETORGREQUEST']._serialized_end=549
+  _globals['_GETORGRESPONSE']._serialized_start=551
+  _globals['_GETORGRESPONSE']._serialized_end=613
+  _globals['_CREATEORGREQUEST']._serialized_start=615
+  _globals['_CREATEORGREQUEST']._serialized_end=663
+  _globals['_CREATEORGRESPONSE']._serialized_start=665
+  _globals['_CREATEORGRESPONSE']._serialized_end=730
+  _globals['_RENAMEORGREQUEST']._serialized_start=732
+  _globals['_RENAMEORGREQUEST']._serialized_end=839
+  _globals['_RENAMEORGRESPONSE']._serialized_start=841
+  _globals['_RENAMEORGRESPONSE']._serialized_end=906
+  _globals['_DELETEORGREQUEST']._serialized_start=908
+  _globals['_DELETEORGREQUEST']._serialized_end=985
+  _globals['_DELETEORGRESPONSE']._serialized_start=987
+  _globals['_DELETEORGRESPONSE']._serialized_end=1052
+  _globals['_RESTOREORGREQUEST']._serialized_start=1054
+  _globals['_RESTOREORGREQUEST']._serialized_end=1132
+  _globals['_RESTOREORGRESPONSE']._serialized_start=1134
+  _globals['_RESTOREORGRESPONSE']._serialized_end=1200
+  _globals['_ORGSERVICE']._serialized_start=1322
+  _globals['_ORGSERVICE']._serialized_end=1943
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ Orgs."""
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
@@ -28,9 +29,9 @@ class _OrgRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrgRole.Value
     ORG_ROLE_UNSPECIFIED: _OrgRole.ValueType  # 0
     """Not set; never valid."""
     ORG_ROLE_OWNER: _OrgRole.ValueType  # 1
-    """May do everything, also end the org."""
+    """May do everything, also end the org and make other owners."""
     ORG_ROLE_ADMIN: _OrgRole.ValueType  # 2
-    """May do everything but end the org."""
+    """May do everything but what only owners may."""
     ORG_ROLE_MEMBER: _OrgRole.ValueType  # 3
     """May run and read."""
     ORG_ROLE_VIEWER: _OrgRole.ValueType  # 4
@@ -42,14 +43,60 @@ class OrgRole(_OrgRole, metaclass=_OrgRoleEnumTypeWrapper):
 ORG_ROLE_UNSPECIFIED: OrgRole.ValueType  # 0
 """Not set; never valid."""
 ORG_ROLE_OWNER: OrgRole.ValueType  # 1
-"""May do everything, also end the org."""
+"""May do everything, also end the org and make other owners."""
 ORG_ROLE_ADMIN: OrgRole.ValueType  # 2
-"""May do everything but end the org."""
+"""May do everything but what only owners may."""
 ORG_ROLE_MEMBER: OrgRole.ValueType  # 3
 """May run and read."""
 ORG_ROLE_VIEWER: OrgRole.ValueType  # 4
 """May read."""
 Global___OrgRole: _TypeAlias = OrgRole  # noqa: Y015
+
+@_typing.final
+class Org(_message.Message):
+    """An org, as one of its members sees it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORG_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    PERSONAL_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    DELETE_TIME_FIELD_NUMBER: _builtins.int
+    org_id: _builtins.str
+    """Org (`org_…`)."""
+    name: _builtins.str
+    """Name for people."""
+    personal: _builtins.bool
+    """Whether it is a person's own: nobody else gets into it, and it can't be deleted."""
+    role: Global___OrgRole.ValueType
+    """The caller's role in it."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was made. Absent from servers before this field."""
+
+    @_builtins.property
+    def delete_time(self) -> _timestamp_pb2.Timestamp:
+        """When it will be gone; absent unless it was deleted."""
+
+    def __init__(
+        self,
+        *,
+        org_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        personal: _builtins.bool = ...,
+        role: Global___OrgRole.ValueType = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        delete_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "name", b"name", "org_id", b"org_id", "personal", b"personal", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Org: _TypeAlias = Org  # noqa: Y015
 
 @_typing.final
 class ListOrgsRequest(_message.Message):
@@ -67,40 +114,6 @@ class ListOrgsRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListOrgsRequest: _TypeAlias = ListOrgsRequest  # noqa: Y015
-
-@_typing.final
-class Org(_message.Message):
-    """An org, as one of its members sees it."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ORG_ID_FIELD_NUMBER: _builtins.int
-    NAME_FIELD_NUMBER: _builtins.int
-    PERSONAL_FIELD_NUMBER: _builtins.int
-    ROLE_FIELD_NUMBER: _builtins.int
-    org_id: _builtins.str
-    """Org (`org_…`)."""
-    name: _builtins.str
-    """Name for people."""
-    personal: _builtins.bool
-    """Whether it is a person's own."""
-    role: Global___OrgRole.ValueType
-    """The caller's role in it."""
-    def __init__(
-        self,
-        *,
-        org_id: _builtins.str = ...,
-        name: _builtins.str = ...,
-        personal: _builtins.bool = ...,
-        role: Global___OrgRole.ValueType = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "org_id", b"org_id", "personal", b"personal", "role", b"role"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Org: _TypeAlias = Org  # noqa: Y015
 
 @_typing.final
 class ListOrgsResponse(_message.Message):
@@ -125,3 +138,237 @@ class ListOrgsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListOrgsResponse: _TypeAlias = ListOrgsResponse  # noqa: Y015
+
+@_typing.final
+class GetOrgRequest(_message.Message):
+    """Asks for an org."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORG_ID_FIELD_NUMBER: _builtins.int
+    org_id: _builtins.str
+    """Org."""
+    def __init__(
+        self,
+        *,
+        org_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["org_id", b"org_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetOrgRequest: _TypeAlias = GetOrgRequest  # noqa: Y015
+
+@_typing.final
+class GetOrgResponse(_message.Message):
+    """The org."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORG_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def org(self) -> Global___Org:
+        """The org."""
+
+    def __init__(
+        self,
+        *,
+        org: Global___Org | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["org", b"org"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["org", b"org"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetOrgResponse: _TypeAlias = GetOrgResponse  # noqa: Y015
+
+@_typing.final
+class CreateOrgRequest(_message.Message):
+    """Asks for an org."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name for people."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateOrgRequest: _TypeAlias = CreateOrgRequest  # noqa: Y015
+
+@_typing.final
+class CreateOrgResponse(_message.Message):
+    """The org."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORG_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def org(self) -> Global___Org:
+        """The org."""
+
+    def __init__(
+        self,
+        *,
+        org: Global___Org | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["org", b"org"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["org", b"org"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateOrgResponse: _TypeAlias = CreateOrgResponse  # noqa: Y015
+
+@_typing.final
+class RenameOrgRequest(_message.Message):
+    """Gives a name."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORG_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    org_id: _builtins.str
+    """Org."""
+    name: _builtins.str
+    """Name for people."""
+    def __init__(
+        self,
+        *,
+        org_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "org_id", b"org_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenameOrgRequest: _TypeAlias = RenameOrgRequest  # noqa: Y015
+
+@_typing.final
+class RenameOrgResponse(_message.Message):
+    """The org has the name."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORG_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def org(self) -> Global___Org:
+        """The org."""
+
+    def __init__(
+        self,
+        *,
+        org: Global___Org | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["org", b"org"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["org", b"org"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenameOrgResponse: _TypeAlias = RenameOrgResponse  # noqa: Y015
+
+@_typing.final
+class DeleteOrgRequest(_message.Message):
+    """Deletes an org."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORG_ID_FIELD_NUMBER: _builtins.int
+    org_id: _builtins.str
+    """Org."""
+    def __init__(
+        self,
+        *,
+        org_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["org_id", b"org_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteOrgRequest: _TypeAlias = DeleteOrgRequest  # noqa: Y015
+
+@_typing.final
+class DeleteOrgResponse(_message.Message):
+    """The org is closed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORG_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def org(self) -> Global___Org:
+        """The org, with its `delete_time`."""
+
+    def __init__(
+        self,
+        *,
+        org: Global___Org | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["org", b"org"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["org", b"org"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteOrgResponse: _TypeAlias = DeleteOrgResponse  # noqa: Y015
+
+@_typing.final
+class RestoreOrgRequest(_message.Message):
+    """Restores an org."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORG_ID_FIELD_NUMBER: _builtins.int
+    org_id: _builtins.str
+    """Org."""
+    def __init__(
+        self,
+        *,
+        org_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["org_id", b"org_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestoreOrgRequest: _TypeAlias = RestoreOrgRequest  # noqa: Y015
+
+@_typing.final
+class RestoreOrgResponse(_message.Message):
+    """The org is open again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORG_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def org(self) -> Global___Org:
+        """The org."""
+
+    def __init__(
+        self,
+        *,
+        org: Global___Org | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["org", b"org"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["org", b"org"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestoreOrgResponse: _TypeAlias = RestoreOrgResponse  # noqa: Y015

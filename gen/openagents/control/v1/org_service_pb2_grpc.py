@@ -26,7 +26,10 @@ if _version_not_supported:
 
 
 class OrgServiceStub:
-    """The caller's orgs.
+    """The orgs of the calling person. An org that the caller is no member of is one
+    that does not exist. Whoever is named by a token that does not carry the scope
+    in question (members.read, members.write, orgs.write, orgs.own) is refused,
+    whatever the role in the org.
     """
 
     def __init__(self, channel):
@@ -40,14 +43,79 @@ class OrgServiceStub:
                 request_serializer=openagents_dot_control_dot_v1_dot_org__service__pb2.ListOrgsRequest.SerializeToString,
                 response_deserializer=openagents_dot_control_dot_v1_dot_org__service__pb2.ListOrgsResponse.FromString,
                 _registered_method=True)
+        self.GetOrg = channel.unary_unary(
+                '/openagents.control.v1.OrgService/GetOrg',
+                request_serializer=openagents_dot_control_dot_v1_dot_org__service__pb2.GetOrgRequest.SerializeToString,
+                response_deserializer=openagents_dot_control_dot_v1_dot_org__service__pb2.GetOrgResponse.FromString,
+                _registered_method=True)
+        self.CreateOrg = channel.unary_unary(
+                '/openagents.control.v1.OrgService/CreateOrg',
+                request_serializer=openagents_dot_control_dot_v1_dot_org__service__pb2.CreateOrgRequest.SerializeToString,
+                response_deserializer=openagents_dot_control_dot_v1_dot_org__service__pb2.CreateOrgResponse.FromString,
+                _registered_method=True)
+        self.RenameOrg = channel.unary_unary(
+                '/openagents.control.v1.OrgService/RenameOrg',
+                request_serializer=openagents_dot_control_dot_v1_dot_org__service__pb2.RenameOrgRequest.SerializeToString,
+                response_deserializer=openagents_dot_control_dot_v1_dot_org__service__pb2.RenameOrgResponse.FromString,
+                _registered_method=True)
+        self.DeleteOrg = channel.unary_unary(
+                '/openagents.control.v1.OrgService/DeleteOrg',
+                request_serializer=openagents_dot_control_dot_v1_dot_org__service__pb2.DeleteOrgRequest.SerializeToString,
+                response_deserializer=openagents_dot_control_dot_v1_dot_org__service__pb2.DeleteOrgResponse.FromString,
+                _registered_method=True)
+        self.RestoreOrg = channel.unary_unary(
+                '/openagents.control.v1.OrgService/RestoreOrg',
+                request_serializer=openagents_dot_control_dot_v1_dot_org__service__pb2.RestoreOrgRequest.SerializeToString,
+                response_deserializer=openagents_dot_control_dot_v1_dot_org__service__pb2.RestoreOrgResponse.FromString,
+                _registered_method=True)
 
 
 class OrgServiceServicer:
-    """The caller's orgs.
+    """The orgs of the calling person. An org that the caller is no member of is one
+    that does not exist. Whoever is named by a token that does not carry the scope
+    in question (members.read, members.write, orgs.write, orgs.own) is refused,
+    whatever the role in the org.
     """
 
     def ListOrgs(self, request, context):
         """Orgs that the caller is a member of.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetOrg(self, request, context):
+        """One of them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateOrg(self, request, context):
+        """Makes an org with the caller as its owner. Every call makes another one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenameOrg(self, request, context):
+        """Gives an org another name. For owners and admins.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteOrg(self, request, context):
+        """Closes an org: from now on nobody acts in it, and everything that is open for it
+        ends. Until its `delete_time` an owner can restore it; then it is gone. Deleting
+        a deleted one changes nothing. For owners.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestoreOrg(self, request, context):
+        """Takes a deletion back. For owners.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -61,6 +129,31 @@ def add_OrgServiceServicer_to_server(servicer, server):
                     request_deserializer=openagents_dot_control_dot_v1_dot_org__service__pb2.ListOrgsRequest.FromString,
                     response_serializer=openagents_dot_control_dot_v1_dot_org__service__pb2.ListOrgsResponse.SerializeToString,
             ),
+            'GetOrg': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetOrg,
+                    request_deserializer=openagents_dot_control_dot_v1_dot_org__service__pb2.GetOrgRequest.FromString,
+                    response_serializer=openagents_dot_control_dot_v1_dot_org__service__pb2.GetOrgResponse.SerializeToString,
+            ),
+            'CreateOrg': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateOrg,
+                    request_deserializer=openagents_dot_control_dot_v1_dot_org__service__pb2.CreateOrgRequest.FromString,
+                    response_serializer=openagents_dot_control_dot_v1_dot_org__service__pb2.CreateOrgResponse.SerializeToString,
+            ),
+            'RenameOrg': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenameOrg,
+                    request_deserializer=openagents_dot_control_dot_v1_dot_org__service__pb2.RenameOrgRequest.FromString,
+                    response_serializer=openagents_dot_control_dot_v1_dot_org__service__pb2.RenameOrgResponse.SerializeToString,
+            ),
+            'DeleteOrg': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteOrg,
+                    request_deserializer=openagents_dot_control_dot_v1_dot_org__service__pb2.DeleteOrgRequest.FromString,
+                    response_serializer=openagents_dot_control_dot_v1_dot_org__service__pb2.DeleteOrgResponse.SerializeToString,
+            ),
+            'RestoreOrg': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestoreOrg,
+                    request_deserializer=openagents_dot_control_dot_v1_dot_org__service__pb2.RestoreOrgRequest.FromString,
+                    response_serializer=openagents_dot_control_dot_v1_dot_org__service__pb2.RestoreOrgResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'openagents.control.v1.OrgService', rpc_method_handlers)
@@ -70,7 +163,10 @@ def add_OrgServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class OrgService:
-    """The caller's orgs.
+    """The orgs of the calling person. An org that the caller is no member of is one
+    that does not exist. Whoever is named by a token that does not carry the scope
+    in question (members.read, members.write, orgs.write, orgs.own) is refused,
+    whatever the role in the org.
     """
 
     @staticmethod
@@ -90,6 +186,141 @@ class OrgService:
             '/openagents.control.v1.OrgService/ListOrgs',
             openagents_dot_control_dot_v1_dot_org__service__pb2.ListOrgsRequest.SerializeToString,
             openagents_dot_control_dot_v1_dot_org__service__pb2.ListOrgsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetOrg(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/openagents.control.v1.OrgService/GetOrg',
+            openagents_dot_control_dot_v1_dot_org__service__pb2.GetOrgRequest.SerializeToString,
+            openagents_dot_control_dot_v1_dot_org__service__pb2.GetOrgResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateOrg(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/openagents.control.v1.OrgService/CreateOrg',
+            openagents_dot_control_dot_v1_dot_org__service__pb2.CreateOrgRequest.SerializeToString,
+            openagents_dot_control_dot_v1_dot_org__service__pb2.CreateOrgResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenameOrg(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/openagents.control.v1.OrgService/RenameOrg',
+            openagents_dot_control_dot_v1_dot_org__service__pb2.RenameOrgRequest.SerializeToString,
+            openagents_dot_control_dot_v1_dot_org__service__pb2.RenameOrgResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteOrg(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/openagents.control.v1.OrgService/DeleteOrg',
+            openagents_dot_control_dot_v1_dot_org__service__pb2.DeleteOrgRequest.SerializeToString,
+            openagents_dot_control_dot_v1_dot_org__service__pb2.DeleteOrgResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestoreOrg(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/openagents.control.v1.OrgService/RestoreOrg',
+            openagents_dot_control_dot_v1_dot_org__service__pb2.RestoreOrgRequest.SerializeToString,
+            openagents_dot_control_dot_v1_dot_org__service__pb2.RestoreOrgResponse.FromString,
             options,
             channel_credentials,
             insecure,

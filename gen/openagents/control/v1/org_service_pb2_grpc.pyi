@@ -27,7 +27,11 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class OrgServiceStub:
-    """The caller's orgs."""
+    """The orgs of the calling person. An org that the caller is no member of is one
+    that does not exist. Whoever is named by a token that does not carry the scope
+    in question (members.read, members.write, orgs.write, orgs.own) is refused,
+    whatever the role in the org.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -35,17 +39,51 @@ class OrgServiceStub:
     def __new__(cls, channel: _aio.Channel) -> OrgServiceAsyncStub: ...
     ListOrgs: _grpc.UnaryUnaryMultiCallable[_org_service_pb2.ListOrgsRequest, _org_service_pb2.ListOrgsResponse]
     """Orgs that the caller is a member of."""
+    GetOrg: _grpc.UnaryUnaryMultiCallable[_org_service_pb2.GetOrgRequest, _org_service_pb2.GetOrgResponse]
+    """One of them."""
+    CreateOrg: _grpc.UnaryUnaryMultiCallable[_org_service_pb2.CreateOrgRequest, _org_service_pb2.CreateOrgResponse]
+    """Makes an org with the caller as its owner. Every call makes another one."""
+    RenameOrg: _grpc.UnaryUnaryMultiCallable[_org_service_pb2.RenameOrgRequest, _org_service_pb2.RenameOrgResponse]
+    """Gives an org another name. For owners and admins."""
+    DeleteOrg: _grpc.UnaryUnaryMultiCallable[_org_service_pb2.DeleteOrgRequest, _org_service_pb2.DeleteOrgResponse]
+    """Closes an org: from now on nobody acts in it, and everything that is open for it
+    ends. Until its `delete_time` an owner can restore it; then it is gone. Deleting
+    a deleted one changes nothing. For owners.
+    """
+    RestoreOrg: _grpc.UnaryUnaryMultiCallable[_org_service_pb2.RestoreOrgRequest, _org_service_pb2.RestoreOrgResponse]
+    """Takes a deletion back. For owners."""
 
 @_typing.type_check_only
 class OrgServiceAsyncStub(OrgServiceStub):
-    """The caller's orgs."""
+    """The orgs of the calling person. An org that the caller is no member of is one
+    that does not exist. Whoever is named by a token that does not carry the scope
+    in question (members.read, members.write, orgs.write, orgs.own) is refused,
+    whatever the role in the org.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListOrgs: _aio.UnaryUnaryMultiCallable[_org_service_pb2.ListOrgsRequest, _org_service_pb2.ListOrgsResponse]  # type: ignore[assignment]
     """Orgs that the caller is a member of."""
+    GetOrg: _aio.UnaryUnaryMultiCallable[_org_service_pb2.GetOrgRequest, _org_service_pb2.GetOrgResponse]  # type: ignore[assignment]
+    """One of them."""
+    CreateOrg: _aio.UnaryUnaryMultiCallable[_org_service_pb2.CreateOrgRequest, _org_service_pb2.CreateOrgResponse]  # type: ignore[assignment]
+    """Makes an org with the caller as its owner. Every call makes another one."""
+    RenameOrg: _aio.UnaryUnaryMultiCallable[_org_service_pb2.RenameOrgRequest, _org_service_pb2.RenameOrgResponse]  # type: ignore[assignment]
+    """Gives an org another name. For owners and admins."""
+    DeleteOrg: _aio.UnaryUnaryMultiCallable[_org_service_pb2.DeleteOrgRequest, _org_service_pb2.DeleteOrgResponse]  # type: ignore[assignment]
+    """Closes an org: from now on nobody acts in it, and everything that is open for it
+    ends. Until its `delete_time` an owner can restore it; then it is gone. Deleting
+    a deleted one changes nothing. For owners.
+    """
+    RestoreOrg: _aio.UnaryUnaryMultiCallable[_org_service_pb2.RestoreOrgRequest, _org_service_pb2.RestoreOrgResponse]  # type: ignore[assignment]
+    """Takes a deletion back. For owners."""
 
 class OrgServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The caller's orgs."""
+    """The orgs of the calling person. An org that the caller is no member of is one
+    that does not exist. Whoever is named by a token that does not carry the scope
+    in question (members.read, members.write, orgs.write, orgs.own) is refused,
+    whatever the role in the org.
+    """
 
     @_abc_1.abstractmethod
     def ListOrgs(
@@ -54,5 +92,48 @@ class OrgServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_org_service_pb2.ListOrgsResponse, _abc.Awaitable[_org_service_pb2.ListOrgsResponse]]:
         """Orgs that the caller is a member of."""
+
+    @_abc_1.abstractmethod
+    def GetOrg(
+        self,
+        request: _org_service_pb2.GetOrgRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_org_service_pb2.GetOrgResponse, _abc.Awaitable[_org_service_pb2.GetOrgResponse]]:
+        """One of them."""
+
+    @_abc_1.abstractmethod
+    def CreateOrg(
+        self,
+        request: _org_service_pb2.CreateOrgRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_org_service_pb2.CreateOrgResponse, _abc.Awaitable[_org_service_pb2.CreateOrgResponse]]:
+        """Makes an org with the caller as its owner. Every call makes another one."""
+
+    @_abc_1.abstractmethod
+    def RenameOrg(
+        self,
+        request: _org_service_pb2.RenameOrgRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_org_service_pb2.RenameOrgResponse, _abc.Awaitable[_org_service_pb2.RenameOrgResponse]]:
+        """Gives an org another name. For owners and admins."""
+
+    @_abc_1.abstractmethod
+    def DeleteOrg(
+        self,
+        request: _org_service_pb2.DeleteOrgRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_org_service_pb2.DeleteOrgResponse, _abc.Awaitable[_org_service_pb2.DeleteOrgResponse]]:
+        """Closes an org: from now on nobody acts in it, and everything that is open for it
+        ends. Until its `delete_time` an owner can restore it; then it is gone. Deleting
+        a deleted one changes nothing. For owners.
+        """
+
+    @_abc_1.abstractmethod
+    def RestoreOrg(
+        self,
+        request: _org_service_pb2.RestoreOrgRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_org_service_pb2.RestoreOrgResponse, _abc.Awaitable[_org_service_pb2.RestoreOrgResponse]]:
+        """Takes a deletion back. For owners."""
 
 def add_OrgServiceServicer_to_server(servicer: OrgServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

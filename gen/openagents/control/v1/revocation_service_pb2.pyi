@@ -80,7 +80,7 @@ Global___WatchRevocationsResponse: _TypeAlias = WatchRevocationsResponse  # noqa
 @_typing.final
 class Revocation(_message.Message):
     """Ends the tokens that match each field that is set: session_id, subject, org_id.
-    At least one of session_id and subject is set.
+    At least one of them is set.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -99,6 +99,7 @@ class Session(_message.Message):
     CURRENT_FIELD_NUMBER: _builtins.int
     REVOKE_TIME_FIELD_NUMBER: _builtins.int
     REVOKE_REASON_FIELD_NUMBER: _builtins.int
+    ORG_ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Session (`ses_…`)."""
     device_id: _builtins.str
@@ -107,6 +108,8 @@ class Session(_message.Message):
     """Whether it is the caller's."""
     revoke_reason: _builtins.str
     """Why it was revoked: "user_requested", "token_replay", …"""
+    org_id: _builtins.str
+    """Org that it acts in. Absent from servers before this field."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it began."""
@@ -129,10 +132,11 @@ class Session(_message.Message):
         current: _builtins.bool = ...,
         revoke_time: _timestamp_pb2.Timestamp | None = ...,
         revoke_reason: _builtins.str = ...,
+        org_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "refresh_time", b"refresh_time", "revoke_time", b"revoke_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "current", b"current", "device_id", b"device_id", "refresh_time", b"refresh_time", "revoke_reason", b"revoke_reason", "revoke_time", b"revoke_time", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "current", b"current", "device_id", b"device_id", "org_id", b"org_id", "refresh_time", b"refresh_time", "revoke_reason", b"revoke_reason", "revoke_time", b"revoke_time", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -250,3 +254,42 @@ class RevokeSessionsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RevokeSessionsResponse: _TypeAlias = RevokeSessionsResponse  # noqa: Y015
+
+@_typing.final
+class SwitchOrgRequest(_message.Message):
+    """Switches to an org."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORG_ID_FIELD_NUMBER: _builtins.int
+    org_id: _builtins.str
+    """Org."""
+    def __init__(
+        self,
+        *,
+        org_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["org_id", b"org_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SwitchOrgRequest: _TypeAlias = SwitchOrgRequest  # noqa: Y015
+
+@_typing.final
+class SwitchOrgResponse(_message.Message):
+    """The session acts in the org."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SwitchOrgResponse: _TypeAlias = SwitchOrgResponse  # noqa: Y015

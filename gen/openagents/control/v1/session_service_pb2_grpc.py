@@ -55,6 +55,11 @@ class SessionServiceStub:
                 request_serializer=openagents_dot_control_dot_v1_dot_session__service__pb2.RevokeSessionsRequest.SerializeToString,
                 response_deserializer=openagents_dot_control_dot_v1_dot_session__service__pb2.RevokeSessionsResponse.FromString,
                 _registered_method=True)
+        self.SwitchOrg = channel.unary_unary(
+                '/openagents.control.v1.SessionService/SwitchOrg',
+                request_serializer=openagents_dot_control_dot_v1_dot_session__service__pb2.SwitchOrgRequest.SerializeToString,
+                response_deserializer=openagents_dot_control_dot_v1_dot_session__service__pb2.SwitchOrgResponse.FromString,
+                _registered_method=True)
 
 
 class SessionServiceServicer:
@@ -89,6 +94,16 @@ class SessionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SwitchOrg(self, request, context):
+        """Lets the caller's session act in another org of the caller's from now on. The
+        access token that it has is refused (`org_changed`); RefreshSession gives one of
+        the new org. A session whose person is no member any more acts in the person's
+        own org.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SessionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -111,6 +126,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.RevokeSessions,
                     request_deserializer=openagents_dot_control_dot_v1_dot_session__service__pb2.RevokeSessionsRequest.FromString,
                     response_serializer=openagents_dot_control_dot_v1_dot_session__service__pb2.RevokeSessionsResponse.SerializeToString,
+            ),
+            'SwitchOrg': grpc.unary_unary_rpc_method_handler(
+                    servicer.SwitchOrg,
+                    request_deserializer=openagents_dot_control_dot_v1_dot_session__service__pb2.SwitchOrgRequest.FromString,
+                    response_serializer=openagents_dot_control_dot_v1_dot_session__service__pb2.SwitchOrgResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -222,6 +242,33 @@ class SessionService:
             '/openagents.control.v1.SessionService/RevokeSessions',
             openagents_dot_control_dot_v1_dot_session__service__pb2.RevokeSessionsRequest.SerializeToString,
             openagents_dot_control_dot_v1_dot_session__service__pb2.RevokeSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SwitchOrg(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/openagents.control.v1.SessionService/SwitchOrg',
+            openagents_dot_control_dot_v1_dot_session__service__pb2.SwitchOrgRequest.SerializeToString,
+            openagents_dot_control_dot_v1_dot_session__service__pb2.SwitchOrgResponse.FromString,
             options,
             channel_credentials,
             insecure,

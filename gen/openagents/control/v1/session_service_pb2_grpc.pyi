@@ -41,6 +41,12 @@ class SessionServiceStub:
     """Ends one of the caller's sessions. Ending an ended one changes nothing."""
     RevokeSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.RevokeSessionsRequest, _session_service_pb2.RevokeSessionsResponse]
     """Ends many of the caller's sessions, all or none of them."""
+    SwitchOrg: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.SwitchOrgRequest, _session_service_pb2.SwitchOrgResponse]
+    """Lets the caller's session act in another org of the caller's from now on. The
+    access token that it has is refused (`org_changed`); RefreshSession gives one of
+    the new org. A session whose person is no member any more acts in the person's
+    own org.
+    """
 
 @_typing.type_check_only
 class SessionServiceAsyncStub(SessionServiceStub):
@@ -55,6 +61,12 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """Ends one of the caller's sessions. Ending an ended one changes nothing."""
     RevokeSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.RevokeSessionsRequest, _session_service_pb2.RevokeSessionsResponse]  # type: ignore[assignment]
     """Ends many of the caller's sessions, all or none of them."""
+    SwitchOrg: _aio.UnaryUnaryMultiCallable[_session_service_pb2.SwitchOrgRequest, _session_service_pb2.SwitchOrgResponse]  # type: ignore[assignment]
+    """Lets the caller's session act in another org of the caller's from now on. The
+    access token that it has is refused (`org_changed`); RefreshSession gives one of
+    the new org. A session whose person is no member any more acts in the person's
+    own org.
+    """
 
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     """The caller's own account: who it is and where it is signed in."""
@@ -90,5 +102,17 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.RevokeSessionsResponse, _abc.Awaitable[_session_service_pb2.RevokeSessionsResponse]]:
         """Ends many of the caller's sessions, all or none of them."""
+
+    @_abc_1.abstractmethod
+    def SwitchOrg(
+        self,
+        request: _session_service_pb2.SwitchOrgRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_service_pb2.SwitchOrgResponse, _abc.Awaitable[_session_service_pb2.SwitchOrgResponse]]:
+        """Lets the caller's session act in another org of the caller's from now on. The
+        access token that it has is refused (`org_changed`); RefreshSession gives one of
+        the new org. A session whose person is no member any more acts in the person's
+        own org.
+        """
 
 def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

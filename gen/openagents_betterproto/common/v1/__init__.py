@@ -195,9 +195,10 @@ class Reason(betterproto.Enum):
      which method (method) and who may (callers).
     """
 
-    SURFACE_POLICY_DENIED = 119
+    ORG_CHANGED = 119
     """
-    A token for this surface may not open all topics of an owner: name the topics.
+    The session acts in another org than the token: get a new token, and look at its
+     org before sending the same request again.
     """
 
     CODE_INCORRECT = 150
@@ -216,6 +217,19 @@ class Reason(betterproto.Enum):
 
     INVALID_API_KEY = 154
     """The API key is unknown or revoked."""
+
+    LAST_OWNER = 170
+    """
+    The org would be without an owner: make another member an owner first.
+    """
+
+    PERSONAL_ORG = 171
+    """
+    It is a person's own org, which nobody else gets into, and which stays.
+    """
+
+    ORG_DELETED = 172
+    """The org was deleted; an owner can still restore it."""
 
     IDEMPOTENCY_CONFLICT = 200
     """The idempotency key was used before with other content."""

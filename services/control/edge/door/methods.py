@@ -14,6 +14,8 @@ from google.protobuf.message_factory import GetMessageClass
 from openagents.common.v1 import options_pb2
 from openagents.control.v1 import (
     auth_service_pb2,
+    invitation_service_pb2,
+    member_service_pb2,
     org_service_pb2,
     revocation_service_pb2,
     service_account_service_pb2,
@@ -34,6 +36,8 @@ from services.control.policy.domain import Access, AnyPrincipal, Public, Scope, 
 
 FILES: tuple[FileDescriptor, ...] = (
     auth_service_pb2.DESCRIPTOR,
+    invitation_service_pb2.DESCRIPTOR,
+    member_service_pb2.DESCRIPTOR,
     org_service_pb2.DESCRIPTOR,
     revocation_service_pb2.DESCRIPTOR,
     service_account_service_pb2.DESCRIPTOR,

@@ -286,7 +286,7 @@ async def test_an_expired_a_foreign_and_a_diverted_token(control: Control) -> No
         token(aud="runtime"): "invalid_token",
         token(iss="somebody"): "invalid_token",
         token(session_id=new_id("ses")): "token_revoked",
-        token(org_id=new_id("org")): "token_revoked",
+        token(org_id=new_id("org")): "org_changed",
         token(sub=new_id("usr")): "token_revoked",
     }
     for made, reason in expected.items():

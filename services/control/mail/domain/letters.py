@@ -17,6 +17,7 @@ class Kind(StrEnum):
     """What a mail tells of."""
 
     SIGN_IN_CODE = "sign_in_code"
+    INVITATION = "invitation"
 
 
 class Outcome(StrEnum):

@@ -1,0 +1,1 @@
+"""Invitations into orgs, by e-mail."""

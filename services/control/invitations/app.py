@@ -1,0 +1,222 @@
+"""Inviting people into an org, and answering.
+
+Locks are taken in one order: org, address, invitation. Whoever answers is known by the address that it signed in with,
+so an invitation needs no secret, and its mail may be read by anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Protocol
+
+from oa_base.clock import Clock
+from oa_base.identity import PrincipalKind
+from oa_base.refusal import Refusal
+from oa_platform.system.ids import new_id
+from services.control.audit.domain import Action, Origin
+from services.control.invitations.domain.invitation import (
+    Ended,
+    Invitation,
+    Made,
+    Shown,
+    new_invitation,
+    no_such_invitation,
+    require_answerable,
+    require_inviter,
+    require_room,
+    resent,
+)
+from services.control.invitations.domain.letter import invitation_letter
+from services.control.invitations.limits import KEPT_FOR
+from services.control.mail import app as mail_app
+from services.control.mail.domain.address import canonical_email
+from services.control.mail.domain.letters import Kind, Letter, Mail
+from services.control.members import app as members_app
+from services.control.members.domain import require_may_give
+from services.control.orgs.app import acting, done, reading
+from services.control.orgs.domain import require_open, require_shared
+from services.control.policy.domain import Role, Scope, StandingPrincipal
+from services.control.transactions.app import Transactions
+
+
+class InvitationStore(Protocol):
+    """Invitations."""
+
+    async def get(self, invitation_id: str) -> Invitation | None:
+        """An invitation."""
+        ...
+
+    async def locked(self, invitation_id: str) -> Invitation | None:
+        """The same, locked until the transaction ends."""
+        ...
+
+    async def made(self, org_id: str, email: str, now: datetime) -> Made:
+        """What stands against the limits of one more for the address, which is locked until the transaction ends."""
+        ...
+
+    async def replace(self, org_id: str, email: str) -> str:
+        """End what the address was not answering in the org; its id, empty for none."""
+        ...
+
+    async def add(self, invitation: Invitation) -> None:
+        """Store a new one."""
+        ...
+
+    async def save(self, invitation: Invitation) -> None:
+        """Store what became of it: its mails, and its end."""
+        ...
+
+    async def open_of_org(self, org_id: str, now: datetime) -> Sequence[Shown]:
+        """The org's open ones, the newest first."""
+        ...
+
+    async def open_of_address(self, email: str, now: datetime) -> Sequence[Shown]:
+        """The address's open ones, the newest first, whose inviters may still invite."""
+        ...
+
+    async def sweep(self, expired_before: datetime) -> None:
+        """Remove those that are older, a limited number at a time."""
+        ...
+
+
+class Transaction(members_app.Transaction, mail_app.Transaction, Protocol):
+    """A transaction with invitations."""
+
+    @property
+    def invitations(self) -> InvitationStore: ...
+
+
+class Invitations:
+    """Invitations into the caller's orgs, and those of the caller's address. `mail_waits` is told of each new mail."""
+
+    def __init__(self, transactions: Transactions[Transaction], clock: Clock, mail_waits: Callable[[], None]) -> None:
+        self._transactions = transactions
+        self._clock = clock
+        self._mail_waits = mail_waits
+
+    async def create(self, principal: StandingPrincipal, org_id: str, email: str, role: Role, origin: Origin) -> Shown:
+        """Invite an address. The answer is alike for addresses with and without an account.
+
+        Raises Refusal `invalid_value` for what is no address; `not_found`, `personal_org`, `org_deleted`,
+        `missing_scope`, `org_scope_denied`; `already_exists` for a member; `limit_reached`, `rate_limited`.
+        """
+        address = canonical_email(email)
+        async with self._transactions.begin() as tx:
+            mine = await acting(tx, principal, org_id, Scope.MEMBERS_WRITE)
+            require_shared(mine.org)
+            require_may_give(mine.role, role)
+            # Members are shown to each other with their addresses: this tells nothing else.
+            if await tx.members.has_address(org_id, address):
+                raise Refusal("already_exists", "the address is a member's; set the member's role", field="email")
+            now = self._clock.now()
+            require_room(await tx.invitations.made(org_id, address, now))
+            if replaced := await tx.invitations.replace(org_id, address):
+                await tx.mail.drop(replaced)
+            invitation = new_invitation(new_id("inv"), org_id, address, role, principal.subject, now)
+            await tx.invitations.add(invitation)
+            await self._send(tx, invitation, now)
+            target = f"{invitation.invitation_id} {address}"
+            await tx.audit.add(done(principal, Action.INVITATION_CREATED, origin, org_id, target, role.value), now)
+            shown = Shown(invitation, mine.org.name, await tx.people.email(principal.subject))
+        self._mail_waits()
+        return shown
+
+    async def list(self, principal: StandingPrincipal, org_id: str) -> Sequence[Shown]:
+        """The org's open invitations, the newest first. Raises Refusal `not_found`, `missing_scope`,
+        `org_scope_denied`."""
+        async with self._transactions.autocommit() as tx:
+            await reading(tx, principal, org_id, Scope.MEMBERS_WRITE)
+            return await tx.invitations.open_of_org(org_id, self._clock.now())
+
+    async def resend(self, principal: StandingPrincipal, org_id: str, invitation_id: str, origin: Origin) -> Shown:
+        """Send the mail once more. Raises Refusal as `create`."""
+        async with self._transactions.begin() as tx:
+            mine = await acting(tx, principal, org_id, Scope.MEMBERS_WRITE)
+            require_open(mine.org)
+            now = self._clock.now()
+            invitation = resent(await _of_org(tx, org_id, invitation_id), now)
+            require_may_give(mine.role, invitation.role)
+            await tx.invitations.save(invitation)
+            await tx.mail.drop(invitation_id)
+            await self._send(tx, invitation, now)
+            await tx.audit.add(done(principal, Action.INVITATION_RESENT, origin, org_id, invitation_id), now)
+            inviter = await tx.members.get(org_id, invitation.invited_by)
+            shown = Shown(invitation, mine.org.name, inviter.email if inviter else "")
+        self._mail_waits()
+        return shown
+
+    async def revoke(self, principal: StandingPrincipal, org_id: str, invitation_id: str, origin: Origin) -> None:
+        """Take one back. Raises Refusal `not_found`, `missing_scope`, `org_scope_denied`."""
+        async with self._transactions.begin() as tx:
+            await acting(tx, principal, org_id, Scope.MEMBERS_WRITE)
+            invitation = await _of_org(tx, org_id, invitation_id)
+            if invitation.ended is not None:
+                raise no_such_invitation()
+            await self._end(tx, invitation, Ended.REVOKED)
+            now = self._clock.now()
+            await tx.audit.add(done(principal, Action.INVITATION_REVOKED, origin, org_id, invitation_id), now)
+
+    async def own(self, principal: StandingPrincipal) -> Sequence[Shown]:
+        """The open invitations of the caller's address. A service account has none."""
+        async with self._transactions.autocommit() as tx:
+            email = await _own_address(tx, principal)
+            return await tx.invitations.open_of_address(email, self._clock.now()) if email else ()
+
+    async def accept(self, principal: StandingPrincipal, invitation_id: str, origin: Origin) -> tuple[str, Role]:
+        """Become a member: the org, and the role in it. Raises Refusal `not_found`, `org_deleted`, `limit_reached`."""
+        async with self._transactions.begin() as tx:
+            email = await _own_address(tx, principal)
+            now = self._clock.now()
+            org_id = require_answerable(await tx.invitations.get(invitation_id), email, now).org_id
+            org = await tx.orgs.locked_for_invited(org_id)
+            invitation = require_answerable(await tx.invitations.locked(invitation_id), email, now)
+            inviter = await tx.members.get(org_id, invitation.invited_by)
+            require_inviter(inviter.role if inviter else None, invitation.role)
+            assert org is not None
+            require_open(org)
+            role = await members_app.join(tx, org_id, principal.subject, invitation.role, now)
+            await self._end(tx, invitation, Ended.ACCEPTED)
+            entry = done(principal, Action.INVITATION_ACCEPTED, origin, org_id, invitation_id, role.value)
+            await tx.audit.add(entry, now)
+        return org_id, role
+
+    async def decline(self, principal: StandingPrincipal, invitation_id: str, origin: Origin) -> None:
+        """End an invitation of the caller's address. Raises Refusal `not_found`."""
+        async with self._transactions.begin() as tx:
+            email = await _own_address(tx, principal)
+            now = self._clock.now()
+            invitation = require_answerable(await tx.invitations.locked(invitation_id), email, now)
+            await self._end(tx, invitation, Ended.DECLINED)
+            entry = done(principal, Action.INVITATION_DECLINED, origin, invitation.org_id, invitation_id)
+            await tx.audit.add(entry, now)
+
+    def letter(self, mail: Mail) -> Letter:
+        """The letter that tells of the invitation that the mail is about."""
+        return invitation_letter(mail)
+
+    async def sweep(self) -> None:
+        """Remove invitations that have long ended."""
+        async with self._transactions.autocommit() as tx:
+            await tx.invitations.sweep(self._clock.now() - KEPT_FOR)
+
+    async def _send(self, tx: Transaction, invitation: Invitation, now: datetime) -> None:
+        mail = Mail(new_id("mal"), Kind.INVITATION, invitation.email, invitation.invitation_id, invitation.expires_at)
+        await tx.mail.add(mail, now)
+
+    async def _end(self, tx: Transaction, invitation: Invitation, ended: Ended) -> None:
+        await tx.invitations.save(replace(invitation, ended=ended))
+        await tx.mail.drop(invitation.invitation_id)
+
+
+async def _of_org(tx: Transaction, org_id: str, invitation_id: str) -> Invitation:
+    invitation = await tx.invitations.locked(invitation_id)
+    if invitation is None or invitation.org_id != org_id:
+        raise no_such_invitation()
+    return invitation
+
+
+async def _own_address(tx: Transaction, principal: StandingPrincipal) -> str:
+    """The address that the caller signed in with; empty for one that is no person."""
+    return await tx.people.email(principal.subject) if principal.kind is PrincipalKind.USER else ""

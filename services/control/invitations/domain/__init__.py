@@ -1,0 +1,1 @@
+"""What is decided of invitations, and the mail that tells of one."""

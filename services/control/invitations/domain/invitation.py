@@ -1,0 +1,127 @@
+"""Invitations: when one is open, who may answer it, and when its mail may be sent again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from oa_base.refusal import Refusal
+from services.control.invitations.limits import (
+    INVITATION_TTL,
+    MAX_MAILS,
+    MAX_OPEN,
+    MAX_PER_HOUR,
+    MAX_TO_ADDRESS_PER_DAY,
+    RESEND_AFTER,
+)
+from services.control.members.domain import require_may_give
+from services.control.policy.domain import Role, Scope, role_scopes
+
+_HOUR_MS = 3_600_000
+_DAY_MS = 24 * _HOUR_MS
+
+
+class Ended(StrEnum):
+    """Why an invitation is no longer open, before its time."""
+
+    ACCEPTED = "accepted"
+    DECLINED = "declined"
+    REVOKED = "revoked"
+    REPLACED = "replaced"
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """An address that may become a member of an org. `mails` counts those that were sent for it."""
+
+    invitation_id: str
+    org_id: str
+    email: str
+    role: Role
+    invited_by: str
+    created_at: datetime
+    sent_at: datetime
+    expires_at: datetime
+    mails: int = 1
+    ended: Ended | None = None
+
+    def is_open(self, now: datetime) -> bool:
+        """Whether it can still be accepted."""
+        return self.ended is None and now < self.expires_at
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """An invitation as people see it. `inviter_email` is empty once the inviter is no member."""
+
+    invitation: Invitation
+    org_name: str
+    inviter_email: str
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """How many invitations there are: open ones of the org, those of it in an hour, those to the address in a day."""
+
+    open: int
+    of_org_in_hour: int
+    to_address_in_day: int
+
+
+def new_invitation(
+    invitation_id: str, org_id: str, email: str, role: Role, invited_by: str, now: datetime
+) -> Invitation:
+    """An invitation whose first mail leaves now."""
+    return Invitation(invitation_id, org_id, email, role, invited_by, now, now, now + INVITATION_TTL)
+
+
+def require_room(made: Made) -> None:
+    """Whether one more may be made. Raises Refusal `limit_reached`, `rate_limited`."""
+    if made.open >= MAX_OPEN:
+        raise Refusal("limit_reached", f"the org has {MAX_OPEN} open invitations; revoke those that nobody needs")
+    if made.of_org_in_hour >= MAX_PER_HOUR:
+        raise _too_often(f"the org made {MAX_PER_HOUR} invitations within an hour; wait until it is over", _HOUR_MS)
+    if made.to_address_in_day >= MAX_TO_ADDRESS_PER_DAY:
+        raise _too_often("the address was invited too often within a day; invite it tomorrow", _DAY_MS)
+
+
+def resent(invitation: Invitation, now: datetime) -> Invitation:
+    """The invitation, with one mail more. Raises Refusal `not_found`, `limit_reached`, `rate_limited`."""
+    if invitation.ended is not None:
+        raise no_such_invitation()
+    if invitation.mails >= MAX_MAILS:
+        raise Refusal("limit_reached", f"{MAX_MAILS} mails were sent for this invitation; make another one")
+    wait = invitation.sent_at + RESEND_AFTER - now
+    if wait > timedelta(0):
+        wait_ms = -(-wait // timedelta(milliseconds=1))
+        raise _too_often("the mail was sent a moment ago; wait before sending it again", wait_ms)
+    return replace(invitation, sent_at=now, expires_at=now + INVITATION_TTL, mails=invitation.mails + 1)
+
+
+def require_answerable(invitation: Invitation | None, email: str, now: datetime) -> Invitation:
+    """The invitation, if whoever signed in with this address may answer it now. Raises Refusal `not_found`."""
+    if invitation is None or not email or invitation.email != email or not invitation.is_open(now):
+        raise no_such_invitation()
+    return invitation
+
+
+def require_inviter(role: Role | None, invited_as: Role) -> None:
+    """Whether a member with this role, None for one who has left, may still invite so. Raises Refusal `not_found`."""
+    if Scope.MEMBERS_WRITE not in role_scopes(role):
+        raise no_such_invitation()
+    assert role is not None
+    try:
+        require_may_give(role, invited_as)
+    except Refusal:
+        raise no_such_invitation() from None
+
+
+def no_such_invitation() -> Refusal:
+    """What everybody hears of an invitation that isn't theirs, or isn't open, whether there is one or not."""
+    message = "there is no such open invitation; list those that there are"
+    return Refusal("not_found", message, field="invitation_id")
+
+
+def _too_often(message: str, wait_ms: int) -> Refusal:
+    return Refusal("rate_limited", message, retry_after_ms=wait_ms)

@@ -1,0 +1,24 @@
+"""The mail that tells of an invitation."""
+
+from __future__ import annotations
+
+from services.control.mail.domain.letters import Letter, Mail
+
+_TEXT = """\
+Somebody invited you to work together at OpenAgents.
+
+Sign in with this address to see who, and to accept or decline:
+
+    oa login --email {email}
+    oa invitation list
+
+The invitation {invitation_id} is open until {until:%Y-%m-%d %H:%M} UTC.
+If you don't expect one, do nothing.
+"""
+
+
+def invitation_letter(mail: Mail) -> Letter:
+    """The letter. It has no word of the inviter's or of the org's: nobody can write to a stranger by it."""
+    facts = {"email": mail.address, "invitation_id": mail.about, "expire_time": mail.expires_at.isoformat()}
+    text = _TEXT.format(email=mail.address, invitation_id=mail.about, until=mail.expires_at)
+    return Letter(mail.mail_id, mail.address, "You are invited to an org", text, facts)

@@ -1,0 +1,58 @@
+"""Who may change what of an org's members. An org always has an owner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from oa_base.refusal import Refusal
+from services.control.policy.domain import Role, role_scopes
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A person in an org."""
+
+    user_id: str
+    email: str
+    role: Role
+    joined_at: datetime
+
+
+def require_may_give(actor: Role, role: Role) -> None:
+    """Raises Refusal `org_scope_denied` for a role that only owners give and take away."""
+    if role is Role.OWNER and actor is not Role.OWNER:
+        raise Refusal("org_scope_denied", "only an owner makes and unmakes owners; ask one")
+
+
+def require_role_change(actor: Role, before: Role, after: Role, owners: int) -> None:
+    """Whether a member with `actor` may make `after` of `before` in an org with so many owners.
+
+    Raises Refusal `org_scope_denied`, `last_owner`.
+    """
+    for role in (before, after):
+        require_may_give(actor, role)
+    if after is not Role.OWNER:
+        _require_owner_left(before, owners)
+
+
+def require_removal(actor: Role, removed: Role, owners: int) -> None:
+    """Whether a member with `actor` may remove one with `removed`. Raises Refusal `org_scope_denied`, `last_owner`."""
+    require_may_give(actor, removed)
+    _require_owner_left(removed, owners)
+
+
+def require_leave(leaving: Role, owners: int) -> None:
+    """Whether a member may leave. Raises Refusal `last_owner`."""
+    _require_owner_left(leaving, owners)
+
+
+def loses(before: Role, after: Role) -> bool:
+    """Whether something that `before` gives ends with `after`."""
+    return not role_scopes(before) <= role_scopes(after)
+
+
+def _require_owner_left(ending: Role, owners: int) -> None:
+    if ending is Role.OWNER and owners <= 1:
+        message = "the org would be without an owner; make another member an owner first, or delete the org"
+        raise Refusal("last_owner", message)
