@@ -218,6 +218,21 @@ def session_group() -> None:
     """Sessions: where you are signed in."""
 
 
+@oa.group("org", cls=LazyGroup, module="orgs")
+def org_group() -> None:
+    """Orgs: where people work together."""
+
+
+@oa.group("member", cls=LazyGroup, module="members")
+def member_group() -> None:
+    """Members: who is in your org, and as what."""
+
+
+@oa.group("invitation", cls=LazyGroup, module="invitations")
+def invitation_group() -> None:
+    """Invitations: who may come into an org."""
+
+
 @oa.group("replay", cls=LazyGroup, module="replays")
 def replay_group() -> None:
     """Replays: a run as one file that proves itself."""

@@ -11,10 +11,12 @@ from typing import Protocol
 
 from oa_base.refusal import Refusal
 from oa_client.core.refusals import needs_sign_in
-from oa_client.edge.calls import Edge
+from oa_client.edge.calls import ATTEMPTS, Edge
 from openagents.control.v1 import auth_service_pb2 as pb
+from openagents.control.v1 import session_service_pb2 as session_pb
 
 _SERVICE = "openagents.control.v1.AuthService"
+_SESSIONS = "openagents.control.v1.SessionService"
 REFRESH_TIMEOUT_MS = 20_000
 """How long the edge may take for a refresh: shorter than any client waits, so that the edge has given up a request
 before its client sends the next one."""
@@ -104,6 +106,24 @@ class Auth:
         self._store.save(credentials)
         return credentials
 
+    async def switch_org(self, org_id: str) -> None:
+        """Act in another of the person's orgs from now on. Raises Refusal `not_found`, `org_deleted`."""
+        method, request = f"{_SESSIONS}/SwitchOrg", session_pb.SwitchOrgRequest(org_id=org_id)
+        try:
+            await self._edge.call(method, request, session_pb.SwitchOrgResponse, self, attempts=ATTEMPTS)
+        except Refusal as refusal:
+            # An attempt whose answer was lost has done it: the next one came with a token of the org before.
+            if refusal.reason != "org_changed" or self.credentials().org_id != org_id:
+                raise
+        if self.credentials().org_id != org_id:
+            await self.catch_up()
+
+    async def catch_up(self, left_org_id: str = "") -> None:
+        """Take over the org that the session acts in now; with `left_org_id` only if it was that one."""
+        credentials = self.credentials()
+        if left_org_id in ("", credentials.org_id):
+            await self._renew(credentials.access_token, may_change_org=True)
+
     def forget(self) -> None:
         """Drop the session from this device; the server does not hear of it."""
         self._store.clear()
@@ -122,7 +142,7 @@ class Auth:
         # Shielded: a caller that gives up must not take the answer from the others.
         return (await asyncio.shield(self._renewal)).access_token
 
-    async def _renew(self, rejected: str) -> Credentials:
+    async def _renew(self, rejected: str, *, may_change_org: bool = False) -> Credentials:
         async with self._store.exclusive():
             credentials = self.credentials()
             if credentials.access_token != rejected:
@@ -138,14 +158,21 @@ class Auth:
                     message = f"the session has ended ({refusal.reason}); sign in again with `oa login`"
                     raise Refusal("reauth_required", message) from None
                 raise
-            credentials = _with_tokens(credentials, answer.tokens)
-            self._store.save(credentials)
-            return credentials
+            renewed = _with_tokens(credentials, answer.tokens)
+            self._store.save(renewed)
+            if renewed.org_id != credentials.org_id and not may_change_org:
+                message = (
+                    f"the session acts in {renewed.org_id} now, and no longer in {credentials.org_id}; "
+                    "look with `oa org list`, and try again"
+                )
+                raise Refusal("org_changed", message)
+            return renewed
 
 
 def _with_tokens(credentials: Credentials, tokens: pb.SessionTokens) -> Credentials:
     return replace(
         credentials,
+        org_id=tokens.org_id or credentials.org_id,
         access_token=tokens.access_token,
         access_expires_at=tokens.access_expire_time.ToMilliseconds() / 1000,
         refresh_token=tokens.refresh_token,

@@ -15,6 +15,8 @@ from oa_client.core.refusals import retry_after_ms
 from oa_client.transport import Http, HttpAnswer
 from oa_wire.connect import from_connect
 
+_RENEWABLE = frozenset({"token_expired", "org_changed"})
+"""For these another token helps."""
 M = TypeVar("M", bound=Message)
 ATTEMPTS = 5
 """How often a call that may take effect twice is made in all, when a service is away or busy."""
@@ -31,7 +33,8 @@ class AccessTokens(Protocol):
         """A token that should still be good. Raises Refusal when nobody is signed in."""
 
     async def renewed(self, rejected: str) -> str:
-        """Another token than `rejected`, which the edge says has expired. Raises Refusal when there is none."""
+        """Another token than `rejected`, which the edge no longer takes. Raises Refusal when there is none, and
+        `org_changed` when it is one of another org."""
 
 
 class Edge:
@@ -57,6 +60,7 @@ class Edge:
         timeout_ms: int | None = None,
     ) -> M:
         """Call "package.Service/Method". With `tokens`: signed in; an expired token is renewed once.
+        Nothing is sent with a token of another org than the first one's: Refusal `org_changed`.
 
         `attempts`: how often in all, while the catalogue says that the same request may work later; more than one
         only for what may take effect twice. `timeout_ms`: after this time the edge gives up.
@@ -84,8 +88,12 @@ class Edge:
             return _decoded(await self._post(method, request, "", timeout_ms), response, self.base_url)
         token = await tokens.current()
         answer = await self._post(method, request, token, timeout_ms)
-        if _expired(answer):
-            answer = await self._post(method, request, await tokens.renewed(token), timeout_ms)
+        reason = _unauthenticated(answer)
+        if reason in _RENEWABLE:
+            renewed = await tokens.renewed(token)
+            # What was meant for one org is not done in another: the caller is told, and the next call goes there.
+            if reason != "org_changed":
+                answer = await self._post(method, request, renewed, timeout_ms)
         return _decoded(answer, response, self.base_url)
 
     async def _post(self, method: str, request: Message, token: str, timeout_ms: int | None) -> HttpAnswer:
@@ -97,8 +105,8 @@ class Edge:
         return await self._http.post(f"{self.base_url}/{method}", request.SerializeToString(), headers)
 
 
-def _expired(answer: HttpAnswer) -> bool:
-    return answer.status == 401 and from_connect(answer.status, answer.body).reason == "token_expired"
+def _unauthenticated(answer: HttpAnswer) -> str:
+    return from_connect(answer.status, answer.body).reason if answer.status == 401 else ""
 
 
 def _decoded(answer: HttpAnswer, response: type[M], base_url: str) -> M:

@@ -21,6 +21,7 @@ from oa_client.core.models import (
     SyncGrant,
 )
 from oa_client.edge.calls import ATTEMPTS, AccessTokens, Edge, M
+from oa_client.edge.orgs import Orgs
 from oa_client.edge.schedules import Schedules
 from oa_client.edge.talk import Talk
 from oa_runlog import wire as runlog_wire
@@ -50,6 +51,8 @@ class Commands:
         """What people and runs say to each other."""
         self.schedules = Schedules(edge, tokens)
         """Runs that start by the clock."""
+        self.orgs = Orgs(edge, tokens)
+        """Where people work together."""
 
     async def _call(self, method: str, request: Message, response: type[M]) -> M:
         return await self._edge.call(method, request, response, self._tokens, attempts=ATTEMPTS)

@@ -1,0 +1,100 @@
+"""`oa invitation list|accept|decline|resend|revoke`: who may come into an org."""
+
+from __future__ import annotations
+
+import click
+
+from apps.cli.commands.members import org_of, org_option
+from apps.cli.exits import Exit
+from apps.cli.program import Cli, command, invitation_group
+from oa_client.core.orgs import Invitation
+
+invitation_argument = click.argument("invitation_id")
+
+
+@invitation_group.command("list", epilog="Example: oa invitation list --sent")
+@click.option("--sent", is_flag=True, help="Those that your org has sent, not those that you got.")
+@org_option
+@command
+async def list_invitations(cli: Cli, sent: bool, org_id: str) -> Exit:
+    """List the open invitations that you got, the newest first."""
+    if org_id and not sent:
+        raise click.UsageError("--org is for those that an org has sent; give --sent, too")
+    async with cli.site_of_person.client() as client:
+        orgs = client.commands.orgs
+        found = await orgs.invitations(org_of(client, org_id)) if sent else await orgs.own_invitations()
+    for each in found:
+        cli.output.document(each.document)
+    if found:
+        rows = [_row(each, sent=sent) for each in found]
+        cli.output.table(["invitation", "role", "expires", "for" if sent else "from", "org", "name"], rows)
+    else:
+        cli.output.note("No open invitation.")
+    return Exit.OK
+
+
+@invitation_group.command("accept", epilog="Example: oa invitation accept inv_01JD8V0000000000000000000A --switch")
+@invitation_argument
+@click.option("--switch", is_flag=True, help="Act in the org from now on.")
+@command
+async def accept(cli: Cli, invitation_id: str, switch: bool) -> Exit:
+    """Become a member of the org that you are invited into."""
+    async with cli.site_of_person.client() as client:
+        joined = await client.commands.orgs.accept(invitation_id)
+        if switch:
+            await client.auth.switch_org(joined.org_id)
+    cli.output.say(f"You are {joined.role} in {joined.org_id}.")
+    cli.output.document(joined.document)
+    if not switch:
+        cli.output.note(f"Act in it: oa org switch {joined.org_id}")
+    return Exit.OK
+
+
+@invitation_group.command("decline", epilog="Example: oa invitation decline inv_01JD8V0000000000000000000A")
+@invitation_argument
+@command
+async def decline(cli: Cli, invitation_id: str) -> Exit:
+    """Answer an invitation with no."""
+    async with cli.site_of_person.client() as client:
+        await client.commands.orgs.decline(invitation_id)
+    cli.output.say(f"Declined {invitation_id}.")
+    cli.output.document({"invitation_id": invitation_id, "declined": True})
+    return Exit.OK
+
+
+@invitation_group.command("resend", epilog="Example: oa invitation resend inv_01JD8V0000000000000000000A")
+@invitation_argument
+@org_option
+@command
+async def resend(cli: Cli, invitation_id: str, org_id: str) -> Exit:
+    """Send the mail of an invitation into your org once more."""
+    async with cli.site_of_person.client() as client:
+        invitation = await client.commands.orgs.resend(org_of(client, org_id), invitation_id)
+    cli.output.say(f"Sent the mail to {invitation.email} again. Open until {invitation.expires_at[:19]}Z.")
+    cli.output.document(invitation.document)
+    return Exit.OK
+
+
+@invitation_group.command("revoke", epilog="Example: oa invitation revoke inv_01JD8V0000000000000000000A")
+@invitation_argument
+@org_option
+@command
+async def revoke(cli: Cli, invitation_id: str, org_id: str) -> Exit:
+    """Take back an invitation into your org."""
+    async with cli.site_of_person.client() as client:
+        await client.commands.orgs.revoke(org_of(client, org_id), invitation_id)
+    cli.output.say(f"Revoked {invitation_id}.")
+    cli.output.document({"invitation_id": invitation_id, "revoked": True})
+    return Exit.OK
+
+
+def _row(invitation: Invitation, *, sent: bool) -> list[str]:
+    other = invitation.email if sent else invitation.inviter
+    return [
+        invitation.invitation_id,
+        invitation.role,
+        invitation.expires_at[:19],
+        other,
+        invitation.org_id,
+        invitation.org_name,
+    ]

@@ -1,0 +1,84 @@
+"""`oa member list|invite|role|remove`: who is in an org."""
+
+from __future__ import annotations
+
+import click
+
+from apps.cli.exits import Exit
+from apps.cli.program import Cli, command, member_group
+from oa_client.client import Client
+from oa_client.core.orgs import ROLES, Member
+
+org_option = click.option(
+    "--org", "org_id", metavar="ORG_ID", default="", help="Another org than the one that you act in."
+)
+
+
+def org_of(client: Client, org_id: str) -> str:
+    """The org that is meant: the one that was named, or the one that the person acts in."""
+    return org_id or client.auth.credentials().org_id
+
+
+@member_group.command("list", epilog="Example: oa member list")
+@org_option
+@command
+async def list_members(cli: Cli, org_id: str) -> Exit:
+    """List the members of your org."""
+    async with cli.site_of_person.client() as client:
+        members: list[Member] = []
+        token = ""
+        while True:
+            page = await client.commands.orgs.members(org_of(client, org_id), page_size=200, page_token=token)
+            members.extend(page.members)
+            if not page.next_page_token or page.next_page_token == token:
+                break
+            token = page.next_page_token
+    for each in members:
+        cli.output.document(each.document)
+    rows = [[each.user_id, each.role, each.joined_at[:19], each.email] for each in members]
+    cli.output.table(["person", "role", "since", "e-mail"], rows)
+    return Exit.OK
+
+
+@member_group.command("invite", epilog="Example: oa member invite bob@example.org --role admin")
+@click.argument("email")
+@click.option("--role", type=click.Choice(ROLES), default="member", show_default=True, help="What the person will be.")
+@org_option
+@command
+async def invite(cli: Cli, email: str, role: str, org_id: str) -> Exit:
+    """Invite somebody into your org by e-mail. Whoever signs in with that address can accept."""
+    async with cli.site_of_person.client() as client:
+        invitation = await client.commands.orgs.invite(org_of(client, org_id), email, role)
+    cli.output.say(
+        f"Invited {invitation.email} as {invitation.role} ({invitation.invitation_id}), "
+        f"until {invitation.expires_at[:19]}Z."
+    )
+    cli.output.document(invitation.document)
+    return Exit.OK
+
+
+@member_group.command("role", epilog="Example: oa member role usr_01JD8V0000000000000000000A viewer")
+@click.argument("user_id")
+@click.argument("role", type=click.Choice(ROLES))
+@org_option
+@command
+async def set_role(cli: Cli, user_id: str, role: str, org_id: str) -> Exit:
+    """Give a member of your org another role."""
+    async with cli.site_of_person.client() as client:
+        member = await client.commands.orgs.set_role(org_of(client, org_id), user_id, role)
+    cli.output.say(f"{member.email} ({member.user_id}) is {member.role}.")
+    cli.output.document(member.document)
+    return Exit.OK
+
+
+@member_group.command("remove", epilog="Example: oa member remove usr_01JD8V0000000000000000000A")
+@click.argument("user_id")
+@org_option
+@command
+async def remove(cli: Cli, user_id: str, org_id: str) -> Exit:
+    """Remove a member from your org. What the person has open there ends within moments; runs go on."""
+    async with cli.site_of_person.client() as client:
+        await client.commands.orgs.remove(org_of(client, org_id), user_id)
+    cli.output.say(f"Removed {user_id}.")
+    cli.output.document({"user_id": user_id, "removed": True})
+    return Exit.OK
