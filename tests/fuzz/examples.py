@@ -53,6 +53,62 @@ async def _exchange_key(scene: Scene, _: str) -> list[Json]:
     return [{"api_key": (await scene.service_account(scene.ann))["api_key"], "use": "TOKEN_USE_EDGE"}]
 
 
+async def _create_org(scene: Scene, _: str) -> list[Json]:
+    await scene.org()  # nothing else is hers then
+    return [{"name": "n"}]
+
+
+async def _switch_org(scene: Scene, _: str) -> list[Json]:
+    return [{"org_id": scene.ann.org_id}]
+
+
+async def _org(scene: Scene, _: str) -> list[Json]:
+    return [{"org_id": (await scene.org()).org_id}]
+
+
+async def _rename_org(scene: Scene, _: str) -> list[Json]:
+    return [{"org_id": (await scene.org()).org_id, "name": "n"}]
+
+
+async def _member(scene: Scene, _: str) -> list[Json]:
+    org = await scene.org()
+    return [{"org_id": org.org_id, "user_id": org.member_id}]
+
+
+async def _set_member_role(scene: Scene, _: str) -> list[Json]:
+    org = await scene.org()
+    return [{"org_id": org.org_id, "user_id": org.member_id, "role": "ORG_ROLE_ADMIN"}]
+
+
+async def _leave_org(scene: Scene, _: str) -> list[Json]:
+    return [{"org_id": (await scene.org(two_owners=True)).org_id}]
+
+
+async def _list_members(scene: Scene, _: str) -> list[Json]:
+    return [{"org_id": (await scene.org()).org_id, "page_size": 10}]
+
+
+async def _create_invitation(scene: Scene, _: str) -> list[Json]:
+    org = await scene.org()
+    return [{"org_id": org.org_id, "email": f"{new_id('key')}@example.org", "role": "ORG_ROLE_VIEWER"}]
+
+
+async def _sent_invitation(scene: Scene, _: str) -> list[Json]:
+    org = await scene.org()
+    return [{"org_id": org.org_id, "invitation_id": await scene.invitation(org.org_id)}]
+
+
+async def _resend_invitation(scene: Scene, _: str) -> list[Json]:
+    org = await scene.org()
+    invitation_id = await scene.invitation(org.org_id)
+    await scene.watch.fetchval("UPDATE control.invitations SET sent_at = sent_at - interval '1 hour'")
+    return [{"org_id": org.org_id, "invitation_id": invitation_id}]
+
+
+async def _own_invitation(scene: Scene, _: str) -> list[Json]:
+    return [{"invitation_id": await scene.invitation_of_ann()}]
+
+
 async def _mint_sync_token(scene: Scene, _: str) -> list[Json]:
     topic = f"run:{await scene.run(scene.ann)}:events"
     return [{"topics": [topic], "ttl_seconds": 300, "surface": "fuzz"}]
@@ -277,8 +333,35 @@ EXAMPLES: Mapping[str, Example] = {
         ListSessions=_fixed({}),
         RevokeSession=_revoke_session,
         RevokeSessions=_revoke_sessions,
+        SwitchOrg=_switch_org,
     ),
-    **_of("control.v1.OrgService", ListOrgs=_fixed({})),
+    **_of(
+        "control.v1.OrgService",
+        ListOrgs=_fixed({}),
+        GetOrg=_org,
+        CreateOrg=_create_org,
+        RenameOrg=_rename_org,
+        DeleteOrg=_org,
+        RestoreOrg=_org,
+    ),
+    **_of(
+        "control.v1.MemberService",
+        ListMembers=_list_members,
+        SetMemberRole=_set_member_role,
+        RemoveMember=_member,
+        LeaveOrg=_leave_org,
+        TransferOwnership=_member,
+    ),
+    **_of(
+        "control.v1.InvitationService",
+        CreateInvitation=_create_invitation,
+        ListInvitations=_org,
+        ResendInvitation=_resend_invitation,
+        RevokeInvitation=_sent_invitation,
+        ListOwnInvitations=_fixed({}),
+        AcceptInvitation=_own_invitation,
+        DeclineInvitation=_own_invitation,
+    ),
     **_of(
         "control.v1.ServiceAccountService",
         CreateServiceAccount=_fixed({"name": "n"}),

@@ -102,7 +102,7 @@ async def dev_code(mailbox: Path, email: str, skip: int = 0) -> str:
     """
     deadline = asyncio.get_running_loop().time() + DEV_MAIL_TIMEOUT_S
     while True:
-        codes = [mail["code"] for mail in mails(mailbox)[skip:] if mail.get("email") == email]
+        codes = [mail["code"] for mail in mails(mailbox)[skip:] if mail.get("email") == email and "code" in mail]
         if codes:
             return str(codes[-1])
         if asyncio.get_running_loop().time() > deadline:

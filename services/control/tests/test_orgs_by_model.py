@@ -1,0 +1,327 @@
+"""Several people in several orgs, through the real edge: what happens is what a small model says, call by call.
+
+Whatever anybody calls in whatever order, nobody gets anything in an org without being a member, nor more than the role
+gives. The model knows who has which role where, which invitations are open, and in which org each session acts.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from oa_testing.postgres import Database
+from services.control.invitations.limits import MAX_PER_HOUR, MAX_TO_ADDRESS_PER_DAY
+from services.control.tests.harness import Control, new_id, reason_of, running_control
+
+STEPS = 300
+MOST_STEPS = 5000
+"""By then every way has been walked, or one of them leads nowhere."""
+WALKED = {
+    *("CreateOrg", "RenameOrg", "DeleteOrg", "RestoreOrg", "SwitchOrg", "LeaveOrg", "TransferOwnership"),
+    *("SetMemberRole", "RemoveMember", "CreateInvitation", "AcceptInvitation", "DeclineInvitation"),
+    *("ListMembers", "CreateRun", "GetRun", "MintSyncToken", "CreateServiceAccount"),
+}
+PEOPLE = 4
+ROLES = ("owner", "admin", "member", "viewer")
+ROOM: dict[str, Any] = {
+    f"OA_CALLS_{kind}_{limit}": "100000"
+    for kind in ("READS", "WRITES", "MINTS", "PUBLIC")
+    for limit in ("PER_S", "BURST")
+}
+"""How fast a walk goes decides nothing."""
+RUN = {"adapter": "exec", "exec": {"argv": ["git", "log"]}}
+ADMINS = ("owner", "admin")
+
+
+@dataclass
+class Person:
+    """Somebody with a session; `token_org` is what the access token is for, `acts_in` what the session is."""
+
+    email: str
+    user_id: str
+    own_org: str
+    device_id: str
+    access: str
+    refresh: str
+    token_org: str
+    acts_in: str
+
+
+@dataclass
+class Org:
+    """An org as it should be. `invitations`: id -> (address, role, inviter), of those that are open."""
+
+    members: dict[str, str]
+    personal: bool = False
+    deleted: bool = False
+    invitations: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+    invited: int = 0
+
+    def role(self, person: Person) -> str:
+        """The role of a member, empty for others."""
+        return self.members.get(person.user_id, "")
+
+    def only_owner(self, user_id: str) -> bool:
+        """Whether without this member there is no owner."""
+        return self.members[user_id] == "owner" and list(self.members.values()).count("owner") == 1
+
+    def closed(self) -> str:
+        """Why its members don't change."""
+        return "personal_org" if self.personal else "org_deleted" if self.deleted else ""
+
+
+class Walk:
+    """One random walk, with its model."""
+
+    def __init__(self, control: Control, admin: Any, chance: random.Random) -> None:
+        self.control = control
+        self.admin = admin
+        self.chance = chance
+        self.people: dict[str, Person] = {}
+        self.orgs: dict[str, Org] = {}
+        self.runs: dict[str, str] = {}
+        self.invited: Counter[str] = Counter()
+        self.seen: Counter[tuple[str, str]] = Counter()
+
+    async def begin(self) -> None:
+        """Everybody signs in."""
+        for number in range(PEOPLE):
+            email = f"p{number}@example.org"
+            signed_in = await self.control.sign_in(email)
+            tokens, org_id = signed_in["tokens"], signed_in["orgId"]
+            person = Person(
+                email, signed_in["userId"], org_id, signed_in["deviceId"],
+                tokens["accessToken"], tokens["refreshToken"], org_id, org_id,
+            )  # fmt: skip
+            self.people[person.user_id] = person
+            self.orgs[org_id] = Org({person.user_id: "owner"}, personal=True)
+
+    async def call(self, person: Person, method: str, body: object, expected: str = "") -> dict[str, Any]:
+        """Call, and find what the model expects. A token of another org than the session's is good for nothing."""
+        if person.token_org != person.acts_in:
+            assert reason_of(await self.control.call(method, body, person.access)) == "org_changed"
+            await self.refresh(person)
+        response = await self.control.call(method, body, person.access)
+        reason = "" if response.status_code == 200 else reason_of(response)
+        assert reason == expected, (method, body, response.text)
+        self.seen[method.rpartition("/")[2], reason] += 1
+        answer: dict[str, Any] = response.json()
+        return answer
+
+    async def refresh(self, person: Person) -> None:
+        """A new access token, for the org that the session acts in."""
+        body = {"refreshToken": person.refresh, "deviceId": person.device_id}
+        tokens = (await self.control.ok("control.AuthService/RefreshSession", body))["tokens"]
+        person.access, person.refresh, person.token_org = (
+            tokens["accessToken"], tokens["refreshToken"], tokens["orgId"],
+        )  # fmt: skip
+        assert person.token_org == person.acts_in
+
+    def out_of(self, org_id: str, *user_ids: str) -> None:
+        """Sessions that acted there act in the own org."""
+        for user_id in user_ids:
+            person = self.people[user_id]
+            if person.acts_in == org_id:
+                person.acts_in = person.own_org
+
+    # ------------------------------------------------------------------------------------------------- steps
+
+    async def create(self, me: Person, *_: Any) -> None:
+        if sum(not org.personal for org in self.orgs.values()) >= PEOPLE - 1:
+            return
+        made = await self.call(me, "control.OrgService/CreateOrg", {"name": "n"})
+        self.orgs[made["org"]["orgId"]] = Org({me.user_id: "owner"})
+
+    async def rename(self, me: Person, org_id: str, org: Org, *_: Any) -> None:
+        expected = _denied(org, me, ADMINS) or ("org_deleted" if org.deleted else "")
+        body = {"orgId": org_id, "name": f"n{self.chance.random()}"}
+        await self.call(me, "control.OrgService/RenameOrg", body, expected)
+
+    async def delete(self, me: Person, org_id: str, org: Org, *_: Any) -> None:
+        expected = _denied(org, me, ("owner",)) or ("personal_org" if org.personal else "")
+        await self.call(me, "control.OrgService/DeleteOrg", {"orgId": org_id}, expected)
+        if not expected:
+            org.deleted = True
+            self.out_of(org_id, *org.members)
+
+    async def restore(self, me: Person, org_id: str, org: Org, *_: Any) -> None:
+        expected = _denied(org, me, ("owner",))
+        await self.call(me, "control.OrgService/RestoreOrg", {"orgId": org_id}, expected)
+        if not expected:
+            org.deleted = False
+
+    async def leave(self, me: Person, org_id: str, org: Org, *_: Any) -> None:
+        expected = _denied(org, me, ROLES) or org.closed()
+        expected = expected or ("last_owner" if org.only_owner(me.user_id) else "")
+        await self.call(me, "control.MemberService/LeaveOrg", {"orgId": org_id}, expected)
+        if not expected:
+            del org.members[me.user_id]
+            self.out_of(org_id, me.user_id)
+
+    async def set_role(self, me: Person, org_id: str, org: Org, other: Person) -> None:
+        role = self.chance.choice(ROLES)
+        expected = _denied(org, me, ADMINS) or org.closed() or ("" if org.role(other) else "not_found")
+        if not expected and "owner" in (role, org.role(other)) and org.role(me) != "owner":
+            expected = "org_scope_denied"
+        if not expected and role != "owner" and org.only_owner(other.user_id):
+            expected = "last_owner"
+        body = {"orgId": org_id, "userId": other.user_id, "role": f"ORG_ROLE_{role.upper()}"}
+        await self.call(me, "control.MemberService/SetMemberRole", body, expected)
+        if not expected:
+            org.members[other.user_id] = role
+
+    async def remove(self, me: Person, org_id: str, org: Org, other: Person) -> None:
+        expected = "invalid_value" if other is me else _denied(org, me, ADMINS) or org.closed()
+        expected = expected or ("" if org.role(other) else "not_found")
+        if not expected and org.role(other) == "owner" and org.role(me) != "owner":
+            expected = "org_scope_denied"
+        body = {"orgId": org_id, "userId": other.user_id}
+        await self.call(me, "control.MemberService/RemoveMember", body, expected)
+        if not expected:
+            del org.members[other.user_id]
+            self.out_of(org_id, other.user_id)
+
+    async def transfer(self, me: Person, org_id: str, org: Org, other: Person) -> None:
+        expected = "invalid_value" if other is me else _denied(org, me, ("owner",)) or org.closed()
+        expected = expected or ("" if org.role(other) else "not_found")
+        body = {"orgId": org_id, "userId": other.user_id}
+        await self.call(me, "control.MemberService/TransferOwnership", body, expected)
+        if not expected:
+            org.members |= {other.user_id: "owner", me.user_id: "admin"}
+
+    async def invite(self, me: Person, org_id: str, org: Org, other: Person) -> None:
+        role = self.chance.choice(ROLES)
+        expected = _denied(org, me, ADMINS) or org.closed()
+        if not expected and role == "owner" and org.role(me) != "owner":
+            expected = "org_scope_denied"
+        expected = expected or ("already_exists" if org.role(other) else "")
+        if not expected and (org.invited >= MAX_PER_HOUR or self.invited[other.email] >= MAX_TO_ADDRESS_PER_DAY):
+            expected = "rate_limited"
+        body = {"orgId": org_id, "email": other.email.upper(), "role": f"ORG_ROLE_{role.upper()}"}
+        answer = await self.call(me, "control.InvitationService/CreateInvitation", body, expected)
+        if not expected:
+            org.invited += 1
+            self.invited[other.email] += 1
+            org.invitations = {key: one for key, one in org.invitations.items() if one[0] != other.email}
+            org.invitations[answer["invitation"]["invitationId"]] = (other.email, role, me.user_id)
+
+    async def answer(self, me: Person, org_id: str, org: Org, *_: Any) -> None:
+        found = [(key, where) for where in self.orgs.values() for key in where.invitations]
+        invitation_id, where = self.chance.choice(found) if found else (new_id("inv"), org)
+        email, role, inviter = where.invitations.get(invitation_id, ("", "", ""))
+        if self.chance.random() < 0.6:
+            me = next((one for one in self.people.values() if one.email == email), me)
+        expected = "" if email == me.email else "not_found"
+        if self.chance.random() < 0.1:
+            await self.call(
+                me, "control.InvitationService/DeclineInvitation", {"invitationId": invitation_id}, expected
+            )
+        else:
+            invites = where.members.get(inviter)
+            if not expected and (invites not in ADMINS or (role == "owner" and invites != "owner")):
+                expected = "not_found"
+            expected = expected or ("org_deleted" if where.deleted else "")
+            method = "control.InvitationService/AcceptInvitation"
+            await self.call(me, method, {"invitationId": invitation_id}, expected)
+            if not expected:
+                where.members.setdefault(me.user_id, role)
+        if not expected:
+            del where.invitations[invitation_id]
+
+    async def switch(self, me: Person, org_id: str, org: Org, *_: Any) -> None:
+        expected = _denied(org, me, ROLES) or ("org_deleted" if org.deleted else "")
+        await self.call(me, "control.SessionService/SwitchOrg", {"orgId": org_id}, expected)
+        if not expected:
+            me.acts_in = org_id
+
+    async def look(self, me: Person, org_id: str, org: Org, *_: Any) -> None:
+        expected = _denied(org, me, ROLES)
+        answer = await self.call(me, "control.MemberService/ListMembers", {"orgId": org_id}, expected)
+        if not expected:
+            shown = {one["userId"]: one["role"].removeprefix("ORG_ROLE_").lower() for one in answer["members"]}
+            assert shown == org.members
+        listed = (await self.call(me, "control.OrgService/ListOrgs", {}))["orgs"]
+        assert {one["orgId"] for one in listed} == {key for key, one in self.orgs.items() if one.role(me)}
+
+    async def work(self, me: Person, *_: Any) -> None:
+        role = self.orgs[me.acts_in].role(me)
+        body = {"idempotencyKey": new_id("key"), "spec": RUN}
+        expected = "org_scope_denied" if role == "viewer" else ""
+        answer = await self.call(me, "runtime.RunService/CreateRun", body, expected)
+        if not expected:
+            assert answer["run"]["orgId"] == me.acts_in
+            self.runs[answer["run"]["runId"]] = me.acts_in
+        if self.runs:
+            run_id, owner = self.chance.choice(list(self.runs.items()))
+            expected = "" if owner == me.acts_in else "not_found"
+            await self.call(me, "runtime.RunService/GetRun", {"runId": run_id}, expected)
+
+    async def watch(self, me: Person, org_id: str, *_: Any) -> None:
+        topics = [f"org:{org_id}:runs", f"user:{me.user_id}:runs"]
+        answer = await self.call(me, "control.SyncTokenService/MintSyncToken", {"topics": topics})
+        granted = [grant.get("granted", False) for grant in answer["grants"]]
+        assert granted == [org_id == me.acts_in, True]
+
+    async def make_key(self, me: Person, *_: Any) -> None:
+        expected = "" if self.orgs[me.acts_in].role(me) in ADMINS else "org_scope_denied"
+        method = "control.ServiceAccountService/CreateServiceAccount"
+        made = await self.call(me, method, {"name": "n"}, expected)
+        assert expected or made["serviceAccount"]["orgId"] == me.acts_in
+
+    # ------------------------------------------------------------------------------------------------- walking
+
+    async def go(self, steps: int) -> None:
+        """Take so many steps, and more until each method has been called with success."""
+        ways: list[Callable[..., Awaitable[None]]] = [
+            *(self.create, self.rename, self.delete, self.make_key, self.watch),
+            *(self.transfer, self.set_role, self.look, self.leave, self.remove) * 3,
+            *(self.restore, self.switch) * 4,
+            *(self.invite, self.work, self.answer) * 6,
+        ]
+        for step in count():
+            if step >= steps and {name for name, reason in self.seen if not reason} >= WALKED:
+                return
+            assert step < MOST_STEPS
+            if step % 50 == 0:
+                await self._a_day_passes()
+            shared = {key: org for key, org in self.orgs.items() if not org.personal}
+            chosen = shared if shared and self.chance.random() < 0.85 else self.orgs
+            org_id, org = self.chance.choice(list(chosen.items()))
+            me, other = self._somebody(org), self._somebody(org)
+            await self.chance.choice(ways)(me, org_id, org, other)
+            assert all("owner" in one.members.values() for one in self.orgs.values())
+
+    async def _a_day_passes(self) -> None:
+        """For the limits of invitations: nothing else goes by when they were made."""
+        await self.admin.execute("UPDATE control.invitations SET created_at = created_at - interval '1 day'")
+        self.invited.clear()
+        for org in self.orgs.values():
+            org.invited = 0
+
+    def _somebody(self, org: Org) -> Person:
+        members = [self.people[user_id] for user_id in org.members]
+        return self.chance.choice(members if self.chance.random() < 0.6 else list(self.people.values()))
+
+
+def _denied(org: Org, me: Person, roles: tuple[str, ...]) -> str:
+    role = org.role(me)
+    return "" if role in roles else "org_scope_denied" if role else "not_found"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", [20261127, 7])
+async def test_nobody_gets_anything_in_an_org_but_by_being_a_member(
+    control_database: Database, admin: Any, tmp_path: Path, seed: int
+) -> None:
+    async with running_control(control_database, tmp_path, **ROOM) as control:
+        walk = Walk(control, admin, random.Random(seed))
+        await walk.begin()
+        await walk.go(STEPS)
+    assert {reason for _, reason in walk.seen} >= {"not_found", "org_scope_denied", "org_deleted", "personal_org"}
