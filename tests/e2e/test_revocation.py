@@ -26,12 +26,11 @@ from oa_platform.config.ports import PORT_OFFSETS
 from oa_runlog.events import ExecSpec, RunSpec
 from oa_testing.postgres import FAST, free_port
 from oa_testing.stack import StackUnderTest
-from services.khala_gateway.tests.harness import Client as Socket
+from tests.e2e.devices import REVOKED, Device
 from tests.e2e.world import RUN_TIMEOUT_S, STEP_TIMEOUT_S, Counting, Tail, World, signed_in
 
 pytestmark = pytest.mark.long
 
-REVOKED = ("token_revoked", 4401)
 NEVER_LOST = {
     "OA_WORKER_LOST_MS": "3600000",
     "OA_ATTEMPT_BACKOFF_MS": "3600000",
@@ -51,35 +50,6 @@ async def stack(scratch: Path) -> AsyncIterator[StackUnderTest]:
     await stack.start()
     yield stack
     await stack.stop()
-
-
-class Device:
-    """A device on which somebody watches a run, with sockets of its own."""
-
-    def __init__(self, client: Client, topic: str) -> None:
-        self._client = client
-        self._topic = topic
-
-    @property
-    def session_id(self) -> str:
-        return self._client.auth.credentials().session_id
-
-    async def grant(self) -> SyncGrant:
-        """A sync token for the run."""
-        return await self._client.commands.sync_token([self._topic], surface="cli")
-
-    async def socket(self, grant: SyncGrant) -> Socket:
-        """One that has said hello with this token."""
-        socket = await Socket.open(grant.khala_url)
-        await socket.send(frames.Hello(grant.token, self._client.auth.device_id, "test/1"))
-        return socket
-
-    async def watching(self) -> Socket:
-        """A socket that gets the run's events, with a token of its own."""
-        socket = await self.socket(await self.grant())
-        await socket.next(frames.Welcome)
-        await socket.follow(self._topic)
-        return socket
 
 
 async def _waiting_run(world: World) -> str:

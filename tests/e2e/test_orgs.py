@@ -1,0 +1,164 @@
+"""Two people in one org: what one of them loses there is over at once, and what is left goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from oa_base.refusal import Refusal
+from oa_client.follow.subscription import Subscription
+from oa_khala import frames
+from oa_khala.topics import run_events
+from oa_platform.config.ports import PORT_OFFSETS
+from oa_testing.postgres import FAST, free_port
+from oa_testing.stack import StackUnderTest
+from tests.e2e.devices import REVOKED, Device
+from tests.e2e.world import RUN_TIMEOUT_S, STEP_TIMEOUT_S, Tail, World, signed_in
+
+pytestmark = pytest.mark.long
+
+
+@pytest_asyncio.fixture
+async def stack(scratch: Path) -> AsyncIterator[StackUnderTest]:
+    stack = StackUnderTest(scratch / "home", port_base=free_port(tuple(PORT_OFFSETS.values())), postgres_settings=FAST)
+    await stack.start()
+    yield stack
+    await stack.stop()
+
+
+class Team:
+    """An org of Ada's that Bob is in; both act in it."""
+
+    def __init__(self, ada: World, bob: World, org_id: str) -> None:
+        self.ada, self.bob, self.org_id = ada, bob, org_id
+
+    @classmethod
+    async def of(cls, worlds: AsyncExitStack, stack: StackUnderTest, folder: Path, role: str) -> Team:
+        """Both sign in; Bob is invited, accepts, and both switch."""
+        ada = await worlds.enter_async_context(signed_in(stack, folder / "ada", "ada@example.org"))
+        bob = await worlds.enter_async_context(signed_in(stack, folder / "bob", "bob@example.org"))
+        org = await ada.client.commands.orgs.create("team")
+        invited = await ada.client.commands.orgs.invite(org.org_id, "Bob@example.org", role)
+        (got,) = await bob.client.commands.orgs.own_invitations()
+        assert (got.invitation_id, got.org_name, got.inviter) == (invited.invitation_id, "team", "ada@example.org")
+        assert (await bob.client.commands.orgs.accept(got.invitation_id)).role == role
+        for world in (ada, bob):
+            await world.client.auth.switch_org(org.org_id)
+            assert world.client.auth.credentials().org_id == org.org_id
+        return cls(ada, bob, org.org_id)
+
+    @property
+    def bob_id(self) -> str:
+        return self.bob.client.auth.credentials().user_id
+
+
+async def _followed(world: World, run_id: str, ends: Tail) -> asyncio.Task[None]:
+    """Following that has seen the run's first event."""
+    begun = asyncio.Event()
+
+    async def begin(_: Subscription, seq: int) -> None:
+        begun.set()
+
+    following = asyncio.create_task(world.follow(ends, world.open_store(), begin))
+    await begun.wait()
+    return following
+
+
+async def test_who_is_removed_while_watching_sees_no_more_and_goes_on_in_the_own_org(
+    stack: StackUnderTest, tmp_path: Path
+) -> None:
+    async with AsyncExitStack() as worlds, asyncio.timeout(RUN_TIMEOUT_S):
+        team = await Team.of(worlds, stack, tmp_path, "member")
+        ada, bob = team.ada.client, team.bob.client
+        run = await ada.commands.start_exec(["true"])
+        watchers = Device(ada, run_events(run.run_id)), Device(bob, run_events(run.run_id))
+        staying, ending = [await watcher.watching() for watcher in watchers]
+        spare = await watchers[1].grant()
+        following = await _followed(team.bob, run.run_id, Tail(run.run_id))
+
+        await ada.commands.orgs.remove(team.org_id, team.bob_id)
+
+        assert await ending.close_code() == REVOKED
+        assert await (await watchers[1].socket(spare)).close_code() == REVOKED
+        with pytest.raises(Refusal) as ended:
+            await following
+        assert ended.value.reason == "org_changed"
+        await staying.send(frames.Ping(7))
+        assert (await staying.next(frames.Heartbeat)).nonce == 7, "the others go on watching"
+        with pytest.raises(Refusal) as refused:
+            await bob.commands.run(run.run_id)
+        assert refused.value.reason == "not_found"
+        own = await bob.commands.start_exec(["true"])
+        assert own.document["orgId"] == bob.auth.credentials().org_id != team.org_id
+        with pytest.raises(Refusal) as refused:
+            await bob.auth.switch_org(team.org_id)
+        assert refused.value.reason == "not_found"
+
+
+async def test_nothing_is_done_in_another_org_than_it_was_meant_for(stack: StackUnderTest, tmp_path: Path) -> None:
+    async with AsyncExitStack() as worlds, asyncio.timeout(RUN_TIMEOUT_S):
+        team = await Team.of(worlds, stack, tmp_path, "member")
+        await team.ada.client.commands.orgs.remove(team.org_id, team.bob_id)
+        with pytest.raises(Refusal) as refused:
+            await team.bob.client.commands.start_exec(["true"])
+        assert refused.value.reason == "org_changed"
+        assert (await team.bob.client.commands.runs()).runs == ()
+
+
+async def test_who_may_less_gets_another_token_and_goes_on_watching(stack: StackUnderTest, tmp_path: Path) -> None:
+    async with AsyncExitStack() as worlds, asyncio.timeout(RUN_TIMEOUT_S):
+        team = await Team.of(worlds, stack, tmp_path, "admin")
+        ada, bob = team.ada.client, team.bob.client
+        run = await ada.commands.start_exec(["true"])
+        device, tail = Device(bob, run_events(run.run_id)), Tail(run.run_id)
+        socket = await device.watching()
+        following = await _followed(team.bob, run.run_id, tail)
+
+        await ada.commands.orgs.set_role(team.org_id, team.bob_id, "viewer")
+
+        assert await socket.close_code() == REVOKED
+        fresh = await device.watching()
+        with pytest.raises(Refusal) as refused:
+            await bob.commands.cancel(run.run_id)
+        assert refused.value.reason == "org_scope_denied"
+        await ada.commands.cancel(run.run_id)
+        await following
+        assert tail.finish is not None
+        assert tail.breaks >= 1
+        await fresh.send(frames.Ping(7))
+        assert (await fresh.next(frames.Heartbeat)).nonce == 7
+
+
+async def test_a_deleted_org_ends_its_sockets_and_workers_until_it_is_restored(
+    stack: StackUnderTest, tmp_path: Path
+) -> None:
+    async with AsyncExitStack() as worlds, asyncio.timeout(RUN_TIMEOUT_S):
+        team = await Team.of(worlds, stack, tmp_path, "member")
+        ada, bob = team.ada.client, team.bob.client
+        account = await ada.commands.create_service_account("ci")
+        before = await ada.commands.start_exec(["true"])
+        tail = Tail(before.run_id)
+        async with team.ada.worker(account.api_key) as worker:
+            await team.ada.follow(tail, team.ada.open_store())
+            watching = await Device(bob, run_events(before.run_id)).watching()
+
+            await ada.commands.orgs.delete(team.org_id)
+
+            assert await watching.close_code() == REVOKED
+            assert await asyncio.to_thread(worker.wait, STEP_TIMEOUT_S) != 0, "it ends by itself"
+        with pytest.raises(Refusal) as refused:
+            await ada.commands.start_exec(["true"])
+        assert refused.value.reason == "org_changed"
+        await ada.commands.orgs.restore(team.org_id)
+        await ada.auth.switch_org(team.org_id)
+        async with team.ada.worker(account.api_key):
+            after = await ada.commands.start_exec(["true"])
+            tail = Tail(after.run_id)
+            await team.ada.follow(tail, team.ada.open_store())
+        assert tail.finish is not None
+        assert tail.finish.outcome == "succeeded"
