@@ -20,6 +20,7 @@ from oa_platform.auth.authenticator import Authenticator
 from oa_platform.auth.identity import current_principal
 from oa_platform.auth.jwks import StaticKeys
 from oa_platform.auth.keys import SigningKey, dump_key, generate_key, load_key
+from oa_platform.auth.revocations import Revocations
 from oa_platform.auth.tokens import TokenVerifier
 from oa_platform.config.loading import load
 from oa_platform.config.shared import GrpcServerSettings, token_hash
@@ -154,10 +155,16 @@ def field_of(response: httpx.Response) -> str:
 
 
 @asynccontextmanager
-async def small_runtime(port: int, key: SigningKey, servicer: SmallRuntime) -> AsyncIterator[None]:
-    """The small runtime on a port."""
+async def small_runtime(
+    port: int,
+    key: SigningKey,
+    servicer: SmallRuntime,
+    clock: Clock | None = None,
+    revocations: Revocations | None = None,
+) -> AsyncIterator[None]:
+    """The small runtime on a port; it knows of these revocations."""
     defaults = load(GrpcServerSettings, {"OA_GRPC_ADDRESS": f"{LOOPBACK}:{port}", "OA_GRPC_CALL_DRAIN_S": "0"})
-    verifier = TokenVerifier(StaticKeys([key.public_key]), SystemClock())
+    verifier = TokenVerifier(StaticKeys([key.public_key]), clock or SystemClock(), revocations=revocations)
     accepted = {token_hash(CONTROL_TOKEN): "control"}
     server = GrpcServer(defaults, Authenticator("runtime", accepted, verifier))
     server.register(run_service_pb2_grpc.add_RunServiceServicer_to_server, servicer)

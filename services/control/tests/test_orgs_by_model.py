@@ -77,8 +77,8 @@ class Org:
         return "personal_org" if self.personal else "org_deleted" if self.deleted else ""
 
 
-class Walk:
-    """One random walk, with its model."""
+class People:
+    """Everybody, what they share, and what the model knows of it."""
 
     def __init__(self, control: Control, admin: Any, chance: random.Random) -> None:
         self.control = control
@@ -131,7 +131,21 @@ class Walk:
             if person.acts_in == org_id:
                 person.acts_in = person.own_org
 
-    # ------------------------------------------------------------------------------------------------- steps
+    async def a_day_passes(self) -> None:
+        """Only for the limits of invitations: nothing else goes by when they were made."""
+        await self.admin.execute("UPDATE control.invitations SET created_at = created_at - interval '1 day'")
+        self.invited.clear()
+        for org in self.orgs.values():
+            org.invited = 0
+
+    def somebody(self, org: Org) -> Person:
+        """Anybody, more often a member."""
+        members = [self.people[user_id] for user_id in org.members]
+        return self.chance.choice(members if self.chance.random() < 0.6 else list(self.people.values()))
+
+
+class Walk(People):
+    """One random walk through all that can be done."""
 
     async def create(self, me: Person, *_: Any) -> None:
         if sum(not org.personal for org in self.orgs.values()) >= PEOPLE - 1:
@@ -275,8 +289,6 @@ class Walk:
         made = await self.call(me, method, {"name": "n"}, expected)
         assert expected or made["serviceAccount"]["orgId"] == me.acts_in
 
-    # ------------------------------------------------------------------------------------------------- walking
-
     async def go(self, steps: int) -> None:
         """Take so many steps, and more until each method has been called with success."""
         ways: list[Callable[..., Awaitable[None]]] = [
@@ -290,24 +302,13 @@ class Walk:
                 return
             assert step < MOST_STEPS
             if step % 50 == 0:
-                await self._a_day_passes()
+                await self.a_day_passes()
             shared = {key: org for key, org in self.orgs.items() if not org.personal}
             chosen = shared if shared and self.chance.random() < 0.85 else self.orgs
             org_id, org = self.chance.choice(list(chosen.items()))
-            me, other = self._somebody(org), self._somebody(org)
+            me, other = self.somebody(org), self.somebody(org)
             await self.chance.choice(ways)(me, org_id, org, other)
             assert all("owner" in one.members.values() for one in self.orgs.values())
-
-    async def _a_day_passes(self) -> None:
-        """For the limits of invitations: nothing else goes by when they were made."""
-        await self.admin.execute("UPDATE control.invitations SET created_at = created_at - interval '1 day'")
-        self.invited.clear()
-        for org in self.orgs.values():
-            org.invited = 0
-
-    def _somebody(self, org: Org) -> Person:
-        members = [self.people[user_id] for user_id in org.members]
-        return self.chance.choice(members if self.chance.random() < 0.6 else list(self.people.values()))
 
 
 def _denied(org: Org, me: Person, roles: tuple[str, ...]) -> str:

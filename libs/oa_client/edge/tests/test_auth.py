@@ -67,7 +67,10 @@ class Control:
 
     def __init__(self) -> None:
         self.number = 0
+        self.acts_in = ""
+        self.token_org = ""
         self.refresh_refusal: Refusal | None = None
+        self.switch_answer: Refusal | None = None
 
     def __call__(self, method: str, body: bytes, token: str) -> Message | Refusal:
         match method:
@@ -85,7 +88,15 @@ class Control:
                 if pb.RefreshSessionRequest.FromString(body).refresh_token != f"refresh-{self.number}":
                     return Refusal("token_replay", "an old one")
                 self.number += 1
-                return pb.RefreshSessionResponse(tokens=tokens(self.number))
+                self.token_org = self.acts_in
+                granted = tokens(self.number)
+                granted.org_id = self.acts_in
+                return pb.RefreshSessionResponse(tokens=granted)
+        if token == f"access-{self.number}" and self.token_org != self.acts_in:
+            return Refusal("org_changed", "another org")
+        if method == "SwitchOrg" and token == f"access-{self.number}":
+            self.acts_in = session_service_pb2.SwitchOrgRequest.FromString(body).org_id
+            return self.switch_answer or session_service_pb2.SwitchOrgResponse()
         if token != f"access-{self.number}":
             return Refusal("token_expired", "too old")
         return session_service_pb2.GetCallerResponse(email=f"seen with {token}")
@@ -305,3 +316,40 @@ async def test_a_call_that_may_be_repeated_is_repeated_for_a_moment(
     with pytest.raises(Refusal):
         await edge.call("x/Y", request, response, attempts=3)
     assert http.count("Y") == 6
+
+
+async def test_switching_takes_a_token_of_the_other_org(auth: Auth, http: FakeHttp, control: Control) -> None:
+    await sign_in(auth)
+    await auth.switch_org("org_2")
+    assert auth.credentials().org_id == "org_2"
+    assert await whoami(auth, http) == "seen with access-1"
+
+
+async def test_a_switch_whose_answer_was_lost_is_a_switch(auth: Auth, http: FakeHttp, control: Control) -> None:
+    await sign_in(auth)
+    control.switch_answer = Refusal("unavailable", "lost", retry_after_ms=1)
+    await auth.switch_org("org_2")
+    assert auth.credentials().org_id == "org_2"
+    assert http.count("SwitchOrg") == 2
+
+
+async def test_a_call_for_one_org_is_not_made_in_another(auth: Auth, http: FakeHttp, control: Control) -> None:
+    await sign_in(auth)
+    control.acts_in = "org_own"
+    with pytest.raises(Refusal) as refused:
+        await whoami(auth, http)
+    assert refused.value.reason == "org_changed"
+    assert http.count("GetCaller") == 1
+    assert auth.credentials().org_id == "org_own"
+    assert await whoami(auth, http) == "seen with access-1", "the next call is one for the org that is kept now"
+
+
+async def test_a_token_that_has_expired_is_not_renewed_into_another_org(
+    auth: Auth, http: FakeHttp, control: Control
+) -> None:
+    await sign_in(auth)
+    control.acts_in = "org_own"
+    with pytest.raises(Refusal) as refused:
+        await auth.renewed("access-0")
+    assert refused.value.reason == "org_changed"
+    assert auth.credentials().access_token == "access-1"

@@ -12,7 +12,7 @@ import pytest
 from oa_base.identity import PrincipalKind, TokenKind
 from oa_khala.topics import RUN_EVENTS, Topic
 from oa_platform.auth.keys import generate_key
-from oa_platform.auth.tokens import TOKEN_KINDS
+from oa_platform.auth.tokens import TOKEN_KINDS, issued_s
 from openagents.control.v1 import claims_pb2
 from services.control.policy.domain import Scope, StandingPrincipal
 from services.control.tokens import app
@@ -79,3 +79,19 @@ def test_a_service_is_called_with_what_the_caller_may_do_now_and_no_more() -> No
     issuer = TokenIssuer(JwtSigner(generate_key()))
     assert claims_in(issuer.for_session(PERSON, "ses_1.0", NOW).token)["scopes"] == ["runs.read", "runs.write"]
     assert claims_in(issuer.for_upstream(PERSON, "runtime", NOW).token)["scopes"] == ["runs.read"]
+
+
+def test_every_token_says_the_millisecond_at_which_it_was_issued() -> None:
+    issuer = TokenIssuer(JwtSigner(generate_key()))
+    issued = (
+        issuer.for_session(PERSON, "ses_1.0", NOW),
+        issuer.for_service_account(PERSON, NOW),
+        issuer.for_worker("sva_1", "org_1", NOW),
+        issuer.for_upstream(PERSON, "runtime", NOW),
+        issuer.for_topics(PERSON, ["user:usr_1:runs"], [], "cli", NOW, NOW + timedelta(minutes=5)),
+    )
+    for (message, kind), token in zip(TOKEN_KINDS.items(), (issued[0], issued[3], issued[2], issued[4]), strict=True):
+        claims = claims_in(token.token)
+        assert (claims["iat"], claims["iat_ms"]) == (int(NOW.timestamp()), 999), kind
+        said = message(iat=claims["iat"], iat_ms=claims["iat_ms"])  # type: ignore[arg-type]
+        assert issued_s(said) == pytest.approx(NOW.timestamp(), abs=0.001)
