@@ -14,8 +14,6 @@ import pytest
 import pytest_asyncio
 
 from oa_base.refusal import Refusal
-from oa_client.client import Client
-from oa_client.core.models import SyncGrant
 from oa_client.core.schedules import Every
 from oa_client.cpython.files import ClientHome
 from oa_client.cpython.site import Site

@@ -175,7 +175,9 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The service is accepted here, and may not call this method. The metadata says
     which method (method) and who may (callers).
     """
-    REASON_ORG_CHANGED: _Reason.ValueType  # 119
+    REASON_SURFACE_POLICY_DENIED: _Reason.ValueType  # 119
+    """A token for this surface may not open all topics of an owner: name the topics."""
+    REASON_ORG_CHANGED: _Reason.ValueType  # 120
     """The session acts in another org than the token: get a new token, and look at its
     org before sending the same request again.
     """
@@ -398,7 +400,9 @@ REASON_CALLER_NOT_ALLOWED: Reason.ValueType  # 118
 """The service is accepted here, and may not call this method. The metadata says
 which method (method) and who may (callers).
 """
-REASON_ORG_CHANGED: Reason.ValueType  # 119
+REASON_SURFACE_POLICY_DENIED: Reason.ValueType  # 119
+"""A token for this surface may not open all topics of an owner: name the topics."""
+REASON_ORG_CHANGED: Reason.ValueType  # 120
 """The session acts in another org than the token: get a new token, and look at its
 org before sending the same request again.
 """

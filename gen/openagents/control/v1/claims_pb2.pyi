@@ -245,6 +245,35 @@ class SyncTokenClaims(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class TopicGrant(_message.Message):
+        """Topics of one form."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        FORM_FIELD_NUMBER: _builtins.int
+        IDS_FIELD_NUMBER: _builtins.int
+        form: _builtins.str
+        """The topics' form, with * where the id stands: "run:*:events"."""
+        @_builtins.property
+        def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+            """Ids that stand for *, each of one topic: `run_…`. The id of an owner (`usr_…`,
+            `sva_…`, `org_…`) in the place of a run's or a worker's stands for all that
+            belong to that owner in the token's org, also those that are made later.
+            """
+
+        def __init__(
+            self,
+            *,
+            form: _builtins.str = ...,
+            ids: _abc.Iterable[_builtins.str] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["form", b"form", "ids", b"ids"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ISS_FIELD_NUMBER: _builtins.int
     SUB_FIELD_NUMBER: _builtins.int
     AUD_FIELD_NUMBER: _builtins.int
@@ -259,6 +288,7 @@ class SyncTokenClaims(_message.Message):
     DEVICE_ID_FIELD_NUMBER: _builtins.int
     SURFACE_FIELD_NUMBER: _builtins.int
     CLAIMS_VERSION_FIELD_NUMBER: _builtins.int
+    GRANTS_FIELD_NUMBER: _builtins.int
     IAT_MS_FIELD_NUMBER: _builtins.int
     iss: _builtins.str
     """Issuer: "openagents-control"."""
@@ -283,7 +313,9 @@ class SyncTokenClaims(_message.Message):
     surface: _builtins.str
     """Kind of surface, for example "cli"."""
     claims_version: _builtins.int
-    """Version of these claims: 1."""
+    """Version of these claims: 1 or 2. Control makes version 1, which every release
+    reads, for few topics that are all named.
+    """
     iat_ms: _builtins.int
     """Milliseconds of the second `iat` at which it was issued: what was revoked in the
     same second ended before or after. Absent from servers before this field.
@@ -294,7 +326,13 @@ class SyncTokenClaims(_message.Message):
 
     @_builtins.property
     def topics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Topics that may be subscribed."""
+        """Topics that may be subscribed, in version 1; empty in version 2."""
+
+    @_builtins.property
+    def grants(self) -> _containers.RepeatedCompositeFieldContainer[Global___SyncTokenClaims.TopicGrant]:
+        """What may be subscribed, in version 2; absent in version 1. A form that the
+        reader does not know grants nothing.
+        """
 
     def __init__(
         self,
@@ -313,11 +351,12 @@ class SyncTokenClaims(_message.Message):
         device_id: _builtins.str = ...,
         surface: _builtins.str = ...,
         claims_version: _builtins.int = ...,
+        grants: _abc.Iterable[Global___SyncTokenClaims.TopicGrant] | None = ...,
         iat_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aud", b"aud", "claims_version", b"claims_version", "device_id", b"device_id", "exp", b"exp", "iat", b"iat", "iat_ms", b"iat_ms", "iss", b"iss", "jti", b"jti", "nbf", b"nbf", "org_id", b"org_id", "scopes", b"scopes", "session_id", b"session_id", "sub", b"sub", "surface", b"surface", "topics", b"topics"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aud", b"aud", "claims_version", b"claims_version", "device_id", b"device_id", "exp", b"exp", "grants", b"grants", "iat", b"iat", "iat_ms", b"iat_ms", "iss", b"iss", "jti", b"jti", "nbf", b"nbf", "org_id", b"org_id", "scopes", b"scopes", "session_id", b"session_id", "sub", b"sub", "surface", b"surface", "topics", b"topics"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

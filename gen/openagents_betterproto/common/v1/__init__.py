@@ -195,7 +195,12 @@ class Reason(betterproto.Enum):
      which method (method) and who may (callers).
     """
 
-    ORG_CHANGED = 119
+    SURFACE_POLICY_DENIED = 119
+    """
+    A token for this surface may not open all topics of an owner: name the topics.
+    """
+
+    ORG_CHANGED = 120
     """
     The session acts in another org than the token: get a new token, and look at its
      org before sending the same request again.

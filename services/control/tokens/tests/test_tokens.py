@@ -10,9 +10,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from oa_base.identity import PrincipalKind, TokenKind
-from oa_khala.topics import RUN_EVENTS, Topic
+from oa_khala.topics import RUN_EVENTS, Topic, parse_topic, user_runs
 from oa_platform.auth.keys import generate_key
 from oa_platform.auth.tokens import TOKEN_KINDS, issued_s
+from oa_platform.system.ids import new_id
 from openagents.control.v1 import claims_pb2
 from services.control.policy.domain import Scope, StandingPrincipal
 from services.control.tokens import app
@@ -88,7 +89,7 @@ def test_every_token_says_the_millisecond_at_which_it_was_issued() -> None:
         issuer.for_service_account(PERSON, NOW),
         issuer.for_worker("sva_1", "org_1", NOW),
         issuer.for_upstream(PERSON, "runtime", NOW),
-        issuer.for_topics(PERSON, ["user:usr_1:runs"], [], "cli", NOW, NOW + timedelta(minutes=5)),
+        issuer.for_topics(PERSON, [parse_topic(user_runs(new_id("usr")))], [], "cli", NOW, NOW + timedelta(minutes=5)),
     )
     for (message, kind), token in zip(TOKEN_KINDS.items(), (issued[0], issued[3], issued[2], issued[4]), strict=True):
         claims = claims_in(token.token)
