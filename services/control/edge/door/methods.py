@@ -30,6 +30,7 @@ from openagents.runtime.v1 import (
     run_service_pb2,
     schedule_service_pb2,
     worker_service_pb2,
+    worker_watch_service_pb2,
 )
 from services.control.edge.limits import CallClass
 from services.control.policy.domain import Access, AnyPrincipal, Public, Scope, Scoped
@@ -48,6 +49,7 @@ FILES: tuple[FileDescriptor, ...] = (
     replay_service_pb2.DESCRIPTOR,
     schedule_service_pb2.DESCRIPTOR,
     worker_service_pb2.DESCRIPTOR,
+    worker_watch_service_pb2.DESCRIPTOR,
     log_service_pb2.DESCRIPTOR,
     read_service_pb2.DESCRIPTOR,
 )

@@ -22,6 +22,7 @@ from oa_testing.waiting import PATIENCE_S
 from services.control.audit.app import MAX_NETWORKS, OTHER_NETWORKS
 from services.control.edge.app import CallRates
 from services.control.edge.domain import Room, is_same_origin
+from services.control.edge.door import body
 from services.control.edge.door.protocol import Connections
 from services.control.edge.limits import BODIES_PER_CALL, CallClass
 from services.control.tests.cases import Cases
@@ -59,7 +60,14 @@ async def slow_requests(control: Control, count: int, from_address: str) -> Asyn
             writer.close()
 
 
+@pytest.fixture
+def patience_with_bodies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow machine takes longer to send all the slow requests than the first of them are waited for."""
+    monkeypatch.setattr(body, "BODY_GRACE_S", 4 * PATIENCE_S)
+
+
 @pytest.mark.parametrize("from_address", ["127.0.0.1", "127.0.0.2"])
+@pytest.mark.usefixtures("patience_with_bodies")
 async def test_slow_strangers_stop_nobody_who_is_known(
     control_database: Database, tmp_path: Path, from_address: str
 ) -> None:
@@ -88,6 +96,7 @@ async def test_slow_strangers_stop_nobody_who_is_known(
                 assert (await control.call(START, GOOD | {"email": "bob@example.org"})).status_code == 200
 
 
+@pytest.mark.usefixtures("patience_with_bodies")
 async def test_a_network_has_a_limited_number_of_connections(control_database: Database, tmp_path: Path) -> None:
     async with running_control(
         control_database, tmp_path, OA_HTTP_MAX_CONNECTIONS_OF_NETWORK="4", OA_HTTP_BODY_TIMEOUT_S="60"
