@@ -21,11 +21,11 @@ from oa_testing.stack import StackUnderTest
 pytestmark = pytest.mark.long
 
 
-async def signed_in(stack: StackUnderTest, home: Path) -> Program:
+async def signed_in(stack: StackUnderTest, home: Path, email: str = "ann@example.org") -> Program:
     program = Program.of_a_person(home, stack)
-    done = await program("login", "--dev", "--email", "ann@example.org", "--json")
+    done = await program("login", "--dev", "--email", email, "--json")
     assert done.status == Exit.OK, done.stderr
-    assert done.documents[0]["email"] == "ann@example.org"
+    assert done.documents[0]["email"] == email
     return program
 
 
@@ -297,3 +297,53 @@ async def test_the_demo_tells_the_whole_path_and_proves_it(tmp_path: Path, stack
     plain = await program("demo", "--once", "--", "echo", "hello")
     assert "│ hello" in plain.stdout.decode()
     assert b"\x1b" not in plain.stdout
+
+
+async def test_two_people_share_an_org(stack: StackUnderTest, tmp_path: Path) -> None:
+    homes = tmp_path / "ann", tmp_path / "bob"
+    for home in homes:
+        home.mkdir()
+    ann, bob = await signed_in(stack, homes[0]), await signed_in(stack, homes[1], "bob@example.org")
+    made = await ann("org", "create", "Search team", "--switch", "--json")
+    org_id = made.documents[0]["orgId"]
+    run_id = (await ann("run", "start", "--detach", "true")).stdout.decode().strip()
+    assert (await bob("run", "show", run_id)).status == Exit.REFUSED
+    assert (await bob("org", "switch", org_id, "--json")).error["reason"] == "not_found"
+
+    assert (
+        b"Invited bob@example.org as viewer"
+        in (await ann("member", "invite", "Bob@example.org", "--role", "viewer")).stdout
+    )
+    assert b"bob@example.org" in (await ann("invitation", "list", "--sent")).stdout
+    got = await bob("invitation", "list", "--json")
+    assert (got.documents[0]["orgName"], got.documents[0]["inviterEmail"]) == ("Search team", "ann@example.org")
+    assert (await ann("invitation", "resend", got.documents[0]["invitationId"], "--json")).error[
+        "reason"
+    ] == "rate_limited"
+    assert (await bob("invitation", "accept", got.documents[0]["invitationId"], "--switch")).status == Exit.OK
+    assert (await bob("run", "show", run_id)).status == Exit.OK
+    denied = await bob("run", "start", "--json", "--detach", "true")
+    assert (denied.status, denied.error["reason"]) == (Exit.REFUSED, "org_scope_denied")
+
+    members = {each["email"]: each["userId"] for each in (await ann("member", "list", "--json")).documents}
+    assert set(members) == {"ann@example.org", "bob@example.org"}
+    assert (await ann("org", "leave", org_id, "--json")).error["reason"] == "last_owner"
+    assert (await ann("member", "role", members["bob@example.org"], "member")).status == Exit.OK
+    assert (await bob("run", "start", "--detach", "true")).status == Exit.OK
+    assert (await ann("org", "rename", org_id, "Search")).stdout == f"{org_id} is called Search.\n".encode()
+    assert (await ann("org", "transfer", org_id, members["bob@example.org"])).status == Exit.OK
+    assert (await ann("org", "delete", org_id, "--json")).error["reason"] == "org_scope_denied"
+    assert (await bob("member", "remove", members["ann@example.org"])).status == Exit.OK
+    refused = await ann("run", "start", "--json", "--detach", "true")
+    assert refused.error["reason"] == "org_changed", "what was meant for the team is not done elsewhere"
+    assert (await ann("run", "start", "--detach", "true")).status == Exit.OK
+    assert len((await ann("org", "list", "--json")).documents) == 1
+
+    assert b"oa org restore" in (await bob("org", "delete", org_id)).stdout
+    closed = {each["orgId"]: each for each in (await bob("org", "list", "--json")).documents}
+    assert closed[org_id]["deleteTime"]
+    assert not closed[org_id]["active"]
+    assert (await bob("org", "switch", org_id, "--json")).error["reason"] == "org_deleted"
+    assert (await bob("org", "restore", org_id)).status == Exit.OK
+    assert (await bob("org", "switch", org_id)).status == Exit.OK
+    assert (await bob("run", "show", run_id)).status == Exit.OK

@@ -24,7 +24,7 @@ from openagents.control.v1 import (
 from services.control.audit.domain import Origin
 from services.control.calls.app import PACKAGE, Call, Handler, Handlers
 from services.control.policy.app import Gate
-from services.control.policy.domain import StandingPrincipal, known_scopes
+from services.control.policy.domain import Denied, StandingPrincipal, known_scopes
 
 _ADDERS: Mapping[str, Callable[..., None]] = {
     "AuthService": auth_service_pb2_grpc.add_AuthServiceServicer_to_server,
@@ -41,19 +41,24 @@ def register_all(server: GrpcServer, handlers: Handlers, gate: Gate) -> None:
     """Serve every handler. The server has asked for identity before a handler runs."""
     for service, add in _ADDERS.items():
         methods = {
-            name.rpartition("/")[2]: _method(handler, gate)
+            name.rpartition("/")[2]: _method(name, handler, gate)
             for name, handler in handlers.items()
             if name.startswith(f"{PACKAGE}.{service}/")
         }
         server.register(add, SimpleNamespace(**methods))
 
 
-def _method(handler: Handler, gate: Gate) -> Callable[[Any, Any], Awaitable[Message]]:
+def _method(name: str, handler: Handler, gate: Gate) -> Callable[[Any, Any], Awaitable[Message]]:
     async def call(request: Any, _context: Any) -> Message:
         caller = current_caller()
         if isinstance(caller, PersonCaller):
             principal = await gate.standing_now(_principal(caller.principal))
-            return await handler(request, Call(principal, Origin(current_request_id(), f"service:{caller.via}")))
+            origin = Origin(current_request_id(), f"service:{caller.via}")
+            try:
+                return await handler(request, Call(principal, origin))
+            except Denied as denied:
+                await gate.record_denied(principal, name, origin, denied.reason)
+                raise
         # Methods that are public outside need a service here, and no principal.
         return await handler(request, Call(None, Origin(current_request_id(), "service")))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from oa_base.refusal import Refusal
-from services.control.policy.domain import Role, role_scopes
+from services.control.policy.domain import Denied, Role, role_scopes
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Member:
 def require_may_give(actor: Role, role: Role) -> None:
     """Raises Refusal `org_scope_denied` for a role that only owners give and take away."""
     if role is Role.OWNER and actor is not Role.OWNER:
-        raise Refusal("org_scope_denied", "only an owner makes and unmakes owners; ask one")
+        raise Denied("org_scope_denied", "only an owner makes and unmakes owners; ask one")
 
 
 def require_role_change(actor: Role, before: Role, after: Role, owners: int) -> None:

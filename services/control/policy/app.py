@@ -64,10 +64,14 @@ class Gate:
         principal = await self.standing_now(verified.principal, verified.jti)
         denied = authorize(principal, access)
         if denied:
-            async with self._transactions.begin() as tx:
-                await tx.audit.add(by(principal, Action.CALL_DENIED, origin, method, denied.reason), self._clock.now())
+            await self.record_denied(principal, method, origin, denied.reason)
             raise Refusal(denied.reason, denied.message)
         return principal
+
+    async def record_denied(self, principal: StandingPrincipal, method: str, origin: Origin, reason: str) -> None:
+        """Put on record that a call was denied."""
+        async with self._transactions.begin() as tx:
+            await tx.audit.add(by(principal, Action.CALL_DENIED, origin, method, reason), self._clock.now())
 
     async def standing_now(self, principal: StandingPrincipal, jti: str = "") -> StandingPrincipal:
         """The principal with what its role gives it now. `jti` is that of the principal's own token, empty when a

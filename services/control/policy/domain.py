@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from oa_base.identity import Principal
+from oa_base.refusal import Refusal
 
 
 class Scope(StrEnum):
@@ -133,6 +134,11 @@ class Deny:
 
     reason: str
     message: str
+
+
+class Denied(Refusal):
+    """A denial that came up behind the gate, where only the use case knows whose org it is. The door that the call came
+    through has it put on record, as the gate does with its own."""
 
 
 def authorize(principal: StandingPrincipal | None, access: Access, resource: Resource | None = None) -> Deny | None:

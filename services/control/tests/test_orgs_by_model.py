@@ -325,4 +325,7 @@ async def test_nobody_gets_anything_in_an_org_but_by_being_a_member(
         walk = Walk(control, admin, random.Random(seed))
         await walk.begin()
         await walk.go(STEPS)
+    denied = sum(number for (_, reason), number in walk.seen.items() if reason == "org_scope_denied")
+    statement = "SELECT count(*) FROM control.audit_events WHERE action = 'call.denied' AND reason = 'org_scope_denied'"
+    assert await admin.fetchval(statement) == denied, "each denial is on record"
     assert {reason for _, reason in walk.seen} >= {"not_found", "org_scope_denied", "org_deleted", "personal_org"}

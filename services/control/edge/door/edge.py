@@ -26,7 +26,7 @@ from services.control.edge.door.codec import Codec, decode, encode
 from services.control.edge.door.methods import Method, Plane
 from services.control.edge.limits import EdgeLimits
 from services.control.policy.app import Gate
-from services.control.policy.domain import Public, StandingPrincipal
+from services.control.policy.domain import Denied, Public, StandingPrincipal
 from services.control.upstreams.app import Upstreams
 
 
@@ -119,6 +119,9 @@ class Edge:
         check_rules(message)
         try:
             return encode(codec, await self._handlers[method.name](message, call))
+        except Denied as denied:
+            await self._gate.record_denied(call.caller, method.name, call.origin, denied.reason)
+            raise
         except Refusal as refusal:
             if call.principal is None and refusal.info.grpc_code == "UNAUTHENTICATED":
                 self._refused.note(call.origin.network, refusal.reason)
