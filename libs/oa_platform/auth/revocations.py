@@ -44,6 +44,13 @@ class Revocation:
         is_partial = self.session_id or self.org_id or self.issued_before_s is not None
         return "" if is_partial else self.subject
 
+    def covers(self, other: Revocation) -> bool:
+        """Whether it ends all that `other` ends, matching the same."""
+        same = (self.session_id, self.subject, self.org_id) == (other.session_id, other.subject, other.org_id)
+        if not same or self.issued_before_s is None:
+            return same
+        return other.issued_before_s is not None and other.issued_before_s <= self.issued_before_s
+
     def ends(self, holder: TokenHolder) -> bool:
         """Whether it ends a token of this holder."""
         return (
@@ -91,7 +98,9 @@ class Revocations:
         self.position = position
         for revocation in revocations:
             known = self._by_name.setdefault(revocation.name, [])
-            if revocation not in known:
+            if not any(one.covers(revocation) for one in known):
+                # What is revoked again and again, like a role that goes up and down, takes the place of one.
+                known[:] = [one for one in known if not revocation.covers(one)]
                 known.append(revocation)
                 self._ages.append((now, revocation))
             self._tell(revocation)
@@ -131,10 +140,11 @@ class Revocations:
     def _forget(self, now: float) -> None:
         while self._ages and now - self._ages[0][0] > REVOCATION_KEPT_S:
             _, revocation = self._ages.popleft()
-            others = self._by_name[revocation.name]
-            others.remove(revocation)
+            others = self._by_name.get(revocation.name, [])
+            if revocation in others:
+                others.remove(revocation)
             if not others:
-                del self._by_name[revocation.name]
+                self._by_name.pop(revocation.name, None)
 
 
 def _names(holder: TokenHolder) -> Iterator[str]:

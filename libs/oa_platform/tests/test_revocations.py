@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -236,3 +237,24 @@ def test_ids_are_not_mixed_up() -> None:
     for session_id, subject, org_id in itertools.product(["", "x"], repeat=3):
         revocation = Revocation(session_id, subject, org_id)
         assert revocation.ends(TokenHolder("x", "x", "x")) == bool(session_id or subject or org_id)
+
+
+async def test_what_is_revoked_again_and_again_is_known_once() -> None:
+    clock = FakeClock()
+    revocations = Revocations(clock)
+    for number in range(1, 51):
+        revocations.take([Revocation(subject="usr_ada", org_id="org_1", issued_before_s=100.0 + number)], number)
+        await clock.advance(60)
+    assert len(revocations._by_name["usr_ada"]) == 1
+    revocations.take([Revocation(subject="usr_ada", org_id="org_1", issued_before_s=101.0)], 51)
+    newest = TokenHolder("usr_ada", "org_1", "ses_1", issued_s=149.9)
+    assert is_revoked(revocations, newest), "the newest of them counts"
+    assert not is_revoked(revocations, replace(newest, issued_s=150.0))
+    assert not is_revoked(revocations, replace(newest, org_id="org_2"))
+    await clock.advance(KEPT_S - 60)
+    revocations.take([], 52)
+    assert is_revoked(revocations, newest), "for as long as if it were the only one"
+    await clock.advance(61)
+    revocations.take([], 53)
+    assert not is_revoked(revocations, newest)
+    assert not revocations._by_name
