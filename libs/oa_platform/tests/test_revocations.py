@@ -251,7 +251,7 @@ async def test_what_is_revoked_again_and_again_is_known_once() -> None:
     assert is_revoked(revocations, newest), "the newest of them counts"
     assert not is_revoked(revocations, replace(newest, issued_s=150.0))
     assert not is_revoked(revocations, replace(newest, org_id="org_2"))
-    await clock.advance(KEPT_S - 60)
+    await clock.advance(REVOCATION_KEPT_S - 60)
     revocations.take([], 52)
     assert is_revoked(revocations, newest), "for as long as if it were the only one"
     await clock.advance(61)

@@ -75,6 +75,7 @@ def test_the_contract_decides_what_is_open_and_for_whom() -> None:
         "openagents.runtime.v1.WorkerService/ReadHeldRun",
         "openagents.runtime.v1.WorkerService/ExpireRequest",
         "openagents.runtime.v1.WorkerService/StartChild",
+        "openagents.runtime.v1.WorkerWatchService/WatchWorkers",
         "openagents.runtime.v1.LogService/TailLog",
         "openagents.runtime.v1.LogService/DescribeLog",
         "openagents.projection.v1.ReadService/ListCheckpoints",
