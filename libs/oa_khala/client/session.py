@@ -178,7 +178,7 @@ class ClientSession:
         if self.state is State.STOPPED:
             return []
         reasons = dict(token.refused)
-        for topic in self._connection.tokens.granted(token, at.now_ms):
+        for topic in sorted(self._connection.tokens.granted(token, at.now_ms)):
             self._out += self._topics.refuse(topic, reasons.get(topic, "forbidden_topic"))
         if self.state is State.NO_TOKEN:
             self._connection.dial(at)
