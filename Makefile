@@ -11,7 +11,7 @@ CMD ?=
 ONCE ?=
 BENCH ?= append tail catchup recovery khala_fanout khala_connect dispatch takeover worker_stream attached steps revocation sizing
 
-.PHONY: help run test busy order kills roll conformance bench sim lint proto-check gen fmt lock images images-test k8s-check baseline bootstrap codex clean distclean
+.PHONY: help run test busy order kills roll conformance bench sim lint proto-check gen fmt lock images images-test k8s-check baseline bootstrap codex typescript clean distclean
 
 help: ## list the targets
 	@printf 'OpenAgents Runtime\n\n'
@@ -26,6 +26,7 @@ run: bootstrap ## start the whole stack and show one real run (ONCE=1: then exit
 test: proto-check lint ## every check: contracts, lint, all tests (ARGS="-k name" picks tests)
 	@if ! command -v npm >/dev/null; then echo "no npm here: tests that drive a real Codex are skipped"; \
 	elif ! $(MAKE) --no-print-directory codex; then echo "Codex can't be installed: tests that drive it are skipped"; fi
+	@if [ ! -e $(TYPESCRIPT) ]; then echo "the TypeScript client is not installed: its tests are skipped"; fi
 	@tools/run_tests.sh $(ARGS)
 
 busy: bootstrap ## `make test` beside busy loops, to find what only a fast machine passes (ARGS="3 4 -k name": 3 times, 4 loops)
@@ -58,10 +59,11 @@ lint: bootstrap ## ruff, mypy --strict, the import rules
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports --no-logo
 
-proto-check: bootstrap ## buf lint, breaking changes against the baseline, gen/ up to date
+proto-check: bootstrap ## buf lint, breaking changes against the baseline, what is generated up to date
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(TYPESCRIPT) || true; fi
 	@$(PY) -m tools.proto_check
 
-gen: bootstrap ## generate gen/ from proto/, and the documents made from code
+gen: bootstrap ## generate gen/ and the TypeScript messages from proto/, and the documents made from code
 	@$(PY) -m tools.gen
 	@$(PY) -m tools.gen_docs
 
@@ -91,10 +93,18 @@ $(CODEX): tools/codex/package-lock.json
 	@npm ci --prefix tools/codex --omit=dev --no-audit --no-fund --loglevel=error
 	@touch $@
 
+TYPESCRIPT = clients/typescript/node_modules/.package-lock.json
+typescript: bootstrap $(TYPESCRIPT) ## the TypeScript client: compiled, held against the Python one, a gateway, Chromium (needs npm)
+	@$(PY) -m pytest -q -rs tests/typescript $(ARGS)
+$(TYPESCRIPT): clients/typescript/package-lock.json
+	@npm ci --prefix clients/typescript --no-audit --no-fund --loglevel=error
+	@touch $@
+
 clean: ## remove the stack's data and all caches
 	@[ ! -x $(PY) ] || $(PY) -m oa_localstack clean
-	@rm -rf .oa .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	@rm -rf .oa .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist \
+	  clients/typescript/build clients/typescript/dist
 	@find . -path ./$(VENV) -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean ## clean, and all that was installed
-	@rm -rf $(VENV) tools/codex/node_modules
+	@rm -rf $(VENV) tools/codex/node_modules clients/typescript/node_modules

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parent.parent
+NPM_BIN = REPO / "clients" / "typescript" / "node_modules" / ".bin"
+"""Where the generator of TypeScript is, once it is installed."""
 BUF_TIMEOUT_S = 120
 
 
@@ -17,7 +19,7 @@ def run_buf(cwd: Path, *arguments: str) -> str:
     """What `buf ARGUMENTS` prints, run in `cwd`. Raises BufError with its complaint when it fails."""
     bin_folder = Path(sys.executable).parent
     environment = {
-        "PATH": f"{bin_folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "PATH": os.pathsep.join((str(bin_folder), str(NPM_BIN), os.environ.get("PATH", os.defpath))),
         "HOME": os.environ.get("HOME", str(REPO)),
         "BUF_CACHE_DIR": str(REPO / ".venv" / "cache" / "buf"),
         "PYTHONPATH": str(REPO),

@@ -26,12 +26,12 @@ def breaking(root: Path) -> str:
 
 
 def generated(root: Path) -> str:
-    """How gen/ differs from what the contracts give; empty when it doesn't."""
+    """How what is generated differs from what the contracts give; empty when it doesn't."""
     try:
         lines = gen.check(root)
     except BufError as error:
         return str(error)
-    return "\n".join([*lines, "run `make gen`; gen/ is never edited by hand"]) if lines else ""
+    return "\n".join([*lines, "run `make gen`; what is generated is never edited by hand"]) if lines else ""
 
 
 GATES: dict[str, Callable[[Path], str]] = {"lint": lint, "breaking": breaking, "generated": generated}
@@ -55,6 +55,8 @@ def main() -> None:
         complaint = gate(root)
         failed = failed or bool(complaint)
         print(f"proto {name}: {'FAILED' if complaint else 'ok'}", *complaint.splitlines(), sep="\n  ")
+    if not gen.can_make_typescript():
+        print(gen.NO_TYPESCRIPT)
     raise SystemExit(1 if failed else 0)
 
 

@@ -17,7 +17,7 @@ FRAME = "proto/openagents/sync/v1/frame.proto"
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A copy of what the gates read."""
-    for name in ("proto", "gen"):
+    for name in ("proto", "gen", "clients/typescript/src/gen"):
         shutil.copytree(REPO / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path
 
@@ -106,6 +106,8 @@ def test_changed_contract_without_regeneration_is_refused(checkout: Path) -> Non
     complaint = proto_check.generated(checkout)
     assert "differs  gen/openagents/sync/v1/frame_pb2.py" in complaint
     assert "differs  gen/openagents_betterproto/sync/v1/__init__.py" in complaint
+    if gen.can_make_typescript():
+        assert "differs  clients/typescript/src/gen/openagents/sync/v1/frame_pb.ts" in complaint
 
 
 def test_contract_that_does_not_compile_fails_the_gate_with_its_place(checkout: Path) -> None:
@@ -134,7 +136,7 @@ def test_command_ends_with_status_1_and_names_the_gate(checkout: Path) -> None:
     assert "proto generated: FAILED" in done.stdout
 
 
-@pytest.mark.parametrize("name", ["buf.yaml", "buf.gen.yaml", "buf.gen.betterproto.yaml"])
+@pytest.mark.parametrize("name", ["buf.yaml", "buf.gen.yaml", "buf.gen.betterproto.yaml", "buf.gen.es.yaml"])
 def test_gates_name_nothing_remote(name: str) -> None:
     keys = [line.split("#")[0].strip().lstrip("- ") for line in (REPO / name).read_text("utf-8").splitlines()]
     assert not [key for key in keys if key.startswith(("deps:", "remote:"))]

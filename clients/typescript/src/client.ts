@@ -1,0 +1,277 @@
+/** Follows topics: drives the pure session over a WebSocket, a clock, and a source of tokens. */
+
+import { RUN_CHAINS } from "./core/chains.js";
+import { SESSION_LIMITS, type Apply, type Command, type Connect, type Instant, type SessionLimits } from "./core/commands.js";
+import { SCHEMA_VERSION, type Cursor } from "./core/frames.js";
+import { Session } from "./core/session.js";
+import type { Counts } from "./core/topics.js";
+import { MemoryCursors, type CursorStore } from "./cursors.js";
+import type { TokenSource } from "./control.js";
+import { Inbox, INBOX_LIMITS, type InboxLimits } from "./inbox.js";
+import { Refusal } from "./refusal.js";
+import { defaultWebSocket, Link, type WebSocketClass } from "./sockets.js";
+
+const BUILD_ID = "khala-ts/0.1.0";
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
+/** What happens to a topic that is followed, in order. */
+export type Update =
+  /** The next element. `snapshot`: it is the topic's whole state, and replaces what was there. */
+  | { readonly kind: "event" | "snapshot"; readonly topic: string; readonly seq: number; readonly payload: Uint8Array; readonly cursor: Cursor }
+  /** Everything up to `seq`, the head when the topic was subscribed, has been handed out. Comes after each reconnect. */
+  | { readonly kind: "caughtUp"; readonly topic: string; readonly seq: number }
+  /** What was handed out before can't be continued: drop what was made of it. The topic follows from its start. */
+  | { readonly kind: "restarted"; readonly topic: string; readonly reason: string };
+
+export interface ClientOptions {
+  /** Where sync tokens come from: `controlTokens`, or a function of one's own server. */
+  readonly tokens: TokenSource;
+  /** Id of the installation (`dev_…`), as in the token. */
+  readonly deviceId: string;
+  /** Name and version of the program, for the gateway's logs. */
+  readonly clientBuildId?: string;
+  /** Where cursors are kept. The default forgets them with the process. */
+  readonly cursors?: CursorStore;
+  /** The WebSocket class; Node before 22 has none of its own. */
+  readonly webSocket?: WebSocketClass;
+  /** The gateway's address, if not the one that comes with the token. */
+  readonly khalaUrl?: string;
+  /** Hears when the connection opens, and when and why it ends. It comes back by itself. */
+  readonly onConnection?: (open: boolean, message: string) => void;
+  readonly limits?: Partial<SessionLimits & InboxLimits>;
+}
+
+interface Followed {
+  readonly inbox: Inbox<Update>;
+  /** Where the topic goes on when there is room again; undefined while it is followed. */
+  pausedAt?: Cursor | undefined;
+}
+
+/** One client of Khala: any number of topics over one connection at a time. */
+export class KhalaClient {
+  readonly #options: ClientOptions;
+  readonly #inboxLimits: InboxLimits;
+  readonly #cursors: CursorStore;
+  readonly #webSocket: WebSocketClass;
+  readonly #session: Session;
+  readonly #followed = new Map<string, Followed>();
+  #url: string;
+  #link: { readonly generation: number; readonly cancel: () => void; readonly send: Link["send"] } | null = null;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #failure: Refusal | null = null;
+  #said = "";
+
+  /** Throws Refusal `invalid_setting` where there is no WebSocket class. */
+  constructor(options: ClientOptions) {
+    this.#options = options;
+    this.#inboxLimits = { ...INBOX_LIMITS, ...options.limits };
+    this.#cursors = options.cursors ?? new MemoryCursors();
+    this.#webSocket = options.webSocket ?? defaultWebSocket();
+    this.#url = options.khalaUrl ?? "";
+    const limits = { ...SESSION_LIMITS, ...options.limits };
+    this.#session = new Session(options.deviceId, options.clientBuildId ?? BUILD_ID, limits, RUN_CHAINS);
+  }
+
+  /** What came so far, over all topics. */
+  get counts(): Readonly<Counts> {
+    return this.#session.counts;
+  }
+
+  /**
+   * Follows `name` from `cursor`, or else from the stored one, or else from its start; `break` ends it. When the loop
+   * asks for the next update, the one before counts as applied, and its cursor is stored. So after a crash, the element
+   * that was being applied may come again; store `update.cursor` in one step with what you make of the element, and pass
+   * it here, and it won't.
+   *
+   * Throws Refusal when the topic can't be had, or trying again can't help.
+   */
+  async *topic(name: string, cursor?: Cursor | null): AsyncGenerator<Update, void, undefined> {
+    if (this.#failure !== null) throw this.#failure;
+    if (this.#followed.has(name)) {
+      throw new Refusal("already_exists", "this client follows the topic already; use that loop", { field: "name" });
+    }
+    const followed: Followed = { inbox: new Inbox(this.#inboxLimits, sizeOf) };
+    this.#followed.set(name, followed);
+    try {
+      const from = cursor === undefined ? await this.#cursors.load(name) : cursor;
+      this.#do(this.#session.subscribe(name, from, at()));
+      this.#do(this.#session.start(at()));
+      for (;;) {
+        const update = await followed.inbox.take();
+        if (update === undefined) return;
+        this.#unpause(name, followed);
+        yield update;
+        if (update.kind === "restarted") await this.#cursors.drop(name);
+        else if (update.kind !== "caughtUp") await this.#cursors.save(name, update.cursor);
+      }
+    } finally {
+      this.#followed.delete(name);
+      this.#do(this.#session.unsubscribe(name));
+    }
+  }
+
+  /** The device goes to sleep or offline: drop the connection and wait for `resume`. */
+  suspend(): void {
+    this.#do(this.#session.suspended());
+  }
+
+  /** The device is back: connect at once. */
+  resume(): void {
+    this.#do(this.#session.resumed(at()));
+  }
+
+  /** End: every loop over a topic ends when it has taken what waits. */
+  close(): void {
+    this.#do(this.#session.stop());
+    this.#endAll(null);
+  }
+
+  // ------------------------------------------------------------------------------------------------------- commands
+
+  #do(commands: readonly Command[]): void {
+    for (const command of commands) this.#doOne(command);
+    clearTimeout(this.#timer);
+    const wakeAtMs = this.#session.wakeAtMs;
+    if (wakeAtMs === null) return;
+    const delayMs = Math.min(Math.max(0, wakeAtMs - at().nowMs), LONGEST_TIMER_MS);
+    this.#timer = setTimeout(() => this.#do(this.#session.timer(at())), delayMs);
+  }
+
+  #doOne(command: Command): void {
+    switch (command.kind) {
+      case "connect":
+        this.#connect(command);
+        break;
+      case "disconnect":
+        this.#disconnect(command.generation);
+        break;
+      case "send":
+        if (this.#link?.generation === command.generation) this.#link.send(command.frame);
+        break;
+      case "needToken":
+        void this.#mint(command.topics);
+        break;
+      case "apply":
+        this.#apply(command);
+        break;
+      case "resync":
+        this.#put(command.topic, { kind: "restarted", topic: command.topic, reason: command.reason });
+        break;
+      case "live":
+        this.#put(command.topic, { kind: "caughtUp", topic: command.topic, seq: command.seq });
+        break;
+      case "topicFailed":
+        this.#followed.get(command.topic)?.inbox.end(new Refusal(command.reason, command.message));
+        break;
+      case "sessionFailed":
+        this.#failure = new Refusal(command.reason, command.message || this.#said || "the session has ended");
+        this.#endAll(this.#failure);
+    }
+  }
+
+  #apply({ topic, cursor, payload, schemaVersion, snapshot }: Apply): void {
+    if (schemaVersion !== SCHEMA_VERSION) {
+      const text = `the topic has payloads of schema ${schemaVersion}; update this client`;
+      this.#followed.get(topic)?.inbox.end(new Refusal("unsupported_schema_version", text, { field: "schema_version" }));
+      this.#do(this.#session.unsubscribe(topic));
+      return;
+    }
+    this.#put(topic, { kind: snapshot ? "snapshot" : "event", topic, seq: cursor.appliedSeq, payload, cursor });
+  }
+
+  #put(topic: string, update: Update): void {
+    const followed = this.#followed.get(topic);
+    if (followed === undefined) return;
+    followed.inbox.put(update);
+    // A socket can't be told to wait. So a topic whose reader is slow is left, and followed again from where it was.
+    if (followed.inbox.full && "cursor" in update) {
+      followed.pausedAt = update.cursor;
+      this.#do(this.#session.unsubscribe(topic));
+    }
+  }
+
+  #unpause(topic: string, followed: Followed): void {
+    if (followed.pausedAt === undefined || !followed.inbox.hasRoom) return;
+    const cursor = followed.pausedAt;
+    followed.pausedAt = undefined;
+    this.#do(this.#session.subscribe(topic, cursor, at()));
+  }
+
+  async #mint(topics: readonly string[]): Promise<void> {
+    try {
+      const grant = await this.#options.tokens(topics);
+      this.#url = this.#options.khalaUrl ?? grant.khalaUrl;
+      const refused = new Map(Object.entries(grant.refused ?? {}));
+      const { token: text, expiresInMs } = grant;
+      this.#do(this.#session.token({ text, topics: new Set(grant.topics), expiresInMs, refused }, at()));
+    } catch (error) {
+      const refusal = error instanceof Refusal ? error : new Refusal("internal", `no token: ${String(error)}`);
+      if (this.#link === null) this.#tell(false, refusal.message);
+      this.#do(this.#session.noToken(refusal.reason, refusal.message, at()));
+    }
+  }
+
+  // ----------------------------------------------------------------------------------------------------- connections
+
+  #connect({ generation, delayMs }: Connect): void {
+    let link: Link | undefined;
+    const timer = setTimeout(() => (link = this.#open(generation)), delayMs);
+    const cancel = (): void => {
+      clearTimeout(timer);
+      link?.drop();
+    };
+    this.#link = { generation, cancel, send: (frame) => link?.send(frame) };
+  }
+
+  #open(generation: number): Link | undefined {
+    this.#said = "";
+    try {
+      return new Link(this.#webSocket, this.#url, {
+        opened: () => {
+          this.#tell(true, "");
+          this.#do(this.#session.connected(generation, at()));
+        },
+        received: (frame) => {
+          if (frame.kind === "error" && frame.topic === "") this.#said = `${frame.reason}: ${frame.message}`;
+          this.#do(this.#session.frame(generation, frame, at()));
+        },
+        ended: (reason, message) => this.#ended(generation, reason, message),
+      });
+    } catch {
+      const text = "the gateway's address is no WebSocket address; it is for example wss://host/khala/v1/ws";
+      this.#ended(generation, "invalid_setting", text);
+      return undefined;
+    }
+  }
+
+  #ended(generation: number, reason: string, message: string): void {
+    if (this.#link?.generation !== generation) return;
+    this.#link = null;
+    this.#tell(false, this.#said || message);
+    this.#do(this.#session.disconnected(generation, at(), reason, this.#said || message));
+  }
+
+  #disconnect(generation: number): void {
+    if (this.#link?.generation !== generation) return;
+    this.#link.cancel();
+    this.#link = null;
+    this.#tell(false, "the client has left it");
+  }
+
+  #tell(open: boolean, message: string): void {
+    this.#options.onConnection?.(open, message);
+  }
+
+  #endAll(error: Refusal | null): void {
+    for (const { inbox } of this.#followed.values()) inbox.end(error);
+  }
+}
+
+// A clock that never goes back. (In a page that sleeps it may stand still; the gateway's silence then shows that.)
+function at(): Instant {
+  return { nowMs: Math.floor(performance.now()), jitter: Math.random() };
+}
+
+function sizeOf(update: Update): number {
+  return "payload" in update ? update.payload.length : 0;
+}

@@ -1,0 +1,124 @@
+/** Sync tokens from control: its method MintSyncToken, by Connect's JSON over HTTP. */
+
+import { create, fromBinary, fromJson, toJson } from "@bufbuild/protobuf";
+import { base64Decode } from "@bufbuild/protobuf/wire";
+import { AnySchema, timestampMs } from "@bufbuild/protobuf/wkt";
+
+import { reasonOf } from "./core/catalogue.js";
+import { MintSyncTokenRequestSchema, MintSyncTokenResponseSchema } from "./gen/openagents/control/v1/sync_token_service_pb.js";
+import { Refusal } from "./refusal.js";
+
+const METHOD = "/openagents.control.v1.SyncTokenService/MintSyncToken";
+const TIMEOUT_MS = 30_000;
+const REASON_OF_STATUS: Readonly<Record<number, string>> = {
+  401: "invalid_token",
+  403: "missing_scope",
+  404: "unknown_method",
+  408: "deadline_exceeded",
+  413: "request_too_large",
+  415: "unsupported_media_type",
+  429: "rate_limited",
+  502: "unavailable",
+  503: "unavailable",
+  504: "deadline_exceeded",
+};
+
+/** A sync token, what it grants, and where Khala listens. `refused`: topics that it lacks, each with the reason. */
+export interface SyncGrant {
+  readonly token: string;
+  readonly topics: readonly string[];
+  readonly expiresInMs: number;
+  readonly refused?: Readonly<Record<string, string>>;
+  readonly khalaUrl: string;
+}
+
+/** Gets a sync token for topics. Rejects with Refusal when there is none to be had. */
+export type TokenSource = (topics: readonly string[]) => Promise<SyncGrant>;
+
+export interface ControlOptions {
+  /** Where control listens, for example "https://openagents.example". */
+  readonly url: string;
+  /** The access token, or what gives the present one: an access token lives for minutes. */
+  readonly accessToken: string | (() => string | Promise<string>);
+  /** Kind of surface, for control's books. */
+  readonly surface?: string;
+  readonly fetch?: typeof globalThis.fetch;
+}
+
+/** Sync tokens of whoever the access token signs in. */
+export function controlTokens(options: ControlOptions): TokenSource {
+  const { url, accessToken, surface = "web" } = options;
+  const send = options.fetch ?? globalThis.fetch.bind(globalThis);
+  return async (topics) => {
+    const bearer = typeof accessToken === "string" ? accessToken : await accessToken();
+    const request = create(MintSyncTokenRequestSchema, { topics: [...topics], surface });
+    const answer = await post(send, url.replace(/\/$/, "") + METHOD, bearer, toJson(MintSyncTokenRequestSchema, request));
+    return grant(answer);
+  };
+}
+
+async function post(send: typeof fetch, url: string, bearer: string, body: unknown): Promise<unknown> {
+  let response: Response;
+  let text: string;
+  try {
+    response = await send(url, {
+      method: "POST",
+      headers: { "content-type": "application/json", authorization: `Bearer ${bearer}` },
+      body: JSON.stringify(body),
+      signal: AbortSignal.timeout(TIMEOUT_MS),
+    });
+    text = await response.text();
+  } catch {
+    throw new Refusal("unavailable", "control can't be reached; check its address and that it is running");
+  }
+  const json = read(text);
+  if (!response.ok) throw refusal(response, json);
+  if (json === undefined) throw new Refusal("internal", "the answer is no JSON; check what answers at control's address");
+  return json;
+}
+
+function grant(json: unknown): SyncGrant {
+  const answer = fromJson(MintSyncTokenResponseSchema, json as never, { ignoreUnknownFields: true });
+  const { token, khalaUrl, grants, expireTime } = answer;
+  const topics = grants.flatMap((each) => (each.granted ? [each.topic] : []));
+  const refused = grants.flatMap((each) => (each.granted ? [] : [[each.topic, reasonOf(each.reason)]]));
+  const expiresInMs = expireTime === undefined ? 0 : Math.max(0, timestampMs(expireTime) - Date.now());
+  return { token, topics, expiresInMs, refused: Object.fromEntries(refused), khalaUrl };
+}
+
+// ------------------------------------------------------------------------------------------------------- refusals
+
+interface ConnectError {
+  readonly message?: unknown;
+  readonly details?: unknown;
+}
+
+function read(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function refusal(response: Response, json: unknown): Refusal {
+  const error: ConnectError = typeof json === "object" && json !== null ? json : {};
+  const reason = reasonIn(error.details) ?? REASON_OF_STATUS[response.status] ?? "internal";
+  const message = typeof error.message === "string" ? error.message : `the answer was a bare HTTP ${response.status}`;
+  const retryAfterS = Number(response.headers.get("retry-after") ?? 0);
+  return new Refusal(reason, message, { retryAfterMs: retryAfterS > 0 ? retryAfterS * 1000 : 0 });
+}
+
+// The reason is in google.rpc.ErrorInfo: its field 1. An Any has a string in field 1 as well, and reads it.
+function reasonIn(details: unknown): string | undefined {
+  for (const detail of Array.isArray(details) ? (details as unknown[]) : []) {
+    const { type, value } = (detail ?? {}) as { type?: unknown; value?: unknown };
+    if (type !== "google.rpc.ErrorInfo" || typeof value !== "string") continue;
+    try {
+      return fromBinary(AnySchema, base64Decode(value)).typeUrl;
+    } catch {
+      continue;
+    }
+  }
+  return undefined;
+}

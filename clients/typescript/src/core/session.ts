@@ -1,0 +1,252 @@
+/**
+ * The client half of Khala, across any number of connections: what is applied is exactly the topic, in order, once.
+ *
+ * Whoever drives it reports what happened and carries out the commands that each call returns, in order:
+ *
+ *     start · connected · frame · disconnected · timer · token · noToken · suspended · resumed · rewind · stop
+ *
+ * and calls `timer` no later than at `wakeAtMs`. Every connection has a generation; what a connection of an earlier
+ * generation reports is dropped, so a late socket can't disturb the present one. What comes in a state that does not
+ * expect it (`states`) is dropped too.
+ */
+
+import { actionOf, isFinal } from "./catalogue.js";
+import { NO_CHAINS, SESSION_LIMITS, type Chains, type Command, type Instant, type SessionLimits, type SyncToken } from "./commands.js";
+import { Connection } from "./connection.js";
+import { NEVER } from "./deadlines.js";
+import type { Cursor, Heartbeat, ServerFrame, TopicFrame } from "./frames.js";
+import { isRunning, type State } from "./states.js";
+import { Subscriptions } from "./subscriptions.js";
+import type { Counts, Next, Topic } from "./topics.js";
+
+/** See the module. `state`, `generation`, `wakeAtMs`, `counts` and `cursor()` may be read at any time. */
+export class Session {
+  readonly #deviceId: string;
+  readonly #clientBuildId: string;
+  readonly #limits: SessionLimits;
+  readonly #out: Command[] = [];
+  readonly #topics: Subscriptions;
+  readonly #connection: Connection;
+
+  /** `chains` binds cursors to what was applied; without it they are numbers only. */
+  constructor(deviceId: string, clientBuildId: string, limits: SessionLimits = SESSION_LIMITS, chains: Chains = NO_CHAINS) {
+    this.#deviceId = deviceId;
+    this.#clientBuildId = clientBuildId;
+    this.#limits = limits;
+    this.#topics = new Subscriptions(limits, chains);
+    this.#connection = new Connection(this.#topics, limits, this.#out);
+  }
+
+  /** Where it stands. */
+  get state(): State {
+    return this.#connection.state;
+  }
+
+  /** Of the present connection. */
+  get generation(): number {
+    return this.#connection.generation;
+  }
+
+  /** What came so far. */
+  get counts(): Readonly<Counts> {
+    return this.#topics.counts;
+  }
+
+  // ------------------------------------------------------------------------------------------------- what one wants
+
+  /** Begin: connect as soon as there is a token. */
+  start(at: Instant): Command[] {
+    if (this.#connection.may("start")) this.#connection.want("start", at);
+    return this.#commands();
+  }
+
+  /** End for good. */
+  stop(): Command[] {
+    this.#connection.leave("stop");
+    return this.#commands();
+  }
+
+  /** Follow `topic` from the persisted `cursor` on, or from its start. Once followed, a second call is ignored. */
+  subscribe(topic: string, cursor: Cursor | null, _at: Instant): Command[] {
+    if (this.#topics.follow(topic, cursor)) {
+      if (this.state === "noToken") this.#connection.needToken();
+      this.#connection.ask([topic]);
+    }
+    return this.#commands();
+  }
+
+  /** Stop following `topic`; its cursor stays persisted. */
+  unsubscribe(topic: string): Command[] {
+    if (this.#topics.unfollow(topic) && this.state === "open") {
+      this.#connection.send({ kind: "unsubscribe", topics: [topic] });
+    }
+    return this.#commands();
+  }
+
+  /** How far `topic` has been handed out to be applied. */
+  cursor(topic: string): Cursor | null {
+    return this.#topics.get(topic)?.cursor ?? null;
+  }
+
+  /** The device goes to sleep or offline: drop the connection and wait for `resumed`. */
+  suspended(): Command[] {
+    if (this.#connection.may("suspend")) this.#connection.leave("suspend");
+    return this.#commands();
+  }
+
+  /** The device is back: connect at once. */
+  resumed(at: Instant): Command[] {
+    if (this.#connection.may("resume")) {
+      this.#connection.reconnecting.succeeded();
+      this.#connection.want("resume", at);
+    }
+    return this.#commands();
+  }
+
+  // --------------------------------------------------------------------------------------------------- what happens
+
+  /** The connection of `generation` is open: say Hello. */
+  connected(generation: number, at: Instant): Command[] {
+    if (generation === this.generation && this.#connection.may("connected")) {
+      this.#connection.greet(this.#deviceId, this.#clientBuildId, at);
+    }
+    return this.#commands();
+  }
+
+  /**
+   * The connection of `generation` has ended or could not be made. `reason` is the catalogue's, where the driver knows
+   * one (a close frame).
+   */
+  disconnected(generation: number, at: Instant, reason = "", message = "", retryAfterMs = 0): Command[] {
+    const connection = this.#connection;
+    if (generation === this.generation && connection.may("lost")) {
+      connection.ended(at, connection.endReason || reason, message, retryAfterMs);
+    }
+    return this.#commands();
+  }
+
+  /** A frame came on the connection of `generation`. */
+  frame(generation: number, frame: ServerFrame, at: Instant): Command[] {
+    const connection = this.#connection;
+    if (generation !== this.generation || (this.state !== "greeting" && this.state !== "open")) return [];
+    if (this.state === "open") connection.deadlines.heard(at.nowMs);
+    switch (frame.kind) {
+      case "event":
+      case "snapshot":
+      case "subscribed":
+      case "caughtUp":
+        this.#topicFrame(frame, at);
+        break;
+      case "error":
+        if (frame.topic !== "") this.#topicFrame(frame, at);
+        else connection.refused(frame, at);
+        break;
+      case "heartbeat":
+        this.#heartbeat(frame, at);
+        break;
+      case "welcome":
+        if (connection.may("welcomed")) {
+          connection.welcome(frame, at);
+          connection.ask(this.#topics.names);
+        }
+        break;
+      case "draining":
+        connection.reconnecting.reschedule(at.nowMs + frame.reconnectAfterMs);
+        break;
+      case "unknown":
+        this.#topics.counts.unknown += 1;
+        break;
+    }
+    return this.#commands();
+  }
+
+  /** Time has passed; harmless at any time, due at `wakeAtMs`. */
+  timer(at: Instant): Command[] {
+    const connection = this.#connection;
+    if (!isRunning(this.state)) return [];
+    if (at.nowMs >= connection.tokens.retryAtMs) connection.needToken();
+    if (at.nowMs >= connection.deadlines.giveUpAtMs) connection.giveUp(at, connection.endReason);
+    if (this.state === "open") connection.keepUp(at);
+    return this.#commands();
+  }
+
+  /** Answer to NeedToken. */
+  token(token: SyncToken, at: Instant): Command[] {
+    if (this.state === "stopped") return [];
+    for (const topic of [...this.#connection.tokens.granted(token, at.nowMs)].sort()) {
+      this.#out.push(...this.#topics.refuse(topic, token.refused.get(topic) ?? "forbidden_topic"));
+    }
+    if (this.state === "noToken") {
+      this.#connection.dial(at);
+    } else if (this.state === "open") {
+      this.#connection.useToken();
+      this.#connection.ask(this.#topics.names);
+    }
+    return this.#commands();
+  }
+
+  /** Answer to NeedToken: none is to be had. Asked for again later if the catalogue says that it helps. */
+  noToken(reason: string, message: string, at: Instant): Command[] {
+    if (this.state === "stopped") return [];
+    this.#connection.tokens.refused(at);
+    if (isFinal(reason) || actionOf(reason) === "reauthenticate") this.#connection.fail(reason, message);
+    return this.#commands();
+  }
+
+  /** An Apply or Resync failed and the store stands at `cursor`: have everything after it sent again. */
+  rewind(topic: string, cursor: Cursor | null, at: Instant): Command[] {
+    const known = this.#topics.get(topic);
+    if (known !== undefined) this.#followUp(known, known.rewind(cursor), at);
+    return this.#commands();
+  }
+
+  /** When `timer` is due; null when nothing is waited for. */
+  get wakeAtMs(): number | null {
+    if (!isRunning(this.state)) return null;
+    const { tokens, deadlines } = this.#connection;
+    let soonest = Math.min(tokens.retryAtMs, deadlines.giveUpAtMs);
+    if (this.state === "open") {
+      soonest = Math.min(soonest, deadlines.pingAtMs, tokens.refreshAtMs, this.#topics.retryAtMs);
+    }
+    return soonest === NEVER ? null : soonest;
+  }
+
+  // --------------------------------------------------------------------------------------------------------- frames
+
+  #heartbeat(frame: Heartbeat, at: Instant): void {
+    this.#connection.reconnecting.succeeded();
+    for (const head of frame.heads) {
+      const topic = this.#topics.get(head.topic);
+      if (topic !== undefined && this.state === "open") this.#followUp(topic, topic.head(head), at);
+    }
+  }
+
+  #topicFrame(frame: TopicFrame, at: Instant): void {
+    const topic = this.#topics.get(frame.topic);
+    if (topic === undefined || this.state !== "open") return;
+    const [commands, then] = topic.frame(frame);
+    const first = commands[0]?.kind;
+    if (first === "apply" || first === "live") this.#connection.reconnecting.succeeded();
+    this.#out.push(...commands);
+    this.#followUp(topic, then, at, frame.kind === "error" ? frame.retryAfterMs : 0);
+  }
+
+  #followUp(topic: Topic, then: Next, at: Instant, retryAfterMs = 0): void {
+    switch (topic.patience(then, this.#limits.maxRepairs)) {
+      case "ask":
+        this.#connection.ask([topic.name]);
+        break;
+      case "retry":
+        topic.wait(at.nowMs + topic.backOff(at, retryAfterMs));
+        break;
+      case "reconnect":
+        this.#connection.giveUp(at, "", topic.backOff(at, retryAfterMs));
+        break;
+      case "nothing":
+    }
+  }
+
+  #commands(): Command[] {
+    return this.#out.splice(0);
+  }
+}

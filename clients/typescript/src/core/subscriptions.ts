@@ -1,0 +1,103 @@
+/** All topics of a session: which of them to ask for, and when. */
+
+import type { Chains, SessionLimits, TopicFailed } from "./commands.js";
+import { NEVER } from "./deadlines.js";
+import type { Cursor, Subscribe } from "./frames.js";
+import { Topic, type Counts } from "./topics.js";
+
+/** The topics by name. One that failed stays, so that it isn't tried again, until it is followed anew. */
+export class Subscriptions {
+  readonly counts: Counts = { applied: 0, replayed: 0, repaired: 0, repeated: 0, unknown: 0 };
+  readonly #limits: SessionLimits;
+  readonly #chains: Chains;
+  readonly #topics = new Map<string, Topic>();
+
+  constructor(limits: SessionLimits, chains: Chains) {
+    this.#limits = limits;
+    this.#chains = chains;
+  }
+
+  /** One more topic, from `cursor` on. False when it is followed already. */
+  follow(name: string, cursor: Cursor | null): boolean {
+    const known = this.#topics.get(name);
+    if (known !== undefined && known.phase !== "failed") return false;
+    this.#topics.set(name, new Topic(name, cursor, this.#chains, this.counts));
+    return true;
+  }
+
+  /** Forget the topic. False when a gateway has nothing to end: it was not followed, or had failed. */
+  unfollow(name: string): boolean {
+    const known = this.#topics.get(name);
+    this.#topics.delete(name);
+    return known !== undefined && known.phase !== "failed";
+  }
+
+  /** The topic; undefined when it is not followed. */
+  get(name: string): Topic | undefined {
+    return this.#topics.get(name);
+  }
+
+  /** All of them. */
+  get names(): readonly string[] {
+    return [...this.#topics.keys()];
+  }
+
+  /** Those that a token is needed for. */
+  get wanted(): readonly string[] {
+    return this.#all().flatMap((topic) => (topic.phase === "failed" ? [] : [topic.name]));
+  }
+
+  /** Whether one of `names` waits to be asked for, and the token doesn't grant it. */
+  lacking(names: readonly string[], grants: (topic: string) => boolean): boolean {
+    return this.#idle(names).some((topic) => !grants(topic.name));
+  }
+
+  /** The frames that ask for those of `names` that wait for it and are granted. */
+  requests(names: readonly string[], grants: (topic: string) => boolean): Subscribe[] {
+    const ready = this.#idle(names).filter((topic) => grants(topic.name));
+    const frames: Subscribe[] = [];
+    for (let start = 0; start < ready.length; start += this.#limits.subscribeBatch) {
+      const batch = ready.slice(start, start + this.#limits.subscribeBatch);
+      frames.push({ kind: "subscribe", topics: batch.map((topic) => [topic.name, topic.cursor]) });
+      for (const topic of batch) topic.asked();
+    }
+    return frames;
+  }
+
+  /** It is not granted. */
+  refuse(name: string, reason: string): TopicFailed[] {
+    const topic = this.#topics.get(name);
+    if (topic === undefined || topic.phase === "failed") return [];
+    topic.phase = "failed";
+    return [{ kind: "topicFailed", topic: name, reason, message: "the token does not grant this topic" }];
+  }
+
+  /** When the first of those that wait is asked for again. */
+  get retryAtMs(): number {
+    return Math.min(NEVER, ...this.#waiting().map((topic) => topic.retryAtMs));
+  }
+
+  /** Those whose wait is over; they can be asked for again. */
+  wake(nowMs: number): string[] {
+    const due = this.#waiting().filter((topic) => nowMs >= topic.retryAtMs);
+    for (const topic of due) topic.phase = "idle";
+    return due.map((topic) => topic.name);
+  }
+
+  /** The connection is gone. */
+  cut(): void {
+    for (const topic of this.#topics.values()) topic.cut();
+  }
+
+  #all(): Topic[] {
+    return [...this.#topics.values()];
+  }
+
+  #idle(names: readonly string[]): Topic[] {
+    return names.flatMap((name) => this.#topics.get(name) ?? []).filter((topic) => topic.phase === "idle");
+  }
+
+  #waiting(): Topic[] {
+    return this.#all().filter((topic) => topic.phase === "waiting");
+  }
+}

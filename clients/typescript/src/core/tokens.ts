@@ -1,0 +1,100 @@
+/** The sync token of a session: which one it has, for how long, and when it asks for another. */
+
+import { waitMs } from "./backoff.js";
+import type { Instant, NeedToken, SessionLimits, SyncToken } from "./commands.js";
+import { NEVER } from "./deadlines.js";
+
+/** `retryAtMs` and `refreshAtMs` say when to ask again: because none was to be had, or because this one ages. */
+export class Tokens {
+  retryAtMs = NEVER;
+  refreshAtMs = NEVER;
+  readonly #limits: SessionLimits;
+  #token: SyncToken | null = null;
+  #endsMs = 0;
+  #shown: string | null = null;
+  #asked = false;
+  #wanted: readonly string[] = [];
+  #attempts = 0;
+  #revoked = false;
+
+  constructor(limits: SessionLimits) {
+    this.#limits = limits;
+  }
+
+  /** Whether there is one. */
+  get held(): boolean {
+    return this.#token !== null;
+  }
+
+  /** Whether the token grants `topic`. */
+  grants(topic: string): boolean {
+    return this.#token !== null && this.#token.topics.has(topic);
+  }
+
+  /** Whether it is worth a connection. */
+  usable(nowMs: number): boolean {
+    return this.#token !== null && this.#endsMs > nowMs + this.#limits.tokenMarginMs;
+  }
+
+  /** Ask for a token for `wanted`, once at a time; with no topics, there is nothing to ask for. */
+  ask(wanted: readonly string[]): NeedToken | null {
+    this.retryAtMs = this.refreshAtMs = NEVER;
+    if (wanted.length === 0 || this.#asked) return null;
+    this.#asked = true;
+    this.#wanted = wanted;
+    return { kind: "needToken", topics: wanted };
+  }
+
+  /** The answer is `token`. Returns what was asked for and not granted. */
+  granted(token: SyncToken, nowMs: number): readonly string[] {
+    this.#asked = false;
+    this.#attempts = 0;
+    this.retryAtMs = NEVER;
+    this.#token = token;
+    // Computed with a wrong clock, `expiresInMs` may be anything; WELCOME then says what is true.
+    this.#lives(Math.max(token.expiresInMs, this.#limits.leastTokenLifeMs), nowMs);
+    return this.#wanted.filter((topic) => !token.topics.has(topic));
+  }
+
+  /** The answer is that none is to be had now: ask again later. */
+  refused(at: Instant): void {
+    this.#asked = false;
+    this.retryAtMs = at.nowMs + waitMs(this.#attempts, at.jitter);
+    this.#attempts += 1;
+  }
+
+  /** The token's text, to be sent; null when this connection has seen it. */
+  show(): string | null {
+    if (this.#token === null || this.#token.text === this.#shown) return null;
+    this.#shown = this.#token.text;
+    return this.#shown;
+  }
+
+  /** The gateway says how long the token that it was shown still lives. */
+  welcomed(leftMs: number, nowMs: number): void {
+    this.#revoked = false;
+    if (this.#token !== null && this.#token.text === this.#shown) this.#lives(leftMs, nowMs);
+  }
+
+  /** The gateway says that it was revoked. Whether that was said of the one before, too: one more won't help. */
+  revokedAgain(): boolean {
+    const again = this.#revoked;
+    this.#revoked = true;
+    return again;
+  }
+
+  /** The gateway no longer takes it. */
+  expired(): void {
+    this.#token = null;
+  }
+
+  /** The connection is gone: the next one has seen no token. */
+  cut(): void {
+    this.#shown = null;
+  }
+
+  #lives(leftMs: number, nowMs: number): void {
+    this.#endsMs = nowMs + leftMs;
+    this.refreshAtMs = nowMs + Math.trunc(leftMs * this.#limits.refreshAtFraction);
+  }
+}

@@ -1,0 +1,247 @@
+/**
+ * One topic of a session: exactly-once application, holes, stale cursors.
+ *
+ * The rule that matters: an event is applied only when its seq is `appliedSeq + 1` in the cursor's own epoch. One at or
+ * below is a repetition and is dropped; one above is a hole, and the topic is subscribed again from `appliedSeq`.
+ */
+
+import { waitMs } from "./backoff.js";
+import { actionOf, type ClientAction } from "./catalogue.js";
+import type { Apply, Chains, Command, Instant } from "./commands.js";
+import {
+  NO_BYTES,
+  type CaughtUp,
+  type Cursor,
+  type ErrorFrame,
+  type Event,
+  type Snapshot,
+  type Subscribed,
+  type TopicFrame,
+  type TopicHead,
+} from "./frames.js";
+
+/**
+ * Where a topic stands on the present connection.
+ *
+ * idle              to be subscribed when the connection and the token allow
+ * asked             Subscribe is out; what arrives before SUBSCRIBED belongs to an earlier one
+ * following         SUBSCRIBED came
+ * awaitingSnapshot  SUBSCRIBED with a snapshot plan came
+ * waiting           refused for now; asked again at `retryAtMs`
+ * failed            refused for good
+ */
+export type Phase = "idle" | "asked" | "following" | "awaitingSnapshot" | "waiting" | "failed";
+
+/** What the session does with the topic after a frame: subscribe again at once, or after a delay, or reconnect. */
+export type Next = "nothing" | "ask" | "retry" | "reconnect";
+
+/** Commands, and what follows from them. */
+export type Outcome = readonly [commands: readonly Command[], next: Next];
+
+const NOTHING: Outcome = [[], "nothing"];
+
+// What a topic's error asks for, by the catalogue's action. Whatever is not here is refused for good.
+const ON_ERROR: Readonly<Partial<Record<ClientAction, Next>>> = {
+  resync: "ask",
+  retry: "retry",
+  reconnect: "reconnect",
+  reauthenticate: "reconnect",
+  reread: "retry",
+};
+
+/**
+ * What a session has taken from gateways. `replayed` of the applied frames were history: they came between SUBSCRIBED
+ * and CAUGHT_UP. `repaired` of those came because something had been missing. `repeated` were dropped.
+ */
+export interface Counts {
+  applied: number;
+  replayed: number;
+  repaired: number;
+  repeated: number;
+  unknown: number;
+}
+
+/** State of one topic. `cursor` is what has been handed out to be applied, null before the first SUBSCRIBED. */
+export class Topic {
+  readonly name: string;
+  cursor: Cursor | null;
+  phase: Phase = "idle";
+  retryAtMs = 0;
+  readonly #chains: Chains;
+  readonly #counts: Counts;
+  #attempts = 0;
+  #repairs = 0;
+  // The applied seq at the last heartbeat that told of a newer head; -1 when none did.
+  #behindAt = -1;
+  // Where the announced snapshot will stand; until it is applied, there is no cursor.
+  #snapshotAt: Cursor | null = null;
+  #replaying = false;
+  #repairing = false;
+
+  constructor(name: string, cursor: Cursor | null, chains: Chains, counts: Counts) {
+    this.name = name;
+    this.cursor = cursor;
+    this.#chains = chains;
+    this.#counts = counts;
+  }
+
+  /** A frame about it came. */
+  frame(frame: TopicFrame): Outcome {
+    switch (frame.kind) {
+      case "event":
+        return this.#event(frame);
+      case "snapshot":
+        return this.#snapshot(frame);
+      case "subscribed":
+        return this.#subscribed(frame);
+      case "caughtUp":
+        return this.#caughtUp(frame);
+      case "error":
+        return this.#refused(frame);
+    }
+  }
+
+  /** Subscribe has been sent. */
+  asked(): void {
+    this.phase = "asked";
+    this.#behindAt = -1;
+  }
+
+  /** The connection is gone. */
+  cut(): void {
+    if (this.phase !== "failed") this.phase = "idle";
+    this.#behindAt = -1;
+  }
+
+  /** A head in a HEARTBEAT: being behind it twice running, without progress, means that a tail was missed. */
+  head(head: TopicHead): Next {
+    if (this.phase !== "following" || this.cursor === null) return "nothing";
+    if (head.epoch !== this.cursor.epoch || head.head <= this.cursor.appliedSeq) {
+      this.#behindAt = -1;
+      return "nothing";
+    }
+    if (this.#behindAt === this.cursor.appliedSeq) return this.#repair();
+    this.#behindAt = this.cursor.appliedSeq;
+    return "nothing";
+  }
+
+  /** What to do instead of `then`, when asking at once hasn't mended it: ask later, and then another gateway. */
+  patience(then: Next, maxRepairs: number): Next {
+    if (then !== "ask" || this.#repairs <= maxRepairs) return then;
+    this.#repairs = 0;
+    return this.#attempts < maxRepairs ? "retry" : "reconnect";
+  }
+
+  /** One more attempt failed: how long to wait before the next, in ms. */
+  backOff(at: Instant, retryAfterMs: number): number {
+    const delayMs = Math.max(waitMs(this.#attempts, at.jitter), retryAfterMs);
+    this.#attempts += 1;
+    return delayMs;
+  }
+
+  /** It is asked for again at `untilMs`. */
+  wait(untilMs: number): void {
+    this.phase = "waiting";
+    this.retryAtMs = untilMs;
+  }
+
+  /** The store really stands at `cursor`: go on from there. */
+  rewind(cursor: Cursor | null): Next {
+    this.cursor = cursor;
+    return this.#rests() ? "nothing" : this.#repair();
+  }
+
+  // SUBSCRIBED: delivery starts at `fromSeq + 1` in `epoch`, which must continue what has been applied.
+  #subscribed(frame: Subscribed): Outcome {
+    if (this.#rests()) return NOTHING;
+    const commands: Command[] = [];
+    const cursor = this.cursor;
+    const continues = cursor === null || (frame.epoch === cursor.epoch && frame.fromSeq <= cursor.appliedSeq);
+    if (!continues || frame.plan === "snapshot") {
+      const reason = continues ? "replay_budget_exceeded" : "epoch_mismatch";
+      if (cursor !== null) commands.push({ kind: "resync", topic: this.name, reason });
+      this.cursor = null;
+    }
+    if (!continues) return [commands, this.#repair()];
+    const chain = frame.fromSeq > 0 ? NO_BYTES : this.#chains.start(this.name);
+    const start = { epoch: frame.epoch, appliedSeq: frame.fromSeq, chain };
+    this.#replaying = true;
+    if (frame.plan === "snapshot") {
+      this.phase = "awaitingSnapshot";
+      this.#snapshotAt = start;
+    } else {
+      this.phase = "following";
+      this.cursor ??= start;
+    }
+    return [commands, "nothing"];
+  }
+
+  // SNAPSHOT: the whole state as of `seq`, accepted only where one was announced.
+  #snapshot(frame: Snapshot): Outcome {
+    if (this.phase !== "awaitingSnapshot" || this.#snapshotAt === null) return NOTHING;
+    if (frame.seq !== this.#snapshotAt.appliedSeq) return [[], this.#repair()];
+    this.phase = "following";
+    return [[this.#apply(frame, this.#snapshotAt, NO_BYTES)], "nothing"];
+  }
+
+  // EVENT: the next one is applied, an old one dropped, one too far ahead is a hole.
+  #event(frame: Event): Outcome {
+    const before = this.cursor;
+    if (this.phase !== "following" || before === null) return NOTHING;
+    if (frame.seq <= before.appliedSeq) {
+      this.#counts.repeated += 1;
+      return NOTHING;
+    }
+    if (frame.seq > before.appliedSeq + 1) return [[], this.#repair()];
+    const chain = before.chain.length > 0 ? this.#chains.after(before.chain, frame.payload) : NO_BYTES;
+    return [[this.#apply(frame, { epoch: before.epoch, appliedSeq: frame.seq, chain }, before.chain)], "nothing"];
+  }
+
+  // CAUGHT_UP: true only if everything up to its seq has been applied; otherwise events are missing.
+  #caughtUp(frame: CaughtUp): Outcome {
+    if (this.phase !== "following" || this.cursor === null) return NOTHING;
+    if (frame.seq > this.cursor.appliedSeq) return [[], this.#repair()];
+    this.#attempts = 0;
+    this.#replaying = this.#repairing = false;
+    return [[{ kind: "live", topic: this.name, seq: this.cursor.appliedSeq }], "nothing"];
+  }
+
+  // ERROR about this topic: the gateway no longer serves it on this connection.
+  #refused(frame: ErrorFrame): Outcome {
+    if (this.phase === "idle" || this.phase === "failed") return NOTHING;
+    const action = actionOf(frame.reason);
+    const next = ON_ERROR[action];
+    if (next === undefined) {
+      this.phase = "failed";
+      const { reason, message } = frame;
+      return [[{ kind: "topicFailed", topic: this.name, reason, message }], "nothing"];
+    }
+    this.phase = "idle";
+    if (action !== "resync") return [[], next];
+    const hadState = this.cursor !== null;
+    this.cursor = null;
+    return [hadState ? [{ kind: "resync", topic: this.name, reason: frame.reason }] : [], this.#repair()];
+  }
+
+  #apply(frame: Event | Snapshot, cursor: Cursor, follows: Uint8Array): Apply {
+    this.cursor = cursor;
+    this.#repairs = this.#attempts = 0;
+    this.#behindAt = -1;
+    this.#counts.applied += 1;
+    if (this.#replaying) this.#counts.replayed += 1;
+    if (this.#repairing) this.#counts.repaired += 1;
+    const { payload, schemaVersion } = frame;
+    return { kind: "apply", topic: this.name, cursor, payload, schemaVersion, snapshot: frame.kind === "snapshot", follows };
+  }
+
+  #repair(): Next {
+    this.phase = "idle";
+    this.#repairs += 1;
+    this.#repairing = true;
+    return "ask";
+  }
+
+  #rests(): boolean {
+    return this.phase === "idle" || this.phase === "waiting" || this.phase === "failed";
+  }
+}

@@ -1,0 +1,8 @@
+/**
+ * The messages in the payloads of topics: `RunEvent` in `run:…:events`, `RunSummary` in `user:…:runs` and
+ * `org:…:runs`. Decode them with `fromBinary` of `@bufbuild/protobuf`.
+ */
+
+export * from "./gen/openagents/projection/v1/run_summary_pb.js";
+export * from "./gen/openagents/runtime/v1/event_pb.js";
+export * from "./gen/openagents/runtime/v1/run_pb.js";

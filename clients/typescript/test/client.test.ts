@@ -1,0 +1,237 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { KhalaClient, MemoryCursors, Refusal, type ClientOptions, type Update } from "../src/index.js";
+import { DeliveryPlan } from "../src/gen/openagents/sync/v1/frame_pb.js";
+import { error, event, Gateway, snapshot, subscribed, T } from "./gateway.js";
+
+const NO_WAIT = { connectTimeoutMs: 600_000, helloTimeoutMs: 600_000 };
+
+function clientOf(gateway: Gateway, options: Partial<ClientOptions> = {}): KhalaClient {
+  const { tokens, webSocket } = gateway;
+  return new KhalaClient({ tokens, deviceId: "dev_1", webSocket, ...options, limits: { ...NO_WAIT, ...options.limits } });
+}
+
+function said(update: Update): string {
+  if (update.kind === "caughtUp") return `caughtUp ${update.seq}`;
+  if (update.kind === "restarted") return `restarted ${update.reason}`;
+  return `${update.kind} ${update.seq} ${new TextDecoder().decode(update.payload)}`;
+}
+
+/** The next `count` updates, without ending the loop. */
+async function take(updates: AsyncGenerator<Update, void>, count: number): Promise<string[]> {
+  const taken: string[] = [];
+  while (taken.length < count) {
+    const { value, done } = await updates.next();
+    if (done) return [...taken, "end"];
+    taken.push(said(value));
+  }
+  return taken;
+}
+
+function gatewayWith(...events: string[]): Gateway {
+  const gateway = new Gateway();
+  gateway.events = events;
+  return gateway;
+}
+
+async function rejection(work: Promise<unknown>): Promise<Refusal> {
+  const error = await work.then(
+    () => assert.fail("it was not refused"),
+    (error: unknown) => error,
+  );
+  assert(error instanceof Refusal, String(error));
+  return error;
+}
+
+test("what a topic has comes first, then what happens", async () => {
+  const gateway = gatewayWith("a", "b");
+  const client = clientOf(gateway);
+  const updates = client.topic(T);
+  assert.deepEqual(await take(updates, 3), ["event 1 a", "event 2 b", "caughtUp 2"]);
+  gateway.append("c");
+  assert.deepEqual(await take(updates, 1), ["event 3 c"]);
+  assert.deepEqual(client.counts, { applied: 3, replayed: 2, repaired: 0, repeated: 0, unknown: 0 });
+  client.close();
+  assert.deepEqual(await take(updates, 1), ["end"]);
+  assert.equal(gateway.socket.closed, 1000);
+});
+
+test("after a cut it goes on where it was, and only a hole counts as repaired", async () => {
+  const gateway = gatewayWith("a");
+  const heard: [boolean, string][] = [];
+  const client = clientOf(gateway, { onConnection: (open, message) => void heard.push([open, message]) });
+  const updates = client.topic(T);
+  await take(updates, 2);
+  gateway.events.push("b");
+  gateway.socket.ends(1006);
+  assert.deepEqual(await take(updates, 2), ["event 2 b", "caughtUp 2"]);
+  gateway.events.push("c");
+  gateway.append("d");
+  assert.deepEqual(await take(updates, 3), ["event 3 c", "event 4 d", "caughtUp 4"]);
+  gateway.socket.says(event(4, "d"));
+  assert.deepEqual(gateway.heard, ["hello", "subscribe from the start", "hello", "subscribe 1", "subscribe 2"]);
+  assert.deepEqual(client.counts, { applied: 4, replayed: 4, repaired: 2, repeated: 1, unknown: 0 });
+  assert.deepEqual(heard, [[true, ""], [false, "closed with 1006"], [true, ""]]);
+  client.close();
+});
+
+test("an element counts as applied when the next one is asked for", async () => {
+  const gateway = gatewayWith("a", "b", "c");
+  const cursors = new MemoryCursors();
+  const client = clientOf(gateway, { cursors });
+  const seen: string[] = [];
+  for await (const update of client.topic(T)) {
+    seen.push(said(update));
+    if (seen.length === 2) break;
+  }
+  assert.equal(cursors.load(T)?.appliedSeq, 1);
+  assert.deepEqual(gateway.heard.at(-1), "unsubscribe");
+  assert.deepEqual(await take(client.topic(T), 1), ["event 2 b"]);
+  assert.deepEqual(gateway.heard.at(-1), "subscribe 1");
+  client.close();
+});
+
+test("a cursor of one's own counts, and one of another lineage starts the topic over", async () => {
+  const gateway = gatewayWith("a", "b");
+  const cursors = new MemoryCursors();
+  const client = clientOf(gateway, { cursors });
+  const chain = new Uint8Array(0);
+  const updates = client.topic(T, { epoch: "old", appliedSeq: 1, chain });
+  assert.deepEqual(await take(updates, 2), ["restarted epoch_mismatch", "event 1 a"]);
+  assert.deepEqual(gateway.heard, ["hello", "subscribe 1", "subscribe from the start"]);
+  client.close();
+});
+
+test("a snapshot replaces what was there", async () => {
+  const gateway = gatewayWith();
+  gateway.serve = (socket) => {
+    socket.says(subscribed("e1", 7, 7, DeliveryPlan.SNAPSHOT));
+    socket.says(snapshot(7, "all"));
+    socket.says(event(8, "more"));
+  };
+  const client = clientOf(gateway);
+  assert.deepEqual(await take(client.topic(T), 2), ["snapshot 7 all", "event 8 more"]);
+  client.close();
+});
+
+test("a topic whose reader is slow is left, and followed again from where it was", async () => {
+  const events = Array.from({ length: 20 }, (_, i) => `${i + 1}`);
+  const gateway = gatewayWith(...events);
+  const client = clientOf(gateway, { limits: { maxUpdates: 8 } });
+  const updates = client.topic(T);
+  assert.deepEqual(await take(updates, 1), ["event 1 1"]);
+  assert.deepEqual(gateway.heard.slice(1), ["subscribe from the start", "unsubscribe"]);
+  const seen = await take(updates, 20);
+  assert.deepEqual(seen, [...events.slice(1).map((text) => `event ${text} ${text}`), "caughtUp 20"]);
+  assert.deepEqual(gateway.heard.slice(3, 5), ["subscribe 8", "unsubscribe"]);
+  client.close();
+});
+
+test("a topic that can't be had ends its loop with the reason, and may be asked for again", async () => {
+  const gateway = gatewayWith("a");
+  gateway.refusal = "forbidden_topic";
+  const client = clientOf(gateway);
+  assert.equal((await rejection(take(client.topic(T), 1))).reason, "forbidden_topic");
+  gateway.refusal = undefined;
+  assert.deepEqual(await take(client.topic(T), 1), ["event 1 a"]);
+  assert.equal((await rejection(client.topic(T).next())).reason, "already_exists");
+  client.close();
+});
+
+test("a session that is over ends all loops, and those that come later", async () => {
+  const gateway = gatewayWith("a");
+  const client = clientOf(gateway);
+  const updates = client.topic(T);
+  await take(updates, 2);
+  gateway.socket.says(error("protocol_violation"));
+  gateway.socket.ends(4400);
+  const refusal = await rejection(updates.next());
+  assert.deepEqual([refusal.reason, refusal.action], ["protocol_violation", "fix_request"]);
+  assert.equal((await rejection(client.topic(T).next())).reason, "protocol_violation");
+});
+
+test("the reason in a close frame counts where no ERROR came", async () => {
+  const gateway = gatewayWith("a");
+  const updates = clientOf(gateway).topic(T);
+  await take(updates, 2);
+  gateway.socket.ends(4426, "unsupported_protocol_version");
+  assert.equal((await rejection(updates.next())).reason, "unsupported_protocol_version");
+});
+
+test("a gateway of another protocol, or no address, is not tried again", async () => {
+  const gateway = gatewayWith("a");
+  gateway.protocol = "";
+  const other = await rejection(clientOf(gateway).topic(T).next());
+  assert.deepEqual([other.reason, gateway.socket.closed], ["unsupported_protocol_version", 4400]);
+  const webSocket = class {
+    constructor() {
+      throw new SyntaxError("no URL");
+    }
+  };
+  const refusal = await rejection(clientOf(gateway, { webSocket: webSocket as never }).topic(T).next());
+  assert.equal(refusal.reason, "invalid_setting");
+});
+
+test("what is no frame cuts the connection, and another one is made", async () => {
+  const gateway = gatewayWith("a");
+  const client = clientOf(gateway);
+  const updates = client.topic(T);
+  await take(updates, 2);
+  for (const data of ["text", new Uint8Array([0xff]).buffer]) {
+    const { socket } = gateway;
+    socket.says(data);
+    assert.equal(socket.closed, 4400);
+    assert.deepEqual(await take(updates, 1), ["caughtUp 1"]);
+  }
+  client.close();
+});
+
+test("payloads of a schema that is not known end the loop", async () => {
+  const gateway = gatewayWith();
+  gateway.serve = (socket) => {
+    socket.says(subscribed("e1", 0, 1));
+    socket.says(event(1, "?", 2));
+  };
+  const client = clientOf(gateway);
+  assert.equal((await rejection(client.topic(T).next())).reason, "unsupported_schema_version");
+  client.close();
+});
+
+test("control is asked again while it has no token to give, and no more when that is final", async () => {
+  const gateway = gatewayWith("a");
+  const answers = [new Refusal("unavailable", "away"), new TypeError("a defect"), new Refusal("reauth_required", "sign in")];
+  const told: string[] = [];
+  const tokens = async (): Promise<never> => {
+    throw answers.shift();
+  };
+  const client = clientOf(gateway, { tokens, onConnection: (_, message) => void told.push(message) });
+  assert.equal((await rejection(client.topic(T).next())).reason, "reauth_required");
+  assert.deepEqual(told, ["away", "no token: TypeError: a defect", "sign in"]);
+});
+
+test("a topic that control refuses ends with control's reason", async () => {
+  const gateway = gatewayWith("a");
+  const grant = { token: "token", topics: [], expiresInMs: 300_000, refused: { [T]: "owner_mismatch" }, khalaUrl: "ws://x" };
+  const client = clientOf(gateway, { tokens: async () => grant });
+  assert.equal((await rejection(client.topic(T).next())).reason, "owner_mismatch");
+  client.close();
+});
+
+test("a device that sleeps has no connection, and resumes at its cursor", async () => {
+  const gateway = gatewayWith("a");
+  const client = clientOf(gateway);
+  const updates = client.topic(T);
+  await take(updates, 2);
+  client.suspend();
+  assert.equal(gateway.socket.closed, 1000);
+  gateway.events.push("b");
+  client.resume();
+  assert.deepEqual(await take(updates, 2), ["event 2 b", "caughtUp 2"]);
+  assert.deepEqual(gateway.heard.at(-1), "subscribe 1");
+  client.close();
+});
+
+test("without a WebSocket class it says what to pass", { skip: "WebSocket" in globalThis }, () => {
+  assert.throws(() => new KhalaClient({ tokens: gatewayWith().tokens, deviceId: "dev_1" }), /pass one/);
+});

@@ -1,0 +1,60 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { controlTokens } from "../src/control.js";
+import { Refusal } from "../src/refusal.js";
+
+const [T, U] = ["run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events", "user:usr_01J9ZQ6T5W3M8K2N4P7R1S0V6X:runs"];
+
+interface Asked {
+  readonly url: string;
+  readonly init: RequestInit;
+}
+
+function control(answer: () => Response, asked: Asked[] = []) {
+  const fetch = async (url: string | URL | Request, init: RequestInit = {}): Promise<Response> => {
+    asked.push({ url: String(url), init });
+    return answer();
+  };
+  return controlTokens({ url: "http://control/", accessToken: async () => "access", fetch });
+}
+
+function refused(reason: string, retryAfterMs = 0): (error: unknown) => boolean {
+  return (error) => error instanceof Refusal && error.reason === reason && error.retryAfterMs === retryAfterMs;
+}
+
+test("a sync token is asked for as the edge wants it, and says what it grants", async () => {
+  const asked: Asked[] = [];
+  const body = {
+    token: "sync",
+    expireTime: new Date(Date.now() + 300_000).toISOString(),
+    grants: [{ topic: T, granted: true }, { topic: U, reason: "REASON_OWNER_MISMATCH" }],
+    khalaUrl: "ws://khala",
+    fromTheFuture: true,
+  };
+  const { expiresInMs, ...grant } = await control(() => Response.json(body), asked)([T, U]);
+  assert.deepEqual(grant, { token: "sync", topics: [T], refused: { [U]: "owner_mismatch" }, khalaUrl: "ws://khala" });
+  assert(expiresInMs > 200_000 && expiresInMs <= 300_000);
+  assert.equal(asked[0]?.url, "http://control/openagents.control.v1.SyncTokenService/MintSyncToken");
+  assert.equal(new Headers(asked[0].init.headers).get("authorization"), "Bearer access");
+  assert.deepEqual(JSON.parse(String(asked[0].init.body)), { topics: [T, U], surface: "web" });
+});
+
+test("a refusal of control has its reason", async () => {
+  // google.rpc.ErrorInfo{reason: "reauth_required", domain: "openagents"}
+  const value = Buffer.from("\n\x0freauth_required\x12\nopenagents", "latin1").toString("base64").replace(/=*$/, "");
+  const details = [{ type: "google.rpc.BadRequest", value: "" }, { type: "google.rpc.ErrorInfo", value }];
+  const body = { code: "unauthenticated", message: "sign in", details };
+  await assert.rejects(control(() => Response.json(body, { status: 401 }))([T]), refused("reauth_required"));
+});
+
+test("what answers instead of control is told by its status", async () => {
+  const busy = () => new Response("<html>", { status: 503, headers: { "retry-after": "3" } });
+  await assert.rejects(control(busy)([T]), refused("unavailable", 3_000));
+  await assert.rejects(control(() => new Response("teapot", { status: 418 }))([T]), refused("internal"));
+  await assert.rejects(control(() => new Response("hello"))([T]), refused("internal"));
+  const away = () => {
+    throw new TypeError("fetch failed");
+  };
+  await assert.rejects(control(away)([T]), refused("unavailable"));
+});

@@ -1,0 +1,14 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { replay, vectors } from "./transcripts.js";
+
+for (const [name, transcript] of vectors()) {
+  test(`a session answers as the vector ${name} says`, () => replay(transcript));
+}
+
+test("another answer than the vector's is noticed", () => {
+  const [, { chains, steps }] = vectors().find(([name]) => name === "the_way_up.json")!;
+  const last = steps.at(-1)!;
+  assert.throws(() => replay({ chains, steps: [...steps.slice(0, -1), { ...last, wakeAtMs: 1 }] }), /step \d+: frame/);
+});

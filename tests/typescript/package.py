@@ -1,0 +1,80 @@
+"""The package of the TypeScript client, compiled, and programs of it that tests run."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from oa_testing.waiting import PATIENCE_S
+
+PACKAGE = Path(__file__).parents[2] / "clients" / "typescript"
+NODE_MODULES = PACKAGE / "node_modules"
+COMPILE_TIMEOUT_S = 300
+Line = dict[str, Any]
+
+
+def compiled(configuration: str = "tsconfig.json") -> Path:
+    """The package's folder, after its compiler found nothing wrong. Skips the test where it is not installed."""
+    if shutil.which("node") is None or not (NODE_MODULES / ".package-lock.json").exists():
+        pytest.skip("the TypeScript client is not installed here: `make typescript` does it, where there is npm")
+    done = run(["node", "node_modules/typescript/bin/tsc", "-p", configuration])
+    assert done.returncode == 0, done.stdout
+    return PACKAGE
+
+
+def run(command: list[str], given: str = "") -> subprocess.CompletedProcess[str]:
+    """A program of the package, in its folder, to its end."""
+    return subprocess.run(
+        command, cwd=PACKAGE, input=given, capture_output=True, text=True, timeout=COMPILE_TIMEOUT_S, check=False
+    )
+
+
+class Follower:
+    """A program that follows a topic and prints each update as a line of JSON; `lines` are those so far."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.lines: list[Line] = []
+
+    @property
+    def seqs(self) -> list[int]:
+        """The seqs of the events that it was handed out, in order."""
+        return [line["seq"] for line in self.lines if line["kind"] == "event"]
+
+    async def until(self, kind: str, **values: Any) -> Line:
+        """Reads up to a line of this kind with these values."""
+        assert self.process.stdout is not None
+        async with asyncio.timeout(2 * PATIENCE_S):
+            while text := await self.process.stdout.readline():
+                self.lines.append(json.loads(text))
+                if {"kind": kind, **values}.items() <= self.lines[-1].items():
+                    return self.lines[-1]
+        raise AssertionError(f"the program ended: {self.lines[-3:]}")
+
+    def tell(self, order: str) -> None:
+        """One line of its standard input."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{order}\n".encode())
+
+
+@asynccontextmanager
+async def following(program: str, options: Mapping[str, Any]) -> AsyncIterator[Follower]:
+    """A program of the package's tests, that is told `options`; it ends with the block."""
+    process = await asyncio.create_subprocess_exec(
+        "node", f"build/test/{program}.js", json.dumps(options), cwd=PACKAGE,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=16 * 1024 * 1024,
+    )  # fmt: skip
+    try:
+        yield Follower(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()

@@ -1,0 +1,46 @@
+"""The TypeScript client alone: its own tests, and that it answers as the Python client does, whatever it is told."""
+
+import json
+import random
+
+import pytest
+
+from oa_khala.client.tests import walks
+from tests.typescript.package import COMPILE_TIMEOUT_S, PACKAGE, compiled, run
+
+pytestmark = pytest.mark.timeout(COMPILE_TIMEOUT_S + 60)
+
+WALKS = 150
+WALK_STEPS = 300
+
+
+@pytest.fixture(scope="module", autouse=True)
+def package() -> None:
+    """The package, compiled."""
+    compiled()
+
+
+def test_its_own_tests_pass() -> None:
+    programs = [str(path) for path in sorted((PACKAGE / "build" / "test").glob("*.test.js"))]
+    assert programs
+    done = run(["node", "--test", *programs])
+    assert done.returncode == 0, done.stdout[-8_000:]
+
+
+def test_it_answers_as_the_python_client_whatever_it_is_told() -> None:
+    first = random.SystemRandom().randrange(1 << 32)
+    transcripts = [json.dumps(walks.walk(seed, WALK_STEPS)) for seed in range(first, first + WALKS)]
+    done = run(["node", "build/test/peer.js"], "\n".join(transcripts))
+    assert done.stdout.strip() == str(WALKS), f"of the walks from seed {first}:\n{done.stderr[-4_000:]}"
+
+
+def test_the_package_has_types_and_takes_one_other_package() -> None:
+    package = compiled("tsconfig.build.json")
+    manifest = json.loads((package / "package.json").read_text("utf-8"))
+    assert list(manifest["dependencies"]) == ["@bufbuild/protobuf"]
+    packed = json.loads(run(["npm", "pack", "--dry-run", "--ignore-scripts", "--json"]).stdout)
+    entries = packed.values() if isinstance(packed, dict) else packed
+    files = {file["path"] for entry in entries for file in entry["files"]}
+    for entry in manifest["exports"].values():
+        assert {path.removeprefix("./") for path in entry.values()} <= files
+    assert not [path for path in files if not path.startswith(("dist/", "README.md", "package.json", "LICENSE"))]
