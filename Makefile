@@ -11,7 +11,7 @@ CMD ?=
 ONCE ?=
 BENCH ?= append tail catchup recovery khala_fanout khala_connect dispatch takeover worker_stream attached steps revocation sizing
 
-.PHONY: help run test busy order kills roll conformance bench sim lint proto-check gen fmt lock images images-test k8s-check baseline bootstrap codex typescript clean distclean
+.PHONY: help run test busy order kills roll conformance autobahn bench sim lint proto-check gen fmt lock images images-test k8s-check baseline bootstrap codex typescript clean distclean
 
 help: ## list the targets
 	@printf 'OpenAgents Runtime\n\n'
@@ -46,6 +46,9 @@ roll: bootstrap ## rolls of the Kubernetes manifests in their long form, under l
 
 conformance: bootstrap ## Connect's conformance suite against the edge (needs Go; ARGS="-v")
 	@PY=$(PY) tools/run_conformance.sh $(ARGS)
+
+autobahn: bootstrap ## Autobahn's cases against the gateway's sockets (ARGS="7.1.* 9.1.*" picks)
+	@$(PY) -m tests.autobahn $(ARGS)
 
 bench: bootstrap ## every benchmark, each beside its peers or floor (BENCH="append tail" picks; ARGS go to each)
 	@for name in $(BENCH); do $(PY) -m benchmarks.$$name $(ARGS); done

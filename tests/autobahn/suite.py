@@ -1,0 +1,122 @@
+"""Autobahn's cases, run against the gateway's sockets: whatever a client sends is RFC 6455, and is answered so.
+
+An echo stands behind the sockets instead of Khala. There is no group 8, and none of today's cases is in 11.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import cast
+
+from kosoku import FailureError, run_fuzzingclient
+from kosoku._kosoku import CaseResult
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request
+
+from oa_base.refusal import Refusal
+from oa_khala.frames import Form
+from services.khala_gateway.connections.app.connection import Connection
+from services.khala_gateway.sockets.limits import SocketLimits
+from services.khala_gateway.sockets.ws_door.socket import Socket
+
+GROUPS = ("1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*", "12.*", "13.*")
+COMPRESSION = ("12", "13")
+LIMITS = SocketLimits(max_frame_bytes=32 * 1024 * 1024)
+"""Those of the gateway, but for the size of messages: group 9 has some of 16 MiB."""
+_ANSWERS = {False: {"OK", "NON-STRICT", "INFORMATIONAL"}, True: {"UNIMPLEMENTED"}}
+_CLOSES = {"OK", "INFORMATIONAL"}
+
+
+class EchoSocket(Socket):
+    """A socket of the gateway, to which the type of each message is that of its connection."""
+
+    def _data(self, connection: Connection, frame: Frame) -> None:
+        if frame.opcode is not Opcode.CONT:
+            self.form = Form.JSON if frame.opcode is Opcode.TEXT else Form.PROTO
+        super()._data(connection, frame)
+
+
+class EchoConnection:
+    """Says what it hears."""
+
+    def __init__(self, socket: Socket) -> None:
+        self._socket = socket
+
+    def message(self, data: bytes) -> None:
+        """A whole message."""
+        opcode = Opcode.TEXT if self._socket.form is Form.JSON else Opcode.BINARY
+        self._socket.write(Frame(opcode, data).serialize(mask=False))
+
+    def malformed(self, refusal: Refusal) -> None:
+        """Never: each type is right."""
+        raise AssertionError(refusal)
+
+    def heard(self) -> None:
+        """A sign of life."""
+
+    def blocked(self, blocked: bool) -> None:
+        """The socket is full, or no longer."""
+
+    def closed(self) -> None:
+        """TCP is gone."""
+
+
+class EchoSockets:
+    """Lets everybody in. Implements `Sockets`."""
+
+    def arrived(self, socket: Socket) -> bool:
+        """See Sockets."""
+        return True
+
+    def admit(self, socket: Socket, request: Request) -> str:
+        """See Sockets. Autobahn asks for no subprotocol; one that is answered all the same does not disturb it."""
+        request.headers["Sec-WebSocket-Protocol"] = Form.PROTO.value
+        return ""
+
+    def opened(self, socket: Socket, header_token: str) -> Connection:
+        """See Sockets."""
+        return cast("Connection", EchoConnection(socket))
+
+    def gone(self, socket: Socket) -> None:
+        """See Sockets."""
+
+
+@asynccontextmanager
+async def echoing() -> AsyncIterator[str]:
+    """The address of an echo."""
+    sockets = EchoSockets()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: EchoSocket(sockets, LIMITS), "127.0.0.1", 0)
+    try:
+        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+
+
+async def results(cases: Sequence[str]) -> list[CaseResult]:
+    """What the cases found, in their order; after a failure, at least of those that failed."""
+    async with echoing() as url:
+        try:
+            return await run_fuzzingclient(url, list(cases))
+        except FailureError as failure:
+            return failure.results
+
+
+def defects(found: Iterable[CaseResult]) -> list[str]:
+    """One line for each case that was answered as no case may be.
+
+    Compression is declined: its cases have to find it unimplemented, and the connection to be closed in order.
+    """
+    return [
+        f"{case.case_id}: {case.behavior.value}, close {case.behavior_close.value}: {case.result}"
+        for case in found
+        if case.behavior.value not in _ANSWERS[group_of(case) in COMPRESSION]
+        or case.behavior_close.value not in _CLOSES
+    ]
+
+
+def group_of(case: CaseResult) -> str:
+    """The group that a case belongs to."""
+    return case.case_id.partition(".")[0]
