@@ -49,14 +49,15 @@ class Follower:
         """The seqs of the events that it was handed out, in order."""
         return [line["seq"] for line in self.lines if line["kind"] == "event"]
 
-    async def until(self, kind: str, **values: Any) -> Line:
-        """Reads up to a line of this kind with these values."""
+    async def until(self, kind: str, *, otherwise: str = "", **values: Any) -> Line:
+        """Reads up to a line of this kind with these values, or one of the kind `otherwise`."""
         assert self.process.stdout is not None
         async with asyncio.timeout(2 * PATIENCE_S):
             while text := await self.process.stdout.readline():
                 self.lines.append(json.loads(text))
-                if {"kind": kind, **values}.items() <= self.lines[-1].items():
-                    return self.lines[-1]
+                line = self.lines[-1]
+                if {"kind": kind, **values}.items() <= line.items() or line["kind"] == otherwise:
+                    return line
         raise AssertionError(f"the program ended: {self.lines[-3:]}")
 
     def tell(self, order: str) -> None:

@@ -100,6 +100,7 @@ test("a cursor of one's own counts, and one of another lineage starts the topic 
   const updates = client.topic(T, { epoch: "old", appliedSeq: 1, chain });
   assert.deepEqual(await take(updates, 2), ["restarted epoch_mismatch", "event 1 a"]);
   assert.deepEqual(gateway.heard, ["hello", "subscribe 1", "subscribe from the start"]);
+  assert.equal(client.counts.repaired, 0);
   client.close();
 });
 

@@ -120,7 +120,7 @@ export class Topic {
       this.#behindAt = -1;
       return "nothing";
     }
-    if (this.#behindAt === this.cursor.appliedSeq) return this.#repair();
+    if (this.#behindAt === this.cursor.appliedSeq) return this.#missing();
     this.#behindAt = this.cursor.appliedSeq;
     return "nothing";
   }
@@ -192,7 +192,7 @@ export class Topic {
       this.#counts.repeated += 1;
       return NOTHING;
     }
-    if (frame.seq > before.appliedSeq + 1) return [[], this.#repair()];
+    if (frame.seq > before.appliedSeq + 1) return [[], this.#missing()];
     const chain = before.chain.length > 0 ? this.#chains.after(before.chain, frame.payload) : NO_BYTES;
     return [[this.#apply(frame, { epoch: before.epoch, appliedSeq: frame.seq, chain }, before.chain)], "nothing"];
   }
@@ -200,7 +200,7 @@ export class Topic {
   // CAUGHT_UP: true only if everything up to its seq has been applied; otherwise events are missing.
   #caughtUp(frame: CaughtUp): Outcome {
     if (this.phase !== "following" || this.cursor === null) return NOTHING;
-    if (frame.seq > this.cursor.appliedSeq) return [[], this.#repair()];
+    if (frame.seq > this.cursor.appliedSeq) return [[], this.#missing()];
     this.#attempts = 0;
     this.#replaying = this.#repairing = false;
     return [[{ kind: "live", topic: this.name, seq: this.cursor.appliedSeq }], "nothing"];
@@ -234,10 +234,14 @@ export class Topic {
     return { kind: "apply", topic: this.name, cursor, payload, schemaVersion, snapshot: frame.kind === "snapshot", follows };
   }
 
+  #missing(): Next {
+    this.#repairing = true;
+    return this.#repair();
+  }
+
   #repair(): Next {
     this.phase = "idle";
     this.#repairs += 1;
-    this.#repairing = true;
     return "ask";
   }
 

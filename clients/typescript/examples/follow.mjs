@@ -1,0 +1,15 @@
+// Prints what a run writes, from its start to its end: CONTROL=… TOKEN=… DEVICE=… RUN=… node examples/follow.mjs
+import { fromBinary } from "@bufbuild/protobuf";
+import { KhalaClient, controlTokens } from "@openagents/khala";
+import { RunEventSchema } from "@openagents/khala/messages";
+import { WebSocket } from "ws"; // Node has one of its own from 22 on
+
+const { CONTROL, TOKEN, DEVICE, RUN } = process.env;
+const tokens = controlTokens({ url: CONTROL, accessToken: TOKEN, surface: "script" });
+const client = new KhalaClient({ tokens, deviceId: DEVICE, webSocket: WebSocket });
+for await (const update of client.topic(`run:${RUN}:events`)) {
+  if (update.kind !== "event") continue;
+  const { kind } = fromBinary(RunEventSchema, update.payload).body;
+  if (kind.case === "textDelta") process.stdout.write(kind.value.data);
+  if (kind.case === "runFinished") client.close();
+}

@@ -1,0 +1,53 @@
+/**
+ * The example page in a headless Chromium. Told by JSON in its first argument: `page`, and `fields` of its form. It fills
+ * them in, and prints the page's text whenever that has changed. On standard input it takes the orders `reload`, on
+ * which it loads the page anew, and `offline` and `online`, on which the browser's network goes and comes.
+ */
+
+import { createInterface } from "node:readline";
+
+import chromium from "@sparticuz/chromium";
+import { chromium as browsers, type Browser, type Page } from "playwright-core";
+
+interface Options {
+  readonly page: string;
+  readonly fields: Readonly<Record<string, string>>;
+}
+
+const { page: address, fields }: Options = JSON.parse(process.argv[2]!);
+const say = (line: object): void => console.log(JSON.stringify(line));
+
+async function started(): Promise<Browser> {
+  try {
+    const executablePath = await chromium.executablePath();
+    return await browsers.launch({ executablePath, args: [...chromium.args, "--no-proxy-server"], headless: true });
+  } catch (error) {
+    say({ kind: "absent", message: String(error).split("\n")[0] });
+    process.exit();
+  }
+}
+
+async function follow(page: Page): Promise<void> {
+  await page.goto(address);
+  for (const [name, value] of Object.entries(fields)) await page.fill(`[name=${name}]`, value);
+  await page.click("button");
+}
+
+const browser = await started();
+const context = await browser.newContext();
+const page = await context.newPage();
+page.on("pageerror", (error) => say({ kind: "defect", message: String(error) }));
+createInterface({ input: process.stdin }).on("line", (order) => {
+  void (order === "reload" ? follow(page) : context.setOffline(order === "offline")).then(() => say({ kind: "done", order }));
+});
+await page.exposeFunction("changed", (text: string, finished: boolean) => say({ kind: "text", text, finished }));
+await page.addInitScript(() => {
+  const { changed } = globalThis as unknown as { changed: (text: string, finished: boolean) => void };
+  addEventListener("DOMContentLoaded", () => {
+    const output = document.getElementById("output")!;
+    const tell = (): void => changed(output.textContent ?? "", output.dataset["finished"] === "yes");
+    new MutationObserver(tell).observe(output, { attributes: true, childList: true, characterData: true, subtree: true });
+  });
+});
+await follow(page);
+say({ kind: "open", version: browser.version() });
