@@ -29,8 +29,8 @@ class Http(Protocol):
 class SocketClosed(Exception):
     """The WebSocket has ended, or could not be opened.
 
-    `reason` is of the catalogue where one is known (from an HTTP refusal of the handshake), else empty. `code` is
-    the close code; 1006 when the connection broke.
+    `reason` is of the catalogue where one is known (from an HTTP refusal of the handshake, or a close frame), else
+    empty. `code` is the close code; 1006 when the connection broke.
     """
 
     def __init__(self, message: str, *, reason: str = "", code: int = 1006, retry_after_ms: int = 0) -> None:

@@ -18,6 +18,7 @@ import websockets
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
+from oa_base.catalogue import is_reason
 from oa_base.refusal import Refusal
 from oa_client.core.refusals import retry_after_ms
 from oa_client.transport import HttpAnswer, SocketClosed
@@ -197,8 +198,8 @@ def _said(error: Exception) -> str:
 
 def _closed(closed: websockets.ConnectionClosed) -> SocketClosed:
     code = closed.rcvd.code if closed.rcvd else 1006
-    text = closed.rcvd.reason if closed.rcvd and closed.rcvd.reason else f"closed with {code}"
-    return SocketClosed(text, code=code)
+    said = closed.rcvd.reason if closed.rcvd else ""
+    return SocketClosed(said or f"closed with {code}", reason=said if is_reason(said) else "", code=code)
 
 
 def _refused(refused: websockets.InvalidStatus) -> SocketClosed:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import websockets.asyncio.server as ws_server
+from websockets.typing import Subprotocol
 
 from oa_base.refusal import Refusal
 from oa_client.cpython.network import HttpxHttp, WebSockets
@@ -100,3 +102,17 @@ def test_a_file_of_authorities_that_is_none_is_refused(tmp_path: Path, content: 
     with pytest.raises(Refusal, match="can't be used") as refused:
         HttpxHttp(ca_file=ca_file)
     assert (refused.value.reason, refused.value.field) == ("invalid_setting", "OA_CA_FILE")
+
+
+@pytest.mark.parametrize(("said", "reason"), [("slow_consumer", "slow_consumer"), ("bye", ""), ("", "")])
+async def test_the_reason_in_a_close_frame_is_told_if_it_is_one(said: str, reason: str) -> None:
+    async def close(connection: ws_server.ServerConnection) -> None:
+        await connection.close(4008, said)
+
+    protocol = Form.PROTO.value
+    async with ws_server.serve(close, "127.0.0.1", 0, subprotocols=[Subprotocol(protocol)]) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        socket = await WebSockets().open(f"ws://127.0.0.1:{port}", protocol)
+        with pytest.raises(SocketClosed) as closed:
+            await socket.receive()
+        assert (closed.value.reason, closed.value.code) == (reason, 4008)
