@@ -96,9 +96,13 @@ test("a cursor of one's own counts, and one of another lineage starts the topic 
   const gateway = gatewayWith("a", "b");
   const cursors = new MemoryCursors();
   const client = clientOf(gateway, { cursors });
-  const chain = new Uint8Array(0);
-  const updates = client.topic(T, { epoch: "old", appliedSeq: 1, chain });
-  assert.deepEqual(await take(updates, 2), ["restarted epoch_mismatch", "event 1 a"]);
+  const stored = { epoch: "old", appliedSeq: 9, chain: new Uint8Array(0) };
+  cursors.save(T, stored);
+  const updates = client.topic(T, { ...stored, appliedSeq: 1 });
+  assert.deepEqual(await take(updates, 1), ["restarted epoch_mismatch"]);
+  assert.deepEqual(cursors.load(T), stored);
+  assert.deepEqual(await take(updates, 1), ["event 1 a"]);
+  assert.equal(cursors.load(T), null);
   assert.deepEqual(gateway.heard, ["hello", "subscribe 1", "subscribe from the start"]);
   assert.equal(client.counts.repaired, 0);
   client.close();

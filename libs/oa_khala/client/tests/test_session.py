@@ -187,6 +187,12 @@ def test_a_snapshot_replaces_the_state_and_events_go_on_behind_it() -> None:
     assert driver.events(11) == [10, 11]
 
 
+def test_a_snapshot_of_another_seq_than_was_announced_is_not_taken() -> None:
+    driver = Driver(T).open(T)
+    driver.frame(frames.Subscribed(T, "e1", 5, 12, Plan.SNAPSHOT, 10))
+    assert driver.frame(frames.Snapshot(T, 9, b"all")) == [Send(1, frames.Subscribe(((T, None),)))]
+
+
 def test_what_an_earlier_connection_still_says_is_dropped() -> None:
     driver = Driver(T).open(T).following()
     old = driver.session.generation
@@ -324,6 +330,18 @@ def test_a_wrong_clock_does_not_make_a_new_token_useless(expires_in_ms: int) -> 
     assert driver.only(NeedToken) != [], "refreshed by the gateway's clock"
 
 
+def test_a_token_that_comes_while_hello_is_out_is_shown_after_welcome() -> None:
+    driver = Driver(T).open(T)
+    driver.now_ms = int(TTL_MS * 0.8)
+    driver.frame(frames.Heartbeat((), 0))
+    driver.do("timer")
+    driver.cut()
+    driver.do("connected", driver.session.generation)
+    assert driver.token(T, text="second") == []
+    driver.welcome()
+    assert driver.sent() == [frames.RefreshToken("second"), frames.Subscribe(((T, None),))]
+
+
 def test_losing_control_leaves_the_connection_open_and_asks_again_with_backoff() -> None:
     driver = Driver(T).open(T).following()
     driver.now_ms = int(TTL_MS * 0.8)
@@ -363,6 +381,16 @@ def test_a_topic_error_fails_retries_or_reconnects_as_the_catalogue_says() -> No
     assert driver.session.wake_at_ms == 700
     driver.now_ms = 700
     assert driver.do("timer") == [Send(driver.session.generation, frames.Subscribe(((T, None),)))]
+
+
+def test_a_topic_that_was_caught_up_with_waits_as_if_for_the_first_time() -> None:
+    driver = Driver(T).open(T)
+    for _ in range(2):
+        driver.frame(frames.ErrorFrame(T, "unavailable", "runtime is away"))
+        assert driver.session.wake_at_ms == driver.now_ms + 125
+        driver.now_ms += 125
+        driver.do("timer")
+        driver.following().frame(frames.CaughtUp(T, 0))
 
 
 def test_silence_is_death_and_pings_keep_the_gateway_awake() -> None:
