@@ -63,7 +63,7 @@ lint: bootstrap ## ruff, mypy --strict, the import rules
 	@$(VENV)/bin/lint-imports --no-logo
 
 proto-check: bootstrap ## buf lint, breaking changes against the baseline, what is generated up to date
-	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(TYPESCRIPT) || true; fi
+	@if command -v npm >/dev/null; then $(MAKE) --silent $(TYPESCRIPT) || true; fi
 	@$(PY) -m tools.proto_check
 
 gen: bootstrap ## generate gen/ and the TypeScript messages from proto/, and the documents made from code
@@ -100,6 +100,7 @@ TYPESCRIPT = clients/typescript/node_modules/.package-lock.json
 typescript: bootstrap $(TYPESCRIPT) ## the TypeScript client: compiled, held against the Python one, a gateway, Chromium (needs npm)
 	@$(PY) -m pytest -q -rs tests/typescript $(ARGS)
 $(TYPESCRIPT): clients/typescript/package-lock.json
+	@command -v npm >/dev/null || { echo "no npm here; install it for the TypeScript client" >&2; exit 1; }
 	@npm ci --prefix clients/typescript --no-audit --no-fund --loglevel=error
 	@touch $@
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+import tomllib
 
 import pytest
 
@@ -34,10 +35,13 @@ def test_it_answers_as_the_python_client_whatever_it_is_told() -> None:
     assert done.stdout.strip() == str(WALKS), f"of the walks from seed {first}:\n{done.stderr[-4_000:]}"
 
 
-def test_the_package_has_types_and_takes_one_other_package() -> None:
+def test_the_package_has_types_takes_one_other_package_and_is_of_this_release() -> None:
     package = compiled("tsconfig.build.json")
     manifest = json.loads((package / "package.json").read_text("utf-8"))
     assert list(manifest["dependencies"]) == ["@bufbuild/protobuf"]
+    version = tomllib.loads((PACKAGE.parents[1] / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    assert manifest["version"] == version
+    assert f'BUILD_ID = "khala-ts/{version}"' in (package / "dist" / "client.js").read_text("utf-8")
     packed = json.loads(run(["npm", "pack", "--dry-run", "--ignore-scripts", "--json"]).stdout)
     entries = packed.values() if isinstance(packed, dict) else packed
     files = {file["path"] for entry in entries for file in entry["files"]}

@@ -20,6 +20,7 @@ from tests.typescript.package import COMPILE_TIMEOUT_S, compiled, following
 pytestmark = pytest.mark.timeout(COMPILE_TIMEOUT_S + 60)
 
 RUN_ID = T.split(":")[1]
+KILLS = 2
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -60,13 +61,13 @@ async def gateway(tmp_path: Path) -> AsyncIterator[GatewayProcess]:
     await process.stack.projector.stop()
 
 
+@pytest.mark.long
 async def test_killed_gateways_lose_nothing(gateway: GatewayProcess) -> None:
     runtime = gateway.stack.runtime
     log = with_run(runtime, 10)
-    # A token opens one connection at a time, and the gateway that was killed knew nothing of it any more.
     options = {"khalaUrl": gateway.url, "topic": T, "tokens": [gateway.stack.token(T) for _ in range(50)]}
     async with following("follower", options) as client:
-        for _ in range(4):
+        for _ in range(KILLS):
             with gateway.running():
                 await gateway.until(200)
                 await client.until("caughtUp")
@@ -141,3 +142,16 @@ async def test_another_content_starts_the_topic_over_and_a_refusal_ends_it() -> 
         async with following("follower", {**options, "topic": other, "tokens": [stack.token(other)]}) as client:
             refused = await client.until("refused")
             assert refused["reason"] == "not_found"
+
+
+async def test_a_token_that_ends_is_replaced_while_the_topic_goes_on() -> None:
+    async with running() as stack:
+        log = with_run(stack.runtime, 10)
+        lives_s = 2
+        options = {"khalaUrl": stack.url, "topic": T, "tokens": [stack.token(T, ttl=lives_s), stack.token(T)]}
+        async with following("follower", options) as client:
+            await client.until("caughtUp")
+            await asyncio.sleep(lives_s + 0.5)
+            stack.runtime.append(T, 5)
+            await client.until("event", seq=log.head)
+        assert client.seqs == list(range(1, 16))

@@ -83,10 +83,11 @@ export class KhalaClient {
    * that was being applied may come again; store `update.cursor` in one step with what you make of the element, and pass
    * it here, and it won't.
    *
-   * Throws Refusal when the topic can't be had, or trying again can't help.
+   * Throws Refusal when the topic can't be had, or trying again can't help, or the client is closed already.
    */
   async *topic(name: string, cursor?: Cursor | null): AsyncGenerator<Update, void, undefined> {
     if (this.#failure !== null) throw this.#failure;
+    if (this.#session.state === "stopped") throw new Refusal("cancelled", "this client is closed; make another one");
     if (this.#followed.has(name)) {
       throw new Refusal("already_exists", "this client follows the topic already; use that loop", { field: "name" });
     }

@@ -55,6 +55,7 @@ test("what a topic has comes first, then what happens", async () => {
   client.close();
   assert.deepEqual(await take(updates, 1), ["end"]);
   assert.equal(gateway.socket.closed, 1000);
+  assert.equal((await rejection(client.topic(T).next())).reason, "cancelled");
 });
 
 test("after a cut it goes on where it was, and only a hole counts as repaired", async () => {
