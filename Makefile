@@ -73,6 +73,7 @@ gen: bootstrap ## generate gen/ and the TypeScript messages from proto/, and the
 fmt: bootstrap ## let ruff format and mend what it can
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
+	@if [ -e $(TYPESCRIPT) ]; then npm run --silent --prefix clients/typescript format; fi
 
 lock: bootstrap ## write requirements/*.lock from pyproject.toml (ARGS=--upgrade moves versions)
 	@tools/lock.sh $(ARGS)

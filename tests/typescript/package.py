@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import shutil
 import subprocess
@@ -25,7 +26,10 @@ def compiled(configuration: str = "tsconfig.json") -> Path:
     """The package's folder, after its compiler found nothing wrong. Skips the test where it is not installed."""
     if shutil.which("node") is None or not (NODE_MODULES / ".package-lock.json").exists():
         pytest.skip("the TypeScript client is not installed here: `make typescript` does it, where there is npm")
-    done = run(["node", "node_modules/typescript/bin/tsc", "-p", configuration])
+    # Several workers may want it at once, and none may find a file half written: what is compiled already stays.
+    with (NODE_MODULES / ".compiling").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = run(["node", "node_modules/typescript/bin/tsc", "-p", configuration])
     assert done.returncode == 0, done.stdout
     return PACKAGE
 

@@ -28,6 +28,11 @@ def test_its_own_tests_pass() -> None:
     assert done.returncode == 0, done.stdout[-8_000:]
 
 
+def test_its_sources_are_formatted() -> None:
+    done = run(["npm", "run", "--silent", "lint"])
+    assert done.returncode == 0, done.stderr[-4_000:]
+
+
 def test_it_answers_as_the_python_client_whatever_it_is_told() -> None:
     first = random.SystemRandom().randrange(1 << 32)
     transcripts = [json.dumps(walks.walk(seed, WALK_STEPS)) for seed in range(first, first + WALKS)]
@@ -47,4 +52,4 @@ def test_the_package_has_types_takes_one_other_package_and_is_of_this_release() 
     files = {file["path"] for entry in entries for file in entry["files"]}
     for entry in manifest["exports"].values():
         assert {path.removeprefix("./") for path in entry.values()} <= files
-    assert not [path for path in files if not path.startswith(("dist/", "README.md", "package.json", "LICENSE"))]
+    assert not [path for path in files if not path.endswith((".js", ".d.ts", ".js.map", "README.md", "package.json"))]

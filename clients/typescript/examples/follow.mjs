@@ -1,4 +1,4 @@
-// Prints what a run writes, from its start to its end: CONTROL=… TOKEN=… DEVICE=… RUN=… node examples/follow.mjs
+// Prints what a run writes, from its start on: CONTROL=… TOKEN=… DEVICE=… RUN=… node examples/follow.mjs
 import { fromBinary } from "@bufbuild/protobuf";
 import { KhalaClient, controlTokens } from "@openagents/khala";
 import { RunEventSchema } from "@openagents/khala/messages";

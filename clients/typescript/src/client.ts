@@ -1,7 +1,14 @@
 /** Follows topics: drives the pure session over a WebSocket, a clock, and a source of tokens. */
 
 import { RUN_CHAINS } from "./core/chains.js";
-import { SESSION_LIMITS, type Apply, type Command, type Connect, type Instant, type SessionLimits } from "./core/commands.js";
+import {
+  SESSION_LIMITS,
+  type Apply,
+  type Command,
+  type Connect,
+  type Instant,
+  type SessionLimits,
+} from "./core/commands.js";
 import { SCHEMA_VERSION, type Cursor } from "./core/frames.js";
 import { Session } from "./core/session.js";
 import type { Counts } from "./core/topics.js";
@@ -17,8 +24,14 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1;
 /** What happens to a topic that is followed, in order. */
 export type Update =
   /** The next element. `snapshot`: it is the topic's whole state, and replaces what was there. */
-  | { readonly kind: "event" | "snapshot"; readonly topic: string; readonly seq: number; readonly payload: Uint8Array; readonly cursor: Cursor }
-  /** Everything up to `seq`, the head when the topic was subscribed, has been handed out. Comes after each reconnect. */
+  | {
+      readonly kind: "event" | "snapshot";
+      readonly topic: string;
+      readonly seq: number;
+      readonly payload: Uint8Array;
+      readonly cursor: Cursor;
+    }
+  /** Everything up to `seq`, the head when the topic was subscribed, has come. It is said after each reconnect, too. */
   | { readonly kind: "caughtUp"; readonly topic: string; readonly seq: number }
   /** What was handed out before can't be continued: drop what was made of it. The topic follows from its start. */
   | { readonly kind: "restarted"; readonly topic: string; readonly reason: string };
@@ -80,8 +93,8 @@ export class KhalaClient {
   /**
    * Follows `name` from `cursor`, or else from the stored one, or else from its start; `break` ends it. When the loop
    * asks for the next update, the one before counts as applied, and its cursor is stored. So after a crash, the element
-   * that was being applied may come again; store `update.cursor` in one step with what you make of the element, and pass
-   * it here, and it won't.
+   * that was being applied may come again; store `update.cursor` in one step with what you make of the element, and
+   * pass it here, and it won't.
    *
    * Throws Refusal when the topic can't be had, or trying again can't help, or the client is closed already.
    */
@@ -173,7 +186,9 @@ export class KhalaClient {
   #apply({ topic, cursor, payload, schemaVersion, snapshot }: Apply): void {
     if (schemaVersion !== SCHEMA_VERSION) {
       const text = `the topic has payloads of schema ${schemaVersion}; update this client`;
-      this.#followed.get(topic)?.inbox.end(new Refusal("unsupported_schema_version", text, { field: "schema_version" }));
+      this.#followed
+        .get(topic)
+        ?.inbox.end(new Refusal("unsupported_schema_version", text, { field: "schema_version" }));
       this.#do(this.#session.unsubscribe(topic));
       return;
     }

@@ -5,7 +5,10 @@ import { base64Decode } from "@bufbuild/protobuf/wire";
 import { AnySchema, timestampMs } from "@bufbuild/protobuf/wkt";
 
 import { reasonOf } from "./core/catalogue.js";
-import { MintSyncTokenRequestSchema, MintSyncTokenResponseSchema } from "./gen/openagents/control/v1/sync_token_service_pb.js";
+import {
+  MintSyncTokenRequestSchema,
+  MintSyncTokenResponseSchema,
+} from "./gen/openagents/control/v1/sync_token_service_pb.js";
 import { Refusal } from "./refusal.js";
 
 const METHOD = "/openagents.control.v1.SyncTokenService/MintSyncToken";
@@ -52,7 +55,12 @@ export function controlTokens(options: ControlOptions): TokenSource {
   return async (topics) => {
     const bearer = typeof accessToken === "string" ? accessToken : await accessToken();
     const request = create(MintSyncTokenRequestSchema, { topics: [...topics], surface });
-    const answer = await post(send, url.replace(/\/$/, "") + METHOD, bearer, toJson(MintSyncTokenRequestSchema, request));
+    const answer = await post(
+      send,
+      url.replace(/\/$/, "") + METHOD,
+      bearer,
+      toJson(MintSyncTokenRequestSchema, request),
+    );
     return grant(answer);
   };
 }
@@ -73,7 +81,8 @@ async function post(send: typeof fetch, url: string, bearer: string, body: unkno
   }
   const json = read(text);
   if (!response.ok) throw refusal(response, json);
-  if (json === undefined) throw new Refusal("internal", "the answer is no JSON; check what answers at control's address");
+  if (json === undefined)
+    throw new Refusal("internal", "the answer is no JSON; check what answers at control's address");
   return json;
 }
 

@@ -1,4 +1,4 @@
-/** One WebSocket as the client drives it: a thin layer over what browsers, Node from 22 on, and the package `ws` have. */
+/** One WebSocket as the client drives it: thinly over that of browsers, of Node from 22 on, or of the package `ws`. */
 
 import { isReason } from "./core/catalogue.js";
 import type { ClientFrame, ServerFrame } from "./core/frames.js";
@@ -72,7 +72,10 @@ export class Link {
     if (this.#socket.protocol === SUBPROTOCOL) {
       this.#listener?.opened();
     } else {
-      this.#fail("unsupported_protocol_version", `the address does not speak ${SUBPROTOCOL}; check it, or update this client`);
+      this.#fail(
+        "unsupported_protocol_version",
+        `the address does not speak ${SUBPROTOCOL}; check it, or update this client`,
+      );
     }
   }
 
@@ -80,7 +83,8 @@ export class Link {
     if (this.#listener === null) return;
     let frame: ServerFrame;
     try {
-      if (!(data instanceof ArrayBuffer)) throw new Refusal("protocol_violation", "a text message came on a binary connection");
+      if (!(data instanceof ArrayBuffer))
+        throw new Refusal("protocol_violation", "a text message came on a binary connection");
       frame = decodeServerFrame(new Uint8Array(data));
     } catch (error) {
       this.#fail("", `the gateway sent what is no frame: ${(error as Error).message}`);

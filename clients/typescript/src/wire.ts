@@ -3,7 +3,14 @@
  * types. Decoding is total: it gives a value, or throws Refusal.
  */
 
-import { create, fromBinary, toBinary, type DescMessage, type MessageInitShape, type MessageShape } from "@bufbuild/protobuf";
+import {
+  create,
+  fromBinary,
+  toBinary,
+  type DescMessage,
+  type MessageInitShape,
+  type MessageShape,
+} from "@bufbuild/protobuf";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 
@@ -46,7 +53,10 @@ function clientBody(frame: frames.ClientFrame): NonNullable<MessageInitShape<typ
       return { case: "hello", value };
     }
     case "subscribe":
-      return { case: "subscribe", value: { topics: frame.topics.map(([topic, cursor]) => subscription(topic, cursor)) } };
+      return {
+        case: "subscribe",
+        value: { topics: frame.topics.map(([topic, cursor]) => subscription(topic, cursor)) },
+      };
     case "unsubscribe":
       return { case: "unsubscribe", value: { topics: [...frame.topics] } };
     case "refreshToken":
@@ -71,8 +81,8 @@ export function decodeClientFrame(data: Uint8Array): ClientFrame {
 
 /**
  * What a gateway sent. A kind that this version does not know becomes an UnknownFrame. Throws Refusal naming the field
- * when it is not a valid KhalaFrame, and `unsupported_schema_version` when a control frame's payload is of a schema that
- * this version does not know.
+ * when it is not a valid KhalaFrame, and `unsupported_schema_version` when a control frame's payload is of a schema
+ * that this version does not know.
  */
 export function decodeServerFrame(data: Uint8Array): frames.ServerFrame {
   const frame = parse(KhalaFrameSchema, data, "malformed_message");
@@ -133,7 +143,9 @@ function subscribed(frame: KhalaFrame): frames.Subscribed {
   const epoch = need(message.epoch, "epoch");
   const plan = PLANS[message.plan];
   if (plan === undefined) {
-    throw new Refusal("invalid_enum", "the plan is not one that this version knows; update this client", { field: "plan" });
+    throw new Refusal("invalid_enum", "the plan is not one that this version knows; update this client", {
+      field: "plan",
+    });
   }
   const [floor, head, fromSeq] = [Number(message.floor), Number(message.head), exact(message.fromSeq, "from_seq")];
   return { kind: "subscribed", topic, epoch, floor, head, plan, fromSeq };
@@ -157,12 +169,15 @@ function error(frame: KhalaFrame): frames.ErrorFrame {
     message: message.message,
     field,
     retryAfterMs,
-    stale: where === undefined ? null : {
-      epoch: where.epoch,
-      floor: Number(where.floor),
-      head: Number(where.head),
-      snapshotAvailable: where.snapshotAvailable,
-    },
+    stale:
+      where === undefined
+        ? null
+        : {
+            epoch: where.epoch,
+            floor: Number(where.floor),
+            head: Number(where.head),
+            snapshotAvailable: where.snapshotAvailable,
+          },
     chain: where?.chain ?? NO_BYTES,
     subscriptionStands,
   };
@@ -174,7 +189,12 @@ function payload<Desc extends DescMessage>(schema: Desc, frame: KhalaFrame): Mes
   return parse(schema, frame.payloadBytes, "payload_mismatch", "payload_bytes");
 }
 
-function parse<Desc extends DescMessage>(schema: Desc, data: Uint8Array, reason: string, field = ""): MessageShape<Desc> {
+function parse<Desc extends DescMessage>(
+  schema: Desc,
+  data: Uint8Array,
+  reason: string,
+  field = "",
+): MessageShape<Desc> {
   try {
     return fromBinary(schema, data);
   } catch {

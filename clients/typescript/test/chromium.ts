@@ -1,7 +1,7 @@
 /**
- * The example page in a headless Chromium. Told by JSON in its first argument: `page`, and `fields` of its form. It fills
- * them in, and prints the page's text whenever that has changed. On standard input it takes the orders `reload`, on
- * which it loads the page anew, and `offline` and `online`, on which the browser's network goes and comes.
+ * The example page in a headless Chromium. Told by JSON in its first argument: `page`, and `fields` of its form. It
+ * fills them in, and prints the page's text whenever that has changed. On standard input it takes the orders `reload`,
+ * on which it loads the page anew, and `offline` and `online`, on which the browser's network goes and comes.
  */
 
 import { createInterface } from "node:readline";
@@ -38,7 +38,9 @@ const context = await browser.newContext();
 const page = await context.newPage();
 page.on("pageerror", (error) => say({ kind: "defect", message: String(error) }));
 createInterface({ input: process.stdin }).on("line", (order) => {
-  void (order === "reload" ? follow(page) : context.setOffline(order === "offline")).then(() => say({ kind: "done", order }));
+  void (order === "reload" ? follow(page) : context.setOffline(order === "offline")).then(() =>
+    say({ kind: "done", order }),
+  );
 });
 await page.exposeFunction("changed", (text: string, finished: boolean) => say({ kind: "text", text, finished }));
 await page.addInitScript(() => {
@@ -46,7 +48,12 @@ await page.addInitScript(() => {
   addEventListener("DOMContentLoaded", () => {
     const output = document.getElementById("output")!;
     const tell = (): void => changed(output.textContent ?? "", output.dataset["finished"] === "yes");
-    new MutationObserver(tell).observe(output, { attributes: true, childList: true, characterData: true, subtree: true });
+    new MutationObserver(tell).observe(output, {
+      attributes: true,
+      childList: true,
+      characterData: true,
+      subtree: true,
+    });
   });
 });
 await follow(page);

@@ -9,7 +9,13 @@ const NO_WAIT = { connectTimeoutMs: 600_000, helloTimeoutMs: 600_000 };
 
 function clientOf(gateway: Gateway, options: Partial<ClientOptions> = {}): KhalaClient {
   const { tokens, webSocket } = gateway;
-  return new KhalaClient({ tokens, deviceId: "dev_1", webSocket, ...options, limits: { ...NO_WAIT, ...options.limits } });
+  return new KhalaClient({
+    tokens,
+    deviceId: "dev_1",
+    webSocket,
+    ...options,
+    limits: { ...NO_WAIT, ...options.limits },
+  });
 }
 
 function said(update: Update): string {
@@ -73,7 +79,11 @@ test("after a cut it goes on where it was, and only a hole counts as repaired", 
   gateway.socket.says(event(4, "d"));
   assert.deepEqual(gateway.heard, ["hello", "subscribe from the start", "hello", "subscribe 1", "subscribe 2"]);
   assert.deepEqual(client.counts, { applied: 4, replayed: 4, repaired: 2, repeated: 1, unknown: 0 });
-  assert.deepEqual(heard, [[true, ""], [false, "closed with 1006"], [true, ""]]);
+  assert.deepEqual(heard, [
+    [true, ""],
+    [false, "closed with 1006"],
+    [true, ""],
+  ]);
   client.close();
 });
 
@@ -175,7 +185,11 @@ test("a gateway of another protocol, or no address, is not tried again", async (
       throw new SyntaxError("no URL");
     }
   };
-  const refusal = await rejection(clientOf(gateway, { webSocket: webSocket as never }).topic(T).next());
+  const refusal = await rejection(
+    clientOf(gateway, { webSocket: webSocket as never })
+      .topic(T)
+      .next(),
+  );
   assert.equal(refusal.reason, "invalid_setting");
 });
 
@@ -206,7 +220,11 @@ test("payloads of a schema that is not known end the loop", async () => {
 
 test("control is asked again while it has no token to give, and no more when that is final", async () => {
   const gateway = gatewayWith("a");
-  const answers = [new Refusal("unavailable", "away"), new TypeError("a defect"), new Refusal("reauth_required", "sign in")];
+  const answers = [
+    new Refusal("unavailable", "away"),
+    new TypeError("a defect"),
+    new Refusal("reauth_required", "sign in"),
+  ];
   const told: string[] = [];
   const tokens = async (): Promise<never> => {
     throw answers.shift();
@@ -218,7 +236,13 @@ test("control is asked again while it has no token to give, and no more when tha
 
 test("a topic that control refuses ends with control's reason", async () => {
   const gateway = gatewayWith("a");
-  const grant = { token: "token", topics: [], expiresInMs: 300_000, refused: { [T]: "owner_mismatch" }, khalaUrl: "ws://x" };
+  const grant = {
+    token: "token",
+    topics: [],
+    expiresInMs: 300_000,
+    refused: { [T]: "owner_mismatch" },
+    khalaUrl: "ws://x",
+  };
   const client = clientOf(gateway, { tokens: async () => grant });
   assert.equal((await rejection(client.topic(T).next())).reason, "owner_mismatch");
   client.close();

@@ -28,7 +28,10 @@ test("a sync token is asked for as the edge wants it, and says what it grants", 
   const body = {
     token: "sync",
     expireTime: new Date(Date.now() + 300_000).toISOString(),
-    grants: [{ topic: T, granted: true }, { topic: U, reason: "REASON_OWNER_MISMATCH" }],
+    grants: [
+      { topic: T, granted: true },
+      { topic: U, reason: "REASON_OWNER_MISMATCH" },
+    ],
     khalaUrl: "ws://khala",
     fromTheFuture: true,
   };
@@ -43,7 +46,10 @@ test("a sync token is asked for as the edge wants it, and says what it grants", 
 test("a refusal of control has its reason", async () => {
   // google.rpc.ErrorInfo{reason: "reauth_required", domain: "openagents"}
   const value = Buffer.from("\n\x0freauth_required\x12\nopenagents", "latin1").toString("base64").replace(/=*$/, "");
-  const details = [{ type: "google.rpc.BadRequest", value: "" }, { type: "google.rpc.ErrorInfo", value }];
+  const details = [
+    { type: "google.rpc.BadRequest", value: "" },
+    { type: "google.rpc.ErrorInfo", value },
+  ];
   const body = { code: "unauthenticated", message: "sign in", details };
   await assert.rejects(control(() => Response.json(body, { status: 401 }))([T]), refused("reauth_required"));
 });

@@ -21,7 +21,12 @@ const { khalaUrl, topic, tokens, cursor }: Options = JSON.parse(process.argv[2]!
 const say = (line: object): void => console.log(JSON.stringify(line));
 
 const client = new KhalaClient({
-  tokens: async (topics) => ({ token: tokens.length > 1 ? tokens.shift()! : tokens[0]!, topics, expiresInMs: 300_000, khalaUrl }),
+  tokens: async (topics) => ({
+    token: tokens.length > 1 ? tokens.shift()! : tokens[0]!,
+    topics,
+    expiresInMs: 300_000,
+    khalaUrl,
+  }),
   deviceId: "dev_1",
   webSocket: WebSocket as unknown as WebSocketClass,
   onConnection: (open, message) => say({ kind: "connection", open, message }),

@@ -1,4 +1,4 @@
-/** A gateway in this process, behind a WebSocket class: what it is told is in `heard`, what it says is up to the test. */
+/** A gateway in this process, behind a WebSocket class: what it is told is in `heard`, what it says is the test's. */
 
 import { create, toBinary, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
@@ -111,7 +111,9 @@ export class Gateway {
     }
     socket.says(subscribed(this.epoch, fromSeq, this.events.length));
     for (let seq = fromSeq + 1; seq <= this.events.length; seq += 1) socket.says(event(seq, this.events[seq - 1]!));
-    socket.says(frame(FrameKind.CAUGHT_UP, toBinary(CaughtUpSchema, create(CaughtUpSchema, { seq: BigInt(this.events.length) }))));
+    socket.says(
+      frame(FrameKind.CAUGHT_UP, toBinary(CaughtUpSchema, create(CaughtUpSchema, { seq: BigInt(this.events.length) }))),
+    );
   }
 
   /** One more event, live. */
@@ -123,7 +125,11 @@ export class Gateway {
 
 // --------------------------------------------------------------------------------------------------------- frames
 
-function frame(kind: FrameKind, payloadBytes: Uint8Array, more: MessageInitShape<typeof KhalaFrameSchema> = {}): ArrayBuffer {
+function frame(
+  kind: FrameKind,
+  payloadBytes: Uint8Array,
+  more: MessageInitShape<typeof KhalaFrameSchema> = {},
+): ArrayBuffer {
   const message = create(KhalaFrameSchema, { kind, payloadBytes, topic: T, schemaVersion: 1, ...more });
   return toBinary(KhalaFrameSchema, message).buffer;
 }

@@ -67,7 +67,15 @@ test("a cursor is the same after it has been stored", () => {
 
 test("a text that holds no cursor is none", () => {
   assert.deepEqual(readCursor(writeCursor({ ...CURSOR, chain: new Uint8Array(0) }))?.chain.length, 0);
-  const damaged = ["", "null", "7", "[]", "{}", '{"epoch":"e1","appliedSeq":-1,"chain":""}', '{"epoch":"e1","appliedSeq":1.5,"chain":""}'];
+  const damaged = [
+    "",
+    "null",
+    "7",
+    "[]",
+    "{}",
+    '{"epoch":"e1","appliedSeq":-1,"chain":""}',
+    '{"epoch":"e1","appliedSeq":1.5,"chain":""}',
+  ];
   for (const text of [...damaged, '{"epoch":"e1","appliedSeq":1,"chain":"00"}', writeCursor(CURSOR).slice(1)]) {
     assert.equal(readCursor(text), null, text);
   }

@@ -1,4 +1,4 @@
-/** Transcripts of sessions, as the Python client writes them (`libs/oa_khala/client/tests/transcripts.py`), told again. */
+/** Transcripts of Python sessions, which `libs/oa_khala/client/tests/transcripts.py` writes, told again. */
 
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";

@@ -6,7 +6,12 @@ import { create, fromJson, toBinary, type JsonValue } from "@bufbuild/protobuf";
 
 import type { ServerFrame } from "../src/core/frames.js";
 import { ClientFrameSchema, type ClientFrame } from "../src/gen/openagents/sync/v1/client_frame_pb.js";
-import { FrameKind, KhalaFrameSchema, SubscribedSchema, type KhalaFrame } from "../src/gen/openagents/sync/v1/frame_pb.js";
+import {
+  FrameKind,
+  KhalaFrameSchema,
+  SubscribedSchema,
+  type KhalaFrame,
+} from "../src/gen/openagents/sync/v1/frame_pb.js";
 import { RunEventSchema } from "../src/messages.js";
 import { Refusal } from "../src/refusal.js";
 import { decodeServerFrame, encodeClientFrame } from "../src/wire.js";
@@ -87,14 +92,26 @@ test("golden frames of gateways are read", () => {
     frame_welcome: "welcome",
   });
   const { frame_subscribed: subscribed, frame_error_other_content: error } = read;
-  assert.deepEqual(subscribed, { kind: "subscribed", topic: T, epoch: "e1", floor: 0, head: 12, plan: "replay", fromSeq: 3 });
+  assert.deepEqual(subscribed, {
+    kind: "subscribed",
+    topic: T,
+    epoch: "e1",
+    floor: 0,
+    head: 12,
+    plan: "replay",
+    fromSeq: 3,
+  });
   assert(error?.kind === "error");
   assert.equal(error.reason, "epoch_mismatch");
   assert.deepEqual(error.chain, CHAIN);
 });
 
-function decoded(frame: Partial<Pick<KhalaFrame, "topic" | "seq" | "kind" | "payloadBytes" | "schemaVersion">>): ServerFrame {
-  return decodeServerFrame(toBinary(KhalaFrameSchema, create(KhalaFrameSchema, { topic: T, schemaVersion: 1, ...frame })));
+function decoded(
+  frame: Partial<Pick<KhalaFrame, "topic" | "seq" | "kind" | "payloadBytes" | "schemaVersion">>,
+): ServerFrame {
+  return decodeServerFrame(
+    toBinary(KhalaFrameSchema, create(KhalaFrameSchema, { topic: T, schemaVersion: 1, ...frame })),
+  );
 }
 
 function refusedFor(reason: string, field: string): (error: unknown) => boolean {
@@ -107,10 +124,16 @@ test("what is no frame is refused, and says which field is wrong", () => {
   assert.throws(() => decoded({ kind: FrameKind.EVENT }), refusedFor("missing_field", "seq"));
   assert.throws(() => decoded({ kind: FrameKind.EVENT, seq: 1n, topic: "" }), refusedFor("missing_field", "topic"));
   assert.throws(() => decoded({ kind: FrameKind.EVENT, seq: 2n ** 53n }), refusedFor("invalid_value", "seq"));
-  assert.throws(() => decoded({ kind: FrameKind.SUBSCRIBED, payloadBytes: bad }), refusedFor("payload_mismatch", "payload_bytes"));
+  assert.throws(
+    () => decoded({ kind: FrameKind.SUBSCRIBED, payloadBytes: bad }),
+    refusedFor("payload_mismatch", "payload_bytes"),
+  );
   assert.throws(() => decoded({ kind: FrameKind.SUBSCRIBED }), refusedFor("missing_field", "epoch"));
   const planned = toBinary(SubscribedSchema, create(SubscribedSchema, { epoch: "e1" }));
-  assert.throws(() => decoded({ kind: FrameKind.SUBSCRIBED, payloadBytes: planned }), refusedFor("invalid_enum", "plan"));
+  assert.throws(
+    () => decoded({ kind: FrameKind.SUBSCRIBED, payloadBytes: planned }),
+    refusedFor("invalid_enum", "plan"),
+  );
   assert.throws(() => decoded({ kind: FrameKind.WELCOME }), refusedFor("missing_field", "connection_id"));
   const other = { kind: FrameKind.WELCOME, schemaVersion: 2 };
   assert.throws(() => decoded(other), refusedFor("unsupported_schema_version", "schema_version"));

@@ -6,15 +6,7 @@ import { ClientAction as Action, ReasonSchema, spec } from "../gen/openagents/co
 
 /** What a client does about a refusal; `docs/errors.md` says more. */
 export type ClientAction =
-  | "fix_request"
-  | "retry"
-  | "reauthenticate"
-  | "reread"
-  | "resync"
-  | "reconnect"
-  | "give_up"
-  | "upgrade"
-  | "stop_work";
+  "fix_request" | "retry" | "reauthenticate" | "reread" | "resync" | "reconnect" | "give_up" | "upgrade" | "stop_work";
 
 const ACTIONS: Readonly<Record<number, ClientAction>> = {
   [Action.FIX_REQUEST]: "fix_request",

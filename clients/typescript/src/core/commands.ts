@@ -131,13 +131,4 @@ export interface SessionFailed {
   readonly message: string;
 }
 
-export type Command =
-  | Connect
-  | Disconnect
-  | Send
-  | NeedToken
-  | Apply
-  | Resync
-  | Live
-  | TopicFailed
-  | SessionFailed;
+export type Command = Connect | Disconnect | Send | NeedToken | Apply | Resync | Live | TopicFailed | SessionFailed;

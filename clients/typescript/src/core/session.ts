@@ -11,7 +11,15 @@
  */
 
 import { actionOf, isFinal } from "./catalogue.js";
-import { NO_CHAINS, SESSION_LIMITS, type Chains, type Command, type Instant, type SessionLimits, type SyncToken } from "./commands.js";
+import {
+  NO_CHAINS,
+  SESSION_LIMITS,
+  type Chains,
+  type Command,
+  type Instant,
+  type SessionLimits,
+  type SyncToken,
+} from "./commands.js";
 import { Connection } from "./connection.js";
 import { NEVER } from "./deadlines.js";
 import type { Cursor, Heartbeat, ServerFrame, TopicFrame } from "./frames.js";
@@ -29,7 +37,12 @@ export class Session {
   readonly #connection: Connection;
 
   /** `chains` binds cursors to what was applied; without it they are numbers only. */
-  constructor(deviceId: string, clientBuildId: string, limits: SessionLimits = SESSION_LIMITS, chains: Chains = NO_CHAINS) {
+  constructor(
+    deviceId: string,
+    clientBuildId: string,
+    limits: SessionLimits = SESSION_LIMITS,
+    chains: Chains = NO_CHAINS,
+  ) {
     this.#deviceId = deviceId;
     this.#clientBuildId = clientBuildId;
     this.#limits = limits;

@@ -231,7 +231,15 @@ export class Topic {
     if (this.#replaying) this.#counts.replayed += 1;
     if (this.#repairing) this.#counts.repaired += 1;
     const { payload, schemaVersion } = frame;
-    return { kind: "apply", topic: this.name, cursor, payload, schemaVersion, snapshot: frame.kind === "snapshot", follows };
+    return {
+      kind: "apply",
+      topic: this.name,
+      cursor,
+      payload,
+      schemaVersion,
+      snapshot: frame.kind === "snapshot",
+      follows,
+    };
   }
 
   #missing(): Next {
