@@ -26,7 +26,9 @@ export const file_openagents_control_v1_sync_token_service: GenFile = /*@__PURE_
  */
 export type MintSyncTokenRequest = Message<"openagents.control.v1.MintSyncTokenRequest"> & {
   /**
-   * Topics to subscribe to.
+   * Topics to subscribe to. With the id of an owner in the place of a run's or a
+   * worker's, all that belong to that owner, also those that are made later:
+   * `run:org_…:events`, `run:usr_…:events`, `worker:org_…:lifecycle`.
    *
    * @generated from field: repeated string topics = 1;
    */
@@ -61,7 +63,7 @@ export const MintSyncTokenRequestSchema: GenMessage<MintSyncTokenRequest> = /*@_
  */
 export type TopicGrant = Message<"openagents.control.v1.TopicGrant"> & {
   /**
-   * Topic.
+   * Topic, or topics of an owner, as they were asked for.
    *
    * @generated from field: string topic = 1;
    */

@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file openagents/sync/v1/frame.proto.
  */
 export const file_openagents_sync_v1_frame: GenFile = /*@__PURE__*/
-  fileDesc("Ch5vcGVuYWdlbnRzL3N5bmMvdjEvZnJhbWUucHJvdG8SEm9wZW5hZ2VudHMuc3luYy52MSKEAQoKS2hhbGFGcmFtZRINCgV0b3BpYxgBIAEoCRILCgNzZXEYAiABKAQSKwoEa2luZBgDIAEoDjIdLm9wZW5hZ2VudHMuc3luYy52MS5GcmFtZUtpbmQSFQoNcGF5bG9hZF9ieXRlcxgEIAEoDBIWCg5zY2hlbWFfdmVyc2lvbhgFIAEoDSLtAQoHV2VsY29tZRIVCg1jb25uZWN0aW9uX2lkGAEgASgJEh0KFWhlYXJ0YmVhdF9pbnRlcnZhbF9tcxgCIAEoDRIXCg9pZGxlX3RpbWVvdXRfbXMYAyABKA0SEgoKbWF4X3RvcGljcxgEIAEoDRIXCg9tYXhfZnJhbWVfYnl0ZXMYBSABKA0SLwoLc2VydmVyX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjUKEXRva2VuX2V4cGlyZV90aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ6CgpTdWJzY3JpYmVkEg0KBWVwb2NoGAEgASgJEg0KBWZsb29yGAIgASgEEgwKBGhlYWQYAyABKAQSLgoEcGxhbhgEIAEoDjIgLm9wZW5hZ2VudHMuc3luYy52MS5EZWxpdmVyeVBsYW4SEAoIZnJvbV9zZXEYBSABKAQiFwoIQ2F1Z2h0VXASCwoDc2VxGAEgASgEIkwKCVRvcGljSGVhZBINCgV0b3BpYxgBIAEoCRIMCgRoZWFkGAIgASgEEg0KBWVwb2NoGAMgASgJEhMKC3NvdXJjZV9hd2F5GAQgASgIInkKCUhlYXJ0YmVhdBIsCgVoZWFkcxgBIAMoCzIdLm9wZW5hZ2VudHMuc3luYy52MS5Ub3BpY0hlYWQSLwoLc2VydmVyX3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg0KBW5vbmNlGAMgASgEItYBCgVFcnJvchIsCgZyZWFzb24YASABKA4yHC5vcGVuYWdlbnRzLmNvbW1vbi52MS5SZWFzb24SEwoLcmVhc29uX25hbWUYAiABKAkSDwoHbWVzc2FnZRgDIAEoCRINCgVmaWVsZBgEIAEoCRIWCg5yZXRyeV9hZnRlcl9tcxgFIAEoDRI1CgxzdGFsZV9jdXJzb3IYBiABKAsyHy5vcGVuYWdlbnRzLnN5bmMudjEuU3RhbGVDdXJzb3ISGwoTc3Vic2NyaXB0aW9uX3N0YW5kcxgHIAEoCCJkCgtTdGFsZUN1cnNvchINCgVlcG9jaBgBIAEoCRINCgVmbG9vchgCIAEoBBIMCgRoZWFkGAMgASgEEhoKEnNuYXBzaG90X2F2YWlsYWJsZRgEIAEoCBINCgVjaGFpbhgFIAEoDCImCghEcmFpbmluZxIaChJyZWNvbm5lY3RfYWZ0ZXJfbXMYASABKA0q7AEKCUZyYW1lS2luZBIaChZGUkFNRV9LSU5EX1VOU1BFQ0lGSUVEEAASFgoSRlJBTUVfS0lORF9XRUxDT01FEAESGQoVRlJBTUVfS0lORF9TVUJTQ1JJQkVEEAISFAoQRlJBTUVfS0lORF9FVkVOVBADEhcKE0ZSQU1FX0tJTkRfU05BUFNIT1QQBBIYChRGUkFNRV9LSU5EX0NBVUdIVF9VUBAFEhgKFEZSQU1FX0tJTkRfSEVBUlRCRUFUEAYSFAoQRlJBTUVfS0lORF9FUlJPUhAHEhcKE0ZSQU1FX0tJTkRfRFJBSU5JTkcQCCp7CgxEZWxpdmVyeVBsYW4SHQoZREVMSVZFUllfUExBTl9VTlNQRUNJRklFRBAAEhYKEkRFTElWRVJZX1BMQU5fTElWRRABEhgKFERFTElWRVJZX1BMQU5fUkVQTEFZEAISGgoWREVMSVZFUllfUExBTl9TTkFQU0hPVBADYgZwcm90bzM", [file_google_protobuf_timestamp, file_openagents_common_v1_errors]);
+  fileDesc("Ch5vcGVuYWdlbnRzL3N5bmMvdjEvZnJhbWUucHJvdG8SEm9wZW5hZ2VudHMuc3luYy52MSKEAQoKS2hhbGFGcmFtZRINCgV0b3BpYxgBIAEoCRILCgNzZXEYAiABKAQSKwoEa2luZBgDIAEoDjIdLm9wZW5hZ2VudHMuc3luYy52MS5GcmFtZUtpbmQSFQoNcGF5bG9hZF9ieXRlcxgEIAEoDBIWCg5zY2hlbWFfdmVyc2lvbhgFIAEoDSLtAQoHV2VsY29tZRIVCg1jb25uZWN0aW9uX2lkGAEgASgJEh0KFWhlYXJ0YmVhdF9pbnRlcnZhbF9tcxgCIAEoDRIXCg9pZGxlX3RpbWVvdXRfbXMYAyABKA0SEgoKbWF4X3RvcGljcxgEIAEoDRIXCg9tYXhfZnJhbWVfYnl0ZXMYBSABKA0SLwoLc2VydmVyX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjUKEXRva2VuX2V4cGlyZV90aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ6CgpTdWJzY3JpYmVkEg0KBWVwb2NoGAEgASgJEg0KBWZsb29yGAIgASgEEgwKBGhlYWQYAyABKAQSLgoEcGxhbhgEIAEoDjIgLm9wZW5hZ2VudHMuc3luYy52MS5EZWxpdmVyeVBsYW4SEAoIZnJvbV9zZXEYBSABKAQiOAoLRG9jdW1lbnRTZXQSEQoJZG9jdW1lbnRzGAEgAygMEhYKDm9sZGVyX2xlZnRfb3V0GAIgASgIIhcKCENhdWdodFVwEgsKA3NlcRgBIAEoBCJMCglUb3BpY0hlYWQSDQoFdG9waWMYASABKAkSDAoEaGVhZBgCIAEoBBINCgVlcG9jaBgDIAEoCRITCgtzb3VyY2VfYXdheRgEIAEoCCJ5CglIZWFydGJlYXQSLAoFaGVhZHMYASADKAsyHS5vcGVuYWdlbnRzLnN5bmMudjEuVG9waWNIZWFkEi8KC3NlcnZlcl90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBINCgVub25jZRgDIAEoBCLWAQoFRXJyb3ISLAoGcmVhc29uGAEgASgOMhwub3BlbmFnZW50cy5jb21tb24udjEuUmVhc29uEhMKC3JlYXNvbl9uYW1lGAIgASgJEg8KB21lc3NhZ2UYAyABKAkSDQoFZmllbGQYBCABKAkSFgoOcmV0cnlfYWZ0ZXJfbXMYBSABKA0SNQoMc3RhbGVfY3Vyc29yGAYgASgLMh8ub3BlbmFnZW50cy5zeW5jLnYxLlN0YWxlQ3Vyc29yEhsKE3N1YnNjcmlwdGlvbl9zdGFuZHMYByABKAgiZAoLU3RhbGVDdXJzb3ISDQoFZXBvY2gYASABKAkSDQoFZmxvb3IYAiABKAQSDAoEaGVhZBgDIAEoBBIaChJzbmFwc2hvdF9hdmFpbGFibGUYBCABKAgSDQoFY2hhaW4YBSABKAwiJgoIRHJhaW5pbmcSGgoScmVjb25uZWN0X2FmdGVyX21zGAEgASgNKuwBCglGcmFtZUtpbmQSGgoWRlJBTUVfS0lORF9VTlNQRUNJRklFRBAAEhYKEkZSQU1FX0tJTkRfV0VMQ09NRRABEhkKFUZSQU1FX0tJTkRfU1VCU0NSSUJFRBACEhQKEEZSQU1FX0tJTkRfRVZFTlQQAxIXChNGUkFNRV9LSU5EX1NOQVBTSE9UEAQSGAoURlJBTUVfS0lORF9DQVVHSFRfVVAQBRIYChRGUkFNRV9LSU5EX0hFQVJUQkVBVBAGEhQKEEZSQU1FX0tJTkRfRVJST1IQBxIXChNGUkFNRV9LSU5EX0RSQUlOSU5HEAgqewoMRGVsaXZlcnlQbGFuEh0KGURFTElWRVJZX1BMQU5fVU5TUEVDSUZJRUQQABIWChJERUxJVkVSWV9QTEFOX0xJVkUQARIYChRERUxJVkVSWV9QTEFOX1JFUExBWRACEhoKFkRFTElWRVJZX1BMQU5fU05BUFNIT1QQA2IGcHJvdG8z", [file_google_protobuf_timestamp, file_openagents_common_v1_errors]);
 
 /**
  * The one envelope of delivery.
@@ -182,6 +182,35 @@ export const SubscribedSchema: GenMessage<Subscribed> = /*@__PURE__*/
   messageDesc(file_openagents_sync_v1_frame, 2);
 
 /**
+ * Payload of SNAPSHOT: what the topic tells of, each as its newest event has it.
+ *
+ * @generated from message openagents.sync.v1.DocumentSet
+ */
+export type DocumentSet = Message<"openagents.sync.v1.DocumentSet"> & {
+  /**
+   * Payloads of EVENTs, the oldest first: RunSummary for `user:…:runs` and
+   * `org:…:runs`, Worker for `org:…:workers`.
+   *
+   * @generated from field: repeated bytes documents = 1;
+   */
+  documents: Uint8Array[];
+
+  /**
+   * Whether there are older ones, which found no room.
+   *
+   * @generated from field: bool older_left_out = 2;
+   */
+  olderLeftOut: boolean;
+};
+
+/**
+ * Describes the message openagents.sync.v1.DocumentSet.
+ * Use `create(DocumentSetSchema)` to create a new message.
+ */
+export const DocumentSetSchema: GenMessage<DocumentSet> = /*@__PURE__*/
+  messageDesc(file_openagents_sync_v1_frame, 3);
+
+/**
  * Payload of CAUGHT_UP.
  *
  * @generated from message openagents.sync.v1.CaughtUp
@@ -200,7 +229,7 @@ export type CaughtUp = Message<"openagents.sync.v1.CaughtUp"> & {
  * Use `create(CaughtUpSchema)` to create a new message.
  */
 export const CaughtUpSchema: GenMessage<CaughtUp> = /*@__PURE__*/
-  messageDesc(file_openagents_sync_v1_frame, 3);
+  messageDesc(file_openagents_sync_v1_frame, 4);
 
 /**
  * Where a topic stands.
@@ -243,7 +272,7 @@ export type TopicHead = Message<"openagents.sync.v1.TopicHead"> & {
  * Use `create(TopicHeadSchema)` to create a new message.
  */
 export const TopicHeadSchema: GenMessage<TopicHead> = /*@__PURE__*/
-  messageDesc(file_openagents_sync_v1_frame, 4);
+  messageDesc(file_openagents_sync_v1_frame, 5);
 
 /**
  * Payload of HEARTBEAT; also the answer to Ping.
@@ -278,7 +307,7 @@ export type Heartbeat = Message<"openagents.sync.v1.Heartbeat"> & {
  * Use `create(HeartbeatSchema)` to create a new message.
  */
 export const HeartbeatSchema: GenMessage<Heartbeat> = /*@__PURE__*/
-  messageDesc(file_openagents_sync_v1_frame, 5);
+  messageDesc(file_openagents_sync_v1_frame, 6);
 
 /**
  * Payload of ERROR. With a topic in the frame it concerns that topic only;
@@ -343,7 +372,7 @@ export type Error = Message<"openagents.sync.v1.Error"> & {
  * Use `create(ErrorSchema)` to create a new message.
  */
 export const ErrorSchema: GenMessage<Error> = /*@__PURE__*/
-  messageDesc(file_openagents_sync_v1_frame, 6);
+  messageDesc(file_openagents_sync_v1_frame, 7);
 
 /**
  * Where the topic stands for which a cursor was refused.
@@ -393,7 +422,7 @@ export type StaleCursor = Message<"openagents.sync.v1.StaleCursor"> & {
  * Use `create(StaleCursorSchema)` to create a new message.
  */
 export const StaleCursorSchema: GenMessage<StaleCursor> = /*@__PURE__*/
-  messageDesc(file_openagents_sync_v1_frame, 7);
+  messageDesc(file_openagents_sync_v1_frame, 8);
 
 /**
  * Payload of DRAINING.
@@ -415,7 +444,7 @@ export type Draining = Message<"openagents.sync.v1.Draining"> & {
  * Use `create(DrainingSchema)` to create a new message.
  */
 export const DrainingSchema: GenMessage<Draining> = /*@__PURE__*/
-  messageDesc(file_openagents_sync_v1_frame, 8);
+  messageDesc(file_openagents_sync_v1_frame, 9);
 
 /**
  * Kind of a frame. A client ignores and counts kinds that it does not know.
@@ -446,15 +475,17 @@ export enum FrameKind {
 
   /**
    * One element of the topic; the payload is what the source stored: a
-   * serialized RunEvent for `run:…:events`, a serialized RunSummary for
-   * `user:…:runs` and `org:…:runs`.
+   * serialized RunEvent for `run:…:events`, a WorkerEvent for
+   * `worker:…:lifecycle`, a RunSummary for `user:…:runs` and `org:…:runs`, a
+   * Worker for `org:…:workers`, a Notification for `user:…:notifications`.
    *
    * @generated from enum value: FRAME_KIND_EVENT = 3;
    */
   EVENT = 3,
 
   /**
-   * State of the topic as of `seq`; EVENTs go on at seq + 1.
+   * State of the topic as of `seq`; EVENTs go on at seq + 1. The payload is a
+   * DocumentSet.
    *
    * @generated from enum value: FRAME_KIND_SNAPSHOT = 4;
    */
