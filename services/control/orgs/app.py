@@ -74,6 +74,11 @@ class OrgStore(Protocol):
         """An org that somebody is invited into, locked until the transaction ends."""
         ...
 
+    async def held_open(self, org_id: str) -> bool:
+        """Whether an org is one in which somebody may act. Until the transaction ends nobody revokes tokens of it: a
+        token that is issued at a moment after this, on what is read after this, is ended by what is revoked later."""
+        ...
+
     async def save(self, org: Org) -> None:
         """Store its name and its deletion."""
         ...

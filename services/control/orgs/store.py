@@ -33,10 +33,18 @@ MEMBERSHIP = f"""
 SELECT {_COLUMNS}, m.role FROM control.memberships m JOIN control.orgs o USING (org_id)
 WHERE m.org_id = $1 AND m.user_id = $2"""  # noqa: S608
 """An org of a person."""
-LOCK = """
-SELECT 1 FROM control.orgs WHERE org_id = $1
-AND EXISTS (SELECT 1 FROM control.memberships m WHERE m.org_id = $1 AND m.user_id = $2) FOR NO KEY UPDATE"""
-"""Makes those that change an org or its members come one after the other; only for one of its members."""
+_TOKENS = "hashtextextended('tokens of ' || $1, 0)"
+"""Names the lock between who issues tokens of an org and who revokes them. It writes nothing, and many share it."""
+LOCK = f"""
+SELECT pg_advisory_xact_lock({_TOKENS}) FROM control.orgs WHERE org_id = $1
+AND EXISTS (SELECT 1 FROM control.memberships m WHERE m.org_id = $1 AND m.user_id = $2)
+FOR NO KEY UPDATE"""  # noqa: S608 - constants
+"""Makes those that change an org or its members come one after the other, and none of them while tokens of the org are
+issued; only for one of its members."""
+HOLD = f"SELECT pg_advisory_xact_lock_shared({_TOKENS})"
+"""Lets nobody revoke tokens of an org until the transaction ends."""
+IS_OPEN = "SELECT delete_at IS NULL FROM control.orgs WHERE org_id = $1"
+"""Whether an org was not deleted."""
 LOCK_INVITED = "SELECT 1 FROM control.orgs WHERE org_id = $1 FOR NO KEY UPDATE"
 """The same for who is to become a member."""
 SHARE = """
@@ -111,6 +119,10 @@ class PostgresOrgs:
         await self._connection.fetchval(LOCK_INVITED, org_id)
         row = await self._connection.fetchrow(GET, org_id)
         return _org(row) if row else None
+
+    async def held_open(self, org_id: str) -> bool:
+        await self._connection.fetchval(HOLD, org_id)
+        return bool(await self._connection.fetchval(IS_OPEN, org_id))
 
     async def save(self, org: Org) -> None:
         await self._connection.execute(SAVE, org.org_id, org.name, org.delete_at)

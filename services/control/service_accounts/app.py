@@ -13,6 +13,7 @@ from oa_base.refusal import Refusal
 from oa_platform.system.ids import new_id
 from services.control.audit.app import Audited
 from services.control.audit.domain import Action, AuditEntry, Origin, by
+from services.control.orgs.app import OrgStore
 from services.control.policy.domain import (
     SERVICE_ACCOUNT_SCOPES,
     OrgOwned,
@@ -74,6 +75,8 @@ class Transaction(Audited, Revoking, Protocol):
 
     @property
     def service_accounts(self) -> ServiceAccountStore: ...
+    @property
+    def orgs(self) -> OrgStore: ...
 
 
 class ServiceAccounts:
@@ -137,7 +140,7 @@ class ServiceAccounts:
         self, tx: Transaction, key_hash: bytes, use: Use, origin: Origin
     ) -> tuple[ServiceAccount, datetime] | Refusal:
         account = await tx.service_accounts.by_key(key_hash)
-        if account is None:
+        if account is None or not await tx.orgs.held_open(account.org_id):
             return _unknown_key()
         now = self._clock.now()
         entry = AuditEntry(Action.KEY_EXCHANGED, origin, account.service_account_id, account.org_id, use.value)

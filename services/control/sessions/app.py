@@ -224,27 +224,38 @@ class Sessions:
                 await tx.sessions.switch(session.session_id, org_id)
                 await tx.audit.add(by(principal, Action.ORG_SWITCHED, origin, org_id), self._clock.now())
 
-    async def expiry(self, tx: Transaction, principal: StandingPrincipal) -> datetime | None:
-        """When the caller's session ends by itself; None for a caller without one."""
-        found = await tx.sessions.standing(principal.session_id) if principal.session_id else None
-        return found.session.expires_at if found else None
+    async def still(self, tx: Transaction, principal: StandingPrincipal) -> tuple[Scopes, datetime | None]:
+        """What the caller's role gives now, and when the session ends by itself; for a caller without a session what it
+        had, and None. Raises Refusal `token_revoked`, `org_changed`."""
+        if not principal.session_id:
+            return principal.standing, None
+        found = _acting(await tx.sessions.standing(principal.session_id), principal)
+        if found is None:
+            raise Refusal("token_revoked", _REFRESH_MESSAGES["token_revoked"])
+        return role_scopes(found.role), found.session.expires_at
 
     async def standing(self, principal: StandingPrincipal, jti: str) -> Scopes | None:
         """What a person's role gives now; None when the session has ended. See `policy.app.Standing`."""
         async with self._transactions.autocommit() as tx:
-            found = await tx.sessions.standing(principal.session_id)
-            if found is None or not found.session.is_of(principal.subject):
+            # A token of another org is not counted as used: the client is about to bring the refresh token for it.
+            found = _acting(await tx.sessions.standing(principal.session_id), principal)
+            if found is None:
                 return None
             session = found.session
-            if session.org_id != principal.org_id:
-                # Its token is not counted as used: the client is about to bring the refresh token that goes with it.
-                message = "the session acts in another org now; get a new access token for it"
-                raise Refusal("org_changed", message)
             # Recorded before the caller is let in: from here on the refresh token before this one is a stolen one.
             counter = used_counter(session.session_id, jti)
             if counter > session.used_counter:
                 await tx.sessions.mark_used(session.session_id, counter)
         return role_scopes(found.role)
+
+
+def _acting(found: StandingSession | None, principal: StandingPrincipal) -> StandingSession | None:
+    """The session, if it is still the caller's. Raises Refusal `org_changed` if it acts in another org now."""
+    if found is None or not found.session.is_of(principal.subject):
+        return None
+    if found.session.org_id != principal.org_id:
+        raise Refusal("org_changed", "the session acts in another org now; get a new access token for it")
+    return found
 
 
 async def _end(tx: Transaction, revoked: Session, now: datetime) -> None:

@@ -21,6 +21,7 @@ from services.control.sync_tokens.domain import (
     decide,
     granted_topics,
     needed_scopes,
+    still_granted,
     summary,
     token_expiry,
     token_ttl,
@@ -78,10 +79,14 @@ class SyncTokens:
         ttl = token_ttl(ttl_seconds)
         grants = await self._decide_all(principal, tuple(dict.fromkeys(topics)), surface)
         async with self._transactions.begin() as tx:
+            # Deciding took its time, and somebody may have revoked what it was decided on.
+            if not await tx.orgs.held_open(principal.org_id):
+                raise Refusal("org_deleted", "the org was deleted; have an owner restore it")
+            now = self._clock.now()
+            standing, session_end = await self._sessions.still(tx, principal)
+            grants = still_granted(grants, principal.scopes & standing)
             outcome = await self._record(tx, principal, grants, origin)
-            session_end = await self._sessions.expiry(tx, principal)
         granted = [parse_grant(topic) for topic in settled(outcome)]
-        now = self._clock.now()
         expires_at = token_expiry(ttl, now, session_end)
         issued = self._issuer.for_topics(principal, granted, needed_scopes(granted), surface, now, expires_at)
         by_topic = {grant.topic: grant for grant in grants}

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from oa_base.refusal import Refusal
-from oa_khala.grants import AllOf
+from oa_khala.grants import AllOf, parse_grant
 from oa_khala.topics import ORG_RUNS, ORG_WORKERS, RUN_EVENTS, USER_NOTIFICATIONS, USER_RUNS, Topic
-from services.control.policy.domain import OrgOwned, Resource, Scope, Scoped, StandingPrincipal, UserOwned, authorize
+from services.control.policy.domain import (
+    OrgOwned,
+    Resource,
+    Scope,
+    Scoped,
+    Scopes,
+    StandingPrincipal,
+    UserOwned,
+    authorize,
+)
 
 DEFAULT_TTL_S = 300
 MIN_TTL_S = 60
@@ -85,6 +94,16 @@ def granted_topics(grants: Sequence[Grant]) -> tuple[str, ...]:
     first = grants[0]
     message = f"no topic was granted, and the first was refused for {first.reason}; ask for topics that you may read"
     raise Refusal(str(first.reason), message, field="topics")
+
+
+def still_granted(grants: Sequence[Grant], scopes: Scopes) -> tuple[Grant, ...]:
+    """The grants, without those that need more than `scopes`, which is what the caller may do by now."""
+    return tuple(
+        replace(grant, reason="org_scope_denied")
+        if grant.reason is None and parse_grant(grant.topic).required_scope not in scopes
+        else grant
+        for grant in grants
+    )
 
 
 def summary(grants: Sequence[Grant]) -> str:
