@@ -30,9 +30,11 @@ from services.control.sync_tokens.domain import (
     decide,
     granted_topics,
     needed_scopes,
+    still_granted,
     token_expiry,
     token_ttl,
 )
+from services.control.tests.harness import new_id
 
 
 @given(principals, st.sampled_from(TOPIC_CLASSES), st.booleans())
@@ -107,3 +109,11 @@ def test_a_token_carries_the_scopes_that_its_topics_need() -> None:
     topics = [Topic(kind, kind.id_prefix) for kind in TOPIC_CLASSES]
     assert needed_scopes(topics) == ("notifications.read", "runs.read", "workers.read")
     assert set(needed_scopes(topics)) <= set(Scope), "every scope of a topic is in the registry"
+
+
+def test_what_the_caller_may_no_longer_do_is_not_granted() -> None:
+    run, mine = f"run:{new_id('run')}:events", f"user:{new_id('usr')}:notifications"
+    grants = (Grant(run), Grant(mine), Grant("nonsense", "invalid_topic"))
+    assert still_granted(grants, frozenset(Scope)) == grants
+    reasons = [grant.reason for grant in still_granted(grants, frozenset({Scope.NOTIFICATIONS_READ}))]
+    assert reasons == ["org_scope_denied", None, "invalid_topic"]
