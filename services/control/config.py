@@ -40,6 +40,7 @@ from oa_platform.config.shared import (
     ServiceSettings,
     doc_of_target,
 )
+from services.control.audit_log.limits import AuditLogLimits
 from services.control.edge.limits import CallClass, EdgeLimits
 from services.control.mail.domain.address import sender_address
 from services.control.sign_in.limits import SignInLimits
@@ -350,6 +351,22 @@ class MailSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AuditSettings:
+    """How long the audit log is kept."""
+
+    retention_days: int = setting(
+        "OA_AUDIT_RETENTION_DAYS",
+        integer(30, 36_500),
+        400,
+        doc="Age in days at which audit events are dropped. The chain of those that are kept goes on from them.",
+    )
+
+    def limits(self) -> AuditLogLimits:
+        """As the audit log takes them."""
+        return AuditLogLimits(kept_for=timedelta(days=self.retention_days))
+
+
+@dataclass(frozen=True, kw_only=True)
 class KeySettings:
     """Keys. Each replica has the same."""
 
@@ -430,6 +447,7 @@ class ControlSettings(ServiceSettings):
     sign_in: SignInSettings = group(SignInSettings)
     orgs: OrgSettings = group(OrgSettings)
     mail: MailSettings = group(MailSettings)
+    audit: AuditSettings = group(AuditSettings)
     keys: KeySettings = group(KeySettings)
     peers: PeerSettings = group(PeerSettings)
     client: GrpcClientSettings = group(GrpcClientSettings)

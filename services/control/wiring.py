@@ -25,6 +25,11 @@ from oa_platform.tls.protection import Protection, edge_protection
 from openagents.control.v1.revocation_service_pb2_grpc import add_RevocationServiceServicer_to_server
 from services.control.audit.app import RefusedCredentials
 from services.control.audit.store import PostgresAuditTrail
+from services.control.audit_log.app.log import AuditLog
+from services.control.audit_log.app.sealer import Sealer
+from services.control.audit_log.door import AuditApi
+from services.control.audit_log.limits import AuditLogLimits
+from services.control.audit_log.store import PostgresAuditLog, PostgresSeals
 from services.control.calls.app import Handlers
 from services.control.calls.door import register_all
 from services.control.config import ControlSettings, KeySettings, MailSettings
@@ -70,6 +75,7 @@ from services.control.upstreams.door import GrpcUpstreams
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 REVOCATION_LIMITS = RevocationLimits()
+AUDIT_LOG_LIMITS = AuditLogLimits()
 
 
 class Tables:
@@ -77,6 +83,7 @@ class Tables:
 
     def __init__(self, connection: Connection) -> None:
         self.audit = PostgresAuditTrail(connection)
+        self.audit_log = PostgresAuditLog(connection)
         self.challenges = PostgresChallenges(connection)
         self.invitations = PostgresInvitations(connection)
         self.mail = PostgresMail(connection)
@@ -85,6 +92,7 @@ class Tables:
         self.people = PostgresPeople(connection)
         self.rates = PostgresRates(connection)
         self.revocations = revocations_store.PostgresRevocations(connection)
+        self.seals = PostgresSeals(connection)
         self.service_accounts = PostgresServiceAccounts(connection)
         self.sessions = PostgresSessions(connection)
 
@@ -107,11 +115,15 @@ class Dependencies:
 class UseCases:
     """The use cases of all features, and the gate before them."""
 
-    def __init__(self, dependencies: Dependencies, limits: SignInLimits) -> None:
+    def __init__(
+        self, dependencies: Dependencies, limits: SignInLimits, audit_limits: AuditLogLimits = AUDIT_LOG_LIMITS
+    ) -> None:
         transactions, clock = dependencies.transactions, dependencies.clock
         hmac_key = dependencies.hmac_key
         issuer = TokenIssuer(dependencies.signer)
         self.refused = RefusedCredentials(transactions, clock)
+        self.audit_log = AuditLog(transactions, audit_limits)
+        self.sealer = Sealer(transactions, clock, audit_limits)
         self.orgs = Orgs(transactions, clock, dependencies.delete_grace)
         self.members = Members(transactions, clock)
         self.revocations = RevocationFeed(transactions, clock, REVOCATION_LIMITS)
@@ -135,6 +147,7 @@ class UseCases:
             self.revocations.sweep,
             self.invitations.sweep,
             self.orgs.sweep,
+            self.sealer.sweep,
         )
         self.gate = Gate(transactions, clock, dependencies.verifier, standings)
 
@@ -163,9 +176,10 @@ async def start(settings: ControlSettings, process: Process) -> None:
         hmac_key=settings.keys.hmac_bytes(),
         delete_grace=settings.orgs.delete_grace,
     )
-    cases = UseCases(dependencies, settings.sign_in.limits())
+    cases = UseCases(dependencies, settings.sign_in.limits(), settings.audit.limits())
     process.background("mail", cases.delivery.run())
     process.background("housekeeping", keep_sweeping(*cases.sweeps))
+    process.background("audit log", cases.sealer.run())
     await cases.revocations.start()
     listener = revocations_store.listener(settings.database, cases.revocations, REVOCATION_LIMITS.look_interval_s)
     process.background("revocations", cases.revocations.run())
@@ -201,6 +215,7 @@ def _handlers(settings: ControlSettings, cases: UseCases) -> Handlers:
     khala_url = settings.peers.khala_url
     runtime = settings.peers.worker_address
     apis = (
+        AuditApi(cases.audit_log),
         AuthApi(cases.sign_in, cases.sessions),
         InvitationApi(cases.invitations),
         MemberApi(cases.members),

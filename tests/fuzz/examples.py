@@ -316,11 +316,28 @@ async def _tail_log(scene: Scene, _: str) -> list[Json]:
     return [{"epoch": epoch, "after": [{"partition": 0, "position": 0}, {"partition": 1}]}]
 
 
+_AUDIT_FILTERS = {
+    "page_size": 10,
+    "actor": "usr_01JD8V0000000000000000000A",
+    "action": "session.signed_in",
+    "target": "ses_01JD8V0000000000000000000A",
+    "outcome": "AUDIT_OUTCOME_DONE",
+    "since_time": "2026-01-01T00:00:00Z",
+    "until_time": "2036-01-01T00:00:00Z",
+}
+
+
 def _of(service: str, **examples: Example) -> Mapping[str, Example]:
     return {f"openagents.{service}/{method}": example for method, example in examples.items()}
 
 
 EXAMPLES: Mapping[str, Example] = {
+    **_of(
+        "control.v1.AuditService",
+        ListAuditEvents=_fixed(_AUDIT_FILTERS),
+        ListOwnAuditEvents=_fixed({"page_size": 10}),
+        ReadAuditLog=_fixed({"after_sequence": 0}),
+    ),
     **_of(
         "control.v1.AuthService",
         StartChallenge=_start_challenge,

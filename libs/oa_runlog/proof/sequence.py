@@ -10,19 +10,22 @@ from oa_base.refusal import Refusal
 T = TypeVar("T")
 
 
-def in_sequence(items: Iterable[T], seq_of: Callable[[T], int], count: int | None = None) -> Iterator[T]:
-    """The items, as long as their seqs are 1, 2, 3, … up to `count`; a record of unknown length has count None.
+def in_sequence(
+    items: Iterable[T], seq_of: Callable[[T], int], count: int | None = None, *, first: int = 1
+) -> Iterator[T]:
+    """The items, as long as their seqs are `first`, `first` + 1, … up to `count`; a record of unknown length has count
+    None.
 
     Lazy: each is checked when it is asked for, so a reader may work on a record while it reads it. Raises Refusal with
     the seq in its metadata: `event_missing`, `event_doubled`, `event_misplaced`; at the end `tail_cut` when the record
     is shorter than `count`, and `sequence_broken` when it is longer.
     """
     rest = iter(items)
-    expected = 0
-    for expected, item in enumerate(rest, start=1):
+    expected = first - 1
+    for expected, item in enumerate(rest, start=first):
         seq = seq_of(item)
         if seq != expected:
-            raise _broken(seq, expected, map(seq_of, rest))
+            raise _broken(seq, expected, map(seq_of, rest), first)
         if count is not None and seq > count:
             raise _refusal("sequence_broken", f"the record goes on after event {count}, its last", seq)
         yield item
@@ -30,9 +33,11 @@ def in_sequence(items: Iterable[T], seq_of: Callable[[T], int], count: int | Non
         raise _refusal("tail_cut", f"the record ends after event {expected}; {count} are stated", expected + 1)
 
 
-def _broken(seq: int, expected: int, rest: Iterator[int]) -> Refusal:
+def _broken(seq: int, expected: int, rest: Iterator[int], first: int) -> Refusal:
     if seq < 1:
         return _refusal("sequence_broken", f"{seq} is no seq", expected)
+    if seq < first:
+        return _refusal("sequence_broken", f"the record begins with event {first}; {seq} stands in it", seq)
     if seq < expected:
         return _refusal("event_doubled", f"event {seq} stands in the record again after event {expected - 1}", seq)
     if any(later == expected for later in rest):

@@ -16,7 +16,13 @@ from oa_base.refusal import Refusal
 from oa_wire.rules import check_rules
 from openagents.codex.v1 import event_pb2 as codex_event_pb2
 from openagents.common.v1 import options_pb2
-from openagents.control.v1 import auth_service_pb2, org_service_pb2, service_account_service_pb2, session_service_pb2
+from openagents.control.v1 import (
+    audit_service_pb2,
+    auth_service_pb2,
+    org_service_pb2,
+    service_account_service_pb2,
+    session_service_pb2,
+)
 from openagents.projection.v1 import read_service_pb2
 from openagents.runtime.v1 import (
     event_pb2,
@@ -176,6 +182,7 @@ def test_unknown_fields_pass() -> None:
 FILES: list[FileDescriptor] = [
     module.DESCRIPTOR
     for module in (
+        audit_service_pb2,
         auth_service_pb2, client_frame_pb2, codex_event_pb2, event_pb2, log_service_pb2, org_service_pb2,
         read_service_pb2, receipt_service_pb2, run_service_pb2, schedule_service_pb2, service_account_service_pb2,
         session_service_pb2, topic_service_pb2, worker_service_pb2,

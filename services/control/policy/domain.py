@@ -27,6 +27,7 @@ class Scope(StrEnum):
     MEMBERS_WRITE = "members.write"
     ORGS_WRITE = "orgs.write"
     ORGS_OWN = "orgs.own"
+    AUDIT_READ = "audit.read"
 
 
 class Role(StrEnum):
@@ -42,7 +43,7 @@ Scopes = frozenset[Scope]
 
 _VIEWER: Scopes = frozenset({Scope.RUNS_READ, Scope.WORKERS_READ, Scope.NOTIFICATIONS_READ, Scope.MEMBERS_READ})
 _MEMBER: Scopes = _VIEWER | {Scope.RUNS_WRITE, Scope.SERVICE_ACCOUNTS_READ}
-_ADMIN: Scopes = _MEMBER | {Scope.SERVICE_ACCOUNTS_WRITE, Scope.MEMBERS_WRITE, Scope.ORGS_WRITE}
+_ADMIN: Scopes = _MEMBER | {Scope.SERVICE_ACCOUNTS_WRITE, Scope.AUDIT_READ, Scope.MEMBERS_WRITE, Scope.ORGS_WRITE}
 _OWNER: Scopes = _ADMIN | {Scope.ORGS_OWN}
 
 ROLE_SCOPES: Mapping[Role, Scopes] = {

@@ -291,15 +291,15 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_TAIL_CUT: _Reason.ValueType  # 509
     """The record ends before the last event that the receipt counts."""
     REASON_ARTIFACT_MALFORMED: _Reason.ValueType  # 510
-    """The file is not a replay artifact in its one canonical form, or not an events file whose lines say what their bytes do."""
+    """The file is not a replay artifact or an audit log in its one canonical form, or not an events file whose lines say what their bytes do."""
     REASON_CHECKPOINT_MALFORMED: _Reason.ValueType  # 511
     """The text is not a signed note, or not one with a checkpoint of a log."""
     REASON_NOT_IN_LOG: _Reason.ValueType  # 512
     """The receipt is not in the log of receipts that the checkpoint stands for."""
     REASON_LOG_ROLLED_BACK: _Reason.ValueType  # 513
-    """The log of receipts is shorter than it was seen to be."""
+    """A log (that of receipts, an org's audit log) is shorter than it was seen to be."""
     REASON_LOG_FORKED: _Reason.ValueType  # 514
-    """The log of receipts is not a continuation of what it was seen to be."""
+    """A log (that of receipts, an org's audit log) is not a continuation of what it was seen to be."""
     REASON_ARCHIVE_DAMAGED: _Reason.ValueType  # 515
     """What the archive holds of a run is missing, or is not what was put there."""
 
@@ -516,15 +516,15 @@ REASON_EVENT_MISPLACED: Reason.ValueType  # 508
 REASON_TAIL_CUT: Reason.ValueType  # 509
 """The record ends before the last event that the receipt counts."""
 REASON_ARTIFACT_MALFORMED: Reason.ValueType  # 510
-"""The file is not a replay artifact in its one canonical form, or not an events file whose lines say what their bytes do."""
+"""The file is not a replay artifact or an audit log in its one canonical form, or not an events file whose lines say what their bytes do."""
 REASON_CHECKPOINT_MALFORMED: Reason.ValueType  # 511
 """The text is not a signed note, or not one with a checkpoint of a log."""
 REASON_NOT_IN_LOG: Reason.ValueType  # 512
 """The receipt is not in the log of receipts that the checkpoint stands for."""
 REASON_LOG_ROLLED_BACK: Reason.ValueType  # 513
-"""The log of receipts is shorter than it was seen to be."""
+"""A log (that of receipts, an org's audit log) is shorter than it was seen to be."""
 REASON_LOG_FORKED: Reason.ValueType  # 514
-"""The log of receipts is not a continuation of what it was seen to be."""
+"""A log (that of receipts, an org's audit log) is not a continuation of what it was seen to be."""
 REASON_ARCHIVE_DAMAGED: Reason.ValueType  # 515
 """What the archive holds of a run is missing, or is not what was put there."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015

@@ -399,7 +399,7 @@ class Reason(betterproto.Enum):
 
     ARTIFACT_MALFORMED = 510
     """
-    The file is not a replay artifact in its one canonical form, or not an events file whose lines say what their bytes do.
+    The file is not a replay artifact or an audit log in its one canonical form, or not an events file whose lines say what their bytes do.
     """
 
     CHECKPOINT_MALFORMED = 511
@@ -413,10 +413,14 @@ class Reason(betterproto.Enum):
     """
 
     LOG_ROLLED_BACK = 513
-    """The log of receipts is shorter than it was seen to be."""
+    """
+    A log (that of receipts, an org's audit log) is shorter than it was seen to be.
+    """
 
     LOG_FORKED = 514
-    """The log of receipts is not a continuation of what it was seen to be."""
+    """
+    A log (that of receipts, an org's audit log) is not a continuation of what it was seen to be.
+    """
 
     ARCHIVE_DAMAGED = 515
     """

@@ -13,6 +13,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from openagents.common.v1 import options_pb2
 from openagents.control.v1 import (
+    audit_service_pb2,
     auth_service_pb2,
     invitation_service_pb2,
     member_service_pb2,
@@ -36,6 +37,7 @@ from services.control.edge.limits import CallClass
 from services.control.policy.domain import Access, AnyPrincipal, Public, Scope, Scoped
 
 FILES: tuple[FileDescriptor, ...] = (
+    audit_service_pb2.DESCRIPTOR,
     auth_service_pb2.DESCRIPTOR,
     invitation_service_pb2.DESCRIPTOR,
     member_service_pb2.DESCRIPTOR,

@@ -1,0 +1,79 @@
+"""The audit log, read: lists for people, the chain for those who check it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from oa_base.refusal import Refusal
+from oa_runlog.proof.audit import AuditHead, audit_start
+from services.control.audit_log.app.tables import Reading
+from services.control.audit_log.domain import Filters, RecordedEvent
+from services.control.audit_log.limits import AuditLogLimits
+from services.control.policy.domain import StandingPrincipal
+from services.control.transactions.app import Transactions
+
+NEWEST_ID = (1 << 63) - 1
+"""Below it is every row."""
+
+
+class EventPage(NamedTuple):
+    """Events, the newest first; the next page has those below `next_below`, if it isn't 0."""
+
+    events: Sequence[RecordedEvent]
+    next_below: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChainPart:
+    """Events of an org's chain, each with the head after it, from `start` on; `head` is the end of all of it."""
+
+    org_id: str
+    start: AuditHead
+    events: Sequence[tuple[RecordedEvent, AuditHead]]
+    head: AuditHead
+
+
+class AuditLog:
+    """The log of the caller's org, and what concerns the caller. Lists don't move while one pages through them: what
+    comes later stands before the first page."""
+
+    def __init__(self, transactions: Transactions[Reading], limits: AuditLogLimits) -> None:
+        self._transactions = transactions
+        self._limits = limits
+
+    async def list(
+        self, principal: StandingPrincipal, filters: Filters, *, size: int = 0, below_id: int = NEWEST_ID
+    ) -> EventPage:
+        """Events of the caller's org. A page looks at a bounded number of events, so it may be short."""
+        size = size or self._limits.page_items
+        async with self._transactions.autocommit() as tx:
+            looked = await tx.audit_log.looked(principal.org_id, below_id, self._limits.looked_at)
+            events = await tx.audit_log.listed(principal.org_id, below_id, looked.lowest_id, filters, size + 1)
+        if len(events) > size:
+            return EventPage(events[:size], events[size - 1].audit_id)
+        return EventPage(events, looked.lowest_id if looked.events == self._limits.looked_at else 0)
+
+    async def own(self, principal: StandingPrincipal, *, size: int = 0, below_id: int = NEWEST_ID) -> EventPage:
+        """What the caller did, and what was done to the caller, in every org."""
+        size = size or self._limits.page_items
+        async with self._transactions.autocommit() as tx:
+            events = await tx.audit_log.own(principal.subject, below_id, size + 1)
+        shown = [event.seen_by(principal.subject) for event in events[:size]]
+        return EventPage(shown, shown[-1].audit_id if len(events) > size else 0)
+
+    async def read(self, principal: StandingPrincipal, after_sequence: int) -> ChainPart:
+        """The chain of the caller's org. Raises Refusal `invalid_value` for a place beyond its end."""
+        org_id, limit = principal.org_id, self._limits.chain_items
+        async with self._transactions.begin() as tx:
+            beginning = audit_start(org_id)
+            head = await tx.audit_log.head(org_id) or beginning
+            if after_sequence > head.sequence:
+                message = f"the log has {head.sequence} events; ask for what comes after one of them"
+                raise Refusal("invalid_value", message, field="after_sequence")
+            start = await tx.audit_log.start(org_id, after_sequence) or beginning
+            events = await tx.audit_log.sealed(org_id, start.sequence, limit)
+        # What was sealed between two reads is for the next part.
+        events = [each for each in events if each[1].sequence <= head.sequence]
+        return ChainPart(org_id, start, events, head)

@@ -1,0 +1,68 @@
+"""Gives recorded events their places in the chains. Every replica tries; a lock lets one at a time.
+
+A page is sealed in one transaction: a crash in its middle leaves the chains as they were.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from oa_base.clock import Clock
+from oa_base.refusal import Refusal
+from services.control.audit_log import metrics
+from services.control.audit_log.app.tables import Sealing
+from services.control.audit_log.domain import seals_of
+from services.control.audit_log.limits import AuditLogLimits
+from services.control.transactions.app import Transactions
+
+_log = structlog.get_logger(__name__)
+
+
+class Sealer:
+    """The sealer of one replica."""
+
+    def __init__(self, transactions: Transactions[Sealing], clock: Clock, limits: AuditLogLimits) -> None:
+        self._transactions = transactions
+        self._clock = clock
+        self._limits = limits
+
+    async def run(self) -> None:
+        """Seal until cancelled. What fails is tried again."""
+        while True:
+            try:
+                await self.seal_all()
+            except Exception as error:  # noqa: BLE001 - one that breaks must not end all sealing
+                metrics.SEALS_FAILED.inc()
+                reason = error.reason if isinstance(error, Refusal) else type(error).__name__
+                _log.warning("audit_not_sealed", reason=reason)
+            await asyncio.sleep(self._limits.seal_interval_s)
+
+    async def seal_all(self) -> None:
+        """Seal until nothing waits, or another replica does it. Raises Refusal `unavailable`."""
+        while await self.seal_page() == self._limits.sealed_at_once:
+            pass
+        async with self._transactions.autocommit() as tx:
+            oldest = (await tx.seals.backlog()).oldest
+        metrics.OLDEST.set(max(0.0, (self._clock.now() - oldest).total_seconds()) if oldest else 0.0)
+
+    async def seal_page(self) -> int:
+        """Seal one page; how many events it had."""
+        async with self._transactions.begin() as tx:
+            if not await tx.seals.lock():
+                return 0
+            events = await tx.seals.waiting(self._limits.sealed_at_once)
+            if events:
+                heads = await tx.seals.heads(sorted({event.org_id for event in events}))
+                await tx.seals.seal(seals_of(events, heads))
+        metrics.SEALED.inc(len(events))
+        return len(events)
+
+    async def sweep(self) -> None:
+        """Drop what is older than it is kept for, a limited number of events."""
+        before = self._clock.now() - self._limits.kept_for
+        async with self._transactions.begin() as tx:
+            dropped = await tx.seals.drop(before, self._limits.dropped_at_once)
+        if dropped:
+            _log.info("audit_events_dropped", events=dropped)

@@ -1,0 +1,96 @@
+"""An event as it was recorded, its canonical form, and its place in the chain of its org."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from oa_runlog.canonical import Canonical, canonical_json
+from oa_runlog.proof.audit import AuditHead, audit_start
+from services.control.audit.domain import Action
+
+DONE_FOR_A_REASON = frozenset({Action.SESSION_REVOKED.value, Action.USER_SET_ASIDE.value})
+"""Actions whose `reason` says why they were done. That of any other says why it was refused."""
+
+
+class Outcome(StrEnum):
+    """How an action ended."""
+
+    DONE = "done"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedEvent:
+    """A row of the audit trail. `sequence` is 0 while it has no place in the chain."""
+
+    audit_id: int
+    occurred_at: datetime
+    action: str
+    reason: str
+    actor: str
+    org_id: str
+    target: str
+    network: str
+    request_id: str
+    sequence: int = 0
+
+    @property
+    def outcome(self) -> Outcome:
+        """How it ended."""
+        return Outcome.REFUSED if self.reason and self.action not in DONE_FOR_A_REASON else Outcome.DONE
+
+    def canonical(self) -> bytes:
+        """What the chain is made of."""
+        moment = self.occurred_at.astimezone(UTC)
+        members: dict[str, Canonical] = {
+            "sequence": self.sequence,
+            "org_id": self.org_id,
+            "time": f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond:06}Z",
+            "action": self.action,
+            "reason": self.reason,
+            "actor": self.actor,
+            "target": self.target,
+            "network": self.network,
+            "request_id": self.request_id,
+        }
+        return canonical_json(members)
+
+    def seen_by(self, subject: str) -> RecordedEvent:
+        """Without what only concerns whoever did it, if that was somebody else."""
+        return self if self.actor == subject else replace(self, network="", request_id="")
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """An event's place, and the chain after it."""
+
+    org_id: str
+    audit_id: int
+    head: AuditHead
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which events of an org are meant; what is empty or None lets all through."""
+
+    actor: str = ""
+    action: str = ""
+    target: str = ""
+    outcome: Outcome | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+def seals_of(events: Sequence[RecordedEvent], heads: Mapping[str, AuditHead]) -> list[Seal]:
+    """Seals for events in this order. `heads` has the present head of each org that has one."""
+    now = dict(heads)
+    seals = []
+    for event in events:
+        head = now.get(event.org_id) or audit_start(event.org_id)
+        head = head.after(replace(event, sequence=head.sequence + 1).canonical())
+        now[event.org_id] = head
+        seals.append(Seal(event.org_id, event.audit_id, head))
+    return seals
