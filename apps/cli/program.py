@@ -243,6 +243,11 @@ def receipt_group() -> None:
     """Receipts: show them, check them, also offline."""
 
 
+@oa.group("audit", cls=LazyGroup, module="audit")
+def audit_group() -> None:
+    """The audit log: who did what in your org."""
+
+
 @oa.group("admin", cls=LazyGroup, module="admin")
 def admin_group() -> None:
     """An installation: its secrets and its database."""

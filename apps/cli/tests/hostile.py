@@ -24,11 +24,14 @@ from oa_khala.client.commands import Apply
 from oa_khala.frames import Cursor
 from oa_khala.topics import run_events
 from oa_runlog import events as ev
+from oa_runlog.canonical import canonical_json
+from oa_runlog.proof.audit import audit_start
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.proof.replay import artifact_lines
 from oa_runlog.reducer import replay
 from oa_runlog.tests.records import SIGNER, START_NS
 from oa_runlog.wire import encode_body, encode_event, receipt_to_wire
+from openagents.control.v1 import audit_service_pb2
 from openagents.runtime.v1 import receipt_service_pb2, replay_service_pb2
 
 RUN = "run_01JD8V0000000000000000000A"
@@ -141,10 +144,22 @@ class HostileHttp:
             answer.receipt.CopyFrom(receipt_to_wire(self._run.receipt))
         elif isinstance(answer, receipt_service_pb2.ListReceiptKeysResponse):
             answer.keys[0].key_id, answer.keys[0].public_key = SIGNER.key_id, SIGNER.public_key
+        elif isinstance(answer, audit_service_pb2.ReadAuditLogResponse):
+            _make_chain(answer)
         elif isinstance(answer, replay_service_pb2.ReadReplayArtifactResponse):
             artifact = self._run.artifact
             answer.data, answer.total_bytes = artifact, len(artifact)
             answer.sha256 = hashlib.sha256(artifact).digest()
+
+
+def _make_chain(answer: audit_service_pb2.ReadAuditLogResponse) -> None:
+    """The chain of an org with one event."""
+    start = audit_start(WORD)
+    event = canonical_json({"sequence": 1, "org_id": WORD, "time": WORD, "action": WORD})
+    head = start.after(event)
+    answer.start.sequence, answer.start.chain = start.sequence, start.chain
+    answer.events[0].canonical_json, answer.events[0].chain = event, head.chain
+    answer.head.sequence, answer.head.chain = head.sequence, head.chain
 
 
 def keep(path: Path, namespace: str, run: HostileRun) -> None:

@@ -12,7 +12,7 @@ from apps.cli.pages import EXAMPLE, commands_of, examples_of
 from apps.cli.program import oa
 
 COMMANDS = dict(commands_of(oa, ("oa",)))
-FILES = ("receipt.json", "events.jsonl", "run.oareplay")
+FILES = ("receipt.json", "events.jsonl", "run.oareplay", "audit.jsonl")
 """What examples read; it must be there to be understood."""
 _WIDTH = 76
 """An example stays one line where a terminal has 80 columns."""

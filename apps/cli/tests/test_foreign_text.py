@@ -56,6 +56,9 @@ HOSTILE_FILE = "FILE"
 """Stands for a file with a hostile name that holds a hostile run."""
 STACK_COMMANDS = ("up", "down", "status", "demo", "worker start")
 COMMANDS: dict[str, Sequence[str]] = {
+    "audit export": (HOSTILE_FILE,),
+    "audit list": ("--actor", WORD),
+    "audit verify": (),
     "codex": ("--cwd", WORD, "--model", WORD, WORD),
     "demo": (),
     "down": (),

@@ -46,6 +46,7 @@ async def test_what_a_person_does_by_hand(stack: StackUnderTest, tmp_path: Path)
         await _reads(program, run_id)
         await _foreign_text(program)
         await _schedules(program)
+        await _audit(program, tmp_path)
         await _cancel(program)
         await _interrupt(program)
         process.send_signal(signal.SIGTERM)
@@ -60,6 +61,46 @@ async def test_what_a_person_does_by_hand(stack: StackUnderTest, tmp_path: Path)
     assert "ann@example.org" in remote.documents[0]["signed_in"]
     assert (await program("logout")).status == Exit.OK
     assert (await program("run", "list")).status == Exit.SIGN_IN
+
+
+async def _audit(program: Program, tmp_path: Path) -> None:
+    """What was done shows, is exported, and is proved: by the site, from the file, and by a head that was kept."""
+    made = await program("key", "create", "audited", "--json")
+    account = made.documents[0]["serviceAccount"]["serviceAccountId"]
+    listed = await program("audit", "list", "--action", "service_account.created", "--target", account, "--json")
+    [event] = listed.documents
+    assert (event["action"], event["target"], event["outcome"]) == (
+        *("service_account.created", account),
+        "AUDIT_OUTCOME_DONE",
+    )
+    assert (await program("audit", "list", "--actor", "usr_none", "--json")).documents == []
+    mine = (await program("audit", "list", "--mine", "--json")).documents
+    assert account in {each.get("target") for each in mine}
+    async with asyncio.timeout(TIMEOUT_S):
+        while account.encode() not in await _exported(program, tmp_path):
+            await asyncio.sleep(0.2)
+    exported = tmp_path / "audit.jsonl"
+    file = str(exported)
+    head = (await program("audit", "verify", file, "--json")).documents[0]["head"]
+    online = (await program("audit", "verify", "--head", head, "--json")).documents[0]
+    assert (online["verified"], online["head_compared"]) == (True, True)
+    lines = await asyncio.to_thread(lambda: exported.read_bytes().splitlines(keepends=True))
+    await asyncio.to_thread(exported.write_bytes, b"".join(lines[:-1]))
+    cut = await program("audit", "verify", file, "--head", head, "--json")
+    assert (cut.status, cut.error["reason"]) == (Exit.NOT_PROVED, "log_rolled_back")
+    await asyncio.to_thread(
+        exported.write_bytes, b"".join((*lines[:-1], lines[-1].replace(b"127.0.0.1", b"127.0.0.2")))
+    )
+    changed = await program("audit", "verify", file, "--json")
+    assert (changed.status, changed.error["reason"]) == (Exit.NOT_PROVED, "chain_mismatch")
+    wrong = await program("audit", "verify", file, "--head", "1:00")
+    assert wrong.status == Exit.USAGE
+
+
+async def _exported(program: Program, tmp_path: Path) -> bytes:
+    done = await program("audit", "export", str(tmp_path / "audit.jsonl"), "--json")
+    assert done.status == Exit.OK, done.stderr
+    return await asyncio.to_thread((tmp_path / "audit.jsonl").read_bytes)
 
 
 async def _schedules(program: Program) -> None:

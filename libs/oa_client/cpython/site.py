@@ -6,12 +6,14 @@ import base64
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from typing import Any
 
 from oa_base.refusal import Refusal
 from oa_client.client import Client
 from oa_client.cpython.files import ClientHome, FileCredentialStore, read_json, write_private_json
 from oa_client.cpython.network import HttpxHttp, WebSockets
 from oa_client.cpython.sqlite_store import SqliteStore
+from oa_runlog.proof.audit import AuditHead, read_audit_head
 from oa_wire.strict_text import read_base64
 
 
@@ -54,6 +56,35 @@ class FileCheckpoints:
         self._path.unlink(missing_ok=True)
 
 
+class FileAuditHeads:
+    """AuditHeads in `audit-heads.json` of a site's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "audit-heads.json"
+
+    def load(self, org_id: str) -> AuditHead | None:
+        """See AuditHeads. Raises Refusal `checkpoint_malformed` for a file that makes no sense."""
+        text = self._heads().get(org_id)
+        try:
+            return None if text is None else read_audit_head(str(text))
+        except ValueError:
+            raise self._unreadable() from None
+
+    def save(self, org_id: str, head: AuditHead) -> None:
+        """See AuditHeads."""
+        write_private_json(self._path, {**self._heads(), org_id: str(head)})
+
+    def _heads(self) -> Mapping[str, Any]:
+        heads = read_json(self._path) if self._path.exists() else {}
+        if heads is None:
+            raise self._unreadable()
+        return heads
+
+    def _unreadable(self) -> Refusal:
+        message = f"{self._path} can't be read, so nothing is proved; remove it to trust the site anew"
+        return Refusal("checkpoint_malformed", message)
+
+
 def read_keys(path: Path) -> dict[str, bytes]:
     """Key id -> public key from a file of FilePins; empty when there is none yet.
 
@@ -92,6 +123,7 @@ class Site:
         self.folder = home.site(control_url)
         self.device_id = home.device_id()
         self.pins = FilePins(self.folder)
+        self.audit_heads = FileAuditHeads(self.folder)
         self._khala_url = khala_url
         self._proxy = proxy
         self._ca_file = ca_file

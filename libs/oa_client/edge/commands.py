@@ -20,6 +20,7 @@ from oa_client.core.models import (
     Session,
     SyncGrant,
 )
+from oa_client.edge.audit import Audit
 from oa_client.edge.calls import ATTEMPTS, AccessTokens, Edge, M
 from oa_client.edge.orgs import Orgs
 from oa_client.edge.schedules import Schedules
@@ -53,6 +54,8 @@ class Commands:
         """Runs that start by the clock."""
         self.orgs = Orgs(edge, tokens)
         """Where people work together."""
+        self.audit = Audit(edge, tokens)
+        """Who did what in the org."""
 
     async def _call(self, method: str, request: Message, response: type[M]) -> M:
         return await self._edge.call(method, request, response, self._tokens, attempts=ATTEMPTS)

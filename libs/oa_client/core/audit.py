@@ -1,0 +1,107 @@
+"""The audit log as commands give it back, and as it is asked for: plain values, and their messages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from oa_client.core.models import JsonDocument
+from oa_client.core.schedules import timestamp
+from oa_client.core.wire import document
+from oa_runlog.proof.audit import AuditHead
+from openagents.control.v1 import audit_service_pb2 as pb
+
+OUTCOMES = tuple(name.removeprefix("AUDIT_OUTCOME_").lower() for name in pb.AuditOutcome.keys()[1:])
+"""How an action can end."""
+
+
+@dataclass(frozen=True)
+class AuditEvent:
+    """An event. `sequence` is 0 until it has its place in the log; `time` is RFC 3339; `outcome` one of OUTCOMES."""
+
+    sequence: int
+    time: str
+    action: str
+    actor: str
+    target: str
+    outcome: str
+    reason: str
+    network: str
+    document: JsonDocument
+
+
+@dataclass(frozen=True)
+class AuditPage:
+    """Events, the newest first; `next_page_token` is empty on the last page."""
+
+    events: tuple[AuditEvent, ...]
+    next_page_token: str
+
+
+@dataclass(frozen=True)
+class AuditPart:
+    """A part of an org's chain: events in canonical form, each with the chain after it, from `start` on. `head` is the
+    end of all of it."""
+
+    org_id: str
+    start: AuditHead
+    events: tuple[tuple[bytes, bytes], ...]
+    head: AuditHead
+
+
+@dataclass(frozen=True)
+class AuditFilters:
+    """Which events are meant; what is empty or None lets all through."""
+
+    actor: str = ""
+    action: str = ""
+    target: str = ""
+    outcome: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+def list_request(filters: AuditFilters, page_size: int, page_token: str) -> pb.ListAuditEventsRequest:
+    """Asks for a page."""
+    outcome = f"AUDIT_OUTCOME_{filters.outcome.upper() or 'UNSPECIFIED'}"
+    return pb.ListAuditEventsRequest(
+        page_size=page_size,
+        page_token=page_token,
+        actor=filters.actor,
+        action=filters.action,
+        target=filters.target,
+        outcome=pb.AuditOutcome.Value(outcome),
+        since_time=timestamp(filters.since) if filters.since else None,
+        until_time=timestamp(filters.until) if filters.until else None,
+    )
+
+
+def page(answer: pb.ListAuditEventsResponse | pb.ListOwnAuditEventsResponse) -> AuditPage:
+    """A page of a list."""
+    return AuditPage(tuple(map(_event, answer.events)), answer.next_page_token)
+
+
+def part(answer: pb.ReadAuditLogResponse) -> AuditPart:
+    """A part of a chain."""
+    events = tuple((event.canonical_json, event.chain) for event in answer.events)
+    return AuditPart(answer.org_id, _head(answer.start), events, _head(answer.head))
+
+
+def _head(head: pb.AuditHead) -> AuditHead:
+    return AuditHead(head.sequence, head.chain)
+
+
+def _event(event: pb.AuditEvent) -> AuditEvent:
+    known = event.outcome in pb.AuditOutcome.values()
+    name = pb.AuditOutcome.Name(event.outcome) if known else str(event.outcome)
+    return AuditEvent(
+        sequence=event.sequence,
+        time=event.occur_time.ToJsonString() if event.HasField("occur_time") else "",
+        action=event.action,
+        actor=event.actor,
+        target=event.target,
+        outcome=name.removeprefix("AUDIT_OUTCOME_").lower(),
+        reason=event.reason,
+        network=event.network,
+        document=document(event),
+    )

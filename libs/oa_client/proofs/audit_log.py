@@ -1,0 +1,90 @@
+"""The audit log of an org, fetched whole and checked, against the newest head that was seen before, too.
+
+What a chain can't show is that it was made anew. So the newest head that was verified is kept, and the next log has to
+be its continuation (docs/operations/audit.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import BinaryIO, Protocol
+
+from oa_base.refusal import Refusal
+from oa_client.core.audit import AuditPart
+from oa_runlog.proof.audit import (
+    MAX_LINE_BYTES,
+    AuditHead,
+    VerifiedAuditLog,
+    audit_event_line,
+    audit_first_line,
+    verify_audit_log,
+)
+
+
+class AuditParts(Protocol):
+    """Who has the log: `oa_client.edge.audit.Audit`."""
+
+    async def part(self, after_sequence: int) -> AuditPart:
+        """The chain after an event."""
+
+
+class AuditHeads(Protocol):
+    """Keeps the newest verified head of each org of one site."""
+
+    def load(self, org_id: str) -> AuditHead | None:
+        """The head."""
+
+    def save(self, org_id: str, head: AuditHead) -> None:
+        """Replace it, whole or not at all."""
+
+
+async def fetch_audit_log(parts: AuditParts, into: BinaryIO) -> None:
+    """Write the log of the caller's org, as far as it goes now, into an empty file.
+
+    Raises Refusal `tail_cut` when the site has less than it says, `artifact_malformed` when its parts don't fit.
+    """
+    part = await parts.part(0)
+    org_id, end = part.org_id, part.head
+    reached = part.start.sequence
+    into.write(audit_first_line(org_id, part.start))
+    while True:
+        for event, chain in part.events:
+            into.write(audit_event_line(event, chain))
+        reached += len(part.events)
+        if reached >= end.sequence:
+            return
+        if not part.events:
+            message = f"the site says that the log has {end.sequence} events, and gives {reached}; tell its operators"
+            raise Refusal("tail_cut", message)
+        part = await parts.part(reached)
+        if (part.org_id, part.start.sequence) != (org_id, reached):
+            message = f"the site did not go on after event {reached}, which may have been dropped now; try again"
+            raise Refusal("artifact_malformed", message)
+
+
+async def checked_audit_log(
+    parts: AuditParts, heads: AuditHeads, into: BinaryIO, known: AuditHead | None = None
+) -> VerifiedAuditLog:
+    """Fetch the log into an empty file and check it, against `known` and the head that was kept; keep what is newer.
+
+    Raises the Refusals of `fetch_audit_log` and `verify_audit_log`.
+    """
+    await fetch_audit_log(parts, into)
+    verified = verify_audit_file(into, known)
+    kept = heads.load(verified.org_id)
+    if kept is not None:
+        verify_audit_file(into, kept)
+    if kept is None or kept.sequence < verified.head.sequence:
+        heads.save(verified.org_id, verified.head)
+    return verified
+
+
+def verify_audit_file(file: BinaryIO, known: AuditHead | None = None) -> VerifiedAuditLog:
+    """Check what is in a file. Raises the Refusals of `verify_audit_log`."""
+    file.seek(0)
+    return verify_audit_log(_lines(file), known=known)
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    while line := file.readline(MAX_LINE_BYTES + 1):
+        yield line
