@@ -318,9 +318,9 @@ async def _tail_log(scene: Scene, _: str) -> list[Json]:
 
 _AUDIT_FILTERS = {
     "page_size": 10,
-    "actor": "usr_01JD8V0000000000000000000A",
+    "actor": "somebody",
     "action": "session.signed_in",
-    "target": "ses_01JD8V0000000000000000000A",
+    "target": "something",
     "outcome": "AUDIT_OUTCOME_DONE",
     "since_time": "2026-01-01T00:00:00Z",
     "until_time": "2036-01-01T00:00:00Z",

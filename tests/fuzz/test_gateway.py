@@ -5,37 +5,24 @@ Bytes that are no frames at all, and strange WebSocket, are `services/khala_gate
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 
 import pytest
-import websockets.asyncio.client as ws_client
-from google.protobuf import json_format
-from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.typing import Subprotocol
+from websockets.exceptions import ConnectionClosed
 
-from oa_base.refusal import Refusal
-from oa_khala import frames
 from oa_khala.frames import Form
-from oa_khala.wire import decode_server_frame
-from openagents.sync.v1 import client_frame_pb2
-from tests.fuzz.doors import Outcome, wait_of
+from tests.fuzz.doors import Outcome
 from tests.fuzz.fire import under_fire
+from tests.fuzz.khala import FRAME, PING, TOPIC, connected
 from tests.fuzz.mutate import Json, mutations
 from tests.fuzz.scene import Scene
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-_WAIT_S = 60.0
-_NONCE = 77
 _POLICY_VIOLATION = 1008
 _MAX_MESSAGE = 64 * 1024
-_TOPIC = "a topic's"
-_FRAME = client_frame_pb2.ClientFrame
-BODIES = [field.name for field in _FRAME.DESCRIPTOR.fields]
-PING: Json = {"ping": {"nonce": _NONCE}}
+BODIES = [field.name for field in FRAME.DESCRIPTOR.fields]
 
 
 async def _examples(scene: Scene) -> Mapping[str, Json]:
@@ -52,65 +39,8 @@ async def _examples(scene: Scene) -> Mapping[str, Json]:
     }
 
 
-class _Client:
-    """A connection that is spoken to in JSON documents or raw bytes."""
-
-    def __init__(self, socket: ws_client.ClientConnection, form: Form) -> None:
-        self._socket = socket
-        self._form = form
-
-    async def say(self, document: Json) -> None:
-        text = json.dumps(document)
-        if self._form is Form.JSON:
-            await self._socket.send(text)
-        else:
-            await self._socket.send(json_format.Parse(text, _FRAME()).SerializeToString())
-
-    async def hear(self) -> Outcome:
-        """The first ERROR, or the answer to our ping; a connection that ends without an ERROR is a defect."""
-        try:
-            async with asyncio.timeout(_WAIT_S):
-                while True:
-                    frame = self._read(await self._socket.recv())
-                    if isinstance(frame, frames.ErrorFrame):
-                        refusal = Refusal(frame.reason, frame.message, field=frame.field)
-                        return Outcome(await self._code(frame), refusal, frame.message)
-                    if isinstance(frame, frames.Heartbeat) and frame.nonce == _NONCE:
-                        return Outcome("OK", None)
-        except ConnectionClosed:
-            return Outcome(str(self._socket.close_code), Refusal("internal", "closed without an ERROR"))
-
-    def _read(self, data: str | bytes) -> frames.ServerFrame:
-        return decode_server_frame(data if isinstance(data, bytes) else data.encode(), self._form)
-
-    async def _code(self, frame: frames.ErrorFrame) -> str:
-        """The close code, unless the ERROR is about a topic, and the connection goes on."""
-        if frame.topic:
-            return _TOPIC
-        await self._socket.wait_closed()
-        return str(self._socket.close_code)
-
-
-@asynccontextmanager
-async def _connected(scene: Scene, form: Form) -> AsyncIterator[_Client]:
-    subprotocols = [Subprotocol(form.value)]
-    url = scene.stack.urls["khala"]
-    socket = None
-    while socket is None:
-        try:
-            socket = await ws_client.connect(url, subprotocols=subprotocols, compression=None, proxy=None)
-        except InvalidStatus as refused:
-            if not (wait_s := wait_of(refused.response.status_code, refused.response.headers)):
-                raise
-            await asyncio.sleep(wait_s)
-    try:
-        yield _Client(socket, form)
-    finally:
-        await socket.close()
-
-
 async def _shoot(scene: Scene, form: Form, hello: Json, body: Json) -> Outcome:
-    async with _connected(scene, form) as client:
+    async with connected(scene, form) as client:
         try:
             if hello is not None:
                 await client.say(hello)
@@ -123,7 +53,7 @@ async def _shoot(scene: Scene, form: Form, hello: Json, body: Json) -> Outcome:
 
 def _code(outcome: Outcome) -> str:
     """The close code that the refusal's reason has; the general one where it has none of its own."""
-    if outcome.refusal is None or outcome.status == _TOPIC:
+    if outcome.refusal is None or outcome.status == TOPIC:
         return outcome.status
     return str(outcome.refusal.info.close_code or _POLICY_VIOLATION)
 
@@ -134,7 +64,7 @@ async def test_frames(scene: Scene, body: str, form: Form) -> None:
     """A wrong frame ends its connection with a typed ERROR and the close code of its reason; the gateway goes on."""
     examples = await _examples(scene)
     hello = None if body == "hello" else examples["hello"]
-    every = mutations(_FRAME.DESCRIPTOR, examples[body])
+    every = mutations(FRAME.DESCRIPTOR, examples[body])
     sayable = (one for one in every if len(json.dumps(one.body)) < _MAX_MESSAGE)  # longer ones are RFC 6455's affair
     found = [one for one in sayable if form is Form.JSON or not one.json_only]
     async with under_fire(scene, "khala_gateway") as tally:
@@ -152,6 +82,6 @@ async def test_what_belongs_to_others(scene: Scene) -> None:
     async with under_fire(scene, "khala_gateway") as tally:
         for topic in topics:
             outcome = await _shoot(scene, Form.PROTO, hello, {"subscribe": {"topics": [{"topic": topic}]}})
-            tally.look(topic, outcome, code=_TOPIC)
+            tally.look(topic, outcome, code=TOPIC)
             assert outcome.refusal is not None
             assert outcome.refusal.reason == "forbidden_topic"

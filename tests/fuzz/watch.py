@@ -29,6 +29,9 @@ IGNORED_TABLES = frozenset(
         # Refusals are recorded in the one and counted in the other: that is what they are for.
         "control.audit_events",
         "control.rate_limits",
+        # What was recorded gets its place in its chain a moment later.
+        "control.audit_seals",
+        "control.audit_waiting",
         # Counts the looks of each replica, whatever is asked.
         "runtime.replicas",
         # What becomes of workers goes on by itself, as do the columns of `runtime.workers` below.
