@@ -29,6 +29,9 @@ services on free ports, about 3 s to start; `await stack.stop()`, `stack.kill(na
 **A company's proxy.** `oa_testing.forward_proxy.ForwardProxy`; `dead_proxies` names one in the environment that is not
 there, in every variable and both letter cases.
 
+**No secret in a log.** What a test logs, and the logs of its stack, are looked through for tokens, keys and passwords
+(`oa_testing.leaks`): one of these fails the test, or the teardown of its stack.
+
 **A network that breaks.** `fault_proxies` is an async factory: `proxy = await fault_proxies("127.0.0.1", port)`
 listens on `proxy.port` and does `cut()`, `stall()`, `truncate()`, `delay()`; see `oa_testing.fault_proxy`.
 """
@@ -49,6 +52,7 @@ from oa_localstack.processes.child import last_lines
 from oa_platform.config.ports import PORT_OFFSETS
 from oa_testing.clock import FakeClock
 from oa_testing.fault_proxy import FaultProxy
+from oa_testing.leaks import check_logs, leaks_in, logged
 from oa_testing.postgres import (
     FAST,
     REPOSITORY,
@@ -186,12 +190,17 @@ async def _running_stack(directory: Path) -> AsyncIterator[StackUnderTest]:
         yield stack
     finally:
         await stack.stop()
+    check_logs(stack.home / "logs")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add the ends of a failed test's stack logs to its report."""
+    """Fail a test during which a secret was logged; add the ends of a failed test's stack logs to its report."""
     report = yield
+    if report.when == "teardown" and report.passed:  # by then all is there that was logged
+        leaks = [leak for _, text in report.sections for leak in leaks_in(logged(text))]
+        if leaks:
+            report.outcome, report.longrepr = "failed", "secrets were logged:\n" + "\n".join(leaks)
     arguments = getattr(item, "funcargs", {}).values()
     for stack in [argument for argument in arguments if report.failed and isinstance(argument, StackUnderTest)]:
         for path in sorted((stack.home / "logs").glob("*.log")):
