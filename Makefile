@@ -9,13 +9,13 @@ PY := $(VENV)/bin/python
 ARGS ?=
 CMD ?=
 ONCE ?=
-BENCH ?= append tail catchup recovery khala_fanout khala_connect dispatch takeover worker_stream attached steps revocation sizing
+BENCH ?= append tail catchup recovery khala_fanout khala_connect dispatch takeover worker_stream attached steps revocation edge sizing
 
-.PHONY: help run test busy order kills roll conformance autobahn bench sim lint proto-check gen fmt lock images images-test k8s-check baseline bootstrap codex typescript clean distclean
+.PHONY: help run test busy order kills roll conformance autobahn bench sim lint proto-check gen fmt lock audit-dependencies images images-test k8s-check baseline bootstrap codex typescript clean distclean
 
 help: ## list the targets
 	@printf 'OpenAgents Runtime\n\n'
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-18s %s\n", $$1, $$2}'
 	@printf '\nVariables: PYTHON=interpreter for a new .venv · ARGS="…" for pytest, sim, order, kills, roll, bench\n'
 
 # As it was given: a dollar in it is the shell's, not make's.
@@ -77,6 +77,11 @@ fmt: bootstrap ## let ruff format and mend what it can
 
 lock: bootstrap ## write requirements/*.lock from pyproject.toml (ARGS=--upgrade moves versions)
 	@tools/lock.sh $(ARGS)
+
+# Strict: what the database does not know, or does not answer about, is a failure and not a clean bill.
+audit-dependencies: bootstrap ## ask PyPI for known vulnerabilities of every pinned package (needs the network; ARGS)
+	@$(VENV)/bin/uv tool run --quiet --from pip-audit==2.10.1 pip-audit --strict --require-hashes --disable-pip \
+	    --requirement requirements/dev.lock $(ARGS)
 
 images: bootstrap ## build the container images (ARGS="runtime worker" picks, ARGS=--fresh-base makes the base anew)
 	@$(PY) -m tools.images $(ARGS)
