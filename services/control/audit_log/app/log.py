@@ -34,6 +34,11 @@ class ChainPart:
     events: Sequence[tuple[RecordedEvent, AuditHead]]
     head: AuditHead
 
+    @property
+    def begins_late(self) -> bool:
+        """Whether the first event is not the one after the start."""
+        return bool(self.events) and self.events[0][1].sequence != self.start.sequence + 1
+
 
 class AuditLog:
     """The log of the caller's org, and what concerns the caller. Lists don't move while one pages through them: what
@@ -65,7 +70,12 @@ class AuditLog:
 
     async def read(self, principal: StandingPrincipal, after_sequence: int) -> ChainPart:
         """The chain of the caller's org. Raises Refusal `invalid_value` for a place beyond its end."""
-        org_id, limit = principal.org_id, self._limits.chain_items
+        part = await self._part(principal.org_id, after_sequence)
+        if part.begins_late:  # what followed the start may have been dropped in this moment
+            part = await self._part(principal.org_id, after_sequence)
+        return part
+
+    async def _part(self, org_id: str, after_sequence: int) -> ChainPart:
         async with self._transactions.begin() as tx:
             beginning = audit_start(org_id)
             head = await tx.audit_log.head(org_id) or beginning
@@ -73,7 +83,7 @@ class AuditLog:
                 message = f"the log has {head.sequence} events; ask for what comes after one of them"
                 raise Refusal("invalid_value", message, field="after_sequence")
             start = await tx.audit_log.start(org_id, after_sequence) or beginning
-            events = await tx.audit_log.sealed(org_id, start.sequence, limit)
+            events = await tx.audit_log.sealed(org_id, start.sequence, self._limits.chain_items)
         # What was sealed between two reads is for the next part.
         events = [each for each in events if each[1].sequence <= head.sequence]
         return ChainPart(org_id, start, events, head)

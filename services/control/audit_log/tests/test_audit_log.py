@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import asyncpg
@@ -31,6 +33,7 @@ from services.control.audit_log.app.log import AuditLog
 from services.control.audit_log.app.sealer import Sealer
 from services.control.audit_log.domain import Filters, Outcome, RecordedEvent
 from services.control.audit_log.limits import AuditLogLimits
+from services.control.audit_log.store import PostgresAuditLog
 from services.control.policy.domain import Role, Scope, StandingPrincipal, role_scopes
 from services.control.tests.cases import Cases, cases_on
 
@@ -118,6 +121,17 @@ async def test_what_is_committed_late_gets_the_next_place(cases: Cases) -> None:
         assert before.head.sequence == 2
     await cases.sealer.seal_all()
     assert (await verified(cases, known=before.head)).head.sequence == 3
+
+
+async def test_a_page_is_sealed_whole_or_not_at_all(cases: Cases, admin: Any) -> None:
+    await recorded(cases, 3)
+    await admin.execute("REVOKE DELETE ON control.audit_waiting FROM control_app")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await cases.sealer.seal_all()
+    assert (await verified(cases)).head.sequence == 0
+    await admin.execute("GRANT DELETE ON control.audit_waiting TO control_app")
+    await cases.sealer.seal_all()
+    assert (await verified(cases)).head.sequence == 3
 
 
 async def test_a_sealer_leaves_the_work_to_the_one_that_has_it(cases: Cases) -> None:
@@ -311,6 +325,30 @@ async def test_the_chain_is_read_in_parts(cases: Cases) -> None:
     with pytest.raises(Refusal) as refused:
         await log.read(OWNER, 6)
     assert (refused.value.reason, refused.value.field) == ("invalid_value", "after_sequence")
+
+
+async def test_what_is_dropped_while_it_is_read_is_no_hole(cases: Cases, admin: Any) -> None:
+    """The start was read, then the oldest are dropped, then the events are read: it is read once more."""
+    await recorded(cases, 3)
+    await aged(admin, 100, "0", "1")
+    await cases.sealer.seal_all()
+
+    class Dropping(PostgresAuditLog):
+        async def start(self, org_id: str, after_sequence: int) -> AuditHead | None:
+            start = await super().start(org_id, after_sequence)
+            await admin.execute("SELECT control.drop_audit_events(now() - interval '90 days', 100)")
+            return start
+
+    class Interrupted:
+        @asynccontextmanager
+        async def begin(self) -> AsyncIterator[SimpleNamespace]:
+            async with cases.transactions.begin() as tx:
+                yield SimpleNamespace(audit_log=Dropping(tx.audit_log._connection))
+
+        autocommit = begin
+
+    part = await AuditLog(Interrupted(), AuditLogLimits()).read(OWNER, 0)
+    assert (part.start.sequence, len(part.events), part.begins_late) == (2, 1, False)
 
 
 # ---------------------------------------------------------------------------------------------------- retention
