@@ -841,7 +841,7 @@ export enum Reason {
   TAIL_CUT = 509,
 
   /**
-   * The file is not a replay artifact in its one canonical form, or not an events file whose lines say what their bytes do.
+   * The file is not a replay artifact or an audit log in its one canonical form, or not an events file whose lines say what their bytes do.
    *
    * @generated from enum value: REASON_ARTIFACT_MALFORMED = 510;
    */
@@ -862,14 +862,14 @@ export enum Reason {
   NOT_IN_LOG = 512,
 
   /**
-   * The log of receipts is shorter than it was seen to be.
+   * A log (that of receipts, an org's audit log) is shorter than it was seen to be.
    *
    * @generated from enum value: REASON_LOG_ROLLED_BACK = 513;
    */
   LOG_ROLLED_BACK = 513,
 
   /**
-   * The log of receipts is not a continuation of what it was seen to be.
+   * A log (that of receipts, an org's audit log) is not a continuation of what it was seen to be.
    *
    * @generated from enum value: REASON_LOG_FORKED = 514;
    */
