@@ -35,11 +35,13 @@ _PLACES = (
     "apps/*/config.py",
     "apps/*/settings.py",
     "apps/cli/admin/database.py",
+    "apps/cli/admin/operator.py",
 )
 _TITLES = {
     "admin": "`oa admin`",
     "cli": "The `oa` program",
     "oa_localstack": "The local stack",
+    "operator": "`oa admin user`",
     "postgres": "Migrations",
     "worker": "A worker by itself",
 }
@@ -123,7 +125,8 @@ def _settings_classes() -> Iterator[tuple[str, type[object]]]:
         name = ".".join(path.relative_to(REPO).with_suffix("").parts).removeprefix("libs.")
         if name != platform_settings.__name__:
             folder = path.parent.name
-            yield from ((_TITLES.get(folder, folder), found) for found in _outermost(importlib.import_module(name)))
+            title = _TITLES.get(path.stem, _TITLES.get(folder, folder))
+            yield from ((title, found) for found in _outermost(importlib.import_module(name)))
 
 
 def _outermost(module: ModuleType) -> Iterator[type[object]]:

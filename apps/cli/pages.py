@@ -32,8 +32,9 @@ _INTRO = """\
   goes to stderr.
 - The client remembers, with every event that it applied, how far it came (SQLite, one transaction). `oa run tail`
   goes on from there, also after a crash of either side.
-- With `OA_API_KEY`, `oa` is the service account that the key belongs to, without a session: for scripts and workers.
-  `oa key create` makes one. Only `oa login`, `oa logout`, `oa session` and `oa demo` are a person's whatever is set.
+- With `OA_API_KEY`, `oa` is whoever the key belongs to, a service account or a person, without a session: for scripts
+  and workers. `oa key create` makes one. Only `oa login`, `oa logout`, `oa session` and `oa demo` are a person's
+  whatever is set.
 - A run is named by its id, by the beginning of its id (`run_` may be left out) if only one run begins so, or as
   `latest`: the newest that you started. A list leaves out columns that the terminal has no room for; ids are whole.
 - `oa run list` shows all runs of the org, whoever started them; with `--mine`, those of whoever asks.

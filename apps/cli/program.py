@@ -250,4 +250,4 @@ def audit_group() -> None:
 
 @oa.group("admin", cls=LazyGroup, module="admin")
 def admin_group() -> None:
-    """An installation: its secrets and its database."""
+    """An installation: its secrets, its database, and who is let in."""

@@ -39,8 +39,8 @@ class CliSettings:
         "OA_API_KEY",
         secret_text("an API key, oak_…"),
         None,
-        doc="A service account's key: every command but `oa login`, `oa logout` and "
-        "`oa demo` is that account's, and needs no session.",
+        doc="A service account's key, or a personal access token: every command but `oa login`, `oa logout` and "
+        "`oa demo` is that account's or that person's, and needs no session.",
     )
     proxy: Secret | None = setting(
         "OA_PROXY",

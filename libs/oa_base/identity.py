@@ -10,6 +10,8 @@ ISSUER = "openagents-control"
 EDGE_AUDIENCE = "openagents-edge"
 RUNTIME_AUDIENCE = "runtime"
 KHALA_AUDIENCE = "khala"
+API_KEY_PREFIX = "apk_"
+"""What a token names as its session begins with it, if the token was made from an API key."""
 SYNC_CLAIMS_VERSION = 1
 """Version of the claims of sync tokens that name each topic."""
 SYNC_GRANTS_VERSION = 2

@@ -40,9 +40,11 @@ from oa_platform.config.shared import (
     ServiceSettings,
     doc_of_target,
 )
+from services.control.api_keys.limits import KeyLimits
 from services.control.audit_log.limits import AuditLogLimits
 from services.control.edge.limits import CallClass, EdgeLimits
-from services.control.mail.domain.address import sender_address
+from services.control.mail.domain.address import canonical_email, sender_address
+from services.control.sign_in.domain.sign_up import SignUp, SignUpRule
 from services.control.sign_in.limits import SignInLimits
 
 MIN_HMAC_KEY_CHARS = 32
@@ -82,6 +84,18 @@ def worker_endpoint() -> Parser[str]:
         return given
 
     return Parser(parse, "an address like 127.0.0.1:9081, or grpcs://runtime.example.org:9443 for one with TLS")
+
+
+def domains() -> Parser[frozenset[str]]:
+    """Domains of addresses, separated by commas, in the canonical form of addresses."""
+
+    def parse(given: str) -> frozenset[str]:
+        try:
+            return frozenset(canonical_email(f"x@{part.strip()}").rpartition("@")[2] for part in given.split(","))
+        except Refusal:
+            raise ValueError from None
+
+    return Parser(parse, "a list of domains like example.org,example.com")
 
 
 def _calls_per_s(kind: str, default: float, what: str) -> float:
@@ -292,6 +306,30 @@ class SignInSettings:
         "OA_SIGN_IN_GUESS_PERIOD_S", number(0.001, 86_400), 6.0, doc="Time after which a network may try one more code."
     )
 
+    sign_up: str = setting(
+        "OA_SIGN_UP",
+        choice(*SignUp),
+        SignUp.OPEN.value,
+        doc="Who gets an account by signing in for the first time: everybody, addresses of OA_SIGN_UP_DOMAINS, or "
+        "whoever is invited. Who has an account signs in regardless.",
+    )
+    sign_up_domains: frozenset[str] = setting(
+        "OA_SIGN_UP_DOMAINS",
+        domains(),
+        DefaultFrom(lambda _service, _env: frozenset(), "none"),
+        doc="Domains whose addresses may sign up, where OA_SIGN_UP is domains. A subdomain is another domain.",
+    )
+
+    def problems(self) -> Iterator[Problem]:
+        """A rule that lets nobody in."""
+        if self.sign_up == SignUp.DOMAINS and not self.sign_up_domains:
+            name = "OA_SIGN_UP_DOMAINS"
+            yield name, f"OA_SIGN_UP is domains, and {name} has none; set it to those of your addresses"
+
+    def rule(self) -> SignUpRule:
+        """As sign-in takes it."""
+        return SignUpRule(SignUp(self.sign_up), self.sign_up_domains)
+
     def limits(self) -> SignInLimits:
         """As sign-in takes them."""
         return SignInLimits(
@@ -303,6 +341,28 @@ class SignInSettings:
             per_network=Rate.every(timedelta(seconds=self.network_period_s), self.network_burst),
             guesses_per_network=Rate.every(timedelta(seconds=self.guess_period_s), self.guess_burst),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiKeySettings:
+    """API keys."""
+
+    max_live: int = setting(
+        "OA_API_KEYS_OF_ONE",
+        integer(2, 1000),
+        20,
+        doc="Maximum number of API keys that work, of a person or service account.",
+    )
+    max_days_of_person: int = setting(
+        "OA_PERSONAL_TOKEN_MAX_DAYS",
+        integer(1, 3650),
+        90,
+        doc="Maximum lifetime of a personal access token, in days.",
+    )
+
+    def limits(self) -> KeyLimits:
+        """As API keys take them."""
+        return KeyLimits(self.max_live, timedelta(days=self.max_days_of_person))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -446,6 +506,7 @@ class ControlSettings(ServiceSettings):
     proxies: ProxySettings = group(ProxySettings)
     sign_in: SignInSettings = group(SignInSettings)
     orgs: OrgSettings = group(OrgSettings)
+    api_keys: ApiKeySettings = group(ApiKeySettings)
     mail: MailSettings = group(MailSettings)
     audit: AuditSettings = group(AuditSettings)
     keys: KeySettings = group(KeySettings)

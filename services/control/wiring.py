@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,7 +22,13 @@ from oa_platform.process.lifecycle import Process
 from oa_platform.rpc.client import open_channel
 from oa_platform.rpc.server import GrpcServer
 from oa_platform.tls.protection import Protection, edge_protection
+from openagents.control.v1.block_service_pb2_grpc import add_BlockServiceServicer_to_server
 from openagents.control.v1.revocation_service_pb2_grpc import add_RevocationServiceServicer_to_server
+from services.control.api_keys.app.keys import ApiKeys
+from services.control.api_keys.domain import is_api_key_id
+from services.control.api_keys.door import ApiKeyApi
+from services.control.api_keys.limits import KeyLimits
+from services.control.api_keys.store import PostgresApiKeys
 from services.control.audit.app import RefusedCredentials
 from services.control.audit.store import PostgresAuditTrail
 from services.control.audit_log.app.log import AuditLog
@@ -30,6 +36,9 @@ from services.control.audit_log.app.sealer import Sealer
 from services.control.audit_log.door import AuditApi
 from services.control.audit_log.limits import AuditLogLimits
 from services.control.audit_log.store import PostgresAuditLog, PostgresSeals
+from services.control.blocks.app import Blocks
+from services.control.blocks.door import BlockApi
+from services.control.blocks.store import PostgresBlocks
 from services.control.calls.app import Handlers
 from services.control.calls.door import register_all
 from services.control.config import ControlSettings, KeySettings, MailSettings
@@ -50,7 +59,8 @@ from services.control.members.store import PostgresMembers
 from services.control.orgs.app import Orgs
 from services.control.orgs.door import OrgApi
 from services.control.orgs.store import PostgresOrgs, PostgresPeople
-from services.control.policy.app import AccessTokenVerifier, Gate
+from services.control.policy.app import AccessTokenVerifier, Gate, Standing
+from services.control.policy.domain import Scopes, StandingPrincipal
 from services.control.revocations import store as revocations_store
 from services.control.revocations.app import RevocationFeed
 from services.control.revocations.door import RevocationApi
@@ -62,6 +72,8 @@ from services.control.sessions.app import Sessions
 from services.control.sessions.door import SessionApi
 from services.control.sessions.store import PostgresSessions
 from services.control.sign_in.app import SignIn
+from services.control.sign_in.domain.letter import refused_letter
+from services.control.sign_in.domain.sign_up import SignUpRule
 from services.control.sign_in.door import AuthApi
 from services.control.sign_in.limits import SignInLimits
 from services.control.sign_in.store import PostgresChallenges, PostgresRates
@@ -82,8 +94,10 @@ class Tables:
     """Every feature's tables on one connection: what each feature's `Transaction` asks for, and more."""
 
     def __init__(self, connection: Connection) -> None:
+        self.api_keys = PostgresApiKeys(connection)
         self.audit = PostgresAuditTrail(connection)
         self.audit_log = PostgresAuditLog(connection)
+        self.blocks = PostgresBlocks(connection)
         self.challenges = PostgresChallenges(connection)
         self.invitations = PostgresInvitations(connection)
         self.mail = PostgresMail(connection)
@@ -110,6 +124,8 @@ class Dependencies:
     carrier: Carrier
     hmac_key: bytes
     delete_grace: timedelta
+    key_limits: KeyLimits = field(default_factory=KeyLimits)
+    sign_up: SignUpRule = field(default_factory=SignUpRule)
 
 
 class UseCases:
@@ -128,19 +144,30 @@ class UseCases:
         self.members = Members(transactions, clock)
         self.revocations = RevocationFeed(transactions, clock, REVOCATION_LIMITS)
         self.sessions = Sessions(transactions, clock, issuer, hmac_key)
-        self.service_accounts = ServiceAccounts(transactions, clock, issuer, hmac_key)
-        self.sync_tokens = SyncTokens(transactions, clock, issuer, self.sessions, dependencies.ownership)
+        self.api_keys = ApiKeys(transactions, clock, issuer, hmac_key, dependencies.key_limits)
+        self.service_accounts = ServiceAccounts(transactions, clock, self.api_keys)
+        self.blocks = Blocks(transactions, clock, self.sessions, self.api_keys)
+        self.sync_tokens = SyncTokens(transactions, clock, issuer, self.sessions, self.api_keys, dependencies.ownership)
         writers: dict[Kind, Callable[[Mail], Letter]] = {}
         self.delivery = Delivery(transactions, clock, dependencies.carrier, writers)
-        self.sign_in = SignIn(
-            transactions, clock, hmac_key, self.orgs, self.sessions, limits, mail_waits=self.delivery.wake
-        )
         self.invitations = Invitations(transactions, clock, mail_waits=self.delivery.wake)
+        self.sign_in = SignIn(
+            transactions,
+            clock,
+            hmac_key,
+            self.orgs,
+            self.sessions,
+            limits,
+            mail_waits=self.delivery.wake,
+            sign_up=dependencies.sign_up,
+            invitations=self.invitations,
+        )
         writers[Kind.SIGN_IN_CODE] = self.sign_in.letter
         writers[Kind.INVITATION] = self.invitations.letter
+        writers[Kind.SIGN_IN_REFUSED] = refused_letter
         standings = {
-            PrincipalKind.USER: self.sessions.standing,
-            PrincipalKind.SERVICE_ACCOUNT: self.service_accounts.standing,
+            PrincipalKind.USER: _by_key(self.api_keys.standing, self.sessions.standing),
+            PrincipalKind.SERVICE_ACCOUNT: _by_key(self.api_keys.standing, self.service_accounts.standing),
         }
         self.sweeps = (
             self.sign_in.sweep,
@@ -148,8 +175,18 @@ class UseCases:
             self.invitations.sweep,
             self.orgs.sweep,
             self.sealer.sweep,
+            self.api_keys.sweep,
         )
         self.gate = Gate(transactions, clock, dependencies.verifier, standings)
+
+
+def _by_key(of_key: Standing, of_others: Standing) -> Standing:
+    """Asks `of_key` about a token that was made from an API key, and `of_others` about any other."""
+
+    async def standing(principal: StandingPrincipal, jti: str) -> Scopes | None:
+        return await (of_key if is_api_key_id(principal.session_id) else of_others)(principal, jti)
+
+    return standing
 
 
 async def start(settings: ControlSettings, process: Process) -> None:
@@ -175,11 +212,14 @@ async def start(settings: ControlSettings, process: Process) -> None:
         carrier=carrier(settings.mail),
         hmac_key=settings.keys.hmac_bytes(),
         delete_grace=settings.orgs.delete_grace,
+        key_limits=settings.api_keys.limits(),
+        sign_up=settings.sign_in.rule(),
     )
     cases = UseCases(dependencies, settings.sign_in.limits(), settings.audit.limits())
     process.background("mail", cases.delivery.run())
     process.background("housekeeping", keep_sweeping(*cases.sweeps))
     process.background("audit log", cases.sealer.run())
+    process.background("uses of keys", cases.api_keys.uses.keep_writing())
     await cases.revocations.start()
     listener = revocations_store.listener(settings.database, cases.revocations, REVOCATION_LIMITS.look_interval_s)
     process.background("revocations", cases.revocations.run())
@@ -192,6 +232,7 @@ async def start(settings: ControlSettings, process: Process) -> None:
     server = GrpcServer(settings.grpc, authenticator, process.protection)
     register_all(server, handlers, cases.gate)
     server.register(add_RevocationServiceServicer_to_server, RevocationApi(cases.revocations))
+    server.register(add_BlockServiceServicer_to_server, BlockApi(cases.blocks))
     await process.enter(server)
     limits = settings.edge.limits(settings.calls.rates())
     process.background("audit of refusals", cases.refused.keep_writing())
@@ -216,11 +257,12 @@ def _handlers(settings: ControlSettings, cases: UseCases) -> Handlers:
     runtime = settings.peers.worker_address
     apis = (
         AuditApi(cases.audit_log),
+        ApiKeyApi(cases.api_keys),
         AuthApi(cases.sign_in, cases.sessions),
         InvitationApi(cases.invitations),
         MemberApi(cases.members),
         OrgApi(cases.orgs),
-        ServiceAccountApi(cases.service_accounts, runtime),
+        ServiceAccountApi(cases.service_accounts, cases.api_keys, runtime),
         SessionApi(cases.sessions, cases.orgs, khala_url),
         SyncTokenApi(cases.sync_tokens, khala_url),
     )

@@ -12,6 +12,7 @@ from tests.fuzz.methods import Target, all_targets
 OPTIONS: tuple[Any, ...] = (
     options_pb2.required_scope,
     options_pb2.any_principal,
+    options_pb2.session_only,
     options_pb2.public,
     options_pb2.worker_token,
     options_pb2.callers,

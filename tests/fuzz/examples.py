@@ -109,6 +109,27 @@ async def _own_invitation(scene: Scene, _: str) -> list[Json]:
     return [{"invitation_id": await scene.invitation_of_ann()}]
 
 
+async def _create_api_key(scene: Scene, _: str) -> list[Json]:
+    account = (await scene.service_account(scene.ann))["service_account"]
+    return [{"service_account_id": account, "name": "n", "scopes": ["runs.read"], "ttl_seconds": 3600}]
+
+
+async def _list_api_keys(scene: Scene, _: str) -> list[Json]:
+    return [{"service_account_id": (await scene.service_account(scene.ann))["service_account"]}]
+
+
+async def _rotate_api_key(scene: Scene, _: str) -> list[Json]:
+    return [{"api_key_id": (await scene.key_of_new_account(scene.ann)), "overlap_seconds": 60}]
+
+
+async def _revoke_api_key(scene: Scene, _: str) -> list[Json]:
+    return [{"api_key_id": (await scene.key_of_new_account(scene.ann))}]
+
+
+async def _block(_scene: Scene, _: str) -> list[Json]:
+    return [{"subject": (await _scene.service_account(_scene.bob))["service_account"]}]
+
+
 async def _mint_sync_token(scene: Scene, _: str) -> list[Json]:
     topic = f"run:{await scene.run(scene.ann)}:events"
     return [{"topics": [topic], "ttl_seconds": 300, "surface": "fuzz"}]
@@ -381,11 +402,19 @@ EXAMPLES: Mapping[str, Example] = {
     ),
     **_of(
         "control.v1.ServiceAccountService",
-        CreateServiceAccount=_fixed({"name": "n"}),
+        CreateServiceAccount=_fixed({"name": "n", "scopes": ["runs.read"], "ttl_seconds": 3600}),
         ListServiceAccounts=_fixed({}),
         RevokeServiceAccount=_revoke_service_account,
         ExchangeKey=_exchange_key,
     ),
+    **_of(
+        "control.v1.ApiKeyService",
+        CreateApiKey=_create_api_key,
+        ListApiKeys=_list_api_keys,
+        RotateApiKey=_rotate_api_key,
+        RevokeApiKey=_revoke_api_key,
+    ),
+    **_of("control.v1.BlockService", GetSubject=_block, BlockSubject=_block, UnblockSubject=_block),
     **_of("control.v1.SyncTokenService", MintSyncToken=_mint_sync_token),
     **_of("control.v1.RevocationService", WatchRevocations=_fixed({"after_position": 1})),
     **_of(

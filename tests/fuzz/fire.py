@@ -18,7 +18,7 @@ from tests.fuzz.watch import SERVICES, defects_in, refusals_in
 
 _SHOWN = 12
 _WAIT_S = 60.0
-_ID = re.compile(r"\b(run|sch|ses|sva|usr|org|wrk|inv)_[0-9A-HJKMNP-TV-Z]{26}\b")
+_ID = re.compile(r"\b(run|sch|ses|sva|apk|usr|org|wrk|inv)_[0-9A-HJKMNP-TV-Z]{26}\b")
 FOREIGN = frozenset({"not_found", "owner_mismatch", "forbidden_topic", "stale_epoch"})
 """What somebody hears of what is not theirs."""
 NOBODY = "00000000000000000000000000"

@@ -26,6 +26,7 @@ ADAPTER = "fuzz"
 _HEARTBEAT_S = 5.0
 _WAIT_S = 60.0
 _AUTH = "openagents.control.v1.AuthService"
+_KEYS = "openagents.control.v1.ApiKeyService"
 _ACCOUNTS = "openagents.control.v1.ServiceAccountService"
 _RUNS = "openagents.runtime.v1.RunService"
 _SCHEDULES = "openagents.runtime.v1.ScheduleService"
@@ -147,6 +148,7 @@ class Scene:
                 "sch": await self.schedule(bob),
                 "ses": bob.session_id,
                 "sva": (await self.service_account(bob))["service_account"],
+                "apk": await self.api_key(bob),
                 "usr": bob.user_id,
                 "org": bob.org_id,
                 "wrk": worker.worker_id,
@@ -220,6 +222,16 @@ class Scene:
         """A new one: `service_account` is its id, `api_key` its key."""
         answer = await self.edge.call(f"{_ACCOUNTS}/CreateServiceAccount", {"name": "fuzz"}, person.access_token)
         return {"service_account": answer["serviceAccount"]["serviceAccountId"], "api_key": answer["apiKey"]}
+
+    async def api_key(self, person: Person) -> str:
+        """The id of a new personal access token."""
+        answer = await self.edge.call(f"{_KEYS}/CreateApiKey", {"name": "n", "ttl_seconds": 3600}, person.access_token)
+        return str(answer["key"]["apiKeyId"])
+
+    async def key_of_new_account(self, person: Person) -> str:
+        """The id of the first key of a new service account."""
+        answer = await self.edge.call(f"{_ACCOUNTS}/CreateServiceAccount", {"name": "fuzz"}, person.access_token)
+        return str(answer["apiKeyId"])
 
     async def worker_token(self, person: Person) -> str:
         """A token for a worker of the person's org."""

@@ -28,7 +28,10 @@ _MAX_BODY = 1 << 20
 def _is_open(target: Target) -> bool:
     options = target.descriptor.GetOptions().Extensions
     return bool(
-        options[options_pb2.public] or options[options_pb2.any_principal] or options[options_pb2.required_scope]
+        options[options_pb2.public]
+        or options[options_pb2.any_principal]
+        or options[options_pb2.session_only]
+        or options[options_pb2.required_scope]
     )
 
 

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from oa_base.refusal import Refusal
 from oa_platform.auth.keys import dump_key, generate_key
-from oa_platform.config.callers import SERVICES, accepted_services
+from oa_platform.config.callers import CALLERS, OPERATOR, SERVICES, accepted_services
 from oa_platform.config.dsn import check_database_url
 from oa_platform.postgres.planes import DATABASE, OWNER, PLANES, ROLES
 
@@ -30,6 +30,8 @@ DATABASE_MANIFEST = "database-secrets.json"
 """The roles' passwords, for a PostgreSQL in the cluster (deploy/k8s/components/postgres)."""
 POSTGRES_SECRET = "openagents-postgres"
 """The superuser's password, for those who run PostgreSQL themselves: deploy/compose does."""
+OPERATOR_SECRET = f"openagents-{OPERATOR}"
+"""The operator's token, for those who run `oa admin user`."""
 _CALLERS = "openagents-callers-of-"
 _TOKEN_BYTES = 32
 _PLACE = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?")
@@ -50,7 +52,7 @@ def new_secrets(database: str) -> dict[str, dict[str, str]]:
         raise Refusal(
             "invalid_value", "the option --database is no host:port; give db.example:5432", field="database"
         ) from None
-    tokens = {service: secrets.token_urlsafe(_TOKEN_BYTES) for service in SERVICES}
+    tokens = {service: secrets.token_urlsafe(_TOKEN_BYTES) for service in CALLERS}
     passwords = {role: secrets.token_urlsafe(_TOKEN_BYTES) for role in ROLES}
     roles = {plane.service: plane.role for plane in PLANES}
     made: dict[str, dict[str, str]] = {}
@@ -58,7 +60,8 @@ def new_secrets(database: str) -> dict[str, dict[str, str]]:
         own = made[f"openagents-{_label(service)}"] = {"service-token": token}
         if service in roles:
             own["database-url"] = _dsn(roles[service], passwords, database)
-        made[f"{_CALLERS}{_label(service)}"] = {"OA_ACCEPTED_SERVICES": accepted_services(service, tokens)}
+        if service in SERVICES:
+            made[f"{_CALLERS}{_label(service)}"] = {"OA_ACCEPTED_SERVICES": accepted_services(service, tokens)}
     made["openagents-control"] |= {
         "signing-key.pem": dump_key(generate_key()),
         "hmac-key": secrets.token_hex(_TOKEN_BYTES),
@@ -87,7 +90,7 @@ def write_secrets(folder: Path, made: Secrets, namespace: str) -> None:
         if name.startswith(_CALLERS):
             _write(folder / f"{name}.env", "".join(f"{key}={text}\n" for key, text in keys.items()))
     of_roles = {role_secret(role) for role in ROLES}
-    pods = {name: keys for name, keys in made.items() if name not in {POSTGRES_SECRET, *of_roles}}
+    pods = {name: keys for name, keys in made.items() if name not in {OPERATOR_SECRET, POSTGRES_SECRET, *of_roles}}
     roles = {name: keys for name, keys in made.items() if name in of_roles}
     _write(folder / MANIFEST, _as_json(_manifest(pods, namespace, "Opaque", {})))
     _write(folder / DATABASE_MANIFEST, _as_json(_manifest(roles, namespace, "kubernetes.io/basic-auth", _RELOADED)))

@@ -293,6 +293,59 @@ async def test_a_script_with_an_api_key(stack: StackUnderTest, tmp_path: Path) -
     assert (refused.status, refused.error["reason"]) == (Exit.SIGN_IN, "invalid_api_key")
 
 
+async def test_a_personal_token_is_made_rotated_and_ended(stack: StackUnderTest, tmp_path: Path) -> None:
+    homes = [tmp_path / name for name in ("person", "old", "new")]
+    for home in homes:
+        home.mkdir()
+    person = await signed_in(stack, homes[0])
+    assert (await person("key", "create", "n", "--personal")).status == Exit.REFUSED, "it has to have an end"
+    made = await person("key", "create", "laptop", "--personal", "--scope", "runs.read", "--ttl", "1d")
+    old, key_id = made.stdout.decode().strip(), made.stderr.split()[1]
+    [listed] = (await person("key", "list", "--personal", "--json")).documents
+    assert (listed["apiKeyId"], listed["scopes"]) == (key_id, ["runs.read"])
+    assert old.startswith(listed["prefix"])
+
+    rotated = await person("key", "rotate", key_id, "--overlap", "1h")
+    new = rotated.stdout.decode().strip()
+    programs = [
+        Program.of_a_person(home, stack, {"OA_API_KEY": key}) for home, key in zip(homes[1:], (old, new), strict=True)
+    ]
+    for program in programs:
+        assert (await program("run", "list")).status == Exit.OK
+        refused = await program("run", "start", "--json", "--", "true")
+        assert (refused.status, refused.error["reason"]) == (Exit.REFUSED, "missing_scope")
+        assert (await program("key", "create", "more", "--personal", "--ttl", "1h")).status == Exit.REFUSED
+        assert (await program("key", "revoke", key_id)).status == Exit.REFUSED
+
+    assert (await person("key", "revoke", key_id)).status == Exit.OK
+    assert [(await program("run", "list")).status for program in programs] == [Exit.SIGN_IN, Exit.OK]
+    again = await person("key", "rotate", key_id, "--json")
+    assert (again.status, again.error["reason"]) == (Exit.REFUSED, "already_exists")
+
+
+async def test_an_operator_blocks_a_person(stack: StackUnderTest, tmp_path: Path) -> None:
+    email = "mallory@example.org"
+    person = Program.of_a_person(tmp_path, stack)
+    login = ("login", "--dev", "--email", email)
+    assert (await person(*login)).status == Exit.OK
+    where = {"OA_HOME": str(stack.home), "OA_CONTROL_GRPC": f"127.0.0.1:{stack.ports.control_grpc}"}
+    operator = Program.of_a_person(tmp_path, stack, where)
+    blocked = await operator("admin", "user", "block", email, "--json")
+    assert blocked.documents[0]["blockTime"], blocked.stderr
+    assert (await person("run", "list")).status == Exit.SIGN_IN
+    shown = await operator("admin", "user", "show", blocked.documents[0]["subject"], "--json")
+    assert shown.documents == blocked.documents
+    unblocked = await operator("admin", "user", "unblock", email, "--json")
+    assert "blockTime" not in unblocked.documents[0]
+    assert (await person("run", "list")).status == Exit.SIGN_IN
+
+    unknown = await operator("admin", "user", "show", "nobody@example.org", "--json")
+    assert (unknown.status, unknown.error["reason"]) == (Exit.REFUSED, "not_found")
+    stranger = Program.of_a_person(tmp_path, stack, {**where, "OA_OPERATOR_TOKEN": "guessed"})
+    refused = await stranger("admin", "user", "block", email, "--json")
+    assert refused.error["reason"] == "service_not_accepted"
+
+
 async def _ids(program: Program, *options: str) -> list[str]:
     return [each["runId"] for each in (await program("run", "list", "--json", *options)).documents]
 

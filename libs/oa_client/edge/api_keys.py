@@ -1,4 +1,4 @@
-"""Signing in with an API key: the access tokens of a service account."""
+"""Signing in with an API key: the access tokens of its owner, a service account or a person."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ _EXCHANGE = "openagents.control.v1.ServiceAccountService/ExchangeKey"
 
 
 class ApiKeyAccess:
-    """A service account that is signed in by its key; implements `oa_client.edge.calls.AccessTokens`.
+    """Whoever is signed in by a key; implements `oa_client.edge.calls.AccessTokens`.
 
     Its tokens are in memory only: the key makes another one at any time.
     """
+
+    renewed_after = frozenset({"token_expired", "token_revoked"})
+    """Whose token was revoked may be let in again: an operator takes a block away."""
 
     def __init__(self, edge: Edge, api_key: str, *, now: Callable[[], float] = time.time) -> None:
         self._edge = edge

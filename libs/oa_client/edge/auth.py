@@ -72,6 +72,9 @@ class Challenge:
 class Auth:
     """The session of one person on one device; implements `oa_client.edge.calls.AccessTokens`."""
 
+    renewed_after = frozenset({"token_expired", "org_changed"})
+    """A session that was revoked never comes back."""
+
     def __init__(
         self, edge: Edge, store: CredentialStore, device_id: str, *, now: Callable[[], float] = time.time
     ) -> None:

@@ -15,8 +15,6 @@ from oa_client.core.refusals import retry_after_ms
 from oa_client.transport import Http, HttpAnswer
 from oa_wire.connect import from_connect
 
-_RENEWABLE = frozenset({"token_expired", "org_changed"})
-"""For these another token helps."""
 M = TypeVar("M", bound=Message)
 ATTEMPTS = 5
 """How often a call that may take effect twice is made in all, when a service is away or busy."""
@@ -29,12 +27,18 @@ RETRY = Backoff(first_ms=200, longest_ms=MAX_RETRY_AFTER_MS)
 class AccessTokens(Protocol):
     """Where calls get their access token."""
 
+    @property
+    def renewed_after(self) -> frozenset[str]:
+        """The reasons for which another token may be let in where one was refused."""
+
     async def current(self) -> str:
         """A token that should still be good. Raises Refusal when nobody is signed in."""
 
     async def renewed(self, rejected: str) -> str:
-        """Another token than `rejected`, which the edge no longer takes. Raises Refusal when there is none, and
-        `org_changed` when it is one of another org."""
+        """Another token than `rejected`, which was refused for one of these reasons.
+
+        Raises Refusal when there is none, and `org_changed` when it is one of another org.
+        """
 
 
 class Edge:
@@ -59,7 +63,7 @@ class Edge:
         attempts: int = 1,
         timeout_ms: int | None = None,
     ) -> M:
-        """Call "package.Service/Method". With `tokens`: signed in; an expired token is renewed once.
+        """Call "package.Service/Method". With `tokens`: signed in; a refused token is renewed once if that may help.
         Nothing is sent with a token of another org than the first one's: Refusal `org_changed`.
 
         `attempts`: how often in all, while the catalogue says that the same request may work later; more than one
@@ -89,7 +93,7 @@ class Edge:
         token = await tokens.current()
         answer = await self._post(method, request, token, timeout_ms)
         reason = _unauthenticated(answer)
-        if reason in _RENEWABLE:
+        if reason in tokens.renewed_after:
             renewed = await tokens.renewed(token)
             # What was meant for one org is not done in another: the caller is told, and the next call goes there.
             if reason != "org_changed":

@@ -23,6 +23,7 @@ from oa_client.core.models import (
 from oa_client.edge.audit import Audit
 from oa_client.edge.calls import ATTEMPTS, AccessTokens, Edge, M
 from oa_client.edge.orgs import Orgs
+from oa_client.edge.own_keys import OwnKeys
 from oa_client.edge.schedules import Schedules
 from oa_client.edge.talk import Talk
 from oa_runlog import wire as runlog_wire
@@ -56,6 +57,8 @@ class Commands:
         """Where people work together."""
         self.audit = Audit(edge, tokens)
         """Who did what in the org."""
+        self.keys = OwnKeys(edge, tokens)
+        """API keys of service accounts, and the caller's own."""
 
     async def _call(self, method: str, request: Message, response: type[M]) -> M:
         return await self._edge.call(method, request, response, self._tokens, attempts=ATTEMPTS)
@@ -185,9 +188,11 @@ class Commands:
         answer = await self._call(f"{_SESSIONS}/RevokeSessions", request, session_service_pb2.RevokeSessionsResponse)
         return tuple(answer.session_ids)
 
-    async def create_service_account(self, name: str) -> NewServiceAccount:
-        """Make a service account with an API key."""
-        request = service_account_service_pb2.CreateServiceAccountRequest(name=name)
+    async def create_service_account(
+        self, name: str, *, scopes: Sequence[str] = (), ttl_s: int = 0
+    ) -> NewServiceAccount:
+        """Make a service account with an API key: with all scopes if none are named, and no end for a `ttl_s` of 0."""
+        request = service_account_service_pb2.CreateServiceAccountRequest(name=name, scopes=scopes, ttl_seconds=ttl_s)
         response = service_account_service_pb2.CreateServiceAccountResponse
         answer = await self._edge.call(f"{_ACCOUNTS}/CreateServiceAccount", request, response, self._tokens)
         return wire.new_service_account(answer)

@@ -15,7 +15,7 @@ from oa_base.refusal import Refusal
 from oa_localstack.files import replace
 from oa_localstack.postgres.server import SUPERUSER
 from oa_platform.auth.keys import dump_key, generate_key
-from oa_platform.config.callers import SERVICES
+from oa_platform.config.callers import CALLERS
 from oa_platform.config.production import DEVELOPMENT_MARK
 from oa_platform.postgres.planes import ROLES
 
@@ -24,7 +24,7 @@ _TOKEN_BYTES = 32
 
 @dataclass(frozen=True, repr=False)
 class Secrets:
-    """All secrets of an installation. `database_passwords`: role -> password; `service_tokens`: service -> token."""
+    """All secrets of an installation. `database_passwords`: role -> password; `service_tokens`: caller -> token."""
 
     database_passwords: dict[str, str]
     service_tokens: dict[str, str]
@@ -44,7 +44,7 @@ def load_or_create(directory: Path) -> Secrets:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     return Secrets(
         database_passwords={role: _text(directory / f"db-{role}", _token) for role in (SUPERUSER, *ROLES)},
-        service_tokens={service: _text(directory / f"service-{service}", _token) for service in SERVICES},
+        service_tokens={service: _text(directory / f"service-{service}", _token) for service in CALLERS},
         signing_key_file=_ensured(directory / "signing-key.pem", _ed25519_pem),
         hmac_key_file=_ensured(directory / "hmac-key", _hmac_key),
         receipt_key_file=_ensured(directory / "receipt-key.pem", _ed25519_pem),

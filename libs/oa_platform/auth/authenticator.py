@@ -3,7 +3,7 @@
 | method                                    | needs                                                            |
 |-------------------------------------------|------------------------------------------------------------------|
 | grpc.health.v1.Health                     | nothing                                                          |
-| with `required_scope` or `any_principal`  | control as the caller, and a principal token for this service    |
+| `required_scope`, `any_principal`, `session_only` | control as the caller, and a principal token for this service    |
 | with `worker_token`                       | a worker token as bearer                                         |
 | with `callers`                            | one of these services as the caller                              |
 | `public`, reflection, unknown methods     | any accepted service as the caller                               |
@@ -80,7 +80,7 @@ def policy_of(method: str) -> MethodPolicy:
     if options[options_pb2.worker_token]:
         return MethodPolicy(Need.WORKER)
     scope = options[options_pb2.required_scope]
-    if scope or options[options_pb2.any_principal]:
+    if scope or options[options_pb2.any_principal] or options[options_pb2.session_only]:
         return MethodPolicy(Need.PRINCIPAL, scope)
     if options[options_pb2.public] or service in INFRASTRUCTURE:
         return MethodPolicy(Need.SERVICE)
@@ -103,7 +103,7 @@ def principal_of(
         subject=claims.sub,
         org_id=claims.org_id,
         scopes=frozenset(claims.scopes),
-        session_id="" if isinstance(claims, claims_pb2.WorkerTokenClaims) else claims.session_id,
+        session_id=claims.session_id,
         device_id="" if isinstance(claims, claims_pb2.WorkerTokenClaims) else claims.device_id,
     )
 

@@ -176,8 +176,7 @@ def issued_s(claims: Claims) -> float:
 
 def holder_of(claims: Claims) -> TokenHolder:
     """Whose a token with these claims is."""
-    session_id = "" if isinstance(claims, claims_pb2.WorkerTokenClaims) else claims.session_id
-    return TokenHolder(claims.sub, claims.org_id, session_id, issued_s(claims))
+    return TokenHolder(claims.sub, claims.org_id, claims.session_id, issued_s(claims))
 
 
 def _claims_of(payload: Mapping[str, Any], claims_type: type[C]) -> C:

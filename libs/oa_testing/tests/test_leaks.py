@@ -12,7 +12,7 @@ from oa_platform.auth.tokens import sign_token
 from oa_platform.system.ids import new_id
 from oa_testing.leaks import check_logs, leaks_in, logged
 from openagents.control.v1 import claims_pb2
-from services.control.service_accounts.domain import API_KEY_BYTES, api_key
+from services.control.api_keys.domain import API_KEY_BYTES, api_key
 from services.control.sessions.domain import refresh_token
 
 pytest_plugins = ["pytester"]

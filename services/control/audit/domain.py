@@ -35,6 +35,11 @@ class Action(StrEnum):
     INVITATION_REVOKED = "invitation.revoked"
     INVITATION_ACCEPTED = "invitation.accepted"
     INVITATION_DECLINED = "invitation.declined"
+    KEY_CREATED = "api_key.created"
+    KEY_ROTATED = "api_key.rotated"
+    KEY_REVOKED = "api_key.revoked"
+    BLOCKED = "subject.blocked"
+    UNBLOCKED = "subject.unblocked"
     CREDENTIALS_REFUSED = "credentials.refused"  # a row for many
     CALL_DENIED = "call.denied"
 

@@ -13,6 +13,7 @@ from oa_platform.auth.identity import PersonCaller, current_caller
 from oa_platform.rpc.server import GrpcServer
 from oa_platform.telemetry.context import current_request_id
 from openagents.control.v1 import (
+    api_key_service_pb2_grpc,
     audit_service_pb2_grpc,
     auth_service_pb2_grpc,
     invitation_service_pb2_grpc,
@@ -28,6 +29,7 @@ from services.control.policy.app import Gate
 from services.control.policy.domain import Denied, StandingPrincipal, known_scopes
 
 _ADDERS: Mapping[str, Callable[..., None]] = {
+    "ApiKeyService": api_key_service_pb2_grpc.add_ApiKeyServiceServicer_to_server,
     "AuditService": audit_service_pb2_grpc.add_AuditServiceServicer_to_server,
     "AuthService": auth_service_pb2_grpc.add_AuthServiceServicer_to_server,
     "InvitationService": invitation_service_pb2_grpc.add_InvitationServiceServicer_to_server,

@@ -123,6 +123,11 @@ class Invitations:
         self._mail_waits()
         return shown
 
+    async def open_for(self, address: str) -> bool:
+        """Whether an invitation is open for the canonical address. It takes the same time for every address."""
+        async with self._transactions.autocommit() as tx:
+            return bool(await tx.invitations.open_of_address(address, self._clock.now()))
+
     async def list(self, principal: StandingPrincipal, org_id: str) -> Sequence[Shown]:
         """The org's open invitations, the newest first. Raises Refusal `not_found`, `missing_scope`,
         `org_scope_denied`."""

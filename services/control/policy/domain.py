@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from oa_base.identity import Principal
+from oa_base.identity import Principal, PrincipalKind
 from oa_base.refusal import Refusal
 
 
@@ -40,6 +40,7 @@ class Role(StrEnum):
 
 
 Scopes = frozenset[Scope]
+_SESSION_PREFIX = "ses_"
 
 _VIEWER: Scopes = frozenset({Scope.RUNS_READ, Scope.WORKERS_READ, Scope.NOTIFICATIONS_READ, Scope.MEMBERS_READ})
 _MEMBER: Scopes = _VIEWER | {Scope.RUNS_WRITE, Scope.SERVICE_ACCOUNTS_READ}
@@ -91,6 +92,11 @@ class StandingPrincipal(Principal):
         """What it may do: what the token carries, as far as its standing still gives it."""
         return self.scopes & self.standing
 
+    @property
+    def has_session(self) -> bool:
+        """Whether it is a person who has signed in, not a program with an API key."""
+        return self.kind is PrincipalKind.USER and self.session_id.startswith(_SESSION_PREFIX)
+
 
 @dataclass(frozen=True, slots=True)
 class Public:
@@ -109,7 +115,12 @@ class Scoped:
     scope: Scope
 
 
-Access = Public | AnyPrincipal | Scoped
+@dataclass(frozen=True, slots=True)
+class SessionOnly:
+    """Open to people who have signed in, and to no program with an API key: it changes how somebody gets in."""
+
+
+Access = Public | AnyPrincipal | Scoped | SessionOnly
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +165,8 @@ def authorize(principal: StandingPrincipal | None, access: Access, resource: Res
         return Deny("missing_authorization", message)
     if isinstance(access, Scoped) and (denied := _scope_denied(principal, access.scope)):
         return denied
+    if isinstance(access, SessionOnly) and not principal.has_session:
+        return Deny("missing_scope", "no API key may do this; sign in, and call with the token of that session")
     return _owner_denied(principal, resource) if resource else None
 
 

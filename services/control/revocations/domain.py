@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 ACCOUNT_REVOKED = "account_revoked"
+ACCOUNT_BLOCKED = "account_blocked"
 ORG_DELETED = "org_deleted"
 
 
@@ -23,6 +24,16 @@ class Revocation:
     def of_session(cls, session_id: str, reason: str) -> Revocation:
         """A session ends. Its id never comes back."""
         return cls(reason, session_id=session_id)
+
+    @classmethod
+    def of_api_key(cls, api_key_id: str, reason: str) -> Revocation:
+        """An API key ends, which stands where a session does. Its id never comes back."""
+        return cls(reason, session_id=api_key_id)
+
+    @classmethod
+    def of_blocked_account(cls, service_account_id: str, now: datetime) -> Revocation:
+        """A service account is blocked. What it gets after that is good again."""
+        return cls(ACCOUNT_BLOCKED, subject=service_account_id, issued_before=now)
 
     @classmethod
     def of_service_account(cls, service_account_id: str) -> Revocation:

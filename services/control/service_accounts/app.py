@@ -1,19 +1,17 @@
-"""Service accounts: making and ending them, and what their keys are exchanged for."""
+"""Service accounts: making and ending them."""
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
 from oa_base.clock import Clock
 from oa_base.refusal import Refusal
 from oa_platform.system.ids import new_id
-from services.control.audit.app import Audited
-from services.control.audit.domain import Action, AuditEntry, Origin, by
-from services.control.orgs.app import OrgStore
+from services.control.api_keys.app import keys as keys_app
+from services.control.api_keys.app.keys import ApiKeys, NewKey, Wanted
+from services.control.audit.domain import Action, Origin, by
 from services.control.policy.domain import (
     SERVICE_ACCOUNT_SCOPES,
     OrgOwned,
@@ -23,30 +21,21 @@ from services.control.policy.domain import (
     StandingPrincipal,
     authorize,
 )
-from services.control.revocations.app import Revoking
 from services.control.revocations.domain import Revocation
-from services.control.service_accounts.domain import (
-    API_KEY_BYTES,
-    ServiceAccount,
-    Use,
-    api_key,
-    api_key_hash,
-    is_api_key,
-)
+from services.control.service_accounts.domain import ServiceAccount
 from services.control.service_accounts.limits import MAX_SERVICE_ACCOUNTS
-from services.control.tokens.app import IssuedToken, TokenIssuer
-from services.control.transactions.app import Transactions, settled
+from services.control.transactions.app import Transactions
 
 
 class ServiceAccountStore(Protocol):
-    """Service accounts and the hashes of their keys."""
+    """Service accounts."""
 
-    async def add(self, account: ServiceAccount, key_hash: bytes, created_by: str) -> None:
+    async def add(self, account: ServiceAccount, created_by: str) -> None:
         """Store a new one."""
         ...
 
-    async def by_key(self, key_hash: bytes) -> ServiceAccount | None:
-        """The account of a key, revoked or not."""
+    async def keep_for_release_before(self, service_account_id: str, key_hash: bytes) -> None:
+        """Let the release before take this key, too."""
         ...
 
     async def get(self, service_account_id: str) -> ServiceAccount | None:
@@ -70,40 +59,43 @@ class ServiceAccountStore(Protocol):
         ...
 
 
-class Transaction(Audited, Revoking, Protocol):
+class Transaction(keys_app.Transaction, Protocol):
     """A transaction with service accounts."""
 
     @property
     def service_accounts(self) -> ServiceAccountStore: ...
-    @property
-    def orgs(self) -> OrgStore: ...
 
 
 class ServiceAccounts:
-    """The service accounts of the caller's org. `hmac_key` hashes API keys."""
+    """The service accounts of the caller's org."""
 
-    def __init__(
-        self, transactions: Transactions[Transaction], clock: Clock, issuer: TokenIssuer, hmac_key: bytes
-    ) -> None:
+    def __init__(self, transactions: Transactions[Transaction], clock: Clock, api_keys: ApiKeys) -> None:
         self._transactions = transactions
         self._clock = clock
-        self._issuer = issuer
-        self._hmac_key = hmac_key
+        self._api_keys = api_keys
 
-    async def create(self, principal: StandingPrincipal, name: str, origin: Origin) -> tuple[ServiceAccount, str]:
-        """A new account and its API key, which is nowhere else from then on."""
+    async def create(
+        self, principal: StandingPrincipal, wanted: Wanted, origin: Origin
+    ) -> tuple[ServiceAccount, NewKey]:
+        """A new account, and its first key, which has the account's name.
+
+        Raises Refusal `limit_reached`, `missing_scope`, `invalid_value`.
+        """
         _require_org(principal, Scope.SERVICE_ACCOUNTS_WRITE, principal.org_id)
         now = self._clock.now()
-        key = api_key(secrets.token_bytes(API_KEY_BYTES))
-        account = ServiceAccount(new_id("sva"), principal.org_id, name, now)
+        account = ServiceAccount(new_id("sva"), principal.org_id, wanted.name, now)
         async with self._transactions.begin() as tx:
             if await tx.service_accounts.count_live(principal.org_id) >= MAX_SERVICE_ACCOUNTS:
                 message = f"the org has {MAX_SERVICE_ACCOUNTS} service accounts; revoke those that nobody uses"
                 raise Refusal("limit_reached", message)
-            await tx.service_accounts.add(account, api_key_hash(self._hmac_key, key), principal.subject)
+            await tx.service_accounts.add(account, principal.subject)
             entry = by(principal, Action.SERVICE_ACCOUNT_CREATED, origin, account.service_account_id)
             await tx.audit.add(entry, now)
-        return account, key
+            new = await self._api_keys.issue(tx, principal, account.service_account_id, wanted, origin)
+            if new.key.full:
+                key_hash = self._api_keys.hash_of(new)
+                await tx.service_accounts.keep_for_release_before(account.service_account_id, key_hash)
+        return account, new
 
     async def list(self, principal: StandingPrincipal) -> Sequence[ServiceAccount]:
         """The accounts of the caller's org, the newest first."""
@@ -122,44 +114,17 @@ class ServiceAccounts:
                 return
             now = self._clock.now()
             await tx.service_accounts.revoke(service_account_id, now)
-            await tx.revocations.add(Revocation.of_service_account(service_account_id), now)
             await tx.audit.add(by(principal, Action.SERVICE_ACCOUNT_REVOKED, origin, service_account_id), now)
-
-    async def exchange(self, key: str, use: Use, origin: Origin) -> IssuedToken:
-        """A token for an API key. Raises Refusal `invalid_api_key`, alike for unknown and revoked keys."""
-        if not is_api_key(key):
-            raise _unknown_key()
-        async with self._transactions.begin() as tx:
-            outcome = await self._exchange(tx, api_key_hash(self._hmac_key, key), use, origin)
-        account, now = settled(outcome)
-        if use is Use.WORKER:
-            return self._issuer.for_worker(account.service_account_id, account.org_id, now)
-        return self._issuer.for_service_account(account.principal, now)
-
-    async def _exchange(
-        self, tx: Transaction, key_hash: bytes, use: Use, origin: Origin
-    ) -> tuple[ServiceAccount, datetime] | Refusal:
-        account = await tx.service_accounts.by_key(key_hash)
-        if account is None or not await tx.orgs.held_open(account.org_id):
-            return _unknown_key()
-        now = self._clock.now()
-        entry = AuditEntry(Action.KEY_EXCHANGED, origin, account.service_account_id, account.org_id, use.value)
-        if account.revoked_at:
-            await tx.audit.add(replace(entry, reason="invalid_api_key"), now)
-            return _unknown_key()
-        await tx.audit.add(entry, now)
-        return account, now
+            await tx.revocations.add(Revocation.of_service_account(service_account_id), now)
 
     async def standing(self, principal: StandingPrincipal, _jti: str) -> Scopes | None:
-        """What a service account may do now; None when it has ended. See `policy.app.Standing`."""
+        """What a service account may do now; None when it has ended. For tokens that name no key: those of the release
+        before. See `policy.app.Standing`."""
         async with self._transactions.autocommit() as tx:
             account = await tx.service_accounts.get(principal.subject)
-        ended = account is None or account.revoked_at or account.org_id != principal.org_id
-        return None if ended else SERVICE_ACCOUNT_SCOPES
-
-
-def _unknown_key() -> Refusal:
-    return Refusal("invalid_api_key", "the API key is unknown or was revoked; make a new one", field="api_key")
+        if account is None or account.revoked_at or account.blocked_at or account.org_id != principal.org_id:
+            return None
+        return SERVICE_ACCOUNT_SCOPES
 
 
 def _require_org(principal: StandingPrincipal, scope: Scope, org_id: str) -> None:

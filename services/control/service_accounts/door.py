@@ -5,9 +5,11 @@ from __future__ import annotations
 from google.protobuf.message import Message
 
 from openagents.control.v1 import service_account_service_pb2 as accounts_pb2
+from services.control.api_keys.app.keys import ApiKeys, Wanted
+from services.control.api_keys.domain import Use
 from services.control.calls.app import Call, Handlers, handlers_of, timestamp
 from services.control.service_accounts.app import ServiceAccounts
-from services.control.service_accounts.domain import ServiceAccount, Use
+from services.control.service_accounts.domain import ServiceAccount
 
 _USES = {accounts_pb2.TOKEN_USE_WORKER: Use.WORKER, accounts_pb2.TOKEN_USE_EDGE: Use.EDGE}
 
@@ -15,8 +17,9 @@ _USES = {accounts_pb2.TOKEN_USE_WORKER: Use.WORKER, accounts_pb2.TOKEN_USE_EDGE:
 class ServiceAccountApi:
     """The methods of ServiceAccountService. `runtime_address` is where workers attach."""
 
-    def __init__(self, accounts: ServiceAccounts, runtime_address: str) -> None:
+    def __init__(self, accounts: ServiceAccounts, api_keys: ApiKeys, runtime_address: str) -> None:
         self._accounts = accounts
+        self._api_keys = api_keys
         self._runtime_address = runtime_address
 
     def handlers(self) -> Handlers:
@@ -30,9 +33,12 @@ class ServiceAccountApi:
         )
 
     async def CreateServiceAccount(self, request: accounts_pb2.CreateServiceAccountRequest, call: Call) -> Message:
-        """A new account with its key."""
-        account, key = await self._accounts.create(call.caller, request.name, call.origin)
-        return accounts_pb2.CreateServiceAccountResponse(service_account=_account(account), api_key=key)
+        """A new account with its first key."""
+        wanted = Wanted(request.name, tuple(request.scopes), request.ttl_seconds)
+        account, new = await self._accounts.create(call.caller, wanted, call.origin)
+        return accounts_pb2.CreateServiceAccountResponse(
+            service_account=_account(account), api_key=new.text, api_key_id=new.key.api_key_id
+        )
 
     async def ListServiceAccounts(self, _: accounts_pb2.ListServiceAccountsRequest, call: Call) -> Message:
         """The accounts of the caller's org."""
@@ -47,7 +53,7 @@ class ServiceAccountApi:
     async def ExchangeKey(self, request: accounts_pb2.ExchangeKeyRequest, call: Call) -> Message:
         """A token for a key."""
         use = _USES[request.use]
-        issued = await self._accounts.exchange(request.api_key, use, call.origin)
+        issued = await self._api_keys.exchange(request.api_key, use, call.origin)
         return accounts_pb2.ExchangeKeyResponse(
             token=issued.token,
             expire_time=timestamp(issued.expires_at),
@@ -62,4 +68,5 @@ def _account(account: ServiceAccount) -> accounts_pb2.ServiceAccount:
         name=account.name,
         create_time=timestamp(account.created_at),
         revoke_time=timestamp(account.revoked_at) if account.revoked_at else None,
+        block_time=timestamp(account.blocked_at) if account.blocked_at else None,
     )

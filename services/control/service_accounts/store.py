@@ -11,17 +11,17 @@ from oa_platform.postgres.pool import Connection
 from services.control.service_accounts.domain import ServiceAccount
 from services.control.service_accounts.limits import MAX_LISTED
 
-_SELECT = "SELECT service_account_id, org_id, name, created_at, revoked_at FROM control.service_accounts"
+_SELECT = "SELECT service_account_id, org_id, name, created_at, revoked_at, blocked_at FROM control.service_accounts"
 """Accounts, for statements that say which."""
 
 ADD = """
-INSERT INTO control.service_accounts (service_account_id, org_id, name, key_hash, created_by, created_at)
-VALUES ($1, $2, $3, $4, $5, $6)"""
-"""Stores a new account with the hash of its key."""
+INSERT INTO control.service_accounts (service_account_id, org_id, name, created_by, created_at)
+VALUES ($1, $2, $3, $4, $5)"""
+"""Stores a new account."""
+KEEP_KEY = "UPDATE control.service_accounts SET key_hash = $2 WHERE service_account_id = $1"
+"""Where the release before looks for an account's key."""
 _ORG_IS_OPEN = "(SELECT o.delete_at IS NULL FROM control.orgs o WHERE o.org_id = service_accounts.org_id)"
 """In an org that was deleted there is no account, until it is restored."""
-BY_KEY = f"{_SELECT} WHERE key_hash = $1"
-"""The account of a key, revoked or not."""
 GET = f"{_SELECT} WHERE service_account_id = $1 AND {_ORG_IS_OPEN}"
 """An account as it is now."""
 LOCKED = f"{_SELECT} WHERE service_account_id = $1 FOR UPDATE"
@@ -43,13 +43,13 @@ class PostgresServiceAccounts:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def add(self, account: ServiceAccount, key_hash: bytes, created_by: str) -> None:
+    async def add(self, account: ServiceAccount, created_by: str) -> None:
         await self._connection.execute(
-            ADD, account.service_account_id, account.org_id, account.name, key_hash, created_by, account.created_at
+            ADD, account.service_account_id, account.org_id, account.name, created_by, account.created_at
         )
 
-    async def by_key(self, key_hash: bytes) -> ServiceAccount | None:
-        return _account(await self._connection.fetchrow(BY_KEY, key_hash))
+    async def keep_for_release_before(self, service_account_id: str, key_hash: bytes) -> None:
+        await self._connection.execute(KEEP_KEY, service_account_id, key_hash)
 
     async def get(self, service_account_id: str) -> ServiceAccount | None:
         return _account(await self._connection.fetchrow(GET, service_account_id))
@@ -78,4 +78,5 @@ def _account(row: asyncpg.Record | None) -> ServiceAccount | None:
         name=row["name"],
         created_at=row["created_at"],
         revoked_at=row["revoked_at"],
+        blocked_at=row["blocked_at"],
     )

@@ -155,7 +155,8 @@ class Sessions:
     ) -> SessionTokens | Refusal:
         now = self._clock.now()
         before = await tx.sessions.locked(presented.session_id)
-        if before is None:
+        standing = await tx.sessions.standing(presented.session_id)
+        if before is None or standing is None or standing.blocked:
             return Refusal("token_revoked", _REFRESH_MESSAGES["token_revoked"])
         refreshed = decide_refresh(before, presented.counter, device_id, now)
         if refreshed.session is not before:
@@ -165,8 +166,14 @@ class Sessions:
         if refreshed.reason:
             message = _OTHER_DEVICE if refreshed.other_device else _REFRESH_MESSAGES[refreshed.reason]
             return Refusal(refreshed.reason, message)
-        standing = await tx.sessions.standing(before.session_id)
-        return self.tokens(refreshed.session, standing.role if standing else None)
+        return self.tokens(refreshed.session, standing.role)
+
+    async def end_all(self, tx: Transaction, user_id: str, reason: RevokeReason, now: datetime) -> int:
+        """End all sessions of a person, whom the caller has locked; how many these were."""
+        sessions = await tx.sessions.of_person(user_id)
+        for session in sessions:
+            await _end(tx, session.revoked(reason, now), now)
+        return len(sessions)
 
     async def list(self, principal: StandingPrincipal) -> Sequence[Session]:
         """The caller's sessions, the newest first."""
@@ -239,7 +246,7 @@ class Sessions:
         async with self._transactions.autocommit() as tx:
             # A token of another org is not counted as used: the client is about to bring the refresh token for it.
             found = _acting(await tx.sessions.standing(principal.session_id), principal)
-            if found is None:
+            if found is None or found.blocked:
                 return None
             session = found.session
             # Recorded before the caller is let in: from here on the refresh token before this one is a stolen one.

@@ -93,6 +93,8 @@ class StandingSession:
 
     session: Session
     role: Role | None
+    blocked: bool = False
+    """Whether its person is let in no more."""
 
     @property
     def principal(self) -> StandingPrincipal:

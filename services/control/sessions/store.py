@@ -60,7 +60,8 @@ ORDER BY created_at DESC, session_id DESC LIMIT $3"""  # noqa: S608
 """The newest sessions of a person."""
 
 STANDING = f"""
-SELECT {_COLUMNS}, m.role FROM control.sessions s
+SELECT {_COLUMNS}, m.role, u.blocked_at IS NOT NULL AS blocked FROM control.sessions s
+JOIN control.users u ON u.user_id = s.user_id
 LEFT JOIN control.memberships m ON m.org_id = s.org_id AND m.user_id = s.user_id
 WHERE s.session_id = $1"""  # noqa: S608
 """A session with its person's role: all that admits a call, in one round trip."""
@@ -115,7 +116,9 @@ class PostgresSessions:
 
     async def standing(self, session_id: str) -> StandingSession | None:
         row = await self._connection.fetchrow(STANDING, session_id)
-        return StandingSession(_session(row), Role(row["role"]) if row["role"] else None) if row else None
+        if row is None:
+            return None
+        return StandingSession(_session(row), Role(row["role"]) if row["role"] else None, row["blocked"])
 
 
 def _session(row: asyncpg.Record) -> Session:

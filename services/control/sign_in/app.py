@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -32,12 +33,37 @@ from services.control.sign_in.domain.challenge import (
 )
 from services.control.sign_in.domain.letter import code_letter
 from services.control.sign_in.domain.shares import Share, address_bucket, address_buckets, guess_shares, shares_of
+from services.control.sign_in.domain.sign_up import Knock, SignUpRule, is_welcome
 from services.control.sign_in.limits import CHALLENGES_KEPT_FOR, SignInLimits
 from services.control.transactions.app import Transactions, settled
 
 
+class Invitations(Protocol):
+    """Who is expected."""
+
+    async def open_for(self, address: str) -> bool:
+        """Whether an invitation is open for the canonical address. It takes the same time for every address."""
+        ...
+
+
+class NoInvitations:
+    """Nobody is expected."""
+
+    async def open_for(self, address: str) -> bool:
+        """No."""
+        return False
+
+
 class ChallengeStore(Protocol):
     """Sign-in codes."""
+
+    async def is_blocked(self, email: str) -> bool | None:
+        """Whether the person with the address is blocked; None for an address without a person."""
+        ...
+
+    async def holds_unblocked(self, email: str) -> bool:
+        """Whether nobody with the address is blocked; and until the transaction ends nobody gets to be."""
+        ...
 
     async def live(self, email: str, device_id: str) -> Challenge | None:
         """The newest challenge of the address and device that has not ended (it may have expired), locked."""
@@ -144,6 +170,8 @@ class SignIn:
         sessions: sessions_app.Sessions,
         limits: SignInLimits,
         mail_waits: Callable[[], None],
+        sign_up: SignUpRule | None = None,
+        invitations: Invitations | None = None,
     ) -> None:
         self._transactions = transactions
         self._clock = clock
@@ -152,6 +180,8 @@ class SignIn:
         self._sessions = sessions
         self._limits = limits
         self._mail_waits = mail_waits
+        self._sign_up = sign_up or SignUpRule()
+        self._invitations = invitations or NoInvitations()
 
     async def start(self, email: str, device_id: str, origin: Origin) -> Started:
         """Let a code wait for delivery. The answer is alike for known and unknown addresses, and takes the same work.
@@ -159,13 +189,16 @@ class SignIn:
         Raises Refusal `rate_limited` with the wait.
         """
         address = canonical_email(email)
+        invited = await self._invitations.open_for(address)
         async with self._transactions.begin() as tx:
-            outcome = await self._start(tx, address, device_id, origin)
+            outcome = await self._start(tx, address, device_id, origin, invited=invited)
         challenge = settled(outcome)
         self._mail_waits()
         return Started(challenge.challenge_id, address, challenge.expires_at, RESEND_AFTER)
 
-    async def _start(self, tx: Transaction, email: str, device_id: str, origin: Origin) -> Challenge | Refusal:
+    async def _start(
+        self, tx: Transaction, email: str, device_id: str, origin: Origin, *, invited: bool
+    ) -> Challenge | Refusal:
         now = self._clock.now()
         known = await tx.challenges.known_device(email, device_id)
         shares = shares_of(self._limits, email, device_id, origin.network, known_device=known)
@@ -180,15 +213,21 @@ class SignIn:
         if live:
             await tx.challenges.end(live.challenge_id, Ended.REPLACED)
             await tx.mail.drop(live.challenge_id)
-        return await self._add(tx, email, device_id, origin, now)
+        blocked = await tx.challenges.is_blocked(email)
+        knock = Knock(email, known=blocked is not None, blocked=bool(blocked), invited=invited)
+        return await self._add(tx, knock, device_id, origin, now)
 
-    async def _add(self, tx: Transaction, email: str, device_id: str, origin: Origin, now: datetime) -> Challenge:
-        challenge_id = new_id("chl")
-        hashed = code_hash(self._hmac_key, challenge_id, code_of(self._hmac_key, challenge_id))
+    async def _add(self, tx: Transaction, knock: Knock, device_id: str, origin: Origin, now: datetime) -> Challenge:
+        """Whoever isn't welcome gets a challenge like everybody else, which no code fits, and another letter."""
+        challenge_id, email, welcome = new_id("chl"), knock.email, is_welcome(self._sign_up, knock)
+        code = code_of(self._hmac_key, challenge_id) if welcome else secrets.token_hex()
+        hashed = code_hash(self._hmac_key, challenge_id, code)
+        kind = Kind.SIGN_IN_CODE if welcome else Kind.SIGN_IN_REFUSED
         challenge = Challenge(challenge_id, email, device_id, hashed, now)
         await tx.challenges.add(challenge)
-        await tx.mail.add(Mail(new_id("mal"), Kind.SIGN_IN_CODE, email, challenge_id, challenge.expires_at), now)
-        await tx.audit.add(AuditEntry(Action.CHALLENGE_STARTED, origin, target=email), now)
+        await tx.mail.add(Mail(new_id("mal"), kind, email, challenge_id, challenge.expires_at), now)
+        reason = "" if welcome else "not_welcome"
+        await tx.audit.add(AuditEntry(Action.CHALLENGE_STARTED, origin, target=email, reason=reason), now)
         return challenge
 
     def letter(self, mail: Mail) -> Letter:
@@ -228,6 +267,9 @@ class SignIn:
             entry = AuditEntry(Action.SIGNED_IN, origin, target=party.email, reason=verdict.reason)
             await tx.audit.add(entry, now)
             return _refusal_for(verdict.reason, verdict)
+        if not await tx.challenges.holds_unblocked(party.email):
+            await tx.audit.add(AuditEntry(Action.SIGNED_IN, origin, target=party.email, reason="blocked"), now)
+            return _refusal_for("challenge_expired")
         for bucket in address_buckets(party.email, device_id, origin.network):
             await tx.rates.reset(bucket)
         await tx.mail.drop(challenge_id)

@@ -20,6 +20,10 @@ LIVE = f"""
 SELECT {_COLUMNS} FROM control.challenges WHERE email = $1 AND device_id = $2 AND ended IS NULL
 ORDER BY created_at DESC LIMIT 1 FOR UPDATE"""  # noqa: S608
 """The newest challenge of an address and a device that has not ended, to be changed."""
+IS_BLOCKED = "SELECT blocked_at IS NOT NULL FROM control.users WHERE email = $1"
+"""Whether a person is blocked; no row for an address without one."""
+HOLD_PERSON = f"{IS_BLOCKED} FOR SHARE"
+"""The same, and nobody blocks the person until this transaction has ended: then the block finds its session."""
 KNOWN_DEVICE = """
 SELECT EXISTS (SELECT 1 FROM control.sessions s JOIN control.users u USING (user_id)
                WHERE s.device_id = $2 AND u.email = $1)
@@ -66,6 +70,13 @@ class PostgresChallenges:
 
     async def live(self, email: str, device_id: str) -> Challenge | None:
         return _challenge(await self._connection.fetchrow(LIVE, email, device_id))
+
+    async def is_blocked(self, email: str) -> bool | None:
+        blocked: bool | None = await self._connection.fetchval(IS_BLOCKED, email)
+        return blocked
+
+    async def holds_unblocked(self, email: str) -> bool:
+        return not await self._connection.fetchval(HOLD_PERSON, email)
 
     async def known_device(self, email: str, device_id: str) -> bool:
         known: bool = await self._connection.fetchval(KNOWN_DEVICE, email, device_id)

@@ -12,9 +12,13 @@ from oa_base.clock import Clock
 from oa_base.refusal import Refusal
 from oa_khala.grants import parse_grant
 from oa_khala.topics import Topic
+from services.control.api_keys.app import keys as keys_app
+from services.control.api_keys.app.keys import ApiKeys
+from services.control.api_keys.domain import is_api_key_id
 from services.control.audit.domain import Action, Origin, by
-from services.control.policy.domain import StandingPrincipal
-from services.control.sessions.app import Sessions, Transaction
+from services.control.policy.domain import Scopes, StandingPrincipal
+from services.control.sessions import app as sessions_app
+from services.control.sessions.app import Sessions
 from services.control.sync_tokens.domain import (
     Grant,
     asks_runtime,
@@ -29,6 +33,10 @@ from services.control.sync_tokens.domain import (
 from services.control.sync_tokens.limits import MAX_OWNERSHIP_QUESTIONS
 from services.control.tokens.app import TokenIssuer
 from services.control.transactions.app import Transactions, settled
+
+
+class Transaction(sessions_app.Transaction, keys_app.Transaction, Protocol):
+    """A transaction with what may end before a token does."""
 
 
 class RunOwnership(Protocol):
@@ -60,12 +68,14 @@ class SyncTokens:
         clock: Clock,
         issuer: TokenIssuer,
         sessions: Sessions,
+        api_keys: ApiKeys,
         ownership: RunOwnership,
     ) -> None:
         self._transactions = transactions
         self._clock = clock
         self._issuer = issuer
         self._sessions = sessions
+        self._api_keys = api_keys
         self._ownership = ownership
 
     async def mint(
@@ -83,11 +93,11 @@ class SyncTokens:
             if not await tx.orgs.held_open(principal.org_id):
                 raise Refusal("org_deleted", "the org was deleted; have an owner restore it")
             now = self._clock.now()
-            standing, session_end = await self._sessions.still(tx, principal)
+            standing, ends = await self._still(tx, principal)
             grants = still_granted(grants, principal.scopes & standing)
             outcome = await self._record(tx, principal, grants, origin)
         granted = [parse_grant(topic) for topic in settled(outcome)]
-        expires_at = token_expiry(ttl, now, session_end)
+        expires_at = token_expiry(ttl, now, ends)
         issued = self._issuer.for_topics(principal, granted, needed_scopes(granted), surface, now, expires_at)
         by_topic = {grant.topic: grant for grant in grants}
         in_order = tuple(by_topic[topic] for topic in topics)
@@ -114,6 +124,12 @@ class SyncTokens:
         if grant.required_scope in principal.effective_scopes and isinstance(grant, Topic) and asks_runtime(grant):
             run_org_id = await self._ownership.org_of_run(principal, grant.subject_id)
         return decide(principal, grant, surface, run_org_id)
+
+    async def _still(self, tx: Transaction, principal: StandingPrincipal) -> tuple[Scopes, datetime | None]:
+        """What the caller may do now, and when the session or key behind its token ends. Raises Refusal."""
+        if is_api_key_id(principal.session_id):
+            return await self._api_keys.still(tx, principal)
+        return await self._sessions.still(tx, principal)
 
     async def _record(
         self, tx: Transaction, principal: StandingPrincipal, grants: tuple[Grant, ...], origin: Origin

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 from oa_base.clock import Clock
 from oa_base.rate import Rate
@@ -18,9 +19,11 @@ from oa_platform.config.loading import load
 from oa_platform.config.shared import DatabaseSettings
 from oa_platform.postgres.pool import Postgres
 from oa_testing.postgres import ON_FAST, Database
+from services.control.api_keys.app.keys import Wanted
 from services.control.audit.domain import Origin
 from services.control.mail.domain.letters import Letter, Outcome
 from services.control.policy.domain import AnyPrincipal, StandingPrincipal
+from services.control.service_accounts.domain import ServiceAccount
 from services.control.sign_in.app import SignedIn, Started
 from services.control.sign_in.limits import SignInLimits
 from services.control.tests.harness import HMAC_KEY, new_id
@@ -58,6 +61,8 @@ class Letters:
         if self.answer is Outcome.SENT:
             if "code" in letter.facts:
                 self.codes[letter.address] = letter.facts["code"]
+            else:
+                self.codes.setdefault(letter.address, "")
             self.sent.append(letter)
         return self.answer
 
@@ -112,6 +117,13 @@ class Cases(UseCases):
         signed_in = await self.signed_in(email)
         return await self.admitted(signed_in.tokens.access_token)
 
+    async def account(
+        self, person: StandingPrincipal, name: str = "script", scopes: Sequence[str] = (), ttl_s: int = 0
+    ) -> tuple[ServiceAccount, str]:
+        """A new service account, and its first key."""
+        account, new = await self.service_accounts.create(person, Wanted(name, scopes, ttl_s), ORIGIN)
+        return account, new.text
+
     async def admitted(self, access_token: str) -> StandingPrincipal:
         """The caller with this token."""
         principal = await self.gate.admit(f"Bearer {access_token}", AnyPrincipal(), "test", ORIGIN)
@@ -121,9 +133,9 @@ class Cases(UseCases):
 
 @asynccontextmanager
 async def cases_on(
-    database: Database, clock: Clock, key: SigningKey | None = None, letters: Letters | None = None
+    database: Database, clock: Clock, key: SigningKey | None = None, letters: Letters | None = None, **others: Any
 ) -> AsyncIterator[Cases]:
-    """A replica on the database. Give two of them the same key and letters."""
+    """A replica on the database. Give two of them the same key and letters. `others` are of `Dependencies`."""
     key, letters, runs = key or generate_key(), letters or Letters(), Runs()
     settings = load(DatabaseSettings, {"OA_DATABASE_URL": database.control, **ON_FAST})
     async with Postgres(settings, "control-test") as postgres:
@@ -136,5 +148,6 @@ async def cases_on(
             carrier=letters,
             hmac_key=HMAC_KEY.encode(),
             delete_grace=DELETE_GRACE,
+            **others,
         )
         yield Cases(dependencies, letters, runs)

@@ -8,7 +8,7 @@ import pytest
 
 from oa_base.refusal import Refusal
 from oa_testing.clock import FakeClock
-from services.control.service_accounts.domain import Use
+from services.control.api_keys.domain import Use
 from services.control.tests.cases import ORIGIN, Cases
 from services.control.tests.harness import new_id
 
@@ -23,7 +23,7 @@ async def test_no_sequence_of_calls_gives_anything_in_another_org(cases: Cases, 
         me, other = chance.choice(people), chance.choice(people)
         match chance.randrange(5):
             case 0:
-                account, key = await cases.service_accounts.create(me, "a", ORIGIN)
+                account, key = await cases.account(me, "a")
                 accounts[account.service_account_id] = (account.org_id, key)
             case 1 if accounts:
                 target = chance.choice(list(accounts))
@@ -48,9 +48,9 @@ async def test_no_sequence_of_calls_gives_anything_in_another_org(cases: Cases, 
             case _ if accounts:
                 target = chance.choice(list(accounts))
                 org_id, key = accounts[target]
-                script = await cases.admitted((await cases.service_accounts.exchange(key, Use.EDGE, ORIGIN)).token)
+                script = await cases.admitted((await cases.api_keys.exchange(key, Use.EDGE, ORIGIN)).token)
                 assert script.org_id == org_id
                 with pytest.raises(Refusal, match="missing_scope"):
-                    await cases.service_accounts.create(script, "from a key", ORIGIN)
+                    await cases.account(script, "from a key")
             case _:
                 await clock.advance(1)

@@ -14,8 +14,9 @@ from oa_platform.system.ids import new_id
 from services.control.policy.domain import StandingPrincipal
 from services.control.tokens.domain import (
     ACCESS_TTL,
+    API_KEY_EDGE_TTL,
     PRINCIPAL_TTL,
-    SERVICE_ACCOUNT_EDGE_TTL,
+    WORKER_TTL,
     Claims,
     access_claims,
     principal_claims,
@@ -59,13 +60,13 @@ class TokenIssuer:
         """An access token of a session. The same arguments always give the same token, byte for byte."""
         return self._issued(access_claims(principal, jti, issued_at, ttl))
 
-    def for_service_account(self, principal: StandingPrincipal, now: datetime) -> IssuedToken:
-        """An access token with which a script calls the edge."""
-        return self._issued(access_claims(principal, _new_jti(), now, SERVICE_ACCOUNT_EDGE_TTL))
+    def for_api_key(self, principal: StandingPrincipal, now: datetime, key_ends: datetime | None) -> IssuedToken:
+        """An access token with which a program calls the edge. It does not outlive its key."""
+        return self._issued(access_claims(principal, _new_jti(), now, _within(API_KEY_EDGE_TTL, now, key_ends)))
 
-    def for_worker(self, service_account_id: str, org_id: str, now: datetime) -> IssuedToken:
-        """A token with which a worker attaches to runtime."""
-        return self._issued(worker_claims(service_account_id, org_id, _new_jti(), now))
+    def for_worker(self, principal: StandingPrincipal, now: datetime, key_ends: datetime | None) -> IssuedToken:
+        """A token with which a worker attaches to runtime. It does not outlive its key."""
+        return self._issued(worker_claims(principal, _new_jti(), now, _within(WORKER_TTL, now, key_ends)))
 
     def for_upstream(self, principal: StandingPrincipal, audience: str, now: datetime) -> IssuedToken:
         """A token with which control calls the service `audience` for `principal`.
@@ -101,6 +102,10 @@ class TokenIssuer:
 
     def _issued(self, claims: Claims) -> IssuedToken:
         return IssuedToken(self._signer.sign(claims), claims.expires_at)
+
+
+def _within(ttl: timedelta, now: datetime, ends: datetime | None) -> timedelta:
+    return min(ttl, ends - now) if ends else ttl
 
 
 def _new_jti() -> str:

@@ -22,7 +22,7 @@ from services.control.policy.domain import WORKER_SCOPES, StandingPrincipal, kno
 
 ACCESS_TTL = timedelta(hours=1)
 PRINCIPAL_TTL = timedelta(seconds=60)
-SERVICE_ACCOUNT_EDGE_TTL = timedelta(hours=1)
+API_KEY_EDGE_TTL = timedelta(hours=1)
 WORKER_TTL = timedelta(hours=1)
 
 _KIND_PREFIX = "PRINCIPAL_KIND_"
@@ -57,11 +57,15 @@ def principal_claims(principal: StandingPrincipal, audience: str, jti: str, now:
     return _claims(TokenKind.PRINCIPAL, principal.subject, audience, jti, lifetime, who)
 
 
-def worker_claims(service_account_id: str, org_id: str, jti: str, now: datetime) -> Claims:
-    """Claims of a worker token."""
-    who = {"kind": kind_name(PrincipalKind.WORKER), "org_id": org_id, "scopes": sorted(WORKER_SCOPES)}
-    lifetime = _Lifetime(now, now + WORKER_TTL)
-    return _claims(TokenKind.WORKER, service_account_id, RUNTIME_AUDIENCE, jti, lifetime, who)
+def worker_claims(principal: StandingPrincipal, jti: str, now: datetime, ttl: timedelta = WORKER_TTL) -> Claims:
+    """Claims of a worker token of a service account."""
+    who = {
+        "kind": kind_name(PrincipalKind.WORKER),
+        "org_id": principal.org_id,
+        "scopes": sorted(WORKER_SCOPES),
+        "session_id": principal.session_id,
+    }
+    return _claims(TokenKind.WORKER, principal.subject, RUNTIME_AUDIENCE, jti, _Lifetime(now, now + ttl), who)
 
 
 def sync_claims(

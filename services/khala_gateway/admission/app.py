@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from oa_base.identity import API_KEY_PREFIX
 from oa_base.refusal import Refusal
 from oa_khala.server.admission import Grant
 from oa_platform.auth.bearer import bearer_token
@@ -43,12 +44,12 @@ class LiveTokens:
         One that comes with a token that is held takes the place of the one that holds it.
         """
         if grant.jti not in self._holders:
-            self._sessions.check(grant.session_id)
+            self._sessions.check(_session_of(grant))
             self._principals.check(grant.subject)
 
     def claim(self, grant: Grant, holder: Holder) -> None:
         """`holder` is the one connection of this token from now on."""
-        self._sessions.came(grant.session_id)
+        self._sessions.came(_session_of(grant))
         self._principals.came(grant.subject)
         previous = self._holders.get(grant.jti)
         self._holders[grant.jti] = holder
@@ -57,10 +58,15 @@ class LiveTokens:
 
     def release(self, grant: Grant, holder: Holder) -> None:
         """`holder`, which claimed this token, no longer uses it."""
-        self._sessions.went(grant.session_id)
+        self._sessions.went(_session_of(grant))
         self._principals.went(grant.subject)
         if self._holders.get(grant.jti) is holder:
             del self._holders[grant.jti]
+
+
+def _session_of(grant: Grant) -> str:
+    """The session of a person; empty for an API key, which many machines may share: their principal has a limit."""
+    return "" if grant.session_id.startswith(API_KEY_PREFIX) else grant.session_id
 
 
 class Admission:

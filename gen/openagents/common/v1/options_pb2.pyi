@@ -85,6 +85,7 @@ PUBLIC_FIELD_NUMBER: _builtins.int
 ANY_PRINCIPAL_FIELD_NUMBER: _builtins.int
 CALLERS_FIELD_NUMBER: _builtins.int
 WORKER_TOKEN_FIELD_NUMBER: _builtins.int
+SESSION_ONLY_FIELD_NUMBER: _builtins.int
 RULES_FIELD_NUMBER: _builtins.int
 required_scope: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.str]
 """Scope that a caller needs on the public edge, for example "runs.write". A
@@ -102,5 +103,10 @@ callers: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions
 """
 worker_token: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.bool]
 """The method is for workers: the call carries a worker token."""
+session_only: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.bool]
+"""The method is reachable from outside by people who have signed in, with a
+token of that session. A token that was made from an API key is refused: what
+the method changes is how the person, or others, get in.
+"""
 rules: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, Global___FieldRules]
 """What the field may hold."""

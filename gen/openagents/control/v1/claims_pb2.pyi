@@ -61,7 +61,7 @@ class AccessTokenClaims(_message.Message):
     org_id: _builtins.str
     """Org that it acts in."""
     session_id: _builtins.str
-    """Session; empty for service accounts."""
+    """Session (`ses_…`), or API key (`apk_…`) that the token was made from."""
     device_id: _builtins.str
     """Device; empty for service accounts."""
     iat_ms: _builtins.int
@@ -137,7 +137,7 @@ class PrincipalClaims(_message.Message):
     org_id: _builtins.str
     """Org that it acts in."""
     session_id: _builtins.str
-    """Session; empty for service accounts."""
+    """Session (`ses_…`), or API key (`apk_…`) that the token was made from."""
     device_id: _builtins.str
     """Device; empty for service accounts."""
     iat_ms: _builtins.int
@@ -190,6 +190,7 @@ class WorkerTokenClaims(_message.Message):
     ORG_ID_FIELD_NUMBER: _builtins.int
     SCOPES_FIELD_NUMBER: _builtins.int
     IAT_MS_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
     iss: _builtins.str
     """Issuer: "openagents-control"."""
     sub: _builtins.str
@@ -212,6 +213,8 @@ class WorkerTokenClaims(_message.Message):
     """Milliseconds of the second `iat` at which it was issued: what was revoked in the
     same second ended before or after. Absent from servers before this field.
     """
+    session_id: _builtins.str
+    """API key (`apk_…`) that the token was made from."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Scopes: "workers.attach"."""
@@ -230,10 +233,11 @@ class WorkerTokenClaims(_message.Message):
         org_id: _builtins.str = ...,
         scopes: _abc.Iterable[_builtins.str] | None = ...,
         iat_ms: _builtins.int = ...,
+        session_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aud", b"aud", "exp", b"exp", "iat", b"iat", "iat_ms", b"iat_ms", "iss", b"iss", "jti", b"jti", "kind", b"kind", "nbf", b"nbf", "org_id", b"org_id", "scopes", b"scopes", "sub", b"sub"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aud", b"aud", "exp", b"exp", "iat", b"iat", "iat_ms", b"iat_ms", "iss", b"iss", "jti", b"jti", "kind", b"kind", "nbf", b"nbf", "org_id", b"org_id", "scopes", b"scopes", "session_id", b"session_id", "sub", b"sub"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -307,7 +311,7 @@ class SyncTokenClaims(_message.Message):
     org_id: _builtins.str
     """Org that it acts in."""
     session_id: _builtins.str
-    """Session; empty for service accounts."""
+    """Session (`ses_…`), or API key (`apk_…`) that the token was made from."""
     device_id: _builtins.str
     """Device."""
     surface: _builtins.str

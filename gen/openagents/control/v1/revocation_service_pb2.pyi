@@ -95,7 +95,7 @@ class Revocation(_message.Message):
     position: _builtins.int
     """Place in the order of all revocations: 1, 2, 3, …"""
     session_id: _builtins.str
-    """Session (`ses_…`) that the token belongs to."""
+    """Session (`ses_…`) or API key (`apk_…`) that the token belongs to."""
     subject: _builtins.str
     """Person (`usr_…`) or service account (`sva_…`) that the token speaks of."""
     org_id: _builtins.str

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from openagents.common.v1 import options_pb2 as openagents_dot_common_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n3openagents/control/v1/service_account_service.proto\x12\x15openagents.control.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"openagents/common/v1/options.proto\"\xe3\x01\n\x0eServiceAccount\x12,\n\x12service_account_id\x18\x01 \x01(\tR\x10serviceAccountId\x12\x15\n\x06org_id\x18\x02 \x01(\tR\x05orgId\x12\x12\n\x04name\x18\x03 \x01(\tR\x04name\x12;\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0brevoke_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrevokeTime\";\n\x1b\x43reateServiceAccountRequest\x12\x1c\n\x04name\x18\x01 \x01(\tB\x08\x9a\xf4\x18\x04\x08\x01\x18\x64R\x04name\"\x87\x01\n\x1c\x43reateServiceAccountResponse\x12N\n\x0fservice_account\x18\x01 \x01(\x0b\x32%.openagents.control.v1.ServiceAccountR\x0eserviceAccount\x12\x17\n\x07\x61pi_key\x18\x02 \x01(\tR\x06\x61piKey\"\x1c\n\x1aListServiceAccountsRequest\"o\n\x1bListServiceAccountsResponse\x12P\n\x10service_accounts\x18\x01 \x03(\x0b\x32%.openagents.control.v1.ServiceAccountR\x0fserviceAccounts\"o\n\x1bRevokeServiceAccountRequest\x12P\n\x12service_account_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1asva_[0-9A-HJKMNP-TV-Z]{26}R\x10serviceAccountId\"\x1e\n\x1cRevokeServiceAccountResponse\"s\n\x12\x45xchangeKeyRequest\x12\"\n\x07\x61pi_key\x18\x01 \x01(\tB\t\x9a\xf4\x18\x05\x08\x01\x18\x80\x02R\x06\x61piKey\x12\x39\n\x03use\x18\x02 \x01(\x0e\x32\x1f.openagents.control.v1.TokenUseB\x06\x9a\xf4\x18\x02\x08\x01R\x03use\"\x9a\x01\n\x13\x45xchangeKeyResponse\x12\x14\n\x05token\x18\x01 \x01(\tR\x05token\x12;\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12\x30\n\x14runtime_grpc_address\x18\x03 \x01(\tR\x12runtimeGrpcAddress*O\n\x08TokenUse\x12\x19\n\x15TOKEN_USE_UNSPECIFIED\x10\x00\x12\x14\n\x10TOKEN_USE_WORKER\x10\x01\x12\x12\n\x0eTOKEN_USE_EDGE\x10\x02\x32\xdc\x04\n\x15ServiceAccountService\x12\x9b\x01\n\x14\x43reateServiceAccount\x12\x32.openagents.control.v1.CreateServiceAccountRequest\x1a\x33.openagents.control.v1.CreateServiceAccountResponse\"\x1a\xca\xf3\x18\x16service_accounts.write\x12\x9a\x01\n\x13ListServiceAccounts\x12\x31.openagents.control.v1.ListServiceAccountsRequest\x1a\x32.openagents.control.v1.ListServiceAccountsResponse\"\x1c\x90\x02\x01\xca\xf3\x18\x15service_accounts.read\x12\x9b\x01\n\x14RevokeServiceAccount\x12\x32.openagents.control.v1.RevokeServiceAccountRequest\x1a\x33.openagents.control.v1.RevokeServiceAccountResponse\"\x1a\xca\xf3\x18\x16service_accounts.write\x12j\n\x0b\x45xchangeKey\x12).openagents.control.v1.ExchangeKeyRequest\x1a*.openagents.control.v1.ExchangeKeyResponse\"\x04\xd0\xf3\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n3openagents/control/v1/service_account_service.proto\x12\x15openagents.control.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"openagents/common/v1/options.proto\"\x9e\x02\n\x0eServiceAccount\x12,\n\x12service_account_id\x18\x01 \x01(\tR\x10serviceAccountId\x12\x15\n\x06org_id\x18\x02 \x01(\tR\x05orgId\x12\x12\n\x04name\x18\x03 \x01(\tR\x04name\x12;\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0brevoke_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrevokeTime\x12\x39\n\nblock_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tblockTime\"~\n\x1b\x43reateServiceAccountRequest\x12\x1c\n\x04name\x18\x01 \x01(\tB\x08\x9a\xf4\x18\x04\x08\x01\x18\x64R\x04name\x12 \n\x06scopes\x18\x02 \x03(\tB\x08\x9a\xf4\x18\x04\x18@0 R\x06scopes\x12\x1f\n\x0bttl_seconds\x18\x03 \x01(\rR\nttlSeconds\"\xa5\x01\n\x1c\x43reateServiceAccountResponse\x12N\n\x0fservice_account\x18\x01 \x01(\x0b\x32%.openagents.control.v1.ServiceAccountR\x0eserviceAccount\x12\x17\n\x07\x61pi_key\x18\x02 \x01(\tR\x06\x61piKey\x12\x1c\n\napi_key_id\x18\x03 \x01(\tR\x08\x61piKeyId\"\x1c\n\x1aListServiceAccountsRequest\"o\n\x1bListServiceAccountsResponse\x12P\n\x10service_accounts\x18\x01 \x03(\x0b\x32%.openagents.control.v1.ServiceAccountR\x0fserviceAccounts\"o\n\x1bRevokeServiceAccountRequest\x12P\n\x12service_account_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1asva_[0-9A-HJKMNP-TV-Z]{26}R\x10serviceAccountId\"\x1e\n\x1cRevokeServiceAccountResponse\"s\n\x12\x45xchangeKeyRequest\x12\"\n\x07\x61pi_key\x18\x01 \x01(\tB\t\x9a\xf4\x18\x05\x08\x01\x18\x80\x02R\x06\x61piKey\x12\x39\n\x03use\x18\x02 \x01(\x0e\x32\x1f.openagents.control.v1.TokenUseB\x06\x9a\xf4\x18\x02\x08\x01R\x03use\"\x9a\x01\n\x13\x45xchangeKeyResponse\x12\x14\n\x05token\x18\x01 \x01(\tR\x05token\x12;\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12\x30\n\x14runtime_grpc_address\x18\x03 \x01(\tR\x12runtimeGrpcAddress*O\n\x08TokenUse\x12\x19\n\x15TOKEN_USE_UNSPECIFIED\x10\x00\x12\x14\n\x10TOKEN_USE_WORKER\x10\x01\x12\x12\n\x0eTOKEN_USE_EDGE\x10\x02\x32\xdc\x04\n\x15ServiceAccountService\x12\x9b\x01\n\x14\x43reateServiceAccount\x12\x32.openagents.control.v1.CreateServiceAccountRequest\x1a\x33.openagents.control.v1.CreateServiceAccountResponse\"\x1a\xca\xf3\x18\x16service_accounts.write\x12\x9a\x01\n\x13ListServiceAccounts\x12\x31.openagents.control.v1.ListServiceAccountsRequest\x1a\x32.openagents.control.v1.ListServiceAccountsResponse\"\x1c\x90\x02\x01\xca\xf3\x18\x15service_accounts.read\x12\x9b\x01\n\x14RevokeServiceAccount\x12\x32.openagents.control.v1.RevokeServiceAccountRequest\x1a\x33.openagents.control.v1.RevokeServiceAccountResponse\"\x1a\xca\xf3\x18\x16service_accounts.write\x12j\n\x0b\x45xchangeKey\x12).openagents.control.v1.ExchangeKeyRequest\x1a*.openagents.control.v1.ExchangeKeyResponse\"\x04\xd0\xf3\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CREATESERVICEACCOUNTREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_CREATESERVICEACCOUNTREQUEST'].fields_by_name['name']._serialized_options = b'\232\364\030\004\010\001\030d'
+  _globals['_CREATESERVICEACCOUNTREQUEST'].fields_by_name['scopes']._loaded_options = None
+  _globals['_CREATESERVICEACCOUNTREQUEST'].fields_by_name['scopes']._serialized_options = b'\232\364\030\004\030@0 '
   _globals['_REVOKESERVICEACCOUNTREQUEST'].fields_by_name['service_account_id']._loaded_options = None
   _globals['_REVOKESERVICEACCOUNTREQUEST'].fields_by_name['service_account_id']._serialized_options = b'\232\364\030\036\010\001\"\032sva_[0-9A-HJKMNP-TV-Z]{26}'
   _globals['_EXCHANGEKEYREQUEST'].fields_by_name['api_key']._loaded_options = None
@@ -49,26 +51,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SERVICEACCOUNTSERVICE'].methods_by_name['RevokeServiceAccount']._serialized_options = b'\312\363\030\026service_accounts.write'
   _globals['_SERVICEACCOUNTSERVICE'].methods_by_name['ExchangeKey']._loaded_options = None
   _globals['_SERVICEACCOUNTSERVICE'].methods_by_name['ExchangeKey']._serialized_options = b'\320\363\030\001'
-  _globals['_TOKENUSE']._serialized_start=1138
-  _globals['_TOKENUSE']._serialized_end=1217
+  _globals['_TOKENUSE']._serialized_start=1294
+  _globals['_TOKENUSE']._serialized_end=1373
   _globals['_SERVICEACCOUNT']._serialized_start=148
-  _globals['_SERVICEACCOUNT']._serialized_end=375
-  _globals['_CREATESERVICEACCOUNTREQUEST']._serialized_start=377
-  _globals['_CREATESERVICEACCOUNTREQUEST']._serialized_end=436
-  _globals['_CREATESERVICEACCOUNTRESPONSE']._serialized_start=439
-  _globals['_CREATESERVICEACCOUNTRESPONSE']._serialized_end=574
-  _globals['_LISTSERVICEACCOUNTSREQUEST']._serialized_start=576
-  _globals['_LISTSERVICEACCOUNTSREQUEST']._serialized_end=604
-  _globals['_LISTSERVICEACCOUNTSRESPONSE']._serialized_start=606
-  _globals['_LISTSERVICEACCOUNTSRESPONSE']._serialized_end=717
-  _globals['_REVOKESERVICEACCOUNTREQUEST']._serialized_start=719
-  _globals['_REVOKESERVICEACCOUNTREQUEST']._serialized_end=830
-  _globals['_REVOKESERVICEACCOUNTRESPONSE']._serialized_start=832
-  _globals['_REVOKESERVICEACCOUNTRESPONSE']._serialized_end=862
-  _globals['_EXCHANGEKEYREQUEST']._serialized_start=864
-  _globals['_EXCHANGEKEYREQUEST']._serialized_end=979
-  _globals['_EXCHANGEKEYRESPONSE']._serialized_start=982
-  _globals['_EXCHANGEKEYRESPONSE']._serialized_end=1136
-  _globals['_SERVICEACCOUNTSERVICE']._serialized_start=1220
-  _globals['_SERVICEACCOUNTSERVICE']._serialized_end=1824
+  _globals['_SERVICEACCOUNT']._serialized_end=434
+  _globals['_CREATESERVICEACCOUNTREQUEST']._serialized_start=436
+  _globals['_CREATESERVICEACCOUNTREQUEST']._serialized_end=562
+  _globals['_CREATESERVICEACCOUNTRESPONSE']._serialized_start=565
+  _globals['_CREATESERVICEACCOUNTRESPONSE']._serialized_end=730
+  _globals['_LISTSERVICEACCOUNTSREQUEST']._serialized_start=732
+  _globals['_LISTSERVICEACCOUNTSREQUEST']._serialized_end=760
+  _globals['_LISTSERVICEACCOUNTSRESPONSE']._serialized_start=762
+  _globals['_LISTSERVICEACCOUNTSRESPONSE']._serialized_end=873
+  _globals['_REVOKESERVICEACCOUNTREQUEST']._serialized_start=875
+  _globals['_REVOKESERVICEACCOUNTREQUEST']._serialized_end=986
+  _globals['_REVOKESERVICEACCOUNTRESPONSE']._serialized_start=988
+  _globals['_REVOKESERVICEACCOUNTRESPONSE']._serialized_end=1018
+  _globals['_EXCHANGEKEYREQUEST']._serialized_start=1020
+  _globals['_EXCHANGEKEYREQUEST']._serialized_end=1135
+  _globals['_EXCHANGEKEYRESPONSE']._serialized_start=1138
+  _globals['_EXCHANGEKEYRESPONSE']._serialized_end=1292
+  _globals['_SERVICEACCOUNTSERVICE']._serialized_start=1376
+  _globals['_SERVICEACCOUNTSERVICE']._serialized_end=1980
 # @@protoc_insertion_point(module_scope)

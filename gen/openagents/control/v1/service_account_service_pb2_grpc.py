@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ServiceAccountServiceStub:
-    """Service accounts of the caller's org, and their API keys.
+    """Service accounts of the caller's org.
     """
 
     def __init__(self, channel):
@@ -58,7 +58,7 @@ class ServiceAccountServiceStub:
 
 
 class ServiceAccountServiceServicer:
-    """Service accounts of the caller's org, and their API keys.
+    """Service accounts of the caller's org.
     """
 
     def CreateServiceAccount(self, request, context):
@@ -76,7 +76,7 @@ class ServiceAccountServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RevokeServiceAccount(self, request, context):
-        """Ends a service account and its key. Ending an ended one changes nothing.
+        """Ends a service account and its keys. Ending an ended one changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,7 +121,7 @@ def add_ServiceAccountServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ServiceAccountService:
-    """Service accounts of the caller's org, and their API keys.
+    """Service accounts of the caller's org.
     """
 
     @staticmethod

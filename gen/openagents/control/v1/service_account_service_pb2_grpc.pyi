@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ServiceAccountServiceStub:
-    """Service accounts of the caller's org, and their API keys."""
+    """Service accounts of the caller's org."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -38,13 +38,13 @@ class ServiceAccountServiceStub:
     ListServiceAccounts: _grpc.UnaryUnaryMultiCallable[_service_account_service_pb2.ListServiceAccountsRequest, _service_account_service_pb2.ListServiceAccountsResponse]
     """The org's service accounts."""
     RevokeServiceAccount: _grpc.UnaryUnaryMultiCallable[_service_account_service_pb2.RevokeServiceAccountRequest, _service_account_service_pb2.RevokeServiceAccountResponse]
-    """Ends a service account and its key. Ending an ended one changes nothing."""
+    """Ends a service account and its keys. Ending an ended one changes nothing."""
     ExchangeKey: _grpc.UnaryUnaryMultiCallable[_service_account_service_pb2.ExchangeKeyRequest, _service_account_service_pb2.ExchangeKeyResponse]
     """Exchanges an API key for a worker token, or an access token for scripts."""
 
 @_typing.type_check_only
 class ServiceAccountServiceAsyncStub(ServiceAccountServiceStub):
-    """Service accounts of the caller's org, and their API keys."""
+    """Service accounts of the caller's org."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateServiceAccount: _aio.UnaryUnaryMultiCallable[_service_account_service_pb2.CreateServiceAccountRequest, _service_account_service_pb2.CreateServiceAccountResponse]  # type: ignore[assignment]
@@ -52,12 +52,12 @@ class ServiceAccountServiceAsyncStub(ServiceAccountServiceStub):
     ListServiceAccounts: _aio.UnaryUnaryMultiCallable[_service_account_service_pb2.ListServiceAccountsRequest, _service_account_service_pb2.ListServiceAccountsResponse]  # type: ignore[assignment]
     """The org's service accounts."""
     RevokeServiceAccount: _aio.UnaryUnaryMultiCallable[_service_account_service_pb2.RevokeServiceAccountRequest, _service_account_service_pb2.RevokeServiceAccountResponse]  # type: ignore[assignment]
-    """Ends a service account and its key. Ending an ended one changes nothing."""
+    """Ends a service account and its keys. Ending an ended one changes nothing."""
     ExchangeKey: _aio.UnaryUnaryMultiCallable[_service_account_service_pb2.ExchangeKeyRequest, _service_account_service_pb2.ExchangeKeyResponse]  # type: ignore[assignment]
     """Exchanges an API key for a worker token, or an access token for scripts."""
 
 class ServiceAccountServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Service accounts of the caller's org, and their API keys."""
+    """Service accounts of the caller's org."""
 
     @_abc_1.abstractmethod
     def CreateServiceAccount(
@@ -81,7 +81,7 @@ class ServiceAccountServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_account_service_pb2.RevokeServiceAccountRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_account_service_pb2.RevokeServiceAccountResponse, _abc.Awaitable[_service_account_service_pb2.RevokeServiceAccountResponse]]:
-        """Ends a service account and its key. Ending an ended one changes nothing."""
+        """Ends a service account and its keys. Ending an ended one changes nothing."""
 
     @_abc_1.abstractmethod
     def ExchangeKey(

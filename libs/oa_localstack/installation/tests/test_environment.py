@@ -46,7 +46,9 @@ def test_a_token_is_accepted_exactly_where_its_service_calls(secrets: Secrets) -
         accepted = service_hashes().parse(env["OA_ACCEPTED_SERVICES"])
         assert sorted(accepted.values()) == sorted(ACCEPTED[called])
         for digest, caller in accepted.items():
-            assert hashlib.sha256(environments[caller]["OA_SERVICE_TOKEN"].encode()).hexdigest() == digest
+            assert hashlib.sha256(secrets.service_tokens[caller].encode()).hexdigest() == digest
+    for name, env in environments.items():
+        assert env["OA_SERVICE_TOKEN"] == secrets.service_tokens[name]
 
 
 def _settings_of(service: str) -> type[ServiceSettings]:

@@ -13,8 +13,10 @@ from google.protobuf.message_factory import GetMessageClass
 
 from openagents.common.v1 import options_pb2
 from openagents.control.v1 import (
+    api_key_service_pb2,
     audit_service_pb2,
     auth_service_pb2,
+    block_service_pb2,
     invitation_service_pb2,
     member_service_pb2,
     org_service_pb2,
@@ -34,11 +36,13 @@ from openagents.runtime.v1 import (
     worker_watch_service_pb2,
 )
 from services.control.edge.limits import CallClass
-from services.control.policy.domain import Access, AnyPrincipal, Public, Scope, Scoped
+from services.control.policy.domain import Access, AnyPrincipal, Public, Scope, Scoped, SessionOnly
 
 FILES: tuple[FileDescriptor, ...] = (
+    api_key_service_pb2.DESCRIPTOR,
     audit_service_pb2.DESCRIPTOR,
     auth_service_pb2.DESCRIPTOR,
+    block_service_pb2.DESCRIPTOR,
     invitation_service_pb2.DESCRIPTOR,
     member_service_pb2.DESCRIPTOR,
     org_service_pb2.DESCRIPTOR,
@@ -147,10 +151,12 @@ def _access(name: str, descriptor: MethodDescriptor) -> Access | None:
         stated.append(Public())
     if options[options_pb2.any_principal]:
         stated.append(AnyPrincipal())
+    if options[options_pb2.session_only]:
+        stated.append(SessionOnly())
     if scope:
         if scope not in set(Scope):
             raise ValueError(f"{name} requires the scope {scope!r}, which is not in the registry")
         stated.append(Scoped(Scope(scope)))
     if len(stated) > 1:
-        raise ValueError(f"{name} states more than one of public, any_principal and required_scope")
+        raise ValueError(f"{name} states more than one of public, any_principal, session_only and required_scope")
     return stated[0] if stated else None

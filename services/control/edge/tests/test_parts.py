@@ -13,7 +13,7 @@ from openagents.common.v1 import options_pb2
 from services.control.edge.domain import timeout_s
 from services.control.edge.door.body import GZIP_FROM_BYTES, packed_if_wanted, unpacked
 from services.control.edge.door.methods import FILES, Plane, open_methods
-from services.control.policy.domain import AnyPrincipal, Public, Scope, Scoped
+from services.control.policy.domain import AnyPrincipal, Public, Scope, Scoped, SessionOnly
 from services.control.tests.harness import new_id
 
 
@@ -59,6 +59,7 @@ def test_the_contract_decides_what_is_open_and_for_whom() -> None:
     methods = open_methods()
     assert methods["openagents.control.v1.AuthService/StartChallenge"].access == Public()
     assert methods["openagents.control.v1.SessionService/GetCaller"].access == AnyPrincipal()
+    assert methods["openagents.control.v1.SessionService/RevokeSession"].access == SessionOnly()
     create = methods["openagents.runtime.v1.RunService/CreateRun"]
     assert (create.access, create.plane) == (Scoped(Scope.RUNS_WRITE), Plane.RUNTIME)
     assert methods["openagents.projection.v1.ReadService/ListRunSummaries"].plane.audience == "projector"
@@ -69,6 +70,9 @@ def test_the_contract_decides_what_is_open_and_for_whom() -> None:
         for method in service.methods
     }
     assert every - set(methods) == {
+        "openagents.control.v1.BlockService/GetSubject",
+        "openagents.control.v1.BlockService/BlockSubject",
+        "openagents.control.v1.BlockService/UnblockSubject",
         "openagents.control.v1.RevocationService/WatchRevocations",
         "openagents.runtime.v1.WorkerService/Attach",
         "openagents.runtime.v1.WorkerService/AppendEvents",
@@ -94,6 +98,7 @@ def test_no_service_of_a_plane_is_left_out() -> None:
     [
         ("openagents.control.v1", {"required_scope": "runs.destroy"}, False, "not in the registry"),
         ("openagents.control.v1", {"public": True, "any_principal": True}, False, "more than one"),
+        ("openagents.control.v1", {"session_only": True, "any_principal": True}, False, "more than one"),
         ("openagents.control.v1", {"public": True, "required_scope": "runs.read"}, False, "more than one"),
         ("openagents.control.v1", {"any_principal": True}, True, "stream"),
         ("openagents.runtime.v1", {"public": True}, False, "principals only"),

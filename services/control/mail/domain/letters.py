@@ -18,6 +18,7 @@ class Kind(StrEnum):
 
     SIGN_IN_CODE = "sign_in_code"
     INVITATION = "invitation"
+    SIGN_IN_REFUSED = "sign_in_refused"
 
 
 class Outcome(StrEnum):

@@ -10,9 +10,9 @@ import pytest
 
 from oa_base.refusal import Refusal
 from oa_testing.clock import FakeClock
+from services.control.api_keys.domain import Use
 from services.control.orgs.limits import MAX_ENDED_AT_A_TIME, MAX_OWNED_ORGS
 from services.control.policy.domain import Role, StandingPrincipal
-from services.control.service_accounts.domain import Use
 from services.control.tests.cases import DELETE_GRACE, ORIGIN, Cases
 from services.control.tests.harness import new_id
 
@@ -57,8 +57,8 @@ async def test_another_persons_org_is_like_none(cases: Cases) -> None:
 
 async def test_a_service_account_has_no_orgs(cases: Cases) -> None:
     ada = await cases.principal()
-    _, key = await cases.service_accounts.create(ada, "ci", ORIGIN)
-    script = await cases.admitted((await cases.service_accounts.exchange(key, Use.EDGE, ORIGIN)).token)
+    _, key = await cases.account(ada, "ci")
+    script = await cases.admitted((await cases.api_keys.exchange(key, Use.EDGE, ORIGIN)).token)
     assert await cases.orgs.list(script) == ()
     with pytest.raises(Refusal, match="missing_scope"):
         await cases.orgs.create(script, "its own", ORIGIN)
@@ -94,8 +94,8 @@ async def test_nobody_acts_in_a_deleted_org_until_it_is_restored(cases: Cases, a
     tokens = await cases.sessions.refresh(signed_in.tokens.refresh_token, ada.device_id, ORIGIN)
     acting = await cases.admitted(tokens.access_token)
     assert acting.org_id == tokens.org_id == org_id
-    _, key = await cases.service_accounts.create(acting, "ci", ORIGIN)
-    script = (await cases.service_accounts.exchange(key, Use.EDGE, ORIGIN)).token
+    _, key = await cases.account(acting, "ci")
+    script = (await cases.api_keys.exchange(key, Use.EDGE, ORIGIN)).token
 
     closed = await cases.orgs.delete(acting, org_id, ORIGIN)
     assert closed.org.delete_at == cases.clock.now() + DELETE_GRACE
@@ -106,7 +106,7 @@ async def test_nobody_acts_in_a_deleted_org_until_it_is_restored(cases: Cases, a
     with pytest.raises(Refusal, match="token_revoked"):
         await cases.admitted(script)
     with pytest.raises(Refusal, match="invalid_api_key"):
-        await cases.service_accounts.exchange(key, Use.WORKER, ORIGIN)
+        await cases.api_keys.exchange(key, Use.WORKER, ORIGIN)
     row = await admin.fetchrow("SELECT subject, org_id, reason, issued_before FROM control.revocations")
     assert tuple(row) == ("", org_id, "org_deleted", cases.clock.now())
     again = await cases.sessions.refresh(tokens.refresh_token, ada.device_id, ORIGIN)

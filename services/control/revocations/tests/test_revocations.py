@@ -83,7 +83,7 @@ async def test_every_end_of_a_session_and_of_an_account_is_told_with_its_reason(
     await cases.sessions.revoke(third, "", ORIGIN)
     await cases.sessions.revoke(await cases.principal(), third.session_id, ORIGIN)  # has ended already
     owner = await cases.principal("grace@example.org")
-    account, _ = await cases.service_accounts.create(owner, "ci", ORIGIN)
+    account, _ = await cases.account(owner, "ci")
     for _ in range(2):
         await cases.service_accounts.revoke(owner, account.service_account_id, ORIGIN)
 

@@ -16,8 +16,8 @@ from oa_platform.auth.keys import generate_key
 from oa_platform.system.clock import SystemClock
 from oa_testing.clock import FakeClock
 from oa_testing.postgres import Database
+from services.control.api_keys.domain import Use
 from services.control.policy.domain import Scope, Scoped
-from services.control.service_accounts.domain import Use
 from services.control.sessions.app import SessionTokens
 from services.control.sessions.domain import SESSION_MAX_TTL
 from services.control.sessions.limits import MAX_LISTED
@@ -241,8 +241,8 @@ async def test_many_sessions_end_all_or_none(cases: Cases, admin: Any) -> None:
 
 async def test_a_service_account_has_no_sessions_to_end(cases: Cases) -> None:
     owner = await cases.principal()
-    _, key = await cases.service_accounts.create(owner, "ci", ORIGIN)
-    token = await cases.service_accounts.exchange(key, Use.EDGE, ORIGIN)
+    _, key = await cases.account(owner, "ci")
+    token = await cases.api_keys.exchange(key, Use.EDGE, ORIGIN)
     script = await cases.admitted(token.token)
     assert await cases.sessions.revoke_many(script, "", ORIGIN, keep_current=False) == ()
 

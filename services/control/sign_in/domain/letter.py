@@ -1,4 +1,4 @@
-"""The mail with a code."""
+"""The mail with a code, and the one without."""
 
 from __future__ import annotations
 
@@ -10,6 +10,19 @@ Your code for OpenAgents: {code}
 It is good once, until {until:%H:%M} UTC, on the device that asked for it.
 If you didn't ask for it, nothing has happened: do nothing.
 """
+
+_REFUSED_TEXT = """\
+Somebody, perhaps you, asked for a code to sign in to OpenAgents with this address.
+
+No account can be used with it here, so there is no code. If you expected one, ask
+whoever runs this installation, or whoever wanted to invite you.
+"""
+
+
+def refused_letter(mail: Mail) -> Letter:
+    """The letter to an address that can't sign in: only its owner learns that."""
+    facts = {"email": mail.address, "challenge_id": mail.about, "expire_time": mail.expires_at.isoformat()}
+    return Letter(mail.mail_id, mail.address, "No sign-in with this address", _REFUSED_TEXT, facts)
 
 
 def code_letter(mail: Mail, code: str) -> Letter:

@@ -224,7 +224,7 @@ async def test_the_database_holds_no_code_key_or_token(cases: Cases, admin: Any)
     signed_in = await cases.signed_in()
     code = cases.letters.codes[EMAIL]
     principal = await cases.admitted(signed_in.tokens.access_token)
-    _, api_key = await cases.service_accounts.create(principal, "laptop", ORIGIN)
+    _, api_key = await cases.account(principal, "laptop")
     cases.letters.answer = Outcome.LATER
     waiting = await started(cases, "bob@example.org")
     waiting_code = code_of(HMAC_KEY.encode(), waiting.challenge_id)

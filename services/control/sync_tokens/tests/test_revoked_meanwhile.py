@@ -11,8 +11,8 @@ import pytest
 from oa_base.refusal import Refusal
 from oa_platform.system.clock import SystemClock
 from oa_testing.postgres import Database
+from services.control.api_keys.domain import Use
 from services.control.policy.domain import Role, StandingPrincipal
-from services.control.service_accounts.domain import Use
 from services.control.sync_tokens.app import SyncToken
 from services.control.tests.cases import ORIGIN, Cases, cases_on
 from services.control.tests.harness import new_id
@@ -71,13 +71,13 @@ async def test_of_a_token_and_a_deletion_at_once_the_deletion_has_the_last_word(
     statement = "SELECT issued_before FROM control.revocations ORDER BY position DESC LIMIT 1"
     async with cases_on(control_database, SystemClock()) as cases:
         owner, kim, org_id = await acting_member(cases, Role.ADMIN)
-        _, key = await cases.service_accounts.create(kim, "ci", ORIGIN)
+        _, key = await cases.account(kim, "ci")
         topics = [f"org:{org_id}:runs"]
         for _ in range(15):
             first = await cases.sync_tokens.mint(kim, topics, 0, "", ORIGIN)
             outcomes = await asyncio.gather(
                 cases.sync_tokens.mint(kim, topics, 0, "", ORIGIN),
-                cases.service_accounts.exchange(key, Use.WORKER, ORIGIN),
+                cases.api_keys.exchange(key, Use.WORKER, ORIGIN),
                 cases.orgs.delete(owner, org_id, ORIGIN),
                 return_exceptions=True,
             )

@@ -18,7 +18,7 @@ from openagents.control.v1 import claims_pb2
 from services.control.policy.domain import Scope, StandingPrincipal
 from services.control.tokens import app
 from services.control.tokens.app import LEFT_FOR_A_CALL, TokenIssuer
-from services.control.tokens.domain import PRINCIPAL_TTL, SERVICE_ACCOUNT_EDGE_TTL, WORKER_TTL
+from services.control.tokens.domain import API_KEY_EDGE_TTL, PRINCIPAL_TTL, WORKER_TTL
 from services.control.tokens.door import JwtSigner
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, 999_999, tzinfo=UTC)
@@ -45,8 +45,10 @@ def test_whoever_gets_a_token_is_told_when_it_expires_as_the_token_says() -> Non
     end = NOW + timedelta(seconds=77)
     for issued, expires_at in (
         (issuer.for_session(PERSON, "ses_1.0", NOW), NOW + timedelta(hours=1)),
-        (issuer.for_service_account(PERSON, NOW), NOW + SERVICE_ACCOUNT_EDGE_TTL),
-        (issuer.for_worker("sva_1", "org_1", NOW), NOW + WORKER_TTL),
+        (issuer.for_api_key(PERSON, NOW, None), NOW + API_KEY_EDGE_TTL),
+        (issuer.for_api_key(PERSON, NOW, end), end),
+        (issuer.for_worker(PERSON, NOW, None), NOW + WORKER_TTL),
+        (issuer.for_worker(PERSON, NOW, end), end),
         (issuer.for_upstream(PERSON, "runtime", NOW), NOW + PRINCIPAL_TTL),
         (issuer.for_topics(PERSON, [Topic(RUN_EVENTS, "run_1")], ["runs.read"], "cli", NOW, end), end),
     ):
@@ -86,8 +88,8 @@ def test_every_token_says_the_millisecond_at_which_it_was_issued() -> None:
     issuer = TokenIssuer(JwtSigner(generate_key()))
     issued = (
         issuer.for_session(PERSON, "ses_1.0", NOW),
-        issuer.for_service_account(PERSON, NOW),
-        issuer.for_worker("sva_1", "org_1", NOW),
+        issuer.for_api_key(PERSON, NOW, None),
+        issuer.for_worker(PERSON, NOW, None),
         issuer.for_upstream(PERSON, "runtime", NOW),
         issuer.for_topics(PERSON, [parse_topic(user_runs(new_id("usr")))], [], "cli", NOW, NOW + timedelta(minutes=5)),
     )

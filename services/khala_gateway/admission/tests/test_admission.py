@@ -104,6 +104,20 @@ def grant(jti: str, session_id: str, subject: str = "usr_1") -> Grant:
     return replace(GRANTS_NOTHING, jti=jti, session_id=session_id, subject=subject)
 
 
+def test_a_key_that_many_machines_share_is_limited_as_its_principal_only() -> None:
+    tokens = LiveTokens(AdmissionLimits(connections_per_session=1, connections_per_principal=2))
+    key = "apk_01JD8V0000000000000000000A"
+    holders = [(grant(f"t{number}", key), Nobody()) for number in range(2)]
+    for each, holder in holders:
+        tokens.check(each)
+        tokens.claim(each, holder)
+    with pytest.raises(Refusal, match="a principal has at most 2"):
+        tokens.check(grant("t2", key))
+    for each, holder in holders:
+        tokens.release(each, holder)
+    tokens.check(grant("t2", key))
+
+
 def test_sessions_and_principals_have_so_many_connections_and_refreshes_count_for_nothing() -> None:
     tokens = LiveTokens(AdmissionLimits(connections_per_session=2, connections_per_principal=3))
     first, second = Nobody(), Nobody()

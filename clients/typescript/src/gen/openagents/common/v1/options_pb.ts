@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file openagents/common/v1/options.proto.
  */
 export const file_openagents_common_v1_options: GenFile = /*@__PURE__*/
-  fileDesc("CiJvcGVuYWdlbnRzL2NvbW1vbi92MS9vcHRpb25zLnByb3RvEhRvcGVuYWdlbnRzLmNvbW1vbi52MSKwAQoKRmllbGRSdWxlcxIQCghyZXF1aXJlZBgBIAEoCBISCgptaW5fbGVuZ3RoGAIgASgNEhIKCm1heF9sZW5ndGgYAyABKA0SDwoHcGF0dGVybhgEIAEoCRIRCgltaW5faXRlbXMYBSABKA0SEQoJbWF4X2l0ZW1zGAYgASgNEg8KB21pbmltdW0YByABKAMSDwoHbWF4aW11bRgIIAEoAxIPCgdib3VuZGVkGAkgASgIOkcKDnJlcXVpcmVkX3Njb3BlEh4uZ29vZ2xlLnByb3RvYnVmLk1ldGhvZE9wdGlvbnMYuY4DIAEoCVINcmVxdWlyZWRTY29wZTo4CgZwdWJsaWMSHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxi6jgMgASgIUgZwdWJsaWM6RQoNYW55X3ByaW5jaXBhbBIeLmdvb2dsZS5wcm90b2J1Zi5NZXRob2RPcHRpb25zGLuOAyABKAhSDGFueVByaW5jaXBhbDo6CgdjYWxsZXJzEh4uZ29vZ2xlLnByb3RvYnVmLk1ldGhvZE9wdGlvbnMYvI4DIAMoCVIHY2FsbGVyczpDCgx3b3JrZXJfdG9rZW4SHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxi9jgMgASgIUgt3b3JrZXJUb2tlbjpXCgVydWxlcxIdLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE9wdGlvbnMYw44DIAEoCzIgLm9wZW5hZ2VudHMuY29tbW9uLnYxLkZpZWxkUnVsZXNSBXJ1bGVzYgZwcm90bzM", [file_google_protobuf_descriptor]);
+  fileDesc("CiJvcGVuYWdlbnRzL2NvbW1vbi92MS9vcHRpb25zLnByb3RvEhRvcGVuYWdlbnRzLmNvbW1vbi52MSKwAQoKRmllbGRSdWxlcxIQCghyZXF1aXJlZBgBIAEoCBISCgptaW5fbGVuZ3RoGAIgASgNEhIKCm1heF9sZW5ndGgYAyABKA0SDwoHcGF0dGVybhgEIAEoCRIRCgltaW5faXRlbXMYBSABKA0SEQoJbWF4X2l0ZW1zGAYgASgNEg8KB21pbmltdW0YByABKAMSDwoHbWF4aW11bRgIIAEoAxIPCgdib3VuZGVkGAkgASgIOkcKDnJlcXVpcmVkX3Njb3BlEh4uZ29vZ2xlLnByb3RvYnVmLk1ldGhvZE9wdGlvbnMYuY4DIAEoCVINcmVxdWlyZWRTY29wZTo4CgZwdWJsaWMSHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxi6jgMgASgIUgZwdWJsaWM6RQoNYW55X3ByaW5jaXBhbBIeLmdvb2dsZS5wcm90b2J1Zi5NZXRob2RPcHRpb25zGLuOAyABKAhSDGFueVByaW5jaXBhbDo6CgdjYWxsZXJzEh4uZ29vZ2xlLnByb3RvYnVmLk1ldGhvZE9wdGlvbnMYvI4DIAMoCVIHY2FsbGVyczpDCgx3b3JrZXJfdG9rZW4SHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxi9jgMgASgIUgt3b3JrZXJUb2tlbjpDCgxzZXNzaW9uX29ubHkSHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxi+jgMgASgIUgtzZXNzaW9uT25seTpXCgVydWxlcxIdLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE9wdGlvbnMYw44DIAEoCzIgLm9wZW5hZ2VudHMuY29tbW9uLnYxLkZpZWxkUnVsZXNSBXJ1bGVzYgZwcm90bzM", [file_google_protobuf_descriptor]);
 
 /**
  * Bounds of one field, enforced by one validator built from the descriptors.
@@ -141,10 +141,20 @@ export const worker_token: GenExtension<MethodOptions, boolean> = /*@__PURE__*/
   extDesc(file_openagents_common_v1_options, 4);
 
 /**
+ * The method is reachable from outside by people who have signed in, with a
+ * token of that session. A token that was made from an API key is refused: what
+ * the method changes is how the person, or others, get in.
+ *
+ * @generated from extension: bool session_only = 51006;
+ */
+export const session_only: GenExtension<MethodOptions, boolean> = /*@__PURE__*/
+  extDesc(file_openagents_common_v1_options, 5);
+
+/**
  * What the field may hold.
  *
  * @generated from extension: openagents.common.v1.FieldRules rules = 51011;
  */
 export const rules: GenExtension<FieldOptions, FieldRules> = /*@__PURE__*/
-  extDesc(file_openagents_common_v1_options, 5);
+  extDesc(file_openagents_common_v1_options, 6);
 

@@ -1,0 +1,1 @@
+"""What is done with API keys, and when they were used."""

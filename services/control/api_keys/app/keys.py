@@ -1,0 +1,383 @@
+"""API keys: making, seeing, rotating and ending them, and what they are exchanged for.
+
+Locks are taken in one order: owner, key, and the order of revocations last.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Protocol
+
+from oa_base.clock import Clock
+from oa_base.identity import PrincipalKind
+from oa_base.refusal import Refusal
+from oa_platform.system.ids import new_id
+from services.control.api_keys.app.uses import KeyUses, UseStore
+from services.control.api_keys.domain import (
+    API_KEY_BYTES,
+    PERSON_KEY_SCOPES,
+    SERVICE_ACCOUNT_KEY_SCOPES,
+    ApiKey,
+    EndReason,
+    OwnedKey,
+    Use,
+    api_key,
+    api_key_hash,
+    end_of_key,
+    end_of_rotated,
+    is_api_key,
+    same_lifetime,
+    scopes_of_key,
+    visible_prefix,
+)
+from services.control.api_keys.limits import REFUSED_ON_RECORD_EVERY, KeyLimits
+from services.control.audit.app import Audited
+from services.control.audit.domain import Action, AuditEntry, Origin, by
+from services.control.orgs.app import OrgStore
+from services.control.policy.domain import (
+    WORKER_SCOPES,
+    OrgOwned,
+    Scope,
+    Scoped,
+    Scopes,
+    SessionOnly,
+    StandingPrincipal,
+    authorize,
+)
+from services.control.revocations.app import Revoking
+from services.control.revocations.domain import Revocation
+from services.control.tokens.app import IssuedToken, TokenIssuer
+from services.control.transactions.app import Transactions, settled
+
+
+class ApiKeyStore(UseStore, Protocol):
+    """Keys, and what became of their owners."""
+
+    async def add(self, key: ApiKey, key_hash: bytes, created_by: str) -> None:
+        """Store a new one."""
+        ...
+
+    async def by_hash(self, key_hash: bytes) -> ApiKey | None:
+        """The key with this hash, ended or not."""
+        ...
+
+    async def get(self, api_key_id: str) -> ApiKey | None:
+        """The key."""
+        ...
+
+    async def locked(self, api_key_id: str) -> ApiKey | None:
+        """The key, locked until the transaction ends."""
+        ...
+
+    async def standing(self, api_key_id: str) -> OwnedKey | None:
+        """The key, and what its owner may do now."""
+        ...
+
+    async def hold_owner(self, owner: str) -> None:
+        """Let nobody change the owner until the transaction ends."""
+        ...
+
+    async def org_of_account(self, service_account_id: str, *, ended_too: bool) -> str | None:
+        """The org of a service account; None for one that never was, and unless `ended_too` for one that has ended."""
+        ...
+
+    async def count_live(self, owner: str, now: datetime) -> int:
+        """How many keys of the owner work. Locks the owner, so that the number stays right."""
+        ...
+
+    async def live(self, owner: str) -> Sequence[ApiKey]:
+        """The owner's keys that were not ended, locked."""
+        ...
+
+    async def listed(self, owner: str) -> Sequence[ApiKey]:
+        """The owner's keys, the newest first."""
+        ...
+
+    async def expired(self, now: datetime) -> Sequence[ApiKey]:
+        """Some of the keys whose time is over and that were not ended, locked."""
+        ...
+
+    async def end(self, api_key_id: str, reason: EndReason, now: datetime) -> None:
+        """End it, unless it has ended."""
+        ...
+
+    async def replace(self, api_key_id: str, replaced_by: str, expires_at: datetime) -> None:
+        """Store what takes its place, and when it ends."""
+        ...
+
+    async def refused(self, api_key_id: str, now: datetime, not_since: datetime) -> bool:
+        """Whether its use after its end is to be put on record: it wasn't since that time."""
+        ...
+
+
+class Transaction(Audited, Revoking, Protocol):
+    """A transaction with keys."""
+
+    @property
+    def api_keys(self) -> ApiKeyStore: ...
+    @property
+    def orgs(self) -> OrgStore: ...
+
+
+@dataclass(frozen=True)
+class NewKey:
+    """A key, and its text, which is nowhere else from then on."""
+
+    key: ApiKey
+    text: str
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a new key is to be: `scopes` empty for all that it can have, `ttl_s` 0 for no end."""
+
+    name: str
+    scopes: Sequence[str] = ()
+    ttl_s: int = 0
+
+
+class ApiKeys:
+    """The API keys of people and service accounts. `hmac_key` hashes them."""
+
+    def __init__(
+        self,
+        transactions: Transactions[Transaction],
+        clock: Clock,
+        issuer: TokenIssuer,
+        hmac_key: bytes,
+        limits: KeyLimits,
+    ) -> None:
+        self._transactions = transactions
+        self._clock = clock
+        self._issuer = issuer
+        self._hmac_key = hmac_key
+        self._limits = limits
+        self.uses = KeyUses(transactions)
+
+    async def create(
+        self, principal: StandingPrincipal, service_account_id: str, wanted: Wanted, origin: Origin
+    ) -> NewKey:
+        """A key of a service account of the caller's org, or the caller's own with an empty id.
+
+        Raises Refusal `not_found`, `limit_reached`, `missing_scope`, `invalid_value`, `missing_field`.
+        """
+        _require_session(principal)
+        owner = service_account_id or _own(principal)
+        if service_account_id:
+            _require(principal, Scope.SERVICE_ACCOUNTS_WRITE, principal.org_id)
+        async with self._transactions.begin() as tx:
+            if service_account_id:
+                await _check_account(tx, principal, service_account_id)
+            return await self.issue(tx, principal, owner, wanted, origin)
+
+    async def issue(
+        self, tx: Transaction, principal: StandingPrincipal, owner: str, wanted: Wanted, origin: Origin
+    ) -> NewKey:
+        """A new key of an owner whom the caller may give one."""
+        of_person = owner == principal.subject
+        now = self._clock.now()
+        possible = PERSON_KEY_SCOPES if of_person else SERVICE_ACCOUNT_KEY_SCOPES
+        scopes = scopes_of_key(wanted.scopes, possible, principal.effective_scopes)
+        ends = end_of_key(wanted.ttl_s, now, self._limits.max_ttl_of_person if of_person else None)
+        key = ApiKey(new_id("apk"), owner, principal.org_id, wanted.name, "", scopes, now, ends)
+        return await self._add(tx, principal, key, origin)
+
+    async def _add(self, tx: Transaction, principal: StandingPrincipal, key: ApiKey, origin: Origin) -> NewKey:
+        if await tx.api_keys.count_live(key.owner, key.created_at) >= self._limits.max_live:
+            message = f"there are {self._limits.max_live} keys already; revoke those that nobody uses"
+            raise Refusal("limit_reached", message)
+        text = api_key(secrets.token_bytes(API_KEY_BYTES))
+        key = replace(key, prefix=visible_prefix(text))
+        await tx.api_keys.add(key, api_key_hash(self._hmac_key, text), principal.subject)
+        owned = await tx.api_keys.standing(key.api_key_id)
+        if owned is None or owned.standing is None:  # blocked while it was asked for
+            raise Refusal("token_revoked", "the owner of the key has ended; sign in again")
+        await tx.audit.add(by(principal, Action.KEY_CREATED, origin, key.api_key_id), key.created_at)
+        return NewKey(key, text)
+
+    def hash_of(self, new: NewKey) -> bytes:
+        """What is stored of a new key."""
+        return api_key_hash(self._hmac_key, new.text)
+
+    async def list(self, principal: StandingPrincipal, service_account_id: str) -> Sequence[ApiKey]:
+        """The keys of a service account of the caller's org, or the caller's own with an empty id. Raises Refusal
+        `not_found`."""
+        if not service_account_id and principal.kind is not PrincipalKind.USER:
+            return ()
+        async with self._transactions.autocommit() as tx:
+            if not service_account_id:
+                return await tx.api_keys.listed(principal.subject)
+            _require(principal, Scope.SERVICE_ACCOUNTS_READ, principal.org_id)
+            await _check_account(tx, principal, service_account_id, ended_too=True)
+            return await tx.api_keys.listed(service_account_id)
+
+    async def rotate(
+        self, principal: StandingPrincipal, api_key_id: str, overlap_s: int, origin: Origin
+    ) -> tuple[NewKey, datetime]:
+        """A key in place of another one, which works on for `overlap_s`; and when that one ends.
+
+        Raises Refusal `already_exists` for a key that was rotated before; `not_found`, `invalid_value`,
+        `limit_reached`.
+        """
+        _require_session(principal)
+        async with self._transactions.begin() as tx:
+            seen = _mine(principal, await tx.api_keys.get(api_key_id))
+            await tx.api_keys.count_live(seen.owner, self._clock.now())
+            old = _mine(principal, await tx.api_keys.locked(api_key_id))
+            now = self._clock.now()
+            old_ends = end_of_rotated(old, overlap_s, now)
+            scopes = scopes_of_key(sorted(old.scopes), old.scopes, principal.effective_scopes)
+            key = ApiKey(new_id("apk"), old.owner, old.org_id, old.name, "", scopes, now, same_lifetime(old, now))
+            new = await self._add(tx, principal, key, origin)
+            await tx.api_keys.replace(api_key_id, key.api_key_id, old_ends)
+            await tx.audit.add(by(principal, Action.KEY_ROTATED, origin, api_key_id), now)
+            if not overlap_s:
+                await _end(tx, api_key_id, EndReason.ROTATED, now)
+        return new, old_ends
+
+    async def revoke(self, principal: StandingPrincipal, api_key_id: str, origin: Origin) -> None:
+        """End a key, and the tokens that were made from it. Another's is `not_found`."""
+        _require_session(principal)
+        async with self._transactions.begin() as tx:
+            key = _mine(principal, await tx.api_keys.locked(api_key_id))
+            if key.revoked_at:
+                return
+            now = self._clock.now()
+            await tx.audit.add(by(principal, Action.KEY_REVOKED, origin, api_key_id), now)
+            await _end(tx, api_key_id, EndReason.USER_REQUESTED, now)
+
+    async def end_all(self, tx: Transaction, owner: str, reason: EndReason, now: datetime) -> int:
+        """End all keys of an owner, whom the caller has locked; how many these were."""
+        keys = await tx.api_keys.live(owner)
+        for key in keys:
+            await _end(tx, key.api_key_id, reason, now)
+        return len(keys)
+
+    async def sweep(self) -> None:
+        """End keys whose time is over: a key that was rotated may have tokens that live longer."""
+        async with self._transactions.begin() as tx:
+            now = self._clock.now()
+            expired = await tx.api_keys.expired(now)
+            for key in expired:
+                reason = EndReason.ROTATED if key.replaced_by else EndReason.EXPIRED
+                entry = AuditEntry(
+                    Action.KEY_REVOKED, Origin(), key.owner, key.org_id, key.api_key_id, reason=reason.value
+                )
+                await tx.audit.add(entry, now)
+            for key in expired:
+                await _end(tx, key.api_key_id, EndReason.ROTATED if key.replaced_by else EndReason.EXPIRED, now)
+
+    async def exchange(self, text: str, use: Use, origin: Origin) -> IssuedToken:
+        """A token for a key, which does not outlive it. Raises Refusal `invalid_api_key`, alike for unknown and ended
+        keys; `missing_scope` for a worker's token from a key without `workers.attach`."""
+        if not is_api_key(text):
+            raise _unknown_key()
+        async with self._transactions.begin() as tx:
+            outcome = await self._exchange(tx, api_key_hash(self._hmac_key, text), use, origin)
+        owned, now = settled(outcome)
+        self.uses.note(owned.key.api_key_id, now, visible_prefix(text))
+        if use is Use.WORKER:
+            return self._issuer.for_worker(owned.principal, now, owned.key.expires_at)
+        return self._issuer.for_api_key(owned.principal, now, owned.key.expires_at)
+
+    async def _exchange(
+        self, tx: Transaction, key_hash: bytes, use: Use, origin: Origin
+    ) -> tuple[OwnedKey, datetime] | Refusal:
+        found = await tx.api_keys.by_hash(key_hash)
+        if found is None or not await tx.orgs.held_open(found.org_id):
+            return _unknown_key()
+        await tx.api_keys.hold_owner(found.owner)
+        owned = await tx.api_keys.standing(found.api_key_id)
+        now = self._clock.now()
+        refusal = _why_not(owned, use, now)
+        entry = AuditEntry(Action.KEY_EXCHANGED, origin, found.owner, found.org_id, f"{found.api_key_id} {use.value}")
+        if owned is None or refusal:
+            if await tx.api_keys.refused(found.api_key_id, now, now - REFUSED_ON_RECORD_EVERY):
+                await tx.audit.add(replace(entry, reason=(refusal or _unknown_key()).reason), now)
+            return refusal or _unknown_key()
+        await tx.audit.add(entry, now)
+        return owned, now
+
+    async def standing(self, principal: StandingPrincipal, _jti: str) -> Scopes | None:
+        """What the owner of the token's key may do now; None when key or owner has ended. See `policy.app.Standing`."""
+        now = self._clock.now()
+        async with self._transactions.autocommit() as tx:
+            owned = _behind(principal, await tx.api_keys.standing(principal.session_id), now)
+        if owned is None:
+            return None
+        self.uses.note(owned.key.api_key_id, now)
+        return owned.standing
+
+    async def still(self, tx: Transaction, principal: StandingPrincipal) -> tuple[Scopes, datetime | None]:
+        """What the owner of the key behind the caller's token may do now, and when the key ends; None for one without
+        an end. Raises Refusal `token_revoked`."""
+        owned = _behind(principal, await tx.api_keys.standing(principal.session_id), self._clock.now())
+        if owned is None or owned.standing is None:
+            raise Refusal("token_revoked", "the key behind the token has ended; make a new one")
+        return owned.standing, owned.key.expires_at
+
+
+def _behind(principal: StandingPrincipal, owned: OwnedKey | None, now: datetime) -> OwnedKey | None:
+    """The key behind a token, if it works and is the caller's."""
+    if owned is None or not owned.works(now):
+        return None
+    same = owned.principal
+    is_callers = (same.kind, same.subject, same.org_id) == (principal.kind, principal.subject, principal.org_id)
+    return owned if is_callers else None
+
+
+async def _check_account(
+    tx: Transaction, principal: StandingPrincipal, service_account_id: str, *, ended_too: bool = False
+) -> None:
+    if await tx.api_keys.org_of_account(service_account_id, ended_too=ended_too) != principal.org_id:
+        message = "there is no such service account, or it has ended; list those of your org"
+        raise Refusal("not_found", message, field="service_account_id")
+
+
+async def _end(tx: Transaction, api_key_id: str, reason: EndReason, now: datetime) -> None:
+    """Store that a key has ended, and tell everybody who takes tokens that were made from it."""
+    await tx.api_keys.end(api_key_id, reason, now)
+    await tx.revocations.add(Revocation.of_api_key(api_key_id, reason.value), now)
+
+
+def _why_not(owned: OwnedKey | None, use: Use, now: datetime) -> Refusal | None:
+    if owned is None or not owned.works(now):
+        return _unknown_key()
+    if use is Use.WORKER and not owned.key.scopes >= WORKER_SCOPES:
+        message = "the key lacks the scope workers.attach, which workers need; make one with it"
+        return Refusal("missing_scope", message, field="api_key", metadata={"scope": Scope.WORKERS_ATTACH.value})
+    return None
+
+
+def _mine(principal: StandingPrincipal, key: ApiKey | None) -> ApiKey:
+    """The key, if the caller may change it. Raises Refusal `not_found` for another's."""
+    own = key is not None and key.of_person and key.owner == principal.subject
+    of_org = key is not None and not key.of_person and key.org_id == principal.org_id
+    if key is None or not (own or of_org):
+        raise Refusal("not_found", "there is no such key of yours or of your org; list them", field="api_key_id")
+    if of_org:
+        _require(principal, Scope.SERVICE_ACCOUNTS_WRITE, key.org_id)
+    return key
+
+
+def _own(principal: StandingPrincipal) -> str:
+    if principal.kind is not PrincipalKind.USER:
+        raise Refusal("missing_scope", "only people have keys of their own; name a service account")
+    return principal.subject
+
+
+def _require_session(principal: StandingPrincipal) -> None:
+    if denied := authorize(principal, SessionOnly()):
+        raise Refusal(denied.reason, denied.message)
+
+
+def _require(principal: StandingPrincipal, scope: Scope, org_id: str) -> None:
+    if denied := authorize(principal, Scoped(scope), OrgOwned(org_id)):
+        raise Refusal(denied.reason, denied.message)
+
+
+def _unknown_key() -> Refusal:
+    return Refusal("invalid_api_key", "the API key is unknown or has ended; make a new one", field="api_key")

@@ -1,0 +1,82 @@
+"""When keys were used: kept in mind at each call, and written down once a minute, so that no call waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+import structlog
+
+from oa_base.refusal import Refusal
+from services.control.api_keys.limits import MAX_NOTED_KEYS, USES_WRITTEN_EVERY_S
+from services.control.transactions.app import Transactions
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The newest use of a key. `prefix` is empty when the key itself was not there to be seen."""
+
+    used_at: datetime
+    prefix: str = ""
+
+
+class UseStore(Protocol):
+    """Where uses are written down."""
+
+    async def used(self, uses: Mapping[str, Seen]) -> None:
+        """Write down the newest use of each key, by its id."""
+        ...
+
+
+class Using(Protocol):
+    """A transaction in which uses can be written down."""
+
+    @property
+    def api_keys(self) -> UseStore: ...
+
+
+class KeyUses:
+    """What one replica has seen since it last wrote down. A process that is killed loses the uses of one minute."""
+
+    def __init__(self, transactions: Transactions[Using]) -> None:
+        self._transactions = transactions
+        self._seen: dict[str, Seen] = {}
+
+    def note(self, api_key_id: str, now: datetime, prefix: str = "") -> None:
+        """A key was used. Beyond MAX_NOTED_KEYS in a minute the rest is not noted."""
+        before = self._seen.get(api_key_id)
+        if before is None and len(self._seen) >= MAX_NOTED_KEYS:
+            return
+        self._seen[api_key_id] = Seen(now, prefix or (before.prefix if before else ""))
+
+    async def write_down(self) -> None:
+        """Write down what was seen. Raises Refusal `unavailable`; what was seen is kept then."""
+        seen, self._seen = self._seen, {}
+        if not seen:
+            return
+        try:
+            async with self._transactions.autocommit() as tx:
+                await tx.api_keys.used(seen)
+        except Exception:
+            self._seen = seen | self._seen
+            raise
+
+    async def keep_writing(self, interval_s: float = USES_WRITTEN_EVERY_S) -> None:
+        """Write down each minute, and once more when cancelled."""
+        try:
+            while True:
+                await asyncio.sleep(interval_s)
+                await self._try_to_write()
+        finally:
+            await self._try_to_write()
+
+    async def _try_to_write(self) -> None:
+        try:
+            await self.write_down()
+        except Refusal as refusal:
+            _log.warning("uses_of_keys_wait", reason=refusal.reason)

@@ -1,0 +1,200 @@
+"""An API key: `oak_` and 32 random bytes in base64url. It signs in its owner, a service account or a person."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from oa_base.identity import API_KEY_PREFIX, PrincipalKind
+from oa_base.refusal import Refusal
+from services.control.api_keys.limits import MAX_OVERLAP_S, MIN_TTL_S
+from services.control.policy.domain import (
+    SERVICE_ACCOUNT_SCOPES,
+    WORKER_SCOPES,
+    Role,
+    Scope,
+    Scopes,
+    StandingPrincipal,
+    role_scopes,
+)
+
+API_KEY_BYTES = 32
+_KEY = re.compile(r"oak_[A-Za-z0-9_-]{43}")
+_VISIBLE_CHARS = 12
+_PERSON_PREFIX = "usr_"
+
+SERVICE_ACCOUNT_KEY_SCOPES: Scopes = SERVICE_ACCOUNT_SCOPES | WORKER_SCOPES
+"""What a key of a service account can do: call the edge, and let workers attach."""
+PERSON_KEY_SCOPES: Scopes = frozenset(
+    {Scope.RUNS_READ, Scope.RUNS_WRITE, Scope.WORKERS_READ, Scope.NOTIFICATIONS_READ, Scope.SERVICE_ACCOUNTS_READ}
+)
+"""What a person's key can do. What isn't here needs a session: changing who gets in, above all."""
+
+
+class Use(StrEnum):
+    """What a token made from an API key is for."""
+
+    WORKER = "worker"
+    EDGE = "edge"
+
+
+class EndReason(StrEnum):
+    """Why a key has ended."""
+
+    USER_REQUESTED = "user_requested"
+    ROTATED = "rotated"
+    EXPIRED = "expired"
+    OWNER_BLOCKED = "owner_blocked"
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """What is known of a key. `expires_at` is None for one without an end of its own."""
+
+    api_key_id: str
+    owner: str
+    org_id: str
+    name: str
+    prefix: str
+    scopes: Scopes
+    created_at: datetime
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+    revoked_at: datetime | None = None
+    revoke_reason: EndReason | None = None
+    replaced_by: str = ""
+
+    @property
+    def of_person(self) -> bool:
+        """Whether it is a personal access token."""
+        return self.owner.startswith(_PERSON_PREFIX)
+
+    def works(self, now: datetime) -> bool:
+        """Whether it has not ended."""
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+    @property
+    def full(self) -> bool:
+        """Whether it is all that a service account's key can be: the one kind that the release before knows."""
+        return not self.of_person and self.expires_at is None and self.scopes == SERVICE_ACCOUNT_KEY_SCOPES
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedKey:
+    """A key, and what its owner may do now in the key's org; None for an owner who may not come in at all."""
+
+    key: ApiKey
+    standing: Scopes | None
+
+    def works(self, now: datetime) -> bool:
+        """Whether somebody comes in with it."""
+        return self.standing is not None and self.key.works(now)
+
+    @property
+    def principal(self) -> StandingPrincipal:
+        """The owner as a caller of the edge. The key stands where a session does: what is open by it ends with it."""
+        kind = PrincipalKind.USER if self.key.of_person else PrincipalKind.SERVICE_ACCOUNT
+        return StandingPrincipal(
+            kind,
+            self.key.owner,
+            self.key.org_id,
+            scopes=self.key.scopes - WORKER_SCOPES,
+            session_id=self.key.api_key_id,
+            standing=self.standing or frozenset(),
+        )
+
+
+def is_api_key_id(session_id: str) -> bool:
+    """Whether what a token names as its session is an API key."""
+    return session_id.startswith(API_KEY_PREFIX)
+
+
+def owner_scopes(owner: str, *, may_come_in: bool, role: Role | None) -> Scopes | None:
+    """What the owner of a key may do now. A person who has left the org has no more to do there than a stranger."""
+    if not may_come_in:
+        return None
+    if not owner.startswith(_PERSON_PREFIX):
+        return SERVICE_ACCOUNT_SCOPES
+    return role_scopes(role) if role else None
+
+
+def api_key(random_bytes: bytes) -> str:
+    """The key made of API_KEY_BYTES random bytes."""
+    return "oak_" + base64.urlsafe_b64encode(random_bytes).rstrip(b"=").decode()
+
+
+def is_api_key(text: str) -> bool:
+    """Whether `text` has the form of a key."""
+    return _KEY.fullmatch(text) is not None
+
+
+def visible_prefix(key: str) -> str:
+    """What may be shown of a key: 48 of its 256 bits, enough to tell which one was found."""
+    return key[:_VISIBLE_CHARS]
+
+
+def api_key_hash(hmac_key: bytes, key: str) -> bytes:
+    """What is stored of a key, and looked up by."""
+    return hmac.digest(hmac_key, f"api-key:{key}".encode(), hashlib.sha256)
+
+
+def scopes_of_key(asked: Sequence[str], possible: Scopes, creator: Scopes) -> Scopes:
+    """The scopes of a new key: those asked for, or with none all that the creator can give.
+
+    A key can have those in `possible`, of which the creator gives what it has itself; and `workers.attach`, which no
+    person has, to the keys that can have it. Raises Refusal `invalid_value`, `missing_scope`.
+    """
+    given = possible & (creator | WORKER_SCOPES)
+    if not asked:
+        return given
+    wanted = frozenset(scope for scope in Scope if scope.value in asked)
+    if len(wanted) < len(set(asked)) or not wanted <= possible:
+        known = ", ".join(sorted(possible))
+        raise Refusal("invalid_value", f"such a key has some of {known}; ask for these", field="scopes")
+    if missing := sorted(wanted - given):
+        message = f"you may not do {missing[0]} yourself; leave it out, or ask an admin of the org for the key"
+        raise Refusal("missing_scope", message, field="scopes", metadata={"scope": missing[0]})
+    return wanted
+
+
+def end_of_key(ttl_s: int, now: datetime, longest: timedelta | None) -> datetime | None:
+    """When a new key ends. `longest` is for keys that need an end. Raises Refusal `missing_field`, `invalid_value`."""
+    if not ttl_s:
+        if longest is None:
+            return None
+        raise Refusal(
+            "missing_field", "a personal access token needs an end; say how long it lives", field="ttl_seconds"
+        )
+    if ttl_s < MIN_TTL_S:
+        raise Refusal("invalid_value", f"a key lives at least {MIN_TTL_S} s; give more", field="ttl_seconds")
+    ttl = timedelta(seconds=ttl_s)
+    if longest is not None and ttl > longest:
+        seconds = int(longest.total_seconds())
+        message = f"a personal access token lives at most {seconds} s ({longest.days} days) here; give less"
+        raise Refusal("invalid_value", message, field="ttl_seconds")
+    return now + ttl
+
+
+def end_of_rotated(old: ApiKey, overlap_s: int, now: datetime) -> datetime:
+    """When a key ends that is rotated now. Raises Refusal `invalid_value`, `already_exists`, `not_found`."""
+    if overlap_s > MAX_OVERLAP_S:
+        message = f"a rotated key works for at most {MAX_OVERLAP_S} s; give less"
+        raise Refusal("invalid_value", message, field="overlap_seconds")
+    if old.replaced_by:
+        message = "the key was rotated before; rotate the one that took its place"
+        raise Refusal("already_exists", message, field="api_key_id", metadata={"replaced_by": old.replaced_by})
+    if not old.works(now):
+        raise Refusal("not_found", "the key has ended; make a new one", field="api_key_id")
+    end = now + timedelta(seconds=overlap_s)
+    return min(end, old.expires_at) if old.expires_at else end
+
+
+def same_lifetime(old: ApiKey, now: datetime) -> datetime | None:
+    """When the key ends that takes the place of `old`."""
+    return now + (old.expires_at - old.created_at) if old.expires_at else None

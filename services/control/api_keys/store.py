@@ -1,0 +1,187 @@
+"""API keys in Postgres."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import asyncpg
+
+from oa_platform.postgres.pool import Connection
+from services.control.api_keys.app.uses import Seen
+from services.control.api_keys.domain import ApiKey, EndReason, OwnedKey, owner_scopes
+from services.control.api_keys.limits import MAX_ENDED_AT_ONCE, MAX_LISTED
+from services.control.policy.domain import Role, known_scopes
+
+_COLUMNS = """k.api_key_id, k.owner, k.org_id, k.name, k.prefix, k.scopes, k.created_at, k.expires_at, k.last_used_at,
+    k.revoked_at, k.revoke_reason, k.replaced_by"""
+
+ADD = """
+INSERT INTO control.api_keys
+    (api_key_id, owner, org_id, name, prefix, key_hash, scopes, created_by, created_at, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"""
+"""Stores a new key's hash, and what is known of it."""
+BY_HASH = f"SELECT {_COLUMNS} FROM control.api_keys k WHERE key_hash = $1"  # noqa: S608 - constants
+"""A key, ended or not."""
+GET = f"SELECT {_COLUMNS} FROM control.api_keys k WHERE api_key_id = $1"  # noqa: S608
+"""A key, to look at."""
+LOCKED = f"{GET} FOR UPDATE"
+"""A key, to be changed."""
+STANDING = f"""
+SELECT {_COLUMNS}, m.role,
+    o.delete_at IS NULL AND ((u.user_id IS NOT NULL AND u.blocked_at IS NULL)
+        OR (s.service_account_id IS NOT NULL AND s.blocked_at IS NULL AND s.revoked_at IS NULL)) AS may_come_in
+FROM control.api_keys k
+JOIN control.orgs o USING (org_id)
+LEFT JOIN control.users u ON u.user_id = k.owner
+LEFT JOIN control.memberships m ON m.org_id = k.org_id AND m.user_id = k.owner
+LEFT JOIN control.service_accounts s ON s.service_account_id = k.owner
+WHERE k.api_key_id = $1"""  # noqa: S608
+"""A key with what became of its owner and its org: all that admits a call, in one round trip."""
+HOLD_OWNER = """
+SELECT (SELECT user_id FROM control.users WHERE user_id = $1 FOR SHARE),
+       (SELECT service_account_id FROM control.service_accounts WHERE service_account_id = $1 FOR SHARE)"""
+"""Keeps the owner as it is: whoever blocks it comes before, or after."""
+LOCK_OWNER = """
+SELECT (SELECT user_id FROM control.users WHERE user_id = $1 FOR NO KEY UPDATE),
+       (SELECT service_account_id FROM control.service_accounts WHERE service_account_id = $1 FOR NO KEY UPDATE)"""
+"""Makes those that count an owner's keys come one after the other."""
+ORG_OF_ACCOUNT = """
+SELECT org_id FROM control.service_accounts WHERE service_account_id = $1 AND (revoked_at IS NULL OR $2)"""
+"""Whose a service account is; of one that has ended only if that is asked for."""
+COUNT_LIVE = """
+SELECT count(*) FROM control.api_keys
+WHERE owner = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)"""
+"""How many keys of an owner can be used."""
+LIVE = f"""
+SELECT {_COLUMNS} FROM control.api_keys k WHERE owner = $1 AND revoked_at IS NULL
+ORDER BY api_key_id FOR UPDATE"""  # noqa: S608
+"""The keys of an owner that can still be ended."""
+LISTED = f"""
+SELECT {_COLUMNS} FROM control.api_keys k WHERE owner = $1
+ORDER BY created_at DESC, api_key_id DESC LIMIT $2"""  # noqa: S608
+"""The newest keys of an owner."""
+EXPIRED = f"""
+SELECT {_COLUMNS} FROM control.api_keys k WHERE revoked_at IS NULL AND expires_at <= $1
+ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED"""  # noqa: S608
+"""Keys whose time is over, and whose tokens may not be."""
+END = """
+WITH ended AS (
+    UPDATE control.api_keys SET revoked_at = $2, revoke_reason = $3 WHERE api_key_id = $1 AND revoked_at IS NULL
+    RETURNING key_hash
+)
+UPDATE control.service_accounts s SET key_hash = NULL FROM ended WHERE s.key_hash = ended.key_hash"""
+"""Ends a key, unless it has ended; for the release before, too."""
+REPLACE = """
+WITH replaced AS (
+    UPDATE control.api_keys SET replaced_by = $2, expires_at = $3 WHERE api_key_id = $1 RETURNING key_hash
+)
+UPDATE control.service_accounts s SET key_hash = NULL FROM replaced WHERE s.key_hash = replaced.key_hash"""
+"""A key gets its successor and its end. The release before, which knows no end, no longer takes it."""
+REFUSED = """
+UPDATE control.api_keys SET refused_at = $2
+WHERE api_key_id = $1 AND (refused_at IS NULL OR refused_at <= $3) RETURNING api_key_id"""
+"""Whether the use of a key after its end is to be put on record."""
+USED = """
+WITH used AS (
+    SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS u (api_key_id, prefix, used_at)
+), held AS (
+    SELECT k.api_key_id FROM control.api_keys k JOIN used USING (api_key_id)
+    ORDER BY k.api_key_id FOR NO KEY UPDATE OF k SKIP LOCKED
+)
+UPDATE control.api_keys k
+SET last_used_at = GREATEST(k.last_used_at, u.used_at), prefix = COALESCE(NULLIF(u.prefix, ''), k.prefix)
+FROM used u JOIN held USING (api_key_id) WHERE k.api_key_id = u.api_key_id"""
+"""Writes down when keys were used. One that somebody holds is passed over: the next use says it again."""
+
+
+class PostgresApiKeys:
+    """See `app.keys.ApiKeyStore`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def add(self, key: ApiKey, key_hash: bytes, created_by: str) -> None:
+        await self._connection.execute(
+            ADD,
+            key.api_key_id,
+            key.owner,
+            key.org_id,
+            key.name,
+            key.prefix,
+            key_hash,
+            sorted(key.scopes),
+            created_by,
+            key.created_at,
+            key.expires_at,
+        )
+
+    async def by_hash(self, key_hash: bytes) -> ApiKey | None:
+        row = await self._connection.fetchrow(BY_HASH, key_hash)
+        return _key(row) if row else None
+
+    async def get(self, api_key_id: str) -> ApiKey | None:
+        row = await self._connection.fetchrow(GET, api_key_id)
+        return _key(row) if row else None
+
+    async def locked(self, api_key_id: str) -> ApiKey | None:
+        row = await self._connection.fetchrow(LOCKED, api_key_id)
+        return _key(row) if row else None
+
+    async def standing(self, api_key_id: str) -> OwnedKey | None:
+        row = await self._connection.fetchrow(STANDING, api_key_id)
+        if row is None:
+            return None
+        role = Role(row["role"]) if row["role"] else None
+        return OwnedKey(_key(row), owner_scopes(row["owner"], may_come_in=row["may_come_in"], role=role))
+
+    async def hold_owner(self, owner: str) -> None:
+        await self._connection.fetchrow(HOLD_OWNER, owner)
+
+    async def org_of_account(self, service_account_id: str, *, ended_too: bool) -> str | None:
+        org_id: str | None = await self._connection.fetchval(ORG_OF_ACCOUNT, service_account_id, ended_too)
+        return org_id
+
+    async def count_live(self, owner: str, now: datetime) -> int:
+        await self._connection.fetchrow(LOCK_OWNER, owner)
+        return int(await self._connection.fetchval(COUNT_LIVE, owner, now))
+
+    async def live(self, owner: str) -> Sequence[ApiKey]:
+        return [_key(row) for row in await self._connection.fetch(LIVE, owner)]
+
+    async def listed(self, owner: str) -> Sequence[ApiKey]:
+        return [_key(row) for row in await self._connection.fetch(LISTED, owner, MAX_LISTED)]
+
+    async def expired(self, now: datetime) -> Sequence[ApiKey]:
+        return [_key(row) for row in await self._connection.fetch(EXPIRED, now, MAX_ENDED_AT_ONCE)]
+
+    async def end(self, api_key_id: str, reason: EndReason, now: datetime) -> None:
+        await self._connection.execute(END, api_key_id, now, reason.value)
+
+    async def replace(self, api_key_id: str, replaced_by: str, expires_at: datetime) -> None:
+        await self._connection.execute(REPLACE, api_key_id, replaced_by, expires_at)
+
+    async def refused(self, api_key_id: str, now: datetime, not_since: datetime) -> bool:
+        return await self._connection.fetchval(REFUSED, api_key_id, now, not_since) is not None
+
+    async def used(self, uses: Mapping[str, Seen]) -> None:
+        ids = list(uses)
+        prefixes, times = [uses[one].prefix for one in ids], [uses[one].used_at for one in ids]
+        await self._connection.execute(USED, ids, prefixes, times)
+
+
+def _key(row: asyncpg.Record) -> ApiKey:
+    return ApiKey(
+        api_key_id=row["api_key_id"],
+        owner=row["owner"],
+        org_id=row["org_id"],
+        name=row["name"],
+        prefix=row["prefix"],
+        scopes=known_scopes(frozenset(row["scopes"])),
+        created_at=row["created_at"],
+        expires_at=row["expires_at"],
+        last_used_at=row["last_used_at"],
+        revoked_at=row["revoked_at"],
+        revoke_reason=EndReason(row["revoke_reason"]) if row["revoke_reason"] else None,
+        replaced_by=row["replaced_by"] or "",
+    )

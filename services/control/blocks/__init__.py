@@ -1,0 +1,1 @@
+"""Blocking people and service accounts: what an operator does."""

@@ -1,0 +1,112 @@
+"""Blocking people and service accounts, and taking a block away."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Protocol
+
+from oa_base.clock import Clock
+from oa_base.refusal import Refusal
+from services.control.api_keys.app import keys as keys_app
+from services.control.api_keys.app.keys import ApiKeys
+from services.control.api_keys.domain import EndReason
+from services.control.audit.domain import Action, AuditEntry, Origin
+from services.control.blocks.domain import Subject, is_subject_id
+from services.control.mail.domain.address import canonical_email
+from services.control.revocations.domain import Revocation
+from services.control.sessions import app as sessions_app
+from services.control.sessions.app import Sessions
+from services.control.sessions.domain import RevokeReason
+from services.control.transactions.app import Transactions
+
+
+class BlockStore(Protocol):
+    """Who is blocked."""
+
+    async def by_email(self, email: str) -> Subject | None:
+        """The person with the address."""
+        ...
+
+    async def get(self, subject: str) -> Subject | None:
+        """The person or service account."""
+        ...
+
+    async def locked(self, subject: str) -> Subject | None:
+        """The same, locked until the transaction ends: nobody is let in as it meanwhile."""
+        ...
+
+    async def set_block(self, subject: Subject, blocked_at: datetime | None) -> None:
+        """Block it, or with None take the block away."""
+        ...
+
+
+class Transaction(keys_app.Transaction, sessions_app.Transaction, Protocol):
+    """A transaction with all that a block ends."""
+
+    @property
+    def blocks(self) -> BlockStore: ...
+
+
+class Blocks:
+    """What an operator does. Locks are taken in one order: subject, sessions, keys, and revocations last."""
+
+    def __init__(
+        self, transactions: Transactions[Transaction], clock: Clock, sessions: Sessions, api_keys: ApiKeys
+    ) -> None:
+        self._transactions = transactions
+        self._clock = clock
+        self._sessions = sessions
+        self._api_keys = api_keys
+
+    async def get(self, who: str) -> Subject:
+        """The person or service account with this id, or the person with this address. Raises Refusal `not_found`."""
+        async with self._transactions.autocommit() as tx:
+            return await _found(tx, who)
+
+    async def block(self, who: str, origin: Origin) -> Subject:
+        """Let nobody in as it any more, and end what is open: all in one transaction. Raises Refusal `not_found`.
+
+        What a person has, ends for good. A service account's keys stay, and work again when the block is taken away.
+        """
+        async with self._transactions.begin() as tx:
+            subject = await _locked(tx, who)
+            if subject.blocked_at:
+                return subject
+            now = self._clock.now()
+            await tx.blocks.set_block(subject, now)
+            await tx.audit.add(_entry(Action.BLOCKED, subject, origin), now)
+            await self._end(tx, subject, now)
+            return await _found(tx, subject.subject)
+
+    async def _end(self, tx: Transaction, subject: Subject, now: datetime) -> None:
+        if subject.is_person:
+            await self._sessions.end_all(tx, subject.subject, RevokeReason.ADMIN_REVOKED, now)
+            await self._api_keys.end_all(tx, subject.subject, EndReason.OWNER_BLOCKED, now)
+        else:
+            await tx.revocations.add(Revocation.of_blocked_account(subject.subject, now), now)
+
+    async def unblock(self, who: str, origin: Origin) -> Subject:
+        """Take the block away; what it ended stays ended. Raises Refusal `not_found`."""
+        async with self._transactions.begin() as tx:
+            subject = await _locked(tx, who)
+            if subject.blocked_at:
+                await tx.blocks.set_block(subject, None)
+                await tx.audit.add(_entry(Action.UNBLOCKED, subject, origin), self._clock.now())
+            return await _found(tx, subject.subject)
+
+
+async def _found(tx: Transaction, who: str) -> Subject:
+    found = await tx.blocks.get(who) if is_subject_id(who) else await tx.blocks.by_email(canonical_email(who))
+    if found is None:
+        message = "there is no such person or service account; give the id, or the address of a person"
+        raise Refusal("not_found", message, field="subject")
+    return found
+
+
+async def _locked(tx: Transaction, who: str) -> Subject:
+    seen = await _found(tx, who)
+    return await tx.blocks.locked(seen.subject) or seen
+
+
+def _entry(action: Action, subject: Subject, origin: Origin) -> AuditEntry:
+    return AuditEntry(action, origin, "operator", subject.org_id, subject.subject)

@@ -1,0 +1,47 @@
+"""BlockService: for operators, on the internal port."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from oa_platform.telemetry.context import current_request_id
+from openagents.control.v1 import block_service_pb2 as pb
+from openagents.control.v1.block_service_pb2_grpc import BlockServiceServicer
+from services.control.audit.domain import Origin
+from services.control.blocks.app import Blocks
+from services.control.blocks.domain import Subject
+from services.control.calls.app import timestamp
+
+
+class BlockApi(BlockServiceServicer):
+    """The methods of BlockService."""
+
+    def __init__(self, blocks: Blocks) -> None:
+        self._blocks = blocks
+
+    async def GetSubject(self, request: pb.GetSubjectRequest, context: Any) -> pb.GetSubjectResponse:
+        """The subject."""
+        return pb.GetSubjectResponse(subject=_subject(await self._blocks.get(request.subject)))
+
+    async def BlockSubject(self, request: pb.BlockSubjectRequest, context: Any) -> pb.BlockSubjectResponse:
+        """The subject is blocked."""
+        return pb.BlockSubjectResponse(subject=_subject(await self._blocks.block(request.subject, _origin())))
+
+    async def UnblockSubject(self, request: pb.UnblockSubjectRequest, context: Any) -> pb.UnblockSubjectResponse:
+        """The subject isn't blocked."""
+        return pb.UnblockSubjectResponse(subject=_subject(await self._blocks.unblock(request.subject, _origin())))
+
+
+def _origin() -> Origin:
+    return Origin(current_request_id(), "service:operator")
+
+
+def _subject(subject: Subject) -> pb.Subject:
+    return pb.Subject(
+        subject=subject.subject,
+        name=subject.name,
+        org_id=subject.org_id,
+        block_time=timestamp(subject.blocked_at) if subject.blocked_at else None,
+        live_sessions=subject.live_sessions,
+        live_keys=subject.live_keys,
+    )
