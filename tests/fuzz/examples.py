@@ -119,11 +119,11 @@ async def _list_api_keys(scene: Scene, _: str) -> list[Json]:
 
 
 async def _rotate_api_key(scene: Scene, _: str) -> list[Json]:
-    return [{"api_key_id": (await scene.key_of_new_account(scene.ann)), "overlap_seconds": 60}]
+    return [{"api_key_id": (await scene.service_account(scene.ann))["api_key_id"], "overlap_seconds": 60}]
 
 
 async def _revoke_api_key(scene: Scene, _: str) -> list[Json]:
-    return [{"api_key_id": (await scene.key_of_new_account(scene.ann))}]
+    return [{"api_key_id": (await scene.service_account(scene.ann))["api_key_id"]}]
 
 
 async def _block(_scene: Scene, _: str) -> list[Json]:

@@ -219,19 +219,15 @@ class Scene:
         return invitation_id
 
     async def service_account(self, person: Person) -> dict[str, str]:
-        """A new one: `service_account` is its id, `api_key` its key."""
+        """A new one: `service_account` is its id, `api_key` its key, `api_key_id` that one's id."""
         answer = await self.edge.call(f"{_ACCOUNTS}/CreateServiceAccount", {"name": "fuzz"}, person.access_token)
-        return {"service_account": answer["serviceAccount"]["serviceAccountId"], "api_key": answer["apiKey"]}
+        account_id = answer["serviceAccount"]["serviceAccountId"]
+        return {"service_account": account_id, "api_key": answer["apiKey"], "api_key_id": answer["apiKeyId"]}
 
     async def api_key(self, person: Person) -> str:
         """The id of a new personal access token."""
         answer = await self.edge.call(f"{_KEYS}/CreateApiKey", {"name": "n", "ttl_seconds": 3600}, person.access_token)
         return str(answer["key"]["apiKeyId"])
-
-    async def key_of_new_account(self, person: Person) -> str:
-        """The id of the first key of a new service account."""
-        answer = await self.edge.call(f"{_ACCOUNTS}/CreateServiceAccount", {"name": "fuzz"}, person.access_token)
-        return str(answer["apiKeyId"])
 
     async def worker_token(self, person: Person) -> str:
         """A token for a worker of the person's org."""

@@ -26,10 +26,32 @@ from oa_runlog.events import ExecResult, Outcome, RunFinished
 
 COMMANDS = [path[1:] for path, _ in commands_of(oa, ("oa",))]
 RUN = "run_01JD8V0000000000000000000A"
+INVITATION, ORG, PERSON = (f"{kind}_01JD8V0000000000000000000A" for kind in ("inv", "org", "usr"))
 OF_A_SITE: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("audit", "export"): ("audit.jsonl",),
+    ("audit", "list"): (),
+    ("audit", "verify"): (),
+    ("invitation", "accept"): (INVITATION,),
+    ("invitation", "decline"): (INVITATION,),
+    ("invitation", "list"): (),
+    ("invitation", "resend"): (INVITATION,),
+    ("invitation", "revoke"): (INVITATION,),
+    ("member", "invite"): ("bob@example.org",),
+    ("member", "list"): (),
+    ("member", "remove"): (PERSON,),
+    ("member", "role"): (PERSON, "viewer"),
+    ("org", "create"): ("acme",),
+    ("org", "delete"): (ORG,),
+    ("org", "leave"): (ORG,),
+    ("org", "list"): (),
+    ("org", "rename"): (ORG, "acme"),
+    ("org", "restore"): (ORG,),
+    ("org", "switch"): (ORG,),
+    ("org", "transfer"): (ORG, PERSON),
     ("codex",): ("hello",),
     ("key", "create"): ("ci",),
     ("key", "list"): (),
+    ("key", "rotate"): ("apk_01JD8V0000000000000000000A",),
     ("key", "revoke"): ("sva_01JD8V0000000000000000000A",),
     ("login",): ("--dev",),
     ("session", "list"): (),

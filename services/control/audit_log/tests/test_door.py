@@ -21,7 +21,7 @@ async def test_an_owner_reads_what_the_org_did(control: Control) -> None:
     token = ann["tokens"]["accessToken"]
     await control.ok("control.ServiceAccountService/CreateServiceAccount", {"name": "ci"}, token)
     events = (await control.ok(LIST, {}, token))["events"]
-    assert [event["action"] for event in events] == ["service_account.created", "session.signed_in"]
+    assert [event["action"] for event in events] == ["api_key.created", "service_account.created", "session.signed_in"]
     assert {event["actor"] for event in events} == {ann["userId"]}
     assert {event["orgId"] for event in events} == {ann["orgId"]}
     assert bob["userId"] not in str(await control.ok(OWN, {}, token))

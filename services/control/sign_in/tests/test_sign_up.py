@@ -14,6 +14,7 @@ from oa_platform.config.loading import load
 from oa_testing.clock import FakeClock
 from oa_testing.postgres import Database
 from services.control.config import SignInSettings
+from services.control.policy.domain import Role
 from services.control.sign_in.domain.challenge import code_of
 from services.control.sign_in.domain.sign_up import Knock, SignUp, SignUpRule, is_welcome
 from services.control.tests.cases import ORIGIN, Cases, cases_on
@@ -22,19 +23,9 @@ from services.control.tests.harness import HMAC_KEY, new_id
 RULE = SignUpRule(SignUp.DOMAINS, frozenset({"corp.example"}))
 
 
-class Expected:
-    """Invitations of some addresses."""
-
-    def __init__(self, *addresses: str) -> None:
-        self._addresses = addresses
-
-    async def open_for(self, address: str) -> bool:
-        return address in self._addresses
-
-
 @pytest_asyncio.fixture
 async def closed(control_database: Database, clock: FakeClock) -> AsyncIterator[Cases]:
-    async with cases_on(control_database, clock, sign_up=RULE, invitations=Expected("guest@else.example")) as made:
+    async with cases_on(control_database, clock, sign_up=RULE) as made:
         yield made
 
 
@@ -72,8 +63,11 @@ async def test_a_stranger_of_another_domain_is_answered_like_anybody_and_gets_no
 
 
 async def test_whoever_is_invited_or_here_already_gets_in(closed: Cases, admin: Any) -> None:
+    ada = await closed.admitted((await closed.signed_in("ada@corp.example")).tokens.access_token)
+    org_id = (await closed.orgs.create(ada, "team", ORIGIN)).org.org_id
+    await closed.invitations.create(ada, org_id, "guest@else.example", Role.MEMBER, ORIGIN)
+    await closed.delivery.deliver_due()
     await closed.signed_in("guest@else.example")
-    await closed.signed_in("ada@corp.example")
     await admin.execute("UPDATE control.users SET email = 'ada@else.example' WHERE email = 'ada@corp.example'")
     await closed.signed_in("ada@else.example")
 
