@@ -250,4 +250,14 @@ def audit_group() -> None:
 
 @oa.group("admin", cls=LazyGroup, module="admin")
 def admin_group() -> None:
-    """An installation: its secrets, its database, and who is let in."""
+    """An installation: its secrets, its database, who is let in, its web routes."""
+
+
+@admin_group.group("maintenance", cls=LazyGroup, module="admin_routes")
+def maintenance_group() -> None:
+    """Closing the site, and a way in for operators."""
+
+
+@admin_group.group("route", cls=LazyGroup, module="admin_routes")
+def route_group() -> None:
+    """Which side answers which paths: the web shell, or the legacy upstream."""

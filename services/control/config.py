@@ -22,6 +22,7 @@ from oa_platform.config.parsers import (
     Target,
     address,
     choice,
+    http_url,
     integer,
     number,
     path,
@@ -44,6 +45,7 @@ from services.control.api_keys.limits import KeyLimits
 from services.control.audit_log.limits import AuditLogLimits
 from services.control.edge.limits import CallClass, EdgeLimits
 from services.control.mail.domain.address import canonical_email, sender_address
+from services.control.routes.limits import LegacyLimits
 from services.control.sign_in.domain.sign_up import SignUp, SignUpRule
 from services.control.sign_in.limits import SignInLimits
 
@@ -495,6 +497,76 @@ class PeerSettings:
             yield name, f"OA_RUNTIME_GRPC has several addresses; set {name} to the one where workers attach"
 
 
+def folders() -> Parser[Sequence[Path]]:
+    """Folders, separated by commas."""
+
+    def parse(given: str) -> Sequence[Path]:
+        return tuple(path().parse(part.strip()) for part in given.split(","))
+
+    return Parser(parse, "a list of folders like /srv/web/41,/srv/web/40")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebSettings:
+    """What answers web requests: the built-in shell, a legacy upstream, or both."""
+
+    root: Path | None = setting(
+        "OA_WEB_ROOT", path(), None, doc="Folder of the web shell's release. Without it no shell is served."
+    )
+    previous_roots: Sequence[Path] = setting(
+        "OA_WEB_PREVIOUS_ROOTS",
+        folders(),
+        DefaultFrom(lambda _service, _env: (), "none"),
+        doc="Folders of the releases before, the newest first. Pages that are still open get their files from these.",
+    )
+    legacy_url: str | None = setting(
+        "OA_LEGACY_URL",
+        http_url(),
+        None,
+        doc="The legacy side: an HTTP server that answers what route groups leave to it. Without it there is none.",
+    )
+    legacy_max_requests: int = setting(
+        "OA_LEGACY_MAX_REQUESTS",
+        integer(1, 100_000),
+        256,
+        doc="Maximum number of concurrent requests to the legacy side.",
+    )
+    legacy_max_requests_of_network: int = setting(
+        "OA_LEGACY_MAX_REQUESTS_OF_NETWORK",
+        integer(1, 100_000),
+        64,
+        doc="Maximum number of concurrent requests of a network to the legacy side.",
+    )
+    legacy_max_body_bytes: int = setting(
+        "OA_LEGACY_MAX_BODY_BYTES",
+        integer(1024, 1 << 40),
+        32 << 20,
+        doc="Maximum size of a request to the legacy side.",
+    )
+    legacy_connect_timeout_s: float = setting(
+        "OA_LEGACY_CONNECT_TIMEOUT_S",
+        number(0.05, 600),
+        5.0,
+        doc="Maximum time for a connection to the legacy side.",
+    )
+    legacy_idle_timeout_s: float = setting(
+        "OA_LEGACY_IDLE_TIMEOUT_S",
+        number(0.05, 3600),
+        60.0,
+        doc="Maximum time in which nothing comes of a request to the legacy side, or of its answer.",
+    )
+
+    def legacy_limits(self) -> LegacyLimits:
+        """As the proxy takes them."""
+        return LegacyLimits(
+            max_requests=self.legacy_max_requests,
+            max_requests_of_network=self.legacy_max_requests_of_network,
+            max_body_bytes=self.legacy_max_body_bytes,
+            connect_timeout_s=self.legacy_connect_timeout_s,
+            idle_timeout_s=self.legacy_idle_timeout_s,
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class ControlSettings(ServiceSettings):
     """All of control's settings."""
@@ -511,5 +583,6 @@ class ControlSettings(ServiceSettings):
     audit: AuditSettings = group(AuditSettings)
     keys: KeySettings = group(KeySettings)
     peers: PeerSettings = group(PeerSettings)
+    web: WebSettings = group(WebSettings)
     client: GrpcClientSettings = group(GrpcClientSettings)
     database: DatabaseSettings = group(DatabaseSettings)

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp
 
 from oa_base.clock import Clock
 from oa_base.identity import PrincipalKind
@@ -24,6 +27,7 @@ from oa_platform.rpc.server import GrpcServer
 from oa_platform.tls.protection import Protection, edge_protection
 from openagents.control.v1.block_service_pb2_grpc import add_BlockServiceServicer_to_server
 from openagents.control.v1.revocation_service_pb2_grpc import add_RevocationServiceServicer_to_server
+from openagents.control.v1.route_service_pb2_grpc import add_RouteServiceServicer_to_server
 from services.control.api_keys.app.keys import ApiKeys
 from services.control.api_keys.domain import is_api_key_id
 from services.control.api_keys.door import ApiKeyApi
@@ -41,7 +45,7 @@ from services.control.blocks.door import BlockApi
 from services.control.blocks.store import PostgresBlocks
 from services.control.calls.app import Handlers
 from services.control.calls.door import register_all
-from services.control.config import ControlSettings, KeySettings, MailSettings
+from services.control.config import ControlSettings, KeySettings, MailSettings, WebSettings
 from services.control.edge.door.edge import Edge
 from services.control.edge.door.methods import open_methods
 from services.control.edge.door.protocol import Connections, limited_protocol
@@ -65,6 +69,16 @@ from services.control.revocations import store as revocations_store
 from services.control.revocations.app import RevocationFeed
 from services.control.revocations.door import RevocationApi
 from services.control.revocations.limits import RevocationLimits
+from services.control.routes import store as routes_store
+from services.control.routes.app.book import RouteBook
+from services.control.routes.app.canaries import Canaries
+from services.control.routes.app.operators import Operators
+from services.control.routes.domain.groups import Side
+from services.control.routes.door.api import RouteApi
+from services.control.routes.door.front import Front
+from services.control.routes.door.legacy import Legacy
+from services.control.routes.door.maintenance import MaintenanceDoor
+from services.control.routes.limits import RouteLimits
 from services.control.service_accounts.app import ServiceAccounts
 from services.control.service_accounts.door import ServiceAccountApi
 from services.control.service_accounts.store import PostgresServiceAccounts
@@ -84,10 +98,13 @@ from services.control.tokens.door import JwtSigner, JwtVerifier, KeyRing, public
 from services.control.transactions.app import Transactions, keep_sweeping
 from services.control.transactions.store import PostgresTransactions
 from services.control.upstreams.door import GrpcUpstreams
+from services.control.web.app import Releases
+from services.control.web.door import WebShell
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 REVOCATION_LIMITS = RevocationLimits()
 AUDIT_LOG_LIMITS = AuditLogLimits()
+ROUTE_LIMITS = RouteLimits()
 
 
 class Tables:
@@ -107,6 +124,7 @@ class Tables:
         self.rates = PostgresRates(connection)
         self.revocations = revocations_store.PostgresRevocations(connection)
         self.seals = PostgresSeals(connection)
+        self.routes = routes_store.PostgresRoutes(connection)
         self.service_accounts = PostgresServiceAccounts(connection)
         self.sessions = PostgresSessions(connection)
 
@@ -217,7 +235,13 @@ async def start(settings: ControlSettings, process: Process) -> None:
     )
     cases = UseCases(dependencies, settings.sign_in.limits(), settings.audit.limits())
     process.background("mail", cases.delivery.run())
-    process.background("housekeeping", keep_sweeping(*cases.sweeps))
+    operators = Operators(
+        transactions=dependencies.transactions,
+        clock=clock,
+        sides=_sides(settings.web),
+        hmac_key=dependencies.hmac_key,
+    )
+    process.background("housekeeping", keep_sweeping(*cases.sweeps, operators.sweep))
     process.background("audit log", cases.sealer.run())
     process.background("uses of keys", cases.api_keys.uses.keep_writing())
     await cases.revocations.start()
@@ -233,12 +257,61 @@ async def start(settings: ControlSettings, process: Process) -> None:
     register_all(server, handlers, cases.gate)
     server.register(add_RevocationServiceServicer_to_server, RevocationApi(cases.revocations))
     server.register(add_BlockServiceServicer_to_server, BlockApi(cases.blocks))
+    server.register(add_RouteServiceServicer_to_server, RouteApi(operators))
     await process.enter(server)
     limits = settings.edge.limits(settings.calls.rates())
     process.background("audit of refusals", cases.refused.keep_writing())
     edge = Edge(open_methods(), handlers, cases.gate, upstreams, limits, clock, cases.refused, settings.proxies.trusted)
     outside = await process.enter(edge_protection(settings.edge_tls, settings.tls, clock))
-    await process.enter(_http_server(settings, edge, ring, clock, outside))
+    book = await _route_book(settings, process, dependencies)
+    web = await _web(settings, process, dependencies, book)
+    app = edge_app(
+        edge,
+        ring.jwks(),
+        clock,
+        settings.edge.allowed_origins,
+        settings.edge.max_head_bytes,
+        web=web,
+        behind=lambda within: MaintenanceDoor(within, book, clock, dependencies.hmac_key),
+    )
+    await process.enter(_http_server(settings, app, outside))
+
+
+def _sides(web: WebSettings) -> frozenset[Side]:
+    there = {Side.SHELL: web.root, Side.LEGACY: web.legacy_url}
+    return frozenset(side for side, setting in there.items() if setting is not None)
+
+
+async def _route_book(settings: ControlSettings, process: Process, dependencies: Dependencies) -> RouteBook:
+    """What operators decide, followed from now on."""
+    book = RouteBook(dependencies.transactions, dependencies.clock)
+    await book.start()
+    listener = routes_store.listener(settings.database, book, ROUTE_LIMITS.look_interval_s)
+    process.background("routes", book.run())
+    process.background("routes-listener", listener.run())
+    return book
+
+
+async def _web(
+    settings: ControlSettings, process: Process, dependencies: Dependencies, book: RouteBook
+) -> Front | None:
+    """What answers web requests; None where there is nothing."""
+    web = settings.web
+    shell: WebShell | None = None
+    if web.root is not None:
+        releases = Releases(web.root, web.previous_roots)
+        await releases.verify()
+        process.readiness.add("web", releases.check)
+        khala = urlsplit(settings.peers.khala_url)
+        shell = WebShell(releases, f"{khala.scheme}://{khala.netloc}")
+    legacy: Legacy | None = None
+    if web.legacy_url is not None:
+        legacy = await process.enter(Legacy(web.legacy_url, web.legacy_limits(), settings.proxies.trusted))
+    if shell is None and legacy is None:
+        return None
+    canaries = Canaries(dependencies.transactions, dependencies.clock, book, ROUTE_LIMITS.canary_interval_s)
+    process.background("canaries", canaries.run())
+    return Front(book, canaries, shell, legacy)
 
 
 async def _upstreams(settings: ControlSettings, process: Process, issuer: TokenIssuer) -> GrpcUpstreams:
@@ -269,11 +342,8 @@ def _handlers(settings: ControlSettings, cases: UseCases) -> Handlers:
     return {name: handler for api in apis for name, handler in api.handlers().items()}
 
 
-def _http_server(
-    settings: ControlSettings, edge: Edge, ring: KeyRing, clock: Clock, protection: Protection
-) -> HttpServer:
+def _http_server(settings: ControlSettings, app: ASGIApp, protection: Protection) -> HttpServer:
     limits = settings.edge
-    app = edge_app(edge, ring.jwks(), clock, limits.allowed_origins, limits.max_head_bytes)
     connections = Connections(limits.max_connections, limits.max_connections_of_network, settings.proxies.trusted)
     protocol = limited_protocol(limits.max_head_bytes, limits.head_timeout_s, connections)
     return HttpServer(

@@ -28,7 +28,7 @@ from openagents.common.v1 import principal_pb2
 from openagents.control.v1 import claims_pb2
 from openagents.runtime.v1 import worker_service_pb2
 from openagents.sync.v1 import topic_service_pb2
-from tests.fuzz.methods import Target
+from tests.fuzz.methods import Target, all_targets
 
 CALLER = {"control": "khala_gateway", "runtime": "control", "projector": "control", "khala_gateway": "control"}
 """Process -> the service whose token it takes."""
@@ -149,6 +149,15 @@ class Rpc:
     def service(self, process: str, caller: str = "") -> Metadata:
         """The token of a service that may call `process`, or of this one."""
         return ((SERVICE_TOKEN_KEY, self._secrets.service_tokens[caller or CALLER[process]]),)
+
+    async def operate(self, method: str, document: Mapping[str, object]) -> None:
+        """What an operator does at control, for what comes next."""
+        path = f"openagents.control.v1.RouteService/{method}"
+        target = next(one for one in all_targets() if one.path == path)
+        outcome = await self.call(
+            target, [target.request(document).SerializeToString()], self.service("control", "operator")
+        )
+        assert outcome.refusal is None, outcome.refusal
 
     def principal(self, process: str, person: Person) -> tuple[str, str]:
         """The principal token that control would make for this person."""

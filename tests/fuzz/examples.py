@@ -348,6 +348,24 @@ _AUDIT_FILTERS = {
 }
 
 
+async def _set_route(scene: Scene, _: str) -> list[Json]:
+    return [{"group": _ROUTE}]
+
+
+async def _delete_route(scene: Scene, _: str) -> list[Json]:
+    await scene.rpc.operate("SetRoute", {"group": _ROUTE})
+    return [{"name": _ROUTE["name"]}]
+
+
+async def _roll_back_routes(scene: Scene, _: str) -> list[Json]:
+    for _again in range(3):  # the good request is sent more than once
+        await scene.rpc.operate("SetRoute", {"group": _ROUTE})
+    return [{}]
+
+
+_ROUTE: Json = {"name": "fuzz", "prefixes": ["/fuzz"], "percent": 1}
+
+
 def _of(service: str, **examples: Example) -> Mapping[str, Example]:
     return {f"openagents.{service}/{method}": example for method, example in examples.items()}
 
@@ -417,6 +435,17 @@ EXAMPLES: Mapping[str, Example] = {
     **_of("control.v1.BlockService", GetSubject=_block, BlockSubject=_block, UnblockSubject=_block),
     **_of("control.v1.SyncTokenService", MintSyncToken=_mint_sync_token),
     **_of("control.v1.RevocationService", WatchRevocations=_fixed({"after_position": 1})),
+    **_of(
+        "control.v1.RouteService",
+        GetRoutes=_fixed({}),
+        SetRoute=_set_route,
+        DeleteRoute=_delete_route,
+        RollBackRoutes=_roll_back_routes,
+        StartCanary=_fixed({"group": "fuzz", "hold_ms": 1, "min_requests": 1}),
+        StartMaintenance=_fixed({"notice": "n", "retry_after_ms": 1}),
+        EndMaintenance=_fixed({}),
+        CreateBypass=_fixed({"ttl_ms": 1}),
+    ),
     **_of(
         "runtime.v1.RunService",
         CreateRun=_create_run,

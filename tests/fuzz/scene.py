@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc.aio
+import httpx
 from google.protobuf.json_format import ParseDict
 
 from oa_platform.auth.authenticator import AUTHORIZATION_KEY
@@ -156,6 +157,13 @@ class Scene:
             }
 
     # ------------------------------------------------------------------------------------------------- people
+
+    async def opened(self) -> None:
+        """Open the site again, and wait until the edge knows."""
+        await self.rpc.operate("EndMaintenance", {})
+        async with asyncio.timeout(_WAIT_S), httpx.AsyncClient(trust_env=False) as http:
+            while (await http.get(self.stack.urls["control"])).status_code == httpx.codes.SERVICE_UNAVAILABLE:
+                await asyncio.sleep(0.01)
 
     async def challenge(self, name: str) -> tuple[str, str, str]:
         """A sign-in that has begun: challenge, code, device."""

@@ -12,6 +12,7 @@ from apps.cli.settings import load_settings
 from oa_base.refusal import Refusal
 from oa_client.core.models import JsonDocument
 from oa_client.core.wire import document
+from oa_client.cpython.operators import RouteOperators
 from oa_localstack.installation.secrets import load_or_create
 from oa_platform.config.callers import OPERATOR
 from oa_platform.config.loading import group, load, peer_port, setting
@@ -28,10 +29,13 @@ TIMEOUT_S = 30.0
 
 @dataclass(frozen=True, kw_only=True)
 class OperatorSettings:
-    """What `oa admin user` reads."""
+    """What `oa admin user`, `oa admin route` and `oa admin maintenance` read."""
 
     control: Target = setting(
-        "OA_CONTROL_GRPC", target(), peer_port("control_grpc"), doc="Control's internal port, for `oa admin user`."
+        "OA_CONTROL_GRPC",
+        target(),
+        peer_port("control_grpc"),
+        doc="Control's internal port, for `oa admin user`, `route` and `maintenance`.",
     )
     token: Secret | None = setting(
         "OA_OPERATOR_TOKEN",
@@ -105,14 +109,27 @@ def _subject(message: pb.Subject) -> Subject:
 
 @asynccontextmanager
 async def open_operator(env: Mapping[str, str]) -> AsyncIterator[Operator]:
-    """The operator's way to control. Raises Refusal(invalid_setting)."""
+    """Who is let in. Raises Refusal(invalid_setting)."""
+    async with _operator_channel(env) as channel:
+        yield Operator(channel)
+
+
+@asynccontextmanager
+async def open_routes(env: Mapping[str, str]) -> AsyncIterator[RouteOperators]:
+    """Web routes, and maintenance. Raises Refusal(invalid_setting)."""
+    async with _operator_channel(env) as channel:
+        yield RouteOperators(channel)
+
+
+@asynccontextmanager
+async def _operator_channel(env: Mapping[str, str]) -> AsyncIterator[grpc.aio.Channel]:
     settings = load(OperatorSettings, env)
     token = settings.token or _of_local_stack(env)
     async with (
         service_protection(settings.tls, SystemClock()) as protection,
         open_channel(settings.control, settings.client, token, protection) as channel,
     ):
-        yield Operator(channel)
+        yield channel
 
 
 def _of_local_stack(env: Mapping[str, str]) -> Secret:

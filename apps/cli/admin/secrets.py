@@ -31,7 +31,7 @@ DATABASE_MANIFEST = "database-secrets.json"
 POSTGRES_SECRET = "openagents-postgres"
 """The superuser's password, for those who run PostgreSQL themselves: deploy/compose does."""
 OPERATOR_SECRET = f"openagents-{OPERATOR}"
-"""The operator's token, for those who run `oa admin user`."""
+"""The operator's token, for those who run `oa admin user`, `route` and `maintenance`. No pod has it."""
 _CALLERS = "openagents-callers-of-"
 _TOKEN_BYTES = 32
 _PLACE = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?")
@@ -56,8 +56,8 @@ def new_secrets(database: str) -> dict[str, dict[str, str]]:
     passwords = {role: secrets.token_urlsafe(_TOKEN_BYTES) for role in ROLES}
     roles = {plane.service: plane.role for plane in PLANES}
     made: dict[str, dict[str, str]] = {}
-    for service, token in tokens.items():
-        own = made[f"openagents-{_label(service)}"] = {"service-token": token}
+    for service in SERVICES:
+        own = made[f"openagents-{_label(service)}"] = {"service-token": tokens[service]}
         if service in roles:
             own["database-url"] = _dsn(roles[service], passwords, database)
         if service in SERVICES:
@@ -69,6 +69,7 @@ def new_secrets(database: str) -> dict[str, dict[str, str]]:
     made["openagents-runtime"]["receipt-key.pem"] = dump_key(generate_key())
     made["openagents-migrate"] = {"database-url": _dsn(OWNER, passwords, database)}
     made |= {role_secret(role): {"username": role, "password": password} for role, password in passwords.items()}
+    made[OPERATOR_SECRET] = {"service-token": tokens[OPERATOR]}
     made[POSTGRES_SECRET] = {"superuser-password": secrets.token_urlsafe(_TOKEN_BYTES)}
     return made
 

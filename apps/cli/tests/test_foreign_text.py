@@ -116,6 +116,14 @@ COMMANDS: dict[str, Sequence[str]] = {
     "worker start": ("--adapter", "exec", "--name", WORD),
 }
 ADMIN_COMMANDS: dict[str, Sequence[str]] = {
+    "admin maintenance bypass": ("--for", "1h"),
+    "admin maintenance off": (),
+    "admin maintenance on": ("--notice", WORD),
+    "admin route canary": (WORD,),
+    "admin route delete": (WORD,),
+    "admin route list": (),
+    "admin route rollback": (),
+    "admin route set": ("--prefix", WORD, WORD),
     "admin database prepare": (HOSTILE_FILE,),
     "admin database sql": (),
     "admin migrate plan": (),
@@ -224,7 +232,7 @@ def test_every_command_is_here() -> None:
 
 @pytest.mark.parametrize("command", ADMIN_COMMANDS)
 def test_what_admin_says(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OA_ADMIN_DATABASE_URL", "OA_MIGRATE_DATABASE_URL"):
+    for name in ("OA_ADMIN_DATABASE_URL", "OA_MIGRATE_DATABASE_URL", "OA_CONTROL_GRPC", "OA_OPERATOR_TOKEN"):
         monkeypatch.setenv(name, WORD)
     out, err = screens(monkeypatch, terminal=True)
     folder = os.fsdecode(os.fsencode(tmp_path) + b"/" + FILE_NAME)

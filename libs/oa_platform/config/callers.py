@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from oa_platform.config.shared import token_hash
 
 OPERATOR = "operator"
-"""Whoever runs the installation: calls control with a token of its own (`oa admin user`)."""
+"""Whoever runs the installation, with `oa admin`: people who share one token. No service."""
 ACCEPTED = {
     "control": ("khala_gateway", "runtime", OPERATOR),
     "runtime": ("control", "projector", "khala_gateway"),
@@ -17,7 +17,7 @@ ACCEPTED = {
 """Who may call whom: service -> those whose token it takes."""
 SERVICES = tuple(ACCEPTED)
 CALLERS = (*SERVICES, OPERATOR)
-"""All who have a token."""
+"""All who have a token to call with."""
 
 
 def accepted_services(service: str, tokens: Mapping[str, str]) -> str:

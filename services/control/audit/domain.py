@@ -42,6 +42,15 @@ class Action(StrEnum):
     UNBLOCKED = "subject.unblocked"
     CREDENTIALS_REFUSED = "credentials.refused"  # a row for many
     CALL_DENIED = "call.denied"
+    ROUTE_SET = "route.set"
+    ROUTE_DELETED = "route.deleted"
+    ROUTES_ROLLED_BACK = "route.rolled_back"
+    CANARY_STARTED = "canary.started"
+    CANARY_FINISHED = "canary.finished"
+    CANARY_ROLLED_BACK = "canary.rolled_back"
+    MAINTENANCE_STARTED = "maintenance.started"
+    MAINTENANCE_ENDED = "maintenance.ended"
+    BYPASS_MADE = "maintenance.bypass_made"
 
 
 @dataclass(frozen=True, slots=True)

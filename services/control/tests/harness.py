@@ -37,6 +37,7 @@ from services.control.wiring import start
 LOOPBACK = "127.0.0.1"
 CONTROL_TOKEN = "control's token to others, for tests"
 GATEWAY_TOKEN = "the gateway's token, for tests"
+OPERATOR_TOKEN = "the operators' token, for tests"
 HMAC_KEY = "0123456789abcdef0123456789abcdef"
 
 
@@ -184,7 +185,8 @@ async def running_control(
     environment = {
         "OA_PORT_BASE": str(base),
         "OA_SERVICE_TOKEN": CONTROL_TOKEN,
-        "OA_ACCEPTED_SERVICES": f"control={token_hash(CONTROL_TOKEN)},khala_gateway={token_hash(GATEWAY_TOKEN)}",
+        "OA_ACCEPTED_SERVICES": f"control={token_hash(CONTROL_TOKEN)},khala_gateway={token_hash(GATEWAY_TOKEN)},"
+        f"operator={token_hash(OPERATOR_TOKEN)}",
         "OA_DATABASE_URL": database.control,
         **ON_FAST,
         "OA_SIGNING_KEY": dump_key(key),

@@ -129,6 +129,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The message is packed in a way that the edge does not unpack; the metadata says
     which it does (supported).
     """
+    REASON_IN_MAINTENANCE: _Reason.ValueType  # 40
+    """The site is closed for maintenance; nothing was done."""
+    REASON_UNSUPPORTED_UPGRADE: _Reason.ValueType  # 41
+    """The connection can't be turned into one of another protocol here."""
     REASON_MISSING_AUTHORIZATION: _Reason.ValueType  # 100
     """No token was given."""
     REASON_INVALID_AUTHORIZATION_SCHEME: _Reason.ValueType  # 101
@@ -354,6 +358,10 @@ REASON_UNSUPPORTED_ENCODING: Reason.ValueType  # 22
 """The message is packed in a way that the edge does not unpack; the metadata says
 which it does (supported).
 """
+REASON_IN_MAINTENANCE: Reason.ValueType  # 40
+"""The site is closed for maintenance; nothing was done."""
+REASON_UNSUPPORTED_UPGRADE: Reason.ValueType  # 41
+"""The connection can't be turned into one of another protocol here."""
 REASON_MISSING_AUTHORIZATION: Reason.ValueType  # 100
 """No token was given."""
 REASON_INVALID_AUTHORIZATION_SCHEME: Reason.ValueType  # 101

@@ -123,6 +123,12 @@ class Reason(betterproto.Enum):
      which it does (supported).
     """
 
+    IN_MAINTENANCE = 40
+    """The site is closed for maintenance; nothing was done."""
+
+    UNSUPPORTED_UPGRADE = 41
+    """The connection can't be turned into one of another protocol here."""
+
     MISSING_AUTHORIZATION = 100
     """No token was given."""
 

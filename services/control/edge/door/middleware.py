@@ -20,6 +20,7 @@ from oa_platform.telemetry.context import REQUEST_ID_KEY, adopt_request_id
 from oa_platform.telemetry.tracing import start_server_span
 from services.control.edge.domain import is_same_origin
 from services.control.edge.door.errors import error_body, error_headers
+from services.control.routes.domain.requests import FOREIGN
 
 _log = structlog.get_logger(__name__)
 _PREFLIGHT_MAX_AGE_S = 600
@@ -41,7 +42,7 @@ SECURITY_HEADERS: Mapping[str, str] = {
     "cross-origin-resource-policy": "same-origin",
     "strict-transport-security": "max-age=31536000; includeSubDomains",
 }
-"""On every answer. Browsers ignore the last over plain HTTP, and heed it behind a TLS proxy."""
+"""On every answer of our own. Browsers ignore the last over plain HTTP, and heed it behind a TLS proxy."""
 
 
 class AroundRequests:
@@ -126,9 +127,10 @@ class _Exchange:
             self._status = message["status"]
             headers = MutableHeaders(scope=message)
             headers[REQUEST_ID_KEY] = self._request_id
-            for name, value in SECURITY_HEADERS.items():
-                headers.setdefault(name, value)
-            headers.setdefault("cache-control", "no-store")
+            if not self._scope["state"].get(FOREIGN):
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+                headers.setdefault("cache-control", "no-store")
             if self._origin is not None and self._origin_allowed:
                 headers["access-control-allow-origin"] = self._origin
                 headers["access-control-expose-headers"] = _EXPOSED_HEADERS

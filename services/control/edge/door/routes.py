@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -18,22 +18,36 @@ from services.control.edge.door.edge import Edge
 from services.control.edge.door.middleware import AroundRequests
 from services.control.edge.door.openapi import OPENAPI_PATH, openapi
 
+_METHODS = b"/openagents."
+"""What the path of a method begins with."""
 JWKS_MAX_AGE_S = 300
 """How long a key set may be kept: a new key is published at least this long before it signs."""
 
 
 def edge_app(
-    edge: Edge, jwks: Mapping[str, object], clock: Clock, allowed_origins: Collection[str], max_head_bytes: int
+    edge: Edge,
+    jwks: Mapping[str, object],
+    clock: Clock,
+    allowed_origins: Collection[str],
+    max_head_bytes: int,
+    *,
+    web: ASGIApp | None = None,
+    behind: Callable[[ASGIApp], ASGIApp] = lambda app: app,
 ) -> ASGIApp:
-    """The application, with everything that stands around its requests."""
-    return AroundRequests(_Routes(edge, jwks, clock), allowed_origins, max_head_bytes)
+    """The application, with everything that stands around its requests.
+
+    `web` gets what is neither a document nor a method; without it that is an unknown method. `behind` puts a door
+    before all of it.
+    """
+    return AroundRequests(behind(_Routes(edge, jwks, clock, web)), allowed_origins, max_head_bytes)
 
 
 class _Routes:
-    """Two documents, and the methods. Raises Refusal, which the middleware answers."""
+    """Two documents, the methods, and the web. Raises Refusal, which the middleware answers."""
 
-    def __init__(self, edge: Edge, jwks: Mapping[str, object], clock: Clock) -> None:
+    def __init__(self, edge: Edge, jwks: Mapping[str, object], clock: Clock, web: ASGIApp | None) -> None:
         self._edge = edge
+        self._web = web
         self._clock = clock
         self._documents = {
             JWKS_PATH.encode(): _Document("jwks", "application/jwk-set+json", _as_json(jwks)),
@@ -43,6 +57,9 @@ class _Routes:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         document = self._documents.get(scope["raw_path"])
+        if self._web is not None and document is None and not scope["raw_path"].startswith(_METHODS):
+            await self._web(scope, receive, send)
+            return
         answer = self._read(request, document) if document else await self._edge.serve(request)
         await answer(scope, receive, send)
 

@@ -1,0 +1,141 @@
+"""`oa admin route …` and `oa admin maintenance …`: which side answers web requests, and whether the site is open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import click
+
+from apps.cli.admin.operator import open_routes
+from apps.cli.exits import Exit
+from apps.cli.program import Cli, command, maintenance_group, route_group
+from apps.cli.times import DURATION
+from oa_client.core.schedules import milliseconds
+from oa_client.cpython.operators import Canary, RouteGroup, Routes
+
+
+@route_group.command("list", epilog="Example: oa admin route list")
+@command
+async def list_routes(cli: Cli) -> Exit:
+    """Show the groups with their canaries, and whether the site is open."""
+    async with open_routes(cli.env) as at:
+        found = await at.read()
+    cli.output.document(found.document)
+    _table(cli, found)
+    if found.maintenance_notice is not None:
+        cli.output.say(f"The site is closed: {found.maintenance_notice}", "yellow")
+    return Exit.OK
+
+
+@route_group.command("set", epilog="Example: oa admin route set app --prefix /app --percent 10")
+@click.option("--prefix", "prefixes", multiple=True, required=True, metavar="PATH", help="A path with all below it.")
+@click.option("--pin", type=click.Choice(["shell", "legacy"]), default=None, help="The side for everybody.")
+@click.option("--percent", type=click.IntRange(0, 100), default=0, show_default=True, help="Share of the shell.")
+@click.argument("name")
+@command
+async def set_route(cli: Cli, name: str, prefixes: Sequence[str], pin: str | None, percent: int) -> Exit:
+    """Put a group in the place of the one with its name, or add it. A canary of it ends."""
+    async with open_routes(cli.env) as at:
+        version = await at.set(RouteGroup(name, prefixes, pin or "", percent))
+    return _changed(cli, version)
+
+
+@route_group.command("delete", epilog="Example: oa admin route delete app")
+@click.argument("name")
+@command
+async def delete_route(cli: Cli, name: str) -> Exit:
+    """Take a group away: its paths are answered as if it had never been."""
+    async with open_routes(cli.env) as at:
+        version = await at.delete(name)
+    return _changed(cli, version)
+
+
+@route_group.command("rollback", epilog="Example: oa admin route rollback")
+@command
+async def roll_back(cli: Cli) -> Exit:
+    """Take back the last change to the groups; a canary goes back whole. Again: the change before that."""
+    async with open_routes(cli.env) as at:
+        found = await at.roll_back()
+    cli.output.document(found.document)
+    cli.output.say(f"Version {found.version} is what was before the last change.")
+    _table(cli, found)
+    return Exit.OK
+
+
+@route_group.command("canary", epilog="Example: oa admin route canary app --hold 10m")
+@click.option("--hold", type=DURATION, default=None, metavar="5m", help="Shortest time of a step.")
+@click.option(
+    "--min-requests", type=click.IntRange(1, 1_000_000), default=None, help="Fewest requests of each side in a step."
+)
+@click.argument("name")
+@command
+async def canary(cli: Cli, name: str, hold: timedelta | None, min_requests: int | None) -> Exit:
+    """Move a group to the shell in steps, for as long as the shell answers as well as the legacy side."""
+    hold_ms = milliseconds(hold) if hold is not None else 0
+    async with open_routes(cli.env) as at:
+        canary_id = await at.start_canary(name, hold_ms, min_requests or 0)
+    cli.output.document({"canary": canary_id})
+    cli.output.say("The canary has begun. It goes back by itself; by hand: oa admin route rollback")
+    return Exit.OK
+
+
+@maintenance_group.command("on", epilog="Example: oa admin maintenance on --retry-after 30m")
+@click.option("--notice", default="", metavar="TEXT", help="What people are told.")
+@click.option("--retry-after", type=DURATION, default=None, metavar="5m", help="When they should try again.")
+@command
+async def maintenance_on(cli: Cli, notice: str, retry_after: timedelta | None) -> Exit:
+    """Close the site for everybody but operators with a bypass; once it is closed, change what is said."""
+    async with open_routes(cli.env) as at:
+        await at.start_maintenance(notice, milliseconds(retry_after) if retry_after is not None else 0)
+    cli.output.document({"maintenance": True})
+    cli.output.say("The site is closed. A way in: oa admin maintenance bypass. Open it: oa admin maintenance off")
+    return Exit.OK
+
+
+@maintenance_group.command("off", epilog="Example: oa admin maintenance off")
+@command
+async def maintenance_off(cli: Cli) -> Exit:
+    """Open the site. Every bypass ends."""
+    async with open_routes(cli.env) as at:
+        await at.end_maintenance()
+    cli.output.document({"maintenance": False})
+    cli.output.say("The site is open.")
+    return Exit.OK
+
+
+@maintenance_group.command("bypass", epilog="Example: oa admin maintenance bypass --for 2h")
+@click.option("--for", "ttl", type=DURATION, default=None, metavar="1h", help="How long it is good.")
+@command
+async def bypass(cli: Cli, ttl: timedelta | None) -> Exit:
+    """Print a signed way into the closed site. It is a secret, good for one maintenance: this one or the next."""
+    async with open_routes(cli.env) as at:
+        text, expires_at = await at.create_bypass(milliseconds(ttl) if ttl is not None else 0)
+    cli.output.document({"bypass": text, "expires_at": expires_at})
+    cli.output.say(text)
+    cli.output.note("Send it as the header x-oa-bypass, or open a page with ?oa-bypass= and it behind.")
+    return Exit.OK
+
+
+def _changed(cli: Cli, version: int) -> Exit:
+    cli.output.document({"version": version})
+    cli.output.say(f"Version {version} counts on every replica within seconds. Back: oa admin route rollback")
+    return Exit.OK
+
+
+def _table(cli: Cli, found: Routes) -> None:
+    if not found.groups:
+        cli.output.note("No groups. Make one: oa admin route set app --prefix /app --percent 10")
+        return
+    canaries = {one.group: one for one in found.canaries}
+    rows = [
+        [one.name, " ".join(one.prefixes), one.pinned or f"{one.percent} % shell", _state(canaries.get(one.name))]
+        for one in found.groups
+    ]
+    cli.output.table(["group", "paths", "side", "canary"], rows)
+
+
+def _state(canary: Canary | None) -> str:
+    if canary is None:
+        return ""
+    return f"at {canary.percent} %" if not canary.outcome else " ".join(filter(None, (canary.outcome, canary.reason)))

@@ -1,0 +1,1 @@
+"""Which side answers a web request: the split, its canaries, and maintenance."""

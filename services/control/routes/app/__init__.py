@@ -1,0 +1,1 @@
+"""What operators decide, how replicas follow it, and who runs canaries."""

@@ -1,0 +1,71 @@
+"""What operators have decided, as this replica knows it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from oa_base.clock import Clock
+from oa_base.refusal import Refusal
+from services.control.routes import metrics
+from services.control.routes.app.tables import Decided, Routed
+from services.control.transactions.app import Transactions
+
+_RETRY_S = 0.5
+_log = structlog.get_logger(__name__)
+
+
+class RouteBook:
+    """Follows the database: `start` first, then `run` until cancelled.
+
+    Word of a change comes by notification and by looking; what counts is read from the tables, all of it. While the
+    database is away, what was known last holds.
+    """
+
+    def __init__(self, transactions: Transactions[Routed], clock: Clock) -> None:
+        self._transactions = transactions
+        self._clock = clock
+        self._word = asyncio.Event()
+        self._decided: Decided | None = None
+
+    async def start(self) -> None:
+        """Read what is decided now. Raises Refusal `unavailable`."""
+        await self._read()
+
+    @property
+    def decided(self) -> Decided:
+        """Everything that is known."""
+        if self._decided is None:
+            raise RuntimeError("the book was not started")
+        return self._decided
+
+    def word(self) -> None:
+        """Something may have changed."""
+        self._word.set()
+
+    def looked(self, change: int) -> None:
+        """The database was asked how many changes there were."""
+        metrics.LOOKED.set(self._clock.time())
+        if change != self.decided.change:
+            self._word.set()
+
+    async def run(self) -> None:
+        """Read what has changed, until cancelled."""
+        while True:
+            await self._word.wait()
+            self._word.clear()
+            try:
+                await self._read()
+            except Refusal as refusal:
+                _log.warning("routes_not_read", reason=refusal.reason)
+                await asyncio.sleep(_RETRY_S)
+                self._word.set()
+
+    async def _read(self) -> None:
+        async with self._transactions.autocommit() as tx:
+            self._decided = await tx.routes.decided()
+        metrics.VERSION.set(self._decided.version)
+        metrics.MAINTENANCE.set(self._decided.maintenance is not None)
+        metrics.CANARIES.set(len(self._decided.canaries))
+        metrics.LOOKED.set(self._clock.time())

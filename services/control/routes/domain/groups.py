@@ -1,0 +1,114 @@
+"""Route groups: which paths belong together, and which side answers a person."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from urllib.parse import unquote_to_bytes
+
+from oa_base.refusal import Refusal
+from services.control.routes.limits import MAX_GROUPS
+
+_SHARES = 10_000
+_SHARES_PER_PERCENT = _SHARES // 100
+_DOTS = frozenset({b".", b".."})
+
+
+class Side(StrEnum):
+    """Who answers."""
+
+    SHELL = "shell"
+    LEGACY = "legacy"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Paths that move together. `pinned`: the side for everybody; None: `percent` of the people get the shell."""
+
+    name: str
+    prefixes: Sequence[str]
+    pinned: Side | None
+    percent: int
+
+    def side_for(self, person: str, choice: Side | None) -> Side:
+        """The side for who has this cohort id, and may have chosen one."""
+        if self.pinned is not None:
+            return self.pinned
+        if choice is not None:
+            return choice
+        return Side.SHELL if _share(self.name, person) < self.percent * _SHARES_PER_PERCENT else Side.LEGACY
+
+
+class Groups:
+    """All groups of a version."""
+
+    def __init__(self, groups: Iterable[Group] = ()) -> None:
+        self._by_name: Mapping[str, Group] = {group.name: group for group in sorted(groups, key=lambda one: one.name)}
+        self._by_prefix = {_trimmed(prefix): group for group in self for prefix in group.prefixes}
+
+    def __iter__(self) -> Iterator[Group]:
+        return iter(self._by_name.values())
+
+    def get(self, name: str) -> Group | None:
+        """The group with a name."""
+        return self._by_name.get(name)
+
+    def of_path(self, path: str) -> Group | None:
+        """The group with the longest prefix of whole segments."""
+        path = _trimmed(path)
+        while True:
+            group = self._by_prefix.get(path)
+            if group is not None or not path:
+                return group
+            path = path.rpartition("/")[0]
+
+    def with_group(self, group: Group) -> Groups:
+        """With this one, in the place of another one of its name. Raises Refusal `invalid_value`, `limit_reached`."""
+        others = [one for one in self if one.name != group.name]
+        if len(others) >= MAX_GROUPS:
+            raise Refusal("limit_reached", f"there are {MAX_GROUPS} groups already; delete one first", field="group")
+        taken = {_trimmed(prefix): one.name for one in others for prefix in one.prefixes}
+        own: set[str] = set()
+        for index, prefix in enumerate(map(_trimmed, group.prefixes)):
+            if prefix in own or prefix in taken:
+                owner = taken.get(prefix, group.name)
+                message = f"this prefix stands in the group {owner} already; give each path to one group"
+                raise Refusal("invalid_value", message, field=f"group.prefixes[{index}]")
+            own.add(prefix)
+        return Groups([*others, group])
+
+    def without(self, name: str) -> Groups:
+        """Without this one. Raises Refusal `not_found`."""
+        if name not in self._by_name:
+            raise no_group("name")
+        return Groups(one for one in self if one.name != name)
+
+    def at_percent(self, name: str, percent: int) -> Groups:
+        """With this share of the shell in one group."""
+        return Groups(replace(one, percent=percent) if one.name == name else one for one in self)
+
+
+def no_group(field: str) -> Refusal:
+    """There is no group with the name in `field`."""
+    return Refusal("not_found", "there is no such group; oa admin route list shows those there are", field=field)
+
+
+def checked_path(raw_path: bytes) -> str:
+    """The path that decides, with escapes undone. Raises Refusal `invalid_value` for one that two readers could take
+    for two different things: with a dot segment, a backslash, or a control character."""
+    path = unquote_to_bytes(raw_path)
+    if _DOTS & set(path.split(b"/")) or b"\\" in path or any(byte < 0x20 for byte in path):
+        message = "the path has a dot segment, a backslash or a control character; ask for a plain one"
+        raise Refusal("invalid_value", message, field="path")
+    return path.decode("utf-8", "replace")
+
+
+def _trimmed(path: str) -> str:
+    return path.rstrip("/")
+
+
+def _share(group: str, person: str) -> int:
+    digest = hashlib.sha256(f"{group}/{person}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") % _SHARES

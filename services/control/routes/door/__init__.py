@@ -1,0 +1,1 @@
+"""Web requests in, and what operators call."""

@@ -1,0 +1,195 @@
+"""The legacy upstream: a reverse proxy that passes requests and answers on as they come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import httpx
+import structlog
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from oa_base.refusal import Refusal
+from oa_platform.config.parsers import IpNetwork
+from oa_platform.http.proxies import client_network, is_within
+from oa_platform.telemetry.context import REQUEST_ID_KEY, current_request_id
+from services.control.routes.domain.requests import BYPASS_HEADER, CHOICE_HEADER, FOREIGN, without_our_cookies
+from services.control.routes.limits import LegacyLimits
+
+_log = structlog.get_logger(__name__)
+_OVERLOADED_RETRY_MS = 500
+_KEEP_ALIVE_S = 20.0
+_HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+_FORWARDED = frozenset({"forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"})
+_OURS = frozenset({BYPASS_HEADER, CHOICE_HEADER, REQUEST_ID_KEY, "cookie", "expect"})
+_ANSWERED_HERE = frozenset({"date", "server"})
+_BODILESS = frozenset({204, 304})
+
+Headers = list[tuple[str, str]]
+
+
+class Legacy:
+    """An ASGI application. Use as an async context manager.
+
+    The upstream sees the Host that the client asked for, and in X-Forwarded-For, -Host and -Proto the way here; what
+    those said before counts only from trusted proxies.
+    """
+
+    def __init__(self, url: str, limits: LegacyLimits, trusted: Sequence[IpNetwork]) -> None:
+        self._url = httpx.URL(url)
+        self._limits = limits
+        self._trusted = trusted
+        pool = httpx.Limits(max_connections=limits.max_requests, keepalive_expiry=_KEEP_ALIVE_S)
+        # The transport itself: a client would keep one person's cookies for the next one.
+        self._transport = httpx.AsyncHTTPTransport(limits=pool, trust_env=False)
+        self._requests: Counter[str] = Counter()
+
+    async def __aenter__(self) -> Legacy:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._transport.aclose()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        if "websocket" in request.headers.get("upgrade", "").lower():
+            message = "no WebSocket goes through here; the legacy side has to take it at an address of its own"
+            raise Refusal("unsupported_upgrade", message, field="upgrade")
+        with self._room(request):
+            answer = await self._answer(request)
+            try:
+                setattr(request.state, FOREIGN, True)
+                await _passed_on(answer)(scope, receive, send)
+            finally:
+                await answer.aclose()
+
+    @contextmanager
+    def _room(self, request: Request) -> Iterator[None]:
+        """One of the requests that may go on at a time, of all and of one network. Raises Refusal `overloaded`."""
+        peer = request.client.host if request.client else ""
+        network = client_network(peer, ",".join(request.headers.getlist("x-forwarded-for")), self._trusted)
+        for count, maximum, whose in (
+            (self._requests.total(), self._limits.max_requests, "the legacy side has"),
+            (self._requests[network], self._limits.max_requests_of_network, "your network has"),
+        ):
+            if count >= maximum:
+                message = f"{whose} {count} requests going on; try again"
+                raise Refusal("overloaded", message, retry_after_ms=_OVERLOADED_RETRY_MS)
+        self._requests[network] += 1
+        try:
+            yield
+        finally:
+            self._requests[network] -= 1
+            if not self._requests[network]:
+                del self._requests[network]
+
+    async def _answer(self, request: Request) -> httpx.Response:
+        """The head of the upstream's answer. Raises Refusal `unavailable`, `deadline_exceeded`, `cancelled`,
+        `request_too_large`."""
+        idle_s = self._limits.idle_timeout_s
+        timeout = httpx.Timeout(idle_s, connect=self._limits.connect_timeout_s, pool=self._limits.connect_timeout_s)
+        scope = request.scope
+        raw_path = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
+        outgoing = httpx.Request(
+            request.method,
+            self._url.copy_with(raw_path=raw_path),
+            headers=self._headers(request),
+            content=self._body(request) if _has_body(request) else None,
+            extensions={"timeout": timeout.as_dict()},
+        )
+        try:
+            return await self._transport.handle_async_request(outgoing)
+        except httpx.TimeoutException:
+            message = "the legacy side did not answer in time, and may have done what was asked; look before you retry"
+            raise Refusal("deadline_exceeded", message) from None
+        except ClientDisconnect:
+            raise Refusal("cancelled", "the client went away") from None
+        except httpx.TransportError as error:
+            _log.warning("legacy_unreachable", error=type(error).__name__)
+            raise Refusal("unavailable", "the legacy side can't be reached now; try again") from None
+
+    async def _body(self, request: Request) -> AsyncIterator[bytes]:
+        size = 0
+        chunks = request.stream()
+        while True:
+            try:
+                async with asyncio.timeout(self._limits.idle_timeout_s):
+                    chunk = await anext(chunks)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                raise Refusal("deadline_exceeded", "the body came too slowly; send it sooner") from None
+            size += len(chunk)
+            if size > self._limits.max_body_bytes:
+                message = f"the request has more than {self._limits.max_body_bytes} bytes; send a smaller one"
+                raise Refusal("request_too_large", message)
+            if chunk:
+                yield chunk
+
+    def _headers(self, request: Request) -> Headers:
+        raw = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw]
+        headers = _end_to_end(raw, _OURS | _FORWARDED)
+        cookies = without_our_cookies("; ".join(request.headers.getlist("cookie")))
+        if cookies:
+            headers.append(("cookie", cookies))
+        return [*headers, *self._way(request), (REQUEST_ID_KEY, current_request_id())]
+
+    def _way(self, request: Request) -> Headers:
+        peer = request.client.host if request.client else ""
+        given = request.headers if is_within(peer, self._trusted) else {}
+        chain = ", ".join(part for part in (given.get("x-forwarded-for", ""), peer) if part)
+        return [
+            ("x-forwarded-for", chain),
+            ("x-forwarded-host", given.get("x-forwarded-host") or request.headers.get("host", "")),
+            ("x-forwarded-proto", given.get("x-forwarded-proto") or request.scope["scheme"]),
+        ]
+
+
+def _has_body(request: Request) -> bool:
+    return "transfer-encoding" in request.headers or request.headers.get("content-length", "0") != "0"
+
+
+def _end_to_end(headers: Iterable[tuple[str, str]], without: frozenset[str]) -> Headers:
+    """Those that are not for this one connection alone (RFC 9110, 7.6.1), and in none of `without`."""
+    headers = list(headers)
+    named = {
+        token.strip().lower() for name, value in headers if name.lower() == "connection" for token in value.split(",")
+    }
+    return [(name, value) for name, value in headers if name.lower() not in _HOP_BY_HOP | named | without]
+
+
+def _passed_on(answer: httpx.Response) -> StreamingResponse:
+    """The upstream's answer, byte by byte as it packed it; it ends when either side ends."""
+    without = _ANSWERED_HERE | ({"content-length"} if answer.status_code in _BODILESS else set())
+    response = StreamingResponse(_content(answer), answer.status_code)
+    response.raw_headers = [
+        (name.lower().encode("latin-1"), value.encode("latin-1"))
+        for name, value in _end_to_end(answer.headers.multi_items(), without)
+    ]
+    return response
+
+
+async def _content(answer: httpx.Response) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in answer.aiter_raw():
+            yield chunk
+    except httpx.TransportError as error:
+        # The head is out: that it was cut off is all that can be said now.
+        _log.warning("legacy_broke_off", error=type(error).__name__)
+        raise Refusal("unavailable", "the legacy side broke off; try again") from None

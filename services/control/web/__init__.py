@@ -1,0 +1,1 @@
+"""The built-in web shell: files of a release, exactly as its manifest says."""

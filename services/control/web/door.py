@@ -1,0 +1,83 @@
+"""The web shell over HTTP."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import unquote
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from oa_base.refusal import Refusal
+from services.control.web.app import Release, Releases
+from services.control.web.domain import (
+    File,
+    asked_for,
+    cache_control,
+    content_security_policy,
+    has_packings,
+    is_unchanged,
+    media_type,
+    packing_for,
+)
+
+
+class WebShell:
+    """An ASGI application. `connects_to`: the origin of Khala, for the pages' policy."""
+
+    def __init__(self, releases: Releases, connects_to: str) -> None:
+        self._releases = releases
+        self._policy = content_security_policy(connects_to)
+
+    def keeps(self, path: str) -> bool:
+        """Whether it has a content-named file here, of this release or one before."""
+        return self._releases.keeping(path.removeprefix("/")) is not None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._answer(Request(scope))(scope, receive, send)
+
+    def _answer(self, request: Request) -> Response:
+        if request.method not in ("GET", "HEAD"):
+            message = "the web shell has files only; use GET"
+            raise Refusal("method_not_allowed", message, metadata={"allow": "GET, HEAD"})
+        release, file = self._found(request)
+        coding, sent = packing_for(request.headers.get("accept-encoding", ""), file, release.files)
+        headers = {
+            "cache-control": cache_control(file.name),
+            "content-security-policy": self._policy,
+            "content-type": media_type(file.name),
+            "etag": sent.etag,
+        }
+        if has_packings(file, release.files):
+            headers["vary"] = "accept-encoding"
+        if is_unchanged(request.headers.get("if-none-match", ""), sent.etag):
+            return Response(status_code=304, headers=headers)
+        if coding != "identity":
+            headers["content-encoding"] = coding
+        path = release.folder / sent.name
+        return FileResponse(path, headers=headers, stat_result=_looked_at(path, sent))
+
+    def _found(self, request: Request) -> tuple[Release, File]:
+        path = unquote(request.scope["raw_path"].decode("latin-1"))
+        older = self._releases.keeping(path.removeprefix("/"))
+        if older is not None:
+            return older, older.files[path.removeprefix("/")]
+        present = self._releases.present
+        page = "text/html" in request.headers.get("accept", "").lower()
+        name = asked_for(path, page=page, files=present.files)
+        if name is None:
+            raise Refusal("not_found", "the web shell has no such file; load the page anew")
+        return present, present.files[name]
+
+
+def _looked_at(path: Path, file: File) -> os.stat_result:
+    """The file on the disk. Raises Refusal `unavailable` when it is not the one that was verified."""
+    try:
+        found = path.stat()
+    except OSError:
+        found = None
+    if found is None or found.st_size != file.size:
+        raise Refusal("unavailable", "a file of the web shell is gone; its operator has to put the release back")
+    return found
