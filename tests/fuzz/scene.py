@@ -153,7 +153,9 @@ class Scene:
                 "usr": bob.user_id,
                 "org": bob.org_id,
                 "wrk": worker.worker_id,
-                "inv": await self._invitation(await self._new_org(bob), f"{new_id('key')}@example.org", bob),
+                "inv": await _invitation(
+                    self.watch, await _new_org(self.watch, bob), f"{new_id('key')}@example.org", bob
+                ),
             }
 
     # ------------------------------------------------------------------------------------------------- people
@@ -192,7 +194,7 @@ class Scene:
             "DELETE FROM control.memberships m USING control.orgs o WHERE o.org_id = m.org_id AND m.user_id = $1"
         )
         await self.watch.fetchval(f"{statement} AND o.personal_of IS NULL", self.ann.user_id)
-        org_id, member_id = await self._new_org(self.ann), new_id("usr")
+        org_id, member_id = await _new_org(self.watch, self.ann), new_id("usr")
         email, role = f"{member_id}@example.org".lower(), "owner" if two_owners else "member"
         await self.watch.fetchval("INSERT INTO control.users VALUES ($1, $2, now())", member_id, email)
         await self.watch.fetchval("INSERT INTO control.memberships VALUES ($1, $2, $3, now())", org_id, member_id, role)
@@ -200,31 +202,11 @@ class Scene:
 
     async def invitation(self, org_id: str) -> str:
         """An open one into an org of ann's."""
-        return await self._invitation(org_id, f"{new_id('key')}@example.org", self.ann)
+        return await _invitation(self.watch, org_id, f"{new_id('key')}@example.org", self.ann)
 
     async def invitation_of_ann(self) -> str:
         """An open one of ann's, into an org of bob's."""
-        return await self._invitation(await self._new_org(self.bob), "ann@example.org", self.bob)
-
-    async def _new_org(self, owner: Person) -> str:
-        org_id = new_id("org")
-        await self.watch.fetchval("INSERT INTO control.orgs VALUES ($1, 'team', NULL, now())", org_id)
-        statement = "INSERT INTO control.memberships VALUES ($1, $2, 'owner', now())"
-        await self.watch.fetchval(statement, org_id, owner.user_id)
-        return org_id
-
-    async def _invitation(self, org_id: str, email: str, inviter: Person) -> str:
-        invitation_id = new_id("inv")
-        await self.watch.fetchval(
-            """INSERT INTO control.invitations
-                (invitation_id, org_id, email, role, invited_by, created_at, sent_at, expires_at)
-            VALUES ($1, $2, lower($3), 'member', $4, now(), now(), now() + interval '7 days')""",
-            invitation_id,
-            org_id,
-            email,
-            inviter.user_id,
-        )
-        return invitation_id
+        return await _invitation(self.watch, await _new_org(self.watch, self.bob), "ann@example.org", self.bob)
 
     async def service_account(self, person: Person) -> dict[str, str]:
         """A new one: `service_account` is its id, `api_key` its key, `api_key_id` that one's id."""
@@ -298,3 +280,25 @@ class Scene:
             while not await self.watch.fetchval(statement, run_id):
                 await asyncio.sleep(0.05)
         return run_id
+
+
+async def _new_org(watch: Watch, owner: Person) -> str:
+    org_id = new_id("org")
+    await watch.fetchval("INSERT INTO control.orgs VALUES ($1, 'team', NULL, now())", org_id)
+    statement = "INSERT INTO control.memberships VALUES ($1, $2, 'owner', now())"
+    await watch.fetchval(statement, org_id, owner.user_id)
+    return org_id
+
+
+async def _invitation(watch: Watch, org_id: str, email: str, inviter: Person) -> str:
+    invitation_id = new_id("inv")
+    await watch.fetchval(
+        """INSERT INTO control.invitations
+            (invitation_id, org_id, email, role, invited_by, created_at, sent_at, expires_at)
+        VALUES ($1, $2, lower($3), 'member', $4, now(), now(), now() + interval '7 days')""",
+        invitation_id,
+        org_id,
+        email,
+        inviter.user_id,
+    )
+    return invitation_id
