@@ -35,10 +35,12 @@ pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
 ]
 
-FORGET_A_MIGRATION = """
-CREATE TABLE oa_migrations.kept AS SELECT * FROM oa_migrations.applied WHERE service = 'projector' AND number = 1;
-DELETE FROM oa_migrations.applied WHERE service = 'projector' AND number = 1
-"""
+NEWEST_MIGRATION = max(path.name for path in (REPOSITORY / "services" / "projector" / "migrations").glob("*.sql"))
+_NEWEST = f"service = 'projector' AND number = {int(NEWEST_MIGRATION[:4])}"
+FORGET_A_MIGRATION = f"""
+CREATE TABLE oa_migrations.kept AS SELECT * FROM oa_migrations.applied WHERE {_NEWEST};
+DELETE FROM oa_migrations.applied WHERE {_NEWEST}
+"""  # noqa: S608 - a number
 """As before that migration: a service looks at the record."""
 REMEMBER_IT = "INSERT INTO oa_migrations.applied SELECT * FROM oa_migrations.kept; DROP TABLE oa_migrations.kept"
 """As after it."""
@@ -149,7 +151,7 @@ FAULTS = {
 }
 
 NO_GRANT = ["ended with status 2", "'projector_app', which may not read projection.checkpoints; sign in as"]
-NO_MIGRATION = ["ended with status 2", "migration_refused: the database lacks 0001_read_models.sql; migrate it first"]
+NO_MIGRATION = ["ended with status 2", f"migration_refused: the database lacks {NEWEST_MIGRATION}; migrate it first"]
 OTHER_NAME = ["not_ready", "not connected to runtime's log", "Hostname Verification Check failed"]
 
 
@@ -225,8 +227,10 @@ async def _changed(around: Surroundings, change: str, back: str) -> AsyncIterato
     owner = await asyncpg.connect(around.secrets["openagents-migrate"]["database-url"])
     try:
         await owner.execute(change)
-        yield
-        await owner.execute(back)
+        try:
+            yield
+        finally:
+            await owner.execute(back)
     finally:
         await owner.close()
 

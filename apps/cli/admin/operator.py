@@ -5,24 +5,27 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import grpc
 import grpc.aio
 
 from apps.cli.settings import load_settings
 from oa_base.refusal import Refusal
 from oa_client.core.models import JsonDocument
 from oa_client.core.wire import document
-from oa_client.cpython.operators import RouteOperators
+from oa_client.cpython.operators import TOKEN_KEY, RouteOperators, refusal_of_call
 from oa_localstack.installation.secrets import load_or_create
 from oa_platform.config.callers import OPERATOR
 from oa_platform.config.loading import group, load, peer_port, setting
 from oa_platform.config.parsers import Secret, Target, secret_text, target
-from oa_platform.config.shared import GrpcClientSettings, TlsSettings
-from oa_platform.rpc.client import open_channel, refusal_from_rpc_error
-from oa_platform.system.clock import SystemClock
-from oa_platform.tls.protection import service_protection
+from oa_platform.config.shared import TlsSettings
 from openagents.control.v1 import block_service_pb2 as pb
 from openagents.control.v1.block_service_pb2_grpc import BlockServiceStub
+
+if TYPE_CHECKING:
+    from openagents.control.v1.block_service_pb2_grpc import BlockServiceAsyncStub
 
 TIMEOUT_S = 30.0
 
@@ -44,7 +47,6 @@ class OperatorSettings:
         doc="The operator's token; without it, that of the local stack in OA_HOME.",
     )
     tls: TlsSettings = group(TlsSettings)
-    client: GrpcClientSettings = group(GrpcClientSettings)
 
 
 @dataclass(frozen=True)
@@ -66,25 +68,26 @@ class Operator:
     Raises Refusal `not_found`, `unavailable`, `service_not_accepted`.
     """
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._stub = BlockServiceStub(channel)
+    def __init__(self, channel: grpc.aio.Channel, token: str) -> None:
+        self._stub: BlockServiceAsyncStub = BlockServiceStub(channel)
+        self._with: dict[str, Any] = {"metadata": ((TOKEN_KEY, token),), "timeout": TIMEOUT_S}
 
     async def show(self, who: str) -> Subject:
         """The person or service account."""
         with _refusals():
-            return _subject((await self._stub.GetSubject(pb.GetSubjectRequest(subject=who), timeout=TIMEOUT_S)).subject)
+            return _subject((await self._stub.GetSubject(pb.GetSubjectRequest(subject=who), **self._with)).subject)
 
     async def block(self, who: str) -> Subject:
         """Block it."""
         request = pb.BlockSubjectRequest(subject=who)
         with _refusals():
-            return _subject((await self._stub.BlockSubject(request, timeout=TIMEOUT_S)).subject)
+            return _subject((await self._stub.BlockSubject(request, **self._with)).subject)
 
     async def unblock(self, who: str) -> Subject:
         """Take the block away."""
         request = pb.UnblockSubjectRequest(subject=who)
         with _refusals():
-            return _subject((await self._stub.UnblockSubject(request, timeout=TIMEOUT_S)).subject)
+            return _subject((await self._stub.UnblockSubject(request, **self._with)).subject)
 
 
 @contextmanager
@@ -92,7 +95,7 @@ def _refusals() -> Iterator[None]:
     try:
         yield
     except grpc.aio.AioRpcError as error:
-        raise refusal_from_rpc_error(error) from None
+        raise refusal_of_call(error) from None
 
 
 def _subject(message: pb.Subject) -> Subject:
@@ -110,26 +113,45 @@ def _subject(message: pb.Subject) -> Subject:
 @asynccontextmanager
 async def open_operator(env: Mapping[str, str]) -> AsyncIterator[Operator]:
     """Who is let in. Raises Refusal(invalid_setting)."""
-    async with _operator_channel(env) as channel:
-        yield Operator(channel)
+    async with _connected(env) as (channel, token):
+        yield Operator(channel, token)
 
 
 @asynccontextmanager
 async def open_routes(env: Mapping[str, str]) -> AsyncIterator[RouteOperators]:
     """Web routes, and maintenance. Raises Refusal(invalid_setting)."""
-    async with _operator_channel(env) as channel:
-        yield RouteOperators(channel)
+    async with _connected(env) as (channel, token):
+        yield RouteOperators(channel, token)
 
 
 @asynccontextmanager
-async def _operator_channel(env: Mapping[str, str]) -> AsyncIterator[grpc.aio.Channel]:
+async def _connected(env: Mapping[str, str]) -> AsyncIterator[tuple[grpc.aio.Channel, str]]:
     settings = load(OperatorSettings, env)
     token = settings.token or _of_local_stack(env)
-    async with (
-        service_protection(settings.tls, SystemClock()) as protection,
-        open_channel(settings.control, settings.client, token, protection) as channel,
-    ):
-        yield channel
+    async with _channel(settings) as channel:
+        yield channel, token.reveal()
+
+
+def _channel(settings: OperatorSettings) -> grpc.aio.Channel:
+    """With our certificate where there is one, as services have it for each other."""
+    tls, options = settings.tls, [("grpc.enable_http_proxy", 0)]
+    if tls.cert_file is None and tls.key_file is None and tls.ca_file is None:
+        if not (settings.control.is_loopback or tls.allow_plaintext):
+            where = f"OA_CONTROL_GRPC is {settings.control}, which isn't loopback"
+            message = f"{where}; set OA_TLS_CERT_FILE, or OA_ALLOW_PLAINTEXT=true"
+            raise Refusal("invalid_setting", message, field="OA_TLS_CERT_FILE")
+        return grpc.aio.insecure_channel(str(settings.control), options=options)
+    files = {"OA_TLS_CA_FILE": tls.ca_file, "OA_TLS_KEY_FILE": tls.key_file, "OA_TLS_CERT_FILE": tls.cert_file}
+    credentials = grpc.ssl_channel_credentials(*(_read(file, variable) for variable, file in files.items()))
+    return grpc.aio.secure_channel(str(settings.control), credentials, options=options)
+
+
+def _read(file: Path | None, variable: str) -> bytes:
+    try:
+        return file.read_bytes() if file else b""
+    except OSError as error:
+        message = f"{variable} can't be read ({type(error).__name__}); name a file of yours"
+        raise Refusal("invalid_setting", message, field=variable) from None
 
 
 def _of_local_stack(env: Mapping[str, str]) -> Secret:

@@ -17,7 +17,8 @@ from openagents.control.v1.route_service_pb2_grpc import RouteServiceStub
 if TYPE_CHECKING:
     from openagents.control.v1.route_service_pb2_grpc import RouteServiceAsyncStub
 
-_TOKEN_KEY = "x-oa-service-token"
+TOKEN_KEY = "x-oa-service-token"
+"""Metadata of every call: the operators' token."""
 _TIMEOUT_S = 30.0
 _SIDES = {"": pb.ROUTE_SIDE_UNSPECIFIED, "shell": pb.ROUTE_SIDE_SHELL, "legacy": pb.ROUTE_SIDE_LEGACY}
 _NAMES = {value: name for name, value in _SIDES.items()}
@@ -83,11 +84,11 @@ class Routes:
 
 
 class RouteOperators:
-    """RouteService over a channel, which brings the operators' token unless it is given. Everything raises Refusal."""
+    """RouteService over a channel, with the operators' token. Everything raises Refusal."""
 
-    def __init__(self, channel: grpc.aio.Channel, token: str = "") -> None:
+    def __init__(self, channel: grpc.aio.Channel, token: str) -> None:
         self._stub: RouteServiceAsyncStub = RouteServiceStub(channel)
-        self._metadata = ((_TOKEN_KEY, token),) if token else ()
+        self._metadata = ((TOKEN_KEY, token),)
 
     async def read(self) -> Routes:
         """Everything, as it is now."""
@@ -138,14 +139,15 @@ class RouteOperators:
         try:
             return await method(request, metadata=self._metadata, timeout=_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
-            raise _refusal(error) from None
+            raise refusal_of_call(error) from None
 
 
 def _group(one: pb.RouteGroup) -> RouteGroup:
     return RouteGroup(one.name, list(one.prefixes), _NAMES.get(one.pinned, ""), one.percent)
 
 
-def _refusal(error: grpc.aio.AioRpcError) -> Refusal:
+def refusal_of_call(error: grpc.aio.AioRpcError) -> Refusal:
+    """What control said, or that it can't be called."""
     for key, value in error.trailing_metadata() or ():
         if key == STATUS_METADATA_KEY and isinstance(value, bytes) and (refusal := from_status_bytes(value)):
             return refusal
