@@ -11,7 +11,10 @@ from oa_runlog.canonical import Canonical, canonical_json
 from oa_runlog.proof.audit import AuditHead, audit_start
 from services.control.audit.domain import Action
 
-DONE_FOR_A_REASON = frozenset({Action.SESSION_REVOKED.value, Action.USER_SET_ASIDE.value, Action.KEY_REVOKED.value})
+DONE_FOR_A_REASON = frozenset(
+    action.value
+    for action in (Action.SESSION_REVOKED, Action.USER_SET_ASIDE, Action.KEY_REVOKED, Action.CANARY_ROLLED_BACK)
+)
 """Actions whose `reason` says why they were done. That of any other says why it was refused."""
 
 

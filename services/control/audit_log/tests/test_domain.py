@@ -56,6 +56,7 @@ def test_a_reason_is_why_it_was_refused_or_why_it_was_done() -> None:
     assert EVENT.outcome is Outcome.DONE
     assert replace(EVENT, reason="token_replay", action="session.refreshed").outcome is Outcome.REFUSED
     assert replace(EVENT, reason="user_requested", action="session.revoked").outcome is Outcome.DONE
+    assert replace(EVENT, reason="errors", action="canary.rolled_back").outcome is Outcome.DONE
 
 
 def test_what_only_concerns_the_actor_is_not_shown_to_others() -> None:
