@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from datetime import datetime
 from typing import Protocol
 
-import structlog
-
 from oa_base.clock import Clock
-from oa_base.refusal import Refusal
 from services.control.audit.domain import Action, AuditEntry, Origin
-from services.control.transactions.app import Transactions
+from services.control.transactions.app import Transactions, keep_writing
 
-_log = structlog.get_logger(__name__)
 INTERVAL_S = 60.0
 MAX_NETWORKS = 1000
 """Maximum number of networks with a row of their own in a minute."""
@@ -71,18 +66,7 @@ class RefusedCredentials:
 
     async def keep_writing(self, interval_s: float = INTERVAL_S) -> None:
         """Write down each minute, and once more when cancelled."""
-        try:
-            while True:
-                await asyncio.sleep(interval_s)
-                await self._try_to_write()
-        finally:
-            await self._try_to_write()
-
-    async def _try_to_write(self) -> None:
-        try:
-            await self.write_down()
-        except Refusal as refusal:
-            _log.warning("audit_of_refusals_waits", reason=refusal.reason)
+        await keep_writing(self.write_down, interval_s, still_waits="audit_of_refusals_waits")
 
 
 def _entry(network: str, reasons: Counter[str]) -> AuditEntry:

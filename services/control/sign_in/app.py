@@ -46,14 +46,6 @@ class Invitations(Protocol):
         ...
 
 
-class NoInvitations:
-    """Nobody is expected."""
-
-    async def open_for(self, address: str) -> bool:
-        """No."""
-        return False
-
-
 class ChallengeStore(Protocol):
     """Sign-in codes."""
 
@@ -170,8 +162,8 @@ class SignIn:
         sessions: sessions_app.Sessions,
         limits: SignInLimits,
         mail_waits: Callable[[], None],
-        sign_up: SignUpRule | None = None,
-        invitations: Invitations | None = None,
+        sign_up: SignUpRule,
+        invitations: Invitations,
     ) -> None:
         self._transactions = transactions
         self._clock = clock
@@ -180,8 +172,8 @@ class SignIn:
         self._sessions = sessions
         self._limits = limits
         self._mail_waits = mail_waits
-        self._sign_up = sign_up or SignUpRule()
-        self._invitations = invitations or NoInvitations()
+        self._sign_up = sign_up
+        self._invitations = invitations
 
     async def start(self, email: str, device_id: str, origin: Origin) -> Started:
         """Let a code wait for delivery. The answer is alike for known and unknown addresses, and takes the same work.

@@ -53,3 +53,23 @@ async def keep_sweeping(*sweeps: Callable[[], Awaitable[None]]) -> None:
                 await sweep()
             except Refusal as refusal:
                 _log.warning("sweep_failed", reason=refusal.reason)
+
+
+async def keep_writing(write_down: Callable[[], Awaitable[None]], interval_s: float, still_waits: str) -> None:
+    """Write down what has gathered, again and again, and once more when cancelled.
+
+    `write_down` may raise Refusal `unavailable`, and keeps what it has then: that is logged as `still_waits`.
+    """
+
+    async def attempt() -> None:
+        try:
+            await write_down()
+        except Refusal as refusal:
+            _log.warning(still_waits, reason=refusal.reason)
+
+    try:
+        while True:
+            await asyncio.sleep(interval_s)
+            await attempt()
+    finally:
+        await attempt()

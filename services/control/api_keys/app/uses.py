@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-import structlog
-
-from oa_base.refusal import Refusal
 from services.control.api_keys.limits import MAX_NOTED_KEYS, USES_WRITTEN_EVERY_S
-from services.control.transactions.app import Transactions
-
-_log = structlog.get_logger(__name__)
+from services.control.transactions.app import Transactions, keep_writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +62,4 @@ class KeyUses:
 
     async def keep_writing(self, interval_s: float = USES_WRITTEN_EVERY_S) -> None:
         """Write down each minute, and once more when cancelled."""
-        try:
-            while True:
-                await asyncio.sleep(interval_s)
-                await self._try_to_write()
-        finally:
-            await self._try_to_write()
-
-    async def _try_to_write(self) -> None:
-        try:
-            await self.write_down()
-        except Refusal as refusal:
-            _log.warning("uses_of_keys_wait", reason=refusal.reason)
+        await keep_writing(self.write_down, interval_s, still_waits="uses_of_keys_wait")

@@ -71,13 +71,11 @@ class ReplayReader:
     async def read(self, topic: Topic, epoch: str, after_seq: int, registered_at: int) -> ReplayPage:
         """The page from `after_seq + 1` on, for a subscriber registered at that tick. Raises Refusal."""
         key = (str(topic), epoch, after_seq)
-        if (kept := self._kept.get(key, _now_s())) is not None:
-            REPLAY_KEPT.labels(topic.source).inc()
+        if (kept := self._kept_page(topic, key)) is not None:
             return kept
         while (read := self._reads.get(key)) is not None and read.began_at < registered_at:
             await asyncio.wait([read.task])
-            if (kept := self._kept.get(key, _now_s())) is not None:
-                REPLAY_KEPT.labels(topic.source).inc()
+            if (kept := self._kept_page(topic, key)) is not None:
                 return kept
         if read is None:
             read = self._begin(topic, key)
@@ -85,6 +83,12 @@ class ReplayReader:
             REPLAY_JOINED.labels(topic.source).inc()
         # Shielded: one connection that goes away must not take the page from the others.
         return await asyncio.shield(read.task)
+
+    def _kept_page(self, topic: Topic, key: _Key) -> ReplayPage | None:
+        kept = self._kept.get(key, _now_s())
+        if kept is not None:
+            REPLAY_KEPT.labels(topic.source).inc()
+        return kept
 
     def _begin(self, topic: Topic, key: _Key) -> _Read:
         REPLAY_READS.labels(topic.source).inc()
