@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from apps.cli.admin.operator import Operator, open_operator
+from apps.cli.admin.operator import open_subjects
 from oa_base.refusal import Refusal
 from oa_client.client import Client
 from oa_client.cpython.files import ClientHome
+from oa_client.cpython.operators.subjects import SubjectOperators
 from oa_client.cpython.site import Site
 from oa_khala import frames
 from oa_khala.topics import user_runs
@@ -129,7 +130,7 @@ async def test_whoever_is_blocked_is_out_at_once(stack: StackUnderTest, tmp_path
         async with (
             program(stack, tmp_path / "program", token.api_key).client() as laptop,
             program(stack, tmp_path / "script", account.api_key).client() as script,
-            open_operator(_operators(stack)) as operator,
+            open_subjects(_operators(stack)) as operator,
             world.worker(account.api_key) as worker,
         ):
             assert (await laptop.commands.caller()).subject == caller.subject
@@ -148,7 +149,7 @@ async def test_whoever_is_blocked_is_out_at_once(stack: StackUnderTest, tmp_path
             assert (await script.commands.caller()).subject == account.service_account_id
 
 
-async def _block_both(operator: Operator, *subjects: str) -> None:
+async def _block_both(operator: SubjectOperators, *subjects: str) -> None:
     for who in subjects:
         blocked = await operator.block(who)
         assert blocked.blocked_at

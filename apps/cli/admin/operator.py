@@ -1,33 +1,24 @@
-"""Calls of an operator to control's internal port."""
+"""The way of operators to control: its internal port, and the token that they share."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
 
 from apps.cli.settings import load_settings
 from oa_base.refusal import Refusal
-from oa_client.core.models import JsonDocument
-from oa_client.core.wire import document
-from oa_client.cpython.operators import TOKEN_KEY, RouteOperators, refusal_of_call
+from oa_client.cpython.operators.routes import RouteOperators
+from oa_client.cpython.operators.subjects import SubjectOperators
 from oa_localstack.installation.secrets import load_or_create
 from oa_platform.config.callers import OPERATOR
 from oa_platform.config.loading import group, load, peer_port, setting
 from oa_platform.config.parsers import Secret, Target, secret_text, target
 from oa_platform.config.shared import TlsSettings
-from openagents.control.v1 import block_service_pb2 as pb
-from openagents.control.v1.block_service_pb2_grpc import BlockServiceStub
-
-if TYPE_CHECKING:
-    from openagents.control.v1.block_service_pb2_grpc import BlockServiceAsyncStub
-
-TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,72 +40,11 @@ class OperatorSettings:
     tls: TlsSettings = group(TlsSettings)
 
 
-@dataclass(frozen=True)
-class Subject:
-    """A person or service account. `blocked_at` is RFC 3339, and empty while it isn't blocked."""
-
-    subject: str
-    name: str
-    org_id: str
-    blocked_at: str
-    live_sessions: int
-    live_keys: int
-    document: JsonDocument
-
-
-class Operator:
-    """What an operator asks of control. A subject is named by its id, a person also by its address.
-
-    Raises Refusal `not_found`, `unavailable`, `service_not_accepted`.
-    """
-
-    def __init__(self, channel: grpc.aio.Channel, token: str) -> None:
-        self._stub: BlockServiceAsyncStub = BlockServiceStub(channel)
-        self._with: dict[str, Any] = {"metadata": ((TOKEN_KEY, token),), "timeout": TIMEOUT_S}
-
-    async def show(self, who: str) -> Subject:
-        """The person or service account."""
-        with _refusals():
-            return _subject((await self._stub.GetSubject(pb.GetSubjectRequest(subject=who), **self._with)).subject)
-
-    async def block(self, who: str) -> Subject:
-        """Block it."""
-        request = pb.BlockSubjectRequest(subject=who)
-        with _refusals():
-            return _subject((await self._stub.BlockSubject(request, **self._with)).subject)
-
-    async def unblock(self, who: str) -> Subject:
-        """Take the block away."""
-        request = pb.UnblockSubjectRequest(subject=who)
-        with _refusals():
-            return _subject((await self._stub.UnblockSubject(request, **self._with)).subject)
-
-
-@contextmanager
-def _refusals() -> Iterator[None]:
-    try:
-        yield
-    except grpc.aio.AioRpcError as error:
-        raise refusal_of_call(error) from None
-
-
-def _subject(message: pb.Subject) -> Subject:
-    return Subject(
-        message.subject,
-        message.name,
-        message.org_id,
-        message.block_time.ToJsonString() if message.HasField("block_time") else "",
-        message.live_sessions,
-        message.live_keys,
-        document(message),
-    )
-
-
 @asynccontextmanager
-async def open_operator(env: Mapping[str, str]) -> AsyncIterator[Operator]:
+async def open_subjects(env: Mapping[str, str]) -> AsyncIterator[SubjectOperators]:
     """Who is let in. Raises Refusal(invalid_setting)."""
     async with _connected(env) as (channel, token):
-        yield Operator(channel, token)
+        yield SubjectOperators(channel, token)
 
 
 @asynccontextmanager
@@ -146,9 +76,9 @@ def _channel(settings: OperatorSettings) -> grpc.aio.Channel:
     return grpc.aio.secure_channel(str(settings.control), credentials, options=options)
 
 
-def _read(file: Path | None, variable: str) -> bytes:
+def _read(file: Path | None, variable: str) -> bytes | None:
     try:
-        return file.read_bytes() if file else b""
+        return file.read_bytes() if file else None
     except OSError as error:
         message = f"{variable} can't be read ({type(error).__name__}); name a file of yours"
         raise Refusal("invalid_setting", message, field=variable) from None

@@ -8,10 +8,11 @@ import click
 
 from apps.cli.admin.database import prepare, script
 from apps.cli.admin.migrations import bring_up, look, verify
-from apps.cli.admin.operator import Subject, open_operator
+from apps.cli.admin.operator import open_subjects
 from apps.cli.admin.secrets import DATABASE_MANIFEST, MANIFEST, new_secrets, read_passwords, write_secrets
 from apps.cli.exits import Exit
 from apps.cli.program import Cli, admin_group, command
+from oa_client.cpython.operators.subjects import Subject
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -143,7 +144,7 @@ def user_group() -> None:
 @command
 async def show_user(cli: Cli, who: str) -> Exit:
     """Show a person or service account, by id, or a person by address."""
-    async with open_operator(cli.env) as operator:
+    async with open_subjects(cli.env) as operator:
         _show(cli, await operator.show(who))
     return Exit.OK
 
@@ -157,7 +158,7 @@ async def block_user(cli: Cli, who: str) -> Exit:
     A person's sessions and personal access tokens end for good; a service account's keys are refused until it is
     unblocked. Runs go on: cancel them if they should not.
     """
-    async with open_operator(cli.env) as operator:
+    async with open_subjects(cli.env) as operator:
         _show(cli, await operator.block(who))
     return Exit.OK
 
@@ -167,7 +168,7 @@ async def block_user(cli: Cli, who: str) -> Exit:
 @command
 async def unblock_user(cli: Cli, who: str) -> Exit:
     """Take the block away. A person signs in anew; a service account's keys work again."""
-    async with open_operator(cli.env) as operator:
+    async with open_subjects(cli.env) as operator:
         _show(cli, await operator.unblock(who))
     return Exit.OK
 

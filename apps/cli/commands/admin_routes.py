@@ -12,7 +12,7 @@ from apps.cli.exits import Exit
 from apps.cli.program import Cli, command, maintenance_group, route_group
 from apps.cli.times import DURATION
 from oa_client.core.schedules import milliseconds
-from oa_client.cpython.operators import Canary, RouteGroup, Routes
+from oa_client.cpython.operators.routes import Canary, RouteGroup, Routes
 
 
 @route_group.command("list", epilog="Example: oa admin route list")

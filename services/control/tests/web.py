@@ -15,7 +15,7 @@ from pathlib import Path
 import grpc
 import grpc.aio
 
-from oa_client.cpython.operators import RouteOperators
+from oa_client.cpython.operators.routes import RouteOperators
 from oa_testing.waiting import PATIENCE_S
 from services.control.tests.harness import LOOPBACK, OPERATOR_TOKEN, Control
 from services.control.web.domain import MANIFEST

@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from oa_base.refusal import Refusal
-from oa_client.cpython.operators import RouteGroup
+from oa_client.cpython.operators.routes import RouteGroup
 from oa_testing.clock import FakeClock
 from oa_testing.postgres import Database
 from services.control.routes.app.book import RouteBook

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from oa_base.refusal import Refusal
-from oa_client.cpython.operators import RouteGroup, RouteOperators
+from oa_client.cpython.operators.routes import RouteGroup, RouteOperators
 from oa_testing.postgres import Database
 from oa_testing.waiting import PATIENCE_S
 from services.control.tests.harness import Control, reason_of, running_control

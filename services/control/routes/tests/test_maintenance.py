@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from oa_base.refusal import Refusal
-from oa_client.cpython.operators import RouteOperators
+from oa_client.cpython.operators.routes import RouteOperators
 from oa_testing.postgres import Database
 from services.control.tests.harness import CONTROL_TOKEN, LOOPBACK, Control, reason_of, running_control
 from services.control.tests.web import built_shell, operators_of, until

@@ -1,29 +1,22 @@
-"""What operators of an installation do, by the internal port of control, with the operators' token."""
+"""Web routes, canaries and maintenance."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-import grpc
 import grpc.aio
 
-from oa_base.refusal import Refusal
-from oa_wire.status import STATUS_METADATA_KEY, from_code, from_status_bytes
+from oa_client.cpython.operators.calls import OperatorCalls
 from openagents.control.v1 import route_service_pb2 as pb
 from openagents.control.v1.route_service_pb2_grpc import RouteServiceStub
 
 if TYPE_CHECKING:
     from openagents.control.v1.route_service_pb2_grpc import RouteServiceAsyncStub
 
-TOKEN_KEY = "x-oa-service-token"
-"""Metadata of every call: the operators' token."""
-_TIMEOUT_S = 30.0
 _SIDES = {"": pb.ROUTE_SIDE_UNSPECIFIED, "shell": pb.ROUTE_SIDE_SHELL, "legacy": pb.ROUTE_SIDE_LEGACY}
 _NAMES = {value: name for name, value in _SIDES.items()}
-Q = TypeVar("Q")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -88,11 +81,11 @@ class RouteOperators:
 
     def __init__(self, channel: grpc.aio.Channel, token: str) -> None:
         self._stub: RouteServiceAsyncStub = RouteServiceStub(channel)
-        self._metadata = ((TOKEN_KEY, token),)
+        self._calls = OperatorCalls(token)
 
     async def read(self) -> Routes:
         """Everything, as it is now."""
-        found = await self._done(self._stub.GetRoutes, pb.GetRoutesRequest())
+        found = await self._calls.done(self._stub.GetRoutes, pb.GetRoutesRequest())
         canaries = [
             Canary(one.group, one.percent, one.step_time.ToJsonString(), one.outcome, one.reason)
             for one in found.canaries
@@ -105,50 +98,36 @@ class RouteOperators:
         message = pb.RouteGroup(
             name=group.name, prefixes=group.prefixes, pinned=_SIDES[group.pinned], percent=group.percent
         )
-        return int((await self._done(self._stub.SetRoute, pb.SetRouteRequest(group=message))).version)
+        return int((await self._calls.done(self._stub.SetRoute, pb.SetRouteRequest(group=message))).version)
 
     async def delete(self, name: str) -> int:
         """Take a group away; the new version."""
-        return int((await self._done(self._stub.DeleteRoute, pb.DeleteRouteRequest(name=name))).version)
+        return int((await self._calls.done(self._stub.DeleteRoute, pb.DeleteRouteRequest(name=name))).version)
 
     async def roll_back(self) -> Routes:
         """Take back the last change to the groups."""
-        done = await self._done(self._stub.RollBackRoutes, pb.RollBackRoutesRequest())
+        done = await self._calls.done(self._stub.RollBackRoutes, pb.RollBackRoutesRequest())
         return Routes(done.version, [_group(one) for one in done.groups], [], None)
 
     async def start_canary(self, group: str, hold_ms: int, min_requests: int) -> int:
         """Begin to move a group to the shell; the canary's number. 0 stands for the installation's own value."""
         request = pb.StartCanaryRequest(group=group, hold_ms=hold_ms, min_requests=min_requests)
-        return int((await self._done(self._stub.StartCanary, request)).canary_id)
+        return int((await self._calls.done(self._stub.StartCanary, request)).canary_id)
 
     async def start_maintenance(self, notice: str, retry_after_ms: int) -> None:
         """Close the site."""
         request = pb.StartMaintenanceRequest(notice=notice, retry_after_ms=retry_after_ms)
-        await self._done(self._stub.StartMaintenance, request)
+        await self._calls.done(self._stub.StartMaintenance, request)
 
     async def end_maintenance(self) -> None:
         """Open it."""
-        await self._done(self._stub.EndMaintenance, pb.EndMaintenanceRequest())
+        await self._calls.done(self._stub.EndMaintenance, pb.EndMaintenanceRequest())
 
     async def create_bypass(self, ttl_ms: int) -> tuple[str, str]:
         """A way in, and when it ends."""
-        made = await self._done(self._stub.CreateBypass, pb.CreateBypassRequest(ttl_ms=ttl_ms))
+        made = await self._calls.done(self._stub.CreateBypass, pb.CreateBypassRequest(ttl_ms=ttl_ms))
         return made.bypass, made.expire_time.ToJsonString()
-
-    async def _done(self, method: grpc.aio.UnaryUnaryMultiCallable[Q, T], request: Q) -> T:
-        try:
-            return await method(request, metadata=self._metadata, timeout=_TIMEOUT_S)
-        except grpc.aio.AioRpcError as error:
-            raise refusal_of_call(error) from None
 
 
 def _group(one: pb.RouteGroup) -> RouteGroup:
     return RouteGroup(one.name, list(one.prefixes), _NAMES.get(one.pinned, ""), one.percent)
-
-
-def refusal_of_call(error: grpc.aio.AioRpcError) -> Refusal:
-    """What control said, or that it can't be called."""
-    for key, value in error.trailing_metadata() or ():
-        if key == STATUS_METADATA_KEY and isinstance(value, bytes) and (refusal := from_status_bytes(value)):
-            return refusal
-    return from_code(error.code().name, "control's internal port can't be called; see to OA_CONTROL_GRPC")

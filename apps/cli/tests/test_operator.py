@@ -1,0 +1,79 @@
+"""The way of operators to control: with our certificate where there is one, and never in the clear to elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import grpc.aio
+import pytest
+
+from apps.cli.admin.operator import open_subjects
+from oa_base.refusal import Refusal
+from oa_testing.authority import Authority
+from openagents.control.v1 import block_service_pb2 as pb
+from openagents.control.v1.block_service_pb2_grpc import add_BlockServiceServicer_to_server
+
+TOKEN = "the operators' own"
+
+
+class _Control:
+    """Says which certificate called."""
+
+    async def GetSubject(self, request: pb.GetSubjectRequest, context: Any) -> pb.GetSubjectResponse:
+        said = dict(context.invocation_metadata())
+        names = context.auth_context()["x509_subject_alternative_name"]
+        assert said["x-oa-service-token"] == TOKEN
+        return pb.GetSubjectResponse(subject=pb.Subject(subject=request.subject, name=names[0].decode()))
+
+
+@asynccontextmanager
+async def control_that_wants_a_certificate(authority: Authority) -> AsyncIterator[int]:
+    own = authority.issue()
+    pairs = [(own.key, own.certificate)]
+    credentials = grpc.ssl_server_credentials(pairs, authority.certificate, require_client_auth=True)
+    server = grpc.aio.server()
+    add_BlockServiceServicer_to_server(cast("Any", _Control()), server)
+    port = server.add_secure_port("127.0.0.1:0", credentials)
+    await server.start()
+    try:
+        yield port
+    finally:
+        await server.stop(0)
+
+
+async def _name_of(env: Mapping[str, str]) -> str:
+    async with open_subjects({"OA_OPERATOR_TOKEN": TOKEN, **env}) as at:
+        return (await at.show("usr_1")).name
+
+
+async def test_it_shows_its_certificate_and_its_token(tmp_path: Path) -> None:
+    authority = Authority()
+    certificate, key = authority.issue("operators").write(tmp_path)
+    files = {"CERT": certificate, "KEY": key, "CA": authority.write(tmp_path)}
+    async with control_that_wants_a_certificate(authority) as port:
+        env = {f"OA_TLS_{what}_FILE": str(file) for what, file in files.items()}
+        assert await _name_of({"OA_CONTROL_GRPC": f"localhost:{port}", **env}) == "operators"
+        with pytest.raises(Refusal, match="unavailable"):
+            await _name_of({"OA_CONTROL_GRPC": f"localhost:{port}"})
+
+
+async def test_nothing_is_said_in_the_clear_to_elsewhere_unless_that_is_allowed() -> None:
+    elsewhere = {"OA_CONTROL_GRPC": "control.invalid:9080"}
+    with pytest.raises(Refusal, match="isn't loopback") as refused:
+        await _name_of(elsewhere)
+    assert (refused.value.reason, refused.value.field) == ("invalid_setting", "OA_TLS_CERT_FILE")
+    with pytest.raises(Refusal, match="unavailable"):
+        await _name_of({**elsewhere, "OA_ALLOW_PLAINTEXT": "true"})
+
+
+@pytest.mark.parametrize("missing", ["CERT", "KEY", "CA"])
+async def test_a_file_that_is_not_there_is_named(missing: str, tmp_path: Path) -> None:
+    authority = Authority()
+    certificate, key = authority.issue().write(tmp_path)
+    files = {"CERT": certificate, "KEY": key, "CA": authority.write(tmp_path), missing: tmp_path / "none"}
+    with pytest.raises(Refusal, match="can't be read") as refused:
+        await _name_of({f"OA_TLS_{what}_FILE": str(file) for what, file in files.items()})
+    assert refused.value.field == f"OA_TLS_{missing}_FILE"

@@ -1,0 +1,37 @@
+"""One call of an operator, whatever it asks."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import grpc
+import grpc.aio
+
+from oa_base.refusal import Refusal
+from oa_wire.status import STATUS_METADATA_KEY, from_code, from_status_bytes
+
+_TOKEN_KEY = "x-oa-service-token"
+_TIMEOUT_S = 30.0
+Q = TypeVar("Q")
+T = TypeVar("T")
+
+
+class OperatorCalls:
+    """Calls with the operators' token."""
+
+    def __init__(self, token: str) -> None:
+        self._metadata = ((_TOKEN_KEY, token),)
+
+    async def done(self, method: grpc.aio.UnaryUnaryMultiCallable[Q, T], request: Q) -> T:
+        """The answer. Raises Refusal: what control said, or that it can't be called."""
+        try:
+            return await method(request, metadata=self._metadata, timeout=_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            raise _refusal(error) from None
+
+
+def _refusal(error: grpc.aio.AioRpcError) -> Refusal:
+    for key, value in error.trailing_metadata() or ():
+        if key == STATUS_METADATA_KEY and isinstance(value, bytes) and (refusal := from_status_bytes(value)):
+            return refusal
+    return from_code(error.code().name, "control's internal port can't be called; see to OA_CONTROL_GRPC")

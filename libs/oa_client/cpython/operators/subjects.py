@@ -1,0 +1,68 @@
+"""People and service accounts: who is let in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import grpc.aio
+
+from oa_client.core.models import JsonDocument
+from oa_client.core.wire import document
+from oa_client.cpython.operators.calls import OperatorCalls
+from openagents.control.v1 import block_service_pb2 as pb
+from openagents.control.v1.block_service_pb2_grpc import BlockServiceStub
+
+if TYPE_CHECKING:
+    from openagents.control.v1.block_service_pb2_grpc import BlockServiceAsyncStub
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A person or service account. `blocked_at` is RFC 3339, and empty while it isn't blocked."""
+
+    subject: str
+    name: str
+    org_id: str
+    blocked_at: str
+    live_sessions: int
+    live_keys: int
+    document: JsonDocument
+
+
+class SubjectOperators:
+    """BlockService over a channel, with the operators' token. Subjects are named by id, people also by address.
+
+    Raises Refusal `not_found`, `unavailable`, `service_not_accepted`.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, token: str) -> None:
+        self._stub: BlockServiceAsyncStub = BlockServiceStub(channel)
+        self._calls = OperatorCalls(token)
+
+    async def show(self, who: str) -> Subject:
+        """The person or service account."""
+        found = await self._calls.done(self._stub.GetSubject, pb.GetSubjectRequest(subject=who))
+        return _subject(found.subject)
+
+    async def block(self, who: str) -> Subject:
+        """Block it."""
+        blocked = await self._calls.done(self._stub.BlockSubject, pb.BlockSubjectRequest(subject=who))
+        return _subject(blocked.subject)
+
+    async def unblock(self, who: str) -> Subject:
+        """Take the block away."""
+        unblocked = await self._calls.done(self._stub.UnblockSubject, pb.UnblockSubjectRequest(subject=who))
+        return _subject(unblocked.subject)
+
+
+def _subject(message: pb.Subject) -> Subject:
+    return Subject(
+        message.subject,
+        message.name,
+        message.org_id,
+        message.block_time.ToJsonString() if message.HasField("block_time") else "",
+        message.live_sessions,
+        message.live_keys,
+        document(message),
+    )
