@@ -28,6 +28,8 @@ class _Control:
         assert said["x-oa-service-token"] == TOKEN
         return pb.GetSubjectResponse(subject=pb.Subject(subject=request.subject, name=names[0].decode()))
 
+    BlockSubject = UnblockSubject = GetSubject
+
 
 @asynccontextmanager
 async def control_that_wants_a_certificate(authority: Authority) -> AsyncIterator[int]:
