@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from oa_base.refusal import Refusal
+from oa_topics.delivery_checks import DeliveryChecks
 from oa_topics.hub import TopicHub
 from oa_topics.store import TopicDescription
 from oa_topics.watcher import Answer, Frames, Watcher
@@ -23,9 +24,10 @@ ANSWER_BYTES = 1 << 20
 class TopicApi(TopicServiceServicer):
     """Describes, watches and replays the topics of one source."""
 
-    def __init__(self, hub: TopicHub, note_refusal: Callable[[str, Refusal], None]) -> None:
+    def __init__(self, hub: TopicHub, checks: DeliveryChecks, note_refusal: Callable[[str, Refusal], None]) -> None:
         """`note_refusal(method, refusal)` hears of what is refused within a stream that goes on."""
         self._hub = hub
+        self._checks = checks
         self._note_refusal = note_refusal
 
     async def DescribeTopic(self, request: pb.DescribeTopicRequest, context: Any) -> pb.DescribeTopicResponse:
@@ -81,10 +83,13 @@ class TopicApi(TopicServiceServicer):
             finally:
                 reading.cancel()
                 await asyncio.gather(reading, return_exceptions=True)
+                self._checks.remove(watcher)
 
     async def _read(self, requests: AsyncIterator[pb.WatchTopicsRequest], watcher: Watcher) -> None:
         async for request in requests:
             check_rules(request)
+            if request.delivery_checks:
+                self._checks.add(watcher)
             self._hub.remove(watcher, request.remove_topics)
             self._hub.add(watcher, request.add_topics)
 
@@ -98,6 +103,7 @@ class TopicApi(TopicServiceServicer):
                 pb.RefusedTopic(topic=topic, reason=refusal.reason, message=refusal.message)
                 for topic, refusal in answer.refused
             ],
+            delivery_check=answer.delivery_check,
         )
         size = 0
         for batch in answer.batches:
@@ -106,7 +112,7 @@ class TopicApi(TopicServiceServicer):
             if size > ANSWER_BYTES:
                 yield message
                 message, size = pb.WatchTopicsResponse(), 0
-        if message.watched or message.refused or message.batches:
+        if message.watched or message.refused or message.batches or message.delivery_check:
             yield message
 
 

@@ -36,9 +36,10 @@ class Answer:
     watched: list[TopicDescription] = field(default_factory=list)
     refused: list[tuple[str, Refusal]] = field(default_factory=list)
     batches: list[Frames] = field(default_factory=list)
+    delivery_check: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.watched or self.refused or self.batches)
+        return bool(self.watched or self.refused or self.batches or self.delivery_check)
 
 
 @dataclass(slots=True)
@@ -66,6 +67,7 @@ class Watcher:
         self._with_frames: dict[str, None] = {}
         self._awaiting: dict[str, None] = {}
         self._pending_bytes = 0
+        self._delivery_check = 0
         self.dropped = 0
         """Frames that found no room."""
 
@@ -119,6 +121,11 @@ class Watcher:
             self._with_frames[topic] = None
             self._wake()
 
+    def check_delivery(self, number: int) -> None:
+        """Say a delivery check; of several that wait the newest is enough."""
+        self._delivery_check = number
+        self._wake()
+
     def restart(self) -> None:
         """The topics have another past: what waits is dropped, and where each of them stands is said again."""
         for topic, carried in self._topics.items():
@@ -151,8 +158,8 @@ class Watcher:
 
     def take(self) -> Answer:
         """What is to be sent now."""
-        answer = Answer(self._watched, self._refused)
-        self._watched, self._refused = [], []
+        answer = Answer(self._watched, self._refused, delivery_check=self._delivery_check)
+        self._watched, self._refused, self._delivery_check = [], [], 0
         with_frames, self._with_frames = self._with_frames, {}
         for topic in with_frames:
             carried = self._topics[topic]

@@ -318,12 +318,22 @@ class UpstreamSettings:
     )
     ask_interval_ms: int = _ms("OA_UPSTREAM_ASK_MS", 2_000, "Pause between questions to a source whether it answers.")
     answer_ms: int = _ms("OA_UPSTREAM_ANSWER_MS", 3_000, "Wait for the answer, after which the source counts as away.")
+    check_ms: int = _ms(
+        "OA_UPSTREAM_CHECK_MS", 5_000, "Wait for a delivery check, after which the source counts as away."
+    )
+    gone_ms: int = _ms(
+        "OA_UPSTREAM_GONE_MS", 10_000, "Time after which a runtime that delivers nothing makes it unready."
+    )
     replay_timeout_ms: int = _ms("OA_REPLAY_TIMEOUT_MS", 10_000, "Maximum time of a read of a page of history.")
 
     def limits(self) -> SourceLimits:
         """As sources take them."""
         return SourceLimits(
-            replay_timeout_ms=self.replay_timeout_ms, ask_interval_ms=self.ask_interval_ms, answer_ms=self.answer_ms
+            replay_timeout_ms=self.replay_timeout_ms,
+            ask_interval_ms=self.ask_interval_ms,
+            answer_ms=self.answer_ms,
+            check_ms=self.check_ms,
+            gone_ms=self.gone_ms,
         )
 
 

@@ -49,7 +49,9 @@ async def start(settings: GatewaySettings, process: Process) -> None:
     process.background("audit", hub.run_audit())
     for name, source in sources.items():
         process.background(f"watch-{name}", source.run())
-        process.background(f"ask-{name}", source.run_asking())
+        process.background(f"look-{name}", source.run_looking())
+    process.readiness.add("runtime", sources["runtime"].check_delivery)
+    process.readiness.add("projector", sources["projector"].check)
 
     now_ms = steady_wall_ms(clock)
     dependencies = Dependencies(
@@ -83,9 +85,7 @@ async def _source(
     channel = await process.enter(
         open_channel(target, settings.client, settings.identity.service_token, process.protection)
     )
-    source = GrpcTopicSource(name, channel, hub, random.random, settings.upstream.limits())
-    process.readiness.add(name, source.check)
-    return source
+    return GrpcTopicSource(name, channel, hub, random.random, settings.upstream.limits())
 
 
 def steady_wall_ms(clock: Clock) -> Callable[[], int]:

@@ -19,6 +19,7 @@ from oa_platform.rpc.client import open_channel
 from oa_platform.rpc.refusals import note_refusal
 from oa_platform.rpc.server import GrpcServer
 from oa_platform.telemetry.metrics import REGISTRY
+from oa_topics.delivery_checks import DeliveryChecks
 from oa_topics.hub import TopicHub
 from oa_topics.servicer import TopicApi
 from openagents.projection.v1 import read_service_pb2_grpc
@@ -26,7 +27,7 @@ from openagents.sync.v1 import topic_service_pb2_grpc
 from services.projector.config import ProjectorSettings
 from services.projector.journal.app import Documents, JournalTopics, Pruner, Unreported
 from services.projector.journal.door import encode_documents
-from services.projector.journal.store import PostgresJournalStore, PostgresJournalWriter
+from services.projector.journal.store import PostgresDeliveryChecks, PostgresJournalStore, PostgresJournalWriter
 from services.projector.notifications.door import encode_notification
 from services.projector.projection.app import Tail
 from services.projector.projection.door import GrpcLogSource
@@ -75,7 +76,9 @@ async def start(settings: ProjectorSettings, process: Process) -> None:
         settings.service, settings.identity.accepted_services, verifier, settings.identity.accepted_certificates
     )
     server = GrpcServer(settings.grpc, authenticator, process.protection)
-    topics = TopicApi(hub, note_refusal)
+    checks = delivery_checks(postgres)
+    process.background("delivery checks", checks.run())
+    topics = TopicApi(hub, checks, note_refusal)
     server.register(topic_service_pb2_grpc.add_TopicServiceServicer_to_server, topics)
     reads = ReadApi(Reads(PostgresSummaryStore(postgres, codec)), checkpoints)
     server.register(read_service_pb2_grpc.add_ReadServiceServicer_to_server, reads)
@@ -87,6 +90,14 @@ def journal_topics(postgres: Postgres) -> JournalTopics:
     runs, workers = PostgresRunDocuments(postgres), PostgresWorkerDocuments(postgres)
     documents: dict[TopicClass, Documents] = {USER_RUNS: runs, ORG_RUNS: runs, ORG_WORKERS: workers}
     return JournalTopics(PostgresJournalStore(postgres), documents, encode_documents)
+
+
+def delivery_checks(postgres: Postgres) -> DeliveryChecks:
+    """What is committed here is published by whoever committed it; so are the numbers of checks."""
+    store = PostgresDeliveryChecks(postgres)
+    checks = DeliveryChecks(store.commit)
+    store.on_commit(checks.heard)
+    return checks
 
 
 def transactions(postgres: Postgres, codec: Codec) -> Transactions:

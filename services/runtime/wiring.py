@@ -29,6 +29,7 @@ from oa_platform.tls.protection import Protection, edge_protection
 from oa_runlog.decide import Limits
 from oa_runlog.proof.checkpoint import log_origin
 from oa_runlog.proof.signing import NoteSigner, ReceiptSigner
+from oa_topics.delivery_checks import DeliveryChecks
 from oa_topics.hub import TopicHub
 from oa_topics.servicer import TopicApi
 from openagents.runtime.v1.log_service_pb2_grpc import add_LogServiceServicer_to_server
@@ -59,7 +60,7 @@ from services.runtime.log.app.fanout import Fanout, Publish, publisher
 from services.runtime.log.app.log import Log
 from services.runtime.log.app.tail import Tail
 from services.runtime.log.door import LogApi
-from services.runtime.log.store.fanout import PostgresFanout
+from services.runtime.log.store.fanout import CHECK_CHANNEL, PostgresFanout
 from services.runtime.log.store.log import CommitNotification, NoNotification, PostgresLog
 from services.runtime.log.store.reads import PostgresReads
 from services.runtime.receipts.app.merger import Merger
@@ -90,7 +91,7 @@ from services.runtime.topics.app import (
     is_worker_topic,
 )
 from services.runtime.topics.door import encode_worker_event
-from services.runtime.topics.store import PostgresStandings, PostgresWorkerEvents
+from services.runtime.topics.store import PostgresDeliveryChecks, PostgresStandings, PostgresWorkerEvents
 from services.runtime.whole_log.app.artifact_cache import ArtifactCache
 from services.runtime.whole_log.app.whole_log import WholeLog
 from services.runtime.whole_log.store import PostgresPrunedLog
@@ -158,7 +159,8 @@ async def serve(
 
     server = GrpcServer(settings.grpc, authenticator, process.protection)
     server.register(add_LogServiceServicer_to_server, LogApi(tail, whole_log, lineage))
-    server.register(add_TopicServiceServicer_to_server, TopicApi(topics, note_refusal))
+    checks = _check_deliveries(replica, word.database)
+    server.register(add_TopicServiceServicer_to_server, TopicApi(topics, checks, note_refusal))
     server.register(add_WorkerWatchServiceServicer_to_server, _watch_workers(replica, tail, word.database))
     schedules = _serve_runs(replica, server, log, workers, requests, receipt_log, artifacts)
     _follow_ends(replica, revocations, [workers.workers.end_account, schedules.end_owner])
@@ -328,6 +330,13 @@ def _topics(replica: _Replica, tail: Tail, fanout: PostgresFanout, lineage: Line
     fanout.on_workers(lambda: hub.read_again(is_worker_topic))
     lineage.on_change(lambda _: hub.restart())
     return hub
+
+
+def _check_deliveries(replica: _Replica, fanout: PostgresFanout) -> DeliveryChecks:
+    checks = DeliveryChecks(PostgresDeliveryChecks(replica.postgres, CHECK_CHANNEL).commit)
+    fanout.on_delivery_check(checks.heard)
+    replica.process.background("delivery checks", checks.run())
+    return checks
 
 
 def _look_after_workers(

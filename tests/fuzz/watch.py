@@ -34,6 +34,8 @@ IGNORED_TABLES = frozenset(
         "control.audit_waiting",
         # Counts the looks of each replica, whatever is asked.
         "runtime.replicas",
+        "runtime.delivery_checks",
+        "projection.delivery_checks",
         # What becomes of workers goes on by itself, as do the columns of `runtime.workers` below.
         "runtime.worker_events",
         "runtime.worker_topics",

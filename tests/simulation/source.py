@@ -16,6 +16,7 @@ import structlog
 
 from oa_base.refusal import Refusal
 from oa_khala.topics import RUN_EVENTS, Source, Topic, parse_topic
+from oa_topics.delivery_checks import DeliveryChecks
 from oa_topics.hub import TopicHub
 from oa_topics.servicer import TopicApi
 from oa_topics.store import TopicDescription, TopicLimits
@@ -97,6 +98,10 @@ class _Noted:
         _log.info("frames_dropped")
 
 
+async def _nothing() -> None:
+    """Gateways of the simulation ask for no delivery checks."""
+
+
 class SimReplica:
     """One replica of a source, and the channel that a gateway has to it."""
 
@@ -104,7 +109,7 @@ class SimReplica:
         self._world = world
         self._source = source
         self.hub = TopicHub(SimTopics(world, source), limits, _Noted())
-        self.channel = SimChannel(world, TopicApi(self.hub, lambda method, refusal: None))
+        self.channel = SimChannel(world, TopicApi(self.hub, DeliveryChecks(_nothing), lambda method, refusal: None))
         self._running = asyncio.create_task(self.hub.run())
         world.replicas.append(self)
 

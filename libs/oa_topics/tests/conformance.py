@@ -209,6 +209,13 @@ class TopicSourceSuite:
             await watch.until(topic, stands.head + 6)
             assert watch.seqs == {topic: list(range(stands.head + 1, stands.head + 7))}
 
+    async def test_delivery_checks_arrive_one_after_the_other(self, source: Source) -> None:
+        watch = Watch(source.stub.WatchTopics(metadata=source.metadata))
+        await watch.call.write(pb.WatchTopicsRequest(delivery_checks=True))
+        first, second = [(await watch.read()).delivery_check for _ in range(2)]
+        assert 0 < first < second
+        watch.call.cancel()
+
     async def test_a_topic_that_is_added_again_is_said_again_where_it_stands(self, source: Source) -> None:
         topic = source.topics[0]
         async with watching(source, topic) as watch:

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from oa_base.refusal import Refusal
+from oa_testing.waiting import eventually
+from oa_topics.delivery_checks import DeliveryChecks
 from oa_topics.hub import TopicHub
 from oa_topics.servicer import ANSWER_BYTES, TopicApi
 from oa_topics.store import TopicLimits
@@ -40,15 +42,23 @@ class Stream:
         self.hub = TopicHub(self.store, limits or TopicLimits(), self.report)
         self.noted: list[str] = []
         self._requests: asyncio.Queue[pb.WatchTopicsRequest | None] = asyncio.Queue()
-        api = TopicApi(self.hub, lambda _, refusal: self.noted.append(refusal.reason))
+        self.checks = DeliveryChecks(self._commit_check, interval_s=0.001)
+        self.checks_committed = 0
+        self.checks_fail = False
+        api = TopicApi(self.hub, self.checks, lambda _, refusal: self.noted.append(refusal.reason))
         self.answers = api.WatchTopics(self._asked(), None)
 
     async def _asked(self) -> AsyncIterator[pb.WatchTopicsRequest]:
         while (request := await self._requests.get()) is not None:
             yield request
 
-    def ask(self, add: tuple[str, ...] = (), remove: tuple[str, ...] = ()) -> None:
-        self._requests.put_nowait(pb.WatchTopicsRequest(add_topics=add, remove_topics=remove))
+    async def _commit_check(self) -> None:
+        if self.checks_fail:
+            raise Refusal("unavailable", "the database is away")
+        self.checks_committed += 1
+
+    def ask(self, add: tuple[str, ...] = (), remove: tuple[str, ...] = (), checks: bool = False) -> None:
+        self._requests.put_nowait(pb.WatchTopicsRequest(add_topics=add, remove_topics=remove, delivery_checks=checks))
 
     def end(self) -> None:
         self._requests.put_nowait(None)
@@ -164,3 +174,41 @@ async def test_another_past_is_told_to_all_streams() -> None:
     stream.commit(T, b"c")
     (batch,) = (await stream.next()).batches
     assert (batch.epoch, batch.first_seq) == ("e2", 3)
+
+
+async def test_delivery_checks_come_when_they_were_heard_of_and_to_those_who_asked() -> None:
+    asking, other = Stream(), Stream()
+    asking.ask((T,), checks=True)
+    other.ask((T,))
+    for stream in (asking, other):
+        assert len((await stream.next()).watched) == 1
+        stream.checks.heard(1)
+        stream.checks.heard(2)
+        stream.commit(T, b"x")
+    answer = await asking.next()
+    assert (seqs(answer), answer.delivery_check) == ([1], 2), "the newest is enough"
+    answer = await other.next()
+    assert (seqs(answer), answer.delivery_check) == ([1], 0)
+
+
+async def test_checks_are_committed_while_a_stream_wants_them_and_after_failures() -> None:
+    stream = Stream()
+    running = asyncio.create_task(stream.checks.run())
+    stream.ask((T,))
+    await stream.next()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert stream.checks_committed == 0
+    stream.checks_fail = True
+    stream.ask((U,), checks=True)
+    await stream.next()
+    stream.checks_fail = False
+    await eventually(lambda: stream.checks_committed > 1)
+    stream.end()
+    with pytest.raises(StopAsyncIteration):
+        await stream.next()
+    committed = stream.checks_committed
+    await asyncio.sleep(0.05)
+    assert stream.checks_committed <= committed + 1
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)

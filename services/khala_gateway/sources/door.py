@@ -6,6 +6,7 @@ by where it stands now, which shows what was missed.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 
 import grpc.aio
@@ -18,8 +19,9 @@ from oa_khala.topics import run_events, user_runs
 from oa_platform.health.failures import refusal_from_rpc_error
 from openagents.sync.v1 import topic_service_pb2, topic_service_pb2_grpc
 from services.khala_gateway.sources.app import HistoryPage, SourceEvents, TopicSnapshot, WatchedTopic
+from services.khala_gateway.sources.domain import Delivery
 from services.khala_gateway.sources.limits import SourceLimits
-from services.khala_gateway.sources.metrics import UPSTREAM_UP
+from services.khala_gateway.sources.metrics import UPSTREAM_CHECKED, UPSTREAM_UP
 
 _log = structlog.get_logger(__name__)
 # Maximum number of topics in one message (rules of WatchTopicsRequest).
@@ -55,7 +57,8 @@ class GrpcTopicSource:
         self._changed = asyncio.Event()
         self._was_up = False
         self._stands = False
-        self._answers = True
+        self._delivery = Delivery(self._limits, time.monotonic())
+        self._was_away = False
         # The stream that stands, if one does.
         self._stream: object | None = None
         # Why the source is of no use at present.
@@ -107,12 +110,18 @@ class GrpcTopicSource:
         return TopicSnapshot(found.epoch, found.seq, found.payload)
 
     async def check(self) -> None:
-        """Readiness: raises Refusal until the source has once been reached and accepted us.
-
-        Later it may be away: then delivery waits, and the sockets had better stay here.
-        """
+        """Readiness: raises Refusal until the source has been reached once and has accepted us."""
         if self.refusal is not None and not self._was_up:
             raise self.refusal
+
+    async def check_delivery(self) -> None:
+        """Readiness: raises Refusal also while nothing has come of the source for long.
+
+        Sockets that are open stay so: new ones had better go to a gateway that can serve them.
+        """
+        await self.check()
+        if self._delivery.gone(time.monotonic()):
+            raise Refusal("unavailable", f"{self.name} delivers nothing now; wait until it does")
 
     async def run(self) -> None:
         """Keeps the stream up until cancelled."""
@@ -134,24 +143,33 @@ class GrpcTopicSource:
 
     @property
     def away(self) -> bool:
-        """Whether it does not answer at present."""
-        return not (self._stands and self._answers)
+        """Whether it delivers nothing at present."""
+        return not self._stands or self._delivery.stopped(time.monotonic())
 
-    async def run_asking(self) -> None:
-        """Asks the source now and then, until cancelled, whether it answers.
+    async def run_looking(self) -> None:
+        """Looks now and then, until cancelled, whether the source delivers.
 
-        A stream that stands says nothing: a source whose process or database has stopped keeps it open. So the source
-        is asked for what it has to look up.
+        A stream that stands says nothing: a source whose process or database has stopped keeps it open. So it has to
+        bring delivery checks; before it does, the source is asked for what it has to look up.
         """
         while True:
-            refusal = await self._ask()
-            if self._answers and refusal is not None:
-                _log.warning("upstream_silent", source=self.name, reason=refusal.reason, why=refusal.message)
-            elif not self._answers and refusal is None:
-                _log.info("upstream_answers", source=self.name)
-            self._answers = refusal is None
+            why = None
+            if self._delivery.to_ask:
+                why = await self._ask()
+                self._delivery.asked(why is None, time.monotonic())
+            self._note(why)
             self._tell()
             await asyncio.sleep(self._limits.ask_interval_ms / 1000)
+
+    def _note(self, why: Refusal | None) -> None:
+        """Log it when the source stops, or begins again, to deliver."""
+        stopped = self._delivery.stopped(time.monotonic())
+        if stopped and not self._was_away:
+            why = why or Refusal("unavailable", "its stream stands, and no delivery check comes")
+            _log.warning("upstream_silent", source=self.name, reason=why.reason, why=why.message)
+        elif self._was_away and not stopped:
+            _log.info("upstream_answers", source=self.name)
+        self._was_away = stopped
 
     async def _ask(self) -> Refusal | None:
         """Why the source does not answer; None when it does, be it that there is no such topic."""
@@ -188,6 +206,7 @@ class GrpcTopicSource:
     async def _watch(self) -> None:
         self._to_add = dict(self._wanted)
         self._to_remove.clear()
+        self._delivery.began()
         self._changed.set()
         settled = asyncio.get_running_loop().call_later(self._limits.settle_ms / 1000, self._settled)
         stream = self._stream = object()
@@ -208,6 +227,7 @@ class GrpcTopicSource:
         _log.info("upstream_up", source=self.name, topics=len(self._wanted))
 
     async def _requests(self, stream: object) -> AsyncIterator[topic_service_pb2.WatchTopicsRequest]:
+        yield topic_service_pb2.WatchTopicsRequest(delivery_checks=True)
         while True:
             await self._changed.wait()
             if stream is not self._stream:
@@ -229,6 +249,9 @@ class GrpcTopicSource:
             events.refused(refused.topic, Refusal.received(refused.reason, text))
         for batch in message.batches:
             events.frames(batch.topic, batch.epoch, batch.first_seq, batch.frames)
+        if message.delivery_check:
+            self._delivery.checked(message.delivery_check, time.monotonic())
+            UPSTREAM_CHECKED.labels(self.name).set_to_current_time()
 
 
 def _pop_some(topics: dict[str, None]) -> list[str]:

@@ -7,3 +7,9 @@ from oa_platform.telemetry.metrics import REGISTRY
 UPSTREAM_UP = Gauge(
     "oa_khala_upstream_up", "1 while the source's stream stands and the source answers.", ["source"], registry=REGISTRY
 )
+UPSTREAM_CHECKED = Gauge(
+    "oa_khala_upstream_checked_timestamp_seconds",
+    "Unix time at which the source's stream brought its latest delivery check.",
+    ["source"],
+    registry=REGISTRY,
+)

@@ -68,6 +68,7 @@ class FakeUpstream(topic_service_pb2_grpc.TopicServiceServicer):
         self.refuses_watchers = False
         self._server: grpc.aio.Server | None = None
         self.watchers: list[_Watcher] = []
+        self.checks = 0
 
     async def start(self) -> None:
         """Listen: on any port the first time, on the same one later.
@@ -98,6 +99,13 @@ class FakeUpstream(topic_service_pb2_grpc.TopicServiceServicer):
         self._extend(topic, count, size)
         for watcher in self.watchers:
             watcher.offer(topic, first)
+
+    def check_delivery(self, number: int = 0) -> None:
+        """Send a delivery check to those who asked for them: the next one, or `number`."""
+        self.checks = number or self.checks + 1
+        for watcher in self.watchers:
+            if watcher.wants_checks:
+                watcher.queue.put_nowait(pb.WatchTopicsResponse(delivery_check=self.checks))
 
     def restore(self, topic: str, epoch: str, count: int) -> None:
         """The log is replaced by one of another lineage."""
@@ -168,10 +176,12 @@ class _Watcher:
     def __init__(self, upstream: FakeUpstream) -> None:
         self.upstream = upstream
         self.topics: set[str] = set()
+        self.wants_checks = False
         self.queue: asyncio.Queue[pb.WatchTopicsResponse] = asyncio.Queue()
 
     async def read(self, requests: AsyncIterator[pb.WatchTopicsRequest]) -> None:
         async for request in requests:
+            self.wants_checks |= request.delivery_checks
             self.topics.difference_update(request.remove_topics)
             for topic in request.add_topics:
                 self.queue.put_nowait(self._answer(topic))

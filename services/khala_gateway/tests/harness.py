@@ -230,7 +230,7 @@ async def running(
             source_limits = stack.limits.source
             stack.sources[name] = GrpcTopicSource(name, channel, lambda: stack.hub, random.random, source_limits)
         stack.hub = await parts.enter_async_context(FeedHub(stack.limits.hub, stack.sources, random.random))
-        background = [work for source in stack.sources.values() for work in (source.run(), source.run_asking())]
+        background = [work for source in stack.sources.values() for work in (source.run(), source.run_looking())]
         tasks = [asyncio.create_task(work) for work in (*background, stack.hub.run_audit())]
         parts.push_async_callback(_stop, tasks)
         stack.server = await parts.enter_async_context(_server(stack, protection))

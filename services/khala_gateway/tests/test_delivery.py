@@ -10,9 +10,10 @@ from oa_khala import frames
 from oa_khala.feed import FeedLimits
 from oa_khala.frames import Cursor, Form, Plan, TopicState
 from oa_testing.metrics import value_of
-from oa_testing.waiting import eventually
+from oa_testing.waiting import PATIENCE_S, eventually
 from services.khala_gateway.connections.metrics import CLOSES
 from services.khala_gateway.feeds.limits import HubLimits
+from services.khala_gateway.sources.door import GrpcTopicSource
 from services.khala_gateway.sources.limits import SourceLimits
 from services.khala_gateway.sources.metrics import UPSTREAM_UP
 from services.khala_gateway.tests.fake_upstream import FakeUpstream, Faults
@@ -333,8 +334,8 @@ async def test_without_its_source_a_topic_is_unavailable_until_it_is_there() -> 
         await client.follow(T)
 
 
-async def test_a_source_that_was_reached_once_may_be_away_without_the_gateway_being_unready() -> None:
-    async with running() as stack:
+async def test_a_source_that_is_away_for_a_moment_leaves_the_gateway_ready() -> None:
+    async with running(Limits(source=SourceLimits(gone_ms=3_600_000))) as stack:
         source = stack.sources["runtime"]
         with pytest.raises(Refusal, match="unavailable"):
             await source.check()
@@ -342,7 +343,7 @@ async def test_a_source_that_was_reached_once_may_be_away_without_the_gateway_be
         await source.check()
         await stack.runtime.stop()
         await eventually(lambda: source.refusal is not None)
-        await source.check()
+        await source.check_delivery()
         await stack.runtime.start()
         await eventually(lambda: source.refusal is None)
 
@@ -359,7 +360,6 @@ async def test_a_source_that_stops_without_a_word_is_known_to_be_away_and_the_so
         stack.runtime.ask_gate.clear()  # the stream stands all the while
         await eventually(lambda: source.away)
         assert _runtime_up() == 0
-        await source.check()  # a gateway that is not ready would lose its sockets, and help nobody
         await client.send(frames.Ping(1))
         away = {head.topic: head.source_away for head in (await client.next(frames.Heartbeat)).heads}
         assert away == {T: True, U: False}
@@ -368,6 +368,43 @@ async def test_a_source_that_stops_without_a_word_is_known_to_be_away_and_the_so
         assert _runtime_up() == 1
         await client.send(frames.Ping(2))
         assert not any(head.source_away for head in (await client.next(frames.Heartbeat)).heads)
+
+
+async def test_a_stream_that_stands_and_brings_no_delivery_checks_any_more_has_stopped() -> None:
+    limits = Limits(source=SourceLimits(ask_interval_ms=20, check_ms=300, gone_ms=600))
+    async with running(limits) as stack:
+        source = stack.sources["runtime"]
+        await eventually(lambda: source.refusal is None)
+        stack.runtime.check_delivery()
+        with structlog.testing.capture_logs() as logs:
+            await eventually(lambda: source.away)
+            await _until_unready(source)
+            asked = stack.runtime.asked
+            stack.runtime.check_delivery(1)  # the same again, from a loop that says what it said last
+            await eventually(lambda: any(entry["event"] == "upstream_silent" for entry in logs))
+            assert source.away
+            assert stack.runtime.asked == asked, "that it answers questions counts no longer"
+            stack.runtime.check_delivery()
+            await eventually(lambda: any(entry["event"] == "upstream_answers" for entry in logs))
+        await _until_unready(stack.sources["runtime"])
+        await stack.runtime.stop()
+        await stack.runtime.start()
+        await eventually(lambda: not source.away)
+        await source.check_delivery()  # a stream that has brought none yet: the source answers
+
+
+async def _until_unready(source: GrpcTopicSource) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while await _ready(source):
+            await asyncio.sleep(0.01)
+
+
+async def _ready(source: GrpcTopicSource) -> bool:
+    try:
+        await source.check_delivery()
+    except Refusal:
+        return False
+    return True
 
 
 async def test_a_source_that_does_not_accept_us_is_not_ready() -> None:

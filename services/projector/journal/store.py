@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from oa_platform.postgres.pool import Connection, Postgres
 from services.projector.journal.domain import JournalEntry, JournalRow, TopicPosition, added, numbered
@@ -51,6 +51,29 @@ WHERE h.topic = $1 RETURNING h.floor
 
 _PRUNE = "DELETE FROM projection.journal WHERE topic = $1 AND seq <= $2"
 """Delete what lies below a floor."""
+
+
+_COMMIT_CHECK = "UPDATE projection.delivery_checks SET number = number + 1 RETURNING number"
+"""Commits the number of a delivery check."""
+
+
+class PostgresDeliveryChecks:
+    """Numbers of delivery checks."""
+
+    def __init__(self, postgres: Postgres) -> None:
+        self._postgres = postgres
+        self._on_commit: list[Callable[[int], None]] = []
+
+    def on_commit(self, listener: Callable[[int], None]) -> None:
+        """Call `listener` after each commit, as rows of the journal are published after theirs."""
+        self._on_commit.append(listener)
+
+    async def commit(self) -> None:
+        """Commit the next number. Raises Refusal when the database is away."""
+        async with self._postgres.acquire() as connection:
+            number = await connection.fetchval(_COMMIT_CHECK)
+        for listener in self._on_commit:
+            listener(number)
 
 
 class PostgresJournalStore:

@@ -32,6 +32,7 @@ from openagents.sync.v1 import topic_service_pb2_grpc
 from services.projector.summaries.door import ReadApi
 from services.projector.tests import histories as h
 from services.projector.tests.rig import Rig
+from services.projector.wiring import delivery_checks
 
 KEY = generate_key()
 GATEWAY, CONTROL = "gateway's token", "control's token"
@@ -53,18 +54,20 @@ async def opened(rig: Rig) -> AsyncIterator[Doors]:
     accepted = {token_hash(GATEWAY): "khala_gateway", token_hash(CONTROL): "control"}
     verifier = TokenVerifier(StaticKeys([KEY.public_key]), SystemClock())
     settings = load(GrpcServerSettings, {"OA_GRPC_ADDRESS": "127.0.0.1:0", "OA_GRPC_STREAM_DRAIN_S": "0.1"})
+    checks = delivery_checks(rig.postgres)
     server = GrpcServer(settings, Authenticator("projector", accepted, verifier))
-    topics = TopicApi(rig.hub, note_refusal)
+    topics = TopicApi(rig.hub, checks, note_refusal)
     server.register(topic_service_pb2_grpc.add_TopicServiceServicer_to_server, topics)
     server.register(read_service_pb2_grpc.add_ReadServiceServicer_to_server, ReadApi(rig.reads, rig.checkpoints))
-    hub = asyncio.create_task(rig.hub.run())
+    tasks = [asyncio.create_task(work) for work in (rig.hub.run(), checks.run())]
     async with server, grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         # The async stubs exist in the type stubs only.
         topic_stub: Any = topic_service_pb2_grpc.TopicServiceStub(channel)
         read_stub: Any = read_service_pb2_grpc.ReadServiceStub(channel)
         yield Doors(topic_stub, read_stub)
-    hub.cancel()
-    await asyncio.gather(hub, return_exceptions=True)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def as_gateway() -> tuple[tuple[str, str], ...]:

@@ -48,6 +48,7 @@ class Rig:
     """One process's worth of a projector, without its doors."""
 
     def __init__(self, postgres: Postgres, limits: TopicLimits = TOPIC_LIMITS) -> None:
+        self.postgres = postgres
         self.checkpoints = PostgresCheckpointStore(postgres, PROJECTION, VERSION)
         self.journal = PostgresJournalStore(postgres)
         self.summaries = PostgresSummaryStore(postgres, CODEC)

@@ -38,6 +38,13 @@ FROM runtime.worker_events WHERE worker_id = $1 AND seq > $2 ORDER BY seq LIMIT 
 """Events of a worker ($1) after a seq ($2)."""
 
 
+_COMMIT_CHECK = """
+WITH counted AS (UPDATE runtime.delivery_checks SET number = number + 1 RETURNING number)
+SELECT pg_notify($1, number::text) FROM counted
+"""
+"""Commits the number of a delivery check, and tells it on a channel ($1), as commits of the log are told."""
+
+
 class PostgresStandings:
     """Where runs stand, outside of the sequencers' transactions."""
 
@@ -55,6 +62,20 @@ class PostgresStandings:
         async with self._postgres.acquire() as connection:
             chain: bytes | None = await connection.fetchval(_READ_CHAIN, run_id, seq)
         return chain
+
+
+class PostgresDeliveryChecks:
+    """Numbers of delivery checks."""
+
+    def __init__(self, postgres: Postgres, channel: str) -> None:
+        """`channel`: on which they are told."""
+        self._postgres = postgres
+        self._channel = channel
+
+    async def commit(self) -> None:
+        """Commit the next number; every replica hears of it. Raises Refusal when the database is away."""
+        async with self._postgres.acquire() as connection:
+            await connection.execute(_COMMIT_CHECK, self._channel)
 
 
 class PostgresWorkerEvents:

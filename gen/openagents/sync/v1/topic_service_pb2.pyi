@@ -108,6 +108,9 @@ class WatchTopicsRequest(_message.Message):
 
     ADD_TOPICS_FIELD_NUMBER: _builtins.int
     REMOVE_TOPICS_FIELD_NUMBER: _builtins.int
+    DELIVERY_CHECKS_FIELD_NUMBER: _builtins.int
+    delivery_checks: _builtins.bool
+    """Send delivery checks from now on. A source of the release before sends none."""
     @_builtins.property
     def add_topics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Topics to add. One that the stream carries already is answered by its
@@ -123,10 +126,11 @@ class WatchTopicsRequest(_message.Message):
         *,
         add_topics: _abc.Iterable[_builtins.str] | None = ...,
         remove_topics: _abc.Iterable[_builtins.str] | None = ...,
+        delivery_checks: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["add_topics", b"add_topics", "remove_topics", b"remove_topics"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["add_topics", b"add_topics", "delivery_checks", b"delivery_checks", "remove_topics", b"remove_topics"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -253,6 +257,11 @@ class WatchTopicsResponse(_message.Message):
     BATCHES_FIELD_NUMBER: _builtins.int
     WATCHED_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
+    DELIVERY_CHECK_FIELD_NUMBER: _builtins.int
+    delivery_check: _builtins.int
+    """A number that the source has committed and has then heard of, in the way in
+    which it hears of every commit; another one about every second. 0: none.
+    """
     @_builtins.property
     def batches(self) -> _containers.RepeatedCompositeFieldContainer[Global___TopicFrames]:
         """Live frames."""
@@ -271,10 +280,11 @@ class WatchTopicsResponse(_message.Message):
         batches: _abc.Iterable[Global___TopicFrames] | None = ...,
         watched: _abc.Iterable[Global___WatchedTopic] | None = ...,
         refused: _abc.Iterable[Global___RefusedTopic] | None = ...,
+        delivery_check: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "refused", b"refused", "watched", b"watched"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "delivery_check", b"delivery_check", "refused", b"refused", "watched", b"watched"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -22,6 +22,9 @@ CHANNEL = "runtime_log"
 """Also the one on which `runtime.give_log_epoch` says that the log has another epoch, and `runtime.note_workers` that a
 worker's status has changed."""
 
+CHECK_CHANNEL = "runtime_delivery_checks"
+"""On which the number of a delivery check is told."""
+
 _log = structlog.get_logger(__name__)
 _OWN_GRACE_S = 0.05
 """Own commits are followed without a word; this is for one whose answer got lost, so its word can wait."""
@@ -60,7 +63,12 @@ class PostgresFanout(listen.Listener):
         poll_interval_s: float,
     ) -> None:
         super().__init__(
-            settings, "runtime", [CHANNEL], on_notify=self._told, look=self._heads, interval_s=poll_interval_s
+            settings,
+            "runtime",
+            [CHANNEL, CHECK_CHANNEL],
+            on_notify=self._told,
+            look=self._heads,
+            interval_s=poll_interval_s,
         )
         self.notification = PostgresNotification(replica_id)
         """What the store adds to each batch, for the others to be told."""
@@ -68,10 +76,15 @@ class PostgresFanout(listen.Listener):
         self._hint = hint
         self._new_epoch = new_epoch
         self._workers_changed: list[Callable[[], None]] = []
+        self._delivery_checks: list[Callable[[int], None]] = []
 
     def on_workers(self, listener: Callable[[], None]) -> None:
         """Call `listener` when workers may have changed: at once, and now and then, for what was missed."""
         self._workers_changed.append(listener)
+
+    def on_delivery_check(self, listener: Callable[[int], None]) -> None:
+        """Call `listener` with the number of each delivery check that was committed, by whichever replica."""
+        self._delivery_checks.append(listener)
 
     def publish(self, positions: Mapping[int, int]) -> None:
         """Nothing is left to do: the commit has told the others."""
@@ -85,7 +98,11 @@ class PostgresFanout(listen.Listener):
         for listener in self._workers_changed:
             listener()
 
-    def _told(self, _channel: str, payload: str) -> None:
+    def _told(self, channel: str, payload: str) -> None:
+        if channel == CHECK_CHANNEL:
+            for listener in self._delivery_checks:
+                listener(int(payload))
+            return
         if payload == _NEW_EPOCH:
             self._new_epoch()
             return
