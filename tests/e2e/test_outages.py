@@ -42,6 +42,8 @@ IMPATIENT_GATEWAY = {
     "OA_KHALA_HEARTBEAT_MS": "500",
     "OA_FEED_CARRY_TIMEOUT_MS": "1000",
     "OA_REPLAY_TIMEOUT_MS": "1000",
+    "OA_UPSTREAM_CHECK_MS": "3000",
+    "OA_UPSTREAM_GONE_MS": "4000",
 }
 """A gateway whose clients take 1.25 s of silence for its death, and that gives a source up after 1 s rather than 10."""
 OUTAGE_S = 7.0
@@ -151,6 +153,9 @@ async def test_whatever_is_away_nothing_is_lost_and_nothing_done_twice(
             async with outage(stack, name):
                 counting.go_on()
                 await asyncio.sleep(OUTAGE_S)
+                if name in {POSTGRES, "runtime"}:
+                    await _gateway_says(stack, "runtime delivers nothing now")
+            await _gateway_says(stack, "")
             await following
         await _assert_whole(world, tail, store, counting)
 
@@ -243,6 +248,7 @@ async def test_while_its_database_takes_no_writes_the_stack_says_so_and_goes_on_
             while "takes no writes now: default_transaction_read_only is on" not in (await ask(port)).body:
                 await asyncio.sleep(0.1)
             assert (await ask(port)).status == 503
+        await _gateway_says(stack, "runtime delivers nothing now")
         with pytest.raises(Refusal) as refusal:
             await world.client.commands.start_exec(["/bin/echo", "hello"])
         assert refusal.value.info.action is ClientAction.RETRY
@@ -252,12 +258,23 @@ async def test_while_its_database_takes_no_writes_the_stack_says_so_and_goes_on_
         for port in (stack.ports.control_ops, stack.ports.runtime_ops, stack.ports.projector_ops):
             while not (await ask(port)).ready:
                 await asyncio.sleep(0.1)
+        await _gateway_says(stack, "")
         assert {name: stack.pid(name) for name in SERVICES} == pids
         store = world.open_store()
         async with world.worker():
             tail = Tail(run.run_id)
             await world.follow(tail, store)
         assert tail.stdout == b"hello\n"
+
+
+async def _gateway_says(stack: StackUnderTest, why: str) -> None:
+    """Wait until the gateway is not ready and says `why`; if that is empty, until it is ready."""
+    async with asyncio.timeout(STEP_TIMEOUT_S):
+        while True:
+            answer = await ask(stack.ports.gateway_ops)
+            if (not answer.ready and why in answer.body) if why else answer.ready:
+                return
+            await asyncio.sleep(0.1)
 
 
 async def _change_database(stack: StackUnderTest, statement: str) -> None:

@@ -165,7 +165,9 @@ class GrpcTopicSource:
         """Log it when the source stops, or begins again, to deliver."""
         stopped = self._delivery.stopped(time.monotonic())
         if stopped and not self._was_away:
-            why = why or Refusal("unavailable", "its stream stands, and no delivery check comes")
+            why = why or Refusal(
+                "unavailable", "its stream brings no delivery checks; look whether its database takes writes"
+            )
             _log.warning("upstream_silent", source=self.name, reason=why.reason, why=why.message)
         elif self._was_away and not stopped:
             _log.info("upstream_answers", source=self.name)

@@ -1,3 +1,5 @@
+"""Whether a source delivers, on times that the test gives."""
+
 from services.khala_gateway.sources.domain import Delivery
 from services.khala_gateway.sources.limits import SourceLimits
 
