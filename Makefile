@@ -11,7 +11,7 @@ CMD ?=
 ONCE ?=
 BENCH ?= append tail catchup recovery khala_fanout khala_connect dispatch takeover worker_stream attached steps revocation edge sizing
 
-.PHONY: help run test busy order kills roll conformance autobahn bench sim lint proto-check gen fmt lock audit-dependencies images images-test k8s-check baseline bootstrap codex typescript clean distclean
+.PHONY: help run test gate busy order kills roll conformance autobahn bench sim lint proto-check gen fmt lock audit-dependencies images images-test k8s-check baseline bootstrap codex typescript clean distclean
 
 help: ## list the targets
 	@printf 'OpenAgents Runtime\n\n'
@@ -28,6 +28,9 @@ test: proto-check lint ## every check: contracts, lint, all tests (ARGS="-k name
 	elif ! $(MAKE) --no-print-directory codex; then echo "Codex can't be installed: tests that drive it are skipped"; fi
 	@if [ ! -e $(TYPESCRIPT) ]; then echo "the TypeScript client is not installed: its tests are skipped"; fi
 	@tools/run_tests.sh $(ARGS)
+
+gate: export NO_SKIPS := 1
+gate: test conformance autobahn images-test ## what a release has to pass: every check, none skipped for a missing tool
 
 busy: bootstrap ## `make test` beside busy loops, to find what only a fast machine passes (ARGS="3 4 -k name": 3 times, 4 loops)
 	@tools/run_busy.sh $(ARGS)

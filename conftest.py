@@ -5,7 +5,13 @@ import signal
 import structlog
 from hypothesis import settings
 
-pytest_plugins = ["oa_testing.plugin", "oa_testing.long_first", "oa_testing.measured", "oa_testing.room_times"]
+pytest_plugins = [
+    "oa_testing.plugin",
+    "oa_testing.long_first",
+    "oa_testing.measured",
+    "oa_testing.room_times",
+    "oa_testing.skips",
+]
 
 # How long one example takes says more about the machine's other work than about ours; pytest-timeout guards the whole.
 settings.register_profile("house", deadline=None, print_blob=True)

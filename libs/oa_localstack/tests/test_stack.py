@@ -32,6 +32,7 @@ from oa_platform.config.callers import SERVICES
 from oa_platform.config.ports import PORT_OFFSETS
 from oa_platform.process.signals import STOP_SIGNALS
 from oa_testing.postgres import FAST, free_port
+from oa_testing.skips import as_root
 from oa_testing.stack import StackUnderTest
 from oa_testing.waiting import PATIENCE_S, eventually
 
@@ -104,7 +105,7 @@ async def _once(stack: StackUnderTest) -> str:
     return found
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root has data outside of the home")
+@as_root
 async def test_it_never_starts_empty_where_data_was_outside(
     make_stack: MakeStack, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

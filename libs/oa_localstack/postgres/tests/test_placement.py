@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import stat
 from pathlib import Path
@@ -15,10 +14,7 @@ from oa_localstack.postgres.placement import data_root, remove_home
 from oa_localstack.postgres.server import PostgresServer
 from oa_localstack.processes.account import Account, postgres_account
 from oa_testing.postgres import FAST, free_port
-
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root changes users")
-as_user = pytest.mark.skipif(os.geteuid() == 0, reason="only users stay themselves")
-
+from oa_testing.skips import as_root, as_user
 
 _OUTSIDE = placement.OUTSIDE
 

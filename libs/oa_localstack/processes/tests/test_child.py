@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 from oa_localstack.processes.account import postgres_account
 from oa_localstack.processes.child import spawn
+from oa_testing.skips import as_root
 from oa_testing.waiting import PATIENCE_S
 
 
@@ -32,7 +32,7 @@ def test_a_program_that_does_not_exist_is_named(tmp_path: Path) -> None:
     assert said == "/no/such/program can't be started: No such file or directory\n"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root changes users")
+@as_root
 def test_it_becomes_the_user_with_no_way_back(tmp_path: Path) -> None:
     account = postgres_account()
     status, said = _output(tmp_path, "/bin/sh", "-c", "id -u; id -g; id -G", as_postgres=True)
