@@ -18,10 +18,16 @@ from oa_platform.config.ports import PORT_OFFSETS
 from oa_testing.postgres import free_port
 from oa_testing.stack import StackUnderTest
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="module")]
 
 
-async def signed_in(stack: StackUnderTest, home: Path, email: str = "ann@example.org") -> Program:
+@pytest.fixture
+def stack(shared_stack: StackUnderTest) -> StackUnderTest:
+    """Each test has people of its own."""
+    return shared_stack
+
+
+async def signed_in(stack: StackUnderTest, home: Path, email: str) -> Program:
     program = Program.of_a_person(home, stack)
     done = await program("login", "--dev", "--email", email, "--json")
     assert done.status == Exit.OK, done.stderr
@@ -39,7 +45,7 @@ async def worker(program: Program) -> AsyncIterator[asyncio.subprocess.Process]:
 
 
 async def test_what_a_person_does_by_hand(stack: StackUnderTest, tmp_path: Path) -> None:
-    program = await signed_in(stack, tmp_path)
+    program = await signed_in(stack, tmp_path, "ann@example.org")
     async with worker(program) as process:
         await _outcomes(program)
         run_id = await _a_run_and_its_proof(program, tmp_path)
@@ -64,7 +70,7 @@ async def test_what_a_person_does_by_hand(stack: StackUnderTest, tmp_path: Path)
 
 async def test_what_was_done_shows_is_exported_and_is_proved(stack: StackUnderTest, tmp_path: Path) -> None:
     """By the site, from the file, and by a head that was kept."""
-    program = await signed_in(stack, tmp_path)
+    program = await signed_in(stack, tmp_path, "audrey@example.org")
     made = await program("key", "create", "audited", "--json")
     account = made.documents[0]["serviceAccount"]["serviceAccountId"]
     listed = await program("audit", "list", "--action", "service_account.created", "--target", account, "--json")
@@ -266,7 +272,7 @@ async def test_a_script_with_an_api_key(stack: StackUnderTest, tmp_path: Path) -
     homes = [tmp_path / name for name in ("person", "script")]
     for home in homes:
         home.mkdir()
-    person = await signed_in(stack, homes[0])
+    person = await signed_in(stack, homes[0], "carl@example.org")
     made = await person("key", "create", "ci")
     key, account = made.stdout.decode().strip(), made.stderr.split()[1]
     assert key.startswith("oak_")
@@ -297,7 +303,7 @@ async def test_a_personal_token_is_made_rotated_and_ended(stack: StackUnderTest,
     homes = [tmp_path / name for name in ("person", "old", "new")]
     for home in homes:
         home.mkdir()
-    person = await signed_in(stack, homes[0])
+    person = await signed_in(stack, homes[0], "dora@example.org")
     assert (await person("key", "create", "n", "--personal")).status == Exit.REFUSED, "it has to have an end"
     made = await person("key", "create", "laptop", "--personal", "--scope", "runs.read", "--ttl", "1d")
     old, key_id = made.stdout.decode().strip(), made.stderr.split()[1]
@@ -396,7 +402,8 @@ async def test_two_people_share_an_org(stack: StackUnderTest, tmp_path: Path) ->
     homes = tmp_path / "ann", tmp_path / "bob"
     for home in homes:
         home.mkdir()
-    ann, bob = await signed_in(stack, homes[0]), await signed_in(stack, homes[1], "bob@example.org")
+    ann = await signed_in(stack, homes[0], "emma@example.org")
+    bob = await signed_in(stack, homes[1], "frank@example.org")
     made = await ann("org", "create", "Search team", "--switch", "--json")
     org_id = made.documents[0]["orgId"]
     run_id = (await ann("run", "start", "--detach", "true")).stdout.decode().strip()
@@ -404,12 +411,12 @@ async def test_two_people_share_an_org(stack: StackUnderTest, tmp_path: Path) ->
     assert (await bob("org", "switch", org_id, "--json")).error["reason"] == "not_found"
 
     assert (
-        b"Invited bob@example.org as viewer"
-        in (await ann("member", "invite", "Bob@example.org", "--role", "viewer")).stdout
+        b"Invited frank@example.org as viewer"
+        in (await ann("member", "invite", "Frank@example.org", "--role", "viewer")).stdout
     )
-    assert b"bob@example.org" in (await ann("invitation", "list", "--sent")).stdout
+    assert b"frank@example.org" in (await ann("invitation", "list", "--sent")).stdout
     got = await bob("invitation", "list", "--json")
-    assert (got.documents[0]["orgName"], got.documents[0]["inviterEmail"]) == ("Search team", "ann@example.org")
+    assert (got.documents[0]["orgName"], got.documents[0]["inviterEmail"]) == ("Search team", "emma@example.org")
     assert (await ann("invitation", "resend", got.documents[0]["invitationId"], "--json")).error[
         "reason"
     ] == "rate_limited"
@@ -419,14 +426,14 @@ async def test_two_people_share_an_org(stack: StackUnderTest, tmp_path: Path) ->
     assert (denied.status, denied.error["reason"]) == (Exit.REFUSED, "org_scope_denied")
 
     members = {each["email"]: each["userId"] for each in (await ann("member", "list", "--json")).documents}
-    assert set(members) == {"ann@example.org", "bob@example.org"}
+    assert set(members) == {"emma@example.org", "frank@example.org"}
     assert (await ann("org", "leave", org_id, "--json")).error["reason"] == "last_owner"
-    assert (await ann("member", "role", members["bob@example.org"], "member")).status == Exit.OK
+    assert (await ann("member", "role", members["frank@example.org"], "member")).status == Exit.OK
     assert (await bob("run", "start", "--detach", "true")).status == Exit.OK
     assert (await ann("org", "rename", org_id, "Search")).stdout == f"{org_id} is called Search.\n".encode()
-    assert (await ann("org", "transfer", org_id, members["bob@example.org"])).status == Exit.OK
+    assert (await ann("org", "transfer", org_id, members["frank@example.org"])).status == Exit.OK
     assert (await ann("org", "delete", org_id, "--json")).error["reason"] == "org_scope_denied"
-    assert (await bob("member", "remove", members["ann@example.org"])).status == Exit.OK
+    assert (await bob("member", "remove", members["emma@example.org"])).status == Exit.OK
     refused = await ann("run", "start", "--json", "--detach", "true")
     assert refused.error["reason"] == "org_changed", "what was meant for the team is not done elsewhere"
     assert (await ann("run", "start", "--detach", "true")).status == Exit.OK
