@@ -30,6 +30,7 @@ test: proto-check lint ## every check: contracts, lint, all tests (ARGS="-k name
 	@tools/run_tests.sh $(ARGS)
 
 gate: export NO_SKIPS := 1
+gate: export OA_SCHEMATHESIS_EXAMPLES := 30
 gate: test conformance autobahn images-test ## what a release has to pass: every check, none skipped for a missing tool
 
 busy: bootstrap ## `make test` beside busy loops, to find what only a fast machine passes (ARGS="3 4 -k name": 3 times, 4 loops)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
+import shutil
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -23,11 +25,11 @@ from oa_localstack.postgres.server import POSTGRES, SUPERUSER
 from oa_localstack.services import ask
 from oa_platform.config.callers import SERVICES
 from oa_platform.config.ports import PORT_OFFSETS
-from oa_testing.postgres import FAST, free_port
+from oa_testing.postgres import FAST, free_port, scratch_directory
 from oa_testing.stack import StackUnderTest
 from tests.e2e.world import RUN_TIMEOUT_S, STEP_TIMEOUT_S, Counting, Tail, World, signed_in
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="module")]
 
 IMPATIENT_RUNTIME = {
     "OA_WORKER_HEARTBEAT_MS": "400",
@@ -52,10 +54,12 @@ RESTART_S = 5.0
 """Longer than the lost limit."""
 
 
-@pytest_asyncio.fixture
-async def stack(scratch: Path) -> AsyncIterator[StackUnderTest]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stack() -> AsyncIterator[StackUnderTest]:
+    """One for all tests: each has its own person, and leaves the stack whole."""
+    directory = scratch_directory()
     stack = StackUnderTest(
-        scratch / "home",
+        directory / "home",
         port_base=free_port(tuple(PORT_OFFSETS.values())),
         postgres_settings=FAST,
         overrides={"runtime": IMPATIENT_RUNTIME, "khala_gateway": IMPATIENT_GATEWAY},
@@ -63,12 +67,17 @@ async def stack(scratch: Path) -> AsyncIterator[StackUnderTest]:
     await stack.start()
     yield stack
     await stack.stop()
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _somebody() -> str:
+    return f"{secrets.token_hex(4)}@example.org"
 
 
 async def test_the_run_of_a_worker_that_died_is_taken_over_by_another(stack: StackUnderTest, tmp_path: Path) -> None:
     counting = Counting(tmp_path / "gates", lines=150)
 
-    async with signed_in(stack, tmp_path / "client") as world, asyncio.timeout(RUN_TIMEOUT_S):
+    async with signed_in(stack, tmp_path / "client", _somebody()) as world, asyncio.timeout(RUN_TIMEOUT_S):
         store = world.open_store()
         async with world.worker() as first:
 
@@ -143,7 +152,7 @@ async def test_whatever_is_away_nothing_is_lost_and_nothing_done_twice(
         if tail.stdout:
             in_the_middle.set()
 
-    async with signed_in(stack, tmp_path / "client") as world, asyncio.timeout(RUN_TIMEOUT_S):
+    async with signed_in(stack, tmp_path / "client", _somebody()) as world, asyncio.timeout(RUN_TIMEOUT_S):
         store = world.open_store()
         async with world.worker():
             run = await world.client.commands.start_exec(counting.command)
@@ -167,7 +176,7 @@ async def test_a_run_goes_on_across_four_restarts_of_the_whole_stack(stack: Stac
     async def leave(_: Subscription, seq: int) -> bool:
         return not tail.stdout
 
-    async with signed_in(stack, tmp_path / "client") as world, asyncio.timeout(3 * RUN_TIMEOUT_S):
+    async with signed_in(stack, tmp_path / "client", _somebody()) as world, asyncio.timeout(3 * RUN_TIMEOUT_S):
         store = world.open_store()
         async with world.worker():
             run = await world.client.commands.start_exec(counting.command)
@@ -189,7 +198,7 @@ async def test_a_worker_attaches_again_without_control(stack: StackUnderTest, tm
     async def leave(_: Subscription, seq: int) -> bool:
         return not tail.stdout
 
-    async with signed_in(stack, tmp_path / "client") as world, asyncio.timeout(2 * RUN_TIMEOUT_S):
+    async with signed_in(stack, tmp_path / "client", _somebody()) as world, asyncio.timeout(2 * RUN_TIMEOUT_S):
         store = world.open_store()
         async with world.worker():
             run = await world.client.commands.start_exec(counting.command)
@@ -216,7 +225,7 @@ async def _assert_whole(world: World, tail: Tail, store: WatermarkStore, countin
 
 async def test_without_its_database_the_stack_says_so_and_comes_back(stack: StackUnderTest, tmp_path: Path) -> None:
     pids = {name: stack.pid(name) for name in SERVICES}
-    async with signed_in(stack, tmp_path / "client") as world, asyncio.timeout(RUN_TIMEOUT_S):
+    async with signed_in(stack, tmp_path / "client", _somebody()) as world, asyncio.timeout(RUN_TIMEOUT_S):
         before = await world.client.commands.start_exec(["/bin/echo", "hello"])
 
         stack.kill(POSTGRES)
@@ -242,7 +251,7 @@ async def test_while_its_database_takes_no_writes_the_stack_says_so_and_goes_on_
     stack: StackUnderTest, tmp_path: Path
 ) -> None:
     pids = {name: stack.pid(name) for name in SERVICES}
-    async with signed_in(stack, tmp_path / "client") as world, asyncio.timeout(RUN_TIMEOUT_S):
+    async with signed_in(stack, tmp_path / "client", _somebody()) as world, asyncio.timeout(RUN_TIMEOUT_S):
         await _change_database(stack, "ALTER SYSTEM SET default_transaction_read_only = on")
         for port in (stack.ports.control_ops, stack.ports.runtime_ops, stack.ports.projector_ops):
             while "takes no writes now: default_transaction_read_only is on" not in (await ask(port)).body:
@@ -278,8 +287,8 @@ async def _gateway_says(stack: StackUnderTest, why: str) -> None:
 
 
 async def _change_database(stack: StackUnderTest, statement: str) -> None:
-    secrets = load_or_create(stack.home / "secrets")
-    dsn = f"postgresql://{SUPERUSER}:{secrets.database_passwords[SUPERUSER]}@127.0.0.1:{stack.ports.postgres}/postgres"
+    passwords = load_or_create(stack.home / "secrets").database_passwords
+    dsn = f"postgresql://{SUPERUSER}:{passwords[SUPERUSER]}@127.0.0.1:{stack.ports.postgres}/postgres"
     admin = await asyncpg.connect(dsn)
     try:
         await admin.execute(statement)
