@@ -250,7 +250,12 @@ def audit_group() -> None:
 
 @oa.group("admin", cls=LazyGroup, module="admin")
 def admin_group() -> None:
-    """An installation: its secrets, its database, who is let in, its web routes."""
+    """An installation: its secrets, its database, who is let in, its web routes, its audit log."""
+
+
+@admin_group.group("audit", cls=LazyGroup, module="admin_audit")
+def admin_audit_group() -> None:
+    """What was recorded in no org: what operators did, codes that were asked for, refused credentials."""
 
 
 @admin_group.group("maintenance", cls=LazyGroup, module="admin_routes")

@@ -26,6 +26,9 @@ from oa_platform.rpc.client import open_channel
 from oa_platform.rpc.server import GrpcServer
 from oa_platform.tls.protection import Protection, edge_protection
 from openagents.control.v1.block_service_pb2_grpc import add_BlockServiceServicer_to_server
+from openagents.control.v1.installation_audit_service_pb2_grpc import (
+    add_InstallationAuditServiceServicer_to_server,
+)
 from openagents.control.v1.revocation_service_pb2_grpc import add_RevocationServiceServicer_to_server
 from openagents.control.v1.route_service_pb2_grpc import add_RouteServiceServicer_to_server
 from services.control.api_keys.app.keys import ApiKeys
@@ -37,7 +40,8 @@ from services.control.audit.app import RefusedCredentials
 from services.control.audit.store import PostgresAuditTrail
 from services.control.audit_log.app.log import AuditLog
 from services.control.audit_log.app.sealer import Sealer
-from services.control.audit_log.door import AuditApi
+from services.control.audit_log.door.api import AuditApi
+from services.control.audit_log.door.operators import InstallationAuditApi
 from services.control.audit_log.limits import AuditLogLimits
 from services.control.audit_log.store import PostgresAuditLog, PostgresSeals
 from services.control.blocks.app import Blocks
@@ -257,6 +261,7 @@ async def start(settings: ControlSettings, process: Process) -> None:
     register_all(server, handlers, cases.gate)
     server.register(add_RevocationServiceServicer_to_server, RevocationApi(cases.revocations))
     server.register(add_BlockServiceServicer_to_server, BlockApi(cases.blocks))
+    server.register(add_InstallationAuditServiceServicer_to_server, InstallationAuditApi(cases.audit_log))
     server.register(add_RouteServiceServicer_to_server, RouteApi(operators))
     await process.enter(server)
     limits = settings.edge.limits(settings.calls.rates())

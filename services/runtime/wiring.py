@@ -63,6 +63,9 @@ from services.runtime.log.door import LogApi
 from services.runtime.log.store.fanout import CHECK_CHANNEL, PostgresFanout
 from services.runtime.log.store.log import CommitNotification, NoNotification, PostgresLog
 from services.runtime.log.store.reads import PostgresReads
+from services.runtime.places.app import Places
+from services.runtime.places.limits import PlaceLimits
+from services.runtime.places.store import PostgresPlaces
 from services.runtime.receipts.app.merger import Merger
 from services.runtime.receipts.app.receipt_log import ReceiptLog
 from services.runtime.receipts.app.receipts import Receipts
@@ -164,6 +167,7 @@ async def serve(
     server.register(add_WorkerWatchServiceServicer_to_server, _watch_workers(replica, tail, word.database))
     schedules = _serve_runs(replica, server, log, workers, requests, receipt_log, artifacts)
     _follow_ends(replica, revocations, [workers.workers.end_account, schedules.end_owner])
+    _follow_places(replica, revocations, log, schedules)
     at_workers = await _worker_port(settings, process, authenticator)
     (at_workers or server).register(add_WorkerServiceServicer_to_server, workers.api)
     process.background("dismissal", _dismiss(at_workers or server, workers.attached))
@@ -418,6 +422,14 @@ def _follow_ends(replica: _Replica, revocations: Revocations, on_end: Sequence[O
     accounts = EndedAccounts(PostgresEndedAccounts(replica.postgres), on_end)
     revocations.listen(accounts.on_revocation)
     replica.process.background("ended accounts", accounts.run())
+
+
+def _follow_places(replica: _Replica, revocations: Revocations, log: Log, schedules: Schedules) -> None:
+    """Who has lost a place starts nothing more, and a deleted org's runs end."""
+    store = PostgresPlaces(replica.postgres)
+    places = Places(store, log, schedules.end_place, schedules.reopen, PlaceLimits())
+    revocations.listen(places.on_revocation)
+    replica.process.background("places", places.run())
 
 
 def _schedules(replica: _Replica, runs: Runs, agents: Agents) -> Schedules:

@@ -5,22 +5,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from oa_base.refusal import Refusal
+from oa_client.core.schedules import Every
 from oa_client.follow.subscription import Subscription
 from oa_khala import frames
 from oa_khala.topics import run_events
 from oa_platform.config.ports import PORT_OFFSETS
+from oa_runlog.events import ExecSpec, RunSpec
 from oa_testing.postgres import FAST, free_port
 from oa_testing.stack import StackUnderTest
 from tests.e2e.devices import REVOKED, Device
 from tests.e2e.world import RUN_TIMEOUT_S, STEP_TIMEOUT_S, Tail, World, signed_in
 
 pytestmark = pytest.mark.long
+TRUE = RunSpec("exec", ExecSpec(("true",)))
 
 
 @pytest_asyncio.fixture
@@ -141,19 +145,20 @@ async def test_a_deleted_org_ends_its_sockets_and_workers_until_it_is_restored(
         team = await Team.of(worlds, stack, tmp_path, "member")
         ada, bob = team.ada.client, team.bob.client
         account = await ada.commands.create_service_account("ci")
+        await bob.commands.schedules.create("nightly", Every(timedelta(days=1)), TRUE)
         before = await ada.commands.start_exec(["true"])
         tail = Tail(before.run_id)
         async with team.ada.worker(account.api_key) as worker:
             await team.ada.follow(tail, team.ada.open_store())
             watching = await Device(bob, run_events(before.run_id)).watching()
+            running = await ada.commands.start_exec(["sleep", "3600"])
 
             await ada.commands.orgs.delete(team.org_id)
-
+            with pytest.raises(Refusal) as refused:
+                await ada.commands.start_exec(["true"])
+            assert refused.value.reason == "org_changed"
             assert await watching.close_code() == REVOKED
             assert await asyncio.to_thread(worker.wait, STEP_TIMEOUT_S) != 0, "it ends by itself"
-        with pytest.raises(Refusal) as refused:
-            await ada.commands.start_exec(["true"])
-        assert refused.value.reason == "org_changed"
         await ada.commands.orgs.restore(team.org_id)
         await ada.auth.switch_org(team.org_id)
         async with team.ada.worker(account.api_key):
@@ -162,3 +167,54 @@ async def test_a_deleted_org_ends_its_sockets_and_workers_until_it_is_restored(
             await team.ada.follow(tail, team.ada.open_store())
         assert tail.finish is not None
         assert tail.finish.outcome == "succeeded"
+        ended = Tail(running.run_id)
+        await team.ada.follow(ended, team.ada.open_store())
+        assert ended.finish is not None
+        assert ended.finish.outcome == "canceled", "what was at work ended with the org"
+        assert await _standing(team.ada, "nightly", "active") == "", "and its schedules come back with it"
+
+
+async def test_schedules_of_who_was_removed_while_runtime_was_down_stand_still_until_a_member_lets_them_go_on(
+    stack: StackUnderTest, tmp_path: Path
+) -> None:
+    async with AsyncExitStack() as worlds, asyncio.timeout(RUN_TIMEOUT_S):
+        team = await Team.of(worlds, stack, tmp_path, "member")
+        ada, bob = team.ada.client.commands, team.bob.client
+        await bob.commands.schedules.create("nightly", Every(timedelta(days=1)), TRUE)
+        stack.kill("runtime")
+        await ada.orgs.remove(team.org_id, team.bob_id)
+        await stack.start_service("runtime")
+
+        assert f"its owner {team.bob_id} may start no runs here" in await _standing(team.ada, "nightly", "paused")
+        for refused_call in (ada.schedules.resume("nightly"), ada.schedules.trigger("nightly", "k")):
+            with pytest.raises(Refusal, match="invalid_transition"):
+                await refused_call
+
+        with pytest.raises(Refusal, match="org_changed"):
+            await bob.commands.runs()
+        stack.kill("runtime")
+        invited = await ada.orgs.invite(team.org_id, "bob@example.org", "member")
+        await bob.commands.orgs.accept(invited.invitation_id)
+        await stack.start_service("runtime")
+        while True:
+            try:
+                await ada.schedules.resume("nightly")
+                break
+            except Refusal as refusal:
+                if refusal.reason not in ("invalid_transition", "unavailable"):
+                    raise
+                await asyncio.sleep(0.05)
+        assert await _standing(team.ada, "nightly", "active") == ""
+
+
+async def _standing(world: World, name: str, status: str) -> str:
+    """Why a schedule stands still, once it has this status."""
+    while True:
+        try:
+            schedule = (await world.client.commands.schedules.get(name)).schedule
+            if schedule.status == status:
+                return schedule.pause_reason
+        except Refusal as refusal:
+            if refusal.reason != "unavailable":
+                raise
+        await asyncio.sleep(0.05)

@@ -432,6 +432,11 @@ EXAMPLES: Mapping[str, Example] = {
         RotateApiKey=_rotate_api_key,
         RevokeApiKey=_revoke_api_key,
     ),
+    **_of(
+        "control.v1.InstallationAuditService",
+        ListInstallationAuditEvents=_fixed(_AUDIT_FILTERS),
+        ReadInstallationAuditLog=_fixed({"after_sequence": 0}),
+    ),
     **_of("control.v1.BlockService", GetSubject=_block, BlockSubject=_block, UnblockSubject=_block),
     **_of("control.v1.SyncTokenService", MintSyncToken=_mint_sync_token),
     **_of("control.v1.RevocationService", WatchRevocations=_fixed({"after_position": 1})),

@@ -40,6 +40,8 @@ IGNORED_TABLES = frozenset(
         "runtime.worker_events",
         "runtime.worker_topics",
         "projection.workers",
+        # Follows what control tells, a moment later.
+        "runtime.places",
     }
 )
 IGNORED_COLUMNS = {

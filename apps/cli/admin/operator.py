@@ -10,10 +10,13 @@ from pathlib import Path
 import grpc
 import grpc.aio
 
-from apps.cli.settings import load_settings
+from apps.cli.settings import client_home, load_settings
 from oa_base.refusal import Refusal
+from oa_client.cpython.files import ClientHome
+from oa_client.cpython.operators.audit import AuditOperators
 from oa_client.cpython.operators.routes import RouteOperators
 from oa_client.cpython.operators.subjects import SubjectOperators
+from oa_client.cpython.site import FileAuditHeads
 from oa_localstack.installation.secrets import load_or_create
 from oa_platform.config.callers import OPERATOR
 from oa_platform.config.loading import group, load, peer_port, setting
@@ -23,13 +26,13 @@ from oa_platform.config.shared import TlsSettings
 
 @dataclass(frozen=True, kw_only=True)
 class OperatorSettings:
-    """What `oa admin user`, `oa admin route` and `oa admin maintenance` read."""
+    """What `oa admin user`, `oa admin audit`, `oa admin route` and `oa admin maintenance` read."""
 
     control: Target = setting(
         "OA_CONTROL_GRPC",
         target(),
         peer_port("control_grpc"),
-        doc="Control's internal port, for `oa admin user`, `route` and `maintenance`.",
+        doc="Control's internal port, for `oa admin user`, `audit`, `route` and `maintenance`.",
     )
     token: Secret | None = setting(
         "OA_OPERATOR_TOKEN",
@@ -45,6 +48,22 @@ async def open_subjects(env: Mapping[str, str]) -> AsyncIterator[SubjectOperator
     """Who is let in. Raises Refusal(invalid_setting)."""
     async with _connected(env) as (channel, token):
         yield SubjectOperators(channel, token)
+
+
+@asynccontextmanager
+async def open_audit(env: Mapping[str, str], org_id: str = "") -> AsyncIterator[AuditOperators]:
+    """The audit log of an org, or of what has none. Raises Refusal(invalid_setting)."""
+    async with _connected(env) as (channel, token):
+        yield AuditOperators(channel, token, org_id)
+
+
+def operators_audit_heads(env: Mapping[str, str]) -> FileAuditHeads:
+    """The newest heads that operators have verified on this machine, of the installation whose control they call.
+
+    Raises Refusal(invalid_setting).
+    """
+    control = load(OperatorSettings, env).control
+    return FileAuditHeads(ClientHome(client_home(load_settings(env))).site(f"http://{control}"))
 
 
 @asynccontextmanager

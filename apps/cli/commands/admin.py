@@ -156,7 +156,7 @@ async def block_user(cli: Cli, who: str) -> Exit:
     """Let nobody in as this person or service account any more, and end what is open.
 
     A person's sessions and personal access tokens end for good; a service account's keys are refused until it is
-    unblocked. Runs go on: cancel them if they should not.
+    unblocked. Runs go on: cancel them if they should not. Schedules pause, until somebody resumes them after that.
     """
     async with open_subjects(cli.env) as operator:
         _show(cli, await operator.block(who))

@@ -97,7 +97,10 @@ async def transfer(cli: Cli, org_id: str, user_id: str) -> Exit:
 @org_argument
 @command
 async def delete(cli: Cli, org_id: str) -> Exit:
-    """Close an org for everybody. An owner can restore it for a while; then it is gone."""
+    """Close an org for everybody, and cancel its runs. An owner can restore it for a while; then it is gone.
+
+    Its schedules stand still, and go on when it is restored. Canceled runs stay canceled.
+    """
     async with cli.site_of_person.client() as client:
         closed = await client.commands.orgs.delete(org_id)
         await client.auth.catch_up(org_id)

@@ -102,6 +102,37 @@ async def test_what_was_done_shows_is_exported_and_is_proved(stack: StackUnderTe
     assert wrong.status == Exit.USAGE
 
 
+async def test_operators_read_what_happened_in_no_org(stack: StackUnderTest, tmp_path: Path) -> None:
+    await signed_in(stack, tmp_path, "olga@example.org")
+    where = {"OA_HOME": str(stack.home), "OA_CONTROL_GRPC": f"127.0.0.1:{stack.ports.control_grpc}"}
+    program = Program.of_a_person(tmp_path, stack, where)
+    for what in ("block", "unblock"):
+        assert (await program("admin", "user", what, "olga@example.org")).status == Exit.OK
+    account = (await program("admin", "user", "show", "olga@example.org", "--json")).documents[0]
+    asked = (await program("admin", "audit", "list", "--action", "challenge.started", "--json")).documents
+    assert asked
+    assert {each.get("orgId", "") for each in asked} == {""}
+    of_org = ("admin", "audit", "list", "--org", account["orgId"], "--target", account["subject"], "--json")
+    assert {"subject.blocked", "subject.unblocked"} <= {each["action"] for each in (await program(*of_org)).documents}
+    assert (await program("admin", "audit", "list", "--actor", "usr_none", "--json")).documents == []
+
+    file, known = str(tmp_path / "installation.jsonl"), ""
+    async with asyncio.timeout(TIMEOUT_S):
+        while not known or known.startswith("0:"):
+            exported = await program("admin", "audit", "export", file, "--json")
+            assert exported.status == Exit.OK, exported.stderr
+            known = exported.documents[0]["head"]
+    assert exported.documents[0]["org_id"] == ""
+    offline = (await program("audit", "verify", file, "--head", known, "--json")).documents[0]
+    online = (await program("admin", "audit", "verify", "--head", known, "--json")).documents[0]
+    assert (offline["head_compared"], online["head_compared"]) == (True, True)
+    forged = f"{known.partition(':')[0]}:{'0' * 64}"
+    refused = await program("admin", "audit", "verify", "--head", forged, "--json")
+    assert (refused.status, refused.error["reason"]) == (Exit.NOT_PROVED, "log_forked")
+    other = await program("admin", "audit", "list", "--org", "org_1", "--json")
+    assert other.error["field"] == "org_id"
+
+
 async def _exported(program: Program, tmp_path: Path) -> bytes:
     done = await program("audit", "export", str(tmp_path / "audit.jsonl"), "--json")
     assert done.status == Exit.OK, done.stderr

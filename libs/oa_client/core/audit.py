@@ -10,6 +10,7 @@ from oa_client.core.schedules import timestamp
 from oa_client.core.wire import document
 from oa_runlog.proof.audit import AuditHead
 from openagents.control.v1 import audit_service_pb2 as pb
+from openagents.control.v1 import installation_audit_service_pb2 as installation_pb
 
 OUTCOMES = tuple(name.removeprefix("AUDIT_OUTCOME_").lower() for name in pb.AuditOutcome.keys()[1:])
 """How an action can end."""
@@ -76,12 +77,34 @@ def list_request(filters: AuditFilters, page_size: int, page_token: str) -> pb.L
     )
 
 
-def page(answer: pb.ListAuditEventsResponse | pb.ListOwnAuditEventsResponse) -> AuditPage:
+def installation_request(
+    org_id: str, filters: AuditFilters, page_size: int, page_token: str
+) -> installation_pb.ListInstallationAuditEventsRequest:
+    """Asks an installation for a page; without an org for what happened in none."""
+    request = list_request(filters, page_size, page_token)
+    return installation_pb.ListInstallationAuditEventsRequest(
+        org_id=org_id,
+        page_size=page_size,
+        page_token=page_token,
+        actor=request.actor,
+        action=request.action,
+        target=request.target,
+        outcome=request.outcome,
+        since_time=request.since_time if request.HasField("since_time") else None,
+        until_time=request.until_time if request.HasField("until_time") else None,
+    )
+
+
+def page(
+    answer: pb.ListAuditEventsResponse
+    | pb.ListOwnAuditEventsResponse
+    | installation_pb.ListInstallationAuditEventsResponse,
+) -> AuditPage:
     """A page of a list."""
     return AuditPage(tuple(map(_event, answer.events)), answer.next_page_token)
 
 
-def part(answer: pb.ReadAuditLogResponse) -> AuditPart:
+def part(answer: pb.ReadAuditLogResponse | installation_pb.ReadInstallationAuditLogResponse) -> AuditPart:
     """A part of a chain."""
     events = tuple((event.canonical_json, event.chain) for event in answer.events)
     return AuditPart(answer.org_id, _head(answer.start), events, _head(answer.head))

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 
 from oa_base.clock import Clock
 from oa_base.identity import REVOCATION_KEPT_S, TokenHolder
@@ -24,14 +25,28 @@ OnRevoked = Callable[[Refusal], None]
 """Ends what is open by a token. Must not block, must not raise."""
 
 
+class PlaceChange(StrEnum):
+    """What becomes of a place: of whoever may start runs in an org."""
+
+    NONE = ""
+    LOST = "lost"
+    BACK = "back"
+
+
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """Ends the tokens that match each text that isn't empty, with `issued_before_s` only those from before then."""
+    """Ends the tokens that match each text that isn't empty, with `issued_before_s` only those from before then.
+
+    A place's change is what it means for what needs no token. `position` and `revoked_s` say which change is newer.
+    """
 
     session_id: str = ""
     subject: str = ""
     org_id: str = ""
     issued_before_s: float | None = None
+    place_change: PlaceChange = PlaceChange.NONE
+    position: int = field(default=0, compare=False)
+    revoked_s: float = field(default=0.0, compare=False)
 
     @property
     def name(self) -> str:
@@ -98,7 +113,8 @@ class Revocations:
         self.position = position
         for revocation in revocations:
             known = self._by_name.setdefault(revocation.name, [])
-            if not any(one.covers(revocation) for one in known):
+            # Each change of a place is kept: the newest counts, whatever tokens it ends.
+            if revocation.place_change or not any(one.covers(revocation) for one in known):
                 # What is revoked again and again, like a role that goes up and down, takes the place of one.
                 known[:] = [one for one in known if not revocation.covers(one)]
                 known.append(revocation)

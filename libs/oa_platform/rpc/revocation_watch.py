@@ -23,12 +23,13 @@ from prometheus_client import Gauge
 from oa_base.backoff import Backoff
 from oa_base.clock import SECOND_NS, Clock
 from oa_base.refusal import Refusal
-from oa_platform.auth.revocations import Revocation, Revocations
+from oa_platform.auth.revocations import PlaceChange, Revocation, Revocations
 from oa_platform.health.failures import refusal_from_rpc_error
 from oa_platform.telemetry.metrics import REGISTRY
 from openagents.control.v1 import revocation_service_pb2 as pb
 from openagents.control.v1.revocation_service_pb2_grpc import RevocationServiceStub
 
+_CHANGES = {pb.PLACE_CHANGE_LOST: PlaceChange.LOST, pb.PLACE_CHANGE_BACK: PlaceChange.BACK}
 _log = structlog.get_logger(__name__)
 # Here, so that only a service that follows control shows them: an alert looks at everybody who does.
 REVOCATIONS_HEARD = Gauge(
@@ -129,4 +130,12 @@ class RevocationWatch:
 
 def _revocation(message: pb.Revocation) -> Revocation:
     before = message.issued_before.ToNanoseconds() / SECOND_NS if message.HasField("issued_before") else None
-    return Revocation(message.session_id, message.subject, message.org_id, before)
+    return Revocation(
+        session_id=message.session_id,
+        subject=message.subject,
+        org_id=message.org_id,
+        issued_before_s=before,
+        place_change=_CHANGES.get(message.place_change, PlaceChange.NONE),
+        position=message.position,
+        revoked_s=message.revoke_time.ToNanoseconds() / SECOND_NS,
+    )

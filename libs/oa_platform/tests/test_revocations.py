@@ -33,6 +33,8 @@ ADA = TokenHolder("usr_ada", "org_1", "ses_1", issued_s=100)
 CI = TokenHolder("sva_ci", "org_1")
 QUICK = RevocationWatchLimits(silence_s=0.5, ready_without_s=5, reconnect_first_ms=10, reconnect_longest_ms=20)
 
+LOST, BACK = pb.PLACE_CHANGE_LOST, pb.PLACE_CHANGE_BACK
+
 
 def is_revoked(revocations: Revocations, holder: TokenHolder) -> bool:
     try:
@@ -258,3 +260,21 @@ async def test_what_is_revoked_again_and_again_is_known_once() -> None:
     revocations.take([], 53)
     assert not is_revoked(revocations, newest)
     assert not revocations._by_name
+
+
+async def test_every_change_of_a_place_is_told_in_its_order_also_to_who_listens_later() -> None:
+    control, clock = ScriptedRevocations(), FakeClock()
+    for change, before_s in ((LOST, 50), (BACK, 0), (LOST, 60), (BACK, 0)):
+        row = pb.Revocation(subject="usr_ada", org_id="org_1", place_change=change)
+        row.issued_before.FromSeconds(before_s)
+        row.revoke_time.FromSeconds(1_000 + len(control.items))
+        await control.revoke(row)
+    revocations, heard, later = Revocations(clock), list[Revocation](), list[Revocation]()
+    revocations.listen(heard.append)
+    async with serving(control), following(control.port, revocations, clock):
+        await eventually(lambda: revocations.position == 4)
+    revocations.listen(later.append)
+    told = [(one.place_change.value, one.position, one.revoked_s) for one in heard]
+    assert told == [("lost", 1, 1_000), ("back", 2, 1_001), ("lost", 3, 1_002), ("back", 4, 1_003)]
+    assert [(one.position, one.place_change) for one in later] == [(one.position, one.place_change) for one in heard]
+    assert [is_revoked(revocations, replace(ADA, issued_s=at)) for at in (59, 60)] == [True, False]

@@ -82,16 +82,17 @@ class Blocks:
         if subject.is_person:
             await self._sessions.end_all(tx, subject.subject, RevokeReason.ADMIN_REVOKED, now)
             await self._api_keys.end_all(tx, subject.subject, EndReason.OWNER_BLOCKED, now)
-        else:
-            await tx.revocations.add(Revocation.of_blocked_account(subject.subject, now), now)
+        await tx.revocations.add(Revocation.of_blocked(subject.subject, now), now)
 
     async def unblock(self, who: str, origin: Origin) -> Subject:
         """Take the block away; what it ended stays ended. Raises Refusal `not_found`."""
         async with self._transactions.begin() as tx:
             subject = await _locked(tx, who)
             if subject.blocked_at:
+                now = self._clock.now()
                 await tx.blocks.set_block(subject, None)
-                await tx.audit.add(_entry(Action.UNBLOCKED, subject, origin), self._clock.now())
+                await tx.audit.add(_entry(Action.UNBLOCKED, subject, origin), now)
+                await tx.revocations.add(Revocation.of_unblocked(subject.subject), now)
             return await _found(tx, subject.subject)
 
 

@@ -185,6 +185,7 @@ class Invitations:
             await self._end(tx, invitation, Ended.ACCEPTED)
             entry = done(principal, Action.INVITATION_ACCEPTED, origin, org_id, invitation_id, role.value)
             await tx.audit.add(entry, now)
+            await members_app.tell_joined(tx, org_id, principal.subject, role, now)
         return org_id, role
 
     async def decline(self, principal: StandingPrincipal, invitation_id: str, origin: Origin) -> None:

@@ -16,6 +16,7 @@ from oa_base.refusal import Refusal
 from services.control.audit.domain import Action, Origin
 from services.control.members.domain import (
     Member,
+    has_place,
     loses,
     require_leave,
     require_removal,
@@ -26,10 +27,12 @@ from services.control.orgs.app import Transaction as OrgTransaction
 from services.control.orgs.app import acting, done, reading
 from services.control.orgs.domain import Membership, require_shared
 from services.control.policy.domain import Role, Scope, StandingPrincipal
-from services.control.revocations.domain import Revocation
+from services.control.revocations.domain import PlaceChange, Revocation
 from services.control.transactions.app import Transactions
 
 ROLE_LOWERED = "role_lowered"
+ROLE_RAISED = "role_raised"
+MEMBER_JOINED = "member_joined"
 MEMBER_REMOVED = "member_removed"
 MEMBER_LEFT = "member_left"
 
@@ -109,8 +112,7 @@ class Members:
             await tx.members.set_role(org_id, user_id, role)
             entry = done(principal, Action.MEMBER_ROLE_SET, origin, org_id, user_id, role.value)
             await tx.audit.add(entry, now)
-            if loses(member.role, role):
-                await tx.revocations.add(Revocation.of_member(user_id, org_id, ROLE_LOWERED, now), now)
+            await _tell_role(tx, org_id, member, role, now)
         return replace(member, role=role)
 
     async def remove(self, principal: StandingPrincipal, org_id: str, user_id: str, origin: Origin) -> None:
@@ -146,6 +148,7 @@ class Members:
             await tx.members.set_role(org_id, user_id, Role.OWNER)
             await tx.members.set_role(org_id, principal.subject, Role.ADMIN)
             await tx.audit.add(done(principal, Action.OWNERSHIP_TRANSFERRED, origin, org_id, user_id), now)
+            await _tell_role(tx, org_id, member, Role.OWNER, now)
             await tx.revocations.add(Revocation.of_member(principal.subject, org_id, ROLE_LOWERED, now), now)
         return replace(member, role=Role.OWNER)
 
@@ -169,6 +172,12 @@ async def join(tx: Transaction, org_id: str, user_id: str, role: Role, now: date
     return role
 
 
+async def tell_joined(tx: Transaction, org_id: str, user_id: str, role: Role, now: datetime) -> None:
+    """Tell that somebody who has joined has a place: it may have been lost before. The transaction's last act."""
+    if has_place(role):
+        await tx.revocations.add(Revocation.of_place(user_id, org_id, MEMBER_JOINED), now)
+
+
 async def _member(tx: Transaction, mine: Membership, user_id: str) -> Member:
     require_shared(mine.org)
     member = await tx.members.get(mine.org.org_id, user_id)
@@ -180,4 +189,13 @@ async def _member(tx: Transaction, mine: Membership, user_id: str) -> Member:
 async def _end(tx: Transaction, org_id: str, user_id: str, reason: str, now: datetime) -> None:
     await tx.members.remove(org_id, user_id)
     await tx.sessions.fall_back(org_id, user_id)
-    await tx.revocations.add(Revocation.of_member(user_id, org_id, reason, now), now)
+    await tx.revocations.add(Revocation.of_member(user_id, org_id, reason, now, PlaceChange.LOST), now)
+
+
+async def _tell_role(tx: Transaction, org_id: str, member: Member, role: Role, now: datetime) -> None:
+    """Revoke what the member loses with the role, and tell what becomes of the member's place."""
+    if loses(member.role, role):
+        change = PlaceChange.NONE if has_place(role) else PlaceChange.LOST
+        await tx.revocations.add(Revocation.of_member(member.user_id, org_id, ROLE_LOWERED, now, change), now)
+    elif has_place(role) and not has_place(member.role):
+        await tx.revocations.add(Revocation.of_place(member.user_id, org_id, ROLE_RAISED), now)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from oa_base.refusal import Refusal
-from services.control.policy.domain import Denied, Role, role_scopes
+from services.control.policy.domain import Denied, Role, Scope, role_scopes
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,11 @@ def require_leave(leaving: Role, owners: int) -> None:
 def loses(before: Role, after: Role) -> bool:
     """Whether something that `before` gives ends with `after`."""
     return not role_scopes(before) <= role_scopes(after)
+
+
+def has_place(role: Role) -> bool:
+    """Whether a member with the role may start runs."""
+    return Scope.RUNS_WRITE in role_scopes(role)
 
 
 def _require_owner_left(ending: Role, owners: int) -> None:

@@ -199,8 +199,10 @@ class Orgs:
             if membership.org.delete_at is None:
                 return membership
             opened = replace(membership, org=restored(membership.org))
+            now = self._clock.now()
             await tx.orgs.save(opened.org)
-            await tx.audit.add(done(principal, Action.ORG_RESTORED, origin, org_id), self._clock.now())
+            await tx.audit.add(done(principal, Action.ORG_RESTORED, origin, org_id), now)
+            await tx.revocations.add(Revocation.of_restored_org(org_id), now)
         return opened
 
     async def sweep(self) -> None:

@@ -12,7 +12,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from openagents.control.v1 import revocation_service_pb2 as pb
 from openagents.control.v1.revocation_service_pb2_grpc import RevocationServiceServicer
 from services.control.revocations.app import RevocationFeed
-from services.control.revocations.domain import Recorded
+from services.control.revocations.domain import PlaceChange, Recorded
+
+_CHANGES = {
+    PlaceChange.NONE: pb.PLACE_CHANGE_UNSPECIFIED,
+    PlaceChange.LOST: pb.PLACE_CHANGE_LOST,
+    PlaceChange.BACK: pb.PLACE_CHANGE_BACK,
+}
 
 
 class RevocationApi(RevocationServiceServicer):
@@ -27,11 +33,12 @@ class RevocationApi(RevocationServiceServicer):
         """All after a position, and then each new one."""
         async with aclosing(self._feed.follow(request.after_position)) as pages:
             async for page in pages:
-                items = [_message(one) for one in page.items]
+                items = [message_of(one) for one in page.items]
                 yield pb.WatchRevocationsResponse(revocations=items, position=page.position, caught_up=page.caught_up)
 
 
-def _message(one: Recorded) -> pb.Revocation:
+def message_of(one: Recorded) -> pb.Revocation:
+    """What is sent of a revocation."""
     revocation = one.revocation
     message = pb.Revocation(
         position=one.position,
@@ -40,6 +47,7 @@ def _message(one: Recorded) -> pb.Revocation:
         org_id=revocation.org_id,
         revoke_time=_time(one.revoked_at),
         reason=revocation.reason,
+        place_change=_CHANGES[revocation.place_change],
     )
     if revocation.issued_before is not None:
         message.issued_before.CopyFrom(_time(revocation.issued_before))

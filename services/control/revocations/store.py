@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+import asyncpg
+
 from oa_platform.config.shared import DatabaseSettings
 from oa_platform.postgres.listen import Connection as ListeningConnection
 from oa_platform.postgres.listen import Listener
 from oa_platform.postgres.pool import Connection
 from services.control.revocations.app import RevocationFeed
-from services.control.revocations.domain import Recorded, Revocation
+from services.control.revocations.domain import PlaceChange, Recorded, Revocation
 from services.control.transactions.limits import MAX_SWEPT_ROWS
 
 CHANNEL = "control_revocations"
@@ -19,15 +21,16 @@ ADD = f"""
 WITH place AS (
     UPDATE control.revocation_head SET position = position + 1 RETURNING position
 ), stored AS (
-    INSERT INTO control.revocations (position, session_id, subject, org_id, issued_before, revoked_at, reason)
-    SELECT position, $1, $2, $3, $4, $5, $6 FROM place RETURNING position
+    INSERT INTO control.revocations (position, session_id, subject, org_id, issued_before, revoked_at, reason,
+        place_change)
+    SELECT position, $1, $2, $3, $4, $5, $6, $7 FROM place RETURNING position
 )
 SELECT pg_notify('{CHANNEL}', position::text) FROM stored"""  # noqa: S608 - constants
 """Stores a revocation at the next position, and tells all replicas once that is committed."""
 HEAD = "SELECT position FROM control.revocation_head"
 """The newest position."""
 AFTER = """
-SELECT position, session_id, subject, org_id, issued_before, revoked_at, reason
+SELECT position, session_id, subject, org_id, issued_before, revoked_at, reason, place_change
 FROM control.revocations WHERE position > $1 ORDER BY position LIMIT $2"""
 """What follows on a position."""
 SWEEP = """
@@ -64,6 +67,7 @@ class PostgresRevocations:
             revocation.issued_before,
             now,
             revocation.reason,
+            revocation.place_change.value,
         )
 
     async def head(self) -> int:
@@ -71,14 +75,12 @@ class PostgresRevocations:
 
     async def after(self, position: int, limit: int) -> Sequence[Recorded]:
         rows = await self._connection.fetch(AFTER, position, limit)
-        return [
-            Recorded(
-                row["position"],
-                row["revoked_at"],
-                Revocation(row["reason"], row["session_id"], row["subject"], row["org_id"], row["issued_before"]),
-            )
-            for row in rows
-        ]
+        return [Recorded(row["position"], row["revoked_at"], _revocation(row)) for row in rows]
 
     async def sweep(self, revoked_before: datetime) -> None:
         await self._connection.execute(SWEEP, revoked_before, MAX_SWEPT_ROWS)
+
+
+def _revocation(row: asyncpg.Record) -> Revocation:
+    names = row["session_id"], row["subject"], row["org_id"]
+    return Revocation(row["reason"], *names, row["issued_before"], PlaceChange(row["place_change"]))

@@ -212,7 +212,8 @@ class SignIn:
     async def _add(self, tx: Transaction, knock: Knock, device_id: str, origin: Origin, now: datetime) -> Challenge:
         """Whoever isn't welcome gets a challenge like everybody else, which no code fits, and another letter."""
         challenge_id, email, welcome = new_id("chl"), knock.email, is_welcome(self._sign_up, knock)
-        code = code_of(self._hmac_key, challenge_id) if welcome else secrets.token_hex()
+        fitting = code_of(self._hmac_key, challenge_id)  # also where it isn't used, so that the work is the same
+        code = fitting if welcome else secrets.token_hex()
         hashed = code_hash(self._hmac_key, challenge_id, code)
         kind = Kind.SIGN_IN_CODE if welcome else Kind.SIGN_IN_REFUSED
         challenge = Challenge(challenge_id, email, device_id, hashed, now)

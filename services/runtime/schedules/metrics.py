@@ -26,7 +26,7 @@ LATE = Gauge(
 )
 PAUSED = Counter(
     "oa_runtime_schedules_paused",
-    "Schedules that paused themselves: their runs were refused, or their owner was revoked.",
+    "Schedules that paused themselves: their runs were refused, or they may start none any more.",
     registry=REGISTRY,
 )
 LOOKS_FAILED = Counter(

@@ -10,6 +10,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -20,6 +21,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _PlaceChange:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PlaceChangeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PlaceChange.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PLACE_CHANGE_UNSPECIFIED: _PlaceChange.ValueType  # 0
+    """It ends tokens, and nothing beyond them."""
+    PLACE_CHANGE_LOST: _PlaceChange.ValueType  # 1
+    """The place was lost: nothing is started for it any more, also by what needs no
+    token, such as a schedule.
+    """
+    PLACE_CHANGE_BACK: _PlaceChange.ValueType  # 2
+    """The place is there again. The revocation ends no token."""
+
+class PlaceChange(_PlaceChange, metaclass=_PlaceChangeEnumTypeWrapper):
+    """Whether a revocation changes who has a place. Whoever has one may start runs."""
+
+PLACE_CHANGE_UNSPECIFIED: PlaceChange.ValueType  # 0
+"""It ends tokens, and nothing beyond them."""
+PLACE_CHANGE_LOST: PlaceChange.ValueType  # 1
+"""The place was lost: nothing is started for it any more, also by what needs no
+token, such as a schedule.
+"""
+PLACE_CHANGE_BACK: PlaceChange.ValueType  # 2
+"""The place is there again. The revocation ends no token."""
+Global___PlaceChange: _TypeAlias = PlaceChange  # noqa: Y015
 
 @_typing.final
 class WatchRevocationsRequest(_message.Message):
@@ -92,6 +121,7 @@ class Revocation(_message.Message):
     ISSUED_BEFORE_FIELD_NUMBER: _builtins.int
     REVOKE_TIME_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    PLACE_CHANGE_FIELD_NUMBER: _builtins.int
     position: _builtins.int
     """Place in the order of all revocations: 1, 2, 3, …"""
     session_id: _builtins.str
@@ -102,6 +132,11 @@ class Revocation(_message.Message):
     """Org (`org_…`) that the token acts in."""
     reason: _builtins.str
     """Why: "user_requested", "token_replay", "account_revoked", …"""
+    place_change: Global___PlaceChange.ValueType
+    """What it changes for the place that it names: of subject in org_id, of subject in
+    every org where org_id is empty, or of everybody in org_id where subject is. The
+    newest change of each place counts.
+    """
     @_builtins.property
     def issued_before(self) -> _timestamp_pb2.Timestamp:
         """Only tokens that were issued before this time end; absent: all of them. It is
@@ -122,10 +157,11 @@ class Revocation(_message.Message):
         issued_before: _timestamp_pb2.Timestamp | None = ...,
         revoke_time: _timestamp_pb2.Timestamp | None = ...,
         reason: _builtins.str = ...,
+        place_change: Global___PlaceChange.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["issued_before", b"issued_before", "revoke_time", b"revoke_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["issued_before", b"issued_before", "org_id", b"org_id", "position", b"position", "reason", b"reason", "revoke_time", b"revoke_time", "session_id", b"session_id", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["issued_before", b"issued_before", "org_id", b"org_id", "place_change", b"place_change", "position", b"position", "reason", b"reason", "revoke_time", b"revoke_time", "session_id", b"session_id", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

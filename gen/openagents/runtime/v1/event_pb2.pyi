@@ -816,7 +816,9 @@ class RunCancelRequested(_message.Message):
     REQUESTED_BY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     requested_by: _builtins.str
-    """Who asked: a person's id or a service account's."""
+    """Who asked: a person's id, a service account's, or that of the run's org where it
+    was deleted.
+    """
     reason: _builtins.str
     """Why, in the caller's words."""
     def __init__(

@@ -448,7 +448,10 @@ class RunCancelRequested(betterproto.Message):
     """Somebody asked for the run to end."""
 
     requested_by: str = betterproto.string_field(1)
-    """Who asked: a person's id or a service account's."""
+    """
+    Who asked: a person's id, a service account's, or that of the run's org where it
+     was deleted.
+    """
 
     reason: str = betterproto.string_field(2)
     """Why, in the caller's words."""

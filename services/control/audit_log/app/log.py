@@ -41,21 +41,22 @@ class ChainPart:
 
 
 class AuditLog:
-    """The log of the caller's org, and what concerns the caller. Lists don't move while one pages through them: what
-    comes later stands before the first page."""
+    """The log of an org, or of what has none (an empty `org_id`), and what concerns the caller.
+
+    Whoever calls has seen to it that the log is for the caller. Lists don't move while one pages through them: what
+    comes later stands before the first page.
+    """
 
     def __init__(self, transactions: Transactions[Reading], limits: AuditLogLimits) -> None:
         self._transactions = transactions
         self._limits = limits
 
-    async def list(
-        self, principal: StandingPrincipal, filters: Filters, *, size: int = 0, below_id: int = NEWEST_ID
-    ) -> EventPage:
-        """Events of the caller's org. A page looks at a bounded number of events, so it may be short."""
+    async def list(self, org_id: str, filters: Filters, *, size: int = 0, below_id: int = NEWEST_ID) -> EventPage:
+        """Events of an org. A page looks at a bounded number of events, so it may be short."""
         size = size or self._limits.page_items
         async with self._transactions.autocommit() as tx:
-            looked = await tx.audit_log.looked(principal.org_id, below_id, self._limits.looked_at)
-            events = await tx.audit_log.listed(principal.org_id, below_id, looked.lowest_id, filters, size + 1)
+            looked = await tx.audit_log.looked(org_id, below_id, self._limits.looked_at)
+            events = await tx.audit_log.listed(org_id, below_id, looked.lowest_id, filters, size + 1)
         if len(events) > size:
             return EventPage(events[:size], events[size - 1].audit_id)
         return EventPage(events, looked.lowest_id if looked.events == self._limits.looked_at else 0)
@@ -68,11 +69,11 @@ class AuditLog:
         shown = [event.seen_by(principal.subject) for event in events[:size]]
         return EventPage(shown, shown[-1].audit_id if len(events) > size else 0)
 
-    async def read(self, principal: StandingPrincipal, after_sequence: int) -> ChainPart:
-        """The chain of the caller's org. Raises Refusal `invalid_value` for a place beyond its end."""
-        part = await self._part(principal.org_id, after_sequence)
+    async def read(self, org_id: str, after_sequence: int) -> ChainPart:
+        """The chain of an org. Raises Refusal `invalid_value` for a place beyond its end."""
+        part = await self._part(org_id, after_sequence)
         if part.begins_late:  # what followed the start may have been dropped in this moment
-            part = await self._part(principal.org_id, after_sequence)
+            part = await self._part(org_id, after_sequence)
         return part
 
     async def _part(self, org_id: str, after_sequence: int) -> ChainPart:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -51,19 +50,19 @@ async def recorded(
             await tx.audit.add(entry, cases.clock.now())
 
 
-async def exported(log: AuditLog, principal: StandingPrincipal = OWNER) -> list[bytes]:
+async def exported(log: AuditLog, org_id: str = ORG) -> list[bytes]:
     """The lines of the whole log."""
-    part = await log.read(principal, 0)
+    part = await log.read(org_id, 0)
     lines = [audit_first_line(part.org_id, part.start)]
     while True:
         lines += [audit_event_line(event.canonical(), head.chain) for event, head in part.events]
         if not part.events or part.events[-1][1] == part.head:
             return lines
-        part = await log.read(principal, part.events[-1][1].sequence)
+        part = await log.read(org_id, part.events[-1][1].sequence)
 
 
 async def verified(cases: Cases, org_id: str = ORG, **more: Any) -> VerifiedAuditLog:
-    return verify_audit_log(await exported(cases.audit_log, replace(OWNER, org_id=org_id)), org_id=org_id, **more)
+    return verify_audit_log(await exported(cases.audit_log, org_id), org_id=org_id, **more)
 
 
 async def test_every_org_has_a_chain_of_its_own(cases: Cases) -> None:
@@ -245,10 +244,10 @@ def targets(events: Sequence[RecordedEvent]) -> list[str]:
 
 async def test_pages_do_not_move_when_more_is_recorded(cases: Cases) -> None:
     await recorded(cases, 5)
-    first = await cases.audit_log.list(OWNER, Filters(), size=2)
+    first = await cases.audit_log.list(ORG, Filters(), size=2)
     await recorded(cases, 3, target="later")
-    second = await cases.audit_log.list(OWNER, Filters(), size=2, below_id=first.next_below)
-    third = await cases.audit_log.list(OWNER, Filters(), size=2, below_id=second.next_below)
+    second = await cases.audit_log.list(ORG, Filters(), size=2, below_id=first.next_below)
+    third = await cases.audit_log.list(ORG, Filters(), size=2, below_id=second.next_below)
     assert [targets(page.events) for page in (first, second, third)] == [["4", "3"], ["2", "1"], ["0"]]
     assert third.next_below == 0
 
@@ -266,7 +265,7 @@ async def test_pages_do_not_move_when_more_is_recorded(cases: Cases) -> None:
 )
 async def test_a_list_is_filtered(cases: Cases, filters: Filters, found: list[str]) -> None:
     await _four(cases)
-    assert targets((await cases.audit_log.list(OWNER, filters)).events) == found
+    assert targets((await cases.audit_log.list(ORG, filters)).events) == found
 
 
 async def _four(cases: Cases) -> None:
@@ -286,21 +285,21 @@ async def test_a_list_has_a_range_of_time(cases: Cases, clock: FakeClock) -> Non
     await recorded(cases, 1, target="late")
     until = clock.now()
     listed = cases.audit_log.list
-    assert targets((await listed(OWNER, Filters(since=since))).events) == ["late", "then"]
-    assert targets((await listed(OWNER, Filters(until=until))).events) == ["then", "early"]
-    assert targets((await listed(OWNER, Filters(since=since, until=until))).events) == ["then"]
+    assert targets((await listed(ORG, Filters(since=since))).events) == ["late", "then"]
+    assert targets((await listed(ORG, Filters(until=until))).events) == ["then", "early"]
+    assert targets((await listed(ORG, Filters(since=since, until=until))).events) == ["then"]
 
 
 async def test_a_page_looks_at_a_bounded_number_of_events(cases: Cases) -> None:
     await recorded(cases, 1, target="sought", actor="usr_a")
     await recorded(cases, 5)
     log = AuditLog(cases.transactions, AuditLogLimits(looked_at=3))
-    first = await log.list(OWNER, Filters(actor="usr_a"))
+    first = await log.list(ORG, Filters(actor="usr_a"))
     assert first.events == []
     assert first.next_below
-    second = await log.list(OWNER, Filters(actor="usr_a"), below_id=first.next_below)
+    second = await log.list(ORG, Filters(actor="usr_a"), below_id=first.next_below)
     assert targets(second.events) == ["sought"]
-    third = await log.list(OWNER, Filters(actor="usr_a"), below_id=second.next_below)
+    third = await log.list(ORG, Filters(actor="usr_a"), below_id=second.next_below)
     assert (third.events, third.next_below) == ([], 0)
 
 
@@ -321,9 +320,9 @@ async def test_the_chain_is_read_in_parts(cases: Cases) -> None:
     await cases.sealer.seal_all()
     log = AuditLog(cases.transactions, AuditLogLimits(chain_items=2))
     assert verify_audit_log(await exported(log)).count == 5
-    assert len((await log.read(OWNER, 2)).events) == 2
+    assert len((await log.read(ORG, 2)).events) == 2
     with pytest.raises(Refusal) as refused:
-        await log.read(OWNER, 6)
+        await log.read(ORG, 6)
     assert (refused.value.reason, refused.value.field) == ("invalid_value", "after_sequence")
 
 
@@ -347,7 +346,7 @@ async def test_what_is_dropped_while_it_is_read_is_no_hole(cases: Cases, admin: 
 
         autocommit = begin
 
-    part = await AuditLog(Interrupted(), AuditLogLimits()).read(OWNER, 0)
+    part = await AuditLog(Interrupted(), AuditLogLimits()).read(ORG, 0)
     assert (part.start.sequence, len(part.events), part.begins_late) == (2, 1, False)
 
 
@@ -381,7 +380,7 @@ async def test_what_is_old_goes_and_the_rest_verifies_from_there(cases: Cases, a
     await sealer_for(cases, 90).sweep()
     found = await verified(cases, known=head)
     assert (found.start.sequence, found.head, found.known_compared) == (2, head, True)
-    assert targets((await cases.audit_log.list(OWNER, Filters())).events) == ["4", "3", "2"]
+    assert targets((await cases.audit_log.list(ORG, Filters())).events) == ["4", "3", "2"]
     gone = await verified(cases, OTHER, known=other)
     assert (gone.start, gone.head, gone.known_compared) == (other, other, True)
     await recorded(cases, 1, OTHER)

@@ -67,7 +67,9 @@ async def test_everything_that_a_block_ends_is_told(cases: Cases, admin: Any) ->
     person = await cases.admitted(second.tokens.access_token)
     key = await cases.api_keys.create(person, "", Wanted("n", (), 3600), ORIGIN)
     await cases.blocks.block(person.subject, ORIGIN)
-    told = {row["session_id"]: row["reason"] for row in await admin.fetch("SELECT * FROM control.revocations")}
+    rows = await admin.fetch("SELECT * FROM control.revocations ORDER BY position")
+    told = {row["session_id"]: row["reason"] for row in rows if row["session_id"]}
+    assert [(row["subject"], row["place_change"]) for row in rows] == [*[("", "")] * 3, (person.subject, "lost")]
     ids = (first.session.session_id, second.session.session_id)
     assert told == dict.fromkeys(ids, "admin_revoked") | {key.key.api_key_id: "owner_blocked"}
     row = await admin.fetchrow("SELECT actor, target FROM control.audit_events WHERE action = 'subject.blocked'")
@@ -85,6 +87,9 @@ async def test_a_blocked_service_account_is_out_and_comes_back_with_its_keys(
     row = await admin.fetchrow("SELECT subject, issued_before, reason FROM control.revocations")
     assert tuple(row) == (account.service_account_id, clock.now(), "account_blocked")
     await cases.blocks.unblock(account.service_account_id, ORIGIN)
+    changes = await admin.fetch("SELECT subject, place_change FROM control.revocations ORDER BY position")
+    account_id = account.service_account_id
+    assert [tuple(one) for one in changes] == [(account_id, "lost"), (account_id, "back")]
     await cases.admitted((await cases.api_keys.exchange(key, Use.EDGE, ORIGIN)).token)
 
 

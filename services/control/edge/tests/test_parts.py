@@ -73,6 +73,8 @@ def test_the_contract_decides_what_is_open_and_for_whom() -> None:
         "openagents.control.v1.BlockService/GetSubject",
         "openagents.control.v1.BlockService/BlockSubject",
         "openagents.control.v1.BlockService/UnblockSubject",
+        "openagents.control.v1.InstallationAuditService/ListInstallationAuditEvents",
+        "openagents.control.v1.InstallationAuditService/ReadInstallationAuditLog",
         "openagents.control.v1.RevocationService/WatchRevocations",
         "openagents.control.v1.RouteService/GetRoutes",
         "openagents.control.v1.RouteService/SetRoute",

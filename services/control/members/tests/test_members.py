@@ -16,6 +16,9 @@ from services.control.tests.harness import new_id
 
 _NUMBERS = count()
 
+PLACES = """
+SELECT array_agg(rtrim(subject || ': ' || reason || ' ' || place_change) ORDER BY position) FROM control.revocations"""
+
 
 class Org:
     """An org, and how people get into it."""
@@ -64,7 +67,8 @@ async def test_roles_are_given_by_those_who_may(cases: Cases, admin: Any) -> Non
         (boss.subject, bob.subject, "member"),
         (org.owner.subject, ann.subject, "owner"),
     ]
-    assert await admin.fetchval("SELECT count(*) FROM control.revocations") == 0, "nobody has lost anything"
+    ended = "SELECT count(*) FROM control.revocations WHERE issued_before <> 'epoch'"
+    assert await admin.fetchval(ended) == 0, "nobody has lost anything"
 
 
 async def test_what_a_member_loses_is_revoked_for_that_member_in_that_org(cases: Cases, admin: Any) -> None:
@@ -73,16 +77,34 @@ async def test_what_a_member_loses_is_revoked_for_that_member_in_that_org(cases:
     await cases.members.set_role(org.owner, org.org_id, ann.subject, Role.MEMBER, ORIGIN)
     await cases.members.remove(org.owner, org.org_id, bob.subject, ORIGIN)
     await cases.members.leave(eve, org.org_id, ORIGIN)
-    rows = await admin.fetch("SELECT * FROM control.revocations ORDER BY position")
-    assert [(row["subject"], row["reason"]) for row in rows] == [
-        (ann.subject, "role_lowered"),
-        (bob.subject, "member_removed"),
-        (eve.subject, "member_left"),
+    ended = "SELECT * FROM control.revocations WHERE issued_before <> 'epoch' ORDER BY position"
+    rows = await admin.fetch(ended)
+    assert [(row["subject"], row["reason"], row["place_change"]) for row in rows] == [
+        (ann.subject, "role_lowered", ""),
+        (bob.subject, "member_removed", "lost"),
+        (eve.subject, "member_left", "lost"),
     ]
     assert {(row["session_id"], row["org_id"], row["issued_before"]) for row in rows} == {
         ("", org.org_id, cases.clock.now())
     }
     assert set(await org.roles()) == {org.owner.subject, ann.subject}
+
+
+async def test_who_comes_back_or_may_start_runs_again_has_a_place_and_loses_no_token(cases: Cases, admin: Any) -> None:
+    org = await org_of(cases)
+    viewer = await org.member(Role.VIEWER)
+    assert await admin.fetchval(PLACES) is None, "who may only look has no place"
+    for role in (Role.MEMBER, Role.ADMIN, Role.VIEWER, Role.ADMIN):
+        await cases.members.set_role(org.owner, org.org_id, viewer.subject, role, ORIGIN)
+    assert await admin.fetchval(PLACES) == [
+        f"{viewer.subject}: role_raised back",
+        f"{viewer.subject}: role_lowered lost",
+        f"{viewer.subject}: role_raised back",
+    ]
+    joined = await org.member(Role.MEMBER)
+    assert (await admin.fetchval(PLACES))[3:] == [f"{joined.subject}: member_joined back"]
+    ended = "SELECT DISTINCT place_change FROM control.revocations WHERE issued_before <> 'epoch'"
+    assert await admin.fetchval(ended) == "lost"
 
 
 async def test_a_removed_members_sessions_act_in_the_own_org(cases: Cases) -> None:
@@ -122,7 +144,8 @@ async def test_an_org_is_handed_over(cases: Cases, admin: Any) -> None:
         await cases.members.transfer(org.owner, org.org_id, org.owner.subject, ORIGIN)
     await cases.members.transfer(org.owner, org.org_id, ann.subject, ORIGIN)
     assert await org.roles() == {org.owner.subject: Role.ADMIN, ann.subject: Role.OWNER}
-    assert await admin.fetchval("SELECT subject FROM control.revocations") == org.owner.subject
+    assert await admin.fetchval(f"{PLACES} WHERE place_change = ''") == [f"{org.owner.subject}: role_lowered"]
+    assert await admin.fetchval(f"{PLACES} WHERE place_change <> ''") == [f"{ann.subject}: role_raised back"]
     await cases.members.leave(org.owner, org.org_id, ORIGIN)
 
 

@@ -107,8 +107,8 @@ async def test_nobody_acts_in_a_deleted_org_until_it_is_restored(cases: Cases, a
         await cases.admitted(script)
     with pytest.raises(Refusal, match="invalid_api_key"):
         await cases.api_keys.exchange(key, Use.WORKER, ORIGIN)
-    row = await admin.fetchrow("SELECT subject, org_id, reason, issued_before FROM control.revocations")
-    assert tuple(row) == ("", org_id, "org_deleted", cases.clock.now())
+    row = await admin.fetchrow("SELECT subject, org_id, reason, place_change, issued_before FROM control.revocations")
+    assert tuple(row) == ("", org_id, "org_deleted", "lost", cases.clock.now())
     again = await cases.sessions.refresh(tokens.refresh_token, ada.device_id, ORIGIN)
     back = await cases.admitted(again.access_token)
     assert back.org_id == ada.org_id, "the session has its person's own org"
@@ -125,6 +125,8 @@ async def test_nobody_acts_in_a_deleted_org_until_it_is_restored(cases: Cases, a
     assert (await cases.admitted(script)).org_id == org_id
     await cases.sessions.switch(back, org_id, ORIGIN)
     await cases.orgs.restore(back, org_id, ORIGIN)
+    changes = await admin.fetch("SELECT reason, place_change FROM control.revocations ORDER BY position")
+    assert [tuple(row) for row in changes] == [("org_deleted", "lost"), ("org_restored", "back")]
     actions = await admin.fetch("SELECT action FROM control.audit_events WHERE org_id = $1 ORDER BY audit_id", org_id)
     assert [row["action"] for row in actions if row["action"].startswith("org.")] == [
         "org.created",

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
@@ -19,13 +20,16 @@ from oa_platform.config.shared import DatabaseSettings
 from oa_testing.clock import FakeClock
 from oa_testing.postgres import ON_FAST, Database
 from oa_testing.waiting import PATIENCE_S, eventually
+from openagents.control.v1 import revocation_service_pb2
 from services.control.revocations.app import Page, RevocationFeed
-from services.control.revocations.domain import Recorded, Revocation
+from services.control.revocations.domain import PlaceChange, Recorded, Revocation
+from services.control.revocations.door import message_of
 from services.control.revocations.limits import RevocationLimits
 from services.control.revocations.store import listener
 from services.control.tests.cases import ORIGIN, Cases, cases_on
 from services.control.tests.harness import new_id
 from services.control.transactions.limits import MAX_SWEPT_ROWS
+from services.control.wiring import MIGRATIONS
 
 LIMITS = RevocationLimits(ring_items=8, page_items=3, look_interval_s=0.2, alive_interval_s=0.2, retry_s=0.05)
 
@@ -256,3 +260,37 @@ async def test_what_ends_no_token_any_more_is_removed_and_its_position_never_com
     for left in (4, 1):
         await feed.sweep()
         assert await admin.fetchval("SELECT count(*) FROM control.revocations") == left
+
+
+async def test_places_that_were_lost_before_there_was_word_of_it_are_told(cases: Cases, admin: Any) -> None:
+    """By the migration that brings the word: here, once more on a site that has lost some."""
+    ada = await cases.principal()
+    org = (await cases.orgs.create(ada, "team", ORIGIN)).org
+    await cases.orgs.delete(ada, org.org_id, ORIGIN)
+    account, _ = await cases.account(ada)
+    await cases.blocks.block(account.service_account_id, ORIGIN)
+    await cases.blocks.block("ada@example.org", ORIGIN)
+    await admin.execute("DELETE FROM control.revocations")
+    head = await admin.fetchval("SELECT position FROM control.revocation_head")
+    _, found, rest = (MIGRATIONS / "0010_places.sql").read_text("utf-8").partition("\nWITH lost AS")
+    await admin.execute(found + rest)
+    async with cases.transactions.autocommit() as tx:
+        told = await tx.revocations.after(0, 10)
+        assert await tx.revocations.head() == head + 3
+    assert [one.position for one in told] == [head + 1, head + 2, head + 3]
+    assert {one.revocation.place_change for one in told} == {PlaceChange.LOST}
+    lost = {(one.revocation.subject, one.revocation.org_id) for one in told}
+    assert lost == {(ada.subject, ""), (account.service_account_id, ""), ("", org.org_id)}
+
+
+def test_a_place_that_is_back_ends_no_token_on_the_wire() -> None:
+    """Its time is the epoch, which is all zeros: it has to be there, or the revocation would end every token."""
+    for revocation in (
+        Revocation.of_unblocked("usr_1"),
+        Revocation.of_place("usr_1", "org_1", "x"),
+        Revocation.of_restored_org("org_1"),
+    ):
+        sent = message_of(Recorded(1, datetime.now(UTC), revocation)).SerializeToString()
+        got = revocation_service_pb2.Revocation.FromString(sent)
+        assert got.HasField("issued_before")
+        assert (got.issued_before.ToNanoseconds(), got.place_change) == (0, revocation_service_pb2.PLACE_CHANGE_BACK)

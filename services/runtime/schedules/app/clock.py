@@ -30,11 +30,11 @@ from services.runtime.schedules.domain.schedule import (
     Step,
     come,
     moved,
-    orphaned,
     plan,
     run_key,
     skipped_for_overlap,
     step_of,
+    stopped,
     unusable,
 )
 from services.runtime.schedules.limits import ScheduleLimits
@@ -95,8 +95,8 @@ class ScheduleClock:
     async def _settled(self, change: Change) -> list[_Moved]:
         due, done = list[Due](), list[_Moved]()
         for schedule in change.schedules:
-            if schedule.owner_ended:  # it was created while word of that was on its way
-                done.append(_Moved(schedule, orphaned(schedule), ()))
+            if not schedule.may_start:  # it was created while word of that was on its way
+                done.append(_Moved(schedule, stopped(schedule), ()))
                 continue
             try:
                 due.append(Due(schedule, come(schedule, change.now, self._limits.missed_page)))
@@ -156,14 +156,16 @@ def _tell(one: _Moved, change: Change) -> None:
                 _log.warning("schedule_skipped", **about, nominal=nominal, times=record.times, reason=record.reason)
             case Outcome.REFUSED:
                 _log.warning("schedule_refused", **about, nominal=nominal, reason=record.reason)
-    if one.before.status is Status.ACTIVE and one.after.status is Status.PAUSED:
-        tell_paused(one.after)
+    tell_turned(one.before, one.after)
 
 
-def tell_paused(schedule: Schedule) -> None:
-    """Count a schedule that has paused itself, and log why."""
-    metrics.PAUSED.inc()
-    _log.warning("schedule_paused_itself", **_about(schedule), why=schedule.pause_reason)
+def tell_turned(before: Schedule, after: Schedule) -> None:
+    """Count a schedule that has paused itself, and log why; log one that has gone on by itself."""
+    if before.status is Status.ACTIVE and after.status is Status.PAUSED:
+        metrics.PAUSED.inc()
+        _log.warning("schedule_paused_itself", **_about(after), why=after.pause_reason)
+    if before.status is Status.PAUSED and after.status is Status.ACTIVE:
+        _log.info("schedule_went_on_by_itself", **_about(after), why="its org was restored")
 
 
 def _about(schedule: Schedule) -> dict[str, str]:

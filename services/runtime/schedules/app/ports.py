@@ -91,8 +91,16 @@ class ScheduleStore(Protocol):
         """A schedule by its id or its name, with what became of its last times, as they were at one moment."""
         ...
 
-    async def active_of(self, user_id: str) -> list[str]:
-        """The ids of an owner's schedules that start runs."""
+    async def active_of(self, user_id: str, org_id: str = "") -> list[str]:
+        """The ids of an owner's schedules that start runs, in all orgs or in one."""
+        ...
+
+    async def active_in(self, org_id: str) -> list[str]:
+        """The ids of an org's schedules that start runs."""
+        ...
+
+    async def closed_in_open_orgs(self, most: int) -> list[str]:
+        """The ids of schedules that were paused with their orgs, which are open again."""
         ...
 
     async def now(self) -> datetime:

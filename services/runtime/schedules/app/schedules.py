@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from oa_runlog.decide import Limits, decide
 from services.runtime.agents.app import Agents
 from services.runtime.log.domain.records import RunRecord
 from services.runtime.runs.app import Runs
-from services.runtime.schedules.app.clock import tell_paused
+from services.runtime.schedules.app.clock import tell_turned
 from services.runtime.schedules.app.ports import Adding, Change, NewSchedule, ScheduleStore
 from services.runtime.schedules.domain.schedule import (
     Cause,
@@ -29,12 +29,13 @@ from services.runtime.schedules.domain.schedule import (
     ScheduledTime,
     Status,
     check_draft,
-    check_owner,
-    orphaned,
+    check_may_start,
     paused,
+    reopened,
     resumed,
     run_key,
     shown_times,
+    stopped,
     trigger_key,
 )
 from services.runtime.schedules.domain.timing import anchored, check_timing, next_after, times_within
@@ -155,10 +156,10 @@ class Schedules:
         return await self._change(principal, handle, lambda one: paused(one, reason or f"by {principal.subject}"))
 
     async def resume(self, principal: Principal, handle: str) -> Schedule:
-        """The schedule, which goes on. Raises Refusal not_found, `invalid_transition` once its owner has ended."""
+        """The schedule, which goes on. Raises Refusal not_found, `invalid_transition` while it may start nothing."""
 
         def to(schedule: Schedule) -> Schedule:
-            check_owner(schedule)
+            check_may_start(schedule)
             return resumed(schedule)
 
         return await self._change(principal, handle, to)
@@ -168,13 +169,30 @@ class Schedules:
 
         Any replica may do it, any number of times. Raises Refusal unavailable.
         """
-        for schedule_id in await self._store.active_of(user_id):
+        await self._turn(await self._store.active_of(user_id), stopped)
+
+    async def end_place(self, user_id: str, org_id: str) -> None:
+        """A place was lost, of a person or an account; or, without one, of all in an org. As `end_owner`.
+
+        A schedule that may start runs again meanwhile stays as it is.
+        """
+        active = self._store.active_of(user_id, org_id) if user_id else self._store.active_in(org_id)
+        await self._turn(await active, stopped)
+
+    async def reopen(self) -> None:
+        """Let those go on whose orgs were restored. Raises Refusal unavailable."""
+        await self._turn(await self._store.closed_in_open_orgs(self._limits.page), reopened)
+
+    async def _turn(self, schedule_ids: Sequence[str], to: Callable[[Schedule], Schedule]) -> None:
+        """Make of each of them what the decision says, as it stands under its lock."""
+        for schedule_id in schedule_ids:
             async with self._store.changing(schedule_id) as change:
-                ending = [one for one in change.schedules if one.status is Status.ACTIVE]
-                for one in ending:
-                    await change.store(orphaned(one))
-            for one in ending:
-                tell_paused(orphaned(one))
+                turned = [(one, to(one)) for one in change.schedules]
+                for before, after in turned:
+                    if after != before:
+                        await change.store(after)
+            for before, after in turned:
+                tell_turned(before, after)
 
     async def delete(self, principal: Principal, handle: str) -> bool:
         """End a schedule; whether it had ended before. Raises Refusal not_found."""
@@ -212,10 +230,10 @@ class Schedules:
     async def trigger(self, principal: Principal, handle: str, key: str) -> tuple[RunRecord, bool]:
         """A run now, and whether this key had started it before.
 
-        Raises Refusal not_found, `invalid_transition` once the owner has ended, and as `Runs.create`.
+        Raises Refusal not_found, `invalid_transition` while it may start nothing, and as `Runs.create`.
         """
         schedule = await self._find(principal, handle)
-        check_owner(schedule)
+        check_may_start(schedule)
         spec = wire.decode_spec(schedule.spec)
         run, existed = await self._runs.create(schedule.owner, trigger_key(schedule.schedule_id, key), spec)
         now = await self._store.now()
@@ -227,12 +245,12 @@ class Schedules:
     async def backfill(self, principal: Principal, handle: str, start: datetime, end: datetime) -> list[Backfilled]:
         """A run for each time from `start` on and before `end`, in order; those that are there already, too.
 
-        Raises Refusal not_found, `invalid_transition` once the owner has ended, `invalid_value` for a range that is
+        Raises Refusal not_found, `invalid_transition` while it may start nothing, `invalid_value` for a range that is
         none or not past, `limit_reached` for one with too many times, and as `Runs.create`: then those before it were
         started, and asking again goes on.
         """
         schedule = await self._find(principal, handle)
-        check_owner(schedule)
+        check_may_start(schedule)
         _check_range(start, end, await self._store.now())
         times = times_within(schedule.timing, start, end, self._limits.max_backfill + 1)
         if len(times) > self._limits.max_backfill:

@@ -94,8 +94,19 @@ class Schedule:
     skipped: int = 0
     refused: int = 0
     refused_in_row: int = 0
+    closed_with_org: bool = False
+    """Whether it is paused because its org was deleted, and goes on when the org is restored."""
     owner_ended: bool = False
     """Whether its owner is an account that has ended for good."""
+    owner_out: bool = False
+    """Whether its owner has lost the place from which it started runs: in the org, or everywhere."""
+    org_closed: bool = False
+    """Whether its org was deleted."""
+
+    @property
+    def may_start(self) -> bool:
+        """Whether it may start runs: its owner has a place in an org that is open."""
+        return not (self.owner_ended or self.owner_out or self.org_closed)
 
     @property
     def owner(self) -> Principal:
@@ -280,14 +291,14 @@ def paused(schedule: Schedule, reason: str) -> Schedule:
     """The schedule, paused; one that is paused already keeps its reason."""
     if schedule.status is not Status.ACTIVE:
         return schedule
-    return replace(schedule, status=Status.PAUSED, pause_reason=reason)
+    return replace(schedule, status=Status.PAUSED, pause_reason=reason, closed_with_org=False)
 
 
 def resumed(schedule: Schedule) -> Schedule:
     """The schedule, which goes on where it was paused: what it has missed is looked after at the next look."""
     if schedule.status is not Status.PAUSED:
         return schedule
-    return replace(schedule, status=Status.ACTIVE, pause_reason="", refused_in_row=0)
+    return replace(schedule, status=Status.ACTIVE, pause_reason="", refused_in_row=0, closed_with_org=False)
 
 
 def shown_times(schedule: Schedule, now: datetime, most: int) -> list[datetime]:
@@ -303,16 +314,37 @@ def shown_times(schedule: Schedule, now: datetime, most: int) -> list[datetime]:
     return times
 
 
-def orphaned(schedule: Schedule) -> Schedule:
-    """The schedule, paused because its owner has ended."""
-    return paused(schedule, f"its owner {schedule.user_id} was revoked; delete it, or create it anew as somebody else")
+def stopped(schedule: Schedule) -> Schedule:
+    """The schedule, paused because it may start nothing; as it is, if it may."""
+    if schedule.may_start or schedule.status is not Status.ACTIVE:
+        return schedule
+    if schedule.owner_ended:
+        text = f"its owner {schedule.user_id} was revoked; delete it, or create it anew as somebody else"
+        return paused(schedule, text)
+    if schedule.owner_out:
+        text = f"its owner {schedule.user_id} may start no runs here any more; create it anew as somebody else, or "
+        return paused(schedule, f"{text}resume it when the owner may again")
+    return replace(paused(schedule, "its org was deleted"), closed_with_org=True)
 
 
-def check_owner(schedule: Schedule) -> None:
-    """Raise Refusal `invalid_transition` for a schedule that starts nothing any more, as its owner has ended."""
+def reopened(schedule: Schedule) -> Schedule:
+    """The schedule, which goes on if it was paused with its org and the org is open again."""
+    is_closed = schedule.closed_with_org and schedule.status is Status.PAUSED
+    if not is_closed or schedule.org_closed:
+        return schedule
+    return stopped(replace(schedule, status=Status.ACTIVE, pause_reason="", closed_with_org=False))
+
+
+def check_may_start(schedule: Schedule) -> None:
+    """Raise Refusal `invalid_transition` for a schedule that starts nothing, whoever asks for it."""
+    if schedule.may_start:
+        return
+    text = f"the schedule's owner {schedule.user_id} may start no runs here, and they would be theirs; create it anew"
     if schedule.owner_ended:
         text = f"the schedule's owner {schedule.user_id} was revoked, and runs would be theirs; create it anew"
-        raise Refusal("invalid_transition", text, field="schedule")
+    elif schedule.org_closed:
+        text = "the org was deleted, and nothing is started in it; restore it first"
+    raise Refusal("invalid_transition", text, field="schedule")
 
 
 def unusable(schedule: Schedule, refusal: Refusal) -> Schedule:

@@ -56,10 +56,21 @@ class PostgresSchedules:
             now = await connection.fetchval(sql.NOW)
         return Stored(schedule_of(row), [_time_of(one) for one in times], now)
 
-    async def active_of(self, user_id: str) -> list[str]:
-        """The ids of an owner's schedules that start runs."""
+    async def active_of(self, user_id: str, org_id: str = "") -> list[str]:
+        """The ids of an owner's schedules that start runs, in all orgs or in one."""
+        return await self._ids(sql.ACTIVE_OF, user_id, org_id)
+
+    async def active_in(self, org_id: str) -> list[str]:
+        """The ids of an org's schedules that start runs."""
+        return await self._ids(sql.ACTIVE_IN, org_id)
+
+    async def closed_in_open_orgs(self, most: int) -> list[str]:
+        """The ids of schedules that were paused with their orgs, which are open again."""
+        return await self._ids(sql.CLOSED_IN_OPEN_ORGS, most)
+
+    async def _ids(self, statement: str, *arguments: object) -> list[str]:
         async with self._postgres.acquire() as connection:
-            rows = await connection.fetch(sql.ACTIVE_OF, user_id)
+            rows = await connection.fetch(statement, *arguments)
         return [row["schedule_id"] for row in rows]
 
     async def now(self) -> datetime:
@@ -152,7 +163,8 @@ class PostgresChange:
         """Store where a schedule stands, and what became of its times."""
         where = (schedule.next_time, str(schedule.status), schedule.pause_reason, schedule.last_run_id)
         counts = (schedule.started, schedule.skipped, schedule.refused, schedule.refused_in_row)
-        await self._connection.execute(sql.MOVE, schedule.schedule_id, *where, *counts)
+        closed = schedule.closed_with_org
+        await self._connection.execute(sql.MOVE, schedule.schedule_id, *where, *counts, closed)
         for one in records:
             what = (one.nominal, str(one.cause), str(one.outcome), one.times, one.reason, one.message, one.run_id)
             await self._connection.execute(sql.RECORD, schedule.schedule_id, *what)
@@ -180,7 +192,10 @@ def schedule_of(row: asyncpg.Record) -> Schedule:
         skipped=row["skipped"],
         refused=row["refused"],
         refused_in_row=row["refused_in_row"],
+        closed_with_org=row["closed_with_org"],
         owner_ended=row["owner_ended"],
+        owner_out=row["owner_out"],
+        org_closed=row["org_closed"],
     )
 
 

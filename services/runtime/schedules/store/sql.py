@@ -3,7 +3,12 @@
 _SELECT = """
 SELECT schedule_id, org_id, user_id, name, create_fingerprint, cron, time_zone, every_ms, anchor_time, overlap,
     catch_up_ms, spec, create_time, next_time, status, pause_reason, last_run_id, started, skipped, refused,
-    refused_in_row, EXISTS (SELECT FROM runtime.ended_accounts e WHERE e.account_id = user_id) AS owner_ended
+    refused_in_row, closed_with_org,
+    EXISTS (SELECT FROM runtime.ended_accounts e WHERE e.account_id = user_id) AS owner_ended,
+    EXISTS (SELECT FROM runtime.places p
+            WHERE p.subject = user_id AND p.org_id IN ('', schedules.org_id) AND p.is_lost) AS owner_out,
+    EXISTS (SELECT FROM runtime.places p
+            WHERE p.subject = '' AND p.org_id = schedules.org_id AND p.is_lost) AS org_closed
 FROM runtime.schedules"""
 """Schedules, for statements that say which."""
 
@@ -41,8 +46,21 @@ ORDER BY schedule_id DESC LIMIT $3
 """
 """Schedules of an org below an id, the newest first."""
 
-ACTIVE_OF = "SELECT schedule_id FROM runtime.schedules WHERE user_id = $1 AND status = 'active' ORDER BY schedule_id"
-"""The schedules of an owner that start runs."""
+ACTIVE_OF = """
+SELECT schedule_id FROM runtime.schedules
+WHERE user_id = $1 AND status = 'active' AND $2 IN ('', org_id) ORDER BY schedule_id
+"""
+"""The schedules of an owner that start runs, in all orgs or in one."""
+
+ACTIVE_IN = "SELECT schedule_id FROM runtime.schedules WHERE org_id = $1 AND status = 'active' ORDER BY schedule_id"
+"""The schedules of an org that start runs."""
+
+CLOSED_IN_OPEN_ORGS = """
+SELECT schedule_id FROM runtime.schedules s WHERE closed_with_org AND status = 'paused'
+AND NOT EXISTS (SELECT FROM runtime.places p WHERE p.subject = '' AND p.org_id = s.org_id AND p.is_lost)
+ORDER BY schedule_id LIMIT $1
+"""
+"""Schedules that were paused with their orgs, which were restored."""
 
 TAKE_DUE = f"""{_SELECT}
 WHERE status = 'active' AND next_time <= clock_timestamp() AND schedule_id <> ALL($2::text[])
@@ -68,7 +86,7 @@ keys of one schedule's times differ in digits alone, so that every collation has
 
 MOVE = """
 UPDATE runtime.schedules SET next_time = $2, status = $3, pause_reason = $4, last_run_id = $5, started = $6,
-    skipped = $7, refused = $8, refused_in_row = $9,
+    skipped = $7, refused = $8, refused_in_row = $9, closed_with_org = $10,
     delete_time = CASE WHEN $3 = 'deleted' THEN coalesce(delete_time, clock_timestamp()) END
 WHERE schedule_id = $1
 """

@@ -728,7 +728,8 @@ export const RunStartedSchema: GenMessage<RunStarted> = /*@__PURE__*/
  */
 export type RunCancelRequested = Message$1<"openagents.runtime.v1.RunCancelRequested"> & {
   /**
-   * Who asked: a person's id or a service account's.
+   * Who asked: a person's id, a service account's, or that of the run's org where it
+   * was deleted.
    *
    * @generated from field: string requested_by = 1;
    */

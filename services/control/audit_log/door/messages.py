@@ -1,21 +1,23 @@
-"""AuditService."""
+"""The audit log's values and their messages, for all who ask for it."""
 
 from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime
 
-from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from oa_base.refusal import Refusal
 from oa_runlog.proof.audit import AuditHead
 from oa_wire.page_tokens import decode_page_token, encode_page_token
 from openagents.control.v1 import audit_service_pb2 as pb
-from services.control.audit_log.app.log import NEWEST_ID, AuditLog, EventPage
+from openagents.control.v1.installation_audit_service_pb2 import ListInstallationAuditEventsRequest
+from services.control.audit_log.app.log import NEWEST_ID, ChainPart, EventPage
 from services.control.audit_log.domain import Filters, Outcome, RecordedEvent
-from services.control.calls.app import Call, Handlers, handlers_of, timestamp
+from services.control.calls.app import timestamp
 
+ListRequest = pb.ListAuditEventsRequest | ListInstallationAuditEventsRequest
+"""Asks for a page of a log."""
 _OUTCOMES = {
     pb.AUDIT_OUTCOME_UNSPECIFIED: None,
     pb.AUDIT_OUTCOME_DONE: Outcome.DONE,
@@ -24,41 +26,8 @@ _OUTCOMES = {
 _NUMBERS = {outcome: number for number, outcome in _OUTCOMES.items() if outcome}
 
 
-class AuditApi:
-    """The methods of AuditService."""
-
-    def __init__(self, log: AuditLog) -> None:
-        self._log = log
-
-    def handlers(self) -> Handlers:
-        """One handler a method."""
-        return handlers_of("AuditService", self.ListAuditEvents, self.ListOwnAuditEvents, self.ReadAuditLog)
-
-    async def ListAuditEvents(self, request: pb.ListAuditEventsRequest, call: Call) -> Message:
-        """A page of the org's events."""
-        digest = _digest(request, call.caller.org_id)
-        below = _below(request.page_token, digest)
-        page = await self._log.list(call.caller, _filters(request), size=request.page_size, below_id=below)
-        return pb.ListAuditEventsResponse(events=map(_event, page.events), next_page_token=_next(page, digest))
-
-    async def ListOwnAuditEvents(self, request: pb.ListOwnAuditEventsRequest, call: Call) -> Message:
-        """A page of what concerns the caller."""
-        digest = _digest(request, call.caller.subject)
-        page = await self._log.own(call.caller, size=request.page_size, below_id=_below(request.page_token, digest))
-        return pb.ListOwnAuditEventsResponse(events=map(_event, page.events), next_page_token=_next(page, digest))
-
-    async def ReadAuditLog(self, request: pb.ReadAuditLogRequest, call: Call) -> Message:
-        """A part of the org's chain."""
-        part = await self._log.read(call.caller, request.after_sequence)
-        events = [
-            pb.SealedAuditEvent(canonical_json=event.canonical(), chain=head.chain) for event, head in part.events
-        ]
-        return pb.ReadAuditLogResponse(
-            org_id=part.org_id, start=_head(part.start), events=events, head=_head(part.head)
-        )
-
-
-def _filters(request: pb.ListAuditEventsRequest) -> Filters:
+def filters_of(request: ListRequest) -> Filters:
+    """Which events are meant. Raises Refusal `invalid_value`."""
     return Filters(
         actor=request.actor,
         action=request.action,
@@ -77,7 +46,7 @@ def _moment(stamp: Timestamp, field: str) -> datetime:
         raise Refusal("invalid_value", message, field=field) from None
 
 
-def _digest(request: pb.ListAuditEventsRequest | pb.ListOwnAuditEventsRequest, whose: str) -> bytes:
+def digest_of(request: ListRequest | pb.ListOwnAuditEventsRequest, whose: str) -> bytes:
     """Of what all pages of a list have in common."""
     query = type(request).FromString(request.SerializeToString())
     query.ClearField("page_size")
@@ -86,7 +55,8 @@ def _digest(request: pb.ListAuditEventsRequest | pb.ListOwnAuditEventsRequest, w
     return hashlib.sha256(f"{name}\0{whose}\0".encode() + query.SerializeToString(deterministic=True)).digest()
 
 
-def _below(token: str, digest: bytes) -> int:
+def below_of(token: str, digest: bytes) -> int:
+    """The row below which a page begins. Raises Refusal `invalid_page_token`."""
     key = decode_page_token(token, digest)
     if not key:
         return NEWEST_ID
@@ -96,15 +66,18 @@ def _below(token: str, digest: bytes) -> int:
     raise Refusal("invalid_page_token", message, field="page_token")
 
 
-def _next(page: EventPage, digest: bytes) -> str:
+def next_token(page: EventPage, digest: bytes) -> str:
+    """What the next page is asked for with; empty for none."""
     return encode_page_token(str(page.next_below) if page.next_below else "", digest)
 
 
-def _head(head: AuditHead) -> pb.AuditHead:
+def head_message(head: AuditHead) -> pb.AuditHead:
+    """A place in a chain."""
     return pb.AuditHead(sequence=head.sequence, chain=head.chain)
 
 
-def _event(event: RecordedEvent) -> pb.AuditEvent:
+def event_message(event: RecordedEvent) -> pb.AuditEvent:
+    """An event."""
     return pb.AuditEvent(
         sequence=event.sequence,
         org_id=event.org_id,
@@ -117,3 +90,8 @@ def _event(event: RecordedEvent) -> pb.AuditEvent:
         network=event.network,
         request_id=event.request_id,
     )
+
+
+def sealed_messages(part: ChainPart) -> list[pb.SealedAuditEvent]:
+    """The events of a part of a chain."""
+    return [pb.SealedAuditEvent(canonical_json=event.canonical(), chain=head.chain) for event, head in part.events]

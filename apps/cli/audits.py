@@ -1,0 +1,115 @@
+"""What all who read an audit log on a terminal share: filters, tables, and what is said of a log that holds."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import click
+
+from apps.cli.exits import Exit
+from apps.cli.program import Cli
+from apps.cli.times import MOMENT
+from oa_client.core.audit import OUTCOMES, AuditEvent, AuditPage
+from oa_runlog.proof.audit import AuditHead, VerifiedAuditLog, read_audit_head
+
+_PAGE = 200
+C = TypeVar("C", bound=Callable[..., object])
+Fetch = Callable[[int, str], Awaitable[AuditPage]]
+"""Gets a page of so many events by its token."""
+
+
+class HeadType(click.ParamType[AuditHead]):
+    """A head as `verify` prints it."""
+
+    name = "head"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> AuditHead:
+        if isinstance(value, AuditHead):
+            return value
+        try:
+            return read_audit_head(str(value))
+        except ValueError:
+            return self.fail("Give a head as `verify` prints it: a number, a colon, 64 digits.", param, ctx)
+
+
+def filter_options(body: C) -> C:
+    """The options that say which events are meant, and how many."""
+    for option in reversed(
+        (
+            click.option("--actor", default="", metavar="ID", help="Only what this person or service account did."),
+            click.option("--action", default="", metavar="NAME", help="Only this, for example session.signed_in."),
+            click.option("--target", default="", metavar="ID", help="Only what was done on this."),
+            click.option("--outcome", type=click.Choice(OUTCOMES), help="Only what ended so."),
+            click.option("--since", type=MOMENT, default=None, metavar="TIME", help="Only from this time on."),
+            click.option("--until", type=MOMENT, default=None, metavar="TIME", help="Only before this time."),
+        )
+    ):
+        body = option(body)
+    return body
+
+
+limit_option = click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="Maximum number."
+)
+head_option = click.option(
+    "--head", "known", type=HeadType(), metavar="HEAD", help="A head that you kept: nothing up to it changed."
+)
+
+
+async def newest(fetch: Fetch, limit: int) -> list[AuditEvent]:
+    """The newest events that pass."""
+    events, token = list[AuditEvent](), ""
+    while True:
+        page = await fetch(min(_PAGE, limit - len(events)), token)
+        events += page.events
+        token = page.next_page_token
+        if not token or len(events) >= limit:
+            return events[:limit]
+
+
+def show(cli: Cli, events: list[AuditEvent]) -> None:
+    """A table of events."""
+    for each in events:
+        cli.output.document(each.document)
+    rows = [
+        [
+            each.time[:19],
+            each.action,
+            f"{each.outcome} {each.reason}".strip(),
+            each.actor,
+            each.target,
+            each.network,
+        ]
+        for each in events
+    ]
+    cli.output.table(["time", "action", "outcome", "actor", "target", "network"], rows, elastic="target")
+
+
+def compared(cli: Cli, verified: VerifiedAuditLog, known: AuditHead | None) -> Exit:
+    """Say that the log holds, and whether the head that was given could be compared."""
+    say(cli, verified)
+    if known is not None and not verified.known_compared:
+        cli.output.note(f"Your head is from before event {verified.start.sequence}, the last that was dropped.")
+        return Exit.NOT_PROVED
+    return Exit.OK
+
+
+def say(cli: Cli, verified: VerifiedAuditLog, where: str = "") -> None:
+    """Say that the log holds, and what its head is."""
+    since = f", from {verified.first_time}" if verified.count else ""
+    whose = verified.org_id or "no org"
+    cli.output.say(f"{where}{verified.count} events of {whose}{since}: the chain holds.", "green")
+    if verified.start.sequence:
+        cli.output.say(f"{verified.start.sequence} older ones are no longer kept.", "dim")
+    cli.output.say(f"Keep the head: {verified.head}")
+    document = {
+        "verified": True,
+        "org_id": verified.org_id,
+        "events_checked": verified.count,
+        "first_sequence": verified.start.sequence + 1,
+        "first_time": verified.first_time,
+        "head": str(verified.head),
+        "head_compared": verified.known_compared,
+    }
+    cli.output.document(document)

@@ -1,0 +1,80 @@
+"""`oa admin audit list|export|verify`: what was recorded in no org, and in any of them, for operators."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from apps.cli.admin.operator import open_audit, operators_audit_heads
+from apps.cli.audits import compared, filter_options, head_option, limit_option, newest, say, show
+from apps.cli.exits import Exit
+from apps.cli.program import Cli, admin_audit_group, command
+from oa_client.core.audit import AuditFilters, AuditPage
+from oa_client.cpython.artifact_files import scratch, staging
+from oa_client.proofs.audit_log import checked_audit_log
+from oa_runlog.proof.audit import AuditHead
+
+_org = click.option("--org", "org_id", default="", metavar="ORG_ID", help="The log of this org instead.")
+
+
+@admin_audit_group.command("list", epilog="Example: oa admin audit list --action subject.blocked")
+@_org
+@filter_options
+@limit_option
+@command
+async def list_events(
+    cli: Cli,
+    org_id: str,
+    actor: str,
+    action: str,
+    target: str,
+    outcome: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    limit: int,
+) -> Exit:
+    """List what was recorded in no org, the newest first."""
+    filters = AuditFilters(actor, action, target, outcome or "", since, until)
+    async with open_audit(cli.env, org_id) as log:
+
+        async def fetch(size: int, token: str) -> AuditPage:
+            return await log.page(filters, page_size=size, page_token=token)
+
+        events = await newest(fetch, limit)
+    show(cli, events)
+    return Exit.OK
+
+
+@admin_audit_group.command("export", epilog="Example: oa admin audit export audit.jsonl")
+@_org
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@command
+async def export(cli: Cli, org_id: str, file: Path) -> Exit:
+    """Write the log of what happened in no org into FILE, checked: a line of JSON for each event, the oldest first.
+
+    `oa audit verify FILE` checks it offline.
+    """
+    async with open_audit(cli.env, org_id) as log:
+        with staging(file.parent) as (path, opened):
+            verified = await checked_audit_log(log, operators_audit_heads(cli.env), opened)
+            opened.close()
+            path.replace(file)
+    say(cli, verified, f"{file}: ")
+    return Exit.OK
+
+
+@admin_audit_group.command("verify", epilog="Example: oa admin audit verify")
+@_org
+@head_option
+@command
+async def verify(cli: Cli, org_id: str, known: AuditHead | None) -> Exit:
+    """Check the log of what happened in no org: order, chain, and that it continues a head.
+
+    The newest head is kept here, and the next log is held against it.
+    """
+    async with open_audit(cli.env, org_id) as log:
+        with scratch() as opened:
+            verified = await checked_audit_log(log, operators_audit_heads(cli.env), opened, known)
+    return compared(cli, verified, known)
