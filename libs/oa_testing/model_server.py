@@ -18,6 +18,8 @@ from typing import Any, Self
 
 INPUT_TOKENS, CACHED_TOKENS, OUTPUT_TOKENS = 10, 4, 5
 """What each reply is said to have used."""
+PATIENTLY = {"yield_time_ms": 30_000}
+"""Of Codex's `exec_command`: the model waits for the command as long as it may."""
 
 
 @dataclass(frozen=True)

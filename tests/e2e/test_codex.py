@@ -21,7 +21,7 @@ import pytest_asyncio
 from apps.cli.exits import Exit
 from oa_platform.config.ports import PORT_OFFSETS
 from oa_testing.codex import ASKING, codex_environment, installed_codex
-from oa_testing.model_server import Call, ModelServer, Say, Wait
+from oa_testing.model_server import PATIENTLY, Call, ModelServer, Say, Wait
 from oa_testing.postgres import FAST, free_port
 from oa_testing.stack import StackUnderTest
 from oa_testing.waiting import eventually
@@ -61,7 +61,9 @@ class Scene:
     async def start(self, prompt: str, **more: object) -> RunHandle:
         """One turn."""
         return await self.client.start(
-            "codex", {"prompt": prompt, "working_directory": str(self.work), **more}, thread_id="talk-1"
+            "codex",
+            {"prompt": prompt, "working_directory": str(self.work), "sandbox": "workspace-write", **more},
+            thread_id="talk-1",
         )
 
     @asynccontextmanager
@@ -153,7 +155,7 @@ async def test_turns_approvals_cancel_and_steer(scene: Scene) -> None:
         assert [event.body.input_tokens for event in log if isinstance(event.body, events.Usage)] == [10]
         assert turns_of(log) == [events.TurnStatus.IN_PROGRESS, events.TurnStatus.COMPLETED]
 
-        scene.model.script([Call("exec_command", {"cmd": "touch made"})], [Say("It is there.")])
+        scene.model.script([Call("exec_command", {"cmd": "touch made", **PATIENTLY})], [Say("It is there.")])
         second = await scene.start("now make it", resume=result["codex_thread_id"])
         asked = await until_asked(second)
         assert "touch made" in asked.title
@@ -195,7 +197,7 @@ async def talking(scene: Scene, *arguments: str) -> AsyncIterator[asyncio.subpro
     env = {**os.environ, **scene.stack.env, **scene.caller.env, "PYTHONPATH": path}
     env["OA_CLIENT_HOME"] = str(scene.folder / "talker")
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "apps.cli", "codex", *arguments),
+        *(sys.executable, "-P", "-m", "apps.cli", "codex", "--sandbox", "workspace-write", *arguments),
         env=env,
         cwd=scene.work,
         stdin=asyncio.subprocess.PIPE,
@@ -229,7 +231,7 @@ def types(process: asyncio.subprocess.Process, line: str) -> None:
 async def test_a_person_talks_to_codex(scene: Scene) -> None:
     async with asyncio.timeout(RUN_TIMEOUT_S), scene.worker():
         wait = Wait()
-        scene.model.script([Call("exec_command", {"cmd": "touch made"})], [Say("It is there.")])
+        scene.model.script([Call("exec_command", {"cmd": "touch made", **PATIENTLY})], [Say("It is there.")])
         async with talking(scene, "make it") as oa:
             text = await shown(oa, "yes or no?")
             assert "Run /bin/bash -lc 'touch made'?" in text

@@ -119,7 +119,7 @@ async def _list_api_keys(scene: Scene, _: str) -> list[Json]:
 
 
 async def _rotate_api_key(scene: Scene, _: str) -> list[Json]:
-    return [{"api_key_id": (await scene.service_account(scene.ann))["api_key_id"], "overlap_seconds": 60}]
+    return [{"api_key_id": (await scene.service_account(scene.ann))["api_key_id"], "overlap_seconds": 86_400}]
 
 
 async def _revoke_api_key(scene: Scene, _: str) -> list[Json]:

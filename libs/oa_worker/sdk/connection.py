@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _Call = grpc.aio.StreamStreamCall[AttachRequest, AttachResponse]
 T = TypeVar("T")
 _Metadata = tuple[tuple[str, str], ...]
-_CLOSE_TIMEOUT_S = 2.0
+_CLOSE_TIMEOUT_S = 5.0
 
 
 class AppendBook:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from oa_testing.codex import ASKING, PROVIDER_KEY
-from oa_testing.model_server import Call, Fail, ModelServer, Say, Wait
+from oa_testing.model_server import PATIENTLY, Call, Fail, ModelServer, Say, Wait
 from oa_testing.waiting import PATIENCE_S
 from oa_worker.adapters.codex.tests.rig import Log, assignment, at_work, real
 from openagents.runtime.v1 import event_pb2 as pb
@@ -39,7 +39,7 @@ async def test_a_turn(tmp_path: Path) -> None:
     usage = next(event.usage for event in log.events if event.HasField("usage"))
     assert (usage.model, usage.input_tokens, usage.cached_input_tokens, usage.output_tokens) == ("test-model", 10, 4, 5)
     threads = {event.codex_event.codex_thread_id for event in log.events if event.HasField("codex_event")}
-    assert threads == {result["codex_thread_id"]}
+    assert threads - {""} == {result["codex_thread_id"]}, "what comes before the thread has a name names none"
 
 
 async def test_a_thread_goes_on_and_its_usage_is_counted_once(tmp_path: Path) -> None:
@@ -72,8 +72,9 @@ async def test_people_decide_about_a_command(tmp_path: Path, answer: str, made: 
     log = Log()
     async with ModelServer() as model:
         adapter = real(tmp_path, model)
-        model.script([Call("exec_command", {"cmd": "touch made; env"})], [Say("So be it.")])
-        run = assignment(log, {"prompt": "make it", "working_directory": str(folder)})
+        model.script([Call("exec_command", {"cmd": "touch made; env", **PATIENTLY})], [Say("So be it.")])
+        given = {"prompt": "make it", "working_directory": str(folder), "sandbox": "workspace-write"}
+        run = assignment(log, given)
         async with at_work(adapter, run, log) as working:
             await log.until(lambda log: any(event.HasField("request_opened") for event in log.events))
             opened = next(event.request_opened for event in log.events if event.HasField("request_opened"))
@@ -100,7 +101,9 @@ async def test_people_are_shown_the_files_that_would_change(tmp_path: Path) -> N
     log = Log(answers={"Change files?": "yes"})
     async with ModelServer() as model, asyncio.timeout(PATIENCE_S):
         adapter = real(tmp_path, model)
-        model.script([Call("exec_command", {"cmd": f"apply_patch <<'EOF'\n{patch}\nEOF"})], [Say("Changed.")])
+        model.script(
+            [Call("exec_command", {"cmd": f"apply_patch <<'EOF'\n{patch}\nEOF", **PATIENTLY})], [Say("Changed.")]
+        )
         finish = await adapter.run(assignment(log, {"prompt": "p", "working_directory": str(folder)}), log.emit)
     assert finish.outcome == pb.RUN_OUTCOME_SUCCEEDED
     opened = next(event.request_opened for event in log.events if event.HasField("request_opened"))
