@@ -9,7 +9,7 @@ PY := $(VENV)/bin/python
 ARGS ?=
 CMD ?=
 ONCE ?=
-BENCH ?= append tail catchup recovery khala_fanout khala_connect gateways dispatch takeover worker_stream attached steps revocation edge \
+BENCH ?= append tail catchup recovery khala_fanout khala_deflate khala_connect gateways dispatch takeover worker_stream attached steps revocation edge \
   sign_in_timing routes sizing
 
 .PHONY: help run test gate busy order kills roll conformance autobahn bench sim lint proto-check gen fmt lock audit-dependencies images images-test k8s-check baseline bootstrap codex typescript clean distclean
@@ -31,7 +31,7 @@ test: proto-check lint ## every check: contracts, lint, all tests (ARGS="-k name
 	@tools/run_tests.sh $(ARGS)
 
 gate: export NO_SKIPS := 1
-gate: export OA_SCHEMATHESIS_EXAMPLES := 30
+gate: export SCHEMATHESIS_EXAMPLES := 30
 gate: test conformance autobahn images-test ## what a release has to pass: every check, none skipped for a missing tool
 
 busy: bootstrap ## `make test` beside busy loops, to find what only a fast machine passes (ARGS="3 4 -k name": 3 times, 4 loops)

@@ -26,7 +26,7 @@ from services.khala_gateway.feeds.app.replays import ReplayReader
 from services.khala_gateway.feeds.app.snapshots import Snapshots
 from services.khala_gateway.feeds.limits import HubLimits
 from services.khala_gateway.feeds.metrics import SUBSCRIPTIONS
-from services.khala_gateway.sockets.limits import PortLimits
+from services.khala_gateway.sockets.limits import PortLimits, SocketLimits
 from services.khala_gateway.sockets.ws_door.server import WebSocketServer
 from services.khala_gateway.sources.app import HistoryPage, TopicSnapshot, WatchedTopic
 from services.khala_gateway.wiring import steady_wall_ms
@@ -93,7 +93,7 @@ class LocalSource:
 
 @contextlib.asynccontextmanager
 async def gateway(
-    tokens: SyncTokens | None = None, history: Sequence[bytes] = ()
+    tokens: SyncTokens | None = None, history: Sequence[bytes] = (), socket: SocketLimits | None = None
 ) -> AsyncIterator[tuple[FeedHub, WebSocketServer, LocalSource]]:
     """A running gateway, for a block."""
     source, limits = LocalSource(history), HubLimits()
@@ -114,7 +114,7 @@ async def gateway(
         jitter=random.random,
     )
     admission = Admission(OriginPolicy(()), OPEN_DOOR, now_ms)
-    port = PortLimits(drain_window_ms=0)
+    port = PortLimits(socket=socket or SocketLimits(), drain_window_ms=0)
     async with WebSocketServer(Address("127.0.0.1", 0), dependencies, admission, port) as server, hub:
         yield hub, server, source
 

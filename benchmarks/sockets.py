@@ -27,15 +27,19 @@ LET_ALL_IN = {
 """Settings of a gateway. All clients of a benchmark are on one machine, and maybe one person's."""
 _UPGRADE = (
     f"GET {PATH} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-    f"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: {Form.PROTO.value}\r\n\r\n"
+    f"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: {Form.PROTO.value}\r\n"
 ).encode()
+_OFFER = b"Sec-WebSocket-Extensions: permessage-deflate\r\n"
 
 
 class Subscriber(asyncio.Protocol):
     """Opens a connection for one topic, and discards what comes."""
 
-    def __init__(self, token: str, topic: str, device_id: str = "dev_1", cursor: Cursor | None = None) -> None:
-        """Without a `cursor` it begins at the head."""
+    def __init__(
+        self, token: str, topic: str, device_id: str = "dev_1", cursor: Cursor | None = None, *, deflate: bool = False
+    ) -> None:
+        """Without a `cursor` it begins at the head. With `deflate` it takes compressed messages."""
+        self._request = _UPGRADE + (_OFFER if deflate else b"") + b"\r\n"
         self._cursor = cursor
         self._token = token
         self._topic = topic
@@ -48,7 +52,7 @@ class Subscriber(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say everything at once."""
         self._writer = cast("asyncio.Transport", transport)
-        self._writer.write(_UPGRADE)
+        self._writer.write(self._request)
         self._send(frames.Hello(self._token, self._device_id, "bench/1"))
         self._send(frames.Subscribe(((self._topic, self._cursor),)))
 

@@ -55,6 +55,12 @@ class CliSettings:
         None,
         doc="Certificates of authorities (PEM) that are trusted besides the public ones: for a site with its own.",
     )
+    compress: bool = setting(
+        "OA_COMPRESS",
+        boolean(),
+        False,
+        doc="Offer gateways to compress what they send (permessage-deflate), for thin lines.",
+    )
     work: WorkSettings = group(WorkSettings)
     codex_program: str = setting(
         "OA_CODEX_PROGRAM", text(1024), "codex", doc="Codex, by name or path: for `oa worker start --adapter codex`."
@@ -115,4 +121,12 @@ def open_site(settings: CliSettings, env: Mapping[str, str], *, as_person: bool 
     proxy = settings.proxy.reveal() if settings.proxy else ""
     url = control_url(settings, env)
     home = ClientHome(client_home(settings))
-    return Site(home, url, khala_url=settings.khala_url, proxy=proxy, ca_file=settings.ca_file, api_key=api_key)
+    return Site(
+        home,
+        url,
+        khala_url=settings.khala_url,
+        proxy=proxy,
+        ca_file=settings.ca_file,
+        api_key=api_key,
+        compress=settings.compress,
+    )

@@ -7,7 +7,8 @@ session passes the time as `now_ms` and carries out the commands that it returns
     cursors   where a subscription starts: a table over cursor, epoch, floor and head
     feed      one topic in a gateway: ring, holes, repair
     frames    the values of all frames
-    wire      frames <-> bytes; the only module that knows the generated types
+    wire      frames <-> bytes, whatever events hold
+    readable  frames as people read them: the only module that opens what events hold
     server    one connection, seen by the gateway, and what a sync token grants
     client    one client, across any number of connections
 """

@@ -8,9 +8,12 @@ SCHEMA_VERSION = 1
 
 
 class Form(Enum):
-    """How frames are written on a connection: the value is the WebSocket subprotocol."""
+    """How frames are written on a connection: the value is the WebSocket subprotocol. Of those that a client offers, a
+    gateway takes the first one here. `READABLE` is for people, and written by `readable` alone; what a client sends
+    under it is the same as under `JSON`."""
 
     PROTO = "khala.v1.proto"
+    READABLE = "khala.v2.json"
     JSON = "khala.v1.json"
 
 

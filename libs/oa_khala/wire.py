@@ -1,4 +1,4 @@
-"""Frames <-> bytes: binary protobuf and strict proto3 JSON. The only module here that knows the generated types.
+"""Frames <-> bytes: binary protobuf and strict proto3 JSON. It never opens what events hold: see `readable`.
 
 Decoding is total: it gives a value, or raises Refusal with `malformed_message`, `missing_payload`, `missing_field`,
 `invalid_value`, `invalid_enum` or `payload_mismatch` and the field. What was sent is never echoed: it may be a token.
@@ -129,7 +129,8 @@ def _topic_subscription(topic: str, cursor: frames.Cursor | None) -> client_fram
 
 
 def encode_server_frame(frame: frames.ServerFrame, form: Form) -> bytes:
-    """The bytes that a gateway sends for `frame`. Raises TypeError for an UnknownFrame, which nobody sends."""
+    """The bytes that a gateway sends for `frame`, in a form in which payloads are bytes. Raises TypeError for an
+    UnknownFrame, which nobody sends."""
     return _write(_khala_frame(frame), form)
 
 

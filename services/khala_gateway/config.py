@@ -10,7 +10,7 @@ from typing import ClassVar
 from oa_khala.feed import FeedLimits
 from oa_khala.server.limits import SessionLimits
 from oa_platform.config.loading import group, own_port, peer_port, setting
-from oa_platform.config.parsers import Address, IpNetwork, Parser, Target, address, integer, number, target
+from oa_platform.config.parsers import Address, IpNetwork, Parser, Target, address, boolean, integer, number, target
 from oa_platform.config.shared import (
     DRAIN_DEADLINE,
     EdgeTlsSettings,
@@ -148,6 +148,18 @@ class SocketSettings:
         64 * 1024,
         doc="How much of that may be unsent (`TCP_NOTSENT_LOWAT`).",
     )
+    deflate: bool = setting(
+        "OA_WS_DEFLATE",
+        boolean(),
+        False,
+        doc="Whether clients that offer permessage-deflate get compressed messages.",
+    )
+    deflate_from_bytes: int = setting(
+        "OA_WS_DEFLATE_FROM_BYTES",
+        integer(0, 1 << 20),
+        512,
+        doc="Size of a payload from which on it is compressed for them.",
+    )
 
     def limits(self, max_frame_bytes: int, trusted: Sequence[IpNetwork]) -> PortLimits:
         """As the port takes them; `trusted` are our own proxies in front."""
@@ -162,6 +174,7 @@ class SocketSettings:
                 answers_bytes=self.answers_bytes,
                 send_buffer_bytes=self.send_buffer_bytes,
                 unsent_bytes=self.unsent_bytes,
+                deflate_from_bytes=self.deflate_from_bytes if self.deflate else None,
             ),
             drain_window_ms=self.drain_window_ms,
             trusted=trusted,

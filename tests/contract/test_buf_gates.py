@@ -12,6 +12,8 @@ from tools import gen, proto_check
 from tools.buf import REPO
 
 FRAME = "proto/openagents/sync/v1/frame.proto"
+UNIMPORTED = "proto/openagents/sync/v1/client_frame.proto"
+"""No other file imports it."""
 
 
 @pytest.fixture
@@ -50,8 +52,7 @@ def test_breaking_change_is_refused(checkout: Path, old: str, new: str, complain
 
 
 def test_removed_file_is_a_breaking_change(checkout: Path) -> None:
-    (checkout / FRAME).unlink()
-    (checkout / "proto/openagents/sync/v1/frame_renamed.proto").write_text((REPO / FRAME).read_text("utf-8"), "utf-8")
+    (checkout / UNIMPORTED).rename(checkout / "proto/openagents/sync/v1/frame_renamed.proto")
     assert "Previously present file" in proto_check.breaking(checkout)
 
 

@@ -17,7 +17,7 @@ from tests.fuzz.scene import Scene
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.long]
 _EXAMPLES = 6
-"""For each operation. `OA_SCHEMATHESIS_EXAMPLES` has another number, and `make gate` a larger one."""
+"""For each operation. `SCHEMATHESIS_EXAMPLES` has another number, and `make gate` a larger one."""
 _GUARD_S = 380.0
 _END_OUR_SESSION = "SessionService/RevokeSession"
 
@@ -25,7 +25,7 @@ _END_OUR_SESSION = "SessionService/RevokeSession"
 async def _run(scene: Scene, folder: Path, *options: str) -> tuple[int, str]:
     """Exit status and report of the program."""
     url = f"{scene.stack.urls['control']}{OPENAPI_PATH}"
-    number = os.environ.get("OA_SCHEMATHESIS_EXAMPLES", str(_EXAMPLES))
+    number = os.environ.get("SCHEMATHESIS_EXAMPLES", str(_EXAMPLES))
     program = [str(Path(sys.executable).parent / "schemathesis"), "run", url, "--seed", "20261127", "--no-color"]
     limits = ["--max-examples", number, "--checks", "not_a_server_error", "--generation-database", "none"]
     process = await asyncio.create_subprocess_exec(

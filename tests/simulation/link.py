@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 from oa_khala.frames import Form
 from services.khala_gateway.connections.app.connection import Connection
+from services.khala_gateway.feeds.domain import encoding_of
 from tests.simulation.world import World
 
 
@@ -79,7 +80,7 @@ class Link:
         client_ended: Callable[[str], None],
         high_bytes: int,
     ) -> None:
-        self.form = form
+        self.encoding = encoding_of(form)
         self.connection: Connection | None = None
         self.closing_for = ""
         self.most_held_bytes = 0

@@ -29,6 +29,7 @@ TOPICS = (
     "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events",
     "user:usr_01J9ZQ6T5W3M8K2N4P7R1S0V6X:runs",
 )
+_FORMS = (Form.PROTO, Form.JSON)
 COMMAND = "python -m tests.simulation"
 
 
@@ -88,8 +89,7 @@ class _Schedule:
         high_bytes = rng.choice([500, 5_000, 50_000])
         self._gateways = [SimGateway(world, hub_limits, topic_limits, high_bytes) for _ in range(rng.choice([1, 2]))]
         self._clients = [
-            SimClient(f"client{index}", world, self._gateways, rng.choice(list(Form)))
-            for index in range(rng.randint(1, 3))
+            SimClient(f"client{index}", world, self._gateways, rng.choice(_FORMS)) for index in range(rng.randint(1, 3))
         ]
         self._failures: list[BaseException] = []
 

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 import websockets
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.typing import Subprotocol
 
 from oa_base.catalogue import is_reason
@@ -31,6 +32,14 @@ MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 """Largest frame that is taken from a gateway."""
 PROXY_VARIABLE = "OA_PROXY"
 CA_VARIABLE = "OA_CA_FILE"
+_WINDOW_BITS = 12
+# No context in either direction: nothing is kept between messages, and no message tells of another one by its size.
+_COMPRESSION = ClientPerMessageDeflateFactory(
+    server_no_context_takeover=True,
+    client_no_context_takeover=True,
+    server_max_window_bits=_WINDOW_BITS,
+    client_max_window_bits=_WINDOW_BITS,
+)
 _UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 _UNUSED = ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
 
@@ -90,11 +99,13 @@ class HttpxHttp:
 
 
 class WebSockets:
-    """A Sockets on the websockets package; `proxy` and `ca_file` as for HttpxHttp."""
+    """A Sockets on the websockets package; `proxy` and `ca_file` as for HttpxHttp. With `compress` it offers
+    permessage-deflate, and goes on without where a gateway declines it."""
 
-    def __init__(self, proxy: str = "", ca_file: Path | None = None) -> None:
+    def __init__(self, proxy: str = "", ca_file: Path | None = None, *, compress: bool = False) -> None:
         self._proxy = proxy
         self._ca_file = ca_file
+        self._extensions = [_COMPRESSION] if compress else None
 
     async def open(self, url: str, subprotocol: str) -> WebSocket:
         """See Sockets."""
@@ -108,7 +119,8 @@ class WebSockets:
                 close_timeout=CLOSE_TIMEOUT_S,
                 ping_interval=None,  # Khala has a heartbeat of its own
                 max_size=MAX_MESSAGE_BYTES,
-                compression=None,
+                compression=None,  # the package's own offer would keep a context
+                extensions=self._extensions,
             )
         except websockets.InvalidStatus as refused:
             raise _refused(refused) from None

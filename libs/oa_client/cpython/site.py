@@ -118,6 +118,7 @@ class Site:
         proxy: str = "",
         ca_file: Path | None = None,
         api_key: str = "",
+        compress: bool = False,
     ) -> None:
         self.control_url = control_url.rstrip("/")
         self.folder = home.site(control_url)
@@ -128,6 +129,7 @@ class Site:
         self._proxy = proxy
         self._ca_file = ca_file
         self._api_key = api_key
+        self._compress = compress
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:
@@ -136,7 +138,7 @@ class Site:
             yield Client(
                 self.control_url,
                 http=http,
-                sockets=WebSockets(self._proxy, self._ca_file),
+                sockets=WebSockets(self._proxy, self._ca_file, compress=self._compress),
                 credentials=FileCredentialStore(self.folder),
                 pins=self.pins,
                 checkpoints=FileCheckpoints(self.folder),

@@ -44,18 +44,26 @@ class Client:
     """
 
     def __init__(
-        self, control_url: str, api_key: str, *, khala_url: str = "", proxy: str = "", ca_file: Path | None = None
+        self,
+        control_url: str,
+        api_key: str,
+        *,
+        khala_url: str = "",
+        proxy: str = "",
+        ca_file: Path | None = None,
+        compress: bool = False,
     ) -> None:
         """`control_url`: of the public edge, https:// for TLS. `khala_url` overrides the address that control gives.
 
         `proxy`: the URL of an HTTP proxy for all but loopback. `ca_file`: certificates of authorities (PEM) that are
-        trusted besides the public ones. Raises Refusal(invalid_setting).
+        trusted besides the public ones. `compress` offers gateways to compress what they send, for thin lines. Raises
+        Refusal(invalid_setting).
         """
         site_name(control_url)  # refuses what is no URL
         self._http = HttpxHttp(proxy, ca_file)
         edge = Edge(control_url, self._http, _BUILD_ID)
         self._commands = Commands(edge, ApiKeyAccess(edge, api_key))
-        self._following = _Following(self._commands, WebSockets(proxy, ca_file), khala_url)
+        self._following = _Following(self._commands, WebSockets(proxy, ca_file, compress=compress), khala_url)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Self:

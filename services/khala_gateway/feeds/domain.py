@@ -4,11 +4,53 @@ A server's frames are not masked (RFC 6455, 5.1), so the bytes are the same for 
 """
 
 import struct
+import zlib
+from functools import cache
+
+from oa_khala.frames import Form
 
 _FIN_TEXT = 0x81
 _FIN_BINARY = 0x82
 _LONGEST_7_BIT = 125
 _LONGEST_16_BIT = 0xFFFF
+_RSV1 = 0x40
+WINDOW_BITS = 12
+"""The window of what is compressed: 4 KiB. Clients may ask for one of no less."""
+# Half the time of level 6 for frames of some KiB, and at most 5 % more bytes.
+_LEVEL = 1
+_MEMORY_LEVEL = 5
+# A flush ends with it, and a message leaves it out (RFC 7692, 7.2.1).
+_END_OF_FLUSH = b"\x00\x00\xff\xff"
+_FORMS = tuple(Form)
+ENCODINGS = 2 * len(_FORMS)
+"""How many encodings there are; their numbers are below."""
+
+
+class Encoding:
+    """How messages are written to a connection. `encoding_of` gives them: all connections of one kind have the same.
+
+    Payloads of `deflate_from` bytes and more are compressed; None: none is, for the client takes no compressed ones.
+    """
+
+    __slots__ = ("deflate_from", "form", "is_binary", "number")
+
+    def __init__(self, form: Form, deflate_from: int | None) -> None:
+        self.form = form
+        self.deflate_from = deflate_from
+        self.is_binary = form is Form.PROTO
+        # A plain number is the cheapest key there is.
+        self.number = 2 * _FORMS.index(form) + (deflate_from is not None)
+
+    @property
+    def plain(self) -> "Encoding":
+        """The same without compression."""
+        return encoding_of(self.form)
+
+
+@cache
+def encoding_of(form: Form, deflate_from: int | None = None) -> Encoding:
+    """How messages are written to connections of that form. A process has one `deflate_from`."""
+    return Encoding(form, deflate_from)
 
 
 def binary_message(payload: bytes) -> bytes:
@@ -25,6 +67,18 @@ def payload_of(message: bytes) -> bytes:
     """The payload of a message that `binary_message` or `text_message` made."""
     length = message[1]
     return message[2:] if length <= _LONGEST_7_BIT else message[4:] if length == _LONGEST_7_BIT + 1 else message[10:]
+
+
+def deflated(message: bytes, least_bytes: int) -> bytes:
+    """`message` as permessage-deflate has it (RFC 7692), without a context of messages before it: whoever has agreed on
+    that can read it. As it is, when its payload is below `least_bytes` or would not become smaller."""
+    payload = payload_of(message)
+    if len(payload) < least_bytes:
+        return message
+    deflater = zlib.compressobj(_LEVEL, zlib.DEFLATED, -WINDOW_BITS, _MEMORY_LEVEL)
+    data = deflater.compress(payload) + deflater.flush(zlib.Z_SYNC_FLUSH)
+    data = data[: -len(_END_OF_FLUSH)]
+    return _header(message[0] | _RSV1, len(data)) + data if len(data) < len(payload) else message
 
 
 def _header(first: int, length: int) -> bytes:

@@ -18,5 +18,12 @@ CURSORS_CONFIRMED = Counter(
     "oa_khala_cursors_confirmed", "Cursors that a source was asked about.", ["source"], registry=REGISTRY
 )
 SNAPSHOTS_READ = Counter("oa_khala_snapshots_read", "Snapshots read for subscribers.", ["source"], registry=REGISTRY)
+UNREADABLE_PAYLOADS = Counter(
+    "oa_khala_unreadable_payloads", "Payloads that `khala.v2.json` had to carry as bytes.", registry=REGISTRY
+)
+INFLATED_BYTES = Counter(
+    "oa_khala_inflated_bytes", "Bytes of messages that were compressed, before that.", registry=REGISTRY
+)
+DEFLATED_BYTES = Counter("oa_khala_deflated_bytes", "Bytes of the same messages after that.", registry=REGISTRY)
 HOLES = Counter("oa_khala_feed_holes", "Holes in feeds that were repaired.", ["topic_class"], registry=REGISTRY)
 LINEAGES_ENDED = Counter("oa_khala_lineages_ended", "Feeds whose epoch changed.", ["topic_class"], registry=REGISTRY)

@@ -26,6 +26,8 @@ class SocketLimits:
     # the system's own choice was 4.2 MB.
     send_buffer_bytes: int = 256 * 1024
     unsent_bytes: int = 64 * 1024
+    # From which size on messages are compressed for clients that offer it; None: compression is declined.
+    deflate_from_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ class Log:
     frames: list[bytes] = field(default_factory=list)
     damaged_at: int = 0
     has_snapshot: bool = False
+    snapshot: bytes = b""
 
     @property
     def head(self) -> int:
@@ -93,10 +94,10 @@ class FakeUpstream(topic_service_pb2_grpc.TopicServiceServicer):
         self._extend(topic, count)
         return log
 
-    def append(self, topic: str, count: int = 1, size: int = 0) -> None:
+    def append(self, topic: str, count: int = 1, size: int = 0, payload: bytes = b"") -> None:
         """Commit events and offer them to whoever watches, as well as the faults allow."""
         first = self.logs[topic].head + 1
-        self._extend(topic, count, size)
+        self._extend(topic, count, size, payload)
         for watcher in self.watchers:
             watcher.offer(topic, first)
 
@@ -115,11 +116,12 @@ class FakeUpstream(topic_service_pb2_grpc.TopicServiceServicer):
         for watcher in self.watchers:
             watcher.offer(topic, count)
 
-    def _extend(self, topic: str, count: int, size: int = 0) -> None:
+    def _extend(self, topic: str, count: int, size: int = 0, payload: bytes = b"") -> None:
         log = self.logs[topic]
         for _ in range(count):
             seq = log.head + 1
-            log.frames.append(event_frame(topic, seq, b"%s:%d" % (log.epoch.encode(), seq) + b"." * size))
+            made = payload or b"%s:%d" % (log.epoch.encode(), seq) + b"." * size
+            log.frames.append(event_frame(topic, seq, made))
 
     async def WatchTopics(
         self, request_iterator: AsyncIterator[pb.WatchTopicsRequest], context: Context
@@ -149,7 +151,8 @@ class FakeUpstream(topic_service_pb2_grpc.TopicServiceServicer):
         log = self.logs[request.topic]
         if not log.has_snapshot:
             await _abort(context, Refusal("not_found", "the topic has no snapshot"))
-        return pb.ReadSnapshotResponse(epoch=log.epoch, seq=log.head, payload=b"as of %d" % log.head)
+        payload = log.snapshot or b"as of %d" % log.head
+        return pb.ReadSnapshotResponse(epoch=log.epoch, seq=log.head, payload=payload)
 
     async def ReplayTopic(self, request: pb.ReplayTopicRequest, context: Context) -> pb.ReplayTopicResponse:
         self.replays.append(request)

@@ -16,7 +16,8 @@ from oa_base.identity import ISSUER, KHALA_AUDIENCE
 from oa_khala import frames
 from oa_khala.frames import Cursor, Form
 from oa_khala.server.limits import SessionLimits
-from oa_khala.wire import decode_server_frame, encode_client_frame
+from oa_khala.tests.read_frames import read_frame
+from oa_khala.wire import encode_client_frame
 from oa_platform.auth.jwks import StaticKeys
 from oa_platform.auth.keys import SigningKey, generate_key
 from oa_platform.auth.revocations import Revocations
@@ -78,7 +79,7 @@ class Limits:
         """Other limits of admission."""
         return replace(self, admission=replace(self.admission, **changes))
 
-    def with_socket(self, **changes: int) -> "Limits":
+    def with_socket(self, **changes: Any) -> "Limits":
         """Other limits of a socket."""
         return replace(self, port=replace(self.port, socket=replace(self.port.socket, **changes)))
 
@@ -128,9 +129,11 @@ class Stack:
         claims.MergeFrom(SyncTokenClaims(**changes))  # type: ignore[arg-type]
         return sign_token(claims, self.key)
 
-    async def connect(self, *topics: str, form: Form = Form.PROTO, **changes: Any) -> "Client":
+    async def connect(
+        self, *topics: str, form: Form = Form.PROTO, compression: str | None = None, **changes: Any
+    ) -> "Client":
         """A client that has been welcomed."""
-        client = await Client.open(self.url, form)
+        client = await Client.open(self.url, form, compression=compression)
         await client.hello(self.token(*topics, **changes))
         await client.next(frames.Welcome)
         return client
@@ -149,7 +152,8 @@ class Client:
     async def open(cls, url: str, form: Form = Form.PROTO, **options: object) -> "Client":
         """A client that has shaken hands and said nothing."""
         subprotocols = [Subprotocol(form.value)]
-        socket = await ws_client.connect(url, subprotocols=subprotocols, compression=None, proxy=None, **options)  # type: ignore[arg-type]
+        options = {"compression": None, "proxy": None, **options}
+        socket = await ws_client.connect(url, subprotocols=subprotocols, **options)  # type: ignore[arg-type]
         return cls(socket, form)
 
     async def hello(self, token: str) -> None:
@@ -166,7 +170,7 @@ class Client:
         async with asyncio.timeout(PATIENCE_S):
             data = await self.socket.recv()
         assert isinstance(data, bytes) == (self.form is Form.PROTO)
-        frame = decode_server_frame(data if isinstance(data, bytes) else data.encode(), self.form)
+        frame = read_frame(data if isinstance(data, bytes) else data.encode(), self.form)
         if isinstance(frame, frames.Event):
             self.seqs.setdefault(frame.topic, []).append(frame.seq)
             self.payloads.append(frame.payload)

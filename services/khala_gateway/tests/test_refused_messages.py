@@ -48,6 +48,7 @@ def welcomed(then: str) -> Callable[[Stack], list[str | bytes]]:
     [
         (Form.PROTO, lambda _: [PING], "protocol_violation", 4400),
         (Form.JSON, lambda _: [PING.encode()], "protocol_violation", 4400),
+        (Form.READABLE, lambda _: [PING.encode()], "protocol_violation", 4400),
         (Form.PROTO, lambda _: [b"\xff"], "malformed_message", 4400),
         (Form.JSON, lambda _: ["{"], "malformed_message", 4400),
         (Form.JSON, lambda _: ['{"hallo": {}}'], "malformed_message", 4400),
@@ -59,8 +60,8 @@ def welcomed(then: str) -> Callable[[Stack], list[str | bytes]]:
         (Form.JSON, lambda _: ["x" * 65_537], "", 1009),
     ],
     ids=[
-        "text", "binary", "no message", "no JSON", "no such field", "a field twice", "no body", "a field is missing",
-        "a long token", "many topics", "a long message",
+        "text", "binary", "binary in a form for people", "no message", "no JSON", "no such field", "a field twice",
+        "no body", "a field is missing", "a long token", "many topics", "a long message",
     ],
 )  # fmt: skip
 async def test_a_message_that_is_no_frame_ends_the_connection(
@@ -75,8 +76,13 @@ async def test_a_message_that_is_no_frame_ends_the_connection(
 
 @pytest.mark.parametrize(
     ("form", "data", "code"),
-    [(Form.JSON, NOT_UTF8, 1007), (Form.PROTO, COMPRESSED, 1002), (Form.PROTO, UNMASKED, 1002)],
-    ids=["text that is not UTF-8", "compressed", "unmasked"],
+    [
+        (Form.JSON, NOT_UTF8, 1007),
+        (Form.READABLE, NOT_UTF8, 1007),
+        (Form.PROTO, COMPRESSED, 1002),
+        (Form.PROTO, UNMASKED, 1002),
+    ],
+    ids=["text that is not UTF-8", "the same in the other JSON", "compressed", "unmasked"],
 )
 async def test_what_is_no_websocket_is_told_by_the_close_alone(form: Form, data: bytes, code: int) -> None:
     async with running() as stack:

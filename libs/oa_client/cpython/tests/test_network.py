@@ -116,3 +116,24 @@ async def test_the_reason_in_a_close_frame_is_told_if_it_is_one(said: str, reaso
         with pytest.raises(SocketClosed) as closed:
             await socket.receive()
         assert (closed.value.reason, closed.value.code) == (reason, 4008)
+
+
+@pytest.mark.parametrize(("compress", "agreed"), [(True, 1), (False, 0)])
+async def test_compression_is_offered_when_it_is_wanted_and_keeps_no_context(compress: bool, agreed: int) -> None:
+    seen: list[str] = []
+
+    async def serve(connection: ws_server.ServerConnection) -> None:
+        assert connection.request is not None
+        seen.append(connection.request.headers.get("Sec-WebSocket-Extensions", ""))
+        await connection.send(b"payload " * 1_000)
+        await connection.wait_closed()
+
+    protocol = Form.PROTO.value
+    async with ws_server.serve(serve, "127.0.0.1", 0, subprotocols=[Subprotocol(protocol)]) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        socket = await WebSockets(compress=compress).open(f"ws://127.0.0.1:{port}", protocol)
+        assert await socket.receive() == b"payload " * 1_000
+        await socket.close()
+    [offer] = seen
+    assert offer.count("permessage-deflate") == agreed
+    assert offer.count("no_context_takeover") == 2 * agreed

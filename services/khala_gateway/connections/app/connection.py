@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 import structlog
 
 from oa_base.refusal import Refusal
-from oa_khala.frames import ErrorFrame, Form, ServerFrame
+from oa_khala.frames import ErrorFrame, Form, ServerFrame, Snapshot
 from oa_khala.server import commands
 from oa_khala.server.admission import Grant
 from oa_khala.server.commands import Subscription
@@ -20,7 +20,7 @@ from services.khala_gateway.connections.app.dependencies import Dependencies
 from services.khala_gateway.connections.app.ports import Transport
 from services.khala_gateway.connections.app.subscriber import TopicSubscriber
 from services.khala_gateway.connections.app.timer import SessionTimer
-from services.khala_gateway.feeds.domain import binary_message, text_message
+from services.khala_gateway.feeds.app.entries import Entry
 
 _log = structlog.get_logger(__name__)
 
@@ -51,7 +51,7 @@ class Connection:
     def message(self, data: bytes) -> None:
         """A complete WebSocket message of the connection's form."""
         try:
-            frame = decode_client_frame(data, self._transport.form)
+            frame = decode_client_frame(data, self._transport.encoding.form)
         except Refusal as refusal:
             self.malformed(refusal)
             return
@@ -144,8 +144,10 @@ class Connection:
         if isinstance(frame, ErrorFrame) and frame.topic:
             count_refusal(frame.reason, "ws")
             _log.info("topic_refused", connection_id=self.connection_id, reason=frame.reason)
-        encode = binary_message if self._transport.form is Form.PROTO else text_message
-        self._transport.write(encode(encode_server_frame(frame, self._transport.form)))
+        encoding = self._transport.encoding
+        if not isinstance(frame, Snapshot):
+            encoding = encoding.plain  # small, and of this connection alone
+        self._transport.write(Entry(encode_server_frame(frame, Form.PROTO)).message(encoding))
 
     def _join(self, subscription: Subscription) -> None:
         registered_at = self._dependencies.replays.tick()

@@ -89,7 +89,7 @@ class Delivery:
         if feed is None:
             return
         try:
-            segment = feed.segment(subscription.next_seq, self._transport.form)
+            segment = feed.segment(subscription.next_seq, self._transport.encoding)
         except Refusal as refusal:
             self._broken(refusal)
             return
@@ -159,7 +159,7 @@ class Delivery:
     def _take_page(self, subscriber: TopicSubscriber, page: ReplayPage) -> None:
         subscription = subscriber.subscription
         try:
-            segment = page.segment(self._transport.form)
+            segment = page.segment(self._transport.encoding)
         except Refusal as refusal:
             self._broken(refusal)
             return

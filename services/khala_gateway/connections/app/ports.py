@@ -2,15 +2,15 @@
 
 from typing import Protocol
 
-from oa_khala.frames import Form
+from services.khala_gateway.feeds.domain import Encoding
 
 
 class Transport(Protocol):
     """The socket of one connection. Writing never blocks: `Connection.blocked` says when to stop."""
 
     @property
-    def form(self) -> Form:
-        """How frames are written on it."""
+    def encoding(self) -> Encoding:
+        """How messages are written on it."""
         ...
 
     @property

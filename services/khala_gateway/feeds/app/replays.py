@@ -10,10 +10,11 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from oa_khala.frames import Form, TopicState
+from oa_khala.frames import TopicState
 from oa_khala.topics import Topic
 from services.khala_gateway.feeds.app.entries import Entry, Segment, entry_size, join
 from services.khala_gateway.feeds.app.kept_pages import KeptPages
+from services.khala_gateway.feeds.domain import Encoding
 from services.khala_gateway.feeds.limits import HubLimits
 from services.khala_gateway.feeds.metrics import REPLAY_JOINED, REPLAY_KEPT, REPLAY_READS
 from services.khala_gateway.sources.app import HistoryPage, TopicSource
@@ -30,7 +31,7 @@ class ReplayPage:
         self.state = TopicState(page.epoch, page.floor, page.head)
         self.first_seq = page.first_seq
         self._entries = [Entry(frame) for frame in page.frames]
-        self._segments: dict[Form, Segment] = {}
+        self._segments: dict[int, Segment] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -40,11 +41,11 @@ class ReplayPage:
         """Bytes of its frames."""
         return sum(map(entry_size, self._entries))
 
-    def segment(self, form: Form) -> Segment:
-        """The whole page in `form`."""
-        if form not in self._segments:
-            self._segments[form] = join(self.first_seq, self._entries, form)
-        return self._segments[form]
+    def segment(self, encoding: Encoding) -> Segment:
+        """The whole page in `encoding`."""
+        if encoding.number not in self._segments:
+            self._segments[encoding.number] = join(self.first_seq, self._entries, encoding)
+        return self._segments[encoding.number]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ import structlog
 
 from oa_base.refusal import Refusal
 from oa_khala.feed import Feed
-from oa_khala.frames import Form, TopicState
+from oa_khala.frames import TopicState
 from oa_khala.topics import Topic
 from services.khala_gateway.feeds import metrics
 from services.khala_gateway.feeds.app.entries import EMPTY, Entry, Segment, entry_size, join
+from services.khala_gateway.feeds.domain import ENCODINGS, Encoding
 from services.khala_gateway.feeds.limits import HubLimits
 from services.khala_gateway.sources.app import WatchedTopic
 
@@ -65,7 +66,7 @@ class TopicFeed:
         self.waiting: dict[Subscriber, None] = {}
         self.dropped = False
         self._limits = limits
-        # By the seq that they start at, negative for the JSON form: a plain number is the cheapest key there is.
+        # By the seq that they start at and the encoding, as one number.
         self._segments: dict[int, Segment] = {}
 
     @property
@@ -101,11 +102,11 @@ class TopicFeed:
             self._segments.clear()
             self.tell(_moved, self.subscribers)
 
-    def segment(self, next_seq: int, form: Form) -> Segment | None:
+    def segment(self, next_seq: int, encoding: Encoding) -> Segment | None:
         """The next piece from `next_seq` on, joined once for all who stand there; None when that is below the ring."""
         if next_seq > self.feed.head:
             return EMPTY
-        key = next_seq if form is Form.PROTO else -next_seq
+        key = next_seq * ENCODINGS + encoding.number
         segment = self._segments.get(key)
         if segment is None:
             entries = self.feed.slice(next_seq, self._limits.slice_frames, self._limits.slice_bytes)
@@ -113,7 +114,7 @@ class TopicFeed:
                 return None
             if len(self._segments) >= _MAX_SEGMENTS:
                 self._segments.clear()
-            segment = self._segments[key] = join(next_seq, entries, form)
+            segment = self._segments[key] = join(next_seq, entries, encoding)
         return segment
 
     def end_lineage(self, reason: str, state: TopicState, spared: Collection[Subscriber]) -> None:

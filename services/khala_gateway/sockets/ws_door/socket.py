@@ -21,7 +21,9 @@ from oa_base.refusal import Refusal
 from oa_khala.frames import Form
 from oa_platform.telemetry.metrics import count_refusal
 from services.khala_gateway.connections.app.connection import Connection
+from services.khala_gateway.feeds.domain import encoding_of
 from services.khala_gateway.sockets.limits import SocketLimits
+from services.khala_gateway.sockets.ws_door.compression import SharedDeflate
 from services.khala_gateway.sockets.ws_door.handshake import refuse
 from services.khala_gateway.sockets.ws_door.tcp import taken_bytes
 
@@ -32,8 +34,12 @@ _WS_LOG.setLevel(logging.WARNING)
 _SUBPROTOCOLS = [Subprotocol(form.value) for form in Form]
 _WRONG_TYPE = {
     Form.PROTO: Refusal("protocol_violation", f"{Form.PROTO.value} takes no text; send binary messages"),
-    Form.JSON: Refusal("protocol_violation", f"{Form.JSON.value} takes text alone; send no binary messages"),
+    **{
+        form: Refusal("protocol_violation", f"{form.value} takes text alone; send no binary messages")
+        for form in (Form.READABLE, Form.JSON)
+    },
 }
+_COMPRESSION = [SharedDeflate()]
 _INVALID_DATA = 1007
 _TOO_SLOW = "slow_consumer"
 _END_OF_REQUEST = b"\r\n\r\n"
@@ -76,7 +82,12 @@ class Socket(asyncio.Protocol):
     def __init__(self, sockets: Sockets, limits: SocketLimits) -> None:
         self._sockets = sockets
         self._limits = limits
-        self._ws = _ServerProtocol(subprotocols=_SUBPROTOCOLS, max_size=limits.max_frame_bytes, logger=_WS_LOG)
+        self._ws = _ServerProtocol(
+            subprotocols=_SUBPROTOCOLS,
+            extensions=_COMPRESSION if limits.deflate_from_bytes is not None else None,
+            max_size=limits.max_frame_bytes,
+            logger=_WS_LOG,
+        )
         self._tcp: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._parts: list[bytes] = []
@@ -89,7 +100,7 @@ class Socket(asyncio.Protocol):
         # The last bytes of the request so far, in which its end may have begun; None once it has come.
         self._request_end: bytes | None = b""
         self.connection: Connection | None = None
-        self.form = Form.PROTO
+        self.encoding = encoding_of(Form.PROTO)
         # Where the connection comes from, and the network that limits count for.
         self.peer = ""
         # Whether it is counted among those that have asked for nothing yet.
@@ -224,7 +235,8 @@ class Socket(asyncio.Protocol):
             _log.info("handshake_refused", reason="not_websocket", status=response.status_code)
             return
         self._cancel_timer()
-        self.form = Form(self._ws.subprotocol)
+        deflate_from = self._limits.deflate_from_bytes if self._ws.extensions else None
+        self.encoding = encoding_of(Form(self._ws.subprotocol), deflate_from)
         self._flush()
         self.connection = self._sockets.opened(self, header_token)
 
@@ -245,9 +257,10 @@ class Socket(asyncio.Protocol):
             connection.heard()
             return
         data, self._parts = b"".join(self._parts), []
-        if (self._parts_opcode is Opcode.TEXT) != (self.form is Form.JSON):
-            connection.malformed(_WRONG_TYPE[self.form])
-        elif self.form is Form.JSON and not _is_utf8(data):
+        is_text = self._parts_opcode is Opcode.TEXT
+        if is_text == self.encoding.is_binary:
+            connection.malformed(_WRONG_TYPE[self.encoding.form])
+        elif is_text and not _is_utf8(data):
             self._ws.fail(_INVALID_DATA, "text is not UTF-8")
         else:
             connection.message(data)

@@ -1,0 +1,36 @@
+"""permessage-deflate (RFC 7692) as a server of shared messages can agree on it.
+
+What is compressed is compressed once and sent to everybody. So no message may need another one (no context takeover),
+and all clients have to take the same window.
+"""
+
+from collections.abc import Sequence
+
+from websockets.exceptions import NegotiationError
+from websockets.extensions.base import Extension
+from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
+from websockets.typing import ExtensionParameter
+
+from services.khala_gateway.feeds.domain import WINDOW_BITS
+
+
+class SharedDeflate(ServerPerMessageDeflateFactory):
+    """Agrees to no context in either direction, and declines a client that takes only windows below ours. What a client
+    compresses is inflated by `websockets`, up to the limit of a message and no further."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            server_no_context_takeover=True,
+            client_no_context_takeover=True,
+            server_max_window_bits=WINDOW_BITS,
+            client_max_window_bits=WINDOW_BITS,
+        )
+
+    def process_request_params(
+        self, params: Sequence[ExtensionParameter], accepted_extensions: Sequence[Extension]
+    ) -> tuple[list[ExtensionParameter], PerMessageDeflate]:
+        """The answer to one offer. Raises NegotiationError to decline it."""
+        answer, extension = super().process_request_params(params, accepted_extensions)
+        if extension.local_max_window_bits < WINDOW_BITS:
+            raise NegotiationError(f"windows of {extension.local_max_window_bits} bits are not offered")
+        return answer, extension
