@@ -39,7 +39,7 @@ from oa_testing.nats import NatsServer, nats_server
 from oa_topics.delivery_checks import DeliveryChecks
 from oa_topics.hub import TopicHub
 from oa_topics.servicer import TopicApi
-from oa_topics.store import TopicDescription, TopicLimits
+from oa_topics.store import StateAt, TopicDescription, TopicLimits
 from openagents.sync.v1 import topic_service_pb2, topic_service_pb2_grpc
 
 GATEWAYS = (1, 4, 16)
@@ -83,7 +83,7 @@ class _Heads:
         """See TopicStore."""
         return []
 
-    async def snapshot(self, topic: Topic) -> tuple[int, bytes] | None:
+    async def snapshot(self, topic: Topic, max_bytes: int) -> StateAt | None:
         """See TopicStore."""
         return None
 

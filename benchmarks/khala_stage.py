@@ -77,7 +77,7 @@ class LocalSource:
     def remove(self, topics: Iterable[str]) -> None:
         """Nothing to do."""
 
-    async def snapshot(self, topic: str) -> TopicSnapshot:
+    async def snapshot(self, topic: str, max_bytes: int) -> TopicSnapshot:
         """Nobody asks for one: no topic here has any."""
         raise NotImplementedError
 
@@ -104,7 +104,7 @@ async def gateway(
         hub=hub,
         replays=ReplayReader(sources, limits),
         confirmations=Confirmations(sources, limits.concurrent_confirmations),
-        snapshots=Snapshots(sources, limits.concurrent_snapshots),
+        snapshots=Snapshots(sources, limits),
         tokens=tokens or OpenTokens(),
         live_tokens=LiveTokens(OPEN_DOOR),
         revocations=Revocations(SystemClock()),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from apps.cli.output import bytes_words, clipped, ms_words
 from oa_base.refusal import Refusal
+from oa_client.core.models import RunAt
 from oa_runlog import events
 from oa_runlog.stdin import read_piece
 
@@ -191,6 +192,22 @@ def _status(body: events.EventBody) -> list[Shown]:
             return [Note(finish_words(body), "green" if body.outcome is events.Outcome.SUCCEEDED else "red")]
         case _:
             return []
+
+
+def state_words(at: RunAt) -> str:
+    """How a run stands at some event, in one line."""
+    run, totals = at.run, at.totals
+    state = run.finish.outcome if run.finish else run.status
+    words = [f"from event {run.latest_seq}: {state}" + (f", attempt {run.attempt}" if run.attempt > 1 else "")]
+    if at.progress is not None:
+        words.append(f"progress: {progress_words(at.progress.text, at.progress.done, at.progress.total)}")
+    counts = ((totals["messages"], "messages"), (totals["tool_calls"], "tool calls"), (at.steps, "steps"))
+    words += [f"{count} {what}" for count, what in counts if count]
+    if totals["text_bytes"]:
+        words.append(f"{bytes_words(totals['text_bytes'])} of output")
+    if at.archived_bytes:
+        words.append("its events are in the archive: `oa replay fetch` gets them")
+    return " · ".join(words)
 
 
 def finish_words(finish: events.RunFinished) -> str:

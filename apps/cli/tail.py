@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from apps.cli.output import Output
-from apps.cli.rendering import LineEnds, Note, RunRenderer, Said, Shown, Wrote
+from apps.cli.rendering import LineEnds, Note, RunRenderer, Said, Shown, Wrote, state_words
 from oa_base.visible import LAYOUT
-from oa_client.follow.items import Broken, Item, Mended, Seen, StartedOver
+from oa_client.core.models import RunAt
+from oa_client.follow.items import Began, Broken, Item, Mended, Seen, StartedOver
 from oa_client.proofs.event_lines import event_line
 
 
@@ -23,12 +24,22 @@ class TailView:
                 self._output.document(event_line(item.event.seq, item.payload))
                 for shown in self._renderer.render(item.event.body):
                     self._put(shown)
+            case Began(at=at):
+                self._output.document({"seq": at.run.latest_seq, "snapshot": at.document})
+                self._begin(at)
             case Broken(message=message):
                 self._output.note(f"connection lost ({message}); it resumes by itself after the last event", "yellow")
             case Mended():
                 self._output.note("connected again")
             case StartedOver(reason=reason):
                 self._output.note(f"starting over: {reason}", "yellow")
+
+    def _begin(self, at: RunAt) -> None:
+        """How the run stands, and the end of what it said and wrote."""
+        self._output.note(state_words(at))
+        for event in sorted((*at.messages, *at.output, *at.open_requests), key=lambda event: event.seq):
+            for shown in self._renderer.render(event.body):
+                self._put(shown)
 
     def skip(self, item: Item) -> None:
         """Leave out an item that was shown before; what comes may depend on it."""

@@ -4,7 +4,7 @@ The same inputs give the same answer on every gateway and after every restart.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from oa_khala.frames import Cursor, Plan, TopicState
 
@@ -42,6 +42,11 @@ _STALE: tuple[tuple[str, Broken], ...] = (
         lambda cursor, state, budget: state.snapshot_available and state.head - cursor.applied_seq > budget,
     ),
 )
+
+
+def as_asked(state: TopicState, takes_snapshots: bool) -> TopicState:
+    """`state` for a client: whether a snapshot is there for it depends on whether it takes any."""
+    return replace(state, snapshot_available=True) if takes_snapshots and state.snapshot_on_request else state
 
 
 def plan_subscription(cursor: Cursor | None, state: TopicState, replay_budget: int) -> Start | Stale:

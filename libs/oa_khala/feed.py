@@ -36,6 +36,7 @@ class Feed(Ring[E]):
         self.epoch = state.epoch
         self.floor = state.floor
         self.snapshot_available = state.snapshot_available
+        self.snapshot_on_request = state.snapshot_on_request
         # What waits behind a hole, by seq.
         self.parked: dict[int, E] = {}
         self._parked_bytes = 0
@@ -43,7 +44,7 @@ class Feed(Ring[E]):
     @property
     def state(self) -> TopicState:
         """Where the topic stands, as far as it can be delivered."""
-        return TopicState(self.epoch, self.floor, self.head, self.snapshot_available)
+        return TopicState(self.epoch, self.floor, self.head, self.snapshot_available, self.snapshot_on_request)
 
     @property
     def hole(self) -> Hole | None:
@@ -58,6 +59,7 @@ class Feed(Ring[E]):
             return False
         self.floor = max(self.floor, state.floor)
         self.snapshot_available = self.snapshot_available or state.snapshot_available
+        self.snapshot_on_request = self.snapshot_on_request or state.snapshot_on_request
         self.expect(state.head)
         return True
 

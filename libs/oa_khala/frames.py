@@ -39,12 +39,17 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class TopicState:
-    """Where a topic stands: lineage, lowest resumable cursor, newest seq."""
+    """Where a topic stands: lineage, lowest resumable cursor, newest seq.
+
+    `snapshot_available`: it has a snapshot, which every client takes. `snapshot_on_request`: it has one for those
+    clients that say that they take it.
+    """
 
     epoch: str
     floor: int
     head: int
     snapshot_available: bool = False
+    snapshot_on_request: bool = False
 
 
 # ------------------------------------------------------------------------------------------------- client to gateway
@@ -63,9 +68,13 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
-    """Start receiving topics, each from its cursor on, or from the start when it has none."""
+    """Start receiving topics, each from its cursor on, or from the start when it has none.
+
+    `takes_snapshots` are those of them of which the client takes any snapshot, also in parts.
+    """
 
     topics: tuple[tuple[str, Cursor | None], ...]
+    takes_snapshots: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +119,10 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True)
 class Subscribed:
-    """Answer to one topic of Subscribe; the first event is `from_seq + 1`."""
+    """Answer to one topic of Subscribe; the first event is `from_seq + 1`.
+
+    `chain` is the chain value at `from_seq`, where a snapshot of a topic with a chain comes; else empty.
+    """
 
     topic: str
     epoch: str
@@ -118,6 +130,7 @@ class Subscribed:
     head: int
     plan: Plan
     from_seq: int
+    chain: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +145,17 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """State of a topic as of `seq`; events go on at `seq + 1`."""
+    """State of a topic as of `seq`; events go on at `seq + 1`.
+
+    `part` of `parts`, the first one 1; both are 0 for one that is whole.
+    """
 
     topic: str
     seq: int
     payload: bytes
     schema_version: int = SCHEMA_VERSION
+    part: int = 0
+    parts: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from oa_base.visible import visible_json
 from oa_khala import topics
 from oa_khala.frames import SCHEMA_VERSION
 from openagents.projection.v1 import notification_pb2, run_summary_pb2
-from openagents.runtime.v1 import event_pb2, worker_pb2
+from openagents.runtime.v1 import event_pb2, run_pb2, worker_pb2
 from openagents.sync.v1 import frame_pb2, readable_frame_pb2
 
 _KIND = frame_pb2.FrameKind
@@ -31,6 +31,8 @@ _EVENTS: dict[str, type[Message]] = {
     topics.USER_NOTIFICATIONS.name: notification_pb2.Notification,
 }
 _OTHERS: dict[int, type[Message]] = {
+    # Of a run's events; that of a list is a DocumentSet.
+    _KIND.FRAME_KIND_SNAPSHOT: run_pb2.RunSnapshot,
     _KIND.FRAME_KIND_WELCOME: frame_pb2.Welcome,
     _KIND.FRAME_KIND_SUBSCRIBED: frame_pb2.Subscribed,
     _KIND.FRAME_KIND_CAUGHT_UP: frame_pb2.CaughtUp,
@@ -80,16 +82,18 @@ def _without_payload(frame: frame_pb2.KhalaFrame) -> readable_frame_pb2.Readable
         payload_incomplete=True,
         payload_bytes=frame.payload_bytes,
         schema_version=frame.schema_version,
+        part=frame.part,
+        parts=frame.parts,
     )
 
 
 def _with_payload(frame: frame_pb2.KhalaFrame) -> readable_frame_pb2.ReadableFrame:
     """Raises what `_UNREADABLE` has when the payload is not of a message that this version knows."""
-    if frame.schema_version != SCHEMA_VERSION:
-        raise ValueError(frame.schema_version)
+    if frame.schema_version != SCHEMA_VERSION or frame.parts:
+        raise ValueError(frame)
     message = _without_payload(frame)
-    is_snapshot = frame.kind == _KIND.FRAME_KIND_SNAPSHOT
-    whole = _write_documents(frame, message) if is_snapshot else _write_message(frame, message)
+    is_list = frame.kind == _KIND.FRAME_KIND_SNAPSHOT and _class_of(frame.topic) != topics.RUN_EVENTS.name
+    whole = _write_documents(frame, message) if is_list else _write_message(frame, message)
     message.payload_incomplete = not whole
     if whole:
         message.ClearField("payload_bytes")
@@ -97,7 +101,7 @@ def _with_payload(frame: frame_pb2.KhalaFrame) -> readable_frame_pb2.ReadableFra
 
 
 def _write_message(frame: frame_pb2.KhalaFrame, message: readable_frame_pb2.ReadableFrame) -> bool:
-    kind = _event_of(frame.topic) if frame.kind == _KIND.FRAME_KIND_EVENT else _OTHERS.get(frame.kind)
+    kind = _EVENTS[_class_of(frame.topic)] if frame.kind == _KIND.FRAME_KIND_EVENT else _OTHERS.get(frame.kind)
     if kind is None:
         raise ValueError(frame.kind)
     payload = kind.FromString(frame.payload_bytes)
@@ -108,7 +112,7 @@ def _write_message(frame: frame_pb2.KhalaFrame, message: readable_frame_pb2.Read
 
 
 def _write_documents(frame: frame_pb2.KhalaFrame, message: readable_frame_pb2.ReadableFrame) -> bool:
-    kind = _event_of(frame.topic)
+    kind = _EVENTS[_class_of(frame.topic)]
     given = frame_pb2.DocumentSet.FromString(frame.payload_bytes)
     documents = [kind.FromString(document) for document in given.documents]
     message.payload.Pack(
@@ -119,8 +123,8 @@ def _write_documents(frame: frame_pb2.KhalaFrame, message: readable_frame_pb2.Re
     return _is_known(given) and all(map(_is_known, documents))
 
 
-def _event_of(topic: str) -> type[Message]:
-    return _EVENTS[topics.parse_topic(topic).topic_class.name]
+def _class_of(topic: str) -> str:
+    return topics.parse_topic(topic).topic_class.name
 
 
 def _any(message: Message, data: bytes) -> Any:

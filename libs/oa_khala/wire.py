@@ -75,7 +75,8 @@ def _subscribe(message: client_frame_pb2.ClientFrame) -> frames.Subscribe:
                 raise Refusal("payload_mismatch", text, field=field)
             cursor = frames.Cursor(entry.cursor.epoch, entry.cursor.applied_seq, entry.cursor.chain)
         topics.append((entry.topic, cursor))
-    return frames.Subscribe(tuple(topics))
+    takes = tuple(entry.topic for entry in message.subscribe.topics if entry.takes_snapshots)
+    return frames.Subscribe(tuple(topics), takes)
 
 
 def _hello(message: client_frame_pb2.ClientFrame) -> frames.Hello:
@@ -106,7 +107,8 @@ def encode_client_frame(frame: frames.ClientFrame, form: Form) -> bytes:
             message.hello.schema_version = frame.schema_version
         case frames.Subscribe():
             for topic, cursor in frame.topics:
-                message.subscribe.topics.append(_topic_subscription(topic, cursor))
+                takes = topic in frame.takes_snapshots
+                message.subscribe.topics.append(_topic_subscription(topic, cursor, takes))
         case frames.Unsubscribe():
             message.unsubscribe.topics.extend(frame.topics)
         case frames.RefreshToken():
@@ -116,8 +118,10 @@ def encode_client_frame(frame: frames.ClientFrame, form: Form) -> bytes:
     return _write(message, form)
 
 
-def _topic_subscription(topic: str, cursor: frames.Cursor | None) -> client_frame_pb2.TopicSubscription:
-    entry = client_frame_pb2.TopicSubscription(topic=topic)
+def _topic_subscription(
+    topic: str, cursor: frames.Cursor | None, takes_snapshots: bool
+) -> client_frame_pb2.TopicSubscription:
+    entry = client_frame_pb2.TopicSubscription(topic=topic, takes_snapshots=takes_snapshots)
     if cursor is not None:
         entry.cursor.CopyFrom(
             cursor_pb2.Cursor(topic=topic, epoch=cursor.epoch, applied_seq=cursor.applied_seq, chain=cursor.chain)
@@ -154,6 +158,8 @@ def _khala_frame(frame: frames.ServerFrame) -> frame_pb2.KhalaFrame:
                 kind=kind,
                 payload_bytes=frame.payload,
                 schema_version=frame.schema_version,
+                part=getattr(frame, "part", 0),
+                parts=getattr(frame, "parts", 0),
             )
         case frames.UnknownFrame():
             raise TypeError("nobody sends a frame of unknown kind")
@@ -175,7 +181,12 @@ def _control_payload(frame: _Control) -> tuple[frame_pb2.FrameKind.ValueType, Me
             return _KIND.FRAME_KIND_WELCOME, _welcome_message(frame)
         case frames.Subscribed():
             return _KIND.FRAME_KIND_SUBSCRIBED, frame_pb2.Subscribed(
-                epoch=frame.epoch, floor=frame.floor, head=frame.head, plan=_PLANS[frame.plan], from_seq=frame.from_seq
+                epoch=frame.epoch,
+                floor=frame.floor,
+                head=frame.head,
+                plan=_PLANS[frame.plan],
+                from_seq=frame.from_seq,
+                chain=frame.chain,
             )
         case frames.CaughtUp():
             return _KIND.FRAME_KIND_CAUGHT_UP, frame_pb2.CaughtUp(seq=frame.seq)
@@ -247,7 +258,9 @@ def decode_server_frame(data: bytes, form: Form) -> frames.ServerFrame:
 def _element(frame: frame_pb2.KhalaFrame) -> frames.Event | frames.Snapshot:
     _need(bool(frame.topic), "topic")
     if frame.kind == _KIND.FRAME_KIND_SNAPSHOT:
-        return frames.Snapshot(frame.topic, frame.seq, frame.payload_bytes, frame.schema_version)
+        return frames.Snapshot(
+            frame.topic, frame.seq, frame.payload_bytes, frame.schema_version, frame.part, frame.parts
+        )
     _need(frame.seq > 0, "seq")
     return frames.Event(frame.topic, frame.seq, frame.payload_bytes, frame.schema_version)
 
@@ -288,7 +301,7 @@ def _decode_subscribed(frame: frame_pb2.KhalaFrame) -> frames.Subscribed:
     if plan is None:
         raise Refusal("invalid_enum", "the plan is not one that this version knows; update this client", field="plan")
     return frames.Subscribed(
-        frame.topic, subscribed.epoch, subscribed.floor, subscribed.head, plan, subscribed.from_seq
+        frame.topic, subscribed.epoch, subscribed.floor, subscribed.head, plan, subscribed.from_seq, subscribed.chain
     )
 
 

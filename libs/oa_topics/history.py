@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from oa_base.refusal import Refusal
 from oa_khala.topics import Topic, parse_topic
 from oa_khala.wire import event_frame
-from oa_topics.store import TopicDescription, TopicLimits, TopicStore
+from oa_topics.store import StateAt, TopicDescription, TopicLimits, TopicStore
 
 FRAME_OVERHEAD_BYTES = 192
 """What a KhalaFrame adds to its payload at most: the topic (160), four tags, seq, kind, length and version."""
@@ -25,11 +25,10 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A topic's state at `seq` of the lineage `epoch`, as the payload of a SNAPSHOT."""
+    """A topic's state in the lineage `epoch`."""
 
     epoch: str
-    seq: int
-    payload: bytes
+    state: StateAt
 
 
 class History:
@@ -92,15 +91,15 @@ class History:
             raise await self._not_there(topic, after_seq + 1)
         return Page(described, after_seq + 1, frames)
 
-    async def snapshot(self, text: str) -> Snapshot:
+    async def snapshot(self, text: str, max_bytes: int = 0) -> Snapshot:
         """A topic's state. Raises Refusal invalid_topic, not_found, unavailable when its lineage changes just now."""
         topic, epoch = self.parse(text), await self._store.epoch()
-        found = await self._store.snapshot(topic)
+        found = await self._store.snapshot(topic, max_bytes)
         if found is None:
             raise Refusal("not_found", "the topic has no snapshot; read its history", field="topic")
         if await self._store.epoch() != epoch:
             raise Refusal("unavailable", "the topic has got another lineage; ask again")
-        return Snapshot(epoch, *found)
+        return Snapshot(epoch, found)
 
     async def _describe(self, topic: Topic) -> TopicDescription:
         described = (await self._store.describe([topic])).get(topic)

@@ -40,6 +40,7 @@ class TopicApi(TopicServiceServicer):
             owner_user_id=described.owner_user_id,
             owner_org_id=described.owner_org_id,
             snapshot_available=described.state.snapshot_available,
+            snapshot_on_request=described.state.snapshot_on_request,
         )
 
     async def ReplayTopic(self, request: pb.ReplayTopicRequest, context: Any) -> pb.ReplayTopicResponse:
@@ -58,8 +59,9 @@ class TopicApi(TopicServiceServicer):
 
     async def ReadSnapshot(self, request: pb.ReadSnapshotRequest, context: Any) -> pb.ReadSnapshotResponse:
         """A topic's state."""
-        found = await self._hub.history.snapshot(request.topic)
-        return pb.ReadSnapshotResponse(epoch=found.epoch, seq=found.seq, payload=found.payload)
+        found = await self._hub.history.snapshot(request.topic, request.max_bytes)
+        state = found.state
+        return pb.ReadSnapshotResponse(epoch=found.epoch, seq=state.seq, payload=state.payload, chain=state.chain)
 
     async def WatchTopics(
         self, requests: AsyncIterator[pb.WatchTopicsRequest], context: Any
@@ -125,6 +127,7 @@ def _watched(described: TopicDescription) -> pb.WatchedTopic:
         owner_user_id=described.owner_user_id,
         owner_org_id=described.owner_org_id,
         snapshot_available=described.state.snapshot_available,
+        snapshot_on_request=described.state.snapshot_on_request,
     )
 
 

@@ -22,6 +22,15 @@ class TopicDescription:
 
 
 @dataclass(frozen=True, slots=True)
+class StateAt:
+    """A topic's state at `seq`, as the payload of a SNAPSHOT, and the chain value there if the topic has one."""
+
+    seq: int
+    payload: bytes
+    chain: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class TopicLimits:
     """Bounds of what watchers and readers of topics take."""
 
@@ -57,8 +66,11 @@ class TopicStore(Protocol):
         """Events after `after_seq`, in order: seq and stored bytes. A store may give more bytes than asked for."""
         ...
 
-    async def snapshot(self, topic: Topic) -> tuple[int, bytes] | None:
-        """The topic's state and the seq that it stands at, read together; None for a topic that has none."""
+    async def snapshot(self, topic: Topic, max_bytes: int) -> StateAt | None:
+        """The topic's state and the seq that it stands at, read together; None for a topic that has none.
+
+        `max_bytes`: of a list's documents; the oldest are left out. 0 for what finds room in one frame.
+        """
         ...
 
     async def chain_at(self, topic: Topic, seq: int) -> bytes | None:

@@ -218,6 +218,12 @@ class SessionSettings:
         16,
         doc="Maximum number of frames that wait while a token is verified.",
     )
+    snapshot_part_bytes: int = setting(
+        "OA_KHALA_SNAPSHOT_PART_BYTES",
+        integer(1024, 4 << 20),
+        256 * 1024,
+        doc="Maximum size of a part of a snapshot, for clients that take parts.",
+    )
     subscribe_burst: int = setting(
         "OA_KHALA_SUBSCRIBE_BURST", integer(1, 100_000), 256, doc="Topics that a connection may subscribe to at once."
     )
@@ -235,6 +241,7 @@ class SessionSettings:
             max_topics=self.max_topics,
             max_frame_bytes=self.max_frame_bytes,
             max_pipelined_frames=self.max_pipelined_frames,
+            snapshot_part_bytes=self.snapshot_part_bytes,
             subscribe_burst=self.subscribe_burst,
             subscribe_per_s=self.subscribe_per_s,
         )
@@ -290,6 +297,22 @@ class FeedSettings:
         8,
         doc="Maximum number of snapshots that are read at a time from one source.",
     )
+    list_snapshot_bytes: int = setting(
+        "OA_FEED_LIST_SNAPSHOT_BYTES",
+        integer(1024, 2 << 20),
+        2 << 20,
+        doc="Maximum size of a list's snapshot for clients that take parts; what is older is left out.",
+    )
+    snapshot_max_bytes: int = setting(
+        "OA_FEED_SNAPSHOT_MAX_BYTES", integer(1024, 1 << 28), 6 << 20, doc="Maximum size of any snapshot."
+    )
+    kept_snapshots_bytes: int = setting(
+        "OA_FEED_KEPT_SNAPSHOTS_BYTES",
+        integer(0, 1 << 30),
+        16 << 20,
+        doc="Maximum size of the snapshots that are kept for others who want them at the same time.",
+    )
+    kept_snapshots_ms: int = _ms("OA_FEED_KEPT_SNAPSHOTS_MS", 5_000, "How long such a snapshot is kept.")
     flush_tick_ms: float = setting(
         "OA_FEED_FLUSH_TICK_MS",
         number(0, 1000),
@@ -317,6 +340,10 @@ class FeedSettings:
             concurrent_repairs=self.concurrent_repairs,
             concurrent_confirmations=self.concurrent_confirmations,
             concurrent_snapshots=self.concurrent_snapshots,
+            list_snapshot_bytes=self.list_snapshot_bytes,
+            snapshot_max_bytes=self.snapshot_max_bytes,
+            kept_snapshots_bytes=self.kept_snapshots_bytes,
+            kept_snapshots_ms=self.kept_snapshots_ms,
             audit_interval_ms=self.audit_interval_ms,
         )
 

@@ -45,7 +45,8 @@ async def start(settings: GatewaySettings, process: Process) -> None:
 
     targets = {"runtime": settings.upstream.runtime, "projector": settings.upstream.projector}
     sources = {name: await _source(name, at, settings, process, lambda: hub) for name, at in targets.items()}
-    hub = await process.enter(FeedHub(settings.feeds.limits(), sources, random.random))
+    hub_limits = settings.feeds.limits()
+    hub = await process.enter(FeedHub(hub_limits, sources, random.random))
     process.background("audit", hub.run_audit())
     for name, source in sources.items():
         process.background(f"watch-{name}", source.run())
@@ -56,9 +57,9 @@ async def start(settings: GatewaySettings, process: Process) -> None:
     now_ms = steady_wall_ms(clock)
     dependencies = Dependencies(
         hub=hub,
-        replays=ReplayReader(sources, settings.feeds.limits()),
+        replays=ReplayReader(sources, hub_limits),
         confirmations=Confirmations(sources, settings.feeds.concurrent_confirmations),
-        snapshots=Snapshots(sources, settings.feeds.concurrent_snapshots),
+        snapshots=Snapshots(sources, hub_limits),
         tokens=SyncTokenVerifier(verifier, clock, now_ms),
         live_tokens=LiveTokens(settings.socket.admission()),
         revocations=revocations,

@@ -60,6 +60,7 @@ from services.runtime.log.app.fanout import Fanout, Publish, publisher
 from services.runtime.log.app.log import Log
 from services.runtime.log.app.tail import Tail
 from services.runtime.log.door import LogApi
+from services.runtime.log.store.excerpts import PostgresExcerpts
 from services.runtime.log.store.fanout import CHECK_CHANNEL, PostgresFanout
 from services.runtime.log.store.log import CommitNotification, NoNotification, PostgresLog
 from services.runtime.log.store.reads import PostgresReads
@@ -90,10 +91,11 @@ from services.runtime.topics.app import (
     LiveEvents,
     RuntimeTopics,
     RunTopics,
+    Snapshots,
     WorkerTopics,
     is_worker_topic,
 )
-from services.runtime.topics.door import encode_worker_event
+from services.runtime.topics.door import encode_run_snapshot, encode_worker_event
 from services.runtime.topics.store import PostgresDeliveryChecks, PostgresStandings, PostgresWorkerEvents
 from services.runtime.whole_log.app.artifact_cache import ArtifactCache
 from services.runtime.whole_log.app.whole_log import WholeLog
@@ -325,7 +327,9 @@ async def _write(
 
 
 def _topics(replica: _Replica, tail: Tail, fanout: PostgresFanout, lineage: Lineage) -> TopicHub:
-    runs = RunTopics(replica.reads, PostgresStandings(replica.postgres))
+    snapshots = Snapshots(PostgresArchiveRecords(replica.postgres), encode_run_snapshot)
+    standings, excerpts = PostgresStandings(replica.postgres), PostgresExcerpts(replica.postgres)
+    runs = RunTopics(replica.reads, standings, excerpts, snapshots)
     workers = WorkerTopics(PostgresWorkerEvents(replica.postgres, encode_worker_event))
     topics = RuntimeTopics({RUN_EVENTS: runs, WORKER_LIFECYCLE: workers}, lineage)
     hub = TopicHub(topics, replica.settings.topics.limits(), HubMetrics())

@@ -207,6 +207,19 @@ def _frames() -> Mapping[str, Message]:
                 stale_cursor=frame.StaleCursor(epoch="e1", floor=0, head=12, chain=bytes(range(32))),
             ),
         ),
+        "frame_subscribed_snapshot": (
+            TOPIC,
+            0,
+            frame.FRAME_KIND_SUBSCRIBED,
+            frame.Subscribed(
+                epoch="e1",
+                floor=0,
+                head=12,
+                plan=frame.DELIVERY_PLAN_SNAPSHOT,
+                from_seq=11,
+                chain=bytes(range(32)),
+            ),
+        ),
         "frame_draining": ("", 0, frame.FRAME_KIND_DRAINING, frame.Draining(reconnect_after_ms=730)),
     }
     return {
@@ -229,17 +242,32 @@ def _client_frames() -> Mapping[str, Message]:
     )
     cursor = cursor_pb2.Cursor(topic=TOPIC, epoch="e1", applied_seq=3, chain=bytes(range(32)))
     bound = client.Subscribe(topics=[client.TopicSubscription(topic=TOPIC, cursor=cursor)])
+    takes = client.TopicSubscription(topic=TOPIC, takes_snapshots=True)
     return {
         "client_hello": client.ClientFrame(hello=hello),
         "client_subscribe": client.ClientFrame(subscribe=subscribe),
         "client_subscribe_bound": client.ClientFrame(subscribe=bound),
+        "client_subscribe_snapshots": client.ClientFrame(subscribe=client.Subscribe(topics=[takes])),
         "client_unsubscribe": client.ClientFrame(unsubscribe=client.Unsubscribe(topics=[TOPIC])),
         "client_refresh_token": client.ClientFrame(refresh_token=client.RefreshToken(token="a.b.c")),
         "client_ping": client.ClientFrame(ping=client.Ping(nonce=9)),
     }
 
 
-EXAMPLES: Mapping[str, Message] = {**_events(), **_frames(), **_client_frames()}
+def _snapshots() -> Mapping[str, Message]:
+    part = frame.KhalaFrame(
+        topic=TOPIC,
+        seq=11,
+        kind=frame.FRAME_KIND_SNAPSHOT,
+        payload_bytes=b"the second part",
+        schema_version=1,
+        part=2,
+        parts=3,
+    )
+    return {"frame_snapshot_part": part}
+
+
+EXAMPLES: Mapping[str, Message] = {**_events(), **_frames(), **_client_frames(), **_snapshots()}
 
 
 def write_missing() -> list[str]:

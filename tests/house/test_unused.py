@@ -35,7 +35,6 @@ ALLOWED = {
     "runs_of": "API: for programs that follow many runs by one token",
     "state_hash": "API: recorded histories are compared by it",
     "saved": "API: for tests of agents",
-    "steps": "API: for tests of agents",
     "suspended": "API: for surfaces that go to sleep",
     "tool": "API: for authors of agents",
     "verification": "API: for authors of agents",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from oa_khala.client import commands
 from oa_khala.client.session import ClientSession
 from oa_khala.client.states import State
-from oa_khala.frames import CaughtUp, Cursor, Event, Form, ServerFrame, Subscribed
+from oa_khala.frames import CaughtUp, Cursor, Event, Form, Plan, ServerFrame, Snapshot, Subscribed
 from oa_khala.wire import decode_server_frame, encode_client_frame
 from tests.simulation.gateway import SimGateway, token_text
 from tests.simulation.link import Link
@@ -18,29 +18,37 @@ from tests.simulation.world import CHAINS, Broken, World
 
 @dataclass
 class Applied:
-    """What a client has of one topic: everything after `start`, up to the cursor."""
+    """What a client has of one topic: everything after `start`, up to the cursor. `state`: the state at `start`."""
 
     start: int
     cursor: Cursor
+    state: bool = False
 
 
 class SimClient:
     """See the module. `store` is what is on disk."""
 
-    def __init__(self, name: str, world: World, gateways: list[SimGateway], form: Form) -> None:
+    def __init__(
+        self, name: str, world: World, gateways: list[SimGateway], form: Form, *, takes_snapshots: bool = False
+    ) -> None:
+        """`takes_snapshots`: of any size, and of runs too."""
         self.name = name
         self.store: dict[str, Applied] = {}
         self.applied = 0
         self.resyncs = 0
         self.snapshots = 0
+        self.run_snapshots = 0
         self._world = world
         self._gateways = gateways
         self._form = form
+        self._takes_snapshots = takes_snapshots
         self._link: Link | None = None
         self._link_generation = 0
         self._life = 0
         self._tokens = 0
         self._next: dict[str, int] = {}
+        # Parts of a topic's snapshot that came on this connection; -1 when none is awaited.
+        self._parts: dict[str, int] = {}
         self._timer: asyncio.TimerHandle | None = None
         self.session: ClientSession
 
@@ -50,7 +58,8 @@ class SimClient:
         self.session = ClientSession("dev_1", "sim/1", chains=CHAINS)
         for topic in self._world.logs:
             have = self.store.get(topic)
-            self._do(self.session.subscribe(topic, have.cursor if have else None, self._now()))
+            cursor = have.cursor if have else None
+            self._do(self.session.subscribe(topic, cursor, self._now(), self._takes_snapshots))
         self._do(self.session.start(self._now()))
 
     def crash(self) -> None:
@@ -80,8 +89,9 @@ class SimClient:
                 return f"{self.name} has nothing of {topic}"
             if have is None:
                 continue
-            # Who began above the start can't know the chain.
-            there = Cursor(log.epoch, log.head, b"" if have.start else log.chain(log.head))
+            # Who began above the start without a snapshot can't know the chain.
+            knows = have.state or not have.start
+            there = Cursor(log.epoch, log.head, log.chain(log.head) if knows else b"")
             if have.cursor != there:
                 return f"{self.name} is at {have.cursor} of {topic}, which is at {there}"
         return ""
@@ -127,12 +137,15 @@ class SimClient:
         log, cursor = self._world.logs[command.topic], command.cursor
         have = self.store.get(command.topic)
         if command.snapshot:
-            if command.payload != log.snapshot(cursor.epoch, cursor.applied_seq):
+            if not log.is_list and not self._takes_snapshots:
+                raise Broken(f"{self.name} takes no snapshots, and got one of {command.topic}")
+            if not log.had_snapshot(cursor, command.payload):
                 raise Broken(f"{self.name} got {command.payload!r} as the state at {cursor}")
             if have is not None:
                 raise Broken(f"{self.name} got a snapshot at {cursor} and has {have.cursor}")
-            self.store[command.topic] = Applied(cursor.applied_seq, cursor)
+            self.store[command.topic] = Applied(cursor.applied_seq, cursor, state=True)
             self.snapshots += 1
+            self.run_snapshots += 0 if log.is_list else 1
             return
         if not log.had(cursor.epoch, cursor.applied_seq, command.payload):
             raise Broken(f"{self.name} got {command.payload!r} as {cursor}")
@@ -168,11 +181,19 @@ class SimClient:
         self._do(self.session.frame(generation, frame, self._now()))
 
     def _judge(self, frame: ServerFrame) -> None:
-        """A client repairs whatever comes; a gateway must not need it: on one connection each event is the next."""
+        """A client repairs whatever comes; a gateway must not need it: on one connection each event is the next, and
+        none comes before the snapshot that it follows."""
         match frame:
             case Subscribed():
                 self._next[frame.topic] = frame.from_seq + 1
+                self._parts[frame.topic] = 0 if frame.plan is Plan.SNAPSHOT else -1
+            case Snapshot():
+                if frame.part != (self._parts[frame.topic] + 1 if frame.parts else 0):
+                    raise Broken(f"{self.name} was sent part {frame.part} of {frame.topic} out of order")
+                self._parts[frame.topic] = -1 if frame.part == frame.parts else frame.part
             case Event():
+                if self._parts[frame.topic] != -1:
+                    raise Broken(f"{self.name} was sent an event of {frame.topic} before its snapshot was whole")
                 if frame.seq != self._next[frame.topic]:
                     raise Broken(f"{self.name} was sent {frame.seq} of {frame.topic}, not {self._next[frame.topic]}")
                 self._next[frame.topic] += 1

@@ -32,7 +32,11 @@ from tests.simulation.source import SimReplica
 from tests.simulation.world import USER, Broken, World
 
 SESSION_LIMITS = SessionLimits(
-    hello_deadline_ms=2_000, heartbeat_interval_ms=2_000, idle_timeout_ms=8_000, slow_consumer_ms=4_000
+    hello_deadline_ms=2_000,
+    heartbeat_interval_ms=2_000,
+    idle_timeout_ms=8_000,
+    slow_consumer_ms=4_000,
+    snapshot_part_bytes=100,
 )
 SOURCES: tuple[Source, ...] = ("runtime", "projector")
 SCOPES = frozenset({"runs.read"})
@@ -88,7 +92,7 @@ class SimGateway:
             hub=self.hub,
             replays=ReplayReader(sources, self._limits),
             confirmations=Confirmations(sources, self._limits.concurrent_confirmations),
-            snapshots=Snapshots(sources, self._limits.concurrent_snapshots),
+            snapshots=Snapshots(sources, self._limits),
             tokens=SimTokens(world),
             live_tokens=LiveTokens(),
             revocations=Revocations(SystemClock()),

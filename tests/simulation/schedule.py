@@ -45,6 +45,7 @@ class Outcome:
     applied: int
     resyncs: int
     snapshots: int
+    run_snapshots: int
     virtual_s: float
     seen: frozenset[str]
 
@@ -89,7 +90,8 @@ class _Schedule:
         high_bytes = rng.choice([500, 5_000, 50_000])
         self._gateways = [SimGateway(world, hub_limits, topic_limits, high_bytes) for _ in range(rng.choice([1, 2]))]
         self._clients = [
-            SimClient(f"client{index}", world, self._gateways, rng.choice(_FORMS)) for index in range(rng.randint(1, 3))
+            SimClient(f"client{index}", world, self._gateways, rng.choice(_FORMS), takes_snapshots=rng.random() < 0.5)
+            for index in range(rng.randint(1, 3))
         ]
         self._failures: list[BaseException] = []
 
@@ -105,8 +107,8 @@ class _Schedule:
         await self._quiet()
         clients = self._clients
         applied, resyncs = sum(one.applied for one in clients), sum(one.resyncs for one in clients)
-        snapshots = sum(one.snapshots for one in clients)
-        return Outcome(self._seed, applied, resyncs, snapshots, loop.time(), frozenset())
+        snapshots, of_runs = sum(one.snapshots for one in clients), sum(one.run_snapshots for one in clients)
+        return Outcome(self._seed, applied, resyncs, snapshots, of_runs, loop.time(), frozenset())
 
     async def _storm(self) -> None:
         rng = self._world.rng

@@ -19,7 +19,7 @@ from oa_khala.topics import RUN_EVENTS, Source, Topic, parse_topic
 from oa_topics.delivery_checks import DeliveryChecks
 from oa_topics.hub import TopicHub
 from oa_topics.servicer import TopicApi
-from oa_topics.store import TopicDescription, TopicLimits
+from oa_topics.store import StateAt, TopicDescription, TopicLimits
 from oa_wire.status import STATUS_METADATA_KEY, to_status
 from openagents.sync.v1 import topic_service_pb2 as pb
 from tests.simulation.world import USER, Log, World
@@ -57,13 +57,13 @@ class SimTopics:
         await self._answered()
         return events
 
-    async def snapshot(self, topic: Topic) -> tuple[int, bytes] | None:
+    async def snapshot(self, topic: Topic, max_bytes: int) -> StateAt | None:
         """See TopicStore."""
         await self._asked()
         log = self._log(topic)
-        found = log.head, log.snapshot(log.epoch, log.head)
+        found = StateAt(log.head, *log.snapshot())
         await self._answered()
-        return found if log.is_list else None
+        return found
 
     async def chain_at(self, topic: Topic, seq: int) -> bytes | None:
         """See TopicStore."""

@@ -1,12 +1,15 @@
 """Schedules of Khala in the ordinary suite, and the proof that they would notice."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
 from oa_khala.client.topics import ClientTopic, Next
+from oa_khala.cursors import as_asked
 from oa_khala.feed import Feed
-from oa_khala.frames import Event, TopicState
+from oa_khala.frames import Event, Subscribed, TopicState
+from oa_khala.server import subscriptions
 from oa_khala.server.commands import Command, Subscription
 from oa_khala.server.subscriptions import Subscriptions
 from oa_khala.topics import Topic
@@ -16,6 +19,8 @@ from services.khala_gateway.connections.app.delivery import Delivery
 from services.khala_gateway.connections.app.subscriber import TopicSubscriber
 from services.khala_gateway.feeds.app.confirmations import Confirmations
 from services.khala_gateway.feeds.app.repairs import Repairs
+from services.khala_gateway.feeds.app.snapshots import Snapshots
+from services.khala_gateway.sources.app import TopicSnapshot
 from tests.simulation.schedule import Outcome, SimulationFailure, run_schedule
 from tests.simulation.source import SimTopics
 
@@ -49,12 +54,14 @@ def test_the_schedules_reach_what_they_are_for() -> None:
         "frames_dropped",
         "resync",
         "snapshot",
+        "run_snapshot",
     }
     for seed in range(SCHEDULES):
         outcome = run_schedule(seed)
-        assert outcome.applied > 0
+        assert outcome.applied + outcome.snapshots > 0
         missing -= outcome.seen | ({"resync"} if outcome.resyncs else set())
         missing -= {"snapshot"} if outcome.snapshots else set()
+        missing -= {"run_snapshot"} if outcome.run_snapshots else set()
         if not missing:
             break
     assert missing == set()
@@ -176,14 +183,65 @@ def begin_where_the_feed_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Subscriptions.snapshot
 
     def snapshot(
-        self: Subscriptions, subscription: Subscription, state: TopicState, seq: int, payload: bytes
+        self: Subscriptions, subscription: Subscription, state: TopicState, seq: int, payload: bytes, chain: bytes
     ) -> list[Command]:
-        return whole(self, subscription, state, state.head, payload)
+        return whole(self, subscription, state, state.head, payload, chain)
 
     monkeypatch.setattr(Subscriptions, "snapshot", snapshot)
 
 
+def send_snapshots_to_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gateway that doesn't ask whether a client takes the snapshot of a run."""
+    monkeypatch.setattr(subscriptions, "as_asked", lambda state, takes: as_asked(state, True))
+
+
+def deliver_between_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session that begins to deliver with the first part."""
+    whole = Subscriptions.snapshot
+
+    def snapshot(
+        self: Subscriptions, subscription: Subscription, state: TopicState, seq: int, payload: bytes, chain: bytes
+    ) -> list[Command]:
+        out = whole(self, subscription, state, seq, payload, chain)
+        return [*out, *self._deliver(subscription, seq)] if subscription.unsent else out
+
+    monkeypatch.setattr(Subscriptions, "snapshot", snapshot)
+
+
+def forget_the_chain_of_a_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client whose cursor after a snapshot of a run is numbers only."""
+    whole = ClientTopic.subscribed
+
+    def subscribed(self: ClientTopic, frame: Subscribed) -> object:
+        return whole(self, replace(frame, chain=b""))
+
+    monkeypatch.setattr(ClientTopic, "subscribed", subscribed)
+
+
+def apply_a_part_of_a_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that takes a part for the whole."""
+    whole = ClientTopic.snapshot
+    monkeypatch.setattr(ClientTopic, "snapshot", lambda self, frame: whole(self, replace(frame, part=0, parts=0)))
+
+
+def keep_snapshots_for_other_lineages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gateway that labels a kept snapshot with whatever lineage there is now."""
+    whole = Snapshots.read
+
+    async def read(self: Snapshots, topic: Topic, state: TopicState, in_parts: bool) -> TopicSnapshot:
+        found = kept.setdefault((self, topic), await whole(self, topic, state, in_parts))
+        return replace(found, epoch=state.epoch)
+
+    kept: dict[tuple[Snapshots, Topic], TopicSnapshot] = {}
+    monkeypatch.setattr(Snapshots, "read", read)
+
+
 MUTATIONS = [
+    send_snapshots_to_all,
+    deliver_between_parts,
+    forget_the_chain_of_a_snapshot,
+    apply_a_part_of_a_snapshot,
+    keep_snapshots_for_other_lineages,
     begin_where_the_feed_stands,
     forget_what_found_no_room,
     label_with_the_past,
@@ -199,7 +257,7 @@ MUTATIONS = [
 
 
 # One schedule in 400 notices: most frames that are dropped are made up for by a later one.
-BITES_FROM: dict[Callable[[pytest.MonkeyPatch], None], int] = {forget_what_found_no_room: 700}
+BITES_FROM: dict[Callable[[pytest.MonkeyPatch], None], int] = {forget_what_found_no_room: 600}
 
 
 @pytest.mark.parametrize("mutate", MUTATIONS)

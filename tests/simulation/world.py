@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from oa_client.core.chains import RunChains
-from oa_khala.frames import TopicState
+from oa_khala.frames import Cursor, TopicState
 from oa_khala.topics import USER_RUNS, Topic, parse_topic
 
 USER = "usr_01J9ZQ6T5W3M8K2N4P7R1S0V6X"
@@ -35,6 +35,7 @@ class Log:
     floor: int = 0
     floors: set[tuple[str, int]] = field(default_factory=lambda: {("e0", 0)})
     replaced: dict[tuple[str, int], int] = field(default_factory=dict)
+    snapshots: dict[tuple[str, int], set[tuple[bytes, bytes]]] = field(default_factory=dict)
 
     def payload(self, epoch: str, seq: int) -> bytes:
         """What every reader must get for `seq` of `epoch`."""
@@ -75,16 +76,23 @@ class Log:
     @property
     def state(self) -> TopicState:
         """Where it stands."""
-        return TopicState(self.epoch, self.floor, self.head, self.is_list and self.head > 0)
+        return TopicState(self.epoch, self.floor, self.head, self.is_list and self.head > 0, not self.is_list)
 
     @property
     def is_list(self) -> bool:
-        """Whether it tells how things stand, so that there is a snapshot of it."""
+        """Whether it tells how things stand, so that everybody takes a snapshot of it; others, only who says so."""
         return parse_topic(self.topic).topic_class is USER_RUNS
 
-    def snapshot(self, epoch: str, seq: int) -> bytes:
-        """The state at `seq` of `epoch`."""
-        return f"{self.topic}/{epoch} up to {seq}".encode()
+    def snapshot(self) -> tuple[bytes, bytes]:
+        """The state now, the fold of what has the seqs up to the head, and the chain there; both are noted."""
+        times = " ".join(str(self.replaced.get((self.epoch, seq), 0)) for seq in range(1, self.head + 1))
+        found = f"{self.topic}/{self.epoch} up to {self.head}: {times}".encode(), self.chain(self.head)
+        self.snapshots.setdefault((self.epoch, self.head), set()).add(found)
+        return found
+
+    def had_snapshot(self, cursor: Cursor, payload: bytes) -> bool:
+        """Whether `payload` is, or was before events were replaced, the state at `cursor`."""
+        return (payload, cursor.chain) in self.snapshots.get((cursor.epoch, cursor.applied_seq), ())
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,9 @@ from oa_base.refusal import Refusal
 from oa_base.visible import visible_json
 from oa_client.client import Client
 from oa_client.core.models import Run
+from oa_client.core.store import CursorStore, WatermarkStore
 from oa_client.core.wire import RUN_STATUSES
-from oa_client.follow.items import Broken, Item, Seen
+from oa_client.follow.items import Began, Broken, Item, Seen
 from oa_client.follow.run_tail import RunTail
 from oa_runlog import events
 from oa_runlog.stdin import StdinPiece, piece_json
@@ -151,15 +152,18 @@ async def result(cli: Cli, run_id: str) -> int:
 
 @run_group.command("tail", epilog="Example: oa run tail latest --from-start")
 @click.option("--from-start", is_flag=True, help="Show the run from its first event on, not from where you left it.")
+@click.option("--snapshot", is_flag=True, help="Begin with how the run stands now; its events so far are not fetched.")
 @raw_option
 @run_id_argument
 @command
-async def tail(cli: Cli, run_id: str, from_start: bool, raw: bool) -> int:
+async def tail(cli: Cli, run_id: str, from_start: bool, snapshot: bool, raw: bool) -> int:
     """Follow a run to its end, from where you left it; the exit code is that of the run's command."""
+    if from_start and snapshot:
+        raise click.UsageError("Give --from-start or --snapshot, not both.")
     cli.output.raw = raw
     async with cli.site.client() as client:
         meant = await meant_run(client, cli.site.folder, run_id)
-        return await follow(cli, client, meant, show_stored=from_start, patient=False)
+        return await follow(cli, client, meant, show_stored=from_start, patient=False, snapshot=snapshot)
 
 
 @run_group.command("send", epilog="Example: oa run send latest 'Look at the second file, too.'")
@@ -199,24 +203,29 @@ async def cancel(cli: Cli, run_id: str, reason: str) -> Exit:
     return Exit.OK
 
 
-async def follow(cli: Cli, client: Client, run_id: str, *, show_stored: bool = False, patient: bool = True) -> int:
+async def follow(
+    cli: Cli, client: Client, run_id: str, *, show_stored: bool = False, patient: bool = True, snapshot: bool = False
+) -> int:
     """Show a run to its end. What is stored already is shown with `show_stored`; its finish always.
+
+    `snapshot`: begin with how it stands now. What is stored here is all of a run's events, so nothing is stored then.
 
     Raises Refusal when the site can't be reached at first, unless `patient`. Later it is waited for.
     """
     view = TailView(cli.output)
     hint = asyncio.create_task(_hint_without_worker(cli.output))
-    finished: events.RunFinished | None = None
-    with closing(cli.site.store(client)) as store:
+    exit_code: int = Exit.OK
+    with closing(cli.site.store(client)) as kept:
+        store: WatermarkStore = CursorStore() if snapshot else kept
         try:
-            async with aclosing(RunTail(client, store, run_id).items()) as items:
+            async with aclosing(RunTail(client, store, run_id, snapshots=snapshot).items()) as items:
                 async for item in items:
                     hint.cancel() if _says_more(item) else None
                     if isinstance(item, Broken) and not patient:
                         await client.commands.caller()
                     patient = patient or not isinstance(item, Seen) or item.live
                     finish = _finish_of(item)
-                    finished = finish or finished
+                    exit_code = exit_of_run(finish) if finish else _exit_at(item, exit_code)
                     new = finish or show_stored or not isinstance(item, Seen) or item.live
                     view.show(item) if new else view.skip(item)
                     if cli.output.gone:
@@ -226,7 +235,7 @@ async def follow(cli: Cli, client: Client, run_id: str, *, show_stored: bool = F
             raise
         finally:
             hint.cancel()
-    return exit_of_run(finished) if finished else Exit.OK
+    return exit_code
 
 
 def _finish_of(item: Item) -> events.RunFinished | None:
@@ -234,9 +243,15 @@ def _finish_of(item: Item) -> events.RunFinished | None:
     return body if isinstance(body, events.RunFinished) else None
 
 
+def _exit_at(item: Item, otherwise: int) -> int:
+    """The exit code that a run has which had ended before it was followed."""
+    finish = item.at.run.finish if isinstance(item, Began) else None
+    return exit_of_finish(finish.outcome, finish.exit_code, finish.signal) if finish else otherwise
+
+
 def _says_more(item: Item) -> bool:
     """Whether the hint would be wrong: a worker has the run, or we can't see whether one has."""
-    return item.event.seq > 1 if isinstance(item, Seen) else isinstance(item, Broken)
+    return item.event.seq > 1 if isinstance(item, Seen) else isinstance(item, Began | Broken)
 
 
 async def _hint_without_worker(output: Output) -> None:

@@ -14,10 +14,12 @@ from apps.cli.rendering import LineEnds, Note, RunRenderer, Said, Shown, Wrote
 from apps.cli.tail import TailView
 from apps.cli.terminal import uncoloured
 from apps.cli.tests.hostile import screens
-from oa_client.follow.items import Broken, Mended, Seen
+from oa_client.core.wire import run_at
+from oa_client.follow.items import Began, Broken, Mended, Seen
 from oa_runlog import events as ev
 from oa_runlog.tests.records import record
 from oa_runlog.wire import decode_event
+from openagents.runtime.v1 import event_pb2, run_pb2
 
 SAY = ev.MessageRole.ASSISTANT
 SPOKEN = ev.TextStream.ASSISTANT
@@ -187,6 +189,25 @@ def test_a_pipe_gets_exactly_what_the_run_wrote(monkeypatch: pytest.MonkeyPatch)
         view.show(Seen(decode_event(payload), payload, live=True))
     assert out.written == b"no end of line"
     assert b"succeeded" in err.written
+
+
+def test_a_snapshot_is_how_the_run_stands_and_the_end_of_what_it_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
+    out, err = screens(monkeypatch, terminal=False)
+    message = run_pb2.RunSnapshot(steps=3, totals=run_pb2.RunTotals(text_bytes=2048, messages=1))
+    message.run.status, message.run.latest_seq, message.run.attempt = run_pb2.RUN_STATUS_RUNNING, 70, 2
+    message.progress.text, message.progress.done, message.progress.total = "files", 3, 10
+    stored = record([ev.TextDelta(ev.TextStream.STDOUT, b"the end\n"), ev.Message(ev.MessageRole.USER, "go")]).events
+    message.output.append(event_pb2.RunEvent.FromString(stored[2]))
+    message.messages.append(event_pb2.RunEvent.FromString(stored[3]))
+    TailView(Output()).show(Began(run_at(message.SerializeToString()), live=True))
+    assert out.written == b"the end\n"
+    state, said = err.written.decode().splitlines()
+    assert state.startswith("from event 70: running, attempt 2 · progress: files")
+    assert state.endswith("1 messages · 3 steps · 2.0 KiB of output")
+    assert said == "user: go"
+    message.archived.size_bytes = 9
+    TailView(Output()).show(Began(run_at(message.SerializeToString()), live=True))
+    assert "its events are in the archive" in err.written.decode()
 
 
 def test_a_lost_connection_is_two_lines_on_stderr(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -148,6 +149,9 @@ async def _schedules(program: Program) -> None:
     assert (again.status, again.error["reason"], again.error["field"]) == (Exit.REFUSED, "already_exists", "name")
     run_id = (await program("schedule", "trigger", "nightly")).stdout.decode().strip()
     assert (await program("run", "tail", run_id, "--from-start")).stdout == b"nightly\n"
+    state = await program("run", "tail", run_id, "--snapshot")
+    assert (state.status, state.stdout) == (Exit.OK, b"nightly\n")
+    assert re.search(r"from event \d+: succeeded . 8 bytes of output", state.stderr)
     days = ("--from", "2026-10-24", "--to", "2026-10-26")  # on the second one the clocks are put back
     past = await program("schedule", "backfill", "nightly", *days, "--json")
     assert [each["nominalTime"] for each in past.documents] == ["2026-10-24T00:30:00Z", "2026-10-25T00:30:00Z"]

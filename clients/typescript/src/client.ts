@@ -54,8 +54,17 @@ export interface ClientOptions {
   readonly limits?: Partial<SessionLimits & InboxLimits>;
 }
 
+export interface TopicOptions {
+  /**
+   * Whether the topic may begin with a snapshot of any size. For a run that is its state as it stands (`RunSnapshot`),
+   * in place of its events up to there. The default is true for lists and false for runs: all of their events come.
+   */
+  readonly snapshots?: boolean;
+}
+
 interface Followed {
   readonly inbox: Inbox<Update>;
+  readonly takesSnapshots: boolean;
   /** Where the topic goes on when there is room again; undefined while it is followed. */
   pausedAt?: Cursor | undefined;
 }
@@ -98,17 +107,22 @@ export class KhalaClient {
    *
    * Throws Refusal when the topic can't be had, or trying again can't help, or the client is closed already.
    */
-  async *topic(name: string, cursor?: Cursor | null): AsyncGenerator<Update, void, undefined> {
+  async *topic(
+    name: string,
+    cursor?: Cursor | null,
+    options: TopicOptions = {},
+  ): AsyncGenerator<Update, void, undefined> {
     if (this.#failure !== null) throw this.#failure;
     if (this.#session.state === "stopped") throw new Refusal("cancelled", "this client is closed; make another one");
     if (this.#followed.has(name)) {
       throw new Refusal("already_exists", "this client follows the topic already; use that loop", { field: "name" });
     }
-    const followed: Followed = { inbox: new Inbox(this.#inboxLimits, sizeOf) };
+    const takesSnapshots = options.snapshots ?? !name.startsWith("run:");
+    const followed: Followed = { inbox: new Inbox(this.#inboxLimits, sizeOf), takesSnapshots };
     this.#followed.set(name, followed);
     try {
       const from = cursor === undefined ? await this.#cursors.load(name) : cursor;
-      this.#do(this.#session.subscribe(name, from, at()));
+      this.#do(this.#session.subscribe(name, from, at(), takesSnapshots));
       this.#do(this.#session.start(at()));
       for (;;) {
         const update = await followed.inbox.take();
@@ -210,7 +224,7 @@ export class KhalaClient {
     if (followed.pausedAt === undefined || !followed.inbox.hasRoom) return;
     const cursor = followed.pausedAt;
     followed.pausedAt = undefined;
-    this.#do(this.#session.subscribe(topic, cursor, at()));
+    this.#do(this.#session.subscribe(topic, cursor, at(), followed.takesSnapshots));
   }
 
   async #mint(topics: readonly string[]): Promise<void> {

@@ -1,8 +1,10 @@
 /**
  * The messages in the payloads of topics: `RunEvent` in `run:…:events`, `RunSummary` in `user:…:runs` and
- * `org:…:runs`. Decode them with `fromBinary` of `@bufbuild/protobuf`.
+ * `org:…:runs`; and in their snapshots `RunSnapshot`, and `DocumentSet`. Decode them with `fromBinary` of
+ * `@bufbuild/protobuf`.
  */
 
 export * from "./gen/openagents/projection/v1/run_summary_pb.js";
 export * from "./gen/openagents/runtime/v1/event_pb.js";
 export * from "./gen/openagents/runtime/v1/run_pb.js";
+export { DocumentSetSchema, type DocumentSet } from "./gen/openagents/sync/v1/frame_pb.js";

@@ -55,7 +55,11 @@ function clientBody(frame: frames.ClientFrame): NonNullable<MessageInitShape<typ
     case "subscribe":
       return {
         case: "subscribe",
-        value: { topics: frame.topics.map(([topic, cursor]) => subscription(topic, cursor)) },
+        value: {
+          topics: frame.topics.map(([topic, cursor]) => {
+            return { ...subscription(topic, cursor), takesSnapshots: frame.takesSnapshots.includes(topic) };
+          }),
+        },
       };
     case "unsubscribe":
       return { case: "unsubscribe", value: { topics: [...frame.topics] } };
@@ -90,7 +94,7 @@ export function decodeServerFrame(data: Uint8Array): frames.ServerFrame {
     case FrameKind.EVENT:
       return { kind: "event", ...element(frame) };
     case FrameKind.SNAPSHOT:
-      return { kind: "snapshot", ...element(frame) };
+      return { kind: "snapshot", ...element(frame), part: frame.part, parts: frame.parts };
   }
   const decode = DECODERS[frame.kind];
   if (decode === undefined) return { kind: "unknown", number: frame.kind };
@@ -148,7 +152,7 @@ function subscribed(frame: KhalaFrame): frames.Subscribed {
     });
   }
   const [floor, head, fromSeq] = [Number(message.floor), Number(message.head), exact(message.fromSeq, "from_seq")];
-  return { kind: "subscribed", topic, epoch, floor, head, plan, fromSeq };
+  return { kind: "subscribed", topic, epoch, floor, head, plan, fromSeq, chain: message.chain };
 }
 
 function heartbeat(frame: KhalaFrame): frames.Heartbeat {

@@ -131,6 +131,34 @@ test("a snapshot replaces what was there", async () => {
   client.close();
 });
 
+test("a snapshot in parts is handed out once it is whole", async () => {
+  const gateway = gatewayWith();
+  gateway.serve = (socket) => {
+    socket.says(subscribed("e1", 7, 8, DeliveryPlan.SNAPSHOT));
+    socket.says(snapshot(7, "al", 1, 2));
+    socket.says(snapshot(7, "l", 2, 2));
+    socket.says(event(8, "more"));
+  };
+  const client = clientOf(gateway);
+  const updates = client.topic(T, null, { snapshots: true });
+  assert.deepEqual(await take(updates, 2), ["snapshot 7 all", "event 8 more"]);
+  assert.deepEqual(gateway.heard, ["hello", "subscribe with a snapshot"]);
+  client.close();
+});
+
+test("a snapshot that is too large ends its topic, and the gateway is told", async () => {
+  const gateway = gatewayWith();
+  gateway.serve = (socket) => {
+    socket.says(subscribed("e1", 7, 8, DeliveryPlan.SNAPSHOT));
+    socket.says(snapshot(7, "four", 1, 3));
+    socket.says(snapshot(7, "more", 2, 3));
+  };
+  const client = clientOf(gateway, { limits: { maxSnapshotBytes: 6 } });
+  await assert.rejects(take(client.topic(T, null, { snapshots: true }), 1), { reason: "payload_too_large" });
+  assert.deepEqual(gateway.heard.slice(2), ["unsubscribe"]);
+  client.close();
+});
+
 test("a topic whose reader is slow is left, and followed again from where it was", async () => {
   const events = Array.from({ length: 20 }, (_, i) => `${i + 1}`);
   const gateway = gatewayWith(...events);

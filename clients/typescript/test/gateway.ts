@@ -94,8 +94,9 @@ export class Gateway {
       this.heard.push("hello");
       setImmediate(() => socket.says(welcome()));
     } else if (body.case === "subscribe") {
-      const { cursor } = body.value.topics[0]!;
-      this.heard.push(`subscribe ${cursor?.appliedSeq ?? "from the start"}`);
+      const { cursor, takesSnapshots } = body.value.topics[0]!;
+      const from = cursor?.appliedSeq ?? (takesSnapshots ? "with a snapshot" : "from the start");
+      this.heard.push(`subscribe ${from}`);
       setImmediate(() => this.serve(socket, cursor?.epoch, Number(cursor?.appliedSeq ?? 0)));
     } else {
       this.heard.push(String(body.case));
@@ -138,8 +139,8 @@ export function event(seq: number, payload: string, schemaVersion = 1): ArrayBuf
   return frame(FrameKind.EVENT, new TextEncoder().encode(payload), { seq: BigInt(seq), schemaVersion });
 }
 
-export function snapshot(seq: number, payload: string): ArrayBuffer {
-  return frame(FrameKind.SNAPSHOT, new TextEncoder().encode(payload), { seq: BigInt(seq) });
+export function snapshot(seq: number, payload: string, part = 0, parts = 0): ArrayBuffer {
+  return frame(FrameKind.SNAPSHOT, new TextEncoder().encode(payload), { seq: BigInt(seq), part, parts });
 }
 
 export function error(reasonName: string, topic = ""): ArrayBuffer {

@@ -4,7 +4,7 @@ import { test } from "node:test";
 
 import { create, fromJson, toBinary, type JsonValue } from "@bufbuild/protobuf";
 
-import type { ServerFrame } from "../src/core/frames.js";
+import { NO_BYTES, type ServerFrame } from "../src/core/frames.js";
 import { ClientFrameSchema, type ClientFrame } from "../src/gen/openagents/sync/v1/client_frame_pb.js";
 import {
   FrameKind,
@@ -45,6 +45,7 @@ const CLIENT_FRAMES: Readonly<Record<string, Parameters<typeof encodeClientFrame
   client_refresh_token: { kind: "refreshToken", token: client("client_refresh_token", "refreshToken").token },
   client_subscribe: subscribe("client_subscribe"),
   client_subscribe_bound: subscribe("client_subscribe_bound"),
+  client_subscribe_snapshots: subscribe("client_subscribe_snapshots"),
   client_unsubscribe: { kind: "unsubscribe", topics: client("client_unsubscribe", "unsubscribe").topics },
 };
 
@@ -62,11 +63,13 @@ function hello() {
 }
 
 function subscribe(name: string) {
-  const topics = client(name, "subscribe").topics.map(({ topic, cursor }) => {
+  const asked = client(name, "subscribe").topics;
+  const topics = asked.map(({ topic, cursor }) => {
     if (cursor === undefined) return [topic, null] as const;
     return [topic, { epoch: cursor.epoch, appliedSeq: Number(cursor.appliedSeq), chain: cursor.chain }] as const;
   });
-  return { kind: "subscribe", topics } as const;
+  const takesSnapshots = asked.flatMap(({ topic, takesSnapshots }) => (takesSnapshots ? [topic] : []));
+  return { kind: "subscribe", topics, takesSnapshots } as const;
 }
 
 test("what a client says has the golden bytes", () => {
@@ -88,7 +91,9 @@ test("golden frames of gateways are read", () => {
     frame_error_stale_cursor: "error",
     frame_event: "event",
     frame_heartbeat: "heartbeat",
+    frame_snapshot_part: "snapshot",
     frame_subscribed: "subscribed",
+    frame_subscribed_snapshot: "subscribed",
     frame_welcome: "welcome",
   });
   const { frame_subscribed: subscribed, frame_error_other_content: error } = read;
@@ -100,7 +105,12 @@ test("golden frames of gateways are read", () => {
     head: 12,
     plan: "replay",
     fromSeq: 3,
+    chain: NO_BYTES,
   });
+  const { frame_snapshot_part: part, frame_subscribed_snapshot: anchored } = read;
+  assert(part?.kind === "snapshot" && anchored?.kind === "subscribed");
+  assert.deepEqual([part.seq, part.part, part.parts], [11, 2, 3]);
+  assert.deepEqual([anchored.plan, anchored.fromSeq, anchored.chain], ["snapshot", 11, CHAIN]);
   assert(error?.kind === "error");
   assert.equal(error.reason, "epoch_mismatch");
   assert.deepEqual(error.chain, CHAIN);

@@ -6,6 +6,7 @@ import codecs
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from oa_client.core.models import Run
 from oa_client.core.store import Element
 from oa_runlog import events, wire
 from oa_runlog.proof.chain import chain_next, chain_start
@@ -13,7 +14,10 @@ from oa_runlog.proof.chain import chain_next, chain_start
 
 @dataclass(frozen=True)
 class AppliedLog:
-    """A run's log as one client has it. `first_seq` and `last_seq` are 0 when there is nothing."""
+    """A run's log as one client has it. `first_seq` and `last_seq` are 0 when there is nothing.
+
+    Of a log that begins with a snapshot, `first_seq` is the seq after it, and `chain_head` goes on from its chain.
+    """
 
     run_id: str
     count: int
@@ -32,6 +36,13 @@ class LogFold:
         self._count = self._first_seq = self._last_seq = self._bytes = 0
         self._chain = chain_start(run_id)
         self._finished = False
+
+    def begin(self, run: Run) -> None:
+        """Begin anew with the run as it stands at its newest event: what is added next comes after that."""
+        if run.run_id != self._run_id:
+            raise ValueError(f"a state of {run.run_id} is none of {self._run_id}")
+        self._count = self._first_seq = self._bytes = 0
+        self._last_seq, self._chain, self._finished = run.latest_seq, run.chain_head, run.ended
 
     def add(self, seq: int, payload: bytes) -> events.RunEvent:
         """One more event, exactly as it was stored; returns it decoded."""

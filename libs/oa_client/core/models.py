@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from oa_runlog.events import RunEvent
+
 JsonDocument = dict[str, Any]
 """The message in the strict proto3 JSON mapping, for `--json`."""
 
@@ -88,6 +90,27 @@ class Run:
     def ended(self) -> bool:
         """Whether it has ended."""
         return self.finish is not None
+
+
+@dataclass(frozen=True)
+class RunAt:
+    """A run as it stands at the event `run.latest_seq`: what a snapshot of its events says.
+
+    `messages`, `output` (pieces of text) and `open_requests` are events of the run, the oldest first; there may be more
+    messages and output before them, which `totals` tell. `archived_bytes` is the size of the replay artifact with
+    SHA-256 `archived_sha256` that the run's events are in, if they have left the log; else 0.
+    """
+
+    run: Run
+    totals: dict[str, int]
+    messages: tuple[RunEvent, ...]
+    output: tuple[RunEvent, ...]
+    open_requests: tuple[RunEvent, ...]
+    progress: Progress | None
+    steps: int
+    archived_sha256: bytes
+    archived_bytes: int
+    document: JsonDocument
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
@@ -18,13 +19,14 @@ from oa_client.core.models import (
     NewServiceAccount,
     Progress,
     Run,
+    RunAt,
     ServiceAccount,
     Session,
     SyncGrant,
 )
-from oa_runlog.events import DEFAULT_RETENTION_CLASS
+from oa_runlog.events import DEFAULT_RETENTION_CLASS, RunEvent
 from oa_runlog.proof.receipt import SignedReceipt
-from oa_runlog.wire import receipt_from_wire, receipt_to_wire
+from oa_runlog.wire import decode_event, receipt_from_wire, receipt_to_wire
 from oa_wire.strict_json import merge_document, merge_json
 from openagents.common.v1 import errors_pb2
 from openagents.control.v1 import service_account_service_pb2, session_service_pb2, sync_token_service_pb2
@@ -123,6 +125,27 @@ def run(message: run_pb2.Run) -> Run:
         deadline=_time(message.deadline_time) if message.HasField("deadline_time") else "",
         parent_run_id=message.parent_run_id,
     )
+
+
+def run_at(payload: bytes) -> RunAt:
+    """The payload of a snapshot of a run's events."""
+    message = run_pb2.RunSnapshot.FromString(payload)
+    return RunAt(
+        run=run(message.run),
+        totals={field.name: getattr(message.totals, field.name) for field in message.totals.DESCRIPTOR.fields},
+        messages=_events(message.messages),
+        output=_events(message.output),
+        open_requests=_events(message.open_requests),
+        progress=_progress(message.progress) if message.HasField("progress") else None,
+        steps=message.steps,
+        archived_sha256=message.archived.sha256,
+        archived_bytes=message.archived.size_bytes,
+        document=document(message),
+    )
+
+
+def _events(messages: Iterable[event_pb2.RunEvent]) -> tuple[RunEvent, ...]:
+    return tuple(decode_event(message.SerializeToString()) for message in messages)
 
 
 def summary(message: run_summary_pb2.RunSummary) -> Run:

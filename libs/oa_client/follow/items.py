@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from oa_base.refusal import Refusal
 from oa_client.core.log import AppliedLog, LogFold
+from oa_client.core.models import RunAt
 from oa_client.core.store import Element
+from oa_client.core.wire import run_at
 from oa_client.follow.updates import Applied, CaughtUp, Connection, Refused, Restarted, Update
 from oa_runlog.events import RunEvent
 
@@ -19,6 +21,17 @@ class Seen:
 
     event: RunEvent
     payload: bytes
+    live: bool
+
+
+@dataclass(frozen=True)
+class Began:
+    """The run as it stood at some event, in place of its events up to there: those after it follow.
+
+    `live`: it came now; otherwise it was here already.
+    """
+
+    at: RunAt
     live: bool
 
 
@@ -41,7 +54,7 @@ class StartedOver:
     reason: str
 
 
-Item = Seen | Broken | Mended | StartedOver
+Item = Seen | Began | Broken | Mended | StartedOver
 
 
 class EventsArchived(Refusal):
@@ -65,8 +78,10 @@ class RunItems:
         """Counts and chain head of what has been seen."""
         return self._fold.result
 
-    def stored(self, element: Element) -> Seen:
+    def stored(self, element: Element) -> Seen | Began:
         """The next element that the store had already. Raises ValueError when it does not continue the one before."""
+        if element.snapshot:
+            return self._began(element.payload, live=False)
         return self._seen(element.seq, element.payload, live=False)
 
     def update(self, update: Update) -> Sequence[Item]:
@@ -75,6 +90,8 @@ class RunItems:
         Raises Refusal when the topic can't be had; EventsArchived when it begins after what was seen.
         """
         match update:
+            case Applied(snapshot=True, payload=payload):
+                return [*self._mended(), self._began(payload, live=True)]
             case Applied(seq=seq, payload=payload):
                 return [*self._mended(), self._seen(seq, payload, live=True)]
             case Connection(open=False, message=message) if not self._broken:
@@ -96,6 +113,11 @@ class RunItems:
         """An open connection alone mends nothing: it may be closed before anything comes."""
         broken, self._broken = self._broken, False
         return [Mended()] if broken else []
+
+    def _began(self, payload: bytes, *, live: bool) -> Began:
+        at = run_at(payload)
+        self._fold.begin(at.run)
+        return Began(at, live)
 
     def _seen(self, seq: int, payload: bytes, *, live: bool) -> Seen:
         return Seen(self._fold.add(seq, payload), payload, live)

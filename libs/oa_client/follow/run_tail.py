@@ -12,10 +12,12 @@ from contextlib import aclosing
 from typing import Protocol
 
 from oa_client.core.log import AppliedLog
-from oa_client.core.store import WatermarkStore
+from oa_client.core.store import Element, WatermarkStore
 from oa_client.follow.items import Item, RunItems
 from oa_client.follow.subscription import MAX_BATCH, Subscription
 from oa_khala.topics import run_events
+
+_NOTHING = Element(0, b"")
 
 
 class Subscribes(Protocol):
@@ -28,12 +30,25 @@ class Subscribes(Protocol):
 class RunTail:
     """Follows one run. `log` is what is stored here, exactly."""
 
-    def __init__(self, client: Subscribes, store: WatermarkStore, run_id: str, *, max_batch: int = MAX_BATCH) -> None:
-        """Raises Refusal `invalid_topic` when `run_id` is no id of a run."""
+    def __init__(
+        self,
+        client: Subscribes,
+        store: WatermarkStore,
+        run_id: str,
+        *,
+        max_batch: int = MAX_BATCH,
+        snapshots: bool = False,
+    ) -> None:
+        """Raises Refusal `invalid_topic` when `run_id` is no id of a run.
+
+        `snapshots`: where nothing is stored, or what is stored can't be continued, it begins with the run as it stands
+        now (`Began`) in place of its events up to there. Without it every event comes, also where a snapshot is stored.
+        """
         self._client = client
         self._store = store
         self._topic = run_events(run_id)
         self._max_batch = max_batch
+        self._snapshots = snapshots
         self._items = RunItems(run_id)
         self.subscription: Subscription | None = None
 
@@ -51,13 +66,15 @@ class RunTail:
 
         Raises Refusal when the topic can't be had; EventsArchived when its events have left the log.
         """
+        if not self._snapshots and next(self._store.elements(self._topic), _NOTHING).snapshot:
+            self._store.drop(self._topic)
         for element in self._store.elements(self._topic):
             yield self._items.stored(element)
         if self.ended():
             return
         async with self._client.subscription(self._store, max_batch=self._max_batch) as subscription:
             self.subscription = subscription
-            await subscription.follow(self._topic)
+            await subscription.follow(self._topic, snapshots=self._snapshots)
             async with aclosing(subscription.updates()) as updates:
                 async for update in updates:
                     for item in self._items.update(update):

@@ -45,6 +45,7 @@ from oa_khala.client.commands import (
 from oa_khala.client.session import ClientSession
 from oa_khala.client.states import State
 from oa_khala.frames import ErrorFrame, Form, ServerFrame
+from oa_khala.topics import RUN_EVENTS
 
 MAX_QUEUED_FRAMES = 512
 """Frames that were read and wait to be applied."""
@@ -108,9 +109,14 @@ class Subscription:
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
 
-    async def follow(self, topic: str) -> None:
-        """Follow `topic` from its stored watermark on."""
-        await self._execute(self._session.subscribe(topic, self._store.cursor(topic), self._at()))
+    async def follow(self, topic: str, *, snapshots: bool = False) -> None:
+        """Follow `topic` from its stored watermark on.
+
+        `snapshots`: where that can't be continued, or there is none, a run begins with a snapshot of how it stands, in
+        place of its events up to there. Lists do so in any case.
+        """
+        takes = snapshots or not topic.startswith(RUN_EVENTS.prefix)
+        await self._execute(self._session.subscribe(topic, self._store.cursor(topic), self._at(), takes))
 
     async def unfollow(self, topic: str) -> None:
         """Stop following `topic`; what is stored stays."""

@@ -43,6 +43,8 @@ class ClientLimits:
     least_token_life_ms: int = 30_000
     # After so many repairs of one topic without progress it is asked for later; after so many of those, elsewhere.
     max_repairs: int = 3
+    # Largest snapshot that is taken in parts, all of them together.
+    max_snapshot_bytes: int = 16 << 20
     # Topics in one Subscribe frame.
     subscribe_batch: int = 128
 

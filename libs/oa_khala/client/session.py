@@ -27,7 +27,7 @@ from oa_khala.client.connection import FATAL, Connection
 from oa_khala.client.deadlines import NEVER
 from oa_khala.client.states import RUNNING, State, Step
 from oa_khala.client.subscriptions import Subscriptions
-from oa_khala.client.topics import ClientTopic, Next, TopicFrame, action_of
+from oa_khala.client.topics import ClientTopic, Next, Phase, TopicFrame, action_of
 from oa_khala.frames import (
     CaughtUp,
     Cursor,
@@ -86,9 +86,13 @@ class ClientSession:
         self._connection.leave(Step.STOP)
         return self._commands()
 
-    def subscribe(self, topic: str, cursor: Cursor | None, at: Instant) -> list[Command]:
-        """Follow `topic` from the persisted `cursor` on, or from its start. Once followed, a second call is ignored."""
-        if self._topics.follow(topic, cursor):
+    def subscribe(self, topic: str, cursor: Cursor | None, at: Instant, takes_snapshots: bool = False) -> list[Command]:
+        """Follow `topic` from the persisted `cursor` on, or from its start. Once followed, a second call is ignored.
+
+        `takes_snapshots`: it may begin with a snapshot of any size, and that of a run in place of its events. Without
+        it, only lists begin with a snapshot, one of a single frame.
+        """
+        if self._topics.follow(topic, cursor, takes_snapshots):
             if self.state is State.NO_TOKEN:
                 self._connection.need_token()
             self._connection.ask([topic])
@@ -236,6 +240,8 @@ class ClientSession:
         if commands and not isinstance(commands[0], Resync | TopicFailed):
             self._connection.reconnecting.succeeded()
         self._out += commands
+        if isinstance(frame, Snapshot) and topic.phase is Phase.FAILED and commands:
+            self._connection.send(Unsubscribe((topic.name,)))
         self._follow_up(topic, then, at, frame.retry_after_ms if isinstance(frame, ErrorFrame) else 0)
 
     def _follow_up(self, topic: ClientTopic, then: Next, at: Instant, retry_after_ms: int = 0) -> None:

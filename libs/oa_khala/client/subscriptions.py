@@ -18,12 +18,13 @@ class Subscriptions:
         self._chains = chains
         self._topics: dict[str, ClientTopic] = {}
 
-    def follow(self, name: str, cursor: Cursor | None) -> bool:
+    def follow(self, name: str, cursor: Cursor | None, takes_snapshots: bool = False) -> bool:
         """One more topic, from `cursor` on. False when it is followed already."""
         known = self._topics.get(name)
         if known is not None and known.phase is not Phase.FAILED:
             return False
-        self._topics[name] = ClientTopic(name, cursor, self._chains)
+        limit = self._limits.max_snapshot_bytes
+        self._topics[name] = ClientTopic(name, cursor, self._chains, takes_snapshots, limit)
         return True
 
     def unfollow(self, name: str) -> bool:
@@ -55,7 +56,8 @@ class Subscriptions:
         size = self._limits.subscribe_batch
         for start in range(0, len(ready), size):
             batch = ready[start : start + size]
-            yield Subscribe(tuple((topic.name, topic.cursor) for topic in batch))
+            takes = tuple(topic.name for topic in batch if topic.takes_snapshots)
+            yield Subscribe(tuple((topic.name, topic.cursor) for topic in batch), takes)
             for topic in batch:
                 topic.asked()
 

@@ -9,7 +9,17 @@ from enum import Enum
 
 from oa_base.backoff import RECONNECT
 from oa_base.catalogue import ClientAction, is_reason, reason_info
-from oa_khala.client.commands import Apply, Chains, Command, Instant, Live, NoChains, Resync, TopicFailed
+from oa_khala.client.commands import (
+    Apply,
+    Chains,
+    ClientLimits,
+    Command,
+    Instant,
+    Live,
+    NoChains,
+    Resync,
+    TopicFailed,
+)
 from oa_khala.frames import CaughtUp, Cursor, ErrorFrame, Event, Plan, Snapshot, Subscribed, TopicHead
 
 TopicFrame = Event | Snapshot | Subscribed | CaughtUp | ErrorFrame
@@ -57,6 +67,8 @@ class ClientTopic:
     name: str
     cursor: Cursor | None
     chains: Chains = field(default_factory=NoChains)
+    takes_snapshots: bool = False
+    max_snapshot_bytes: int = ClientLimits().max_snapshot_bytes
     phase: Phase = Phase.IDLE
     retry_at_ms: int = 0
     attempts: int = 0
@@ -65,6 +77,9 @@ class ClientTopic:
     behind_at: int = -1
     # Where the announced snapshot will stand; until it is applied, there is no cursor.
     snapshot_at: Cursor | None = None
+    # What has come of it in parts. Nothing of it counts before the last one is there.
+    parts: list[bytes] = field(default_factory=list)
+    of_parts: int = 0
 
     def frame(self, frame: TopicFrame) -> tuple[list[Command], Next]:
         """A frame about it came."""
@@ -84,12 +99,14 @@ class ClientTopic:
         """Subscribe has been sent."""
         self.phase = Phase.ASKED
         self.behind_at = -1
+        self.parts.clear()
 
     def cut(self) -> None:
         """The connection is gone."""
         if self.phase is not Phase.FAILED:
             self.phase = Phase.IDLE
         self.behind_at = -1
+        self.parts.clear()
 
     def subscribed(self, frame: Subscribed) -> tuple[list[Command], Next]:
         """SUBSCRIBED: delivery starts at `from_seq + 1` in `epoch`, which must continue what has been applied."""
@@ -105,7 +122,9 @@ class ClientTopic:
             self.cursor = None
         if not continues:
             return commands, self._repair()
-        start = Cursor(frame.epoch, frame.from_seq, b"" if frame.from_seq else self.chains.start(self.name))
+        self.parts.clear()
+        chain = frame.chain if frame.from_seq else self.chains.start(self.name)
+        start = Cursor(frame.epoch, frame.from_seq, chain)
         if frame.plan is Plan.SNAPSHOT:
             self.phase, self.snapshot_at = Phase.AWAITING_SNAPSHOT, start
         else:
@@ -113,14 +132,34 @@ class ClientTopic:
         return commands, Next.NOTHING
 
     def snapshot(self, frame: Snapshot) -> tuple[list[Command], Next]:
-        """SNAPSHOT: the whole state as of `seq`, accepted only where one was announced."""
+        """SNAPSHOT: the whole state as of `seq`, or the next part of it, accepted only where one was announced."""
         if self.phase is not Phase.AWAITING_SNAPSHOT or self.snapshot_at is None:
             return [], Next.NOTHING
-        if frame.seq != self.snapshot_at.applied_seq:
+        if frame.seq != self.snapshot_at.applied_seq or not self._is_next(frame):
             return [], self._repair()
+        self.of_parts = frame.parts
+        self.parts.append(frame.payload)
+        if sum(map(len, self.parts)) > self.max_snapshot_bytes:
+            return self._too_large()
+        if frame.part < frame.parts:
+            return [], Next.NOTHING
+        payload = b"".join(self.parts)
+        self.parts.clear()
         self.phase = Phase.FOLLOWING
         self._progress(self.snapshot_at)
-        return [Apply(self.name, self.snapshot_at, frame.payload, frame.schema_version, snapshot=True)], Next.NOTHING
+        return [Apply(self.name, self.snapshot_at, payload, frame.schema_version, snapshot=True)], Next.NOTHING
+
+    def _is_next(self, frame: Snapshot) -> bool:
+        if self.parts:
+            return frame.part == len(self.parts) + 1 and frame.parts == self.of_parts
+        return frame.part == min(frame.parts, 1)
+
+    def _too_large(self) -> tuple[list[Command], Next]:
+        """Begun again, it would be as large."""
+        self.parts.clear()
+        self.phase = Phase.FAILED
+        text = f"the topic's snapshot is larger than {self.max_snapshot_bytes} bytes; follow it without snapshots"
+        return [TopicFailed(self.name, "payload_too_large", text)], Next.NOTHING
 
     def event(self, frame: Event) -> tuple[list[Command], Next]:
         """EVENT: the next one is applied, an old one dropped, one too far ahead is a hole."""
@@ -199,5 +238,6 @@ class ClientTopic:
 
     def _repair(self) -> Next:
         self.phase = Phase.IDLE
+        self.parts.clear()
         self.repairs += 1
         return Next.ASK

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from oa_khala.frames import Cursor, ServerFrame
+from oa_khala.server.parts import UnsentSnapshot
 from oa_khala.topics import Topic
 
 
@@ -21,6 +22,10 @@ class Subscription:
     next_seq: int = 0
     # Head at the time of SUBSCRIBED, until CAUGHT_UP has been said; then -1.
     catch_up_to: int = -1
+    # Whether the client takes any snapshot, also in parts.
+    takes_snapshots: bool = False
+    # The snapshot that it begins with, while parts of it are to be sent.
+    unsent: UnsentSnapshot | None = None
     # Whose the source says that it is, user and org; None before it has.
     owners: tuple[str, str] | None = None
 

@@ -16,6 +16,8 @@ class SessionLimits:
     max_frame_bytes: int = 64 * 1024
     # Frames that may wait while a token is verified.
     max_pipelined_frames: int = 16
+    # Size of a part of a snapshot, for a client that takes parts.
+    snapshot_part_bytes: int = 256 * 1024
     # Topics subscribed: so many at once, and so many a second in the long run.
     subscribe_burst: int = 256
     subscribe_per_s: int = 64

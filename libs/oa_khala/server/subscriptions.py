@@ -12,7 +12,7 @@ from oa_base.clock import MS_NS
 from oa_base.rate import Rate, TokenBucket
 from oa_base.refusal import Refusal
 from oa_khala import frames
-from oa_khala.cursors import STALE_REASONS, Stale, plan_subscription
+from oa_khala.cursors import STALE_REASONS, Stale, as_asked, plan_subscription
 from oa_khala.frames import Cursor, Plan, TopicState
 from oa_khala.server.admission import GRANTS_NOTHING, Grant, admit, check_owner, concealed
 from oa_khala.server.commands import (
@@ -26,6 +26,7 @@ from oa_khala.server.commands import (
     Subscription,
 )
 from oa_khala.server.limits import SessionLimits
+from oa_khala.server.parts import UnsentSnapshot
 from oa_khala.topics import MAX_TOPIC_LENGTH, Topic
 
 
@@ -43,6 +44,7 @@ class Subscriptions:
         not answer at present."""
         self.by_topic: dict[str, Subscription] = {}
         self._max_topics = limits.max_topics
+        self._part_bytes = limits.snapshot_part_bytes
         self._head_of = head_of
         self._away = away
         self._grant = GRANTS_NOTHING
@@ -78,7 +80,9 @@ class Subscriptions:
                 continue
             out += self._end(name)
             confirmed = cursor is None or not cursor.chain
-            subscription = self.by_topic[name] = Subscription(topic, name, cursor, confirmed)
+            takes = name in frame.takes_snapshots
+            subscription = Subscription(topic, name, cursor, confirmed, takes_snapshots=takes)
+            self.by_topic[name] = subscription
             out.append(JoinFeed(subscription))
         return out
 
@@ -127,14 +131,33 @@ class Subscriptions:
             return self.stale(subscription, refusal.reason, state, chain)
         return self.refused(subscription, refusal)
 
-    def snapshot(self, subscription: Subscription, state: TopicState, seq: int, payload: bytes) -> list[Command]:
-        """Answer to ReadSnapshot: the topic's state as of `seq`. `state` is where the feed stands at this moment, in
-        the snapshot's lineage; it may be behind the snapshot, and nothing is delivered before it has come there."""
+    def snapshot(
+        self, subscription: Subscription, state: TopicState, seq: int, payload: bytes, chain: bytes = b""
+    ) -> list[Command]:
+        """Answer to ReadSnapshot: the topic's state as of `seq`, and the chain value there if the topic has one.
+
+        `state` is where the feed stands at this moment, in the snapshot's lineage; it may be behind the snapshot, and
+        nothing is delivered before it has come there. As long as there are parts `unsent`, `snapshot_part` gives the
+        next.
+        """
         if not subscription.live:
             return []
+        part_bytes = self._part_bytes if subscription.takes_snapshots else 0
+        subscription.unsent = UnsentSnapshot(subscription.name, seq, payload, part_bytes)
         stands = replace(state, head=max(state.head, seq))
-        frame = SendFrame(frames.Snapshot(subscription.name, seq, payload))
-        return self._begin(subscription, stands, Plan.SNAPSHOT, seq, frame)
+        subscribed = self._subscribed(subscription, stands, Plan.SNAPSHOT, seq, chain)
+        return [subscribed, *self.snapshot_part(subscription)]
+
+    def snapshot_part(self, subscription: Subscription) -> list[Command]:
+        """The client can take more: the next part of its snapshot, and after the last one delivery begins."""
+        unsent = subscription.unsent
+        if not subscription.live or unsent is None:
+            return []
+        part = SendFrame(unsent.next())
+        if unsent.sent < unsent.parts:
+            return [part]
+        subscription.unsent = None
+        return [part, *self._deliver(subscription, unsent.seq)]
 
     def refused(self, subscription: Subscription, refusal: Refusal) -> list[Command]:
         """Answer to JoinFeed, or later news: the topic can't be served (any more)."""
@@ -153,7 +176,8 @@ class Subscriptions:
                 f"the topic's chain at seq {cursor.applied_seq} is {chain.hex()}, the cursor's is {cursor.chain.hex()}"
             )
         refusal = Refusal(reason, f"{why}; drop this topic's state and subscribe without one")
-        return [*self._end(subscription.name), SendFrame(error_frame(refusal, subscription.name, state, chain))]
+        stands = as_asked(state, subscription.takes_snapshots)
+        return [*self._end(subscription.name), SendFrame(error_frame(refusal, subscription.name, stands, chain))]
 
     def delivered(self, subscription: Subscription, first_seq: int, count: int) -> list[Command]:
         """`count` events from `first_seq` on are handed to the client. Raises DeliveryBroken if those aren't next."""
@@ -167,24 +191,31 @@ class Subscriptions:
 
     def _serve(self, subscription: Subscription, state: TopicState) -> list[Command]:
         cursor = subscription.cursor
-        start = plan_subscription(cursor, state, subscription.topic.topic_class.replay_budget)
+        asked = as_asked(state, subscription.takes_snapshots)
+        start = plan_subscription(cursor, asked, subscription.topic.topic_class.replay_budget)
         if isinstance(start, Stale):
             return self.stale(subscription, start.reason, state)
         if cursor is not None and not subscription.confirmed:
             return [ConfirmCursor(subscription, cursor)]
         if start.plan is Plan.SNAPSHOT:
             return [ReadSnapshot(subscription)]
-        return self._begin(subscription, state, start.plan, start.from_seq)
+        subscribed = self._subscribed(subscription, state, start.plan, start.from_seq)
+        return [subscribed, *self._deliver(subscription, start.from_seq)]
 
-    def _begin(
-        self, subscription: Subscription, state: TopicState, plan: Plan, from_seq: int, *snapshot: Command
-    ) -> list[Command]:
+    @staticmethod
+    def _subscribed(
+        subscription: Subscription, state: TopicState, plan: Plan, from_seq: int, chain: bytes = b""
+    ) -> SendFrame:
         subscription.epoch = state.epoch
-        subscription.next_seq = from_seq + 1
         subscription.catch_up_to = state.head
-        subscribed = frames.Subscribed(subscription.name, state.epoch, state.floor, state.head, plan, from_seq)
-        caught_up = _caught_up(subscription) if from_seq == state.head else []
-        return [SendFrame(subscribed), *snapshot, *caught_up, Serve(subscription)]
+        name = subscription.name
+        return SendFrame(frames.Subscribed(name, state.epoch, state.floor, state.head, plan, from_seq, chain))
+
+    @staticmethod
+    def _deliver(subscription: Subscription, from_seq: int) -> list[Command]:
+        subscription.next_seq = from_seq + 1
+        caught_up = _caught_up(subscription) if from_seq == subscription.catch_up_to else []
+        return [*caught_up, Serve(subscription)]
 
     def _check_room(self, name: str, now_ms: int) -> None:
         wait_ms = self._rate.take(now_ms * MS_NS).wait_ms
@@ -198,7 +229,7 @@ class Subscriptions:
         subscription = self.by_topic.pop(name, None)
         if subscription is None:
             return []
-        subscription.live = False
+        subscription.live, subscription.unsent = False, None
         return [LeaveFeed(subscription)]
 
 

@@ -24,6 +24,8 @@ def _frame(data: bytes) -> frame_pb2.KhalaFrame:
         kind=found.kind,
         payload_bytes=found.payload_bytes if found.payload_incomplete else _payload(found),
         schema_version=found.schema_version,
+        part=found.part,
+        parts=found.parts,
     )
 
 

@@ -22,6 +22,7 @@ client_frames = st.one_of(
             st.tuples(topics, st.none() | st.builds(frames.Cursor, epochs, seqs, chains)), min_size=1, max_size=8
         ).map(tuple),
     ),
+    st.just(frames.Subscribe((("run:a", None), ("run:b", frames.Cursor("e", 1))), ("run:b",))),
     st.builds(frames.Unsubscribe, st.lists(topics, min_size=1, max_size=8).map(tuple)),
     st.builds(frames.RefreshToken, text),
     st.builds(frames.Ping, seqs),
@@ -29,9 +30,9 @@ client_frames = st.one_of(
 states = st.builds(frames.TopicState, epochs, seqs, seqs, st.booleans())
 server_frames = st.one_of(
     st.builds(frames.Welcome, text, positive, positive, positive, positive, times, times),
-    st.builds(frames.Subscribed, topics, epochs, seqs, seqs, st.sampled_from(frames.Plan), seqs),
+    st.builds(frames.Subscribed, topics, epochs, seqs, seqs, st.sampled_from(frames.Plan), seqs, chains),
     st.builds(frames.Event, topics, st.integers(1, 2**63), st.binary(max_size=64), positive),
-    st.builds(frames.Snapshot, topics, seqs, st.binary(max_size=64), positive),
+    st.builds(frames.Snapshot, topics, seqs, st.binary(max_size=64), positive, positive, positive),
     st.builds(frames.CaughtUp, topics, seqs),
     st.builds(
         frames.Heartbeat,

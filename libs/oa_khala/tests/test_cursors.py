@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oa_khala.cursors import Stale, Start, plan_subscription
+from oa_khala.cursors import Stale, Start, as_asked, plan_subscription
 from oa_khala.frames import Cursor, Plan, TopicState
 from oa_khala.topics import TOPIC_CLASSES, TopicClass
 
@@ -36,6 +36,16 @@ WITH_SNAPSHOT = TopicState("e", 10, 500, snapshot_available=True)
 )
 def test_the_table(cursor: Cursor | None, state: TopicState, wanted: Start | Stale) -> None:
     assert plan_subscription(cursor, state, BUDGET) == wanted
+
+
+def test_a_snapshot_on_request_is_there_for_those_who_take_it_alone() -> None:
+    state = TopicState("e", 10, 500, snapshot_on_request=True)
+    assert plan_subscription(None, as_asked(state, True), BUDGET) == Start(Plan.SNAPSHOT, 500)
+    assert plan_subscription(Cursor("e", 399), as_asked(state, True), BUDGET) == Stale("replay_budget_exceeded")
+    assert plan_subscription(None, as_asked(state, False), BUDGET) == Start(Plan.REPLAY, 10)
+    assert plan_subscription(Cursor("e", 399), as_asked(state, False), BUDGET) == Start(Plan.REPLAY, 399)
+    assert as_asked(PLAIN, True) == PLAIN
+    assert as_asked(WITH_SNAPSHOT, False) == WITH_SNAPSHOT
 
 
 small = st.integers(0, 30)

@@ -195,6 +195,25 @@ class TopicSourceSuite:
         assert (await refused(replay(source, topic, lost - 1))).reason in {"archive_damaged", "internal"}
         assert seqs_of((await replay(source, topic, lost)).page) == [head - 1, head]
 
+    async def test_what_follows_a_snapshot_begins_at_the_next_seq_and_continues_its_chain(self, source: Source) -> None:
+        topic = source.topics[0]
+        await source.commit(topic, 3)
+        stands = await describe(source, topic)
+        reading = source.stub.ReadSnapshot(pb.ReadSnapshotRequest(topic=topic), metadata=source.metadata)
+        if not stands.snapshot_available and not stands.snapshot_on_request:
+            assert (await refused(reading)).reason == "not_found"
+            return
+        found = await reading
+        assert (found.epoch, found.seq) == (stands.epoch, stands.head)
+        assert found.payload
+        await source.commit(topic, 2)
+        page = await replay(source, topic, found.seq, after_chain=found.chain)
+        assert seqs_of(page.page) == [found.seq + 1, found.seq + 2]
+        async with watching(source, topic) as watch:
+            watched = watch.watched[topic]
+        said = (stands.snapshot_available, stands.snapshot_on_request)
+        assert (watched.snapshot_available, watched.snapshot_on_request) == said
+
     # ------------------------------------------------------------------------------------------- live
 
     async def test_what_is_committed_after_watched_comes_live_as_it_is_replayed(self, source: Source) -> None:

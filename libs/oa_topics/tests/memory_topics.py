@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from oa_base.refusal import Refusal
 from oa_khala.frames import TopicState
 from oa_khala.topics import Source, Topic, parse_topic
-from oa_topics.store import TopicDescription
+from oa_topics.store import StateAt, TopicDescription
 
 
 @dataclass
@@ -47,7 +47,7 @@ class MemoryTopics:
         events = self.events[str(topic)][after_seq : after_seq + max_events]
         return list(enumerate(events, after_seq + 1))
 
-    async def snapshot(self, topic: Topic) -> tuple[int, bytes] | None:
+    async def snapshot(self, topic: Topic, max_bytes: int) -> StateAt | None:
         """See TopicStore."""
         return None
 

@@ -8,8 +8,8 @@ import pytest
 
 from oa_base.refusal import Refusal
 from oa_khala.topics import Topic
-from oa_topics.history import History
-from oa_topics.store import TopicLimits
+from oa_topics.history import History, Snapshot
+from oa_topics.store import StateAt, TopicLimits
 from oa_topics.tests.memory_topics import MemoryTopics
 
 T = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"
@@ -22,8 +22,8 @@ class Replaced(MemoryTopics):
         self.lineage, self.events[str(topic)] = "e2", [b"new"] * 3
         return await super().page(topic, after_seq, max_events, max_bytes)
 
-    async def snapshot(self, topic: Topic) -> tuple[int, bytes] | None:
-        found = len(self.events[str(topic)]), self.lineage.encode()
+    async def snapshot(self, topic: Topic, max_bytes: int) -> StateAt | None:
+        found = StateAt(len(self.events[str(topic)]), self.lineage.encode())
         self.lineage = "e2"
         return found
 
@@ -42,7 +42,7 @@ async def test_a_snapshot_of_another_past_is_not_served_either() -> None:
     with pytest.raises(Refusal, match="unavailable"):
         await history.snapshot(T)
     found = await history.snapshot(T)
-    assert (found.epoch, found.seq, found.payload) == ("e2", 3, b"e2")
+    assert found == Snapshot("e2", StateAt(3, b"e2"))
 
 
 async def test_of_a_topic_without_a_snapshot_none_is_found() -> None:

@@ -27,5 +27,12 @@ class HubLimits:
     concurrent_confirmations: int = 64
     # Snapshots that are read from one source at the same time.
     concurrent_snapshots: int = 8
+    # Size of a list's snapshot in parts: what is older is left out. In one frame, a source gives 512 KiB.
+    list_snapshot_bytes: int = 2 << 20
+    # No snapshot is larger.
+    snapshot_max_bytes: int = 6 << 20
+    # Snapshots that were read a moment ago are kept for those who want the same ones: so many bytes, so long.
+    kept_snapshots_bytes: int = 16 << 20
+    kept_snapshots_ms: int = 5_000
     # How often each source is asked where its topics stand, so that a lost last frame doesn't stay lost.
     audit_interval_ms: int = 30_000

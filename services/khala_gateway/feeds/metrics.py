@@ -25,5 +25,8 @@ INFLATED_BYTES = Counter(
     "oa_khala_inflated_bytes", "Bytes of messages that were compressed, before that.", registry=REGISTRY
 )
 DEFLATED_BYTES = Counter("oa_khala_deflated_bytes", "Bytes of the same messages after that.", registry=REGISTRY)
+SNAPSHOTS_KEPT = Counter(
+    "oa_khala_snapshots_kept", "Snapshots that had been read a moment before.", ["source"], registry=REGISTRY
+)
 HOLES = Counter("oa_khala_feed_holes", "Holes in feeds that were repaired.", ["topic_class"], registry=REGISTRY)
 LINEAGES_ENDED = Counter("oa_khala_lineages_ended", "Feeds whose epoch changed.", ["topic_class"], registry=REGISTRY)

@@ -32,11 +32,12 @@ class HistoryPage:
 
 @dataclass(frozen=True, slots=True)
 class TopicSnapshot:
-    """A topic's state at `seq` of the lineage `epoch`."""
+    """A topic's state at `seq` of the lineage `epoch`; `chain` is the chain value there, if the topic has one."""
 
     epoch: str
     seq: int
     payload: bytes
+    chain: bytes = b""
 
 
 def state_said(refusal: Refusal) -> TopicState | None:
@@ -69,8 +70,8 @@ class TopicSource(Protocol):
         """The page from `after_seq + 1` on, if the topic's chain value there is `after_chain`. Raises Refusal."""
         ...
 
-    async def snapshot(self, topic: str) -> TopicSnapshot:
-        """The topic's state. Raises Refusal."""
+    async def snapshot(self, topic: str, max_bytes: int) -> TopicSnapshot:
+        """The topic's state, a list's in so many bytes; 0 for what finds room in one frame. Raises Refusal."""
         ...
 
 

@@ -100,14 +100,17 @@ class GrpcTopicSource:
         first_seq = page.first_seq if page.frames else after_seq + 1
         return HistoryPage(page.epoch or epoch, first_seq, page.frames, answer.floor, answer.head)
 
-    async def snapshot(self, topic: str) -> TopicSnapshot:
-        """The topic's state. Raises Refusal: the source's own, or `unavailable`, `deadline_exceeded`."""
-        request = topic_service_pb2.ReadSnapshotRequest(topic=topic)
+    async def snapshot(self, topic: str, max_bytes: int) -> TopicSnapshot:
+        """The topic's state, a list's in so many bytes.
+
+        Raises Refusal: the source's own, or `unavailable`, `deadline_exceeded`.
+        """
+        request = topic_service_pb2.ReadSnapshotRequest(topic=topic, max_bytes=max_bytes)
         try:
             found = await self._stub.ReadSnapshot(request, timeout=self._limits.replay_timeout_ms / 1000)
         except grpc.aio.AioRpcError as error:
             raise refusal_from_rpc_error(error) from None
-        return TopicSnapshot(found.epoch, found.seq, found.payload)
+        return TopicSnapshot(found.epoch, found.seq, found.payload, found.chain)
 
     async def check(self) -> None:
         """Readiness: raises Refusal until the source has been reached once and has accepted us."""
@@ -244,7 +247,8 @@ class GrpcTopicSource:
     def _take(self, message: topic_service_pb2.WatchTopicsResponse) -> None:
         events = self._events()
         for watched in message.watched:
-            state = TopicState(watched.epoch, watched.floor, watched.head, watched.snapshot_available)
+            snapshots = watched.snapshot_available, watched.snapshot_on_request
+            state = TopicState(watched.epoch, watched.floor, watched.head, *snapshots)
             events.watched(WatchedTopic(watched.topic, state, watched.owner_user_id, watched.owner_org_id))
         for refused in message.refused:
             text = refused.message or "the source does not carry this topic"

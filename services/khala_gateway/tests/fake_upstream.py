@@ -30,11 +30,21 @@ class Log:
     frames: list[bytes] = field(default_factory=list)
     damaged_at: int = 0
     has_snapshot: bool = False
-    snapshot: bytes = b""
+    # For those only who take snapshots.
+    has_snapshot_on_request: bool = False
+    snapshot_size: int = 0
+    document: bytes = b""
 
     @property
     def head(self) -> int:
         return len(self.frames)
+
+    def snapshot(self) -> bytes:
+        """Its state now: `document`, or about `snapshot_size` bytes, which differ from place to place."""
+        if self.document:
+            return self.document
+        text = b"as of %d" % self.head
+        return text + b"".join(b" %06d" % place for place in range((self.snapshot_size - len(text)) // 7))
 
     def chain(self, seq: int) -> bytes:
         """A value that stands for the first `seq` frames; what it is made of is for source and client to know."""
@@ -149,10 +159,11 @@ class FakeUpstream(topic_service_pb2_grpc.TopicServiceServicer):
         self.snapshots += 1
         await self.replay_gate.wait()
         log = self.logs[request.topic]
-        if not log.has_snapshot:
+        if not log.has_snapshot and not log.has_snapshot_on_request:
             await _abort(context, Refusal("not_found", "the topic has no snapshot"))
-        payload = log.snapshot or b"as of %d" % log.head
-        return pb.ReadSnapshotResponse(epoch=log.epoch, seq=log.head, payload=payload)
+        payload = log.snapshot()[: request.max_bytes or 512 * 1024]
+        chain = log.chain(log.head) if log.has_snapshot_on_request else b""
+        return pb.ReadSnapshotResponse(epoch=log.epoch, seq=log.head, payload=payload, chain=chain)
 
     async def ReplayTopic(self, request: pb.ReplayTopicRequest, context: Context) -> pb.ReplayTopicResponse:
         self.replays.append(request)
@@ -203,6 +214,7 @@ class _Watcher:
             owner_user_id=log.owner_user_id,
             owner_org_id=log.owner_org_id,
             snapshot_available=log.has_snapshot,
+            snapshot_on_request=log.has_snapshot_on_request,
         )
         return pb.WatchTopicsResponse(watched=[watched])
 

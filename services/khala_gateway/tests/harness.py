@@ -71,6 +71,10 @@ class Limits:
         """Other limits of a session."""
         return replace(self, session=replace(self.session, **changes))
 
+    def with_hub(self, **changes: Any) -> "Limits":
+        """Other limits of the feeds."""
+        return replace(self, hub=replace(self.hub, **changes))
+
     def with_port(self, **changes: Any) -> "Limits":
         """Other limits of the port."""
         return replace(self, port=replace(self.port, **changes))
@@ -163,8 +167,8 @@ class Client:
         data = encode_client_frame(frame, self.form)
         await self.socket.send(data if self.form is Form.PROTO else data.decode())
 
-    async def subscribe(self, topic: str, cursor: Cursor | None = None) -> None:
-        await self.send(frames.Subscribe(((topic, cursor),)))
+    async def subscribe(self, topic: str, cursor: Cursor | None = None, *, snapshots: bool = False) -> None:
+        await self.send(frames.Subscribe(((topic, cursor),), (topic,) if snapshots else ()))
 
     async def receive(self) -> frames.ServerFrame:
         async with asyncio.timeout(PATIENCE_S):
@@ -249,7 +253,7 @@ def _server(stack: Stack, protection: Protection) -> WebSocketServer:
         hub=stack.hub,
         replays=ReplayReader(stack.sources, limits.hub),
         confirmations=Confirmations(stack.sources, limits.hub.concurrent_confirmations),
-        snapshots=Snapshots(stack.sources, limits.hub.concurrent_snapshots),
+        snapshots=Snapshots(stack.sources, limits.hub),
         tokens=SyncTokenVerifier(verifier, clock, now_ms),
         live_tokens=LiveTokens(limits.admission),
         revocations=stack.revocations,

@@ -78,7 +78,7 @@ async def test_history_a_snapshot_and_what_a_client_says_compressed(form: Form) 
         log = stack.projector.logs[U]
         log.has_snapshot = True
         documents = [run_summary_pb2.RunSummary(run_id=f"run_{n}").SerializeToString() for n in range(300)]
-        log.snapshot = frame_pb2.DocumentSet(documents=documents).SerializeToString(deterministic=True)
+        log.document = frame_pb2.DocumentSet(documents=documents).SerializeToString(deterministic=True)
         stack.runtime.append(T, count=5, size=1_000)
         client = await stack.connect(T, U, form=form, compression="deflate")
         assert client.socket.protocol.extensions
@@ -87,7 +87,7 @@ async def test_history_a_snapshot_and_what_a_client_says_compressed(form: Form) 
         before = value_of(INFLATED_BYTES)
         await client.subscribe(U)
         await client.next(frames.Subscribed)
-        assert (await client.next(frames.Snapshot)).payload == log.snapshot
+        assert (await client.next(frames.Snapshot)).payload == log.document
         assert value_of(INFLATED_BYTES) > before
 
 

@@ -16,10 +16,10 @@ from oa_khala.frames import Form
 from oa_testing.metrics import value_of
 from oa_testing.waiting import PATIENCE_S
 from openagents.projection.v1 import run_summary_pb2
-from openagents.runtime.v1 import event_pb2
+from openagents.runtime.v1 import event_pb2, run_pb2
 from openagents.sync.v1 import frame_pb2
 from services.khala_gateway.feeds.metrics import UNREADABLE_PAYLOADS
-from services.khala_gateway.tests.harness import T2, USER, Stack, T, U, running
+from services.khala_gateway.tests.harness import T2, USER, Limits, Stack, T, U, running
 
 PAGE = Path(__file__).parents[3] / "docs" / "protocol" / "khala.md"
 ABOUT = {"deviceId": "dev_1", "clientBuildId": "foreign/1", "protocolVersion": 1, "schemaVersion": 1}
@@ -60,7 +60,7 @@ class Foreign:
 
 
 @contextlib.asynccontextmanager
-async def foreign(stack: Stack, *topics: str) -> AsyncIterator[Foreign]:
+async def foreign(stack: Stack, *topics: str, snapshots: bool = False) -> AsyncIterator[Foreign]:
     """A client that has been welcomed and has subscribed."""
     forms = [Subprotocol(Form.JSON.value), Subprotocol(Form.READABLE.value)]
     async with ws_client.connect(stack.url, subprotocols=forms, compression=None, proxy=None) as socket:
@@ -68,7 +68,8 @@ async def foreign(stack: Stack, *topics: str) -> AsyncIterator[Foreign]:
         client = Foreign(socket)
         await client.say({"hello": {"token": stack.token(*topics), **ABOUT}})
         assert (await client.hear("WELCOME"))["connectionId"].startswith("con_")
-        await client.say({"subscribe": {"topics": [{"topic": topic} for topic in topics]}})
+        wanted = [{"topic": topic, "takesSnapshots": snapshots} for topic in topics]
+        await client.say({"subscribe": {"topics": wanted}})
         yield client
 
 
@@ -98,7 +99,7 @@ async def test_a_snapshot_and_a_refusal_are_readable_too() -> None:
         log = stack.projector.logs[U]
         log.has_snapshot = True
         documents = [run_summary_pb2.RunSummary(run_id="run_1", title="a title").SerializeToString()]
-        log.snapshot = frame_pb2.DocumentSet(documents=documents).SerializeToString()
+        log.document = frame_pb2.DocumentSet(documents=documents).SerializeToString()
         async with foreign(stack, U) as client:
             assert (await client.hear("SUBSCRIBED"))["plan"] == "DELIVERY_PLAN_SNAPSHOT"
             [document] = (await client.hear("SNAPSHOT"))["documents"]
@@ -106,6 +107,18 @@ async def test_a_snapshot_and_a_refusal_are_readable_too() -> None:
             await client.hear("CAUGHT_UP")
             await client.say({"subscribe": {"topics": [{"topic": T}]}})
             assert (await client.hear("ERROR"))["reasonName"] == "forbidden_topic"
+
+
+async def test_a_snapshot_of_a_run_is_readable_and_whole() -> None:
+    async with running(Limits().with_session(snapshot_part_bytes=64)) as stack:
+        log = stack.runtime.logs[T]
+        log.has_snapshot_on_request = True
+        run = run_pb2.Run(run_id="run_1", spec=event_pb2.RunSpec(title="a title" * 100))
+        log.document = run_pb2.RunSnapshot(run=run, steps=7).SerializeToString()
+        async with foreign(stack, T, snapshots=True) as client:
+            await client.hear("SUBSCRIBED")
+            snapshot = await client.hear("SNAPSHOT")
+            assert (snapshot["run"]["spec"]["title"], snapshot["steps"]) == ("a title" * 100, "7")
 
 
 async def test_the_program_of_the_page_prints_what_the_page_shows() -> None:

@@ -13,7 +13,7 @@ from oa_base.refusal import Refusal
 from oa_khala.frames import TopicState
 from oa_khala.topics import Source, Topic, TopicClass
 from oa_topics.hub import TopicHub
-from oa_topics.store import TopicDescription
+from oa_topics.store import StateAt, TopicDescription
 from services.projector.journal.domain import (
     NOWHERE,
     DocumentSet,
@@ -108,13 +108,14 @@ class JournalTopics:
         """See TopicStore."""
         return [(row.seq, row.payload) for row in await self._journal.page(str(topic), after_seq, max_events)]
 
-    async def snapshot(self, topic: Topic) -> tuple[int, bytes] | None:
+    async def snapshot(self, topic: Topic, max_bytes: int) -> StateAt | None:
         """See TopicStore."""
         documents = self._documents.get(topic.topic_class)
         if documents is None:
             return None
-        head, newest = await documents.as_of_head(topic, self._limits.documents + 1)
-        return head, self._encode(snapshot_of(newest, self._limits))
+        limits = self._limits.within(max_bytes)
+        head, newest = await documents.as_of_head(topic, limits.documents + 1)
+        return StateAt(head, self._encode(snapshot_of(newest, limits)))
 
     async def chain_at(self, topic: Topic, seq: int) -> bytes | None:
         """See TopicStore. Summaries have no chain."""

@@ -19,7 +19,13 @@ class SnapshotLimits:
     documents: int = 1_000
     """Maximum number of documents."""
     bytes: int = 512 * 1024
-    """Maximum size of all of them: a snapshot is one message, which every client takes."""
+    """Maximum size of all of them: a snapshot of one message, which every client takes."""
+
+    def within(self, max_bytes: int) -> SnapshotLimits:
+        """The same for a snapshot of so many bytes, with as many more documents; 0 for these limits."""
+        if not max_bytes:
+            return self
+        return SnapshotLimits(documents=max(1, self.documents * max_bytes // self.bytes), bytes=max_bytes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,3 +43,21 @@ class TailLimits:
     """Pause between looks at the heads: a notification may get lost."""
     repair_retry_ms: int = 250
     """Pause after a failed read of the log."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExcerptLimits:
+    """What of a run's events shows how it stands: the newest, and one more than find room."""
+
+    messages: int = 200
+    """Messages."""
+    message_bytes: int = 512 << 10
+    """Bytes of them."""
+    output_events: int = 500
+    """Newest events of any kind, of which the output is shown."""
+    output_bytes: int = 128 << 10
+    """Bytes of the output."""
+    request_events: int = 400
+    """Events of requests: of asking, and of answering."""
+    request_bytes: int = 256 << 10
+    """Bytes of them."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Protocol
 
@@ -11,11 +12,11 @@ from oa_khala.frames import TopicState
 from oa_khala.topics import RUN_EVENTS, WORKER_LIFECYCLE, Source, Topic, TopicClass
 from oa_runlog.proof.chain import chain_start
 from oa_topics.hub import TopicHub
-from oa_topics.store import TopicDescription
-from services.runtime.archive.app.archive import note_damage
+from oa_topics.store import StateAt, TopicDescription
+from services.runtime.archive.app.archive import Archived, ArchiveRecords, note_damage
 from services.runtime.authority.app import Lineage
-from services.runtime.log.app.ports import RunPages
-from services.runtime.log.domain.records import LogRecord
+from services.runtime.log.app.ports import RunExcerpts, RunPages
+from services.runtime.log.domain.records import LogRecord, RunExcerpt
 from services.runtime.topics import metrics
 from services.runtime.topics.domain import RunStanding, WorkerStanding
 
@@ -55,6 +56,10 @@ class ClassOfTopics(Protocol):
         """See TopicStore."""
         ...
 
+    async def snapshot(self, topic: Topic) -> StateAt | None:
+        """See TopicStore. None has a list's documents."""
+        ...
+
     async def chain_at(self, topic: Topic, seq: int) -> bytes | None:
         """See TopicStore."""
         ...
@@ -62,6 +67,14 @@ class ClassOfTopics(Protocol):
     def missing(self, topic: Topic, seq: int) -> Refusal:
         """See TopicStore."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshots:
+    """What makes the snapshot of a run: `records` know what is in the archive, `encode` writes the document."""
+
+    records: ArchiveRecords
+    encode: Callable[[RunExcerpt, Archived | None], bytes]
 
 
 class RuntimeTopics:
@@ -91,9 +104,9 @@ class RuntimeTopics:
         """See TopicStore."""
         return await self._classes[topic.topic_class].page(topic, after_seq, max_events, max_bytes)
 
-    async def snapshot(self, topic: Topic) -> tuple[int, bytes] | None:
-        """See TopicStore. The runtime's topics are told whole, or from their floor."""
-        return None
+    async def snapshot(self, topic: Topic, max_bytes: int) -> StateAt | None:
+        """See TopicStore."""
+        return await self._classes[topic.topic_class].snapshot(topic)
 
     async def chain_at(self, topic: Topic, seq: int) -> bytes | None:
         """See TopicStore."""
@@ -107,20 +120,36 @@ class RuntimeTopics:
 class RunTopics:
     """`ClassOfTopics`: each run is a topic."""
 
-    def __init__(self, events: RunPages, standings: Standings) -> None:
+    def __init__(self, events: RunPages, standings: Standings, excerpts: RunExcerpts, snapshots: Snapshots) -> None:
         self._events = events
         self._standings = standings
+        self._excerpts = excerpts
+        self._snapshots = snapshots
 
     async def describe(self, epoch: str, topics: Mapping[str, Topic]) -> Sequence[TopicDescription]:
         """See ClassOfTopics."""
         return [
-            TopicDescription(topics[run.run_id], TopicState(epoch, run.floor, run.latest_seq), run.user_id, run.org_id)
+            TopicDescription(
+                topics[run.run_id],
+                TopicState(epoch, run.floor, run.latest_seq, snapshot_on_request=True),
+                run.user_id,
+                run.org_id,
+            )
             for run in await self._standings.standings(list(topics))
         ]
 
     async def page(self, topic: Topic, after_seq: int, max_events: int, max_bytes: int) -> Sequence[tuple[int, bytes]]:
         """See TopicStore."""
         return await self._events.run_page(topic.subject_id, after_seq, max_events, max_bytes)
+
+    async def snapshot(self, topic: Topic) -> StateAt | None:
+        """See TopicStore. Where the events are in the archive, it says so."""
+        found = await self._excerpts.excerpt(topic.subject_id)
+        if found is None:
+            return None
+        state = found.run.state
+        archived = await self._snapshots.records.find(state.run_id) if found.run.floor else None
+        return StateAt(state.latest_seq, self._snapshots.encode(found, archived), state.chain_head)
 
     async def chain_at(self, topic: Topic, seq: int) -> bytes | None:
         """See TopicStore."""
@@ -149,6 +178,10 @@ class WorkerTopics:
     async def page(self, topic: Topic, after_seq: int, max_events: int, max_bytes: int) -> Sequence[tuple[int, bytes]]:
         """See TopicStore. Events are small, so the number bounds their bytes."""
         return await self._events.page(topic.subject_id, after_seq, max_events)
+
+    async def snapshot(self, topic: Topic) -> StateAt | None:
+        """See TopicStore. Lives of workers are short, and told from their floor."""
+        return None
 
     async def chain_at(self, topic: Topic, seq: int) -> bytes | None:
         """See TopicStore. Workers' events have no chain."""

@@ -1,10 +1,13 @@
-"""Where runs and workers stand."""
+"""Where runs and workers stand. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from oa_runlog.state import WorkerStatus
+from oa_runlog import wire
+from oa_runlog.events import RequestAnswered, RequestExpired, RequestOpened
+from oa_runlog.state import RunStatus, WorkerStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +42,21 @@ class WorkerEvent:
     name: str
     adapters: tuple[str, ...]
     max_concurrent_runs: int
+
+
+def open_requests(status: RunStatus, events: Sequence[bytes]) -> list[bytes]:
+    """The stored events of asking that nothing among `events` has settled, in the order of asking.
+
+    `events` are the newest ones of a run's requests: what settles a request comes after it, so it is among them. A run
+    that has ended waits for nothing. A request that was opened twice is the first one.
+    """
+    waiting: dict[str, bytes] = {}
+    settled: set[str] = set()
+    for data in () if status.is_final else events:
+        match wire.decode_event(data).body:
+            case RequestOpened(request_id=request_id) if request_id not in settled:
+                waiting.setdefault(request_id, data)
+            case RequestAnswered(request_id=request_id) | RequestExpired(request_id=request_id):
+                waiting.pop(request_id, None)
+                settled.add(request_id)
+    return list(waiting.values())

@@ -33,6 +33,8 @@ export interface SessionLimits {
   readonly leastTokenLifeMs: number;
   /** After so many repairs of one topic without progress it is asked for later; after so many of those, elsewhere. */
   readonly maxRepairs: number;
+  /** Largest snapshot that is taken in parts, all of them together, in bytes. */
+  readonly maxSnapshotBytes: number;
   /** Topics in one Subscribe frame. */
   readonly subscribeBatch: number;
 }
@@ -45,6 +47,7 @@ export const SESSION_LIMITS: SessionLimits = {
   tokenMarginMs: 5_000,
   leastTokenLifeMs: 30_000,
   maxRepairs: 3,
+  maxSnapshotBytes: 16 * 1024 * 1024,
   subscribeBatch: 128,
 };
 

@@ -37,10 +37,14 @@ export interface Hello {
   readonly schemaVersion: number;
 }
 
-/** Start receiving topics, each from its cursor on, or from the start when it has none. */
+/**
+ * Start receiving topics, each from its cursor on, or from the start when it has none. `takesSnapshots` are those of
+ * them of which the client takes any snapshot, also in parts.
+ */
 export interface Subscribe {
   readonly kind: "subscribe";
   readonly topics: readonly (readonly [topic: string, cursor: Cursor | null])[];
+  readonly takesSnapshots: readonly string[];
 }
 
 /** Stop receiving topics. */
@@ -77,7 +81,10 @@ export interface Welcome {
   readonly tokenExpireTimeMs: number;
 }
 
-/** Answer to one topic of Subscribe; the first event is `fromSeq + 1`. */
+/**
+ * Answer to one topic of Subscribe; the first event is `fromSeq + 1`. `chain` is the chain value at `fromSeq`, where a
+ * snapshot of a topic with a chain comes; else empty.
+ */
 export interface Subscribed {
   readonly kind: "subscribed";
   readonly topic: string;
@@ -86,6 +93,7 @@ export interface Subscribed {
   readonly head: number;
   readonly plan: Plan;
   readonly fromSeq: number;
+  readonly chain: Uint8Array;
 }
 
 /** One element of a topic, as the source stored it. */
@@ -97,13 +105,18 @@ export interface Event {
   readonly schemaVersion: number;
 }
 
-/** State of a topic as of `seq`; events go on at `seq + 1`. */
+/**
+ * State of a topic as of `seq`; events go on at `seq + 1`. It is `part` of `parts`, the first one 1; both are 0 for one
+ * that is whole.
+ */
 export interface Snapshot {
   readonly kind: "snapshot";
   readonly topic: string;
   readonly seq: number;
   readonly payload: Uint8Array;
   readonly schemaVersion: number;
+  readonly part: number;
+  readonly parts: number;
 }
 
 /** What stood in the topic when it was subscribed, up to `seq`, has been sent. */

@@ -79,9 +79,13 @@ export class Session {
     return this.#commands();
   }
 
-  /** Follow `topic` from the persisted `cursor` on, or from its start. Once followed, a second call is ignored. */
-  subscribe(topic: string, cursor: Cursor | null, _at: Instant): Command[] {
-    if (this.#topics.follow(topic, cursor)) {
+  /**
+   * Follow `topic` from the persisted `cursor` on, or from its start. Once followed, a second call is ignored.
+   * `takesSnapshots`: it may begin with a snapshot of any size, and that of a run in place of its events. Without it,
+   * only lists begin with a snapshot, one of a single frame.
+   */
+  subscribe(topic: string, cursor: Cursor | null, _at: Instant, takesSnapshots = false): Command[] {
+    if (this.#topics.follow(topic, cursor, takesSnapshots)) {
       if (this.state === "noToken") this.#connection.needToken();
       this.#connection.ask([topic]);
     }
@@ -241,6 +245,9 @@ export class Session {
     const first = commands[0]?.kind;
     if (first === "apply" || first === "live") this.#connection.reconnecting.succeeded();
     this.#out.push(...commands);
+    if (frame.kind === "snapshot" && first === "topicFailed") {
+      this.#connection.send({ kind: "unsubscribe", topics: [topic.name] });
+    }
     this.#followUp(topic, then, at, frame.kind === "error" ? frame.retryAfterMs : 0);
   }
 

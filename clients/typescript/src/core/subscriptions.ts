@@ -18,10 +18,13 @@ export class Subscriptions {
   }
 
   /** One more topic, from `cursor` on. False when it is followed already. */
-  follow(name: string, cursor: Cursor | null): boolean {
+  follow(name: string, cursor: Cursor | null, takesSnapshots = false): boolean {
     const known = this.#topics.get(name);
     if (known !== undefined && known.phase !== "failed") return false;
-    this.#topics.set(name, new Topic(name, cursor, this.#chains, this.counts));
+    this.#topics.set(
+      name,
+      new Topic(name, cursor, this.#chains, this.counts, takesSnapshots, this.#limits.maxSnapshotBytes),
+    );
     return true;
   }
 
@@ -58,7 +61,8 @@ export class Subscriptions {
     const frames: Subscribe[] = [];
     for (let start = 0; start < ready.length; start += this.#limits.subscribeBatch) {
       const batch = ready.slice(start, start + this.#limits.subscribeBatch);
-      frames.push({ kind: "subscribe", topics: batch.map((topic) => [topic.name, topic.cursor]) });
+      const takesSnapshots = batch.flatMap((topic) => (topic.takesSnapshots ? [topic.name] : []));
+      frames.push({ kind: "subscribe", topics: batch.map((topic) => [topic.name, topic.cursor]), takesSnapshots });
       for (const topic of batch) topic.asked();
     }
     return frames;

@@ -64,25 +64,39 @@ export interface Counts {
 /** State of one topic. `cursor` is what has been handed out to be applied, null before the first SUBSCRIBED. */
 export class Topic {
   readonly name: string;
+  readonly takesSnapshots: boolean;
   cursor: Cursor | null;
   phase: Phase = "idle";
   retryAtMs = 0;
   readonly #chains: Chains;
   readonly #counts: Counts;
+  readonly #maxSnapshotBytes: number;
   #attempts = 0;
   #repairs = 0;
   // The applied seq at the last heartbeat that told of a newer head; -1 when none did.
   #behindAt = -1;
   // Where the announced snapshot will stand; until it is applied, there is no cursor.
   #snapshotAt: Cursor | null = null;
+  // What has come of it in parts. Nothing of it counts before the last one is there.
+  #parts: Uint8Array[] = [];
+  #ofParts = 0;
   #replaying = false;
   #repairing = false;
 
-  constructor(name: string, cursor: Cursor | null, chains: Chains, counts: Counts) {
+  constructor(
+    name: string,
+    cursor: Cursor | null,
+    chains: Chains,
+    counts: Counts,
+    takesSnapshots: boolean,
+    maxSnapshotBytes: number,
+  ) {
     this.name = name;
     this.cursor = cursor;
     this.#chains = chains;
     this.#counts = counts;
+    this.takesSnapshots = takesSnapshots;
+    this.#maxSnapshotBytes = maxSnapshotBytes;
   }
 
   /** A frame about it came. */
@@ -105,12 +119,14 @@ export class Topic {
   asked(): void {
     this.phase = "asked";
     this.#behindAt = -1;
+    this.#parts = [];
   }
 
   /** The connection is gone. */
   cut(): void {
     if (this.phase !== "failed") this.phase = "idle";
     this.#behindAt = -1;
+    this.#parts = [];
   }
 
   /** A head in a HEARTBEAT: being behind it twice running, without progress, means that a tail was missed. */
@@ -163,7 +179,8 @@ export class Topic {
       this.cursor = null;
     }
     if (!continues) return [commands, this.#repair()];
-    const chain = frame.fromSeq > 0 ? NO_BYTES : this.#chains.start(this.name);
+    this.#parts = [];
+    const chain = frame.fromSeq > 0 ? frame.chain : this.#chains.start(this.name);
     const start = { epoch: frame.epoch, appliedSeq: frame.fromSeq, chain };
     this.#replaying = true;
     if (frame.plan === "snapshot") {
@@ -176,12 +193,31 @@ export class Topic {
     return [commands, "nothing"];
   }
 
-  // SNAPSHOT: the whole state as of `seq`, accepted only where one was announced.
+  // SNAPSHOT: the whole state as of `seq`, or the next part of it, accepted only where one was announced.
   #snapshot(frame: Snapshot): Outcome {
     if (this.phase !== "awaitingSnapshot" || this.#snapshotAt === null) return NOTHING;
-    if (frame.seq !== this.#snapshotAt.appliedSeq) return [[], this.#repair()];
+    if (frame.seq !== this.#snapshotAt.appliedSeq || !this.#isNext(frame)) return [[], this.#repair()];
+    this.#ofParts = frame.parts;
+    this.#parts.push(frame.payload);
+    if (this.#parts.reduce((size, part) => size + part.length, 0) > this.#maxSnapshotBytes) return this.#tooLarge();
+    if (frame.part < frame.parts) return NOTHING;
+    const payload = joined(this.#parts);
+    this.#parts = [];
     this.phase = "following";
-    return [[this.#apply(frame, this.#snapshotAt, NO_BYTES)], "nothing"];
+    return [[this.#apply({ ...frame, payload }, this.#snapshotAt, NO_BYTES)], "nothing"];
+  }
+
+  #isNext({ part, parts }: Snapshot): boolean {
+    if (this.#parts.length > 0) return part === this.#parts.length + 1 && parts === this.#ofParts;
+    return part === Math.min(parts, 1);
+  }
+
+  // Begun again, it would be as large.
+  #tooLarge(): Outcome {
+    this.#parts = [];
+    this.phase = "failed";
+    const message = `the topic's snapshot is larger than ${this.#maxSnapshotBytes} bytes; follow it without snapshots`;
+    return [[{ kind: "topicFailed", topic: this.name, reason: "payload_too_large", message }], "nothing"];
   }
 
   // EVENT: the next one is applied, an old one dropped, one too far ahead is a hole.
@@ -249,6 +285,7 @@ export class Topic {
 
   #repair(): Next {
     this.phase = "idle";
+    this.#parts = [];
     this.#repairs += 1;
     return "ask";
   }
@@ -256,4 +293,15 @@ export class Topic {
   #rests(): boolean {
     return this.phase === "idle" || this.phase === "waiting" || this.phase === "failed";
   }
+}
+
+function joined(parts: readonly Uint8Array[]): Uint8Array {
+  if (parts.length === 1) return parts[0]!;
+  const whole = new Uint8Array(parts.reduce((size, part) => size + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
 }

@@ -3,9 +3,11 @@
 isort:skip_file
 Runs."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from openagents.runtime.v1 import event_pb2 as _event_pb2
 import builtins as _builtins
@@ -160,3 +162,166 @@ class Run(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Run: _TypeAlias = Run  # noqa: Y015
+
+@_typing.final
+class RunSnapshot(_message.Message):
+    """A run as it stands at one seq of its events: what the SNAPSHOT of `run:…:events`
+    holds. What it has of the run's events is bounded.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    TOTALS_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    OPEN_REQUESTS_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    ARCHIVED_FIELD_NUMBER: _builtins.int
+    steps: _builtins.int
+    """Steps that are done."""
+    @_builtins.property
+    def run(self) -> Global___Run:
+        """The run: where it stands, its spec with title and input, how it ended and what it
+        returned. Everything here stands at `latest_seq`; `chain_head` is the chain there.
+        """
+
+    @_builtins.property
+    def totals(self) -> Global___RunTotals:
+        """What its events add up to."""
+
+    @_builtins.property
+    def messages(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.RunEvent]:
+        """Its newest messages (`message`), the oldest first: at most 200, in 512 KiB. There are
+        older ones if `totals.messages` is more.
+        """
+
+    @_builtins.property
+    def output(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.RunEvent]:
+        """The end of its output (`text.delta`), the oldest first: what there is of it among its
+        newest 500 events, in 128 KiB. There is more of it before if its bytes are fewer than
+        `totals.text_bytes`.
+        """
+
+    @_builtins.property
+    def open_requests(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.RunEvent]:
+        """What it has asked and nobody has settled (`request.opened`), the oldest first, while
+        it has not ended: as many of the newest as find room in 256 KiB.
+        """
+
+    @_builtins.property
+    def progress(self) -> _event_pb2.ProgressReported:
+        """What its newest attempt has reported last; absent before."""
+
+    @_builtins.property
+    def archived(self) -> Global___ArchivedEvents:
+        """Where its events are, if they have left the log: then messages, output, progress and
+        steps are there and not here. Absent while they are in the log.
+        """
+
+    def __init__(
+        self,
+        *,
+        run: Global___Run | None = ...,
+        totals: Global___RunTotals | None = ...,
+        messages: _abc.Iterable[_event_pb2.RunEvent] | None = ...,
+        output: _abc.Iterable[_event_pb2.RunEvent] | None = ...,
+        open_requests: _abc.Iterable[_event_pb2.RunEvent] | None = ...,
+        progress: _event_pb2.ProgressReported | None = ...,
+        steps: _builtins.int = ...,
+        archived: Global___ArchivedEvents | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived", "progress", b"progress", "run", b"run", "totals", b"totals"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived", "messages", b"messages", "open_requests", b"open_requests", "output", b"output", "progress", b"progress", "run", b"run", "steps", b"steps", "totals", b"totals"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunSnapshot: _TypeAlias = RunSnapshot  # noqa: Y015
+
+@_typing.final
+class RunTotals(_message.Message):
+    """What a run's events add up to. Each number stops at 2^53 - 1."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_BYTES_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    TOOL_CALLS_FIELD_NUMBER: _builtins.int
+    TOOL_RESULTS_FIELD_NUMBER: _builtins.int
+    TOOL_FAILURES_FIELD_NUMBER: _builtins.int
+    VERIFICATIONS_FIELD_NUMBER: _builtins.int
+    VERIFICATION_FAILURES_FIELD_NUMBER: _builtins.int
+    INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHED_INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    text_bytes: _builtins.int
+    """Bytes of text deltas, all streams."""
+    messages: _builtins.int
+    """Messages."""
+    tool_calls: _builtins.int
+    """Tool calls."""
+    tool_results: _builtins.int
+    """Tool results."""
+    tool_failures: _builtins.int
+    """Of those, the failed ones."""
+    verifications: _builtins.int
+    """Checks."""
+    verification_failures: _builtins.int
+    """Of those, the failed ones."""
+    input_tokens: _builtins.int
+    """Tokens read, all models."""
+    output_tokens: _builtins.int
+    """Tokens written, all models."""
+    cached_input_tokens: _builtins.int
+    """Tokens read from a cache, all models."""
+    def __init__(
+        self,
+        *,
+        text_bytes: _builtins.int = ...,
+        messages: _builtins.int = ...,
+        tool_calls: _builtins.int = ...,
+        tool_results: _builtins.int = ...,
+        tool_failures: _builtins.int = ...,
+        verifications: _builtins.int = ...,
+        verification_failures: _builtins.int = ...,
+        input_tokens: _builtins.int = ...,
+        output_tokens: _builtins.int = ...,
+        cached_input_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_input_tokens", b"cached_input_tokens", "input_tokens", b"input_tokens", "messages", b"messages", "output_tokens", b"output_tokens", "text_bytes", b"text_bytes", "tool_calls", b"tool_calls", "tool_failures", b"tool_failures", "tool_results", b"tool_results", "verification_failures", b"verification_failures", "verifications", b"verifications"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunTotals: _TypeAlias = RunTotals  # noqa: Y015
+
+@_typing.final
+class ArchivedEvents(_message.Message):
+    """Where the events of a run are that have left the log for the archive: in its replay
+    artifact, which `ReplayService.ReadReplayArtifact` gives by the run's id.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHA256_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    sha256: _builtins.bytes
+    """SHA-256 of the artifact: 32 bytes."""
+    size_bytes: _builtins.int
+    """Size of the artifact, in bytes."""
+    def __init__(
+        self,
+        *,
+        sha256: _builtins.bytes = ...,
+        size_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArchivedEvents: _TypeAlias = ArchivedEvents  # noqa: Y015

@@ -26,7 +26,7 @@ from openagents.common.v1 import cursor_pb2 as openagents_dot_common_dot_v1_dot_
 from openagents.common.v1 import options_pb2 as openagents_dot_common_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%openagents/sync/v1/client_frame.proto\x12\x12openagents.sync.v1\x1a!openagents/common/v1/cursor.proto\x1a\"openagents/common/v1/options.proto\"\xc5\x02\n\x0b\x43lientFrame\x12\x31\n\x05hello\x18\x01 \x01(\x0b\x32\x19.openagents.sync.v1.HelloH\x00R\x05hello\x12=\n\tsubscribe\x18\x02 \x01(\x0b\x32\x1d.openagents.sync.v1.SubscribeH\x00R\tsubscribe\x12\x43\n\x0bunsubscribe\x18\x03 \x01(\x0b\x32\x1f.openagents.sync.v1.UnsubscribeH\x00R\x0bunsubscribe\x12G\n\rrefresh_token\x18\x04 \x01(\x0b\x32 .openagents.sync.v1.RefreshTokenH\x00R\x0crefreshToken\x12.\n\x04ping\x18\x05 \x01(\x0b\x32\x18.openagents.sync.v1.PingH\x00R\x04pingB\x06\n\x04\x62ody\"\xe1\x01\n\x05Hello\x12\x1d\n\x05token\x18\x01 \x01(\tB\x07\x9a\xf4\x18\x03\x18\x80@R\x05token\x12%\n\tdevice_id\x18\x02 \x01(\tB\x08\x9a\xf4\x18\x04\x08\x01\x18@R\x08\x64\x65viceId\x12\x30\n\x0f\x63lient_build_id\x18\x03 \x01(\tB\x08\x9a\xf4\x18\x04\x08\x01\x18`R\rclientBuildId\x12\x31\n\x10protocol_version\x18\x04 \x01(\rB\x06\x9a\xf4\x18\x02\x08\x01R\x0fprotocolVersion\x12-\n\x0eschema_version\x18\x05 \x01(\rB\x06\x9a\xf4\x18\x02\x08\x01R\rschemaVersion\"_\n\x11TopicSubscription\x12\x14\n\x05topic\x18\x01 \x01(\tR\x05topic\x12\x34\n\x06\x63ursor\x18\x02 \x01(\x0b\x32\x1c.openagents.common.v1.CursorR\x06\x63ursor\"U\n\tSubscribe\x12H\n\x06topics\x18\x01 \x03(\x0b\x32%.openagents.sync.v1.TopicSubscriptionB\t\x9a\xf4\x18\x05(\x01\x30\x80\x01R\x06topics\"0\n\x0bUnsubscribe\x12!\n\x06topics\x18\x01 \x03(\tB\t\x9a\xf4\x18\x05(\x01\x30\x80\x01R\x06topics\"/\n\x0cRefreshToken\x12\x1f\n\x05token\x18\x01 \x01(\tB\t\x9a\xf4\x18\x05\x08\x01\x18\x80@R\x05token\"\x1c\n\x04Ping\x12\x14\n\x05nonce\x18\x01 \x01(\x04R\x05nonceb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%openagents/sync/v1/client_frame.proto\x12\x12openagents.sync.v1\x1a!openagents/common/v1/cursor.proto\x1a\"openagents/common/v1/options.proto\"\xc5\x02\n\x0b\x43lientFrame\x12\x31\n\x05hello\x18\x01 \x01(\x0b\x32\x19.openagents.sync.v1.HelloH\x00R\x05hello\x12=\n\tsubscribe\x18\x02 \x01(\x0b\x32\x1d.openagents.sync.v1.SubscribeH\x00R\tsubscribe\x12\x43\n\x0bunsubscribe\x18\x03 \x01(\x0b\x32\x1f.openagents.sync.v1.UnsubscribeH\x00R\x0bunsubscribe\x12G\n\rrefresh_token\x18\x04 \x01(\x0b\x32 .openagents.sync.v1.RefreshTokenH\x00R\x0crefreshToken\x12.\n\x04ping\x18\x05 \x01(\x0b\x32\x18.openagents.sync.v1.PingH\x00R\x04pingB\x06\n\x04\x62ody\"\xe1\x01\n\x05Hello\x12\x1d\n\x05token\x18\x01 \x01(\tB\x07\x9a\xf4\x18\x03\x18\x80@R\x05token\x12%\n\tdevice_id\x18\x02 \x01(\tB\x08\x9a\xf4\x18\x04\x08\x01\x18@R\x08\x64\x65viceId\x12\x30\n\x0f\x63lient_build_id\x18\x03 \x01(\tB\x08\x9a\xf4\x18\x04\x08\x01\x18`R\rclientBuildId\x12\x31\n\x10protocol_version\x18\x04 \x01(\rB\x06\x9a\xf4\x18\x02\x08\x01R\x0fprotocolVersion\x12-\n\x0eschema_version\x18\x05 \x01(\rB\x06\x9a\xf4\x18\x02\x08\x01R\rschemaVersion\"\x88\x01\n\x11TopicSubscription\x12\x14\n\x05topic\x18\x01 \x01(\tR\x05topic\x12\x34\n\x06\x63ursor\x18\x02 \x01(\x0b\x32\x1c.openagents.common.v1.CursorR\x06\x63ursor\x12\'\n\x0ftakes_snapshots\x18\x03 \x01(\x08R\x0etakesSnapshots\"U\n\tSubscribe\x12H\n\x06topics\x18\x01 \x03(\x0b\x32%.openagents.sync.v1.TopicSubscriptionB\t\x9a\xf4\x18\x05(\x01\x30\x80\x01R\x06topics\"0\n\x0bUnsubscribe\x12!\n\x06topics\x18\x01 \x03(\tB\t\x9a\xf4\x18\x05(\x01\x30\x80\x01R\x06topics\"/\n\x0cRefreshToken\x12\x1f\n\x05token\x18\x01 \x01(\tB\t\x9a\xf4\x18\x05\x08\x01\x18\x80@R\x05token\"\x1c\n\x04Ping\x12\x14\n\x05nonce\x18\x01 \x01(\x04R\x05nonceb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,14 +53,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLIENTFRAME']._serialized_end=458
   _globals['_HELLO']._serialized_start=461
   _globals['_HELLO']._serialized_end=686
-  _globals['_TOPICSUBSCRIPTION']._serialized_start=688
-  _globals['_TOPICSUBSCRIPTION']._serialized_end=783
-  _globals['_SUBSCRIBE']._serialized_start=785
-  _globals['_SUBSCRIBE']._serialized_end=870
-  _globals['_UNSUBSCRIBE']._serialized_start=872
-  _globals['_UNSUBSCRIBE']._serialized_end=920
-  _globals['_REFRESHTOKEN']._serialized_start=922
-  _globals['_REFRESHTOKEN']._serialized_end=969
-  _globals['_PING']._serialized_start=971
-  _globals['_PING']._serialized_end=999
+  _globals['_TOPICSUBSCRIPTION']._serialized_start=689
+  _globals['_TOPICSUBSCRIPTION']._serialized_end=825
+  _globals['_SUBSCRIBE']._serialized_start=827
+  _globals['_SUBSCRIBE']._serialized_end=912
+  _globals['_UNSUBSCRIBE']._serialized_start=914
+  _globals['_UNSUBSCRIBE']._serialized_end=962
+  _globals['_REFRESHTOKEN']._serialized_start=964
+  _globals['_REFRESHTOKEN']._serialized_end=1011
+  _globals['_PING']._serialized_start=1013
+  _globals['_PING']._serialized_end=1041
 # @@protoc_insertion_point(module_scope)

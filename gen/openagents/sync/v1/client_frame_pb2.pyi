@@ -117,9 +117,15 @@ class TopicSubscription(_message.Message):
 
     TOPIC_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
+    TAKES_SNAPSHOTS_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
     """Topic, as the grammar in topic_service.proto has it.
     One that is none is refused as `invalid_topic`, alone.
+    """
+    takes_snapshots: _builtins.bool
+    """Whether the client takes snapshots in parts, and a snapshot in place of the
+    events of a run. Unset: only lists begin with a snapshot, one of a single frame,
+    and a run begins at its floor.
     """
     @_builtins.property
     def cursor(self) -> _cursor_pb2.Cursor:
@@ -130,10 +136,11 @@ class TopicSubscription(_message.Message):
         *,
         topic: _builtins.str = ...,
         cursor: _cursor_pb2.Cursor | None = ...,
+        takes_snapshots: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "topic", b"topic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "takes_snapshots", b"takes_snapshots", "topic", b"topic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,35 +26,35 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from openagents.common.v1 import errors_pb2 as openagents_dot_common_dot_v1_dot_errors__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eopenagents/sync/v1/frame.proto\x12\x12openagents.sync.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!openagents/common/v1/errors.proto\"\xb3\x01\n\nKhalaFrame\x12\x14\n\x05topic\x18\x01 \x01(\tR\x05topic\x12\x10\n\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x31\n\x04kind\x18\x03 \x01(\x0e\x32\x1d.openagents.sync.v1.FrameKindR\x04kind\x12#\n\rpayload_bytes\x18\x04 \x01(\x0cR\x0cpayloadBytes\x12%\n\x0eschema_version\x18\x05 \x01(\rR\rschemaVersion\"\xd6\x02\n\x07Welcome\x12#\n\rconnection_id\x18\x01 \x01(\tR\x0c\x63onnectionId\x12\x32\n\x15heartbeat_interval_ms\x18\x02 \x01(\rR\x13heartbeatIntervalMs\x12&\n\x0fidle_timeout_ms\x18\x03 \x01(\rR\ridleTimeoutMs\x12\x1d\n\nmax_topics\x18\x04 \x01(\rR\tmaxTopics\x12&\n\x0fmax_frame_bytes\x18\x05 \x01(\rR\rmaxFrameBytes\x12;\n\x0bserver_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nserverTime\x12\x46\n\x11token_expire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0ftokenExpireTime\"\x9d\x01\n\nSubscribed\x12\x14\n\x05\x65poch\x18\x01 \x01(\tR\x05\x65poch\x12\x14\n\x05\x66loor\x18\x02 \x01(\x04R\x05\x66loor\x12\x12\n\x04head\x18\x03 \x01(\x04R\x04head\x12\x34\n\x04plan\x18\x04 \x01(\x0e\x32 .openagents.sync.v1.DeliveryPlanR\x04plan\x12\x19\n\x08\x66rom_seq\x18\x05 \x01(\x04R\x07\x66romSeq\"Q\n\x0b\x44ocumentSet\x12\x1c\n\tdocuments\x18\x01 \x03(\x0cR\tdocuments\x12$\n\x0eolder_left_out\x18\x02 \x01(\x08R\x0colderLeftOut\"\x1c\n\x08\x43\x61ughtUp\x12\x10\n\x03seq\x18\x01 \x01(\x04R\x03seq\"l\n\tTopicHead\x12\x14\n\x05topic\x18\x01 \x01(\tR\x05topic\x12\x12\n\x04head\x18\x02 \x01(\x04R\x04head\x12\x14\n\x05\x65poch\x18\x03 \x01(\tR\x05\x65poch\x12\x1f\n\x0bsource_away\x18\x04 \x01(\x08R\nsourceAway\"\x93\x01\n\tHeartbeat\x12\x33\n\x05heads\x18\x01 \x03(\x0b\x32\x1d.openagents.sync.v1.TopicHeadR\x05heads\x12;\n\x0bserver_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nserverTime\x12\x14\n\x05nonce\x18\x03 \x01(\x04R\x05nonce\"\xa9\x02\n\x05\x45rror\x12\x34\n\x06reason\x18\x01 \x01(\x0e\x32\x1c.openagents.common.v1.ReasonR\x06reason\x12\x1f\n\x0breason_name\x18\x02 \x01(\tR\nreasonName\x12\x18\n\x07message\x18\x03 \x01(\tR\x07message\x12\x14\n\x05\x66ield\x18\x04 \x01(\tR\x05\x66ield\x12$\n\x0eretry_after_ms\x18\x05 \x01(\rR\x0cretryAfterMs\x12\x42\n\x0cstale_cursor\x18\x06 \x01(\x0b\x32\x1f.openagents.sync.v1.StaleCursorR\x0bstaleCursor\x12/\n\x13subscription_stands\x18\x07 \x01(\x08R\x12subscriptionStands\"\x92\x01\n\x0bStaleCursor\x12\x14\n\x05\x65poch\x18\x01 \x01(\tR\x05\x65poch\x12\x14\n\x05\x66loor\x18\x02 \x01(\x04R\x05\x66loor\x12\x12\n\x04head\x18\x03 \x01(\x04R\x04head\x12-\n\x12snapshot_available\x18\x04 \x01(\x08R\x11snapshotAvailable\x12\x14\n\x05\x63hain\x18\x05 \x01(\x0cR\x05\x63hain\"8\n\x08\x44raining\x12,\n\x12reconnect_after_ms\x18\x01 \x01(\rR\x10reconnectAfterMs*\xec\x01\n\tFrameKind\x12\x1a\n\x16\x46RAME_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46RAME_KIND_WELCOME\x10\x01\x12\x19\n\x15\x46RAME_KIND_SUBSCRIBED\x10\x02\x12\x14\n\x10\x46RAME_KIND_EVENT\x10\x03\x12\x17\n\x13\x46RAME_KIND_SNAPSHOT\x10\x04\x12\x18\n\x14\x46RAME_KIND_CAUGHT_UP\x10\x05\x12\x18\n\x14\x46RAME_KIND_HEARTBEAT\x10\x06\x12\x14\n\x10\x46RAME_KIND_ERROR\x10\x07\x12\x17\n\x13\x46RAME_KIND_DRAINING\x10\x08*{\n\x0c\x44\x65liveryPlan\x12\x1d\n\x19\x44\x45LIVERY_PLAN_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44\x45LIVERY_PLAN_LIVE\x10\x01\x12\x18\n\x14\x44\x45LIVERY_PLAN_REPLAY\x10\x02\x12\x1a\n\x16\x44\x45LIVERY_PLAN_SNAPSHOT\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eopenagents/sync/v1/frame.proto\x12\x12openagents.sync.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!openagents/common/v1/errors.proto\"\xdd\x01\n\nKhalaFrame\x12\x14\n\x05topic\x18\x01 \x01(\tR\x05topic\x12\x10\n\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x31\n\x04kind\x18\x03 \x01(\x0e\x32\x1d.openagents.sync.v1.FrameKindR\x04kind\x12#\n\rpayload_bytes\x18\x04 \x01(\x0cR\x0cpayloadBytes\x12%\n\x0eschema_version\x18\x05 \x01(\rR\rschemaVersion\x12\x12\n\x04part\x18\x06 \x01(\rR\x04part\x12\x14\n\x05parts\x18\x07 \x01(\rR\x05parts\"\xd6\x02\n\x07Welcome\x12#\n\rconnection_id\x18\x01 \x01(\tR\x0c\x63onnectionId\x12\x32\n\x15heartbeat_interval_ms\x18\x02 \x01(\rR\x13heartbeatIntervalMs\x12&\n\x0fidle_timeout_ms\x18\x03 \x01(\rR\ridleTimeoutMs\x12\x1d\n\nmax_topics\x18\x04 \x01(\rR\tmaxTopics\x12&\n\x0fmax_frame_bytes\x18\x05 \x01(\rR\rmaxFrameBytes\x12;\n\x0bserver_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nserverTime\x12\x46\n\x11token_expire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0ftokenExpireTime\"\xb3\x01\n\nSubscribed\x12\x14\n\x05\x65poch\x18\x01 \x01(\tR\x05\x65poch\x12\x14\n\x05\x66loor\x18\x02 \x01(\x04R\x05\x66loor\x12\x12\n\x04head\x18\x03 \x01(\x04R\x04head\x12\x34\n\x04plan\x18\x04 \x01(\x0e\x32 .openagents.sync.v1.DeliveryPlanR\x04plan\x12\x19\n\x08\x66rom_seq\x18\x05 \x01(\x04R\x07\x66romSeq\x12\x14\n\x05\x63hain\x18\x06 \x01(\x0cR\x05\x63hain\"Q\n\x0b\x44ocumentSet\x12\x1c\n\tdocuments\x18\x01 \x03(\x0cR\tdocuments\x12$\n\x0eolder_left_out\x18\x02 \x01(\x08R\x0colderLeftOut\"\x1c\n\x08\x43\x61ughtUp\x12\x10\n\x03seq\x18\x01 \x01(\x04R\x03seq\"l\n\tTopicHead\x12\x14\n\x05topic\x18\x01 \x01(\tR\x05topic\x12\x12\n\x04head\x18\x02 \x01(\x04R\x04head\x12\x14\n\x05\x65poch\x18\x03 \x01(\tR\x05\x65poch\x12\x1f\n\x0bsource_away\x18\x04 \x01(\x08R\nsourceAway\"\x93\x01\n\tHeartbeat\x12\x33\n\x05heads\x18\x01 \x03(\x0b\x32\x1d.openagents.sync.v1.TopicHeadR\x05heads\x12;\n\x0bserver_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nserverTime\x12\x14\n\x05nonce\x18\x03 \x01(\x04R\x05nonce\"\xa9\x02\n\x05\x45rror\x12\x34\n\x06reason\x18\x01 \x01(\x0e\x32\x1c.openagents.common.v1.ReasonR\x06reason\x12\x1f\n\x0breason_name\x18\x02 \x01(\tR\nreasonName\x12\x18\n\x07message\x18\x03 \x01(\tR\x07message\x12\x14\n\x05\x66ield\x18\x04 \x01(\tR\x05\x66ield\x12$\n\x0eretry_after_ms\x18\x05 \x01(\rR\x0cretryAfterMs\x12\x42\n\x0cstale_cursor\x18\x06 \x01(\x0b\x32\x1f.openagents.sync.v1.StaleCursorR\x0bstaleCursor\x12/\n\x13subscription_stands\x18\x07 \x01(\x08R\x12subscriptionStands\"\x92\x01\n\x0bStaleCursor\x12\x14\n\x05\x65poch\x18\x01 \x01(\tR\x05\x65poch\x12\x14\n\x05\x66loor\x18\x02 \x01(\x04R\x05\x66loor\x12\x12\n\x04head\x18\x03 \x01(\x04R\x04head\x12-\n\x12snapshot_available\x18\x04 \x01(\x08R\x11snapshotAvailable\x12\x14\n\x05\x63hain\x18\x05 \x01(\x0cR\x05\x63hain\"8\n\x08\x44raining\x12,\n\x12reconnect_after_ms\x18\x01 \x01(\rR\x10reconnectAfterMs*\xec\x01\n\tFrameKind\x12\x1a\n\x16\x46RAME_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46RAME_KIND_WELCOME\x10\x01\x12\x19\n\x15\x46RAME_KIND_SUBSCRIBED\x10\x02\x12\x14\n\x10\x46RAME_KIND_EVENT\x10\x03\x12\x17\n\x13\x46RAME_KIND_SNAPSHOT\x10\x04\x12\x18\n\x14\x46RAME_KIND_CAUGHT_UP\x10\x05\x12\x18\n\x14\x46RAME_KIND_HEARTBEAT\x10\x06\x12\x14\n\x10\x46RAME_KIND_ERROR\x10\x07\x12\x17\n\x13\x46RAME_KIND_DRAINING\x10\x08*{\n\x0c\x44\x65liveryPlan\x12\x1d\n\x19\x44\x45LIVERY_PLAN_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44\x45LIVERY_PLAN_LIVE\x10\x01\x12\x18\n\x14\x44\x45LIVERY_PLAN_REPLAY\x10\x02\x12\x1a\n\x16\x44\x45LIVERY_PLAN_SNAPSHOT\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'openagents.sync.v1.frame_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FRAMEKIND']._serialized_start=1690
-  _globals['_FRAMEKIND']._serialized_end=1926
-  _globals['_DELIVERYPLAN']._serialized_start=1928
-  _globals['_DELIVERYPLAN']._serialized_end=2051
+  _globals['_FRAMEKIND']._serialized_start=1754
+  _globals['_FRAMEKIND']._serialized_end=1990
+  _globals['_DELIVERYPLAN']._serialized_start=1992
+  _globals['_DELIVERYPLAN']._serialized_end=2115
   _globals['_KHALAFRAME']._serialized_start=123
-  _globals['_KHALAFRAME']._serialized_end=302
-  _globals['_WELCOME']._serialized_start=305
-  _globals['_WELCOME']._serialized_end=647
-  _globals['_SUBSCRIBED']._serialized_start=650
-  _globals['_SUBSCRIBED']._serialized_end=807
-  _globals['_DOCUMENTSET']._serialized_start=809
-  _globals['_DOCUMENTSET']._serialized_end=890
-  _globals['_CAUGHTUP']._serialized_start=892
-  _globals['_CAUGHTUP']._serialized_end=920
-  _globals['_TOPICHEAD']._serialized_start=922
-  _globals['_TOPICHEAD']._serialized_end=1030
-  _globals['_HEARTBEAT']._serialized_start=1033
-  _globals['_HEARTBEAT']._serialized_end=1180
-  _globals['_ERROR']._serialized_start=1183
-  _globals['_ERROR']._serialized_end=1480
-  _globals['_STALECURSOR']._serialized_start=1483
-  _globals['_STALECURSOR']._serialized_end=1629
-  _globals['_DRAINING']._serialized_start=1631
-  _globals['_DRAINING']._serialized_end=1687
+  _globals['_KHALAFRAME']._serialized_end=344
+  _globals['_WELCOME']._serialized_start=347
+  _globals['_WELCOME']._serialized_end=689
+  _globals['_SUBSCRIBED']._serialized_start=692
+  _globals['_SUBSCRIBED']._serialized_end=871
+  _globals['_DOCUMENTSET']._serialized_start=873
+  _globals['_DOCUMENTSET']._serialized_end=954
+  _globals['_CAUGHTUP']._serialized_start=956
+  _globals['_CAUGHTUP']._serialized_end=984
+  _globals['_TOPICHEAD']._serialized_start=986
+  _globals['_TOPICHEAD']._serialized_end=1094
+  _globals['_HEARTBEAT']._serialized_start=1097
+  _globals['_HEARTBEAT']._serialized_end=1244
+  _globals['_ERROR']._serialized_start=1247
+  _globals['_ERROR']._serialized_end=1544
+  _globals['_STALECURSOR']._serialized_start=1547
+  _globals['_STALECURSOR']._serialized_end=1693
+  _globals['_DRAINING']._serialized_start=1695
+  _globals['_DRAINING']._serialized_end=1751
 # @@protoc_insertion_point(module_scope)

@@ -44,7 +44,7 @@ class _FrameKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FrameKind.V
     """
     FRAME_KIND_SNAPSHOT: _FrameKind.ValueType  # 4
     """State of the topic as of `seq`; EVENTs go on at seq + 1. The payload is a
-    DocumentSet.
+    DocumentSet, or for `run:…:events` a RunSnapshot; or a part of it (`parts`).
     """
     FRAME_KIND_CAUGHT_UP: _FrameKind.ValueType  # 5
     """All that stood in the topic when it was subscribed has been sent; the
@@ -74,7 +74,7 @@ Worker for `org:…:workers`, a Notification for `user:…:notifications`.
 """
 FRAME_KIND_SNAPSHOT: FrameKind.ValueType  # 4
 """State of the topic as of `seq`; EVENTs go on at seq + 1. The payload is a
-DocumentSet.
+DocumentSet, or for `run:…:events` a RunSnapshot; or a part of it (`parts`).
 """
 FRAME_KIND_CAUGHT_UP: FrameKind.ValueType  # 5
 """All that stood in the topic when it was subscribed has been sent; the
@@ -127,6 +127,8 @@ class KhalaFrame(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     PAYLOAD_BYTES_FIELD_NUMBER: _builtins.int
     SCHEMA_VERSION_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
     """Topic that the frame belongs to; empty for frames about the connection."""
     seq: _builtins.int
@@ -137,6 +139,12 @@ class KhalaFrame(_message.Message):
     """Serialized payload."""
     schema_version: _builtins.int
     """Version of the payload's schema; a client refuses one that it does not know."""
+    part: _builtins.int
+    """For a SNAPSHOT in parts: the number of this one, 1, 2, 3, …; 0 otherwise."""
+    parts: _builtins.int
+    """For a SNAPSHOT in parts: how many there are. They come in order, and the payloads
+    of all, joined, are the snapshot's. 0 for one that is whole.
+    """
     def __init__(
         self,
         *,
@@ -145,10 +153,12 @@ class KhalaFrame(_message.Message):
         kind: Global___FrameKind.ValueType = ...,
         payload_bytes: _builtins.bytes = ...,
         schema_version: _builtins.int = ...,
+        part: _builtins.int = ...,
+        parts: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "payload_bytes", b"payload_bytes", "schema_version", b"schema_version", "seq", b"seq", "topic", b"topic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "part", b"part", "parts", b"parts", "payload_bytes", b"payload_bytes", "schema_version", b"schema_version", "seq", b"seq", "topic", b"topic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -215,6 +225,7 @@ class Subscribed(_message.Message):
     HEAD_FIELD_NUMBER: _builtins.int
     PLAN_FIELD_NUMBER: _builtins.int
     FROM_SEQ_FIELD_NUMBER: _builtins.int
+    CHAIN_FIELD_NUMBER: _builtins.int
     epoch: _builtins.str
     """Lineage of the topic; the client stores it in its cursor."""
     floor: _builtins.int
@@ -225,6 +236,10 @@ class Subscribed(_message.Message):
     """How the gap to the head is served."""
     from_seq: _builtins.int
     """Cursor from which delivery starts: the first EVENT is `from_seq + 1`."""
+    chain: _builtins.bytes
+    """Chain value of a run's events at `from_seq`, where they begin with a SNAPSHOT: the
+    client's cursor there has it. Empty otherwise, and for topics without a chain.
+    """
     def __init__(
         self,
         *,
@@ -233,10 +248,11 @@ class Subscribed(_message.Message):
         head: _builtins.int = ...,
         plan: Global___DeliveryPlan.ValueType = ...,
         from_seq: _builtins.int = ...,
+        chain: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "floor", b"floor", "from_seq", b"from_seq", "head", b"head", "plan", b"plan"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "epoch", b"epoch", "floor", b"floor", "from_seq", b"from_seq", "head", b"head", "plan", b"plan"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -434,7 +450,9 @@ class StaleCursor(_message.Message):
     head: _builtins.int
     """Newest seq."""
     snapshot_available: _builtins.bool
-    """Whether subscribing without a cursor starts with a SNAPSHOT."""
+    """Whether subscribing without a cursor, and otherwise as before, starts with a
+    SNAPSHOT.
+    """
     chain: _builtins.bytes
     """Chain value of the topic at the cursor's seq, if the cursor's is another one;
     else empty.

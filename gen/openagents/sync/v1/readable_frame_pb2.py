@@ -26,7 +26,7 @@ from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 from openagents.sync.v1 import frame_pb2 as openagents_dot_sync_dot_v1_dot_frame__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'openagents/sync/v1/readable_frame.proto\x12\x12openagents.sync.v1\x1a\x19google/protobuf/any.proto\x1a\x1eopenagents/sync/v1/frame.proto\"\xa9\x02\n\rReadableFrame\x12\x14\n\x05topic\x18\x01 \x01(\tR\x05topic\x12\x10\n\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x31\n\x04kind\x18\x03 \x01(\x0e\x32\x1d.openagents.sync.v1.FrameKindR\x04kind\x12.\n\x07payload\x18\x04 \x01(\x0b\x32\x14.google.protobuf.AnyR\x07payload\x12\x12\n\x04text\x18\x05 \x01(\tR\x04text\x12-\n\x12payload_incomplete\x18\x06 \x01(\x08R\x11payloadIncomplete\x12#\n\rpayload_bytes\x18\x07 \x01(\x0cR\x0cpayloadBytes\x12%\n\x0eschema_version\x18\x08 \x01(\rR\rschemaVersion\"o\n\x13ReadableDocumentSet\x12\x32\n\tdocuments\x18\x01 \x03(\x0b\x32\x14.google.protobuf.AnyR\tdocuments\x12$\n\x0eolder_left_out\x18\x02 \x01(\x08R\x0colderLeftOutb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'openagents/sync/v1/readable_frame.proto\x12\x12openagents.sync.v1\x1a\x19google/protobuf/any.proto\x1a\x1eopenagents/sync/v1/frame.proto\"\xd3\x02\n\rReadableFrame\x12\x14\n\x05topic\x18\x01 \x01(\tR\x05topic\x12\x10\n\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x31\n\x04kind\x18\x03 \x01(\x0e\x32\x1d.openagents.sync.v1.FrameKindR\x04kind\x12.\n\x07payload\x18\x04 \x01(\x0b\x32\x14.google.protobuf.AnyR\x07payload\x12\x12\n\x04text\x18\x05 \x01(\tR\x04text\x12-\n\x12payload_incomplete\x18\x06 \x01(\x08R\x11payloadIncomplete\x12#\n\rpayload_bytes\x18\x07 \x01(\x0cR\x0cpayloadBytes\x12%\n\x0eschema_version\x18\x08 \x01(\rR\rschemaVersion\x12\x12\n\x04part\x18\t \x01(\rR\x04part\x12\x14\n\x05parts\x18\n \x01(\rR\x05parts\"o\n\x13ReadableDocumentSet\x12\x32\n\tdocuments\x18\x01 \x03(\x0b\x32\x14.google.protobuf.AnyR\tdocuments\x12$\n\x0eolder_left_out\x18\x02 \x01(\x08R\x0colderLeftOutb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,7 +34,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'openagents.sync.v1.readable
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_READABLEFRAME']._serialized_start=123
-  _globals['_READABLEFRAME']._serialized_end=420
-  _globals['_READABLEDOCUMENTSET']._serialized_start=422
-  _globals['_READABLEDOCUMENTSET']._serialized_end=533
+  _globals['_READABLEFRAME']._serialized_end=462
+  _globals['_READABLEDOCUMENTSET']._serialized_start=464
+  _globals['_READABLEDOCUMENTSET']._serialized_end=575
 # @@protoc_insertion_point(module_scope)

@@ -38,6 +38,8 @@ class ReadableFrame(_message.Message):
     PAYLOAD_INCOMPLETE_FIELD_NUMBER: _builtins.int
     PAYLOAD_BYTES_FIELD_NUMBER: _builtins.int
     SCHEMA_VERSION_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
     """Topic that the frame belongs to; empty for frames about the connection."""
     seq: _builtins.int
@@ -58,10 +60,16 @@ class ReadableFrame(_message.Message):
     """
     schema_version: _builtins.int
     """Version of the payload's schema; a client refuses one that it does not know."""
+    part: _builtins.int
+    """As in KhalaFrame. A gateway sends snapshots whole to whoever reads them: a part
+    is no message.
+    """
+    parts: _builtins.int
+    """As in KhalaFrame."""
     @_builtins.property
     def payload(self) -> _any_pb2.Any:
-        """The payload, with the name of its message as `@type`. In a SNAPSHOT it is a
-        ReadableDocumentSet. Absent when the gateway can't read the payload.
+        """The payload, with the name of its message as `@type`. In the SNAPSHOT of a list
+        it is a ReadableDocumentSet. Absent when the gateway can't read the payload.
         """
 
     def __init__(
@@ -75,10 +83,12 @@ class ReadableFrame(_message.Message):
         payload_incomplete: _builtins.bool = ...,
         payload_bytes: _builtins.bytes = ...,
         schema_version: _builtins.int = ...,
+        part: _builtins.int = ...,
+        parts: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "payload", b"payload", "payload_bytes", b"payload_bytes", "payload_incomplete", b"payload_incomplete", "schema_version", b"schema_version", "seq", b"seq", "text", b"text", "topic", b"topic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "part", b"part", "parts", b"parts", "payload", b"payload", "payload_bytes", b"payload_bytes", "payload_incomplete", b"payload_incomplete", "schema_version", b"schema_version", "seq", b"seq", "text", b"text", "topic", b"topic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

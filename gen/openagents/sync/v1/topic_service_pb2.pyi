@@ -70,6 +70,7 @@ class DescribeTopicResponse(_message.Message):
     OWNER_USER_ID_FIELD_NUMBER: _builtins.int
     OWNER_ORG_ID_FIELD_NUMBER: _builtins.int
     SNAPSHOT_AVAILABLE_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_ON_REQUEST_FIELD_NUMBER: _builtins.int
     epoch: _builtins.str
     """Lineage of the topic."""
     floor: _builtins.int
@@ -81,7 +82,11 @@ class DescribeTopicResponse(_message.Message):
     owner_org_id: _builtins.str
     """Org that the topic's content belongs to."""
     snapshot_available: _builtins.bool
-    """Whether a snapshot can be read."""
+    """Whether a snapshot can be read, which every client takes."""
+    snapshot_on_request: _builtins.bool
+    """Whether a snapshot can be read, which only those clients take that say so
+    (`TopicSubscription.takes_snapshots`).
+    """
     def __init__(
         self,
         *,
@@ -91,10 +96,11 @@ class DescribeTopicResponse(_message.Message):
         owner_user_id: _builtins.str = ...,
         owner_org_id: _builtins.str = ...,
         snapshot_available: _builtins.bool = ...,
+        snapshot_on_request: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "floor", b"floor", "head", b"head", "owner_org_id", b"owner_org_id", "owner_user_id", b"owner_user_id", "snapshot_available", b"snapshot_available"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "floor", b"floor", "head", b"head", "owner_org_id", b"owner_org_id", "owner_user_id", b"owner_user_id", "snapshot_available", b"snapshot_available", "snapshot_on_request", b"snapshot_on_request"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -149,6 +155,7 @@ class WatchedTopic(_message.Message):
     OWNER_USER_ID_FIELD_NUMBER: _builtins.int
     OWNER_ORG_ID_FIELD_NUMBER: _builtins.int
     SNAPSHOT_AVAILABLE_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_ON_REQUEST_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
     """Topic."""
     epoch: _builtins.str
@@ -162,7 +169,11 @@ class WatchedTopic(_message.Message):
     owner_org_id: _builtins.str
     """Org that the topic's content belongs to."""
     snapshot_available: _builtins.bool
-    """Whether a snapshot can be read."""
+    """Whether a snapshot can be read, which every client takes."""
+    snapshot_on_request: _builtins.bool
+    """Whether a snapshot can be read, which only those clients take that say so
+    (`TopicSubscription.takes_snapshots`).
+    """
     def __init__(
         self,
         *,
@@ -173,10 +184,11 @@ class WatchedTopic(_message.Message):
         owner_user_id: _builtins.str = ...,
         owner_org_id: _builtins.str = ...,
         snapshot_available: _builtins.bool = ...,
+        snapshot_on_request: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "floor", b"floor", "head", b"head", "owner_org_id", b"owner_org_id", "owner_user_id", b"owner_user_id", "snapshot_available", b"snapshot_available", "topic", b"topic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "floor", b"floor", "head", b"head", "owner_org_id", b"owner_org_id", "owner_user_id", b"owner_user_id", "snapshot_available", b"snapshot_available", "snapshot_on_request", b"snapshot_on_request", "topic", b"topic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -376,16 +388,22 @@ class ReadSnapshotRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TOPIC_FIELD_NUMBER: _builtins.int
+    MAX_BYTES_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
     """Topic. One without a snapshot is refused as `not_found`."""
+    max_bytes: _builtins.int
+    """Most bytes of the payload, for a list: what is older is left out. 0 for 512 KiB,
+    which find room in one frame.
+    """
     def __init__(
         self,
         *,
         topic: _builtins.str = ...,
+        max_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["topic", b"topic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_bytes", b"max_bytes", "topic", b"topic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -400,22 +418,26 @@ class ReadSnapshotResponse(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
+    CHAIN_FIELD_NUMBER: _builtins.int
     epoch: _builtins.str
     """Lineage that `seq` counts in."""
     seq: _builtins.int
     """Seq that the state stands at; events go on at `seq + 1`."""
     payload: _builtins.bytes
-    """Payload of the SNAPSHOT: a serialized DocumentSet."""
+    """Payload of the SNAPSHOT: a serialized DocumentSet, or for a run a RunSnapshot."""
+    chain: _builtins.bytes
+    """Chain value at `seq`, for topics that have one."""
     def __init__(
         self,
         *,
         epoch: _builtins.str = ...,
         seq: _builtins.int = ...,
         payload: _builtins.bytes = ...,
+        chain: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "payload", b"payload", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "epoch", b"epoch", "payload", b"payload", "seq", b"seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

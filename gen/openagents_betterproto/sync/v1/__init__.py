@@ -37,7 +37,7 @@ class FrameKind(betterproto.Enum):
     SNAPSHOT = 4
     """
     State of the topic as of `seq`; EVENTs go on at seq + 1. The payload is a
-     DocumentSet.
+     DocumentSet, or for `run:…:events` a RunSnapshot; or a part of it (`parts`).
     """
 
     CAUGHT_UP = 5
@@ -129,6 +129,13 @@ class TopicSubscription(betterproto.Message):
     How far the client has applied it; absent to start at the snapshot or floor.
     """
 
+    takes_snapshots: bool = betterproto.bool_field(3)
+    """
+    Whether the client takes snapshots in parts, and a snapshot in place of the
+     events of a run. Unset: only lists begin with a snapshot, one of a single frame,
+     and a run begins at its floor.
+    """
+
 
 @dataclass(eq=False, repr=False)
 class Subscribe(betterproto.Message):
@@ -189,6 +196,17 @@ class KhalaFrame(betterproto.Message):
     Version of the payload's schema; a client refuses one that it does not know.
     """
 
+    part: int = betterproto.uint32_field(6)
+    """
+    For a SNAPSHOT in parts: the number of this one, 1, 2, 3, …; 0 otherwise.
+    """
+
+    parts: int = betterproto.uint32_field(7)
+    """
+    For a SNAPSHOT in parts: how many there are. They come in order, and the payloads
+     of all, joined, are the snapshot's. 0 for one that is whole.
+    """
+
 
 @dataclass(eq=False, repr=False)
 class Welcome(betterproto.Message):
@@ -237,6 +255,12 @@ class Subscribed(betterproto.Message):
     from_seq: int = betterproto.uint64_field(5)
     """
     Cursor from which delivery starts: the first EVENT is `from_seq + 1`.
+    """
+
+    chain: bytes = betterproto.bytes_field(6)
+    """
+    Chain value of a run's events at `from_seq`, where they begin with a SNAPSHOT: the
+     client's cursor there has it. Empty otherwise, and for topics without a chain.
     """
 
 
@@ -354,7 +378,10 @@ class StaleCursor(betterproto.Message):
     """Newest seq."""
 
     snapshot_available: bool = betterproto.bool_field(4)
-    """Whether subscribing without a cursor starts with a SNAPSHOT."""
+    """
+    Whether subscribing without a cursor, and otherwise as before, starts with a
+     SNAPSHOT.
+    """
 
     chain: bytes = betterproto.bytes_field(5)
     """

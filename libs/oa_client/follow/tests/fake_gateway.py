@@ -16,7 +16,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from oa_client.core.models import SyncGrant
 from oa_khala import frames, wire
 from oa_khala.cursors import Stale, plan_subscription
-from oa_khala.frames import Cursor, Form
+from oa_khala.frames import Cursor, Form, Plan
 
 EPOCH = "epoch-1"
 _REPLAY_BUDGET = 1_000_000
@@ -29,6 +29,8 @@ class Topic:
     events: list[bytes]
     epoch: str = EPOCH
     floor: int = 0
+    snapshots: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
+    """Head -> the payload of the snapshot there, and the chain value."""
 
 
 @dataclass
@@ -103,20 +105,27 @@ class FakeGateway:
                     self.subscribed_from.append(cursor)
                     if old := deliveries.pop(name, None):
                         old.cancel()
-                    deliveries[name] = asyncio.create_task(self._deliver(connection, name, cursor, fault))
+                    takes = name in frame.takes_snapshots
+                    deliveries[name] = asyncio.create_task(self._deliver(connection, name, cursor, takes, fault))
             case _:
                 pass
 
-    async def _deliver(self, connection: ServerConnection, name: str, cursor: Cursor | None, fault: Fault) -> None:
+    async def _deliver(
+        self, connection: ServerConnection, name: str, cursor: Cursor | None, takes: bool, fault: Fault
+    ) -> None:
         topic = self.topics[name]
         head = len(topic.events)
-        state = frames.TopicState(topic.epoch, topic.floor, head)
+        state = frames.TopicState(topic.epoch, topic.floor, head, takes and head in topic.snapshots)
         start = plan_subscription(cursor, state, _REPLAY_BUDGET)
         if isinstance(start, Stale):
             await self._send(connection, frames.ErrorFrame(name, start.reason, "stale", stale=state))
             return
         at = start.from_seq
-        await self._send(connection, frames.Subscribed(name, topic.epoch, topic.floor, head, start.plan, at))
+        payload, chain = topic.snapshots[head] if start.plan is Plan.SNAPSHOT else (b"", b"")
+        await self._send(connection, frames.Subscribed(name, topic.epoch, topic.floor, head, start.plan, at, chain))
+        for part in (1, 2) if payload else ():
+            half = payload[: len(payload) // 2] if part == 1 else payload[len(payload) // 2 :]
+            await self._send(connection, frames.Snapshot(name, at, half, part=part, parts=2))
         caught_up = False
         while True:
             for seq in range(at + 1, len(topic.events) + 1):

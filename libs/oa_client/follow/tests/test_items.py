@@ -6,11 +6,14 @@ import pytest
 
 from oa_base.refusal import Refusal
 from oa_client.core.store import Element
-from oa_client.follow.items import Broken, EventsArchived, Item, Mended, RunItems, Seen, StartedOver
+from oa_client.follow.items import Began, Broken, EventsArchived, Item, Mended, RunItems, Seen, StartedOver
 from oa_client.follow.updates import Applied, CaughtUp, Connection, Refused, Restarted, Update
 from oa_khala.topics import run_events
+from oa_runlog.events import RunCreated
+from oa_runlog.reducer import replay
 from oa_runlog.tests.records import record, text
-from oa_runlog.wire import decode_event
+from oa_runlog.wire import decode_event, run_to_wire
+from openagents.runtime.v1 import run_pb2
 
 RUN = record([text(b"one\n"), text(b"two\n")])
 TOPIC = run_events(RUN.run_id)
@@ -41,6 +44,37 @@ def test_what_is_stored_and_what_comes_is_one_log(count: int) -> None:
         assert not items.log.finished
         assert items.update(applied(seq)) == [seen(seq, live=True)]
     assert (items.log, items.log.finished) == (after(LAST).log, True)
+
+
+def snapshot(seq: int) -> bytes:
+    """The payload of the run's snapshot at `seq`."""
+    state = replay(RUN.events[:seq])
+    created = decode_event(RUN.events[0]).body
+    assert state is not None
+    assert isinstance(created, RunCreated)
+    return run_pb2.RunSnapshot(run=run_to_wire(state, created.spec, TOPIC), steps=2).SerializeToString()
+
+
+def test_a_snapshot_stands_for_the_events_up_to_it_and_the_chain_goes_on() -> None:
+    items = RunItems(RUN.run_id)
+    (began,) = items.update(Applied(TOPIC, 2, snapshot(2), snapshot=True))
+    assert isinstance(began, Began)
+    assert (began.live, began.at.run.latest_seq, began.at.steps) == (True, 2, 2)
+    assert items.update(CaughtUp(TOPIC, 2)) == []
+    for seq in range(3, LAST + 1):
+        assert items.update(applied(seq)) == [seen(seq, live=True)]
+    assert (items.log.count, items.log.first_seq, items.log.last_seq) == (LAST - 2, 3, LAST)
+    assert (items.log.chain_head, items.log.finished) == (after(LAST).log.chain_head, True)
+
+
+def test_a_snapshot_of_a_run_that_has_ended_is_all_and_one_of_another_run_is_refused() -> None:
+    items = RunItems(RUN.run_id)
+    began = items.stored(Element(LAST, snapshot(LAST), snapshot=True))
+    assert isinstance(began, Began)
+    assert not began.live
+    assert (items.log.finished, items.log.last_seq) == (True, LAST)
+    with pytest.raises(ValueError, match="none of"):
+        RunItems("run_01JD0000000000000000000009").stored(Element(LAST, snapshot(LAST), snapshot=True))
 
 
 @pytest.mark.parametrize(

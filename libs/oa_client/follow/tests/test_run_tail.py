@@ -10,7 +10,7 @@ import pytest
 
 from oa_base.refusal import Refusal
 from oa_client.core.store import MemoryStore, WatermarkStore
-from oa_client.follow.items import Broken, EventsArchived, Item, Seen, StartedOver
+from oa_client.follow.items import Began, Broken, EventsArchived, Item, Seen, StartedOver
 from oa_client.follow.run_tail import RunTail
 from oa_client.follow.subscription import MAX_BATCH
 from oa_client.follow.tests.fake_gateway import EPOCH, FakeGateway, Fault, Topic
@@ -20,6 +20,7 @@ from oa_khala.frames import Cursor
 from oa_khala.topics import run_events
 from oa_runlog.proof.chain import chain_over
 from oa_runlog.tests.records import record, text
+from openagents.runtime.v1 import event_pb2, run_pb2
 
 RUN = record([text(f"{number}\n".encode()) for number in range(6)])
 TOPIC = run_events(RUN.run_id)
@@ -134,3 +135,46 @@ def test_what_is_no_id_of_a_run_is_refused_at_once() -> None:
 
 def _tail(served: FakeGateway, store: WatermarkStore | None = None) -> RunTail:
     return RunTail(Subscribing(served.url), store or MemoryStore(), RUN.run_id)
+
+
+def with_snapshot(count: int, *faults: Fault) -> FakeGateway:
+    """Has the first `count` events of the run, and a snapshot of it there, in two parts."""
+    serving = gateway(count, *faults)
+    state = run_pb2.Run(run_id=RUN.run_id, latest_seq=count, chain_head=chain_over(RUN.run_id, RUN.events[:count]))
+    if count == LAST:
+        state.finish.outcome = event_pb2.RUN_OUTCOME_SUCCEEDED
+    payload = run_pb2.RunSnapshot(run=state).SerializeToString()
+    serving.topics[TOPIC].snapshots[count] = payload, state.chain_head
+    return serving
+
+
+@pytest.mark.parametrize("count", [3, LAST])
+async def test_who_takes_snapshots_begins_with_how_the_run_stands(count: int) -> None:
+    async with with_snapshot(count, Fault(cut_after=count + 1)).running() as serving:
+        store = MemoryStore()
+        tail = RunTail(Subscribing(serving.url), store, RUN.run_id, snapshots=True)
+        following = asyncio.create_task(followed(tail))
+        async with asyncio.timeout(TIMEOUT_S):
+            while not serving.subscribed_from:
+                await asyncio.sleep(0.01)
+        serving.append(TOPIC, RUN.events[count:])
+        items = await following
+    began = items[0]
+    assert isinstance(began, Began)
+    assert began.at.run.latest_seq == count
+    assert told(items) == [(seq, True) for seq in range(count + 1, LAST + 1)]
+    assert tail.log.chain_head == chain_over(RUN.run_id, RUN.events)
+    bound = [cursor.chain for cursor in serving.subscribed_from if cursor is not None]
+    assert bound == [chain_over(RUN.run_id, RUN.events[: count + 1])][: len(bound)], "resumed with the snapshot's chain"
+    again = await followed(RunTail(Subscribing(serving.url), store, RUN.run_id, snapshots=True))
+    assert isinstance(again[0], Began)
+    assert not again[0].live
+
+
+async def test_who_wants_every_event_gets_them_where_a_snapshot_is_stored() -> None:
+    store = MemoryStore()
+    async with with_snapshot(LAST).running() as serving:
+        await followed(RunTail(Subscribing(serving.url), store, RUN.run_id, snapshots=True))
+        items = await followed(RunTail(Subscribing(serving.url), store, RUN.run_id))
+    assert told(items) == [(seq, True) for seq in range(1, LAST + 1)]
+    assert stored(store) == RUN.events

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 import pytest
 
 from oa_khala.client.commands import Chains
+from oa_khala.client.session import ClientSession
 from oa_khala.client.tests import transcripts, walks
 from oa_khala.client.tests.transcripts import VECTORS, Recorded
 
@@ -34,8 +36,12 @@ class Recorder:
             name = re.sub(r"\W+", "_", item.name.removeprefix("test_")).strip("_")
             transcripts.write(VECTORS / f"{name}.json", self.sessions[0].transcript())
 
-    def session(self, device_id: str, client_build_id: str, *, chains: Chains | None = None) -> Recorded:
-        """Stands in for `ClientSession`."""
+    def session(
+        self, device_id: str, client_build_id: str, *, chains: Chains | None = None, grants: Collection[str] = ()
+    ) -> ClientSession:
+        """Stands in for `ClientSession`. One that asks for owners' topics is not recorded: that is Python's alone."""
+        if grants:
+            return ClientSession(device_id, client_build_id, chains=chains, grants=grants)
         self.sessions.append(Recorded(device_id, client_build_id, chains=chains))
         return self.sessions[-1]
 

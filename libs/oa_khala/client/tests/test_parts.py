@@ -2,12 +2,27 @@
 
 import pytest
 
-from oa_khala.client.commands import ClientLimits, Instant, NeedToken, NoChains, SyncToken
+from oa_khala import frames
+from oa_khala.client.commands import (
+    Apply,
+    ClientLimits,
+    Command,
+    Instant,
+    NeedToken,
+    NoChains,
+    Send,
+    SyncToken,
+    TopicFailed,
+)
 from oa_khala.client.deadlines import NEVER, Deadlines, Reconnecting
+from oa_khala.client.session import ClientSession
 from oa_khala.client.subscriptions import Subscriptions
 from oa_khala.client.tokens import Tokens
+from oa_khala.client.topics import ClientTopic, Next
+from oa_khala.frames import Cursor
 
 LIMITS = ClientLimits()
+T = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"
 A, B = "run:a:events", "run:b:events"
 
 
@@ -98,3 +113,41 @@ def test_a_topic_that_failed_can_be_followed_anew_and_is_not_asked_for_before() 
     assert [request.topics for request in topics.requests([A], frozenset({A}))] == [((A, None),)]
     assert topics.unfollow(A)
     assert not topics.unfollow(A)
+
+
+def test_a_snapshot_that_is_too_large_ends_its_topic_and_the_gateway_is_told() -> None:
+    session = ClientSession("dev_1", "test/1", ClientLimits(max_snapshot_bytes=5))
+    at = Instant(0)
+    session.subscribe(T, None, at, True)
+    session.start(at)
+    session.token(SyncToken("token", frozenset({T}), 300_000), at)
+    session.connected(1, at)
+    session.frame(1, frames.Welcome("con_1", 15_000, 60_000, 128, 65_536, 0, 300_000), at)
+    session.frame(1, frames.Subscribed(T, "e1", 0, 9, frames.Plan.SNAPSHOT, 9), at)
+    assert session.frame(1, frames.Snapshot(T, 9, b"five!", part=1, parts=3), at) == []
+    failed, unsubscribed = session.frame(1, frames.Snapshot(T, 9, b"!", part=2, parts=3), at)
+    assert isinstance(failed, TopicFailed)
+    assert failed.reason == "payload_too_large"
+    assert unsubscribed == Send(1, frames.Unsubscribe((T,)))
+    assert session.frame(1, frames.Snapshot(T, 9, b"!", part=3, parts=3), at) == []
+
+
+@pytest.mark.parametrize(
+    "wrong", [(2, 3, 10), (0, 0, 10), (3, 3, 11), (3, 4, 10)], ids=["again", "whole", "of another seq", "of more"]
+)
+def test_a_part_that_is_not_the_next_has_the_snapshot_begun_again(wrong: tuple[int, int, int]) -> None:
+    topic = ClientTopic(T, None, takes_snapshots=True)
+
+    def begun(seqs: tuple[tuple[int, int, int], ...]) -> list[tuple[list[Command], Next]]:
+        topic.asked()
+        topic.subscribed(frames.Subscribed(T, "e1", 0, 10, frames.Plan.SNAPSHOT, 10))
+        return [topic.snapshot(frames.Snapshot(T, seq, b"x", part=part, parts=parts)) for part, parts, seq in seqs]
+
+    assert begun(((1, 3, 10), (2, 3, 10), wrong, (3, 3, 10))) == [
+        ([], Next.NOTHING),
+        ([], Next.NOTHING),
+        ([], Next.ASK),
+        ([], Next.NOTHING),
+    ]
+    *_, (commands, then) = begun(((1, 3, 10), (2, 3, 10), (3, 3, 10)))
+    assert (commands, then) == ([Apply(T, Cursor("e1", 10), b"xxx", 1, snapshot=True)], Next.NOTHING)

@@ -41,7 +41,7 @@ class Walk:
 
     def go(self, steps: int) -> dict[str, Any]:
         """The transcript of so many steps; of fewer, if the session ends before."""
-        self.tell("subscribe", RUN_A, None)
+        self.tell("subscribe", RUN_A, None, self.rng.random() < 0.5)
         self.tell("start")
         while len(self.session.steps) < steps and self.session.steps[-5:][0]["state"] != "stopped":
             self.now_ms += self.rng.choice((0, 0, 0, 1, 20, 400))
@@ -54,8 +54,9 @@ class Walk:
     def tell(self, call: str, *args: Any, timed: bool = True) -> None:
         """One call, and what its commands ask for."""
         at = [Instant(self.now_ms, round(self.rng.random(), 3))] if timed else []
-        # Where the time stands among the arguments: behind the generation alone in `disconnected`, else at the end.
-        given = [args[0], *at, *args[1:]] if call == "disconnected" else [*args, *at]
+        # Where the time stands among the arguments, if not at the end.
+        place = {"disconnected": 1, "subscribe": 2}.get(call, len(args))
+        given = [*args[:place], *at, *args[place:]]
         for command in getattr(self.session, call)(*given):
             self.heed(command)
 
@@ -108,14 +109,24 @@ class Walk:
         plan = self.rng.choice((Plan.LIVE, Plan.REPLAY, Plan.REPLAY, Plan.REPLAY, Plan.SNAPSHOT))
         from_seq = at.applied_seq + self.rng.choice((0, 0, 0, 0, 1, 5))
         epoch = at.epoch if self.rng.random() < 0.95 else "e3"
-        self.frame(frames.Subscribed(topic, epoch, 0, from_seq + 3, plan, from_seq), generation)
+        chain = self.rng.choice((b"", b"\x07" * 32)) if plan is Plan.SNAPSHOT else b""
+        self.frame(frames.Subscribed(topic, epoch, 0, from_seq + 3, plan, from_seq, chain), generation)
         if plan is Plan.SNAPSHOT and self.rng.random() < 0.9:
             seq = from_seq + self.rng.choice((0, 0, 0, 1))
-            self.frame(frames.Snapshot(topic, seq, b"all of it"), generation)
+            self.snapshot(topic, seq, generation)
         for seq in range(from_seq + 1, from_seq + 4):
             if self.rng.random() < 0.9:
                 self.frame(frames.Event(topic, seq, b"%d" % seq), generation)
         self.frame(frames.CaughtUp(topic, from_seq + 3), generation)
+
+    def snapshot(self, topic: str, seq: int, generation: int) -> None:
+        """A snapshot, whole or in parts, of which one may be missing or come twice."""
+        parts = self.rng.choice((0, 0, 1, 2, 3))
+        if not parts:
+            self.frame(frames.Snapshot(topic, seq, b"all of it"), generation)
+        for part in range(1, parts + 1):
+            for _ in range(self.rng.choice((1, 1, 1, 1, 1, 0, 2))):
+                self.frame(frames.Snapshot(topic, seq, b"part %d" % part, part=part, parts=parts), generation)
 
     # -------------------------------------------------------------------------------------------- what just happens
 
@@ -126,7 +137,7 @@ class Walk:
             (lambda: self.frame(self.some_frame(), self.session.generation - 1), 2),
             (self.time, 20),
             (lambda: self.tell("disconnected", self.session.generation, self.rng.choice(ENDS)), 5),
-            (lambda: self.tell("subscribe", self.rng.choice(TOPICS), self.cursor()), 6),
+            (lambda: self.tell("subscribe", self.rng.choice(TOPICS), self.cursor(), self.rng.random() < 0.5), 6),
             (lambda: self.tell("unsubscribe", self.rng.choice(TOPICS), timed=False), 2),
             (lambda: self.tell("rewind", self.rng.choice(TOPICS), self.cursor()), 2),
             (lambda: self.tell("suspended", timed=False), 2),
@@ -171,6 +182,7 @@ class Walk:
                 frames.Heartbeat((frames.TopicHead(topic, near, epoch, source_away=True),), 0, 1),
                 frames.Subscribed(topic, epoch, 0, near, self.rng.choice(tuple(Plan)), near - 1),
                 frames.Snapshot(topic, near, b"all of it"),
+                frames.Snapshot(topic, near, b"a part", part=self.rng.choice((1, 2)), parts=2),
                 self.error(topic),
                 frames.ErrorFrame("", self.rng.choice(ENDS[3:]), "no", retry_after_ms=self.rng.choice((0, 900))),
                 frames.Draining(self.rng.choice((0, 2_000))),

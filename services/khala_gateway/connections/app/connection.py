@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 
 import structlog
 
@@ -34,8 +35,10 @@ class Connection:
         self._dependencies = dependencies
         self._header_token = header_token
         self._now_ms = dependencies.now_ms
-        hub = dependencies.hub
-        self._session = ServerSession(connection_id, dependencies.limits, hub.head_of, self._now_ms(), hub.source_away)
+        hub, limits = dependencies.hub, dependencies.limits
+        if transport.encoding.form is Form.READABLE:
+            limits = replace(limits, snapshot_part_bytes=0)  # a part is no message: whoever reads gets it whole
+        self._session = ServerSession(connection_id, limits, hub.head_of, self._now_ms(), hub.source_away)
         self._delivery = Delivery(self._session, transport, dependencies, self._run)
         self._subscribers: dict[Subscription, TopicSubscriber] = {}
         self._tasks: set[asyncio.Task[None]] = set()

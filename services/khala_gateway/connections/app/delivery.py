@@ -2,7 +2,7 @@
 
 A subscription is `(feed, next_seq)` and no queue: a slow reader costs an integer. What lies in the ring is written from
 there, topic by topic in slices; what lies below it is read from history, one page at a time for a connection. Snapshots
-that topics begin with are read one at a time, too.
+that topics begin with are read one at a time, too; a large one is written in parts, each when the socket takes more.
 """
 
 import asyncio
@@ -122,11 +122,16 @@ class Delivery:
     # ----------------------------------------------------------------------------------- snapshots and history
 
     async def read_snapshot(self, subscriber: TopicSubscriber) -> None:
-        """What `subscriber` begins with: one at a time, and none for a socket that takes nothing."""
+        """What `subscriber` begins with: one at a time, part by part, and none for a socket that takes nothing."""
+        subscription = subscriber.subscription
         async with self._snapshot_turn:
             await self._writable.wait()
-            if subscriber.subscription.live:
+            if subscription.live:
                 await subscriber.read_snapshot(self._dependencies)
+            while subscription.unsent is not None:
+                await asyncio.sleep(0)  # others have their turn between two parts
+                await self._writable.wait()
+                self._run(self._session.subscriptions.snapshot_part(subscription))
 
     def _start_reading(self) -> None:
         if self._reading is None and self._behind:

@@ -98,12 +98,14 @@ class TopicSubscriber:
     async def read_snapshot(self, dependencies: Dependencies) -> None:
         """Read the topic's state, and tell the session where the feed stands then."""
         topic = self.subscription.topic
+        if self.feed is None:
+            return
         try:
-            found = await dependencies.snapshots.read(topic)
+            found = await dependencies.snapshots.read(topic, self.feed.state, self.subscription.takes_snapshots)
         except Refusal as refusal:
             self.refused(refusal)
             return
-        if not self.subscription.live or self.feed is None or not self.feed.stands:
+        if not self.subscription.live or not self.feed.stands:
             return  # who ended it has said so
         state = self.feed.state
         if found.epoch != state.epoch:
@@ -111,5 +113,5 @@ class TopicSubscriber:
             self.refused(Refusal("unavailable", "the topic has got another lineage; subscribe again"))
             return
         # Before the feed is told: what that brings about is delivered once the snapshot has been.
-        self._run(self._subscriptions.snapshot(self.subscription, state, found.seq, found.payload))
+        self._run(self._subscriptions.snapshot(self.subscription, state, found.seq, found.payload, found.chain))
         dependencies.hub.learned(topic, TopicState(found.epoch, state.floor, found.seq))

@@ -1,37 +1,73 @@
-"""Reads snapshots from sources: one for all who want the same topic's at once. None is kept: the next one is newer."""
+"""Reads snapshots from sources: one for all who want the same topic's at the same time.
+
+A snapshot stands at a seq, and delivery goes on from there; so one that was read a moment ago is as good as a new one,
+and is kept for a moment, as pages of history are. A thousand clients that come together cost one read.
+"""
 
 import asyncio
 from collections.abc import Mapping
 
+from oa_base.refusal import Refusal
+from oa_khala.frames import TopicState
 from oa_khala.topics import Topic
-from services.khala_gateway.feeds.metrics import SNAPSHOTS_READ
+from services.khala_gateway.feeds.app.kept_pages import KeptPages
+from services.khala_gateway.feeds.limits import HubLimits
+from services.khala_gateway.feeds.metrics import SNAPSHOTS_KEPT, SNAPSHOTS_READ
 from services.khala_gateway.sources.app import TopicSnapshot, TopicSource
+
+_Key = tuple[str, bool]
+"""Topic, and whether the snapshot is for those who take parts."""
 
 
 class Snapshots:
-    """Single-flight reads, at most `concurrent` of them at the same time from one source."""
+    """Single-flight reads, of which the newest are kept for a moment."""
 
-    def __init__(self, sources: Mapping[str, TopicSource], concurrent: int) -> None:
+    def __init__(self, sources: Mapping[str, TopicSource], limits: HubLimits) -> None:
         self._sources = sources
-        self._slots = {name: asyncio.Semaphore(concurrent) for name in sources}
-        self._reading: dict[str, asyncio.Task[TopicSnapshot]] = {}
+        self._limits = limits
+        self._slots = {name: asyncio.Semaphore(limits.concurrent_snapshots) for name in sources}
+        self._kept: KeptPages[_Key, TopicSnapshot] = KeptPages(
+            limits.kept_snapshots_bytes, limits.kept_snapshots_ms / 1000
+        )
+        self._reading: dict[_Key, asyncio.Task[TopicSnapshot]] = {}
 
-    async def read(self, topic: Topic) -> TopicSnapshot:
-        """The topic's state, as of some moment after its feed stood. Raises Refusal."""
-        name = str(topic)
-        task = self._reading.get(name)
+    async def read(self, topic: Topic, state: TopicState, in_parts: bool) -> TopicSnapshot:
+        """The topic's state as of some moment of `state`'s lineage, not below its floor, or of a later lineage.
+
+        Raises Refusal.
+        """
+        key = (str(topic), in_parts)
+        kept = self._kept.get(key, _now_s())
+        if kept is not None and kept.epoch == state.epoch and kept.seq >= state.floor:
+            SNAPSHOTS_KEPT.labels(topic.source).inc()
+            return kept
+        task = self._reading.get(key)
         if task is None:
-            task = self._reading[name] = asyncio.create_task(self._read(topic))
-            task.add_done_callback(lambda task: self._done(name, task))
+            task = self._reading[key] = asyncio.create_task(self._read(topic, key))
+            task.add_done_callback(lambda task: self._done(key, task))
         # Shielded: one connection that goes away must not take it from the others.
         return await asyncio.shield(task)
 
-    async def _read(self, topic: Topic) -> TopicSnapshot:
+    async def _read(self, topic: Topic, key: _Key) -> TopicSnapshot:
+        name, in_parts = key
+        limits = self._limits
         async with self._slots[topic.source]:
             SNAPSHOTS_READ.labels(topic.source).inc()
-            return await self._sources[topic.source].snapshot(str(topic))
+            max_bytes = limits.list_snapshot_bytes if in_parts else 0
+            found = await self._sources[topic.source].snapshot(name, max_bytes)
+        if len(found.payload) > limits.snapshot_max_bytes:
+            text = f"the topic's snapshot is larger than {limits.snapshot_max_bytes} bytes; follow it without snapshots"
+            raise Refusal("payload_too_large", text)
+        now_s = _now_s()
+        self._kept.forget_old(now_s)
+        self._kept.keep(key, found, len(found.payload), now_s)
+        return found
 
-    def _done(self, name: str, task: asyncio.Task[TopicSnapshot]) -> None:
-        del self._reading[name]
+    def _done(self, key: _Key, task: asyncio.Task[TopicSnapshot]) -> None:
+        del self._reading[key]
         if not task.cancelled():
             task.exception()  # whoever waited has it; if nobody is left, nobody needs it
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

@@ -32,7 +32,7 @@ class Source:
     def remove(self, topics: Iterable[str]) -> None:
         pass
 
-    async def snapshot(self, topic: str) -> TopicSnapshot:
+    async def snapshot(self, topic: str, max_bytes: int) -> TopicSnapshot:
         """Nobody asks for one here."""
         raise NotImplementedError
 

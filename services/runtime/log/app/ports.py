@@ -9,7 +9,7 @@ from typing import Protocol
 from oa_runlog.state import RunState
 from services.runtime.authority.domain import Head
 from services.runtime.log.domain.batch import Changes, Snapshot, Wanted
-from services.runtime.log.domain.records import LogRecord, RunRecord
+from services.runtime.log.domain.records import LogRecord, RunExcerpt, RunRecord
 from services.runtime.log.domain.shares import Share
 
 
@@ -91,6 +91,14 @@ class RunReader(Protocol):
 
     async def run(self, run_id: str) -> RunRecord | None:
         """A run."""
+        ...
+
+
+class RunExcerpts(Protocol):
+    """Runs with what of their events shows how they stand."""
+
+    async def excerpt(self, run_id: str) -> RunExcerpt | None:
+        """A run as it is now."""
         ...
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,6 +18,22 @@ class RunRecord:
     spec: RunSpec
     floor: int = 0
     """Lowest seq after which the run's events are in the log: its newest once they moved to the archive."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunExcerpt:
+    """A run, and what of its events shows how it stands, of one moment: stored events in the order of the log.
+
+    `messages`, `output` (pieces of text) and `requests` (asked and settled) are the newest. `progress` is the newest of
+    the newest attempt. `steps` counts all. A run whose events have left the log has none of them.
+    """
+
+    run: RunRecord
+    messages: Sequence[bytes]
+    output: Sequence[bytes]
+    requests: Sequence[bytes]
+    progress: bytes | None
+    steps: int
 
 
 class LogRecord(NamedTuple):

@@ -221,11 +221,50 @@ ORDER BY seq DESC LIMIT 1
 """
 """The newest of a run's events of some types."""
 
-READ_RUN = """
+_RUN = """
 SELECT run_id, org_id, user_id, status, latest_seq, chain_head, create_time, lease_epoch, worker_id, fenced, attempt,
        cancel_requested_time, cancel_reason, finish_time, finish, totals, paced_until_ns, not_before_time,
        deadline_time, failures, queue, CASE WHEN thread_policy <> '' THEN thread_id ELSE '' END AS thread_id,
-       parent_run_id, spec, archived
+       parent_run_id, spec, archived"""
+"""What there is to read of a run."""
+
+READ_RUN = f"""{_RUN}
 FROM runtime.runs WHERE run_id = $1
 """
 """A run as it is now."""
+
+_NEWEST = """
+       ARRAY(
+           SELECT body FROM (
+               SELECT seq, body, sum(octet_length(body)) OVER (ORDER BY seq DESC) - octet_length(body) AS bytes_after
+               FROM ({events}) n
+           ) q
+           WHERE bytes_after < {bytes} ORDER BY seq
+       )"""
+"""Of some of a run's events, the newest, as many as find room, in the order of the log."""
+_OF_TYPES = """SELECT seq, body FROM runtime.events WHERE run_id = $1 AND type IN ({types})
+                     ORDER BY seq DESC LIMIT {limit}"""
+"""A run's newest events of some types, which an index finds."""
+_MESSAGES = _OF_TYPES.format(types="'message'", limit="$2")
+_OUTPUT = """SELECT seq, body FROM (SELECT seq, type, body FROM runtime.events WHERE run_id = $1
+                                     ORDER BY seq DESC LIMIT $4) newest WHERE type = 'text.delta'"""
+"""The output among a run's newest events."""
+_REQUESTS = _OF_TYPES.format(types="'request.opened', 'request.answered', 'request.expired'", limit="$6")
+
+_PROGRESS = """
+       (SELECT body FROM runtime.events WHERE run_id = $1 AND type = 'progress.reported' AND seq > coalesce(
+            (SELECT max(seq) FROM runtime.events WHERE run_id = $1 AND type = 'run.started'), 0)
+        ORDER BY seq DESC LIMIT 1)"""
+"""What the newest attempt of a run has reported last."""
+_STEPS = "(SELECT count(*) FROM runtime.events WHERE run_id = $1 AND type = 'step.completed')"
+"""How many steps of a run are done."""
+
+READ_EXCERPT = f"""{_RUN},
+{_NEWEST.format(events=_MESSAGES, bytes="$3")} AS messages,
+{_NEWEST.format(events=_OUTPUT, bytes="$5")} AS output,
+{_NEWEST.format(events=_REQUESTS, bytes="$7")} AS requests,
+{_PROGRESS} AS progress, {_STEPS} AS steps
+FROM runtime.runs WHERE run_id = $1
+"""
+"""A run as it is now, and what of its events shows how it stands: one statement, so all of it is of one moment, also
+while the run goes on. Of the newest messages, output and requests as many as there is room for, in the log's order."""

@@ -8,7 +8,7 @@ import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2"
 import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { RunFinished, RunSpec } from "./event_pb.js";
+import type { ProgressReported, RunEvent, RunFinished, RunSpec } from "./event_pb.js";
 import { file_openagents_runtime_v1_event } from "./event_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file openagents/runtime/v1/run.proto.
  */
 export const file_openagents_runtime_v1_run: GenFile = /*@__PURE__*/
-  fileDesc("Ch9vcGVuYWdlbnRzL3J1bnRpbWUvdjEvcnVuLnByb3RvEhVvcGVuYWdlbnRzLnJ1bnRpbWUudjEiogQKA1J1bhIOCgZydW5faWQYASABKAkSDwoHdXNlcl9pZBgCIAEoCRIOCgZvcmdfaWQYAyABKAkSLAoEc3BlYxgEIAEoCzIeLm9wZW5hZ2VudHMucnVudGltZS52MS5SdW5TcGVjEjAKBnN0YXR1cxgFIAEoDjIgLm9wZW5hZ2VudHMucnVudGltZS52MS5SdW5TdGF0dXMSEgoKbGF0ZXN0X3NlcRgGIAEoBBISCgpjaGFpbl9oZWFkGAcgASgMEhMKC2xlYXNlX2Vwb2NoGAggASgEEhEKCXdvcmtlcl9pZBgJIAEoCRIPCgdhdHRlbXB0GAogASgNEi8KC2NyZWF0ZV90aW1lGAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtmaW5pc2hfdGltZRgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoGZmluaXNoGA0gASgLMiIub3BlbmFnZW50cy5ydW50aW1lLnYxLlJ1bkZpbmlzaGVkEhQKDGV2ZW50c190b3BpYxgOIAEoCRIzCg9ub3RfYmVmb3JlX3RpbWUYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjEKDWRlYWRsaW5lX3RpbWUYECABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDXBhcmVudF9ydW5faWQYESABKAkquwEKCVJ1blN0YXR1cxIaChZSVU5fU1RBVFVTX1VOU1BFQ0lGSUVEEAASFgoSUlVOX1NUQVRVU19DUkVBVEVEEAESFgoSUlVOX1NUQVRVU19SVU5OSU5HEAISGAoUUlVOX1NUQVRVU19DQU5DRUxJTkcQAxIYChRSVU5fU1RBVFVTX1NVQ0NFRURFRBAEEhUKEVJVTl9TVEFUVVNfRkFJTEVEEAUSFwoTUlVOX1NUQVRVU19DQU5DRUxFRBAGYgZwcm90bzM", [file_google_protobuf_timestamp, file_openagents_runtime_v1_event]);
+  fileDesc("Ch9vcGVuYWdlbnRzL3J1bnRpbWUvdjEvcnVuLnByb3RvEhVvcGVuYWdlbnRzLnJ1bnRpbWUudjEiogQKA1J1bhIOCgZydW5faWQYASABKAkSDwoHdXNlcl9pZBgCIAEoCRIOCgZvcmdfaWQYAyABKAkSLAoEc3BlYxgEIAEoCzIeLm9wZW5hZ2VudHMucnVudGltZS52MS5SdW5TcGVjEjAKBnN0YXR1cxgFIAEoDjIgLm9wZW5hZ2VudHMucnVudGltZS52MS5SdW5TdGF0dXMSEgoKbGF0ZXN0X3NlcRgGIAEoBBISCgpjaGFpbl9oZWFkGAcgASgMEhMKC2xlYXNlX2Vwb2NoGAggASgEEhEKCXdvcmtlcl9pZBgJIAEoCRIPCgdhdHRlbXB0GAogASgNEi8KC2NyZWF0ZV90aW1lGAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtmaW5pc2hfdGltZRgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoGZmluaXNoGA0gASgLMiIub3BlbmFnZW50cy5ydW50aW1lLnYxLlJ1bkZpbmlzaGVkEhQKDGV2ZW50c190b3BpYxgOIAEoCRIzCg9ub3RfYmVmb3JlX3RpbWUYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjEKDWRlYWRsaW5lX3RpbWUYECABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDXBhcmVudF9ydW5faWQYESABKAkihwMKC1J1blNuYXBzaG90EicKA3J1bhgBIAEoCzIaLm9wZW5hZ2VudHMucnVudGltZS52MS5SdW4SMAoGdG90YWxzGAIgASgLMiAub3BlbmFnZW50cy5ydW50aW1lLnYxLlJ1blRvdGFscxIxCghtZXNzYWdlcxgDIAMoCzIfLm9wZW5hZ2VudHMucnVudGltZS52MS5SdW5FdmVudBIvCgZvdXRwdXQYBCADKAsyHy5vcGVuYWdlbnRzLnJ1bnRpbWUudjEuUnVuRXZlbnQSNgoNb3Blbl9yZXF1ZXN0cxgFIAMoCzIfLm9wZW5hZ2VudHMucnVudGltZS52MS5SdW5FdmVudBI5Cghwcm9ncmVzcxgGIAEoCzInLm9wZW5hZ2VudHMucnVudGltZS52MS5Qcm9ncmVzc1JlcG9ydGVkEg0KBXN0ZXBzGAcgASgEEjcKCGFyY2hpdmVkGAggASgLMiUub3BlbmFnZW50cy5ydW50aW1lLnYxLkFyY2hpdmVkRXZlbnRzIvIBCglSdW5Ub3RhbHMSEgoKdGV4dF9ieXRlcxgBIAEoBBIQCghtZXNzYWdlcxgCIAEoBBISCgp0b29sX2NhbGxzGAMgASgEEhQKDHRvb2xfcmVzdWx0cxgEIAEoBBIVCg10b29sX2ZhaWx1cmVzGAUgASgEEhUKDXZlcmlmaWNhdGlvbnMYBiABKAQSHQoVdmVyaWZpY2F0aW9uX2ZhaWx1cmVzGAcgASgEEhQKDGlucHV0X3Rva2VucxgIIAEoBBIVCg1vdXRwdXRfdG9rZW5zGAkgASgEEhsKE2NhY2hlZF9pbnB1dF90b2tlbnMYCiABKAQiNAoOQXJjaGl2ZWRFdmVudHMSDgoGc2hhMjU2GAEgASgMEhIKCnNpemVfYnl0ZXMYAiABKAQquwEKCVJ1blN0YXR1cxIaChZSVU5fU1RBVFVTX1VOU1BFQ0lGSUVEEAASFgoSUlVOX1NUQVRVU19DUkVBVEVEEAESFgoSUlVOX1NUQVRVU19SVU5OSU5HEAISGAoUUlVOX1NUQVRVU19DQU5DRUxJTkcQAxIYChRSVU5fU1RBVFVTX1NVQ0NFRURFRBAEEhUKEVJVTl9TVEFUVVNfRkFJTEVEEAUSFwoTUlVOX1NUQVRVU19DQU5DRUxFRBAGYgZwcm90bzM", [file_google_protobuf_timestamp, file_openagents_runtime_v1_event]);
 
 /**
  * A run, as the authority knows it.
@@ -152,6 +152,196 @@ export type Run = Message<"openagents.runtime.v1.Run"> & {
  */
 export const RunSchema: GenMessage<Run> = /*@__PURE__*/
   messageDesc(file_openagents_runtime_v1_run, 0);
+
+/**
+ * A run as it stands at one seq of its events: what the SNAPSHOT of `run:…:events`
+ * holds. What it has of the run's events is bounded.
+ *
+ * @generated from message openagents.runtime.v1.RunSnapshot
+ */
+export type RunSnapshot = Message<"openagents.runtime.v1.RunSnapshot"> & {
+  /**
+   * The run: where it stands, its spec with title and input, how it ended and what it
+   * returned. Everything here stands at `latest_seq`; `chain_head` is the chain there.
+   *
+   * @generated from field: openagents.runtime.v1.Run run = 1;
+   */
+  run?: Run | undefined;
+
+  /**
+   * What its events add up to.
+   *
+   * @generated from field: openagents.runtime.v1.RunTotals totals = 2;
+   */
+  totals?: RunTotals | undefined;
+
+  /**
+   * Its newest messages (`message`), the oldest first: at most 200, in 512 KiB. There are
+   * older ones if `totals.messages` is more.
+   *
+   * @generated from field: repeated openagents.runtime.v1.RunEvent messages = 3;
+   */
+  messages: RunEvent[];
+
+  /**
+   * The end of its output (`text.delta`), the oldest first: what there is of it among its
+   * newest 500 events, in 128 KiB. There is more of it before if its bytes are fewer than
+   * `totals.text_bytes`.
+   *
+   * @generated from field: repeated openagents.runtime.v1.RunEvent output = 4;
+   */
+  output: RunEvent[];
+
+  /**
+   * What it has asked and nobody has settled (`request.opened`), the oldest first, while
+   * it has not ended: as many of the newest as find room in 256 KiB.
+   *
+   * @generated from field: repeated openagents.runtime.v1.RunEvent open_requests = 5;
+   */
+  openRequests: RunEvent[];
+
+  /**
+   * What its newest attempt has reported last; absent before.
+   *
+   * @generated from field: openagents.runtime.v1.ProgressReported progress = 6;
+   */
+  progress?: ProgressReported | undefined;
+
+  /**
+   * Steps that are done.
+   *
+   * @generated from field: uint64 steps = 7;
+   */
+  steps: bigint;
+
+  /**
+   * Where its events are, if they have left the log: then messages, output, progress and
+   * steps are there and not here. Absent while they are in the log.
+   *
+   * @generated from field: openagents.runtime.v1.ArchivedEvents archived = 8;
+   */
+  archived?: ArchivedEvents | undefined;
+};
+
+/**
+ * Describes the message openagents.runtime.v1.RunSnapshot.
+ * Use `create(RunSnapshotSchema)` to create a new message.
+ */
+export const RunSnapshotSchema: GenMessage<RunSnapshot> = /*@__PURE__*/
+  messageDesc(file_openagents_runtime_v1_run, 1);
+
+/**
+ * What a run's events add up to. Each number stops at 2^53 - 1.
+ *
+ * @generated from message openagents.runtime.v1.RunTotals
+ */
+export type RunTotals = Message<"openagents.runtime.v1.RunTotals"> & {
+  /**
+   * Bytes of text deltas, all streams.
+   *
+   * @generated from field: uint64 text_bytes = 1;
+   */
+  textBytes: bigint;
+
+  /**
+   * Messages.
+   *
+   * @generated from field: uint64 messages = 2;
+   */
+  messages: bigint;
+
+  /**
+   * Tool calls.
+   *
+   * @generated from field: uint64 tool_calls = 3;
+   */
+  toolCalls: bigint;
+
+  /**
+   * Tool results.
+   *
+   * @generated from field: uint64 tool_results = 4;
+   */
+  toolResults: bigint;
+
+  /**
+   * Of those, the failed ones.
+   *
+   * @generated from field: uint64 tool_failures = 5;
+   */
+  toolFailures: bigint;
+
+  /**
+   * Checks.
+   *
+   * @generated from field: uint64 verifications = 6;
+   */
+  verifications: bigint;
+
+  /**
+   * Of those, the failed ones.
+   *
+   * @generated from field: uint64 verification_failures = 7;
+   */
+  verificationFailures: bigint;
+
+  /**
+   * Tokens read, all models.
+   *
+   * @generated from field: uint64 input_tokens = 8;
+   */
+  inputTokens: bigint;
+
+  /**
+   * Tokens written, all models.
+   *
+   * @generated from field: uint64 output_tokens = 9;
+   */
+  outputTokens: bigint;
+
+  /**
+   * Tokens read from a cache, all models.
+   *
+   * @generated from field: uint64 cached_input_tokens = 10;
+   */
+  cachedInputTokens: bigint;
+};
+
+/**
+ * Describes the message openagents.runtime.v1.RunTotals.
+ * Use `create(RunTotalsSchema)` to create a new message.
+ */
+export const RunTotalsSchema: GenMessage<RunTotals> = /*@__PURE__*/
+  messageDesc(file_openagents_runtime_v1_run, 2);
+
+/**
+ * Where the events of a run are that have left the log for the archive: in its replay
+ * artifact, which `ReplayService.ReadReplayArtifact` gives by the run's id.
+ *
+ * @generated from message openagents.runtime.v1.ArchivedEvents
+ */
+export type ArchivedEvents = Message<"openagents.runtime.v1.ArchivedEvents"> & {
+  /**
+   * SHA-256 of the artifact: 32 bytes.
+   *
+   * @generated from field: bytes sha256 = 1;
+   */
+  sha256: Uint8Array;
+
+  /**
+   * Size of the artifact, in bytes.
+   *
+   * @generated from field: uint64 size_bytes = 2;
+   */
+  sizeBytes: bigint;
+};
+
+/**
+ * Describes the message openagents.runtime.v1.ArchivedEvents.
+ * Use `create(ArchivedEventsSchema)` to create a new message.
+ */
+export const ArchivedEventsSchema: GenMessage<ArchivedEvents> = /*@__PURE__*/
+  messageDesc(file_openagents_runtime_v1_run, 3);
 
 /**
  * Where a run stands.

@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file openagents/sync/v1/frame.proto.
  */
 export const file_openagents_sync_v1_frame: GenFile = /*@__PURE__*/
-  fileDesc("Ch5vcGVuYWdlbnRzL3N5bmMvdjEvZnJhbWUucHJvdG8SEm9wZW5hZ2VudHMuc3luYy52MSKEAQoKS2hhbGFGcmFtZRINCgV0b3BpYxgBIAEoCRILCgNzZXEYAiABKAQSKwoEa2luZBgDIAEoDjIdLm9wZW5hZ2VudHMuc3luYy52MS5GcmFtZUtpbmQSFQoNcGF5bG9hZF9ieXRlcxgEIAEoDBIWCg5zY2hlbWFfdmVyc2lvbhgFIAEoDSLtAQoHV2VsY29tZRIVCg1jb25uZWN0aW9uX2lkGAEgASgJEh0KFWhlYXJ0YmVhdF9pbnRlcnZhbF9tcxgCIAEoDRIXCg9pZGxlX3RpbWVvdXRfbXMYAyABKA0SEgoKbWF4X3RvcGljcxgEIAEoDRIXCg9tYXhfZnJhbWVfYnl0ZXMYBSABKA0SLwoLc2VydmVyX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjUKEXRva2VuX2V4cGlyZV90aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ6CgpTdWJzY3JpYmVkEg0KBWVwb2NoGAEgASgJEg0KBWZsb29yGAIgASgEEgwKBGhlYWQYAyABKAQSLgoEcGxhbhgEIAEoDjIgLm9wZW5hZ2VudHMuc3luYy52MS5EZWxpdmVyeVBsYW4SEAoIZnJvbV9zZXEYBSABKAQiOAoLRG9jdW1lbnRTZXQSEQoJZG9jdW1lbnRzGAEgAygMEhYKDm9sZGVyX2xlZnRfb3V0GAIgASgIIhcKCENhdWdodFVwEgsKA3NlcRgBIAEoBCJMCglUb3BpY0hlYWQSDQoFdG9waWMYASABKAkSDAoEaGVhZBgCIAEoBBINCgVlcG9jaBgDIAEoCRITCgtzb3VyY2VfYXdheRgEIAEoCCJ5CglIZWFydGJlYXQSLAoFaGVhZHMYASADKAsyHS5vcGVuYWdlbnRzLnN5bmMudjEuVG9waWNIZWFkEi8KC3NlcnZlcl90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBINCgVub25jZRgDIAEoBCLWAQoFRXJyb3ISLAoGcmVhc29uGAEgASgOMhwub3BlbmFnZW50cy5jb21tb24udjEuUmVhc29uEhMKC3JlYXNvbl9uYW1lGAIgASgJEg8KB21lc3NhZ2UYAyABKAkSDQoFZmllbGQYBCABKAkSFgoOcmV0cnlfYWZ0ZXJfbXMYBSABKA0SNQoMc3RhbGVfY3Vyc29yGAYgASgLMh8ub3BlbmFnZW50cy5zeW5jLnYxLlN0YWxlQ3Vyc29yEhsKE3N1YnNjcmlwdGlvbl9zdGFuZHMYByABKAgiZAoLU3RhbGVDdXJzb3ISDQoFZXBvY2gYASABKAkSDQoFZmxvb3IYAiABKAQSDAoEaGVhZBgDIAEoBBIaChJzbmFwc2hvdF9hdmFpbGFibGUYBCABKAgSDQoFY2hhaW4YBSABKAwiJgoIRHJhaW5pbmcSGgoScmVjb25uZWN0X2FmdGVyX21zGAEgASgNKuwBCglGcmFtZUtpbmQSGgoWRlJBTUVfS0lORF9VTlNQRUNJRklFRBAAEhYKEkZSQU1FX0tJTkRfV0VMQ09NRRABEhkKFUZSQU1FX0tJTkRfU1VCU0NSSUJFRBACEhQKEEZSQU1FX0tJTkRfRVZFTlQQAxIXChNGUkFNRV9LSU5EX1NOQVBTSE9UEAQSGAoURlJBTUVfS0lORF9DQVVHSFRfVVAQBRIYChRGUkFNRV9LSU5EX0hFQVJUQkVBVBAGEhQKEEZSQU1FX0tJTkRfRVJST1IQBxIXChNGUkFNRV9LSU5EX0RSQUlOSU5HEAgqewoMRGVsaXZlcnlQbGFuEh0KGURFTElWRVJZX1BMQU5fVU5TUEVDSUZJRUQQABIWChJERUxJVkVSWV9QTEFOX0xJVkUQARIYChRERUxJVkVSWV9QTEFOX1JFUExBWRACEhoKFkRFTElWRVJZX1BMQU5fU05BUFNIT1QQA2IGcHJvdG8z", [file_google_protobuf_timestamp, file_openagents_common_v1_errors]);
+  fileDesc("Ch5vcGVuYWdlbnRzL3N5bmMvdjEvZnJhbWUucHJvdG8SEm9wZW5hZ2VudHMuc3luYy52MSKhAQoKS2hhbGFGcmFtZRINCgV0b3BpYxgBIAEoCRILCgNzZXEYAiABKAQSKwoEa2luZBgDIAEoDjIdLm9wZW5hZ2VudHMuc3luYy52MS5GcmFtZUtpbmQSFQoNcGF5bG9hZF9ieXRlcxgEIAEoDBIWCg5zY2hlbWFfdmVyc2lvbhgFIAEoDRIMCgRwYXJ0GAYgASgNEg0KBXBhcnRzGAcgASgNIu0BCgdXZWxjb21lEhUKDWNvbm5lY3Rpb25faWQYASABKAkSHQoVaGVhcnRiZWF0X2ludGVydmFsX21zGAIgASgNEhcKD2lkbGVfdGltZW91dF9tcxgDIAEoDRISCgptYXhfdG9waWNzGAQgASgNEhcKD21heF9mcmFtZV9ieXRlcxgFIAEoDRIvCgtzZXJ2ZXJfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASNQoRdG9rZW5fZXhwaXJlX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIokBCgpTdWJzY3JpYmVkEg0KBWVwb2NoGAEgASgJEg0KBWZsb29yGAIgASgEEgwKBGhlYWQYAyABKAQSLgoEcGxhbhgEIAEoDjIgLm9wZW5hZ2VudHMuc3luYy52MS5EZWxpdmVyeVBsYW4SEAoIZnJvbV9zZXEYBSABKAQSDQoFY2hhaW4YBiABKAwiOAoLRG9jdW1lbnRTZXQSEQoJZG9jdW1lbnRzGAEgAygMEhYKDm9sZGVyX2xlZnRfb3V0GAIgASgIIhcKCENhdWdodFVwEgsKA3NlcRgBIAEoBCJMCglUb3BpY0hlYWQSDQoFdG9waWMYASABKAkSDAoEaGVhZBgCIAEoBBINCgVlcG9jaBgDIAEoCRITCgtzb3VyY2VfYXdheRgEIAEoCCJ5CglIZWFydGJlYXQSLAoFaGVhZHMYASADKAsyHS5vcGVuYWdlbnRzLnN5bmMudjEuVG9waWNIZWFkEi8KC3NlcnZlcl90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBINCgVub25jZRgDIAEoBCLWAQoFRXJyb3ISLAoGcmVhc29uGAEgASgOMhwub3BlbmFnZW50cy5jb21tb24udjEuUmVhc29uEhMKC3JlYXNvbl9uYW1lGAIgASgJEg8KB21lc3NhZ2UYAyABKAkSDQoFZmllbGQYBCABKAkSFgoOcmV0cnlfYWZ0ZXJfbXMYBSABKA0SNQoMc3RhbGVfY3Vyc29yGAYgASgLMh8ub3BlbmFnZW50cy5zeW5jLnYxLlN0YWxlQ3Vyc29yEhsKE3N1YnNjcmlwdGlvbl9zdGFuZHMYByABKAgiZAoLU3RhbGVDdXJzb3ISDQoFZXBvY2gYASABKAkSDQoFZmxvb3IYAiABKAQSDAoEaGVhZBgDIAEoBBIaChJzbmFwc2hvdF9hdmFpbGFibGUYBCABKAgSDQoFY2hhaW4YBSABKAwiJgoIRHJhaW5pbmcSGgoScmVjb25uZWN0X2FmdGVyX21zGAEgASgNKuwBCglGcmFtZUtpbmQSGgoWRlJBTUVfS0lORF9VTlNQRUNJRklFRBAAEhYKEkZSQU1FX0tJTkRfV0VMQ09NRRABEhkKFUZSQU1FX0tJTkRfU1VCU0NSSUJFRBACEhQKEEZSQU1FX0tJTkRfRVZFTlQQAxIXChNGUkFNRV9LSU5EX1NOQVBTSE9UEAQSGAoURlJBTUVfS0lORF9DQVVHSFRfVVAQBRIYChRGUkFNRV9LSU5EX0hFQVJUQkVBVBAGEhQKEEZSQU1FX0tJTkRfRVJST1IQBxIXChNGUkFNRV9LSU5EX0RSQUlOSU5HEAgqewoMRGVsaXZlcnlQbGFuEh0KGURFTElWRVJZX1BMQU5fVU5TUEVDSUZJRUQQABIWChJERUxJVkVSWV9QTEFOX0xJVkUQARIYChRERUxJVkVSWV9QTEFOX1JFUExBWRACEhoKFkRFTElWRVJZX1BMQU5fU05BUFNIT1QQA2IGcHJvdG8z", [file_google_protobuf_timestamp, file_openagents_common_v1_errors]);
 
 /**
  * The one envelope of delivery.
@@ -60,6 +60,21 @@ export type KhalaFrame = Message<"openagents.sync.v1.KhalaFrame"> & {
    * @generated from field: uint32 schema_version = 5;
    */
   schemaVersion: number;
+
+  /**
+   * For a SNAPSHOT in parts: the number of this one, 1, 2, 3, …; 0 otherwise.
+   *
+   * @generated from field: uint32 part = 6;
+   */
+  part: number;
+
+  /**
+   * For a SNAPSHOT in parts: how many there are. They come in order, and the payloads
+   * of all, joined, are the snapshot's. 0 for one that is whole.
+   *
+   * @generated from field: uint32 parts = 7;
+   */
+  parts: number;
 };
 
 /**
@@ -172,6 +187,14 @@ export type Subscribed = Message<"openagents.sync.v1.Subscribed"> & {
    * @generated from field: uint64 from_seq = 5;
    */
   fromSeq: bigint;
+
+  /**
+   * Chain value of a run's events at `from_seq`, where they begin with a SNAPSHOT: the
+   * client's cursor there has it. Empty otherwise, and for topics without a chain.
+   *
+   * @generated from field: bytes chain = 6;
+   */
+  chain: Uint8Array;
 };
 
 /**
@@ -402,7 +425,8 @@ export type StaleCursor = Message<"openagents.sync.v1.StaleCursor"> & {
   head: bigint;
 
   /**
-   * Whether subscribing without a cursor starts with a SNAPSHOT.
+   * Whether subscribing without a cursor, and otherwise as before, starts with a
+   * SNAPSHOT.
    *
    * @generated from field: bool snapshot_available = 4;
    */
@@ -485,7 +509,7 @@ export enum FrameKind {
 
   /**
    * State of the topic as of `seq`; EVENTs go on at seq + 1. The payload is a
-   * DocumentSet.
+   * DocumentSet, or for `run:…:events` a RunSnapshot; or a part of it (`parts`).
    *
    * @generated from enum value: FRAME_KIND_SNAPSHOT = 4;
    */
