@@ -263,6 +263,16 @@ def maintenance_group() -> None:
     """Closing the site, and a way in for operators."""
 
 
+@admin_group.group("keys", cls=LazyGroup, module="admin_keys")
+def signing_keys_group() -> None:
+    """The keys that sign tokens. OA_OPERATOR_TOKEN is the operator's; a local stack has its own."""
+
+
+@admin_group.group("policy", cls=LazyGroup, module="admin_policy")
+def policy_group() -> None:
+    """Who may do what. OA_OPERATOR_TOKEN is the operator's; a local stack has its own."""
+
+
 @admin_group.group("route", cls=LazyGroup, module="admin_routes")
 def route_group() -> None:
     """Which side answers which paths: the web shell, or the legacy upstream."""

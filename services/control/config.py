@@ -48,6 +48,7 @@ from services.control.mail.domain.address import canonical_email, sender_address
 from services.control.routes.limits import LegacyLimits
 from services.control.sign_in.domain.sign_up import SignUp, SignUpRule
 from services.control.sign_in.limits import SignInLimits
+from services.control.signing_keys.limits import SigningKeyLimits
 
 MIN_HMAC_KEY_CHARS = 32
 _OWN_MACHINE = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -433,19 +434,29 @@ class KeySettings:
     """Keys. Each replica has the same."""
 
     signing_key: Secret = setting(
-        "OA_SIGNING_KEY", secret_text("an Ed25519 private key, PKCS #8 in PEM"), doc="Signs every token."
+        "OA_SIGNING_KEY",
+        secret_text("an Ed25519 private key, PKCS #8 in PEM"),
+        doc="Signs every token, until `oa admin keys rotate` makes another key.",
     )
     hmac_key: Secret = setting(
         "OA_HMAC_KEY",
         secret_text(f"a random text of at least {MIN_HMAC_KEY_CHARS} characters"),
-        doc="Hashes codes and API keys, and makes refresh tokens. A change ends every session and API key.",
+        doc="Hashes codes and API keys, makes refresh tokens, and encrypts the signing keys in the database. A change "
+        "ends every session and API key, and needs a new OA_SIGNING_KEY.",
     )
     published_keys_file: Path | None = setting(
-        "OA_PUBLISHED_KEYS_FILE",
-        path(),
-        None,
-        doc="File of further public keys (PEM): the next one and the previous one.",
+        "OA_PUBLISHED_KEYS_FILE", path(), None, doc="File of further public keys (PEM) that are published and accepted."
     )
+    published_s: float = setting(
+        "OA_SIGNING_KEY_PUBLISHED_S",
+        number(1, 86_400),
+        600.0,
+        doc="How long a new signing key is published before it signs. More than OA_JWKS_REFRESH_S of every service.",
+    )
+
+    def limits(self) -> SigningKeyLimits:
+        """As signing keys take them."""
+        return SigningKeyLimits(published_for=timedelta(seconds=self.published_s))
 
     def production_problems(self) -> Iterator[Problem]:
         """Keys that could be guessed."""

@@ -14,8 +14,7 @@ from oa_base.clock import Clock
 from oa_base.identity import PrincipalKind
 from oa_base.refusal import Refusal
 from oa_platform.auth.authenticator import Authenticator
-from oa_platform.auth.jwks import StaticKeys
-from oa_platform.auth.keys import load_key
+from oa_platform.auth.keys import generate_key, load_key
 from oa_platform.auth.tokens import TokenVerifier
 from oa_platform.health.clock_watch import ClockWatch
 from oa_platform.http.server import HttpServer
@@ -29,8 +28,10 @@ from openagents.control.v1.block_service_pb2_grpc import add_BlockServiceService
 from openagents.control.v1.installation_audit_service_pb2_grpc import (
     add_InstallationAuditServiceServicer_to_server,
 )
+from openagents.control.v1.policy_service_pb2_grpc import add_PolicyServiceServicer_to_server
 from openagents.control.v1.revocation_service_pb2_grpc import add_RevocationServiceServicer_to_server
 from openagents.control.v1.route_service_pb2_grpc import add_RouteServiceServicer_to_server
+from openagents.control.v1.signing_key_service_pb2_grpc import add_SigningKeyServiceServicer_to_server
 from services.control.api_keys.app.keys import ApiKeys
 from services.control.api_keys.domain import is_api_key_id
 from services.control.api_keys.door import ApiKeyApi
@@ -69,6 +70,7 @@ from services.control.orgs.door import OrgApi
 from services.control.orgs.store import PostgresOrgs, PostgresPeople
 from services.control.policy.app import AccessTokenVerifier, Gate, Standing
 from services.control.policy.domain import Scopes, StandingPrincipal
+from services.control.policy.door import PolicyApi
 from services.control.revocations import store as revocations_store
 from services.control.revocations.app import RevocationFeed
 from services.control.revocations.door import RevocationApi
@@ -95,10 +97,13 @@ from services.control.sign_in.domain.sign_up import SignUpRule
 from services.control.sign_in.door import AuthApi
 from services.control.sign_in.limits import SignInLimits
 from services.control.sign_in.store import PostgresChallenges, PostgresRates
+from services.control.signing_keys.app import SigningKeys
+from services.control.signing_keys.door import SealedKeys, SigningKeyApi
+from services.control.signing_keys.store import PostgresSigningKeys
 from services.control.sync_tokens.app import RunOwnership, SyncTokens
 from services.control.sync_tokens.door import RuntimeOwnership, SyncTokenApi
 from services.control.tokens.app import TokenIssuer, TokenSigner
-from services.control.tokens.door import JwtSigner, JwtVerifier, KeyRing, public_keys_of_pem
+from services.control.tokens.door import CurrentSigner, JwtVerifier, KeyRing, public_keys_of_pem
 from services.control.transactions.app import Transactions, keep_sweeping
 from services.control.transactions.store import PostgresTransactions
 from services.control.upstreams.door import GrpcUpstreams
@@ -131,6 +136,7 @@ class Tables:
         self.routes = routes_store.PostgresRoutes(connection)
         self.service_accounts = PostgresServiceAccounts(connection)
         self.sessions = PostgresSessions(connection)
+        self.signing_keys = PostgresSigningKeys(connection)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,17 +222,19 @@ async def start(settings: ControlSettings, process: Process) -> None:
     clock = process.clock
     watch = ClockWatch(settings.service, clock, settings.clock)
     ring = key_ring(settings.keys)
-    verifier = TokenVerifier(StaticKeys(ring.public_keys), clock, watch)
     postgres = await process.enter(Postgres(settings.database, "control"))
     process.readiness.add("postgres", postgres.check)
     watch.compare_with_database(postgres)
     process.readiness.add("clock", watch.check)
     await check_schema(settings.database, "control", MIGRATIONS)
 
-    signer = JwtSigner(ring.signing)
+    transactions = PostgresTransactions(postgres, Tables)
+    keys = await _signing_keys(settings, process, transactions, ring)
+    verifier = TokenVerifier(keys, clock, watch)
+    signer = CurrentSigner(lambda: keys.signing)
     upstreams = await _upstreams(settings, process, TokenIssuer(signer))
     dependencies = Dependencies(
-        transactions=PostgresTransactions(postgres, Tables),
+        transactions=transactions,
         clock=clock,
         signer=signer,
         verifier=JwtVerifier(verifier),
@@ -259,10 +267,7 @@ async def start(settings: ControlSettings, process: Process) -> None:
     )
     server = GrpcServer(settings.grpc, authenticator, process.protection)
     register_all(server, handlers, cases.gate)
-    server.register(add_RevocationServiceServicer_to_server, RevocationApi(cases.revocations))
-    server.register(add_BlockServiceServicer_to_server, BlockApi(cases.blocks))
-    server.register(add_InstallationAuditServiceServicer_to_server, InstallationAuditApi(cases.audit_log))
-    server.register(add_RouteServiceServicer_to_server, RouteApi(operators))
+    _register_internal(server, cases, operators, keys)
     await process.enter(server)
     limits = settings.edge.limits(settings.calls.rates())
     process.background("audit of refusals", cases.refused.keep_writing())
@@ -272,7 +277,7 @@ async def start(settings: ControlSettings, process: Process) -> None:
     web = await _web(settings, process, dependencies, book)
     app = edge_app(
         edge,
-        ring.jwks(),
+        keys.jwks,
         clock,
         settings.edge.allowed_origins,
         settings.edge.max_head_bytes,
@@ -280,6 +285,27 @@ async def start(settings: ControlSettings, process: Process) -> None:
         behind=lambda within: MaintenanceDoor(within, book, clock, dependencies.hmac_key),
     )
     await process.enter(_http_server(settings, app, outside))
+
+
+def _register_internal(server: GrpcServer, cases: UseCases, operators: Operators, keys: SigningKeys) -> None:
+    """What only services and operators call."""
+    server.register(add_RevocationServiceServicer_to_server, RevocationApi(cases.revocations))
+    server.register(add_BlockServiceServicer_to_server, BlockApi(cases.blocks))
+    server.register(add_InstallationAuditServiceServicer_to_server, InstallationAuditApi(cases.audit_log))
+    server.register(add_PolicyServiceServicer_to_server, PolicyApi(cases.gate))
+    server.register(add_RouteServiceServicer_to_server, RouteApi(operators))
+    server.register(add_SigningKeyServiceServicer_to_server, SigningKeyApi(keys))
+
+
+async def _signing_keys(
+    settings: ControlSettings, process: Process, transactions: Transactions[Tables], ring: KeyRing
+) -> SigningKeys:
+    """The keys of the moment, followed from now on."""
+    box, limits = SealedKeys(settings.keys.hmac_bytes()), settings.keys.limits()
+    keys = SigningKeys(transactions, process.clock, box, ring.signing, ring.public_keys, generate_key, limits)
+    await keys.start()
+    process.background("signing keys", keys.run())
+    return keys
 
 
 def _sides(web: WebSettings) -> frozenset[Side]:

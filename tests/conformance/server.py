@@ -242,7 +242,7 @@ async def serve(folder: str) -> None:
     open_methods, clock = methods(), SystemClock()
     handlers, nothing = dict.fromkeys(open_methods, answer), cast("Any", None)
     edge = Edge(open_methods, handlers, cast("Any", _OpenGate()), nothing, limits, clock, cast("Any", _Unrecorded()))
-    app = around(edge_app(edge, {}, clock, (), 1 << 20))
+    app = around(edge_app(edge, dict, clock, (), 1 << 20))
     protocol = limited_protocol(1 << 20, 60.0, Connections(MANY, MANY))
     async with HttpServer(app, Address("127.0.0.1", 0), variable="OA_HTTP_ADDRESS", protocol=protocol) as server:
         told = message_type("ServerCompatResponse")(host="127.0.0.1", port=server.port).SerializeToString()

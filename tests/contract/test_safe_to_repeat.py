@@ -7,7 +7,7 @@ from google.protobuf.descriptor_pb2 import MethodOptions
 
 from tests.fuzz.methods import Target, all_targets
 
-READS = ("Describe", "Get", "List", "Read", "Replay")
+READS = ("Authorize", "Describe", "Get", "List", "Read", "Replay")
 KEYED = {
     *("CreateRun", "CancelRun", "SendInput", "AnswerRequest", "ExpireRequest", "StartChild"),
     *("CreateSchedule", "PauseSchedule", "ResumeSchedule", "TriggerSchedule", "BackfillSchedule", "DeleteSchedule"),

@@ -130,6 +130,11 @@ async def _block(_scene: Scene, _: str) -> list[Json]:
     return [{"subject": (await _scene.service_account(_scene.bob))["service_account"]}]
 
 
+async def _authorize(scene: Scene, _: str) -> list[Json]:
+    who = {"kind": "PRINCIPAL_KIND_USER", "subject": scene.ann.user_id, "org_id": scene.ann.org_id}
+    return [{"principal": who, "required_scope": "runs.read", "owner_org_id": scene.ann.org_id}]
+
+
 async def _mint_sync_token(scene: Scene, _: str) -> list[Json]:
     topic = f"run:{await scene.run(scene.ann)}:events"
     return [{"topics": [topic], "ttl_seconds": 300, "surface": "fuzz"}]
@@ -438,7 +443,9 @@ EXAMPLES: Mapping[str, Example] = {
         ReadInstallationAuditLog=_fixed({"after_sequence": 0}),
     ),
     **_of("control.v1.BlockService", GetSubject=_block, BlockSubject=_block, UnblockSubject=_block),
+    **_of("control.v1.SigningKeyService", ListSigningKeys=_fixed({}), RotateSigningKey=_fixed({})),
     **_of("control.v1.SyncTokenService", MintSyncToken=_mint_sync_token),
+    **_of("control.v1.PolicyService", Authorize=_authorize),
     **_of("control.v1.RevocationService", WatchRevocations=_fixed({"after_position": 1})),
     **_of(
         "control.v1.RouteService",

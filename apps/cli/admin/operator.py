@@ -14,7 +14,9 @@ from apps.cli.settings import client_home, load_settings
 from oa_base.refusal import Refusal
 from oa_client.cpython.files import ClientHome
 from oa_client.cpython.operators.audit import AuditOperators
+from oa_client.cpython.operators.policy import PolicyOperators
 from oa_client.cpython.operators.routes import RouteOperators
+from oa_client.cpython.operators.signing_keys import SigningKeyOperators
 from oa_client.cpython.operators.subjects import SubjectOperators
 from oa_client.cpython.site import FileAuditHeads
 from oa_localstack.installation.secrets import load_or_create
@@ -26,13 +28,13 @@ from oa_platform.config.shared import TlsSettings
 
 @dataclass(frozen=True, kw_only=True)
 class OperatorSettings:
-    """What `oa admin user`, `oa admin audit`, `oa admin route` and `oa admin maintenance` read."""
+    """What `oa admin user`, `audit`, `keys`, `policy`, `route` and `maintenance` read."""
 
     control: Target = setting(
         "OA_CONTROL_GRPC",
         target(),
         peer_port("control_grpc"),
-        doc="Control's internal port, for `oa admin user`, `audit`, `route` and `maintenance`.",
+        doc="Control's internal port, for `oa admin user`, `audit`, `keys`, `policy`, `route` and `maintenance`.",
     )
     token: Secret | None = setting(
         "OA_OPERATOR_TOKEN",
@@ -64,6 +66,20 @@ def operators_audit_heads(env: Mapping[str, str]) -> FileAuditHeads:
     """
     control = load(OperatorSettings, env).control
     return FileAuditHeads(ClientHome(client_home(load_settings(env))).site(f"http://{control}"))
+
+
+@asynccontextmanager
+async def open_policy(env: Mapping[str, str]) -> AsyncIterator[PolicyOperators]:
+    """Who may do what. Raises Refusal(invalid_setting)."""
+    async with _connected(env) as (channel, token):
+        yield PolicyOperators(channel, token)
+
+
+@asynccontextmanager
+async def open_signing_keys(env: Mapping[str, str]) -> AsyncIterator[SigningKeyOperators]:
+    """The keys that sign tokens. Raises Refusal(invalid_setting)."""
+    async with _connected(env) as (channel, token):
+        yield SigningKeyOperators(channel, token)
 
 
 @asynccontextmanager

@@ -10,9 +10,13 @@ import click
 from apps.cli.exits import Exit
 from apps.cli.program import Cli, command, key_group
 from apps.cli.times import DURATION
+from oa_base.refusal import Refusal
+from oa_client.client import Client
 from oa_client.core.api_keys import ApiKey
 
-_ACCOUNT = click.option("--account", default="", metavar="SERVICE_ACCOUNT_ID", help="Of this service account.")
+_ACCOUNT = click.option(
+    "--account", default="", metavar="ACCOUNT", help="Of this service account: its id (sva_…), or its name."
+)
 _PERSONAL = click.option("--personal", is_flag=True, help="Your own: personal access tokens.")
 
 
@@ -39,11 +43,13 @@ async def create(
     ttl_s = _seconds(ttl)
     async with cli.site.client() as client:
         if account or personal:
-            new = await client.commands.keys.create(name, service_account_id=account, scopes=scopes, ttl_s=ttl_s)
+            owner = await _account_of(client, account)
+            new = await client.commands.keys.create(name, service_account_id=owner, scopes=scopes, ttl_s=ttl_s)
             made, text, document = f"{new.key.api_key_id} ({new.key.name})", new.api_key, new.document
         else:
             first = await client.commands.create_service_account(name, scopes=scopes, ttl_s=ttl_s)
-            made, text, document = f"{first.service_account_id} ({first.name})", first.api_key, first.document
+            made = f"{first.service_account_id} ({first.name}) with the key {first.api_key_id}"
+            text, document = first.api_key, first.document
     cli.output.note(f"Made {made}. The key is shown only now:")
     cli.output.say(text)
     cli.output.document(document)
@@ -63,7 +69,7 @@ async def list_keys(cli: Cli, account: str, personal: bool, ended: bool) -> Exit
     _one_of(account, personal)
     async with cli.site.client() as client:
         if account or personal:
-            _show(cli, await client.commands.keys.list(account), ended=ended)
+            _show(cli, await client.commands.keys.list(await _account_of(client, account)), ended=ended)
             return Exit.OK
         accounts = [each for each in await client.commands.service_accounts() if ended or not each.revoked_at]
     for each in accounts:
@@ -76,20 +82,21 @@ async def list_keys(cli: Cli, account: str, personal: bool, ended: bool) -> Exit
     return Exit.OK
 
 
-@key_group.command("rotate", epilog="Example: oa key rotate apk_01JD8V0000000000000000000A --overlap 1h > ci.key")
-@click.argument("api_key_id")
+@key_group.command("rotate", epilog="Example: oa key rotate ci --overlap 1h > ci.key")
+@click.argument("key")
 @click.option(
     "--overlap", type=DURATION, default="1d", show_default=True, metavar="1d", help="How long the old key still works."
 )
 @command
-async def rotate(cli: Cli, api_key_id: str, overlap: timedelta) -> Exit:
-    """Print a key that takes the place of API_KEY_ID: same owner, name, scopes and lifetime. It is shown this once.
+async def rotate(cli: Cli, key: str, overlap: timedelta) -> Exit:
+    """Print a key that takes the place of KEY: same owner, name, scopes and lifetime. It is shown this once.
 
-    Give it to whoever uses the old one within --overlap; then the old one ends. `--overlap 0s` ends it at once, with
-    the tokens that were made from it.
+    KEY is the id of a key (apk_…), or a service account that has one key: its id (sva_…) or its name. Give the new
+    one to whoever uses the old one within --overlap; then the old one ends. `--overlap 0s` ends it at once, with the
+    tokens that were made from it.
     """
     async with cli.site.client() as client:
-        new = await client.commands.keys.rotate(api_key_id, overlap_s=_seconds(overlap))
+        new = await client.commands.keys.rotate(await _key_of(client, key), overlap_s=_seconds(overlap))
     cli.output.note(f"Made {new.key.api_key_id}. The old key ends at {new.old_expires_at[:19]}. The new one:")
     cli.output.say(new.api_key)
     cli.output.document(new.document)
@@ -133,6 +140,40 @@ def _show(cli: Cli, keys: Iterable[ApiKey], *, ended: bool) -> None:
         for key in shown
     ]
     cli.output.table(["key", "begins", "created", "ends", "last used", "scopes", "name"], rows)
+
+
+async def _account_of(client: Client, named: str) -> str:
+    """The id of a service account that was named by it, or by its name; empty for no account.
+
+    Raises Refusal `not_found` where no living one has the name, `invalid_value` where several have.
+    """
+    if not named or named.startswith("sva_"):
+        return named
+    living = [each for each in await client.commands.service_accounts() if not each.revoked_at]
+    found = [each.service_account_id for each in living if each.name == named]
+    if not found:
+        raise Refusal("not_found", "the org has no such service account; look with `oa key list`", field="account")
+    if len(found) > 1:
+        message = "several service accounts have that name; give an id, as `oa key list` shows them"
+        raise Refusal("invalid_value", message, field="account")
+    return found[0]
+
+
+async def _key_of(client: Client, named: str) -> str:
+    """The id of a key that was named by it, or as the only one in use of a service account. Raises Refusal."""
+    if named.startswith("apk_"):
+        return named
+    keys = await client.commands.keys.list(await _account_of(client, named))
+    used = [each.api_key_id for each in keys if not each.revoked_at and not each.replaced_by]
+    if len(used) != 1:
+        raise Refusal(
+            *(
+                "invalid_value",
+                "the account has no key in use, or several; give an id, as `oa key list --account` shows",
+            ),
+            field="key",
+        )
+    return used[0]
 
 
 def _one_of(account: str, personal: bool) -> None:

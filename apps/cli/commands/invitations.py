@@ -7,6 +7,8 @@ import click
 from apps.cli.commands.members import org_of, org_option
 from apps.cli.exits import Exit
 from apps.cli.program import Cli, command, invitation_group
+from oa_base.refusal import Refusal
+from oa_client.client import Client
 from oa_client.core.orgs import Invitation
 
 invitation_argument = click.argument("invitation_id")
@@ -33,14 +35,14 @@ async def list_invitations(cli: Cli, sent: bool, org_id: str) -> Exit:
     return Exit.OK
 
 
-@invitation_group.command("accept", epilog="Example: oa invitation accept inv_01JD8V0000000000000000000A --switch")
-@invitation_argument
+@invitation_group.command("accept", epilog="Example: oa invitation accept --switch")
+@click.argument("invitation_id", default="")
 @click.option("--switch", is_flag=True, help="Act in the org from now on.")
 @command
 async def accept(cli: Cli, invitation_id: str, switch: bool) -> Exit:
-    """Become a member of the org that you are invited into."""
+    """Become a member of the org that you are invited into. It needs no id while you have one open invitation."""
     async with cli.site_of_person.client() as client:
-        joined = await client.commands.orgs.accept(invitation_id)
+        joined = await client.commands.orgs.accept(invitation_id or await _only_one(client))
         if switch:
             await client.auth.switch_org(joined.org_id)
     cli.output.say(f"You are {joined.role} in {joined.org_id}.")
@@ -86,6 +88,17 @@ async def revoke(cli: Cli, invitation_id: str, org_id: str) -> Exit:
     cli.output.say(f"Revoked {invitation_id}.")
     cli.output.document({"invitation_id": invitation_id, "revoked": True})
     return Exit.OK
+
+
+async def _only_one(client: Client) -> str:
+    """The invitation that is meant by none. Raises Refusal `not_found` without one, `missing_field` with several."""
+    found = await client.commands.orgs.own_invitations()
+    if not found:
+        raise Refusal("not_found", "you have no open invitation; ask for one to the address that you signed in with")
+    if len(found) > 1:
+        message = "you have several open invitations; name one, as `oa invitation list` shows them"
+        raise Refusal("missing_field", message, field="invitation_id")
+    return found[0].invitation_id
 
 
 def _row(invitation: Invitation, *, sent: bool) -> list[str]:

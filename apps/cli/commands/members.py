@@ -6,6 +6,7 @@ import click
 
 from apps.cli.exits import Exit
 from apps.cli.program import Cli, command, member_group
+from oa_base.refusal import Refusal
 from oa_client.client import Client
 from oa_client.core.orgs import ROLES, Member
 
@@ -13,10 +14,37 @@ org_option = click.option(
     "--org", "org_id", metavar="ORG_ID", default="", help="Another org than the one that you act in."
 )
 
+person_argument = click.argument("person")
+
 
 def org_of(client: Client, org_id: str) -> str:
     """The org that is meant: the one that was named, or the one that the person acts in."""
     return org_id or client.auth.credentials().org_id
+
+
+async def every_member(client: Client, org_id: str) -> list[Member]:
+    """All members of an org."""
+    members: list[Member] = []
+    token = ""
+    while True:
+        page = await client.commands.orgs.members(org_id, page_size=200, page_token=token)
+        members.extend(page.members)
+        if not page.next_page_token or page.next_page_token == token:
+            return members
+        token = page.next_page_token
+
+
+async def user_id_of(client: Client, org_id: str, person: str) -> str:
+    """The id of a member who was named by it, or by the e-mail address. Raises Refusal `not_found`."""
+    if "@" not in person:
+        return person
+    address = person.strip().casefold()
+    found = [each.user_id for each in await every_member(client, org_id) if each.email.casefold() == address]
+    if not found:
+        raise Refusal(
+            "not_found", "the org has no member with that address; look with `oa member list`", field="person"
+        )
+    return found[0]
 
 
 @member_group.command("list", epilog="Example: oa member list")
@@ -25,14 +53,7 @@ def org_of(client: Client, org_id: str) -> str:
 async def list_members(cli: Cli, org_id: str) -> Exit:
     """List the members of your org."""
     async with cli.site_of_person.client() as client:
-        members: list[Member] = []
-        token = ""
-        while True:
-            page = await client.commands.orgs.members(org_of(client, org_id), page_size=200, page_token=token)
-            members.extend(page.members)
-            if not page.next_page_token or page.next_page_token == token:
-                break
-            token = page.next_page_token
+        members = await every_member(client, org_of(client, org_id))
     for each in members:
         cli.output.document(each.document)
     rows = [[each.user_id, each.role, each.joined_at[:19], each.email] for each in members]
@@ -57,28 +78,34 @@ async def invite(cli: Cli, email: str, role: str, org_id: str) -> Exit:
     return Exit.OK
 
 
-@member_group.command("role", epilog="Example: oa member role usr_01JD8V0000000000000000000A viewer")
-@click.argument("user_id")
+@member_group.command("role", epilog="Example: oa member role bob@example.org viewer")
+@person_argument
 @click.argument("role", type=click.Choice(ROLES))
 @org_option
 @command
-async def set_role(cli: Cli, user_id: str, role: str, org_id: str) -> Exit:
-    """Give a member of your org another role."""
+async def set_role(cli: Cli, person: str, role: str, org_id: str) -> Exit:
+    """Give a member of your org another role. PERSON is an e-mail address, or an id (usr_…)."""
     async with cli.site_of_person.client() as client:
-        member = await client.commands.orgs.set_role(org_of(client, org_id), user_id, role)
+        org = org_of(client, org_id)
+        member = await client.commands.orgs.set_role(org, await user_id_of(client, org, person), role)
     cli.output.say(f"{member.email} ({member.user_id}) is {member.role}.")
     cli.output.document(member.document)
     return Exit.OK
 
 
-@member_group.command("remove", epilog="Example: oa member remove usr_01JD8V0000000000000000000A")
-@click.argument("user_id")
+@member_group.command("remove", epilog="Example: oa member remove bob@example.org")
+@person_argument
 @org_option
 @command
-async def remove(cli: Cli, user_id: str, org_id: str) -> Exit:
-    """Remove a member from your org. What the person has open there ends within moments; runs go on."""
+async def remove(cli: Cli, person: str, org_id: str) -> Exit:
+    """Remove a member from your org. PERSON is an e-mail address, or an id (usr_…).
+
+    What the person has open there ends within moments; runs go on.
+    """
     async with cli.site_of_person.client() as client:
-        await client.commands.orgs.remove(org_of(client, org_id), user_id)
+        org = org_of(client, org_id)
+        user_id = await user_id_of(client, org, person)
+        await client.commands.orgs.remove(org, user_id)
     cli.output.say(f"Removed {user_id}.")
     cli.output.document({"user_id": user_id, "removed": True})
     return Exit.OK

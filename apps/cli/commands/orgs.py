@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from apps.cli.commands.members import person_argument, user_id_of
 from apps.cli.exits import Exit
 from apps.cli.program import Cli, command, org_group
 from oa_client.core.orgs import Org
@@ -80,14 +81,14 @@ async def leave(cli: Cli, org_id: str) -> Exit:
     return Exit.OK
 
 
-@org_group.command("transfer", epilog="Example: oa org transfer org_01JD8V… usr_01JD8V…")
+@org_group.command("transfer", epilog="Example: oa org transfer org_01JD8V… bob@example.org")
 @org_argument
-@click.argument("user_id")
+@person_argument
 @command
-async def transfer(cli: Cli, org_id: str, user_id: str) -> Exit:
-    """Make a member the owner of an org. You become an admin."""
+async def transfer(cli: Cli, org_id: str, person: str) -> Exit:
+    """Make a member the owner of an org. You become an admin. PERSON is an e-mail address, or an id (usr_…)."""
     async with cli.site_of_person.client() as client:
-        owner = await client.commands.orgs.transfer(org_id, user_id)
+        owner = await client.commands.orgs.transfer(org_id, await user_id_of(client, org_id, person))
     cli.output.say(f"{owner.email} ({owner.user_id}) is the owner of {org_id}.")
     cli.output.document(owner.document)
     return Exit.OK

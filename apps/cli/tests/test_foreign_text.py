@@ -70,7 +70,7 @@ COMMANDS: dict[str, Sequence[str]] = {
     "key create": (WORD, "--personal", "--scope", WORD, "--ttl", "1d"),
     "key list": ("--all", "--personal"),
     "key revoke": ("sva_01JD8V0000000000000000000A",),
-    "key rotate": (WORD,),
+    "key rotate": ("apk_01JD8V0000000000000000000A",),
     "login": ("--email", WORD),
     "logout": (),
     "member invite": (WORD,),
@@ -116,9 +116,12 @@ COMMANDS: dict[str, Sequence[str]] = {
     "worker start": ("--adapter", "exec", "--name", WORD),
 }
 ADMIN_COMMANDS: dict[str, Sequence[str]] = {
+    "admin keys list": (),
+    "admin keys rotate": ("--stolen", WORD),
     "admin maintenance bypass": ("--for", "1h"),
     "admin maintenance off": (),
     "admin maintenance on": ("--notice", WORD),
+    "admin policy explain": (WORD, "--org", WORD, "--session", WORD, "--scope", WORD, "--owner", WORD),
     "admin route canary": (WORD,),
     "admin route delete": (WORD,),
     "admin route list": (),

@@ -463,7 +463,10 @@ async def test_two_people_share_an_org(stack: StackUnderTest, tmp_path: Path) ->
     members = {each["email"]: each["userId"] for each in (await ann("member", "list", "--json")).documents}
     assert set(members) == {"emma@example.org", "frank@example.org"}
     assert (await ann("org", "leave", org_id, "--json")).error["reason"] == "last_owner"
-    assert (await ann("member", "role", members["frank@example.org"], "member")).status == Exit.OK
+    nobody = await ann("member", "role", "carol@example.org", "member", "--json")
+    assert (nobody.error["reason"], nobody.error["field"]) == ("not_found", "person")
+    assert (await ann("member", "role", "Frank@example.org", "member")).status == Exit.OK
+    assert (await bob("invitation", "accept", "--json")).error["reason"] == "not_found", "it was accepted"
     assert (await bob("run", "start", "--detach", "true")).status == Exit.OK
     assert (await ann("org", "rename", org_id, "Search")).stdout == f"{org_id} is called Search.\n".encode()
     assert (await ann("org", "transfer", org_id, members["frank@example.org"])).status == Exit.OK

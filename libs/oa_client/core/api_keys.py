@@ -13,7 +13,10 @@ from openagents.control.v1 import api_key_service_pb2 as pb
 
 @dataclass(frozen=True)
 class ApiKey:
-    """What is known of a key. Times are RFC 3339, and empty for what has not happened or never will."""
+    """What is known of a key. Times are RFC 3339, and empty for what has not happened or never will.
+
+    `replaced_by` is the key that took its place; empty while none did.
+    """
 
     api_key_id: str
     owner: str
@@ -24,6 +27,7 @@ class ApiKey:
     expires_at: str
     last_used_at: str
     revoked_at: str
+    replaced_by: str
     document: JsonDocument
 
 
@@ -52,6 +56,7 @@ def key_of(message: pb.ApiKey) -> ApiKey:
         _time(message, "expire_time"),
         _time(message, "last_use_time"),
         _time(message, "revoke_time"),
+        message.replaced_by,
         MessageToDict(message),
     )
 

@@ -166,6 +166,7 @@ class NewServiceAccount:
 
     service_account_id: str
     name: str
+    api_key_id: str
     api_key: str
     document: JsonDocument
 

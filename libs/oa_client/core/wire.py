@@ -238,7 +238,9 @@ def asked_request(message: run_service_pb2.Request) -> AskedRequest:
 def new_service_account(message: service_account_service_pb2.CreateServiceAccountResponse) -> NewServiceAccount:
     """A service account with its key."""
     account = message.service_account
-    return NewServiceAccount(account.service_account_id, account.name, message.api_key, document(message))
+    return NewServiceAccount(
+        account.service_account_id, account.name, message.api_key_id, message.api_key, document(message)
+    )
 
 
 def status_number(status: str) -> run_pb2.RunStatus.ValueType:

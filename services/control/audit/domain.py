@@ -51,6 +51,7 @@ class Action(StrEnum):
     MAINTENANCE_STARTED = "maintenance.started"
     MAINTENANCE_ENDED = "maintenance.ended"
     BYPASS_MADE = "maintenance.bypass_made"
+    SIGNING_KEY_ROTATED = "signing_key.rotated"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,32 @@ from oa_base.refusal import Refusal
 from oa_platform.auth.bearer import bearer_token
 from services.control.audit.app import Audited
 from services.control.audit.domain import Action, Origin, by
-from services.control.policy.domain import Access, Public, Scopes, StandingPrincipal, authorize
+from services.control.policy.domain import (
+    Access,
+    Deny,
+    Public,
+    Resource,
+    Rule,
+    Scopes,
+    StandingPrincipal,
+    authorize,
+)
 from services.control.transactions.app import Transactions
 
 Standing = Callable[[StandingPrincipal, str], Awaitable[Scopes | None]]
 """What a principal's role gives it now; None when what is behind its token has ended. The text is the `jti` of the
 principal's own token, empty when a service calls for it."""
+
+
+_WITHOUT_STANDING = frozenset({"token_revoked", "org_changed"})
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """`denied` is None for yes. `scopes` is what the principal may do now; empty for one without standing."""
+
+    denied: Deny | None
+    scopes: Scopes
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +87,19 @@ class Gate:
             await self.record_denied(principal, method, origin, denied.reason)
             raise Refusal(denied.reason, denied.message)
         return principal
+
+    async def decide(self, principal: StandingPrincipal, access: Access, resource: Resource | None = None) -> Decision:
+        """What `admit` would say, explained, for a principal that a service knows. Nothing is recorded.
+
+        Raises Refusal `unavailable`.
+        """
+        try:
+            standing = await self.standing_now(principal)
+        except Refusal as refusal:
+            if refusal.reason not in _WITHOUT_STANDING:
+                raise
+            return Decision(Deny(refusal.reason, refusal.message, Rule.STANDING), frozenset())
+        return Decision(authorize(standing, access, resource), standing.effective_scopes)
 
     async def record_denied(self, principal: StandingPrincipal, method: str, origin: Origin, reason: str) -> None:
         """Put on record that a call was denied."""

@@ -140,12 +140,23 @@ class OrgOwned:
 Resource = UserOwned | OrgOwned
 
 
+class Rule(StrEnum):
+    """What denies, in the order in which it is asked."""
+
+    STANDING = "standing"
+    TOKEN_SCOPE = "token_scope"
+    ROLE_SCOPE = "role_scope"
+    SESSION = "session"
+    OWNER = "owner"
+
+
 @dataclass(frozen=True, slots=True)
 class Deny:
-    """No, with the catalogue's reason and a sentence for people."""
+    """No, with the catalogue's reason, a sentence for people, and the rule that says so."""
 
     reason: str
     message: str
+    rule: Rule
 
 
 class Denied(Refusal):
@@ -162,19 +173,22 @@ def authorize(principal: StandingPrincipal | None, access: Access, resource: Res
         return None
     if principal is None:
         message = "this call needs an access token; sign in, and send it as `Authorization: Bearer …`"
-        return Deny("missing_authorization", message)
+        return Deny("missing_authorization", message, Rule.STANDING)
     if isinstance(access, Scoped) and (denied := _scope_denied(principal, access.scope)):
         return denied
     if isinstance(access, SessionOnly) and not principal.has_session:
-        return Deny("missing_scope", "no API key may do this; sign in, and call with the token of that session")
+        message = "no API key may do this; sign in, and call with the token of that session"
+        return Deny("missing_scope", message, Rule.SESSION)
     return _owner_denied(principal, resource) if resource else None
 
 
 def _scope_denied(principal: StandingPrincipal, scope: Scope) -> Deny | None:
     if scope not in principal.scopes:
-        return Deny("missing_scope", f"the token does not carry the scope {scope.value}; use one that does")
+        message = f"the token does not carry the scope {scope.value}; use one that does"
+        return Deny("missing_scope", message, Rule.TOKEN_SCOPE)
     if scope not in principal.standing:
-        return Deny("org_scope_denied", f"the role in the org does not grant the scope {scope.value}; ask an admin")
+        message = f"the role in the org does not grant the scope {scope.value}; ask an admin"
+        return Deny("org_scope_denied", message, Rule.ROLE_SCOPE)
     return None
 
 
@@ -185,4 +199,5 @@ def _owner_denied(principal: StandingPrincipal, resource: Resource) -> Deny | No
             owned = principal.subject == user_id
         case OrgOwned(org_id):
             owned = principal.org_id == org_id
-    return None if owned else Deny("owner_mismatch", "this belongs to somebody else; sign in as its owner")
+    message = "this belongs to somebody else; sign in as its owner"
+    return None if owned else Deny("owner_mismatch", message, Rule.OWNER)

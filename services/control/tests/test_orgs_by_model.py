@@ -14,11 +14,19 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import grpc.aio
+import jwt
 import pytest
 
+from oa_platform.auth.authenticator import SERVICE_TOKEN_KEY
 from oa_testing.postgres import Database
+from openagents.common.v1 import principal_pb2
+from openagents.control.v1 import policy_service_pb2
+from openagents.control.v1.policy_service_pb2_grpc import PolicyServiceStub
+from services.control.edge.door.methods import open_methods
 from services.control.invitations.limits import MAX_PER_HOUR, MAX_TO_ADDRESS_PER_DAY
-from services.control.tests.harness import Control, new_id, reason_of, running_control
+from services.control.policy.domain import Scoped, SessionOnly
+from services.control.tests.harness import GATEWAY_TOKEN, LOOPBACK, Control, new_id, reason_of, running_control
 
 STEPS = 300
 MOST_STEPS = 5000
@@ -38,6 +46,9 @@ ROOM: dict[str, Any] = {
 """How fast a walk goes decides nothing."""
 RUN = {"adapter": "exec", "exec": {"argv": ["git", "log"]}}
 ADMINS = ("owner", "admin")
+METHODS = open_methods()
+ASKED_EVERY = 3
+"""For one of so many calls PolicyService is asked, too."""
 
 
 @dataclass
@@ -80,8 +91,9 @@ class Org:
 class People:
     """Everybody, what they share, and what the model knows of it."""
 
-    def __init__(self, control: Control, admin: Any, chance: random.Random) -> None:
+    def __init__(self, control: Control, policy: Any, admin: Any, chance: random.Random) -> None:
         self.control = control
+        self.policy = policy
         self.admin = admin
         self.chance = chance
         self.people: dict[str, Person] = {}
@@ -89,6 +101,8 @@ class People:
         self.runs: dict[str, str] = {}
         self.invited: Counter[str] = Counter()
         self.seen: Counter[tuple[str, str]] = Counter()
+        self.calls = 0
+        self.denied_by: Counter[str] = Counter()
 
     async def begin(self) -> None:
         """Everybody signs in."""
@@ -107,12 +121,34 @@ class People:
         """Call, and find what the model expects. A token of another org than the session's is good for nothing."""
         if person.token_org != person.acts_in:
             assert reason_of(await self.control.call(method, body, person.access)) == "org_changed"
+            assert (await self.decided(person, method)).reason == "org_changed"
             await self.refresh(person)
+        self.calls += 1
+        decision = await self.decided(person, method) if self.calls % ASKED_EVERY == 0 else None
         response = await self.control.call(method, body, person.access)
         reason = "" if response.status_code == 200 else reason_of(response)
         assert reason == expected, (method, body, response.text)
+        # What is denied here is denied there. The use case behind the gate may deny more, in the org that it is about.
+        of_the_gate = isinstance(METHODS[f"openagents.{method.replace('.', '.v1.', 1)}"].access, Scoped)
+        if decision and (not decision.allowed or (of_the_gate and reason in ("missing_scope", "org_scope_denied"))):
+            assert decision.reason == reason, (method, body, decision)
+            self.denied_by[policy_service_pb2.PolicyRule.Name(decision.rule)] += 1
         self.seen[method.rpartition("/")[2], reason] += 1
         answer: dict[str, Any] = response.json()
+        return answer
+
+    async def decided(self, person: Person, method: str) -> policy_service_pb2.AuthorizeResponse:
+        """What PolicyService says of the person and what the contract asks for the method."""
+        access = METHODS[f"openagents.{method.replace('.', '.v1.', 1)}"].access
+        claims = jwt.decode(person.access, options={"verify_signature": False})
+        who = {name: claims[name] for name in ("kind", "org_id", "scopes", "session_id", "device_id")}
+        request = policy_service_pb2.AuthorizeRequest(
+            principal=principal_pb2.Principal(subject=claims["sub"], **who),
+            required_scope=access.scope if isinstance(access, Scoped) else "",
+            session_only=isinstance(access, SessionOnly),
+        )
+        answer = await self.policy.Authorize(request, metadata=((SERVICE_TOKEN_KEY, GATEWAY_TOKEN),))
+        assert isinstance(answer, policy_service_pb2.AuthorizeResponse)
         return answer
 
     async def refresh(self, person: Person) -> None:
@@ -321,10 +357,14 @@ def _denied(org: Org, me: Person, roles: tuple[str, ...]) -> str:
 async def test_nobody_gets_anything_in_an_org_but_by_being_a_member(
     control_database: Database, admin: Any, tmp_path: Path, seed: int
 ) -> None:
-    async with running_control(control_database, tmp_path, **ROOM) as control:
-        walk = Walk(control, admin, random.Random(seed))
+    async with (
+        running_control(control_database, tmp_path, **ROOM) as control,
+        grpc.aio.insecure_channel(f"{LOOPBACK}:{control.grpc_port}") as channel,
+    ):
+        walk = Walk(control, PolicyServiceStub(channel), admin, random.Random(seed))
         await walk.begin()
         await walk.go(STEPS)
+    assert walk.denied_by["POLICY_RULE_ROLE_SCOPE"] > 0, "the decision point was asked, and denied what the edge denied"
     denied = sum(number for (_, reason), number in walk.seen.items() if reason == "org_scope_denied")
     statement = "SELECT count(*) FROM control.audit_events WHERE action = 'call.denied' AND reason = 'org_scope_denied'"
     assert await admin.fetchval(statement) == denied, "each denial is on record"

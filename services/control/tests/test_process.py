@@ -17,7 +17,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from oa_base.refusal import Refusal
-from oa_platform.auth.keys import dump_key, generate_key
+from oa_platform.auth.keys import dump_key, generate_key, thumbprint
 from oa_platform.config.loading import load
 from oa_testing.postgres import ON_FAST, REPOSITORY, Database, free_port
 from oa_testing.waiting import eventually
@@ -199,10 +199,9 @@ def test_the_next_key_is_published_before_it_signs(environment: dict[str, str], 
     published = tmp_path / "published.pem"
     published.write_text(PEM_PUBLIC * 2)
     ring = key_ring(load(ControlSettings, environment | {"OA_PUBLISHED_KEYS_FILE": str(published)}).keys)
-    keys = ring.jwks()["keys"]
-    assert isinstance(keys, list)
+    keys = ring.public_keys
     assert len(keys) == 2, "each key once, the signing one first"
-    assert keys[0]["kid"] == ring.signing.kid
+    assert thumbprint(keys[0]) == ring.signing.kid
     assert len(public_keys_of_pem(PEM_PUBLIC)) == 1
 
 

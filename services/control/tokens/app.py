@@ -33,6 +33,11 @@ MAX_UPSTREAM_TOKENS = 10_000
 class TokenSigner(Protocol):
     """Signs claims with control's current key."""
 
+    @property
+    def key_id(self) -> str:
+        """The key that signs now."""
+        ...
+
     def sign(self, claims: Claims) -> str:
         """The JWT."""
         ...
@@ -51,8 +56,9 @@ class TokenIssuer:
 
     def __init__(self, signer: TokenSigner) -> None:
         self._signer = signer
-        self._upstream: OrderedDict[tuple[StandingPrincipal, str], IssuedToken] = OrderedDict()
-        """The newest tokens for calls of services, the one used last at the end."""
+        self._upstream: OrderedDict[tuple[StandingPrincipal, str, str], IssuedToken] = OrderedDict()
+        """The newest tokens for calls of services, the one used last at the end. What another key signed is not used
+        again: it may have been stolen."""
 
     def for_session(
         self, principal: StandingPrincipal, jti: str, issued_at: datetime, ttl: timedelta = ACCESS_TTL
@@ -74,7 +80,7 @@ class TokenIssuer:
         Calls that follow on each other get the same one: signing it, and checking it there, costs more than the rest of
         a small call. It says what the principal may do right now: another standing is another token.
         """
-        name = principal, audience
+        name = principal, audience, self._signer.key_id
         issued = self._upstream.get(name)
         if issued is None or not issued.expires_at - PRINCIPAL_TTL <= now <= issued.expires_at - LEFT_FOR_A_CALL:
             issued = self._issued(principal_claims(principal, audience, _new_jti(), now))
@@ -86,7 +92,7 @@ class TokenIssuer:
 
     def forget_upstream(self, principal: StandingPrincipal, audience: str) -> None:
         """The next token for these is a new one."""
-        self._upstream.pop((principal, audience), None)
+        self._upstream.pop((principal, audience, self._signer.key_id), None)
 
     def for_topics(
         self,

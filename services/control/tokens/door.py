@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -13,7 +13,7 @@ from google.protobuf import json_format
 
 from oa_base.identity import EDGE_AUDIENCE, TokenKind
 from oa_platform.auth import tokens
-from oa_platform.auth.keys import SigningKey, to_jwks
+from oa_platform.auth.keys import SigningKey
 from openagents.control.v1 import claims_pb2
 from services.control.policy.app import VerifiedToken
 from services.control.tokens.domain import Claims, principal_of
@@ -24,11 +24,8 @@ _PUBLIC_PEM = re.compile(r"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----
 
 @dataclass(frozen=True)
 class KeyRing:
-    """The key that signs, and further public keys that are published and accepted.
-
-    To rotate: publish the next key's public half beside the old (all replicas), sign with the next and publish the
-    old's public half, and let it go once the last token that it signed has expired.
-    """
+    """The keys of the settings: the one that signs until an operator rotates it, and further public keys that are
+    published and accepted."""
 
     signing: SigningKey
     published: Sequence[Ed25519PublicKey] = ()
@@ -38,10 +35,6 @@ class KeyRing:
         """All that verify, the signing one first, each once."""
         unique = {key.public_bytes_raw(): key for key in (self.signing.public_key, *self.published)}
         return tuple(unique.values())
-
-    def jwks(self) -> dict[str, object]:
-        """The JWK set for /.well-known/jwks.json."""
-        return to_jwks(self.public_keys)
 
 
 def public_keys_of_pem(text: str) -> Sequence[Ed25519PublicKey]:
@@ -68,11 +61,32 @@ class JwtSigner:
     def __init__(self, key: SigningKey) -> None:
         self._key = key
 
+    @property
+    def key_id(self) -> str:
+        """The key's id."""
+        return self._key.kid
+
     def sign(self, claims: Claims) -> str:
         """The JWT. Ed25519 is deterministic (RFC 8032): the same claims under the same key are the same token."""
         message = _MESSAGES[claims.kind]()
         json_format.ParseDict(dict(claims.values), message)
         return tokens.sign_token(message, self._key)
+
+
+class CurrentSigner:
+    """See `app.TokenSigner`. Signs with the key that `current` gives at that moment."""
+
+    def __init__(self, current: Callable[[], SigningKey]) -> None:
+        self._current = current
+
+    @property
+    def key_id(self) -> str:
+        """The id of the key of this moment."""
+        return self._current().kid
+
+    def sign(self, claims: Claims) -> str:
+        """The JWT."""
+        return JwtSigner(self._current()).sign(claims)
 
 
 class JwtVerifier:

@@ -301,14 +301,15 @@ class ApiKeys:
         await tx.audit.add(entry, now)
         return owned, now
 
-    async def standing(self, principal: StandingPrincipal, _jti: str) -> Scopes | None:
+    async def standing(self, principal: StandingPrincipal, jti: str) -> Scopes | None:
         """What the owner of the token's key may do now; None when key or owner has ended. See `policy.app.Standing`."""
         now = self._clock.now()
         async with self._transactions.autocommit() as tx:
             owned = _behind(principal, await tx.api_keys.standing(principal.session_id), now)
         if owned is None:
             return None
-        self.uses.note(owned.key.api_key_id, now)
+        if jti:  # whoever asks about a key does not use it
+            self.uses.note(owned.key.api_key_id, now)
         return owned.standing
 
     async def still(self, tx: Transaction, principal: StandingPrincipal) -> tuple[Scopes, datetime | None]:

@@ -233,9 +233,13 @@ async def test_when_a_key_was_used_is_written_down_beside_the_calls(cases: Cases
         await admin.execute("SELECT 1 FROM control.api_keys FOR UPDATE")
         await cases.api_keys.uses.write_down()
         assert await admin.fetchval(used) == clock.now() - timedelta(seconds=30), "it waits for nobody"
-    await cases.admitted(token)
+    admitted = await cases.admitted(token)
     await cases.api_keys.uses.write_down()
     assert await admin.fetchval(used) == clock.now()
+    await clock.advance(30)
+    assert (await cases.gate.decide(admitted, Scoped(Scope.RUNS_READ))).denied is None
+    await cases.api_keys.uses.write_down()
+    assert await admin.fetchval(used) == clock.now() - timedelta(seconds=30), "whoever asks about a key does not use it"
 
 
 async def test_what_a_replica_keeps_in_mind_of_uses_is_bounded(cases: Cases, clock: FakeClock) -> None:

@@ -57,6 +57,8 @@ def test_a_reason_is_why_it_was_refused_or_why_it_was_done() -> None:
     assert replace(EVENT, reason="token_replay", action="session.refreshed").outcome is Outcome.REFUSED
     assert replace(EVENT, reason="user_requested", action="session.revoked").outcome is Outcome.DONE
     assert replace(EVENT, reason="errors", action="canary.rolled_back").outcome is Outcome.DONE
+    for action in ("member.role_set", "invitation.created", "invitation.accepted"):
+        assert replace(EVENT, reason="viewer", action=action).outcome is Outcome.DONE, action
 
 
 def test_what_only_concerns_the_actor_is_not_shown_to_others() -> None:

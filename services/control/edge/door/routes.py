@@ -26,7 +26,7 @@ JWKS_MAX_AGE_S = 300
 
 def edge_app(
     edge: Edge,
-    jwks: Mapping[str, object],
+    jwks: Callable[[], Mapping[str, object]],
     clock: Clock,
     allowed_origins: Collection[str],
     max_head_bytes: int,
@@ -36,8 +36,8 @@ def edge_app(
 ) -> ASGIApp:
     """The application, with everything that stands around its requests.
 
-    `web` gets what is neither a document nor a method; without it that is an unknown method. `behind` puts a door
-    before all of it.
+    `jwks` gives the key set of the moment. `web` gets what is neither a document nor a method; without it that is an
+    unknown method. `behind` puts a door before all of it.
     """
     return AroundRequests(behind(_Routes(edge, jwks, clock, web)), allowed_origins, max_head_bytes)
 
@@ -45,13 +45,14 @@ def edge_app(
 class _Routes:
     """Two documents, the methods, and the web. Raises Refusal, which the middleware answers."""
 
-    def __init__(self, edge: Edge, jwks: Mapping[str, object], clock: Clock, web: ASGIApp | None) -> None:
+    def __init__(self, edge: Edge, jwks: Callable[[], Mapping[str, object]], clock: Clock, web: ASGIApp | None) -> None:
         self._edge = edge
         self._web = web
         self._clock = clock
+        methods = _as_json(openapi(edge.methods))
         self._documents = {
-            JWKS_PATH.encode(): _Document("jwks", "application/jwk-set+json", _as_json(jwks)),
-            OPENAPI_PATH.encode(): _Document("openapi", "application/json", _as_json(openapi(edge.methods))),
+            JWKS_PATH.encode(): _Document("jwks", "application/jwk-set+json", lambda: _as_json(jwks())),
+            OPENAPI_PATH.encode(): _Document("openapi", "application/json", lambda: methods),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,7 +79,7 @@ class _Routes:
             # What other services compare their clocks with.
             CLOCK_HEADER: str(self._clock.now_ms()),
         }
-        return Response(document.content, headers=headers)
+        return Response(document.content(), headers=headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ class _Document:
 
     name: str
     media_type: str
-    content: bytes
+    content: Callable[[], bytes]
 
 
 def _as_json(document: Mapping[str, object]) -> bytes:

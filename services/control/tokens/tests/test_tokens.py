@@ -19,7 +19,7 @@ from services.control.policy.domain import Scope, StandingPrincipal
 from services.control.tokens import app
 from services.control.tokens.app import LEFT_FOR_A_CALL, TokenIssuer
 from services.control.tokens.domain import API_KEY_EDGE_TTL, PRINCIPAL_TTL, WORKER_TTL
-from services.control.tokens.door import JwtSigner
+from services.control.tokens.door import CurrentSigner, JwtSigner
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, 999_999, tzinfo=UTC)
 BOTH = frozenset({Scope.RUNS_READ, Scope.RUNS_WRITE})
@@ -66,6 +66,18 @@ def test_calls_that_follow_on_each_other_have_one_token_and_another_standing_has
     assert "scopes" not in claims_in(less.token)
     for now in (last_use + timedelta(seconds=1), NOW - timedelta(seconds=1)):
         assert issuer.for_upstream(PERSON, "runtime", now).expires_at == (now + PRINCIPAL_TTL).replace(microsecond=0)
+
+
+def test_what_a_key_signed_is_not_used_again_once_another_one_signs() -> None:
+    keys = [generate_key()]
+    issuer = TokenIssuer(CurrentSigner(lambda: keys[-1]))
+    before = issuer.for_upstream(PERSON, "runtime", NOW)
+    assert issuer.for_upstream(PERSON, "runtime", NOW) == before
+    keys.append(generate_key())
+    after = issuer.for_upstream(PERSON, "runtime", NOW)
+    assert after != before
+    issuer.forget_upstream(PERSON, "runtime")
+    assert issuer.for_upstream(PERSON, "runtime", NOW) != after
 
 
 def test_the_token_that_was_used_longest_ago_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,58 @@
+"""`oa admin keys …`: the keys that sign tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from apps.cli.admin.operator import open_signing_keys
+from apps.cli.exits import Exit
+from apps.cli.program import Cli, command, signing_keys_group
+from oa_client.cpython.operators.signing_keys import SigningKey
+
+
+@signing_keys_group.command("list", epilog="Example: oa admin keys list")
+@command
+async def list_keys(cli: Cli) -> Exit:
+    """Show the keys, the oldest first: which one signs, which ones only verify, and until when."""
+    async with open_signing_keys(cli.env) as operator:
+        _show(cli, await operator.list())
+    return Exit.OK
+
+
+@signing_keys_group.command("rotate", epilog="Example: oa admin keys rotate")
+@click.option(
+    "--stolen", default="", metavar="KEY", help="A key that was stolen: another one signs now, and all others end."
+)
+@command
+async def rotate(cli: Cli, stolen: str) -> Exit:
+    """Make the next key. No valid token is refused, and nothing has to be restarted.
+
+    Control publishes the key at once, signs with it once every service has it, and takes what the one before signed
+    until the last of it has expired. With --stolen nothing that was signed before is taken any more; people stay signed
+    in, as their clients refresh tokens by themselves.
+    """
+    async with open_signing_keys(cli.env) as operator:
+        keys = await operator.rotate(stolen)
+    _show(cli, keys)
+    newest = keys[-1]
+    when = "signs from now on" if newest.state == "signing" else f"signs from {newest.signs_from[:19]}Z on"
+    cli.output.note(f"{newest.key_id} {when}. See it: oa admin keys list")
+    return Exit.OK
+
+
+def _show(cli: Cli, keys: Sequence[SigningKey]) -> None:
+    for each in keys:
+        cli.output.document(each.document)
+    rows = [
+        [
+            each.key_id,
+            each.state,
+            "settings" if each.from_settings else each.created_at[:19],
+            each.signs_from[:19],
+            each.ends_at[:19],
+        ]
+        for each in keys
+    ]
+    cli.output.table(["key", "state", "made", "signs from", "ends"], rows)
