@@ -44,7 +44,8 @@ from oa_platform.config.shared import (
 from services.control.api_keys.limits import KeyLimits
 from services.control.audit_log.limits import AuditLogLimits
 from services.control.edge.limits import CallClass, EdgeLimits
-from services.control.mail.domain.address import canonical_email, sender_address
+from services.control.mail.domain.address import sender_address
+from services.control.provider_config import ProviderSettings, domains
 from services.control.routes.limits import LegacyLimits
 from services.control.sign_in.domain.sign_up import SignUp, SignUpRule
 from services.control.sign_in.limits import SignInLimits
@@ -87,18 +88,6 @@ def worker_endpoint() -> Parser[str]:
         return given
 
     return Parser(parse, "an address like 127.0.0.1:9081, or grpcs://runtime.example.org:9443 for one with TLS")
-
-
-def domains() -> Parser[frozenset[str]]:
-    """Domains of addresses, separated by commas, in the canonical form of addresses."""
-
-    def parse(given: str) -> frozenset[str]:
-        try:
-            return frozenset(canonical_email(f"x@{part.strip()}").rpartition("@")[2] for part in given.split(","))
-        except Refusal:
-            raise ValueError from None
-
-    return Parser(parse, "a list of domains like example.org,example.com")
 
 
 def _calls_per_s(kind: str, default: float, what: str) -> float:
@@ -595,5 +584,6 @@ class ControlSettings(ServiceSettings):
     keys: KeySettings = group(KeySettings)
     peers: PeerSettings = group(PeerSettings)
     web: WebSettings = group(WebSettings)
+    providers: ProviderSettings = group(ProviderSettings)
     client: GrpcClientSettings = group(GrpcClientSettings)
     database: DatabaseSettings = group(DatabaseSettings)

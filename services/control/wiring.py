@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -71,6 +71,11 @@ from services.control.orgs.store import PostgresOrgs, PostgresPeople
 from services.control.policy.app import AccessTokenVerifier, Gate, Standing
 from services.control.policy.domain import Scopes, StandingPrincipal
 from services.control.policy.door import PolicyApi
+from services.control.provider_config import ProviderSettings
+from services.control.provider_sign_in.app import Provider, ProviderSignIn
+from services.control.provider_sign_in.domain import ProviderRule
+from services.control.provider_sign_in.door.api import ProviderSignInApi
+from services.control.provider_sign_in.store import PostgresIdentities, PostgresProviderSignIns
 from services.control.revocations import store as revocations_store
 from services.control.revocations.app import RevocationFeed
 from services.control.revocations.door import RevocationApi
@@ -125,11 +130,13 @@ class Tables:
         self.audit_log = PostgresAuditLog(connection)
         self.blocks = PostgresBlocks(connection)
         self.challenges = PostgresChallenges(connection)
+        self.identities = PostgresIdentities(connection)
         self.invitations = PostgresInvitations(connection)
         self.mail = PostgresMail(connection)
         self.members = PostgresMembers(connection)
         self.orgs = PostgresOrgs(connection)
         self.people = PostgresPeople(connection)
+        self.provider_sign_ins = PostgresProviderSignIns(connection)
         self.rates = PostgresRates(connection)
         self.revocations = revocations_store.PostgresRevocations(connection)
         self.seals = PostgresSeals(connection)
@@ -154,6 +161,8 @@ class Dependencies:
     delete_grace: timedelta
     key_limits: KeyLimits = field(default_factory=KeyLimits)
     sign_up: SignUpRule = field(default_factory=SignUpRule)
+    providers: Mapping[str, Provider] = field(default_factory=dict)
+    provider_rule: ProviderRule = field(default_factory=ProviderRule)
 
 
 class UseCases:
@@ -190,6 +199,18 @@ class UseCases:
             sign_up=dependencies.sign_up,
             invitations=self.invitations,
         )
+        self.provider_sign_in = ProviderSignIn(
+            transactions,
+            clock,
+            hmac_key,
+            dependencies.providers,
+            self.orgs,
+            self.sessions,
+            limits,
+            sign_up=dependencies.sign_up,
+            rule=dependencies.provider_rule,
+            invitations=self.invitations,
+        )
         writers[Kind.SIGN_IN_CODE] = self.sign_in.letter
         writers[Kind.INVITATION] = self.invitations.letter
         writers[Kind.SIGN_IN_REFUSED] = refused_letter
@@ -199,6 +220,7 @@ class UseCases:
         }
         self.sweeps = (
             self.sign_in.sweep,
+            self.provider_sign_in.sweep,
             self.revocations.sweep,
             self.invitations.sweep,
             self.orgs.sweep,
@@ -244,6 +266,8 @@ async def start(settings: ControlSettings, process: Process) -> None:
         delete_grace=settings.orgs.delete_grace,
         key_limits=settings.api_keys.limits(),
         sign_up=settings.sign_in.rule(),
+        providers=await _providers(settings.providers, process),
+        provider_rule=settings.providers.rule(),
     )
     cases = UseCases(dependencies, settings.sign_in.limits(), settings.audit.limits())
     process.background("mail", cases.delivery.run())
@@ -308,6 +332,37 @@ async def _signing_keys(
     return keys
 
 
+async def _providers(settings: ProviderSettings, process: Process) -> Mapping[str, Provider]:
+    """The identity providers that are set, in the order in which people see them. What only they need is not imported
+    for others: it takes long."""
+    providers: dict[str, Provider] = {}
+    if settings.oidc_issuer:
+        from services.control.provider_sign_in.door.oidc import OidcClient, OidcProvider
+
+        client = OidcClient(
+            issuer=settings.oidc_issuer,
+            label=settings.oidc_label,
+            client_id=settings.oidc_client_id,
+            secret=settings.oidc_client_secret.reveal(),
+            token_auth=settings.oidc_token_auth,
+            timeout_s=settings.timeout_s,
+        )
+        providers["oidc"] = OidcProvider(client, process.clock)
+    if settings.workos_client_id:
+        from services.control.provider_sign_in.door.workos import WorkOsClient, WorkOsProvider
+
+        account = WorkOsClient(
+            label=settings.workos_label,
+            url=settings.workos_url,
+            client_id=settings.workos_client_id,
+            api_key=settings.workos_api_key.reveal(),
+            organization=settings.workos_organization,
+            timeout_s=settings.timeout_s,
+        )
+        providers["workos"] = await process.enter(WorkOsProvider(account))
+    return providers
+
+
 def _sides(web: WebSettings) -> frozenset[Side]:
     there = {Side.SHELL: web.root, Side.LEGACY: web.legacy_url}
     return frozenset(side for side, setting in there.items() if setting is not None)
@@ -366,6 +421,7 @@ def _handlers(settings: ControlSettings, cases: UseCases) -> Handlers:
         InvitationApi(cases.invitations),
         MemberApi(cases.members),
         OrgApi(cases.orgs),
+        ProviderSignInApi(cases.provider_sign_in),
         ServiceAccountApi(cases.service_accounts, cases.api_keys, runtime),
         SessionApi(cases.sessions, cases.orgs, khala_url),
         SyncTokenApi(cases.sync_tokens, khala_url),

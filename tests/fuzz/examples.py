@@ -32,6 +32,14 @@ async def _verify_challenge(scene: Scene, _: str) -> list[Json]:
     return [{"challenge_id": challenge, "code": code, "device_id": device}]
 
 
+async def _start_provider_sign_in(_scene: Scene, _: str) -> list[Json]:
+    return [{"provider": "oidc", "device_id": new_id("dev"), "redirect_uri": "http://127.0.0.1:4711/callback"}]
+
+
+async def _finish_provider_sign_in(scene: Scene, _: str) -> list[Json]:
+    return [await scene.provider_sign_in()]
+
+
 async def _refresh_session(scene: Scene, _: str) -> list[Json]:
     person = await scene.sign_in("ann")
     return [{"refresh_token": person.refresh_token, "device_id": person.device_id}]
@@ -387,6 +395,12 @@ EXAMPLES: Mapping[str, Example] = {
         StartChallenge=_start_challenge,
         VerifyChallenge=_verify_challenge,
         RefreshSession=_refresh_session,
+    ),
+    **_of(
+        "control.v1.ProviderSignInService",
+        ListProviders=_fixed({}),
+        StartProviderSignIn=_start_provider_sign_in,
+        FinishProviderSignIn=_finish_provider_sign_in,
     ),
     **_of(
         "control.v1.SessionService",

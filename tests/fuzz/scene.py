@@ -18,6 +18,7 @@ from oa_testing.stack import StackUnderTest
 from openagents.runtime.v1 import event_pb2
 from openagents.runtime.v1 import worker_service_pb2 as pb
 from openagents.runtime.v1.worker_service_pb2_grpc import WorkerServiceStub
+from services.control.provider_sign_in.tests.openid import REDIRECT, OpenId
 from tests.e2e.world import code_for
 from tests.fuzz.doors import Edge, Person, Rpc
 from tests.fuzz.watch import Watch
@@ -27,6 +28,7 @@ ADAPTER = "fuzz"
 _HEARTBEAT_S = 5.0
 _WAIT_S = 60.0
 _AUTH = "openagents.control.v1.AuthService"
+_PROVIDERS = "openagents.control.v1.ProviderSignInService"
 _KEYS = "openagents.control.v1.ApiKeyService"
 _ACCOUNTS = "openagents.control.v1.ServiceAccountService"
 _RUNS = "openagents.runtime.v1.RunService"
@@ -108,8 +110,9 @@ class Worker:
 class Scene:
     """Everything that a good request can name, made when it is asked for. `ann` calls; `bob` is somebody else."""
 
-    def __init__(self, stack: StackUnderTest) -> None:
+    def __init__(self, stack: StackUnderTest, openid: OpenId) -> None:
         self.stack = stack
+        self.openid = openid
         self.edge = Edge(stack.urls["control"])
         self.rpc = Rpc(stack)
         self.watch = Watch(stack)
@@ -172,6 +175,14 @@ class Scene:
         email, device = f"{name}@example.org", new_id("dev")
         begun = await self.edge.call(f"{_AUTH}/StartChallenge", {"email": email, "device_id": device})
         return begun["challengeId"], await code_for(self.stack, begun["challengeId"]), device
+
+    async def provider_sign_in(self) -> dict[str, str]:
+        """A sign-in that was confirmed at the provider: the request that finishes it."""
+        device = new_id("dev")
+        request = {"provider": "oidc", "device_id": device, "redirect_uri": REDIRECT}
+        begun = await self.edge.call(f"{_PROVIDERS}/StartProviderSignIn", request)
+        brought = await asyncio.to_thread(self.openid.page, begun["authorizationUrl"])
+        return {"sign_in_id": begun["signInId"], "device_id": device, **brought}
 
     async def sign_in(self, name: str) -> Person:
         """A new session of a person, on a device of its own."""

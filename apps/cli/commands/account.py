@@ -10,6 +10,7 @@ import click
 
 from apps.cli.exits import Exit
 from apps.cli.program import Cli, command, oa
+from apps.cli.provider_login import with_provider
 from oa_base.refusal import Refusal
 from oa_client.edge.auth import Challenge, Credentials
 
@@ -23,9 +24,24 @@ _POLL_S = 0.05
 @oa.command("login", epilog="Example: oa login --email you@example.org")
 @click.option("--email", default=None, help="Where the code goes; asked for when it is not given.")
 @click.option("--dev", is_flag=True, help="Read the code from the local stack's development mailbox.")
+@click.option("--provider", default=None, help="Identity provider to sign in with instead: oidc or workos.")
+@click.option("--paste", is_flag=True, help="Ask for the provider's answer: the browser is on another machine.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="Where the answer is received. 0: any port that is free."
+)
 @command
-def login(cli: Cli, email: str | None, dev: bool) -> Exit:
-    """Sign in with a code sent by e-mail. With --dev and no --email: as the person that `oa demo` signs in."""
+def login(cli: Cli, email: str | None, dev: bool, provider: str | None, paste: bool, port: int) -> Exit:
+    """Sign in with a code sent by e-mail, or with an identity provider. With --dev and no --email: as the person that
+    `oa demo` signs in.
+
+    With --provider a page opens in a browser, and its address is shown. The answer comes back to this machine, to
+    http://127.0.0.1:PORT/callback. Where the browser is on another machine, --paste asks for the address at which it
+    ended.
+    """
+    if provider is not None:
+        if email is not None or dev:
+            raise click.UsageError("--provider goes without --email and --dev")
+        return _signed_in(cli, with_provider(cli, provider, paste=paste, port=port))
     if email is None:
         email = DEV_EMAIL if dev else cli.output.ask("E-mail")
     if dev:
@@ -35,6 +51,10 @@ def login(cli: Cli, email: str | None, dev: bool) -> Exit:
         challenge = asyncio.run(_start(cli, email))
         cli.output.note(f"A code is on its way to {challenge.email}.")
         credentials = _login_asking(cli, challenge)
+    return _signed_in(cli, credentials)
+
+
+def _signed_in(cli: Cli, credentials: Credentials) -> Exit:
     cli.output.say(f"Signed in at {cli.site_of_person.control_url} as {credentials.email} ({credentials.user_id}).")
     cli.output.document(
         {

@@ -1,8 +1,9 @@
-"""Signing in with an e-mail code, and staying signed in: one refresh at a time, whoever asks."""
+"""Signing in with an e-mail code or a provider, and staying signed in: one refresh at a time, whoever asks."""
 
 from __future__ import annotations
 
 import asyncio
+import hmac
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -13,9 +14,12 @@ from oa_base.refusal import Refusal
 from oa_client.core.refusals import needs_sign_in
 from oa_client.edge.calls import ATTEMPTS, Edge
 from openagents.control.v1 import auth_service_pb2 as pb
+from openagents.control.v1 import provider_sign_in_service_pb2 as provider_pb
 from openagents.control.v1 import session_service_pb2 as session_pb
 
 _SERVICE = "openagents.control.v1.AuthService"
+_PROVIDERS = "openagents.control.v1.ProviderSignInService"
+_PAGES = ("https://", "http://")
 _SESSIONS = "openagents.control.v1.SessionService"
 REFRESH_TIMEOUT_MS = 20_000
 """How long the edge may take for a refresh: shorter than any client waits, so that the edge has given up a request
@@ -69,6 +73,25 @@ class Challenge:
     resend_after_ms: int
 
 
+@dataclass(frozen=True)
+class ProviderSignIn:
+    """A sign-in that goes on at `url` in a browser. `expires_at`: seconds since 1970. `repr` shows nothing of it."""
+
+    sign_in_id: str
+    url: str
+    state: str
+    expires_at: float
+
+    def __repr__(self) -> str:
+        return f"ProviderSignIn({self.sign_in_id})"
+
+    def require_own(self, state: str) -> None:
+        """Raises Refusal `challenge_expired` for an answer that belongs to another sign-in."""
+        if not hmac.compare_digest(self.state.encode(), state.encode()):
+            message = "the provider's answer belongs to another sign-in; start again, and use the newest page"
+            raise Refusal("challenge_expired", message)
+
+
 class Auth:
     """The session of one person on one device; implements `oa_client.edge.calls.AccessTokens`."""
 
@@ -105,6 +128,35 @@ class Auth:
         answer = await self._edge.call(f"{_SERVICE}/VerifyChallenge", request, pb.VerifyChallengeResponse)
         credentials = _with_tokens(
             Credentials(answer.user_id, answer.org_id, answer.session_id, challenge.email, "", 0.0, ""), answer.tokens
+        )
+        self._store.save(credentials)
+        return credentials
+
+    async def start_with(self, provider: str, redirect_uri: str) -> ProviderSignIn:
+        """Begin a sign-in with a provider, whose answer comes to `redirect_uri`. Raises Refusal `not_found`,
+        `invalid_value`, `rate_limited`, `provider_unavailable`."""
+        request = provider_pb.StartProviderSignInRequest(
+            provider=provider, device_id=self.device_id, redirect_uri=redirect_uri
+        )
+        method, response = f"{_PROVIDERS}/StartProviderSignIn", provider_pb.StartProviderSignInResponse
+        answer = await self._edge.call(method, request, response)
+        if not answer.authorization_url.startswith(_PAGES):
+            # It is given to a program that would open other things as well.
+            raise Refusal("malformed_message", "the site named no web page to sign in on; tell whoever runs it")
+        expires_at = answer.expire_time.ToMilliseconds() / 1000
+        return ProviderSignIn(answer.sign_in_id, answer.authorization_url, answer.state, expires_at)
+
+    async def finish(self, begun: ProviderSignIn, state: str, code: str) -> Credentials:
+        """Exchange the provider's answer for a session, and keep it. Raises Refusal `challenge_expired`,
+        `provider_refused`, `account_not_admitted`, …"""
+        begun.require_own(state)
+        request = provider_pb.FinishProviderSignInRequest(
+            sign_in_id=begun.sign_in_id, device_id=self.device_id, state=state, code=code
+        )
+        method, response = f"{_PROVIDERS}/FinishProviderSignIn", provider_pb.FinishProviderSignInResponse
+        answer = await self._edge.call(method, request, response)
+        credentials = _with_tokens(
+            Credentials(answer.user_id, answer.org_id, answer.session_id, answer.email, "", 0.0, ""), answer.tokens
         )
         self._store.save(credentials)
         return credentials

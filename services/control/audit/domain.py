@@ -52,6 +52,9 @@ class Action(StrEnum):
     MAINTENANCE_ENDED = "maintenance.ended"
     BYPASS_MADE = "maintenance.bypass_made"
     SIGNING_KEY_ROTATED = "signing_key.rotated"
+    PROVIDER_STARTED = "provider_sign_in.started"
+    PROVIDER_FINISHED = "provider_sign_in.finished"
+    IDENTITY_LINKED = "identity.linked"
 
 
 @dataclass(frozen=True, slots=True)

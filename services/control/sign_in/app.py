@@ -200,7 +200,7 @@ class SignIn:
         live = await tx.challenges.live(email, device_id)
         wait = max(wait, resend_wait(live, now))
         if wait:
-            return _too_often(wait)
+            return too_often(wait)
         await tx.rates.take(shares, now)
         if live:
             await tx.challenges.end(live.challenge_id, Ended.REPLACED)
@@ -246,7 +246,7 @@ class SignIn:
             # Whoever brings a challenge of its own has that challenge's guesses, however much its network has tried.
             shares = guess_shares(self._limits, origin.network)
             if wait := await tx.rates.wait(shares, now):
-                return _too_often(wait)
+                return too_often(wait)
             await tx.rates.take(shares, now)
         if party is None:
             return _refusal_for("challenge_expired")
@@ -283,7 +283,8 @@ class SignIn:
             await tx.challenges.sweep(now - CHALLENGES_KEPT_FOR)
 
 
-def _too_often(wait: timedelta) -> Refusal:
+def too_often(wait: timedelta) -> Refusal:
+    """What whoever has used its share up is told."""
     seconds = max(1, -(-wait // timedelta(seconds=1)))
     message = f"too many sign-in attempts; try again in {seconds} s"
     return Refusal("rate_limited", message, retry_after_ms=max(1, -(-wait // timedelta(milliseconds=1))))

@@ -185,6 +185,16 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The session acts in another org than the token: get a new token, and look at its
     org before sending the same request again.
     """
+    REASON_PROVIDER_UNAVAILABLE: _Reason.ValueType  # 121
+    """The identity provider doesn't answer, or not as a provider does: start the
+    sign-in again in a moment.
+    """
+    REASON_PROVIDER_REFUSED: _Reason.ValueType  # 122
+    """The identity provider's answer vouches for nobody: its code is not good, or what
+    came for it was not meant for this sign-in. Start again.
+    """
+    REASON_ACCOUNT_NOT_ADMITTED: _Reason.ValueType  # 123
+    """The identity provider vouches for somebody who can't sign in here this way."""
     REASON_CODE_INCORRECT: _Reason.ValueType  # 150
     """The sign-in code is wrong; some guesses are left."""
     REASON_CHALLENGE_EXPIRED: _Reason.ValueType  # 151
@@ -414,6 +424,16 @@ REASON_ORG_CHANGED: Reason.ValueType  # 120
 """The session acts in another org than the token: get a new token, and look at its
 org before sending the same request again.
 """
+REASON_PROVIDER_UNAVAILABLE: Reason.ValueType  # 121
+"""The identity provider doesn't answer, or not as a provider does: start the
+sign-in again in a moment.
+"""
+REASON_PROVIDER_REFUSED: Reason.ValueType  # 122
+"""The identity provider's answer vouches for nobody: its code is not good, or what
+came for it was not meant for this sign-in. Start again.
+"""
+REASON_ACCOUNT_NOT_ADMITTED: Reason.ValueType  # 123
+"""The identity provider vouches for somebody who can't sign in here this way."""
 REASON_CODE_INCORRECT: Reason.ValueType  # 150
 """The sign-in code is wrong; some guesses are left."""
 REASON_CHALLENGE_EXPIRED: Reason.ValueType  # 151

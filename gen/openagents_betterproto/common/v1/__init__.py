@@ -212,6 +212,23 @@ class Reason(betterproto.Enum):
      org before sending the same request again.
     """
 
+    PROVIDER_UNAVAILABLE = 121
+    """
+    The identity provider doesn't answer, or not as a provider does: start the
+     sign-in again in a moment.
+    """
+
+    PROVIDER_REFUSED = 122
+    """
+    The identity provider's answer vouches for nobody: its code is not good, or what
+     came for it was not meant for this sign-in. Start again.
+    """
+
+    ACCOUNT_NOT_ADMITTED = 123
+    """
+    The identity provider vouches for somebody who can't sign in here this way.
+    """
+
     CODE_INCORRECT = 150
     """The sign-in code is wrong; some guesses are left."""
 

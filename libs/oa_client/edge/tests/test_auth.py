@@ -21,6 +21,7 @@ from oa_client.edge.tests.answers import connect_error
 from oa_client.transport import HttpAnswer
 from oa_testing.waiting import PATIENCE_S
 from openagents.control.v1 import auth_service_pb2 as pb
+from openagents.control.v1 import provider_sign_in_service_pb2 as provider_pb
 from openagents.control.v1 import session_service_pb2
 
 DEVICE = "dev_01JD8V0000000000000000000A"
@@ -68,6 +69,7 @@ class Control:
     def __init__(self) -> None:
         self.number = 0
         self.acts_in = ""
+        self.page = "https://op.example/authorize"
         self.token_org = ""
         self.refresh_refusal: Refusal | None = None
         self.switch_answer: Refusal | None = None
@@ -82,6 +84,8 @@ class Control:
                 return pb.VerifyChallengeResponse(
                     tokens=tokens(self.number), user_id="usr_1", org_id="org_1", session_id="ses_1"
                 )
+            case "StartProviderSignIn" | "FinishProviderSignIn":
+                return self._with_provider(method, body)
             case "RefreshSession":
                 if self.refresh_refusal:
                     return self.refresh_refusal
@@ -100,6 +104,18 @@ class Control:
         if token != f"access-{self.number}":
             return Refusal("token_expired", "too old")
         return session_service_pb2.GetCallerResponse(email=f"seen with {token}")
+
+    def _with_provider(self, method: str, body: bytes) -> Message | Refusal:
+        if method == "StartProviderSignIn":
+            answer = provider_pb.StartProviderSignInResponse(sign_in_id="psi_1", state="ours")
+            answer.authorization_url = self.page
+            return answer
+        brought = provider_pb.FinishProviderSignInRequest.FromString(body)
+        if (brought.sign_in_id, brought.device_id, brought.code) != ("psi_1", DEVICE, "code"):
+            return Refusal("provider_refused", "wrong")
+        return provider_pb.FinishProviderSignInResponse(
+            tokens=tokens(self.number), user_id="usr_1", org_id="org_1", session_id="ses_1", email="a@b.example"
+        )
 
 
 @pytest.fixture
@@ -148,6 +164,26 @@ async def test_a_wrong_code_keeps_nothing(auth: Auth) -> None:
         auth.credentials()
     assert nobody.value.reason == "missing_authorization"
     assert "oa login" in nobody.value.message
+
+
+async def test_a_provider_signs_in_with_the_state_of_this_sign_in_only(auth: Auth, http: FakeHttp) -> None:
+    begun = await auth.start_with("oidc", "http://127.0.0.1:1/callback")
+    assert begun.url not in repr(begun)
+    with pytest.raises(Refusal, match="challenge_expired"):
+        await auth.finish(begun, "somebody else's", "code")
+    assert http.count("FinishProviderSignIn") == 0, "a foreign answer does not leave the device"
+    with pytest.raises(Refusal, match="provider_refused"):
+        await auth.finish(begun, "ours", "guessed")
+    credentials = await auth.finish(begun, "ours", "code")
+    assert auth.credentials() == credentials
+    assert credentials.email == "a@b.example"
+
+
+@pytest.mark.parametrize("page", ["", "file:///etc/passwd", "--new-window", "javascript:alert(1)"])
+async def test_a_site_opens_nothing_but_web_pages(auth: Auth, control: Control, page: str) -> None:
+    control.page = page
+    with pytest.raises(Refusal, match="malformed_message"):
+        await auth.start_with("oidc", "http://127.0.0.1:1/callback")
 
 
 async def test_a_call_with_an_expired_token_is_made_again_once(auth: Auth, http: FakeHttp, control: Control) -> None:

@@ -40,12 +40,17 @@ def address_buckets(email: str, device_id: str, network: str) -> Sequence[str]:
     return address_bucket(email), _network_bucket(email, network), _device_bucket(email, device_id)
 
 
+def network_share(limits: SignInLimits, network: str) -> Share:
+    """What any sign-in that begins takes from its network."""
+    return Share(f"start:net:{network}", limits.per_network)
+
+
 def shares_of(limits: SignInLimits, email: str, device_id: str, network: str, *, known_device: bool) -> Sequence[Share]:
     """What a code takes, in the order of locks."""
     if known_device:
         return (Share(_device_bucket(email, device_id), limits.per_known_device),)
     return (
-        Share(f"start:net:{network}", limits.per_network),
+        network_share(limits, network),
         Share(address_bucket(email), limits.per_address),
         Share(_network_bucket(email, network), limits.per_address_and_network),
     )

@@ -1,0 +1,104 @@
+"""WorkOS, through its own SDK. Its import takes long: only an installation that uses it imports this module."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import httpx2
+from authlib.oauth2.rfc7636 import create_s256_code_challenge
+from workos import AsyncWorkOSClient, AuthorizationError, BadRequestError, UnprocessableEntityError, WorkOSError
+
+from services.control.provider_sign_in.domain import Asked, Identity
+from services.control.provider_sign_in.door.failures import refused, unavailable
+
+_NAME = "workos"
+_AUTHKIT = "authkit"
+# Errors that are about our client, and not about the code that somebody brought.
+_OF_OURS = frozenset({"invalid_client", "unauthorized_client"})
+
+
+@dataclass(frozen=True)
+class WorkOsClient:
+    """Who we are at WorkOS. `organization` is empty where everybody chooses at AuthKit's page; `repr` shows no key."""
+
+    label: str
+    url: str
+    client_id: str
+    api_key: str
+    organization: str
+    timeout_s: float
+
+    def __repr__(self) -> str:
+        return f"WorkOsClient({self.url}, {self.client_id})"
+
+
+class WorkOsProvider:
+    """See `app.Provider`. Use as an async context manager."""
+
+    def __init__(self, client: WorkOsClient) -> None:
+        self._client = client
+        self._http = httpx2.AsyncClient(trust_env=False, timeout=client.timeout_s)
+        self._sdk = AsyncWorkOSClient(
+            api_key=client.api_key,
+            client_id=client.client_id,
+            base_url=client.url,
+            # A code is good once: what was asked is not asked again.
+            max_retries=0,
+            http_client=self._http,
+        )
+
+    async def __aenter__(self) -> WorkOsProvider:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._sdk.close()
+        await self._http.aclose()
+
+    @property
+    def label(self) -> str:
+        """See `app.Provider`."""
+        return self._client.label
+
+    async def authorization_url(self, asked: Asked) -> str:
+        """See `app.Provider`. WorkOS knows no nonce: PKCE binds the code to the sign-in."""
+        organization = self._client.organization
+        whom: dict[str, Any] = {"organization_id": organization} if organization else {"provider": _AUTHKIT}
+        url: str = self._sdk.user_management.get_authorization_url(
+            redirect_uri=asked.redirect_uri,
+            state=asked.state,
+            code_challenge=create_s256_code_challenge(asked.verifier),
+            code_challenge_method="S256",
+            **whom,
+        )
+        return url
+
+    async def identity(self, asked: Asked, code: str) -> Identity:
+        """See `app.Provider`."""
+        management = self._sdk.user_management
+        try:
+            async with asyncio.timeout(self._client.timeout_s):
+                answer = await management.authenticate_with_code(code=code, code_verifier=asked.verifier)
+        except (AuthorizationError, BadRequestError, UnprocessableEntityError) as error:
+            make = unavailable if error.error in _OF_OURS else refused
+            raise make(_NAME, error) from None
+        except (TimeoutError, WorkOSError, httpx2.HTTPError, ValueError, KeyError, TypeError) as error:
+            raise unavailable(_NAME, error) from None
+        user = getattr(answer, "user", None)
+        if user is None:
+            # Of what is no JSON the SDK makes nothing.
+            raise unavailable(_NAME, "no user")
+        if answer.impersonator is not None:
+            # An operator of WorkOS who looks as somebody is not that person here.
+            raise refused(_NAME, "impersonated")
+        return Identity(
+            issuer=self._client.url,
+            # The SDK doesn't check what comes.
+            subject=str(user.id),
+            email=str(user.email),
+            email_verified=user.email_verified is True,
+        )
