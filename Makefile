@@ -12,12 +12,12 @@ ONCE ?=
 BENCH ?= append tail catchup recovery khala_fanout khala_deflate khala_connect gateways dispatch takeover worker_stream attached steps revocation edge \
   sign_in_timing routes sizing
 
-.PHONY: help run test gate busy order kills roll conformance autobahn bench sim lint proto-check gen fmt lock audit-dependencies images images-test k8s-check baseline bootstrap codex typescript clean distclean
+.PHONY: help run test gate busy order kills roll conformance autobahn bench sim mutations lint proto-check gen fmt lock audit-dependencies images images-test k8s-check baseline bootstrap codex typescript clean distclean
 
 help: ## list the targets
 	@printf 'OpenAgents Runtime\n\n'
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-18s %s\n", $$1, $$2}'
-	@printf '\nVariables: PYTHON=interpreter for a new .venv · ARGS="…" for pytest, sim, order, kills, roll, bench\n'
+	@printf '\nVariables: PYTHON=interpreter for a new .venv · ARGS="…" for pytest, sim, mutations, order, kills, roll, bench\n'
 
 # As it was given: a dollar in it is the shell's, not make's.
 run: export COMMAND := $(value CMD)
@@ -37,8 +37,11 @@ gate: test conformance autobahn images-test ## what a release has to pass: every
 busy: bootstrap ## `make test` beside busy loops, to find what only a fast machine passes (ARGS="3 4 -k name": 3 times, 4 loops)
 	@tools/run_busy.sh $(ARGS)
 
-sim: bootstrap ## seeded schedules of Khala on virtual time (ARGS="--seeds 100000 --from 0")
+sim: bootstrap ## seeded schedules of Khala on virtual time (ARGS="--seeds 1000000 --from 0")
 	@$(PY) -m tests.simulation $(ARGS)
+
+mutations: bootstrap ## defects planted in the core of delivery, and who catches each (ARGS="skip_holes --seeds 1000")
+	@$(PY) -m tests.mutations $(ARGS)
 
 order: bootstrap ## the order test in its long form: 10^6 appends, killed connections (ARGS="--seed 7")
 	@$(PY) -m tests.order --appends 1000000 --writers 256 $(ARGS)

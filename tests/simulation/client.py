@@ -13,6 +13,7 @@ from oa_khala.frames import CaughtUp, Cursor, Event, Form, Plan, ServerFrame, Sn
 from oa_khala.wire import decode_server_frame, encode_client_frame
 from tests.simulation.gateway import SimGateway, token_text
 from tests.simulation.link import Link
+from tests.simulation.trace import short
 from tests.simulation.world import CHAINS, Broken, World
 
 
@@ -23,6 +24,36 @@ class Applied:
     start: int
     cursor: Cursor
     state: bool = False
+
+
+class _Heard:
+    """What one connection delivered. A client repairs whatever comes; a gateway must not need it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._next: dict[str, int] = {}
+        # Parts of a topic's snapshot; -1 when none is awaited.
+        self._parts: dict[str, int] = {}
+
+    def frame(self, frame: ServerFrame) -> None:
+        """Each event is the next one, and none comes before the snapshot that it follows. Raises Broken."""
+        match frame:
+            case Subscribed():
+                self._next[frame.topic] = frame.from_seq + 1
+                self._parts[frame.topic] = 0 if frame.plan is Plan.SNAPSHOT else -1
+            case Snapshot():
+                if frame.part != (self._parts[frame.topic] + 1 if frame.parts else 0):
+                    raise Broken(f"{self._name} was sent part {frame.part} of {frame.topic} out of order")
+                self._parts[frame.topic] = -1 if frame.part == frame.parts else frame.part
+            case Event():
+                if self._parts[frame.topic] != -1:
+                    raise Broken(f"{self._name} was sent an event of {frame.topic} before its snapshot was whole")
+                if frame.seq != self._next[frame.topic]:
+                    raise Broken(f"{self._name} was sent {frame.seq} of {frame.topic}, not {self._next[frame.topic]}")
+                self._next[frame.topic] += 1
+            case CaughtUp():
+                if frame.seq >= self._next[frame.topic]:
+                    raise Broken(f"{self._name} was told to have caught up with {frame.seq} of {frame.topic}")
 
 
 class SimClient:
@@ -42,42 +73,62 @@ class SimClient:
         self._gateways = gateways
         self._form = form
         self._takes_snapshots = takes_snapshots
-        self._link: Link | None = None
+        self.link: Link | None = None
         self._link_generation = 0
         self._life = 0
         self._tokens = 0
-        self._next: dict[str, int] = {}
-        # Parts of a topic's snapshot that came on this connection; -1 when none is awaited.
-        self._parts: dict[str, int] = {}
+        self.sign_ins = 1
+        # How many more commands are carried out before it crashes; None when it doesn't.
+        self.crashes_after: int | None = None
+        self._heard = _Heard(name)
         self._timer: asyncio.TimerHandle | None = None
         self.session: ClientSession
 
     def start(self) -> None:
         """Begin, with what is on disk."""
         self._life += 1
+        self.crashes_after = None
         self.session = ClientSession("dev_1", "sim/1", chains=CHAINS)
         for topic in self._world.logs:
-            have = self.store.get(topic)
-            cursor = have.cursor if have else None
-            self._do(self.session.subscribe(topic, cursor, self._now(), self._takes_snapshots))
+            self._follow(topic)
         self._do(self.session.start(self._now()))
+
+    @property
+    def session_id(self) -> str:
+        """Of the present sign-in."""
+        return f"ses_{self.name}_{self.sign_ins}"
+
+    def lose_disk(self) -> None:
+        """Crash, and begin with nothing."""
+        self._note("loses its disk")
+        self.crash()
+        self.store.clear()
+        self.start()
+
+    def leave(self, topic: str, seconds: float) -> None:
+        """Follow a topic no more, and again after a while. What is in flight of it arrives in between, or behind."""
+        self._note(f"leaves {short(topic)}")
+        self._do(self.session.unsubscribe(topic))
+        self._soon(lambda: self._follow(topic), seconds)
+
+    def _follow(self, topic: str) -> None:
+        have = self.store.get(topic)
+        cursor = have.cursor if have else None
+        self._do(self.session.subscribe(topic, cursor, self._now(), self._takes_snapshots))
 
     def crash(self) -> None:
         """Lose everything that is not on disk."""
+        self._note("crashes")
         self._life += 1
-        if self._link is not None:
-            self._link.cut(tell_client=False, tell_gateway=True)
-            self._link = None
+        if self.link is not None:
+            self.link.cut(tell_client=False, tell_gateway=True)
+            self.link = None
 
     def suspend(self, seconds: float) -> None:
         """Sleep for a while."""
+        self._note(f"sleeps for {seconds:.1f} s")
         self._do(self.session.suspended())
         self._soon(lambda: self._do(self.session.resumed(self._now())), seconds)
-
-    @property
-    def link(self) -> Link | None:
-        """The present connection."""
-        return self._link
 
     def behind(self) -> str:
         """What is missing to equal the authority; empty when nothing is."""
@@ -100,6 +151,12 @@ class SimClient:
 
     def _do(self, todo: list[commands.Command]) -> None:
         for command in todo:
+            if self.crashes_after == 0:
+                self.crash()
+                self._soon(self.start)
+                return
+            if self.crashes_after is not None:
+                self.crashes_after -= 1
             self._one(command)
         wake_at_ms = self.session.wake_at_ms
         if self._timer is not None:
@@ -107,7 +164,9 @@ class SimClient:
         if wake_at_ms is not None:
             delay_s = max(0, wake_at_ms - self._world.now_ms()) / 1000
             life = self._life
-            self._timer = asyncio.get_running_loop().call_later(delay_s, self._if_alive, life, self._tick)
+            self._timer = asyncio.get_running_loop().call_later(
+                delay_s, self._if_alive, life, lambda: self._do(self.session.timer(self._now()))
+            )
 
     def _one(self, command: commands.Command) -> None:
         match command:
@@ -115,23 +174,32 @@ class SimClient:
                 generation = command.generation
                 self._soon(lambda: self._connect(generation), command.delay_ms / 1000)
             case commands.Disconnect():
-                if self._link is not None and self._link_generation == command.generation:
-                    self._link.cut(tell_client=False, tell_gateway=True)
-                    self._link = None
+                if self.link is not None and self._link_generation == command.generation:
+                    self.link.abandon()
+                    self.link = None
             case commands.Send():
-                if self._link is not None and self._link_generation == command.generation:
-                    self._link.send(encode_client_frame(command.frame, self._form))
+                if self.link is not None and self._link_generation == command.generation:
+                    self._note("->", command.frame)
+                    self.link.send(encode_client_frame(command.frame, self._form))
             case commands.NeedToken():
                 self._soon(lambda: self._token(command.topics))
             case commands.Apply():
                 self._apply(command)
             case commands.Resync():
+                self._note(f"drops {short(command.topic)}: {command.reason}")
                 self.store.pop(command.topic, None)
                 self.resyncs += 1
             case commands.Live():
                 pass
+            case commands.SessionFailed(reason="token_revoked") if self._world.has_ended(self.session_id):
+                self._soon(self._sign_in)
             case commands.TopicFailed() | commands.SessionFailed():
                 raise Broken(f"{self.name} gave up: {command}")
+
+    def _sign_in(self) -> None:
+        self.sign_ins += 1
+        self._note(f"signs in as {self.session_id}")
+        self.start()
 
     def _apply(self, command: commands.Apply) -> None:
         log, cursor = self._world.logs[command.topic], command.cursor
@@ -162,58 +230,42 @@ class SimClient:
         if generation != self.session.generation:
             return
         gateway = self._world.rng.choice(self._gateways)
+        self._note(f"connects to {gateway.name}")
         life = self._life
         link = gateway.accept(
             self._form,
+            self.session_id,
             lambda data: self._if_alive(life, lambda: self._frame(generation, data)),
-            lambda reason: self._if_alive(life, lambda: self._ended(generation)),
+            lambda reason: self._if_alive(life, lambda: self._lost(generation)),
         )
         if link is None:
-            self._do(self.session.disconnected(generation, self._now()))
+            self._lost(generation)
             return
-        self._link, self._link_generation = link, generation
-        self._next.clear()
+        self.link, self._link_generation = link, generation
+        self._heard = _Heard(self.name)
         self._do(self.session.connected(generation, self._now()))
+
+    def _lost(self, generation: int) -> None:
+        self._note("is disconnected")
+        self._do(self.session.disconnected(generation, self._now()))
 
     def _frame(self, generation: int, data: bytes) -> None:
         frame = decode_server_frame(data, self._form)
-        self._judge(frame)
+        self._note("<-", frame)
+        if generation == self._link_generation and self.link is not None:
+            self._heard.frame(frame)
         self._do(self.session.frame(generation, frame, self._now()))
-
-    def _judge(self, frame: ServerFrame) -> None:
-        """A client repairs whatever comes; a gateway must not need it: on one connection each event is the next, and
-        none comes before the snapshot that it follows."""
-        match frame:
-            case Subscribed():
-                self._next[frame.topic] = frame.from_seq + 1
-                self._parts[frame.topic] = 0 if frame.plan is Plan.SNAPSHOT else -1
-            case Snapshot():
-                if frame.part != (self._parts[frame.topic] + 1 if frame.parts else 0):
-                    raise Broken(f"{self.name} was sent part {frame.part} of {frame.topic} out of order")
-                self._parts[frame.topic] = -1 if frame.part == frame.parts else frame.part
-            case Event():
-                if self._parts[frame.topic] != -1:
-                    raise Broken(f"{self.name} was sent an event of {frame.topic} before its snapshot was whole")
-                if frame.seq != self._next[frame.topic]:
-                    raise Broken(f"{self.name} was sent {frame.seq} of {frame.topic}, not {self._next[frame.topic]}")
-                self._next[frame.topic] += 1
-            case CaughtUp():
-                if frame.seq >= self._next[frame.topic]:
-                    raise Broken(f"{self.name} was told to have caught up with {frame.seq} of {frame.topic}")
-
-    def _ended(self, generation: int) -> None:
-        self._do(self.session.disconnected(generation, self._now()))
-
-    def _tick(self) -> None:
-        self._do(self.session.timer(self._now()))
 
     def _token(self, topics: frozenset[str]) -> None:
         if not self._world.control_up:
             self._do(self.session.no_token("unavailable", "control is away", self._now()))
             return
+        if self._world.is_over(self.session_id):
+            self._do(self.session.no_token("token_revoked", "the session is over", self._now()))
+            return
         self._tokens += 1
-        ttl_ms = self._world.rng.choice([3_000, 8_000, 30_000])
-        text = token_text(f"{self.name}-{self._life}-{self._tokens}", self._world.now_ms() + ttl_ms, topics)
+        now_ms, ttl_ms = self._world.now_ms(), self._world.rng.choice([3_000, 8_000, 30_000])
+        text = token_text(f"{self.name}-{self._life}-{self._tokens}", self.session_id, now_ms, now_ms + ttl_ms, topics)
         self._do(self.session.token(commands.SyncToken(text, topics, ttl_ms), self._now()))
 
     def _soon(self, what: Callable[[], None], delay_s: float = 0.0) -> None:
@@ -223,6 +275,9 @@ class SimClient:
     def _if_alive(self, life: int, what: Callable[[], None]) -> None:
         if life == self._life:
             what()
+
+    def _note(self, what: str, about: object = "") -> None:
+        self._world.trace.note(self.name, what, about)
 
     def _now(self) -> commands.Instant:
         return commands.Instant(self._world.now_ms(), self._world.rng.random())

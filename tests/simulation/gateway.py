@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 from grpc.aio import Channel
@@ -44,58 +45,70 @@ SCOPES = frozenset({"runs.read"})
 _DEFECTS = frozenset({"internal", "protocol_violation", "malformed_message", "missing_payload", "invalid_value"})
 
 
-def token_text(jti: str, expires_at_ms: int, topics: frozenset[str]) -> str:
+def token_text(jti: str, session_id: str, issued_at_ms: int, expires_at_ms: int, topics: frozenset[str]) -> str:
     """A token of the simulation, as control would mint it."""
-    return "|".join([jti, str(expires_at_ms), *sorted(topics)])
+    return "|".join([jti, session_id, str(issued_at_ms), str(expires_at_ms), *sorted(topics)])
 
 
 class SimTokens:
     """Verifies them, after a while."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, revocations: Revocations) -> None:
         self._world = world
+        self._revocations = revocations
 
     async def verify(self, token: str) -> Grant:
-        """Raises Refusal `token_expired`."""
+        """Raises Refusal `token_expired`, `token_revoked`. What is revoked after that, the connection has to see."""
         await asyncio.sleep(self._world.delay_s())
-        jti, expires_at, *topics = token.split("|")
+        jti, session_id, issued_at, expires_at, *topics = token.split("|")
         if int(expires_at) <= self._world.now_ms():
             raise Refusal("token_expired", "old")
-        return Grant(USER, "", SCOPES, frozenset(topics), "ses_1", "", jti, int(expires_at))
+        issued_s = int(issued_at) / 1000
+        grant = Grant(USER, "", SCOPES, frozenset(topics), session_id, "", jti, int(expires_at), issued_s)
+        self._revocations.check(grant.holder)
+        await asyncio.sleep(self._world.delay_s())
+        return grant
 
 
 class SimGateway:
     """One gateway, that can crash, drain and come back with an empty memory."""
 
-    def __init__(self, world: World, hub_limits: HubLimits, topic_limits: TopicLimits, high_bytes: int) -> None:
+    def __init__(
+        self, name: str, world: World, hub_limits: HubLimits, topic_limits: TopicLimits, high_bytes: int
+    ) -> None:
+        self.name = name
         self._world = world
         self._limits = hub_limits
         self._topic_limits = topic_limits
         self._high_bytes = high_bytes
         self.links: list[Link] = []
         self.up = False
+        self._accepted = 0
         self.replicas: list[SimReplica] = []
         self.hub: FeedHub
+        self._revocations: Revocations
         self._dependencies: Dependencies
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Come up with an empty memory."""
         world, rng = self._world, self._world.rng
+        world.trace.note(self.name, "comes up")
         sources: dict[str, GrpcTopicSource] = {}
         for name in SOURCES:
             replica = SimReplica(world, name, self._topic_limits)
             self.replicas.append(replica)
             sources[name] = GrpcTopicSource(name, cast("Channel", replica.channel), lambda: self.hub, rng.random)
         self.hub = FeedHub(self._limits, sources, rng.random)
+        self._revocations = Revocations(SystemClock())
         self._dependencies = Dependencies(
             hub=self.hub,
             replays=ReplayReader(sources, self._limits),
             confirmations=Confirmations(sources, self._limits.concurrent_confirmations),
             snapshots=Snapshots(sources, self._limits),
-            tokens=SimTokens(world),
+            tokens=SimTokens(world, self._revocations),
             live_tokens=LiveTokens(),
-            revocations=Revocations(SystemClock()),
+            revocations=self._revocations,
             flusher=Flusher(asyncio.get_running_loop(), 1.0),
             limits=SESSION_LIMITS,
             now_ms=world.now_ms,
@@ -104,15 +117,31 @@ class SimGateway:
         self._tasks = [asyncio.create_task(source.run()) for source in sources.values()]
         self._tasks.append(asyncio.create_task(self.hub.run_audit()))
         self.up = True
+        self.hear_of_revocations()
+
+    def hear_of_revocations(self) -> None:
+        """Control's stream goes on behind what is known here, or begins; it comes when control is there."""
+        if self.up and self._world.control_up:
+            self._world.later(partial(self._hear, self._revocations))
+
+    def _hear(self, revocations: Revocations) -> None:
+        if not self.up or revocations is not self._revocations:
+            return  # another life of this gateway
+        known, all_of_them = revocations.position, self._world.revoked
+        revocations.take(all_of_them[known:], len(all_of_them))
+        for link in self.links:
+            link.is_over = self._world.is_over(link.session_id, revocations.position)
 
     async def crash(self) -> None:
         """Be gone, with everything in memory."""
         self.up = False
+        self._world.trace.note(self.name, "crashes")
         for replica in self.replicas:
             replica.close()
         self.replicas.clear()
         for link in self.links:
-            link.cut(tell_client=True, tell_gateway=False)
+            # A host that is gone closes nothing: its clients have to find out.
+            link.cut(tell_client=self._world.rng.random() < 0.8, tell_gateway=False)
             connection, link.connection = link.connection, None
             if connection is not None:
                 connection.closed()
@@ -124,18 +153,21 @@ class SimGateway:
 
     def drain(self, window_ms: int) -> None:
         """Tell everybody to come back, and close them over `window_ms`."""
+        self._world.trace.note(self.name, "drains")
         for link in self.links:
             if link.connection is not None:
                 link.connection.drain(self._world.rng.randint(0, window_ms))
 
     def accept(
-        self, form: Form, to_client: Callable[[bytes], None], client_ended: Callable[[str], None]
+        self, form: Form, session_id: str, to_client: Callable[[bytes], None], client_ended: Callable[[str], None]
     ) -> Link | None:
         """A new connection; None when nobody listens."""
         if not self.up:
             return None
-        link = Link(self._world, form, to_client, client_ended, self._high_bytes)
-        link.connection = Connection(f"con_{len(self.links)}", link, self._dependencies, "")
+        link = Link(self._world, form, session_id, to_client, client_ended, self._high_bytes)
+        self._accepted += 1
+        link.is_over = self._world.is_over(session_id, self._revocations.position)
+        link.connection = Connection(f"{self.name}/con_{self._accepted}", link, self._dependencies, "")
         self.links = [one for one in self.links if one.connection is not None]
         self.links.append(link)
         return link

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from oa_khala.frames import Form
+from oa_khala.frames import Event, Form, Snapshot
+from oa_khala.wire import decode_server_frame
 from services.khala_gateway.connections.app.connection import Connection
 from services.khala_gateway.feeds.domain import encoding_of
-from tests.simulation.world import World
+from tests.simulation.world import Broken, World
 
 
 def messages(data: bytes) -> Iterator[bytes]:
@@ -76,11 +77,15 @@ class Link:
         self,
         world: World,
         form: Form,
+        session_id: str,
         to_client: Callable[[bytes], None],
         client_ended: Callable[[str], None],
         high_bytes: int,
     ) -> None:
         self.encoding = encoding_of(form)
+        self.session_id = session_id
+        # The gateway knows that the session was revoked.
+        self.is_over = False
         self.connection: Connection | None = None
         self.closing_for = ""
         self.most_held_bytes = 0
@@ -102,11 +107,18 @@ class Link:
         """Messages to the client."""
         if self._down.dead or self.closing_for or self.connection is None:
             return
+        if self.is_over:
+            self._check_silence(data)
         self._down.put(data)
         self.most_held_bytes = max(self.most_held_bytes, self._down.held_bytes)
         if self._down.held_bytes > self._high_bytes and not self._blocked:
             self._blocked = True
             self.connection.blocked(True)
+
+    def _check_silence(self, data: bytes) -> None:
+        for message in messages(data):
+            if isinstance(decode_server_frame(message, self.encoding.form), Event | Snapshot):
+                raise Broken(f"{self.session_id} was revoked, the gateway knows it, and sends more")
 
     def close(self, code: int, reason: str) -> None:
         """The closing handshake: the client learns why, after what was sent before."""
@@ -126,6 +138,11 @@ class Link:
         """The client does not read for a while."""
         self._down.stalled = True
         self._world.later(self._down.wake, seconds)
+
+    def abandon(self) -> None:
+        """The client drops it. What is on its way to the client still comes for a moment, and so does its end."""
+        self._up.dead = True
+        self._world.later(lambda: self.cut(tell_client=True, tell_gateway=True), 2 * self._world.delay_s())
 
     # What the world does.
 

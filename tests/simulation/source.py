@@ -22,7 +22,7 @@ from oa_topics.servicer import TopicApi
 from oa_topics.store import StateAt, TopicDescription, TopicLimits
 from oa_wire.status import STATUS_METADATA_KEY, to_status
 from openagents.sync.v1 import topic_service_pb2 as pb
-from tests.simulation.world import USER, Log, World
+from tests.simulation.world import USER, Log, Weather, World
 
 _log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -84,7 +84,9 @@ class SimTopics:
             raise Refusal("unavailable", "the database is away")
 
     async def _answered(self) -> None:
-        await asyncio.sleep(self._world.delay_s())
+        # In quiet weather one pause a question is enough: pauses are most of what a schedule costs.
+        if self._world.weather.most_delay_s > Weather.most_delay_s:
+            await asyncio.sleep(self._world.delay_s())
 
 
 class _Noted:
@@ -99,7 +101,7 @@ class _Noted:
 
 
 async def _nothing() -> None:
-    """Gateways of the simulation ask for no delivery checks."""
+    """Checks of delivery are no part of the simulation."""
 
 
 class SimReplica:
@@ -108,10 +110,21 @@ class SimReplica:
     def __init__(self, world: World, source: Source, limits: TopicLimits) -> None:
         self._world = world
         self._source = source
-        self.hub = TopicHub(SimTopics(world, source), limits, _Noted())
-        self.channel = SimChannel(world, TopicApi(self.hub, DeliveryChecks(_nothing), lambda method, refusal: None))
-        self._running = asyncio.create_task(self.hub.run())
+        self._limits = limits
+        self.channel = SimChannel(world)
+        self._begin()
         world.replicas.append(self)
+
+    def _begin(self) -> None:
+        self.hub = TopicHub(SimTopics(self._world, self._source), self._limits, _Noted())
+        self.channel.api = TopicApi(self.hub, DeliveryChecks(_nothing), lambda method, refusal: None)
+        self._running = asyncio.create_task(self.hub.run())
+
+    def crash(self) -> None:
+        """Lose everything in memory, and every call that is under way. Whoever calls again finds another process."""
+        self.channel.down()
+        self._running.cancel()
+        self._begin()
 
     def close(self) -> None:
         """Be gone."""
@@ -127,9 +140,15 @@ class SimReplica:
             self.hub.publish(str(topic), events)
             return
         rng, weather = self._world.rng, self._world.weather
+        epoch = self._world.logs[str(topic)].epoch
         for _ in range(2 if rng.random() < weather.repeat else 1):
             if rng.random() >= weather.lose:
-                self._world.later(lambda: self.hub.publish(str(topic), events))
+                self._world.later(lambda: self._word(topic, epoch, events))
+
+    def _word(self, topic: Topic, epoch: str, events: Sequence[tuple[int, bytes]]) -> None:
+        # A projector tells of what it wrote itself, and none outlives the database that it wrote to.
+        if self._world.logs[str(topic)].epoch == epoch:
+            self.hub.publish(str(topic), events)
 
     def restart(self, source: Source) -> None:
         """The log has another past."""
@@ -140,24 +159,30 @@ class SimReplica:
 class SimChannel:
     """What `GrpcTopicSource` needs of a channel: calls of TopicService that take time, fail, and break off."""
 
-    def __init__(self, world: World, api: TopicApi) -> None:
+    api: TopicApi
+
+    def __init__(self, world: World) -> None:
         self._world = world
-        self._api = api
         self._up = asyncio.Event()
         self._up.set()
-        self._cut: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # A dict, because the order decides what comes of a seed.
+        self._under_way: dict[asyncio.Future[Any], None] = {}
 
     def down(self) -> None:
         """The way breaks, and every call on it."""
         if self._up.is_set():
             self._up.clear()
-            self._cut.set_result(None)
+            self._break()
+
+    def _break(self) -> None:
+        under_way, self._under_way = self._under_way, {}
+        for task in under_way:
+            task.cancel()
 
     def up(self) -> None:
         """It can be gone again."""
         if not self._up.is_set():
             self._up.set()
-            self._cut = asyncio.get_running_loop().create_future()
 
     async def channel_ready(self) -> None:
         """Returns when the other end can be reached."""
@@ -165,12 +190,12 @@ class SimChannel:
 
     def unary_unary(self, path: str, **_: Any) -> Callable[..., Coroutine[Any, Any, Any]]:
         """A method, by its path."""
-        method = getattr(self._api, path.rpartition("/")[2])
+        name = path.rpartition("/")[2]
 
         async def call(request: Any, timeout: float) -> Any:
             try:
                 async with asyncio.timeout(timeout):
-                    return await self._carried(method(request, None))
+                    return await self._carried(getattr(self.api, name)(request, None))
             except TimeoutError:
                 raise _error(Refusal("deadline_exceeded", "it took too long")) from None
 
@@ -178,8 +203,8 @@ class SimChannel:
 
     def stream_stream(self, path: str, **_: Any) -> Callable[..., AsyncIterator[Any]]:
         """A method, by its path."""
-        method = getattr(self._api, path.rpartition("/")[2])
-        return lambda requests: self._messages(method(self._requests(requests), None))
+        name = path.rpartition("/")[2]
+        return lambda requests: self._messages(getattr(self.api, name)(self._requests(requests), None))
 
     async def _requests(self, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
         async for request in requests:
@@ -191,21 +216,43 @@ class SimChannel:
         try:
             message: pb.WatchTopicsResponse | None
             while (message := await self._carried(anext(answers, None))) is not None:
-                yield message
+                for one in self._out_of_order(message):
+                    yield one
         finally:
             await answers.aclose()  # type: ignore[attr-defined]
+
+    def _out_of_order(self, message: pb.WatchTopicsResponse) -> list[pb.WatchTopicsResponse]:
+        """Live frames may come out of order, and twice: no more is promised than that none is lost unseen."""
+        rng = self._world.rng
+        if not message.batches or rng.random() >= self._world.weather.disorder:
+            return [message]
+        batch = message.batches.pop()
+        cut = rng.randint(0, len(batch.frames))
+        parts = [(batch.first_seq + cut, batch.frames[cut:]), (batch.first_seq, batch.frames[: cut + 1])]
+        late = [
+            pb.TopicFrames(topic=batch.topic, epoch=batch.epoch, first_seq=first_seq, frames=frames)
+            for first_seq, frames in parts
+            if frames
+        ]
+        return [message, *(pb.WatchTopicsResponse(batches=[one]) for one in late)]
 
     async def _carried(self, work: Coroutine[Any, Any, T] | Any) -> T:
         """What `work` gives, after a while; an error when it refuses or the way breaks."""
         task = asyncio.ensure_future(_later(self._world.delay_s(), work))
+        self._under_way[task] = None
+        if not self._up.is_set():
+            asyncio.get_running_loop().call_soon(self._break)
+        caller = asyncio.current_task()
         try:
-            await asyncio.wait({task, self._cut}, return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                raise _error(Refusal("unavailable", "the way is broken"))
-            return task.result()  # type: ignore[no-any-return]
+            return await task  # type: ignore[no-any-return]
+        except asyncio.CancelledError:
+            if task in self._under_way or (caller is not None and caller.cancelling()):
+                raise  # it is the caller who has gone
+            raise _error(Refusal("unavailable", "the way is broken")) from None
         except Refusal as refusal:
             raise _error(refusal) from None
         finally:
+            self._under_way.pop(task, None)
             if not task.done():
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)

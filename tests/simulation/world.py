@@ -11,6 +11,8 @@ from typing import Protocol
 from oa_client.core.chains import RunChains
 from oa_khala.frames import Cursor, TopicState
 from oa_khala.topics import USER_RUNS, Topic, parse_topic
+from oa_platform.auth.revocations import Revocation
+from tests.simulation.trace import Trace, short
 
 USER = "usr_01J9ZQ6T5W3M8K2N4P7R1S0V6X"
 
@@ -100,11 +102,13 @@ class Weather:
     """How bad databases and networks are: chances for each thing, and delays in seconds.
 
     `lose`, `repeat`: of word of a commit, where a source may miss it. `refuse`: of a question to the database.
+    `disorder`: of live frames that a gateway gets out of order, one of them twice.
     """
 
     lose: float = 0.0
     repeat: float = 0.0
     refuse: float = 0.0
+    disorder: float = 0.0
     most_delay_s: float = 0.002
 
 
@@ -119,12 +123,15 @@ class Replica(Protocol):
 class World:
     """The logs, the weather, and the one source of chance."""
 
-    def __init__(self, seed: int, topics: Iterable[str]) -> None:
+    def __init__(self, seed: int, topics: Iterable[str], trace: Trace) -> None:
         self.rng = random.Random(seed)
         self.logs = {topic: Log(topic) for topic in topics}
         self.weather = Weather()
         self.replicas: list[Replica] = []
         self.control_up = True
+        self.revoked: list[Revocation] = []
+        """In control's order: a position is how many of them are known."""
+        self.trace = trace
 
     def delay_s(self) -> float:
         """How long the next thing takes on its way."""
@@ -138,11 +145,20 @@ class World:
         """The one clock of everybody."""
         return int(asyncio.get_running_loop().time() * 1000)
 
+    def is_over(self, session_id: str, position: int | None = None) -> bool:
+        """Whether the session itself was revoked, not only tokens of it, as far as who knows all up to `position`."""
+        return Revocation(session_id) in self.revoked[:position]
+
+    def has_ended(self, session_id: str) -> bool:
+        """Whether the session, or any token of it, was revoked."""
+        return any(one.session_id == session_id for one in self.revoked)
+
     def append(self, topic: str, count: int) -> None:
         """Commit events, and tell the replicas."""
         log = self.logs[topic]
         first = log.head + 1
         log.head += count
+        self.trace.note("world", f"append {short(topic)} {log.epoch}/{first}..{log.head}")
         events = [(seq, log.payload(log.epoch, seq)) for seq in range(first, log.head + 1)]
         for replica in self.replicas:
             replica.committed(parse_topic(topic), events)

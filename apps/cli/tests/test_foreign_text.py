@@ -211,7 +211,7 @@ class _Subscription:
     async def __aexit__(self, *error: object) -> None:
         pass
 
-    async def follow(self, topic: str) -> None:
+    async def follow(self, topic: str, *, snapshots: bool = False) -> None:
         pass
 
     async def updates(self) -> AsyncGenerator[updates.Update, None]:
