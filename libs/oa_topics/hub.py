@@ -165,8 +165,16 @@ class TopicHub:
                 return
             fresh = [event for event in events if event[0] > feed.sent]
             if not events or (fresh and fresh[0][0] != feed.sent + 1):
+                if described.state.floor > feed.sent:
+                    self._say_again(topic, feed)
                 return  # pruned, or missing: whoever replays is told which
             self._hand_out(topic, feed, fresh)
+
+    def _say_again(self, topic: str, feed: _Feed) -> None:
+        """What comes next was pruned: whoever watches is told where the topic stands now."""
+        feed.sent, feed.missed = None, False
+        for watcher in feed.watchers:
+            watcher.add(topic)
 
     def _hand_out(self, topic: str, feed: _Feed, events: Sequence[tuple[int, bytes]]) -> None:
         if not events:

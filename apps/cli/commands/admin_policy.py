@@ -9,7 +9,7 @@ from apps.cli.exits import Exit
 from apps.cli.program import Cli, command, policy_group
 from oa_client.cpython.operators.policy import Question
 
-_EXAMPLE = "Example: oa admin policy explain usr_01JD8V… --org org_01JD8V… --session ses_01JD8V… --scope runs.write"
+_EXAMPLE = "Example: oa admin policy explain usr_01J… --org org_01J… --session ses_01J…"
 
 
 @policy_group.command("explain", epilog=_EXAMPLE)

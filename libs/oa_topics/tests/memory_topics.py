@@ -18,6 +18,7 @@ class MemoryTopics:
     events: dict[str, list[bytes]] = field(default_factory=dict)
     lineage: str = "e1"
     away: bool = False
+    floor: int = 0
     source: Source = "runtime"
 
     def append(self, topic: str, *payloads: bytes) -> list[tuple[int, bytes]]:
@@ -36,7 +37,7 @@ class MemoryTopics:
         """See TopicStore."""
         self._check()
         return {
-            topic: TopicDescription(topic, TopicState(self.lineage, 0, len(self.events[str(topic)])))
+            topic: TopicDescription(topic, TopicState(self.lineage, self.floor, len(self.events[str(topic)])))
             for topic in topics
             if str(topic) in self.events
         }
@@ -44,6 +45,7 @@ class MemoryTopics:
     async def page(self, topic: Topic, after_seq: int, max_events: int, max_bytes: int) -> Sequence[tuple[int, bytes]]:
         """See TopicStore."""
         self._check()
+        after_seq = max(after_seq, self.floor)
         events = self.events[str(topic)][after_seq : after_seq + max_events]
         return list(enumerate(events, after_seq + 1))
 

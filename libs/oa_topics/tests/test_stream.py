@@ -212,3 +212,18 @@ async def test_checks_are_committed_while_a_stream_wants_them_and_after_failures
     assert stream.checks_committed <= committed + 1
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_topic_whose_next_events_were_pruned_is_said_again() -> None:
+    stream = Stream()
+    running = asyncio.create_task(stream.hub.run())
+    stream.ask((T,))
+    assert [watched.head for watched in (await stream.next()).watched] == [0]
+    stream.store.append(T, b"1", b"2", b"3")  # word of it got lost
+    stream.store.floor = 2
+    stream.hub.read_again(lambda topic: topic == T)
+    assert [(watched.floor, watched.head) for watched in (await stream.next()).watched] == [(2, 3)]
+    stream.commit(T, b"4")
+    assert seqs(await stream.next()) == [4]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
