@@ -16,7 +16,7 @@ from tests.fuzz.fire import under_fire
 from tests.fuzz.scene import Scene
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.long]
-_EXAMPLES = 6
+_EXAMPLES = 2
 """For each operation. `SCHEMATHESIS_EXAMPLES` has another number, and `make gate` a larger one."""
 _GUARD_S = 380.0
 _END_OUR_SESSION = "SessionService/RevokeSession"
