@@ -166,13 +166,8 @@ async def _key_of(client: Client, named: str) -> str:
     keys = await client.commands.keys.list(await _account_of(client, named))
     used = [each.api_key_id for each in keys if not each.revoked_at and not each.replaced_by]
     if len(used) != 1:
-        raise Refusal(
-            *(
-                "invalid_value",
-                "the account has no key in use, or several; give an id, as `oa key list --account` shows",
-            ),
-            field="key",
-        )
+        message = "the account has no key in use, or several; give an id, as `oa key list --account` shows"
+        raise Refusal("invalid_value", message, field="key")
     return used[0]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from services.khala_gateway.sources.limits import SourceLimits
 
 
-class Delivery:
+class Liveness:
     """What one source has shown of itself.
 
     While its stream brings delivery checks, they alone count: they come in the way in which frames come. Before the

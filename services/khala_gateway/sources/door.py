@@ -6,7 +6,6 @@ by where it stands now, which shows what was missed.
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Callable, Iterable
 
 import grpc.aio
@@ -19,7 +18,7 @@ from oa_khala.topics import run_events, user_runs
 from oa_platform.health.failures import refusal_from_rpc_error
 from openagents.sync.v1 import topic_service_pb2, topic_service_pb2_grpc
 from services.khala_gateway.sources.app import HistoryPage, SourceEvents, TopicSnapshot, WatchedTopic
-from services.khala_gateway.sources.domain import Delivery
+from services.khala_gateway.sources.domain import Liveness
 from services.khala_gateway.sources.limits import SourceLimits
 from services.khala_gateway.sources.metrics import UPSTREAM_CHECKED, UPSTREAM_UP
 
@@ -57,7 +56,7 @@ class GrpcTopicSource:
         self._changed = asyncio.Event()
         self._was_up = False
         self._stands = False
-        self._delivery = Delivery(self._limits, time.monotonic())
+        self._liveness = Liveness(self._limits, _now_s())
         self._was_away = False
         # The stream that stands, if one does.
         self._stream: object | None = None
@@ -123,7 +122,7 @@ class GrpcTopicSource:
         Sockets that are open stay so: new ones had better go to a gateway that can serve them.
         """
         await self.check()
-        if self._delivery.gone(time.monotonic()):
+        if self._liveness.gone(_now_s()):
             raise Refusal("unavailable", f"{self.name} delivers nothing now; wait until it does")
 
     async def run(self) -> None:
@@ -147,7 +146,7 @@ class GrpcTopicSource:
     @property
     def away(self) -> bool:
         """Whether it delivers nothing at present."""
-        return not self._stands or self._delivery.stopped(time.monotonic())
+        return not self._stands or self._liveness.stopped(_now_s())
 
     async def run_looking(self) -> None:
         """Looks now and then, until cancelled, whether the source delivers.
@@ -157,16 +156,16 @@ class GrpcTopicSource:
         """
         while True:
             why = None
-            if self._delivery.to_ask:
+            if self._liveness.to_ask:
                 why = await self._ask()
-                self._delivery.asked(why is None, time.monotonic())
+                self._liveness.asked(why is None, _now_s())
             self._note(why)
             self._tell()
             await asyncio.sleep(self._limits.ask_interval_ms / 1000)
 
     def _note(self, why: Refusal | None) -> None:
         """Log it when the source stops, or begins again, to deliver."""
-        stopped = self._delivery.stopped(time.monotonic())
+        stopped = self._liveness.stopped(_now_s())
         if stopped and not self._was_away:
             why = why or Refusal(
                 "unavailable", "its stream brings no delivery checks; look whether its database takes writes"
@@ -211,7 +210,7 @@ class GrpcTopicSource:
     async def _watch(self) -> None:
         self._to_add = dict(self._wanted)
         self._to_remove.clear()
-        self._delivery.began()
+        self._liveness.began()
         self._changed.set()
         settled = asyncio.get_running_loop().call_later(self._limits.settle_ms / 1000, self._settled)
         stream = self._stream = object()
@@ -256,8 +255,12 @@ class GrpcTopicSource:
         for batch in message.batches:
             events.frames(batch.topic, batch.epoch, batch.first_seq, batch.frames)
         if message.delivery_check:
-            self._delivery.checked(message.delivery_check, time.monotonic())
+            self._liveness.checked(message.delivery_check, _now_s())
             UPSTREAM_CHECKED.labels(self.name).set_to_current_time()
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _pop_some(topics: dict[str, None]) -> list[str]:

@@ -1,7 +1,9 @@
 """What operators of an installation do, by the internal port of control, with the operators' token.
 
-audit     the audit log of an installation
-calls     one call, whatever it asks
-routes    web routes, canaries and maintenance
-subjects  people and service accounts: who is let in
+audit         the audit log of an installation
+calls         one call, whatever it asks
+policy        who may do what, and why not
+routes        web routes, canaries and maintenance
+signing_keys  the keys that sign tokens
+subjects      people and service accounts: who is let in
 """

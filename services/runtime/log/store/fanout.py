@@ -98,10 +98,16 @@ class PostgresFanout(listen.Listener):
         for listener in self._workers_changed:
             listener()
 
+    def _check_told(self, payload: str) -> None:
+        if not (payload.isascii() and payload.isdecimal()):
+            _log.warning("strange_notification")
+            return
+        for listener in self._delivery_checks:
+            listener(int(payload))
+
     def _told(self, channel: str, payload: str) -> None:
         if channel == CHECK_CHANNEL:
-            for listener in self._delivery_checks:
-                listener(int(payload))
+            self._check_told(payload)
             return
         if payload == _NEW_EPOCH:
             self._new_epoch()
