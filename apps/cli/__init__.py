@@ -8,13 +8,11 @@ failures    what went wrong, as words and as an exit code
 output      the one way out, for people's words and for JSON
 sink        stdout and stderr, which may be closed, full, or read by nobody
 terminal    what a run wrote, as a terminal may have it
-tty         the terminal that a run gets
-keys        which keys a command trusts
-run_ids     which run is meant
-rendering   what a person sees of a run's events
-detached    a stack that goes on without the command that started it
-tail        showing a run that is followed
-commands/   one module per noun
+times       times and durations as a person writes them
+input/      what a person types, and what a program reads that takes it
+following/  which run is meant, and what a person sees of one that is followed
+commands/   one module per noun, in rooms
+admin/      what `oa admin` does to an installation
 demo/       `oa demo`: the whole path, shown and checked
 pages       docs/cli.md, made from the program itself
 """

@@ -13,7 +13,7 @@ import apps.cli.commands
 from apps.cli.exits import COMMANDS_OWN, MEANINGS
 from apps.cli.program import oa
 
-for _module in pkgutil.iter_modules(apps.cli.commands.__path__, "apps.cli.commands."):
+for _module in pkgutil.walk_packages(apps.cli.commands.__path__, "apps.cli.commands."):
     importlib.import_module(_module.name)  # registers its commands
 
 _INTRO = """\

@@ -97,7 +97,7 @@ raw_option = click.option(
 
 
 run_id_argument = click.argument("run_id")
-"""A run: `apps.cli.run_ids` says which is meant."""
+"""A run: `apps.cli.following.run_ids` says which is meant."""
 
 
 def _refuse_what_is_no_text(context: click.Context) -> None:
@@ -163,17 +163,17 @@ class LazyGroup(click.Group):
 
 
 _COMMANDS = {
-    "codex": ("codex", "Talk to Codex: it works in a folder, shows what it does, and asks you."),
+    "codex": ("local.codex", "Talk to Codex: it works in a folder, shows what it does, and asks you."),
     "completion": ("completion", "Print the script that lets a shell complete commands and options of `oa`."),
     "demo": (
-        "demo",
+        "local.demo",
         "Show the whole path: start a stack, run a command, watch it.",
     ),
-    "down": ("stack", "Stop the stack that another shell runs, or that was detached."),
-    "login": ("account", "Sign in with a code sent by e-mail."),
-    "logout": ("account", "End the session, here and at the server."),
-    "status": ("stack", "Show each process of the local stack, whether it is ready."),
-    "up": ("stack", "Start a whole stack on this machine and keep it running until Ctrl-C."),
+    "down": ("local.stack", "Stop the stack that another shell runs, or that was detached."),
+    "login": ("identity.account", "Sign in with a code sent by e-mail."),
+    "logout": ("identity.account", "End the session, here and at the server."),
+    "status": ("local.stack", "Show each process of the local stack, whether it is ready."),
+    "up": ("local.stack", "Start a whole stack on this machine and keep it running until Ctrl-C."),
 }
 
 
@@ -188,91 +188,96 @@ def oa() -> None:
     """The program itself; its help is `_HELP`."""
 
 
-@oa.group("run", cls=LazyGroup, module="runs")
+@oa.group("run", cls=LazyGroup, module="runs.runs")
 def run_group() -> None:
     """Runs: start, list, show, follow, cancel."""
 
 
-@oa.group("request", cls=LazyGroup, module="requests")
+@oa.group("request", cls=LazyGroup, module="runs.requests")
 def request_group() -> None:
     """Requests: what runs ask people, and the answers."""
 
 
-@oa.group("schedule", cls=LazyGroup, module="schedules")
+@oa.group("schedule", cls=LazyGroup, module="runs.schedules")
 def schedule_group() -> None:
     """Schedules: runs that start by the clock."""
 
 
-@oa.group("worker", cls=LazyGroup, module="workers")
+@oa.group("worker", cls=LazyGroup, module="local.workers")
 def worker_group() -> None:
     """Workers: take runs and execute them."""
 
 
-@oa.group("key", cls=LazyGroup, module="api_keys")
+@oa.group("key", cls=LazyGroup, module="identity.api_keys")
 def key_group() -> None:
     """API keys: how workers and scripts sign in."""
 
 
-@oa.group("session", cls=LazyGroup, module="sessions")
+@oa.group("session", cls=LazyGroup, module="identity.sessions")
 def session_group() -> None:
     """Sessions: where you are signed in."""
 
 
-@oa.group("org", cls=LazyGroup, module="orgs")
+@oa.group("org", cls=LazyGroup, module="orgs.orgs")
 def org_group() -> None:
     """Orgs: where people work together."""
 
 
-@oa.group("member", cls=LazyGroup, module="members")
+@oa.group("member", cls=LazyGroup, module="orgs.members")
 def member_group() -> None:
     """Members: who is in your org, and as what."""
 
 
-@oa.group("invitation", cls=LazyGroup, module="invitations")
+@oa.group("invitation", cls=LazyGroup, module="orgs.invitations")
 def invitation_group() -> None:
     """Invitations: who may come into an org."""
 
 
-@oa.group("replay", cls=LazyGroup, module="replays")
+@oa.group("replay", cls=LazyGroup, module="runs.replays")
 def replay_group() -> None:
     """Replays: a run as one file that proves itself."""
 
 
-@oa.group("receipt", cls=LazyGroup, module="receipts")
+@oa.group("receipt", cls=LazyGroup, module="runs.receipts")
 def receipt_group() -> None:
     """Receipts: show them, check them, also offline."""
 
 
-@oa.group("audit", cls=LazyGroup, module="audit")
+@oa.group("audit", cls=LazyGroup, module="orgs.audit")
 def audit_group() -> None:
     """The audit log: who did what in your org."""
 
 
-@oa.group("admin", cls=LazyGroup, module="admin")
+@oa.group("admin", cls=LazyGroup, module="admin.installation")
 def admin_group() -> None:
     """An installation: its secrets, its database, who is let in, its web routes, its audit log."""
 
 
-@admin_group.group("audit", cls=LazyGroup, module="admin_audit")
+@admin_group.group("audit", cls=LazyGroup, module="admin.audit")
 def admin_audit_group() -> None:
     """What was recorded in no org: what operators did, codes that were asked for, refused credentials."""
 
 
-@admin_group.group("maintenance", cls=LazyGroup, module="admin_routes")
+@admin_group.group("maintenance", cls=LazyGroup, module="admin.routes")
 def maintenance_group() -> None:
     """Closing the site, and a way in for operators."""
 
 
-@admin_group.group("keys", cls=LazyGroup, module="admin_keys")
+@admin_group.group("keys", cls=LazyGroup, module="admin.keys")
 def signing_keys_group() -> None:
     """The keys that sign tokens. OA_OPERATOR_TOKEN is the operator's; a local stack has its own."""
 
 
-@admin_group.group("policy", cls=LazyGroup, module="admin_policy")
+@admin_group.group("policy", cls=LazyGroup, module="admin.policy")
 def policy_group() -> None:
     """Who may do what. OA_OPERATOR_TOKEN is the operator's; a local stack has its own."""
 
 
-@admin_group.group("route", cls=LazyGroup, module="admin_routes")
+@admin_group.group("user", cls=LazyGroup, module="admin.users")
+def user_group() -> None:
+    """People and service accounts. OA_OPERATOR_TOKEN is the operator's; a local stack has its own."""
+
+
+@admin_group.group("route", cls=LazyGroup, module="admin.routes")
 def route_group() -> None:
     """Which side answers which paths: the web shell, or the legacy upstream."""

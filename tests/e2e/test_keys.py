@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from apps.cli.admin.operator import open_subjects
+from apps.cli.admin.operator import operators
 from oa_base.refusal import Refusal
 from oa_client.client import Client
 from oa_client.cpython.files import ClientHome
@@ -130,7 +130,7 @@ async def test_whoever_is_blocked_is_out_at_once(stack: StackUnderTest, tmp_path
         async with (
             program(stack, tmp_path / "program", token.api_key).client() as laptop,
             program(stack, tmp_path / "script", account.api_key).client() as script,
-            open_subjects(_operators(stack)) as operator,
+            operators(SubjectOperators, _operators(stack)) as operator,
             world.worker(account.api_key) as worker,
         ):
             assert (await laptop.commands.caller()).subject == caller.subject

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import grpc
 import grpc.aio
@@ -13,17 +14,14 @@ import grpc.aio
 from apps.cli.settings import client_home, load_settings
 from oa_base.refusal import Refusal
 from oa_client.cpython.files import ClientHome
-from oa_client.cpython.operators.audit import AuditOperators
-from oa_client.cpython.operators.policy import PolicyOperators
-from oa_client.cpython.operators.routes import RouteOperators
-from oa_client.cpython.operators.signing_keys import SigningKeyOperators
-from oa_client.cpython.operators.subjects import SubjectOperators
 from oa_client.cpython.site import FileAuditHeads
 from oa_localstack.installation.secrets import load_or_create
 from oa_platform.config.callers import OPERATOR
 from oa_platform.config.loading import group, load, peer_port, setting
 from oa_platform.config.parsers import Secret, Target, secret_text, target
 from oa_platform.config.shared import TlsSettings
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,17 +44,15 @@ class OperatorSettings:
 
 
 @asynccontextmanager
-async def open_subjects(env: Mapping[str, str]) -> AsyncIterator[SubjectOperators]:
-    """Who is let in. Raises Refusal(invalid_setting)."""
-    async with _connected(env) as (channel, token):
-        yield SubjectOperators(channel, token)
+async def operators(what: Callable[[grpc.aio.Channel, str], T], env: Mapping[str, str]) -> AsyncIterator[T]:
+    """What operators may ask of one service of control: `what` is of `oa_client.cpython.operators`.
 
-
-@asynccontextmanager
-async def open_audit(env: Mapping[str, str], org_id: str = "") -> AsyncIterator[AuditOperators]:
-    """The audit log of an org, or of what has none. Raises Refusal(invalid_setting)."""
-    async with _connected(env) as (channel, token):
-        yield AuditOperators(channel, token, org_id)
+    Raises Refusal(invalid_setting).
+    """
+    settings = load(OperatorSettings, env)
+    token = settings.token or _of_local_stack(env)
+    async with _channel(settings) as channel:
+        yield what(channel, token.reveal())
 
 
 def operators_audit_heads(env: Mapping[str, str]) -> FileAuditHeads:
@@ -66,35 +62,6 @@ def operators_audit_heads(env: Mapping[str, str]) -> FileAuditHeads:
     """
     control = load(OperatorSettings, env).control
     return FileAuditHeads(ClientHome(client_home(load_settings(env))).site(f"http://{control}"))
-
-
-@asynccontextmanager
-async def open_policy(env: Mapping[str, str]) -> AsyncIterator[PolicyOperators]:
-    """Who may do what. Raises Refusal(invalid_setting)."""
-    async with _connected(env) as (channel, token):
-        yield PolicyOperators(channel, token)
-
-
-@asynccontextmanager
-async def open_signing_keys(env: Mapping[str, str]) -> AsyncIterator[SigningKeyOperators]:
-    """The keys that sign tokens. Raises Refusal(invalid_setting)."""
-    async with _connected(env) as (channel, token):
-        yield SigningKeyOperators(channel, token)
-
-
-@asynccontextmanager
-async def open_routes(env: Mapping[str, str]) -> AsyncIterator[RouteOperators]:
-    """Web routes, and maintenance. Raises Refusal(invalid_setting)."""
-    async with _connected(env) as (channel, token):
-        yield RouteOperators(channel, token)
-
-
-@asynccontextmanager
-async def _connected(env: Mapping[str, str]) -> AsyncIterator[tuple[grpc.aio.Channel, str]]:
-    settings = load(OperatorSettings, env)
-    token = settings.token or _of_local_stack(env)
-    async with _channel(settings) as channel:
-        yield channel, token.reveal()
 
 
 def _channel(settings: OperatorSettings) -> grpc.aio.Channel:

@@ -12,7 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from apps.cli.commands.account import DEV_EMAIL, dev_code, mails
+from apps.cli.commands.identity.account import DEV_EMAIL, dev_code, mails
 from apps.cli.demo.checks import Check
 from apps.cli.demo.view import View
 from oa_client.client import applied_log

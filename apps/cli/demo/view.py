@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 
 from apps.cli.demo.checks import Check
+from apps.cli.following.rendering import finish_words
 from apps.cli.output import Output, bytes_words
-from apps.cli.rendering import finish_words
 from apps.cli.terminal import uncoloured
 from oa_client.core.log import AppliedLog, TextDecoder
 from oa_localstack.processes.supervision import Event

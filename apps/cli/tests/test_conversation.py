@@ -6,7 +6,7 @@ from unittest.mock import AsyncMock, Mock, call
 
 import pytest
 
-from apps.cli.conversation import Talk, answer_of
+from apps.cli.commands.local.conversation import Talk, answer_of
 from oa_runlog.events import RequestKind, RequestOpened, RequestOption
 
 OPTIONS = (RequestOption("1", "The red one"), RequestOption("2", "1"), RequestOption("yes", ""))

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from apps.cli.detached import _refusal_of, _told_in
+from apps.cli.commands.local.detached import _refusal_of, _told_in
 from apps.cli.exits import Exit
 from apps.cli.tests.program import REPOSITORY, TIMEOUT_S, Program
 from oa_localstack.installation.state import read_state

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 from apps.cli.__main__ import run
-from apps.cli.commands import stack as stack_commands
-from apps.cli.commands import workers
+from apps.cli.commands.local import stack as stack_commands
+from apps.cli.commands.local import workers
 from apps.cli.demo.checks import Check
 from apps.cli.demo.view import View
 from apps.cli.exits import Exit

@@ -10,8 +10,9 @@ from typing import Any, cast
 import grpc.aio
 import pytest
 
-from apps.cli.admin.operator import open_subjects
+from apps.cli.admin.operator import operators
 from oa_base.refusal import Refusal
+from oa_client.cpython.operators.subjects import SubjectOperators
 from oa_testing.authority import Authority
 from openagents.control.v1 import block_service_pb2 as pb
 from openagents.control.v1.block_service_pb2_grpc import add_BlockServiceServicer_to_server
@@ -47,7 +48,7 @@ async def control_that_wants_a_certificate(authority: Authority) -> AsyncIterato
 
 
 async def _name_of(env: Mapping[str, str]) -> str:
-    async with open_subjects({"OA_OPERATOR_TOKEN": TOKEN, **env}) as at:
+    async with operators(SubjectOperators, {"OA_OPERATOR_TOKEN": TOKEN, **env}) as at:
         return (await at.show("usr_1")).name
 
 

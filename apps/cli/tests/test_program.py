@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from apps.cli.__main__ import run
-from apps.cli.commands.runs import _says_more
+from apps.cli.commands.runs.runs import _says_more
 from apps.cli.exits import MEANINGS, Exit, exit_of_run
 from apps.cli.failures import exit_of_refusal, failed, next_step
 from apps.cli.output import Output, bytes_words, ms_words

@@ -13,8 +13,8 @@ from urllib.parse import urlencode
 import pytest
 import pytest_asyncio
 
+from apps.cli.commands.identity.provider_login import answer_of, receiver_at
 from apps.cli.exits import Exit
-from apps.cli.provider_login import answer_of, receiver_at
 from apps.cli.tests.program import Program
 from oa_base.refusal import Refusal
 from oa_testing.postgres import Database

@@ -9,9 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from apps.cli.following.rendering import LineEnds, Note, RunRenderer, Said, Shown, Wrote
+from apps.cli.following.tail import TailView
 from apps.cli.output import Output, clipped
-from apps.cli.rendering import LineEnds, Note, RunRenderer, Said, Shown, Wrote
-from apps.cli.tail import TailView
 from apps.cli.terminal import uncoloured
 from apps.cli.tests.hostile import screens
 from oa_client.core.wire import run_at

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
+from apps.cli.following.run_ids import meant_run, remember_started
 from apps.cli.output import Output, columns_that_fit
-from apps.cli.run_ids import meant_run, remember_started
 from apps.cli.terminal import uncoloured
 from apps.cli.tests.hostile import screens
 from oa_base.refusal import Refusal

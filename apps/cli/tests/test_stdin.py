@@ -14,9 +14,9 @@ from pathlib import Path
 import click
 import pytest
 
+from apps.cli.input.stdin import LEAVE, attached, pieces
+from apps.cli.input.tty import terminal_like_ours
 from apps.cli.output import Output
-from apps.cli.stdin import LEAVE, attached, pieces
-from apps.cli.tty import terminal_like_ours
 from oa_base.refusal import Refusal
 from oa_runlog.stdin import MAX_PIECE_BYTES, read_piece
 from oa_testing.waiting import PATIENCE_S, eventually

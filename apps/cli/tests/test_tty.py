@@ -12,7 +12,7 @@ from contextlib import aclosing, contextmanager
 import click
 import pytest
 
-from apps.cli.tty import keys_alone, left_in_order, sizes, terminal_like_ours
+from apps.cli.input.tty import keys_alone, left_in_order, sizes, terminal_like_ours
 from oa_runlog.events import Terminal
 from oa_testing.waiting import PATIENCE_S
 

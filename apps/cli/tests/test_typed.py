@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from apps.cli.typed import MAX_LINE_BYTES, TypedLines
+from apps.cli.input.typed import MAX_LINE_BYTES, TypedLines
 from oa_testing.waiting import PATIENCE_S
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from apps.cli.commands.account import dev_code
+from apps.cli.commands.identity.account import dev_code
 from apps.cli.exits import Exit
 from apps.cli.tests.program import TIMEOUT_S, Program
 from oa_platform.config.ports import PORT_OFFSETS

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from apps.cli.commands.workers import _View
+from apps.cli.commands.local.workers import _View
 from apps.cli.exits import Exit
 from apps.cli.output import Output
 from apps.cli.tests.fake_control import TIMEOUT_S, control

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from apps.cli.commands import workers
+from apps.cli.commands.local import workers
 from apps.cli.program import Cli
 from apps.cli.settings import CliSettings, load_settings
 from apps.worker.settings import WorkerSettings

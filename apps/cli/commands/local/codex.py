@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from apps.cli.conversation import Conversation, thread_of
+from apps.cli.commands.local.conversation import Conversation, thread_of
+from apps.cli.following.run_ids import meant_run
 from apps.cli.program import Cli, command, oa
-from apps.cli.run_ids import meant_run
 from oa_worker.adapters.codex.inputs import APPROVALS, SANDBOXES
 
 

@@ -1,4 +1,4 @@
-"""`oa admin …`: what an operator of an installation does."""
+"""`oa admin secrets|database|migrate …`: making an installation, and bringing it up to date."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ import click
 
 from apps.cli.admin.database import prepare, script
 from apps.cli.admin.migrations import bring_up, look, verify
-from apps.cli.admin.operator import open_subjects
 from apps.cli.admin.secrets import DATABASE_MANIFEST, MANIFEST, new_secrets, read_passwords, write_secrets
 from apps.cli.exits import Exit
 from apps.cli.program import Cli, admin_group, command
-from oa_client.cpython.operators.subjects import Subject
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -132,49 +130,3 @@ async def migrate_up(cli: Cli, contract: bool) -> Exit:
     for service, names in done.items():
         cli.output.say(f"{service}: {', '.join(names) or 'up to date'}")
     return Exit.OK
-
-
-@admin_group.group("user")
-def user_group() -> None:
-    """People and service accounts. OA_OPERATOR_TOKEN is the operator's; a local stack has its own."""
-
-
-@user_group.command("show", epilog="Example: oa admin user show ada@example.org")
-@click.argument("who")
-@command
-async def show_user(cli: Cli, who: str) -> Exit:
-    """Show a person or service account, by id, or a person by address."""
-    async with open_subjects(cli.env) as operator:
-        _show(cli, await operator.show(who))
-    return Exit.OK
-
-
-@user_group.command("block", epilog="Example: oa admin user block ada@example.org")
-@click.argument("who")
-@command
-async def block_user(cli: Cli, who: str) -> Exit:
-    """Let nobody in as this person or service account any more, and end what is open.
-
-    A person's sessions and personal access tokens end for good; a service account's keys are refused until it is
-    unblocked. Runs go on: cancel them if they should not. Schedules pause, until somebody resumes them after that.
-    """
-    async with open_subjects(cli.env) as operator:
-        _show(cli, await operator.block(who))
-    return Exit.OK
-
-
-@user_group.command("unblock", epilog="Example: oa admin user unblock ada@example.org")
-@click.argument("who")
-@command
-async def unblock_user(cli: Cli, who: str) -> Exit:
-    """Take the block away. A person signs in anew; a service account's keys work again."""
-    async with open_subjects(cli.env) as operator:
-        _show(cli, await operator.unblock(who))
-    return Exit.OK
-
-
-def _show(cli: Cli, subject: Subject) -> None:
-    cli.output.document(subject.document)
-    blocked = subject.blocked_at[:19] or "no"
-    row = [subject.subject, blocked, str(subject.live_sessions), str(subject.live_keys), subject.org_id, subject.name]
-    cli.output.table(["id", "blocked", "sessions", "keys", "org", "name"], [row])

@@ -11,8 +11,8 @@ from typing import Any
 
 from ulid import ULID
 
+from apps.cli.input.tty import keys_alone, left_in_order, sizes
 from apps.cli.output import Output
-from apps.cli.tty import keys_alone, left_in_order, sizes
 from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
 from oa_client.edge.talk import Talk

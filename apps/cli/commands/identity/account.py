@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
+from apps.cli.commands.identity.provider_login import with_provider
 from apps.cli.exits import Exit
 from apps.cli.program import Cli, command, oa
-from apps.cli.provider_login import with_provider
 from oa_base.refusal import Refusal
 from oa_client.edge.auth import Challenge, Credentials
 

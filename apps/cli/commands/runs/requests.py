@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from apps.cli.exits import Exit
+from apps.cli.following.run_ids import meant_run
 from apps.cli.program import Cli, command, request_group, run_id_argument
-from apps.cli.run_ids import meant_run
 from oa_client.core.models import AskedRequest
 
 

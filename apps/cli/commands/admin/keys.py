@@ -6,17 +6,17 @@ from collections.abc import Sequence
 
 import click
 
-from apps.cli.admin.operator import open_signing_keys
+from apps.cli.admin.operator import operators
 from apps.cli.exits import Exit
 from apps.cli.program import Cli, command, signing_keys_group
-from oa_client.cpython.operators.signing_keys import SigningKey
+from oa_client.cpython.operators.signing_keys import SigningKey, SigningKeyOperators
 
 
 @signing_keys_group.command("list", epilog="Example: oa admin keys list")
 @command
 async def list_keys(cli: Cli) -> Exit:
     """Show the keys, the oldest first: which one signs, which ones only verify, and until when."""
-    async with open_signing_keys(cli.env) as operator:
+    async with operators(SigningKeyOperators, cli.env) as operator:
         _show(cli, await operator.list())
     return Exit.OK
 
@@ -33,7 +33,7 @@ async def rotate(cli: Cli, stolen: str) -> Exit:
     until the last of it has expired. With --stolen nothing that was signed before is taken any more; people stay signed
     in, as their clients refresh tokens by themselves.
     """
-    async with open_signing_keys(cli.env) as operator:
+    async with operators(SigningKeyOperators, cli.env) as operator:
         keys = await operator.rotate(stolen)
     _show(cli, keys)
     newest = keys[-1]

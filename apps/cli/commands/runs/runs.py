@@ -10,15 +10,15 @@ from typing import Any
 
 import click
 
-from apps.cli.commands.run_options import json_of, run_options, with_terminal
+from apps.cli.commands.runs.run_options import json_of, run_options, with_terminal
 from apps.cli.exits import Exit, exit_of_finish, exit_of_run
+from apps.cli.following.rendering import progress_words
+from apps.cli.following.run_ids import meant_run, remember_started
+from apps.cli.following.tail import TailView
+from apps.cli.input.stdin import attached
+from apps.cli.input.tty import terminal_like_ours
 from apps.cli.output import Output, bytes_words, ms_words
 from apps.cli.program import Cli, command, raw_option, run_group, run_id_argument
-from apps.cli.rendering import progress_words
-from apps.cli.run_ids import meant_run, remember_started
-from apps.cli.stdin import attached
-from apps.cli.tail import TailView
-from apps.cli.tty import terminal_like_ours
 from oa_base.refusal import Refusal
 from oa_base.visible import visible_json
 from oa_client.client import Client

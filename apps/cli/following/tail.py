@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from apps.cli.following.rendering import LineEnds, Note, RunRenderer, Said, Shown, Wrote, state_words
 from apps.cli.output import Output
-from apps.cli.rendering import LineEnds, Note, RunRenderer, Said, Shown, Wrote, state_words
 from oa_base.visible import LAYOUT
 from oa_client.core.models import RunAt
 from oa_client.follow.items import Began, Broken, Item, Mended, Seen, StartedOver

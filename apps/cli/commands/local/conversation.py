@@ -17,10 +17,10 @@ import click
 from ulid import ULID
 
 from apps.cli.exits import Exit, exit_of_run
+from apps.cli.following.run_ids import remember_started
+from apps.cli.following.tail import TailView
+from apps.cli.input.typed import TypedLines
 from apps.cli.program import Cli
-from apps.cli.run_ids import remember_started
-from apps.cli.tail import TailView
-from apps.cli.typed import TypedLines
 from oa_base.refusal import Refusal
 from oa_client.client import Client
 from oa_client.follow.items import Broken, Item, Seen

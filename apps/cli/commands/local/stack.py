@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import click
 
-from apps.cli.detached import Detached, start_detached
+from apps.cli.commands.local.detached import Detached, start_detached
 from apps.cli.exits import Exit
 from apps.cli.output import Output
 from apps.cli.program import Cli, command, oa

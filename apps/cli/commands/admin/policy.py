@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from apps.cli.admin.operator import open_policy
+from apps.cli.admin.operator import operators
 from apps.cli.exits import Exit
 from apps.cli.program import Cli, command, policy_group
-from oa_client.cpython.operators.policy import Question
+from oa_client.cpython.operators.policy import PolicyOperators, Question
 
 _EXAMPLE = "Example: oa admin policy explain usr_01J… --org org_01J… --session ses_01J…"
 
@@ -46,7 +46,7 @@ async def explain(
     """
     carried = token_scopes or ((scope,) if scope else ())
     question = Question(subject, org_id, session_id, scope, carried, session_only, owner)
-    async with open_policy(cli.env) as operator:
+    async with operators(PolicyOperators, cli.env) as operator:
         answer = await operator.explain(question)
     cli.output.document(answer.document)
     if answer.allowed:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import click
 
-from apps.cli.commands.run_options import run_options, with_terminal
+from apps.cli.commands.runs.run_options import run_options, with_terminal
 from apps.cli.exits import Exit
 from apps.cli.output import Output
 from apps.cli.program import Cli, command, schedule_group

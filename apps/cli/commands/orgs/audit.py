@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from apps.cli.audits import compared, filter_options, head_option, limit_option, newest, say, show
+from apps.cli.commands.audits import compared, filter_options, head_option, limit_option, newest, say, show
 from apps.cli.exits import Exit
 from apps.cli.program import Cli, audit_group, command
 from oa_client.core.audit import AuditFilters, AuditPage

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
+from apps.cli.commands.runs.trusted_keys import key_option, trusted_keys
 from apps.cli.exits import Exit
-from apps.cli.keys import key_option, trusted_keys
+from apps.cli.following.run_ids import LATEST, is_run_id, may_be_run, meant_run
+from apps.cli.following.tail import TailView
 from apps.cli.program import Cli, command, raw_option, replay_group, run_id_argument
-from apps.cli.run_ids import LATEST, is_run_id, may_be_run, meant_run
-from apps.cli.tail import TailView
 from oa_base.refusal import Refusal
 from oa_client.core import wire
 from oa_client.cpython.artifact_files import artifact_file_lines, fetched_artifact, write_artifact

@@ -7,19 +7,19 @@ from datetime import timedelta
 
 import click
 
-from apps.cli.admin.operator import open_routes
+from apps.cli.admin.operator import operators
 from apps.cli.exits import Exit
 from apps.cli.program import Cli, command, maintenance_group, route_group
 from apps.cli.times import DURATION
 from oa_client.core.schedules import milliseconds
-from oa_client.cpython.operators.routes import Canary, RouteGroup, Routes
+from oa_client.cpython.operators.routes import Canary, RouteGroup, RouteOperators, Routes
 
 
 @route_group.command("list", epilog="Example: oa admin route list")
 @command
 async def list_routes(cli: Cli) -> Exit:
     """Show the groups with their canaries, and whether the site is open."""
-    async with open_routes(cli.env) as at:
+    async with operators(RouteOperators, cli.env) as at:
         found = await at.read()
     cli.output.document(found.document)
     _table(cli, found)
@@ -36,7 +36,7 @@ async def list_routes(cli: Cli) -> Exit:
 @command
 async def set_route(cli: Cli, name: str, prefixes: Sequence[str], pin: str | None, percent: int) -> Exit:
     """Put a group in the place of the one with its name, or add it. A canary of it ends."""
-    async with open_routes(cli.env) as at:
+    async with operators(RouteOperators, cli.env) as at:
         version = await at.set(RouteGroup(name, prefixes, pin or "", percent))
     return _changed(cli, version)
 
@@ -46,7 +46,7 @@ async def set_route(cli: Cli, name: str, prefixes: Sequence[str], pin: str | Non
 @command
 async def delete_route(cli: Cli, name: str) -> Exit:
     """Take a group away: its paths are answered as if it had never been."""
-    async with open_routes(cli.env) as at:
+    async with operators(RouteOperators, cli.env) as at:
         version = await at.delete(name)
     return _changed(cli, version)
 
@@ -55,7 +55,7 @@ async def delete_route(cli: Cli, name: str) -> Exit:
 @command
 async def roll_back(cli: Cli) -> Exit:
     """Take back the last change to the groups; a canary goes back whole. Again: the change before that."""
-    async with open_routes(cli.env) as at:
+    async with operators(RouteOperators, cli.env) as at:
         found = await at.roll_back()
     cli.output.document(found.document)
     cli.output.say(f"Version {found.version} is what was before the last change.")
@@ -73,7 +73,7 @@ async def roll_back(cli: Cli) -> Exit:
 async def canary(cli: Cli, name: str, hold: timedelta | None, min_requests: int | None) -> Exit:
     """Move a group to the shell in steps, for as long as the shell answers as well as the legacy side."""
     hold_ms = milliseconds(hold) if hold is not None else 0
-    async with open_routes(cli.env) as at:
+    async with operators(RouteOperators, cli.env) as at:
         canary_id = await at.start_canary(name, hold_ms, min_requests or 0)
     cli.output.document({"canary": canary_id})
     cli.output.say("The canary has begun. It goes back by itself; by hand: oa admin route rollback")
@@ -86,7 +86,7 @@ async def canary(cli: Cli, name: str, hold: timedelta | None, min_requests: int 
 @command
 async def maintenance_on(cli: Cli, notice: str, retry_after: timedelta | None) -> Exit:
     """Close the site for everybody but operators with a bypass; once it is closed, change what is said."""
-    async with open_routes(cli.env) as at:
+    async with operators(RouteOperators, cli.env) as at:
         await at.start_maintenance(notice, milliseconds(retry_after) if retry_after is not None else 0)
     cli.output.document({"maintenance": True})
     cli.output.say("The site is closed. A way in: oa admin maintenance bypass. Open it: oa admin maintenance off")
@@ -97,7 +97,7 @@ async def maintenance_on(cli: Cli, notice: str, retry_after: timedelta | None) -
 @command
 async def maintenance_off(cli: Cli) -> Exit:
     """Open the site. Every bypass ends."""
-    async with open_routes(cli.env) as at:
+    async with operators(RouteOperators, cli.env) as at:
         await at.end_maintenance()
     cli.output.document({"maintenance": False})
     cli.output.say("The site is open.")
@@ -109,7 +109,7 @@ async def maintenance_off(cli: Cli) -> Exit:
 @command
 async def bypass(cli: Cli, ttl: timedelta | None) -> Exit:
     """Print a signed way into the closed site. It is a secret, good for one maintenance: this one or the next."""
-    async with open_routes(cli.env) as at:
+    async with operators(RouteOperators, cli.env) as at:
         text, expires_at = await at.create_bypass(milliseconds(ttl) if ttl is not None else 0)
     cli.output.document({"bypass": text, "expires_at": expires_at})
     cli.output.say(text)

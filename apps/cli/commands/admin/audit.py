@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import click
 
-from apps.cli.admin.operator import open_audit, operators_audit_heads
-from apps.cli.audits import compared, filter_options, head_option, limit_option, newest, say, show
+from apps.cli.admin.operator import operators, operators_audit_heads
+from apps.cli.commands.audits import compared, filter_options, head_option, limit_option, newest, say, show
 from apps.cli.exits import Exit
 from apps.cli.program import Cli, admin_audit_group, command
 from oa_client.core.audit import AuditFilters, AuditPage
 from oa_client.cpython.artifact_files import scratch, staging
+from oa_client.cpython.operators.audit import AuditOperators
 from oa_client.proofs.audit_log import checked_audit_log
 from oa_runlog.proof.audit import AuditHead
 
@@ -37,7 +39,7 @@ async def list_events(
 ) -> Exit:
     """List what was recorded in no org, the newest first."""
     filters = AuditFilters(actor, action, target, outcome or "", since, until)
-    async with open_audit(cli.env, org_id) as log:
+    async with operators(partial(AuditOperators, org_id=org_id), cli.env) as log:
 
         async def fetch(size: int, token: str) -> AuditPage:
             return await log.page(filters, page_size=size, page_token=token)
@@ -56,7 +58,7 @@ async def export(cli: Cli, org_id: str, file: Path) -> Exit:
 
     `oa audit verify FILE` checks it offline.
     """
-    async with open_audit(cli.env, org_id) as log:
+    async with operators(partial(AuditOperators, org_id=org_id), cli.env) as log:
         with staging(file.parent) as (path, opened):
             verified = await checked_audit_log(log, operators_audit_heads(cli.env), opened)
             opened.close()
@@ -74,7 +76,7 @@ async def verify(cli: Cli, org_id: str, known: AuditHead | None) -> Exit:
 
     The newest head is kept here, and the next log is held against it.
     """
-    async with open_audit(cli.env, org_id) as log:
+    async with operators(partial(AuditOperators, org_id=org_id), cli.env) as log:
         with scratch() as opened:
             verified = await checked_audit_log(log, operators_audit_heads(cli.env), opened, known)
     return compared(cli, verified, known)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
+from apps.cli.commands.runs.trusted_keys import key_option, trusted_keys
 from apps.cli.exits import Exit
-from apps.cli.keys import key_option, trusted_keys
+from apps.cli.following.run_ids import meant_run
 from apps.cli.output import Output
 from apps.cli.program import Cli, command, receipt_group, run_id_argument
-from apps.cli.run_ids import meant_run
 from oa_client.core import wire
 from oa_client.cpython.artifact_files import scratch
 from oa_client.proofs.event_lines import read_event_lines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from apps.cli.commands.members import person_argument, user_id_of
+from apps.cli.commands.orgs.members import person_argument, user_id_of
 from apps.cli.exits import Exit
 from apps.cli.program import Cli, command, org_group
 from oa_client.core.orgs import Org

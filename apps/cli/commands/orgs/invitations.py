@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from apps.cli.commands.members import org_of, org_option
+from apps.cli.commands.orgs.members import org_of, org_option
 from apps.cli.exits import Exit
 from apps.cli.program import Cli, command, invitation_group
 from oa_base.refusal import Refusal

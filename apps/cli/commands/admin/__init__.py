@@ -1,0 +1,1 @@
+"""`oa admin …`: what operators of an installation do."""

@@ -1,0 +1,1 @@
+"""What runs on this machine: the stack, workers, Codex, the demo."""

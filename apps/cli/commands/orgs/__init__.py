@@ -1,0 +1,1 @@
+"""Where people work together, and what they did there."""

@@ -1,0 +1,1 @@
+"""Runs, what starts them, and what is left of them."""
