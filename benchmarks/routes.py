@@ -18,8 +18,6 @@ import argparse
 import asyncio
 import hashlib
 import json
-import os
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -35,11 +33,10 @@ import uvloop
 from benchmarks.measure import Figures, report
 from benchmarks.people import PATIENCE_S, site
 from oa_client.cpython.operators.routes import RouteGroup, RouteOperators
-from oa_localstack.installation.environment import role_dsn, service_environment
+from oa_localstack.installation.environment import role_dsn
 from oa_localstack.installation.ports import HOST
 from oa_localstack.installation.secrets import load_or_create
 from oa_localstack.postgres.server import SUPERUSER
-from oa_localstack.services import ask
 from oa_platform.config.callers import OPERATOR
 from oa_platform.postgres.planes import DATABASE
 from oa_testing.postgres import free_port
@@ -122,21 +119,9 @@ async def _legacy() -> AsyncIterator[str]:
 @asynccontextmanager
 async def _further(stack: StackUnderTest, web: dict[str, str]) -> AsyncIterator[str]:
     """The URL of one more replica of control, while it runs."""
-    secrets = load_or_create(stack.home / "secrets")
-    env = service_environment("control", ports=stack.ports, secrets=secrets, home=stack.home, inherited=os.environ)
     ports = {name: free_port() for name in ("OA_HTTP_ADDRESS", "OA_GRPC_ADDRESS", "OA_OPS_ADDRESS")}
-    env |= {**web, **{name: f"{HOST}:{port}" for name, port in ports.items()}}
-    with stack.log_path(f"control-{ports['OA_HTTP_ADDRESS']}").open("ab") as log:
-        command = (sys.executable, "-P", "-m", "services.control")
-        process = await asyncio.create_subprocess_exec(*command, env=env, stdout=log, stderr=log)
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            while not (await ask(ports["OA_OPS_ADDRESS"])).ready:
-                await asyncio.sleep(0.05)
+    async with stack.replica("control", {**web, **{name: f"{HOST}:{port}" for name, port in ports.items()}}):
         yield f"http://{HOST}:{ports['OA_HTTP_ADDRESS']}"
-    finally:
-        process.terminate()
-        await process.wait()
 
 
 @asynccontextmanager

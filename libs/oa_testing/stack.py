@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from oa_localstack.installation.environment import mail_file
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from oa_localstack.installation.environment import mail_file, service_environment
 from oa_localstack.installation.ports import HOST
-from oa_localstack.services import ServiceProcess
+from oa_localstack.installation.secrets import load_or_create
+from oa_localstack.services import ServiceProcess, ask
 from oa_localstack.stack import Stack
+
+_POLL_S = 0.05
 
 
 class StackUnderTest(Stack):
@@ -54,3 +63,24 @@ class StackUnderTest(Stack):
             await child.until_ready(self.settings.ready_timeout_s)
         self._watch(name)
         self._write_state()
+
+    @asynccontextmanager
+    async def replica(self, service: str, settings: Mapping[str, str]) -> AsyncIterator[None]:
+        """One more replica of a service while the block runs, which begins when it is ready.
+
+        `settings` go over those of the stack's own, and have addresses for each port of the service.
+        """
+        secrets = load_or_create(self.home / "secrets")
+        env = service_environment(service, ports=self.ports, secrets=secrets, home=self.home, inherited=os.environ)
+        ops_port = int(settings["OA_OPS_ADDRESS"].rpartition(":")[2])
+        with self.log_path(f"{service}-{ops_port}").open("ab") as log:
+            command = (sys.executable, "-P", "-m", f"services.{service}")
+            process = await asyncio.create_subprocess_exec(*command, env={**env, **settings}, stdout=log, stderr=log)
+        try:
+            async with asyncio.timeout(self.settings.ready_timeout_s):
+                while not (await ask(ops_port)).ready:
+                    await asyncio.sleep(_POLL_S)
+            yield
+        finally:
+            process.terminate()
+            await process.wait()

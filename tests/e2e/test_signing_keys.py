@@ -4,9 +4,7 @@ no valid token is refused. A stolen key is another matter."""
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -21,10 +19,7 @@ from oa_client.cpython.site import Site
 from oa_client.edge.api_keys import ApiKeyAccess
 from oa_khala import frames
 from oa_khala.topics import user_runs
-from oa_localstack.installation.environment import service_environment
 from oa_localstack.installation.ports import HOST
-from oa_localstack.installation.secrets import load_or_create
-from oa_localstack.services import ask
 from oa_platform.config.ports import PORT_OFFSETS
 from oa_testing.postgres import FAST, free_port
 from oa_testing.stack import StackUnderTest
@@ -52,29 +47,11 @@ async def two_controls(scratch: Path) -> AsyncIterator[tuple[StackUnderTest, Seq
         http, grpc, ops = free_port(), free_port(), free_port()
         addresses = {"HTTP": http, "GRPC": grpc, "OPS": ops}
         settings = {f"OA_{kind}_ADDRESS": f"{HOST}:{port}" for kind, port in addresses.items()}
-        async with _control(stack, CONTROL | settings):
-            async with asyncio.timeout(STEP_TIMEOUT_S):
-                while not (await ask(ops)).ready:
-                    await asyncio.sleep(0.05)
+        settings["OA_DATABASE_MAY_LOSE_COMMITS"] = "true"
+        async with stack.replica("control", CONTROL | settings):
             yield stack, (stack.urls["control"], f"http://{HOST}:{http}")
     finally:
         await stack.stop()
-
-
-@asynccontextmanager
-async def _control(stack: StackUnderTest, settings: Mapping[str, str]) -> AsyncIterator[None]:
-    secrets = load_or_create(stack.home / "secrets")
-    env = service_environment("control", ports=stack.ports, secrets=secrets, home=stack.home, inherited=os.environ)
-    env |= {"OA_DATABASE_MAY_LOSE_COMMITS": "true", **settings}
-    with stack.log_path("second-control").open("ab") as log:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", "services.control", env=env, stdout=log, stderr=log
-        )
-    try:
-        yield
-    finally:
-        process.terminate()
-        await process.wait()
 
 
 class Load:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -13,15 +12,12 @@ from pathlib import Path
 import pytest
 
 from oa_client.follow.subscription import Subscription
-from oa_localstack.installation.environment import service_environment
 from oa_localstack.installation.ports import HOST
-from oa_localstack.installation.secrets import load_or_create
-from oa_localstack.services import ask
 from oa_platform.config.ports import PORT_OFFSETS
 from oa_testing.nats import nats_server
 from oa_testing.postgres import FAST, free_port
 from oa_testing.stack import StackUnderTest
-from tests.e2e.world import RUN_TIMEOUT_S, STEP_TIMEOUT_S, Counting, Tail, signed_in
+from tests.e2e.world import RUN_TIMEOUT_S, Counting, Tail, signed_in
 
 pytestmark = pytest.mark.long
 
@@ -49,29 +45,10 @@ async def _two_runtimes(scratch: Path, settings: Mapping[str, str] | None = None
     await stack.start()
     try:
         addresses = {"OA_GRPC_ADDRESS": second, "OA_OPS_ADDRESS": f"{HOST}:{ops_port}"}
-        async with _runtime(stack, {**settings, **addresses}):
-            async with asyncio.timeout(STEP_TIMEOUT_S):
-                while not (await ask(ops_port)).ready:
-                    await asyncio.sleep(0.05)
+        async with stack.replica("runtime", {**settings, **addresses, "OA_DATABASE_MAY_LOSE_COMMITS": "true"}):
             yield stack
     finally:
         await stack.stop()
-
-
-@asynccontextmanager
-async def _runtime(stack: StackUnderTest, addresses: dict[str, str]) -> AsyncIterator[None]:
-    secrets = load_or_create(stack.home / "secrets")
-    env = service_environment("runtime", ports=stack.ports, secrets=secrets, home=stack.home, inherited=os.environ)
-    env |= {"OA_DATABASE_MAY_LOSE_COMMITS": "true", **addresses}
-    with stack.log_path("second-runtime").open("ab") as log:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", "services.runtime", env=env, stdout=log, stderr=log
-        )
-    try:
-        yield
-    finally:
-        process.terminate()
-        await process.wait()
 
 
 def _kill(stack: StackUnderTest) -> None:

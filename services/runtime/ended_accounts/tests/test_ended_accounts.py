@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -19,7 +18,7 @@ from oa_testing.waiting import PATIENCE_S, eventually
 from openagents.runtime.v1 import schedule_service_pb2 as pb
 from services.runtime.ended_accounts.app import EndedAccounts
 from services.runtime.schedules.metrics import PAUSED
-from services.runtime.schedules.tests.scene import ANCHOR, Hand, create, scheduling, settled, show
+from services.runtime.schedules.tests.scene import Hand, create, scheduling, settled, show, standing, starts
 from services.runtime.tests.rig import (
     PATIENT_WORKERS,
     Replica,
@@ -56,27 +55,6 @@ async def runtime(runtime_database: Database, person: Somebody) -> AsyncIterator
         yield runtime
 
 
-async def paused(runtime: Replica, who: Somebody, name: str) -> pb.Schedule:
-    """The schedule, once it is paused."""
-    async with asyncio.timeout(PATIENCE_S):
-        while (shown := await show(runtime, who, name)).schedule.status != STOPPED:
-            await asyncio.sleep(0.01)
-    return shown.schedule
-
-
-def asked_for(runtime: Replica, who: Somebody, name: str) -> dict[str, Any]:
-    """What would start runs of a schedule."""
-    backfill = pb.BackfillScheduleRequest(schedule=name)
-    backfill.from_time.FromDatetime(ANCHOR)
-    backfill.to_time.FromDatetime(ANCHOR.replace(hour=2))
-    door, as_who = runtime.schedules, who.as_person()
-    return {
-        "resume": door.ResumeSchedule(pb.ResumeScheduleRequest(schedule=name), metadata=as_who),
-        "trigger": door.TriggerSchedule(pb.TriggerScheduleRequest(schedule=name, idempotency_key="k"), metadata=as_who),
-        "backfill": door.BackfillSchedule(backfill, metadata=as_who),
-    }
-
-
 # ------------------------------------------------------------------------------------------------------- schedules
 
 
@@ -88,7 +66,7 @@ async def test_schedules_of_a_revoked_account_are_paused_and_others_go_on(
     before = value_of(PAUSED)
     revoke(runtime, Revocation(subject=account.user_id))
     for schedule in made:
-        shown = await paused(runtime, person, schedule.name)
+        shown = await standing(runtime, person, schedule.name, STOPPED)
         assert shown.pause_reason.startswith(f"its owner {account.user_id} was revoked")
     await eventually(lambda: value_of(PAUSED) == before + 2)
     hand = Hand(runtime_database)
@@ -101,8 +79,8 @@ async def test_schedules_of_a_revoked_account_are_paused_and_others_go_on(
 async def test_nobody_starts_a_run_of_a_revoked_account(runtime: Replica, person: Somebody, account: Somebody) -> None:
     await create(runtime, account, "left")
     revoke(runtime, Revocation(subject=account.user_id))
-    await paused(runtime, person, "left")
-    for what, call in asked_for(runtime, person, "left").items():
+    await standing(runtime, person, "left", STOPPED)
+    for what, call in starts(runtime, person, "left").items():
         refusal = await refusal_of_call(call)
         assert (refusal.reason, refusal.field) == ("invalid_transition", "schedule"), what
     deleted = await runtime.schedules.DeleteSchedule(
@@ -118,10 +96,10 @@ async def test_a_schedule_that_was_created_while_word_was_on_its_way_starts_noth
     async with scheduling(runtime_database, person) as told, scheduling(runtime_database, person) as late:
         await create(told, account, "first")
         revoke(told, Revocation(subject=account.user_id))
-        await paused(told, person, "first")
+        await standing(told, person, "first", STOPPED)
         made, hand = await create(late, account, "second"), Hand(runtime_database)
         await hand.set_back(made)
-        assert (await paused(late, person, "second")).pause_reason.startswith("its owner")
+        assert (await standing(late, person, "second", STOPPED)).pause_reason.startswith("its owner")
         assert await hand.runs(made) == {}
 
 
@@ -143,7 +121,7 @@ async def test_a_revocation_of_less_than_an_account_ends_nothing_that_lasts(
     goes = (await show(runtime, person, "goes")).schedule
     revoke(runtime, replace(revocation, subject=revocation.subject.format(account.user_id)))
     revoke(runtime, Revocation(subject=goes.user_id))
-    await paused(runtime, person, "goes")  # they are looked at in their order
+    await standing(runtime, person, "goes", STOPPED)  # they are looked at in their order
     assert (await show(runtime, person, "stays")).schedule.status == ACTIVE
 
 
@@ -156,7 +134,7 @@ async def test_what_was_revoked_before_the_replica_came_is_heard_of_too(
     async with scheduling(runtime_database, person) as runtime:
         revoke(runtime, Revocation(subject=account.user_id))
         runtime.revocations.listen(lambda one: ends.append(one.ended_subject))
-        await paused(runtime, person, "left")
+        await standing(runtime, person, "left", STOPPED)
     assert ends == [account.user_id]
 
 

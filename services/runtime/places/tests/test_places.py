@@ -21,7 +21,7 @@ from openagents.runtime.v1 import run_pb2, run_service_pb2
 from openagents.runtime.v1 import schedule_service_pb2 as pb
 from services.runtime.places.app import OpenRun, Places
 from services.runtime.places.limits import PlaceLimits
-from services.runtime.schedules.tests.scene import ANCHOR, Hand, create, scheduling, settled, show
+from services.runtime.schedules.tests.scene import Hand, create, scheduling, settled, show, standing, starts
 from services.runtime.tests.rig import Replica, Somebody, attached, refusal_of_call, somebody
 
 ACTIVE, STOPPED = pb.SCHEDULE_STATUS_ACTIVE, pb.SCHEDULE_STATUS_PAUSED
@@ -53,14 +53,6 @@ def tell(runtime: Replica, change: PlaceChange, subject: str = "", org_id: str =
     runtime.revocations.take([one], max(at, runtime.revocations.position))
 
 
-async def standing(runtime: Replica, who: Somebody, name: str, status: pb.ScheduleStatus.ValueType) -> pb.Schedule:
-    """The schedule, once it stands so."""
-    async with asyncio.timeout(PATIENCE_S):
-        while (shown := await show(runtime, who, name)).schedule.status != status:
-            await asyncio.sleep(0.01)
-    return shown.schedule
-
-
 async def resumed(runtime: Replica, who: Somebody, name: str) -> None:
     """The schedule goes on, as soon as its replica has heard that it may."""
     async with asyncio.timeout(PATIENCE_S):
@@ -73,19 +65,6 @@ async def resumed(runtime: Replica, who: Somebody, name: str) -> None:
                 if refusal_from_rpc_error(error).reason != "invalid_transition":
                     raise
             await asyncio.sleep(0.01)
-
-
-def starts(runtime: Replica, who: Somebody, name: str) -> dict[str, Any]:
-    """What would start runs of a schedule."""
-    backfill = pb.BackfillScheduleRequest(schedule=name)
-    backfill.from_time.FromDatetime(ANCHOR)
-    backfill.to_time.FromDatetime(ANCHOR.replace(hour=2))
-    door, as_who = runtime.schedules, who.as_person()
-    return {
-        "resume": door.ResumeSchedule(pb.ResumeScheduleRequest(schedule=name), metadata=as_who),
-        "trigger": door.TriggerSchedule(pb.TriggerScheduleRequest(schedule=name, idempotency_key="k"), metadata=as_who),
-        "backfill": door.BackfillSchedule(backfill, metadata=as_who),
-    }
 
 
 async def ended(runtime: Replica, who: Somebody, run_id: str) -> run_pb2.Run:

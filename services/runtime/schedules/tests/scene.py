@@ -98,3 +98,24 @@ async def settled(runtime: Doors, who: Somebody, records: int, handle: str = "ni
 def key_of(time: datetime) -> str:
     """What a run's key says of its time."""
     return f"{time:%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
+async def standing(runtime: Replica, who: Somebody, name: str, status: pb.ScheduleStatus.ValueType) -> pb.Schedule:
+    """The schedule, once it stands so."""
+    async with asyncio.timeout(PATIENCE_S):
+        while (shown := await show(runtime, who, name)).schedule.status != status:
+            await asyncio.sleep(0.01)
+    return shown.schedule
+
+
+def starts(runtime: Replica, who: Somebody, name: str) -> dict[str, Any]:
+    """What would start runs of a schedule."""
+    backfill = pb.BackfillScheduleRequest(schedule=name)
+    backfill.from_time.FromDatetime(ANCHOR)
+    backfill.to_time.FromDatetime(ANCHOR.replace(hour=2))
+    door, as_who = runtime.schedules, who.as_person()
+    return {
+        "resume": door.ResumeSchedule(pb.ResumeScheduleRequest(schedule=name), metadata=as_who),
+        "trigger": door.TriggerSchedule(pb.TriggerScheduleRequest(schedule=name, idempotency_key="k"), metadata=as_who),
+        "backfill": door.BackfillSchedule(backfill, metadata=as_who),
+    }
