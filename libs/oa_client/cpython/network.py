@@ -1,45 +1,24 @@
-"""Http on httpx, Sockets on websockets."""
+"""Http on httpx, and Sockets."""
 
 from __future__ import annotations
 
 import contextlib
 import ipaddress
 import os
-import socket
 import ssl
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
 import httpx
-import websockets
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
-from websockets.typing import Subprotocol
 
-from oa_base.catalogue import is_reason
 from oa_base.refusal import Refusal
-from oa_client.core.refusals import retry_after_ms
-from oa_client.transport import HttpAnswer, SocketClosed
-from oa_wire.connect import from_connect
+from oa_client.transport import HttpAnswer, Socket, SocketClosed
 
 HTTP_TIMEOUT_S = 30.0
-OPEN_TIMEOUT_S = 10.0
-CLOSE_TIMEOUT_S = 2.0
-MAX_MESSAGE_BYTES = 8 * 1024 * 1024
-"""Largest frame that is taken from a gateway."""
 PROXY_VARIABLE = "OA_PROXY"
 CA_VARIABLE = "OA_CA_FILE"
-_WINDOW_BITS = 12
-# No context in either direction: nothing is kept between messages, and no message tells of another one by its size.
-_COMPRESSION = ClientPerMessageDeflateFactory(
-    server_no_context_takeover=True,
-    client_no_context_takeover=True,
-    server_max_window_bits=_WINDOW_BITS,
-    client_max_window_bits=_WINDOW_BITS,
-)
 _UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 _UNUSED = ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
 
@@ -99,76 +78,27 @@ class HttpxHttp:
 
 
 class WebSockets:
-    """A Sockets on the websockets package; `proxy` and `ca_file` as for HttpxHttp. With `compress` it offers
+    """A Sockets; `proxy` and `ca_file` as for HttpxHttp. With `compress` it offers
     permessage-deflate, and goes on without where a gateway declines it."""
 
     def __init__(self, proxy: str = "", ca_file: Path | None = None, *, compress: bool = False) -> None:
         self._proxy = proxy
         self._ca_file = ca_file
-        self._extensions = [_COMPRESSION] if compress else None
+        self._compress = compress
 
-    async def open(self, url: str, subprotocol: str) -> WebSocket:
+    async def open(self, url: str, subprotocol: str) -> Socket:
         """See Sockets."""
+        from oa_client.cpython.websocket import open_socket  # loaded here: most commands open none
+
+        tls = tls_context(self._ca_file) if urlsplit(url).scheme == "wss" else None
+        proxy = None if is_loopback(url) else self._proxy or None
         try:
-            connection = await connect(
-                url,
-                subprotocols=[Subprotocol(subprotocol)],
-                ssl=tls_context(self._ca_file) if urlsplit(url).scheme == "wss" else None,
-                proxy=None if is_loopback(url) else self._proxy or None,
-                open_timeout=OPEN_TIMEOUT_S,
-                close_timeout=CLOSE_TIMEOUT_S,
-                ping_interval=None,  # Khala has a heartbeat of its own
-                max_size=MAX_MESSAGE_BYTES,
-                compression=None,  # the package's own offer would keep a context
-                extensions=self._extensions,
-            )
-        except websockets.InvalidStatus as refused:
-            raise _refused(refused) from None
-        except (OSError, TimeoutError, ssl.SSLError, websockets.WebSocketException) as error:
+            return await open_socket(url, subprotocol, tls, proxy, compress=self._compress)
+        except (OSError, TimeoutError, ssl.SSLError) as error:
             message = (
                 f"{url} can't be opened{words_of_way(url, self._proxy)} ({_said(error)}); check that it is running"
             )
             raise SocketClosed(message) from None
-        if connection.subprotocol != subprotocol:
-            await connection.close()
-            message = f"{url} does not speak {subprotocol}; check the address, or update this client"
-            raise SocketClosed(message, reason="unsupported_protocol_version")
-        return WebSocket(connection)
-
-
-class WebSocket:
-    """A Socket."""
-
-    def __init__(self, connection: ClientConnection) -> None:
-        self._connection = connection
-
-    async def send(self, data: bytes) -> None:
-        """See Socket."""
-        try:
-            await self._connection.send(data)
-        except websockets.ConnectionClosed as closed:
-            raise _closed(closed) from None
-
-    async def receive(self) -> bytes:
-        """See Socket."""
-        try:
-            message = await self._connection.recv(decode=False)
-        except websockets.ConnectionClosed as closed:
-            raise _closed(closed) from None
-        return message
-
-    async def close(self) -> None:
-        """See Socket."""
-        await self._connection.close()
-
-    def abort(self) -> None:
-        """See Socket."""
-        raw = self._connection.transport.get_extra_info("socket")
-        if raw is not None:
-            with contextlib.suppress(OSError):
-                # Lingering off: the kernel throws away what was not sent, and tells the peer with a RST.
-                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._connection.transport.abort()
 
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:
@@ -206,17 +136,3 @@ def words_of_way(url: str, proxy: str, env: Mapping[str, str] = os.environ) -> s
 def _said(error: Exception) -> str:
     said = str(error) or type(error).__name__
     return f"{said}; set {CA_VARIABLE} if the site has an authority of its own" if _UNTRUSTED in said else said
-
-
-def _closed(closed: websockets.ConnectionClosed) -> SocketClosed:
-    code = closed.rcvd.code if closed.rcvd else 1006
-    said = closed.rcvd.reason if closed.rcvd else ""
-    return SocketClosed(said or f"closed with {code}", reason=said if is_reason(said) else "", code=code)
-
-
-def _refused(refused: websockets.InvalidStatus) -> SocketClosed:
-    response = refused.response
-    wait_ms = retry_after_ms(response.headers.get("Retry-After", ""))
-    refusal = from_connect(response.status_code, bytes(response.body or b""), wait_ms)
-    message = f"the handshake was refused with HTTP {response.status_code}: {refusal.message}"
-    return SocketClosed(message, reason=refusal.reason, retry_after_ms=refusal.retry_after_ms)
