@@ -1,5 +1,6 @@
 """What every test can ask for is documented at the top of `libs/oa_testing/plugin.py`."""
 
+import os
 import signal
 
 import structlog
@@ -22,6 +23,9 @@ settings.load_profile("house")
 for ignored in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
     if signal.getsignal(ignored) is signal.SIG_IGN:
         signal.signal(ignored, lambda *_: None)
+
+# Programs that tests start, `oa` some hundred times, would compile all that they load each time.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # As services log on a terminal: without structlog's default of pretty tracebacks, which take a second each.
 structlog.configure(

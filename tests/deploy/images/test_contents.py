@@ -21,10 +21,15 @@ from tools.images.imports import imports_of
 from tools.images.sbom import bill, pins
 from tools.images.targets import TARGETS, Target
 
+
+def _dotted(path: Path) -> str:
+    return ".".join(path.relative_to(CHECKOUT).with_suffix("").parts)
+
+
 COMMANDS = CHECKOUT / "apps" / "cli" / "commands"
 """Their modules are loaded by name, when they are called for."""
 PROGRAMS = {name: target.programs for name, target in TARGETS.items()} | {
-    "cli": ("apps.cli", *sorted(f"apps.cli.commands.{path.stem}" for path in COMMANDS.glob("[a-z]*.py"))),
+    "cli": ("apps.cli", *(_dotted(path) for path in sorted(COMMANDS.rglob("[a-z]*.py")))),
     "sdk": tuple(home.partition(":")[0] for home in HOMES.values()),
 }
 """Extra -> what it is for."""
