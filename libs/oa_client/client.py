@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from oa_base.version import VERSION
 from oa_client.core.log import AppliedLog, fold
-from oa_client.core.store import WatermarkStore
+from oa_client.core.store import MAX_BATCH, WatermarkStore
 from oa_client.edge.api_keys import ApiKeyAccess
 from oa_client.edge.auth import Auth, CredentialStore
 from oa_client.edge.calls import Edge
 from oa_client.edge.commands import Commands
-from oa_client.follow.subscription import MAX_BATCH, Subscription
 from oa_client.proofs.pins import PinStore
 from oa_client.proofs.receipt_log import CheckpointStore
-from oa_client.proofs.run_proofs import RunProofs
 from oa_client.transport import Http, Sockets
 from oa_khala.topics import run_events
+
+# What follows and what proves is loaded by whoever asks for it: most commands of a person do neither.
+if TYPE_CHECKING:
+    from oa_client.follow.subscription import Subscription
+    from oa_client.proofs.run_proofs import RunProofs
 
 
 class Client:
@@ -45,7 +50,15 @@ class Client:
         self._sockets = sockets
         self._surface = surface
         self._khala_url = khala_url
-        self.proofs = RunProofs(self.commands, self, pins, checkpoints)
+        self._pins = pins
+        self._checkpoints = checkpoints
+
+    @cached_property
+    def proofs(self) -> RunProofs:
+        """Receipts, and what they prove."""
+        from oa_client.proofs.run_proofs import RunProofs
+
+        return RunProofs(self.commands, self, self._pins, self._checkpoints)
 
     @property
     def namespace(self) -> str:
@@ -62,6 +75,8 @@ class Client:
 
         `grants`: see `Subscription`; `oa_khala.grants.runs_of` makes one.
         """
+        from oa_client.follow.subscription import Subscription
+
         return Subscription(
             self.auth.device_id,
             self.build_id,

@@ -18,10 +18,10 @@ from apps.cli.demo.view import View
 from oa_client.client import applied_log
 from oa_client.core.log import AppliedLog
 from oa_client.core.models import Run
+from oa_client.core.store import MAX_BATCH
 from oa_client.cpython.site import Site
 from oa_client.follow.items import Seen
 from oa_client.follow.run_tail import RunTail
-from oa_client.follow.subscription import MAX_BATCH
 from oa_khala.topics import run_events
 from oa_runlog import events
 from oa_runlog.proof.receipt import ReceiptFacts

@@ -14,6 +14,9 @@ from typing import Protocol
 from oa_khala.client.commands import Apply
 from oa_khala.frames import Cursor
 
+MAX_BATCH = 256
+"""Maximum number of elements persisted in one transaction, by default."""
+
 
 class StoreMoved(Exception):
     """An element does not continue what is stored (another process shares the store); `cursor` is where it stands."""

@@ -12,9 +12,9 @@ from contextlib import aclosing
 from typing import Protocol
 
 from oa_client.core.log import AppliedLog
-from oa_client.core.store import Element, WatermarkStore
+from oa_client.core.store import MAX_BATCH, Element, WatermarkStore
 from oa_client.follow.items import Item, RunItems
-from oa_client.follow.subscription import MAX_BATCH, Subscription
+from oa_client.follow.subscription import Subscription
 from oa_khala.topics import run_events
 
 _NOTHING = Element(0, b"")

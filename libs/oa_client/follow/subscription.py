@@ -23,7 +23,7 @@ from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
 from oa_client.core.chains import RunChains
 from oa_client.core.models import SyncGrant
-from oa_client.core.store import StoreMoved, WatermarkStore
+from oa_client.core.store import MAX_BATCH, StoreMoved, WatermarkStore
 from oa_client.follow.updates import Applied, CaughtUp, Connection, Refused, Restarted, Update
 from oa_client.transport import Socket, SocketClosed, Sockets
 from oa_khala import wire
@@ -49,8 +49,6 @@ from oa_khala.topics import RUN_EVENTS
 
 MAX_QUEUED_FRAMES = 512
 """Frames that were read and wait to be applied."""
-MAX_BATCH = 256
-"""Maximum number of elements persisted in one transaction, by default."""
 
 
 class SyncTokens(Protocol):

@@ -19,13 +19,13 @@ from ulid import ULID
 from oa_base.environment import SiteAccess
 from oa_base.version import VERSION
 from oa_client.core.schedules import Cron, Every, Schedule, milliseconds
-from oa_client.core.store import WatermarkStore
+from oa_client.core.store import MAX_BATCH, WatermarkStore
 from oa_client.cpython.files import site_name
 from oa_client.cpython.network import HttpxHttp, WebSockets
 from oa_client.edge.api_keys import ApiKeyAccess
 from oa_client.edge.calls import Edge
 from oa_client.edge.commands import Commands
-from oa_client.follow.subscription import MAX_BATCH, Subscription
+from oa_client.follow.subscription import Subscription
 from oa_client.sdk.queue import Queue, policy_of, thread_policy
 from oa_client.sdk.runs import SURFACE, RunHandle
 from oa_client.sdk.schedules import ScheduleHandle

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-import psutil
-
 from oa_base.refusal import Refusal
 from oa_platform.config.ports import PORT_OFFSETS, NoPortError, default_port, port_variable
 
@@ -117,6 +115,8 @@ def is_free(port: int) -> bool:
 
 def _holder(port: int) -> str:
     """Name and id of the process that listens on `port`, as far as we may see it."""
+    import psutil  # loaded here: most who read ports look for nobody
+
     with contextlib.suppress(psutil.Error):
         for one in psutil.net_connections(kind="tcp"):
             if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port and one.pid:

@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-import psutil
-
 from oa_localstack.files import replace
 from oa_localstack.processes.child import send_signal
 from oa_wire.strict_text import read_json
@@ -29,6 +27,8 @@ class ProcessMark:
     @classmethod
     def of(cls, pid: int) -> Self | None:
         """The mark of a running process; None when there is none."""
+        import psutil  # loaded here: there is no process to look at where no stack was started
+
         try:
             process = psutil.Process(pid)
             return None if process.status() == psutil.STATUS_ZOMBIE else cls(pid, process.create_time())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from oa_client.core.store import WatermarkStore
+from oa_client.core.store import MAX_BATCH, WatermarkStore
 from oa_client.cpython.network import WebSockets
-from oa_client.follow.subscription import MAX_BATCH, Subscription
+from oa_client.follow.subscription import Subscription
 from oa_client.follow.tests.fake_gateway import FakeTokens
 
 

@@ -9,10 +9,9 @@ from contextlib import aclosing
 import pytest
 
 from oa_base.refusal import Refusal
-from oa_client.core.store import MemoryStore, WatermarkStore
+from oa_client.core.store import MAX_BATCH, MemoryStore, WatermarkStore
 from oa_client.follow.items import Began, Broken, EventsArchived, Item, Seen, StartedOver
 from oa_client.follow.run_tail import RunTail
-from oa_client.follow.subscription import MAX_BATCH
 from oa_client.follow.tests.fake_gateway import EPOCH, FakeGateway, Fault, Topic
 from oa_client.follow.tests.subscribing import Subscribing
 from oa_khala.client.commands import Apply
