@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from apps.cli.admin.operator import operators
 from oa_base.refusal import Refusal
@@ -17,25 +15,21 @@ from oa_client.cpython.operators.subjects import SubjectOperators
 from oa_client.cpython.site import Site
 from oa_khala import frames
 from oa_khala.topics import user_runs
-from oa_platform.config.ports import PORT_OFFSETS
-from oa_testing.postgres import FAST, free_port
 from oa_testing.stack import StackUnderTest
 from services.khala_gateway.tests.harness import Client as Socket
 from tests.e2e.world import RUN_TIMEOUT_S, STEP_TIMEOUT_S, Tail, signed_in
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="module")]
 
 REVOKED = ("token_revoked", 4401)
 PROGRAMS = 4
 CALLS_OF_EACH = 5
 
 
-@pytest_asyncio.fixture
-async def stack(scratch: Path) -> AsyncIterator[StackUnderTest]:
-    stack = StackUnderTest(scratch / "home", port_base=free_port(tuple(PORT_OFFSETS.values())), postgres_settings=FAST)
-    await stack.start()
-    yield stack
-    await stack.stop()
+@pytest.fixture
+def stack(shared_stack: StackUnderTest) -> StackUnderTest:
+    """One for all tests of this module: each leaves it running."""
+    return shared_stack
 
 
 def program(stack: StackUnderTest, home: Path, key: str) -> Site:
@@ -121,7 +115,7 @@ async def test_a_revoked_key_ends_its_own_worker_and_no_other(stack: StackUnderT
 
 
 async def test_whoever_is_blocked_is_out_at_once(stack: StackUnderTest, tmp_path: Path) -> None:
-    async with signed_in(stack, tmp_path / "ann") as world, asyncio.timeout(RUN_TIMEOUT_S):
+    async with signed_in(stack, tmp_path / "bob", "bob@example.org") as world, asyncio.timeout(RUN_TIMEOUT_S):
         commands, device_id = world.client.commands, world.client.auth.device_id
         caller = await commands.caller()
         token = await commands.keys.create("laptop", scopes=["runs.read"], ttl_s=3600)

@@ -16,13 +16,20 @@ from oa_platform.config.callers import SERVICES
 from oa_testing.stack import StackUnderTest
 from tests.e2e.world import RUN_TIMEOUT_S, Counting, Tail, signed_in
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="module")]
+
+
+@pytest.fixture
+def stack(shared_stack: StackUnderTest) -> StackUnderTest:
+    """One for all tests of this module: each leaves it running."""
+    return shared_stack
 
 
 @pytest.mark.parametrize("victim", [*SERVICES, POSTGRES])
 async def test_a_run_survives_kill_9_of(victim: str, stack: StackUnderTest, tmp_path: Path) -> None:
     counting = Counting(tmp_path / "gates", lines=300)
     killed = 0
+    before = stack.restarts(victim)
 
     async def kill_once(_: Subscription, seq: int) -> None:
         nonlocal killed
@@ -40,7 +47,7 @@ async def test_a_run_survives_kill_9_of(victim: str, stack: StackUnderTest, tmp_
             while stack.pid(victim) in (None, killed):
                 await asyncio.sleep(0.05)
 
-        assert stack.restarts(victim) == 1
+        assert stack.restarts(victim) == before + 1
         # Invariant 10: only the gateway's own death ends its connections.
         assert bool(tail.breaks) == (victim == "khala_gateway")
         assert (bytes(tail.stdout), bytes(tail.stderr)) == (counting.stdout, counting.stderr)

@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from oa_base.refusal import Refusal
 from oa_client.core.schedules import Every
 from oa_client.follow.subscription import Subscription
 from oa_khala import frames
 from oa_khala.topics import run_events
-from oa_platform.config.ports import PORT_OFFSETS
 from oa_runlog.events import ExecSpec, RunSpec
-from oa_testing.postgres import FAST, free_port
 from oa_testing.stack import StackUnderTest
 from tests.e2e.devices import REVOKED, Device
 from tests.e2e.world import RUN_TIMEOUT_S, STEP_TIMEOUT_S, Tail, World, signed_in
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="module")]
 TRUE = RunSpec("exec", ExecSpec(("true",)))
 
 
-@pytest_asyncio.fixture
-async def stack(scratch: Path) -> AsyncIterator[StackUnderTest]:
-    stack = StackUnderTest(scratch / "home", port_base=free_port(tuple(PORT_OFFSETS.values())), postgres_settings=FAST)
-    await stack.start()
-    yield stack
-    await stack.stop()
+@pytest.fixture
+def stack(shared_stack: StackUnderTest) -> StackUnderTest:
+    """One for all tests of this module: each leaves it running."""
+    return shared_stack
 
 
 class Team:
@@ -109,9 +103,9 @@ async def test_nothing_is_done_in_another_org_than_it_was_meant_for(stack: Stack
         team = await Team.of(worlds, stack, tmp_path, "member")
         await team.ada.client.commands.orgs.remove(team.org_id, team.bob_id)
         with pytest.raises(Refusal) as refused:
-            await team.bob.client.commands.start_exec(["true"])
+            await team.bob.client.commands.start_exec(["echo", "for the team"])
         assert refused.value.reason == "org_changed"
-        assert (await team.bob.client.commands.runs()).runs == ()
+        assert "echo" not in [run.title.split()[0] for run in (await team.bob.client.commands.runs()).runs]
 
 
 async def test_who_may_less_gets_another_token_and_goes_on_watching(stack: StackUnderTest, tmp_path: Path) -> None:
