@@ -33,11 +33,8 @@ class HttpxHttp:
     def __init__(self, proxy: str = "", ca_file: Path | None = None) -> None:
         """Raises Refusal(invalid_setting) for a `ca_file` that can't be used."""
         self._proxy = proxy
-        trust = tls_context(ca_file)
-        # Transports of our own: clients would take proxies from the environment. SSL_CERT_FILE is still heeded.
-        self._local = httpx.AsyncClient(timeout=HTTP_TIMEOUT_S, transport=httpx.AsyncHTTPTransport(verify=trust))
-        transport = httpx.AsyncHTTPTransport(verify=trust, proxy=proxy or None)
-        self._remote = httpx.AsyncClient(timeout=HTTP_TIMEOUT_S, transport=transport)
+        self._trust = tls_context(ca_file) if ca_file is not None else None
+        self._clients: dict[tuple[bool, bool], httpx.AsyncClient] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -47,8 +44,8 @@ class HttpxHttp:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._local.aclose()
-        await self._remote.aclose()
+        for client in self._clients.values():
+            await client.aclose()
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> HttpAnswer:
         """See Http."""
@@ -59,11 +56,10 @@ class HttpxHttp:
         return await self._request("GET", url, b"", {})
 
     async def _request(self, method: str, url: str, body: bytes, headers: Mapping[str, str]) -> HttpAnswer:
-        client = self._local if is_loopback(url) else self._remote
         where = f"{urlsplit(url).scheme}://{urlsplit(url).netloc}"
         way = words_of_way(url, self._proxy)
         try:
-            answer = await client.request(method, url, content=body, headers=dict(headers))
+            answer = await self._client_for(url).request(method, url, content=body, headers=dict(headers))
         except httpx.TimeoutException:
             message = f"{where} did not answer within {HTTP_TIMEOUT_S:g} s{way}; try again"
             raise Refusal("deadline_exceeded", message) from None
@@ -75,6 +71,23 @@ class HttpxHttp:
                 "invalid_setting", f"{where} is no URL; write https:// and a host", field="OA_CONTROL_URL"
             ) from None
         return HttpAnswer(answer.status_code, answer.content, dict(answer.headers))
+
+    def _client_for(self, url: str) -> httpx.AsyncClient:
+        is_local, is_secure = is_loopback(url), urlsplit(url).scheme == "https"
+        client = self._clients.get((is_local, is_secure))
+        if client is None:
+            # A transport of our own: a client would take proxies from the environment. SSL_CERT_FILE is still heeded.
+            # Where no TLS is spoken none is prepared: to read all authorities takes longer than a call.
+            trust = self._trusted() if is_secure else False
+            transport = httpx.AsyncHTTPTransport(verify=trust, proxy=None if is_local else self._proxy or None)
+            client = httpx.AsyncClient(timeout=HTTP_TIMEOUT_S, transport=transport)
+            self._clients[is_local, is_secure] = client
+        return client
+
+    def _trusted(self) -> ssl.SSLContext:
+        if self._trust is None:
+            self._trust = tls_context(None)
+        return self._trust
 
 
 class WebSockets:
