@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import pytest
 import yaml
 
 from oa_base.catalogue import is_reason
 from oa_localstack.stack import Stack
+from oa_testing.plain_http import plain_http
 from oa_testing.postgres import REPOSITORY
 from oa_testing.waiting import PATIENCE_S
 from services.runtime.log.limits import SequencerLimits
@@ -111,7 +111,7 @@ async def test_only_a_service_that_follows_control_says_when_it_heard_what_was_r
     """In any other one it would be 0 for ever, and somebody would be called for that."""
     ports = shared_stack.ports
     followers = {ports.control_ops: False, ports.runtime_ops: True, ports.projector_ops: False, ports.gateway_ops: True}
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with plain_http() as client:
         for port, follows in followers.items():
             text = (await client.get(f"http://127.0.0.1:{port}/metrics")).text
             said = re.findall(r"^oa_revocations_heard_timestamp_seconds (\S+)$", text, re.MULTILINE)
@@ -122,7 +122,7 @@ async def test_only_a_service_that_follows_control_says_when_it_heard_what_was_r
 async def test_every_metric_is_one_that_a_running_stack_shows(shared_stack: Stack) -> None:
     ports = shared_stack.ports
     shown = set()
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with plain_http() as client:
         for port in (ports.control_ops, ports.runtime_ops, ports.projector_ops, ports.gateway_ops):
             text = (await client.get(f"http://127.0.0.1:{port}/metrics")).text
             for name, kind in re.findall(r"^# TYPE (\w+) (\w+)$", text, re.MULTILINE):

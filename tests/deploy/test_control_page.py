@@ -11,12 +11,12 @@ from asyncio.subprocess import PIPE, Process
 from pathlib import Path
 
 import asyncpg
-import httpx
 import pytest
 
 from apps.cli.tests.program import TIMEOUT_S
 from oa_localstack.postgres.binaries import find_binaries
 from oa_localstack.postgres.server import PostgresServer
+from oa_testing.plain_http import plain_http
 from oa_testing.postgres import ON_FAST, REPOSITORY, free_port
 
 pytestmark = pytest.mark.long
@@ -100,7 +100,7 @@ async def test_control_is_deployed_saved_and_restored_as_the_page_says(place: Pl
                 assert process.returncode is None, await process.communicate()
                 await asyncio.sleep(0.2)
             await probe.communicate()
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with plain_http() as client:
             url = f"http://127.0.0.1:{place.ports}/openagents.control.v1.AuthService/StartChallenge"
             started = await client.post(
                 url, json={"email": "ann@example.org", "deviceId": "dev_01K0000000000000000000000A"}

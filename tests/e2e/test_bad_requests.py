@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from oa_testing.plain_http import plain_http
 from oa_testing.stack import StackUnderTest
 from oa_wire.connect import from_connect
 from tests.e2e.world import signed_in
@@ -53,6 +54,6 @@ async def test_a_malformed_request_is_named_and_harms_nothing(
 
 
 async def _post(stack: StackUnderTest, method: str, body: bytes, headers: dict[str, str]) -> httpx.Response:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with plain_http() as client:
         url = f"{stack.urls['control']}/{method}"
         return await client.post(url, content=body, headers={"Content-Type": "application/json", **headers})

@@ -9,7 +9,6 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
-import httpx
 import pytest
 import pytest_asyncio
 
@@ -18,6 +17,7 @@ from oa_client.follow.updates import Applied, Connection
 from oa_khala.topics import run_events
 from oa_platform.config.callers import SERVICES
 from oa_platform.config.ports import PORT_OFFSETS
+from oa_testing.plain_http import plain_http
 from oa_testing.postgres import FAST, free_port
 from oa_testing.stack import StackUnderTest
 from oa_worker.sdk.limits import DEFAULT_WORKER_LIMITS
@@ -70,7 +70,7 @@ async def stack(scratch: Path, clocks: Clocks) -> AsyncIterator[StackUnderTest]:
 
 
 async def readiness(stack: StackUnderTest, ops_port: int) -> dict[str, str]:
-    async with httpx.AsyncClient(trust_env=False, timeout=STEP_TIMEOUT_S) as client:
+    async with plain_http(timeout_s=STEP_TIMEOUT_S) as client:
         failures: dict[str, str] = (await client.get(f"http://127.0.0.1:{ops_port}/readyz")).json()["failures"]
     return failures
 

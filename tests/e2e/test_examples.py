@@ -25,6 +25,7 @@ from oa_client.follow.subscription import Subscription
 from oa_client.follow.updates import Applied, Refused
 from oa_khala.topics import run_events
 from oa_runlog.wire import decode_event
+from oa_testing.plain_http import plain_http
 from oa_testing.postgres import free_port
 from oa_testing.stack import StackUnderTest
 from oa_testing.waiting import PATIENCE_S
@@ -181,7 +182,7 @@ class Given:
 async def test_a_browser_watches_the_run_that_its_backend_started_and_no_other(caller: Caller, tmp_path: Path) -> None:
     port = str(free_port((0,)))
     command = ("-m", "uvicorn", "--app-dir", str(REPO / "examples"), "browser_backend:app", "--port", port)
-    async with python(caller, tmp_path, *command), httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as browser:
+    async with python(caller, tmp_path, *command), plain_http(f"http://127.0.0.1:{port}") as browser:
         asked = {"text": "hello", "key": "click-1"}
         first = (await _answered(browser, "/runs", asked, user="ann")).json()
         again = (await _answered(browser, "/runs", asked, user="ann")).json()

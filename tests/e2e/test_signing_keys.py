@@ -21,6 +21,7 @@ from oa_khala import frames
 from oa_khala.topics import user_runs
 from oa_localstack.installation.ports import HOST
 from oa_platform.config.ports import PORT_OFFSETS
+from oa_testing.plain_http import plain_http
 from oa_testing.postgres import FAST, free_port
 from oa_testing.stack import StackUnderTest
 from tests.e2e.devices import Device
@@ -73,7 +74,7 @@ class Load:
     async def run(self, number: int) -> None:
         """Over and over: a new token of one replica, used at both of them, at runtime, projector and gateway."""
         own = self._urls[number % 2]
-        async with httpx.AsyncClient(trust_env=False, timeout=STEP_TIMEOUT_S) as http:
+        async with plain_http(timeout_s=STEP_TIMEOUT_S) as http:
             while not self.stopped:
                 async with Site(ClientHome(self._folder / str(number)), own, api_key=self._key).client() as client:
                     token = await self._everywhere(client)
@@ -146,7 +147,7 @@ async def _stolen(oa: Program, ann: World, urls: Sequence[str], stolen: str, old
     rotated = await oa("admin", "keys", "rotate", "--stolen", stolen, "--json")
     assert states(rotated) == ["ENDED", "ENDED", "SIGNING"]
     now = rotated.documents[-1]
-    async with httpx.AsyncClient(trust_env=False, timeout=STEP_TIMEOUT_S) as http, asyncio.timeout(STEP_TIMEOUT_S):
+    async with plain_http(timeout_s=STEP_TIMEOUT_S) as http, asyncio.timeout(STEP_TIMEOUT_S):
         for url in urls:
             while (await _status(http, url, old)) != 401:
                 await asyncio.sleep(0.05)

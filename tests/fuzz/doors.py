@@ -11,7 +11,6 @@ from http import HTTPStatus
 from typing import Any
 
 import grpc.aio
-import httpx
 from google.protobuf.message import DecodeError
 
 from oa_base.identity import ISSUER
@@ -21,6 +20,7 @@ from oa_platform.auth.authenticator import AUTHORIZATION_KEY, PRINCIPAL_KEY, SER
 from oa_platform.auth.keys import SigningKey, load_key
 from oa_platform.auth.tokens import sign_token
 from oa_platform.system.ids import new_id
+from oa_testing.plain_http import plain_http
 from oa_testing.stack import StackUnderTest
 from oa_wire.connect import from_connect
 from oa_wire.status import STATUS_METADATA_KEY, from_status_bytes
@@ -87,7 +87,7 @@ class Edge:
 
     def __init__(self, base_url: str) -> None:
         self._base_url = base_url
-        self._http = httpx.AsyncClient(trust_env=False, timeout=_TIMEOUT_S)
+        self._http = plain_http(timeout_s=_TIMEOUT_S)
 
     async def post(
         self, path: str, body: bytes, token: str = "", media_type: str = "application/json", **headers: str

@@ -14,6 +14,7 @@ from google.protobuf.json_format import ParseDict
 
 from oa_platform.auth.authenticator import AUTHORIZATION_KEY
 from oa_platform.system.ids import new_id
+from oa_testing.plain_http import plain_http
 from oa_testing.stack import StackUnderTest
 from openagents.runtime.v1 import event_pb2
 from openagents.runtime.v1 import worker_service_pb2 as pb
@@ -166,7 +167,7 @@ class Scene:
     async def opened(self) -> None:
         """Open the site again, and wait until the edge knows."""
         await self.rpc.operate("EndMaintenance", {})
-        async with asyncio.timeout(_WAIT_S), httpx.AsyncClient(trust_env=False) as http:
+        async with asyncio.timeout(_WAIT_S), plain_http() as http:
             while (await http.get(self.stack.urls["control"])).status_code == httpx.codes.SERVICE_UNAVAILABLE:
                 await asyncio.sleep(0.01)
 

@@ -9,12 +9,12 @@ from collections import Counter
 from typing import Any
 
 import asyncpg
-import httpx
 
 from oa_localstack.installation.environment import role_dsn
 from oa_localstack.installation.secrets import load_or_create
 from oa_localstack.postgres.server import SUPERUSER
 from oa_platform.postgres.planes import DATABASE
+from oa_testing.plain_http import plain_http
 from oa_testing.stack import StackUnderTest
 
 SERVICES = ("control", "runtime", "projector", "khala_gateway")
@@ -66,7 +66,7 @@ class Watch:
             "projector": ports.projector_ops,
             "khala_gateway": ports.gateway_ops,
         }
-        self._http = httpx.AsyncClient(trust_env=False, timeout=WAIT_S)
+        self._http = plain_http(timeout_s=WAIT_S)
         self._database: asyncpg.Connection | None = None
         self._digest_sql = ""
 

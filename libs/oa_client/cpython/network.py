@@ -77,8 +77,8 @@ class HttpxHttp:
         client = self._clients.get((is_local, is_secure))
         if client is None:
             # A transport of our own: a client would take proxies from the environment. SSL_CERT_FILE is still heeded.
-            # Where no TLS is spoken none is prepared: to read all authorities takes longer than a call.
-            trust = self._trusted() if is_secure else False
+            # Where no TLS is spoken nobody has to be trusted: to read all authorities takes longer than a call.
+            trust = self._trusted() if is_secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             transport = httpx.AsyncHTTPTransport(verify=trust, proxy=None if is_local else self._proxy or None)
             client = httpx.AsyncClient(timeout=HTTP_TIMEOUT_S, transport=transport)
             self._clients[is_local, is_secure] = client

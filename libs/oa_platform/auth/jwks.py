@@ -133,7 +133,7 @@ class JwksCache:
 
     def _client(self) -> httpx.AsyncClient:
         """For one fetch, with the authorities of the moment: they change with the files."""
-        timeout_s, trust = self._settings.fetch_timeout_s, self._protection.trust
+        timeout_s, trust = self._settings.fetch_timeout_s, self._protection.trust_for(self._settings.control_url)
         return httpx.AsyncClient(timeout=timeout_s, transport=self._transport, verify=trust, trust_env=False)
 
     async def _fetch(self) -> Mapping[str, Ed25519PublicKey]:

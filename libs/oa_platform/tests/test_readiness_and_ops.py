@@ -15,6 +15,7 @@ from oa_platform.health.readiness import Readiness
 from oa_platform.http.ops import ops_server
 from oa_platform.http.server import HttpServer, bind
 from oa_platform.telemetry import metrics
+from oa_testing.plain_http import plain_http
 
 LOOPBACK = "127.0.0.1"
 
@@ -46,7 +47,7 @@ def readiness() -> Readiness:
 async def client(readiness: Readiness) -> AsyncIterator[httpx.AsyncClient]:
     settings = OpsSettings(address=Address(LOOPBACK, 0))
     async with ops_server(settings, "runtime", readiness) as server:
-        made = httpx.AsyncClient(base_url=f"http://{LOOPBACK}:{server.port}", trust_env=False)
+        made = plain_http(f"http://{LOOPBACK}:{server.port}")
         yield made
         await made.aclose()
 
@@ -135,7 +136,7 @@ async def test_a_request_under_way_may_end_in_a_drain() -> None:
         await send({"type": "http.response.body", "body": b""})  # type: ignore[operator]
 
     server = HttpServer(app, Address(LOOPBACK, 0), variable="OA_X_ADDRESS")
-    async with server, httpx.AsyncClient(trust_env=False) as client:
+    async with server, plain_http() as client:
         request = asyncio.create_task(client.get(f"http://{LOOPBACK}:{server.port}/"))
         await started.wait()
         leaving = asyncio.create_task(server.__aexit__(None, None, None))

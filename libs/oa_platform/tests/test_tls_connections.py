@@ -35,6 +35,7 @@ from oa_platform.tests.grpc_sample import CLIENT, LOOPBACK, SERVER, Echo, EchoSt
 from oa_platform.tests.tls_calls import ask, calling, serving
 from oa_platform.tls.protection import PLAIN, Protection, edge_protection, service_protection
 from oa_testing.authority import Authority, Issued
+from oa_testing.plain_http import plain_http
 from oa_testing.waiting import PATIENCE_S, eventually
 
 AUTHORITY, FOREIGN = Authority(), Authority("Another authority")
@@ -262,7 +263,7 @@ async def test_the_edge_shows_its_certificate_and_changes_it_while_connections_s
         async with _client(_trust(AUTHORITY), server.port) as stale:
             with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
                 await stale.get("/")
-        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_S) as plain:
+        async with plain_http(timeout_s=PATIENCE_S) as plain:
             with pytest.raises(httpx.RemoteProtocolError):
                 await plain.get(f"http://localhost:{server.port}/")
 

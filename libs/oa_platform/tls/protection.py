@@ -59,6 +59,10 @@ class Protection:
         """Whom a client of a server with TLS believes: the system's authorities, and ours."""
         return self.certificates.current.trust if self.certificates else _system_trust()
 
+    def trust_for(self, url: str) -> ssl.SSLContext:
+        """`trust` for an https:// URL. For http:// nobody is trusted: that takes no reading."""
+        return self.trust if url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
     def _check(self, near: bool, what: str, variable: str) -> None:
         if self.certificates is not None or near or self._allowed(what):
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
@@ -99,7 +100,8 @@ class ApiKeyTokens:
         ca_file: Path | None = None,
     ) -> None:
         """Raises Refusal(invalid_setting) for a `ca_file` that can't be used."""
-        self._trust = tls_context(ca_file)
+        is_plain = urlsplit(control_url).scheme == "http" and ca_file is None
+        self._trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain else tls_context(ca_file)
         self._url = control_url.rstrip("/") + _EXCHANGE_PATH
         self._api_key = api_key
         self._runtime_address = runtime_address

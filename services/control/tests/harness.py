@@ -28,6 +28,7 @@ from oa_platform.health.readiness import Readiness
 from oa_platform.process.lifecycle import Process
 from oa_platform.rpc.server import GrpcServer
 from oa_platform.system.clock import SystemClock
+from oa_testing.plain_http import plain_http
 from oa_testing.postgres import ON_FAST, Database, free_port
 from oa_testing.waiting import PATIENCE_S
 from openagents.runtime.v1 import run_pb2, run_service_pb2, run_service_pb2_grpc
@@ -198,7 +199,7 @@ async def running_control(
     base_url = f"http://{LOOPBACK}:{base}"
     async with (
         _maybe_runtime(with_runtime, base + 1001, key, runtime),
-        httpx.AsyncClient(base_url=base_url, trust_env=False, timeout=PATIENCE_S) as http,
+        plain_http(base_url, timeout_s=PATIENCE_S) as http,
     ):
         try:
             await start(settings, process)

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from oa_base.refusal import Refusal
 from oa_platform.auth.keys import dump_key, generate_key, thumbprint
 from oa_platform.config.loading import load
+from oa_testing.plain_http import plain_http
 from oa_testing.postgres import ON_FAST, REPOSITORY, Database, free_port
 from oa_testing.waiting import eventually
 from services.control.config import ControlSettings, MailSettings
@@ -69,13 +70,11 @@ async def process_of(environment: Mapping[str, str], output: Path) -> AsyncItera
 
 async def until_ready(environment: Mapping[str, str]) -> httpx.AsyncClient:
     base = int(environment["OA_PORT_BASE"])
-    async with httpx.AsyncClient(trust_env=False) as ops, asyncio.timeout(START_DEADLINE_S):
+    async with plain_http() as ops, asyncio.timeout(START_DEADLINE_S):
         while True:
             try:
                 if (await ops.get(f"http://127.0.0.1:{base + 1100}/readyz")).status_code == 200:
-                    return httpx.AsyncClient(
-                        base_url=f"http://127.0.0.1:{base}", trust_env=False, timeout=START_DEADLINE_S
-                    )
+                    return plain_http(f"http://127.0.0.1:{base}", timeout_s=START_DEADLINE_S)
             except httpx.TransportError:
                 pass
             await asyncio.sleep(0.05)
@@ -229,10 +228,10 @@ async def test_a_lame_duck_answers_new_connections(environment: dict[str, str], 
     async with process_of({**environment, "OA_LAME_DUCK_S": "600"}, tmp_path / "log") as process:
         await (await until_ready(environment)).aclose()
         process.terminate()
-        async with httpx.AsyncClient(trust_env=False) as ops, asyncio.timeout(START_DEADLINE_S):
+        async with plain_http() as ops, asyncio.timeout(START_DEADLINE_S):
             while (await ops.get(f"http://127.0.0.1:{base + 1100}/readyz")).status_code != 503:
                 await asyncio.sleep(0.02)
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with plain_http() as client:
             assert (await client.get(f"http://127.0.0.1:{base}/.well-known/jwks.json")).status_code == 200
         process.terminate()
         assert await process.wait() == 0

@@ -13,6 +13,7 @@ import httpx
 
 from oa_khala import frames
 from oa_platform.auth.keys import to_jwks
+from oa_testing.plain_http import plain_http
 from oa_testing.postgres import DEVELOPMENT, REPOSITORY, free_port
 from oa_testing.waiting import PATIENCE_S
 from services.khala_gateway.admission.domain import PATH
@@ -67,7 +68,7 @@ class GatewayProcess:
 
     async def get(self, path: str) -> httpx.Response | None:
         """An answer of the ops port, None when there is none."""
-        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_S) as client:
+        async with plain_http(timeout_s=PATIENCE_S) as client:
             try:
                 return await client.get(f"http://127.0.0.1:{self.ops_port}{path}")
             except httpx.TransportError:

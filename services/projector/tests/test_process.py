@@ -19,6 +19,7 @@ import pytest
 from oa_base.refusal import Refusal
 from oa_platform.config.loading import load
 from oa_platform.config.shared import token_hash
+from oa_testing.plain_http import plain_http
 from oa_testing.postgres import ON_FAST, REPOSITORY, Database, free_port
 from oa_testing.waiting import PATIENCE_S
 from openagents.sync.v1 import topic_service_pb2, topic_service_pb2_grpc
@@ -65,7 +66,7 @@ class Projector:
 
     async def get(self, path: str) -> httpx.Response | None:
         """An answer of the ops port, None when there is none."""
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with plain_http() as client:
             try:
                 return await client.get(f"http://127.0.0.1:{self.ops_port}{path}")
             except httpx.TransportError:

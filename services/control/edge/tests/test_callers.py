@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import httpx
 import pytest
 
 from oa_base.clock import SECOND_NS
 from oa_base.rate import Rate
 from oa_base.refusal import Refusal
 from oa_testing.clock import FakeClock
+from oa_testing.plain_http import plain_http
 from oa_testing.postgres import Database
 from oa_testing.waiting import PATIENCE_S
 from services.control.audit.app import MAX_NETWORKS, OTHER_NETWORKS
@@ -84,7 +84,7 @@ async def test_slow_strangers_stop_nobody_who_is_known(
             # The last of them was looked at: it is refused at once, as its network has its places.
             async with asyncio.timeout(PATIENCE_S):
                 assert (await readers[-1].readline()).startswith(b"HTTP/1.1 429 ")
-            async with httpx.AsyncClient(base_url=control.base_url, trust_env=False, timeout=PATIENCE_S) as fresh:
+            async with plain_http(control.base_url, timeout_s=PATIENCE_S) as fresh:
                 for _ in range(20):
                     answer = await fresh.post(
                         "/openagents.control.v1.SessionService/GetCaller",
