@@ -101,7 +101,13 @@ class TopicHub:
             watcher.stands(answer)
 
     def publish(self, topic: str, events: Sequence[tuple[int, bytes]]) -> None:
-        """Consecutive events of a topic that were committed: seq and stored bytes. Never waits."""
+        """Consecutive events of a topic that were committed: seq and stored bytes. Never waits.
+
+        No epoch comes with them: they are of the past that the topics have now, and who publishes sees to that. A
+        source whose log gets another past while it lives first ends what it published of the old one, and then calls
+        `restart`, with no await in between: runtime's tail begins anew, and its sequencer publishes no batch that was
+        under way. A source whose lineage lasts as long as its process has nothing else to publish (projector).
+        """
         feed = self._feeds.get(topic)
         if feed is None:
             return

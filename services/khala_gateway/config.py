@@ -365,11 +365,22 @@ class UpstreamSettings:
         "OA_UPSTREAM_GONE_MS", 10_000, "Time after which a runtime that delivers nothing makes it unready."
     )
     replay_timeout_ms: int = _ms("OA_REPLAY_TIMEOUT_MS", 10_000, "Maximum time of a read of a page of history.")
+    hedge_ms: int = _ms(
+        "OA_REPLAY_HEDGE_MS",
+        1_000,
+        "Time of a read of a page of history after which another replica is asked as well; 0 for never.",
+        least=0,
+    )
+    concurrent_hedges: int = _count(
+        "OA_REPLAY_CONCURRENT_HEDGES", 16, "Reads of one source that are made twice at once."
+    )
 
     def limits(self) -> SourceLimits:
         """As sources take them."""
         return SourceLimits(
             replay_timeout_ms=self.replay_timeout_ms,
+            hedge_ms=self.hedge_ms,
+            concurrent_hedges=self.concurrent_hedges,
             ask_interval_ms=self.ask_interval_ms,
             answer_ms=self.answer_ms,
             check_ms=self.check_ms,

@@ -150,6 +150,7 @@ async def serve(
     whole_log = _whole_log(replica, archive, lineage)
     tail, word = await _follow(replica, whole_log, lineage)
     log = await _write(replica, installation, signer, publisher(tail.publish, word.fanout), word.notification)
+    lineage.on_change(lambda _: log.restart())
     topics = _topics(replica, tail, word.database, lineage)
     requests = Requests(log, replica.reads, settings.requests.limits())
     verifier = TokenVerifier(keys, process.clock, watch, revocations)

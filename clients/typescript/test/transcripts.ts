@@ -5,6 +5,7 @@ import { readdirSync, readFileSync } from "node:fs";
 
 import { NO_CHAINS, SESSION_LIMITS, type Chains, type Command } from "../src/core/commands.js";
 import { Session } from "../src/core/session.js";
+import type { Counts } from "../src/core/topics.js";
 
 const REPOSITORY = new URL("../../../../", import.meta.url);
 const VECTORS = new URL("libs/oa_khala/client/tests/vectors/", REPOSITORY);
@@ -26,6 +27,7 @@ export interface Step {
 
 export interface Transcript {
   readonly chains: string;
+  readonly counts: Counts;
   readonly steps: readonly Step[];
 }
 
@@ -46,7 +48,7 @@ export function readTranscript(text: string): Transcript {
 }
 
 /** Tells a new session what the transcript says, and throws where it answers otherwise. */
-export function replay({ chains, steps }: Transcript): void {
+export function replay({ chains, counts, steps }: Transcript): void {
   const session = new Session("dev_1", "test/1", SESSION_LIMITS, chains === "concatenated" ? CONCATENATED : NO_CHAINS);
   steps.forEach(({ call, args, ...answer }, index) => {
     const tell = session[call as "start"] as (...args: unknown[]) => Command[];
@@ -54,6 +56,7 @@ export function replay({ chains, steps }: Transcript): void {
     const { state, generation, wakeAtMs } = session;
     assert.deepEqual({ commands, state, generation, wakeAtMs }, answer, `step ${index}: ${call}`);
   });
+  assert.deepEqual(session.counts, counts, "counts");
 }
 
 function syncToken(argument: unknown): unknown {

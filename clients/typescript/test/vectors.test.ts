@@ -8,7 +8,9 @@ for (const [name, transcript] of vectors()) {
 }
 
 test("another answer than the vector's is noticed", () => {
-  const [, { chains, steps }] = vectors().find(([name]) => name === "the_way_up.json")!;
+  const [, { chains, counts, steps }] = vectors().find(([name]) => name === "the_way_up.json")!;
   const last = steps.at(-1)!;
-  assert.throws(() => replay({ chains, steps: [...steps.slice(0, -1), { ...last, wakeAtMs: 1 }] }), /step \d+: frame/);
+  const otherwise = [...steps.slice(0, -1), { ...last, wakeAtMs: 1 }];
+  assert.throws(() => replay({ chains, counts, steps: otherwise }), /step \d+: frame/);
+  assert.throws(() => replay({ chains, counts: { ...counts, applied: 7 }, steps }), /counts/);
 });

@@ -44,6 +44,7 @@ from oa_khala.client.commands import (
 )
 from oa_khala.client.session import ClientSession
 from oa_khala.client.states import State
+from oa_khala.client.topics import Counts
 from oa_khala.frames import ErrorFrame, Form, ServerFrame
 from oa_khala.topics import RUN_EVENTS
 
@@ -100,6 +101,11 @@ class Subscription:
         self._failure: Refusal | None = None
         self._said = ""
         """What the gateway said of the end of the connection, before it closed it."""
+
+    @property
+    def counts(self) -> Counts:
+        """What came so far, over all topics."""
+        return self._session.counts
 
     async def __aenter__(self) -> Self:
         return self

@@ -27,7 +27,7 @@ from oa_khala.client.connection import FATAL, Connection
 from oa_khala.client.deadlines import NEVER
 from oa_khala.client.states import RUNNING, State, Step
 from oa_khala.client.subscriptions import Subscriptions
-from oa_khala.client.topics import ClientTopic, Next, Phase, TopicFrame, action_of
+from oa_khala.client.topics import ClientTopic, Counts, Next, Phase, TopicFrame, action_of
 from oa_khala.frames import (
     CaughtUp,
     Cursor,
@@ -44,7 +44,7 @@ from oa_khala.frames import (
 
 
 class ClientSession:
-    """See the module. `state`, `generation`, `wake_at_ms`, `cursor()` and `unknown_frames` may be read at any time."""
+    """See the module. `state`, `generation`, `wake_at_ms`, `counts` and `cursor()` may be read at any time."""
 
     def __init__(
         self,
@@ -55,7 +55,6 @@ class ClientSession:
         grants: Collection[str] = (),
     ) -> None:
         """`chains` binds cursors to what was applied; without it they are numbers only. `grants`: see `Tokens`."""
-        self.unknown_frames = 0
         self.limits = limits or ClientLimits()
         self._device_id = device_id
         self._client_build_id = client_build_id
@@ -72,6 +71,11 @@ class ClientSession:
     def generation(self) -> int:
         """Of the present connection."""
         return self._connection.generation
+
+    @property
+    def counts(self) -> Counts:
+        """What came so far."""
+        return self._topics.counts
 
     # --------------------------------------------------------------------------------------------- what one wants
 
@@ -161,7 +165,7 @@ class ClientSession:
             case Draining():
                 self._connection.reconnecting.reschedule(at.now_ms + frame.reconnect_after_ms)
             case _:
-                self.unknown_frames += 1
+                self._topics.counts.unknown += 1
         return self._commands()
 
     def timer(self, at: Instant) -> list[Command]:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Container, Iterable, Iterator
 
 from oa_khala.client.commands import Chains, ClientLimits, TopicFailed
 from oa_khala.client.deadlines import NEVER
-from oa_khala.client.topics import ClientTopic, Phase
+from oa_khala.client.topics import ClientTopic, Counts, Phase
 from oa_khala.frames import Cursor, Subscribe
 
 
@@ -14,6 +14,7 @@ class Subscriptions:
     """The topics by name. A topic that failed stays, so that it isn't tried again, until it is followed anew."""
 
     def __init__(self, limits: ClientLimits, chains: Chains) -> None:
+        self.counts = Counts()
         self._limits = limits
         self._chains = chains
         self._topics: dict[str, ClientTopic] = {}
@@ -24,7 +25,7 @@ class Subscriptions:
         if known is not None and known.phase is not Phase.FAILED:
             return False
         limit = self._limits.max_snapshot_bytes
-        self._topics[name] = ClientTopic(name, cursor, self._chains, takes_snapshots, limit)
+        self._topics[name] = ClientTopic(name, cursor, self._chains, takes_snapshots, limit, self.counts)
         return True
 
     def unfollow(self, name: str) -> bool:

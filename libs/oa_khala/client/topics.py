@@ -61,6 +61,21 @@ def action_of(reason: str) -> ClientAction:
 
 
 @dataclass(slots=True)
+class Counts:
+    """What a session has taken from gateways.
+
+    `replayed` of the applied frames were history: they came between SUBSCRIBED and CAUGHT_UP. `repaired` of those came
+    because something had been missing. `repeated` were dropped. `unknown` were frames of a newer gateway.
+    """
+
+    applied: int = 0
+    replayed: int = 0
+    repaired: int = 0
+    repeated: int = 0
+    unknown: int = 0
+
+
+@dataclass(slots=True)
 class ClientTopic:
     """State of one topic. `cursor` is what has been handed out to be applied, None before the first SUBSCRIBED."""
 
@@ -69,6 +84,7 @@ class ClientTopic:
     chains: Chains = field(default_factory=NoChains)
     takes_snapshots: bool = False
     max_snapshot_bytes: int = ClientLimits().max_snapshot_bytes
+    counts: Counts = field(default_factory=Counts)
     phase: Phase = Phase.IDLE
     retry_at_ms: int = 0
     attempts: int = 0
@@ -80,6 +96,9 @@ class ClientTopic:
     # What has come of it in parts. Nothing of it counts before the last one is there.
     parts: list[bytes] = field(default_factory=list)
     of_parts: int = 0
+    # Up to CAUGHT_UP: history comes, and it comes because something was missing.
+    replaying: bool = False
+    repairing: bool = False
 
     def frame(self, frame: TopicFrame) -> tuple[list[Command], Next]:
         """A frame about it came."""
@@ -125,6 +144,7 @@ class ClientTopic:
         self.parts.clear()
         chain = frame.chain if frame.from_seq else self.chains.start(self.name)
         start = Cursor(frame.epoch, frame.from_seq, chain)
+        self.replaying = True
         if frame.plan is Plan.SNAPSHOT:
             self.phase, self.snapshot_at = Phase.AWAITING_SNAPSHOT, start
         else:
@@ -163,10 +183,13 @@ class ClientTopic:
 
     def event(self, frame: Event) -> tuple[list[Command], Next]:
         """EVENT: the next one is applied, an old one dropped, one too far ahead is a hole."""
-        if self.phase is not Phase.FOLLOWING or self.cursor is None or frame.seq <= self.cursor.applied_seq:
+        if self.phase is not Phase.FOLLOWING or self.cursor is None:
+            return [], Next.NOTHING
+        if frame.seq <= self.cursor.applied_seq:
+            self.counts.repeated += 1
             return [], Next.NOTHING
         if frame.seq > self.cursor.applied_seq + 1:
-            return [], self._repair()
+            return [], self._missing()
         before = self.cursor
         chain = self.chains.after(before.chain, frame.payload) if before.chain else b""
         self._progress(Cursor(before.epoch, frame.seq, chain))
@@ -178,8 +201,9 @@ class ClientTopic:
         if self.phase is not Phase.FOLLOWING or self.cursor is None:
             return [], Next.NOTHING
         if frame.seq > self.cursor.applied_seq:
-            return [], self._repair()
+            return [], self._missing()
         self.attempts = 0
+        self.replaying = self.repairing = False
         return [Live(self.name, self.cursor.applied_seq)], Next.NOTHING
 
     def head(self, head: TopicHead) -> Next:
@@ -190,7 +214,7 @@ class ClientTopic:
             self.behind_at = -1
             return Next.NOTHING
         if self.behind_at == self.cursor.applied_seq:
-            return self._repair()
+            return self._missing()
         self.behind_at = self.cursor.applied_seq
         return Next.NOTHING
 
@@ -235,6 +259,13 @@ class ClientTopic:
         self.cursor = cursor
         self.repairs = self.attempts = 0
         self.behind_at = -1
+        self.counts.applied += 1
+        self.counts.replayed += self.replaying
+        self.counts.repaired += self.repairing
+
+    def _missing(self) -> Next:
+        self.repairing = True
+        return self._repair()
 
     def _repair(self) -> Next:
         self.phase = Phase.IDLE

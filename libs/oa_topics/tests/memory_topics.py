@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from oa_base.refusal import Refusal
@@ -13,13 +13,15 @@ from oa_topics.store import StateAt, TopicDescription
 
 @dataclass
 class MemoryTopics:
-    """`TopicStore`: topics as lists of payloads. `away` makes every read fail."""
+    """`TopicStore`: topics as lists of payloads. `away` makes every read fail. `meanwhile` is called once: when
+    the next answer is read, and before it is given."""
 
     events: dict[str, list[bytes]] = field(default_factory=dict)
     lineage: str = "e1"
     away: bool = False
     floor: int = 0
     source: Source = "runtime"
+    meanwhile: Callable[[], Awaitable[None]] | None = None
 
     def append(self, topic: str, *payloads: bytes) -> list[tuple[int, bytes]]:
         """Commit events; what a hub is told of it."""
@@ -36,17 +38,20 @@ class MemoryTopics:
     async def describe(self, topics: Collection[Topic]) -> Mapping[Topic, TopicDescription]:
         """See TopicStore."""
         self._check()
-        return {
+        found = {
             topic: TopicDescription(topic, TopicState(self.lineage, self.floor, len(self.events[str(topic)])))
             for topic in topics
             if str(topic) in self.events
         }
+        await self._given()
+        return found
 
     async def page(self, topic: Topic, after_seq: int, max_events: int, max_bytes: int) -> Sequence[tuple[int, bytes]]:
         """See TopicStore."""
         self._check()
         after_seq = max(after_seq, self.floor)
         events = self.events[str(topic)][after_seq : after_seq + max_events]
+        await self._given()
         return list(enumerate(events, after_seq + 1))
 
     async def snapshot(self, topic: Topic, max_bytes: int) -> StateAt | None:
@@ -60,6 +65,11 @@ class MemoryTopics:
     def missing(self, topic: Topic, seq: int) -> Refusal:
         """See TopicStore."""
         return Refusal("internal", f"{topic} has no {seq}")
+
+    async def _given(self) -> None:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            await meanwhile()
 
     def _check(self) -> None:
         if self.away:

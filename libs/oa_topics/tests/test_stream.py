@@ -66,6 +66,11 @@ class Stream:
     def commit(self, topic: str, *payloads: bytes) -> None:
         self.hub.publish(topic, self.store.append(topic, *payloads))
 
+    def replace(self, *payloads: bytes) -> None:
+        """T has another past: these events, in another lineage."""
+        self.store.lineage, self.store.events[T] = "e2", list(payloads)
+        self.hub.restart()
+
     async def next(self) -> pb.WatchTopicsResponse:
         async with asyncio.timeout(60):
             return await anext(self.answers)
@@ -167,13 +172,61 @@ async def test_another_past_is_told_to_all_streams() -> None:
     stream.ask((T,))
     await stream.next()
     stream.commit(T, b"old")
-    stream.store.lineage, stream.store.events[T] = "e2", [b"a", b"b"]
-    stream.hub.restart()
+    stream.replace(b"a", b"b")
     (watched,) = (answer := await stream.next()).watched
     assert (watched.epoch, watched.head, list(answer.batches)) == ("e2", 2, [])
     stream.commit(T, b"c")
     (batch,) = (await stream.next()).batches
     assert (batch.epoch, batch.first_seq) == ("e2", 3)
+
+
+async def test_where_topics_stood_is_not_said_of_another_past() -> None:
+    """The log is replaced while it is asked. What it had was longer, and would hide what comes next."""
+    stream = Stream()
+    stream.store.append(T, b"1", b"2", b"3", b"4", b"5")
+
+    async def replaced() -> None:
+        stream.replace(b"a", b"b")
+
+    stream.store.meanwhile = replaced
+    stream.ask((T,))
+    (watched,) = (await stream.next()).watched
+    assert (watched.epoch, watched.head) == ("e2", 2)
+    stream.commit(T, b"c")
+    (batch,) = (await stream.next()).batches
+    assert (batch.epoch, batch.first_seq) == ("e2", 3)
+
+
+async def test_what_was_read_of_one_past_is_not_handed_out_in_another() -> None:
+    """The log is replaced while the hub reads what it missed, and the topic stands anew before the answer comes."""
+    stream = Stream()
+    repairing = asyncio.create_task(stream.hub.run())
+    stream.ask((T,))
+    await stream.next()
+    reading, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow_page() -> None:
+        reading.set()
+        await go_on.wait()
+
+    async def slow() -> None:
+        stream.store.meanwhile = slow_page  # after the description comes the page
+
+    stream.store.meanwhile = slow
+    stream.store.append(T, b"1", b"2", b"3", b"4")
+    stream.hub.read_again(lambda topic: topic == T)
+    await reading.wait()
+    stream.replace(b"a", b"b")
+    (watched,) = (await stream.next()).watched
+    assert (watched.epoch, watched.head) == ("e2", 2)
+    go_on.set()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    stream.commit(T, b"c")
+    (batch,) = (await stream.next()).batches
+    assert (batch.first_seq, len(batch.frames), b"c" in batch.frames[0]) == (3, 1, True)
+    repairing.cancel()
+    await asyncio.gather(repairing, return_exceptions=True)
 
 
 async def test_delivery_checks_come_when_they_were_heard_of_and_to_those_who_asked() -> None:

@@ -17,10 +17,10 @@ from oa_khala.frames import TopicState
 from oa_khala.topics import run_events, user_runs
 from oa_platform.health.failures import refusal_from_rpc_error
 from openagents.sync.v1 import topic_service_pb2, topic_service_pb2_grpc
-from services.khala_gateway.sources.app import HistoryPage, SourceEvents, TopicSnapshot, WatchedTopic
+from services.khala_gateway.sources.app import Hedges, HistoryPage, SourceEvents, TopicSnapshot, WatchedTopic
 from services.khala_gateway.sources.domain import Liveness
 from services.khala_gateway.sources.limits import SourceLimits
-from services.khala_gateway.sources.metrics import UPSTREAM_CHECKED, UPSTREAM_UP
+from services.khala_gateway.sources.metrics import REPLAYS_HEDGED, UPSTREAM_CHECKED, UPSTREAM_UP
 
 _log = structlog.get_logger(__name__)
 # Maximum number of topics in one message (rules of WatchTopicsRequest).
@@ -56,6 +56,7 @@ class GrpcTopicSource:
         self._changed = asyncio.Event()
         self._was_up = False
         self._stands = False
+        self._hedges = Hedges(self._limits.hedge_ms, self._limits.concurrent_hedges)
         self._liveness = Liveness(self._limits, _now_s())
         self._was_away = False
         # The stream that stands, if one does.
@@ -91,13 +92,19 @@ class GrpcTopicSource:
             max_bytes=max_bytes,
             after_chain=after_chain,
         )
-        try:
-            answer = await self._stub.ReplayTopic(request, timeout=self._limits.replay_timeout_ms / 1000)
-        except grpc.aio.AioRpcError as error:
-            raise refusal_from_rpc_error(error) from None
+        answer = await self._hedges.first(lambda: self._replay(request), REPLAYS_HEDGED.labels(self.name).inc)
         page = answer.page
         first_seq = page.first_seq if page.frames else after_seq + 1
         return HistoryPage(page.epoch or epoch, first_seq, page.frames, answer.floor, answer.head)
+
+    async def _replay(self, request: topic_service_pb2.ReplayTopicRequest) -> topic_service_pb2.ReplayTopicResponse:
+        try:
+            answer: topic_service_pb2.ReplayTopicResponse = await self._stub.ReplayTopic(
+                request, timeout=self._limits.replay_timeout_ms / 1000
+            )
+        except grpc.aio.AioRpcError as error:
+            raise refusal_from_rpc_error(error) from None
+        return answer
 
     async def snapshot(self, topic: str, max_bytes: int) -> TopicSnapshot:
         """The topic's state, a list's in so many bytes.

@@ -8,6 +8,10 @@ class SourceLimits:
     """Times in milliseconds."""
 
     replay_timeout_ms: int = 10_000
+    # A read of history that takes so long is made a second time, at another replica where there is one; 0 for never.
+    hedge_ms: int = 1_000
+    # So many of them are made a second time at once.
+    concurrent_hedges: int = 16
     # A stream that lasted so long was a good one: the next reconnection starts with the shortest pause.
     steady_ms: int = 5_000
     # A stream that has not been refused for so long has been accepted: an accepted one says nothing by itself.

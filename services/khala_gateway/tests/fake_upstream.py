@@ -71,6 +71,8 @@ class FakeUpstream(topic_service_pb2_grpc.TopicServiceServicer):
         self.snapshots = 0
         self.replay_gate = asyncio.Event()
         self.replay_gate.set()
+        # So many reads of history get no answer.
+        self.stuck_replays = 0
         self.asked = 0
         self.ask_gate = asyncio.Event()
         self.ask_gate.set()
@@ -157,6 +159,9 @@ class FakeUpstream(topic_service_pb2_grpc.TopicServiceServicer):
 
     async def ReadSnapshot(self, request: pb.ReadSnapshotRequest, context: Context) -> pb.ReadSnapshotResponse:
         self.snapshots += 1
+        if self.stuck_replays:
+            self.stuck_replays -= 1
+            await asyncio.Event().wait()
         await self.replay_gate.wait()
         log = self.logs[request.topic]
         if not log.has_snapshot and not log.has_snapshot_on_request:
@@ -167,6 +172,9 @@ class FakeUpstream(topic_service_pb2_grpc.TopicServiceServicer):
 
     async def ReplayTopic(self, request: pb.ReplayTopicRequest, context: Context) -> pb.ReplayTopicResponse:
         self.replays.append(request)
+        if self.stuck_replays:
+            self.stuck_replays -= 1
+            await asyncio.Event().wait()
         await self.replay_gate.wait()
         log = self.logs[request.topic]
         if request.epoch != log.epoch:

@@ -64,7 +64,8 @@ class Limits:
     hub: HubLimits = field(default_factory=lambda: HubLimits(audit_interval_ms=200))
     session: SessionLimits = field(default_factory=SessionLimits)
     admission: AdmissionLimits = field(default_factory=AdmissionLimits)
-    source: SourceLimits = field(default_factory=SourceLimits)
+    # Tests count reads.
+    source: SourceLimits = field(default_factory=lambda: SourceLimits(hedge_ms=0))
     port: PortLimits = field(default_factory=lambda: PortLimits(drain_window_ms=0))
 
     def with_session(self, **changes: int) -> "Limits":

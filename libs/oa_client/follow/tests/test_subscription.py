@@ -18,6 +18,7 @@ from oa_client.follow.subscription import Subscription
 from oa_client.follow.tests.fake_gateway import EPOCH, FakeGateway, FakeTokens, Fault, Topic
 from oa_client.follow.updates import Applied, CaughtUp, Connection, Refused, Restarted, Update
 from oa_khala.client.commands import Apply
+from oa_khala.client.topics import Counts
 from oa_khala.frames import Cursor, ErrorFrame
 from oa_runlog.proof.chain import chain_over
 from oa_testing.waiting import PATIENCE_S
@@ -95,6 +96,7 @@ async def test_a_lost_event_is_repaired_not_skipped() -> None:
         updates = await follow_to(subscribed, 20)
     assert seqs(updates) == list(range(1, 21))
     assert served.subscribed_from == [None, at(6)]
+    assert subscribed.counts == Counts(applied=20, replayed=20, repaired=14)
 
 
 async def test_our_own_cut_is_survived() -> None:

@@ -1,4 +1,4 @@
-"""Records the vectors: what a session answers in each test of `test_session`, and in some walks.
+"""Records the vectors: what a session answers in each test of `test_session*.py`, and in some walks.
 
 `python -m libs.oa_khala.client.tests.record` writes them all anew. What has changed then, every client has to follow.
 """
@@ -13,6 +13,7 @@ import pytest
 from oa_khala.client.commands import Chains
 from oa_khala.client.session import ClientSession
 from oa_khala.client.tests import transcripts, walks
+from oa_khala.client.tests.driver import Driver
 from oa_khala.client.tests.transcripts import VECTORS, Recorded
 
 WALKS = 12
@@ -28,7 +29,7 @@ class Recorder:
     def pytest_runtest_setup(self, item: pytest.Function) -> None:
         """Forget the sessions of the test before, and listen to this one's."""
         self.sessions.clear()
-        item.module.ClientSession = self.session
+        Driver.make = self.session
 
     def pytest_runtest_teardown(self, item: pytest.Function) -> None:
         """Write what the test's session did; one that makes its sessions by chance has none to show."""
@@ -50,7 +51,8 @@ def main() -> None:
     """Entry of `python -m libs.oa_khala.client.tests.record`."""
     for path in VECTORS.glob("*.json"):
         path.unlink()
-    if pytest.main(["-q", str(VECTORS.parent / "test_session.py")], plugins=[Recorder()]) != 0:
+    tests = sorted(map(str, VECTORS.parent.glob("test_session*.py")))
+    if pytest.main(["-q", *tests], plugins=[Recorder()]) != 0:
         raise SystemExit("mend the tests first: the vectors are what they do")
     for seed in range(WALKS):
         transcripts.write(VECTORS / f"walk_{seed}.json", walks.walk(seed, WALK_STEPS))

@@ -1,8 +1,8 @@
 """What a session was told and what it answered, as JSON: every client in every language gives the same answers.
 
-A transcript is an object: `chains`, the name of what makes its chain values, and `steps`. A step is `call`, `args`,
-`commands`, and then where the session stands: `state`, `generation`, `wake_at_ms`. Frames and commands have their kind
-in `kind`, bytes are hexadecimal, sets are sorted.
+A transcript is an object: `chains`, the name of what makes its chain values, `counts`, what had come in the end, and
+`steps`. A step is `call`, `args`, `commands`, and then where the session stands: `state`, `generation`, `wake_at_ms`.
+Frames and commands have their kind in `kind`, bytes are hexadecimal, sets are sorted.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ class Recorded(ClientSession):
 
     def transcript(self) -> dict[str, Any]:
         """What was written down, as JSON's values."""
-        return {"chains": self.chains, "steps": self.steps}
+        return {"chains": self.chains, "counts": asdict(self.counts), "steps": self.steps}
 
 
 def _recorded(call: str) -> Callable[..., list[Command]]:
@@ -78,20 +78,21 @@ def answer(session: ClientSession, commands: list[Command]) -> dict[str, Any]:
     }
 
 
-def replayed(transcript: dict[str, Any]) -> list[dict[str, Any]]:
-    """The steps as a new session answers the same calls now."""
+def replayed(transcript: dict[str, Any]) -> dict[str, Any]:
+    """The transcript as a new session answers the same calls now."""
     session = ClientSession("dev_1", "test/1", chains=CHAINS[transcript["chains"]]())
     steps = []
     for step in transcript["steps"]:
         commands = getattr(session, step["call"])(*decoded(step["args"]))
         steps.append({"call": step["call"], "args": step["args"], **answer(session, commands)})
-    return steps
+    return {"chains": transcript["chains"], "counts": asdict(session.counts), "steps": steps}
 
 
 def write(path: Path, transcript: dict[str, Any]) -> None:
     """The transcript as a file, a step a line."""
     lines = ",\n".join(json.dumps(step, separators=(",", ":")) for step in transcript["steps"])
-    path.write_text(f'{{"chains":"{transcript["chains"]}","steps":[\n{lines}\n]}}\n', "utf-8")
+    counts = json.dumps(transcript["counts"], separators=(",", ":"))
+    path.write_text(f'{{"chains":"{transcript["chains"]}","counts":{counts},"steps":[\n{lines}\n]}}\n', "utf-8")
 
 
 # ------------------------------------------------------------------------------------------------- values <-> JSON

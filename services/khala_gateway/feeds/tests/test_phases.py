@@ -1,16 +1,18 @@
 """What subscribers are told while a feed is opening, current and outdated."""
 
+import asyncio
 from collections.abc import Iterable
 
 import pytest
 
 from oa_base.refusal import Refusal
-from oa_khala.frames import TopicState
+from oa_khala.frames import Form, TopicState
 from oa_khala.topics import parse_topic
 from oa_khala.wire import event_frame
 from oa_testing.waiting import eventually
 from services.khala_gateway.feeds.app.hub import FeedHub
 from services.khala_gateway.feeds.app.topic_feed import Phase, TopicFeed
+from services.khala_gateway.feeds.domain import encoding_of
 from services.khala_gateway.feeds.limits import HubLimits
 from services.khala_gateway.sources.app import HistoryPage, TopicSnapshot, WatchedTopic
 
@@ -19,12 +21,14 @@ TOPIC = parse_topic(T)
 
 
 class Source:
-    """Notes what it is asked for, and refuses history with `refusal`."""
+    """Notes what it is asked for, and refuses history with `refusal`, or gives `page` once `go_on` is set."""
 
     def __init__(self) -> None:
         self.added: list[str] = []
         self.away = False
         self.refusal = Refusal("unavailable", "away")
+        self.page: HistoryPage | None = None
+        self.go_on = asyncio.Event()
 
     def add(self, topics: Iterable[str]) -> None:
         self.added += topics
@@ -39,7 +43,10 @@ class Source:
     async def replay(
         self, topic: str, epoch: str, after_seq: int, max_frames: int, max_bytes: int, after_chain: bytes = b""
     ) -> HistoryPage:
-        raise self.refusal
+        if self.page is None:
+            raise self.refusal
+        await self.go_on.wait()
+        return self.page
 
 
 class Subscriber:
@@ -149,3 +156,40 @@ async def test_another_lineage_spares_those_who_have_been_delivered_nothing(hub:
         watched(hub, TopicState("e2", 0, 1))
         assert first.told[1:] == ["epoch_mismatch"]
         assert second.told == [TopicState("e2", 0, 1)]
+
+
+async def test_a_live_frame_of_another_lineage_is_not_taken_and_has_the_source_asked_which_it_is(
+    hub: FeedHub, source: Source
+) -> None:
+    async with hub:
+        subscriber = joined(hub)
+        watched(hub, TopicState("e", 0, 4))
+        hub.frames(T, "e2", 5, [event_frame(T, 5, b"new")])
+        assert (hub.head_of(T), subscriber.told) == (4, [TopicState("e", 0, 4)])
+        assert source.added == [T, T]
+
+
+async def test_what_was_read_for_one_lineage_does_not_go_to_the_feed_of_the_next(hub: FeedHub, source: Source) -> None:
+    source.page = HistoryPage("e", 5, [event_frame(T, seq, b"old") for seq in range(5, 9)], 0, 9)
+    async with hub:
+        subscriber = joined(hub)
+        watched(hub, TopicState("e", 0, 4))
+        hub.frames(T, "e", 9, [event_frame(T, 9, b"old")])
+        await asyncio.sleep(0)  # the page is being read
+        watched(hub, TopicState("e2", 0, 4))
+        source.go_on.set()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert (hub.feeds[T].state, subscriber.told[1:]) == (TopicState("e2", 0, 4), ["epoch_mismatch"])
+
+
+async def test_what_was_joined_of_one_lineage_is_not_written_in_the_next(hub: FeedHub) -> None:
+    async with hub:
+        joined(hub)
+        watched(hub, TopicState("e", 0, 4))
+        hub.frames(T, "e", 5, [event_frame(T, 5, b"old")])
+        feed, encoding = hub.feeds[T], encoding_of(Form.PROTO)
+        assert (old := feed.segment(5, encoding)) is not None
+        assert b"old" in old.data
+        watched(hub, TopicState("e2", 0, 5))
+        assert feed.segment(5, encoding) is None, "it is below the ring, and has to be read"

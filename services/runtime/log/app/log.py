@@ -49,6 +49,10 @@ class Log:
         self._sequencer.close()
         await asyncio.gather(self._working, return_exceptions=True)
 
+    def restart(self) -> None:
+        """See `Sequencer.restart`."""
+        self._sequencer.restart()
+
     def submit(self, command: Command, place: Place | None = None) -> asyncio.Future[Applied]:
         """See `Sequencer.submit`."""
         return self._sequencer.submit(command, partition_of(command.run_id, self.partitions), place)

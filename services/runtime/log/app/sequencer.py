@@ -53,6 +53,8 @@ class Sequencer:
         self._changed = asyncio.Event()
         """Set whenever a writer may have something to do that it had not before."""
         self._closing = False
+        self._pasts = 0
+        """How often the log got another past."""
 
     def submit(self, command: Command, partition: int, place: Place | None = None) -> asyncio.Future[Applied]:
         """Queue a command on a run of `partition`; the future gets its answer, or the Refusal.
@@ -89,6 +91,11 @@ class Sequencer:
         """Take nothing more; `run` ends once what is queued is answered."""
         self._closing = True
         self._changed.set()
+
+    def restart(self) -> None:
+        """The log has another past. What is cached is not of it, nor what a batch that is under way may have stored."""
+        self._pasts += 1
+        self._cache.clear()
 
     async def _write(self) -> None:
         """One writer: commit until closed, on a new connection whenever the old one is gone."""
@@ -130,12 +137,18 @@ class Sequencer:
             self._give_back(batch)
 
     async def _commit(self, session: LogSession, batch: PendingBatch) -> None:
-        """Write a batch, publish it, and answer its commands, in this order."""
+        """Write a batch, publish it, and answer its commands, in this order.
+
+        If the log got another past meanwhile, the server that stored the batch may be the one that was left. Nothing is
+        published then: the tail, which began anew, looks at the log's heads, and reads the batch if it is there.
+        """
+        past = self._pasts
         try:
             decided = await self._batches.write(session, batch.commands)
             if decided.changes.records:
                 _count_events(decided.changes.records)
-                self._publish(decided.changes.records)
+                if past == self._pasts:
+                    self._publish(decided.changes.records)
         except BaseException as error:
             self._fail_batch(batch, error)
             raise

@@ -129,6 +129,27 @@ async def test_runs_that_were_written_are_not_read_again_and_known_keys_are() ->
         assert one.log.batches == [("unread", [3])], "nothing is stored a second time"
 
 
+async def test_what_was_under_way_when_the_log_got_another_past_is_answered_and_not_published() -> None:
+    """The server that stored it may be the one that was left: whoever follows the new past must not get it."""
+    async with scene() as one:
+        run_id = await one.run_in(3)
+        under_way = await one.held(run_id, "old")
+        one.sequencer.restart()
+        one.log.let_go(3)
+        await settled(under_way)
+        assert one.said == ["old stored"]
+        await settled(one.submit(append(run_id, "new")))
+        assert one.said == ["old stored", "published", "new stored"]
+
+
+async def test_nothing_that_was_cached_outlives_the_past_that_it_is_of() -> None:
+    async with scene() as one:
+        run_id = await one.run_in(3)
+        one.sequencer.restart()
+        await settled(one.submit(append(run_id, "a")))
+        assert one.log.batches == [("read", [3])]
+
+
 async def test_what_somebody_else_wrote_meanwhile_is_read() -> None:
     async with scene() as one:
         run_id = await one.run_in(3)
