@@ -1,9 +1,9 @@
-"""Settings of the control service."""
+"""Settings of the control service. Those of the edge are in `edge_config`, those of identity providers in
+`provider_config`; `ControlSettings` has them all."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from email.headerregistry import Address as MailAddress
@@ -14,15 +14,13 @@ from urllib.parse import urlsplit
 from oa_base.rate import Rate
 from oa_base.refusal import Refusal
 from oa_platform.auth.keys import weak_key
-from oa_platform.config.loading import DefaultFrom, Problem, group, own_port, peer_port, setting
+from oa_platform.config.loading import DefaultFrom, Problem, group, peer_port, setting
 from oa_platform.config.parsers import (
-    Address,
     Parser,
     Secret,
     Target,
     address,
     choice,
-    http_url,
     integer,
     number,
     path,
@@ -33,7 +31,6 @@ from oa_platform.config.parsers import (
 from oa_platform.config.ports import default_port
 from oa_platform.config.production import weak
 from oa_platform.config.shared import (
-    DRAIN_DEADLINE,
     DatabaseSettings,
     EdgeTlsSettings,
     GrpcClientSettings,
@@ -43,29 +40,15 @@ from oa_platform.config.shared import (
 )
 from services.control.api_keys.limits import KeyLimits
 from services.control.audit_log.limits import AuditLogLimits
-from services.control.edge.limits import CallClass, EdgeLimits
+from services.control.edge_config import CallRateSettings, EdgeSettings, WebSettings
 from services.control.mail.domain.address import sender_address
 from services.control.provider_config import ProviderSettings, domains
-from services.control.routes.limits import LegacyLimits
 from services.control.sign_in.domain.sign_up import SignUp, SignUpRule
 from services.control.sign_in.limits import SignInLimits
 from services.control.signing_keys.limits import SigningKeyLimits
 
 MIN_HMAC_KEY_CHARS = 32
 _OWN_MACHINE = frozenset({"127.0.0.1", "::1", "localhost"})
-_ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]{1,5})?")
-
-
-def origins() -> Parser[Sequence[str]]:
-    """Web origins, separated by commas."""
-
-    def parse(given: str) -> Sequence[str]:
-        parts = tuple(part.strip() for part in given.split(","))
-        if not all(_ORIGIN.fullmatch(part) for part in parts):
-            raise ValueError
-        return parts
-
-    return Parser(parse, "a list of origins like https://app.example.org,http://127.0.0.1:5173")
 
 
 def websocket_url() -> Parser[str]:
@@ -90,130 +73,9 @@ def worker_endpoint() -> Parser[str]:
     return Parser(parse, "an address like 127.0.0.1:9081, or grpcs://runtime.example.org:9443 for one with TLS")
 
 
-def _calls_per_s(kind: str, default: float, what: str) -> float:
-    return setting(
-        f"OA_CALLS_{kind}_PER_S", number(0.001, 1_000_000), default, doc=f"Number of {what}, a second in the long run."
-    )
-
-
-def _calls_at_once(kind: str, default: int, what: str) -> int:
-    return setting(f"OA_CALLS_{kind}_BURST", integer(1, 1_000_000), default, doc=f"Maximum number of {what}, at once.")
-
-
 def sender() -> Parser[MailAddress]:
     """An address that mail comes from, with or without a name."""
     return Parser(sender_address, "an address like sign-in@example.org or Example <sign-in@example.org>")
-
-
-@dataclass(frozen=True, kw_only=True)
-class EdgeSettings:
-    """The public HTTP edge and its limits."""
-
-    address: Address = setting("OA_HTTP_ADDRESS", address(), own_port("http"), doc="Where the public edge is served.")
-    allowed_origins: Sequence[str] = setting(
-        "OA_ALLOWED_ORIGINS",
-        origins(),
-        DefaultFrom(lambda _service, _env: (), "none"),
-        doc="Web origins whose pages may call the edge.",
-    )
-    max_body_bytes: int = setting(
-        "OA_HTTP_MAX_BODY_BYTES", integer(1024, 64 << 20), 1 << 20, doc="Maximum size of a request."
-    )
-    max_head_bytes: int = setting(
-        "OA_HTTP_MAX_HEAD_BYTES", integer(1024, 1 << 20), 16 << 10, doc="Maximum size of a request's head."
-    )
-    head_timeout_s: float = setting(
-        "OA_HTTP_HEAD_TIMEOUT_S", number(0.05, 600), 10.0, doc="Maximum time for the head of a request to arrive."
-    )
-    body_timeout_s: float = setting(
-        "OA_HTTP_BODY_TIMEOUT_S", number(0.05, 600), 15.0, doc="Maximum time for the body of a request to arrive."
-    )
-    call_timeout_s: float = setting(
-        "OA_HTTP_CALL_TIMEOUT_S",
-        number(0.05, 600),
-        30.0,
-        doc="Maximum time for a call, whatever Connect-Timeout-Ms asks for.",
-    )
-    min_body_bytes_per_s: int = setting(
-        "OA_HTTP_MIN_BODY_BYTES_PER_S",
-        integer(1, 1 << 30),
-        4096,
-        doc="Minimum speed of a body, on the average, after its first 5 seconds.",
-    )
-    max_calls: int = setting(
-        "OA_HTTP_MAX_CALLS", integer(1, 100_000), 512, doc="Maximum number of concurrent calls with a token."
-    )
-    max_calls_of_one: int = setting(
-        "OA_HTTP_MAX_CALLS_OF_ONE",
-        integer(1, 100_000),
-        128,
-        doc="Maximum number of concurrent calls of a person or service account.",
-    )
-    max_anonymous_calls: int = setting(
-        "OA_HTTP_MAX_ANONYMOUS_CALLS",
-        integer(1, 100_000),
-        128,
-        doc="Maximum number of concurrent calls without a token.",
-    )
-    max_anonymous_calls_of_network: int = setting(
-        "OA_HTTP_MAX_ANONYMOUS_CALLS_OF_NETWORK",
-        integer(1, 100_000),
-        64,
-        doc="Maximum number of concurrent calls without a token of a network, with those whose body is on its way.",
-    )
-    max_connections: int = setting(
-        "OA_HTTP_MAX_CONNECTIONS", integer(1, 1_000_000), 8192, doc="Maximum number of connections."
-    )
-    max_connections_of_network: int = setting(
-        "OA_HTTP_MAX_CONNECTIONS_OF_NETWORK",
-        integer(1, 1_000_000),
-        512,
-        doc="Maximum number of connections of a network, apart from trusted proxies.",
-    )
-    drain_s: float = setting(
-        "OA_HTTP_DRAIN_S",
-        number(0.1, 600),
-        5.0,
-        doc="Time that calls have to end in a drain.",
-        within=DRAIN_DEADLINE,
-    )
-
-    def limits(self, rates: Mapping[CallClass, Rate]) -> EdgeLimits:
-        """As the edge takes them."""
-        return EdgeLimits(
-            max_calls=self.max_calls,
-            max_body_bytes=self.max_body_bytes,
-            body_timeout_s=self.body_timeout_s,
-            min_body_bytes_per_s=self.min_body_bytes_per_s,
-            call_timeout_s=self.call_timeout_s,
-            max_calls_of_one=self.max_calls_of_one,
-            max_anonymous_calls=self.max_anonymous_calls,
-            max_anonymous_calls_of_network=self.max_anonymous_calls_of_network,
-            rates=rates,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class CallRateSettings:
-    """How often one caller may call, on each replica."""
-
-    reads_per_s: float = _calls_per_s("READS", 200, "reads of a person or service account")
-    reads_burst: int = _calls_at_once("READS", 2000, "reads of a person or service account")
-    writes_per_s: float = _calls_per_s("WRITES", 100, "writes of a person or service account")
-    writes_burst: int = _calls_at_once("WRITES", 1000, "writes of a person or service account")
-    mints_per_s: float = _calls_per_s("MINTS", 50, "sync tokens that a person or service account asks for")
-    mints_burst: int = _calls_at_once("MINTS", 500, "sync tokens that a person or service account asks for")
-    public_per_s: float = _calls_per_s("PUBLIC", 50, "calls without a token of a network")
-    public_burst: int = _calls_at_once("PUBLIC", 2000, "calls without a token of a network")
-
-    def rates(self) -> Mapping[CallClass, Rate]:
-        """As the edge takes them."""
-        return {
-            CallClass.READ: Rate.per_second(self.reads_per_s, self.reads_burst),
-            CallClass.WRITE: Rate.per_second(self.writes_per_s, self.writes_burst),
-            CallClass.MINT: Rate.per_second(self.mints_per_s, self.mints_burst),
-            CallClass.PUBLIC: Rate.per_second(self.public_per_s, self.public_burst),
-        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -495,76 +357,6 @@ class PeerSettings:
         if self.runtime_public is None and len(self.runtime.addresses) > 1:
             name = "OA_RUNTIME_PUBLIC_GRPC"
             yield name, f"OA_RUNTIME_GRPC has several addresses; set {name} to the one where workers attach"
-
-
-def folders() -> Parser[Sequence[Path]]:
-    """Folders, separated by commas."""
-
-    def parse(given: str) -> Sequence[Path]:
-        return tuple(path().parse(part.strip()) for part in given.split(","))
-
-    return Parser(parse, "a list of folders like /srv/web/41,/srv/web/40")
-
-
-@dataclass(frozen=True, kw_only=True)
-class WebSettings:
-    """What answers web requests: the built-in shell, a legacy upstream, or both."""
-
-    root: Path | None = setting(
-        "OA_WEB_ROOT", path(), None, doc="Folder of the web shell's release. Without it no shell is served."
-    )
-    previous_roots: Sequence[Path] = setting(
-        "OA_WEB_PREVIOUS_ROOTS",
-        folders(),
-        DefaultFrom(lambda _service, _env: (), "none"),
-        doc="Folders of the releases before, the newest first. Pages that are still open get their files from these.",
-    )
-    legacy_url: str | None = setting(
-        "OA_LEGACY_URL",
-        http_url(),
-        None,
-        doc="The legacy side: an HTTP server that answers what route groups leave to it. Without it there is none.",
-    )
-    legacy_max_requests: int = setting(
-        "OA_LEGACY_MAX_REQUESTS",
-        integer(1, 100_000),
-        256,
-        doc="Maximum number of concurrent requests to the legacy side.",
-    )
-    legacy_max_requests_of_network: int = setting(
-        "OA_LEGACY_MAX_REQUESTS_OF_NETWORK",
-        integer(1, 100_000),
-        64,
-        doc="Maximum number of concurrent requests of a network to the legacy side.",
-    )
-    legacy_max_body_bytes: int = setting(
-        "OA_LEGACY_MAX_BODY_BYTES",
-        integer(1024, 1 << 40),
-        32 << 20,
-        doc="Maximum size of a request to the legacy side.",
-    )
-    legacy_connect_timeout_s: float = setting(
-        "OA_LEGACY_CONNECT_TIMEOUT_S",
-        number(0.05, 600),
-        5.0,
-        doc="Maximum time for a connection to the legacy side.",
-    )
-    legacy_idle_timeout_s: float = setting(
-        "OA_LEGACY_IDLE_TIMEOUT_S",
-        number(0.05, 3600),
-        60.0,
-        doc="Maximum time in which nothing comes of a request to the legacy side, or of its answer.",
-    )
-
-    def legacy_limits(self) -> LegacyLimits:
-        """As the proxy takes them."""
-        return LegacyLimits(
-            max_requests=self.legacy_max_requests,
-            max_requests_of_network=self.legacy_max_requests_of_network,
-            max_body_bytes=self.legacy_max_body_bytes,
-            connect_timeout_s=self.legacy_connect_timeout_s,
-            idle_timeout_s=self.legacy_idle_timeout_s,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

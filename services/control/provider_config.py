@@ -116,6 +116,12 @@ class ProviderSettings:
         True,
         doc="Whether `oa login` may receive a provider's answer at http://127.0.0.1:PORT/callback of its own machine.",
     )
+    codes_too: bool = setting(
+        "OA_SIGN_IN_BY_CODE",
+        boolean(),
+        True,
+        doc="Whether people can sign in with a code by mail, too. Turned off, a provider is the only way in.",
+    )
     link_domains: frozenset[str] = setting(
         "OA_SIGN_IN_LINK_DOMAINS",
         domains(),
@@ -128,6 +134,9 @@ class ProviderSettings:
         """A provider without what it needs."""
         if self.oidc_issuer and not self.oidc_client_id:
             yield "OA_OIDC_CLIENT_ID", "OA_OIDC_ISSUER needs OA_OIDC_CLIENT_ID; set it to the id that the provider gave"
+        if not self.codes_too and not (self.oidc_issuer or self.workos_client_id):
+            problem = "OA_SIGN_IN_BY_CODE is off and no provider is set, so that nobody could sign in"
+            yield "OA_SIGN_IN_BY_CODE", f"{problem}; turn it on, or set OA_OIDC_ISSUER or OA_WORKOS_CLIENT_ID"
         if self.workos_client_id and not self.workos_api_key.reveal():
             yield "OA_WORKOS_API_KEY", "OA_WORKOS_CLIENT_ID needs OA_WORKOS_API_KEY; set it to the key that WorkOS gave"
 
@@ -139,4 +148,4 @@ class ProviderSettings:
 
     def rule(self) -> ProviderRule:
         """As sign-in takes it."""
-        return ProviderRule(self.redirects, self.loopback, self.link_domains)
+        return ProviderRule(self.redirects, self.loopback, self.link_domains, self.codes_too)

@@ -50,11 +50,12 @@ from services.control.blocks.door import BlockApi
 from services.control.blocks.store import PostgresBlocks
 from services.control.calls.app import Handlers
 from services.control.calls.door import register_all
-from services.control.config import ControlSettings, KeySettings, MailSettings, WebSettings
+from services.control.config import ControlSettings, KeySettings, MailSettings
 from services.control.edge.door.edge import Edge
 from services.control.edge.door.methods import open_methods
 from services.control.edge.door.protocol import Connections, limited_protocol
 from services.control.edge.door.routes import edge_app
+from services.control.edge_config import WebSettings
 from services.control.invitations.app import Invitations
 from services.control.invitations.door import InvitationApi
 from services.control.invitations.store import PostgresInvitations
@@ -198,6 +199,7 @@ class UseCases:
             mail_waits=self.delivery.wake,
             sign_up=dependencies.sign_up,
             invitations=self.invitations,
+            instead=() if dependencies.provider_rule.codes_too else tuple(dependencies.providers),
         )
         self.provider_sign_in = ProviderSignIn(
             transactions,

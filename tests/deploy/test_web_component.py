@@ -10,7 +10,7 @@ import kubernetes_validate
 import pytest
 
 from oa_platform.config.loading import load
-from services.control.config import WebSettings
+from services.control.edge_config import WebSettings
 from services.control.tests.web import PAGE, built_shell
 from services.control.web.app import Releases
 from tests.deploy.manifests import (

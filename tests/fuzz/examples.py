@@ -127,7 +127,8 @@ async def _list_api_keys(scene: Scene, _: str) -> list[Json]:
 
 
 async def _rotate_api_key(scene: Scene, _: str) -> list[Json]:
-    return [{"api_key_id": (await scene.service_account(scene.ann))["api_key_id"], "overlap_seconds": 86_400}]
+    api_key_id = (await scene.service_account(scene.ann))["api_key_id"]
+    return [{"api_key_id": api_key_id, "overlap_seconds": 86_400, "idempotency_key": "rotation-1"}]
 
 
 async def _revoke_api_key(scene: Scene, _: str) -> list[Json]:

@@ -2,11 +2,7 @@
 
 import asyncio
 import os
-import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -17,7 +13,7 @@ from oa_platform.config.ports import PORT_OFFSETS
 from oa_testing.postgres import FAST, free_port
 from oa_testing.stack import StackUnderTest
 from tests.e2e.world import RUN_TIMEOUT_S, Counting, World, signed_in
-from tests.typescript.package import COMPILE_TIMEOUT_S, PACKAGE, compiled, following
+from tests.typescript.package import COMPILE_TIMEOUT_S, PACKAGE, compiled, following, served
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(COMPILE_TIMEOUT_S + 2 * RUN_TIMEOUT_S)]
 
@@ -27,27 +23,6 @@ def package() -> None:
     """The package, compiled, as it is published and for its tests."""
     compiled("tsconfig.build.json")
     compiled()
-
-
-class _Quiet(SimpleHTTPRequestHandler):
-    """A server of files that says nothing."""
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing."""
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """The origin at which the folder's files are."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from oa_testing.waiting import PATIENCE_S
 from services.control.provider_sign_in.tests.openid import CLIENT_ID, SECRET, OpenId, running_openid
 from services.control.tests.harness import Control, running_control
 
+LIST_PROVIDERS = "/openagents.control.v1.ProviderSignInService/ListProviders"
 BROWSER = """
 import sys, urllib.request
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -82,6 +83,25 @@ async def test_where_the_browser_is_elsewhere_the_answer_is_pasted(person: Progr
     )
     assert foreign.status == Exit.REFUSED
     assert "another sign-in" in foreign.stderr
+
+
+async def test_where_codes_are_turned_off_the_one_provider_is_taken(
+    control_database: Database, openid: OpenId, tmp_path: Path
+) -> None:
+    browser = tmp_path / "browser.py"
+    browser.write_text(BROWSER)
+    provider = {"OA_OIDC_ISSUER": openid.issuer, "OA_OIDC_CLIENT_ID": CLIENT_ID, "OA_OIDC_CLIENT_SECRET": SECRET}
+    only: dict[str, Any] = provider | {"OA_SIGN_IN_BY_CODE": "0"}
+    async with running_control(control_database, tmp_path, with_runtime=False, **only) as control:
+        person = Program(tmp_path, {"OA_CONTROL_URL": control.base_url, "BROWSER": f"{sys.executable} {browser} %s"})
+        script = await person("login", "--email", "ada@example.org", "--json")
+        assert (script.status, script.error["reason"]) == (Exit.REFUSED, "unknown_method")
+        assert script.error["metadata"] == {"providers": "oidc"}
+        done = await person("login", text="ada@example.org\n")
+        assert done.status == Exit.OK, done.stderr
+        assert "codes by mail are turned off" in done.stderr
+        providers = await control.http.post(LIST_PROVIDERS, json={})
+    assert providers.json()["codesOff"] is True
 
 
 async def _page(stderr: asyncio.StreamReader) -> str:

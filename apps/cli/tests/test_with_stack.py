@@ -346,8 +346,10 @@ async def test_a_personal_token_is_made_rotated_and_ended(stack: StackUnderTest,
     assert (listed["apiKeyId"], listed["scopes"]) == (key_id, ["runs.read"])
     assert old.startswith(listed["prefix"])
 
-    rotated = await person("key", "rotate", key_id, "--overlap", "1h")
+    rotate = ("key", "rotate", key_id, "--overlap", "1h", "--idempotency-key", "lost-1")
+    rotated = await person(*rotate)
     new = rotated.stdout.decode().strip()
+    assert (await person(*rotate)).stdout == rotated.stdout, "as if the answer had been lost"
     programs = [
         Program.of_a_person(home, stack, {"OA_API_KEY": key}) for home, key in zip(homes[1:], (old, new), strict=True)
     ]

@@ -1,7 +1,8 @@
 /**
  * The example page in a headless Chromium. Told by JSON in its first argument: `page`, and `fields` of its form. It
  * fills them in, and prints the page's text whenever that has changed. On standard input it takes the orders `reload`,
- * on which it loads the page anew, and `offline` and `online`, on which the browser's network goes and comes.
+ * on which it loads the page anew, and `offline` and `online`, on which the browser's network goes and comes. Origins count
+ * for it as for anybody's browser.
  */
 
 import { createInterface } from "node:readline";
@@ -20,7 +21,8 @@ const say = (line: object): void => console.log(JSON.stringify(line));
 async function started(): Promise<Browser> {
   try {
     const executablePath = await chromium.executablePath();
-    return await browsers.launch({ executablePath, args: [...chromium.args, "--no-proxy-server"], headless: true });
+    const args = chromium.args.filter((one) => one !== "--disable-web-security");
+    return await browsers.launch({ executablePath, args: [...args, "--no-proxy-server"], headless: true });
   } catch (error) {
     say({ kind: "absent", message: String(error).split("\n")[0] });
     process.exit();

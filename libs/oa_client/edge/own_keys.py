@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ulid import ULID
+
 from oa_client.core.api_keys import ApiKey, NewApiKey, key_of, new_key_of
 from oa_client.edge.calls import ATTEMPTS, AccessTokens, Edge
 from openagents.control.v1 import api_key_service_pb2 as pb
@@ -40,13 +42,19 @@ class OwnKeys:
         )
         return tuple(map(key_of, answer.keys))
 
-    async def rotate(self, api_key_id: str, *, overlap_s: int) -> NewApiKey:
-        """A key in place of another one, which still works for `overlap_s`. Raises Refusal `already_exists` for a key
-        that was rotated before."""
-        request = pb.RotateApiKeyRequest(api_key_id=api_key_id, overlap_seconds=overlap_s)
-        return new_key_of(
-            await self._edge.call(f"{_KEYS}/RotateApiKey", request, pb.RotateApiKeyResponse, self._tokens)
+    async def rotate(self, api_key_id: str, *, overlap_s: int, idempotency_key: str = "") -> NewApiKey:
+        """A key in place of another one, which still works for `overlap_s`. `idempotency_key` makes a repeated call
+        safe, until the new key was used; without one a new one is made.
+
+        Raises Refusal `already_exists` for a key that was rotated before, `idempotency_conflict`.
+        """
+        request = pb.RotateApiKeyRequest(
+            api_key_id=api_key_id, overlap_seconds=overlap_s, idempotency_key=idempotency_key or f"oa-{ULID()}"
         )
+        answer = await self._edge.call(
+            f"{_KEYS}/RotateApiKey", request, pb.RotateApiKeyResponse, self._tokens, attempts=ATTEMPTS
+        )
+        return new_key_of(answer)
 
     async def revoke(self, api_key_id: str) -> None:
         """End a key, and the tokens that were made from it; ending an ended one changes nothing."""

@@ -129,6 +129,13 @@ def api_key(random_bytes: bytes) -> str:
     return "oak_" + base64.urlsafe_b64encode(random_bytes).rstrip(b"=").decode()
 
 
+def rotated_api_key(hmac_key: bytes, api_key_id: str, caller: str, idempotency_key: str) -> str:
+    """The key with this id that a rotation makes. It is always the same text for the same request of the same caller,
+    so that the answer can be given again though nothing but the hash is stored."""
+    request = f"rotated-api-key:{api_key_id}:{caller}:{idempotency_key}"
+    return api_key(hmac.digest(hmac_key, request.encode(), hashlib.sha256))
+
+
 def is_api_key(text: str) -> bool:
     """Whether `text` has the form of a key."""
     return _KEY.fullmatch(text) is not None
@@ -187,12 +194,35 @@ def end_of_rotated(old: ApiKey, overlap_s: int, now: datetime) -> datetime:
         message = f"a rotated key works for at most {MAX_OVERLAP_S} s; give less"
         raise Refusal("invalid_value", message, field="overlap_seconds")
     if old.replaced_by:
-        message = "the key was rotated before; rotate the one that took its place"
-        raise Refusal("already_exists", message, field="api_key_id", metadata={"replaced_by": old.replaced_by})
+        raise _rotated_before("the key was rotated before; rotate the one that took its place", old)
     if not old.works(now):
         raise Refusal("not_found", "the key has ended; make a new one", field="api_key_id")
+    return _end_after(overlap_s, now, old.expires_at)
+
+
+def check_answered_again(old: ApiKey, new: ApiKey, overlap_s: int, now: datetime) -> None:
+    """Whether a rotation that made `new` may be answered once more. Raises Refusal `idempotency_conflict` for one that
+    asked for another overlap; `already_exists` when the new key was used, so that its first answer has arrived;
+    `not_found` when it has ended."""
+    end_before = old.created_at + (new.expires_at - new.created_at) if new.expires_at else None
+    if new.replaced_by or new.last_used_at:
+        message = "the key was rotated before, and the new one was used, so it isn't shown again; rotate the new one"
+        raise _rotated_before(message, old)
+    if not new.works(now):
+        message = "the key was rotated before, and the new one has ended; make another key"
+        raise Refusal("not_found", message, field="api_key_id")
+    if _end_after(overlap_s, new.created_at, end_before) != old.expires_at:
+        message = "the idempotency key was used before with another overlap; give that one"
+        raise Refusal("idempotency_conflict", message, field="idempotency_key")
+
+
+def _rotated_before(message: str, old: ApiKey) -> Refusal:
+    return Refusal("already_exists", message, field="api_key_id", metadata={"replaced_by": old.replaced_by})
+
+
+def _end_after(overlap_s: int, now: datetime, own_end: datetime | None) -> datetime:
     end = now + timedelta(seconds=overlap_s)
-    return min(end, old.expires_at) if old.expires_at else end
+    return min(end, own_end) if own_end else end
 
 
 def same_lifetime(old: ApiKey, now: datetime) -> datetime | None:

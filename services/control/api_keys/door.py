@@ -37,7 +37,7 @@ class ApiKeyApi:
     async def RotateApiKey(self, request: keys_pb2.RotateApiKeyRequest, call: Call) -> Message:
         """A key in place of another one."""
         new, old_ends = await self._api_keys.rotate(
-            call.caller, request.api_key_id, request.overlap_seconds, call.origin
+            call.caller, request.api_key_id, request.overlap_seconds, call.origin, request.idempotency_key
         )
         return keys_pb2.RotateApiKeyResponse(key=_key(new.key), api_key=new.text, old_expire_time=timestamp(old_ends))
 

@@ -16,6 +16,7 @@ DONE_FOR_A_REASON = frozenset(
     for action in (
         *(Action.SESSION_REVOKED, Action.USER_SET_ASIDE, Action.KEY_REVOKED, Action.CANARY_ROLLED_BACK),
         *(Action.MEMBER_ROLE_SET, Action.INVITATION_CREATED, Action.INVITATION_ACCEPTED, Action.SIGNING_KEY_ROTATED),
+        Action.KEY_ROTATED,
     )
 )
 """Actions whose `reason` says why they were done, or with which role. That of any other says why it was refused."""

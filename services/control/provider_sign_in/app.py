@@ -143,6 +143,11 @@ class ProviderSignIn:
         """Name and label of each provider."""
         return [(name, provider.label) for name, provider in self._providers.items()]
 
+    @property
+    def codes_too(self) -> bool:
+        """Whether people can sign in with a code by mail as well."""
+        return self._rule.codes_too
+
     async def start(self, name: str, device_id: str, redirect_uri: str, origin: Origin) -> Started:
         """Begin a sign-in. Raises Refusal `not_found`, `invalid_value`, `rate_limited`, `provider_unavailable`."""
         provider = self._provider(name)

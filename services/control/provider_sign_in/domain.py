@@ -20,11 +20,13 @@ _MAX_PORT = 65535
 @dataclass(frozen=True, slots=True)
 class ProviderRule:
     """`redirects`: exact redirect URLs; `loopback`: also those of a program on the person's machine (RFC 8252, 7.3).
-    `link_domains`: domains for whose addresses a provider may open an account that exists already."""
+    `link_domains`: domains for whose addresses a provider may open an account that exists already. `codes_too`: whether
+    people can sign in with a code by mail as well."""
 
     redirects: frozenset[str] = frozenset()
     loopback: bool = True
     link_domains: frozenset[str] = frozenset()
+    codes_too: bool = True
 
 
 def may_redirect(rule: ProviderRule, redirect_uri: str) -> bool:

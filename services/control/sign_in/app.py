@@ -146,7 +146,8 @@ class SignedIn:
 
 
 class SignIn:
-    """The e-mail-code flow. `hmac_key` makes and hashes codes.
+    """The e-mail-code flow. `hmac_key` makes and hashes codes. `instead`: where codes are turned off, the providers
+    that people have to sign in with.
 
     Locks are taken in one order, network's bucket, address's bucket, its buckets for networks and devices, challenge,
     so that no two calls wait for each other. The address's bucket thereby also makes two starts for one address happen
@@ -164,6 +165,7 @@ class SignIn:
         mail_waits: Callable[[], None],
         sign_up: SignUpRule,
         invitations: Invitations,
+        instead: Sequence[str] = (),
     ) -> None:
         self._transactions = transactions
         self._clock = clock
@@ -174,12 +176,14 @@ class SignIn:
         self._mail_waits = mail_waits
         self._sign_up = sign_up
         self._invitations = invitations
+        self._instead = instead
 
     async def start(self, email: str, device_id: str, origin: Origin) -> Started:
         """Let a code wait for delivery. The answer is alike for known and unknown addresses, and takes the same work.
 
-        Raises Refusal `rate_limited` with the wait.
+        Raises Refusal `rate_limited` with the wait; `unknown_method` where codes are turned off.
         """
+        self._require_codes()
         address = canonical_email(email)
         invited = await self._invitations.open_for(address)
         async with self._transactions.begin() as tx:
@@ -231,11 +235,19 @@ class SignIn:
         """Exchange a code for a session; the first time, the person and its own org are made.
 
         Raises Refusal `code_incorrect` (metadata `guesses_left`), `challenge_expired`, `too_many_guesses`,
-        `rate_limited`.
+        `rate_limited`, `unknown_method` where codes are turned off.
         """
+        self._require_codes()
         async with self._transactions.begin() as tx:
             outcome = await self._verify(tx, challenge_id, code.strip(), device_id, origin)
         return settled(outcome)
+
+    def _require_codes(self) -> None:
+        """Before anything is looked at, so that every address is answered alike."""
+        if self._instead:
+            names = ",".join(self._instead)
+            message = f"codes by mail are turned off here; sign in with a provider: {names}"
+            raise Refusal("unknown_method", message, metadata={"providers": names})
 
     async def _verify(
         self, tx: Transaction, challenge_id: str, code: str, device_id: str, origin: Origin

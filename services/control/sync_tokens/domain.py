@@ -29,6 +29,9 @@ MAX_AUDITED_TOPICS = 8
 WIDE_SURFACES = frozenset({"cli", "sdk", "web", "desktop", "mobile"})
 """Surfaces whose tokens may open all topics of an owner. Those of others, as a page that shows a run to somebody, open
 what they name."""
+THIRD_PARTY = "third_party"
+"""The surface of somebody else's page or program. Its tokens open the events of the runs that they name, and nothing
+else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,13 @@ def decide(principal: StandingPrincipal, grant: Topic | AllOf, surface: str, run
         return "forbidden_topic"
     if denied := authorize(principal, Scoped(Scope(grant.required_scope)), owner):
         return denied.reason
-    return "surface_policy_denied" if isinstance(grant, AllOf) and surface not in WIDE_SURFACES else None
+    return None if _is_for(surface, grant) else "surface_policy_denied"
+
+
+def _is_for(surface: str, grant: Topic | AllOf) -> bool:
+    if isinstance(grant, AllOf):
+        return surface in WIDE_SURFACES
+    return surface != THIRD_PARTY or grant.topic_class is RUN_EVENTS
 
 
 def _owner(principal: StandingPrincipal, grant: Topic | AllOf, run_org_id: str | None) -> Resource | None:

@@ -36,7 +36,7 @@ def login(cli: Cli, email: str | None, dev: bool, provider: str | None, paste: b
 
     With --provider a page opens in a browser, and its address is shown. The answer comes back to this machine, to
     http://127.0.0.1:PORT/callback. Where the browser is on another machine, --paste asks for the address at which it
-    ended.
+    ended. Where codes are turned off and there is one provider, it is taken without --provider, too.
     """
     if provider is not None:
         if email is not None or dev:
@@ -48,7 +48,14 @@ def login(cli: Cli, email: str | None, dev: bool, provider: str | None, paste: b
         credentials = asyncio.run(_login_dev(cli, email))
     else:
         # Prompts stand outside of the event loop, so that Ctrl-C ends them.
-        challenge = asyncio.run(_start(cli, email))
+        try:
+            challenge = asyncio.run(_start(cli, email))
+        except Refusal as refusal:
+            instead = refusal.metadata.get("providers", "")
+            if not instead or "," in instead or cli.output.as_json:
+                raise
+            cli.output.note(refusal.message)
+            return _signed_in(cli, with_provider(cli, instead, paste=paste, port=port))
         cli.output.note(f"A code is on its way to {challenge.email}.")
         credentials = _login_asking(cli, challenge)
     return _signed_in(cli, credentials)

@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 import click
+from ulid import ULID
 
 from apps.cli.exits import Exit
 from apps.cli.program import Cli, command, key_group
 from apps.cli.times import DURATION
+from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
 from oa_client.client import Client
 from oa_client.core.api_keys import ApiKey
@@ -87,16 +89,28 @@ async def list_keys(cli: Cli, account: str, personal: bool, ended: bool) -> Exit
 @click.option(
     "--overlap", type=DURATION, default="1d", show_default=True, metavar="1d", help="How long the old key still works."
 )
+@click.option("--idempotency-key", default="", help="The same one asks again for an answer that was lost.")
 @command
-async def rotate(cli: Cli, key: str, overlap: timedelta) -> Exit:
+async def rotate(cli: Cli, key: str, overlap: timedelta, idempotency_key: str) -> Exit:
     """Print a key that takes the place of KEY: same owner, name, scopes and lifetime. It is shown this once.
 
     KEY is the id of a key (apk_…), or a service account that has one key: its id (sva_…) or its name. Give the new
     one to whoever uses the old one within --overlap; then the old one ends. `--overlap 0s` ends it at once, with the
     tokens that were made from it.
+
+    When no answer comes, run the command again with the --idempotency-key that it then names: that makes no second
+    key, and prints the new one as long as it was not used.
     """
+    request = idempotency_key or f"oa-{ULID()}"
     async with cli.site.client() as client:
-        new = await client.commands.keys.rotate(await _key_of(client, key), overlap_s=_seconds(overlap))
+        old = await _key_of(client, key)
+        try:
+            new = await client.commands.keys.rotate(old, overlap_s=_seconds(overlap), idempotency_key=request)
+        except Refusal as refusal:
+            if refusal.info.action is ClientAction.RETRY:
+                again = f"oa key rotate {old} --overlap {_seconds(overlap)}s --idempotency-key {request}"
+                cli.output.note(f"The key may have been rotated. Ask again with: {again}")
+            raise
     cli.output.note(f"Made {new.key.api_key_id}. The old key ends at {new.old_expires_at[:19]}. The new one:")
     cli.output.say(new.api_key)
     cli.output.document(new.document)

@@ -98,7 +98,9 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_INVALID_PAGE_TOKEN: _Reason.ValueType  # 7
     """The page token is not one that this query returned."""
     REASON_UNKNOWN_METHOD: _Reason.ValueType  # 8
-    """The service or method does not exist, or is not reachable from outside."""
+    """The service or method does not exist, is not reachable from outside, or is
+    turned off in this installation.
+    """
     REASON_UNSUPPORTED_MEDIA_TYPE: _Reason.ValueType  # 9
     """The content type is not one that the edge speaks."""
     REASON_METHOD_NOT_ALLOWED: _Reason.ValueType  # 10
@@ -180,7 +182,9 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     which method (method) and who may (callers).
     """
     REASON_SURFACE_POLICY_DENIED: _Reason.ValueType  # 119
-    """A token for this surface may not open all topics of an owner: name the topics."""
+    """A token for this surface may not open all topics of an owner, or not this kind
+    of topic: name the topics, or ask for the events of runs alone.
+    """
     REASON_ORG_CHANGED: _Reason.ValueType  # 120
     """The session acts in another org than the token: get a new token, and look at its
     org before sending the same request again.
@@ -337,7 +341,9 @@ REASON_MALFORMED_MESSAGE: Reason.ValueType  # 6
 REASON_INVALID_PAGE_TOKEN: Reason.ValueType  # 7
 """The page token is not one that this query returned."""
 REASON_UNKNOWN_METHOD: Reason.ValueType  # 8
-"""The service or method does not exist, or is not reachable from outside."""
+"""The service or method does not exist, is not reachable from outside, or is
+turned off in this installation.
+"""
 REASON_UNSUPPORTED_MEDIA_TYPE: Reason.ValueType  # 9
 """The content type is not one that the edge speaks."""
 REASON_METHOD_NOT_ALLOWED: Reason.ValueType  # 10
@@ -419,7 +425,9 @@ REASON_CALLER_NOT_ALLOWED: Reason.ValueType  # 118
 which method (method) and who may (callers).
 """
 REASON_SURFACE_POLICY_DENIED: Reason.ValueType  # 119
-"""A token for this surface may not open all topics of an owner: name the topics."""
+"""A token for this surface may not open all topics of an owner, or not this kind
+of topic: name the topics, or ask for the events of runs alone.
+"""
 REASON_ORG_CHANGED: Reason.ValueType  # 120
 """The session acts in another org than the token: get a new token, and look at its
 org before sending the same request again.

@@ -217,21 +217,28 @@ class RotateApiKeyRequest(_message.Message):
 
     API_KEY_ID_FIELD_NUMBER: _builtins.int
     OVERLAP_SECONDS_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     api_key_id: _builtins.str
     """The old one."""
     overlap_seconds: _builtins.int
     """For how long the old one still works, in seconds, at most 2592000 (30 days).
     0: it ends at once.
     """
+    idempotency_key: _builtins.str
+    """Chosen by the caller, so that a request whose answer was lost can be sent
+    again: it makes no second key. With another overlap it is refused with
+    `idempotency_conflict`. Empty: the answer is given once.
+    """
     def __init__(
         self,
         *,
         api_key_id: _builtins.str = ...,
         overlap_seconds: _builtins.int = ...,
+        idempotency_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_key_id", b"api_key_id", "overlap_seconds", b"overlap_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_key_id", b"api_key_id", "idempotency_key", b"idempotency_key", "overlap_seconds", b"overlap_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -247,7 +254,7 @@ class RotateApiKeyResponse(_message.Message):
     API_KEY_FIELD_NUMBER: _builtins.int
     OLD_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     api_key: _builtins.str
-    """The key itself (`oak_…`): shown this once, stored only as a hash."""
+    """The key itself (`oak_…`): stored only as a hash, and shown only in this answer."""
     @_builtins.property
     def key(self) -> Global___ApiKey:
         """What is known of it."""

@@ -82,7 +82,10 @@ class ApiKeyServiceServicer:
     def RotateApiKey(self, request, context):
         """Makes a key that takes the place of another one: same owner, name, scopes and
         lifetime. The old one works for the overlap, and then ends. A key is rotated
-        once; a second time is refused with already_exists.
+        once; a second time is refused with already_exists, whose metadata names the
+        key that took its place (replaced_by). The same caller with the same
+        idempotency key gets the first answer again, as long as the new key was not
+        used.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

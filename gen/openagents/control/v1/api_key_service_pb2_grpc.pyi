@@ -43,7 +43,10 @@ class ApiKeyServiceStub:
     RotateApiKey: _grpc.UnaryUnaryMultiCallable[_api_key_service_pb2.RotateApiKeyRequest, _api_key_service_pb2.RotateApiKeyResponse]
     """Makes a key that takes the place of another one: same owner, name, scopes and
     lifetime. The old one works for the overlap, and then ends. A key is rotated
-    once; a second time is refused with already_exists.
+    once; a second time is refused with already_exists, whose metadata names the
+    key that took its place (replaced_by). The same caller with the same
+    idempotency key gets the first answer again, as long as the new key was not
+    used.
     """
     RevokeApiKey: _grpc.UnaryUnaryMultiCallable[_api_key_service_pb2.RevokeApiKeyRequest, _api_key_service_pb2.RevokeApiKeyResponse]
     """Ends a key, and all tokens that were made from it. Ending an ended one changes
@@ -65,7 +68,10 @@ class ApiKeyServiceAsyncStub(ApiKeyServiceStub):
     RotateApiKey: _aio.UnaryUnaryMultiCallable[_api_key_service_pb2.RotateApiKeyRequest, _api_key_service_pb2.RotateApiKeyResponse]  # type: ignore[assignment]
     """Makes a key that takes the place of another one: same owner, name, scopes and
     lifetime. The old one works for the overlap, and then ends. A key is rotated
-    once; a second time is refused with already_exists.
+    once; a second time is refused with already_exists, whose metadata names the
+    key that took its place (replaced_by). The same caller with the same
+    idempotency key gets the first answer again, as long as the new key was not
+    used.
     """
     RevokeApiKey: _aio.UnaryUnaryMultiCallable[_api_key_service_pb2.RevokeApiKeyRequest, _api_key_service_pb2.RevokeApiKeyResponse]  # type: ignore[assignment]
     """Ends a key, and all tokens that were made from it. Ending an ended one changes
@@ -102,7 +108,10 @@ class ApiKeyServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_api_key_service_pb2.RotateApiKeyResponse, _abc.Awaitable[_api_key_service_pb2.RotateApiKeyResponse]]:
         """Makes a key that takes the place of another one: same owner, name, scopes and
         lifetime. The old one works for the overlap, and then ends. A key is rotated
-        once; a second time is refused with already_exists.
+        once; a second time is refused with already_exists, whose metadata names the
+        key that took its place (replaced_by). The same caller with the same
+        idempotency key gets the first answer again, as long as the new key was not
+        used.
         """
 
     @_abc_1.abstractmethod

@@ -57,7 +57,9 @@ class AuthServiceServicer:
     """
 
     def StartChallenge(self, request, context):
-        """Sends a code. The answer is alike whether or not the address is known.
+        """Sends a code. The answer is alike whether or not the address is known. Where
+        codes are turned off, every call is refused with `unknown_method`; the metadata
+        names the providers to sign in with, separated by commas (providers).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,7 +34,10 @@ class AuthServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AuthServiceAsyncStub: ...
     StartChallenge: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.StartChallengeRequest, _auth_service_pb2.StartChallengeResponse]
-    """Sends a code. The answer is alike whether or not the address is known."""
+    """Sends a code. The answer is alike whether or not the address is known. Where
+    codes are turned off, every call is refused with `unknown_method`; the metadata
+    names the providers to sign in with, separated by commas (providers).
+    """
     VerifyChallenge: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.VerifyChallengeRequest, _auth_service_pb2.VerifyChallengeResponse]
     """Exchanges the code for a session."""
     RefreshSession: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.RefreshSessionRequest, _auth_service_pb2.RefreshSessionResponse]
@@ -51,7 +54,10 @@ class AuthServiceAsyncStub(AuthServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     StartChallenge: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.StartChallengeRequest, _auth_service_pb2.StartChallengeResponse]  # type: ignore[assignment]
-    """Sends a code. The answer is alike whether or not the address is known."""
+    """Sends a code. The answer is alike whether or not the address is known. Where
+    codes are turned off, every call is refused with `unknown_method`; the metadata
+    names the providers to sign in with, separated by commas (providers).
+    """
     VerifyChallenge: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.VerifyChallengeRequest, _auth_service_pb2.VerifyChallengeResponse]  # type: ignore[assignment]
     """Exchanges the code for a session."""
     RefreshSession: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.RefreshSessionRequest, _auth_service_pb2.RefreshSessionResponse]  # type: ignore[assignment]
@@ -71,7 +77,10 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.StartChallengeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_service_pb2.StartChallengeResponse, _abc.Awaitable[_auth_service_pb2.StartChallengeResponse]]:
-        """Sends a code. The answer is alike whether or not the address is known."""
+        """Sends a code. The answer is alike whether or not the address is known. Where
+        codes are turned off, every call is refused with `unknown_method`; the metadata
+        names the providers to sign in with, separated by commas (providers).
+        """
 
     @_abc_1.abstractmethod
     def VerifyChallenge(

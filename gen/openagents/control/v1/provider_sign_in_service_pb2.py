@@ -27,7 +27,7 @@ from openagents.common.v1 import options_pb2 as openagents_dot_common_dot_v1_dot
 from openagents.control.v1 import auth_service_pb2 as openagents_dot_control_dot_v1_dot_auth__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n4openagents/control/v1/provider_sign_in_service.proto\x12\x15openagents.control.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"openagents/common/v1/options.proto\x1a(openagents/control/v1/auth_service.proto\"\x16\n\x14ListProvidersRequest\"^\n\x15ListProvidersResponse\x12\x45\n\tproviders\x18\x01 \x03(\x0b\x32\'.openagents.control.v1.IdentityProviderR\tproviders\"<\n\x10IdentityProvider\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05label\x18\x02 \x01(\tR\x05label\"\xb1\x01\n\x1aStartProviderSignInRequest\x12$\n\x08provider\x18\x01 \x01(\tB\x08\x9a\xf4\x18\x04\x08\x01\x18 R\x08provider\x12?\n\tdevice_id\x18\x02 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1a\x64\x65v_[0-9A-HJKMNP-TV-Z]{26}R\x08\x64\x65viceId\x12,\n\x0credirect_uri\x18\x03 \x01(\tB\t\x9a\xf4\x18\x05\x08\x01\x18\x80\x08R\x0bredirectUri\"\xbb\x01\n\x1bStartProviderSignInResponse\x12\x1c\n\nsign_in_id\x18\x01 \x01(\tR\x08signInId\x12+\n\x11\x61uthorization_url\x18\x02 \x01(\tR\x10\x61uthorizationUrl\x12\x14\n\x05state\x18\x03 \x01(\tR\x05state\x12;\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\"\xd2\x01\n\x1b\x46inishProviderSignInRequest\x12&\n\nsign_in_id\x18\x01 \x01(\tB\x08\x9a\xf4\x18\x04\x08\x01\x18@R\x08signInId\x12?\n\tdevice_id\x18\x02 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1a\x64\x65v_[0-9A-HJKMNP-TV-Z]{26}R\x08\x64\x65viceId\x12\x1f\n\x05state\x18\x03 \x01(\tB\t\x9a\xf4\x18\x05\x08\x01\x18\x80\x01R\x05state\x12)\n\x04\x63ode\x18\x04 \x01(\tB\x15\x9a\xf4\x18\x11\x08\x01\"\r[!-~]{1,4096}R\x04\x63ode\"\xdc\x01\n\x1c\x46inishProviderSignInResponse\x12<\n\x06tokens\x18\x01 \x01(\x0b\x32$.openagents.control.v1.SessionTokensR\x06tokens\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x15\n\x06org_id\x18\x03 \x01(\tR\x05orgId\x12\x1d\n\nsession_id\x18\x04 \x01(\tR\tsessionId\x12\x19\n\x08new_user\x18\x05 \x01(\x08R\x07newUser\x12\x14\n\x05\x65mail\x18\x06 \x01(\tR\x05\x65mail2\x99\x03\n\x15ProviderSignInService\x12s\n\rListProviders\x12+.openagents.control.v1.ListProvidersRequest\x1a,.openagents.control.v1.ListProvidersResponse\"\x07\x90\x02\x01\xd0\xf3\x18\x01\x12\x82\x01\n\x13StartProviderSignIn\x12\x31.openagents.control.v1.StartProviderSignInRequest\x1a\x32.openagents.control.v1.StartProviderSignInResponse\"\x04\xd0\xf3\x18\x01\x12\x85\x01\n\x14\x46inishProviderSignIn\x12\x32.openagents.control.v1.FinishProviderSignInRequest\x1a\x33.openagents.control.v1.FinishProviderSignInResponse\"\x04\xd0\xf3\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n4openagents/control/v1/provider_sign_in_service.proto\x12\x15openagents.control.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"openagents/common/v1/options.proto\x1a(openagents/control/v1/auth_service.proto\"\x16\n\x14ListProvidersRequest\"{\n\x15ListProvidersResponse\x12\x45\n\tproviders\x18\x01 \x03(\x0b\x32\'.openagents.control.v1.IdentityProviderR\tproviders\x12\x1b\n\tcodes_off\x18\x02 \x01(\x08R\x08\x63odesOff\"<\n\x10IdentityProvider\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05label\x18\x02 \x01(\tR\x05label\"\xb1\x01\n\x1aStartProviderSignInRequest\x12$\n\x08provider\x18\x01 \x01(\tB\x08\x9a\xf4\x18\x04\x08\x01\x18 R\x08provider\x12?\n\tdevice_id\x18\x02 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1a\x64\x65v_[0-9A-HJKMNP-TV-Z]{26}R\x08\x64\x65viceId\x12,\n\x0credirect_uri\x18\x03 \x01(\tB\t\x9a\xf4\x18\x05\x08\x01\x18\x80\x08R\x0bredirectUri\"\xbb\x01\n\x1bStartProviderSignInResponse\x12\x1c\n\nsign_in_id\x18\x01 \x01(\tR\x08signInId\x12+\n\x11\x61uthorization_url\x18\x02 \x01(\tR\x10\x61uthorizationUrl\x12\x14\n\x05state\x18\x03 \x01(\tR\x05state\x12;\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\"\xd2\x01\n\x1b\x46inishProviderSignInRequest\x12&\n\nsign_in_id\x18\x01 \x01(\tB\x08\x9a\xf4\x18\x04\x08\x01\x18@R\x08signInId\x12?\n\tdevice_id\x18\x02 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1a\x64\x65v_[0-9A-HJKMNP-TV-Z]{26}R\x08\x64\x65viceId\x12\x1f\n\x05state\x18\x03 \x01(\tB\t\x9a\xf4\x18\x05\x08\x01\x18\x80\x01R\x05state\x12)\n\x04\x63ode\x18\x04 \x01(\tB\x15\x9a\xf4\x18\x11\x08\x01\"\r[!-~]{1,4096}R\x04\x63ode\"\xdc\x01\n\x1c\x46inishProviderSignInResponse\x12<\n\x06tokens\x18\x01 \x01(\x0b\x32$.openagents.control.v1.SessionTokensR\x06tokens\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x15\n\x06org_id\x18\x03 \x01(\tR\x05orgId\x12\x1d\n\nsession_id\x18\x04 \x01(\tR\tsessionId\x12\x19\n\x08new_user\x18\x05 \x01(\x08R\x07newUser\x12\x14\n\x05\x65mail\x18\x06 \x01(\tR\x05\x65mail2\x99\x03\n\x15ProviderSignInService\x12s\n\rListProviders\x12+.openagents.control.v1.ListProvidersRequest\x1a,.openagents.control.v1.ListProvidersResponse\"\x07\x90\x02\x01\xd0\xf3\x18\x01\x12\x82\x01\n\x13StartProviderSignIn\x12\x31.openagents.control.v1.StartProviderSignInRequest\x1a\x32.openagents.control.v1.StartProviderSignInResponse\"\x04\xd0\xf3\x18\x01\x12\x85\x01\n\x14\x46inishProviderSignIn\x12\x32.openagents.control.v1.FinishProviderSignInRequest\x1a\x33.openagents.control.v1.FinishProviderSignInResponse\"\x04\xd0\xf3\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -57,17 +57,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTPROVIDERSREQUEST']._serialized_start=190
   _globals['_LISTPROVIDERSREQUEST']._serialized_end=212
   _globals['_LISTPROVIDERSRESPONSE']._serialized_start=214
-  _globals['_LISTPROVIDERSRESPONSE']._serialized_end=308
-  _globals['_IDENTITYPROVIDER']._serialized_start=310
-  _globals['_IDENTITYPROVIDER']._serialized_end=370
-  _globals['_STARTPROVIDERSIGNINREQUEST']._serialized_start=373
-  _globals['_STARTPROVIDERSIGNINREQUEST']._serialized_end=550
-  _globals['_STARTPROVIDERSIGNINRESPONSE']._serialized_start=553
-  _globals['_STARTPROVIDERSIGNINRESPONSE']._serialized_end=740
-  _globals['_FINISHPROVIDERSIGNINREQUEST']._serialized_start=743
-  _globals['_FINISHPROVIDERSIGNINREQUEST']._serialized_end=953
-  _globals['_FINISHPROVIDERSIGNINRESPONSE']._serialized_start=956
-  _globals['_FINISHPROVIDERSIGNINRESPONSE']._serialized_end=1176
-  _globals['_PROVIDERSIGNINSERVICE']._serialized_start=1179
-  _globals['_PROVIDERSIGNINSERVICE']._serialized_end=1588
+  _globals['_LISTPROVIDERSRESPONSE']._serialized_end=337
+  _globals['_IDENTITYPROVIDER']._serialized_start=339
+  _globals['_IDENTITYPROVIDER']._serialized_end=399
+  _globals['_STARTPROVIDERSIGNINREQUEST']._serialized_start=402
+  _globals['_STARTPROVIDERSIGNINREQUEST']._serialized_end=579
+  _globals['_STARTPROVIDERSIGNINRESPONSE']._serialized_start=582
+  _globals['_STARTPROVIDERSIGNINRESPONSE']._serialized_end=769
+  _globals['_FINISHPROVIDERSIGNINREQUEST']._serialized_start=772
+  _globals['_FINISHPROVIDERSIGNINREQUEST']._serialized_end=982
+  _globals['_FINISHPROVIDERSIGNINRESPONSE']._serialized_start=985
+  _globals['_FINISHPROVIDERSIGNINRESPONSE']._serialized_end=1205
+  _globals['_PROVIDERSIGNINSERVICE']._serialized_start=1208
+  _globals['_PROVIDERSIGNINSERVICE']._serialized_end=1617
 # @@protoc_insertion_point(module_scope)

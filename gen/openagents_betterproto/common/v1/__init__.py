@@ -73,7 +73,8 @@ class Reason(betterproto.Enum):
 
     UNKNOWN_METHOD = 8
     """
-    The service or method does not exist, or is not reachable from outside.
+    The service or method does not exist, is not reachable from outside, or is
+     turned off in this installation.
     """
 
     UNSUPPORTED_MEDIA_TYPE = 9
@@ -203,7 +204,8 @@ class Reason(betterproto.Enum):
 
     SURFACE_POLICY_DENIED = 119
     """
-    A token for this surface may not open all topics of an owner: name the topics.
+    A token for this surface may not open all topics of an owner, or not this kind
+     of topic: name the topics, or ask for the events of runs alone.
     """
 
     ORG_CHANGED = 120

@@ -26,9 +26,11 @@ from services.control.api_keys.domain import (
     Use,
     api_key,
     api_key_hash,
+    check_answered_again,
     end_of_key,
     end_of_rotated,
     is_api_key,
+    rotated_api_key,
     same_lifetime,
     scopes_of_key,
     visible_prefix,
@@ -183,13 +185,14 @@ class ApiKeys:
         scopes = scopes_of_key(wanted.scopes, possible, principal.effective_scopes)
         ends = end_of_key(wanted.ttl_s, now, self._limits.max_ttl_of_person if of_person else None)
         key = ApiKey(new_id("apk"), owner, principal.org_id, wanted.name, "", scopes, now, ends)
-        return await self._add(tx, principal, key, origin)
+        return await self._add(tx, principal, key, api_key(secrets.token_bytes(API_KEY_BYTES)), origin)
 
-    async def _add(self, tx: Transaction, principal: StandingPrincipal, key: ApiKey, origin: Origin) -> NewKey:
+    async def _add(
+        self, tx: Transaction, principal: StandingPrincipal, key: ApiKey, text: str, origin: Origin
+    ) -> NewKey:
         if await tx.api_keys.count_live(key.owner, key.created_at) >= self._limits.max_live:
             message = f"there are {self._limits.max_live} keys already; revoke those that nobody uses"
             raise Refusal("limit_reached", message)
-        text = api_key(secrets.token_bytes(API_KEY_BYTES))
         key = replace(key, prefix=visible_prefix(text))
         await tx.api_keys.add(key, api_key_hash(self._hmac_key, text), principal.subject)
         owned = await tx.api_keys.standing(key.api_key_id)
@@ -215,12 +218,18 @@ class ApiKeys:
             return await tx.api_keys.listed(service_account_id)
 
     async def rotate(
-        self, principal: StandingPrincipal, api_key_id: str, overlap_s: int, origin: Origin
+        self,
+        principal: StandingPrincipal,
+        api_key_id: str,
+        overlap_s: int,
+        origin: Origin,
+        idempotency_key: str = "",
     ) -> tuple[NewKey, datetime]:
-        """A key in place of another one, which works on for `overlap_s`; and when that one ends.
+        """A key in place of another one, which works on for `overlap_s`; and when that one ends. The same request with
+        the same `idempotency_key` is answered alike until the new key was seen in use.
 
         Raises Refusal `already_exists` for a key that was rotated before; `not_found`, `invalid_value`,
-        `limit_reached`.
+        `limit_reached`, `idempotency_conflict`.
         """
         _require_session(principal)
         async with self._transactions.begin() as tx:
@@ -228,15 +237,37 @@ class ApiKeys:
             await tx.api_keys.count_live(seen.owner, self._clock.now())
             old = _mine(principal, await tx.api_keys.locked(api_key_id))
             now = self._clock.now()
+            before = await self._rotated(tx, principal, old, idempotency_key)
+            if before and old.expires_at:
+                check_answered_again(old, before.key, overlap_s, now)
+                entry = by(principal, Action.KEY_ROTATED, origin, api_key_id, reason="answered_again")
+                await tx.audit.add(entry, now)
+                return before, old.expires_at
             old_ends = end_of_rotated(old, overlap_s, now)
             scopes = scopes_of_key(sorted(old.scopes), old.scopes, principal.effective_scopes)
             key = ApiKey(new_id("apk"), old.owner, old.org_id, old.name, "", scopes, now, same_lifetime(old, now))
-            new = await self._add(tx, principal, key, origin)
+            text = self._text_of_rotated(principal, key.api_key_id, idempotency_key)
+            new = await self._add(tx, principal, key, text, origin)
             await tx.api_keys.replace(api_key_id, key.api_key_id, old_ends)
             await tx.audit.add(by(principal, Action.KEY_ROTATED, origin, api_key_id), now)
             if not overlap_s:
                 await _end(tx, api_key_id, EndReason.ROTATED, now)
         return new, old_ends
+
+    async def _rotated(
+        self, tx: Transaction, principal: StandingPrincipal, old: ApiKey, idempotency_key: str
+    ) -> NewKey | None:
+        """What this request made before, if it did: the text that it makes has the hash that was stored then."""
+        if not old.replaced_by or not idempotency_key:
+            return None
+        text = self._text_of_rotated(principal, old.replaced_by, idempotency_key)
+        found = await tx.api_keys.by_hash(api_key_hash(self._hmac_key, text))
+        return NewKey(found, text) if found else None
+
+    def _text_of_rotated(self, principal: StandingPrincipal, api_key_id: str, idempotency_key: str) -> str:
+        if not idempotency_key:
+            return api_key(secrets.token_bytes(API_KEY_BYTES))
+        return rotated_api_key(self._hmac_key, api_key_id, principal.subject, idempotency_key)
 
     async def revoke(self, principal: StandingPrincipal, api_key_id: str, origin: Origin) -> None:
         """End a key, and the tokens that were made from it. Another's is `not_found`."""

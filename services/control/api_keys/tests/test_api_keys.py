@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -113,6 +114,57 @@ async def test_of_many_rotations_at_once_one_makes_a_key(cases: Cases, admin: An
     refused = [result.reason for result in results if isinstance(result, Refusal)]
     assert refused == ["already_exists"] * 5
     assert await admin.fetchval("SELECT count(*) FROM control.api_keys") == 2
+
+
+ANSWERED_AGAIN = "answered_again"
+
+
+async def test_a_rotation_whose_answer_was_lost_is_answered_again_and_makes_no_second_key(
+    cases: Cases, admin: Any
+) -> None:
+    person = await cases.principal()
+    _, text = await cases.account(person, ttl_s=10 * DAY_S)
+    old = await admin.fetchval("SELECT api_key_id FROM control.api_keys")
+    calls = [cases.api_keys.rotate(person, old, 0, ORIGIN, "lost-1") for _ in range(4)]
+    answers = await asyncio.gather(*calls)
+    assert len({(new.text, new.key.api_key_id, ends) for new, ends in answers}) == 1
+    assert await admin.fetchval("SELECT count(*) FROM control.api_keys") == 2
+    assert await admin.fetchval(SEEN, "api_key.rotated", "") == 1
+    assert await admin.fetchval(SEEN, "api_key.rotated", ANSWERED_AGAIN) == 3
+    await edge_token(cases, answers[0][0].text)
+    assert await reason_of(cases.api_keys.exchange(text, Use.EDGE, ORIGIN)) == "invalid_api_key"
+
+
+async def test_a_rotation_is_answered_again_to_whoever_asked_and_for_what_was_asked(cases: Cases) -> None:
+    admin_of_org = await cases.principal()
+    account, _ = await cases.account(admin_of_org, ttl_s=10 * DAY_S)
+    [old] = await cases.api_keys.list(admin_of_org, account.service_account_id)
+    other_admin = replace(admin_of_org, subject=new_id("usr"))
+
+    async def again(who: StandingPrincipal, overlap_s: int, key: str) -> str:
+        return await reason_of(cases.api_keys.rotate(who, old.api_key_id, overlap_s, ORIGIN, key))
+
+    first = await cases.api_keys.rotate(admin_of_org, old.api_key_id, 3600, ORIGIN, "lost-1")
+    assert await again(admin_of_org, 3601, "lost-1") == "idempotency_conflict"
+    assert await again(admin_of_org, 3600, "lost-2") == "already_exists"
+    assert await again(admin_of_org, 3600, "") == "already_exists"
+    assert await again(other_admin, 3600, "lost-1") == "already_exists"
+    assert await cases.api_keys.rotate(admin_of_org, old.api_key_id, 3600, ORIGIN, "lost-1") == first
+    await cases.api_keys.revoke(admin_of_org, first[0].key.api_key_id, ORIGIN)
+    assert await again(admin_of_org, 3600, "lost-1") == "not_found"
+
+
+async def test_a_new_key_that_was_used_is_not_shown_again(cases: Cases) -> None:
+    person = await cases.principal()
+    old = (await personal(cases, person)).key.api_key_id
+    new, _ = await cases.api_keys.rotate(person, old, 2 * DAY_S, ORIGIN, "lost-1")
+    assert (await cases.api_keys.rotate(person, old, 2 * DAY_S, ORIGIN, "lost-1"))[0] == new, "cut to its own end"
+    await edge_token(cases, new.text)
+    await cases.api_keys.uses.write_down()
+    with pytest.raises(Refusal) as refused:
+        await cases.api_keys.rotate(person, old, 2 * DAY_S, ORIGIN, "lost-1")
+    assert refused.value.reason == "already_exists"
+    assert refused.value.metadata == {"replaced_by": new.key.api_key_id}
 
 
 WAITING = """

@@ -25,7 +25,7 @@ class ProviderSignInApi:
     async def ListProviders(self, _: pb.ListProvidersRequest, call: Call) -> Message:
         """The providers of this installation."""
         providers = [pb.IdentityProvider(name=name, label=label) for name, label in self._sign_in.list()]
-        return pb.ListProvidersResponse(providers=providers)
+        return pb.ListProvidersResponse(providers=providers, codes_off=not self._sign_in.codes_too)
 
     async def StartProviderSignIn(self, request: pb.StartProviderSignInRequest, call: Call) -> Message:
         """A page to open."""

@@ -27,12 +27,14 @@ from services.control.provider_sign_in.door.oidc import OidcProvider
 from services.control.provider_sign_in.limits import SIGN_IN_TTL
 from services.control.provider_sign_in.tests.openid import REDIRECT, OpenId
 from services.control.sign_in.app import SignedIn
+from services.control.sign_in.domain.challenge import code_of
 from services.control.sign_in.domain.sign_up import Knock, SignUp, SignUpRule
 from services.control.tests.cases import LIMITS, ORIGIN, Cases, cases_on
 from services.control.tests.harness import HMAC_KEY, new_id
 
 DEVICE = new_id("dev")
 ADA = "ada@example.org"
+LEFT_BEHIND = "SELECT (SELECT count(*) FROM control.challenges) + (SELECT count(*) FROM control.mails)"
 
 
 async def started(cases: Cases, device: str = DEVICE, network: str = "192.0.2.1") -> Started:
@@ -54,6 +56,30 @@ async def refused(cases: Cases, openid: OpenId) -> str:
     with pytest.raises(Refusal) as refusal:
         await signed_in(cases, openid)
     return refusal.value.reason
+
+
+async def test_where_codes_are_turned_off_no_address_gets_one_and_none_is_good_any_more(
+    control_database: Database, people: Cases, oidc: OidcProvider, openid: OpenId, admin: Any
+) -> None:
+    begun = await people.started("ada@linked.example", DEVICE)
+    code = code_of(HMAC_KEY.encode(), begun.challenge_id)
+    before = await admin.fetchval(LEFT_BEHIND)
+    rule = ProviderRule(link_domains=frozenset({"example.org"}), codes_too=False)
+    async with cases_on(control_database, SystemClock(), providers={"oidc": oidc}, provider_rule=rule) as strict:
+        known = await signed_in(strict, openid)
+        said = set()
+        for address in (known.user.email, "nobody@example.org", "no address"):
+            with pytest.raises(Refusal) as refusal:
+                await strict.sign_in.start(address, DEVICE, ORIGIN)
+            said.add((refusal.value.reason, refusal.value.message, tuple(refusal.value.metadata.items())))
+        with pytest.raises(Refusal, match="unknown_method"):
+            await strict.sign_in.verify(begun.challenge_id, code, DEVICE, ORIGIN)
+        assert (await strict.sessions.refresh(known.tokens.refresh_token, DEVICE, ORIGIN)).access_token
+    [(reason, message, metadata)] = said
+    assert (reason, metadata) == ("unknown_method", (("providers", "oidc"),))
+    assert "oidc" in message
+    assert await admin.fetchval(LEFT_BEHIND) == before, "nothing is sent or stored"
+    assert (await people.sign_in.verify(begun.challenge_id, code, DEVICE, ORIGIN)).new_user, "the code was good"
 
 
 async def trail(admin: Any) -> list[tuple[str, str, str]]:

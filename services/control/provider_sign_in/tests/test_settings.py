@@ -14,10 +14,12 @@ OIDC = {"OA_OIDC_ISSUER": "https://login.example.org/", "OA_OIDC_CLIENT_ID": "op
 def test_they_are_meant_as_they_are_written() -> None:
     redirects = "https://app.example.org/signed-in, http://127.0.0.1:5173/"
     env = OIDC | {"OA_SIGN_IN_REDIRECTS": redirects, "OA_SIGN_IN_LINK_DOMAINS": "Corp.Example"}
+    env |= {"OA_SIGN_IN_BY_CODE": "0"}
     settings = load(ProviderSettings, env)
     assert settings.oidc_issuer == "https://login.example.org/", "the slash is part of it"
     assert settings.rule().redirects == {"https://app.example.org/signed-in", "http://127.0.0.1:5173/"}
     assert settings.rule().link_domains == {"corp.example"}
+    assert not settings.rule().codes_too
     assert not list(settings.production_problems())
 
 
@@ -31,6 +33,7 @@ def test_they_are_meant_as_they_are_written() -> None:
         ({"OA_SIGN_IN_REDIRECTS": "https://app.example.org/#x"}, "OA_SIGN_IN_REDIRECTS"),
         ({"OA_SIGN_IN_REDIRECTS": "app.example.org"}, "OA_SIGN_IN_REDIRECTS"),
         ({"OA_SIGN_IN_LINK_DOMAINS": "*"}, "OA_SIGN_IN_LINK_DOMAINS"),
+        ({"OA_SIGN_IN_BY_CODE": "0"}, "OA_SIGN_IN_BY_CODE"),
     ],
 )
 def test_what_cannot_be_meant_stops_the_start(env: dict[str, str], variable: str) -> None:

@@ -59,7 +59,7 @@ def test_a_topic_is_granted_to_members_and_owners_with_the_scope_only(
     principals,
     st.sampled_from([(RUN_EVENTS, ME), (RUN_EVENTS, MY_ORG), (WORKER_LIFECYCLE, MY_ORG)]),
     st.booleans(),
-    st.sampled_from(["cli", "sdk", "embed", ""]),
+    st.sampled_from(["cli", "sdk", "embed", "third_party", ""]),
 )
 def test_all_topics_of_an_owner_are_granted_to_the_owner_with_the_scope_on_surfaces_of_our_own(
     principal: StandingPrincipal, kind_and_owner: tuple[TopicClass, str], own: bool, surface: str
@@ -70,6 +70,16 @@ def test_all_topics_of_an_owner_are_granted_to_the_owner_with_the_scope_on_surfa
     may_read = own and topic_class.required_scope in principal.effective_scopes
     assert (reason is None) == (may_read and surface in ("cli", "sdk"))
     assert (reason == "surface_policy_denied") == (may_read and surface not in ("cli", "sdk"))
+
+
+@pytest.mark.parametrize("kind", TOPIC_CLASSES, ids=lambda kind: kind.name)
+def test_a_token_for_somebody_elses_page_opens_nothing_but_events_of_runs(kind: TopicClass) -> None:
+    everything = frozenset(Scope)
+    principal = StandingPrincipal(PrincipalKind.USER, ME, MY_ORG, everything, standing=everything)
+    subjects = {"usr_": ME, "org_": MY_ORG, "run_": RUN, "wrk_": "wrk_" + ME[4:]}
+    topic = Topic(kind, subjects[kind.id_prefix])
+    assert decide(principal, topic, "web", MY_ORG) is None
+    assert decide(principal, topic, "third_party", MY_ORG) == (None if kind is RUN_EVENTS else "surface_policy_denied")
 
 
 def test_a_run_that_runtime_does_not_know_is_forbidden() -> None:

@@ -130,6 +130,13 @@ async def test_a_token_for_a_page_of_somebody_else_opens_no_more_than_it_names(c
     me = await cases.principal()
     with pytest.raises(Refusal, match="surface_policy_denied"):
         await cases.sync_tokens.mint(me, [runs_of(me.org_id)], 0, "embed", ORIGIN)
+    run_id = new_id("run")
+    cases.runs.orgs = {run_id: me.org_id}
+    asked = [f"run:{run_id}:events", f"user:{me.subject}:runs", runs_of(me.subject)]
+    minted = await cases.sync_tokens.mint(me, asked, 0, "third_party", ORIGIN)
+    assert [grant.reason for grant in minted.grants] == [None, "surface_policy_denied", "surface_policy_denied"]
+    claims: dict[str, Any] = jwt.decode(minted.token, options={"verify_signature": False})
+    assert claims["scopes"] == ["runs.read"]
 
 
 @pytest.mark.parametrize("topic_class", TOPIC_CLASSES, ids=lambda one: one.name)

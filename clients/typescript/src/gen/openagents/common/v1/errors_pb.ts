@@ -215,7 +215,8 @@ export enum Reason {
   INVALID_PAGE_TOKEN = 7,
 
   /**
-   * The service or method does not exist, or is not reachable from outside.
+   * The service or method does not exist, is not reachable from outside, or is
+   * turned off in this installation.
    *
    * @generated from enum value: REASON_UNKNOWN_METHOD = 8;
    */
@@ -473,7 +474,8 @@ export enum Reason {
   CALLER_NOT_ALLOWED = 118,
 
   /**
-   * A token for this surface may not open all topics of an owner: name the topics.
+   * A token for this surface may not open all topics of an owner, or not this kind
+   * of topic: name the topics, or ask for the events of runs alone.
    *
    * @generated from enum value: REASON_SURFACE_POLICY_DENIED = 119;
    */

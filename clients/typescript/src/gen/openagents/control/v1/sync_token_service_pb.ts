@@ -42,7 +42,10 @@ export type MintSyncTokenRequest = Message<"openagents.control.v1.MintSyncTokenR
   ttlSeconds: number;
 
   /**
-   * Kind of surface, for example "cli".
+   * Kind of surface: "cli", "sdk", "web", "desktop" and "mobile" may open all
+   * topics of an owner; any other opens what is named. For somebody else's page or
+   * program it is "third_party", which opens the events of runs that are named, and
+   * no other topic.
    *
    * @generated from field: string surface = 3;
    */
