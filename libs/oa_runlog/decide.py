@@ -60,7 +60,8 @@ AUTHORITY = 0
 class Limits:
     """What a run may take. All of these are settings of the runtime service, see docs/config.md.
 
-    `max_running_per_…`: how many runs of an org, and of one person in it, workers hold at a time; 0 is no limit.
+    `max_running_per_…`: how many runs of an org, and of one person in it, workers hold at a time, without those
+    above another one of them; 0 is no limit.
     """
 
     max_event_bytes: int = 262_144

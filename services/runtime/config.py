@@ -81,13 +81,15 @@ class RunSettings:
         "OA_RUN_MAX_RUNNING_PER_ORG",
         integer(0, 1_000_000),
         _RUN.max_running_per_org,
-        doc="Maximum number of an org's runs that workers hold at a time; 0 for any number. The others wait.",
+        doc="Maximum number of an org's runs that workers hold at a time, without those whose children they hold; "
+        "0 for any number. The others wait.",
     )
     max_running_per_person: int = setting(
         "OA_RUN_MAX_RUNNING_PER_PERSON",
         integer(0, 1_000_000),
         _RUN.max_running_per_person,
-        doc="Maximum number of one person's runs in an org that workers hold at a time; 0 for any number.",
+        doc="Maximum number of one person's runs in an org that workers hold at a time, without those whose children "
+        "they hold; 0 for any number.",
     )
     cancel_deadline_ms: int = setting(
         "OA_RUN_CANCEL_DEADLINE_MS",

@@ -161,7 +161,7 @@ async def test_turns_approvals_cancel_and_steer(scene: Scene) -> None:
         assert "touch made" in asked.title
         await second.answer(asked.request_id, option="yes")
         assert (await second.output(dict[str, str]))["codex_thread_id"] == result["codex_thread_id"]
-        assert (scene.work / "made").exists()
+        await eventually((scene.work / "made").exists)  # the model may be done before the command
 
         wait = Wait()
         scene.model.script([Say("I begin"), wait], [Say("To the left.")])
@@ -239,7 +239,7 @@ async def test_a_person_talks_to_codex(scene: Scene) -> None:
             assert not (scene.work / "made").exists()
             types(oa, "YES")
             assert "It is there." in await shown(oa, "succeeded")
-            assert (scene.work / "made").exists()
+            await eventually((scene.work / "made").exists)  # the model may be done before the command
 
             scene.model.script([Say("I begin"), wait], [Say("To the left.")])
             types(oa, "now go")

@@ -168,6 +168,9 @@ class _TransactionReadThrough:
     async def counted(self, shares: Sequence[Share]) -> Mapping[Share, int]:
         return await self._transaction.counted(shares)
 
+    async def lenders(self, parents: Mapping[str, str]) -> Mapping[str, str]:
+        return await self._transaction.lenders(parents)
+
     async def store(self, changes: Changes, now_ns: int) -> None:
         await self._transaction.store(changes, now_ns)
 

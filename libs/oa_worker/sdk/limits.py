@@ -54,6 +54,8 @@ class WorkerLimits:
     """Maximum number of runs that wait without a slot. Beyond that number a run keeps its slot while it waits."""
     keep_slot_ms: int = 100
     """A wait that is over sooner keeps its slot."""
+    blocked_after_ms: int = 5_000
+    """An event loop that does not answer for so long is held up; the log says by what."""
     drain_timeout_ms: int = 30_000
     """Draining waits this long for the runs at hand; then they are given up, and the authority requeues them."""
 

@@ -17,6 +17,7 @@ from oa_worker.sdk.buffer import EVENT_OVERHEAD_BYTES
 from oa_worker.sdk.calls import AuthorityCalls
 from oa_worker.sdk.connection import AppendBook, Attachment, attach
 from oa_worker.sdk.limits import DEFAULT_WORKER_LIMITS, WorkerLimits
+from oa_worker.sdk.loop_watch import LoopWatch
 from oa_worker.sdk.notices import Attached, Detached, Notice
 from oa_worker.sdk.runs import Runs
 from oa_worker.sdk.slots import Slots
@@ -103,7 +104,8 @@ class Worker:
         serving = asyncio.create_task(self._serve())
         drained = asyncio.create_task(self._drained())
         try:
-            await asyncio.wait({serving, drained}, return_when=asyncio.FIRST_COMPLETED)
+            with LoopWatch(self._limits.blocked_after_ms):
+                await asyncio.wait({serving, drained}, return_when=asyncio.FIRST_COMPLETED)
             if serving.done():
                 serving.result()
             drained.result()

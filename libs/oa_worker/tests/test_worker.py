@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -180,6 +182,36 @@ async def test_a_defect_in_one_adapter_fails_its_run_only() -> None:
         await runtime.until(lambda: all(log.finished for log in runtime.logs.values()))
     assert runtime.logs[RUN].events[-1].run_finished.reason == "adapter_error"
     assert numbers(runtime, OTHER_RUN) == ["0", "1", "2"]
+
+
+async def test_what_holds_up_the_loop_is_named_while_it_does(caplog: pytest.LogCaptureFixture) -> None:
+    told = threading.Event()
+
+    class Notes(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "held up" in record.getMessage():
+                told.set()
+
+    class Busy(Script):
+        name = "busy"
+
+        async def run(self, assignment: Assignment, emit: Emit) -> RunFinished:
+            computes_for_long()
+            return SUCCEEDED
+
+    def computes_for_long() -> None:
+        assert told.wait(PATIENCE_S), "nobody told of it"
+
+    notes, log = Notes(), logging.getLogger("oa_worker")
+    log.addHandler(notes)
+    runtime = FakeRuntime({RUN: RunSpec(adapter="busy")})
+    try:
+        async with runtime.running(), working(runtime, Busy(), limits=replace(QUICK, blocked_after_ms=50)):
+            await runtime.until(lambda: runtime.logs[RUN].finished)
+            await eventually(lambda: "goes on after" in caplog.text)
+    finally:
+        log.removeHandler(notes)
+    assert "in computes_for_long" in caplog.text
 
 
 async def test_an_adapter_that_is_not_here_fails_the_run() -> None:

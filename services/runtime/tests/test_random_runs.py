@@ -21,6 +21,7 @@ from openagents.runtime.v1 import event_pb2, receipt_service_pb2
 from openagents.sync.v1 import frame_pb2, topic_service_pb2
 from services.runtime.config import RunSettings
 from services.runtime.tests.fetching import keys_of
+from services.runtime.tests.random_runs.authority import MAX_RUNNING
 from services.runtime.tests.random_runs.program import Program
 from services.runtime.tests.random_runs.records import Run
 from services.runtime.tests.random_runs.spoken import entry_of
@@ -93,7 +94,8 @@ async def test_a_rule_that_is_missing_is_noticed(
 async def run_programs(database: Database, chosen: Sequence[int]) -> Counter[str]:
     """Run the programs of these seeds. What they met; raises what the first failed with."""
     owner, answers = somebody(), Counter[str]()
-    settings = runtime_settings(database, runs=RunSettings(cancel_deadline_ms=NEVER_MS), workers=WORKERS)
+    runs = RunSettings(cancel_deadline_ms=NEVER_MS, max_running_per_org=MAX_RUNNING)
+    settings = runtime_settings(database, runs=runs, workers=WORKERS)
     async with replica(settings, owner.key) as runtime:
         for first in range(0, len(chosen), AT_ONCE):
             programs = [run_program(runtime, Somebody(owner.key), seed) for seed in chosen[first : first + AT_ONCE]]

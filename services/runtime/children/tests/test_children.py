@@ -13,8 +13,9 @@ import pytest_asyncio
 from oa_base.refusal import Refusal
 from oa_platform.system.ids import new_id
 from oa_testing.postgres import Database
+from oa_testing.waiting import PATIENCE_S
 from openagents.runtime.v1 import event_pb2, run_pb2, worker_service_pb2
-from services.runtime.config import ChildSettings
+from services.runtime.config import ChildSettings, RunSettings
 from services.runtime.tests.rig import (
     FakeWorker,
     Replica,
@@ -23,6 +24,7 @@ from services.runtime.tests.rig import (
     cancel,
     finish,
     refusal_of_call,
+    refusing,
     replica,
     runtime_settings,
     somebody,
@@ -198,6 +200,73 @@ async def test_a_child_does_not_wait_for_a_run_above_it_in_their_thread(
     child_id = (await start(runtime, who, request)).child_run_id
     assert (await worker.next("assignment")).assignment.run.run_id == child_id, "beside each other they may go on"
     assert (await runtime.run(who, run_id)).status == run_pb2.RUN_STATUS_RUNNING
+
+
+# ------------------------------------------------------------------------------------------------- limits
+
+
+async def given(worker: FakeWorker) -> str:
+    """The run that the worker gets next, whatever it hears meanwhile of those that it has."""
+    async with asyncio.timeout(PATIENCE_S):
+        while (message := await refusing(worker.call.read())).WhichOneof("message") == "news":
+            pass
+    return str(message.assignment.run.run_id)
+
+
+async def end(runtime: Replica, who: Somebody, run_id: str) -> None:
+    """The run ends, and its worker's stream has nothing of it."""
+    request = worker_service_pb2.AppendEventsRequest(run_id=run_id, lease_epoch=1, idempotency_key="end")
+    request.events.append(finish())
+    await runtime.workers.AppendEvents(request, metadata=who.as_worker())
+
+
+async def lend(runtime: Replica, who: Somebody, worker: FakeWorker, parents: list[str]) -> list[str]:
+    """Each of these starts a child, and the worker gets it. The children."""
+    children = [(await start(runtime, who, asked(run_id))).child_run_id for run_id in parents]
+    assert {await given(worker) for _ in parents} == set(children)
+    return children
+
+
+@pytest.mark.parametrize("limits", [{"max_running_per_org": 2}, {"max_running_per_person": 2}], ids=["org", "person"])
+async def test_parents_that_fill_a_limit_leave_their_places_to_their_children(
+    runtime_database: Database, who: Somebody, limits: dict[str, int]
+) -> None:
+    settings = runtime_settings(runtime_database, runs=RunSettings(**limits))
+    async with replica(settings, who.key) as runtime:
+        worker = await attached(runtime, who, slots=16)
+        runs = [(await runtime.create(who, f"k{n}")).run_id for n in range(20)]
+        assert {await given(worker) for _ in range(2)} == set(runs[:2])
+        children = await lend(runtime, who, worker, runs[:2])
+        lowest = await lend(runtime, who, worker, children)
+        second = (await start(runtime, who, asked(runs[0], "c2"))).child_run_id
+        # A run leaves its place to one at a time, and a place that is free is for the oldest run.
+        await end(runtime, who, lowest[1])
+        await end(runtime, who, children[1])
+        assert (await runtime.run(who, second)).status == run_pb2.RUN_STATUS_CREATED
+        await end(runtime, who, runs[1])
+        assert await given(worker) == runs[2]
+        await end(runtime, who, lowest[0])
+        await end(runtime, who, children[0])
+        assert await given(worker) == second
+        assert (await runtime.run(who, runs[3])).status == run_pb2.RUN_STATUS_CREATED
+
+
+async def test_a_run_that_lost_its_worker_takes_back_the_place_that_its_child_has(
+    runtime_database: Database, who: Somebody
+) -> None:
+    settings = runtime_settings(runtime_database, runs=RunSettings(max_running_per_org=1))
+    async with replica(settings, who.key) as runtime:
+        one, other = await attached(runtime, who, slots=1), await attached(runtime, who, slots=1)
+        run_id = (await runtime.create(who, "parent")).run_id
+        held = await until_status(runtime, who, run_id, run_pb2.RUN_STATUS_RUNNING)
+        holder, idle = (one, other) if held.worker_id == one.worker_id else (other, one)
+        assert await given(holder) == run_id
+        child_id = (await start(runtime, who, asked(run_id))).child_run_id
+        assert await given(idle) == child_id
+        await runtime.create(who, "waits")
+        await holder.write(worker_service_pb2.AttachRequest(goodbye=worker_service_pb2.WorkerGoodbye()))
+        third = await attached(runtime, who, slots=1)
+        assert await given(third) == run_id
 
 
 async def test_a_run_has_so_many_children_and_generations(runtime_database: Database, who: Somebody) -> None:

@@ -18,6 +18,7 @@ from services.runtime.log import metrics
 from services.runtime.log.app.pending import PendingCommand
 from services.runtime.log.app.ports import LogSession
 from services.runtime.log.domain.batch import (
+    NO_LENDERS,
     NO_SHARES,
     Answer,
     Batch,
@@ -27,7 +28,7 @@ from services.runtime.log.domain.batch import (
     wanted_by,
 )
 from services.runtime.log.domain.cache import LogCache
-from services.runtime.log.domain.shares import Share, shares_to_grow
+from services.runtime.log.domain.shares import Share, is_of_families, parents_of, shares_to_grow
 
 _log = structlog.get_logger(__name__)
 
@@ -90,7 +91,9 @@ class BatchWriter:
             self._cache.clock(snapshot.now_ns, time.monotonic_ns(), snapshot.log_epoch)
             shares = self._shares(snapshot, commands)
             counted = await transaction.counted(shares) if shares else NO_SHARES
-            decided = self._decide(transaction.heads, snapshot, commands, counted)
+            parents = parents_of([one.command for one in commands], snapshot.runs) if is_of_families(shares) else None
+            lenders = await transaction.lenders(parents) if parents else NO_LENDERS
+            decided = self._decide(transaction.heads, snapshot, commands, counted, lenders)
             if decided.changes.records:
                 self._seal_finished(decided.changes, snapshot)
                 await transaction.store(decided.changes, snapshot.now_ns)
@@ -114,8 +117,9 @@ class BatchWriter:
         snapshot: Snapshot,
         commands: Sequence[PendingCommand],
         counted: Mapping[Share, int] = NO_SHARES,
+        lenders: Mapping[str, str] = NO_LENDERS,
     ) -> Decided:
-        batch = Batch(heads, snapshot, self._run_limits, counted)
+        batch = Batch(heads, snapshot, self._run_limits, counted, lenders)
         return Decided(batch, [_apply(batch, one) for one in commands])
 
     def _learn(self, heads: Mapping[int, Head], decided: Decided, partitions: Mapping[str, int]) -> None:

@@ -27,6 +27,11 @@ class LogTransaction(Protocol):
         """How many runs count in each share. Until the transaction ends, none of them grows by another one."""
         ...
 
+    async def lenders(self, parents: Mapping[str, str]) -> Mapping[str, str]:
+        """Of runs that are to be given away, each with its parent: those that take a place which is counted already,
+        and whose. Asked for after the shares were counted."""
+        ...
+
     async def store(self, changes: Changes, now_ns: int) -> None:
         """Store the batch."""
         ...

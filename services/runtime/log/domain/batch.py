@@ -20,7 +20,7 @@ from oa_runlog.state import RunState
 from services.runtime.authority.domain import Head
 from services.runtime.log.domain.pipeline import Pipeline, Place, out_of_order
 from services.runtime.log.domain.records import LogRecord
-from services.runtime.log.domain.shares import Share, bounds_of
+from services.runtime.log.domain.shares import Share, bounds_of, without_families
 
 CreateKey = tuple[str, str, str]
 """Org, user and idempotency key of a CreateRun."""
@@ -101,6 +101,8 @@ Answer = Applied | Refusal
 
 NO_SHARES: Mapping[Share, int] = MappingProxyType({})
 """For a batch with which no share grows."""
+NO_LENDERS: Mapping[str, str] = MappingProxyType({})
+"""For a batch in which no run takes the place of another one."""
 
 _KEYED = (Append, SendInput, SettleRequest, TellChild)
 """Commands with a key of their own in their run."""
@@ -125,9 +127,15 @@ class Batch:
     """Decides commands one after the other and collects what they change."""
 
     def __init__(
-        self, heads: Mapping[int, Head], snapshot: Snapshot, limits: Limits, counted: Mapping[Share, int] = NO_SHARES
+        self,
+        heads: Mapping[int, Head],
+        snapshot: Snapshot,
+        limits: Limits,
+        counted: Mapping[Share, int] = NO_SHARES,
+        lenders: Mapping[str, str] = NO_LENDERS,
     ) -> None:
-        """`counted`: how many runs count in the shares that grow with the batch."""
+        """`counted`: how many runs count in the shares that grow with the batch. `lenders`: run -> whose place it
+        takes in them: its parent's, or its own, which a run below it has."""
         self.heads = dict(heads)
         """Partition -> its head, after what was applied."""
         self._now_ns = snapshot.now_ns
@@ -138,6 +146,9 @@ class Batch:
         self._creates = dict(snapshot.creates)
         self._gone = snapshot.gone
         self._counted = dict(counted)
+        self._lenders = lenders
+        self._lent: set[str] = set()
+        """Whose place is taken."""
         self._pipelines: dict[Pipeline, Pipeline] = {}
         """Those that this batch changes, as they are after what was applied: it may yet fail."""
         self.changes = Changes()
@@ -162,7 +173,7 @@ class Batch:
         """What speaks against the command that its run does not know of."""
         if isinstance(command, AssignRun) and command.worker_id in self._gone:
             return Refusal("worker_lost", "the worker is lost, or has said good-bye; give the run to another")
-        bounds = bounds_of(command, self.runs, self._limits)
+        bounds = self._bounds(command)
         if all(self._counted[share] < bound for share, bound in bounds.items()):
             return None
         if isinstance(command, CreateRun):
@@ -170,6 +181,11 @@ class Batch:
             return Refusal("thread_busy", text, field="spec.thread_id")
         text = "as many runs of its kind run as may run at a time; give it to a worker when one of them has ended"
         return Refusal("invalid_transition", text, field="run_id")
+
+    def _bounds(self, command: Command) -> dict[Share, int]:
+        """The shares that grow with the command, and how many runs each may have then."""
+        bounds, lender = bounds_of(command, self.runs, self._limits), self._lenders.get(command.run_id, "")
+        return without_families(bounds) if lender and lender not in self._lent else bounds
 
     def answered(self, place: Place, answer: Answer) -> None:
         """Note what became of an append, for those of its stream that come after it in this batch."""
@@ -192,13 +208,14 @@ class Batch:
         state, events = accepted.state, accepted.events
         first, count = events[0].seq, len(events)
         changes = self.changes
-        for share in bounds_of(command, self.runs, self._limits):
+        for share in self._bounds(command):
             self._counted[share] += 1
         if isinstance(command, CreateRun):
             self._creates[create_key(command)] = KnownKey(command.run_id, command.fingerprint, first, count)
             changes.created[command.run_id] = command
         elif isinstance(command, AssignRun):
             changes.takers.append(command.worker_id)
+            self._lent.add(self._lenders.get(command.run_id, ""))
         elif isinstance(command, _KEYED):
             key = command.idempotency_key
             self._appends[command.run_id, key] = KnownKey(command.run_id, command.fingerprint, first, count)

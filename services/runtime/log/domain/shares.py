@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from oa_runlog.commands import AssignRun, Command, CreateRun
@@ -18,7 +18,8 @@ UNBOUNDED = sys.maxsize
 class ShareKind(enum.StrEnum):
     """What the runs of a share have in common, besides their org, and which of them count.
 
-    ORG, PERSON and KEY: those that a worker holds. THREAD: those that were started and have not ended. OPEN_THREAD:
+    KEY: those that a worker holds. ORG and PERSON: these too, but of a run and those below it only the lowest, so that
+    a run that waits for its child leaves it the place. THREAD: those that were started and have not ended. OPEN_THREAD:
     those that have not ended.
     """
 
@@ -27,6 +28,10 @@ class ShareKind(enum.StrEnum):
     KEY = "key"
     THREAD = "thread"
     OPEN_THREAD = "open_thread"
+
+
+_OF_FAMILIES = frozenset({ShareKind.ORG, ShareKind.PERSON})
+"""Shares in which a run does not count beside those below it."""
 
 
 class Share(NamedTuple):
@@ -62,6 +67,24 @@ def _of_start(org_id: str, user_id: str, queue: QueuePolicy, thread_id: str, lim
     if thread_id:
         bounds[Share(ShareKind.THREAD, org_id, thread_id)] = 1
     return bounds
+
+
+def without_families(bounds: Mapping[Share, int]) -> dict[Share, int]:
+    """Those shares that grow though the run takes the place of another one of its family."""
+    return {share: bound for share, bound in bounds.items() if share.kind not in _OF_FAMILIES}
+
+
+def parents_of(commands: Sequence[Command], runs: Mapping[str, RunState]) -> dict[str, str]:
+    """Each run that the commands give away -> its parent; empty for a run without one."""
+    created = {command.run_id: command.parent_run_id for command in commands if isinstance(command, CreateRun)}
+    given = [command.run_id for command in commands if isinstance(command, AssignRun)]
+    parents = created | {run_id: run.parent_run_id for run_id, run in runs.items()}
+    return {run_id: parents[run_id] for run_id in given if run_id in parents}
+
+
+def is_of_families(shares: Iterable[Share]) -> bool:
+    """Whether a run may take the place of another one of its family in one of them."""
+    return any(share.kind in _OF_FAMILIES for share in shares)
 
 
 def shares_to_grow(commands: Iterable[Command], runs: Mapping[str, RunState], limits: Limits) -> list[Share]:

@@ -18,7 +18,7 @@ from oa_runlog.decide import KnownKey
 from oa_runlog.state import RunState, WorkerStatus
 from services.runtime.authority.domain import Head
 from services.runtime.log.domain.batch import Changes, CreateKey, Snapshot, Wanted
-from services.runtime.log.domain.shares import Share, ShareKind
+from services.runtime.log.domain.shares import Share, ShareKind, is_of_families
 from services.runtime.log.store import sql
 from services.runtime.log.store.rows import moving_values, queue_values, state_of
 
@@ -137,8 +137,14 @@ class PostgresLogTransaction:
     async def counted(self, shares: Sequence[Share]) -> dict[Share, int]:
         """How many runs count in each share, none of which grows elsewhere until the transaction ends."""
         await self._connection.execute(sql.LOCK_SHARES, ["/".join(share) for share in shares])
-        rows = await self._connection.fetch(sql.COUNT_SHARES, *columns(shares, 3))
+        orgs = list({share.org_id for share in shares if is_of_families([share])})
+        rows = await self._connection.fetch(sql.COUNT_SHARES, *columns(shares, 3), orgs)
         return {Share(ShareKind(row["kind"]), row["org_id"], row["name"]): row["runs"] for row in rows}
+
+    async def lenders(self, parents: Mapping[str, str]) -> dict[str, str]:
+        """Of runs, each with its parent: those that take a place which is counted already, and whose."""
+        rows = await self._connection.fetch(sql.READ_LENDERS, list(parents), list(parents.values()))
+        return {row["run_id"]: row["lender"] for row in rows}
 
     async def _created(self, keys: Sequence[CreateKey]) -> dict[CreateKey, KnownKey]:
         if not keys:

@@ -42,14 +42,25 @@ SELECT pg_advisory_xact_lock(key) FROM (
 """Shares that are to grow, by name. Locked, in one order, so that no other batch gives runs of them before this one is
 stored. Two names with one hash only wait for each other."""
 
-COUNT_SHARES = """
+_ABOVE = """
+WITH RECURSIVE above AS (
+    SELECT r.parent_run_id AS run_id FROM runtime.runs r
+    WHERE r.org_id IN ({orgs}) AND r.status IN ('running', 'canceling') AND NOT r.fenced AND r.parent_run_id <> ''
+    UNION
+    SELECT p.parent_run_id FROM above a JOIN runtime.runs p USING (run_id) WHERE p.parent_run_id <> ''
+)"""
+"""The runs above those that workers hold, in some orgs."""
+
+COUNT_SHARES = f"""{_ABOVE.format(orgs="SELECT unnest($4::text[])")}
 SELECT k.kind, k.org_id, k.name, CASE k.kind
     WHEN 'org' THEN (
         SELECT count(*) FROM runtime.runs r
-        WHERE r.org_id = k.org_id AND r.status IN ('running', 'canceling') AND NOT r.fenced)
+        WHERE r.org_id = k.org_id AND r.status IN ('running', 'canceling') AND NOT r.fenced
+          AND r.run_id NOT IN (SELECT a.run_id FROM above a))
     WHEN 'person' THEN (
         SELECT count(*) FROM runtime.runs r
-        WHERE r.org_id = k.org_id AND r.user_id = k.name AND r.status IN ('running', 'canceling') AND NOT r.fenced)
+        WHERE r.org_id = k.org_id AND r.user_id = k.name AND r.status IN ('running', 'canceling') AND NOT r.fenced
+          AND r.run_id NOT IN (SELECT a.run_id FROM above a))
     WHEN 'key' THEN (
         SELECT count(*) FROM runtime.runs r
         WHERE r.org_id = k.org_id AND r.concurrency_key = k.name AND r.concurrency_key <> ''
@@ -64,8 +75,22 @@ SELECT k.kind, k.org_id, k.name, CASE k.kind
           AND r.status IN ('created', 'running', 'canceling'))
 END AS runs
 FROM unnest($1::text[], $2::text[], $3::text[]) AS k (kind, org_id, name)
-"""
-"""How many runs count in some shares, after these were locked."""
+"""  # noqa: S608 - constants
+"""How many runs count in some shares, after these were locked. $4: the orgs in which a run does not count that is above
+another one."""
+
+_OF_FAMILY = "SELECT o.org_id FROM runtime.runs o WHERE o.run_id = ANY($1::text[] || $2::text[])"
+"""The orgs of runs and of their parents."""
+
+READ_LENDERS = f"""{_ABOVE.format(orgs=_OF_FAMILY)}
+SELECT s.run_id, CASE WHEN s.run_id IN (SELECT run_id FROM above) THEN s.run_id ELSE p.run_id END AS lender
+FROM unnest($1::text[], $2::text[]) AS s (run_id, parent_run_id)
+LEFT JOIN runtime.runs p ON p.run_id = s.parent_run_id AND p.status IN ('running', 'canceling') AND NOT p.fenced
+    AND p.run_id NOT IN (SELECT run_id FROM above)
+WHERE p.run_id IS NOT NULL OR s.run_id IN (SELECT run_id FROM above)
+"""  # noqa: S608 - constants
+"""Of runs ($1) with their parents ($2), those that take a place which is counted already: that of the parent, or their
+own, which a run below them has."""
 
 READ_CREATE_KEYS = """
 SELECT r.org_id, r.user_id, r.create_key, r.run_id, r.create_fingerprint

@@ -134,5 +134,8 @@ class FakeTransaction:
     async def counted(self, shares: Sequence[Share]) -> dict[Share, int]:
         raise AssertionError("no share grows here")
 
+    async def lenders(self, parents: Mapping[str, str]) -> dict[str, str]:
+        raise AssertionError("no share grows here")
+
     async def store(self, changes: Changes, now_ns: int) -> None:
         self._log.store("read", changes)

@@ -11,9 +11,9 @@ import pytest
 
 from oa_base.refusal import Refusal
 from oa_platform.system.ids import new_id
-from oa_runlog.commands import AssignRun, Command, CreateRun
+from oa_runlog.commands import Append, AssignRun, Command, CreateRun
 from oa_runlog.decide import KnownKey, Limits
-from oa_runlog.events import Concurrency, ExecSpec, QueuePolicy, RunSpec, ThreadPolicy
+from oa_runlog.events import Concurrency, ExecSpec, Outcome, QueuePolicy, RunFinished, RunSpec, ThreadPolicy
 from oa_runlog.state import RunState, RunStatus
 from oa_testing.postgres import Database
 from oa_testing.waiting import eventually
@@ -110,6 +110,41 @@ def test_each_run_states_its_own_limit_of_the_key() -> None:
     batch = Batch({3: Head(0, b"")}, Snapshot(0, "log_1", runs, {}, {}), Limits(), {SHARE: 2})
     assert isinstance(batch.apply(AssignRun("run_1", WORKER), 3), Refusal)
     assert isinstance(batch.apply(AssignRun("run_2", WORKER), 3), Applied)
+
+
+def test_a_run_takes_the_place_of_its_parent_or_its_own_and_each_place_is_taken_once() -> None:
+    runs = {name: run(name, key="") for name in ("run_1", "run_2", "run_3", "run_4")}
+    lenders = {"run_1": "run_p", "run_2": "run_p", "run_3": "run_3"}
+    limits, everybody = Limits(max_running_per_org=2), Share(ShareKind.ORG, ORG)
+    batch = Batch({3: Head(0, b"")}, Snapshot(0, "log_1", runs, {}, {}), limits, {everybody: 2}, lenders)
+    answers = [batch.apply(AssignRun(name, WORKER), 3) for name in runs]
+    assert [isinstance(answer, Applied) for answer in answers] == [True, False, True, False]
+
+
+def test_a_key_is_a_lock_and_nobody_lends_it() -> None:
+    batch = Batch(
+        {3: Head(0, b"")}, Snapshot(0, "log_1", {"run_1": run("run_1")}, {}, {}), Limits(), {SHARE: 2}, {"run_1": "p"}
+    )
+    assert isinstance(batch.apply(AssignRun("run_1", WORKER), 3), Refusal)
+
+
+async def test_of_a_family_the_lowest_counts_and_one_more_takes_the_place_of_its_parent(
+    runtime_database: Database,
+) -> None:
+    everybody, person = Share(ShareKind.ORG, ORG), Share(ShareKind.PERSON, ORG, USER)
+    top, middle, low, beside, lone, new = (run_id_in(number) for number in range(1, 7))
+    async with replica(runtime_database.runtime) as rig:
+        for run_id, parent in ((top, ""), (middle, top), (low, middle), (beside, top), (lone, ""), (new, lone)):
+            create = CreateRun.of(run_id, ORG, USER, SPEC, run_id)
+            await rig.submit(create.child_of(parent, cancel_with_parent=False) if parent else create)
+        for run_id in (top, middle, low, lone):
+            await rig.submit(AssignRun(run_id, WORKER))
+        await rig.submit(Append.of(middle, ORG, WORKER, 1, "end", [RunFinished(Outcome.SUCCEEDED)]))
+        async with PostgresLog(rig.postgres).session() as session, session.transaction([8]) as transaction:
+            # `low` is below `top` though what was between them has ended.
+            assert await transaction.counted([everybody, person]) == {everybody: 2, person: 2}
+            asked = {beside: top, new: lone, top: "", "run_of_nobody": ""}
+            assert await transaction.lenders(asked) == {new: lone, top: top}
 
 
 async def test_what_workers_hold_is_counted(runtime_database: Database) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from services.runtime.tests.random_runs.records import Entry, Run
 
 MAX_REQUEUES = 3
+MAX_RUNNING = 2
+"""Runs of an org that workers have at a time; of a run and those below it the lowest counts."""
 
 
 class Authority:
@@ -80,9 +82,21 @@ class Authority:
         others = [other for other in self.runs.values() if other is not run and not other.is_over]
         if run.wish.key and any(other.is_held and other.wish.key == run.wish.key for other in others):
             return False
+        if not self._has_place(run):
+            return False
         in_thread = [other for other in others if other.wish.thread == run.wish.thread]
         has_turn = not run.wish.thread_policy or run.epoch > 0
         return has_turn or not any(other.epoch > 0 or other.run_id < run.run_id for other in in_thread)
+
+    def _has_place(self, run: Run) -> bool:
+        held = {other.run_id for other in self.runs.values() if other.is_held}
+        above = {name for run_id in held for name in self._above(run_id)}
+        counting = held - above
+        return len(counting) < MAX_RUNNING or run.run_id in above or run.parent in counting
+
+    def _above(self, run_id: str) -> list[str]:
+        parent = self.runs[run_id].parent
+        return [parent, *self._above(parent)] if parent else []
 
     def look_after(self) -> None:
         """What the authority does by itself: threads are interrupted, children end, and their parents hear of it."""

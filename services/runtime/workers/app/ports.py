@@ -53,7 +53,8 @@ class QueueRules:
     """What an installation says of who is next.
 
     `pauses_ms`: the pause of a run after the loss of attempt 1, 2, …; the last one is that of all further ones.
-    `max_running_per_…`: how many runs of an org and of a person workers may hold at a time; 0 for any number.
+    `max_running_per_…`: how many runs of an org and of a person workers may hold at a time, without those above
+    another one of them; 0 for any number.
     """
 
     pauses_ms: Sequence[int]

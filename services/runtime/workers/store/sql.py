@@ -104,32 +104,10 @@ WHERE r.run_id = $1 AND r.lease_epoch = $2
 READ_CANCELING_RUNS = "SELECT run_id FROM runtime.runs WHERE status = 'canceling' ORDER BY cancel_requested_time"
 """Runs that are to be cancelled, the longest waiting first."""
 
-READ_WAITING_RUNS = """
-WITH RECURSIVE held AS (
-    SELECT user_id, concurrency_key FROM runtime.runs
-    WHERE org_id = $1 AND status IN ('running', 'canceling') AND NOT fenced
-), held_by_person AS (
-    SELECT user_id, count(*) AS held FROM held GROUP BY user_id
-), held_by_key AS (
-    SELECT concurrency_key, count(*) AS held FROM held WHERE concurrency_key <> '' GROUP BY concurrency_key
-), people AS (
-    SELECT a.adapter, (
-        SELECT r.user_id FROM runtime.runs r WHERE r.org_id = $1 AND r.adapter = a.adapter
-        AND (r.status = 'created' OR (r.status = 'running' AND r.fenced)) ORDER BY r.user_id LIMIT 1
-    ) AS user_id
-    FROM unnest($2::text[]) AS a (adapter)
-    UNION ALL
-    SELECT p.adapter, (
-        SELECT r.user_id FROM runtime.runs r WHERE r.org_id = $1 AND r.adapter = p.adapter AND r.user_id > p.user_id
-        AND (r.status = 'created' OR (r.status = 'running' AND r.fenced)) ORDER BY r.user_id LIMIT 1
-    )
-    FROM people p WHERE p.user_id IS NOT NULL
-), ready AS (
-    SELECT f.* FROM people p CROSS JOIN LATERAL (
-        SELECT r.run_id, r.user_id, r.priority, r.concurrency_key, r.concurrency_limit, coalesce(k.held, 0) AS key_held
-        FROM runtime.runs r LEFT JOIN held_by_key k USING (concurrency_key)
-        WHERE r.org_id = $1 AND r.adapter = p.adapter AND r.user_id = p.user_id
-          AND (r.status = 'created' OR (r.status = 'running' AND r.fenced))
+_CANDIDATE = """r.run_id, r.user_id, r.priority, r.concurrency_key, r.concurrency_limit,
+           coalesce(k.held, 0) AS key_held"""
+_IS_READY = """
+          (r.status = 'created' OR (r.status = 'running' AND r.fenced))
           AND (r.not_before_time IS NULL OR r.not_before_time <= clock_timestamp())
           AND (r.deadline_time IS NULL OR r.deadline_time > clock_timestamp())
           AND (r.concurrency_key = '' OR coalesce(k.held, 0) < r.concurrency_limit)
@@ -145,21 +123,79 @@ WITH RECURSIVE held AS (
                 + ($4::integer[])[least(r.attempt - r.failures, cardinality($4::integer[]))]
                   * interval '1 millisecond')
             AND NOT EXISTS (
-                SELECT 1 FROM runtime.workers w WHERE w.worker_id = r.worker_id AND w.status = 'stopped'))
+                SELECT 1 FROM runtime.workers w WHERE w.worker_id = r.worker_id AND w.status = 'stopped'))"""
+"""Whether a run could go, if there is a place for it."""
+
+READ_WAITING_RUNS = f"""
+WITH RECURSIVE held AS (
+    SELECT run_id, user_id, concurrency_key, parent_run_id FROM runtime.runs
+    WHERE org_id = $1 AND status IN ('running', 'canceling') AND NOT fenced
+), held_by_person AS (
+    SELECT user_id, count(*) AS held FROM held GROUP BY user_id
+), held_by_key AS (
+    SELECT concurrency_key, count(*) AS held FROM held WHERE concurrency_key <> '' GROUP BY concurrency_key
+), above AS (
+    SELECT parent_run_id AS run_id FROM held WHERE parent_run_id <> '' AND ($5 > 0 OR $6 > 0)
+    UNION
+    SELECT p.parent_run_id FROM above a JOIN runtime.runs p USING (run_id) WHERE p.parent_run_id <> ''
+), counting AS (
+    SELECT run_id, user_id FROM held WHERE ($5 > 0 OR $6 > 0) AND run_id NOT IN (SELECT a.run_id FROM above a)
+), counting_by_person AS (
+    SELECT user_id, count(*) AS counting FROM counting GROUP BY user_id
+), lent AS (
+    SELECT r.run_id, r.parent_run_id AS lender FROM counting c JOIN runtime.runs r ON r.parent_run_id = c.run_id
+    WHERE r.parent_run_id <> '' AND (r.status = 'created' OR (r.status = 'running' AND r.fenced))
+    UNION ALL
+    SELECT r.run_id, r.run_id FROM above a JOIN runtime.runs r USING (run_id) WHERE r.status = 'running' AND r.fenced
+), people AS (
+    SELECT a.adapter, (
+        SELECT r.user_id FROM runtime.runs r WHERE r.org_id = $1 AND r.adapter = a.adapter
+        AND (r.status = 'created' OR (r.status = 'running' AND r.fenced)) ORDER BY r.user_id LIMIT 1
+    ) AS user_id
+    FROM unnest($2::text[]) AS a (adapter)
+    UNION ALL
+    SELECT p.adapter, (
+        SELECT r.user_id FROM runtime.runs r WHERE r.org_id = $1 AND r.adapter = p.adapter AND r.user_id > p.user_id
+        AND (r.status = 'created' OR (r.status = 'running' AND r.fenced)) ORDER BY r.user_id LIMIT 1
+    )
+    FROM people p WHERE p.user_id IS NOT NULL
+), ready AS (
+    SELECT f.* FROM people p CROSS JOIN LATERAL (
+        SELECT {_CANDIDATE}
+        FROM runtime.runs r LEFT JOIN held_by_key k USING (concurrency_key)
+        WHERE r.org_id = $1 AND r.adapter = p.adapter AND r.user_id = p.user_id
+          AND ($5 = 0 OR (SELECT count(*) FROM counting) < $5)
+          AND ($6 = 0 OR (SELECT count(*) FROM counting c WHERE c.user_id = p.user_id) < $6)
+          AND {_IS_READY}
         ORDER BY r.priority DESC, r.run_id LIMIT $3
     ) f
+    UNION
+    SELECT {_CANDIDATE}
+    FROM lent l JOIN runtime.runs r USING (run_id) LEFT JOIN held_by_key k USING (concurrency_key)
+    WHERE r.adapter = ANY($2::text[])
+          AND {_IS_READY}
 ), ranked AS (
     SELECT r.*, coalesce(h.held, 0) + row_number() OVER of_person AS turn,
-           key_held + row_number() OVER of_key AS key_turn
-    FROM ready r LEFT JOIN held_by_person h USING (user_id)
+           key_held + row_number() OVER of_key AS key_turn,
+           l.lender IS NOT NULL AND row_number() OVER of_lender = 1 AS has_place
+    FROM ready r LEFT JOIN held_by_person h USING (user_id) LEFT JOIN lent l USING (run_id)
     WINDOW of_person AS (PARTITION BY r.user_id ORDER BY r.priority DESC, r.run_id),
-           of_key AS (PARTITION BY r.concurrency_key ORDER BY r.priority DESC, r.run_id)
+           of_key AS (PARTITION BY r.concurrency_key ORDER BY r.priority DESC, r.run_id),
+           of_lender AS (PARTITION BY l.lender ORDER BY r.priority DESC, r.run_id)
+), of_people AS (
+    SELECT ranked.*, coalesce(mark, 0) AS served, coalesce(counting, 0) + row_number() OVER (
+        PARTITION BY user_id, has_place ORDER BY priority DESC, run_id) AS person_place
+    FROM ranked LEFT JOIN unnest($7::text[], $8::bigint[]) AS s (user_id, mark) USING (user_id)
+    LEFT JOIN counting_by_person USING (user_id)
+    WHERE concurrency_key = '' OR key_turn <= concurrency_limit
+), of_org AS (
+    SELECT of_people.*, row_number() OVER (
+        PARTITION BY has_place ORDER BY priority DESC, turn, served, run_id) AS org_place
+    FROM of_people WHERE has_place OR $6 = 0 OR person_place <= $6
 ), chosen AS (
-    SELECT ranked.*, row_number() OVER (ORDER BY priority DESC, turn, coalesce(mark, 0), run_id) AS place FROM ranked
-    LEFT JOIN unnest($7::text[], $8::bigint[]) AS s (user_id, mark) USING (user_id)
-    WHERE ($6 = 0 OR turn <= $6) AND (concurrency_key = '' OR key_turn <= concurrency_limit)
-    ORDER BY place
-    LIMIT CASE WHEN $5 = 0 THEN $3 ELSE least($3, greatest(0, $5 - (SELECT count(*) FROM held))) END
+    SELECT of_org.*, row_number() OVER (ORDER BY priority DESC, turn, served, run_id) AS place FROM of_org
+    WHERE has_place OR $5 = 0 OR org_place <= $5 - (SELECT count(*) FROM counting)
+    ORDER BY place LIMIT $3
 ), waiting AS (
     SELECT count(*) AS waiting FROM (
         SELECT 1 FROM runtime.runs
@@ -170,14 +206,16 @@ WITH RECURSIVE held AS (
 )
 SELECT waiting, run_id, user_id, (SELECT r.spec FROM runtime.runs r WHERE r.run_id = chosen.run_id) AS spec
 FROM waiting LEFT JOIN chosen ON true ORDER BY place
-"""
+"""  # noqa: S608 - constants
 """Runs of an org that a worker could take now, in their order: the most urgent first; among these, who has the fewest
 runs with workers is next, or was served longest ago ($7, $8: people and a mark that grows); and of one person's runs
 the oldest. $5 and $6: how many runs of the org and of a person may run at a time, 0 for any number.
 
 Each person's first runs are looked up in the index, so that one who has thousands waiting costs the others nothing.
 What is over a limit, or behind an older run of its thread, is left out, lest it stand before runs that could go; that
-no limit is passed is decided again when the run is given away. `waiting` counts it, up to one more than was asked for.
+no limit is passed is decided again when the run is given away. `above`: runs above those that workers hold, which do
+not count for the org and the person. `lent`: runs that go though a limit is reached, each in the place of its parent,
+or in its own, which a run below it has. `waiting` counts it, up to one more than was asked for.
 There is always a row, without a run if none could go.
 
 A run whose worker was lost waits after its newest event, which says so; one whose worker said good-bye does not. A
