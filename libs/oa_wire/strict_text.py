@@ -23,7 +23,7 @@ def read_json(text: str | bytes) -> Any:
     """
     plain = text.decode("utf-8") if isinstance(text, bytes) else text
     try:
-        value = json.loads(plain, object_pairs_hook=_without_doubles, parse_float=_finite, parse_constant=_no_constant)
+        value = _DECODER.decode(plain)
     except RecursionError:
         raise _too_deep() from None
     _check_depth(value)
@@ -65,6 +65,9 @@ def _finite(text: str) -> float:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_without_doubles, parse_float=_finite, parse_constant=_no_constant)
 
 
 def _check_depth(value: Any) -> None:

@@ -117,13 +117,18 @@ class TokenVerifier:
         """
         name = hashlib.sha256(token.encode(errors="surrogatepass")).digest(), claims_type
         checked = self._checked.get(name)
-        kid = checked.kid if checked else _read(token, TOKEN_KINDS[claims_type].typ).header.kid
+        text = None
+        if checked is None:
+            text = _read(token, TOKEN_KINDS[claims_type].typ)
+            kid = text.header.kid
+        else:
+            kid = checked.kid
         key = await self._keys.public_key(kid)
         if key is None:
             raise _invalid("is signed with a key that is not one of control's")
         if checked is None or checked.key is not key:
             checked = None
-            payload: Mapping[str, Any] = _payload_of(_read(token, TOKEN_KINDS[claims_type].typ), key)
+            payload: Mapping[str, Any] = _payload_of(text or _read(token, TOKEN_KINDS[claims_type].typ), key)
         else:
             payload = checked.payload
         times = _check_registered_claims(payload, audience)

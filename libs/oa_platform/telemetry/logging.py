@@ -36,6 +36,8 @@ _SECRET_VALUE = re.compile(
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----",
     re.DOTALL,
 )
+# Each of those has one of these; to look for them takes a tenth of the time.
+_SECRET_MARKS = ("eyJ", "://", "-----BEGIN ")
 # Chatty below warning, and of no use to whoever runs the service.
 _QUIET = ("httpx", "httpcore", "asyncio", "uvicorn.error", "uvicorn.access")
 
@@ -163,7 +165,9 @@ def _clean(key: str, value: object) -> object:
     if value and _names_a_secret(key):
         return REDACTED
     if isinstance(value, str):
-        return _SECRET_VALUE.sub(REDACTED, value)
+        first, second, third = _SECRET_MARKS
+        marked = first in value or second in value or third in value
+        return _SECRET_VALUE.sub(REDACTED, value) if marked else value
     if isinstance(value, dict):
         return {inner_key: _clean(str(inner_key), inner) for inner_key, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -13,11 +13,12 @@ from websockets.exceptions import InvalidStatus
 from websockets.frames import Close, Frame, Opcode
 
 from oa_khala import frames
-from oa_khala.frames import Form
+from oa_khala.frames import Cursor, Form
 from oa_khala.grants import parse_grant, write_claims
 from oa_khala.wire import encode_client_frame
 from oa_testing.waiting import PATIENCE_S, eventually
 from openagents.control.v1.claims_pb2 import SyncTokenClaims
+from services.khala_gateway.sockets.ws_door.socket import Socket
 from services.khala_gateway.tests.harness import (
     ORG,
     ORIGIN,
@@ -423,3 +424,23 @@ async def test_a_clean_close_is_answered() -> None:
         await client.socket.close(1000, "done")
         assert client.socket.close_code == 1000
         await eventually(lambda: not stack.server.sockets)
+
+
+async def test_what_one_frame_is_answered_leaves_in_one_write_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[bytes] = []
+    write = Socket.write
+
+    def count(socket: Socket, data: bytes) -> None:
+        written.append(data)
+        write(socket, data)
+
+    monkeypatch.setattr(Socket, "write", count)
+    async with running(Limits().with_session(heartbeat_interval_ms=3_600_000)) as stack:
+        client = await stack.connect(T, U)
+        stands = [(topic, await client.follow(topic)) for topic in (T, U)]
+        written.clear()
+        await client.send(frames.Subscribe(tuple((topic, Cursor(at.epoch, at.head)) for topic, at in stands)))
+        for topic in (T, U):
+            assert (await client.next(frames.Subscribed)).topic == topic
+            assert (await client.next(frames.CaughtUp)).topic == topic
+        assert len(written) == 1

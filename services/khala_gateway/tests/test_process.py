@@ -66,7 +66,7 @@ async def test_it_serves_while_control_is_away_and_drains_on_sigterm(gateway: Ga
         assert await client.close_code() == ("", 1012)
         assert await asyncio.to_thread(process.wait, PATIENCE_S) == 0
     log = gateway.output.read_text("utf-8")
-    assert "connection_open" in log
+    assert "session_open" in log
     assert "eyJ" not in log, "a token was logged"
 
 

@@ -45,6 +45,8 @@ class Connection:
         self._held: Grant | None = None
         self._unwatch: Callable[[], None] = lambda: None
         self._todo: deque[commands.Command] = deque()
+        # Messages that leave together, when what they answer has been dealt with: each write is a call of the system.
+        self._unwritten: list[bytes] = []
         self._running = False
         self._timer = SessionTimer(self._session, self._now_ms, self._time_has_passed)
         self._timer.arm()
@@ -120,6 +122,7 @@ class Connection:
                 self._do(self._todo.popleft())
         finally:
             self._running = False
+            self._write()
         self._timer.arm()
 
     def _do(self, command: commands.Command) -> None:
@@ -147,10 +150,17 @@ class Connection:
         if isinstance(frame, ErrorFrame) and frame.topic:
             count_refusal(frame.reason, "ws")
             _log.info("topic_refused", connection_id=self.connection_id, reason=frame.reason)
-        encoding = self._transport.encoding
-        if not isinstance(frame, Snapshot):
-            encoding = encoding.plain  # small, and of this connection alone
-        self._transport.write(Entry(encode_server_frame(frame, Form.PROTO)).message(encoding))
+        entry, encoding = Entry(encode_server_frame(frame, Form.PROTO)), self._transport.encoding
+        if isinstance(frame, Snapshot):
+            self._write()
+            self._transport.write(entry.message(encoding))
+        else:
+            self._unwritten.append(entry.message(encoding.plain))  # small, and of this connection alone
+
+    def _write(self) -> None:
+        if self._unwritten:
+            data, self._unwritten = b"".join(self._unwritten), []
+            self._transport.write(data)
 
     def _join(self, subscription: Subscription) -> None:
         registered_at = self._dependencies.replays.tick()
@@ -164,6 +174,7 @@ class Connection:
         metrics.CLOSES.labels(command.reason).inc()
         if command.reason != "draining":
             count_refusal(command.reason, "ws")
+        self._write()
         self._transport.close(command.code, command.reason)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
@@ -196,4 +207,12 @@ class Connection:
         live_tokens.claim(grant, self)
         self._unwatch()
         self._unwatch = self._dependencies.revocations.watch(grant.holder, self._revoked)
-        _log.info("session_open", connection_id=self.connection_id, subject=grant.subject, session_id=grant.session_id)
+        encoding = self._transport.encoding
+        _log.info(
+            "session_open",
+            connection_id=self.connection_id,
+            subject=grant.subject,
+            session_id=grant.session_id,
+            form=encoding.form.value,
+            deflates=encoding.deflate_from is not None,
+        )

@@ -126,10 +126,7 @@ class WebSocketServer:
         metrics.CONNECTIONS.inc()
         self._open += 1
         self._admission.came(socket.network)
-        connection_id = new_id("con")
-        form, deflates = socket.encoding.form.value, socket.encoding.deflate_from is not None
-        _log.info("connection_open", connection_id=connection_id, form=form, deflates=deflates)
-        return Connection(connection_id, socket, self._dependencies, header_token)
+        return Connection(new_id("con"), socket, self._dependencies, header_token)
 
     def gone(self, socket: Socket) -> None:
         """The TCP connection is gone."""
