@@ -33,13 +33,16 @@ _SETTLE_POLL_S = 0.005
 
 _READY = grpc.ChannelConnectivity.READY
 Make = Callable[[grpc.ChannelCredentials | None], grpc.aio.Channel]
+Along = Callable[[Any], grpc.aio.Metadata]
+"""The metadata of a unary call, from what its caller gave."""
 
 
 class RenewedChannel(grpc.aio.Channel):
     """Made by `make` for each pair of `certificates`, and when no replica that it knows takes calls."""
 
-    def __init__(self, certificates: Certificates | None, make: Make, renew_min_ms: int) -> None:
+    def __init__(self, certificates: Certificates | None, make: Make, renew_min_ms: int, along: Along) -> None:
         """`renew_min_ms`: minimum age of a channel that is replaced because it knows no replica that takes calls."""
+        self._along = along
         self._certificates = certificates
         self._make = make
         self._renew_min_s = renew_min_ms / 1000
@@ -107,7 +110,7 @@ class RenewedChannel(grpc.aio.Channel):
 
     def unary_unary(self, *args: Any, **kwargs: Any) -> Any:
         """See `grpc.aio.Channel`; a call is a coroutine."""
-        return _UnaryMethod(self, "unary_unary", args, kwargs)
+        return _UnaryMethod(self, self._along, args, kwargs)
 
     def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
         """See `grpc.aio.Channel`."""
@@ -143,14 +146,21 @@ class _Method:
 class _UnaryMethod(_Method):
     """A unary method, whose calls may be made again."""
 
-    async def __call__(self, request: Any, *, timeout: float | None = None, **options: Any) -> Any:
+    def __init__(self, renewed: RenewedChannel, along: Along, args: Any, kwargs: Any) -> None:
+        super().__init__(renewed, "unary_unary", args, kwargs)
+        self._along = along
+
+    async def __call__(
+        self, request: Any, *, timeout: float | None = None, metadata: Any = None, **options: Any
+    ) -> Any:
         repeats = Repeats(self._args[0])
+        metadata = self._along(metadata)
         loop = asyncio.get_running_loop()
         until = None if timeout is None else loop.time() + timeout
         while True:
             left = None if until is None else max(until - loop.time(), 0.0)
             try:
-                return await super().__call__(request, timeout=left, **options)
+                return await super().__call__(request, timeout=left, metadata=metadata, **options)
             except grpc.aio.AioRpcError as error:
                 if not repeats.allow(error):
                     raise

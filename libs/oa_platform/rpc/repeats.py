@@ -21,8 +21,9 @@ class Repeats:
 
     def __init__(self, method: str) -> None:
         """`method` is the full name: "/package.Service/Method"."""
+        self._method = method
         self._moves = MOVES
-        self._repeats = REPEATS if safe_to_repeat(method) else 0
+        self._repeats = REPEATS
 
     def allow(self, error: grpc.aio.AioRpcError) -> bool:
         """Whether an attempt that ended so is followed by another one, which is counted."""
@@ -31,7 +32,7 @@ class Repeats:
             return self._moves >= 0
         if connection_lost(error):
             self._repeats -= 1
-            return self._repeats >= 0
+            return self._repeats >= 0 and safe_to_repeat(self._method)
         return False
 
 

@@ -74,9 +74,13 @@ class OrgStore(Protocol):
         """An org that somebody is invited into, locked until the transaction ends."""
         ...
 
+    async def hold(self, org_id: str) -> None:
+        """Let nobody revoke tokens of an org until the transaction ends: a token that is issued at a moment after this,
+        on what is read after this, is ended by what is revoked later."""
+        ...
+
     async def held_open(self, org_id: str) -> bool:
-        """Whether an org is one in which somebody may act. Until the transaction ends nobody revokes tokens of it: a
-        token that is issued at a moment after this, on what is read after this, is ended by what is revoked later."""
+        """Whether an org, which is held from now on, is one in which somebody may act."""
         ...
 
     async def save(self, org: Org) -> None:

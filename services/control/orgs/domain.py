@@ -61,6 +61,11 @@ def acting_as(principal: StandingPrincipal, membership: Membership) -> StandingP
     return replace(principal, org_id=membership.org.org_id, standing=role_scopes(membership.role))
 
 
+def org_deleted() -> Refusal:
+    """The refusal for somebody whose own org is one that nobody acts in."""
+    return Refusal("org_deleted", "the org was deleted; have an owner restore it")
+
+
 def require_open(org: Org) -> None:
     """Raises Refusal `org_deleted` for an org that nobody acts in."""
     if org.delete_at is not None:

@@ -120,8 +120,11 @@ class PostgresOrgs:
         row = await self._connection.fetchrow(GET, org_id)
         return _org(row) if row else None
 
-    async def held_open(self, org_id: str) -> bool:
+    async def hold(self, org_id: str) -> None:
         await self._connection.fetchval(HOLD, org_id)
+
+    async def held_open(self, org_id: str) -> bool:
+        await self.hold(org_id)
         return bool(await self._connection.fetchval(IS_OPEN, org_id))
 
     async def save(self, org: Org) -> None:

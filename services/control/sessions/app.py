@@ -14,7 +14,7 @@ from oa_platform.system.ids import new_id
 from services.control.audit.app import Audited
 from services.control.audit.domain import Action, AuditEntry, Origin, by
 from services.control.orgs.app import OrgStore
-from services.control.orgs.domain import no_such_org, require_open
+from services.control.orgs.domain import no_such_org, org_deleted, require_open
 from services.control.policy.domain import Role, Scopes, StandingPrincipal, role_scopes
 from services.control.revocations.app import Revoking
 from services.control.revocations.domain import Revocation
@@ -79,6 +79,10 @@ class SessionStore(Protocol):
 
     async def standing(self, session_id: str) -> StandingSession | None:
         """The session and the person's role now in the session's org."""
+        ...
+
+    async def standing_in(self, session_id: str, org_id: str) -> tuple[bool, StandingSession | None]:
+        """Whether somebody may act in the org; and the session as `standing` has it, whatever org it acts in."""
         ...
 
 
@@ -231,12 +235,14 @@ class Sessions:
                 await tx.sessions.switch(session.session_id, org_id)
                 await tx.audit.add(by(principal, Action.ORG_SWITCHED, origin, org_id), self._clock.now())
 
-    async def still(self, tx: Transaction, principal: StandingPrincipal) -> tuple[Scopes, datetime | None]:
-        """What the caller's role gives now, and when the session ends by itself; for a caller without a session what it
-        had, and None. Raises Refusal `token_revoked`, `org_changed`."""
-        if not principal.session_id:
-            return principal.standing, None
-        found = _acting(await tx.sessions.standing(principal.session_id), principal)
+    async def still(self, tx: Transaction, principal: StandingPrincipal) -> tuple[Scopes, datetime]:
+        """What the caller's role gives now, and when the session ends by itself. Until the transaction ends nobody
+        revokes tokens of the caller's org. Raises Refusal `org_deleted`, `token_revoked`, `org_changed`."""
+        await tx.orgs.hold(principal.org_id)
+        is_open, standing = await tx.sessions.standing_in(principal.session_id, principal.org_id)
+        if not is_open:
+            raise org_deleted()
+        found = _acting(standing, principal)
         if found is None:
             raise Refusal("token_revoked", _REFRESH_MESSAGES["token_revoked"])
         return role_scopes(found.role), found.session.expires_at

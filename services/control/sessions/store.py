@@ -66,6 +66,13 @@ LEFT JOIN control.memberships m ON m.org_id = s.org_id AND m.user_id = s.user_id
 WHERE s.session_id = $1"""  # noqa: S608
 """A session with its person's role: all that admits a call, in one round trip."""
 
+STANDING_IN = f"""
+SELECT o.delete_at IS NULL AS org_open, {_COLUMNS}, m.role, u.blocked_at IS NOT NULL AS blocked FROM control.orgs o
+LEFT JOIN (control.sessions s JOIN control.users u ON u.user_id = s.user_id) ON s.session_id = $1
+LEFT JOIN control.memberships m ON m.org_id = s.org_id AND m.user_id = s.user_id
+WHERE o.org_id = $2"""  # noqa: S608
+"""The same, with whether an org, which may be another one by now, was not deleted."""
+
 
 class PostgresSessions:
     """See `app.SessionStore`."""
@@ -116,9 +123,17 @@ class PostgresSessions:
 
     async def standing(self, session_id: str) -> StandingSession | None:
         row = await self._connection.fetchrow(STANDING, session_id)
+        return _standing(row) if row else None
+
+    async def standing_in(self, session_id: str, org_id: str) -> tuple[bool, StandingSession | None]:
+        row = await self._connection.fetchrow(STANDING_IN, session_id, org_id)
         if row is None:
-            return None
-        return StandingSession(_session(row), Role(row["role"]) if row["role"] else None, row["blocked"])
+            return False, None
+        return row["org_open"], _standing(row) if row["session_id"] else None
+
+
+def _standing(row: asyncpg.Record) -> StandingSession:
+    return StandingSession(_session(row), Role(row["role"]) if row["role"] else None, row["blocked"])
 
 
 def _session(row: asyncpg.Record) -> Session:

@@ -16,6 +16,7 @@ from services.control.api_keys.app import keys as keys_app
 from services.control.api_keys.app.keys import ApiKeys
 from services.control.api_keys.domain import is_api_key_id
 from services.control.audit.domain import Action, Origin, by
+from services.control.orgs.domain import org_deleted
 from services.control.policy.domain import Scopes, StandingPrincipal
 from services.control.sessions import app as sessions_app
 from services.control.sessions.app import Sessions
@@ -90,10 +91,8 @@ class SyncTokens:
         grants = await self._decide_all(principal, tuple(dict.fromkeys(topics)), surface)
         async with self._transactions.begin() as tx:
             # Deciding took its time, and somebody may have revoked what it was decided on.
-            if not await tx.orgs.held_open(principal.org_id):
-                raise Refusal("org_deleted", "the org was deleted; have an owner restore it")
-            now = self._clock.now()
             standing, ends = await self._still(tx, principal)
+            now = self._clock.now()
             grants = still_granted(grants, principal.scopes & standing)
             outcome = await self._record(tx, principal, grants, origin)
         granted = [parse_grant(topic) for topic in settled(outcome)]
@@ -126,10 +125,14 @@ class SyncTokens:
         return decide(principal, grant, surface, run_org_id)
 
     async def _still(self, tx: Transaction, principal: StandingPrincipal) -> tuple[Scopes, datetime | None]:
-        """What the caller may do now, and when the session or key behind its token ends. Raises Refusal."""
-        if is_api_key_id(principal.session_id):
-            return await self._api_keys.still(tx, principal)
-        return await self._sessions.still(tx, principal)
+        """What the caller may do now, and when the session or key behind its token ends, None for one without an end.
+        Until the transaction ends nobody revokes tokens of the caller's org. Raises Refusal."""
+        of_key = is_api_key_id(principal.session_id)
+        if principal.session_id and not of_key:
+            return await self._sessions.still(tx, principal)
+        if not await tx.orgs.held_open(principal.org_id):
+            raise org_deleted()
+        return await self._api_keys.still(tx, principal) if of_key else (principal.standing, None)
 
     async def _record(
         self, tx: Transaction, principal: StandingPrincipal, grants: tuple[Grant, ...], origin: Origin

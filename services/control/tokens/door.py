@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -18,7 +19,9 @@ from openagents.control.v1 import claims_pb2
 from services.control.policy.app import VerifiedToken
 from services.control.tokens.domain import Claims, principal_of
 
-_MESSAGES: Mapping[TokenKind, type[tokens.Claims]] = {kind: message for message, kind in tokens.TOKEN_KINDS.items()}
+_MESSAGES: Mapping[TokenKind, Callable[..., tokens.Claims]] = {
+    kind: message for message, kind in tokens.TOKEN_KINDS.items()
+}
 _PUBLIC_PEM = re.compile(r"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
 
 
@@ -68,9 +71,7 @@ class JwtSigner:
 
     def sign(self, claims: Claims) -> str:
         """The JWT. Ed25519 is deterministic (RFC 8032): the same claims under the same key are the same token."""
-        message = _MESSAGES[claims.kind]()
-        json_format.ParseDict(dict(claims.values), message)
-        return tokens.sign_token(message, self._key)
+        return tokens.sign_token(_MESSAGES[claims.kind](**claims.values), self._key)
 
 
 class CurrentSigner:
@@ -98,5 +99,12 @@ class JwtVerifier:
     async def verify(self, token: str) -> VerifiedToken:
         """What an access token for the edge says."""
         message = await self._verifier.verify(token, claims_pb2.AccessTokenClaims, audience=EDGE_AUDIENCE)
-        claims = json_format.MessageToDict(message, preserving_proto_field_name=True)
-        return VerifiedToken(principal_of(claims), str(claims.get("jti", "")))
+        return _said(message.SerializeToString())
+
+
+@lru_cache(tokens.MAX_REMEMBERED_TOKENS)
+def _said(claims: bytes) -> VerifiedToken:
+    """What verified claims say. A token comes with every call of its bearer, and is read once."""
+    message = claims_pb2.AccessTokenClaims.FromString(claims)
+    values = json_format.MessageToDict(message, preserving_proto_field_name=True)
+    return VerifiedToken(principal_of(values), str(values.get("jti", "")))

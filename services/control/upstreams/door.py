@@ -28,6 +28,7 @@ class GrpcUpstreams:
 
     def __init__(self, channels: Mapping[str, grpc.aio.Channel], issuer: TokenIssuer, clock: Clock) -> None:
         self._channels = channels
+        self._methods: dict[tuple[str, str], grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
         self._issuer = issuer
         self._clock = clock
 
@@ -52,7 +53,10 @@ class GrpcUpstreams:
     async def _call(
         self, audience: str, method: str, body: bytes, principal: StandingPrincipal, timeout_s: float
     ) -> bytes:
-        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channels[audience].unary_unary(f"/{method}")
+        call = self._methods.get((audience, method))
+        if call is None:
+            # Of the contract's open methods, which are few.
+            call = self._methods[audience, method] = self._channels[audience].unary_unary(f"/{method}")
         issued = self._issuer.for_upstream(principal, audience, self._clock.now())
         return await call(body, timeout=max(timeout_s, 0.001), metadata=((PRINCIPAL_KEY, issued.token),))
 

@@ -10,16 +10,19 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from oa_base.identity import PrincipalKind, TokenKind
+from oa_base.refusal import Refusal
 from oa_khala.topics import RUN_EVENTS, Topic, parse_topic, user_runs
+from oa_platform.auth.jwks import StaticKeys
 from oa_platform.auth.keys import generate_key
-from oa_platform.auth.tokens import TOKEN_KINDS, issued_s
+from oa_platform.auth.tokens import TOKEN_KINDS, TokenVerifier, issued_s
 from oa_platform.system.ids import new_id
+from oa_testing.clock import FakeClock
 from openagents.control.v1 import claims_pb2
 from services.control.policy.domain import Scope, StandingPrincipal
 from services.control.tokens import app
 from services.control.tokens.app import LEFT_FOR_A_CALL, TokenIssuer
 from services.control.tokens.domain import API_KEY_EDGE_TTL, PRINCIPAL_TTL, WORKER_TTL
-from services.control.tokens.door import CurrentSigner, JwtSigner
+from services.control.tokens.door import CurrentSigner, JwtSigner, JwtVerifier
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, 999_999, tzinfo=UTC)
 BOTH = frozenset({Scope.RUNS_READ, Scope.RUNS_WRITE})
@@ -110,3 +113,17 @@ def test_every_token_says_the_millisecond_at_which_it_was_issued() -> None:
         assert (claims["iat"], claims["iat_ms"]) == (int(NOW.timestamp()), 999), kind
         said = message(iat=claims["iat"], iat_ms=claims["iat_ms"])  # type: ignore[arg-type]
         assert issued_s(said) == pytest.approx(NOW.timestamp(), abs=0.001)
+
+
+async def test_what_a_token_says_is_read_once_and_whether_it_holds_is_asked_every_time() -> None:
+    key, clock = generate_key(), FakeClock(NOW)
+    issuer, verifier = TokenIssuer(JwtSigner(key)), JwtVerifier(TokenVerifier(StaticKeys([key.public_key]), clock))
+    other = replace(PERSON, org_id="org_2")
+    one, two = (issuer.for_session(person, "ses_1.0", NOW).token for person in (PERSON, other))
+    for _ in range(2):
+        # Standing is not in a token.
+        assert (await verifier.verify(one)).principal == replace(PERSON, standing=frozenset())
+        assert (await verifier.verify(two)).principal == replace(other, standing=frozenset())
+    await clock.advance(timedelta(hours=2).total_seconds())
+    with pytest.raises(Refusal, match="expired"):
+        await verifier.verify(one)
