@@ -26,8 +26,8 @@ from benchmarks.sockets import Subscriber, allow_sockets
 from oa_khala.wire import event_frame
 from oa_testing.metrics import value_of
 from openagents.runtime.v1 import event_pb2
-from services.khala_gateway.connections.metrics import DELIVERED_BYTES
 from services.khala_gateway.feeds.app.hub import FeedHub
+from services.khala_gateway.feeds.metrics import DELIVERED_BYTES
 from services.khala_gateway.sockets.limits import SocketLimits
 
 SIZES = (300, 1_000, 4_000, 16_000)

@@ -18,14 +18,13 @@ from services.khala_gateway.admission.app import Admission, LiveTokens, SyncToke
 from services.khala_gateway.admission.domain import OriginPolicy
 from services.khala_gateway.admission.limits import AdmissionLimits
 from services.khala_gateway.connections.app.dependencies import Dependencies
-from services.khala_gateway.connections.app.flusher import Flusher
-from services.khala_gateway.connections.metrics import DELIVERED
 from services.khala_gateway.feeds.app.confirmations import Confirmations
+from services.khala_gateway.feeds.app.flusher import Flusher
 from services.khala_gateway.feeds.app.hub import FeedHub
 from services.khala_gateway.feeds.app.replays import ReplayReader
 from services.khala_gateway.feeds.app.snapshots import Snapshots
 from services.khala_gateway.feeds.limits import HubLimits
-from services.khala_gateway.feeds.metrics import SUBSCRIPTIONS
+from services.khala_gateway.feeds.metrics import DELIVERED, SUBSCRIPTIONS
 from services.khala_gateway.sockets.limits import PortLimits, SocketLimits
 from services.khala_gateway.sockets.ws_door.server import WebSocketServer
 from services.khala_gateway.sources.app import HistoryPage, TopicSnapshot, WatchedTopic
@@ -98,7 +97,8 @@ async def gateway(
     """A running gateway, for a block."""
     source, limits = LocalSource(history), HubLimits()
     sources = {"runtime": source, "projector": source}
-    hub = source.hub = FeedHub(limits, sources, random.random)
+    flusher = Flusher(asyncio.get_running_loop(), 0.0)
+    hub = source.hub = FeedHub(limits, sources, random.random, flusher)
     now_ms = steady_wall_ms(SystemClock())
     dependencies = Dependencies(
         hub=hub,
@@ -108,7 +108,7 @@ async def gateway(
         tokens=tokens or OpenTokens(),
         live_tokens=LiveTokens(OPEN_DOOR),
         revocations=Revocations(SystemClock()),
-        flusher=Flusher(asyncio.get_running_loop(), 0.0),
+        flusher=flusher,
         limits=SessionLimits(),
         now_ms=now_ms,
         jitter=random.random,

@@ -22,8 +22,8 @@ from services.khala_gateway.admission.domain import OriginPolicy
 from services.khala_gateway.admission.door import SyncTokenVerifier
 from services.khala_gateway.config import GatewaySettings
 from services.khala_gateway.connections.app.dependencies import Dependencies
-from services.khala_gateway.connections.app.flusher import Flusher
 from services.khala_gateway.feeds.app.confirmations import Confirmations
+from services.khala_gateway.feeds.app.flusher import Flusher
 from services.khala_gateway.feeds.app.hub import FeedHub
 from services.khala_gateway.feeds.app.replays import ReplayReader
 from services.khala_gateway.feeds.app.snapshots import Snapshots
@@ -46,7 +46,8 @@ async def start(settings: GatewaySettings, process: Process) -> None:
     targets = {"runtime": settings.upstream.runtime, "projector": settings.upstream.projector}
     sources = {name: await _source(name, at, settings, process, lambda: hub) for name, at in targets.items()}
     hub_limits = settings.feeds.limits()
-    hub = await process.enter(FeedHub(hub_limits, sources, random.random))
+    flusher = Flusher(asyncio.get_running_loop(), settings.feeds.flush_tick_ms)
+    hub = await process.enter(FeedHub(hub_limits, sources, random.random, flusher))
     process.background("audit", hub.run_audit())
     for name, source in sources.items():
         process.background(f"watch-{name}", source.run())
@@ -63,7 +64,7 @@ async def start(settings: GatewaySettings, process: Process) -> None:
         tokens=SyncTokenVerifier(verifier, clock, now_ms),
         live_tokens=LiveTokens(settings.socket.admission()),
         revocations=revocations,
-        flusher=Flusher(asyncio.get_running_loop(), settings.feeds.flush_tick_ms),
+        flusher=flusher,
         limits=settings.session.limits(),
         now_ms=now_ms,
         jitter=random.random,

@@ -222,13 +222,25 @@ _GATEWAY = (
     Mutation(
         "unblocked_unasked",
         "nobody goes on when a socket takes something again",
-        (
-            Edit(
-                Delivery.blocked,
-                "self._writable.set()\n        self._dependencies.flusher.ask(self)",
-                "self._writable.set()",
-            ),
-        ),
+        (Edit(Delivery.blocked, "self._flusher.ask(self)", "pass"),),
+        _GATEWAY_TESTS,
+    ),
+    Mutation(
+        "moved_while_reading",
+        "live frames are served to who waits for a page of history",
+        (Edit(TopicSubscriber.moved, "self.waits is _NOTHING", "True"),),
+        _GATEWAY_TESTS,
+    ),
+    Mutation(
+        "moved_unserved",
+        "live frames are served before SUBSCRIBED has been said",
+        (Edit(TopicSubscriber.moved, "subscription.next_seq and ", ""),),
+        _GATEWAY_TESTS,
+    ),
+    Mutation(
+        "moved_while_blocked",
+        "live frames are written to a socket that takes nothing",
+        (Edit(Delivery.serve, "if self._blocked:", "if False:"),),
         _GATEWAY_TESTS,
     ),
     Mutation(

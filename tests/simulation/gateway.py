@@ -21,8 +21,8 @@ from oa_topics.store import TopicLimits
 from services.khala_gateway.admission.app import LiveTokens
 from services.khala_gateway.connections.app.connection import Connection
 from services.khala_gateway.connections.app.dependencies import Dependencies
-from services.khala_gateway.connections.app.flusher import Flusher
 from services.khala_gateway.feeds.app.confirmations import Confirmations
+from services.khala_gateway.feeds.app.flusher import Flusher
 from services.khala_gateway.feeds.app.hub import FeedHub
 from services.khala_gateway.feeds.app.replays import ReplayReader
 from services.khala_gateway.feeds.app.snapshots import Snapshots
@@ -99,7 +99,8 @@ class SimGateway:
             replica = SimReplica(world, name, self._topic_limits)
             self.replicas.append(replica)
             sources[name] = GrpcTopicSource(name, cast("Channel", replica.channel), lambda: self.hub, rng.random)
-        self.hub = FeedHub(self._limits, sources, rng.random)
+        flusher = Flusher(asyncio.get_running_loop(), 1.0)
+        self.hub = FeedHub(self._limits, sources, rng.random, flusher)
         self._revocations = Revocations(SystemClock())
         self._dependencies = Dependencies(
             hub=self.hub,
@@ -109,7 +110,7 @@ class SimGateway:
             tokens=SimTokens(world, self._revocations),
             live_tokens=LiveTokens(),
             revocations=self._revocations,
-            flusher=Flusher(asyncio.get_running_loop(), 1.0),
+            flusher=flusher,
             limits=SESSION_LIMITS,
             now_ms=world.now_ms,
             jitter=rng.random,

@@ -179,7 +179,8 @@ class Subscriptions:
         stands = as_asked(state, subscription.takes_snapshots)
         return [*self._end(subscription.name), SendFrame(error_frame(refusal, subscription.name, stands, chain))]
 
-    def delivered(self, subscription: Subscription, first_seq: int, count: int) -> list[Command]:
+    @staticmethod
+    def delivered(subscription: Subscription, first_seq: int, count: int) -> list[Command]:
         """`count` events from `first_seq` on are handed to the client. Raises DeliveryBroken if those aren't next."""
         if not subscription.live or first_seq != subscription.next_seq or count < 1:
             expected = subscription.next_seq

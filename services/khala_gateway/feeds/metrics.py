@@ -28,5 +28,7 @@ DEFLATED_BYTES = Counter("oa_khala_deflated_bytes", "Bytes of the same messages 
 SNAPSHOTS_KEPT = Counter(
     "oa_khala_snapshots_kept", "Snapshots that had been read a moment before.", ["source"], registry=REGISTRY
 )
+DELIVERED = Counter("oa_khala_delivered_frames", "Events handed to connections.", registry=REGISTRY)
+DELIVERED_BYTES = Counter("oa_khala_delivered_bytes", "Bytes of events handed to connections.", registry=REGISTRY)
 HOLES = Counter("oa_khala_feed_holes", "Holes in feeds that were repaired.", ["topic_class"], registry=REGISTRY)
 LINEAGES_ENDED = Counter("oa_khala_lineages_ended", "Feeds whose epoch changed.", ["topic_class"], registry=REGISTRY)

@@ -34,8 +34,8 @@ from services.khala_gateway.admission.domain import PATH, OriginPolicy
 from services.khala_gateway.admission.door import SyncTokenVerifier
 from services.khala_gateway.admission.limits import AdmissionLimits
 from services.khala_gateway.connections.app.dependencies import Dependencies
-from services.khala_gateway.connections.app.flusher import Flusher
 from services.khala_gateway.feeds.app.confirmations import Confirmations
+from services.khala_gateway.feeds.app.flusher import Flusher
 from services.khala_gateway.feeds.app.hub import FeedHub
 from services.khala_gateway.feeds.app.replays import ReplayReader
 from services.khala_gateway.feeds.app.snapshots import Snapshots
@@ -238,15 +238,16 @@ async def running(
             )
             source_limits = stack.limits.source
             stack.sources[name] = GrpcTopicSource(name, channel, lambda: stack.hub, random.random, source_limits)
-        stack.hub = await parts.enter_async_context(FeedHub(stack.limits.hub, stack.sources, random.random))
+        flusher = Flusher(asyncio.get_running_loop(), 1.0)
+        stack.hub = await parts.enter_async_context(FeedHub(stack.limits.hub, stack.sources, random.random, flusher))
         background = [work for source in stack.sources.values() for work in (source.run(), source.run_looking())]
         tasks = [asyncio.create_task(work) for work in (*background, stack.hub.run_audit())]
         parts.push_async_callback(_stop, tasks)
-        stack.server = await parts.enter_async_context(_server(stack, protection))
+        stack.server = await parts.enter_async_context(_server(stack, flusher, protection))
         yield stack
 
 
-def _server(stack: Stack, protection: Protection) -> WebSocketServer:
+def _server(stack: Stack, flusher: Flusher, protection: Protection) -> WebSocketServer:
     clock, limits = SystemClock(), stack.limits
     now_ms = steady_wall_ms(clock)
     verifier = TokenVerifier(StaticKeys([stack.key.public_key]), clock, revocations=stack.revocations)
@@ -258,7 +259,7 @@ def _server(stack: Stack, protection: Protection) -> WebSocketServer:
         tokens=SyncTokenVerifier(verifier, clock, now_ms),
         live_tokens=LiveTokens(limits.admission),
         revocations=stack.revocations,
-        flusher=Flusher(asyncio.get_running_loop(), 1.0),
+        flusher=flusher,
         limits=limits.session,
         now_ms=now_ms,
         jitter=random.random,

@@ -1,7 +1,6 @@
 """One connection: what happens on it goes to its session, and what the session asks for is done here, in order."""
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 
@@ -44,7 +43,7 @@ class Connection:
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: Grant | None = None
         self._unwatch: Callable[[], None] = lambda: None
-        self._todo: deque[commands.Command] = deque()
+        self._todo: list[commands.Command] = []
         # Messages that leave together, when what they answer has been dealt with: each write is a call of the system.
         self._unwritten: list[bytes] = []
         self._running = False
@@ -119,7 +118,7 @@ class Connection:
         self._running = True
         try:
             while self._todo:
-                self._do(self._todo.popleft())
+                self._do(self._todo.pop(0))
         finally:
             self._running = False
             self._write()

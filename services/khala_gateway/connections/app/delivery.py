@@ -6,7 +6,6 @@ that topics begin with are read one at a time, too; a large one is written in pa
 """
 
 import asyncio
-from collections import deque
 
 import structlog
 
@@ -15,7 +14,7 @@ from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
 from oa_khala.cursors import STALE_REASONS
 from oa_khala.server.session import ServerSession
-from oa_khala.server.subscriptions import DeliveryBroken
+from oa_khala.server.subscriptions import DeliveryBroken, Subscriptions
 from services.khala_gateway.connections.app.dependencies import Dependencies
 from services.khala_gateway.connections.app.ports import Transport
 from services.khala_gateway.connections.app.subscriber import Run, TopicSubscriber, Waits
@@ -31,18 +30,36 @@ _SLICES_A_TURN = 8
 class Delivery:
     """Writes to one socket what the subscriptions of its connection can have, from rings and from history."""
 
+    # Each event passes here once for each subscriber: what that touches of memory is most of what it costs.
+    __slots__ = (
+        "_behind",
+        "_blocked",
+        "_dependencies",
+        "_flusher",
+        "_reading",
+        "_ready",
+        "_run",
+        "_session",
+        "_snapshot_turn",
+        "_transport",
+        "_unblocked",
+    )
+
     def __init__(self, session: ServerSession, transport: Transport, dependencies: Dependencies, run: Run) -> None:
         """`run` carries out what the session answers."""
         self._session = session
         self._transport = transport
         self._dependencies = dependencies
+        self._flusher = dependencies.flusher
         self._run = run
-        self._ready: deque[TopicSubscriber] = deque()
-        self._behind: deque[TopicSubscriber] = deque()
+        # Lists, for they are short: an empty deque takes ten times the memory, and each connection has them.
+        self._ready: list[TopicSubscriber] = []
+        self._behind: list[TopicSubscriber] = []
         self._reading: asyncio.Task[None] | None = None
         self._snapshot_turn = asyncio.Lock()
-        self._writable = asyncio.Event()
-        self._writable.set()
+        self._blocked = False
+        # Set, and gone, when the socket takes something again; there while somebody waits for that.
+        self._unblocked: asyncio.Event | None = None
 
     def begin(self, subscriber: TopicSubscriber) -> None:
         """The session has said SUBSCRIBED."""
@@ -55,38 +72,44 @@ class Delivery:
             return
         subscriber.waits = Waits.TURN
         self._ready.append(subscriber)
-        if self._writable.is_set():
-            self._dependencies.flusher.ask(self)
+        if not self._blocked:
+            self._flusher.ask(self)
 
     def blocked(self, blocked: bool) -> None:
         """The socket takes nothing at present, or again."""
+        self._blocked = blocked
         if blocked:
-            self._writable.clear()
-        else:
-            self._writable.set()
-            self._dependencies.flusher.ask(self)
+            return
+        if self._unblocked is not None:
+            self._unblocked.set()
+            self._unblocked = None
+        self._flusher.ask(self)
 
     def stop(self) -> None:
         """The socket is gone."""
         if self._reading is not None:
             self._reading.cancel()
-        self._dependencies.flusher.forget(self)
+        self._flusher.forget(self)
 
     def pump(self) -> None:
         """Writes slices round-robin over the topics whose turn it is, as long as the socket takes them."""
         turns = _SLICES_A_TURN
-        while self._ready and turns and self._writable.is_set():
+        while self._ready and turns and not self._blocked:
             turns -= 1
-            subscriber = self._ready.popleft()
+            subscriber = self._ready.pop(0)
             subscriber.waits = Waits.NOTHING
             if subscriber.subscription.live:
-                self._serve(subscriber)
-        if self._ready and self._writable.is_set():
-            self._dependencies.flusher.ask(self)
+                self.serve(subscriber)
+        if self._ready and not self._blocked:
+            self._flusher.ask(self)
 
-    def _serve(self, subscriber: TopicSubscriber) -> None:
+    def serve(self, subscriber: TopicSubscriber) -> None:
+        """Write the next slice for `subscriber`, which waits for nothing, or have it wait for what it takes."""
         feed, subscription = subscriber.feed, subscriber.subscription
         if feed is None:
+            return
+        if self._blocked:
+            self.mark(subscriber)
             return
         try:
             segment = feed.segment(subscription.next_seq, self._transport.encoding)
@@ -99,19 +122,18 @@ class Delivery:
             self._start_reading()
         elif segment.frames:
             self._hand_over(subscriber, segment)
-            if subscription.live and subscription.next_seq <= feed.head:
+            if subscription.live and subscription.next_seq <= feed.feed.head:
                 self.mark(subscriber)
 
     def _hand_over(self, subscriber: TopicSubscriber, segment: Segment) -> None:
-        subscriptions = self._session.subscriptions
         try:
-            answer = subscriptions.delivered(subscriber.subscription, segment.first_seq, segment.frames)
+            answer = Subscriptions.delivered(subscriber.subscription, segment.first_seq, segment.frames)
         except DeliveryBroken as error:
             self._broken(error)
             return
         subscriber.attempt = 0
         self._transport.write(segment.data)
-        self._dependencies.flusher.delivered(segment.frames, len(segment.data))
+        self._flusher.delivered(segment.frames, len(segment.data))
         if answer:
             self._run(answer)
 
@@ -121,16 +143,22 @@ class Delivery:
 
     # ----------------------------------------------------------------------------------- snapshots and history
 
+    async def _writable(self) -> None:
+        while self._blocked:
+            if self._unblocked is None:
+                self._unblocked = asyncio.Event()
+            await self._unblocked.wait()
+
     async def read_snapshot(self, subscriber: TopicSubscriber) -> None:
         """What `subscriber` begins with: one at a time, part by part, and none for a socket that takes nothing."""
         subscription = subscriber.subscription
         async with self._snapshot_turn:
-            await self._writable.wait()
+            await self._writable()
             if subscription.live:
                 await subscriber.read_snapshot(self._dependencies)
             while subscription.unsent is not None:
                 await asyncio.sleep(0)  # others have their turn between two parts
-                await self._writable.wait()
+                await self._writable()
                 self._run(self._session.subscriptions.snapshot_part(subscription))
 
     def _start_reading(self) -> None:
@@ -142,7 +170,7 @@ class Delivery:
         """One page at a time, each time of another topic that waits."""
         try:
             while self._behind:
-                subscriber = self._behind.popleft()
+                subscriber = self._behind.pop(0)
                 if subscriber.subscription.live:
                     await self._read_page(subscriber)
         finally:
@@ -157,7 +185,7 @@ class Delivery:
             self._page_refused(subscriber, refusal)
             return
         self._dependencies.hub.learned(topic, page.state)
-        await self._writable.wait()
+        await self._writable()
         if subscription.live:
             self._take_page(subscriber, page)
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from oa_khala.server.limits import SessionLimits
 from oa_platform.auth.revocations import Revocations
 from services.khala_gateway.admission.app import LiveTokens, SyncTokens
-from services.khala_gateway.connections.app.flusher import Flusher
 from services.khala_gateway.feeds.app.confirmations import Confirmations
+from services.khala_gateway.feeds.app.flusher import Flusher
 from services.khala_gateway.feeds.app.hub import FeedHub
 from services.khala_gateway.feeds.app.replays import ReplayReader
 from services.khala_gateway.feeds.app.snapshots import Snapshots

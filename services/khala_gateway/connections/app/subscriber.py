@@ -24,11 +24,14 @@ class Waits(Enum):
     HISTORY = "history"
 
 
+_NOTHING = Waits.NOTHING
+
+
 class Deliverer(Protocol):
     """Delivers to the connection."""
 
-    def mark(self, subscriber: "TopicSubscriber") -> None:
-        """`subscriber` may have something to deliver."""
+    def serve(self, subscriber: "TopicSubscriber") -> None:
+        """`subscriber`, which waits for nothing, may have something to deliver."""
         ...
 
 
@@ -64,8 +67,9 @@ class TopicSubscriber:
 
     def moved(self) -> None:
         """The feed has more."""
-        if self.subscription.next_seq:
-            self._deliverer.mark(self)
+        subscription = self.subscription
+        if subscription.next_seq and subscription.live and self.waits is _NOTHING:
+            self._deliverer.serve(self)
 
     def stale(self, reason: str, state: TopicState) -> None:
         """What was being delivered can't go on."""

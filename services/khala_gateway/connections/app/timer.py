@@ -10,6 +10,8 @@ from oa_khala.server.states import State
 class SessionTimer:
     """Calls `due` no later than at the session's `wake_at_ms`; perhaps too early, which harms nothing."""
 
+    __slots__ = ("_at_ms", "_due", "_handle", "_now_ms", "_session")
+
     def __init__(self, session: ServerSession, now_ms: Callable[[], int], due: Callable[[], None]) -> None:
         self._session = session
         self._now_ms = now_ms

@@ -14,6 +14,7 @@ from oa_base.refusal import Refusal
 from oa_khala.frames import TopicState
 from oa_khala.topics import Topic
 from services.khala_gateway.feeds import metrics
+from services.khala_gateway.feeds.app.flusher import Flusher
 from services.khala_gateway.feeds.app.repairs import Repairs
 from services.khala_gateway.feeds.app.topic_feed import Phase, Subscriber, TopicFeed
 from services.khala_gateway.feeds.limits import HubLimits
@@ -26,10 +27,13 @@ _PASSING = frozenset({ClientAction.RETRY, ClientAction.RECONNECT})
 class FeedHub:
     """See the module. Implements `SourceEvents`; call `run_audit` in the background."""
 
-    def __init__(self, limits: HubLimits, sources: Mapping[str, TopicSource], jitter: Callable[[], float]) -> None:
+    def __init__(
+        self, limits: HubLimits, sources: Mapping[str, TopicSource], jitter: Callable[[], float], flusher: Flusher
+    ) -> None:
         """`sources` by name ("runtime", "projector"); `jitter` gives uniform numbers in [0, 1)."""
         self._limits = limits
         self._sources = sources
+        self._flusher = flusher
         # All topics that are held, by name.
         self.feeds: dict[str, TopicFeed] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -151,7 +155,7 @@ class FeedHub:
     # --------------------------------------------------------------------------------------------- inside
 
     def _open(self, topic: Topic) -> TopicFeed:
-        held = TopicFeed(topic, self._limits)
+        held = TopicFeed(topic, self._limits, self._flusher)
         self.feeds[held.name] = held
         metrics.FEEDS.labels(topic.topic_class.name).inc()
         self._source(held).add([held.name])
@@ -161,6 +165,7 @@ class FeedHub:
         self._set_timer(held, None)
         if not held.dropped:
             held.dropped = True
+            self._flusher.forget(held)
             del self.feeds[held.name]
             metrics.FEEDS.labels(held.topic.topic_class.name).dec()
             self._source(held).remove([held.name])

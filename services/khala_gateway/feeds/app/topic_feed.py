@@ -12,6 +12,7 @@ from oa_khala.frames import TopicState
 from oa_khala.topics import Topic
 from services.khala_gateway.feeds import metrics
 from services.khala_gateway.feeds.app.entries import EMPTY, Entry, Segment, entry_size, join
+from services.khala_gateway.feeds.app.flusher import Flusher
 from services.khala_gateway.feeds.domain import ENCODINGS, Encoding
 from services.khala_gateway.feeds.limits import HubLimits
 from services.khala_gateway.sources.app import WatchedTopic
@@ -31,7 +32,7 @@ class Subscriber(Protocol):
         ...
 
     def moved(self) -> None:
-        """The feed has more."""
+        """The feed has more. Who has left is told, too, when others' news made it leave."""
         ...
 
     def stale(self, reason: str, state: TopicState) -> None:
@@ -54,7 +55,7 @@ class Phase(Enum):
 class TopicFeed:
     """See the module. Nobody is told where it stands while it is opening or outdated: those who come wait."""
 
-    def __init__(self, topic: Topic, limits: HubLimits) -> None:
+    def __init__(self, topic: Topic, limits: HubLimits, flusher: Flusher) -> None:
         self.topic = topic
         self.name = str(topic)
         self.phase = Phase.OPENING
@@ -66,6 +67,7 @@ class TopicFeed:
         self.waiting: dict[Subscriber, None] = {}
         self.dropped = False
         self._limits = limits
+        self._flusher = flusher
         # By the seq that they start at and the encoding, as one number.
         self._segments: dict[int, Segment] = {}
 
@@ -97,10 +99,15 @@ class TopicFeed:
         self.phase = Phase.OPENING
 
     def take(self, first_seq: int, frames: Sequence[bytes]) -> None:
-        """Frames, live or from history; subscribers are told when there is more to deliver."""
+        """Frames, live or from history; subscribers are told with the next flush that there is more to deliver."""
         if self.feed.offer(first_seq, [Entry(frame) for frame in frames]):
             self._segments.clear()
-            self.tell(_moved, self.subscribers)
+            self._flusher.ask(self)
+
+    def pump(self) -> None:
+        """Tell all subscribers that there is more."""
+        for subscriber in list(self.subscribers):
+            subscriber.moved()
 
     def segment(self, next_seq: int, encoding: Encoding) -> Segment | None:
         """The next piece from `next_seq` on, joined once for all who stand there; None when that is below the ring."""
@@ -133,7 +140,3 @@ class TopicFeed:
     def _begin_at(self, state: TopicState) -> None:
         self.feed = Feed(state, entry_size, self._limits.feed)
         self._segments.clear()
-
-
-def _moved(subscriber: Subscriber) -> None:
-    subscriber.moved()

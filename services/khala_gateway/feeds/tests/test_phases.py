@@ -10,6 +10,7 @@ from oa_khala.frames import Form, TopicState
 from oa_khala.topics import parse_topic
 from oa_khala.wire import event_frame
 from oa_testing.waiting import eventually
+from services.khala_gateway.feeds.app.flusher import Flusher
 from services.khala_gateway.feeds.app.hub import FeedHub
 from services.khala_gateway.feeds.app.topic_feed import Phase, TopicFeed
 from services.khala_gateway.feeds.domain import encoding_of
@@ -74,8 +75,8 @@ def source() -> Source:
 
 
 @pytest.fixture
-def hub(source: Source) -> FeedHub:
-    return FeedHub(HubLimits(), {"runtime": source}, lambda: 0.0)
+async def hub(source: Source) -> FeedHub:
+    return FeedHub(HubLimits(), {"runtime": source}, lambda: 0.0, Flusher(asyncio.get_running_loop(), 0.0))
 
 
 def joined(hub: FeedHub) -> Subscriber:
@@ -112,7 +113,7 @@ async def test_an_outdated_feed_goes_on_for_those_who_are_served_and_the_others_
         assert source.added == [T, T], "the source is asked once"
         second = joined(hub)
         hub.frames(T, "e", 5, [event_frame(T, 5, b"x")])
-        assert first.told == [TopicState("e", 0, 4), "moved"]
+        await eventually(lambda: first.told == [TopicState("e", 0, 4), "moved"])
         assert TopicState("e", 0, 4) not in second.told
         watched(hub, TopicState("e", 3, 5))
         assert second.told[-1] == TopicState("e", 3, 5)

@@ -204,6 +204,7 @@ class Socket(asyncio.Protocol):
             match event:
                 case Request():
                     self._request(event)
+                    event.headers.clear()  # the parser keeps its request for as long as the connection is there
                 case Frame():
                     self._frame(event)
         self._flush()

@@ -1,9 +1,9 @@
-"""When connections are pumped: at once when all was quiet, else once a tick, so that frames leave together."""
+"""When feeds and connections are pumped: at once when all was quiet, else once a tick: frames leave together."""
 
 import asyncio
 from typing import Protocol
 
-from services.khala_gateway.connections import metrics
+from services.khala_gateway.feeds import metrics
 
 
 class Pumped(Protocol):
