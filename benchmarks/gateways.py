@@ -1,13 +1,18 @@
 """What does it cost a source to hand its frames to several gateways? `python -m benchmarks.gateways [--json FILE]`
 
 The real hub and TopicService over a store in memory, in the process that is measured; gateways are streams of another
-process, which counts and discards. Beside it NATS: the same frames, each published once on a subject of its topic, and
-fanned out by a real nats-server. CPU time of the source for an event, kernel included, and of the server; all events
-have to arrive.
+process, which counts and discards.
+
+- **streams**: all frames come on the streams.
+- **published**: the source publishes them over a real nats-server, where the gateways take them (`OA_FRAMES_NATS_URL`).
+- **NATS**: no source, but a bare client that publishes the same frames, each once on a subject of its topic.
+
+CPU time of the source for an event, kernel included, of the server, and of all gateways together, which only count what
+comes; all events have to arrive.
 
 - **all**: every gateway follows every topic, as with runs that many watch.
 - **one**: each topic is followed by one gateway, as with runs that one person watches.
-- **none**: nobody follows. A source that hears of interest has nothing to send; one that publishes does not know.
+- **none**: nobody follows. A source that hears of interest has nothing to send; one that publishes all does not know.
 """
 
 from __future__ import annotations
@@ -19,7 +24,7 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +37,14 @@ from nats.aio.msg import Msg
 
 from benchmarks.measure import Figures, report
 from oa_base.refusal import Refusal
+from oa_fanout.nats import NatsConnection
 from oa_khala.frames import TopicState
 from oa_khala.topics import Source, Topic, run_events
 from oa_khala.wire import event_frame
 from oa_testing.nats import NatsServer, nats_server
 from oa_topics.delivery_checks import DeliveryChecks
 from oa_topics.hub import TopicHub
+from oa_topics.publisher import FramePublisher
 from oa_topics.servicer import TopicApi
 from oa_topics.store import StateAt, TopicDescription, TopicLimits
 from openagents.sync.v1 import topic_service_pb2, topic_service_pb2_grpc
@@ -47,6 +54,7 @@ FOLLOWED = ("all", "one", "none")
 PAYLOAD_BYTES = 200
 TOPICS = 64
 _READY, _DONE = "ready", "done"
+_SUBJECT = "source"
 _PATIENCE_S = 120.0
 _CHARACTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 Publish = Callable[[str, int, bytes], Awaitable[None]]
@@ -106,8 +114,8 @@ class _Unreported:
 
 
 @asynccontextmanager
-async def _streams() -> AsyncIterator[tuple[str, Publish]]:
-    hub = TopicHub(_Heads(), TopicLimits(pending_bytes=1 << 30), _Unreported())
+async def _streams(publisher: FramePublisher | None = None) -> AsyncIterator[tuple[str, Publish]]:
+    hub = TopicHub(_Heads(), TopicLimits(pending_bytes=1 << 30), _Unreported(), publisher)
     server = grpc.aio.server()
     api = TopicApi(hub, DeliveryChecks(_no_check), lambda method, refusal: None)
     topic_service_pb2_grpc.add_TopicServiceServicer_to_server(api, server)
@@ -118,8 +126,25 @@ async def _streams() -> AsyncIterator[tuple[str, Publish]]:
         if hub.watches(topic):
             hub.publish(topic, [(seq, payload)])
 
+    telling = asyncio.create_task(hub.run_heads())
     yield str(port), publish
+    telling.cancel()
     await server.stop(0)
+
+
+@asynccontextmanager
+async def _published(server: NatsServer) -> AsyncIterator[tuple[str, Publish]]:
+    connection = NatsConnection(server.url, lambda: 0.5)
+    publisher = FramePublisher(connection, _SUBJECT, 1 << 30, lambda _: None)
+    working = [asyncio.create_task(work) for work in (connection.run(), publisher.run())]
+    async with asyncio.timeout(_PATIENCE_S):
+        while not connection.max_bytes:
+            await asyncio.sleep(0.01)
+    async with _streams(publisher) as (port, publish):
+        yield f"{port} {server.url}", publish
+    for task in working:
+        task.cancel()
+    await asyncio.gather(*working, return_exceptions=True)
 
 
 async def _no_check() -> None:
@@ -147,13 +172,19 @@ def _subject(topic: str) -> str:
 async def _read(kind: str, where: str, gateways: int, followed: str, events: int) -> None:
     """Follow as so many gateways, say so, and say when everything has come."""
     counter = _Counter(gateways * events if followed == "all" else events if followed == "one" else 0)
-    follow = _follow_stream if kind == "streams" else _follow_subjects
+    ways: dict[str, Callable[[str, Sequence[str], _Counter], AbstractAsyncContextManager[None]]] = {
+        "streams": _follow_stream,
+        "published": _follow_published,
+        "NATS": _follow_subjects,
+    }
+    follow = ways[kind]
     async with contextlib.AsyncExitStack() as parts:
         for gateway in range(gateways):
             await parts.enter_async_context(follow(where, followed_by(gateway, gateways, followed), counter))
         _say(_READY)
+        before = time.process_time()
         await counter.all_came.wait()
-        _say(_DONE)
+        _say(f"{_DONE} {time.process_time() - before}")
 
 
 class _Counter:
@@ -170,12 +201,35 @@ class _Counter:
 
 
 @asynccontextmanager
-async def _follow_stream(port: str, wanted: Sequence[str], counter: _Counter) -> AsyncIterator[None]:
+async def _follow_published(where: str, wanted: Sequence[str], counter: _Counter) -> AsyncIterator[None]:
+    port, url = where.split()
+    connection = NatsConnection(url, lambda: 0.5)
+
+    def came(data: bytes) -> None:
+        message = topic_service_pb2.WatchTopicsResponse.FromString(data)
+        counter.came(sum(len(batch.frames) for batch in message.batches))
+
+    for topic in wanted:
+        connection.subscribe(f"{_SUBJECT}.{topic}", came)
+    holding = asyncio.create_task(connection.run())
+    while not connection.max_bytes:
+        await asyncio.sleep(0.01)
+    async with _follow_stream(port, wanted, counter, by_subject=True):
+        yield
+    holding.cancel()
+    await asyncio.gather(holding, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _follow_stream(
+    port: str, wanted: Sequence[str], counter: _Counter, by_subject: bool = False
+) -> AsyncIterator[None]:
+    route = topic_service_pb2.FRAME_ROUTE_SUBJECT if by_subject else topic_service_pb2.FRAME_ROUTE_STREAM
     own_connection = [("grpc.use_local_subchannel_pool", 1)]
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=own_connection) as channel:
         stub: Any = topic_service_pb2_grpc.TopicServiceStub(channel)
         call = stub.WatchTopics()
-        await call.write(topic_service_pb2.WatchTopicsRequest(add_topics=wanted))
+        await call.write(topic_service_pb2.WatchTopicsRequest(add_topics=wanted, frame_route=route))
         watched = 0
         while watched < len(wanted):
             watched += len((await call.read()).watched)
@@ -224,6 +278,8 @@ async def measured(
             for who in followed:
                 async with _streams() as (port, publish):
                     rows.append(await _row("streams", port, publish, count, who, events, None))
+                async with _published(server) as (where, publish):
+                    rows.append(await _row("published", where, publish, count, who, events, of_server))
                 async with _subjects(server) as (url, publish):
                     rows.append(await _row("NATS", url, publish, count, who, events, of_server))
     return rows
@@ -244,20 +300,23 @@ async def _row(
         for number in range(events):
             await publish(names[number % TOPICS], number // TOPICS + 1, payload)
             await asyncio.sleep(0)  # events of different runs are committed by themselves
-        await _until(reader, _DONE)
+        of_gateways = float(await _until(reader, _DONE))
         seconds = time.perf_counter() - began
         used, server_used = _cpu_s(source) - before, _cpu_s(server) - server_before
         await reader.wait()
     note = f"{used / events * 1e6:.1f} µs of CPU an event in the source"
     if server is not None:
         note += f", {server_used / events * 1e6:.1f} in the server"
+    note += f", {of_gateways / events * 1e6:.1f} in the gateways"
     return Figures(kind, f"{gateways} gateways, {followed}", events, seconds, note=note)
 
 
-async def _until(reader: asyncio.subprocess.Process, word: str) -> None:
+async def _until(reader: asyncio.subprocess.Process, word: str) -> str:
+    """What the reader says with `word`."""
     assert reader.stdout is not None
-    said = (await reader.stdout.readline()).decode().strip()
+    said, _, rest = (await reader.stdout.readline()).decode().strip().partition(" ")
     assert said == word, f"the reader ended with {await reader.wait()}"
+    return rest
 
 
 def _cpu_s(process: psutil.Process | None) -> float:

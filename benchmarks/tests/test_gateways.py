@@ -11,7 +11,7 @@ def test_every_topic_is_followed_by_as_many_as_the_row_says() -> None:
     assert followed_by(3, 5, "none") == []
 
 
-async def test_it_measures_both_ways() -> None:
+async def test_it_measures_all_ways() -> None:
     rows = await measured(events=50, gateways=(2,), followed=("all",))
-    assert [(row.subject, row.events) for row in rows] == [("streams", 50), ("NATS", 50)]
+    assert [(row.subject, row.events) for row in rows] == [("streams", 50), ("published", 50), ("NATS", 50)]
     assert all("of CPU an event" in row.note for row in rows)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -19,9 +19,13 @@ import nats
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from oa_base.backoff import Backoff
 from oa_fanout.channel import Heard
+
+HeardBytes = Callable[[bytes], None]
+"""Takes what was published on a subject. Must not block, must not raise."""
 
 
 @dataclass(frozen=True)
@@ -37,47 +41,64 @@ class NatsLimits:
     """Longest waits before the next attempt: at first, and later."""
 
 
-class NatsChannel:
-    """A `Channel` on a subject. `jitter` gives numbers from 0 to 1. `changed` is told when the way to the others is
-    there, and when it is gone, with the reason. `trust` says whom a server with TLS must convince."""
+class NatsConnection:
+    """A connection to a server, opened again for ever, and what is listened to over it. Call `run` in the background.
+
+    `jitter` gives numbers from 0 to 1. `changed` is told when the connection is there, and when it is gone, with the
+    reason. `trust` says whom a server with TLS must convince.
+    """
 
     def __init__(
         self,
         url: str,
-        subject: str,
-        heard: Heard,
         jitter: Callable[[], float],
         changed: Callable[[str], None] = lambda _: None,
         trust: Callable[[], ssl.SSLContext] = ssl.create_default_context,
         limits: NatsLimits | None = None,
     ) -> None:
         self._url = url
-        self._subject = subject
-        self._heard = heard
         self._jitter = jitter
         self._changed = changed
         self._trust = trust
         self._limits = limits or NatsLimits()
         self._backoff = Backoff(self._limits.reconnect_first_ms, self._limits.reconnect_longest_ms)
         self._connection: Client | None = None
+        self._wanted: dict[str, HeardBytes] = {}
+        # What the server was told, of this connection, and the subjects of which it is to be told more.
+        self._subscribed: dict[str, tuple[HeardBytes, Subscription]] = {}
+        self._to_tell: dict[str, None] = {}
+        self._news = asyncio.Event()
 
     @property
-    def connected(self) -> bool:
-        """Whether there is a way to the others, as far as is known."""
-        return self._connection is not None
+    def max_bytes(self) -> int:
+        """Most that can be published at once; 0 while there is no connection, as far as is known."""
+        return self._connection.max_payload if self._connection is not None else 0
 
-    async def say(self, text: str) -> None:
-        """Tell the others; lost while there is no connection."""
+    async def publish(self, subject: str, data: bytes) -> None:
+        """Publish; lost while there is no connection, and when it is too much."""
         if self._connection is not None:
             with contextlib.suppress(nats.errors.Error, OSError):
-                await self._connection.publish(self._subject, text.encode())
+                await self._connection.publish(subject, data)
+
+    def subscribe(self, subject: str, heard: HeardBytes) -> None:
+        """Hear what others publish on `subject` from soon on, over every connection.
+
+        The server is told of subjects in the order in which they were added.
+        """
+        self._wanted[subject] = heard
+        self._tell(subject)
+
+    def unsubscribe(self, subject: str) -> None:
+        """No more; one that was not subscribed is ignored."""
+        if self._wanted.pop(subject, None) is not None:
+            self._tell(subject)
 
     async def run(self) -> None:
-        """Hear the others, until cancelled."""
+        """Hold the connection, until cancelled."""
         attempt = 0
         while True:
             try:
-                await self._listen()
+                await self._hold()
                 attempt, why = 0, "the connection broke"
             except (nats.errors.Error, OSError, TimeoutError) as error:
                 attempt, why = attempt + 1, type(error).__name__
@@ -85,26 +106,49 @@ class NatsChannel:
             self._changed(why)
             await asyncio.sleep(self._backoff.wait_ms(attempt, self._jitter()) / 1000)
 
-    async def _listen(self) -> None:
+    def _tell(self, subject: str) -> None:
+        self._to_tell.pop(subject, None)  # its place is now the last
+        self._to_tell[subject] = None
+        self._news.set()
+
+    async def _hold(self) -> None:
         """Connect and listen until the connection breaks. Raises when none comes about."""
         broken = asyncio.Event()
         connection = Client()
+        self._subscribed.clear()
+        self._to_tell = dict.fromkeys(self._wanted)
         try:
             await self._connect(connection, broken)
-            await connection.subscribe(self._subject, cb=self._take)
-            # The answer says that the server has the subscription.
+            await self._tell_all(connection)
+            # The answer says that the server has the subscriptions.
             await connection.flush(self._limits.connect_s)
             self._connection = connection
             self._changed("")
-            await broken.wait()
+            while not broken.is_set():
+                await self._news.wait()
+                self._news.clear()
+                await self._tell_all(connection)
         finally:
             self._connection = None
             with contextlib.suppress(nats.errors.Error, OSError):
                 await connection.close()
 
+    async def _tell_all(self, connection: Client) -> None:
+        while self._to_tell:
+            subject = next(iter(self._to_tell))
+            del self._to_tell[subject]
+            heard, (heard_so_far, standing) = self._wanted.get(subject), self._subscribed.pop(subject, (None, None))
+            if standing is not None and heard != heard_so_far:
+                await standing.unsubscribe()
+                standing = None
+            if heard is not None:
+                standing = standing or await connection.subscribe(subject, cb=_taking(heard))
+                self._subscribed[subject] = heard, standing
+
     async def _connect(self, connection: Client, broken: asyncio.Event) -> None:
         async def on_broken() -> None:
             broken.set()
+            self._news.set()
 
         async def on_error(_: Exception) -> None:
             return  # what it costs shows by itself: the connection breaks, or a text is lost
@@ -125,9 +169,48 @@ class NatsChannel:
                 tls=secure,
             )
 
-    async def _take(self, message: Msg) -> None:
+
+class NatsChannel:
+    """A `Channel` on a subject: see NatsConnection for the arguments."""
+
+    def __init__(
+        self,
+        url: str,
+        subject: str,
+        heard: Heard,
+        jitter: Callable[[], float],
+        changed: Callable[[str], None] = lambda _: None,
+        trust: Callable[[], ssl.SSLContext] = ssl.create_default_context,
+        limits: NatsLimits | None = None,
+    ) -> None:
+        self._subject = subject
+        self._heard = heard
+        self._connection = NatsConnection(url, jitter, changed, trust, limits)
+        self._connection.subscribe(subject, self._take)
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a way to the others, as far as is known."""
+        return self._connection.max_bytes > 0
+
+    async def say(self, text: str) -> None:
+        """Tell the others; lost while there is no connection."""
+        await self._connection.publish(self._subject, text.encode())
+
+    async def run(self) -> None:
+        """Hear the others, until cancelled."""
+        await self._connection.run()
+
+    def _take(self, data: bytes) -> None:
         with contextlib.suppress(UnicodeDecodeError):
-            self._heard(message.data.decode())
+            self._heard(data.decode())
+
+
+def _taking(heard: HeardBytes) -> Callable[[Msg], Awaitable[None]]:
+    async def take(message: Msg) -> None:
+        heard(message.data)
+
+    return take
 
 
 def _raise_if_cancelled() -> None:

@@ -64,7 +64,13 @@ class Feed(Ring[E]):
         return True
 
     def offer(self, first_seq: int, entries: Sequence[E]) -> bool:
-        """Entries `first_seq`, `first_seq + 1`, … of this lineage, live or from history. True when the head moved."""
+        """Entries `first_seq`, `first_seq + 1`, … of this lineage, live or from history. True when the head moved.
+
+        No entries say that everything below `first_seq` exists.
+        """
+        if not entries:
+            self.expect(first_seq - 1)
+            return False
         if self.take(first_seq, entries):
             if self.parked:
                 self._unpark()

@@ -4,5 +4,6 @@
 - `history`: DescribeTopic and ReplayTopic: whether a cursor can be continued, and a page without a hole.
 - `watcher`: what one Watch stream carries. Pure.
 - `hub`: what is committed, to all watchers.
+- `publisher`: frames published once for all gateways that take them from there.
 - `servicer`: TopicService on gRPC, for every source.
 """

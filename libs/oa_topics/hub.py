@@ -19,7 +19,7 @@ from oa_khala.topics import Topic
 from oa_khala.wire import event_frame
 from oa_topics.history import History
 from oa_topics.store import TopicDescription, TopicLimits, TopicStore
-from oa_topics.watcher import Watcher
+from oa_topics.watcher import Head, Watcher
 
 
 class HubReport(Protocol):
@@ -34,22 +34,42 @@ class HubReport(Protocol):
         ...
 
 
+class Publisher(Protocol):
+    """Another way for frames to those who take them there: once for all of them, and not to be relied upon."""
+
+    @property
+    def subject(self) -> str:
+        """Where they are published."""
+        ...
+
+    def publish(self, topic: str, epoch: str, first_seq: int, frames: Sequence[bytes]) -> bool:
+        """Publish consecutive frames. False when they can't be. Never waits."""
+        ...
+
+
 @dataclass(eq=False, slots=True)
 class _Feed:
-    """A watched topic. `sent` is the last seq handed out; None until its head has been read. `missed`: events came
-    before that, and the head may not cover them."""
+    """A watched topic. `sent` is the last seq handed out; None until its head has been read in the lineage `epoch`.
+    `missed`: events came before that, and the head may not cover them."""
 
     topic: Topic | None = None
+    epoch: str = ""
     sent: int | None = None
     missed: bool = False
     watchers: dict[Watcher, None] = field(default_factory=dict)
 
 
 class TopicHub:
-    """See the module. `run` repairs until cancelled."""
+    """See the module. `run` repairs until cancelled; with a publisher, `run_heads` is to run too."""
 
-    def __init__(self, store: TopicStore, limits: TopicLimits, report: HubReport) -> None:
+    def __init__(
+        self, store: TopicStore, limits: TopicLimits, report: HubReport, publisher: Publisher | None = None
+    ) -> None:
         self.history = History(store, limits)
+        self._publisher = publisher
+        # Where topics stood when frames of theirs were published: since the heads were last told, and before.
+        self._heads: dict[str, Head] = {}
+        self._old_heads: dict[str, Head] = {}
         self._store = store
         self._limits = limits
         self._report = report
@@ -95,7 +115,7 @@ class TopicHub:
                 continue
             feed = self._feeds.get(topic)
             if feed is not None and feed.sent is None:
-                feed.topic, feed.sent = answer.topic, answer.state.head
+                feed.topic, feed.epoch, feed.sent = answer.topic, answer.state.epoch, answer.state.head
                 if feed.missed:
                     self._mark(topic)
             watcher.stands(answer)
@@ -127,9 +147,15 @@ class TopicHub:
         """Whether anybody watches `topic`."""
         return topic in self._feeds
 
+    @property
+    def subject(self) -> str:
+        """Where frames are published too; empty for nowhere."""
+        return self._publisher.subject if self._publisher is not None else ""
+
     def restart(self) -> None:
         """The topics have another past: what waits is dropped, and each is described anew."""
         self._past += 1
+        self._heads, self._old_heads = {}, {}
         watchers = {watcher: None for feed in self._feeds.values() for watcher in feed.watchers}
         for feed in self._feeds.values():
             feed.sent, feed.missed = None, False
@@ -148,6 +174,20 @@ class TopicHub:
                 await self._repair_all()
             except Refusal:
                 await asyncio.sleep(poll_s or _RETRY_S)  # what could not be read is still marked, or is found again
+
+    async def run_heads(self) -> None:
+        """Tell now and then where topics stand whose frames were published, until cancelled."""
+        while True:
+            await asyncio.sleep(HEADS_INTERVAL_S)
+            self.tell_heads()
+
+    def tell_heads(self) -> None:
+        """Tell where they stood at the call before this one: what was published by then has had time to arrive."""
+        told, self._old_heads, self._heads = self._old_heads, self._heads, {}
+        for topic, head in told.items():
+            feed = self._feeds.get(topic)
+            for watcher in feed.watchers if feed is not None else ():
+                watcher.tell_head(topic, head)
 
     def _mark(self, topic: str) -> None:
         self._dirty.add(topic)
@@ -187,11 +227,23 @@ class TopicHub:
             return
         first_seq, frames = events[0][0], [event_frame(topic, seq, payload) for seq, payload in events]
         feed.sent = events[-1][0]
+        published = self._publisher is not None and self._publish(self._publisher, topic, feed, first_seq, frames)
         for watcher in feed.watchers:
+            if published and watcher.takes_published(topic):
+                continue
             before = watcher.dropped
             watcher.offer(topic, first_seq, frames)
             if watcher.dropped > before:
                 self._report.dropped(watcher.dropped - before)
+
+    def _publish(self, publisher: Publisher, topic: str, feed: _Feed, first_seq: int, frames: Sequence[bytes]) -> bool:
+        """Publish frames if somebody takes them there. False when they were not published."""
+        if not any(watcher.takes_published(topic) for watcher in feed.watchers):
+            return False
+        if not publisher.publish(topic, feed.epoch, first_seq, frames):
+            return False
+        self._heads[topic] = Head(feed.epoch, first_seq + len(frames) - 1)
+        return True
 
     def _unregister(self, watcher: Watcher, topic: str) -> None:
         feed = self._feeds.get(topic)
@@ -202,5 +254,7 @@ class TopicHub:
                 del self._feeds[topic]
 
 
+HEADS_INTERVAL_S = 1.0
+"""Pause between two times at which it is told where topics stand whose frames were published."""
 _RETRY_S = 0.5
 """Pause before a source that is not polled is read again after a failure."""

@@ -92,6 +92,8 @@ class TopicApi(TopicServiceServicer):
             check_rules(request)
             if request.delivery_checks:
                 self._checks.add(watcher)
+            if request.frame_route:
+                watcher.take_by_subject(request.frame_route == pb.FRAME_ROUTE_SUBJECT)
             self._hub.remove(watcher, request.remove_topics)
             self._hub.add(watcher, request.add_topics)
 
@@ -106,6 +108,7 @@ class TopicApi(TopicServiceServicer):
                 for topic, refusal in answer.refused
             ],
             delivery_check=answer.delivery_check,
+            subject=self._hub.subject if answer.delivery_check else "",
         )
         size = 0
         for batch in answer.batches:

@@ -8,6 +8,8 @@ A topic of a stream is in one of two states:
 
 While it is awaiting, where it stands is still to be said, and its frames wait: so a topic's frames never overtake its
 `watched`. A frame that finds no room is dropped, and its topic is awaiting again: what it says then covers the frame.
+
+Whoever takes the frames of carried topics from elsewhere is told heads instead: of frames that may have got lost there.
 """
 
 from __future__ import annotations
@@ -20,8 +22,15 @@ from oa_base.refusal import Refusal
 from oa_topics.store import TopicDescription
 
 
+class Head(NamedTuple):
+    """Where a topic stands in a lineage."""
+
+    epoch: str
+    seq: int
+
+
 class Frames(NamedTuple):
-    """Consecutive serialized KhalaFrames of one topic."""
+    """Consecutive serialized KhalaFrames of one topic. None say that everything below `first_seq` exists."""
 
     topic: str
     epoch: str
@@ -68,6 +77,10 @@ class Watcher:
         self._awaiting: dict[str, None] = {}
         self._pending_bytes = 0
         self._delivery_check = 0
+        self._heads: dict[str, Head] = {}
+        self._by_subject = False
+        # Frames from before may have got lost elsewhere, so this stays.
+        self._has_been_by_subject = False
         self.dropped = 0
         """Frames that found no room."""
 
@@ -121,6 +134,21 @@ class Watcher:
             self._with_frames[topic] = None
             self._wake()
 
+    def take_by_subject(self, by_subject: bool) -> None:
+        """Frames of carried topics are taken from where they are published from now on, or on the stream."""
+        self._by_subject = by_subject
+        self._has_been_by_subject |= by_subject
+
+    def takes_published(self, topic: str) -> bool:
+        """Whether frames of `topic` need not be offered once they are published."""
+        return self._by_subject and not self._topics[topic].awaiting
+
+    def tell_head(self, topic: str, head: Head) -> None:
+        """Say where a topic stands. No news to one whose frames have come on the stream all the time."""
+        if self._has_been_by_subject and topic in self._topics:
+            self._heads[topic] = head
+            self._wake()
+
     def check_delivery(self, number: int) -> None:
         """Say a delivery check; of several that wait the newest is enough."""
         self._delivery_check = number
@@ -166,6 +194,11 @@ class Watcher:
             pending, carried.pending = carried.pending, []
             self._pending_bytes -= sum(len(frame) for _, frame in pending)
             answer.batches.extend(_runs(topic, carried, pending))
+        heads, self._heads = self._heads, {}
+        for topic, head in heads.items():
+            carried_now = self._topics.get(topic)
+            if carried_now is not None and not carried_now.awaiting and carried_now.epoch == head.epoch:
+                answer.batches.append(Frames(topic, head.epoch, head.seq + 1, []))
         return answer
 
     def _await(self, topic: str, carried: _Carried) -> None:

@@ -10,7 +10,19 @@ from typing import ClassVar
 from oa_khala.feed import FeedLimits
 from oa_khala.server.limits import SessionLimits
 from oa_platform.config.loading import group, own_port, peer_port, setting
-from oa_platform.config.parsers import Address, IpNetwork, Parser, Target, address, boolean, integer, number, target
+from oa_platform.config.parsers import (
+    Address,
+    IpNetwork,
+    Parser,
+    Secret,
+    Target,
+    address,
+    boolean,
+    integer,
+    nats_url,
+    number,
+    target,
+)
 from oa_platform.config.shared import (
     DRAIN_DEADLINE,
     EdgeTlsSettings,
@@ -373,6 +385,12 @@ class UpstreamSettings:
     )
     concurrent_hedges: int = _count(
         "OA_REPLAY_CONCURRENT_HEDGES", 16, "Reads of one source that are made twice at once."
+    )
+    frames_nats_url: Secret | None = setting(
+        "OA_FRAMES_NATS_URL",
+        nats_url(),
+        None,
+        doc="NATS server to take live frames from, where a source publishes them. Without one they come on streams.",
     )
 
     def limits(self) -> SourceLimits:

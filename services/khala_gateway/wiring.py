@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from oa_base.clock import Clock
 from oa_platform.auth.authenticator import Authenticator
@@ -28,6 +28,7 @@ from services.khala_gateway.feeds.app.hub import FeedHub
 from services.khala_gateway.feeds.app.replays import ReplayReader
 from services.khala_gateway.feeds.app.snapshots import Snapshots
 from services.khala_gateway.sockets.ws_door.server import WebSocketServer
+from services.khala_gateway.sources.app import PublishedFrames, note_connected
 from services.khala_gateway.sources.door import GrpcTopicSource
 
 
@@ -43,8 +44,12 @@ async def start(settings: GatewaySettings, process: Process) -> None:
     )
     verifier = TokenVerifier(keys, clock, watch, revocations)
 
+    published = _published(settings, process)
     targets = {"runtime": settings.upstream.runtime, "projector": settings.upstream.projector}
-    sources = {name: await _source(name, at, settings, process, lambda: hub) for name, at in targets.items()}
+    sources = {
+        name: await _source(name, at, settings, process, lambda: hub, published.get(name))
+        for name, at in targets.items()
+    }
     hub_limits = settings.feeds.limits()
     flusher = Flusher(asyncio.get_running_loop(), settings.feeds.flush_tick_ms)
     hub = await process.enter(FeedHub(hub_limits, sources, random.random, flusher))
@@ -81,13 +86,40 @@ async def start(settings: GatewaySettings, process: Process) -> None:
     await process.enter(WebSocketServer(socket.address, dependencies, admission, limits, outside))
 
 
+def _published(settings: GatewaySettings, process: Process) -> Mapping[str, PublishedFrames]:
+    """What each source publishes, where there is a server for that."""
+    if not settings.upstream.frames_nats_url:
+        return {}
+    from oa_fanout.nats import NatsConnection  # few installations have one
+
+    url, protection = settings.upstream.frames_nats_url.reveal(), process.protection
+    protection.check_url(url, "OA_FRAMES_NATS_URL", secure="tls")
+    published: dict[str, PublishedFrames] = {}
+
+    def changed(why: str) -> None:
+        note_connected(why)
+        for frames in published.values() if why else ():
+            frames.lost(why)
+
+    connection = NatsConnection(url, random.random, changed, lambda: protection.trust)
+    for name in ("runtime", "projector"):
+        published[name] = PublishedFrames(name, connection, settings.upstream.limits())
+    process.background("frames", connection.run())
+    return published
+
+
 async def _source(
-    name: str, target: Target, settings: GatewaySettings, process: Process, hub: Callable[[], FeedHub]
+    name: str,
+    target: Target,
+    settings: GatewaySettings,
+    process: Process,
+    hub: Callable[[], FeedHub],
+    published: PublishedFrames | None,
 ) -> GrpcTopicSource:
     channel = await process.enter(
         open_channel(target, settings.client, settings.identity.service_token, process.protection)
     )
-    return GrpcTopicSource(name, channel, hub, random.random, settings.upstream.limits())
+    return GrpcTopicSource(name, channel, hub, random.random, settings.upstream.limits(), published)
 
 
 def steady_wall_ms(clock: Clock) -> Callable[[], int]:

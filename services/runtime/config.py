@@ -224,6 +224,18 @@ class FanoutSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FrameSettings:
+    """How live frames come to the gateways."""
+
+    nats_url: Secret | None = setting(
+        "OA_FRAMES_NATS_URL",
+        nats_url(),
+        None,
+        doc="NATS server to publish live frames to, for gateways that have it set too. Without one each gets a stream.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TopicSettings:
     """What a stream of live frames may hold, and pages of history."""
 
@@ -473,6 +485,7 @@ class RuntimeSettings(ServiceSettings):
     sequencer: SequencerSettings = group(SequencerSettings)
     tail: TailSettings = group(TailSettings)
     fanout: FanoutSettings = group(FanoutSettings)
+    frames: FrameSettings = group(FrameSettings)
     topics: TopicSettings = group(TopicSettings)
     workers: WorkerSettings = group(WorkerSettings)
     requests: RequestSettings = group(RequestSettings)

@@ -31,6 +31,7 @@ from oa_runlog.proof.checkpoint import log_origin
 from oa_runlog.proof.signing import NoteSigner, ReceiptSigner
 from oa_topics.delivery_checks import DeliveryChecks
 from oa_topics.hub import TopicHub
+from oa_topics.publisher import FramePublisher
 from oa_topics.servicer import TopicApi
 from openagents.runtime.v1.log_service_pb2_grpc import add_LogServiceServicer_to_server
 from openagents.runtime.v1.receipt_service_pb2_grpc import add_ReceiptServiceServicer_to_server
@@ -94,7 +95,9 @@ from services.runtime.topics.app import (
     Snapshots,
     WorkerTopics,
     is_worker_topic,
+    note_published,
 )
+from services.runtime.topics.app import note_connected as note_frames_connected
 from services.runtime.topics.door import encode_run_snapshot, encode_worker_event
 from services.runtime.topics.store import PostgresDeliveryChecks, PostgresStandings, PostgresWorkerEvents
 from services.runtime.whole_log.app.artifact_cache import ArtifactCache
@@ -151,7 +154,8 @@ async def serve(
     tail, word = await _follow(replica, whole_log, lineage)
     log = await _write(replica, installation, signer, publisher(tail.publish, word.fanout), word.notification)
     lineage.on_change(lambda _: log.restart())
-    topics = _topics(replica, tail, word.database, lineage)
+    frames = _publish_frames(replica)
+    topics = _topics(replica, tail, word.database, lineage, frames)
     requests = Requests(log, replica.reads, settings.requests.limits())
     verifier = TokenVerifier(keys, process.clock, watch, revocations)
     authenticator = Authenticator(
@@ -165,7 +169,7 @@ async def serve(
 
     server = GrpcServer(settings.grpc, authenticator, process.protection)
     server.register(add_LogServiceServicer_to_server, LogApi(tail, whole_log, lineage))
-    checks = _check_deliveries(replica, word.database)
+    checks = _check_deliveries(replica, word.database, frames)
     server.register(add_TopicServiceServicer_to_server, TopicApi(topics, checks, note_refusal))
     server.register(add_WorkerWatchServiceServicer_to_server, _watch_workers(replica, tail, word.database))
     schedules = _serve_runs(replica, server, log, workers, requests, receipt_log, artifacts)
@@ -327,23 +331,46 @@ async def _write(
     return await replica.process.enter(Log(installation, store, replica.run_limits, limits, signer.sign, publish))
 
 
-def _topics(replica: _Replica, tail: Tail, fanout: PostgresFanout, lineage: Lineage) -> TopicHub:
+def _publish_frames(replica: _Replica) -> FramePublisher | None:
+    """Where live frames are published for all gateways, if anywhere; each replica has a subject to itself."""
+    settings, process = replica.settings, replica.process
+    if not settings.frames.nats_url:
+        return None
+    from oa_fanout.nats import NatsConnection  # few installations have one
+
+    url, protection = settings.frames.nats_url.reveal(), process.protection
+    protection.check_url(url, "OA_FRAMES_NATS_URL", secure="tls")
+    connection = NatsConnection(url, random.random, note_frames_connected, lambda: protection.trust)
+    pending_bytes = settings.topics.limits().pending_bytes
+    publisher = FramePublisher(connection, f"openagents.frames.{replica.replica_id}", pending_bytes, note_published)
+    process.background("frames connection", connection.run())
+    process.background("frames", publisher.run())
+    return publisher
+
+
+def _topics(
+    replica: _Replica, tail: Tail, fanout: PostgresFanout, lineage: Lineage, frames: FramePublisher | None
+) -> TopicHub:
     snapshots = Snapshots(PostgresArchiveRecords(replica.postgres), encode_run_snapshot)
     standings, excerpts = PostgresStandings(replica.postgres), PostgresExcerpts(replica.postgres)
     runs = RunTopics(replica.reads, standings, excerpts, snapshots)
     workers = WorkerTopics(PostgresWorkerEvents(replica.postgres, encode_worker_event))
     topics = RuntimeTopics({RUN_EVENTS: runs, WORKER_LIFECYCLE: workers}, lineage)
-    hub = TopicHub(topics, replica.settings.topics.limits(), HubMetrics())
+    hub = TopicHub(topics, replica.settings.topics.limits(), HubMetrics(), frames)
     replica.process.background("topics", hub.run())
+    if frames is not None:
+        replica.process.background("topic heads", hub.run_heads())
     tail.listen(LiveEvents(hub).on_records)
     fanout.on_workers(lambda: hub.read_again(is_worker_topic))
     lineage.on_change(lambda _: hub.restart())
     return hub
 
 
-def _check_deliveries(replica: _Replica, fanout: PostgresFanout) -> DeliveryChecks:
+def _check_deliveries(replica: _Replica, fanout: PostgresFanout, frames: FramePublisher | None) -> DeliveryChecks:
     checks = DeliveryChecks(PostgresDeliveryChecks(replica.postgres, CHECK_CHANNEL).commit)
     fanout.on_delivery_check(checks.heard)
+    if frames is not None:
+        fanout.on_delivery_check(frames.check)
     replica.process.background("delivery checks", checks.run())
     return checks
 

@@ -13,10 +13,13 @@ import pytest
 
 from oa_client.follow.subscription import Subscription
 from oa_localstack.installation.ports import HOST
+from oa_localstack.services import ask
 from oa_platform.config.ports import PORT_OFFSETS
 from oa_testing.nats import nats_server
 from oa_testing.postgres import FAST, free_port
 from oa_testing.stack import StackUnderTest
+from oa_testing.waiting import PATIENCE_S, eventually
+from services.khala_gateway.admission.domain import PATH
 from tests.e2e.world import RUN_TIMEOUT_S, Counting, Tail, signed_in
 
 pytestmark = pytest.mark.long
@@ -25,10 +28,12 @@ KEEPALIVE = {"OA_GRPC_KEEPALIVE_MS": "1000", "OA_GRPC_KEEPALIVE_TIMEOUT_MS": "10
 
 
 @asynccontextmanager
-async def _two_runtimes(scratch: Path, settings: Mapping[str, str] | None = None) -> AsyncIterator[StackUnderTest]:
+async def _two_runtimes(
+    scratch: Path, settings: Mapping[str, str] | None = None, of_gateway: Mapping[str, str] | None = None
+) -> AsyncIterator[StackUnderTest]:
     """A stack whose services know of a second runtime, which starts last and is the one that workers attach to.
 
-    `settings` are those of both runtimes.
+    `settings` are those of both runtimes, `of_gateway` those of the gateway.
     """
     settings = settings or {}
     base = free_port(tuple(PORT_OFFSETS.values()))
@@ -38,7 +43,7 @@ async def _two_runtimes(scratch: Path, settings: Mapping[str, str] | None = None
     overrides = {
         "control": {**knowing, "OA_RUNTIME_PUBLIC_GRPC": second},
         "projector": knowing,
-        "khala_gateway": knowing,
+        "khala_gateway": {**knowing, **(of_gateway or {})},
         "runtime": settings,
     }
     stack = StackUnderTest(scratch / "home", port_base=base, postgres_settings=FAST, overrides=overrides)
@@ -109,3 +114,65 @@ async def test_each_runtime_hears_of_the_others_commits_at_once(over_nats: bool,
             await world.follow(tail, store)
             assert tail.finish is not None
             await world.assert_summarised(tail)
+
+
+async def test_what_runtimes_publish_reaches_two_gateways_while_the_server_of_frames_goes_and_comes(
+    scratch: Path, tmp_path: Path
+) -> None:
+    """Each gateway is at a runtime of its own, and neither looks by itself whether it has missed something."""
+    counting = Counting(tmp_path / "gates", lines=90, parts=3)
+    async with AsyncExitStack() as stack_of, asyncio.timeout(2 * RUN_TIMEOUT_S):
+        server = await stack_of.enter_async_context(nats_server())
+        frames = {"OA_FRAMES_NATS_URL": server.url}
+        settings = {**frames, "OA_FEED_AUDIT_MS": "600000"}
+        stack = await stack_of.enter_async_context(_two_runtimes(scratch, frames, settings))
+        gateways = {
+            stack.urls["khala"]: stack.ports.gateway_ops,
+            **await stack_of.enter_async_context(_second_gateway(stack, settings)),
+        }
+        worlds = [
+            await stack_of.enter_async_context(signed_in(stack, tmp_path / f"client{ops}", khala_url=url))
+            for url, ops in gateways.items()
+        ]
+        await _all(gateways, "oa_khala_frames_by_subject", 1)
+        await stack_of.enter_async_context(worlds[0].worker())
+        run = await worlds[0].client.commands.start_exec(counting.command)
+        tails = [Tail(run.run_id) for _ in worlds]
+        pairs = zip(worlds, tails, strict=True)
+        following = [asyncio.create_task(world.follow(tail, world.open_store())) for world, tail in pairs]
+
+        await eventually(lambda: all(tail.stdout.count(b"\n") == 30 for tail in tails))
+        await server.kill()
+        counting.go_on()
+        await eventually(lambda: all(tail.stdout.count(b"\n") == 60 for tail in tails))
+        await server.start()
+        await _all(gateways, "oa_khala_frames_by_subject", 1)
+        counting.go_on()
+        await asyncio.gather(*following)
+        assert [bytes(tail.stdout) for tail in tails] == [counting.stdout] * 2
+        assert all([await _metric(ops, "oa_khala_published_frames_total") for ops in gateways.values()])
+
+
+@asynccontextmanager
+async def _second_gateway(stack: StackUnderTest, settings: Mapping[str, str]) -> AsyncIterator[dict[str, int]]:
+    """One that takes runs' events from the second runtime: its URL, and the port of its metrics."""
+    ws, ops, grpc = free_port(), free_port(), free_port()
+    ports = {"OA_WS_ADDRESS": ws, "OA_OPS_ADDRESS": ops, "OA_GRPC_ADDRESS": grpc}
+    addresses = {name: f"{HOST}:{port}" for name, port in ports.items()}
+    second = stack._overrides["control"]["OA_RUNTIME_PUBLIC_GRPC"]
+    async with stack.replica("khala_gateway", {**settings, **addresses, "OA_RUNTIME_GRPC": second}):
+        yield {f"ws://{HOST}:{ws}{PATH}": ops}
+
+
+async def _all(gateways: Mapping[str, int], name: str, value: float) -> None:
+    """Wait until the runtime's metric is that at all gateways."""
+    async with asyncio.timeout(PATIENCE_S):
+        while [await _metric(ops, name) for ops in gateways.values()] != [value] * len(gateways):
+            await asyncio.sleep(0.05)
+
+
+async def _metric(ops: int, name: str) -> float:
+    """What a gateway counts of its runtime."""
+    text = (await ask(ops, "/metrics")).body
+    (line,) = (line for line in text.splitlines() if line.startswith(f'{name}{{source="runtime"}}'))
+    return float(line.split()[1])

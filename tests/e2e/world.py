@@ -146,10 +146,10 @@ class World:
 
 @asynccontextmanager
 async def signed_in(
-    stack: StackUnderTest, home: Path, email: str = EMAIL, ca_file: Path | None = None
+    stack: StackUnderTest, home: Path, email: str = EMAIL, ca_file: Path | None = None, khala_url: str = ""
 ) -> AsyncIterator[World]:
     """A person at a device whose client keeps its files in `home`, signed in with a code from the mail."""
-    site = Site(ClientHome(home), stack.urls["control"], ca_file=ca_file)
+    site = Site(ClientHome(home), stack.urls["control"], ca_file=ca_file, khala_url=khala_url)
     async with site.client() as client:
         challenge = await client.auth.start(email)
         await client.auth.verify(challenge, await code_for(stack, challenge.challenge_id))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import cast
 
@@ -27,9 +27,12 @@ from services.khala_gateway.feeds.app.hub import FeedHub
 from services.khala_gateway.feeds.app.replays import ReplayReader
 from services.khala_gateway.feeds.app.snapshots import Snapshots
 from services.khala_gateway.feeds.limits import HubLimits
+from services.khala_gateway.sources.app import PublishedFrames
 from services.khala_gateway.sources.door import GrpcTopicSource
+from services.khala_gateway.sources.limits import SourceLimits
 from tests.simulation.link import Link
 from tests.simulation.source import SimReplica
+from tests.simulation.subjects import SILENT_AFTER_MS, SimLink, SimSubjects
 from tests.simulation.world import USER, Broken, World
 
 SESSION_LIMITS = SessionLimits(
@@ -74,13 +77,22 @@ class SimGateway:
     """One gateway, that can crash, drain and come back with an empty memory."""
 
     def __init__(
-        self, name: str, world: World, hub_limits: HubLimits, topic_limits: TopicLimits, high_bytes: int
+        self,
+        name: str,
+        world: World,
+        hub_limits: HubLimits,
+        topic_limits: TopicLimits,
+        high_bytes: int,
+        subjects: SimSubjects | None = None,
     ) -> None:
+        """With `subjects`, sources publish frames there, and this takes them there."""
         self.name = name
         self._world = world
         self._limits = hub_limits
         self._topic_limits = topic_limits
         self._high_bytes = high_bytes
+        self._subjects = subjects
+        self._subscriptions: SimLink | None = None
         self.links: list[Link] = []
         self.up = False
         self._accepted = 0
@@ -95,10 +107,12 @@ class SimGateway:
         world, rng = self._world, self._world.rng
         world.trace.note(self.name, "comes up")
         sources: dict[str, GrpcTopicSource] = {}
+        published = self._published()
         for name in SOURCES:
-            replica = SimReplica(world, name, self._topic_limits)
+            replica = SimReplica(world, name, self._topic_limits, self._subjects)
             self.replicas.append(replica)
-            sources[name] = GrpcTopicSource(name, cast("Channel", replica.channel), lambda: self.hub, rng.random)
+            channel = cast("Channel", replica.channel)
+            sources[name] = GrpcTopicSource(name, channel, lambda: self.hub, rng.random, published=published.get(name))
         flusher = Flusher(asyncio.get_running_loop(), 1.0)
         self.hub = FeedHub(self._limits, sources, rng.random, flusher)
         self._revocations = Revocations(SystemClock())
@@ -120,6 +134,21 @@ class SimGateway:
         self.up = True
         self.hear_of_revocations()
 
+    def _published(self) -> Mapping[Source, PublishedFrames]:
+        """What each source publishes, over a new connection to the server of subjects."""
+        if self._subjects is None:
+            return {}
+        self._subscriptions = link = SimLink()
+        self._subjects.links.append(link)
+        published = {name: PublishedFrames(name, link, SourceLimits(check_ms=SILENT_AFTER_MS)) for name in SOURCES}
+
+        def broken(why: str) -> None:
+            for frames in published.values():
+                frames.lost(why)
+
+        link.broken = broken
+        return published
+
     def hear_of_revocations(self) -> None:
         """Control's stream goes on behind what is known here, or begins; it comes when control is there."""
         if self.up and self._world.control_up:
@@ -140,6 +169,8 @@ class SimGateway:
         for replica in self.replicas:
             replica.close()
         self.replicas.clear()
+        if self._subjects is not None and self._subscriptions is not None:
+            self._subjects.links.remove(self._subscriptions)
         for link in self.links:
             # A host that is gone closes nothing: its clients have to find out.
             link.cut(tell_client=self._world.rng.random() < 0.8, tell_gateway=False)

@@ -20,3 +20,8 @@ def chunks(part: int) -> list[range]:
 def run_schedules(seeds: range) -> list[Outcome]:
     """Runs the schedules. Raises SimulationFailure at the first that fails."""
     return [run_schedule(seed) for seed in seeds]
+
+
+def run_published(seeds: range) -> list[Outcome]:
+    """The same with sources that publish frames."""
+    return [run_schedule(seed, published=True) for seed in seeds]

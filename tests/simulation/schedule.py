@@ -24,6 +24,7 @@ from tests.simulation.client import SimClient
 from tests.simulation.faults import TOPICS, Faults
 from tests.simulation.gateway import SimGateway
 from tests.simulation.sizes import Size, size_of
+from tests.simulation.subjects import CHECKED_EVERY_S, SimSubjects
 from tests.simulation.trace import Trace
 from tests.simulation.virtual_time import run_virtual
 from tests.simulation.world import Broken, Weather, World
@@ -38,7 +39,11 @@ class SimulationFailure(AssertionError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What happened in a schedule. `seen` names what the gateways had to deal with ("connection_closing draining")."""
+    """What happened in a schedule.
+
+    `seen` names what the gateways had to deal with ("connection_closing draining"). `published` counts messages that
+    they got from where sources publish.
+    """
 
     seed: int
     applied: int
@@ -48,17 +53,22 @@ class Outcome:
     sign_ins: int
     virtual_s: float
     seen: frozenset[str]
+    published: int
 
 
-def run_schedule(seed: int, trace: Trace | None = None) -> Outcome:
-    """Runs the schedule that `seed` decides, and notes in `trace` what happens. Raises SimulationFailure."""
+def run_schedule(seed: int, trace: Trace | None = None, *, published: bool = False) -> Outcome:
+    """Runs the schedule that `seed` decides, and notes in `trace` what happens. Raises SimulationFailure.
+
+    `published`: sources publish live frames where gateways take them, over a server that is as bad as the rest.
+    """
     trace = trace or Trace()
     with capture_logs([partial(_traced, trace)]) as logs:
         try:
-            outcome = run_virtual(lambda: _Schedule(seed, trace).run())
+            outcome = run_virtual(lambda: _Schedule(seed, trace, published).run())
         except Exception as error:
             failed = f"seed {seed}: {type(error).__name__}: {error}"
-            raise SimulationFailure(f"{trace}\n{failed}\nrepeat: {COMMAND} --from {seed} --seeds 1") from error
+            repeat = f"{COMMAND} --from {seed} --seeds 1{' --published' if published else ''}"
+            raise SimulationFailure(f"{trace}\n{failed}\nrepeat: {repeat}") from error
     return replace(outcome, seen=frozenset(f"{entry['event']} {entry.get('reason', '')}".strip() for entry in logs))
 
 
@@ -73,7 +83,7 @@ _TOLD = frozenset({"connection_id", "topic", "reason", "source", "epoch", "exc_i
 
 
 class _Schedule:
-    def __init__(self, seed: int, trace: Trace) -> None:
+    def __init__(self, seed: int, trace: Trace, published: bool) -> None:
         self._seed = seed
         self._world = world = World(seed, TOPICS, trace)
         rng = world.rng
@@ -97,8 +107,10 @@ class _Schedule:
         # One last event makes sure that equality is not that of the dead, and hides what only it would show.
         self._last_event = rng.random() < 0.5
         high_bytes = rng.choice([500, 5_000, 50_000])
+        self._subjects = SimSubjects(world) if published else None
         self._gateways = [
-            SimGateway(f"gateway{index}", world, hub_limits, topic_limits, high_bytes) for index in range(size.gateways)
+            SimGateway(f"gateway{index}", world, hub_limits, topic_limits, high_bytes, self._subjects)
+            for index in range(size.gateways)
         ]
         self._clients = [
             SimClient(f"client{index}", world, self._gateways, _form(rng, size), takes_snapshots=rng.random() < 0.5)
@@ -110,6 +122,7 @@ class _Schedule:
     async def run(self) -> Outcome:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: self._failures.append(_failure(context)))
+        changing = loop.create_task(self._subjects.run()) if self._subjects is not None else None
         for gateway in self._gateways:
             gateway.start()
         for client in self._clients:
@@ -123,7 +136,10 @@ class _Schedule:
         applied, resyncs = sum(one.applied for one in clients), sum(one.resyncs for one in clients)
         snapshots, of_runs = sum(one.snapshots for one in clients), sum(one.run_snapshots for one in clients)
         sign_ins = sum(one.sign_ins - 1 for one in clients)
-        return Outcome(self._seed, applied, resyncs, snapshots, of_runs, sign_ins, loop.time(), frozenset())
+        carried = self._subjects.carried if self._subjects is not None else 0
+        if changing is not None:
+            changing.cancel()
+        return Outcome(self._seed, applied, resyncs, snapshots, of_runs, sign_ins, loop.time(), frozenset(), carried)
 
     async def _warm_up(self) -> None:
         """What goes wrong while somebody connects is one thing, and what goes wrong later is more."""
@@ -131,6 +147,8 @@ class _Schedule:
             self._world.append(topic, 1)
         while any(client.session.state is not State.OPEN for client in self._clients):
             await asyncio.sleep(0.05)
+        if self._subjects is not None:
+            await asyncio.sleep(2 * CHECKED_EVERY_S)  # until frames are taken from there
 
     async def _storm(self) -> None:
         rng = self._world.rng

@@ -18,10 +18,12 @@ from oa_base.refusal import Refusal
 from oa_khala.topics import RUN_EVENTS, Source, Topic, parse_topic
 from oa_topics.delivery_checks import DeliveryChecks
 from oa_topics.hub import TopicHub
+from oa_topics.publisher import FramePublisher
 from oa_topics.servicer import TopicApi
 from oa_topics.store import StateAt, TopicDescription, TopicLimits
 from oa_wire.status import STATUS_METADATA_KEY, to_status
 from openagents.sync.v1 import topic_service_pb2 as pb
+from tests.simulation.subjects import CHECKED_EVERY_S, SimSubjects
 from tests.simulation.world import USER, Log, Weather, World
 
 _log = structlog.get_logger(__name__)
@@ -101,35 +103,60 @@ class _Noted:
 
 
 async def _nothing() -> None:
-    """Checks of delivery are no part of the simulation."""
+    """What a check of delivery writes is no part of the simulation."""
 
 
 class SimReplica:
     """One replica of a source, and the channel that a gateway has to it."""
 
-    def __init__(self, world: World, source: Source, limits: TopicLimits) -> None:
+    def __init__(self, world: World, source: Source, limits: TopicLimits, subjects: SimSubjects | None = None) -> None:
         self._world = world
         self._source = source
         self._limits = limits
+        self._subjects = subjects
         self.channel = SimChannel(world)
         self._begin()
         world.replicas.append(self)
 
     def _begin(self) -> None:
-        self.hub = TopicHub(SimTopics(self._world, self._source), self._limits, _Noted())
-        self.channel.api = TopicApi(self.hub, DeliveryChecks(_nothing), lambda method, refusal: None)
-        self._running = asyncio.create_task(self.hub.run())
+        publisher = self._publisher()
+        self.hub = TopicHub(SimTopics(self._world, self._source), self._limits, _Noted(), publisher)
+        checks = DeliveryChecks(_nothing)
+        self.channel.api = TopicApi(self.hub, checks, lambda method, refusal: None)
+        self._running = [asyncio.create_task(self.hub.run())]
+        if publisher is not None:
+            works = publisher.run(), self._check(checks, publisher)
+            self._running += [asyncio.create_task(work) for work in works]
+
+    def _publisher(self) -> FramePublisher | None:
+        if self._subjects is None:
+            return None
+        return FramePublisher(self._subjects, self._subjects.another(), self._limits.pending_bytes, lambda _: None)
+
+    async def _check(self, checks: DeliveryChecks, publisher: FramePublisher) -> None:
+        """Hear of a delivery check now and then, and tell the heads: often, for most schedules are over in seconds."""
+        number = 0
+        while True:
+            await asyncio.sleep(CHECKED_EVERY_S)
+            self.hub.tell_heads()
+            number += 1
+            checks.heard(number)
+            publisher.check(number)
+
+    def _stop(self) -> None:
+        for task in self._running:
+            task.cancel()
 
     def crash(self) -> None:
         """Lose everything in memory, and every call that is under way. Whoever calls again finds another process."""
         self.channel.down()
-        self._running.cancel()
+        self._stop()
         self._begin()
 
     def close(self) -> None:
         """Be gone."""
         self.channel.down()
-        self._running.cancel()
+        self._stop()
         self._world.replicas.remove(self)
 
     def committed(self, topic: Topic, events: Sequence[tuple[int, bytes]]) -> None:

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from oa_fanout.channel import Channel, Heard
-from oa_fanout.nats import NatsChannel
+from oa_fanout.nats import NatsChannel, NatsConnection
 from oa_testing.memory_channel import MemoryHub
 from oa_testing.nats import nats_server
-from oa_testing.waiting import eventually
+from oa_testing.waiting import PATIENCE_S, eventually
 
 Open = Callable[[Heard], Channel]
 SUBJECT = "test.words"
@@ -159,7 +159,6 @@ async def test_bytes_that_are_no_text_are_passed_over() -> None:
         members(lambda heard: NatsChannel(server.url, SUBJECT, heard, lambda: 0.5), 2) as (one, two),
     ):
         assert isinstance(one.channel, NatsChannel)
-        assert one.channel._connection is not None
         await one.channel._connection.publish(SUBJECT, b"\xff\xfe")
         await one.channel.say("text")
         await eventually(lambda: two.heard == ["text"])
@@ -174,3 +173,67 @@ async def test_it_ends_when_it_is_cancelled_whatever_it_does(after_s: float) -> 
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+
+
+async def test_a_connection_hears_what_is_subscribed_over_every_connection_that_it_opens() -> None:
+    heard: list[tuple[str, bytes]] = []
+
+    def hears(name: str) -> Callable[[bytes], None]:
+        return lambda data: heard.append((name, data))
+
+    async with nats_server() as server, connections(server.url) as (one, two):
+        two.subscribe("a", hears("a"))
+        two.subscribe("b", hears("b"))
+        await until_heard(one, heard, "b")
+        two.unsubscribe("a")
+        two.unsubscribe("never")
+        two.subscribe("c", hears("c"))
+        await until_heard(one, heard, "c")
+        await server.kill()
+        await eventually(lambda: not one.max_bytes and not two.max_bytes)
+        two.unsubscribe("b")
+        two.subscribe("d", hears("d"))
+        await one.publish("c", b"lost")
+        await server.start()
+        await eventually(lambda: bool(one.max_bytes and two.max_bytes))
+        heard.clear()
+        await one.publish("a", b"1")
+        await one.publish("b", b"2")
+        await one.publish("c", b"3")
+        await one.publish("d", b"4")
+        await eventually(lambda: ("d", b"4") in heard)
+        await eventually(lambda: ("c", b"3") in heard)
+        assert sorted(heard) == [("c", b"3"), ("d", b"4")]
+
+
+async def test_what_is_too_much_for_a_server_is_lost_and_the_connection_stands() -> None:
+    heard: list[tuple[str, bytes]] = []
+    async with nats_server() as server, connections(server.url) as (one, two):
+        two.subscribe("a", lambda data: heard.append(("a", data)))
+        await until_heard(one, heard, "a")
+        await one.publish("a", bytes(one.max_bytes + 1))
+        await one.publish("a", b"small")
+        await eventually(lambda: ("a", b"small") in heard)
+        assert max(len(data) for _, data in heard) < one.max_bytes
+
+
+@asynccontextmanager
+async def connections(url: str) -> AsyncIterator[list[NatsConnection]]:
+    """Two that stand."""
+    made = [NatsConnection(url, lambda: 0.5) for _ in range(2)]
+    tasks = [asyncio.create_task(each.run()) for each in made]
+    try:
+        await eventually(lambda: all(each.max_bytes for each in made))
+        yield made
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def until_heard(one: NatsConnection, heard: list[tuple[str, bytes]], subject: str) -> None:
+    """Publish there until it is heard: the first ones may come before the subscription."""
+    async with asyncio.timeout(PATIENCE_S):
+        while subject not in {name for name, _ in heard}:
+            await one.publish(subject, b"is it heard")
+            await asyncio.sleep(0.01)

@@ -113,8 +113,7 @@ def test_whatever_comes_the_ring_is_a_run_of_the_log_within_its_bounds(
     for first, count in batches:
         before = it.head
         moved = it.offer(first, entries(first, first + count - 1))
-        if count:
-            known = max(known, first + count - 1)
+        known = max(known, first + count - 1)  # none say that those below `first` exist
         assert it.head >= before
         assert moved == (it.head > before)
         assert it.known_head == max(known, it.head)

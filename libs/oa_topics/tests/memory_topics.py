@@ -1,4 +1,4 @@
-"""A source of topics in memory."""
+"""A source of topics in memory, and what tests of its streams share."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from oa_base.refusal import Refusal
 from oa_khala.frames import TopicState
 from oa_khala.topics import Source, Topic, parse_topic
 from oa_topics.store import StateAt, TopicDescription
+from openagents.sync.v1 import topic_service_pb2 as pb
 
 
 @dataclass
@@ -79,3 +80,23 @@ class MemoryTopics:
 def described(topic: str, head: int, epoch: str = "e1") -> TopicDescription:
     """A topic that stands at `head`."""
     return TopicDescription(parse_topic(topic), TopicState(epoch, 0, head))
+
+
+class Counted:
+    """A HubReport that counts."""
+
+    def __init__(self) -> None:
+        self.watched = self.frames_dropped = 0
+
+    def watching(self, difference: int) -> None:
+        """See HubReport."""
+        self.watched += difference
+
+    def dropped(self, frames: int) -> None:
+        """See HubReport."""
+        self.frames_dropped += frames
+
+
+def seqs(answer: pb.WatchTopicsResponse) -> list[int]:
+    """Seqs of all frames of a message."""
+    return [batch.first_seq + place for batch in answer.batches for place in range(len(batch.frames))]

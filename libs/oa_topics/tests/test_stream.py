@@ -13,24 +13,11 @@ from oa_topics.delivery_checks import DeliveryChecks
 from oa_topics.hub import TopicHub
 from oa_topics.servicer import ANSWER_BYTES, TopicApi
 from oa_topics.store import TopicLimits
-from oa_topics.tests.memory_topics import MemoryTopics
+from oa_topics.tests.memory_topics import Counted, MemoryTopics, seqs
 from openagents.sync.v1 import topic_service_pb2 as pb
 
 T = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"
 U = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6Y:events"
-
-
-class Counted:
-    """A HubReport that counts."""
-
-    def __init__(self) -> None:
-        self.watched = self.frames_dropped = 0
-
-    def watching(self, difference: int) -> None:
-        self.watched += difference
-
-    def dropped(self, frames: int) -> None:
-        self.frames_dropped += frames
 
 
 class Stream:
@@ -74,10 +61,6 @@ class Stream:
     async def next(self) -> pb.WatchTopicsResponse:
         async with asyncio.timeout(60):
             return await anext(self.answers)
-
-
-def seqs(answer: pb.WatchTopicsResponse) -> list[int]:
-    return [batch.first_seq + place for batch in answer.batches for place in range(len(batch.frames))]
 
 
 async def test_a_slow_reader_is_told_the_head_instead_of_what_found_no_room() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from oa_topics.tests.memory_topics import described
-from oa_topics.watcher import Frames, Watcher
+from oa_topics.watcher import Frames, Head, Watcher
 
 T = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"
 U = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6Y:events"
@@ -54,6 +54,23 @@ def test_frames_that_find_no_room_are_made_good_by_where_the_topic_stands_then()
     answer = watcher.take()
     assert answer.watched == [described(T, 3)]
     assert answer.batches == [Frames(T, "e1", 4, [b"4"])]
+
+
+def test_frames_are_left_to_where_they_are_published_only_once_it_is_said_where_their_topic_stands() -> None:
+    watcher = made()
+    watcher.take_by_subject(True)
+    watcher.add(T)
+    assert not watcher.takes_published(T)
+    watcher.offer(T, 1, [b"1"])
+    watcher.to_describe()
+    assert not watcher.takes_published(T)
+    watcher.stands(described(T, 0))
+    assert watcher.takes_published(T)
+    assert watcher.take().batches == [Frames(T, "e1", 1, [b"1"])]
+    watcher.add(T)
+    assert not watcher.takes_published(T)
+    watcher.tell_head(T, Head("e1", 1))
+    assert not watcher.take(), "where it stands is said anyway"
 
 
 def test_frames_dropped_while_it_is_read_where_the_topic_stands_have_it_read_again() -> None:

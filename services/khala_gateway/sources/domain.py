@@ -1,4 +1,7 @@
-"""Whether a source delivers, from what came of it and when. Pure: times are seconds of a clock that never goes back."""
+"""Whether a source delivers, and which way, from what came of it and when.
+
+Pure: times are seconds of a clock that never goes back.
+"""
 
 from __future__ import annotations
 
@@ -48,3 +51,31 @@ class Liveness:
     def gone(self, now_s: float) -> bool:
         """Whether it has shown nothing for so long that clients had better be sent elsewhere."""
         return now_s - self._shown_s > self._limits.gone_ms / 1000
+
+
+class FrameRoute:
+    """Whether live frames are taken from where the source publishes them, and not on its stream.
+
+    They are while delivery checks come that way: a way that brings them brings frames too. When it brings none any
+    more, and the stream does, or when it is known to be broken, frames are taken on the stream again.
+    """
+
+    def __init__(self, limits: SourceLimits) -> None:
+        self._limits = limits
+        self._number = 0
+        self._came_s = 0.0
+        self.by_subject = False
+
+    def lost(self) -> None:
+        """There is no such way at present."""
+        self._number, self.by_subject = 0, False
+
+    def came(self, number: int, now_s: float) -> None:
+        """A delivery check came that way. The same number again shows nothing."""
+        if number != self._number:
+            self._number, self._came_s, self.by_subject = number, now_s, True
+
+    def came_on_stream(self, now_s: float) -> None:
+        """A delivery check came on the stream."""
+        if now_s - self._came_s > self._limits.check_ms / 1000:
+            self.by_subject = False

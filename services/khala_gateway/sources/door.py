@@ -2,6 +2,8 @@
 
 While the stream is down nothing is told to anybody. When it stands again all topics are added again; each is answered
 by where it stands now, which shows what was missed.
+
+Where frames are published too, they may be taken from there: `PublishedFrames` says whether, and the source is told.
 """
 
 import asyncio
@@ -10,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 
 import grpc.aio
 import structlog
+from google.protobuf.message import DecodeError
 
 from oa_base.backoff import RECONNECT
 from oa_base.refusal import Refusal
@@ -17,14 +20,28 @@ from oa_khala.frames import TopicState
 from oa_khala.topics import run_events, user_runs
 from oa_platform.health.failures import refusal_from_rpc_error
 from openagents.sync.v1 import topic_service_pb2, topic_service_pb2_grpc
-from services.khala_gateway.sources.app import Hedges, HistoryPage, SourceEvents, TopicSnapshot, WatchedTopic
+from services.khala_gateway.sources.app import (
+    Hedges,
+    HistoryPage,
+    PublishedFrames,
+    SourceEvents,
+    TopicSnapshot,
+    WatchedTopic,
+)
 from services.khala_gateway.sources.domain import Liveness
 from services.khala_gateway.sources.limits import SourceLimits
-from services.khala_gateway.sources.metrics import REPLAYS_HEDGED, UPSTREAM_CHECKED, UPSTREAM_UP
+from services.khala_gateway.sources.metrics import (
+    FRAMES_PUBLISHED,
+    REPLAYS_HEDGED,
+    STRANGE_PUBLISHED,
+    UPSTREAM_CHECKED,
+    UPSTREAM_UP,
+)
 
 _log = structlog.get_logger(__name__)
 # Maximum number of topics in one message (rules of WatchTopicsRequest).
 _TOPICS_IN_A_MESSAGE = 1_000
+_ROUTES = {True: topic_service_pb2.FRAME_ROUTE_SUBJECT, False: topic_service_pb2.FRAME_ROUTE_STREAM}
 # A topic of each source that nobody has, to ask for while none is wanted: whether it exists, only its database knows.
 _NOBODYS = {
     "runtime": run_events("run_00000000000000000000000000"),
@@ -42,8 +59,10 @@ class GrpcTopicSource:
         events: Callable[[], SourceEvents],
         jitter: Callable[[], float],
         limits: SourceLimits | None = None,
+        published: PublishedFrames | None = None,
     ) -> None:
-        """`events` gives who is told; it is asked late, because that one in turn needs its sources."""
+        """`events` gives who is told; it is asked late, because that one in turn needs its sources. `published` is what
+        the source publishes, if it is to be taken."""
         self.name = name
         self._channel = channel
         self._stub = topic_service_pb2_grpc.TopicServiceStub(channel)
@@ -54,6 +73,9 @@ class GrpcTopicSource:
         self._to_add: dict[str, None] = {}
         self._to_remove: dict[str, None] = {}
         self._changed = asyncio.Event()
+        self._published = published
+        if published is not None:
+            published.bind(self._take_published, self._changed.set)
         self._was_up = False
         self._stands = False
         self._hedges = Hedges(self._limits.hedge_ms, self._limits.concurrent_hedges)
@@ -70,6 +92,8 @@ class GrpcTopicSource:
             self._wanted[topic] = None
             self._to_add[topic] = None
             self._to_remove.pop(topic, None)
+            if self._published is not None:
+                self._published.add((topic,))
         self._changed.set()
 
     def remove(self, topics: Iterable[str]) -> None:
@@ -78,6 +102,8 @@ class GrpcTopicSource:
             self._wanted.pop(topic, None)
             self._to_add.pop(topic, None)
             self._to_remove[topic] = None
+            if self._published is not None:
+                self._published.remove((topic,))
         self._changed.set()
 
     async def replay(
@@ -229,6 +255,8 @@ class GrpcTopicSource:
             self._changed.set()
             settled.cancel()
             self._stands = False
+            if self._published is not None:
+                self._published.ended()
             self._tell()
 
     def _settled(self) -> None:
@@ -239,6 +267,7 @@ class GrpcTopicSource:
 
     async def _requests(self, stream: object) -> AsyncIterator[topic_service_pb2.WatchTopicsRequest]:
         yield topic_service_pb2.WatchTopicsRequest(delivery_checks=True)
+        told = False
         while True:
             await self._changed.wait()
             if stream is not self._stream:
@@ -247,6 +276,9 @@ class GrpcTopicSource:
             add, remove = _pop_some(self._to_add), _pop_some(self._to_remove)
             if not self._to_add and not self._to_remove:
                 self._changed.clear()
+            if self._published is not None and self._published.by_subject != told:
+                told = self._published.by_subject
+                yield topic_service_pb2.WatchTopicsRequest(frame_route=_ROUTES[told])
             if add or remove:
                 yield topic_service_pb2.WatchTopicsRequest(add_topics=add, remove_topics=remove)
 
@@ -264,6 +296,22 @@ class GrpcTopicSource:
         if message.delivery_check:
             self._liveness.checked(message.delivery_check, _now_s())
             UPSTREAM_CHECKED.labels(self.name).set_to_current_time()
+            if self._published is not None:
+                self._published.announced(message.subject, self._wanted)
+                self._published.came_on_stream(_now_s())
+
+    def _take_published(self, data: bytes) -> None:
+        """Frames and checks alone: where topics stand, only the stream says."""
+        try:
+            message = topic_service_pb2.WatchTopicsResponse.FromString(data)
+        except DecodeError:
+            STRANGE_PUBLISHED.labels(self.name).inc()
+            return
+        for batch in message.batches:
+            FRAMES_PUBLISHED.labels(self.name).inc(len(batch.frames))
+            self._events().frames(batch.topic, batch.epoch, batch.first_seq, batch.frames)
+        if message.delivery_check and self._published is not None:
+            self._published.came(message.delivery_check, _now_s())
 
 
 def _now_s() -> float:

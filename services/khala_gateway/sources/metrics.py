@@ -19,3 +19,27 @@ REPLAYS_HEDGED = Counter(
     ["source"],
     registry=REGISTRY,
 )
+FRAMES_BY_SUBJECT = Gauge(
+    "oa_khala_frames_by_subject",
+    "1 while live frames of the source are taken from where it publishes them; 0 while on its stream.",
+    ["source"],
+    registry=REGISTRY,
+)
+FRAMES_CONNECTED = Gauge(
+    "oa_khala_frames_connected",
+    "1 while the server of OA_FRAMES_NATS_URL is connected; also without one.",
+    registry=REGISTRY,
+)
+FRAMES_CONNECTED.set(1)
+FRAMES_PUBLISHED = Counter(
+    "oa_khala_published_frames",
+    "Live frames that came from where the source publishes them.",
+    ["source"],
+    registry=REGISTRY,
+)
+STRANGE_PUBLISHED = Counter(
+    "oa_khala_strange_published",
+    "Messages there that were none of a source: somebody else publishes on its subjects.",
+    ["source"],
+    registry=REGISTRY,
+)

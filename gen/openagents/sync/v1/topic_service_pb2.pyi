@@ -25,6 +25,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -35,6 +36,36 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _FrameRoute:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FrameRouteEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FrameRoute.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FRAME_ROUTE_UNSPECIFIED: _FrameRoute.ValueType  # 0
+    """As before; at first on the stream."""
+    FRAME_ROUTE_STREAM: _FrameRoute.ValueType  # 1
+    """On the stream."""
+    FRAME_ROUTE_SUBJECT: _FrameRoute.ValueType  # 2
+    """From `WatchTopicsResponse.subject`, where they may get lost. The stream
+    carries those that the source can't publish, and says a moment after it has
+    published frames where their topics stand: by `TopicFrames` without frames.
+    """
+
+class FrameRoute(_FrameRoute, metaclass=_FrameRouteEnumTypeWrapper):
+    """How live frames come to a caller."""
+
+FRAME_ROUTE_UNSPECIFIED: FrameRoute.ValueType  # 0
+"""As before; at first on the stream."""
+FRAME_ROUTE_STREAM: FrameRoute.ValueType  # 1
+"""On the stream."""
+FRAME_ROUTE_SUBJECT: FrameRoute.ValueType  # 2
+"""From `WatchTopicsResponse.subject`, where they may get lost. The stream
+carries those that the source can't publish, and says a moment after it has
+published frames where their topics stand: by `TopicFrames` without frames.
+"""
+Global___FrameRoute: _TypeAlias = FrameRoute  # noqa: Y015
 
 @_typing.final
 class DescribeTopicRequest(_message.Message):
@@ -115,8 +146,11 @@ class WatchTopicsRequest(_message.Message):
     ADD_TOPICS_FIELD_NUMBER: _builtins.int
     REMOVE_TOPICS_FIELD_NUMBER: _builtins.int
     DELIVERY_CHECKS_FIELD_NUMBER: _builtins.int
+    FRAME_ROUTE_FIELD_NUMBER: _builtins.int
     delivery_checks: _builtins.bool
     """Send delivery checks from now on. A source of the release before sends none."""
+    frame_route: Global___FrameRoute.ValueType
+    """Where the caller takes live frames from now on."""
     @_builtins.property
     def add_topics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Topics to add. One that the stream carries already is answered by its
@@ -133,10 +167,11 @@ class WatchTopicsRequest(_message.Message):
         add_topics: _abc.Iterable[_builtins.str] | None = ...,
         remove_topics: _abc.Iterable[_builtins.str] | None = ...,
         delivery_checks: _builtins.bool = ...,
+        frame_route: Global___FrameRoute.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["add_topics", b"add_topics", "delivery_checks", b"delivery_checks", "remove_topics", b"remove_topics"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["add_topics", b"add_topics", "delivery_checks", b"delivery_checks", "frame_route", b"frame_route", "remove_topics", b"remove_topics"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -239,7 +274,9 @@ class TopicFrames(_message.Message):
     epoch: _builtins.str
     """Lineage that the seqs count in."""
     first_seq: _builtins.int
-    """Seq of the first frame; the others follow without a hole."""
+    """Seq of the first frame; the others follow without a hole. Without frames:
+    the one that comes after the newest.
+    """
     @_builtins.property
     def frames(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Serialized KhalaFrames, ready to be sent as they are."""
@@ -270,9 +307,15 @@ class WatchTopicsResponse(_message.Message):
     WATCHED_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
     DELIVERY_CHECK_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
     delivery_check: _builtins.int
     """A number that the source has committed and has then heard of, in the way in
     which it hears of every commit; another one about every second. 0: none.
+    """
+    subject: _builtins.str
+    """Comes with each check: the NATS subject at which this source publishes, each
+    as a WatchTopicsResponse, the checks (`<subject>.check`) and the frames that
+    somebody takes from there (`<subject>.<topic>`). Empty: it publishes none.
     """
     @_builtins.property
     def batches(self) -> _containers.RepeatedCompositeFieldContainer[Global___TopicFrames]:
@@ -293,10 +336,11 @@ class WatchTopicsResponse(_message.Message):
         watched: _abc.Iterable[Global___WatchedTopic] | None = ...,
         refused: _abc.Iterable[Global___RefusedTopic] | None = ...,
         delivery_check: _builtins.int = ...,
+        subject: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "delivery_check", b"delivery_check", "refused", b"refused", "watched", b"watched"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "delivery_check", b"delivery_check", "refused", b"refused", "subject", b"subject", "watched", b"watched"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

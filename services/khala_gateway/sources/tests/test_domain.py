@@ -1,6 +1,6 @@
 """Whether a source delivers, on times that the test gives."""
 
-from services.khala_gateway.sources.domain import Liveness
+from services.khala_gateway.sources.domain import FrameRoute, Liveness
 from services.khala_gateway.sources.limits import SourceLimits
 
 LIMITS = SourceLimits(check_ms=5_000, gone_ms=10_000)
@@ -48,3 +48,34 @@ def test_another_stream_has_to_show_it_anew() -> None:
     assert liveness.gone(11.1), "that it began is no sign of life"
     liveness.checked(7, 12.0)
     assert not liveness.gone(12.0)
+
+
+def test_frames_are_taken_where_delivery_checks_come_until_they_come_on_the_stream_alone() -> None:
+    route = FrameRoute(LIMITS)
+    assert not by_subject(route)
+    route.came_on_stream(1.0)
+    assert not by_subject(route)
+    route.came(1, 1.5)
+    assert by_subject(route)
+    route.came_on_stream(6.5)
+    assert by_subject(route)
+    route.came(1, 6.6)  # a repetition of the last one shows nothing
+    route.came_on_stream(6.7)
+    assert not by_subject(route)
+    route.came(6, 7.0)
+    assert by_subject(route)
+
+
+def test_a_way_that_is_known_to_be_lost_has_to_bring_a_check_anew() -> None:
+    route = FrameRoute(LIMITS)
+    route.came(1, 1.0)
+    route.lost()
+    assert not by_subject(route)
+    route.came_on_stream(1.1)
+    assert not by_subject(route)
+    route.came(2, 2.0)
+    assert by_subject(route)
+
+
+def by_subject(route: FrameRoute) -> bool:
+    return route.by_subject

@@ -1,0 +1,76 @@
+"""Frames published once for all gateways that take them from there, beside the streams.
+
+Whatever carries them may lose, repeat, reorder and delay them: streams say a moment later where the topics stand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from openagents.sync.v1 import topic_service_pb2 as pb
+
+CHECK = "check"
+"""Under a source's subject: where its delivery checks are published. No topic has that name."""
+
+
+class Outlet(Protocol):
+    """Publishes on subjects. Nobody is told whether it arrives."""
+
+    @property
+    def max_bytes(self) -> int:
+        """Most that can be published at once; 0 while there is no way."""
+        ...
+
+    async def publish(self, subject: str, data: bytes) -> None:
+        """Publish; lost while there is no way. Waits while the way is full."""
+        ...
+
+
+class FramePublisher:
+    """See the module. Call `run` in the background. `published` is told of each number of frames."""
+
+    def __init__(self, outlet: Outlet, subject: str, pending_bytes: int, published: Callable[[int], None]) -> None:
+        """At most so many bytes wait for the outlet."""
+        self.subject = subject
+        self._outlet = outlet
+        self._limit_bytes = pending_bytes
+        self._published = published
+        self._pending: deque[tuple[str, bytes]] = deque()
+        self._pending_bytes = 0
+        self._news = asyncio.Event()
+
+    def publish(self, topic: str, epoch: str, first_seq: int, frames: Sequence[bytes]) -> bool:
+        """Publish consecutive frames. False when they can't be: they go another way. Never waits."""
+        batch = pb.TopicFrames(topic=topic, epoch=epoch, first_seq=first_seq, frames=frames)
+        if not self._put(topic, pb.WatchTopicsResponse(batches=[batch])):
+            return False
+        self._published(len(frames))
+        return True
+
+    def check(self, number: int) -> None:
+        """Publish a delivery check."""
+        self._put(CHECK, pb.WatchTopicsResponse(delivery_check=number))
+
+    async def run(self) -> None:
+        """Hand what waits to the outlet, until cancelled."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            while self._pending:
+                subject, data = self._pending.popleft()
+                await self._outlet.publish(subject, data)
+                self._pending_bytes -= len(data)
+
+    def _put(self, name: str, message: pb.WatchTopicsResponse) -> bool:
+        data = message.SerializeToString()
+        if len(data) > self._outlet.max_bytes or (
+            self._pending and self._pending_bytes + len(data) > self._limit_bytes
+        ):
+            return False
+        self._pending.append((f"{self.subject}.{name}", data))
+        self._pending_bytes += len(data)
+        self._news.set()
+        return True
