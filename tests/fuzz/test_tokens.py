@@ -157,10 +157,10 @@ class Door:
     def __str__(self) -> str:
         return str(self.target) if self.target else self.kind.typ
 
-    async def asked(self, scene: Scene, token: str) -> Refusal | None:
-        """What is answered to the bearer."""
+    async def asked(self, scene: Scene, token: str, device_id: str = "") -> Refusal | None:
+        """What is answered to the bearer, who is at ann's device, or at another one."""
         if self.kind is TokenKind.SYNC:
-            return await _hello(scene, token)
+            return await _hello(scene, token, device_id or scene.ann.device_id)
         if self.target is None:
             return (await scene.edge.post(f"{_SESSIONS}/GetCaller", b"{}", token)).refusal
         name, text = (AUTHORIZATION_KEY, f"Bearer {token}") if self.kind is TokenKind.WORKER else (PRINCIPAL_KEY, token)
@@ -178,11 +178,11 @@ class Door:
         return Token(text, _decoded(header), _decoded(payload), key)
 
 
-async def _hello(scene: Scene, token: str) -> Refusal | None:
+async def _hello(scene: Scene, token: str, device_id: str) -> Refusal | None:
     about = {"client_build_id": "fuzz/1", "protocol_version": 1, "schema_version": 1}
     async with connected(scene, Form.JSON) as client:
         with suppress(ConnectionClosed):  # what it said before it hung up is read below
-            await client.say({"hello": {"token": token, "device_id": scene.ann.device_id, **about}})
+            await client.say({"hello": {"token": token, "device_id": device_id, **about}})
             await client.say(PING)
         return (await client.hear()).refusal
 
@@ -270,7 +270,7 @@ async def test_a_token_of_a_session_that_was_revoked_opens_no_door(scene: Scene,
     elif door.kind is TokenKind.SYNC:
         text = await scene.sync_token(person, f"user:{person.user_id}:runs")
     await scene.edge.call(f"{_SESSIONS}/RevokeSession", {}, person.access_token)
-    await _until_refused(scene, door, text)
+    await _until_refused(scene, door, text, person.device_id)
 
 
 async def test_a_token_of_a_service_account_that_was_revoked_opens_no_door(scene: Scene) -> None:
@@ -284,9 +284,9 @@ async def test_a_token_of_a_service_account_that_was_revoked_opens_no_door(scene
     await _until_refused(scene, door, text)
 
 
-async def _until_refused(scene: Scene, door: Door, token: str) -> None:
+async def _until_refused(scene: Scene, door: Door, token: str, device_id: str = "") -> None:
     """A revocation is on its way for a moment, in which the token is taken: somebody else's run is `not_found` then."""
     async with asyncio.timeout(PATIENCE_S):
-        while (refusal := await door.asked(scene, token)) is None or refusal.reason == "not_found":
+        while (refusal := await door.asked(scene, token, device_id)) is None or refusal.reason == "not_found":
             await asyncio.sleep(0.05)
     assert refusal.reason == "token_revoked"
