@@ -40,8 +40,9 @@ IGNORED_TABLES = frozenset(
         "runtime.worker_events",
         "runtime.worker_topics",
         "projection.workers",
-        # Follows what control tells, a moment later.
+        # Follow what control tells, a moment later.
         "runtime.places",
+        "runtime.ended_accounts",
     }
 )
 IGNORED_COLUMNS = {

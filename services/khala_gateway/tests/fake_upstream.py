@@ -3,8 +3,10 @@
 import asyncio
 import hashlib
 import random
-from collections.abc import AsyncIterator
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import grpc.aio
@@ -187,9 +189,15 @@ class FakeUpstream(topic_service_pb2_grpc.TopicServiceServicer):
         if request.after_chain and (chain := log.chain(request.after_seq)) != request.after_chain:
             await _abort(context, Refusal("epoch_mismatch", "other content", metadata={"chain": chain.hex()}))
         limit = min(request.max_frames or self.page_frames, self.page_frames)
-        frames = log.frames[request.after_seq : request.after_seq + limit]
+        frames = _within(log.frames[request.after_seq : request.after_seq + limit], request.max_bytes)
         page = pb.TopicFrames(topic=request.topic, epoch=log.epoch, first_seq=request.after_seq + 1, frames=frames)
         return pb.ReplayTopicResponse(page=page, floor=log.floor, head=log.head)
+
+
+def _within(frames: Sequence[bytes], max_bytes: int) -> list[bytes]:
+    """The first of them that are so large together, but at least one; all for 0."""
+    sizes = list(accumulate(map(len, frames)))
+    return list(frames[: max(1, bisect_right(sizes, max_bytes))] if max_bytes else frames)
 
 
 class _Watcher:

@@ -449,6 +449,7 @@ def _runtime_up() -> float:
 
 async def test_a_non_reader_costs_a_bounded_buffer_and_is_closed_as_slow() -> None:
     limits = Limits().with_session(slow_consumer_ms=2_000).with_socket(write_high_bytes=64 * 1024, write_low_bytes=1024)
+    limits = limits.with_hub(page_bytes=64 * 1024)
     closed_before = _slow_closes()
     async with running(limits) as stack:
         reader, sleeper = await stack.connect(T), await stack.connect(T)

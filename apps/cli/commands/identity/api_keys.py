@@ -109,7 +109,9 @@ async def rotate(cli: Cli, key: str, overlap: timedelta, idempotency_key: str) -
         except Refusal as refusal:
             if refusal.info.action is ClientAction.RETRY:
                 again = f"oa key rotate {old} --overlap {_seconds(overlap)}s --idempotency-key {request}"
-                cli.output.note(f"The key may have been rotated. Ask again with: {again}")
+                # One line, as every failure: whoever sees it needs both halves.
+                message = f"{refusal.message}; the key may have been rotated: ask again with {again}"
+                raise Refusal(refusal.reason, message, retry_after_ms=refusal.retry_after_ms) from None
             raise
     cli.output.note(f"Made {new.key.api_key_id}. The old key ends at {new.old_expires_at[:19]}. The new one:")
     cli.output.say(new.api_key)
