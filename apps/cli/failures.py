@@ -119,6 +119,6 @@ def _document(refusal: Refusal) -> dict[str, Any]:
         "message": refusal.message,
         "field": refusal.field,
         "metadata": refusal.metadata,
-        "retry_after_ms": refusal.retry_after_ms,
+        "retryAfterMs": refusal.retry_after_ms,
         "action": refusal.info.action.value,
     }

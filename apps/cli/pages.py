@@ -25,9 +25,11 @@ _INTRO = """\
 `OA_CONTROL_URL` (docs/config.md has all variables).
 
 - On a terminal there are colours; piped, plain text. `--json`, on every command, writes JSON and nothing else to
-  stdout, one document a line: messages in the strict proto3 JSON mapping of the contracts.
+  stdout, one document a line: messages in the strict proto3 JSON mapping of the contracts, and what `oa` itself says
+  with names in the same style (`runId`). A receipt's `facts` have the names that are signed (`run_id`).
+- A hash is shown in hexadecimal. Only in JSON of the contracts it is base64, as the mapping has all bytes.
 - An error goes to stderr: its reason from docs/errors.md, what happened, and what to do next. With `--json` it is
-  `{"error": {"reason", "message", "field", "metadata", "retry_after_ms", "action"}}`.
+  `{"error": {"reason", "message", "field", "metadata", "retryAfterMs", "action"}}`.
 - A run that is followed is shown as if its command ran here: stdout on stdout, stderr on stderr. What is said about it
   goes to stderr.
 - The client remembers, with every event that it applied, how far it came (SQLite, one transaction). `oa run tail`
@@ -36,7 +38,10 @@ _INTRO = """\
   and workers. `oa key create` makes one. Only `oa login`, `oa logout`, `oa session` and `oa demo` are a person's
   whatever is set.
 - A run is named by its id, by the beginning of its id (`run_` may be left out) if only one run begins so, or as
-  `latest`: the newest that you started. A list leaves out columns that the terminal has no room for; ids are whole.
+  `latest`: the newest that you started. So are keys, service accounts, sessions, devices, orgs, invitations, schedules
+  and requests, among those that their lists show without `--all`; a name counts before a beginning. Where several
+  begin so, nothing is done: `invalid_value` says how many, and with `--json` its `metadata.candidates` has them all.
+- A list leaves out columns that the terminal has no room for; ids are whole.
 - `oa run list` shows all runs of the org, whoever started them; with `--mine`, those of whoever asks.
 - A sign-in lasts as long as it is used once in 30 days, and 180 days at most. A lost connection,
   sleep or a killed command never ends it. A copy of the client's folder that is used beside the original does, for
@@ -100,7 +105,8 @@ def commands_of(group: click.Group, path: tuple[str, ...]) -> Iterator[tuple[tup
 
 def _command(path: tuple[str, ...], command: click.Command) -> str:
     arguments = [_argument(each) for each in command.params if isinstance(each, click.Argument)]
-    options = [each for each in command.params if isinstance(each, click.Option) and each.name != "as_json"]
+    options = [each for each in command.params if isinstance(each, click.Option) and not each.hidden]
+    options = [each for each in options if each.name != "as_json"]
     usage = " ".join([*path, *(["[OPTIONS]"] if options else []), *arguments])
     lines = [f"### `{usage}`", inspect.cleandoc(command.help or "")]
     lines += [f"Example: `{example}`" for example in examples_of(command)]

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from oa_base.refusal import Refusal
 from oa_platform.config.loading import group, peer_port, setting
-from oa_platform.config.parsers import Target, integer, target
+from oa_platform.config.parsers import Secret, Target, integer, nats_url, target
 from oa_platform.config.shared import (
     DatabaseSettings,
     GrpcClientSettings,
@@ -70,6 +70,18 @@ class TailSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FrameSettings:
+    """How live frames come to the gateways."""
+
+    nats_url: Secret | None = setting(
+        "OA_FRAMES_NATS_URL",
+        nats_url(),
+        None,
+        doc="NATS server to publish live frames to, for gateways that have it set too. Without one each gets a stream.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TopicSettings:
     """How summary topics are served."""
 
@@ -125,6 +137,7 @@ class ProjectorSettings(ServiceSettings):
     client: GrpcClientSettings = group(GrpcClientSettings)
     tail: TailSettings = group(TailSettings)
     topics: TopicSettings = group(TopicSettings)
+    frames: FrameSettings = group(FrameSettings)
 
     def __post_init__(self) -> None:
         """Whether there is a connection left for what is not following workers."""

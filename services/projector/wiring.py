@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,14 +19,23 @@ from oa_platform.process.lifecycle import Process
 from oa_platform.rpc.client import open_channel
 from oa_platform.rpc.refusals import note_refusal
 from oa_platform.rpc.server import GrpcServer
+from oa_platform.system.ids import new_id
 from oa_platform.telemetry.metrics import REGISTRY
 from oa_topics.delivery_checks import DeliveryChecks
 from oa_topics.hub import TopicHub
+from oa_topics.publisher import FramePublisher
 from oa_topics.servicer import TopicApi
 from openagents.projection.v1 import read_service_pb2_grpc
 from openagents.sync.v1 import topic_service_pb2_grpc
 from services.projector.config import ProjectorSettings
-from services.projector.journal.app import Documents, JournalTopics, Pruner, Unreported
+from services.projector.journal.app import (
+    Documents,
+    JournalTopics,
+    Pruner,
+    Unreported,
+    note_connected,
+    note_published,
+)
 from services.projector.journal.door import encode_documents
 from services.projector.journal.store import PostgresDeliveryChecks, PostgresJournalStore, PostgresJournalWriter
 from services.projector.notifications.door import encode_notification
@@ -55,8 +65,11 @@ async def start(settings: ProjectorSettings, process: Process) -> None:
     await check_schema(settings.database, settings.service, MIGRATIONS)
     keys = await process.enter(JwksCache(settings.jwks, clock, watch=watch, protection=process.protection))
 
-    hub = TopicHub(journal_topics(postgres), settings.topics.limits(), Unreported())
+    frames = _publish_frames(settings, process)
+    hub = TopicHub(journal_topics(postgres), settings.topics.limits(), Unreported(), frames)
     process.background("hub", hub.run())
+    if frames is not None:
+        process.background("topic heads", hub.run_heads())
     process.background("pruner", Pruner(PostgresJournalStore(postgres)).run())
 
     checkpoints = PostgresCheckpointStore(postgres, PROJECTION, VERSION)
@@ -76,7 +89,7 @@ async def start(settings: ProjectorSettings, process: Process) -> None:
         settings.service, settings.identity.accepted_services, verifier, settings.identity.accepted_certificates
     )
     server = GrpcServer(settings.grpc, authenticator, process.protection)
-    checks = delivery_checks(postgres)
+    checks = delivery_checks(postgres, frames)
     process.background("delivery checks", checks.run())
     topics = TopicApi(hub, checks, note_refusal)
     server.register(topic_service_pb2_grpc.add_TopicServiceServicer_to_server, topics)
@@ -92,11 +105,29 @@ def journal_topics(postgres: Postgres) -> JournalTopics:
     return JournalTopics(PostgresJournalStore(postgres), documents, encode_documents)
 
 
-def delivery_checks(postgres: Postgres) -> DeliveryChecks:
+def _publish_frames(settings: ProjectorSettings, process: Process) -> FramePublisher | None:
+    """Where live frames are published for all gateways, if anywhere; each replica has a subject to itself."""
+    if not settings.frames.nats_url:
+        return None
+    from oa_fanout.nats import NatsConnection  # few installations have one
+
+    url, protection = settings.frames.nats_url.reveal(), process.protection
+    protection.check_url(url, "OA_FRAMES_NATS_URL", secure="tls")
+    connection = NatsConnection(url, random.random, note_connected, lambda: protection.trust)
+    subject = f"openagents.frames.{new_id('rep')}"
+    publisher = FramePublisher(connection, subject, settings.topics.limits().pending_bytes, note_published)
+    process.background("frames connection", connection.run())
+    process.background("frames", publisher.run())
+    return publisher
+
+
+def delivery_checks(postgres: Postgres, frames: FramePublisher | None = None) -> DeliveryChecks:
     """What is committed here is published by whoever committed it; so are the numbers of checks."""
     store = PostgresDeliveryChecks(postgres)
     checks = DeliveryChecks(store.commit)
     store.on_commit(checks.heard)
+    if frames is not None:
+        store.on_commit(frames.check)
     return checks
 
 

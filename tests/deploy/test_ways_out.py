@@ -8,9 +8,23 @@ from urllib.parse import urlsplit
 import kubernetes_validate
 import pytest
 
-from oa_platform.config.loading import load
+from oa_platform.config.loading import describe, load
+from services.control.config import ControlSettings
 from services.control.provider_config import ProviderSettings
-from tests.deploy.manifests import NEWEST, NO_RENDERER, Document, config_maps, name_of, of_kind, render, renderer
+from services.khala_gateway.config import GatewaySettings
+from services.projector.config import ProjectorSettings
+from services.runtime.config import RuntimeSettings
+from tests.deploy.manifests import (
+    NEWEST,
+    NO_RENDERER,
+    Document,
+    config_maps,
+    containers_of,
+    name_of,
+    of_kind,
+    render,
+    renderer,
+)
 from tests.house.files import REPO
 
 pytestmark = pytest.mark.skipif(renderer() is None, reason=NO_RENDERER)
@@ -19,6 +33,14 @@ HTTPS = 443
 MAIL = {"mail": "control"}
 ARCHIVE = {"archive": "runtime"}
 PROVIDER = {"identity-provider": "control"}
+NATS = 4222
+"""Where a NATS server listens."""
+SERVICES = {
+    "control": ControlSettings,
+    "khala-gateway": GatewaySettings,
+    "projector": ProjectorSettings,
+    "runtime": RuntimeSettings,
+}
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +79,39 @@ def test_runtime_reaches_the_archive_and_control_the_mail_relay(overlay: str) ->
     policies = of_kind(overlay, "NetworkPolicy")
     assert _ways_out(policies, HTTPS) == ARCHIVE
     assert _ways_out(policies, int(settings.get("OA_SMTP_PORT", "587"))) == MAIL
+
+
+@pytest.fixture(scope="module")
+def with_nats() -> tuple[Document, ...]:
+    """Staging with a NATS server."""
+    return render(REPO / "tests" / "deploy" / "with_nats")
+
+
+@pytest.mark.parametrize("version", NEWEST)
+def test_kubernetes_takes_what_is_for_nats(with_nats: tuple[Document, ...], version: str) -> None:
+    for one in with_nats:
+        if one["kind"] in ("NetworkPolicy", "Deployment"):
+            kubernetes_validate.validate(dict(one), version, strict=True)
+
+
+def test_the_services_that_know_the_nats_server_reach_it_and_get_its_url_and_no_others(
+    with_nats: tuple[Document, ...],
+) -> None:
+    know_it = [name for name, of in SERVICES.items() if any("_NATS_URL" in one.variable for one in describe(of))]
+    (policy,) = (one for one in with_nats if one["kind"] == "NetworkPolicy" and name_of(one) == "nats")
+    (egress,) = policy["spec"]["egress"]
+    assert egress == {"ports": [{"protocol": "TCP", "port": NATS}]}
+    assert policy["spec"]["podSelector"]["matchExpressions"][0]["values"] == know_it
+    secrets = {
+        name_of(one): [
+            source["secretRef"]["name"]
+            for container in containers_of(one)
+            for source in container.get("envFrom", ())
+            if source.get("secretRef", {}).get("name", "").startswith("openagents-nats")
+        ]
+        for one in with_nats
+        if one["kind"] == "Deployment"
+    }
+    assert {name: found for name, found in secrets.items() if found} == {
+        name: [f"openagents-nats-of-{name}"] for name in know_it
+    }

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from oa_client.core.wire import documents
 from oa_client.follow.subscription import Subscription
+from oa_client.follow.updates import Applied
+from oa_khala.topics import user_runs
 from oa_localstack.installation.ports import HOST
 from oa_localstack.services import ask
 from oa_platform.config.ports import PORT_OFFSETS
@@ -19,21 +22,27 @@ from oa_testing.nats import nats_server
 from oa_testing.postgres import FAST, free_port
 from oa_testing.stack import StackUnderTest
 from oa_testing.waiting import PATIENCE_S, eventually
+from openagents.projection.v1.run_summary_pb2 import RunSummary
+from openagents.runtime.v1.run_pb2 import RUN_STATUS_SUCCEEDED
 from services.khala_gateway.admission.domain import PATH
-from tests.e2e.world import RUN_TIMEOUT_S, Counting, Tail, signed_in
+from tests.e2e.world import RUN_TIMEOUT_S, Counting, Tail, World, signed_in
 
 pytestmark = pytest.mark.long
 
+SOURCES = ("runtime", "projector")
 KEEPALIVE = {"OA_GRPC_KEEPALIVE_MS": "1000", "OA_GRPC_KEEPALIVE_TIMEOUT_MS": "1000"}
 
 
 @asynccontextmanager
 async def _two_runtimes(
-    scratch: Path, settings: Mapping[str, str] | None = None, of_gateway: Mapping[str, str] | None = None
+    scratch: Path,
+    settings: Mapping[str, str] | None = None,
+    of_gateway: Mapping[str, str] | None = None,
+    of_projector: Mapping[str, str] | None = None,
 ) -> AsyncIterator[StackUnderTest]:
     """A stack whose services know of a second runtime, which starts last and is the one that workers attach to.
 
-    `settings` are those of both runtimes, `of_gateway` those of the gateway.
+    `settings` are those of both runtimes, `of_gateway` and `of_projector` those of the others.
     """
     settings = settings or {}
     base = free_port(tuple(PORT_OFFSETS.values()))
@@ -42,7 +51,7 @@ async def _two_runtimes(
     knowing = {"OA_RUNTIME_GRPC": f"{first},{second}", **KEEPALIVE}
     overrides = {
         "control": {**knowing, "OA_RUNTIME_PUBLIC_GRPC": second},
-        "projector": knowing,
+        "projector": {**knowing, **(of_projector or {})},
         "khala_gateway": {**knowing, **(of_gateway or {})},
         "runtime": settings,
     }
@@ -116,16 +125,19 @@ async def test_each_runtime_hears_of_the_others_commits_at_once(over_nats: bool,
             await world.assert_summarised(tail)
 
 
-async def test_what_runtimes_publish_reaches_two_gateways_while_the_server_of_frames_goes_and_comes(
+async def test_what_sources_publish_reaches_two_gateways_while_the_server_of_frames_goes_and_comes(
     scratch: Path, tmp_path: Path
 ) -> None:
-    """Each gateway is at a runtime of its own, and neither looks by itself whether it has missed something."""
+    """Each gateway is at a runtime of its own, and neither looks by itself whether it has missed something.
+
+    So it is with the events of a run, from runtime, and with the summaries of a person's runs, from the projector.
+    """
     counting = Counting(tmp_path / "gates", lines=90, parts=3)
     async with AsyncExitStack() as stack_of, asyncio.timeout(2 * RUN_TIMEOUT_S):
         server = await stack_of.enter_async_context(nats_server())
         frames = {"OA_FRAMES_NATS_URL": server.url}
         settings = {**frames, "OA_FEED_AUDIT_MS": "600000"}
-        stack = await stack_of.enter_async_context(_two_runtimes(scratch, frames, settings))
+        stack = await stack_of.enter_async_context(_two_runtimes(scratch, frames, settings, of_projector=frames))
         gateways = {
             stack.urls["khala"]: stack.ports.gateway_ops,
             **await stack_of.enter_async_context(_second_gateway(stack, settings)),
@@ -134,23 +146,39 @@ async def test_what_runtimes_publish_reaches_two_gateways_while_the_server_of_fr
             await stack_of.enter_async_context(signed_in(stack, tmp_path / f"client{ops}", khala_url=url))
             for url, ops in gateways.items()
         ]
-        await _all(gateways, "oa_khala_frames_by_subject", 1)
+        for source in SOURCES:
+            await _all(gateways, "oa_khala_frames_by_subject", source, 1)
         await stack_of.enter_async_context(worlds[0].worker())
         run = await worlds[0].client.commands.start_exec(counting.command)
         tails = [Tail(run.run_id) for _ in worlds]
         pairs = zip(worlds, tails, strict=True)
         following = [asyncio.create_task(world.follow(tail, world.open_store())) for world, tail in pairs]
+        following += [asyncio.create_task(_summarised_as_ended(world, run.run_id)) for world in worlds]
 
         await eventually(lambda: all(tail.stdout.count(b"\n") == 30 for tail in tails))
         await server.kill()
         counting.go_on()
         await eventually(lambda: all(tail.stdout.count(b"\n") == 60 for tail in tails))
         await server.start()
-        await _all(gateways, "oa_khala_frames_by_subject", 1)
+        for source in SOURCES:
+            await _all(gateways, "oa_khala_frames_by_subject", source, 1)
         counting.go_on()
         await asyncio.gather(*following)
         assert [bytes(tail.stdout) for tail in tails] == [counting.stdout] * 2
-        assert all([await _metric(ops, "oa_khala_published_frames_total") for ops in gateways.values()])
+        for source in SOURCES:
+            assert all([await _metric(ops, "oa_khala_published_frames_total", source) for ops in gateways.values()])
+
+
+async def _summarised_as_ended(world: World, run_id: str) -> None:
+    """Follow the person's runs until this one is told to have ended."""
+    topic = user_runs(world.client.auth.credentials().user_id)
+    async with world.client.subscription(world.open_store()) as subscription:
+        await subscription.follow(topic)
+        async for update in subscription.updates():
+            if isinstance(update, Applied):
+                told = map(RunSummary.FromString, documents(update.payload, snapshot=update.snapshot))
+                if any(one.run_id == run_id and one.status == RUN_STATUS_SUCCEEDED for one in told):
+                    return
 
 
 @asynccontextmanager
@@ -164,15 +192,15 @@ async def _second_gateway(stack: StackUnderTest, settings: Mapping[str, str]) ->
         yield {f"ws://{HOST}:{ws}{PATH}": ops}
 
 
-async def _all(gateways: Mapping[str, int], name: str, value: float) -> None:
-    """Wait until the runtime's metric is that at all gateways."""
+async def _all(gateways: Mapping[str, int], name: str, source: str, value: float) -> None:
+    """Wait until the metric of a source is that at all gateways."""
     async with asyncio.timeout(PATIENCE_S):
-        while [await _metric(ops, name) for ops in gateways.values()] != [value] * len(gateways):
+        while [await _metric(ops, name, source) for ops in gateways.values()] != [value] * len(gateways):
             await asyncio.sleep(0.05)
 
 
-async def _metric(ops: int, name: str) -> float:
-    """What a gateway counts of its runtime."""
+async def _metric(ops: int, name: str, source: str) -> float:
+    """What a gateway counts of a source."""
     text = (await ask(ops, "/metrics")).body
-    (line,) = (line for line in text.splitlines() if line.startswith(f'{name}{{source="runtime"}}'))
+    (line,) = (line for line in text.splitlines() if line.startswith(f'{name}{{source="{source}"}}'))
     return float(line.split()[1])

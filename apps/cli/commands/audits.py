@@ -105,11 +105,11 @@ def say(cli: Cli, verified: VerifiedAuditLog, where: str = "") -> None:
     cli.output.say(f"Keep the head: {verified.head}")
     document = {
         "verified": True,
-        "org_id": verified.org_id,
-        "events_checked": verified.count,
-        "first_sequence": verified.start.sequence + 1,
-        "first_time": verified.first_time,
+        "orgId": verified.org_id,
+        "eventsChecked": verified.count,
+        "firstSequence": verified.start.sequence + 1,
+        "firstTime": verified.first_time,
         "head": str(verified.head),
-        "head_compared": verified.known_compared,
+        "headCompared": verified.known_compared,
     }
     cli.output.document(document)

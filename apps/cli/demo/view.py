@@ -64,18 +64,18 @@ class View:
         """Step 1 is done."""
         self._output.say(f"  {email} asked for a code; its {digits} digits came by (development) mail")
         self._output.say(f"  signed in as {user_id} in {org_id}", "green")
-        self._output.document({"step": "sign_in", "email": email, "user_id": user_id, "org_id": org_id})
+        self._output.document({"step": "sign_in", "email": email, "userId": user_id, "orgId": org_id})
 
     def worker(self, worker_id: str, pid: int) -> None:
         """Step 2 is done."""
         self._output.say(f"  {worker_id} attached, adapter exec, process {pid}", "green")
-        self._output.document({"step": "worker", "worker_id": worker_id, "pid": pid})
+        self._output.document({"step": "worker", "workerId": worker_id, "pid": pid})
 
     def started(self, run_id: str, argv: Sequence[str]) -> None:
         """The run has been created."""
         self._output.say(f"  $ {shlex.join(argv)}", "bold")
         self._output.say(f"  {run_id}", "dim")
-        self._output.document({"step": "run", "run_id": run_id, "argv": list(argv)})
+        self._output.document({"step": "run", "runId": run_id, "argv": list(argv)})
 
     def event(self, event: events.RunEvent) -> None:
         """An event has been applied and persisted."""
@@ -96,13 +96,13 @@ class View:
         self._end_segment()
         self._cut_at_s = time.monotonic()
         self._output.say(f"  ✂ TCP connection reset after event {seq}; SQLite holds watermark {seq}", "bold yellow")
-        self._output.document({"step": "cut", "after_seq": seq})
+        self._output.document({"step": "cut", "afterSeq": seq})
 
     def resumed(self, seq: int) -> None:
         """The fresh client got its first event."""
         took_ms = round((time.monotonic() - self._cut_at_s) * 1000)
         self._output.say(f"  ↻ a fresh client read the watermark and goes on with event {seq}, {took_ms} ms later")
-        self._output.document({"step": "resume", "first_seq": seq, "after_ms": took_ms})
+        self._output.document({"step": "resume", "firstSeq": seq, "afterMs": took_ms})
 
     def broke(self, what: str) -> None:
         """Something that nobody asked for happened to the connection; it repairs itself."""
@@ -174,7 +174,7 @@ class View:
 
     def summarised(self, there: bool) -> None:
         """Whether the read model has the run."""
-        self._output.document({"step": "read_model", "has_run": there})
+        self._output.document({"step": "read_model", "hasRun": there})
         if not there:
             self._output.say("  ✘ the read model does not have the run's end", "bold red")
 
@@ -189,7 +189,7 @@ class View:
         for line in ("oa run start -- uname -a", f"oa run tail --from-start {run_id}", f"oa receipt verify {run_id}"):
             self._output.say(f"    {prefix}{line}", "bold")
         self._output.say("  Ctrl-C stops everything." if own else "  Ctrl-C stops the worker.", "dim")
-        self._output.document({"step": "up", "urls": urls, "run_id": run_id})
+        self._output.document({"step": "up", "urls": urls, "runId": run_id})
 
     def done(self, ok: bool) -> None:
         """The demo is over."""

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
+from apps.cli.following.ids import LATEST, Kind, only_one
 from oa_base.refusal import Refusal
 from oa_client.client import Client
 from oa_client.cpython.files import read_json, write_private_json
 from oa_khala.topics import run_events
 
-LATEST = "latest"
-_BEGINNING = re.compile("(?:RUN_)?[0-9A-HJKMNP-TV-Z]{1,25}")
+_RUN = Kind("run", "run_id", "oa run list", ("run_",))
 _STARTED = "latest-run.json"
-_ASKED = 2
-"""So many runs are asked for: more than one means that the beginning is not enough."""
+_ASKED = 200
+"""So many runs that begin so are counted."""
 
 
 def is_run_id(text: str) -> bool:
@@ -28,7 +27,7 @@ def is_run_id(text: str) -> bool:
 
 def may_be_run(text: str) -> bool:
     """Whether it could be meant for a run: its id, the beginning of one, or `latest`."""
-    return text == LATEST or _BEGINNING.fullmatch(text.upper()) is not None or is_run_id(text)
+    return text == LATEST or bool(_RUN.beginnings(text)) or is_run_id(text)
 
 
 def remember_started(client: Client, folder: Path, run_id: str) -> None:
@@ -44,8 +43,8 @@ async def meant_run(client: Client, folder: Path, text: str) -> str:
     """
     if text == LATEST:
         return await _latest(client, folder)
-    if _BEGINNING.fullmatch(text.upper()):
-        return await _beginning(client, text.upper().removeprefix("RUN_"))
+    if beginnings := _RUN.beginnings(text):
+        return await _beginning(client, *beginnings)
     run_events(text)
     return text
 
@@ -60,12 +59,9 @@ async def _latest(client: Client, folder: Path) -> str:
 
 
 async def _beginning(client: Client, prefix: str) -> str:
-    runs = (await client.commands.runs(page_size=_ASKED, prefix=f"run_{prefix}")).runs
-    found = [run.run_id for run in runs if run.run_id.startswith(f"run_{prefix}")]
+    runs = (await client.commands.runs(page_size=_ASKED, prefix=prefix)).runs
+    found = [run.run_id for run in runs if run.run_id.startswith(prefix)]
     if not found:
         message = "no run's id begins so; `oa run list` shows them, and a new one takes a moment to be there"
         raise Refusal("not_found", message, field="run_id")
-    if len(found) > 1:
-        message = f"several runs begin so, {found[0]} and {found[1]} among them; give more of the id"
-        raise Refusal("invalid_value", message, field="run_id")
-    return found[0]
+    return only_one(_RUN, found, "begin so", more=len(found) == _ASKED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -35,6 +36,8 @@ from openagents.control.v1 import audit_service_pb2
 from openagents.runtime.v1 import receipt_service_pb2, replay_service_pb2
 
 RUN = "run_01JD8V0000000000000000000A"
+OUR_NAME = re.compile("[a-z][a-zA-Z0-9]*")
+"""A name that `oa` and the contracts give to a member of JSON."""
 BYTES = bytes(range(256))
 CONTROLS = "".join(map(chr, (*range(1, 32), *range(127, 160))))
 """All control characters but NUL, which the contract takes nowhere. The other bytes are letters."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,7 @@ from apps.cli.terminal import uncoloured
 from apps.cli.tests.hostile import (
     CONTROL_URL,
     FILE_NAME,
+    OUR_NAME,
     RUN,
     WORD,
     HostileHttp,
@@ -143,6 +145,8 @@ ADMIN_COMMANDS: dict[str, Sequence[str]] = {
     "admin secrets new": ("--database", "db.example:5432", HOSTILE_FILE),
 }
 """These speak to no site."""
+OTHERS_NAMES = {"facts", "keys", "labels", "metadata", "options", "result", "versions"}
+"""In JSON: what is signed, and what others have named."""
 NOTHING_FOREIGN = {
     "down",
     "invitation decline",
@@ -290,8 +294,21 @@ def test_json_is_visible_and_means_the_same(
         documents = [json.loads(line) for line in text.splitlines() if not line.startswith("Code: ")]
         assert WORD not in text
         assert all(isinstance(document, dict) for document in documents)
+        assert [name for name in _names(documents) if not OUR_NAME.fullmatch(name)] == []
     if command == "run list" and not refusing:
         assert json.loads(out.written)["title"] == WORD
+
+
+def _names(value: Any) -> Iterator[str]:
+    """The names of all members, except where a document has what others name."""
+    if isinstance(value, list):
+        for each in value:
+            yield from _names(each)
+    elif isinstance(value, dict):
+        for name, each in value.items():
+            yield name
+            if name not in OTHERS_NAMES:
+                yield from _names(each)
 
 
 # ------------------------------------------------------------------------------------------- the stack and workers

@@ -106,7 +106,7 @@ def test_a_file_is_proved_compressed_or_not(home: Path, capsys: pytest.CaptureFi
     packed.write_bytes(zstandard.compress(plain.read_bytes()))
     for file in (plain, packed):
         assert run(["replay", "verify", "--json", "--key", KEY, str(file)]) == Exit.OK
-        assert json.loads(capsys.readouterr().out)["events_checked"] == len(RUN.events)
+        assert json.loads(capsys.readouterr().out)["eventsChecked"] == len(RUN.events)
     assert run(["replay", "show", "--key", KEY, str(packed)]) == Exit.OK
     assert capsys.readouterr().out == "one\ntwo\n"
 
@@ -201,7 +201,7 @@ async def test_artifacts_and_the_log_of_receipts_of_a_real_stack(tmp_path: Path,
     assert _leftovers(tmp_path) == []
 
     logged = [await _logged(program, run_id) for run_id in runs]
-    assert {one["leaf_index"] for one in logged} == {0, 1}
+    assert {one["leafIndex"] for one in logged} == {0, 1}
     assert logged[-1]["size"] == 2
     await _rolled_back(program, tmp_path, runs[0])
 

@@ -60,6 +60,12 @@ async def test_what_means_no_run_or_several(text: str, reason: str, tmp_path: Pa
     assert refused.value.reason == reason
 
 
+async def test_all_that_begin_so_are_counted_and_named(tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match=f"2 runs begin so: {IDS[1]}, {IDS[0]}; give more") as refused:
+        await meant_run(CLIENT, tmp_path, IDS[0][:-1])
+    assert refused.value.metadata == {"count": "2", "candidates": f"{IDS[1]} {IDS[0]}"}
+
+
 async def test_the_latest_may_be_newer_than_the_read_model(tmp_path: Path) -> None:
     newer = "run_01JD8V0000000000000000ZZZZ"
     remember_started(CLIENT, tmp_path, newer)

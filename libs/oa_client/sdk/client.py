@@ -7,6 +7,7 @@ async with Client.from_env() as client:
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
@@ -16,6 +17,7 @@ from typing import Self
 
 from ulid import ULID
 
+from oa_base.at_work import RUN_AT_WORK
 from oa_base.environment import SiteAccess
 from oa_base.version import VERSION
 from oa_client.core.schedules import Cron, Every, Schedule, milliseconds
@@ -33,6 +35,7 @@ from oa_client.transport import Sockets
 from oa_runlog.events import AgentSpec, ExecSpec, PromptSpec, RunSpec
 from oa_wire.shapes import json_text
 
+_log = logging.getLogger("oa_client.sdk")
 _BUILD_ID = f"oa-{SURFACE}/{VERSION}"
 
 
@@ -63,6 +66,7 @@ class Client:
         self._http = HttpxHttp(proxy, ca_file)
         edge = Edge(control_url, self._http, _BUILD_ID)
         self._commands = Commands(edge, ApiKeyAccess(edge, api_key))
+        self._warned = False
         self._following = _Following(self._commands, WebSockets(proxy, ca_file, compress=compress), khala_url)
 
     @classmethod
@@ -107,6 +111,10 @@ class Client:
         `key` makes it safe to call this again after a crash: the same key and the same input give the same run, and
         the same key with another input is refused as `idempotency_conflict`. Without one every call starts a run.
 
+        In an agent, too, this starts a run of its own, of the client's API key: it is no child of the agent's run, is
+        not canceled with it, and may be started again after a takeover. The first time a client does so, a warning says
+        it. `run.start_child` starts children.
+
         `queue`: when a worker gets it, how long it may take, and whether it is tried again.
 
         `thread_id`: runs with one id are one conversation. `if_busy` says what happens while an older one goes on:
@@ -115,7 +123,19 @@ class Client:
         """
         spec = _spec(adapter, input, title, thread_id, labels, retention_class, queue, if_busy)
         run = await self._commands.create_run(spec, key)
+        self._warn_if_within_a_run(run.run_id)
         return self.run(run.run_id)
+
+    def _warn_if_within_a_run(self, started: str) -> None:
+        if (parent := RUN_AT_WORK.get()) and not self._warned:
+            self._warned = True
+            _log.warning(
+                "%s was started by the agent of %s and is not its child: it is not canceled with it; "
+                "run.start_child starts children",
+                started,
+                parent,
+                extra={"run_id": parent, "started_run_id": started},
+            )
 
     def run(self, run_id: str) -> RunHandle:
         """The run with this id; nothing is asked of the service yet."""

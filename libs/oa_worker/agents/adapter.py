@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from contextvars import copy_context
 from typing import Any, Generic, TypeVar
 
+from oa_base.at_work import RUN_AT_WORK
 from oa_base.refusal import Refusal
 from oa_wire.rules import check_rules
 from oa_wire.shapes import Misfit, Shape
@@ -63,7 +65,9 @@ class AgentAdapter(Generic[In, Out]):
         except Misfit as misfit:
             return _failed("invalid_input", f"the input does not fit: {misfit}; give one of the agent's type")
         run = begin(assignment, value, emit, self._limits)
-        work = asyncio.create_task(self._handler(run), name=f"agent {self.name} {run.id}")
+        context = copy_context()
+        context.run(RUN_AT_WORK.set, run.id)
+        work = asyncio.create_task(self._handler(run), name=f"agent {self.name} {run.id}", context=context)
         run.begins_in(work)
         try:
             await self._until_done(work, assignment)

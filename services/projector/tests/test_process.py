@@ -5,23 +5,27 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 import grpc.aio
 import httpx
 import pytest
 
 from oa_base.refusal import Refusal
+from oa_fanout.nats import NatsConnection
 from oa_platform.config.loading import load
 from oa_platform.config.shared import token_hash
+from oa_testing.nats import nats_server
 from oa_testing.plain_http import plain_http
 from oa_testing.postgres import ON_FAST, REPOSITORY, Database, free_port
-from oa_testing.waiting import PATIENCE_S
+from oa_testing.waiting import PATIENCE_S, eventually
 from openagents.sync.v1 import topic_service_pb2, topic_service_pb2_grpc
 from services.projector.config import ProjectorSettings
 from services.projector.tests import histories as h
@@ -29,6 +33,7 @@ from services.projector.tests.fake_log import FakeLog, listening, some_runs, spr
 from services.projector.tests.rig import Rig, check_everything_once
 
 WAIT_S = PATIENCE_S
+T = TypeVar("T")
 
 
 class Projector:
@@ -149,6 +154,59 @@ async def test_it_stays_ready_while_runtime_is_away(projector_database: Database
         answer = await projector.get("/readyz")
         assert answer is not None
         assert answer.status_code == 200
+
+
+async def test_live_frames_are_published_once_for_gateways_that_take_them_there(
+    projector_database: Database, tmp_path: Path
+) -> None:
+    """As runtime does it: its stream names the subject, and a topic's rows come under that."""
+    log, topic, heard = (
+        FakeLog(spread([])),
+        f"user:{h.ulid('usr', 0)}:runs",
+        list[topic_service_pb2.WatchTopicsResponse](),
+    )
+    async with listening(log) as port, nats_server() as server:
+        projector = Projector(projector_database, port, tmp_path)
+        projector.env["OA_FRAMES_NATS_URL"] = server.url
+        connection = NatsConnection(server.url, random.random)
+        with projector.running():
+            await projector.until_ready()
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{projector.grpc_port}") as channel:
+                topics = topic_service_pb2_grpc.TopicServiceStub(channel)
+                call: Any = topics.WatchTopics(metadata=(("x-oa-service-token", "the gateway"),))
+                await call.write(topic_service_pb2.WatchTopicsRequest(delivery_checks=True))
+                subject = await _read(call, lambda answer: answer.subject)
+                connection.subscribe(f"{subject}.>", lambda data: heard.append(_answer(data)))
+                holding = asyncio.create_task(connection.run())
+                await eventually(lambda: any(one.delivery_check for one in heard))
+                route = topic_service_pb2.FRAME_ROUTE_SUBJECT
+                await call.write(topic_service_pb2.WatchTopicsRequest(frame_route=route, add_topics=[topic]))
+                await _read(call, lambda answer: answer.watched)
+                await log.append(0, h.whole_run(0, h.ulid("usr", 0)))
+                await eventually(lambda: any(batch.frames for one in heard for batch in one.batches))
+                assert {batch.topic for one in heard for batch in one.batches} == {topic}
+                where = await _read(call, lambda answer: answer.batches)
+                assert (where[0].topic, len(where[0].frames)) == (topic, 0), "on the stream only where the topic stands"
+            (counted,) = re.findall(r"(?m)^oa_projector_frames_published_total (\S+)$", await projector.metrics())
+            assert float(counted) >= 1
+            await server.kill()
+            async with asyncio.timeout(WAIT_S):
+                while "oa_projector_frames_connected 0.0" not in await projector.metrics():
+                    await asyncio.sleep(0.02)
+            holding.cancel()
+            await asyncio.gather(holding, return_exceptions=True)
+
+
+def _answer(data: bytes) -> topic_service_pb2.WatchTopicsResponse:
+    return topic_service_pb2.WatchTopicsResponse.FromString(data)
+
+
+async def _read(call: Any, of_interest: Callable[[topic_service_pb2.WatchTopicsResponse], T]) -> T:
+    """The first thing of interest that a stream says."""
+    async with asyncio.timeout(WAIT_S):
+        while not (found := of_interest(await call.read())):
+            pass
+    return found
 
 
 async def test_a_hole_is_an_alarm_and_not_a_crash(projector_database: Database, tmp_path: Path) -> None:

@@ -66,11 +66,11 @@ def _signed_in(cli: Cli, credentials: Credentials) -> Exit:
     cli.output.document(
         {
             "email": credentials.email,
-            "user_id": credentials.user_id,
-            "org_id": credentials.org_id,
-            "session_id": credentials.session_id,
-            "device_id": cli.site_of_person.device_id,
-            "control_url": cli.site_of_person.control_url,
+            "userId": credentials.user_id,
+            "orgId": credentials.org_id,
+            "sessionId": credentials.session_id,
+            "deviceId": cli.site_of_person.device_id,
+            "controlUrl": cli.site_of_person.control_url,
         }
     )
     return Exit.OK
@@ -118,7 +118,7 @@ async def logout(cli: Cli) -> Exit:
             cli.output.note(f"The server could not be told ({refusal.reason}); the session ends here only.", "yellow")
         client.auth.forget()
     cli.output.say(f"Signed out {credentials.email or credentials.user_id}.")
-    cli.output.document({"user_id": credentials.user_id, "session_id": credentials.session_id})
+    cli.output.document({"userId": credentials.user_id, "sessionId": credentials.session_id})
     return Exit.OK
 
 

@@ -9,6 +9,7 @@ import click
 from ulid import ULID
 
 from apps.cli.exits import Exit
+from apps.cli.following.ids import LATEST, Kind, Listed, meant
 from apps.cli.program import Cli, command, key_group
 from apps.cli.times import DURATION
 from oa_base.catalogue import ClientAction
@@ -16,6 +17,8 @@ from oa_base.refusal import Refusal
 from oa_client.client import Client
 from oa_client.core.api_keys import ApiKey
 
+_SERVICE_ACCOUNT = Kind("service account", "account", "oa key list", ("sva_",), named=True)
+_KEY_OR_ACCOUNT = Kind("key or service account", "key", "oa key list", ("apk_", "sva_"), named=True)
 _ACCOUNT = click.option(
     "--account", default="", metavar="ACCOUNT", help="Of this service account: its id (sva_…), or its name."
 )
@@ -94,7 +97,8 @@ async def list_keys(cli: Cli, account: str, personal: bool, ended: bool) -> Exit
 async def rotate(cli: Cli, key: str, overlap: timedelta, idempotency_key: str) -> Exit:
     """Print a key that takes the place of KEY: same owner, name, scopes and lifetime. It is shown this once.
 
-    KEY is the id of a key (apk_…), or a service account that has one key: its id (sva_…) or its name. Give the new
+    KEY is the id of a key (apk_…), or a service account that has one key: its id (sva_…) or its name. `latest` is the
+    newest key, of your own and of the org's service accounts. Give the new
     one to whoever uses the old one within --overlap; then the old one ends. `--overlap 0s` ends it at once, with the
     tokens that were made from it.
 
@@ -107,12 +111,13 @@ async def rotate(cli: Cli, key: str, overlap: timedelta, idempotency_key: str) -
         try:
             new = await client.commands.keys.rotate(old, overlap_s=_seconds(overlap), idempotency_key=request)
         except Refusal as refusal:
-            if refusal.info.action is ClientAction.RETRY:
-                again = f"oa key rotate {old} --overlap {_seconds(overlap)}s --idempotency-key {request}"
-                # One line, as every failure: whoever sees it needs both halves.
-                message = f"{refusal.message}; the key may have been rotated: ask again with {again}"
-                raise Refusal(refusal.reason, message, retry_after_ms=refusal.retry_after_ms) from None
-            raise
+            if refusal.info.action is not ClientAction.RETRY:
+                raise
+            again = f"oa key rotate {old} --overlap {_seconds(overlap)}s --idempotency-key {request}"
+            message = f"{refusal.message}; the key may have been rotated, ask again with: {again}"
+            raise Refusal(
+                refusal.reason, message, metadata=refusal.metadata, retry_after_ms=refusal.retry_after_ms
+            ) from None
     cli.output.note(f"Made {new.key.api_key_id}. The old key ends at {new.old_expires_at[:19]}. The new one:")
     cli.output.say(new.api_key)
     cli.output.document(new.document)
@@ -123,15 +128,18 @@ async def rotate(cli: Cli, key: str, overlap: timedelta, idempotency_key: str) -
 @click.argument("key_or_account")
 @command
 async def revoke(cli: Cli, key_or_account: str) -> Exit:
-    """End a key (apk_…), or a service account (sva_…) with all of its keys; and the tokens that were made from them."""
+    """End a key (apk_…), or a service account (sva_…, or its name) with all of its keys; and the tokens that were made
+    from them. `latest` is the newest key, never an account.
+    """
     async with cli.site.client() as client:
-        if key_or_account.startswith("apk_"):
-            await client.commands.keys.revoke(key_or_account)
-            document = {"api_key_id": key_or_account, "revoked": True}
+        one = await _key_or_account(client, key_or_account)
+        if one.startswith("apk_"):
+            await client.commands.keys.revoke(one)
+            document = {"apiKeyId": one, "revoked": True}
         else:
-            await client.commands.revoke_service_account(key_or_account)
-            document = {"service_account_id": key_or_account, "revoked": True}
-    cli.output.say(f"Revoked {key_or_account}.")
+            await client.commands.revoke_service_account(one)
+            document = {"serviceAccountId": one, "revoked": True}
+    cli.output.say(f"Revoked {one}.")
     cli.output.document(document)
     return Exit.OK
 
@@ -159,32 +167,44 @@ def _show(cli: Cli, keys: Iterable[ApiKey], *, ended: bool) -> None:
 
 
 async def _account_of(client: Client, named: str) -> str:
-    """The id of a service account that was named by it, or by its name; empty for no account.
+    """The id of a service account that was named by it, or by its name; empty for no account. Raises Refusal."""
+    return await meant(_SERVICE_ACCOUNT, named, lambda: _accounts(client)) if named else ""
 
-    Raises Refusal `not_found` where no living one has the name, `invalid_value` where several have.
-    """
-    if not named or named.startswith("sva_"):
-        return named
-    living = [each for each in await client.commands.service_accounts() if not each.revoked_at]
-    found = [each.service_account_id for each in living if each.name == named]
-    if not found:
-        raise Refusal("not_found", "the org has no such service account; look with `oa key list`", field="account")
-    if len(found) > 1:
-        message = "several service accounts have that name; give an id, as `oa key list` shows them"
-        raise Refusal("invalid_value", message, field="account")
-    return found[0]
+
+async def _key_or_account(client: Client, named: str) -> str:
+    """The id of a key, or of a service account that was named by it or by its name. Raises Refusal."""
+    return await meant(_KEY_OR_ACCOUNT, named, lambda: _keys_and_accounts(client, named))
 
 
 async def _key_of(client: Client, named: str) -> str:
     """The id of a key that was named by it, or as the only one in use of a service account. Raises Refusal."""
-    if named.startswith("apk_"):
-        return named
-    keys = await client.commands.keys.list(await _account_of(client, named))
-    used = [each.api_key_id for each in keys if not each.revoked_at and not each.replaced_by]
+    one = await _key_or_account(client, named)
+    if not one.startswith("sva_"):
+        return one
+    used = [each.api_key_id for each in await _living(client, one) if not each.replaced_by]
     if len(used) != 1:
         message = "the account has no key in use, or several; give an id, as `oa key list --account` shows"
         raise Refusal("invalid_value", message, field="key")
     return used[0]
+
+
+async def _accounts(client: Client) -> list[Listed]:
+    living = [each for each in await client.commands.service_accounts() if not each.revoked_at]
+    return [Listed(each.service_account_id, each.name) for each in living]
+
+
+async def _keys_and_accounts(client: Client, named: str) -> list[Listed]:
+    """The service accounts that live; and, if it may stand for one of them, all living keys that the caller may see."""
+    accounts = await _accounts(client)
+    may_be_key = named == LATEST or any(each.startswith("apk_") for each in _KEY_OR_ACCOUNT.beginnings(named))
+    if not may_be_key or named in {each.name for each in accounts}:
+        return accounts
+    keys = [await _living(client, owner) for owner in ("", *(each.id for each in accounts))]
+    return [*accounts, *(Listed(each.api_key_id) for some in keys for each in some)]
+
+
+async def _living(client: Client, account: str) -> list[ApiKey]:
+    return [each for each in await client.commands.keys.list(account) if not each.revoked_at]
 
 
 def _one_of(account: str, personal: bool) -> None:

@@ -7,8 +7,12 @@ from collections.abc import Collection
 import click
 
 from apps.cli.exits import Exit
+from apps.cli.following.ids import Kind, Listed, meant
 from apps.cli.program import Cli, command, session_group
 from oa_client.client import Client
+
+_SESSION = Kind("session", "session_id", "oa session list", ("ses_",))
+_DEVICE = Kind("device", "--device", "oa session list", ("dev_",))
 
 
 @session_group.command("list", epilog="Example: oa session list --all")
@@ -50,15 +54,26 @@ async def revoke(cli: Cli, session_id: str | None, others: bool, everywhere: boo
         raise click.UsageError("name one session, or give one of --others, --all and --device")
     async with cli.site_of_person.client() as client:
         if session_id:
-            await client.commands.revoke_session(session_id)
-            ended: Collection[str] = (session_id,)
+            one = await meant(_SESSION, session_id, lambda: _listed(client))
+            await client.commands.revoke_session(one)
+            ended: Collection[str] = (one,)
         else:
-            ended = await client.commands.revoke_sessions(device, keep_current=others)
+            of_device = await meant(_DEVICE, device, lambda: _devices(client)) if device else ""
+            ended = await client.commands.revoke_sessions(of_device, keep_current=others)
         _forget_own(client, ended)
     cli.output.say(f"Revoked {len(ended)} session{'' if len(ended) == 1 else 's'}.")
     for each in ended:
-        cli.output.document({"session_id": each, "revoked": True})
+        cli.output.document({"sessionId": each, "revoked": True})
     return Exit.OK
+
+
+async def _listed(client: Client) -> list[Listed]:
+    return [Listed(each.session_id) for each in await client.commands.sessions() if not each.revoked_at]
+
+
+async def _devices(client: Client) -> list[Listed]:
+    sessions = await client.commands.sessions()
+    return [Listed(each) for each in sorted({one.device_id for one in sessions if not one.revoked_at})]
 
 
 def _forget_own(client: Client, ended: Collection[str]) -> None:

@@ -77,7 +77,7 @@ async def status(cli: Cli) -> Exit:
     if state is None or state.urls.get("control") != url:
         if cli.settings.control_url:
             return await _remote_status(cli, url, versions)
-        cli.output.document({"running": False, "control_url": url, "versions": versions, "processes": []})
+        cli.output.document({"running": False, "controlUrl": url, "versions": versions, "processes": []})
         cli.output.say("No local stack runs. Start it: oa up")
         return Exit.UNREACHABLE
     processes = await asyncio.gather(*(_process(name, state) for name in state.processes))
@@ -106,7 +106,7 @@ async def _remote_status(cli: Cli, url: str, versions: dict[str, str]) -> Exit:
                 raise
             caller = None
     who = f"{caller.subject} {caller.email}".strip() if caller else ""
-    cli.output.document({"running": True, "control_url": url, "signed_in": who, "versions": versions})
+    cli.output.document({"running": True, "controlUrl": url, "signedIn": who, "versions": versions})
     cli.output.say(f"control {url} · signed in as {who}" if who else f"control {url} · nobody is signed in: oa login")
     cli.output.say(_version_words(versions), "dim")
     return Exit.OK if who else Exit.SIGN_IN

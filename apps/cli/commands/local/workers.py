@@ -171,7 +171,7 @@ class _View:
                 if self._attached is not False:
                     say(f"not attached: {refusal}; trying until it is", "yellow")
                 self._attached = False
-                document({"detached": refusal.reason, "message": refusal.message, "retry_in_ms": retry_in_ms})
+                document({"detached": refusal.reason, "message": refusal.message, "retryInMs": retry_in_ms})
             case RunTaken(run_id=run_id, attempt=attempt):
                 say(f"{run_id} taken" + (f", attempt {attempt}" if attempt > 1 else ""))
                 document({"taken": run_id, "attempt": attempt})

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Sequence
+
 import click
 
 from apps.cli.commands.orgs.members import org_of, org_option
 from apps.cli.exits import Exit
+from apps.cli.following.ids import Kind, Listed, meant
 from apps.cli.program import Cli, command, invitation_group
 from oa_base.refusal import Refusal
 from oa_client.client import Client
 from oa_client.core.orgs import Invitation
+
+_INVITATION = Kind("invitation", "invitation_id", "oa invitation list", ("inv_",))
+_SENT = Kind("invitation", "invitation_id", "oa invitation list --sent", ("inv_",))
 
 invitation_argument = click.argument("invitation_id")
 
@@ -24,7 +30,7 @@ async def list_invitations(cli: Cli, sent: bool, org_id: str) -> Exit:
         raise click.UsageError("--org is for those that an org has sent; give --sent, too")
     async with cli.site_of_person.client() as client:
         orgs = client.commands.orgs
-        found = await orgs.invitations(org_of(client, org_id)) if sent else await orgs.own_invitations()
+        found = await orgs.invitations(await org_of(client, org_id)) if sent else await orgs.own_invitations()
     for each in found:
         cli.output.document(each.document)
     if found:
@@ -42,7 +48,8 @@ async def list_invitations(cli: Cli, sent: bool, org_id: str) -> Exit:
 async def accept(cli: Cli, invitation_id: str, switch: bool) -> Exit:
     """Become a member of the org that you are invited into. It needs no id while you have one open invitation."""
     async with cli.site_of_person.client() as client:
-        joined = await client.commands.orgs.accept(invitation_id or await _only_one(client))
+        invitation = await _got(client, invitation_id) if invitation_id else await _only_one(client)
+        joined = await client.commands.orgs.accept(invitation)
         if switch:
             await client.auth.switch_org(joined.org_id)
     cli.output.say(f"You are {joined.role} in {joined.org_id}.")
@@ -58,9 +65,10 @@ async def accept(cli: Cli, invitation_id: str, switch: bool) -> Exit:
 async def decline(cli: Cli, invitation_id: str) -> Exit:
     """Answer an invitation with no."""
     async with cli.site_of_person.client() as client:
+        invitation_id = await _got(client, invitation_id)
         await client.commands.orgs.decline(invitation_id)
     cli.output.say(f"Declined {invitation_id}.")
-    cli.output.document({"invitation_id": invitation_id, "declined": True})
+    cli.output.document({"invitationId": invitation_id, "declined": True})
     return Exit.OK
 
 
@@ -71,7 +79,8 @@ async def decline(cli: Cli, invitation_id: str) -> Exit:
 async def resend(cli: Cli, invitation_id: str, org_id: str) -> Exit:
     """Send the mail of an invitation into your org once more."""
     async with cli.site_of_person.client() as client:
-        invitation = await client.commands.orgs.resend(org_of(client, org_id), invitation_id)
+        org = await org_of(client, org_id)
+        invitation = await client.commands.orgs.resend(org, await _sent(client, org, invitation_id))
     cli.output.say(f"Sent the mail to {invitation.email} again. Open until {invitation.expires_at[:19]}Z.")
     cli.output.document(invitation.document)
     return Exit.OK
@@ -84,10 +93,26 @@ async def resend(cli: Cli, invitation_id: str, org_id: str) -> Exit:
 async def revoke(cli: Cli, invitation_id: str, org_id: str) -> Exit:
     """Take back an invitation into your org."""
     async with cli.site_of_person.client() as client:
-        await client.commands.orgs.revoke(org_of(client, org_id), invitation_id)
+        org = await org_of(client, org_id)
+        invitation_id = await _sent(client, org, invitation_id)
+        await client.commands.orgs.revoke(org, invitation_id)
     cli.output.say(f"Revoked {invitation_id}.")
-    cli.output.document({"invitation_id": invitation_id, "revoked": True})
+    cli.output.document({"invitationId": invitation_id, "revoked": True})
     return Exit.OK
+
+
+async def _got(client: Client, invitation_id: str) -> str:
+    """The one of the person's own open invitations that is meant. Raises Refusal."""
+    return await meant(_INVITATION, invitation_id, lambda: _listed(client.commands.orgs.own_invitations()))
+
+
+async def _sent(client: Client, org_id: str, invitation_id: str) -> str:
+    """The one of an org's open invitations that is meant. Raises Refusal."""
+    return await meant(_SENT, invitation_id, lambda: _listed(client.commands.orgs.invitations(org_id)))
+
+
+async def _listed(asked: Awaitable[Sequence[Invitation]]) -> list[Listed]:
+    return [Listed(each.invitation_id) for each in await asked]
 
 
 async def _only_one(client: Client) -> str:

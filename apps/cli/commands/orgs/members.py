@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from apps.cli.exits import Exit
+from apps.cli.following.ids import Kind, Listed, meant
 from apps.cli.program import Cli, command, member_group
 from oa_base.refusal import Refusal
 from oa_client.client import Client
@@ -17,9 +18,21 @@ org_option = click.option(
 person_argument = click.argument("person")
 
 
-def org_of(client: Client, org_id: str) -> str:
-    """The org that is meant: the one that was named, or the one that the person acts in."""
-    return org_id or client.auth.credentials().org_id
+_ORG = Kind("org", "org_id", "oa org list", ("org_",))
+
+
+async def meant_org(client: Client, org_id: str) -> str:
+    """The org that was named, one of the person's. Raises Refusal `not_found`, `invalid_value`."""
+    return await meant(_ORG, org_id, lambda: _orgs(client))
+
+
+async def org_of(client: Client, org_id: str) -> str:
+    """The org that is meant: the one that was named, or the one that the person acts in. Raises as `meant_org`."""
+    return await meant_org(client, org_id) if org_id else client.auth.credentials().org_id
+
+
+async def _orgs(client: Client) -> list[Listed]:
+    return [Listed(each.org_id) for each in await client.commands.orgs.list()]
 
 
 async def every_member(client: Client, org_id: str) -> list[Member]:
@@ -53,7 +66,7 @@ async def user_id_of(client: Client, org_id: str, person: str) -> str:
 async def list_members(cli: Cli, org_id: str) -> Exit:
     """List the members of your org."""
     async with cli.site_of_person.client() as client:
-        members = await every_member(client, org_of(client, org_id))
+        members = await every_member(client, await org_of(client, org_id))
     for each in members:
         cli.output.document(each.document)
     rows = [[each.user_id, each.role, each.joined_at[:19], each.email] for each in members]
@@ -69,7 +82,7 @@ async def list_members(cli: Cli, org_id: str) -> Exit:
 async def invite(cli: Cli, email: str, role: str, org_id: str) -> Exit:
     """Invite somebody into your org by e-mail. Whoever signs in with that address can accept."""
     async with cli.site_of_person.client() as client:
-        invitation = await client.commands.orgs.invite(org_of(client, org_id), email, role)
+        invitation = await client.commands.orgs.invite(await org_of(client, org_id), email, role)
     cli.output.say(
         f"Invited {invitation.email} as {invitation.role} ({invitation.invitation_id}), "
         f"until {invitation.expires_at[:19]}Z."
@@ -86,7 +99,7 @@ async def invite(cli: Cli, email: str, role: str, org_id: str) -> Exit:
 async def set_role(cli: Cli, person: str, role: str, org_id: str) -> Exit:
     """Give a member of your org another role. PERSON is an e-mail address, or an id (usr_…)."""
     async with cli.site_of_person.client() as client:
-        org = org_of(client, org_id)
+        org = await org_of(client, org_id)
         member = await client.commands.orgs.set_role(org, await user_id_of(client, org, person), role)
     cli.output.say(f"{member.email} ({member.user_id}) is {member.role}.")
     cli.output.document(member.document)
@@ -103,9 +116,9 @@ async def remove(cli: Cli, person: str, org_id: str) -> Exit:
     What the person has open there ends within moments; runs go on.
     """
     async with cli.site_of_person.client() as client:
-        org = org_of(client, org_id)
+        org = await org_of(client, org_id)
         user_id = await user_id_of(client, org, person)
         await client.commands.orgs.remove(org, user_id)
     cli.output.say(f"Removed {user_id}.")
-    cli.output.document({"user_id": user_id, "removed": True})
+    cli.output.document({"userId": user_id, "removed": True})
     return Exit.OK

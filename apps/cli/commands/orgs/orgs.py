@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from apps.cli.commands.orgs.members import person_argument, user_id_of
+from apps.cli.commands.orgs.members import meant_org, person_argument, user_id_of
 from apps.cli.exits import Exit
 from apps.cli.program import Cli, command, org_group
 from oa_client.core.orgs import Org
@@ -50,6 +50,7 @@ async def create(cli: Cli, name: str, switch: bool) -> Exit:
 async def rename(cli: Cli, org_id: str, name: str) -> Exit:
     """Call an org NAME."""
     async with cli.site_of_person.client() as client:
+        org_id = await meant_org(client, org_id)
         renamed = await client.commands.orgs.rename(org_id, name)
     cli.output.say(f"{renamed.org_id} is called {renamed.name}.")
     cli.output.document(renamed.document)
@@ -62,9 +63,10 @@ async def rename(cli: Cli, org_id: str, name: str) -> Exit:
 async def switch(cli: Cli, org_id: str) -> Exit:
     """Let your commands on this device act in another of your orgs from now on."""
     async with cli.site_of_person.client() as client:
+        org_id = await meant_org(client, org_id)
         await client.auth.switch_org(org_id)
     cli.output.say(f"You act in {org_id} now.")
-    cli.output.document({"org_id": org_id, "active": True})
+    cli.output.document({"orgId": org_id, "active": True})
     return Exit.OK
 
 
@@ -74,10 +76,11 @@ async def switch(cli: Cli, org_id: str) -> Exit:
 async def leave(cli: Cli, org_id: str) -> Exit:
     """End your membership in an org. What you have open there ends within moments; your runs go on."""
     async with cli.site_of_person.client() as client:
+        org_id = await meant_org(client, org_id)
         await client.commands.orgs.leave(org_id)
         await client.auth.catch_up(org_id)
     cli.output.say(f"You left {org_id}.")
-    cli.output.document({"org_id": org_id, "left": True})
+    cli.output.document({"orgId": org_id, "left": True})
     return Exit.OK
 
 
@@ -88,6 +91,7 @@ async def leave(cli: Cli, org_id: str) -> Exit:
 async def transfer(cli: Cli, org_id: str, person: str) -> Exit:
     """Make a member the owner of an org. You become an admin. PERSON is an e-mail address, or an id (usr_…)."""
     async with cli.site_of_person.client() as client:
+        org_id = await meant_org(client, org_id)
         owner = await client.commands.orgs.transfer(org_id, await user_id_of(client, org_id, person))
     cli.output.say(f"{owner.email} ({owner.user_id}) is the owner of {org_id}.")
     cli.output.document(owner.document)
@@ -103,6 +107,7 @@ async def delete(cli: Cli, org_id: str) -> Exit:
     Its schedules stand still, and go on when it is restored. Canceled runs stay canceled.
     """
     async with cli.site_of_person.client() as client:
+        org_id = await meant_org(client, org_id)
         closed = await client.commands.orgs.delete(org_id)
         await client.auth.catch_up(org_id)
     cli.output.say(f"Deleted {closed.org_id} ({closed.name}). Until {closed.deletes_at[:19]}Z: oa org restore {org_id}")
@@ -116,6 +121,7 @@ async def delete(cli: Cli, org_id: str) -> Exit:
 async def restore(cli: Cli, org_id: str) -> Exit:
     """Open an org again that was deleted."""
     async with cli.site_of_person.client() as client:
+        org_id = await meant_org(client, org_id)
         opened = await client.commands.orgs.restore(org_id)
     cli.output.say(f"{opened.org_id} ({opened.name}) is open again.")
     cli.output.document(opened.document)

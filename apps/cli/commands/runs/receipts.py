@@ -75,10 +75,10 @@ async def verify(
         facts, count = proved.facts, proved.facts.count
     checked = f"signature, {count} events, chain and outcome" if count else "signature only (no --events given)"
     cli.output.say(f"{facts.run_id} is proved: {checked}.", "green")
-    document = {"verified": True, "run_id": facts.run_id, "events_checked": count, "facts": facts.members()}
+    document = {"verified": True, "runId": facts.run_id, "eventsChecked": count, "facts": facts.members()}
     if logged is not None:
         cli.output.say(_log_words(logged), "green")
-        document["log"] = {"leaf_index": logged.leaf_index, "size": logged.now.size, "root": logged.now.root.hex()}
+        document["log"] = {"leafIndex": logged.leaf_index, "size": logged.now.size, "root": logged.now.root.hex()}
     cli.output.document(document)
     return Exit.OK
 

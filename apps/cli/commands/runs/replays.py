@@ -8,7 +8,8 @@ import click
 
 from apps.cli.commands.runs.trusted_keys import key_option, trusted_keys
 from apps.cli.exits import Exit
-from apps.cli.following.run_ids import LATEST, is_run_id, may_be_run, meant_run
+from apps.cli.following.ids import LATEST
+from apps.cli.following.run_ids import is_run_id, may_be_run, meant_run
 from apps.cli.following.tail import TailView
 from apps.cli.program import Cli, command, raw_option, replay_group, run_id_argument
 from oa_base.refusal import Refusal
@@ -35,13 +36,13 @@ async def save(cli: Cli, run_id: str, file: Path) -> Exit:
         payloads = (element.payload for element in store.elements(run_events(run_id)))
         size = write_artifact(file, artifact_lines(proved.receipt, payloads))
     cli.output.say(f"{file}: {proved.facts.count} events, {size} bytes.")
-    cli.output.document({"run_id": run_id, "file": str(file), "events": proved.facts.count, "bytes": size})
+    cli.output.document({"runId": run_id, "file": str(file), "events": proved.facts.count, "bytes": size})
     return Exit.OK
 
 
 @replay_group.command("fetch", epilog="Example: oa replay fetch latest -o run.oareplay")
 @click.option(
-    "-o", "--output", "file", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The file."
+    "--output", "-o", "file", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The file."
 )
 @run_id_argument
 @command
@@ -52,7 +53,7 @@ async def fetch(cli: Cli, run_id: str, file: Path) -> Exit:
         async with fetched_artifact(client, run_id, file.parent) as fetched:
             fetched.path.replace(file)
     cli.output.say(f"{file}: {fetched.replay.facts.count} events, {fetched.size_bytes} bytes, checked.")
-    document = {"run_id": run_id, "file": str(file), "events": fetched.replay.facts.count, "bytes": fetched.size_bytes}
+    document = {"runId": run_id, "file": str(file), "events": fetched.replay.facts.count, "bytes": fetched.size_bytes}
     cli.output.document(document)
     return Exit.OK
 
@@ -70,7 +71,7 @@ async def verify(cli: Cli, file: Path, receipt_file: Path | None, keys: tuple[st
     if receipt_file is not None:
         _check_kept(receipt_file, trusted, verified)
     cli.output.say(f"{facts.run_id} is proved: {facts.count} events, {facts.outcome.value}.", "green")
-    cli.output.document({"verified": True, "run_id": facts.run_id, "events_checked": facts.count})
+    cli.output.document({"verified": True, "runId": facts.run_id, "eventsChecked": facts.count})
     return Exit.OK
 
 

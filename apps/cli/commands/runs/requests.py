@@ -5,9 +5,13 @@ from __future__ import annotations
 import click
 
 from apps.cli.exits import Exit
+from apps.cli.following.ids import Kind, Listed, meant
 from apps.cli.following.run_ids import meant_run
 from apps.cli.program import Cli, command, request_group, run_id_argument
+from oa_client.client import Client
 from oa_client.core.models import AskedRequest
+
+_REQUEST = Kind("request", "request_id", "oa request list --all")
 
 
 @request_group.command("list", epilog="Example: oa request list latest")
@@ -17,14 +21,14 @@ from oa_client.core.models import AskedRequest
 async def list_requests(cli: Cli, run_id: str, settled: bool) -> Exit:
     """List what a run asks, in order."""
     async with cli.site.client() as client:
-        meant = await meant_run(client, cli.site.folder, run_id)
-        asked = [one for one in await client.commands.talk.requests(meant) if settled or one.state == "open"]
+        run = await meant_run(client, cli.site.folder, run_id)
+        asked = [one for one in await client.commands.talk.requests(run) if settled or one.state == "open"]
     for one in asked:
         cli.output.document(one.document)
     if asked:
         cli.output.table(["request", "asks", "answers", "until", "answered"], [_row(one) for one in asked])
     else:
-        cli.output.note(f"{meant} asks nothing now.")
+        cli.output.note(f"{run} asks nothing now.")
     return Exit.OK
 
 
@@ -41,12 +45,22 @@ def _row(one: AskedRequest) -> list[str]:
 @click.argument("option", required=False, default="")
 @command
 async def answer(cli: Cli, run_id: str, request_id: str, option: str, text: str) -> Exit:
-    """Answer a request with one of its options, or with a text. The first answer counts."""
+    """Answer a request with one of its options, or with a text. The first answer counts.
+
+    `latest` is the newest one that is open.
+    """
     if bool(option) == bool(text):
         raise click.UsageError("Give an OPTION, such as yes, or --text.")
     async with cli.site.client() as client:
-        meant = await meant_run(client, cli.site.folder, run_id)
-        seq = await client.commands.talk.answer(meant, request_id, option=option, text=text)
-    cli.output.document({"run_id": meant, "request_id": request_id, "seq": seq})
-    cli.output.note(f"Answered: it is event {seq} of {meant}.")
+        run = await meant_run(client, cli.site.folder, run_id)
+        request = await meant(_REQUEST, request_id, lambda: _asked(client, run))
+        seq = await client.commands.talk.answer(run, request, option=option, text=text)
+    cli.output.document({"runId": run, "requestId": request, "seq": seq})
+    cli.output.note(f"Answered: it is event {seq} of {run}.")
     return Exit.OK
+
+
+async def _asked(client: Client, run_id: str) -> list[Listed]:
+    """All requests of a run, those that are open last."""
+    asked = await client.commands.talk.requests(run_id)
+    return [Listed(one.request_id) for one in sorted(asked, key=lambda one: one.state == "open")]

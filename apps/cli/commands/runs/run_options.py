@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from apps.cli.times import DURATION, MOMENT
+from oa_client.core.schedules import milliseconds
 from oa_client.sdk.queue import Queue, Retry, policy_of
 from oa_runlog.events import AgentSpec, Concurrency, ExecSpec, RunSpec, Terminal, ThreadPolicy
 
@@ -39,7 +40,8 @@ _WHAT = (
     click.option("--input", "given", default=None, metavar="JSON|@FILE", help="Input of the agent: JSON, or its file."),
     click.option("--cwd", "working_directory", default="", help="Directory on the worker's machine."),
     click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="Variable for the command."),
-    click.option("--timeout-ms", type=click.IntRange(min=0), default=0, help="Longest time of the command; 0 for any."),
+    click.option("--timeout", type=DURATION, default=_NONE, help="The command is ended if it goes on for so long."),
+    click.option("--timeout-ms", type=click.IntRange(min=0), default=0, hidden=True),
     click.option(
         "--retention",
         "retention_class",
@@ -78,6 +80,7 @@ def run_options(run: Callable[..., Any]) -> Callable[..., Any]:
         given: str | None,
         working_directory: str,
         variables: tuple[str, ...],
+        timeout: timedelta,
         timeout_ms: int,
         retention_class: str,
         thread_id: str,
@@ -94,7 +97,7 @@ def run_options(run: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         environment = dict(_variable(each) for each in variables)
         input_json = _input_of(agent, given, argv)
-        command = ExecSpec(argv, working_directory, environment, timeout_ms)
+        command = ExecSpec(argv, working_directory, environment, milliseconds(timeout) or timeout_ms)
         queue = Queue(
             priority=priority,
             not_before=not_before,

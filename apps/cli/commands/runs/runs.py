@@ -185,7 +185,7 @@ async def send(cli: Cli, run_id: str, text: str | None, given: str | None, ends:
         if ends and "exec" not in (await client.commands.run(meant)).document.get("spec", {}):
             raise click.UsageError("--end is for the run of a command; an agent hears what it is told.")
         seq = await client.commands.talk.send(meant, said)
-    cli.output.document({"run_id": meant, "seq": seq})
+    cli.output.document({"runId": meant, "seq": seq})
     cli.output.note(f"{meant} has got it, as its event {seq}.")
     return Exit.OK
 

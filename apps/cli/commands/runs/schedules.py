@@ -9,9 +9,11 @@ import click
 
 from apps.cli.commands.runs.run_options import run_options, with_terminal
 from apps.cli.exits import Exit
+from apps.cli.following.ids import Kind, Listed, meant
 from apps.cli.output import Output
 from apps.cli.program import Cli, command, schedule_group
 from apps.cli.times import DURATION, MOMENT
+from oa_client.client import Client
 from oa_client.core.schedules import OVERLAPS, Cron, Every, Schedule, ScheduleDetails, ScheduledTime, milliseconds
 from oa_runlog.events import RunSpec, Terminal
 
@@ -21,6 +23,9 @@ Example: oa schedule create nightly --every 1d -- make test
 Example: oa schedule create tick --cron '0 9 * * 1-5' -- ./report
 """
 
+
+_SCHEDULE = Kind("schedule", "schedule", "oa schedule list", ("sch_",))
+_PAGE = 200
 
 schedule_argument = click.argument("schedule")
 
@@ -88,8 +93,9 @@ async def list_schedules(cli: Cli, limit: int) -> Exit:
 @schedule_argument
 @command
 async def show(cli: Cli, schedule: str) -> Exit:
-    """Show a schedule by its name or id: its next times, and what became of the last ones."""
+    """Show a schedule: its next times, and what became of the last ones."""
     async with cli.site.client() as client:
+        schedule = await _meant(client, schedule)
         found = await client.commands.schedules.get(schedule)
     cli.output.document(found.document)
     _show(cli.output, found)
@@ -103,6 +109,7 @@ async def show(cli: Cli, schedule: str) -> Exit:
 async def pause(cli: Cli, schedule: str, reason: str) -> Exit:
     """Start no more runs until it is resumed."""
     async with cli.site.client() as client:
+        schedule = await _meant(client, schedule)
         paused = await client.commands.schedules.pause(schedule, reason)
     cli.output.document(paused.document)
     cli.output.say(f"{paused.name} is {paused.status}: {paused.pause_reason}")
@@ -115,6 +122,7 @@ async def pause(cli: Cli, schedule: str, reason: str) -> Exit:
 async def resume(cli: Cli, schedule: str) -> Exit:
     """Go on, with the newest missed time if that is within the catch-up window."""
     async with cli.site.client() as client:
+        schedule = await _meant(client, schedule)
         resumed = await client.commands.schedules.resume(schedule)
     cli.output.document(resumed.document)
     cli.output.say(f"{resumed.name} is {resumed.status}.")
@@ -122,12 +130,13 @@ async def resume(cli: Cli, schedule: str) -> Exit:
 
 
 @schedule_group.command("trigger", epilog="Example: oa schedule trigger nightly")
-@click.option("--key", default="", help="Idempotency key: the same one starts one run.")
+@click.option("--idempotency-key", "--key", "key", default="", help="The same one starts one run.")
 @schedule_argument
 @command
 async def trigger(cli: Cli, schedule: str, key: str) -> Exit:
     """Start a run now, also of a paused schedule, and print its id."""
     async with cli.site.client() as client:
+        schedule = await _meant(client, schedule)
         run = await client.commands.schedules.trigger(schedule, key)
     cli.output.document(run.document)
     cli.output.say(run.run_id)
@@ -142,6 +151,7 @@ async def trigger(cli: Cli, schedule: str, key: str) -> Exit:
 async def backfill(cli: Cli, schedule: str, start: datetime, end: datetime) -> Exit:
     """Start a run for each past time of a range that has none yet. Times without an offset are UTC."""
     async with cli.site.client() as client:
+        schedule = await _meant(client, schedule)
         runs = await client.commands.schedules.backfill(schedule, start, end)
     for one in runs:
         cli.output.document(one.document)
@@ -159,10 +169,28 @@ async def backfill(cli: Cli, schedule: str, start: datetime, end: datetime) -> E
 async def delete(cli: Cli, schedule: str) -> Exit:
     """End a schedule; its runs go on."""
     async with cli.site.client() as client:
+        schedule = await _meant(client, schedule)
         await client.commands.schedules.delete(schedule)
     cli.output.document({"schedule": schedule})
     cli.output.say(f"{schedule} is deleted.")
     return Exit.OK
+
+
+async def _meant(client: Client, schedule: str) -> str:
+    """The id of a schedule, or the name that it was named by. Raises Refusal."""
+    return await meant(_SCHEDULE, schedule, lambda: _listed(client))
+
+
+async def _listed(client: Client) -> list[Listed]:
+    """All schedules of the org."""
+    found: list[Listed] = []
+    token = ""
+    while True:
+        page = await client.commands.schedules.page(page_size=_PAGE, page_token=token)
+        found += [Listed(one.schedule_id, one.name) for one in page.schedules]
+        if not page.next_page_token or page.next_page_token == token:
+            return found
+        token = page.next_page_token
 
 
 def _timing(expression: str, time_zone: str, every: timedelta | None, anchor: datetime | None) -> Cron | Every:

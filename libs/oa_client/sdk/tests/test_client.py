@@ -10,6 +10,7 @@ from typing import cast
 
 import pytest
 
+from oa_base.at_work import RUN_AT_WORK
 from oa_base.refusal import Refusal
 from oa_client.core.models import Finish, Run
 from oa_client.edge.commands import Commands
@@ -18,6 +19,7 @@ from oa_client.follow.tests.subscribing import Subscribing
 from oa_client.sdk.client import Client
 from oa_client.sdk.runs import RunCanceled, RunFailed, RunHandle
 from oa_khala.topics import run_events
+from oa_runlog.events import RunSpec
 from oa_runlog.tests.records import record, text
 
 ENV = {"OA_CONTROL_URL": "http://127.0.0.1:1", "OA_API_KEY": "oak_1"}
@@ -147,3 +149,26 @@ async def test_an_input_without_a_form_in_json_is_refused_before_anything_is_sen
             with pytest.raises(Refusal) as refused:
                 await client.start("hello", given)
             assert (refused.value.reason, refused.value.field) == ("invalid_value", "input")
+
+
+class Creating:
+    """Creates runs."""
+
+    async def create_run(self, spec: RunSpec, key: str) -> Run:
+        return Run(key, "", spec.adapter, "queued", 0, "", 0, "", None, {})
+
+
+async def test_what_an_agent_starts_so_is_no_child_and_its_log_says_it_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Client.from_env(ENV) as client:
+        monkeypatch.setattr(client, "_commands", Creating())
+        await client.start("a", None, key="run_1")
+        assert caplog.messages == [], "in no agent"
+        at_work = RUN_AT_WORK.set("run_parent")
+        for key in ("run_2", "run_3"):
+            assert (await client.start("a", None, key=key)).run_id == key
+        RUN_AT_WORK.reset(at_work)
+    (said,) = caplog.messages
+    assert "run_2 was started by the agent of run_parent" in said
+    assert "run.start_child" in said

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from oa_base.at_work import RUN_AT_WORK
 from oa_base.refusal import Refusal
 from oa_worker.agents import ChildFailed, Run
 from oa_worker.agents.testing import play, play_with_deaths
@@ -101,3 +102,24 @@ async def test_an_input_that_has_no_form_in_json_is_refused_at_once() -> None:
         return Answer(refused.value.field)
 
     assert (await play(wrong, Ask("x"), children={"quote": 1})).result == Answer("input")
+
+
+async def test_what_an_agent_calls_can_tell_of_which_run_it_is() -> None:
+    """In its own task, in those that it starts and in the threads of steps; and not where the worker is."""
+    ids: list[str] = []
+
+    async def tells(run: Run[Ask]) -> Answer:
+        ids.append(run.id)
+        ids.append(RUN_AT_WORK.get())
+        ids.append(await asyncio.create_task(asyncio.to_thread(RUN_AT_WORK.get)))
+        ids.append(await run.step("which", _which))
+        return Answer("")
+
+    await play(tells, Ask("tea"))
+    assert len(ids) == 4
+    assert len(set(ids)) == 1
+    assert RUN_AT_WORK.get() == ""
+
+
+def _which() -> str:
+    return RUN_AT_WORK.get()
