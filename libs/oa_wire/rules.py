@@ -4,8 +4,8 @@ The rules stand in the proto files beside the fields (`openagents.common.v1.rule
 not: a oneof has a member, as in these contracts it always says "one of these" (`missing_payload`); an enum holds a
 number that it has (`invalid_enum`); and a string holds no NUL, which no database and no operating system takes
 (`invalid_value`), and a time is one of the years 1 to 9999 (`invalid_value`). Refusals name the field
-("spec.exec.argv[2]") and never echo its value. Unknown fields pass: a newer client may send them. Other messages of
-google.protobuf are not looked into.
+("spec.exec.argv[2]") and never echo its value. Unknown fields pass here: doors that refuse them read with
+`known_fields`. Other messages of google.protobuf are not looked into.
 
 Checks are compiled once per message type; a message of ten fields costs a few microseconds.
 """

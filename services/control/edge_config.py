@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from oa_base.rate import Rate
+from oa_base.version import VERSION
 from oa_platform.config.loading import DefaultFrom, own_port, setting
 from oa_platform.config.parsers import Address, Parser, address, http_url, integer, number, path
 from oa_platform.config.shared import DRAIN_DEADLINE
+from services.control.edge.domain import ClientWindow, Version
 from services.control.edge.limits import CallClass, EdgeLimits
 from services.control.routes.limits import LegacyLimits
 
@@ -36,6 +38,18 @@ def folders() -> Parser[Sequence[Path]]:
         return tuple(path().parse(part.strip()) for part in given.split(","))
 
     return Parser(parse, "a list of folders like /srv/web/41,/srv/web/40")
+
+
+def client_version() -> Parser[Version]:
+    """The version of a release that is not newer than this one."""
+
+    def parse(given: str) -> Version:
+        version = Version.of(given)
+        if version > Version.of(VERSION):
+            raise ValueError
+        return version
+
+    return Parser(parse, f"a version like 0.1.0 that is not above {VERSION}, this release's own")
 
 
 def _calls_per_s(kind: str, default: float, what: str) -> float:
@@ -120,6 +134,19 @@ class EdgeSettings:
         doc="Time that calls have to end in a drain.",
         within=DRAIN_DEADLINE,
     )
+
+    lowest_client: Version | None = setting(
+        "OA_CLIENT_VERSION_MIN",
+        client_version(),
+        None,
+        doc="Oldest version of oa, of workers and of the client libraries that is served. An older one gets 426, and "
+        "hears which versions are served. Without it the edge does not look at versions.",
+    )
+
+    @property
+    def clients(self) -> ClientWindow | None:
+        """The versions of clients that are served; None for all."""
+        return ClientWindow(self.lowest_client, Version.of(VERSION)) if self.lowest_client else None
 
     def limits(self, rates: Mapping[CallClass, Rate]) -> EdgeLimits:
         """As the edge takes them."""

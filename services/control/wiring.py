@@ -295,9 +295,8 @@ async def start(settings: ControlSettings, process: Process) -> None:
     register_all(server, handlers, cases.gate)
     _register_internal(server, cases, operators, keys)
     await process.enter(server)
-    limits = settings.edge.limits(settings.calls.rates())
     process.background("audit of refusals", cases.refused.keep_writing())
-    edge = Edge(open_methods(), handlers, cases.gate, upstreams, limits, clock, cases.refused, settings.proxies.trusted)
+    edge = _edge(settings, handlers, cases, upstreams, clock)
     outside = await process.enter(edge_protection(settings.edge_tls, settings.tls, clock))
     book = await _route_book(settings, process, dependencies)
     web = await _web(settings, process, dependencies, book)
@@ -311,6 +310,22 @@ async def start(settings: ControlSettings, process: Process) -> None:
         behind=lambda within: MaintenanceDoor(within, book, clock, dependencies.hmac_key),
     )
     await process.enter(_http_server(settings, app, outside))
+
+
+def _edge(
+    settings: ControlSettings, handlers: Handlers, cases: UseCases, upstreams: GrpcUpstreams, clock: Clock
+) -> Edge:
+    return Edge(
+        open_methods(),
+        handlers,
+        cases.gate,
+        upstreams,
+        settings.edge.limits(settings.calls.rates()),
+        clock,
+        cases.refused,
+        settings.proxies.trusted,
+        settings.edge.clients,
+    )
 
 
 def _register_internal(server: GrpcServer, cases: UseCases, operators: Operators, keys: SigningKeys) -> None:

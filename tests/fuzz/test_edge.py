@@ -97,7 +97,7 @@ async def test_json(scene: Scene, target: Target) -> None:
 
 @pytest.mark.parametrize("target", OPEN, ids=str)
 async def test_protobuf(scene: Scene, target: Target) -> None:
-    """Bytes that are no message, bodies that are too large or of another type; a field of tomorrow is passed over."""
+    """Bytes that are no message, a field of tomorrow (as in JSON), bodies that are too large or of another type."""
     good = target.request((await EXAMPLES[target.path](scene, target.process))[0]).SerializeToString()
     async with under_fire(scene, "control") as tally:
         for mutation in wire_mutations(target.descriptor.input_type, good):
@@ -109,8 +109,10 @@ async def test_protobuf(scene: Scene, target: Target) -> None:
             tally.look(reason, outcome, code="415")
         outcome = await _post(scene, target, bytes(_MAX_BODY + 1), PROTO)
         tally.look("too large", outcome, code="413")
-    outcome = await _post(scene, target, good + UNKNOWN_FIELD, PROTO)
-    assert outcome.refusal is None, outcome.refusal
+        outcome = await _post(scene, target, good + UNKNOWN_FIELD, PROTO)
+        tally.look("a field of tomorrow", outcome, code="400")
+        assert outcome.refusal is not None
+        assert outcome.refusal.reason == "malformed_message"
 
 
 @pytest.mark.parametrize("target", [target for target in OPEN if not _is_public(target)], ids=str)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 UNKNOWN_FIELD = bytes([0xFA, 0x3F, 4]) + b"zq9x"
-"""Field 1023, that no message has: a newer client may send it, and it changes nothing."""
+"""Field 1023, that no message has: the edge refuses it. Between services of two releases it changes nothing."""
 _HIGHEST_FIELD = 2**29 - 1
 _LENGTH = 2
 _VARINT = 0

@@ -351,6 +351,8 @@ def test_what_to_do_next() -> None:
     assert next_step(Refusal("unavailable", "nobody answers; look at its log")) == ""
     assert next_step(Refusal("missing_authorization", "Run `oa login`.")) == ""
     assert next_step(Refusal("port_in_use", "Taken.", field="OA_CONTROL_HTTP_PORT")) == ""
+    too_old = Refusal("unsupported_client_build", "the site serves 0.2.0 to 0.3.0; use one of these")
+    assert next_step(too_old) == "install a newer version of oa"
 
 
 def test_words_for_sizes_and_times() -> None:

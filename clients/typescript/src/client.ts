@@ -13,12 +13,11 @@ import { SCHEMA_VERSION, type Cursor } from "./core/frames.js";
 import { Session } from "./core/session.js";
 import type { Counts } from "./core/topics.js";
 import { MemoryCursors, type CursorStore } from "./cursors.js";
-import type { TokenSource } from "./control.js";
+import { BUILD_ID, type TokenSource } from "./control.js";
 import { Inbox, INBOX_LIMITS, type InboxLimits } from "./inbox.js";
 import { Refusal } from "./refusal.js";
 import { defaultWebSocket, Link, type WebSocketClass } from "./sockets.js";
 
-const BUILD_ID = "khala-ts/0.1.0";
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /** What happens to a topic that is followed, in order. */

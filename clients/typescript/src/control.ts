@@ -13,6 +13,8 @@ import { Refusal } from "./refusal.js";
 
 const METHOD = "/openagents.control.v1.SyncTokenService/MintSyncToken";
 const TIMEOUT_MS = 30_000;
+/** What this package calls itself, where the program does not say what it is. */
+export const BUILD_ID = "khala-ts/0.1.0";
 const REASON_OF_STATUS: Readonly<Record<number, string>> = {
   401: "invalid_token",
   403: "missing_scope",
@@ -45,12 +47,14 @@ export interface ControlOptions {
   readonly accessToken: string | (() => string | Promise<string>);
   /** Kind of surface, for control's books. */
   readonly surface?: string;
+  /** Name and version of the program. Without it, those of this package: a site may ask for a newer one. */
+  readonly clientBuildId?: string;
   readonly fetch?: typeof globalThis.fetch;
 }
 
 /** Sync tokens of whoever the access token signs in. */
 export function controlTokens(options: ControlOptions): TokenSource {
-  const { url, accessToken, surface = "web" } = options;
+  const { url, accessToken, surface = "web", clientBuildId = BUILD_ID } = options;
   const send = options.fetch ?? globalThis.fetch.bind(globalThis);
   return async (topics) => {
     const bearer = typeof accessToken === "string" ? accessToken : await accessToken();
@@ -58,20 +62,25 @@ export function controlTokens(options: ControlOptions): TokenSource {
     const answer = await post(
       send,
       url.replace(/\/$/, "") + METHOD,
-      bearer,
+      { authorization: `Bearer ${bearer}`, "x-oa-client-build": clientBuildId },
       toJson(MintSyncTokenRequestSchema, request),
     );
     return grant(answer);
   };
 }
 
-async function post(send: typeof fetch, url: string, bearer: string, body: unknown): Promise<unknown> {
+async function post(
+  send: typeof fetch,
+  url: string,
+  headers: Readonly<Record<string, string>>,
+  body: unknown,
+): Promise<unknown> {
   let response: Response;
   let text: string;
   try {
     response = await send(url, {
       method: "POST",
-      headers: { "content-type": "application/json", authorization: `Bearer ${bearer}` },
+      headers: { "content-type": "application/json", ...headers },
       body: JSON.stringify(body),
       signal: AbortSignal.timeout(TIMEOUT_MS),
     });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { controlTokens } from "../src/control.js";
+import { BUILD_ID, controlTokens } from "../src/control.js";
 import { Refusal } from "../src/refusal.js";
 
 const [T, U] = ["run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events", "user:usr_01J9ZQ6T5W3M8K2N4P7R1S0V6X:runs"];
@@ -40,6 +40,7 @@ test("a sync token is asked for as the edge wants it, and says what it grants", 
   assert(expiresInMs > 200_000 && expiresInMs <= 300_000);
   assert.equal(asked[0]?.url, "http://control/openagents.control.v1.SyncTokenService/MintSyncToken");
   assert.equal(new Headers(asked[0].init.headers).get("authorization"), "Bearer access");
+  assert.equal(new Headers(asked[0].init.headers).get("x-oa-client-build"), BUILD_ID);
   assert.deepEqual(JSON.parse(String(asked[0].init.body)), { topics: [T, U], surface: "web" });
 });
 
@@ -52,6 +53,18 @@ test("a refusal of control has its reason", async () => {
   ];
   const body = { code: "unauthenticated", message: "sign in", details };
   await assert.rejects(control(() => Response.json(body, { status: 401 }))([T]), refused("reauth_required"));
+});
+
+test("a site that serves newer clients only says which, and that trying again can't help", async () => {
+  // google.rpc.ErrorInfo{reason: "unsupported_client_build"}
+  const value = Buffer.from("\n\x18unsupported_client_build", "latin1").toString("base64");
+  const details = [{ type: "google.rpc.ErrorInfo", value }];
+  const body = { code: "failed_precondition", message: "the site serves 0.2.0 to 0.3.0", details };
+  await assert.rejects(control(() => Response.json(body, { status: 426 }))([T]), (error) => {
+    assert(error instanceof Refusal);
+    assert.deepEqual([error.reason, error.action], ["unsupported_client_build", "upgrade"]);
+    return error.message.includes("0.2.0 to 0.3.0");
+  });
 });
 
 test("what answers instead of control is told by its status", async () => {

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from oa_base.refusal import Refusal
@@ -15,6 +16,11 @@ _TIMEOUT = re.compile(r"[0-9]{1,10}")
 _PROTOCOL_VERSION = "1"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _OVERLOADED_RETRY_MS = 200
+CLIENT_BUILD_HEADER = "x-oa-client-build"
+"""The header in which a client says what it is: name/version."""
+_OUR_BUILD = re.compile(r"(?:oa-[a-z-]+|khala-ts)/(.*)")
+_NUMBERS = r"([0-9]{1,6})\.([0-9]{1,6})\.([0-9]{1,6})"
+_VERSION = re.compile(_NUMBERS + r"([-.]?[a-z][0-9A-Za-z.-]{0,32})?(?:\+[0-9A-Za-z.-]{1,64})?")
 
 
 def check_protocol_version(version: str | None) -> None:
@@ -47,6 +53,49 @@ def is_same_origin(origin: str, host: str) -> bool:
     except (ValueError, KeyError):
         return False
     return same and bool(page.hostname) and origin.count("/") == 2 and not called.path
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Version:
+    """The version of a release. One that comes before a release ("0.3.0-rc.1") is older than it."""
+
+    numbers: tuple[int, int, int]
+    is_release: bool
+    text: str = field(compare=False)
+
+    @classmethod
+    def of(cls, text: str) -> Version:
+        """As it is written. Raises ValueError."""
+        found = _VERSION.fullmatch(text)
+        if found is None:
+            raise ValueError("this is no version")
+        major, minor, patch, before = found.groups()
+        return cls((int(major), int(minor), int(patch)), before is None, text)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientWindow:
+    """From the oldest version that is served to that of this installation."""
+
+    lowest: Version
+    newest: Version
+
+    def check(self, build: str) -> None:
+        """Look at what the header says; empty for a client that says nothing. Programs of others are let in: their
+        versions are not ours. Raises Refusal `unsupported_client_build` with the window, `invalid_client_build`."""
+        ours = _OUR_BUILD.fullmatch(build)
+        if ours is None:
+            return
+        try:
+            version = Version.of(ours[1])
+        except ValueError:
+            message = "the version of this client can't be read; send X-OA-Client-Build as name/1.2.3"
+            raise Refusal("invalid_client_build", message, field=CLIENT_BUILD_HEADER) from None
+        if version < self.lowest:
+            served = f"{self.lowest.text} to {self.newest.text}"
+            message = f"this client is older than the versions that the site serves, {served}; use one of these"
+            window = {"lowest_version": self.lowest.text, "newest_version": self.newest.text}
+            raise Refusal("unsupported_client_build", message, field=CLIENT_BUILD_HEADER, metadata=window)
 
 
 class Room:

@@ -1,4 +1,4 @@
-"""Who may do what: the closed registry of scopes, what each role gives, and the one place where it is decided.
+"""Who may do what: the scopes, what each role gives, and the one place where it is decided.
 
 The edge, the sync-token mint and every forwarded call ask `authorize`; nothing else compares an owner or a scope.
 """
@@ -14,7 +14,8 @@ from oa_base.refusal import Refusal
 
 
 class Scope(StrEnum):
-    """Everything that a method or a topic may require. A scope that isn't here doesn't exist."""
+    """Everything that a method or a topic may require: the registry of the contract (`openagents.common.v1.Scope`).
+    Control doesn't start when the two differ."""
 
     RUNS_READ = "runs.read"
     RUNS_WRITE = "runs.write"

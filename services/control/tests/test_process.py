@@ -151,6 +151,8 @@ async def test_a_port_in_use_is_named(environment: dict[str, str], tmp_path: Pat
         ("OA_KHALA_URL", "http://127.0.0.1"),
         ("OA_CODE_PROVIDER", "pigeon"),
         ("OA_HTTP_MAX_BODY_BYTES", "1"),
+        ("OA_CLIENT_VERSION_MIN", "999.0.0"),
+        ("OA_CLIENT_VERSION_MIN", "latest"),
         ("OA_HTTP_DRAIN_S", "10.5"),  # longer than the drain
         ("OA_SIGN_IN_NETWORK_BURST", "0"),
     ],

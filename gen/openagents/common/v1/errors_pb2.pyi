@@ -278,6 +278,11 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The schema version is not one that the server speaks."""
     REASON_INVALID_CLIENT_BUILD: _Reason.ValueType  # 311
     """The client build id is not of the form that is asked for."""
+    REASON_UNSUPPORTED_CLIENT_BUILD: _Reason.ValueType  # 315
+    """The client is older than what this installation serves. The metadata says which
+    versions it serves: from lowest_version to newest_version. Newer ones are
+    served too.
+    """
     REASON_PORT_IN_USE: _Reason.ValueType  # 400
     """A local port that a service needs is taken."""
     REASON_INVALID_SETTING: _Reason.ValueType  # 401
@@ -521,6 +526,11 @@ REASON_UNSUPPORTED_SCHEMA_VERSION: Reason.ValueType  # 310
 """The schema version is not one that the server speaks."""
 REASON_INVALID_CLIENT_BUILD: Reason.ValueType  # 311
 """The client build id is not of the form that is asked for."""
+REASON_UNSUPPORTED_CLIENT_BUILD: Reason.ValueType  # 315
+"""The client is older than what this installation serves. The metadata says which
+versions it serves: from lowest_version to newest_version. Newer ones are
+served too.
+"""
 REASON_PORT_IN_USE: Reason.ValueType  # 400
 """A local port that a service needs is taken."""
 REASON_INVALID_SETTING: Reason.ValueType  # 401

@@ -88,8 +88,9 @@ WORKER_TOKEN_FIELD_NUMBER: _builtins.int
 SESSION_ONLY_FIELD_NUMBER: _builtins.int
 RULES_FIELD_NUMBER: _builtins.int
 required_scope: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.str]
-"""Scope that a caller needs on the public edge, for example "runs.write". A
-method with neither this nor `public` can't be reached from outside.
+"""Scope that a caller needs on the public edge, as `Scope` has it, for example
+"runs.write". A method with neither this nor `public` can't be reached from
+outside.
 """
 public: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.bool]
 """The method is reachable from outside without a token (sign-in itself)."""

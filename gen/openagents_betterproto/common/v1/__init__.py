@@ -367,6 +367,13 @@ class Reason(betterproto.Enum):
     INVALID_CLIENT_BUILD = 311
     """The client build id is not of the form that is asked for."""
 
+    UNSUPPORTED_CLIENT_BUILD = 315
+    """
+    The client is older than what this installation serves. The metadata says which
+     versions it serves: from lowest_version to newest_version. Newer ones are
+     served too.
+    """
+
     PORT_IN_USE = 400
     """A local port that a service needs is taken."""
 

@@ -1,4 +1,4 @@
-"""Messages as the bodies of the Connect unary protocol: strict proto3 JSON, or protobuf."""
+"""Messages as the bodies of the Connect unary protocol: strict proto3 JSON, or protobuf that is as strict."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
 
 from oa_base.refusal import Refusal
+from oa_wire.known_fields import read_known
 from oa_wire.strict_json import merge_json
 
 M = TypeVar("M", bound=Message)
@@ -35,7 +36,8 @@ def codec_of(content_type: str) -> Codec:
 
 
 def decode(codec: Codec, body: bytes, message_type: type[M]) -> M:
-    """The message in `body`. Raises Refusal `malformed_message`, naming the field where there is one to name."""
+    """The message in `body`. Raises Refusal `malformed_message`, naming the field where there is one to name; a field
+    that the contract doesn't have is refused in both, at any depth."""
     return _from_json(body, message_type) if codec is Codec.JSON else _from_proto(body, message_type)
 
 
@@ -48,7 +50,7 @@ def encode(codec: Codec, message: Message) -> bytes:
 
 def _from_proto(body: bytes, message_type: type[M]) -> M:
     try:
-        return message_type.FromString(body)
+        return read_known(body, message_type)
     except DecodeError:
         message = f"the body is not a {message_type.DESCRIPTOR.full_name}; encode that message"
         raise Refusal("malformed_message", message) from None

@@ -19,7 +19,7 @@ from services.control.audit.app import RefusedCredentials
 from services.control.audit.domain import Origin
 from services.control.calls.app import Call, Handlers
 from services.control.edge.app import CallRates
-from services.control.edge.domain import Room, timeout_s
+from services.control.edge.domain import CLIENT_BUILD_HEADER, ClientWindow, Room, timeout_s
 from services.control.edge.door.body import packed_if_wanted
 from services.control.edge.door.carried import Carried, carried
 from services.control.edge.door.codec import Codec, decode, encode
@@ -43,6 +43,7 @@ class Edge:
         clock: Clock,
         refused: RefusedCredentials,
         trusted_proxies: Sequence[IpNetwork] = (),
+        clients: ClientWindow | None = None,
     ) -> None:
         unserved = {name for name, method in methods.items() if method.plane is Plane.CONTROL} - set(handlers)
         if unserved:
@@ -53,6 +54,7 @@ class Edge:
         self._upstreams = upstreams
         self._limits = limits
         self._trusted_proxies = trusted_proxies
+        self._clients = clients
         self._refused = refused
         self._rates = CallRates(limits.rates, clock)
         self._known = Room(limits.max_calls, limits.max_calls_of_one)
@@ -66,6 +68,8 @@ class Edge:
     async def serve(self, request: Request) -> Response:
         """Answer one call. Raises Refusal, which `middleware` answers."""
         method = self._method(request)
+        if self._clients is not None:
+            self._clients.check(", ".join(request.headers.getlist(CLIENT_BUILD_HEADER)))
         message = carried(request)
         seconds = timeout_s(request.headers, self._limits.call_timeout_s)
         deadline = asyncio.get_running_loop().time() + seconds
@@ -130,9 +134,10 @@ class Edge:
     async def _forwarded(
         self, method: Method, codec: Codec, body: bytes, principal: StandingPrincipal, deadline: float
     ) -> bytes:
-        """Bytes go through as they are, for the owner to judge; JSON is translated on both ways."""
+        """A message of the contract goes through, for the owner to judge; JSON is translated on both ways."""
+        message = decode(codec, body, method.request_type)
         if codec is Codec.JSON:
-            body = decode(codec, body, method.request_type).SerializeToString()
+            body = message.SerializeToString()
         seconds = deadline - asyncio.get_running_loop().time()
         answer = await self._upstreams.forward(method.plane.audience, method.name, body, principal, seconds)
         if codec is Codec.PROTO:

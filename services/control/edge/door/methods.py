@@ -11,7 +11,7 @@ from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from openagents.common.v1 import options_pb2
+from openagents.common.v1 import options_pb2, scopes_pb2
 from openagents.control.v1 import (
     api_key_service_pb2,
     audit_service_pb2,
@@ -110,12 +110,21 @@ class Method:
         return CallClass.READ if self.reads_only else CallClass.WRITE
 
 
+def contract_scopes() -> frozenset[str]:
+    """The registry of scopes: what the contract has, which is what the policy has to know."""
+    values = scopes_pb2.Scope.DESCRIPTOR.values
+    return frozenset(value.GetOptions().Extensions[scopes_pb2.scope_text] for value in values if value.number)
+
+
 def open_methods(files: Iterable[FileDescriptor] = FILES) -> Mapping[str, Method]:
     """Name -> method, for every method with an option that opens it.
 
-    Raises ValueError for a contract that can't be served as it stands: an unknown scope, several options at once, a
-    stream or another plane's method that is opened to everybody. Better no start than a door that nobody meant.
+    Raises ValueError for a contract that can't be served as it stands: other scopes than the policy's, several options
+    at once, a stream or another plane's method that is opened to everybody. Better no start than a door that nobody
+    meant.
     """
+    if contract_scopes() != set(Scope):
+        raise ValueError("the policy and openagents.common.v1.Scope don't have the same scopes")
     methods = (
         _method(descriptor)
         for file in files

@@ -26,7 +26,7 @@ _log = structlog.get_logger(__name__)
 _PREFLIGHT_MAX_AGE_S = 600
 _ALLOWED_HEADERS = (
     "authorization, content-type, content-encoding, connect-protocol-version, connect-timeout-ms, "
-    "x-request-id, traceparent, tracestate"
+    "x-request-id, x-oa-client-build, traceparent, tracestate"
 )
 _BODY_UNREAD = frozenset({"request_too_large"})
 _LINGER_S = 1.0

@@ -24,7 +24,6 @@ from oa_testing.postgres import Database
 from oa_testing.waiting import PATIENCE_S
 from openagents.common.v1 import principal_pb2
 from openagents.control.v1 import auth_service_pb2, claims_pb2, session_service_pb2
-from openagents.runtime.v1 import event_pb2, run_service_pb2
 from services.control.edge.door.methods import open_methods
 from services.control.tests.harness import Control, field_of, new_id, reason_of, running_control
 
@@ -346,16 +345,6 @@ async def test_the_owners_refusal_comes_through_whole(control: Control) -> None:
     assert (missing.status_code, reason_of(missing), field_of(missing)) == (404, "not_found", "run_id")
 
 
-async def test_protobuf_goes_through_as_bytes(control: Control) -> None:
-    spec = event_pb2.RunSpec(adapter="exec", exec=event_pb2.ExecSpec(argv=["true"]))
-    request = run_service_pb2.CreateRunRequest(idempotency_key="k", spec=spec)
-    # A field that this control doesn't know yet reaches the service that may.
-    body = request.SerializeToString() + b"\xf8\x3f\x01"
-    token = await control.access_token()
-    response = await control.call(CREATE_RUN, body, token, content_type="application/proto")
-    assert run_service_pb2.CreateRunResponse.FromString(response.content).run.spec == spec
-
-
 async def test_clocks_that_differ_are_said_to_be_that_by_readiness_and_by_the_upstream(
     control_database: Database, tmp_path: Path
 ) -> None:
@@ -460,6 +449,7 @@ async def test_pages_of_listed_origins_may_call_and_others_may_not(control_datab
         assert preflight.status_code == 204
         assert preflight.headers["access-control-allow-origin"] == "https://app.example.org"
         assert "authorization" in preflight.headers["access-control-allow-headers"]
+        assert "x-oa-client-build" in preflight.headers["access-control-allow-headers"]
         assert "access-control-allow-credentials" not in preflight.headers
         call = await control.call(START, GOOD, origin="http://127.0.0.1:5173")
         assert call.headers["access-control-allow-origin"] == "http://127.0.0.1:5173"

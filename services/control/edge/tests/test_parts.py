@@ -9,10 +9,12 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool
 
 from oa_base.refusal import Refusal
-from openagents.common.v1 import options_pb2
+from oa_khala.topics import TOPIC_CLASSES
+from openagents.common.v1 import options_pb2, scopes_pb2
 from services.control.edge.domain import timeout_s
+from services.control.edge.door import methods
 from services.control.edge.door.body import GZIP_FROM_BYTES, packed_if_wanted, unpacked
-from services.control.edge.door.methods import FILES, Plane, open_methods
+from services.control.edge.door.methods import FILES, Plane, contract_scopes, open_methods
 from services.control.policy.domain import AnyPrincipal, Public, Scope, Scoped, SessionOnly
 from services.control.tests.harness import new_id
 
@@ -104,6 +106,16 @@ def test_no_service_of_a_plane_is_left_out() -> None:
     folders = [proto / plane.value.replace(".", "/") for plane in Plane]
     services = {str(file.relative_to(proto)) for folder in folders for file in folder.glob("*_service.proto")}
     assert {file.name for file in FILES} == services
+
+
+def test_the_contract_has_the_registry_of_scopes(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {value.name: value.number for value in scopes_pb2.Scope.DESCRIPTOR.values if value.number}
+    assert names.keys() == {f"SCOPE_{text.replace('.', '_').upper()}" for text in contract_scopes()}
+    assert {topic_class.required_scope for topic_class in TOPIC_CLASSES} <= contract_scopes()
+    for known in (contract_scopes() - {"runs.read"}, contract_scopes() | {"runs.destroy"}):
+        monkeypatch.setattr(methods, "contract_scopes", lambda known=known: known)
+        with pytest.raises(ValueError, match="the same scopes"):
+            open_methods()
 
 
 @pytest.mark.parametrize(

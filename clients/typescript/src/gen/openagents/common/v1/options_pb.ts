@@ -98,8 +98,9 @@ export const FieldRulesSchema: GenMessage<FieldRules> = /*@__PURE__*/
   messageDesc(file_openagents_common_v1_options, 0);
 
 /**
- * Scope that a caller needs on the public edge, for example "runs.write". A
- * method with neither this nor `public` can't be reached from outside.
+ * Scope that a caller needs on the public edge, as `Scope` has it, for example
+ * "runs.write". A method with neither this nor `public` can't be reached from
+ * outside.
  *
  * @generated from extension: string required_scope = 51001;
  */
