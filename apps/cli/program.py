@@ -278,6 +278,16 @@ def user_group() -> None:
     """People and service accounts. OA_OPERATOR_TOKEN is the operator's; a local stack has its own."""
 
 
+@admin_group.group("session", cls=LazyGroup, module="admin.sessions")
+def admin_session_group() -> None:
+    """Where people are signed in. OA_OPERATOR_TOKEN is the operator's; a local stack has its own."""
+
+
+@admin_group.group("org", cls=LazyGroup, module="admin.orgs")
+def admin_org_group() -> None:
+    """Orgs, whoever their members are. OA_OPERATOR_TOKEN is the operator's; a local stack has its own."""
+
+
 @admin_group.group("route", cls=LazyGroup, module="admin.routes")
 def route_group() -> None:
     """Which side answers which paths: the web shell, or the legacy upstream."""

@@ -28,6 +28,10 @@ from openagents.control.v1.block_service_pb2_grpc import add_BlockServiceService
 from openagents.control.v1.installation_audit_service_pb2_grpc import (
     add_InstallationAuditServiceServicer_to_server,
 )
+from openagents.control.v1.installation_org_service_pb2_grpc import add_InstallationOrgServiceServicer_to_server
+from openagents.control.v1.installation_session_service_pb2_grpc import (
+    add_InstallationSessionServiceServicer_to_server,
+)
 from openagents.control.v1.policy_service_pb2_grpc import add_PolicyServiceServicer_to_server
 from openagents.control.v1.revocation_service_pb2_grpc import add_RevocationServiceServicer_to_server
 from openagents.control.v1.route_service_pb2_grpc import add_RouteServiceServicer_to_server
@@ -56,6 +60,9 @@ from services.control.edge.door.methods import open_methods
 from services.control.edge.door.protocol import Connections, limited_protocol
 from services.control.edge.door.routes import edge_app
 from services.control.edge_config import WebSettings
+from services.control.installation.app import InstallationOrgs, InstallationSessions
+from services.control.installation.door import InstallationOrgApi, InstallationSessionApi
+from services.control.installation.store import PostgresInstallationOrgs
 from services.control.invitations.app import Invitations
 from services.control.invitations.door import InvitationApi
 from services.control.invitations.store import PostgresInvitations
@@ -132,6 +139,7 @@ class Tables:
         self.blocks = PostgresBlocks(connection)
         self.challenges = PostgresChallenges(connection)
         self.identities = PostgresIdentities(connection)
+        self.installation_orgs = PostgresInstallationOrgs(connection)
         self.invitations = PostgresInvitations(connection)
         self.mail = PostgresMail(connection)
         self.members = PostgresMembers(connection)
@@ -185,6 +193,8 @@ class UseCases:
         self.api_keys = ApiKeys(transactions, clock, issuer, hmac_key, dependencies.key_limits)
         self.service_accounts = ServiceAccounts(transactions, clock, self.api_keys)
         self.blocks = Blocks(transactions, clock, self.sessions, self.api_keys)
+        self.installation_sessions = InstallationSessions(transactions, self.sessions)
+        self.installation_orgs = InstallationOrgs(transactions, clock)
         self.sync_tokens = SyncTokens(transactions, clock, issuer, self.sessions, self.api_keys, dependencies.ownership)
         writers: dict[Kind, Callable[[Mail], Letter]] = {}
         self.delivery = Delivery(transactions, clock, dependencies.carrier, writers)
@@ -333,6 +343,9 @@ def _register_internal(server: GrpcServer, cases: UseCases, operators: Operators
     server.register(add_RevocationServiceServicer_to_server, RevocationApi(cases.revocations))
     server.register(add_BlockServiceServicer_to_server, BlockApi(cases.blocks))
     server.register(add_InstallationAuditServiceServicer_to_server, InstallationAuditApi(cases.audit_log))
+    sessions, orgs = InstallationSessionApi(cases.installation_sessions), InstallationOrgApi(cases.installation_orgs)
+    server.register(add_InstallationSessionServiceServicer_to_server, sessions)
+    server.register(add_InstallationOrgServiceServicer_to_server, orgs)
     server.register(add_PolicyServiceServicer_to_server, PolicyApi(cases.gate))
     server.register(add_RouteServiceServicer_to_server, RouteApi(operators))
     server.register(add_SigningKeyServiceServicer_to_server, SigningKeyApi(keys))

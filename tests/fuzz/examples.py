@@ -139,6 +139,15 @@ async def _block(_scene: Scene, _: str) -> list[Json]:
     return [{"subject": (await _scene.service_account(_scene.bob))["service_account"]}]
 
 
+async def _person(scene: Scene, _: str) -> list[Json]:
+    return [{"person": scene.bob.user_id}]
+
+
+async def _session_of_a_person(scene: Scene, _: str) -> list[Json]:
+    stranger = await scene.sign_in(new_id("key").lower())
+    return [{"person": stranger.user_id, "session_id": stranger.session_id}]
+
+
 async def _authorize(scene: Scene, _: str) -> list[Json]:
     who = {"kind": "PRINCIPAL_KIND_USER", "subject": scene.ann.user_id, "org_id": scene.ann.org_id}
     return [{"principal": who, "required_scope": "runs.read", "owner_org_id": scene.ann.org_id}]
@@ -456,6 +465,17 @@ EXAMPLES: Mapping[str, Example] = {
         "control.v1.InstallationAuditService",
         ListInstallationAuditEvents=_fixed(_AUDIT_FILTERS),
         ReadInstallationAuditLog=_fixed({"after_sequence": 0}),
+    ),
+    **_of(
+        "control.v1.InstallationSessionService",
+        ListInstallationSessions=_person,
+        RevokeInstallationSessions=_session_of_a_person,
+    ),
+    **_of(
+        "control.v1.InstallationOrgService",
+        ListInstallationOrgs=_fixed({"person": "bob@example.org", "deleted": False, "page_size": 10}),
+        GetInstallationOrg=_org,
+        RestoreInstallationOrg=_org,
     ),
     **_of("control.v1.BlockService", GetSubject=_block, BlockSubject=_block, UnblockSubject=_block),
     **_of("control.v1.SigningKeyService", ListSigningKeys=_fixed({}), RotateSigningKey=_fixed({})),

@@ -26,13 +26,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class OperatorSettings:
-    """What `oa admin user`, `audit`, `keys`, `policy`, `route` and `maintenance` read."""
+    """What `oa admin user`, `session`, `org`, `audit`, `keys`, `policy`, `route` and `maintenance` read."""
 
     control: Target = setting(
         "OA_CONTROL_GRPC",
         target(),
         peer_port("control_grpc"),
-        doc="Control's internal port, for `oa admin user`, `audit`, `keys`, `policy`, `route` and `maintenance`.",
+        doc="Control's internal port, for what `oa admin` asks of control: "
+        "`user`, `session`, `org`, `audit`, `keys`, `policy`, `route` and `maintenance`.",
     )
     token: Secret | None = setting(
         "OA_OPERATOR_TOKEN",

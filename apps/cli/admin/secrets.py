@@ -31,7 +31,7 @@ DATABASE_MANIFEST = "database-secrets.json"
 POSTGRES_SECRET = "openagents-postgres"
 """The superuser's password, for those who run PostgreSQL themselves: deploy/compose does."""
 OPERATOR_SECRET = f"openagents-{OPERATOR}"
-"""The operator's token, for those who run `oa admin user`, `route` and `maintenance`. No pod has it."""
+"""The operator's token, for those who run what `oa admin` asks of control. No pod has it."""
 _CALLERS = "openagents-callers-of-"
 _TOKEN_BYTES = 32
 _PLACE = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?")

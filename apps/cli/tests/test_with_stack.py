@@ -134,6 +134,29 @@ async def test_operators_read_what_happened_in_no_org(stack: StackUnderTest, tmp
     assert other.error["field"] == "org_id"
 
 
+async def test_operators_end_sessions_and_restore_orgs(stack: StackUnderTest, tmp_path: Path) -> None:
+    await signed_in(stack, tmp_path, "otto@example.org")
+    where = {"OA_HOME": str(stack.home), "OA_CONTROL_GRPC": f"127.0.0.1:{stack.ports.control_grpc}"}
+    program = Program.of_a_person(tmp_path, stack, where)
+    org_id = (await program("org", "create", "team", "--json")).documents[0]["orgId"]
+    assert (await program("org", "delete", org_id)).status == Exit.OK
+    deleted = await program("admin", "org", "list", "--person", "otto@example.org", "--deleted", "--json")
+    assert [each["orgId"] for each in deleted.documents] == [org_id]
+    restored = await program("admin", "org", "restore", org_id)
+    assert (restored.status, restored.stdout.decode().strip()) == (Exit.OK, f"{org_id} (team) is open.")
+    shown = (await program("admin", "org", "show", org_id)).stdout.decode()
+    assert "open" in shown
+    assert "otto@example.org" in shown
+
+    (session,) = (await program("admin", "session", "list", "otto@example.org", "--json")).documents
+    assert (await program("admin", "session", "revoke", "otto@example.org")).status == Exit.USAGE
+    ended = await program("admin", "session", "revoke", "otto@example.org", "--all", "--json")
+    assert ended.documents == [{"session_id": session["sessionId"], "revoked": True}]
+    assert (await program("session", "list", "--json")).error["reason"] == "token_revoked"
+    again = await program("admin", "session", "revoke", "otto@example.org", session["sessionId"])
+    assert (again.status, again.stdout.decode().strip()) == (Exit.OK, "Revoked 0 sessions.")
+
+
 async def _exported(program: Program, tmp_path: Path) -> bytes:
     done = await program("audit", "export", str(tmp_path / "audit.jsonl"), "--json")
     assert done.status == Exit.OK, done.stderr

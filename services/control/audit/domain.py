@@ -7,6 +7,9 @@ from enum import StrEnum
 
 from oa_base.identity import Principal
 
+OPERATOR = "operator"
+"""Whose work it was, when an operator of the installation did it: they share one token."""
+
 
 class Action(StrEnum):
     """Everything that is audited."""

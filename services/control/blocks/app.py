@@ -10,7 +10,7 @@ from oa_base.refusal import Refusal
 from services.control.api_keys.app import keys as keys_app
 from services.control.api_keys.app.keys import ApiKeys
 from services.control.api_keys.domain import EndReason
-from services.control.audit.domain import Action, AuditEntry, Origin
+from services.control.audit.domain import OPERATOR, Action, AuditEntry, Origin
 from services.control.blocks.domain import Subject, is_subject_id
 from services.control.mail.domain.address import canonical_email
 from services.control.revocations.domain import Revocation
@@ -110,4 +110,4 @@ async def _locked(tx: Transaction, who: str) -> Subject:
 
 
 def _entry(action: Action, subject: Subject, origin: Origin) -> AuditEntry:
-    return AuditEntry(action, origin, "operator", subject.org_id, subject.subject)
+    return AuditEntry(action, origin, OPERATOR, subject.org_id, subject.subject)

@@ -175,7 +175,7 @@ class Invitations:
             email = await _own_address(tx, principal)
             now = self._clock.now()
             org_id = require_answerable(await tx.invitations.get(invitation_id), email, now).org_id
-            org = await tx.orgs.locked_for_invited(org_id)
+            org = await tx.orgs.locked_for_others(org_id)
             invitation = require_answerable(await tx.invitations.locked(invitation_id), email, now)
             inviter = await tx.members.get(org_id, invitation.invited_by)
             require_inviter(inviter.role if inviter else None, invitation.role)

@@ -70,8 +70,8 @@ class OrgStore(Protocol):
         """The same, while others may keep it as it is, too."""
         ...
 
-    async def locked_for_invited(self, org_id: str) -> Org | None:
-        """An org that somebody is invited into, locked until the transaction ends."""
+    async def locked_for_others(self, org_id: str) -> Org | None:
+        """An org, locked until the transaction ends, for one who is no member: somebody invited, or an operator."""
         ...
 
     async def hold(self, org_id: str) -> None:
@@ -202,12 +202,8 @@ class Orgs:
             membership = await acting(tx, principal, org_id, Scope.ORGS_OWN)
             if membership.org.delete_at is None:
                 return membership
-            opened = replace(membership, org=restored(membership.org))
-            now = self._clock.now()
-            await tx.orgs.save(opened.org)
-            await tx.audit.add(done(principal, Action.ORG_RESTORED, origin, org_id), now)
-            await tx.revocations.add(Revocation.of_restored_org(org_id), now)
-        return opened
+            entry = done(principal, Action.ORG_RESTORED, origin, org_id)
+            return replace(membership, org=await reopen(tx, membership.org, entry, self._clock.now()))
 
     async def sweep(self) -> None:
         """End the deleted orgs that can't be restored any more, a limited number at a time."""
@@ -228,6 +224,15 @@ async def acting(tx: Transaction, principal: StandingPrincipal, org_id: str, sco
 async def reading(tx: Transaction, principal: StandingPrincipal, org_id: str, scope: Scope) -> Membership:
     """As `acting`, with nothing locked."""
     return _allowed(principal, await tx.orgs.membership(org_id, principal.subject), scope)
+
+
+async def reopen(tx: Transaction, org: Org, entry: AuditEntry, now: datetime) -> Org:
+    """A deleted org, which the caller has locked, is open again. `entry` says by whom."""
+    opened = restored(org)
+    await tx.orgs.save(opened)
+    await tx.audit.add(entry, now)
+    await tx.revocations.add(Revocation.of_restored_org(org.org_id), now)
+    return opened
 
 
 def done(

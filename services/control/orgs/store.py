@@ -45,8 +45,8 @@ HOLD = f"SELECT pg_advisory_xact_lock_shared({_TOKENS})"
 """Lets nobody revoke tokens of an org until the transaction ends."""
 IS_OPEN = "SELECT delete_at IS NULL FROM control.orgs WHERE org_id = $1"
 """Whether an org was not deleted."""
-LOCK_INVITED = "SELECT 1 FROM control.orgs WHERE org_id = $1 FOR NO KEY UPDATE"
-"""The same for who is to become a member."""
+LOCK_FOR_OTHERS = "SELECT 1 FROM control.orgs WHERE org_id = $1 FOR NO KEY UPDATE"
+"""The same for who is no member: somebody invited, or an operator."""
 SHARE = """
 SELECT 1 FROM control.orgs WHERE org_id = $1
 AND EXISTS (SELECT 1 FROM control.memberships m WHERE m.org_id = $1 AND m.user_id = $2) FOR SHARE"""
@@ -115,8 +115,8 @@ class PostgresOrgs:
         await self._connection.fetchval(SHARE, org_id, user_id)
         return await self.membership(org_id, user_id)
 
-    async def locked_for_invited(self, org_id: str) -> Org | None:
-        await self._connection.fetchval(LOCK_INVITED, org_id)
+    async def locked_for_others(self, org_id: str) -> Org | None:
+        await self._connection.fetchval(LOCK_FOR_OTHERS, org_id)
         row = await self._connection.fetchrow(GET, org_id)
         return _org(row) if row else None
 

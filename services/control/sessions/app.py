@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -12,7 +12,7 @@ from oa_base.identity import PrincipalKind
 from oa_base.refusal import Refusal
 from oa_platform.system.ids import new_id
 from services.control.audit.app import Audited
-from services.control.audit.domain import Action, AuditEntry, Origin, by
+from services.control.audit.domain import OPERATOR, Action, AuditEntry, Origin, by
 from services.control.orgs.app import OrgStore
 from services.control.orgs.domain import no_such_org, org_deleted, require_open
 from services.control.policy.domain import Role, Scopes, StandingPrincipal, role_scopes
@@ -179,13 +179,37 @@ class Sessions:
             await _end(tx, session.revoked(reason, now), now)
         return len(sessions)
 
+    async def end_for_operator(self, tx: Transaction, user_id: str, session_id: str, origin: Origin) -> Sequence[str]:
+        """End a session of a person, whom the caller has locked; with an empty id all. The ids of those that end by
+        it. Raises Refusal `not_found` for somebody else's."""
+        now, reason = self._clock.now(), RevokeReason.ADMIN_REVOKED
+        ending = await self._ending(tx, user_id, session_id)
+        for session in ending:
+            entry = replace(_of(session, Action.SESSION_REVOKED, origin, reason.value), actor=OPERATOR)
+            await tx.audit.add(entry, now)
+        for session in ending:
+            await _end(tx, session.revoked(reason, now), now)
+        return [session.session_id for session in ending]
+
+    async def _ending(self, tx: Transaction, user_id: str, session_id: str) -> Sequence[Session]:
+        if not session_id:
+            return await tx.sessions.of_person(user_id)
+        session = await tx.sessions.locked(session_id)
+        if session is None or session.user_id != user_id:
+            message = "the person has no such session; list the person's sessions"
+            raise Refusal("not_found", message, field="session_id")
+        return [] if session.revoked_at else [session]
+
+    async def of_person(self, tx: Transaction, user_id: str) -> Sequence[Session]:
+        """A person's sessions, the newest first."""
+        return await tx.sessions.listed(user_id, self._clock.now() - REVOKED_SHOWN_FOR)
+
     async def list(self, principal: StandingPrincipal) -> Sequence[Session]:
         """The caller's sessions, the newest first."""
         if principal.kind is not PrincipalKind.USER:
             return ()
-        since = self._clock.now() - REVOKED_SHOWN_FOR
         async with self._transactions.autocommit() as tx:
-            return await tx.sessions.listed(principal.subject, since)
+            return await self.of_person(tx, principal.subject)
 
     async def revoke(self, principal: StandingPrincipal, session_id: str, origin: Origin) -> None:
         """End a session of the caller's, its own when `session_id` is empty. Somebody else's is `not_found`."""

@@ -1,19 +1,23 @@
 """Several people in several orgs, through the real edge: what happens is what a small model says, call by call.
 
-Whatever anybody calls in whatever order, nobody gets anything in an org without being a member, nor more than the role
-gives. The model knows who has which role where, which invitations are open, and in which org each session acts.
+Many small worlds, each of its own people and orgs in a state by chance, are walked beside each other: one for long, the
+others a few steps. Whatever anybody calls in whatever order, nobody gets anything in an org without being a member, nor
+more than the role gives. The model knows who has which role where, which invitations are open, and in which org each
+session acts.
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from itertools import count
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import grpc.aio
 import jwt
 import pytest
@@ -25,12 +29,28 @@ from openagents.control.v1 import policy_service_pb2
 from openagents.control.v1.policy_service_pb2_grpc import PolicyServiceStub
 from services.control.edge.door.methods import open_methods
 from services.control.invitations.limits import MAX_PER_HOUR, MAX_TO_ADDRESS_PER_DAY
-from services.control.policy.domain import Scoped, SessionOnly
-from services.control.tests.harness import GATEWAY_TOKEN, LOOPBACK, Control, new_id, reason_of, running_control
+from services.control.orgs.domain import Org as StoredOrg
+from services.control.orgs.domain import User
+from services.control.policy.domain import Role, Scoped, SessionOnly
+from services.control.sessions.domain import Session, StandingSession, access_token_id, refresh_token
+from services.control.tests.harness import (
+    GATEWAY_TOKEN,
+    HMAC_KEY,
+    LOOPBACK,
+    Control,
+    new_id,
+    reason_of,
+    running_control,
+)
+from services.control.tokens.app import TokenIssuer
+from services.control.tokens.door import JwtSigner
+from services.control.wiring import Tables
 
-STEPS = 300
-MOST_STEPS = 5000
-"""By then every way has been walked, or one of them leads nowhere."""
+SEED = 20261127
+STEPS = (200, *(8,) * 140)
+"""How far each world is walked."""
+AT_ONCE = 6
+"""So many worlds are walked beside each other."""
 WALKED = {
     *("CreateOrg", "RenameOrg", "DeleteOrg", "RestoreOrg", "SwitchOrg", "LeaveOrg", "TransferOwnership"),
     *("SetMemberRole", "RemoveMember", "CreateInvitation", "AcceptInvitation", "DeclineInvitation"),
@@ -47,6 +67,8 @@ ROOM: dict[str, Any] = {
 RUN = {"adapter": "exec", "exec": {"argv": ["git", "log"]}}
 ADMINS = ("owner", "admin")
 METHODS = open_methods()
+Walked = tuple[Counter[tuple[str, str]], Counter[str]]
+"""(method, reason) -> how often; rule -> how often it denied."""
 ASKED_EVERY = 3
 """For one of so many calls PolicyService is asked, too."""
 
@@ -91,11 +113,12 @@ class Org:
 class People:
     """Everybody, what they share, and what the model knows of it."""
 
-    def __init__(self, control: Control, policy: Any, admin: Any, chance: random.Random) -> None:
+    def __init__(self, control: Control, policy: Any, admin: asyncpg.Pool[Any], seed: int) -> None:
         self.control = control
         self.policy = policy
         self.admin = admin
-        self.chance = chance
+        self.seed = seed
+        self.chance = random.Random(seed)
         self.people: dict[str, Person] = {}
         self.orgs: dict[str, Org] = {}
         self.runs: dict[str, str] = {}
@@ -105,17 +128,42 @@ class People:
         self.denied_by: Counter[str] = Counter()
 
     async def begin(self) -> None:
-        """Everybody signs in."""
-        for number in range(PEOPLE):
-            email = f"p{number}@example.org"
-            signed_in = await self.control.sign_in(email)
-            tokens, org_id = signed_in["tokens"], signed_in["orgId"]
-            person = Person(
-                email, signed_in["userId"], org_id, signed_in["deviceId"],
-                tokens["accessToken"], tokens["refreshToken"], org_id, org_id,
-            )  # fmt: skip
-            self.people[person.user_id] = person
-            self.orgs[org_id] = Org({person.user_id: "owner"}, personal=True)
+        """Everybody is signed in, in some org of theirs; who is in which, and as what, is by chance."""
+        now = datetime.now(UTC)
+        async with self.admin.acquire() as connection, connection.transaction():
+            tables = Tables(connection)
+            users = [await self._new_user(tables, number, now) for number in range(PEOPLE)]
+            for _ in range(self.chance.choice((0, 1, 1, 2))):
+                await self._new_org(tables, users, now)
+            for user in users:
+                await self._sign_in(tables, user, now)
+
+    async def _new_user(self, tables: Tables, number: int, now: datetime) -> User:
+        user = User(new_id("usr"), f"w{self.seed}p{number}@example.org", new_id("org"))
+        await tables.people.add(user, "own", now)
+        self.orgs[user.org_id] = Org({user.user_id: "owner"}, personal=True)
+        return user
+
+    async def _new_org(self, tables: Tables, users: list[User], now: datetime) -> None:
+        owner, *others = self.chance.sample(users, self.chance.randint(2, len(users)))
+        org_id, roles = new_id("org"), {one.user_id: self.chance.choice(ROLES) for one in others}
+        await tables.orgs.add(StoredOrg(org_id, "n", personal=False, created_at=now), owner.user_id)
+        for user_id, role in roles.items():
+            await tables.members.add(org_id, user_id, Role(role), now)
+        self.orgs[org_id] = Org({owner.user_id: "owner"} | roles)
+
+    async def _sign_in(self, tables: Tables, user: User, now: datetime) -> None:
+        acts_in = self.chance.choice([key for key, org in self.orgs.items() if user.user_id in org.members])
+        session = Session(new_id("ses"), user.user_id, acts_in, new_id("dev"), now, now)
+        await tables.sessions.add(session)
+        principal = StandingSession(session, Role(self.orgs[acts_in].members[user.user_id])).principal
+        jti = access_token_id(session.session_id, 0)
+        issuer = TokenIssuer(JwtSigner(self.control.key))
+        access = issuer.for_session(principal, jti, now, session.access_ttl).token
+        refresh = refresh_token(HMAC_KEY.encode(), session.session_id, 0)
+        self.people[user.user_id] = Person(
+            user.email, user.user_id, user.org_id, session.device_id, access, refresh, acts_in, acts_in
+        )
 
     async def call(self, person: Person, method: str, body: object, expected: str = "") -> dict[str, Any]:
         """Call, and find what the model expects. A token of another org than the session's is good for nothing."""
@@ -169,7 +217,8 @@ class People:
 
     async def a_day_passes(self) -> None:
         """Only for the limits of invitations: nothing else goes by when they were made."""
-        await self.admin.execute("UPDATE control.invitations SET created_at = created_at - interval '1 day'")
+        statement = "UPDATE control.invitations SET created_at = created_at - interval '1 day' WHERE org_id = ANY($1)"
+        await self.admin.execute(statement, list(self.orgs))
         self.invited.clear()
         for org in self.orgs.values():
             org.invited = 0
@@ -269,7 +318,7 @@ class Walk(People):
         if self.chance.random() < 0.6:
             me = next((one for one in self.people.values() if one.email == email), me)
         expected = "" if email == me.email else "not_found"
-        if self.chance.random() < 0.1:
+        if self.chance.random() < 0.25:
             await self.call(
                 me, "control.InvitationService/DeclineInvitation", {"invitationId": invitation_id}, expected
             )
@@ -326,18 +375,16 @@ class Walk(People):
         assert expected or made["serviceAccount"]["orgId"] == me.acts_in
 
     async def go(self, steps: int) -> None:
-        """Take so many steps, and more until each method has been called with success."""
+        """Take so many steps from a state by chance."""
+        await self.begin()
         ways: list[Callable[..., Awaitable[None]]] = [
             *(self.create, self.rename, self.delete, self.make_key, self.watch),
             *(self.transfer, self.set_role, self.look, self.leave, self.remove) * 3,
             *(self.restore, self.switch) * 4,
             *(self.invite, self.work, self.answer) * 6,
         ]
-        for step in count():
-            if step >= steps and {name for name, reason in self.seen if not reason} >= WALKED:
-                return
-            assert step < MOST_STEPS
-            if step % 50 == 0:
+        for step in range(steps):
+            if step % 50 == 49:
                 await self.a_day_passes()
             shared = {key: org for key, org in self.orgs.items() if not org.personal}
             chosen = shared if shared and self.chance.random() < 0.85 else self.orgs
@@ -352,20 +399,35 @@ def _denied(org: Org, me: Person, roles: tuple[str, ...]) -> str:
     return "" if role in roles else "org_scope_denied" if role else "not_found"
 
 
+async def _walked(worlds: list[Walk]) -> Walked:
+    """Walk them all, some beside each other."""
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def go(world: Walk, steps: int) -> None:
+        async with room:
+            await world.go(steps)
+
+    async with asyncio.TaskGroup() as group:
+        for world, steps in zip(worlds, STEPS, strict=True):
+            group.create_task(go(world, steps))
+    seen = sum((world.seen for world in worlds), Counter[tuple[str, str]]())
+    return seen, sum((world.denied_by for world in worlds), Counter[str]())
+
+
 @pytest.mark.long
-@pytest.mark.parametrize("seed", [20261127, 7])
 async def test_nobody_gets_anything_in_an_org_but_by_being_a_member(
-    control_database: Database, admin: Any, tmp_path: Path, seed: int
+    control_database: Database, admin: Any, tmp_path: Path
 ) -> None:
     async with (
         running_control(control_database, tmp_path, **ROOM) as control,
         grpc.aio.insecure_channel(f"{LOOPBACK}:{control.grpc_port}") as channel,
+        asyncpg.create_pool(control_database.admin, min_size=1, max_size=2) as pool,
     ):
-        walk = Walk(control, PolicyServiceStub(channel), admin, random.Random(seed))
-        await walk.begin()
-        await walk.go(STEPS)
-    assert walk.denied_by["POLICY_RULE_ROLE_SCOPE"] > 0, "the decision point was asked, and denied what the edge denied"
-    denied = sum(number for (_, reason), number in walk.seen.items() if reason == "org_scope_denied")
+        policy = PolicyServiceStub(channel)
+        seen, denied_by = await _walked([Walk(control, policy, pool, SEED + number) for number in range(len(STEPS))])
+    assert {name for name, reason in seen if not reason} >= WALKED, "each method was called with success"
+    assert denied_by["POLICY_RULE_ROLE_SCOPE"] > 0, "the decision point was asked, and denied what the edge denied"
+    denied = sum(number for (_, reason), number in seen.items() if reason == "org_scope_denied")
     statement = "SELECT count(*) FROM control.audit_events WHERE action = 'call.denied' AND reason = 'org_scope_denied'"
     assert await admin.fetchval(statement) == denied, "each denial is on record"
-    assert {reason for _, reason in walk.seen} >= {"not_found", "org_scope_denied", "org_deleted", "personal_org"}
+    assert {reason for _, reason in seen} >= {"not_found", "org_scope_denied", "org_deleted", "personal_org"}

@@ -1,15 +1,22 @@
 """A person with two processes, a network that loses, a laptop that dies and sleeps, and a thief: the real client with
-its real file, against control's decisions. Nobody but a thief ends a session, and no thief goes unseen."""
+its real file, against control's decisions. Nobody but a thief ends a session, and no thief goes unseen.
+
+And one person with several sessions in the real database: refreshes, lost answers, thefts, revocations, blocks and
+sign-ins, also at once, do what one after the other would, and each end is stored and told once.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import random
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -20,15 +27,23 @@ from oa_client.edge.auth import Auth, Credentials
 from oa_client.edge.calls import Edge
 from oa_client.edge.tests.answers import connect_error
 from oa_client.transport import HttpAnswer
+from oa_testing.clock import FakeClock
 from openagents.control.v1 import auth_service_pb2, session_service_pb2
+from services.control.audit.domain import Origin
+from services.control.policy.domain import Role, StandingPrincipal
+from services.control.sessions.app import SessionTokens
 from services.control.sessions.domain import (
     Session,
+    StandingSession,
     access_token_id,
     decide_refresh,
     parse_refresh_token,
     refresh_token,
     used_counter,
 )
+from services.control.sessions.tests.several_sessions import Access, Call, Outcome, Person, Program, after
+from services.control.tests.cases import ORIGIN, Cases
+from services.control.tests.harness import new_id
 from services.control.tokens.domain import ACCESS_TTL
 
 KEY = b"a key of thirty-two bytes or more"
@@ -256,3 +271,120 @@ def test_owner_and_thief_can_not_take_turns() -> None:
             assert not isinstance(control.call(answer.tokens.access_token), Refusal)
             owner, thief = (answer.tokens.refresh_token, thief) if holder == "owner" else (owner, thief)
     raise AssertionError("the thief was not found")
+
+
+# ------------------------------------------------------------------------------------------------- several sessions
+
+PROGRAMS = 12
+CALLS = 30
+"""So many times one or several calls at once, in each program."""
+
+
+class Signed:
+    """One person with several devices, who calls the real use cases over the real database."""
+
+    def __init__(self, cases: Cases, number: int) -> None:
+        self.cases = cases
+        self.number = number
+        self.email = f"p{number}@example.org"
+        self.given: list[Access] = []
+        self.texts: dict[tuple[str, str], str] = {}
+        """(session, generation) -> refresh token. There is one of each."""
+        self.principals: dict[str, StandingPrincipal] = {}
+        self.sign_ins = 0
+
+    async def ready(self, call: Call) -> tuple[str, str, Origin]:
+        """What a sign-in needs before: a challenge and its code; in a network of its own, for the limits of one."""
+        if call.kind != "sign_in":
+            return "", "", ORIGIN
+        self.sign_ins += 1
+        origin = Origin("req_test", f"10.0.{self.number}.{self.sign_ins}")
+        started = await self.cases.started(self.email, call.device, origin)
+        return started.challenge_id, self.cases.letters.codes[self.email], origin
+
+    async def outcome(self, call: Call, before: tuple[str, str, Origin]) -> Outcome:
+        try:
+            return await self._done(call, before)
+        except Refusal as refusal:
+            return (refusal.reason,)
+
+    async def _done(self, call: Call, before: tuple[str, str, Origin]) -> Outcome:
+        cases = self.cases
+        if call.kind == "refresh":
+            token = self.texts[call.session_id, str(call.generation)]
+            return self._tokens(call.session_id, await cases.sessions.refresh(token, call.device, ORIGIN))
+        if call.kind == "use":
+            assert call.access is not None
+            await cases.admitted(call.access.text)
+            return ("let in",)
+        if call.kind == "sign_in":
+            challenge_id, code, origin = before
+            signed_in = await cases.sign_in.verify(challenge_id, code, call.device, origin)
+            session = signed_in.session
+            self._tokens(session.session_id, signed_in.tokens)
+            self.principals[session.session_id] = StandingSession(session, Role.OWNER).principal
+            return ("session", session.session_id)
+        if call.kind == "revoke":
+            _, ended = await cases.installation_sessions.revoke(self.email, call.session_id, ORIGIN)
+            return ("ended", *sorted(ended))
+        if call.kind == "revoke_others":
+            mine = self.principals[call.session_id]
+            ended = await cases.sessions.revoke_many(mine, "", ORIGIN, keep_current=True)
+            return ("ended", *sorted(ended))
+        await (cases.blocks.block if call.kind == "block" else cases.blocks.unblock)(self.email, ORIGIN)
+        return (f"{call.kind}ed",)
+
+    def _tokens(self, session_id: str, tokens: SessionTokens) -> Outcome:
+        generation = tokens.refresh_token.split(".")[1]
+        self.given.append(Access(session_id, int(generation), tokens.access_token, tokens.access_expires_at))
+        assert self.texts.setdefault((session_id, generation), tokens.refresh_token) == tokens.refresh_token
+        return ("tokens", session_id, generation)
+
+
+async def _walked(cases: Cases, clock: FakeClock, seed: int) -> tuple[Signed, Person]:
+    chance = random.Random(seed)
+    program = Program(chance, [new_id("dev") for _ in range(3)])
+    signed, beliefs = Signed(cases, seed), [Person()]
+    for device in program.devices:
+        beliefs = await _step(signed, beliefs, [Call("sign_in", device=device)], clock)
+    for _ in range(CALLS):
+        beliefs = await _step(signed, beliefs, program.calls(chance.choice(beliefs), signed.given), clock)
+        if pause := program.pause().total_seconds():
+            await clock.advance(pause)
+    return signed, beliefs[0]
+
+
+async def _step(signed: Signed, beliefs: list[Person], calls: list[Call], clock: FakeClock) -> list[Person]:
+    before = [await signed.ready(call) for call in calls]
+    got = await asyncio.gather(*map(signed.outcome, calls, before))
+    found = after(beliefs, calls, got, clock.now())
+    assert found, (calls, got, beliefs)
+    return found
+
+
+async def test_whatever_is_done_to_several_sessions_is_done_one_after_the_other_stored_and_told(
+    cases: Cases, clock: FakeClock, admin: Any
+) -> None:
+    ends: Counter[str] = Counter()
+    for seed in range(PROGRAMS):
+        signed, person = await _walked(cases, clock, seed)
+        statement = "SELECT session_id, coalesce(revoke_reason, '') AS reason FROM control.sessions WHERE user_id = $1"
+        user_id = await admin.fetchval("SELECT user_id FROM control.users WHERE email = $1", signed.email)
+        assert {row["session_id"]: row["reason"] for row in await admin.fetch(statement, user_id)} == {
+            session_id: held.ended for session_id, held in person.sessions.items()
+        }
+        told = await admin.fetch(
+            "SELECT session_id, reason FROM control.revocations WHERE session_id = ANY($1)", list(person.sessions)
+        )
+        assert sorted(map(tuple, told)) == sorted(
+            (session_id, held.ended) for session_id, held in person.sessions.items() if held.ended
+        ), "each end is told, once"
+        audited = await admin.fetch(
+            "SELECT action, count(*) FROM control.audit_events WHERE target = ANY($1) GROUP BY 1",
+            [user_id, *person.sessions],
+        )
+        counts = {row["action"]: row["count"] for row in audited}
+        assert counts.get("session.refreshed", 0) == person.refreshes
+        assert {action: counts[action] for action in counts if action.startswith("subject.")} == +person.blocks
+        ends.update(held.ended for held in person.sessions.values())
+    assert set(ends) >= {"token_replay", "device_replaced", "admin_revoked", "user_requested"}, ends

@@ -1,0 +1,75 @@
+"""`oa admin org …`: orgs, whoever their members are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from apps.cli.admin.operator import operators
+from apps.cli.exits import Exit
+from apps.cli.program import Cli, admin_org_group, command
+from oa_client.cpython.operators.orgs import InstallationOrg, OrgOperators
+
+_org = click.argument("org_id")
+
+
+@admin_org_group.command("list", epilog="Example: oa admin org list --deleted")
+@click.option("--person", default="", metavar="WHO", help="Those of a person (usr_… or an address), the own one too.")
+@click.option("--deleted", is_flag=True, help="Only those that were deleted and can be restored.")
+@command
+async def list_orgs(cli: Cli, person: str, deleted: bool) -> Exit:
+    """List the orgs of the installation, the oldest first; without people's own, and without those that are gone."""
+    async with operators(OrgOperators, cli.env) as operator:
+        orgs = [one async for one in operator.list(person, deleted=deleted)]
+    for one in orgs:
+        cli.output.document(one.document)
+    _table(cli, orgs)
+    return Exit.OK
+
+
+@admin_org_group.command("show", epilog="Example: oa admin org show org_01JD8V0000000000000000000A")
+@_org
+@command
+async def show_org(cli: Cli, org_id: str) -> Exit:
+    """Show an org, whether it was deleted, and its members."""
+    async with operators(OrgOperators, cli.env) as operator:
+        found, members, document = await operator.show(org_id)
+    cli.output.document(document)
+    _table(cli, [found])
+    cli.output.table(
+        ["member", "role", "since", "address"],
+        [[each.user_id, each.role, each.joined_at[:19], each.email] for each in members],
+    )
+    return Exit.OK
+
+
+@admin_org_group.command("restore", epilog="Example: oa admin org restore org_01JD8V0000000000000000000A")
+@_org
+@command
+async def restore_org(cli: Cli, org_id: str) -> Exit:
+    """Open an org again that was deleted and is not gone. Its members have the roles that they had.
+
+    Its schedules go on by themselves. People switch to it again, and workers have to be started again.
+    """
+    async with operators(OrgOperators, cli.env) as operator:
+        opened = await operator.restore(org_id)
+    cli.output.document(opened.document)
+    cli.output.say(f"{opened.org_id} ({opened.name}) is open.")
+    return Exit.OK
+
+
+def _table(cli: Cli, orgs: Sequence[InstallationOrg]) -> None:
+    rows = [
+        [one.org_id, _state(one), str(one.members), str(one.service_accounts), one.created_at[:19], one.name]
+        for one in orgs
+    ]
+    cli.output.table(["org", "state", "members", "accounts", "created", "name"], rows, elastic="name")
+
+
+def _state(one: InstallationOrg) -> str:
+    if one.gone_at:
+        return f"gone since {one.gone_at[:19]}Z"
+    if one.deletes_at:
+        return f"deleted, gone at {one.deletes_at[:19]}Z"
+    return "own" if one.personal else "open"

@@ -1,0 +1,1 @@
+"""What operators see and do of people's sessions, and of orgs."""
