@@ -151,7 +151,7 @@ async def test_operators_end_sessions_and_restore_orgs(stack: StackUnderTest, tm
     (session,) = (await program("admin", "session", "list", "otto@example.org", "--json")).documents
     assert (await program("admin", "session", "revoke", "otto@example.org")).status == Exit.USAGE
     ended = await program("admin", "session", "revoke", "otto@example.org", "--all", "--json")
-    assert ended.documents == [{"session_id": session["sessionId"], "revoked": True}]
+    assert ended.documents == [{"sessionId": session["sessionId"], "revoked": True}]
     assert (await program("session", "list", "--json")).error["reason"] == "token_revoked"
     again = await program("admin", "session", "revoke", "otto@example.org", session["sessionId"])
     assert (again.status, again.stdout.decode().strip()) == (Exit.OK, "Revoked 0 sessions.")

@@ -45,5 +45,5 @@ async def revoke(cli: Cli, person: str, session_id: str | None, everywhere: bool
         ended = await operator.revoke(person, session_id or "")
     cli.output.say(f"Revoked {len(ended)} session{'' if len(ended) == 1 else 's'}.")
     for each in ended:
-        cli.output.document({"session_id": each, "revoked": True})
+        cli.output.document({"sessionId": each, "revoked": True})
     return Exit.OK
